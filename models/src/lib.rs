@@ -1,0 +1,1 @@
+//! The wire contract in Rust: generated messages, typed keys, codec and validation.

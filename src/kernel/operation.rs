@@ -1,0 +1,405 @@
+//! The kernel operations: plain values that say *what* is to be true in *which* namespace.
+//!
+//! Owns the vocabulary between descriptors (which return operations) and the executor (which performs them); a simulated
+//! kernel or a dry run can interpret the same values. Must never perform anything. Start reading at [`KernelOp`].
+
+use std::{fmt, net::IpAddr, path::PathBuf};
+
+/// A pinned network namespace, by the inode number of its nsfs file (`stat /proc/PID/ns/net`). The kernel does not reuse the
+/// number while the executor holds the namespace open, so within the agent it is an identity, not a name.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct NetnsId(pub u64);
+
+impl fmt::Display for NetnsId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "net:[{}]", self.0)
+    }
+}
+
+/// A way to find a namespace. What it leads to may change; the result of opening one is a [`NetnsId`].
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum NamespaceRef {
+    /// The namespace in which the agent itself was started.
+    Own,
+    /// A name of `ip netns` (`/run/netns/<name>`); created when it does not exist.
+    Named(String),
+    /// The namespace of a process. A PID that was bound once never silently means another process.
+    Process(i32),
+    /// A namespace file. `/proc/<pid>/ns/net` is treated as [`NamespaceRef::Process`] is.
+    File(PathBuf),
+    /// The namespace of a container's main process, as the Docker tracker saw it.
+    Container {
+        /// Microservice label, for messages.
+        label: String,
+        /// PID of the main process in the agent's PID namespace.
+        pid: i32,
+        /// Start time of that process in clock ticks after boot (field 22 of `/proc/PID/stat`, proc(5)); it tells a reused PID.
+        start_time: u64,
+    },
+}
+
+/// Kind of a link the agent creates alone (a veth pair has its own operation).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum NewLinkKind {
+    /// `ip link add … type dummy`.
+    Dummy,
+    /// `ip link add … type vrf table <table>`; `net.ipv4.tcp_l3mdev_accept` is set to 1 in the namespace.
+    Vrf {
+        /// Routing table of the VRF.
+        table: u32,
+    },
+}
+
+/// One end of a veth pair, or a single link, as it is to be created: final namespace, name, MTU and MAC in one request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NewLink {
+    /// Where it is created.
+    pub netns: NetnsId,
+    /// Kernel name, 1 to 15 bytes.
+    pub name: String,
+    /// MTU in bytes; `None` leaves the kernel's default.
+    pub mtu: Option<u32>,
+    /// MAC address; `None` leaves the kernel's choice.
+    pub mac: Option<[u8; 6]>,
+}
+
+/// What must hold of a link before an operation may touch it: the protection of foreign links.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Guard {
+    /// The alias starts with this text, or the link carries [`PROVISIONAL_GROUP`] (made by the agent, alias not yet set).
+    Owned {
+        /// `/vnf-agent/<label>/`.
+        alias_prefix: String,
+    },
+    /// Any link of that name (EXISTING interfaces, `lo` and TAPs not yet taken over).
+    Any,
+}
+
+/// Changes to one link; `None` leaves the property as it is. Applied in the order of the fields.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct LinkChanges {
+    /// New kernel name. An interface that is up is set down for the rename and up again.
+    pub rename: Option<String>,
+    /// Move to this namespace (after the rename, in the same request where the kernel allows it).
+    pub move_to: Option<NetnsId>,
+    /// Interface alias (at most 255 bytes); `Some("")` removes it.
+    pub alias: Option<String>,
+    /// Interface group; 0 is the kernel's default.
+    pub group: Option<u32>,
+    /// MTU in bytes.
+    pub mtu: Option<u32>,
+    /// MAC address.
+    pub mac: Option<[u8; 6]>,
+    /// Kernel name of the master, in the same namespace; `Some(None)` releases the link.
+    pub master: Option<Option<String>>,
+    /// Receive checksum offloading (ethtool ETHTOOL_SRXCSUM).
+    pub rx_checksum: Option<bool>,
+    /// Transmit checksum offloading (ethtool ETHTOOL_STXCSUM).
+    pub tx_checksum: Option<bool>,
+    /// Administrative state.
+    pub up: Option<bool>,
+}
+
+/// An address on a link.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct AddressSpec {
+    /// The address itself.
+    pub address: IpAddr,
+    /// Prefix length, 0..=32 or 0..=128.
+    pub prefix_len: u8,
+}
+
+/// A route with one next hop.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct RouteSpec {
+    /// Destination network, host bits cleared.
+    pub destination: IpAddr,
+    /// Its prefix length.
+    pub prefix_len: u8,
+    /// Gateway; `None` for a route without one.
+    pub gateway: Option<IpAddr>,
+    /// Routing table; 254 is main (rtnetlink(7)).
+    pub table: u32,
+    /// Route scope for IPv4 (`RT_SCOPE_*`: universe 0, site 200, link 253, host 254); IPv6 ignores it.
+    pub scope: u8,
+    /// Metric (RTA_PRIORITY); 0 leaves the kernel's default (IPv6: 1024).
+    pub metric: u32,
+}
+
+/// Interface group of a link that was created but does not carry its alias yet. The kernel ignores IFLA_IFALIAS in a creating
+/// request but honours IFLA_GROUP (`rtnl_create_link` in net/core/rtnetlink.c), so this closes the gap in which a killed agent
+/// would leave a link without a mark. Setting the alias sets the group back to 0 in the same request.
+pub const PROVISIONAL_GROUP: u32 = 0x6e61_0001;
+
+/// Protocol number that marks the agent's own routes (`rtm_protocol`), addresses (`IFA_PROTO`, Linux 5.18) and neighbours
+/// (`NDA_PROTOCOL`). Not assigned in /etc/iproute2/rt_protos nor in linux/rtnetlink.h.
+pub const PROTOCOL: u8 = 158;
+
+/// One thing to do in the kernel. Deleting what is already gone is success; creating what exists is an error (EEXIST).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum KernelOp {
+    /// Find, pin and read a namespace; a [`NamespaceRef::Named`] that does not exist is created (`lo` up, alias of `lo` set to
+    /// `mark` before the name becomes visible). Answers [`Reply::Opened`].
+    OpenNamespace {
+        /// How to find it.
+        reference: NamespaceRef,
+        /// Alias of `lo` in a namespace that the agent creates.
+        mark: String,
+    },
+    /// Check that a reference still leads to the same namespace; answers [`Reply::Same`] or [`Reply::Changed`].
+    VerifyNamespace {
+        /// How it was found.
+        reference: NamespaceRef,
+        /// What it led to.
+        netns: NetnsId,
+    },
+    /// Read a pinned namespace again; answers [`Reply::Contents`].
+    DumpNamespace {
+        /// Which.
+        netns: NetnsId,
+    },
+    /// Release a pinned namespace (each open is released once).
+    CloseNamespace {
+        /// How it was found.
+        reference: NamespaceRef,
+        /// Which.
+        netns: NetnsId,
+        /// Remove the name too (as `ip netns del`), if the alias of `lo` starts with this text and the name still leads to `netns`.
+        remove_if_marked: Option<String>,
+        /// Forget which process a PID was bound to: the user gave the reference up.
+        forget: bool,
+    },
+    /// Both ends of a veth pair in one request, in their final namespaces, down, in [`PROVISIONAL_GROUP`].
+    CreateVeth {
+        /// The two ends.
+        ends: Box<[NewLink; 2]>,
+    },
+    /// A single link, down, in [`PROVISIONAL_GROUP`].
+    CreateLink {
+        /// What and where.
+        link: NewLink,
+        /// Its kind.
+        kind: NewLinkKind,
+    },
+    /// Change a link.
+    SetLink {
+        /// Namespace in which the link is now.
+        netns: NetnsId,
+        /// Kernel name that it has now.
+        name: String,
+        /// What must hold of it.
+        guard: Guard,
+        /// What to change.
+        changes: Box<LinkChanges>,
+    },
+    /// Delete a link.
+    DeleteLink {
+        /// Namespace.
+        netns: NetnsId,
+        /// Kernel name.
+        name: String,
+        /// What must hold of it.
+        guard: Guard,
+    },
+    /// Add an address, marked with [`PROTOCOL`]; one that exists already is taken over. Enables IPv6 on the link for an IPv6 address.
+    AddAddress {
+        /// Namespace.
+        netns: NetnsId,
+        /// Kernel name of the link.
+        link: String,
+        /// The address.
+        address: AddressSpec,
+    },
+    /// Remove an address.
+    DeleteAddress {
+        /// Namespace.
+        netns: NetnsId,
+        /// Kernel name of the link.
+        link: String,
+        /// The address.
+        address: AddressSpec,
+    },
+    /// Create or replace a permanent neighbour entry, marked with [`PROTOCOL`].
+    SetNeighbour {
+        /// Namespace.
+        netns: NetnsId,
+        /// Kernel name of the link.
+        link: String,
+        /// IP address of the neighbour.
+        address: IpAddr,
+        /// Its MAC address.
+        mac: [u8; 6],
+    },
+    /// Delete a neighbour entry.
+    DeleteNeighbour {
+        /// Namespace.
+        netns: NetnsId,
+        /// Kernel name of the link.
+        link: String,
+        /// IP address of the neighbour.
+        address: IpAddr,
+    },
+    /// Add a route, marked with [`PROTOCOL`].
+    AddRoute {
+        /// Namespace.
+        netns: NetnsId,
+        /// Kernel name of the output link.
+        link: String,
+        /// The route.
+        route: RouteSpec,
+        /// Replace an equal route (same destination, metric and table) instead of failing with EEXIST.
+        replace: bool,
+    },
+    /// Delete a route that carries [`PROTOCOL`].
+    DeleteRoute {
+        /// Namespace.
+        netns: NetnsId,
+        /// Kernel name of the output link.
+        link: String,
+        /// The route.
+        route: RouteSpec,
+    },
+}
+
+/// The operations of one value. They are performed in order; the first failure ends the task.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Task {
+    /// Number chosen by the sender; comes back with the outcome.
+    pub id: u64,
+    /// Key of the value, for error messages and logs.
+    pub key: String,
+    /// What to do.
+    pub ops: Vec<KernelOp>,
+}
+
+/// What an operation answers. A task answers with the reply of its last operation that has one.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Reply {
+    /// Done, nothing to tell.
+    Done,
+    /// A namespace was opened.
+    Opened {
+        /// Its identity.
+        netns: NetnsId,
+        /// Whether this operation created it.
+        created: bool,
+        /// What it contains.
+        contents: Box<Snapshot>,
+    },
+    /// The reference still leads to the same namespace.
+    Same,
+    /// The reference leads elsewhere or nowhere; the text says what happened.
+    Changed(String),
+    /// Contents of a pinned namespace.
+    Contents(Box<Snapshot>),
+}
+
+/// Everything in a namespace that matters to the agent, as the kernel tells it.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Snapshot {
+    /// All links.
+    pub links: Vec<LinkState>,
+    /// All addresses.
+    pub addresses: Vec<AddressState>,
+    /// Unicast routes of all tables that carry [`PROTOCOL`] (others do not matter to the agent and can be very many).
+    pub routes: Vec<RouteState>,
+    /// Permanent neighbour entries that carry [`PROTOCOL`].
+    pub neighbours: Vec<NeighbourState>,
+}
+
+/// A link as the kernel tells it.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct LinkState {
+    /// Interface index, unique within the namespace.
+    pub index: u32,
+    /// Kernel name.
+    pub name: String,
+    /// IFLA_INFO_KIND, such as `veth`; empty when the kernel gives none (`lo`, hardware).
+    pub kind: String,
+    /// Interface alias; empty when unset.
+    pub alias: String,
+    /// IFF_UP.
+    pub up: bool,
+    /// IFLA_OPERSTATE (RFC 2863; linux/if.h: 0 unknown, 2 down, 6 up).
+    pub oper_state: u8,
+    /// MTU in bytes.
+    pub mtu: u32,
+    /// MAC address; `None` for links without one.
+    pub mac: Option<[u8; 6]>,
+    /// Interface group.
+    pub group: u32,
+    /// Index of the master.
+    pub master: Option<u32>,
+    /// IFLA_LINK: index of the veth peer, in the peer's namespace.
+    pub peer_index: Option<u32>,
+    /// Routing table of a VRF device.
+    pub vrf_table: Option<u32>,
+    /// Receive checksum offloading; read only for links of kind veth.
+    pub rx_checksum: Option<bool>,
+    /// Transmit checksum offloading; read only for links of kind veth.
+    pub tx_checksum: Option<bool>,
+}
+
+/// An address as the kernel tells it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct AddressState {
+    /// Index of the link.
+    pub link: u32,
+    /// The address.
+    pub address: AddressSpec,
+    /// IFA_PROTO; 0 when the kernel gives none.
+    pub protocol: u8,
+    /// RT_SCOPE_*.
+    pub scope: u8,
+    /// IFA_FLAGS (linux/if_addr.h: 0x40 tentative, 0x08 dadfailed).
+    pub flags: u32,
+}
+
+/// A route as the kernel tells it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RouteState {
+    /// Index of the output link.
+    pub link: u32,
+    /// The route; `metric` as the kernel tells it.
+    pub route: RouteSpec,
+    /// `rtm_protocol`.
+    pub protocol: u8,
+}
+
+/// A permanent neighbour entry as the kernel tells it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct NeighbourState {
+    /// Index of the link.
+    pub link: u32,
+    /// IP address.
+    pub address: IpAddr,
+    /// MAC address.
+    pub mac: [u8; 6],
+    /// NDA_PROTOCOL; 0 when the kernel gives none.
+    pub protocol: u8,
+}
+
+/// How a failed operation is to be treated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FailureKind {
+    /// What it needs does not exist yet (no such process, file or container): wait for a signal, this is no error.
+    Unavailable,
+    /// The kernel lacks the link kind: only loading a module helps.
+    KindMissing,
+    /// Another object is in the way.
+    Exists,
+    /// Anything else; trying again may help.
+    Other,
+}
+
+/// Why an operation failed, for the person who reads it.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// How to treat it.
+    pub kind: FailureKind,
+    /// The kernel's error number (errno(3)); `None` where the kernel was not asked.
+    pub errno: Option<i32>,
+    /// What failed, on what, in which namespace, in the kernel's own words (errno text and extended ack), and what to do next.
+    pub message: String,
+}
