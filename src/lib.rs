@@ -1,3 +1,5 @@
 //! netns-agent: desired network state in etcd becomes real Linux networking, inside network namespaces and containers.
+pub mod descriptors;
+pub mod engine;
 pub mod kernel;
 pub mod scheduler;

@@ -260,6 +260,18 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
+    /// An interrupted creation left something of a value that is not applied: the next attempt starts by clearing it away.
+    pub fn unfinished(&mut self, keys: &[Key]) {
+        for key in keys {
+            if let Some(id) = self.graph.find(key)
+                && !self.graph[id].present()
+            {
+                self.graph[id].partial = true;
+                self.mark(id);
+            }
+        }
+    }
+
     /// Takes over what came of an operation.
     pub fn outcome(&mut self, operation: u64, outcome: Outcome<D::Value>) {
         let Some(id) = self.flying.remove(&operation) else { return };
