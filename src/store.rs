@@ -16,11 +16,15 @@ mod error;
 
 pub use error::{StoreError, StoreErrorKind};
 
-/// A silent server is noticed after this interval plus this time-out (HTTP/2 ping); nothing else shows a frozen one.
-const KEEP_ALIVE: Duration = Duration::from_secs(1);
+/// Interval of HTTP/2 pings; nothing else shows that a server is frozen while its connection stands. etcd hangs up on
+/// clients that ping more often than its `--grpc-keepalive-min-time`, 5 s by default, without getting data: an idle watch
+/// with a ping every second is cut every four seconds.
+const PING_INTERVAL: Duration = Duration::from_secs(6);
+/// A server that has not answered a ping for this long is given up.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// Limit of a TCP connection attempt (plus TLS handshake) to one endpoint.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Limit of one unary call. A frozen server is noticed earlier by [`KEEP_ALIVE`]; this catches one that answers pings only.
+/// Limit of one unary call. A frozen server is noticed earlier by [`PING_INTERVAL`]; this catches one that answers pings only.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest accepted answer in bytes. The client's own default, 4 MiB, is less than one page of large values.
 const MESSAGE_SIZE_MAX: usize = 1 << 30;
@@ -147,8 +151,9 @@ impl Connector {
         let tls = read_tls(self.config.tls.as_ref())?;
         let url = endpoint_url(&self.config.endpoints[index], tls.is_some())?;
         let mut options = ConnectOptions::new()
-            .with_keep_alive(KEEP_ALIVE, KEEP_ALIVE)
-            .with_keep_alive_while_idle(true)
+            // Only while a stream (watch, lease) is open: etcd takes pings on a connection without one as an attack.
+            .with_keep_alive(PING_INTERVAL, PING_TIMEOUT)
+            .with_keep_alive_while_idle(false)
             .with_connect_timeout(CONNECT_TIMEOUT)
             // In a cluster, a member that has lost the others would otherwise keep a watch open that never reports anything.
             .with_require_leader(true);
