@@ -166,7 +166,10 @@ impl Connector {
             options = options.with_tls(tls);
         }
         let client = bounded(&url, "connecting and signing in", Client::connect([&url], Some(options))).await?;
-        let session = Session { endpoint: url, client };
+        let session = Session {
+            place: Place(url.into()),
+            client,
+        };
         // The client connects lazily: only an answered call shows that there is a store.
         let mut kv = session.kv();
         session
@@ -178,8 +181,22 @@ impl Connector {
 
 /// A connection to one endpoint that has answered at least once.
 pub struct Session {
-    endpoint: String,
+    place: Place,
     client: Client,
+}
+
+/// Where calls go; for calls that outlive the borrow of a [`Session`].
+#[derive(Clone, Debug)]
+pub struct Place(std::sync::Arc<str>);
+
+impl Place {
+    /// As [`Session::call`].
+    ///
+    /// # Errors
+    /// As [`Session::call`].
+    pub async fn call<T>(&self, action: &'static str, call: impl Future<Output = Result<T, etcd_client::Error>>) -> Result<T, StoreError> {
+        bounded(&self.0, action, call).await
+    }
 }
 
 /// All keys under a prefix as they were at one revision.
@@ -195,7 +212,12 @@ pub struct Listing {
 impl Session {
     /// URL of the endpoint.
     pub fn endpoint(&self) -> &str {
-        &self.endpoint
+        &self.place.0
+    }
+
+    /// The same place, to be owned by a call.
+    pub fn place(&self) -> Place {
+        self.place.clone()
     }
 
     /// Client for keys, with the raised message size.
@@ -213,12 +235,12 @@ impl Session {
     /// # Errors
     /// The server's answer, or [`StoreErrorKind::Unreachable`] when there was none in time.
     pub async fn call<T>(&self, action: &'static str, call: impl Future<Output = Result<T, etcd_client::Error>>) -> Result<T, StoreError> {
-        bounded(&self.endpoint, action, call).await
+        self.place.call(action, call).await
     }
 
     /// Describes an error of a stream of this session (watch, keep-alive).
     pub fn stream_error(&self, action: &'static str, error: &etcd_client::Error) -> StoreError {
-        StoreError::from_client(&self.endpoint, action, error)
+        StoreError::from_client(self.endpoint(), action, error)
     }
 
     /// Lists the keys under `prefix` in pages, all at the revision of the first page.
@@ -246,7 +268,7 @@ impl Session {
             if listing.revision == 0 {
                 let header = page
                     .header()
-                    .ok_or_else(|| StoreError::protocol(&self.endpoint, "an answer without a header"))?;
+                    .ok_or_else(|| StoreError::protocol(self.endpoint(), "an answer without a header"))?;
                 listing.revision = header.revision();
                 listing.cluster_id = header.cluster_id();
             }

@@ -86,6 +86,16 @@ impl StoreError {
         }
     }
 
+    pub(crate) fn lease_lost(endpoint: &str) -> Self {
+        let words = "the lease has expired or was revoked".to_owned();
+        Self {
+            kind: StoreErrorKind::LeaseNotFound,
+            place: place(endpoint),
+            action: "renewing the lease",
+            words,
+        }
+    }
+
     pub(super) fn from_client(endpoint: &str, action: &'static str, error: &etcd_client::Error) -> Self {
         match error {
             etcd_client::Error::GRpcStatus(status) => {
