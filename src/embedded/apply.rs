@@ -31,7 +31,9 @@ pub(super) struct Applied<T> {
 
 impl State {
     pub(super) fn put(&mut self, request: PbPutRequest, now: Instant) -> Result<Applied<PbPutResponse>, Refusal> {
-        check_put(&self.mvcc, &self.lessor, &request)?;
+        // Of two refusals a plain put gets that of the lease, a put in a transaction that of the key: as from etcd.
+        check_lease(&self.lessor, request.lease)?;
+        check_previous(&self.mvcc, &request)?;
         let mut writing = self.mvcc.write();
         let response = put(&mut writing, &mut self.lessor, request);
         Ok(Applied {
@@ -193,14 +195,13 @@ fn sort(request: &PbRangeRequest, found: &mut [&Arc<Version>]) {
     }
 }
 
-fn check_put(mvcc: &Mvcc, lessor: &Lessor, request: &PbPutRequest) -> Result<(), Refusal> {
-    if (request.ignore_value || request.ignore_lease) && mvcc.live(&request.key).is_none() {
-        return Err(Refusal::KeyNotFound);
-    }
-    if request.lease != 0 && !lessor.contains(request.lease) {
-        return Err(Refusal::LeaseNotFound);
-    }
-    Ok(())
+fn check_lease(lessor: &Lessor, lease: i64) -> Result<(), Refusal> {
+    if lease == 0 || lessor.contains(lease) { Ok(()) } else { Err(Refusal::LeaseNotFound) }
+}
+
+fn check_previous(mvcc: &Mvcc, request: &PbPutRequest) -> Result<(), Refusal> {
+    let needed = request.ignore_value || request.ignore_lease;
+    if needed && mvcc.live(&request.key).is_none() { Err(Refusal::KeyNotFound) } else { Ok(()) }
 }
 
 fn put(writing: &mut Writing<'_>, lessor: &mut Lessor, request: PbPutRequest) -> PbPutResponse {
@@ -306,7 +307,10 @@ fn check_branches(mvcc: &Mvcc, lessor: Option<&Lessor>, current: i64, request: &
     if let Some(lessor) = lessor {
         // All puts come before all ranges, so that of two refusals the client sees the one that etcd would give.
         each_chosen(request, &mut pass, &mut |operation| match operation {
-            PbTxnOpRequest::RequestPut(put) => check_put(mvcc, lessor, put),
+            PbTxnOpRequest::RequestPut(put) => {
+                check_previous(mvcc, put)?;
+                check_lease(lessor, put.lease)
+            }
             _ => Ok(()),
         })?;
     }
