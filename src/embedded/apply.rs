@@ -196,12 +196,20 @@ fn sort(request: &PbRangeRequest, found: &mut [&Arc<Version>]) {
 }
 
 fn check_lease(lessor: &Lessor, lease: i64) -> Result<(), Refusal> {
-    if lease == 0 || lessor.contains(lease) { Ok(()) } else { Err(Refusal::LeaseNotFound) }
+    if lease == 0 || lessor.contains(lease) {
+        Ok(())
+    } else {
+        Err(Refusal::LeaseNotFound)
+    }
 }
 
 fn check_previous(mvcc: &Mvcc, request: &PbPutRequest) -> Result<(), Refusal> {
     let needed = request.ignore_value || request.ignore_lease;
-    if needed && mvcc.live(&request.key).is_none() { Err(Refusal::KeyNotFound) } else { Ok(()) }
+    if needed && mvcc.live(&request.key).is_none() {
+        Err(Refusal::KeyNotFound)
+    } else {
+        Ok(())
+    }
 }
 
 fn put(writing: &mut Writing<'_>, lessor: &mut Lessor, request: PbPutRequest) -> PbPutResponse {

@@ -11,7 +11,7 @@ use etcd_client::{
 };
 
 use super::real_etcd::RealEtcd;
-use super::{Numbers, connect, fixture, next, within};
+use super::{Numbers, fixture, next, within};
 
 /// Few keys, so that requests meet; at most a dozen, so that etcd's unstable sort is a stable one.
 const KEYS: [&str; 9] = ["a", "a/1", "a/2", "b", "b/1", "b/10", "b/2", "c", "d\u{0}x"];
@@ -264,25 +264,34 @@ async fn perform(client: &mut Client, step: Step) -> String {
             blank_txn(&mut response.0);
             format!("{:?}", response.0)
         }),
-        Step::Compact(revision) => client.compact(revision, Some(CompactionOptions::new().with_physical())).await.map(|mut response| {
-            blank(&mut response.0.header);
-            format!("{:?}", response.0)
-        }),
-        Step::Grant(id, ttl) => client.lease_grant(ttl, Some(LeaseGrantOptions::new().with_id(id))).await.map(|mut response| {
-            blank(&mut response.0.header);
-            format!("{:?}", response.0)
-        }),
+        Step::Compact(revision) => client
+            .compact(revision, Some(CompactionOptions::new().with_physical()))
+            .await
+            .map(|mut response| {
+                blank(&mut response.0.header);
+                format!("{:?}", response.0)
+            }),
+        Step::Grant(id, ttl) => client
+            .lease_grant(ttl, Some(LeaseGrantOptions::new().with_id(id)))
+            .await
+            .map(|mut response| {
+                blank(&mut response.0.header);
+                format!("{:?}", response.0)
+            }),
         Step::Revoke(id) => client.lease_revoke(id).await.map(|mut response| {
             blank(&mut response.0.header);
             format!("{:?}", response.0)
         }),
-        Step::TimeToLive(id) => client.lease_time_to_live(id, Some(LeaseTimeToLiveOptions::new().with_keys())).await.map(|mut response| {
-            blank(&mut response.0.header);
-            // Time passes, and etcd keeps the keys in no order.
-            response.0.ttl = response.0.ttl.min(0);
-            response.0.keys.sort();
-            format!("{:?}", response.0)
-        }),
+        Step::TimeToLive(id) => client
+            .lease_time_to_live(id, Some(LeaseTimeToLiveOptions::new().with_keys()))
+            .await
+            .map(|mut response| {
+                blank(&mut response.0.header);
+                // Time passes, and etcd keeps the keys in no order.
+                response.0.ttl = response.0.ttl.min(0);
+                response.0.keys.sort();
+                format!("{:?}", response.0)
+            }),
     };
     answer.unwrap_or_else(refusal)
 }
@@ -314,7 +323,10 @@ async fn read_until(stream: &mut WatchStream, last: i64) -> (BTreeMap<i64, Vec<P
         for event in response.0.events {
             let revision = event.kv.as_ref().expect("an event has a key").mod_revision;
             assert!(revisions.last().is_none_or(|before| *before <= revision), "events come in order");
-            assert!(revisions.contains(&revision) || !events.contains_key(&revision), "all events of one revision come at once");
+            assert!(
+                revisions.contains(&revision) || !events.contains_key(&revision),
+                "all events of one revision come at once"
+            );
             revisions.push(revision);
             events.entry(revision).or_default().push(event);
         }
@@ -326,8 +338,14 @@ async fn read_until(stream: &mut WatchStream, last: i64) -> (BTreeMap<i64, Vec<P
 
 /// A last change that every one of the watches is told of: at `last` the keys are put and at `last + 1` deleted.
 async fn finish(client: &mut Client) -> i64 {
-    client.txn(Txn::new().and_then([TxnOp::put("b/1", "end", None), TxnOp::put("z", "end", None)])).await.expect("the last put");
-    client.txn(Txn::new().and_then([TxnOp::delete("b/1", None), TxnOp::delete("z", None)])).await.expect("the last delete");
+    client
+        .txn(Txn::new().and_then([TxnOp::put("b/1", "end", None), TxnOp::put("z", "end", None)]))
+        .await
+        .expect("the last put");
+    client
+        .txn(Txn::new().and_then([TxnOp::delete("b/1", None), TxnOp::delete("z", None)]))
+        .await
+        .expect("the last delete");
     let response = client.put("b/1", "end", None).await.expect("the last put");
     response.header().expect("a header").revision()
 }
@@ -337,7 +355,10 @@ async fn compare_run(seed: u64, steps: usize) {
     let mut embedded = fixture().await;
     let mut real = Client::connect([etcd.endpoint.as_str()], None).await.expect("etcd can be reached");
     let live = [watches(&mut real, 0).await, watches(&mut embedded.client, 0).await];
-    let mut generator = Generator { numbers: Numbers(seed), revision: 1 };
+    let mut generator = Generator {
+        numbers: Numbers(seed),
+        revision: 1,
+    };
     let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
     let mut compacted = 0;
     for number in 0..steps {
@@ -362,7 +383,11 @@ async fn compare_run(seed: u64, steps: usize) {
     for (kind, (mut expected, mut found)) in real_live.into_iter().zip(embedded_live).enumerate() {
         let expected = read_until(&mut expected, lasts[kind]).await;
         assert!(expected.1.is_none() && expected.0.len() > 1, "the watch has something to compare");
-        assert_eq!(read_until(&mut found, lasts[kind]).await, expected, "seed {seed}, live watch {kind}");
+        assert_eq!(
+            read_until(&mut found, lasts[kind]).await,
+            expected,
+            "seed {seed}, live watch {kind}"
+        );
     }
     // Resumed watches: from before the compaction, from right after it, from later ones.
     for start in [1, compacted - 1, compacted + 1, compacted + 7, last - 2] {
@@ -370,7 +395,11 @@ async fn compare_run(seed: u64, steps: usize) {
         let found = watches(&mut embedded.client, start.max(1)).await;
         for (kind, (mut expected, mut found)) in expected.into_iter().zip(found).enumerate() {
             let expected = read_until(&mut expected, lasts[kind]).await;
-            assert_eq!(read_until(&mut found, lasts[kind]).await, expected, "seed {seed}, watch {kind} from {start} on");
+            assert_eq!(
+                read_until(&mut found, lasts[kind]).await,
+                expected,
+                "seed {seed}, watch {kind} from {start} on"
+            );
         }
     }
     embedded.store.shutdown().await;

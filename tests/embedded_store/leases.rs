@@ -16,7 +16,10 @@ async fn an_expired_lease_takes_all_its_keys_in_one_revision_and_watches_are_tol
         client.put(key, "x", options()).await.expect("a put");
     }
     client.put("l/2", "kept", None).await.expect("a put");
-    let mut stream = client.watch("l/", Some(WatchOptions::new().with_prefix().with_prev_key())).await.expect("a watch");
+    let mut stream = client
+        .watch("l/", Some(WatchOptions::new().with_prefix().with_prev_key()))
+        .await
+        .expect("a watch");
     assert!(next(&mut stream).await.created());
     let response = next(&mut stream).await;
     let told: Vec<(EventType, &[u8], i64)> = response
@@ -52,15 +55,33 @@ async fn leases_survive_a_restart_with_their_keys_and_their_full_ttl() {
     let mut before = fixture().await;
     let options = LeaseGrantOptions::new().with_id(77);
     before.client.lease_grant(600, Some(options)).await.expect("a lease");
-    before.client.lease_grant(600, Some(LeaseGrantOptions::new().with_id(78))).await.expect("a lease");
+    before
+        .client
+        .lease_grant(600, Some(LeaseGrantOptions::new().with_id(78)))
+        .await
+        .expect("a lease");
     before.client.lease_revoke(78).await.expect("revoked");
-    before.client.put("k", "v", Some(PutOptions::new().with_lease(77))).await.expect("a put");
+    before
+        .client
+        .put("k", "v", Some(PutOptions::new().with_lease(77)))
+        .await
+        .expect("a put");
     before.store.shutdown().await;
     let store = open(&before.directory, Retention::default());
     let mut client = connect(store.local_addr()).await;
-    let listed: Vec<i64> = client.leases().await.expect("an answer").leases().iter().map(|lease| lease.id()).collect();
+    let listed: Vec<i64> = client
+        .leases()
+        .await
+        .expect("an answer")
+        .leases()
+        .iter()
+        .map(|lease| lease.id())
+        .collect();
     assert_eq!(listed, [77]);
-    let lease = client.lease_time_to_live(77, Some(LeaseTimeToLiveOptions::new().with_keys())).await.expect("an answer");
+    let lease = client
+        .lease_time_to_live(77, Some(LeaseTimeToLiveOptions::new().with_keys()))
+        .await
+        .expect("an answer");
     assert_eq!((lease.granted_ttl(), lease.keys()), (600, &[b"k".to_vec()][..]));
     assert!(lease.ttl() >= 590, "{}", lease.ttl());
     client.lease_revoke(77).await.expect("revoked");

@@ -41,11 +41,20 @@ async fn fixture_with(retention: Retention) -> Fixture {
 
 fn open(directory: &TempDir, retention: Retention) -> Store {
     let listen = "127.0.0.1:0".parse().expect("an address");
-    Store::start_with(Options { listen, data_dir: directory.path().to_path_buf() }, retention).expect("the store starts")
+    Store::start_with(
+        Options {
+            listen,
+            data_dir: directory.path().to_path_buf(),
+        },
+        retention,
+    )
+    .expect("the store starts")
 }
 
 async fn connect(address: std::net::SocketAddr) -> Client {
-    Client::connect([address.to_string()], None).await.expect("an address to connect to")
+    Client::connect([address.to_string()], None)
+        .await
+        .expect("an address to connect to")
 }
 
 /// Awaits with the bound of a step.
@@ -54,13 +63,20 @@ async fn within<T>(step: impl Future<Output = T>) -> T {
 }
 
 async fn next(stream: &mut WatchStream) -> WatchResponse {
-    within(stream.message()).await.expect("the watch goes on").expect("the watch is not ended")
+    within(stream.message())
+        .await
+        .expect("the watch goes on")
+        .expect("the watch is not ended")
 }
 
 /// Whether a program is installed; complains when not.
 fn installed(program: &str) -> bool {
-    let found = std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|directory| directory.join(program).is_file()));
-    assert!(found || std::env::var_os("REQUIRE_ETCD").is_none(), "REQUIRE_ETCD is set, but {program} is not installed");
+    let found =
+        std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|directory| directory.join(program).is_file()));
+    assert!(
+        found || std::env::var_os("REQUIRE_ETCD").is_none(),
+        "REQUIRE_ETCD is set, but {program} is not installed"
+    );
     if !found {
         eprintln!("SKIPPED: {program} is not installed");
     }

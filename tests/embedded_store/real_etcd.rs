@@ -24,7 +24,14 @@ impl RealEtcd {
         let mut process = Command::new("etcd")
             .arg("--data-dir")
             .arg(directory.path().join("data"))
-            .args(["--name", "only", "--listen-client-urls", &client, "--advertise-client-urls", &client])
+            .args([
+                "--name",
+                "only",
+                "--listen-client-urls",
+                &client,
+                "--advertise-client-urls",
+                &client,
+            ])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .arg(format!("--initial-cluster=only={peer}"))
             .stdout(Stdio::null())
@@ -40,7 +47,11 @@ impl RealEtcd {
         }
         // The pipe must be emptied, or etcd would block on a full one.
         std::thread::spawn(move || lines.read_to_end(&mut Vec::new()));
-        Some(RealEtcd { endpoint: client, process, _directory: directory })
+        Some(RealEtcd {
+            endpoint: client,
+            process,
+            _directory: directory,
+        })
     }
 }
 
@@ -52,5 +63,8 @@ impl Drop for RealEtcd {
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
+        .port()
 }

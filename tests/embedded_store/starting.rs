@@ -12,8 +12,13 @@ async fn an_address_in_use_is_named_and_the_data_directory_left_unlocked() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let listen = taken.local_addr().expect("an address");
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let refused = Store::start(Options { listen, data_dir: directory.path().to_path_buf() });
-    let Err(error @ StartError::AddressInUse { .. }) = refused else { panic!("must be refused") };
+    let refused = Store::start(Options {
+        listen,
+        data_dir: directory.path().to_path_buf(),
+    });
+    let Err(error @ StartError::AddressInUse { .. }) = refused else {
+        panic!("must be refused")
+    };
     assert!(error.to_string().contains(&listen.to_string()), "{error}");
     open(&directory, Retention::default()).shutdown().await;
 }
@@ -21,8 +26,13 @@ async fn an_address_in_use_is_named_and_the_data_directory_left_unlocked() {
 #[tokio::test]
 async fn a_second_store_on_the_same_directory_is_told_that_another_agent_has_it_until_that_one_stops() {
     let first = fixture().await;
-    let options = || Options { listen: "127.0.0.1:0".parse().expect("an address"), data_dir: first.directory.path().to_path_buf() };
-    let Err(error @ StartError::Locked { .. }) = Store::start(options()) else { panic!("must be refused") };
+    let options = || Options {
+        listen: "127.0.0.1:0".parse().expect("an address"),
+        data_dir: first.directory.path().to_path_buf(),
+    };
+    let Err(error @ StartError::Locked { .. }) = Store::start(options()) else {
+        panic!("must be refused")
+    };
     assert!(error.to_string().contains("locked by another running agent"), "{error}");
     first.store.shutdown().await;
     Store::start(options()).expect("the lock is released").shutdown().await;
@@ -33,8 +43,13 @@ async fn a_damaged_file_is_reported_as_such() {
     for content in [b"this is no database ".repeat(1000), b"short".to_vec()] {
         let directory = tempfile::tempdir().expect("a temporary directory");
         std::fs::write(directory.path().join("store.redb"), content).expect("a file");
-        let options = Options { listen: "127.0.0.1:0".parse().expect("an address"), data_dir: directory.path().to_path_buf() };
-        let Err(error) = Store::start(options) else { panic!("must be refused") };
+        let options = Options {
+            listen: "127.0.0.1:0".parse().expect("an address"),
+            data_dir: directory.path().to_path_buf(),
+        };
+        let Err(error) = Store::start(options) else {
+            panic!("must be refused")
+        };
         assert!(matches!(error, StartError::Corrupt { .. }), "{error:?}");
         assert!(error.to_string().contains("store.redb is damaged"), "{error}");
     }
@@ -43,14 +58,22 @@ async fn a_damaged_file_is_reported_as_such() {
 #[tokio::test]
 async fn a_data_directory_that_cannot_be_made_is_named() {
     let file = tempfile::NamedTempFile::new().expect("a file");
-    let options = Options { listen: "127.0.0.1:0".parse().expect("an address"), data_dir: file.path().join("below") };
-    let Err(error @ StartError::DataDir { .. }) = Store::start(options) else { panic!("must be refused") };
+    let options = Options {
+        listen: "127.0.0.1:0".parse().expect("an address"),
+        data_dir: file.path().join("below"),
+    };
+    let Err(error @ StartError::DataDir { .. }) = Store::start(options) else {
+        panic!("must be refused")
+    };
     assert!(error.to_string().contains("below"), "{error}");
 }
 
 #[test]
 fn outside_a_runtime_the_start_is_refused_and_does_not_panic() {
-    let options = Options { listen: "127.0.0.1:0".parse().expect("an address"), data_dir: std::env::temp_dir() };
+    let options = Options {
+        listen: "127.0.0.1:0".parse().expect("an address"),
+        data_dir: std::env::temp_dir(),
+    };
     assert!(matches!(Store::start(options), Err(StartError::NoRuntime)));
 }
 
@@ -63,7 +86,10 @@ async fn content_history_revisions_and_identity_survive_a_restart() {
     client.delete("a", None).await.expect("a delete");
     client.put("a", "3", None).await.expect("a put");
     client.put("b", "1", None).await.expect("a put");
-    client.compact(3, Some(CompactionOptions::new().with_physical())).await.expect("a compaction");
+    client
+        .compact(3, Some(CompactionOptions::new().with_physical()))
+        .await
+        .expect("a compaction");
     let header_before = client.get("b", None).await.expect("an answer").take_header().expect("a header");
     before.store.shutdown().await;
 
@@ -75,15 +101,29 @@ async fn content_history_revisions_and_identity_survive_a_restart() {
     assert_eq!(header.member_id(), header_before.member_id());
     assert!(header.raft_term() > header_before.raft_term());
     let kv = &response.kvs()[0];
-    assert_eq!((kv.value(), kv.version(), kv.create_revision(), kv.mod_revision()), (&b"3"[..], 1, 5, 5));
-    let old = client.get("a", Some(GetOptions::new().with_revision(3))).await.expect("revision 3 is kept");
+    assert_eq!(
+        (kv.value(), kv.version(), kv.create_revision(), kv.mod_revision()),
+        (&b"3"[..], 1, 5, 5)
+    );
+    let old = client
+        .get("a", Some(GetOptions::new().with_revision(3)))
+        .await
+        .expect("revision 3 is kept");
     assert_eq!(old.kvs()[0].value(), b"2");
-    let Err(Error::GRpcStatus(status)) = client.get("a", Some(GetOptions::new().with_revision(2))).await else { panic!("compacted") };
+    let Err(Error::GRpcStatus(status)) = client.get("a", Some(GetOptions::new().with_revision(2))).await else {
+        panic!("compacted")
+    };
     assert_eq!(status.message(), "etcdserver: mvcc: required revision has been compacted");
-    let mut stream = client.watch("a", Some(WatchOptions::new().with_start_revision(4).with_prev_key())).await.expect("a watch");
+    let mut stream = client
+        .watch("a", Some(WatchOptions::new().with_start_revision(4).with_prev_key()))
+        .await
+        .expect("a watch");
     assert!(next(&mut stream).await.created());
     let events = next(&mut stream).await.0.events;
-    let told: Vec<(i64, i32)> = events.iter().map(|event| (event.kv.as_ref().expect("a key").mod_revision, event.r#type)).collect();
+    let told: Vec<(i64, i32)> = events
+        .iter()
+        .map(|event| (event.kv.as_ref().expect("a key").mod_revision, event.r#type))
+        .collect();
     assert_eq!(told, [(4, EventType::Delete as i32), (5, EventType::Put as i32)]);
     assert_eq!(events[0].prev_kv.as_ref().expect("what was deleted").value, b"2");
     store.shutdown().await;

@@ -32,7 +32,9 @@ async fn puts_per_second(client: &Client) -> f64 {
 async fn txn_puts_per_second(client: &mut Client) -> f64 {
     let start = Instant::now();
     for txn in 0..TXNS {
-        let operations: Vec<TxnOp> = (0..100).map(|number| TxnOp::put(format!("/txn/{txn}/{number}"), VALUE, None)).collect();
+        let operations: Vec<TxnOp> = (0..100)
+            .map(|number| TxnOp::put(format!("/txn/{txn}/{number}"), VALUE, None))
+            .collect();
         client.txn(Txn::new().and_then(operations)).await.expect("a transaction");
     }
     rate(TXNS * 100, start.elapsed())
@@ -40,7 +42,10 @@ async fn txn_puts_per_second(client: &mut Client) -> f64 {
 
 /// From the call of put: until its answer, and until a watch tells of it; medians and 99th percentiles.
 async fn latencies(client: &mut Client) -> [Duration; 4] {
-    let mut stream = client.watch("/latency", Some(WatchOptions::new().with_prefix())).await.expect("a watch");
+    let mut stream = client
+        .watch("/latency", Some(WatchOptions::new().with_prefix()))
+        .await
+        .expect("a watch");
     assert!(next(&mut stream).await.created());
     let (mut answered, mut watched) = (Vec::new(), Vec::new());
     for number in 0..LATENCIES {
@@ -59,7 +64,12 @@ async fn latencies(client: &mut Client) -> [Duration; 4] {
     }
     answered.sort();
     watched.sort();
-    [answered[LATENCIES / 2], answered[LATENCIES * 99 / 100], watched[LATENCIES / 2], watched[LATENCIES * 99 / 100]]
+    [
+        answered[LATENCIES / 2],
+        answered[LATENCIES * 99 / 100],
+        watched[LATENCIES / 2],
+        watched[LATENCIES * 99 / 100],
+    ]
 }
 
 fn rate(count: usize, elapsed: Duration) -> f64 {

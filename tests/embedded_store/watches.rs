@@ -39,7 +39,10 @@ async fn a_watch_that_does_not_read_holds_up_no_writer_and_misses_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_watch_that_is_slower_than_the_history_is_long_is_cancelled_as_compacted() {
-    let retention = Retention { revisions: 100, ..Retention::default() };
+    let retention = Retention {
+        revisions: 100,
+        ..Retention::default()
+    };
     let mut running = fixture_with(retention).await;
     let mut stream = running.client.watch("slow", None).await.expect("a watch");
     assert!(next(&mut stream).await.created());
@@ -86,7 +89,11 @@ async fn a_thousand_watches_on_streams_of_their_own_are_all_told() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_watches_on_one_stream_are_told_apart_by_their_ids() {
     let mut running = fixture().await;
-    let mut stream = running.client.watch("w/", Some(WatchOptions::new().with_prefix())).await.expect("a watch");
+    let mut stream = running
+        .client
+        .watch("w/", Some(WatchOptions::new().with_prefix()))
+        .await
+        .expect("a watch");
     for number in 1..1_000 {
         stream.watch(format!("w/{number}"), None).await.expect("a watch");
     }
@@ -115,16 +122,32 @@ async fn a_thousand_watches_on_one_stream_are_told_apart_by_their_ids() {
 async fn a_watch_from_a_compacted_revision_is_created_and_then_cancelled_with_the_compact_revision() {
     let mut running = fixture().await;
     put_many(&mut running.client, "k", 5, 10).await;
-    running.client.compact(4, Some(CompactionOptions::new().with_physical())).await.expect("a compaction");
-    let mut stream = running.client.watch("k", Some(WatchOptions::new().with_start_revision(2))).await.expect("a watch");
+    running
+        .client
+        .compact(4, Some(CompactionOptions::new().with_physical()))
+        .await
+        .expect("a compaction");
+    let mut stream = running
+        .client
+        .watch("k", Some(WatchOptions::new().with_start_revision(2)))
+        .await
+        .expect("a watch");
     let created = next(&mut stream).await;
     assert!(created.created() && !created.canceled());
     let cancelled = next(&mut stream).await;
     assert!(cancelled.canceled() && cancelled.compact_revision() == 4 && cancelled.cancel_reason().is_empty());
     // At the compaction itself the last version is still there, and the stream is of use for other watches.
-    stream.watch("k", Some(WatchOptions::new().with_start_revision(4))).await.expect("a watch");
+    stream
+        .watch("k", Some(WatchOptions::new().with_start_revision(4)))
+        .await
+        .expect("a watch");
     assert!(next(&mut stream).await.created());
-    let revisions: Vec<i64> = next(&mut stream).await.events().iter().map(|event| event.kv().expect("a key").mod_revision()).collect();
+    let revisions: Vec<i64> = next(&mut stream)
+        .await
+        .events()
+        .iter()
+        .map(|event| event.kv().expect("a key").mod_revision())
+        .collect();
     assert_eq!(revisions, [4, 5, 6]);
     running.store.shutdown().await;
 }
@@ -152,7 +175,11 @@ async fn a_running_watch_is_not_cut_off_by_a_compaction_of_what_it_is_about_to_r
 async fn a_requested_progress_notification_comes_after_the_events_it_speaks_of() {
     let mut running = fixture().await;
     put_many(&mut running.client, "k", 50, 10).await;
-    let mut stream = running.client.watch("k", Some(WatchOptions::new().with_start_revision(2))).await.expect("a watch");
+    let mut stream = running
+        .client
+        .watch("k", Some(WatchOptions::new().with_start_revision(2)))
+        .await
+        .expect("a watch");
     stream.request_progress().await.expect("a request");
     assert!(next(&mut stream).await.created());
     let mut last = 1;
@@ -163,19 +190,29 @@ async fn a_requested_progress_notification_comes_after_the_events_it_speaks_of()
             None => break response,
         }
     };
-    assert_eq!((progress.watch_id(), progress.header().expect("a header").revision(), last), (-1, 51, 51));
+    assert_eq!(
+        (progress.watch_id(), progress.header().expect("a header").revision(), last),
+        (-1, 51, 51)
+    );
     running.store.shutdown().await;
 }
 
 #[tokio::test]
 async fn wrong_watches_are_refused_one_by_one_and_the_stream_goes_on() {
     let mut running = fixture().await;
-    let mut stream = running.client.watch("b", Some(WatchOptions::new().with_range("a"))).await.expect("a stream");
+    let mut stream = running
+        .client
+        .watch("b", Some(WatchOptions::new().with_range("a")))
+        .await
+        .expect("a stream");
     let refused = next(&mut stream).await;
     assert!(refused.created() && refused.canceled());
     assert_eq!((refused.watch_id(), refused.cancel_reason()), (-1, "mvcc: watcher range is empty"));
     for reason in ["", "mvcc: duplicate watch ID provided on the WatchStream"] {
-        stream.watch("k", Some(WatchOptions::new().with_watch_id(9))).await.expect("a request");
+        stream
+            .watch("k", Some(WatchOptions::new().with_watch_id(9)))
+            .await
+            .expect("a request");
         assert_eq!(next(&mut stream).await.cancel_reason(), reason);
     }
     running.client.delete("k", None).await.expect("nothing to delete makes no event");
@@ -192,10 +229,18 @@ async fn a_large_revision_is_sent_in_fragments_to_a_watch_that_asks_for_them() {
     let mut stream = running.client.watch("f/", Some(options)).await.expect("a watch");
     assert!(next(&mut stream).await.created());
     for number in 0..5 {
-        running.client.put(format!("f/{number}"), vec![b'x'; 1_000_000], None).await.expect("a put");
+        running
+            .client
+            .put(format!("f/{number}"), vec![b'x'; 1_000_000], None)
+            .await
+            .expect("a put");
         assert!(!next(&mut stream).await.0.fragment);
     }
-    running.client.delete("f/", Some(etcd_client::DeleteOptions::new().with_prefix())).await.expect("a delete");
+    running
+        .client
+        .delete("f/", Some(etcd_client::DeleteOptions::new().with_prefix()))
+        .await
+        .expect("a delete");
     let mut parts = Vec::new();
     loop {
         let response = next(&mut stream).await.0;
@@ -211,9 +256,18 @@ async fn a_large_revision_is_sent_in_fragments_to_a_watch_that_asks_for_them() {
 #[tokio::test]
 async fn history_over_the_limits_is_compacted_by_itself_and_live_keys_stay() {
     let limits = [
-        Retention { revisions: 10, ..Retention::default() },
-        Retention { bytes: 10_000, ..Retention::default() },
-        Retention { age: Duration::from_millis(100), ..Retention::default() },
+        Retention {
+            revisions: 10,
+            ..Retention::default()
+        },
+        Retention {
+            bytes: 10_000,
+            ..Retention::default()
+        },
+        Retention {
+            age: Duration::from_millis(100),
+            ..Retention::default()
+        },
     ];
     for retention in limits {
         let mut running = fixture_with(retention).await;
@@ -221,7 +275,10 @@ async fn history_over_the_limits_is_compacted_by_itself_and_live_keys_stay() {
         client.put("old", "but alive", None).await.expect("a put");
         put_many(client, "k", 40, 1_000).await;
         let compacted = loop {
-            let mut stream = client.watch("k", Some(WatchOptions::new().with_start_revision(2))).await.expect("a watch");
+            let mut stream = client
+                .watch("k", Some(WatchOptions::new().with_start_revision(2)))
+                .await
+                .expect("a watch");
             assert!(next(&mut stream).await.created());
             let response = next(&mut stream).await;
             if response.canceled() {
