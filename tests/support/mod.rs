@@ -1,2 +1,8 @@
+<<<<<<< HEAD
 //! What the tests share.
 pub mod etcd;
+=======
+//! What several integration tests share.
+
+pub mod docker;
+>>>>>>> signals
