@@ -2,6 +2,7 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
 pub mod agent;
+pub mod cli;
 pub mod config;
 pub mod descriptors;
 pub mod embedded;

@@ -1,2 +1,59 @@
 //! The `netns-agent` program: arguments, exit codes and the runtime; nothing else.
-fn main() {}
+//!
+//! Exit codes: 0 a clean stop, 1 failure, 2 usage.
+
+use std::{io::IsTerminal, process::ExitCode};
+
+use anyhow::Context;
+use clap::Parser;
+use netns_agent::{
+    agent::Agent,
+    cli::{Arguments, Command},
+    config::{RunArgs, Settings},
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Exit code for arguments that make no sense.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Run(args) => run(*args),
+    }
+}
+
+fn run(args: RunArgs) -> ExitCode {
+    let settings = match args.load(&|name| std::env::var_os(name)) {
+        Ok(settings) => settings,
+        Err(error) => {
+            eprintln!("netns-agent: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    match serve(&settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("netns-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs the agent until it is told to stop.
+fn serve(settings: &Settings) -> anyhow::Result<()> {
+    tracing_subscriber::fmt().with_env_filter(EnvFilter::new(&settings.log)).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).init();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let agent = Agent::start(settings).await?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping; the network stays as it is");
+        agent.shutdown().await;
+        Ok(())
+    })
+}

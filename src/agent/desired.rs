@@ -25,7 +25,7 @@ pub fn snapshot(items: Vec<RawItem>) -> Vec<Change<Value>> {
 }
 
 fn change(raw: &RawKey, revision: i64, value: Option<&[u8]>) -> Change<Value> {
-    let key = Key::from(format!("{CONFIG}{}", raw.to_string_lossy()));
+    let key = Key::from(format!("{CONFIG}{raw}"));
     let value = value.map(|value| decode(raw, &key, value));
     Change { key, revision, value }
 }

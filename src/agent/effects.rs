@@ -25,7 +25,7 @@ use crate::{
     scheduler::{Fault, FaultKind, Operation, Outcome, Scheduler, StatusChange},
     signals::{
         docker::MicroserviceChange,
-        namespaces::{State as ReferenceState, Target, Watcher},
+        namespaces::{Binding, Target, Watcher},
     },
 };
 
@@ -94,7 +94,7 @@ impl NetworkEffects {
             own,
             flying: HashMap::new(),
             open: HashMap::from([(own, BTreeSet::from([NamespaceName::Own]))]),
-            suspects: BTreeMap::from([(own, Duration::ZERO)]),
+            suspects: BTreeMap::new(),
             last_read: HashMap::new(),
             host_facts: BTreeMap::new(),
             watched: BTreeSet::new(),
@@ -145,7 +145,7 @@ impl NetworkEffects {
                 };
                 if kind == FaultKind::Unavailable {
                     if let Some(namespace) = namespace() {
-                        self.watch(&key, &namespace.name, ReferenceState::Missing);
+                        self.watch(&key, &namespace.name, Binding::Missing);
                         self.reporter.namespace(&namespace.name, None, &failure.message);
                     }
                     debug!(key = %key, "waiting: {}", failure.message);
@@ -163,7 +163,7 @@ impl NetworkEffects {
         if !self.executor.is_watched(netns) {
             self.suspects.insert(netns, self.now + SWEEP_INTERVAL);
         }
-        self.watch(key, name, ReferenceState::Bound);
+        self.watch(key, name, Binding::Bound { inode: netns.0 });
         self.reporter.namespace(name, Some((netns, owned)), "");
         info!(namespace = %name, %netns, owned, "namespace opened");
     }
@@ -183,7 +183,7 @@ impl NetworkEffects {
         info!(namespace = %name, %netns, "namespace closed");
     }
 
-    fn watch(&mut self, key: &Key, name: &NamespaceName, state: ReferenceState) {
+    fn watch(&mut self, key: &Key, name: &NamespaceName, binding: Binding) {
         let target = match name {
             NamespaceName::Named(name) => Target::Named(name.clone()),
             NamespaceName::Process(pid) => Target::Process(*pid),
@@ -192,7 +192,7 @@ impl NetworkEffects {
             NamespaceName::Own | NamespaceName::Microservice(_) => return,
         };
         self.watched.insert(key.clone());
-        self.watcher.watch(key.to_string(), target, state);
+        self.watcher.watch(key.to_string(), target, binding);
     }
 
     fn unwatch(&mut self, key: &Key) {
@@ -237,15 +237,16 @@ impl NetworkEffects {
 
     fn survey_found(&mut self, scheduler: &mut Scheduler<Network>, surveyed: Surveyed) {
         let Surveyed { name, reference, netns, contents } = surveyed;
+        if name == NamespaceName::Own {
+            return self.look_under_all_names(scheduler, netns, &contents);
+        }
         let key = name.key();
         let owned = is_created_by_agent(&contents, &self.marks);
         let open = OpenNamespace { netns, reference, owned };
         self.open.entry(netns).or_default().insert(name.clone());
         scheduler.found(vec![(key, Value::Namespace(Namespace { name: name.clone(), open: Some(open) }))]);
-        let found = self.look(scheduler, &name, netns, &contents);
-        if owned || !found.lost.is_empty() {
-            debug!(namespace = %name, "left by an earlier run");
-        }
+        self.look(scheduler, &name, netns, &contents);
+        info!(namespace = %name, %netns, owned, "left by an earlier run; what nobody wants is removed");
     }
 }
 

@@ -4,7 +4,7 @@
 //! publisher does, and sees to it that the newest state arrives. Start reading at [`Reporter`].
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -37,7 +37,7 @@ use crate::{
     kernel::{LinkState, NetnsId},
     publish::Publisher,
     scheduler::{Status, StatusChange, ValueState, View},
-    signals::docker::Microservice,
+    signals::{docker::Microservice, process::netns_inode},
 };
 
 /// IF_OPER_NOTPRESENT and IF_OPER_DOWN of linux/if.h; as in the reference everything else counts as up.
@@ -211,8 +211,8 @@ impl Reporter {
             container_id: service.container_id.clone(),
             container_name: service.container_name.clone(),
             pid: service.pid,
-            start_time: service.started_at.as_deref().and_then(|text| text.parse().ok()),
-            namespace_inode: service.netns_inode,
+            start_time: Some(service.started_at.into()),
+            namespace_inode: netns_inode(service.pid).unwrap_or_default(),
         };
         self.publisher.set(microservice_key(&service.label), json::encode(&state));
     }

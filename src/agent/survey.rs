@@ -33,7 +33,8 @@ pub struct Survey {
 
 /// Lists the namespaces that `wanted` does not say will be opened anyway.
 pub fn plan(executor: &Executor, marks: &Marks, wanted: impl Fn(&NamespaceName) -> bool) -> Survey {
-    let mut candidates = Vec::new();
+    // First of all the agent's own, so that what is in it is known before anything is created there.
+    let mut candidates = vec![(NamespaceName::Own, NamespaceRef::Own)];
     let mut known = HashSet::from([executor.own_namespace()]);
     let mark = marks.created_namespace(None);
     match executor.dump_named() {
@@ -74,7 +75,7 @@ pub fn plan(executor: &Executor, marks: &Marks, wanted: impl Fn(&NamespaceName) 
 }
 
 impl Survey {
-    /// Opens and reads the candidates. Those without the agent's mark are closed again and not mentioned.
+    /// Opens and reads the candidates. But for the agent's own namespace, those without the agent's mark are closed again and not mentioned.
     pub async fn run(self, executor: &Executor) -> Vec<Surveyed> {
         let mark = self.marks.created_namespace(None);
         let open = |(at, (_, reference)): (usize, &(NamespaceName, NamespaceRef))| Task {
@@ -88,7 +89,7 @@ impl Survey {
             let Some((name, reference)) = usize::try_from(outcome.id).ok().and_then(|at| self.candidates.get(at)).cloned() else { continue };
             // A namespace that ended meanwhile, or cannot be entered, holds nothing that could be removed.
             let Ok(Reply::Opened { netns, contents, .. }) = outcome.result else { continue };
-            if inspect::has_marks(&contents, &self.marks) {
+            if name == NamespaceName::Own || inspect::has_marks(&contents, &self.marks) {
                 marked.push(Surveyed { name, reference, netns, contents });
             } else {
                 let close = KernelOp::CloseNamespace { reference, netns, remove_if_marked: None, forget: true };

@@ -5,6 +5,8 @@
 //! The status of a base value covers everything derived from it, so that CONFIGURED is never said of an interface whose address
 //! the kernel refused. While operations are under way nothing new is said: the next outcome decides.
 
+use std::time::Duration;
+
 use super::{
     descriptor::{Domain, On},
     graph::{Edge, Hold, Node, NodeId},
@@ -14,6 +16,8 @@ use super::{
 
 /// How far an explanation follows the chain of what waits for what.
 const DEPTH: usize = 4;
+/// How long PENDING is held back while operations are under way.
+const PENDING_DELAY: Duration = Duration::from_millis(500);
 
 /// What can be said of one node by itself.
 enum Condition {
@@ -35,7 +39,9 @@ struct Problem {
 impl<D: Domain> Scheduler<D> {
     /// Turns the marked base values into status changes.
     pub(super) fn report(&mut self) {
-        for id in std::mem::take(&mut self.reported) {
+        let mut due = std::mem::take(&mut self.reported);
+        due.append(&mut self.postponed);
+        for id in due {
             let Some(node) = self.graph.get(id) else { continue };
             let told = node.status.is_some();
             if node.requested.is_none() && !node.present() {
@@ -50,7 +56,12 @@ impl<D: Domain> Scheduler<D> {
             if node.requested.is_none() && (!told || !matches!(node.hold, Some(Hold::Retry { .. }))) {
                 continue;
             }
-            if let Some(status) = self.status_of(id)
+            let status = self.status_of(id);
+            if status.as_ref().is_some_and(|status| status.state == ValueState::Pending) && self.defer(id) {
+                continue;
+            }
+            self.graph[id].deferred = None;
+            if let Some(status) = status
                 && self.graph[id].status.as_ref().is_none_or(|last| !last.same(&status))
             {
                 self.graph[id].status = Some(status.clone());
@@ -58,6 +69,16 @@ impl<D: Domain> Scheduler<D> {
                 self.changes.push(StatusChange { key, status: Some(status) });
             }
         }
+    }
+
+    /// While operations are under way a pending value may become ready any moment: wait a little before saying that it is not.
+    fn defer(&mut self, id: NodeId) -> bool {
+        let since = *self.graph[id].deferred.get_or_insert(self.now);
+        let defer = self.under_way() && self.now < since + PENDING_DELAY;
+        if defer {
+            self.postponed.insert(id);
+        }
+        defer
     }
 
     /// The status of a base value now; `None` while something is under way.
@@ -181,6 +202,10 @@ impl<D: Domain> Scheduler<D> {
             }
             None => {}
         }
+        if node.discovered && node.applied.is_some() && !self.facts_are_settled() && !self.graph.satisfied(id, &node.applied_edges) {
+            let message = "found in the kernel and left as it is until Docker has been asked which containers run".to_owned();
+            return Condition::Problem(Problem { state: ValueState::Discovered, reason: "FactsUnknown".into(), message, details: vec![] });
+        }
         match (&node.applied, node.closing) {
             (Some(_), false) if node.settled || node.fact || self.domain().descriptor(&node.key).is_none() => Condition::Good,
             (Some(_), _) => Condition::Busy,
@@ -194,7 +219,7 @@ impl<D: Domain> Scheduler<D> {
             return self.waiting_for_leader(node, id);
         }
         let details = unmet.iter().map(|edge| edge.dependency.label.to_string()).collect();
-        let texts: Vec<String> = unmet.iter().map(|edge| self.describe_edge(edge, DEPTH)).collect();
+        let texts: Vec<String> = unmet.iter().map(|edge| self.describe_edge(edge, &mut vec![id])).collect();
         let (reason, message) = ("DependencyUnmet".to_owned(), format!("waiting for {}", texts.join("; and for ")));
         Condition::Problem(Problem {
             state: ValueState::Pending,
@@ -205,7 +230,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// Ready as part of a cycle: either its turn comes, or the member that must go first cannot be created.
-    fn waiting_for_leader(&self, node: &Node<D>, _id: NodeId) -> Condition {
+    fn waiting_for_leader(&self, node: &Node<D>, id: NodeId) -> Condition {
         let failing = node.edges.iter().find(|edge| {
             let target = &self.graph[edge.targets[0]];
             matches!(edge.dependency.on, On::Key(_)) && !target.available() && matches!(target.hold, Some(Hold::Retry { .. }))
@@ -215,22 +240,23 @@ impl<D: Domain> Scheduler<D> {
             Some(edge) => Condition::Problem(Problem {
                 state: ValueState::Pending,
                 reason: "DependencyUnmet".to_owned(),
-                message: format!("waiting for {}", self.describe_edge(edge, DEPTH)),
+                message: format!("waiting for {}", self.describe_edge(edge, &mut vec![id])),
                 details: vec![edge.dependency.label.to_string()],
             }),
         }
     }
 
-    fn describe_edge(&self, edge: &Edge, depth: usize) -> String {
+    /// `path`: what the explanation has already mentioned.
+    fn describe_edge(&self, edge: &Edge, path: &mut Vec<NodeId>) -> String {
         let label = &edge.dependency.label;
         match &edge.dependency.on {
             On::AnyOf { describe, .. } => format!("{label}: {describe}"),
-            On::Key(key) => format!("{label}: {key} {}", self.describe_target(edge.targets[0], depth)),
+            On::Key(key) => format!("{label}: {key} {}", self.describe_target(edge.targets[0], path)),
         }
     }
 
     /// Why a key cannot be relied on, as the end of a sentence that starts with the key.
-    fn describe_target(&self, id: NodeId, depth: usize) -> String {
+    fn describe_target(&self, id: NodeId, path: &mut Vec<NodeId>) -> String {
         let node = &self.graph[id];
         if let Some(rejection) = node.rejected() {
             return format!("is invalid ({})", rejection.message);
@@ -241,10 +267,12 @@ impl<D: Domain> Scheduler<D> {
             Some(Hold::Unavailable { message }) => return format!("is not available ({message})"),
             None => {}
         }
-        let unmet = node.edges.iter().find(|edge| !self.graph.edge_satisfied(id, edge));
+        path.push(id);
+        let news = |edge: &&Edge| !edge.targets.iter().any(|target| path.contains(target));
+        let unmet = node.edges.iter().filter(news).find(|edge| !self.graph.edge_satisfied(id, edge));
         match (node.wanted(), unmet) {
             (None, _) => "does not exist".to_owned(),
-            (Some(_), Some(edge)) if depth > 0 => format!("is pending ({})", self.describe_edge(edge, depth - 1)),
+            (Some(_), Some(edge)) if path.len() <= DEPTH => format!("is pending ({})", self.describe_edge(edge, path)),
             _ => "is not ready yet".to_owned(),
         }
     }

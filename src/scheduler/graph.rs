@@ -106,6 +106,8 @@ pub(super) struct Node<D: Domain> {
     pub blocks: BTreeSet<NodeId>,
     pub claims: Vec<Claim>,
     pub last_operation: Verb,
+    /// PENDING has been held back since then.
+    pub deferred: Option<Duration>,
     /// As told last.
     pub status: Option<Status>,
 }
@@ -137,6 +139,7 @@ impl<D: Domain> Node<D> {
             blocks: BTreeSet::new(),
             claims: Vec::new(),
             last_operation: Verb::Undefined,
+            deferred: None,
             status: None,
         }
     }

@@ -99,6 +99,8 @@ pub struct Scheduler<D: Domain> {
     next_operation: u64,
     retries: BTreeSet<(Duration, NodeId)>,
     pub(super) reported: BTreeSet<NodeId>,
+    /// Reported nodes whose status is to be looked at again with the next step.
+    pub(super) postponed: BTreeSet<NodeId>,
     pub(super) changes: Vec<StatusChange>,
     facts_settled: bool,
     pub(super) now: Duration,
@@ -146,6 +148,7 @@ impl<D: Domain> Scheduler<D> {
             next_operation: 1,
             retries: BTreeSet::new(),
             reported: BTreeSet::new(),
+            postponed: BTreeSet::new(),
             changes: Vec::new(),
             facts_settled: false,
             now: Duration::ZERO,
@@ -334,6 +337,14 @@ impl<D: Domain> Scheduler<D> {
     /// Whether nothing is under way and nothing waits to be looked at.
     pub fn idle(&self) -> bool {
         self.flying.is_empty() && self.queue.is_empty() && self.doubtful.is_empty() && self.ready.is_empty()
+    }
+
+    pub(super) fn under_way(&self) -> bool {
+        !self.flying.is_empty()
+    }
+
+    pub(super) fn facts_are_settled(&self) -> bool {
+        self.facts_settled
     }
 
     fn evaluate(&mut self, id: NodeId, pass: Pass) {

@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-//! What the tests share.
-pub mod etcd;
-=======
-//! What several integration tests share.
+//! Support of the integration tests.
 
 pub mod docker;
->>>>>>> signals
+pub mod etcd;

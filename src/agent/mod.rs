@@ -1,0 +1,215 @@
+//! The wiring: builds every part, starts it, and stops it in order.
+//!
+//! Owns the start-up sequence and the tasks between the parts. Must never contain a rule of its own. Start reading at
+//! [`Agent::start`]. Only `main`, the CLI and tests import it.
+
+mod desired;
+mod effects;
+mod report;
+mod survey;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use models::{key::agent_prefix, proto::status::OperationalState};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+use tracing::{error, info, warn};
+
+use crate::{
+    config::Settings,
+    descriptors::{Network, alias::Marks},
+    embedded,
+    engine::{Clock, Engine, Event, Handle},
+    kernel::{Executor, ExecutorConfig, NetnsId},
+    publish::{Publisher, PublisherOptions, StoreHealth},
+    signals::{
+        docker::{MicroserviceChange, Tracker, TrackerConfig},
+        namespaces::{Watcher, WatcherConfig},
+    },
+    sources::etcd::{SnapshotReason, Source, SourceEvent},
+    store::StoreConfig,
+};
+
+use self::{
+    effects::{NetworkEffects, Signal},
+    report::{Health, Reporter},
+};
+
+/// How often the health keys are written although nothing changed, as in the reference.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(10);
+
+type AgentHandle = Handle<Network, Signal>;
+
+/// A running agent. Dropping it stops everything and leaves the network as it is.
+pub struct Agent {
+    /// The embedded store, if no endpoints were given.
+    store: Option<embedded::Store>,
+    publisher: Publisher,
+    in_sync: watch::Receiver<bool>,
+    tasks: Vec<JoinHandle<()>>,
+    _source: Source,
+    _tracker: Option<Tracker>,
+}
+
+impl Agent {
+    /// Starts all parts. Returns as soon as they run; [`Agent::in_sync`] tells when what is desired has been acted upon.
+    ///
+    /// # Errors
+    /// What could not be started and why: no privileges, address in use, data directory in use, settings that cannot work.
+    pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
+        let clock = Clock::new();
+        let label = settings.microservice_label.as_str();
+        let marks = Marks::new(label);
+        let (netns_sender, netns_events) = mpsc::unbounded_channel();
+        let executor_config = ExecutorConfig::new(netns_sender);
+        let netns_dir = executor_config.netns_dir.clone();
+        let executor = Arc::new(Executor::start(executor_config).context("the netns executor cannot start")?);
+
+        let (store, store_config) = open_store(settings).await?;
+        let publisher = Publisher::start(store_config.clone(), agent_prefix(label), PublisherOptions::default())?;
+        let health = Health::new(publisher.clone(), clock);
+        let (in_sync_sender, in_sync) = watch::channel(false);
+        let reporter = Reporter::new(publisher.clone(), health.clone(), clock, in_sync_sender);
+
+        let (probe_sender, probes) = mpsc::unbounded_channel();
+        let watcher = Watcher::start(WatcherConfig { netns_dir }, probe_sender).context("the namespace watcher cannot start")?;
+        let own = executor.own_namespace();
+        let effects = NetworkEffects::new(executor, marks, watcher, reporter);
+        let (engine, handle) = Engine::new(Network::new(label), effects, clock);
+        handle.send(Event::Facts(vec![NetworkEffects::own_namespace(own)]));
+
+        let (docker_sender, docker_changes) = mpsc::unbounded_channel();
+        let tracker = start_tracker(settings, own, docker_sender, &handle);
+        let (source_sender, source_events) = mpsc::channel(1);
+        let prefix = format!("{}{}", agent_prefix(label), desired::CONFIG);
+        let source = Source::start(store_config, prefix, source_sender)?;
+        let tasks = vec![
+            tokio::spawn(engine.run()),
+            tokio::spawn(pass_probes(probes, handle.clone())),
+            tokio::spawn(pass_namespaces(netns_events, handle.clone())),
+            tokio::spawn(pass_docker(docker_changes, handle.clone())),
+            tokio::spawn(pass_desired(source_events, handle)),
+            tokio::spawn(keep_health(health, publisher.health())),
+        ];
+        Ok(Agent { store, publisher, in_sync, tasks, _source: source, _tracker: tracker })
+    }
+
+    /// Becomes true when everything that was desired at start has been acted upon, as far as it can be.
+    pub fn in_sync(&self) -> watch::Receiver<bool> {
+        self.in_sync.clone()
+    }
+
+    /// Where the embedded store listens, if there is one.
+    pub fn store_address(&self) -> Option<SocketAddr> {
+        self.store.as_ref().map(embedded::Store::local_addr)
+    }
+
+    /// Stops. The network stays as it is; the keys with the agent's lease vanish.
+    pub async fn shutdown(mut self) {
+        self.tasks.drain(..).for_each(|task| task.abort());
+        match tokio::time::timeout(Duration::from_secs(3), self.publisher.shutdown()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!("the status keys stay until their lease ends: {error}"),
+            Err(_) => warn!("the store does not answer; the status keys stay until their lease ends"),
+        }
+        if let Some(store) = self.store.take() {
+            store.shutdown().await;
+        }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// The store to speak to: the one named in the settings, or the embedded one.
+async fn open_store(settings: &Settings) -> anyhow::Result<(Option<embedded::Store>, StoreConfig)> {
+    if let Some(config) = settings.etcd.clone() {
+        return Ok((None, config));
+    }
+    let options = embedded::Options { listen: settings.embedded_listen, data_dir: settings.data_dir.clone() };
+    let store = embedded::Store::start(options).context("the embedded store cannot start")?;
+    let address = store.local_addr();
+    info!(%address, data_dir = %settings.data_dir.display(), "embedded store: speak to it with etcdctl --endpoints {address}");
+    Ok((Some(store), StoreConfig::plain([address.to_string()])))
+}
+
+/// Docker is optional: an unusable address is told, and microservice references stay pending.
+fn start_tracker(
+    settings: &Settings,
+    own: NetnsId,
+    sender: mpsc::UnboundedSender<MicroserviceChange>,
+    handle: &AgentHandle,
+) -> Option<Tracker> {
+    let config = TrackerConfig { docker_host: format!("unix://{}", settings.docker_socket.display()), own_netns_inode: own.0 };
+    match Tracker::start(config, sender) {
+        Ok(tracker) => Some(tracker),
+        Err(error) => {
+            error!("{error}; microservice references stay pending");
+            handle.send(Event::FactsSettled);
+            None
+        }
+    }
+}
+
+async fn pass_probes(mut probes: mpsc::UnboundedReceiver<String>, handle: AgentHandle) {
+    while let Some(key) = probes.recv().await {
+        handle.send(Event::Probe(key.into()));
+    }
+}
+
+async fn pass_namespaces(mut changed: mpsc::UnboundedReceiver<NetnsId>, handle: AgentHandle) {
+    while let Some(netns) = changed.recv().await {
+        handle.send(Event::Signal(Signal::Namespace(netns)));
+    }
+}
+
+async fn pass_docker(mut changes: mpsc::UnboundedReceiver<MicroserviceChange>, handle: AgentHandle) {
+    while let Some(change) = changes.recv().await {
+        handle.send(Event::Signal(Signal::Microservice(change)));
+    }
+}
+
+async fn pass_desired(mut events: mpsc::Receiver<SourceEvent>, handle: AgentHandle) {
+    while let Some(event) = events.recv().await {
+        match event {
+            SourceEvent::Snapshot { revision, reason, items } => {
+                let count = items.len();
+                match &reason {
+                    SnapshotReason::StoreReplaced { evidence } => {
+                        warn!(revision, count, "the store is not the one that was read before ({evidence}); what it lacks is deleted");
+                    }
+                    reason => info!(revision, count, ?reason, "read the desired state"),
+                }
+                handle.send(Event::Desired { changes: desired::snapshot(items), full: true });
+            }
+            SourceEvent::Changes { items, .. } => {
+                handle.send(Event::Desired { changes: desired::changes(items), full: false });
+            }
+            SourceEvent::Disconnected { message } => warn!("the store cannot be reached, the last desired state stays: {message}"),
+            SourceEvent::Reconnected => info!("the store is reached again"),
+        }
+    }
+}
+
+/// Repeats the health keys, and tells at once when the store is lost or found.
+async fn keep_health(health: Arc<Health>, mut store: watch::Receiver<StoreHealth>) {
+    let mut ticks = tokio::time::interval(HEALTH_INTERVAL);
+    loop {
+        let state = store.borrow_and_update().clone();
+        match state {
+            StoreHealth::Connecting => health.set("etcd", OperationalState::Init, ""),
+            StoreHealth::Connected { .. } => health.set("etcd", OperationalState::Ok, ""),
+            StoreHealth::Disconnected { message } => health.set("etcd", OperationalState::Error, &message),
+        }
+        tokio::select! {
+            changed = store.changed() => if changed.is_err() { return },
+            _ = ticks.tick() => health.publish(),
+        }
+    }
+}
