@@ -4,6 +4,8 @@
 //! whether it makes sense. Must never do I/O. Start reading at [`model`]: bytes under a key go in there, a validated
 //! message comes out.
 
+pub mod address;
+pub mod key;
 pub mod proto;
 
 pub use proto::{FILE_DESCRIPTOR_SET, descriptor_pool};
