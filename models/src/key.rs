@@ -10,6 +10,20 @@ use std::{borrow::Borrow, fmt, ops::Deref, sync::Arc};
 
 pub use typed::{AddressSource, INVALID, KeyError, NamespaceType, RouteDestination, TypedKey};
 
+/// What the keys of each model begin with, after the agent prefix.
+pub mod prefix {
+    /// Interfaces.
+    pub const INTERFACE: &str = "config/linux/interfaces/v2/interface/";
+    /// Neighbours.
+    pub const ARP: &str = "config/linux/l3/v2/arp/";
+    /// Routes.
+    pub const ROUTE: &str = "config/linux/l3/v2/route/";
+    /// Rule chains.
+    pub const RULE_CHAIN: &str = "config/linux/iptables/v2/rulechain/";
+    /// Allocations.
+    pub const IP_ALLOCATION: &str = "config/netalloc/v1/ip/";
+}
+
 /// What the keys of all agents begin with.
 pub const ALL_AGENTS_PREFIX: &str = "/vnf-agent/";
 /// What the keys of all configuration items begin with, after the agent prefix.

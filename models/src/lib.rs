@@ -5,7 +5,16 @@
 //! message comes out.
 
 pub mod address;
+pub mod decode;
+pub mod json;
 pub mod key;
+pub mod model;
 pub mod proto;
+pub mod registry;
+pub mod validation;
+mod wire;
 
+pub use decode::DecodeError;
+pub use model::Model;
 pub use proto::{FILE_DESCRIPTOR_SET, descriptor_pool};
+pub use validation::ValidationError;

@@ -3,9 +3,12 @@
 //! Owns every rule by which the text of a key is taken apart. Must never panic, whatever the text: every part is taken
 //! with `split_once`, `strip_prefix` or a slice pattern. Start at [`parse`].
 
-use super::typed::{
-    ARP, AddressSource, HOST_NAME, INTERFACE, INVALID, IP_ALLOCATION, KeyError, LINK_LOCAL_ROUTE, LINUX_INTERFACE, MICROSERVICE, NAMESPACE,
-    NEIGHBOR_GATEWAY, NamespaceType, ROUTE, RULE_CHAIN, RouteDestination, STATE, TAP, TypedKey,
+use super::{
+    prefix::{ARP, INTERFACE, IP_ALLOCATION, ROUTE, RULE_CHAIN},
+    typed::{
+        AddressSource, HOST_NAME, INVALID, KeyError, LINK_LOCAL_ROUTE, LINUX_INTERFACE, MICROSERVICE, NAMESPACE, NEIGHBOR_GATEWAY,
+        NamespaceType, RouteDestination, STATE, TAP, TypedKey,
+    },
 };
 use crate::address::{is_alloc_reference, parse_ip, parse_ip_or_cidr};
 

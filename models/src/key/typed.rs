@@ -5,7 +5,10 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
-use super::{Key, join};
+use super::{
+    Key, join,
+    prefix::{ARP, INTERFACE, IP_ALLOCATION, ROUTE, RULE_CHAIN},
+};
 use crate::{
     address::{ALLOC_PREFIX, is_alloc_reference, network_of, parse_ip_or_cidr},
     proto::ligato::{
@@ -16,17 +19,6 @@ use crate::{
 
 /// Stands in a key for a part that is missing or cannot be read.
 pub const INVALID: &str = "<invalid>";
-
-/// Key prefix of interfaces.
-pub(crate) const INTERFACE: &str = "config/linux/interfaces/v2/interface/";
-/// Key prefix of neighbours.
-pub(crate) const ARP: &str = "config/linux/l3/v2/arp/";
-/// Key prefix of routes.
-pub(crate) const ROUTE: &str = "config/linux/l3/v2/route/";
-/// Key prefix of rule chains.
-pub(crate) const RULE_CHAIN: &str = "config/linux/iptables/v2/rulechain/";
-/// Key prefix of allocations.
-pub(crate) const IP_ALLOCATION: &str = "config/netalloc/v1/ip/";
 
 pub(super) const LINUX_INTERFACE: &str = "linux/interface/";
 pub(super) const HOST_NAME: &str = "linux/interface/host-name/";
