@@ -5,9 +5,10 @@
 
 use std::net::IpAddr;
 
-use super::{ValidationError, check_host_name, check_interface_name, check_namespace};
+use super::{HOST_NAME_MAX_BYTES, ValidationError, check_host_name, check_interface_name, check_namespace};
 use crate::{
     address::{AllocReference, MacAddress, is_alloc_reference, parse_ip_or_cidr},
+    key::{LABEL_MAX_BYTES, agent_prefix},
     proto::ligato::linux::interfaces::{
         Interface, VethLink,
         interface::{Link, Type},
@@ -25,6 +26,8 @@ const MTU_MAX_LOOPBACK: u32 = 65536;
 const MTU_MIN_IPV6: u32 = 1280;
 /// Largest MTU of a VRF device (`IP6_MAX_MTU`, drivers/net/vrf.c).
 const MTU_MAX_VRF: u32 = 65575;
+/// Longest alias of a link in bytes (`IFALIASZ` - 1 of linux/if.h).
+const ALIAS_MAX_BYTES: usize = 255;
 /// Tables that the kernel uses itself: default, main and local (rtnetlink(7)).
 const RESERVED_TABLES: std::ops::RangeInclusive<u32> = 253..=255;
 /// Name of the loopback in every namespace.
@@ -65,6 +68,18 @@ pub(super) fn validate(interface: &Interface) -> Result<(), ValidationError> {
     check_mac(interface)?;
     check_addresses(interface)?;
     check_mtu(interface, interface_type)
+}
+
+/// The alias, by which the agent knows its links, holds the names behind the longest possible prefix of an agent.
+fn check_alias(field: &str, parts: &[&str]) -> Result<(), ValidationError> {
+    let room = ALIAS_MAX_BYTES - agent_prefix("").len() - LABEL_MAX_BYTES;
+    let length = parts.join("/").len();
+    if length > room {
+        let message =
+            format!("name and {field} have {length} bytes together; at most {room} fit into the alias of a link: choose shorter names");
+        return Err(ValidationError::new("AliasTooLong", &["name", field], message));
+    }
+    Ok(())
 }
 
 /// What only one type may or may not have.
@@ -129,7 +144,14 @@ fn check_link(interface: &Interface, interface_type: Type) -> Result<(), Validat
             let message = "TAP_TO_VPP interface defined without reference to VPP TAP";
             Err(ValidationError::new("TapReferenceMissing", &["vpp_tap_if_name"], message))
         }
-        (Some(Link::Tap(tap)), Type::TapToVpp) => check_interface_name("vpp_tap_if_name", &tap.vpp_tap_if_name),
+        (Some(Link::Tap(tap)), Type::TapToVpp) => {
+            check_interface_name("vpp_tap_if_name", &tap.vpp_tap_if_name)?;
+            // The name that the TAP had before stands in the alias, too.
+            check_alias(
+                "vpp_tap_if_name",
+                &[&interface.name, &tap.vpp_tap_if_name, &"-".repeat(HOST_NAME_MAX_BYTES)],
+            )
+        }
         (Some(Link::Veth(veth)), Type::Veth) => check_veth(interface, veth),
         (Some(Link::VrfDev(vrf)), Type::VrfDevice) => check_routing_table(vrf.routing_table),
         (Some(_), _) => Err(wrong_link(interface_type)),
@@ -157,6 +179,7 @@ fn check_veth(interface: &Interface, veth: &VethLink) -> Result<(), ValidationEr
         ));
     }
     check_interface_name("peer_if_name", &veth.peer_if_name)?;
+    check_alias("peer_if_name", &[&interface.name, &veth.peer_if_name])?;
     if veth.peer_if_name == interface.name {
         let message = format!(
             "the VETH interface `{}` is its own peer; name the other end of the pair",

@@ -6,8 +6,7 @@
 use super::ValidationError;
 use crate::key::INVALID;
 
-/// Longest logical name in bytes. The alias of a veth end is `/vnf-agent/<label>/<name>/<peer>`: with a label of 30 bytes,
-/// two names of this length still fit the 255 bytes that the kernel keeps (`IFALIASZ` - 1 of linux/if.h).
+/// Longest logical name in bytes. Two names that stand in one alias have a common limit as well.
 pub const NAME_MAX_BYTES: usize = 100;
 
 /// Longest name of an interface in the kernel, in bytes (`IFNAMSIZ` - 1 of linux/if.h).
