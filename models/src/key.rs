@@ -1,0 +1,217 @@
+//! Keys: the names under which values stand in the store and in the scheduler's graph.
+//!
+//! Owns the text of keys. There is one parser and one printer, both in [`typed`]; nothing else in the agent splits or
+//! glues keys. Must never look into values. Start at [`TypedKey`].
+
+mod parse;
+mod typed;
+
+use std::{borrow::Borrow, fmt, ops::Deref, sync::Arc};
+
+pub use typed::{AddressSource, INVALID, KeyError, NamespaceType, RouteDestination, TypedKey};
+
+/// What the keys of each model begin with, after the agent prefix.
+pub mod prefix {
+    /// Interfaces.
+    pub const INTERFACE: &str = "config/linux/interfaces/v2/interface/";
+    /// Neighbours.
+    pub const ARP: &str = "config/linux/l3/v2/arp/";
+    /// Routes.
+    pub const ROUTE: &str = "config/linux/l3/v2/route/";
+    /// Rule chains.
+    pub const RULE_CHAIN: &str = "config/linux/iptables/v2/rulechain/";
+    /// Allocations.
+    pub const IP_ALLOCATION: &str = "config/netalloc/v1/ip/";
+}
+
+/// What the keys of all agents begin with.
+pub const ALL_AGENTS_PREFIX: &str = "/vnf-agent/";
+/// What the keys of all configuration items begin with, after the agent prefix.
+pub const CONFIG_PREFIX: &str = "config/";
+/// What the keys of their states begin with, after the agent prefix.
+pub const STATUS_PREFIX: &str = "config-status/";
+/// Longest microservice label in bytes.
+pub const LABEL_MAX_BYTES: usize = 63;
+
+/// The text of a key, without the prefix of the agent. A clone costs a reference count.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(Arc<str>);
+
+impl Key {
+    /// Takes any text; whether it is the key of something is for [`TypedKey::parse`] to say.
+    pub fn new(text: &str) -> Self {
+        Self(Arc::from(text))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl AsRef<str> for Key {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for Key {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Deref for Key {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Key {
+    fn from(text: &str) -> Self {
+        Self::new(text)
+    }
+}
+
+impl From<String> for Key {
+    fn from(text: String) -> Self {
+        Self(Arc::from(text))
+    }
+}
+
+impl From<&TypedKey> for Key {
+    fn from(key: &TypedKey) -> Self {
+        key.to_key()
+    }
+}
+
+/// The prefix of all keys of one agent: `/vnf-agent/<label>/`. The same text is the prefix of the alias by which the
+/// agent knows its own links.
+pub fn agent_prefix(label: &str) -> String {
+    format!("{ALL_AGENTS_PREFIX}{label}/")
+}
+
+/// The key of the status of a configuration item, `config-status/<rest>`; `None` if `key` is not below `config/`.
+pub fn status_key(key: &str) -> Option<Key> {
+    key.strip_prefix(CONFIG_PREFIX)
+        .map(|rest| Key::from(format!("{STATUS_PREFIX}{rest}")))
+}
+
+/// The key of the configuration item that a status key belongs to; the reverse of [`status_key`].
+pub fn config_key_of_status(key: &str) -> Option<Key> {
+    key.strip_prefix(STATUS_PREFIX)
+        .map(|rest| Key::from(format!("{CONFIG_PREFIX}{rest}")))
+}
+
+/// A microservice label that cannot be used.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the microservice label `{label}` {problem}; give 1 to {LABEL_MAX_BYTES} bytes without slash, white space or control characters")]
+pub struct LabelError {
+    /// The label, with control characters escaped.
+    pub label: String,
+    /// What is wrong with it.
+    pub problem: &'static str,
+}
+
+/// Checks a microservice label: 1 to 63 bytes, no slash, no white space, no control characters, not `.` or `..`.
+///
+/// A slash would make one agent's prefix the beginning of another's, so that one would claim the other's links.
+///
+/// # Errors
+/// Names the first rule that is broken.
+pub fn check_label(label: &str) -> Result<(), LabelError> {
+    let problem = if label.is_empty() {
+        "is empty"
+    } else if label.len() > LABEL_MAX_BYTES {
+        "is too long"
+    } else if label.contains('/') {
+        "contains a slash"
+    } else if label.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        "contains white space or a control character"
+    } else if label == "." || label == ".." {
+        "is a relative path"
+    } else {
+        return Ok(());
+    };
+    Err(LabelError {
+        label: label.escape_debug().to_string(),
+        problem,
+    })
+}
+
+/// Joins a key prefix and the name of an instance as paths are joined: doubled slashes collapse, `.` and `..` are
+/// resolved, a slash at the end is dropped. Clients compute keys this way, so the agent has to.
+pub fn join(prefix: &str, instance: &str) -> String {
+    let mut elements: Vec<&str> = Vec::new();
+    for element in prefix.split('/').chain(instance.split('/')) {
+        match element {
+            "" | "." => {}
+            ".." => {
+                if elements.last().is_none_or(|last| *last == "..") {
+                    elements.push("..");
+                } else {
+                    elements.pop();
+                }
+            }
+            other => elements.push(other),
+        }
+    }
+    elements.join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_key_replaces_only_the_class_of_a_configuration_key() {
+        let key = status_key("config/linux/interfaces/v2/interface/config/x");
+        assert_eq!(key.as_deref(), Some("config-status/linux/interfaces/v2/interface/config/x"));
+        assert_eq!(
+            config_key_of_status(&key.expect("asserted above")).as_deref(),
+            Some("config/linux/interfaces/v2/interface/config/x")
+        );
+        assert_eq!(status_key("check/status/v1/agent"), None);
+    }
+
+    #[test]
+    fn a_label_with_a_slash_or_white_space_is_refused() {
+        for label in ["vpp1", "a", "node-1.example", "é"] {
+            assert_eq!(check_label(label), Ok(()), "{label}");
+        }
+        let long = "x".repeat(64);
+        for label in ["", "a/b", "a b", "a\tb", "a\0", ".", "..", long.as_str()] {
+            assert!(check_label(label).is_err(), "{label:?}");
+        }
+    }
+
+    #[test]
+    fn joining_cleans_the_path_as_clients_do() {
+        assert_eq!(join("config/a/v2/b/", "x"), "config/a/v2/b/x");
+        assert_eq!(join("config/a/v2/b/", "x//y/./z/"), "config/a/v2/b/x/y/z");
+        assert_eq!(join("config/a/v2/b/", "../c/x"), "config/a/v2/c/x");
+        assert_eq!(join("config/", "../../../x"), "../../x");
+        assert_eq!(join("config/a/v2/b/", ""), "config/a/v2/b");
+    }
+
+    #[test]
+    fn keys_are_looked_up_by_text() {
+        let map = std::collections::BTreeMap::from([(Key::new("a/b"), 1)]);
+        assert_eq!(map.get("a/b"), Some(&1));
+        assert_eq!(agent_prefix("vpp1"), "/vnf-agent/vpp1/");
+    }
+}

@@ -1,0 +1,446 @@
+//! What a key means, and its one printer.
+//!
+//! Owns [`TypedKey`] and how each kind is written. The parser stands next door in `parse`. Must never compare or order
+//! texts of keys by their parts elsewhere. Start at [`TypedKey`].
+
+use std::{fmt, net::IpAddr, str::FromStr};
+
+use super::{
+    Key, join,
+    prefix::{ARP, INTERFACE, IP_ALLOCATION, ROUTE, RULE_CHAIN},
+};
+use crate::{
+    address::{ALLOC_PREFIX, is_alloc_reference, network_of, parse_ip_or_cidr},
+    proto::ligato::{
+        linux::namespace::{NetNamespace, net_namespace::ReferenceType},
+        netalloc::IpAddressSource,
+    },
+};
+
+/// Stands in a key for a part that is missing or cannot be read.
+pub const INVALID: &str = "<invalid>";
+
+pub(super) const LINUX_INTERFACE: &str = "linux/interface/";
+pub(super) const HOST_NAME: &str = "linux/interface/host-name/";
+pub(super) const STATE: &str = "linux/interface/state/";
+pub(super) const MICROSERVICE: &str = "linux/microservice/";
+pub(super) const LINK_LOCAL_ROUTE: &str = "linux/link-local-route/";
+pub(super) const NEIGHBOR_GATEWAY: &str = "netalloc/neigh-gw/";
+pub(super) const NAMESPACE: &str = "linux/namespace/";
+pub(super) const TAP: &str = "linux/tap/";
+
+/// Everything that the agent gives a key to.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum TypedKey {
+    /// Configuration: an interface.
+    Interface {
+        /// Logical name.
+        name: String,
+    },
+    /// Configuration: an entry of the neighbour table.
+    Arp {
+        /// Logical name of the interface.
+        interface: String,
+        /// Address or reference, as the value has it (not normalised).
+        ip_address: String,
+    },
+    /// Configuration: a route.
+    Route {
+        /// Where the route leads.
+        destination: RouteDestination,
+        /// Logical name of the interface.
+        outgoing_interface: String,
+    },
+    /// Configuration: the rules of a chain.
+    RuleChain {
+        /// Logical name.
+        name: String,
+    },
+    /// Configuration: an allocated address.
+    IpAllocation {
+        /// Name of the network.
+        network: String,
+        /// Logical name of the interface.
+        interface: String,
+    },
+    /// Fact: an interface is present and up in the agent's own namespace.
+    HostInterface {
+        /// Kernel name.
+        host_name: String,
+    },
+    /// Fact: such an interface has an address.
+    HostInterfaceAddress {
+        /// Kernel name.
+        host_name: String,
+        /// Address with prefix length.
+        address: String,
+    },
+    /// Fact: such an interface belongs to a VRF.
+    HostInterfaceVrf {
+        /// Kernel name.
+        host_name: String,
+        /// Kernel name of the VRF device.
+        vrf_host_name: String,
+    },
+    /// Derived from an interface: its administrative state.
+    InterfaceState {
+        /// Logical name.
+        name: String,
+        /// Up or down.
+        up: bool,
+    },
+    /// Derived from an interface: one of its addresses.
+    InterfaceAddress {
+        /// Logical name.
+        interface: String,
+        /// Where the address comes from.
+        source: AddressSource,
+        /// Address or reference, as the value has it (not normalised).
+        address: String,
+    },
+    /// Derived from an interface: the VRF it belongs to.
+    InterfaceVrf {
+        /// Logical name.
+        interface: String,
+        /// Logical name of the VRF device.
+        vrf: String,
+    },
+    /// Fact: a microservice is running.
+    Microservice {
+        /// Its label.
+        label: String,
+    },
+    /// Derived from a route of scope LINK: its destination can be reached without a gateway.
+    LinkLocalRoute {
+        /// Logical name of the interface.
+        outgoing_interface: String,
+        /// Destination, as the value has it.
+        destination: String,
+    },
+    /// Derived from an allocation: the gateway is in the network of the address.
+    NeighborGateway {
+        /// Name of the network.
+        network: String,
+        /// Logical name of the interface.
+        interface: String,
+    },
+    /// Fact: a network namespace is available.
+    Namespace {
+        /// How it is found.
+        reference_type: NamespaceType,
+        /// Name, PID, path or label; empty for the agent's own namespace.
+        reference: String,
+    },
+    /// Fact: a TAP device is present in the agent's own namespace.
+    Tap {
+        /// Kernel name.
+        host_name: String,
+    },
+}
+
+/// Destination of a route, as its key has it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum RouteDestination {
+    /// A network.
+    Network {
+        /// Address with all host bits cleared.
+        address: IpAddr,
+        /// Prefix length in bits.
+        prefix_len: u8,
+    },
+    /// A reference to an allocated address, the text from `alloc:` on.
+    Allocation(String),
+    /// Neither; the key then reads `<invalid>/0`. An address without prefix length is such a destination, too: existing
+    /// clients compute its key this way.
+    Invalid,
+}
+
+impl RouteDestination {
+    /// The destination that the `dst_network` of a route stands for in its key.
+    pub fn of(dst_network: &str) -> Self {
+        if is_alloc_reference(dst_network) {
+            return Self::Allocation(dst_network.to_owned());
+        }
+        match parse_ip_or_cidr(dst_network) {
+            Ok(prefix) if prefix.had_mask => Self::Network {
+                address: prefix.network(),
+                prefix_len: prefix.prefix_len,
+            },
+            _ => Self::Invalid,
+        }
+    }
+}
+
+impl fmt::Display for RouteDestination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network { address, prefix_len } => write!(f, "{}/{prefix_len}", network_of(*address, *prefix_len)),
+            Self::Allocation(reference) => f.write_str(reference),
+            Self::Invalid => write!(f, "{INVALID}/0"),
+        }
+    }
+}
+
+/// Where an address of an interface comes from; in keys the lower-case name of [`IpAddressSource`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum AddressSource {
+    /// Not given.
+    Undefined,
+    /// Given in the configuration.
+    Static,
+    /// Leased.
+    FromDhcp,
+    /// Given by reference to an allocation.
+    AllocRef,
+    /// Set by somebody else.
+    Existing,
+}
+
+impl AddressSource {
+    /// The text in a key.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Undefined => "undefined_source",
+            Self::Static => "static",
+            Self::FromDhcp => "from_dhcp",
+            Self::AllocRef => "alloc_ref",
+            Self::Existing => "existing",
+        }
+    }
+
+    /// Reads the text of a key, in upper or lower case.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        [Self::Undefined, Self::Static, Self::FromDhcp, Self::AllocRef, Self::Existing]
+            .into_iter()
+            .find(|source| source.as_str().eq_ignore_ascii_case(text))
+    }
+}
+
+impl From<IpAddressSource> for AddressSource {
+    fn from(source: IpAddressSource) -> Self {
+        match source {
+            IpAddressSource::UndefinedSource => Self::Undefined,
+            IpAddressSource::Static => Self::Static,
+            IpAddressSource::FromDhcp => Self::FromDhcp,
+            IpAddressSource::AllocRef => Self::AllocRef,
+            IpAddressSource::Existing => Self::Existing,
+        }
+    }
+}
+
+/// How a network namespace is found.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum NamespaceType {
+    /// By its name.
+    Nsid,
+    /// By a process in it.
+    Pid,
+    /// By the path of a namespace file.
+    Fd,
+    /// By the label of a container.
+    Microservice,
+    /// The namespace in which the agent runs.
+    Own,
+}
+
+impl NamespaceType {
+    /// The text in a key.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Nsid => "NSID",
+            Self::Pid => "PID",
+            Self::Fd => "FD",
+            Self::Microservice => "MICROSERVICE",
+            Self::Own => "OWN",
+        }
+    }
+}
+
+impl FromStr for NamespaceType {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let all = [Self::Nsid, Self::Pid, Self::Fd, Self::Microservice, Self::Own];
+        all.into_iter().find(|kind| kind.as_str() == text).ok_or(())
+    }
+}
+
+impl fmt::Display for NamespaceType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A text that is not the key of anything.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum KeyError {
+    /// It begins like no key of the agent.
+    #[error("`{0}` is not the key of anything that the agent knows")]
+    Unknown(String),
+    /// It begins like a key of one kind, and goes on in another way.
+    #[error("`{key}` is not a valid key: expected {expected}")]
+    Malformed {
+        /// The text.
+        key: String,
+        /// The form of such a key.
+        expected: &'static str,
+    },
+    /// The key of an address of an interface without interface, known source or address.
+    #[error("`{key}` is not a valid key: expected linux/interface/<interface>/address/<source>/<address>")]
+    InvalidAddressKey {
+        /// The text.
+        key: String,
+        /// Interface, or `<invalid>`.
+        interface: String,
+        /// Source, if there is a known one.
+        source_name: Option<AddressSource>,
+        /// Address; empty if it could not be made out.
+        address: String,
+    },
+    /// The key of a VRF membership without interface or VRF.
+    #[error("`{key}` is not a valid key: expected linux/interface/<interface>/vrf/<vrf>")]
+    InvalidVrfKey {
+        /// The text.
+        key: String,
+        /// Interface, or `<invalid>`.
+        interface: String,
+        /// VRF, or `<invalid>`.
+        vrf: String,
+    },
+    /// Readable, but written in another way than the agent writes it, so that no value can stand under it.
+    #[error("`{key}` is never used as a key: the same is written `{canonical}`")]
+    NotCanonical {
+        /// The text.
+        key: String,
+        /// What it should be.
+        canonical: String,
+    },
+}
+
+fn or_invalid(text: &str) -> &str {
+    if text.is_empty() { INVALID } else { text }
+}
+
+impl TypedKey {
+    /// Reads a key. What [`TypedKey::to_key`] writes is read back as the same, as long as names obey the rules of
+    /// [`crate::validation`].
+    ///
+    /// # Errors
+    /// The text is not the key of anything, or is malformed. Prefixes, such as those for "any of", are not keys.
+    pub fn parse(text: &str) -> Result<Self, KeyError> {
+        super::parse::parse(text)
+    }
+
+    /// The text of the key.
+    pub fn to_key(&self) -> Key {
+        Key::from(self.to_string())
+    }
+
+    /// The key of an address of an interface. A reference to an allocation always has the source `alloc_ref`.
+    pub fn interface_address(interface: &str, address: &str, source: AddressSource) -> Self {
+        let source = if is_alloc_reference(address) {
+            AddressSource::AllocRef
+        } else {
+            source
+        };
+        Self::InterfaceAddress {
+            interface: or_invalid(interface).to_owned(),
+            source,
+            address: address.to_owned(),
+        }
+    }
+
+    /// The key of the namespace that a value refers to; `None` if the reference is of no known type.
+    pub fn namespace_of(namespace: Option<&NetNamespace>) -> Option<Self> {
+        let Some(namespace) = namespace else {
+            return Some(Self::Namespace {
+                reference_type: NamespaceType::Own,
+                reference: String::new(),
+            });
+        };
+        let reference_type = match namespace.r#type() {
+            ReferenceType::Undefined => return None,
+            ReferenceType::Nsid => NamespaceType::Nsid,
+            ReferenceType::Pid => NamespaceType::Pid,
+            ReferenceType::Fd => NamespaceType::Fd,
+            ReferenceType::Microservice => NamespaceType::Microservice,
+        };
+        Some(Self::Namespace {
+            reference_type,
+            reference: namespace.reference.clone(),
+        })
+    }
+
+    /// Prefix of the keys of all addresses of an interface.
+    pub fn any_address_of(interface: &str) -> String {
+        format!("{LINUX_INTERFACE}{}/address/", or_invalid(interface))
+    }
+
+    /// Prefix of the keys of all routes of scope LINK through an interface.
+    pub fn any_link_local_route_of(outgoing_interface: &str) -> String {
+        format!("{LINK_LOCAL_ROUTE}{outgoing_interface}/")
+    }
+
+    /// Prefix of the keys of all addresses of an interface in the agent's own namespace.
+    pub fn any_host_address_of(host_name: &str) -> String {
+        format!("{HOST_NAME}{}/address/", or_invalid(host_name))
+    }
+
+    /// Prefix of the keys of all VRFs that an interface in the agent's own namespace can belong to.
+    pub fn any_host_vrf_of(host_name: &str) -> String {
+        format!("{HOST_NAME}{}/vrf-host-name/", or_invalid(host_name))
+    }
+}
+
+impl fmt::Display for TypedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Interface { name } => f.write_str(&join(INTERFACE, name)),
+            Self::Arp { interface, ip_address } => f.write_str(&join(ARP, &format!("{interface}/{ip_address}"))),
+            Self::Route {
+                destination,
+                outgoing_interface,
+            } => f.write_str(&join(ROUTE, &format!("{destination}/{outgoing_interface}"))),
+            Self::RuleChain { name } => f.write_str(&join(RULE_CHAIN, name)),
+            Self::IpAllocation { network, interface } => {
+                f.write_str(&join(IP_ALLOCATION, &format!("network/{network}/interface/{interface}")))
+            }
+            Self::HostInterface { host_name } => write!(f, "{HOST_NAME}{host_name}"),
+            Self::HostInterfaceAddress { host_name, address } => write!(f, "{HOST_NAME}{}/address/{address}", or_invalid(host_name)),
+            Self::HostInterfaceVrf { host_name, vrf_host_name } => {
+                write!(f, "{HOST_NAME}{}/vrf-host-name/{vrf_host_name}", or_invalid(host_name))
+            }
+            Self::InterfaceState { name, up } => write!(f, "{STATE}{name}/{}", if *up { "UP" } else { "DOWN" }),
+            Self::InterfaceAddress {
+                interface,
+                source,
+                address,
+            } => {
+                let source = if address.starts_with(ALLOC_PREFIX) {
+                    AddressSource::AllocRef
+                } else {
+                    *source
+                };
+                write!(
+                    f,
+                    "{LINUX_INTERFACE}{}/address/{}/{address}",
+                    or_invalid(interface),
+                    source.as_str()
+                )
+            }
+            Self::InterfaceVrf { interface, vrf } => {
+                write!(f, "{LINUX_INTERFACE}{}/vrf/{}", or_invalid(interface), or_invalid(vrf))
+            }
+            Self::Microservice { label } => write!(f, "{MICROSERVICE}{label}"),
+            Self::LinkLocalRoute {
+                outgoing_interface,
+                destination,
+            } => {
+                write!(f, "{LINK_LOCAL_ROUTE}{outgoing_interface}/dest-address/{destination}")
+            }
+            Self::NeighborGateway { network, interface } => write!(f, "{NEIGHBOR_GATEWAY}network/{network}/interface/{interface}"),
+            Self::Namespace { reference_type, reference } => write!(f, "{NAMESPACE}{reference_type}/{reference}"),
+            Self::Tap { host_name } => write!(f, "{TAP}{host_name}"),
+        }
+    }
+}

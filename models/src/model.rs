@@ -1,0 +1,288 @@
+//! The models: the five kinds of configuration values, from bytes under a key to typed messages.
+//!
+//! Owns the choice of the message by the key, of the encoding by the content, and the check of the value against its key.
+//! Must never let a value pass whose key or content it does not fully understand. Start at [`Model::decode`].
+
+use std::sync::Arc;
+
+use prost::{Message, Name};
+use prost_reflect::MessageDescriptor;
+
+use crate::{
+    decode::{DecodeError, reason},
+    json,
+    key::{CONFIG_PREFIX, Key, RouteDestination, TypedKey, join},
+    proto::ligato::{
+        linux::{
+            interfaces::Interface,
+            iptables::RuleChain,
+            l3::{ArpEntry, Route},
+        },
+        netalloc::IpAllocation,
+    },
+    registry::{self, ModelInfo, ModelKind},
+    validation::{self, ValidationError},
+    wire,
+};
+
+/// A configuration value. Clones share the message.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Model {
+    /// An interface.
+    Interface(Arc<Interface>),
+    /// An entry of the neighbour table.
+    Arp(Arc<ArpEntry>),
+    /// A route.
+    Route(Arc<Route>),
+    /// The rules of a chain.
+    RuleChain(Arc<RuleChain>),
+    /// An allocated address.
+    IpAllocation(Arc<IpAllocation>),
+}
+
+impl Model {
+    /// Turns the bytes under a key (without agent prefix) into a value: protobuf JSON or binary protobuf, told apart by
+    /// their content.
+    ///
+    /// The value is not validated beyond its form; that is [`Model::validate`].
+    ///
+    /// # Errors
+    /// No model has such a key, the bytes are not a message of that model, or the message belongs under another key.
+    pub fn decode(key: &str, value: &[u8]) -> Result<Self, DecodeError> {
+        let info = registry::model_of_key(key).ok_or_else(|| unknown_key(key))?;
+        let model = Self::decode_message(info.kind, value)?;
+        let computed = model.key();
+        if computed.as_str() == key {
+            return Ok(model);
+        }
+        let message = format!(
+            "the value stands under the key `{key}` and belongs under `{computed}`; correct the key, or the fields that make it up ({})",
+            info.key_fields
+        );
+        Err(DecodeError::new(reason::KEY_MISMATCH, message))
+    }
+
+    /// Turns bytes into a value of a known kind, without a key to compare with.
+    ///
+    /// # Errors
+    /// The bytes are not a message of that model.
+    pub fn decode_message(kind: ModelKind, value: &[u8]) -> Result<Self, DecodeError> {
+        Ok(match kind {
+            ModelKind::Interface => Self::Interface(decode_content(value)?),
+            ModelKind::Arp => Self::Arp(decode_content(value)?),
+            ModelKind::Route => Self::Route(decode_content(value)?),
+            ModelKind::RuleChain => Self::RuleChain(decode_content(value)?),
+            ModelKind::IpAllocation => Self::IpAllocation(decode_content(value)?),
+        })
+    }
+
+    /// The kind of value.
+    pub fn kind(&self) -> ModelKind {
+        match self {
+            Self::Interface(_) => ModelKind::Interface,
+            Self::Arp(_) => ModelKind::Arp,
+            Self::Route(_) => ModelKind::Route,
+            Self::RuleChain(_) => ModelKind::RuleChain,
+            Self::IpAllocation(_) => ModelKind::IpAllocation,
+        }
+    }
+
+    /// The model of the value, with all that is published about it.
+    pub fn info(&self) -> &'static ModelInfo {
+        self.kind().info()
+    }
+
+    /// The key that the value belongs under, computed from its fields as clients do it. Names are joined as paths, so what
+    /// validation refuses in a name (`..`) can even lead to the key of another model.
+    pub fn key(&self) -> Key {
+        self.typed_key().to_key()
+    }
+
+    /// As [`Model::key`], in parts.
+    pub fn typed_key(&self) -> TypedKey {
+        match self {
+            Self::Interface(interface) => TypedKey::Interface {
+                name: interface.name.clone(),
+            },
+            Self::Arp(arp) => TypedKey::Arp {
+                interface: arp.interface.clone(),
+                ip_address: arp.ip_address.clone(),
+            },
+            Self::Route(route) => TypedKey::Route {
+                destination: RouteDestination::of(&route.dst_network),
+                outgoing_interface: route.outgoing_interface.clone(),
+            },
+            Self::RuleChain(chain) => TypedKey::RuleChain { name: chain.name.clone() },
+            Self::IpAllocation(allocation) => TypedKey::IpAllocation {
+                network: allocation.network_name.clone(),
+                interface: allocation.interface_name.clone(),
+            },
+        }
+    }
+
+    /// Checks all that can be checked without a system.
+    ///
+    /// # Errors
+    /// The first rule that is broken, in a fixed order.
+    pub fn validate(&self) -> Result<(), ValidationError> {
+        validation::validate(self)
+    }
+
+    /// The value as protobuf JSON with the names of the `.proto` files, as the store has it.
+    pub fn to_json(&self) -> String {
+        match self {
+            Self::Interface(message) => json::encode(message.as_ref()),
+            Self::Arp(message) => json::encode(message.as_ref()),
+            Self::Route(message) => json::encode(message.as_ref()),
+            Self::RuleChain(message) => json::encode(message.as_ref()),
+            Self::IpAllocation(message) => json::encode(message.as_ref()),
+        }
+    }
+
+    /// The value as binary protobuf.
+    pub fn to_protobuf(&self) -> Vec<u8> {
+        match self {
+            Self::Interface(message) => message.encode_to_vec(),
+            Self::Arp(message) => message.encode_to_vec(),
+            Self::Route(message) => message.encode_to_vec(),
+            Self::RuleChain(message) => message.encode_to_vec(),
+            Self::IpAllocation(message) => message.encode_to_vec(),
+        }
+    }
+}
+
+impl From<Interface> for Model {
+    fn from(message: Interface) -> Self {
+        Self::Interface(Arc::new(message))
+    }
+}
+
+impl From<ArpEntry> for Model {
+    fn from(message: ArpEntry) -> Self {
+        Self::Arp(Arc::new(message))
+    }
+}
+
+impl From<Route> for Model {
+    fn from(message: Route) -> Self {
+        Self::Route(Arc::new(message))
+    }
+}
+
+impl From<RuleChain> for Model {
+    fn from(message: RuleChain) -> Self {
+        Self::RuleChain(Arc::new(message))
+    }
+}
+
+impl From<IpAllocation> for Model {
+    fn from(message: IpAllocation) -> Self {
+        Self::IpAllocation(Arc::new(message))
+    }
+}
+
+/// The key of an item that is named by its model and its name within the model, as clients of the generic API do it.
+/// `None` if there is no such model.
+pub fn key_of_item(model_name: &str, instance_name: &str) -> Option<Key> {
+    let info = registry::model_by_name(model_name)?;
+    Some(Key::from(join(info.key_prefix, instance_name)))
+}
+
+fn unknown_key(key: &str) -> DecodeError {
+    let known: Vec<&str> = registry::MODELS.iter().map(|model| model.key_prefix).collect();
+    let what = match key.strip_prefix(CONFIG_PREFIX) {
+        Some(rest) if rest == "vpp" || rest.starts_with("vpp/") => {
+            "belongs to a model of VPP, and this agent manages Linux networking only"
+        }
+        Some(_) => "belongs to no model of this agent",
+        None => "is not the key of a configuration item",
+    };
+    DecodeError::new(
+        reason::UNKNOWN_KEY,
+        format!("the key `{key}` {what}; the agent has models for {}", known.join(", ")),
+    )
+}
+
+/// Tells JSON from binary and decodes either.
+///
+/// JSON begins with `{`, perhaps after white space. But a newline is also the tag of a first text field, so bytes that begin
+/// with white space and fail as JSON get a second chance as binary. All else is binary, unless it is text.
+fn decode_content<M: Message + Name + Default>(value: &[u8]) -> Result<Arc<M>, DecodeError> {
+    let descriptor = json::descriptor_of::<M>().ok_or_else(|| {
+        DecodeError::new(
+            reason::UNKNOWN_KEY,
+            format!("the message {} is not part of the contract", M::full_name()),
+        )
+    })?;
+    let first = value.iter().position(|byte| !byte.is_ascii_whitespace());
+    if first.is_some_and(|first| value[first] == b'{') {
+        let failure = match json::decode_text(&descriptor, value) {
+            Ok(message) => {
+                let typed = message.transcode_to::<M>();
+                return typed
+                    .map(Arc::new)
+                    .map_err(|error| DecodeError::new(reason::WRONG_TYPE, error.to_string()));
+            }
+            Err(failure) => failure,
+        };
+        let may_be_binary = failure.syntactic && first != Some(0);
+        return decode_binary(&descriptor, value)
+            .ok()
+            .filter(|_| may_be_binary)
+            .ok_or(failure.error);
+    }
+    if first.is_none() {
+        return Err(DecodeError::new(
+            reason::NOT_JSON,
+            "the value is empty; give a JSON object or a binary protobuf message",
+        ));
+    }
+    match decode_binary(&descriptor, value) {
+        Ok(message) => Ok(message),
+        Err(error) => Err(as_text(value).map_or(error, |text| not_an_object(&descriptor, text))),
+    }
+}
+
+fn decode_binary<M: Message + Default>(descriptor: &MessageDescriptor, value: &[u8]) -> Result<Arc<M>, DecodeError> {
+    wire::check(descriptor, value)?;
+    M::decode(value)
+        .map(Arc::new)
+        .map_err(|error| DecodeError::new(reason::MALFORMED_PROTOBUF, error.to_string()))
+}
+
+/// The value as text that somebody may have typed: UTF-8 with no control characters but white space.
+fn as_text(value: &[u8]) -> Option<&str> {
+    std::str::from_utf8(value)
+        .ok()
+        .filter(|text| !text.chars().any(|c| c.is_control() && !c.is_ascii_whitespace()))
+}
+
+/// What to say about text that does not begin like an object.
+fn not_an_object(descriptor: &MessageDescriptor, text: &str) -> DecodeError {
+    match serde_json::from_str::<serde_json::Value>(text) {
+        Ok(other) => {
+            let kind = match other {
+                serde_json::Value::Null => "null",
+                serde_json::Value::Bool(_) => "a boolean",
+                serde_json::Value::Number(_) => "a number",
+                serde_json::Value::String(_) => "a string",
+                serde_json::Value::Array(_) => "an array",
+                serde_json::Value::Object(_) => "an object",
+            };
+            DecodeError::new(
+                reason::WRONG_TYPE,
+                format!(
+                    "the value is {kind}; expected a JSON object with the fields of {}",
+                    descriptor.full_name()
+                ),
+            )
+        }
+        Err(error) => {
+            let message = format!(
+                "not valid JSON: {error}; expected a JSON object with the fields of {}",
+                descriptor.full_name()
+            );
+            DecodeError::new(reason::NOT_JSON, message)
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The table of models: what is published about each and how its keys begin.
+//!
+//! Owns [`MODELS`]. Must never hold behaviour; a model's behaviour is in [`crate::model`] and [`crate::validation`].
+
+use crate::key::prefix;
+
+/// The kinds of configuration values.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum ModelKind {
+    /// An interface.
+    Interface,
+    /// An entry of the neighbour table.
+    Arp,
+    /// A route.
+    Route,
+    /// The rules of a chain.
+    RuleChain,
+    /// An allocated address.
+    IpAllocation,
+}
+
+/// What clients are told about a model.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ModelInfo {
+    /// Kind of its values.
+    pub kind: ModelKind,
+    /// `<module>.<type>`.
+    pub name: &'static str,
+    /// Module.
+    pub module: &'static str,
+    /// Version.
+    pub version: &'static str,
+    /// Type.
+    pub type_name: &'static str,
+    /// Class; only `config` is in use.
+    pub class: &'static str,
+    /// Full name of the message.
+    pub proto_name: &'static str,
+    /// File that defines the message.
+    pub proto_file: &'static str,
+    /// What keys begin with: `<class>/<module>/<version>/<type>/`.
+    pub key_prefix: &'static str,
+    /// Template by which clients compute the name of a value; the exact text is part of the contract.
+    pub name_template: &'static str,
+    /// Fields that the template reads, for messages.
+    pub key_fields: &'static str,
+}
+
+impl ModelKind {
+    /// The model of this kind of value.
+    pub fn info(self) -> &'static ModelInfo {
+        match self {
+            Self::Interface => &MODELS[0],
+            Self::Arp => &MODELS[1],
+            Self::Route => &MODELS[2],
+            Self::RuleChain => &MODELS[3],
+            Self::IpAllocation => &MODELS[4],
+        }
+    }
+}
+
+/// All models, in the order of [`ModelKind`].
+pub static MODELS: [ModelInfo; 5] = [
+    ModelInfo {
+        kind: ModelKind::Interface,
+        name: "linux.interfaces.interface",
+        module: "linux.interfaces",
+        version: "v2",
+        type_name: "interface",
+        class: "config",
+        proto_name: "ligato.linux.interfaces.Interface",
+        proto_file: "ligato/linux/interfaces/interface.proto",
+        key_prefix: prefix::INTERFACE,
+        name_template: "{{.Name}}",
+        key_fields: "name",
+    },
+    ModelInfo {
+        kind: ModelKind::Arp,
+        name: "linux.l3.arp",
+        module: "linux.l3",
+        version: "v2",
+        type_name: "arp",
+        class: "config",
+        proto_name: "ligato.linux.l3.ARPEntry",
+        proto_file: "ligato/linux/l3/arp.proto",
+        key_prefix: prefix::ARP,
+        name_template: "{{.Interface}}/{{.IpAddress}}",
+        key_fields: "interface, ip_address",
+    },
+    ModelInfo {
+        kind: ModelKind::Route,
+        name: "linux.l3.route",
+        module: "linux.l3",
+        version: "v2",
+        type_name: "route",
+        class: "config",
+        proto_name: "ligato.linux.l3.Route",
+        proto_file: "ligato/linux/l3/route.proto",
+        key_prefix: prefix::ROUTE,
+        name_template: concat!(
+            r#"{{with ipnet .DstNetwork}}{{printf "%s/%d" .IP .MaskSize}}{{else}}{{.DstNetwork}}{{end}}"#,
+            "/{{.OutgoingInterface}}"
+        ),
+        key_fields: "dst_network, outgoing_interface",
+    },
+    ModelInfo {
+        kind: ModelKind::RuleChain,
+        name: "linux.iptables.rulechain",
+        module: "linux.iptables",
+        version: "v2",
+        type_name: "rulechain",
+        class: "config",
+        proto_name: "ligato.linux.iptables.RuleChain",
+        proto_file: "ligato/linux/iptables/iptables.proto",
+        key_prefix: prefix::RULE_CHAIN,
+        name_template: "{{.Name}}",
+        key_fields: "name",
+    },
+    ModelInfo {
+        kind: ModelKind::IpAllocation,
+        name: "netalloc.ip",
+        module: "netalloc",
+        version: "v1",
+        type_name: "ip",
+        class: "config",
+        proto_name: "ligato.netalloc.IPAllocation",
+        proto_file: "ligato/netalloc/netalloc.proto",
+        key_prefix: prefix::IP_ALLOCATION,
+        name_template: "network/{{.NetworkName}}/interface/{{.InterfaceName}}",
+        key_fields: "network_name, interface_name",
+    },
+];
+
+/// The model that a key (without agent prefix) belongs to.
+pub fn model_of_key(key: &str) -> Option<&'static ModelInfo> {
+    MODELS.iter().find(|model| key.starts_with(model.key_prefix))
+}
+
+/// The model of a name such as `linux.l3.route`.
+pub fn model_by_name(name: &str) -> Option<&'static ModelInfo> {
+    MODELS.iter().find(|model| model.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::descriptor_pool;
+
+    #[test]
+    fn every_model_says_the_same_of_itself_in_all_places() {
+        for model in &MODELS {
+            assert_eq!(model.kind.info(), model);
+            assert_eq!(model.name, format!("{}.{}", model.module, model.type_name));
+            let (module, kind) = (model.module.replace('.', "/"), model.type_name);
+            assert_eq!(model.key_prefix, format!("{}/{module}/{}/{kind}/", model.class, model.version));
+            let message = descriptor_pool()
+                .get_message_by_name(model.proto_name)
+                .expect("a model has its message");
+            assert_eq!(message.parent_file().name(), model.proto_file);
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Validation: every rule about a value that can be checked without looking at a system.
+//!
+//! Owns the rules and their words. A rule of the contract keeps the text that clients know; the others follow the kernel's
+//! own checks, so that what the kernel would refuse is refused before anything is touched. Must never ask the system, nor
+//! compare a value with other values. Start at [`validate`]; one file for each kind of value.
+
+mod interface;
+mod iptables;
+mod l3;
+mod name;
+mod namespace;
+mod netalloc;
+
+use crate::{address::AddressError, model::Model};
+
+pub use name::{HOST_NAME_MAX_BYTES, NAME_MAX_BYTES, check_host_name, check_interface_name};
+pub use namespace::check_namespace;
+
+/// A value that breaks a rule.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct ValidationError {
+    /// The fields at fault, by their names in the `.proto` file, with the position in repeated ones: `ip_addresses[1]`.
+    /// Members of the oneof `link` and of nested link messages go by their own names, such as `peer_if_name`.
+    pub fields: Vec<String>,
+    /// One stable CamelCase word for the rule, for programs.
+    pub reason: &'static str,
+    /// What is wrong and what to do, for people.
+    pub message: String,
+}
+
+impl ValidationError {
+    /// An error about some fields.
+    pub fn new(reason: &'static str, fields: &[&str], message: impl Into<String>) -> Self {
+        Self {
+            fields: fields.iter().map(|&field| field.to_owned()).collect(),
+            reason,
+            message: message.into(),
+        }
+    }
+
+    /// An error about a text that is not an address or a reference.
+    fn address(field: &str, error: &AddressError) -> Self {
+        let reason = match error {
+            AddressError::NotAnAddress(_) => "IpAddressInvalid",
+            AddressError::PrefixLength { .. } => "PrefixLengthInvalid",
+            AddressError::Ipv4Mapped(_) => "Ipv4MappedAddress",
+            AddressError::NotAMac(_) => "MacAddressInvalid",
+            AddressError::NotAReference(_)
+            | AddressError::ReferenceWithoutNetwork(_)
+            | AddressError::ReferenceToOtherInterface { .. }
+            | AddressError::ReferenceWithoutInterface(_) => "AllocReferenceInvalid",
+        };
+        Self::new(reason, &[field], error.to_string())
+    }
+}
+
+/// Checks a value.
+///
+/// # Errors
+/// The first rule that is broken; the order of the rules is fixed.
+pub fn validate(model: &Model) -> Result<(), ValidationError> {
+    match model {
+        Model::Interface(interface) => interface::validate(interface),
+        Model::Arp(arp) => l3::validate_arp(arp),
+        Model::Route(route) => l3::validate_route(route),
+        Model::RuleChain(chain) => iptables::validate(chain),
+        Model::IpAllocation(allocation) => netalloc::validate(allocation),
+    }
+}

@@ -1,0 +1,122 @@
+//! Rules of neighbours and routes.
+//!
+//! Owns what their fields may hold. Must never look whether an interface or a gateway exists. Start at [`validate_route`].
+
+use std::net::IpAddr;
+
+use super::{ValidationError, check_interface_name};
+use crate::{
+    address::{AddressError, AllocReference, MacAddress, is_alloc_reference, parse_ip, parse_ip_or_cidr},
+    proto::ligato::linux::l3::{ArpEntry, Route, route::Scope},
+};
+
+impl Route {
+    /// The scope that counts: an UNDEFINED one is GLOBAL if there is a gateway and LINK if there is none, as `ip route` has
+    /// it. So a route without scope is valid, though older agents of the contract failed to apply it.
+    pub fn effective_scope(&self) -> Scope {
+        match self.scope() {
+            Scope::Undefined if self.has_gateway() => Scope::Global,
+            Scope::Undefined => Scope::Link,
+            scope => scope,
+        }
+    }
+
+    /// Whether the route leads through a gateway; `0.0.0.0` and `::` stand for none.
+    pub fn has_gateway(&self) -> bool {
+        !self.gw_addr.is_empty() && !parse_ip(&self.gw_addr).is_ok_and(|gateway| gateway.is_unspecified())
+    }
+}
+
+pub(super) fn validate_arp(arp: &ArpEntry) -> Result<(), ValidationError> {
+    if arp.interface.is_empty() {
+        let message = "Linux ARP entry defined without interface reference";
+        return Err(ValidationError::new("InterfaceMissing", &["interface"], message));
+    }
+    if arp.hw_address.is_empty() {
+        return Err(ValidationError::new(
+            "MacAddressMissing",
+            &["hw_address"],
+            "Linux ARP entry defined without MAC address",
+        ));
+    }
+    check_interface_name("interface", &arp.interface)?;
+    // A neighbour may well have a multicast MAC address (clusters do), so only the syntax counts.
+    if let Err(error) = arp.hw_address.parse::<MacAddress>() {
+        return Err(ValidationError::new(
+            "MacAddressInvalid",
+            &["hw_address"],
+            format!("Linux ARP entry defined with invalid MAC address: {error}"),
+        ));
+    }
+    check_neighbor_address(&arp.ip_address).map_err(|error| ValidationError::address("ip_address", &error))
+}
+
+fn check_neighbor_address(text: &str) -> Result<(), AddressError> {
+    if is_alloc_reference(text) {
+        return text.parse::<AllocReference>()?.resolve_interface(None).map(drop);
+    }
+    parse_ip_or_cidr(text).map(drop)
+}
+
+pub(super) fn validate_route(route: &Route) -> Result<(), ValidationError> {
+    if route.outgoing_interface.is_empty() {
+        let message = "Linux Route defined without outgoing interface reference";
+        return Err(ValidationError::new("InterfaceMissing", &["outgoing_interface"], message));
+    }
+    let Ok(scope) = Scope::try_from(route.scope) else {
+        let message = format!("there is no route scope {}; give GLOBAL, SITE, LINK or HOST", route.scope);
+        return Err(ValidationError::new("UnknownEnumValue", &["scope"], message));
+    };
+    if scope == Scope::Link && !route.gw_addr.is_empty() {
+        let message = "Link-local Linux Route was defined with non-empty GW address";
+        return Err(ValidationError::new("GatewayNotSupported", &["scope", "gw_addr"], message));
+    }
+    check_interface_name("outgoing_interface", &route.outgoing_interface)?;
+    let destination = check_destination(&route.dst_network)?;
+    let gateway = check_gateway(route)?;
+    match (destination, gateway) {
+        (Some(destination), Some(gateway)) if destination.is_ipv4() != gateway.is_ipv4() => {
+            let message = format!(
+                "the gateway {gateway} and the destination {} are of different IP versions",
+                route.dst_network
+            );
+            Err(ValidationError::new("FamilyMismatch", &["dst_network", "gw_addr"], message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The address of the destination, or `None` for a reference. The reference has to name its interface, because it need not be
+/// the outgoing one.
+fn check_destination(text: &str) -> Result<Option<IpAddr>, ValidationError> {
+    let as_error = |error| ValidationError::address("dst_network", &error);
+    if is_alloc_reference(text) {
+        let reference: AllocReference = text.parse().map_err(as_error)?;
+        return reference.resolve_interface(None).map(|_| None).map_err(as_error);
+    }
+    parse_ip_or_cidr(text).map(|prefix| Some(prefix.address)).map_err(as_error)
+}
+
+/// The address of the gateway, or `None` if there is none or it is a reference.
+fn check_gateway(route: &Route) -> Result<Option<IpAddr>, ValidationError> {
+    let text = route.gw_addr.as_str();
+    let as_error = |error| ValidationError::address("gw_addr", &error);
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if is_alloc_reference(text) {
+        let reference: AllocReference = text.parse().map_err(as_error)?;
+        reference.resolve_interface(Some(&route.outgoing_interface)).map_err(as_error)?;
+        if !reference.gateway {
+            let message = format!("expected GW address reference: {text}; append /GW");
+            return Err(ValidationError::new("AllocReferenceInvalid", &["gw_addr"], message));
+        }
+        return Ok(None);
+    }
+    let gateway = parse_ip(text).map_err(as_error)?;
+    if gateway.is_multicast() {
+        let message = format!("the gateway {gateway} is a multicast address; give the address of one host");
+        return Err(ValidationError::new("IpAddressNotUnicast", &["gw_addr"], message));
+    }
+    Ok(Some(gateway))
+}

@@ -1,0 +1,279 @@
+//! The codec: both encodings are told apart by content, read strictly, and written in the form of the contract.
+
+use models::{
+    DecodeError, Model, descriptor_pool, json,
+    model::key_of_item,
+    proto::{
+        ligato::{
+            configurator::Config,
+            generic::SetConfigRequest,
+            kvscheduler::{TxnOperation, ValueState, ValueStatus},
+            linux::{
+                interfaces::{Interface, VethLink, interface},
+                l3::ArpEntry,
+                namespace::{NetNamespace, net_namespace::ReferenceType},
+            },
+        },
+        netns_agent::Microservice,
+        status::{AgentStatus, OperationalState, PluginStatus},
+    },
+};
+use prost::Message;
+
+const VETH_KEY: &str = "config/linux/interfaces/v2/interface/veth1";
+const VETH_JSON: &str = r#"{"name":"veth1","type":"VETH","namespace":{"type":"NSID","reference":"ns1"},"host_if_name":"eth0","enabled":true,"ip_addresses":["10.0.0.1/24"],"phys_address":"12:21:21:11:11:11","mtu":1500,"veth":{"peer_if_name":"veth2"}}"#;
+
+fn veth() -> Interface {
+    Interface {
+        name: "veth1".into(),
+        r#type: interface::Type::Veth.into(),
+        namespace: Some(NetNamespace {
+            r#type: ReferenceType::Nsid.into(),
+            reference: "ns1".into(),
+        }),
+        host_if_name: "eth0".into(),
+        enabled: true,
+        ip_addresses: vec!["10.0.0.1/24".into()],
+        phys_address: "12:21:21:11:11:11".into(),
+        mtu: 1500,
+        link: Some(interface::Link::Veth(VethLink {
+            peer_if_name: "veth2".into(),
+            ..VethLink::default()
+        })),
+        ..Interface::default()
+    }
+}
+
+#[test]
+fn json_and_binary_of_one_value_decode_to_the_same() {
+    let expected = Ok(Model::from(veth()));
+    assert_eq!(Model::decode(VETH_KEY, VETH_JSON.as_bytes()), expected);
+    assert_eq!(Model::decode(VETH_KEY, &veth().encode_to_vec()), expected);
+    assert_eq!(Model::from(veth()).to_json(), VETH_JSON);
+    assert_eq!(Model::from(veth()).validate(), Ok(()));
+}
+
+#[test]
+fn both_spellings_enum_numbers_text_numbers_and_null_are_read() {
+    let json = r#"
+        {"name": "veth1", "type": 1, "namespace": {"type": 1, "reference": "ns1"}, "hostIfName": "eth0", "enabled": true,
+         "ipAddresses": ["10.0.0.1/24"], "physAddress": "12:21:21:11:11:11", "mtu": "1500", "vrfMasterInterface": null,
+         "tap": null, "veth": {"peerIfName": "veth2", "rx_checksum_offloading": "CHKSM_OFFLOAD_DEFAULT"}}"#;
+    assert_eq!(Model::decode(VETH_KEY, json.as_bytes()), Ok(Model::from(veth())));
+    assert_eq!(
+        Model::decode(VETH_KEY, json.replace("\"1500\"", "1.5e3").as_bytes()),
+        Ok(Model::from(veth()))
+    );
+}
+
+#[test]
+fn the_examples_of_the_contract_decode_and_are_valid() {
+    for (key, value) in [
+        (
+            "config/linux/l3/v2/route/10.1.0.0/16/veth1",
+            r#"{"outgoing_interface":"veth1","scope":"GLOBAL","dst_network":"10.1.0.0/16","gw_addr":"10.0.0.254","metric":10}"#,
+        ),
+        (
+            "config/linux/l3/v2/arp/veth1/10.0.0.2",
+            r#"{"interface":"veth1","ip_address":"10.0.0.2","hw_address":"22:22:22:22:22:22"}"#,
+        ),
+        (
+            "config/linux/iptables/v2/rulechain/in1",
+            r#"{"name":"in1","chain_type":"INPUT","default_policy":"DROP","rules":["-i lo -j ACCEPT"]}"#,
+        ),
+        (
+            "config/netalloc/v1/ip/network/net1/interface/veth1",
+            r#"{"network_name":"net1","interface_name":"veth1","address":"10.0.0.1/24","gw":"10.0.0.254"}"#,
+        ),
+    ] {
+        let model = Model::decode(key, value.as_bytes()).unwrap_or_else(|error| panic!("{key}: {error}"));
+        assert_eq!(model.validate(), Ok(()), "{key}");
+        assert_eq!(model.to_json(), value);
+        assert_eq!(Model::decode(key, &model.to_protobuf()), Ok(model));
+    }
+}
+
+#[test]
+fn binary_that_begins_like_white_space_and_a_brace_is_still_binary() {
+    // Field 1 has the tag 0x0a, a newline; a name of 123 bytes has the length 0x7b, a brace.
+    let interface = Interface {
+        name: "n".repeat(0x7b),
+        ..Interface::default()
+    };
+    let bytes = interface.encode_to_vec();
+    assert_eq!(&bytes[..2], b"\n{");
+    let key = format!("config/linux/interfaces/v2/interface/{}", interface.name);
+    assert_eq!(Model::decode(&key, &bytes), Ok(Model::from(interface)));
+    // With a length of 0x20 the whole value is printable.
+    let interface = Interface {
+        name: "n".repeat(0x20),
+        ..Interface::default()
+    };
+    let key = format!("config/linux/interfaces/v2/interface/{}", interface.name);
+    assert_eq!(Model::decode(&key, &interface.encode_to_vec()), Ok(Model::from(interface)));
+    assert!(Model::decode(VETH_KEY, format!("\n \t{VETH_JSON}\n").as_bytes()).is_ok());
+}
+
+fn error(value: &str) -> DecodeError {
+    Model::decode(VETH_KEY, value.as_bytes()).expect_err(value)
+}
+
+#[test]
+fn an_error_names_the_field_the_position_and_what_would_be_accepted() {
+    let unknown = error("{\"name\":\"veth1\",\n \"namespace\":{\"kind\":1}}");
+    assert_eq!(unknown.reason, "UnknownField");
+    assert!(
+        unknown.message.starts_with("namespace: unknown field `kind`"),
+        "{}",
+        unknown.message
+    );
+    assert!(
+        unknown.message.contains("reference") && unknown.message.contains("line 2"),
+        "{}",
+        unknown.message
+    );
+
+    let wrong = error(r#"{"name":"veth1","ip_addresses":["10.0.0.1/8",5]}"#);
+    assert_eq!(wrong.reason, "WrongType");
+    assert!(
+        wrong
+            .message
+            .starts_with("ip_addresses[1]: invalid type: integer `5`, expected a string"),
+        "{}",
+        wrong.message
+    );
+    assert!(wrong.message.contains("line 1 column"), "{}", wrong.message);
+
+    let enumeration = error(r#"{"name":"veth1","type":"BRIDGE"}"#);
+    assert_eq!(enumeration.reason, "UnknownEnumName");
+    assert!(
+        enumeration.message.contains("type: `BRIDGE`") && enumeration.message.contains("VRF_DEVICE"),
+        "{}",
+        enumeration.message
+    );
+
+    let doubled = error(r#"{"name":"veth1","veth":{"peer_if_name":"a","peerIfName":"b"}}"#);
+    assert_eq!(doubled.reason, "DuplicateField");
+    assert!(doubled.message.starts_with("veth.peer_if_name: "), "{}", doubled.message);
+
+    let mismatch = error(r#"{"name":"other"}"#);
+    assert_eq!(mismatch.reason, "KeyMismatch");
+    assert!(
+        mismatch.message.contains(VETH_KEY) && mismatch.message.contains("interface/other"),
+        "{}",
+        mismatch.message
+    );
+
+    let binary = Model::decode(VETH_KEY, b"\x0a\x05veth1\x1a\x04\x12\x02n").expect_err("a length beyond the end");
+    assert_eq!(binary.reason, "TruncatedProtobuf");
+    assert!(
+        binary.message.starts_with("namespace.reference") || binary.message.starts_with("namespace:"),
+        "{}",
+        binary.message
+    );
+    assert!(binary.message.contains("byte"), "{}", binary.message);
+}
+
+#[test]
+fn statuses_are_written_in_the_dialect_of_the_store() {
+    let status = ValueStatus {
+        key: VETH_KEY.into(),
+        state: ValueState::Configured.into(),
+        last_operation: TxnOperation::Create.into(),
+        ..ValueStatus::default()
+    };
+    let text = json::encode(&status);
+    assert_eq!(
+        text,
+        r#"{"key":"config/linux/interfaces/v2/interface/veth1","state":"CONFIGURED","last_operation":"CREATE"}"#
+    );
+    let extended = ValueStatus {
+        reason: "NamespaceMissing".into(),
+        mod_revision: 7,
+        since: Some(prost_types::Timestamp { seconds: 0, nanos: 0 }),
+        ..status
+    };
+    let text = json::encode(&extended);
+    assert!(
+        text.ends_with(r#""reason":"NamespaceMissing","since":"1970-01-01T00:00:00Z","mod_revision":"7"}"#),
+        "{text}"
+    );
+    assert_eq!(json::decode(text.as_bytes()), Ok(extended));
+
+    let health = AgentStatus {
+        state: OperationalState::Ok.into(),
+        start_time: 1_696_842_000,
+        plugins: vec![PluginStatus {
+            name: "kernel".into(),
+            ..PluginStatus::default()
+        }],
+        ..AgentStatus::default()
+    };
+    assert_eq!(
+        json::encode(&health),
+        r#"{"state":"OK","start_time":"1696842000","plugins":[{"name":"kernel"}]}"#
+    );
+    let started = Microservice {
+        label: "web".into(),
+        namespace_inode: u64::MAX,
+        ..Microservice::default()
+    };
+    assert_eq!(
+        json::encode(&started),
+        r#"{"label":"web","namespace_inode":"18446744073709551615"}"#
+    );
+}
+
+#[test]
+fn the_other_spelling_is_written_on_request() {
+    let arp = ArpEntry {
+        ip_address: "10.0.0.2".into(),
+        ..ArpEntry::default()
+    };
+    assert_eq!(
+        json::try_encode(&arp, json::Spelling::LowerCamel).ok().as_deref(),
+        Some(r#"{"ipAddress":"10.0.0.2"}"#)
+    );
+}
+
+#[test]
+fn maps_and_any_are_read_in_requests_of_the_generic_api() {
+    let text = br#"{"updates":[{"labels":{"a":"1","b":""}},{"item":{"id":{"model":"linux.l3.route","name":"x"}}}],"overwriteAll":true}"#;
+    let request: SetConfigRequest = json::decode(text).expect("a valid request");
+    assert_eq!(request.updates[0].labels.get("a").map(String::as_str), Some("1"));
+    assert!(request.overwrite_all);
+    let doubled = json::decode::<SetConfigRequest>(br#"{"updates":[{"labels":{"a":"1","a":"2"}}]}"#).expect_err("a key twice");
+    assert_eq!(doubled.reason, "DuplicateField");
+    assert!(doubled.message.starts_with("updates[0].labels[\"a\"]"), "{}", doubled.message);
+}
+
+#[test]
+fn the_numbers_reserved_for_vpp_stay_free() {
+    let pool = descriptor_pool();
+    let config = pool
+        .get_message_by_name("ligato.configurator.Config")
+        .expect("part of the contract");
+    assert!(config.get_field(1).is_none() && config.reserved_ranges().any(|range| range.contains(&1)));
+    // A client that knows VPP can still send its part; the typed decoder passes over it.
+    let decoded = Config::decode(&b"\x0a\x02\x08\x01\x12\x00"[..]).expect("an unknown field is no error for gRPC");
+    assert!(decoded.linux_config.is_some());
+}
+
+#[test]
+fn the_published_options_of_fields_survive_in_the_descriptor_set() {
+    let interface = descriptor_pool()
+        .get_message_by_name("ligato.linux.interfaces.Interface")
+        .expect("part of the contract");
+    let option = descriptor_pool()
+        .get_extension_by_name("ligato.ligato_options")
+        .expect("part of the contract");
+    let mtu = interface.get_field_by_name("mtu").expect("part of the contract");
+    assert!(mtu.options().has_extension(&option));
+}
+
+#[test]
+fn an_item_of_the_generic_api_has_the_key_of_its_model_and_name() {
+    let key = key_of_item("linux.l3.route", "10.0.0.0/8/veth1");
+    assert_eq!(key.as_ref().map(AsRef::as_ref), Some("config/linux/l3/v2/route/10.0.0.0/8/veth1"));
+    assert_eq!(key_of_item("vpp.interfaces", "x"), None);
+}
