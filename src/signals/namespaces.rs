@@ -1,1 +1,327 @@
-//! x
+//! The namespace watcher: tells when what a reference to a namespace leads to may have changed.
+//!
+//! Owns the watching of names, processes and files on behalf of the engine. Must never open a namespace for use, create
+//! anything or decide what a change means: it sends the key of the reference, and the engine looks for itself. So a key too
+//! many is harmless; a key too few is repaired by slow checks. Start reading at [`Watcher::watch`]; the rule for sending is
+//! [`entry::Entry::learn`].
+
+mod directory;
+mod entry;
+mod observation;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::PathBuf,
+};
+
+use futures::{
+    FutureExt, StreamExt,
+    future::{AbortHandle, Abortable, Aborted, BoxFuture},
+    stream::FuturesUnordered,
+};
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    task::JoinHandle,
+    time::{Instant, sleep_until},
+};
+use tracing::warn;
+
+use self::{
+    directory::{Directory, DirectoryEvent},
+    entry::Entry,
+    observation::{Observation, observe},
+};
+use super::process::PinnedProcess;
+
+pub use self::observation::Target;
+
+/// Processes pinned at the same time; each holds one file descriptor. Further ones are polled.
+const PINS_MAX: usize = 1024;
+
+/// What the watcher needs to know.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WatcherConfig {
+    /// The directory of named namespaces, usually `/run/netns`. It need not exist.
+    pub netns_dir: PathBuf,
+}
+
+/// What the engine knows about a reference.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Binding {
+    /// It led to the namespace with this inode number when the engine looked.
+    Bound {
+        /// Inode number of the nsfs file.
+        inode: u64,
+    },
+    /// It led to no namespace that the engine could use.
+    Missing,
+}
+
+/// A running watcher; dropping it stops it.
+#[derive(Debug)]
+pub struct Watcher {
+    commands: UnboundedSender<Command>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+enum Command {
+    Watch { key: String, target: Target, binding: Binding },
+    Unwatch { key: String },
+}
+
+impl Watcher {
+    /// Starts a watcher, which sends keys to `changed` until it is dropped or nobody receives any more. Must be called inside
+    /// a Tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// The agent's own namespace cannot be looked at (`/proc` is not mounted).
+    pub fn start(config: WatcherConfig, changed: UnboundedSender<String>) -> io::Result<Self> {
+        let own_inode = observation::own_netns_inode()?;
+        let (commands, received) = unbounded_channel();
+        let watch = Watch {
+            config,
+            own_inode,
+            changed,
+            origin: Instant::now(),
+            entries: BTreeMap::new(),
+            due: BTreeSet::new(),
+            directory: None,
+            deaths: FuturesUnordered::new(),
+        };
+        Ok(Self {
+            commands,
+            task: tokio::spawn(watch.run(received)),
+        })
+    }
+
+    /// Watches what `target` leads to, on behalf of `key`, and forgets what the key stood for before. The key is sent when the
+    /// target leads to something else than `binding` says, now or later.
+    pub fn watch(&self, key: String, target: Target, binding: Binding) {
+        // It fails only when the task has ended, and that only happens when nobody listens any more.
+        let _ = self.commands.send(Command::Watch { key, target, binding });
+    }
+
+    /// Forgets a key. It may be sent once more when it was already under way.
+    pub fn unwatch(&self, key: &str) {
+        let _ = self.commands.send(Command::Unwatch { key: key.to_owned() });
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Nobody receives keys any more.
+struct Unheard;
+
+/// A process whose end is being waited for; dropping it closes its pidfd.
+struct Pin {
+    process: (i32, Option<u64>),
+    abort: AbortHandle,
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        self.abort.abort();
+    }
+}
+
+/// An entry and what belongs to it here.
+struct Watched {
+    entry: Entry,
+    /// When it is looked at next; also in [`Watch::due`].
+    due: Instant,
+    pin: Option<Pin>,
+}
+
+/// The state of the watcher's task.
+struct Watch {
+    config: WatcherConfig,
+    own_inode: u64,
+    changed: UnboundedSender<String>,
+    /// Where the grid of regular looks begins.
+    origin: Instant,
+    entries: BTreeMap<String, Watched>,
+    /// All entries by the time of their next look.
+    due: BTreeSet<(Instant, String)>,
+    /// Only while names are watched.
+    directory: Option<Directory>,
+    /// Resolves to the key whose process has ended.
+    deaths: FuturesUnordered<Abortable<BoxFuture<'static, String>>>,
+}
+
+/// What woke the watcher.
+enum Event {
+    Command(Option<Command>),
+    Ended(Result<String, Aborted>),
+    Directory(DirectoryEvent),
+    Due,
+    Unheard,
+}
+
+impl Watch {
+    async fn run(mut self, mut commands: UnboundedReceiver<Command>) {
+        loop {
+            let next_look = self.due.first().map(|(due, _)| *due);
+            let event = tokio::select! {
+                biased;
+                Some(ended) = self.deaths.next() => Event::Ended(ended),
+                event = next_in(&mut self.directory) => Event::Directory(event),
+                command = commands.recv() => Event::Command(command),
+                () = sleep_until(next_look.unwrap_or(self.origin)), if next_look.is_some() => Event::Due,
+                () = self.changed.closed() => Event::Unheard,
+            };
+            let handled = match event {
+                Event::Command(Some(command)) => self.obey(command),
+                Event::Ended(Ok(key)) => self.process_ended(&key),
+                Event::Ended(Err(Aborted)) => Ok(()),
+                Event::Directory(event) => self.directory_changed(&event),
+                Event::Due => self.look_at_due(),
+                Event::Command(None) | Event::Unheard => return,
+            };
+            if handled.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) -> Result<(), Unheard> {
+        match command {
+            Command::Watch { key, target, binding } => {
+                let target = target.normalized();
+                let before = self.forget(&key);
+                if matches!(target, Target::Named(_)) {
+                    self.open_directory();
+                }
+                let entry = Entry::new(target, binding, before);
+                let due = Instant::now();
+                self.due.insert((due, key.clone()));
+                self.entries.insert(key.clone(), Watched { entry, due, pin: None });
+                self.look(&key)?;
+            }
+            Command::Unwatch { key } => {
+                self.forget(&key);
+            }
+        }
+        if self.directory.is_some() && !self.entries.values().any(is_named) {
+            self.directory = None;
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, key: &str) -> Option<Entry> {
+        let watched = self.entries.remove(key)?;
+        self.due.remove(&(watched.due, key.to_owned()));
+        Some(watched.entry)
+    }
+
+    fn open_directory(&mut self) {
+        if self.directory.is_none() {
+            let path = &self.config.netns_dir;
+            match Directory::watch(path) {
+                Ok(directory) => self.directory = Some(directory),
+                Err(error) => {
+                    warn!(directory = %path.display(), %error, "no inotify instance to be had; names of namespaces are polled (see fs.inotify.max_user_instances)");
+                }
+            }
+        }
+    }
+
+    fn process_ended(&mut self, key: &str) -> Result<(), Unheard> {
+        if let Some(watched) = self.entries.get_mut(key) {
+            watched.pin = None;
+        }
+        self.look(key)
+    }
+
+    fn directory_changed(&mut self, event: &DirectoryEvent) -> Result<(), Unheard> {
+        let now = Instant::now();
+        let concerned = |target: &Target| match (target, event) {
+            (Target::Named(name), DirectoryEvent::Name(changed)) => name == changed,
+            (Target::Named(_), DirectoryEvent::Anything) => true,
+            _ => false,
+        };
+        let concerned = self.entries.iter_mut().filter(|(_, watched)| concerned(&watched.entry.target));
+        let keys: Vec<String> = concerned
+            .map(|(key, watched)| {
+                watched.entry.start_burst(now);
+                key.clone()
+            })
+            .collect();
+        keys.iter().try_for_each(|key| self.look(key))
+    }
+
+    /// Looks at everything whose time has come.
+    fn look_at_due(&mut self) -> Result<(), Unheard> {
+        let now = Instant::now();
+        let keys: Vec<String> = self
+            .due
+            .iter()
+            .take_while(|(due, _)| *due <= now)
+            .map(|(_, key)| key.clone())
+            .collect();
+        if keys.iter().filter_map(|key| self.entries.get(key)).any(is_named) && self.directory.as_mut().is_some_and(Directory::reinstall) {
+            self.directory_changed(&DirectoryEvent::Anything)?;
+        }
+        keys.iter().try_for_each(|key| self.look(key))
+    }
+
+    /// Looks at one entry, tells the engine if it must know, and plans the next look.
+    fn look(&mut self, key: &str) -> Result<(), Unheard> {
+        let pins = self.deaths.len();
+        let Some(watched) = self.entries.get_mut(key) else { return Ok(()) };
+        let seen = observe(&watched.entry.target, &self.config.netns_dir);
+        let now = Instant::now();
+        if watched.entry.learn(seen, now, self.own_inode) {
+            self.changed.send(key.to_owned()).map_err(|_| Unheard)?;
+        }
+        let wanted = watched.entry.process().filter(|_| matches!(seen, Observation::Present { .. }));
+        if watched.pin.as_ref().map(|pin| pin.process) != wanted {
+            watched.pin = wanted.filter(|_| pins < PINS_MAX).and_then(|process| {
+                let (pin, ended) = pin(process, key)?;
+                self.deaths.push(ended);
+                Some(pin)
+            });
+        }
+        let evented = match watched.entry.target {
+            Target::Named(_) => self.directory.is_some(),
+            Target::Process(_) => watched.pin.is_some(),
+            Target::File(_) => false,
+        };
+        self.due.remove(&(watched.due, key.to_owned()));
+        watched.due = watched.entry.next_look(now, self.origin, evented);
+        self.due.insert((watched.due, key.to_owned()));
+        Ok(())
+    }
+}
+
+fn is_named(watched: &Watched) -> bool {
+    matches!(watched.entry.target, Target::Named(_))
+}
+
+/// Pins a process if it still is the one that was seen. Where that fails the process is polled instead.
+fn pin(process: (i32, Option<u64>), key: &str) -> Option<(Pin, Abortable<BoxFuture<'static, String>>)> {
+    let (pid, start_time) = process;
+    let pinned = PinnedProcess::open(pid)
+        .ok()
+        .filter(|pinned| Some(pinned.start_time()) == start_time)?;
+    let key = key.to_owned();
+    let ended = async move {
+        pinned.ended().await;
+        key
+    };
+    let (abort, registration) = AbortHandle::new_pair();
+    Some((Pin { process, abort }, Abortable::new(ended.boxed(), registration)))
+}
+
+async fn next_in(directory: &mut Option<Directory>) -> DirectoryEvent {
+    match directory {
+        Some(directory) => directory.next().await,
+        None => futures::future::pending().await,
+    }
+}

@@ -1,0 +1,327 @@
+//! The namespace watcher against the kernel, each scenario in a mount namespace of its own.
+//!
+//! Needs root and `unshare` (util-linux). Without root a test says so and passes, unless `REQUIRE_ROOT_TESTS` is set, which
+//! turns the skip into a failure.
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use netns_agent::signals::{
+    namespaces::{Binding, Target, Watcher, WatcherConfig},
+    process,
+};
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sched::{CloneFlags, unshare},
+};
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    time::timeout,
+};
+
+type TestResult<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// How long a key may take to be sent; only waited for in full when a test fails.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long nothing must be sent where nothing is to be sent.
+const SILENCE: Duration = Duration::from_millis(350);
+
+/// Runs a scenario on a thread with a mount namespace of its own, so that no mount of it is seen outside or left behind.
+fn isolated<F: Future<Output = TestResult>>(scenario: impl FnOnce() -> F + Send) -> TestResult {
+    if !nix::unistd::geteuid().is_root() {
+        assert!(std::env::var_os("REQUIRE_ROOT_TESTS").is_none(), "mounting needs root");
+        eprintln!("SKIPPED: mounting needs root");
+        return Ok(());
+    }
+    let run = || -> TestResult {
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?
+            .block_on(scenario())
+    };
+    thread::scope(|scope| scope.spawn(run).join().map_err(|_| "the scenario panicked")?)
+}
+
+/// A process that is ended with the test.
+struct Process(Child);
+
+impl Process {
+    fn spawn(command: &mut Command) -> TestResult<Self> {
+        Ok(Self(command.stdin(Stdio::piped()).spawn()?))
+    }
+
+    /// A process in a network namespace of its own.
+    fn in_new_namespace() -> TestResult<Self> {
+        let process = Self::spawn(Command::new("unshare").args(["--net", "sleep", "3600"]))?;
+        let (own, deadline) = (fs::metadata("/proc/self/ns/net")?.ino(), Instant::now() + PATIENCE);
+        while process.inode()? == own {
+            assert!(Instant::now() < deadline, "unshare does not leave the namespace");
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(process)
+    }
+
+    fn pid(&self) -> i32 {
+        i32::try_from(self.0.id()).unwrap_or(-1)
+    }
+
+    fn inode(&self) -> TestResult<u64> {
+        Ok(process::netns_inode(self.pid())?)
+    }
+
+    fn end(&mut self) -> TestResult {
+        self.0.kill()?;
+        self.0.wait()?;
+        Ok(())
+    }
+
+    /// Binds its namespace to a file, as `ip netns add` does.
+    fn mount_on(&self, file: &Path) -> TestResult {
+        let namespace = format!("/proc/{}/ns/net", self.pid());
+        Ok(mount(Some(namespace.as_str()), file, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have been ended by the test.
+        let _ = self.end();
+    }
+}
+
+/// A watcher and the keys that it sends.
+struct Watched {
+    watcher: Watcher,
+    changed: UnboundedReceiver<String>,
+}
+
+impl Watched {
+    fn start(netns_dir: &Path) -> TestResult<Self> {
+        let (sender, changed) = unbounded_channel();
+        Ok(Self {
+            watcher: Watcher::start(
+                WatcherConfig {
+                    netns_dir: netns_dir.to_owned(),
+                },
+                sender,
+            )?,
+            changed,
+        })
+    }
+
+    fn watch(&self, key: &str, target: Target, binding: Binding) {
+        self.watcher.watch(key.to_owned(), target, binding);
+    }
+
+    /// Waits for a key and returns how long it took.
+    async fn expect(&mut self, key: &str) -> TestResult<Duration> {
+        let start = Instant::now();
+        let sent = timeout(PATIENCE, self.changed.recv())
+            .await
+            .map_err(|_| format!("{key} was not sent in time"))?;
+        assert_eq!(sent.as_deref(), Some(key));
+        Ok(start.elapsed())
+    }
+
+    async fn expect_silence(&mut self) -> TestResult {
+        match timeout(SILENCE, self.changed.recv()).await {
+            Err(_) => Ok(()),
+            Ok(sent) => Err(format!("expected nothing, got {sent:?}").into()),
+        }
+    }
+}
+
+fn named(name: &str) -> Target {
+    Target::Named(name.to_owned())
+}
+
+#[test]
+fn a_missing_name_is_told_when_its_namespace_is_mounted_and_not_when_its_file_is_created() -> TestResult {
+    isolated(|| async {
+        let directory = tempfile::tempdir()?;
+        let namespace = Process::in_new_namespace()?;
+        let mut watched = Watched::start(directory.path())?;
+        watched.watch("blue", named("blue"), Binding::Missing);
+        watched.expect_silence().await?;
+        let mut took = Vec::new();
+        for _ in 0..10 {
+            fs::write(directory.path().join("blue"), "")?;
+            // The watcher sees the file first: it shares this thread and gets it here.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            assert!(watched.changed.try_recv().is_err(), "a file is no namespace");
+            namespace.mount_on(&directory.path().join("blue"))?;
+            took.push(watched.expect("blue").await?);
+            umount2(&directory.path().join("blue"), MntFlags::MNT_DETACH)?;
+            fs::remove_file(directory.path().join("blue"))?;
+            watched.expect("blue").await?;
+        }
+        took.sort();
+        eprintln!(
+            "mount to told, after 5 ms between file and mount: median {:?}, worst {:?}",
+            took[5], took[9]
+        );
+        assert!(took[5] < Duration::from_millis(50), "{took:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_name_is_told_even_when_its_directory_is_created_later() -> TestResult {
+    isolated(|| async {
+        let parent = tempfile::tempdir()?;
+        let directory = parent.path().join("netns");
+        let namespace = Process::in_new_namespace()?;
+        let mut watched = Watched::start(&directory)?;
+        watched.watch("blue", named("blue"), Binding::Missing);
+        watched.expect_silence().await?;
+        for _ in 0..2 {
+            fs::create_dir(&directory)?;
+            fs::write(directory.join("blue"), "")?;
+            namespace.mount_on(&directory.join("blue"))?;
+            let took = watched.expect("blue").await?;
+            assert!(took < Duration::from_millis(500), "{took:?} is the slow check, not an event");
+            umount2(&directory.join("blue"), MntFlags::MNT_DETACH)?;
+            fs::remove_dir_all(&directory)?;
+            watched.expect("blue").await?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_bound_name_is_told_when_it_is_deleted_or_mounted_over() -> TestResult {
+    isolated(|| async {
+        let directory = tempfile::tempdir()?;
+        let (first, second) = (Process::in_new_namespace()?, Process::in_new_namespace()?);
+        let file = directory.path().join("blue");
+        fs::write(&file, "")?;
+        first.mount_on(&file)?;
+        let mut watched = Watched::start(directory.path())?;
+        watched.watch("blue", named("blue"), Binding::Bound { inode: first.inode()? });
+        watched.expect_silence().await?;
+
+        second.mount_on(&file)?;
+        let took = watched.expect("blue").await?;
+        assert!(
+            took < Duration::from_secs(3),
+            "a mount gives no event, but {took:?} is too slow for the check"
+        );
+        watched.watch("blue", named("blue"), Binding::Bound { inode: second.inode()? });
+        watched.expect_silence().await?;
+
+        while umount2(&file, MntFlags::MNT_DETACH).is_ok() {}
+        fs::remove_file(&file)?;
+        let took = watched.expect("blue").await?;
+        assert!(took < Duration::from_millis(500), "{took:?} is the slow check, not an event");
+        watched.expect_silence().await
+    })
+}
+
+#[test]
+fn a_binding_that_was_outdated_when_the_watch_began_is_told_at_once() -> TestResult {
+    isolated(|| async {
+        let directory = tempfile::tempdir()?;
+        let process = Process::in_new_namespace()?;
+        let inode = process.inode()?;
+        let mut watched = Watched::start(directory.path())?;
+        watched.watch("name", named("blue"), Binding::Bound { inode });
+        watched.expect("name").await?;
+        watched.watch("file", Target::File(directory.path().join("red")), Binding::Bound { inode });
+        watched.expect("file").await?;
+        watched.watch("process", Target::Process(process.pid()), Binding::Bound { inode: inode + 1 });
+        watched.expect("process").await?;
+        watched.watch("missing", Target::Process(process.pid()), Binding::Missing);
+        watched.expect("missing").await?;
+        watched.expect_silence().await
+    })
+}
+
+#[test]
+fn the_end_of_a_bound_process_is_told_at_once_by_pid_and_by_path() -> TestResult {
+    isolated(|| async {
+        let directory = tempfile::tempdir()?;
+        let mut watched = Watched::start(directory.path())?;
+        for path in [false, true] {
+            let mut process = Process::in_new_namespace()?;
+            let by_path = Target::File(format!("/proc/{}/ns/net", process.pid()).into());
+            let target = if path { by_path } else { Target::Process(process.pid()) };
+            watched.watch("process", target, Binding::Bound { inode: process.inode()? });
+            watched.expect_silence().await?;
+            process.end()?;
+            let took = watched.expect("process").await?;
+            eprintln!("end of a process to told: {took:?}");
+            assert!(took < Duration::from_millis(90), "{took:?} is a poll, not the pidfd");
+            watched.expect_silence().await?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_process_in_the_agents_own_namespace_is_told_once_and_again_when_it_has_left_it() -> TestResult {
+    isolated(|| async {
+        let directory = tempfile::tempdir()?;
+        let mut watched = Watched::start(directory.path())?;
+        let mut process = Process::spawn(Command::new("sh").args(["-c", "read line && exec unshare --net sleep 3600"]))?;
+        let target = Target::Process(process.pid());
+        watched.watch("process", target.clone(), Binding::Missing);
+        watched.expect("process").await?;
+        // The engine finds a namespace that it cannot use, and says so.
+        watched.watch("process", target, Binding::Missing);
+        watched.expect_silence().await?;
+        process.0.stdin.take().ok_or("no standard input")?.write_all(b"go\n")?;
+        let took = watched.expect("process").await?;
+        assert!(took < Duration::from_secs(1), "{took:?}");
+        assert_ne!(process.inode()?, fs::metadata("/proc/self/ns/net")?.ino());
+        Ok(())
+    })
+}
+
+#[test]
+fn a_namespace_file_is_told_when_it_appears_and_when_it_goes() -> TestResult {
+    isolated(|| async {
+        let directory = tempfile::tempdir()?;
+        let process = Process::in_new_namespace()?;
+        let file = directory.path().join("elsewhere");
+        let mut watched = Watched::start(&directory.path().join("netns"))?;
+        watched.watch("file", Target::File(file.clone()), Binding::Missing);
+        watched.expect_silence().await?;
+        fs::write(&file, "")?;
+        watched.expect_silence().await?;
+        process.mount_on(&file)?;
+        watched.expect("file").await?;
+        umount2(&file, MntFlags::MNT_DETACH)?;
+        watched.expect("file").await?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_key_that_is_not_watched_any_more_is_not_sent() -> TestResult {
+    isolated(|| async {
+        let directory = tempfile::tempdir()?;
+        let mut process = Process::in_new_namespace()?;
+        let mut watched = Watched::start(directory.path())?;
+        watched.watch(
+            "process",
+            Target::Process(process.pid()),
+            Binding::Bound { inode: process.inode()? },
+        );
+        watched.watch("name", named("blue"), Binding::Missing);
+        watched.expect_silence().await?;
+        watched.watcher.unwatch("process");
+        watched.watcher.unwatch("name");
+        watched.watcher.unwatch("never watched");
+        process.end()?;
+        watched.expect_silence().await
+    })
+}
