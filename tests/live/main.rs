@@ -1,0 +1,11 @@
+//! The agent against a real kernel, a real store and real containers: each scenario in namespaces of its own.
+//!
+//! Owns the scenarios, one module per theme, and each of them runs once with etcd and once with the embedded store; must never
+//! look into the agent, only at what it publishes and at what the kernel says. Start reading at [`veth`].
+//!
+//! Run with `tests/run live`, or `cargo test --test live` as root.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod veth;

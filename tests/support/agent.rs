@@ -1,0 +1,81 @@
+//! The agent under test, as a process.
+//!
+//! Owns its command line and its life; must never reach into it (the tests know it by the store and by the kernel alone).
+//! Start reading at [`Agent::start`].
+
+use nix::sys::signal::Signal;
+
+use super::{
+    process::Process,
+    store::{ENDPOINT, StoreKind},
+};
+
+/// Where the agent logs to, over all its lives in a scenario.
+pub const LOG: &str = "/run/live/agent.log";
+
+/// Docker's socket inside a scenario. Nothing listens there unless the scenario starts a daemon.
+pub const DOCKER_HOST: &str = "unix:///run/docker.sock";
+
+/// A running agent.
+pub struct Agent {
+    process: Process,
+}
+
+impl Agent {
+    /// Starts `netns-agent run` for this label; `endpoint` is where a real etcd, or a proxy before it, listens.
+    pub fn start(label: &str, kind: StoreKind, endpoint: &str) -> Self {
+        let mut arguments = vec![
+            "run",
+            "--microservice-label",
+            label,
+            "--data-dir",
+            "/run/live/data",
+            "--docker-host",
+            DOCKER_HOST,
+            "--log",
+            "debug",
+        ];
+        match kind {
+            StoreKind::Etcd => arguments.extend(["--etcd-endpoints", endpoint]),
+            StoreKind::Embedded => arguments.extend(["--embedded-listen", ENDPOINT]),
+        }
+        Self {
+            process: Process::start(env!("CARGO_BIN_EXE_netns-agent"), &arguments, LOG),
+        }
+    }
+
+    /// PID in the scenario's PID namespace.
+    pub fn pid(&self) -> i32 {
+        self.process.pid()
+    }
+
+    /// Whether it still runs.
+    pub fn runs(&mut self) -> bool {
+        self.process.runs()
+    }
+
+    /// SIGTERM; the agent must leave with exit code 0.
+    pub async fn stop(self) {
+        let log = self.process.log_tail(40);
+        let status = self.process.terminate().await;
+        assert!(
+            status.success(),
+            "the agent ended with {status} after SIGTERM, not with 0; its log before that:\n{log}"
+        );
+    }
+
+    /// SIGKILL, as a crash.
+    pub async fn kill(self) {
+        self.process.kill().await;
+    }
+
+    /// SIGSTOP: cut off from everything, without a chance to notice.
+    pub fn freeze(&self) {
+        self.process.signal(Signal::SIGSTOP);
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&self) {
+        self.process.signal(Signal::SIGCONT);
+    }
+}
