@@ -17,5 +17,6 @@ pub mod ping;
 pub mod process;
 pub mod random;
 pub mod random_config;
+pub mod settle;
 pub mod status;
 pub mod store;
