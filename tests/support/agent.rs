@@ -54,6 +54,11 @@ impl Agent {
         self.process.runs()
     }
 
+    /// Waits until the agent ends by itself.
+    pub async fn ended(&mut self) -> std::process::ExitStatus {
+        self.process.ended().await
+    }
+
     /// SIGTERM; the agent must leave with exit code 0.
     pub async fn stop(self) {
         let log = self.process.log_tail(40);

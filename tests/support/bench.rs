@@ -61,13 +61,19 @@ impl Bench {
     /// Starts the agent and waits until it says that it is healthy; returns the last store revision before this start.
     pub async fn start_agent(&mut self) -> i64 {
         let before = self.launch_agent();
+        // Taken out for the wait, so that an agent that ends is reported at once and not after the whole patience.
+        let mut agent = self.agent.take().expect("the agent was just launched");
         let published = self.until("the agent publishes OK under check/status/v1/agent", |publication| {
             publication.keys.get("check/status/v1/agent").is_some_and(|entry| {
                 let health: serde_json::Value = serde_json::from_str(&entry.text).unwrap_or_default();
                 entry.revision > before && (health["state"] == "OK" || health["state"] == 1)
             })
         });
-        published.await;
+        tokio::select! {
+            _ = published => {}
+            status = agent.ended() => panic!("the agent ended while it started: {status}\n{}", self.report()),
+        }
+        self.agent = Some(agent);
         before
     }
 

@@ -72,7 +72,15 @@ impl Process {
         self.wait().await
     }
 
-    /// Waits until the process has ended by itself or by a signal sent before.
+    /// Waits, for as long as it takes, until the process ends.
+    pub async fn ended(&mut self) -> ExitStatus {
+        self.child
+            .wait()
+            .await
+            .unwrap_or_else(|error| panic!("waiting for {}: {error}", self.name))
+    }
+
+    /// Waits until the process has ended by a signal sent before.
     pub async fn wait(&mut self) -> ExitStatus {
         match tokio::time::timeout(TERMINATION_PATIENCE, self.child.wait()).await {
             Ok(status) => status.unwrap_or_else(|error| panic!("waiting for {}: {error}", self.name)),
