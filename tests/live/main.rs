@@ -8,5 +8,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod invalid;
+mod order;
+mod removal;
+mod restart;
 mod veth;
 mod witnesses;

@@ -6,7 +6,7 @@ use crate::{
     on_both_stores,
     support::{
         bench::Bench,
-        config::{Arp, Config, Interface, Reference, Route},
+        config::{Arp, Config, Interface, Kind, Reference, Route},
         monitor::Monitor,
         ping,
         status::ValueStatus,
@@ -26,7 +26,7 @@ pub fn two_namespaces() -> Config {
                 .host_name("eth0")
                 .address("10.11.0.2/24")
                 .mac("02:00:00:00:11:02"),
-            Interface::new("behind", crate::support::config::Kind::Loopback, Reference::named("pair-right"))
+            Interface::new("behind", Kind::Loopback, Reference::named("pair-right"))
                 .host_name("lo")
                 .address("10.12.0.1/32"),
         ],
@@ -57,9 +57,7 @@ async fn two_veth_ends_put_with_etcdctl_reach_each_other(mut bench: Bench) {
         );
         assert_eq!(answered.key, format!("config/{key}"));
     }
-    config
-        .check(&bench.label)
-        .unwrap_or_else(|difference| panic!("{difference}\n{}", bench.report()));
+    bench.check(&config);
     ping::reaches(&Reference::named("pair-left").path(), "10.11.0.2");
     ping::reaches(&Reference::named("pair-right").path(), "10.11.0.1");
     ping::reaches(&Reference::named("pair-left").path(), "10.12.0.1");

@@ -60,7 +60,7 @@ impl Bench {
 
     /// Starts the agent and waits until it says that it is healthy; returns the last store revision before this start.
     pub async fn start_agent(&mut self) -> i64 {
-        let before = self.launch_agent();
+        let before = self.launch_agent().await;
         // Taken out for the wait, so that an agent that ends is reported at once and not after the whole patience.
         let mut agent = self.agent.take().expect("the agent was just launched");
         let published = self.until("the agent publishes OK under check/status/v1/agent", |publication| {
@@ -78,9 +78,13 @@ impl Bench {
     }
 
     /// Starts the agent without waiting; returns the last store revision before this start.
-    pub fn launch_agent(&mut self) -> i64 {
+    pub async fn launch_agent(&mut self) -> i64 {
         assert!(self.agent.is_none(), "the scenario started a second agent");
-        let before = self.watch.now().revision;
+        // The embedded store is down while its agent is, so the last revision that was seen has to do.
+        let before = match self.store.kind() {
+            StoreKind::Etcd => self.store.revision().await,
+            StoreKind::Embedded => self.watch.now().revision,
+        };
         self.agent = Some(Agent::start(&self.label, self.store.kind(), &self.endpoint));
         before
     }
@@ -149,28 +153,33 @@ impl Bench {
         }
     }
 
+    /// Waits until `shortcomings` finds none; when it still does in time, fails and names them.
+    pub async fn until_none(&self, what: &str, shortcomings: impl Fn(&Publication) -> Vec<String>) -> Arc<Publication> {
+        match self
+            .watch
+            .wait_for(self.patience, |publication| shortcomings(publication).is_empty())
+            .await
+        {
+            Some(publication) => publication,
+            None => panic!(
+                "after {:?} not yet {what}:\n{}\n{}",
+                self.patience,
+                shortcomings(&self.published()).join("\n"),
+                self.report()
+            ),
+        }
+    }
+
     /// Waits until every value is CONFIGURED by a status that answers its last put.
     pub async fn until_configured(&self, revisions: &Revisions) -> Arc<Publication> {
-        let missing = |publication: &Publication| -> Vec<String> {
+        self.until_none("CONFIGURED at the revision of their put", |publication| {
             let late = revisions
                 .iter()
                 .filter(|(key, revision)| !publication.is_configured_at(key, **revision));
             late.map(|(key, revision)| format!("{key} (revision {revision}): {:?}", publication.of(key)))
                 .collect()
-        };
-        match self
-            .watch
-            .wait_for(self.patience, |publication| missing(publication).is_empty())
-            .await
-        {
-            Some(publication) => publication,
-            None => panic!(
-                "after {:?} these are not CONFIGURED at the revision of their put:\n{}\n{}",
-                self.patience,
-                missing(&self.published()).join("\n"),
-                self.report()
-            ),
-        }
+        })
+        .await
     }
 
     /// Waits until every value is CONFIGURED by a status that was published after this revision: by an agent started then.
@@ -209,6 +218,36 @@ impl Bench {
     pub async fn until_nothing_is_published(&self) {
         self.until("no config-status key is left", |publication| !publication.has_status())
             .await;
+    }
+
+    /// Waits until exactly these names stand under `/run/netns`.
+    pub async fn until_namespaces_are(&self, expected: &[String]) {
+        let mut expected = expected.to_vec();
+        expected.sort();
+        let what = format!("/run/netns holds exactly {expected:?}");
+        self.until_true(&what, || command::named_namespaces() == expected).await;
+    }
+
+    /// Waits until the kernel is as `condition` wants it, where no key of the agent tells; looks every 5 ms.
+    pub async fn until_true(&self, what: &str, condition: impl FnMut() -> bool) {
+        let mut condition = condition;
+        let deadline = tokio::time::Instant::now() + self.patience;
+        while !condition() {
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "waited {:?} in vain until {what}\n{}",
+                self.patience,
+                self.report()
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Fails with the difference when the kernel is not as this configuration asks.
+    pub fn check(&self, config: &Config) {
+        config
+            .check(&self.label)
+            .unwrap_or_else(|difference| panic!("the kernel differs from what was asked for:\n{difference}\n{}", self.report()));
     }
 
     /// Everything a person needs who reads a failed scenario.

@@ -1,0 +1,130 @@
+//! Deleting desired values takes away what the agent made, and nothing else.
+
+use std::path::PathBuf;
+
+use crate::{
+    on_both_stores, on_one_store,
+    support::{
+        bench::Bench,
+        command::{ip, ip_in},
+        config::Config,
+        netns_state::fingerprint,
+        random::Random,
+        random_config::{Size, generate},
+        settle,
+    },
+};
+
+/// Makes `<prefix>0` and `<prefix>1` by hand, with links, addresses, routes and neighbours of somebody else.
+pub async fn found_namespaces(prefix: &str) -> Vec<String> {
+    let names = vec![format!("{prefix}0"), format!("{prefix}1")];
+    for name in &names {
+        ip(&format!("netns add {name}"));
+    }
+    ip(&format!(
+        "link add foreign0 netns {} type veth peer name foreign1 netns {}",
+        names[0], names[1]
+    ));
+    for (number, name) in names.iter().enumerate() {
+        let path = PathBuf::from(format!("/run/netns/{name}"));
+        for line in [
+            format!("link set foreign{number} addrgenmode none"),
+            format!("link set foreign{number} up alias /vnf-agent/somebody-else/left/right"),
+            format!("address add 10.250.0.{}/24 dev foreign{number}", number + 1),
+            "route add 10.251.0.0/16 via 10.250.0.9".to_owned(),
+            format!("neighbour add 10.250.0.9 dev foreign{number} lladdr 02:ff:00:00:00:09 nud permanent"),
+        ] {
+            ip_in(&path, &line);
+        }
+    }
+    settle::until_quiet(&paths(&names)).await;
+    names
+}
+
+/// Files of these named namespaces.
+fn paths(names: &[String]) -> Vec<PathBuf> {
+    names.iter().map(|name| PathBuf::from(format!("/run/netns/{name}"))).collect()
+}
+
+/// What stands in these namespaces.
+pub fn fingerprints(names: &[String]) -> Vec<String> {
+    paths(names).iter().map(|path| fingerprint(path)).collect()
+}
+
+/// A configuration of which two namespaces are found and two have to be made.
+fn mixed(random: &mut Random) -> Config {
+    generate(
+        random,
+        Size {
+            namespaces: 4,
+            pairs: 8,
+            routes: 12,
+            arps: 12,
+        },
+        "mixed",
+    )
+}
+
+/// Deleted one by one in random orders: everything of the agent's is gone, namespaces it made too; what was found stays as it was.
+async fn deleting_in_any_order_leaves_exactly_what_was_found(mut bench: Bench) {
+    let mut random = Random::from_environment(8);
+    let found = found_namespaces("mixed").await;
+    let before = fingerprints(&found);
+    let config = mixed(&mut random);
+    bench.start_agent().await;
+    for round in 0..20 {
+        bench.until_configured(&bench.put_together(&config).await).await;
+        let mut keys: Vec<String> = config.entries().into_keys().collect();
+        random.shuffle(&mut keys);
+        for key in &keys {
+            bench.delete(key).await;
+        }
+        bench.until_nothing_is_published().await;
+        bench.until_namespaces_are(&found).await;
+        assert_eq!(
+            before,
+            fingerprints(&found),
+            "round {round}: what was found changed; deleted in the order {keys:#?}"
+        );
+    }
+    bench.stop_agent().await;
+}
+on_both_stores!(deleting_in_any_order_leaves_exactly_what_was_found, 240);
+
+/// Everything deleted in one transaction is gone as well.
+async fn deleting_everything_at_once_leaves_exactly_what_was_found(mut bench: Bench) {
+    let mut random = Random::from_environment(81);
+    let found = found_namespaces("mixed").await;
+    let before = fingerprints(&found);
+    let config = mixed(&mut random);
+    bench.start_agent().await;
+    for _ in 0..5 {
+        bench.until_configured(&bench.put_together(&config).await).await;
+        bench.delete_all().await;
+        bench.until_nothing_is_published().await;
+        bench.until_namespaces_are(&found).await;
+        assert_eq!(before, fingerprints(&found), "what was found changed");
+    }
+    bench.stop_agent().await;
+}
+on_both_stores!(deleting_everything_at_once_leaves_exactly_what_was_found);
+
+/// What was deleted while no agent ran is gone after its start, though no value mentions its namespaces any more.
+async fn what_was_deleted_while_no_agent_ran_is_gone_after_its_start(mut bench: Bench) {
+    let mut random = Random::from_environment(82);
+    let found = found_namespaces("mixed").await;
+    let before = fingerprints(&found);
+    let config = mixed(&mut random);
+    bench.start_agent().await;
+    bench.until_configured(&bench.put_together(&config).await).await;
+    bench.stop_agent().await;
+    bench.delete_all().await;
+    bench.start_agent().await;
+    bench.until_nothing_is_published().await;
+    bench.until_namespaces_are(&found).await;
+    bench
+        .until_true("what was found is as it was", || before == fingerprints(&found))
+        .await;
+    bench.stop_agent().await;
+}
+on_one_store!(what_was_deleted_while_no_agent_ran_is_gone_after_its_start, Etcd, 120);
