@@ -8,8 +8,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod crash;
 mod invalid;
 mod order;
+mod outage;
 mod removal;
 mod restart;
 mod veth;

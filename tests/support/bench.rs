@@ -230,17 +230,24 @@ impl Bench {
 
     /// Waits until the kernel is as `condition` wants it, where no key of the agent tells; looks every 5 ms.
     pub async fn until_true(&self, what: &str, condition: impl FnMut() -> bool) {
-        let mut condition = condition;
+        assert!(
+            self.becomes(condition).await,
+            "waited {:?} in vain until {what}\n{}",
+            self.patience,
+            self.report()
+        );
+    }
+
+    /// Whether `condition` holds in time.
+    pub async fn becomes(&self, mut condition: impl FnMut() -> bool) -> bool {
         let deadline = tokio::time::Instant::now() + self.patience;
         while !condition() {
-            assert!(
-                tokio::time::Instant::now() < deadline,
-                "waited {:?} in vain until {what}\n{}",
-                self.patience,
-                self.report()
-            );
+            if tokio::time::Instant::now() > deadline {
+                return false;
+            }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        true
     }
 
     /// Fails with the difference when the kernel is not as this configuration asks.
