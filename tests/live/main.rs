@@ -9,9 +9,14 @@
 mod support;
 
 mod crash;
+mod drift;
 mod invalid;
+mod kinds;
+mod latency;
 mod order;
 mod outage;
+mod process_refs;
+mod published;
 mod removal;
 mod restart;
 mod veth;
