@@ -195,8 +195,8 @@ impl Interface {
         }
     }
 
-    /// Adds what this interface must lead to.
-    fn expect(&self, label: &str, state: &mut NetnsState) {
+    /// Adds what this interface must lead to; `vrf_host_name` is the kernel name of its VRF device, if any.
+    fn expect(&self, label: &str, vrf_host_name: &str, state: &mut NetnsState) {
         let kind = match self.kind {
             Kind::Veth(_) => "veth",
             Kind::Dummy => "dummy",
@@ -216,6 +216,9 @@ impl Interface {
         ));
         if !self.mac.is_empty() {
             state.lines.insert(format!("mac {} {}", self.host_name, self.mac));
+        }
+        if !vrf_host_name.is_empty() {
+            state.lines.insert(format!("master {} {vrf_host_name}", self.host_name));
         }
         self.expect_addresses(state);
     }
@@ -348,7 +351,12 @@ impl Config {
     pub fn expected(&self, label: &str) -> BTreeMap<Reference, NetnsState> {
         let mut states: BTreeMap<Reference, NetnsState> = BTreeMap::new();
         for interface in &self.interfaces {
-            interface.expect(label, states.entry(interface.netns.clone()).or_default());
+            let vrf = if interface.vrf.is_empty() {
+                ""
+            } else {
+                &self.interface(&interface.vrf).host_name
+            };
+            interface.expect(label, vrf, states.entry(interface.netns.clone()).or_default());
         }
         for route in &self.routes {
             let interface = self.interface(&route.interface);

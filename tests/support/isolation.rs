@@ -152,11 +152,12 @@ macro_rules! on_both_stores {
 /// Makes one test of `$scenario` with one store, for what only that store can show.
 #[macro_export]
 macro_rules! on_one_store {
-    ($scenario:ident, $kind:ident, $seconds:expr) => {
+    ($scenario:ident, $kind:ident, $seconds:expr $(, #[$attribute:meta])*) => {
         mod $scenario {
             use $crate::support::{bench::Bench, isolation, store::StoreKind};
 
             #[test]
+            $(#[$attribute])*
             fn alone() {
                 let test = isolation::test_name(concat!(module_path!(), "::alone"));
                 isolation::run(test, std::time::Duration::from_secs($seconds), || async {

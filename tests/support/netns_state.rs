@@ -77,6 +77,9 @@ fn read_link(link: &Value, lines: &mut BTreeSet<String>) {
         );
         lines.insert(format!("link {name} kind {kind} {admin} mtu {} alias {alias}", link["mtu"]));
         lines.insert(format!("mac {name} {}", text(link, "address")));
+        if link.get("master").is_some() {
+            lines.insert(format!("master {name} {}", text(link, "master")));
+        }
     }
     for address in link["addr_info"].as_array().into_iter().flatten() {
         let local = text(address, "local");
