@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use crate::{
     on_both_stores,
-    removal::{fingerprints, found_namespaces},
+    removal::{fingerprints, foreign_lines, found_namespaces},
     support::{
         bench::{Bench, Revisions},
         config::Config,
@@ -62,7 +62,7 @@ async fn write_all(bench: &Bench, writes: &[(String, Change)], revisions: &mut R
 /// Fifty times: values change, the agent is killed in the middle, started again, and everything is as the last values ask.
 async fn killed_at_random_moments_it_converges_and_leaves_nothing_over(mut bench: Bench) {
     let mut random = Random::from_environment(6);
-    let found = found_namespaces("crash").await;
+    let found = found_namespaces("crash", &bench.label).await;
     let before = fingerprints(&found);
     let mut full = generate(
         &mut random,
@@ -131,7 +131,7 @@ async fn check_everything(bench: &Bench, config: &Config, found: &[String], when
         let converged = bench.becomes(|| {
             let mut state = state.clone();
             if let Some(number) = found.iter().position(|found| *found == name) {
-                state.lines.extend(foreign_lines(number));
+                state.lines.extend(foreign_lines(&bench.label, number));
             }
             report = match crate::support::netns_state::NetnsState::read(&reference.path()) {
                 Ok(seen) => state.difference(&seen, &name),
@@ -141,16 +141,6 @@ async fn check_everything(bench: &Bench, config: &Config, found: &[String], when
         });
         assert!(converged.await, "{when}:\n{report}\n{}", bench.report());
     }
-}
-
-/// What [`found_namespaces`] put into its namespaces.
-fn foreign_lines(number: usize) -> Vec<String> {
-    vec![
-        format!("link foreign{number} kind veth up mtu 1500 alias /vnf-agent/somebody-else/left/right"),
-        format!("address foreign{number} 10.250.0.{}/24", number + 1),
-        format!("route 10.251.0.0/16 via 10.250.0.9 dev foreign{number} metric 0 scope global table main protocol boot"),
-        format!("neighbour 10.250.0.9 dev foreign{number} mac 02:ff:00:00:00:09"),
-    ]
 }
 
 fn file_name(path: &std::path::Path) -> String {

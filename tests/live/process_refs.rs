@@ -63,9 +63,21 @@ async fn let_other_things_happen(bench: &Bench) {
 }
 
 /// The value comes before its process; the process comes, ends, and its PID is taken by a stranger.
-async fn a_pid_waits_for_its_process_and_never_means_another(mut bench: Bench) {
+async fn a_pid_waits_for_its_process_and_never_means_another(bench: Bench) {
+    live_and_die(bench, Reference::Pid(PID)).await;
+}
+on_both_stores!(a_pid_waits_for_its_process_and_never_means_another);
+
+/// A file below `/proc` names a process just as a PID does.
+async fn a_namespace_file_of_a_process_never_means_another_process(bench: Bench) {
+    live_and_die(bench, Reference::File(format!("/proc/{PID}/ns/net"))).await;
+}
+on_both_stores!(a_namespace_file_of_a_process_never_means_another_process);
+
+/// The life of a process that is referred to in this way, and what comes after it.
+async fn live_and_die(mut bench: Bench, reference: Reference) {
     bench.start_agent().await;
-    let config = pair(Reference::Pid(PID));
+    let config = pair(reference);
     let revisions = bench.put_together(&config).await;
     let waiting = bench.until_state(INSIDE, "PENDING").await;
     assert!(
@@ -101,7 +113,6 @@ async fn a_pid_waits_for_its_process_and_never_means_another(mut bench: Bench) {
     until_it_works(&bench, &config, &revisions).await;
     bench.stop_agent().await;
 }
-on_both_stores!(a_pid_waits_for_its_process_and_never_means_another);
 
 /// A process that lives already, named by PID and, in another value, by its namespace file.
 async fn two_names_of_one_process_lead_to_one_namespace(mut bench: Bench) {

@@ -15,9 +15,10 @@ use crate::{
     },
 };
 
-/// Makes `<prefix>0` and `<prefix>1` by hand, with links, addresses, routes and neighbours of somebody else.
-pub async fn found_namespaces(prefix: &str) -> Vec<String> {
-    let names = vec![format!("{prefix}0"), format!("{prefix}1")];
+/// Makes `<prefix>0` and `<prefix>1` by hand, with links, addresses, routes and neighbours of somebody else that look much like the
+/// agent's own, and a namespace that no value mentions. `label` is the agent's.
+pub async fn found_namespaces(prefix: &str, label: &str) -> Vec<String> {
+    let names = vec![format!("{prefix}0"), format!("{prefix}1"), format!("{prefix}-stranger")];
     for name in &names {
         ip(&format!("netns add {name}"));
     }
@@ -25,11 +26,12 @@ pub async fn found_namespaces(prefix: &str) -> Vec<String> {
         "link add foreign0 netns {} type veth peer name foreign1 netns {}",
         names[0], names[1]
     ));
-    for (number, name) in names.iter().enumerate() {
+    ip(&format!("link add eth0a netns {0} type veth peer name eth0b netns {0}", names[2]));
+    for (number, name) in names.iter().take(2).enumerate() {
         let path = PathBuf::from(format!("/run/netns/{name}"));
         for line in [
             format!("link set foreign{number} addrgenmode none"),
-            format!("link set foreign{number} up alias /vnf-agent/somebody-else/left/right"),
+            format!("link set foreign{number} up alias {}", foreign_alias(label, number)),
             format!("address add 10.250.0.{}/24 dev foreign{number}", number + 1),
             "route add 10.251.0.0/16 via 10.250.0.9".to_owned(),
             format!("neighbour add 10.250.0.9 dev foreign{number} lladdr 02:ff:00:00:00:09 nud permanent"),
@@ -39,6 +41,25 @@ pub async fn found_namespaces(prefix: &str) -> Vec<String> {
     }
     settle::until_quiet(&paths(&names)).await;
     names
+}
+
+/// Aliases of other agents: one with another label, one with a label that begins like the agent's.
+fn foreign_alias(label: &str, number: usize) -> String {
+    if number == 0 {
+        "/vnf-agent/somebody-else/left/right".to_owned()
+    } else {
+        format!("/vnf-agent/{label}-2/left/right")
+    }
+}
+
+/// What [`found_namespaces`] put into its namespace of this number, as lines of a namespace's state.
+pub fn foreign_lines(label: &str, number: usize) -> Vec<String> {
+    vec![
+        format!("link foreign{number} kind veth up mtu 1500 alias {}", foreign_alias(label, number)),
+        format!("address foreign{number} 10.250.0.{}/24", number + 1),
+        format!("route 10.251.0.0/16 via 10.250.0.9 dev foreign{number} metric 0 scope global table main protocol boot"),
+        format!("neighbour 10.250.0.9 dev foreign{number} mac 02:ff:00:00:00:09"),
+    ]
 }
 
 /// Files of these named namespaces.
@@ -68,7 +89,7 @@ fn mixed(random: &mut Random) -> Config {
 /// Deleted one by one in random orders: everything of the agent's is gone, namespaces it made too; what was found stays as it was.
 async fn deleting_in_any_order_leaves_exactly_what_was_found(mut bench: Bench) {
     let mut random = Random::from_environment(8);
-    let found = found_namespaces("mixed").await;
+    let found = found_namespaces("mixed", &bench.label).await;
     let before = fingerprints(&found);
     let config = mixed(&mut random);
     bench.start_agent().await;
@@ -94,7 +115,7 @@ on_both_stores!(deleting_in_any_order_leaves_exactly_what_was_found, 240);
 /// Everything deleted in one transaction is gone as well.
 async fn deleting_everything_at_once_leaves_exactly_what_was_found(mut bench: Bench) {
     let mut random = Random::from_environment(81);
-    let found = found_namespaces("mixed").await;
+    let found = found_namespaces("mixed", &bench.label).await;
     let before = fingerprints(&found);
     let config = mixed(&mut random);
     bench.start_agent().await;
@@ -112,7 +133,7 @@ on_both_stores!(deleting_everything_at_once_leaves_exactly_what_was_found);
 /// What was deleted while no agent ran is gone after its start, though no value mentions its namespaces any more.
 async fn what_was_deleted_while_no_agent_ran_is_gone_after_its_start(mut bench: Bench) {
     let mut random = Random::from_environment(82);
-    let found = found_namespaces("mixed").await;
+    let found = found_namespaces("mixed", &bench.label).await;
     let before = fingerprints(&found);
     let config = mixed(&mut random);
     bench.start_agent().await;

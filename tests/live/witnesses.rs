@@ -4,13 +4,17 @@ use std::path::Path;
 
 use crate::{
     on_one_store,
+    removal::{foreign_lines, found_namespaces},
     support::{
         bench::Bench,
         command::{ip, ip_in},
+        config::{Config, Interface, Kind},
         monitor::Monitor,
-        netns_state::fingerprint,
+        netns_state::{NetnsState, fingerprint},
         ping,
         process::Holder,
+        random::Random,
+        random_config::{Size, generate},
     },
     veth::two_namespaces,
 };
@@ -59,6 +63,90 @@ async fn the_comparison_tells_right_from_wrong(bench: Bench) {
     assert_ne!(before, fingerprint(left));
 }
 on_one_store!(the_comparison_tells_right_from_wrong, Embedded, 60);
+
+/// Does with `ip` what a configuration of veth pairs asks the agent to do.
+fn apply_by_hand(config: &Config, label: &str) {
+    for reference in config.namespaces() {
+        ip(&format!(
+            "netns add {}",
+            reference.path().display().to_string().trim_start_matches("/run/netns/")
+        ));
+    }
+    for pair in config.interfaces.chunks(2) {
+        let end = |end: &Interface| format!("{} netns {} address {}", end.host_name, end.netns.path().display(), end.mac);
+        ip(&format!("link add {} type veth peer name {}", end(&pair[0]), end(&pair[1])));
+    }
+    for interface in &config.interfaces {
+        let Kind::Veth(peer) = &interface.kind else {
+            panic!("only veth pairs are made by hand")
+        };
+        let (netns, host_name) = (interface.netns.path(), &interface.host_name);
+        ip_in(
+            &netns,
+            &format!("link set {host_name} up alias /vnf-agent/{label}/{}/{peer}", interface.name),
+        );
+        for address in &interface.addresses {
+            ip_in(&netns, &format!("address add {address} dev {host_name}"));
+        }
+    }
+    for route in &config.routes {
+        let interface = config.interface(&route.interface);
+        let via = if route.gateway.is_empty() {
+            "scope link".to_owned()
+        } else {
+            format!("via {}", route.gateway)
+        };
+        ip_in(
+            &interface.netns.path(),
+            &format!("route add {} {via} dev {} proto 158", route.destination, interface.host_name),
+        );
+    }
+    for arp in &config.arps {
+        let interface = config.interface(&arp.interface);
+        let entry = format!(
+            "neighbour add {} dev {} lladdr {} nud permanent",
+            arp.address, interface.host_name, arp.mac
+        );
+        ip_in(&interface.netns.path(), &entry);
+    }
+}
+
+/// A random configuration contradicts itself nowhere, and its model is what the kernel shows once it is applied.
+async fn the_model_of_a_random_configuration_is_what_the_kernel_shows(bench: Bench) {
+    for (seed, size) in [(3, [4, 6, 9, 9]), (6, [8, 20, 30, 30]), (7, [5, 12, 24, 24])] {
+        let [namespaces, pairs, routes, arps] = size;
+        let mut random = Random::new(seed);
+        let prefix = format!("model{seed}-");
+        let config = generate(
+            &mut random,
+            Size {
+                namespaces,
+                pairs,
+                routes,
+                arps,
+            },
+            &prefix,
+        );
+        assert_eq!(config.entries().len(), 2 * pairs + routes + arps, "no two values share a key");
+        apply_by_hand(&config, &bench.label);
+        config
+            .check(&bench.label)
+            .unwrap_or_else(|difference| panic!("seed {seed}:\n{difference}"));
+    }
+}
+on_one_store!(the_model_of_a_random_configuration_is_what_the_kernel_shows, Embedded, 60);
+
+/// What is put into found namespaces is what the scenarios expect to find there afterwards.
+async fn found_namespaces_hold_what_is_expected_of_them(bench: Bench) {
+    for (number, name) in found_namespaces("found", &bench.label).await.iter().take(2).enumerate() {
+        let expected = NetnsState {
+            lines: foreign_lines(&bench.label, number).into_iter().collect(),
+        };
+        let found = NetnsState::read(Path::new(&format!("/run/netns/{name}"))).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(expected.difference(&found, name), "");
+    }
+}
+on_one_store!(found_namespaces_hold_what_is_expected_of_them, Embedded, 60);
 
 /// A monitor sees each change in its namespace, none in another one, and not what a ping does.
 async fn a_monitor_sees_changes_of_its_namespace_only(bench: Bench) {

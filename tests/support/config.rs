@@ -278,7 +278,7 @@ impl Route {
         let metric = if ipv6 && self.metric == 0 { 1024 } else { self.metric };
         let scope = if self.gateway.is_empty() && !ipv6 { "link" } else { "global" };
         let via = if self.gateway.is_empty() { "-" } else { &self.gateway };
-        let destination = self.destination.trim_end_matches("/32").trim_end_matches("/128");
+        let destination = self.destination.trim_end_matches(if ipv6 { "/128" } else { "/32" });
         state.lines.insert(format!(
             "route {destination} via {via} dev {host_name} metric {metric} scope {scope} table {table} protocol 158"
         ));

@@ -41,7 +41,7 @@ pub fn generate(random: &mut Random, size: Size, prefix: &str) -> Config {
             .mac(&format!("02:{other:02x}:00:00:{pair:02x}:{own:02x}"));
             // Every third pair speaks IPv6 too.
             config.interfaces.push(if pair % 3 == 0 {
-                interface.address(&format!("fd00:{pair:x}::{own}/64"))
+                interface.address(&format!("fd00:{:x}::{own}/64", pair + 1))
             } else {
                 interface
             });
@@ -57,7 +57,11 @@ pub fn generate(random: &mut Random, size: Size, prefix: &str) -> Config {
         let interface = format!("{prefix}-{pair}{side}");
         config.routes.push(match number % 5 {
             4 => Route::new(&interface, &format!("172.{number}.0.0/16"), ""),
-            3 if pair.is_multiple_of(3) => Route::new(&interface, &format!("fd01:{number:x}::/32"), &format!("fd00:{pair:x}::{gateway}")),
+            3 if pair.is_multiple_of(3) => Route::new(
+                &interface,
+                &format!("fd01:{number:x}::/32"),
+                &format!("fd00:{:x}::{gateway}", pair + 1),
+            ),
             _ => Route::new(&interface, &format!("192.{number}.0.0/16"), &format!("10.{pair}.0.{gateway}")),
         });
     }
