@@ -18,6 +18,7 @@ pub struct Daemon {
 impl Daemon {
     /// Starts the daemon, waits until it answers, and makes the image.
     pub async fn start() -> Self {
+        keep_etc_as_it_is();
         let mut daemon = Self { process: None };
         daemon.start_again().await;
         std::fs::create_dir_all("/run/live/image/bin").expect("a folder for the image");
@@ -74,6 +75,15 @@ impl Daemon {
         }
         self.stop().await;
     }
+}
+
+/// The daemon writes a key below `/etc`; in the scenario's mount namespace that goes to memory.
+fn keep_etc_as_it_is() {
+    for folder in ["/run/live/etc-upper", "/run/live/etc-work"] {
+        std::fs::create_dir(folder).unwrap_or_else(|error| panic!("{folder}: {error}"));
+    }
+    let layers = "lowerdir=/etc,upperdir=/run/live/etc-upper,workdir=/run/live/etc-work";
+    nix::mount::mount(Some("overlay"), "/etc", Some("overlay"), nix::mount::MsFlags::empty(), Some(layers)).expect("an overlay on /etc");
 }
 
 /// `docker` with these arguments against the scenario's daemon; must succeed.
