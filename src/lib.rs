@@ -1,2 +1,14 @@
 //! netns-agent: desired network state in etcd becomes real Linux networking, inside network namespaces and containers.
+#![doc = include_str!("ARCHITECTURE.md")]
+
+pub mod agent;
+pub mod config;
+pub mod descriptors;
+pub mod embedded;
+pub mod engine;
 pub mod kernel;
+pub mod publish;
+pub mod scheduler;
+pub mod signals;
+pub mod sources;
+pub mod store;

@@ -3,6 +3,26 @@
 //! Owns every `unsafe` block and every `setns` of the program, the pinned namespaces and their sockets. Must never decide
 //! anything: it performs [`KernelOp`]s and says what came of them. Start reading at [`operation`], then [`Executor`].
 
+mod address;
+mod deletion;
+mod entrance;
+mod ethtool;
+mod executor;
+mod failure;
+mod link;
+mod monitor;
+mod namespace;
+mod neighbour;
+mod netlink;
 mod operation;
+mod pinned;
+mod process;
+mod route;
+mod snapshot;
+mod sysctl;
+mod worker;
 
+pub use executor::{Executor, ExecutorConfig, StartError};
+pub use namespace::NamedTarget;
 pub use operation::*;
+pub use process::process_namespaces;

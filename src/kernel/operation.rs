@@ -272,6 +272,15 @@ pub struct Task {
     pub ops: Vec<KernelOp>,
 }
 
+/// What came of a task.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Outcome {
+    /// Number of the task.
+    pub id: u64,
+    /// Reply of its last operation that has one, or the failure that ended it.
+    pub result: Result<Reply, Failure>,
+}
+
 /// What an operation answers. A task answers with the reply of its last operation that has one.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Reply {

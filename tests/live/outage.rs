@@ -49,8 +49,8 @@ async fn a_crash_of_etcd_changes_nothing_and_ends_unnoticed(mut bench: Bench) {
     let (mut config, mut revisions, mut monitors) = applied(&mut bench, 9, "gone").await;
     let stream = ping::Stream::start(&config.interfaces[0].netns.path(), "10.0.0.2", "outage");
     for round in 1..=3 {
-        bench.store.kill_etcd().await;
-        bench.store.start_etcd().await;
+        bench.store.etcd().kill();
+        bench.store.etcd().restart().await;
         // A value put after the crash is the proof that the agent is back; it is the only thing that may change.
         let changed = config.arps.last_mut().expect("the configuration has ARP entries");
         changed.mac = format!("02:cc:00:00:00:{round:02x}");
@@ -76,8 +76,8 @@ async fn changes_compacted_while_it_was_cut_off_are_not_lost(mut bench: Bench) {
     let (mut config, mut revisions, mut monitors) = applied(&mut bench, 91, "cut").await;
     bench.agent().freeze();
     // The crash ends the agent's watch, so that it must ask again, and the compaction takes away what it will ask for.
-    bench.store.kill_etcd().await;
-    bench.store.start_etcd().await;
+    bench.store.etcd().kill();
+    bench.store.etcd().restart().await;
     let gone = config.arps.pop().expect("an ARP entry");
     bench.delete(&gone.key()).await;
     revisions.remove(&gone.key());

@@ -10,7 +10,6 @@ use crate::{
         monitor::Monitor,
         ping,
         status::ValueStatus,
-        store::etcdctl,
     },
 };
 
@@ -44,11 +43,11 @@ async fn two_veth_ends_put_with_etcdctl_reach_each_other(mut bench: Bench) {
     let mut own = Monitor::open(Path::new("/proc/self/ns/net"));
     let config = two_namespaces();
     for (key, value) in config.entries() {
-        etcdctl(&["put", &bench.key(&key), &value]);
+        bench.store.etcdctl(&["put", &bench.key(&key), &value]);
     }
     for key in config.entries().into_keys() {
         let answered = bench.until_state(&key, "CONFIGURED").await;
-        let stored = etcdctl(&["get", &bench.key(&key), "-w", "json"]);
+        let stored = bench.store.etcdctl(&["get", &bench.key(&key), "-w", "json"]);
         let stored: serde_json::Value = serde_json::from_str(&stored).expect("etcdctl prints JSON");
         assert_eq!(
             Some(answered.mod_revision),

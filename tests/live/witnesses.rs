@@ -190,8 +190,8 @@ async fn the_watch_follows_the_store_through_its_crash(mut bench: Bench) {
         .await;
     let status = bench.until_waiting_for("linux/x", &["a", "b"]).await;
     assert_eq!(status.mod_revision, 12);
-    bench.store.kill_etcd().await;
-    bench.store.start_etcd().await;
+    bench.store.etcd().kill();
+    bench.store.etcd().restart().await;
     bench
         .store
         .put(&key, r#"{"key":"config/linux/x","state":"CONFIGURED","mod_revision":13}"#)

@@ -7,14 +7,11 @@ use nix::sys::signal::Signal;
 
 use super::{
     process::Process,
-    store::{ENDPOINT, StoreKind},
+    store::{EMBEDDED_LISTEN, StoreKind},
 };
 
 /// Where the agent logs to, over all its lives in a scenario.
 pub const LOG: &str = "/run/live/agent.log";
-
-/// Docker's socket inside a scenario. Nothing listens there unless the scenario starts a daemon.
-pub const DOCKER_HOST: &str = "unix:///run/docker.sock";
 
 /// A running agent.
 pub struct Agent {
@@ -22,8 +19,9 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts `netns-agent run` for this label; `endpoint` is where a real etcd, or a proxy before it, listens.
-    pub fn start(label: &str, kind: StoreKind, endpoint: &str) -> Self {
+    /// Starts `netns-agent run` for this label; `endpoint` is where a real etcd, or a proxy before it, listens,
+    /// and `docker_host` where a Docker daemon may come to listen.
+    pub fn start(label: &str, kind: StoreKind, endpoint: &str, docker_host: &str) -> Self {
         let mut arguments = vec![
             "run",
             "--microservice-label",
@@ -31,13 +29,13 @@ impl Agent {
             "--data-dir",
             "/run/live/data",
             "--docker-host",
-            DOCKER_HOST,
+            docker_host,
             "--log",
             "debug",
         ];
         match kind {
             StoreKind::Etcd => arguments.extend(["--etcd-endpoints", endpoint]),
-            StoreKind::Embedded => arguments.extend(["--embedded-listen", ENDPOINT]),
+            StoreKind::Embedded => arguments.extend(["--embedded-listen", EMBEDDED_LISTEN]),
         }
         Self {
             process: Process::start(env!("CARGO_BIN_EXE_netns-agent"), &arguments, LOG),

@@ -11,7 +11,7 @@ use super::{
     config::Config,
     process::tail,
     status::{Publication, StatusWatch, ValueStatus},
-    store::{Change, ENDPOINT, Store, StoreKind},
+    store::{Change, Store, StoreKind},
 };
 
 /// How long a scenario waits for one thing, unless `LIVE_PATIENCE_SECONDS` says otherwise (a virtual machine is slow).
@@ -28,6 +28,8 @@ pub struct Bench {
     pub label: String,
     /// Where the agent finds a real etcd; a scenario may put a proxy here before it starts the agent.
     pub endpoint: String,
+    /// Where the agent finds Docker; nothing listens here unless the scenario starts a daemon and names it before the agent.
+    pub docker_host: String,
     agent: Option<Agent>,
     watch: StatusWatch,
     patience: Duration,
@@ -46,7 +48,8 @@ impl Bench {
         Self {
             store,
             label,
-            endpoint: ENDPOINT.to_owned(),
+            endpoint: store.endpoint().to_owned(),
+            docker_host: "unix:///run/docker.sock".to_owned(),
             agent: None,
             watch,
             patience: Duration::from_secs(patience),
@@ -85,7 +88,7 @@ impl Bench {
             StoreKind::Etcd => self.store.revision().await,
             StoreKind::Embedded => self.watch.now().revision,
         };
-        self.agent = Some(Agent::start(&self.label, self.store.kind(), &self.endpoint));
+        self.agent = Some(Agent::start(&self.label, self.store.kind(), &self.endpoint, &self.docker_host));
         before
     }
 

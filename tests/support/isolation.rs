@@ -17,6 +17,9 @@ use nix::mount::MsFlags;
 /// Set inside the namespaces, to the full name of the test that may run there.
 const INSIDE: &str = "NETNS_AGENT_TEST_INSIDE";
 
+/// Scratch folder of a scenario, on its own `/run`.
+const SCRATCH: &str = "/run/live";
+
 /// Runs `scenario` in namespaces of its own. `test` is the name by which the test binary selects this test (`module::name`),
 /// `limit` the wall-clock time after which it is ended and has failed.
 pub fn run<F, R>(test: &str, limit: Duration, scenario: F)
@@ -65,6 +68,8 @@ fn start_again(test: &str, limit: Duration) {
         .arg(binary)
         .args(["--exact", test, "--nocapture", "--include-ignored"])
         .env(INSIDE, test)
+        // What the daemons of the scenario keep is memory, too: no write of theirs waits for a disk.
+        .env("TMPDIR", SCRATCH)
         .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("a second handle of the log"))
@@ -114,9 +119,15 @@ fn prepare() {
     nix::mount::mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=0755")).expect("a tmpfs on /run");
     // Mounts below /run/netns must reach all processes of this mount namespace's peer group, as on a real machine.
     nix::mount::mount(none, "/run", none, MsFlags::MS_SHARED | MsFlags::MS_REC, none).expect("/run with shared propagation");
-    for directory in ["/run/netns", "/run/live"] {
+    for directory in ["/run/netns", SCRATCH] {
         std::fs::create_dir(directory).unwrap_or_else(|error| panic!("{directory}: {error}"));
     }
+    // Docker writes a key below /etc; that goes to memory.
+    for folder in ["/run/live/etc-upper", "/run/live/etc-work"] {
+        std::fs::create_dir(folder).unwrap_or_else(|error| panic!("{folder}: {error}"));
+    }
+    let layers = "lowerdir=/etc,upperdir=/run/live/etc-upper,workdir=/run/live/etc-work";
+    nix::mount::mount(Some("overlay"), "/etc", Some("overlay"), MsFlags::empty(), Some(layers)).expect("an overlay on /etc");
     super::command::ip("link set lo up");
 }
 

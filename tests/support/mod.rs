@@ -10,6 +10,8 @@ pub mod agent;
 pub mod bench;
 pub mod command;
 pub mod config;
+pub mod docker;
+pub mod etcd;
 pub mod isolation;
 pub mod monitor;
 pub mod netns_state;

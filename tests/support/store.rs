@@ -7,10 +7,10 @@ use std::{future::Future, time::Duration};
 
 use etcd_client::{Client, Compare, DeleteOptions, Error, GetOptions, Txn, TxnOp};
 
-use super::{command, process::Process};
+use super::{command, etcd::Etcd};
 
-/// Where either store listens, in the network namespace of the scenario.
-pub const ENDPOINT: &str = "127.0.0.1:2379";
+/// Where the embedded store listens, in the network namespace of the scenario.
+pub const EMBEDDED_LISTEN: &str = "127.0.0.1:2379";
 
 /// How long a write may wait for a store that is being restarted.
 const RESTART_PATIENCE: Duration = Duration::from_secs(20);
@@ -36,19 +36,35 @@ pub enum Change {
 /// The store and a connection to it.
 pub struct Store {
     kind: StoreKind,
+    endpoint: String,
     client: Client,
-    etcd: Option<Process>,
+    etcd: Option<Etcd>,
 }
 
 impl Store {
     /// Starts the store, unless the agent brings it along.
     pub async fn start(kind: StoreKind) -> Self {
-        let client = connect(ENDPOINT).await;
-        let mut store = Self { kind, client, etcd: None };
-        if kind == StoreKind::Etcd {
-            store.start_etcd().await;
+        let etcd = match kind {
+            StoreKind::Etcd => Some(Etcd::start().await),
+            StoreKind::Embedded => None,
+        };
+        let endpoint = etcd
+            .as_ref()
+            .map_or_else(|| EMBEDDED_LISTEN.to_owned(), |etcd| etcd.address().to_string());
+        let client = Client::connect([&endpoint], None)
+            .await
+            .unwrap_or_else(|error| panic!("an etcd client for {endpoint}: {error}"));
+        Self {
+            kind,
+            endpoint,
+            client,
+            etcd,
         }
-        store
+    }
+
+    /// Address at which the store listens.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
     }
 
     /// Which store this is.
@@ -56,27 +72,9 @@ impl Store {
         self.kind
     }
 
-    /// Starts etcd on its data directory and waits until it answers.
-    pub async fn start_etcd(&mut self) {
-        assert_eq!(self.kind, StoreKind::Etcd, "only a real etcd is a process of its own");
-        let url = format!("http://{ENDPOINT}");
-        let arguments = [
-            "--data-dir",
-            "/run/live/etcd",
-            "--listen-client-urls",
-            &url,
-            "--advertise-client-urls",
-            &url,
-            "--log-level",
-            "error",
-        ];
-        self.etcd = Some(Process::start("etcd", &arguments, "/run/live/etcd.log"));
-        self.revision().await;
-    }
-
-    /// Ends etcd as a crash would, with SIGKILL.
-    pub async fn kill_etcd(&mut self) {
-        self.etcd.take().expect("etcd runs").kill().await;
+    /// The etcd process; the embedded store has none.
+    pub fn etcd(&mut self) -> &mut Etcd {
+        self.etcd.as_mut().expect("only a real etcd is a process of its own")
     }
 
     /// A client of its own, for a watch.
@@ -142,6 +140,13 @@ impl Store {
         response.await.kvs().first().map(|entry| entry.value().to_vec())
     }
 
+    /// `etcdctl` with these arguments; must succeed.
+    pub fn etcdctl(&self, arguments: &[&str]) -> String {
+        let mut words = vec!["ETCDCTL_API=3", "etcdctl", "--endpoints", &self.endpoint];
+        words.extend_from_slice(arguments);
+        command::run("env", &words)
+    }
+
     /// Compacts the history up to the current revision.
     pub async fn compact(&self) {
         let revision = self.revision().await;
@@ -151,20 +156,6 @@ impl Store {
             .await
             .unwrap_or_else(|error| panic!("compacting at revision {revision}: {error}"));
     }
-}
-
-/// `etcdctl` with these arguments, against the scenario's store; must succeed.
-pub fn etcdctl(arguments: &[&str]) -> String {
-    let mut words = vec!["ETCDCTL_API=3", "etcdctl", "--endpoints", ENDPOINT];
-    words.extend_from_slice(arguments);
-    command::run("env", &words)
-}
-
-/// A client; connecting is lazy, so this works before the store is up.
-pub async fn connect(endpoint: &str) -> Client {
-    Client::connect([endpoint], None)
-        .await
-        .unwrap_or_else(|error| panic!("an etcd client for {endpoint}: {error}"))
 }
 
 /// Whether an error means that the store is not there at the moment.
@@ -187,7 +178,7 @@ where
                 // There is no event for "a server listens now", only another try.
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
-            Err(error) => panic!("the store at {ENDPOINT} refused a request of the test: {error}"),
+            Err(error) => panic!("the store refused a request of the test: {error}"),
         }
     }
 }

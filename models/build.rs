@@ -1,0 +1,53 @@
+//! Compiles `proto/` into Rust types and a file descriptor set, without the `protoc` program.
+//!
+//! Owns the list of compiled files: every `.proto` below `proto/`. Must never write outside `OUT_DIR`. Start at [`main`].
+
+use std::{
+    error::Error,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// Name of the descriptor set within `OUT_DIR`.
+const DESCRIPTOR_SET: &str = "netns_agent.fds";
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let root = Path::new("../proto");
+    println!("cargo:rerun-if-changed={}", root.display());
+    let mut sources = Vec::new();
+    collect_protos(root, &mut sources)?;
+    // Directory order differs between file systems; the output should not.
+    sources.sort();
+
+    let mut compiler = protox::Compiler::new([root])?;
+    compiler.include_imports(true).include_source_info(true).open_files(&sources)?;
+    let out_dir = PathBuf::from(std::env::var("OUT_DIR")?);
+    // The encoded form keeps custom options, which the typed `FileDescriptorSet` cannot hold. Comments are for the
+    // generated code only, so the embedded set goes without them.
+    fs::write(out_dir.join(DESCRIPTOR_SET), embedded_set(root, &sources)?)?;
+
+    let mut config = prost_build::Config::new();
+    config.enable_type_names().include_file("packages.rs");
+    config.compile_fds(compiler.file_descriptor_set())?;
+    Ok(())
+}
+
+/// The encoded descriptor set of all sources and their imports, without comments.
+fn embedded_set(root: &Path, sources: &[PathBuf]) -> Result<Vec<u8>, protox::Error> {
+    let mut compiler = protox::Compiler::new([root])?;
+    compiler.include_imports(true).include_source_info(false).open_files(sources)?;
+    Ok(compiler.encode_file_descriptor_set())
+}
+
+/// Adds every `.proto` file below `dir` to `sources`.
+fn collect_protos(dir: &Path, sources: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            collect_protos(&path, sources)?;
+        } else if path.extension().is_some_and(|extension| extension == "proto") {
+            sources.push(path);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,310 @@
+//! What the agent tells the world: statuses of values, links, namespaces and microservices, and its own health.
+//!
+//! Owns the content of every key below `config-status/`, `status/` and `check/`. Must never write to the store itself: the
+//! publisher does, and sees to it that the newest state arrives. Start reading at [`Reporter`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use models::{
+    json,
+    key::{Key, status_key},
+    proto::{
+        ligato::{
+            kvscheduler::ValueStatus,
+            linux::{
+                interfaces::{InterfaceState, interface::Type, interface_state::Status as LinkStatus},
+                namespace::net_namespace::ReferenceType,
+            },
+        },
+        netns_agent::{Microservice as MicroserviceState, NamespaceStatus},
+        status::{AgentStatus, OperationalState, PluginStatus},
+    },
+};
+use prost_types::Timestamp;
+use tokio::sync::watch;
+use tracing::info;
+
+use crate::{
+    descriptors::{
+        Network,
+        value::{NamespaceName, Value},
+    },
+    engine::Clock,
+    kernel::{LinkState, NetnsId},
+    publish::Publisher,
+    scheduler::{Status, StatusChange, ValueState, View},
+    signals::docker::Microservice,
+};
+
+/// IF_OPER_NOTPRESENT and IF_OPER_DOWN of linux/if.h; as in the reference everything else counts as up.
+const OPER_NOT_PRESENT: u8 = 1;
+const OPER_DOWN: u8 = 2;
+
+/// State of a part of the agent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Part {
+    state: OperationalState,
+    error: String,
+    last_change: Duration,
+}
+
+/// The agent's health, shared with the task that repeats it.
+pub struct Health {
+    publisher: Publisher,
+    clock: Clock,
+    start: Duration,
+    parts: Mutex<BTreeMap<&'static str, Part>>,
+}
+
+impl Health {
+    /// Of an agent that starts now: nothing is in order yet.
+    pub fn new(publisher: Publisher, clock: Clock) -> Arc<Self> {
+        let health = Health { publisher, clock, start: clock.now(), parts: Mutex::new(BTreeMap::new()) };
+        health.set("VPPAgent", OperationalState::Init, "");
+        Arc::new(health)
+    }
+
+    /// Tells the state of a part, if that is news.
+    pub fn set(&self, part: &'static str, state: OperationalState, error: &str) {
+        {
+            let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+            if parts.get(part).is_some_and(|known| known.state == state && known.error == error) {
+                return;
+            }
+            let last_change = self.clock.now();
+            parts.insert(part, Part { state, error: error.to_owned(), last_change });
+        }
+        self.publish();
+    }
+
+    /// Writes all health keys anew, with the time of now.
+    pub fn publish(&self) {
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+        let now = seconds(self.clock.now());
+        let mut agent = AgentStatus {
+            build_version: env!("CARGO_PKG_VERSION").to_owned(),
+            start_time: seconds(self.start),
+            last_update: now,
+            ..AgentStatus::default()
+        };
+        // The worst part decides, not the one that changed last. Docker is optional: without it the agent is in order.
+        let needed = parts.iter().filter(|(name, _)| **name != "docker");
+        let badness = |state: OperationalState| [OperationalState::Ok, OperationalState::Init, OperationalState::Error].iter().position(|s| *s == state);
+        agent.state = needed.clone().map(|(_, part)| part.state).max_by_key(|state| badness(*state)).unwrap_or(OperationalState::Init) as i32;
+        agent.last_change = needed.map(|(_, part)| seconds(part.last_change)).max().unwrap_or_default();
+        for (name, part) in &parts {
+            let state = part.state as i32;
+            agent.plugins.push(PluginStatus { name: (*name).to_owned(), state, ..PluginStatus::default() });
+            let (last_change, error) = (seconds(part.last_change), part.error.clone());
+            let status = PluginStatus { name: String::new(), state, last_change, last_update: now, error };
+            self.publisher.set(format!("check/status/v1/plugin/{name}"), json::encode(&status));
+        }
+        self.publisher.set("check/status/v1/agent".to_owned(), json::encode(&agent));
+    }
+}
+
+/// See the [module documentation](self).
+pub struct Reporter {
+    publisher: Publisher,
+    clock: Clock,
+    health: Arc<Health>,
+    /// Published links: by namespace, by logical name.
+    links: HashMap<NetnsId, BTreeMap<String, LinkState>>,
+    in_sync: watch::Sender<bool>,
+}
+
+impl Reporter {
+    /// A reporter; `in_sync` becomes true when everything that was desired at start has been acted upon.
+    pub fn new(publisher: Publisher, health: Arc<Health>, clock: Clock, in_sync: watch::Sender<bool>) -> Self {
+        Reporter { publisher, clock, health, links: HashMap::new(), in_sync }
+    }
+
+    /// Publishes the status of a value, or takes it back.
+    pub fn status(&self, view: &View<'_, Network>, change: &StatusChange) {
+        let Some(key) = status_key(change.key.as_str()) else { return };
+        let Some(status) = &change.status else {
+            info!(key = %change.key, "removed");
+            return self.publisher.remove(key.as_str());
+        };
+        if matches!(status.state, ValueState::Configured) {
+            info!(key = %change.key, revision = status.revision, "configured");
+        } else {
+            info!(key = %change.key, revision = status.revision, state = ?status.state, reason = %status.reason, "{}", status.message);
+        }
+        self.publisher.set(key.to_string(), json::encode(&value_status(&change.key, status, namespace_text(view, &change.key))));
+    }
+
+    /// Publishes the managed links of a namespace; those that it had before and has no longer are taken back.
+    pub fn links_of(&mut self, netns: NetnsId, links: &[(String, LinkState)]) {
+        let now: BTreeMap<String, LinkState> = links.iter().cloned().collect();
+        let before = if now.is_empty() { self.links.remove(&netns) } else { self.links.insert(netns, now.clone()) }.unwrap_or_default();
+        for name in before.keys().filter(|name| !now.contains_key(*name)) {
+            // It may have been created elsewhere meanwhile.
+            if self.links.values().all(|links| !links.contains_key(name)) {
+                self.publisher.remove(&link_key(name));
+            }
+        }
+        for (name, link) in now.iter().filter(|(name, link)| before.get(*name) != Some(*link)) {
+            self.publisher.set(link_key(name), json::encode(&self.interface_state(name, link)));
+        }
+    }
+
+    fn interface_state(&self, name: &str, link: &LinkState) -> InterfaceState {
+        let kind = match link.kind.as_str() {
+            "veth" => Type::Veth,
+            "tun" => Type::TapToVpp,
+            "vrf" => Type::VrfDevice,
+            "dummy" => Type::Dummy,
+            _ if link.name == "lo" => Type::Loopback,
+            _ => Type::Existing,
+        };
+        let status = |up: bool| if up { LinkStatus::Up } else { LinkStatus::Down } as i32;
+        InterfaceState {
+            name: name.to_owned(),
+            internal_name: link.name.clone(),
+            r#type: kind as i32,
+            if_index: i32::try_from(link.index).unwrap_or_default(),
+            admin_status: status(link.up),
+            oper_status: status(!matches!(link.oper_state, OPER_NOT_PRESENT | OPER_DOWN)),
+            last_change: i64::try_from(self.clock.now().as_secs()).unwrap_or(i64::MAX),
+            phys_address: link.mac.map(|mac| models::address::MacAddress(mac).to_string()).unwrap_or_default(),
+            mtu: link.mtu,
+            ..InterfaceState::default()
+        }
+    }
+
+    /// Publishes what a namespace reference leads to (`None`: nothing yet, for the reason in `message`).
+    pub fn namespace(&self, name: &NamespaceName, found: Option<(NetnsId, bool)>, message: &str) {
+        let Some((reference_type, reference)) = reference_of(name) else { return };
+        let status = NamespaceStatus {
+            r#type: reference_type as i32,
+            reference,
+            available: found.is_some(),
+            inode: found.map_or(0, |(netns, _)| netns.0),
+            created_by_agent: found.is_some_and(|(_, owned)| owned),
+            since: Some(timestamp(self.clock.now())),
+            reason: if found.is_some() { String::new() } else { "Unavailable".to_owned() },
+            message: message.to_owned(),
+        };
+        self.publisher.set(namespace_key(&name.key()), json::encode(&status));
+    }
+
+    /// Takes back what was published of a namespace reference.
+    pub fn namespace_gone(&self, name: &NamespaceName) {
+        self.namespace_key_gone(&name.key());
+    }
+
+    /// As [`Self::namespace_gone`], by the key of the namespace in the scheduler.
+    pub fn namespace_key_gone(&self, key: &Key) {
+        self.publisher.remove(&namespace_key(key));
+    }
+
+    /// Publishes the container of a microservice.
+    pub fn microservice(&self, service: &Microservice) {
+        let state = MicroserviceState {
+            label: service.label.clone(),
+            container_id: service.container_id.clone(),
+            container_name: service.container_name.clone(),
+            pid: service.pid,
+            start_time: service.started_at.as_deref().and_then(|text| text.parse().ok()),
+            namespace_inode: service.netns_inode,
+        };
+        self.publisher.set(microservice_key(&service.label), json::encode(&state));
+    }
+
+    /// Takes back what was published of a microservice.
+    pub fn microservice_gone(&self, label: &str) {
+        self.publisher.remove(&microservice_key(label));
+    }
+
+    /// Whether Docker can be reached.
+    pub fn docker(&self, state: Result<(), String>) {
+        match state {
+            Ok(()) => self.health.set("docker", OperationalState::Ok, ""),
+            Err(message) => self.health.set("docker", OperationalState::Error, &message),
+        }
+    }
+
+    /// All that is desired has been acted upon.
+    pub fn settled(&self) {
+        if !*self.in_sync.borrow() {
+            self.in_sync.send_replace(true);
+            self.health.set("VPPAgent", OperationalState::Ok, "");
+            self.publisher.retain_only_current();
+            info!(after_ms = (self.clock.now() - self.health.start).as_millis(), "in sync");
+        }
+    }
+}
+
+fn link_key(name: &str) -> String {
+    format!("status/linux/interfaces/v2/interface/{name}")
+}
+
+fn microservice_key(label: &str) -> String {
+    format!("status/linux/microservice/{label}")
+}
+
+/// `linux/namespace/<type>/<reference>` below `status/`.
+fn namespace_key(key: &Key) -> String {
+    format!("status/{key}")
+}
+
+fn reference_of(name: &NamespaceName) -> Option<(ReferenceType, String)> {
+    Some(match name {
+        NamespaceName::Own => return None,
+        NamespaceName::Named(name) => (ReferenceType::Nsid, name.clone()),
+        NamespaceName::Process(pid) => (ReferenceType::Pid, pid.to_string()),
+        NamespaceName::File(path) => (ReferenceType::Fd, path.clone()),
+        NamespaceName::Microservice(label) => (ReferenceType::Microservice, label.clone()),
+    })
+}
+
+/// The namespace of the interface that a value belongs to: how it is named, and its inode once it is open.
+fn namespace_text(view: &View<'_, Network>, key: &Key) -> String {
+    let value = view.wanted(key).or(view.applied(key));
+    let interface = match value {
+        Some(Value::Interface(interface)) => Some(interface.clone()),
+        Some(Value::Arp(arp)) => interface_value(view, &arp.interface),
+        Some(Value::Route(route)) => interface_value(view, &route.interface),
+        _ => None,
+    };
+    let Some(interface) = interface else { return String::new() };
+    let open = view.applied(&interface.namespace.key()).and_then(Value::namespace).and_then(|namespace| namespace.open.as_ref());
+    match open {
+        Some(open) => format!("{} ({})", interface.namespace, open.netns),
+        None => interface.namespace.to_string(),
+    }
+}
+
+fn interface_value(view: &View<'_, Network>, name: &str) -> Option<Arc<crate::descriptors::value::Interface>> {
+    let key = crate::descriptors::value::interface_key(name);
+    match view.wanted(&key).or(view.applied(&key)) {
+        Some(Value::Interface(interface)) => Some(interface.clone()),
+        _ => None,
+    }
+}
+
+fn timestamp(time: Duration) -> Timestamp {
+    Timestamp { seconds: i64::try_from(time.as_secs()).unwrap_or(i64::MAX), nanos: i32::try_from(time.subsec_nanos()).unwrap_or_default() }
+}
+
+fn value_status(key: &Key, status: &Status, namespace: String) -> ValueStatus {
+    ValueStatus {
+        key: key.to_string(),
+        state: status.state as i32,
+        error: status.error.clone(),
+        last_operation: status.last_operation as i32,
+        details: status.details.clone(),
+        reason: status.reason.clone(),
+        message: status.message.clone(),
+        since: Some(timestamp(status.since)),
+        mod_revision: status.revision,
+        namespace,
+        next_retry: status.next_retry.map(timestamp),
+    }
+}

@@ -1,0 +1,101 @@
+//! The look around at start: what did an earlier run leave that no value names any more?
+//!
+//! Owns the choice of namespaces to look into: every name of `ip netns` and every namespace of a process that the desired state
+//! does not lead to anyway. Must never change anything but names that an interrupted creation of this agent left behind. Start
+//! reading at [`plan`].
+
+use std::collections::HashSet;
+
+use tracing::{info, warn};
+
+use crate::{
+    descriptors::{alias::Marks, inspect, value::NamespaceName},
+    kernel::{Executor, KernelOp, NamedTarget, NamespaceRef, NetnsId, Reply, Snapshot, Task, process_namespaces},
+};
+
+/// A namespace that was looked into.
+pub struct Surveyed {
+    /// How the agent names it.
+    pub name: NamespaceName,
+    /// How it was found.
+    pub reference: NamespaceRef,
+    /// Its identity.
+    pub netns: NetnsId,
+    /// What it contains.
+    pub contents: Box<Snapshot>,
+}
+
+/// The namespaces to look into.
+pub struct Survey {
+    candidates: Vec<(NamespaceName, NamespaceRef)>,
+    marks: Marks,
+}
+
+/// Lists the namespaces that `wanted` does not say will be opened anyway.
+pub fn plan(executor: &Executor, marks: &Marks, wanted: impl Fn(&NamespaceName) -> bool) -> Survey {
+    let mut candidates = Vec::new();
+    let mut known = HashSet::from([executor.own_namespace()]);
+    let mark = marks.created_namespace(None);
+    match executor.dump_named() {
+        Ok(names) => {
+            for (text, target) in names {
+                let name = NamespaceName::Named(text.clone());
+                match target {
+                    NamedTarget::Namespace(netns) => {
+                        known.insert(netns);
+                        if !wanted(&name) {
+                            candidates.push((name, NamespaceRef::Named(text)));
+                        }
+                    }
+                    NamedTarget::NotANamespace { leftover_of: Some(found) } if found == mark && !wanted(&name) => {
+                        match executor.remove_leftover(&text, &mark) {
+                            Ok(_) => info!(name = %text, "removed the name of a namespace whose creation was interrupted"),
+                            Err(failure) => warn!(name = %text, "{failure}"),
+                        }
+                    }
+                    NamedTarget::NotANamespace { .. } => {}
+                }
+            }
+        }
+        Err(failure) => warn!("namespaces left by an earlier run may stay: {failure}"),
+    }
+    match process_namespaces() {
+        Ok(processes) => {
+            for (netns, pid) in processes {
+                let name = NamespaceName::Process(pid);
+                if known.insert(netns) && !wanted(&name) {
+                    candidates.push((name, NamespaceRef::Process(pid)));
+                }
+            }
+        }
+        Err(error) => warn!("links left in containers by an earlier run may stay: {error}"),
+    }
+    Survey { candidates, marks: marks.clone() }
+}
+
+impl Survey {
+    /// Opens and reads the candidates. Those without the agent's mark are closed again and not mentioned.
+    pub async fn run(self, executor: &Executor) -> Vec<Surveyed> {
+        let mark = self.marks.created_namespace(None);
+        let open = |(at, (_, reference)): (usize, &(NamespaceName, NamespaceRef))| Task {
+            id: at as u64,
+            key: "survey at start".to_owned(),
+            ops: vec![KernelOp::OpenNamespace { reference: reference.clone(), mark: mark.clone() }],
+        };
+        let outcomes = executor.perform(self.candidates.iter().enumerate().map(open).collect()).await;
+        let (mut marked, mut closings) = (Vec::new(), Vec::new());
+        for outcome in outcomes {
+            let Some((name, reference)) = usize::try_from(outcome.id).ok().and_then(|at| self.candidates.get(at)).cloned() else { continue };
+            // A namespace that ended meanwhile, or cannot be entered, holds nothing that could be removed.
+            let Ok(Reply::Opened { netns, contents, .. }) = outcome.result else { continue };
+            if inspect::has_marks(&contents, &self.marks) {
+                marked.push(Surveyed { name, reference, netns, contents });
+            } else {
+                let close = KernelOp::CloseNamespace { reference, netns, remove_if_marked: None, forget: true };
+                closings.push(Task { id: outcome.id, key: "survey at start".to_owned(), ops: vec![close] });
+            }
+        }
+        executor.perform(closings).await;
+        marked
+    }
+}

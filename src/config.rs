@@ -1,0 +1,565 @@
+//! Settings of `netns-agent run`: from flags, environment and a YAML file to one checked [`Settings`].
+//!
+//! Owns names, defaults and checks of the settings. A flag beats the environment, which beats the file, which beats the
+//! default. Must never start anything, and never read the environment but through the function it is given, so that tests
+//! need not change that of the process. Start reading at [`RunArgs::load`].
+
+use std::{
+    ffi::OsString,
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+use tracing_subscriber::EnvFilter;
+
+use crate::store::{Connector, Credentials, Password, StoreConfig, TlsFiles};
+
+/// Longest microservice label in bytes: that of a DNS label (RFC 1035 §2.3.4), since names of services are its usual source.
+const LABEL_BYTES_MAX: usize = 63;
+
+/// What the user typed after `netns-agent run`. Defaults are not filled in here, so that the file can come between.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct RunArgs {
+    /// YAML file with settings: members are the flags below without dashes, as in `http_listen: 127.0.0.1:9191`
+    ///
+    /// A flag beats the environment, the environment beats the file. An unknown member is an error. Relative paths are relative
+    /// to the working directory. [env: CONFIG_FILE]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Name of this agent: it follows the keys below /vnf-agent/LABEL/config/ [env: MICROSERVICE_LABEL] [default: vpp1]
+    ///
+    /// At most 63 bytes, without slash and white space.
+    #[arg(long, value_name = "LABEL")]
+    pub microservice_label: Option<String>,
+
+    /// etcd servers to follow, separated by commas, as in http://10.0.0.1:2379 [env: ETCD_ENDPOINTS]
+    ///
+    /// Without this, the agent starts a small store of its own (see --embedded-listen), which etcdctl can talk to.
+    #[arg(long, value_name = "URLS", help_heading = "Store")]
+    pub etcd_endpoints: Option<String>,
+
+    /// Certificates of the authority that signed etcd's certificate (PEM), needed for https [env: ETCD_CA]
+    #[arg(long, value_name = "FILE", help_heading = "Store")]
+    pub etcd_ca: Option<PathBuf>,
+
+    /// Certificate to show to etcd (PEM); together with --etcd-key [env: ETCD_CERT]
+    #[arg(long, value_name = "FILE", help_heading = "Store")]
+    pub etcd_cert: Option<PathBuf>,
+
+    /// Private key of --etcd-cert (PEM) [env: ETCD_KEY]
+    #[arg(long, value_name = "FILE", help_heading = "Store")]
+    pub etcd_key: Option<PathBuf>,
+
+    /// User to sign in to etcd as; needs a password [env: ETCD_USER]
+    #[arg(long, value_name = "NAME", help_heading = "Store")]
+    pub etcd_user: Option<String>,
+
+    /// File whose first line is the password of --etcd-user [env: ETCD_PASSWORD_FILE]
+    ///
+    /// The password itself can be given in the environment as ETCD_PASSWORD. There is no flag for it, because other users of
+    /// the machine can read the command line of a process.
+    #[arg(long, value_name = "FILE", help_heading = "Store")]
+    pub etcd_password_file: Option<PathBuf>,
+
+    /// Address of the agent's own store, used when no --etcd-endpoints are given [env: EMBEDDED_LISTEN] [default: 127.0.0.1:2379]
+    #[arg(long, value_name = "IP:PORT", help_heading = "Store")]
+    pub embedded_listen: Option<String>,
+
+    /// Directory for what must survive a restart, such as the agent's own store [env: DATA_DIR] [default: /var/lib/netns-agent]
+    #[arg(long, value_name = "DIR", help_heading = "Store")]
+    pub data_dir: Option<PathBuf>,
+
+    /// YAML file with network configuration to apply at the start, beside the store [env: INITIAL_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub initial_config: Option<PathBuf>,
+
+    /// Address of the REST API [env: HTTP_LISTEN] [default: 127.0.0.1:9191]
+    #[arg(long, value_name = "IP:PORT")]
+    pub http_listen: Option<String>,
+
+    /// Address of the gRPC API [env: GRPC_LISTEN] [default: 127.0.0.1:9111]
+    #[arg(long, value_name = "IP:PORT")]
+    pub grpc_listen: Option<String>,
+
+    /// Socket of the Docker daemon, to find containers by label [env: DOCKER_HOST] [default: unix:///var/run/docker.sock]
+    ///
+    /// It need not exist: what refers to containers waits until it does, all else works.
+    #[arg(long, value_name = "URL")]
+    pub docker_host: Option<String>,
+
+    /// What is logged: error, warn, info, debug, trace, or per module as in info,netns_agent::sources=debug [env: RUST_LOG] [default: info]
+    #[arg(long, value_name = "FILTER")]
+    pub log: Option<String>,
+}
+
+/// The checked settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Name of this agent in the store.
+    pub microservice_label: String,
+    /// The store to follow; `None`: the embedded one.
+    pub etcd: Option<StoreConfig>,
+    /// Where the embedded store listens.
+    pub embedded_listen: SocketAddr,
+    /// Directory for persistent data.
+    pub data_dir: PathBuf,
+    /// Where REST is served.
+    pub http_listen: SocketAddr,
+    /// Where gRPC is served.
+    pub grpc_listen: SocketAddr,
+    /// Unix socket of the Docker daemon.
+    pub docker_socket: PathBuf,
+    /// Network configuration to apply at the start.
+    pub initial_config: Option<PathBuf>,
+    /// Filter in the syntax of `tracing_subscriber::EnvFilter`; it has been parsed once.
+    pub log: String,
+}
+
+impl Settings {
+    /// `/vnf-agent/<label>/`: everything this agent reads and writes is below it.
+    pub fn prefix(&self) -> String {
+        format!("/vnf-agent/{}/", self.microservice_label)
+    }
+}
+
+/// A setting that cannot be used; a usage error (exit code 2).
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A value that is not accepted.
+    #[error("{origin}: {problem}; {accepted}")]
+    Value {
+        /// Where it was given.
+        origin: Origin,
+        /// What is wrong with it.
+        problem: String,
+        /// What would be right.
+        accepted: &'static str,
+    },
+    /// The file of `--config` cannot be read or understood.
+    #[error("configuration file {path}: {words}")]
+    File {
+        /// The file.
+        path: String,
+        /// The words of the system or of the YAML parser, with line and column.
+        words: String,
+    },
+    /// Settings that do not fit together.
+    #[error("{0}")]
+    Together(String),
+}
+
+/// Where a value was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// On the command line.
+    Flag(&'static str),
+    /// In the environment.
+    Environment(&'static str),
+    /// In the configuration file, under this member.
+    File(&'static str),
+    /// Nowhere.
+    Default(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(name) => write!(f, "--{name}"),
+            Self::Environment(name) => write!(f, "environment variable {name}"),
+            Self::File(member) => write!(f, "member {member} of the configuration file"),
+            Self::Default(name) => write!(f, "default of --{name}"),
+        }
+    }
+}
+
+/// A setting's three names.
+#[derive(Clone, Copy)]
+struct Name {
+    flag: &'static str,
+    environment: &'static str,
+    member: &'static str,
+}
+
+macro_rules! names {
+    ($($constant:ident = $flag:literal, $environment:literal, $member:literal;)*) => {
+        $(const $constant: Name = Name { flag: $flag, environment: $environment, member: $member };)*
+        #[cfg(test)]
+        const ALL_NAMES: &[Name] = &[$($constant),*];
+    };
+}
+
+names! {
+    LABEL = "microservice-label", "MICROSERVICE_LABEL", "microservice_label";
+    ENDPOINTS = "etcd-endpoints", "ETCD_ENDPOINTS", "etcd_endpoints";
+    CA = "etcd-ca", "ETCD_CA", "etcd_ca";
+    CERT = "etcd-cert", "ETCD_CERT", "etcd_cert";
+    KEY = "etcd-key", "ETCD_KEY", "etcd_key";
+    USER = "etcd-user", "ETCD_USER", "etcd_user";
+    PASSWORD_FILE = "etcd-password-file", "ETCD_PASSWORD_FILE", "etcd_password_file";
+    EMBEDDED = "embedded-listen", "EMBEDDED_LISTEN", "embedded_listen";
+    DATA_DIR = "data-dir", "DATA_DIR", "data_dir";
+    INITIAL = "initial-config", "INITIAL_CONFIG", "initial_config";
+    HTTP = "http-listen", "HTTP_LISTEN", "http_listen";
+    GRPC = "grpc-listen", "GRPC_LISTEN", "grpc_listen";
+    DOCKER = "docker-host", "DOCKER_HOST", "docker_host";
+    LOG = "log", "RUST_LOG", "log";
+}
+
+/// The file, member by member as the flags.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct FileSettings {
+    microservice_label: Option<String>,
+    etcd_endpoints: Option<Endpoints>,
+    etcd_ca: Option<String>,
+    etcd_cert: Option<String>,
+    etcd_key: Option<String>,
+    etcd_user: Option<String>,
+    etcd_password_file: Option<String>,
+    embedded_listen: Option<String>,
+    data_dir: Option<String>,
+    initial_config: Option<String>,
+    http_listen: Option<String>,
+    grpc_listen: Option<String>,
+    docker_host: Option<String>,
+    log: Option<String>,
+}
+
+/// In YAML a list is the natural form; the comma list of the flag is accepted too.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Endpoints {
+    List(Vec<String>),
+    Commas(String),
+}
+
+/// A given value and where it was given.
+struct Given {
+    value: String,
+    origin: Origin,
+}
+
+impl Given {
+    fn wrong(&self, problem: impl Into<String>, accepted: &'static str) -> ConfigError {
+        ConfigError::Value {
+            origin: self.origin.clone(),
+            problem: problem.into(),
+            accepted,
+        }
+    }
+}
+
+/// The environment, as a function from name to value.
+type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+impl RunArgs {
+    /// Reads the file, fills in environment and defaults, and checks everything. `environment` is `|name| std::env::var_os(name)`
+    /// in the program. An empty environment variable counts as absent.
+    ///
+    /// # Errors
+    /// The first setting that cannot be used; it names the flag, variable or member and what is accepted.
+    pub fn load(self, environment: Environment<'_>) -> Result<Settings, ConfigError> {
+        let path = match self.config {
+            Some(path) => Some(path),
+            None => from_environment("CONFIG_FILE", environment)?.map(|given| PathBuf::from(given.value)),
+        };
+        let file = path.map_or_else(|| Ok(FileSettings::default()), |path| read_file(&path))?;
+        let endpoints = file.etcd_endpoints.map(|endpoints| match endpoints {
+            Endpoints::List(list) => list.join(","),
+            Endpoints::Commas(text) => text,
+        });
+        let pick = |name, flag, member| pick(name, flag, environment, member);
+        let store = StoreArgs {
+            endpoints: pick(ENDPOINTS, self.etcd_endpoints, endpoints)?,
+            ca: pick(CA, text(CA, self.etcd_ca)?, file.etcd_ca)?,
+            cert: pick(CERT, text(CERT, self.etcd_cert)?, file.etcd_cert)?,
+            key: pick(KEY, text(KEY, self.etcd_key)?, file.etcd_key)?,
+            user: pick(USER, self.etcd_user, file.etcd_user)?,
+            password_file: pick(
+                PASSWORD_FILE,
+                text(PASSWORD_FILE, self.etcd_password_file)?,
+                file.etcd_password_file,
+            )?,
+            password: from_environment("ETCD_PASSWORD", environment)?,
+        };
+        let http = or_default(HTTP, pick(HTTP, self.http_listen, file.http_listen)?, "127.0.0.1:9191");
+        let grpc = or_default(GRPC, pick(GRPC, self.grpc_listen, file.grpc_listen)?, "127.0.0.1:9111");
+        let embedded = or_default(
+            EMBEDDED,
+            pick(EMBEDDED, self.embedded_listen, file.embedded_listen)?,
+            "127.0.0.1:2379",
+        );
+        let docker = or_default(
+            DOCKER,
+            pick(DOCKER, self.docker_host, file.docker_host)?,
+            "unix:///var/run/docker.sock",
+        );
+        let data_dir = or_default(
+            DATA_DIR,
+            pick(DATA_DIR, text(DATA_DIR, self.data_dir)?, file.data_dir)?,
+            "/var/lib/netns-agent",
+        );
+        let initial_config = pick(INITIAL, text(INITIAL, self.initial_config)?, file.initial_config)?;
+        let settings = Settings {
+            microservice_label: label(or_default(
+                LABEL,
+                pick(LABEL, self.microservice_label, file.microservice_label)?,
+                "vpp1",
+            ))?,
+            etcd: store.check()?,
+            embedded_listen: address(&embedded)?,
+            data_dir: path_of(data_dir)?,
+            http_listen: address(&http)?,
+            grpc_listen: address(&grpc)?,
+            docker_socket: docker_socket(&docker)?,
+            initial_config: initial_config.map(path_of).transpose()?,
+            log: log_filter(or_default(LOG, pick(LOG, self.log, file.log)?, "info"))?,
+        };
+        refuse_same_address(&settings, &[&http, &grpc, &embedded])?;
+        Ok(settings)
+    }
+}
+
+/// Flag before environment before file.
+fn pick(name: Name, flag: Option<String>, environment: Environment<'_>, member: Option<String>) -> Result<Option<Given>, ConfigError> {
+    if let Some(value) = flag {
+        return Ok(Some(Given {
+            value,
+            origin: Origin::Flag(name.flag),
+        }));
+    }
+    let file = member.map(|value| Given {
+        value,
+        origin: Origin::File(name.member),
+    });
+    Ok(from_environment(name.environment, environment)?.or(file))
+}
+
+fn from_environment(name: &'static str, environment: Environment<'_>) -> Result<Option<Given>, ConfigError> {
+    let origin = Origin::Environment(name);
+    match environment(name).filter(|value| !value.is_empty()).map(OsString::into_string) {
+        None => Ok(None),
+        Some(Ok(value)) => Ok(Some(Given { value, origin })),
+        Some(Err(_)) => Err(ConfigError::Value {
+            origin,
+            problem: "it is not UTF-8".to_owned(),
+            accepted: "write it in UTF-8",
+        }),
+    }
+}
+
+fn or_default(name: Name, given: Option<Given>, default: &str) -> Given {
+    given.unwrap_or_else(|| Given {
+        value: default.to_owned(),
+        origin: Origin::Default(name.flag),
+    })
+}
+
+/// A path as text, so that all settings are treated alike.
+fn text(name: Name, path: Option<PathBuf>) -> Result<Option<String>, ConfigError> {
+    let accepted = "write it in UTF-8";
+    let wrong = |_| ConfigError::Value {
+        origin: Origin::Flag(name.flag),
+        problem: "the path is not UTF-8".to_owned(),
+        accepted,
+    };
+    path.map(|path| path.into_os_string().into_string().map_err(wrong)).transpose()
+}
+
+fn read_file(path: &Path) -> Result<FileSettings, ConfigError> {
+    let wrong = |words: String| ConfigError::File {
+        path: path.display().to_string(),
+        words,
+    };
+    let content = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    if content
+        .lines()
+        .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
+    {
+        return Ok(FileSettings::default());
+    }
+    serde_saphyr::from_str(&content).map_err(|error| wrong(error.to_string()))
+}
+
+fn label(given: Given) -> Result<String, ConfigError> {
+    let accepted = "a label has 1 to 63 bytes, and no slash, white space or control character";
+    let problem = if given.value.is_empty() {
+        "it is empty".to_owned()
+    } else if given.value.len() > LABEL_BYTES_MAX {
+        format!("{:?} has {} bytes", given.value, given.value.len())
+    } else if let Some(wrong) = given.value.chars().find(|&c| c == '/' || c.is_whitespace() || c.is_control()) {
+        format!("{:?} contains {wrong:?}", given.value)
+    } else {
+        return Ok(given.value);
+    };
+    Err(given.wrong(problem, accepted))
+}
+
+fn address(given: &Given) -> Result<SocketAddr, ConfigError> {
+    let accepted = "an IP address and a port are expected, as 127.0.0.1:9191, 0.0.0.0:9191 or [::]:9191";
+    given
+        .value
+        .trim()
+        .parse()
+        .map_err(|error| given.wrong(format!("{:?}: {error}", given.value), accepted))
+}
+
+fn path_of(given: Given) -> Result<PathBuf, ConfigError> {
+    if given.value.is_empty() {
+        return Err(given.wrong("it is empty", "name a path"));
+    }
+    Ok(given.value.into())
+}
+
+fn docker_socket(given: &Given) -> Result<PathBuf, ConfigError> {
+    let path = given.value.strip_prefix("unix://").unwrap_or(&given.value);
+    if path.starts_with('/') {
+        return Ok(path.into());
+    }
+    // A Docker daemon on another machine has containers whose namespaces are not here.
+    let accepted = "only a Unix socket is accepted, as unix:///var/run/docker.sock, because containers must run on this machine";
+    Err(given.wrong(format!("{:?} is not an absolute path", given.value), accepted))
+}
+
+fn log_filter(given: Given) -> Result<String, ConfigError> {
+    match EnvFilter::try_new(&given.value) {
+        Ok(_) => Ok(given.value),
+        Err(error) => Err(given.wrong(
+            format!("{:?}: {error}", given.value),
+            "error, warn, info, debug, trace, or a list as info,netns_agent::sources=debug is expected",
+        )),
+    }
+}
+
+fn refuse_same_address(settings: &Settings, given: &[&Given; 3]) -> Result<(), ConfigError> {
+    // The embedded store only listens when no other one is named; port 0 asks the kernel for a free port.
+    let embedded = Some(settings.embedded_listen).filter(|_| settings.etcd.is_none());
+    let addresses = [Some(settings.http_listen), Some(settings.grpc_listen), embedded];
+    for first in 0..addresses.len() {
+        for second in first + 1..addresses.len() {
+            if let (Some(a), Some(b)) = (addresses[first], addresses[second])
+                && a == b
+                && a.port() != 0
+            {
+                let (a_origin, b_origin) = (&given[first].origin, &given[second].origin);
+                return Err(ConfigError::Together(format!(
+                    "{a_origin} and {b_origin} are both {a}; give each its own port"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What was given about the store.
+struct StoreArgs {
+    endpoints: Option<Given>,
+    ca: Option<Given>,
+    cert: Option<Given>,
+    key: Option<Given>,
+    user: Option<Given>,
+    password_file: Option<Given>,
+    password: Option<Given>,
+}
+
+impl StoreArgs {
+    fn check(self) -> Result<Option<StoreConfig>, ConfigError> {
+        let Some(endpoints) = self.endpoints else {
+            // A password in the environment alone may be meant for another program.
+            let idle = [self.ca, self.cert, self.key, self.user, self.password_file]
+                .into_iter()
+                .flatten()
+                .next();
+            return idle.map_or(Ok(None), |given| {
+                Err(given.wrong("there is no etcd to use it for", "give --etcd-endpoints too"))
+            });
+        };
+        let list: Vec<String> = endpoints
+            .value
+            .split(',')
+            .map(str::trim)
+            .filter(|url| !url.is_empty())
+            .map(str::to_owned)
+            .collect();
+        if list.is_empty() {
+            return Err(endpoints.wrong(
+                "it names no endpoint",
+                "a list as http://10.0.0.1:2379,http://10.0.0.2:2379 is expected",
+            ));
+        }
+        let tls = tls_files(self.ca, self.cert, self.key)?;
+        let credentials = credentials(self.user, self.password_file, self.password)?;
+        let config = StoreConfig {
+            endpoints: list,
+            tls,
+            credentials,
+        };
+        Connector::new(config.clone()).map_err(|error| {
+            ConfigError::Together(format!(
+                "{} with its --etcd-ca, --etcd-cert and --etcd-key: {error}",
+                endpoints.origin
+            ))
+        })?;
+        Ok(Some(config))
+    }
+}
+
+fn tls_files(ca: Option<Given>, cert: Option<Given>, key: Option<Given>) -> Result<Option<TlsFiles>, ConfigError> {
+    let identity = match (cert, key) {
+        (Some(cert), Some(key)) => Some((path_of(cert)?, path_of(key)?)),
+        (Some(lonely), None) => return Err(lonely.wrong("it needs the private key of the certificate", "give --etcd-key too")),
+        (None, Some(lonely)) => return Err(lonely.wrong("it needs the certificate of the key", "give --etcd-cert too")),
+        (None, None) => None,
+    };
+    match (ca, identity) {
+        (Some(ca), identity) => Ok(Some(TlsFiles {
+            ca: path_of(ca)?,
+            identity,
+        })),
+        (None, Some(_)) => Err(ConfigError::Together(
+            "--etcd-cert needs --etcd-ca, by which etcd itself is recognised".to_owned(),
+        )),
+        (None, None) => Ok(None),
+    }
+}
+
+/// The flag for the file beats the password in the environment, which beats the file's path given there or in the file.
+fn credentials(user: Option<Given>, file: Option<Given>, password: Option<Given>) -> Result<Option<Credentials>, ConfigError> {
+    let Some(user) = user else {
+        let unused = |file: Given| file.wrong("there is no user whose password it is", "give --etcd-user too");
+        return file.map_or(Ok(None), |file| Err(unused(file)));
+    };
+    if user.value.is_empty() {
+        return Err(user.wrong("it is empty", "name a user of etcd"));
+    }
+    let password = match (file, password) {
+        (Some(file), password) if matches!(file.origin, Origin::Flag(_)) || password.is_none() => read_password(&file)?,
+        (_, Some(password)) => Password::new(password.value),
+        (_, None) => {
+            return Err(user.wrong(
+                "its password is missing",
+                "give --etcd-password-file, or ETCD_PASSWORD in the environment",
+            ));
+        }
+    };
+    Ok(Some(Credentials {
+        user: user.value,
+        password,
+    }))
+}
+
+fn read_password(given: &Given) -> Result<Password, ConfigError> {
+    let accepted = "a readable file is expected whose first line is the password";
+    let content = std::fs::read_to_string(&given.value).map_err(|error| given.wrong(format!("{}: {error}", given.value), accepted))?;
+    match content.lines().next() {
+        Some(line) if !line.is_empty() => Ok(Password::new(line)),
+        _ => Err(given.wrong(format!("the first line of {} is empty", given.value), accepted)),
+    }
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

@@ -1,0 +1,202 @@
+//! Settings from every origin, and what is said about those that cannot be used.
+
+use clap::{CommandFactory, Parser};
+
+use super::*;
+
+#[derive(Parser)]
+#[command(name = "run")]
+struct Program {
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+fn load(flags: &[&str], environment: &[(&str, &str)]) -> Result<Settings, ConfigError> {
+    let program = Program::try_parse_from(["run"].iter().chain(flags)).expect("clap accepts the flags");
+    program
+        .run
+        .load(&|name| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into()))
+}
+
+fn refusal(flags: &[&str], environment: &[(&str, &str)]) -> String {
+    load(flags, environment).expect_err("it is refused").to_string()
+}
+
+/// Flags, environment, and parts of the message.
+type Refused<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a [&'a str]);
+
+fn file(content: &str) -> (tempfile::TempDir, String) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("agent.yaml");
+    std::fs::write(&path, content).expect("the file can be written");
+    let path = path.to_str().expect("a temporary path is UTF-8").to_owned();
+    (directory, path)
+}
+
+#[test]
+fn without_anything_the_documented_defaults_hold() {
+    let settings = load(&[], &[]).expect("defaults are valid");
+    let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
+    let want = Settings {
+        microservice_label: "vpp1".into(),
+        etcd: None,
+        embedded_listen: address("127.0.0.1:2379"),
+        data_dir: "/var/lib/netns-agent".into(),
+        http_listen: address("127.0.0.1:9191"),
+        grpc_listen: address("127.0.0.1:9111"),
+        docker_socket: "/var/run/docker.sock".into(),
+        initial_config: None,
+        log: "info".into(),
+    };
+    assert_eq!(settings, want);
+    assert_eq!(settings.prefix(), "/vnf-agent/vpp1/");
+}
+
+#[test]
+fn a_flag_beats_the_environment_which_beats_the_file() {
+    let (_directory, path) = file("microservice_label: from-file\nhttp_listen: 0.0.0.0:1\ngrpc_listen: '[::]:2'\nlog: debug\n");
+    let environment = [("MICROSERVICE_LABEL", "from-env"), ("HTTP_LISTEN", "0.0.0.0:3"), ("RUST_LOG", "")];
+    let settings = load(&["--config", &path, "--microservice-label", "from-flag"], &environment).expect("all are valid");
+    assert_eq!(settings.microservice_label, "from-flag");
+    assert_eq!(settings.http_listen.to_string(), "0.0.0.0:3");
+    assert_eq!(settings.grpc_listen.to_string(), "[::]:2");
+    assert_eq!(settings.log, "debug", "an empty variable counts as absent");
+    assert_eq!(load(&[], &[("CONFIG_FILE", &path)]).expect("valid").microservice_label, "from-file");
+}
+
+#[test]
+fn endpoints_are_a_comma_list_or_a_list_in_the_file() {
+    let endpoints = |settings: Settings| settings.etcd.expect("an etcd").endpoints;
+    let want = ["http://a:1", "b:2"];
+    assert_eq!(
+        endpoints(load(&["--etcd-endpoints", "http://a:1, b:2,"], &[]).expect("valid")),
+        want
+    );
+    for content in ["etcd_endpoints: [http://a:1, 'b:2']", "etcd_endpoints: http://a:1,b:2"] {
+        let (_directory, path) = file(content);
+        assert_eq!(endpoints(load(&["--config", &path], &[]).expect(content)), want);
+    }
+}
+
+#[test]
+fn a_refused_value_names_where_it_was_given_and_what_is_accepted() {
+    let long = "x".repeat(64);
+    let cases: &[Refused] = &[
+        (&["--microservice-label", "a/b"], &[], &["--microservice-label", "'/'", "63 bytes"]),
+        (&["--microservice-label", ""], &[], &["--microservice-label", "empty"]),
+        (&["--microservice-label", &long], &[], &["64 bytes"]),
+        (
+            &[],
+            &[("MICROSERVICE_LABEL", "a b")],
+            &["environment variable MICROSERVICE_LABEL", "' '"],
+        ),
+        (
+            &["--http-listen", "localhost"],
+            &[],
+            &["--http-listen", "\"localhost\"", "127.0.0.1:9191"],
+        ),
+        (
+            &[],
+            &[("DOCKER_HOST", "tcp://10.0.0.1:2375")],
+            &["environment variable DOCKER_HOST", "unix:///"],
+        ),
+        (&["--log", "info,netns_agent=loud"], &[], &["--log", "debug"]),
+        (&["--etcd-endpoints", " ,"], &[], &["--etcd-endpoints", "http://10.0.0.1:2379"]),
+        (&["--etcd-endpoints", "https://a:1"], &[], &["--etcd-endpoints", "--etcd-ca"]),
+        (
+            &["--etcd-endpoints", "a:1", "--etcd-cert", "c"],
+            &[],
+            &["--etcd-cert", "--etcd-key"],
+        ),
+        (
+            &["--etcd-endpoints", "a:1", "--etcd-ca", "/nonexistent/ca"],
+            &[],
+            &["/nonexistent/ca", "No such file"],
+        ),
+        (&["--etcd-ca", "c"], &[], &["--etcd-ca", "--etcd-endpoints"]),
+        (
+            &["--etcd-endpoints", "a:1", "--etcd-user", "u"],
+            &[],
+            &["--etcd-user", "ETCD_PASSWORD"],
+        ),
+        (
+            &["--grpc-listen", "127.0.0.1:9191"],
+            &[],
+            &["default of --http-listen", "--grpc-listen", "own port"],
+        ),
+        (&["--config", "/nonexistent.yaml"], &[], &["/nonexistent.yaml", "No such file"]),
+    ];
+    for (flags, environment, parts) in cases {
+        let message = refusal(flags, environment);
+        for part in *parts {
+            assert!(message.contains(part), "{message:?} lacks {part:?}");
+        }
+    }
+}
+
+#[test]
+fn an_unknown_member_of_the_file_is_named_with_its_place() {
+    let (_directory, path) = file("microservice_label: a\nhttp-listen: 127.0.0.1:1\n");
+    let message = refusal(&["--config", &path], &[]);
+    for part in [path.as_str(), "http-listen", "http_listen", "line 2"] {
+        assert!(message.contains(part), "{message:?} lacks {part:?}");
+    }
+    for content in ["http_listen: [1]", "- a", "a: b: c"] {
+        let (_directory, path) = file(content);
+        assert!(refusal(&["--config", &path], &[]).contains(&path));
+    }
+}
+
+#[test]
+fn an_empty_file_and_a_label_that_looks_like_a_number_are_fine() {
+    for content in ["", "# nothing yet\n"] {
+        let (_directory, path) = file(content);
+        load(&["--config", &path], &[]).expect("nothing is set");
+    }
+    let (_directory, path) = file("microservice_label: 0012\n");
+    assert_eq!(load(&["--config", &path], &[]).expect("a label").microservice_label, "0012");
+}
+
+#[test]
+fn a_password_comes_from_a_file_or_the_environment_and_is_never_shown() {
+    let (_directory, path) = file("from-file\nsecond line\n");
+    let flags = ["--etcd-endpoints", "a:1", "--etcd-user", "u"];
+    let password = |flags: &[&str], environment: &[(&str, &str)]| {
+        let settings = load(flags, environment).expect("valid");
+        assert!(!format!("{settings:?}").contains("from-"), "no password in debug output");
+        settings.etcd.expect("an etcd").credentials.expect("credentials").password
+    };
+    assert_eq!(password(&flags, &[("ETCD_PASSWORD", "from-env")]), Password::new("from-env"));
+    let with_file = [&flags[..], &["--etcd-password-file", &path]].concat();
+    assert_eq!(password(&with_file, &[("ETCD_PASSWORD", "from-env")]), Password::new("from-file"));
+    let both = [("ETCD_PASSWORD", "from-env"), ("ETCD_PASSWORD_FILE", path.as_str())];
+    assert_eq!(password(&flags, &both), Password::new("from-env"));
+    assert_eq!(password(&flags, &both[1..]), Password::new("from-file"));
+    let (_directory, empty) = file("\n");
+    assert!(refusal(&[&flags[..], &["--etcd-password-file", &empty]].concat(), &[]).contains("first line"));
+    Program::try_parse_from(["run", "--etcd-password", "x"])
+        .err()
+        .expect("there is no such flag");
+    load(&["--etcd-endpoints", "a:1"], &[("ETCD_PASSWORD", "of another program")]).expect("a stray variable does no harm");
+}
+
+#[test]
+fn the_help_names_every_environment_variable() {
+    let mut command = Program::command();
+    let help = command.render_long_help().to_string();
+    for name in ALL_NAMES {
+        assert!(help.contains(&format!("--{}", name.flag)), "--{}", name.flag);
+        assert!(help.contains(&format!("[env: {}]", name.environment)), "{}", name.environment);
+        assert_eq!(name.flag.replace('-', "_"), name.member);
+    }
+    for default in [
+        "vpp1",
+        "127.0.0.1:2379",
+        "/var/lib/netns-agent",
+        "127.0.0.1:9191",
+        "127.0.0.1:9111",
+        "info",
+    ] {
+        assert!(help.contains(&format!("[default: {default}]")), "{default}");
+    }
+}

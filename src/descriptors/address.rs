@@ -1,0 +1,91 @@
+//! Addresses of interfaces, each a value derived from its interface.
+//!
+//! Owns adding and removing. Must never touch an address that no model names. Start reading at [`AddressDescriptor`].
+
+use models::key::{Key, TypedKey};
+
+use super::{
+    Network, applied_interface,
+    value::{Address, Value},
+    vrf::membership_key,
+};
+use crate::{
+    kernel::KernelOp,
+    scheduler::{DeleteCause, Dependency, Descriptor, Refusal, View},
+};
+
+/// Descriptor of `linux/interface/<if>/address/<source>/<address>`.
+pub struct AddressDescriptor;
+
+/// Whether a key names an address of a managed interface.
+pub fn is_address(key: &Key) -> bool {
+    derived_part(key).is_some_and(|part| part.contains("/address/"))
+}
+
+/// What follows `linux/interface/` in the key of something derived from a managed interface. Names of interfaces have no path
+/// element `address` or `vrf` (validation refuses them), so looking for one is enough where every look-up passes.
+pub(super) fn derived_part(key: &Key) -> Option<&str> {
+    let part = key.as_str().strip_prefix("linux/interface/")?;
+    (!part.starts_with("state/") && !part.starts_with("host-name/")).then_some(part)
+}
+
+/// Prefix of the keys of all addresses of an interface, for "any of" dependencies.
+pub fn addresses_prefix(interface: &str) -> Key {
+    Key::from(TypedKey::any_address_of(interface))
+}
+
+/// Key of an IP allocation reference, `alloc:<network>[/<interface>][/GW]`, as seen from `interface`.
+pub fn allocation_key(reference: &str, interface: &str) -> Key {
+    let body = reference.strip_prefix("alloc:").unwrap_or(reference);
+    let body = body.strip_suffix("/GW").unwrap_or(body);
+    let (network, interface) = body.split_once('/').unwrap_or((body, interface));
+    TypedKey::IpAllocation { network: network.to_owned(), interface: interface.to_owned() }.to_key()
+}
+
+fn operation(address: &Address, view: &View<'_, Network>, add: bool) -> Vec<KernelOp> {
+    let (Some(spec), None, Some((interface, netns))) = (address.spec, &address.expected, applied_interface(view, &address.interface)) else {
+        return Vec::new();
+    };
+    let link = interface.host_name.clone();
+    vec![if add {
+        KernelOp::AddAddress { netns, link, address: spec }
+    } else {
+        KernelOp::DeleteAddress { netns, link, address: spec }
+    }]
+}
+
+impl Descriptor<Network> for AddressDescriptor {
+    fn name(&self) -> &'static str {
+        "linux-interface-address"
+    }
+
+    fn equivalent(&self, _: &Key, applied: &Value, wanted: &Value) -> bool {
+        match (applied.address(), wanted.address()) {
+            (Some(applied), Some(wanted)) => (applied.spec, &applied.expected) == (wanted.spec, &wanted.expected),
+            _ => false,
+        }
+    }
+
+    fn dependencies(&self, _: &Key, value: &Value) -> Vec<Dependency> {
+        let Some(address) = value.address() else { return Vec::new() };
+        let mut dependencies = Vec::new();
+        if let Some(vrf) = &address.vrf {
+            dependencies.push(Dependency::key("interface-assigned-to-vrf", membership_key(&address.interface, vrf)));
+        }
+        if let Some(fact) = &address.expected {
+            dependencies.push(Dependency::key("address-assigned-to-interface", fact.clone()));
+        }
+        if address.spec.is_none() {
+            dependencies.push(Dependency::key(&address.text, allocation_key(&address.text, &address.interface)));
+        }
+        dependencies
+    }
+
+    fn create(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
+        Ok(value.address().map(|address| operation(address, view, true)).unwrap_or_default())
+    }
+
+    fn delete(&self, _: &Key, applied: &Value, _: DeleteCause, view: &View<'_, Network>) -> Vec<KernelOp> {
+        applied.address().map(|address| operation(address, view, false)).unwrap_or_default()
+    }
+}

@@ -1,0 +1,90 @@
+//! Interface aliases: the mark by which the agent knows its links again.
+//!
+//! Owns the one printer and the one parser. Must never look at anything but the text. Start reading at [`Marks`].
+//!
+//! Form: `/vnf-agent/<label>/` and then, as in the reference, the logical name; for a VETH `<name>/<peer>`, for a TAP
+//! `<name>/<VPP TAP>/<original host name>`. Names may contain `/`, so a reader must already know the candidates. The `lo` of a
+//! namespace that the agent created ends with `//netns`, which no logical name can (empty path elements are refused).
+
+use super::value::{Interface, InterfaceKind};
+
+/// Ends the alias of `lo` in a namespace that the agent created.
+const NETNS_MARK: &str = "//netns";
+/// Alias of a link that the agent gave back, as in the reference.
+pub const RELEASED: &str = "unconfigured";
+
+/// Prints and parses the marks of one agent.
+#[derive(Clone, Debug)]
+pub struct Marks {
+    prefix: String,
+}
+
+impl Marks {
+    /// For the agent with this microservice label.
+    pub fn new(label: &str) -> Self {
+        Marks { prefix: models::key::agent_prefix(label) }
+    }
+
+    /// `/vnf-agent/<label>/`: what every alias starts with.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Alias of a managed interface.
+    pub fn alias(&self, interface: &Interface) -> String {
+        let Interface { name, .. } = interface;
+        match &interface.kind {
+            InterfaceKind::Veth { peer, .. } => format!("{}{name}/{peer}", self.prefix),
+            InterfaceKind::TapToVpp { tap } => format!("{}{name}/{tap}/{tap}", self.prefix),
+            _ => format!("{}{name}", self.prefix),
+        }
+    }
+
+    /// Alias of `lo` in a namespace that the agent created and whose `lo` is the managed interface `name` (or nobody's).
+    pub fn created_namespace(&self, name: Option<&str>) -> String {
+        format!("{}{}{NETNS_MARK}", self.prefix, name.unwrap_or_default())
+    }
+
+    /// Whether the alias of `lo` says that the agent created the namespace.
+    pub fn is_created_namespace(&self, alias: &str) -> bool {
+        alias.starts_with(&self.prefix) && alias.ends_with(NETNS_MARK)
+    }
+
+    /// What follows the prefix and precedes the mark of a created namespace; `None` if the alias is not this agent's. Empty for
+    /// a `lo` that is nobody's.
+    pub fn subject<'a>(&self, alias: &'a str) -> Option<&'a str> {
+        let rest = alias.strip_prefix(&self.prefix)?;
+        Some(rest.strip_suffix(NETNS_MARK).unwrap_or(rest))
+    }
+
+    /// The logical names that an alias may mean: the whole, or what stands before one of its slashes; the shortest first.
+    pub fn candidates<'a>(&self, alias: &'a str) -> impl Iterator<Item = &'a str> + use<'a> {
+        let subject = self.subject(alias).unwrap_or_default();
+        let cuts = subject.match_indices('/').map(|(at, _)| &subject[..at]);
+        cuts.chain(std::iter::once(subject)).filter(|name| !name.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alias_of_another_agent_is_nobodys() {
+        let marks = Marks::new("a");
+        assert_eq!(marks.subject("/vnf-agent/ab/veth1/veth2"), None);
+        assert_eq!(marks.subject("unconfigured"), None);
+        assert_eq!(marks.candidates("/vnf-agent/a/x/y/z").collect::<Vec<_>>(), ["x", "x/y", "x/y/z"]);
+    }
+
+    #[test]
+    fn a_created_namespace_is_recognised_whoever_has_its_loopback() {
+        let marks = Marks::new("a");
+        assert!(marks.is_created_namespace(&marks.created_namespace(None)));
+        let alias = marks.created_namespace(Some("lo1"));
+        assert!(marks.is_created_namespace(&alias));
+        assert_eq!(marks.candidates(&alias).collect::<Vec<_>>(), ["lo1"]);
+        assert_eq!(marks.candidates(&marks.created_namespace(None)).count(), 0);
+        assert!(!marks.is_created_namespace("/vnf-agent/a/lo1"));
+    }
+}

@@ -1,0 +1,82 @@
+//! Static neighbour entries (ARP for IPv4, neighbour discovery for IPv6).
+//!
+//! Owns setting and removing. Must never touch entries that the kernel learned. Start reading at [`ArpDescriptor`].
+
+use models::key::{Key, TypedKey};
+
+use super::{
+    Network,
+    address::{addresses_prefix, allocation_key},
+    applied_interface,
+    value::Value,
+};
+use crate::{
+    kernel::KernelOp,
+    scheduler::{Claim, DeleteCause, Dependency, Descriptor, Refusal, View},
+};
+
+/// Descriptor of `config/linux/l3/v2/arp/<interface>/<address>`.
+pub struct ArpDescriptor;
+
+impl ArpDescriptor {
+    fn set(value: &Value, view: &View<'_, Network>) -> Vec<KernelOp> {
+        let Some(arp) = value.arp() else { return Vec::new() };
+        let (Some(address), Some((interface, netns))) = (arp.address, applied_interface(view, &arp.interface)) else { return Vec::new() };
+        vec![KernelOp::SetNeighbour { netns, link: interface.host_name.clone(), address, mac: arp.mac }]
+    }
+}
+
+/// Key of the property that an interface is up.
+pub fn up_key(interface: &str) -> Key {
+    TypedKey::InterfaceState { name: interface.to_owned(), up: true }.to_key()
+}
+
+impl Descriptor<Network> for ArpDescriptor {
+    fn name(&self) -> &'static str {
+        "linux-arp"
+    }
+
+    fn equivalent(&self, _: &Key, applied: &Value, wanted: &Value) -> bool {
+        match (applied.arp(), wanted.arp()) {
+            (Some(applied), Some(wanted)) => (applied.address, applied.mac) == (wanted.address, wanted.mac),
+            _ => false,
+        }
+    }
+
+    fn needs_recreate(&self, _: &Key, applied: &Value, wanted: &Value) -> bool {
+        applied.arp().map(|arp| arp.address) != wanted.arp().map(|arp| arp.address)
+    }
+
+    fn dependencies(&self, _: &Key, value: &Value) -> Vec<Dependency> {
+        let Some(arp) = value.arp() else { return Vec::new() };
+        let describe = format!("{} has no address yet", arp.interface);
+        let mut dependencies = vec![
+            Dependency::key("interface-is-up", up_key(&arp.interface)),
+            Dependency::any_of("interface-has-ip-address", vec![addresses_prefix(&arp.interface)], &describe, None),
+        ];
+        if arp.address.is_none() {
+            dependencies.push(Dependency::key(&arp.text, allocation_key(&arp.text, &arp.interface)));
+        }
+        dependencies
+    }
+
+    fn claims(&self, _: &Key, value: &Value, _: &View<'_, Network>) -> Vec<Claim> {
+        let Some(arp) = value.arp() else { return Vec::new() };
+        let name = arp.address.map(|address| format!("neighbour {address} on interface {}", arp.interface));
+        name.map(|name| Claim { name, reason: "NeighbourConflict" }).into_iter().collect()
+    }
+
+    fn create(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
+        Ok(Self::set(value, view))
+    }
+
+    fn update(&self, _: &Key, _: &Value, wanted: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
+        Ok(Self::set(wanted, view))
+    }
+
+    fn delete(&self, _: &Key, applied: &Value, _: DeleteCause, view: &View<'_, Network>) -> Vec<KernelOp> {
+        let Some(arp) = applied.arp() else { return Vec::new() };
+        let (Some(address), Some((interface, netns))) = (arp.address, applied_interface(view, &arp.interface)) else { return Vec::new() };
+        vec![KernelOp::DeleteNeighbour { netns, link: interface.host_name.clone(), address }]
+    }
+}

@@ -1,0 +1,161 @@
+//! From models to values: the edge at which text becomes types.
+//!
+//! Owns the defaults of models (host name, scope, offloading). Must never look at anything but the model. Start reading at
+//! [`value_of`].
+
+use models::{
+    Model,
+    address::{MacAddress, is_alloc_reference, parse_ip_or_cidr},
+    key::{AddressSource, TypedKey},
+    proto::ligato::linux::{
+        interfaces::{Interface as InterfaceModel, interface::Link, interface::Type, veth_link::ChecksumOffloading},
+        l3::{ArpEntry, Route as RouteModel, route::Scope},
+        namespace::{NetNamespace, net_namespace::ReferenceType},
+    },
+};
+
+use super::value::{Address, Arp, Interface, InterfaceKind, NamespaceName, Route, Value};
+use crate::{
+    kernel::AddressSpec,
+    scheduler::{Rejection, ValueState},
+};
+
+/// Why a model that passed validation cannot be turned into a value; only a gap between the two can cause it.
+fn unusable(field: &str, message: impl std::fmt::Display) -> Rejection {
+    let message = format!("{field}: {message}");
+    Rejection { state: ValueState::Invalid, reason: "InvalidValue", message, fields: vec![field.to_owned()] }
+}
+
+/// The value of a valid model.
+///
+/// # Errors
+/// A [`Rejection`] that names the field which cannot be used.
+pub fn value_of(model: &Model) -> Result<Value, Rejection> {
+    match model {
+        Model::Interface(model) => interface(model).map(|interface| Value::Interface(interface.into())),
+        Model::Arp(model) => arp(model).map(|arp| Value::Arp(arp.into())),
+        Model::Route(model) => route(model).map(|route| Value::Route(route.into())),
+        Model::RuleChain(_) | Model::IpAllocation(_) => Ok(Value::Unhandled),
+    }
+}
+
+fn spec(text: &str) -> Option<AddressSpec> {
+    parse_ip_or_cidr(text).ok().map(|prefix| AddressSpec { address: prefix.address, prefix_len: prefix.prefix_len })
+}
+
+fn mac(field: &str, text: &str) -> Result<[u8; 6], Rejection> {
+    text.parse::<MacAddress>().map(|mac| mac.0).map_err(|error| unusable(field, error))
+}
+
+fn non_empty(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+fn namespace(model: Option<&NetNamespace>) -> Result<NamespaceName, Rejection> {
+    let Some(model) = model else { return Ok(NamespaceName::Own) };
+    let reference = model.reference.clone();
+    match model.r#type() {
+        ReferenceType::Nsid => Ok(NamespaceName::Named(reference)),
+        ReferenceType::Pid => {
+            reference.parse().map(NamespaceName::Process).map_err(|error| unusable("namespace.reference", format!("`{reference}`: {error}")))
+        }
+        ReferenceType::Fd => Ok(NamespaceName::File(reference)),
+        ReferenceType::Microservice => Ok(NamespaceName::Microservice(reference)),
+        ReferenceType::Undefined => Err(unusable("namespace.type", "is not set")),
+    }
+}
+
+fn offloading(value: i32) -> bool {
+    value != ChecksumOffloading::ChksmOffloadDisabled as i32
+}
+
+fn kind(model: &InterfaceModel) -> Result<InterfaceKind, Rejection> {
+    Ok(match (model.r#type(), &model.link) {
+        (Type::Veth, Some(Link::Veth(link))) => InterfaceKind::Veth {
+            peer: link.peer_if_name.clone(),
+            rx_checksum: offloading(link.rx_checksum_offloading),
+            tx_checksum: offloading(link.tx_checksum_offloading),
+        },
+        (Type::TapToVpp, Some(Link::Tap(link))) => InterfaceKind::TapToVpp { tap: link.vpp_tap_if_name.clone() },
+        (Type::VrfDevice, Some(Link::VrfDev(link))) => InterfaceKind::Vrf { table: link.routing_table },
+        (Type::Loopback, _) => InterfaceKind::Loopback,
+        (Type::Existing, _) => InterfaceKind::Existing,
+        (Type::Dummy, _) => InterfaceKind::Dummy,
+        (other, _) => return Err(unusable("link", format!("does not fit type {}", other.as_str_name()))),
+    })
+}
+
+fn interface(model: &InterfaceModel) -> Result<Interface, Rejection> {
+    let kind = kind(model)?;
+    let host_name = match kind {
+        InterfaceKind::Loopback => "lo".to_owned(),
+        _ => non_empty(&model.host_if_name).unwrap_or_else(|| model.name.clone()),
+    };
+    let existing = kind == InterfaceKind::Existing;
+    let vrf = non_empty(&model.vrf_master_interface);
+    let mut addresses = Vec::new();
+    for text in model.ip_addresses.iter().filter(|_| !model.link_only || existing) {
+        addresses.push(address(model, text, existing && model.link_only, &host_name, vrf.clone()));
+    }
+    Ok(Interface {
+        name: model.name.clone(),
+        kind,
+        namespace: namespace(model.namespace.as_ref())?,
+        host_name,
+        enabled: model.enabled,
+        addresses,
+        mac: if model.phys_address.is_empty() { None } else { Some(mac("phys_address", &model.phys_address)?) },
+        mtu: model.mtu,
+        link_only: model.link_only,
+        vrf,
+        marked: true,
+    })
+}
+
+fn address(model: &InterfaceModel, text: &str, only_expected: bool, host_name: &str, vrf: Option<String>) -> Address {
+    let source = match (only_expected, is_alloc_reference(text)) {
+        (true, _) => AddressSource::Existing,
+        (_, true) => AddressSource::AllocRef,
+        _ => AddressSource::Static,
+    };
+    let spec = spec(text);
+    let expected = spec.filter(|_| only_expected).map(|spec| {
+        let address = format!("{}/{}", spec.address, spec.prefix_len);
+        TypedKey::HostInterfaceAddress { host_name: host_name.to_owned(), address }.to_key()
+    });
+    let key = TypedKey::interface_address(&model.name, text, source).to_key();
+    Address { interface: model.name.clone(), key, spec, text: text.to_owned(), vrf, expected }
+}
+
+fn arp(model: &ArpEntry) -> Result<Arp, Rejection> {
+    Ok(Arp {
+        interface: model.interface.clone(),
+        address: spec(&model.ip_address).map(|spec| spec.address),
+        text: model.ip_address.clone(),
+        mac: mac("hw_address", &model.hw_address)?,
+    })
+}
+
+fn route(model: &RouteModel) -> Result<Route, Rejection> {
+    let reference = is_alloc_reference(&model.gw_addr);
+    let gateway = match model.gw_addr.as_str() {
+        "" => None,
+        _ if reference => None,
+        text => Some(parse_ip_or_cidr(text).map_err(|error| unusable("gw_addr", error))?.address),
+    };
+    let scope = match (model.scope(), gateway.is_some() || reference) {
+        (Scope::Global, _) | (Scope::Undefined, true) => 0,
+        (Scope::Site, _) => 200,
+        (Scope::Link, _) | (Scope::Undefined, false) => super::route::SCOPE_LINK,
+        (Scope::Host, _) => 254,
+    };
+    Ok(Route {
+        interface: model.outgoing_interface.clone(),
+        destination: spec(&model.dst_network),
+        destination_text: model.dst_network.clone(),
+        gateway,
+        gateway_reference: reference.then(|| model.gw_addr.clone()),
+        scope,
+        metric: model.metric,
+    })
+}

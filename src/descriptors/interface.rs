@@ -1,0 +1,291 @@
+//! Links: VETH, TAP_TO_VPP, LOOPBACK, EXISTING, VRF_DEVICE, DUMMY.
+//!
+//! Owns creation, change and removal of links and what follows from one: admin state, addresses, VRF membership. Must never
+//! touch a link that does not carry the agent's mark, but for `lo`, EXISTING and a TAP that is being taken over. Start reading at
+//! [`InterfaceDescriptor::create`].
+//!
+//! Links are made in place: both ends of a veth appear in their final namespaces with their final names in one request, because
+//! moving a link costs a hundred times as much. The end that comes first in key order makes both; each end then sets its own
+//! alias, which also ends the provisional mark that the creation gave it.
+
+use models::key::{Key, TypedKey};
+
+use super::{
+    MICROSERVICE_AVAILABLE, NAMESPACE_AVAILABLE, Network,
+    alias::{Marks, RELEASED},
+    netns_of, owned,
+    value::{Interface, InterfaceKind, Namespace, NamespaceName, Value, VrfMembership, interface_key},
+    vrf::membership_key,
+};
+use crate::{
+    kernel::{Guard, KernelOp, LinkChanges, NetnsId, NewLink, NewLinkKind},
+    scheduler::{Claim, DeleteCause, Dependency, Descriptor, Refusal, View},
+};
+
+/// Reason given to the second of two interfaces with one host name in one namespace.
+pub const HOST_NAME_CONFLICT: &str = "HostNameConflict";
+
+/// Descriptor of `config/linux/interfaces/v2/interface/<name>`.
+pub struct InterfaceDescriptor {
+    pub(super) marks: Marks,
+}
+
+/// The claim of a host name in a namespace.
+pub fn host_name_claim(netns: NetnsId, host_name: &str) -> String {
+    format!("host name {host_name} in {netns}")
+}
+
+fn interface(value: &Value) -> Option<&Interface> {
+    value.interface()
+}
+
+/// The `lo` of a namespace that the agent created carries that mark too, whoever the interface belongs to.
+fn namespace_is_owned(interface: &Interface, view: &View<'_, Network>) -> bool {
+    let open = view.applied(&interface.namespace.key()).and_then(Value::namespace).and_then(|namespace| namespace.open.as_ref());
+    open.is_some_and(|open| open.owned)
+}
+
+impl InterfaceDescriptor {
+    fn loopback_alias(&self, interface: &Interface, view: &View<'_, Network>) -> String {
+        match namespace_is_owned(interface, view) {
+            true => self.marks.created_namespace(Some(&interface.name)),
+            false => self.marks.alias(interface),
+        }
+    }
+
+    /// Everything that creation leaves open, in one operation.
+    fn finish(&self, interface: &Interface, netns: NetnsId, view: &View<'_, Network>) -> KernelOp {
+        let mut changes = LinkChanges { alias: Some(self.marks.alias(interface)), group: Some(0), ..LinkChanges::default() };
+        changes.mtu = (interface.mtu != 0).then_some(interface.mtu);
+        changes.mac = interface.mac.filter(|_| !interface.link_only);
+        changes.up = interface.enabled.then_some(true);
+        if let InterfaceKind::Veth { rx_checksum, tx_checksum, .. } = interface.kind {
+            changes.rx_checksum = (!rx_checksum).then_some(false);
+            changes.tx_checksum = (!tx_checksum).then_some(false);
+        }
+        let mut guard = owned(&self.marks);
+        if interface.kind == InterfaceKind::Loopback {
+            // `lo` belongs to the namespace: it takes no group and has no mark before.
+            (changes.alias, changes.group, guard) = (Some(self.loopback_alias(interface, view)), None, Guard::Any);
+            changes.up = Some(interface.enabled);
+        }
+        KernelOp::SetLink { netns, name: interface.host_name.clone(), guard, changes: Box::new(changes) }
+    }
+
+    fn new_link(interface: &Interface, netns: NetnsId) -> NewLink {
+        NewLink {
+            netns,
+            name: interface.host_name.clone(),
+            mtu: (interface.mtu != 0).then_some(interface.mtu),
+            mac: interface.mac.filter(|_| !interface.link_only),
+        }
+    }
+
+    fn create_veth(&self, interface: &Interface, peer: &str, netns: NetnsId, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
+        let finish = self.finish(interface, netns, view);
+        let Some(other) = view.wanted(&interface_key(peer)).and_then(Value::interface) else { return Ok(Vec::new()) };
+        match &other.kind {
+            InterfaceKind::Veth { peer: back, .. } if *back == interface.name => {}
+            InterfaceKind::Veth { peer: back, .. } => {
+                let message = format!("{} names {peer} as its peer, but {peer} names {back}; each end must name the other", interface.name);
+                return Err(Refusal { reason: "PeerMismatch", message });
+            }
+            _ => {
+                let message = format!("{} names {peer} as its peer, but {peer} is not of type VETH", interface.name);
+                return Err(Refusal { reason: "PeerMismatch", message });
+            }
+        }
+        if view.applied(&interface_key(peer)).is_some() {
+            return Ok(vec![finish]);
+        }
+        let Some(other_netns) = netns_of(view, &other.namespace) else { return Ok(Vec::new()) };
+        let ends = Box::new([Self::new_link(interface, netns), Self::new_link(other, other_netns)]);
+        Ok(vec![KernelOp::CreateVeth { ends }, finish])
+    }
+
+    fn take_tap(&self, interface: &Interface, tap: &str, netns: NetnsId, view: &View<'_, Network>) -> Vec<KernelOp> {
+        let Some(own) = netns_of(view, &NamespaceName::Own) else { return Vec::new() };
+        let changes = LinkChanges {
+            alias: Some(self.marks.alias(interface)),
+            rename: (interface.host_name != tap).then(|| interface.host_name.clone()),
+            move_to: (own != netns).then_some(netns),
+            ..LinkChanges::default()
+        };
+        let take = KernelOp::SetLink { netns: own, name: tap.to_owned(), guard: Guard::Any, changes: Box::new(changes) };
+        vec![take, self.finish(interface, netns, view)]
+    }
+
+    fn give_tap_back(&self, interface: &Interface, tap: &str, netns: NetnsId, view: &View<'_, Network>) -> Vec<KernelOp> {
+        let own = netns_of(view, &NamespaceName::Own);
+        let changes = LinkChanges {
+            alias: Some(RELEASED.to_owned()),
+            rename: (interface.host_name != tap).then(|| tap.to_owned()),
+            move_to: own.filter(|own| *own != netns),
+            ..LinkChanges::default()
+        };
+        vec![KernelOp::SetLink { netns, name: interface.host_name.clone(), guard: owned(&self.marks), changes: Box::new(changes) }]
+    }
+
+    fn changes(applied: &Interface, wanted: &Interface, alias: String) -> LinkChanges {
+        let mut changes = LinkChanges::default();
+        changes.rename = (applied.host_name != wanted.host_name).then(|| wanted.host_name.clone());
+        if !applied.marked {
+            (changes.alias, changes.group) = (Some(alias), Some(0));
+        }
+        if applied.effective_mtu() != wanted.effective_mtu() {
+            changes.mtu = wanted.effective_mtu();
+        }
+        changes.mac = wanted.mac.filter(|mac| !wanted.link_only && applied.mac != Some(*mac));
+        if let (
+            InterfaceKind::Veth { rx_checksum: had_rx, tx_checksum: had_tx, .. },
+            InterfaceKind::Veth { rx_checksum, tx_checksum, .. },
+        ) = (&applied.kind, &wanted.kind)
+        {
+            changes.rx_checksum = (had_rx != rx_checksum).then_some(*rx_checksum);
+            changes.tx_checksum = (had_tx != tx_checksum).then_some(*tx_checksum);
+        }
+        changes.up = (applied.enabled != wanted.enabled).then_some(wanted.enabled);
+        changes
+    }
+}
+
+/// What of a kind cannot be changed in place.
+fn immutable(kind: &InterfaceKind) -> InterfaceKind {
+    match kind {
+        InterfaceKind::Veth { peer, .. } => InterfaceKind::Veth { peer: peer.clone(), rx_checksum: true, tx_checksum: true },
+        other => other.clone(),
+    }
+}
+
+impl Descriptor<Network> for InterfaceDescriptor {
+    fn name(&self) -> &'static str {
+        "linux-interface"
+    }
+
+    fn equivalent(&self, key: &Key, applied: &Value, wanted: &Value) -> bool {
+        let (Some(applied), Some(wanted)) = (interface(applied), interface(wanted)) else { return false };
+        if self.needs_recreate(key, &Value::Interface(applied.clone().into()), &Value::Interface(wanted.clone().into())) {
+            return false;
+        }
+        wanted.kind == InterfaceKind::Existing || Self::changes(applied, wanted, String::new()) == LinkChanges::default()
+    }
+
+    fn needs_recreate(&self, _: &Key, applied: &Value, wanted: &Value) -> bool {
+        let (Some(applied), Some(wanted)) = (interface(applied), interface(wanted)) else { return true };
+        let existing_moved = wanted.kind == InterfaceKind::Existing && applied.host_name != wanted.host_name;
+        (immutable(&applied.kind), &applied.namespace) != (immutable(&wanted.kind), &wanted.namespace) || existing_moved
+    }
+
+    fn dependencies(&self, _: &Key, value: &Value) -> Vec<Dependency> {
+        let Some(interface) = interface(value) else { return Vec::new() };
+        let mut dependencies = Vec::new();
+        match &interface.kind {
+            InterfaceKind::Existing => {
+                let fact = TypedKey::HostInterface { host_name: interface.host_name.clone() }.to_key();
+                dependencies.push(Dependency::key("host-interface-exists", fact));
+            }
+            InterfaceKind::TapToVpp { tap } => {
+                let fact = TypedKey::Tap { host_name: tap.clone() }.to_key();
+                // Taking the TAP over removes it from the agent's namespace, and with it the fact.
+                dependencies.push(Dependency { only_to_create: true, ..Dependency::key("vpp-tap-interface-exists", fact) });
+            }
+            InterfaceKind::Veth { peer, .. } => dependencies.push(Dependency::key("veth-peer-exists", interface_key(peer))),
+            InterfaceKind::Loopback | InterfaceKind::Vrf { .. } | InterfaceKind::Dummy => {}
+        }
+        let label = match interface.namespace {
+            NamespaceName::Microservice(_) => MICROSERVICE_AVAILABLE,
+            _ => NAMESPACE_AVAILABLE,
+        };
+        dependencies.push(Dependency::key(label, interface.namespace.key()));
+        dependencies
+    }
+
+    fn derived(&self, _: &Key, value: &Value) -> Vec<(Key, Value)> {
+        let Some(interface) = interface(value) else { return Vec::new() };
+        let state = TypedKey::InterfaceState { name: interface.name.clone(), up: interface.enabled };
+        let mut derived = vec![(state.to_key(), Value::Present)];
+        if let Some(vrf) = &interface.vrf {
+            let existing = (interface.kind == InterfaceKind::Existing).then(|| interface.host_name.clone());
+            let member = VrfMembership { interface: interface.name.clone(), vrf: vrf.clone(), existing };
+            derived.push((membership_key(&interface.name, vrf), Value::VrfMembership(member.into())));
+        }
+        derived.extend(interface.addresses.iter().map(|address| (address.key.clone(), Value::Address(address.clone().into()))));
+        derived
+    }
+
+    fn implied(&self, _: &Key, value: &Value) -> Vec<(Key, Value)> {
+        match interface(value).map(|interface| &interface.namespace) {
+            Some(name) if *name != NamespaceName::Own => {
+                vec![(name.key(), Value::Namespace(Namespace { name: name.clone(), open: None }))]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn claims(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Vec<Claim> {
+        let Some(interface) = interface(value).filter(|interface| interface.kind != InterfaceKind::Existing) else { return Vec::new() };
+        let netns = netns_of(view, &interface.namespace);
+        let claim = netns.map(|netns| Claim { name: host_name_claim(netns, &interface.host_name), reason: HOST_NAME_CONFLICT });
+        claim.into_iter().collect()
+    }
+
+    fn create(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
+        let Some(interface) = interface(value) else { return Ok(Vec::new()) };
+        let Some(netns) = netns_of(view, &interface.namespace) else { return Ok(Vec::new()) };
+        let create = |kind| KernelOp::CreateLink { link: Self::new_link(interface, netns), kind };
+        Ok(match &interface.kind {
+            InterfaceKind::Veth { peer, .. } => return self.create_veth(interface, peer, netns, view),
+            InterfaceKind::TapToVpp { tap } => self.take_tap(interface, tap, netns, view),
+            InterfaceKind::Loopback => vec![self.finish(interface, netns, view)],
+            InterfaceKind::Existing => Vec::new(),
+            InterfaceKind::Vrf { table } => vec![create(NewLinkKind::Vrf { table: *table }), self.finish(interface, netns, view)],
+            InterfaceKind::Dummy => vec![create(NewLinkKind::Dummy), self.finish(interface, netns, view)],
+        })
+    }
+
+    fn recover(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Vec<KernelOp> {
+        let Some(interface) = interface(value) else { return Vec::new() };
+        let delete = |netns, name: &str| KernelOp::DeleteLink { netns, name: name.to_owned(), guard: owned(&self.marks) };
+        let Some(netns) = netns_of(view, &interface.namespace) else { return Vec::new() };
+        match &interface.kind {
+            // While the peer is there the pair is whole, and only this end's last step failed.
+            InterfaceKind::Veth { peer, .. } if view.applied(&interface_key(peer)).is_some() => Vec::new(),
+            InterfaceKind::Veth { .. } | InterfaceKind::Vrf { .. } | InterfaceKind::Dummy => vec![delete(netns, &interface.host_name)],
+            InterfaceKind::TapToVpp { .. } | InterfaceKind::Loopback | InterfaceKind::Existing => Vec::new(),
+        }
+    }
+
+    fn update(&self, _: &Key, applied: &Value, wanted: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
+        let (Some(applied), Some(wanted)) = (interface(applied), interface(wanted)) else { return Ok(Vec::new()) };
+        let Some(netns) = netns_of(view, &applied.namespace) else { return Ok(Vec::new()) };
+        let loopback = wanted.kind == InterfaceKind::Loopback;
+        let alias = if loopback { self.loopback_alias(wanted, view) } else { self.marks.alias(wanted) };
+        let mut changes = Self::changes(applied, wanted, alias);
+        if loopback {
+            changes.group = None;
+        }
+        let guard = if loopback { Guard::Any } else { owned(&self.marks) };
+        Ok(vec![KernelOp::SetLink { netns, name: applied.host_name.clone(), guard, changes: Box::new(changes) }])
+    }
+
+    fn delete(&self, _: &Key, applied: &Value, _: DeleteCause, view: &View<'_, Network>) -> Vec<KernelOp> {
+        let Some(interface) = interface(applied) else { return Vec::new() };
+        let Some(netns) = netns_of(view, &interface.namespace) else { return Vec::new() };
+        let name = interface.host_name.clone();
+        match &interface.kind {
+            InterfaceKind::Existing => Vec::new(),
+            InterfaceKind::TapToVpp { tap } => self.give_tap_back(interface, tap, netns, view),
+            InterfaceKind::Loopback => {
+                let alias = match namespace_is_owned(interface, view) {
+                    true => self.marks.created_namespace(None),
+                    false => RELEASED.to_owned(),
+                };
+                let changes = LinkChanges { alias: Some(alias), ..LinkChanges::default() };
+                vec![KernelOp::SetLink { netns, name, guard: owned(&self.marks), changes: Box::new(changes) }]
+            }
+            InterfaceKind::Veth { .. } | InterfaceKind::Vrf { .. } | InterfaceKind::Dummy => {
+                vec![KernelOp::DeleteLink { netns, name, guard: owned(&self.marks) }]
+            }
+        }
+    }
+}

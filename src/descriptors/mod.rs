@@ -1,0 +1,117 @@
+//! Descriptors: for each kind of value, what it depends on, what follows from it, and which kernel operations bring it about.
+//!
+//! Owns the translation between values and [`KernelOp`]s, in both directions ([`inspect`]). Must never perform an operation or
+//! look at anything but its arguments. Start reading at [`Network`], then [`interface`].
+
+pub mod alias;
+pub mod address;
+pub mod arp;
+pub mod convert;
+
+pub mod inspect;
+pub mod interface;
+pub mod namespace;
+pub mod orphan;
+pub mod route;
+pub mod value;
+pub mod vrf;
+
+use models::key::Key;
+
+use crate::{
+    kernel::{Guard, KernelOp, NetnsId},
+    scheduler::{Descriptor, Domain, View},
+};
+
+use self::{
+    alias::Marks,
+    value::{Interface, NamespaceName, Value, interface_key},
+};
+
+/// Name of the label by which values wait for a named, process or file namespace.
+pub const NAMESPACE_AVAILABLE: &str = "namespace-available";
+/// Name of the label by which values wait for a container.
+pub const MICROSERVICE_AVAILABLE: &str = "microservice-available";
+
+/// The domain of the product: values and kernel operations of one agent.
+pub struct Network {
+    interface: interface::InterfaceDescriptor,
+    address: address::AddressDescriptor,
+    vrf: vrf::VrfDescriptor,
+    arp: arp::ArpDescriptor,
+    route: route::RouteDescriptor,
+    namespace: namespace::NamespaceDescriptor,
+    orphan: orphan::OrphanDescriptor,
+}
+
+impl Network {
+    /// The descriptors of the agent with this microservice label.
+    pub fn new(label: &str) -> Self {
+        let marks = Marks::new(label);
+        Network {
+            interface: interface::InterfaceDescriptor { marks: marks.clone() },
+            address: address::AddressDescriptor,
+            vrf: vrf::VrfDescriptor { marks: marks.clone() },
+            arp: arp::ArpDescriptor,
+            route: route::RouteDescriptor,
+            namespace: namespace::NamespaceDescriptor { marks },
+            orphan: orphan::OrphanDescriptor,
+        }
+    }
+
+    /// The marks of this agent.
+    pub fn marks(&self) -> &Marks {
+        &self.interface.marks
+    }
+}
+
+impl Domain for Network {
+    type Value = Value;
+    type Effect = Vec<KernelOp>;
+
+    fn descriptor(&self, key: &Key) -> Option<&dyn Descriptor<Self>> {
+        let text = key.as_str();
+        if let Some(config) = text.strip_prefix("config/linux/") {
+            return match config {
+                _ if config.starts_with("interfaces/v2/interface/") => Some(&self.interface),
+                _ if config.starts_with("l3/v2/arp/") => Some(&self.arp),
+                _ if config.starts_with("l3/v2/route/") => Some(&self.route),
+                _ => None,
+            };
+        }
+        let internal = text.strip_prefix("linux/")?;
+        match internal {
+            _ if internal.starts_with("namespace/") => Some(&self.namespace),
+            _ if internal.starts_with("orphan/") => Some(&self.orphan),
+            _ if !internal.starts_with("interface/") => None,
+            _ if vrf::is_membership(key) => Some(&self.vrf),
+            _ if address::is_address(key) => Some(&self.address),
+            _ => None,
+        }
+    }
+
+    fn chain(mut effect: Vec<KernelOp>, next: Vec<KernelOp>) -> Vec<KernelOp> {
+        effect.extend(next);
+        effect
+    }
+
+    fn is_empty(effect: &Vec<KernelOp>) -> bool {
+        effect.is_empty()
+    }
+}
+
+/// The namespace that a name leads to now; `None` while it is not open.
+pub fn netns_of(view: &View<'_, Network>, name: &NamespaceName) -> Option<NetnsId> {
+    Some(view.applied(&name.key())?.namespace()?.open.as_ref()?.netns)
+}
+
+/// An applied interface, with the namespace that it is in.
+pub fn applied_interface<'a>(view: &View<'a, Network>, name: &str) -> Option<(&'a Interface, NetnsId)> {
+    let interface = view.applied(&interface_key(name))?.interface()?;
+    Some((interface, netns_of(view, &interface.namespace)?))
+}
+
+/// Protects foreign links: the alias must be this agent's.
+pub fn owned(marks: &Marks) -> Guard {
+    Guard::Owned { alias_prefix: marks.prefix().to_owned() }
+}

@@ -1,0 +1,47 @@
+//! Leftovers: objects with the agent's mark that no value wants, found when a namespace is read.
+//!
+//! Owns their removal. Must never name an object without the mark. Start reading at [`OrphanDescriptor`].
+
+use models::key::Key;
+
+use super::{NAMESPACE_AVAILABLE, Network, value::Value};
+use crate::{
+    kernel::{KernelOp, NetnsId},
+    scheduler::{Claim, DeleteCause, Dependency, Descriptor, Refusal, View},
+};
+
+/// Descriptor of `linux/orphan/<namespace inode>/<what>`. Orphans are only ever found, never wanted.
+pub struct OrphanDescriptor;
+
+/// Key of a leftover.
+pub fn orphan_key(netns: NetnsId, what: &str) -> Key {
+    Key::new(&format!("linux/orphan/{}/{what}", netns.0))
+}
+
+impl Descriptor<Network> for OrphanDescriptor {
+    fn name(&self) -> &'static str {
+        "linux-orphan"
+    }
+
+    fn equivalent(&self, _: &Key, _: &Value, _: &Value) -> bool {
+        true
+    }
+
+    /// The namespace stays open until the leftover is gone.
+    fn dependencies(&self, _: &Key, value: &Value) -> Vec<Dependency> {
+        value.orphan().map(|orphan| Dependency::key(NAMESPACE_AVAILABLE, orphan.namespace.key())).into_iter().collect()
+    }
+
+    fn claims(&self, _: &Key, value: &Value, _: &View<'_, Network>) -> Vec<Claim> {
+        let claim = value.orphan().and_then(|orphan| orphan.claim.clone());
+        claim.map(|name| Claim { name, reason: super::interface::HOST_NAME_CONFLICT }).into_iter().collect()
+    }
+
+    fn create(&self, _: &Key, _: &Value, _: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
+        Ok(Vec::new())
+    }
+
+    fn delete(&self, _: &Key, applied: &Value, _: DeleteCause, _: &View<'_, Network>) -> Vec<KernelOp> {
+        applied.orphan().map(|orphan| orphan.removal.clone()).unwrap_or_default()
+    }
+}

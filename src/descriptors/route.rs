@@ -1,0 +1,161 @@
+//! Routes, IPv4 and IPv6, in the main table or that of the VRF which the output interface is in.
+//!
+//! Owns their reachability rules and operations. Must never touch a route without the agent's protocol number. Start reading at
+//! [`RouteDescriptor`].
+
+use std::{net::IpAddr, sync::Arc};
+
+use models::{
+    address,
+    key::{Key, TypedKey},
+};
+
+use super::{
+    Network,
+    address::{addresses_prefix, allocation_key},
+    applied_interface,
+    arp::up_key,
+    value::{Interface, InterfaceKind, Route, Value, interface_key},
+};
+use crate::{
+    kernel::{AddressSpec, KernelOp, RouteSpec},
+    scheduler::{Claim, DeleteCause, Dependency, Descriptor, Refusal, View},
+};
+
+/// RT_TABLE_MAIN, linux/rtnetlink.h.
+const TABLE_MAIN: u32 = 254;
+/// RT_SCOPE_LINK, linux/rtnetlink.h.
+pub const SCOPE_LINK: u8 = 253;
+/// Metric that the kernel gives IPv6 routes without one (IP6_RT_PRIO_USER, linux/ipv6_route.h).
+const IPV6_DEFAULT_METRIC: u32 = 1024;
+
+/// Descriptor of `config/linux/l3/v2/route/<network>/<length>/<interface>`.
+pub struct RouteDescriptor;
+
+/// Routing table that routes through an interface belong to.
+pub fn table_of(interface: &Interface, view: &View<'_, Network>) -> u32 {
+    let vrf = interface.vrf.as_ref().and_then(|vrf| view.applied(&interface_key(vrf))?.interface());
+    match vrf.map(|vrf| &vrf.kind) {
+        Some(InterfaceKind::Vrf { table }) => *table,
+        _ => TABLE_MAIN,
+    }
+}
+
+/// The metric as the kernel stores it.
+pub fn effective_metric(destination: IpAddr, metric: u32) -> u32 {
+    if destination.is_ipv6() && metric == 0 { IPV6_DEFAULT_METRIC } else { metric }
+}
+
+/// `::` and `0.0.0.0` mean no gateway.
+fn specified(gateway: Option<IpAddr>) -> Option<IpAddr> {
+    gateway.filter(|gateway| !gateway.is_unspecified())
+}
+
+fn spec(route: &Route, destination: AddressSpec, interface: &Interface, view: &View<'_, Network>) -> RouteSpec {
+    RouteSpec {
+        destination: address::network_of(destination.address, destination.prefix_len),
+        prefix_len: destination.prefix_len,
+        gateway: specified(route.gateway),
+        table: table_of(interface, view),
+        scope: route.scope,
+        metric: route.metric,
+    }
+}
+
+fn operation(value: &Value, view: &View<'_, Network>, make: impl Fn(crate::kernel::NetnsId, String, RouteSpec) -> KernelOp) -> Vec<KernelOp> {
+    let Some(route) = value.route() else { return Vec::new() };
+    let (Some(destination), Some((interface, netns))) = (route.destination, applied_interface(view, &route.interface)) else {
+        return Vec::new();
+    };
+    vec![make(netns, interface.host_name.clone(), spec(route, destination, interface, view))]
+}
+
+/// Whether the address or link-local destination in a key makes `gateway` reachable.
+fn reaches(key: &Key, gateway: IpAddr) -> bool {
+    let network = match TypedKey::parse(key.as_str()) {
+        Ok(TypedKey::InterfaceAddress { address, .. }) => address,
+        Ok(TypedKey::LinkLocalRoute { destination, .. }) => destination,
+        _ => return false,
+    };
+    address::parse_ip_or_cidr(&network).is_ok_and(|network| address::contains(network.address, network.prefix_len, gateway))
+}
+
+impl Descriptor<Network> for RouteDescriptor {
+    fn name(&self) -> &'static str {
+        "linux-route"
+    }
+
+    fn equivalent(&self, _: &Key, applied: &Value, wanted: &Value) -> bool {
+        let (Some(applied), Some(wanted)) = (applied.route(), wanted.route()) else { return false };
+        let form = |route: &Route| {
+            let destination = route.destination.map(|to| (address::network_of(to.address, to.prefix_len), to.prefix_len));
+            let metric = destination.map(|(to, _)| effective_metric(to, route.metric));
+            let scope = destination.filter(|(to, _)| to.is_ipv4()).map(|_| route.scope);
+            (destination, metric, scope, specified(route.gateway), route.gateway_reference.clone())
+        };
+        form(applied) == form(wanted)
+    }
+
+    fn needs_recreate(&self, _: &Key, applied: &Value, wanted: &Value) -> bool {
+        let form = |value: &Value| value.route().and_then(|route| Some((route.destination?, route.metric)));
+        form(applied) != form(wanted)
+    }
+
+    fn dependencies(&self, _: &Key, value: &Value) -> Vec<Dependency> {
+        let Some(route) = value.route() else { return Vec::new() };
+        let interface = &route.interface;
+        let mut dependencies = vec![Dependency::key("outgoing-interface-is-up", up_key(interface))];
+        if route.destination.is_none() {
+            let label = format!("dst_network-{}", route.destination_text);
+            dependencies.push(Dependency::key(&label, allocation_key(&route.destination_text, interface)));
+        }
+        if let Some(reference) = &route.gateway_reference {
+            dependencies.push(Dependency::key(&format!("gw_addr-{reference}"), allocation_key(reference, interface)));
+        }
+        if let Some(gateway) = specified(route.gateway) {
+            let prefixes = vec![addresses_prefix(interface), Key::from(TypedKey::any_link_local_route_of(interface))];
+            let describe = format!("no address and no link-local route of {interface} covers {gateway}");
+            let predicate = Arc::new(move |key: &Key| reaches(key, gateway));
+            dependencies.push(Dependency::any_of("gw-reachable", prefixes, &describe, Some(predicate)));
+        }
+        let describe = format!("{interface} has no address yet");
+        dependencies.push(Dependency::any_of("outgoing-interface-has-ip-address", vec![addresses_prefix(interface)], &describe, None));
+        dependencies
+    }
+
+    fn derived(&self, _: &Key, value: &Value) -> Vec<(Key, Value)> {
+        match value.route() {
+            Some(route) if route.scope == SCOPE_LINK => {
+                let key = TypedKey::LinkLocalRoute { outgoing_interface: route.interface.clone(), destination: route.destination_text.clone() };
+                vec![(key.to_key(), Value::Present)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The kernel knows one route per destination, metric and table of a namespace.
+    fn claims(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Vec<Claim> {
+        let Some(route) = value.route() else { return Vec::new() };
+        let (Some(to), Some((interface, netns))) = (route.destination, applied_interface(view, &route.interface)) else { return Vec::new() };
+        let network = address::network_of(to.address, to.prefix_len);
+        let (metric, table) = (effective_metric(network, route.metric), table_of(interface, view));
+        let name = format!("route to {network}/{} with metric {metric} in table {table} of {netns}", to.prefix_len);
+        vec![Claim { name, reason: "RouteConflict" }]
+    }
+
+    fn create(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
+        Ok(operation(value, view, |netns, link, route| KernelOp::AddRoute { netns, link, route, replace: false }))
+    }
+
+    fn recover(&self, key: &Key, value: &Value, view: &View<'_, Network>) -> Vec<KernelOp> {
+        self.delete(key, value, DeleteCause::Again, view)
+    }
+
+    fn update(&self, _: &Key, _: &Value, wanted: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
+        Ok(operation(wanted, view, |netns, link, route| KernelOp::AddRoute { netns, link, route, replace: true }))
+    }
+
+    fn delete(&self, _: &Key, applied: &Value, _: DeleteCause, view: &View<'_, Network>) -> Vec<KernelOp> {
+        operation(applied, view, |netns, link, route| KernelOp::DeleteRoute { netns, link, route })
+    }
+}

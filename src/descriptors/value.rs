@@ -1,0 +1,286 @@
+//! The values that the scheduler moves about: models turned into what the kernel needs, and facts from below.
+//!
+//! Owns the typed form of every value, derived and base. Must never hold text that still has to be parsed. Start reading at
+//! [`Value`].
+
+use std::{net::IpAddr, sync::Arc};
+
+use models::key::{Key, NamespaceType, TypedKey};
+
+use crate::kernel::{AddressSpec, KernelOp, NamespaceRef, NetnsId};
+
+/// A value of the scheduler.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Value {
+    /// A link.
+    Interface(Arc<Interface>),
+    /// An address of a link, derived from it.
+    Address(Arc<Address>),
+    /// Membership of a link in a VRF, derived from the link.
+    VrfMembership(Arc<VrfMembership>),
+    /// A static neighbour.
+    Arp(Arc<Arp>),
+    /// A route.
+    Route(Arc<Route>),
+    /// A network namespace that others refer to.
+    Namespace(Namespace),
+    /// The container that runs a microservice: a fact.
+    Microservice(Arc<Microservice>),
+    /// Something with the agent's mark that nobody wants.
+    Orphan(Arc<Orphan>),
+    /// Something that only exists or not: a property or a fact.
+    Present,
+    /// A model that has no descriptor yet.
+    Unhandled,
+}
+
+/// A way to name a namespace in a model; `None` in a model is [`NamespaceName::Own`].
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum NamespaceName {
+    /// The namespace in which the agent was started.
+    Own,
+    /// NSID: a name of `ip netns`.
+    Named(String),
+    /// PID of a process.
+    Process(i32),
+    /// FD: path of a namespace file.
+    File(String),
+    /// MICROSERVICE: label of a container.
+    Microservice(String),
+}
+
+impl NamespaceName {
+    /// The type and the reference.
+    pub fn parts(&self) -> (NamespaceType, String) {
+        match self {
+            NamespaceName::Own => (NamespaceType::Own, String::new()),
+            NamespaceName::Named(name) => (NamespaceType::Nsid, name.clone()),
+            NamespaceName::Process(pid) => (NamespaceType::Pid, pid.to_string()),
+            NamespaceName::File(path) => (NamespaceType::Fd, path.clone()),
+            NamespaceName::Microservice(label) => (NamespaceType::Microservice, label.clone()),
+        }
+    }
+
+    /// Key of the namespace in the scheduler.
+    pub fn key(&self) -> Key {
+        let (reference_type, reference) = self.parts();
+        TypedKey::Namespace { reference_type, reference }.to_key()
+    }
+}
+
+impl std::fmt::Display for NamespaceName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            NamespaceName::Own => f.write_str("the agent's own namespace"),
+            other => {
+                let (reference_type, reference) = other.parts();
+                write!(f, "{}:{reference}", reference_type.as_str())
+            }
+        }
+    }
+}
+
+/// A namespace: how it is named, and once it is open, what that led to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Namespace {
+    /// The name.
+    pub name: NamespaceName,
+    /// Set while it is applied.
+    pub open: Option<OpenNamespace>,
+}
+
+/// What an open namespace is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OpenNamespace {
+    /// Identity.
+    pub netns: NetnsId,
+    /// How the executor was told to find it.
+    pub reference: NamespaceRef,
+    /// The agent created it (the alias of its `lo` says so), and removes it when nobody needs it any more.
+    pub owned: bool,
+}
+
+/// The container that runs a microservice.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Microservice {
+    /// The label.
+    pub label: String,
+    /// Docker's id of the container.
+    pub container_id: String,
+    /// Docker's name of the container.
+    pub container_name: String,
+    /// PID of its main process.
+    pub pid: i32,
+    /// Start time of that process, in clock ticks after boot.
+    pub start_time: u64,
+}
+
+/// A link.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Interface {
+    /// Logical name.
+    pub name: String,
+    /// Kind, with what only that kind has.
+    pub kind: InterfaceKind,
+    /// Where it lives.
+    pub namespace: NamespaceName,
+    /// Kernel name.
+    pub host_name: String,
+    /// Administrative state.
+    pub enabled: bool,
+    /// Addresses; empty for one that is `link_only` (unless EXISTING).
+    pub addresses: Vec<Address>,
+    /// MAC address; `None`: the kernel's choice.
+    pub mac: Option<[u8; 6]>,
+    /// MTU in bytes; 0: the default of the kind.
+    pub mtu: u32,
+    /// Only the link layer is managed.
+    pub link_only: bool,
+    /// Logical name of the VRF device that it is to be in.
+    pub vrf: Option<String>,
+    /// Of a value read from the kernel: the alias says so completely. Wanted values always have it.
+    pub marked: bool,
+}
+
+/// Kind of a link.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum InterfaceKind {
+    /// One end of a veth pair.
+    Veth {
+        /// Logical name of the other end.
+        peer: String,
+        /// Receive checksum offloading.
+        rx_checksum: bool,
+        /// Transmit checksum offloading.
+        tx_checksum: bool,
+    },
+    /// The Linux side of a TAP that VPP made.
+    TapToVpp {
+        /// Kernel name that the TAP has in the agent's namespace.
+        tap: String,
+    },
+    /// The loopback of a namespace.
+    Loopback,
+    /// A link that somebody else made, in the agent's namespace.
+    Existing,
+    /// A VRF device.
+    Vrf {
+        /// Its routing table.
+        table: u32,
+    },
+    /// A dummy.
+    Dummy,
+}
+
+impl Interface {
+    /// Key of the interface.
+    pub fn key(&self) -> Key {
+        interface_key(&self.name)
+    }
+
+    /// MTU that the interface has if nothing was asked for, in bytes; `None` where the agent does not set it.
+    pub fn effective_mtu(&self) -> Option<u32> {
+        match (self.mtu, &self.kind) {
+            (0, InterfaceKind::Veth { .. } | InterfaceKind::Dummy | InterfaceKind::TapToVpp { .. }) => Some(1500),
+            (0, InterfaceKind::Loopback) => Some(65536),
+            (0, InterfaceKind::Vrf { .. } | InterfaceKind::Existing) => None,
+            (mtu, _) => Some(mtu),
+        }
+    }
+}
+
+/// Key of the interface with a logical name.
+pub fn interface_key(name: &str) -> Key {
+    TypedKey::Interface { name: name.to_owned() }.to_key()
+}
+
+/// An address of a link.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Address {
+    /// Logical name of the interface.
+    pub interface: String,
+    /// Key of the derived value.
+    pub key: Key,
+    /// The address; `None` for a reference to an allocation.
+    pub spec: Option<AddressSpec>,
+    /// Text as given.
+    pub text: String,
+    /// VRF that the interface must be in first.
+    pub vrf: Option<String>,
+    /// The address is expected on an EXISTING interface, not set by the agent: the fact that it waits for.
+    pub expected: Option<Key>,
+}
+
+/// Membership of a link in a VRF.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VrfMembership {
+    /// Logical name of the interface.
+    pub interface: String,
+    /// Logical name of the VRF device.
+    pub vrf: String,
+    /// The interface is EXISTING: the agent only waits for the membership. Its kernel name.
+    pub existing: Option<String>,
+}
+
+/// A static neighbour.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Arp {
+    /// Logical name of the interface.
+    pub interface: String,
+    /// IP address; `None` for a reference to an allocation.
+    pub address: Option<IpAddr>,
+    /// Text as given.
+    pub text: String,
+    /// MAC address.
+    pub mac: [u8; 6],
+}
+
+/// A route.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Route {
+    /// Logical name of the output interface.
+    pub interface: String,
+    /// Destination network; `None` for a reference to an allocation.
+    pub destination: Option<AddressSpec>,
+    /// Destination as given.
+    pub destination_text: String,
+    /// Gateway; `None` for a route without one.
+    pub gateway: Option<IpAddr>,
+    /// Gateway as given, if it is a reference to an allocation.
+    pub gateway_reference: Option<String>,
+    /// RT_SCOPE_*; 253 makes it a link-local route, which makes gateways reachable.
+    pub scope: u8,
+    /// Metric.
+    pub metric: u32,
+}
+
+/// Something with the agent's mark that nobody wants.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Orphan {
+    /// Namespace in which it was found.
+    pub namespace: NamespaceName,
+    /// What removes it.
+    pub removal: Vec<KernelOp>,
+    /// Name that it occupies: see the claims of interfaces.
+    pub claim: Option<String>,
+}
+
+macro_rules! accessor {
+    ($name:ident, $variant:ident, $type:ty) => {
+        /// The value, if it is of this kind.
+        pub fn $name(&self) -> Option<&$type> {
+            if let Value::$variant(value) = self { Some(value) } else { None }
+        }
+    };
+}
+
+impl Value {
+    accessor!(interface, Interface, Interface);
+    accessor!(address, Address, Address);
+    accessor!(vrf_membership, VrfMembership, VrfMembership);
+    accessor!(arp, Arp, Arp);
+    accessor!(route, Route, Route);
+    accessor!(namespace, Namespace, Namespace);
+    accessor!(microservice, Microservice, Microservice);
+    accessor!(orphan, Orphan, Orphan);
+}

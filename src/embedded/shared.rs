@@ -1,0 +1,84 @@
+//! What the gRPC services, the watches and the writer share.
+//!
+//! Owns the lock around the state and the mark up to which everything is durable. It must never be locked across an await: readers are
+//! given a closure. Start reading at [`Shared::read`].
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{PoisonError, RwLock};
+use std::time::Instant;
+
+use etcd_client::proto::PbResponseHeader;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::apply::State;
+use super::disk::Identity;
+use super::error::Refusal;
+use super::writer::{Command, Reply};
+
+pub(super) struct Shared {
+    /// A standard lock, not an asynchronous one: it is held for in-memory work only, never while waiting.
+    pub(super) state: RwLock<State>,
+    /// The last durable revision. Readers and watches see everything up to it and nothing above.
+    pub(super) committed: watch::Sender<i64>,
+    /// Set once, when the store stops: long-lived streams end.
+    pub(super) stopping: watch::Sender<bool>,
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) identity: Identity,
+    pub(super) listen: SocketAddr,
+    /// The store file.
+    pub(super) path: PathBuf,
+}
+
+impl Shared {
+    /// Reads the state together with the last durable revision. The mark is read under the lock: the writer moves it before it takes the
+    /// lock to free old versions, so what belongs to the mark is still there.
+    pub(super) fn read<T>(&self, reading: impl FnOnce(&State, i64) -> T) -> T {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let current = *self.committed.borrow();
+        reading(&state, current)
+    }
+
+    /// Gives a lease its full TTL again. Not written to disk: after a restart every lease starts at its full TTL anyway.
+    pub(super) fn renew_lease(&self, id: i64) -> Option<i64> {
+        self.state
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .lessor
+            .renew(id, Instant::now())
+    }
+
+    /// Sends a command to the writer and waits until it is durable.
+    pub(super) async fn submit<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| Refusal::Stopped)?;
+        answer.await.map_err(|_| Refusal::Stopped)?
+    }
+
+    pub(super) fn current(&self) -> i64 {
+        *self.committed.borrow()
+    }
+
+    /// A header of this member at `revision`.
+    pub(super) fn header(&self, revision: i64) -> Option<PbResponseHeader> {
+        let Identity { cluster, member, term } = self.identity;
+        Some(PbResponseHeader {
+            cluster_id: cluster,
+            member_id: member,
+            revision,
+            raft_term: term,
+        })
+    }
+
+    /// Completes a header that so far has a revision only.
+    pub(super) fn complete(&self, header: &mut Option<PbResponseHeader>) {
+        let revision = header.as_ref().map_or_else(|| self.current(), |header| header.revision);
+        *header = self.header(revision);
+    }
+
+    /// Returns when the store begins to stop.
+    pub(super) async fn stopped(&self) {
+        // The sender lives as long as `self`, so this cannot fail while we wait.
+        let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
+    }
+}

@@ -1,0 +1,416 @@
+//! Watches: one state machine for each watch stream of a client.
+//!
+//! Owns the watchers of a stream, how far each has come, and what waits to be sent. It must never be fed by the writer: it *reads* the
+//! log, from its own position up to the durable mark, when the client has taken what it was sent before. So a slow client costs nobody
+//! anything: it just reads older history, and is cancelled as compacted when that is gone. Nothing can be lost or reordered.
+//! Start reading at [`WatchStream::fill`]; the loop around it is in `service::watch`.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use etcd_client::proto::{PbEvent, PbWatchResponse};
+
+use super::mvcc::{Change, KeyRange, Revision};
+use super::shared::Shared;
+
+/// What a client asks of a new watch.
+#[derive(Debug, Clone)]
+pub(super) struct Create {
+    pub(super) key: Vec<u8>,
+    pub(super) range_end: Vec<u8>,
+    pub(super) start_revision: i64,
+    pub(super) progress_notify: bool,
+    pub(super) no_put: bool,
+    pub(super) no_delete: bool,
+    pub(super) prev_kv: bool,
+    /// 0: the server chooses.
+    pub(super) watch_id: i64,
+    pub(super) fragment: bool,
+}
+
+/// The watch ID in answers that belong to no watch.
+const NO_WATCH: i64 = -1;
+/// With `fragment`, larger answers are split (etcd: its request limit).
+const FRAGMENT_BYTES: usize = 1_572_864;
+
+#[derive(Debug)]
+struct Watcher {
+    range: KeyRange,
+    /// The first revision that it has not been told of. While it is not lagging, only a lower bound against `WatchStream::cursor`.
+    from: i64,
+    lagging: bool,
+    options: Create,
+    /// Whether it was told nothing since the last progress notification was due.
+    quiet: bool,
+}
+
+impl Watcher {
+    fn wants(&self, revision: i64, change: &Change) -> bool {
+        let filtered = if change.version.is_tombstone() {
+            self.options.no_delete
+        } else {
+            self.options.no_put
+        };
+        revision >= self.from && !filtered && self.range.contains(&change.version.kv.key)
+    }
+}
+
+/// One change picked for a watch; copied out of the shared log only when it is sent.
+#[derive(Debug)]
+struct Pick {
+    revision: Arc<Revision>,
+    change: usize,
+}
+
+impl Pick {
+    fn change(&self) -> &Change {
+        &self.revision.changes[self.change]
+    }
+}
+
+#[derive(Debug)]
+enum Outgoing {
+    Ready(PbWatchResponse),
+    Events {
+        watch: i64,
+        picks: VecDeque<Pick>,
+        revision: i64,
+        prev_kv: bool,
+        fragment: bool,
+    },
+}
+
+pub(super) struct WatchStream {
+    shared: Arc<Shared>,
+    watchers: HashMap<i64, Watcher>,
+    /// Watchers of one key, by key: so a change costs a look-up and not a walk over thousands of them.
+    by_key: HashMap<Vec<u8>, Vec<i64>>,
+    /// Watchers of ranges.
+    ranges: Vec<i64>,
+    /// Watchers that read history up to `cursor`, one at a time.
+    lagging: VecDeque<i64>,
+    /// The first revision that the other watchers have not been told of.
+    cursor: i64,
+    outbox: VecDeque<Outgoing>,
+    progress_requested: bool,
+    next_id: i64,
+}
+
+impl WatchStream {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let cursor = shared.current() + 1;
+        WatchStream {
+            shared,
+            watchers: HashMap::new(),
+            by_key: HashMap::new(),
+            ranges: Vec::new(),
+            lagging: VecDeque::new(),
+            cursor,
+            outbox: VecDeque::new(),
+            progress_requested: false,
+            next_id: 0,
+        }
+    }
+
+    pub(super) fn create(&mut self, mut options: Create) {
+        if options.key.is_empty() {
+            // As in etcd, an empty key stands for the first key there can be.
+            options.key = vec![0];
+        }
+        let range = KeyRange::new(&options.key, &options.range_end);
+        let (current, compacted) = self.shared.read(|state, current| (current, state.mvcc.compacted()));
+        let refused = match options.watch_id {
+            _ if range.is_empty() => Some("mvcc: watcher range is empty"),
+            id if id != 0 && self.watchers.contains_key(&id) => Some("mvcc: duplicate watch ID provided on the WatchStream"),
+            _ => None,
+        };
+        if let Some(reason) = refused {
+            let mut response = self.response(NO_WATCH, current);
+            (response.created, response.canceled, response.cancel_reason) = (true, true, reason.to_owned());
+            return self.outbox.push_back(Outgoing::Ready(response));
+        }
+        let id = if options.watch_id == 0 {
+            self.choose_id()
+        } else {
+            options.watch_id
+        };
+        let mut created = self.response(id, current);
+        created.created = true;
+        self.outbox.push_back(Outgoing::Ready(created));
+        let start = options.start_revision;
+        if start > 0 && start < compacted {
+            return self.push_compacted(id, compacted);
+        }
+        if self.watchers.is_empty() {
+            // Nobody was there to be told of what happened before.
+            self.cursor = current + 1;
+        }
+        let from = if start > 0 { start } else { current + 1 };
+        let lagging = from < self.cursor;
+        match &range {
+            KeyRange::One(key) => self.by_key.entry(key.clone()).or_default().push(id),
+            _ => self.ranges.push(id),
+        }
+        self.watchers.insert(
+            id,
+            Watcher {
+                range,
+                from,
+                lagging,
+                options,
+                quiet: true,
+            },
+        );
+        if lagging {
+            self.lagging.push_back(id);
+        }
+    }
+
+    fn choose_id(&mut self) -> i64 {
+        while self.watchers.contains_key(&self.next_id) {
+            self.next_id += 1;
+        }
+        self.next_id += 1;
+        self.next_id - 1
+    }
+
+    /// Ends a watch on the client's wish. As in etcd, an unknown ID gets no answer.
+    pub(super) fn cancel(&mut self, id: i64) {
+        if self.remove(id) {
+            self.outbox
+                .retain(|outgoing| !matches!(outgoing, Outgoing::Events { watch, .. } if *watch == id));
+            let mut response = self.response(id, self.shared.current());
+            response.canceled = true;
+            self.outbox.push_back(Outgoing::Ready(response));
+        }
+    }
+
+    /// Answers once every watch of the stream has been told of everything up to some revision, and names that.
+    pub(super) fn request_progress(&mut self) {
+        self.progress_requested = true;
+    }
+
+    /// To be called at the interval of progress notifications: tells those that asked for them and heard nothing since the last time.
+    pub(super) fn progress_due(&mut self) {
+        let told = self.cursor - 1;
+        let mut quiet = Vec::new();
+        for (id, watcher) in &mut self.watchers {
+            if watcher.options.progress_notify && watcher.quiet && !watcher.lagging {
+                quiet.push(*id);
+            }
+            watcher.quiet = true;
+        }
+        for id in quiet {
+            let response = self.response(id, told);
+            self.outbox.push_back(Outgoing::Ready(response));
+        }
+    }
+
+    pub(super) fn wants_progress(&self) -> bool {
+        self.watchers.values().any(|watcher| watcher.options.progress_notify)
+    }
+
+    fn remove(&mut self, id: i64) -> bool {
+        let Some(watcher) = self.watchers.remove(&id) else { return false };
+        if let KeyRange::One(key) = &watcher.range {
+            if let Some(ids) = self.by_key.get_mut(key) {
+                ids.retain(|other| *other != id);
+                if ids.is_empty() {
+                    self.by_key.remove(key);
+                }
+            }
+        } else {
+            self.ranges.retain(|other| *other != id);
+        }
+        if watcher.lagging {
+            self.lagging.retain(|other| *other != id);
+        }
+        true
+    }
+
+    fn response(&self, watch_id: i64, revision: i64) -> PbWatchResponse {
+        PbWatchResponse {
+            header: self.shared.header(revision),
+            watch_id,
+            ..PbWatchResponse::default()
+        }
+    }
+
+    fn push_compacted(&mut self, id: i64, compacted: i64) {
+        let mut response = self.response(id, self.shared.current());
+        (response.canceled, response.compact_revision) = (true, compacted);
+        self.outbox.push_back(Outgoing::Ready(response));
+    }
+
+    pub(super) fn has_outgoing(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    /// How much waits to be sent, so that a client cannot pile up requests without reading answers.
+    pub(super) fn outgoing(&self) -> usize {
+        self.outbox.len()
+    }
+
+    /// Reads the next piece of history: the live one first, then that of one lagging watcher. Returns false when there is nothing to read.
+    /// To be called with an empty outbox only, which is what bounds the memory of a slow stream.
+    pub(super) fn fill(&mut self) -> bool {
+        let current = self.shared.current();
+        if self.watchers.is_empty() {
+            self.cursor = self.cursor.max(current + 1);
+        }
+        if self.cursor <= current {
+            self.read_live(current);
+            return true;
+        }
+        if let Some(id) = self.lagging.pop_front() {
+            self.read_lagging(id);
+            return true;
+        }
+        if std::mem::take(&mut self.progress_requested) {
+            let response = self.response(NO_WATCH, self.cursor - 1);
+            self.outbox.push_back(Outgoing::Ready(response));
+            return true;
+        }
+        false
+    }
+
+    fn read_live(&mut self, current: i64) {
+        let piece = match self.history(self.cursor, current) {
+            Ok(piece) => piece,
+            Err(compacted) => {
+                let too_slow: Vec<i64> = self
+                    .watchers
+                    .iter()
+                    .filter(|(_, watcher)| !watcher.lagging)
+                    .map(|(id, _)| *id)
+                    .collect();
+                for id in too_slow {
+                    self.remove(id);
+                    self.push_compacted(id, compacted);
+                }
+                self.cursor = current + 1;
+                return;
+            }
+        };
+        let told = piece.last().map_or(current, |revision| revision.main);
+        let mut picks: BTreeMap<i64, VecDeque<Pick>> = BTreeMap::new();
+        for revision in piece {
+            for (position, change) in revision.changes.iter().enumerate() {
+                let of_key = self.by_key.get(&change.version.kv.key).into_iter().flatten();
+                for id in of_key.chain(&self.ranges) {
+                    let wanted = self
+                        .watchers
+                        .get(id)
+                        .is_some_and(|watcher| !watcher.lagging && watcher.wants(revision.main, change));
+                    if wanted {
+                        picks.entry(*id).or_default().push_back(Pick {
+                            revision: Arc::clone(&revision),
+                            change: position,
+                        });
+                    }
+                }
+            }
+        }
+        self.cursor = told + 1;
+        for (id, picks) in picks {
+            self.push_events(id, picks, told);
+        }
+    }
+
+    fn read_lagging(&mut self, id: i64) {
+        let Some(from) = self.watchers.get(&id).map(|watcher| watcher.from) else {
+            return;
+        };
+        let piece = match self.history(from, self.cursor - 1) {
+            Ok(piece) => piece,
+            Err(compacted) => {
+                self.remove(id);
+                return self.push_compacted(id, compacted);
+            }
+        };
+        let told = piece.last().map_or(self.cursor - 1, |revision| revision.main);
+        let Some(watcher) = self.watchers.get_mut(&id) else { return };
+        let mut picks = VecDeque::new();
+        for revision in piece {
+            for (position, change) in revision.changes.iter().enumerate() {
+                if watcher.wants(revision.main, change) {
+                    picks.push_back(Pick {
+                        revision: Arc::clone(&revision),
+                        change: position,
+                    });
+                }
+            }
+        }
+        watcher.from = told + 1;
+        watcher.lagging = watcher.from < self.cursor;
+        if watcher.lagging {
+            self.lagging.push_back(id);
+        }
+        if !picks.is_empty() {
+            self.push_events(id, picks, told);
+        }
+    }
+
+    fn history(&self, from: i64, upto: i64) -> Result<Vec<Arc<Revision>>, i64> {
+        self.shared.read(|state, _| state.mvcc.history(from, upto))
+    }
+
+    fn push_events(&mut self, watch: i64, picks: VecDeque<Pick>, revision: i64) {
+        let Some(watcher) = self.watchers.get_mut(&watch) else { return };
+        watcher.quiet = false;
+        let (prev_kv, fragment) = (watcher.options.prev_kv, watcher.options.fragment);
+        self.outbox.push_back(Outgoing::Events {
+            watch,
+            picks,
+            revision,
+            prev_kv,
+            fragment,
+        });
+    }
+
+    /// The next response to send.
+    pub(super) fn take(&mut self) -> Option<PbWatchResponse> {
+        match self.outbox.pop_front()? {
+            Outgoing::Ready(response) => Some(response),
+            Outgoing::Events {
+                watch,
+                mut picks,
+                revision,
+                prev_kv,
+                fragment,
+            } => {
+                let mut response = self.response(watch, revision);
+                let mut bytes = 0;
+                while let Some(pick) = picks.pop_front() {
+                    let event = event(pick.change(), prev_kv);
+                    bytes += prost::Message::encoded_len(&event);
+                    response.events.push(event);
+                    if fragment && bytes >= FRAGMENT_BYTES {
+                        break;
+                    }
+                }
+                if !picks.is_empty() {
+                    response.fragment = true;
+                    self.outbox.push_front(Outgoing::Events {
+                        watch,
+                        picks,
+                        revision,
+                        prev_kv,
+                        fragment,
+                    });
+                }
+                Some(response)
+            }
+        }
+    }
+}
+
+fn event(change: &Change, prev_kv: bool) -> PbEvent {
+    let previous = change.previous.as_ref().filter(|_| prev_kv);
+    PbEvent {
+        // `EventType`: PUT is 0, DELETE is 1.
+        r#type: i32::from(change.version.is_tombstone()),
+        kv: Some(change.version.kv.clone()),
+        prev_kv: previous.map(|version| version.kv.clone()),
+    }
+}

@@ -1,0 +1,102 @@
+//! Addresses as rtnetlink messages.
+//!
+//! Owns the translation between [`AddressSpec`] and RTM_*ADDR. Must never send one. Start reading at [`add`].
+
+use std::net::IpAddr;
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    address::{AddressAttribute, AddressMessage, AddressProtocol, AddressScope},
+};
+use nix::libc;
+
+use super::{
+    netlink::{Change, Refusal, RouteSocket, attributes, read_u32},
+    operation::{AddressSpec, AddressState, PROTOCOL},
+};
+
+/// Bytes of a `struct ifaddrmsg`.
+const HEADER_BYTES: usize = 8;
+/// IFA_PROTO in linux/if_addr.h, since Linux 5.18.
+const IFA_PROTO: u16 = 11;
+
+/// An address with its prefix length, as `ip` shows it.
+pub(super) fn show(spec: &AddressSpec) -> String {
+    format!("{}/{}", spec.address, spec.prefix_len)
+}
+
+/// RTM_NEWADDR that takes over an address that is there already: only so does it get our mark.
+pub(super) fn add(index: u32, spec: &AddressSpec) -> Change {
+    let mut message = message(index, spec);
+    if let IpAddr::V4(address) = spec.address
+        && address.is_loopback()
+    {
+        // As `ip address add` does: 127.0.0.0/8 never leaves the host.
+        message.header.scope = AddressScope::Host;
+    }
+    message
+        .attributes
+        .push(AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL)));
+    (RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)
+}
+
+/// RTM_DELADDR.
+pub(super) fn delete(index: u32, spec: &AddressSpec) -> Change {
+    (RouteNetlinkMessage::DelAddress(message(index, spec)), 0)
+}
+
+fn message(index: u32, spec: &AddressSpec) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = if spec.address.is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    };
+    message.header.prefix_len = spec.prefix_len;
+    message.header.index = index;
+    message.attributes = vec![AddressAttribute::Local(spec.address), AddressAttribute::Address(spec.address)];
+    message
+}
+
+/// Reads all IPv4 and IPv6 addresses.
+pub(super) fn dump(socket: &mut RouteSocket) -> Result<Vec<AddressState>, Refusal> {
+    let message = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+    socket.dump(&message, |payload, found| found.extend(parse(payload)))
+}
+
+fn parse(payload: &[u8]) -> Option<AddressState> {
+    let [family, prefix_len, flags, scope] = *payload.first_chunk::<4>()?;
+    let (mut local, mut address, mut protocol, mut flags) = (None, None, 0, u32::from(flags));
+    for (kind, value) in attributes(payload.get(HEADER_BYTES..)?) {
+        match kind {
+            libc::IFA_LOCAL => local = read_ip(family, value),
+            libc::IFA_ADDRESS => address = read_ip(family, value),
+            // The header has room for the first eight flags only.
+            libc::IFA_FLAGS => flags = read_u32(value, 0)?,
+            IFA_PROTO => protocol = value.first().copied().unwrap_or(0),
+            _ => {}
+        }
+    }
+    // On a point-to-point link IFA_ADDRESS is the other side's; IPv6 gives IFA_LOCAL only in that case.
+    let address = AddressSpec {
+        address: local.or(address)?,
+        prefix_len,
+    };
+    Some(AddressState {
+        link: read_u32(payload, 4)?,
+        address,
+        protocol,
+        scope,
+        flags,
+    })
+}
+
+/// An address of the family AF_INET or AF_INET6.
+pub(super) fn read_ip(family: u8, value: &[u8]) -> Option<IpAddr> {
+    match i32::from(family) {
+        libc::AF_INET => <[u8; 4]>::try_from(value).ok().map(IpAddr::from),
+        libc::AF_INET6 => <[u8; 16]>::try_from(value).ok().map(IpAddr::from),
+        _ => None,
+    }
+}

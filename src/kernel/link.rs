@@ -1,0 +1,275 @@
+//! Links as rtnetlink messages: creating, changing, deleting, reading.
+//!
+//! Owns the translation between [`LinkState`], [`NewLink`] and RTM_*LINK. Must never decide whether a link may be touched:
+//! that is [`guard`]'s answer, asked by the caller. Start reading at [`LinkRequest`].
+
+use std::os::fd::RawFd;
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    link::{InfoData, InfoKind, InfoVeth, InfoVrf, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage},
+};
+use nix::{errno::Errno, libc};
+
+use super::{
+    netlink::{Change, Refusal, RouteSocket, attributes, read_text, read_u32},
+    operation::{Guard, LinkState, NewLink, NewLinkKind, PROVISIONAL_GROUP},
+};
+
+/// Bytes of a `struct ifinfomsg`.
+const HEADER_BYTES: usize = 16;
+/// IFLA_VRF_TABLE in linux/if_link.h.
+const VRF_TABLE: u16 = 1;
+
+/// Properties to set in one RTM_SETLINK. The kernel applies them in this order, whatever the order in the message
+/// (`do_setlink` in net/core/rtnetlink.c).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct LinkRequest {
+    /// Move to the namespace of this descriptor.
+    pub move_to: Option<RawFd>,
+    /// MAC address.
+    pub mac: Option<[u8; 6]>,
+    /// MTU in bytes.
+    pub mtu: Option<u32>,
+    /// Interface group.
+    pub group: Option<u32>,
+    /// New name.
+    pub rename: Option<String>,
+    /// Alias; empty removes it.
+    pub alias: Option<String>,
+    /// Index of the master; 0 releases.
+    pub master: Option<u32>,
+    /// Administrative state.
+    pub up: Option<bool>,
+}
+
+impl LinkRequest {
+    /// The request for the link of this index.
+    pub fn message(self, index: u32) -> Change {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        if let Some(up) = self.up {
+            message.header.change_mask = LinkFlags::Up;
+            message.header.flags = if up { LinkFlags::Up } else { LinkFlags::empty() };
+        }
+        let to = &mut message.attributes;
+        to.extend(self.move_to.map(LinkAttribute::NetNsFd));
+        to.extend(self.mac.map(|mac| LinkAttribute::Address(mac.to_vec())));
+        to.extend(self.mtu.map(LinkAttribute::Mtu));
+        to.extend(self.group.map(LinkAttribute::Group));
+        to.extend(self.rename.map(LinkAttribute::IfName));
+        to.extend(self.alias.map(LinkAttribute::IfAlias));
+        to.extend(self.master.map(LinkAttribute::Controller));
+        (RouteNetlinkMessage::SetLink(message), 0)
+    }
+
+    /// The same changes, one property a request: to find out which one the kernel refuses.
+    pub fn split(self) -> Vec<(String, Self)> {
+        let none = Self::default;
+        let mut parts = Vec::new();
+        if self.move_to.is_some() || self.rename.is_some() {
+            let what = self
+                .rename
+                .as_ref()
+                .map_or("move".to_owned(), |name| format!("rename to \"{name}\""));
+            parts.push((
+                what,
+                Self {
+                    move_to: self.move_to,
+                    rename: self.rename,
+                    ..none()
+                },
+            ));
+        }
+        if let Some(alias) = &self.alias {
+            parts.push((
+                format!("set alias \"{alias}\""),
+                Self {
+                    alias: self.alias.clone(),
+                    ..none()
+                },
+            ));
+        }
+        if let Some(group) = self.group {
+            parts.push((
+                format!("set group {group}"),
+                Self {
+                    group: self.group,
+                    ..none()
+                },
+            ));
+        }
+        if let Some(mtu) = self.mtu {
+            parts.push((format!("set MTU {mtu}"), Self { mtu: self.mtu, ..none() }));
+        }
+        if let Some(mac) = self.mac {
+            parts.push((format!("set MAC address {}", show_mac(mac)), Self { mac: self.mac, ..none() }));
+        }
+        if let Some(master) = self.master {
+            let what = if master == 0 {
+                "release from its master".to_owned()
+            } else {
+                format!("put under master {master}")
+            };
+            parts.push((
+                what,
+                Self {
+                    master: self.master,
+                    ..none()
+                },
+            ));
+        }
+        if let Some(up) = self.up {
+            parts.push((format!("set {}", if up { "up" } else { "down" }), Self { up: self.up, ..none() }));
+        }
+        parts
+    }
+}
+
+/// A MAC address as `ip` shows it.
+pub(super) fn show_mac(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+/// RTM_NEWLINK for both ends of a veth pair. The descriptors lead to the namespaces of the ends.
+pub(super) fn create_veth(ends: &[NewLink; 2], namespaces: [RawFd; 2]) -> Change {
+    let peer = new_link(&ends[1], namespaces[1]);
+    let mut message = new_link(&ends[0], namespaces[0]);
+    message.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::Kind(InfoKind::Veth),
+        LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+    ]));
+    (RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
+}
+
+/// RTM_NEWLINK for a single link in the namespace of the descriptor.
+pub(super) fn create(link: &NewLink, kind: &NewLinkKind, namespace: RawFd) -> Change {
+    let mut message = new_link(link, namespace);
+    message.attributes.push(LinkAttribute::LinkInfo(match kind {
+        NewLinkKind::Dummy => vec![LinkInfo::Kind(InfoKind::Dummy)],
+        NewLinkKind::Vrf { table } => vec![
+            LinkInfo::Kind(InfoKind::Vrf),
+            LinkInfo::Data(InfoData::Vrf(vec![InfoVrf::TableId(*table)])),
+        ],
+    }));
+    (RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
+}
+
+/// Name of a kind as the kernel knows it, which is also the name of its module.
+pub(super) fn kind_name(kind: &NewLinkKind) -> &'static str {
+    match kind {
+        NewLinkKind::Dummy => "dummy",
+        NewLinkKind::Vrf { .. } => "vrf",
+    }
+}
+
+/// What all creating requests share. One queue each way: more would cost memory and a third of the time for nothing, as a
+/// veth queue is only useful with as many CPUs that send.
+fn new_link(link: &NewLink, namespace: RawFd) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.attributes = vec![
+        LinkAttribute::IfName(link.name.clone()),
+        LinkAttribute::NetNsFd(namespace),
+        LinkAttribute::Group(PROVISIONAL_GROUP),
+        LinkAttribute::NumTxQueues(1),
+        LinkAttribute::NumRxQueues(1),
+    ];
+    message.attributes.extend(link.mtu.map(LinkAttribute::Mtu));
+    message.attributes.extend(link.mac.map(|mac| LinkAttribute::Address(mac.to_vec())));
+    message
+}
+
+/// RTM_DELLINK by index.
+pub(super) fn delete(index: u32) -> Change {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    (RouteNetlinkMessage::DelLink(message), 0)
+}
+
+/// RTM_DELLINK of all links of a group.
+pub(super) fn delete_group(group: u32) -> Change {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::Group(group));
+    (RouteNetlinkMessage::DelLink(message), 0)
+}
+
+/// Reads the link of this name; `None` when there is none.
+pub(super) fn find(socket: &mut RouteSocket, name: &str) -> Result<Option<LinkState>, Refusal> {
+    let mut message = LinkMessage::default();
+    message.attributes = vec![
+        LinkAttribute::IfName(name.to_owned()),
+        LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]),
+    ];
+    match socket.get(RouteNetlinkMessage::GetLink(message)) {
+        // The kernel finds links by alternative names too; the agent means the name.
+        Ok(payload) => Ok(parse(&payload).filter(|link| link.name == name)),
+        Err(refusal) if refusal.is(Errno::ENODEV) => Ok(None),
+        Err(refusal) => Err(refusal),
+    }
+}
+
+/// Reads all links.
+pub(super) fn dump(socket: &mut RouteSocket) -> Result<Vec<LinkState>, Refusal> {
+    let mut message = LinkMessage::default();
+    message.attributes = vec![LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])];
+    socket.dump(&RouteNetlinkMessage::GetLink(message), |payload, found| {
+        found.extend(parse(payload))
+    })
+}
+
+fn parse(payload: &[u8]) -> Option<LinkState> {
+    let flags = read_u32(payload, 8)?;
+    let mut link = LinkState {
+        index: read_u32(payload, 4)?,
+        up: flags & libc::IFF_UP as u32 != 0,
+        ..LinkState::default()
+    };
+    for (kind, value) in attributes(payload.get(HEADER_BYTES..)?) {
+        match kind {
+            libc::IFLA_IFNAME => link.name = read_text(value),
+            libc::IFLA_IFALIAS => link.alias = read_text(value),
+            libc::IFLA_OPERSTATE => link.oper_state = value.first().copied().unwrap_or(0),
+            libc::IFLA_MTU => link.mtu = read_u32(value, 0)?,
+            libc::IFLA_ADDRESS => link.mac = value.try_into().ok(),
+            libc::IFLA_GROUP => link.group = read_u32(value, 0)?,
+            libc::IFLA_MASTER => link.master = read_u32(value, 0),
+            libc::IFLA_LINK => link.peer_index = read_u32(value, 0),
+            libc::IFLA_LINKINFO => parse_info(value, &mut link),
+            _ => {}
+        }
+    }
+    Some(link)
+}
+
+fn parse_info(info: &[u8], link: &mut LinkState) {
+    for (kind, value) in attributes(info) {
+        match kind {
+            libc::IFLA_INFO_KIND => link.kind = read_text(value),
+            libc::IFLA_INFO_DATA if link.kind == "vrf" => {
+                link.vrf_table = attributes(value)
+                    .find(|(kind, _)| *kind == VRF_TABLE)
+                    .and_then(|(_, table)| read_u32(table, 0));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether the guard lets the agent touch this link.
+pub(super) fn guard(guard: &Guard, link: &LinkState) -> bool {
+    match guard {
+        Guard::Any => true,
+        Guard::Owned { alias_prefix } => link.alias.starts_with(alias_prefix) || link.group == PROVISIONAL_GROUP,
+    }
+}
+
+/// A link that is in the way, in words.
+pub(super) fn describe(link: &LinkState) -> String {
+    let kind = if link.kind.is_empty() { "no kind" } else { &link.kind };
+    if link.alias.is_empty() {
+        format!("kind {kind}, no alias")
+    } else {
+        format!("kind {kind}, alias \"{}\"", link.alias)
+    }
+}

@@ -1,0 +1,289 @@
+//! Watching namespaces: something that matters changed, by whomever.
+//!
+//! Owns one multicast socket for each watched namespace and the thread that reads them. Must never read state or repair
+//! anything: it only says *where* something happened, the reader reads the namespace again. Start reading at [`Monitor`].
+//!
+//! # Guarantees
+//!
+//! An event is sent at most once until [`Watches::rearm`]; what happens in between is sent right after it. So whether the
+//! namespace is read before or after `rearm`, nothing is missed, and a storm costs one event.
+//!
+//! # Caveats
+//!
+//! Each subscribed socket costs every writer on the machine (38 µs an operation at 1000 sockets), hence the limit.
+
+use std::{
+    collections::HashMap,
+    io,
+    os::fd::AsFd,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::{self, JoinHandle},
+};
+
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use nix::{
+    libc,
+    sys::{
+        epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
+        eventfd::{EfdFlags, EventFd},
+    },
+};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::{
+    neighbour,
+    netlink::{Received, messages},
+    operation::{NetnsId, PROTOCOL},
+};
+
+/// Links, addresses, routes and neighbours (RTNLGRP_* in linux/rtnetlink.h).
+const GROUPS: [u32; 6] = [
+    libc::RTNLGRP_LINK,
+    libc::RTNLGRP_IPV4_IFADDR,
+    libc::RTNLGRP_IPV6_IFADDR,
+    libc::RTNLGRP_IPV4_ROUTE,
+    libc::RTNLGRP_IPV6_ROUTE,
+    libc::RTNLGRP_NEIGH,
+];
+/// Marks the event that ends the thread; no inode has this number.
+const STOP: u64 = u64::MAX;
+/// Datagrams read from one socket before the others have their turn.
+const DATAGRAMS_MAX: usize = 256;
+/// Notifications are small; a longer one counts as relevant.
+const NOTIFICATION_BYTES: usize = 16 * 1024;
+/// Reported once, then silent until armed again.
+const ONCE: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EPOLLONESHOT);
+
+/// Opens a subscribed socket in the namespace of the calling thread. Everything that changes from now on is queued in it.
+pub(super) fn subscribe() -> io::Result<Socket> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    // The groups of the bind are a bit mask in which group n is bit n - 1: one system call for all.
+    let mask = GROUPS.iter().fold(0, |mask, group| mask | 1 << (group - 1));
+    socket.bind(&SocketAddr::new(0, mask))?;
+    Ok(socket)
+}
+
+/// The watching thread; dropping it ends the thread.
+pub(super) struct Monitor {
+    watches: Watches,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// The set of watched namespaces, shared between the thread and those who change the set.
+#[derive(Clone)]
+pub(super) struct Watches(Arc<Shared>);
+
+struct Shared {
+    epoll: Epoll,
+    stop: EventFd,
+    limit: usize,
+    /// A `std` mutex: held for some system calls that do not wait, never across an await.
+    sockets: Mutex<HashMap<NetnsId, Socket>>,
+}
+
+impl Monitor {
+    /// Starts the thread. At most `limit` namespaces are watched.
+    pub fn start(limit: usize, events: UnboundedSender<NetnsId>) -> io::Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        epoll.add(&stop, EpollEvent::new(EpollFlags::EPOLLIN, STOP))?;
+        let watches = Watches(Arc::new(Shared {
+            epoll,
+            stop,
+            limit,
+            sockets: Mutex::default(),
+        }));
+        let thread = thread::Builder::new().name("netns-monitor".to_owned()).spawn({
+            let watches = watches.clone();
+            move || watches.run(&events)
+        })?;
+        Ok(Self {
+            watches,
+            thread: Some(thread),
+        })
+    }
+
+    /// The set of watched namespaces.
+    pub fn watches(&self) -> &Watches {
+        &self.watches
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        // Fails only when the counter would overflow, and then it is set already.
+        let _ = self.watches.0.stop.write(1);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Watches {
+    /// Whether the namespace is not watched yet but can be.
+    pub fn wants(&self, netns: NetnsId) -> bool {
+        let sockets = self.sockets();
+        sockets.len() < self.0.limit && !sockets.contains_key(&netns)
+    }
+
+    /// Whether changes in the namespace cause events.
+    pub fn contains(&self, netns: NetnsId) -> bool {
+        self.sockets().contains_key(&netns)
+    }
+
+    /// Watches a namespace by a socket of [`subscribe`].
+    pub fn add(&self, netns: NetnsId, socket: Socket) -> io::Result<()> {
+        let mut sockets = self.sockets();
+        self.0.epoll.add(&socket, EpollEvent::new(ONCE, netns.0))?;
+        sockets.insert(netns, socket);
+        Ok(())
+    }
+
+    /// Stops watching a namespace.
+    pub fn remove(&self, netns: NetnsId) {
+        // Closing the only descriptor of a socket removes it from the epoll set too (epoll(7)).
+        self.sockets().remove(&netns);
+    }
+
+    /// Lets the namespace cause an event again; at once, when something happened since the last one.
+    pub fn rearm(&self, netns: NetnsId) {
+        if let Some(socket) = self.sockets().get(&netns) {
+            self.arm(netns, socket);
+        }
+    }
+
+    fn arm(&self, netns: NetnsId, socket: &Socket) {
+        // The socket is in the set, so the kernel has no reason to refuse (epoll_ctl(2)).
+        let _ = self.0.epoll.modify(socket.as_fd(), &mut EpollEvent::new(ONCE, netns.0));
+    }
+
+    fn sockets(&self) -> MutexGuard<'_, HashMap<NetnsId, Socket>> {
+        // The map is complete between any two statements, so a panic elsewhere does not spoil it.
+        self.0.sockets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self, events: &UnboundedSender<NetnsId>) {
+        let mut ready = [EpollEvent::empty(); 64];
+        loop {
+            let count = match self.0.epoll.wait(&mut ready, EpollTimeout::NONE) {
+                Ok(count) => count,
+                Err(nix::errno::Errno::EINTR) => continue,
+                Err(_) => return,
+            };
+            for event in &ready[..count] {
+                if event.data() == STOP {
+                    return;
+                }
+                let netns = NetnsId(event.data());
+                if self.drain(netns) && events.send(netns).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Reads what is queued. Answers whether any of it matters; otherwise the namespace is armed again.
+    fn drain(&self, netns: NetnsId) -> bool {
+        let sockets = self.sockets();
+        let Some(socket) = sockets.get(&netns) else { return false };
+        let mut relevant = false;
+        let mut datagram = Vec::with_capacity(NOTIFICATION_BYTES);
+        for _ in 0..DATAGRAMS_MAX {
+            datagram.clear();
+            match socket.recv(&mut datagram, libc::MSG_DONTWAIT | libc::MSG_TRUNC) {
+                Ok(length) => relevant = relevant || length > datagram.len() || messages(&datagram).any(|message| matters(&message)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // ENOBUFS: messages were lost, anything may have happened. Reported once, then reading goes on.
+                Err(_) => relevant = true,
+            }
+        }
+        if !relevant {
+            self.arm(netns, socket);
+        }
+        relevant
+    }
+}
+
+/// Whether a notification can concern what the agent manages.
+fn matters(message: &Received<'_>) -> bool {
+    match message.kind {
+        libc::RTM_NEWLINK | libc::RTM_DELLINK | libc::RTM_NEWADDR | libc::RTM_DELADDR => true,
+        // A foreign route that replaces another one may have replaced ours.
+        libc::RTM_NEWROUTE if i32::from(message.flags) & libc::NLM_F_REPLACE != 0 => true,
+        libc::RTM_NEWROUTE | libc::RTM_DELROUTE => message.payload.get(5) == Some(&PROTOCOL),
+        libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => matters_neighbour(message.payload),
+        _ => false,
+    }
+}
+
+/// An entry of ours keeps its protocol while it is deleted or changed by others, so the churn of learnt entries is told from
+/// it; a permanent entry of somebody else may have taken the place of ours. Bridge entries come by the same group.
+fn matters_neighbour(payload: &[u8]) -> bool {
+    let family = payload.first().map_or(0, |family| i32::from(*family));
+    (family == libc::AF_INET || family == libc::AF_INET6)
+        && neighbour::parse(payload).is_some_and(|entry| entry.permanent || entry.protocol == PROTOCOL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn neighbour(family: i32, state: u16, protocol: Option<u8>) -> Vec<u8> {
+        let mut payload = vec![family as u8, 0, 0, 0, 7, 0, 0, 0];
+        payload.extend(state.to_ne_bytes());
+        payload.extend([0, 0]);
+        if let Some(protocol) = protocol {
+            payload.extend(5u16.to_ne_bytes());
+            payload.extend(neighbour::NDA_PROTOCOL.to_ne_bytes());
+            payload.extend([protocol, 0, 0, 0]);
+        }
+        payload
+    }
+
+    fn route(protocol: u8) -> Vec<u8> {
+        vec![libc::AF_INET as u8, 24, 0, 0, 254, protocol, 0, 1, 0, 0, 0, 0]
+    }
+
+    fn relevant(kind: u16, flags: i32, payload: &[u8]) -> bool {
+        matters(&Received {
+            kind,
+            flags: flags as u16,
+            sequence: 0,
+            payload,
+        })
+    }
+
+    #[test]
+    fn learnt_neighbours_do_not_count_but_ours_do_even_when_deleted() {
+        assert!(!relevant(
+            libc::RTM_NEWNEIGH,
+            0,
+            &neighbour(libc::AF_INET, libc::NUD_REACHABLE, None)
+        ));
+        assert!(!relevant(libc::RTM_DELNEIGH, 0, &neighbour(libc::AF_INET, libc::NUD_STALE, None)));
+        assert!(relevant(
+            libc::RTM_NEWNEIGH,
+            0,
+            &neighbour(libc::AF_INET, libc::NUD_PERMANENT, None)
+        ));
+        assert!(relevant(
+            libc::RTM_DELNEIGH,
+            0,
+            &neighbour(libc::AF_INET6, libc::NUD_FAILED, Some(PROTOCOL))
+        ));
+        assert!(!relevant(
+            libc::RTM_NEWNEIGH,
+            0,
+            &neighbour(libc::AF_BRIDGE, libc::NUD_PERMANENT, None)
+        ));
+    }
+
+    #[test]
+    fn routes_of_other_protocols_do_not_count_unless_they_replace() {
+        assert!(relevant(libc::RTM_DELROUTE, 0, &route(PROTOCOL)));
+        assert!(!relevant(libc::RTM_NEWROUTE, 0, &route(3)));
+        assert!(!relevant(libc::RTM_DELROUTE, 0, &route(3)));
+        assert!(relevant(libc::RTM_NEWROUTE, libc::NLM_F_REPLACE, &route(3)));
+    }
+}

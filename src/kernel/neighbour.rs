@@ -1,0 +1,111 @@
+//! Neighbour entries (ARP, NDP) as rtnetlink messages.
+//!
+//! Owns the translation to and from RTM_*NEIGH. Must never touch an entry that the kernel learnt by itself. Start reading
+//! at [`set`].
+
+use std::net::IpAddr;
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState as EntryState},
+    route::RouteProtocol,
+};
+use nix::libc;
+
+use super::{
+    address::read_ip,
+    netlink::{Change, Refusal, RouteSocket, attributes, read_u16, read_u32},
+    operation::{NeighbourState, PROTOCOL},
+};
+
+/// Bytes of a `struct ndmsg`.
+const HEADER_BYTES: usize = 12;
+/// NDA_PROTOCOL in linux/neighbour.h.
+pub(super) const NDA_PROTOCOL: u16 = 12;
+
+/// RTM_NEWNEIGH of a permanent entry.
+pub(super) fn set(index: u32, address: IpAddr, mac: [u8; 6]) -> Change {
+    let mut message = message(index, address);
+    message.header.state = EntryState::Permanent;
+    message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
+    message.attributes.push(NeighbourAttribute::Protocol(RouteProtocol::from(PROTOCOL)));
+    (RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE)
+}
+
+/// RTM_DELNEIGH.
+pub(super) fn delete(index: u32, address: IpAddr) -> Change {
+    (RouteNetlinkMessage::DelNeighbour(message(index, address)), 0)
+}
+
+fn message(index: u32, address: IpAddr) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = if address.is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    };
+    message.header.ifindex = index;
+    message.attributes = vec![NeighbourAttribute::Destination(match address {
+        IpAddr::V4(address) => NeighbourAddress::Inet(address),
+        IpAddr::V6(address) => NeighbourAddress::Inet6(address),
+    })];
+    message
+}
+
+/// Reads the permanent entries that carry our protocol. The kernel has no filter for either, and walks the table of all
+/// namespaces.
+pub(super) fn dump(socket: &mut RouteSocket) -> Result<Vec<NeighbourState>, Refusal> {
+    let message = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
+    socket.dump(&message, |payload, found| {
+        found.extend(
+            parse(payload)
+                .filter(|entry| entry.permanent && entry.protocol == PROTOCOL)
+                .and_then(Entry::into_state),
+        );
+    })
+}
+
+/// An entry of any kind, as far as it matters.
+pub(super) struct Entry {
+    link: u32,
+    address: Option<IpAddr>,
+    mac: Option<[u8; 6]>,
+    /// NDA_PROTOCOL; 0 when there is none.
+    pub protocol: u8,
+    /// NUD_PERMANENT.
+    pub permanent: bool,
+}
+
+impl Entry {
+    fn into_state(self) -> Option<NeighbourState> {
+        Some(NeighbourState {
+            link: self.link,
+            address: self.address?,
+            mac: self.mac?,
+            protocol: self.protocol,
+        })
+    }
+}
+
+/// Reads RTM_NEWNEIGH and RTM_DELNEIGH.
+pub(super) fn parse(payload: &[u8]) -> Option<Entry> {
+    let family = *payload.first()?;
+    let permanent = read_u16(payload, 8)? & libc::NUD_PERMANENT != 0;
+    let mut entry = Entry {
+        link: read_u32(payload, 4)?,
+        address: None,
+        mac: None,
+        protocol: 0,
+        permanent,
+    };
+    for (kind, value) in attributes(payload.get(HEADER_BYTES..)?) {
+        match kind {
+            libc::NDA_DST => entry.address = read_ip(family, value),
+            libc::NDA_LLADDR => entry.mac = value.try_into().ok(),
+            NDA_PROTOCOL => entry.protocol = value.first().copied().unwrap_or(0),
+            _ => {}
+        }
+    }
+    Some(entry)
+}

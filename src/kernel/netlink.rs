@@ -1,0 +1,390 @@
+//! A blocking rtnetlink socket: requests out, acknowledgements and dumps back.
+//!
+//! Owns the framing of netlink(7): packing, sequence numbers, extended acknowledgements, lost and interrupted answers. Must
+//! never know what a link or a route is, and never enter a namespace: a socket belongs to the namespace in which its
+//! thread was when it was opened. Start reading at [`RouteSocket::exchange`].
+//!
+//! rtnetlink answers inside `send(2)`: when it returns, every acknowledgement is already queued. So a receive that has to
+//! wait means that an answer was lost, and the time-out of the socket is a safety net, not a part of the protocol.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd},
+};
+
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use nix::{
+    errno::Errno,
+    libc,
+    sys::{
+        socket::{setsockopt, sockopt},
+        time::{TimeVal, TimeValLike},
+    },
+};
+
+/// Messages in one send. The default receive buffer holds 256 acknowledgements; a larger one may be refused to us.
+const MESSAGES_MAX: usize = 200;
+/// Bytes in one send; the kernel refuses about 212,960 with EMSGSIZE.
+const SEND_BYTES_MAX: usize = 128 * 1024;
+/// Requested size of the socket buffers in bytes; a limit, not an allocation.
+const SOCKET_BUFFER_BYTES: usize = 1 << 20;
+/// The kernel fills at most 32 KiB of a dump into one datagram (`netlink_recvmsg` in net/netlink/af_netlink.c).
+const RECEIVE_BYTES: usize = 32 * 1024;
+/// Safety net: how long to wait for an answer that the kernel should have given already.
+const ANSWER_SECONDS_MAX: i64 = 10;
+/// How often a dump is started again because its subject changed meanwhile (NLM_F_DUMP_INTR).
+const DUMP_TRIES_MAX: usize = 16;
+
+/// Bytes of a `struct nlmsghdr`.
+const HEADER_BYTES: usize = 16;
+/// NLMSGERR_ATTR_MSG in linux/netlink.h: the text of an extended acknowledgement.
+const EXT_ACK_TEXT: u16 = 1;
+
+/// The kernel's "no": the error number and, where it gave one, its own explanation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Refusal {
+    /// errno(3), positive.
+    pub errno: i32,
+    /// Text of the extended acknowledgement.
+    pub text: Option<String>,
+}
+
+impl Refusal {
+    /// Whether it is this error.
+    pub fn is(&self, errno: Errno) -> bool {
+        self.errno == errno as i32
+    }
+}
+
+impl From<&io::Error> for Refusal {
+    fn from(error: &io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(errno) => Self { errno, text: None },
+            None => Self {
+                errno: libc::EIO,
+                text: Some(error.to_string()),
+            },
+        }
+    }
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<Errno> for Refusal {
+    fn from(errno: Errno) -> Self {
+        Self {
+            errno: errno as i32,
+            text: None,
+        }
+    }
+}
+
+/// One request of an exchange that changes something, with its flags beyond NLM_F_REQUEST and NLM_F_ACK.
+pub(super) type Change = (RouteNetlinkMessage, u16);
+
+/// A message as received: its header fields that matter and its payload.
+#[derive(Clone, Copy)]
+pub(super) struct Received<'a> {
+    /// `nlmsg_type`.
+    pub kind: u16,
+    /// `nlmsg_flags`.
+    pub flags: u16,
+    /// `nlmsg_seq`; 0 in notifications.
+    pub sequence: u32,
+    /// What follows the header.
+    pub payload: &'a [u8],
+}
+
+/// The messages of a datagram. Ends at the first one that is not well formed; the kernel does not send such.
+pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Received<'_>> {
+    std::iter::from_fn(move || {
+        let length = read_u32(bytes, 0)? as usize;
+        let payload = bytes.get(HEADER_BYTES..length)?;
+        let message = Received {
+            kind: read_u16(bytes, 4)?,
+            flags: read_u16(bytes, 6)?,
+            sequence: read_u32(bytes, 8)?,
+            payload,
+        };
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some(message)
+    })
+}
+
+/// The attributes (type without flag bits, value) in the tail of a message or in a nested attribute.
+///
+/// Replies are read with this rather than with typed messages: an attribute that the agent does not know can then never
+/// make a whole namespace unreadable, and only what matters is decoded.
+pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let length = usize::from(read_u16(bytes, 0)?);
+        let kind = read_u16(bytes, 2)? & libc::NLA_TYPE_MASK as u16;
+        let value = bytes.get(4..length)?;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, value))
+    })
+}
+
+/// A number in host byte order at a byte offset.
+pub(super) fn read_u32(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+/// A number in host byte order at a byte offset.
+pub(super) fn read_u16(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}
+
+/// A NUL-terminated text; what is not UTF-8 is shown, not refused.
+pub(super) fn read_text(value: &[u8]) -> String {
+    String::from_utf8_lossy(value.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
+}
+
+/// A NETLINK_ROUTE socket with strict checking and extended acknowledgements.
+pub(super) struct RouteSocket {
+    socket: Socket,
+    sequence: u32,
+    /// An earlier exchange gave up: answers to it may still be queued.
+    unclean: bool,
+}
+
+impl RouteSocket {
+    /// Opens a socket in the namespace of the calling thread.
+    pub fn open() -> io::Result<Self> {
+        let socket = Socket::new(NETLINK_ROUTE)?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        socket.set_netlink_get_strict_chk(true)?;
+        socket.set_ext_ack(true)?;
+        socket.set_cap_ack(true)?;
+        enlarge_buffers(&socket);
+        setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::seconds(ANSWER_SECONDS_MAX))?;
+        Ok(Self {
+            socket,
+            sequence: 0,
+            unclean: false,
+        })
+    }
+
+    /// Performs one change and waits for its acknowledgement.
+    pub fn change(&mut self, message: RouteNetlinkMessage, flags: u16) -> Result<(), Refusal> {
+        self.exchange(vec![(message, flags)]).pop().unwrap_or(Ok(()))
+    }
+
+    /// Performs changes in order, packed into as few sends as possible. One refusal does not stop the following changes; the
+    /// answers are in the order of the changes.
+    pub fn exchange(&mut self, changes: Vec<Change>) -> Vec<Result<(), Refusal>> {
+        let mut answers = Vec::with_capacity(changes.len());
+        let mut packed = Vec::new();
+        let mut count = 0;
+        let mut first = self.sequence.wrapping_add(1);
+        for (message, flags) in changes {
+            let message = self.frame(message, flags | NLM_F_ACK);
+            if count == MESSAGES_MAX || packed.len() + message.len() > SEND_BYTES_MAX && count > 0 {
+                self.send_and_collect(&packed, first, count, &mut answers);
+                packed.clear();
+                first = self.sequence;
+                count = 0;
+            }
+            packed.extend_from_slice(&message);
+            count += 1;
+        }
+        if count > 0 {
+            self.send_and_collect(&packed, first, count, &mut answers);
+        }
+        answers
+    }
+
+    /// Asks for one object; `None` answers are the kernel's refusals (ENODEV, ENOENT, …).
+    pub fn get(&mut self, message: RouteNetlinkMessage) -> Result<Vec<u8>, Refusal> {
+        self.settle();
+        let bytes = self.frame(message, 0);
+        self.socket.send(&bytes, 0)?;
+        let expected = self.sequence;
+        loop {
+            let datagram = self.receive()?;
+            for message in messages(&datagram).filter(|message| message.sequence == expected) {
+                match i32::from(message.kind) {
+                    libc::NLMSG_ERROR => return Err(acknowledgement(&message).err().unwrap_or(Refusal::from(Errno::ENODATA))),
+                    _ => return Ok(message.payload.to_vec()),
+                }
+            }
+        }
+    }
+
+    /// Reads all objects that a request selects; `parse` appends what it finds in the payload of one message.
+    pub fn dump<T>(&mut self, message: &RouteNetlinkMessage, parse: impl Fn(&[u8], &mut Vec<T>)) -> Result<Vec<T>, Refusal> {
+        for _ in 0..DUMP_TRIES_MAX {
+            self.settle();
+            let mut found = Vec::new();
+            let result = self.dump_once(message.clone(), &parse, &mut found);
+            self.unclean |= result.is_err();
+            if !result? {
+                return Ok(found);
+            }
+        }
+        Err(Refusal {
+            errno: libc::EAGAIN,
+            text: Some(format!("the namespace changed during each of {DUMP_TRIES_MAX} attempts to read it")),
+        })
+    }
+
+    /// One dump; answers whether it was interrupted by a change.
+    fn dump_once<T>(
+        &mut self,
+        message: RouteNetlinkMessage,
+        parse: &impl Fn(&[u8], &mut Vec<T>),
+        found: &mut Vec<T>,
+    ) -> Result<bool, Refusal> {
+        let bytes = self.frame(message, NLM_F_DUMP);
+        self.socket.send(&bytes, 0)?;
+        let expected = self.sequence;
+        let mut interrupted = false;
+        loop {
+            let datagram = self.receive()?;
+            for message in messages(&datagram).filter(|message| message.sequence == expected) {
+                interrupted |= i32::from(message.flags) & libc::NLM_F_DUMP_INTR != 0;
+                match i32::from(message.kind) {
+                    libc::NLMSG_ERROR | libc::NLMSG_DONE => return acknowledgement(&message).map(|()| interrupted),
+                    _ => parse(message.payload, found),
+                }
+            }
+        }
+    }
+
+    /// A request as bytes, with the next sequence number.
+    fn frame(&mut self, message: RouteNetlinkMessage, flags: u16) -> Vec<u8> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut message = NetlinkMessage::from(message);
+        message.header.flags = NLM_F_REQUEST | flags;
+        message.header.sequence_number = self.sequence;
+        message.finalize();
+        debug_assert!(
+            matches!(message.payload, NetlinkPayload::InnerMessage(_)),
+            "only requests are framed"
+        );
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        bytes
+    }
+
+    /// Sends `count` packed requests, numbered from `first`, and appends their answers.
+    fn send_and_collect(&mut self, packed: &[u8], first: u32, count: usize, answers: &mut Vec<Result<(), Refusal>>) {
+        self.settle();
+        let mut collected: Vec<Option<Result<(), Refusal>>> = vec![None; count];
+        let outcome = self
+            .socket
+            .send(packed, 0)
+            .map_err(Refusal::from)
+            .and_then(|_| self.collect(first, &mut collected));
+        let lost = outcome.err();
+        self.unclean |= lost.is_some();
+        answers.extend(
+            collected
+                .into_iter()
+                .map(|answer| answer.unwrap_or_else(|| lost.clone().map_or(Ok(()), Err))),
+        );
+    }
+
+    fn collect(&mut self, first: u32, collected: &mut [Option<Result<(), Refusal>>]) -> Result<(), Refusal> {
+        let mut missing = collected.len();
+        while missing > 0 {
+            let datagram = self.receive()?;
+            for message in messages(&datagram).filter(|message| i32::from(message.kind) == libc::NLMSG_ERROR) {
+                if let Some(slot) = collected.get_mut(message.sequence.wrapping_sub(first) as usize)
+                    && slot.is_none()
+                {
+                    *slot = Some(acknowledgement(&message));
+                    missing -= 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(&self) -> Result<Vec<u8>, Refusal> {
+        let mut datagram = Vec::with_capacity(RECEIVE_BYTES);
+        loop {
+            let room = datagram.capacity();
+            match self.socket.recv(&mut datagram, libc::MSG_TRUNC) {
+                Ok(length) if length > room => {
+                    return Err(Refusal {
+                        errno: libc::EMSGSIZE,
+                        text: Some(format!("an answer of {length} bytes was cut to {room}")),
+                    });
+                }
+                Ok(_) => return Ok(datagram),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(Refusal {
+                        errno: libc::ETIMEDOUT,
+                        text: Some("the answer was lost".to_owned()),
+                    });
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Reads away what an abandoned exchange left, so that a dump is not refused with EBUSY.
+    fn settle(&mut self) {
+        if !self.unclean {
+            return;
+        }
+        self.unclean = false;
+        let mut datagram = Vec::with_capacity(RECEIVE_BYTES);
+        loop {
+            datagram.clear();
+            match self.socket.recv(&mut datagram, libc::MSG_DONTWAIT) {
+                Ok(_) => {}
+                // Reported once, then reading goes on.
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+impl AsFd for RouteSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Makes room for bursts; without CAP_NET_ADMIN in the first user namespace only up to the system's limit.
+pub(super) fn enlarge_buffers(socket: &Socket) {
+    if setsockopt(socket, sockopt::RcvBufForce, &SOCKET_BUFFER_BYTES).is_err() {
+        let _ = setsockopt(socket, sockopt::RcvBuf, &SOCKET_BUFFER_BYTES);
+    }
+    if setsockopt(socket, sockopt::SndBufForce, &SOCKET_BUFFER_BYTES).is_err() {
+        let _ = setsockopt(socket, sockopt::SndBuf, &SOCKET_BUFFER_BYTES);
+    }
+}
+
+/// Reads NLMSG_ERROR and NLMSG_DONE: an error number (0 is success), then the request unless capped, then the extended ack.
+fn acknowledgement(message: &Received<'_>) -> Result<(), Refusal> {
+    let error = read_u32(message.payload, 0).unwrap_or(0) as i32;
+    if error == 0 || i32::from(message.kind) == libc::NLMSG_DONE && error > 0 {
+        return Ok(());
+    }
+    let flags = i32::from(message.flags);
+    let skipped = match i32::from(message.kind) {
+        libc::NLMSG_DONE => 4,
+        _ if flags & libc::NLM_F_CAPPED != 0 => 4 + HEADER_BYTES,
+        _ => 4 + read_u32(message.payload, 4).unwrap_or(0).next_multiple_of(4) as usize,
+    };
+    let text = (flags & libc::NLM_F_ACK_TLVS != 0)
+        .then(|| attributes(message.payload.get(skipped..).unwrap_or_default()).find(|(kind, _)| *kind == EXT_ACK_TEXT))
+        .flatten()
+        .map(|(_, value)| read_text(value));
+    Err(Refusal {
+        errno: error.wrapping_neg(),
+        text,
+    })
+}

@@ -1,0 +1,258 @@
+//! Processes as a way to find a namespace.
+//!
+//! Owns the identity of a process: a PID is only a number that the kernel hands out again, so it counts together with the
+//! start time. Must never signal, trace or wait for a process. Start reading at [`open_namespace`].
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::{self, File},
+    io,
+    os::{fd::AsFd, unix::fs::MetadataExt},
+    path::Path,
+};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::{
+    failure,
+    netlink::Refusal,
+    operation::{Failure, NamespaceRef, NetnsId},
+};
+
+/// A thread group, or one thread of it, that leads to a namespace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct ProcessPath {
+    /// Process.
+    pub pid: i32,
+    /// Thread, when the path names one.
+    pub tid: Option<i32>,
+}
+
+impl ProcessPath {
+    /// Recognises `/proc/<pid>/ns/net` and `/proc/<pid>/task/<tid>/ns/net` (proc_pid_ns(5)).
+    pub fn recognise(path: &Path) -> Option<Self> {
+        let parts: Vec<&str> = path.to_str()?.split('/').filter(|part| !part.is_empty()).collect();
+        let number = |text: &str| text.parse::<i32>().ok().filter(|number| *number > 0);
+        match parts[..] {
+            ["proc", pid, "ns", "net"] => Some(Self {
+                pid: number(pid)?,
+                tid: None,
+            }),
+            ["proc", pid, "task", tid, "ns", "net"] => Some(Self {
+                pid: number(pid)?,
+                tid: Some(number(tid)?),
+            }),
+            _ => None,
+        }
+    }
+
+    fn directory(self) -> String {
+        match self.tid {
+            None => format!("/proc/{}", self.pid),
+            Some(tid) => format!("/proc/{}/task/{tid}", self.pid),
+        }
+    }
+}
+
+impl std::fmt::Display for ProcessPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.tid {
+            None => write!(f, "PID {}", self.pid),
+            Some(tid) => write!(f, "thread {tid} of PID {}", self.pid),
+        }
+    }
+}
+
+/// What `/proc/PID/stat` tells of a process.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) struct Stat {
+    /// Name of the command, at most 15 bytes; may contain anything.
+    pub comm: String,
+    /// One letter: R, S, D, Z (zombie), …
+    pub state: char,
+    /// Clock ticks after boot (field 22).
+    pub start_time: u64,
+}
+
+impl Stat {
+    /// Reads the line of proc_pid_stat(5). The name may contain spaces and parentheses, so the fields are counted from the
+    /// last closing one.
+    pub fn parse(line: &str) -> Option<Self> {
+        let (open, close) = (line.find('(')?, line.rfind(')')?);
+        let comm = line.get(open + 1..close)?.to_owned();
+        let mut fields = line.get(close + 1..)?.split_ascii_whitespace();
+        let state = fields.next()?.chars().next()?;
+        // The state is field 3; the start time is field 22.
+        let start_time = fields.nth(18)?.parse().ok()?;
+        Some(Self { comm, state, start_time })
+    }
+
+    fn ended(&self) -> bool {
+        matches!(self.state, 'Z' | 'X' | 'x')
+    }
+}
+
+/// Which process a reference was bound to, by start time. A binding lasts until the user gives the reference up.
+#[derive(Default)]
+pub(super) struct Bindings(HashMap<NamespaceRef, u64>);
+
+impl Bindings {
+    /// Start time of the process that the reference means.
+    pub fn bound(&self, reference: &NamespaceRef) -> Option<u64> {
+        match reference {
+            NamespaceRef::Container { start_time, .. } => Some(*start_time),
+            _ => self.0.get(reference).copied(),
+        }
+    }
+
+    /// From now on the reference means this process only.
+    pub fn bind(&mut self, reference: &NamespaceRef, start_time: u64) {
+        if !matches!(reference, NamespaceRef::Container { .. }) {
+            self.0.entry(reference.clone()).or_insert(start_time);
+        }
+    }
+
+    /// The next open may bind the reference to another process.
+    pub fn forget(&mut self, reference: &NamespaceRef) {
+        self.0.remove(reference);
+    }
+}
+
+/// An opened namespace file and the process it was found by.
+pub(super) struct Found {
+    /// The nsfs file.
+    pub file: File,
+    /// Start time of the process, in clock ticks after boot.
+    pub start_time: u64,
+}
+
+/// Opens the network namespace of a process. `bound` is the start time of the process that is meant, where known. The file
+/// is certain to belong to that process: a pidfd taken first shows afterwards that it was alive all the time.
+pub(super) fn open_namespace(path: ProcessPath, bound: Option<u64>) -> Result<Found, Failure> {
+    let ended = || {
+        failure::unavailable(format!(
+            "{path} does not exist or has ended: it is tried again when such a process starts"
+        ))
+    };
+    let pid = Pid::from_raw(path.pid).ok_or_else(|| failure::other(format!("{} is not a process number", path.pid)))?;
+    let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => pidfd,
+        Err(rustix::io::Errno::SRCH) => return Err(ended()),
+        Err(errno) => {
+            return Err(failure::system(
+                &format!("open a pidfd of PID {}", path.pid),
+                &Refusal::from(io::Error::from(errno)),
+            ));
+        }
+    };
+    let before = read_stat(path)?.filter(|stat| !stat.ended()).ok_or_else(ended)?;
+    if bound.is_some_and(|bound| bound != before.start_time) {
+        return Err(reused(path, &before));
+    }
+    let file = match File::open(format!("{}/ns/net", path.directory())) {
+        Ok(file) => file,
+        Err(error) if is_gone(&error) => return Err(ended()),
+        Err(error) => return Err(failure::system(&format!("open the network namespace of {path}"), &error.into())),
+    };
+    // A thread has no pidfd on older kernels: its start time, read again, stands in.
+    let after = read_stat(path)?.filter(|stat| !stat.ended());
+    if has_exited(&pidfd) || after.map(|stat| stat.start_time) != Some(before.start_time) {
+        return Err(ended());
+    }
+    Ok(Found {
+        file,
+        start_time: before.start_time,
+    })
+}
+
+fn reused(path: ProcessPath, now: &Stat) -> Failure {
+    failure::unavailable(format!(
+        "{path} ended and now belongs to another process (`{}`); put the value again after deleting it, to accept that one",
+        now.comm
+    ))
+}
+
+fn read_stat(path: ProcessPath) -> Result<Option<Stat>, Failure> {
+    let file = format!("{}/stat", path.directory());
+    match fs::read(&file) {
+        Ok(line) => Ok(Stat::parse(&String::from_utf8_lossy(&line))),
+        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) => Err(failure::system(&format!("read {file}"), &error.into())),
+    }
+}
+
+/// A process that ends while its files are opened shows as ENOENT or ESRCH.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::ESRCH)
+}
+
+fn has_exited(pidfd: &impl AsFd) -> bool {
+    let mut descriptors = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    // An error means that nothing is known: then the process does not count as alive.
+    poll(&mut descriptors, PollTimeout::ZERO).map_or(true, |ready| ready > 0)
+}
+
+/// The distinct network namespaces of all processes in the agent's PID namespace, each with one process that is in it.
+///
+/// # Errors
+/// Only when `/proc` itself cannot be read; processes that end meanwhile are left out.
+pub fn process_namespaces() -> io::Result<Vec<(NetnsId, i32)>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
+        if let Ok(metadata) = fs::metadata(format!("/proc/{pid}/ns/net")) {
+            found.entry(NetnsId(metadata.ino())).or_insert(pid);
+        }
+    }
+    Ok(found.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_name_with_spaces_and_parentheses_does_not_shift_the_fields() {
+        let line = "4321 (a) R (b c) S 1 4321 4321 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 987654 1 2 3";
+        assert_eq!(
+            Stat::parse(line),
+            Some(Stat {
+                comm: "a) R (b c".to_owned(),
+                state: 'S',
+                start_time: 987_654
+            })
+        );
+    }
+
+    #[test]
+    fn a_cut_line_is_no_process() {
+        assert_eq!(Stat::parse("4321 (a) S 1 2 3"), None);
+        assert_eq!(Stat::parse(""), None);
+        assert_eq!(Stat::parse(")("), None);
+    }
+
+    #[test]
+    fn only_the_two_proc_forms_lead_to_a_process() {
+        let recognise = |path: &str| ProcessPath::recognise(Path::new(path));
+        assert_eq!(recognise("/proc/12/ns/net"), Some(ProcessPath { pid: 12, tid: None }));
+        assert_eq!(recognise("/proc//12/task/13/ns/net"), Some(ProcessPath { pid: 12, tid: Some(13) }));
+        assert_eq!(recognise("/proc/self/ns/net"), None);
+        assert_eq!(recognise("/proc/-1/ns/net"), None);
+        assert_eq!(recognise("/run/netns/12"), None);
+        assert_eq!(recognise("/proc/12/ns/mnt"), None);
+    }
+
+    #[test]
+    fn a_binding_lasts_until_it_is_forgotten() {
+        let mut bindings = Bindings::default();
+        let reference = NamespaceRef::Process(12);
+        bindings.bind(&reference, 100);
+        bindings.bind(&reference, 200);
+        assert_eq!(bindings.bound(&reference), Some(100));
+        bindings.forget(&reference);
+        assert_eq!(bindings.bound(&reference), None);
+    }
+}

@@ -1,0 +1,197 @@
+//! Routes as rtnetlink messages.
+//!
+//! Owns the translation between [`RouteSpec`] and RTM_*ROUTE. Must never match a route of another protocol. Start reading
+//! at [`add`].
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType, RouteVia},
+};
+use nix::libc;
+
+use super::{
+    address::read_ip,
+    netlink::{Change, Refusal, RouteSocket, attributes, read_u16, read_u32},
+    operation::{PROTOCOL, RouteSpec, RouteState},
+};
+
+/// Bytes of a `struct rtmsg`.
+const HEADER_BYTES: usize = 12;
+/// Bytes of a `struct rtnexthop`.
+const NEXT_HOP_BYTES: usize = 8;
+/// The metric that IPv6 gives to a route without one (IP6_RT_PRIO_USER in net/ipv6_route.h).
+const IPV6_DEFAULT_METRIC: u32 = 1024;
+/// "Whatever scope" in a deletion (RT_SCOPE_NOWHERE in linux/rtnetlink.h).
+const ANY_SCOPE: u8 = 255;
+
+/// A route as `ip` shows it.
+pub(super) fn show(spec: &RouteSpec) -> String {
+    let mut text = format!("{}/{}", spec.destination, spec.prefix_len);
+    if let Some(gateway) = spec.gateway {
+        text.push_str(&format!(" via {gateway}"));
+    }
+    if spec.table != u32::from(RouteHeader::RT_TABLE_MAIN) {
+        text.push_str(&format!(" table {}", spec.table));
+    }
+    if spec.metric != 0 {
+        text.push_str(&format!(" metric {}", spec.metric));
+    }
+    text
+}
+
+/// Why the kernel has no way to express the route; `None` when it has.
+pub(super) fn unsupported(spec: &RouteSpec) -> Option<&'static str> {
+    match (spec.destination, spec.gateway) {
+        (IpAddr::V6(_), Some(IpAddr::V4(_))) => Some("an IPv6 route cannot have an IPv4 gateway"),
+        _ => None,
+    }
+}
+
+/// RTM_NEWROUTE.
+pub(super) fn add(index: u32, spec: &RouteSpec, replace: bool) -> Change {
+    let mut message = message(index, spec);
+    message.header.scope = if spec.destination.is_ipv4() {
+        RouteScope::from(spec.scope)
+    } else {
+        RouteScope::Universe
+    };
+    if spec.metric != 0 {
+        message.attributes.push(RouteAttribute::Priority(spec.metric));
+    }
+    let existing = if replace { NLM_F_REPLACE } else { NLM_F_EXCL };
+    (RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | existing)
+}
+
+/// RTM_DELROUTE that matches only a route with our protocol.
+pub(super) fn delete(index: u32, spec: &RouteSpec) -> Change {
+    let mut message = message(index, spec);
+    message.header.scope = if spec.destination.is_ipv4() {
+        RouteScope::from(ANY_SCOPE)
+    } else {
+        RouteScope::Universe
+    };
+    let metric = if spec.metric == 0 && spec.destination.is_ipv6() {
+        IPV6_DEFAULT_METRIC
+    } else {
+        spec.metric
+    };
+    if metric != 0 {
+        message.attributes.push(RouteAttribute::Priority(metric));
+    }
+    (RouteNetlinkMessage::DelRoute(message), 0)
+}
+
+fn message(index: u32, spec: &RouteSpec) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = if spec.destination.is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    };
+    message.header.destination_prefix_length = spec.prefix_len;
+    message.header.protocol = RouteProtocol::from(PROTOCOL);
+    message.header.kind = RouteType::Unicast;
+    // The header has room for the first 255 tables only; the attribute has precedence.
+    message.header.table = u8::try_from(spec.table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC);
+    if message.header.table == RouteHeader::RT_TABLE_UNSPEC {
+        message.attributes.push(RouteAttribute::Table(spec.table));
+    }
+    if spec.prefix_len > 0 {
+        message
+            .attributes
+            .push(RouteAttribute::Destination(RouteAddress::from(spec.destination)));
+    }
+    message.attributes.push(RouteAttribute::Oif(index));
+    message
+        .attributes
+        .extend(spec.gateway.map(|gateway| match (spec.destination, gateway) {
+            (IpAddr::V4(_), IpAddr::V6(gateway)) => RouteAttribute::Via(RouteVia::Inet6(gateway)),
+            _ => RouteAttribute::Gateway(RouteAddress::from(gateway)),
+        }));
+    message
+}
+
+/// Reads the unicast routes of all tables that carry our protocol; the kernel filters.
+pub(super) fn dump(socket: &mut RouteSocket) -> Result<Vec<RouteState>, Refusal> {
+    let mut routes = Vec::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family;
+        message.header.protocol = RouteProtocol::from(PROTOCOL);
+        message.header.kind = RouteType::Unicast;
+        let found = socket.dump(&RouteNetlinkMessage::GetRoute(message), parse);
+        match found {
+            Ok(found) => routes.extend(found),
+            // A kernel without IPv6 has no IPv6 routes.
+            Err(refusal) if refusal.errno == libc::EOPNOTSUPP || refusal.errno == libc::EAFNOSUPPORT => {}
+            Err(refusal) => return Err(refusal),
+        }
+    }
+    Ok(routes)
+}
+
+fn parse(payload: &[u8], found: &mut Vec<RouteState>) {
+    let Some(&[family, prefix_len, _, _, table, protocol, scope, kind]) = payload.first_chunk::<8>() else {
+        return;
+    };
+    // A kernel without strict checking ignores the filter.
+    if protocol != PROTOCOL || kind != libc::RTN_UNICAST {
+        return;
+    }
+    let unspecified: IpAddr = if i32::from(family) == libc::AF_INET6 {
+        [0; 16].into()
+    } else {
+        Ipv4Addr::UNSPECIFIED.into()
+    };
+    let route = RouteSpec {
+        destination: unspecified,
+        prefix_len,
+        gateway: None,
+        table: table.into(),
+        scope,
+        metric: 0,
+    };
+    let mut state = RouteState { link: 0, route, protocol };
+    let mut next_hops = None;
+    for (kind, value) in attributes(payload.get(HEADER_BYTES..).unwrap_or_default()) {
+        match kind {
+            libc::RTA_DST => state.route.destination = read_ip(family, value).unwrap_or(unspecified),
+            libc::RTA_TABLE => state.route.table = read_u32(value, 0).unwrap_or(state.route.table),
+            libc::RTA_PRIORITY => state.route.metric = read_u32(value, 0).unwrap_or(0),
+            libc::RTA_OIF => state.link = read_u32(value, 0).unwrap_or(0),
+            libc::RTA_GATEWAY | libc::RTA_VIA => state.route.gateway = read_gateway(family, kind, value),
+            libc::RTA_MULTIPATH => next_hops = Some(value),
+            _ => {}
+        }
+    }
+    match next_hops {
+        None => found.push(state),
+        Some(hops) => parse_next_hops(hops, family, &state, found),
+    }
+}
+
+/// The kernel joins IPv6 routes that differ only in their gateway; to us each hop is a route.
+fn parse_next_hops(mut hops: &[u8], family: u8, state: &RouteState, found: &mut Vec<RouteState>) {
+    while let (Some(length), Some(link)) = (read_u16(hops, 0), read_u32(hops, 4)) {
+        let Some(hop) = hops.get(NEXT_HOP_BYTES..usize::from(length)) else {
+            return;
+        };
+        let mut state = RouteState { link, ..state.clone() };
+        state.route.gateway = attributes(hop)
+            .find(|(kind, _)| matches!(*kind, libc::RTA_GATEWAY | libc::RTA_VIA))
+            .and_then(|(kind, value)| read_gateway(family, kind, value));
+        found.push(state);
+        hops = hops.get(usize::from(length).next_multiple_of(4)..).unwrap_or_default();
+    }
+}
+
+/// RTA_GATEWAY is an address of the route's family; RTA_VIA names its own (`struct rtvia`).
+fn read_gateway(family: u8, kind: u16, value: &[u8]) -> Option<IpAddr> {
+    match kind {
+        libc::RTA_VIA => read_ip(u8::try_from(read_u16(value, 0)?).ok()?, value.get(2..)?),
+        _ => read_ip(family, value),
+    }
+}

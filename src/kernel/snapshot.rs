@@ -1,0 +1,33 @@
+//! Reading a namespace: everything in it that matters to the agent.
+//!
+//! Owns the order and the filters of the dumps. Must never write. Start reading at [`read`].
+
+use super::{
+    address,
+    ethtool::{Checksum, EthtoolSocket},
+    link, neighbour,
+    netlink::{Refusal, RouteSocket},
+    operation::{LinkState, Snapshot},
+    route,
+};
+
+/// Reads the namespace of the sockets. One dump after the other: two in one send are refused with EBUSY.
+pub(super) fn read(route_socket: &mut RouteSocket, ethtool: &EthtoolSocket) -> Result<Snapshot, Refusal> {
+    let mut links = link::dump(route_socket)?;
+    links.iter_mut().for_each(|link| read_offloads(link, ethtool));
+    Ok(Snapshot {
+        links,
+        addresses: address::dump(route_socket)?,
+        routes: route::dump(route_socket)?,
+        neighbours: neighbour::dump(route_socket)?,
+    })
+}
+
+/// Offload flags matter only for veth ends that somebody manages, and these carry an alias. A link that vanishes meanwhile has
+/// none.
+fn read_offloads(link: &mut LinkState, ethtool: &EthtoolSocket) {
+    if link.kind == "veth" && !link.alias.is_empty() {
+        link.rx_checksum = ethtool.get(&link.name, Checksum::Rx).ok();
+        link.tx_checksum = ethtool.get(&link.name, Checksum::Tx).ok();
+    }
+}

@@ -1,0 +1,23 @@
+//! Network sysctls: files under `/proc/sys/net`, which show the namespace of the thread that opens them.
+//!
+//! Owns their paths. Must never be called outside of a visit to the namespace. Start reading at [`ensure`].
+
+use std::{fs, io, path::PathBuf};
+
+/// `disable_ipv6` of a link (Documentation/networking/ip-sysctl.rst).
+pub(super) fn disable_ipv6(link: &str) -> PathBuf {
+    PathBuf::from("/proc/sys/net/ipv6/conf").join(link).join("disable_ipv6")
+}
+
+/// `tcp_l3mdev_accept`: sockets that are bound to no VRF accept connections from all (Documentation/networking/vrf.rst).
+pub(super) fn tcp_l3mdev_accept() -> PathBuf {
+    PathBuf::from("/proc/sys/net/ipv4/tcp_l3mdev_accept")
+}
+
+/// Makes a sysctl have a value in the namespace of the calling thread; writes only when it has another.
+pub(super) fn ensure(path: &std::path::Path, value: &str) -> io::Result<()> {
+    if fs::read_to_string(path)?.trim() == value {
+        return Ok(());
+    }
+    fs::write(path, value)
+}

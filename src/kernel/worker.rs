@@ -1,0 +1,492 @@
+//! Performing operations: the one place where a [`KernelOp`] becomes system calls.
+//!
+//! Owns the links known within a batch and the private namespace from which links are created. Must never try again by itself,
+//! nor let one task's failure reach another. Start reading at [`Worker::perform`].
+
+use std::{collections::HashMap, net::IpAddr};
+
+use nix::errno::Errno;
+
+use super::{
+    address, deletion,
+    ethtool::Checksum,
+    failure,
+    link::{self, LinkRequest},
+    neighbour,
+    netlink::{Change, Refusal, RouteSocket},
+    operation::{
+        AddressSpec, Failure, FailureKind, Guard, KernelOp, LinkChanges, LinkState, NetnsId, NewLink, NewLinkKind, Outcome, Reply,
+        RouteSpec, Task,
+    },
+    pinned::Namespaces,
+    route, sysctl,
+};
+
+/// The state of the thread that performs operations.
+pub(super) struct Worker {
+    namespaces: Namespaces,
+    /// A socket in an empty namespace that nobody else knows: a name in a creating request is then only ever looked up where
+    /// the link is to be, and never meets a link of the agent's own namespace.
+    nursery: RouteSocket,
+    /// Links by namespace and name, read within this batch.
+    links: HashMap<(NetnsId, String), LinkState>,
+}
+
+impl Worker {
+    /// A worker over a table of namespaces.
+    pub fn new(namespaces: Namespaces, nursery: RouteSocket) -> Self {
+        Self {
+            namespaces,
+            nursery,
+            links: HashMap::new(),
+        }
+    }
+
+    /// Performs a batch. Tasks next to each other that only delete links are performed together: each deletion waits about
+    /// 18 ms for the kernel, and waiting together costs no more than waiting once.
+    pub fn perform(&mut self, tasks: Vec<Task>) -> Vec<Outcome> {
+        let mut outcomes = Vec::with_capacity(tasks.len());
+        // Nothing is known for certain of links since the last batch.
+        self.links.clear();
+        for group in tasks.chunk_by(|a, b| only_deletes_links(a) && only_deletes_links(b)) {
+            match group {
+                [task] => outcomes.push(Outcome {
+                    id: task.id,
+                    result: self.perform_task(task),
+                }),
+                tasks => {
+                    outcomes.extend(deletion::delete_links(&mut self.namespaces, tasks));
+                    self.links.clear();
+                }
+            }
+        }
+        outcomes
+    }
+
+    fn perform_task(&mut self, task: &Task) -> Result<Reply, Failure> {
+        if only_deletes_links(task) && task.ops.len() > 1 {
+            self.links.clear();
+            return deletion::delete_links(&mut self.namespaces, std::slice::from_ref(task))
+                .pop()
+                .map_or(Ok(Reply::Done), |outcome| outcome.result);
+        }
+        let mut answer = Reply::Done;
+        for op in &task.ops {
+            match self.perform_op(op)? {
+                Reply::Done => {}
+                reply => answer = reply,
+            }
+        }
+        Ok(answer)
+    }
+
+    fn perform_op(&mut self, op: &KernelOp) -> Result<Reply, Failure> {
+        let done = match op {
+            KernelOp::OpenNamespace { reference, mark } => return self.namespaces.open(reference, mark),
+            KernelOp::VerifyNamespace { reference, netns } => return self.namespaces.verify(reference, *netns),
+            KernelOp::DumpNamespace { netns } => return self.namespaces.read(*netns).map(|found| Reply::Contents(Box::new(found))),
+            KernelOp::CloseNamespace {
+                reference,
+                netns,
+                remove_if_marked,
+                forget,
+            } => {
+                return self.namespaces.close(reference, *netns, remove_if_marked.as_deref(), *forget);
+            }
+            KernelOp::CreateVeth { ends } => self.create_veth(ends),
+            KernelOp::CreateLink { link, kind } => self.create_link(link, kind),
+            KernelOp::SetLink {
+                netns,
+                name,
+                guard,
+                changes,
+            } => self.set_link(*netns, name, guard, changes),
+            KernelOp::DeleteLink { netns, name, guard } => self.delete_link(*netns, name, guard),
+            KernelOp::AddAddress { netns, link, address } => self.add_address(*netns, link, address),
+            KernelOp::DeleteAddress {
+                netns,
+                link,
+                address: spec,
+            } => {
+                let gone = [Errno::EADDRNOTAVAIL, Errno::ENXIO];
+                self.remove(
+                    *netns,
+                    link,
+                    &gone,
+                    || format!("delete address {} from link \"{link}\"", address::show(spec)),
+                    |index| address::delete(index, spec),
+                )
+            }
+            KernelOp::SetNeighbour { netns, link, address, mac } => self.set_neighbour(*netns, link, *address, *mac),
+            KernelOp::DeleteNeighbour { netns, link, address } => {
+                let gone = [Errno::ENOENT, Errno::ESRCH];
+                self.remove(
+                    *netns,
+                    link,
+                    &gone,
+                    || format!("delete neighbour {address} from link \"{link}\""),
+                    |index| neighbour::delete(index, *address),
+                )
+            }
+            KernelOp::AddRoute {
+                netns,
+                link,
+                route,
+                replace,
+            } => self.add_route(*netns, link, route, *replace),
+            KernelOp::DeleteRoute { netns, link, route: spec } => {
+                let gone = [Errno::ESRCH, Errno::ENOENT];
+                self.remove(
+                    *netns,
+                    link,
+                    &gone,
+                    || format!("delete route {} from link \"{link}\"", route::show(spec)),
+                    |index| route::delete(index, spec),
+                )
+            }
+        };
+        done.map(|()| Reply::Done)
+    }
+
+    fn create_veth(&mut self, ends: &[NewLink; 2]) -> Result<(), Failure> {
+        let mut descriptors = [0; 2];
+        for (descriptor, end) in descriptors.iter_mut().zip(ends) {
+            *descriptor = self.namespaces.get_mut(end.netns)?.descriptor();
+            self.links.remove(&(end.netns, end.name.clone()));
+        }
+        let (message, flags) = link::create_veth(ends, descriptors);
+        self.nursery.change(message, flags).map_err(|refusal| {
+            let action = format!("create veth pair \"{}\" and \"{}\"", ends[0].name, ends[1].name);
+            self.creation_failure(&action, "veth", ends, &refusal)
+        })
+    }
+
+    fn create_link(&mut self, new: &NewLink, kind: &NewLinkKind) -> Result<(), Failure> {
+        let descriptor = self.namespaces.get_mut(new.netns)?.descriptor();
+        self.links.remove(&(new.netns, new.name.clone()));
+        let kind_name = link::kind_name(kind);
+        let action = format!("create link \"{}\" of kind {kind_name}", new.name);
+        if matches!(kind, NewLinkKind::Vrf { .. })
+            && let Err(refusal) = self.namespaces.ensure_sysctl(new.netns, sysctl::tcp_l3mdev_accept(), "1")
+            // The file is missing where the kernel has no VRFs; the request below says so.
+            && !refusal.is(Errno::ENOENT)
+        {
+            let place = &self.namespaces.get_mut(new.netns)?.place;
+            return Err(failure::refused("set sysctl net.ipv4.tcp_l3mdev_accept for a VRF", place, &refusal));
+        }
+        let (message, flags) = link::create(new, kind, descriptor);
+        let created = self.nursery.change(message, flags);
+        created.map_err(|refusal| self.creation_failure(&action, kind_name, std::slice::from_ref(new), &refusal))
+    }
+
+    /// Says why a link could not be created: what lacks in the kernel, or what is in the way.
+    fn creation_failure(&mut self, action: &str, kind: &str, wanted: &[NewLink], refusal: &Refusal) -> Failure {
+        let place = |worker: &mut Self, netns| {
+            worker
+                .namespaces
+                .get_mut(netns)
+                .map_or(netns.to_string(), |pinned| pinned.place.clone())
+        };
+        if refusal.is(Errno::EOPNOTSUPP) {
+            let place = place(self, wanted[0].netns);
+            return Failure {
+                kind: FailureKind::KindMissing,
+                errno: Some(refusal.errno),
+                message: format!(
+                    "cannot {action} in {place}: the kernel has no link kind \"{kind}\": load its module (modprobe {kind}); {}",
+                    failure::kernel_words(refusal)
+                ),
+            };
+        }
+        if refusal.is(Errno::EEXIST) {
+            for new in wanted {
+                if let Ok(Some(found)) = self.find(new.netns, &new.name) {
+                    return failure::exists(format!(
+                        "cannot {action}: {} has a link \"{}\" already ({}); rename or remove that one, or choose another name",
+                        place(self, new.netns),
+                        new.name,
+                        link::describe(&found)
+                    ));
+                }
+            }
+        }
+        failure::refused(action, &place(self, wanted[0].netns), refusal)
+    }
+
+    fn set_link(&mut self, netns: NetnsId, name: &str, guard: &Guard, changes: &LinkChanges) -> Result<(), Failure> {
+        let found = self.require(netns, name, "change")?;
+        let place = self.namespaces.get_mut(netns)?.place.clone();
+        if !link::guard(guard, &found) {
+            return Err(foreign("change", &found, &place));
+        }
+        let mut changes = changes.clone();
+        let (netns, found) = self.relocate(netns, found, &mut changes)?;
+        let master = match &changes.master {
+            None => None,
+            Some(None) => Some(0),
+            Some(Some(master)) => Some(self.require(netns, master, "use as master")?.index),
+        };
+        let pinned = self.namespaces.get_mut(netns)?;
+        for (direction, on) in [(Checksum::Rx, changes.rx_checksum), (Checksum::Tx, changes.tx_checksum)] {
+            if let Some(on) = on {
+                pinned.ethtool.set(&found.name, direction, on).map_err(|error| {
+                    let switch = if on { "on" } else { "off" };
+                    let action = format!("switch {direction:?} checksum offloading of link \"{}\" {switch}", found.name);
+                    failure::refused(&action, &pinned.place, &error.into())
+                })?;
+            }
+        }
+        let request = LinkRequest {
+            mac: changes.mac,
+            mtu: changes.mtu,
+            group: changes.group,
+            alias: changes.alias,
+            master,
+            up: changes.up,
+            ..LinkRequest::default()
+        };
+        self.apply(netns, &found, request)
+    }
+
+    /// Renames and moves, where asked; answers where the link is then and what it is called. Both need the link down; `changes`
+    /// then says whether it is to be set up again.
+    fn relocate(&mut self, netns: NetnsId, found: LinkState, changes: &mut LinkChanges) -> Result<(NetnsId, LinkState), Failure> {
+        let rename = changes.rename.take().filter(|to| *to != found.name);
+        let move_to = changes.move_to.take().filter(|to| *to != netns);
+        if rename.is_none() && move_to.is_none() {
+            return Ok((netns, found));
+        }
+        let target = move_to.unwrap_or(netns);
+        let name = rename.clone().unwrap_or_else(|| found.name.clone());
+        let descriptor = move_to
+            .map(|to| self.namespaces.get_mut(to).map(|pinned| pinned.descriptor()))
+            .transpose()?;
+        self.links.remove(&(netns, found.name.clone()));
+        self.links.remove(&(target, name.clone()));
+        let pinned = self.namespaces.get_mut(netns)?;
+        let mut requests = Vec::new();
+        if found.up {
+            requests.push(
+                LinkRequest {
+                    up: Some(false),
+                    ..LinkRequest::default()
+                }
+                .message(found.index),
+            );
+        }
+        requests.push(
+            LinkRequest {
+                rename,
+                move_to: descriptor,
+                ..LinkRequest::default()
+            }
+            .message(found.index),
+        );
+        if let Some(Err(refusal)) = pinned.route.exchange(requests).into_iter().find(Result::is_err) {
+            if found.up {
+                // As it was; the failure to tell is the first one.
+                let (message, flags) = LinkRequest {
+                    up: Some(true),
+                    ..LinkRequest::default()
+                }
+                .message(found.index);
+                let _ = pinned.route.change(message, flags);
+            }
+            let verb = if move_to.is_some() { "move" } else { "rename" };
+            let action = format!("{verb} link \"{}\" to \"{name}\"", found.name);
+            let mut failure = failure::refused(&action, &pinned.place, &refusal);
+            if failure.kind == FailureKind::Exists
+                && let Ok(Some(other)) = self.find(target, &name)
+            {
+                failure
+                    .message
+                    .push_str(&format!(": a link of that name is there already ({})", link::describe(&other)));
+            }
+            return Err(failure);
+        }
+        if found.up {
+            changes.up.get_or_insert(true);
+        }
+        let moved = if move_to.is_some() {
+            self.require(target, &name, "find")?
+        } else {
+            LinkState { name, up: false, ..found }
+        };
+        Ok((target, moved))
+    }
+
+    /// Sends what is left to change in one request. Only when it is refused, property by property, to tell which one.
+    fn apply(&mut self, netns: NetnsId, found: &LinkState, request: LinkRequest) -> Result<(), Failure> {
+        let name = found.name.clone();
+        if request == LinkRequest::default() {
+            self.links.insert((netns, name), found.clone());
+            return Ok(());
+        }
+        let pinned = self.namespaces.get_mut(netns)?;
+        let (message, flags) = request.clone().message(found.index);
+        if let Err(refusal) = pinned.route.change(message, flags) {
+            self.links.remove(&(netns, name));
+            for (what, part) in request.split() {
+                let (message, flags) = part.message(found.index);
+                pinned.route.change(message, flags).map_err(|refusal| {
+                    let action = format!("change link \"{}\" ({what})", found.name);
+                    failure::refused(&action, &pinned.place, &refusal)
+                })?;
+            }
+            // All went well one by one: the refusal was of the moment, unless the link is gone.
+            return if refusal.is(Errno::ENODEV) {
+                Err(missing(&format!("change link \"{}\"", found.name), &found.name, &pinned.place))
+            } else {
+                Ok(())
+            };
+        }
+        let mut changed = found.clone();
+        changed.alias = request.alias.unwrap_or(changed.alias);
+        changed.group = request.group.unwrap_or(changed.group);
+        changed.up = request.up.unwrap_or(changed.up);
+        self.links.insert((netns, name), changed);
+        Ok(())
+    }
+
+    fn delete_link(&mut self, netns: NetnsId, name: &str, guard: &Guard) -> Result<(), Failure> {
+        // With the link goes its peer, in whichever namespace that is.
+        self.links.clear();
+        if !self.namespaces.contains(netns) {
+            return Ok(());
+        }
+        let Some(found) = self.find(netns, name)? else { return Ok(()) };
+        let pinned = self.namespaces.get_mut(netns)?;
+        self.links.clear();
+        if !link::guard(guard, &found) {
+            return Err(foreign("delete", &found, &pinned.place));
+        }
+        let (message, flags) = link::delete(found.index);
+        match pinned.route.change(message, flags) {
+            Err(refusal) if !refusal.is(Errno::ENODEV) => {
+                Err(failure::refused(&format!("delete link \"{name}\""), &pinned.place, &refusal))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn add_address(&mut self, netns: NetnsId, link: &str, spec: &AddressSpec) -> Result<(), Failure> {
+        let action = || format!("add address {} to link \"{link}\"", address::show(spec));
+        let added = self.on_link(netns, link, action, |index| address::add(index, spec));
+        // This is how the kernel says that IPv6 is disabled on the link.
+        let disabled = |failure: &Failure| spec.address.is_ipv6() && failure.errno == Some(Errno::EACCES as i32);
+        if !added.as_ref().is_err_and(disabled) {
+            return added;
+        }
+        self.namespaces
+            .ensure_sysctl(netns, sysctl::disable_ipv6(link), "0")
+            .map_err(|refusal| {
+                let place = self
+                    .namespaces
+                    .get_mut(netns)
+                    .map_or(netns.to_string(), |pinned| pinned.place.clone());
+                failure::refused(&format!("enable IPv6 on link \"{link}\" (sysctl disable_ipv6)"), &place, &refusal)
+            })?;
+        self.on_link(netns, link, action, |index| address::add(index, spec))
+    }
+
+    fn set_neighbour(&mut self, netns: NetnsId, link: &str, address: IpAddr, mac: [u8; 6]) -> Result<(), Failure> {
+        let action = || format!("set neighbour {address} to {} on link \"{link}\"", link::show_mac(mac));
+        self.on_link(netns, link, action, |index| neighbour::set(index, address, mac))
+    }
+
+    fn add_route(&mut self, netns: NetnsId, link: &str, spec: &RouteSpec, replace: bool) -> Result<(), Failure> {
+        let action = || format!("add route {} on link \"{link}\"", route::show(spec));
+        if let Some(reason) = route::unsupported(spec) {
+            return Err(failure::other(format!("cannot {}: {reason}", action())));
+        }
+        self.on_link(netns, link, action, |index| route::add(index, spec, replace))
+    }
+
+    /// Removes something from a link. Without the namespace or the link, and when the kernel answers with one of `gone`, there is
+    /// nothing to remove.
+    fn remove(
+        &mut self,
+        netns: NetnsId,
+        link: &str,
+        gone: &[Errno],
+        action: impl Fn() -> String,
+        change: impl Fn(u32) -> Change,
+    ) -> Result<(), Failure> {
+        if !self.namespaces.contains(netns) || self.find(netns, link)?.is_none() {
+            return Ok(());
+        }
+        let gone = |errno: i32| errno == Errno::ENODEV as i32 || gone.iter().any(|gone| *gone as i32 == errno);
+        match self.on_link(netns, link, action, change) {
+            Err(failure) if failure.errno.is_some_and(gone) => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Performs a change that needs the index of a link. An index from the cache may be old: then it is looked up anew, once.
+    fn on_link(&mut self, netns: NetnsId, link: &str, action: impl Fn() -> String, change: impl Fn(u32) -> Change) -> Result<(), Failure> {
+        loop {
+            let key = (netns, link.to_owned());
+            let cached = self.links.contains_key(&key);
+            let index = match self.find(netns, link)? {
+                Some(found) => found.index,
+                None => return Err(missing(&action(), link, &self.namespaces.get_mut(netns)?.place)),
+            };
+            let (message, flags) = change(index);
+            let pinned = self.namespaces.get_mut(netns)?;
+            let Err(refusal) = pinned.route.change(message, flags) else {
+                return Ok(());
+            };
+            if !(cached && refusal.is(Errno::ENODEV)) {
+                return Err(failure::refused(&action(), &pinned.place, &refusal));
+            }
+            self.links.remove(&key);
+        }
+    }
+
+    /// A link that must exist; `verb` completes "cannot … link".
+    fn require(&mut self, netns: NetnsId, name: &str, verb: &str) -> Result<LinkState, Failure> {
+        match self.find(netns, name)? {
+            Some(found) => Ok(found),
+            None => Err(missing(
+                &format!("{verb} link \"{name}\""),
+                name,
+                &self.namespaces.get_mut(netns)?.place,
+            )),
+        }
+    }
+
+    fn find(&mut self, netns: NetnsId, name: &str) -> Result<Option<LinkState>, Failure> {
+        let key = (netns, name.to_owned());
+        if let Some(found) = self.links.get(&key) {
+            return Ok(Some(found.clone()));
+        }
+        let pinned = self.namespaces.get_mut(netns)?;
+        let found = link::find(&mut pinned.route, name)
+            .map_err(|refusal| failure::refused(&format!("look up link \"{name}\""), &pinned.place, &refusal))?;
+        if let Some(found) = &found {
+            self.links.insert(key, found.clone());
+        }
+        Ok(found)
+    }
+}
+
+/// A link is not the agent's.
+pub(super) fn foreign(action: &str, found: &LinkState, place: &str) -> Failure {
+    failure::exists(format!(
+        "will not {action} link \"{}\" in {place}: it is not the agent's ({}); rename or remove that link, or choose another name",
+        found.name,
+        link::describe(found)
+    ))
+}
+
+fn missing(action: &str, name: &str, place: &str) -> Failure {
+    let refusal = Refusal {
+        errno: Errno::ENODEV as i32,
+        text: Some(format!("no link \"{name}\"")),
+    };
+    failure::refused(action, place, &refusal)
+}
+
+fn only_deletes_links(task: &Task) -> bool {
+    !task.ops.is_empty() && task.ops.iter().all(|op| matches!(op, KernelOp::DeleteLink { .. }))
+}

@@ -1,0 +1,361 @@
+//! What is to be stored and what is stored: the newest state of each key, and what has to be written next.
+//!
+//! Owns the comparison of both sides and the order of writing. Must never do I/O. Start reading at [`State::touch`], which
+//! decides whether a key has to be written, and [`State::adopt`], which takes over what a listing has found.
+//!
+//! Invariant: a key is in at most one batch at a time, so two writes of one key are never on their way together.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+/// Operations of one transaction; etcd refuses more than 128 (`--max-txn-ops`).
+const BATCH_OPERATIONS: usize = 100;
+/// Bytes of one transaction; etcd refuses requests above 1.5 MiB (`--max-request-bytes`).
+const BATCH_BYTES: usize = 512 << 10;
+
+/// What must be true of a stored key for its deletion to be carried out. Without it, a deletion that was sent before a
+/// connection was lost could arrive late and delete the newer value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Guard {
+    /// It was written under this lease of ours.
+    Lease(i64),
+    /// It was last written at this revision, by someone else or an earlier run.
+    Revision(i64),
+}
+
+/// One operation of a transaction.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Write {
+    /// Store the value under the lease.
+    Put(Arc<[u8]>),
+    /// Delete the key if the guard holds.
+    Delete(Guard),
+}
+
+/// Key and operation.
+pub(super) type Batch = Vec<(Arc<str>, Write)>;
+
+/// A key found in the store.
+pub(super) struct Found {
+    pub key: Arc<str>,
+    pub value: Vec<u8>,
+    pub lease: i64,
+    pub mod_revision: i64,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+enum Stored {
+    /// Not listed yet, or a write may or may not have been carried out.
+    Unknown,
+    Absent,
+    Present(Arc<[u8]>, Guard),
+}
+
+struct Entry {
+    wanted: Option<Arc<[u8]>>,
+    stored: Stored,
+    /// Of an earlier run and not touched in this one: it stays until [`State::retain_only_current`].
+    left_over: bool,
+    /// The store has refused this value for good; another value will be tried.
+    refused: Option<Arc<[u8]>>,
+    /// Number of the oldest change that the store does not have.
+    unsaved_since: Option<u64>,
+    /// Number of the oldest change made while the key was being written.
+    changed_in_flight: Option<u64>,
+    in_flight: bool,
+    queued: bool,
+}
+
+/// All keys of the publisher.
+#[derive(Default)]
+pub(super) struct State {
+    entries: BTreeMap<Arc<str>, Entry>,
+    /// Keys to write, oldest change first.
+    queue: VecDeque<Arc<str>>,
+    /// `unsaved_since` of all entries.
+    unsaved: BTreeSet<(u64, Arc<str>)>,
+    /// Number of the last change.
+    sequence: u64,
+    /// Lease of the present session.
+    lease: i64,
+    listed: bool,
+    retain: bool,
+}
+
+impl State {
+    pub fn set(&mut self, key: &str, value: Arc<[u8]>) {
+        let stored = if self.listed { Stored::Absent } else { Stored::Unknown };
+        let key = self
+            .entries
+            .get_key_value(key)
+            .map_or_else(|| Arc::from(key), |(key, _)| key.clone());
+        let entry = self.entries.entry(key.clone()).or_insert_with(|| Entry::new(stored));
+        entry.wanted = Some(value);
+        entry.left_over = false;
+        self.touch(&key);
+    }
+
+    pub fn remove(&mut self, key: &str) {
+        if !self.entries.contains_key(key) {
+            if self.listed {
+                return;
+            }
+            self.entries.insert(Arc::from(key), Entry::new(Stored::Unknown));
+        }
+        let Some((key, _)) = self.entries.get_key_value(key) else { return };
+        let key = key.clone();
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.wanted = None;
+            entry.left_over = false;
+        }
+        self.touch(&key);
+    }
+
+    /// From now on a key that was found in the store but never set is deleted.
+    pub fn retain_only_current(&mut self) {
+        self.retain = true;
+        let left_over: Vec<Arc<str>> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.left_over)
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in left_over {
+            if let Some(entry) = self.entries.get_mut(&key) {
+                entry.left_over = false;
+            }
+            self.touch(&key);
+        }
+    }
+
+    /// Number of the last change; see [`State::settled`].
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// All changes up to this number are stored.
+    pub fn settled(&self) -> u64 {
+        self.unsaved
+            .first()
+            .map_or(self.sequence, |(sequence, _)| sequence.saturating_sub(1))
+    }
+
+    /// Whether a full batch waits.
+    pub fn has_full_batch(&self) -> bool {
+        self.queue.len() >= BATCH_OPERATIONS
+    }
+
+    /// Numbers a change of `key` and queues the key if the store has to be written for it.
+    fn touch(&mut self, key: &Arc<str>) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        self.sequence += 1;
+        if entry.in_flight {
+            entry.changed_in_flight.get_or_insert(self.sequence);
+            return;
+        }
+        let number = self.sequence;
+        self.settle_or_queue(key, number);
+    }
+
+    /// After any change of an entry that is not in flight: either nothing is to be done for it, or it is in the queue.
+    fn settle_or_queue(&mut self, key: &Arc<str>, number: u64) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        if entry.is_clean(self.lease) {
+            if let Some(since) = entry.unsaved_since.take() {
+                self.unsaved.remove(&(since, key.clone()));
+            }
+            if entry.is_void() {
+                self.entries.remove(key);
+            }
+            return;
+        }
+        if entry.unsaved_since.is_none() {
+            entry.unsaved_since = Some(number);
+            self.unsaved.insert((number, key.clone()));
+        }
+        if !entry.queued {
+            entry.queued = true;
+            self.queue.push_back(key.clone());
+        }
+    }
+
+    /// The next operations, at most `operations` of them. They count as in flight until told otherwise.
+    pub fn take_batch(&mut self, operations: usize) -> Batch {
+        let mut batch = Batch::new();
+        let mut bytes = 0;
+        while batch.len() < operations.min(BATCH_OPERATIONS) {
+            let Some(key) = self.queue.pop_front() else { break };
+            let Some(entry) = self.entries.get_mut(&key) else { continue };
+            entry.queued = false;
+            if entry.in_flight || entry.is_clean(self.lease) {
+                if entry.is_void() {
+                    self.entries.remove(&key);
+                }
+                continue;
+            }
+            let write = match (&entry.wanted, &entry.stored) {
+                (Some(value), _) => Write::Put(value.clone()),
+                (None, Stored::Present(_, guard)) => Write::Delete(*guard),
+                // Only before the first listing, when nothing is written; the listing queues what is left to do.
+                (None, _) => continue,
+            };
+            bytes += key.len() + write.size();
+            if bytes > BATCH_BYTES && !batch.is_empty() {
+                entry.queued = true;
+                self.queue.push_front(key);
+                break;
+            }
+            entry.in_flight = true;
+            batch.push((key, write));
+        }
+        batch
+    }
+
+    /// The transaction was carried out.
+    pub fn written(&mut self, batch: Batch) {
+        for (key, write) in batch {
+            let Some(entry) = self.entries.get_mut(&key) else { continue };
+            entry.stored = match write {
+                Write::Put(value) => Stored::Present(value, Guard::Lease(self.lease)),
+                Write::Delete(_) => Stored::Absent,
+            };
+            self.landed(&key);
+        }
+    }
+
+    /// The store refuses this operation for good; the key is left as it is until it is set anew.
+    pub fn refused(&mut self, key: &Arc<str>) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        entry.refused = entry.wanted.clone().filter(|_| entry.changed_in_flight.is_none());
+        self.landed(key);
+    }
+
+    fn landed(&mut self, key: &Arc<str>) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        entry.in_flight = false;
+        if let Some(since) = entry.unsaved_since.take() {
+            self.unsaved.remove(&(since, key.clone()));
+        }
+        let number = entry.changed_in_flight.take().unwrap_or(0);
+        self.settle_or_queue(key, number);
+    }
+
+    /// The transaction was certainly not carried out: the same keys come first in the next batches, with their newest state.
+    pub fn not_written(&mut self, batch: Batch) {
+        for (key, _) in batch.into_iter().rev() {
+            let Some(entry) = self.entries.get_mut(&key) else { continue };
+            entry.in_flight = false;
+            entry.changed_in_flight = None;
+            if entry.is_clean(self.lease) {
+                self.settle_or_queue(&key, 0);
+            } else if !std::mem::replace(&mut entry.queued, true) {
+                self.queue.push_front(key);
+            }
+        }
+    }
+
+    /// The session is over. Returns whether anything was in flight, of which nobody knows whether it was or will be carried out.
+    pub fn interrupt(&mut self) -> bool {
+        let mut uncertain = false;
+        for entry in self.entries.values_mut().filter(|entry| entry.in_flight) {
+            entry.in_flight = false;
+            entry.changed_in_flight = None;
+            entry.stored = Stored::Unknown;
+            uncertain = true;
+        }
+        self.listed = false;
+        uncertain
+    }
+
+    /// Takes over what the store holds, when nothing is in flight, and queues what differs.
+    pub fn adopt(&mut self, lease: i64, found: impl IntoIterator<Item = Found>) {
+        self.listed = true;
+        self.lease = lease;
+        for entry in self.entries.values_mut() {
+            entry.stored = Stored::Absent;
+        }
+        for Found {
+            key,
+            value,
+            lease: attached,
+            mod_revision,
+        } in found
+        {
+            let guard = if attached == lease {
+                Guard::Lease(lease)
+            } else {
+                Guard::Revision(mod_revision)
+            };
+            let left_over = !self.retain;
+            let entry = self.entries.entry(key).or_insert_with(|| Entry {
+                left_over,
+                ..Entry::new(Stored::Absent)
+            });
+            let value = entry
+                .wanted
+                .clone()
+                .filter(|wanted| **wanted == *value)
+                .unwrap_or_else(|| value.into());
+            entry.stored = Stored::Present(value, guard);
+        }
+        // Numbers are kept, so that the oldest change is still written first; what is only found now concerns every `flush`.
+        let mut keys: Vec<(u64, Arc<str>)> = self
+            .entries
+            .iter()
+            .map(|(key, entry)| (entry.unsaved_since.unwrap_or(0), key.clone()))
+            .collect();
+        keys.sort_unstable();
+        self.queue.clear();
+        for (_, key) in keys {
+            if let Some(entry) = self.entries.get_mut(&key) {
+                entry.queued = false;
+            }
+            self.settle_or_queue(&key, 0);
+        }
+    }
+}
+
+impl Write {
+    fn size(&self) -> usize {
+        match self {
+            Self::Put(value) => value.len(),
+            Self::Delete(_) => 0,
+        }
+    }
+}
+
+impl Entry {
+    fn new(stored: Stored) -> Self {
+        Self {
+            wanted: None,
+            stored,
+            left_over: false,
+            refused: None,
+            unsaved_since: None,
+            changed_in_flight: None,
+            in_flight: false,
+            queued: false,
+        }
+    }
+
+    fn is_clean(&self, lease: i64) -> bool {
+        match (&self.wanted, &self.stored) {
+            (Some(wanted), _) if self.refused.as_ref() == Some(wanted) => true,
+            (Some(wanted), Stored::Present(value, guard)) => wanted == value && *guard == Guard::Lease(lease),
+            (None, Stored::Present(..)) => self.left_over,
+            (None, Stored::Absent) => true,
+            (_, Stored::Unknown) | (Some(_), Stored::Absent) => false,
+        }
+    }
+
+    /// Whether it says nothing and can be forgotten.
+    fn is_void(&self) -> bool {
+        self.wanted.is_none() && self.stored == Stored::Absent && !self.queued && !self.in_flight
+    }
+}
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

@@ -1,0 +1,199 @@
+//! The descriptor contract: what the scheduler must know of a kind of value, and nothing else.
+//!
+//! Owns the traits and the plain types between scheduler and descriptors. Must never mention a concrete kind of value or an
+//! effect. Start reading at [`Descriptor`].
+//!
+//! # Expected flow
+//! A wanted value becomes an operation by [`Descriptor::create`], [`Descriptor::update`] or [`Descriptor::delete`]. All three
+//! are pure: they return an effect, the engine has it performed, and the outcome comes back to the scheduler.
+//!
+//! # Guarantees
+//! `create` is called only while every dependency is available and no other value holds one of the claims; `delete` only after
+//! everything that depends on the value, and every value derived from it, is gone.
+//!
+//! # Assumptions
+//! Every method is a function of its arguments: the same arguments give the same answer.
+//!
+//! # Caveats
+//! After a failed `create` the object may exist in part. The next attempt starts with the effect of [`Descriptor::recover`].
+
+use std::{fmt, sync::Arc};
+
+use models::key::Key;
+
+use super::view::View;
+
+/// The types a scheduler works with, and the look-up of descriptors. Implemented once for the product and once for tests.
+pub trait Domain: Sized + 'static {
+    /// A value, desired or applied; cheap to clone.
+    type Value: Clone + fmt::Debug;
+    /// What a descriptor wants done.
+    type Effect: Default + fmt::Debug;
+
+    /// The descriptor of the kind that `key` belongs to; `None` when the agent has none (properties, facts, unknown kinds).
+    fn descriptor(&self, key: &Key) -> Option<&dyn Descriptor<Self>>;
+
+    /// `effect` followed by `next`, as one.
+    fn chain(effect: Self::Effect, next: Self::Effect) -> Self::Effect;
+
+    /// Whether there is nothing to be done.
+    fn is_empty(effect: &Self::Effect) -> bool;
+}
+
+/// One kind of value. See the [module documentation](self) for the order of calls.
+pub trait Descriptor<D: Domain>: Send + Sync {
+    /// Stable name, as in the reference (`linux-interface`).
+    fn name(&self) -> &'static str;
+
+    /// Whether nothing has to be done to get from `applied` to `wanted`.
+    fn equivalent(&self, key: &Key, applied: &D::Value, wanted: &D::Value) -> bool;
+
+    /// What to remember as applied where `applied` and `wanted` are equivalent.
+    fn settled(&self, _applied: &D::Value, wanted: &D::Value) -> D::Value {
+        wanted.clone()
+    }
+
+    /// Whether the change needs a deletion and a creation instead of [`Self::update`].
+    fn needs_recreate(&self, _key: &Key, _applied: &D::Value, _wanted: &D::Value) -> bool {
+        true
+    }
+
+    /// What must be available while the value is applied.
+    fn dependencies(&self, _key: &Key, _value: &D::Value) -> Vec<Dependency> {
+        Vec::new()
+    }
+
+    /// Values that live exactly as long as this one is applied.
+    fn derived(&self, _key: &Key, _value: &D::Value) -> Vec<(Key, D::Value)> {
+        Vec::new()
+    }
+
+    /// Values that are wanted as long as at least one value implies them, such as the namespace that several interfaces name.
+    fn implied(&self, _key: &Key, _value: &D::Value) -> Vec<(Key, D::Value)> {
+        Vec::new()
+    }
+
+    /// Names that only one value may hold at a time, such as a host name within a namespace.
+    fn claims(&self, _key: &Key, _value: &D::Value, _view: &View<'_, D>) -> Vec<Claim> {
+        Vec::new()
+    }
+
+    /// The effect that brings the value into being.
+    ///
+    /// # Errors
+    /// A [`Refusal`] when another value is in the way; asked again as soon as anything it depends on changes.
+    fn create(&self, key: &Key, value: &D::Value, view: &View<'_, D>) -> Result<D::Effect, Refusal>;
+
+    /// The effect that clears away what a failed [`Self::create`] may have left.
+    fn recover(&self, _key: &Key, _value: &D::Value, _view: &View<'_, D>) -> D::Effect {
+        D::Effect::default()
+    }
+
+    /// The effect that changes `applied` into `wanted`. Called only where [`Self::needs_recreate`] said no.
+    ///
+    /// # Errors
+    /// As for [`Self::create`].
+    fn update(&self, _key: &Key, _applied: &D::Value, _wanted: &D::Value, _view: &View<'_, D>) -> Result<D::Effect, Refusal> {
+        Ok(D::Effect::default())
+    }
+
+    /// The effect that removes the value.
+    fn delete(&self, key: &Key, applied: &D::Value, cause: DeleteCause, view: &View<'_, D>) -> D::Effect;
+
+    /// The effect that finds out whether the value is still what was applied; empty when there is no way to tell.
+    fn verify(&self, _key: &Key, _applied: &D::Value) -> D::Effect {
+        D::Effect::default()
+    }
+
+    /// Whether a change in something it depends on made the applied value obsolete, so that it must be created anew.
+    fn stale(&self, _key: &Key, _applied: &D::Value, _view: &View<'_, D>) -> bool {
+        false
+    }
+}
+
+/// Why a value is being deleted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DeleteCause {
+    /// Nobody wants it any more.
+    Unwanted,
+    /// It is to be created again, now or when its dependencies are back.
+    Again,
+}
+
+/// A condition for a value to be applied. Several are AND-ed.
+#[derive(Clone, Debug)]
+pub struct Dependency {
+    /// Stable name shown to users, as in the reference (`veth-peer-exists`).
+    pub label: Arc<str>,
+    /// What satisfies it.
+    pub on: On,
+    /// Needed only until the value is applied: taking it over consumes the target.
+    pub only_to_create: bool,
+}
+
+/// The target of a dependency.
+#[derive(Clone)]
+pub enum On {
+    /// The value under this key.
+    Key(Key),
+    /// Any available value whose key starts with one of the prefixes and passes the predicate.
+    AnyOf {
+        /// Key prefixes; each must end with `/`.
+        prefixes: Vec<Key>,
+        /// Which of those keys count; `None`: all.
+        predicate: Option<Arc<dyn Fn(&Key) -> bool + Send + Sync>>,
+        /// The predicate in words, for explanations.
+        describe: Arc<str>,
+    },
+}
+
+impl fmt::Debug for On {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            On::Key(key) => write!(f, "{key}"),
+            On::AnyOf { describe, .. } => f.write_str(describe),
+        }
+    }
+}
+
+impl Dependency {
+    /// A dependency on the value under `key`.
+    pub fn key(label: &str, key: Key) -> Self {
+        Dependency {
+            label: label.into(),
+            on: On::Key(key),
+            only_to_create: false,
+        }
+    }
+
+    /// A dependency on any value under one of `prefixes` (each ends with `/`) that passes `predicate`.
+    pub fn any_of(label: &str, prefixes: Vec<Key>, describe: &str, predicate: Option<Arc<dyn Fn(&Key) -> bool + Send + Sync>>) -> Self {
+        Dependency {
+            label: label.into(),
+            on: On::AnyOf {
+                prefixes,
+                predicate,
+                describe: describe.into(),
+            },
+            only_to_create: false,
+        }
+    }
+}
+
+/// A name that only one applied value may hold.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Claim {
+    /// The name, unique over all kinds of claims.
+    pub name: String,
+    /// Reason given to the value that comes second, such as `HostNameConflict`.
+    pub reason: &'static str,
+}
+
+/// Why a value cannot be created now although its dependencies are available.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// Stable CamelCase reason.
+    pub reason: &'static str,
+    /// What is wrong, with what, and what to do.
+    pub message: String,
+}

@@ -1,0 +1,24 @@
+//! The dependency-aware scheduler: desired values in, operations out, outcomes back, until what is applied is what is wanted.
+//!
+//! Owns the graph of values, their states, retries and the decision what to do next. Must never do I/O, look at a clock, draw a
+//! random number or let the order of a hash map reach its output: the same events give the same operations. Values and effects
+//! are opaque ([`Domain`]). Start reading at [`Scheduler`], then `plan`, which decides.
+//!
+//! It is level-triggered: every event only changes what is wanted or what is known to be applied and marks the nodes that may
+//! care; [`Scheduler::step`] then looks at each marked node and derives what to do from the present state alone. Operations that
+//! do not depend on each other come out together, so one step is one batch for the executor.
+
+mod descriptor;
+mod explain;
+mod graph;
+mod plan;
+mod readiness;
+mod status;
+#[cfg(test)]
+mod tests;
+mod view;
+
+pub use descriptor::{Claim, DeleteCause, Dependency, Descriptor, Domain, On, Refusal};
+pub use plan::{Change, Fault, FaultKind, Operation, Outcome, Scheduler};
+pub use status::{Rejection, Status, StatusChange, ValueState, Verb};
+pub use view::View;

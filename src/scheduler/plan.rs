@@ -1,0 +1,759 @@
+//! The decisions: what happens to a value next.
+//!
+//! Owns the work queue and every change of a node. Must never ask for anything but the present state: no decision depends on
+//! how that state came about. Start reading at [`Scheduler::step`], then `Scheduler::decide`.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use models::key::Key;
+
+use super::{
+    descriptor::{DeleteCause, Domain},
+    graph::{Flight, Graph, Hold, NodeId, Requested},
+    readiness::Readiness,
+    status::{Rejection, StatusChange, Verb},
+    view::View,
+};
+
+/// First delay after a failure; doubled for each further one.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+/// Longest delay between two attempts. They never end.
+const RETRY_LONGEST: Duration = Duration::from_secs(60);
+
+/// A change of the desired state.
+#[derive(Debug)]
+pub struct Change<V> {
+    /// Key of the base value.
+    pub key: Key,
+    /// Store revision of the change.
+    pub revision: i64,
+    /// The new value, why it cannot be used, or `None` for a deletion.
+    pub value: Option<Result<V, Rejection>>,
+}
+
+/// Something to be done for one value.
+#[derive(Debug)]
+pub struct Operation<E> {
+    /// Number that the outcome must carry.
+    pub id: u64,
+    /// Key of the value.
+    pub key: Key,
+    /// What is being done.
+    pub verb: Verb,
+    /// How.
+    pub effect: E,
+}
+
+/// What came of an operation.
+#[derive(Debug)]
+pub enum Outcome<V> {
+    /// Done (or, of a check: unchanged).
+    Done,
+    /// Done, and what is applied now is this value.
+    Became(V),
+    /// Of a check: no longer what was applied; the text says why.
+    Changed(String),
+    /// Not done.
+    Failed(Fault),
+}
+
+/// How a failed operation is treated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FaultKind {
+    /// What it needs is not there yet: PENDING until a [`Scheduler::probe`], no retry.
+    Unavailable,
+    /// Trying again by itself will hardly help: FAILED, tried again at the longest interval.
+    Persistent,
+    /// RETRYING with back-off.
+    Transient,
+}
+
+/// Why an operation failed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fault {
+    /// How to treat it.
+    pub kind: FaultKind,
+    /// Stable CamelCase reason.
+    pub reason: &'static str,
+    /// For the person who reads it.
+    pub message: String,
+}
+
+/// The scheduler. All times are durations since the Unix epoch and must not go backwards.
+pub struct Scheduler<D: Domain> {
+    domain: Arc<D>,
+    pub(super) graph: Graph<D>,
+    queue: VecDeque<NodeId>,
+    queued: HashSet<NodeId>,
+    /// Nodes whose dependencies look unmet; judged when nothing else is left, because the rest of the same event may meet them.
+    doubtful: BTreeSet<NodeId>,
+    /// Nodes that can be created or changed, in key order; done when everything that must go was found, so that nothing is
+    /// built on what is about to go.
+    ready: BTreeSet<(Key, NodeId)>,
+    operations: Vec<Operation<D::Effect>>,
+    flying: HashMap<u64, NodeId>,
+    next_operation: u64,
+    retries: BTreeSet<(Duration, NodeId)>,
+    pub(super) reported: BTreeSet<NodeId>,
+    pub(super) changes: Vec<StatusChange>,
+    facts_settled: bool,
+    pub(super) now: Duration,
+}
+
+/// In which of the three rounds of a step a node is looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    /// Something nearby changed.
+    Mark,
+    /// Nothing marked is left: unmet dependencies count.
+    Doubt,
+    /// Nothing doubtful is left: creations and changes are made.
+    Ready,
+}
+
+/// What is to happen to a node.
+enum Decision {
+    /// Nothing to do, or something else must happen first.
+    Stay,
+    /// Applied and wanted are the same.
+    Settle,
+    /// Take it down, and what hangs on it first.
+    Close,
+    /// As [`Decision::Close`], because dependencies are not met.
+    CloseUnready,
+    /// Another member of its dependency cycle is created first.
+    After(NodeId),
+    Create,
+    Update,
+}
+
+impl<D: Domain> Scheduler<D> {
+    /// An empty scheduler. Facts from below are not settled: see [`Self::settle_facts`].
+    pub fn new(domain: D) -> Self {
+        Scheduler {
+            domain: Arc::new(domain),
+            graph: Graph::new(),
+            queue: VecDeque::new(),
+            queued: HashSet::new(),
+            doubtful: BTreeSet::new(),
+            ready: BTreeSet::new(),
+            operations: Vec::new(),
+            flying: HashMap::new(),
+            next_operation: 1,
+            retries: BTreeSet::new(),
+            reported: BTreeSet::new(),
+            changes: Vec::new(),
+            facts_settled: false,
+            now: Duration::ZERO,
+        }
+    }
+
+    /// The domain it was made with.
+    pub fn domain(&self) -> &D {
+        &self.domain
+    }
+
+    /// Read access to all values.
+    pub fn view(&self) -> View<'_, D> {
+        View::new(&self.graph)
+    }
+
+    /// Takes over a change of the desired state. With `full`, everything that is not in `changes` is no longer wanted.
+    pub fn transaction(&mut self, mut changes: Vec<Change<D::Value>>, full: bool) {
+        changes.sort_by(|a, b| a.key.cmp(&b.key));
+        if full {
+            let named: HashSet<&Key> = changes.iter().map(|change| &change.key).collect();
+            let obsolete: Vec<NodeId> = self
+                .graph
+                .all()
+                .filter(|id| self.graph[*id].requested.is_some() && !named.contains(&self.graph[*id].key))
+                .collect();
+            for id in obsolete {
+                self.graph[id].requested = None;
+                self.wanted_changed(id);
+            }
+        }
+        for change in changes {
+            let id = self.graph.obtain(&change.key);
+            self.graph[id].requested = change.value.map(|value| Requested {
+                revision: change.revision,
+                value,
+            });
+            self.wanted_changed(id);
+        }
+    }
+
+    /// Takes over a fact from below: something exists (`Some`) or not. Facts need no operation.
+    pub fn fact(&mut self, key: &Key, value: Option<D::Value>) {
+        let id = self.graph.obtain(key);
+        self.graph[id].fact = true;
+        if value.is_some() || self.graph[id].applied.is_some() {
+            self.graph[id].applied = value;
+            self.mark_interested(id);
+        }
+        self.graph.drop_unused(id);
+    }
+
+    /// Every fact from below that exists at start has been told. Until then nothing that was found in the kernel is taken down
+    /// for want of a fact.
+    pub fn settle_facts(&mut self) {
+        if !self.facts_settled {
+            self.facts_settled = true;
+            let discovered: Vec<NodeId> = self.graph.all().filter(|id| self.graph[*id].discovered).collect();
+            discovered.into_iter().for_each(|id| self.mark(id));
+        }
+    }
+
+    /// Something happened to what `key` refers to: an applied value is checked, a waiting or failed one is tried at once.
+    pub fn probe(&mut self, key: &Key) {
+        let Some(id) = self.graph.find(key) else { return };
+        self.release_hold(id);
+        let node = &self.graph[id];
+        if node.flight.is_none()
+            && !node.closing
+            && let (Some(descriptor), Some(applied)) = (self.domain.descriptor(key), &node.applied)
+        {
+            let effect = descriptor.verify(key, applied);
+            if !D::is_empty(&effect) {
+                self.emit(id, Verb::Verify, None, effect);
+            }
+        }
+        self.mark(id);
+    }
+
+    /// Values that are in the kernel, as read from it. Those that nobody wants will be deleted.
+    pub fn found(&mut self, values: Vec<(Key, D::Value)>) {
+        for (key, value) in values {
+            let id = self.graph.obtain(&key);
+            if self.graph[id].flight.is_some() {
+                continue;
+            }
+            if self.graph[id].applied.is_some() {
+                self.graph[id].applied = Some(value);
+                self.graph[id].settled = false;
+                self.refresh_children(id);
+                self.mark(id);
+            } else {
+                self.graph[id].discovered = true;
+                if let Some(descriptor) = self.domain.descriptor(&key) {
+                    let claims = descriptor.claims(&key, &value, &View::new(&self.graph));
+                    self.graph.take_claims(id, claims);
+                }
+                self.set_applied(id, value);
+            }
+        }
+    }
+
+    /// Values that turned out not to be in the kernel any more. Those that are still wanted will be created again.
+    pub fn lost(&mut self, keys: &[Key]) {
+        for key in keys {
+            if let Some(id) = self.graph.find(key)
+                && self.graph[id].flight.is_none()
+                && self.graph[id].applied.is_some()
+            {
+                self.clear_applied(id);
+            }
+        }
+    }
+
+    /// An interrupted creation left something of a value that is not applied: the next attempt starts by clearing it away.
+    pub fn unfinished(&mut self, keys: &[Key]) {
+        for key in keys {
+            if let Some(id) = self.graph.find(key)
+                && !self.graph[id].present()
+            {
+                self.graph[id].partial = true;
+                self.mark(id);
+            }
+        }
+    }
+
+    /// Takes over what came of an operation.
+    pub fn outcome(&mut self, operation: u64, outcome: Outcome<D::Value>) {
+        let Some(id) = self.flying.remove(&operation) else { return };
+        let Some(flight) = self.graph[id].flight.take() else { return };
+        match (flight.verb, outcome) {
+            (Verb::Verify, Outcome::Changed(text)) => self.graph[id].stale = Some(text),
+            (Verb::Verify, _) => {}
+            (verb, Outcome::Failed(fault)) => self.failed(id, verb, fault),
+            (Verb::Delete, _) => self.clear_applied(id),
+            (_, Outcome::Became(value)) => self.set_applied(id, value),
+            (_, _) => match flight.value {
+                Some(value) => self.set_applied(id, value),
+                None => {}
+            },
+        }
+        self.mark(id);
+        self.mark_interested(id);
+    }
+
+    /// Decides what to do now. Operations of one step do not depend on each other; deletions come first.
+    pub fn step(&mut self, now: Duration) -> Vec<Operation<D::Effect>> {
+        self.now = now;
+        while let Some((until, id)) = self.retries.first().copied().filter(|(until, _)| *until <= now) {
+            self.retries.remove(&(until, id));
+            if matches!(&self.graph.get(id).and_then(|node| node.hold.as_ref()), Some(Hold::Retry { until: held, .. }) if *held == until) {
+                self.graph[id].hold = None;
+                self.mark(id);
+            }
+        }
+        loop {
+            if let Some(id) = self.queue.pop_front() {
+                self.queued.remove(&id);
+                self.evaluate(id, Pass::Mark);
+            } else if let Some(id) = self.doubtful.pop_first() {
+                self.evaluate(id, Pass::Doubt);
+            } else if let Some((_, id)) = self.ready.pop_first() {
+                self.evaluate(id, Pass::Ready);
+            } else {
+                break;
+            }
+        }
+        self.report();
+        let mut operations = std::mem::take(&mut self.operations);
+        operations.sort_by(|a, b| {
+            (a.verb != Verb::Delete, a.verb == Verb::Create, &a.key).cmp(&(b.verb != Verb::Delete, b.verb == Verb::Create, &b.key))
+        });
+        operations
+    }
+
+    /// When [`Self::step`] must be called next although nothing happens.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.retries.first().map(|(until, _)| *until)
+    }
+
+    /// Statuses that changed since the last call, in key order.
+    pub fn take_status_changes(&mut self) -> Vec<StatusChange> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Whether nothing is under way and nothing waits to be looked at.
+    pub fn idle(&self) -> bool {
+        self.flying.is_empty() && self.queue.is_empty() && self.doubtful.is_empty() && self.ready.is_empty()
+    }
+
+    fn evaluate(&mut self, id: NodeId, pass: Pass) {
+        if self.graph.get(id).is_none() {
+            return;
+        }
+        self.mark_reported(id);
+        if self.graph[id].flight.is_some() || self.graph[id].fact {
+            return;
+        }
+        match self.decide(id) {
+            Decision::CloseUnready if pass != Pass::Doubt => {
+                self.doubtful.insert(id);
+            }
+            Decision::CloseUnready if self.graph[id].discovered && !self.facts_settled => {}
+            Decision::Close | Decision::CloseUnready => self.close(id),
+            decision => {
+                self.reopen(id);
+                let effective = self.domain.descriptor(&self.graph[id].key).is_some();
+                match decision {
+                    Decision::Create | Decision::Update if effective && pass != Pass::Ready => {
+                        self.ready.insert((self.graph[id].key.clone(), id));
+                    }
+                    Decision::Settle => self.settle(id),
+                    Decision::Create => self.create(id),
+                    Decision::Update => self.update(id),
+                    // What completed the cycle may concern this member only, so the first one is told here.
+                    Decision::After(leader) => self.mark(leader),
+                    _ => self.retire(id),
+                }
+            }
+        }
+    }
+
+    fn decide(&self, id: NodeId) -> Decision {
+        let node = &self.graph[id];
+        let held = matches!(node.hold, Some(Hold::Retry { .. } | Hold::Unavailable { .. }));
+        let Some(applied) = &node.applied else {
+            let lingering = node.children.iter().any(|child| self.graph[*child].present());
+            if node.wanted().is_none() || lingering || held || (node.requested.is_some() && self.domain.descriptor(&node.key).is_none()) {
+                return Decision::Stay;
+            }
+            return match self.graph.readiness(id) {
+                Readiness::Ready => Decision::Create,
+                Readiness::After(leader) => Decision::After(leader),
+                Readiness::Unready => Decision::Stay,
+            };
+        };
+        if node.stale.is_some() || (node.wanted().is_none() && node.rejected().is_none()) {
+            return Decision::Close;
+        }
+        if !self.graph.satisfied(id, &node.applied_edges) {
+            return Decision::CloseUnready;
+        }
+        let Some(wanted) = node.wanted() else { return Decision::Stay };
+        let Some(descriptor) = self.domain.descriptor(&node.key) else {
+            return Decision::Settle;
+        };
+        if descriptor.stale(&node.key, applied, &View::new(&self.graph)) {
+            return Decision::Close;
+        }
+        if !node.settled && !self.graph.satisfied(id, &node.edges) {
+            return Decision::CloseUnready;
+        }
+        match (descriptor.equivalent(&node.key, applied, wanted), held) {
+            (true, _) => Decision::Settle,
+            _ if descriptor.needs_recreate(&node.key, applied, wanted) => Decision::Close,
+            (false, true) => Decision::Stay,
+            (false, false) => Decision::Update,
+        }
+    }
+
+    /// Takes a value down, as soon as nothing hangs on it any more.
+    fn close(&mut self, id: NodeId) {
+        if !self.graph[id].closing {
+            self.graph[id].closing = true;
+            self.refresh_children(id);
+            self.mark_interested(id);
+            // Whoever can go without help goes first; this node is looked at again after them.
+            self.mark(id);
+            return;
+        }
+        if self.graph[id].last_operation == Verb::Delete && matches!(self.graph[id].hold, Some(Hold::Retry { .. })) {
+            return;
+        }
+        let blockers = self.graph.deletion_blockers(id);
+        if !blockers.is_empty() {
+            for blocker in blockers {
+                if self.graph[blocker].blocks.insert(id) {
+                    self.mark(blocker);
+                }
+            }
+            return;
+        }
+        let node = &self.graph[id];
+        let again = node.wanted().is_some();
+        let cause = if again { DeleteCause::Again } else { DeleteCause::Unwanted };
+        let effect = match (self.domain.descriptor(&node.key), &node.applied) {
+            (Some(descriptor), Some(applied)) => descriptor.delete(&node.key, applied, cause, &View::new(&self.graph)),
+            _ => D::Effect::default(),
+        };
+        self.emit(id, Verb::Delete, None, effect);
+    }
+
+    fn reopen(&mut self, id: NodeId) {
+        if self.graph[id].closing {
+            self.graph[id].closing = false;
+            self.refresh_children(id);
+            self.mark_interested(id);
+        }
+    }
+
+    /// What is applied is what is wanted: take over its exact text, and everything derived from it.
+    fn settle(&mut self, id: NodeId) {
+        let node = &self.graph[id];
+        let (Some(applied), Some(wanted), false) = (&node.applied, node.wanted(), node.settled) else {
+            return;
+        };
+        let key = node.key.clone();
+        let mut value = wanted.clone();
+        if let Some(descriptor) = self.domain.descriptor(&key) {
+            value = descriptor.settled(applied, wanted);
+            let edges = self.graph.resolve(descriptor.dependencies(&key, &value));
+            self.graph.set_edges(id, None, Some(edges));
+        }
+        let node = &mut self.graph[id];
+        node.applied = Some(value);
+        (node.discovered, node.settled) = (false, true);
+        self.release_blocked(id);
+        self.release_hold(id);
+        self.refresh_children(id);
+    }
+
+    fn create(&mut self, id: NodeId) {
+        let Some(wanted) = self.graph[id].wanted().cloned() else { return };
+        let key = self.graph[id].key.clone();
+        let domain = self.domain.clone();
+        let Some(descriptor) = domain.descriptor(&key) else {
+            self.emit(id, Verb::Create, Some(wanted), D::Effect::default());
+            return;
+        };
+        let view = View::new(&self.graph);
+        let claims = descriptor.claims(&key, &wanted, &view);
+        if self.must_await_claim(id, &claims) {
+            return;
+        }
+        let view = View::new(&self.graph);
+        match descriptor.create(&key, &wanted, &view) {
+            Err(refusal) => {
+                self.graph[id].hold = Some(Hold::Refused {
+                    reason: refusal.reason,
+                    message: refusal.message,
+                })
+            }
+            Ok(mut effect) => {
+                if self.graph[id].partial {
+                    effect = D::chain(descriptor.recover(&key, &wanted, &view), effect);
+                }
+                self.graph[id].hold = None;
+                self.graph.take_claims(id, claims);
+                self.emit(id, Verb::Create, Some(wanted), effect);
+            }
+        }
+    }
+
+    fn update(&mut self, id: NodeId) {
+        let (Some(applied), Some(wanted)) = (self.graph[id].applied.clone(), self.graph[id].wanted().cloned()) else {
+            return;
+        };
+        let key = self.graph[id].key.clone();
+        let domain = self.domain.clone();
+        let Some(descriptor) = domain.descriptor(&key) else { return };
+        let keep: HashSet<Key> = descriptor.derived(&key, &wanted).into_iter().map(|(key, _)| key).collect();
+        let obsolete: Vec<NodeId> = self.graph[id]
+            .children
+            .iter()
+            .copied()
+            .filter(|child| !keep.contains(&self.graph[*child].key))
+            .collect();
+        let mut waiting = false;
+        for child in obsolete {
+            self.abandon_child(child);
+            if self.graph.get(child).is_some_and(|node| node.present()) {
+                self.graph[child].blocks.insert(id);
+                waiting = true;
+            }
+        }
+        let claims = descriptor.claims(&key, &wanted, &View::new(&self.graph));
+        if waiting || self.must_await_claim(id, &claims) {
+            return;
+        }
+        match descriptor.update(&key, &applied, &wanted, &View::new(&self.graph)) {
+            Err(refusal) => {
+                self.graph[id].hold = Some(Hold::Refused {
+                    reason: refusal.reason,
+                    message: refusal.message,
+                })
+            }
+            Ok(effect) => {
+                self.graph[id].hold = None;
+                self.graph.take_claims(id, claims);
+                self.emit(id, Verb::Update, Some(wanted), effect);
+            }
+        }
+    }
+
+    /// Whether another value holds one of the claims; if so this one waits for it, with an explanation if it may take for ever.
+    fn must_await_claim(&mut self, id: NodeId, claims: &[super::Claim]) -> bool {
+        for claim in claims {
+            let Some(holder) = self.graph.holder(claim).filter(|holder| *holder != id) else {
+                continue;
+            };
+            self.graph.await_claim(id, claim);
+            let node = &self.graph[holder];
+            self.graph[id].hold = if node.closing || node.basis().is_none() {
+                None
+            } else {
+                let message = format!("{} is taken by {}; change one of the two", claim.name, node.key);
+                Some(Hold::Refused {
+                    reason: claim.reason,
+                    message,
+                })
+            };
+            return true;
+        }
+        false
+    }
+
+    fn emit(&mut self, id: NodeId, verb: Verb, value: Option<D::Value>, effect: D::Effect) {
+        if verb != Verb::Verify {
+            self.graph[id].last_operation = verb;
+        }
+        let operation = self.next_operation;
+        self.next_operation += 1;
+        self.graph[id].flight = Some(Flight { verb, value });
+        self.flying.insert(operation, id);
+        if D::is_empty(&effect) {
+            self.outcome(operation, Outcome::Done);
+        } else {
+            self.operations.push(Operation {
+                id: operation,
+                key: self.graph[id].key.clone(),
+                verb,
+                effect,
+            });
+        }
+    }
+
+    fn failed(&mut self, id: NodeId, verb: Verb, fault: Fault) {
+        if verb == Verb::Create {
+            let waiters = self.graph.release_claims(id, &[]);
+            waiters.into_iter().for_each(|waiter| self.mark(waiter));
+        }
+        self.release_blocked(id);
+        let node = &mut self.graph[id];
+        node.partial |= verb == Verb::Create && fault.kind != FaultKind::Unavailable;
+        if fault.kind == FaultKind::Unavailable && verb == Verb::Create {
+            node.hold = Some(Hold::Unavailable { message: fault.message });
+            return;
+        }
+        let delay = match fault.kind {
+            FaultKind::Persistent => RETRY_LONGEST,
+            _ => RETRY_FIRST.saturating_mul(1 << node.attempts.min(6)).min(RETRY_LONGEST),
+        };
+        node.attempts = node.attempts.saturating_add(1);
+        let until = self.now + delay;
+        node.hold = Some(Hold::Retry {
+            until,
+            persistent: fault.kind == FaultKind::Persistent,
+            reason: fault.reason,
+            message: fault.message,
+        });
+        self.retries.insert((until, id));
+    }
+
+    fn set_applied(&mut self, id: NodeId, value: D::Value) {
+        let key = self.graph[id].key.clone();
+        if let Some(descriptor) = self.domain.descriptor(&key) {
+            let edges = self.graph.resolve(descriptor.dependencies(&key, &value));
+            self.graph.set_edges(id, None, Some(edges));
+            let claims = descriptor.claims(&key, &value, &View::new(&self.graph));
+            let waiters = self.graph.release_claims(id, &claims);
+            waiters.into_iter().for_each(|waiter| self.mark(waiter));
+        }
+        let node = &mut self.graph[id];
+        node.applied = Some(value);
+        (node.partial, node.settled) = (false, false);
+        self.release_hold(id);
+        self.release_blocked(id);
+        self.refresh_children(id);
+        self.mark(id);
+        self.mark_interested(id);
+    }
+
+    fn clear_applied(&mut self, id: NodeId) {
+        let node = &mut self.graph[id];
+        node.applied = None;
+        node.closing = false;
+        node.stale = None;
+        node.discovered = false;
+        let parent = node.parent;
+        self.release_blocked(id);
+        self.release_hold(id);
+        self.graph.set_edges(id, None, Some(Vec::new()));
+        let waiters = self.graph.release_claims(id, &[]);
+        self.refresh_children(id);
+        self.mark(id);
+        self.mark_interested(id);
+        waiters.into_iter().chain(parent).for_each(|id| self.mark(id));
+    }
+
+    /// Makes the derived values those of the applied value (none while it is being taken down).
+    fn refresh_children(&mut self, id: NodeId) {
+        let node = &self.graph[id];
+        let derived = match (&node.applied, self.domain.descriptor(&node.key)) {
+            (Some(applied), Some(descriptor)) if !node.closing => descriptor.derived(&node.key, applied),
+            _ => Vec::new(),
+        };
+        let mut obsolete = node.children.clone();
+        for (key, value) in derived {
+            let child = self.graph.obtain(&key);
+            let node = &mut self.graph[child];
+            if node.requested.is_some() || node.parent.is_some_and(|parent| parent != id) || child == id {
+                continue;
+            }
+            obsolete.remove(&child);
+            (node.derived, node.parent) = (Some(value), Some(id));
+            self.graph[id].children.insert(child);
+            self.wanted_changed(child);
+        }
+        for child in obsolete {
+            self.abandon_child(child);
+        }
+    }
+
+    fn abandon_child(&mut self, child: NodeId) {
+        if self.graph[child].derived.take().is_some() {
+            self.wanted_changed(child);
+        }
+        self.mark(child);
+    }
+
+    /// Unlinks a child that is gone from its parent (it stays linked until then, so that the parent can wait for it), and drops
+    /// the node if nobody else needs it.
+    fn retire(&mut self, id: NodeId) {
+        let node = &mut self.graph[id];
+        if node.derived.is_none()
+            && !node.present()
+            && let Some(parent) = node.parent.take()
+        {
+            self.graph[parent].children.remove(&id);
+            self.mark(parent);
+        }
+        self.graph.drop_unused(id);
+    }
+
+    /// The wanted value of a node changed: find out anew what it depends on and what it implies.
+    fn wanted_changed(&mut self, id: NodeId) {
+        self.release_hold(id);
+        self.graph[id].settled = false;
+        let key = self.graph[id].key.clone();
+        let (dependencies, implied) = match (self.graph[id].basis(), self.domain.descriptor(&key)) {
+            (Some(value), Some(descriptor)) => (descriptor.dependencies(&key, value), descriptor.implied(&key, value)),
+            _ => (Vec::new(), Vec::new()),
+        };
+        let edges = self.graph.resolve(dependencies);
+        self.graph.set_edges(id, Some(edges), None);
+        let mut implies = Vec::new();
+        for (key, value) in implied {
+            let target = self.graph.obtain(&key);
+            self.graph[target].implied_by.insert(id);
+            implies.push(target);
+            if self.graph[target].implied.is_none() {
+                self.graph[target].implied = Some(value);
+                self.wanted_changed(target);
+            }
+        }
+        for target in std::mem::replace(&mut self.graph[id].implies, implies.clone()) {
+            if !implies.contains(&target) && self.graph.get(target).is_some() {
+                self.graph[target].implied_by.remove(&id);
+                if self.graph[target].implied_by.is_empty() {
+                    self.graph[target].implied = None;
+                    self.wanted_changed(target);
+                }
+            }
+        }
+        self.mark(id);
+        self.mark_interested(id);
+    }
+
+    fn release_hold(&mut self, id: NodeId) {
+        let node = &mut self.graph[id];
+        node.attempts = 0;
+        if let Some(Hold::Retry { until, .. }) = node.hold.take() {
+            self.retries.remove(&(until, id));
+        }
+    }
+
+    /// Those that waited for this node look again whether they still have to.
+    fn release_blocked(&mut self, id: NodeId) {
+        let waiting = std::mem::take(&mut self.graph[id].blocks);
+        waiting.into_iter().for_each(|waiting| self.mark(waiting));
+    }
+
+    fn mark(&mut self, id: NodeId) {
+        if self.queued.insert(id) {
+            self.queue.push_back(id);
+        }
+    }
+
+    fn mark_interested(&mut self, id: NodeId) {
+        self.graph.interested(id).into_iter().for_each(|interested| self.mark(interested));
+    }
+
+    /// Marks the base value of a node for a look at its status.
+    fn mark_reported(&mut self, id: NodeId) {
+        let mut base = id;
+        while let Some(parent) = self.graph[base].parent {
+            base = parent;
+        }
+        self.reported.insert(base);
+    }
+}

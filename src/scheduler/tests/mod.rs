@@ -1,0 +1,297 @@
+//! The scheduler over toy values: single rules in `rules`, random sequences against an obviously right model in `random`.
+//!
+//! Owns the toy domain and a toy kernel that checks safety on every operation. Start reading at [`Toy`].
+
+mod random;
+mod rules;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use models::key::Key;
+
+use super::*;
+
+/// A value: what it depends on, what it derives, and two contents (a change of `shape` needs a re-creation).
+#[derive(Clone, PartialEq, Debug, Default)]
+struct Toy {
+    content: u32,
+    shape: u32,
+    needs: Vec<String>,
+    needs_any: Vec<String>,
+    derives: Vec<String>,
+    implies: Vec<String>,
+    claims: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Do {
+    Create(String, Toy),
+    Update(String, Toy),
+    Delete(String),
+    Recover(String),
+}
+
+#[derive(Default)]
+struct ToyDomain;
+
+fn key(text: &str) -> Key {
+    Key::new(text)
+}
+
+impl Domain for ToyDomain {
+    type Value = Toy;
+    type Effect = Vec<Do>;
+    fn descriptor(&self, key: &Key) -> Option<&dyn Descriptor<Self>> {
+        (!key.as_str().starts_with("fact/") && !key.as_str().starts_with("unknown/")).then_some(self)
+    }
+    fn chain(mut effect: Vec<Do>, next: Vec<Do>) -> Vec<Do> {
+        effect.extend(next);
+        effect
+    }
+    fn is_empty(effect: &Vec<Do>) -> bool {
+        effect.is_empty()
+    }
+}
+
+impl Descriptor<ToyDomain> for ToyDomain {
+    fn name(&self) -> &'static str {
+        "toy"
+    }
+    fn equivalent(&self, _: &Key, applied: &Toy, wanted: &Toy) -> bool {
+        (applied.content, applied.shape, &applied.needs, &applied.needs_any)
+            == (wanted.content, wanted.shape, &wanted.needs, &wanted.needs_any)
+    }
+    fn needs_recreate(&self, _: &Key, applied: &Toy, wanted: &Toy) -> bool {
+        applied.shape != wanted.shape
+    }
+    fn dependencies(&self, _: &Key, value: &Toy) -> Vec<Dependency> {
+        let named = value.needs.iter().map(|need| Dependency::key(&format!("needs-{need}"), key(need)));
+        let any = value
+            .needs_any
+            .iter()
+            .map(|prefix| Dependency::any_of(&format!("any-{prefix}"), vec![key(prefix)], "any", None));
+        named.chain(any).collect()
+    }
+    fn derived(&self, _: &Key, value: &Toy) -> Vec<(Key, Toy)> {
+        value.derives.iter().map(|text| (key(text), Toy::default())).collect()
+    }
+    fn implied(&self, _: &Key, value: &Toy) -> Vec<(Key, Toy)> {
+        value.implies.iter().map(|text| (key(text), Toy::default())).collect()
+    }
+    fn claims(&self, _: &Key, value: &Toy, _: &View<'_, Self>) -> Vec<Claim> {
+        value
+            .claims
+            .iter()
+            .map(|name| Claim {
+                name: name.clone(),
+                reason: "Conflict",
+            })
+            .collect()
+    }
+    fn create(&self, key: &Key, value: &Toy, _: &View<'_, Self>) -> Result<Vec<Do>, Refusal> {
+        Ok(vec![Do::Create(key.to_string(), value.clone())])
+    }
+    fn recover(&self, key: &Key, _: &Toy, _: &View<'_, Self>) -> Vec<Do> {
+        vec![Do::Recover(key.to_string())]
+    }
+    fn update(&self, key: &Key, _: &Toy, wanted: &Toy, _: &View<'_, Self>) -> Result<Vec<Do>, Refusal> {
+        Ok(vec![Do::Update(key.to_string(), wanted.clone())])
+    }
+    fn delete(&self, key: &Key, _: &Toy, _: DeleteCause, _: &View<'_, Self>) -> Vec<Do> {
+        vec![Do::Delete(key.to_string())]
+    }
+}
+
+/// A scheduler with a toy kernel below it.
+struct World {
+    scheduler: Scheduler<ToyDomain>,
+    kernel: BTreeMap<String, Toy>,
+    facts: BTreeMap<String, ()>,
+    /// Answers the next operation on a key with a fault.
+    fail: Box<dyn FnMut(&str, Verb) -> Option<Fault>>,
+    log: Vec<Do>,
+    now: Duration,
+    statuses: BTreeMap<String, Status>,
+}
+
+fn transient(message: &str) -> Fault {
+    Fault {
+        kind: FaultKind::Transient,
+        reason: "Toy",
+        message: message.into(),
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let mut scheduler = Scheduler::new(ToyDomain);
+        scheduler.settle_facts();
+        let now = Duration::from_secs(1_000_000);
+        World {
+            scheduler,
+            kernel: BTreeMap::new(),
+            facts: BTreeMap::new(),
+            fail: Box::new(|_, _| None),
+            log: vec![],
+            now,
+            statuses: BTreeMap::new(),
+        }
+    }
+
+    fn put(&mut self, text: &str, value: Toy) {
+        self.change(text, Some(Ok(value)));
+    }
+
+    fn delete(&mut self, text: &str) {
+        self.change(text, None);
+    }
+
+    fn change(&mut self, text: &str, value: Option<Result<Toy, Rejection>>) {
+        self.scheduler.transaction(
+            vec![Change {
+                key: key(text),
+                revision: 1,
+                value,
+            }],
+            false,
+        );
+    }
+
+    fn fact(&mut self, text: &str, present: bool) {
+        if present {
+            self.facts.insert(text.into(), ());
+        } else {
+            self.facts.remove(text);
+        }
+        self.scheduler.fact(&key(text), present.then(Toy::default));
+    }
+
+    /// One step, its operations and their outcomes.
+    fn round(&mut self) -> bool {
+        let operations = self.scheduler.step(self.now);
+        let some = !operations.is_empty();
+        for operation in operations {
+            let outcome = self.perform(operation.key.as_str(), operation.verb, operation.effect);
+            self.scheduler.outcome(operation.id, outcome);
+        }
+        for change in self.scheduler.take_status_changes() {
+            match change.status {
+                Some(status) => self.statuses.insert(change.key.to_string(), status),
+                None => self.statuses.remove(change.key.as_str()),
+            };
+        }
+        some
+    }
+
+    /// Rounds until nothing is left to do without the clock moving; bounded, so that a loop is a failure.
+    fn run(&mut self) {
+        for _ in 0..10_000 {
+            if !self.round() && self.scheduler.idle() {
+                return;
+            }
+        }
+        panic!(
+            "the scheduler does not come to rest; last operations: {:?}",
+            &self.log[self.log.len().saturating_sub(20)..]
+        );
+    }
+
+    /// Lets time pass until no retry is left.
+    fn run_out_retries(&mut self) {
+        self.run();
+        for _ in 0..200 {
+            let Some(deadline) = self.scheduler.next_deadline() else { return };
+            self.now = self.now.max(deadline);
+            self.run();
+        }
+        panic!("retries do not end");
+    }
+
+    fn perform(&mut self, key: &str, verb: Verb, effect: Vec<Do>) -> Outcome<Toy> {
+        if let Some(fault) = (self.fail)(key, verb) {
+            return Outcome::Failed(fault);
+        }
+        for step in effect {
+            self.log.push(step.clone());
+            match step {
+                Do::Create(key, value) => {
+                    self.assert_needs_met(&key, &value);
+                    assert!(self.kernel.insert(key.clone(), value).is_none(), "{key} is created twice");
+                }
+                Do::Update(key, value) => {
+                    assert!(
+                        self.kernel.insert(key.clone(), value).is_some(),
+                        "{key} is updated but does not exist"
+                    );
+                }
+                Do::Delete(key) => {
+                    self.kernel.remove(&key);
+                    self.assert_nothing_left_hanging(&key);
+                }
+                Do::Recover(_) => {}
+            }
+        }
+        Outcome::Done
+    }
+
+    fn exists(&self, text: &str) -> bool {
+        self.kernel.contains_key(text) || self.facts.contains_key(text)
+    }
+
+    fn assert_needs_met(&self, text: &str, value: &Toy) {
+        for need in &value.needs {
+            let in_cycle = self
+                .scheduler
+                .view()
+                .wanted(&key(need))
+                .is_some_and(|other| other.needs.iter().any(|back| back == text));
+            assert!(self.exists(need) || in_cycle, "{text} is created before {need}");
+        }
+        for prefix in &value.needs_any {
+            let any = self
+                .kernel
+                .keys()
+                .chain(self.facts.keys())
+                .any(|existing| existing.starts_with(prefix.as_str()));
+            assert!(any, "{text} is created before anything below {prefix}");
+        }
+    }
+
+    fn assert_nothing_left_hanging(&self, gone: &str) {
+        for (text, value) in &self.kernel {
+            let cyclic = value.needs.iter().any(|need| need == gone)
+                && self
+                    .scheduler
+                    .view()
+                    .applied(&key(gone))
+                    .is_some_and(|applied| applied.needs.contains(text));
+            assert!(
+                cyclic || !value.needs.iter().any(|need| need == gone),
+                "{gone} is deleted while {text} needs it"
+            );
+        }
+    }
+
+    fn state(&self, text: &str) -> Option<ValueState> {
+        self.statuses.get(text).map(|status| status.state)
+    }
+}
+
+fn toy(content: u32) -> Toy {
+    Toy { content, ..Toy::default() }
+}
+
+fn needing(needs: &[&str]) -> Toy {
+    Toy {
+        needs: needs.iter().map(|need| (*need).to_owned()).collect(),
+        ..Toy::default()
+    }
+}
+
+/// Only so that the contract stays usable from several threads.
+#[test]
+fn descriptors_can_be_shared_between_threads() {
+    fn shared<T: Send + Sync>(_: &T) {}
+    let predicate: Arc<dyn Fn(&Key) -> bool + Send + Sync> = Arc::new(|_| true);
+    shared(&Dependency::any_of("any", vec![key("a/")], "any", Some(predicate)));
+}

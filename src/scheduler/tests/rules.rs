@@ -1,0 +1,492 @@
+//! One rule of the contract in each test.
+
+use super::*;
+
+#[test]
+fn a_value_waits_for_its_dependency_with_the_label_and_an_explanation() {
+    let mut world = World::new();
+    world.put("b", needing(&["a"]));
+    world.run();
+    let status = &world.statuses["b"];
+    assert_eq!(
+        (status.state, status.details.as_slice()),
+        (ValueState::Pending, &["needs-a".to_owned()][..])
+    );
+    assert_eq!(status.message, "waiting for needs-a: a does not exist");
+    world.put("a", toy(1));
+    world.run();
+    assert_eq!(world.state("b"), Some(ValueState::Configured));
+    assert_eq!(world.state("a"), Some(ValueState::Configured));
+}
+
+#[test]
+fn an_explanation_follows_the_chain_to_its_end() {
+    let mut world = World::new();
+    world.put("c", needing(&["b"]));
+    world.put("b", needing(&["a"]));
+    world.run();
+    assert_eq!(
+        world.statuses["c"].message,
+        "waiting for needs-b: b is pending (needs-a: a does not exist)"
+    );
+}
+
+#[test]
+fn dependents_go_before_what_they_depend_on() {
+    let mut world = World::new();
+    world.put("a", toy(1));
+    world.put("b", needing(&["a"]));
+    world.put("c", needing(&["b"]));
+    world.run();
+    world.log.clear();
+    world.delete("a");
+    world.run();
+    assert_eq!(world.log, [Do::Delete("c".into()), Do::Delete("b".into()), Do::Delete("a".into())]);
+    assert_eq!((world.state("a"), world.state("b")), (None, Some(ValueState::Pending)));
+}
+
+#[test]
+fn the_members_of_a_cycle_are_created_in_key_order_once_all_is_there() {
+    let mut world = World::new();
+    world.put("v2", needing(&["v1", "base"]));
+    world.put("v1", needing(&["v2"]));
+    world.run();
+    assert_eq!(world.state("v1"), Some(ValueState::Pending));
+    world.put("base", toy(0));
+    world.run();
+    assert_eq!(world.kernel.len(), 3);
+    let order: Vec<_> = world
+        .log
+        .iter()
+        .map(|step| if let Do::Create(key, _) = step { key.as_str() } else { "?" })
+        .collect();
+    assert_eq!(order, ["base", "v1", "v2"]);
+}
+
+#[test]
+fn a_failing_member_of_a_cycle_does_not_take_the_other_down() {
+    let mut world = World::new();
+    world.fail = Box::new(|key, _| (key == "v2").then(|| transient("no")));
+    world.put("v1", needing(&["v2"]));
+    world.put("v2", needing(&["v1"]));
+    world.run();
+    assert!(world.kernel.contains_key("v1"), "{:?}", world.log);
+    assert_eq!(world.state("v2"), Some(ValueState::Retrying));
+    world.fail = Box::new(|_, _| None);
+    world.run_out_retries();
+    assert_eq!(
+        (world.state("v1"), world.state("v2")),
+        (Some(ValueState::Configured), Some(ValueState::Configured))
+    );
+}
+
+#[test]
+fn removing_one_member_of_a_cycle_takes_the_other_down_first() {
+    let mut world = World::new();
+    world.put("v1", needing(&["v2"]));
+    world.put("v2", needing(&["v1"]));
+    world.run();
+    world.log.clear();
+    world.delete("v1");
+    world.run();
+    assert_eq!(world.log, [Do::Delete("v2".into()), Do::Delete("v1".into())]);
+    world.put("v1", needing(&["v2"]));
+    world.run();
+    assert_eq!(world.kernel.len(), 2);
+    world.delete("v1");
+    world.delete("v2");
+    world.run();
+    assert!(world.kernel.is_empty() && world.statuses.is_empty());
+}
+
+#[test]
+fn re_creating_one_member_of_a_cycle_re_creates_the_other() {
+    let mut world = World::new();
+    world.put("v1", needing(&["v2"]));
+    world.put("v2", needing(&["v1"]));
+    world.run();
+    world.log.clear();
+    world.put(
+        "v1",
+        Toy {
+            shape: 1,
+            ..needing(&["v2"])
+        },
+    );
+    world.run();
+    assert_eq!(world.kernel.len(), 2);
+    assert_eq!(world.log.iter().filter(|step| matches!(step, Do::Delete(_))).count(), 2);
+    assert_eq!(world.state("v2"), Some(ValueState::Configured));
+}
+
+#[test]
+fn an_invalid_update_keeps_the_old_configuration_and_says_so() {
+    let mut world = World::new();
+    world.put("a", toy(1));
+    world.put("b", needing(&["a"]));
+    world.run();
+    let rejection = Rejection {
+        state: ValueState::Invalid,
+        reason: "Bad",
+        message: "bad field".into(),
+        fields: vec!["f".into()],
+    };
+    world.change("a", Some(Err(rejection)));
+    world.run();
+    assert_eq!(world.state("a"), Some(ValueState::Invalid));
+    assert_eq!(world.statuses["a"].message, "bad field; the previous configuration stays in place");
+    assert_eq!(
+        (world.kernel.get("a"), world.state("b")),
+        (Some(&toy(1)), Some(ValueState::Configured))
+    );
+    world.put("a", toy(2));
+    world.run();
+    assert_eq!(
+        (world.kernel.get("a"), world.state("a")),
+        (Some(&toy(2)), Some(ValueState::Configured))
+    );
+    let rejection = Rejection {
+        state: ValueState::Invalid,
+        reason: "Bad",
+        message: "bad".into(),
+        fields: vec![],
+    };
+    world.change("a", Some(Err(rejection)));
+    world.run();
+    world.delete("a");
+    world.run();
+    assert!(world.kernel.is_empty(), "an old configuration under an invalid value must not leak");
+}
+
+#[test]
+fn derived_values_come_and_go_with_their_base_and_count_for_its_status() {
+    let mut world = World::new();
+    world.fail = Box::new(|key, _| (key == "d2").then(|| transient("refused by the kernel")));
+    let base = Toy {
+        derives: vec!["d1".into(), "d2".into()],
+        ..Toy::default()
+    };
+    world.put("a", base.clone());
+    world.put("x", needing(&["d1"]));
+    world.run();
+    assert_eq!(world.state("a"), Some(ValueState::Retrying));
+    assert_eq!(world.statuses["a"].error, "refused by the kernel");
+    assert_eq!(
+        world.state("x"),
+        Some(ValueState::Configured),
+        "a failure never fails its neighbours"
+    );
+    world.fail = Box::new(|_, _| None);
+    world.run_out_retries();
+    assert_eq!(world.state("a"), Some(ValueState::Configured));
+    world.log.clear();
+    world.put(
+        "a",
+        Toy {
+            derives: vec!["d2".into(), "d3".into()],
+            content: 5,
+            ..Toy::default()
+        },
+    );
+    world.run();
+    let order: Vec<_> = world
+        .log
+        .iter()
+        .map(|step| format!("{step:?}").split('(').next().unwrap_or("").to_owned())
+        .collect();
+    assert_eq!(
+        order,
+        ["Delete", "Delete", "Update", "Create"],
+        "x and d1 go, then the base changes, then d3 comes"
+    );
+    world.delete("a");
+    world.run();
+    assert!(world.kernel.is_empty());
+}
+
+#[test]
+fn retries_never_end_and_double_up_to_a_minute() {
+    let mut world = World::new();
+    world.fail = Box::new(|_, _| Some(transient("never")));
+    world.put("a", toy(1));
+    world.run();
+    let mut delays = Vec::new();
+    for _ in 0..10 {
+        let deadline = world.scheduler.next_deadline().expect("a retry is planned");
+        delays.push((deadline - world.now).as_secs());
+        world.now = deadline;
+        world.run();
+    }
+    assert_eq!(delays, [1, 2, 4, 8, 16, 32, 60, 60, 60, 60]);
+    assert_eq!(world.statuses["a"].next_retry, world.scheduler.next_deadline());
+    world.put("a", toy(2));
+    world.run();
+    let deadline = world.scheduler.next_deadline().expect("a retry is planned");
+    assert_eq!((deadline - world.now).as_secs(), 1, "a new value starts anew");
+}
+
+#[test]
+fn after_a_failed_creation_the_next_attempt_clears_up_first() {
+    let mut world = World::new();
+    let mut first = true;
+    world.fail = Box::new(move |_, _| std::mem::take(&mut first).then(|| transient("half done")));
+    world.put("a", toy(1));
+    world.run_out_retries();
+    assert_eq!(world.log, [Do::Recover("a".into()), Do::Create("a".into(), toy(1))]);
+}
+
+#[test]
+fn a_failed_deletion_of_a_dependent_stops_the_deletion_of_its_base() {
+    let mut world = World::new();
+    world.put("a", toy(1));
+    world.put("b", needing(&["a"]));
+    world.run();
+    world.fail = Box::new(|key, verb| (key == "b" && verb == Verb::Delete).then(|| transient("busy")));
+    world.delete("a");
+    world.run();
+    assert_eq!(world.kernel.len(), 2, "nothing may be deleted under a dependent");
+    assert_eq!(world.state("b"), Some(ValueState::Retrying));
+    world.fail = Box::new(|_, _| None);
+    world.run_out_retries();
+    assert!(world.kernel.is_empty());
+    assert_eq!(world.state("b"), Some(ValueState::Pending));
+}
+
+#[test]
+fn what_several_values_imply_lives_as_long_as_one_of_them() {
+    let mut world = World::new();
+    let user = |content| Toy {
+        content,
+        implies: vec!["ns".into()],
+        ..needing(&["ns"])
+    };
+    world.put("a", user(1));
+    world.put("b", user(1));
+    world.run();
+    assert_eq!(world.kernel.len(), 3);
+    world.delete("a");
+    world.run();
+    assert!(world.kernel.contains_key("ns"));
+    world.delete("b");
+    world.run();
+    assert!(world.kernel.is_empty());
+    assert_eq!(world.log.last(), Some(&Do::Delete("ns".into())));
+}
+
+#[test]
+fn of_two_values_that_claim_one_name_the_second_is_invalid_until_the_first_goes() {
+    let mut world = World::new();
+    let claimer = || Toy {
+        claims: vec!["eth0 in ns1".into()],
+        ..Toy::default()
+    };
+    world.put("a", claimer());
+    world.run();
+    world.put("b", claimer());
+    world.run();
+    assert_eq!(
+        (world.state("b"), world.statuses["b"].reason.as_str()),
+        (Some(ValueState::Invalid), "Conflict")
+    );
+    assert_eq!(world.statuses["b"].message, "eth0 in ns1 is taken by a; change one of the two");
+    world.delete("a");
+    world.run();
+    assert_eq!(world.state("b"), Some(ValueState::Configured));
+}
+
+#[test]
+fn a_name_can_change_hands_in_one_transaction() {
+    let mut world = World::new();
+    let claimer = || Toy {
+        claims: vec!["eth0".into()],
+        ..Toy::default()
+    };
+    world.put("a", claimer());
+    world.run();
+    world.put("b", claimer());
+    world.delete("a");
+    world.run();
+    assert_eq!((world.state("a"), world.state("b")), (None, Some(ValueState::Configured)));
+}
+
+#[test]
+fn what_is_found_and_wanted_is_taken_over_without_an_operation() {
+    let mut world = World::new();
+    world.kernel.insert("a".into(), toy(1));
+    world.kernel.insert("b".into(), needing(&["a"]));
+    world.put("a", toy(1));
+    world.put("b", needing(&["a"]));
+    world.scheduler.found(vec![(key("b"), needing(&["a"])), (key("a"), toy(1))]);
+    world.run();
+    assert!(world.log.is_empty(), "{:?}", world.log);
+    assert_eq!(
+        (world.state("a"), world.state("b")),
+        (Some(ValueState::Configured), Some(ValueState::Configured))
+    );
+}
+
+#[test]
+fn what_is_found_but_different_is_changed_and_what_nobody_wants_is_deleted() {
+    let mut world = World::new();
+    world.kernel.insert("a".into(), toy(1));
+    world.kernel.insert("old".into(), toy(1));
+    world.put("a", toy(2));
+    world.scheduler.found(vec![(key("a"), toy(1)), (key("old"), toy(1))]);
+    world.run();
+    assert_eq!(world.log, [Do::Delete("old".into()), Do::Update("a".into(), toy(2))]);
+}
+
+#[test]
+fn what_was_found_is_not_taken_down_before_the_facts_are_settled() {
+    let mut world = World::new();
+    world.scheduler = Scheduler::new(ToyDomain);
+    world.kernel.insert("a".into(), needing(&["fact/container"]));
+    world.put("a", needing(&["fact/container"]));
+    world.scheduler.found(vec![(key("a"), needing(&["fact/container"]))]);
+    world.run();
+    assert!(world.log.is_empty(), "{:?}", world.log);
+    world.fact("fact/container", true);
+    world.scheduler.settle_facts();
+    world.run();
+    assert!(world.log.is_empty(), "{:?}", world.log);
+    assert_eq!(world.state("a"), Some(ValueState::Configured));
+    world.fact("fact/container", false);
+    world.run();
+    assert_eq!((world.kernel.len(), world.state("a")), (0, Some(ValueState::Pending)));
+}
+
+#[test]
+fn what_is_lost_is_created_again_with_everything_that_hung_on_it() {
+    let mut world = World::new();
+    world.put(
+        "a",
+        Toy {
+            derives: vec!["d".into()],
+            ..Toy::default()
+        },
+    );
+    world.put("x", needing(&["d"]));
+    world.run();
+    world.log.clear();
+    for gone in ["a", "d", "x"] {
+        world.kernel.remove(gone);
+    }
+    world.scheduler.lost(&[key("x"), key("a"), key("d")]);
+    world.run();
+    assert_eq!(world.kernel.len(), 3, "{:?}", world.log);
+    assert_eq!(world.log.len(), 3, "no deletion of what is gone: {:?}", world.log);
+}
+
+#[test]
+fn a_kind_without_a_descriptor_is_unimplemented_and_harms_nobody() {
+    let mut world = World::new();
+    world.put("unknown/a", toy(1));
+    world.put("b", toy(1));
+    world.run();
+    assert_eq!(
+        (world.state("unknown/a"), world.state("b")),
+        (Some(ValueState::Unimplemented), Some(ValueState::Configured))
+    );
+    world.delete("unknown/a");
+    world.run();
+    assert_eq!(world.state("unknown/a"), None);
+}
+
+#[test]
+fn a_second_put_of_the_same_value_is_answered_with_its_revision_and_no_operation() {
+    let mut world = World::new();
+    world.put("a", toy(1));
+    world.run();
+    world.log.clear();
+    world.scheduler.transaction(
+        vec![Change {
+            key: key("a"),
+            revision: 7,
+            value: Some(Ok(toy(1))),
+        }],
+        false,
+    );
+    world.run();
+    assert_eq!((world.statuses["a"].revision, world.log.len()), (7, 0));
+}
+
+#[test]
+fn an_unavailable_value_waits_without_retries_for_a_probe() {
+    let mut world = World::new();
+    world.fail = Box::new(|key, _| {
+        (key == "ns").then(|| Fault {
+            kind: FaultKind::Unavailable,
+            reason: "Unavailable",
+            message: "no process 7".into(),
+        })
+    });
+    world.put(
+        "a",
+        Toy {
+            implies: vec!["ns".into()],
+            ..needing(&["ns"])
+        },
+    );
+    world.run();
+    assert_eq!(
+        (world.state("a"), world.scheduler.next_deadline()),
+        (Some(ValueState::Pending), None)
+    );
+    assert_eq!(
+        world.statuses["a"].message,
+        "waiting for needs-ns: ns is not available (no process 7)"
+    );
+    world.fail = Box::new(|_, _| None);
+    world.scheduler.probe(&key("ns"));
+    world.run();
+    assert_eq!(world.state("a"), Some(ValueState::Configured));
+}
+
+#[test]
+fn a_full_resync_deletes_what_it_does_not_name() {
+    let mut world = World::new();
+    world.put("a", toy(1));
+    world.put("b", toy(1));
+    world.run();
+    world.log.clear();
+    world.scheduler.transaction(
+        vec![Change {
+            key: key("b"),
+            revision: 2,
+            value: Some(Ok(toy(1))),
+        }],
+        true,
+    );
+    world.run();
+    assert_eq!(world.log, [Do::Delete("a".into())]);
+    assert_eq!((world.state("a"), world.state("b")), (None, Some(ValueState::Configured)));
+}
+
+#[test]
+fn a_failed_deletion_of_a_derived_value_is_tried_again_and_then_its_base_goes() {
+    let mut world = World::new();
+    world.put(
+        "v/00",
+        Toy {
+            derives: vec!["d/00/0".into()],
+            implies: vec!["shared".into()],
+            ..Toy::default()
+        },
+    );
+    world.run();
+    world.delete("v/00");
+    let mut first = true;
+    world.fail = Box::new(move |_, _| std::mem::take(&mut first).then(|| transient("busy")));
+    world.put(
+        "v/02",
+        Toy {
+            needs_any: vec!["d/00/".into()],
+            implies: vec!["shared".into()],
+            ..Toy::default()
+        },
+    );
+    world.round();
+    world.run();
+    world.run_out_retries();
+    assert_eq!(world.kernel.keys().collect::<Vec<_>>(), ["shared"]);
+}

@@ -1,0 +1,65 @@
+//! What a descriptor may see of other values.
+//!
+//! Owns read access to the graph. Must never hand out anything that could change it. Start reading at [`View`].
+
+use models::key::Key;
+
+use super::{
+    descriptor::Domain,
+    graph::{Graph, Node},
+};
+
+/// The graph, read-only.
+pub struct View<'a, D: Domain> {
+    graph: &'a Graph<D>,
+}
+
+impl<'a, D: Domain> View<'a, D> {
+    pub(super) fn new(graph: &'a Graph<D>) -> Self {
+        View { graph }
+    }
+
+    fn node(&self, key: &Key) -> Option<&'a Node<D>> {
+        self.graph.find(key).map(|id| &self.graph[id])
+    }
+
+    /// The value that is in the kernel under `key`, as far as is known.
+    pub fn applied(&self, key: &Key) -> Option<&'a D::Value> {
+        self.node(key)?.applied.as_ref()
+    }
+
+    /// The valid value that is wanted under `key`.
+    pub fn wanted(&self, key: &Key) -> Option<&'a D::Value> {
+        self.node(key)?.wanted()
+    }
+
+    /// All wanted values whose key starts with `prefix`, in key order.
+    pub fn wanted_under(&self, prefix: &str) -> impl Iterator<Item = (&'a Key, &'a D::Value)> + use<'a, D> {
+        let graph = self.graph;
+        graph
+            .under(prefix)
+            .filter_map(move |id| graph[id].wanted().map(|value| (&graph[id].key, value)))
+    }
+
+    /// All applied values whose key starts with `prefix`, in key order.
+    pub fn applied_under(&self, prefix: &str) -> impl Iterator<Item = (&'a Key, &'a D::Value)> + use<'a, D> {
+        let graph = self.graph;
+        graph
+            .under(prefix)
+            .filter_map(move |id| graph[id].applied.as_ref().map(|value| (&graph[id].key, value)))
+    }
+
+    /// Everything, wanted or applied, that names `key` in a dependency, in the order in which the values became known.
+    pub fn dependents(&self, key: &Key) -> impl Iterator<Item = &'a Key> + use<'a, D> {
+        let graph = self.graph;
+        graph
+            .find(key)
+            .into_iter()
+            .flat_map(move |id| graph[id].dependents.iter().map(move |dependent| &graph[*dependent].key))
+    }
+
+    /// Whether an operation on the value is under way, so that what the kernel shows of it may be older than its outcome.
+    pub fn in_flight(&self, key: &Key) -> bool {
+        self.node(key).is_some_and(|node| node.flight.is_some())
+    }
+}

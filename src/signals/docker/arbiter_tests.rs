@@ -1,0 +1,390 @@
+//! The arbiter's rules, each as a sentence; no Docker, no clock.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A container as the tests describe it: `run` counts its starts.
+fn microservice(label: &str, container_id: &str, created: u64, run: i32) -> Microservice {
+    Microservice {
+        label: label.to_owned(),
+        container_id: container_id.to_owned(),
+        container_name: format!("name-of-{container_id}"),
+        pid: 1000 + run,
+        process_start_time: 10,
+        created: SystemTime::UNIX_EPOCH + Duration::from_secs(created),
+        started_at: SystemTime::UNIX_EPOCH + Duration::from_secs(created),
+    }
+}
+
+fn listed(container_ids: &[&str]) -> Input {
+    let container = |&id: &&str| ListedContainer {
+        container_id: id.to_owned(),
+        name: None,
+    };
+    Input::Listed(container_ids.iter().map(container).collect())
+}
+
+fn hint(container_id: &str) -> Input {
+    Input::Hint {
+        container_id: container_id.to_owned(),
+    }
+}
+
+fn inspected(container_id: &str, found: Inspection) -> Input {
+    Input::Inspected {
+        container_id: container_id.to_owned(),
+        found,
+    }
+}
+
+fn running(microservice: &Microservice) -> Input {
+    inspected(&microservice.container_id, Inspection::Running(microservice.clone()))
+}
+
+fn ended(microservice: &Microservice) -> Input {
+    Input::ProcessEnded {
+        container_id: microservice.container_id.clone(),
+        process: ProcessIdentity::of(microservice),
+    }
+}
+
+fn disconnected(message: &str) -> Input {
+    Input::Disconnected {
+        message: message.to_owned(),
+    }
+}
+
+/// Feeds `inputs` and returns the actions in a short notation.
+fn feed(arbiter: &mut Arbiter, inputs: impl IntoIterator<Item = Input>) -> Vec<String> {
+    inputs
+        .into_iter()
+        .flat_map(|input| arbiter.step(input))
+        .map(|action| notation(&action))
+        .collect()
+}
+
+fn notation(action: &Action) -> String {
+    match action {
+        Action::Announce(MicroserviceChange::Available(microservice)) => {
+            format!("+{} {} {}", microservice.label, microservice.container_id, microservice.pid)
+        }
+        Action::Announce(MicroserviceChange::Gone {
+            label,
+            container_id,
+            reason,
+        }) => match reason {
+            GoneReason::ProcessEnded => format!("-{label} {container_id} ended"),
+            GoneReason::NotRunning => format!("-{label} {container_id} not running"),
+            GoneReason::Superseded { by } => format!("-{label} {container_id} superseded by {by}"),
+        },
+        Action::Announce(MicroserviceChange::Synced) => "synced".to_owned(),
+        Action::Announce(MicroserviceChange::Disconnected { message }) => format!("disconnected {message}"),
+        Action::Inspect { container_id, pause } if pause.is_zero() => format!("inspect {container_id}"),
+        Action::Inspect { container_id, pause } => format!("inspect {container_id} after {} ms", pause.as_millis()),
+        Action::GiveUp { container_id, .. } => format!("give up {container_id}"),
+    }
+}
+
+/// An arbiter that has processed an empty list.
+fn synced() -> Arbiter {
+    let mut arbiter = Arbiter::default();
+    assert_eq!(feed(&mut arbiter, [Input::Connected, listed(&[])]), ["synced"]);
+    arbiter
+}
+
+#[test]
+fn the_first_list_is_announced_in_one_go_with_the_newest_container_of_each_label() {
+    let mut arbiter = Arbiter::default();
+    let (old, new) = (microservice("web", "a", 1, 0), microservice("web", "b", 2, 1));
+    assert_eq!(
+        feed(&mut arbiter, [Input::Connected, listed(&["a", "b"])]),
+        ["inspect a", "inspect b"]
+    );
+    assert_eq!(feed(&mut arbiter, [running(&old)]), [""; 0]);
+    assert_eq!(feed(&mut arbiter, [running(&new)]), ["+web b 1001", "synced"]);
+}
+
+#[test]
+fn a_container_that_starts_is_announced_and_its_end_too() {
+    let mut arbiter = synced();
+    let web = microservice("web", "a", 1, 0);
+    assert_eq!(feed(&mut arbiter, [hint("a"), running(&web)]), ["inspect a", "+web a 1000"]);
+    assert_eq!(feed(&mut arbiter, [ended(&web)]), ["-web a ended", "inspect a"]);
+    assert_eq!(
+        feed(&mut arbiter, [hint("a"), inspected("a", Inspection::NotRunning)]),
+        ["inspect a"]
+    );
+    assert_eq!(feed(&mut arbiter, [inspected("a", Inspection::NotRunning)]), [""; 0]);
+}
+
+#[test]
+fn hints_during_an_inspection_lead_to_exactly_one_more() {
+    let mut arbiter = synced();
+    assert_eq!(feed(&mut arbiter, [hint("a"), hint("a"), hint("a")]), ["inspect a"]);
+    assert_eq!(feed(&mut arbiter, [inspected("a", Inspection::NotRunning)]), ["inspect a"]);
+    assert_eq!(feed(&mut arbiter, [inspected("a", Inspection::NotRunning)]), [""; 0]);
+}
+
+#[test]
+fn the_same_finding_twice_is_told_once() {
+    let mut arbiter = synced();
+    let web = microservice("web", "a", 1, 0);
+    assert_eq!(
+        feed(&mut arbiter, [running(&web), running(&web), hint("a"), running(&web)]),
+        ["+web a 1000", "inspect a"]
+    );
+}
+
+#[test]
+fn a_restart_whose_end_was_not_seen_is_gone_and_then_available() {
+    let mut arbiter = synced();
+    let (first, second) = (microservice("web", "a", 1, 0), microservice("web", "a", 1, 1));
+    assert_eq!(
+        feed(&mut arbiter, [running(&first), running(&second)]),
+        ["+web a 1000", "-web a ended", "+web a 1001"]
+    );
+    // The end of the first process, seen late, says nothing about the second one.
+    assert_eq!(feed(&mut arbiter, [ended(&first)]), ["inspect a"]);
+    assert!(arbiter.runs("a"));
+}
+
+#[test]
+fn a_pid_that_is_used_again_is_another_process() {
+    let mut arbiter = synced();
+    let first = microservice("web", "a", 1, 0);
+    let second = Microservice {
+        process_start_time: 99,
+        ..first.clone()
+    };
+    assert_eq!(
+        feed(&mut arbiter, [running(&first), running(&second)]),
+        ["+web a 1000", "-web a ended", "+web a 1000"]
+    );
+}
+
+#[test]
+fn the_newest_container_takes_the_label_and_the_next_newest_one_inherits_it() {
+    let mut arbiter = synced();
+    let (oldest, middle, newest) = (
+        microservice("web", "c", 1, 0),
+        microservice("web", "b", 2, 1),
+        microservice("web", "a", 3, 2),
+    );
+    assert_eq!(feed(&mut arbiter, [running(&middle), running(&oldest)]), ["+web b 1001"]);
+    assert_eq!(feed(&mut arbiter, [running(&newest)]), ["-web b superseded by a", "+web a 1002"]);
+    assert_eq!(
+        feed(&mut arbiter, [ended(&middle)]),
+        ["inspect b"],
+        "the end of one that does not hold the label is not told"
+    );
+    assert_eq!(feed(&mut arbiter, [ended(&newest)]), ["-web a ended", "+web c 1000", "inspect a"]);
+}
+
+#[test]
+fn of_two_containers_created_at_the_same_instant_the_greater_id_wins() {
+    for order in [["a", "b"], ["b", "a"]] {
+        let mut arbiter = Arbiter::default();
+        feed(&mut arbiter, [Input::Connected, listed(&["a", "b"])]);
+        let actions = feed(&mut arbiter, order.map(|id| running(&microservice("web", id, 1, 0))));
+        assert_eq!(actions, ["+web b 1000", "synced"]);
+    }
+}
+
+#[test]
+fn an_unusable_answer_is_repeated_with_growing_pauses_and_then_given_up_until_the_next_hint() {
+    let mut arbiter = synced();
+    let failed = || inspected("a", Inspection::Failed("ended meanwhile".to_owned()));
+    let pauses = [
+        "inspect a",
+        "inspect a after 10 ms",
+        "inspect a after 20 ms",
+        "inspect a after 40 ms",
+        "inspect a after 80 ms",
+    ];
+    let mut actions = feed(&mut arbiter, [hint("a")]);
+    actions.extend(feed(&mut arbiter, (0..6).map(|_| failed())));
+    assert_eq!(actions[..5], pauses);
+    assert_eq!(actions[5..], ["inspect a after 160 ms", "give up a"]);
+    assert_eq!(
+        feed(&mut arbiter, [hint("a"), running(&microservice("web", "a", 1, 0))]),
+        ["inspect a", "+web a 1000"]
+    );
+}
+
+#[test]
+fn an_unusable_answer_says_nothing_about_a_container_that_is_known_to_run() {
+    let mut arbiter = synced();
+    feed(&mut arbiter, [running(&microservice("web", "a", 1, 0)), hint("a")]);
+    let actions = feed(&mut arbiter, [inspected("a", Inspection::Failed("no answer".to_owned()))]);
+    assert_eq!(actions, ["inspect a after 10 ms"]);
+}
+
+#[test]
+fn one_unusable_answer_does_not_hold_up_the_first_list() {
+    let mut arbiter = Arbiter::default();
+    feed(
+        &mut arbiter,
+        [Input::Connected, listed(&["a", "b"]), running(&microservice("web", "b", 1, 0))],
+    );
+    let actions = feed(&mut arbiter, [inspected("a", Inspection::Failed("no answer".to_owned()))]);
+    assert_eq!(actions, ["inspect a after 10 ms", "+web b 1000", "synced"]);
+}
+
+#[test]
+fn an_outage_changes_nothing_while_the_process_lives_and_the_list_after_it_is_compared() {
+    let mut arbiter = synced();
+    let (web, db) = (microservice("web", "a", 1, 0), microservice("db", "b", 1, 1));
+    feed(&mut arbiter, [running(&web), running(&db)]);
+    assert_eq!(
+        feed(&mut arbiter, [disconnected("refused"), disconnected("refused")]),
+        ["disconnected refused"]
+    );
+    assert_eq!(feed(&mut arbiter, [disconnected("no such file")]), ["disconnected no such file"]);
+    assert_eq!(
+        feed(&mut arbiter, [ended(&db)]),
+        ["-db b ended"],
+        "without a daemon nothing is inspected"
+    );
+    assert_eq!(feed(&mut arbiter, [Input::Connected, listed(&["a"])]), ["synced"]);
+}
+
+#[test]
+fn a_container_that_is_not_in_the_list_any_more_is_inspected_before_it_is_given_up() {
+    let mut arbiter = synced();
+    feed(&mut arbiter, [running(&microservice("web", "a", 1, 0)), disconnected("refused")]);
+    assert_eq!(feed(&mut arbiter, [Input::Connected, listed(&[])]), ["inspect a"]);
+    assert_eq!(
+        feed(&mut arbiter, [inspected("a", Inspection::NotRunning)]),
+        ["-web a not running", "synced"]
+    );
+}
+
+#[test]
+fn after_an_outage_a_takeover_waits_for_the_whole_list_but_an_end_does_not() {
+    let mut arbiter = synced();
+    let (old, middle, new) = (
+        microservice("web", "a", 1, 0),
+        microservice("web", "b", 2, 1),
+        microservice("web", "c", 3, 2),
+    );
+    feed(&mut arbiter, [running(&old), disconnected("refused")]);
+    assert_eq!(
+        feed(&mut arbiter, [Input::Connected, listed(&["a", "b", "c"])]),
+        ["inspect b", "inspect c"]
+    );
+    assert_eq!(feed(&mut arbiter, [running(&middle)]), [""; 0]);
+    assert_eq!(feed(&mut arbiter, [ended(&old)]), ["-web a ended", "inspect a"]);
+    assert_eq!(feed(&mut arbiter, [running(&new)]), ["+web c 1002", "synced"]);
+}
+
+#[test]
+fn a_connection_lost_during_a_comparison_lets_what_is_known_count() {
+    let mut arbiter = synced();
+    feed(
+        &mut arbiter,
+        [Input::Connected, listed(&["a", "b"]), running(&microservice("web", "a", 1, 0))],
+    );
+    assert_eq!(feed(&mut arbiter, [disconnected("reset")]), ["+web a 1000", "disconnected reset"]);
+}
+
+#[test]
+fn a_connection_lost_during_the_first_comparison_announces_nothing_yet() {
+    let mut arbiter = Arbiter::default();
+    feed(
+        &mut arbiter,
+        [Input::Connected, listed(&["a", "b"]), running(&microservice("web", "a", 1, 0))],
+    );
+    assert_eq!(feed(&mut arbiter, [disconnected("reset")]), ["disconnected reset"]);
+    assert_eq!(feed(&mut arbiter, [Input::Connected, listed(&["a"])]), ["+web a 1000", "synced"]);
+}
+
+#[test]
+fn a_container_that_can_never_be_a_microservice_is_not_inspected_again_until_something_happens_to_it() {
+    let mut arbiter = Arbiter::default();
+    feed(&mut arbiter, [Input::Connected, listed(&["a"])]);
+    assert_eq!(feed(&mut arbiter, [inspected("a", Inspection::NotMicroservice)]), ["synced"]);
+    assert_eq!(feed(&mut arbiter, [listed(&["a"])]), [""; 0]);
+    assert_eq!(feed(&mut arbiter, [hint("a")]), ["inspect a"]);
+    assert_eq!(
+        feed(
+            &mut arbiter,
+            [inspected("a", Inspection::NotMicroservice), listed(&[]), listed(&["a"])]
+        ),
+        ["inspect a"]
+    );
+}
+
+#[test]
+fn a_list_between_connections_finds_what_no_event_told() {
+    let mut arbiter = synced();
+    assert_eq!(feed(&mut arbiter, [listed(&["a"])]), ["inspect a"]);
+    assert_eq!(
+        feed(&mut arbiter, [running(&microservice("web", "a", 1, 0))]),
+        ["+web a 1000"],
+        "and is not called a new comparison"
+    );
+}
+
+#[test]
+fn a_new_name_is_learnt_without_a_change() {
+    let mut arbiter = synced();
+    let web = microservice("web", "a", 1, 0);
+    let renamed = Microservice {
+        container_name: "renamed".to_owned(),
+        ..web.clone()
+    };
+    feed(&mut arbiter, [running(&web), hint("a")]);
+    assert_eq!(feed(&mut arbiter, [running(&renamed)]), [""; 0]);
+    assert_eq!(arbiter.running["a"].container_name, "renamed");
+}
+
+/// Any input about three containers, of which two share a label.
+fn any_input() -> impl Strategy<Value = Input> {
+    let container = (0..3_usize, 0..3_i32).prop_map(|(index, run)| {
+        let label = if index == 2 { "db" } else { "web" };
+        microservice(label, ["a", "b", "c"][index], index as u64, run)
+    });
+    let finding = |microservice: Microservice, kind: u8| match kind {
+        0 => Inspection::NotRunning,
+        1 => Inspection::NotMicroservice,
+        2 => Inspection::Failed("no answer".to_owned()),
+        _ => Inspection::Running(microservice),
+    };
+    prop_oneof![
+        1 => Just(Input::Connected),
+        1 => Just(disconnected("refused")),
+        2 => proptest::sample::subsequence(vec!["a", "b", "c"], 0..=3).prop_map(|ids| listed(&ids)),
+        2 => container.clone().prop_map(|microservice| hint(&microservice.container_id)),
+        3 => container.clone().prop_map(|microservice| ended(&microservice)),
+        6 => (container, 0..6_u8).prop_map(move |(microservice, kind)| inspected(&microservice.container_id.clone(), finding(microservice, kind))),
+    ]
+}
+
+proptest! {
+    /// Whatever happens in whatever order, each label alternates, and in the end the newest running container holds it.
+    #[test]
+    fn available_and_gone_strictly_alternate_for_each_label(inputs in proptest::collection::vec(any_input(), 0..80)) {
+        let mut arbiter = Arbiter::default();
+        let mut holders: BTreeMap<String, String> = BTreeMap::new();
+        let finish = [Input::Connected, listed(&[]), disconnected("over")];
+        for input in inputs.into_iter().chain(finish) {
+            for action in arbiter.step(input) {
+                match action {
+                    Action::Announce(MicroserviceChange::Available(found)) => {
+                        prop_assert_eq!(holders.insert(found.label, found.container_id), None);
+                    }
+                    Action::Announce(MicroserviceChange::Gone { label, container_id, .. }) => {
+                        prop_assert_eq!(holders.remove(&label), Some(container_id));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let newest = |label: &str| arbiter.running.values().filter(|one| one.label == label).max_by_key(|one| (one.created, &one.container_id));
+        for label in ["web", "db"] {
+            let expected = if arbiter.synced_once { newest(label).map(|one| &one.container_id) } else { None };
+            prop_assert_eq!(holders.get(label), expected);
+        }
+    }
+}

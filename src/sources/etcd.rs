@@ -1,0 +1,404 @@
+//! Desired state from a store that speaks the etcd v3 API.
+//!
+//! Owns the listing and the watch of one prefix, and their repair: every loss of the connection, compaction, a replaced
+//! store, and the slow comparison that catches what a watch should never lose. Must never decode a value, and never report a
+//! deletion that the store has not shown in an answered request. Start reading at [`Source`], then `Reader::run`.
+//!
+//! # Expected flow
+//! [`SourceEvent::Snapshot`] once, then [`SourceEvent::Changes`]; connection events between them. After a lost connection
+//! the prefix is listed again and only the difference is delivered, as `Changes`: so a compaction meanwhile does no harm, and
+//! a store that was wiped and filled again is noticed even when its revision is higher than ours.
+//!
+//! # Guarantees
+//! Whoever applies the events in order has, after the last one, the state of the store at its `revision`. No key goes back
+//! to an older state, unless the store itself was replaced, and then the snapshot says so. All changes of one store
+//! transaction are in the same event.
+//!
+//! # Caveats
+//! Intermediate states of a key are left out when the receiver is slower than the store. A deletion found by comparing has
+//! as `mod_revision` the revision of the comparison, since the store does not keep the one of the deletion.
+
+use std::{collections::BTreeMap, fmt, str::Utf8Error, sync::Arc, time::Duration};
+
+use etcd_client::{WatchResponse, WatchStream};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, sleep, sleep_until},
+};
+
+use self::{
+    mailbox::Mailbox,
+    position::{Comparison, Listed, Position, Suspects},
+};
+use crate::store::{Backoff, Connector, Listing, Session, StoreConfig, StoreError};
+
+mod mailbox;
+mod position;
+
+/// Time between two comparisons when the first has found differences: what is only on its way arrives within it.
+const SECOND_LOOK: Duration = Duration::from_secs(2);
+
+/// A key without the prefix that is watched. Keys of the store are bytes; almost all are UTF-8. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RawKey(Arc<[u8]>);
+
+impl RawKey {
+    /// The key as it is in the store.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The key as text.
+    ///
+    /// # Errors
+    /// It is not UTF-8; [`fmt::Display`] shows it escaped.
+    pub fn as_str(&self) -> Result<&str, Utf8Error> {
+        std::str::from_utf8(&self.0)
+    }
+}
+
+impl From<&[u8]> for RawKey {
+    fn from(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl fmt::Display for RawKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.as_str() {
+            Ok(text) => f.write_str(text),
+            Err(_) => self.0.escape_ascii().fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for RawKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0.escape_ascii())
+    }
+}
+
+/// A key with its value, undecoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawItem {
+    /// Key after the prefix.
+    pub key: RawKey,
+    /// Value as stored.
+    pub value: Vec<u8>,
+    /// Revision of the store in which it was last written.
+    pub mod_revision: i64,
+}
+
+/// A written or deleted key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawChange {
+    /// Key after the prefix.
+    pub key: RawKey,
+    /// Revision of the store in which this happened.
+    pub mod_revision: i64,
+    /// The new value; `None`: the key was deleted.
+    pub value: Option<Vec<u8>>,
+}
+
+/// Why a snapshot was taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SnapshotReason {
+    /// It is the first one.
+    Initial,
+    /// The watch had fallen behind the store's compaction.
+    Compacted,
+    /// The store is not the one that was read before: wiped, restored from an older backup, or another cluster. What it does
+    /// not have is missing from this snapshot; whoever applies it deletes on that ground and should say so loudly.
+    StoreReplaced {
+        /// How it was noticed.
+        evidence: String,
+    },
+    /// The slow comparison found that delivered state and store differ, which should not happen.
+    Difference,
+}
+
+/// What the source reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceEvent {
+    /// The whole prefix as it was at `revision`: a full resync.
+    Snapshot {
+        /// Revision of the store.
+        revision: i64,
+        /// Why it was taken.
+        reason: SnapshotReason,
+        /// All keys, ascending.
+        items: Vec<RawItem>,
+    },
+    /// Changes since the last event with a revision; several revisions when the receiver was busy meanwhile.
+    Changes {
+        /// Revision up to which changes are contained.
+        revision: i64,
+        /// Newest change of each key, ascending by key.
+        items: Vec<RawChange>,
+    },
+    /// The store cannot be reached. All that was delivered stays desired; attempts go on for ever.
+    Disconnected {
+        /// For the person who reads it.
+        message: String,
+    },
+    /// The store was reached again after [`SourceEvent::Disconnected`]; what was missed follows.
+    Reconnected,
+}
+
+/// Settings of the source itself.
+#[derive(Clone, Debug)]
+pub struct SourceOptions {
+    /// Interval of the comparison of all keys' revisions with what was delivered.
+    pub compare_interval: Duration,
+}
+
+impl Default for SourceOptions {
+    fn default() -> Self {
+        Self {
+            compare_interval: Duration::from_secs(60),
+        }
+    }
+}
+
+/// A running source. It ends when this is dropped or when the receiver is.
+#[derive(Debug)]
+pub struct Source {
+    task: JoinHandle<()>,
+}
+
+impl Source {
+    /// Starts to list and watch `prefix`. Must be called within a Tokio runtime. The store may be unreachable: it is waited for.
+    ///
+    /// The channel needs no more capacity than 1: a new event is sent when the channel is empty, and what happens meanwhile is
+    /// merged.
+    ///
+    /// # Errors
+    /// Only for a configuration that can never work.
+    pub fn start(config: StoreConfig, prefix: String, events: mpsc::Sender<SourceEvent>) -> Result<Self, StoreError> {
+        Self::start_with(config, prefix, events, SourceOptions::default())
+    }
+
+    /// As [`Source::start`], with options.
+    ///
+    /// # Errors
+    /// As [`Source::start`].
+    pub fn start_with(
+        config: StoreConfig,
+        prefix: String,
+        events: mpsc::Sender<SourceEvent>,
+        options: SourceOptions,
+    ) -> Result<Self, StoreError> {
+        let connector = Connector::new(config)?;
+        let mailbox = Arc::new(Mailbox::new());
+        let mut reader = Reader {
+            connector,
+            prefix: prefix.into_bytes(),
+            options,
+            mailbox: mailbox.clone(),
+            position: None,
+            snapshot_because: None,
+        };
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                () = mailbox.deliver(events) => {}
+                () = reader.run() => {}
+            }
+        });
+        Ok(Self { task })
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Why a session ended although nothing failed.
+struct ListAgain(SnapshotReason);
+
+/// Reads the store into the mailbox, session after session.
+struct Reader {
+    connector: Connector,
+    prefix: Vec<u8>,
+    options: SourceOptions,
+    mailbox: Arc<Mailbox>,
+    /// `None` until the first snapshot.
+    position: Option<Position>,
+    /// Set when the next listing must be delivered as a whole.
+    snapshot_because: Option<SnapshotReason>,
+}
+
+impl Reader {
+    async fn run(&mut self) {
+        let mut backoff = Backoff::new();
+        let mut told: Option<String> = None;
+        loop {
+            let began = Instant::now();
+            match self.session(&mut told).await {
+                Ok(ListAgain(reason)) => {
+                    tracing::warn!(?reason, "listing the store again");
+                    self.snapshot_because = Some(reason);
+                }
+                Err(error) => {
+                    let message = error.to_string();
+                    if told.as_ref() != Some(&message) {
+                        tracing::warn!(%error, "desired state cannot be read; what was read stays in force");
+                        self.mailbox.disconnected(message.clone());
+                        told = Some(message);
+                    }
+                    self.connector.skip();
+                }
+            }
+            sleep(backoff.after(began.elapsed())).await;
+        }
+    }
+
+    /// One connection from listing to loss. `told` is the loss the receiver knows of.
+    async fn session(&mut self, told: &mut Option<String>) -> Result<ListAgain, StoreError> {
+        let session = self.connector.connect(&self.prefix).await?;
+        let listing = session.list(&self.prefix, false).await?;
+        let revision = listing.revision;
+        let watch = session.watch(&self.prefix, revision + 1).await?;
+        if told.take().is_some() {
+            tracing::info!(endpoint = session.endpoint(), "desired state can be read again");
+            self.mailbox.reconnected();
+        }
+        let adopted = self.adopt(listing);
+        let position = self.position.insert(adopted);
+        let follower = Follower {
+            session: &session,
+            prefix: &self.prefix,
+            mailbox: &self.mailbox,
+            options: &self.options,
+            position,
+        };
+        follower.follow(watch).await
+    }
+
+    /// Delivers what a listing has brought, and returns the position after it.
+    fn adopt(&mut self, listing: Listing) -> Position {
+        let Listing {
+            revision,
+            cluster_id,
+            items,
+        } = listing;
+        let items = position::strip(&self.prefix, items);
+        let reason = match (self.position.take(), self.snapshot_because.take()) {
+            (None, _) => SnapshotReason::Initial,
+            (Some(mut position), wanted) => match (position.compare(revision, cluster_id, &items), wanted) {
+                (Comparison::Replaced(evidence), _) => {
+                    tracing::error!(%evidence, "the store is not the one read before; its content is taken as the whole desired state");
+                    SnapshotReason::StoreReplaced { evidence }
+                }
+                (_, Some(reason)) => reason,
+                (Comparison::Moved(changes), None) => {
+                    position.move_to(revision, &changes);
+                    self.mailbox.changes(revision, changes);
+                    return position;
+                }
+                (Comparison::Same, None) => {
+                    position.advance(revision);
+                    return position;
+                }
+            },
+        };
+        let position = Position::of_listing(revision, cluster_id, &items);
+        let items = items
+            .into_iter()
+            .map(|Listed { key, value, mod_revision }| RawItem { key, value, mod_revision });
+        self.mailbox.snapshot(revision, reason, items.collect());
+        position
+    }
+}
+
+/// The part of a session after the listing.
+struct Follower<'a> {
+    session: &'a Session,
+    prefix: &'a [u8],
+    mailbox: &'a Mailbox,
+    options: &'a SourceOptions,
+    position: &'a mut Position,
+}
+
+impl Follower<'_> {
+    async fn follow(mut self, mut watch: WatchStream) -> Result<ListAgain, StoreError> {
+        let mut suspects = Suspects::new();
+        let mut compare_at = Instant::now() + self.options.compare_interval;
+        let session = self.session;
+        let prefix = self.prefix;
+        loop {
+            // The listing runs beside the watch, which must not wait for it.
+            let compared = async move {
+                sleep_until(compare_at).await;
+                session.list(prefix, true).await
+            };
+            tokio::pin!(compared);
+            let listing = loop {
+                tokio::select! {
+                    message = watch.message() => {
+                        let message = message.map_err(|error| session.stream_error("watching", &error))?;
+                        let response = message.ok_or_else(|| StoreError::protocol(session.endpoint(), "it closed the watch"))?;
+                        if let Some(again) = self.take(&response)? {
+                            return Ok(again);
+                        }
+                    }
+                    listing = &mut compared => break listing?,
+                }
+            };
+            let found = self.suspects(listing);
+            if found.iter().any(|(key, mod_revision)| suspects.get(key) == Some(mod_revision)) {
+                return Ok(ListAgain(SnapshotReason::Difference));
+            }
+            let wait = if found.is_empty() {
+                self.options.compare_interval
+            } else {
+                SECOND_LOOK.min(self.options.compare_interval)
+            };
+            compare_at = Instant::now() + wait;
+            suspects = found;
+        }
+    }
+
+    fn suspects(&self, listing: Listing) -> Suspects {
+        let revision = listing.revision;
+        let listed: BTreeMap<RawKey, i64> = position::strip(self.prefix, listing.items)
+            .into_iter()
+            .map(|item| (item.key, item.mod_revision))
+            .collect();
+        self.position.suspects(revision, listed)
+    }
+
+    /// Takes one answer of the watch. The server never splits one revision over two answers, as splitting (`fragment`) is
+    /// not asked for; an answer may hold many revisions.
+    fn take(&mut self, response: &WatchResponse) -> Result<Option<ListAgain>, StoreError> {
+        if response.canceled() {
+            if response.compact_revision() > 0 {
+                return Ok(Some(ListAgain(SnapshotReason::Compacted)));
+            }
+            // With authentication, an expired token ends here too: the next session signs in again.
+            let words = format!("it canceled the watch: {:?}", response.cancel_reason());
+            return Err(StoreError::protocol(self.session.endpoint(), &words));
+        }
+        let mut revision = self.position.revision();
+        let mut changes = Vec::with_capacity(response.events().len());
+        for kv in response.events().iter().filter_map(etcd_client::Event::kv) {
+            let Some(key) = kv.key().strip_prefix(self.prefix) else { continue };
+            // A deleted key has version 0 (etcd's `kv.proto`). The client's own event type panics on a number it does not know.
+            let value = (kv.version() > 0).then(|| kv.value().to_vec());
+            let change = RawChange {
+                key: RawKey::from(key),
+                mod_revision: kv.mod_revision(),
+                value,
+            };
+            revision = revision.max(kv.mod_revision());
+            changes.extend(self.position.apply(change));
+        }
+        self.position.advance(revision);
+        if !changes.is_empty() {
+            self.mailbox.changes(revision, changes);
+        }
+        Ok(None)
+    }
+}

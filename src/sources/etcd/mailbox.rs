@@ -1,0 +1,227 @@
+//! What waits for the receiver: merged, so that a slow receiver costs memory per key and not per change.
+//!
+//! Owns the events between the watch and the channel. Must never reorder or lose the newest state of a key. Start reading at
+//! [`Mailbox`]; [`Pending`] is the merging itself.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::{Notify, mpsc};
+
+use super::{RawChange, RawItem, RawKey, SnapshotReason, SourceEvent};
+
+/// Written by the watch, which never waits; emptied into the channel by [`Mailbox::deliver`].
+pub(super) struct Mailbox {
+    // A std mutex: it is held for a few map operations and never across an await.
+    pending: Mutex<Pending>,
+    filled: Notify,
+}
+
+/// At most one event of each kind; newer ones replace or extend them.
+#[derive(Default)]
+struct Pending {
+    reconnected: bool,
+    snapshot: Option<(i64, SnapshotReason, Vec<RawItem>)>,
+    /// Invariant: all changes are newer than the snapshot.
+    changes: BTreeMap<RawKey, (i64, Option<Vec<u8>>)>,
+    changes_revision: i64,
+    disconnected: Option<String>,
+}
+
+impl Mailbox {
+    pub fn new() -> Self {
+        Self {
+            pending: Mutex::new(Pending::default()),
+            filled: Notify::new(),
+        }
+    }
+
+    pub fn snapshot(&self, revision: i64, reason: SnapshotReason, items: Vec<RawItem>) {
+        self.update(|pending| pending.snapshot(revision, reason, items));
+    }
+
+    pub fn changes(&self, revision: i64, changes: Vec<RawChange>) {
+        self.update(|pending| pending.changes(revision, changes));
+    }
+
+    pub fn disconnected(&self, message: String) {
+        self.update(|pending| pending.disconnected(message));
+    }
+
+    pub fn reconnected(&self) {
+        self.update(Pending::reconnected);
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Pending)) {
+        change(&mut self.lock());
+        self.filled.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Moves events into the channel until the receiver is gone. It waits until the channel is empty, whatever its capacity,
+    /// so that everything that happens meanwhile is merged here.
+    pub async fn deliver(&self, sender: mpsc::Sender<SourceEvent>) {
+        loop {
+            let filled = self.filled.notified();
+            if self.lock().is_empty() {
+                tokio::select! {
+                    () = filled => {}
+                    () = sender.closed() => return,
+                }
+                continue;
+            }
+            let Ok(mut room) = sender.reserve_many(sender.max_capacity()).await else {
+                return;
+            };
+            if let (Some(permit), Some(event)) = (room.next(), self.lock().take()) {
+                permit.send(event);
+            }
+        }
+    }
+}
+
+impl Pending {
+    fn snapshot(&mut self, revision: i64, reason: SnapshotReason, items: Vec<RawItem>) {
+        // The receiver never saw the snapshot that is replaced, so the reason for that one still holds; but the news that the
+        // store is another one must not be hidden by it, unless the receiver has nothing to compare with.
+        let reason = match (self.snapshot.take(), reason) {
+            (Some((_, SnapshotReason::Initial, _)), _) => SnapshotReason::Initial,
+            (_, replaced @ SnapshotReason::StoreReplaced { .. }) => replaced,
+            (Some((_, earlier, _)), _) => earlier,
+            (None, reason) => reason,
+        };
+        self.snapshot = Some((revision, reason, items));
+        self.changes.clear();
+    }
+
+    fn changes(&mut self, revision: i64, changes: Vec<RawChange>) {
+        self.changes
+            .extend(changes.into_iter().map(|change| (change.key, (change.mod_revision, change.value))));
+        self.changes_revision = revision;
+    }
+
+    fn disconnected(&mut self, message: String) {
+        self.reconnected = false;
+        self.disconnected = Some(message);
+    }
+
+    fn reconnected(&mut self) {
+        self.disconnected = None;
+        self.reconnected = true;
+    }
+
+    fn is_empty(&self) -> bool {
+        !self.reconnected && self.snapshot.is_none() && self.changes.is_empty() && self.disconnected.is_none()
+    }
+
+    /// The next event: data is told to come from a connected store, and before the loss of the connection.
+    fn take(&mut self) -> Option<SourceEvent> {
+        if std::mem::take(&mut self.reconnected) {
+            return Some(SourceEvent::Reconnected);
+        }
+        if let Some((revision, reason, items)) = self.snapshot.take() {
+            return Some(SourceEvent::Snapshot { revision, reason, items });
+        }
+        if !self.changes.is_empty() {
+            let changes = std::mem::take(&mut self.changes).into_iter();
+            let items = changes
+                .map(|(key, (mod_revision, value))| RawChange { key, mod_revision, value })
+                .collect();
+            return Some(SourceEvent::Changes {
+                revision: self.changes_revision,
+                items,
+            });
+        }
+        self.disconnected.take().map(|message| SourceEvent::Disconnected { message })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(key: &str, mod_revision: i64, value: Option<&str>) -> RawChange {
+        RawChange {
+            key: RawKey::from(key.as_bytes()),
+            mod_revision,
+            value: value.map(Into::into),
+        }
+    }
+
+    fn drain(pending: &mut Pending) -> Vec<SourceEvent> {
+        std::iter::from_fn(|| pending.take()).collect()
+    }
+
+    #[test]
+    fn waiting_revisions_are_merged_and_the_last_write_of_a_key_wins() {
+        let mut pending = Pending::default();
+        pending.changes(5, vec![change("a", 5, Some("1")), change("b", 5, Some("1"))]);
+        pending.changes(6, vec![change("a", 6, None)]);
+        let items = vec![change("a", 6, None), change("b", 5, Some("1"))];
+        assert_eq!(drain(&mut pending), [SourceEvent::Changes { revision: 6, items }]);
+        assert!(pending.is_empty());
+    }
+
+    #[test]
+    fn a_snapshot_replaces_what_waits_and_later_changes_follow_it() {
+        let mut pending = Pending::default();
+        pending.changes(5, vec![change("a", 5, Some("1"))]);
+        pending.snapshot(7, SnapshotReason::Difference, Vec::new());
+        pending.changes(8, vec![change("b", 8, None)]);
+        let events = drain(&mut pending);
+        let snapshot = SourceEvent::Snapshot {
+            revision: 7,
+            reason: SnapshotReason::Difference,
+            items: Vec::new(),
+        };
+        assert_eq!(
+            events,
+            [
+                snapshot,
+                SourceEvent::Changes {
+                    revision: 8,
+                    items: vec![change("b", 8, None)]
+                }
+            ]
+        );
+    }
+
+    #[test]
+    fn the_connection_is_told_as_it_is_now_and_data_comes_before_its_loss() {
+        let mut pending = Pending::default();
+        pending.reconnected();
+        pending.changes(5, vec![change("a", 5, None)]);
+        pending.disconnected("cut".into());
+        let events = drain(&mut pending);
+        assert!(
+            matches!(events[..], [SourceEvent::Changes { .. }, SourceEvent::Disconnected { .. }]),
+            "{events:?}"
+        );
+        pending.disconnected("cut".into());
+        pending.reconnected();
+        assert_eq!(drain(&mut pending), [SourceEvent::Reconnected]);
+    }
+
+    #[test]
+    fn the_news_that_the_store_was_replaced_survives_merging() {
+        let mut pending = Pending::default();
+        let replaced = SnapshotReason::StoreReplaced {
+            evidence: "revision 1 < 9".into(),
+        };
+        pending.snapshot(1, replaced.clone(), Vec::new());
+        pending.snapshot(2, SnapshotReason::Compacted, Vec::new());
+        assert_eq!(
+            drain(&mut pending),
+            [SourceEvent::Snapshot {
+                revision: 2,
+                reason: replaced,
+                items: Vec::new()
+            }]
+        );
+    }
+}

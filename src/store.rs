@@ -1,0 +1,473 @@
+//! The way to the store: endpoints, TLS, user and password, time limits, and what an error of the store means.
+//!
+//! Owns one thing: a [`Session`] with *one* endpoint of a store that speaks the etcd v3 API. The etcd client's own balancing
+//! keeps sending calls to endpoints that are dead, so each session has a single endpoint and the [`Connector`] walks through
+//! the list when one fails. Must never decide what keys mean, and never print a password. Start reading at [`Connector`].
+
+use std::{fmt, future::Future, path::PathBuf, time::Duration};
+
+use etcd_client::{
+    Certificate, Client, ConnectOptions, GetOptions, Identity, KeyValue, KvClient, LeaseClient, TlsOptions, WatchClient, WatchOptions,
+    WatchStream,
+};
+use tonic::Code;
+
+mod error;
+
+pub use error::{StoreError, StoreErrorKind};
+
+/// Interval of HTTP/2 pings; nothing else shows that a server is frozen while its connection stands. etcd hangs up on
+/// clients that ping more often than its `--grpc-keepalive-min-time`, 5 s by default, without getting data: an idle watch
+/// with a ping every second is cut every four seconds.
+const PING_INTERVAL: Duration = Duration::from_secs(6);
+/// A server that has not answered a ping for this long is given up.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
+/// Limit of a TCP connection attempt (plus TLS handshake) to one endpoint.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Limit of one unary call. A frozen server is noticed earlier by [`PING_INTERVAL`]; this catches one that answers pings only.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest accepted answer in bytes. The client's own default, 4 MiB, is less than one page of large values.
+const MESSAGE_SIZE_MAX: usize = 1 << 30;
+/// Keys in one page of a listing.
+const PAGE_KEYS: i64 = 1_000;
+
+/// Where the store is and how to speak to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// `http://host:port`, `https://host:port` or `host:port` (https when `tls` is set); tried in this order, round and round.
+    pub endpoints: Vec<String>,
+    /// Certificates; needed by every https endpoint.
+    pub tls: Option<TlsFiles>,
+    /// User of the store, when its authentication is enabled.
+    pub credentials: Option<Credentials>,
+}
+
+impl StoreConfig {
+    /// A store without TLS and authentication, for loopback and tests.
+    pub fn plain<I: IntoIterator<Item = S>, S: Into<String>>(endpoints: I) -> Self {
+        Self {
+            endpoints: endpoints.into_iter().map(Into::into).collect(),
+            tls: None,
+            credentials: None,
+        }
+    }
+}
+
+/// PEM files for TLS. They are read at every connection, so that renewed certificates are used without a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Certificates of the authorities that may have signed the server's certificate.
+    pub ca: PathBuf,
+    /// Client certificate and its private key, when the server asks for one.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// User and password of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// User name.
+    pub user: String,
+    /// Its password.
+    pub password: Password,
+}
+
+/// A password. It has no `Display`, and `Debug` does not show it, so that it cannot reach a log by accident.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(String);
+
+impl Password {
+    /// Takes the clear text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The clear text, for the authentication call only.
+    fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+/// Opens sessions: one endpoint after the other, for ever in turn.
+#[derive(Debug)]
+pub struct Connector {
+    config: StoreConfig,
+    next: usize,
+}
+
+impl Connector {
+    /// Checks what can be checked without the network: that there is an endpoint, that each can be parsed, that the TLS files
+    /// can be read.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Configuration`], naming the endpoint or file.
+    pub fn new(config: StoreConfig) -> Result<Self, StoreError> {
+        if config.endpoints.is_empty() {
+            return Err(StoreError::configuration(
+                "the list of etcd endpoints",
+                "it is empty; name at least one, as http://host:2379",
+            ));
+        }
+        let tls = read_tls(config.tls.as_ref())?;
+        for endpoint in &config.endpoints {
+            let url = endpoint_url(endpoint, tls.is_some())?;
+            check_endpoint(&url, tls.as_ref())?;
+        }
+        Ok(Self { config, next: 0 })
+    }
+
+    /// Connects to the first endpoint that answers a read under `probe` (a key the caller may read), beginning with the one
+    /// that answered last. Each endpoint is tried once; a single endpoint too, since its owner waits and comes back.
+    ///
+    /// # Errors
+    /// The error of the last endpoint tried.
+    pub async fn connect(&mut self, probe: &[u8]) -> Result<Session, StoreError> {
+        let count = self.config.endpoints.len();
+        let mut last = None;
+        for _ in 0..count {
+            match self.connect_one(self.next, probe).await {
+                Ok(session) => return Ok(session),
+                Err(error) => {
+                    tracing::debug!(%error, "store endpoint does not answer");
+                    last = Some(error);
+                    self.skip();
+                }
+            }
+        }
+        Err(last.unwrap_or_else(|| StoreError::configuration("the list of etcd endpoints", "it is empty")))
+    }
+
+    /// Begins with the following endpoint next time; called when a session with the present one has failed.
+    pub fn skip(&mut self) {
+        self.next = (self.next + 1) % self.config.endpoints.len().max(1);
+    }
+
+    async fn connect_one(&self, index: usize, probe: &[u8]) -> Result<Session, StoreError> {
+        let tls = read_tls(self.config.tls.as_ref())?;
+        let url = endpoint_url(&self.config.endpoints[index], tls.is_some())?;
+        let mut options = ConnectOptions::new()
+            // Only while a stream (watch, lease) is open: etcd takes pings on a connection without one as an attack.
+            .with_keep_alive(PING_INTERVAL, PING_TIMEOUT)
+            .with_keep_alive_while_idle(false)
+            .with_connect_timeout(CONNECT_TIMEOUT)
+            // In a cluster, a member that has lost the others would otherwise keep a watch open that never reports anything.
+            .with_require_leader(true);
+        if let Some(credentials) = &self.config.credentials {
+            options = options
+                .with_user(&credentials.user, credentials.password.expose())
+                .with_auto_token_refresh(true);
+        }
+        if let Some(tls) = tls.filter(|_| url.starts_with("https://")) {
+            options = options.with_tls(tls);
+        }
+        let client = bounded(&url, "connecting and signing in", Client::connect([&url], Some(options))).await?;
+        let session = Session {
+            place: Place(url.into()),
+            client,
+        };
+        // The client connects lazily: only an answered call shows that there is a store.
+        let mut kv = session.kv();
+        session
+            .call("reading", kv.get(probe, Some(GetOptions::new().with_limit(1).with_keys_only())))
+            .await?;
+        Ok(session)
+    }
+}
+
+/// A connection to one endpoint that has answered at least once.
+pub struct Session {
+    place: Place,
+    client: Client,
+}
+
+/// Where calls go; for calls that outlive the borrow of a [`Session`].
+#[derive(Clone, Debug)]
+pub struct Place(std::sync::Arc<str>);
+
+impl Place {
+    /// As [`Session::call`].
+    ///
+    /// # Errors
+    /// As [`Session::call`].
+    pub async fn call<T>(&self, action: &'static str, call: impl Future<Output = Result<T, etcd_client::Error>>) -> Result<T, StoreError> {
+        bounded(&self.0, action, call).await
+    }
+}
+
+/// All keys under a prefix as they were at one revision.
+pub struct Listing {
+    /// Revision of the store at which everything was read.
+    pub revision: i64,
+    /// Identity of the cluster that answered (0 when the server does not tell).
+    pub cluster_id: u64,
+    /// The keys, ascending.
+    pub items: Vec<KeyValue>,
+}
+
+impl Session {
+    /// URL of the endpoint.
+    pub fn endpoint(&self) -> &str {
+        &self.place.0
+    }
+
+    /// The same place, to be owned by a call.
+    pub fn place(&self) -> Place {
+        self.place.clone()
+    }
+
+    /// Client for keys, with the raised message size.
+    pub fn kv(&self) -> KvClient {
+        self.client.kv_client().max_decoding_message_size(MESSAGE_SIZE_MAX)
+    }
+
+    /// Client for leases.
+    pub fn lease(&self) -> LeaseClient {
+        self.client.lease_client()
+    }
+
+    /// Runs one call with the time limit, and tells in its error where and what was attempted.
+    ///
+    /// # Errors
+    /// The server's answer, or [`StoreErrorKind::Unreachable`] when there was none in time.
+    pub async fn call<T>(&self, action: &'static str, call: impl Future<Output = Result<T, etcd_client::Error>>) -> Result<T, StoreError> {
+        self.place.call(action, call).await
+    }
+
+    /// Describes an error of a stream of this session (watch, keep-alive).
+    pub fn stream_error(&self, action: &'static str, error: &etcd_client::Error) -> StoreError {
+        StoreError::from_client(self.endpoint(), action, error)
+    }
+
+    /// Lists the keys under `prefix` in pages, all at the revision of the first page.
+    ///
+    /// # Errors
+    /// As [`Session::call`]; also when that revision is compacted between two pages (list again).
+    pub async fn list(&self, prefix: &[u8], keys_only: bool) -> Result<Listing, StoreError> {
+        let mut kv = self.kv();
+        let end = prefix_end(prefix);
+        let mut from = prefix.to_vec();
+        let mut listing = Listing {
+            revision: 0,
+            cluster_id: 0,
+            items: Vec::new(),
+        };
+        loop {
+            let mut options = GetOptions::new()
+                .with_range(end.clone())
+                .with_limit(PAGE_KEYS)
+                .with_revision(listing.revision);
+            if keys_only {
+                options = options.with_keys_only();
+            }
+            let mut page = self.call("listing keys", kv.get(from, Some(options))).await?;
+            if listing.revision == 0 {
+                let header = page
+                    .header()
+                    .ok_or_else(|| StoreError::protocol(self.endpoint(), "an answer without a header"))?;
+                listing.revision = header.revision();
+                listing.cluster_id = header.cluster_id();
+            }
+            let more = page.more();
+            let items = page.take_kvs();
+            let last = items.last().map(|item| item.key().to_vec());
+            listing.items.extend(items);
+            match last {
+                Some(key) if more => from = successor(key),
+                _ => return Ok(listing),
+            }
+        }
+    }
+
+    /// Opens a watch of everything under `prefix` from `revision` on, inclusive.
+    ///
+    /// # Errors
+    /// As [`Session::call`].
+    pub async fn watch(&self, prefix: &[u8], revision: i64) -> Result<WatchStream, StoreError> {
+        let mut client: WatchClient = self.client.watch_client().max_decoding_message_size(MESSAGE_SIZE_MAX);
+        let options = WatchOptions::new().with_range(prefix_end(prefix)).with_start_revision(revision);
+        self.call("opening a watch", client.watch(prefix, Some(options))).await
+    }
+}
+
+/// Waiting time before the next attempt: 100 ms, doubled after each failure up to 5 s.
+#[derive(Debug)]
+pub struct Backoff {
+    next: Duration,
+}
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(100);
+    const LAST: Duration = Duration::from_secs(5);
+
+    /// Begins at 100 ms.
+    pub fn new() -> Self {
+        Self { next: Self::FIRST }
+    }
+
+    /// How long to wait now. `lasted` is how long the ended session had worked: one that outlived the last delay starts anew,
+    /// one that ended at once does not, so a server that accepts and hangs up is not hammered.
+    pub fn after(&mut self, lasted: Duration) -> Duration {
+        if lasted > self.next {
+            self.next = Self::FIRST;
+        }
+        let delay = self.next;
+        self.next = (delay * 2).min(Self::LAST);
+        delay
+    }
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+async fn bounded<T>(
+    endpoint: &str,
+    action: &'static str,
+    call: impl Future<Output = Result<T, etcd_client::Error>>,
+) -> Result<T, StoreError> {
+    match tokio::time::timeout(CALL_TIMEOUT, call).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(StoreError::from_client(endpoint, action, &error)),
+        Err(_) => Err(StoreError::from_code(
+            endpoint,
+            action,
+            Code::DeadlineExceeded,
+            "no answer within 10 s".to_owned(),
+        )),
+    }
+}
+
+/// The first key after all keys that begin with `prefix`; `\0` means "to the end" (etcd's `rpc.proto`, `range_end`).
+fn prefix_end(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < 0xff {
+            end.push(last + 1);
+            return end;
+        }
+    }
+    vec![0]
+}
+
+/// The smallest key greater than `key`.
+fn successor(mut key: Vec<u8>) -> Vec<u8> {
+    key.push(0);
+    key
+}
+
+fn endpoint_url(endpoint: &str, tls: bool) -> Result<String, StoreError> {
+    let endpoint = endpoint.trim();
+    let url = match endpoint.split_once("://") {
+        Some(("http" | "https", _)) => endpoint.to_owned(),
+        Some(_) => {
+            return Err(StoreError::configuration(
+                format!("etcd endpoint {endpoint:?}"),
+                "only http:// and https:// are known",
+            ));
+        }
+        None if tls => format!("https://{endpoint}"),
+        None => format!("http://{endpoint}"),
+    };
+    if url.starts_with("https://") && !tls {
+        return Err(StoreError::configuration(
+            format!("etcd endpoint {endpoint:?}"),
+            "https needs the file of the certificate authority (--etcd-ca); for a public one /etc/ssl/certs/ca-certificates.crt",
+        ));
+    }
+    Ok(url)
+}
+
+fn check_endpoint(url: &str, tls: Option<&TlsOptions>) -> Result<(), StoreError> {
+    let wrong = |words: &dyn fmt::Display| {
+        StoreError::configuration(format!("etcd endpoint {url:?}"), format!("{words}; write it as http://host:2379"))
+    };
+    let endpoint = tonic::transport::Endpoint::from_shared(url.to_owned()).map_err(|e| wrong(&e))?;
+    let uri = endpoint.uri();
+    if uri.host().is_none_or(str::is_empty) || uri.port_u16().is_none() {
+        return Err(wrong(&"host or port is missing"));
+    }
+    if !matches!(uri.path(), "" | "/") || uri.query().is_some() || uri.authority().is_some_and(|a| a.as_str().contains('@')) {
+        return Err(wrong(&"only scheme, host and port are expected"));
+    }
+    if let Some(tls) = tls.filter(|_| url.starts_with("https://")) {
+        endpoint.tls_config(tls.clone()).map_err(|e| wrong(&error::with_causes(&e)))?;
+    }
+    Ok(())
+}
+
+fn read_tls(files: Option<&TlsFiles>) -> Result<Option<TlsOptions>, StoreError> {
+    let Some(files) = files else { return Ok(None) };
+    let mut tls = TlsOptions::new().ca_certificate(Certificate::from_pem(read_pem(&files.ca, "CERTIFICATE")?));
+    if let Some((certificate, key)) = &files.identity {
+        tls = tls.identity(Identity::from_pem(
+            read_pem(certificate, "CERTIFICATE")?,
+            read_pem(key, "PRIVATE KEY")?,
+        ));
+    }
+    Ok(Some(tls))
+}
+
+fn read_pem(path: &PathBuf, label: &str) -> Result<Vec<u8>, StoreError> {
+    let what = || format!("TLS file {}", path.display());
+    let text = std::fs::read(path).map_err(|error| StoreError::configuration(what(), error.to_string()))?;
+    let is_label = |line: &[u8]| line.starts_with(b"-----BEGIN ") && line.windows(label.len()).any(|part| part == label.as_bytes());
+    if !text.split(|&byte| byte == b'\n').any(is_label) {
+        return Err(StoreError::configuration(what(), format!("it holds no PEM block \"{label}\"")));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_ends_before_the_next_sibling() {
+        assert_eq!(prefix_end(b"/a/"), b"/a0");
+        assert_eq!(prefix_end(b"a\xff\xff"), b"b");
+        assert_eq!(prefix_end(b"\xff"), b"\0");
+        assert_eq!(prefix_end(b""), b"\0");
+    }
+
+    #[test]
+    fn the_delay_doubles_up_to_five_seconds_and_starts_anew_after_a_session_that_worked() {
+        let mut backoff = Backoff::new();
+        let delays: Vec<u64> = (0..8).map(|_| backoff.after(Duration::ZERO).as_millis() as u64).collect();
+        assert_eq!(delays, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        assert_eq!(backoff.after(Duration::from_secs(6)), Duration::from_millis(100));
+    }
+
+    #[test]
+    fn endpoints_that_cannot_work_are_refused_before_anything_is_tried() {
+        for (endpoint, words) in [
+            ("ftp://a:1", "only http:// and https://"),
+            ("https://a:2379", "--etcd-ca"),
+            ("a", "port is missing"),
+            ("http://a:1/x", "only scheme, host and port"),
+            ("", "write it as http://host:2379"),
+            ("http://user:pw@a:1", "only scheme, host and port"),
+        ] {
+            let error = Connector::new(StoreConfig::plain([endpoint])).expect_err(endpoint);
+            assert!(error.to_string().contains(words), "{endpoint}: {error}");
+            assert_eq!(error.kind(), StoreErrorKind::Configuration);
+        }
+        Connector::new(StoreConfig::plain(["127.0.0.1:2379", "http://[::1]:2379"])).expect("both are valid");
+        Connector::new(StoreConfig::plain(Vec::<String>::new())).expect_err("an empty list is refused");
+    }
+
+    #[test]
+    fn a_password_does_not_show_in_debug_output() {
+        let credentials = Credentials {
+            user: "agent".into(),
+            password: Password::new("s3cret"),
+        };
+        assert!(!format!("{credentials:?}").contains("s3cret"));
+    }
+}

@@ -1,0 +1,220 @@
+//! What went wrong with the store, in its own words, and what to do next.
+//!
+//! Owns the one error type of everything that talks to the store. Must never hold a password. Start at [`StoreErrorKind`].
+
+use std::{error::Error, fmt::Write};
+
+use tonic::Code;
+
+/// An error of the store: where, during what, the store's own words, and advice.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {action} failed: {words}{}", .kind.advice())]
+pub struct StoreError {
+    kind: StoreErrorKind,
+    place: String,
+    action: &'static str,
+    words: String,
+}
+
+/// What an error means for whoever retries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreErrorKind {
+    /// A setting or a file is wrong; it is found before the first connection and by every later one.
+    Configuration,
+    /// No connection, no answer, or a broken one. The call may or may not have been carried out.
+    Unreachable,
+    /// The store does not accept the user, its password or an expired token.
+    Unauthenticated,
+    /// The user may not do this with these keys.
+    PermissionDenied,
+    /// The lease is unknown to the store: it expired, was revoked or belongs to another store. Nothing was written.
+    LeaseNotFound,
+    /// The store refuses the request itself, for example for its size. Nothing was written.
+    Refused,
+    /// The revision asked for is compacted away.
+    Compacted,
+    /// The store is out of space or overloaded and writes nothing.
+    Exhausted,
+    /// Anything else. The call may or may not have been carried out.
+    Other,
+}
+
+impl StoreErrorKind {
+    fn advice(self) -> &'static str {
+        match self {
+            Self::Unreachable => " (is the store running there and reachable? it is tried again)",
+            Self::Unauthenticated => " (check --etcd-user and its password)",
+            Self::PermissionDenied => " (grant the user's role readwrite on this prefix: etcdctl role grant-permission --prefix)",
+            Self::LeaseNotFound => " (a new lease is taken and everything is published again)",
+            Self::Exhausted => " (free space in the store: compact, defragment, then `etcdctl alarm disarm`)",
+            Self::Configuration | Self::Refused | Self::Compacted | Self::Other => "",
+        }
+    }
+
+    /// Whether the store has certainly not carried the call out, and will not do so later.
+    pub fn is_certain_refusal(self) -> bool {
+        !matches!(self, Self::Unreachable | Self::Other)
+    }
+}
+
+impl StoreError {
+    /// What it means.
+    pub fn kind(&self) -> StoreErrorKind {
+        self.kind
+    }
+
+    /// The store's own words.
+    pub fn words(&self) -> &str {
+        &self.words
+    }
+
+    pub(super) fn configuration(what: impl Into<String>, words: impl Into<String>) -> Self {
+        Self {
+            kind: StoreErrorKind::Configuration,
+            place: what.into(),
+            action: "checking it",
+            words: words.into(),
+        }
+    }
+
+    pub(crate) fn protocol(endpoint: &str, words: &str) -> Self {
+        Self {
+            kind: StoreErrorKind::Other,
+            place: place(endpoint),
+            action: "understanding the store",
+            words: words.to_owned(),
+        }
+    }
+
+    pub(crate) fn lease_lost(endpoint: &str) -> Self {
+        let words = "the lease has expired or was revoked".to_owned();
+        Self {
+            kind: StoreErrorKind::LeaseNotFound,
+            place: place(endpoint),
+            action: "renewing the lease",
+            words,
+        }
+    }
+
+    pub(super) fn from_client(endpoint: &str, action: &'static str, error: &etcd_client::Error) -> Self {
+        match error {
+            etcd_client::Error::GRpcStatus(status) => {
+                let mut words = status.message().to_owned();
+                append_causes(&mut words, status.source());
+                Self::from_code(endpoint, action, status.code(), words)
+            }
+            etcd_client::Error::TransportError(error) => Self::from_code(endpoint, action, Code::Unavailable, with_causes(error)),
+            etcd_client::Error::LeaseKeepAliveError(words) if words == "lease not found" => Self {
+                kind: StoreErrorKind::LeaseNotFound,
+                place: place(endpoint),
+                action,
+                words: words.clone(),
+            },
+            other => Self::from_code(endpoint, action, Code::Unknown, other.to_string()),
+        }
+    }
+
+    pub(crate) fn from_code(endpoint: &str, action: &'static str, code: Code, words: String) -> Self {
+        Self {
+            kind: classify(code, &words),
+            place: place(endpoint),
+            action,
+            words,
+        }
+    }
+}
+
+/// The messages are those of etcd's `rpctypes/error.go`; codes alone do not tell them apart.
+fn classify(code: Code, words: &str) -> StoreErrorKind {
+    match code {
+        Code::Unauthenticated => StoreErrorKind::Unauthenticated,
+        Code::InvalidArgument if words.contains("authentication failed") => StoreErrorKind::Unauthenticated,
+        Code::InvalidArgument if words.contains("user name is empty") => StoreErrorKind::Unauthenticated,
+        // Users or roles were changed since the token was issued; signing in again is the way out.
+        Code::InvalidArgument if words.contains("revision of auth store is old") => StoreErrorKind::Unauthenticated,
+        Code::PermissionDenied => StoreErrorKind::PermissionDenied,
+        Code::NotFound if words.contains("lease not found") => StoreErrorKind::LeaseNotFound,
+        Code::OutOfRange if words.contains("compacted") => StoreErrorKind::Compacted,
+        Code::InvalidArgument => StoreErrorKind::Refused,
+        Code::ResourceExhausted if words.contains("larger than max") => StoreErrorKind::Refused,
+        Code::ResourceExhausted => StoreErrorKind::Exhausted,
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => StoreErrorKind::Unreachable,
+        _ => StoreErrorKind::Other,
+    }
+}
+
+fn place(endpoint: &str) -> String {
+    format!("store at {endpoint}")
+}
+
+/// An error with its causes, each said once: transport errors say only "transport error" and keep "connection refused" inside.
+pub(super) fn with_causes(error: &dyn Error) -> String {
+    let mut words = error.to_string();
+    append_causes(&mut words, error.source());
+    words
+}
+
+fn append_causes(words: &mut String, mut cause: Option<&(dyn Error + 'static)>) {
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !words.contains(&text) {
+            // Writing to a string cannot fail.
+            let _ = write!(words, ": {text}");
+        }
+        cause = error.source();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_etcd_decide_what_an_error_means() {
+        for (code, words, kind) in [
+            (
+                Code::NotFound,
+                "etcdserver: requested lease not found",
+                StoreErrorKind::LeaseNotFound,
+            ),
+            (
+                Code::OutOfRange,
+                "etcdserver: mvcc: required revision has been compacted",
+                StoreErrorKind::Compacted,
+            ),
+            (Code::InvalidArgument, "etcdserver: request is too large", StoreErrorKind::Refused),
+            (
+                Code::InvalidArgument,
+                "etcdserver: authentication failed, invalid user ID or password",
+                StoreErrorKind::Unauthenticated,
+            ),
+            (Code::Unknown, "h2 protocol error", StoreErrorKind::Unreachable),
+            (
+                Code::ResourceExhausted,
+                "etcdserver: mvcc: database space exceeded",
+                StoreErrorKind::Exhausted,
+            ),
+        ] {
+            assert_eq!(classify(code, words), kind, "{words}");
+        }
+    }
+
+    #[test]
+    fn a_message_names_place_action_words_and_what_to_do() {
+        let error = StoreError::from_code(
+            "http://a:1",
+            "listing keys",
+            Code::PermissionDenied,
+            "etcdserver: permission denied".to_owned(),
+        );
+        let text = error.to_string();
+        for part in [
+            "http://a:1",
+            "listing keys",
+            "etcdserver: permission denied",
+            "etcdctl role grant-permission",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! The Docker tracker against a real daemon, which each scenario starts for itself.
+//!
+//! Needs root and the programs that `support::docker` names. Without them a test says so and passes, unless
+//! `REQUIRE_DOCKER_TESTS` is set, which turns the skip into a failure.
+
+mod support;
+
+use std::{
+    os::unix::fs::MetadataExt,
+    time::{Duration, Instant},
+};
+
+use netns_agent::signals::{
+    docker::{GoneReason, Microservice, MicroserviceChange, Tracker, TrackerConfig},
+    process,
+};
+use support::docker::{Daemon, Survival, TestResult, missing_requirement};
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    time::timeout,
+};
+
+/// How long a change may take to be told; far more than it takes, and only waited for in full when a test fails.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long nothing must be told where nothing is to be told.
+const SILENCE: Duration = Duration::from_millis(300);
+
+/// Whether the test can run; says so when it cannot.
+fn ready() -> bool {
+    let Some(missing) = missing_requirement() else { return true };
+    assert!(
+        std::env::var_os("REQUIRE_DOCKER_TESTS").is_none(),
+        "a Docker daemon cannot be started: {missing} is missing"
+    );
+    eprintln!("SKIPPED: a Docker daemon cannot be started: {missing} is missing");
+    false
+}
+
+/// A tracker and what it tells.
+struct Tracked {
+    _tracker: Tracker,
+    changes: UnboundedReceiver<MicroserviceChange>,
+}
+
+impl Tracked {
+    fn start(daemon: &Daemon) -> TestResult<Self> {
+        let own_netns_inode = std::fs::metadata("/proc/self/ns/net")?.ino();
+        let (sender, changes) = unbounded_channel();
+        let tracker = Tracker::start(
+            TrackerConfig {
+                docker_host: daemon.host(),
+                own_netns_inode,
+            },
+            sender,
+        )?;
+        Ok(Self {
+            _tracker: tracker,
+            changes,
+        })
+    }
+
+    /// Starts a tracker and waits until it has processed the list of a daemon without microservices.
+    async fn synced(daemon: &Daemon) -> TestResult<Self> {
+        let mut tracked = Self::start(daemon)?;
+        tracked.expect_synced().await?;
+        Ok(tracked)
+    }
+
+    async fn next(&mut self) -> TestResult<MicroserviceChange> {
+        let change = timeout(PATIENCE, self.changes.recv())
+            .await
+            .map_err(|_| "nothing was told in time")?;
+        Ok(change.ok_or("the tracker ended")?)
+    }
+
+    /// The next change apart from messages about the connection.
+    async fn next_about_labels(&mut self) -> TestResult<MicroserviceChange> {
+        loop {
+            match self.next().await? {
+                MicroserviceChange::Synced | MicroserviceChange::Disconnected { .. } => {}
+                change => return Ok(change),
+            }
+        }
+    }
+
+    /// Expects a container to become available, and checks what is said about it against the kernel.
+    async fn expect_available(&mut self, label: &str, container_id: &str) -> TestResult<Microservice> {
+        let change = self.next_about_labels().await?;
+        let MicroserviceChange::Available(found) = change else {
+            return Err(format!("expected {label} available, got {change:?}").into());
+        };
+        assert_eq!((found.label.as_str(), found.container_id.as_str()), (label, container_id));
+        assert_eq!(process::start_time(found.pid)?, found.process_start_time);
+        assert!(found.created <= found.started_at);
+        Ok(found)
+    }
+
+    async fn expect_gone(&mut self, label: &str, container_id: &str) -> TestResult<GoneReason> {
+        match self.next_about_labels().await? {
+            MicroserviceChange::Gone {
+                label: gone,
+                container_id: id,
+                reason,
+            } if gone == label && id == container_id => Ok(reason),
+            change => Err(format!("expected {label} gone from {container_id}, got {change:?}").into()),
+        }
+    }
+
+    async fn expect_synced(&mut self) -> TestResult {
+        match self.next().await? {
+            MicroserviceChange::Synced => Ok(()),
+            change => Err(format!("expected the list to be processed, got {change:?}").into()),
+        }
+    }
+
+    async fn expect_disconnected(&mut self) -> TestResult<String> {
+        match self.next().await? {
+            MicroserviceChange::Disconnected { message } => Ok(message),
+            change => Err(format!("expected a lost connection, got {change:?}").into()),
+        }
+    }
+
+    /// Waits for the next `Synced`, past further messages about the connection.
+    async fn expect_reconnected(&mut self) -> TestResult {
+        loop {
+            match self.next().await? {
+                MicroserviceChange::Synced => return Ok(()),
+                MicroserviceChange::Disconnected { .. } => {}
+                change => return Err(format!("expected only the connection to come back, got {change:?}").into()),
+            }
+        }
+    }
+
+    async fn expect_silence(&mut self) -> TestResult {
+        match timeout(SILENCE, self.changes.recv()).await {
+            Err(_) => Ok(()),
+            Ok(change) => Err(format!("expected nothing, got {change:?}").into()),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn containers_are_found_whether_they_start_before_or_after_the_tracker() -> TestResult {
+    if !ready() {
+        return Ok(());
+    }
+    let daemon = Daemon::start(Survival::EndedAtStart)?;
+    let before = daemon.run_idle(&["--env", "MICROSERVICE_LABEL=before", "--name", "the-first"])?;
+    daemon.run_idle(&["--name", "without-label"])?;
+    daemon.run_idle(&["--env", "MICROSERVICE_LABEL="])?;
+    let mut tracked = Tracked::start(&daemon)?;
+    let found = tracked.expect_available("before", &before).await?;
+    assert_eq!((found.container_name.as_str(), found.pid), ("the-first", daemon.pid(&before)?));
+    tracked.expect_synced().await?;
+
+    let after = daemon.run_idle(&["--env", "MICROSERVICE_LABEL=after"])?;
+    assert_eq!(tracked.expect_available("after", &after).await?.pid, daemon.pid(&after)?);
+    let labelled = daemon.run_idle(&["--label", "io.ligato.microservice-label=by-label"])?;
+    tracked.expect_available("by-label", &labelled).await?;
+    let both = daemon.run_idle(&[
+        "--label",
+        "io.ligato.microservice-label=ignored",
+        "--env",
+        "MICROSERVICE_LABEL=by-env",
+    ])?;
+    tracked.expect_available("by-env", &both).await?;
+
+    daemon.docker(&["pause", &after])?;
+    daemon.docker(&["rename", &after, "renamed"])?;
+    daemon.docker(&["unpause", &after])?;
+    tracked.expect_silence().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn the_end_of_a_container_is_told_however_it_ends() -> TestResult {
+    if !ready() {
+        return Ok(());
+    }
+    let daemon = Daemon::start(Survival::EndedAtStart)?;
+    let mut tracked = Tracked::synced(&daemon).await?;
+    let label = ["--env", "MICROSERVICE_LABEL=web"];
+
+    let killed = daemon.run_idle(&label)?;
+    let first = tracked.expect_available("web", &killed).await?;
+    daemon.docker(&["kill", &killed])?;
+    assert_eq!(tracked.expect_gone("web", &killed).await?, GoneReason::ProcessEnded);
+
+    daemon.docker(&["start", &killed])?;
+    let second = tracked.expect_available("web", &killed).await?;
+    assert_ne!((first.pid, first.process_start_time), (second.pid, second.process_start_time));
+    assert!(first.started_at < second.started_at && first.created == second.created);
+
+    daemon.docker(&["restart", "--time", "0", &killed])?;
+    tracked.expect_gone("web", &killed).await?;
+    tracked.expect_available("web", &killed).await?;
+
+    daemon.docker(&["rm", "--force", &killed])?;
+    tracked.expect_gone("web", &killed).await?;
+    tracked.expect_silence().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn the_newest_container_holds_a_label_and_the_next_newest_one_inherits_it() -> TestResult {
+    if !ready() {
+        return Ok(());
+    }
+    let daemon = Daemon::start(Survival::EndedAtStart)?;
+    let mut tracked = Tracked::synced(&daemon).await?;
+    let label = ["--env", "MICROSERVICE_LABEL=web"];
+    let older = daemon.run_idle(&label)?;
+    tracked.expect_available("web", &older).await?;
+    let newer = daemon.run_idle(&label)?;
+    assert_eq!(
+        tracked.expect_gone("web", &older).await?,
+        GoneReason::Superseded { by: newer.clone() }
+    );
+    tracked.expect_available("web", &newer).await?;
+
+    daemon.docker(&["restart", "--time", "0", &older])?;
+    tracked.expect_silence().await?;
+
+    daemon.docker(&["kill", &newer])?;
+    tracked.expect_gone("web", &newer).await?;
+    tracked.expect_available("web", &older).await?;
+
+    let mut late = Tracked::start(&daemon)?;
+    late.expect_available("web", &older).await?;
+    late.expect_synced().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_container_in_the_agents_own_namespace_is_never_a_microservice() -> TestResult {
+    if !ready() {
+        return Ok(());
+    }
+    let daemon = Daemon::start(Survival::EndedAtStart)?;
+    let mut tracked = Tracked::synced(&daemon).await?;
+    daemon.docker(&[
+        "run",
+        "--detach",
+        "--network",
+        "host",
+        "--env",
+        "MICROSERVICE_LABEL=web",
+        support::docker::IMAGE,
+        "/bin/busybox",
+        "sleep",
+        "3600",
+    ])?;
+    tracked.expect_silence().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_daemon_that_is_started_after_the_tracker_is_found_at_once() -> TestResult {
+    if !ready() {
+        return Ok(());
+    }
+    let mut daemon = Daemon::prepare(Survival::EndedAtStart)?;
+    let mut tracked = Tracked::start(&daemon)?;
+    let message = tracked.expect_disconnected().await?;
+    assert!(message.contains(&daemon.host()), "{message}");
+    // Lets the pauses between attempts grow, so that only the appearance of the socket can be what ends one.
+    tracked.expect_silence().await?;
+    daemon.launch()?;
+    tracked.expect_reconnected().await?;
+    daemon.import_image()?;
+    let web = daemon.run_idle(&["--env", "MICROSERVICE_LABEL=web"])?;
+    tracked.expect_available("web", &web).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn containers_that_outlive_a_crashed_daemon_stay_available_when_it_takes_them_over() -> TestResult {
+    if !ready() {
+        return Ok(());
+    }
+    let mut daemon = Daemon::start(Survival::TakenOver)?;
+    let mut tracked = Tracked::synced(&daemon).await?;
+    let stays = daemon.run_idle(&["--env", "MICROSERVICE_LABEL=stays"])?;
+    tracked.expect_available("stays", &stays).await?;
+    let dies = daemon.run_idle(&["--env", "MICROSERVICE_LABEL=dies"])?;
+    let dying = tracked.expect_available("dies", &dies).await?;
+
+    daemon.crash()?;
+    tracked.expect_disconnected().await?;
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(dying.pid), nix::sys::signal::Signal::SIGKILL)?;
+    assert_eq!(
+        tracked.expect_gone("dies", &dies).await?,
+        GoneReason::ProcessEnded,
+        "nobody but the pidfd could tell"
+    );
+    daemon.launch()?;
+    tracked.expect_reconnected().await?;
+    tracked.expect_silence().await?;
+
+    daemon.docker(&["kill", &stays])?;
+    tracked.expect_gone("stays", &stays).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn containers_that_a_restarted_daemon_ends_are_gone_and_come_back_when_they_are_started() -> TestResult {
+    if !ready() {
+        return Ok(());
+    }
+    let mut daemon = Daemon::start(Survival::EndedAtStart)?;
+    let mut tracked = Tracked::synced(&daemon).await?;
+    let web = daemon.run_idle(&["--env", "MICROSERVICE_LABEL=web"])?;
+    tracked.expect_available("web", &web).await?;
+    let restarts = daemon.run_idle(&["--env", "MICROSERVICE_LABEL=again", "--restart", "always"])?;
+    tracked.expect_available("again", &restarts).await?;
+
+    daemon.crash()?;
+    daemon.launch()?;
+    // The two are ended in either order, and one is started again: per label the order is certain.
+    let mut told = Vec::new();
+    while told.len() < 3 {
+        told.push(match tracked.next_about_labels().await? {
+            MicroserviceChange::Gone { label, container_id, .. } => (label, container_id, false),
+            MicroserviceChange::Available(found) => (found.label, found.container_id, true),
+            _ => continue,
+        });
+    }
+    let about = |label: &str| {
+        told.iter()
+            .filter(|(told, ..)| told == label)
+            .map(|(_, id, available)| (id.clone(), *available))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(about("web"), [(web.clone(), false)]);
+    assert_eq!(about("again"), [(restarts.clone(), false), (restarts, true)]);
+
+    daemon.docker(&["start", &web])?;
+    tracked.expect_available("web", &web).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_stop_and_start_of_an_idle_daemon_tells_of_no_label() -> TestResult {
+    if !ready() {
+        return Ok(());
+    }
+    let mut daemon = Daemon::start(Survival::EndedAtStart)?;
+    let mut tracked = Tracked::synced(&daemon).await?;
+    daemon.stop()?;
+    tracked.expect_disconnected().await?;
+    daemon.launch()?;
+    tracked.expect_reconnected().await?;
+    tracked.expect_silence().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn starts_and_ends_are_told_within_milliseconds() -> TestResult {
+    if !ready() {
+        return Ok(());
+    }
+    let daemon = Daemon::start(Survival::EndedAtStart)?;
+    let mut tracked = Tracked::synced(&daemon).await?;
+    let (mut starts, mut ends) = (Vec::new(), Vec::new());
+    let container = daemon.run_idle(&["--env", "MICROSERVICE_LABEL=web"])?;
+    for round in 0..10 {
+        if round > 0 {
+            daemon.docker(&["start", &container])?;
+        }
+        let found = tracked.expect_available("web", &container).await?;
+        // Docker notes the start just before it sends the event.
+        starts.push(found.started_at.elapsed().unwrap_or_default());
+        let killed = Instant::now();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(found.pid), nix::sys::signal::Signal::SIGKILL)?;
+        tracked.expect_gone("web", &container).await?;
+        ends.push(killed.elapsed());
+        daemon.docker(&["wait", &container])?;
+    }
+    starts.sort();
+    ends.sort();
+    eprintln!(
+        "start to available: median {:?}, worst {:?}; kill to gone: median {:?}, worst {:?}",
+        starts[5], starts[9], ends[5], ends[9]
+    );
+    assert!(ends[5] < Duration::from_secs(1), "{ends:?}");
+    Ok(())
+}

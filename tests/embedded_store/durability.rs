@@ -1,0 +1,133 @@
+//! A kill at any moment loses nothing that was acknowledged.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use etcd_client::{PutOptions, Txn, TxnOp};
+use netns_agent::embedded::{Options, Retention, Store};
+
+use super::{Numbers, connect, open};
+
+/// Names the data directory to the child process, and makes it a server.
+const DIRECTORY: &str = "EMBEDDED_STORE_TEST_DIRECTORY";
+const WRITERS: usize = 16;
+const KILLS: usize = 5;
+
+/// Not a test of its own: what the child process runs. It serves until it is killed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "runs in the child process of another test"]
+async fn serve_until_killed() {
+    let Some(directory) = std::env::var_os(DIRECTORY) else { return };
+    let listen = "127.0.0.1:0".parse().expect("an address");
+    let retention = Retention {
+        revisions: 200,
+        ..Retention::default()
+    };
+    let store = Store::start_with(
+        Options {
+            listen,
+            data_dir: directory.into(),
+        },
+        retention,
+    )
+    .expect("the store starts");
+    println!("serving on {}", store.local_addr());
+    std::future::pending::<()>().await;
+}
+
+fn spawn_server(directory: &Path) -> (Child, SocketAddr) {
+    let mut child = Command::new(std::env::current_exe().expect("our own path"))
+        .args(["--exact", "durability::serve_until_killed", "--ignored", "--nocapture"])
+        .env(DIRECTORY, directory)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the child starts");
+    let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    for line in lines {
+        let line = line.expect("the child's output can be read");
+        if let Some((_, address)) = line.split_once("serving on ") {
+            return (child, address.parse().expect("an address"));
+        }
+    }
+    panic!("the child ended before it served");
+}
+
+/// Writes until the server is gone; notes what was acknowledged: key to (number, revision).
+async fn write_until_killed(address: SocketAddr, writer: usize, acknowledged: Arc<Mutex<BTreeMap<String, (usize, i64)>>>, first: usize) {
+    let mut client = connect(address).await;
+    let lease = client.lease_grant(600, None).await.map_or(0, |lease| lease.id());
+    for number in first.. {
+        let keys = [format!("d/{writer}/{}", number % 50), format!("pair/{writer}/{}", number % 50)];
+        let puts = keys
+            .each_ref()
+            .map(|key| TxnOp::put(key.as_str(), number.to_string(), Some(PutOptions::new().with_lease(lease))));
+        let Ok(response) = client.txn(Txn::new().and_then(puts)).await else {
+            return;
+        };
+        let revision = response.header().expect("a header").revision();
+        let mut acknowledged = acknowledged.lock().expect("nobody panicked");
+        for key in keys {
+            acknowledged.insert(key, (number, revision));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_was_acknowledged_is_there_after_a_kill_at_any_moment() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let acknowledged = Arc::new(Mutex::new(BTreeMap::new()));
+    let mut numbers = Numbers(7);
+    for round in 0..KILLS {
+        let (mut child, address) = spawn_server(directory.path());
+        let mut writers = tokio::task::JoinSet::new();
+        for writer in 0..WRITERS {
+            writers.spawn(write_until_killed(address, writer, Arc::clone(&acknowledged), round * 1_000_000));
+        }
+        // The moment of the kill is what varies; nothing is waited for.
+        tokio::time::sleep(std::time::Duration::from_millis(100 + numbers.below(200))).await;
+        child.kill().expect("the child can be killed");
+        child.wait().expect("the child ends");
+        writers.join_all().await;
+        check(&directory, &acknowledged.lock().expect("nobody panicked").clone()).await;
+    }
+}
+
+async fn check(directory: &tempfile::TempDir, acknowledged: &BTreeMap<String, (usize, i64)>) {
+    let store = open(directory, Retention::default());
+    let mut client = connect(store.local_addr()).await;
+    let response = client
+        .get("", Some(etcd_client::GetOptions::new().with_all_keys()))
+        .await
+        .expect("an answer");
+    let revision = response.header().expect("a header").revision();
+    let found: BTreeMap<&str, (usize, i64)> = response
+        .kvs()
+        .iter()
+        .map(|kv| {
+            (
+                kv.key_str().expect("text"),
+                (kv.value_str().expect("text").parse().expect("a number"), kv.mod_revision()),
+            )
+        })
+        .collect();
+    for (key, expected) in acknowledged {
+        let kept = found.get(key.as_str()).unwrap_or_else(|| panic!("{key} is lost"));
+        // What was sent last may have been written without its acknowledgement having arrived.
+        assert!(
+            kept.0 >= expected.0 && kept.1 >= expected.1,
+            "{key}: acknowledged {expected:?}, found {kept:?}"
+        );
+        assert!(kept.1 <= revision);
+        let other = key.strip_prefix("d/").map(|rest| format!("pair/{rest}"));
+        if let Some(other) = other {
+            assert_eq!(found.get(other.as_str()), Some(kept), "a transaction is kept whole");
+        }
+    }
+    println!("{} keys acknowledged, all there at revision {revision}", acknowledged.len());
+    store.shutdown().await;
+}

@@ -1,0 +1,70 @@
+//! A real etcd of one member, for comparison.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+pub struct RealEtcd {
+    pub endpoint: String,
+    process: Child,
+    _directory: TempDir,
+}
+
+impl RealEtcd {
+    /// None when it is not installed. Returns when it serves.
+    pub fn start() -> Option<RealEtcd> {
+        if !super::installed("etcd") {
+            return None;
+        }
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let (client, peer) = (free_port(), free_port());
+        let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
+        let mut process = Command::new("etcd")
+            .arg("--data-dir")
+            .arg(directory.path().join("data"))
+            .args([
+                "--name",
+                "only",
+                "--listen-client-urls",
+                &client,
+                "--advertise-client-urls",
+                &client,
+            ])
+            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .arg(format!("--initial-cluster=only={peer}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("etcd starts");
+        let mut lines = BufReader::new(process.stderr.take().expect("a pipe"));
+        let mut line = String::new();
+        while !line.contains("ready to serve client requests") {
+            line.clear();
+            let read = lines.read_line(&mut line).expect("etcd's log can be read");
+            assert_ne!(read, 0, "etcd ended before it served");
+        }
+        // The pipe must be emptied, or etcd would block on a full one.
+        std::thread::spawn(move || lines.read_to_end(&mut Vec::new()));
+        Some(RealEtcd {
+            endpoint: client,
+            process,
+            _directory: directory,
+        })
+    }
+}
+
+impl Drop for RealEtcd {
+    fn drop(&mut self) {
+        self.process.kill().expect("etcd can be killed");
+        self.process.wait().expect("etcd ends");
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
+        .port()
+}

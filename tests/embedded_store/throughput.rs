@@ -1,0 +1,98 @@
+//! How fast it is. Figures for people, printed; nothing is asserted about time.
+
+use std::time::{Duration, Instant};
+
+use etcd_client::{Client, Txn, TxnOp, WatchOptions};
+
+use super::real_etcd::RealEtcd;
+use super::{fixture, next};
+
+const PUTS: usize = 12_800;
+const IN_FLIGHT: usize = 128;
+const TXNS: usize = 200;
+const LATENCIES: usize = 300;
+/// Roughly an interface in protobuf JSON.
+const VALUE: [u8; 300] = [b'x'; 300];
+
+async fn puts_per_second(client: &Client) -> f64 {
+    let start = Instant::now();
+    let mut workers = tokio::task::JoinSet::new();
+    for worker in 0..IN_FLIGHT {
+        let mut client = client.clone();
+        workers.spawn(async move {
+            for number in 0..PUTS / IN_FLIGHT {
+                client.put(format!("/bench/{worker}/{number}"), VALUE, None).await.expect("a put");
+            }
+        });
+    }
+    workers.join_all().await;
+    rate(PUTS, start.elapsed())
+}
+
+async fn txn_puts_per_second(client: &mut Client) -> f64 {
+    let start = Instant::now();
+    for txn in 0..TXNS {
+        let operations: Vec<TxnOp> = (0..100)
+            .map(|number| TxnOp::put(format!("/txn/{txn}/{number}"), VALUE, None))
+            .collect();
+        client.txn(Txn::new().and_then(operations)).await.expect("a transaction");
+    }
+    rate(TXNS * 100, start.elapsed())
+}
+
+/// From the call of put: until its answer, and until a watch tells of it; medians and 99th percentiles.
+async fn latencies(client: &mut Client) -> [Duration; 4] {
+    let mut stream = client
+        .watch("/latency", Some(WatchOptions::new().with_prefix()))
+        .await
+        .expect("a watch");
+    assert!(next(&mut stream).await.created());
+    let (mut answered, mut watched) = (Vec::new(), Vec::new());
+    for number in 0..LATENCIES {
+        let start = Instant::now();
+        let put = async {
+            client.put(format!("/latency/{number}"), VALUE, None).await.expect("a put");
+            start.elapsed()
+        };
+        let event = async {
+            assert_eq!(next(&mut stream).await.events().len(), 1);
+            start.elapsed()
+        };
+        let (put, event) = tokio::join!(put, event);
+        answered.push(put);
+        watched.push(event);
+    }
+    answered.sort();
+    watched.sort();
+    [
+        answered[LATENCIES / 2],
+        answered[LATENCIES * 99 / 100],
+        watched[LATENCIES / 2],
+        watched[LATENCIES * 99 / 100],
+    ]
+}
+
+fn rate(count: usize, elapsed: Duration) -> f64 {
+    f64::from(u32::try_from(count).expect("a small number")) / elapsed.as_secs_f64()
+}
+
+async fn report(name: &str, client: &mut Client) {
+    let puts = puts_per_second(client).await;
+    let txns = txn_puts_per_second(client).await;
+    let [put50, put99, watch50, watch99] = latencies(client).await;
+    println!(
+        "{name}: {puts:.0} puts/s with {IN_FLIGHT} in flight; {txns:.0} puts/s in transactions of 100; \
+         put answered p50 {put50:?} p99 {put99:?}; watched p50 {watch50:?} p99 {watch99:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn throughput_and_latency_are_printed_beside_those_of_a_real_etcd() {
+    let mut embedded = fixture().await;
+    report("embedded", &mut embedded.client).await;
+    embedded.store.shutdown().await;
+    if let Some(etcd) = RealEtcd::start() {
+        let mut client = Client::connect([etcd.endpoint.as_str()], None).await.expect("etcd can be reached");
+        report("etcd    ", &mut client).await;
+    }
+}

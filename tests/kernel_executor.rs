@@ -1,0 +1,13 @@
+//! The netns executor against the real kernel, with `ip` of iproute2 as the second witness.
+//!
+//! Each test runs on a thread of its own in a private mount and network namespace, with an empty `/run`: neither the machine's
+//! named namespaces nor its links are ever touched, and everything ends with the thread. Needs root; without it the tests fail.
+
+#[path = "kernel_executor/links.rs"]
+mod links;
+#[path = "kernel_executor/namespaces.rs"]
+mod namespaces;
+#[path = "kernel_executor/objects.rs"]
+mod objects;
+#[path = "kernel_executor/world.rs"]
+mod world;

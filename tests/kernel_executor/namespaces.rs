@@ -1,0 +1,513 @@
+//! Namespaces: finding, creating, verifying, giving back, watching.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use netns_agent::kernel::{FailureKind, KernelOp, NamedTarget, NamespaceRef, NetnsId, Reply, process_namespaces};
+
+use crate::world::*;
+
+fn by_name(name: &str) -> NamespaceRef {
+    NamespaceRef::Named(name.to_owned())
+}
+
+fn close(reference: NamespaceRef, netns: NetnsId, remove: bool, forget: bool) -> KernelOp {
+    KernelOp::CloseNamespace {
+        reference,
+        netns,
+        remove_if_marked: remove.then(|| MARK.to_owned()),
+        forget,
+    }
+}
+
+/// Whether the alias or state of a new namespace can be seen before it is complete is decided by its name.
+#[test]
+fn a_missing_name_is_created_as_ip_netns_add_does_it() {
+    in_private_namespaces(|world| {
+        let (netns, created, contents) = world.try_open(by_name("fresh")).expect("opened");
+        assert!(created);
+        assert_eq!(run("ip", "netns list").trim(), "fresh");
+        assert_eq!(fs::metadata(named("fresh")).expect("a file").ino(), netns.0);
+        assert_eq!(fs::metadata("/run/netns").expect("a directory").permissions().mode() & 0o777, 0o755);
+        let mounts = fs::read_to_string("/proc/thread-self/mountinfo").expect("mounts");
+        let line = mounts
+            .lines()
+            .find(|line| line.contains(" /run/netns "))
+            .expect("the directory is a mount point");
+        assert!(line.contains("shared:"), "{line}");
+        let lo = &ip("-n fresh link show dev lo")[0];
+        assert_eq!(lo["ifalias"], MARK);
+        assert!(lo["flags"].as_array().expect("flags").contains(&"UP".into()));
+        assert_eq!(contents.links.len(), 1);
+
+        let (again, created, _) = world.try_open(by_name("fresh")).expect("opened");
+        assert_eq!((again, created), (netns, false));
+        run("ip", "netns del fresh");
+        assert_eq!(world.dump(netns).links.len(), 1, "the open namespace outlives its name");
+    });
+}
+
+#[test]
+fn a_namespace_of_ip_netns_add_is_opened_and_left_unmarked() {
+    in_private_namespaces(|world| {
+        run("ip", "netns add theirs");
+        let (netns, created, contents) = world.try_open(by_name("theirs")).expect("opened");
+        assert!(!created);
+        assert_eq!(contents.links[0].alias, "");
+        assert!(!contents.links[0].up);
+        world.op(close(by_name("theirs"), netns, true, true));
+        assert_eq!(run("ip", "netns list").trim(), "theirs", "not ours, so it stays");
+    });
+}
+
+#[test]
+fn a_created_namespace_is_removed_only_by_its_last_name_and_only_if_marked() {
+    in_private_namespaces(|world| {
+        let netns = world.open("ours");
+        world.op(close(by_name("ours"), netns, false, false));
+        assert_eq!(run("ip", "netns list").trim(), "ours");
+        let netns = world.open("ours");
+        world.op(close(by_name("ours"), netns, true, false));
+        assert_eq!(run("ip", "netns list").trim(), "");
+        assert!(!named("ours").exists());
+        world.op(close(by_name("ours"), netns, true, false));
+
+        // The name now leads to another namespace: not the one that is given back.
+        let netns = world.open("ours");
+        run("ip", "netns del ours");
+        run("ip", "netns add ours");
+        world.op(close(by_name("ours"), netns, true, false));
+        assert_eq!(run("ip", "netns list").trim(), "ours");
+    });
+}
+
+#[test]
+fn two_references_to_one_namespace_share_it() {
+    in_private_namespaces(|world| {
+        let netns = world.open("one");
+        let (same, _, _) = world.try_open(NamespaceRef::File(named("one"))).expect("opened");
+        assert_eq!(netns, same);
+        world.op(close(by_name("one"), netns, false, false));
+        assert_eq!(world.dump(netns).links.len(), 1, "still open by the other");
+        world.op(close(NamespaceRef::File(named("one")), netns, false, false));
+        assert!(world.try_op(KernelOp::DumpNamespace { netns }).is_err());
+        // Giving back once more, and removing from it, is success.
+        world.op(close(by_name("one"), netns, false, false));
+        world.op(delete_link(netns, "x"));
+    });
+}
+
+#[test]
+fn a_stale_file_becomes_a_namespace_and_its_content_is_left() {
+    in_private_namespaces(|world| {
+        world.open("other");
+        fs::write(named("stale"), "somebody's text").expect("written");
+        let (netns, created, _) = world.try_open(by_name("stale")).expect("opened");
+        assert!(created);
+        assert_eq!(fs::metadata(named("stale")).expect("a file").ino(), netns.0);
+        assert_eq!(ip("-n stale link show dev lo")[0]["ifalias"], MARK);
+        nix::mount::umount(&named("stale")).expect("unmounted");
+        assert_eq!(fs::read_to_string(named("stale")).expect("text"), "somebody's text");
+    });
+}
+
+#[test]
+fn a_file_that_is_mounted_while_we_look_is_taken_as_it_is() {
+    in_private_namespaces(|world| {
+        run("ip", "netns add theirs");
+        fs::write(named("slow"), "").expect("written");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // As another program between creating the file and mounting on it; no condition to wait for exists.
+                std::thread::sleep(Duration::from_millis(15));
+                run("mount", "--bind /run/netns/theirs /run/netns/slow");
+            });
+            let (netns, created, _) = world.try_open(by_name("slow")).expect("opened");
+            assert!(!created);
+            assert_eq!(fs::metadata(named("theirs")).expect("a file").ino(), netns.0);
+        });
+    });
+}
+
+#[test]
+fn creating_the_same_names_as_ip_netns_add_at_the_same_time_gives_one_namespace_each() {
+    in_private_namespaces(|world| {
+        let names: Vec<String> = (0..20).map(|index| format!("n{index}")).collect();
+        let theirs = names.clone();
+        std::thread::scope(|scope| {
+            let other = scope.spawn(move || {
+                // The same name twice is an error of `ip`, and expected.
+                theirs
+                    .iter()
+                    .for_each(|name| drop(Command::new("ip").args(["netns", "add", name]).output()));
+            });
+            let opened: Vec<NetnsId> = names.iter().map(|name| world.open(name)).collect();
+            other.join().expect("ip ended");
+            for (name, netns) in names.iter().zip(opened) {
+                assert_eq!(fs::metadata(named(name)).expect("a file").ino(), netns.0, "{name}");
+            }
+        });
+        assert_eq!(run("ip", "netns list").lines().count(), 20);
+    });
+}
+
+#[test]
+fn a_crash_leftover_is_recognised_and_removed_and_nothing_else_is() {
+    in_private_namespaces(|world| {
+        let netns = world.open("real");
+        fs::write(named("leftover"), format!("netns-agent {MARK}\n")).expect("written");
+        fs::write(named("text"), "text").expect("written");
+        fs::create_dir(named("directory")).expect("created");
+        let leftover = |of: Option<&str>| NamedTarget::NotANamespace {
+            leftover_of: of.map(str::to_owned),
+        };
+        let expected = [
+            ("directory".to_owned(), leftover(None)),
+            ("leftover".to_owned(), leftover(Some(MARK))),
+            ("real".to_owned(), NamedTarget::Namespace(netns)),
+            ("text".to_owned(), leftover(None)),
+        ];
+        assert_eq!(world.executor.dump_named().expect("read"), expected);
+        assert_eq!(world.executor.remove_leftover("leftover", "netns-agent:other"), Ok(false));
+        for name in ["real", "text", "directory", "missing"] {
+            assert_eq!(world.executor.remove_leftover(name, MARK), Ok(false), "{name}");
+        }
+        assert_eq!(world.executor.remove_leftover("leftover", MARK), Ok(true));
+        assert!(!named("leftover").exists() && named("text").exists());
+    });
+}
+
+#[test]
+fn the_placeholder_under_a_created_name_tells_whose_it_is() {
+    in_private_namespaces(|world| {
+        world.open("ours");
+        nix::mount::umount(&named("ours")).expect("unmounted");
+        assert_eq!(fs::read_to_string(named("ours")).expect("text"), format!("netns-agent {MARK}\n"));
+        assert_eq!(fs::metadata(named("ours")).expect("a file").permissions().mode() & 0o777, 0o444);
+    });
+}
+
+#[test]
+fn what_is_no_network_namespace_is_unavailable_and_said_so() {
+    in_private_namespaces(|world| {
+        world.open("other");
+        fs::create_dir(named("directory")).expect("created");
+        fs::write("/run/plain", "").expect("written");
+        let cases = [
+            (by_name("directory"), "a directory"),
+            (NamespaceRef::File(PathBuf::from("/run")), "a directory"),
+            (NamespaceRef::File(PathBuf::from("/run/plain")), "a regular file"),
+            (NamespaceRef::File(PathBuf::from("/proc/self/ns/mnt")), "a mount namespace"),
+            (NamespaceRef::File(PathBuf::from("/dev/null")), "a device"),
+            (NamespaceRef::File(PathBuf::from("/run/missing")), "does not exist"),
+        ];
+        for (reference, words) in cases {
+            let failure = world.try_open(reference).expect_err("unavailable");
+            assert_eq!(failure.kind, FailureKind::Unavailable, "{failure}");
+            assert!(failure.message.contains(words), "{failure}");
+        }
+        for name in ["", ".", "..", "a/b"] {
+            assert_eq!(
+                world.try_open(by_name(name)).expect_err("refused").kind,
+                FailureKind::Other,
+                "{name:?}"
+            );
+        }
+    });
+}
+
+#[test]
+fn the_own_namespace_is_never_taken_for_that_of_a_process() {
+    in_private_namespaces(|world| {
+        let (own, created, _) = world.try_open(NamespaceRef::Own).expect("opened");
+        assert_eq!((own, created), (world.executor.own_namespace(), false));
+        let sharing = Process::start("sleep", "60");
+        let stat = fs::read_to_string(format!("/proc/{}/stat", sharing.pid())).expect("stat");
+        let start_time = stat
+            .rsplit(") ")
+            .next()
+            .and_then(|rest| rest.split(' ').nth(19))
+            .and_then(|field| field.parse().ok());
+        let container = NamespaceRef::Container {
+            label: "web".to_owned(),
+            pid: sharing.pid(),
+            start_time: start_time.expect("a time"),
+        };
+        let file = NamespaceRef::File(PathBuf::from(format!("/proc/{}/ns/net", sharing.pid())));
+        for reference in [NamespaceRef::Process(sharing.pid()), container, file] {
+            let failure = world.try_open(reference).expect_err("refused");
+            assert_eq!(failure.kind, FailureKind::Unavailable);
+            assert!(failure.message.contains("shares the agent's own network namespace"), "{failure}");
+        }
+        fs::create_dir_all("/run/netns").expect("created");
+        fs::write(named("own"), "").expect("written");
+        run("mount", "--bind /proc/self/ns/net /run/netns/own");
+        assert_eq!(world.try_open(by_name("own")).expect("allowed by name").0, own);
+        assert_eq!(world.try_open(NamespaceRef::File(named("own"))).expect("allowed by file").0, own);
+    });
+}
+
+#[test]
+fn the_namespace_of_a_process_is_found_until_it_ends_even_as_a_zombie() {
+    in_private_namespaces(|world| {
+        let mut process = Process::in_new_namespace();
+        let reference = NamespaceRef::Process(process.pid());
+        let (netns, created, contents) = world.try_open(reference.clone()).expect("opened");
+        assert!(!created);
+        assert_eq!(contents.links.len(), 1);
+        assert_ne!(netns, world.executor.own_namespace());
+        assert!(process_namespaces().expect("read").contains(&(netns, process.pid())));
+        let task = PathBuf::from(format!("/proc/{0}/task/{0}/ns/net", process.pid()));
+        assert_eq!(world.try_open(NamespaceRef::File(task)).expect("opened").0, netns);
+        let verify = KernelOp::VerifyNamespace {
+            reference: reference.clone(),
+            netns,
+        };
+        assert_eq!(world.op(verify.clone()), Reply::Same);
+
+        process.kill();
+        // The kill is asynchronous; what is awaited is the zombie.
+        let until = Instant::now() + PATIENCE;
+        let failure = loop {
+            match world.try_open(reference.clone()) {
+                Err(failure) => break failure,
+                Ok(_) => assert!(Instant::now() < until, "the process does not end"),
+            }
+        };
+        assert_eq!(failure.kind, FailureKind::Unavailable);
+        assert!(failure.message.contains("has ended"), "{failure}");
+        assert!(matches!(world.op(verify), Reply::Changed(text) if text.contains("has ended")));
+        assert_eq!(world.dump(netns).links.len(), 1, "pinned, whatever became of the process");
+    });
+}
+
+#[test]
+fn a_container_whose_pid_is_another_process_is_unavailable() {
+    in_private_namespaces(|world| {
+        let process = Process::in_new_namespace();
+        let reference = NamespaceRef::Container {
+            label: "web".to_owned(),
+            pid: process.pid(),
+            start_time: 1,
+        };
+        let failure = world.try_open(reference).expect_err("refused");
+        assert_eq!(failure.kind, FailureKind::Unavailable);
+        assert!(
+            failure.message.contains("\"web\"") && failure.message.contains("another process (`sleep`)"),
+            "{failure}"
+        );
+    });
+}
+
+/// PIDs can only be steered in a PID namespace of one's own, where this test runs itself again.
+#[test]
+fn a_reused_pid_does_not_lead_to_the_new_process_until_it_is_forgotten() {
+    let this = std::env::current_exe().expect("this program");
+    let output = Command::new("unshare")
+        .args(["--pid", "--fork", "--mount-proc", "--mount"])
+        .arg(this)
+        .args(["--exact", "namespaces::reuse_of_a_pid", "--ignored", "--nocapture"])
+        .output()
+        .expect("unshare starts");
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && told.contains("1 passed"),
+        "{told}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+#[ignore = "runs in a PID namespace of its own, started by the test above"]
+fn reuse_of_a_pid() {
+    in_private_namespaces(|world| {
+        let first = Process::in_new_namespace();
+        let pid = first.pid();
+        let reference = NamespaceRef::Process(pid);
+        let (netns, ..) = world.try_open(reference.clone()).expect("opened");
+        drop(first);
+        let mut second = None;
+        for _ in 0..100 {
+            fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).expect("a PID namespace of one's own");
+            let process = Process::in_new_namespace();
+            if process.pid() == pid {
+                second = Some(process);
+                break;
+            }
+        }
+        let _second = second.expect("the PID is used again");
+        let failure = world.try_open(reference.clone()).expect_err("another process");
+        assert_eq!(failure.kind, FailureKind::Unavailable);
+        let words = format!("PID {pid} ended and now belongs to another process (`sleep`); put the value again after deleting it");
+        assert!(failure.message.contains(&words), "{failure}");
+        let verify = KernelOp::VerifyNamespace {
+            reference: reference.clone(),
+            netns,
+        };
+        assert!(matches!(world.op(verify), Reply::Changed(text) if text.contains("another process")));
+
+        world.op(close(reference.clone(), netns, false, true));
+        let (other, ..) = world.try_open(reference).expect("forgotten, so the new process is meant");
+        assert_ne!(other, netns);
+    });
+}
+
+#[test]
+fn verification_notices_a_name_that_leads_elsewhere() {
+    in_private_namespaces(|world| {
+        let netns = world.open("name");
+        let verify = KernelOp::VerifyNamespace {
+            reference: by_name("name"),
+            netns,
+        };
+        assert_eq!(world.op(verify.clone()), Reply::Same);
+        run("ip", "netns del name");
+        assert!(matches!(world.op(verify.clone()), Reply::Changed(text) if text.contains("does not exist")));
+        run("ip", "netns add name");
+        assert!(matches!(world.op(verify), Reply::Changed(text) if text.contains(&netns.to_string())));
+    });
+}
+
+#[test]
+fn a_deleted_link_is_one_event_and_a_storm_is_one_more_after_rearming() {
+    in_private_namespaces(|world| {
+        let netns = world.open("a");
+        run("ip", "-n a link add x type veth peer name y");
+        assert_eq!(world.event(PATIENCE), Some(netns));
+        run("ip", "-n a link del x");
+        run("ip", "-n a link add x type veth peer name y");
+        assert_eq!(world.event(Duration::from_millis(50)), None, "not armed");
+        world.executor.rearm(netns);
+        assert_eq!(world.event(PATIENCE), Some(netns), "what happened meanwhile is told at once");
+        world.executor.rearm(netns);
+        run("ip", "-n a link del x");
+        assert_eq!(world.event(PATIENCE), Some(netns));
+        assert_eq!(world.event(Duration::from_millis(50)), None);
+    });
+}
+
+#[test]
+fn our_deleted_neighbour_and_route_are_events_and_those_of_others_are_not() {
+    in_private_namespaces(|world| {
+        let netns = world.open("a");
+        world.veth((netns, "x"), (netns, "y"));
+        let mac = [2, 0, 0, 0, 0, 1];
+        world.op(KernelOp::AddAddress {
+            netns,
+            link: "x".to_owned(),
+            address: address("10.1.0.1/24"),
+        });
+        world.op(KernelOp::SetNeighbour {
+            netns,
+            link: "x".to_owned(),
+            address: ip_address("10.1.0.2"),
+            mac,
+        });
+        let ours = route("10.2.0.0/16", Some("10.1.0.2"));
+        world.op(KernelOp::AddRoute {
+            netns,
+            link: "x".to_owned(),
+            route: ours,
+            replace: false,
+        });
+        // IPv6 gets ready by itself for a while after the link is up (duplicate address detection).
+        let quiet = |world: &mut World| {
+            while world.event(Duration::from_millis(2500)).is_some() {
+                world.executor.rearm(netns);
+            }
+        };
+        quiet(world);
+        run("ip", "-n a route add 10.3.0.0/16 via 10.1.0.2 dev x");
+        run("ip", "-n a route del 10.3.0.0/16");
+        run("ip", "-n a neighbour add 10.1.0.9 lladdr 02:00:00:00:00:09 dev x nud stale");
+        run("ip", "-n a neighbour del 10.1.0.9 dev x");
+        assert_eq!(world.event(Duration::from_millis(100)), None, "of others");
+        run("ip", "-n a neighbour del 10.1.0.2 dev x");
+        assert_eq!(world.event(PATIENCE), Some(netns));
+        world.executor.rearm(netns);
+        quiet(world);
+        run("ip", "-n a route del 10.2.0.0/16");
+        assert_eq!(world.event(PATIENCE), Some(netns));
+    });
+}
+
+#[test]
+fn no_more_namespaces_are_watched_than_configured_and_a_freed_place_is_used() {
+    in_private_namespaces(|_| {
+        let world = &mut World::start(1);
+        let (a, b) = (world.open("a"), world.open("b"));
+        assert!(world.executor.is_watched(a) && !world.executor.is_watched(b));
+        world.op(close(by_name("a"), a, false, false));
+        assert!(!world.executor.is_watched(a));
+        world.open("b");
+        assert!(world.executor.is_watched(b));
+        run("ip", "-n b link add x type veth peer name y");
+        assert_eq!(world.event(PATIENCE), Some(b));
+    });
+}
+
+#[test]
+fn dropping_the_executor_ends_its_threads_and_closes_its_descriptors() {
+    in_private_namespaces(|_| {
+        let threads = || {
+            let tasks = fs::read_dir("/proc/self/task").expect("tasks");
+            let own = fs::read_link("/proc/thread-self/ns/mnt").expect("own mounts");
+            // Other tests run in this process; the threads of this one share its mount namespace.
+            tasks
+                .filter_map(Result::ok)
+                .filter(|task| fs::read_link(task.path().join("ns/mnt")).is_ok_and(|found| found == own))
+                .count()
+        };
+        let before = threads();
+        let world = World::start(300);
+        let netns = world.open("a");
+        assert_eq!(threads(), before + 3);
+        drop(world);
+        let until = Instant::now() + PATIENCE;
+        while threads() > before {
+            assert!(Instant::now() < until, "threads are left");
+        }
+        run("ip", "netns del a");
+        let pinned = || {
+            let descriptors = fs::read_dir("/proc/self/fd").expect("descriptors");
+            descriptors
+                .filter_map(Result::ok)
+                .any(|found| fs::metadata(found.path()).is_ok_and(|found| found.ino() == netns.0))
+        };
+        assert!(!pinned(), "the namespace is still held");
+    });
+}
+
+#[test]
+fn the_cost_of_creating_opening_and_reading_is_printed() {
+    in_private_namespaces(|world| {
+        let count = 100;
+        let open = |index| {
+            vec![KernelOp::OpenNamespace {
+                reference: by_name(&format!("n{index}")),
+                mark: MARK.to_owned(),
+            }]
+        };
+        let started = Instant::now();
+        world
+            .tasks((0..count).map(open).collect())
+            .into_iter()
+            .for_each(|result| assert!(result.is_ok(), "{result:?}"));
+        println!(
+            "namespace created, opened, watched and read: {} µs",
+            started.elapsed().as_micros() / count
+        );
+        let other = World::start(300);
+        let started = Instant::now();
+        other
+            .tasks((0..count).map(open).collect())
+            .into_iter()
+            .for_each(|result| assert!(result.is_ok(), "{result:?}"));
+        println!("namespace opened, watched and read: {} µs", started.elapsed().as_micros() / count);
+    });
+}

@@ -1,0 +1,354 @@
+//! Addresses, neighbours, routes, and what a snapshot tells of them.
+
+use netns_agent::kernel::{
+    AddressState, FailureKind, KernelOp, LinkChanges, NeighbourState, NetnsId, PROTOCOL, RouteSpec, RouteState, Snapshot,
+};
+use nix::libc;
+
+use crate::world::*;
+
+fn add_address(netns: NetnsId, link: &str, text: &str) -> KernelOp {
+    KernelOp::AddAddress {
+        netns,
+        link: link.to_owned(),
+        address: address(text),
+    }
+}
+
+fn delete_address(netns: NetnsId, link: &str, text: &str) -> KernelOp {
+    KernelOp::DeleteAddress {
+        netns,
+        link: link.to_owned(),
+        address: address(text),
+    }
+}
+
+fn add_route(netns: NetnsId, link: &str, route: RouteSpec) -> KernelOp {
+    KernelOp::AddRoute {
+        netns,
+        link: link.to_owned(),
+        route,
+        replace: false,
+    }
+}
+
+fn delete_route(netns: NetnsId, link: &str, route: RouteSpec) -> KernelOp {
+    KernelOp::DeleteRoute {
+        netns,
+        link: link.to_owned(),
+        route,
+    }
+}
+
+fn set_neighbour(netns: NetnsId, link: &str, to: &str, mac: [u8; 6]) -> KernelOp {
+    KernelOp::SetNeighbour {
+        netns,
+        link: link.to_owned(),
+        address: ip_address(to),
+        mac,
+    }
+}
+
+fn addresses_of<'a>(snapshot: &'a Snapshot, link: &str) -> Vec<&'a AddressState> {
+    let index = snapshot.links.iter().find(|found| found.name == link).expect("the link").index;
+    snapshot
+        .addresses
+        .iter()
+        .filter(|address| address.link == index && address.scope != 253)
+        .collect()
+}
+
+#[test]
+fn addresses_are_added_with_our_mark_and_deleted() {
+    in_private_namespaces(|world| {
+        let a = world.open("a");
+        world.veth((a, "x"), (a, "y"));
+        world.op(add_address(a, "x", "10.1.2.3/24"));
+        world.op(add_address(a, "x", "fd00::1/64"));
+        let found = ip("-n a address show dev x");
+        let listed: Vec<_> = found[0]["addr_info"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|address| address["local"].clone())
+            .collect();
+        assert!(
+            listed.contains(&"10.1.2.3".into()) && listed.contains(&"fd00::1".into()),
+            "{listed:?}"
+        );
+        let snapshot = world.dump(a);
+        for address in addresses_of(&snapshot, "x") {
+            assert_eq!(address.protocol, PROTOCOL, "{address:?}");
+        }
+
+        for text in ["10.1.2.3/24", "fd00::1/64", "10.9.9.9/24", "fd09::9/64"] {
+            world.op(delete_address(a, "x", text));
+        }
+        world.op(delete_address(a, "missing", "10.1.2.3/24"));
+        assert!(addresses_of(&world.dump(a), "x").is_empty());
+    });
+}
+
+#[test]
+fn an_address_that_exists_is_taken_over_with_our_mark() {
+    in_private_namespaces(|world| {
+        let a = world.open("a");
+        world.veth((a, "x"), (a, "y"));
+        run("ip", "-n a address add 10.1.2.3/24 dev x");
+        run("ip", "-n a address add fd00::1/64 dev x nodad");
+        world.op(add_address(a, "x", "10.1.2.3/24"));
+        world.op(add_address(a, "x", "fd00::1/64"));
+        let snapshot = world.dump(a);
+        let found = addresses_of(&snapshot, "x");
+        assert_eq!(found.len(), 2);
+        assert!(found.iter().all(|address| address.protocol == PROTOCOL), "{found:?}");
+    });
+}
+
+#[test]
+fn an_ipv6_address_enables_ipv6_on_its_link() {
+    in_private_namespaces(|world| {
+        let a = world.open("a");
+        world.veth((a, "x"), (a, "y"));
+        run("ip", "netns exec a sysctl -q -w net.ipv6.conf.x.disable_ipv6=1");
+        world.op(add_address(a, "x", "fd00::1/64"));
+        assert_eq!(run("ip", "netns exec a sysctl -n net.ipv6.conf.x.disable_ipv6").trim(), "0");
+        assert_eq!(run("ip", "netns exec a sysctl -n net.ipv6.conf.y.disable_ipv6").trim(), "0");
+        assert_eq!(addresses_of(&world.dump(a), "x").len(), 1);
+    });
+}
+
+#[test]
+fn a_neighbour_is_permanent_replaced_in_place_and_marked() {
+    in_private_namespaces(|world| {
+        let a = world.open("a");
+        world.veth((a, "x"), (a, "y"));
+        world.op(set_neighbour(a, "x", "10.0.0.9", [2, 0, 0, 0, 0, 1]));
+        world.op(set_neighbour(a, "x", "10.0.0.9", [2, 0, 0, 0, 0, 2]));
+        world.op(set_neighbour(a, "x", "fd00::9", [2, 0, 0, 0, 0, 3]));
+        let found = ip("-n a neighbour show dev x");
+        let entry = found
+            .as_array()
+            .expect("a list")
+            .iter()
+            .find(|entry| entry["dst"] == "10.0.0.9")
+            .expect("the entry");
+        assert_eq!(entry["lladdr"], "02:00:00:00:00:02");
+        assert_eq!(entry["state"][0], "PERMANENT");
+        assert_eq!(entry["protocol"], "158");
+        assert_eq!(world.dump(a).neighbours.len(), 2);
+        for _ in 0..2 {
+            world.op(KernelOp::DeleteNeighbour {
+                netns: a,
+                link: "x".to_owned(),
+                address: ip_address("10.0.0.9"),
+            });
+        }
+        assert_eq!(world.dump(a).neighbours.len(), 1);
+    });
+}
+
+#[test]
+fn routes_of_both_families_tables_and_metrics_are_added_and_deleted() {
+    in_private_namespaces(|world| {
+        let a = world.open("a");
+        world.veth((a, "x"), (a, "y"));
+        world.op(add_address(a, "x", "10.1.0.1/24"));
+        world.op(add_address(a, "x", "fd00::1/64"));
+        let routes = [
+            route("10.2.0.0/16", Some("10.1.0.2")),
+            route("10.3.0.0/16", None),
+            route("0.0.0.0/0", Some("10.1.0.2")),
+            RouteSpec {
+                table: 1000,
+                metric: 77,
+                ..route("10.2.0.0/16", Some("10.1.0.2"))
+            },
+            route("fd02::/64", Some("fd00::2")),
+            route("::/0", Some("fd00::2")),
+            RouteSpec {
+                metric: 5,
+                ..route("fd03::/64", None)
+            },
+            route("10.4.0.0/16", Some("fd00::2")),
+        ];
+        for route in &routes {
+            world.op(add_route(a, "x", route.clone()));
+        }
+        let via = &ip("-n a route show 10.2.0.0/16")[0];
+        assert_eq!(
+            (&via["gateway"], &via["dev"], &via["protocol"]),
+            (&"10.1.0.2".into(), &"x".into(), &"158".into())
+        );
+        assert_eq!(ip("-n a route show 10.3.0.0/16")[0]["scope"], "link");
+        assert_eq!(ip("-n a route show table 1000")[0]["metric"], 77);
+        assert_eq!(ip("-n a -6 route show fd02::/64")[0]["metric"], 1024);
+        assert_eq!(ip("-n a route show default")[0]["gateway"], "10.1.0.2");
+
+        let index = world.dump(a).links.iter().find(|link| link.name == "x").expect("x").index;
+        let found = world.dump(a).routes;
+        assert_eq!(found.len(), routes.len());
+        for mut route in routes.clone() {
+            if route.destination.is_ipv6() && route.metric == 0 {
+                route.metric = 1024;
+            }
+            let state = RouteState {
+                link: index,
+                route,
+                protocol: PROTOCOL,
+            };
+            assert!(found.contains(&state), "{state:?} in {found:?}");
+        }
+        for route in routes.iter().chain(&routes) {
+            world.op(delete_route(a, "x", route.clone()));
+        }
+        assert_eq!(world.dump(a).routes, []);
+    });
+}
+
+#[test]
+fn an_equal_route_is_refused_or_replaced_and_a_foreign_one_is_never_deleted() {
+    in_private_namespaces(|world| {
+        let a = world.open("a");
+        world.veth((a, "x"), (a, "y"));
+        world.op(add_address(a, "x", "10.1.0.1/24"));
+        run("ip", "-n a route add 10.2.0.0/16 via 10.1.0.9 dev x");
+        run("ip", "-n a route add 10.5.0.0/16 via 10.1.0.9 dev x");
+        let ours = route("10.2.0.0/16", Some("10.1.0.9"));
+        assert_eq!(world.refused(add_route(a, "x", ours.clone())).kind, FailureKind::Exists);
+        world.op(delete_route(a, "x", ours.clone()));
+        assert_eq!(ip("-n a route show 10.2.0.0/16")[0]["gateway"], "10.1.0.9", "foreign, so it stays");
+
+        let route = RouteSpec {
+            gateway: Some(ip_address("10.1.0.3")),
+            ..ours
+        };
+        world.op(KernelOp::AddRoute {
+            netns: a,
+            link: "x".to_owned(),
+            route,
+            replace: true,
+        });
+        assert_eq!(ip("-n a route show 10.2.0.0/16")[0]["gateway"], "10.1.0.3");
+        assert_eq!(world.dump(a).routes.len(), 1, "the foreign route is not told");
+    });
+}
+
+#[test]
+fn the_kernels_own_words_and_a_remedy_are_in_the_failure() {
+    in_private_namespaces(|world| {
+        let a = world.open("a");
+        world.veth((a, "x"), (a, "y"));
+        let failure = world.refused(add_route(a, "x", route("10.2.0.0/16", Some("10.77.0.1"))));
+        assert_eq!(failure.errno, Some(libc::ENETUNREACH));
+        println!("{failure}");
+        for part in [
+            "10.2.0.0/16 via 10.77.0.1",
+            "\"x\"",
+            "network namespace \"a\"",
+            "ENETUNREACH",
+            "Nexthop has invalid gateway",
+            "gateway must",
+        ] {
+            assert!(failure.message.contains(part), "{part} in {failure}");
+        }
+        let failure = world.refused(add_route(a, "x", route("fd02::/64", Some("10.1.0.1"))));
+        assert!(failure.message.contains("IPv4 gateway"), "{failure}");
+        let failure = world.refused(add_address(a, "missing", "10.0.0.1/24"));
+        assert_eq!(failure.errno, Some(libc::ENODEV));
+        assert!(failure.message.contains("no link \"missing\""), "{failure}");
+    });
+}
+
+#[test]
+fn a_snapshot_tells_exactly_what_is_there() {
+    in_private_namespaces(|world| {
+        let (a, b) = (world.open("a"), world.open("b"));
+        world.veth((a, "x"), (b, "y"));
+        world.op(set_link(
+            a,
+            "x",
+            LinkChanges {
+                tx_checksum: Some(false),
+                mtu: Some(1400),
+                ..LinkChanges::default()
+            },
+        ));
+        world.op(add_address(a, "x", "10.1.0.1/24"));
+        world.op(add_route(a, "x", route("10.2.0.0/16", Some("10.1.0.2"))));
+        world.op(set_neighbour(a, "x", "10.1.0.2", [2, 0, 0, 0, 0, 7]));
+        // Of others: not told.
+        run("ip", "-n a neighbour add 10.1.0.3 lladdr 02:00:00:00:00:08 dev x nud permanent");
+        run("ip", "-n a route add 10.3.0.0/16 via 10.1.0.2 dev x");
+        run("ip", "-n a link add foreign type veth peer name other");
+
+        let snapshot = world.dump(a);
+        let witness = ip("-n a link show");
+        for (link, seen) in snapshot.links.iter().zip(witness.as_array().expect("a list")) {
+            assert_eq!(seen["ifindex"], link.index);
+            assert_eq!(seen["ifname"], link.name);
+            assert_eq!(seen["mtu"], link.mtu);
+            assert_eq!(seen["linkinfo"]["info_kind"].as_str().unwrap_or_default(), link.kind);
+            assert_eq!(seen["ifalias"].as_str().unwrap_or_default(), link.alias);
+            assert_eq!(seen["flags"].as_array().expect("flags").contains(&"UP".into()), link.up);
+        }
+        assert_eq!(snapshot.links.len(), 4);
+        let x = snapshot.links.iter().find(|link| link.name == "x").expect("x");
+        let peer = ip("-n b link show dev y")[0]["ifindex"].as_u64();
+        assert_eq!(x.peer_index.map(u64::from), peer);
+        assert_eq!((x.oper_state, x.rx_checksum, x.tx_checksum), (6, Some(true), Some(false)));
+        let foreign = snapshot.links.iter().find(|link| link.name == "foreign").expect("foreign");
+        assert_eq!((foreign.rx_checksum, foreign.tx_checksum), (None, None), "nobody's: not asked for");
+
+        let lo = snapshot.links.iter().find(|link| link.name == "lo").expect("lo");
+        assert_eq!((lo.alias.as_str(), lo.up, lo.kind.as_str()), (MARK, true, ""));
+        let of_lo: Vec<_> = snapshot
+            .addresses
+            .iter()
+            .filter(|address| address.link == lo.index)
+            .map(|address| address.address)
+            .collect();
+        assert_eq!(of_lo, [address("127.0.0.1/8"), address("::1/128")]);
+        let of_x: Vec<_> = addresses_of(&snapshot, "x").iter().map(|address| address.address).collect();
+        assert_eq!(of_x, [address("10.1.0.1/24")]);
+        let route = route("10.2.0.0/16", Some("10.1.0.2"));
+        assert_eq!(
+            snapshot.routes,
+            [RouteState {
+                link: x.index,
+                route,
+                protocol: PROTOCOL
+            }]
+        );
+        let entry = NeighbourState {
+            link: x.index,
+            address: ip_address("10.1.0.2"),
+            mac: [2, 0, 0, 0, 0, 7],
+            protocol: PROTOCOL,
+        };
+        assert_eq!(snapshot.neighbours, [entry]);
+    });
+}
+
+#[test]
+fn a_snapshot_larger_than_one_datagram_is_complete() {
+    in_private_namespaces(|world| {
+        let a = world.open("a");
+        world.veth((a, "x"), (a, "y"));
+        world.op(add_address(a, "x", "10.0.0.1/8"));
+        let tasks = (0..2000u32).map(|index| {
+            let destination = format!("172.16.{}.{}/32", index / 250, index % 250);
+            vec![
+                add_route(a, "x", route(&destination, Some("10.0.0.2"))),
+                add_address(a, "x", &format!("10.1.{}.{}/8", index / 250, index % 250)),
+            ]
+        });
+        world
+            .tasks(tasks.collect())
+            .into_iter()
+            .for_each(|result| assert!(result.is_ok(), "{result:?}"));
+        let snapshot = world.dump(a);
+        assert_eq!(snapshot.routes.len(), 2000);
+        assert_eq!(addresses_of(&snapshot, "x").len(), 2001);
+    });
+}

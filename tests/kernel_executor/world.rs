@@ -1,0 +1,320 @@
+//! A throw-away world: private namespaces, an executor in them, and short ways to ask both sides.
+
+use std::{
+    net::IpAddr,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use netns_agent::kernel::{
+    AddressSpec, Executor, ExecutorConfig, Failure, Guard, KernelOp, LinkChanges, NamespaceRef, NetnsId, NewLink, NewLinkKind, Reply,
+    RouteSpec, Snapshot, Task,
+};
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+/// What the alias of a link of ours starts with.
+pub const PREFIX: &str = "/vnf-agent/test/";
+/// Alias of `lo` in namespaces that the tests create.
+pub const MARK: &str = "netns-agent:test";
+/// How long an event may take before the test fails; a passing test does not wait for it.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// An executor in private namespaces, with the runtime to call it.
+pub struct World {
+    /// The executor under test.
+    pub executor: Executor,
+    /// Its events.
+    pub events: UnboundedReceiver<NetnsId>,
+    runtime: tokio::runtime::Runtime,
+}
+
+/// Runs a test in private namespaces.
+pub fn in_private_namespaces(test: impl FnOnce(&mut World) + Send + 'static) {
+    let run = thread::spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).expect("these tests need root (CAP_SYS_ADMIN)");
+        let none = None::<&str>;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("private mounts");
+        mount(Some("run"), "/run", Some("tmpfs"), MsFlags::empty(), none).expect("an empty /run");
+        test(&mut World::start(300));
+    });
+    if let Err(panic) = run.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+impl World {
+    /// An executor in the namespace of the calling thread.
+    pub fn start(watched_max: usize) -> Self {
+        let (event_sender, events) = unbounded_channel();
+        let executor = Executor::start(ExecutorConfig {
+            watched_max,
+            ..ExecutorConfig::new(event_sender)
+        })
+        .expect("the executor starts");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        Self { executor, events, runtime }
+    }
+
+    /// Performs the tasks, one for each list of operations.
+    pub fn tasks(&self, lists: Vec<Vec<KernelOp>>) -> Vec<Result<Reply, Failure>> {
+        let task = |(id, ops)| Task {
+            id,
+            key: format!("config/test/{id}"),
+            ops,
+        };
+        let tasks: Vec<Task> = (0..).zip(lists).map(task).collect();
+        let ids: Vec<u64> = tasks.iter().map(|task| task.id).collect();
+        let outcomes = self.runtime.block_on(self.executor.perform(tasks));
+        assert_eq!(
+            outcomes.iter().map(|outcome| outcome.id).collect::<Vec<_>>(),
+            ids,
+            "each task has its outcome"
+        );
+        outcomes.into_iter().map(|outcome| outcome.result).collect()
+    }
+
+    /// Performs one operation.
+    pub fn try_op(&self, op: KernelOp) -> Result<Reply, Failure> {
+        self.tasks(vec![vec![op]]).remove(0)
+    }
+
+    /// Performs one operation that must succeed.
+    #[track_caller]
+    pub fn op(&self, op: KernelOp) -> Reply {
+        self.try_op(op.clone()).unwrap_or_else(|failure| panic!("{op:?} failed: {failure}"))
+    }
+
+    /// Performs one operation that must fail.
+    #[track_caller]
+    pub fn refused(&self, op: KernelOp) -> Failure {
+        self.try_op(op).expect_err("the operation is refused")
+    }
+
+    /// Opens a reference.
+    pub fn try_open(&self, reference: NamespaceRef) -> Result<(NetnsId, bool, Snapshot), Failure> {
+        match self.try_op(KernelOp::OpenNamespace {
+            reference,
+            mark: MARK.to_owned(),
+        })? {
+            Reply::Opened { netns, created, contents } => Ok((netns, created, *contents)),
+            other => panic!("not opened: {other:?}"),
+        }
+    }
+
+    /// Opens a named namespace.
+    #[track_caller]
+    pub fn open(&self, name: &str) -> NetnsId {
+        self.try_open(NamespaceRef::Named(name.to_owned()))
+            .unwrap_or_else(|failure| panic!("{name} not opened: {failure}"))
+            .0
+    }
+
+    /// Reads a namespace.
+    pub fn dump(&self, netns: NetnsId) -> Snapshot {
+        match self.op(KernelOp::DumpNamespace { netns }) {
+            Reply::Contents(contents) => *contents,
+            other => panic!("not read: {other:?}"),
+        }
+    }
+
+    /// The next event, or `None` when there is none for as long as the patience lasts.
+    pub fn event(&mut self, patience: Duration) -> Option<NetnsId> {
+        self.runtime
+            .block_on(async { tokio::time::timeout(patience, self.events.recv()).await.ok().flatten() })
+    }
+
+    /// A pair `a` in the first and `b` in the second namespace, both up and ours.
+    pub fn veth(&self, a: (NetnsId, &str), b: (NetnsId, &str)) {
+        self.op(create_veth(a, b));
+        for (netns, name) in [a, b] {
+            let changes = LinkChanges {
+                alias: Some(format!("{PREFIX}{name}")),
+                group: Some(0),
+                up: Some(true),
+                ..LinkChanges::default()
+            };
+            self.op(set_link(netns, name, changes));
+        }
+    }
+}
+
+/// The guard for links of ours.
+pub fn owned() -> Guard {
+    Guard::Owned {
+        alias_prefix: PREFIX.to_owned(),
+    }
+}
+
+/// A link to create, without MTU and MAC.
+pub fn new_link(netns: NetnsId, name: &str) -> NewLink {
+    NewLink {
+        netns,
+        name: name.to_owned(),
+        mtu: None,
+        mac: None,
+    }
+}
+
+/// A veth pair to create.
+pub fn create_veth(a: (NetnsId, &str), b: (NetnsId, &str)) -> KernelOp {
+    KernelOp::CreateVeth {
+        ends: Box::new([new_link(a.0, a.1), new_link(b.0, b.1)]),
+    }
+}
+
+/// A link of another kind to create.
+pub fn create_link(netns: NetnsId, name: &str, kind: NewLinkKind) -> KernelOp {
+    KernelOp::CreateLink {
+        link: new_link(netns, name),
+        kind,
+    }
+}
+
+/// Changes to a link of ours.
+pub fn set_link(netns: NetnsId, name: &str, changes: LinkChanges) -> KernelOp {
+    KernelOp::SetLink {
+        netns,
+        name: name.to_owned(),
+        guard: owned(),
+        changes: Box::new(changes),
+    }
+}
+
+/// Deletion of a link of ours.
+pub fn delete_link(netns: NetnsId, name: &str) -> KernelOp {
+    KernelOp::DeleteLink {
+        netns,
+        name: name.to_owned(),
+        guard: owned(),
+    }
+}
+
+/// `10.0.0.1/24`.
+pub fn address(text: &str) -> AddressSpec {
+    let (address, prefix_len) = text.split_once('/').expect("address/length");
+    AddressSpec {
+        address: ip_address(address),
+        prefix_len: prefix_len.parse().expect("a length"),
+    }
+}
+
+/// An IP address.
+pub fn ip_address(text: &str) -> IpAddr {
+    text.parse().expect("an IP address")
+}
+
+/// A route in the main table, of scope universe with a gateway and link without.
+pub fn route(destination: &str, gateway: Option<&str>) -> RouteSpec {
+    let AddressSpec {
+        address: destination,
+        prefix_len,
+    } = address(destination);
+    let scope = if gateway.is_some() || destination.is_ipv6() { 0 } else { 253 };
+    RouteSpec {
+        destination,
+        prefix_len,
+        gateway: gateway.map(ip_address),
+        table: 254,
+        scope,
+        metric: 0,
+    }
+}
+
+/// Runs a program that must succeed; answers what it printed.
+#[track_caller]
+pub fn run(program: &str, arguments: &str) -> String {
+    let output = Command::new(program)
+        .args(arguments.split_whitespace())
+        .output()
+        .expect("the program starts");
+    assert!(
+        output.status.success(),
+        "{program} {arguments}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// What `ip -j` tells.
+#[track_caller]
+pub fn ip(arguments: &str) -> serde_json::Value {
+    let text = run("ip", &format!("-d -j {arguments}"));
+    if text.trim().is_empty() {
+        serde_json::Value::Array(Vec::new())
+    } else {
+        serde_json::from_str(&text).expect("JSON")
+    }
+}
+
+/// Names of the links that `ip` sees in a named namespace, or in the own one.
+pub fn link_names(namespace: Option<&str>) -> Vec<String> {
+    let links = ip(&namespace.map_or("link show".to_owned(), |name| format!("-n {name} link show")));
+    links
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|link| link["ifname"].as_str().expect("a name").to_owned())
+        .collect()
+}
+
+/// A child process that is killed by its PID when dropped.
+pub struct Process(pub Child);
+
+impl Process {
+    /// Starts a program.
+    pub fn start(program: &str, arguments: &str) -> Self {
+        let child = Command::new(program)
+            .args(arguments.split_whitespace())
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("the program starts");
+        Self(child)
+    }
+
+    /// Starts a process in a network namespace of its own, and waits until it is there.
+    pub fn in_new_namespace() -> Self {
+        let own = std::fs::read_link("/proc/thread-self/ns/net").expect("own namespace");
+        let process = Self::start("unshare", "--net sleep 60");
+        let until = std::time::Instant::now() + PATIENCE;
+        let there = |pid| {
+            std::fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|now| now != own)
+                && std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "sleep")
+        };
+        while !there(process.pid()) {
+            assert!(std::time::Instant::now() < until, "unshare did not get there");
+            thread::yield_now();
+        }
+        process
+    }
+
+    /// Its number.
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.0.id()).expect("a PID")
+    }
+
+    /// Kills it; it stays a zombie until it is dropped.
+    pub fn kill(&mut self) {
+        self.0.kill().expect("it can be killed");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Path of a name.
+pub fn named(name: &str) -> PathBuf {
+    PathBuf::from("/run/netns").join(name)
+}

@@ -1,0 +1,366 @@
+//! The status publisher against a real etcd: what was set last is what the store holds, whatever happens in between.
+mod support;
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    time::{Duration, Instant},
+};
+
+use etcd_client::{Client, GetOptions, LeaseClient};
+use netns_agent::{
+    publish::{Publisher, PublisherOptions, StoreHealth},
+    store::{Credentials, Password, StoreConfig, TlsFiles},
+};
+use support::etcd::{Certificates, CuttingProxy, Etcd};
+use tokio::time::timeout;
+
+const PREFIX: &str = "/vnf-agent/vpp1/";
+const LIMIT: Duration = Duration::from_secs(30);
+
+fn start(config: StoreConfig) -> Publisher {
+    start_with_ttl(config, 10)
+}
+
+fn start_with_ttl(config: StoreConfig, seconds: u64) -> Publisher {
+    let options = PublisherOptions {
+        ttl: Duration::from_secs(seconds),
+    };
+    Publisher::start(config, PREFIX.to_owned(), options).expect("a valid configuration")
+}
+
+fn set(publisher: &Publisher, key: &str, value: &str) {
+    publisher.set(key.to_owned(), value.to_owned());
+}
+
+async fn flush(publisher: &Publisher) {
+    let health = publisher.health();
+    let flushed = timeout(LIMIT, publisher.flush()).await;
+    flushed
+        .unwrap_or_else(|_| panic!("not stored in time: {:?}", *health.borrow()))
+        .expect("the publisher runs");
+}
+
+/// Everything under the prefix, as key → value.
+async fn stored(client: &mut Client) -> BTreeMap<String, String> {
+    let answer = client
+        .get(PREFIX, Some(GetOptions::new().with_prefix()))
+        .await
+        .expect("the store answers");
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+    answer
+        .kvs()
+        .iter()
+        .map(|kv| (text(&kv.key()[PREFIX.len()..]), text(kv.value())))
+        .collect()
+}
+
+fn map(items: &[(&str, &str)]) -> BTreeMap<String, String> {
+    items.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+/// Polls, since an expiry in the store is not announced to a reader.
+async fn eventually<F: Future<Output = bool>>(what: &str, mut reached: impl FnMut() -> F) {
+    let limit = Instant::now() + LIMIT;
+    while !reached().await {
+        assert!(Instant::now() < limit, "{what}: not reached");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn lease_of(client: &mut Client, key: &str) -> i64 {
+    let answer = client.get(format!("{PREFIX}{key}"), None).await.expect("the store answers");
+    answer.kvs().first().expect("the key exists").lease()
+}
+
+#[tokio::test]
+async fn the_newest_state_is_stored_and_vanishes_at_shutdown() {
+    let etcd = Etcd::start().await;
+    let mut client = etcd.client().await;
+    client.put(format!("{PREFIX}config/foreign"), "stays", None).await.expect("a put");
+    let publisher = start(etcd.config());
+    for index in 0..1_000 {
+        set(&publisher, "status/linux/a", &index.to_string());
+        set(&publisher, "config-status/b", "gone");
+        publisher.remove("config-status/b");
+    }
+    set(&publisher, "config/linux/interfaces/v2/interface/x", "outside of its key spaces");
+    flush(&publisher).await;
+    assert_eq!(
+        stored(&mut client).await,
+        map(&[("config/foreign", "stays"), ("status/linux/a", "999")])
+    );
+
+    let revision = client.get("x", None).await.expect("a read").header().expect("a header").revision();
+    set(&publisher, "status/linux/a", "999");
+    flush(&publisher).await;
+    let after = client.get("x", None).await.expect("a read").header().expect("a header").revision();
+    assert_eq!(revision, after, "an unchanged value is not written again");
+
+    publisher.shutdown().await.expect("the lease is revoked");
+    assert_eq!(stored(&mut client).await, map(&[("config/foreign", "stays")]));
+    publisher.flush().await.expect_err("nothing is stored after the end");
+    publisher.shutdown().await.expect("a second call does nothing");
+}
+
+#[tokio::test]
+async fn ten_thousand_keys_are_stored_in_batches() {
+    let etcd = Etcd::start().await;
+    let mut client = etcd.client().await;
+    let publisher = start(etcd.config());
+    set(&publisher, "status/ready", "1");
+    flush(&publisher).await;
+    let before = client.get("x", None).await.expect("a read").header().expect("a header").revision();
+    let began = Instant::now();
+    for index in 0..10_000 {
+        let json =
+            format!(r#"{{"key":"config/linux/interfaces/v2/interface/veth{index}","state":"CONFIGURED","last_operation":"CREATE"}}"#);
+        publisher.set(format!("config-status/linux/interfaces/v2/interface/veth{index}"), json);
+    }
+    let set_in = began.elapsed();
+    flush(&publisher).await;
+    println!("10,000 status keys: set in {set_in:?}, stored after {:?}", began.elapsed());
+    let after = client.get("x", None).await.expect("a read").header().expect("a header").revision();
+    assert!((100..=130).contains(&(after - before)), "{} transactions", after - before);
+    assert_eq!(stored(&mut client).await.len(), 10_001);
+}
+
+#[tokio::test]
+async fn keys_of_an_earlier_run_are_deleted_when_told_so_and_only_in_its_own_key_spaces() {
+    let etcd = Etcd::start().await;
+    let mut client = etcd.client().await;
+    for index in 0..250 {
+        client
+            .put(format!("{PREFIX}config-status/old{index}"), "1", None)
+            .await
+            .expect("a put");
+    }
+    for key in ["config/x", "status/kept", "check/status/v1/agent", "statusx"] {
+        client.put(format!("{PREFIX}{key}"), "1", None).await.expect("a put");
+    }
+    let publisher = start(etcd.config());
+    set(&publisher, "status/kept", "1");
+    flush(&publisher).await;
+    assert_eq!(stored(&mut client).await.len(), 254, "nothing is deleted before");
+    assert_ne!(
+        lease_of(&mut client, "status/kept").await,
+        0,
+        "an equal value is taken under the lease"
+    );
+    publisher.retain_only_current();
+    flush(&publisher).await;
+    assert_eq!(
+        stored(&mut client).await,
+        map(&[("config/x", "1"), ("status/kept", "1"), ("statusx", "1")])
+    );
+}
+
+#[tokio::test]
+async fn a_lost_lease_is_replaced_and_everything_is_published_again() {
+    let etcd = Etcd::start().await;
+    let mut client = etcd.client().await;
+    let publisher = start_with_ttl(etcd.config(), 2);
+    set(&publisher, "status/a", "1");
+    set(&publisher, "status/b", "1");
+    flush(&publisher).await;
+    let lease = lease_of(&mut client, "status/a").await;
+    let mut leases: LeaseClient = client.lease_client();
+    leases.revoke(lease).await.expect("the lease exists");
+    assert!(stored(&mut client).await.is_empty());
+    eventually("all keys are back", || async { stored(&mut etcd.client().await).await.len() == 2 }).await;
+    assert_ne!(lease_of(&mut client, "status/a").await, lease);
+}
+
+#[tokio::test]
+async fn keys_of_an_agent_that_died_expire() {
+    let etcd = Etcd::start().await;
+    let publisher = start_with_ttl(etcd.config(), 1);
+    set(&publisher, "status/a", "1");
+    flush(&publisher).await;
+    // Longer than the time to live: the lease is renewed.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(stored(&mut etcd.client().await).await.len(), 1);
+    drop(publisher);
+    eventually("the keys are gone", || async { stored(&mut etcd.client().await).await.is_empty() }).await;
+}
+
+#[tokio::test]
+async fn a_killed_server_gets_what_was_set_meanwhile_and_a_wiped_one_everything() {
+    let mut etcd = Etcd::start().await;
+    let publisher = start(etcd.config());
+    let mut health = publisher.health();
+    set(&publisher, "status/a", "1");
+    set(&publisher, "status/b", "1");
+    flush(&publisher).await;
+    etcd.kill();
+    let lost = health.wait_for(|health| matches!(health, StoreHealth::Disconnected { .. }));
+    timeout(LIMIT, lost)
+        .await
+        .expect("the loss is noticed")
+        .expect("the publisher runs");
+    set(&publisher, "status/a", "2");
+    publisher.remove("status/b");
+    etcd.restart().await;
+    flush(&publisher).await;
+    assert_eq!(stored(&mut etcd.client().await).await, map(&[("status/a", "2")]));
+    assert_eq!(*health.borrow(), StoreHealth::Connected { endpoint: etcd.url() });
+
+    etcd.kill();
+    etcd.wipe();
+    etcd.restart().await;
+    eventually("the key is back", || async {
+        stored(&mut etcd.client().await).await == map(&[("status/a", "2")])
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_frozen_server_that_goes_on_with_old_requests_ends_with_the_newest_state() {
+    let etcd = Etcd::start().await;
+    let publisher = start_with_ttl(etcd.config(), 3);
+    for round in 0..3 {
+        for index in 0..500 {
+            publisher.set(format!("status/{index}"), format!("old {round}"));
+        }
+        flush(&publisher).await;
+        etcd.freeze();
+        // These are sent and lie in the server's socket; the lease runs out meanwhile.
+        for index in 0..500 {
+            match index % 3 {
+                0 => publisher.remove(&format!("status/{index}")),
+                _ => publisher.set(format!("status/{index}"), format!("late {round}")),
+            }
+        }
+        let mut health = publisher.health();
+        let lost = health.wait_for(|health| matches!(health, StoreHealth::Disconnected { .. }));
+        timeout(LIMIT, lost)
+            .await
+            .expect("the loss is noticed")
+            .expect("the publisher runs");
+        for index in 0..500 {
+            publisher.set(format!("status/{index}"), format!("new {round}"));
+        }
+        etcd.thaw();
+        flush(&publisher).await;
+        // Nothing that is late may come after the flush.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let stored = stored(&mut etcd.client().await).await;
+        assert_eq!(stored.len(), 500);
+        assert!(stored.values().all(|value| *value == format!("new {round}")));
+    }
+}
+
+#[tokio::test]
+async fn a_value_that_the_store_refuses_holds_up_nothing() {
+    let etcd = Etcd::start().await;
+    let publisher = start(etcd.config());
+    for index in 0..50 {
+        set(&publisher, &format!("status/{index}"), "1");
+    }
+    publisher.set("status/huge".to_owned(), "x".repeat(2 << 20));
+    for index in 50..100 {
+        set(&publisher, &format!("status/{index}"), "1");
+    }
+    flush(&publisher).await;
+    assert_eq!(stored(&mut etcd.client().await).await.len(), 100);
+    set(&publisher, "status/huge", "small now");
+    flush(&publisher).await;
+    assert_eq!(stored(&mut etcd.client().await).await.len(), 101);
+}
+
+#[tokio::test]
+async fn what_others_do_to_its_keys_is_set_right_at_the_next_deletion() {
+    let etcd = Etcd::start().await;
+    let mut client = etcd.client().await;
+    let publisher = start(etcd.config());
+    for key in ["status/a", "status/b", "status/c"] {
+        set(&publisher, key, "1");
+    }
+    flush(&publisher).await;
+    client.put(format!("{PREFIX}status/a"), "foreign", None).await.expect("a put");
+    client.delete(format!("{PREFIX}status/b"), None).await.expect("a deletion");
+    for key in ["status/a", "status/b"] {
+        publisher.remove(key);
+    }
+    flush(&publisher).await;
+    assert_eq!(stored(&mut client).await, map(&[("status/c", "1")]));
+}
+
+#[tokio::test]
+async fn it_writes_with_tls_and_with_a_user_whose_token_expires() {
+    let etcd = Etcd::start_with(&["--auth-token-ttl=1"], Some(Certificates::create())).await;
+    let certificates = etcd.certificates();
+    let tls = Some(TlsFiles {
+        ca: certificates.ca(),
+        identity: Some(certificates.client()),
+    });
+    let publisher = start(StoreConfig { tls, ..etcd.config() });
+    set(&publisher, "status/a", "1");
+    flush(&publisher).await;
+
+    let etcd = Etcd::start_with(&["--auth-token-ttl=1"], None).await;
+    etcd.enable_authentication("agent", "right", PREFIX).await;
+    let credentials = Some(Credentials {
+        user: "agent".to_owned(),
+        password: Password::new("right"),
+    });
+    let publisher = start(StoreConfig {
+        credentials,
+        ..etcd.config()
+    });
+    set(&publisher, "status/a", "1");
+    flush(&publisher).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    set(&publisher, "status/a", "2");
+    flush(&publisher).await;
+    publisher.shutdown().await.expect("the lease is revoked");
+}
+
+#[tokio::test]
+async fn under_random_cuts_every_flush_shows_the_newest_state_and_no_key_goes_back() {
+    let seed = std::env::var("SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(30_u64);
+    println!("SEED={seed}");
+    let mut random = Random(seed);
+    let etcd = Etcd::start().await;
+    let mut client = etcd.client().await;
+    let proxy = CuttingProxy::start(etcd.address()).await;
+    let publisher = start(StoreConfig::plain([proxy.url()]));
+    let mut wanted = BTreeMap::new();
+    for round in 0..30 {
+        for change in 0..random.below(400) {
+            let key = format!("status/{}", random.below(150));
+            if random.below(4) == 0 {
+                publisher.remove(&key);
+                wanted.remove(&key);
+            } else {
+                let value = format!("{round}-{change}");
+                set(&publisher, &key, &value);
+                wanted.insert(key, value);
+            }
+            if random.below(100) == 0 {
+                tokio::time::sleep(Duration::from_millis(random.below(5))).await;
+                proxy.cut();
+            }
+        }
+        if random.below(3) == 0 {
+            flush(&publisher).await;
+            assert_eq!(stored(&mut client).await, wanted, "round {round}");
+        }
+    }
+    flush(&publisher).await;
+    assert_eq!(stored(&mut client).await, wanted);
+    assert!(proxy.accepted() > 3, "the connection was cut");
+}
+
+/// Steele and Vigna's SplitMix64: the same seed gives the same numbers.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % limit
+    }
+}

@@ -1,0 +1,317 @@
+//! A Docker daemon of a test's own: private directories and socket, no bridge, no iptables, and an image made on the spot.
+//!
+//! Needs root, `dockerd` with `containerd` and `runc`, the `docker` client and a static `busybox` (Debian: docker.io,
+//! busybox-static). Start reading at [`Daemon::start`]. Dropping a [`Daemon`] ends its containers and itself, and unmounts
+//! and removes everything. Where a requirement is missing, [`missing_requirement`] says which.
+
+#![allow(dead_code, reason = "each test uses a part")]
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    mount::{MntFlags, umount2},
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+/// Errors of tests: anything with a message.
+pub type TestResult<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+/// Name of the image, which holds nothing but `/bin/busybox`.
+pub const IMAGE: &str = "busybox-only";
+
+/// How long the daemon may take to answer. One that finds survivors ends them first, which takes 10 s for one that ignores
+/// SIGTERM.
+const START_PATIENCE: Duration = Duration::from_secs(40);
+
+/// What is missing for a daemon to be started, in words; `None` when nothing is.
+pub fn missing_requirement() -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("root".to_owned());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let exists = |program: &str| std::env::split_paths(&path).any(|directory| directory.join(program).is_file());
+    let missing = |program: &&str| !exists(program);
+    ["dockerd", "containerd", "runc", "docker", "busybox"]
+        .iter()
+        .find(|program| missing(program))
+        .map(|program| format!("the program {program}"))
+}
+
+/// How a daemon is started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Survival {
+    /// Containers that outlive the daemon are ended when it is started again (Docker's default).
+    EndedAtStart,
+    /// Containers that outlive the daemon are taken over (`--live-restore`).
+    TakenOver,
+}
+
+/// A daemon and its directory.
+#[derive(Debug)]
+pub struct Daemon {
+    directory: PathBuf,
+    survival: Survival,
+    process: Option<Child>,
+}
+
+impl Daemon {
+    /// Prepares a directory for a daemon which is not started yet: its socket does not exist.
+    pub fn prepare(survival: Survival) -> TestResult<Self> {
+        let directory = tempfile::Builder::new().prefix("dockerd-").tempdir()?.keep();
+        Ok(Self {
+            directory,
+            survival,
+            process: None,
+        })
+    }
+
+    /// Starts a daemon and imports the image.
+    pub fn start(survival: Survival) -> TestResult<Self> {
+        let mut daemon = Self::prepare(survival)?;
+        daemon.launch()?;
+        daemon.import_image()?;
+        Ok(daemon)
+    }
+
+    /// Path of the daemon's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.join("docker.sock")
+    }
+
+    /// The daemon's address, as `DOCKER_HOST` has it.
+    pub fn host(&self) -> String {
+        format!("unix://{}", self.socket().display())
+    }
+
+    /// Starts the daemon (again) and waits until it answers.
+    pub fn launch(&mut self) -> TestResult {
+        self.launch_without_waiting()?;
+        self.wait_until_it_answers()
+    }
+
+    /// Starts the daemon (again).
+    pub fn launch_without_waiting(&mut self) -> TestResult {
+        // After SIGKILL these name processes that are gone, but whose numbers may have been taken or not been reaped.
+        for stale in ["dockerd.pid", "exec/containerd/containerd.pid", "docker.sock"] {
+            remove_if_there(&self.directory.join(stale))?;
+        }
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.directory.join("dockerd.log"))?;
+        let mut command = Command::new("dockerd");
+        command.arg("--data-root").arg(self.directory.join("data"));
+        command.arg("--exec-root").arg(self.directory.join("exec"));
+        command.arg("--pidfile").arg(self.directory.join("dockerd.pid"));
+        command.arg("--config-file").arg(self.directory.join("none.json"));
+        command.args([
+            "--host",
+            &self.host(),
+            "--iptables=false",
+            "--ip6tables=false",
+            "--bridge=none",
+            "--storage-driver=vfs",
+        ]);
+        if self.survival == Survival::TakenOver {
+            command.arg("--live-restore");
+        }
+        fs::write(self.directory.join("none.json"), "{}")?;
+        self.process = Some(command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?);
+        Ok(())
+    }
+
+    /// Waits until the daemon answers.
+    pub fn wait_until_it_answers(&mut self) -> TestResult {
+        let deadline = Instant::now() + START_PATIENCE;
+        while self.docker(&["version"]).is_err() {
+            let ended = self.process.as_mut().is_none_or(|process| !matches!(process.try_wait(), Ok(None)));
+            if ended || Instant::now() > deadline {
+                let log = fs::read_to_string(self.directory.join("dockerd.log")).unwrap_or_default();
+                let tail: Vec<&str> = log.lines().rev().take(15).collect();
+                return Err(format!("dockerd does not answer; its last words, latest first:\n{}", tail.join("\n")).into());
+            }
+            // The daemon offers nothing that could be awaited before it listens.
+            thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    /// Ends the daemon with SIGKILL, as a crash would; containers live on. Its containerd dies with it.
+    pub fn crash(&mut self) -> TestResult {
+        self.end(Signal::SIGKILL)
+    }
+
+    /// Ends the daemon in good order: containers are ended first (with [`Survival::TakenOver`] they live on).
+    pub fn stop(&mut self) -> TestResult {
+        self.end(Signal::SIGTERM)
+    }
+
+    fn end(&mut self, signal: Signal) -> TestResult {
+        let containerd = self.containerd();
+        if let Some(mut process) = self.process.take() {
+            kill(Pid::from_raw(i32::try_from(process.id())?), signal)?;
+            process.wait()?;
+        }
+        // The kernel kills containerd together with its parent, but not at the same instant.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while containerd.is_some_and(is_alive) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    fn containerd(&self) -> Option<i32> {
+        fs::read_to_string(self.directory.join("exec/containerd/containerd.pid"))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
+    }
+
+    /// Imports [`IMAGE`].
+    pub fn import_image(&self) -> TestResult {
+        let root = self.directory.join("image");
+        fs::create_dir_all(root.join("bin"))?;
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let busybox = std::env::split_paths(&path)
+            .map(|directory| directory.join("busybox"))
+            .find(|candidate| candidate.is_file());
+        fs::copy(busybox.ok_or("busybox is not installed")?, root.join("bin/busybox"))?;
+        let archive = succeeded(Command::new("tar").arg("-C").arg(&root).args(["-c", "."]).output()?, "tar")?;
+        let mut import = self.command(&["import", "-", IMAGE]);
+        let mut import = import.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        import.stdin.take().ok_or("no standard input")?.write_all(&archive.stdout)?;
+        succeeded(import.wait_with_output()?, "docker import")?;
+        Ok(())
+    }
+
+    /// Runs a container without network that does nothing until it is ended, and returns its id. `options` are those of
+    /// `docker run`, such as `["--env", "MICROSERVICE_LABEL=web"]`.
+    pub fn run_idle(&self, options: &[&str]) -> TestResult<String> {
+        let mut arguments = vec!["run", "--detach", "--network", "none", "--init=false", "--stop-timeout", "0"];
+        arguments.extend(options);
+        arguments.extend([IMAGE, "/bin/busybox", "sleep", "3600"]);
+        self.docker(&arguments)
+    }
+
+    /// PID of the main process of a container, on the host.
+    pub fn pid(&self, container: &str) -> TestResult<i32> {
+        Ok(self.docker(&["inspect", "--format", "{{.State.Pid}}", container])?.parse()?)
+    }
+
+    /// Runs the `docker` client and returns what it prints, trimmed.
+    pub fn docker(&self, arguments: &[&str]) -> TestResult<String> {
+        let output = self.command(arguments).output()?;
+        let output = succeeded(output, &format!("docker {}", arguments.join(" ")))?;
+        Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("docker");
+        // No context or configuration of the user may lead the client elsewhere.
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command
+            .env("DOCKER_CONFIG", self.directory.join("client"))
+            .arg("--host")
+            .arg(self.host())
+            .args(arguments);
+        command.stdin(Stdio::null());
+        command
+    }
+
+    fn clean_up(&mut self) -> TestResult {
+        if self.process.is_some() {
+            let containers = self.docker(&["ps", "--all", "--quiet", "--no-trunc"])?;
+            let mut arguments = vec!["rm", "--force"];
+            arguments.extend(containers.lines());
+            if arguments.len() > 2 {
+                self.docker(&arguments)?;
+            }
+            self.stop()?;
+        }
+        self.end_leftover_processes()?;
+        let mounts = fs::read_to_string("/proc/self/mounts")?;
+        let points = mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(Path::new);
+        for point in points
+            .filter(|point| point.starts_with(&self.directory))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+        {
+            umount2(point, MntFlags::MNT_DETACH)?;
+        }
+        fs::remove_dir_all(&self.directory)?;
+        Ok(())
+    }
+
+    /// Ends shims, and the containers below them, that outlived a crashed daemon: those whose arguments name this daemon's
+    /// directory, which no other process has.
+    fn end_leftover_processes(&self) -> TestResult {
+        let directory = self.directory.to_string_lossy().into_owned();
+        let all: Vec<i32> = fs::read_dir("/proc")?
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .collect();
+        let arguments = |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let shims: Vec<i32> = all
+            .iter()
+            .copied()
+            .filter(|pid| String::from_utf8_lossy(&arguments(pid)).contains(&directory))
+            .collect();
+        let below = all
+            .iter()
+            .copied()
+            .filter(|pid| parent(*pid).is_some_and(|parent| shims.contains(&parent)));
+        for pid in shims.iter().copied().chain(below).collect::<Vec<_>>() {
+            // It may end by itself at any time.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if let Err(error) = self.clean_up() {
+            eprintln!("left over in {}: {error}", self.directory.display());
+            let _ = self.end(Signal::SIGKILL);
+        }
+    }
+}
+
+fn succeeded(output: Output, what: &str) -> TestResult<Output> {
+    if output.status.success() {
+        Ok(output)
+    } else {
+        Err(format!("{what}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim()).into())
+    }
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// The state and the parent of a process, fields 3 and 4 of `/proc/PID/stat` (proc(5)).
+fn state_and_parent(pid: i32) -> Option<(String, i32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
+}
+
+fn parent(pid: i32) -> Option<i32> {
+    state_and_parent(pid).map(|(_, parent)| parent)
+}
+
+fn is_alive(pid: i32) -> bool {
+    state_and_parent(pid).is_some_and(|(state, _)| state != "Z")
+}

@@ -1,0 +1,377 @@
+//! A real etcd for tests: its own data directory, free loopback ports, and everything that can happen to a server.
+//!
+//! Owns the processes and files it made, and ends only those. Start reading at [`Etcd::start`]; [`CuttingProxy`] is a network
+//! that breaks.
+
+// Each test binary uses a part of it.
+#![allow(dead_code)]
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use etcd_client::{Certificate, Client, ConnectOptions, Identity, Permission, TlsOptions};
+use netns_agent::store::StoreConfig;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tempfile::TempDir;
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener as TokioListener, TcpStream},
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+};
+
+/// How long a server may need until it answers.
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// An etcd server. It is killed and its data removed when this is dropped.
+pub struct Etcd {
+    child: Option<Child>,
+    directory: TempDir,
+    client_port: u16,
+    peer_port: u16,
+    arguments: Vec<String>,
+    tls: Option<Certificates>,
+}
+
+impl Etcd {
+    /// Starts a server and waits until it answers.
+    pub async fn start() -> Self {
+        Self::start_with(&[], None).await
+    }
+
+    /// As [`Etcd::start`], with further arguments of etcd and, if given, TLS that asks clients for a certificate.
+    pub async fn start_with(arguments: &[&str], tls: Option<Certificates>) -> Self {
+        let mut etcd = Self {
+            child: None,
+            directory: tempfile::tempdir().expect("a temporary directory"),
+            client_port: free_port(),
+            peer_port: free_port(),
+            arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
+            tls,
+        };
+        etcd.run().await;
+        etcd
+    }
+
+    /// URL for clients.
+    pub fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.client_port)
+    }
+
+    /// Address for clients.
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.client_port).into()
+    }
+
+    /// The agent's settings for this server; without TLS and user.
+    pub fn config(&self) -> StoreConfig {
+        StoreConfig::plain([self.url()])
+    }
+
+    /// A client of its own for the test.
+    pub async fn client(&self) -> Client {
+        let options = self.tls.as_ref().map(|tls| ConnectOptions::new().with_tls(tls.client_options()));
+        Client::connect([self.url()], options).await.expect("the client connects lazily")
+    }
+
+    /// The certificates it was started with.
+    pub fn certificates(&self) -> &Certificates {
+        self.tls.as_ref().expect("started with TLS")
+    }
+
+    /// A client that signs in.
+    pub async fn client_of(&self, user: &str, password: &str) -> Client {
+        let options = ConnectOptions::new().with_user(user, password).with_auto_token_refresh(true);
+        Client::connect([self.url()], Some(options)).await.expect("the user may sign in")
+    }
+
+    /// Turns authentication on: `root` with password `root`, and `user` who may read and write under `prefix` only.
+    pub async fn enable_authentication(&self, user: &str, password: &str, prefix: &str) {
+        let mut client = self.client().await;
+        let permission = Permission::read_write(prefix).with_prefix();
+        client.user_add("root", "root", None).await.expect("root is new");
+        client.user_grant_role("root", "root").await.expect("etcd knows the role root");
+        client.user_add(user, password, None).await.expect("the user is new");
+        client.role_add("agent").await.expect("the role is new");
+        client.role_grant_permission("agent", permission).await.expect("the role exists");
+        client.user_grant_role(user, "agent").await.expect("user and role exist");
+        client.auth_enable().await.expect("root exists");
+    }
+
+    /// Ends the server as a crash does. The data stays.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("the server is ours");
+            child.wait().expect("the server is our child");
+        }
+    }
+
+    /// Starts it again on the same ports and waits until it answers.
+    pub async fn restart(&mut self) {
+        self.kill();
+        self.run().await;
+    }
+
+    /// Removes all data; only while it is killed.
+    pub fn wipe(&mut self) {
+        assert!(self.child.is_none(), "kill the server first");
+        std::fs::remove_dir_all(self.data()).expect("the data directory exists");
+    }
+
+    /// Stops the process without ending it: connections stay open and nothing answers.
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// Lets a frozen process go on.
+    pub fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("the server runs");
+        let pid = i32::try_from(child.id()).expect("a PID is positive");
+        kill(Pid::from_raw(pid), signal).expect("the server is ours");
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    async fn run(&mut self) {
+        let client_url = self.url();
+        let peer_url = format!("http://127.0.0.1:{}", self.peer_port);
+        let mut command = Command::new("etcd");
+        command.arg("--name=test").arg("--data-dir").arg(self.data());
+        command.args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url]);
+        command.args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url]);
+        command.args([
+            "--initial-cluster",
+            &format!("test={peer_url}"),
+            "--log-level=error",
+            "--heartbeat-interval=20",
+        ]);
+        command.args(["--election-timeout=200"]).args(&self.arguments);
+        if let Some(tls) = &self.tls {
+            command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(tls.ca());
+            command
+                .arg("--cert-file")
+                .arg(tls.file("server.pem"))
+                .arg("--key-file")
+                .arg(tls.file("server.key"));
+        }
+        let log = std::fs::File::create(self.directory.path().join("log")).expect("a log file");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        self.child = Some(command.spawn().expect("etcd is installed (Debian: etcd-server)"));
+        self.answers().await;
+    }
+
+    /// The server gives no sign of readiness but answering.
+    async fn answers(&self) {
+        let limit = Instant::now() + START_LIMIT;
+        loop {
+            let mut client = self.client().await;
+            // With authentication enabled, a refused read is an answer too.
+            match tokio::time::timeout(Duration::from_secs(2), client.get("ready?", None)).await {
+                Ok(Ok(_)) => return,
+                Ok(Err(etcd_client::Error::GRpcStatus(status))) if status.message().contains("user name is empty") => return,
+                other if Instant::now() > limit => {
+                    let log = std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
+                    panic!("etcd does not answer: {other:?}\n{log}");
+                }
+                _ => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A loopback port that nobody used a moment ago.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback port");
+    listener.local_addr().expect("a bound address").port()
+}
+
+/// An authority, a server certificate for 127.0.0.1 and a client certificate, made by openssl.
+pub struct Certificates {
+    directory: TempDir,
+}
+
+impl Certificates {
+    /// Makes them.
+    pub fn create() -> Self {
+        let certificates = Self {
+            directory: tempfile::tempdir().expect("a temporary directory"),
+        };
+        let authority = ["-x509", "-subj", "/CN=test authority", "-addext", "keyUsage=critical,keyCertSign"];
+        certificates.openssl("ca", &authority);
+        let ca = certificates.ca();
+        let ca_key = certificates.file("ca.key");
+        let signed = [
+            "-x509",
+            "-CA",
+            text(&ca),
+            "-CAkey",
+            text(&ca_key),
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
+        ];
+        certificates.openssl(
+            "server",
+            &[&signed[..], &["-subj", "/CN=server", "-addext", "subjectAltName=IP:127.0.0.1"]].concat(),
+        );
+        certificates.openssl(
+            "client",
+            &[&signed[..], &["-subj", "/CN=client", "-addext", "extendedKeyUsage=clientAuth"]].concat(),
+        );
+        certificates
+    }
+
+    /// The authority's certificate.
+    pub fn ca(&self) -> PathBuf {
+        self.file("ca.pem")
+    }
+
+    /// Client certificate and key.
+    pub fn client(&self) -> (PathBuf, PathBuf) {
+        (self.file("client.pem"), self.file("client.key"))
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn openssl(&self, name: &str, arguments: &[&str]) {
+        let mut command = Command::new("openssl");
+        command.args([
+            "req",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+        ]);
+        command
+            .arg("-keyout")
+            .arg(self.file(&format!("{name}.key")))
+            .arg("-out")
+            .arg(self.file(&format!("{name}.pem")));
+        let output = command.args(arguments).output().expect("openssl is installed");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn client_options(&self) -> TlsOptions {
+        let read = |path: &Path| std::fs::read(path).expect("openssl has written it");
+        let (certificate, key) = self.client();
+        TlsOptions::new()
+            .ca_certificate(Certificate::from_pem(read(&self.ca())))
+            .identity(Identity::from_pem(read(&certificate), read(&key)))
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a temporary path is UTF-8")
+}
+
+/// A TCP proxy whose connections can be cut, and which can refuse new ones.
+pub struct CuttingProxy {
+    address: SocketAddr,
+    cuts: watch::Sender<usize>,
+    open: watch::Sender<bool>,
+    accepted: Arc<AtomicUsize>,
+    task: JoinHandle<()>,
+}
+
+impl CuttingProxy {
+    /// Listens on loopback and forwards to `target`.
+    pub async fn start(target: SocketAddr) -> Self {
+        let listener = TokioListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a loopback port");
+        let address = listener.local_addr().expect("a bound address");
+        let (cuts, cut) = watch::channel(0);
+        let (open, is_open) = watch::channel(true);
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let counter = accepted.clone();
+        let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((client, _)) = listener.accept().await {
+                if !*is_open.borrow() {
+                    continue;
+                }
+                counter.fetch_add(1, Ordering::Relaxed);
+                let mut cut = cut.clone();
+                cut.mark_unchanged();
+                connections.spawn(async move {
+                    tokio::select! {
+                        () = forward(client, target) => {}
+                        _ = cut.changed() => {}
+                    }
+                });
+            }
+        });
+        Self {
+            address,
+            cuts,
+            open,
+            accepted,
+            task,
+        }
+    }
+
+    /// URL of the proxy.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Cuts all present connections; new ones are accepted.
+    pub fn cut(&self) {
+        self.cuts.send_modify(|count| *count += 1);
+    }
+
+    /// Cuts all connections and hangs up on new ones until [`CuttingProxy::open`].
+    pub fn close(&self) {
+        self.open.send_replace(false);
+        self.cut();
+    }
+
+    /// Accepts connections again.
+    pub fn open(&self) {
+        self.open.send_replace(true);
+    }
+
+    /// Connections accepted so far.
+    pub fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for CuttingProxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn forward(mut client: TcpStream, target: SocketAddr) {
+    if let Ok(mut server) = TcpStream::connect(target).await {
+        // Either end may go at any time; that is what the proxy is for.
+        let _ = copy_bidirectional(&mut client, &mut server).await;
+    }
+}
