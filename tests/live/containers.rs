@@ -1,0 +1,252 @@
+//! MICROSERVICE references: containers come, die, restart and are replaced, and their interfaces come back untouched by hand.
+
+use std::path::PathBuf;
+
+use crate::{
+    on_both_stores,
+    support::{
+        bench::{Bench, Revisions},
+        config::{Config, Interface, Reference, Route},
+        docker::{Daemon, Survival},
+        monitor::Monitor,
+        netns_state::NetnsState,
+        ping, settle,
+    },
+};
+
+/// Key after `config/` of the end inside the container.
+const INSIDE: &str = "linux/interfaces/v2/interface/app";
+
+/// A pair between a container and a named namespace.
+fn to_container(label: &str) -> Config {
+    let inside = Interface::veth("app", "app-peer", Reference::Microservice(label.to_owned()))
+        .host_name("net0")
+        .address("10.91.0.1/24");
+    let outside = Interface::veth("app-peer", "app", Reference::named("container-outside"))
+        .host_name("eth0")
+        .address("10.91.0.2/24");
+    Config {
+        interfaces: vec![inside, outside],
+        routes: vec![Route::new("app", "10.92.0.0/16", "10.91.0.2")],
+        ..Config::default()
+    }
+}
+
+/// The scenario's Docker daemon, whose failures fail the scenario.
+struct Docker(Daemon);
+
+impl Docker {
+    /// A daemon that is not started yet, named to the bench's agent.
+    fn announced_to(bench: &mut Bench) -> Self {
+        let daemon = Daemon::prepare(Survival::TakenOver).expect("a folder for dockerd");
+        bench.docker_host = daemon.host();
+        Self(daemon)
+    }
+
+    /// Starts the daemon for the first time.
+    fn start(&mut self) {
+        self.0.launch().expect("dockerd starts");
+        self.0.import_image().expect("the image can be made");
+    }
+
+    /// `docker` with these arguments; must succeed.
+    fn run(&self, arguments: &[&str]) -> String {
+        self.0.docker(arguments).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Starts a new container that is a microservice with this label.
+    fn run_container(&self, name: &str, label: &str) {
+        let variable = format!("MICROSERVICE_LABEL={label}");
+        self.0
+            .run_idle(&["--name", name, "--env", &variable])
+            .unwrap_or_else(|error| panic!("container {name}: {error}"));
+    }
+
+    /// PID of the main process of a running container.
+    fn pid(&self, name: &str) -> i32 {
+        let pid = self.0.pid(name).unwrap_or_else(|error| panic!("container {name}: {error}"));
+        assert_ne!(pid, 0, "container {name} does not run");
+        pid
+    }
+
+    /// The namespace file of a running container.
+    fn netns(&self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/ns/net", self.pid(name)))
+    }
+}
+
+/// Waits until the pair works in this container: interface, address and route are there, and the other end answers.
+async fn until_it_works_in(bench: &Bench, docker: &Docker, container: &str, revisions: &Revisions) {
+    let netns = docker.netns(container);
+    let wanted = [
+        "address net0 10.91.0.1/24",
+        "route 10.92.0.0/16 via 10.91.0.2 dev net0 metric 0 scope global table main protocol 158",
+    ];
+    let complete = || NetnsState::read(&netns).is_ok_and(|state| wanted.iter().all(|line| state.lines.contains(*line)));
+    bench
+        .until_true(&format!("the interface is complete in {container}"), complete)
+        .await;
+    bench.until_configured(revisions).await;
+    ping::reaches(&netns, "10.91.0.2");
+    ping::reaches(&Reference::named("container-outside").path(), "10.91.0.1");
+}
+
+/// Waits until the end in the container waits for the container.
+async fn until_it_waits(bench: &Bench) {
+    bench
+        .until("the interface waits for its container", |publication| {
+            publication
+                .of(INSIDE)
+                .is_some_and(|status| status.state == "PENDING" && status.labels().contains(&"microservice-available".to_owned()))
+        })
+        .await;
+}
+
+/// The configuration is there first; the container comes, is killed, started, restarted, removed, and replaced.
+async fn a_containers_interface_follows_it_through_its_lives(mut bench: Bench) {
+    // Neither Docker nor the container exists yet; both may come later.
+    let mut docker = Docker::announced_to(&mut bench);
+    bench.start_agent().await;
+    let revisions = bench.put_together(&to_container("front")).await;
+    until_it_waits(&bench).await;
+    docker.start();
+    docker.run_container("first", "front");
+    until_it_works_in(&bench, &docker, "first", &revisions).await;
+    let published = bench.until("the microservice is published", |publication| {
+        publication.keys.contains_key("status/linux/microservice/front")
+    });
+    println!("{}", published.await.keys["status/linux/microservice/front"].text);
+
+    docker.run(&["kill", "first"]);
+    until_it_waits(&bench).await;
+    bench
+        .until("the microservice is gone", |publication| {
+            !publication.keys.contains_key("status/linux/microservice/front")
+        })
+        .await;
+    docker.run(&["start", "first"]);
+    until_it_works_in(&bench, &docker, "first", &revisions).await;
+    docker.run(&["restart", "--time", "0", "first"]);
+    until_it_works_in(&bench, &docker, "first", &revisions).await;
+    docker.run(&["rm", "--force", "first"]);
+    until_it_waits(&bench).await;
+    docker.run_container("second", "front");
+    until_it_works_in(&bench, &docker, "second", &revisions).await;
+
+    // Another container with the label: the newest has the interface. When it goes, the one that still runs has it again.
+    docker.run_container("third", "front");
+    until_it_works_in(&bench, &docker, "third", &revisions).await;
+    docker.run(&["rm", "--force", "third"]);
+    until_it_works_in(&bench, &docker, "second", &revisions).await;
+
+    bench.delete_all().await;
+    bench.until_nothing_is_published().await;
+    let left = NetnsState::read(&docker.netns("second")).unwrap_or_else(|error| panic!("{error}"));
+    assert!(left.lines.is_empty(), "left over in the container: {left:?}");
+    bench.stop_agent().await;
+}
+on_both_stores!(a_containers_interface_follows_it_through_its_lives, 240);
+
+/// The daemon stops and crashes while its containers go on: nothing changes; what happens after its return is noticed.
+async fn a_lost_docker_daemon_changes_nothing_and_is_found_again(mut bench: Bench) {
+    let mut docker = Docker::announced_to(&mut bench);
+    docker.start();
+    docker.run_container("steady", "front");
+    bench.start_agent().await;
+    let revisions = bench.put_together(&to_container("front")).await;
+    until_it_works_in(&bench, &docker, "steady", &revisions).await;
+    let netns = docker.netns("steady");
+    settle::until_quiet(std::slice::from_ref(&netns)).await;
+    let mut monitor = Monitor::open(&netns);
+    for crash in [false, true] {
+        if crash {
+            docker.0.crash().expect("dockerd can be killed");
+        } else {
+            docker.0.stop().expect("dockerd stops");
+        }
+        ping::reaches(&netns, "10.91.0.2");
+        docker.0.launch().expect("dockerd starts again");
+        assert_eq!(netns, docker.netns("steady"), "the container outlived its daemon");
+        // A container that comes now is the proof that the agent listens to the new daemon.
+        let late = format!("late{}", u8::from(crash));
+        docker.run_container(&late, &late);
+        let microservice = format!("status/linux/microservice/{late}");
+        bench
+            .until(&format!("{microservice} is published"), |publication| {
+                publication.keys.contains_key(&microservice)
+            })
+            .await;
+        monitor.assert_silent("while the daemon was away");
+        bench.until_configured(&revisions).await;
+    }
+    // What dies while nobody listens is noticed too: by the kernel, and when the daemon is back.
+    let pid = docker.pid("steady").to_string();
+    docker.0.stop().expect("dockerd stops");
+    crate::support::command::run("kill", &["-KILL", &pid]);
+    until_it_waits(&bench).await;
+    docker.0.launch().expect("dockerd starts again");
+    docker.run(&["start", "steady"]);
+    until_it_works_in(&bench, &docker, "steady", &revisions).await;
+    bench.stop_agent().await;
+}
+on_both_stores!(a_lost_docker_daemon_changes_nothing_and_is_found_again, 240);
+
+/// A veth between two containers: whichever of them restarts, both ends come back.
+async fn a_pair_between_two_containers_survives_the_restart_of_either(mut bench: Bench) {
+    let mut docker = Docker::announced_to(&mut bench);
+    docker.start();
+    bench.start_agent().await;
+    let left = Interface::veth("app", "app-peer", Reference::Microservice("left".to_owned()))
+        .host_name("net0")
+        .address("10.91.0.1/24");
+    let right = Interface::veth("app-peer", "app", Reference::Microservice("right".to_owned()))
+        .host_name("net0")
+        .address("10.91.0.2/24");
+    let revisions = bench
+        .put_each(&Config {
+            interfaces: vec![left, right],
+            ..Config::default()
+        })
+        .await;
+    docker.run_container("left", "left");
+    bench
+        .until_waiting_for("linux/interfaces/v2/interface/app-peer", &["microservice-available"])
+        .await;
+    docker.run_container("right", "right");
+    let has = |container: &str, line: &str| NetnsState::read(&docker.netns(container)).is_ok_and(|state| state.lines.contains(line));
+    let both = || has("left", "address net0 10.91.0.1/24") && has("right", "address net0 10.91.0.2/24");
+    for restarted in ["", "left", "right", "left"] {
+        if !restarted.is_empty() {
+            docker.run(&["restart", "--time", "0", restarted]);
+        }
+        bench
+            .until_true(&format!("both ends are there (restarted: {restarted:?})"), both)
+            .await;
+        bench.until_configured(&revisions).await;
+        ping::reaches(&docker.netns("left"), "10.91.0.2");
+        ping::reaches(&docker.netns("right"), "10.91.0.1");
+    }
+    bench.stop_agent().await;
+}
+on_both_stores!(a_pair_between_two_containers_survives_the_restart_of_either, 240);
+
+/// The harness itself: a container outlives a stop and a crash of its daemon, and can be entered.
+async fn containers_outlive_the_daemon_of_the_scenario(mut bench: Bench) {
+    let mut docker = Docker::announced_to(&mut bench);
+    docker.start();
+    docker.run_container("steady", "front");
+    let netns = docker.netns("steady");
+    docker.0.stop().expect("dockerd stops");
+    docker.0.launch().expect("dockerd starts again");
+    assert_eq!(netns, docker.netns("steady"));
+    docker.0.crash().expect("dockerd can be killed");
+    docker.0.launch().expect("dockerd starts again");
+    assert_eq!(netns, docker.netns("steady"));
+    assert!(
+        NetnsState::read(&netns).is_ok_and(|state| state.lines.is_empty()),
+        "a fresh container has nothing but lo"
+    );
+    docker.run(&["restart", "--time", "0", "steady"]);
+    assert_ne!(netns, docker.netns("steady"));
+}
+crate::on_one_store!(containers_outlive_the_daemon_of_the_scenario, Embedded, 120);

@@ -1,0 +1,136 @@
+//! Bad input: each bad value says what is wrong under its own status key, harms nobody, and is forgiven when it is corrected.
+
+mod cases;
+
+use std::path::Path;
+
+use crate::{
+    on_both_stores,
+    support::{
+        bench::{Bench, Revisions},
+        config::{Config, Interface, Reference},
+        monitor::Monitor,
+        ping, settle,
+    },
+};
+use cases::{Case, Correction};
+
+/// Where the bad values would go if they were good.
+pub const NEAR: &str = "bad-near";
+/// Where the peers of the bad values are.
+pub const FAR: &str = "bad-far";
+
+/// A pair that has nothing to do with the bad values but shares no less than the agent with them; its near end has the host name
+/// that one of the bad values wants too.
+fn bystanders() -> Config {
+    let near = Interface::veth("good-near", "good-far", Reference::named("good-near"))
+        .host_name("eth0")
+        .address("10.31.0.1/24");
+    let far = Interface::veth("good-far", "good-near", Reference::named("good-far"))
+        .host_name("eth0")
+        .address("10.31.0.2/24");
+    Config {
+        interfaces: vec![near, far],
+        ..Config::default()
+    }
+}
+
+/// A pair inside the namespaces of the bad values, whose host name one of them wants to have too.
+fn occupant() -> Config {
+    let near = Interface::veth("occupant", "occupant-peer", Reference::named(NEAR)).host_name("same0");
+    let far = Interface::veth("occupant-peer", "occupant", Reference::named(FAR)).host_name("same1");
+    Config {
+        interfaces: vec![near, far],
+        ..Config::default()
+    }
+}
+
+/// Waits until each case is judged as it must be, with a reason that says what is wrong.
+async fn until_judged(bench: &Bench, cases: &[Case], revisions: &Revisions) {
+    bench
+        .until_none("judged as they must be", |publication| {
+            let wrong = cases.iter().filter(|case| {
+                !publication.of(&case.key).is_some_and(|status| {
+                    let said = status.explanation();
+                    status.state == case.state
+                        && status.mod_revision == revisions[&case.key]
+                        && !said.trim().is_empty()
+                        && said.contains(case.says)
+                })
+            });
+            wrong
+                .map(|case| {
+                    format!(
+                        "{} (must be {} and say {:?}): {:?}",
+                        case.name,
+                        case.state,
+                        case.says,
+                        publication.of(&case.key)
+                    )
+                })
+                .collect()
+        })
+        .await;
+}
+
+/// More than sixty kinds of bad input at once, beside good values.
+async fn each_bad_value_is_explained_harms_nobody_and_can_be_corrected(mut bench: Bench) {
+    std::fs::write("/run/live/not-a-namespace", "text").expect("a file that is no namespace");
+    bench.start_agent().await;
+    let good = bystanders();
+    let mut expected = bench.put_each(&good).await;
+    expected.extend(bench.put_each(&occupant()).await);
+    bench.until_configured(&expected).await;
+    let (near, far) = (Path::new("/run/netns/good-near"), Path::new("/run/netns/good-far"));
+    settle::until_quiet(&[near.to_owned(), far.to_owned()]).await;
+    let mut monitors = [Monitor::open(near), Monitor::open(far)];
+    let stream = ping::Stream::start(near, "10.31.0.2", "bystander");
+
+    let cases = cases::all();
+    assert!(cases.len() >= 60, "{} cases", cases.len());
+    let (mut bad, mut peers) = (Revisions::new(), Revisions::new());
+    for case in &cases {
+        bad.insert(case.key.clone(), bench.put(&case.key, case.value.clone()).await);
+        if let Some(peer) = &case.peer {
+            peers.insert(peer.key(), bench.put(&peer.key(), peer.json().to_string()).await);
+        }
+    }
+    until_judged(&bench, &cases, &bad).await;
+    assert!(bench.agent().runs(), "the agent ended: {}", bench.report());
+    for monitor in &mut monitors {
+        monitor.assert_silent("while bad values were put elsewhere");
+    }
+    println!(
+        "{} bad values judged; {} echo requests answered meanwhile",
+        cases.len(),
+        stream.finish_without_loss().await
+    );
+    bench.until_configured(&expected).await;
+
+    let mut corrected = occupant();
+    for case in &cases {
+        match &case.correction {
+            Correction::Put(interface) => {
+                expected.insert(case.key.clone(), bench.put(&case.key, interface.json().to_string()).await);
+                corrected.interfaces.push((**interface).clone());
+                corrected.interfaces.extend(case.peer.clone());
+            }
+            Correction::Delete => {
+                bench.delete(&case.key).await;
+            }
+        }
+    }
+    expected.extend(peers);
+    bench.until_configured(&expected).await;
+    let deleted: Vec<&Case> = cases.iter().filter(|case| matches!(case.correction, Correction::Delete)).collect();
+    bench
+        .until_none("forgotten after their deletion", |publication| {
+            let left = deleted.iter().filter(|case| publication.of(&case.key).is_some());
+            left.map(|case| format!("{}: {:?}", case.name, publication.of(&case.key))).collect()
+        })
+        .await;
+    bench.check(&good);
+    bench.check(&corrected);
+    bench.stop_agent().await;
+}
+on_both_stores!(each_bad_value_is_explained_harms_nobody_and_can_be_corrected);

@@ -1,0 +1,171 @@
+//! The other kinds of interface that every kernel has: EXISTING, LOOPBACK, TAP_TO_VPP; and the kinds that this kernel lacks.
+
+use std::path::Path;
+
+use crate::{
+    on_both_stores,
+    support::{
+        bench::Bench,
+        command::{ip, ip_in},
+        config::{Config, Interface, Kind, Reference},
+        monitor::Monitor,
+        netns_state::NetnsState,
+    },
+};
+
+/// The agent's own namespace.
+const OWN: &str = "/proc/self/ns/net";
+
+/// Lines about one link in a namespace.
+fn lines_about(netns: &str, link: &str) -> Vec<String> {
+    let state = NetnsState::read(Path::new(netns)).unwrap_or_else(|error| panic!("{error}"));
+    state
+        .lines
+        .into_iter()
+        .filter(|line| line.split(' ').any(|word| word == link))
+        .collect()
+}
+
+/// EXISTING waits for its link, adds its addresses, and on deletion takes back those only.
+async fn an_existing_interface_is_awaited_and_given_back(mut bench: Bench) {
+    bench.start_agent().await;
+    let existing = Interface::new("uplink", Kind::Existing, Reference::Own)
+        .host_name("ext0")
+        .address("10.51.0.1/24");
+    let key = existing.key();
+    let revision = bench.put(&key, existing.json().to_string()).await;
+    bench.until_waiting_for(&key, &["host-interface-exists"]).await;
+    ip("link add ext0 type veth peer name ext1");
+    ip("address add 10.52.0.1/24 dev ext0");
+    bench.until_waiting_for(&key, &["host-interface-exists"]).await;
+    ip("link set ext1 up");
+    ip("link set ext0 up");
+    bench
+        .until("the existing interface is taken", |publication| {
+            publication.is_configured_at(&key, revision)
+        })
+        .await;
+    bench
+        .until_true("its address is there", || {
+            lines_about(OWN, "ext0").contains(&"address ext0 10.51.0.1/24".to_owned())
+        })
+        .await;
+    bench.delete(&key).await;
+    bench.until_nothing_is_published().await;
+    let left = lines_about(OWN, "ext0");
+    assert!(
+        left.contains(&"address ext0 10.52.0.1/24".to_owned()),
+        "a foreign address was removed: {left:?}"
+    );
+    assert!(
+        !left.contains(&"address ext0 10.51.0.1/24".to_owned()),
+        "the agent's address was left: {left:?}"
+    );
+    assert!(
+        left.iter().any(|line| line.starts_with("link ext0 kind veth up")),
+        "the link was changed: {left:?}"
+    );
+    bench.stop_agent().await;
+}
+on_both_stores!(an_existing_interface_is_awaited_and_given_back);
+
+/// LOOPBACK takes over `lo`, keeps 127.0.0.1, and gives it back.
+async fn a_loopback_keeps_what_the_kernel_gave_it(mut bench: Bench) {
+    ip("netns add kinds-lo");
+    let path = Path::new("/run/netns/kinds-lo");
+    ip_in(path, "link set lo up");
+    bench.start_agent().await;
+    let loopback = Interface::new("inner", Kind::Loopback, Reference::named("kinds-lo"))
+        .address("10.53.0.1/32")
+        .address("fd53::1/128");
+    let config = Config {
+        interfaces: vec![loopback.clone()],
+        ..Config::default()
+    };
+    let revisions = bench.put_each(&config).await;
+    bench.until_configured(&revisions).await;
+    bench.check(&config);
+    assert!(ip_in(path, "address show dev lo").contains("127.0.0.1/8"));
+    let mut monitor = Monitor::open(path);
+    bench.stop_agent().await;
+    let before = bench.start_agent().await;
+    bench.until_configured_since(&revisions, before).await;
+    monitor.assert_silent("restart with a LOOPBACK");
+    bench.delete(&loopback.key()).await;
+    bench.until_nothing_is_published().await;
+    let left = ip_in(path, "address show dev lo");
+    assert!(
+        left.contains("127.0.0.1/8") && left.contains("::1/128") && !left.contains("10.53.0.1") && !left.contains("fd53::1"),
+        "{left}"
+    );
+    bench.stop_agent().await;
+}
+on_both_stores!(a_loopback_keeps_what_the_kernel_gave_it);
+
+/// TAP_TO_VPP moves and renames a TAP that somebody else made, and gives it back under its old name.
+async fn a_tap_is_moved_renamed_and_given_back(mut bench: Bench) {
+    bench.start_agent().await;
+    let tap = Interface::new("tap-app", Kind::Tap("tap7".to_owned()), Reference::named("kinds-tap"))
+        .host_name("app0")
+        .address("10.54.0.1/24");
+    let key = tap.key();
+    let revision = bench.put(&key, tap.json().to_string()).await;
+    bench.until_waiting_for(&key, &["vpp-tap-interface-exists"]).await;
+    ip("tuntap add mode tap name tap7");
+    bench
+        .until("the TAP is taken", |publication| publication.is_configured_at(&key, revision))
+        .await;
+    let inside = lines_about("/run/netns/kinds-tap", "app0");
+    assert!(
+        inside.contains(&"address app0 10.54.0.1/24".to_owned()),
+        "{inside:?}\n{}",
+        bench.report()
+    );
+    assert!(lines_about(OWN, "tap7").is_empty(), "the TAP is still in its old namespace");
+    bench.delete(&key).await;
+    bench.until_nothing_is_published().await;
+    let back = lines_about(OWN, "tap7");
+    assert!(
+        back.iter().any(|line| line.starts_with("link tap7")),
+        "the TAP was not given back: {back:?}\n{}",
+        bench.report()
+    );
+    assert!(
+        !back.contains(&"address tap7 10.54.0.1/24".to_owned()),
+        "the TAP was given back with the agent's address: {back:?}"
+    );
+    bench.stop_agent().await;
+}
+on_both_stores!(a_tap_is_moved_renamed_and_given_back);
+
+/// A kind that the kernel has no module for is FAILED and names the module; on a kernel that has it, it is CONFIGURED.
+async fn a_kind_that_the_kernel_lacks_fails_with_the_name_of_its_module(mut bench: Bench) {
+    ip("netns add kinds-probe");
+    let probe = std::process::Command::new("ip")
+        .args(["-n", "kinds-probe", "link", "add", "probe0", "type", "dummy"])
+        .output();
+    let has_dummy = probe.is_ok_and(|output| output.status.success());
+    ip("netns del kinds-probe");
+    bench.start_agent().await;
+    let dummy = Interface::new("dummy-app", Kind::Dummy, Reference::named("kinds-dummy"))
+        .host_name("dum0")
+        .address("10.55.0.1/32");
+    bench.put(&dummy.key(), dummy.json().to_string()).await;
+    if has_dummy {
+        bench.until_state(&dummy.key(), "CONFIGURED").await;
+    } else {
+        let status = bench.until("the missing module is named", |publication| {
+            publication
+                .of(&dummy.key())
+                .is_some_and(|status| status.state == "FAILED" && status.explanation().contains("dummy"))
+        });
+        let status = status.await.of(&dummy.key()).cloned().unwrap_or_default();
+        println!("without the module: {}", status.explanation());
+        assert!(status.explanation().contains("module"), "{status:?}");
+    }
+    bench.delete(&dummy.key()).await;
+    bench.until_nothing_is_published().await;
+    bench.until_namespaces_are(&[]).await;
+    bench.stop_agent().await;
+}
+on_both_stores!(a_kind_that_the_kernel_lacks_fails_with_the_name_of_its_module);

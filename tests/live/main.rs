@@ -1,0 +1,24 @@
+//! The agent against a real kernel, a real store and real containers: each scenario in namespaces of its own.
+//!
+//! Owns the scenarios, one module per theme, and each of them runs once with etcd and once with the embedded store; must never
+//! look into the agent, only at what it publishes and at what the kernel says. Start reading at [`veth`].
+//!
+//! Run with `tests/run live`, or `cargo test --test live` as root.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod containers;
+mod crash;
+mod drift;
+mod invalid;
+mod kinds;
+mod latency;
+mod order;
+mod outage;
+mod process_refs;
+mod published;
+mod removal;
+mod restart;
+mod veth;
+mod witnesses;

@@ -1,0 +1,147 @@
+//! The store goes away and comes back, and changes while the agent cannot see it: nothing is lost, nothing flaps.
+
+use std::path::PathBuf;
+
+use crate::{
+    on_both_stores, on_one_store,
+    support::{
+        bench::{Bench, Revisions},
+        config::{Config, Reference},
+        monitor::Monitor,
+        ping,
+        random::Random,
+        random_config::{Size, generate},
+        settle,
+    },
+};
+
+/// A configuration that is applied, settled, and watched in every namespace.
+async fn applied(bench: &mut Bench, seed: u64, prefix: &str) -> (Config, Revisions, Vec<Monitor>) {
+    let mut random = Random::from_environment(seed);
+    let config = generate(
+        &mut random,
+        Size {
+            namespaces: 4,
+            pairs: 8,
+            routes: 12,
+            arps: 12,
+        },
+        prefix,
+    );
+    bench.start_agent().await;
+    let revisions = bench.put_together(&config).await;
+    bench.until_configured(&revisions).await;
+    let paths: Vec<PathBuf> = config.namespaces().iter().map(Reference::path).collect();
+    settle::until_quiet(&paths).await;
+    let monitors = paths.iter().map(|path| Monitor::open(path)).collect();
+    (config, revisions, monitors)
+}
+
+/// Fails when the kernel heard anything.
+fn assert_silent(monitors: &mut [Monitor], during: &str) {
+    for monitor in monitors {
+        monitor.assert_silent(during);
+    }
+}
+
+/// etcd crashes and comes back three times: no write, no lost packet, and a value put afterwards is applied.
+async fn a_crash_of_etcd_changes_nothing_and_ends_unnoticed(mut bench: Bench) {
+    let (mut config, mut revisions, mut monitors) = applied(&mut bench, 9, "gone").await;
+    let stream = ping::Stream::start(&config.interfaces[0].netns.path(), "10.0.0.2", "outage");
+    for round in 1..=3 {
+        bench.store.etcd().kill();
+        bench.store.etcd().restart().await;
+        // A value put after the crash is the proof that the agent is back; it is the only thing that may change.
+        let changed = config.arps.last_mut().expect("the configuration has ARP entries");
+        changed.mac = format!("02:cc:00:00:00:{round:02x}");
+        let (key, value) = (changed.key(), changed.json().to_string());
+        revisions.insert(key.clone(), bench.put(&key, value).await);
+        bench.until_configured(&revisions).await;
+        let seen: Vec<String> = monitors.iter_mut().flat_map(Monitor::changes).collect();
+        assert_eq!(
+            seen.len(),
+            1,
+            "crash {round} of etcd: one ARP entry was to change, but:\n{}",
+            seen.join("\n")
+        );
+    }
+    println!("{} echo requests answered", stream.finish_without_loss().await);
+    bench.check(&config);
+    bench.stop_agent().await;
+}
+on_one_store!(a_crash_of_etcd_changes_nothing_and_ends_unnoticed, Etcd, 180);
+
+/// While the agent is frozen, etcd crashes, values change, and the history is compacted: afterwards the agent knows everything.
+async fn changes_compacted_while_it_was_cut_off_are_not_lost(mut bench: Bench) {
+    let (mut config, mut revisions, mut monitors) = applied(&mut bench, 91, "cut").await;
+    bench.agent().freeze();
+    // The crash ends the agent's watch, so that it must ask again, and the compaction takes away what it will ask for.
+    bench.store.etcd().kill();
+    bench.store.etcd().restart().await;
+    let gone = config.arps.pop().expect("an ARP entry");
+    bench.delete(&gone.key()).await;
+    revisions.remove(&gone.key());
+    let changed = config.arps.last_mut().expect("another ARP entry");
+    changed.mac = "02:cd:00:00:00:01".to_owned();
+    let (key, value) = (changed.key(), changed.json().to_string());
+    // Changed twice, so that the first change is history by then.
+    bench.put(&key, value.replace("02:cd:00:00:00:01", "02:cd:00:00:00:02")).await;
+    revisions.insert(key.clone(), bench.put(&key, value).await);
+    bench.store.compact().await;
+    bench.agent().thaw();
+    bench.until_configured(&revisions).await;
+    let key = gone.key();
+    bench
+        .until("the status of the deleted value is gone", |publication| {
+            publication.of(&key).is_none()
+        })
+        .await;
+    bench.check(&config);
+    let seen: Vec<String> = monitors.iter_mut().flat_map(Monitor::changes).collect();
+    assert_eq!(
+        seen.len(),
+        2,
+        "one ARP entry was deleted and one changed, but:\n{}",
+        seen.join("\n")
+    );
+    bench.stop_agent().await;
+}
+on_one_store!(changes_compacted_while_it_was_cut_off_are_not_lost, Etcd, 120);
+
+/// Frozen until its lease has run out, the agent publishes everything again and touches nothing.
+async fn a_lost_lease_is_replaced_without_a_write(mut bench: Bench) {
+    let (config, revisions, mut monitors) = applied(&mut bench, 92, "lease").await;
+    bench.agent().freeze();
+    bench.until_nothing_is_published().await;
+    bench.agent().thaw();
+    bench.until_configured(&revisions).await;
+    assert_silent(&mut monitors, "while the lease was lost");
+    bench.check(&config);
+    bench.stop_agent().await;
+}
+on_one_store!(a_lost_lease_is_replaced_without_a_write, Etcd, 120);
+
+/// A dead agent's status does not outlive its lease.
+async fn the_status_of_a_dead_agent_goes_away(mut bench: Bench) {
+    let (config, _, mut monitors) = applied(&mut bench, 93, "dead").await;
+    bench.kill_agent().await;
+    bench.until_nothing_is_published().await;
+    bench
+        .until("nothing at all is published", |publication| publication.keys.is_empty())
+        .await;
+    assert_silent(&mut monitors, "after the agent was killed");
+    bench.check(&config);
+}
+on_one_store!(the_status_of_a_dead_agent_goes_away, Etcd, 120);
+
+/// The store is compacted while the agent watches: nothing happens.
+async fn a_compaction_under_a_running_agent_changes_nothing(mut bench: Bench) {
+    let (config, mut revisions, mut monitors) = applied(&mut bench, 94, "tidy").await;
+    bench.store.compact().await;
+    let again = config.arps[0].clone();
+    revisions.insert(again.key(), bench.put(&again.key(), again.json().to_string()).await);
+    bench.until_configured(&revisions).await;
+    assert_silent(&mut monitors, "while the store was compacted");
+    bench.stop_agent().await;
+}
+on_both_stores!(a_compaction_under_a_running_agent_changes_nothing);

@@ -1,0 +1,195 @@
+//! PID and FD references: they lead to a namespace that may not exist yet, ends, and must never silently mean another one.
+
+use std::path::Path;
+
+use nix::mount::{MntFlags, MsFlags};
+
+use crate::{
+    on_both_stores,
+    support::{
+        bench::{Bench, Revisions},
+        config::{Arp, Config, Interface, Reference, Route},
+        netns_state::fingerprint,
+        ping,
+        process::Holder,
+    },
+};
+
+/// A PID that nothing else in the scenario's PID namespace reaches.
+const PID: i32 = 20_000;
+
+/// A pair of which one end goes to `inside`, with a route and an ARP entry there.
+fn pair(inside: Reference) -> Config {
+    let near = Interface::veth("outside", "inside", Reference::named("proc-outside"))
+        .host_name("eth0")
+        .address("10.41.0.1/24");
+    let far = Interface::veth("inside", "outside", inside)
+        .host_name("agent0")
+        .address("10.41.0.2/24")
+        .mac("02:00:00:00:41:02");
+    Config {
+        interfaces: vec![near, far],
+        routes: vec![Route::new("inside", "10.42.0.0/16", "10.41.0.1")],
+        arps: vec![Arp::new("inside", "10.41.0.9", "02:00:00:00:41:09")],
+    }
+}
+
+/// Key of the end that depends on the process.
+const INSIDE: &str = "linux/interfaces/v2/interface/inside";
+
+/// Waits until the end in the process's namespace works, and pings through it.
+async fn until_it_works(bench: &Bench, config: &Config, revisions: &Revisions) {
+    bench.until_configured(revisions).await;
+    bench.check(config);
+    ping::reaches(&Reference::named("proc-outside").path(), "10.41.0.2");
+}
+
+/// Puts ten other values and waits for each: time and transactions enough for a mistake to happen.
+async fn let_other_things_happen(bench: &Bench) {
+    for number in 0..10 {
+        let names = (format!("other{number}"), format!("other{number}-peer"));
+        let near = Interface::veth(&names.0, &names.1, Reference::named("proc-other")).host_name(&format!("o{number}"));
+        let far = Interface::veth(&names.1, &names.0, Reference::named("proc-outside")).host_name(&format!("p{number}"));
+        let config = Config {
+            interfaces: vec![near, far],
+            ..Config::default()
+        };
+        bench.until_configured(&bench.put_together(&config).await).await;
+    }
+    for number in 0..10 {
+        bench.delete(&format!("linux/interfaces/v2/interface/other{number}")).await;
+        bench.delete(&format!("linux/interfaces/v2/interface/other{number}-peer")).await;
+    }
+}
+
+/// The value comes before its process; the process comes, ends, and its PID is taken by a stranger.
+async fn a_pid_waits_for_its_process_and_never_means_another(bench: Bench) {
+    live_and_die(bench, Reference::Pid(PID)).await;
+}
+on_both_stores!(a_pid_waits_for_its_process_and_never_means_another);
+
+/// A file below `/proc` names a process just as a PID does.
+async fn a_namespace_file_of_a_process_never_means_another_process(bench: Bench) {
+    live_and_die(bench, Reference::File(format!("/proc/{PID}/ns/net"))).await;
+}
+on_both_stores!(a_namespace_file_of_a_process_never_means_another_process);
+
+/// The life of a process that is referred to in this way, and what comes after it.
+async fn live_and_die(mut bench: Bench, reference: Reference) {
+    bench.start_agent().await;
+    let config = pair(reference);
+    let revisions = bench.put_together(&config).await;
+    let waiting = bench.until_state(INSIDE, "PENDING").await;
+    assert!(
+        waiting.explanation().contains(&PID.to_string()),
+        "the status says which process is missing: {waiting:?}"
+    );
+
+    let mut holder = Holder::start(Some(PID));
+    until_it_works(&bench, &config, &revisions).await;
+    holder.end();
+    bench.until_state(INSIDE, "PENDING").await;
+
+    let stranger = Holder::start(Some(PID));
+    let before = fingerprint(&stranger.netns());
+    let_other_things_happen(&bench).await;
+    let status = bench.until_state(INSIDE, "PENDING").await;
+    println!("a stranger under the same PID: {}", status.explanation());
+    assert_eq!(before, fingerprint(&stranger.netns()), "the stranger's namespace was touched");
+
+    // Deleting the values gives the reference up; putting them again says that the process of now is meant.
+    for rest in config.entries().into_keys() {
+        bench.delete(&rest).await;
+    }
+    bench
+        .until(&format!("{INSIDE} is forgotten"), |publication| publication.of(INSIDE).is_none())
+        .await;
+    assert_eq!(
+        before,
+        fingerprint(&stranger.netns()),
+        "the stranger's namespace was touched by a deletion"
+    );
+    let revisions = bench.put_together(&config).await;
+    until_it_works(&bench, &config, &revisions).await;
+    bench.stop_agent().await;
+}
+
+/// A process that lives already, named by PID and, in another value, by its namespace file.
+async fn two_names_of_one_process_lead_to_one_namespace(mut bench: Bench) {
+    bench.start_agent().await;
+    let holder = Holder::start(None);
+    let file = Reference::File(format!("/proc/{}/ns/net", holder.pid()));
+    let by_pid = pair(Reference::Pid(holder.pid()));
+    let second = Config {
+        interfaces: vec![
+            Interface::veth("second", "second-peer", file).host_name("agent1"),
+            Interface::veth("second-peer", "second", Reference::named("proc-outside")).host_name("eth1"),
+        ],
+        ..Config::default()
+    };
+    let mut revisions = bench.put_together(&by_pid).await;
+    revisions.extend(bench.put_together(&second).await);
+    bench.until_configured(&revisions).await;
+    ping::reaches(&holder.netns(), "10.41.0.1");
+    let seen = fingerprint(&holder.netns());
+    assert!(
+        seen.contains("agent0") && seen.contains("agent1"),
+        "both ends stand in the one namespace: {seen}"
+    );
+    bench.delete_all().await;
+    bench.until_nothing_is_published().await;
+    let left = fingerprint(&holder.netns());
+    assert!(
+        !left.contains("agent0") && !left.contains("agent1"),
+        "the found namespace is clean again: {left}"
+    );
+    bench.stop_agent().await;
+}
+on_both_stores!(two_names_of_one_process_lead_to_one_namespace);
+
+/// A namespace file that appears, is unmounted, and appears again with another namespace behind it.
+async fn a_namespace_file_may_come_go_and_come_back_with_another_namespace(mut bench: Bench) {
+    bench.start_agent().await;
+    let path = Path::new("/run/live/late-namespace");
+    let config = pair(Reference::File(path.display().to_string()));
+    let revisions = bench.put_together(&config).await;
+    bench.until_state(INSIDE, "PENDING").await;
+    for life in 1..=2 {
+        let holder = Holder::start(None);
+        bind(&holder.netns(), path);
+        until_it_works(&bench, &config, &revisions).await;
+        println!("life {life} of {}", path.display());
+        nix::mount::umount2(path, MntFlags::MNT_DETACH).expect("the namespace file can be unmounted");
+        std::fs::remove_file(path).expect("the namespace file can be removed");
+        drop(holder);
+        bench.until_state(INSIDE, "PENDING").await;
+    }
+    bench.stop_agent().await;
+}
+on_both_stores!(a_namespace_file_may_come_go_and_come_back_with_another_namespace);
+
+/// A named namespace is deleted and added again by hand: the agent's links come back in the new one.
+async fn a_named_namespace_deleted_and_added_again_is_filled_again(mut bench: Bench) {
+    bench.start_agent().await;
+    crate::support::command::ip("netns add proc-named");
+    let config = pair(Reference::named("proc-named"));
+    let revisions = bench.put_together(&config).await;
+    until_it_works(&bench, &config, &revisions).await;
+    for _ in 0..3 {
+        crate::support::command::ip("netns del proc-named");
+        crate::support::command::ip("netns add proc-named");
+        bench
+            .until_true("both ends are there again", || config.check(&bench.label).is_ok())
+            .await;
+        bench.until_configured(&revisions).await;
+        ping::reaches(&Reference::named("proc-outside").path(), "10.41.0.2");
+    }
+    bench.stop_agent().await;
+}
+on_both_stores!(a_named_namespace_deleted_and_added_again_is_filled_again);
+
+/// Mounts a namespace on a new file, as `ip netns attach` does.
+fn bind(netns: &Path, path: &Path) {
+    std::fs::write(path, "").expect("the file to mount on");
+    nix::mount::mount(Some(netns), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("the namespace can be mounted on a file");
+}

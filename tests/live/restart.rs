@@ -1,0 +1,89 @@
+//! Equal state means zero writes: a restarted agent adopts what it finds.
+
+use std::path::PathBuf;
+
+use crate::{
+    on_both_stores,
+    support::{
+        bench::Bench,
+        config::Reference,
+        monitor::Monitor,
+        ping,
+        random::Random,
+        random_config::{Size, generate},
+        settle,
+    },
+};
+
+/// Stopped and started, killed and started: no netlink write in any namespace, no lost packet, and every status published again.
+async fn a_restart_on_a_converged_system_writes_nothing_and_loses_no_packet(mut bench: Bench) {
+    let mut random = Random::from_environment(7);
+    let config = generate(
+        &mut random,
+        Size {
+            namespaces: 5,
+            pairs: 12,
+            routes: 24,
+            arps: 24,
+        },
+        "calm",
+    );
+    bench.start_agent().await;
+    let revisions = bench.put_together(&config).await;
+    bench.until_configured(&revisions).await;
+    let mut paths: Vec<PathBuf> = config.namespaces().iter().map(Reference::path).collect();
+    settle::until_quiet(&paths).await;
+    paths.push(PathBuf::from("/proc/self/ns/net"));
+    let mut monitors: Vec<Monitor> = paths.iter().map(|path| Monitor::open(path)).collect();
+    let stream = ping::Stream::start(&config.interfaces[0].netns.path(), "10.0.0.2", "restart");
+    for crash in [false, true, false] {
+        if crash {
+            bench.kill_agent().await;
+        } else {
+            bench.stop_agent().await;
+        }
+        let began = std::time::Instant::now();
+        let before = bench.start_agent().await;
+        bench.until_configured_since(&revisions, before).await;
+        println!(
+            "restart on {} converged values: in sync after {:?}",
+            revisions.len(),
+            began.elapsed()
+        );
+        for monitor in &mut monitors {
+            monitor.assert_silent(if crash { "restart after SIGKILL" } else { "restart after SIGTERM" });
+        }
+    }
+    let answers = stream.finish_without_loss().await;
+    println!("{answers} echo requests, none lost");
+    bench.check(&config);
+    bench.stop_agent().await;
+}
+on_both_stores!(a_restart_on_a_converged_system_writes_nothing_and_loses_no_packet);
+
+/// Putting the same values again is answered with the new revision and touches nothing.
+async fn the_same_values_put_again_are_answered_without_a_write(mut bench: Bench) {
+    let mut random = Random::from_environment(71);
+    let config = generate(
+        &mut random,
+        Size {
+            namespaces: 3,
+            pairs: 4,
+            routes: 6,
+            arps: 6,
+        },
+        "same",
+    );
+    bench.start_agent().await;
+    bench.until_configured(&bench.put_together(&config).await).await;
+    let paths: Vec<PathBuf> = config.namespaces().iter().map(Reference::path).collect();
+    settle::until_quiet(&paths).await;
+    let mut monitors: Vec<Monitor> = paths.iter().map(|path| Monitor::open(path)).collect();
+    let again = bench.put_each(&config).await;
+    bench.until_configured(&again).await;
+    for monitor in &mut monitors {
+        monitor.assert_silent("equal values put again");
+    }
+    bench.stop_agent().await;
+}
+on_both_stores!(the_same_values_put_again_are_answered_without_a_write);

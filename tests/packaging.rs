@@ -1,0 +1,89 @@
+//! What is shipped beside the binary: the compose file and the systemd unit must be well-formed and must not drift apart.
+//!
+//! Owns checks that need neither Docker nor systemd; must never build or start anything. Start reading at [`compose`].
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The compose file as a value.
+fn compose() -> serde_json::Value {
+    serde_saphyr::from_str(&read("docker-compose.yml")).expect("docker-compose.yml is YAML")
+}
+
+/// The values of a setting in the systemd unit.
+fn unit_setting(name: &str) -> BTreeSet<String> {
+    let unit = read("packaging/netns-agent.service");
+    let lines = unit.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    lines
+        .flat_map(|values| values.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+        .collect()
+}
+
+#[test]
+fn the_compose_file_names_only_stages_and_volumes_that_exist() {
+    let compose = compose();
+    let dockerfile = read("packaging/Dockerfile");
+    for (name, service) in compose["services"].as_object().expect("services") {
+        let target = service["build"]["target"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{name} is built from a stage"));
+        assert!(
+            dockerfile.contains(&format!(" AS {target}\n")),
+            "packaging/Dockerfile has no stage {target}"
+        );
+        for volume in service["volumes"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|volume| volume.as_str())
+        {
+            let source = volume.split(':').next().unwrap_or_default();
+            assert!(
+                compose["volumes"].get(source).is_some(),
+                "volume {source} of {name} is not declared"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_container_and_the_service_have_the_same_capabilities() {
+    let container: BTreeSet<String> = compose()["services"]["agent"]["cap_add"]
+        .as_array()
+        .expect("cap_add of the agent")
+        .iter()
+        .map(|capability| format!("CAP_{}", capability.as_str().unwrap_or_default()))
+        .collect();
+    assert_eq!(container, unit_setting("CapabilityBoundingSet"));
+    assert_eq!(compose()["services"]["agent"]["cap_drop"], serde_json::json!(["ALL"]));
+}
+
+#[test]
+fn named_namespaces_reach_the_host_from_the_container_and_the_service() {
+    let compose = compose();
+    let volumes = compose["services"]["agent"]["volumes"].as_array().expect("volumes of the agent");
+    let netns = volumes
+        .iter()
+        .find(|volume| volume["target"] == "/run/netns")
+        .expect("/run/netns is mounted into the container");
+    assert_eq!(netns["bind"]["propagation"], "rshared");
+    // Settings that give a service a mount namespace of its own (systemd.exec(5)).
+    for setting in [
+        "ProtectSystem",
+        "ProtectHome",
+        "PrivateTmp",
+        "PrivateDevices",
+        "ProtectKernelModules",
+        "ProtectKernelTunables",
+        "PrivateMounts",
+    ] {
+        assert!(
+            unit_setting(setting).is_empty(),
+            "{setting}= hides the agent's mounts from the host"
+        );
+    }
+}

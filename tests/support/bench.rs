@@ -1,0 +1,283 @@
+//! One scenario's bench: a store, an agent with a label of its own, and a watch on what it publishes.
+//!
+//! Owns the order of starting and the waits; every wait ends by an event or with a report. Start reading at [`Bench::new`],
+//! then [`Bench::until`].
+
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+
+use super::{
+    agent::{self, Agent},
+    command,
+    config::Config,
+    process::tail,
+    status::{Publication, StatusWatch, ValueStatus},
+    store::{Change, Store, StoreKind},
+};
+
+/// How long a scenario waits for one thing, unless `LIVE_PATIENCE_SECONDS` says otherwise (a virtual machine is slow).
+const PATIENCE_SECONDS: u64 = 20;
+
+/// Revision of each put, by key after `config/`.
+pub type Revisions = BTreeMap<String, i64>;
+
+/// What a scenario works with.
+pub struct Bench {
+    /// The store.
+    pub store: Store,
+    /// Microservice label of the agent.
+    pub label: String,
+    /// Where the agent finds a real etcd; a scenario may put a proxy here before it starts the agent.
+    pub endpoint: String,
+    /// Where the agent finds Docker; nothing listens here unless the scenario starts a daemon and names it before the agent.
+    pub docker_host: String,
+    agent: Option<Agent>,
+    watch: StatusWatch,
+    patience: Duration,
+}
+
+impl Bench {
+    /// A bench with a started store and no agent yet.
+    pub async fn new(kind: StoreKind) -> Self {
+        let store = Store::start(kind).await;
+        let label = format!("bench-{kind:?}").to_lowercase();
+        let watch = StatusWatch::start(store.client(), &label);
+        let patience = std::env::var("LIVE_PATIENCE_SECONDS")
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(PATIENCE_SECONDS);
+        Self {
+            store,
+            label,
+            endpoint: store.endpoint().to_owned(),
+            docker_host: "unix:///run/docker.sock".to_owned(),
+            agent: None,
+            watch,
+            patience: Duration::from_secs(patience),
+        }
+    }
+
+    /// The full key of a desired value.
+    pub fn key(&self, rest: &str) -> String {
+        format!("/vnf-agent/{}/config/{rest}", self.label)
+    }
+
+    /// Starts the agent and waits until it says that it is healthy; returns the last store revision before this start.
+    pub async fn start_agent(&mut self) -> i64 {
+        let before = self.launch_agent().await;
+        // Taken out for the wait, so that an agent that ends is reported at once and not after the whole patience.
+        let mut agent = self.agent.take().expect("the agent was just launched");
+        let published = self.until("the agent publishes OK under check/status/v1/agent", |publication| {
+            publication.keys.get("check/status/v1/agent").is_some_and(|entry| {
+                let health: serde_json::Value = serde_json::from_str(&entry.text).unwrap_or_default();
+                entry.revision > before && (health["state"] == "OK" || health["state"] == 1)
+            })
+        });
+        tokio::select! {
+            _ = published => {}
+            status = agent.ended() => panic!("the agent ended while it started: {status}\n{}", self.report()),
+        }
+        self.agent = Some(agent);
+        before
+    }
+
+    /// Starts the agent without waiting; returns the last store revision before this start.
+    pub async fn launch_agent(&mut self) -> i64 {
+        assert!(self.agent.is_none(), "the scenario started a second agent");
+        // The embedded store is down while its agent is, so the last revision that was seen has to do.
+        let before = match self.store.kind() {
+            StoreKind::Etcd => self.store.revision().await,
+            StoreKind::Embedded => self.watch.now().revision,
+        };
+        self.agent = Some(Agent::start(&self.label, self.store.kind(), &self.endpoint, &self.docker_host));
+        before
+    }
+
+    /// The running agent.
+    pub fn agent(&mut self) -> &mut Agent {
+        self.agent.as_mut().expect("the scenario started the agent")
+    }
+
+    /// SIGTERM to the agent; it must exit with 0.
+    pub async fn stop_agent(&mut self) {
+        self.agent.take().expect("the agent runs").stop().await;
+    }
+
+    /// SIGKILL to the agent.
+    pub async fn kill_agent(&mut self) {
+        self.agent.take().expect("the agent runs").kill().await;
+    }
+
+    /// Puts one desired value; returns the revision.
+    pub async fn put(&self, rest: &str, value: impl Into<Vec<u8>>) -> i64 {
+        self.store.put(&self.key(rest), value).await
+    }
+
+    /// Deletes one desired value; returns the revision.
+    pub async fn delete(&self, rest: &str) -> i64 {
+        self.store.delete(&self.key(rest)).await
+    }
+
+    /// Puts every value of a configuration, one put each, in the order of the keys.
+    pub async fn put_each(&self, config: &Config) -> Revisions {
+        let mut revisions = Revisions::new();
+        for (rest, value) in config.entries() {
+            let revision = self.put(&rest, value).await;
+            revisions.insert(rest, revision);
+        }
+        revisions
+    }
+
+    /// Puts a whole configuration in one transaction.
+    pub async fn put_together(&self, config: &Config) -> Revisions {
+        let entries = config.entries();
+        let changes = entries
+            .iter()
+            .map(|(rest, value)| Change::Put(self.key(rest), value.clone().into_bytes()))
+            .collect();
+        let revision = self.store.transact(changes).await;
+        entries.into_keys().map(|rest| (rest, revision)).collect()
+    }
+
+    /// Deletes all desired values in one request.
+    pub async fn delete_all(&self) -> i64 {
+        self.store.delete_prefix(&self.key("")).await
+    }
+
+    /// What is published now.
+    pub fn published(&self) -> Arc<Publication> {
+        self.watch.now()
+    }
+
+    /// Waits until `condition` holds of what the agent publishes; when it does not in time, fails with everything a person needs.
+    pub async fn until(&self, what: &str, condition: impl FnMut(&Publication) -> bool) -> Arc<Publication> {
+        match self.watch.wait_for(self.patience, condition).await {
+            Some(publication) => publication,
+            None => panic!("waited {:?} in vain until {what}\n{}", self.patience, self.report()),
+        }
+    }
+
+    /// Waits until `shortcomings` finds none; when it still does in time, fails and names them.
+    pub async fn until_none(&self, what: &str, shortcomings: impl Fn(&Publication) -> Vec<String>) -> Arc<Publication> {
+        match self
+            .watch
+            .wait_for(self.patience, |publication| shortcomings(publication).is_empty())
+            .await
+        {
+            Some(publication) => publication,
+            None => panic!(
+                "after {:?} not yet {what}:\n{}\n{}",
+                self.patience,
+                shortcomings(&self.published()).join("\n"),
+                self.report()
+            ),
+        }
+    }
+
+    /// Waits until every value is CONFIGURED by a status that answers its last put.
+    pub async fn until_configured(&self, revisions: &Revisions) -> Arc<Publication> {
+        self.until_none("CONFIGURED at the revision of their put", |publication| {
+            let late = revisions
+                .iter()
+                .filter(|(key, revision)| !publication.is_configured_at(key, **revision));
+            late.map(|(key, revision)| format!("{key} (revision {revision}): {:?}", publication.of(key)))
+                .collect()
+        })
+        .await
+    }
+
+    /// Waits until every value is CONFIGURED by a status that was published after this revision: by an agent started then.
+    pub async fn until_configured_since(&self, revisions: &Revisions, published_after: i64) {
+        self.until("every value is CONFIGURED again by the agent started last", |publication| {
+            revisions.iter().all(|(key, revision)| {
+                publication.is_configured_since(key, published_after) && publication.is_configured_at(key, *revision)
+            })
+        })
+        .await;
+    }
+
+    /// Waits until a value is in this state, and returns its status.
+    pub async fn until_state(&self, key: &str, state: &str) -> ValueStatus {
+        let publication = self
+            .until(&format!("{key} is {state}"), |publication| publication.state(key) == state)
+            .await;
+        publication.of(key).cloned().unwrap_or_default()
+    }
+
+    /// Waits until a value waits for exactly these labels.
+    pub async fn until_waiting_for(&self, key: &str, labels: &[&str]) -> ValueStatus {
+        let mut expected: Vec<String> = labels.iter().map(|label| (*label).to_owned()).collect();
+        expected.sort();
+        let publication = self
+            .until(&format!("{key} is PENDING with exactly {expected:?}"), |publication| {
+                publication
+                    .of(key)
+                    .is_some_and(|status| status.state == "PENDING" && status.labels() == expected)
+            })
+            .await;
+        publication.of(key).cloned().unwrap_or_default()
+    }
+
+    /// Waits until no value status is left.
+    pub async fn until_nothing_is_published(&self) {
+        self.until("no config-status key is left", |publication| !publication.has_status())
+            .await;
+    }
+
+    /// Waits until exactly these names stand under `/run/netns`.
+    pub async fn until_namespaces_are(&self, expected: &[String]) {
+        let mut expected = expected.to_vec();
+        expected.sort();
+        let what = format!("/run/netns holds exactly {expected:?}");
+        self.until_true(&what, || command::named_namespaces() == expected).await;
+    }
+
+    /// Waits until the kernel is as `condition` wants it, where no key of the agent tells; looks every 5 ms.
+    pub async fn until_true(&self, what: &str, condition: impl FnMut() -> bool) {
+        assert!(
+            self.becomes(condition).await,
+            "waited {:?} in vain until {what}\n{}",
+            self.patience,
+            self.report()
+        );
+    }
+
+    /// Whether `condition` holds in time.
+    pub async fn becomes(&self, mut condition: impl FnMut() -> bool) -> bool {
+        let deadline = tokio::time::Instant::now() + self.patience;
+        while !condition() {
+            if tokio::time::Instant::now() > deadline {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        true
+    }
+
+    /// Fails with the difference when the kernel is not as this configuration asks.
+    pub fn check(&self, config: &Config) {
+        config
+            .check(&self.label)
+            .unwrap_or_else(|difference| panic!("the kernel differs from what was asked for:\n{difference}\n{}", self.report()));
+    }
+
+    /// Everything a person needs who reads a failed scenario.
+    pub fn report(&self) -> String {
+        let mut report = format!("published:\n{}", self.published().describe());
+        report.push_str("namespaces:\n");
+        for name in command::named_namespaces() {
+            let netns = format!("--net=/run/netns/{name}");
+            let state = command::output(
+                "nsenter",
+                &[&netns, "sh", "-c", "ip -br addr; ip -br link; ip route; ip -6 route; ip neigh"],
+            );
+            report.push_str(&format!(
+                "--- {name}\n{}{}",
+                String::from_utf8_lossy(&state.stdout),
+                String::from_utf8_lossy(&state.stderr)
+            ));
+        }
+        report.push_str(&format!("--- (the agent's own)\n{}", command::ip("-br link")));
+        report.push_str(&format!("agent's log:\n{}\n", tail(Path::new(agent::LOG), 80)));
+        report
+    }
+}

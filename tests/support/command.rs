@@ -1,0 +1,92 @@
+//! Short commands whose result a test needs at once, most of all `ip`.
+//!
+//! Owns running them and reporting what they said; must never start anything that outlives the call ([`super::process`] does).
+//! Start reading at [`run`].
+
+use std::{
+    io::Write,
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+/// Runs a command to its end and returns its output, whatever its exit code.
+pub fn output(program: &str, arguments: &[&str]) -> Output {
+    Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| {
+            panic!(
+                "cannot run `{program} {}`: {error}; tests/run installs what the tests need",
+                arguments.join(" ")
+            )
+        })
+}
+
+/// Runs a command that must succeed and returns its standard output.
+pub fn run(program: &str, arguments: &[&str]) -> String {
+    let output = output(program, arguments);
+    assert!(
+        output.status.success(),
+        "`{program} {}` ended with {}: {}",
+        arguments.join(" "),
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// `ip` with these arguments, split at white space; must succeed.
+pub fn ip(arguments: &str) -> String {
+    run("ip", &arguments.split_whitespace().collect::<Vec<_>>())
+}
+
+/// `ip` inside the namespace that this file leads to; must succeed.
+pub fn ip_in(netns: &Path, arguments: &str) -> String {
+    let netns = format!("--net={}", netns.display());
+    let mut words = vec![netns.as_str(), "ip"];
+    words.extend(arguments.split_whitespace());
+    run("nsenter", &words)
+}
+
+/// One `ip -json -details -batch` process inside a namespace: the answers of all lines, in order. One process instead of one per
+/// object keeps hundreds of comparisons cheap.
+pub fn ip_batch_json(netns: &Path, lines: &str) -> Result<Vec<serde_json::Value>, String> {
+    let mut child = Command::new("nsenter")
+        .arg(format!("--net={}", netns.display()))
+        .args(["ip", "-json", "-details", "-batch", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("cannot run nsenter: {error}"))?;
+    if let Some(mut input) = child.stdin.take() {
+        // nsenter may have ended already (no such namespace); its own words on standard error are the better message.
+        let _ = input.write_all(lines.as_bytes());
+    }
+    let output = child.wait_with_output().map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        return Err(format!(
+            "`ip` in {}: {}",
+            netns.display(),
+            String::from_utf8_lossy(&output.stderr).trim()
+        ));
+    }
+    serde_json::Deserializer::from_slice(&output.stdout)
+        .into_iter::<serde_json::Value>()
+        .collect::<Result<_, _>>()
+        .map_err(|error| format!("output of ip -json: {error}"))
+}
+
+/// Names under `/run/netns`, sorted.
+pub fn named_namespaces() -> Vec<String> {
+    let mut names: Vec<String> = match std::fs::read_dir("/run/netns") {
+        Ok(entries) => entries
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect(),
+        Err(_) => Vec::new(),
+    };
+    names.sort();
+    names
+}

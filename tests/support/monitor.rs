@@ -1,0 +1,140 @@
+//! Netlink sockets that listen inside a namespace: the proof that nothing was written there.
+//!
+//! Owns subscribing and reading; must never send a request. The kernel delivers a notification in the context of whoever makes
+//! the change, so once a change is acknowledged its notification stands in the socket's queue; reading later loses nothing.
+//! Start reading at [`Monitor`].
+
+use std::{fs::File, path::Path};
+
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    address::AddressAttribute,
+    link::LinkAttribute,
+    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourState},
+    route::{RouteAddress, RouteAttribute, RouteProtocol},
+};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use nix::sched::CloneFlags;
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+
+/// Multicast groups of links, neighbours, IPv4 addresses and routes, rules, IPv6 addresses and routes (RTNLGRP_*, linux/rtnetlink.h).
+const GROUPS: [u32; 7] = [1, 3, 5, 7, 8, 9, 11];
+
+/// Room for some thousand notifications; the scenarios that use a monitor expect none or few.
+const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
+
+/// A listening socket in one namespace.
+pub struct Monitor {
+    socket: Socket,
+    name: String,
+}
+
+impl Monitor {
+    /// Starts listening in the namespace that this file leads to.
+    pub fn open(netns: &Path) -> Self {
+        let name = netns.display().to_string();
+        let file = File::open(netns).unwrap_or_else(|error| panic!("namespace {name}: {error}"));
+        // A socket stays in the namespace it was opened in; only this thread, which ends at once, enters it.
+        let socket = std::thread::spawn(move || {
+            nix::sched::setns(&file, CloneFlags::CLONE_NEWNET).expect("the namespace can be entered");
+            let mut socket = Socket::new(NETLINK_ROUTE).expect("a netlink socket");
+            socket.set_rx_buf_sz(RECEIVE_BUFFER_BYTES).expect("a large receive buffer");
+            socket.bind(&SocketAddr::new(0, 0)).expect("the socket can be bound");
+            for group in GROUPS {
+                socket.add_membership(group).expect("a multicast group can be joined");
+            }
+            socket.set_non_blocking(true).expect("the socket can be non-blocking");
+            socket
+        })
+        .join()
+        .expect("the thread that enters the namespace");
+        Self { socket, name }
+    }
+
+    /// The changes that were notified since the last call, as text; what the kernel does by itself is left out.
+    pub fn changes(&mut self) -> Vec<String> {
+        let mut changes = Vec::new();
+        loop {
+            let datagram = match self.socket.recv_from_full() {
+                Ok((datagram, _)) => datagram,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return changes,
+                Err(error) => panic!("monitor in {}: {error} (ENOBUFS means: far more changes than expected)", self.name),
+            };
+            let mut rest = datagram.as_slice();
+            while rest.len() >= 16 {
+                let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
+                    .unwrap_or_else(|error| panic!("monitor in {}: {error}", self.name));
+                let length = (message.header.length as usize).next_multiple_of(4).min(rest.len());
+                if let NetlinkPayload::InnerMessage(message) = &message.payload
+                    && !is_kernels_own(message)
+                {
+                    changes.push(describe(message));
+                }
+                rest = &rest[length..];
+            }
+        }
+    }
+
+    /// Fails when anything was changed since the last call.
+    pub fn assert_silent(&mut self, during: &str) {
+        let changes = self.changes();
+        assert!(
+            changes.is_empty(),
+            "{during}: {} netlink writes in {}:\n{}",
+            changes.len(),
+            self.name,
+            changes.join("\n")
+        );
+    }
+}
+
+/// Whether the kernel makes this change without being asked: dynamic neighbours, link-local and multicast addresses and routes.
+fn is_kernels_own(message: &RouteNetlinkMessage) -> bool {
+    match message {
+        RouteNetlinkMessage::NewNeighbour(neighbour) | RouteNetlinkMessage::DelNeighbour(neighbour) => {
+            let link_local = neighbour.attributes.iter().any(|attribute| {
+                matches!(attribute, NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) if address.segments()[0] & 0xff00 == 0xff00 || address.segments()[0] & 0xffc0 == 0xfe80)
+            });
+            link_local || neighbour.header.state != NeighbourState::Permanent
+        }
+        RouteNetlinkMessage::NewAddress(address) | RouteNetlinkMessage::DelAddress(address) => address
+            .attributes
+            .iter()
+            .any(|attribute| matches!(attribute, AddressAttribute::Address(std::net::IpAddr::V6(address)) if address.segments()[0] & 0xffc0 == 0xfe80)),
+        RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => {
+            route.header.protocol == RouteProtocol::Kernel
+                && route.attributes.iter().any(|attribute| {
+                    matches!(attribute, RouteAttribute::Destination(RouteAddress::Inet6(address)) if address.segments()[0] & 0xff00 == 0xff00 || address.segments()[0] & 0xffc0 == 0xfe80)
+                })
+        }
+        _ => false,
+    }
+}
+
+/// One line for a change; of a link only what tells it from others, for a whole message fills a screen.
+fn describe(message: &RouteNetlinkMessage) -> String {
+    let link_text = |verb: &str, link: &netlink_packet_route::link::LinkMessage| {
+        let shown: Vec<String> = link
+            .attributes
+            .iter()
+            .filter(|attribute| {
+                matches!(
+                    attribute,
+                    LinkAttribute::IfName(_) | LinkAttribute::IfAlias(_) | LinkAttribute::OperState(_) | LinkAttribute::Mtu(_)
+                )
+            })
+            .map(|attribute| format!("{attribute:?}"))
+            .collect();
+        format!(
+            "{verb} link {} flags {:?} {}",
+            link.header.index,
+            link.header.flags,
+            shown.join(" ")
+        )
+    };
+    match message {
+        RouteNetlinkMessage::NewLink(link) => link_text("new or changed", link),
+        RouteNetlinkMessage::DelLink(link) => link_text("deleted", link),
+        other => format!("{other:?}"),
+    }
+}

@@ -1,0 +1,64 @@
+//! Packets as witnesses: whether namespaces reach each other, and whether a running stream loses any.
+//!
+//! Owns running `ping`; must never send to an address outside the scenario's namespaces. Start reading at [`reaches`] and [`Stream`].
+
+use std::{collections::BTreeSet, path::Path};
+
+use nix::sys::signal::Signal;
+
+use super::{
+    command,
+    process::{Process, tail},
+};
+
+/// Fails unless an echo request from this namespace is answered.
+pub fn reaches(netns: &Path, address: &str) {
+    let netns_option = format!("--net={}", netns.display());
+    let output = command::output(
+        "nsenter",
+        &[&netns_option, "ping", "-n", "-c", "2", "-i", "0.2", "-W", "2", address],
+    );
+    assert!(
+        output.status.success(),
+        "no answer from {address} in {}: {}{}\n{}",
+        netns.display(),
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+        command::ip_in(netns, "addr")
+    );
+}
+
+/// A `ping -i 0.01` that runs while something else happens.
+pub struct Stream {
+    process: Process,
+    log: String,
+}
+
+impl Stream {
+    /// Starts it in this namespace; `name` tells its log from others.
+    pub fn start(netns: &Path, address: &str, name: &str) -> Self {
+        let log = format!("/run/live/ping-{name}.log");
+        let netns = format!("--net={}", netns.display());
+        let process = Process::start("nsenter", &[&netns, "ping", "-n", "-i", "0.01", address], &log);
+        Self { process, log }
+    }
+
+    /// Ends it, fails when an answer is missing between the first and the last, and returns how many came.
+    pub async fn finish_without_loss(mut self) -> usize {
+        assert!(self.process.runs(), "ping ended by itself:\n{}", tail(Path::new(&self.log), 20));
+        self.process.signal(Signal::SIGINT);
+        self.process.wait().await;
+        let text = std::fs::read_to_string(&self.log).expect("the log of ping");
+        let answered: BTreeSet<u32> = text
+            .lines()
+            .filter(|line| line.contains("bytes from"))
+            .filter_map(|line| line.split("icmp_seq=").nth(1)?.split_whitespace().next()?.parse().ok())
+            .collect();
+        let last = *answered
+            .last()
+            .unwrap_or_else(|| panic!("ping got no answer at all:\n{}", tail(Path::new(&self.log), 20)));
+        let lost: Vec<u32> = (1..=last).filter(|number| !answered.contains(number)).collect();
+        assert!(lost.is_empty(), "ping lost {lost:?} of {last}:\n{}", tail(Path::new(&self.log), 20));
+        answered.len()
+    }
+}

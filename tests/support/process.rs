@@ -1,0 +1,174 @@
+//! Processes that a scenario starts and ends: daemons with a log, and processes that only hold a network namespace.
+//!
+//! Owns their lives; must never signal a process it did not start. Start reading at [`Process`] and [`Holder`].
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use nix::{
+    sched::CloneFlags,
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+/// How long a process may take to end after SIGTERM.
+const TERMINATION_PATIENCE: Duration = Duration::from_secs(20);
+
+/// A started program whose output goes to a log file. It is killed when dropped.
+pub struct Process {
+    child: tokio::process::Child,
+    name: String,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts `program`; its output is appended to the file `log`.
+    pub fn start(program: &str, arguments: &[&str], log: &str) -> Self {
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .unwrap_or_else(|error| panic!("log file {log}: {error}"));
+        let child = tokio::process::Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("a second handle of the log"))
+            .stderr(file)
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start `{program}`: {error}"));
+        Self {
+            child,
+            name: program.to_owned(),
+            log: PathBuf::from(log),
+        }
+    }
+
+    /// PID in the scenario's PID namespace.
+    pub fn pid(&self) -> i32 {
+        self.child
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .unwrap_or_else(|| panic!("{} has ended; its log:\n{}", self.name, self.log_tail(60)))
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid()), signal).unwrap_or_else(|error| panic!("{signal} to {}: {error}", self.name));
+    }
+
+    /// Whether the process still runs.
+    pub fn runs(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Ends the process with SIGTERM and returns how it ended.
+    pub async fn terminate(mut self) -> ExitStatus {
+        self.signal(Signal::SIGTERM);
+        self.wait().await
+    }
+
+    /// Waits, for as long as it takes, until the process ends.
+    pub async fn ended(&mut self) -> ExitStatus {
+        self.child
+            .wait()
+            .await
+            .unwrap_or_else(|error| panic!("waiting for {}: {error}", self.name))
+    }
+
+    /// Waits until the process has ended by a signal sent before.
+    pub async fn wait(&mut self) -> ExitStatus {
+        match tokio::time::timeout(TERMINATION_PATIENCE, self.child.wait()).await {
+            Ok(status) => status.unwrap_or_else(|error| panic!("waiting for {}: {error}", self.name)),
+            Err(_) => panic!(
+                "{} still runs after {TERMINATION_PATIENCE:?}; its log:\n{}",
+                self.name,
+                self.log_tail(60)
+            ),
+        }
+    }
+
+    /// Ends the process with SIGKILL.
+    pub async fn kill(mut self) {
+        self.child
+            .kill()
+            .await
+            .unwrap_or_else(|error| panic!("killing {}: {error}", self.name));
+    }
+
+    /// The last lines of the log.
+    pub fn log_tail(&self, lines: usize) -> String {
+        tail(&self.log, lines)
+    }
+}
+
+/// The last lines of a file.
+pub fn tail(path: &Path, lines: usize) -> String {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|error| format!("(cannot read {}: {error})", path.display()));
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+/// A sleeping process in a network namespace of its own.
+pub struct Holder {
+    child: std::process::Child,
+}
+
+impl Holder {
+    /// Starts one; with `pid`, under exactly this PID (which must be free).
+    ///
+    /// The namespace is made by a thread that then forks, so the process is never, not even for a moment, in another one. The
+    /// kernel gives the next PID after `ns_last_pid`; another thread that starts in between takes it, so this is tried again.
+    pub fn start(pid: Option<i32>) -> Self {
+        for _ in 0..200 {
+            let child = std::thread::spawn(move || {
+                nix::sched::unshare(CloneFlags::CLONE_NEWNET).expect("a new network namespace");
+                if let Some(pid) = pid {
+                    std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string())
+                        .expect("ns_last_pid can be set in an own PID namespace");
+                }
+                std::process::Command::new("sleep")
+                    .arg("infinity")
+                    .stdin(Stdio::null())
+                    .spawn()
+                    .expect("sleep starts")
+            })
+            .join()
+            .expect("the thread that starts the process");
+            let mut holder = Self { child };
+            match pid {
+                Some(pid) if holder.pid() != pid => holder.end(),
+                _ => return holder,
+            }
+        }
+        panic!("PID {pid:?} could not be had in 200 tries");
+    }
+
+    /// PID in the scenario's PID namespace.
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).expect("a PID fits")
+    }
+
+    /// Its namespace file.
+    pub fn netns(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/ns/net", self.pid()))
+    }
+
+    /// Ends it and reaps it, so that its PID is free.
+    pub fn end(&mut self) {
+        self.child.kill().expect("the holder can be killed");
+        self.child.wait().expect("the holder can be reaped");
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        // Best effort: the PID namespace of the scenario ends it anyway.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

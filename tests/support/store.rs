@@ -1,0 +1,184 @@
+//! The store a scenario runs against, and a client that writes to it.
+//!
+//! Owns the etcd process (when the scenario uses a real one) and the writes of desired values; must never write below the
+//! agent's own status keys. Start reading at [`Store`].
+
+use std::{future::Future, time::Duration};
+
+use etcd_client::{Client, Compare, DeleteOptions, Error, GetOptions, Txn, TxnOp};
+
+use super::{command, etcd::Etcd};
+
+/// Where the embedded store listens, in the network namespace of the scenario.
+pub const EMBEDDED_LISTEN: &str = "127.0.0.1:2379";
+
+/// How long a write may wait for a store that is being restarted.
+const RESTART_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Which store the agent uses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StoreKind {
+    /// etcd of the distribution, as a process of its own.
+    Etcd,
+    /// The agent's embedded store; it is up only while the agent is.
+    Embedded,
+}
+
+/// One write of a transaction.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// Put this value under this full key.
+    Put(String, Vec<u8>),
+    /// Delete this full key.
+    Delete(String),
+}
+
+/// The store and a connection to it.
+pub struct Store {
+    kind: StoreKind,
+    endpoint: String,
+    client: Client,
+    etcd: Option<Etcd>,
+}
+
+impl Store {
+    /// Starts the store, unless the agent brings it along.
+    pub async fn start(kind: StoreKind) -> Self {
+        let etcd = match kind {
+            StoreKind::Etcd => Some(Etcd::start().await),
+            StoreKind::Embedded => None,
+        };
+        let endpoint = etcd
+            .as_ref()
+            .map_or_else(|| EMBEDDED_LISTEN.to_owned(), |etcd| etcd.address().to_string());
+        let client = Client::connect([&endpoint], None)
+            .await
+            .unwrap_or_else(|error| panic!("an etcd client for {endpoint}: {error}"));
+        Self {
+            kind,
+            endpoint,
+            client,
+            etcd,
+        }
+    }
+
+    /// Address at which the store listens.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Which store this is.
+    pub fn kind(&self) -> StoreKind {
+        self.kind
+    }
+
+    /// The etcd process; the embedded store has none.
+    pub fn etcd(&mut self) -> &mut Etcd {
+        self.etcd.as_mut().expect("only a real etcd is a process of its own")
+    }
+
+    /// A client of its own, for a watch.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// The current revision of the store; waits for a store that is being restarted.
+    pub async fn revision(&self) -> i64 {
+        let client = self.client.clone();
+        let response = patiently(|| {
+            let mut kv = client.kv_client();
+            async move { kv.get("revision", Some(GetOptions::new().with_count_only())).await }
+        });
+        response.await.header().map_or(0, |header| header.revision())
+    }
+
+    /// Puts a value and returns the revision; waits for a store that is being restarted.
+    pub async fn put(&self, key: &str, value: impl Into<Vec<u8>>) -> i64 {
+        self.transact(vec![Change::Put(key.to_owned(), value.into())]).await
+    }
+
+    /// Deletes a key and returns the revision.
+    pub async fn delete(&self, key: &str) -> i64 {
+        self.transact(vec![Change::Delete(key.to_owned())]).await
+    }
+
+    /// Deletes all keys with this prefix in one request.
+    pub async fn delete_prefix(&self, prefix: &str) -> i64 {
+        let client = self.client.clone();
+        let response = patiently(|| {
+            let mut kv = client.kv_client();
+            async move { kv.delete(prefix, Some(DeleteOptions::new().with_prefix())).await }
+        });
+        response.await.header().map_or(0, |header| header.revision())
+    }
+
+    /// All changes in one transaction; returns its revision.
+    pub async fn transact(&self, changes: Vec<Change>) -> i64 {
+        let operations: Vec<TxnOp> = changes
+            .into_iter()
+            .map(|change| match change {
+                Change::Put(key, value) => TxnOp::put(key, value, None),
+                Change::Delete(key) => TxnOp::delete(key, None),
+            })
+            .collect();
+        let client = self.client.clone();
+        let response = patiently(|| {
+            let mut kv = client.kv_client();
+            let transaction = Txn::new().when(Vec::<Compare>::new()).and_then(operations.clone());
+            async move { kv.txn(transaction).await }
+        });
+        response.await.header().map_or(0, |header| header.revision())
+    }
+
+    /// The value under a full key.
+    pub async fn get(&self, key: &str) -> Option<Vec<u8>> {
+        let client = self.client.clone();
+        let response = patiently(|| {
+            let mut kv = client.kv_client();
+            async move { kv.get(key, None).await }
+        });
+        response.await.kvs().first().map(|entry| entry.value().to_vec())
+    }
+
+    /// `etcdctl` with these arguments; must succeed.
+    pub fn etcdctl(&self, arguments: &[&str]) -> String {
+        let mut words = vec!["ETCDCTL_API=3", "etcdctl", "--endpoints", &self.endpoint];
+        words.extend_from_slice(arguments);
+        command::run("env", &words)
+    }
+
+    /// Compacts the history up to the current revision.
+    pub async fn compact(&self) {
+        let revision = self.revision().await;
+        self.client
+            .kv_client()
+            .compact(revision, None)
+            .await
+            .unwrap_or_else(|error| panic!("compacting at revision {revision}: {error}"));
+    }
+}
+
+/// Whether an error means that the store is not there at the moment.
+fn is_absence(error: &Error) -> bool {
+    matches!(error, Error::TransportError(_) | Error::IoError(_))
+        || matches!(error, Error::GRpcStatus(status) if matches!(status.code(), tonic::Code::Unavailable | tonic::Code::Unknown | tonic::Code::Cancelled))
+}
+
+/// Repeats a request while the store is not there. Every request of the tests has the same effect when it arrives twice.
+async fn patiently<T, F, R>(request: F) -> T
+where
+    F: Fn() -> R,
+    R: Future<Output = Result<T, Error>>,
+{
+    let deadline = tokio::time::Instant::now() + RESTART_PATIENCE;
+    loop {
+        match request().await {
+            Ok(response) => return response,
+            Err(error) if is_absence(&error) && tokio::time::Instant::now() < deadline => {
+                // There is no event for "a server listens now", only another try.
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            Err(error) => panic!("the store refused a request of the test: {error}"),
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! The house rules, as tests: which module may import which, where `unsafe` may stand, and what a file must open with.
+//!
+//! Owns the table of allowed imports; `src/ARCHITECTURE.md` explains it. Must never grow an exception without a reason beside it.
+//! Start reading at [`ALLOWED_IMPORTS`].
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Top-level modules of the crate, and the top-level modules that each may name with `crate::`. `agent` wires everything and is
+/// not listed. The crate `models` (keys and messages) is a crate of its own; the compiler guards that side.
+const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
+    // Pure: a graph of values, no input or output, no clock.
+    ("scheduler", &[]),
+    ("kernel", &[]),
+    ("embedded", &[]),
+    // Turns flags, environment and file into the settings of the parts.
+    ("config", &["store"]),
+    ("telemetry", &[]),
+    ("engine", &["scheduler", "telemetry"]),
+    ("descriptors", &["scheduler", "kernel", "telemetry"]),
+    ("signals", &["kernel", "engine", "telemetry"]),
+    // The connection to etcd that reading and publishing share.
+    ("store", &["telemetry"]),
+    ("sources", &["engine", "store", "telemetry"]),
+    ("publish", &["engine", "store", "telemetry"]),
+    ("api", &["engine", "telemetry"]),
+    // Speaks to the API over the wire only.
+    ("cli", &[]),
+];
+
+/// Ending of a file beside a module that holds its unit tests; what holds for the module holds for them.
+const TESTS_OF_A_MODULE: &str = "_tests";
+
+/// File names that say nothing about what belongs inside.
+const BANNED_NAMES: &[&str] = &["utils", "util", "common", "misc", "types"];
+
+/// Words of unfinished work; spelt in two halves so that this file passes its own test.
+const UNFINISHED: &[&str] = &[
+    concat!("TO", "DO"),
+    concat!("FIX", "ME"),
+    concat!("XX", "X:"),
+    concat!("todo", "!("),
+    concat!("unimplemented", "!("),
+];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All Rust files below a folder, sorted.
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
+            let path = entry.expect("a directory entry").path();
+            if path.is_dir() && path.file_name().is_some_and(|name| name != "target") {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+/// The sources of the agent and of its models.
+fn source_files() -> Vec<PathBuf> {
+    [root().join("src"), root().join("models/src")]
+        .iter()
+        .flat_map(|folder| rust_files(folder))
+        .collect()
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The path below the repository, for messages.
+fn shown(path: &Path) -> String {
+    path.strip_prefix(root()).unwrap_or(path).display().to_string()
+}
+
+/// Source text without comments and string literals, line by line: what the compiler acts on.
+fn code_lines(text: &str) -> Vec<String> {
+    text.lines()
+        .map(|line| {
+            let mut code = String::new();
+            let mut in_string = false;
+            let mut characters = line.chars().peekable();
+            while let Some(character) = characters.next() {
+                match (in_string, character) {
+                    (true, '\\') => drop(characters.next()),
+                    (_, '"') => in_string = !in_string,
+                    (false, '/') if characters.peek() == Some(&'/') => break,
+                    (false, other) => code.push(other),
+                    (true, _) => {}
+                }
+            }
+            code
+        })
+        .collect()
+}
+
+/// First path segments after `crate::`, braces included: `use crate::{kernel::X, scheduler}` names two.
+fn crate_imports(text: &str) -> BTreeSet<String> {
+    let code = code_lines(text).join("\n");
+    let mut modules = BTreeSet::new();
+    for (position, _) in code.match_indices("crate::") {
+        if code[..position].ends_with(|before: char| before == '$' || before == '_' || before.is_alphanumeric()) {
+            continue;
+        }
+        let rest = &code[position + "crate::".len()..];
+        match rest.strip_prefix('{') {
+            Some(group) => modules.extend(group_heads(group)),
+            None => modules.extend(identifier(rest)),
+        }
+    }
+    modules
+}
+
+/// The first identifier of each item of a brace group.
+fn group_heads(group: &str) -> Vec<String> {
+    let (mut heads, mut depth, mut at_head) = (Vec::new(), 0, true);
+    for (position, character) in group.char_indices() {
+        match character {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => at_head = true,
+            other if at_head && (other.is_alphanumeric() || other == '_') => {
+                heads.extend(identifier(&group[position..]));
+                at_head = false;
+            }
+            _ => {}
+        }
+    }
+    heads
+}
+
+fn identifier(text: &str) -> Option<String> {
+    let end = text
+        .find(|character: char| !(character.is_alphanumeric() || character == '_'))
+        .unwrap_or(text.len());
+    (end > 0).then(|| text[..end].to_owned())
+}
+
+#[test]
+fn the_import_reader_finds_every_form_of_an_import() {
+    let text = "use crate::kernel::X;\nuse crate::{engine::{A, B}, scheduler};\nlet x = crate::publish::f();\n// use crate::api::Y;\n$crate::cli::z";
+    let found: Vec<String> = crate_imports(text).into_iter().collect();
+    assert_eq!(found, ["engine", "kernel", "publish", "scheduler"]);
+}
+
+#[test]
+fn modules_import_only_what_the_architecture_allows() {
+    let source = root().join("src");
+    let mut violations = Vec::new();
+    for path in rust_files(&source) {
+        let below = path.strip_prefix(&source).expect("a path below src");
+        let module = below
+            .components()
+            .next()
+            .expect("a first component")
+            .as_os_str()
+            .to_string_lossy()
+            .replace(".rs", "");
+        let Some((_, allowed)) = ALLOWED_IMPORTS.iter().find(|(name, _)| *name == module) else {
+            continue;
+        };
+        for import in crate_imports(&read(&path)) {
+            let is_module = source.join(&import).is_dir() || source.join(format!("{import}.rs")).is_file();
+            if is_module && import != module && !allowed.contains(&import.as_str()) {
+                violations.push(format!("{}: {module} may not import {import}", shown(&path)));
+            }
+        }
+    }
+    assert!(
+        violations.is_empty(),
+        "see src/ARCHITECTURE.md for what may import what:\n{}",
+        violations.join("\n")
+    );
+}
+
+#[test]
+fn every_module_of_the_crate_has_its_place_in_the_table() {
+    let wiring = ["agent", "main", "lib", "bin"];
+    let mut unknown = Vec::new();
+    for entry in fs::read_dir(root().join("src")).expect("src") {
+        let path = entry.expect("a directory entry").path();
+        let name = path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .trim_end_matches(TESTS_OF_A_MODULE)
+            .to_owned();
+        let is_module = path.is_dir() || path.extension().is_some_and(|extension| extension == "rs");
+        if is_module && !wiring.contains(&name.as_str()) && !ALLOWED_IMPORTS.iter().any(|(module, _)| *module == name) {
+            unknown.push(name);
+        }
+    }
+    assert!(
+        unknown.is_empty(),
+        "say in tests/tidy.rs and src/ARCHITECTURE.md what these may import: {unknown:?}"
+    );
+}
+
+#[test]
+fn unsafe_code_stands_only_below_kernel_and_says_why_it_is_sound() {
+    let mut violations = Vec::new();
+    for path in source_files() {
+        let text = read(&path);
+        let below_kernel = path.starts_with(root().join("src/kernel"));
+        let is_unsafe = |line: &String| {
+            line.split(|character: char| !(character.is_alphanumeric() || character == '_'))
+                .any(|word| word == "unsafe")
+        };
+        let count = code_lines(&text).iter().filter(|line| is_unsafe(line)).count();
+        if count > 0 && !below_kernel {
+            violations.push(format!("{}: unsafe outside src/kernel", shown(&path)));
+        } else if count > text.matches("SAFETY:").count() {
+            violations.push(format!("{}: {count} times unsafe, but fewer SAFETY comments", shown(&path)));
+        }
+    }
+    assert!(violations.is_empty(), "{}", violations.join("\n"));
+}
+
+#[test]
+fn file_names_say_what_belongs_inside() {
+    let tests = rust_files(&root().join("tests"));
+    let banned = source_files().into_iter().chain(tests).filter(|path| {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        let folder = path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+        BANNED_NAMES.contains(&stem.as_ref()) || BANNED_NAMES.contains(&folder.as_ref())
+    });
+    let banned: Vec<String> = banned.map(|path| shown(&path)).collect();
+    assert!(banned.is_empty(), "name these after what they own: {banned:?}");
+}
+
+#[test]
+fn every_source_file_opens_with_its_module_comment() {
+    let tests = rust_files(&root().join("tests"));
+    let silent = source_files()
+        .into_iter()
+        .chain(tests)
+        .filter(|path| !path.ends_with("generated.rs"))
+        .filter(|path| !read(path).starts_with("//!"));
+    let silent: Vec<String> = silent.map(|path| shown(&path)).collect();
+    assert!(
+        silent.is_empty(),
+        "these do not open with `//!` (what it owns, what it must never do, where to start): {silent:?}"
+    );
+}
+
+#[test]
+fn no_source_file_carries_unfinished_work() {
+    let mut found = Vec::new();
+    for path in source_files().into_iter().chain(rust_files(&root().join("tests"))) {
+        for (number, line) in read(&path).lines().enumerate() {
+            if UNFINISHED.iter().any(|word| line.contains(word)) {
+                found.push(format!("{}:{}: {}", shown(&path), number + 1, line.trim()));
+            }
+        }
+    }
+    assert!(found.is_empty(), "finish these or file them:\n{}", found.join("\n"));
+}
+
+#[test]
+fn the_architecture_page_names_every_module() {
+    let page = read(&root().join("src/ARCHITECTURE.md"));
+    let missing: Vec<&str> = ALLOWED_IMPORTS
+        .iter()
+        .map(|(module, _)| *module)
+        .filter(|module| root().join("src").join(module).exists() || root().join(format!("src/{module}.rs")).exists())
+        .filter(|module| !page.contains(module))
+        .collect();
+    assert!(missing.is_empty(), "src/ARCHITECTURE.md does not mention {missing:?}");
+}

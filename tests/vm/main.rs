@@ -1,0 +1,167 @@
+//! The kinds of links that need Debian's stock kernel, tested on it in a virtual machine.
+//!
+//! Owns DUMMY and VRF_DEVICE on a kernel that has their modules. The scenarios are marked as ignored, for most machines of
+//! developers and CI lack the modules; one test that is not ignored boots the machine (`tests/vm/run`) and runs them there, so
+//! `cargo test --test vm` is all it takes. Must never depend on the host's kernel. Start reading at
+//! [`the_scenarios_pass_on_a_stock_kernel`].
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::{path::Path, process::Command};
+
+use support::{
+    bench::Bench,
+    command::{ip, ip_in, run},
+    config::{Arp, Config, Interface, Kind, Reference, Route},
+    monitor::Monitor,
+    netns_state::NetnsState,
+    settle,
+};
+
+/// Emulation is some ten times slower than the machine: each wait in a scenario may take this long.
+const PATIENCE_SECONDS: &str = "120";
+
+/// Boots the virtual machine and runs the ignored tests of this binary there.
+#[test]
+fn the_scenarios_pass_on_a_stock_kernel() {
+    let runner = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm/run");
+    let binary = std::env::current_exe().expect("the path of the test binary");
+    let output = Command::new(&runner)
+        .arg(binary)
+        .args(["--ignored", "--test-threads=1"])
+        .env("LIVE_PATIENCE_SECONDS", PATIENCE_SECONDS)
+        .output()
+        .unwrap_or_else(|error| panic!("cannot start {}: {error}", runner.display()));
+    let text = String::from_utf8_lossy(&output.stdout);
+    println!("{text}");
+    assert!(
+        output.status.success(),
+        "in the virtual machine ({}): {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let scenarios = text
+        .lines()
+        .filter(|line| line.starts_with("test ") && line.ends_with("... ok"))
+        .count();
+    assert_eq!(scenarios, 3, "all scenarios must have run");
+}
+
+/// A DUMMY is made with its name, MAC, MTU and address, survives a restart without a write, and is deleted.
+async fn a_dummy_is_made_and_deleted(mut bench: Bench) {
+    bench.start_agent().await;
+    let dummy = Interface::new("holder", Kind::Dummy, Reference::named("vm-dummy"))
+        .host_name("dum0")
+        .address("10.81.0.1/32");
+    let config = Config {
+        interfaces: vec![dummy.mac("02:00:00:00:81:01").mtu(1400)],
+        ..Config::default()
+    };
+    let revisions = bench.put_each(&config).await;
+    bench.until_configured(&revisions).await;
+    bench.check(&config);
+    let path = Reference::named("vm-dummy").path();
+    let mut monitor = Monitor::open(&path);
+    bench.stop_agent().await;
+    let before = bench.start_agent().await;
+    bench.until_configured_since(&revisions, before).await;
+    monitor.assert_silent("restart with a DUMMY");
+    bench.delete_all().await;
+    bench.until_nothing_is_published().await;
+    bench.until_namespaces_are(&[]).await;
+    bench.stop_agent().await;
+}
+on_one_store!(a_dummy_is_made_and_deleted, Embedded, 400, #[ignore = "needs Debian's stock kernel: run through tests/vm/run"]);
+
+/// A VRF with one veth inside and one outside, routes in the table of the VRF, an ARP entry, and a peer to ping.
+fn vrf_config() -> Config {
+    let (near, far) = (Reference::named("vm-near"), Reference::named("vm-far"));
+    Config {
+        interfaces: vec![
+            Interface::new("blue", Kind::Vrf(10), near.clone()).host_name("vrf-blue"),
+            Interface::veth("inside", "inside-peer", near.clone())
+                .host_name("in0")
+                .address("10.82.0.1/24")
+                .address("fd82::1/64")
+                .vrf("blue"),
+            Interface::veth("inside-peer", "inside", far.clone())
+                .host_name("in1")
+                .address("10.82.0.2/24")
+                .address("fd82::2/64"),
+            Interface::veth("outside", "outside-peer", near)
+                .host_name("out0")
+                .address("10.83.0.1/24"),
+            Interface::veth("outside-peer", "outside", far)
+                .host_name("out1")
+                .address("10.83.0.2/24"),
+        ],
+        routes: vec![
+            Route::new("inside", "10.84.0.0/16", "10.82.0.2"),
+            Route::new("inside", "fd84::/32", "fd82::2"),
+            Route::new("outside", "10.85.0.0/16", "10.83.0.2"),
+        ],
+        arps: vec![Arp::new("inside", "10.82.0.9", "02:00:00:00:82:09")],
+    }
+}
+
+/// VRF_DEVICE with an enslaved veth: routes of the slave stand in the VRF's table, a ping crosses it, a restart writes nothing, and
+/// taking the veth out of the VRF moves its route to the main table.
+async fn a_vrf_holds_its_slaves_and_their_routes(mut bench: Bench) {
+    bench.start_agent().await;
+    let mut config = vrf_config();
+    // One by one in reverse order of dependency: routes, entries, then interfaces with the VRF device last.
+    let mut entries: Vec<(String, String)> = config.entries().into_iter().collect();
+    entries.sort_by_key(|(key, _)| (key.ends_with("/blue"), key.contains("/interface/")));
+    let mut revisions = std::collections::BTreeMap::new();
+    for (key, value) in entries {
+        let revision = bench.put(&key, value).await;
+        revisions.insert(key, revision);
+    }
+    bench.until_configured(&revisions).await;
+    bench.check(&config);
+    let near = Reference::named("vm-near").path();
+    let netns = format!("--net={}", near.display());
+    run(
+        "nsenter",
+        &[&netns, "ping", "-n", "-c", "1", "-W", "10", "-I", "vrf-blue", "10.82.0.2"],
+    );
+    let paths = [near.clone(), Reference::named("vm-far").path()];
+    settle::until_quiet(&paths).await;
+    let mut monitors: Vec<Monitor> = paths.iter().map(|path| Monitor::open(path)).collect();
+    bench.stop_agent().await;
+    let before = bench.start_agent().await;
+    bench.until_configured_since(&revisions, before).await;
+    for monitor in &mut monitors {
+        monitor.assert_silent("restart with a VRF");
+    }
+    config.interfaces[1].vrf = String::new();
+    let (key, value) = (config.interfaces[1].key(), config.interfaces[1].json().to_string());
+    revisions.insert(key.clone(), bench.put(&key, value).await);
+    bench.until_configured(&revisions).await;
+    bench.check(&config);
+    bench.delete_all().await;
+    bench.until_nothing_is_published().await;
+    bench.until_namespaces_are(&[]).await;
+    bench.stop_agent().await;
+}
+on_one_store!(a_vrf_holds_its_slaves_and_their_routes, Embedded, 400, #[ignore = "needs Debian's stock kernel: run through tests/vm/run"]);
+
+/// A VRF device that somebody else deleted comes back with its slave inside and the routes in its table.
+async fn a_deleted_vrf_device_comes_back_with_its_slaves(mut bench: Bench) {
+    ip("netns add vm-near");
+    bench.start_agent().await;
+    let config = vrf_config();
+    bench.until_configured(&bench.put_together(&config).await).await;
+    let near = Reference::named("vm-near").path();
+    ip_in(&near, "link del vrf-blue");
+    bench
+        .until_true("the VRF is whole again", || config.check(&bench.label).is_ok())
+        .await;
+    bench.delete_all().await;
+    bench.until_nothing_is_published().await;
+    let left = NetnsState::read(&near).unwrap_or_else(|error| panic!("{error}"));
+    assert!(left.lines.is_empty(), "left over in a found namespace: {left:?}");
+    bench.stop_agent().await;
+}
+on_one_store!(a_deleted_vrf_device_comes_back_with_its_slaves, Embedded, 400, #[ignore = "needs Debian's stock kernel: run through tests/vm/run"]);
