@@ -7,6 +7,7 @@ use crate::{
     support::{
         bench::{Bench, Revisions},
         config::{Config, Reference},
+        etcd::CuttingProxy,
         monitor::Monitor,
         ping,
         random::Random,
@@ -70,6 +71,35 @@ async fn a_crash_of_etcd_changes_nothing_and_ends_unnoticed(mut bench: Bench) {
     bench.stop_agent().await;
 }
 on_one_store!(a_crash_of_etcd_changes_nothing_and_ends_unnoticed, Etcd, 180);
+
+/// The connection breaks, again and again, while values change: each change is applied once, and nothing else is touched.
+async fn a_broken_connection_loses_no_change(mut bench: Bench) {
+    let address = bench.store.endpoint().parse().expect("an address");
+    let proxy = CuttingProxy::start(address).await;
+    bench.endpoint = proxy.url();
+    let (mut config, mut revisions, mut monitors) = applied(&mut bench, 95, "torn").await;
+    for round in 1..=5 {
+        proxy.close();
+        // Put while the agent hears nothing; it must find out by itself once it is let in again.
+        let changed = config.arps.last_mut().expect("the configuration has ARP entries");
+        changed.mac = format!("02:ce:00:00:00:{round:02x}");
+        let (key, value) = (changed.key(), changed.json().to_string());
+        revisions.insert(key.clone(), bench.put(&key, value).await);
+        proxy.open();
+        bench.until_configured(&revisions).await;
+        let seen: Vec<String> = monitors.iter_mut().flat_map(Monitor::changes).collect();
+        assert_eq!(
+            seen.len(),
+            1,
+            "break {round}: one ARP entry was to change, but:\n{}",
+            seen.join("\n")
+        );
+    }
+    assert!(proxy.accepted() > 1, "the agent must have come back through the proxy");
+    bench.check(&config);
+    bench.stop_agent().await;
+}
+on_one_store!(a_broken_connection_loses_no_change, Etcd, 180);
 
 /// While the agent is frozen, etcd crashes, values change, and the history is compacted: afterwards the agent knows everything.
 async fn changes_compacted_while_it_was_cut_off_are_not_lost(mut bench: Bench) {

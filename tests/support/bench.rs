@@ -39,6 +39,7 @@ impl Bench {
     /// A bench with a started store and no agent yet.
     pub async fn new(kind: StoreKind) -> Self {
         let store = Store::start(kind).await;
+        let endpoint = store.endpoint().to_owned();
         let label = format!("bench-{kind:?}").to_lowercase();
         let watch = StatusWatch::start(store.client(), &label);
         let patience = std::env::var("LIVE_PATIENCE_SECONDS")
@@ -48,7 +49,7 @@ impl Bench {
         Self {
             store,
             label,
-            endpoint: store.endpoint().to_owned(),
+            endpoint,
             docker_host: "unix:///run/docker.sock".to_owned(),
             agent: None,
             watch,
