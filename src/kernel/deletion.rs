@@ -29,6 +29,8 @@ const THREADS_MAX: usize = 32;
 struct Doomed {
     task: usize,
     link: LinkState,
+    /// It is in the group of this batch.
+    grouped: bool,
 }
 
 /// The links to delete in one namespace.
@@ -43,17 +45,21 @@ pub(super) fn delete_links(namespaces: &mut Namespaces, tasks: &[Task]) -> Vec<O
     let mut doomed: BTreeMap<NetnsId, Vec<Doomed>> = BTreeMap::new();
     for (index, task) in tasks.iter().enumerate() {
         match select(namespaces, task) {
-            Ok(links) => links
-                .into_iter()
-                .for_each(|(netns, link)| doomed.entry(netns).or_default().push(Doomed { task: index, link })),
+            Ok(links) => links.into_iter().for_each(|(netns, link)| {
+                doomed.entry(netns).or_default().push(Doomed {
+                    task: index,
+                    link,
+                    grouped: false,
+                })
+            }),
             Err(failure) => failures[index] = Some(failure),
         }
     }
     let mut jobs = Vec::with_capacity(doomed.len());
     let group = fresh_group();
     for (netns, pinned) in namespaces.iter_mut() {
-        if let Some(doomed) = doomed.remove(&netns) {
-            mark(&mut pinned.route, &doomed, group);
+        if let Some(mut doomed) = doomed.remove(&netns) {
+            put_into_group(&mut pinned.route, &mut doomed, group);
             jobs.push(Job { pinned, doomed });
         }
     }
@@ -89,14 +95,17 @@ fn select(namespaces: &mut Namespaces, task: &Task) -> Result<Vec<(NetnsId, Link
     Ok(links)
 }
 
-/// Puts the links into the group. A refusal shows later: what is not in the group is deleted by itself.
-fn mark(socket: &mut RouteSocket, doomed: &[Doomed], group: u32) {
+/// Puts the links of a namespace into the group; a single one is better deleted by itself.
+fn put_into_group(socket: &mut RouteSocket, doomed: &mut [Doomed], group: u32) {
     if doomed.len() > 1 {
         let request = LinkRequest {
             group: Some(group),
             ..LinkRequest::default()
         };
-        socket.exchange(doomed.iter().map(|doomed| request.clone().message(doomed.link.index)).collect());
+        let answers = socket.exchange(doomed.iter().map(|doomed| request.clone().message(doomed.link.index)).collect());
+        for (doomed, answer) in doomed.iter_mut().zip(answers) {
+            doomed.grouped = answer.is_ok();
+        }
     }
 }
 
@@ -130,14 +139,16 @@ fn delete_all(jobs: Vec<Job<'_>>, group: u32) -> Vec<(usize, Failure)> {
 
 fn delete_in_namespace(job: Job<'_>, group: u32, failures: &mut Vec<(usize, Failure)>) {
     let Job { pinned, doomed } = job;
-    if doomed.len() > 1 {
+    let group_is_gone = doomed.iter().any(|doomed| doomed.grouped) && {
         let (message, flags) = link::delete_group(group);
-        // A refusal is no failure yet: either all went with their peers (ENODEV), or one link cannot be deleted, so none was.
-        // The loop below finds out, and costs almost nothing for a link that is gone.
-        let _ = pinned.route.change(message, flags);
-    }
-    for doomed in doomed {
-        if let Err(refusal) = delete_one(&mut pinned.route, &doomed.link, group) {
+        match pinned.route.change(message, flags) {
+            Ok(()) => true,
+            // All went with their peers already. Any other refusal: one link cannot be deleted, so none was.
+            Err(refusal) => refusal.is(Errno::ENODEV),
+        }
+    };
+    for doomed in doomed.iter().filter(|doomed| !(group_is_gone && doomed.grouped)) {
+        if let Err(refusal) = delete_one(&mut pinned.route, doomed) {
             let action = format!("delete link \"{}\"", doomed.link.name);
             failures.push((doomed.task, failure::refused(&action, &pinned.place, &refusal)));
         }
@@ -145,19 +156,20 @@ fn delete_in_namespace(job: Job<'_>, group: u32, failures: &mut Vec<(usize, Fail
 }
 
 /// Deletes a link by itself, if it is still there. One that stays gets its group back.
-fn delete_one(socket: &mut RouteSocket, link: &LinkState, group: u32) -> Result<(), Refusal> {
-    let (message, flags) = link::delete(link.index);
+fn delete_one(socket: &mut RouteSocket, doomed: &Doomed) -> Result<(), Refusal> {
+    let (message, flags) = link::delete(doomed.link.index);
     match socket.change(message, flags) {
         Ok(()) => Ok(()),
         Err(refusal) if refusal.is(Errno::ENODEV) => Ok(()),
         Err(refusal) => {
-            debug_assert_ne!(link.group, group, "the group was made for this batch");
-            let (message, flags) = LinkRequest {
-                group: Some(link.group),
-                ..LinkRequest::default()
+            if doomed.grouped {
+                let (message, flags) = LinkRequest {
+                    group: Some(doomed.link.group),
+                    ..LinkRequest::default()
+                }
+                .message(doomed.link.index);
+                let _ = socket.change(message, flags);
             }
-            .message(link.index);
-            let _ = socket.change(message, flags);
             Err(refusal)
         }
     }

@@ -120,6 +120,11 @@ impl Drop for Monitor {
 }
 
 impl Watches {
+    /// Whether one more namespace can be watched.
+    pub fn has_room(&self) -> bool {
+        self.sockets().len() < self.0.limit
+    }
+
     /// Whether the namespace is not watched yet but can be.
     pub fn wants(&self, netns: NetnsId) -> bool {
         let sockets = self.sockets();

@@ -143,14 +143,19 @@ impl NamedDirectory {
         Ok(self.path.join(name))
     }
 
-    /// Opens a name, and creates it when it does not exist or is stale. Answers whether it was created. `lo` of a new namespace
-    /// is up and carries `mark` before the name becomes visible.
-    pub fn open_or_create(&self, name: &str, mark: &str) -> Result<(File, bool), Failure> {
+    /// Opens a name, and creates it when it does not exist or is stale. `lo` of a new namespace is up and carries `mark` before
+    /// the name becomes visible. `inside` runs in a new namespace, to open sockets there; its answer tells that it is new.
+    pub fn open_or_create<T: Send>(
+        &self,
+        name: &str,
+        mark: &str,
+        inside: &(impl Fn() -> io::Result<T> + Sync),
+    ) -> Result<(File, Option<T>), Failure> {
         let path = self.path_of(name)?;
         let deadline = Instant::now() + MOUNT_WAIT;
         loop {
             let stale = match probe(&path) {
-                Ok(Probe::Namespace(file)) => return Ok((file, false)),
+                Ok(Probe::Namespace(file)) => return Ok((file, None)),
                 Ok(Probe::Other(what)) => {
                     return Err(failure::unavailable(format!(
                         "{} is {what}, not a network namespace",
@@ -168,8 +173,8 @@ impl NamedDirectory {
                     ));
                 }
             };
-            match self.create(&path, mark, stale) {
-                Ok(file) => return Ok((file, true)),
+            match self.create(&path, mark, stale, inside) {
+                Ok((file, opened)) => return Ok((file, Some(opened))),
                 // Another program was faster: use its namespace.
                 Err((_, refusal)) if refusal.is(Errno::EEXIST) => {}
                 Err((step, refusal)) => {
@@ -185,7 +190,13 @@ impl NamedDirectory {
         open_file(&self.path_of(name)?)
     }
 
-    fn create(&self, path: &Path, mark: &str, stale: bool) -> Result<File, (&'static str, Refusal)> {
+    fn create<T: Send>(
+        &self,
+        path: &Path,
+        mark: &str,
+        stale: bool,
+        inside: &(impl Fn() -> io::Result<T> + Sync),
+    ) -> Result<(File, T), (&'static str, Refusal)> {
         let step = |step: &'static str| move |refusal: Refusal| (step, refusal);
         self.prepare().map_err(step("prepare its directory"))?;
         // The thread takes the new namespace with it when it ends; only the mount and the returned file keep it.
@@ -193,6 +204,7 @@ impl NamedDirectory {
             let thread = thread::Builder::new().name("netns-create".to_owned()).spawn_scoped(scope, || {
                 unshare(CloneFlags::CLONE_NEWNET).map_err(Refusal::from).map_err(step("unshare"))?;
                 mark_loopback(mark).map_err(step("set lo up and mark it"))?;
+                let opened = inside().map_err(Refusal::from).map_err(step("open sockets in it"))?;
                 let file = current().map_err(Refusal::from).map_err(step("open it"))?;
                 if !stale && let Err(refusal) = write_placeholder(path, mark) {
                     if refusal.is(Errno::ENOENT) {
@@ -207,7 +219,7 @@ impl NamedDirectory {
                     }
                     return Err(("mount it on its name", errno.into()));
                 }
-                Ok(file)
+                Ok((file, opened))
             });
             match thread {
                 Ok(thread) => thread.join().unwrap_or(Err(("start a thread", Errno::EAGAIN.into()))),
@@ -340,7 +352,7 @@ fn mark_loopback(mark: &str) -> Result<(), Refusal> {
 
 fn write_placeholder(path: &Path, mark: &str) -> Result<(), Refusal> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o444).open(path)?;
-    writeln!(file, "{PLACEHOLDER_TAG}{mark}").map_err(|error| {
+    file.write_all(format!("{PLACEHOLDER_TAG}{mark}\n").as_bytes()).map_err(|error| {
         let _ = fs::remove_file(path);
         Refusal::from(error)
     })

@@ -200,7 +200,7 @@ impl RouteSocket {
         answers
     }
 
-    /// Asks for one object; `None` answers are the kernel's refusals (ENODEV, ENOENT, …).
+    /// Asks for one object; that there is none is a refusal (ENODEV, ENOENT, …).
     pub fn get(&mut self, message: RouteNetlinkMessage) -> Result<Vec<u8>, Refusal> {
         self.settle();
         let bytes = self.frame(message, 0);
@@ -208,11 +208,14 @@ impl RouteSocket {
         let expected = self.sequence;
         loop {
             let datagram = self.receive()?;
-            for message in messages(&datagram).filter(|message| message.sequence == expected) {
-                match i32::from(message.kind) {
-                    libc::NLMSG_ERROR => return Err(acknowledgement(&message).err().unwrap_or(Refusal::from(Errno::ENODATA))),
-                    _ => return Ok(message.payload.to_vec()),
+            let answer = messages(&datagram).find(|message| message.sequence == expected);
+            match answer {
+                Some(message) if i32::from(message.kind) == libc::NLMSG_ERROR => {
+                    return Err(acknowledgement(&message).err().unwrap_or(Refusal::from(Errno::ENODATA)));
                 }
+                Some(message) => return Ok(message.payload.to_vec()),
+                // Left over from an abandoned exchange.
+                None => {}
             }
         }
     }

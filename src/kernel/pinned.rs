@@ -36,7 +36,9 @@ pub(super) struct Pinned {
     pub ethtool: EthtoolSocket,
     /// How a person finds it, for messages.
     pub place: String,
-    opens: usize,
+    /// How often each reference opened it. Counted by reference, so that a reference that is given back once too often (to be
+    /// forgotten, say) does not take the namespace away from another.
+    opens: HashMap<NamespaceRef, usize>,
 }
 
 impl Pinned {
@@ -69,7 +71,8 @@ impl Sockets {
 struct Resolved {
     file: File,
     netns: NetnsId,
-    created: bool,
+    /// What was opened while it was created; `None` if it was there.
+    created: Option<Sockets>,
     /// Start time of the process that it was found by.
     start_time: Option<u64>,
 }
@@ -104,12 +107,10 @@ impl Namespaces {
     /// Finds, pins, watches and reads a namespace. A named one that does not exist is created with `mark`.
     pub fn open(&mut self, reference: &NamespaceRef, mark: &str) -> Result<Reply, Failure> {
         let found = self.resolve(reference, Some(mark))?;
-        let (netns, created, start_time) = (found.netns, found.created, found.start_time);
-        let contents = self.pin(reference, found).and_then(|()| {
-            self.read(netns).inspect_err(|_| {
-                self.release(netns);
-            })
-        });
+        let (netns, created, start_time) = (found.netns, found.created.is_some(), found.start_time);
+        let contents = self
+            .pin(reference, found)
+            .and_then(|()| self.read(netns).inspect_err(|_| self.release(reference, netns)));
         match contents {
             Ok(contents) => {
                 if let Some(start_time) = start_time {
@@ -160,7 +161,7 @@ impl Namespaces {
         if forget {
             self.bindings.forget(reference);
         }
-        self.release(netns);
+        self.release(reference, netns);
         removed.map(|()| Reply::Done)
     }
 
@@ -198,29 +199,27 @@ impl Namespaces {
 
     /// Follows a reference. Only with a mark, a missing name is created.
     fn resolve(&self, reference: &NamespaceRef, mark: Option<&str>) -> Result<Resolved, Failure> {
-        let bound = self.bindings.bound(reference);
-        let process = |path| process::open_namespace(path, bound).map(|found| (found.file, false, Some(found.start_time)));
+        let own = || {
+            self.own_file
+                .try_clone()
+                .map(File::from)
+                .map_err(|error| cannot_open(reference, &error))
+        };
         let (file, created, start_time) = match reference {
-            NamespaceRef::Own => (
-                File::from(self.own_file.try_clone().map_err(|error| cannot_open(reference, &error))?),
-                false,
-                None,
-            ),
+            NamespaceRef::Own => (own()?, None, None),
             NamespaceRef::Named(name) => match mark {
-                Some(mark) => self
-                    .directory
-                    .open_or_create(name, mark)
-                    .map(|(file, created)| (file, created, None))?,
-                None => (self.directory.open(name)?, false, None),
+                Some(mark) => {
+                    let subscribe = self.watches.has_room();
+                    let (file, created) = self.directory.open_or_create(name, mark, &|| Sockets::open(subscribe))?;
+                    (file, created, None)
+                }
+                None => (self.directory.open(name)?, None, None),
             },
-            NamespaceRef::Process(pid) => process(ProcessPath { pid: *pid, tid: None })?,
-            NamespaceRef::Container { label, pid, .. } => process(ProcessPath { pid: *pid, tid: None }).map_err(|mut failure| {
-                failure.message = format!("main process of microservice \"{label}\": {}", failure.message);
-                failure
-            })?,
+            NamespaceRef::Process(pid) => self.process(reference, ProcessPath { pid: *pid, tid: None })?,
+            NamespaceRef::Container { pid, .. } => self.process(reference, ProcessPath { pid: *pid, tid: None })?,
             NamespaceRef::File(path) => match ProcessPath::recognise(path) {
-                Some(path) => process(path)?,
-                None => (namespace::open_file(path)?, false, None),
+                Some(path) => self.process(reference, path)?,
+                None => (namespace::open_file(path)?, None, None),
             },
         };
         let netns = namespace::identity(&file).map_err(|error| cannot_open(reference, &error))?;
@@ -238,45 +237,66 @@ impl Namespaces {
         })
     }
 
+    /// The namespace of the process that the reference means.
+    fn process(&self, reference: &NamespaceRef, path: ProcessPath) -> Result<(File, Option<Sockets>, Option<u64>), Failure> {
+        let remedy = match reference {
+            NamespaceRef::Container { .. } => "it is tried again when the container is started again",
+            _ => "put the value again after deleting it, to accept that one",
+        };
+        let found = process::open_namespace(path, self.bindings.bound(reference), remedy).map_err(|mut failure| {
+            if let NamespaceRef::Container { label, .. } = reference {
+                failure.message = format!("main process of microservice \"{label}\": {}", failure.message);
+            }
+            failure
+        })?;
+        Ok((found.file, None, Some(found.start_time)))
+    }
+
     /// Enters a namespace into the table, or counts one more open of it.
     fn pin(&mut self, reference: &NamespaceRef, found: Resolved) -> Result<(), Failure> {
         let netns = found.netns;
-        let file = namespace::shared(found.file);
         let watch = self.watches.wants(netns);
         if !watch && let Some(pinned) = self.entries.get_mut(&netns) {
-            pinned.opens += 1;
+            *pinned.opens.entry(reference.clone()).or_default() += 1;
             return Ok(());
         }
-        let sockets = self
-            .entrance
-            .visit(&file, move || Sockets::open(watch))
-            .map_err(|error| cannot_open(reference, &error))?;
+        let file = namespace::shared(found.file);
+        let sockets = match found.created {
+            Some(sockets) => sockets,
+            None => self
+                .entrance
+                .visit(&file, move || Sockets::open(watch))
+                .map_err(|error| cannot_open(reference, &error))?,
+        };
         if let Some(events) = sockets.events {
             self.watches.add(netns, events).map_err(|error| cannot_open(reference, &error))?;
         }
-        match self.entries.entry(netns) {
-            Entry::Occupied(mut pinned) => pinned.get_mut().opens += 1,
-            Entry::Vacant(vacant) => {
-                let place = format!("{} ({netns})", describe(reference));
-                vacant.insert(Pinned {
-                    file,
-                    route: sockets.route,
-                    ethtool: sockets.ethtool,
-                    place,
-                    opens: 1,
-                });
+        let pinned = self.entries.entry(netns).or_insert_with(|| {
+            let place = format!("{} ({netns})", describe(reference));
+            Pinned {
+                file,
+                route: sockets.route,
+                ethtool: sockets.ethtool,
+                place,
+                opens: HashMap::new(),
             }
-        }
+        });
+        *pinned.opens.entry(reference.clone()).or_default() += 1;
         Ok(())
     }
 
-    fn release(&mut self, netns: NetnsId) {
-        if let Entry::Occupied(mut pinned) = self.entries.entry(netns) {
-            pinned.get_mut().opens -= 1;
-            if pinned.get().opens == 0 {
-                pinned.remove();
-                self.watches.remove(netns);
+    /// Gives back one open by a reference; with the last one, the namespace.
+    fn release(&mut self, reference: &NamespaceRef, netns: NetnsId) {
+        let Some(pinned) = self.entries.get_mut(&netns) else { return };
+        if let Entry::Occupied(mut opens) = pinned.opens.entry(reference.clone()) {
+            *opens.get_mut() -= 1;
+            if *opens.get() == 0 {
+                opens.remove();
             }
+        }
+        if pinned.opens.is_empty() {
+            self.entries.remove(&netns);
+            self.watches.remove(netns);
         }
     }
 

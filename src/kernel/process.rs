@@ -127,9 +127,10 @@ pub(super) struct Found {
     pub start_time: u64,
 }
 
-/// Opens the network namespace of a process. `bound` is the start time of the process that is meant, where known. The file
-/// is certain to belong to that process: a pidfd taken first shows afterwards that it was alive all the time.
-pub(super) fn open_namespace(path: ProcessPath, bound: Option<u64>) -> Result<Found, Failure> {
+/// Opens the network namespace of a process. `bound` is the start time of the process that is meant, where known;
+/// `remedy` says what to do when the number is another one's by now. The file is certain to belong to the process: a pidfd taken
+/// first shows afterwards that it was alive all the time.
+pub(super) fn open_namespace(path: ProcessPath, bound: Option<u64>, remedy: &str) -> Result<Found, Failure> {
     let ended = || {
         failure::unavailable(format!(
             "{path} does not exist or has ended: it is tried again when such a process starts"
@@ -148,7 +149,7 @@ pub(super) fn open_namespace(path: ProcessPath, bound: Option<u64>) -> Result<Fo
     };
     let before = read_stat(path)?.filter(|stat| !stat.ended()).ok_or_else(ended)?;
     if bound.is_some_and(|bound| bound != before.start_time) {
-        return Err(reused(path, &before));
+        return Err(reused(path, &before, remedy));
     }
     let file = match File::open(format!("{}/ns/net", path.directory())) {
         Ok(file) => file,
@@ -166,9 +167,9 @@ pub(super) fn open_namespace(path: ProcessPath, bound: Option<u64>) -> Result<Fo
     })
 }
 
-fn reused(path: ProcessPath, now: &Stat) -> Failure {
+fn reused(path: ProcessPath, now: &Stat, remedy: &str) -> Failure {
     failure::unavailable(format!(
-        "{path} ended and now belongs to another process (`{}`); put the value again after deleting it, to accept that one",
+        "{path} ended and now belongs to another process (`{}`); {remedy}",
         now.comm
     ))
 }
