@@ -47,6 +47,9 @@ const INSPECTIONS_MAX: usize = 8;
 /// Main processes watched at the same time; each holds one file descriptor.
 const PROCESSES_MAX: usize = 4096;
 
+/// What is said when the daemon ends the stream of events in good order.
+const STREAM_CLOSED: &str = "Docker closed the stream of events; it was stopped, or a proxy in between limits connections";
+
 /// What the tracker needs to know.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TrackerConfig {
@@ -176,11 +179,8 @@ struct Unheard;
 /// Why a connection was given up.
 enum SessionEnd {
     Unheard,
-    Lost {
-        message: String,
-        /// Whether the daemon had answered in full before, so that it is tried again soon.
-        was_synced: bool,
-    },
+    /// The message says what failed.
+    Lost(String),
 }
 
 impl From<Unheard> for SessionEnd {
@@ -221,15 +221,12 @@ impl Driver {
         loop {
             // Installed before the attempt, so that a socket which appears during it is noticed.
             let socket = self.host.socket().and_then(|path| SocketWatch::install(path).ok());
-            let message = match self.session().await {
-                SessionEnd::Unheard => return,
-                SessionEnd::Lost { message, was_synced } => {
-                    if was_synced {
-                        backoff = BACKOFF_MIN;
-                    }
-                    message
-                }
-            };
+            let began = Instant::now();
+            let SessionEnd::Lost(message) = self.session().await else { return };
+            // A daemon that answers and breaks off at once, such as a proxy that forbids events, must not be tried at full speed.
+            if began.elapsed() >= BACKOFF_MAX {
+                backoff = BACKOFF_MIN;
+            }
             self.wanted.clear();
             if self.step(Input::Disconnected { message }).is_err() {
                 return;
@@ -269,7 +266,7 @@ impl Driver {
                 }
                 connected = &mut connecting => match connected {
                     Ok(api) => break api,
-                    Err(error) => return SessionEnd::Lost { message: error.to_string(), was_synced: false },
+                    Err(error) => return SessionEnd::Lost(error.to_string()),
                 }
             }
         };
@@ -284,7 +281,6 @@ impl Driver {
         let mut events = pin!(api.events(since));
         let mut replies: FuturesUnordered<BoxFuture<'static, Reply>> = FuturesUnordered::new();
         let mut audit = interval_at(Instant::now() + AUDIT_PERIOD, AUDIT_PERIOD);
-        let mut was_synced = false;
         let mut lists = 1_usize;
         replies.push(list(api.clone()));
         self.step(Input::Connected)?;
@@ -300,16 +296,15 @@ impl Driver {
                 Some(ended) = self.deaths.next() => self.process_ended(ended)?,
                 event = events.next() => match event {
                     Some(Ok(hint)) => self.hint(hint)?,
-                    Some(Err(error)) => return Ok(SessionEnd::Lost { message: error.to_string(), was_synced }),
-                    None => return Ok(SessionEnd::Lost { message: "Docker closed the stream of events; it stopped or was stopped".to_owned(), was_synced }),
+                    Some(Err(error)) => return Ok(SessionEnd::Lost(error.to_string())),
+                    None => return Ok(SessionEnd::Lost(STREAM_CLOSED.to_owned())),
                 },
                 Some(reply) = replies.next() => match reply {
                     Reply::Listed(Ok(listed)) => {
                         lists -= 1;
-                        was_synced = true;
                         self.step(Input::Listed(listed))?;
                     }
-                    Reply::Listed(Err(error)) => return Ok(SessionEnd::Lost { message: error.to_string(), was_synced }),
+                    Reply::Listed(Err(error)) => return Ok(SessionEnd::Lost(error.to_string())),
                     Reply::Inspected { container_id, found, pin } => self.inspected(container_id, found, pin)?,
                 },
                 _ = audit.tick(), if lists == 0 => {
