@@ -303,17 +303,21 @@ pub struct Backoff {
 impl Backoff {
     const FIRST: Duration = Duration::from_millis(100);
     const LAST: Duration = Duration::from_secs(5);
+    const FLAPPING: Duration = Duration::from_millis(400);
 
     /// Begins at 100 ms.
     pub fn new() -> Self {
         Self { next: Self::FIRST }
     }
 
-    /// How long to wait now. `lasted` is how long the ended session had worked: one that outlived the last delay starts anew,
-    /// one that ended at once does not, so a server that accepts and hangs up is not hammered.
-    pub fn after(&mut self, lasted: Duration) -> Duration {
-        if lasted > self.next {
+    /// How long to wait now. `worked` is how long the ended session had worked, zero if it was never established. One that
+    /// worked for a second starts anew. One that was cut sooner waits at most [`Self::FLAPPING`]: long enough that listing
+    /// everything again is no load, short enough for a network that comes and goes.
+    pub fn after(&mut self, worked: Duration) -> Duration {
+        if worked > Duration::from_secs(1) {
             self.next = Self::FIRST;
+        } else if !worked.is_zero() {
+            self.next = self.next.min(Self::FLAPPING);
         }
         let delay = self.next;
         self.next = (delay * 2).min(Self::LAST);
@@ -441,7 +445,8 @@ mod tests {
         let mut backoff = Backoff::new();
         let delays: Vec<u64> = (0..8).map(|_| backoff.after(Duration::ZERO).as_millis() as u64).collect();
         assert_eq!(delays, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
-        assert_eq!(backoff.after(Duration::from_secs(6)), Duration::from_millis(100));
+        assert_eq!(backoff.after(Duration::from_millis(5)), Duration::from_millis(400));
+        assert_eq!(backoff.after(Duration::from_millis(1_001)), Duration::from_millis(100));
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub(super) struct Writer {
     /// Former leases that transactions of unknown outcome were sent with.
     former: Vec<i64>,
     uncertain: bool,
+    /// Since when the present session works.
+    established: Option<Instant>,
 }
 
 /// Renewal of the lease.
@@ -67,6 +69,7 @@ impl Writer {
             lease: None,
             former: Vec::new(),
             uncertain: false,
+            established: None,
         }
     }
 
@@ -93,7 +96,6 @@ impl Writer {
     async fn write(&mut self) {
         let mut backoff = Backoff::new();
         loop {
-            let began = Instant::now();
             let Err(error) = self.session().await;
             self.uncertain |= self.shared.state().interrupt();
             // Keys may be gone until they are verified again.
@@ -112,7 +114,8 @@ impl Writer {
             if error.kind() != StoreErrorKind::LeaseNotFound {
                 self.connector.skip();
             }
-            sleep(backoff.after(began.elapsed())).await;
+            let worked = self.established.take().map_or(Duration::ZERO, |since| since.elapsed());
+            sleep(backoff.after(worked)).await;
         }
     }
 
@@ -124,6 +127,7 @@ impl Writer {
             .await?;
         let (lease, mut renewal) = self.secure_lease(&session).await?;
         self.list(&session, lease).await?;
+        self.established = Some(Instant::now());
         self.health.send_replace(StoreHealth::Connected {
             endpoint: session.endpoint().to_owned(),
         });

@@ -198,6 +198,7 @@ impl Source {
             mailbox: mailbox.clone(),
             position: None,
             snapshot_because: None,
+            established: None,
         };
         let task = tokio::spawn(async move {
             tokio::select! {
@@ -228,6 +229,8 @@ struct Reader {
     position: Option<Position>,
     /// Set when the next listing must be delivered as a whole.
     snapshot_because: Option<SnapshotReason>,
+    /// Since when the present session works.
+    established: Option<Instant>,
 }
 
 impl Reader {
@@ -235,7 +238,6 @@ impl Reader {
         let mut backoff = Backoff::new();
         let mut told: Option<String> = None;
         loop {
-            let began = Instant::now();
             match self.session(&mut told).await {
                 Ok(ListAgain(reason)) => {
                     tracing::warn!(?reason, "listing the store again");
@@ -251,7 +253,8 @@ impl Reader {
                     self.connector.skip();
                 }
             }
-            sleep(backoff.after(began.elapsed())).await;
+            let worked = self.established.take().map_or(Duration::ZERO, |since| since.elapsed());
+            sleep(backoff.after(worked)).await;
         }
     }
 
@@ -265,6 +268,7 @@ impl Reader {
             tracing::info!(endpoint = session.endpoint(), "desired state can be read again");
             self.mailbox.reconnected();
         }
+        self.established = Some(Instant::now());
         let adopted = self.adopt(listing);
         let position = self.position.insert(adopted);
         let follower = Follower {
