@@ -14,6 +14,7 @@ mod monitor;
 mod namespace;
 mod neighbour;
 mod netlink;
+mod opening;
 mod operation;
 mod pinned;
 mod process;

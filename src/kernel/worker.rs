@@ -3,7 +3,10 @@
 //! Owns the links known within a batch and the private namespace from which links are created. Must never try again by itself,
 //! nor let one task's failure reach another. Start reading at [`Worker::perform`].
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
 
 use nix::errno::Errno;
 
@@ -15,8 +18,8 @@ use super::{
     neighbour,
     netlink::{Change, Refusal, RouteSocket},
     operation::{
-        AddressSpec, Failure, FailureKind, Guard, KernelOp, LinkChanges, LinkState, NetnsId, NewLink, NewLinkKind, Outcome, Reply,
-        RouteSpec, Task,
+        AddressSpec, Failure, FailureKind, Guard, KernelOp, LinkChanges, LinkState, NamespaceRef, NetnsId, NewLink, NewLinkKind, Outcome,
+        Reply, RouteSpec, Task,
     },
     pinned::Namespaces,
     route, sysctl,
@@ -43,33 +46,45 @@ impl Worker {
     }
 
     /// Performs a batch. Tasks next to each other that only delete links are performed together: each deletion waits about
-    /// 18 ms for the kernel, and waiting together costs no more than waiting once.
+    /// 18 ms for the kernel, and waiting together costs no more than waiting once. So are those that only open a namespace.
     pub fn perform(&mut self, tasks: Vec<Task>) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(tasks.len());
         // Nothing is known for certain of links since the last batch.
         self.links.clear();
-        for group in tasks.chunk_by(|a, b| only_deletes_links(a) && only_deletes_links(b)) {
-            match group {
-                [task] => outcomes.push(Outcome {
-                    id: task.id,
-                    result: self.perform_task(task),
-                }),
-                tasks => {
-                    outcomes.extend(deletion::delete_links(&mut self.namespaces, tasks));
+        for group in tasks.chunk_by(|a, b| shared_work(a).is_some() && shared_work(a) == shared_work(b)) {
+            match shared_work(&group[0]) {
+                Some(SharedWork::LinkDeletion) => {
+                    // With a link goes its peer, in whichever namespace that is.
                     self.links.clear();
+                    outcomes.extend(deletion::delete_links(&mut self.namespaces, group));
+                    continue;
                 }
+                Some(SharedWork::Opening) if group.len() > 1 => self.prepare_names(group),
+                _ => {}
             }
+            outcomes.extend(group.iter().map(|task| Outcome {
+                id: task.id,
+                result: self.perform_task(task),
+            }));
         }
         outcomes
     }
 
-    fn perform_task(&mut self, task: &Task) -> Result<Reply, Failure> {
-        if only_deletes_links(task) && task.ops.len() > 1 {
-            self.links.clear();
-            return deletion::delete_links(&mut self.namespaces, std::slice::from_ref(task))
-                .pop()
-                .map_or(Ok(Reply::Done), |outcome| outcome.result);
+    fn prepare_names(&mut self, tasks: &[Task]) {
+        let mut names = BTreeMap::new();
+        for op in tasks.iter().flat_map(|task| &task.ops) {
+            if let KernelOp::OpenNamespace {
+                reference: NamespaceRef::Named(name),
+                mark,
+            } = op
+            {
+                names.entry(name.as_str()).or_insert(mark.as_str());
+            }
         }
+        self.namespaces.prepare(&names.into_iter().collect::<Vec<_>>());
+    }
+
+    fn perform_task(&mut self, task: &Task) -> Result<Reply, Failure> {
         let mut answer = Reply::Done;
         for op in &task.ops {
             match self.perform_op(op)? {
@@ -487,6 +502,20 @@ fn missing(action: &str, name: &str, place: &str) -> Failure {
     failure::refused(action, place, &refusal)
 }
 
-fn only_deletes_links(task: &Task) -> bool {
-    !task.ops.is_empty() && task.ops.iter().all(|op| matches!(op, KernelOp::DeleteLink { .. }))
+/// Work that neighbouring tasks do better together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum SharedWork {
+    /// All operations delete links.
+    LinkDeletion,
+    /// The only operation opens a namespace.
+    Opening,
+}
+
+fn shared_work(task: &Task) -> Option<SharedWork> {
+    match task.ops.as_slice() {
+        [] => None,
+        [KernelOp::OpenNamespace { .. }] => Some(SharedWork::Opening),
+        ops if ops.iter().all(|op| matches!(op, KernelOp::DeleteLink { .. })) => Some(SharedWork::LinkDeletion),
+        _ => None,
+    }
 }

@@ -273,6 +273,32 @@ fn many_deletions_across_namespaces_wait_together() {
 }
 
 #[test]
+fn more_deletions_than_one_send_may_hold_are_all_done() {
+    in_private_namespaces(|world| {
+        let (a, b) = (world.open("a"), world.open("b"));
+        let pairs = 450;
+        let create = (0..pairs).map(|index| vec![create_veth((a, &format!("x{index}")), (b, &format!("y{index}")))]);
+        world
+            .tasks(create.collect())
+            .into_iter()
+            .for_each(|result| assert!(result.is_ok(), "{result:?}"));
+        // Both ends, as the two values of a pair ask for.
+        let delete = (0..pairs).flat_map(|index| {
+            [
+                vec![delete_link(a, &format!("x{index}"))],
+                vec![delete_link(b, &format!("y{index}"))],
+            ]
+        });
+        world
+            .tasks(delete.collect())
+            .into_iter()
+            .for_each(|result| assert!(result.is_ok(), "{result:?}"));
+        assert_eq!(link_names(Some("a")), ["lo"]);
+        assert_eq!(link_names(Some("b")), ["lo"]);
+    });
+}
+
+#[test]
 fn a_failing_task_does_not_affect_the_next_one() {
     in_private_namespaces(|world| {
         let a = world.open("a");

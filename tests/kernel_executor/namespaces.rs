@@ -159,6 +159,61 @@ fn creating_the_same_names_as_ip_netns_add_at_the_same_time_gives_one_namespace_
 }
 
 #[test]
+fn namespaces_opened_together_are_answered_one_by_one_and_in_order() {
+    in_private_namespaces(|world| {
+        run("ip", "netns add theirs");
+        fs::create_dir(named("directory")).expect("created");
+        let open = |name: &str| {
+            vec![KernelOp::OpenNamespace {
+                reference: by_name(name),
+                mark: MARK.to_owned(),
+            }]
+        };
+        let results = world.tasks(vec![
+            open("z"),
+            open("theirs"),
+            open("directory"),
+            open("a"),
+            open("z"),
+            open("a/b"),
+        ]);
+        let opened = |index: usize| match &results[index] {
+            Ok(Reply::Opened { netns, created, .. }) => (*netns, *created),
+            other => panic!("not opened: {other:?}"),
+        };
+        for (index, name, created) in [(0, "z", true), (1, "theirs", false), (3, "a", true), (4, "z", false)] {
+            assert_eq!(
+                opened(index),
+                (NetnsId(fs::metadata(named(name)).expect("a file").ino()), created),
+                "{name}"
+            );
+        }
+        assert_eq!(results[2].as_ref().expect_err("a directory").kind, FailureKind::Unavailable);
+        assert_eq!(results[5].as_ref().expect_err("no name").kind, FailureKind::Other);
+        let own = fs::metadata("/proc/thread-self/ns/net").expect("own").ino();
+        assert_eq!(world.executor.own_namespace(), NetnsId(own));
+        assert!(world.executor.is_watched(opened(1).0) && world.executor.is_watched(opened(3).0));
+    });
+}
+
+#[test]
+fn a_creation_that_fails_leaves_no_name_and_says_what_failed() {
+    in_private_namespaces(|world| {
+        world.open("first");
+        run("mount", "-o remount,ro /run/netns");
+        let failure = world.try_open(by_name("second")).expect_err("read-only");
+        assert_eq!(failure.errno, Some(nix::libc::EROFS), "{failure}");
+        assert!(
+            failure.message.contains("/run/netns/second") && failure.message.contains("create its name"),
+            "{failure}"
+        );
+        run("mount", "-o remount,rw /run/netns");
+        assert_eq!(run("ip", "netns list").trim(), "first");
+        assert_eq!(world.dump(world.open("second")).links.len(), 1);
+    });
+}
+
+#[test]
 fn a_crash_leftover_is_recognised_and_removed_and_nothing_else_is() {
     in_private_namespaces(|world| {
         let netns = world.open("real");
@@ -390,6 +445,24 @@ fn a_deleted_link_is_one_event_and_a_storm_is_one_more_after_rearming() {
         run("ip", "-n a link del x");
         assert_eq!(world.event(PATIENCE), Some(netns));
         assert_eq!(world.event(Duration::from_millis(50)), None);
+    });
+}
+
+#[test]
+fn an_overrun_of_notifications_is_an_event_too() {
+    in_private_namespaces(|world| {
+        let netns = world.open("a");
+        run("ip", "-n a link add x type veth peer name y");
+        assert_eq!(world.event(PATIENCE), Some(netns));
+        // Not armed, so nobody reads: far more than a socket buffer holds.
+        let commands: String = (0..4000).map(|index| format!("link set x mtu {}\n", 1000 + index % 2)).collect();
+        fs::write("/run/batch", commands).expect("written");
+        run("ip", "-n a -batch /run/batch");
+        world.executor.rearm(netns);
+        assert_eq!(world.event(PATIENCE), Some(netns));
+        world.executor.rearm(netns);
+        run("ip", "-n a link del x");
+        assert_eq!(world.event(PATIENCE), Some(netns), "watching goes on");
     });
 }
 
