@@ -27,8 +27,8 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("sources", &["engine", "store", "telemetry"]),
     ("publish", &["engine", "store", "telemetry"]),
     ("api", &["engine", "telemetry"]),
-    // Speaks to the API over the wire only.
-    ("cli", &[]),
+    // Speaks to the API over the wire only; `run` takes the agent's settings.
+    ("cli", &["config"]),
 ];
 
 /// Ending of a file beside a module that holds its unit tests; what holds for the module holds for them.
