@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use models::key::Key;
+use models::key::{Key, NamespaceType, TypedKey};
 use tracing::{debug, info, warn};
 
 use crate::{
@@ -37,6 +37,9 @@ const SETTLE: Duration = Duration::from_millis(5);
 const READ_INTERVAL: Duration = Duration::from_millis(30);
 /// A namespace that is not watched is read this often.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Number of a task whose outcome nobody waits for; operations are numbered from 1.
+const NO_OPERATION: u64 = 0;
 
 /// Something below changed.
 pub enum Signal {
@@ -79,6 +82,8 @@ pub struct NetworkEffects {
     last_read: HashMap<NetnsId, Duration>,
     host_facts: BTreeMap<Key, Value>,
     watched: BTreeSet<Key>,
+    /// To be done with the next batch: see [`Self::forget_process`].
+    forgotten: Vec<Task>,
     now: Duration,
 }
 
@@ -98,6 +103,7 @@ impl NetworkEffects {
             last_read: HashMap::new(),
             host_facts: BTreeMap::new(),
             watched: BTreeSet::new(),
+            forgotten: Vec::new(),
             now: Duration::ZERO,
         }
     }
@@ -134,16 +140,18 @@ impl NetworkEffects {
             Err(failure) => {
                 let kind = match failure.kind {
                     FailureKind::Unavailable if reference.is_some() => FaultKind::Unavailable,
+                    FailureKind::Unusable if reference.is_some() => FaultKind::Refused,
                     FailureKind::KindMissing => FaultKind::Persistent,
                     _ => FaultKind::Transient,
                 };
                 let reason = match failure.kind {
                     FailureKind::Unavailable => "Unavailable",
+                    FailureKind::Unusable => "NotANetworkNamespace",
                     FailureKind::KindMissing => "KernelKindMissing",
                     FailureKind::Exists => "ObjectExists",
                     FailureKind::Other => "KernelError",
                 };
-                if kind == FaultKind::Unavailable {
+                if matches!(kind, FaultKind::Unavailable | FaultKind::Refused) {
                     if let Some(namespace) = namespace() {
                         self.watch(&key, &namespace.name, Binding::Missing);
                         self.reporter.namespace(&namespace.name, None, &failure.message);
@@ -199,6 +207,19 @@ impl NetworkEffects {
         if self.watched.remove(key) {
             self.watcher.unwatch(key.as_str());
         }
+    }
+
+    /// Nobody names a process any more that was never found, or is gone: whoever names it again means the process of then.
+    fn forget_process(&mut self, key: &Key) {
+        let Ok(TypedKey::Namespace { reference_type, reference }) = TypedKey::parse(key.as_str()) else { return };
+        let reference = match reference_type {
+            NamespaceType::Pid => reference.parse().ok().map(NamespaceRef::Process),
+            NamespaceType::Fd => Some(NamespaceRef::File(reference.into())),
+            _ => None,
+        };
+        let Some(reference) = reference else { return };
+        // With the next batch and first in it, so before any later attempt to open the reference.
+        self.forgotten.push(Task { id: NO_OPERATION, key: key.to_string(), ops: vec![KernelOp::ForgetProcess { reference }] });
     }
 
     /// Tells the scheduler what a look at a namespace brought.
@@ -264,7 +285,7 @@ impl Effects for NetworkEffects {
     type Batch = Batch;
 
     fn perform(&mut self, operations: Vec<Operation<Vec<KernelOp>>>) -> Work<Batch> {
-        let mut tasks = Vec::with_capacity(operations.len());
+        let mut tasks = std::mem::take(&mut self.forgotten);
         for operation in operations {
             debug!(key = %operation.key, verb = ?operation.verb, ops = ?operation.effect, "operation");
             let (reference, closes) = reference_of(&operation.effect);
@@ -368,6 +389,7 @@ impl Effects for NetworkEffects {
         for key in unused {
             self.unwatch(&key);
             self.reporter.namespace_key_gone(&key);
+            self.forget_process(&key);
         }
         self.reporter.settled();
     }

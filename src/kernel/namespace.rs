@@ -108,8 +108,8 @@ pub(super) fn open_file(path: &Path) -> Result<File, Failure> {
     let shown = path.display();
     match probe(path) {
         Ok(Probe::Namespace(file)) => Ok(file),
-        Ok(Probe::Other(what)) => Err(failure::unavailable(format!("{shown} is {what}, not a network namespace"))),
-        Ok(Probe::RegularFile) => Err(failure::unavailable(format!("{shown} is a regular file, not a network namespace"))),
+        Ok(Probe::Other(what)) => Err(failure::unusable(format!("{shown} is {what}, not a network namespace"))),
+        Ok(Probe::RegularFile) => Err(failure::unusable(format!("{shown} is a regular file, not a network namespace"))),
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ESRCH)) => Err(failure::unavailable(
             format!("{shown} does not exist: it is tried again when it appears"),
         )),
@@ -154,7 +154,7 @@ impl NamedDirectory {
             let stale = match probe(&path) {
                 Ok(Probe::Namespace(file)) => return Ok((file, None)),
                 Ok(Probe::Other(what)) => {
-                    return Err(failure::unavailable(format!(
+                    return Err(failure::unusable(format!(
                         "{} is {what}, not a network namespace",
                         path.display()
                     )));

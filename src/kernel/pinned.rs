@@ -154,6 +154,12 @@ impl Namespaces {
         removed.map(|()| Reply::Done)
     }
 
+    /// Forgets which process a reference was bound to.
+    pub fn forget(&mut self, reference: &NamespaceRef) -> Result<(), Failure> {
+        self.finder.bindings.forget(reference);
+        Ok(())
+    }
+
     /// The entry of a pinned namespace.
     pub fn get_mut(&mut self, netns: NetnsId) -> Result<&mut Pinned, Failure> {
         self.entries.get_mut(&netns).ok_or_else(|| not_open(netns))

@@ -108,6 +108,7 @@ impl Worker {
             } => {
                 return self.namespaces.close(reference, *netns, remove_if_marked.as_deref(), *forget);
             }
+            KernelOp::ForgetProcess { reference } => self.namespaces.forget(reference),
             KernelOp::CreateVeth { ends } => self.create_veth(ends),
             KernelOp::CreateLink { link, kind } => self.create_link(link, kind),
             KernelOp::SetLink {

@@ -41,7 +41,7 @@ impl<D: Domain> Scheduler<D> {
     pub(super) fn report(&mut self) {
         let mut due = std::mem::take(&mut self.reported);
         due.append(&mut self.postponed);
-        for id in due {
+        while let Some(id) = due.pop_first() {
             let Some(node) = self.graph.get(id) else { continue };
             let told = node.status.is_some();
             if node.requested.is_none() && !node.present() {
@@ -65,6 +65,8 @@ impl<D: Domain> Scheduler<D> {
                 && self.graph[id].status.as_ref().is_none_or(|last| !last.same(&status))
             {
                 self.graph[id].status = Some(status.clone());
+                // Others may explain themselves by this one.
+                due.extend(self.graph.interested(id));
                 let key = self.graph[id].key.clone();
                 self.changes.push(StatusChange { key, status: Some(status) });
             }
@@ -182,7 +184,7 @@ impl<D: Domain> Scheduler<D> {
                     details: vec![],
                 });
             }
-            Some(Hold::Refused { reason, message }) => {
+            Some(Hold::Refused { reason, message, .. }) => {
                 let (reason, message) = ((*reason).to_owned(), message.clone());
                 return Condition::Problem(Problem {
                     state: ValueState::Invalid,
@@ -214,7 +216,16 @@ impl<D: Domain> Scheduler<D> {
     }
 
     fn waiting(&self, node: &Node<D>, id: NodeId) -> Condition {
+        for implied in &node.implies {
+            if let Some(Hold::Refused { reason, message, .. }) = &self.graph[*implied].hold {
+                let (reason, message) = ((*reason).to_owned(), message.clone());
+                return Condition::Problem(Problem { state: ValueState::Invalid, reason, message, details: vec![] });
+            }
+        }
         let unmet: Vec<&Edge> = node.edges.iter().filter(|edge| !self.graph.edge_satisfied(id, edge)).collect();
+        // Another member of its cycle that waits for nothing but this value is not what this value waits for.
+        let causes: Vec<&Edge> = unmet.iter().copied().filter(|edge| !self.graph.waits_only_for(id, edge)).collect();
+        let unmet = if causes.is_empty() { unmet } else { causes };
         if unmet.is_empty() {
             return self.waiting_for_leader(node, id);
         }

@@ -66,6 +66,8 @@ pub enum Outcome<V> {
 pub enum FaultKind {
     /// What it needs is not there yet: PENDING until a [`Scheduler::probe`], no retry.
     Unavailable,
+    /// What it names can never be used: INVALID until it is changed, or until a [`Scheduler::probe`].
+    Refused,
     /// Trying again by itself will hardly help: FAILED, tried again at the longest interval.
     Persistent,
     /// RETRYING with back-off.
@@ -381,7 +383,7 @@ impl<D: Domain> Scheduler<D> {
 
     fn decide(&self, id: NodeId) -> Decision {
         let node = &self.graph[id];
-        let held = matches!(node.hold, Some(Hold::Retry { .. } | Hold::Unavailable { .. }));
+        let held = matches!(node.hold, Some(Hold::Retry { .. } | Hold::Unavailable { .. } | Hold::Refused { by_effect: true, .. }));
         let Some(applied) = &node.applied else {
             let lingering = node.children.iter().any(|child| self.graph[*child].present());
             if node.wanted().is_none() || lingering || held || (node.requested.is_some() && self.domain.descriptor(&node.key).is_none()) {
@@ -497,6 +499,7 @@ impl<D: Domain> Scheduler<D> {
                 self.graph[id].hold = Some(Hold::Refused {
                     reason: refusal.reason,
                     message: refusal.message,
+                    by_effect: false,
                 })
             }
             Ok(mut effect) => {
@@ -541,6 +544,7 @@ impl<D: Domain> Scheduler<D> {
                 self.graph[id].hold = Some(Hold::Refused {
                     reason: refusal.reason,
                     message: refusal.message,
+                    by_effect: false,
                 })
             }
             Ok(effect) => {
@@ -566,6 +570,7 @@ impl<D: Domain> Scheduler<D> {
                 Some(Hold::Refused {
                     reason: claim.reason,
                     message,
+                    by_effect: false,
                 })
             };
             return true;
@@ -601,9 +606,16 @@ impl<D: Domain> Scheduler<D> {
         self.release_blocked(id);
         let node = &mut self.graph[id];
         node.partial |= verb == Verb::Create && fault.kind != FaultKind::Unavailable;
-        if fault.kind == FaultKind::Unavailable && verb == Verb::Create {
-            node.hold = Some(Hold::Unavailable { message: fault.message });
-            return;
+        match fault.kind {
+            FaultKind::Unavailable if verb == Verb::Create => {
+                node.hold = Some(Hold::Unavailable { message: fault.message });
+                return;
+            }
+            FaultKind::Refused if verb == Verb::Create => {
+                (node.hold, node.partial) = (Some(Hold::Refused { reason: fault.reason, message: fault.message, by_effect: true }), false);
+                return;
+            }
+            _ => {}
         }
         let delay = match fault.kind {
             FaultKind::Persistent => RETRY_LONGEST,

@@ -41,6 +41,15 @@ impl<D: Domain> Graph<D> {
         }
     }
 
+    /// Whether the target of an unmet edge is in a cycle with `id` and lacks nothing but `id`.
+    pub fn waits_only_for(&self, id: NodeId, edge: &Edge) -> bool {
+        matches!(edge.dependency.on, On::Key(_)) && {
+            let members = self.cycle_members(id, edge.targets[0]);
+            members.contains(&edge.targets[0])
+                && members.iter().all(|member| *member == id || self.ready_but_for(*member, &members, false))
+        }
+    }
+
     fn any_of_satisfied(&self, edge: &Edge) -> bool {
         let On::AnyOf { predicate, .. } = &edge.dependency.on else {
             return false;
@@ -78,6 +87,13 @@ impl<D: Domain> Graph<D> {
 
     /// The dependency cycle through `id` and its target, if every member has all it needs outside the cycle.
     fn cycle_of(&self, id: NodeId, target: NodeId) -> Option<BTreeSet<NodeId>> {
+        let members = self.cycle_members(id, target);
+        let whole = members.contains(&target) && members.iter().all(|member| self.ready_but_for(*member, &members, *member == id));
+        whole.then_some(members)
+    }
+
+    /// Everything that both depends on `id` and is reached from it through `target`; `id` alone if there is no cycle.
+    fn cycle_members(&self, id: NodeId, target: NodeId) -> BTreeSet<NodeId> {
         let mut predecessors: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
         let (mut seen, mut stack) = (BTreeSet::from([id, target]), vec![target]);
         predecessors.entry(target).or_default().push(id);
@@ -97,8 +113,7 @@ impl<D: Domain> Graph<D> {
                 }
             }
         }
-        let whole = members.contains(&target) && members.iter().all(|member| self.ready_but_for(*member, &members, *member == id));
-        whole.then_some(members)
+        members
     }
 
     /// `asking`: the member on whose behalf the question is asked; it may have been refused earlier and asks again.
