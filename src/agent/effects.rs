@@ -110,19 +110,43 @@ impl NetworkEffects {
 
     /// The fact that stands for the agent's own namespace.
     pub fn own_namespace(own: NetnsId) -> (Key, Option<Value>) {
-        let open = OpenNamespace { netns: own, reference: NamespaceRef::Own, owned: false };
-        (NamespaceName::Own.key(), Some(Value::Namespace(Namespace { name: NamespaceName::Own, open: Some(open) })))
+        let open = OpenNamespace {
+            netns: own,
+            reference: NamespaceRef::Own,
+            owned: false,
+        };
+        (
+            NamespaceName::Own.key(),
+            Some(Value::Namespace(Namespace {
+                name: NamespaceName::Own,
+                open: Some(open),
+            })),
+        )
     }
 
     fn outcome(&mut self, scheduler: &mut Scheduler<Network>, outcome: KernelOutcome) -> Option<(NamespaceName, NetnsId, Box<Snapshot>)> {
         let Flying { key, reference, closes } = self.flying.remove(&outcome.id)?;
-        let namespace = || scheduler.view().wanted(&key).or(scheduler.view().applied(&key)).and_then(Value::namespace).cloned();
+        let namespace = || {
+            scheduler
+                .view()
+                .wanted(&key)
+                .or(scheduler.view().applied(&key))
+                .and_then(Value::namespace)
+                .cloned()
+        };
         match outcome.result {
             Ok(Reply::Opened { netns, created, contents }) => {
                 let name = namespace()?.name;
                 let owned = created || is_created_by_agent(&contents, &self.marks);
-                let open = OpenNamespace { netns, reference: reference?, owned };
-                let value = Value::Namespace(Namespace { name: name.clone(), open: Some(open) });
+                let open = OpenNamespace {
+                    netns,
+                    reference: reference?,
+                    owned,
+                };
+                let value = Value::Namespace(Namespace {
+                    name: name.clone(),
+                    open: Some(open),
+                });
                 self.opened(&key, &name, netns, owned);
                 scheduler.outcome(outcome.id, Outcome::Became(value));
                 return Some((name, netns, contents));
@@ -160,7 +184,14 @@ impl NetworkEffects {
                 } else {
                     warn!(key = %key, errno = failure.errno, "failed: {}", failure.message);
                 }
-                scheduler.outcome(outcome.id, Outcome::Failed(Fault { kind, reason, message: failure.message }));
+                scheduler.outcome(
+                    outcome.id,
+                    Outcome::Failed(Fault {
+                        kind,
+                        reason,
+                        message: failure.message,
+                    }),
+                );
             }
         }
         None
@@ -211,7 +242,9 @@ impl NetworkEffects {
 
     /// Nobody names a process any more that was never found, or is gone: whoever names it again means the process of then.
     fn forget_process(&mut self, key: &Key) {
-        let Ok(TypedKey::Namespace { reference_type, reference }) = TypedKey::parse(key.as_str()) else { return };
+        let Ok(TypedKey::Namespace { reference_type, reference }) = TypedKey::parse(key.as_str()) else {
+            return;
+        };
         let reference = match reference_type {
             NamespaceType::Pid => reference.parse().ok().map(NamespaceRef::Process),
             NamespaceType::Fd => Some(NamespaceRef::File(reference.into())),
@@ -219,7 +252,11 @@ impl NetworkEffects {
         };
         let Some(reference) = reference else { return };
         // With the next batch and first in it, so before any later attempt to open the reference.
-        self.forgotten.push(Task { id: NO_OPERATION, key: key.to_string(), ops: vec![KernelOp::ForgetProcess { reference }] });
+        self.forgotten.push(Task {
+            id: NO_OPERATION,
+            key: key.to_string(),
+            ops: vec![KernelOp::ForgetProcess { reference }],
+        });
     }
 
     /// Tells the scheduler what a look at a namespace brought.
@@ -257,7 +294,12 @@ impl NetworkEffects {
     }
 
     fn survey_found(&mut self, scheduler: &mut Scheduler<Network>, surveyed: Surveyed) {
-        let Surveyed { name, reference, netns, contents } = surveyed;
+        let Surveyed {
+            name,
+            reference,
+            netns,
+            contents,
+        } = surveyed;
         if name == NamespaceName::Own {
             return self.look_under_all_names(scheduler, netns, &contents);
         }
@@ -265,7 +307,13 @@ impl NetworkEffects {
         let owned = is_created_by_agent(&contents, &self.marks);
         let open = OpenNamespace { netns, reference, owned };
         self.open.entry(netns).or_default().insert(name.clone());
-        scheduler.found(vec![(key, Value::Namespace(Namespace { name: name.clone(), open: Some(open) }))]);
+        scheduler.found(vec![(
+            key,
+            Value::Namespace(Namespace {
+                name: name.clone(),
+                open: Some(open),
+            }),
+        )]);
         self.look(scheduler, &name, netns, &contents);
         info!(namespace = %name, %netns, owned, "left by an earlier run; what nobody wants is removed");
     }
@@ -289,8 +337,19 @@ impl Effects for NetworkEffects {
         for operation in operations {
             debug!(key = %operation.key, verb = ?operation.verb, ops = ?operation.effect, "operation");
             let (reference, closes) = reference_of(&operation.effect);
-            self.flying.insert(operation.id, Flying { key: operation.key.clone(), reference, closes });
-            tasks.push(Task { id: operation.id, key: operation.key.to_string(), ops: operation.effect });
+            self.flying.insert(
+                operation.id,
+                Flying {
+                    key: operation.key.clone(),
+                    reference,
+                    closes,
+                },
+            );
+            tasks.push(Task {
+                id: operation.id,
+                key: operation.key.to_string(),
+                ops: operation.effect,
+            });
         }
         let executor = self.executor.clone();
         Box::pin(async move { Batch::Operations(executor.perform(tasks).await) })
@@ -299,7 +358,10 @@ impl Effects for NetworkEffects {
     fn integrate(&mut self, scheduler: &mut Scheduler<Network>, batch: Batch) {
         match batch {
             Batch::Operations(outcomes) => {
-                let opened: Vec<_> = outcomes.into_iter().filter_map(|outcome| self.outcome(scheduler, outcome)).collect();
+                let opened: Vec<_> = outcomes
+                    .into_iter()
+                    .filter_map(|outcome| self.outcome(scheduler, outcome))
+                    .collect();
                 // Only when all namespaces of the batch are known can links be told from those that belong elsewhere.
                 for (name, netns, contents) in opened {
                     let links = self.look(scheduler, &name, netns, &contents).links;
@@ -345,7 +407,12 @@ impl Effects for NetworkEffects {
 
     fn refresh(&mut self, now: Duration) -> Option<Work<Batch>> {
         self.now = now;
-        let due: Vec<NetnsId> = self.suspects.iter().filter(|(_, from)| **from <= now).map(|(netns, _)| *netns).collect();
+        let due: Vec<NetnsId> = self
+            .suspects
+            .iter()
+            .filter(|(_, from)| **from <= now)
+            .map(|(netns, _)| *netns)
+            .collect();
         if due.is_empty() {
             return None;
         }
@@ -358,7 +425,11 @@ impl Effects for NetworkEffects {
             }
             // Before it is read, so that nothing falls between.
             self.executor.rearm(netns);
-            tasks.push(Task { id: netns.0, key: format!("contents of {netns}"), ops: vec![KernelOp::DumpNamespace { netns }] });
+            tasks.push(Task {
+                id: netns.0,
+                key: format!("contents of {netns}"),
+                ops: vec![KernelOp::DumpNamespace { netns }],
+            });
         }
         let executor = self.executor.clone();
         Some(Box::pin(async move {
@@ -384,8 +455,12 @@ impl Effects for NetworkEffects {
 
     fn settled(&mut self, scheduler: &Scheduler<Network>) {
         let view = scheduler.view();
-        let unused: Vec<Key> =
-            self.watched.iter().filter(|key| view.wanted(key).is_none() && view.applied(key).is_none()).cloned().collect();
+        let unused: Vec<Key> = self
+            .watched
+            .iter()
+            .filter(|key| view.wanted(key).is_none() && view.applied(key).is_none())
+            .cloned()
+            .collect();
         for key in unused {
             self.unwatch(&key);
             self.reporter.namespace_key_gone(&key);

@@ -154,10 +154,7 @@ impl NamedDirectory {
             let stale = match probe(&path) {
                 Ok(Probe::Namespace(file)) => return Ok((file, None)),
                 Ok(Probe::Other(what)) => {
-                    return Err(failure::unusable(format!(
-                        "{} is {what}, not a network namespace",
-                        path.display()
-                    )));
+                    return Err(failure::unusable(format!("{} is {what}, not a network namespace", path.display())));
                 }
                 Ok(Probe::RegularFile) if wait_for_mount(&path, deadline) => true,
                 // It became something else while we waited.

@@ -206,7 +206,12 @@ impl<D: Domain> Scheduler<D> {
         }
         if node.discovered && node.applied.is_some() && !self.facts_are_settled() && !self.graph.satisfied(id, &node.applied_edges) {
             let message = "found in the kernel and left as it is until Docker has been asked which containers run".to_owned();
-            return Condition::Problem(Problem { state: ValueState::Discovered, reason: "FactsUnknown".into(), message, details: vec![] });
+            return Condition::Problem(Problem {
+                state: ValueState::Discovered,
+                reason: "FactsUnknown".into(),
+                message,
+                details: vec![],
+            });
         }
         match (&node.applied, node.closing) {
             (Some(_), false) if node.settled || node.fact || self.domain().descriptor(&node.key).is_none() => Condition::Good,
@@ -219,7 +224,12 @@ impl<D: Domain> Scheduler<D> {
         for implied in &node.implies {
             if let Some(Hold::Refused { reason, message, .. }) = &self.graph[*implied].hold {
                 let (reason, message) = ((*reason).to_owned(), message.clone());
-                return Condition::Problem(Problem { state: ValueState::Invalid, reason, message, details: vec![] });
+                return Condition::Problem(Problem {
+                    state: ValueState::Invalid,
+                    reason,
+                    message,
+                    details: vec![],
+                });
             }
         }
         let unmet: Vec<&Edge> = node.edges.iter().filter(|edge| !self.graph.edge_satisfied(id, edge)).collect();

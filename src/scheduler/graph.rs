@@ -55,7 +55,11 @@ pub(super) enum Hold {
     Unavailable { message: String },
     /// Another value is in the way; any change nearby ends the wait. `by_effect`: the effect said that it can never be; only a
     /// probe ends that wait.
-    Refused { reason: &'static str, message: String, by_effect: bool },
+    Refused {
+        reason: &'static str,
+        message: String,
+        by_effect: bool,
+    },
 }
 
 /// A dependency with its targets found.

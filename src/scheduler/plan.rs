@@ -383,7 +383,10 @@ impl<D: Domain> Scheduler<D> {
 
     fn decide(&self, id: NodeId) -> Decision {
         let node = &self.graph[id];
-        let held = matches!(node.hold, Some(Hold::Retry { .. } | Hold::Unavailable { .. } | Hold::Refused { by_effect: true, .. }));
+        let held = matches!(
+            node.hold,
+            Some(Hold::Retry { .. } | Hold::Unavailable { .. } | Hold::Refused { by_effect: true, .. })
+        );
         let Some(applied) = &node.applied else {
             let lingering = node.children.iter().any(|child| self.graph[*child].present());
             if node.wanted().is_none() || lingering || held || (node.requested.is_some() && self.domain.descriptor(&node.key).is_none()) {
@@ -612,7 +615,14 @@ impl<D: Domain> Scheduler<D> {
                 return;
             }
             FaultKind::Refused if verb == Verb::Create => {
-                (node.hold, node.partial) = (Some(Hold::Refused { reason: fault.reason, message: fault.message, by_effect: true }), false);
+                (node.hold, node.partial) = (
+                    Some(Hold::Refused {
+                        reason: fault.reason,
+                        message: fault.message,
+                        by_effect: true,
+                    }),
+                    false,
+                );
                 return;
             }
             _ => {}

@@ -46,7 +46,9 @@ impl<D: Domain> Graph<D> {
         matches!(edge.dependency.on, On::Key(_)) && {
             let members = self.cycle_members(id, edge.targets[0]);
             members.contains(&edge.targets[0])
-                && members.iter().all(|member| *member == id || self.ready_but_for(*member, &members, false))
+                && members
+                    .iter()
+                    .all(|member| *member == id || self.ready_but_for(*member, &members, false))
         }
     }
 
@@ -144,20 +146,35 @@ impl<D: Domain> Graph<D> {
     pub fn deletion_blockers(&self, id: NodeId) -> Vec<NodeId> {
         let mut blockers: Vec<NodeId> = self[id].children.iter().copied().filter(|child| self[*child].present()).collect();
         for dependent in self.interested(id) {
-            if dependent != id && !self.can_stay(dependent) && !self.goes_first(id, dependent) {
+            if dependent != id && self.hangs_directly_on(dependent, id) && !self.goes_first(id, dependent) {
                 blockers.push(dependent);
             }
         }
         blockers
     }
 
-    /// Whether a value can stay as it is with what is available now (also true for one that is not there).
-    fn can_stay(&self, id: NodeId) -> bool {
-        let node = &self[id];
-        match (&node.applied, &node.flight) {
-            (Some(_), _) => self.satisfied(id, &node.applied_edges),
-            (None, Some(_)) => self.satisfied(id, &node.edges),
-            (None, None) => true,
+    /// Whether a value that is there, or about to be, needs `id` and cannot do without it.
+    fn hangs_directly_on(&self, dependent: NodeId, id: NodeId) -> bool {
+        let node = &self[dependent];
+        let edges = match (&node.applied, &node.flight) {
+            (Some(_), _) => &node.applied_edges,
+            (None, Some(_)) => &node.edges,
+            (None, None) => return false,
+        };
+        edges
+            .iter()
+            .any(|edge| self.concerns(edge, id) && !self.edge_satisfied(dependent, edge))
+    }
+
+    /// Whether `id` is a possible target of an edge.
+    fn concerns(&self, edge: &Edge, id: NodeId) -> bool {
+        match &edge.dependency.on {
+            On::Key(_) => edge.targets[0] == id,
+            On::AnyOf { prefixes, predicate, .. } => {
+                let key = &self[id].key;
+                prefixes.iter().any(|prefix| key.as_str().starts_with(prefix.as_str()))
+                    && predicate.as_ref().is_none_or(|passes| passes(key))
+            }
         }
     }
 
