@@ -11,14 +11,12 @@ use crate::world::*;
 fn a_veth_pair_is_born_in_its_final_namespaces_and_never_seen_in_the_own_one() {
     in_private_namespaces(|world| {
         let (a, b) = (world.open("a"), world.open("b"));
-        let watcher = Process::start("ip", "monitor link");
         let mut ends = [new_link(a, "left"), new_link(b, "right")];
         ends[0].mtu = Some(1400);
         ends[0].mac = Some([2, 0, 0, 0, 0, 1]);
         ends[1].mtu = Some(1300);
         ends[1].mac = Some([2, 0, 0, 0, 0, 2]);
         world.op(KernelOp::CreateVeth { ends: Box::new(ends) });
-        drop(watcher);
 
         for (namespace, name, mtu, mac) in [("a", "left", 1400, "02:00:00:00:00:01"), ("b", "right", 1300, "02:00:00:00:00:02")] {
             let found = &ip(&format!("-n {namespace} link show dev {name}"))[0];

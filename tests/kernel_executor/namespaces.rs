@@ -126,8 +126,9 @@ fn a_file_that_is_mounted_while_we_look_is_taken_as_it_is() {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 // As another program between creating the file and mounting on it; no condition to wait for exists.
-                std::thread::sleep(Duration::from_millis(15));
-                run("mount", "--bind /run/netns/theirs /run/netns/slow");
+                std::thread::sleep(Duration::from_millis(5));
+                let (from, to) = (named("theirs"), named("slow"));
+                nix::mount::mount(Some(&from), &to, None::<&str>, nix::mount::MsFlags::MS_BIND, None::<&str>).expect("mounted");
             });
             let (netns, created, _) = world.try_open(by_name("slow")).expect("opened");
             assert!(!created);
@@ -470,6 +471,8 @@ fn an_overrun_of_notifications_is_an_event_too() {
 fn our_deleted_neighbour_and_route_are_events_and_those_of_others_are_not() {
     in_private_namespaces(|world| {
         let netns = world.open("a");
+        // IPv6 would get ready by itself for some seconds.
+        run("ip", "netns exec a sysctl -q -w net.ipv6.conf.default.disable_ipv6=1");
         world.veth((netns, "x"), (netns, "y"));
         let mac = [2, 0, 0, 0, 0, 1];
         world.op(KernelOp::AddAddress {
@@ -490,9 +493,9 @@ fn our_deleted_neighbour_and_route_are_events_and_those_of_others_are_not() {
             route: ours,
             replace: false,
         });
-        // IPv6 gets ready by itself for a while after the link is up (duplicate address detection).
+        // The kernel tells the operational state of a link up to a second late (net/core/link_watch.c).
         let quiet = |world: &mut World| {
-            while world.event(Duration::from_millis(2500)).is_some() {
+            while world.event(Duration::from_millis(1200)).is_some() {
                 world.executor.rearm(netns);
             }
         };
