@@ -500,6 +500,23 @@ async fn a_dead_endpoint_in_the_list_does_not_matter() {
 }
 
 #[tokio::test]
+async fn when_one_endpoint_goes_the_next_one_is_used() {
+    let etcd = Etcd::start().await;
+    let mut client = etcd.client().await;
+    let (first, second) = (CuttingProxy::start(etcd.address()).await, CuttingProxy::start(etcd.address()).await);
+    let mut follower = Follower::start(StoreConfig::plain([first.url(), second.url()]));
+    follower.converge(&mut client).await;
+    for (goes, comes) in [(&first, &second), (&second, &first)] {
+        comes.open();
+        goes.close();
+        put(&mut client, "a", "1").await;
+        follower.converge(&mut client).await;
+    }
+    assert_eq!(follower.snapshots, [SnapshotReason::Initial]);
+    assert!(second.accepted() > 0);
+}
+
+#[tokio::test]
 async fn under_random_cuts_no_change_is_lost_doubled_or_reordered() {
     let seed = std::env::var("SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_u64);
     println!("SEED={seed}");

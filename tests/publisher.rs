@@ -343,7 +343,6 @@ async fn under_random_cuts_every_flush_shows_the_newest_state_and_no_key_goes_ba
             }
         }
         if random.below(3) == 0 {
-            let b = Instant::now();
             flush(&publisher).await;
             assert_eq!(stored(&mut client).await, wanted, "round {round}");
         }
