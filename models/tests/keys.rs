@@ -1,5 +1,7 @@
 //! Keys: the tables of the contract, and that every text is either read back as it was or refused.
 
+#![allow(clippy::too_many_lines, reason = "tables are long by repetition, not by branching")]
+
 use models::key::{AddressSource, Key, KeyError, NamespaceType, RouteDestination, TypedKey};
 
 fn parse(text: &str) -> Result<TypedKey, KeyError> {
