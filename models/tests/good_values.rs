@@ -2,7 +2,10 @@
 
 use models::{
     Model,
-    proto::ligato::linux::l3::{Route, route::Scope},
+    proto::ligato::linux::{
+        interfaces::{Interface, interface::Type},
+        l3::{Route, route::Scope},
+    },
 };
 
 /// Key after `config/`, and value.
@@ -98,4 +101,20 @@ fn a_route_without_scope_gets_the_one_that_fits_its_gateway() {
     assert_eq!(route("", Scope::Undefined).effective_scope(), Scope::Link);
     assert_eq!(route("0.0.0.0", Scope::Undefined).effective_scope(), Scope::Link);
     assert_eq!(route("10.0.0.1", Scope::Site).effective_scope(), Scope::Site);
+}
+
+#[test]
+fn an_interface_has_the_kernel_name_that_its_type_gives_it() {
+    let named = |kind: Type, host_if_name: &str| {
+        let interface = Interface {
+            name: "logical".into(),
+            r#type: kind.into(),
+            host_if_name: host_if_name.into(),
+            ..Interface::default()
+        };
+        interface.host_name().to_owned()
+    };
+    assert_eq!(named(Type::Dummy, "eth0"), "eth0");
+    assert_eq!(named(Type::Dummy, ""), "logical");
+    assert_eq!(named(Type::Loopback, "eth0"), "lo");
 }

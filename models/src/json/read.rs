@@ -516,8 +516,8 @@ impl Visitor<'_> for IntegerVisitor<'_> {
         Ok(i128::from(number))
     }
 
-    #[allow(clippy::cast_possible_truncation, reason = "the bound keeps whole numbers within i128")]
     fn visit_f64<E: Error>(self, number: f64) -> Result<i128, E> {
+        // The bound keeps whole numbers within i128.
         if number.fract() == 0.0 && number.abs() < 1e30 {
             Ok(number as i128)
         } else {
