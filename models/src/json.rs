@@ -99,7 +99,9 @@ pub fn decode<M: Message + Name + Default>(text: &[u8]) -> Result<M, DecodeError
 /// # Errors
 /// As [`decode`].
 pub fn decode_dynamic(descriptor: &MessageDescriptor, text: &[u8]) -> Result<DynamicMessage, DecodeError> {
-    decode_text(descriptor, text).map_err(|failure| failure.error)
+    let message = to_binary(descriptor, text).map_err(|failure| failure.error)?;
+    DynamicMessage::decode(descriptor.clone(), message.as_slice())
+        .map_err(|error| DecodeError::new(reason::WRONG_TYPE, format!("not a {}: {error}", descriptor.full_name())))
 }
 
 /// The descriptor of a generated message.
@@ -113,7 +115,8 @@ pub(crate) struct TextFailure {
     pub(crate) syntactic: bool,
 }
 
-pub(crate) fn decode_text(descriptor: &MessageDescriptor, text: &[u8]) -> Result<DynamicMessage, TextFailure> {
+/// Turns the JSON form of a message into its binary form.
+pub(crate) fn to_binary(descriptor: &MessageDescriptor, text: &[u8]) -> Result<Vec<u8>, TextFailure> {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let message = match read(descriptor, &mut deserializer) {
         Ok(message) => message,
