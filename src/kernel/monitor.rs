@@ -120,9 +120,9 @@ impl Drop for Monitor {
 }
 
 impl Watches {
-    /// Whether one more namespace can be watched.
-    pub fn has_room(&self) -> bool {
-        self.sockets().len() < self.0.limit
+    /// How many more namespaces can be watched.
+    pub fn room(&self) -> usize {
+        self.0.limit.saturating_sub(self.sockets().len())
     }
 
     /// Whether the namespace is not watched yet but can be.

@@ -68,7 +68,8 @@ impl Namespaces {
     /// Opens or creates names ahead of as many [`Namespaces::open`]: several are created at once, and the sockets of all are
     /// opened in one go. Each name must be opened afterwards, before anything else.
     pub fn prepare(&mut self, names: &[(&str, &str)]) {
-        let subscribe = self.watches.has_room();
+        // Where the room is not enough for all, each one finds out when it is entered into the table.
+        let subscribe = self.watches.room() >= names.len();
         let mut answers = self.finder.open_or_create(names, subscribe);
         let unvisited = |found: &&mut Found| found.sockets.is_none() && !self.entries.contains_key(&found.netns);
         let mut unvisited: Vec<&mut Found> = answers.iter_mut().flatten().filter(unvisited).collect();
@@ -116,7 +117,7 @@ impl Namespaces {
         if let Some(prepared) = self.prepared.remove(name) {
             return prepared;
         }
-        let mut answers = self.finder.open_or_create(&[(name, mark)], self.watches.has_room());
+        let mut answers = self.finder.open_or_create(&[(name, mark)], self.watches.room() > 0);
         // One name, one answer.
         answers.pop().unwrap_or_else(|| self.finder.find(reference))
     }
