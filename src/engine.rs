@@ -67,7 +67,7 @@ pub trait Effects: Send + 'static {
     fn publish(&mut self, scheduler: &Scheduler<Self::Domain>, changes: Vec<StatusChange>);
 
     /// Called each time when all that is wanted has been acted upon, as far as it can be now.
-    fn settled(&mut self, scheduler: &Scheduler<Self::Domain>);
+    fn settled(&mut self);
 }
 
 /// A batch under way.
@@ -205,7 +205,7 @@ impl<E: Effects> Engine<E> {
             self.running = Some(self.effects.perform(operations));
             return;
         }
-        self.effects.settled(&self.scheduler);
+        self.effects.settled();
         self.running = self.effects.refresh(now);
     }
 }

@@ -240,6 +240,22 @@ impl NetworkEffects {
         }
     }
 
+    /// Stops watching references that nobody names any more.
+    fn drop_unused_watches(&mut self, scheduler: &Scheduler<Network>) {
+        let view = scheduler.view();
+        let unused: Vec<Key> = self
+            .watched
+            .iter()
+            .filter(|key| view.wanted(key).is_none() && view.applied(key).is_none())
+            .cloned()
+            .collect();
+        for key in unused {
+            self.unwatch(&key);
+            self.reporter.namespace_key_gone(&key);
+            self.forget_process(&key);
+        }
+    }
+
     /// Nobody names a process any more that was never found, or is gone: whoever names it again means the process of then.
     fn forget_process(&mut self, key: &Key) {
         let Ok(TypedKey::Namespace { reference_type, reference }) = TypedKey::parse(key.as_str()) else {
@@ -448,24 +464,14 @@ impl Effects for NetworkEffects {
     }
 
     fn publish(&mut self, scheduler: &Scheduler<Network>, changes: Vec<StatusChange>) {
+        // Before a status goes away, for that is the sign to the user that the value is forgotten.
+        self.drop_unused_watches(scheduler);
         for change in changes {
             self.reporter.status(&scheduler.view(), &change);
         }
     }
 
-    fn settled(&mut self, scheduler: &Scheduler<Network>) {
-        let view = scheduler.view();
-        let unused: Vec<Key> = self
-            .watched
-            .iter()
-            .filter(|key| view.wanted(key).is_none() && view.applied(key).is_none())
-            .cloned()
-            .collect();
-        for key in unused {
-            self.unwatch(&key);
-            self.reporter.namespace_key_gone(&key);
-            self.forget_process(&key);
-        }
+    fn settled(&mut self) {
         self.reporter.settled();
     }
 }

@@ -97,7 +97,7 @@ impl<'a> Inspection<'a> {
         let existing = self
             .view
             .dependents(&NamespaceName::Own.key())
-            .filter_map(|key| self.view.wanted(key)?.interface());
+            .filter_map(|key| self.view.wanted(key).or(self.view.applied(key))?.interface());
         existing
             .filter(|interface| interface.kind == InterfaceKind::Existing && interface.host_name == link.name)
             .map(|interface| interface.name.clone())
@@ -132,6 +132,8 @@ impl<'a> Inspection<'a> {
         }
         let basis = match (wanted, applied_here) {
             (_, Some(applied)) => applied,
+            // One that is not up is not there, as its dependency sees it.
+            (Some(wanted), None) if wanted.kind == InterfaceKind::Existing && !link.up => return,
             (Some(wanted), None) => match netns_of(self.view, &wanted.namespace) {
                 Some(netns) if netns == self.netns => wanted,
                 // Its namespace is not open yet: it may turn out to be this one.
@@ -496,7 +498,7 @@ impl<'a> Inspection<'a> {
             .view
             .dependents(&self.name.key())
             .filter_map(|key| Some((key.clone(), self.view.applied(key)?.interface()?)))
-            .filter(|(_, interface)| interface.namespace == *self.name)
+            .filter(|(key, interface)| interface.namespace == *self.name && !self.view.in_flight(key))
             .collect();
         let mut lost = Vec::new();
         for (key, interface) in interfaces {

@@ -167,15 +167,18 @@ impl InterfaceDescriptor {
     }
 
     fn changes(applied: &Interface, wanted: &Interface, alias: String) -> LinkChanges {
-        let mut changes = LinkChanges::default();
-        changes.rename = (applied.host_name != wanted.host_name).then(|| wanted.host_name.clone());
+        let mut changes = LinkChanges {
+            rename: (applied.host_name != wanted.host_name).then(|| wanted.host_name.clone()),
+            mac: wanted.mac.filter(|mac| !wanted.link_only && applied.mac != Some(*mac)),
+            up: (applied.enabled != wanted.enabled).then_some(wanted.enabled),
+            ..LinkChanges::default()
+        };
         if !applied.marked {
             (changes.alias, changes.group) = (Some(alias), Some(0));
         }
         if applied.effective_mtu() != wanted.effective_mtu() {
             changes.mtu = wanted.effective_mtu();
         }
-        changes.mac = wanted.mac.filter(|mac| !wanted.link_only && applied.mac != Some(*mac));
         if let (
             InterfaceKind::Veth {
                 rx_checksum: had_rx,
@@ -190,7 +193,6 @@ impl InterfaceDescriptor {
             changes.rx_checksum = (had_rx != rx_checksum).then_some(*rx_checksum);
             changes.tx_checksum = (had_tx != tx_checksum).then_some(*tx_checksum);
         }
-        changes.up = (applied.enabled != wanted.enabled).then_some(wanted.enabled);
         changes
     }
 }

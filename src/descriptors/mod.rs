@@ -90,6 +90,11 @@ impl Domain for Network {
         }
     }
 
+    /// Docker may answer long after the start.
+    fn is_late_fact(&self, key: &Key) -> bool {
+        key.as_str().starts_with("linux/microservice/")
+    }
+
     fn chain(mut effect: Vec<KernelOp>, next: Vec<KernelOp>) -> Vec<KernelOp> {
         effect.extend(next);
         effect

@@ -34,10 +34,11 @@ pub struct RouteDescriptor;
 
 /// Routing table that routes through an interface belong to.
 pub fn table_of(interface: &Interface, view: &View<'_, Network>) -> u32 {
-    let vrf = interface
-        .vrf
-        .as_ref()
-        .and_then(|vrf| view.applied(&interface_key(vrf))?.interface());
+    let vrf = interface.vrf.as_ref().and_then(|vrf| {
+        let key = interface_key(vrf);
+        // While a namespace is being read back, the device may not have been taken over yet.
+        view.applied(&key).or(view.wanted(&key))?.interface()
+    });
     match vrf.map(|vrf| &vrf.kind) {
         Some(InterfaceKind::Vrf { table }) => *table,
         _ => TABLE_MAIN,

@@ -169,42 +169,10 @@ impl<D: Domain> Scheduler<D> {
                 details: vec![],
             });
         }
-        match &node.hold {
-            Some(Hold::Retry {
-                persistent,
-                reason,
-                message,
-                ..
-            }) => {
-                let state = if *persistent { ValueState::Failed } else { ValueState::Retrying };
-                return Condition::Problem(Problem {
-                    state,
-                    reason: (*reason).into(),
-                    message: message.clone(),
-                    details: vec![],
-                });
-            }
-            Some(Hold::Refused { reason, message, .. }) => {
-                let (reason, message) = ((*reason).to_owned(), message.clone());
-                return Condition::Problem(Problem {
-                    state: ValueState::Invalid,
-                    reason,
-                    message,
-                    details: vec![],
-                });
-            }
-            Some(Hold::Unavailable { message }) => {
-                let (reason, message) = ("Unavailable".to_owned(), message.clone());
-                return Condition::Problem(Problem {
-                    state: ValueState::Pending,
-                    reason,
-                    message,
-                    details: vec![],
-                });
-            }
-            None => {}
+        if let Some(hold) = &node.hold {
+            return Condition::Problem(problem_of(hold));
         }
-        if node.discovered && node.applied.is_some() && !self.facts_are_settled() && !self.graph.satisfied(id, &node.applied_edges) {
+        if self.may_be_missing_a_late_fact(id) && !self.graph.satisfied(id, &node.applied_edges) {
             let message = "found in the kernel and left as it is until Docker has been asked which containers run".to_owned();
             return Condition::Problem(Problem {
                 state: ValueState::Discovered,
@@ -296,5 +264,26 @@ impl<D: Domain> Scheduler<D> {
             (Some(_), Some(edge)) if path.len() <= DEPTH => format!("is pending ({})", self.describe_edge(edge, path)),
             _ => "is not ready yet".to_owned(),
         }
+    }
+}
+
+/// What is told of a value that is left alone for now.
+fn problem_of(hold: &Hold) -> Problem {
+    let (state, reason, message) = match hold {
+        Hold::Retry {
+            persistent: true,
+            reason,
+            message,
+            ..
+        } => (ValueState::Failed, *reason, message),
+        Hold::Retry { reason, message, .. } => (ValueState::Retrying, *reason, message),
+        Hold::Refused { reason, message, .. } => (ValueState::Invalid, *reason, message),
+        Hold::Unavailable { message } => (ValueState::Pending, "Unavailable", message),
+    };
+    Problem {
+        state,
+        reason: reason.to_owned(),
+        message: message.clone(),
+        details: Vec::new(),
     }
 }

@@ -18,7 +18,7 @@ mod status;
 mod tests;
 mod view;
 
-pub use descriptor::{Claim, DeleteCause, Dependency, Descriptor, Domain, On, Refusal};
+pub use descriptor::{Claim, DeleteCause, Dependency, Descriptor, Domain, On, Predicate, Refusal};
 pub use plan::{Change, Fault, FaultKind, Operation, Outcome, Scheduler};
 pub use status::{Rejection, Status, StatusChange, ValueState, Verb};
 pub use view::View;

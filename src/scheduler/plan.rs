@@ -287,10 +287,11 @@ impl<D: Domain> Scheduler<D> {
             (verb, Outcome::Failed(fault)) => self.failed(id, verb, fault),
             (Verb::Delete, _) => self.clear_applied(id),
             (_, Outcome::Became(value)) => self.set_applied(id, value),
-            (_, _) => match flight.value {
-                Some(value) => self.set_applied(id, value),
-                None => {}
-            },
+            (_, _) => {
+                if let Some(value) = flight.value {
+                    self.set_applied(id, value);
+                }
+            }
         }
         self.mark(id);
         self.mark_interested(id);
@@ -345,8 +346,24 @@ impl<D: Domain> Scheduler<D> {
         !self.flying.is_empty()
     }
 
-    pub(super) fn facts_are_settled(&self) -> bool {
-        self.facts_settled
+    /// Found in the kernel, not confirmed yet, and waiting for something that may only not have been told yet.
+    pub(super) fn may_be_missing_a_late_fact(&self, id: NodeId) -> bool {
+        let node = &self.graph[id];
+        if self.facts_settled || !node.discovered || node.applied.is_none() {
+            return false;
+        }
+        let (mut seen, mut stack) = (BTreeSet::from([id]), vec![id]);
+        while let Some(id) = stack.pop() {
+            for target in self.graph.unmet_key_targets(id) {
+                if self.domain.is_late_fact(&self.graph[target].key) {
+                    return true;
+                }
+                if seen.insert(target) {
+                    stack.push(target);
+                }
+            }
+        }
+        false
     }
 
     fn evaluate(&mut self, id: NodeId, pass: Pass) {
@@ -361,7 +378,7 @@ impl<D: Domain> Scheduler<D> {
             Decision::CloseUnready if pass != Pass::Doubt => {
                 self.doubtful.insert(id);
             }
-            Decision::CloseUnready if self.graph[id].discovered && !self.facts_settled => {}
+            Decision::CloseUnready if self.may_be_missing_a_late_fact(id) => {}
             Decision::Close | Decision::CloseUnready => self.close(id),
             decision => {
                 self.reopen(id);

@@ -132,6 +132,14 @@ impl<D: Domain> Graph<D> {
             })
     }
 
+    /// Targets of the unmet dependencies on a single key.
+    pub fn unmet_key_targets(&self, id: NodeId) -> Vec<NodeId> {
+        let node = &self[id];
+        let edges = node.edges.iter().chain(&node.applied_edges);
+        let unmet = edges.filter(|edge| matches!(edge.dependency.on, On::Key(_)) && !self[edge.targets[0]].available());
+        unmet.map(|edge| edge.targets[0]).collect()
+    }
+
     fn key_targets(&self, id: NodeId) -> Vec<NodeId> {
         let node = &self[id];
         let named = node
