@@ -1,6 +1,6 @@
 //! Protobuf JSON: the text form of messages in the store, in REST bodies and in files.
 //!
-//! Owns the writer ([`encode`]) and a strict reader ([`decode`], or [`read`] for any serde format such as YAML). The reader is
+//! Owns the writer ([`encode`]) and a strict reader ([`decode`], or [`read()`] for any serde format such as YAML). The reader is
 //! stricter than the one of `prost-reflect`: it refuses a field that is given twice and two members of one oneof, as the
 //! clients of the contract expect, and it says where it stopped. Must never know about single models.
 

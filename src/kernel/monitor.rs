@@ -20,7 +20,6 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::{
     libc,
     sys::{
@@ -28,6 +27,7 @@ use nix::{
         eventfd::{EfdFlags, EventFd},
     },
 };
+use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{

@@ -14,8 +14,8 @@ use std::{
     thread,
 };
 
-use netlink_sys::Socket;
 use nix::errno::Errno;
+use rtnetlink::sys::Socket;
 
 use super::{
     ethtool::EthtoolSocket,

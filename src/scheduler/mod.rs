@@ -11,11 +11,13 @@
 mod descriptor;
 mod explain;
 mod graph;
+mod input;
 mod plan;
 mod readiness;
 mod status;
 #[cfg(test)]
 mod tests;
+mod transition;
 mod view;
 
 pub use descriptor::{Claim, DeleteCause, Dependency, Descriptor, Domain, On, Predicate, Refusal};

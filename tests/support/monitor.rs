@@ -6,16 +6,16 @@
 
 use std::{fs::File, path::Path};
 
-use netlink_packet_route::{
+use nix::sched::CloneFlags;
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::{
     RouteNetlinkMessage,
     address::AddressAttribute,
     link::LinkAttribute,
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
     route::{RouteAddress, RouteAttribute, RouteProtocol},
 };
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use nix::sched::CloneFlags;
-use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 /// Multicast groups of links, neighbours, IPv4 addresses and routes, rules, IPv6 addresses and routes (RTNLGRP_*, linux/rtnetlink.h).
 const GROUPS: [u32; 7] = [1, 3, 5, 7, 8, 9, 11];
@@ -121,7 +121,7 @@ fn is_multicast(neighbour: &NeighbourMessage) -> bool {
 
 /// One line for a change; of a link only what tells it from others, for a whole message fills a screen.
 fn describe(message: &RouteNetlinkMessage) -> String {
-    let link_text = |verb: &str, link: &netlink_packet_route::link::LinkMessage| {
+    let link_text = |verb: &str, link: &rtnetlink::packet_route::link::LinkMessage| {
         let shown: Vec<String> = link
             .attributes
             .iter()
