@@ -76,14 +76,16 @@ pub struct RunArgs {
     pub data_dir: Option<PathBuf>,
 
     /// YAML file with network configuration to apply at the start, beside the store [env: INITIAL_CONFIG]
+    ///
+    /// Not implemented yet: the agent refuses to start with it, so that nobody waits for what will not come.
     #[arg(long, value_name = "FILE")]
     pub initial_config: Option<PathBuf>,
 
-    /// Address of the REST API [env: HTTP_LISTEN] [default: 127.0.0.1:9191]
+    /// Address of the REST API (not served yet) [env: HTTP_LISTEN] [default: 127.0.0.1:9191]
     #[arg(long, value_name = "IP:PORT")]
     pub http_listen: Option<String>,
 
-    /// Address of the gRPC API [env: GRPC_LISTEN] [default: 127.0.0.1:9111]
+    /// Address of the gRPC API (not served yet) [env: GRPC_LISTEN] [default: 127.0.0.1:9111]
     #[arg(long, value_name = "IP:PORT")]
     pub grpc_listen: Option<String>,
 
@@ -125,6 +127,15 @@ impl Settings {
     /// `/vnf-agent/<label>/`: everything this agent reads and writes is below it.
     pub fn prefix(&self) -> String {
         format!("/vnf-agent/{}/", self.microservice_label)
+    }
+
+    /// The filter for the log. Where the user named nothing but a level, the libraries below stay at `info`: at `debug` each of
+    /// their frames would be a line.
+    pub fn log_directives(&self) -> String {
+        const QUIET: [&str; 8] = ["h2", "hyper", "hyper_util", "tower", "tonic", "rustls", "bollard", "rtnetlink"];
+        let chatty = matches!(self.log.to_ascii_lowercase().as_str(), "debug" | "trace");
+        let quiet = QUIET.iter().filter(|_| chatty).map(|library| format!(",{library}=info"));
+        std::iter::once(self.log.clone()).chain(quiet).collect()
     }
 }
 

@@ -60,6 +60,10 @@ impl Agent {
     /// # Errors
     /// What could not be started and why: no privileges, address in use, data directory in use, settings that cannot work.
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
+        if let Some(file) = &settings.initial_config {
+            let file = file.display();
+            anyhow::bail!("--initial-config {file} is not implemented yet; put the values into the store instead, as with etcdctl put");
+        }
         let clock = Clock::new();
         let label = settings.microservice_label.as_str();
         let marks = Marks::new(label);
