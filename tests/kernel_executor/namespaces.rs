@@ -189,7 +189,7 @@ fn namespaces_opened_together_are_answered_one_by_one_and_in_order() {
                 "{name}"
             );
         }
-        assert_eq!(results[2].as_ref().expect_err("a directory").kind, FailureKind::Unavailable);
+        assert_eq!(results[2].as_ref().expect_err("a directory").kind, FailureKind::Unusable);
         assert_eq!(results[5].as_ref().expect_err("no name").kind, FailureKind::Other);
         let own = fs::metadata("/proc/thread-self/ns/net").expect("own").ino();
         assert_eq!(world.executor.own_namespace(), NetnsId(own));
@@ -251,7 +251,7 @@ fn the_placeholder_under_a_created_name_tells_whose_it_is() {
 }
 
 #[test]
-fn what_is_no_network_namespace_is_unavailable_and_said_so() {
+fn what_is_no_network_namespace_is_unusable_and_what_is_missing_unavailable() {
     in_private_namespaces(|world| {
         world.open("other");
         fs::create_dir(named("directory")).expect("created");
@@ -265,8 +265,10 @@ fn what_is_no_network_namespace_is_unavailable_and_said_so() {
             (NamespaceRef::File(PathBuf::from("/run/missing")), "does not exist"),
         ];
         for (reference, words) in cases {
-            let failure = world.try_open(reference).expect_err("unavailable");
-            assert_eq!(failure.kind, FailureKind::Unavailable, "{failure}");
+            let failure = world.try_open(reference).expect_err("no namespace");
+            let may_come = words == "does not exist";
+            let kind = if may_come { FailureKind::Unavailable } else { FailureKind::Unusable };
+            assert_eq!(failure.kind, kind, "{failure}");
             assert!(failure.message.contains(words), "{failure}");
         }
         for name in ["", ".", "..", "a/b"] {
