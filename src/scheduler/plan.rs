@@ -239,7 +239,12 @@ impl<D: Domain> Scheduler<D> {
         if self.graph[id].flight.is_some() || self.graph[id].fact {
             return;
         }
-        match self.decide(id) {
+        let decision = self.decide(id);
+        if matches!(decision, Decision::Stay) && self.graph[id].applied.is_none() {
+            // Those that were built on it in advance, as members of its cycle, must see whether the cycle still stands.
+            self.graph.built_in_advance_on(id).into_iter().for_each(|member| self.mark(member));
+        }
+        match decision {
             Decision::CloseUnready if pass != Pass::Doubt => {
                 self.doubtful.insert(id);
             }

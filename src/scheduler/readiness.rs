@@ -132,6 +132,20 @@ impl<D: Domain> Graph<D> {
             })
     }
 
+    /// What is applied although it depends on `id`, which is not: the members of a cycle that come before it.
+    pub fn built_in_advance_on(&self, id: NodeId) -> Vec<NodeId> {
+        let needs_it = |member: &&NodeId| {
+            let node = &self[**member];
+            node.present()
+                && !node.closing
+                && node
+                    .applied_edges
+                    .iter()
+                    .any(|edge| matches!(edge.dependency.on, On::Key(_)) && edge.targets[0] == id)
+        };
+        self[id].dependents.iter().filter(needs_it).copied().collect()
+    }
+
     /// Targets of the unmet dependencies on a single key.
     pub fn unmet_key_targets(&self, id: NodeId) -> Vec<NodeId> {
         let node = &self[id];

@@ -267,7 +267,11 @@ fn what_is_no_network_namespace_is_unusable_and_what_is_missing_unavailable() {
         for (reference, words) in cases {
             let failure = world.try_open(reference).expect_err("no namespace");
             let may_come = words == "does not exist";
-            let kind = if may_come { FailureKind::Unavailable } else { FailureKind::Unusable };
+            let kind = if may_come {
+                FailureKind::Unavailable
+            } else {
+                FailureKind::Unusable
+            };
             assert_eq!(failure.kind, kind, "{failure}");
             assert!(failure.message.contains(words), "{failure}");
         }
