@@ -18,6 +18,7 @@ mod operation;
 mod pinned;
 mod process;
 mod route;
+pub mod sandbox;
 mod snapshot;
 mod sysctl;
 mod worker;
