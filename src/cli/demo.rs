@@ -23,6 +23,7 @@ mod witness;
 use std::{
     future::Future,
     io::Read,
+    os::unix::process::CommandExt,
     process::{Command, ExitCode, Stdio},
     time::Instant,
 };
@@ -39,6 +40,8 @@ use self::{narration::Narration, story::Story};
 
 /// This very program, also when it was built anew meanwhile or lies below the `/run` that the sandbox covers.
 const THIS_PROGRAM: &str = "/proc/self/exe";
+/// As which it shows in a list of processes.
+const SHOWN_AS: &str = "netns-agent";
 
 /// Arguments of `demo`.
 #[derive(clap::Args, Clone, Debug)]
@@ -84,10 +87,13 @@ pub fn run(args: &DemoArgs) -> ExitCode {
 fn outside(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let rights = sandbox::leave().context("no throw-away namespaces for the demo")?;
     let mut command = Command::new(THIS_PROGRAM);
-    command.args(["demo", "--part", "inside"]);
+    command.arg0(SHOWN_AS).args(["demo", "--part", "inside"]);
     command.args(args.keep.then_some("--keep"));
     command.args((rights == Rights::UserNamespace).then_some("--user-namespace"));
-    let runtime = Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
     let status = runtime.block_on(async {
         // A terminal sends Ctrl-C to both processes. The one inside decides what it means; this one waits to tell how that ended.
         let _interrupts = signal(SignalKind::interrupt())?;
@@ -105,7 +111,10 @@ fn outside(args: &DemoArgs) -> anyhow::Result<ExitCode> {
 /// Tells the story.
 fn inside(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let outside_pid = sandbox::furnish().context("the throw-away namespaces cannot be used")?;
-    let runtime = Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
     runtime.block_on(async {
         let mut interrupts = signal(SignalKind::interrupt()).context("cannot wait for Ctrl-C")?;
         let mut interrupted = std::pin::pin!(async move { interrupts.recv().await });
@@ -165,6 +174,10 @@ fn workload() -> anyhow::Result<ExitCode> {
 /// The command that starts a [`Part::Workload`]; it runs until its standard input ends.
 fn workload_command() -> Command {
     let mut command = Command::new(THIS_PROGRAM);
-    command.args(["demo", "--part", "workload"]).stdin(Stdio::piped()).stdout(Stdio::null());
+    command
+        .arg0(SHOWN_AS)
+        .args(["demo", "--part", "workload"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null());
     command
 }

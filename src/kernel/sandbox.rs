@@ -86,18 +86,32 @@ pub fn leave() -> Result<Rights, SandboxError> {
 pub fn furnish() -> Result<u32, SandboxError> {
     set_pdeathsig(Signal::SIGKILL).map_err(|errno| refused("end with the process that made the sandbox", errno.into()))?;
     if std::process::id() != 1 || parent_id() != 0 {
-        let cause = format!("this process is PID {}, not the first of a PID namespace; start `netns-agent demo`", std::process::id());
-        return Err(SandboxError { step: "work in a sandbox", cause });
+        let cause = format!(
+            "this process is PID {}, not the first of a PID namespace; start `netns-agent demo`",
+            std::process::id()
+        );
+        return Err(SandboxError {
+            step: "work in a sandbox",
+            cause,
+        });
     }
     // The old /proc still counts PIDs as the outside does.
-    let outside = fs::read_link("/proc/self").ok().and_then(|pid| pid.to_str()?.parse().ok()).unwrap_or_default();
+    let outside = fs::read_link("/proc/self")
+        .ok()
+        .and_then(|pid| pid.to_str()?.parse().ok())
+        .unwrap_or_default();
     let none: Option<&str> = None;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).map_err(|errno| no_user_namespace("keep its mounts to itself", errno.into()))?;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
+        .map_err(|errno| no_user_namespace("keep its mounts to itself", errno.into()))?;
     let secure = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("proc"), "/proc", Some("proc"), secure, none).map_err(|errno| no_user_namespace("mount /proc", errno.into()))?;
     let run = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    mount(Some("tmpfs"), "/run", Some("tmpfs"), run, Some("mode=0755")).map_err(|errno| no_user_namespace("mount a tmpfs on /run", errno.into()))?;
-    loopback_up().map_err(|refusal| SandboxError { step: "set lo up", cause: failure::explain(&refusal) })?;
+    mount(Some("tmpfs"), "/run", Some("tmpfs"), run, Some("mode=0755"))
+        .map_err(|errno| no_user_namespace("mount a tmpfs on /run", errno.into()))?;
+    loopback_up().map_err(|refusal| SandboxError {
+        step: "set lo up",
+        cause: failure::explain(&refusal),
+    })?;
     Ok(outside)
 }
 
@@ -115,7 +129,9 @@ pub fn start_with_pid(pid: u32, command: impl Fn() -> Command + Sync) -> io::Res
                     .map_err(|error| io::Error::new(error.kind(), format!("cannot choose a PID by {LAST_PID}: {error}")))?;
                 command().spawn()
             });
-            start.join().unwrap_or_else(|_| Err(io::Error::other("the thread that starts the process ended")))
+            start
+                .join()
+                .unwrap_or_else(|_| Err(io::Error::other("the thread that starts the process ended")))
         })?;
         if child.id() == pid {
             return Ok(child);
@@ -128,21 +144,29 @@ pub fn start_with_pid(pid: u32, command: impl Fn() -> Command + Sync) -> io::Res
 
 fn loopback_up() -> Result<(), Refusal> {
     let mut socket = RouteSocket::open()?;
-    let request = link::LinkRequest { up: Some(true), ..link::LinkRequest::default() };
+    let request = link::LinkRequest {
+        up: Some(true),
+        ..link::LinkRequest::default()
+    };
     // `lo` is the first link of each namespace (LOOPBACK_IFINDEX in net/flow.h).
     let (message, flags) = request.message(1);
     socket.change(message, flags)
 }
 
 fn refused(step: &'static str, error: io::Error) -> SandboxError {
-    SandboxError { step, cause: failure::kernel_words(&Refusal::from(error)) }
+    SandboxError {
+        step,
+        cause: failure::explain(&Refusal::from(error)),
+    }
 }
 
 /// EPERM has many fathers here, none of which the kernel names.
 fn no_user_namespace(step: &'static str, error: io::Error) -> SandboxError {
-    let error = refused(step, error);
     let remedy = "run it as root; or allow user namespaces to everybody, by whichever of these the kernel has: \
                   sysctl -w user.max_user_namespaces=10000, sysctl -w kernel.unprivileged_userns_clone=1, \
                   sysctl -w kernel.apparmor_restrict_unprivileged_userns=0; a container needs CAP_SYS_ADMIN (docker run --privileged)";
-    SandboxError { cause: format!("{}; {remedy}", error.cause), ..error }
+    SandboxError {
+        step,
+        cause: format!("{}; {remedy}", failure::kernel_words(&Refusal::from(error))),
+    }
 }

@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{THIS_PROGRAM, topology::LABEL};
+use super::{SHOWN_AS, THIS_PROGRAM, topology::LABEL};
 
 /// Where its store listens. Nothing else listens in the sandbox.
 pub const ENDPOINT: &str = "127.0.0.1:2379";
@@ -36,8 +36,13 @@ pub struct Agent {
 impl Agent {
     /// Starts it and waits until its store listens.
     pub async fn start() -> anyhow::Result<Self> {
-        let log = File::options().create(true).append(true).open(LOG).with_context(|| format!("cannot open the agent's log {LOG}"))?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(LOG)
+            .with_context(|| format!("cannot open the agent's log {LOG}"))?;
         let child = Command::new(THIS_PROGRAM)
+            .arg0(SHOWN_AS)
             .args(arguments())
             // Settings that the user has in the environment are for other agents.
             .env_clear()
@@ -63,7 +68,10 @@ impl Agent {
                 bail!("the agent was expected to run and serve {ENDPOINT}, but it ended ({status})");
             }
             if Instant::now() > deadline {
-                bail!("the agent was expected to serve {ENDPOINT} within {} s, but nothing listens there", START_PATIENCE.as_secs());
+                bail!(
+                    "the agent was expected to serve {ENDPOINT} within {} s, but nothing listens there",
+                    START_PATIENCE.as_secs()
+                );
             }
             sleep(CONNECT_INTERVAL).await;
         }
@@ -82,7 +90,17 @@ pub fn shown_command() -> String {
 
 fn arguments() -> [&'static str; 9] {
     // There is no Docker in the sandbox; a socket elsewhere than in /run would belong to the machine.
-    ["run", "--microservice-label", LABEL, "--embedded-listen", ENDPOINT, "--data-dir", DATA_DIR, "--docker-host", "unix:///run/docker.sock"]
+    [
+        "run",
+        "--microservice-label",
+        LABEL,
+        "--embedded-listen",
+        ENDPOINT,
+        "--data-dir",
+        DATA_DIR,
+        "--docker-host",
+        "unix:///run/docker.sock",
+    ]
 }
 
 /// The end of the agent's log, all starts together.

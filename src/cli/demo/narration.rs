@@ -33,7 +33,9 @@ impl Narration {
     /// Colour only for people: on a terminal, and unless `NO_COLOR` says otherwise (no-color.org).
     pub fn new() -> Self {
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Narration { colour: std::io::stdout().is_terminal() && !refused }
+        Narration {
+            colour: std::io::stdout().is_terminal() && !refused,
+        }
     }
 
     /// A line as it is.
@@ -71,21 +73,37 @@ impl Narration {
 
     /// How long all took.
     pub fn total(&self, took: Duration) {
-        self.line(&format!("\n{} in {:.1} s: every step went as it should.", self.paint(Tone::Good, "Done"), took.as_secs_f64()));
+        self.line(&format!(
+            "\n{} in {:.1} s: every step went as it should.",
+            self.paint(Tone::Good, "Done"),
+            took.as_secs_f64()
+        ));
     }
 
     /// Something did not go as expected.
     pub fn failure(&self, error: &str, log: &str) {
         let mut stderr = std::io::stderr();
-        let _ = writeln!(stderr, "\n{}\n{error}\n\nThe agent's log ends with:\n{log}", self.paint(Tone::Bad, "The demo failed."));
+        let _ = writeln!(
+            stderr,
+            "\n{}\n{error}\n\nThe agent's log ends with:\n{log}",
+            self.paint(Tone::Bad, "The demo failed.")
+        );
     }
 
     /// How to reach what is kept.
     pub fn kept(&self, way_in: &str) {
-        self.line(&format!("\n{}", self.paint(Tone::Title, "The agent keeps running until Ctrl-C. From another terminal of the same user:")));
+        self.line(&format!(
+            "\n{}",
+            self.paint(
+                Tone::Title,
+                "The agent keeps running until Ctrl-C. From another terminal of the same user:"
+            )
+        ));
         self.line(&format!("  {way_in} etcdctl --endpoints {ENDPOINT} get --prefix /vnf-agent/demo/"));
         self.line(&format!("  {way_in} ip -n web address"));
-        self.line(&format!("  {way_in} etcdctl --endpoints {ENDPOINT} watch --prefix /vnf-agent/demo/config-status/"));
+        self.line(&format!(
+            "  {way_in} etcdctl --endpoints {ENDPOINT} watch --prefix /vnf-agent/demo/config-status/"
+        ));
         self.line("etcdctl comes with Debian's etcd-client; the store listens inside the demo's own network namespace only.");
     }
 
@@ -93,16 +111,28 @@ impl Narration {
     pub fn next_commands(&self, privileges_missing: bool) {
         let program = shown_program();
         let sudo = if privileges_missing { "sudo " } else { "" };
-        self.line(&format!("\n{}", self.paint(Tone::Title, "Next: the same on this machine. Start an agent, and speak to it from a second terminal:")));
+        self.line(&format!(
+            "\n{}",
+            self.paint(
+                Tone::Title,
+                "Next: the same on this machine. Start an agent, and speak to it from a second terminal:"
+            )
+        ));
         self.line(&format!("  {sudo}{program} run --data-dir /tmp/netns-agent"));
         let value = r#"{"name":"hello","type":"DUMMY","enabled":true,"ip_addresses":["10.1.2.3/24"],"namespace":{"type":"NSID","reference":"hello"}}"#;
-        self.line(&format!("  etcdctl put /vnf-agent/vpp1/config/linux/interfaces/v2/interface/hello '{value}'"));
+        self.line(&format!(
+            "  etcdctl put /vnf-agent/vpp1/config/linux/interfaces/v2/interface/hello '{value}'"
+        ));
         self.line("  etcdctl get --prefix /vnf-agent/vpp1/config-status/");
         self.line("etcdctl comes with Debian's etcd-client. The namespace \"hello\" goes when the key is deleted.");
     }
 
     fn paint(&self, tone: Tone, text: &str) -> String {
-        if self.colour { format!("\x1b[{}m{text}\x1b[0m", tone as u8) } else { text.to_owned() }
+        if self.colour {
+            format!("\x1b[{}m{text}\x1b[0m", tone as u8)
+        } else {
+            text.to_owned()
+        }
     }
 }
 
@@ -118,10 +148,17 @@ pub fn milliseconds(time: Duration) -> String {
 
 /// The path of this program as one would type it here.
 fn shown_program() -> String {
-    let Ok(program) = std::env::current_exe() else { return "netns-agent".to_owned() };
+    let Ok(program) = std::env::current_exe() else {
+        return "netns-agent".to_owned();
+    };
     let here = std::env::current_dir().ok();
     let below = here.and_then(|here| program.strip_prefix(here).ok().map(std::path::Path::to_path_buf));
-    below.unwrap_or(program).display().to_string()
+    match below {
+        // A name without a slash would be looked for on PATH.
+        Some(name) if name.components().count() == 1 => format!("./{}", name.display()),
+        Some(path) => path.display().to_string(),
+        None => program.display().to_string(),
+    }
 }
 
 /// Breaks a text at spaces into lines of at most `width` characters; longer words stay whole.

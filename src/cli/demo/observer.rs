@@ -3,12 +3,12 @@
 //! Owns the client and a mirror of all keys of the agent, kept by a watch. Must never ask again and again: it waits for events.
 //! Start reading at [`Observer::until`].
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, future::Future, time::Duration};
 
 use anyhow::{Context, bail};
 use etcd_client::{Client, DeleteOptions, EventType, GetOptions, WatchOptions, WatchStream};
 use serde::Deserialize;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     agent::ENDPOINT,
@@ -50,31 +50,48 @@ pub struct Observer {
 impl Observer {
     /// Reads all keys of the agent and watches them from there.
     pub async fn connect() -> anyhow::Result<Self> {
-        let client = Client::connect([ENDPOINT], None).await.context("cannot connect to the agent's store")?;
+        let client = Client::connect([ENDPOINT], None)
+            .await
+            .context("cannot connect to the agent's store")?;
         let prefix = format!("/vnf-agent/{LABEL}/");
         let options = GetOptions::new().with_prefix();
-        let listed = client.kv_client().get(prefix.as_str(), Some(options)).await.context("cannot read the agent's store")?;
+        let mut kv = client.kv_client();
+        let listed = answer("all keys of the agent", kv.get(prefix.as_str(), Some(options))).await?;
         let revision = listed.header().map_or(0, etcd_client::ResponseHeader::revision);
         let keys = listed.kvs().iter().map(|kv| {
-            (String::from_utf8_lossy(kv.key()).into_owned(), Entry { text: String::from_utf8_lossy(kv.value()).into_owned(), revision: kv.mod_revision() })
+            (
+                String::from_utf8_lossy(kv.key()).into_owned(),
+                Entry {
+                    text: String::from_utf8_lossy(kv.value()).into_owned(),
+                    revision: kv.mod_revision(),
+                },
+            )
         });
         let keys = keys.collect();
         let options = WatchOptions::new().with_prefix().with_start_revision(revision + 1);
-        let watch = client.watch_client().watch(prefix, Some(options)).await.context("cannot watch the agent's store")?;
-        Ok(Observer { client, watch, keys, revision })
+        let mut watches = client.watch_client();
+        let watch = answer("a watch on the agent's keys", watches.watch(prefix, Some(options))).await?;
+        Ok(Observer {
+            client,
+            watch,
+            keys,
+            revision,
+        })
     }
 
     /// Puts a desired value; answers its revision.
     pub async fn put(&self, key: &str, value: &str) -> anyhow::Result<i64> {
         let key = format!("{CONFIG}{key}");
-        let response = self.client.kv_client().put(key.as_str(), value, None).await.with_context(|| format!("cannot put {key}"))?;
+        let mut kv = self.client.kv_client();
+        let response = answer(&format!("the put of {key}"), kv.put(key.as_str(), value, None)).await?;
         Ok(response.header().map_or(0, etcd_client::ResponseHeader::revision))
     }
 
     /// Deletes all desired values in one request.
     pub async fn delete_all(&self) -> anyhow::Result<()> {
         let options = DeleteOptions::new().with_prefix();
-        self.client.kv_client().delete(CONFIG, Some(options)).await.with_context(|| format!("cannot delete {CONFIG}"))?;
+        let mut kv = self.client.kv_client();
+        answer(&format!("the deletion of {CONFIG}"), kv.delete(CONFIG, Some(options))).await?;
         Ok(())
     }
 
@@ -102,7 +119,13 @@ impl Observer {
                     self.keys.remove(&key);
                 } else {
                     let text = String::from_utf8_lossy(kv.value()).into_owned();
-                    self.keys.insert(key, Entry { text, revision: kv.mod_revision() });
+                    self.keys.insert(
+                        key,
+                        Entry {
+                            text,
+                            revision: kv.mod_revision(),
+                        },
+                    );
                 }
             }
         }
@@ -144,6 +167,20 @@ impl Observer {
     fn describe(&self) -> String {
         let config = format!("{CONFIG}/");
         let shown = self.keys.iter().filter(|(key, _)| !key.starts_with(&config));
-        shown.map(|(key, entry)| format!("  {key}\n    {}", entry.text)).collect::<Vec<_>>().join("\n")
+        shown
+            .map(|(key, entry)| format!("  {key}\n    {}", entry.text))
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+}
+
+/// The store's answer to a request; a store that cannot accept connections would never give one.
+async fn answer<T>(expected: &str, request: impl Future<Output = Result<T, etcd_client::Error>>) -> anyhow::Result<T> {
+    match timeout(PATIENCE, request).await {
+        Ok(answer) => answer.with_context(|| format!("expected of the agent's store at {ENDPOINT}: {expected}")),
+        Err(_) => bail!(
+            "expected of the agent's store at {ENDPOINT} within {} s: {expected}\nseen: no answer",
+            PATIENCE.as_secs()
+        ),
     }
 }

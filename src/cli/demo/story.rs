@@ -33,12 +33,25 @@ impl<'a> Story<'a> {
     /// Starts the agent.
     pub async fn begin(narration: &'a Narration) -> anyhow::Result<Self> {
         narration.line("netns-agent demo: a real agent in throw-away namespaces; nothing on this machine is changed.");
-        narration.line(&format!("In what follows, … stands for {CONFIG}, where this agent reads what is wanted."));
+        narration.line(&format!(
+            "In what follows, … stands for {CONFIG}, where this agent reads what is wanted."
+        ));
         narration.command(&agent::shown_command());
         let started = begin_agent(0).await;
-        let (agent, observer, began) = started.map_err(|error| anyhow!("{error:#}\n\nThe agent's log ends with:\n{}", agent::log_tail()))?;
-        narration.result("IN SYNC", began.elapsed(), "with an empty store of its own, embedded in the agent, that speaks the etcd v3 API");
-        Ok(Story { narration, agent: Some(agent), observer, workload: None, revisions: Vec::new() })
+        let (agent, observer, began) =
+            started.map_err(|error| anyhow!("{error:#}\n\nThe agent's log ends with:\n{}", agent::log_tail()))?;
+        narration.result(
+            "IN SYNC",
+            began.elapsed(),
+            "with an empty store of its own, embedded in the agent, that speaks the etcd v3 API",
+        );
+        Ok(Story {
+            narration,
+            agent: Some(agent),
+            observer,
+            workload: None,
+            revisions: Vec::new(),
+        })
     }
 
     /// The end of the agent's log, for a failure.
@@ -60,7 +73,10 @@ impl<'a> Story<'a> {
     }
 
     async fn ask_for_what_cannot_be(&mut self) -> anyhow::Result<()> {
-        self.narration.step(1, "Ask for things in the wrong order, before what they need exists: each one waits, and says for what");
+        self.narration.step(
+            1,
+            "Ask for things in the wrong order, before what they need exists: each one waits, and says for what",
+        );
         for wanted in &WANTED {
             self.narration.remark(&format!("{}:", wanted.title));
             self.narration.command(&format!("etcdctl put …{} '{}'", wanted.key, wanted.value));
@@ -69,7 +85,9 @@ impl<'a> Story<'a> {
             self.revisions.push(revision);
             let expected = format!("{STATUS}{} is PENDING at revision {revision}, with a message", wanted.key);
             let pending = self.observer.until(&expected, |observer| {
-                observer.status(wanted.key, revision).filter(|status| status.state == "PENDING" && !status.message.is_empty())
+                observer
+                    .status(wanted.key, revision)
+                    .filter(|status| status.state == "PENDING" && !status.message.is_empty())
             });
             let status = pending.await?;
             self.narration.result(&status.state, began.elapsed(), &status.message);
@@ -78,7 +96,10 @@ impl<'a> Story<'a> {
     }
 
     async fn let_it_appear(&mut self) -> anyhow::Result<()> {
-        self.narration.step(2, &format!("Start a process with PID {WORKLOAD_PID} and a network namespace of its own: all that waited is made"));
+        self.narration.step(
+            2,
+            &format!("Start a process with PID {WORKLOAD_PID} and a network namespace of its own: all that waited is made"),
+        );
         let began = Instant::now();
         let workload = sandbox::start_with_pid(WORKLOAD_PID, workload_command);
         self.workload = Some(workload.with_context(|| format!("cannot start a process with PID {WORKLOAD_PID}"))?);
@@ -89,14 +110,21 @@ impl<'a> Story<'a> {
                 observer.status(wanted.key, *revision).filter(|status| status.state == "CONFIGURED")
             });
             let status = configured.await?;
-            self.narration.result(&status.state, began.elapsed(), wanted.key.trim_start_matches('/'));
+            self.narration
+                .result(&status.state, began.elapsed(), wanted.key.trim_start_matches('/'));
         }
-        self.narration.remark(&format!("(counted from the start of the process, which itself took {})", milliseconds(started)));
+        self.narration.remark(&format!(
+            "(counted from the start of the process, which itself took {})",
+            milliseconds(started)
+        ));
         Ok(())
     }
 
     fn ping(&self) -> anyhow::Result<()> {
-        self.narration.step(3, "See that it works: an ICMP echo from one namespace to the other, through pair, route and ARP entry");
+        self.narration.step(
+            3,
+            "See that it works: an ICMP echo from one namespace to the other, through pair, route and ARP entry",
+        );
         self.narration.command(&format!("ip netns exec web ping -c 1 {FAR_ADDRESS}"));
         self.narration.result("REPLY", witness::ping()?, &format!("from {FAR_ADDRESS}"));
         Ok(())
@@ -104,7 +132,10 @@ impl<'a> Story<'a> {
 
     /// Answers the network as it is afterwards.
     async fn break_a_link(&mut self, witness: &mut Witness) -> anyhow::Result<Network> {
-        self.narration.step(4, "Break it: delete one end by hand, which takes its other end, the addresses, the route and the ARP entry along");
+        self.narration.step(
+            4,
+            "Break it: delete one end by hand, which takes its other end, the addresses, the route and the ARP entry along",
+        );
         let before = witness.network().await?;
         let index_of = |observer: &Observer| observer.number(LINK_STATE, "if_index");
         let index = self.observer.until(&format!("{LINK_STATE} tells an if_index"), index_of).await?;
@@ -115,9 +146,16 @@ impl<'a> Story<'a> {
             network.objects == before.objects && network.links != before.links
         });
         let after = repaired.await?;
-        self.narration.result("REPAIRED", began.elapsed(), "the kernel has all of it again; counted from the deletion");
+        self.narration.result(
+            "REPAIRED",
+            began.elapsed(),
+            "the kernel has all of it again; counted from the deletion",
+        );
         let expected = format!("{LINK_STATE} tells another if_index than {index}");
-        let new_index = self.observer.until(&expected, |observer| index_of(observer).filter(|new| *new != index)).await?;
+        let new_index = self
+            .observer
+            .until(&expected, |observer| index_of(observer).filter(|new| *new != index))
+            .await?;
         for (wanted, revision) in WANTED.iter().zip(&self.revisions) {
             let expected = format!("{STATUS}{} is CONFIGURED", wanted.key);
             let configured = |observer: &Observer| observer.status(wanted.key, *revision).filter(|status| status.state == "CONFIGURED");
@@ -130,29 +168,48 @@ impl<'a> Story<'a> {
     }
 
     async fn kill_the_agent(&mut self, witness: &Witness, before: &Network) -> anyhow::Result<()> {
-        self.narration.step(5, "Kill the agent and start it again, while pings go on: the network stays, and nothing has to be done to it");
+        self.narration.step(
+            5,
+            "Kill the agent and start it again, while pings go on: the network stays, and nothing has to be done to it",
+        );
         let pings = Pings::start()?;
         let last = self.observer.revision;
         self.narration.command("kill -KILL AGENT");
         self.agent.take().context("the agent runs")?.kill().await?;
         let down = witness.network().await?;
-        ensure!(&down == before, "expected: the network outlives the agent\nseen: {down:#?}\ninstead of: {before:#?}");
+        ensure!(
+            &down == before,
+            "expected: the network outlives the agent\nseen: {down:#?}\ninstead of: {before:#?}"
+        );
         self.narration.command(&agent::shown_command());
         let (agent, observer, began) = begin_agent(last).await?;
         (self.agent, self.observer) = (Some(agent), observer);
-        self.narration.result("IN SYNC", began.elapsed(), "after its start the agent has found everything in place");
+        self.narration.result(
+            "IN SYNC",
+            began.elapsed(),
+            "after its start the agent has found everything in place",
+        );
         for (wanted, revision) in WANTED.iter().zip(&self.revisions) {
             let expected = format!("{STATUS}{} is CONFIGURED by the new agent", wanted.key);
             let found = self.observer.until(&expected, |observer| {
                 let fresh = observer.status_revision(wanted.key).is_some_and(|written| written > last);
-                observer.status(wanted.key, *revision).filter(|status| fresh && status.state == "CONFIGURED")
+                observer
+                    .status(wanted.key, *revision)
+                    .filter(|status| fresh && status.state == "CONFIGURED")
             });
             let status = found.await?;
             let operation = status.last_operation;
-            ensure!(operation.is_empty(), "expected: nothing is done for {}\nseen: last_operation {operation}", wanted.key);
+            ensure!(
+                operation.is_empty(),
+                "expected: nothing is done for {}\nseen: last_operation {operation}",
+                wanted.key
+            );
         }
         let after = witness.network().await?;
-        ensure!(&after == before, "expected: the same links as before\nseen: {after:#?}\ninstead of: {before:#?}");
+        ensure!(
+            &after == before,
+            "expected: the same links as before\nseen: {after:#?}\ninstead of: {before:#?}"
+        );
         let told = "all four values, and no operation executed: the links are the very same, and no status names a last_operation";
         self.narration.result("CONFIGURED", began.elapsed(), told);
         let (sent, lost) = pings.stop()?;
@@ -162,20 +219,41 @@ impl<'a> Story<'a> {
     }
 
     async fn delete_everything(&mut self) -> anyhow::Result<()> {
-        self.narration.step(6, "Delete what was asked for: what the agent made goes, down to the namespace; the process and its namespace stay");
+        self.narration.step(
+            6,
+            "Delete what was asked for: what the agent made goes, down to the namespace; the process and its namespace stay",
+        );
         self.narration.command("etcdctl del --prefix …/");
         let began = Instant::now();
         self.observer.delete_all().await?;
         let statuses = format!("{STATUS}/");
-        self.observer.until(&format!("no status below {statuses}"), |observer| observer.is_gone(&statuses).then_some(())).await?;
+        self.observer
+            .until(&format!("no status below {statuses}"), |observer| {
+                observer.is_gone(&statuses).then_some(())
+            })
+            .await?;
         self.narration.result("REMOVED", began.elapsed(), "all four values");
-        self.observer.until(&format!("{NAMESPACE_STATUS} is deleted"), |observer| observer.is_gone(NAMESPACE_STATUS).then_some(())).await?;
+        self.observer
+            .until(&format!("{NAMESPACE_STATUS} is deleted"), |observer| {
+                observer.is_gone(NAMESPACE_STATUS).then_some(())
+            })
+            .await?;
         let left = std::path::Path::new(NAMESPACE_FILE).exists();
-        ensure!(!left, "expected: {NAMESPACE_FILE} is gone with the last value in it\nseen: it is still there");
-        self.narration.result("REMOVED", began.elapsed(), &format!("namespace web, which the agent had made ({NAMESPACE_FILE})"));
+        ensure!(
+            !left,
+            "expected: {NAMESPACE_FILE} is gone with the last value in it\nseen: it is still there"
+        );
+        self.narration.result(
+            "REMOVED",
+            began.elapsed(),
+            &format!("namespace web, which the agent had made ({NAMESPACE_FILE})"),
+        );
         let workload = self.workload.as_mut().context("the workload runs")?;
         let ended = workload.try_wait().context("cannot look after the workload")?;
-        ensure!(ended.is_none(), "expected: the process with PID {WORKLOAD_PID} runs on\nseen: it ended ({ended:?})");
+        ensure!(
+            ended.is_none(),
+            "expected: the process with PID {WORKLOAD_PID} runs on\nseen: it ended ({ended:?})"
+        );
         Ok(())
     }
 }

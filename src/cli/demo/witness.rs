@@ -56,19 +56,29 @@ impl Witness {
         let process = i32::try_from(WORKLOAD_PID).context("a PID")?;
         let mut namespaces = Vec::new();
         for reference in [NamespaceRef::Named(NAMESPACE.to_owned()), NamespaceRef::Process(process)] {
-            let open = KernelOp::OpenNamespace { reference: reference.clone(), mark: String::new() };
+            let open = KernelOp::OpenNamespace {
+                reference: reference.clone(),
+                mark: String::new(),
+            };
             match perform(&executor, open).await? {
                 Reply::Opened { netns, .. } => namespaces.push((reference, netns)),
                 other => bail!("expected an open namespace, seen: {other:?}"),
             }
         }
         let namespaces = namespaces.try_into().map_err(|_| anyhow!("two namespaces were expected"))?;
-        Ok(Witness { executor, events, namespaces })
+        Ok(Witness {
+            executor,
+            events,
+            namespaces,
+        })
     }
 
     /// What is there now.
     pub async fn network(&self) -> anyhow::Result<Network> {
-        let mut network = Network { objects: Vec::new(), links: Vec::new() };
+        let mut network = Network {
+            objects: Vec::new(),
+            links: Vec::new(),
+        };
         for (place, (_, netns)) in ["web", "db"].into_iter().zip(&self.namespaces) {
             match perform(&self.executor, KernelOp::DumpNamespace { netns: *netns }).await? {
                 Reply::Contents(snapshot) => network.add(place, &snapshot),
@@ -91,7 +101,11 @@ impl Witness {
                 return Ok(network);
             }
             if timeout_at(deadline, self.events.recv()).await.is_err() {
-                bail!("expected within {} s: {expected}\nseen in the kernel:\n  {}", PATIENCE.as_secs(), network.objects.join("\n  "));
+                bail!(
+                    "expected within {} s: {expected}\nseen in the kernel:\n  {}",
+                    PATIENCE.as_secs(),
+                    network.objects.join("\n  ")
+                );
             }
         }
     }
@@ -99,35 +113,66 @@ impl Witness {
     /// `ip -n web link del eth0`, by somebody who owes the agent no explanation.
     pub async fn delete_link(&self) -> anyhow::Result<()> {
         let netns = self.namespaces[0].1;
-        let delete = KernelOp::DeleteLink { netns, name: LINK.to_owned(), guard: Guard::Any };
+        let delete = KernelOp::DeleteLink {
+            netns,
+            name: LINK.to_owned(),
+            guard: Guard::Any,
+        };
         perform(&self.executor, delete).await.map(drop)
     }
 }
 
 async fn perform(executor: &Executor, op: KernelOp) -> anyhow::Result<Reply> {
-    let task = Task { id: 0, key: "demo".to_owned(), ops: vec![op] };
-    let outcome = executor.perform(vec![task]).await.pop().context("the kernel executor gave no answer")?;
+    let task = Task {
+        id: 0,
+        key: "demo".to_owned(),
+        ops: vec![op],
+    };
+    let outcome = executor
+        .perform(vec![task])
+        .await
+        .pop()
+        .context("the kernel executor gave no answer")?;
     Ok(outcome.result?)
 }
 
 impl Network {
     fn add(&mut self, place: &str, snapshot: &Snapshot) {
-        let name = |index: u32| snapshot.links.iter().find(|link| link.index == index).map_or("?", |link| link.name.as_str());
+        let name = |index: u32| {
+            snapshot
+                .links
+                .iter()
+                .find(|link| link.index == index)
+                .map_or("?", |link| link.name.as_str())
+        };
         for link in snapshot.links.iter().filter(|link| link.name == LINK) {
             let state = if link.up && link.oper_state == OPER_UP { "up" } else { "down" };
-            self.objects.push(format!("{place}: link {} {state} mtu {} {}", link.name, link.mtu, link.alias));
-            self.links.push(format!("{place}: link {} index {} mac {:02x?}", link.name, link.index, link.mac));
+            self.objects
+                .push(format!("{place}: link {} {state} mtu {} {}", link.name, link.mtu, link.alias));
+            self.links
+                .push(format!("{place}: link {} index {} mac {:02x?}", link.name, link.index, link.mac));
         }
         // IPv6 link-local addresses are the kernel's own doing.
         for address in snapshot.addresses.iter().filter(|address| address.address.address.is_ipv4()) {
             let spec = address.address;
-            self.objects.push(format!("{place}: address {}/{} on {}", spec.address, spec.prefix_len, name(address.link)));
+            self.objects.push(format!(
+                "{place}: address {}/{} on {}",
+                spec.address,
+                spec.prefix_len,
+                name(address.link)
+            ));
         }
         for route in &snapshot.routes {
-            self.objects.push(format!("{place}: route {:?} on {}", route.route, name(route.link)));
+            self.objects
+                .push(format!("{place}: route {:?} on {}", route.route, name(route.link)));
         }
         for neighbour in &snapshot.neighbours {
-            self.objects.push(format!("{place}: neighbour {} {:02x?} on {}", neighbour.address, neighbour.mac, name(neighbour.link)));
+            self.objects.push(format!(
+                "{place}: neighbour {} {:02x?} on {}",
+                neighbour.address,
+                neighbour.mac,
+                name(neighbour.link)
+            ));
         }
     }
 }
@@ -159,7 +204,10 @@ impl Pings {
             }
             (sent, lost)
         });
-        Ok(Pings { stop, thread: thread.context("cannot start a thread for pings")? })
+        Ok(Pings {
+            stop,
+            thread: thread.context("cannot start a thread for pings")?,
+        })
     }
 
     /// Stops, and answers how many were sent and how many of them had no reply.

@@ -13,7 +13,10 @@ use std::{
 };
 
 use nix::sys::{
-    socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, connect, recv, send, setsockopt, socket, sockopt::ReceiveTimeout},
+    socket::{
+        AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, connect, recv, send, setsockopt, socket,
+        sockopt::ReceiveTimeout,
+    },
     time::TimeVal,
 };
 
@@ -42,13 +45,22 @@ impl Echo {
         let home = namespace::shared(namespace::current()?);
         let inside: Arc<OwnedFd> = namespace::shared(namespace::open_file(namespace).map_err(io::Error::other)?);
         let socket = Entrance::start(home)?.visit(&inside, || {
-            Ok(socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Icmp)?)
+            Ok(socket(
+                AddressFamily::Inet,
+                SockType::Raw,
+                SockFlag::SOCK_CLOEXEC,
+                SockProtocol::Icmp,
+            )?)
         })?;
         let [a, b, c, d] = target.octets();
         // Only what comes from there is received.
         connect(socket.as_raw_fd(), &SockaddrIn::new(a, b, c, d, 0))?;
         let identifier = u16::try_from(std::process::id() & 0xffff).unwrap_or_default();
-        Ok(Echo { socket, identifier, sequence: 0 })
+        Ok(Echo {
+            socket,
+            identifier,
+            sequence: 0,
+        })
     }
 
     /// Sends one request and waits for its reply; answers how long that took.
@@ -66,7 +78,10 @@ impl Echo {
                 return Err(ErrorKind::TimedOut.into());
             }
             // At least 1 µs: zero would mean to wait for ever.
-            let left = TimeVal::new(left.as_secs().try_into().unwrap_or(i64::MAX), i64::from(left.subsec_micros()).max(1));
+            let left = TimeVal::new(
+                left.as_secs().try_into().unwrap_or(i64::MAX),
+                i64::from(left.subsec_micros()).max(1),
+            );
             setsockopt(&self.socket, ReceiveTimeout, &left)?;
             let length = match recv(self.socket.as_raw_fd(), &mut packet, MsgFlags::empty()) {
                 Ok(length) => length,
@@ -103,7 +118,9 @@ fn is_reply(packet: &[u8], identifier: u16, sequence: u16) -> bool {
 
 /// The internet checksum (RFC 1071).
 fn checksum(bytes: &[u8]) -> u16 {
-    let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or_default()));
+    let words = bytes
+        .chunks(2)
+        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or_default()));
     let mut sum: u32 = words.sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
