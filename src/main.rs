@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::Parser;
 use netns_agent::{
     agent::Agent,
-    cli::{Arguments, Command},
+    cli::{Arguments, Command, demo},
     config::{RunArgs, Settings},
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,6 +20,7 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(args) => run(*args),
+        Command::Demo(args) => demo::run(&args),
     }
 }
 

@@ -27,8 +27,9 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("sources", &["engine", "store", "telemetry"]),
     ("publish", &["engine", "store", "telemetry"]),
     ("api", &["engine", "telemetry"]),
-    // Speaks to the API over the wire only; `run` takes the agent's settings.
-    ("cli", &["config"]),
+    // Speaks to the agent over the wire only. `config` has the arguments of `run`; of `kernel` the demo uses what makes its sandbox
+    // and what looks at the kernel independently of the agent.
+    ("cli", &["config", "kernel"]),
 ];
 
 /// Ending of a file beside a module that holds its unit tests; what holds for the module holds for them.

@@ -2,6 +2,8 @@
 //!
 //! Owns arguments and sub-commands. Must never contain what a sub-command does. Start reading at [`Arguments`].
 
+pub mod demo;
+
 use clap::{Parser, Subcommand};
 
 use crate::config::RunArgs;
@@ -20,4 +22,6 @@ pub struct Arguments {
 pub enum Command {
     /// Run the agent until SIGTERM or SIGINT; the network is left as it is.
     Run(Box<RunArgs>),
+    /// Watch the agent at work for a few seconds, in throw-away namespaces: nothing on this machine is changed.
+    Demo(demo::DemoArgs),
 }

@@ -20,6 +20,7 @@ mod operation;
 mod pinned;
 mod process;
 mod route;
+pub mod sandbox;
 mod snapshot;
 mod sysctl;
 mod worker;

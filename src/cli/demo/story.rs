@@ -1,0 +1,268 @@
+//! The story: six steps, each with what was asked for, what came of it and how long that took.
+//!
+//! Owns their order and what must be true after each. Must never go on after something unexpected. Start reading at
+//! [`Story::tell`].
+
+use std::{process::Child, time::Instant};
+
+use anyhow::{Context, anyhow, ensure};
+
+use crate::kernel::sandbox;
+
+use super::{
+    agent::{self, Agent},
+    narration::{Narration, milliseconds},
+    observer::Observer,
+    topology::{CONFIG, FAR_ADDRESS, LINK_STATE, NAMESPACE_FILE, NAMESPACE_STATUS, STATUS, WANTED, WORKLOAD_PID},
+    witness::{self, Network, Pings, Witness},
+    workload_command,
+};
+
+/// See the [module documentation](self).
+pub struct Story<'a> {
+    narration: &'a Narration,
+    agent: Option<Agent>,
+    observer: Observer,
+    /// The process whose namespace has one end; it ends with its standard input, and so with this.
+    workload: Option<Child>,
+    /// Revision of each put, in the order of [`WANTED`].
+    revisions: Vec<i64>,
+}
+
+impl<'a> Story<'a> {
+    /// Starts the agent.
+    pub async fn begin(narration: &'a Narration) -> anyhow::Result<Self> {
+        narration.line("netns-agent demo: a real agent in throw-away namespaces; nothing on this machine is changed.");
+        narration.line(&format!(
+            "In what follows, … stands for {CONFIG}, where this agent reads what is wanted."
+        ));
+        narration.command(&agent::shown_command());
+        let started = begin_agent(0).await;
+        let (agent, observer, began) =
+            started.map_err(|error| anyhow!("{error:#}\n\nThe agent's log ends with:\n{}", agent::log_tail()))?;
+        narration.result(
+            "IN SYNC",
+            began.elapsed(),
+            "with an empty store of its own, embedded in the agent, that speaks the etcd v3 API",
+        );
+        Ok(Story {
+            narration,
+            agent: Some(agent),
+            observer,
+            workload: None,
+            revisions: Vec::new(),
+        })
+    }
+
+    /// The end of the agent's log, for a failure.
+    pub fn log_tail(&self) -> String {
+        agent::log_tail()
+    }
+
+    /// All steps; `keep` leaves out the last.
+    pub async fn tell(&mut self, keep: bool) -> anyhow::Result<()> {
+        self.ask_for_what_cannot_be().await?;
+        self.let_it_appear().await?;
+        self.ping()?;
+        let mut witness = Witness::open().await?;
+        let whole = self.break_a_link(&mut witness).await?;
+        self.kill_the_agent(&witness, &whole).await?;
+        // It holds the namespaces open, which would keep them alive after their names are gone.
+        drop(witness);
+        if keep { Ok(()) } else { self.delete_everything().await }
+    }
+
+    async fn ask_for_what_cannot_be(&mut self) -> anyhow::Result<()> {
+        self.narration.step(
+            1,
+            "Ask for things in the wrong order, before what they need exists: each one waits, and says for what",
+        );
+        for wanted in &WANTED {
+            self.narration.remark(&format!("{}:", wanted.title));
+            self.narration.command(&format!("etcdctl put …{} '{}'", wanted.key, wanted.value));
+            let began = Instant::now();
+            let revision = self.observer.put(wanted.key, wanted.value).await?;
+            self.revisions.push(revision);
+            let expected = format!("{STATUS}{} is PENDING at revision {revision}, with a message", wanted.key);
+            let pending = self.observer.until(&expected, |observer| {
+                observer
+                    .status(wanted.key, revision)
+                    .filter(|status| status.state == "PENDING" && !status.message.is_empty())
+            });
+            let status = pending.await?;
+            self.narration.result(&status.state, began.elapsed(), &status.message);
+        }
+        Ok(())
+    }
+
+    async fn let_it_appear(&mut self) -> anyhow::Result<()> {
+        self.narration.step(
+            2,
+            &format!("Start a process with PID {WORKLOAD_PID} and a network namespace of its own: all that waited is made"),
+        );
+        let began = Instant::now();
+        let workload = sandbox::start_with_pid(WORKLOAD_PID, workload_command);
+        self.workload = Some(workload.with_context(|| format!("cannot start a process with PID {WORKLOAD_PID}"))?);
+        let started = began.elapsed();
+        for (wanted, revision) in WANTED.iter().zip(&self.revisions).rev() {
+            let expected = format!("{STATUS}{} is CONFIGURED at revision {revision}", wanted.key);
+            let configured = self.observer.until(&expected, |observer| {
+                observer.status(wanted.key, *revision).filter(|status| status.state == "CONFIGURED")
+            });
+            let status = configured.await?;
+            self.narration
+                .result(&status.state, began.elapsed(), wanted.key.trim_start_matches('/'));
+        }
+        self.narration.remark(&format!(
+            "(counted from the start of the process, which itself took {})",
+            milliseconds(started)
+        ));
+        Ok(())
+    }
+
+    fn ping(&self) -> anyhow::Result<()> {
+        self.narration.step(
+            3,
+            "See that it works: an ICMP echo from one namespace to the other, through pair, route and ARP entry",
+        );
+        self.narration.command(&format!("ip netns exec web ping -c 1 {FAR_ADDRESS}"));
+        self.narration.result("REPLY", witness::ping()?, &format!("from {FAR_ADDRESS}"));
+        Ok(())
+    }
+
+    /// Answers the network as it is afterwards.
+    async fn break_a_link(&mut self, witness: &mut Witness) -> anyhow::Result<Network> {
+        self.narration.step(
+            4,
+            "Break it: delete one end by hand, which takes its other end, the addresses, the route and the ARP entry along",
+        );
+        let before = witness.network().await?;
+        let index_of = |observer: &Observer| observer.number(LINK_STATE, "if_index");
+        let index = self.observer.until(&format!("{LINK_STATE} tells an if_index"), index_of).await?;
+        self.narration.command("ip -n web link del eth0");
+        let began = Instant::now();
+        witness.delete_link().await?;
+        let repaired = witness.until("links, addresses, route and ARP entry are there again", |network| {
+            network.objects == before.objects && network.links != before.links
+        });
+        let after = repaired.await?;
+        self.narration.result(
+            "REPAIRED",
+            began.elapsed(),
+            "the kernel has all of it again; counted from the deletion",
+        );
+        let expected = format!("{LINK_STATE} tells another if_index than {index}");
+        let new_index = self
+            .observer
+            .until(&expected, |observer| index_of(observer).filter(|new| *new != index))
+            .await?;
+        for (wanted, revision) in WANTED.iter().zip(&self.revisions) {
+            let expected = format!("{STATUS}{} is CONFIGURED", wanted.key);
+            let configured = |observer: &Observer| observer.status(wanted.key, *revision).filter(|status| status.state == "CONFIGURED");
+            self.observer.until(&expected, configured).await?;
+        }
+        let told = format!("all four values; the interface's own status key tells of the new link (if_index {index}, now {new_index})");
+        self.narration.result("CONFIGURED", began.elapsed(), &told);
+        self.narration.result("REPLY", witness::ping()?, &format!("from {FAR_ADDRESS}"));
+        Ok(after)
+    }
+
+    async fn kill_the_agent(&mut self, witness: &Witness, before: &Network) -> anyhow::Result<()> {
+        self.narration.step(
+            5,
+            "Kill the agent and start it again, while pings go on: the network stays, and nothing has to be done to it",
+        );
+        let pings = Pings::start()?;
+        let last = self.observer.revision;
+        self.narration.command("kill -KILL AGENT");
+        self.agent.take().context("the agent runs")?.kill().await?;
+        let down = witness.network().await?;
+        ensure!(
+            &down == before,
+            "expected: the network outlives the agent\nseen: {down:#?}\ninstead of: {before:#?}"
+        );
+        self.narration.command(&agent::shown_command());
+        let (agent, observer, began) = begin_agent(last).await?;
+        (self.agent, self.observer) = (Some(agent), observer);
+        self.narration.result(
+            "IN SYNC",
+            began.elapsed(),
+            "after its start the agent has found everything in place",
+        );
+        for (wanted, revision) in WANTED.iter().zip(&self.revisions) {
+            let expected = format!("{STATUS}{} is CONFIGURED by the new agent", wanted.key);
+            let found = self.observer.until(&expected, |observer| {
+                let fresh = observer.status_revision(wanted.key).is_some_and(|written| written > last);
+                observer
+                    .status(wanted.key, *revision)
+                    .filter(|status| fresh && status.state == "CONFIGURED")
+            });
+            let status = found.await?;
+            let operation = status.last_operation;
+            ensure!(
+                operation.is_empty(),
+                "expected: nothing is done for {}\nseen: last_operation {operation}",
+                wanted.key
+            );
+        }
+        let after = witness.network().await?;
+        ensure!(
+            &after == before,
+            "expected: the same links as before\nseen: {after:#?}\ninstead of: {before:#?}"
+        );
+        let told = "all four values, and no operation executed: the links are the very same, and no status names a last_operation";
+        self.narration.result("CONFIGURED", began.elapsed(), told);
+        let (sent, lost) = pings.stop()?;
+        ensure!(lost == 0, "expected: every ping has a reply\nseen: {lost} of {sent} have none");
+        self.narration.remark(&format!("pings: {sent} sent in the meantime, none lost"));
+        Ok(())
+    }
+
+    async fn delete_everything(&mut self) -> anyhow::Result<()> {
+        self.narration.step(
+            6,
+            "Delete what was asked for: what the agent made goes, down to the namespace; the process and its namespace stay",
+        );
+        self.narration.command("etcdctl del --prefix …/");
+        let began = Instant::now();
+        self.observer.delete_all().await?;
+        let statuses = format!("{STATUS}/");
+        self.observer
+            .until(&format!("no status below {statuses}"), |observer| {
+                observer.is_gone(&statuses).then_some(())
+            })
+            .await?;
+        self.narration.result("REMOVED", began.elapsed(), "all four values");
+        self.observer
+            .until(&format!("{NAMESPACE_STATUS} is deleted"), |observer| {
+                observer.is_gone(NAMESPACE_STATUS).then_some(())
+            })
+            .await?;
+        let left = std::path::Path::new(NAMESPACE_FILE).exists();
+        ensure!(
+            !left,
+            "expected: {NAMESPACE_FILE} is gone with the last value in it\nseen: it is still there"
+        );
+        self.narration.result(
+            "REMOVED",
+            began.elapsed(),
+            &format!("namespace web, which the agent had made ({NAMESPACE_FILE})"),
+        );
+        let workload = self.workload.as_mut().context("the workload runs")?;
+        let ended = workload.try_wait().context("cannot look after the workload")?;
+        ensure!(
+            ended.is_none(),
+            "expected: the process with PID {WORKLOAD_PID} runs on\nseen: it ended ({ended:?})"
+        );
+        Ok(())
+    }
+}
+
+/// Starts an agent; what one before it wrote, up to this revision, does not count. Answers when it was started.
+async fn begin_agent(last: i64) -> anyhow::Result<(Agent, Observer, Instant)> {
+    let began = Instant::now();
+    let agent = Agent::start().await?;
+    let mut observer = Observer::connect().await?;
+    observer.until_in_sync(last).await?;
+    Ok((agent, observer, began))
+}

@@ -1,0 +1,219 @@
+//! `netns-agent demo`, the first command of a newcomer: it tells every step, ends well, and leaves nothing behind.
+//!
+//! Owns the promise of the demo. Must never rely on what another test leaves. Start reading at [`Demo`].
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+
+/// The kernel ends the processes of a PID namespace on its own time.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The user `nobody`.
+const NOBODY: u32 = 65534;
+
+/// A copy of the program: its path tells the processes of one test from all others, and everybody may execute it.
+struct Demo {
+    folder: tempfile::TempDir,
+    names_before: Vec<PathBuf>,
+}
+
+impl Demo {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("a folder that everybody may enter");
+        fs::copy(env!("CARGO_BIN_EXE_netns-agent"), folder.path().join("netns-agent")).expect("a copy of the program");
+        Demo {
+            folder,
+            names_before: names("/run/netns"),
+        }
+    }
+
+    fn program(&self) -> PathBuf {
+        self.folder.path().join("netns-agent")
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(self.program());
+        command.arg("demo").current_dir("/");
+        command
+    }
+
+    /// Starts `demo --keep` in a process group of its own, as a shell does, and reads it up to the point where it waits.
+    fn keep(&self) -> Child {
+        let mut child = self
+            .command()
+            .arg("--keep")
+            .process_group(0)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the demo starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let waits = lines.any(|line| line.expect("readable text").contains("the store listens inside"));
+        assert!(waits, "the demo ended before it told how to reach what it keeps");
+        assert_eq!(self.processes().len(), 4, "outside, inside, agent, workload");
+        child
+    }
+
+    /// PIDs of all processes that run this copy.
+    fn processes(&self) -> Vec<PathBuf> {
+        let runs_this = |process: &PathBuf| fs::read_link(process.join("exe")).is_ok_and(|exe| exe.starts_with(self.folder.path()));
+        names("/proc").into_iter().filter(runs_this).collect()
+    }
+
+    fn assert_nothing_is_left(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.processes().is_empty() {
+            assert!(Instant::now() < deadline, "still running: {:?}", self.processes());
+            thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(names("/run/netns"), self.names_before);
+        for file in ["/run/netns-agent-demo", "/run/netns-agent-demo.log"] {
+            assert!(!Path::new(file).exists(), "{file} belongs to the sandbox only");
+        }
+    }
+}
+
+/// Everything in a folder, sorted.
+fn names(folder: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).map(|entries| entries.flatten().map(|entry| entry.path()).collect());
+    let mut names: Vec<PathBuf> = entries.unwrap_or_default();
+    names.sort();
+    names
+}
+
+fn text(output: &Output) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
+    (text(&output.stdout), text(&output.stderr))
+}
+
+/// What each step must show: the beginning of its title, then the results in their order.
+const STEPS: &[(&str, &[&str])] = &[
+    ("1. Ask for things in the wrong order", &["PENDING"; 4]),
+    ("2. Start a process with PID 1000", &["CONFIGURED"; 4]),
+    ("3. See that it works", &["REPLY"]),
+    ("4. Break it", &["REPAIRED", "CONFIGURED", "REPLY"]),
+    ("5. Kill the agent", &["IN SYNC", "CONFIGURED"]),
+    ("6. Delete what was asked for", &["REMOVED", "REMOVED"]),
+];
+
+fn assert_every_step_is_told(told: &str) {
+    let mut chapters = told.split("\n\n").skip(1);
+    for (title, results) in STEPS {
+        let chapter = chapters
+            .find(|chapter| chapter.starts_with(title))
+            .unwrap_or_else(|| panic!("no step {title:?} in:\n{told}"));
+        // Results have a time: `     STATE   1.2 ms  explanation`.
+        let states = chapter.lines().filter(|line| line.starts_with("     ") && line.contains(" ms  "));
+        let states: Vec<&str> = states
+            .map(|line| line.trim_start().split("  ").next().unwrap_or_default())
+            .collect();
+        assert_eq!(&states, results, "in step {title:?}:\n{chapter}");
+    }
+    for told_too in [
+        "for namespace-available: linux/namespace/PID/1000 is not available",
+        "none lost",
+        "every step went as it should",
+        "config-status/",
+    ] {
+        let one_line = told.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(one_line.contains(told_too), "{told_too:?} is missing in:\n{told}");
+    }
+}
+
+fn assert_success(output: &Output) {
+    let (told, complaints) = text(output);
+    assert!(output.status.success(), "{}:\n{told}\n{complaints}", output.status);
+    assert_eq!(complaints, "");
+    assert!(!told.contains('\x1b'), "no colour where there is no terminal:\n{told}");
+    assert_every_step_is_told(&told);
+}
+
+#[test]
+fn every_step_is_told_and_nothing_is_left() {
+    let demo = Demo::new();
+    // Settings that the user has for real agents must not reach the one of the demo.
+    let output = demo
+        .command()
+        .env("ETCD_ENDPOINTS", "http://192.0.2.1:2379")
+        .env("MICROSERVICE_LABEL", "mine")
+        .output();
+    assert_success(&output.expect("the demo starts"));
+    demo.assert_nothing_is_left();
+}
+
+#[test]
+fn a_user_without_privileges_sees_the_same() {
+    if fs::read_to_string("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").is_ok_and(|value| value.trim() == "1") {
+        panic!("this machine forbids user namespaces: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0");
+    }
+    let demo = Demo::new();
+    let output = demo.command().uid(NOBODY).gid(NOBODY).output().expect("the demo starts");
+    assert_success(&output);
+    demo.assert_nothing_is_left();
+}
+
+#[test]
+fn what_is_kept_ends_well_with_ctrl_c() {
+    let demo = Demo::new();
+    let mut child = demo.keep();
+    // A terminal sends the signal to the whole group.
+    killpg(Pid::from_raw(i32::try_from(child.id()).expect("a PID")), Signal::SIGINT).expect("the group exists");
+    let status: ExitStatus = child.wait().expect("the demo ends");
+    assert_eq!(status.code(), Some(0));
+    demo.assert_nothing_is_left();
+}
+
+#[test]
+fn what_is_kept_does_not_outlive_a_killed_demo() {
+    let demo = Demo::new();
+    let mut child = demo.keep();
+    child.kill().expect("the demo runs");
+    child.wait().expect("the demo ends");
+    demo.assert_nothing_is_left();
+}
+
+#[test]
+fn a_machine_that_allows_no_namespaces_is_named_as_the_reason() {
+    let demo = Demo::new();
+    // Inside a user namespace that may have no further ones, and without the rights of its root.
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --bounding-set=-all --inh-caps=-all \"$0\" demo";
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "sh", "-c", script])
+        .arg(demo.program())
+        .output();
+    let output = output.expect("unshare (util-linux) starts");
+    let (told, complaint) = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{told}\n{complaint}");
+    assert!(
+        complaint.contains("cannot make a user namespace") && complaint.contains("run it as root"),
+        "{complaint}"
+    );
+    demo.assert_nothing_is_left();
+}
+
+#[test]
+fn a_step_that_goes_wrong_ends_the_demo_with_what_was_expected_and_the_log() {
+    let demo = Demo::new();
+    // The agent cannot open all that it needs, so it does not come up.
+    let output = Command::new("prlimit")
+        .args(["--nofile=16:16"])
+        .arg(demo.program())
+        .arg("demo")
+        .output();
+    let output = output.expect("prlimit (util-linux) starts");
+    let (told, complaint) = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{told}\n{complaint}");
+    assert!(complaint.contains("expected") && complaint.contains("log ends with"), "{complaint}");
+    demo.assert_nothing_is_left();
+}
