@@ -68,7 +68,10 @@ impl Agent {
         let label = settings.microservice_label.as_str();
         let marks = Marks::new(label);
         let (netns_sender, netns_events) = mpsc::unbounded_channel();
-        let executor_config = ExecutorConfig::new(netns_sender);
+        let executor_config = ExecutorConfig {
+            bindings_file: Some(settings.data_dir.join("process-bindings.json")),
+            ..ExecutorConfig::new(netns_sender)
+        };
         let netns_dir = executor_config.netns_dir.clone();
         let executor = Arc::new(Executor::start(executor_config).context("the netns executor cannot start")?);
 

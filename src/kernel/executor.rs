@@ -15,6 +15,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
 
 use super::{
+    binding_record::BindingRecord,
     entrance::Entrance,
     failure,
     monitor::Monitor,
@@ -23,6 +24,7 @@ use super::{
     opening::Finder,
     operation::{Failure, NetnsId, Outcome, Task},
     pinned::Namespaces,
+    process::Bindings,
     worker::Worker,
 };
 
@@ -33,16 +35,19 @@ pub struct ExecutorConfig {
     pub netns_dir: PathBuf,
     /// Receives a namespace when something that matters changed in it, at most once until [`Executor::rearm`].
     pub event_sender: UnboundedSender<NetnsId>,
+    /// Where it is kept which process a PID was bound to, so that a restart does not take a stranger for it; `None`: nowhere.
+    pub bindings_file: Option<PathBuf>,
     /// How many namespaces are watched at most. Each costs every writer on the machine (38 µs an operation at 1000).
     pub watched_max: usize,
 }
 
 impl ExecutorConfig {
-    /// The usual settings: `/run/netns`, and up to 300 namespaces watched.
+    /// The usual settings: `/run/netns`, no record of bindings, and up to 300 namespaces watched.
     pub fn new(event_sender: UnboundedSender<NetnsId>) -> Self {
         Self {
             netns_dir: PathBuf::from("/run/netns"),
             event_sender,
+            bindings_file: None,
             watched_max: 300,
         }
     }
@@ -91,7 +96,8 @@ impl Executor {
         let directory = Arc::new(NamedDirectory::new(config.netns_dir));
         let own_file = Arc::new(OwnedFd::from(own_file));
         let entrance = Entrance::start(Arc::clone(&own_file)).map_err(start_error("start the thread that enters namespaces"))?;
-        let finder = Finder::new(own_file, own, Arc::clone(&directory));
+        let bindings = Bindings::recorded(BindingRecord::open(config.bindings_file));
+        let finder = Finder::new(own_file, own, Arc::clone(&directory), bindings);
         let mut worker = Worker::new(Namespaces::new(finder, entrance, monitor.watches().clone()), nursery);
         let (batches, received) = mpsc::channel::<Batch>();
         let thread = thread::Builder::new()

@@ -91,9 +91,9 @@ pub(super) struct Finder {
 
 impl Finder {
     /// `own_file` is the agent's own namespace.
-    pub fn new(own_file: Arc<OwnedFd>, own: NetnsId, directory: Arc<NamedDirectory>) -> Self {
+    pub fn new(own_file: Arc<OwnedFd>, own: NetnsId, directory: Arc<NamedDirectory>, bindings: Bindings) -> Self {
         Self {
-            bindings: Bindings::default(),
+            bindings,
             directory,
             own_file,
             own,

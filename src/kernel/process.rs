@@ -18,6 +18,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::{
+    binding_record::BindingRecord,
     failure,
     netlink::Refusal,
     operation::{Failure, NamespaceRef, NetnsId},
@@ -114,9 +115,21 @@ pub(super) struct Meant {
 
 /// Which process a reference was bound to. A binding lasts until the user gives the reference up.
 #[derive(Default)]
-pub(super) struct Bindings(HashMap<NamespaceRef, Identity>);
+pub(super) struct Bindings {
+    held: HashMap<NamespaceRef, Identity>,
+    /// Those of an earlier run of the agent, too.
+    record: BindingRecord,
+}
 
 impl Bindings {
+    /// The bindings that the record knows.
+    pub fn recorded(record: BindingRecord) -> Self {
+        Self {
+            held: HashMap::new(),
+            record,
+        }
+    }
+
     /// The process that the reference means; `None` if any.
     pub fn meant(&self, reference: &NamespaceRef) -> Option<Meant> {
         match reference {
@@ -124,23 +137,31 @@ impl Bindings {
                 start_time: *start_time,
                 ended: false,
             }),
-            _ => self.0.get(reference).map(|bound| Meant {
-                start_time: bound.start_time,
-                ended: has_exited(&bound.pidfd),
-            }),
+            _ => match self.held.get(reference) {
+                Some(bound) => Some(Meant {
+                    start_time: bound.start_time,
+                    ended: has_exited(&bound.pidfd),
+                }),
+                None => self
+                    .record
+                    .start_time(reference)
+                    .map(|start_time| Meant { start_time, ended: false }),
+            },
         }
     }
 
     /// From now on the reference means this process only. A container tells its process by itself.
     pub fn bind(&mut self, reference: &NamespaceRef, process: Identity) {
         if !matches!(reference, NamespaceRef::Container { .. }) {
-            self.0.entry(reference.clone()).or_insert(process);
+            let bound = self.held.entry(reference.clone()).or_insert(process);
+            self.record.note(reference, bound.start_time);
         }
     }
 
     /// The next open may bind the reference to another process.
     pub fn forget(&mut self, reference: &NamespaceRef) {
-        self.0.remove(reference);
+        self.held.remove(reference);
+        self.record.forget(reference);
     }
 }
 

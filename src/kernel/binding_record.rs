@@ -1,0 +1,142 @@
+//! The record of process bindings: which process a reference meant, kept over a restart of the agent.
+//!
+//! Owns one small file. Must never be needed: without it a reference binds to the process that it leads to at the next start, as
+//! it does the first time. With it, a PID that was given to a stranger while the agent was down still means the process that is
+//! gone. Start reading at [`BindingRecord::open`].
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use super::operation::NamespaceRef;
+
+/// Changes with every boot; start times are counted from the boot, so those of another one mean nothing (proc(5)).
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+#[derive(Serialize, Deserialize, Default)]
+struct Contents {
+    boot_id: String,
+    /// Start time in clock ticks after boot, by reference.
+    bindings: BTreeMap<String, u64>,
+}
+
+/// See the [module documentation](self).
+#[derive(Default)]
+pub(super) struct BindingRecord {
+    path: Option<PathBuf>,
+    contents: Contents,
+}
+
+impl BindingRecord {
+    /// Reads the record, or starts an empty one: when there is none, when it is of an earlier boot, or when it cannot be read.
+    /// Without a path nothing is kept.
+    pub fn open(path: Option<PathBuf>) -> Self {
+        let boot_id = fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned();
+        let found = path.as_deref().and_then(|path| match read(path) {
+            Ok(contents) => contents,
+            Err(error) => {
+                warn!("{}: {error}; PIDs are bound to the processes of now", path.display());
+                None
+            }
+        });
+        let contents = found.filter(|found| found.boot_id == boot_id).unwrap_or(Contents {
+            boot_id,
+            bindings: BTreeMap::new(),
+        });
+        Self { path, contents }
+    }
+
+    /// Start time of the process that the reference means.
+    pub fn start_time(&self, reference: &NamespaceRef) -> Option<u64> {
+        self.contents.bindings.get(&name(reference)).copied()
+    }
+
+    /// Notes a binding, before anything is done in the namespace that it leads to.
+    pub fn note(&mut self, reference: &NamespaceRef, start_time: u64) {
+        if self.contents.bindings.insert(name(reference), start_time) != Some(start_time) {
+            self.write();
+        }
+    }
+
+    /// Forgets a binding.
+    pub fn forget(&mut self, reference: &NamespaceRef) {
+        if self.contents.bindings.remove(&name(reference)).is_some() {
+            self.write();
+        }
+    }
+
+    fn write(&self) {
+        let Some(path) = &self.path else { return };
+        if let Err(error) = replace(path, &self.contents) {
+            warn!(
+                "{}: {error}; a PID may be taken for that of another process after a restart of the agent",
+                path.display()
+            );
+        }
+    }
+}
+
+fn name(reference: &NamespaceRef) -> String {
+    match reference {
+        NamespaceRef::Process(pid) => format!("PID {pid}"),
+        NamespaceRef::File(path) => format!("FD {}", path.display()),
+        other => format!("{other:?}"),
+    }
+}
+
+fn read(path: &Path) -> io::Result<Option<Contents>> {
+    match fs::read(path) {
+        Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whole or not at all: a new file takes the place of the old one.
+fn replace(path: &Path, contents: &Contents) -> io::Result<()> {
+    let next = path.with_extension("new");
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    fs::write(&next, serde_json::to_vec(contents)?)?;
+    fs::rename(&next, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_binding_is_known_after_a_restart_until_it_is_forgotten() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("below/bindings.json");
+        let (pid, file) = (NamespaceRef::Process(7), NamespaceRef::File("/proc/8/ns/net".into()));
+        let mut record = BindingRecord::open(Some(path.clone()));
+        record.note(&pid, 100);
+        record.note(&file, 200);
+        let mut record = BindingRecord::open(Some(path.clone()));
+        assert_eq!((record.start_time(&pid), record.start_time(&file)), (Some(100), Some(200)));
+        record.forget(&pid);
+        let record = BindingRecord::open(Some(path));
+        assert_eq!((record.start_time(&pid), record.start_time(&file)), (None, Some(200)));
+    }
+
+    #[test]
+    fn a_record_of_another_boot_or_without_sense_is_left_aside() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("bindings.json");
+        for text in [r#"{"boot_id":"earlier","bindings":{"PID 7":100}}"#, "not JSON", ""] {
+            fs::write(&path, text).expect("written");
+            assert_eq!(
+                BindingRecord::open(Some(path.clone())).start_time(&NamespaceRef::Process(7)),
+                None,
+                "{text}"
+            );
+        }
+    }
+}
