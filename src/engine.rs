@@ -67,7 +67,7 @@ pub trait Effects: Send + 'static {
     fn publish(&mut self, scheduler: &Scheduler<Self::Domain>, changes: Vec<StatusChange>);
 
     /// Called each time when all that is wanted has been acted upon, as far as it can be now.
-    fn settled(&mut self, scheduler: &Scheduler<Self::Domain>);
+    fn settled(&mut self);
 }
 
 /// A batch under way.
@@ -99,7 +99,10 @@ pub struct Clock {
 impl Clock {
     /// Reads the wall clock once; from then on the monotonic one counts.
     pub fn new() -> Self {
-        Clock { start: Instant::now(), start_wall: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() }
+        Clock {
+            start: Instant::now(),
+            start_wall: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+        }
     }
 
     /// Time since the Unix epoch.
@@ -129,7 +132,14 @@ impl<E: Effects> Engine<E> {
     /// An engine and the handle through which it hears of things.
     pub fn new(domain: E::Domain, effects: E, clock: Clock) -> (Self, Handle<E::Domain, E::Signal>) {
         let (sender, events) = mpsc::unbounded_channel();
-        let engine = Engine { scheduler: Scheduler::new(domain), effects, events, clock, running: None, begun: false };
+        let engine = Engine {
+            scheduler: Scheduler::new(domain),
+            effects,
+            events,
+            clock,
+            running: None,
+            begun: false,
+        };
         (engine, Handle(sender))
     }
 
@@ -162,7 +172,10 @@ impl<E: Effects> Engine<E> {
         if self.running.is_some() || !self.begun {
             return None;
         }
-        [self.scheduler.next_deadline(), self.effects.refresh_deadline()].into_iter().flatten().min()
+        [self.scheduler.next_deadline(), self.effects.refresh_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn take(&mut self, event: Event<E::Domain, E::Signal>) {
@@ -192,7 +205,7 @@ impl<E: Effects> Engine<E> {
             self.running = Some(self.effects.perform(operations));
             return;
         }
-        self.effects.settled(&self.scheduler);
+        self.effects.settled();
         self.running = self.effects.refresh(now);
     }
 }

@@ -44,7 +44,7 @@ fn run(args: RunArgs) -> ExitCode {
 /// Runs the agent until it is told to stop.
 fn serve(settings: &Settings) -> anyhow::Result<()> {
     tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(&settings.log))
+        .with_env_filter(EnvFilter::new(settings.log_directives()))
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();

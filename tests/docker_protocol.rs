@@ -11,8 +11,8 @@ use std::{
 
 use netns_agent::signals::docker::{Microservice, MicroserviceChange, Tracker, TrackerConfig};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    net::{UnixListener, UnixStream},
+    io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader},
+    net::{TcpListener, UnixListener},
     sync::{
         mpsc::{UnboundedReceiver, unbounded_channel},
         watch,
@@ -126,7 +126,7 @@ impl Drop for StandIn {
 }
 
 /// Answers one request and closes the connection; an answer to `/events` is one event, and lasts until it is cut.
-async fn serve(stream: UnixStream, script: Arc<Mutex<Script>>, mut cuts: watch::Receiver<u32>) -> Option<()> {
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, script: Arc<Mutex<Script>>, mut cuts: watch::Receiver<u32>) -> Option<()> {
     cuts.mark_unchanged();
     let mut stream = BufReader::new(stream);
     let mut request = String::new();
@@ -304,6 +304,34 @@ async fn a_refusal_is_passed_on_in_the_daemons_words_and_the_daemon_is_tried_aga
             change => return Err(format!("expected the container, got {change:?}").into()),
         }
     }
+}
+
+#[tokio::test]
+async fn a_daemon_on_a_tcp_port_is_followed_as_one_on_a_socket() -> TestResult {
+    let process = Process::start()?;
+    let stand_in = StandIn::start(Script::with_container(vec![process.pid()]))?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let docker_host = format!("tcp://{}", listener.local_addr()?);
+    let (script, cuts) = (Arc::clone(&stand_in.script), stand_in.cut.subscribe());
+    let port = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream, Arc::clone(&script), cuts.clone()));
+        }
+    });
+    let (sender, mut changes) = unbounded_channel();
+    let tracker = Tracker::start(
+        TrackerConfig {
+            docker_host,
+            own_netns_inode: 0,
+        },
+        sender,
+    )?;
+    assert_eq!(next_available(&mut changes).await?.pid, process.pid());
+    assert_eq!(next(&mut changes).await?, MicroserviceChange::Synced);
+    drop(tracker);
+    assert_eq!(timeout(PATIENCE, changes.recv()).await?, None, "a dropped tracker stops");
+    port.abort();
+    Ok(())
 }
 
 #[tokio::test]

@@ -1,7 +1,10 @@
 //! The etcd source against a real etcd: whatever happens to server or network, the events lead to the store's exact state.
 mod support;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use etcd_client::{Client, CompactionOptions, Txn, TxnOp};
 use netns_agent::{
@@ -497,6 +500,44 @@ async fn a_dead_endpoint_in_the_list_does_not_matter() {
     let mut follower = Follower::start(StoreConfig::plain([dead.clone(), etcd.url(), dead]));
     follower.converge(&mut client).await;
     assert!(follower.losses.is_empty(), "{:?}", follower.losses);
+}
+
+#[tokio::test]
+async fn when_one_endpoint_goes_the_next_one_is_used() {
+    let etcd = Etcd::start().await;
+    let mut client = etcd.client().await;
+    let (first, second) = (CuttingProxy::start(etcd.address()).await, CuttingProxy::start(etcd.address()).await);
+    let mut follower = Follower::start(StoreConfig::plain([first.url(), second.url()]));
+    follower.converge(&mut client).await;
+    for (goes, comes) in [(&first, &second), (&second, &first)] {
+        comes.open();
+        goes.close();
+        put(&mut client, "a", "1").await;
+        follower.converge(&mut client).await;
+    }
+    assert_eq!(follower.snapshots, [SnapshotReason::Initial]);
+    assert!(second.accepted() > 0);
+}
+
+#[tokio::test]
+async fn a_change_is_delivered_at_once() {
+    let etcd = Etcd::start().await;
+    let mut client = etcd.client().await;
+    let mut follower = Follower::start(etcd.config());
+    follower.converge(&mut client).await;
+    let mut delays = Vec::new();
+    for index in 0..200 {
+        put(&mut client, "a", &index.to_string()).await;
+        let answered = Instant::now();
+        follower.next().await;
+        delays.push(answered.elapsed());
+    }
+    delays.sort();
+    println!(
+        "from the answer of a put to its event: median {:?}, 99 % {:?}",
+        delays[100], delays[198]
+    );
+    assert!(delays[100] < Duration::from_millis(50), "{:?}", delays[100]);
 }
 
 #[tokio::test]

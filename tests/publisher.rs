@@ -126,6 +126,22 @@ async fn ten_thousand_keys_are_stored_in_batches() {
 }
 
 #[tokio::test]
+async fn a_single_state_is_stored_at_once() {
+    let etcd = Etcd::start().await;
+    let publisher = start(etcd.config());
+    let mut delays = Vec::new();
+    for index in 0..200 {
+        let began = Instant::now();
+        set(&publisher, "status/a", &index.to_string());
+        flush(&publisher).await;
+        delays.push(began.elapsed());
+    }
+    delays.sort();
+    println!("one status until stored: median {:?}, 99 % {:?}", delays[100], delays[198]);
+    assert!(delays[100] < Duration::from_millis(50), "{:?}", delays[100]);
+}
+
+#[tokio::test]
 async fn keys_of_an_earlier_run_are_deleted_when_told_so_and_only_in_its_own_key_spaces() {
     let etcd = Etcd::start().await;
     let mut client = etcd.client().await;
@@ -343,7 +359,6 @@ async fn under_random_cuts_every_flush_shows_the_newest_state_and_no_key_goes_ba
             }
         }
         if random.below(3) == 0 {
-            let b = Instant::now();
             flush(&publisher).await;
             assert_eq!(stored(&mut client).await, wanted, "round {round}");
         }

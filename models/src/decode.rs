@@ -68,26 +68,13 @@ pub(crate) enum Segment {
 }
 
 impl FieldPath {
-    pub(crate) fn push(&mut self, segment: Segment) {
-        self.0.push(segment);
+    /// Puts a step in front of those that are known: paths are noted while an error is on its way up.
+    pub(crate) fn prepend(&mut self, segment: Segment) {
+        self.0.insert(0, segment);
     }
 
-    pub(crate) fn pop(&mut self) {
-        self.0.pop();
-    }
-
-    /// Number of steps below the message itself.
-    pub(crate) fn depth(&self) -> usize {
-        self.0.len()
-    }
-
-    /// `text` with the path in front, if there is one.
-    pub(crate) fn describe(&self, text: impl fmt::Display) -> String {
-        if self.0.is_empty() {
-            text.to_string()
-        } else {
-            format!("{self}: {text}")
-        }
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Protobuf JSON: the text form of messages in the store, in REST bodies and in files.
 //!
-//! Owns the writer ([`encode`]) and a strict reader ([`decode`], or [`read`] for any serde format such as YAML). The reader is
+//! Owns the writer ([`encode`]) and a strict reader ([`decode`], or [`read()`] for any serde format such as YAML). The reader is
 //! stricter than the one of `prost-reflect`: it refuses a field that is given twice and two members of one oneof, as the
 //! clients of the contract expect, and it says where it stopped. Must never know about single models.
 
@@ -99,7 +99,9 @@ pub fn decode<M: Message + Name + Default>(text: &[u8]) -> Result<M, DecodeError
 /// # Errors
 /// As [`decode`].
 pub fn decode_dynamic(descriptor: &MessageDescriptor, text: &[u8]) -> Result<DynamicMessage, DecodeError> {
-    decode_text(descriptor, text).map_err(|failure| failure.error)
+    let message = to_binary(descriptor, text).map_err(|failure| failure.error)?;
+    DynamicMessage::decode(descriptor.clone(), message.as_slice())
+        .map_err(|error| DecodeError::new(reason::WRONG_TYPE, format!("not a {}: {error}", descriptor.full_name())))
 }
 
 /// The descriptor of a generated message.
@@ -113,7 +115,8 @@ pub(crate) struct TextFailure {
     pub(crate) syntactic: bool,
 }
 
-pub(crate) fn decode_text(descriptor: &MessageDescriptor, text: &[u8]) -> Result<DynamicMessage, TextFailure> {
+/// Turns the JSON form of a message into its binary form.
+pub(crate) fn to_binary(descriptor: &MessageDescriptor, text: &[u8]) -> Result<Vec<u8>, TextFailure> {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let message = match read(descriptor, &mut deserializer) {
         Ok(message) => message,

@@ -1,6 +1,6 @@
 //! Keys: the names under which values stand in the store and in the scheduler's graph.
 //!
-//! Owns the text of keys. There is one parser and one printer, both in [`typed`]; nothing else in the agent splits or
+//! Owns the text of keys. There is one parser, [`TypedKey::parse`], and one printer; nothing else in the agent splits or
 //! glues keys. Must never look into values. Start at [`TypedKey`].
 
 mod parse;

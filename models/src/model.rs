@@ -216,9 +216,9 @@ fn decode_content<M: Message + Name + Default>(value: &[u8]) -> Result<Arc<M>, D
     })?;
     let first = value.iter().position(|byte| !byte.is_ascii_whitespace());
     if first.is_some_and(|first| value[first] == b'{') {
-        let failure = match json::decode_text(&descriptor, value) {
+        let failure = match json::to_binary(&descriptor, value) {
             Ok(message) => {
-                let typed = message.transcode_to::<M>();
+                let typed = M::decode(message.as_slice());
                 return typed
                     .map(Arc::new)
                     .map_err(|error| DecodeError::new(reason::WRONG_TYPE, error.to_string()));

@@ -8,12 +8,22 @@ use std::sync::LazyLock;
 use prost_reflect::DescriptorPool;
 
 /// Generated code; its documentation is that of the `.proto` files.
-#[allow(missing_docs, clippy::all, rustdoc::all)]
+#[allow(
+    missing_docs,
+    clippy::all,
+    rustdoc::all,
+    reason = "the generator decides on form, and the packages have no comments"
+)]
 mod generated {
     include!(concat!(env!("OUT_DIR"), "/packages.rs"));
 }
 
-pub use generated::{ligato, netns_agent, status};
+pub use generated::{netns_agent, status};
+
+/// The packages below `ligato`, and `status`, which belongs to them though its package has no prefix.
+pub mod ligato {
+    pub use super::generated::{ligato::*, status};
+}
 
 /// The encoded `google.protobuf.FileDescriptorSet` of all messages and of what they import.
 ///

@@ -14,11 +14,14 @@ const DEPTH_MAX: usize = 100;
 
 /// Checks that `bytes` are a complete message with known fields of the right types.
 pub(crate) fn check(descriptor: &MessageDescriptor, bytes: &[u8]) -> Result<(), DecodeError> {
-    Walk {
-        bytes,
-        path: FieldPath::default(),
-    }
-    .message(descriptor, 0, bytes.len())
+    check_message(descriptor, bytes, Span { at: 0, end: bytes.len() }, 0).map_err(|failure| {
+        let place = if failure.path.is_empty() {
+            String::new()
+        } else {
+            format!("{}: ", failure.path)
+        };
+        DecodeError::new(failure.reason, format!("{place}{} at byte {}", failure.text, failure.at))
+    })
 }
 
 /// Wire types of the protobuf encoding.
@@ -58,100 +61,103 @@ impl WireType {
     }
 }
 
-struct Walk<'a> {
-    /// The whole value; positions in messages count from its start.
-    bytes: &'a [u8],
+/// A part of the value; positions count from the start of the value.
+#[derive(Clone, Copy)]
+struct Span {
+    at: usize,
+    end: usize,
+}
+
+struct Failure {
+    reason: &'static str,
+    at: usize,
+    text: String,
     path: FieldPath,
 }
 
-impl Walk<'_> {
-    fn error(&self, reason: &'static str, at: usize, text: impl std::fmt::Display) -> DecodeError {
-        DecodeError::new(reason, self.path.describe(format_args!("{text} at byte {at}")))
+fn failure(reason: &'static str, at: usize, text: impl Into<String>) -> Failure {
+    Failure {
+        reason,
+        at,
+        text: text.into(),
+        path: FieldPath::default(),
     }
+}
 
-    /// Checks the message in `bytes[at..end]`.
-    fn message(&mut self, descriptor: &MessageDescriptor, mut at: usize, end: usize) -> Result<(), DecodeError> {
-        if self.path.depth() > DEPTH_MAX {
-            return Err(self.error(reason::MALFORMED_PROTOBUF, at, "messages are nested too deeply"));
-        }
-        while at < end {
-            let start = at;
-            let tag = self.varint(&mut at, end)?;
-            let number = u32::try_from(tag >> 3).unwrap_or(0);
-            let Some(wire_type) = WireType::of(tag & 7).filter(|_| number != 0) else {
-                return Err(self.error(reason::MALFORMED_PROTOBUF, start, "no valid field begins"));
-            };
-            let Some(field) = descriptor.get_field(number) else {
-                let known: Vec<String> = descriptor.fields().map(|field| field.name().to_owned()).collect();
-                let text = format!(
-                    "unknown field number {number}; a {} has: {}",
-                    descriptor.full_name(),
-                    known.join(", ")
-                );
-                return Err(self.error(reason::UNKNOWN_FIELD, start, text));
-            };
-            self.path.push(Segment::Field(field.name().to_owned()));
-            at = self.field(&field, wire_type, start, at, end)?;
-            self.path.pop();
-        }
-        Ok(())
+fn check_message(descriptor: &MessageDescriptor, bytes: &[u8], mut span: Span, depth: usize) -> Result<(), Failure> {
+    if depth > DEPTH_MAX {
+        return Err(failure(reason::MALFORMED_PROTOBUF, span.at, "messages are nested too deeply"));
     }
-
-    /// Checks one field, whose tag is at `start` and whose content is at `at`; returns the position after it.
-    fn field(
-        &mut self,
-        field: &FieldDescriptor,
-        wire_type: WireType,
-        start: usize,
-        mut at: usize,
-        end: usize,
-    ) -> Result<usize, DecodeError> {
-        let kind = field.kind();
-        let expected = WireType::of_kind(&kind);
-        let packed = field.is_list() && wire_type == WireType::LengthDelimited;
-        if wire_type != expected && !packed {
-            let text = format!("the field is encoded as {}, and not as {}", wire_type.name(), expected.name());
-            return Err(self.error(reason::WRONG_TYPE, start, text));
-        }
-        let length = match wire_type {
-            WireType::Varint => {
-                self.varint(&mut at, end)?;
-                0
-            }
-            WireType::Fixed64 => 8,
-            WireType::Fixed32 => 4,
-            WireType::LengthDelimited => self.varint(&mut at, end)?,
+    while span.at < span.end {
+        let start = span.at;
+        let tag = varint(bytes, &mut span)?;
+        let number = u32::try_from(tag >> 3).unwrap_or(0);
+        let Some(wire_type) = WireType::of(tag & 7).filter(|_| number != 0) else {
+            return Err(failure(reason::MALFORMED_PROTOBUF, start, "no valid field begins"));
         };
-        let available = end - at;
-        let Some(length) = usize::try_from(length).ok().filter(|length| *length <= available) else {
-            let text = format!("the field needs {length} bytes, and {available} are left");
-            return Err(self.error(reason::TRUNCATED_PROTOBUF, at, text));
+        let Some(field) = descriptor.get_field(number) else {
+            let known: Vec<String> = descriptor.fields().map(|field| field.name().to_owned()).collect();
+            let text = format!(
+                "unknown field number {number}; a {} has: {}",
+                descriptor.full_name(),
+                known.join(", ")
+            );
+            return Err(failure(reason::UNKNOWN_FIELD, start, text));
         };
-        let content_end = at + length;
-        match kind {
-            Kind::Message(descriptor) => self.message(&descriptor, at, content_end)?,
-            Kind::String if std::str::from_utf8(&self.bytes[at..content_end]).is_err() => {
-                return Err(self.error(reason::WRONG_TYPE, at, "the text is not UTF-8"));
-            }
-            _ => {}
-        }
-        Ok(content_end)
-    }
-
-    fn varint(&self, at: &mut usize, end: usize) -> Result<u64, DecodeError> {
-        let mut rest = &self.bytes[*at..end];
-        let before = rest.len();
-        let number = decode_varint(&mut rest).map_err(|_| {
-            // Ten bytes hold every varint, so a longer one is malformed and a shorter one cut off.
-            let cut_off = self.bytes[*at..end].iter().take(10).all(|byte| byte & 0x80 != 0) && before < 10;
-            let (reason, text) = if cut_off {
-                (reason::TRUNCATED_PROTOBUF, "the value ends within a number")
-            } else {
-                (reason::MALFORMED_PROTOBUF, "a number is too long")
-            };
-            self.error(reason, *at, text)
+        check_field(&field, wire_type, bytes, &mut span, depth).map_err(|mut failure| {
+            failure.path.prepend(Segment::Field(field.name().to_owned()));
+            failure
         })?;
-        *at += before - rest.len();
-        Ok(number)
     }
+    Ok(())
+}
+
+/// Checks the content of one field, which begins at `span.at`, and moves behind it.
+fn check_field(field: &FieldDescriptor, wire_type: WireType, bytes: &[u8], span: &mut Span, depth: usize) -> Result<(), Failure> {
+    let kind = field.kind();
+    let expected = WireType::of_kind(&kind);
+    let packed = field.is_list() && wire_type == WireType::LengthDelimited;
+    if wire_type != expected && !packed {
+        let text = format!("the field is encoded as {}, and not as {}", wire_type.name(), expected.name());
+        return Err(failure(reason::WRONG_TYPE, span.at, text));
+    }
+    let length = match wire_type {
+        WireType::Varint => varint(bytes, span).map(|_| 0)?,
+        WireType::Fixed64 => 8,
+        WireType::Fixed32 => 4,
+        WireType::LengthDelimited => varint(bytes, span)?,
+    };
+    let available = span.end - span.at;
+    let Some(length) = usize::try_from(length).ok().filter(|length| *length <= available) else {
+        let text = format!("the field needs {length} bytes, and {available} are left");
+        return Err(failure(reason::TRUNCATED_PROTOBUF, span.at, text));
+    };
+    let content = Span {
+        at: span.at,
+        end: span.at + length,
+    };
+    span.at = content.end;
+    match kind {
+        Kind::Message(descriptor) => check_message(&descriptor, bytes, content, depth + 1),
+        Kind::String if std::str::from_utf8(&bytes[content.at..content.end]).is_err() => {
+            Err(failure(reason::WRONG_TYPE, content.at, "the text is not UTF-8"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Reads a number and moves behind it.
+fn varint(bytes: &[u8], span: &mut Span) -> Result<u64, Failure> {
+    let all = &bytes[span.at..span.end];
+    let mut rest = all;
+    let number = decode_varint(&mut rest).map_err(|_| {
+        // Ten bytes hold every number, so a longer one is malformed and a shorter one cut off.
+        if all.len() < 10 && all.iter().all(|byte| byte & 0x80 != 0) {
+            failure(reason::TRUNCATED_PROTOBUF, span.at, "the value ends within a number")
+        } else {
+            failure(reason::MALFORMED_PROTOBUF, span.at, "a number is too long")
+        }
+    })?;
+    span.at = span.end - rest.len();
+    Ok(number)
 }

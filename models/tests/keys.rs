@@ -1,6 +1,11 @@
 //! Keys: the tables of the contract, and that every text is either read back as it was or refused.
 
-use models::key::{AddressSource, Key, KeyError, NamespaceType, RouteDestination, TypedKey};
+#![allow(clippy::too_many_lines, reason = "tables are long by repetition, not by branching")]
+
+use models::{
+    key::{AddressSource, Key, KeyError, NamespaceType, RouteDestination, TypedKey},
+    proto::ligato::linux::namespace::{NetNamespace, net_namespace::ReferenceType},
+};
 
 fn parse(text: &str) -> Result<TypedKey, KeyError> {
     TypedKey::parse(text)
@@ -349,4 +354,27 @@ fn a_key_that_is_written_in_another_way_names_the_right_one() {
             })
         );
     }
+}
+
+#[test]
+fn a_reference_to_a_namespace_has_a_key_and_none_means_the_own_one() {
+    let key = |reference_type: ReferenceType, reference: &str| {
+        let namespace = NetNamespace {
+            r#type: reference_type.into(),
+            reference: reference.to_owned(),
+        };
+        TypedKey::namespace_of(Some(&namespace)).map(|key| key.to_string())
+    };
+    assert_eq!(key(ReferenceType::Nsid, "ns1").as_deref(), Some("linux/namespace/NSID/ns1"));
+    assert_eq!(key(ReferenceType::Pid, "1").as_deref(), Some("linux/namespace/PID/1"));
+    assert_eq!(key(ReferenceType::Fd, "/run/x").as_deref(), Some("linux/namespace/FD//run/x"));
+    assert_eq!(
+        key(ReferenceType::Microservice, "web").as_deref(),
+        Some("linux/namespace/MICROSERVICE/web")
+    );
+    assert_eq!(key(ReferenceType::Undefined, "x"), None);
+    assert_eq!(
+        TypedKey::namespace_of(None).map(|key| key.to_string()).as_deref(),
+        Some("linux/namespace/OWN/")
+    );
 }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use models::key::Key;
+use models::key::{Key, NamespaceType, TypedKey};
 use tracing::{debug, info, warn};
 
 use crate::{
@@ -37,6 +37,9 @@ const SETTLE: Duration = Duration::from_millis(5);
 const READ_INTERVAL: Duration = Duration::from_millis(30);
 /// A namespace that is not watched is read this often.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Number of a task whose outcome nobody waits for; operations are numbered from 1.
+const NO_OPERATION: u64 = 0;
 
 /// Something below changed.
 pub enum Signal {
@@ -79,6 +82,8 @@ pub struct NetworkEffects {
     last_read: HashMap<NetnsId, Duration>,
     host_facts: BTreeMap<Key, Value>,
     watched: BTreeSet<Key>,
+    /// To be done with the next batch: see [`Self::forget_process`].
+    forgotten: Vec<Task>,
     now: Duration,
 }
 
@@ -98,25 +103,50 @@ impl NetworkEffects {
             last_read: HashMap::new(),
             host_facts: BTreeMap::new(),
             watched: BTreeSet::new(),
+            forgotten: Vec::new(),
             now: Duration::ZERO,
         }
     }
 
     /// The fact that stands for the agent's own namespace.
     pub fn own_namespace(own: NetnsId) -> (Key, Option<Value>) {
-        let open = OpenNamespace { netns: own, reference: NamespaceRef::Own, owned: false };
-        (NamespaceName::Own.key(), Some(Value::Namespace(Namespace { name: NamespaceName::Own, open: Some(open) })))
+        let open = OpenNamespace {
+            netns: own,
+            reference: NamespaceRef::Own,
+            owned: false,
+        };
+        (
+            NamespaceName::Own.key(),
+            Some(Value::Namespace(Namespace {
+                name: NamespaceName::Own,
+                open: Some(open),
+            })),
+        )
     }
 
     fn outcome(&mut self, scheduler: &mut Scheduler<Network>, outcome: KernelOutcome) -> Option<(NamespaceName, NetnsId, Box<Snapshot>)> {
         let Flying { key, reference, closes } = self.flying.remove(&outcome.id)?;
-        let namespace = || scheduler.view().wanted(&key).or(scheduler.view().applied(&key)).and_then(Value::namespace).cloned();
+        let namespace = || {
+            scheduler
+                .view()
+                .wanted(&key)
+                .or(scheduler.view().applied(&key))
+                .and_then(Value::namespace)
+                .cloned()
+        };
         match outcome.result {
             Ok(Reply::Opened { netns, created, contents }) => {
                 let name = namespace()?.name;
                 let owned = created || is_created_by_agent(&contents, &self.marks);
-                let open = OpenNamespace { netns, reference: reference?, owned };
-                let value = Value::Namespace(Namespace { name: name.clone(), open: Some(open) });
+                let open = OpenNamespace {
+                    netns,
+                    reference: reference?,
+                    owned,
+                };
+                let value = Value::Namespace(Namespace {
+                    name: name.clone(),
+                    open: Some(open),
+                });
                 self.opened(&key, &name, netns, owned);
                 scheduler.outcome(outcome.id, Outcome::Became(value));
                 return Some((name, netns, contents));
@@ -134,16 +164,18 @@ impl NetworkEffects {
             Err(failure) => {
                 let kind = match failure.kind {
                     FailureKind::Unavailable if reference.is_some() => FaultKind::Unavailable,
+                    FailureKind::Unusable if reference.is_some() => FaultKind::Refused,
                     FailureKind::KindMissing => FaultKind::Persistent,
                     _ => FaultKind::Transient,
                 };
                 let reason = match failure.kind {
                     FailureKind::Unavailable => "Unavailable",
+                    FailureKind::Unusable => "NotANetworkNamespace",
                     FailureKind::KindMissing => "KernelKindMissing",
                     FailureKind::Exists => "ObjectExists",
                     FailureKind::Other => "KernelError",
                 };
-                if kind == FaultKind::Unavailable {
+                if matches!(kind, FaultKind::Unavailable | FaultKind::Refused) {
                     if let Some(namespace) = namespace() {
                         self.watch(&key, &namespace.name, Binding::Missing);
                         self.reporter.namespace(&namespace.name, None, &failure.message);
@@ -152,7 +184,14 @@ impl NetworkEffects {
                 } else {
                     warn!(key = %key, errno = failure.errno, "failed: {}", failure.message);
                 }
-                scheduler.outcome(outcome.id, Outcome::Failed(Fault { kind, reason, message: failure.message }));
+                scheduler.outcome(
+                    outcome.id,
+                    Outcome::Failed(Fault {
+                        kind,
+                        reason,
+                        message: failure.message,
+                    }),
+                );
             }
         }
         None
@@ -201,6 +240,41 @@ impl NetworkEffects {
         }
     }
 
+    /// Stops watching references that nobody names any more.
+    fn drop_unused_watches(&mut self, scheduler: &Scheduler<Network>) {
+        let view = scheduler.view();
+        let unused: Vec<Key> = self
+            .watched
+            .iter()
+            .filter(|key| view.wanted(key).is_none() && view.applied(key).is_none())
+            .cloned()
+            .collect();
+        for key in unused {
+            self.unwatch(&key);
+            self.reporter.namespace_key_gone(&key);
+            self.forget_process(&key);
+        }
+    }
+
+    /// Nobody names a process any more that was never found, or is gone: whoever names it again means the process of then.
+    fn forget_process(&mut self, key: &Key) {
+        let Ok(TypedKey::Namespace { reference_type, reference }) = TypedKey::parse(key.as_str()) else {
+            return;
+        };
+        let reference = match reference_type {
+            NamespaceType::Pid => reference.parse().ok().map(NamespaceRef::Process),
+            NamespaceType::Fd => Some(NamespaceRef::File(reference.into())),
+            _ => None,
+        };
+        let Some(reference) = reference else { return };
+        // With the next batch and first in it, so before any later attempt to open the reference.
+        self.forgotten.push(Task {
+            id: NO_OPERATION,
+            key: key.to_string(),
+            ops: vec![KernelOp::ForgetProcess { reference }],
+        });
+    }
+
     /// Tells the scheduler what a look at a namespace brought.
     fn look(&mut self, scheduler: &mut Scheduler<Network>, name: &NamespaceName, netns: NetnsId, snapshot: &Snapshot) -> Findings {
         let mut findings = inspect(&scheduler.view(), &self.marks, name, netns, snapshot);
@@ -236,7 +310,12 @@ impl NetworkEffects {
     }
 
     fn survey_found(&mut self, scheduler: &mut Scheduler<Network>, surveyed: Surveyed) {
-        let Surveyed { name, reference, netns, contents } = surveyed;
+        let Surveyed {
+            name,
+            reference,
+            netns,
+            contents,
+        } = surveyed;
         if name == NamespaceName::Own {
             return self.look_under_all_names(scheduler, netns, &contents);
         }
@@ -244,7 +323,13 @@ impl NetworkEffects {
         let owned = is_created_by_agent(&contents, &self.marks);
         let open = OpenNamespace { netns, reference, owned };
         self.open.entry(netns).or_default().insert(name.clone());
-        scheduler.found(vec![(key, Value::Namespace(Namespace { name: name.clone(), open: Some(open) }))]);
+        scheduler.found(vec![(
+            key,
+            Value::Namespace(Namespace {
+                name: name.clone(),
+                open: Some(open),
+            }),
+        )]);
         self.look(scheduler, &name, netns, &contents);
         info!(namespace = %name, %netns, owned, "left by an earlier run; what nobody wants is removed");
     }
@@ -264,12 +349,23 @@ impl Effects for NetworkEffects {
     type Batch = Batch;
 
     fn perform(&mut self, operations: Vec<Operation<Vec<KernelOp>>>) -> Work<Batch> {
-        let mut tasks = Vec::with_capacity(operations.len());
+        let mut tasks = std::mem::take(&mut self.forgotten);
         for operation in operations {
             debug!(key = %operation.key, verb = ?operation.verb, ops = ?operation.effect, "operation");
             let (reference, closes) = reference_of(&operation.effect);
-            self.flying.insert(operation.id, Flying { key: operation.key.clone(), reference, closes });
-            tasks.push(Task { id: operation.id, key: operation.key.to_string(), ops: operation.effect });
+            self.flying.insert(
+                operation.id,
+                Flying {
+                    key: operation.key.clone(),
+                    reference,
+                    closes,
+                },
+            );
+            tasks.push(Task {
+                id: operation.id,
+                key: operation.key.to_string(),
+                ops: operation.effect,
+            });
         }
         let executor = self.executor.clone();
         Box::pin(async move { Batch::Operations(executor.perform(tasks).await) })
@@ -278,7 +374,10 @@ impl Effects for NetworkEffects {
     fn integrate(&mut self, scheduler: &mut Scheduler<Network>, batch: Batch) {
         match batch {
             Batch::Operations(outcomes) => {
-                let opened: Vec<_> = outcomes.into_iter().filter_map(|outcome| self.outcome(scheduler, outcome)).collect();
+                let opened: Vec<_> = outcomes
+                    .into_iter()
+                    .filter_map(|outcome| self.outcome(scheduler, outcome))
+                    .collect();
                 // Only when all namespaces of the batch are known can links be told from those that belong elsewhere.
                 for (name, netns, contents) in opened {
                     let links = self.look(scheduler, &name, netns, &contents).links;
@@ -324,7 +423,12 @@ impl Effects for NetworkEffects {
 
     fn refresh(&mut self, now: Duration) -> Option<Work<Batch>> {
         self.now = now;
-        let due: Vec<NetnsId> = self.suspects.iter().filter(|(_, from)| **from <= now).map(|(netns, _)| *netns).collect();
+        let due: Vec<NetnsId> = self
+            .suspects
+            .iter()
+            .filter(|(_, from)| **from <= now)
+            .map(|(netns, _)| *netns)
+            .collect();
         if due.is_empty() {
             return None;
         }
@@ -337,7 +441,11 @@ impl Effects for NetworkEffects {
             }
             // Before it is read, so that nothing falls between.
             self.executor.rearm(netns);
-            tasks.push(Task { id: netns.0, key: format!("contents of {netns}"), ops: vec![KernelOp::DumpNamespace { netns }] });
+            tasks.push(Task {
+                id: netns.0,
+                key: format!("contents of {netns}"),
+                ops: vec![KernelOp::DumpNamespace { netns }],
+            });
         }
         let executor = self.executor.clone();
         Some(Box::pin(async move {
@@ -356,19 +464,14 @@ impl Effects for NetworkEffects {
     }
 
     fn publish(&mut self, scheduler: &Scheduler<Network>, changes: Vec<StatusChange>) {
+        // Before a status goes away, for that is the sign to the user that the value is forgotten.
+        self.drop_unused_watches(scheduler);
         for change in changes {
             self.reporter.status(&scheduler.view(), &change);
         }
     }
 
-    fn settled(&mut self, scheduler: &Scheduler<Network>) {
-        let view = scheduler.view();
-        let unused: Vec<Key> =
-            self.watched.iter().filter(|key| view.wanted(key).is_none() && view.applied(key).is_none()).cloned().collect();
-        for key in unused {
-            self.unwatch(&key);
-            self.reporter.namespace_key_gone(&key);
-        }
+    fn settled(&mut self) {
         self.reporter.settled();
     }
 }

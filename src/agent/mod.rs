@@ -60,6 +60,10 @@ impl Agent {
     /// # Errors
     /// What could not be started and why: no privileges, address in use, data directory in use, settings that cannot work.
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
+        if let Some(file) = &settings.initial_config {
+            let file = file.display();
+            anyhow::bail!("--initial-config {file} is not implemented yet; put the values into the store instead, as with etcdctl put");
+        }
         let clock = Clock::new();
         let label = settings.microservice_label.as_str();
         let marks = Marks::new(label);
@@ -94,7 +98,14 @@ impl Agent {
             tokio::spawn(pass_desired(source_events, handle)),
             tokio::spawn(keep_health(health, publisher.health())),
         ];
-        Ok(Agent { store, publisher, in_sync, tasks, _source: source, _tracker: tracker })
+        Ok(Agent {
+            store,
+            publisher,
+            in_sync,
+            tasks,
+            _source: source,
+            _tracker: tracker,
+        })
     }
 
     /// Becomes true when everything that was desired at start has been acted upon, as far as it can be.
@@ -132,7 +143,10 @@ async fn open_store(settings: &Settings) -> anyhow::Result<(Option<embedded::Sto
     if let Some(config) = settings.etcd.clone() {
         return Ok((None, config));
     }
-    let options = embedded::Options { listen: settings.embedded_listen, data_dir: settings.data_dir.clone() };
+    let options = embedded::Options {
+        listen: settings.embedded_listen,
+        data_dir: settings.data_dir.clone(),
+    };
     let store = embedded::Store::start(options).context("the embedded store cannot start")?;
     let address = store.local_addr();
     info!(%address, data_dir = %settings.data_dir.display(), "embedded store: speak to it with etcdctl --endpoints {address}");
@@ -146,7 +160,10 @@ fn start_tracker(
     sender: mpsc::UnboundedSender<MicroserviceChange>,
     handle: &AgentHandle,
 ) -> Option<Tracker> {
-    let config = TrackerConfig { docker_host: format!("unix://{}", settings.docker_socket.display()), own_netns_inode: own.0 };
+    let config = TrackerConfig {
+        docker_host: format!("unix://{}", settings.docker_socket.display()),
+        own_netns_inode: own.0,
+    };
     match Tracker::start(config, sender) {
         Ok(tracker) => Some(tracker),
         Err(error) => {
@@ -182,14 +199,23 @@ async fn pass_desired(mut events: mpsc::Receiver<SourceEvent>, handle: AgentHand
                 let count = items.len();
                 match &reason {
                     SnapshotReason::StoreReplaced { evidence } => {
-                        warn!(revision, count, "the store is not the one that was read before ({evidence}); what it lacks is deleted");
+                        warn!(
+                            revision,
+                            count, "the store is not the one that was read before ({evidence}); what it lacks is deleted"
+                        );
                     }
                     reason => info!(revision, count, ?reason, "read the desired state"),
                 }
-                handle.send(Event::Desired { changes: desired::snapshot(items), full: true });
+                handle.send(Event::Desired {
+                    changes: desired::snapshot(items),
+                    full: true,
+                });
             }
             SourceEvent::Changes { items, .. } => {
-                handle.send(Event::Desired { changes: desired::changes(items), full: false });
+                handle.send(Event::Desired {
+                    changes: desired::changes(items),
+                    full: false,
+                });
             }
             SourceEvent::Disconnected { message } => warn!("the store cannot be reached, the last desired state stays: {message}"),
             SourceEvent::Reconnected => info!("the store is reached again"),

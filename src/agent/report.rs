@@ -63,7 +63,12 @@ pub struct Health {
 impl Health {
     /// Of an agent that starts now: nothing is in order yet.
     pub fn new(publisher: Publisher, clock: Clock) -> Arc<Self> {
-        let health = Health { publisher, clock, start: clock.now(), parts: Mutex::new(BTreeMap::new()) };
+        let health = Health {
+            publisher,
+            clock,
+            start: clock.now(),
+            parts: Mutex::new(BTreeMap::new()),
+        };
         health.set("VPPAgent", OperationalState::Init, "");
         Arc::new(health)
     }
@@ -76,7 +81,14 @@ impl Health {
                 return;
             }
             let last_change = self.clock.now();
-            parts.insert(part, Part { state, error: error.to_owned(), last_change });
+            parts.insert(
+                part,
+                Part {
+                    state,
+                    error: error.to_owned(),
+                    last_change,
+                },
+            );
         }
         self.publish();
     }
@@ -94,14 +106,32 @@ impl Health {
         };
         // The worst part decides, not the one that changed last. Docker is optional: without it the agent is in order.
         let needed = parts.iter().filter(|(name, _)| **name != "docker");
-        let badness = |state: OperationalState| [OperationalState::Ok, OperationalState::Init, OperationalState::Error].iter().position(|s| *s == state);
-        agent.state = needed.clone().map(|(_, part)| part.state).max_by_key(|state| badness(*state)).unwrap_or(OperationalState::Init) as i32;
+        let badness = |state: OperationalState| {
+            [OperationalState::Ok, OperationalState::Init, OperationalState::Error]
+                .iter()
+                .position(|s| *s == state)
+        };
+        agent.state = needed
+            .clone()
+            .map(|(_, part)| part.state)
+            .max_by_key(|state| badness(*state))
+            .unwrap_or(OperationalState::Init) as i32;
         agent.last_change = needed.map(|(_, part)| seconds(part.last_change)).max().unwrap_or_default();
         for (name, part) in &parts {
             let state = part.state as i32;
-            agent.plugins.push(PluginStatus { name: (*name).to_owned(), state, ..PluginStatus::default() });
+            agent.plugins.push(PluginStatus {
+                name: (*name).to_owned(),
+                state,
+                ..PluginStatus::default()
+            });
             let (last_change, error) = (seconds(part.last_change), part.error.clone());
-            let status = PluginStatus { name: String::new(), state, last_change, last_update: now, error };
+            let status = PluginStatus {
+                name: String::new(),
+                state,
+                last_change,
+                last_update: now,
+                error,
+            };
             self.publisher.set(format!("check/status/v1/plugin/{name}"), json::encode(&status));
         }
         self.publisher.set("check/status/v1/agent".to_owned(), json::encode(&agent));
@@ -121,7 +151,13 @@ pub struct Reporter {
 impl Reporter {
     /// A reporter; `in_sync` becomes true when everything that was desired at start has been acted upon.
     pub fn new(publisher: Publisher, health: Arc<Health>, clock: Clock, in_sync: watch::Sender<bool>) -> Self {
-        Reporter { publisher, clock, health, links: HashMap::new(), in_sync }
+        Reporter {
+            publisher,
+            clock,
+            health,
+            links: HashMap::new(),
+            in_sync,
+        }
     }
 
     /// Publishes the status of a value, or takes it back.
@@ -136,13 +172,21 @@ impl Reporter {
         } else {
             info!(key = %change.key, revision = status.revision, state = ?status.state, reason = %status.reason, "{}", status.message);
         }
-        self.publisher.set(key.to_string(), json::encode(&value_status(&change.key, status, namespace_text(view, &change.key))));
+        self.publisher.set(
+            key.to_string(),
+            json::encode(&value_status(&change.key, status, namespace_text(view, &change.key))),
+        );
     }
 
     /// Publishes the managed links of a namespace; those that it had before and has no longer are taken back.
     pub fn links_of(&mut self, netns: NetnsId, links: &[(String, LinkState)]) {
         let now: BTreeMap<String, LinkState> = links.iter().cloned().collect();
-        let before = if now.is_empty() { self.links.remove(&netns) } else { self.links.insert(netns, now.clone()) }.unwrap_or_default();
+        let before = if now.is_empty() {
+            self.links.remove(&netns)
+        } else {
+            self.links.insert(netns, now.clone())
+        }
+        .unwrap_or_default();
         for name in before.keys().filter(|name| !now.contains_key(*name)) {
             // It may have been created elsewhere meanwhile.
             if self.links.values().all(|links| !links.contains_key(name)) {
@@ -180,7 +224,9 @@ impl Reporter {
 
     /// Publishes what a namespace reference leads to (`None`: nothing yet, for the reason in `message`).
     pub fn namespace(&self, name: &NamespaceName, found: Option<(NetnsId, bool)>, message: &str) {
-        let Some((reference_type, reference)) = reference_of(name) else { return };
+        let Some((reference_type, reference)) = reference_of(name) else {
+            return;
+        };
         let status = NamespaceStatus {
             r#type: reference_type as i32,
             reference,
@@ -274,7 +320,10 @@ fn namespace_text(view: &View<'_, Network>, key: &Key) -> String {
         _ => None,
     };
     let Some(interface) = interface else { return String::new() };
-    let open = view.applied(&interface.namespace.key()).and_then(Value::namespace).and_then(|namespace| namespace.open.as_ref());
+    let open = view
+        .applied(&interface.namespace.key())
+        .and_then(Value::namespace)
+        .and_then(|namespace| namespace.open.as_ref());
     match open {
         Some(open) => format!("{} ({})", interface.namespace, open.netns),
         None => interface.namespace.to_string(),
@@ -290,7 +339,10 @@ fn interface_value(view: &View<'_, Network>, name: &str) -> Option<Arc<crate::de
 }
 
 fn timestamp(time: Duration) -> Timestamp {
-    Timestamp { seconds: i64::try_from(time.as_secs()).unwrap_or(i64::MAX), nanos: i32::try_from(time.subsec_nanos()).unwrap_or_default() }
+    Timestamp {
+        seconds: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(time.subsec_nanos()).unwrap_or_default(),
+    }
 }
 
 fn value_status(key: &Key, status: &Status, namespace: String) -> ValueStatus {

@@ -71,7 +71,10 @@ pub fn plan(executor: &Executor, marks: &Marks, wanted: impl Fn(&NamespaceName) 
         }
         Err(error) => warn!("links left in containers by an earlier run may stay: {error}"),
     }
-    Survey { candidates, marks: marks.clone() }
+    Survey {
+        candidates,
+        marks: marks.clone(),
+    }
 }
 
 impl Survey {
@@ -81,19 +84,40 @@ impl Survey {
         let open = |(at, (_, reference)): (usize, &(NamespaceName, NamespaceRef))| Task {
             id: at as u64,
             key: "survey at start".to_owned(),
-            ops: vec![KernelOp::OpenNamespace { reference: reference.clone(), mark: mark.clone() }],
+            ops: vec![KernelOp::OpenNamespace {
+                reference: reference.clone(),
+                mark: mark.clone(),
+            }],
         };
         let outcomes = executor.perform(self.candidates.iter().enumerate().map(open).collect()).await;
         let (mut marked, mut closings) = (Vec::new(), Vec::new());
         for outcome in outcomes {
-            let Some((name, reference)) = usize::try_from(outcome.id).ok().and_then(|at| self.candidates.get(at)).cloned() else { continue };
+            let Some((name, reference)) = usize::try_from(outcome.id).ok().and_then(|at| self.candidates.get(at)).cloned() else {
+                continue;
+            };
             // A namespace that ended meanwhile, or cannot be entered, holds nothing that could be removed.
-            let Ok(Reply::Opened { netns, contents, .. }) = outcome.result else { continue };
+            let Ok(Reply::Opened { netns, contents, .. }) = outcome.result else {
+                continue;
+            };
             if name == NamespaceName::Own || inspect::has_marks(&contents, &self.marks) {
-                marked.push(Surveyed { name, reference, netns, contents });
+                marked.push(Surveyed {
+                    name,
+                    reference,
+                    netns,
+                    contents,
+                });
             } else {
-                let close = KernelOp::CloseNamespace { reference, netns, remove_if_marked: None, forget: true };
-                closings.push(Task { id: outcome.id, key: "survey at start".to_owned(), ops: vec![close] });
+                let close = KernelOp::CloseNamespace {
+                    reference,
+                    netns,
+                    remove_if_marked: None,
+                    forget: true,
+                };
+                closings.push(Task {
+                    id: outcome.id,
+                    key: "survey at start".to_owned(),
+                    ops: vec![close],
+                });
             }
         }
         executor.perform(closings).await;

@@ -39,18 +39,31 @@ pub fn allocation_key(reference: &str, interface: &str) -> Key {
     let body = reference.strip_prefix("alloc:").unwrap_or(reference);
     let body = body.strip_suffix("/GW").unwrap_or(body);
     let (network, interface) = body.split_once('/').unwrap_or((body, interface));
-    TypedKey::IpAllocation { network: network.to_owned(), interface: interface.to_owned() }.to_key()
+    TypedKey::IpAllocation {
+        network: network.to_owned(),
+        interface: interface.to_owned(),
+    }
+    .to_key()
 }
 
 fn operation(address: &Address, view: &View<'_, Network>, add: bool) -> Vec<KernelOp> {
-    let (Some(spec), None, Some((interface, netns))) = (address.spec, &address.expected, applied_interface(view, &address.interface)) else {
+    let (Some(spec), None, Some((interface, netns))) = (address.spec, &address.expected, applied_interface(view, &address.interface))
+    else {
         return Vec::new();
     };
     let link = interface.host_name.clone();
     vec![if add {
-        KernelOp::AddAddress { netns, link, address: spec }
+        KernelOp::AddAddress {
+            netns,
+            link,
+            address: spec,
+        }
     } else {
-        KernelOp::DeleteAddress { netns, link, address: spec }
+        KernelOp::DeleteAddress {
+            netns,
+            link,
+            address: spec,
+        }
     }]
 }
 
@@ -70,7 +83,10 @@ impl Descriptor<Network> for AddressDescriptor {
         let Some(address) = value.address() else { return Vec::new() };
         let mut dependencies = Vec::new();
         if let Some(vrf) = &address.vrf {
-            dependencies.push(Dependency::key("interface-assigned-to-vrf", membership_key(&address.interface, vrf)));
+            dependencies.push(Dependency::key(
+                "interface-assigned-to-vrf",
+                membership_key(&address.interface, vrf),
+            ));
         }
         if let Some(fact) = &address.expected {
             dependencies.push(Dependency::key("address-assigned-to-interface", fact.clone()));

@@ -22,7 +22,9 @@ pub struct Marks {
 impl Marks {
     /// For the agent with this microservice label.
     pub fn new(label: &str) -> Self {
-        Marks { prefix: models::key::agent_prefix(label) }
+        Marks {
+            prefix: models::key::agent_prefix(label),
+        }
     }
 
     /// `/vnf-agent/<label>/`: what every alias starts with.

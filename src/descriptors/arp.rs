@@ -21,14 +21,25 @@ pub struct ArpDescriptor;
 impl ArpDescriptor {
     fn set(value: &Value, view: &View<'_, Network>) -> Vec<KernelOp> {
         let Some(arp) = value.arp() else { return Vec::new() };
-        let (Some(address), Some((interface, netns))) = (arp.address, applied_interface(view, &arp.interface)) else { return Vec::new() };
-        vec![KernelOp::SetNeighbour { netns, link: interface.host_name.clone(), address, mac: arp.mac }]
+        let (Some(address), Some((interface, netns))) = (arp.address, applied_interface(view, &arp.interface)) else {
+            return Vec::new();
+        };
+        vec![KernelOp::SetNeighbour {
+            netns,
+            link: interface.host_name.clone(),
+            address,
+            mac: arp.mac,
+        }]
     }
 }
 
 /// Key of the property that an interface is up.
 pub fn up_key(interface: &str) -> Key {
-    TypedKey::InterfaceState { name: interface.to_owned(), up: true }.to_key()
+    TypedKey::InterfaceState {
+        name: interface.to_owned(),
+        up: true,
+    }
+    .to_key()
 }
 
 impl Descriptor<Network> for ArpDescriptor {
@@ -62,8 +73,15 @@ impl Descriptor<Network> for ArpDescriptor {
 
     fn claims(&self, _: &Key, value: &Value, _: &View<'_, Network>) -> Vec<Claim> {
         let Some(arp) = value.arp() else { return Vec::new() };
-        let name = arp.address.map(|address| format!("neighbour {address} on interface {}", arp.interface));
-        name.map(|name| Claim { name, reason: "NeighbourConflict" }).into_iter().collect()
+        let name = arp
+            .address
+            .map(|address| format!("neighbour {address} on interface {}", arp.interface));
+        name.map(|name| Claim {
+            name,
+            reason: "NeighbourConflict",
+        })
+        .into_iter()
+        .collect()
     }
 
     fn create(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
@@ -76,7 +94,13 @@ impl Descriptor<Network> for ArpDescriptor {
 
     fn delete(&self, _: &Key, applied: &Value, _: DeleteCause, view: &View<'_, Network>) -> Vec<KernelOp> {
         let Some(arp) = applied.arp() else { return Vec::new() };
-        let (Some(address), Some((interface, netns))) = (arp.address, applied_interface(view, &arp.interface)) else { return Vec::new() };
-        vec![KernelOp::DeleteNeighbour { netns, link: interface.host_name.clone(), address }]
+        let (Some(address), Some((interface, netns))) = (arp.address, applied_interface(view, &arp.interface)) else {
+            return Vec::new();
+        };
+        vec![KernelOp::DeleteNeighbour {
+            netns,
+            link: interface.host_name.clone(),
+            address,
+        }]
     }
 }

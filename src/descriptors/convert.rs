@@ -23,7 +23,12 @@ use crate::{
 /// Why a model that passed validation cannot be turned into a value; only a gap between the two can cause it.
 fn unusable(field: &str, message: impl std::fmt::Display) -> Rejection {
     let message = format!("{field}: {message}");
-    Rejection { state: ValueState::Invalid, reason: "InvalidValue", message, fields: vec![field.to_owned()] }
+    Rejection {
+        state: ValueState::Invalid,
+        reason: "InvalidValue",
+        message,
+        fields: vec![field.to_owned()],
+    }
 }
 
 /// The value of a valid model.
@@ -40,7 +45,10 @@ pub fn value_of(model: &Model) -> Result<Value, Rejection> {
 }
 
 fn spec(text: &str) -> Option<AddressSpec> {
-    parse_ip_or_cidr(text).ok().map(|prefix| AddressSpec { address: prefix.address, prefix_len: prefix.prefix_len })
+    parse_ip_or_cidr(text).ok().map(|prefix| AddressSpec {
+        address: prefix.address,
+        prefix_len: prefix.prefix_len,
+    })
 }
 
 fn mac(field: &str, text: &str) -> Result<[u8; 6], Rejection> {
@@ -56,9 +64,10 @@ fn namespace(model: Option<&NetNamespace>) -> Result<NamespaceName, Rejection> {
     let reference = model.reference.clone();
     match model.r#type() {
         ReferenceType::Nsid => Ok(NamespaceName::Named(reference)),
-        ReferenceType::Pid => {
-            reference.parse().map(NamespaceName::Process).map_err(|error| unusable("namespace.reference", format!("`{reference}`: {error}")))
-        }
+        ReferenceType::Pid => reference
+            .parse()
+            .map(NamespaceName::Process)
+            .map_err(|error| unusable("namespace.reference", format!("`{reference}`: {error}"))),
         ReferenceType::Fd => Ok(NamespaceName::File(reference)),
         ReferenceType::Microservice => Ok(NamespaceName::Microservice(reference)),
         ReferenceType::Undefined => Err(unusable("namespace.type", "is not set")),
@@ -76,7 +85,9 @@ fn kind(model: &InterfaceModel) -> Result<InterfaceKind, Rejection> {
             rx_checksum: offloading(link.rx_checksum_offloading),
             tx_checksum: offloading(link.tx_checksum_offloading),
         },
-        (Type::TapToVpp, Some(Link::Tap(link))) => InterfaceKind::TapToVpp { tap: link.vpp_tap_if_name.clone() },
+        (Type::TapToVpp, Some(Link::Tap(link))) => InterfaceKind::TapToVpp {
+            tap: link.vpp_tap_if_name.clone(),
+        },
         (Type::VrfDevice, Some(Link::VrfDev(link))) => InterfaceKind::Vrf { table: link.routing_table },
         (Type::Loopback, _) => InterfaceKind::Loopback,
         (Type::Existing, _) => InterfaceKind::Existing,
@@ -104,7 +115,11 @@ fn interface(model: &InterfaceModel) -> Result<Interface, Rejection> {
         host_name,
         enabled: model.enabled,
         addresses,
-        mac: if model.phys_address.is_empty() { None } else { Some(mac("phys_address", &model.phys_address)?) },
+        mac: if model.phys_address.is_empty() {
+            None
+        } else {
+            Some(mac("phys_address", &model.phys_address)?)
+        },
         mtu: model.mtu,
         link_only: model.link_only,
         vrf,
@@ -121,10 +136,21 @@ fn address(model: &InterfaceModel, text: &str, only_expected: bool, host_name: &
     let spec = spec(text);
     let expected = spec.filter(|_| only_expected).map(|spec| {
         let address = format!("{}/{}", spec.address, spec.prefix_len);
-        TypedKey::HostInterfaceAddress { host_name: host_name.to_owned(), address }.to_key()
+        TypedKey::HostInterfaceAddress {
+            host_name: host_name.to_owned(),
+            address,
+        }
+        .to_key()
     });
     let key = TypedKey::interface_address(&model.name, text, source).to_key();
-    Address { interface: model.name.clone(), key, spec, text: text.to_owned(), vrf, expected }
+    Address {
+        interface: model.name.clone(),
+        key,
+        spec,
+        text: text.to_owned(),
+        vrf,
+        expected,
+    }
 }
 
 fn arp(model: &ArpEntry) -> Result<Arp, Rejection> {

@@ -58,7 +58,16 @@ struct Inspection<'a> {
 /// Compares what a namespace contains with what is wanted and applied in it.
 pub fn inspect(view: &View<'_, Network>, marks: &Marks, name: &NamespaceName, netns: NetnsId, snapshot: &Snapshot) -> Findings {
     let (findings, managed, seen) = (Findings::default(), HashMap::new(), BTreeSet::new());
-    let mut inspection = Inspection { view, marks, name, netns, snapshot, findings, managed, seen };
+    let mut inspection = Inspection {
+        view,
+        marks,
+        name,
+        netns,
+        snapshot,
+        findings,
+        managed,
+        seen,
+    };
     inspection.name_links();
     for link in &snapshot.links {
         inspection.link(link);
@@ -74,7 +83,10 @@ impl<'a> Inspection<'a> {
     fn logical_name(&self, link: &LinkState) -> Option<String> {
         let known = |name: &&str| {
             let key = interface_key(name);
-            self.view.wanted(&key).or(self.view.applied(&key)).is_some_and(|value| value.interface().is_some())
+            self.view
+                .wanted(&key)
+                .or(self.view.applied(&key))
+                .is_some_and(|value| value.interface().is_some())
         };
         if self.marks.subject(&link.alias).is_some() {
             return self.marks.candidates(&link.alias).find(known).map(str::to_owned);
@@ -82,7 +94,10 @@ impl<'a> Inspection<'a> {
         if *self.name != NamespaceName::Own {
             return None;
         }
-        let existing = self.view.dependents(&NamespaceName::Own.key()).filter_map(|key| self.view.wanted(key)?.interface());
+        let existing = self
+            .view
+            .dependents(&NamespaceName::Own.key())
+            .filter_map(|key| self.view.wanted(key).or(self.view.applied(key))?.interface());
         existing
             .filter(|interface| interface.kind == InterfaceKind::Existing && interface.host_name == link.name)
             .map(|interface| interface.name.clone())
@@ -117,6 +132,8 @@ impl<'a> Inspection<'a> {
         }
         let basis = match (wanted, applied_here) {
             (_, Some(applied)) => applied,
+            // One that is not up is not there, as its dependency sees it.
+            (Some(wanted), None) if wanted.kind == InterfaceKind::Existing && !link.up => return,
             (Some(wanted), None) => match netns_of(self.view, &wanted.namespace) {
                 Some(netns) if netns == self.netns => wanted,
                 // Its namespace is not open yet: it may turn out to be this one.
@@ -128,7 +145,13 @@ impl<'a> Inspection<'a> {
         let found = self.interface(basis, wanted.unwrap_or(basis), link);
         self.findings.links.push((name, link.clone()));
         self.seen.insert(key.clone());
-        let differs = applied_here.is_none_or(|applied| *applied != Interface { addresses: applied.addresses.clone(), ..found.clone() });
+        let differs = applied_here.is_none_or(|applied| {
+            *applied
+                != Interface {
+                    addresses: applied.addresses.clone(),
+                    ..found.clone()
+                }
+        });
         let addresses = found.addresses.clone();
         let membership = found.vrf.clone();
         let name = found.name.clone();
@@ -136,7 +159,11 @@ impl<'a> Inspection<'a> {
             self.findings.found.push((key, Value::Interface(found.into())));
         }
         if let Some(vrf) = membership {
-            let member = VrfMembership { interface: name.clone(), vrf: vrf.clone(), existing: None };
+            let member = VrfMembership {
+                interface: name.clone(),
+                vrf: vrf.clone(),
+                existing: None,
+            };
             self.note(membership_key(&name, &vrf), Value::VrfMembership(member.into()));
         }
         for address in addresses {
@@ -180,52 +207,102 @@ impl<'a> Inspection<'a> {
     }
 
     fn has_address(&self, link: u32, spec: crate::kernel::AddressSpec) -> bool {
-        self.snapshot.addresses.iter().any(|state| state.link == link && state.address == spec)
+        self.snapshot
+            .addresses
+            .iter()
+            .any(|state| state.link == link && state.address == spec)
     }
 
     fn kind(&self, basis: &Interface, link: &LinkState) -> InterfaceKind {
         match (link.kind.as_str(), &basis.kind) {
             ("veth", kind) => {
-                let rest = self.marks.subject(&link.alias).and_then(|subject| subject.strip_prefix(&basis.name)).unwrap_or_default();
+                let rest = self
+                    .marks
+                    .subject(&link.alias)
+                    .and_then(|subject| subject.strip_prefix(&basis.name))
+                    .unwrap_or_default();
                 let peer = rest.trim_start_matches('/').to_owned();
                 let (rx_checksum, tx_checksum) = match kind {
-                    InterfaceKind::Veth { rx_checksum, tx_checksum, .. } => (*rx_checksum, *tx_checksum),
+                    InterfaceKind::Veth {
+                        rx_checksum, tx_checksum, ..
+                    } => (*rx_checksum, *tx_checksum),
                     _ => (true, true),
                 };
                 let rx_checksum = link.rx_checksum.unwrap_or(rx_checksum);
-                InterfaceKind::Veth { peer, rx_checksum, tx_checksum: link.tx_checksum.unwrap_or(tx_checksum) }
+                InterfaceKind::Veth {
+                    peer,
+                    rx_checksum,
+                    tx_checksum: link.tx_checksum.unwrap_or(tx_checksum),
+                }
             }
             ("dummy", _) => InterfaceKind::Dummy,
-            ("vrf", InterfaceKind::Vrf { table }) => InterfaceKind::Vrf { table: link.vrf_table.unwrap_or(*table) },
-            ("vrf", _) => InterfaceKind::Vrf { table: link.vrf_table.unwrap_or_default() },
+            ("vrf", InterfaceKind::Vrf { table }) => InterfaceKind::Vrf {
+                table: link.vrf_table.unwrap_or(*table),
+            },
+            ("vrf", _) => InterfaceKind::Vrf {
+                table: link.vrf_table.unwrap_or_default(),
+            },
             (_, kind) => kind.clone(),
         }
     }
 
     fn vrf_of(&self, link: &LinkState) -> Option<String> {
         let master = link.master?;
-        let device = self.snapshot.links.iter().find(|other| other.index == master && other.kind == "vrf")?;
+        let device = self
+            .snapshot
+            .links
+            .iter()
+            .find(|other| other.index == master && other.kind == "vrf")?;
         self.managed.get(&device.index).cloned()
     }
 
     fn link_name(&self, index: u32) -> Option<String> {
-        self.snapshot.links.iter().find(|link| link.index == index).map(|link| link.name.clone())
+        self.snapshot
+            .links
+            .iter()
+            .find(|link| link.index == index)
+            .map(|link| link.name.clone())
     }
 
     fn orphan(&mut self, what: &str, removal: Vec<KernelOp>, claim: Option<String>) {
         let key = orphan_key(self.netns, what);
         if self.view.applied(&key).is_none() {
-            self.findings.found.push((key, Value::Orphan(Orphan { namespace: self.name.clone(), removal, claim }.into())));
+            self.findings.found.push((
+                key,
+                Value::Orphan(
+                    Orphan {
+                        namespace: self.name.clone(),
+                        removal,
+                        claim,
+                    }
+                    .into(),
+                ),
+            ));
         }
     }
 
     fn orphan_link(&mut self, link: &LinkState) {
         let (netns, guard) = (self.netns, owned(self.marks));
-        let changed = |changes: LinkChanges| KernelOp::SetLink { netns, name: link.name.clone(), guard: guard.clone(), changes: Box::new(changes) };
+        let changed = |changes: LinkChanges| KernelOp::SetLink {
+            netns,
+            name: link.name.clone(),
+            guard: guard.clone(),
+            changes: Box::new(changes),
+        };
         let removal = match link.kind.as_str() {
-            "veth" | "dummy" | "vrf" => KernelOp::DeleteLink { netns, name: link.name.clone(), guard: guard.clone() },
+            "veth" | "dummy" | "vrf" => KernelOp::DeleteLink {
+                netns,
+                name: link.name.clone(),
+                guard: guard.clone(),
+            },
             "tun" => {
-                let original = link.alias.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or(&link.name).to_owned();
+                let original = link
+                    .alias
+                    .rsplit('/')
+                    .next()
+                    .filter(|name| !name.is_empty())
+                    .unwrap_or(&link.name)
+                    .to_owned();
                 changed(LinkChanges {
                     alias: Some(RELEASED.to_owned()),
                     rename: (original != link.name).then_some(original),
@@ -235,12 +312,23 @@ impl<'a> Inspection<'a> {
             }
             _ if link.name == "lo" => {
                 let created = self.marks.is_created_namespace(&link.alias);
-                let alias = if created { self.marks.created_namespace(None) } else { RELEASED.to_owned() };
-                changed(LinkChanges { alias: Some(alias), ..LinkChanges::default() })
+                let alias = if created {
+                    self.marks.created_namespace(None)
+                } else {
+                    RELEASED.to_owned()
+                };
+                changed(LinkChanges {
+                    alias: Some(alias),
+                    ..LinkChanges::default()
+                })
             }
             _ => return,
         };
-        self.orphan(&format!("link/{}", link.name), vec![removal], Some(host_name_claim(netns, &link.name)));
+        self.orphan(
+            &format!("link/{}", link.name),
+            vec![removal],
+            Some(host_name_claim(netns, &link.name)),
+        );
     }
 
     /// A link of an interrupted creation: left to the interface that wants this name here, else a leftover.
@@ -257,22 +345,45 @@ impl<'a> Inspection<'a> {
                 }
             }
             None => {
-                let removal = KernelOp::DeleteLink { netns: self.netns, name: link.name.clone(), guard: owned(self.marks) };
-                self.orphan(&format!("link/{}", link.name), vec![removal], Some(host_name_claim(self.netns, &link.name)));
+                let removal = KernelOp::DeleteLink {
+                    netns: self.netns,
+                    name: link.name.clone(),
+                    guard: owned(self.marks),
+                };
+                self.orphan(
+                    &format!("link/{}", link.name),
+                    vec![removal],
+                    Some(host_name_claim(self.netns, &link.name)),
+                );
             }
         }
     }
 
     fn orphan_addresses(&mut self, link: &LinkState, name: &str) {
-        for state in self.snapshot.addresses.iter().filter(|state| state.link == link.index && state.protocol == PROTOCOL) {
+        for state in self
+            .snapshot
+            .addresses
+            .iter()
+            .filter(|state| state.link == link.index && state.protocol == PROTOCOL)
+        {
             let known = |value: &Value| value.address().is_some_and(|address| address.spec == Some(state.address));
             let key = interface_key(name);
             let wanted = self.view.wanted(&key).and_then(Value::interface);
             let is_wanted = wanted.is_some_and(|wanted| wanted.addresses.iter().any(|address| address.spec == Some(state.address)));
-            let is_applied = self.view.applied_under(addresses_prefix(name).as_str()).any(|(_, value)| known(value));
-            let flying = self.view.applied_under(addresses_prefix(name).as_str()).any(|(key, _)| self.view.in_flight(key));
+            let is_applied = self
+                .view
+                .applied_under(addresses_prefix(name).as_str())
+                .any(|(_, value)| known(value));
+            let flying = self
+                .view
+                .applied_under(addresses_prefix(name).as_str())
+                .any(|(key, _)| self.view.in_flight(key));
             if !is_wanted && !is_applied && !flying {
-                let removal = KernelOp::DeleteAddress { netns: self.netns, link: link.name.clone(), address: state.address };
+                let removal = KernelOp::DeleteAddress {
+                    netns: self.netns,
+                    link: link.name.clone(),
+                    address: state.address,
+                };
                 self.orphan(&format!("address/{}/{}", link.name, state.address.address), vec![removal], None);
             }
         }
@@ -280,8 +391,12 @@ impl<'a> Inspection<'a> {
 
     /// The wanted or applied values of an interface below a key prefix that depend on it being up.
     fn dependents_of<'s>(&'s self, interface: &str, prefix: &'static str) -> Vec<(Key, &'a Value)> {
-        let keys = self.view.dependents(&up_key(interface)).filter(|key| key.as_str().starts_with(prefix));
-        keys.filter_map(|key| Some((key.clone(), self.view.wanted(key).or(self.view.applied(key))?))).collect()
+        let keys = self
+            .view
+            .dependents(&up_key(interface))
+            .filter(|key| key.as_str().starts_with(prefix));
+        keys.filter_map(|key| Some((key.clone(), self.view.wanted(key).or(self.view.applied(key))?)))
+            .collect()
     }
 
     fn neighbours(&mut self) {
@@ -289,12 +404,17 @@ impl<'a> Inspection<'a> {
             let Some(link) = self.link_name(state.link) else { continue };
             let owner = self.managed.get(&state.link).and_then(|name| {
                 let candidates = self.dependents_of(name, "config/linux/l3/v2/arp/");
-                candidates.into_iter().find(|(_, value)| value.arp().is_some_and(|arp| arp.address == Some(state.address)))
+                candidates
+                    .into_iter()
+                    .find(|(_, value)| value.arp().is_some_and(|arp| arp.address == Some(state.address)))
             });
             match owner {
                 Some((key, value)) => {
                     let Some(arp) = value.arp() else { continue };
-                    let found = super::value::Arp { mac: state.mac, ..arp.clone() };
+                    let found = super::value::Arp {
+                        mac: state.mac,
+                        ..arp.clone()
+                    };
                     let differs = self.view.applied(&key).and_then(Value::arp) != Some(&found);
                     if differs && !self.view.in_flight(&key) {
                         self.findings.found.push((key.clone(), Value::Arp(found.into())));
@@ -302,7 +422,11 @@ impl<'a> Inspection<'a> {
                     self.seen.insert(key);
                 }
                 None => {
-                    let removal = KernelOp::DeleteNeighbour { netns: self.netns, link: link.clone(), address: state.address };
+                    let removal = KernelOp::DeleteNeighbour {
+                        netns: self.netns,
+                        link: link.clone(),
+                        address: state.address,
+                    };
                     self.orphan(&format!("neighbour/{link}/{}", state.address), vec![removal], None);
                 }
             }
@@ -315,7 +439,11 @@ impl<'a> Inspection<'a> {
             let route = &state.route;
             let owner = self.managed.get(&state.link).and_then(|name| {
                 let interface = interface_key(name);
-                let interface = self.view.applied(&interface).or(self.view.wanted(&interface)).and_then(Value::interface)?;
+                let interface = self
+                    .view
+                    .applied(&interface)
+                    .or(self.view.wanted(&interface))
+                    .and_then(Value::interface)?;
                 let candidates = self.dependents_of(name, "config/linux/l3/v2/route/");
                 candidates.into_iter().find(|(_, value)| {
                     let destination = value.route().and_then(|wanted| Some((wanted.destination?, wanted.metric)));
@@ -337,7 +465,11 @@ impl<'a> Inspection<'a> {
                     } else {
                         route.gateway
                     };
-                    let found = super::value::Route { gateway, scope, ..wanted.clone() };
+                    let found = super::value::Route {
+                        gateway,
+                        scope,
+                        ..wanted.clone()
+                    };
                     let differs = self.view.applied(&key).and_then(Value::route) != Some(&found);
                     if differs && !self.view.in_flight(&key) {
                         self.findings.found.push((key.clone(), Value::Route(found.into())));
@@ -345,8 +477,15 @@ impl<'a> Inspection<'a> {
                     self.seen.insert(key);
                 }
                 None => {
-                    let what = format!("route/{}/{}/{}/{}/{link}", route.table, route.destination, route.prefix_len, route.metric);
-                    let removal = KernelOp::DeleteRoute { netns: self.netns, link, route: route.clone() };
+                    let what = format!(
+                        "route/{}/{}/{}/{}/{link}",
+                        route.table, route.destination, route.prefix_len, route.metric
+                    );
+                    let removal = KernelOp::DeleteRoute {
+                        netns: self.netns,
+                        link,
+                        route: route.clone(),
+                    };
                     self.orphan(&what, vec![removal], None);
                 }
             }
@@ -359,7 +498,7 @@ impl<'a> Inspection<'a> {
             .view
             .dependents(&self.name.key())
             .filter_map(|key| Some((key.clone(), self.view.applied(key)?.interface()?)))
-            .filter(|(_, interface)| interface.namespace == *self.name)
+            .filter(|(key, interface)| interface.namespace == *self.name && !self.view.in_flight(key))
             .collect();
         let mut lost = Vec::new();
         for (key, interface) in interfaces {
@@ -372,8 +511,16 @@ impl<'a> Inspection<'a> {
                 }
             }
             let children = self.view.applied_under(addresses_prefix(&interface.name).as_str());
-            let set_by_agent = |value: &Value| value.address().is_some_and(|address| address.expected.is_none() && address.spec.is_some());
-            lost.extend(children.filter(|(key, value)| set_by_agent(value) && !self.seen.contains(*key)).map(|(key, _)| key.clone()));
+            let set_by_agent = |value: &Value| {
+                value
+                    .address()
+                    .is_some_and(|address| address.expected.is_none() && address.spec.is_some())
+            };
+            lost.extend(
+                children
+                    .filter(|(key, value)| set_by_agent(value) && !self.seen.contains(*key))
+                    .map(|(key, _)| key.clone()),
+            );
             if let Some(vrf) = interface.vrf.as_ref().filter(|_| interface.kind != InterfaceKind::Existing) {
                 let key = membership_key(&interface.name, vrf);
                 if !self.seen.contains(&key) {
@@ -397,19 +544,31 @@ pub fn host_facts(snapshot: &Snapshot, marks: &Marks) -> BTreeMap<Key, Value> {
     for link in &snapshot.links {
         let host_name = link.name.clone();
         if link.kind == "tun" && marks.subject(&link.alias).is_none() {
-            tell(TypedKey::Tap { host_name: host_name.clone() });
+            tell(TypedKey::Tap {
+                host_name: host_name.clone(),
+            });
         }
         if !link.up {
             continue;
         }
-        tell(TypedKey::HostInterface { host_name: host_name.clone() });
+        tell(TypedKey::HostInterface {
+            host_name: host_name.clone(),
+        });
         for state in snapshot.addresses.iter().filter(|state| state.link == link.index) {
             let address = format!("{}/{}", state.address.address, state.address.prefix_len);
-            tell(TypedKey::HostInterfaceAddress { host_name: host_name.clone(), address });
+            tell(TypedKey::HostInterfaceAddress {
+                host_name: host_name.clone(),
+                address,
+            });
         }
-        let master = link.master.and_then(|master| snapshot.links.iter().find(|other| other.index == master && other.kind == "vrf"));
+        let master = link
+            .master
+            .and_then(|master| snapshot.links.iter().find(|other| other.index == master && other.kind == "vrf"));
         if let Some(vrf) = master {
-            tell(TypedKey::HostInterfaceVrf { host_name, vrf_host_name: vrf.name.clone() });
+            tell(TypedKey::HostInterfaceVrf {
+                host_name,
+                vrf_host_name: vrf.name.clone(),
+            });
         }
     }
     facts
@@ -417,7 +576,10 @@ pub fn host_facts(snapshot: &Snapshot, marks: &Marks) -> BTreeMap<Key, Value> {
 
 /// What opening the `lo` of a namespace tells: whether the agent created it.
 pub fn is_created_by_agent(snapshot: &Snapshot, marks: &Marks) -> bool {
-    snapshot.links.iter().any(|link| link.name == "lo" && marks.is_created_namespace(&link.alias))
+    snapshot
+        .links
+        .iter()
+        .any(|link| link.name == "lo" && marks.is_created_namespace(&link.alias))
 }
 
 /// Whether a namespace contains anything with the agent's mark, so that the start-up sweep must look at it.

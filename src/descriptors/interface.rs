@@ -41,7 +41,10 @@ fn interface(value: &Value) -> Option<&Interface> {
 
 /// The `lo` of a namespace that the agent created carries that mark too, whoever the interface belongs to.
 fn namespace_is_owned(interface: &Interface, view: &View<'_, Network>) -> bool {
-    let open = view.applied(&interface.namespace.key()).and_then(Value::namespace).and_then(|namespace| namespace.open.as_ref());
+    let open = view
+        .applied(&interface.namespace.key())
+        .and_then(Value::namespace)
+        .and_then(|namespace| namespace.open.as_ref());
     open.is_some_and(|open| open.owned)
 }
 
@@ -55,11 +58,18 @@ impl InterfaceDescriptor {
 
     /// Everything that creation leaves open, in one operation.
     fn finish(&self, interface: &Interface, netns: NetnsId, view: &View<'_, Network>) -> KernelOp {
-        let mut changes = LinkChanges { alias: Some(self.marks.alias(interface)), group: Some(0), ..LinkChanges::default() };
+        let mut changes = LinkChanges {
+            alias: Some(self.marks.alias(interface)),
+            group: Some(0),
+            ..LinkChanges::default()
+        };
         changes.mtu = (interface.mtu != 0).then_some(interface.mtu);
         changes.mac = interface.mac.filter(|_| !interface.link_only);
         changes.up = interface.enabled.then_some(true);
-        if let InterfaceKind::Veth { rx_checksum, tx_checksum, .. } = interface.kind {
+        if let InterfaceKind::Veth {
+            rx_checksum, tx_checksum, ..
+        } = interface.kind
+        {
             changes.rx_checksum = (!rx_checksum).then_some(false);
             changes.tx_checksum = (!tx_checksum).then_some(false);
         }
@@ -69,7 +79,12 @@ impl InterfaceDescriptor {
             (changes.alias, changes.group, guard) = (Some(self.loopback_alias(interface, view)), None, Guard::Any);
             changes.up = Some(interface.enabled);
         }
-        KernelOp::SetLink { netns, name: interface.host_name.clone(), guard, changes: Box::new(changes) }
+        KernelOp::SetLink {
+            netns,
+            name: interface.host_name.clone(),
+            guard,
+            changes: Box::new(changes),
+        }
     }
 
     fn new_link(interface: &Interface, netns: NetnsId) -> NewLink {
@@ -83,35 +98,55 @@ impl InterfaceDescriptor {
 
     fn create_veth(&self, interface: &Interface, peer: &str, netns: NetnsId, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
         let finish = self.finish(interface, netns, view);
-        let Some(other) = view.wanted(&interface_key(peer)).and_then(Value::interface) else { return Ok(Vec::new()) };
+        let Some(other) = view.wanted(&interface_key(peer)).and_then(Value::interface) else {
+            return Ok(Vec::new());
+        };
         match &other.kind {
             InterfaceKind::Veth { peer: back, .. } if *back == interface.name => {}
             InterfaceKind::Veth { peer: back, .. } => {
-                let message = format!("{} names {peer} as its peer, but {peer} names {back}; each end must name the other", interface.name);
-                return Err(Refusal { reason: "PeerMismatch", message });
+                let message = format!(
+                    "{} names {peer} as its peer, but {peer} names {back}; each end must name the other",
+                    interface.name
+                );
+                return Err(Refusal {
+                    reason: "PeerMismatch",
+                    message,
+                });
             }
             _ => {
                 let message = format!("{} names {peer} as its peer, but {peer} is not of type VETH", interface.name);
-                return Err(Refusal { reason: "PeerMismatch", message });
+                return Err(Refusal {
+                    reason: "PeerMismatch",
+                    message,
+                });
             }
         }
         if view.applied(&interface_key(peer)).is_some() {
             return Ok(vec![finish]);
         }
-        let Some(other_netns) = netns_of(view, &other.namespace) else { return Ok(Vec::new()) };
+        let Some(other_netns) = netns_of(view, &other.namespace) else {
+            return Ok(Vec::new());
+        };
         let ends = Box::new([Self::new_link(interface, netns), Self::new_link(other, other_netns)]);
         Ok(vec![KernelOp::CreateVeth { ends }, finish])
     }
 
     fn take_tap(&self, interface: &Interface, tap: &str, netns: NetnsId, view: &View<'_, Network>) -> Vec<KernelOp> {
-        let Some(own) = netns_of(view, &NamespaceName::Own) else { return Vec::new() };
+        let Some(own) = netns_of(view, &NamespaceName::Own) else {
+            return Vec::new();
+        };
         let changes = LinkChanges {
             alias: Some(self.marks.alias(interface)),
             rename: (interface.host_name != tap).then(|| interface.host_name.clone()),
             move_to: (own != netns).then_some(netns),
             ..LinkChanges::default()
         };
-        let take = KernelOp::SetLink { netns: own, name: tap.to_owned(), guard: Guard::Any, changes: Box::new(changes) };
+        let take = KernelOp::SetLink {
+            netns: own,
+            name: tap.to_owned(),
+            guard: Guard::Any,
+            changes: Box::new(changes),
+        };
         vec![take, self.finish(interface, netns, view)]
     }
 
@@ -123,28 +158,41 @@ impl InterfaceDescriptor {
             move_to: own.filter(|own| *own != netns),
             ..LinkChanges::default()
         };
-        vec![KernelOp::SetLink { netns, name: interface.host_name.clone(), guard: owned(&self.marks), changes: Box::new(changes) }]
+        vec![KernelOp::SetLink {
+            netns,
+            name: interface.host_name.clone(),
+            guard: owned(&self.marks),
+            changes: Box::new(changes),
+        }]
     }
 
     fn changes(applied: &Interface, wanted: &Interface, alias: String) -> LinkChanges {
-        let mut changes = LinkChanges::default();
-        changes.rename = (applied.host_name != wanted.host_name).then(|| wanted.host_name.clone());
+        let mut changes = LinkChanges {
+            rename: (applied.host_name != wanted.host_name).then(|| wanted.host_name.clone()),
+            mac: wanted.mac.filter(|mac| !wanted.link_only && applied.mac != Some(*mac)),
+            up: (applied.enabled != wanted.enabled).then_some(wanted.enabled),
+            ..LinkChanges::default()
+        };
         if !applied.marked {
             (changes.alias, changes.group) = (Some(alias), Some(0));
         }
         if applied.effective_mtu() != wanted.effective_mtu() {
             changes.mtu = wanted.effective_mtu();
         }
-        changes.mac = wanted.mac.filter(|mac| !wanted.link_only && applied.mac != Some(*mac));
         if let (
-            InterfaceKind::Veth { rx_checksum: had_rx, tx_checksum: had_tx, .. },
-            InterfaceKind::Veth { rx_checksum, tx_checksum, .. },
+            InterfaceKind::Veth {
+                rx_checksum: had_rx,
+                tx_checksum: had_tx,
+                ..
+            },
+            InterfaceKind::Veth {
+                rx_checksum, tx_checksum, ..
+            },
         ) = (&applied.kind, &wanted.kind)
         {
             changes.rx_checksum = (had_rx != rx_checksum).then_some(*rx_checksum);
             changes.tx_checksum = (had_tx != tx_checksum).then_some(*tx_checksum);
         }
-        changes.up = (applied.enabled != wanted.enabled).then_some(wanted.enabled);
         changes
     }
 }
@@ -152,7 +200,11 @@ impl InterfaceDescriptor {
 /// What of a kind cannot be changed in place.
 fn immutable(kind: &InterfaceKind) -> InterfaceKind {
     match kind {
-        InterfaceKind::Veth { peer, .. } => InterfaceKind::Veth { peer: peer.clone(), rx_checksum: true, tx_checksum: true },
+        InterfaceKind::Veth { peer, .. } => InterfaceKind::Veth {
+            peer: peer.clone(),
+            rx_checksum: true,
+            tx_checksum: true,
+        },
         other => other.clone(),
     }
 }
@@ -163,15 +215,23 @@ impl Descriptor<Network> for InterfaceDescriptor {
     }
 
     fn equivalent(&self, key: &Key, applied: &Value, wanted: &Value) -> bool {
-        let (Some(applied), Some(wanted)) = (interface(applied), interface(wanted)) else { return false };
-        if self.needs_recreate(key, &Value::Interface(applied.clone().into()), &Value::Interface(wanted.clone().into())) {
+        let (Some(applied), Some(wanted)) = (interface(applied), interface(wanted)) else {
+            return false;
+        };
+        if self.needs_recreate(
+            key,
+            &Value::Interface(applied.clone().into()),
+            &Value::Interface(wanted.clone().into()),
+        ) {
             return false;
         }
         wanted.kind == InterfaceKind::Existing || Self::changes(applied, wanted, String::new()) == LinkChanges::default()
     }
 
     fn needs_recreate(&self, _: &Key, applied: &Value, wanted: &Value) -> bool {
-        let (Some(applied), Some(wanted)) = (interface(applied), interface(wanted)) else { return true };
+        let (Some(applied), Some(wanted)) = (interface(applied), interface(wanted)) else {
+            return true;
+        };
         let existing_moved = wanted.kind == InterfaceKind::Existing && applied.host_name != wanted.host_name;
         (immutable(&applied.kind), &applied.namespace) != (immutable(&wanted.kind), &wanted.namespace) || existing_moved
     }
@@ -181,13 +241,19 @@ impl Descriptor<Network> for InterfaceDescriptor {
         let mut dependencies = Vec::new();
         match &interface.kind {
             InterfaceKind::Existing => {
-                let fact = TypedKey::HostInterface { host_name: interface.host_name.clone() }.to_key();
+                let fact = TypedKey::HostInterface {
+                    host_name: interface.host_name.clone(),
+                }
+                .to_key();
                 dependencies.push(Dependency::key("host-interface-exists", fact));
             }
             InterfaceKind::TapToVpp { tap } => {
                 let fact = TypedKey::Tap { host_name: tap.clone() }.to_key();
                 // Taking the TAP over removes it from the agent's namespace, and with it the fact.
-                dependencies.push(Dependency { only_to_create: true, ..Dependency::key("vpp-tap-interface-exists", fact) });
+                dependencies.push(Dependency {
+                    only_to_create: true,
+                    ..Dependency::key("vpp-tap-interface-exists", fact)
+                });
             }
             InterfaceKind::Veth { peer, .. } => dependencies.push(Dependency::key("veth-peer-exists", interface_key(peer))),
             InterfaceKind::Loopback | InterfaceKind::Vrf { .. } | InterfaceKind::Dummy => {}
@@ -202,37 +268,65 @@ impl Descriptor<Network> for InterfaceDescriptor {
 
     fn derived(&self, _: &Key, value: &Value) -> Vec<(Key, Value)> {
         let Some(interface) = interface(value) else { return Vec::new() };
-        let state = TypedKey::InterfaceState { name: interface.name.clone(), up: interface.enabled };
+        let state = TypedKey::InterfaceState {
+            name: interface.name.clone(),
+            up: interface.enabled,
+        };
         let mut derived = vec![(state.to_key(), Value::Present)];
         if let Some(vrf) = &interface.vrf {
             let existing = (interface.kind == InterfaceKind::Existing).then(|| interface.host_name.clone());
-            let member = VrfMembership { interface: interface.name.clone(), vrf: vrf.clone(), existing };
+            let member = VrfMembership {
+                interface: interface.name.clone(),
+                vrf: vrf.clone(),
+                existing,
+            };
             derived.push((membership_key(&interface.name, vrf), Value::VrfMembership(member.into())));
         }
-        derived.extend(interface.addresses.iter().map(|address| (address.key.clone(), Value::Address(address.clone().into()))));
+        derived.extend(
+            interface
+                .addresses
+                .iter()
+                .map(|address| (address.key.clone(), Value::Address(address.clone().into()))),
+        );
         derived
     }
 
     fn implied(&self, _: &Key, value: &Value) -> Vec<(Key, Value)> {
         match interface(value).map(|interface| &interface.namespace) {
             Some(name) if *name != NamespaceName::Own => {
-                vec![(name.key(), Value::Namespace(Namespace { name: name.clone(), open: None }))]
+                vec![(
+                    name.key(),
+                    Value::Namespace(Namespace {
+                        name: name.clone(),
+                        open: None,
+                    }),
+                )]
             }
             _ => Vec::new(),
         }
     }
 
     fn claims(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Vec<Claim> {
-        let Some(interface) = interface(value).filter(|interface| interface.kind != InterfaceKind::Existing) else { return Vec::new() };
+        let Some(interface) = interface(value).filter(|interface| interface.kind != InterfaceKind::Existing) else {
+            return Vec::new();
+        };
         let netns = netns_of(view, &interface.namespace);
-        let claim = netns.map(|netns| Claim { name: host_name_claim(netns, &interface.host_name), reason: HOST_NAME_CONFLICT });
+        let claim = netns.map(|netns| Claim {
+            name: host_name_claim(netns, &interface.host_name),
+            reason: HOST_NAME_CONFLICT,
+        });
         claim.into_iter().collect()
     }
 
     fn create(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
         let Some(interface) = interface(value) else { return Ok(Vec::new()) };
-        let Some(netns) = netns_of(view, &interface.namespace) else { return Ok(Vec::new()) };
-        let create = |kind| KernelOp::CreateLink { link: Self::new_link(interface, netns), kind };
+        let Some(netns) = netns_of(view, &interface.namespace) else {
+            return Ok(Vec::new());
+        };
+        let create = |kind| KernelOp::CreateLink {
+            link: Self::new_link(interface, netns),
+            kind,
+        };
         Ok(match &interface.kind {
             InterfaceKind::Veth { peer, .. } => return self.create_veth(interface, peer, netns, view),
             InterfaceKind::TapToVpp { tap } => self.take_tap(interface, tap, netns, view),
@@ -245,8 +339,14 @@ impl Descriptor<Network> for InterfaceDescriptor {
 
     fn recover(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Vec<KernelOp> {
         let Some(interface) = interface(value) else { return Vec::new() };
-        let delete = |netns, name: &str| KernelOp::DeleteLink { netns, name: name.to_owned(), guard: owned(&self.marks) };
-        let Some(netns) = netns_of(view, &interface.namespace) else { return Vec::new() };
+        let delete = |netns, name: &str| KernelOp::DeleteLink {
+            netns,
+            name: name.to_owned(),
+            guard: owned(&self.marks),
+        };
+        let Some(netns) = netns_of(view, &interface.namespace) else {
+            return Vec::new();
+        };
         match &interface.kind {
             // While the peer is there the pair is whole, and only this end's last step failed.
             InterfaceKind::Veth { peer, .. } if view.applied(&interface_key(peer)).is_some() => Vec::new(),
@@ -256,21 +356,36 @@ impl Descriptor<Network> for InterfaceDescriptor {
     }
 
     fn update(&self, _: &Key, applied: &Value, wanted: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
-        let (Some(applied), Some(wanted)) = (interface(applied), interface(wanted)) else { return Ok(Vec::new()) };
-        let Some(netns) = netns_of(view, &applied.namespace) else { return Ok(Vec::new()) };
+        let (Some(applied), Some(wanted)) = (interface(applied), interface(wanted)) else {
+            return Ok(Vec::new());
+        };
+        let Some(netns) = netns_of(view, &applied.namespace) else {
+            return Ok(Vec::new());
+        };
         let loopback = wanted.kind == InterfaceKind::Loopback;
-        let alias = if loopback { self.loopback_alias(wanted, view) } else { self.marks.alias(wanted) };
+        let alias = if loopback {
+            self.loopback_alias(wanted, view)
+        } else {
+            self.marks.alias(wanted)
+        };
         let mut changes = Self::changes(applied, wanted, alias);
         if loopback {
             changes.group = None;
         }
         let guard = if loopback { Guard::Any } else { owned(&self.marks) };
-        Ok(vec![KernelOp::SetLink { netns, name: applied.host_name.clone(), guard, changes: Box::new(changes) }])
+        Ok(vec![KernelOp::SetLink {
+            netns,
+            name: applied.host_name.clone(),
+            guard,
+            changes: Box::new(changes),
+        }])
     }
 
     fn delete(&self, _: &Key, applied: &Value, _: DeleteCause, view: &View<'_, Network>) -> Vec<KernelOp> {
         let Some(interface) = interface(applied) else { return Vec::new() };
-        let Some(netns) = netns_of(view, &interface.namespace) else { return Vec::new() };
+        let Some(netns) = netns_of(view, &interface.namespace) else {
+            return Vec::new();
+        };
         let name = interface.host_name.clone();
         match &interface.kind {
             InterfaceKind::Existing => Vec::new(),
@@ -280,11 +395,23 @@ impl Descriptor<Network> for InterfaceDescriptor {
                     true => self.marks.created_namespace(None),
                     false => RELEASED.to_owned(),
                 };
-                let changes = LinkChanges { alias: Some(alias), ..LinkChanges::default() };
-                vec![KernelOp::SetLink { netns, name, guard: owned(&self.marks), changes: Box::new(changes) }]
+                let changes = LinkChanges {
+                    alias: Some(alias),
+                    ..LinkChanges::default()
+                };
+                vec![KernelOp::SetLink {
+                    netns,
+                    name,
+                    guard: owned(&self.marks),
+                    changes: Box::new(changes),
+                }]
             }
             InterfaceKind::Veth { .. } | InterfaceKind::Vrf { .. } | InterfaceKind::Dummy => {
-                vec![KernelOp::DeleteLink { netns, name, guard: owned(&self.marks) }]
+                vec![KernelOp::DeleteLink {
+                    netns,
+                    name,
+                    guard: owned(&self.marks),
+                }]
             }
         }
     }

@@ -3,8 +3,8 @@
 //! Owns the translation between values and [`KernelOp`]s, in both directions ([`inspect`]). Must never perform an operation or
 //! look at anything but its arguments. Start reading at [`Network`], then [`interface`].
 
-pub mod alias;
 pub mod address;
+pub mod alias;
 pub mod arp;
 pub mod convert;
 
@@ -90,6 +90,11 @@ impl Domain for Network {
         }
     }
 
+    /// Docker may answer long after the start.
+    fn is_late_fact(&self, key: &Key) -> bool {
+        key.as_str().starts_with("linux/microservice/")
+    }
+
     fn chain(mut effect: Vec<KernelOp>, next: Vec<KernelOp>) -> Vec<KernelOp> {
         effect.extend(next);
         effect
@@ -113,5 +118,7 @@ pub fn applied_interface<'a>(view: &View<'a, Network>, name: &str) -> Option<(&'
 
 /// Protects foreign links: the alias must be this agent's.
 pub fn owned(marks: &Marks) -> Guard {
-    Guard::Owned { alias_prefix: marks.prefix().to_owned() }
+    Guard::Owned {
+        alias_prefix: marks.prefix().to_owned(),
+    }
 }

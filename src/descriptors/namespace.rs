@@ -29,7 +29,11 @@ pub fn reference(name: &NamespaceName, view: &View<'_, Network>) -> Option<Names
         NamespaceName::File(path) => NamespaceRef::File(path.into()),
         NamespaceName::Microservice(label) => {
             let microservice = view.applied(&microservice_key(label))?.microservice()?;
-            NamespaceRef::Container { label: label.clone(), pid: microservice.pid, start_time: microservice.start_time }
+            NamespaceRef::Container {
+                label: label.clone(),
+                pid: microservice.pid,
+                start_time: microservice.start_time,
+            }
         }
     })
 }
@@ -66,24 +70,45 @@ impl Descriptor<Network> for NamespaceDescriptor {
     fn create(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
         let reference = namespace(value).and_then(|namespace| reference(&namespace.name, view));
         let mark = self.marks.created_namespace(None);
-        Ok(reference.map(|reference| KernelOp::OpenNamespace { reference, mark }).into_iter().collect())
+        Ok(reference
+            .map(|reference| KernelOp::OpenNamespace { reference, mark })
+            .into_iter()
+            .collect())
     }
 
     fn delete(&self, _: &Key, applied: &Value, cause: DeleteCause, _: &View<'_, Network>) -> Vec<KernelOp> {
-        let Some(open) = namespace(applied).and_then(|namespace| namespace.open.clone()) else { return Vec::new() };
+        let Some(open) = namespace(applied).and_then(|namespace| namespace.open.clone()) else {
+            return Vec::new();
+        };
         let unwanted = cause == DeleteCause::Unwanted;
         let remove_if_marked = (unwanted && open.owned).then(|| self.marks.prefix().to_owned());
-        vec![KernelOp::CloseNamespace { reference: open.reference, netns: open.netns, remove_if_marked, forget: unwanted }]
+        vec![KernelOp::CloseNamespace {
+            reference: open.reference,
+            netns: open.netns,
+            remove_if_marked,
+            forget: unwanted,
+        }]
     }
 
     fn verify(&self, _: &Key, applied: &Value) -> Vec<KernelOp> {
         let open = namespace(applied).and_then(|namespace| namespace.open.clone());
-        open.map(|open| KernelOp::VerifyNamespace { reference: open.reference, netns: open.netns }).into_iter().collect()
+        open.map(|open| KernelOp::VerifyNamespace {
+            reference: open.reference,
+            netns: open.netns,
+        })
+        .into_iter()
+        .collect()
     }
 
     /// Another container, or the same one restarted, runs the microservice now.
     fn stale(&self, _: &Key, applied: &Value, view: &View<'_, Network>) -> bool {
-        let Some(Namespace { name: name @ NamespaceName::Microservice(_), open: Some(open) }) = namespace(applied) else { return false };
+        let Some(Namespace {
+            name: name @ NamespaceName::Microservice(_),
+            open: Some(open),
+        }) = namespace(applied)
+        else {
+            return false;
+        };
         reference(name, view).is_some_and(|reference| reference != open.reference)
     }
 }

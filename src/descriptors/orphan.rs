@@ -29,12 +29,22 @@ impl Descriptor<Network> for OrphanDescriptor {
 
     /// The namespace stays open until the leftover is gone.
     fn dependencies(&self, _: &Key, value: &Value) -> Vec<Dependency> {
-        value.orphan().map(|orphan| Dependency::key(NAMESPACE_AVAILABLE, orphan.namespace.key())).into_iter().collect()
+        value
+            .orphan()
+            .map(|orphan| Dependency::key(NAMESPACE_AVAILABLE, orphan.namespace.key()))
+            .into_iter()
+            .collect()
     }
 
     fn claims(&self, _: &Key, value: &Value, _: &View<'_, Network>) -> Vec<Claim> {
         let claim = value.orphan().and_then(|orphan| orphan.claim.clone());
-        claim.map(|name| Claim { name, reason: super::interface::HOST_NAME_CONFLICT }).into_iter().collect()
+        claim
+            .map(|name| Claim {
+                name,
+                reason: super::interface::HOST_NAME_CONFLICT,
+            })
+            .into_iter()
+            .collect()
     }
 
     fn create(&self, _: &Key, _: &Value, _: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {

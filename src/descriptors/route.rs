@@ -34,7 +34,11 @@ pub struct RouteDescriptor;
 
 /// Routing table that routes through an interface belong to.
 pub fn table_of(interface: &Interface, view: &View<'_, Network>) -> u32 {
-    let vrf = interface.vrf.as_ref().and_then(|vrf| view.applied(&interface_key(vrf))?.interface());
+    let vrf = interface.vrf.as_ref().and_then(|vrf| {
+        let key = interface_key(vrf);
+        // While a namespace is being read back, the device may not have been taken over yet.
+        view.applied(&key).or(view.wanted(&key))?.interface()
+    });
     match vrf.map(|vrf| &vrf.kind) {
         Some(InterfaceKind::Vrf { table }) => *table,
         _ => TABLE_MAIN,
@@ -43,7 +47,11 @@ pub fn table_of(interface: &Interface, view: &View<'_, Network>) -> u32 {
 
 /// The metric as the kernel stores it.
 pub fn effective_metric(destination: IpAddr, metric: u32) -> u32 {
-    if destination.is_ipv6() && metric == 0 { IPV6_DEFAULT_METRIC } else { metric }
+    if destination.is_ipv6() && metric == 0 {
+        IPV6_DEFAULT_METRIC
+    } else {
+        metric
+    }
 }
 
 /// `::` and `0.0.0.0` mean no gateway.
@@ -62,7 +70,11 @@ fn spec(route: &Route, destination: AddressSpec, interface: &Interface, view: &V
     }
 }
 
-fn operation(value: &Value, view: &View<'_, Network>, make: impl Fn(crate::kernel::NetnsId, String, RouteSpec) -> KernelOp) -> Vec<KernelOp> {
+fn operation(
+    value: &Value,
+    view: &View<'_, Network>,
+    make: impl Fn(crate::kernel::NetnsId, String, RouteSpec) -> KernelOp,
+) -> Vec<KernelOp> {
     let Some(route) = value.route() else { return Vec::new() };
     let (Some(destination), Some((interface, netns))) = (route.destination, applied_interface(view, &route.interface)) else {
         return Vec::new();
@@ -86,12 +98,22 @@ impl Descriptor<Network> for RouteDescriptor {
     }
 
     fn equivalent(&self, _: &Key, applied: &Value, wanted: &Value) -> bool {
-        let (Some(applied), Some(wanted)) = (applied.route(), wanted.route()) else { return false };
+        let (Some(applied), Some(wanted)) = (applied.route(), wanted.route()) else {
+            return false;
+        };
         let form = |route: &Route| {
-            let destination = route.destination.map(|to| (address::network_of(to.address, to.prefix_len), to.prefix_len));
+            let destination = route
+                .destination
+                .map(|to| (address::network_of(to.address, to.prefix_len), to.prefix_len));
             let metric = destination.map(|(to, _)| effective_metric(to, route.metric));
             let scope = destination.filter(|(to, _)| to.is_ipv4()).map(|_| route.scope);
-            (destination, metric, scope, specified(route.gateway), route.gateway_reference.clone())
+            (
+                destination,
+                metric,
+                scope,
+                specified(route.gateway),
+                route.gateway_reference.clone(),
+            )
         };
         form(applied) == form(wanted)
     }
@@ -110,7 +132,10 @@ impl Descriptor<Network> for RouteDescriptor {
             dependencies.push(Dependency::key(&label, allocation_key(&route.destination_text, interface)));
         }
         if let Some(reference) = &route.gateway_reference {
-            dependencies.push(Dependency::key(&format!("gw_addr-{reference}"), allocation_key(reference, interface)));
+            dependencies.push(Dependency::key(
+                &format!("gw_addr-{reference}"),
+                allocation_key(reference, interface),
+            ));
         }
         if let Some(gateway) = specified(route.gateway) {
             let prefixes = vec![addresses_prefix(interface), Key::from(TypedKey::any_link_local_route_of(interface))];
@@ -119,14 +144,22 @@ impl Descriptor<Network> for RouteDescriptor {
             dependencies.push(Dependency::any_of("gw-reachable", prefixes, &describe, Some(predicate)));
         }
         let describe = format!("{interface} has no address yet");
-        dependencies.push(Dependency::any_of("outgoing-interface-has-ip-address", vec![addresses_prefix(interface)], &describe, None));
+        dependencies.push(Dependency::any_of(
+            "outgoing-interface-has-ip-address",
+            vec![addresses_prefix(interface)],
+            &describe,
+            None,
+        ));
         dependencies
     }
 
     fn derived(&self, _: &Key, value: &Value) -> Vec<(Key, Value)> {
         match value.route() {
             Some(route) if route.scope == SCOPE_LINK => {
-                let key = TypedKey::LinkLocalRoute { outgoing_interface: route.interface.clone(), destination: route.destination_text.clone() };
+                let key = TypedKey::LinkLocalRoute {
+                    outgoing_interface: route.interface.clone(),
+                    destination: route.destination_text.clone(),
+                };
                 vec![(key.to_key(), Value::Present)]
             }
             _ => Vec::new(),
@@ -136,15 +169,28 @@ impl Descriptor<Network> for RouteDescriptor {
     /// The kernel knows one route per destination, metric and table of a namespace.
     fn claims(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Vec<Claim> {
         let Some(route) = value.route() else { return Vec::new() };
-        let (Some(to), Some((interface, netns))) = (route.destination, applied_interface(view, &route.interface)) else { return Vec::new() };
+        let (Some(to), Some((interface, netns))) = (route.destination, applied_interface(view, &route.interface)) else {
+            return Vec::new();
+        };
         let network = address::network_of(to.address, to.prefix_len);
         let (metric, table) = (effective_metric(network, route.metric), table_of(interface, view));
-        let name = format!("route to {network}/{} with metric {metric} in table {table} of {netns}", to.prefix_len);
-        vec![Claim { name, reason: "RouteConflict" }]
+        let name = format!(
+            "route to {network}/{} with metric {metric} in table {table} of {netns}",
+            to.prefix_len
+        );
+        vec![Claim {
+            name,
+            reason: "RouteConflict",
+        }]
     }
 
     fn create(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
-        Ok(operation(value, view, |netns, link, route| KernelOp::AddRoute { netns, link, route, replace: false }))
+        Ok(operation(value, view, |netns, link, route| KernelOp::AddRoute {
+            netns,
+            link,
+            route,
+            replace: false,
+        }))
     }
 
     fn recover(&self, key: &Key, value: &Value, view: &View<'_, Network>) -> Vec<KernelOp> {
@@ -152,7 +198,12 @@ impl Descriptor<Network> for RouteDescriptor {
     }
 
     fn update(&self, _: &Key, _: &Value, wanted: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
-        Ok(operation(wanted, view, |netns, link, route| KernelOp::AddRoute { netns, link, route, replace: true }))
+        Ok(operation(wanted, view, |netns, link, route| KernelOp::AddRoute {
+            netns,
+            link,
+            route,
+            replace: true,
+        }))
     }
 
     fn delete(&self, _: &Key, applied: &Value, _: DeleteCause, view: &View<'_, Network>) -> Vec<KernelOp> {

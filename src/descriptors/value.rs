@@ -269,7 +269,11 @@ macro_rules! accessor {
     ($name:ident, $variant:ident, $type:ty) => {
         /// The value, if it is of this kind.
         pub fn $name(&self) -> Option<&$type> {
-            if let Value::$variant(value) = self { Some(value) } else { None }
+            if let Value::$variant(value) = self {
+                Some(value)
+            } else {
+                None
+            }
         }
     };
 }

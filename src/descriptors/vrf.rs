@@ -29,14 +29,28 @@ pub fn is_membership(key: &Key) -> bool {
 
 /// Key of a membership.
 pub fn membership_key(interface: &str, vrf: &str) -> Key {
-    TypedKey::InterfaceVrf { interface: interface.to_owned(), vrf: vrf.to_owned() }.to_key()
+    TypedKey::InterfaceVrf {
+        interface: interface.to_owned(),
+        vrf: vrf.to_owned(),
+    }
+    .to_key()
 }
 
 impl VrfDescriptor {
     fn set_master(&self, member: &VrfMembership, master: Option<String>, view: &View<'_, Network>) -> Vec<KernelOp> {
-        let Some((interface, netns)) = applied_interface(view, &member.interface) else { return Vec::new() };
-        let changes = Box::new(LinkChanges { master: Some(master), ..LinkChanges::default() });
-        vec![KernelOp::SetLink { netns, name: interface.host_name.clone(), guard: owned(&self.marks), changes }]
+        let Some((interface, netns)) = applied_interface(view, &member.interface) else {
+            return Vec::new();
+        };
+        let changes = Box::new(LinkChanges {
+            master: Some(master),
+            ..LinkChanges::default()
+        });
+        vec![KernelOp::SetLink {
+            netns,
+            name: interface.host_name.clone(),
+            guard: owned(&self.marks),
+            changes,
+        }]
     }
 }
 
@@ -61,8 +75,11 @@ impl Descriptor<Network> for VrfDescriptor {
     }
 
     fn create(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
-        let Some(member) = value.vrf_membership() else { return Ok(Vec::new()) };
-        let (Some((vrf, vrf_netns)), Some((_, netns))) = (applied_interface(view, &member.vrf), applied_interface(view, &member.interface)) else {
+        let Some(member) = value.vrf_membership() else {
+            return Ok(Vec::new());
+        };
+        let (Some((vrf, vrf_netns)), Some((_, netns))) = (applied_interface(view, &member.vrf), applied_interface(view, &member.interface))
+        else {
             return Ok(Vec::new());
         };
         if vrf_netns != netns {
@@ -70,15 +87,28 @@ impl Descriptor<Network> for VrfDescriptor {
                 "interface {} is in {netns} but its VRF {} is in {vrf_netns}: a VRF takes only links of its own namespace; move one of the two",
                 member.interface, member.vrf
             );
-            return Err(Refusal { reason: "VrfInOtherNamespace", message });
+            return Err(Refusal {
+                reason: "VrfInOtherNamespace",
+                message,
+            });
         }
         if let Some(host_name) = &member.existing {
-            let fact = TypedKey::HostInterfaceVrf { host_name: host_name.clone(), vrf_host_name: vrf.host_name.clone() }.to_key();
+            let fact = TypedKey::HostInterfaceVrf {
+                host_name: host_name.clone(),
+                vrf_host_name: vrf.host_name.clone(),
+            }
+            .to_key();
             return match view.applied(&fact) {
                 Some(_) => Ok(Vec::new()),
                 None => {
-                    let message = format!("existing interface {host_name} is in another VRF than {}; its owner must move it", vrf.host_name);
-                    Err(Refusal { reason: "InOtherVrf", message })
+                    let message = format!(
+                        "existing interface {host_name} is in another VRF than {}; its owner must move it",
+                        vrf.host_name
+                    );
+                    Err(Refusal {
+                        reason: "InOtherVrf",
+                        message,
+                    })
                 }
             };
         }

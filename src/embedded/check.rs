@@ -142,3 +142,121 @@ fn intervals(operations: &[PbTxnRequestOp]) -> Result<Writes<'_>, Refusal> {
     }
     Ok(writes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(key: &str) -> PbTxnRequestOp {
+        let request = PbPutRequest {
+            key: key.into(),
+            ..PbPutRequest::default()
+        };
+        PbTxnRequestOp {
+            request: Some(PbTxnOpRequest::RequestPut(request)),
+        }
+    }
+
+    fn delete(key: &str, range_end: &str) -> PbTxnRequestOp {
+        let request = PbDeleteRequest {
+            key: key.into(),
+            range_end: range_end.into(),
+            prev_kv: false,
+        };
+        PbTxnRequestOp {
+            request: Some(PbTxnOpRequest::RequestDeleteRange(request)),
+        }
+    }
+
+    fn nested(success: Vec<PbTxnRequestOp>, failure: Vec<PbTxnRequestOp>) -> PbTxnRequestOp {
+        PbTxnRequestOp {
+            request: Some(PbTxnOpRequest::RequestTxn(branches(success, failure))),
+        }
+    }
+
+    fn branches(success: Vec<PbTxnRequestOp>, failure: Vec<PbTxnRequestOp>) -> PbTxnRequest {
+        PbTxnRequest {
+            compare: Vec::new(),
+            success,
+            failure,
+        }
+    }
+
+    fn check(success: Vec<PbTxnRequestOp>) -> Result<(), Refusal> {
+        txn(&branches(success, Vec::new()))
+    }
+
+    #[test]
+    fn a_key_is_written_once_in_each_branch() {
+        assert_eq!(check(vec![put("a"), put("b")]), Ok(()));
+        assert_eq!(check(vec![put("a"), put("a")]), Err(Refusal::DuplicateKey));
+        assert_eq!(check(vec![put("a"), delete("a", "")]), Err(Refusal::DuplicateKey));
+        assert_eq!(check(vec![delete("a", "c"), put("b")]), Err(Refusal::DuplicateKey));
+        assert_eq!(check(vec![delete("a", "c"), put("c"), delete("b", "")]), Ok(()));
+        assert_eq!(txn(&branches(vec![put("a")], vec![put("a")])), Ok(()));
+    }
+
+    #[test]
+    fn nested_branches_exclude_each_other_but_not_their_parents() {
+        assert_eq!(check(vec![nested(vec![put("a")], vec![put("a")])]), Ok(()));
+        assert_eq!(check(vec![put("a"), nested(vec![put("a")], vec![])]), Err(Refusal::DuplicateKey));
+        assert_eq!(
+            check(vec![delete("a", ""), nested(vec![], vec![put("a")])]),
+            Err(Refusal::DuplicateKey)
+        );
+        assert_eq!(
+            check(vec![nested(vec![put("a")], vec![]), nested(vec![put("a")], vec![])]),
+            Err(Refusal::DuplicateKey)
+        );
+    }
+
+    #[test]
+    fn the_limit_of_operations_counts_what_is_nested() {
+        let puts = |count: usize| (0..count).map(|number| put(&number.to_string())).collect::<Vec<_>>();
+        assert_eq!(check(puts(128)), Ok(()));
+        assert_eq!(check(puts(129)), Err(Refusal::TooManyOperations));
+        assert_eq!(check(vec![nested(puts(127), vec![])]), Ok(()));
+        assert_eq!(check(vec![nested(puts(128), vec![])]), Err(Refusal::TooManyOperations));
+    }
+
+    #[test]
+    fn a_request_above_the_limit_of_etcd_is_too_large() {
+        let request = |bytes| PbPutRequest {
+            key: b"k".to_vec(),
+            value: vec![0; bytes],
+            ..PbPutRequest::default()
+        };
+        assert_eq!(size(&request(REQUEST_BYTES_MAX - 100)), Ok(()));
+        assert_eq!(size(&request(REQUEST_BYTES_MAX)), Err(Refusal::TooLarge));
+    }
+
+    #[test]
+    fn what_is_missing_or_contradicts_itself_is_refused() {
+        assert_eq!(check(vec![put("")]), Err(Refusal::EmptyKey));
+        assert_eq!(check(vec![PbTxnRequestOp { request: None }]), Err(Refusal::KeyNotFound));
+        let request = PbPutRequest {
+            key: b"k".to_vec(),
+            value: b"v".to_vec(),
+            ignore_value: true,
+            ..PbPutRequest::default()
+        };
+        assert_eq!(put_request(&request), Err(Refusal::ValueProvided));
+        let request = PbPutRequest {
+            key: b"k".to_vec(),
+            lease: 1,
+            ignore_lease: true,
+            ..PbPutRequest::default()
+        };
+        assert_eq!(put_request(&request), Err(Refusal::LeaseProvided));
+        let request = PbRangeRequest {
+            key: b"k".to_vec(),
+            sort_target: 9,
+            ..PbRangeRequest::default()
+        };
+        assert_eq!(range(&request), Err(Refusal::InvalidSort));
+    }
+
+    fn put_request(request: &PbPutRequest) -> Result<(), Refusal> {
+        super::put(request)
+    }
+}

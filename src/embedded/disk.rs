@@ -77,8 +77,10 @@ impl Disk {
             source,
         })?;
         let path = directory.join("store.redb");
+        // Everything is read now anyway, and redb may panic on a damaged file unless it checks it first.
         let database = Database::builder()
             .set_cache_size(CACHE_BYTES)
+            .set_check_integrity_on_open(true)
             .create(&path)
             .map_err(|error| open_error(&path, error))?;
         let disk = Disk { database, path };
@@ -248,5 +250,48 @@ fn read_error(path: &Path, error: redb::Error) -> StartError {
             path,
             detail: other.to_string(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(directory: &Path) -> PathBuf {
+        let (disk, _) = Disk::open(directory).expect("an empty directory can be used");
+        let version = |main: i64| PbKeyValue {
+            key: format!("key/{main}").into(),
+            value: vec![b'v'; 100],
+            mod_revision: main,
+            ..PbKeyValue::default()
+        };
+        let rows = (2..200).map(|main| Arc::new(Version { sub: 0, kv: version(main) })).collect();
+        disk.commit(&Batch {
+            rows,
+            leases: vec![(1, Some(5)), (2, Some(6))],
+            ..Batch::default()
+        })
+        .expect("a commit");
+        disk.path().to_path_buf()
+    }
+
+    #[test]
+    fn a_file_with_overwritten_places_is_reported_and_never_a_panic() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = filled(directory.path());
+        let intact = std::fs::read(&path).expect("the file");
+        let mut refused = 0;
+        for place in (0..intact.len()).step_by(1009) {
+            let mut damaged = intact.clone();
+            let end = (place + 16).min(damaged.len());
+            damaged[place..end].fill(0xA5);
+            std::fs::write(&path, &damaged).expect("the file");
+            match Disk::open(directory.path()) {
+                Ok((_, content)) => assert_eq!(content.rows.len(), 198, "damage at {place} goes unnoticed"),
+                Err(StartError::Corrupt { .. }) => refused += 1,
+                Err(other) => panic!("damage at {place}: {other:?}"),
+            }
+        }
+        assert!(refused > 0);
     }
 }

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! Known differences from etcd 3.4: `Hash`, `HashKV`, `Snapshot`, user management and membership changes are refused as Unimplemented;
-//! old history is compacted automatically (see [`Retention`]).
+//! old history is compacted automatically (see [`Retention`]); a message above 2 MiB is refused by the transport as OutOfRange instead of
+//! ResourceExhausted; a delete at exactly the compaction revision is still told to a watch that starts there.
 
 mod apply;
 mod check;

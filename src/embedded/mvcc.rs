@@ -419,3 +419,152 @@ impl Writing<'_> {
         rows
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(mvcc: &mut Mvcc, key: &str, value: &str) -> i64 {
+        let mut writing = mvcc.write();
+        writing.put(key.into(), value.into(), 0);
+        writing.finish(Instant::now());
+        mvcc.revision()
+    }
+
+    fn delete(mvcc: &mut Mvcc, key: &str) -> usize {
+        let mut writing = mvcc.write();
+        let deleted = writing.delete(&KeyRange::One(key.into())).len();
+        writing.finish(Instant::now());
+        deleted
+    }
+
+    fn at(mvcc: &Mvcc, revision: i64) -> Vec<(String, String)> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let range = KeyRange::From(vec![0]);
+        mvcc.live_at(&range, revision)
+            .map(|version| (text(&version.kv.key), text(&version.kv.value)))
+            .collect()
+    }
+
+    fn pair(key: &str, value: &str) -> (String, String) {
+        (key.to_owned(), value.to_owned())
+    }
+
+    #[test]
+    fn every_revision_can_be_read_until_it_is_compacted() {
+        let mut mvcc = Mvcc::new();
+        assert_eq!(put(&mut mvcc, "a", "1"), 2);
+        assert_eq!(put(&mut mvcc, "b", "1"), 3);
+        assert_eq!(put(&mut mvcc, "a", "2"), 4);
+        assert_eq!(delete(&mut mvcc, "b"), 1);
+        assert_eq!(at(&mvcc, 1), []);
+        assert_eq!(at(&mvcc, 3), [pair("a", "1"), pair("b", "1")]);
+        assert_eq!(at(&mvcc, 5), [pair("a", "2")]);
+        assert_eq!(mvcc.obsolete_rows(4), [(2, 0)]);
+        mvcc.compact(4);
+        assert_eq!(at(&mvcc, 4), [pair("a", "2"), pair("b", "1")]);
+        assert_eq!(mvcc.readable(3, 5), Err(Refusal::Compacted));
+        assert_eq!(mvcc.obsolete_rows(5), [(3, 0), (5, 0)]);
+        mvcc.compact(5);
+        assert_eq!(at(&mvcc, 5), [pair("a", "2")]);
+        assert_eq!(mvcc.index.len(), 1, "a deleted key leaves nothing behind");
+    }
+
+    #[test]
+    fn a_key_that_comes_back_begins_anew_and_one_that_stays_counts_on() {
+        let mut mvcc = Mvcc::new();
+        put(&mut mvcc, "a", "1");
+        put(&mut mvcc, "a", "2");
+        let live = |mvcc: &Mvcc| {
+            mvcc.live(b"a")
+                .map(|live| (live.kv.create_revision, live.kv.mod_revision, live.kv.version))
+        };
+        assert_eq!(live(&mvcc), Some((2, 3, 2)));
+        delete(&mut mvcc, "a");
+        assert_eq!(live(&mvcc), None);
+        put(&mut mvcc, "a", "3");
+        assert_eq!(live(&mvcc), Some((5, 5, 1)));
+    }
+
+    #[test]
+    fn a_transaction_that_changes_nothing_leaves_the_revision() {
+        let mut mvcc = Mvcc::new();
+        assert_eq!(delete(&mut mvcc, "a"), 0);
+        assert_eq!((mvcc.revision(), mvcc.log.len()), (1, 0));
+    }
+
+    #[test]
+    fn what_was_written_is_restored_from_its_rows() {
+        let mut mvcc = Mvcc::new();
+        for number in 0..20 {
+            put(&mut mvcc, ["a", "b", "c"][number % 3], &number.to_string());
+            if number % 5 == 4 {
+                delete(&mut mvcc, "b");
+            }
+        }
+        let compacted = 12;
+        let obsolete = mvcc.obsolete_rows(compacted);
+        let rows = mvcc.log.iter().flat_map(|revision| revision.changes.iter());
+        let kept = rows.filter(|change| !obsolete.contains(&change.version.row()));
+        let rows = kept
+            .map(|change| Version {
+                sub: change.version.sub,
+                kv: change.version.kv.clone(),
+            })
+            .collect();
+        let restored = Mvcc::restore(rows, compacted, Instant::now());
+        assert_eq!(restored.revision(), mvcc.revision());
+        for revision in compacted..=mvcc.revision() {
+            assert_eq!(at(&restored, revision), at(&mvcc, revision), "at {revision}");
+        }
+        let told = |mvcc: &Mvcc| -> Vec<i64> {
+            let piece = mvcc.history(compacted + 1, mvcc.revision()).expect("it is kept");
+            piece.iter().map(|revision| revision.main).collect()
+        };
+        assert_eq!(told(&restored), told(&mvcc));
+        assert_eq!(restored.history(compacted - 1, 100).err(), Some(compacted));
+    }
+
+    #[test]
+    fn a_running_watch_reads_compacted_history_until_it_is_trimmed() {
+        let mut mvcc = Mvcc::new();
+        for _ in 0..10 {
+            put(&mut mvcc, "a", "x");
+        }
+        mvcc.compact(8);
+        assert_eq!(mvcc.history(3, 11).map(|piece| piece.len()).ok(), Some(9));
+        mvcc.trim(20);
+        assert_eq!(
+            mvcc.history(3, 11).err(),
+            Some(8),
+            "never trimmed above the compaction, and then gone"
+        );
+        assert_eq!(mvcc.history(8, 11).map(|piece| piece.len()).ok(), Some(3));
+        assert_eq!(mvcc.log_bytes, 3 * 2);
+    }
+
+    #[test]
+    fn retention_names_the_newest_revision_that_is_over_a_limit_step_by_step() {
+        let mut mvcc = Mvcc::new();
+        for _ in 0..10 {
+            put(&mut mvcc, "a", "x");
+        }
+        let later = Instant::now() + std::time::Duration::from_secs(1);
+        assert_eq!(mvcc.overdue((10, 20), None, 100), (None, true));
+        assert_eq!(mvcc.overdue((7, 20), None, 100), (Some(4), true));
+        assert_eq!(mvcc.overdue((10, 11), None, 100), (Some(6), true));
+        assert_eq!(mvcc.overdue((10, 20), Some(later), 4), (Some(5), false));
+        assert_eq!(mvcc.overdue((10, 20), Some(later), 100), (Some(11), true));
+    }
+
+    #[test]
+    fn ranges_hold_what_etcd_means_by_key_and_range_end() {
+        assert!(KeyRange::new(b"a", b"").contains(b"a") && !KeyRange::new(b"a", b"").contains(b"aa"));
+        assert!(KeyRange::new(b"a", &[0]).contains(b"zzz") && !KeyRange::new(b"b", &[0]).contains(b"a"));
+        assert!(KeyRange::new(b"a", b"b").contains(b"ab") && !KeyRange::new(b"a", b"b").contains(b"b"));
+        let mut mvcc = Mvcc::new();
+        put(&mut mvcc, "b", "x");
+        let backwards = KeyRange::new(b"c", b"a");
+        assert!(backwards.is_empty() && mvcc.live_at(&backwards, 2).count() == 0);
+    }
+}

@@ -47,6 +47,8 @@ pub(super) const QUEUE: usize = 1024;
 const BATCH_COMMANDS_MAX: usize = 1024;
 const BATCH_LEASES_MAX: usize = 256;
 const BATCH_FORGOTTEN_MAX: usize = 2048;
+/// After a failed commit: how often to try to open the file again when no command asks for it.
+const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What remains to be done once the batch is durable, or has failed to become so.
 type Answer = Box<dyn FnOnce(Result<(), Refusal>) + Send>;
@@ -146,14 +148,15 @@ impl Writer {
 
     /// The next lease expiry or look at the history's age. None: only a command can wake the writer.
     fn next_wake(&self) -> Option<Instant> {
+        if self.disk.is_none() {
+            return Some(Instant::now() + REOPEN_INTERVAL);
+        }
         let state = self.shared.state.read().unwrap_or_else(PoisonError::into_inner);
         let aged = state
             .mvcc
             .oldest()
             .map(|oldest| (oldest + self.retention.age).max(self.retention_due));
-        let wake = [state.lessor.next_expiry(), aged].into_iter().flatten().min();
-        // Without a disk nothing can be done at a deadline; the next command tries to get it back.
-        wake.filter(|_| self.disk.is_some())
+        [state.lessor.next_expiry(), aged].into_iter().flatten().min()
     }
 
     fn process(&mut self, commands: Vec<Command>) {
@@ -347,4 +350,116 @@ fn revoke(state: &mut State, id: i64, round: &mut Round) -> bool {
     round.batch.rows.extend(rows);
     round.batch.leases.push((id, None));
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embedded::disk::Identity;
+
+    fn writer(directory: &std::path::Path) -> (Writer, Arc<Shared>) {
+        let (disk, content) = Disk::open(directory).expect("an empty directory can be used");
+        let (commands, queue) = mpsc::channel(1);
+        let identity = Identity {
+            cluster: 1,
+            member: 2,
+            term: content.identity.term,
+        };
+        let state = restore(content, Instant::now());
+        let shared = Arc::new(Shared {
+            committed: tokio::sync::watch::Sender::new(state.mvcc.revision()),
+            state: std::sync::RwLock::new(state),
+            stopping: tokio::sync::watch::Sender::new(false),
+            commands,
+            identity,
+            listen: ([127, 0, 0, 1], 0).into(),
+            path: disk.path().to_path_buf(),
+        });
+        (
+            Writer::new(Arc::clone(&shared), queue, disk, directory.to_path_buf(), Retention::default()),
+            shared,
+        )
+    }
+
+    fn put(writer: &mut Writer, key: &str) -> Result<PbPutResponse, Refusal> {
+        let (reply, mut answer) = oneshot::channel();
+        let request = PbPutRequest {
+            key: key.into(),
+            value: b"v".to_vec(),
+            ..PbPutRequest::default()
+        };
+        writer.process(vec![Command::Put(request, reply)]);
+        answer.try_recv().expect("a batch answers its commands")
+    }
+
+    fn keys(shared: &Shared) -> Vec<String> {
+        let key = |version: &Arc<crate::embedded::mvcc::Version>| String::from_utf8_lossy(&version.kv.key).into_owned();
+        shared.read(|state, _| state.mvcc.live_all().map(key).collect())
+    }
+
+    #[test]
+    fn after_a_failed_commit_memory_is_what_the_disk_has_and_revisions_go_on_from_there() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let (mut writer, shared) = writer(directory.path());
+        put(&mut writer, "durable").expect("the disk works");
+        let lost = PbPutRequest {
+            key: b"lost".to_vec(),
+            ..PbPutRequest::default()
+        };
+        let applied = shared.state.write().expect("not poisoned").put(lost, Instant::now());
+        assert!(applied.is_ok() && shared.current() == 2, "applied, but not visible");
+        writer.disk = None;
+        let response = put(&mut writer, "next").expect("the file can be opened again");
+        assert_eq!(response.header.expect("a header").revision, 3);
+        assert_eq!(keys(&shared), ["durable", "next"]);
+    }
+
+    #[test]
+    fn while_the_file_cannot_be_opened_writes_are_refused_and_reads_go_on() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let (mut writer, shared) = writer(directory.path());
+        put(&mut writer, "durable").expect("the disk works");
+        writer.disk = None;
+        let (other, _) = Disk::open(directory.path()).expect("somebody else takes the file");
+        assert!(matches!(put(&mut writer, "refused"), Err(Refusal::Disk(_))));
+        assert_eq!(keys(&shared), ["durable"]);
+        drop(other);
+        put(&mut writer, "accepted").expect("the file is free again");
+    }
+
+    #[test]
+    fn a_batch_that_compacts_what_it_has_just_written_keeps_the_last_versions() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let (mut writer, shared) = writer(directory.path());
+        let (mut commands, mut answers) = (Vec::new(), Vec::new());
+        for value in 0..3_u8 {
+            let (reply, answer) = oneshot::channel();
+            let request = PbPutRequest {
+                key: b"k".to_vec(),
+                value: vec![value],
+                ..PbPutRequest::default()
+            };
+            commands.push(Command::Put(request, reply));
+            answers.push(answer);
+        }
+        let (reply, mut compacted) = oneshot::channel();
+        commands.push(Command::Compact(
+            PbCompactionRequest {
+                revision: 4,
+                physical: true,
+            },
+            reply,
+        ));
+        writer.process(commands);
+        assert!(compacted.try_recv().expect("an answer").is_ok());
+        assert!(
+            answers
+                .iter_mut()
+                .all(|answer| answer.try_recv().is_ok_and(|result| result.is_ok()))
+        );
+        drop(writer.disk.take());
+        let (_, content) = Disk::open(directory.path()).expect("the file can be opened");
+        assert_eq!(content.rows.iter().map(|row| row.row()).collect::<Vec<_>>(), [(4, 0)]);
+        assert_eq!(shared.read(|state, _| state.mvcc.compacted()), 4);
+    }
 }

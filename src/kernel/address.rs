@@ -4,12 +4,12 @@
 
 use std::net::IpAddr;
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
-use netlink_packet_route::{
+use nix::libc;
+use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use rtnetlink::packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage, AddressProtocol, AddressScope},
 };
-use nix::libc;
 
 use super::{
     netlink::{Change, Refusal, RouteSocket, attributes, read_u32},

@@ -17,7 +17,11 @@ use std::{
 
 use nix::sched::{CloneFlags, setns};
 
-type Visit = (Arc<OwnedFd>, Box<dyn FnOnce(io::Result<()>) + Send>);
+/// Namespaces to enter one after the other, and what to do in each of them (or when it cannot be entered).
+struct Visit {
+    namespaces: Vec<Arc<OwnedFd>>,
+    work: Box<dyn Fn(io::Result<()>) + Send>,
+}
 
 /// Handle of the entering thread; dropping it ends the thread.
 pub(super) struct Entrance {
@@ -36,23 +40,37 @@ impl Entrance {
     pub fn visit<T: Send + 'static>(
         &mut self,
         namespace: &Arc<OwnedFd>,
-        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+        work: impl Fn() -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
-        let (answer, answered) = mpsc::sync_channel(1);
+        let mut answers = self.visit_all(vec![Arc::clone(namespace)], work);
+        answers.pop().unwrap_or_else(|| Err(ended()))
+    }
+
+    /// Runs `work` inside several namespaces, one after the other, and waits for all answers, which are in the given order.
+    pub fn visit_all<T: Send + 'static>(
+        &mut self,
+        namespaces: Vec<Arc<OwnedFd>>,
+        work: impl Fn() -> io::Result<T> + Send + 'static,
+    ) -> Vec<io::Result<T>> {
+        let count = namespaces.len();
+        if count == 0 {
+            return Vec::new();
+        }
+        let (answer, answered) = mpsc::channel();
         let run = Box::new(move |entered: io::Result<()>| {
             // The receiver waits below, so this cannot fail.
             let _ = answer.send(entered.and_then(|()| work()));
         });
-        let visit: Visit = (Arc::clone(namespace), run);
-        if let Some(visit) = self.hand_over(visit) {
+        if let Some(visit) = self.hand_over(Visit { namespaces, work: run }) {
             // The thread ended because it could not come home: this thread is at home, and so is what it spawns.
             self.stop();
-            self.running = Some(spawn(Arc::clone(&self.home))?);
+            match spawn(Arc::clone(&self.home)) {
+                Ok(running) => self.running = Some(running),
+                Err(error) => return vec![Err(error)],
+            }
             self.hand_over(visit);
         }
-        answered
-            .recv()
-            .unwrap_or_else(|_| Err(io::Error::other("the thread that enters namespaces ended")))
+        (0..count).map(|_| answered.recv().unwrap_or_else(|_| Err(ended()))).collect()
     }
 
     /// Gives a visit to the thread, or back when there is none.
@@ -77,11 +95,17 @@ impl Drop for Entrance {
     }
 }
 
+fn ended() -> io::Error {
+    io::Error::other("the thread that enters namespaces ended")
+}
+
 fn spawn(home: Arc<OwnedFd>) -> io::Result<(mpsc::Sender<Visit>, JoinHandle<()>)> {
     let (visits, received) = mpsc::channel::<Visit>();
     let thread = thread::Builder::new().name("netns-enter".to_owned()).spawn(move || {
-        for (namespace, work) in received {
-            work(setns(&*namespace, CloneFlags::CLONE_NEWNET).map_err(io::Error::from));
+        for visit in received {
+            for namespace in visit.namespaces {
+                (visit.work)(setns(&*namespace, CloneFlags::CLONE_NEWNET).map_err(io::Error::from));
+            }
             if setns(&*home, CloneFlags::CLONE_NEWNET).is_err() {
                 return;
             }

@@ -5,6 +5,7 @@
 
 use std::{
     io,
+    os::fd::OwnedFd,
     path::PathBuf,
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
@@ -14,10 +15,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
 
 use super::{
+    entrance::Entrance,
     failure,
     monitor::Monitor,
     namespace::{self, NamedDirectory, NamedTarget},
     netlink::Refusal,
+    opening::Finder,
     operation::{Failure, NetnsId, Outcome, Task},
     pinned::Namespaces,
     worker::Worker,
@@ -86,10 +89,10 @@ impl Executor {
         let nursery = namespace::private().map_err(start_error("create a private network namespace"))?;
         let monitor = Monitor::start(config.watched_max, config.event_sender).map_err(start_error("watch namespaces"))?;
         let directory = Arc::new(NamedDirectory::new(config.netns_dir));
-        let watches = monitor.watches().clone();
-        let namespaces = Namespaces::new(namespace::shared(own_file), own, Arc::clone(&directory), watches)
-            .map_err(start_error("start the thread that enters namespaces"))?;
-        let mut worker = Worker::new(namespaces, nursery);
+        let own_file = Arc::new(OwnedFd::from(own_file));
+        let entrance = Entrance::start(Arc::clone(&own_file)).map_err(start_error("start the thread that enters namespaces"))?;
+        let finder = Finder::new(own_file, own, Arc::clone(&directory));
+        let mut worker = Worker::new(Namespaces::new(finder, entrance, monitor.watches().clone()), nursery);
         let (batches, received) = mpsc::channel::<Batch>();
         let thread = thread::Builder::new()
             .name("netns-executor".to_owned())

@@ -33,6 +33,15 @@ pub(super) fn unavailable(message: impl Into<String>) -> Failure {
     }
 }
 
+/// What was named is there and is the wrong thing.
+pub(super) fn unusable(message: impl Into<String>) -> Failure {
+    Failure {
+        kind: FailureKind::Unusable,
+        errno: None,
+        message: message.into(),
+    }
+}
+
 /// Something foreign is in the way.
 pub(super) fn exists(message: impl Into<String>) -> Failure {
     Failure {

@@ -5,12 +5,12 @@
 
 use std::os::fd::RawFd;
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_route::{
+use nix::{errno::Errno, libc};
+use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use rtnetlink::packet_route::{
     RouteNetlinkMessage,
     link::{InfoData, InfoKind, InfoVeth, InfoVrf, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage},
 };
-use nix::{errno::Errno, libc};
 
 use super::{
     netlink::{Change, Refusal, RouteSocket, attributes, read_text, read_u32},

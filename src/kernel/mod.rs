@@ -4,6 +4,7 @@
 //! anything: it performs [`KernelOp`]s and says what came of them. Start reading at [`operation`], then [`Executor`].
 
 mod address;
+mod change;
 mod deletion;
 mod entrance;
 mod ethtool;
@@ -14,6 +15,7 @@ mod monitor;
 mod namespace;
 mod neighbour;
 mod netlink;
+mod opening;
 mod operation;
 mod pinned;
 mod process;

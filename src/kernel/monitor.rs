@@ -20,7 +20,6 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::{
     libc,
     sys::{
@@ -28,6 +27,7 @@ use nix::{
         eventfd::{EfdFlags, EventFd},
     },
 };
+use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
@@ -120,9 +120,9 @@ impl Drop for Monitor {
 }
 
 impl Watches {
-    /// Whether one more namespace can be watched.
-    pub fn has_room(&self) -> bool {
-        self.sockets().len() < self.0.limit
+    /// How many more namespaces can be watched.
+    pub fn room(&self) -> usize {
+        self.0.limit.saturating_sub(self.sockets().len())
     }
 
     /// Whether the namespace is not watched yet but can be.

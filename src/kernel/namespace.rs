@@ -7,7 +7,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
     os::{
-        fd::{AsFd, AsRawFd, OwnedFd},
+        fd::{AsFd, AsRawFd},
         unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
@@ -108,8 +108,8 @@ pub(super) fn open_file(path: &Path) -> Result<File, Failure> {
     let shown = path.display();
     match probe(path) {
         Ok(Probe::Namespace(file)) => Ok(file),
-        Ok(Probe::Other(what)) => Err(failure::unavailable(format!("{shown} is {what}, not a network namespace"))),
-        Ok(Probe::RegularFile) => Err(failure::unavailable(format!("{shown} is a regular file, not a network namespace"))),
+        Ok(Probe::Other(what)) => Err(failure::unusable(format!("{shown} is {what}, not a network namespace"))),
+        Ok(Probe::RegularFile) => Err(failure::unusable(format!("{shown} is a regular file, not a network namespace"))),
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ESRCH)) => Err(failure::unavailable(
             format!("{shown} does not exist: it is tried again when it appears"),
         )),
@@ -145,22 +145,16 @@ impl NamedDirectory {
 
     /// Opens a name, and creates it when it does not exist or is stale. `lo` of a new namespace is up and carries `mark` before
     /// the name becomes visible. `inside` runs in a new namespace, to open sockets there; its answer tells that it is new.
-    pub fn open_or_create<T: Send>(
-        &self,
-        name: &str,
-        mark: &str,
-        inside: &(impl Fn() -> io::Result<T> + Sync),
-    ) -> Result<(File, Option<T>), Failure> {
+    ///
+    /// The calling thread may be left in another namespace: it must do nothing else and end.
+    pub fn open_or_create<T>(&self, name: &str, mark: &str, inside: impl Fn() -> io::Result<T>) -> Result<(File, Option<T>), Failure> {
         let path = self.path_of(name)?;
         let deadline = Instant::now() + MOUNT_WAIT;
         loop {
             let stale = match probe(&path) {
                 Ok(Probe::Namespace(file)) => return Ok((file, None)),
                 Ok(Probe::Other(what)) => {
-                    return Err(failure::unavailable(format!(
-                        "{} is {what}, not a network namespace",
-                        path.display()
-                    )));
+                    return Err(failure::unusable(format!("{} is {what}, not a network namespace", path.display())));
                 }
                 Ok(Probe::RegularFile) if wait_for_mount(&path, deadline) => true,
                 // It became something else while we waited.
@@ -173,7 +167,7 @@ impl NamedDirectory {
                     ));
                 }
             };
-            match self.create(&path, mark, stale, inside) {
+            match self.create(&path, mark, stale, &inside) {
                 Ok((file, opened)) => return Ok((file, Some(opened))),
                 // Another program was faster: use its namespace.
                 Err((_, refusal)) if refusal.is(Errno::EEXIST) => {}
@@ -190,42 +184,42 @@ impl NamedDirectory {
         open_file(&self.path_of(name)?)
     }
 
-    fn create<T: Send>(
+    /// Opens a name that is a network namespace; `None` when it is not, whatever it is.
+    pub fn existing(&self, name: &str) -> Result<Option<File>, Failure> {
+        match probe(&self.path_of(name)?) {
+            Ok(Probe::Namespace(file)) => Ok(Some(file)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Leaves the calling thread in the new namespace.
+    fn create<T>(
         &self,
         path: &Path,
         mark: &str,
         stale: bool,
-        inside: &(impl Fn() -> io::Result<T> + Sync),
+        inside: &impl Fn() -> io::Result<T>,
     ) -> Result<(File, T), (&'static str, Refusal)> {
         let step = |step: &'static str| move |refusal: Refusal| (step, refusal);
         self.prepare().map_err(step("prepare its directory"))?;
-        // The thread takes the new namespace with it when it ends; only the mount and the returned file keep it.
-        thread::scope(|scope| {
-            let thread = thread::Builder::new().name("netns-create".to_owned()).spawn_scoped(scope, || {
-                unshare(CloneFlags::CLONE_NEWNET).map_err(Refusal::from).map_err(step("unshare"))?;
-                mark_loopback(mark).map_err(step("set lo up and mark it"))?;
-                let opened = inside().map_err(Refusal::from).map_err(step("open sockets in it"))?;
-                let file = current().map_err(Refusal::from).map_err(step("open it"))?;
-                if !stale && let Err(refusal) = write_placeholder(path, mark) {
-                    if refusal.is(Errno::ENOENT) {
-                        self.prepared.store(false, Ordering::Relaxed);
-                    }
-                    return Err(("create its name", refusal));
-                }
-                if let Err(errno) = mount(Some(CURRENT), path, None::<&str>, MsFlags::MS_BIND, None::<&str>) {
-                    if !stale {
-                        // Best effort: what stays is recognised by its content.
-                        let _ = fs::remove_file(path);
-                    }
-                    return Err(("mount it on its name", errno.into()));
-                }
-                Ok((file, opened))
-            });
-            match thread {
-                Ok(thread) => thread.join().unwrap_or(Err(("start a thread", Errno::EAGAIN.into()))),
-                Err(error) => Err(("start a thread", error.into())),
+        unshare(CloneFlags::CLONE_NEWNET).map_err(Refusal::from).map_err(step("unshare"))?;
+        mark_loopback(mark).map_err(step("set lo up and mark it"))?;
+        let opened = inside().map_err(Refusal::from).map_err(step("open sockets in it"))?;
+        let file = current().map_err(Refusal::from).map_err(step("open it"))?;
+        if !stale && let Err(refusal) = write_placeholder(path, mark) {
+            if refusal.is(Errno::ENOENT) {
+                self.prepared.store(false, Ordering::Relaxed);
             }
-        })
+            return Err(("create its name", refusal));
+        }
+        if let Err(errno) = mount(Some(CURRENT), path, None::<&str>, MsFlags::MS_BIND, None::<&str>) {
+            if !stale {
+                // Best effort: what stays is recognised by its content.
+                let _ = fs::remove_file(path);
+            }
+            return Err(("mount it on its name", errno.into()));
+        }
+        Ok((file, opened))
     }
 
     /// Makes the directory what `ip netns add` makes it: mode 0755 and a shared mount, so that names created now are seen in
@@ -387,9 +381,4 @@ fn wait_for_mount(path: &Path, deadline: Instant) -> bool {
         // A signal or an error only shortens the wait; the deadline ends it.
         let _ = poll(&mut descriptors, timeout);
     }
-}
-
-/// Takes the file descriptor out of a file, to be shared.
-pub(super) fn shared(file: File) -> std::sync::Arc<OwnedFd> {
-    std::sync::Arc::new(file.into())
 }

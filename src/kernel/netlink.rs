@@ -6,15 +6,16 @@
 //!
 //! rtnetlink answers inside `send(2)`: when it returns, every acknowledgement is already queued. So a receive that has to
 //! wait means that an answer was lost, and the time-out of the socket is a safety net, not a part of the protocol.
+//!
+//! The rtnetlink crate supplies the message types and the socket; its connection task is not used, because a request that is
+//! queued when that task ends is reported as done although nothing was applied, and because each outcome must be matched to
+//! its request within a packed batch.
 
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd},
 };
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::{
     errno::Errno,
     libc,
@@ -23,6 +24,9 @@ use nix::{
         time::{TimeVal, TimeValLike},
     },
 };
+use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 /// Messages in one send. The default receive buffer holds 256 acknowledgements; a larger one may be refused to us.
 const MESSAGES_MAX: usize = 200;

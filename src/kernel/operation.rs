@@ -169,6 +169,11 @@ pub enum KernelOp {
         /// Forget which process a PID was bound to: the user gave the reference up.
         forget: bool,
     },
+    /// Forget which process a reference was bound to: the user gave up a reference that leads nowhere.
+    ForgetProcess {
+        /// Which.
+        reference: NamespaceRef,
+    },
     /// Both ends of a veth pair in one request, in their final namespaces, down, in [`PROVISIONAL_GROUP`].
     CreateVeth {
         /// The two ends.
@@ -393,6 +398,8 @@ pub struct NeighbourState {
 pub enum FailureKind {
     /// What it needs does not exist yet (no such process, file or container): wait for a signal, this is no error.
     Unavailable,
+    /// What was named exists and can never be used (a directory where a namespace is meant): the name must be corrected.
+    Unusable,
     /// The kernel lacks the link kind: only loading a module helps.
     KindMissing,
     /// Another object is in the way.

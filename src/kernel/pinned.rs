@@ -5,25 +5,20 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    fs::File,
-    io,
     os::fd::{AsRawFd, OwnedFd, RawFd},
     path::PathBuf,
     sync::Arc,
 };
 
-use netlink_sys::Socket;
-
 use super::{
     entrance::Entrance,
     ethtool::EthtoolSocket,
     failure, link,
-    monitor::{self, Watches},
-    namespace::{self, NamedDirectory},
+    monitor::Watches,
     netlink::{Refusal, RouteSocket},
+    opening::{Finder, Found, Sockets, cannot_open, describe},
     operation::{Failure, FailureKind, NamespaceRef, NetnsId, Reply, Snapshot},
-    process::{self, Bindings, ProcessPath},
-    snapshot,
+    snapshot, sysctl,
 };
 
 /// A pinned namespace. While the entry exists, the kernel keeps the namespace and does not reuse its inode number.
@@ -48,73 +43,56 @@ impl Pinned {
     }
 }
 
-/// What is opened inside a namespace in one visit.
-struct Sockets {
-    route: RouteSocket,
-    ethtool: EthtoolSocket,
-    events: Option<Socket>,
-}
-
-impl Sockets {
-    /// Subscribes first, so that no change can fall between the subscription and what is read afterwards.
-    fn open(subscribe: bool) -> io::Result<Self> {
-        let events = if subscribe { Some(monitor::subscribe()?) } else { None };
-        Ok(Self {
-            events,
-            route: RouteSocket::open()?,
-            ethtool: EthtoolSocket::open()?,
-        })
-    }
-}
-
-/// A namespace that a reference led to.
-struct Resolved {
-    file: File,
-    netns: NetnsId,
-    /// What was opened while it was created; `None` if it was there.
-    created: Option<Sockets>,
-    /// Start time of the process that it was found by.
-    start_time: Option<u64>,
-}
-
-/// All pinned namespaces, and the ways to find more.
+/// All pinned namespaces.
 pub(super) struct Namespaces {
     entries: HashMap<NetnsId, Pinned>,
-    bindings: Bindings,
-    directory: Arc<NamedDirectory>,
-    own_file: Arc<OwnedFd>,
-    own: NetnsId,
-    /// The thread that enters namespaces.
-    pub entrance: Entrance,
+    finder: Finder,
+    entrance: Entrance,
     watches: Watches,
+    /// Names that [`Namespaces::prepare`] opened ahead.
+    prepared: HashMap<String, Result<Found, Failure>>,
 }
 
 impl Namespaces {
-    /// An empty table. `own_file` is the agent's own namespace, that of the calling thread.
-    pub fn new(own_file: Arc<OwnedFd>, own: NetnsId, directory: Arc<NamedDirectory>, watches: Watches) -> io::Result<Self> {
-        let entrance = Entrance::start(Arc::clone(&own_file))?;
-        Ok(Self {
+    /// An empty table.
+    pub fn new(finder: Finder, entrance: Entrance, watches: Watches) -> Self {
+        Self {
             entries: HashMap::new(),
-            bindings: Bindings::default(),
-            directory,
-            own_file,
-            own,
+            finder,
             entrance,
             watches,
-        })
+            prepared: HashMap::new(),
+        }
+    }
+
+    /// Opens or creates names ahead of as many [`Namespaces::open`]: several are created at once, and the sockets of all are
+    /// opened in one go. Each name must be opened afterwards, before anything else.
+    pub fn prepare(&mut self, names: &[(&str, &str)]) {
+        // Where the room is not enough for all, each one finds out when it is entered into the table.
+        let subscribe = self.watches.room() >= names.len();
+        let mut answers = self.finder.open_or_create(names, subscribe);
+        let unvisited = |found: &&mut Found| found.sockets.is_none() && !self.entries.contains_key(&found.netns);
+        let mut unvisited: Vec<&mut Found> = answers.iter_mut().flatten().filter(unvisited).collect();
+        let files: Vec<Arc<OwnedFd>> = unvisited.iter().map(|found| Arc::clone(&found.file)).collect();
+        let sockets = self.entrance.visit_all(files, move || Sockets::open(subscribe));
+        for (found, sockets) in unvisited.iter_mut().zip(sockets) {
+            // A failure shows when the namespace is entered into the table, where it is tried again.
+            found.sockets = sockets.ok();
+        }
+        self.prepared = names.iter().map(|(name, _)| (*name).to_owned()).zip(answers).collect();
     }
 
     /// Finds, pins, watches and reads a namespace. A named one that does not exist is created with `mark`.
     pub fn open(&mut self, reference: &NamespaceRef, mark: &str) -> Result<Reply, Failure> {
-        let found = self.resolve(reference, Some(mark))?;
-        let (netns, created, start_time) = (found.netns, found.created.is_some(), found.start_time);
+        let mut found = self.find_or_create(reference, mark)?;
+        let (netns, created, process) = (found.netns, found.created, found.process.take());
         let contents = self
             .pin(reference, found)
             .and_then(|()| self.read(netns).inspect_err(|_| self.release(reference, netns)));
         match contents {
             Ok(contents) => {
-                if let Some(start_time) = start_time {
-                    self.bindings.bind(reference, start_time);
+                if let Some(process) = process {
+                    self.finder.bindings.bind(reference, process);
                 }
                 Ok(Reply::Opened {
                     netns,
@@ -125,16 +103,28 @@ impl Namespaces {
             Err(failure) => {
                 if created && let NamespaceRef::Named(name) = reference {
                     // Only its creator knows that it was created now: the next attempt starts anew.
-                    let _ = self.directory.remove(name);
+                    let _ = self.finder.directory.remove(name);
                 }
                 Err(failure)
             }
         }
     }
 
+    fn find_or_create(&mut self, reference: &NamespaceRef, mark: &str) -> Result<Found, Failure> {
+        let NamespaceRef::Named(name) = reference else {
+            return self.finder.find(reference);
+        };
+        if let Some(prepared) = self.prepared.remove(name) {
+            return prepared;
+        }
+        let mut answers = self.finder.open_or_create(&[(name, mark)], self.watches.room() > 0);
+        // One name, one answer.
+        answers.pop().unwrap_or_else(|| self.finder.find(reference))
+    }
+
     /// Whether a reference still leads to a namespace.
     pub fn verify(&self, reference: &NamespaceRef, netns: NetnsId) -> Result<Reply, Failure> {
-        match self.resolve(reference, None) {
+        match self.finder.find(reference) {
             Ok(found) if found.netns == netns => Ok(Reply::Same),
             Ok(found) => Ok(Reply::Changed(format!(
                 "{} now is {}, it was {netns}",
@@ -159,10 +149,16 @@ impl Namespaces {
             _ => Ok(()),
         };
         if forget {
-            self.bindings.forget(reference);
+            self.finder.bindings.forget(reference);
         }
         self.release(reference, netns);
         removed.map(|()| Reply::Done)
+    }
+
+    /// Forgets which process a reference was bound to.
+    pub fn forget(&mut self, reference: &NamespaceRef) -> Result<(), Failure> {
+        self.finder.bindings.forget(reference);
+        Ok(())
     }
 
     /// The entry of a pinned namespace.
@@ -194,81 +190,25 @@ impl Namespaces {
             .get(&netns)
             .map(|pinned| Arc::clone(&pinned.file))
             .ok_or(nix::errno::Errno::ENOENT)?;
-        Ok(self.entrance.visit(&file, move || super::sysctl::ensure(&path, value))?)
-    }
-
-    /// Follows a reference. Only with a mark, a missing name is created.
-    fn resolve(&self, reference: &NamespaceRef, mark: Option<&str>) -> Result<Resolved, Failure> {
-        let own = || {
-            self.own_file
-                .try_clone()
-                .map(File::from)
-                .map_err(|error| cannot_open(reference, &error))
-        };
-        let (file, created, start_time) = match reference {
-            NamespaceRef::Own => (own()?, None, None),
-            NamespaceRef::Named(name) => match mark {
-                Some(mark) => {
-                    let subscribe = self.watches.has_room();
-                    let (file, created) = self.directory.open_or_create(name, mark, &|| Sockets::open(subscribe))?;
-                    (file, created, None)
-                }
-                None => (self.directory.open(name)?, None, None),
-            },
-            NamespaceRef::Process(pid) => self.process(reference, ProcessPath { pid: *pid, tid: None })?,
-            NamespaceRef::Container { pid, .. } => self.process(reference, ProcessPath { pid: *pid, tid: None })?,
-            NamespaceRef::File(path) => match ProcessPath::recognise(path) {
-                Some(path) => self.process(reference, path)?,
-                None => (namespace::open_file(path)?, None, None),
-            },
-        };
-        let netns = namespace::identity(&file).map_err(|error| cannot_open(reference, &error))?;
-        if start_time.is_some() && netns == self.own {
-            return Err(failure::unavailable(format!(
-                "{} shares the agent's own network namespace ({netns}): to configure that one, leave the namespace out",
-                describe(reference)
-            )));
-        }
-        Ok(Resolved {
-            file,
-            netns,
-            created,
-            start_time,
-        })
-    }
-
-    /// The namespace of the process that the reference means.
-    fn process(&self, reference: &NamespaceRef, path: ProcessPath) -> Result<(File, Option<Sockets>, Option<u64>), Failure> {
-        let remedy = match reference {
-            NamespaceRef::Container { .. } => "it is tried again when the container is started again",
-            _ => "put the value again after deleting it, to accept that one",
-        };
-        let found = process::open_namespace(path, self.bindings.bound(reference), remedy).map_err(|mut failure| {
-            if let NamespaceRef::Container { label, .. } = reference {
-                failure.message = format!("main process of microservice \"{label}\": {}", failure.message);
-            }
-            failure
-        })?;
-        Ok((found.file, None, Some(found.start_time)))
+        Ok(self.entrance.visit(&file, move || sysctl::ensure(&path, value))?)
     }
 
     /// Enters a namespace into the table, or counts one more open of it.
-    fn pin(&mut self, reference: &NamespaceRef, found: Resolved) -> Result<(), Failure> {
-        let netns = found.netns;
+    fn pin(&mut self, reference: &NamespaceRef, found: Found) -> Result<(), Failure> {
+        let (netns, file) = (found.netns, found.file);
         let watch = self.watches.wants(netns);
         if !watch && let Some(pinned) = self.entries.get_mut(&netns) {
             *pinned.opens.entry(reference.clone()).or_default() += 1;
             return Ok(());
         }
-        let file = namespace::shared(found.file);
-        let sockets = match found.created {
-            Some(sockets) => sockets,
-            None => self
+        let sockets = match found.sockets {
+            Some(sockets) if sockets.events.is_some() || !watch => sockets,
+            _ => self
                 .entrance
                 .visit(&file, move || Sockets::open(watch))
                 .map_err(|error| cannot_open(reference, &error))?,
         };
-        if let Some(events) = sockets.events {
+        if let Some(events) = sockets.events.filter(|_| watch) {
             self.watches.add(netns, events).map_err(|error| cannot_open(reference, &error))?;
         }
         let pinned = self.entries.entry(netns).or_insert_with(|| {
@@ -308,12 +248,8 @@ impl Namespaces {
         if !lo.is_some_and(|lo| lo.alias.starts_with(prefix)) {
             return Ok(());
         }
-        match self
-            .directory
-            .open(name)
-            .and_then(|file| namespace::identity(&file).map_err(|error| cannot_open_name(name, &error)))
-        {
-            Ok(now) if now == netns => self.directory.remove(name),
+        match self.finder.find(&NamespaceRef::Named(name.to_owned())) {
+            Ok(now) if now.netns == netns => self.finder.directory.remove(name),
             // It leads elsewhere, or nowhere any more: not ours to remove.
             Ok(_) => Ok(()),
             Err(failure) if failure.kind == FailureKind::Unavailable => Ok(()),
@@ -322,25 +258,6 @@ impl Namespaces {
     }
 }
 
-/// A reference in words.
-fn describe(reference: &NamespaceRef) -> String {
-    match reference {
-        NamespaceRef::Own => "the agent's own network namespace".to_owned(),
-        NamespaceRef::Named(name) => format!("network namespace \"{name}\""),
-        NamespaceRef::Process(pid) => format!("the network namespace of PID {pid}"),
-        NamespaceRef::File(path) => format!("the network namespace {}", path.display()),
-        NamespaceRef::Container { label, .. } => format!("the network namespace of microservice \"{label}\""),
-    }
-}
-
 fn not_open(netns: NetnsId) -> Failure {
     failure::other(format!("network namespace {netns} is not open: it was released or never found"))
-}
-
-fn cannot_open(reference: &NamespaceRef, error: &io::Error) -> Failure {
-    failure::system(&format!("open {}", describe(reference)), &Refusal::from(error))
-}
-
-fn cannot_open_name(name: &str, error: &io::Error) -> Failure {
-    failure::system(&format!("open network namespace \"{name}\""), &Refusal::from(error))
 }

@@ -7,7 +7,10 @@ use std::{
     collections::{BTreeMap, HashMap},
     fs::{self, File},
     io,
-    os::{fd::AsFd, unix::fs::MetadataExt},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
     path::Path,
 };
 
@@ -93,23 +96,45 @@ impl Stat {
     }
 }
 
-/// Which process a reference was bound to, by start time. A binding lasts until the user gives the reference up.
+/// A process for good: its number and start time may come back, the descriptor tells when that happened.
+pub(super) struct Identity {
+    /// In clock ticks after boot, that is to 10 ms.
+    start_time: u64,
+    pidfd: OwnedFd,
+}
+
+/// The process that a reference means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Meant {
+    /// In clock ticks after boot.
+    start_time: u64,
+    /// It is known to have ended: whatever has its number now is another one.
+    ended: bool,
+}
+
+/// Which process a reference was bound to. A binding lasts until the user gives the reference up.
 #[derive(Default)]
-pub(super) struct Bindings(HashMap<NamespaceRef, u64>);
+pub(super) struct Bindings(HashMap<NamespaceRef, Identity>);
 
 impl Bindings {
-    /// Start time of the process that the reference means.
-    pub fn bound(&self, reference: &NamespaceRef) -> Option<u64> {
+    /// The process that the reference means; `None` if any.
+    pub fn meant(&self, reference: &NamespaceRef) -> Option<Meant> {
         match reference {
-            NamespaceRef::Container { start_time, .. } => Some(*start_time),
-            _ => self.0.get(reference).copied(),
+            NamespaceRef::Container { start_time, .. } => Some(Meant {
+                start_time: *start_time,
+                ended: false,
+            }),
+            _ => self.0.get(reference).map(|bound| Meant {
+                start_time: bound.start_time,
+                ended: has_exited(&bound.pidfd),
+            }),
         }
     }
 
-    /// From now on the reference means this process only.
-    pub fn bind(&mut self, reference: &NamespaceRef, start_time: u64) {
+    /// From now on the reference means this process only. A container tells its process by itself.
+    pub fn bind(&mut self, reference: &NamespaceRef, process: Identity) {
         if !matches!(reference, NamespaceRef::Container { .. }) {
-            self.0.entry(reference.clone()).or_insert(start_time);
+            self.0.entry(reference.clone()).or_insert(process);
         }
     }
 
@@ -123,14 +148,14 @@ impl Bindings {
 pub(super) struct Found {
     /// The nsfs file.
     pub file: File,
-    /// Start time of the process, in clock ticks after boot.
-    pub start_time: u64,
+    /// Whose namespace it is.
+    pub process: Identity,
 }
 
-/// Opens the network namespace of a process. `bound` is the start time of the process that is meant, where known;
+/// Opens the network namespace of a process. `meant` is the process that it must be, where known;
 /// `remedy` says what to do when the number is another one's by now. The file is certain to belong to the process: a pidfd taken
 /// first shows afterwards that it was alive all the time.
-pub(super) fn open_namespace(path: ProcessPath, bound: Option<u64>, remedy: &str) -> Result<Found, Failure> {
+pub(super) fn open_namespace(path: ProcessPath, meant: Option<Meant>, remedy: &str) -> Result<Found, Failure> {
     let ended = || {
         failure::unavailable(format!(
             "{path} does not exist or has ended: it is tried again when such a process starts"
@@ -148,7 +173,7 @@ pub(super) fn open_namespace(path: ProcessPath, bound: Option<u64>, remedy: &str
         }
     };
     let before = read_stat(path)?.filter(|stat| !stat.ended()).ok_or_else(ended)?;
-    if bound.is_some_and(|bound| bound != before.start_time) {
+    if meant.is_some_and(|meant| meant.ended || meant.start_time != before.start_time) {
         return Err(reused(path, &before, remedy));
     }
     let file = match File::open(format!("{}/ns/net", path.directory())) {
@@ -163,7 +188,10 @@ pub(super) fn open_namespace(path: ProcessPath, bound: Option<u64>, remedy: &str
     }
     Ok(Found {
         file,
-        start_time: before.start_time,
+        process: Identity {
+            start_time: before.start_time,
+            pidfd,
+        },
     })
 }
 
@@ -248,12 +276,22 @@ mod tests {
 
     #[test]
     fn a_binding_lasts_until_it_is_forgotten() {
+        let this = || {
+            let pidfd = pidfd_open(rustix::process::getpid(), PidfdFlags::empty()).expect("this process is there");
+            Identity { start_time: 100, pidfd }
+        };
         let mut bindings = Bindings::default();
         let reference = NamespaceRef::Process(12);
-        bindings.bind(&reference, 100);
-        bindings.bind(&reference, 200);
-        assert_eq!(bindings.bound(&reference), Some(100));
+        bindings.bind(&reference, this());
+        bindings.bind(&reference, Identity { start_time: 200, ..this() });
+        assert_eq!(
+            bindings.meant(&reference),
+            Some(Meant {
+                start_time: 100,
+                ended: false
+            })
+        );
         bindings.forget(&reference);
-        assert_eq!(bindings.bound(&reference), None);
+        assert_eq!(bindings.meant(&reference), None);
     }
 }

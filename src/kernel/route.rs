@@ -5,12 +5,12 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
-use netlink_packet_route::{
+use nix::libc;
+use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use rtnetlink::packet_route::{
     AddressFamily, RouteNetlinkMessage,
     route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType, RouteVia},
 };
-use nix::libc;
 
 use super::{
     address::read_ip,
@@ -66,6 +66,11 @@ pub(super) fn add(index: u32, spec: &RouteSpec, replace: bool) -> Change {
 }
 
 /// RTM_DELROUTE that matches only a route with our protocol.
+///
+/// # Caveats
+///
+/// The kernel takes IPv4 metric 0 for "any, the lowest first": when the route is gone already, and another one of ours differs
+/// from it in nothing but a metric, that one is deleted.
 pub(super) fn delete(index: u32, spec: &RouteSpec) -> Change {
     let mut message = message(index, spec);
     message.header.scope = if spec.destination.is_ipv4() {

@@ -3,19 +3,18 @@
 //! Owns the links known within a batch and the private namespace from which links are created. Must never try again by itself,
 //! nor let one task's failure reach another. Start reading at [`Worker::perform`].
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
 
 use nix::errno::Errno;
 
 use super::{
-    address, deletion,
-    ethtool::Checksum,
-    failure,
-    link::{self, LinkRequest},
-    neighbour,
+    address, deletion, failure, link, neighbour,
     netlink::{Change, Refusal, RouteSocket},
     operation::{
-        AddressSpec, Failure, FailureKind, Guard, KernelOp, LinkChanges, LinkState, NetnsId, NewLink, NewLinkKind, Outcome, Reply,
+        AddressSpec, Failure, FailureKind, Guard, KernelOp, LinkState, NamespaceRef, NetnsId, NewLink, NewLinkKind, Outcome, Reply,
         RouteSpec, Task,
     },
     pinned::Namespaces,
@@ -24,12 +23,13 @@ use super::{
 
 /// The state of the thread that performs operations.
 pub(super) struct Worker {
-    namespaces: Namespaces,
+    /// The pinned namespaces.
+    pub namespaces: Namespaces,
     /// A socket in an empty namespace that nobody else knows: a name in a creating request is then only ever looked up where
     /// the link is to be, and never meets a link of the agent's own namespace.
     nursery: RouteSocket,
     /// Links by namespace and name, read within this batch.
-    links: HashMap<(NetnsId, String), LinkState>,
+    pub links: HashMap<(NetnsId, String), LinkState>,
 }
 
 impl Worker {
@@ -43,33 +43,45 @@ impl Worker {
     }
 
     /// Performs a batch. Tasks next to each other that only delete links are performed together: each deletion waits about
-    /// 18 ms for the kernel, and waiting together costs no more than waiting once.
+    /// 18 ms for the kernel, and waiting together costs no more than waiting once. So are those that only open a namespace.
     pub fn perform(&mut self, tasks: Vec<Task>) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(tasks.len());
         // Nothing is known for certain of links since the last batch.
         self.links.clear();
-        for group in tasks.chunk_by(|a, b| only_deletes_links(a) && only_deletes_links(b)) {
-            match group {
-                [task] => outcomes.push(Outcome {
-                    id: task.id,
-                    result: self.perform_task(task),
-                }),
-                tasks => {
-                    outcomes.extend(deletion::delete_links(&mut self.namespaces, tasks));
+        for group in tasks.chunk_by(|a, b| shared_work(a).is_some() && shared_work(a) == shared_work(b)) {
+            match shared_work(&group[0]) {
+                Some(SharedWork::LinkDeletion) => {
+                    // With a link goes its peer, in whichever namespace that is.
                     self.links.clear();
+                    outcomes.extend(deletion::delete_links(&mut self.namespaces, group));
+                    continue;
                 }
+                Some(SharedWork::Opening) if group.len() > 1 => self.prepare_names(group),
+                _ => {}
             }
+            outcomes.extend(group.iter().map(|task| Outcome {
+                id: task.id,
+                result: self.perform_task(task),
+            }));
         }
         outcomes
     }
 
-    fn perform_task(&mut self, task: &Task) -> Result<Reply, Failure> {
-        if only_deletes_links(task) && task.ops.len() > 1 {
-            self.links.clear();
-            return deletion::delete_links(&mut self.namespaces, std::slice::from_ref(task))
-                .pop()
-                .map_or(Ok(Reply::Done), |outcome| outcome.result);
+    fn prepare_names(&mut self, tasks: &[Task]) {
+        let mut names = BTreeMap::new();
+        for op in tasks.iter().flat_map(|task| &task.ops) {
+            if let KernelOp::OpenNamespace {
+                reference: NamespaceRef::Named(name),
+                mark,
+            } = op
+            {
+                names.entry(name.as_str()).or_insert(mark.as_str());
+            }
         }
+        self.namespaces.prepare(&names.into_iter().collect::<Vec<_>>());
+    }
+
+    fn perform_task(&mut self, task: &Task) -> Result<Reply, Failure> {
         let mut answer = Reply::Done;
         for op in &task.ops {
             match self.perform_op(op)? {
@@ -93,6 +105,7 @@ impl Worker {
             } => {
                 return self.namespaces.close(reference, *netns, remove_if_marked.as_deref(), *forget);
             }
+            KernelOp::ForgetProcess { reference } => self.namespaces.forget(reference),
             KernelOp::CreateVeth { ends } => self.create_veth(ends),
             KernelOp::CreateLink { link, kind } => self.create_link(link, kind),
             KernelOp::SetLink {
@@ -187,7 +200,9 @@ impl Worker {
                 .get_mut(netns)
                 .map_or(netns.to_string(), |pinned| pinned.place.clone())
         };
-        if refusal.is(Errno::EOPNOTSUPP) {
+        // Older kernels give no text here; another text is about a property of the link.
+        let unknown_kind = refusal.text.as_ref().is_none_or(|text| text.contains("Unknown device type"));
+        if refusal.is(Errno::EOPNOTSUPP) && unknown_kind {
             let place = place(self, wanted[0].netns);
             return Failure {
                 kind: FailureKind::KindMissing,
@@ -211,141 +226,6 @@ impl Worker {
             }
         }
         failure::refused(action, &place(self, wanted[0].netns), refusal)
-    }
-
-    fn set_link(&mut self, netns: NetnsId, name: &str, guard: &Guard, changes: &LinkChanges) -> Result<(), Failure> {
-        let found = self.require(netns, name, "change")?;
-        let place = self.namespaces.get_mut(netns)?.place.clone();
-        if !link::guard(guard, &found) {
-            return Err(foreign("change", &found, &place));
-        }
-        let mut changes = changes.clone();
-        let (netns, found) = self.relocate(netns, found, &mut changes)?;
-        let master = match &changes.master {
-            None => None,
-            Some(None) => Some(0),
-            Some(Some(master)) => Some(self.require(netns, master, "use as master")?.index),
-        };
-        let pinned = self.namespaces.get_mut(netns)?;
-        for (direction, on) in [(Checksum::Rx, changes.rx_checksum), (Checksum::Tx, changes.tx_checksum)] {
-            if let Some(on) = on {
-                pinned.ethtool.set(&found.name, direction, on).map_err(|error| {
-                    let switch = if on { "on" } else { "off" };
-                    let action = format!("switch {direction:?} checksum offloading of link \"{}\" {switch}", found.name);
-                    failure::refused(&action, &pinned.place, &error.into())
-                })?;
-            }
-        }
-        let request = LinkRequest {
-            mac: changes.mac,
-            mtu: changes.mtu,
-            group: changes.group,
-            alias: changes.alias,
-            master,
-            up: changes.up,
-            ..LinkRequest::default()
-        };
-        self.apply(netns, &found, request)
-    }
-
-    /// Renames and moves, where asked; answers where the link is then and what it is called. Both need the link down; `changes`
-    /// then says whether it is to be set up again.
-    fn relocate(&mut self, netns: NetnsId, found: LinkState, changes: &mut LinkChanges) -> Result<(NetnsId, LinkState), Failure> {
-        let rename = changes.rename.take().filter(|to| *to != found.name);
-        let move_to = changes.move_to.take().filter(|to| *to != netns);
-        if rename.is_none() && move_to.is_none() {
-            return Ok((netns, found));
-        }
-        let target = move_to.unwrap_or(netns);
-        let name = rename.clone().unwrap_or_else(|| found.name.clone());
-        let descriptor = move_to
-            .map(|to| self.namespaces.get_mut(to).map(|pinned| pinned.descriptor()))
-            .transpose()?;
-        self.links.remove(&(netns, found.name.clone()));
-        self.links.remove(&(target, name.clone()));
-        let pinned = self.namespaces.get_mut(netns)?;
-        let mut requests = Vec::new();
-        if found.up {
-            requests.push(
-                LinkRequest {
-                    up: Some(false),
-                    ..LinkRequest::default()
-                }
-                .message(found.index),
-            );
-        }
-        requests.push(
-            LinkRequest {
-                rename,
-                move_to: descriptor,
-                ..LinkRequest::default()
-            }
-            .message(found.index),
-        );
-        if let Some(Err(refusal)) = pinned.route.exchange(requests).into_iter().find(Result::is_err) {
-            if found.up {
-                // As it was; the failure to tell is the first one.
-                let (message, flags) = LinkRequest {
-                    up: Some(true),
-                    ..LinkRequest::default()
-                }
-                .message(found.index);
-                let _ = pinned.route.change(message, flags);
-            }
-            let verb = if move_to.is_some() { "move" } else { "rename" };
-            let action = format!("{verb} link \"{}\" to \"{name}\"", found.name);
-            let mut failure = failure::refused(&action, &pinned.place, &refusal);
-            if failure.kind == FailureKind::Exists
-                && let Ok(Some(other)) = self.find(target, &name)
-            {
-                failure
-                    .message
-                    .push_str(&format!(": a link of that name is there already ({})", link::describe(&other)));
-            }
-            return Err(failure);
-        }
-        if found.up {
-            changes.up.get_or_insert(true);
-        }
-        let moved = if move_to.is_some() {
-            self.require(target, &name, "find")?
-        } else {
-            LinkState { name, up: false, ..found }
-        };
-        Ok((target, moved))
-    }
-
-    /// Sends what is left to change in one request. Only when it is refused, property by property, to tell which one.
-    fn apply(&mut self, netns: NetnsId, found: &LinkState, request: LinkRequest) -> Result<(), Failure> {
-        let name = found.name.clone();
-        if request == LinkRequest::default() {
-            self.links.insert((netns, name), found.clone());
-            return Ok(());
-        }
-        let pinned = self.namespaces.get_mut(netns)?;
-        let (message, flags) = request.clone().message(found.index);
-        if let Err(refusal) = pinned.route.change(message, flags) {
-            self.links.remove(&(netns, name));
-            for (what, part) in request.split() {
-                let (message, flags) = part.message(found.index);
-                pinned.route.change(message, flags).map_err(|refusal| {
-                    let action = format!("change link \"{}\" ({what})", found.name);
-                    failure::refused(&action, &pinned.place, &refusal)
-                })?;
-            }
-            // All went well one by one: the refusal was of the moment, unless the link is gone.
-            return if refusal.is(Errno::ENODEV) {
-                Err(missing(&format!("change link \"{}\"", found.name), &found.name, &pinned.place))
-            } else {
-                Ok(())
-            };
-        }
-        let mut changed = found.clone();
-        changed.alias = request.alias.unwrap_or(changed.alias);
-        changed.group = request.group.unwrap_or(changed.group);
-        changed.up = request.up.unwrap_or(changed.up);
-        self.links.insert((netns, name), changed);
-        Ok(())
     }
 
     fn delete_link(&mut self, netns: NetnsId, name: &str, guard: &Guard) -> Result<(), Failure> {
@@ -444,7 +324,7 @@ impl Worker {
     }
 
     /// A link that must exist; `verb` completes "cannot … link".
-    fn require(&mut self, netns: NetnsId, name: &str, verb: &str) -> Result<LinkState, Failure> {
+    pub fn require(&mut self, netns: NetnsId, name: &str, verb: &str) -> Result<LinkState, Failure> {
         match self.find(netns, name)? {
             Some(found) => Ok(found),
             None => Err(missing(
@@ -455,7 +335,8 @@ impl Worker {
         }
     }
 
-    fn find(&mut self, netns: NetnsId, name: &str) -> Result<Option<LinkState>, Failure> {
+    /// A link, if it exists; read once in a batch.
+    pub fn find(&mut self, netns: NetnsId, name: &str) -> Result<Option<LinkState>, Failure> {
         let key = (netns, name.to_owned());
         if let Some(found) = self.links.get(&key) {
             return Ok(Some(found.clone()));
@@ -479,7 +360,8 @@ pub(super) fn foreign(action: &str, found: &LinkState, place: &str) -> Failure {
     ))
 }
 
-fn missing(action: &str, name: &str, place: &str) -> Failure {
+/// A link does not exist.
+pub(super) fn missing(action: &str, name: &str, place: &str) -> Failure {
     let refusal = Refusal {
         errno: Errno::ENODEV as i32,
         text: Some(format!("no link \"{name}\"")),
@@ -487,6 +369,20 @@ fn missing(action: &str, name: &str, place: &str) -> Failure {
     failure::refused(action, place, &refusal)
 }
 
-fn only_deletes_links(task: &Task) -> bool {
-    !task.ops.is_empty() && task.ops.iter().all(|op| matches!(op, KernelOp::DeleteLink { .. }))
+/// Work that neighbouring tasks do better together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum SharedWork {
+    /// All operations delete links.
+    LinkDeletion,
+    /// The only operation opens a namespace.
+    Opening,
+}
+
+fn shared_work(task: &Task) -> Option<SharedWork> {
+    match task.ops.as_slice() {
+        [] => None,
+        [KernelOp::OpenNamespace { .. }] => Some(SharedWork::Opening),
+        ops if ops.iter().all(|op| matches!(op, KernelOp::DeleteLink { .. })) => Some(SharedWork::LinkDeletion),
+        _ => None,
+    }
 }

@@ -357,5 +357,4 @@ impl Entry {
 }
 
 #[cfg(test)]
-#[path = "state_tests.rs"]
 mod tests;

@@ -25,7 +25,7 @@ use super::{
 use crate::store::{Backoff, Connector, Session, StoreError, StoreErrorKind};
 
 /// Transactions on their way together, as long as full batches wait; a trickle goes one at a time, which merges best.
-const IN_FLIGHT_MAX: usize = 4;
+const IN_FLIGHT_MAX: usize = 8;
 /// How long a shutdown may take.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(3);
 

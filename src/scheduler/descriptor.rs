@@ -33,6 +33,12 @@ pub trait Domain: Sized + 'static {
     /// The descriptor of the kind that `key` belongs to; `None` when the agent has none (properties, facts, unknown kinds).
     fn descriptor(&self, key: &Key) -> Option<&dyn Descriptor<Self>>;
 
+    /// Whether the key is that of a fact which may be told late: until [`super::Scheduler::settle_facts`] nothing that was found
+    /// in the kernel is taken down for want of it.
+    fn is_late_fact(&self, _key: &Key) -> bool {
+        false
+    }
+
     /// `effect` followed by `next`, as one.
     fn chain(effect: Self::Effect, next: Self::Effect) -> Self::Effect;
 
@@ -131,6 +137,9 @@ pub struct Dependency {
     pub only_to_create: bool,
 }
 
+/// Which of the keys under a prefix count.
+pub type Predicate = Arc<dyn Fn(&Key) -> bool + Send + Sync>;
+
 /// The target of a dependency.
 #[derive(Clone)]
 pub enum On {
@@ -141,7 +150,7 @@ pub enum On {
         /// Key prefixes; each must end with `/`.
         prefixes: Vec<Key>,
         /// Which of those keys count; `None`: all.
-        predicate: Option<Arc<dyn Fn(&Key) -> bool + Send + Sync>>,
+        predicate: Option<Predicate>,
         /// The predicate in words, for explanations.
         describe: Arc<str>,
     },
@@ -167,7 +176,7 @@ impl Dependency {
     }
 
     /// A dependency on any value under one of `prefixes` (each ends with `/`) that passes `predicate`.
-    pub fn any_of(label: &str, prefixes: Vec<Key>, describe: &str, predicate: Option<Arc<dyn Fn(&Key) -> bool + Send + Sync>>) -> Self {
+    pub fn any_of(label: &str, prefixes: Vec<Key>, describe: &str, predicate: Option<Predicate>) -> Self {
         Dependency {
             label: label.into(),
             on: On::AnyOf {

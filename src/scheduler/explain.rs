@@ -41,7 +41,7 @@ impl<D: Domain> Scheduler<D> {
     pub(super) fn report(&mut self) {
         let mut due = std::mem::take(&mut self.reported);
         due.append(&mut self.postponed);
-        for id in due {
+        while let Some(id) = due.pop_first() {
             let Some(node) = self.graph.get(id) else { continue };
             let told = node.status.is_some();
             if node.requested.is_none() && !node.present() {
@@ -65,6 +65,8 @@ impl<D: Domain> Scheduler<D> {
                 && self.graph[id].status.as_ref().is_none_or(|last| !last.same(&status))
             {
                 self.graph[id].status = Some(status.clone());
+                // Others may explain themselves by this one.
+                due.extend(self.graph.interested(id));
                 let key = self.graph[id].key.clone();
                 self.changes.push(StatusChange { key, status: Some(status) });
             }
@@ -167,44 +169,17 @@ impl<D: Domain> Scheduler<D> {
                 details: vec![],
             });
         }
-        match &node.hold {
-            Some(Hold::Retry {
-                persistent,
-                reason,
-                message,
-                ..
-            }) => {
-                let state = if *persistent { ValueState::Failed } else { ValueState::Retrying };
-                return Condition::Problem(Problem {
-                    state,
-                    reason: (*reason).into(),
-                    message: message.clone(),
-                    details: vec![],
-                });
-            }
-            Some(Hold::Refused { reason, message }) => {
-                let (reason, message) = ((*reason).to_owned(), message.clone());
-                return Condition::Problem(Problem {
-                    state: ValueState::Invalid,
-                    reason,
-                    message,
-                    details: vec![],
-                });
-            }
-            Some(Hold::Unavailable { message }) => {
-                let (reason, message) = ("Unavailable".to_owned(), message.clone());
-                return Condition::Problem(Problem {
-                    state: ValueState::Pending,
-                    reason,
-                    message,
-                    details: vec![],
-                });
-            }
-            None => {}
+        if let Some(hold) = &node.hold {
+            return Condition::Problem(problem_of(hold));
         }
-        if node.discovered && node.applied.is_some() && !self.facts_are_settled() && !self.graph.satisfied(id, &node.applied_edges) {
+        if self.may_be_missing_a_late_fact(id) && !self.graph.satisfied(id, &node.applied_edges) {
             let message = "found in the kernel and left as it is until Docker has been asked which containers run".to_owned();
-            return Condition::Problem(Problem { state: ValueState::Discovered, reason: "FactsUnknown".into(), message, details: vec![] });
+            return Condition::Problem(Problem {
+                state: ValueState::Discovered,
+                reason: "FactsUnknown".into(),
+                message,
+                details: vec![],
+            });
         }
         match (&node.applied, node.closing) {
             (Some(_), false) if node.settled || node.fact || self.domain().descriptor(&node.key).is_none() => Condition::Good,
@@ -214,7 +189,21 @@ impl<D: Domain> Scheduler<D> {
     }
 
     fn waiting(&self, node: &Node<D>, id: NodeId) -> Condition {
+        for implied in &node.implies {
+            if let Some(Hold::Refused { reason, message, .. }) = &self.graph[*implied].hold {
+                let (reason, message) = ((*reason).to_owned(), message.clone());
+                return Condition::Problem(Problem {
+                    state: ValueState::Invalid,
+                    reason,
+                    message,
+                    details: vec![],
+                });
+            }
+        }
         let unmet: Vec<&Edge> = node.edges.iter().filter(|edge| !self.graph.edge_satisfied(id, edge)).collect();
+        // Another member of its cycle that waits for nothing but this value is not what this value waits for.
+        let causes: Vec<&Edge> = unmet.iter().copied().filter(|edge| !self.graph.waits_only_for(id, edge)).collect();
+        let unmet = if causes.is_empty() { unmet } else { causes };
         if unmet.is_empty() {
             return self.waiting_for_leader(node, id);
         }
@@ -275,5 +264,26 @@ impl<D: Domain> Scheduler<D> {
             (Some(_), Some(edge)) if path.len() <= DEPTH => format!("is pending ({})", self.describe_edge(edge, path)),
             _ => "is not ready yet".to_owned(),
         }
+    }
+}
+
+/// What is told of a value that is left alone for now.
+fn problem_of(hold: &Hold) -> Problem {
+    let (state, reason, message) = match hold {
+        Hold::Retry {
+            persistent: true,
+            reason,
+            message,
+            ..
+        } => (ValueState::Failed, *reason, message),
+        Hold::Retry { reason, message, .. } => (ValueState::Retrying, *reason, message),
+        Hold::Refused { reason, message, .. } => (ValueState::Invalid, *reason, message),
+        Hold::Unavailable { message } => (ValueState::Pending, "Unavailable", message),
+    };
+    Problem {
+        state,
+        reason: reason.to_owned(),
+        message: message.clone(),
+        details: Vec::new(),
     }
 }

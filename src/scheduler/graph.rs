@@ -53,8 +53,13 @@ pub(super) enum Hold {
     },
     /// What it needs is not there, says the effect; a probe ends the wait.
     Unavailable { message: String },
-    /// Another value is in the way; any change nearby ends the wait.
-    Refused { reason: &'static str, message: String },
+    /// Another value is in the way; any change nearby ends the wait. `by_effect`: the effect said that it can never be; only a
+    /// probe ends that wait.
+    Refused {
+        reason: &'static str,
+        message: String,
+        by_effect: bool,
+    },
 }
 
 /// A dependency with its targets found.

@@ -11,14 +11,16 @@
 mod descriptor;
 mod explain;
 mod graph;
+mod input;
 mod plan;
 mod readiness;
 mod status;
 #[cfg(test)]
 mod tests;
+mod transition;
 mod view;
 
-pub use descriptor::{Claim, DeleteCause, Dependency, Descriptor, Domain, On, Refusal};
+pub use descriptor::{Claim, DeleteCause, Dependency, Descriptor, Domain, On, Predicate, Refusal};
 pub use plan::{Change, Fault, FaultKind, Operation, Outcome, Scheduler};
 pub use status::{Rejection, Status, StatusChange, ValueState, Verb};
 pub use view::View;

@@ -13,16 +13,11 @@ use models::key::Key;
 
 use super::{
     descriptor::{DeleteCause, Domain},
-    graph::{Flight, Graph, Hold, NodeId, Requested},
+    graph::{Flight, Graph, Hold, NodeId},
     readiness::Readiness,
     status::{Rejection, StatusChange, Verb},
     view::View,
 };
-
-/// First delay after a failure; doubled for each further one.
-const RETRY_FIRST: Duration = Duration::from_secs(1);
-/// Longest delay between two attempts. They never end.
-const RETRY_LONGEST: Duration = Duration::from_secs(60);
 
 /// A change of the desired state.
 #[derive(Debug)]
@@ -66,6 +61,8 @@ pub enum Outcome<V> {
 pub enum FaultKind {
     /// What it needs is not there yet: PENDING until a [`Scheduler::probe`], no retry.
     Unavailable,
+    /// What it names can never be used: INVALID until it is changed, or until a [`Scheduler::probe`].
+    Refused,
     /// Trying again by itself will hardly help: FAILED, tried again at the longest interval.
     Persistent,
     /// RETRYING with back-off.
@@ -85,24 +82,24 @@ pub struct Fault {
 
 /// The scheduler. All times are durations since the Unix epoch and must not go backwards.
 pub struct Scheduler<D: Domain> {
-    domain: Arc<D>,
+    pub(super) domain: Arc<D>,
     pub(super) graph: Graph<D>,
-    queue: VecDeque<NodeId>,
-    queued: HashSet<NodeId>,
+    pub(super) queue: VecDeque<NodeId>,
+    pub(super) queued: HashSet<NodeId>,
     /// Nodes whose dependencies look unmet; judged when nothing else is left, because the rest of the same event may meet them.
-    doubtful: BTreeSet<NodeId>,
+    pub(super) doubtful: BTreeSet<NodeId>,
     /// Nodes that can be created or changed, in key order; done when everything that must go was found, so that nothing is
     /// built on what is about to go.
-    ready: BTreeSet<(Key, NodeId)>,
-    operations: Vec<Operation<D::Effect>>,
-    flying: HashMap<u64, NodeId>,
-    next_operation: u64,
-    retries: BTreeSet<(Duration, NodeId)>,
+    pub(super) ready: BTreeSet<(Key, NodeId)>,
+    pub(super) operations: Vec<Operation<D::Effect>>,
+    pub(super) flying: HashMap<u64, NodeId>,
+    pub(super) next_operation: u64,
+    pub(super) retries: BTreeSet<(Duration, NodeId)>,
     pub(super) reported: BTreeSet<NodeId>,
     /// Reported nodes whose status is to be looked at again with the next step.
     pub(super) postponed: BTreeSet<NodeId>,
     pub(super) changes: Vec<StatusChange>,
-    facts_settled: bool,
+    pub(super) facts_settled: bool,
     pub(super) now: Duration,
 }
 
@@ -165,135 +162,6 @@ impl<D: Domain> Scheduler<D> {
         View::new(&self.graph)
     }
 
-    /// Takes over a change of the desired state. With `full`, everything that is not in `changes` is no longer wanted.
-    pub fn transaction(&mut self, mut changes: Vec<Change<D::Value>>, full: bool) {
-        changes.sort_by(|a, b| a.key.cmp(&b.key));
-        if full {
-            let named: HashSet<&Key> = changes.iter().map(|change| &change.key).collect();
-            let obsolete: Vec<NodeId> = self
-                .graph
-                .all()
-                .filter(|id| self.graph[*id].requested.is_some() && !named.contains(&self.graph[*id].key))
-                .collect();
-            for id in obsolete {
-                self.graph[id].requested = None;
-                self.wanted_changed(id);
-            }
-        }
-        for change in changes {
-            let id = self.graph.obtain(&change.key);
-            self.graph[id].requested = change.value.map(|value| Requested {
-                revision: change.revision,
-                value,
-            });
-            self.wanted_changed(id);
-        }
-    }
-
-    /// Takes over a fact from below: something exists (`Some`) or not. Facts need no operation.
-    pub fn fact(&mut self, key: &Key, value: Option<D::Value>) {
-        let id = self.graph.obtain(key);
-        self.graph[id].fact = true;
-        if value.is_some() || self.graph[id].applied.is_some() {
-            self.graph[id].applied = value;
-            self.mark_interested(id);
-        }
-        self.graph.drop_unused(id);
-    }
-
-    /// Every fact from below that exists at start has been told. Until then nothing that was found in the kernel is taken down
-    /// for want of a fact.
-    pub fn settle_facts(&mut self) {
-        if !self.facts_settled {
-            self.facts_settled = true;
-            let discovered: Vec<NodeId> = self.graph.all().filter(|id| self.graph[*id].discovered).collect();
-            discovered.into_iter().for_each(|id| self.mark(id));
-        }
-    }
-
-    /// Something happened to what `key` refers to: an applied value is checked, a waiting or failed one is tried at once.
-    pub fn probe(&mut self, key: &Key) {
-        let Some(id) = self.graph.find(key) else { return };
-        self.release_hold(id);
-        let node = &self.graph[id];
-        if node.flight.is_none()
-            && !node.closing
-            && let (Some(descriptor), Some(applied)) = (self.domain.descriptor(key), &node.applied)
-        {
-            let effect = descriptor.verify(key, applied);
-            if !D::is_empty(&effect) {
-                self.emit(id, Verb::Verify, None, effect);
-            }
-        }
-        self.mark(id);
-    }
-
-    /// Values that are in the kernel, as read from it. Those that nobody wants will be deleted.
-    pub fn found(&mut self, values: Vec<(Key, D::Value)>) {
-        for (key, value) in values {
-            let id = self.graph.obtain(&key);
-            if self.graph[id].flight.is_some() {
-                continue;
-            }
-            if self.graph[id].applied.is_some() {
-                self.graph[id].applied = Some(value);
-                self.graph[id].settled = false;
-                self.refresh_children(id);
-                self.mark(id);
-            } else {
-                self.graph[id].discovered = true;
-                if let Some(descriptor) = self.domain.descriptor(&key) {
-                    let claims = descriptor.claims(&key, &value, &View::new(&self.graph));
-                    self.graph.take_claims(id, claims);
-                }
-                self.set_applied(id, value);
-            }
-        }
-    }
-
-    /// Values that turned out not to be in the kernel any more. Those that are still wanted will be created again.
-    pub fn lost(&mut self, keys: &[Key]) {
-        for key in keys {
-            if let Some(id) = self.graph.find(key)
-                && self.graph[id].flight.is_none()
-                && self.graph[id].applied.is_some()
-            {
-                self.clear_applied(id);
-            }
-        }
-    }
-
-    /// An interrupted creation left something of a value that is not applied: the next attempt starts by clearing it away.
-    pub fn unfinished(&mut self, keys: &[Key]) {
-        for key in keys {
-            if let Some(id) = self.graph.find(key)
-                && !self.graph[id].present()
-            {
-                self.graph[id].partial = true;
-                self.mark(id);
-            }
-        }
-    }
-
-    /// Takes over what came of an operation.
-    pub fn outcome(&mut self, operation: u64, outcome: Outcome<D::Value>) {
-        let Some(id) = self.flying.remove(&operation) else { return };
-        let Some(flight) = self.graph[id].flight.take() else { return };
-        match (flight.verb, outcome) {
-            (Verb::Verify, Outcome::Changed(text)) => self.graph[id].stale = Some(text),
-            (Verb::Verify, _) => {}
-            (verb, Outcome::Failed(fault)) => self.failed(id, verb, fault),
-            (Verb::Delete, _) => self.clear_applied(id),
-            (_, Outcome::Became(value)) => self.set_applied(id, value),
-            (_, _) => match flight.value {
-                Some(value) => self.set_applied(id, value),
-                None => {}
-            },
-        }
-        self.mark(id);
-        self.mark_interested(id);
-    }
-
     /// Decides what to do now. Operations of one step do not depend on each other; deletions come first.
     pub fn step(&mut self, now: Duration) -> Vec<Operation<D::Effect>> {
         self.now = now;
@@ -343,8 +211,24 @@ impl<D: Domain> Scheduler<D> {
         !self.flying.is_empty()
     }
 
-    pub(super) fn facts_are_settled(&self) -> bool {
-        self.facts_settled
+    /// Found in the kernel, not confirmed yet, and waiting for something that may only not have been told yet.
+    pub(super) fn may_be_missing_a_late_fact(&self, id: NodeId) -> bool {
+        let node = &self.graph[id];
+        if self.facts_settled || !node.discovered || node.applied.is_none() {
+            return false;
+        }
+        let (mut seen, mut stack) = (BTreeSet::from([id]), vec![id]);
+        while let Some(id) = stack.pop() {
+            for target in self.graph.unmet_key_targets(id) {
+                if self.domain.is_late_fact(&self.graph[target].key) {
+                    return true;
+                }
+                if seen.insert(target) {
+                    stack.push(target);
+                }
+            }
+        }
+        false
     }
 
     fn evaluate(&mut self, id: NodeId, pass: Pass) {
@@ -355,11 +239,16 @@ impl<D: Domain> Scheduler<D> {
         if self.graph[id].flight.is_some() || self.graph[id].fact {
             return;
         }
-        match self.decide(id) {
+        let decision = self.decide(id);
+        if matches!(decision, Decision::Stay) && self.graph[id].applied.is_none() {
+            // Those that were built on it in advance, as members of its cycle, must see whether the cycle still stands.
+            self.graph.built_in_advance_on(id).into_iter().for_each(|member| self.mark(member));
+        }
+        match decision {
             Decision::CloseUnready if pass != Pass::Doubt => {
                 self.doubtful.insert(id);
             }
-            Decision::CloseUnready if self.graph[id].discovered && !self.facts_settled => {}
+            Decision::CloseUnready if self.may_be_missing_a_late_fact(id) => {}
             Decision::Close | Decision::CloseUnready => self.close(id),
             decision => {
                 self.reopen(id);
@@ -381,7 +270,10 @@ impl<D: Domain> Scheduler<D> {
 
     fn decide(&self, id: NodeId) -> Decision {
         let node = &self.graph[id];
-        let held = matches!(node.hold, Some(Hold::Retry { .. } | Hold::Unavailable { .. }));
+        let held = matches!(
+            node.hold,
+            Some(Hold::Retry { .. } | Hold::Unavailable { .. } | Hold::Refused { by_effect: true, .. })
+        );
         let Some(applied) = &node.applied else {
             let lingering = node.children.iter().any(|child| self.graph[*child].present());
             if node.wanted().is_none() || lingering || held || (node.requested.is_some() && self.domain.descriptor(&node.key).is_none()) {
@@ -449,35 +341,6 @@ impl<D: Domain> Scheduler<D> {
         self.emit(id, Verb::Delete, None, effect);
     }
 
-    fn reopen(&mut self, id: NodeId) {
-        if self.graph[id].closing {
-            self.graph[id].closing = false;
-            self.refresh_children(id);
-            self.mark_interested(id);
-        }
-    }
-
-    /// What is applied is what is wanted: take over its exact text, and everything derived from it.
-    fn settle(&mut self, id: NodeId) {
-        let node = &self.graph[id];
-        let (Some(applied), Some(wanted), false) = (&node.applied, node.wanted(), node.settled) else {
-            return;
-        };
-        let key = node.key.clone();
-        let mut value = wanted.clone();
-        if let Some(descriptor) = self.domain.descriptor(&key) {
-            value = descriptor.settled(applied, wanted);
-            let edges = self.graph.resolve(descriptor.dependencies(&key, &value));
-            self.graph.set_edges(id, None, Some(edges));
-        }
-        let node = &mut self.graph[id];
-        node.applied = Some(value);
-        (node.discovered, node.settled) = (false, true);
-        self.release_blocked(id);
-        self.release_hold(id);
-        self.refresh_children(id);
-    }
-
     fn create(&mut self, id: NodeId) {
         let Some(wanted) = self.graph[id].wanted().cloned() else { return };
         let key = self.graph[id].key.clone();
@@ -497,6 +360,7 @@ impl<D: Domain> Scheduler<D> {
                 self.graph[id].hold = Some(Hold::Refused {
                     reason: refusal.reason,
                     message: refusal.message,
+                    by_effect: false,
                 })
             }
             Ok(mut effect) => {
@@ -541,6 +405,7 @@ impl<D: Domain> Scheduler<D> {
                 self.graph[id].hold = Some(Hold::Refused {
                     reason: refusal.reason,
                     message: refusal.message,
+                    by_effect: false,
                 })
             }
             Ok(effect) => {
@@ -566,6 +431,7 @@ impl<D: Domain> Scheduler<D> {
                 Some(Hold::Refused {
                     reason: claim.reason,
                     message,
+                    by_effect: false,
                 })
             };
             return true;
@@ -573,7 +439,7 @@ impl<D: Domain> Scheduler<D> {
         false
     }
 
-    fn emit(&mut self, id: NodeId, verb: Verb, value: Option<D::Value>, effect: D::Effect) {
+    pub(super) fn emit(&mut self, id: NodeId, verb: Verb, value: Option<D::Value>, effect: D::Effect) {
         if verb != Verb::Verify {
             self.graph[id].last_operation = verb;
         }
@@ -591,180 +457,5 @@ impl<D: Domain> Scheduler<D> {
                 effect,
             });
         }
-    }
-
-    fn failed(&mut self, id: NodeId, verb: Verb, fault: Fault) {
-        if verb == Verb::Create {
-            let waiters = self.graph.release_claims(id, &[]);
-            waiters.into_iter().for_each(|waiter| self.mark(waiter));
-        }
-        self.release_blocked(id);
-        let node = &mut self.graph[id];
-        node.partial |= verb == Verb::Create && fault.kind != FaultKind::Unavailable;
-        if fault.kind == FaultKind::Unavailable && verb == Verb::Create {
-            node.hold = Some(Hold::Unavailable { message: fault.message });
-            return;
-        }
-        let delay = match fault.kind {
-            FaultKind::Persistent => RETRY_LONGEST,
-            _ => RETRY_FIRST.saturating_mul(1 << node.attempts.min(6)).min(RETRY_LONGEST),
-        };
-        node.attempts = node.attempts.saturating_add(1);
-        let until = self.now + delay;
-        node.hold = Some(Hold::Retry {
-            until,
-            persistent: fault.kind == FaultKind::Persistent,
-            reason: fault.reason,
-            message: fault.message,
-        });
-        self.retries.insert((until, id));
-    }
-
-    fn set_applied(&mut self, id: NodeId, value: D::Value) {
-        let key = self.graph[id].key.clone();
-        if let Some(descriptor) = self.domain.descriptor(&key) {
-            let edges = self.graph.resolve(descriptor.dependencies(&key, &value));
-            self.graph.set_edges(id, None, Some(edges));
-            let claims = descriptor.claims(&key, &value, &View::new(&self.graph));
-            let waiters = self.graph.release_claims(id, &claims);
-            waiters.into_iter().for_each(|waiter| self.mark(waiter));
-        }
-        let node = &mut self.graph[id];
-        node.applied = Some(value);
-        (node.partial, node.settled) = (false, false);
-        self.release_hold(id);
-        self.release_blocked(id);
-        self.refresh_children(id);
-        self.mark(id);
-        self.mark_interested(id);
-    }
-
-    fn clear_applied(&mut self, id: NodeId) {
-        let node = &mut self.graph[id];
-        node.applied = None;
-        node.closing = false;
-        node.stale = None;
-        node.discovered = false;
-        let parent = node.parent;
-        self.release_blocked(id);
-        self.release_hold(id);
-        self.graph.set_edges(id, None, Some(Vec::new()));
-        let waiters = self.graph.release_claims(id, &[]);
-        self.refresh_children(id);
-        self.mark(id);
-        self.mark_interested(id);
-        waiters.into_iter().chain(parent).for_each(|id| self.mark(id));
-    }
-
-    /// Makes the derived values those of the applied value (none while it is being taken down).
-    fn refresh_children(&mut self, id: NodeId) {
-        let node = &self.graph[id];
-        let derived = match (&node.applied, self.domain.descriptor(&node.key)) {
-            (Some(applied), Some(descriptor)) if !node.closing => descriptor.derived(&node.key, applied),
-            _ => Vec::new(),
-        };
-        let mut obsolete = node.children.clone();
-        for (key, value) in derived {
-            let child = self.graph.obtain(&key);
-            let node = &mut self.graph[child];
-            if node.requested.is_some() || node.parent.is_some_and(|parent| parent != id) || child == id {
-                continue;
-            }
-            obsolete.remove(&child);
-            (node.derived, node.parent) = (Some(value), Some(id));
-            self.graph[id].children.insert(child);
-            self.wanted_changed(child);
-        }
-        for child in obsolete {
-            self.abandon_child(child);
-        }
-    }
-
-    fn abandon_child(&mut self, child: NodeId) {
-        if self.graph[child].derived.take().is_some() {
-            self.wanted_changed(child);
-        }
-        self.mark(child);
-    }
-
-    /// Unlinks a child that is gone from its parent (it stays linked until then, so that the parent can wait for it), and drops
-    /// the node if nobody else needs it.
-    fn retire(&mut self, id: NodeId) {
-        let node = &mut self.graph[id];
-        if node.derived.is_none()
-            && !node.present()
-            && let Some(parent) = node.parent.take()
-        {
-            self.graph[parent].children.remove(&id);
-            self.mark(parent);
-        }
-        self.graph.drop_unused(id);
-    }
-
-    /// The wanted value of a node changed: find out anew what it depends on and what it implies.
-    fn wanted_changed(&mut self, id: NodeId) {
-        self.release_hold(id);
-        self.graph[id].settled = false;
-        let key = self.graph[id].key.clone();
-        let (dependencies, implied) = match (self.graph[id].basis(), self.domain.descriptor(&key)) {
-            (Some(value), Some(descriptor)) => (descriptor.dependencies(&key, value), descriptor.implied(&key, value)),
-            _ => (Vec::new(), Vec::new()),
-        };
-        let edges = self.graph.resolve(dependencies);
-        self.graph.set_edges(id, Some(edges), None);
-        let mut implies = Vec::new();
-        for (key, value) in implied {
-            let target = self.graph.obtain(&key);
-            self.graph[target].implied_by.insert(id);
-            implies.push(target);
-            if self.graph[target].implied.is_none() {
-                self.graph[target].implied = Some(value);
-                self.wanted_changed(target);
-            }
-        }
-        for target in std::mem::replace(&mut self.graph[id].implies, implies.clone()) {
-            if !implies.contains(&target) && self.graph.get(target).is_some() {
-                self.graph[target].implied_by.remove(&id);
-                if self.graph[target].implied_by.is_empty() {
-                    self.graph[target].implied = None;
-                    self.wanted_changed(target);
-                }
-            }
-        }
-        self.mark(id);
-        self.mark_interested(id);
-    }
-
-    fn release_hold(&mut self, id: NodeId) {
-        let node = &mut self.graph[id];
-        node.attempts = 0;
-        if let Some(Hold::Retry { until, .. }) = node.hold.take() {
-            self.retries.remove(&(until, id));
-        }
-    }
-
-    /// Those that waited for this node look again whether they still have to.
-    fn release_blocked(&mut self, id: NodeId) {
-        let waiting = std::mem::take(&mut self.graph[id].blocks);
-        waiting.into_iter().for_each(|waiting| self.mark(waiting));
-    }
-
-    fn mark(&mut self, id: NodeId) {
-        if self.queued.insert(id) {
-            self.queue.push_back(id);
-        }
-    }
-
-    fn mark_interested(&mut self, id: NodeId) {
-        self.graph.interested(id).into_iter().for_each(|interested| self.mark(interested));
-    }
-
-    /// Marks the base value of a node for a look at its status.
-    fn mark_reported(&mut self, id: NodeId) {
-        let mut base = id;
-        while let Some(parent) = self.graph[base].parent {
-            base = parent;
-        }
-        self.reported.insert(base);
     }
 }

@@ -41,6 +41,17 @@ impl<D: Domain> Graph<D> {
         }
     }
 
+    /// Whether the target of an unmet edge is in a cycle with `id` and lacks nothing but `id`.
+    pub fn waits_only_for(&self, id: NodeId, edge: &Edge) -> bool {
+        matches!(edge.dependency.on, On::Key(_)) && {
+            let members = self.cycle_members(id, edge.targets[0]);
+            members.contains(&edge.targets[0])
+                && members
+                    .iter()
+                    .all(|member| *member == id || self.ready_but_for(*member, &members, false))
+        }
+    }
+
     fn any_of_satisfied(&self, edge: &Edge) -> bool {
         let On::AnyOf { predicate, .. } = &edge.dependency.on else {
             return false;
@@ -78,6 +89,13 @@ impl<D: Domain> Graph<D> {
 
     /// The dependency cycle through `id` and its target, if every member has all it needs outside the cycle.
     fn cycle_of(&self, id: NodeId, target: NodeId) -> Option<BTreeSet<NodeId>> {
+        let members = self.cycle_members(id, target);
+        let whole = members.contains(&target) && members.iter().all(|member| self.ready_but_for(*member, &members, *member == id));
+        whole.then_some(members)
+    }
+
+    /// Everything that both depends on `id` and is reached from it through `target`; `id` alone if there is no cycle.
+    fn cycle_members(&self, id: NodeId, target: NodeId) -> BTreeSet<NodeId> {
         let mut predecessors: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
         let (mut seen, mut stack) = (BTreeSet::from([id, target]), vec![target]);
         predecessors.entry(target).or_default().push(id);
@@ -97,8 +115,7 @@ impl<D: Domain> Graph<D> {
                 }
             }
         }
-        let whole = members.contains(&target) && members.iter().all(|member| self.ready_but_for(*member, &members, *member == id));
-        whole.then_some(members)
+        members
     }
 
     /// `asking`: the member on whose behalf the question is asked; it may have been refused earlier and asks again.
@@ -115,6 +132,28 @@ impl<D: Domain> Graph<D> {
             })
     }
 
+    /// What is applied although it depends on `id`, which is not: the members of a cycle that come before it.
+    pub fn built_in_advance_on(&self, id: NodeId) -> Vec<NodeId> {
+        let needs_it = |member: &&NodeId| {
+            let node = &self[**member];
+            node.present()
+                && !node.closing
+                && node
+                    .applied_edges
+                    .iter()
+                    .any(|edge| matches!(edge.dependency.on, On::Key(_)) && edge.targets[0] == id)
+        };
+        self[id].dependents.iter().filter(needs_it).copied().collect()
+    }
+
+    /// Targets of the unmet dependencies on a single key.
+    pub fn unmet_key_targets(&self, id: NodeId) -> Vec<NodeId> {
+        let node = &self[id];
+        let edges = node.edges.iter().chain(&node.applied_edges);
+        let unmet = edges.filter(|edge| matches!(edge.dependency.on, On::Key(_)) && !self[edge.targets[0]].available());
+        unmet.map(|edge| edge.targets[0]).collect()
+    }
+
     fn key_targets(&self, id: NodeId) -> Vec<NodeId> {
         let node = &self[id];
         let named = node
@@ -129,20 +168,35 @@ impl<D: Domain> Graph<D> {
     pub fn deletion_blockers(&self, id: NodeId) -> Vec<NodeId> {
         let mut blockers: Vec<NodeId> = self[id].children.iter().copied().filter(|child| self[*child].present()).collect();
         for dependent in self.interested(id) {
-            if dependent != id && !self.can_stay(dependent) && !self.goes_first(id, dependent) {
+            if dependent != id && self.hangs_directly_on(dependent, id) && !self.goes_first(id, dependent) {
                 blockers.push(dependent);
             }
         }
         blockers
     }
 
-    /// Whether a value can stay as it is with what is available now (also true for one that is not there).
-    fn can_stay(&self, id: NodeId) -> bool {
-        let node = &self[id];
-        match (&node.applied, &node.flight) {
-            (Some(_), _) => self.satisfied(id, &node.applied_edges),
-            (None, Some(_)) => self.satisfied(id, &node.edges),
-            (None, None) => true,
+    /// Whether a value that is there, or about to be, needs `id` and cannot do without it.
+    fn hangs_directly_on(&self, dependent: NodeId, id: NodeId) -> bool {
+        let node = &self[dependent];
+        let edges = match (&node.applied, &node.flight) {
+            (Some(_), _) => &node.applied_edges,
+            (None, Some(_)) => &node.edges,
+            (None, None) => return false,
+        };
+        edges
+            .iter()
+            .any(|edge| self.concerns(edge, id) && !self.edge_satisfied(dependent, edge))
+    }
+
+    /// Whether `id` is a possible target of an edge.
+    fn concerns(&self, edge: &Edge, id: NodeId) -> bool {
+        match &edge.dependency.on {
+            On::Key(_) => edge.targets[0] == id,
+            On::AnyOf { prefixes, predicate, .. } => {
+                let key = &self[id].key;
+                prefixes.iter().any(|prefix| key.as_str().starts_with(prefix.as_str()))
+                    && predicate.as_ref().is_none_or(|passes| passes(key))
+            }
         }
     }
 

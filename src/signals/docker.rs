@@ -10,17 +10,16 @@
 
 mod api;
 mod arbiter;
+mod socket;
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    fmt, io,
-    path::Path,
+    fmt,
     pin::pin,
     time::{Duration, SystemTime},
 };
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use inotify::{Inotify, WatchMask};
 use tokio::{
     sync::mpsc::UnboundedSender,
     task::JoinHandle,
@@ -31,6 +30,7 @@ use tracing::{debug, info, warn};
 use self::{
     api::{Api, Description, Hint, Host},
     arbiter::{Action, Arbiter, Input, Inspection, ListedContainer, ProcessIdentity},
+    socket::SocketWatch,
 };
 use super::process::{self, PinnedProcess};
 
@@ -474,40 +474,4 @@ fn is_in_cgroup_of(pid: i32, container_id: &str) -> bool {
 fn now_ns() -> i64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)
-}
-
-/// Notices the appearance of a Unix socket.
-struct SocketWatch {
-    events: inotify::EventStream<[u8; 1024]>,
-    file_name: std::ffi::OsString,
-}
-
-impl SocketWatch {
-    fn install(socket: &Path) -> io::Result<Self> {
-        let (Some(directory), Some(file_name)) = (socket.parent(), socket.file_name()) else {
-            return Err(io::Error::from(io::ErrorKind::InvalidInput));
-        };
-        let inotify = Inotify::init()?;
-        // A daemon may create its socket under another name and move it, or set its owner last.
-        inotify.watches().add(
-            directory,
-            WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::ATTRIB | WatchMask::ONLYDIR,
-        )?;
-        Ok(Self {
-            events: inotify.into_event_stream([0; 1024])?,
-            file_name: file_name.to_owned(),
-        })
-    }
-
-    /// Resolves when the socket has appeared; never without a watch.
-    async fn appeared(watch: &mut Option<Self>) {
-        while let Some(Self { events, file_name }) = watch {
-            match events.next().await {
-                Some(Ok(event)) if event.name.as_ref() == Some(file_name) => return,
-                Some(Ok(_)) => {}
-                Some(Err(_)) | None => *watch = None,
-            }
-        }
-        futures::future::pending().await
-    }
 }

@@ -358,7 +358,7 @@ impl Follower<'_> {
             let wait = if found.is_empty() {
                 self.options.compare_interval
             } else {
-                SECOND_LOOK.min(self.options.compare_interval)
+                SECOND_LOOK
             };
             compare_at = Instant::now() + wait;
             suspects = found;

@@ -18,7 +18,7 @@ const KEYS: [&str; 9] = ["a", "a/1", "a/2", "b", "b/1", "b/10", "b/2", "c", "d\u
 const LEASES: [i64; 4] = [101, 102, 103, 104];
 
 #[derive(Debug, Clone)]
-enum Step {
+pub enum Step {
     Put(&'static str, String, PutOptions),
     Get(&'static str, GetOptions),
     Delete(&'static str, DeleteOptions),
@@ -246,7 +246,7 @@ fn refusal(error: Error) -> String {
 }
 
 /// Performs one step; the answer as text, without what may differ.
-async fn perform(client: &mut Client, step: Step) -> String {
+pub async fn perform(client: &mut Client, step: Step) -> String {
     let answer = match step {
         Step::Put(key, value, options) => client.put(key, value, Some(options)).await.map(|mut response| {
             blank(&mut response.0.header);

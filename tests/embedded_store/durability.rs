@@ -17,6 +17,9 @@ const DIRECTORY: &str = "EMBEDDED_STORE_TEST_DIRECTORY";
 const WRITERS: usize = 16;
 const KILLS: usize = 5;
 
+/// What the store has promised: by key, the number written and its revision.
+type Acknowledged = BTreeMap<String, (usize, i64)>;
+
 /// Not a test of its own: what the child process runs. It serves until it is killed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "runs in the child process of another test"]
@@ -39,26 +42,44 @@ async fn serve_until_killed() {
     std::future::pending::<()>().await;
 }
 
-fn spawn_server(directory: &Path) -> (Child, SocketAddr) {
-    let mut child = Command::new(std::env::current_exe().expect("our own path"))
-        .args(["--exact", "durability::serve_until_killed", "--ignored", "--nocapture"])
-        .env(DIRECTORY, directory)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the child starts");
-    let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-    for line in lines {
-        let line = line.expect("the child's output can be read");
-        if let Some((_, address)) = line.split_once("serving on ") {
-            return (child, address.parse().expect("an address"));
-        }
-    }
-    panic!("the child ended before it served");
+/// A server of its own process, killed at the latest when the test is over.
+struct Server {
+    process: Child,
+    address: SocketAddr,
 }
 
-/// Writes until the server is gone; notes what was acknowledged: key to (number, revision).
-async fn write_until_killed(address: SocketAddr, writer: usize, acknowledged: Arc<Mutex<BTreeMap<String, (usize, i64)>>>, first: usize) {
+impl Server {
+    fn start(directory: &Path) -> Server {
+        let mut process = Command::new(std::env::current_exe().expect("our own path"))
+            .args(["--exact", "durability::serve_until_killed", "--ignored", "--nocapture"])
+            .env(DIRECTORY, directory)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the child starts");
+        let output = process.stdout.take().expect("a pipe");
+        let mut server = Server {
+            process,
+            address: ([127, 0, 0, 1], 0).into(),
+        };
+        let mut lines = BufReader::new(output)
+            .lines()
+            .map(|line| line.expect("the child's output can be read"));
+        let address = lines.find_map(|line| Some(line.split_once("serving on ")?.1.to_owned()));
+        server.address = address.expect("the child serves").parse().expect("an address");
+        server
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.process.kill().expect("the child can be killed");
+        self.process.wait().expect("the child ends");
+    }
+}
+
+/// Writes until the server is gone; notes what was acknowledged.
+async fn write_until_killed(address: SocketAddr, writer: usize, acknowledged: Arc<Mutex<Acknowledged>>, first: usize) {
     let mut client = connect(address).await;
     let lease = client.lease_grant(600, None).await.map_or(0, |lease| lease.id());
     for number in first.. {
@@ -80,24 +101,29 @@ async fn write_until_killed(address: SocketAddr, writer: usize, acknowledged: Ar
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_was_acknowledged_is_there_after_a_kill_at_any_moment() {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let acknowledged = Arc::new(Mutex::new(BTreeMap::new()));
+    let acknowledged = Arc::new(Mutex::new(Acknowledged::new()));
     let mut numbers = Numbers(7);
     for round in 0..KILLS {
-        let (mut child, address) = spawn_server(directory.path());
+        let server = Server::start(directory.path());
         let mut writers = tokio::task::JoinSet::new();
         for writer in 0..WRITERS {
-            writers.spawn(write_until_killed(address, writer, Arc::clone(&acknowledged), round * 1_000_000));
+            writers.spawn(write_until_killed(
+                server.address,
+                writer,
+                Arc::clone(&acknowledged),
+                round * 1_000_000,
+            ));
         }
         // The moment of the kill is what varies; nothing is waited for.
         tokio::time::sleep(std::time::Duration::from_millis(100 + numbers.below(200))).await;
-        child.kill().expect("the child can be killed");
-        child.wait().expect("the child ends");
+        drop(server);
         writers.join_all().await;
-        check(&directory, &acknowledged.lock().expect("nobody panicked").clone()).await;
+        let known = acknowledged.lock().expect("nobody panicked").clone();
+        check(&directory, &known).await;
     }
 }
 
-async fn check(directory: &tempfile::TempDir, acknowledged: &BTreeMap<String, (usize, i64)>) {
+async fn check(directory: &tempfile::TempDir, acknowledged: &Acknowledged) {
     let store = open(directory, Retention::default());
     let mut client = connect(store.local_addr()).await;
     let response = client

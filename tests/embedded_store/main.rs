@@ -3,6 +3,7 @@
 //! Start reading at `differential`. Tests that need `etcd` or `etcdctl` say so loudly and pass when it is missing, unless
 //! `REQUIRE_ETCD` is set.
 
+mod corner_cases;
 mod differential;
 mod durability;
 mod etcdctl;

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use etcd_client::{CompactionOptions, Error, EventType, GetOptions, WatchOptions};
 use netns_agent::embedded::{Options, Retention, StartError, Store};
 
-use super::{connect, fixture, next, open, within};
+use super::{connect, fixture, fixture_with, next, open, within};
 
 #[tokio::test]
 async fn an_address_in_use_is_named_and_the_data_directory_left_unlocked() {
@@ -154,4 +154,29 @@ async fn a_shutdown_ends_open_watches_and_keep_alives() {
     assert!(!matches!(within(stream.message()).await, Ok(Some(_))));
     // The first answer is the one that opening the keep-alive asked for.
     while let Ok(Some(_)) = within(kept.message()).await {}
+}
+
+#[tokio::test]
+async fn a_key_that_is_overwritten_again_and_again_does_not_make_the_file_grow() {
+    let retention = Retention {
+        revisions: 20,
+        ..Retention::default()
+    };
+    let mut running = fixture_with(retention).await;
+    let written = 400 * 20_000;
+    for _ in 0..400 {
+        running.client.put("k", vec![b'x'; 20_000], None).await.expect("a put");
+    }
+    let size = || {
+        std::fs::metadata(running.directory.path().join("store.redb"))
+            .expect("the file")
+            .len()
+    };
+    println!("{written} bytes written, the file has {}", size());
+    assert!(size() < written / 4, "{}", size());
+    running.client.defragment().await.expect("defragmented");
+    println!("defragmented it has {}", size());
+    assert!(size() < written / 10, "{}", size());
+    assert_eq!(running.client.get("k", None).await.expect("an answer").kvs()[0].version(), 400);
+    running.store.shutdown().await;
 }

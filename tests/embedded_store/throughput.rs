@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use etcd_client::{Client, Txn, TxnOp, WatchOptions};
+use netns_agent::embedded::Retention;
 
 use super::real_etcd::RealEtcd;
-use super::{fixture, next};
+use super::{connect, fixture, next, open};
 
 const PUTS: usize = 12_800;
 const IN_FLIGHT: usize = 128;
@@ -95,4 +96,28 @@ async fn throughput_and_latency_are_printed_beside_those_of_a_real_etcd() {
         let mut client = Client::connect([etcd.endpoint.as_str()], None).await.expect("etcd can be reached");
         report("etcd    ", &mut client).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_time_to_start_with_many_keys_is_printed_and_they_are_all_there() {
+    let mut first = fixture().await;
+    let keys = 256 * 100;
+    for txn in 0..256 {
+        let operations: Vec<TxnOp> = (0..100)
+            .map(|number| TxnOp::put(format!("/many/{txn}/{number}"), VALUE, None))
+            .collect();
+        first.client.txn(Txn::new().and_then(operations)).await.expect("a transaction");
+    }
+    first.store.shutdown().await;
+    let start = Instant::now();
+    let store = open(&first.directory, Retention::default());
+    println!("start with {keys} keys of {} bytes: {:?}", VALUE.len(), start.elapsed());
+    let options = etcd_client::GetOptions::new().with_prefix().with_count_only();
+    let response = connect(store.local_addr())
+        .await
+        .get("/many/", Some(options))
+        .await
+        .expect("an answer");
+    assert_eq!(response.count(), keys);
+    store.shutdown().await;
 }

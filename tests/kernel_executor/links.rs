@@ -11,14 +11,12 @@ use crate::world::*;
 fn a_veth_pair_is_born_in_its_final_namespaces_and_never_seen_in_the_own_one() {
     in_private_namespaces(|world| {
         let (a, b) = (world.open("a"), world.open("b"));
-        let watcher = Process::start("ip", "monitor link");
         let mut ends = [new_link(a, "left"), new_link(b, "right")];
         ends[0].mtu = Some(1400);
         ends[0].mac = Some([2, 0, 0, 0, 0, 1]);
         ends[1].mtu = Some(1300);
         ends[1].mac = Some([2, 0, 0, 0, 0, 2]);
         world.op(KernelOp::CreateVeth { ends: Box::new(ends) });
-        drop(watcher);
 
         for (namespace, name, mtu, mac) in [("a", "left", 1400, "02:00:00:00:00:01"), ("b", "right", 1300, "02:00:00:00:00:02")] {
             let found = &ip(&format!("-n {namespace} link show dev {name}"))[0];
@@ -269,6 +267,32 @@ fn many_deletions_across_namespaces_wait_together() {
             let expected: &[&str] = if index == 3 { &["foreign", "lo", "other"] } else { &["lo"] };
             assert_eq!(names, expected);
         }
+    });
+}
+
+#[test]
+fn more_deletions_than_one_send_may_hold_are_all_done() {
+    in_private_namespaces(|world| {
+        let (a, b) = (world.open("a"), world.open("b"));
+        let pairs = 450;
+        let create = (0..pairs).map(|index| vec![create_veth((a, &format!("x{index}")), (b, &format!("y{index}")))]);
+        world
+            .tasks(create.collect())
+            .into_iter()
+            .for_each(|result| assert!(result.is_ok(), "{result:?}"));
+        // Both ends, as the two values of a pair ask for.
+        let delete = (0..pairs).flat_map(|index| {
+            [
+                vec![delete_link(a, &format!("x{index}"))],
+                vec![delete_link(b, &format!("y{index}"))],
+            ]
+        });
+        world
+            .tasks(delete.collect())
+            .into_iter()
+            .for_each(|result| assert!(result.is_ok(), "{result:?}"));
+        assert_eq!(link_names(Some("a")), ["lo"]);
+        assert_eq!(link_names(Some("b")), ["lo"]);
     });
 }
 

@@ -126,8 +126,9 @@ fn a_file_that_is_mounted_while_we_look_is_taken_as_it_is() {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 // As another program between creating the file and mounting on it; no condition to wait for exists.
-                std::thread::sleep(Duration::from_millis(15));
-                run("mount", "--bind /run/netns/theirs /run/netns/slow");
+                std::thread::sleep(Duration::from_millis(5));
+                let (from, to) = (named("theirs"), named("slow"));
+                nix::mount::mount(Some(&from), &to, None::<&str>, nix::mount::MsFlags::MS_BIND, None::<&str>).expect("mounted");
             });
             let (netns, created, _) = world.try_open(by_name("slow")).expect("opened");
             assert!(!created);
@@ -155,6 +156,61 @@ fn creating_the_same_names_as_ip_netns_add_at_the_same_time_gives_one_namespace_
             }
         });
         assert_eq!(run("ip", "netns list").lines().count(), 20);
+    });
+}
+
+#[test]
+fn namespaces_opened_together_are_answered_one_by_one_and_in_order() {
+    in_private_namespaces(|world| {
+        run("ip", "netns add theirs");
+        fs::create_dir(named("directory")).expect("created");
+        let open = |name: &str| {
+            vec![KernelOp::OpenNamespace {
+                reference: by_name(name),
+                mark: MARK.to_owned(),
+            }]
+        };
+        let results = world.tasks(vec![
+            open("z"),
+            open("theirs"),
+            open("directory"),
+            open("a"),
+            open("z"),
+            open("a/b"),
+        ]);
+        let opened = |index: usize| match &results[index] {
+            Ok(Reply::Opened { netns, created, .. }) => (*netns, *created),
+            other => panic!("not opened: {other:?}"),
+        };
+        for (index, name, created) in [(0, "z", true), (1, "theirs", false), (3, "a", true), (4, "z", false)] {
+            assert_eq!(
+                opened(index),
+                (NetnsId(fs::metadata(named(name)).expect("a file").ino()), created),
+                "{name}"
+            );
+        }
+        assert_eq!(results[2].as_ref().expect_err("a directory").kind, FailureKind::Unusable);
+        assert_eq!(results[5].as_ref().expect_err("no name").kind, FailureKind::Other);
+        let own = fs::metadata("/proc/thread-self/ns/net").expect("own").ino();
+        assert_eq!(world.executor.own_namespace(), NetnsId(own));
+        assert!(world.executor.is_watched(opened(1).0) && world.executor.is_watched(opened(3).0));
+    });
+}
+
+#[test]
+fn a_creation_that_fails_leaves_no_name_and_says_what_failed() {
+    in_private_namespaces(|world| {
+        world.open("first");
+        run("mount", "-o remount,ro /run/netns");
+        let failure = world.try_open(by_name("second")).expect_err("read-only");
+        assert_eq!(failure.errno, Some(nix::libc::EROFS), "{failure}");
+        assert!(
+            failure.message.contains("/run/netns/second") && failure.message.contains("create its name"),
+            "{failure}"
+        );
+        run("mount", "-o remount,rw /run/netns");
+        assert_eq!(run("ip", "netns list").trim(), "first");
+        assert_eq!(world.dump(world.open("second")).links.len(), 1);
     });
 }
 
@@ -195,7 +251,7 @@ fn the_placeholder_under_a_created_name_tells_whose_it_is() {
 }
 
 #[test]
-fn what_is_no_network_namespace_is_unavailable_and_said_so() {
+fn what_is_no_network_namespace_is_unusable_and_what_is_missing_unavailable() {
     in_private_namespaces(|world| {
         world.open("other");
         fs::create_dir(named("directory")).expect("created");
@@ -209,8 +265,14 @@ fn what_is_no_network_namespace_is_unavailable_and_said_so() {
             (NamespaceRef::File(PathBuf::from("/run/missing")), "does not exist"),
         ];
         for (reference, words) in cases {
-            let failure = world.try_open(reference).expect_err("unavailable");
-            assert_eq!(failure.kind, FailureKind::Unavailable, "{failure}");
+            let failure = world.try_open(reference).expect_err("no namespace");
+            let may_come = words == "does not exist";
+            let kind = if may_come {
+                FailureKind::Unavailable
+            } else {
+                FailureKind::Unusable
+            };
+            assert_eq!(failure.kind, kind, "{failure}");
             assert!(failure.message.contains(words), "{failure}");
         }
         for name in ["", ".", "..", "a/b"] {
@@ -394,9 +456,29 @@ fn a_deleted_link_is_one_event_and_a_storm_is_one_more_after_rearming() {
 }
 
 #[test]
+fn an_overrun_of_notifications_is_an_event_too() {
+    in_private_namespaces(|world| {
+        let netns = world.open("a");
+        run("ip", "-n a link add x type veth peer name y");
+        assert_eq!(world.event(PATIENCE), Some(netns));
+        // Not armed, so nobody reads: far more than a socket buffer holds.
+        let commands: String = (0..4000).map(|index| format!("link set x mtu {}\n", 1000 + index % 2)).collect();
+        fs::write("/run/batch", commands).expect("written");
+        run("ip", "-n a -batch /run/batch");
+        world.executor.rearm(netns);
+        assert_eq!(world.event(PATIENCE), Some(netns));
+        world.executor.rearm(netns);
+        run("ip", "-n a link del x");
+        assert_eq!(world.event(PATIENCE), Some(netns), "watching goes on");
+    });
+}
+
+#[test]
 fn our_deleted_neighbour_and_route_are_events_and_those_of_others_are_not() {
     in_private_namespaces(|world| {
         let netns = world.open("a");
+        // IPv6 would get ready by itself for some seconds.
+        run("ip", "netns exec a sysctl -q -w net.ipv6.conf.default.disable_ipv6=1");
         world.veth((netns, "x"), (netns, "y"));
         let mac = [2, 0, 0, 0, 0, 1];
         world.op(KernelOp::AddAddress {
@@ -417,9 +499,9 @@ fn our_deleted_neighbour_and_route_are_events_and_those_of_others_are_not() {
             route: ours,
             replace: false,
         });
-        // IPv6 gets ready by itself for a while after the link is up (duplicate address detection).
+        // The kernel tells the operational state of a link up to a second late (net/core/link_watch.c).
         let quiet = |world: &mut World| {
-            while world.event(Duration::from_millis(2500)).is_some() {
+            while world.event(Duration::from_millis(1200)).is_some() {
                 world.executor.rearm(netns);
             }
         };

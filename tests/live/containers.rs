@@ -209,9 +209,8 @@ async fn a_pair_between_two_containers_survives_the_restart_of_either(mut bench:
         })
         .await;
     docker.run_container("left", "left");
-    bench
-        .until_waiting_for("linux/interfaces/v2/interface/app-peer", &["microservice-available"])
-        .await;
+    let peer = bench.until_state("linux/interfaces/v2/interface/app-peer", "PENDING").await;
+    assert!(peer.labels().contains(&"microservice-available".to_owned()), "{peer:?}");
     docker.run_container("right", "right");
     let has = |container: &str, line: &str| NetnsState::read(&docker.netns(container)).is_ok_and(|state| state.lines.contains(line));
     let both = || has("left", "address net0 10.91.0.1/24") && has("right", "address net0 10.91.0.2/24");

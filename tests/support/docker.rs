@@ -252,19 +252,20 @@ impl Daemon {
         Ok(())
     }
 
-    /// Ends shims, and the containers below them, that outlived a crashed daemon: those whose arguments name this daemon's
-    /// directory, which no other process has.
+    /// Ends shims, and the containers below them, that outlived a crashed daemon: the shims whose arguments name this daemon's
+    /// directory.
     fn end_leftover_processes(&self) -> TestResult {
         let directory = self.directory.to_string_lossy().into_owned();
         let all: Vec<i32> = fs::read_dir("/proc")?
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
             .collect();
-        let arguments = |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let shims: Vec<i32> = all
-            .iter()
-            .copied()
-            .filter(|pid| String::from_utf8_lossy(&arguments(pid)).contains(&directory))
-            .collect();
+        let is_our_shim = |pid: &i32| {
+            let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let arguments = String::from_utf8_lossy(&arguments);
+            let program = arguments.split('\0').next().unwrap_or_default();
+            program.contains("containerd-shim") && arguments.contains(&directory)
+        };
+        let shims: Vec<i32> = all.iter().copied().filter(|pid| is_our_shim(pid)).collect();
         let below = all
             .iter()
             .copied()

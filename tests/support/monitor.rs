@@ -6,16 +6,16 @@
 
 use std::{fs::File, path::Path};
 
-use netlink_packet_route::{
+use nix::sched::CloneFlags;
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::{
     RouteNetlinkMessage,
     address::AddressAttribute,
     link::LinkAttribute,
-    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourState},
+    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
     route::{RouteAddress, RouteAttribute, RouteProtocol},
 };
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use nix::sched::CloneFlags;
-use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 /// Multicast groups of links, neighbours, IPv4 addresses and routes, rules, IPv6 addresses and routes (RTNLGRP_*, linux/rtnetlink.h).
 const GROUPS: [u32; 7] = [1, 3, 5, 7, 8, 9, 11];
@@ -91,11 +91,11 @@ impl Monitor {
 /// Whether the kernel makes this change without being asked: dynamic neighbours, link-local and multicast addresses and routes.
 fn is_kernels_own(message: &RouteNetlinkMessage) -> bool {
     match message {
-        RouteNetlinkMessage::NewNeighbour(neighbour) | RouteNetlinkMessage::DelNeighbour(neighbour) => {
-            let link_local = neighbour.attributes.iter().any(|attribute| {
-                matches!(attribute, NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) if address.segments()[0] & 0xff00 == 0xff00 || address.segments()[0] & 0xffc0 == 0xfe80)
-            });
-            link_local || neighbour.header.state != NeighbourState::Permanent
+        // Resolution makes and changes entries all the time; only people and agents make permanent ones.
+        RouteNetlinkMessage::NewNeighbour(neighbour) => neighbour.header.state != NeighbourState::Permanent || is_multicast(neighbour),
+        // An entry on its way out is not permanent any more, but what was written by hand or by an agent mostly names its writer.
+        RouteNetlinkMessage::DelNeighbour(neighbour) => {
+            !neighbour.attributes.iter().any(|attribute| matches!(attribute, NeighbourAttribute::Protocol(_)))
         }
         RouteNetlinkMessage::NewAddress(address) | RouteNetlinkMessage::DelAddress(address) => address
             .attributes
@@ -111,9 +111,17 @@ fn is_kernels_own(message: &RouteNetlinkMessage) -> bool {
     }
 }
 
+/// Whether an entry is one that the kernel keeps for IPv6 multicast.
+fn is_multicast(neighbour: &NeighbourMessage) -> bool {
+    neighbour
+        .attributes
+        .iter()
+        .any(|attribute| matches!(attribute, NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) if address.is_multicast()))
+}
+
 /// One line for a change; of a link only what tells it from others, for a whole message fills a screen.
 fn describe(message: &RouteNetlinkMessage) -> String {
-    let link_text = |verb: &str, link: &netlink_packet_route::link::LinkMessage| {
+    let link_text = |verb: &str, link: &rtnetlink::packet_route::link::LinkMessage| {
         let shown: Vec<String> = link
             .attributes
             .iter()

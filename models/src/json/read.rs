@@ -6,11 +6,15 @@
 use std::{
     borrow::Cow,
     cell::{Cell, RefCell},
-    collections::{BTreeSet, HashMap},
+    collections::BTreeSet,
     fmt,
 };
 
-use prost_reflect::{DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage, Value};
+use prost::{
+    Message,
+    encoding::{self, WireType},
+};
+use prost_reflect::{DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, OneofDescriptor, ReflectMessage};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use crate::decode::{FieldPath, Segment, reason};
@@ -27,26 +31,29 @@ pub struct ReadError<E> {
 }
 
 /// Reads a message in the protobuf JSON mapping: fields in either spelling, enums by name or number, `null` as unset, unknown
-/// and doubled fields refused.
+/// and doubled fields refused. Returns the message in its binary form, from which both a generated type and a
+/// `DynamicMessage` are decoded.
 ///
 /// # Errors
 /// Says which field is at fault.
-pub fn read<'de, D: Deserializer<'de>>(descriptor: &MessageDescriptor, deserializer: D) -> Result<DynamicMessage, ReadError<D::Error>> {
+pub fn read<'de, D: Deserializer<'de>>(descriptor: &MessageDescriptor, deserializer: D) -> Result<Vec<u8>, ReadError<D::Error>> {
     let context = Context::default();
-    MessageSeed {
+    let mut out = Vec::with_capacity(128);
+    let outcome = MessageSeed {
         descriptor,
         context: &context,
+        out: &mut out,
     }
-    .deserialize(deserializer)
-    .map_err(|source| ReadError {
+    .deserialize(deserializer);
+    outcome.map(|()| out).map_err(|source| ReadError {
         reason: context.reason.get(),
-        path: context.path.borrow().to_string(),
+        path: context.path.take().to_string(),
         source,
     })
 }
 
-/// Where the reader stands, and why it stopped. The path is not taken back on the way out of an error, so that it tells
-/// where the error is.
+/// Why and where the reader stopped. The path grows from the inside out while an error is on its way up, so that it costs
+/// nothing while there is none.
 #[derive(Default)]
 struct Context {
     path: RefCell<FieldPath>,
@@ -59,26 +66,39 @@ impl Context {
         E::custom(message)
     }
 
-    fn within<T, E>(&self, segment: Segment, step: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-        self.path.borrow_mut().push(segment);
-        let value = step()?;
-        self.path.borrow_mut().pop();
-        Ok(value)
+    /// Notes that the error came from within `segment`.
+    fn within<T, E>(&self, outcome: Result<T, E>, segment: impl FnOnce() -> Segment) -> Result<T, E> {
+        outcome.inspect_err(|_| self.path.borrow_mut().prepend(segment()))
     }
 }
 
+/// Puts the length of what was written since `start` in front of it.
+fn insert_length(out: &mut Vec<u8>, start: usize) {
+    let length = out.len() - start;
+    if let (true, Ok(byte)) = (length < 0x80, u8::try_from(length)) {
+        out.insert(start, byte);
+        return;
+    }
+    let mut prefix = Vec::with_capacity(10);
+    encoding::encode_varint(length as u64, &mut prefix);
+    out.splice(start..start, prefix);
+}
+
+/// Reads a message and appends its fields to `out`.
 struct MessageSeed<'a> {
     descriptor: &'a MessageDescriptor,
     context: &'a Context,
+    out: &'a mut Vec<u8>,
 }
 
 impl<'de> DeserializeSeed<'de> for MessageSeed<'_> {
-    type Value = DynamicMessage;
+    type Value = ();
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<DynamicMessage, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         // The well-known types have JSON forms of their own (a time is a string), which prost-reflect knows.
         if self.descriptor.package_name() == "google.protobuf" {
-            return DynamicMessage::deserialize(self.descriptor.clone(), deserializer);
+            let message = DynamicMessage::deserialize(self.descriptor.clone(), deserializer)?;
+            return message.encode(self.out).map_err(D::Error::custom);
         }
         deserializer.deserialize_map(self)
     }
@@ -101,254 +121,341 @@ impl MessageSeed<'_> {
         })
     }
 
-    /// Refuses a second member of a oneof; `earlier` are the members seen so far.
-    fn check_oneof<E: Error>(&self, field: &FieldDescriptor, message: &DynamicMessage) -> Result<(), E> {
-        let Some(oneof) = field.containing_oneof() else { return Ok(()) };
-        let Some(earlier) = oneof.fields().find(|other| message.has_field(other)) else {
+    fn member<'de, A: MapAccess<'de>>(&mut self, map: &mut A, field: &FieldDescriptor, seen: &mut Seen) -> Result<(), A::Error> {
+        if !seen.first_time(field) {
+            let text = format!("the field `{}` is given twice; give it once, in either spelling", field.name());
+            return Err(self.context.refuse(reason::DUPLICATE_FIELD, text));
+        }
+        let set = map.next_value_seed(FieldSeed {
+            field,
+            context: self.context,
+            out: self.out,
+        })?;
+        let Some(oneof) = field.containing_oneof().filter(|_| set) else {
             return Ok(());
         };
-        let text = format!(
-            "`{}` and `{}` exclude each other (oneof {}); give one of them",
-            earlier.name(),
-            field.name(),
-            oneof.name()
-        );
-        Err(self.context.refuse(reason::DUPLICATE_ONEOF, text))
+        match seen.oneof_member(&oneof, field) {
+            None => Ok(()),
+            Some(earlier) => {
+                let text = format!(
+                    "`{earlier}` and `{}` exclude each other (oneof {}); give one of them",
+                    field.name(),
+                    oneof.name()
+                );
+                Err(self.context.refuse(reason::DUPLICATE_ONEOF, text))
+            }
+        }
+    }
+}
+
+/// The fields of one message that were given so far. Messages are small, so lists do.
+#[derive(Default)]
+struct Seen {
+    numbers: Vec<u32>,
+    oneofs: Vec<(OneofDescriptor, FieldDescriptor)>,
+}
+
+impl Seen {
+    fn first_time(&mut self, field: &FieldDescriptor) -> bool {
+        let first = !self.numbers.contains(&field.number());
+        self.numbers.push(field.number());
+        first
+    }
+
+    /// The member of the oneof that was given earlier, if any.
+    fn oneof_member(&mut self, oneof: &OneofDescriptor, field: &FieldDescriptor) -> Option<String> {
+        let earlier = self
+            .oneofs
+            .iter()
+            .find(|(other, _)| other == oneof)
+            .map(|(_, field)| field.name().to_owned());
+        self.oneofs.push((oneof.clone(), field.clone()));
+        earlier
     }
 }
 
 impl<'de> Visitor<'de> for MessageSeed<'_> {
-    type Value = DynamicMessage;
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "an object with the fields of {}", self.descriptor.full_name())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<DynamicMessage, A::Error> {
-        let mut message = DynamicMessage::new(self.descriptor.clone());
-        let mut seen = BTreeSet::new();
-        while let Some(name) = map.next_key::<Cow<'_, str>>()? {
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        let mut seen = Seen::default();
+        while let Some(name) = map.next_key_seed(NameSeed)? {
             let field = self.field(&name)?;
-            self.context.within(Segment::Field(field.name().to_owned()), || {
-                if !seen.insert(field.number()) {
-                    let text = format!("the field `{}` is given twice; give it once, in either spelling", field.name());
-                    return Err(self.context.refuse(reason::DUPLICATE_FIELD, text));
-                }
-                if let Some(value) = map.next_value_seed(FieldSeed {
-                    field: &field,
-                    context: self.context,
-                })? {
-                    self.check_oneof(&field, &message)?;
-                    message.set_field(&field, value);
-                }
-                Ok(())
-            })?;
+            let outcome = self.member(&mut map, &field, &mut seen);
+            self.context.within(outcome, || Segment::Field(field.name().to_owned()))?;
         }
-        Ok(message)
+        Ok(())
     }
 }
 
-/// The value of a field, or nothing for `null`.
+/// The name of a field or the key of a map, borrowed from the input where it can be.
+struct NameSeed;
+
+impl<'de> DeserializeSeed<'de> for NameSeed {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for NameSeed {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a field")
+    }
+
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(text))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(text.to_owned()))
+    }
+
+    fn visit_string<E: Error>(self, text: String) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(text))
+    }
+}
+
+/// Reads the value of a field; the result tells whether there was one, or `null`.
 struct FieldSeed<'a> {
     field: &'a FieldDescriptor,
     context: &'a Context,
+    out: &'a mut Vec<u8>,
 }
 
 impl<'de> DeserializeSeed<'de> for FieldSeed<'_> {
-    type Value = Option<Value>;
+    type Value = bool;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<Value>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
         deserializer.deserialize_option(self)
     }
 }
 
 impl<'de> Visitor<'de> for FieldSeed<'_> {
-    type Value = Option<Value>;
+    type Value = bool;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "a value of {}", self.field.full_name())
     }
 
-    fn visit_none<E: Error>(self) -> Result<Option<Value>, E> {
-        Ok(None)
+    fn visit_none<E: Error>(self) -> Result<bool, E> {
+        Ok(false)
     }
 
-    fn visit_unit<E: Error>(self) -> Result<Option<Value>, E> {
-        Ok(None)
+    fn visit_unit<E: Error>(self) -> Result<bool, E> {
+        Ok(false)
     }
 
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<Value>, D::Error> {
-        let kind = self.field.kind();
-        let value = if self.field.is_map() {
-            deserializer.deserialize_map(MapVisitor {
-                entry: &kind,
-                context: self.context,
-            })?
-        } else if self.field.is_list() {
-            deserializer.deserialize_seq(ListVisitor {
-                kind: &kind,
-                context: self.context,
-            })?
-        } else {
-            KindSeed {
-                kind: &kind,
-                context: self.context,
-            }
-            .deserialize(deserializer)?
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        let (kind, number) = (self.field.kind(), self.field.number());
+        let mut target = Target {
+            kind: &kind,
+            number,
+            context: self.context,
+            out: self.out,
         };
-        Ok(Some(value))
+        if self.field.is_map() {
+            deserializer.deserialize_map(MapVisitor(target))?;
+        } else if self.field.is_list() {
+            deserializer.deserialize_seq(ListVisitor(target))?;
+        } else {
+            target.seed().deserialize(deserializer)?;
+        }
+        Ok(true)
     }
 }
 
-struct ListVisitor<'a> {
+/// What values are written as: fields of this number and kind.
+struct Target<'a> {
     kind: &'a Kind,
+    number: u32,
     context: &'a Context,
+    out: &'a mut Vec<u8>,
 }
+
+impl Target<'_> {
+    fn seed(&mut self) -> KindSeed<'_> {
+        KindSeed {
+            kind: self.kind,
+            number: self.number,
+            context: self.context,
+            out: self.out,
+        }
+    }
+}
+
+struct ListVisitor<'a>(Target<'a>);
 
 impl<'de> Visitor<'de> for ListVisitor<'_> {
-    type Value = Value;
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an array")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
-        let mut list = Vec::new();
-        let seed = || KindSeed {
-            kind: self.kind,
-            context: self.context,
-        };
-        while let Some(value) = self
-            .context
-            .within(Segment::Index(list.len()), || elements.next_element_seed(seed()))?
-        {
-            list.push(value);
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut elements: A) -> Result<(), A::Error> {
+        for index in 0.. {
+            let outcome = elements.next_element_seed(self.0.seed());
+            if self.0.context.within(outcome, || Segment::Index(index))?.is_none() {
+                break;
+            }
         }
-        Ok(Value::List(list))
+        Ok(())
     }
 }
 
-struct MapVisitor<'a> {
-    /// The message that stands for an entry of the map.
-    entry: &'a Kind,
-    context: &'a Context,
+struct MapVisitor<'a>(Target<'a>);
+
+impl MapVisitor<'_> {
+    /// Writes one entry: a message with the key as field 1 and the value as field 2.
+    fn entry<'de, A: MapAccess<'de>>(&mut self, map: &mut A, text: &str, keys: &mut BTreeSet<Vec<u8>>) -> Result<(), A::Error> {
+        let Target {
+            kind,
+            number,
+            context,
+            out,
+        } = &mut self.0;
+        let Some(entry) = kind.as_message() else {
+            return Err(A::Error::custom("a map field without an entry message"));
+        };
+        encoding::encode_key(*number, WireType::LengthDelimited, out);
+        let start = out.len();
+        let key_kind = entry.map_entry_key_field().kind();
+        if encode_map_key(&key_kind, text, out).is_none() {
+            return Err(context.refuse(reason::WRONG_TYPE, format!("the key `{text}` is not of type {key_kind:?}")));
+        }
+        if !keys.insert(out[start..].to_vec()) {
+            return Err(context.refuse(reason::DUPLICATE_FIELD, format!("the key `{text}` is given twice")));
+        }
+        map.next_value_seed(KindSeed {
+            kind: &entry.map_entry_value_field().kind(),
+            number: 2,
+            context,
+            out,
+        })?;
+        insert_length(out, start);
+        Ok(())
+    }
 }
 
 impl<'de> Visitor<'de> for MapVisitor<'_> {
-    type Value = Value;
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        let mut entries = HashMap::new();
-        let Some(entry) = self.entry.as_message() else {
-            return Err(A::Error::custom("a map field without an entry message"));
-        };
-        let (key_kind, value_kind) = (entry.map_entry_key_field().kind(), entry.map_entry_value_field().kind());
-        while let Some(text) = map.next_key::<Cow<'_, str>>()? {
-            self.context.within(Segment::Entry(text.to_string()), || {
-                let key = map_key(&key_kind, &text).ok_or_else(|| {
-                    let message = format!("the key `{text}` is not of type {key_kind:?}");
-                    self.context.refuse(reason::WRONG_TYPE, message)
-                })?;
-                let value = map.next_value_seed(KindSeed {
-                    kind: &value_kind,
-                    context: self.context,
-                })?;
-                if entries.insert(key, value).is_some() {
-                    return Err(self
-                        .context
-                        .refuse(reason::DUPLICATE_FIELD, format!("the key `{text}` is given twice")));
-                }
-                Ok(())
-            })?;
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        let mut keys = BTreeSet::new();
+        while let Some(text) = map.next_key_seed(NameSeed)? {
+            let outcome = self.entry(&mut map, &text, &mut keys);
+            self.0.context.within(outcome, || Segment::Entry(text.into_owned()))?;
         }
-        Ok(Value::Map(entries))
+        Ok(())
     }
 }
 
 /// In JSON every key is text; protobuf allows integers and booleans as well.
-fn map_key(kind: &Kind, text: &str) -> Option<MapKey> {
-    Some(match kind {
-        Kind::String => MapKey::String(text.to_owned()),
-        Kind::Bool => MapKey::Bool(text.parse().ok()?),
-        Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => MapKey::I32(text.parse().ok()?),
-        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => MapKey::I64(text.parse().ok()?),
-        Kind::Uint32 | Kind::Fixed32 => MapKey::U32(text.parse().ok()?),
-        Kind::Uint64 | Kind::Fixed64 => MapKey::U64(text.parse().ok()?),
+fn encode_map_key(kind: &Kind, text: &str, out: &mut Vec<u8>) -> Option<()> {
+    match kind {
+        Kind::String => encoding::string::encode(1, &text.to_owned(), out),
+        Kind::Bool => encoding::bool::encode(1, &text.parse().ok()?, out),
+        Kind::Int32 => encoding::int32::encode(1, &text.parse().ok()?, out),
+        Kind::Sint32 => encoding::sint32::encode(1, &text.parse().ok()?, out),
+        Kind::Sfixed32 => encoding::sfixed32::encode(1, &text.parse().ok()?, out),
+        Kind::Int64 => encoding::int64::encode(1, &text.parse().ok()?, out),
+        Kind::Sint64 => encoding::sint64::encode(1, &text.parse().ok()?, out),
+        Kind::Sfixed64 => encoding::sfixed64::encode(1, &text.parse().ok()?, out),
+        Kind::Uint32 => encoding::uint32::encode(1, &text.parse().ok()?, out),
+        Kind::Fixed32 => encoding::fixed32::encode(1, &text.parse().ok()?, out),
+        Kind::Uint64 => encoding::uint64::encode(1, &text.parse().ok()?, out),
+        Kind::Fixed64 => encoding::fixed64::encode(1, &text.parse().ok()?, out),
         Kind::Double | Kind::Float | Kind::Bytes | Kind::Message(_) | Kind::Enum(_) => return None,
-    })
+    }
+    Some(())
 }
 
-/// One value that is neither repeated nor a map.
+/// Reads one value that is neither repeated nor a map, and writes it as a field of this number.
 struct KindSeed<'a> {
     kind: &'a Kind,
+    number: u32,
     context: &'a Context,
+    out: &'a mut Vec<u8>,
 }
 
 impl KindSeed<'_> {
-    fn integer<'de, D: Deserializer<'de>>(&self, deserializer: D, min: i128, max: i128) -> Result<i128, D::Error> {
+    /// Reads an integer of type `T`.
+    fn integer<'de, T, D>(&self, deserializer: D, min: T, max: T) -> Result<T, D::Error>
+    where
+        T: TryFrom<i128> + fmt::Display,
+        D: Deserializer<'de>,
+    {
         let number = deserializer.deserialize_any(IntegerVisitor { context: self.context })?;
-        if (min..=max).contains(&number) {
-            return Ok(number);
+        T::try_from(number).map_err(|_| {
+            let message = format!("{number} is out of range; give an integer from {min} to {max}");
+            self.context.refuse(reason::OUT_OF_RANGE, message)
+        })
+    }
+
+    fn message<'de, D: Deserializer<'de>>(self, descriptor: &MessageDescriptor, deserializer: D) -> Result<(), D::Error> {
+        encoding::encode_key(self.number, WireType::LengthDelimited, self.out);
+        let start = self.out.len();
+        MessageSeed {
+            descriptor,
+            context: self.context,
+            out: self.out,
         }
-        Err(self.context.refuse(
-            reason::OUT_OF_RANGE,
-            format!("{number} is out of range; give an integer from {min} to {max}"),
-        ))
+        .deserialize(deserializer)?;
+        insert_length(self.out, start);
+        Ok(())
     }
 }
 
 impl<'de> DeserializeSeed<'de> for KindSeed<'_> {
-    type Value = Value;
+    type Value = ();
 
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "`integer` has checked the range"
-    )]
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        Ok(match self.kind {
-            Kind::String => Value::String(deserializer.deserialize_string(StringVisitor)?),
-            Kind::Bool => Value::Bool(deserializer.deserialize_bool(BoolVisitor)?),
-            Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => {
-                Value::I32(self.integer(deserializer, i128::from(i32::MIN), i128::from(i32::MAX))? as i32)
-            }
-            Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => {
-                Value::I64(self.integer(deserializer, i128::from(i64::MIN), i128::from(i64::MAX))? as i64)
-            }
-            Kind::Uint32 | Kind::Fixed32 => Value::U32(self.integer(deserializer, 0, i128::from(u32::MAX))? as u32),
-            Kind::Uint64 | Kind::Fixed64 => Value::U64(self.integer(deserializer, 0, i128::from(u64::MAX))? as u64),
-            Kind::Enum(descriptor) => Value::EnumNumber(deserializer.deserialize_any(EnumVisitor {
-                descriptor,
-                context: self.context,
-            })?),
-            Kind::Message(descriptor) => Value::Message(
-                MessageSeed {
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        let number = self.number;
+        match self.kind {
+            Kind::String => encoding::string::encode(number, &from.deserialize_string(StringVisitor)?, self.out),
+            Kind::Bool => encoding::bool::encode(number, &from.deserialize_bool(BoolVisitor)?, self.out),
+            Kind::Int32 => encoding::int32::encode(number, &self.integer(from, i32::MIN, i32::MAX)?, self.out),
+            Kind::Sint32 => encoding::sint32::encode(number, &self.integer(from, i32::MIN, i32::MAX)?, self.out),
+            Kind::Sfixed32 => encoding::sfixed32::encode(number, &self.integer(from, i32::MIN, i32::MAX)?, self.out),
+            Kind::Int64 => encoding::int64::encode(number, &self.integer(from, i64::MIN, i64::MAX)?, self.out),
+            Kind::Sint64 => encoding::sint64::encode(number, &self.integer(from, i64::MIN, i64::MAX)?, self.out),
+            Kind::Sfixed64 => encoding::sfixed64::encode(number, &self.integer(from, i64::MIN, i64::MAX)?, self.out),
+            Kind::Uint32 => encoding::uint32::encode(number, &self.integer(from, u32::MIN, u32::MAX)?, self.out),
+            Kind::Fixed32 => encoding::fixed32::encode(number, &self.integer(from, u32::MIN, u32::MAX)?, self.out),
+            Kind::Uint64 => encoding::uint64::encode(number, &self.integer(from, u64::MIN, u64::MAX)?, self.out),
+            Kind::Fixed64 => encoding::fixed64::encode(number, &self.integer(from, u64::MIN, u64::MAX)?, self.out),
+            Kind::Enum(descriptor) => {
+                let value = from.deserialize_any(EnumVisitor {
                     descriptor,
                     context: self.context,
-                }
-                .deserialize(deserializer)?,
-            ),
-            Kind::Double => wrapped(f64::default().descriptor(), deserializer)?,
-            Kind::Float => wrapped(f32::default().descriptor(), deserializer)?,
-            Kind::Bytes => wrapped(Vec::<u8>::default().descriptor(), deserializer)?,
-        })
+                })?;
+                encoding::int32::encode(number, &value, self.out);
+            }
+            Kind::Double => encoding::double::encode(number, &wrapped(from)?, self.out),
+            Kind::Float => encoding::float::encode(number, &wrapped(from)?, self.out),
+            Kind::Bytes => encoding::bytes::encode(number, &wrapped::<Vec<u8>, D>(from)?, self.out),
+            Kind::Message(descriptor) => self.message(descriptor, from)?,
+        }
+        Ok(())
     }
 }
 
 /// Reads a scalar as the content of its wrapper message, which has the same JSON form.
-fn wrapped<'de, D: Deserializer<'de>>(wrapper: MessageDescriptor, deserializer: D) -> Result<Value, D::Error> {
-    let mut message = DynamicMessage::deserialize(wrapper, deserializer)?;
-    let content = message
-        .descriptor()
-        .get_field(1)
-        .ok_or_else(|| D::Error::custom("a wrapper message without its field"))?;
-    Ok(message
-        .take_field(&content)
-        .unwrap_or_else(|| Value::default_value_for_field(&content)))
+fn wrapped<'de, T: ReflectMessage + Default, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    let message = DynamicMessage::deserialize(T::default().descriptor(), deserializer)?;
+    message.transcode_to().map_err(D::Error::custom)
 }
 
 struct StringVisitor;
@@ -409,8 +516,8 @@ impl Visitor<'_> for IntegerVisitor<'_> {
         Ok(i128::from(number))
     }
 
-    #[allow(clippy::cast_possible_truncation, reason = "the bound keeps whole numbers within i128")]
     fn visit_f64<E: Error>(self, number: f64) -> Result<i128, E> {
+        // The bound keeps whole numbers within i128.
         if number.fract() == 0.0 && number.abs() < 1e30 {
             Ok(number as i128)
         } else {

@@ -42,8 +42,8 @@ impl Echo {
     /// # Errors
     /// No such namespace, or no CAP_NET_RAW in it.
     pub fn open(namespace: &Path, target: Ipv4Addr) -> io::Result<Self> {
-        let home = namespace::shared(namespace::current()?);
-        let inside: Arc<OwnedFd> = namespace::shared(namespace::open_file(namespace).map_err(io::Error::other)?);
+        let home = Arc::new(OwnedFd::from(namespace::current()?));
+        let inside: Arc<OwnedFd> = Arc::new(OwnedFd::from(namespace::open_file(namespace).map_err(io::Error::other)?));
         let socket = Entrance::start(home)?.visit(&inside, || {
             Ok(socket(
                 AddressFamily::Inet,

@@ -44,6 +44,9 @@ impl Domain for ToyDomain {
     fn descriptor(&self, key: &Key) -> Option<&dyn Descriptor<Self>> {
         (!key.as_str().starts_with("fact/") && !key.as_str().starts_with("unknown/")).then_some(self)
     }
+    fn is_late_fact(&self, key: &Key) -> bool {
+        key.as_str().starts_with("fact/container")
+    }
     fn chain(mut effect: Vec<Do>, next: Vec<Do>) -> Vec<Do> {
         effect.extend(next);
         effect
@@ -102,13 +105,16 @@ impl Descriptor<ToyDomain> for ToyDomain {
     }
 }
 
+/// Decides which operation fails, and how.
+type Sabotage = Box<dyn FnMut(&str, Verb) -> Option<Fault>>;
+
 /// A scheduler with a toy kernel below it.
 struct World {
     scheduler: Scheduler<ToyDomain>,
     kernel: BTreeMap<String, Toy>,
     facts: BTreeMap<String, ()>,
     /// Answers the next operation on a key with a fault.
-    fail: Box<dyn FnMut(&str, Verb) -> Option<Fault>>,
+    fail: Sabotage,
     log: Vec<Do>,
     now: Duration,
     statuses: BTreeMap<String, Status>,

@@ -108,7 +108,7 @@ fn model(wanted: &BTreeMap<String, Toy>, facts: &BTreeMap<String, ()>) -> BTreeM
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: std::env::var("SCHEDULER_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(2000), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_sequence_ends_where_the_model_says(steps in prop::collection::vec(step(), 1..60)) {

@@ -490,3 +490,70 @@ fn a_failed_deletion_of_a_derived_value_is_tried_again_and_then_its_base_goes() 
     world.run_out_retries();
     assert_eq!(world.kernel.keys().collect::<Vec<_>>(), ["shared"]);
 }
+
+#[test]
+fn values_that_want_each_other_but_do_not_need_each_other_yet_go_in_any_order() {
+    let mut world = World::new();
+    let any = |needs: &[&str]| Toy {
+        needs_any: vec!["d/".into()],
+        ..needing(needs)
+    };
+    world.put(
+        "a",
+        Toy {
+            derives: vec!["d/0".into()],
+            ..Toy::default()
+        },
+    );
+    world.put("b", any(&[]));
+    world.put("c", any(&[]));
+    world.run();
+    world.put("b", needing(&["c"]));
+    world.put("c", any(&["b"]));
+    world.put(
+        "a",
+        Toy {
+            content: 2,
+            derives: vec!["d/0".into()],
+            ..needing(&["fact/1"])
+        },
+    );
+    world.run();
+    assert!(world.kernel.is_empty(), "{:?}", world.kernel.keys());
+}
+
+#[test]
+fn a_half_built_cycle_goes_when_what_the_rest_of_it_stands_on_goes() {
+    let mut world = World::new();
+    world.put("v/06", needing(&["v/07"]));
+    world.put(
+        "v/04",
+        Toy {
+            derives: vec!["d/04/0".into()],
+            ..Toy::default()
+        },
+    );
+    world.round();
+    world.put(
+        "v/07",
+        Toy {
+            content: 2,
+            needs_any: vec!["d/04/".into()],
+            derives: vec!["d/07/0".into(), "d/07/1".into()],
+            ..needing(&["v/06"])
+        },
+    );
+    world.round();
+    world.round();
+    world.put(
+        "v/04",
+        Toy {
+            content: 1,
+            needs_any: vec!["d/02/".into()],
+            derives: vec!["d/04/0".into(), "d/04/1".into()],
+            ..Toy::default()
+        },
+    );
+    world.run();
+    assert!(world.kernel.is_empty(), "{:?}", world.kernel.keys());
+}

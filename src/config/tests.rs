@@ -3,6 +3,7 @@
 use clap::{CommandFactory, Parser};
 
 use super::*;
+use crate::store::Password;
 
 #[derive(Parser)]
 #[command(name = "run")]

@@ -1,14 +1,8 @@
-//! Bad values: each row is a key, the bytes under it, and the reason for which they are refused, in decoding or in validation.
+//! Invalid values: each row is a value, the rule that it breaks, and the fields that are named.
+
+#![allow(clippy::too_many_lines, reason = "tables are long by repetition, not by branching")]
 
 use models::Model;
-
-/// Why a value is refused and which fields are named; `None` if it is accepted.
-fn refusal(key: &str, value: &[u8]) -> Option<(&'static str, Vec<String>, String)> {
-    match Model::decode(key, value) {
-        Err(error) => Some((error.reason, Vec::new(), error.message)),
-        Ok(model) => model.validate().err().map(|error| (error.reason, error.fields, error.message)),
-    }
-}
 
 const INTERFACE: &str = "config/linux/interfaces/v2/interface/";
 const ARP: &str = "config/linux/l3/v2/arp/";
@@ -16,196 +10,18 @@ const ROUTE: &str = "config/linux/l3/v2/route/";
 const CHAIN: &str = "config/linux/iptables/v2/rulechain/";
 const ALLOCATION: &str = "config/netalloc/v1/ip/network/";
 
-#[test]
-fn undecodable_values_are_refused_with_the_right_reason() {
-    let rows: &[(&str, &[u8], &str)] = &[
-        // Keys.
-        ("", b"{}", "UnknownKey"),
-        ("config/", b"{}", "UnknownKey"),
-        ("config/vpp/v2/interfaces/memif1", b"{}", "UnknownKey"),
-        ("config/vppx/v2/interfaces/memif1", b"{}", "UnknownKey"),
-        ("config/linux/interfaces/v2/interface", b"{}", "UnknownKey"),
-        ("config-status/linux/interfaces/v2/interface/a", b"{}", "UnknownKey"),
-        ("linux/interface/state/a/UP", b"{}", "UnknownKey"),
-        ("config/linux/interfaces/v2/interface/", b"{}", "KeyMismatch"),
-        ("config/linux/interfaces/v2/interface/a", b"{}", "KeyMismatch"),
-        ("config/linux/interfaces/v2/interface/a", br#"{"name":"b"}"#, "KeyMismatch"),
-        ("config/linux/interfaces/v2/interface/a//b", br#"{"name":"a//b"}"#, "KeyMismatch"),
-        (
-            "config/linux/l3/v2/route/10.0.0.7/8/a",
-            br#"{"dst_network":"10.0.0.7/8","outgoing_interface":"a"}"#,
-            "KeyMismatch",
-        ),
-        (
-            "config/linux/l3/v2/arp/a/2001:db8::1",
-            br#"{"interface":"a","ip_address":"2001:DB8::1"}"#,
-            "KeyMismatch",
-        ),
-        (
-            "config/netalloc/v1/ip/network/n/interface/a",
-            br#"{"network_name":"n"}"#,
-            "KeyMismatch",
-        ),
-        // Neither encoding.
-        ("config/linux/interfaces/v2/interface/a", b"", "NotJson"),
-        ("config/linux/interfaces/v2/interface/a", b" \n\t ", "NotJson"),
-        ("config/linux/interfaces/v2/interface/a", b"name: a", "NotJson"),
-        ("config/linux/interfaces/v2/interface/a", b"{", "NotJson"),
-        ("config/linux/interfaces/v2/interface/a", b"{\"name\":\"a\"", "NotJson"),
-        ("config/linux/interfaces/v2/interface/a", b"{\"name\":\"a\",}", "NotJson"),
-        ("config/linux/interfaces/v2/interface/a", b"{\"name\":\"a\"} x", "NotJson"),
-        ("config/linux/interfaces/v2/interface/a", b"{'name':'a'}", "NotJson"),
-        ("config/linux/interfaces/v2/interface/a", b"{\"name\":\"\xff\"}", "NotJson"),
-        ("config/linux/interfaces/v2/interface/a", b"{\"name\":\"a\nb\"}", "NotJson"),
-        ("config/linux/interfaces/v2/interface/a", b"\n{\"name\":\"a\"", "NotJson"),
-        // Other JSON than an object.
-        ("config/linux/interfaces/v2/interface/a", b"null", "WrongType"),
-        ("config/linux/interfaces/v2/interface/a", b"[{\"name\":\"a\"}]", "WrongType"),
-        ("config/linux/interfaces/v2/interface/a", b"\"name\"", "WrongType"),
-        ("config/linux/interfaces/v2/interface/a", b"42", "WrongType"),
-        ("config/linux/interfaces/v2/interface/a", b"true", "WrongType"),
-        // Fields.
-        (
-            "config/linux/interfaces/v2/interface/a",
-            br#"{"name":"a","bridge":true}"#,
-            "UnknownField",
-        ),
-        ("config/linux/interfaces/v2/interface/a", br#"{"Name":"a"}"#, "UnknownField"),
-        (
-            "config/linux/interfaces/v2/interface/a",
-            br#"{"name":"a","veth":{"peer":"b"}}"#,
-            "UnknownField",
-        ),
-        (
-            "config/linux/interfaces/v2/interface/a",
-            br#"{"name":"a","link":{"veth":{}}}"#,
-            "UnknownField",
-        ),
-        (
-            "config/linux/interfaces/v2/interface/a",
-            br#"{"name":"a","name":"a"}"#,
-            "DuplicateField",
-        ),
-        (
-            "config/linux/interfaces/v2/interface/a",
-            br#"{"name":"a","host_if_name":"x","hostIfName":"x"}"#,
-            "DuplicateField",
-        ),
-        (
-            "config/linux/interfaces/v2/interface/a",
-            br#"{"name":"a","mtu":null,"mtu":1500}"#,
-            "DuplicateField",
-        ),
-        (
-            "config/linux/interfaces/v2/interface/a",
-            br#"{"name":"a","veth":{},"tap":{}}"#,
-            "DuplicateOneof",
-        ),
-        ("config/linux/interfaces/v2/interface/a", br#"{"name":5}"#, "WrongType"),
-        (
-            "config/linux/interfaces/v2/interface/a",
-            br#"{"name":"a","enabled":"true"}"#,
-            "WrongType",
-        ),
-        (
-            "config/linux/interfaces/v2/interface/a",
-            br#"{"name":"a","enabled":1}"#,
-            "WrongType",
-        ),
-        (
-            "config/linux/interfaces/v2/interface/a",
-            br#"{"name":"a","ip_addresses":"10.0.0.1/8"}"#,
-            "WrongType",
-        ),
-        (
-            "config/linux/interfaces/v2/interface/a",
-            br#"{"name":"a","ip_addresses":[null]}"#,
-            "WrongType",
-        ),
-        (
-            "config/linux/interfaces/v2/interface/a",
-            br#"{"name":"a","namespace":"ns1"}"#,
-            "WrongType",
-        ),
-        (
-            "config/linux/interfaces/v2/interface/a",
-            br#"{"name":"a","namespace":[]}"#,
-            "WrongType",
-        ),
-        (
-            "config/linux/interfaces/v2/interface/a",
-            br#"{"name":"a","mtu":"many"}"#,
-            "WrongType",
-        ),
-        ("config/linux/interfaces/v2/interface/a", br#"{"name":"a","mtu":1.5}"#, "WrongType"),
-        ("config/linux/interfaces/v2/interface/a", br#"{"name":"a","mtu":true}"#, "WrongType"),
-        ("config/linux/interfaces/v2/interface/a", br#"{"name":"a","mtu":-1}"#, "OutOfRange"),
-        (
-            "config/linux/interfaces/v2/interface/a",
-            br#"{"name":"a","mtu":4294967296}"#,
-            "OutOfRange",
-        ),
-        (
-            "config/linux/interfaces/v2/interface/a",
-            br#"{"name":"a","mtu":"99999999999"}"#,
-            "OutOfRange",
-        ),
-        (
-            "config/linux/interfaces/v2/interface/a",
-            br#"{"name":"a","type":"veth"}"#,
-            "UnknownEnumName",
-        ),
-        (
-            "config/linux/interfaces/v2/interface/a",
-            br#"{"name":"a","type":9999999999}"#,
-            "OutOfRange",
-        ),
-        ("config/linux/interfaces/v2/interface/a", br#"{"name":"a","type":{}}"#, "WrongType"),
-        // Binary.
-        ("config/linux/interfaces/v2/interface/a", b"\x0a\x01a\xf8\x07\x01", "UnknownField"),
-        (
-            "config/linux/interfaces/v2/interface/a",
-            b"\x0a\x01a\x1a\x02\x18\x01",
-            "UnknownField",
-        ),
-        ("config/linux/interfaces/v2/interface/a", b"\x0a\x05a", "TruncatedProtobuf"),
-        ("config/linux/interfaces/v2/interface/a", b"\x0a\x01a\x10", "TruncatedProtobuf"),
-        ("config/linux/interfaces/v2/interface/a", b"\x0a\x01a\x10\x80", "TruncatedProtobuf"),
-        ("config/linux/interfaces/v2/interface/a", b"\x08\x01", "WrongType"),
-        ("config/linux/interfaces/v2/interface/a", b"\x0a\x01\xff", "WrongType"),
-        ("config/linux/interfaces/v2/interface/a", b"\x0b\x0c", "MalformedProtobuf"),
-        ("config/linux/interfaces/v2/interface/a", b"\x00\x00", "MalformedProtobuf"),
-        (
-            "config/linux/interfaces/v2/interface/a",
-            b"\x40\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
-            "MalformedProtobuf",
-        ),
-        ("config/linux/interfaces/v2/interface/a", b"\x0a\x01b", "KeyMismatch"),
-    ];
-    for (key, value, reason) in rows {
-        let actual = refusal(key, value);
-        let shown = String::from_utf8_lossy(value);
-        assert_eq!(
-            actual.as_ref().map(|(reason, ..)| *reason),
-            Some(*reason),
-            "{key} {shown:?}: {actual:?}"
-        );
-    }
-}
-
 /// Checks rows of name within the model, value, reason and fields.
 fn check(prefix: &str, rows: &[(&str, &str, &str, &[&str])]) {
     for (name, value, reason, fields) in rows {
-        let actual = refusal(&format!("{prefix}{name}"), value.as_bytes());
-        let Some((actual_reason, actual_fields, message)) = actual else {
+        let model = Model::decode(&format!("{prefix}{name}"), value.as_bytes()).unwrap_or_else(|error| panic!("{value}: {error}"));
+        let Err(error) = model.validate() else {
             panic!("{value} was accepted")
         };
         assert_eq!(
-            (actual_reason, actual_fields.as_slice()),
+            (error.reason, error.fields.as_slice()),
             (*reason, fields_of(fields).as_slice()),
-            "{value}: {message}"
+            "{value}: {error}"
         );
-        assert!(message.len() > 10, "{message}");
     }
 }
 

@@ -1,0 +1,143 @@
+//! Changing a link: name, namespace, master, offloading and the rest.
+//!
+//! Owns the order of the steps, and that a refused one leaves the link as it was. Must never touch a link that the guard
+//! protects. Start reading at [`Worker::set_link`].
+
+use nix::errno::Errno;
+
+use super::{
+    ethtool::Checksum,
+    failure,
+    link::{self, LinkRequest},
+    operation::{Failure, Guard, LinkChanges, LinkState, NetnsId},
+    worker::{Worker, foreign, missing},
+};
+
+impl Worker {
+    /// Performs a [`super::KernelOp::SetLink`].
+    pub(super) fn set_link(&mut self, netns: NetnsId, name: &str, guard: &Guard, changes: &LinkChanges) -> Result<(), Failure> {
+        let found = self.require(netns, name, "change")?;
+        if !link::guard(guard, &found) {
+            return Err(foreign("change", &found, &self.namespaces.get_mut(netns)?.place));
+        }
+        let mut changes = changes.clone();
+        let (netns, found) = self.relocate(netns, found, &mut changes)?;
+        let master = match &changes.master {
+            None => None,
+            Some(None) => Some(0),
+            Some(Some(master)) => Some(self.require(netns, master, "use as master")?.index),
+        };
+        let pinned = self.namespaces.get_mut(netns)?;
+        for (direction, on) in [(Checksum::Rx, changes.rx_checksum), (Checksum::Tx, changes.tx_checksum)] {
+            if let Some(on) = on {
+                pinned.ethtool.set(&found.name, direction, on).map_err(|error| {
+                    let switch = if on { "on" } else { "off" };
+                    let action = format!("switch {direction:?} checksum offloading of link \"{}\" {switch}", found.name);
+                    failure::refused(&action, &pinned.place, &error.into())
+                })?;
+            }
+        }
+        let request = LinkRequest {
+            mac: changes.mac,
+            mtu: changes.mtu,
+            group: changes.group,
+            alias: changes.alias,
+            master,
+            up: changes.up,
+            ..LinkRequest::default()
+        };
+        self.apply(netns, &found, request)
+    }
+
+    /// Renames and moves, where asked; answers where the link is then and what it is called. Both need the link down; `changes`
+    /// then says whether it is to be set up again.
+    fn relocate(&mut self, netns: NetnsId, found: LinkState, changes: &mut LinkChanges) -> Result<(NetnsId, LinkState), Failure> {
+        let rename = changes.rename.take().filter(|to| *to != found.name);
+        let move_to = changes.move_to.take().filter(|to| *to != netns);
+        if rename.is_none() && move_to.is_none() {
+            return Ok((netns, found));
+        }
+        let target = move_to.unwrap_or(netns);
+        let name = rename.clone().unwrap_or_else(|| found.name.clone());
+        let verb = if move_to.is_some() { "move" } else { "rename" };
+        let action = format!("{verb} link \"{}\" to \"{name}\"", found.name);
+        let there = &self.namespaces.get_mut(target)?.place.clone();
+        let descriptor = self.namespaces.get_mut(target)?.descriptor();
+        // Found out before anything is touched: the kernel would move the link, and only then refuse its new name.
+        if let Some(other) = self.find(target, &name)? {
+            let other = link::describe(&other);
+            return Err(failure::exists(format!(
+                "cannot {action}: {there} has a link of that name already ({other}); remove or rename that one"
+            )));
+        }
+        self.links.remove(&(netns, found.name.clone()));
+        let pinned = self.namespaces.get_mut(netns)?;
+        let set_up = |up| {
+            LinkRequest {
+                up: Some(up),
+                ..LinkRequest::default()
+            }
+            .message(found.index)
+        };
+        let relocation = LinkRequest {
+            rename,
+            move_to: move_to.map(|_| descriptor),
+            ..LinkRequest::default()
+        };
+        let mut requests = vec![relocation.message(found.index)];
+        if found.up {
+            requests.insert(0, set_up(false));
+        }
+        if let Some(Err(refusal)) = pinned.route.exchange(requests).into_iter().find(Result::is_err) {
+            if found.up {
+                // As it was; the failure to tell is the first one.
+                let (message, flags) = set_up(true);
+                let _ = pinned.route.change(message, flags);
+            }
+            return Err(failure::refused(&action, &pinned.place, &refusal));
+        }
+        if found.up {
+            changes.up.get_or_insert(true);
+        }
+        // In another namespace it may have another index.
+        let relocated = if move_to.is_some() {
+            self.require(target, &name, "find")?
+        } else {
+            LinkState { name, up: false, ..found }
+        };
+        Ok((target, relocated))
+    }
+
+    /// Sends what is left to change in one request. Only when it is refused, property by property, to tell which one.
+    fn apply(&mut self, netns: NetnsId, found: &LinkState, request: LinkRequest) -> Result<(), Failure> {
+        let name = found.name.clone();
+        if request == LinkRequest::default() {
+            self.links.insert((netns, name), found.clone());
+            return Ok(());
+        }
+        let pinned = self.namespaces.get_mut(netns)?;
+        let (message, flags) = request.clone().message(found.index);
+        if let Err(refusal) = pinned.route.change(message, flags) {
+            self.links.remove(&(netns, name));
+            for (what, part) in request.split() {
+                let (message, flags) = part.message(found.index);
+                pinned.route.change(message, flags).map_err(|refusal| {
+                    let action = format!("change link \"{}\" ({what})", found.name);
+                    failure::refused(&action, &pinned.place, &refusal)
+                })?;
+            }
+            // All went well one by one: the refusal was of the moment, unless the link is gone.
+            return if refusal.is(Errno::ENODEV) {
+                Err(missing(&format!("change link \"{}\"", found.name), &found.name, &pinned.place))
+            } else {
+                Ok(())
+            };
+        }
+        let mut changed = found.clone();
+        changed.alias = request.alias.unwrap_or(changed.alias);
+        changed.group = request.group.unwrap_or(changed.group);
+        changed.up = request.up.unwrap_or(changed.up);
+        self.links.insert((netns, name), changed);
+        Ok(())
+    }
+}

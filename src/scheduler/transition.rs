@@ -1,0 +1,190 @@
+//! Changes of a single node, with everything that must change along with it.
+//!
+//! Owns the bookkeeping: edges, claims, children, implied values, holds, and who has to look again. Must never choose what
+//! happens next. Start reading at [`Scheduler::set_applied`] and [`Scheduler::wanted_changed`].
+
+use super::{
+    descriptor::Domain,
+    graph::{Hold, NodeId},
+    plan::Scheduler,
+    view::View,
+};
+
+impl<D: Domain> Scheduler<D> {
+    pub(super) fn reopen(&mut self, id: NodeId) {
+        if self.graph[id].closing {
+            self.graph[id].closing = false;
+            self.refresh_children(id);
+            self.mark_interested(id);
+        }
+    }
+
+    /// What is applied is what is wanted: take over its exact text, and everything derived from it.
+    pub(super) fn settle(&mut self, id: NodeId) {
+        let node = &self.graph[id];
+        let (Some(applied), Some(wanted), false) = (&node.applied, node.wanted(), node.settled) else {
+            return;
+        };
+        let key = node.key.clone();
+        let mut value = wanted.clone();
+        if let Some(descriptor) = self.domain.descriptor(&key) {
+            value = descriptor.settled(applied, wanted);
+            let edges = self.graph.resolve(descriptor.dependencies(&key, &value));
+            self.graph.set_edges(id, None, Some(edges));
+        }
+        let node = &mut self.graph[id];
+        node.applied = Some(value);
+        (node.discovered, node.settled) = (false, true);
+        self.release_blocked(id);
+        self.release_hold(id);
+        self.refresh_children(id);
+    }
+
+    pub(super) fn set_applied(&mut self, id: NodeId, value: D::Value) {
+        let key = self.graph[id].key.clone();
+        if let Some(descriptor) = self.domain.descriptor(&key) {
+            let edges = self.graph.resolve(descriptor.dependencies(&key, &value));
+            self.graph.set_edges(id, None, Some(edges));
+            let claims = descriptor.claims(&key, &value, &View::new(&self.graph));
+            let waiters = self.graph.release_claims(id, &claims);
+            waiters.into_iter().for_each(|waiter| self.mark(waiter));
+        }
+        let node = &mut self.graph[id];
+        node.applied = Some(value);
+        (node.partial, node.settled) = (false, false);
+        self.release_hold(id);
+        self.release_blocked(id);
+        self.refresh_children(id);
+        self.mark(id);
+        self.mark_interested(id);
+    }
+
+    pub(super) fn clear_applied(&mut self, id: NodeId) {
+        let node = &mut self.graph[id];
+        node.applied = None;
+        node.closing = false;
+        node.stale = None;
+        node.discovered = false;
+        let parent = node.parent;
+        self.release_blocked(id);
+        self.release_hold(id);
+        self.graph.set_edges(id, None, Some(Vec::new()));
+        let waiters = self.graph.release_claims(id, &[]);
+        self.refresh_children(id);
+        self.mark(id);
+        self.mark_interested(id);
+        waiters.into_iter().chain(parent).for_each(|id| self.mark(id));
+    }
+
+    /// Makes the derived values those of the applied value (none while it is being taken down).
+    pub(super) fn refresh_children(&mut self, id: NodeId) {
+        let node = &self.graph[id];
+        let derived = match (&node.applied, self.domain.descriptor(&node.key)) {
+            (Some(applied), Some(descriptor)) if !node.closing => descriptor.derived(&node.key, applied),
+            _ => Vec::new(),
+        };
+        let mut obsolete = node.children.clone();
+        for (key, value) in derived {
+            let child = self.graph.obtain(&key);
+            let node = &mut self.graph[child];
+            if node.requested.is_some() || node.parent.is_some_and(|parent| parent != id) || child == id {
+                continue;
+            }
+            obsolete.remove(&child);
+            (node.derived, node.parent) = (Some(value), Some(id));
+            self.graph[id].children.insert(child);
+            self.wanted_changed(child);
+        }
+        for child in obsolete {
+            self.abandon_child(child);
+        }
+    }
+
+    pub(super) fn abandon_child(&mut self, child: NodeId) {
+        if self.graph[child].derived.take().is_some() {
+            self.wanted_changed(child);
+        }
+        self.mark(child);
+    }
+
+    /// Unlinks a child that is gone from its parent (it stays linked until then, so that the parent can wait for it), and drops
+    /// the node if nobody else needs it.
+    pub(super) fn retire(&mut self, id: NodeId) {
+        let node = &mut self.graph[id];
+        if node.derived.is_none()
+            && !node.present()
+            && let Some(parent) = node.parent.take()
+        {
+            self.graph[parent].children.remove(&id);
+            self.mark(parent);
+        }
+        self.graph.drop_unused(id);
+    }
+
+    /// The wanted value of a node changed: find out anew what it depends on and what it implies.
+    pub(super) fn wanted_changed(&mut self, id: NodeId) {
+        self.release_hold(id);
+        self.graph[id].settled = false;
+        let key = self.graph[id].key.clone();
+        let (dependencies, implied) = match (self.graph[id].basis(), self.domain.descriptor(&key)) {
+            (Some(value), Some(descriptor)) => (descriptor.dependencies(&key, value), descriptor.implied(&key, value)),
+            _ => (Vec::new(), Vec::new()),
+        };
+        let edges = self.graph.resolve(dependencies);
+        self.graph.set_edges(id, Some(edges), None);
+        let mut implies = Vec::new();
+        for (key, value) in implied {
+            let target = self.graph.obtain(&key);
+            self.graph[target].implied_by.insert(id);
+            implies.push(target);
+            if self.graph[target].implied.is_none() {
+                self.graph[target].implied = Some(value);
+                self.wanted_changed(target);
+            }
+        }
+        for target in std::mem::replace(&mut self.graph[id].implies, implies.clone()) {
+            if !implies.contains(&target) && self.graph.get(target).is_some() {
+                self.graph[target].implied_by.remove(&id);
+                if self.graph[target].implied_by.is_empty() {
+                    self.graph[target].implied = None;
+                    self.wanted_changed(target);
+                }
+            }
+        }
+        self.mark(id);
+        self.mark_interested(id);
+    }
+
+    pub(super) fn release_hold(&mut self, id: NodeId) {
+        let node = &mut self.graph[id];
+        node.attempts = 0;
+        if let Some(Hold::Retry { until, .. }) = node.hold.take() {
+            self.retries.remove(&(until, id));
+        }
+    }
+
+    /// Those that waited for this node look again whether they still have to.
+    pub(super) fn release_blocked(&mut self, id: NodeId) {
+        let waiting = std::mem::take(&mut self.graph[id].blocks);
+        waiting.into_iter().for_each(|waiting| self.mark(waiting));
+    }
+
+    pub(super) fn mark(&mut self, id: NodeId) {
+        if self.queued.insert(id) {
+            self.queue.push_back(id);
+        }
+    }
+
+    pub(super) fn mark_interested(&mut self, id: NodeId) {
+        self.graph.interested(id).into_iter().for_each(|interested| self.mark(interested));
+    }
+
+    /// Marks the base value of a node for a look at its status.
+    pub(super) fn mark_reported(&mut self, id: NodeId) {
+        let mut base = id;
+        while let Some(parent) = self.graph[base].parent {
+            base = parent;
+        }
+        self.reported.insert(base);
+    }
+}

@@ -1,0 +1,49 @@
+//! The appearance of the daemon's socket, so that a daemon that starts is found at once and not after a pause.
+//!
+//! Owns the inotify instance. Must never connect. Start reading at [`SocketWatch::appeared`].
+
+use std::{ffi::OsString, io, path::Path};
+
+use futures::StreamExt;
+use inotify::{Inotify, WatchMask};
+
+/// Notices the appearance of a Unix socket.
+pub(super) struct SocketWatch {
+    events: inotify::EventStream<[u8; 1024]>,
+    file_name: OsString,
+}
+
+impl SocketWatch {
+    /// Begins to watch the directory of the socket.
+    ///
+    /// # Errors
+    ///
+    /// The directory does not exist, or no inotify instance can be had; the caller then has only its pauses.
+    pub(super) fn install(socket: &Path) -> io::Result<Self> {
+        let (Some(directory), Some(file_name)) = (socket.parent(), socket.file_name()) else {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput));
+        };
+        let inotify = Inotify::init()?;
+        // A daemon may create its socket under another name and move it, or set its owner last.
+        inotify.watches().add(
+            directory,
+            WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::ATTRIB | WatchMask::ONLYDIR,
+        )?;
+        Ok(Self {
+            events: inotify.into_event_stream([0; 1024])?,
+            file_name: file_name.to_owned(),
+        })
+    }
+
+    /// Resolves when the socket has appeared; never without a watch.
+    pub(super) async fn appeared(watch: &mut Option<Self>) {
+        while let Some(Self { events, file_name }) = watch {
+            match events.next().await {
+                Some(Ok(event)) if event.name.as_ref() == Some(file_name) => return,
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => *watch = None,
+            }
+        }
+        futures::future::pending().await
+    }
+}

@@ -1,0 +1,291 @@
+//! The etcd source against a server that does what a real etcd does rarely or never: loses an event, repeats an old one,
+//! cancels a watch.
+
+use std::{
+    collections::VecDeque,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use etcd_client::proto::{
+    PbCompactionRequest, PbCompactionResponse, PbDeleteRequest, PbDeleteResponse, PbEvent, PbKeyValue, PbKvServer, PbKvService,
+    PbPutRequest, PbPutResponse, PbRangeRequest, PbRangeResponse, PbRangeStreamResponse, PbResponseHeader, PbTxnRequest, PbTxnResponse,
+    PbWatchRequest, PbWatchResponse, PbWatchServer, PbWatchService,
+};
+use netns_agent::{
+    sources::etcd::{RawChange, SnapshotReason, Source, SourceEvent, SourceOptions},
+    store::StoreConfig,
+};
+use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle, time::timeout};
+use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream};
+use tonic::{Request, Response, Status, Streaming, transport::Server};
+
+const PREFIX: &str = "/p/";
+type Answer = Result<PbWatchResponse, Status>;
+
+/// What the server says; each watch takes the next list of answers, and stays open and silent after it.
+#[derive(Default)]
+struct Script {
+    revision: i64,
+    items: Vec<PbKeyValue>,
+    watches: VecDeque<Vec<PbWatchResponse>>,
+    open: Vec<mpsc::UnboundedSender<Answer>>,
+}
+
+#[derive(Clone, Default)]
+struct ScriptedStore(Arc<Mutex<Script>>);
+
+impl ScriptedStore {
+    fn change(&self, change: impl FnOnce(&mut Script)) {
+        change(&mut self.0.lock().expect("no test panics while it holds this"));
+    }
+}
+
+#[tonic::async_trait]
+impl PbKvService for ScriptedStore {
+    type RangeStreamStream = tokio_stream::Empty<Result<PbRangeStreamResponse, Status>>;
+
+    async fn range(&self, request: Request<PbRangeRequest>) -> Result<Response<PbRangeResponse>, Status> {
+        let keys_only = request.into_inner().keys_only;
+        let script = self.0.lock().expect("no test panics while it holds this");
+        let mut kvs = script.items.clone();
+        if keys_only {
+            kvs.iter_mut().for_each(|kv| kv.value.clear());
+        }
+        let header = Some(PbResponseHeader {
+            revision: script.revision,
+            ..Default::default()
+        });
+        Ok(Response::new(PbRangeResponse {
+            header,
+            count: kvs.len() as i64,
+            kvs,
+            more: false,
+        }))
+    }
+
+    async fn range_stream(&self, _: Request<PbRangeRequest>) -> Result<Response<Self::RangeStreamStream>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn put(&self, _: Request<PbPutRequest>) -> Result<Response<PbPutResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn delete_range(&self, _: Request<PbDeleteRequest>) -> Result<Response<PbDeleteResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn txn(&self, _: Request<PbTxnRequest>) -> Result<Response<PbTxnResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn compact(&self, _: Request<PbCompactionRequest>) -> Result<Response<PbCompactionResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+}
+
+#[tonic::async_trait]
+impl PbWatchService for ScriptedStore {
+    type WatchStream = UnboundedReceiverStream<Answer>;
+
+    async fn watch(&self, _: Request<Streaming<PbWatchRequest>>) -> Result<Response<Self::WatchStream>, Status> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let created = PbWatchResponse {
+            created: true,
+            ..Default::default()
+        };
+        self.change(|script| {
+            for answer in [created].into_iter().chain(script.watches.pop_front().unwrap_or_default()) {
+                // The receiver is in hand.
+                let _ = sender.send(Ok(answer));
+            }
+            script.open.push(sender);
+        });
+        Ok(Response::new(UnboundedReceiverStream::new(receiver)))
+    }
+}
+
+fn item(key: &str, value: &str, mod_revision: i64) -> PbKeyValue {
+    let key = format!("{PREFIX}{key}").into_bytes();
+    PbKeyValue {
+        key,
+        value: value.into(),
+        mod_revision,
+        create_revision: 1,
+        version: 1,
+        lease: 0,
+    }
+}
+
+fn events(kvs: Vec<PbKeyValue>) -> PbWatchResponse {
+    let events = kvs
+        .into_iter()
+        .map(|kv| PbEvent {
+            r#type: 0,
+            kv: Some(kv),
+            prev_kv: None,
+        })
+        .collect();
+    PbWatchResponse {
+        events,
+        ..Default::default()
+    }
+}
+
+struct Run {
+    store: ScriptedStore,
+    events: mpsc::Receiver<SourceEvent>,
+    _source: Source,
+    server: JoinHandle<()>,
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl Run {
+    async fn start(script: Script) -> Self {
+        let store = ScriptedStore(Arc::new(Mutex::new(script)));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a loopback port");
+        let address: SocketAddr = listener.local_addr().expect("a bound address");
+        let router = Server::builder()
+            .add_service(PbKvServer::new(store.clone()))
+            .add_service(PbWatchServer::new(store.clone()));
+        let server = tokio::spawn(async move {
+            // It ends by being aborted.
+            let _ = router.serve_with_incoming(TcpListenerStream::new(listener)).await;
+        });
+        let (sender, events) = mpsc::channel(1);
+        let options = SourceOptions {
+            compare_interval: Duration::from_millis(200),
+        };
+        let config = StoreConfig::plain([format!("http://{address}")]);
+        let source = Source::start_with(config, PREFIX.to_owned(), sender, options).expect("a valid configuration");
+        Self {
+            store,
+            events,
+            _source: source,
+            server,
+        }
+    }
+
+    async fn next(&mut self) -> SourceEvent {
+        timeout(Duration::from_secs(20), self.events.recv())
+            .await
+            .expect("an event in time")
+            .expect("the source runs")
+    }
+
+    async fn snapshot(&mut self) -> (SnapshotReason, Vec<String>) {
+        match self.next().await {
+            SourceEvent::Snapshot { reason, items, .. } => {
+                let show = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+                (
+                    reason,
+                    items.iter().map(|item| format!("{}={}", item.key, show(&item.value))).collect(),
+                )
+            }
+            other => panic!("a snapshot is expected: {other:?}"),
+        }
+    }
+
+    fn send(&self, response: &PbWatchResponse) {
+        self.store
+            .change(|script| script.open.retain(|watch| watch.send(Ok(response.clone())).is_ok()));
+    }
+}
+
+fn script(items: Vec<PbKeyValue>) -> Script {
+    Script {
+        revision: 10,
+        items,
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_the_watch_has_lost_is_found_by_comparing() {
+    let mut run = Run::start(script(vec![item("a", "1", 5), item("b", "1", 6)])).await;
+    assert_eq!(run.snapshot().await.0, SnapshotReason::Initial);
+    run.store
+        .change(|script| (script.revision, script.items) = (12, vec![item("a", "2", 12)]));
+    let want = ["a=2".to_owned()].to_vec();
+    assert_eq!(run.snapshot().await, (SnapshotReason::Difference, want));
+}
+
+#[tokio::test]
+async fn a_watch_that_has_fallen_behind_a_compaction_ends_in_a_snapshot() {
+    let mut script = script(vec![item("a", "1", 5)]);
+    script.watches.push_back(vec![PbWatchResponse {
+        canceled: true,
+        compact_revision: 20,
+        ..Default::default()
+    }]);
+    let mut run = Run::start(script).await;
+    let first = run.snapshot().await;
+    let second = run.snapshot().await;
+    assert_eq!((first.0, second.0), (SnapshotReason::Initial, SnapshotReason::Compacted));
+    assert_eq!(first.1, second.1);
+}
+
+#[tokio::test]
+async fn a_canceled_watch_is_told_with_the_words_of_the_store_and_opened_again() {
+    let mut script = script(vec![item("a", "1", 5)]);
+    let cancel_reason = "etcdserver: permission denied".to_owned();
+    script.watches.push_back(vec![PbWatchResponse {
+        canceled: true,
+        cancel_reason,
+        ..Default::default()
+    }]);
+    let mut run = Run::start(script).await;
+    run.snapshot().await;
+    let SourceEvent::Disconnected { message } = run.next().await else {
+        panic!("the loss is told")
+    };
+    assert!(message.contains("etcdserver: permission denied"), "{message}");
+    assert_eq!(run.next().await, SourceEvent::Reconnected);
+    run.send(&events(vec![item("a", "2", 11)]));
+    assert!(
+        matches!(run.next().await, SourceEvent::Changes { revision: 11, .. }),
+        "nothing else was to be delivered"
+    );
+}
+
+#[tokio::test]
+async fn old_events_unknown_kinds_and_foreign_keys_do_no_harm() {
+    let mut run = Run::start(script(vec![item("a", "1", 5)])).await;
+    run.snapshot().await;
+    let old = item("a", "older", 4);
+    let unknown = PbEvent {
+        r#type: 77,
+        kv: Some(item("b", "1", 11)),
+        prev_kv: None,
+    };
+    let foreign = PbEvent {
+        r#type: 0,
+        kv: Some(PbKeyValue {
+            key: b"/other".to_vec(),
+            ..item("", "", 11)
+        }),
+        prev_kv: None,
+    };
+    let empty = PbEvent {
+        r#type: 0,
+        kv: None,
+        prev_kv: None,
+    };
+    run.send(&events(vec![old]));
+    run.send(&PbWatchResponse {
+        events: vec![unknown, foreign, empty],
+        ..Default::default()
+    });
+    let SourceEvent::Changes { revision, items } = run.next().await else {
+        panic!("changes follow")
+    };
+    let keys: Vec<String> = items.iter().map(|change: &RawChange| change.key.to_string()).collect();
+    assert_eq!((revision, keys), (11, vec!["b".to_owned()]));
+}
