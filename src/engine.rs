@@ -17,6 +17,9 @@ use tokio::sync::mpsc;
 
 use crate::scheduler::{Change, Domain, Operation, Scheduler, StatusChange};
 
+/// A refresh that is due for so long goes before operations.
+const OVERDUE: Duration = Duration::from_millis(20);
+
 /// Something that happened.
 pub enum Event<D: Domain, S> {
     /// The desired state changed; with `full`, these are all values there are.
@@ -196,6 +199,13 @@ impl<E: Effects> Engine<E> {
 
     fn advance(&mut self) {
         let now = self.clock.now();
+        // Under steady change there is always something to do first; what may have changed below must be read all the same.
+        if self.effects.refresh_deadline().is_some_and(|deadline| deadline + OVERDUE <= now) {
+            self.running = self.effects.refresh(now);
+            if self.running.is_some() {
+                return;
+            }
+        }
         let operations = self.scheduler.step(now);
         let changes = self.scheduler.take_status_changes();
         if !changes.is_empty() {

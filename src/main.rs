@@ -56,10 +56,12 @@ fn serve(settings: &Settings) -> anyhow::Result<()> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let agent = Agent::start(settings).await?;
+        let mut agent = Agent::start(settings).await?;
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            // Better an end that a supervisor sees than an agent that only seems to live.
+            failure = agent.failed() => anyhow::bail!("{failure}; the network stays as it is"),
         }
         tracing::info!("stopping; the network stays as it is");
         agent.shutdown().await;

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use models::key::{Key, NamespaceType, TypedKey};
+use models::key::Key;
 use tracing::{debug, info, warn};
 
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
         value::{Microservice, Namespace, NamespaceName, OpenNamespace, Value},
     },
     engine::{Effects, Work},
-    kernel::{Executor, FailureKind, KernelOp, NamespaceRef, NetnsId, Outcome as KernelOutcome, Reply, Snapshot, Task},
+    kernel::{Executor, Failure, FailureKind, KernelOp, NamespaceRef, NetnsId, Outcome as KernelOutcome, Reply, Snapshot, Task},
     scheduler::{Fault, FaultKind, Operation, Outcome, Scheduler, StatusChange},
     signals::{
         docker::MicroserviceChange,
@@ -35,6 +35,8 @@ use super::{report::Reporter, survey::Surveyed};
 const SETTLE: Duration = Duration::from_millis(5);
 /// A namespace is not read more often than this because of events.
 const READ_INTERVAL: Duration = Duration::from_millis(30);
+/// A namespace that could not be read is tried again after this.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// A namespace that is not watched is read this often.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -59,12 +61,19 @@ pub enum Batch {
     Survey(Vec<Surveyed>),
 }
 
+/// What an operation does with a namespace.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OnNamespace {
+    Open,
+    Verify(NetnsId),
+    Close(NetnsId),
+}
+
 /// An operation under way.
 struct Flying {
     key: Key,
-    /// Of an operation that opens, checks or closes a namespace: how it is found.
-    reference: Option<NamespaceRef>,
-    closes: bool,
+    /// Of an operation on a namespace: which, how it is found, and what is done.
+    namespace: Option<(NamespaceName, NamespaceRef, OnNamespace)>,
 }
 
 /// See the [module documentation](self).
@@ -80,6 +89,8 @@ pub struct NetworkEffects {
     /// Namespaces to be read, and from when on.
     suspects: BTreeMap<NetnsId, Duration>,
     last_read: HashMap<NetnsId, Duration>,
+    /// Namespaces that changed while they were not known to be open.
+    missed: BTreeSet<NetnsId>,
     host_facts: BTreeMap<Key, Value>,
     watched: BTreeSet<Key>,
     /// To be done with the next batch: see [`Self::forget_process`].
@@ -101,6 +112,7 @@ impl NetworkEffects {
             open: HashMap::from([(own, BTreeSet::from([NamespaceName::Own]))]),
             suspects: BTreeMap::new(),
             last_read: HashMap::new(),
+            missed: BTreeSet::new(),
             host_facts: BTreeMap::new(),
             watched: BTreeSet::new(),
             forgotten: Vec::new(),
@@ -125,81 +137,72 @@ impl NetworkEffects {
     }
 
     fn outcome(&mut self, scheduler: &mut Scheduler<Network>, outcome: KernelOutcome) -> Option<(NamespaceName, NetnsId, Box<Snapshot>)> {
-        let Flying { key, reference, closes } = self.flying.remove(&outcome.id)?;
-        let namespace = || {
-            scheduler
-                .view()
-                .wanted(&key)
-                .or(scheduler.view().applied(&key))
-                .and_then(Value::namespace)
-                .cloned()
-        };
-        match outcome.result {
-            Ok(Reply::Opened { netns, created, contents }) => {
-                let name = namespace()?.name;
+        let Flying { key, namespace } = self.flying.remove(&outcome.id)?;
+        match (outcome.result, namespace) {
+            (Ok(Reply::Opened { netns, created, contents }), Some((name, reference, _))) => {
                 let owned = created || is_created_by_agent(&contents, &self.marks);
-                let open = OpenNamespace {
-                    netns,
-                    reference: reference?,
-                    owned,
-                };
+                let open = OpenNamespace { netns, reference, owned };
+                self.opened(&key, &name, netns, owned);
                 let value = Value::Namespace(Namespace {
                     name: name.clone(),
                     open: Some(open),
                 });
-                self.opened(&key, &name, netns, owned);
                 scheduler.outcome(outcome.id, Outcome::Became(value));
                 return Some((name, netns, contents));
             }
-            Ok(Reply::Changed(text)) => {
+            (Ok(Reply::Changed(text)), _) => {
                 info!(key = %key, "the namespace changed: {text}");
                 scheduler.outcome(outcome.id, Outcome::Changed(text));
             }
-            Ok(Reply::Done | Reply::Same | Reply::Contents(_)) => {
-                if closes && let Some(Namespace { name, open: Some(open) }) = scheduler.view().applied(&key).and_then(Value::namespace) {
-                    self.closed(&key, name, open.netns);
+            (Ok(_), namespace) => {
+                if let Some((name, _, OnNamespace::Close(netns))) = namespace {
+                    self.closed(&key, &name, netns);
                 }
                 scheduler.outcome(outcome.id, Outcome::Done);
             }
-            Err(failure) => {
-                let kind = match failure.kind {
-                    FailureKind::Unavailable if reference.is_some() => FaultKind::Unavailable,
-                    FailureKind::Unusable if reference.is_some() => FaultKind::Refused,
-                    FailureKind::KindMissing => FaultKind::Persistent,
-                    _ => FaultKind::Transient,
-                };
-                let reason = match failure.kind {
-                    FailureKind::Unavailable => "Unavailable",
-                    FailureKind::Unusable => "NotANetworkNamespace",
-                    FailureKind::KindMissing => "KernelKindMissing",
-                    FailureKind::Exists => "ObjectExists",
-                    FailureKind::Other => "KernelError",
-                };
-                if matches!(kind, FaultKind::Unavailable | FaultKind::Refused) {
-                    if let Some(namespace) = namespace() {
-                        self.watch(&key, &namespace.name, Binding::Missing);
-                        self.reporter.namespace(&namespace.name, None, &failure.message);
-                    }
-                    debug!(key = %key, "waiting: {}", failure.message);
-                } else {
-                    warn!(key = %key, errno = failure.errno, "failed: {}", failure.message);
-                }
-                scheduler.outcome(
-                    outcome.id,
-                    Outcome::Failed(Fault {
-                        kind,
-                        reason,
-                        message: failure.message,
-                    }),
-                );
+            (Err(failure), namespace) => {
+                let fault = self.failed(&key, namespace, failure);
+                scheduler.outcome(outcome.id, Outcome::Failed(fault));
             }
         }
         None
     }
 
+    /// What a failure means for the scheduler; tells the world of a namespace that cannot be opened.
+    fn failed(&mut self, key: &Key, namespace: Option<(NamespaceName, NamespaceRef, OnNamespace)>, failure: Failure) -> Fault {
+        let (kind, reason) = match (failure.kind, &namespace) {
+            (FailureKind::Unavailable, Some(_)) => (FaultKind::Unavailable, "Unavailable"),
+            (FailureKind::Unusable, Some(_)) => (FaultKind::Refused, "NotANetworkNamespace"),
+            (FailureKind::Unavailable | FailureKind::Unusable, None) => (FaultKind::Transient, "Unavailable"),
+            (FailureKind::KindMissing, _) => (FaultKind::Persistent, "KernelKindMissing"),
+            (FailureKind::Exists, _) => (FaultKind::Transient, "ObjectExists"),
+            (FailureKind::Other, _) => (FaultKind::Transient, "KernelError"),
+        };
+        match namespace {
+            Some((name, _, OnNamespace::Open)) if matches!(kind, FaultKind::Unavailable | FaultKind::Refused) => {
+                debug!(key = %key, "waiting: {}", failure.message);
+                self.watch(key, &name, Binding::Missing);
+                self.reporter.namespace(&name, None, &failure.message);
+            }
+            Some((name, _, OnNamespace::Verify(netns))) => {
+                // Nothing is known: what is applied stays, and the watcher, told anew what it is bound to, asks again.
+                warn!(key = %key, errno = failure.errno, "cannot check the namespace: {}", failure.message);
+                self.watch(key, &name, Binding::Bound { inode: netns.0 });
+            }
+            _ => warn!(key = %key, errno = failure.errno, "failed: {}", failure.message),
+        }
+        Fault {
+            kind,
+            reason,
+            message: failure.message,
+        }
+    }
+
     fn opened(&mut self, key: &Key, name: &NamespaceName, netns: NetnsId, owned: bool) {
         self.open.entry(netns).or_default().insert(name.clone());
-        if !self.executor.is_watched(netns) {
+        if self.missed.remove(&netns) {
+            self.suspects.insert(netns, self.now);
+        } else if !self.executor.is_watched(netns) {
             self.suspects.insert(netns, self.now + SWEEP_INTERVAL);
         }
         self.watch(key, name, Binding::Bound { inode: netns.0 });
@@ -228,7 +231,11 @@ impl NetworkEffects {
             NamespaceName::Process(pid) => Target::Process(*pid),
             NamespaceName::File(path) => Target::File(path.into()),
             // Docker's tracker tells of containers, and the own namespace does not change.
-            NamespaceName::Own | NamespaceName::Microservice(_) => return,
+            NamespaceName::Microservice(_) => {
+                self.watched.insert(key.clone());
+                return;
+            }
+            NamespaceName::Own => return,
         };
         self.watched.insert(key.clone());
         self.watcher.watch(key.to_string(), target, binding);
@@ -258,12 +265,9 @@ impl NetworkEffects {
 
     /// Nobody names a process any more that was never found, or is gone: whoever names it again means the process of then.
     fn forget_process(&mut self, key: &Key) {
-        let Ok(TypedKey::Namespace { reference_type, reference }) = TypedKey::parse(key.as_str()) else {
-            return;
-        };
-        let reference = match reference_type {
-            NamespaceType::Pid => reference.parse().ok().map(NamespaceRef::Process),
-            NamespaceType::Fd => Some(NamespaceRef::File(reference.into())),
+        let reference = match NamespaceName::of_key(key) {
+            Some(NamespaceName::Process(pid)) => Some(NamespaceRef::Process(pid)),
+            Some(NamespaceName::File(path)) => Some(NamespaceRef::File(path.into())),
             _ => None,
         };
         let Some(reference) = reference else { return };
@@ -323,6 +327,9 @@ impl NetworkEffects {
         let owned = is_created_by_agent(&contents, &self.marks);
         let open = OpenNamespace { netns, reference, owned };
         self.open.entry(netns).or_default().insert(name.clone());
+        if self.missed.remove(&netns) {
+            self.suspects.insert(netns, self.now);
+        }
         scheduler.found(vec![(
             key,
             Value::Namespace(Namespace {
@@ -335,11 +342,14 @@ impl NetworkEffects {
     }
 }
 
-fn reference_of(ops: &[KernelOp]) -> (Option<NamespaceRef>, bool) {
-    match ops.first() {
-        Some(KernelOp::OpenNamespace { reference, .. } | KernelOp::VerifyNamespace { reference, .. }) => (Some(reference.clone()), false),
-        Some(KernelOp::CloseNamespace { reference, .. }) => (Some(reference.clone()), true),
-        _ => (None, false),
+/// What the operations of a namespace value do with it.
+fn on_namespace(key: &Key, ops: &[KernelOp]) -> Option<(NamespaceName, NamespaceRef, OnNamespace)> {
+    let name = NamespaceName::of_key(key)?;
+    match ops.first()? {
+        KernelOp::OpenNamespace { reference, .. } => Some((name, reference.clone(), OnNamespace::Open)),
+        KernelOp::VerifyNamespace { reference, netns } => Some((name, reference.clone(), OnNamespace::Verify(*netns))),
+        KernelOp::CloseNamespace { reference, netns, .. } => Some((name, reference.clone(), OnNamespace::Close(*netns))),
+        _ => None,
     }
 }
 
@@ -352,13 +362,12 @@ impl Effects for NetworkEffects {
         let mut tasks = std::mem::take(&mut self.forgotten);
         for operation in operations {
             debug!(key = %operation.key, verb = ?operation.verb, ops = ?operation.effect, "operation");
-            let (reference, closes) = reference_of(&operation.effect);
+            let namespace = on_namespace(&operation.key, &operation.effect);
             self.flying.insert(
                 operation.id,
                 Flying {
                     key: operation.key.clone(),
-                    reference,
-                    closes,
+                    namespace,
                 },
             );
             tasks.push(Task {
@@ -391,7 +400,7 @@ impl Effects for NetworkEffects {
                         // An error never means that something is gone: look again later.
                         Err(message) => {
                             warn!(%netns, "cannot read the namespace: {message}");
-                            self.suspects.insert(netns, self.now + SWEEP_INTERVAL);
+                            self.suspects.insert(netns, self.now + RETRY_INTERVAL);
                         }
                     }
                 }
@@ -405,10 +414,15 @@ impl Effects for NetworkEffects {
         match signal {
             Signal::Namespace(netns) if self.open.contains_key(&netns) => {
                 let earliest = self.last_read.get(&netns).map_or(now, |last| *last + READ_INTERVAL);
-                self.suspects.entry(netns).or_insert((now + SETTLE).max(earliest));
+                let due = (now + SETTLE).max(earliest);
+                let planned = self.suspects.entry(netns).or_insert(due);
+                *planned = due.min(*planned);
             }
-            // Not the scheduler's any more, or not yet: it is read when it is opened.
-            Signal::Namespace(netns) => self.executor.rearm(netns),
+            // Not the scheduler's any more, or not yet: when its opening is told, what was read then may be old.
+            Signal::Namespace(netns) => {
+                self.missed.insert(netns);
+                self.executor.rearm(netns);
+            }
             Signal::Microservice(change) => self.microservice(scheduler, change),
         }
     }

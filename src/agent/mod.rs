@@ -14,7 +14,7 @@ use anyhow::Context;
 use models::{key::agent_prefix, proto::status::OperationalState};
 use tokio::{
     sync::{mpsc, watch},
-    task::JoinHandle,
+    task::JoinSet,
 };
 use tracing::{error, info, warn};
 
@@ -49,7 +49,7 @@ pub struct Agent {
     store: Option<embedded::Store>,
     publisher: Publisher,
     in_sync: watch::Receiver<bool>,
-    tasks: Vec<JoinHandle<()>>,
+    tasks: JoinSet<&'static str>,
     _source: Source,
     _tracker: Option<Tracker>,
 }
@@ -93,14 +93,15 @@ impl Agent {
         let (source_sender, source_events) = mpsc::channel(1);
         let prefix = format!("{}{}", agent_prefix(label), desired::CONFIG);
         let source = Source::start(store_config, prefix, source_sender)?;
-        let tasks = vec![
-            tokio::spawn(engine.run()),
-            tokio::spawn(pass_probes(probes, handle.clone())),
-            tokio::spawn(pass_namespaces(netns_events, handle.clone())),
-            tokio::spawn(pass_docker(docker_changes, handle.clone())),
-            tokio::spawn(pass_desired(source_events, handle)),
-            tokio::spawn(keep_health(health, publisher.health())),
-        ];
+        let mut tasks = JoinSet::new();
+        tasks.spawn(named("engine", engine.run()));
+        tasks.spawn(named("namespace watcher", pass_probes(probes, handle.clone())));
+        tasks.spawn(named("netns executor", pass_namespaces(netns_events, handle.clone())));
+        if tracker.is_some() {
+            tasks.spawn(named("Docker tracker", pass_docker(docker_changes, handle.clone())));
+        }
+        tasks.spawn(named("etcd source", pass_desired(source_events, handle)));
+        tasks.spawn(named("publisher", keep_health(health, publisher.health())));
         Ok(Agent {
             store,
             publisher,
@@ -116,6 +117,15 @@ impl Agent {
         self.in_sync.clone()
     }
 
+    /// Waits until a part has ended that never should, and answers which: the agent is of no use any more.
+    pub async fn failed(&mut self) -> String {
+        match self.tasks.join_next().await {
+            Some(Ok(part)) => format!("the {part} ended"),
+            Some(Err(error)) => format!("a part of the agent failed: {error}"),
+            None => "the agent is not running".to_owned(),
+        }
+    }
+
     /// Where the embedded store listens, if there is one.
     pub fn store_address(&self) -> Option<SocketAddr> {
         self.store.as_ref().map(embedded::Store::local_addr)
@@ -123,7 +133,7 @@ impl Agent {
 
     /// Stops. The network stays as it is; the keys with the agent's lease vanish.
     pub async fn shutdown(mut self) {
-        self.tasks.drain(..).for_each(|task| task.abort());
+        self.tasks.shutdown().await;
         match tokio::time::timeout(Duration::from_secs(3), self.publisher.shutdown()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => warn!("the status keys stay until their lease ends: {error}"),
@@ -135,10 +145,10 @@ impl Agent {
     }
 }
 
-impl Drop for Agent {
-    fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
-    }
+/// A task that tells which part it was when it ends.
+async fn named(part: &'static str, task: impl Future<Output = ()> + Send) -> &'static str {
+    task.await;
+    part
 }
 
 /// The store to speak to: the one named in the settings, or the embedded one.

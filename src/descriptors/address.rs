@@ -6,7 +6,7 @@ use models::key::{Key, TypedKey};
 
 use super::{
     Network, applied_interface,
-    value::{Address, Value},
+    value::{Address, InterfaceKind, Value},
     vrf::membership_key,
 };
 use crate::{
@@ -52,17 +52,20 @@ fn operation(address: &Address, view: &View<'_, Network>, add: bool) -> Vec<Kern
         return Vec::new();
     };
     let link = interface.host_name.clone();
+    let shared = matches!(interface.kind, InterfaceKind::Existing | InterfaceKind::Loopback);
     vec![if add {
         KernelOp::AddAddress {
             netns,
             link,
             address: spec,
+            shared,
         }
     } else {
         KernelOp::DeleteAddress {
             netns,
             link,
             address: spec,
+            shared,
         }
     }]
 }

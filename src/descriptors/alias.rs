@@ -7,6 +7,7 @@
 //! namespace that the agent created ends with `//netns`, which no logical name can (empty path elements are refused).
 
 use super::value::{Interface, InterfaceKind};
+use crate::kernel::provisional_group;
 
 /// Ends the alias of `lo` in a namespace that the agent created.
 const NETNS_MARK: &str = "//netns";
@@ -30,6 +31,11 @@ impl Marks {
     /// `/vnf-agent/<label>/`: what every alias starts with.
     pub fn prefix(&self) -> &str {
         &self.prefix
+    }
+
+    /// Interface group of a link that the agent has created and not given its alias yet.
+    pub fn provisional_group(&self) -> u32 {
+        provisional_group(&self.prefix)
     }
 
     /// Alias of a managed interface.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use models::{
     address,
-    key::{Key, TypedKey},
+    key::{AddressSource, Key, RouteDestination, TypedKey},
 };
 
 use super::{
@@ -25,7 +25,7 @@ use super::{
     vrf::membership_key,
 };
 use crate::{
-    kernel::{KernelOp, LinkChanges, LinkState, NetnsId, PROTOCOL, PROVISIONAL_GROUP, Snapshot},
+    kernel::{AddressState, KernelOp, LinkChanges, LinkState, NeighbourState, NetnsId, PROTOCOL, RouteState, Snapshot},
     scheduler::View,
 };
 
@@ -117,7 +117,7 @@ impl<'a> Inspection<'a> {
             let leftover = self.marks.subject(&link.alias).is_some_and(|subject| !subject.is_empty());
             if leftover {
                 self.orphan_link(link);
-            } else if link.group == PROVISIONAL_GROUP {
+            } else if link.group == self.marks.provisional_group() {
                 self.provisional(link);
             }
             return;
@@ -130,6 +130,7 @@ impl<'a> Inspection<'a> {
             self.seen.insert(key);
             return;
         }
+        let rejected;
         let basis = match (wanted, applied_here) {
             (_, Some(applied)) => applied,
             // One that is not up is not there, as its dependency sees it.
@@ -140,6 +141,10 @@ impl<'a> Inspection<'a> {
                 None => return,
                 Some(_) => return self.orphan_link(link),
             },
+            (None, None) if self.view.rejected(&key) => {
+                rejected = self.as_it_is(&name, link);
+                &rejected
+            }
             (None, None) => return self.orphan_link(link),
         };
         let found = self.interface(basis, wanted.unwrap_or(basis), link);
@@ -206,6 +211,43 @@ impl<'a> Inspection<'a> {
         found
     }
 
+    /// The interface that an earlier value brought about, now that what is asked for cannot be used: what the kernel shows is all that
+    /// is known of it, and it stays.
+    fn as_it_is(&self, name: &str, link: &LinkState) -> Interface {
+        let kind = match link.kind.as_str() {
+            "tun" => InterfaceKind::TapToVpp {
+                tap: link.alias.rsplit('/').next().unwrap_or_default().to_owned(),
+            },
+            _ if link.name == "lo" => InterfaceKind::Loopback,
+            _ => InterfaceKind::Dummy,
+        };
+        let marked = |state: &&AddressState| state.link == link.index && state.protocol == PROTOCOL;
+        let address = |state: &AddressState| {
+            let text = format!("{}/{}", state.address.address, state.address.prefix_len);
+            Address {
+                interface: name.to_owned(),
+                key: TypedKey::interface_address(name, &text, AddressSource::Static).to_key(),
+                spec: Some(state.address),
+                text,
+                vrf: self.vrf_of(link),
+                expected: None,
+            }
+        };
+        Interface {
+            name: name.to_owned(),
+            kind,
+            namespace: self.name.clone(),
+            host_name: link.name.clone(),
+            enabled: link.up,
+            addresses: self.snapshot.addresses.iter().filter(marked).map(address).collect(),
+            mac: None,
+            mtu: link.mtu,
+            link_only: false,
+            vrf: self.vrf_of(link),
+            marked: true,
+        }
+    }
+
     fn has_address(&self, link: u32, spec: crate::kernel::AddressSpec) -> bool {
         self.snapshot
             .addresses
@@ -254,6 +296,37 @@ impl<'a> Inspection<'a> {
             .iter()
             .find(|other| other.index == master && other.kind == "vrf")?;
         self.managed.get(&device.index).cloned()
+    }
+
+    /// Whether what carries the agent's protocol number on a link can only be this agent's: the number is the same for all agents,
+    /// but a link with this agent's alias, or one that it manages, is its own.
+    fn is_ours(&self, index: u32) -> bool {
+        let marked = |link: &LinkState| self.marks.subject(&link.alias).is_some_and(|subject| !subject.is_empty());
+        self.managed.contains_key(&index) || self.snapshot.links.iter().any(|link| link.index == index && marked(link))
+    }
+
+    /// Whether an unusable value stands under the key of a neighbour: the entry of its usable predecessor stays.
+    fn is_rejected_neighbour(&self, state: &NeighbourState) -> bool {
+        self.managed.get(&state.link).is_some_and(|interface| {
+            let (interface, ip_address) = (interface.clone(), state.address.to_string());
+            self.view.rejected(&TypedKey::Arp { interface, ip_address }.to_key())
+        })
+    }
+
+    /// As [`Self::is_rejected_neighbour`], for a route.
+    fn is_rejected_route(&self, state: &RouteState) -> bool {
+        self.managed.get(&state.link).is_some_and(|interface| {
+            let destination = RouteDestination::Network {
+                address: state.route.destination,
+                prefix_len: state.route.prefix_len,
+            };
+            let outgoing_interface = interface.clone();
+            let key = TypedKey::Route {
+                destination,
+                outgoing_interface,
+            };
+            self.view.rejected(&key.to_key())
+        })
     }
 
     fn link_name(&self, index: u32) -> Option<String> {
@@ -383,6 +456,7 @@ impl<'a> Inspection<'a> {
                     netns: self.netns,
                     link: link.name.clone(),
                     address: state.address,
+                    shared: true,
                 };
                 self.orphan(&format!("address/{}/{}", link.name, state.address.address), vec![removal], None);
             }
@@ -421,6 +495,7 @@ impl<'a> Inspection<'a> {
                     }
                     self.seen.insert(key);
                 }
+                None if !self.is_ours(state.link) || self.is_rejected_neighbour(state) => {}
                 None => {
                     let removal = KernelOp::DeleteNeighbour {
                         netns: self.netns,
@@ -476,6 +551,7 @@ impl<'a> Inspection<'a> {
                     }
                     self.seen.insert(key);
                 }
+                None if !self.is_ours(state.link) || self.is_rejected_route(state) => {}
                 None => {
                     let what = format!(
                         "route/{}/{}/{}/{}/{link}",
@@ -584,6 +660,6 @@ pub fn is_created_by_agent(snapshot: &Snapshot, marks: &Marks) -> bool {
 
 /// Whether a namespace contains anything with the agent's mark, so that the start-up sweep must look at it.
 pub fn has_marks(snapshot: &Snapshot, marks: &Marks) -> bool {
-    let linked = |link: &LinkState| marks.subject(&link.alias).is_some() || link.group == PROVISIONAL_GROUP;
+    let linked = |link: &LinkState| marks.subject(&link.alias).is_some() || link.group == marks.provisional_group();
     snapshot.links.iter().any(linked)
 }

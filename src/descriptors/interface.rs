@@ -87,12 +87,13 @@ impl InterfaceDescriptor {
         }
     }
 
-    fn new_link(interface: &Interface, netns: NetnsId) -> NewLink {
+    fn new_link(&self, interface: &Interface, netns: NetnsId) -> NewLink {
         NewLink {
             netns,
             name: interface.host_name.clone(),
             mtu: (interface.mtu != 0).then_some(interface.mtu),
             mac: interface.mac.filter(|_| !interface.link_only),
+            group: self.marks.provisional_group(),
         }
     }
 
@@ -127,7 +128,7 @@ impl InterfaceDescriptor {
         let Some(other_netns) = netns_of(view, &other.namespace) else {
             return Ok(Vec::new());
         };
-        let ends = Box::new([Self::new_link(interface, netns), Self::new_link(other, other_netns)]);
+        let ends = Box::new([self.new_link(interface, netns), self.new_link(other, other_netns)]);
         Ok(vec![KernelOp::CreateVeth { ends }, finish])
     }
 
@@ -135,19 +136,28 @@ impl InterfaceDescriptor {
         let Some(own) = netns_of(view, &NamespaceName::Own) else {
             return Vec::new();
         };
-        let changes = LinkChanges {
+        // The mark comes first and by itself: killed between the two, the agent knows the TAP again, wherever it is.
+        let mark = LinkChanges {
             alias: Some(self.marks.alias(interface)),
+            ..LinkChanges::default()
+        };
+        let relocate = LinkChanges {
             rename: (interface.host_name != tap).then(|| interface.host_name.clone()),
             move_to: (own != netns).then_some(netns),
             ..LinkChanges::default()
         };
-        let take = KernelOp::SetLink {
+        let set = |guard, changes| KernelOp::SetLink {
             netns: own,
             name: tap.to_owned(),
-            guard: Guard::Any,
+            guard,
             changes: Box::new(changes),
         };
-        vec![take, self.finish(interface, netns, view)]
+        let mut ops = vec![set(Guard::Any, mark)];
+        if relocate != LinkChanges::default() {
+            ops.push(set(owned(&self.marks), relocate));
+        }
+        ops.push(self.finish(interface, netns, view));
+        ops
     }
 
     fn give_tap_back(&self, interface: &Interface, tap: &str, netns: NetnsId, view: &View<'_, Network>) -> Vec<KernelOp> {
@@ -324,7 +334,7 @@ impl Descriptor<Network> for InterfaceDescriptor {
             return Ok(Vec::new());
         };
         let create = |kind| KernelOp::CreateLink {
-            link: Self::new_link(interface, netns),
+            link: self.new_link(interface, netns),
             kind,
         };
         Ok(match &interface.kind {

@@ -61,6 +61,20 @@ impl NamespaceName {
         }
     }
 
+    /// The name in a key of the scheduler; `None` if the key is not that of a namespace.
+    pub fn of_key(key: &Key) -> Option<Self> {
+        let Ok(TypedKey::Namespace { reference_type, reference }) = TypedKey::parse(key.as_str()) else {
+            return None;
+        };
+        Some(match reference_type {
+            NamespaceType::Own => NamespaceName::Own,
+            NamespaceType::Nsid => NamespaceName::Named(reference),
+            NamespaceType::Pid => NamespaceName::Process(reference.parse().ok()?),
+            NamespaceType::Fd => NamespaceName::File(reference),
+            NamespaceType::Microservice => NamespaceName::Microservice(reference),
+        })
+    }
+
     /// Key of the namespace in the scheduler.
     pub fn key(&self) -> Key {
         let (reference_type, reference) = self.parts();

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use nix::libc;
-use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use rtnetlink::packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage, AddressProtocol, AddressScope},
@@ -26,8 +26,8 @@ pub(super) fn show(spec: &AddressSpec) -> String {
     format!("{}/{}", spec.address, spec.prefix_len)
 }
 
-/// RTM_NEWADDR that takes over an address that is there already: only so does it get our mark.
-pub(super) fn add(index: u32, spec: &AddressSpec) -> Change {
+/// RTM_NEWADDR. With `take_over`, an address that is there already gets our mark; without, it is EEXIST.
+pub(super) fn add(index: u32, spec: &AddressSpec, take_over: bool) -> Change {
     let mut message = message(index, spec);
     if let IpAddr::V4(address) = spec.address
         && address.is_loopback()
@@ -38,7 +38,8 @@ pub(super) fn add(index: u32, spec: &AddressSpec) -> Change {
     message
         .attributes
         .push(AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL)));
-    (RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)
+    let flag = if take_over { NLM_F_REPLACE } else { NLM_F_EXCL };
+    (RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | flag)
 }
 
 /// RTM_DELADDR.

@@ -14,7 +14,7 @@ use rtnetlink::packet_route::{
 
 use super::{
     netlink::{Change, Refusal, RouteSocket, attributes, read_text, read_u32},
-    operation::{Guard, LinkState, NewLink, NewLinkKind, PROVISIONAL_GROUP},
+    operation::{Guard, LinkState, NewLink, NewLinkKind, provisional_group},
 };
 
 /// Bytes of a `struct ifinfomsg`.
@@ -171,7 +171,7 @@ fn new_link(link: &NewLink, namespace: RawFd) -> LinkMessage {
     message.attributes = vec![
         LinkAttribute::IfName(link.name.clone()),
         LinkAttribute::NetNsFd(namespace),
-        LinkAttribute::Group(PROVISIONAL_GROUP),
+        LinkAttribute::Group(link.group),
         LinkAttribute::NumTxQueues(1),
         LinkAttribute::NumRxQueues(1),
     ];
@@ -260,7 +260,7 @@ fn parse_info(info: &[u8], link: &mut LinkState) {
 pub(super) fn guard(guard: &Guard, link: &LinkState) -> bool {
     match guard {
         Guard::Any => true,
-        Guard::Owned { alias_prefix } => link.alias.starts_with(alias_prefix) || link.group == PROVISIONAL_GROUP,
+        Guard::Owned { alias_prefix } => link.alias.starts_with(alias_prefix) || link.group == provisional_group(alias_prefix),
     }
 }
 

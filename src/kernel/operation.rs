@@ -61,12 +61,14 @@ pub struct NewLink {
     pub mtu: Option<u32>,
     /// MAC address; `None` leaves the kernel's choice.
     pub mac: Option<[u8; 6]>,
+    /// Interface group: [`provisional_group`] of the agent.
+    pub group: u32,
 }
 
 /// What must hold of a link before an operation may touch it: the protection of foreign links.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Guard {
-    /// The alias starts with this text, or the link carries [`PROVISIONAL_GROUP`] (made by the agent, alias not yet set).
+    /// The alias starts with this text, or the link carries [`provisional_group`] (made by the agent, alias not yet set).
     Owned {
         /// `/vnf-agent/<label>/`.
         alias_prefix: String,
@@ -129,7 +131,15 @@ pub struct RouteSpec {
 /// Interface group of a link that was created but does not carry its alias yet. The kernel ignores IFLA_IFALIAS in a creating
 /// request but honours IFLA_GROUP (`rtnl_create_link` in net/core/rtnetlink.c), so this closes the gap in which a killed agent
 /// would leave a link without a mark. Setting the alias sets the group back to 0 in the same request.
-pub const PROVISIONAL_GROUP: u32 = 0x6e61_0001;
+///
+/// Each agent has its own, made from the prefix of its aliases, so that one never takes another's unfinished link for a leftover.
+pub fn provisional_group(alias_prefix: &str) -> u32 {
+    // FNV-1a, 32 bits; the first byte is fixed, so that the number is far from those that people choose.
+    let hash = alias_prefix
+        .bytes()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    0x6e00_0000 | (hash & 0x00ff_ffff)
+}
 
 /// Protocol number that marks the agent's own routes (`rtm_protocol`), addresses (`IFA_PROTO`, Linux 5.18) and neighbours
 /// (`NDA_PROTOCOL`). Not assigned in /etc/iproute2/rt_protos nor in linux/rtnetlink.h.
@@ -174,12 +184,12 @@ pub enum KernelOp {
         /// Which.
         reference: NamespaceRef,
     },
-    /// Both ends of a veth pair in one request, in their final namespaces, down, in [`PROVISIONAL_GROUP`].
+    /// Both ends of a veth pair in one request, in their final namespaces, down, in [`provisional_group`].
     CreateVeth {
         /// The two ends.
         ends: Box<[NewLink; 2]>,
     },
-    /// A single link, down, in [`PROVISIONAL_GROUP`].
+    /// A single link, down, in [`provisional_group`].
     CreateLink {
         /// What and where.
         link: NewLink,
@@ -214,6 +224,9 @@ pub enum KernelOp {
         link: String,
         /// The address.
         address: AddressSpec,
+        /// The link is somebody else's too (EXISTING, `lo`): an address that is there already is left as it is, and only one that
+        /// carries [`PROTOCOL`] is removed.
+        shared: bool,
     },
     /// Remove an address.
     DeleteAddress {
@@ -223,6 +236,9 @@ pub enum KernelOp {
         link: String,
         /// The address.
         address: AddressSpec,
+        /// The link is somebody else's too (EXISTING, `lo`): an address that is there already is left as it is, and only one that
+        /// carries [`PROTOCOL`] is removed.
+        shared: bool,
     },
     /// Create or replace a permanent neighbour entry, marked with [`PROTOCOL`].
     SetNeighbour {

@@ -131,7 +131,7 @@ impl Namespaces {
                 describe(reference),
                 found.netns
             ))),
-            Err(failure) if failure.kind == FailureKind::Unavailable => Ok(Reply::Changed(failure.message)),
+            Err(failure) if matches!(failure.kind, FailureKind::Unavailable | FailureKind::Unusable) => Ok(Reply::Changed(failure.message)),
             Err(failure) => Err(failure),
         }
     }
@@ -144,15 +144,15 @@ impl Namespaces {
         remove_if_marked: Option<&str>,
         forget: bool,
     ) -> Result<Reply, Failure> {
-        let removed = match (reference, remove_if_marked) {
-            (NamespaceRef::Named(name), Some(prefix)) => self.remove_if_marked(name, netns, prefix),
-            _ => Ok(()),
-        };
+        // First, so that a removal that failed can be tried again.
+        if let (NamespaceRef::Named(name), Some(prefix)) = (reference, remove_if_marked) {
+            self.remove_if_marked(name, netns, prefix)?;
+        }
         if forget {
             self.finder.bindings.forget(reference);
         }
         self.release(reference, netns);
-        removed.map(|()| Reply::Done)
+        Ok(Reply::Done)
     }
 
     /// Forgets which process a reference was bound to.

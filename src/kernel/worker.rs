@@ -14,8 +14,8 @@ use super::{
     address, deletion, failure, link, neighbour,
     netlink::{Change, Refusal, RouteSocket},
     operation::{
-        AddressSpec, Failure, FailureKind, Guard, KernelOp, LinkState, NamespaceRef, NetnsId, NewLink, NewLinkKind, Outcome, Reply,
-        RouteSpec, Task,
+        AddressSpec, AddressState, Failure, FailureKind, Guard, KernelOp, LinkState, NamespaceRef, NetnsId, NewLink, NewLinkKind, Outcome,
+        PROTOCOL, Reply, RouteSpec, Task,
     },
     pinned::Namespaces,
     route, sysctl,
@@ -115,13 +115,22 @@ impl Worker {
                 changes,
             } => self.set_link(*netns, name, guard, changes),
             KernelOp::DeleteLink { netns, name, guard } => self.delete_link(*netns, name, guard),
-            KernelOp::AddAddress { netns, link, address } => self.add_address(*netns, link, address),
+            KernelOp::AddAddress {
+                netns,
+                link,
+                address,
+                shared,
+            } => self.add_address(*netns, link, address, *shared),
             KernelOp::DeleteAddress {
                 netns,
                 link,
                 address: spec,
+                shared,
             } => {
                 let gone = [Errno::EADDRNOTAVAIL, Errno::ENXIO];
+                if *shared && self.namespaces.contains(*netns) && self.is_foreign_address(*netns, link, spec)? {
+                    return Ok(Reply::Done);
+                }
                 self.remove(
                     *netns,
                     link,
@@ -249,9 +258,13 @@ impl Worker {
         }
     }
 
-    fn add_address(&mut self, netns: NetnsId, link: &str, spec: &AddressSpec) -> Result<(), Failure> {
+    fn add_address(&mut self, netns: NetnsId, link: &str, spec: &AddressSpec, shared: bool) -> Result<(), Failure> {
         let action = || format!("add address {} to link \"{link}\"", address::show(spec));
-        let added = self.on_link(netns, link, action, |index| address::add(index, spec));
+        let added = self.on_link(netns, link, action, |index| address::add(index, spec, !shared));
+        let there = |failure: &Failure| shared && failure.errno == Some(Errno::EEXIST as i32);
+        if added.as_ref().is_err_and(there) {
+            return Ok(());
+        }
         // This is how the kernel says that IPv6 is disabled on the link.
         let disabled = |failure: &Failure| spec.address.is_ipv6() && failure.errno == Some(Errno::EACCES as i32);
         if !added.as_ref().is_err_and(disabled) {
@@ -266,7 +279,19 @@ impl Worker {
                     .map_or(netns.to_string(), |pinned| pinned.place.clone());
                 failure::refused(&format!("enable IPv6 on link \"{link}\" (sysctl disable_ipv6)"), &place, &refusal)
             })?;
-        self.on_link(netns, link, action, |index| address::add(index, spec))
+        self.on_link(netns, link, action, |index| address::add(index, spec, !shared))
+    }
+
+    /// Whether an address is there without our mark.
+    fn is_foreign_address(&mut self, netns: NetnsId, link: &str, spec: &AddressSpec) -> Result<bool, Failure> {
+        let Some(found) = self.find(netns, link)?.map(|link| link.index) else {
+            return Ok(false);
+        };
+        let pinned = self.namespaces.get_mut(netns)?;
+        let addresses = address::dump(&mut pinned.route)
+            .map_err(|refusal| failure::refused(&format!("read the addresses of link \"{link}\""), &pinned.place, &refusal))?;
+        let same = |state: &&AddressState| state.link == found && state.address == *spec;
+        Ok(addresses.iter().find(same).is_some_and(|state| state.protocol != PROTOCOL))
     }
 
     fn set_neighbour(&mut self, netns: NetnsId, link: &str, address: IpAddr, mac: [u8; 6]) -> Result<(), Failure> {

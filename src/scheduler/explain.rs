@@ -53,7 +53,7 @@ impl<D: Domain> Scheduler<D> {
                 self.graph.drop_unused(id);
                 continue;
             }
-            if node.requested.is_none() && (!told || !matches!(node.hold, Some(Hold::Retry { .. }))) {
+            if node.requested.is_none() && (!told || !matches!(self.worst_hold(id), Some(Hold::Retry { .. }))) {
                 continue;
             }
             let status = self.status_of(id);

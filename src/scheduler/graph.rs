@@ -107,6 +107,10 @@ pub(super) struct Node<D: Domain> {
     pub attempts: u32,
     /// A failed creation may have left something behind.
     pub partial: bool,
+    /// The value of the last creation that was tried, as long as it may have left something behind.
+    pub attempted: Option<D::Value>,
+    /// Something happened to what it refers to while an operation was under way.
+    pub probe_again: bool,
     /// Nodes waiting for this one to be gone.
     pub blocks: BTreeSet<NodeId>,
     pub claims: Vec<Claim>,
@@ -141,6 +145,8 @@ impl<D: Domain> Node<D> {
             hold: None,
             attempts: 0,
             partial: false,
+            attempted: None,
+            probe_again: false,
             blocks: BTreeSet::new(),
             claims: Vec::new(),
             last_operation: Verb::Undefined,
@@ -182,6 +188,7 @@ impl<D: Domain> Node<D> {
         self.requested.is_none()
             && self.derived.is_none()
             && self.implied.is_none()
+            && !self.partial
             && !self.present()
             && self.parent.is_none()
             && self.status.is_none()

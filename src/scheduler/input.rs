@@ -52,6 +52,12 @@ impl<D: Domain> Scheduler<D> {
         self.graph[id].fact = true;
         if value.is_some() || self.graph[id].applied.is_some() {
             self.graph[id].applied = value;
+            // What was not to be had may be now, or may fail for another reason.
+            for interested in self.graph.interested(id) {
+                if matches!(self.graph[interested].hold, Some(Hold::Unavailable { .. })) {
+                    self.release_hold(interested);
+                }
+            }
             self.mark_interested(id);
         }
         self.graph.drop_unused(id);
@@ -70,10 +76,14 @@ impl<D: Domain> Scheduler<D> {
     /// Something happened to what `key` refers to: an applied value is checked, a waiting or failed one is tried at once.
     pub fn probe(&mut self, key: &Key) {
         let Some(id) = self.graph.find(key) else { return };
+        if self.graph[id].flight.is_some() {
+            // What is under way may have looked before this happened.
+            self.graph[id].probe_again = true;
+            return;
+        }
         self.release_hold(id);
         let node = &self.graph[id];
-        if node.flight.is_none()
-            && !node.closing
+        if !node.closing
             && let (Some(descriptor), Some(applied)) = (self.domain.descriptor(key), &node.applied)
         {
             let effect = descriptor.verify(key, applied);
@@ -103,6 +113,10 @@ impl<D: Domain> Scheduler<D> {
                     self.graph.take_claims(id, claims);
                 }
                 self.set_applied(id, value);
+                if self.graph[id].rejected().is_some() {
+                    // What is applied is the basis now: it implies things that the unusable value could not.
+                    self.wanted_changed(id);
+                }
             }
         }
     }
@@ -149,6 +163,10 @@ impl<D: Domain> Scheduler<D> {
         }
         self.mark(id);
         self.mark_interested(id);
+        if std::mem::take(&mut self.graph[id].probe_again) {
+            let key = self.graph[id].key.clone();
+            self.probe(&key);
+        }
     }
 
     pub(super) fn failed(&mut self, id: NodeId, verb: Verb, fault: Fault) {

@@ -91,6 +91,8 @@ pub struct Scheduler<D: Domain> {
     /// Nodes that can be created or changed, in key order; done when everything that must go was found, so that nothing is
     /// built on what is about to go.
     pub(super) ready: BTreeSet<(Key, NodeId)>,
+    /// Found values whose dependencies may still come; looked at again with every step.
+    pub(super) held_back: BTreeSet<NodeId>,
     pub(super) operations: Vec<Operation<D::Effect>>,
     pub(super) flying: HashMap<u64, NodeId>,
     pub(super) next_operation: u64,
@@ -126,6 +128,8 @@ enum Decision {
     CloseUnready,
     /// Another member of its dependency cycle is created first.
     After(NodeId),
+    /// Nobody wants it any more, and a failed creation may have left something.
+    ClearAway,
     Create,
     Update,
 }
@@ -140,6 +144,7 @@ impl<D: Domain> Scheduler<D> {
             queued: HashSet::new(),
             doubtful: BTreeSet::new(),
             ready: BTreeSet::new(),
+            held_back: BTreeSet::new(),
             operations: Vec::new(),
             flying: HashMap::new(),
             next_operation: 1,
@@ -165,6 +170,9 @@ impl<D: Domain> Scheduler<D> {
     /// Decides what to do now. Operations of one step do not depend on each other; deletions come first.
     pub fn step(&mut self, now: Duration) -> Vec<Operation<D::Effect>> {
         self.now = now;
+        for id in std::mem::take(&mut self.held_back) {
+            self.mark(id);
+        }
         while let Some((until, id)) = self.retries.first().copied().filter(|(until, _)| *until <= now) {
             self.retries.remove(&(until, id));
             if matches!(&self.graph.get(id).and_then(|node| node.hold.as_ref()), Some(Hold::Retry { until: held, .. }) if *held == until) {
@@ -213,14 +221,30 @@ impl<D: Domain> Scheduler<D> {
 
     /// Found in the kernel, not confirmed yet, and waiting for something that may only not have been told yet.
     pub(super) fn may_be_missing_a_late_fact(&self, id: NodeId) -> bool {
+        !self.facts_settled && self.unmet_chain_has(id, |scheduler, target| scheduler.domain.is_late_fact(&scheduler.graph[target].key))
+    }
+
+    /// Found in the kernel, not confirmed yet, and what it lacks may still come: it is being made, is about to be, could not be
+    /// for now, or is a fact that has not been told. Taking it down would interrupt what works for want of knowledge.
+    fn may_still_come(&self, id: NodeId) -> bool {
+        self.may_be_missing_a_late_fact(id)
+            || self.unmet_chain_has(id, |scheduler, target| {
+                let node = &scheduler.graph[target];
+                let coming = node.flight.is_some() || scheduler.ready.contains(&(node.key.clone(), target));
+                coming || matches!(node.hold, Some(Hold::Retry { .. }))
+            })
+    }
+
+    /// Whether something in the chain of what a found value lacks is like this.
+    fn unmet_chain_has(&self, id: NodeId, found: impl Fn(&Self, NodeId) -> bool) -> bool {
         let node = &self.graph[id];
-        if self.facts_settled || !node.discovered || node.applied.is_none() {
+        if !node.discovered || node.applied.is_none() {
             return false;
         }
         let (mut seen, mut stack) = (BTreeSet::from([id]), vec![id]);
         while let Some(id) = stack.pop() {
             for target in self.graph.unmet_key_targets(id) {
-                if self.domain.is_late_fact(&self.graph[target].key) {
+                if found(self, target) {
                     return true;
                 }
                 if seen.insert(target) {
@@ -248,7 +272,9 @@ impl<D: Domain> Scheduler<D> {
             Decision::CloseUnready if pass != Pass::Doubt => {
                 self.doubtful.insert(id);
             }
-            Decision::CloseUnready if self.may_be_missing_a_late_fact(id) => {}
+            Decision::CloseUnready if self.may_still_come(id) => {
+                self.held_back.insert(id);
+            }
             Decision::Close | Decision::CloseUnready => self.close(id),
             decision => {
                 self.reopen(id);
@@ -260,6 +286,7 @@ impl<D: Domain> Scheduler<D> {
                     Decision::Settle => self.settle(id),
                     Decision::Create => self.create(id),
                     Decision::Update => self.update(id),
+                    Decision::ClearAway => self.clear_away(id),
                     // What completed the cycle may concern this member only, so the first one is told here.
                     Decision::After(leader) => self.mark(leader),
                     _ => self.retire(id),
@@ -275,6 +302,9 @@ impl<D: Domain> Scheduler<D> {
             Some(Hold::Retry { .. } | Hold::Unavailable { .. } | Hold::Refused { by_effect: true, .. })
         );
         let Some(applied) = &node.applied else {
+            if node.wanted().is_none() && node.partial && !(node.last_operation == Verb::Delete && held) {
+                return Decision::ClearAway;
+            }
             let lingering = node.children.iter().any(|child| self.graph[*child].present());
             if node.wanted().is_none() || lingering || held || (node.requested.is_some() && self.domain.descriptor(&node.key).is_none()) {
                 return Decision::Stay;
@@ -368,10 +398,20 @@ impl<D: Domain> Scheduler<D> {
                     effect = D::chain(descriptor.recover(&key, &wanted, &view), effect);
                 }
                 self.graph[id].hold = None;
+                self.graph[id].attempted = Some(wanted.clone());
                 self.graph.take_claims(id, claims);
                 self.emit(id, Verb::Create, Some(wanted), effect);
             }
         }
+    }
+
+    fn clear_away(&mut self, id: NodeId) {
+        let node = &self.graph[id];
+        let effect = match (self.domain.descriptor(&node.key), &node.attempted) {
+            (Some(descriptor), Some(attempted)) => descriptor.recover(&node.key, attempted, &View::new(&self.graph)),
+            _ => D::Effect::default(),
+        };
+        self.emit(id, Verb::Delete, None, effect);
     }
 
     fn update(&mut self, id: NodeId) {

@@ -51,7 +51,7 @@ impl<D: Domain> Scheduler<D> {
         }
         let node = &mut self.graph[id];
         node.applied = Some(value);
-        (node.partial, node.settled) = (false, false);
+        (node.partial, node.settled, node.attempted) = (false, false, None);
         self.release_hold(id);
         self.release_blocked(id);
         self.refresh_children(id);
@@ -62,6 +62,7 @@ impl<D: Domain> Scheduler<D> {
     pub(super) fn clear_applied(&mut self, id: NodeId) {
         let node = &mut self.graph[id];
         node.applied = None;
+        (node.partial, node.attempted) = (false, None);
         node.closing = false;
         node.stale = None;
         node.discovered = false;

@@ -33,6 +33,11 @@ impl<'a, D: Domain> View<'a, D> {
         self.node(key)?.wanted()
     }
 
+    /// Whether something is asked for under `key` that cannot be used. What an earlier, usable value brought about stays.
+    pub fn rejected(&self, key: &Key) -> bool {
+        self.node(key).is_some_and(|node| node.rejected().is_some())
+    }
+
     /// All wanted values whose key starts with `prefix`, in key order.
     pub fn wanted_under(&self, prefix: &str) -> impl Iterator<Item = (&'a Key, &'a D::Value)> + use<'a, D> {
         let graph = self.graph;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use netns_agent::kernel::{FailureKind, Guard, KernelOp, LinkChanges, NamespaceRef, NewLinkKind, PROVISIONAL_GROUP};
+use netns_agent::kernel::{FailureKind, Guard, KernelOp, LinkChanges, NamespaceRef, NewLinkKind, provisional_group};
 use nix::libc;
 
 use crate::world::*;
@@ -29,7 +29,8 @@ fn a_veth_pair_is_born_in_its_final_namespaces_and_never_seen_in_the_own_one() {
         }
         for link in [&world.dump(a).links[1], &world.dump(b).links[1]] {
             assert_eq!(
-                link.group, PROVISIONAL_GROUP,
+                link.group,
+                provisional_group(PREFIX),
                 "killed now, the agent would know its link again: {link:?}"
             );
         }

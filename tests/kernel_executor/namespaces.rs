@@ -485,6 +485,7 @@ fn our_deleted_neighbour_and_route_are_events_and_those_of_others_are_not() {
             netns,
             link: "x".to_owned(),
             address: address("10.1.0.1/24"),
+            shared: false,
         });
         world.op(KernelOp::SetNeighbour {
             netns,

@@ -12,6 +12,7 @@ fn add_address(netns: NetnsId, link: &str, text: &str) -> KernelOp {
         netns,
         link: link.to_owned(),
         address: address(text),
+        shared: false,
     }
 }
 
@@ -20,6 +21,7 @@ fn delete_address(netns: NetnsId, link: &str, text: &str) -> KernelOp {
         netns,
         link: link.to_owned(),
         address: address(text),
+        shared: false,
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use netns_agent::kernel::{
     AddressSpec, Executor, ExecutorConfig, Failure, Guard, KernelOp, LinkChanges, NamespaceRef, NetnsId, NewLink, NewLinkKind, Reply,
-    RouteSpec, Snapshot, Task,
+    RouteSpec, Snapshot, Task, provisional_group,
 };
 use nix::{
     mount::{MsFlags, mount},
@@ -161,6 +161,7 @@ pub fn new_link(netns: NetnsId, name: &str) -> NewLink {
         name: name.to_owned(),
         mtu: None,
         mac: None,
+        group: provisional_group(PREFIX),
     }
 }
 
