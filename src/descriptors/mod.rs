@@ -96,6 +96,11 @@ impl Domain for Network {
         key.as_str().starts_with("linux/microservice/")
     }
 
+    /// The other end of a veth that was found may be in a namespace that is not open yet.
+    fn reveals(&self, key: &Key) -> bool {
+        key.as_str().starts_with("linux/namespace/")
+    }
+
     fn chain(mut effect: Vec<KernelOp>, next: Vec<KernelOp>) -> Vec<KernelOp> {
         effect.extend(next);
         effect

@@ -39,6 +39,12 @@ pub trait Domain: Sized + 'static {
         false
     }
 
+    /// Whether creating the value under `key` may reveal that others exist already, as opening a namespace does: as long as that
+    /// is under way, nothing that was found in the kernel is taken down for want of them.
+    fn reveals(&self, _key: &Key) -> bool {
+        false
+    }
+
     /// `effect` followed by `next`, as one.
     fn chain(effect: Self::Effect, next: Self::Effect) -> Self::Effect;
 

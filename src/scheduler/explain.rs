@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::{
     descriptor::{Domain, On},
     graph::{Edge, Hold, Node, NodeId},
-    plan::Scheduler,
+    plan::{Scheduler, Untold},
     status::{Status, StatusChange, ValueState},
 };
 
@@ -172,12 +172,17 @@ impl<D: Domain> Scheduler<D> {
         if let Some(hold) = &node.hold {
             return Condition::Problem(problem_of(hold));
         }
-        if self.may_be_missing_a_late_fact(id) && !self.graph.satisfied(id, &node.applied_edges) {
-            let message = "found in the kernel and left as it is until Docker has been asked which containers run".to_owned();
+        if let Some(untold) = self.may_be_incomplete(id)
+            && !self.graph.satisfied(id, &node.applied_edges)
+        {
+            let message = match untold {
+                Untold::Fact => "found in the kernel and left as it is until Docker has been asked which containers run",
+                Untold::Contents => "found in the kernel and left as it is until all namespaces have been looked into",
+            };
             return Condition::Problem(Problem {
                 state: ValueState::Discovered,
                 reason: "FactsUnknown".into(),
-                message,
+                message: message.to_owned(),
                 details: vec![],
             });
         }

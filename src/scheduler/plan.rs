@@ -100,6 +100,8 @@ pub struct Scheduler<D: Domain> {
     pub(super) postponed: BTreeSet<NodeId>,
     pub(super) changes: Vec<StatusChange>,
     pub(super) facts_settled: bool,
+    /// Found in the kernel, and not taken down as long as what is under way may reveal what they lack; looked at with each step.
+    pub(super) held_back: BTreeSet<NodeId>,
     pub(super) now: Duration,
 }
 
@@ -112,6 +114,15 @@ enum Pass {
     Doubt,
     /// Nothing doubtful is left: creations and changes are made.
     Ready,
+}
+
+/// What may still show that a found value has all it needs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Untold {
+    /// A fact: all of them are told by [`Scheduler::settle_facts`].
+    Fact,
+    /// What a creation under way reveals.
+    Contents,
 }
 
 /// What is to happen to a node.
@@ -148,6 +159,7 @@ impl<D: Domain> Scheduler<D> {
             postponed: BTreeSet::new(),
             changes: Vec::new(),
             facts_settled: false,
+            held_back: BTreeSet::new(),
             now: Duration::ZERO,
         }
     }
@@ -172,6 +184,7 @@ impl<D: Domain> Scheduler<D> {
                 self.mark(id);
             }
         }
+        std::mem::take(&mut self.held_back).into_iter().for_each(|id| self.mark(id));
         loop {
             if let Some(id) = self.queue.pop_front() {
                 self.queued.remove(&id);
@@ -211,24 +224,29 @@ impl<D: Domain> Scheduler<D> {
         !self.flying.is_empty()
     }
 
-    /// Found in the kernel, not confirmed yet, and waiting for something that may only not have been told yet.
-    pub(super) fn may_be_missing_a_late_fact(&self, id: NodeId) -> bool {
+    /// Found in the kernel, not confirmed yet, and waiting for something that may only not have been told or seen yet.
+    pub(super) fn may_be_incomplete(&self, id: NodeId) -> Option<Untold> {
         let node = &self.graph[id];
-        if self.facts_settled || !node.discovered || node.applied.is_none() {
-            return false;
+        if !node.discovered || node.applied.is_none() {
+            return None;
         }
         let (mut seen, mut stack) = (BTreeSet::from([id]), vec![id]);
         while let Some(id) = stack.pop() {
             for target in self.graph.unmet_key_targets(id) {
-                if self.domain.is_late_fact(&self.graph[target].key) {
-                    return true;
+                let node = &self.graph[target];
+                if !self.facts_settled && self.domain.is_late_fact(&node.key) {
+                    return Some(Untold::Fact);
+                }
+                let coming = node.applied.is_none() && (node.flight.is_some() || self.ready.contains(&(node.key.clone(), target)));
+                if coming && self.domain.reveals(&node.key) {
+                    return Some(Untold::Contents);
                 }
                 if seen.insert(target) {
                     stack.push(target);
                 }
             }
         }
-        false
+        None
     }
 
     fn evaluate(&mut self, id: NodeId, pass: Pass) {
@@ -243,8 +261,12 @@ impl<D: Domain> Scheduler<D> {
             Decision::CloseUnready if pass != Pass::Doubt => {
                 self.doubtful.insert(id);
             }
-            Decision::CloseUnready if self.may_be_missing_a_late_fact(id) => {}
-            Decision::Close | Decision::CloseUnready => self.close(id),
+            Decision::Close => self.close(id),
+            Decision::CloseUnready => match self.may_be_incomplete(id) {
+                Some(Untold::Fact) => {}
+                Some(Untold::Contents) => drop(self.held_back.insert(id)),
+                None => self.close(id),
+            },
             decision => {
                 self.reopen(id);
                 let effective = self.domain.descriptor(&self.graph[id].key).is_some();
