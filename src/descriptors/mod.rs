@@ -7,12 +7,13 @@ pub mod address;
 pub mod alias;
 pub mod arp;
 pub mod convert;
-
 pub mod inspect;
 pub mod interface;
 pub mod namespace;
 pub mod orphan;
 pub mod route;
+#[cfg(test)]
+mod tests;
 pub mod value;
 pub mod vrf;
 

@@ -6,7 +6,7 @@ use crate::{
     on_both_stores,
     support::{
         bench::Bench,
-        config::Reference,
+        config::{Config, Interface, Reference, Route},
         monitor::Monitor,
         ping,
         random::Random,
@@ -14,6 +14,43 @@ use crate::{
         settle,
     },
 };
+
+/// A pair between the agent's own namespace and a named one: what is found first must not go before the rest is found.
+async fn a_restart_leaves_a_pair_out_of_the_own_namespace_alone(mut bench: Bench) {
+    let config = Config {
+        interfaces: vec![
+            Interface::veth("home", "away", Reference::Own)
+                .host_name("home0")
+                .address("10.61.0.1/24"),
+            Interface::veth("away", "home", Reference::named("calm-away"))
+                .host_name("eth0")
+                .address("10.61.0.2/24"),
+            // Sorts before its peer, and its peer's namespace is opened last.
+            Interface::veth("a-first", "z-last", Reference::Own).host_name("first0"),
+            Interface::veth("z-last", "a-first", Reference::named("calm-zzz")).host_name("eth0"),
+        ],
+        routes: vec![Route::new("home", "10.62.0.0/16", "10.61.0.2")],
+        ..Config::default()
+    };
+    bench.start_agent().await;
+    let revisions = bench.put_together(&config).await;
+    bench.until_configured(&revisions).await;
+    let mut paths: Vec<PathBuf> = ["calm-away", "calm-zzz"].map(|name| Reference::named(name).path()).to_vec();
+    paths.push(PathBuf::from("/proc/self/ns/net"));
+    settle::until_quiet(&paths).await;
+    let mut monitors: Vec<Monitor> = paths.iter().map(|path| Monitor::open(path)).collect();
+    for _ in 0..3 {
+        bench.kill_agent().await;
+        let before = bench.start_agent().await;
+        bench.until_configured_since(&revisions, before).await;
+        for monitor in &mut monitors {
+            monitor.assert_silent("restart with ends in the own namespace");
+        }
+    }
+    bench.check(&config);
+    bench.stop_agent().await;
+}
+on_both_stores!(a_restart_leaves_a_pair_out_of_the_own_namespace_alone);
 
 /// Stopped and started, killed and started: no netlink write in any namespace, no lost packet, and every status published again.
 async fn a_restart_on_a_converged_system_writes_nothing_and_loses_no_packet(mut bench: Bench) {
