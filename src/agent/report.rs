@@ -75,27 +75,30 @@ impl Health {
 
     /// Tells the state of a part, if that is news.
     pub fn set(&self, part: &'static str, state: OperationalState, error: &str) {
-        {
-            let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-            if parts.get(part).is_some_and(|known| known.state == state && known.error == error) {
-                return;
-            }
-            let last_change = self.clock.now();
-            parts.insert(
-                part,
-                Part {
-                    state,
-                    error: error.to_owned(),
-                    last_change,
-                },
-            );
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        if parts.get(part).is_some_and(|known| known.state == state && known.error == error) {
+            return;
         }
-        self.publish();
+        let last_change = self.clock.now();
+        parts.insert(
+            part,
+            Part {
+                state,
+                error: error.to_owned(),
+                last_change,
+            },
+        );
+
+        self.write(&parts);
     }
 
     /// Writes all health keys anew, with the time of now.
     pub fn publish(&self) {
-        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.write(&self.parts.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Called with the lock held (nothing here blocks), so that an older state never comes after a newer one.
+    fn write(&self, parts: &BTreeMap<&'static str, Part>) {
         let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
         let now = seconds(self.clock.now());
         let mut agent = AgentStatus {
@@ -117,7 +120,7 @@ impl Health {
             .max_by_key(|state| badness(*state))
             .unwrap_or(OperationalState::Init) as i32;
         agent.last_change = needed.map(|(_, part)| seconds(part.last_change)).max().unwrap_or_default();
-        for (name, part) in &parts {
+        for (name, part) in parts {
             let state = part.state as i32;
             agent.plugins.push(PluginStatus {
                 name: (*name).to_owned(),

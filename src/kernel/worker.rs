@@ -126,19 +126,7 @@ impl Worker {
                 link,
                 address: spec,
                 shared,
-            } => {
-                let gone = [Errno::EADDRNOTAVAIL, Errno::ENXIO];
-                if *shared && self.namespaces.contains(*netns) && self.is_foreign_address(*netns, link, spec)? {
-                    return Ok(Reply::Done);
-                }
-                self.remove(
-                    *netns,
-                    link,
-                    &gone,
-                    || format!("delete address {} from link \"{link}\"", address::show(spec)),
-                    |index| address::delete(index, spec),
-                )
-            }
+            } => self.delete_address(*netns, link, spec, *shared),
             KernelOp::SetNeighbour { netns, link, address, mac } => self.set_neighbour(*netns, link, *address, *mac),
             KernelOp::DeleteNeighbour { netns, link, address } => {
                 let gone = [Errno::ENOENT, Errno::ESRCH];
@@ -280,6 +268,16 @@ impl Worker {
                 failure::refused(&format!("enable IPv6 on link \"{link}\" (sysctl disable_ipv6)"), &place, &refusal)
             })?;
         self.on_link(netns, link, action, |index| address::add(index, spec, !shared))
+    }
+
+    fn delete_address(&mut self, netns: NetnsId, link: &str, spec: &AddressSpec, shared: bool) -> Result<(), Failure> {
+        if shared && self.namespaces.contains(netns) && self.is_foreign_address(netns, link, spec)? {
+            return Ok(());
+        }
+        let action = || format!("delete address {} from link \"{link}\"", address::show(spec));
+        self.remove(netns, link, &[Errno::EADDRNOTAVAIL, Errno::ENXIO], action, |index| {
+            address::delete(index, spec)
+        })
     }
 
     /// Whether an address is there without our mark.
