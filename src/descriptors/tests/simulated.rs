@@ -111,13 +111,6 @@ impl Kernel {
         netns
     }
 
-    /// The process ends, and its namespace with it unless something else keeps it.
-    pub fn end_process(&mut self, pid: i32) {
-        if let Some(netns) = self.processes.remove(&pid) {
-            self.collect(netns);
-        }
-    }
-
     /// The agent was killed or stopped: its open files are gone, the network is not.
     pub fn agent_gone(&mut self) {
         self.fuel = None;

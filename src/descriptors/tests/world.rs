@@ -18,8 +18,7 @@ use crate::{
         alias::Marks,
         convert::value_of,
         inspect::{has_marks, host_facts, inspect, is_created_by_agent},
-        namespace::microservice_key,
-        value::{Microservice, Namespace, NamespaceName, OpenNamespace, Value},
+        value::{Namespace, NamespaceName, OpenNamespace, Value},
     },
     kernel::{Failure, FailureKind, KernelOp, NamespaceRef, NetnsId, Reply, Snapshot, Task},
     scheduler::{Change, Fault, FaultKind, Operation, Outcome, Scheduler, Status, Verb},
@@ -166,27 +165,6 @@ impl World {
     /// Deletes a desired value.
     pub fn delete(&mut self, key: &str) {
         self.scheduler.transaction(vec![change(key, None)], false);
-    }
-
-    /// All changes of a transaction.
-    pub fn transact(&mut self, changes: &[(&str, Option<&Json>)]) {
-        self.scheduler
-            .transaction(changes.iter().map(|(key, json)| change(key, *json)).collect(), false);
-    }
-
-    /// Docker tells of a container, or that there is none.
-    pub fn microservice(&mut self, label: &str, pid: Option<i32>) {
-        let value = pid.map(|pid| {
-            let service = Microservice {
-                label: label.to_owned(),
-                container_id: format!("id{pid}"),
-                container_name: format!("name{pid}"),
-                pid,
-                start_time: 7,
-            };
-            Value::Microservice(service.into())
-        });
-        self.scheduler.fact(&microservice_key(label), value);
     }
 
     /// One round of the engine: false when there was nothing to do.
@@ -347,15 +325,5 @@ impl World {
             }
             self.facts = facts;
         }
-    }
-
-    /// The status of a base value.
-    pub fn status(&self, key: &str) -> Option<&Status> {
-        self.statuses.get(key)
-    }
-
-    /// The namespace that a name leads to now.
-    pub fn netns(&self, name: &str) -> NetnsId {
-        self.kernel.names[name]
     }
 }

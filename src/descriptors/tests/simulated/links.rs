@@ -6,14 +6,6 @@ use super::{EEXIST, Kernel, guarded, refused};
 use crate::kernel::{Failure, Guard, LinkChanges, LinkState, NetnsId, NewLink, NewLinkKind};
 
 impl Kernel {
-    /// A link that somebody else made.
-    pub fn add_foreign_link(&mut self, netns: NetnsId, name: &str, kind: &str) -> u32 {
-        let index = self.add_link(netns, name, kind);
-        let link = self.link_mut(netns, index);
-        link.up = true;
-        index
-    }
-
     fn add_link(&mut self, netns: NetnsId, name: &str, kind: &str) -> u32 {
         self.next_index += 1;
         let index = self.next_index;
