@@ -241,10 +241,7 @@ impl Arbiter {
         } else if let Some(message) = message {
             self.retry(&container_id, outstanding.failures + 1, message, actions);
         }
-        // A container whose inspection is being repeated is not known yet: saying that the list is complete would make it a missing one.
-        if !self.outstanding.contains_key(&container_id)
-            && let Sync::Inspects(open) = &mut self.sync
-        {
+        if let Sync::Inspects(open) = &mut self.sync {
             open.remove(&container_id);
             self.finish_sync(actions);
         }
