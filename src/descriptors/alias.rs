@@ -6,6 +6,8 @@
 //! `<name>/<VPP TAP>/<original host name>`. Names may contain `/`, so a reader must already know the candidates. The `lo` of a
 //! namespace that the agent created ends with `//netns`, which no logical name can (empty path elements are refused).
 
+use models::key::ALL_AGENTS_PREFIX;
+
 use super::value::{Interface, InterfaceKind};
 
 /// Ends the alias of `lo` in a namespace that the agent created.
@@ -50,6 +52,11 @@ impl Marks {
     /// Whether the alias of `lo` says that the agent created the namespace.
     pub fn is_created_namespace(&self, alias: &str) -> bool {
         alias.starts_with(&self.prefix) && alias.ends_with(NETNS_MARK)
+    }
+
+    /// Whether the alias says that a link is that of another agent, which marks addresses, routes and neighbours with the same number.
+    pub fn is_other_agents(&self, alias: &str) -> bool {
+        alias.starts_with(ALL_AGENTS_PREFIX) && !alias.starts_with(&self.prefix)
     }
 
     /// What follows the prefix and precedes the mark of a created namespace; `None` if the alias is not this agent's. Empty for

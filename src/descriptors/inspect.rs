@@ -25,7 +25,7 @@ use super::{
     vrf::membership_key,
 };
 use crate::{
-    kernel::{KernelOp, LinkChanges, LinkState, NetnsId, PROTOCOL, PROVISIONAL_GROUP, Snapshot},
+    kernel::{AddressState, KernelOp, LinkChanges, LinkState, NetnsId, PROTOCOL, PROVISIONAL_GROUP, Snapshot},
     scheduler::View,
 };
 
@@ -119,6 +119,11 @@ impl<'a> Inspection<'a> {
                 self.orphan_link(link);
             } else if link.group == PROVISIONAL_GROUP {
                 self.provisional(link);
+            } else if !self.marks.is_other_agents(&link.alias) {
+                // `lo` that was given back, or an EXISTING interface that nobody wants any more.
+                self.marked_addresses(link)
+                    .into_iter()
+                    .for_each(|state| self.orphan_address(link, &state));
             }
             return;
         };
@@ -283,18 +288,27 @@ impl<'a> Inspection<'a> {
 
     fn orphan_link(&mut self, link: &LinkState) {
         let (netns, guard) = (self.netns, owned(self.marks));
-        let changed = |changes: LinkChanges| KernelOp::SetLink {
-            netns,
-            name: link.name.clone(),
-            guard: guard.clone(),
-            changes: Box::new(changes),
-        };
-        let removal = match link.kind.as_str() {
-            "veth" | "dummy" | "vrf" => KernelOp::DeleteLink {
+        // A link that stays must lose its addresses before its mark, or an agent killed between the two would leave them.
+        let changed = |changes: LinkChanges| {
+            let mut ops: Vec<KernelOp> = self
+                .marked_addresses(link)
+                .iter()
+                .map(|state| self.address_removal(link, state))
+                .collect();
+            ops.push(KernelOp::SetLink {
                 netns,
                 name: link.name.clone(),
                 guard: guard.clone(),
-            },
+                changes: Box::new(changes),
+            });
+            ops
+        };
+        let removal = match link.kind.as_str() {
+            "veth" | "dummy" | "vrf" => vec![KernelOp::DeleteLink {
+                netns,
+                name: link.name.clone(),
+                guard: guard.clone(),
+            }],
             "tun" => {
                 let original = link
                     .alias
@@ -324,11 +338,7 @@ impl<'a> Inspection<'a> {
             }
             _ => return,
         };
-        self.orphan(
-            &format!("link/{}", link.name),
-            vec![removal],
-            Some(host_name_claim(netns, &link.name)),
-        );
+        self.orphan(&format!("link/{}", link.name), removal, Some(host_name_claim(netns, &link.name)));
     }
 
     /// A link of an interrupted creation: left to the interface that wants this name here, else a leftover.
@@ -359,34 +369,43 @@ impl<'a> Inspection<'a> {
         }
     }
 
+    fn marked_addresses(&self, link: &LinkState) -> Vec<AddressState> {
+        let on_link = |state: &&AddressState| state.link == link.index && state.protocol == PROTOCOL;
+        self.snapshot.addresses.iter().filter(on_link).cloned().collect()
+    }
+
+    fn address_removal(&self, link: &LinkState, state: &AddressState) -> KernelOp {
+        KernelOp::DeleteAddress {
+            netns: self.netns,
+            link: link.name.clone(),
+            address: state.address,
+        }
+    }
+
+    fn orphan_address(&mut self, link: &LinkState, state: &AddressState) {
+        let removal = self.address_removal(link, state);
+        let what = format!("address/{}/{}/{}", link.name, state.address.address, state.address.prefix_len);
+        self.orphan(&what, vec![removal], None);
+    }
+
     fn orphan_addresses(&mut self, link: &LinkState, name: &str) {
-        for state in self
-            .snapshot
-            .addresses
-            .iter()
-            .filter(|state| state.link == link.index && state.protocol == PROTOCOL)
-        {
+        let key = interface_key(name);
+        let prefix = addresses_prefix(name);
+        for state in self.marked_addresses(link) {
             let known = |value: &Value| value.address().is_some_and(|address| address.spec == Some(state.address));
-            let key = interface_key(name);
             let wanted = self.view.wanted(&key).and_then(Value::interface);
             let is_wanted = wanted.is_some_and(|wanted| wanted.addresses.iter().any(|address| address.spec == Some(state.address)));
-            let is_applied = self
-                .view
-                .applied_under(addresses_prefix(name).as_str())
-                .any(|(_, value)| known(value));
-            let flying = self
-                .view
-                .applied_under(addresses_prefix(name).as_str())
-                .any(|(key, _)| self.view.in_flight(key));
-            if !is_wanted && !is_applied && !flying {
-                let removal = KernelOp::DeleteAddress {
-                    netns: self.netns,
-                    link: link.name.clone(),
-                    address: state.address,
-                };
-                self.orphan(&format!("address/{}/{}", link.name, state.address.address), vec![removal], None);
+            let mut applied = self.view.applied_under(prefix.as_str());
+            if !is_wanted && !applied.any(|(key, value)| known(value) || self.view.in_flight(key)) {
+                self.orphan_address(link, &state);
             }
         }
+    }
+
+    /// Whether what is marked on a link may be this agent's: another agent marks with the same number, but on its own links.
+    fn may_be_own(&self, link: u32) -> bool {
+        let link = self.snapshot.links.iter().find(|other| other.index == link);
+        link.is_none_or(|link| !self.marks.is_other_agents(&link.alias))
     }
 
     /// The wanted or applied values of an interface below a key prefix that depend on it being up.
@@ -421,6 +440,7 @@ impl<'a> Inspection<'a> {
                     }
                     self.seen.insert(key);
                 }
+                None if !self.may_be_own(state.link) => {}
                 None => {
                     let removal = KernelOp::DeleteNeighbour {
                         netns: self.netns,
@@ -476,6 +496,7 @@ impl<'a> Inspection<'a> {
                     }
                     self.seen.insert(key);
                 }
+                None if !self.may_be_own(state.link) => {}
                 None => {
                     let what = format!(
                         "route/{}/{}/{}/{}/{link}",
@@ -585,5 +606,15 @@ pub fn is_created_by_agent(snapshot: &Snapshot, marks: &Marks) -> bool {
 /// Whether a namespace contains anything with the agent's mark, so that the start-up sweep must look at it.
 pub fn has_marks(snapshot: &Snapshot, marks: &Marks) -> bool {
     let linked = |link: &LinkState| marks.subject(&link.alias).is_some() || link.group == PROVISIONAL_GROUP;
+    let own = |index: u32| {
+        let link = snapshot.links.iter().find(|link| link.index == index);
+        link.is_some_and(|link| !marks.is_other_agents(&link.alias))
+    };
     snapshot.links.iter().any(linked)
+        || snapshot.addresses.iter().any(|state| state.protocol == PROTOCOL && own(state.link))
+        || snapshot
+            .neighbours
+            .iter()
+            .any(|state| state.protocol == PROTOCOL && own(state.link))
+        || snapshot.routes.iter().any(|state| state.protocol == PROTOCOL && own(state.link))
 }
