@@ -252,16 +252,16 @@ pub fn actual(kernel: &Kernel, expected: &State) -> State {
                 .map(|link| link.name.clone())
                 .expect("a link")
         };
-        let of_agent = |protocol: u8| protocol == PROTOCOL;
-        for state in snapshot.addresses.iter().filter(|state| of_agent(state.protocol)) {
+        let of_agent = |link: u32, protocol: u8| protocol == PROTOCOL && !name_of(link).starts_with("foreign");
+        for state in snapshot.addresses.iter().filter(|state| of_agent(state.link, state.protocol)) {
             space
                 .addresses
                 .insert((name_of(state.link), state.address.address, state.address.prefix_len));
         }
-        for state in snapshot.neighbours.iter().filter(|state| of_agent(state.protocol)) {
+        for state in snapshot.neighbours.iter().filter(|state| of_agent(state.link, state.protocol)) {
             space.neighbours.insert((name_of(state.link), state.address, show_mac(state.mac)));
         }
-        for state in snapshot.routes.iter().filter(|state| of_agent(state.protocol)) {
+        for state in snapshot.routes.iter().filter(|state| of_agent(state.link, state.protocol)) {
             let route = &state.route;
             let to = format!("{}/{}", route.destination, route.prefix_len);
             space

@@ -8,4 +8,5 @@ mod configuration;
 mod expectation;
 mod random;
 mod simulated;
+mod tampering;
 mod world;

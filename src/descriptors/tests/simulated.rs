@@ -78,6 +78,23 @@ fn changes_something(op: &KernelOp) -> bool {
     }
 }
 
+/// The namespaces that must be open for an operation.
+fn works_in(op: &KernelOp) -> Vec<NetnsId> {
+    match op {
+        KernelOp::CreateVeth { ends } => ends.iter().map(|end| end.netns).collect(),
+        KernelOp::CreateLink { link, .. } => vec![link.netns],
+        KernelOp::SetLink { netns, changes, .. } => changes.move_to.into_iter().chain([*netns]).collect(),
+        KernelOp::DeleteLink { netns, .. }
+        | KernelOp::AddAddress { netns, .. }
+        | KernelOp::DeleteAddress { netns, .. }
+        | KernelOp::SetNeighbour { netns, .. }
+        | KernelOp::DeleteNeighbour { netns, .. }
+        | KernelOp::AddRoute { netns, .. }
+        | KernelOp::DeleteRoute { netns, .. } => vec![*netns],
+        _ => Vec::new(),
+    }
+}
+
 impl Kernel {
     /// A machine with nothing but the agent's own namespace.
     pub fn new() -> Self {
@@ -193,6 +210,15 @@ impl Kernel {
     }
 
     fn op(&mut self, op: &KernelOp) -> Result<Reply, Failure> {
+        if let Some(netns) = works_in(op).into_iter().find(|netns| !self.pinned(*netns)) {
+            return match op {
+                KernelOp::DeleteLink { .. }
+                | KernelOp::DeleteAddress { .. }
+                | KernelOp::DeleteNeighbour { .. }
+                | KernelOp::DeleteRoute { .. } => Ok(Reply::Done),
+                _ => Err(refused(EINVAL, format!("{netns} is not open"))),
+            };
+        }
         match op {
             KernelOp::OpenNamespace { reference, mark } => return self.open(op, reference, mark),
             KernelOp::VerifyNamespace { reference, netns } => {
@@ -310,9 +336,6 @@ impl Kernel {
 
     /// A link that must exist.
     fn require(&self, netns: NetnsId, name: &str) -> Result<LinkState, Failure> {
-        if !self.pinned(netns) {
-            return Err(refused(EINVAL, format!("{netns} is not open")));
-        }
         let found = self.link(netns, name).cloned();
         found.ok_or_else(|| refused(ENODEV, format!("no link {name} in {netns}")))
     }
@@ -323,7 +346,7 @@ impl Kernel {
         self.spaces.get_mut(&netns).expect("the namespace exists")
     }
 
-    fn link_mut(&mut self, netns: NetnsId, index: u32) -> &mut LinkState {
+    pub fn link_mut(&mut self, netns: NetnsId, index: u32) -> &mut LinkState {
         let links = &mut self.space(netns).links;
         links.iter_mut().find(|link| link.index == index).expect("the link exists")
     }

@@ -174,9 +174,6 @@ impl Kernel {
     }
 
     pub(super) fn delete_link(&mut self, netns: NetnsId, name: &str, guard: &Guard) -> Result<(), Failure> {
-        if !self.pinned(netns) {
-            return Ok(());
-        }
         let Some(found) = self.link(netns, name).cloned() else {
             return Ok(());
         };
