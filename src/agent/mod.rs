@@ -5,6 +5,8 @@
 
 mod desired;
 mod effects;
+mod host;
+mod performer;
 mod report;
 mod survey;
 
@@ -22,7 +24,7 @@ use crate::{
     config::Settings,
     descriptors::{Network, alias::Marks},
     embedded,
-    engine::{Clock, Engine, Event, Handle},
+    engine::{Clock, Core, Engine, Event, Handle},
     kernel::{Executor, ExecutorConfig, NetnsId},
     publish::{Publisher, PublisherOptions, StoreHealth},
     signals::{
@@ -35,6 +37,7 @@ use crate::{
 
 use self::{
     effects::{NetworkEffects, Signal},
+    performer::KernelPerformer,
     report::{Health, Reporter},
 };
 
@@ -77,15 +80,16 @@ impl Agent {
 
         let (store, store_config) = open_store(settings).await?;
         let publisher = Publisher::start(store_config.clone(), agent_prefix(label), PublisherOptions::default())?;
-        let health = Health::new(publisher.clone(), clock);
+        let health = Health::new(Arc::new(publisher.clone()), clock.clone());
         let (in_sync_sender, in_sync) = watch::channel(false);
-        let reporter = Reporter::new(publisher.clone(), health.clone(), clock, in_sync_sender);
+        let reporter = Reporter::new(Arc::new(publisher.clone()), health.clone(), clock.clone(), in_sync_sender);
 
         let (probe_sender, probes) = mpsc::unbounded_channel();
         let watcher = Watcher::start(WatcherConfig { netns_dir }, probe_sender).context("the namespace watcher cannot start")?;
         let own = executor.own_namespace();
-        let effects = NetworkEffects::new(executor, marks, watcher, reporter);
-        let (engine, handle) = Engine::new(Network::new(label), effects, clock);
+        let effects = NetworkEffects::new(executor.clone(), marks, Box::new(watcher), reporter);
+        let core = Core::new(Network::new(label), effects);
+        let (engine, handle) = Engine::new(core, KernelPerformer::new(executor), clock);
         handle.send(Event::Facts(vec![NetworkEffects::own_namespace(own)]));
 
         let (docker_sender, docker_changes) = mpsc::unbounded_channel();
