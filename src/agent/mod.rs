@@ -34,6 +34,7 @@ use crate::{
 };
 
 use self::{
+    desired::Desired,
     effects::{NetworkEffects, Signal},
     report::{Health, Reporter},
 };
@@ -100,7 +101,7 @@ impl Agent {
         if tracker.is_some() {
             tasks.spawn(named("Docker tracker", pass_docker(docker_changes, handle.clone())));
         }
-        tasks.spawn(named("etcd source", pass_desired(source_events, handle)));
+        tasks.spawn(named("etcd source", pass_desired(source_events, Desired::new(handle))));
         tasks.spawn(named("publisher", keep_health(health, publisher.health())));
         Ok(Agent {
             store,
@@ -205,7 +206,7 @@ async fn pass_docker(mut changes: mpsc::UnboundedReceiver<MicroserviceChange>, h
     }
 }
 
-async fn pass_desired(mut events: mpsc::Receiver<SourceEvent>, handle: AgentHandle) {
+async fn pass_desired(mut events: mpsc::Receiver<SourceEvent>, desired: Desired) {
     while let Some(event) = events.recv().await {
         match event {
             SourceEvent::Snapshot { revision, reason, items } => {
@@ -219,17 +220,9 @@ async fn pass_desired(mut events: mpsc::Receiver<SourceEvent>, handle: AgentHand
                     }
                     reason => info!(revision, count, ?reason, "read the desired state"),
                 }
-                handle.send(Event::Desired {
-                    changes: desired::snapshot(items),
-                    full: true,
-                });
+                desired.stored(revision, items);
             }
-            SourceEvent::Changes { items, .. } => {
-                handle.send(Event::Desired {
-                    changes: desired::changes(items),
-                    full: false,
-                });
-            }
+            SourceEvent::Changes { revision, items } => desired.changed(revision, items),
             SourceEvent::Disconnected { message } => warn!("the store cannot be reached, the last desired state stays: {message}"),
             SourceEvent::Reconnected => info!("the store is reached again"),
         }
