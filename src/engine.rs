@@ -6,6 +6,8 @@
 //! One batch of operations is under way at a time. Events that arrive meanwhile only change what is wanted; they are decided
 //! upon together when the batch has come back, so a backlog is worked off in fewer and larger batches.
 
+pub mod watch;
+
 use std::{
     future::Future,
     pin::Pin,

@@ -11,7 +11,10 @@ mod survey;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use models::{key::agent_prefix, proto::status::OperationalState};
+use models::{
+    key::agent_prefix,
+    proto::{ligato::kvscheduler::ValueStatus, status::OperationalState},
+};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -22,7 +25,10 @@ use crate::{
     config::Settings,
     descriptors::{Network, alias::Marks},
     embedded,
-    engine::{Clock, Engine, Event, Handle},
+    engine::{
+        Clock, Engine, Event, Handle,
+        watch::{Selector, Watcher as StatusWatcher},
+    },
     kernel::{Executor, ExecutorConfig, NetnsId},
     publish::{Publisher, PublisherOptions, StoreHealth},
     signals::{
@@ -36,7 +42,7 @@ use crate::{
 use self::{
     desired::Desired,
     effects::{NetworkEffects, Signal},
-    report::{Health, Reporter},
+    report::{Health, Reporter, Statuses},
 };
 
 /// How often the health keys are written although nothing changed, as in the reference.
@@ -49,6 +55,7 @@ pub struct Agent {
     /// The embedded store, if no endpoints were given.
     store: Option<embedded::Store>,
     publisher: Publisher,
+    statuses: Statuses,
     in_sync: watch::Receiver<bool>,
     tasks: JoinSet<&'static str>,
     _source: Source,
@@ -80,7 +87,8 @@ impl Agent {
         let publisher = Publisher::start(store_config.clone(), agent_prefix(label), PublisherOptions::default())?;
         let health = Health::new(publisher.clone(), clock);
         let (in_sync_sender, in_sync) = watch::channel(false);
-        let reporter = Reporter::new(publisher.clone(), health.clone(), clock, in_sync_sender);
+        let statuses = Statuses::new();
+        let reporter = Reporter::new(publisher.clone(), health.clone(), clock, statuses.clone(), in_sync_sender);
 
         let (probe_sender, probes) = mpsc::unbounded_channel();
         let watcher = Watcher::start(WatcherConfig { netns_dir }, probe_sender).context("the namespace watcher cannot start")?;
@@ -106,6 +114,7 @@ impl Agent {
         Ok(Agent {
             store,
             publisher,
+            statuses,
             in_sync,
             tasks,
             _source: source,
@@ -116,6 +125,11 @@ impl Agent {
     /// Becomes true when everything that was desired at start has been acted upon, as far as it can be.
     pub fn in_sync(&self) -> watch::Receiver<bool> {
         self.in_sync.clone()
+    }
+
+    /// Watches the statuses of values, by the keys of the values (`config/linux/…`).
+    pub fn watch_statuses(&self, selector: Selector) -> StatusWatcher<Arc<ValueStatus>> {
+        self.statuses.watch(selector)
     }
 
     /// Waits until a part has ended that never should, and answers which: the agent is of no use any more.

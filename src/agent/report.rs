@@ -33,7 +33,7 @@ use crate::{
         Network,
         value::{NamespaceName, Value},
     },
-    engine::Clock,
+    engine::{Clock, watch::Feed},
     kernel::{LinkState, NetnsId},
     publish::Publisher,
     scheduler::{Status, StatusChange, ValueState, View},
@@ -148,26 +148,33 @@ pub struct Reporter {
     health: Arc<Health>,
     /// Published links: by namespace, by logical name.
     links: HashMap<NetnsId, BTreeMap<String, LinkState>>,
+    statuses: Statuses,
     in_sync: watch::Sender<bool>,
 }
 
+/// The status of each value, for who watches it inside the agent.
+pub type Statuses = Feed<Arc<ValueStatus>>;
+
 impl Reporter {
-    /// A reporter; `in_sync` becomes true when everything that was desired at start has been acted upon.
-    pub fn new(publisher: Publisher, health: Arc<Health>, clock: Clock, in_sync: watch::Sender<bool>) -> Self {
+    /// A reporter; `in_sync` becomes true when everything that was desired at start has been acted upon. Statuses of values are also
+    /// told to `statuses`.
+    pub fn new(publisher: Publisher, health: Arc<Health>, clock: Clock, statuses: Statuses, in_sync: watch::Sender<bool>) -> Self {
         Reporter {
             publisher,
             clock,
             health,
             links: HashMap::new(),
+            statuses,
             in_sync,
         }
     }
 
-    /// Publishes the status of a value, or takes it back.
+    /// Publishes and tells the status of a value, or takes it back.
     pub fn status(&self, view: &View<'_, Network>, change: &StatusChange) {
         let Some(key) = status_key(change.key.as_str()) else { return };
         let Some(status) = &change.status else {
             info!(key = %change.key, "removed");
+            self.statuses.tell([(change.key.clone(), None)]);
             return self.publisher.remove(key.as_str());
         };
         if matches!(status.state, ValueState::Configured) {
@@ -175,10 +182,9 @@ impl Reporter {
         } else {
             info!(key = %change.key, revision = status.revision, state = ?status.state, reason = %status.reason, "{}", status.message);
         }
-        self.publisher.set(
-            key.to_string(),
-            json::encode(&value_status(&change.key, status, namespace_text(view, &change.key))),
-        );
+        let status = value_status(&change.key, status, namespace_text(view, &change.key));
+        self.publisher.set(key.to_string(), json::encode(&status));
+        self.statuses.tell([(change.key.clone(), Some(status.into()))]);
     }
 
     /// Publishes the managed links of a namespace; those that it had before and has no longer are taken back.
