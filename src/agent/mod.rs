@@ -5,16 +5,16 @@
 
 mod desired;
 mod effects;
+mod host;
+mod performer;
 mod report;
+mod statuses;
 mod survey;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use models::{
-    key::agent_prefix,
-    proto::{ligato::kvscheduler::ValueStatus, status::OperationalState},
-};
+use models::{key::agent_prefix, proto::status::OperationalState};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -26,7 +26,7 @@ use crate::{
     descriptors::{Network, alias::Marks},
     embedded,
     engine::{
-        Clock, Engine, Event, Handle,
+        Clock, Core, Engine, Event, Handle,
         watch::{Selector, Watcher as StatusWatcher},
     },
     kernel::{Executor, ExecutorConfig, NetnsId},
@@ -39,10 +39,13 @@ use crate::{
     store::StoreConfig,
 };
 
+pub use self::host::Published;
 use self::{
     desired::Desired,
     effects::{NetworkEffects, Signal},
-    report::{Health, Reporter, Statuses},
+    performer::KernelPerformer,
+    report::{Health, Reporter},
+    statuses::{Statuses, Told},
 };
 
 /// How often the health keys are written although nothing changed, as in the reference.
@@ -85,16 +88,18 @@ impl Agent {
 
         let (store, store_config) = open_store(settings).await?;
         let publisher = Publisher::start(store_config.clone(), agent_prefix(label), PublisherOptions::default())?;
-        let health = Health::new(publisher.clone(), clock);
-        let (in_sync_sender, in_sync) = watch::channel(false);
         let statuses = Statuses::new();
-        let reporter = Reporter::new(publisher.clone(), health.clone(), clock, statuses.clone(), in_sync_sender);
+        let told = Arc::new(Told::new(publisher.clone(), statuses.clone()));
+        let health = Health::new(told.clone(), clock.clone());
+        let (in_sync_sender, in_sync) = watch::channel(false);
+        let reporter = Reporter::new(told, health.clone(), clock.clone(), in_sync_sender);
 
         let (probe_sender, probes) = mpsc::unbounded_channel();
         let watcher = Watcher::start(WatcherConfig { netns_dir }, probe_sender).context("the namespace watcher cannot start")?;
         let own = executor.own_namespace();
-        let effects = NetworkEffects::new(executor, marks, watcher, reporter);
-        let (engine, handle) = Engine::new(Network::new(label), effects, clock);
+        let effects = NetworkEffects::new(executor.clone(), marks, Box::new(watcher), reporter);
+        let core = Core::new(Network::new(label), effects);
+        let (engine, handle) = Engine::new(core, KernelPerformer::new(executor), clock);
         handle.send(Event::Facts(vec![NetworkEffects::own_namespace(own)]));
 
         let (docker_sender, docker_changes) = mpsc::unbounded_channel();
@@ -127,8 +132,8 @@ impl Agent {
         self.in_sync.clone()
     }
 
-    /// Watches the statuses of values, by the keys of the values (`config/linux/…`).
-    pub fn watch_statuses(&self, selector: Selector) -> StatusWatcher<Arc<ValueStatus>> {
+    /// Watches all that is published: keys as in the store (`config-status/…`), and the messages behind the JSON.
+    pub fn watch_statuses(&self, selector: Selector) -> StatusWatcher<Arc<Published>> {
         self.statuses.watch(selector)
     }
 

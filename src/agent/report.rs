@@ -10,7 +10,6 @@ use std::{
 };
 
 use models::{
-    json,
     key::{Key, status_key},
     proto::{
         ligato::{
@@ -33,12 +32,13 @@ use crate::{
         Network,
         value::{NamespaceName, Value},
     },
-    engine::{Clock, watch::Feed},
+    engine::Clock,
     kernel::{LinkState, NetnsId},
-    publish::Publisher,
     scheduler::{Status, StatusChange, ValueState, View},
-    signals::{docker::Microservice, process::netns_inode},
+    signals::docker::Microservice,
 };
+
+use super::host::{Published, StatusStore};
 
 /// IF_OPER_NOTPRESENT and IF_OPER_DOWN of linux/if.h; as in the reference everything else counts as up.
 const OPER_NOT_PRESENT: u8 = 1;
@@ -54,7 +54,7 @@ struct Part {
 
 /// The agent's health, shared with the task that repeats it.
 pub struct Health {
-    publisher: Publisher,
+    publisher: Arc<dyn StatusStore>,
     clock: Clock,
     start: Duration,
     parts: Mutex<BTreeMap<&'static str, Part>>,
@@ -62,11 +62,11 @@ pub struct Health {
 
 impl Health {
     /// Of an agent that starts now: nothing is in order yet.
-    pub fn new(publisher: Publisher, clock: Clock) -> Arc<Self> {
+    pub fn new(publisher: Arc<dyn StatusStore>, clock: Clock) -> Arc<Self> {
         let health = Health {
             publisher,
-            clock,
             start: clock.now(),
+            clock,
             parts: Mutex::new(BTreeMap::new()),
         };
         health.set("VPPAgent", OperationalState::Init, "");
@@ -135,46 +135,40 @@ impl Health {
                 last_update: now,
                 error,
             };
-            self.publisher.set(format!("check/status/v1/plugin/{name}"), json::encode(&status));
+            self.publisher
+                .set(format!("check/status/v1/plugin/{name}"), Published::Part(status));
         }
-        self.publisher.set("check/status/v1/agent".to_owned(), json::encode(&agent));
+        self.publisher.set("check/status/v1/agent".to_owned(), Published::Agent(agent));
     }
 }
 
 /// See the [module documentation](self).
 pub struct Reporter {
-    publisher: Publisher,
+    publisher: Arc<dyn StatusStore>,
     clock: Clock,
     health: Arc<Health>,
     /// Published links: by namespace, by logical name.
     links: HashMap<NetnsId, BTreeMap<String, LinkState>>,
-    statuses: Statuses,
     in_sync: watch::Sender<bool>,
 }
 
-/// The status of each value, for who watches it inside the agent.
-pub type Statuses = Feed<Arc<ValueStatus>>;
-
 impl Reporter {
-    /// A reporter; `in_sync` becomes true when everything that was desired at start has been acted upon. Statuses of values are also
-    /// told to `statuses`.
-    pub fn new(publisher: Publisher, health: Arc<Health>, clock: Clock, statuses: Statuses, in_sync: watch::Sender<bool>) -> Self {
+    /// A reporter; `in_sync` becomes true when everything that was desired at start has been acted upon.
+    pub fn new(publisher: Arc<dyn StatusStore>, health: Arc<Health>, clock: Clock, in_sync: watch::Sender<bool>) -> Self {
         Reporter {
             publisher,
             clock,
             health,
             links: HashMap::new(),
-            statuses,
             in_sync,
         }
     }
 
-    /// Publishes and tells the status of a value, or takes it back.
+    /// Publishes the status of a value, or takes it back.
     pub fn status(&self, view: &View<'_, Network>, change: &StatusChange) {
         let Some(key) = status_key(change.key.as_str()) else { return };
         let Some(status) = &change.status else {
             info!(key = %change.key, "removed");
-            self.statuses.tell([(change.key.clone(), None)]);
             return self.publisher.remove(key.as_str());
         };
         if matches!(status.state, ValueState::Configured) {
@@ -182,9 +176,10 @@ impl Reporter {
         } else {
             info!(key = %change.key, revision = status.revision, state = ?status.state, reason = %status.reason, "{}", status.message);
         }
-        let status = value_status(&change.key, status, namespace_text(view, &change.key));
-        self.publisher.set(key.to_string(), json::encode(&status));
-        self.statuses.tell([(change.key.clone(), Some(status.into()))]);
+        self.publisher.set(
+            key.to_string(),
+            Published::Value(value_status(&change.key, status, namespace_text(view, &change.key))),
+        );
     }
 
     /// Publishes the managed links of a namespace; those that it had before and has no longer are taken back.
@@ -203,7 +198,8 @@ impl Reporter {
             }
         }
         for (name, link) in now.iter().filter(|(name, link)| before.get(*name) != Some(*link)) {
-            self.publisher.set(link_key(name), json::encode(&self.interface_state(name, link)));
+            self.publisher
+                .set(link_key(name), Published::Link(self.interface_state(name, link)));
         }
     }
 
@@ -246,7 +242,7 @@ impl Reporter {
             reason: if found.is_some() { String::new() } else { "Unavailable".to_owned() },
             message: message.to_owned(),
         };
-        self.publisher.set(namespace_key(&name.key()), json::encode(&status));
+        self.publisher.set(namespace_key(&name.key()), Published::Namespace(status));
     }
 
     /// Takes back what was published of a namespace reference.
@@ -259,17 +255,17 @@ impl Reporter {
         self.publisher.remove(&namespace_key(key));
     }
 
-    /// Publishes the container of a microservice.
-    pub fn microservice(&self, service: &Microservice) {
+    /// Publishes the container of a microservice; `netns` is what its main process is in.
+    pub fn microservice(&self, service: &Microservice, netns: Option<NetnsId>) {
         let state = MicroserviceState {
             label: service.label.clone(),
             container_id: service.container_id.clone(),
             container_name: service.container_name.clone(),
             pid: service.pid,
             start_time: Some(service.started_at.into()),
-            namespace_inode: netns_inode(service.pid).unwrap_or_default(),
+            namespace_inode: netns.map_or(0, |netns| netns.0),
         };
-        self.publisher.set(microservice_key(&service.label), json::encode(&state));
+        self.publisher.set(microservice_key(&service.label), Published::Microservice(state));
     }
 
     /// Takes back what was published of a microservice.
