@@ -16,7 +16,6 @@ use models::{
 
 use crate::{
     kernel::{Executor, Failure, NamedTarget, NetnsId, process_namespaces},
-    publish::Publisher,
     signals::{
         namespaces::{Binding, Target, Watcher},
         process::netns_inode,
@@ -136,7 +135,7 @@ impl Published {
     }
 }
 
-/// Where statuses go; see [`Publisher`].
+/// Where statuses go; see [`Told`](super::statuses::Told).
 pub trait StatusStore: Send + Sync {
     /// Publishes a message under a key.
     fn set(&self, key: String, message: Published);
@@ -146,18 +145,4 @@ pub trait StatusStore: Send + Sync {
 
     /// All that is to be published has been set once: whatever an earlier run left can go.
     fn retain_only_current(&self);
-}
-
-impl StatusStore for Publisher {
-    fn set(&self, key: String, message: Published) {
-        self.set(key, message.json());
-    }
-
-    fn remove(&self, key: &str) {
-        self.remove(key);
-    }
-
-    fn retain_only_current(&self) {
-        self.retain_only_current();
-    }
 }
