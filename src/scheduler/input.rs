@@ -9,6 +9,7 @@ use models::key::Key;
 
 use super::{
     descriptor::Domain,
+    explanation::{DAMAGE_MAX, LastError},
     graph::{Hold, NodeId, Requested},
     plan::{Change, Fault, FaultKind, Outcome, Scheduler},
     status::Verb,
@@ -102,6 +103,7 @@ impl<D: Domain> Scheduler<D> {
                 continue;
             }
             if self.graph[id].applied.is_some() {
+                self.damaged(id, Some(&value));
                 self.graph[id].applied = Some(value);
                 self.graph[id].settled = false;
                 self.refresh_children(id);
@@ -128,8 +130,29 @@ impl<D: Domain> Scheduler<D> {
                 && self.graph[id].flight.is_none()
                 && self.graph[id].applied.is_some()
             {
+                self.damaged(id, None);
                 self.clear_applied(id);
             }
+        }
+    }
+
+    /// Remembers for the status that something of a wanted value was lost (or became `found`).
+    fn damaged(&mut self, id: NodeId, found: Option<&D::Value>) {
+        let node = &self.graph[id];
+        let as_wanted = |wanted, value| {
+            let descriptor = self.domain.descriptor(&node.key);
+            descriptor.is_none_or(|descriptor| descriptor.equivalent(&node.key, value, wanted))
+        };
+        if node
+            .wanted()
+            .is_none_or(|wanted| found.is_some_and(|value| as_wanted(wanted, value)))
+        {
+            return;
+        }
+        let (key, base) = (node.key.clone(), self.base_of(id));
+        let base = &mut self.graph[base];
+        if base.requested.is_some() && base.damage.len() < DAMAGE_MAX && !base.damage.contains(&key) {
+            base.damage.push(key);
         }
     }
 
@@ -217,6 +240,12 @@ impl<D: Domain> Scheduler<D> {
             }
             _ => {}
         }
+        let last_error = LastError {
+            at: self.now,
+            message: fault.message.clone(),
+            kernel: fault.kernel,
+        };
+        node.last_error = Some(Box::new(last_error));
         let delay = match fault.kind {
             FaultKind::Persistent => RETRY_LONGEST,
             _ => RETRY_FIRST.saturating_mul(1 << node.attempts.min(6)).min(RETRY_LONGEST),
