@@ -73,6 +73,16 @@ impl InterfaceDescriptor {
             changes.rx_checksum = (!rx_checksum).then_some(false);
             changes.tx_checksum = (!tx_checksum).then_some(false);
         }
+        if interface.adopt {
+            // It may have been there before, in any state.
+            (changes.mtu, changes.up) = (interface.effective_mtu(), Some(interface.enabled));
+            if let InterfaceKind::Veth {
+                rx_checksum, tx_checksum, ..
+            } = interface.kind
+            {
+                (changes.rx_checksum, changes.tx_checksum) = (Some(rx_checksum), Some(tx_checksum));
+            }
+        }
         let mut guard = owned(&self.marks);
         if interface.kind == InterfaceKind::Loopback {
             // `lo` belongs to the namespace: it takes no group and has no mark before.
@@ -94,6 +104,7 @@ impl InterfaceDescriptor {
             mtu: (interface.mtu != 0).then_some(interface.mtu),
             mac: interface.mac.filter(|_| !interface.link_only),
             group: self.marks.provisional_group(),
+            adopt: interface.adopt.then(|| self.marks.adopted(interface)),
         }
     }
 
@@ -236,6 +247,10 @@ impl Descriptor<Network> for InterfaceDescriptor {
             return false;
         }
         wanted.kind == InterfaceKind::Existing || Self::changes(applied, wanted, String::new()) == LinkChanges::default()
+    }
+
+    fn settled(&self, applied: &Value, wanted: &Value) -> Value {
+        wanted.with_adopted(applied.is_adopted())
     }
 
     fn needs_recreate(&self, _: &Key, applied: &Value, wanted: &Value) -> bool {

@@ -199,7 +199,7 @@ impl<D: Domain> Scheduler<D> {
         }
         self.release_blocked(id);
         let node = &mut self.graph[id];
-        node.partial |= verb == Verb::Create && fault.kind != FaultKind::Unavailable;
+        node.partial |= verb == Verb::Create && !matches!(fault.kind, FaultKind::Unavailable | FaultKind::Foreign);
         match fault.kind {
             FaultKind::Unavailable if verb == Verb::Create => {
                 node.hold = Some(Hold::Unavailable { message: fault.message });
