@@ -16,6 +16,8 @@ pub mod namespace;
 pub mod orphan;
 mod relatives;
 pub mod route;
+#[cfg(test)]
+mod tests;
 pub mod value;
 pub mod vrf;
 
