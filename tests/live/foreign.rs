@@ -26,6 +26,7 @@ async fn a_foreign_link_is_reported_and_taken_over_only_by_values_that_say_so(mu
     ip("link add eth0 mtu 1400 netns foreign-a type veth peer name eth0 netns foreign-b");
     let (a, b) = (Reference::named("foreign-a"), Reference::named("foreign-b"));
     ip_in(&a.path(), "link set eth0 alias somebody-else");
+    ip_in(&b.path(), "link set eth0 mtu 1300 up");
     let before = ip_in(&a.path(), "-o link show eth0");
     let left = Interface::veth("left", "right", a.clone())
         .host_name("eth0")
@@ -52,6 +53,9 @@ async fn a_foreign_link_is_reported_and_taken_over_only_by_values_that_say_so(mu
     let after = ip_in(&a.path(), "-o link show eth0");
     assert_eq!(after.split(':').next(), before.split(':').next(), "the same link:\n{before}{after}");
     assert!(after.contains("mtu 1500") && after.contains("left/right//adopted"), "{after}");
+
+    let other = ip_in(&b.path(), "-o link show eth0");
+    assert!(other.contains("mtu 1500") && other.contains("right/left//adopted"), "{other}");
 
     // A new agent knows it again, and deletes it as its own.
     bench.kill_agent().await;
