@@ -64,6 +64,8 @@ pub enum FaultKind {
     Unavailable,
     /// What it names can never be used: INVALID until it is changed, or until a [`Scheduler::probe`].
     Refused,
+    /// Somebody else's object is in the way: nothing was done, RETRYING with back-off.
+    Foreign,
     /// Trying again by itself will hardly help: FAILED, tried again at the longest interval.
     Persistent,
     /// RETRYING with back-off.
@@ -510,7 +512,7 @@ impl<D: Domain> Scheduler<D> {
             Ok(effect) => {
                 self.graph[id].hold = None;
                 self.graph.take_claims(id, claims);
-                self.emit(id, Verb::Update, Some(wanted), effect);
+                self.emit(id, Verb::Update, Some(descriptor.settled(&applied, &wanted)), effect);
                 if self.graph[id].brought {
                     // To the one who asked for it, this is what made it.
                     self.graph[id].last_operation = Verb::Create;
