@@ -13,12 +13,12 @@ use models::key::{Key, TypedKey};
 use super::{
     MICROSERVICE_AVAILABLE, NAMESPACE_AVAILABLE, Network,
     alias::{Marks, RELEASED},
-    netns_of, owned,
+    netns_of, not_others, owned,
     value::{Interface, InterfaceKind, Namespace, NamespaceName, Value, VrfMembership, interface_key},
     vrf::membership_key,
 };
 use crate::{
-    kernel::{Guard, KernelOp, LinkChanges, NetnsId, NewLink, NewLinkKind},
+    kernel::{KernelOp, LinkChanges, NetnsId, NewLink, NewLinkKind},
     scheduler::{Claim, DeleteCause, Dependency, Descriptor, Refusal, View},
 };
 
@@ -79,7 +79,7 @@ impl InterfaceDescriptor {
         let mut guard = owned(&self.marks);
         if interface.kind == InterfaceKind::Loopback {
             // `lo` belongs to the namespace: it takes no group and has no mark before.
-            (changes.alias, changes.group, guard) = (Some(self.loopback_alias(interface, view)), None, Guard::Any);
+            (changes.alias, changes.group, guard) = (Some(self.loopback_alias(interface, view)), None, not_others(&self.marks));
             changes.up = Some(interface.enabled);
         }
         KernelOp::SetLink {
@@ -152,7 +152,7 @@ impl InterfaceDescriptor {
             guard,
             changes: Box::new(changes),
         };
-        let mut ops = vec![set(Guard::Any, mark)];
+        let mut ops = vec![set(not_others(&self.marks), mark)];
         if relocate != LinkChanges::default() {
             ops.push(set(owned(&self.marks), relocate));
         }
@@ -434,7 +434,7 @@ impl Descriptor<Network> for InterfaceDescriptor {
         if loopback {
             changes.group = None;
         }
-        let guard = if loopback { Guard::Any } else { owned(&self.marks) };
+        let guard = if loopback { not_others(&self.marks) } else { owned(&self.marks) };
         Ok(vec![KernelOp::SetLink {
             netns,
             name: applied.host_name.clone(),

@@ -21,7 +21,7 @@ mod tests;
 pub mod value;
 pub mod vrf;
 
-use models::key::Key;
+use models::key::{ALL_AGENTS_PREFIX, Key};
 
 use crate::{
     kernel::{Guard, KernelOp, NetnsId},
@@ -131,6 +131,14 @@ pub fn netns_of(view: &View<'_, Network>, name: &NamespaceName) -> Option<NetnsI
 pub fn applied_interface<'a>(view: &View<'a, Network>, name: &str) -> Option<(&'a Interface, NetnsId)> {
     let interface = view.applied(&interface_key(name))?.interface()?;
     Some((interface, netns_of(view, &interface.namespace)?))
+}
+
+/// Protects the links of other agents, where a link without any mark may be used.
+pub fn not_others(marks: &Marks) -> Guard {
+    Guard::NotOthers {
+        alias_prefix: marks.prefix().to_owned(),
+        agents_prefix: ALL_AGENTS_PREFIX.to_owned(),
+    }
 }
 
 /// Protects foreign links: the alias must be this agent's.

@@ -293,6 +293,10 @@ fn parse_info(info: &[u8], link: &mut LinkState) {
 pub(super) fn guard(guard: &Guard, link: &LinkState) -> bool {
     match guard {
         Guard::Any => true,
+        Guard::NotOthers {
+            alias_prefix,
+            agents_prefix,
+        } => link.alias.starts_with(alias_prefix) || !link.alias.starts_with(agents_prefix),
         Guard::Owned { alias_prefix } => link.alias.starts_with(alias_prefix) || link.group == provisional_group(alias_prefix),
     }
 }

@@ -76,7 +76,14 @@ pub enum Guard {
         /// `/vnf-agent/<label>/`.
         alias_prefix: String,
     },
-    /// Any link of that name (EXISTING interfaces, `lo` and TAPs not yet taken over).
+    /// The alias does not name another agent (`lo` and TAPs, which somebody else makes).
+    NotOthers {
+        /// `/vnf-agent/<label>/`.
+        alias_prefix: String,
+        /// `/vnf-agent/`: with this begin the aliases of all agents.
+        agents_prefix: String,
+    },
+    /// Any link of that name.
     Any,
 }
 

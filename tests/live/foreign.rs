@@ -160,3 +160,25 @@ async fn adoption_of_what_the_agent_does_not_create_is_invalid(mut bench: Bench)
     bench.stop_agent().await;
 }
 on_both_stores!(adoption_of_what_the_agent_does_not_create_is_invalid);
+
+/// The `lo` that another agent has marked, as its own or as that of a namespace it made, keeps that mark.
+async fn the_loopback_of_another_agent_is_left_to_it(mut bench: Bench) {
+    bench.start_agent().await;
+    ip("netns add shared");
+    let shared = Reference::named("shared");
+    ip_in(&shared.path(), "link set lo alias /vnf-agent/other/its-lo//netns up");
+    let value = Interface::new("lo0", Kind::Loopback, shared.clone()).address("10.43.0.1/32");
+    bench.put(&value.key(), value.json().to_string()).await;
+    let status = bench.until_state(&value.key(), "RETRYING").await;
+    assert_eq!(status.reason, "ForeignObject", "{status:?}");
+    assert!(status.message.contains("/vnf-agent/other/"), "{status:?}");
+    let link = ip_in(&shared.path(), "-o link show lo");
+    assert!(link.contains("/vnf-agent/other/its-lo//netns"), "{link}");
+    // The other agent lets go of it.
+    ip_in(&shared.path(), "link set lo alias unconfigured");
+    bench.until_state(&value.key(), "CONFIGURED").await;
+    bench.delete_all().await;
+    bench.until_nothing_is_published().await;
+    bench.stop_agent().await;
+}
+on_both_stores!(the_loopback_of_another_agent_is_left_to_it);
