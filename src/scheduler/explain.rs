@@ -13,6 +13,7 @@ use super::{
     descriptor::{Domain, On},
     explanation::{Explanation, RELATIVES_MAX, Relative, Repair, Unmet, waiting_for},
     graph::{Edge, Hold, Node, NodeId},
+    node_set::NodeSet,
     plan::Scheduler,
     status::{Status, StatusChange, ValueState},
     view::View,
@@ -66,61 +67,98 @@ struct Inquiry {
 impl<D: Domain> Scheduler<D> {
     /// Turns the marked base values into status changes.
     pub(super) fn report(&mut self) {
-        let mut due = std::mem::take(&mut self.reported);
         if !self.mentions.is_empty() {
             let mentioning = |id: &NodeId| self.graph.get(*id).into_iter().flat_map(|node| self.mentions.by(&node.key));
-            let mentioning: Vec<NodeId> = due.iter().flat_map(mentioning).collect();
-            due.extend(mentioning);
+            let mentioning: Vec<NodeId> = self.reported.iter().flat_map(mentioning).collect();
+            mentioning.into_iter().for_each(|id| self.report_later(id));
         }
-        due.append(&mut self.postponed);
-        while let Some(id) = due.pop_first() {
-            let Some(node) = self.graph.get(id) else { continue };
-            let told = node.status.is_some();
-            if node.requested.is_none() && !node.present() {
-                if told {
-                    self.graph[id].status = None;
-                    self.mentions.set(id, Vec::new());
-                    let key = self.graph[id].key.clone();
-                    due.extend(self.mentions.by(&key));
-                    self.changes.push(StatusChange { key, status: None });
+        self.take_up_postponed();
+        // Nodes, and prefixes, that others may explain themselves by.
+        let mut changed = NodeSet::default();
+        while !self.reported.is_empty() {
+            let mut due = std::mem::take(&mut self.reported);
+            due.sort_unstable();
+            for id in due {
+                if let Some(node) = self.graph.get_mut(id) {
+                    node.reported = false;
+                    self.report_one(id, &mut changed);
                 }
-                self.graph.drop_unused(id);
-                continue;
             }
-            if node.requested.is_none() && (!told || !matches!(self.worst_hold(id), Some(Hold::Retry { .. }))) {
-                continue;
-            }
-            let condition = self.condition(id);
-            if matches!(&condition, Condition::Problem(problem) if problem.state == ValueState::Pending) && self.defer(id) {
-                continue;
-            }
-            self.graph[id].deferred = None;
-            let Some((status, mentioned)) = self.status_of(id, condition) else {
-                continue;
-            };
-            if status.state == ValueState::Configured {
-                self.graph[id].damage.clear();
-            }
-            if self.graph[id].status.as_ref().is_none_or(|last| !last.same(&status)) {
-                self.graph[id].status = Some(status.clone());
-                self.mentions.set(id, mentioned);
-                // Others may explain themselves by this one.
-                due.extend(self.graph.interested(id));
-                let key = self.graph[id].key.clone();
-                due.extend(self.mentions.by(&key));
-                self.changes.push(StatusChange { key, status: Some(status) });
+            for hub in std::mem::take(&mut changed).iter() {
+                let Some(node) = self.graph.get(*hub) else { continue };
+                let explained = |id: &NodeId| self.graph[*id].status.as_ref().is_some_and(|status| status.state != ValueState::Configured);
+                let explained: Vec<NodeId> = node.dependents.iter().copied().filter(explained).collect();
+                explained.into_iter().for_each(|id| self.report_later(id));
             }
         }
     }
 
+    fn report_one(&mut self, id: NodeId, changed: &mut NodeSet) {
+        let deferred = self.graph[id].deferred.take();
+        let node = &self.graph[id];
+        let told = node.status.is_some();
+        if node.requested.is_none() && !node.present() {
+            if told {
+                self.graph[id].status = None;
+                self.mentions.set(id, Vec::new());
+                self.tell_change(id, None);
+            }
+            self.graph.drop_unused(id);
+            return;
+        }
+        if node.requested.is_none() && (!told || !matches!(self.worst_hold(id), Some(Hold::Retry { .. }))) {
+            return;
+        }
+        let condition = self.condition(id);
+        if matches!(&condition, Condition::Problem(problem) if problem.state == ValueState::Pending) && self.defer(id, deferred) {
+            return;
+        }
+        let Some((status, mentioned)) = self.status_of(id, condition) else { return };
+        if status.state == ValueState::Configured {
+            self.graph[id].damage.clear();
+        }
+        if self.graph[id].status.as_ref().is_none_or(|last| !last.same(&status)) {
+            self.graph[id].status = Some(status.clone());
+            self.mentions.set(id, mentioned);
+            changed.insert(id);
+            changed.extend(self.graph[id].prefixes.iter().copied());
+            self.tell_change(id, Some(status));
+        }
+    }
+
+    fn tell_change(&mut self, id: NodeId, status: Option<Status>) {
+        let key = self.graph[id].key.clone();
+        if !self.mentions.is_empty() {
+            let mentioning: Vec<NodeId> = self.mentions.by(&key).collect();
+            mentioning.into_iter().for_each(|id| self.report_later(id));
+        }
+        self.changes.push(StatusChange { key, status });
+    }
+
     /// While operations are under way a pending value may become ready any moment: wait a little before saying that it is not.
-    fn defer(&mut self, id: NodeId) -> bool {
-        let since = *self.graph[id].deferred.get_or_insert(self.now);
-        let defer = self.under_way() && self.now < since + PENDING_DELAY;
+    /// `since`: it has been held back since then.
+    fn defer(&mut self, id: NodeId, since: Option<Duration>) -> bool {
+        let start = since.unwrap_or(self.now);
+        let defer = self.under_way() && self.now < start + PENDING_DELAY;
         if defer {
-            self.postponed.insert(id);
+            self.graph[id].deferred = Some(start);
+            if since.is_none() {
+                self.postponed.push_back((start, id));
+            }
         }
         defer
+    }
+
+    /// Those whose PENDING was held back for long enough, or for whom there is nothing to wait for any more.
+    fn take_up_postponed(&mut self) {
+        while let Some((since, id)) = self.postponed.front().copied()
+            && (!self.under_way() || self.now >= since + PENDING_DELAY)
+        {
+            self.postponed.pop_front();
+            if self.graph.get(id).is_some_and(|node| node.deferred == Some(since)) {
+                self.report_later(id);
+            }
+        }
     }
 
     /// The status of a base value now, and the keys that its explanation names; `None` while something is under way.

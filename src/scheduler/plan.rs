@@ -4,7 +4,7 @@
 //! how that state came about. Start reading at [`Scheduler::step`], then `Scheduler::decide`.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -15,7 +15,9 @@ use super::{
     descriptor::{Claim, DeleteCause, Domain},
     explanation::{KernelError, Mentions},
     graph::{Flight, Graph, Hold, NodeId},
+    node_set::FastMap,
     readiness::Readiness,
+    ready::Ready,
     status::{Rejection, StatusChange, Verb},
     view::View,
 };
@@ -88,21 +90,22 @@ pub struct Scheduler<D: Domain> {
     pub(super) domain: Arc<D>,
     pub(super) graph: Graph<D>,
     pub(super) queue: VecDeque<NodeId>,
-    pub(super) queued: HashSet<NodeId>,
+    /// Nodes, and prefixes, whose dependents are to be marked when the queue is empty: once, however much happened to them.
+    pub(super) stirred: Vec<NodeId>,
     /// Nodes whose dependencies look unmet; judged when nothing else is left, because the rest of the same event may meet them.
     pub(super) doubtful: BTreeSet<NodeId>,
     /// Nodes that can be created or changed, in key order; done when everything that must go was found, so that nothing is
     /// built on what is about to go.
-    pub(super) ready: BTreeSet<(Key, NodeId)>,
+    pub(super) ready: Ready,
     /// Found values whose dependencies may still come; looked at again with every step.
     pub(super) held_back: BTreeSet<NodeId>,
     pub(super) operations: Vec<Operation<D::Effect>>,
-    pub(super) flying: HashMap<u64, NodeId>,
+    pub(super) flying: FastMap<u64, NodeId>,
     pub(super) next_operation: u64,
     pub(super) retries: BTreeSet<(Duration, NodeId)>,
-    pub(super) reported: BTreeSet<NodeId>,
-    /// Reported nodes whose status is to be looked at again with the next step.
-    pub(super) postponed: BTreeSet<NodeId>,
+    pub(super) reported: Vec<NodeId>,
+    /// Nodes whose PENDING is held back, and since when.
+    pub(super) postponed: VecDeque<(Duration, NodeId)>,
     pub(super) changes: Vec<StatusChange>,
     pub(super) mentions: Mentions,
     pub(super) now: Duration,
@@ -147,16 +150,16 @@ impl<D: Domain> Scheduler<D> {
             domain: Arc::new(domain),
             graph: Graph::new(),
             queue: VecDeque::new(),
-            queued: HashSet::new(),
+            stirred: Vec::new(),
             doubtful: BTreeSet::new(),
-            ready: BTreeSet::new(),
+            ready: Ready::default(),
             held_back: BTreeSet::new(),
             operations: Vec::new(),
-            flying: HashMap::new(),
+            flying: FastMap::default(),
             next_operation: 1,
             retries: BTreeSet::new(),
-            reported: BTreeSet::new(),
-            postponed: BTreeSet::new(),
+            reported: Vec::new(),
+            postponed: VecDeque::new(),
             changes: Vec::new(),
             mentions: Mentions::default(),
             now: Duration::ZERO,
@@ -188,11 +191,15 @@ impl<D: Domain> Scheduler<D> {
         }
         loop {
             if let Some(id) = self.queue.pop_front() {
-                self.queued.remove(&id);
-                self.evaluate(id, Pass::Mark);
+                if let Some(node) = self.graph.get_mut(id) {
+                    node.queued = false;
+                    self.evaluate(id, Pass::Mark);
+                }
+            } else if !self.stirred.is_empty() {
+                self.mark_stirred();
             } else if let Some(id) = self.doubtful.pop_first() {
                 self.evaluate(id, Pass::Doubt);
-            } else if let Some((_, id)) = self.ready.pop_first() {
+            } else if let Some(id) = self.ready.pop_first(&mut self.graph) {
                 self.evaluate(id, Pass::Ready);
             } else {
                 break;
@@ -218,7 +225,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// Whether nothing is under way and nothing waits to be looked at.
     pub fn idle(&self) -> bool {
-        self.flying.is_empty() && self.queue.is_empty() && self.doubtful.is_empty() && self.ready.is_empty()
+        self.flying.is_empty() && self.queue.is_empty() && self.stirred.is_empty() && self.doubtful.is_empty() && self.ready.is_empty()
     }
 
     pub(super) fn under_way(&self) -> bool {
@@ -237,7 +244,7 @@ impl<D: Domain> Scheduler<D> {
         self.may_be_missing_a_late_fact(id)
             || self.unmet_chain_has(id, |scheduler, target| {
                 let node = &scheduler.graph[target];
-                let coming = node.flight.is_some() || scheduler.ready.contains(&(node.key.clone(), target));
+                let coming = node.flight.is_some() || node.ready;
                 coming || matches!(node.hold, Some(Hold::Retry { .. }))
             })
     }
@@ -288,7 +295,7 @@ impl<D: Domain> Scheduler<D> {
                 let effective = self.domain.descriptor(&self.graph[id].key).is_some();
                 match decision {
                     Decision::Create | Decision::Update if effective && pass != Pass::Ready => {
-                        self.ready.insert((self.graph[id].key.clone(), id));
+                        self.ready.insert(&mut self.graph, id);
                     }
                     Decision::Settle => self.settle(id),
                     Decision::Create => self.create(id),

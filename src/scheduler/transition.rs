@@ -5,7 +5,7 @@
 
 use super::{
     descriptor::{Claim, Domain},
-    graph::{Hold, NodeId},
+    graph::{Edges, Hold, NodeId},
     plan::Scheduler,
     view::View,
 };
@@ -70,7 +70,7 @@ impl<D: Domain> Scheduler<D> {
         let parent = node.parent;
         self.release_blocked(id);
         self.release_hold(id);
-        self.graph.set_edges(id, None, Some(Vec::new()));
+        self.graph.set_edges(id, None, Some(Edges::default()));
         self.release_claims(id, &[]);
         self.refresh_children(id);
         self.mark(id);
@@ -97,14 +97,14 @@ impl<D: Domain> Scheduler<D> {
             (Some(applied), Some(descriptor)) if !node.closing => descriptor.derived(&node.key, applied),
             _ => Vec::new(),
         };
-        let mut obsolete = node.children.clone();
+        let mut obsolete: Vec<NodeId> = node.children.iter().copied().collect();
         for (key, value) in derived {
             let child = self.graph.obtain(&key);
             let node = &mut self.graph[child];
             if node.requested.is_some() || node.parent.is_some_and(|parent| parent != id) || child == id {
                 continue;
             }
-            obsolete.remove(&child);
+            obsolete.retain(|obsolete| *obsolete != child);
             (node.derived, node.parent) = (Some(value), Some(id));
             self.graph[id].children.insert(child);
             self.wanted_changed(child);
@@ -180,17 +180,36 @@ impl<D: Domain> Scheduler<D> {
     /// Those that waited for this node look again whether they still have to.
     pub(super) fn release_blocked(&mut self, id: NodeId) {
         let waiting = std::mem::take(&mut self.graph[id].blocks);
-        waiting.into_iter().for_each(|waiting| self.mark(waiting));
+        waiting.iter().for_each(|waiting| self.mark(*waiting));
     }
 
     pub(super) fn mark(&mut self, id: NodeId) {
-        if self.queued.insert(id) {
+        if let Some(node) = self.graph.get_mut(id)
+            && !std::mem::replace(&mut node.queued, true)
+        {
             self.queue.push_back(id);
         }
     }
 
+    /// Whether others may rely on the node may have changed: everybody whom that concerns looks again.
     pub(super) fn mark_interested(&mut self, id: NodeId) {
-        self.graph.interested(id).into_iter().for_each(|interested| self.mark(interested));
+        self.graph.note_availability(id);
+        for at in 0..=self.graph[id].prefixes.len() {
+            let hub = if at == 0 { id } else { self.graph[id].prefixes[at - 1] };
+            let node = &mut self.graph[hub];
+            if !node.dependents.is_empty() && !std::mem::replace(&mut node.stirred, true) {
+                self.stirred.push(hub);
+            }
+        }
+    }
+
+    pub(super) fn mark_stirred(&mut self) {
+        for hub in std::mem::take(&mut self.stirred) {
+            let Some(node) = self.graph.get_mut(hub) else { continue };
+            node.stirred = false;
+            let dependents: Vec<NodeId> = node.dependents.iter().copied().collect();
+            dependents.into_iter().for_each(|dependent| self.mark(dependent));
+        }
     }
 
     /// The value that a node is, directly or not, derived from; itself if it is not derived.
@@ -205,6 +224,13 @@ impl<D: Domain> Scheduler<D> {
     /// Marks the base value of a node for a look at its status.
     pub(super) fn mark_reported(&mut self, id: NodeId) {
         let base = self.base_of(id);
-        self.reported.insert(base);
+        self.report_later(base);
+    }
+    pub(super) fn report_later(&mut self, id: NodeId) {
+        if let Some(node) = self.graph.get_mut(id)
+            && !std::mem::replace(&mut node.reported, true)
+        {
+            self.reported.push(id);
+        }
     }
 }
