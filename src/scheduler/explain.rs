@@ -118,7 +118,7 @@ impl<D: Domain> Scheduler<D> {
             self.graph[id].damage.clear();
         }
         if self.graph[id].status.as_ref().is_none_or(|last| !last.same(&status)) {
-            self.graph[id].status = Some(status.clone());
+            self.graph[id].status = Some(Box::new(status.clone()));
             self.mentions.set(id, mentioned);
             changed.insert(id);
             changed.extend(self.graph[id].prefixes.iter().copied());
@@ -225,7 +225,7 @@ impl<D: Domain> Scheduler<D> {
                 status.details = explanation.unmet.iter().map(|unmet| unmet.label.to_string()).collect();
             }
         }
-        if let Some(Hold::Retry { until, .. }) = &node.hold {
+        if let Some(Hold::Retry { until, .. }) = node.hold.as_deref() {
             status.next_retry = Some(*until);
         }
         status.explanation = (explanation != Explanation::default()).then(|| Box::new(explanation));
@@ -235,7 +235,7 @@ impl<D: Domain> Scheduler<D> {
     fn worst_hold(&self, id: NodeId) -> Option<&Hold> {
         let node = &self.graph[id];
         node.hold
-            .as_ref()
+            .as_deref()
             .or_else(|| node.children.iter().find_map(|child| self.worst_hold(*child)))
     }
 
@@ -274,7 +274,7 @@ impl<D: Domain> Scheduler<D> {
             let message = "this agent has no descriptor for this kind of value".to_owned();
             return told(ValueState::Unimplemented, "Unimplemented", message, vec![]);
         }
-        if let Some(hold) = &node.hold {
+        if let Some(hold) = node.hold.as_deref() {
             return Condition::Problem(problem_of(id, hold));
         }
         if self.may_be_missing_a_late_fact(id) && !self.graph.satisfied(id, &node.applied_edges) {
@@ -290,7 +290,7 @@ impl<D: Domain> Scheduler<D> {
 
     fn waiting(&self, node: &Node<D>, id: NodeId) -> Condition {
         for implied in &node.implies {
-            if let Some(hold @ Hold::Refused { .. }) = &self.graph[*implied].hold {
+            if let Some(hold @ Hold::Refused { .. }) = self.graph[*implied].hold.as_deref() {
                 return Condition::Problem(problem_of(id, hold));
             }
         }
@@ -318,7 +318,7 @@ impl<D: Domain> Scheduler<D> {
     fn waiting_for_leader(&self, node: &Node<D>, id: NodeId) -> Condition {
         let failing = node.edges.iter().position(|edge| {
             let target = &self.graph[edge.targets[0]];
-            matches!(edge.dependency.on, On::Key(_)) && !target.available() && matches!(target.hold, Some(Hold::Retry { .. }))
+            matches!(edge.dependency.on, On::Key(_)) && !target.available() && matches!(target.hold.as_deref(), Some(Hold::Retry { .. }))
         });
         match failing {
             None => Condition::Busy,
@@ -394,7 +394,7 @@ impl<D: Domain> Scheduler<D> {
         if let Some(rejection) = node.rejected() {
             return Some(format!("is invalid ({})", rejection.message));
         }
-        match &node.hold {
+        match node.hold.as_deref() {
             Some(Hold::Retry { message, .. }) => return Some(format!("failed ({message})")),
             Some(Hold::Refused { message, .. }) => return Some(format!("is refused ({message})")),
             Some(Hold::Unavailable { message }) => return Some(format!("is not available ({message})")),
@@ -418,7 +418,7 @@ impl<D: Domain> Scheduler<D> {
         let under = |target: &NodeId| self.graph.under(self.graph[*target].key.as_str()).take(NEARBY);
         let values = edge.targets.iter().flat_map(under).filter_map(|id| {
             let node = &self.graph[id];
-            let what = match (&node.hold, node.available(), node.wanted().is_some()) {
+            let what = match (node.hold.as_deref(), node.available(), node.wanted().is_some()) {
                 (Some(_), _, true) => self.describe_node(id, &mut Inquiry::default())?,
                 (_, true, _) => "exists".to_owned(),
                 (_, false, true) => "is not there yet".to_owned(),

@@ -8,7 +8,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ops::{Bound, Index, IndexMut},
+    ops::{Bound, Deref, Index, IndexMut},
     sync::Arc,
     time::Duration,
 };
@@ -33,7 +33,7 @@ pub(super) struct Requested<V> {
     /// Store revision that asked for it.
     pub revision: i64,
     /// The value, or why it cannot be used.
-    pub value: Result<V, Rejection>,
+    pub value: Result<V, Box<Rejection>>,
 }
 
 /// An operation under way.
@@ -42,6 +42,8 @@ pub(super) struct Flight<V> {
     pub verb: Verb,
     /// The value being brought in; `None` for a deletion or a check.
     pub value: Option<V>,
+    /// It is still what is wanted.
+    pub as_wanted: bool,
     /// What its success brings into being besides.
     pub brings: Vec<(Key, V)>,
 }
@@ -71,7 +73,24 @@ pub(super) enum Hold {
 pub(super) struct Edge {
     pub dependency: Dependency,
     /// The target, or the nodes of the prefixes.
-    pub targets: Vec<NodeId>,
+    pub targets: Targets,
+}
+
+/// Nearly always one.
+pub(super) enum Targets {
+    One([NodeId; 1]),
+    Some(Box<[NodeId]>),
+}
+
+impl Deref for Targets {
+    type Target = [NodeId];
+
+    fn deref(&self) -> &[NodeId] {
+        match self {
+            Targets::One(one) => one,
+            Targets::Some(some) => some,
+        }
+    }
 }
 
 /// Dependencies of a value; those of the wanted and of the applied one are mostly the same.
@@ -106,14 +125,14 @@ pub(super) struct Node<D: Domain> {
     pub edges: Edges,
     /// Dependencies of the applied value, or of what a failed creation may have left.
     pub applied_edges: Edges,
-    pub implies: Vec<NodeId>,
+    pub implies: NodeSet,
     pub children: NodeSet,
     /// Nodes with an edge to this one.
     pub dependents: NodeSet,
     /// Of a prefix that dependencies name.
     below: Option<Box<Below>>,
     /// The prefixes, of those that dependencies name, that it lies below.
-    pub prefixes: Vec<NodeId>,
+    pub prefixes: NodeSet,
     /// In [`super::Scheduler`]'s queue of nodes to be looked at.
     pub queued: bool,
     /// In its list of nodes whose dependents are to be looked at.
@@ -125,15 +144,15 @@ pub(super) struct Node<D: Domain> {
     /// To be deleted as soon as nothing hangs on it any more; not available to others from this moment.
     pub closing: bool,
     /// The applied value is not what it was; the text says what happened.
-    pub stale: Option<String>,
+    pub stale: Option<Box<str>>,
     /// Found in the kernel, not yet confirmed by a decision.
     pub discovered: bool,
     /// Brought into being by the creation of another value, and not settled since.
     pub brought: bool,
     /// The applied value, its edges and its children are those of the wanted value.
     pub settled: bool,
-    pub flight: Option<Flight<D::Value>>,
-    pub hold: Option<Hold>,
+    pub flight: Option<Box<Flight<D::Value>>>,
+    pub hold: Option<Box<Hold>>,
     /// Failed attempts in a row.
     pub attempts: u32,
     /// The last failure, until it is as wanted or is changed.
@@ -153,7 +172,7 @@ pub(super) struct Node<D: Domain> {
     /// PENDING has been held back since then.
     pub deferred: Option<Duration>,
     /// As told last.
-    pub status: Option<Status>,
+    pub status: Option<Box<Status>>,
 }
 
 impl<D: Domain> Node<D> {
@@ -169,11 +188,11 @@ impl<D: Domain> Node<D> {
             applied: None,
             edges: Edges::default(),
             applied_edges: Edges::default(),
-            implies: Vec::new(),
+            implies: NodeSet::default(),
             children: NodeSet::default(),
             dependents: NodeSet::default(),
             below: None,
-            prefixes: Vec::new(),
+            prefixes: NodeSet::default(),
             queued: false,
             stirred: false,
             ready: false,
@@ -209,7 +228,7 @@ impl<D: Domain> Node<D> {
 
     /// The northbound value is unusable; what is applied stays.
     pub fn rejected(&self) -> Option<&Rejection> {
-        self.requested.as_ref()?.value.as_ref().err()
+        self.requested.as_ref()?.value.as_ref().err().map(Box::as_ref)
     }
 
     /// The value whose dependencies and implications hold now: the wanted one, or the applied one while the wanted one is invalid.
@@ -302,9 +321,7 @@ impl<D: Domain> Graph<D> {
         let mut node = Node::new(key.clone());
         if !self.prefixes.is_empty() {
             node.prefixes = self.prefixes_of(key);
-        }
-        for prefix in &node.prefixes {
-            self.below_mut(*prefix).members += 1;
+            node.prefixes.iter().for_each(|prefix| self.below_mut(*prefix).members += 1);
         }
         let id = self.nodes.insert(node);
         self.by_key.insert(key.clone(), id);
@@ -313,7 +330,7 @@ impl<D: Domain> Graph<D> {
     }
 
     /// The named prefixes that a key lies below.
-    fn prefixes_of(&self, key: &Key) -> Vec<NodeId> {
+    fn prefixes_of(&self, key: &Key) -> NodeSet {
         let text = key.as_str();
         let ends = text.match_indices('/').map(|(at, _)| at + 1).filter(|end| *end < text.len());
         ends.filter_map(|end| self.prefixes.get(&text[..end]).copied()).collect()
@@ -337,7 +354,7 @@ impl<D: Domain> Graph<D> {
             available,
         };
         for member in members {
-            self.nodes[member].prefixes.push(id);
+            self.nodes[member].prefixes.insert(id);
         }
         id
     }
@@ -345,14 +362,16 @@ impl<D: Domain> Graph<D> {
     /// Keeps the prefixes informed; to be called after each change of [`Node::available`].
     pub fn note_availability(&mut self, id: NodeId) {
         let available = self.nodes[id].available();
-        for at in 0..self.nodes[id].prefixes.len() {
-            let below = self.below_mut(self.nodes[id].prefixes[at]);
+        let prefixes = std::mem::take(&mut self.nodes[id].prefixes);
+        for prefix in &prefixes {
+            let below = self.below_mut(*prefix);
             if available {
                 below.available.insert(id);
             } else {
                 below.available.remove(&id);
             }
         }
+        self.nodes[id].prefixes = prefixes;
     }
 
     /// Drops a node that nobody needs any more. Says whether it did.
@@ -366,9 +385,9 @@ impl<D: Domain> Graph<D> {
         if node.below.is_some() {
             self.prefixes.remove(&node.key);
         }
-        for prefix in node.prefixes {
-            self.below_mut(prefix).members -= 1;
-            self.drop_unused(prefix);
+        for prefix in &node.prefixes {
+            self.below_mut(*prefix).members -= 1;
+            self.drop_unused(*prefix);
         }
         true
     }
@@ -415,9 +434,9 @@ impl<D: Domain> Graph<D> {
                     let target = self.obtain(key);
                     // One text for all who name it.
                     *key = self.nodes[target].key.clone();
-                    vec![target]
+                    Targets::One([target])
                 }
-                On::AnyOf { prefixes, .. } => prefixes.iter().map(|prefix| self.obtain_prefix(prefix)).collect(),
+                On::AnyOf { prefixes, .. } => Targets::Some(prefixes.iter().map(|prefix| self.obtain_prefix(prefix)).collect()),
             };
             Edge { dependency, targets }
         });

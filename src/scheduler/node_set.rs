@@ -10,35 +10,37 @@ use std::{
 
 use super::graph::NodeId;
 
-/// Up to this many nodes stand in a sorted array, where an insertion moves a few cache lines at most.
-const FEW: usize = 32;
+/// So many fit into one cache line together with their number.
+const FEW: usize = 6;
 
 /// A set of nodes, in the order in which they became known. Most nodes have no or a few neighbours, a hub may have very many: an
-/// empty set takes no heap, a small one a single block, and no operation costs more than the logarithm of the size.
-pub(super) enum NodeSet {
-    Few(Vec<NodeId>),
-    Many(Box<BTreeSet<NodeId>>),
-}
+/// empty set takes a word, a small one a cache line besides, and no operation costs more than the logarithm of the size.
+#[derive(Default)]
+pub(super) struct NodeSet(Option<Box<Members>>);
 
-impl Default for NodeSet {
-    fn default() -> Self {
-        NodeSet::Few(Vec::new())
-    }
+enum Members {
+    /// Sorted; the first so many count.
+    Few(u8, [NodeId; FEW]),
+    Many(BTreeSet<NodeId>),
 }
 
 impl NodeSet {
     /// Says whether it was not there before.
     pub fn insert(&mut self, id: NodeId) -> bool {
-        match self {
-            NodeSet::Many(many) => many.insert(id),
-            NodeSet::Few(few) => {
-                let Err(at) = few.binary_search(&id) else { return false };
-                if few.len() < FEW {
-                    few.insert(at, id);
+        match self.0.get_or_insert_with(|| Box::new(Members::Few(0, Default::default()))).as_mut() {
+            Members::Many(many) => many.insert(id),
+            Members::Few(count, few) => {
+                let length = usize::from(*count);
+                let Err(at) = few[..length].binary_search(&id) else {
+                    return false;
+                };
+                if length < FEW {
+                    few.copy_within(at..length, at + 1);
+                    few[at] = id;
+                    *count += 1;
                 } else {
-                    let mut many: BTreeSet<NodeId> = few.drain(..).collect();
-                    many.insert(id);
-                    *self = NodeSet::Many(Box::new(many));
+                    let many = few.iter().copied().chain([id]).collect();
+                    self.0 = Some(Box::new(Members::Many(many)));
                 }
                 true
             }
@@ -47,45 +49,42 @@ impl NodeSet {
 
     /// Says whether it was there.
     pub fn remove(&mut self, id: &NodeId) -> bool {
-        match self {
-            NodeSet::Few(few) => match few.binary_search(id) {
-                Ok(at) => {
-                    few.remove(at);
-                    if few.is_empty() {
-                        *self = NodeSet::default();
-                    }
-                    true
-                }
-                Err(_) => false,
-            },
-            NodeSet::Many(many) => {
-                let removed = many.remove(id);
-                if many.is_empty() {
-                    *self = NodeSet::default();
-                }
-                removed
+        let (removed, empty) = match self.0.as_deref_mut() {
+            None => return false,
+            Some(Members::Many(many)) => (many.remove(id), many.is_empty()),
+            Some(Members::Few(count, few)) => {
+                let length = usize::from(*count);
+                let Ok(at) = few[..length].binary_search(id) else {
+                    return false;
+                };
+                few.copy_within(at + 1..length, at);
+                *count -= 1;
+                (true, *count == 0)
             }
+        };
+        if empty {
+            self.0 = None;
         }
+        removed
     }
 
     pub fn contains(&self, id: &NodeId) -> bool {
-        match self {
-            NodeSet::Few(few) => few.binary_search(id).is_ok(),
-            NodeSet::Many(many) => many.contains(id),
+        match self.0.as_deref() {
+            None => false,
+            Some(Members::Few(count, few)) => few[..usize::from(*count)].contains(id),
+            Some(Members::Many(many)) => many.contains(id),
         }
     }
 
     pub fn is_empty(&self) -> bool {
-        match self {
-            NodeSet::Few(few) => few.is_empty(),
-            NodeSet::Many(many) => many.is_empty(),
-        }
+        self.0.is_none()
     }
 
     pub fn iter(&self) -> Iter<'_> {
-        match self {
-            NodeSet::Few(few) => Iter::Few(few.iter()),
-            NodeSet::Many(many) => Iter::Many(many.iter()),
+        match self.0.as_deref() {
+            None => Iter::Few([].iter()),
+            Some(Members::Few(count, few)) => Iter::Few(few[..usize::from(*count)].iter()),
+            Some(Members::Many(many)) => Iter::Many(many.iter()),
         }
     }
 }

@@ -184,7 +184,7 @@ impl<D: Domain> Scheduler<D> {
         }
         while let Some((until, id)) = self.retries.first().copied().filter(|(until, _)| *until <= now) {
             self.retries.remove(&(until, id));
-            if matches!(&self.graph.get(id).and_then(|node| node.hold.as_ref()), Some(Hold::Retry { until: held, .. }) if *held == until) {
+            if matches!(self.graph.get(id).and_then(|node| node.hold.as_deref()), Some(Hold::Retry { until: held, .. }) if *held == until) {
                 self.graph[id].hold = None;
                 self.mark(id);
             }
@@ -245,7 +245,7 @@ impl<D: Domain> Scheduler<D> {
             || self.unmet_chain_has(id, |scheduler, target| {
                 let node = &scheduler.graph[target];
                 let coming = node.flight.is_some() || node.ready;
-                coming || matches!(node.hold, Some(Hold::Retry { .. }))
+                coming || matches!(node.hold.as_deref(), Some(Hold::Retry { .. }))
             })
     }
 
@@ -312,7 +312,7 @@ impl<D: Domain> Scheduler<D> {
     fn decide(&self, id: NodeId) -> Decision {
         let node = &self.graph[id];
         let held = matches!(
-            node.hold,
+            node.hold.as_deref(),
             Some(Hold::Retry { .. } | Hold::Unavailable { .. } | Hold::Refused { by_effect: true, .. })
         );
         let Some(applied) = &node.applied else {
@@ -363,7 +363,7 @@ impl<D: Domain> Scheduler<D> {
             self.mark(id);
             return;
         }
-        if self.graph[id].last_operation == Verb::Delete && matches!(self.graph[id].hold, Some(Hold::Retry { .. })) {
+        if self.graph[id].last_operation == Verb::Delete && matches!(self.graph[id].hold.as_deref(), Some(Hold::Retry { .. })) {
             return;
         }
         let blockers = self.graph.deletion_blockers(id);
@@ -403,11 +403,11 @@ impl<D: Domain> Scheduler<D> {
         let view = View::new(&self.graph);
         match descriptor.create(&key, &wanted, &view) {
             Err(refusal) => {
-                self.graph[id].hold = Some(Hold::Refused {
+                self.graph[id].hold = Some(Box::new(Hold::Refused {
                     reason: refusal.reason,
                     message: refusal.message,
                     by_effect: false,
-                })
+                }))
             }
             Ok(mut effect) => {
                 if self.graph[id].partial {
@@ -495,11 +495,11 @@ impl<D: Domain> Scheduler<D> {
         }
         match descriptor.update(&key, &applied, &wanted, &View::new(&self.graph)) {
             Err(refusal) => {
-                self.graph[id].hold = Some(Hold::Refused {
+                self.graph[id].hold = Some(Box::new(Hold::Refused {
                     reason: refusal.reason,
                     message: refusal.message,
                     by_effect: false,
-                })
+                }))
             }
             Ok(effect) => {
                 self.graph[id].hold = None;
@@ -525,11 +525,11 @@ impl<D: Domain> Scheduler<D> {
                 None
             } else {
                 let message = format!("{} is taken by {}; change one of the two", claim.name, self.domain.name(&node.key));
-                Some(Hold::Refused {
+                Some(Box::new(Hold::Refused {
                     reason: claim.reason,
                     message,
                     by_effect: false,
-                })
+                }))
             };
             return true;
         }
@@ -546,7 +546,12 @@ impl<D: Domain> Scheduler<D> {
         }
         let operation = self.next_operation;
         self.next_operation += 1;
-        self.graph[id].flight = Some(Flight { verb, value, brings });
+        self.graph[id].flight = Some(Box::new(Flight {
+            verb,
+            value,
+            brings,
+            as_wanted: verb != Verb::Verify,
+        }));
         self.flying.insert(operation, id);
         if D::is_empty(&effect) {
             self.outcome(operation, Outcome::Done);

@@ -80,7 +80,7 @@ impl<D: Domain> Graph<D> {
             .filter(|member| self[**member].applied.is_none())
             .min_by(|a, b| self[**a].key.cmp(&self[**b].key));
         match leader {
-            Some(leader) if *leader != id => match self[*leader].hold {
+            Some(leader) if *leader != id => match self[*leader].hold.as_deref() {
                 Some(Hold::Retry { .. }) => Readiness::Unready,
                 _ => Readiness::After(*leader),
             },
@@ -128,7 +128,7 @@ impl<D: Domain> Graph<D> {
     /// `asking`: the member on whose behalf the question is asked; it may have been refused earlier and asks again.
     fn ready_but_for(&self, id: NodeId, members: &NodeSet, asking: bool) -> bool {
         let node = &self[id];
-        let blocked = !asking && node.applied.is_none() && matches!(node.hold, Some(Hold::Unavailable { .. } | Hold::Refused { .. }));
+        let blocked = !asking && node.applied.is_none() && matches!(node.hold.as_deref(), Some(Hold::Unavailable { .. } | Hold::Refused { .. }));
         node.basis().is_some()
             && !node.closing
             && !blocked
