@@ -48,7 +48,12 @@ struct Life {
 
 /// A graph of `n` base values from its creation to its end.
 fn life(n: usize) -> Life {
-    let all = |content: u32| (0..n).map(|index| put(value(index, content))).collect::<Vec<_>>();
+    // In key order, as a listing of the store gives them.
+    let all = |content: u32| {
+        let mut changes: Vec<_> = (0..n).map(|index| put(value(index, content))).collect();
+        changes.sort_by(|a, b| a.key.cmp(&b.key));
+        changes
+    };
     let mut numbers = Numbers(n as u64);
     let mut world = World::new();
     let mut costs = Vec::new();
@@ -75,8 +80,8 @@ fn life(n: usize) -> Life {
     }
     costs.push(("single deletion of any value, and its return", world.transactions(remade)));
 
-    let deletions = (0..n).map(|index| delete(value(index, 0).0)).collect();
-    costs.push(("delete all", world.transaction(deletions, false)));
+    let deletions = all(0).into_iter().map(|change| delete(change.key));
+    costs.push(("delete all", world.transaction(deletions.collect(), false)));
     assert_eq!(world.applied_under(""), 0, "something stayed");
     Life { bytes, costs }
 }

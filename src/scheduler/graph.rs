@@ -445,35 +445,24 @@ impl<D: Domain> Graph<D> {
 
     /// Replaces the edges of a node (`None`: leave those as they are) and keeps the reverse index true.
     pub fn set_edges(&mut self, id: NodeId, edges: Option<Edges>, applied: Option<Edges>) {
-        let before = self.edge_targets(id);
         let node = &mut self.nodes[id];
-        if let Some(edges) = edges {
-            node.edges = edges;
+        let before = [
+            edges.map(|edges| std::mem::replace(&mut node.edges, edges)),
+            applied.map(|applied| std::mem::replace(&mut node.applied_edges, applied)),
+        ];
+        let after = [node.edges.clone(), node.applied_edges.clone()];
+        let names = |lists: &[Edges], target| lists.iter().any(|edges| edges.iter().any(|edge| edge.targets.contains(target)));
+        for target in after.iter().flat_map(|edges| edges.iter()).flat_map(|edge| edge.targets.iter()) {
+            self.nodes[*target].dependents.insert(id);
         }
-        if let Some(applied) = applied {
-            node.applied_edges = applied;
-        }
-        let after = self.edge_targets(id);
-        for target in &after {
-            if !before.contains(target) {
-                self.nodes[*target].dependents.insert(id);
-            }
-        }
-        for target in &before {
-            if !after.contains(target) {
+        for target in before.iter().flatten().flat_map(|edges| edges.iter()).flat_map(|edge| edge.targets.iter()) {
+            if !names(&after, target) {
                 if let Some(node) = self.nodes.get_mut(*target) {
                     node.dependents.remove(&id);
                 }
                 self.drop_unused(*target);
             }
         }
-    }
-
-    fn edge_targets(&self, id: NodeId) -> NodeSet {
-        let node = &self.nodes[id];
-        let applied = if Arc::ptr_eq(&node.edges, &node.applied_edges) { &[] } else { &*node.applied_edges };
-        let edges = node.edges.iter().chain(applied);
-        edges.flat_map(|edge| edge.targets.iter().copied()).collect()
     }
 
     /// An available node that satisfies an "any of" dependency.
