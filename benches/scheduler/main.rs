@@ -9,7 +9,7 @@
 //! the transaction to the last outcome and the last status, and the bytes are all that it keeps, keys and values included. What
 //! descriptors do is left out as far as it can be: see [`toy`].
 //!
-//! Every table compares with its smallest size, in the same run. Times are the medians of several runs, in processor time, so that
+//! Every table compares with its smallest size, in the same run. Times are medians of several runs (one above 300,000 values), in processor time, so that
 //! they are about the same on a busy machine. Start reading at [`life`] and [`hubs`].
 
 mod allocator;
@@ -26,16 +26,19 @@ use world::{Cost, World};
 const SIZES: &[usize] = &[1_000, 10_000, 100_000, 1_000_000];
 /// Most single changes in one run of a size.
 const SINGLE_CHANGES_MAX: usize = 20_000;
-/// Runs of a size take at least this many values together, and there are at least [`RUNS_MIN`] of them.
-const VALUES_MIN: usize = 50_000;
-const RUNS_MIN: usize = 3;
+/// So many values are made for each size, in several runs if it is small.
+const VALUES: usize = 300_000;
+const RUNS_MAX: usize = 50;
 
 /// The same numbers in every run (Knuth's MMIX generator).
 struct Numbers(u64);
 
 impl Numbers {
     fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         ((self.0 >> 33) as usize) % end
     }
 }
@@ -89,7 +92,7 @@ fn life(n: usize) -> Life {
 /// Runs `life` often enough and gives the median of each scenario.
 fn lives(n: usize, report: &mut Report) {
     eprintln!("{n} values");
-    let runs = (VALUES_MIN / n).max(RUNS_MIN);
+    let runs = (VALUES / n).clamp(1, RUNS_MAX);
     let lives: Vec<Life> = (0..runs).map(|_| life(n)).collect();
     for (position, (scenario, first)) in lives[0].costs.iter().enumerate() {
         let mut times: Vec<_> = lives.iter().map(|life| life.costs[position].1.time).collect();

@@ -59,7 +59,11 @@ impl Report {
 
     /// Cost of a row by that of the same scenario at its smallest size.
     fn ratio(&self, row: &Row) -> f64 {
-        let smallest = self.rows.iter().filter(|other| other.scenario == row.scenario).min_by_key(|other| other.size);
+        let smallest = self
+            .rows
+            .iter()
+            .filter(|other| other.scenario == row.scenario)
+            .min_by_key(|other| other.size);
         row.nanoseconds / smallest.map_or(f64::NAN, |smallest| smallest.nanoseconds)
     }
 

@@ -39,13 +39,7 @@ impl Toy {
     /// A value that needs one other.
     pub fn needing(content: u32, need: Key) -> Self {
         let needs = vec![need];
-        Toy::new(
-            content,
-            Links {
-                needs,
-                ..Links::default()
-            },
-        )
+        Toy::new(content, Links { needs, ..Links::default() })
     }
 
     /// A value that needs anything below a prefix.

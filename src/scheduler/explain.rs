@@ -86,7 +86,12 @@ impl<D: Domain> Scheduler<D> {
             }
             for hub in std::mem::take(&mut changed).iter() {
                 let Some(node) = self.graph.get(*hub) else { continue };
-                let explained = |id: &NodeId| self.graph[*id].status.as_ref().is_some_and(|status| status.state != ValueState::Configured);
+                let explained = |id: &NodeId| {
+                    self.graph[*id]
+                        .status
+                        .as_ref()
+                        .is_some_and(|status| status.state != ValueState::Configured)
+                };
                 let explained: Vec<NodeId> = node.dependents.iter().copied().filter(explained).collect();
                 explained.into_iter().for_each(|id| self.report_later(id));
             }
@@ -113,7 +118,9 @@ impl<D: Domain> Scheduler<D> {
         if matches!(&condition, Condition::Problem(problem) if problem.state == ValueState::Pending) && self.defer(id, deferred) {
             return;
         }
-        let Some((status, mentioned)) = self.status_of(id, condition) else { return };
+        let Some((status, mentioned)) = self.status_of(id, condition) else {
+            return;
+        };
         if status.state == ValueState::Configured {
             self.graph[id].damage.clear();
         }

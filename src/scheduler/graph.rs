@@ -102,7 +102,11 @@ pub(super) struct Below {
     /// Nodes below it.
     members: usize,
     /// Those of them that others may rely on.
-    available: NodeSet,
+    pub available: NodeSet,
+    /// Dependents that may be in the kernel and for which any of those will do.
+    pub easy: NodeSet,
+    /// Dependents that may be in the kernel and to which not all of them count.
+    pub choosy: NodeSet,
 }
 
 /// Everything known of one key.
@@ -130,7 +134,7 @@ pub(super) struct Node<D: Domain> {
     /// Nodes with an edge to this one.
     pub dependents: NodeSet,
     /// Of a prefix that dependencies name.
-    below: Option<Box<Below>>,
+    pub below: Option<Box<Below>>,
     /// The prefixes, of those that dependencies name, that it lies below.
     pub prefixes: NodeSet,
     /// In [`super::Scheduler`]'s queue of nodes to be looked at.
@@ -349,10 +353,8 @@ impl<D: Domain> Graph<D> {
         self.prefixes.insert(self.nodes[id].key.clone(), id);
         let members: Vec<NodeId> = self.under(key.as_str()).filter(|member| *member != id).collect();
         let available = members.iter().copied().filter(|member| self.nodes[*member].available()).collect();
-        *self.below_mut(id) = Below {
-            members: members.len(),
-            available,
-        };
+        let below = self.below_mut(id);
+        (below.members, below.available) = (members.len(), available);
         for member in members {
             self.nodes[member].prefixes.insert(id);
         }
@@ -455,12 +457,46 @@ impl<D: Domain> Graph<D> {
         for target in after.iter().flat_map(|edges| edges.iter()).flat_map(|edge| edge.targets.iter()) {
             self.nodes[*target].dependents.insert(id);
         }
-        for target in before.iter().flatten().flat_map(|edges| edges.iter()).flat_map(|edge| edge.targets.iter()) {
+        for target in before
+            .iter()
+            .flatten()
+            .flat_map(|edges| edges.iter())
+            .flat_map(|edge| edge.targets.iter())
+        {
             if !names(&after, target) {
                 if let Some(node) = self.nodes.get_mut(*target) {
                     node.dependents.remove(&id);
                 }
                 self.drop_unused(*target);
+            }
+        }
+        let flying = self.nodes[id].flight.is_some();
+        for target in before
+            .iter()
+            .flatten()
+            .flat_map(|edges| edges.iter())
+            .flat_map(|edge| edge.targets.iter())
+        {
+            if !flying
+                && !names(&after[1..], target)
+                && let Some(below) = self.nodes.get_mut(*target).and_then(|node| node.below.as_mut())
+            {
+                below.easy.remove(&id);
+                below.choosy.remove(&id);
+            }
+        }
+        self.note_leaning(id, &after[1]);
+    }
+
+    /// The node is, or may soon be, in the kernel by the help of these dependencies.
+    pub fn note_leaning(&mut self, id: NodeId, edges: &Edges) {
+        for edge in edges.iter() {
+            if let On::AnyOf { predicate, .. } = &edge.dependency.on {
+                for prefix in edge.targets.iter() {
+                    let below = self.below_mut(*prefix);
+                    let leaning = if predicate.is_some() { &mut below.choosy } else { &mut below.easy };
+                    leaning.insert(id);
+                }
             }
         }
     }

@@ -566,6 +566,10 @@ impl<D: Domain> Scheduler<D> {
             as_wanted: verb != Verb::Verify,
         }));
         self.flying.insert(operation, id);
+        if verb == Verb::Create {
+            let edges = self.graph[id].edges.clone();
+            self.graph.note_leaning(id, &edges);
+        }
         if D::is_empty(&effect) {
             self.outcome(operation, Outcome::Done);
         } else {

@@ -128,7 +128,8 @@ impl<D: Domain> Graph<D> {
     /// `asking`: the member on whose behalf the question is asked; it may have been refused earlier and asks again.
     fn ready_but_for(&self, id: NodeId, members: &NodeSet, asking: bool) -> bool {
         let node = &self[id];
-        let blocked = !asking && node.applied.is_none() && matches!(node.hold.as_deref(), Some(Hold::Unavailable { .. } | Hold::Refused { .. }));
+        let blocked =
+            !asking && node.applied.is_none() && matches!(node.hold.as_deref(), Some(Hold::Unavailable { .. } | Hold::Refused { .. }));
         node.basis().is_some()
             && !node.closing
             && !blocked
@@ -171,13 +172,16 @@ impl<D: Domain> Graph<D> {
         named.chain(node.parent)
     }
 
-    /// The first value that must be gone before `id` can be deleted: derived from it, or unable to stay without it.
+    /// What must be gone before `id` can be deleted: derived from it, or unable to stay without it. Of those that need any value
+    /// below a prefix only one is named: there may be as many as there are values below it.
     pub fn deletion_blockers(&self, id: NodeId) -> Vec<NodeId> {
-        let mut blockers: Vec<NodeId> = self[id].children.iter().copied().filter(|child| self[*child].present()).collect();
-        for dependent in self.interested(id) {
-            if dependent != id && self.hangs_directly_on(dependent, id) && !self.goes_first(id, dependent) {
-                blockers.push(dependent);
-            }
+        let node = &self[id];
+        let blocks = |dependent: &NodeId| *dependent != id && self.hangs_directly_on(*dependent, id) && !self.goes_first(id, *dependent);
+        let mut blockers: Vec<NodeId> = node.children.iter().copied().filter(|child| self[*child].present()).collect();
+        blockers.extend(node.dependents.iter().copied().filter(blocks));
+        for below in node.prefixes.iter().filter_map(|prefix| self[*prefix].below.as_ref()) {
+            let easy = below.easy.iter().filter(|_| below.available.is_empty());
+            blockers.extend(easy.chain(&below.choosy).copied().find(blocks));
         }
         blockers
     }
