@@ -13,6 +13,7 @@ use super::{
     descriptor::{Domain, On},
     explanation::{Explanation, RELATIVES_MAX, Relative, Repair, Unmet, waiting_for},
     graph::{Edge, Hold, Node, NodeId},
+    node_set::NodeSet,
     plan::Scheduler,
     status::{Status, StatusChange, ValueState},
     view::View,
@@ -66,61 +67,105 @@ struct Inquiry {
 impl<D: Domain> Scheduler<D> {
     /// Turns the marked base values into status changes.
     pub(super) fn report(&mut self) {
-        let mut due = std::mem::take(&mut self.reported);
         if !self.mentions.is_empty() {
             let mentioning = |id: &NodeId| self.graph.get(*id).into_iter().flat_map(|node| self.mentions.by(&node.key));
-            let mentioning: Vec<NodeId> = due.iter().flat_map(mentioning).collect();
-            due.extend(mentioning);
+            let mentioning: Vec<NodeId> = self.reported.iter().flat_map(mentioning).collect();
+            mentioning.into_iter().for_each(|id| self.report_later(id));
         }
-        due.append(&mut self.postponed);
-        while let Some(id) = due.pop_first() {
-            let Some(node) = self.graph.get(id) else { continue };
-            let told = node.status.is_some();
-            if node.requested.is_none() && !node.present() {
-                if told {
-                    self.graph[id].status = None;
-                    self.mentions.set(id, Vec::new());
-                    let key = self.graph[id].key.clone();
-                    due.extend(self.mentions.by(&key));
-                    self.changes.push(StatusChange { key, status: None });
+        self.take_up_postponed();
+        // Nodes, and prefixes, that others may explain themselves by.
+        let mut changed = NodeSet::default();
+        while !self.reported.is_empty() {
+            let mut due = std::mem::take(&mut self.reported);
+            due.sort_unstable();
+            for id in due {
+                if let Some(node) = self.graph.get_mut(id) {
+                    node.reported = false;
+                    self.report_one(id, &mut changed);
                 }
-                self.graph.drop_unused(id);
-                continue;
             }
-            if node.requested.is_none() && (!told || !matches!(self.worst_hold(id), Some(Hold::Retry { .. }))) {
-                continue;
-            }
-            let condition = self.condition(id);
-            if matches!(&condition, Condition::Problem(problem) if problem.state == ValueState::Pending) && self.defer(id) {
-                continue;
-            }
-            self.graph[id].deferred = None;
-            let Some((status, mentioned)) = self.status_of(id, condition) else {
-                continue;
-            };
-            if status.state == ValueState::Configured {
-                self.graph[id].damage.clear();
-            }
-            if self.graph[id].status.as_ref().is_none_or(|last| !last.same(&status)) {
-                self.graph[id].status = Some(status.clone());
-                self.mentions.set(id, mentioned);
-                // Others may explain themselves by this one.
-                due.extend(self.graph.interested(id));
-                let key = self.graph[id].key.clone();
-                due.extend(self.mentions.by(&key));
-                self.changes.push(StatusChange { key, status: Some(status) });
+            for hub in std::mem::take(&mut changed).iter() {
+                let Some(node) = self.graph.get(*hub) else { continue };
+                let explained = |id: &NodeId| {
+                    self.graph[*id]
+                        .status
+                        .as_ref()
+                        .is_some_and(|status| status.state != ValueState::Configured)
+                };
+                let explained: Vec<NodeId> = node.dependents.iter().copied().filter(explained).collect();
+                explained.into_iter().for_each(|id| self.report_later(id));
             }
         }
     }
 
+    fn report_one(&mut self, id: NodeId, changed: &mut NodeSet) {
+        let deferred = self.graph[id].deferred.take();
+        let node = &self.graph[id];
+        let told = node.status.is_some();
+        if node.requested.is_none() && !node.present() {
+            if told {
+                self.graph[id].status = None;
+                self.mentions.set(id, Vec::new());
+                self.tell_change(id, None);
+            }
+            self.graph.drop_unused(id);
+            return;
+        }
+        if node.requested.is_none() && (!told || !matches!(self.worst_hold(id), Some(Hold::Retry { .. }))) {
+            return;
+        }
+        let condition = self.condition(id);
+        if matches!(&condition, Condition::Problem(problem) if problem.state == ValueState::Pending) && self.defer(id, deferred) {
+            return;
+        }
+        let Some((status, mentioned)) = self.status_of(id, condition) else {
+            return;
+        };
+        if status.state == ValueState::Configured {
+            self.graph[id].damage.clear();
+        }
+        if self.graph[id].status.as_ref().is_none_or(|last| !last.same(&status)) {
+            self.graph[id].status = Some(Box::new(status.clone()));
+            self.mentions.set(id, mentioned);
+            changed.insert(id);
+            changed.extend(self.graph[id].prefixes.iter().copied());
+            self.tell_change(id, Some(status));
+        }
+    }
+
+    fn tell_change(&mut self, id: NodeId, status: Option<Status>) {
+        let key = self.graph[id].key.clone();
+        if !self.mentions.is_empty() {
+            let mentioning: Vec<NodeId> = self.mentions.by(&key).collect();
+            mentioning.into_iter().for_each(|id| self.report_later(id));
+        }
+        self.changes.push(StatusChange { key, status });
+    }
+
     /// While operations are under way a pending value may become ready any moment: wait a little before saying that it is not.
-    fn defer(&mut self, id: NodeId) -> bool {
-        let since = *self.graph[id].deferred.get_or_insert(self.now);
-        let defer = self.under_way() && self.now < since + PENDING_DELAY;
+    /// `since`: it has been held back since then.
+    fn defer(&mut self, id: NodeId, since: Option<Duration>) -> bool {
+        let start = since.unwrap_or(self.now);
+        let defer = self.under_way() && self.now < start + PENDING_DELAY;
         if defer {
-            self.postponed.insert(id);
+            self.graph[id].deferred = Some(start);
+            if since.is_none() {
+                self.postponed.push_back((start, id));
+            }
         }
         defer
+    }
+
+    /// Those whose PENDING was held back for long enough, or for whom there is nothing to wait for any more.
+    fn take_up_postponed(&mut self) {
+        while let Some((since, id)) = self.postponed.front().copied()
+            && (!self.under_way() || self.now >= since + PENDING_DELAY)
+        {
+            self.postponed.pop_front();
+            if self.graph.get(id).is_some_and(|node| node.deferred == Some(since)) {
+                self.report_later(id);
+            }
+        }
     }
 
     /// The status of a base value now, and the keys that its explanation names; `None` while something is under way.
@@ -187,7 +232,7 @@ impl<D: Domain> Scheduler<D> {
                 status.details = explanation.unmet.iter().map(|unmet| unmet.label.to_string()).collect();
             }
         }
-        if let Some(Hold::Retry { until, .. }) = &node.hold {
+        if let Some(Hold::Retry { until, .. }) = node.hold.as_deref() {
             status.next_retry = Some(*until);
         }
         status.explanation = (explanation != Explanation::default()).then(|| Box::new(explanation));
@@ -197,7 +242,7 @@ impl<D: Domain> Scheduler<D> {
     fn worst_hold(&self, id: NodeId) -> Option<&Hold> {
         let node = &self.graph[id];
         node.hold
-            .as_ref()
+            .as_deref()
             .or_else(|| node.children.iter().find_map(|child| self.worst_hold(*child)))
     }
 
@@ -236,7 +281,7 @@ impl<D: Domain> Scheduler<D> {
             let message = "this agent has no descriptor for this kind of value".to_owned();
             return told(ValueState::Unimplemented, "Unimplemented", message, vec![]);
         }
-        if let Some(hold) = &node.hold {
+        if let Some(hold) = node.hold.as_deref() {
             return Condition::Problem(problem_of(id, hold));
         }
         if self.may_be_missing_a_late_fact(id) && !self.graph.satisfied(id, &node.applied_edges) {
@@ -252,7 +297,7 @@ impl<D: Domain> Scheduler<D> {
 
     fn waiting(&self, node: &Node<D>, id: NodeId) -> Condition {
         for implied in &node.implies {
-            if let Some(hold @ Hold::Refused { .. }) = &self.graph[*implied].hold {
+            if let Some(hold @ Hold::Refused { .. }) = self.graph[*implied].hold.as_deref() {
                 return Condition::Problem(problem_of(id, hold));
             }
         }
@@ -280,7 +325,7 @@ impl<D: Domain> Scheduler<D> {
     fn waiting_for_leader(&self, node: &Node<D>, id: NodeId) -> Condition {
         let failing = node.edges.iter().position(|edge| {
             let target = &self.graph[edge.targets[0]];
-            matches!(edge.dependency.on, On::Key(_)) && !target.available() && matches!(target.hold, Some(Hold::Retry { .. }))
+            matches!(edge.dependency.on, On::Key(_)) && !target.available() && matches!(target.hold.as_deref(), Some(Hold::Retry { .. }))
         });
         match failing {
             None => Condition::Busy,
@@ -356,7 +401,7 @@ impl<D: Domain> Scheduler<D> {
         if let Some(rejection) = node.rejected() {
             return Some(format!("is invalid ({})", rejection.message));
         }
-        match &node.hold {
+        match node.hold.as_deref() {
             Some(Hold::Retry { message, .. }) => return Some(format!("failed ({message})")),
             Some(Hold::Refused { message, .. }) => return Some(format!("is refused ({message})")),
             Some(Hold::Unavailable { message }) => return Some(format!("is not available ({message})")),
@@ -380,7 +425,7 @@ impl<D: Domain> Scheduler<D> {
         let under = |target: &NodeId| self.graph.under(self.graph[*target].key.as_str()).take(NEARBY);
         let values = edge.targets.iter().flat_map(under).filter_map(|id| {
             let node = &self.graph[id];
-            let what = match (&node.hold, node.available(), node.wanted().is_some()) {
+            let what = match (node.hold.as_deref(), node.available(), node.wanted().is_some()) {
                 (Some(_), _, true) => self.describe_node(id, &mut Inquiry::default())?,
                 (_, true, _) => "exists".to_owned(),
                 (_, false, true) => "is not there yet".to_owned(),

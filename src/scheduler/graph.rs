@@ -7,8 +7,9 @@
 //! whatever the size of the graph. A key that is only named by a dependency has a node without values.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    ops::{Bound, Index, IndexMut},
+    collections::{BTreeMap, BTreeSet},
+    ops::{Bound, Deref, Index, IndexMut},
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,6 +19,7 @@ use slotmap::SlotMap;
 use super::{
     descriptor::{Claim, Dependency, Domain, On},
     explanation::LastError,
+    node_set::{FastMap, NodeSet},
     status::{Rejection, Status, Verb},
 };
 
@@ -31,7 +33,7 @@ pub(super) struct Requested<V> {
     /// Store revision that asked for it.
     pub revision: i64,
     /// The value, or why it cannot be used.
-    pub value: Result<V, Rejection>,
+    pub value: Result<V, Box<Rejection>>,
 }
 
 /// An operation under way.
@@ -40,6 +42,8 @@ pub(super) struct Flight<V> {
     pub verb: Verb,
     /// The value being brought in; `None` for a deletion or a check.
     pub value: Option<V>,
+    /// It is still what is wanted.
+    pub as_wanted: bool,
     /// What its success brings into being besides.
     pub brings: Vec<(Key, V)>,
 }
@@ -69,7 +73,40 @@ pub(super) enum Hold {
 pub(super) struct Edge {
     pub dependency: Dependency,
     /// The target, or the nodes of the prefixes.
-    pub targets: Vec<NodeId>,
+    pub targets: Targets,
+}
+
+/// Nearly always one.
+pub(super) enum Targets {
+    One([NodeId; 1]),
+    Some(Box<[NodeId]>),
+}
+
+impl Deref for Targets {
+    type Target = [NodeId];
+
+    fn deref(&self) -> &[NodeId] {
+        match self {
+            Targets::One(one) => one,
+            Targets::Some(some) => some,
+        }
+    }
+}
+
+/// Dependencies of a value; those of the wanted and of the applied one are mostly the same.
+pub(super) type Edges = Arc<[Edge]>;
+
+/// What lies below a prefix that dependencies on "any of" name.
+#[derive(Default)]
+pub(super) struct Below {
+    /// Nodes below it.
+    members: usize,
+    /// Those of them that others may rely on.
+    pub available: NodeSet,
+    /// Dependents that may be in the kernel and for which any of those will do.
+    pub easy: NodeSet,
+    /// Dependents that may be in the kernel and to which not all of them count.
+    pub choosy: NodeSet,
 }
 
 /// Everything known of one key.
@@ -83,31 +120,43 @@ pub(super) struct Node<D: Domain> {
     pub parent: Option<NodeId>,
     /// Wanted because others imply it.
     pub implied: Option<D::Value>,
-    pub implied_by: BTreeSet<NodeId>,
+    pub implied_by: NodeSet,
     /// A fact from below: applied by saying so.
     pub fact: bool,
     /// What is in the kernel, as far as is known.
     pub applied: Option<D::Value>,
     /// Dependencies of the wanted value (of the applied one while the wanted one is invalid).
-    pub edges: Vec<Edge>,
+    pub edges: Edges,
     /// Dependencies of the applied value, or of what a failed creation may have left.
-    pub applied_edges: Vec<Edge>,
-    pub implies: Vec<NodeId>,
-    pub children: BTreeSet<NodeId>,
+    pub applied_edges: Edges,
+    pub implies: NodeSet,
+    pub children: NodeSet,
     /// Nodes with an edge to this one.
-    pub dependents: BTreeSet<NodeId>,
+    pub dependents: NodeSet,
+    /// Of a prefix that dependencies name.
+    pub below: Option<Box<Below>>,
+    /// The prefixes, of those that dependencies name, that it lies below.
+    pub prefixes: NodeSet,
+    /// In [`super::Scheduler`]'s queue of nodes to be looked at.
+    pub queued: bool,
+    /// In its list of nodes whose dependents are to be looked at.
+    pub stirred: bool,
+    /// In its queue of nodes that are ready.
+    pub ready: bool,
+    /// In its list of base values whose status is to be looked at.
+    pub reported: bool,
     /// To be deleted as soon as nothing hangs on it any more; not available to others from this moment.
     pub closing: bool,
     /// The applied value is not what it was; the text says what happened.
-    pub stale: Option<String>,
+    pub stale: Option<Box<str>>,
     /// Found in the kernel, not yet confirmed by a decision.
     pub discovered: bool,
     /// Brought into being by the creation of another value, and not settled since.
     pub brought: bool,
     /// The applied value, its edges and its children are those of the wanted value.
     pub settled: bool,
-    pub flight: Option<Flight<D::Value>>,
-    pub hold: Option<Hold>,
+    pub flight: Option<Box<Flight<D::Value>>>,
+    pub hold: Option<Box<Hold>>,
     /// Failed attempts in a row.
     pub attempts: u32,
     /// The last failure, until it is as wanted or is changed.
@@ -121,13 +170,13 @@ pub(super) struct Node<D: Domain> {
     /// Something happened to what it refers to while an operation was under way.
     pub probe_again: bool,
     /// Nodes waiting for this one to be gone.
-    pub blocks: BTreeSet<NodeId>,
+    pub blocks: NodeSet,
     pub claims: Vec<Claim>,
     pub last_operation: Verb,
     /// PENDING has been held back since then.
     pub deferred: Option<Duration>,
     /// As told last.
-    pub status: Option<Status>,
+    pub status: Option<Box<Status>>,
 }
 
 impl<D: Domain> Node<D> {
@@ -138,14 +187,20 @@ impl<D: Domain> Node<D> {
             derived: None,
             parent: None,
             implied: None,
-            implied_by: BTreeSet::new(),
+            implied_by: NodeSet::default(),
             fact: false,
             applied: None,
-            edges: Vec::new(),
-            applied_edges: Vec::new(),
-            implies: Vec::new(),
-            children: BTreeSet::new(),
-            dependents: BTreeSet::new(),
+            edges: Edges::default(),
+            applied_edges: Edges::default(),
+            implies: NodeSet::default(),
+            children: NodeSet::default(),
+            dependents: NodeSet::default(),
+            below: None,
+            prefixes: NodeSet::default(),
+            queued: false,
+            stirred: false,
+            ready: false,
+            reported: false,
             closing: false,
             stale: None,
             discovered: false,
@@ -159,7 +214,7 @@ impl<D: Domain> Node<D> {
             partial: false,
             attempted: None,
             probe_again: false,
-            blocks: BTreeSet::new(),
+            blocks: NodeSet::default(),
             claims: Vec::new(),
             last_operation: Verb::Undefined,
             deferred: None,
@@ -177,7 +232,7 @@ impl<D: Domain> Node<D> {
 
     /// The northbound value is unusable; what is applied stays.
     pub fn rejected(&self) -> Option<&Rejection> {
-        self.requested.as_ref()?.value.as_ref().err()
+        self.requested.as_ref()?.value.as_ref().err().map(Box::as_ref)
     }
 
     /// The value whose dependencies and implications hold now: the wanted one, or the applied one while the wanted one is invalid.
@@ -207,16 +262,19 @@ impl<D: Domain> Node<D> {
             && self.claims.is_empty()
             && self.dependents.is_empty()
             && self.children.is_empty()
+            && self.below.as_ref().is_none_or(|below| below.members == 0)
     }
 }
 
 /// All nodes with their indexes.
 pub(super) struct Graph<D: Domain> {
     nodes: SlotMap<NodeId, Node<D>>,
-    by_key: HashMap<Key, NodeId>,
+    by_key: FastMap<Key, NodeId>,
     ordered: BTreeMap<Key, NodeId>,
-    holders: HashMap<Claim, NodeId>,
-    claim_waiters: HashMap<Claim, BTreeSet<NodeId>>,
+    /// The prefixes that dependencies name. They stay as long as anything lies below them, so that it need not be found again.
+    prefixes: FastMap<Key, NodeId>,
+    holders: FastMap<Claim, NodeId>,
+    claim_waiters: FastMap<Claim, BTreeSet<NodeId>>,
     /// Every fact that existed at start has been told.
     pub facts_settled: bool,
 }
@@ -238,10 +296,11 @@ impl<D: Domain> Graph<D> {
     pub fn new() -> Self {
         Graph {
             nodes: SlotMap::with_key(),
-            by_key: HashMap::new(),
+            by_key: FastMap::default(),
             ordered: BTreeMap::new(),
-            holders: HashMap::new(),
-            claim_waiters: HashMap::new(),
+            prefixes: FastMap::default(),
+            holders: FastMap::default(),
+            claim_waiters: FastMap::default(),
             facts_settled: false,
         }
     }
@@ -254,15 +313,67 @@ impl<D: Domain> Graph<D> {
         self.nodes.get(id)
     }
 
+    pub fn get_mut(&mut self, id: NodeId) -> Option<&mut Node<D>> {
+        self.nodes.get_mut(id)
+    }
+
     /// The node of a key, made if there is none.
     pub fn obtain(&mut self, key: &Key) -> NodeId {
         if let Some(id) = self.by_key.get(key) {
             return *id;
         }
-        let id = self.nodes.insert(Node::new(key.clone()));
+        let mut node = Node::new(key.clone());
+        if !self.prefixes.is_empty() {
+            node.prefixes = self.prefixes_of(key);
+            node.prefixes.iter().for_each(|prefix| self.below_mut(*prefix).members += 1);
+        }
+        let id = self.nodes.insert(node);
         self.by_key.insert(key.clone(), id);
         self.ordered.insert(key.clone(), id);
         id
+    }
+
+    /// The named prefixes that a key lies below.
+    fn prefixes_of(&self, key: &Key) -> NodeSet {
+        let text = key.as_str();
+        let ends = text.match_indices('/').map(|(at, _)| at + 1).filter(|end| *end < text.len());
+        ends.filter_map(|end| self.prefixes.get(&text[..end]).copied()).collect()
+    }
+
+    fn below_mut(&mut self, prefix: NodeId) -> &mut Below {
+        self.nodes[prefix].below.get_or_insert_default()
+    }
+
+    /// The node of a prefix that a dependency names, with what lies below it.
+    fn obtain_prefix(&mut self, key: &Key) -> NodeId {
+        if let Some(id) = self.prefixes.get(key) {
+            return *id;
+        }
+        let id = self.obtain(key);
+        self.prefixes.insert(self.nodes[id].key.clone(), id);
+        let members: Vec<NodeId> = self.under(key.as_str()).filter(|member| *member != id).collect();
+        let available = members.iter().copied().filter(|member| self.nodes[*member].available()).collect();
+        let below = self.below_mut(id);
+        (below.members, below.available) = (members.len(), available);
+        for member in members {
+            self.nodes[member].prefixes.insert(id);
+        }
+        id
+    }
+
+    /// Keeps the prefixes informed; to be called after each change of [`Node::available`].
+    pub fn note_availability(&mut self, id: NodeId) {
+        let available = self.nodes[id].available();
+        let prefixes = std::mem::take(&mut self.nodes[id].prefixes);
+        for prefix in &prefixes {
+            let below = self.below_mut(*prefix);
+            if available {
+                below.available.insert(id);
+            } else {
+                below.available.remove(&id);
+            }
+        }
+        self.nodes[id].prefixes = prefixes;
     }
 
     /// Drops a node that nobody needs any more. Says whether it did.
@@ -273,6 +384,13 @@ impl<D: Domain> Graph<D> {
         let node = self.nodes.remove(id).expect("looked up above");
         self.by_key.remove(&node.key);
         self.ordered.remove(&node.key);
+        if node.below.is_some() {
+            self.prefixes.remove(&node.key);
+        }
+        for prefix in &node.prefixes {
+            self.below_mut(*prefix).members -= 1;
+            self.drop_unused(*prefix);
+        }
         true
     }
 
@@ -304,68 +422,90 @@ impl<D: Domain> Graph<D> {
     pub fn interested(&self, id: NodeId) -> Vec<NodeId> {
         let node = &self.nodes[id];
         let mut interested: Vec<NodeId> = node.dependents.iter().copied().collect();
-        let text = node.key.as_str();
-        for (at, _) in text.match_indices('/') {
-            if let Some(prefix) = self.by_key.get(&text[..=at])
-                && *prefix != id
-            {
-                interested.extend(self.nodes[*prefix].dependents.iter().copied());
-            }
+        for prefix in &node.prefixes {
+            interested.extend(self.nodes[*prefix].dependents.iter().copied());
         }
         interested
     }
 
     /// Finds the targets of dependencies. The edges must be put in place by [`Self::set_edges`].
-    pub fn resolve(&mut self, dependencies: Vec<Dependency>) -> Vec<Edge> {
-        dependencies
-            .into_iter()
-            .map(|dependency| {
-                let keys = match &dependency.on {
-                    On::Key(key) => vec![key.clone()],
-                    On::AnyOf { prefixes, .. } => prefixes.clone(),
-                };
-                let targets = keys.iter().map(|key| self.obtain(key)).collect();
-                Edge { dependency, targets }
-            })
-            .collect()
+    pub fn resolve(&mut self, dependencies: Vec<Dependency>) -> Edges {
+        let resolved = dependencies.into_iter().map(|mut dependency| {
+            let targets = match &mut dependency.on {
+                On::Key(key) => {
+                    let target = self.obtain(key);
+                    // One text for all who name it.
+                    *key = self.nodes[target].key.clone();
+                    Targets::One([target])
+                }
+                On::AnyOf { prefixes, .. } => Targets::Some(prefixes.iter().map(|prefix| self.obtain_prefix(prefix)).collect()),
+            };
+            Edge { dependency, targets }
+        });
+        resolved.collect()
     }
 
     /// Replaces the edges of a node (`None`: leave those as they are) and keeps the reverse index true.
-    pub fn set_edges(&mut self, id: NodeId, edges: Option<Vec<Edge>>, applied: Option<Vec<Edge>>) {
-        let before = self.edge_targets(id);
+    pub fn set_edges(&mut self, id: NodeId, edges: Option<Edges>, applied: Option<Edges>) {
         let node = &mut self.nodes[id];
-        if let Some(edges) = edges {
-            node.edges = edges;
-        }
-        if let Some(applied) = applied {
-            node.applied_edges = applied;
-        }
-        let after = self.edge_targets(id);
-        for target in after.difference(&before) {
+        let before = [
+            edges.map(|edges| std::mem::replace(&mut node.edges, edges)),
+            applied.map(|applied| std::mem::replace(&mut node.applied_edges, applied)),
+        ];
+        let after = [node.edges.clone(), node.applied_edges.clone()];
+        let names = |lists: &[Edges], target| lists.iter().any(|edges| edges.iter().any(|edge| edge.targets.contains(target)));
+        for target in after.iter().flat_map(|edges| edges.iter()).flat_map(|edge| edge.targets.iter()) {
             self.nodes[*target].dependents.insert(id);
         }
-        for target in before.difference(&after) {
-            if let Some(node) = self.nodes.get_mut(*target) {
-                node.dependents.remove(&id);
+        for target in before
+            .iter()
+            .flatten()
+            .flat_map(|edges| edges.iter())
+            .flat_map(|edge| edge.targets.iter())
+        {
+            if !names(&after, target) {
+                if let Some(node) = self.nodes.get_mut(*target) {
+                    node.dependents.remove(&id);
+                }
+                self.drop_unused(*target);
             }
-            self.drop_unused(*target);
+        }
+        let flying = self.nodes[id].flight.is_some();
+        for target in before
+            .iter()
+            .flatten()
+            .flat_map(|edges| edges.iter())
+            .flat_map(|edge| edge.targets.iter())
+        {
+            if !flying
+                && !names(&after[1..], target)
+                && let Some(below) = self.nodes.get_mut(*target).and_then(|node| node.below.as_mut())
+            {
+                below.easy.remove(&id);
+                below.choosy.remove(&id);
+            }
+        }
+        self.note_leaning(id, &after[1]);
+    }
+
+    /// The node is, or may soon be, in the kernel by the help of these dependencies.
+    pub fn note_leaning(&mut self, id: NodeId, edges: &Edges) {
+        for edge in edges.iter() {
+            if let On::AnyOf { predicate, .. } = &edge.dependency.on {
+                for prefix in edge.targets.iter() {
+                    let below = self.below_mut(*prefix);
+                    let leaning = if predicate.is_some() { &mut below.choosy } else { &mut below.easy };
+                    leaning.insert(id);
+                }
+            }
         }
     }
 
-    fn edge_targets(&self, id: NodeId) -> BTreeSet<NodeId> {
-        let node = &self.nodes[id];
-        node.edges
-            .iter()
-            .chain(&node.applied_edges)
-            .flat_map(|edge| edge.targets.iter().copied())
-            .collect()
-    }
-
-    /// The available node that satisfies an "any of" dependency, in key order the first.
+    /// An available node that satisfies an "any of" dependency.
     pub fn any_available(&self, prefixes: &[NodeId], predicate: impl Fn(&Key) -> bool) -> Option<NodeId> {
         prefixes.iter().find_map(|prefix| {
-            self.under(self.nodes[*prefix].key.as_str())
-                .find(|id| self.nodes[*id].available() && predicate(&self.nodes[*id].key))
+            let below = self.nodes[*prefix].below.as_ref()?;
+            below.available.iter().copied().find(|id| predicate(&self.nodes[*id].key))
         })
     }
 

@@ -41,7 +41,7 @@ impl<D: Domain> Scheduler<D> {
             let id = self.graph.obtain(&change.key);
             self.graph[id].requested = change.value.map(|value| Requested {
                 revision: change.revision,
-                value,
+                value: value.map_err(Box::new),
             });
             self.wanted_changed(id);
         }
@@ -55,7 +55,7 @@ impl<D: Domain> Scheduler<D> {
             self.graph[id].applied = value;
             // What was not to be had may be now, or may fail for another reason.
             for interested in self.graph.interested(id) {
-                if matches!(self.graph[interested].hold, Some(Hold::Unavailable { .. })) {
+                if matches!(self.graph[interested].hold.as_deref(), Some(Hold::Unavailable { .. })) {
                     self.release_hold(interested);
                 }
             }
@@ -176,18 +176,16 @@ impl<D: Domain> Scheduler<D> {
             self.release_claims_for(&flight.brings);
         }
         match (flight.verb, outcome) {
-            (Verb::Verify, Outcome::Changed(text)) => self.graph[id].stale = Some(text),
+            (Verb::Verify, Outcome::Changed(text)) => self.graph[id].stale = Some(text.into()),
             (Verb::Verify, _) => {}
             (verb, Outcome::Failed(fault)) => self.failed(id, verb, fault),
             (Verb::Delete, _) => self.clear_applied(id),
             (_, outcome) => {
-                let value = if let Outcome::Became(value) = outcome {
-                    Some(value)
-                } else {
-                    flight.value
-                };
-                if let Some(value) = value {
-                    self.set_applied(id, value);
+                match (outcome, flight.value) {
+                    (Outcome::Became(value), _) => self.set_applied(id, value),
+                    (_, Some(value)) if flight.as_wanted => self.set_applied_as_wanted(id, value),
+                    (_, Some(value)) => self.set_applied(id, value),
+                    (_, None) => {}
                 }
                 flight.brings.into_iter().for_each(|(key, value)| self.brought(&key, value));
             }
@@ -227,15 +225,15 @@ impl<D: Domain> Scheduler<D> {
         let node = &mut self.graph[id];
         match fault.kind {
             FaultKind::Unavailable if verb == Verb::Create => {
-                node.hold = Some(Hold::Unavailable { message: fault.message });
+                node.hold = Some(Box::new(Hold::Unavailable { message: fault.message }));
                 return;
             }
             FaultKind::Refused if verb == Verb::Create => {
-                node.hold = Some(Hold::Refused {
+                node.hold = Some(Box::new(Hold::Refused {
                     reason: fault.reason,
                     message: fault.message,
                     by_effect: true,
-                });
+                }));
                 return;
             }
             _ => {}
@@ -252,12 +250,12 @@ impl<D: Domain> Scheduler<D> {
         };
         node.attempts = node.attempts.saturating_add(1);
         let until = self.now + delay;
-        node.hold = Some(Hold::Retry {
+        node.hold = Some(Box::new(Hold::Retry {
             until,
             persistent: fault.kind == FaultKind::Persistent,
             reason: fault.reason,
             message: fault.message,
-        });
+        }));
         self.retries.insert((until, id));
     }
 

@@ -13,8 +13,10 @@ mod explain;
 mod explanation;
 mod graph;
 mod input;
+mod node_set;
 mod plan;
 mod readiness;
+mod ready;
 mod status;
 #[cfg(test)]
 mod tests;

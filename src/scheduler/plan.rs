@@ -4,7 +4,7 @@
 //! how that state came about. Start reading at [`Scheduler::step`], then `Scheduler::decide`.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -15,7 +15,9 @@ use super::{
     descriptor::{Claim, DeleteCause, Descriptor, Domain},
     explanation::{KernelError, Mentions},
     graph::{Flight, Graph, Hold, NodeId},
+    node_set::FastMap,
     readiness::Readiness,
+    ready::Ready,
     status::{Rejection, StatusChange, Verb},
     view::View,
 };
@@ -90,21 +92,22 @@ pub struct Scheduler<D: Domain> {
     pub(super) domain: Arc<D>,
     pub(super) graph: Graph<D>,
     pub(super) queue: VecDeque<NodeId>,
-    pub(super) queued: HashSet<NodeId>,
+    /// Nodes, and prefixes, whose dependents are to be marked when the queue is empty: once, however much happened to them.
+    pub(super) stirred: Vec<NodeId>,
     /// Nodes whose dependencies look unmet; judged when nothing else is left, because the rest of the same event may meet them.
     pub(super) doubtful: BTreeSet<NodeId>,
     /// Nodes that can be created or changed, in key order; done when everything that must go was found, so that nothing is
     /// built on what is about to go.
-    pub(super) ready: BTreeSet<(Key, NodeId)>,
+    pub(super) ready: Ready,
     /// Found values whose dependencies may still come; looked at again with every step.
     pub(super) held_back: BTreeSet<NodeId>,
     pub(super) operations: Vec<Operation<D::Effect>>,
-    pub(super) flying: HashMap<u64, NodeId>,
+    pub(super) flying: FastMap<u64, NodeId>,
     pub(super) next_operation: u64,
     pub(super) retries: BTreeSet<(Duration, NodeId)>,
-    pub(super) reported: BTreeSet<NodeId>,
-    /// Reported nodes whose status is to be looked at again with the next step.
-    pub(super) postponed: BTreeSet<NodeId>,
+    pub(super) reported: Vec<NodeId>,
+    /// Nodes whose PENDING is held back, and since when.
+    pub(super) postponed: VecDeque<(Duration, NodeId)>,
     pub(super) changes: Vec<StatusChange>,
     pub(super) mentions: Mentions,
     pub(super) now: Duration,
@@ -149,16 +152,16 @@ impl<D: Domain> Scheduler<D> {
             domain: Arc::new(domain),
             graph: Graph::new(),
             queue: VecDeque::new(),
-            queued: HashSet::new(),
+            stirred: Vec::new(),
             doubtful: BTreeSet::new(),
-            ready: BTreeSet::new(),
+            ready: Ready::default(),
             held_back: BTreeSet::new(),
             operations: Vec::new(),
-            flying: HashMap::new(),
+            flying: FastMap::default(),
             next_operation: 1,
             retries: BTreeSet::new(),
-            reported: BTreeSet::new(),
-            postponed: BTreeSet::new(),
+            reported: Vec::new(),
+            postponed: VecDeque::new(),
             changes: Vec::new(),
             mentions: Mentions::default(),
             now: Duration::ZERO,
@@ -183,18 +186,22 @@ impl<D: Domain> Scheduler<D> {
         }
         while let Some((until, id)) = self.retries.first().copied().filter(|(until, _)| *until <= now) {
             self.retries.remove(&(until, id));
-            if matches!(&self.graph.get(id).and_then(|node| node.hold.as_ref()), Some(Hold::Retry { until: held, .. }) if *held == until) {
+            if matches!(self.graph.get(id).and_then(|node| node.hold.as_deref()), Some(Hold::Retry { until: held, .. }) if *held == until) {
                 self.graph[id].hold = None;
                 self.mark(id);
             }
         }
         loop {
             if let Some(id) = self.queue.pop_front() {
-                self.queued.remove(&id);
-                self.evaluate(id, Pass::Mark);
+                if let Some(node) = self.graph.get_mut(id) {
+                    node.queued = false;
+                    self.evaluate(id, Pass::Mark);
+                }
+            } else if !self.stirred.is_empty() {
+                self.mark_stirred();
             } else if let Some(id) = self.doubtful.pop_first() {
                 self.evaluate(id, Pass::Doubt);
-            } else if let Some((_, id)) = self.ready.pop_first() {
+            } else if let Some(id) = self.ready.pop_first(&mut self.graph) {
                 self.evaluate(id, Pass::Ready);
             } else if !self.release_held_back() {
                 break;
@@ -220,7 +227,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// Whether nothing is under way and nothing waits to be looked at.
     pub fn idle(&self) -> bool {
-        self.flying.is_empty() && self.queue.is_empty() && self.doubtful.is_empty() && self.ready.is_empty()
+        self.flying.is_empty() && self.queue.is_empty() && self.stirred.is_empty() && self.doubtful.is_empty() && self.ready.is_empty()
     }
 
     pub(super) fn under_way(&self) -> bool {
@@ -239,8 +246,8 @@ impl<D: Domain> Scheduler<D> {
         self.may_be_missing_a_late_fact(id)
             || self.unmet_chain_has(id, |scheduler, target| {
                 let node = &scheduler.graph[target];
-                let coming = node.flight.is_some() || scheduler.ready.contains(&(node.key.clone(), target));
-                coming || matches!(node.hold, Some(Hold::Retry { .. }))
+                let coming = node.flight.is_some() || node.ready;
+                coming || matches!(node.hold.as_deref(), Some(Hold::Retry { .. }))
             })
     }
 
@@ -303,7 +310,7 @@ impl<D: Domain> Scheduler<D> {
                 let effective = self.domain.descriptor(&self.graph[id].key).is_some();
                 match decision {
                     Decision::Create | Decision::Update if effective && pass != Pass::Ready => {
-                        self.ready.insert((self.graph[id].key.clone(), id));
+                        self.ready.insert(&mut self.graph, id);
                     }
                     Decision::Settle => self.settle(id),
                     Decision::Create => self.create(id),
@@ -320,7 +327,7 @@ impl<D: Domain> Scheduler<D> {
     fn decide(&self, id: NodeId) -> Decision {
         let node = &self.graph[id];
         let held = matches!(
-            node.hold,
+            node.hold.as_deref(),
             Some(Hold::Retry { .. } | Hold::Unavailable { .. } | Hold::Refused { by_effect: true, .. })
         );
         let Some(applied) = &node.applied else {
@@ -371,7 +378,7 @@ impl<D: Domain> Scheduler<D> {
             self.mark(id);
             return;
         }
-        if self.graph[id].last_operation == Verb::Delete && matches!(self.graph[id].hold, Some(Hold::Retry { .. })) {
+        if self.graph[id].last_operation == Verb::Delete && matches!(self.graph[id].hold.as_deref(), Some(Hold::Retry { .. })) {
             return;
         }
         let blockers = self.graph.deletion_blockers(id);
@@ -411,11 +418,11 @@ impl<D: Domain> Scheduler<D> {
         let view = View::new(&self.graph);
         match descriptor.create(&key, &wanted, &view) {
             Err(refusal) => {
-                self.graph[id].hold = Some(Hold::Refused {
+                self.graph[id].hold = Some(Box::new(Hold::Refused {
                     reason: refusal.reason,
                     message: refusal.message,
                     by_effect: false,
-                })
+                }))
             }
             Ok(mut effect) => {
                 if self.graph[id].partial {
@@ -503,11 +510,11 @@ impl<D: Domain> Scheduler<D> {
         }
         match descriptor.update(&key, &applied, &wanted, &View::new(&self.graph)) {
             Err(refusal) => {
-                self.graph[id].hold = Some(Hold::Refused {
+                self.graph[id].hold = Some(Box::new(Hold::Refused {
                     reason: refusal.reason,
                     message: refusal.message,
                     by_effect: false,
-                })
+                }))
             }
             Ok(effect) => {
                 self.graph[id].hold = None;
@@ -533,11 +540,11 @@ impl<D: Domain> Scheduler<D> {
                 None
             } else {
                 let message = format!("{} is taken by {}; change one of the two", claim.name, self.domain.name(&node.key));
-                Some(Hold::Refused {
+                Some(Box::new(Hold::Refused {
                     reason: claim.reason,
                     message,
                     by_effect: false,
-                })
+                }))
             };
             return true;
         }
@@ -554,8 +561,17 @@ impl<D: Domain> Scheduler<D> {
         }
         let operation = self.next_operation;
         self.next_operation += 1;
-        self.graph[id].flight = Some(Flight { verb, value, brings });
+        self.graph[id].flight = Some(Box::new(Flight {
+            verb,
+            value,
+            brings,
+            as_wanted: verb != Verb::Verify,
+        }));
         self.flying.insert(operation, id);
+        if verb == Verb::Create {
+            let edges = self.graph[id].edges.clone();
+            self.graph.note_leaning(id, &edges);
+        }
         if D::is_empty(&effect) {
             self.outcome(operation, Outcome::Done);
         } else {

@@ -7,11 +7,12 @@
 //! others once every member is wanted and has everything it needs outside the cycle. They are created one after another, in key
 //! order, so that the first one may create what they share.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::{
     descriptor::{Domain, On},
     graph::{Edge, Graph, Hold, NodeId},
+    node_set::NodeSet,
 };
 
 /// Whether a value that waits for its dependencies may be created now.
@@ -62,12 +63,12 @@ impl<D: Domain> Graph<D> {
 
     /// Whether a wanted, not yet applied value can be created.
     pub fn readiness(&self, id: NodeId) -> Readiness {
-        let mut members = BTreeSet::new();
-        for edge in &self[id].edges {
+        let mut members = NodeSet::default();
+        for edge in self[id].edges.iter() {
             match &edge.dependency.on {
                 On::Key(_) if self[edge.targets[0]].available() => {}
                 On::Key(_) => match self.cycle_of(id, edge.targets[0]) {
-                    Some(cycle) => members.extend(cycle),
+                    Some(cycle) => members.extend(cycle.iter().copied()),
                     None => return Readiness::Unready,
                 },
                 On::AnyOf { .. } if self.any_of_satisfied(edge) => {}
@@ -79,7 +80,7 @@ impl<D: Domain> Graph<D> {
             .filter(|member| self[**member].applied.is_none())
             .min_by(|a, b| self[**a].key.cmp(&self[**b].key));
         match leader {
-            Some(leader) if *leader != id => match self[*leader].hold {
+            Some(leader) if *leader != id => match self[*leader].hold.as_deref() {
                 Some(Hold::Retry { .. }) => Readiness::Unready,
                 _ => Readiness::After(*leader),
             },
@@ -88,28 +89,34 @@ impl<D: Domain> Graph<D> {
     }
 
     /// The dependency cycle through `id` and its target, if every member has all it needs outside the cycle.
-    fn cycle_of(&self, id: NodeId, target: NodeId) -> Option<BTreeSet<NodeId>> {
+    fn cycle_of(&self, id: NodeId, target: NodeId) -> Option<NodeSet> {
         let members = self.cycle_members(id, target);
         let whole = members.contains(&target) && members.iter().all(|member| self.ready_but_for(*member, &members, *member == id));
         whole.then_some(members)
     }
 
     /// Everything that both depends on `id` and is reached from it through `target`; `id` alone if there is no cycle.
-    fn cycle_members(&self, id: NodeId, target: NodeId) -> BTreeSet<NodeId> {
-        let mut predecessors: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
-        let (mut seen, mut stack) = (BTreeSet::from([id, target]), vec![target]);
-        predecessors.entry(target).or_default().push(id);
+    fn cycle_members(&self, id: NodeId, target: NodeId) -> NodeSet {
+        let mut members = NodeSet::from_iter([id]);
+        if self[id].dependents.is_empty() && self[id].children.is_empty() {
+            return members;
+        }
+        // Pairs of a node and one that needs it.
+        let mut needed_by = vec![(target, id)];
+        let (mut seen, mut stack) = (NodeSet::from_iter([id, target]), vec![target]);
         while let Some(from) = stack.pop() {
             for to in self.key_targets(from) {
-                predecessors.entry(to).or_default().push(from);
+                needed_by.push((to, from));
                 if seen.insert(to) {
                     stack.push(to);
                 }
             }
         }
-        let (mut members, mut stack) = (BTreeSet::from([id]), vec![id]);
+        needed_by.sort_unstable();
+        let mut stack = vec![id];
         while let Some(to) = stack.pop() {
-            for from in predecessors.get(&to).into_iter().flatten() {
+            let first = needed_by.partition_point(|(needed, _)| *needed < to);
+            for (_, from) in needed_by[first..].iter().take_while(|(needed, _)| *needed == to) {
                 if members.insert(*from) {
                     stack.push(*from);
                 }
@@ -119,9 +126,10 @@ impl<D: Domain> Graph<D> {
     }
 
     /// `asking`: the member on whose behalf the question is asked; it may have been refused earlier and asks again.
-    fn ready_but_for(&self, id: NodeId, members: &BTreeSet<NodeId>, asking: bool) -> bool {
+    fn ready_but_for(&self, id: NodeId, members: &NodeSet, asking: bool) -> bool {
         let node = &self[id];
-        let blocked = !asking && node.applied.is_none() && matches!(node.hold, Some(Hold::Unavailable { .. } | Hold::Refused { .. }));
+        let blocked =
+            !asking && node.applied.is_none() && matches!(node.hold.as_deref(), Some(Hold::Unavailable { .. } | Hold::Refused { .. }));
         node.basis().is_some()
             && !node.closing
             && !blocked
@@ -149,28 +157,31 @@ impl<D: Domain> Graph<D> {
     /// Targets of the unmet dependencies on a single key.
     pub fn unmet_key_targets(&self, id: NodeId) -> Vec<NodeId> {
         let node = &self[id];
-        let edges = node.edges.iter().chain(&node.applied_edges);
+        let edges = node.edges.iter().chain(node.applied_edges.iter());
         let unmet = edges.filter(|edge| matches!(edge.dependency.on, On::Key(_)) && !self[edge.targets[0]].available());
         unmet.map(|edge| edge.targets[0]).collect()
     }
 
-    fn key_targets(&self, id: NodeId) -> Vec<NodeId> {
+    fn key_targets(&self, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {
         let node = &self[id];
         let named = node
             .edges
             .iter()
             .filter(|edge| matches!(edge.dependency.on, On::Key(_)))
             .map(|edge| edge.targets[0]);
-        named.chain(node.parent).collect()
+        named.chain(node.parent)
     }
 
-    /// The first value that must be gone before `id` can be deleted: derived from it, or unable to stay without it.
+    /// What must be gone before `id` can be deleted: derived from it, or unable to stay without it. Of those that need any value
+    /// below a prefix only one is named: there may be as many as there are values below it.
     pub fn deletion_blockers(&self, id: NodeId) -> Vec<NodeId> {
-        let mut blockers: Vec<NodeId> = self[id].children.iter().copied().filter(|child| self[*child].present()).collect();
-        for dependent in self.interested(id) {
-            if dependent != id && self.hangs_directly_on(dependent, id) && !self.goes_first(id, dependent) {
-                blockers.push(dependent);
-            }
+        let node = &self[id];
+        let blocks = |dependent: &NodeId| *dependent != id && self.hangs_directly_on(*dependent, id) && !self.goes_first(id, *dependent);
+        let mut blockers: Vec<NodeId> = node.children.iter().copied().filter(|child| self[*child].present()).collect();
+        blockers.extend(node.dependents.iter().copied().filter(blocks));
+        for below in node.prefixes.iter().filter_map(|prefix| self[*prefix].below.as_ref()) {
+            let easy = below.easy.iter().filter(|_| below.available.is_empty());
+            blockers.extend(easy.chain(&below.choosy).copied().find(blocks));
         }
         blockers
     }
@@ -214,7 +225,7 @@ impl<D: Domain> Graph<D> {
     fn hangs_on(&self, id: NodeId, target: NodeId) -> bool {
         let (mut seen, mut stack) = (BTreeSet::from([id]), vec![id]);
         while let Some(from) = stack.pop() {
-            for edge in &self[from].applied_edges {
+            for edge in self[from].applied_edges.iter() {
                 for to in edge.targets.iter().copied() {
                     if to == target {
                         return true;

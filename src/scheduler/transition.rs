@@ -5,7 +5,8 @@
 
 use super::{
     descriptor::{Claim, Domain},
-    graph::{Hold, NodeId},
+    graph::{Edges, Hold, NodeId},
+    node_set::NodeSet,
     plan::Scheduler,
     view::View,
 };
@@ -49,6 +50,10 @@ impl<D: Domain> Scheduler<D> {
             let claims = descriptor.claims(&key, &value, &View::new(&self.graph));
             self.release_claims(id, &claims);
         }
+        self.take_over(id, value);
+    }
+
+    fn take_over(&mut self, id: NodeId, value: D::Value) {
         let node = &mut self.graph[id];
         node.applied = Some(value);
         (node.partial, node.settled, node.attempted) = (false, false, None);
@@ -58,6 +63,21 @@ impl<D: Domain> Scheduler<D> {
         self.refresh_children(id);
         self.mark(id);
         self.mark_interested(id);
+    }
+
+    /// As [`Self::set_applied`], where the value is the wanted one: what it depends on is known.
+    pub(super) fn set_applied_as_wanted(&mut self, id: NodeId, value: D::Value) {
+        let node = &self.graph[id];
+        let edges = node.edges.clone();
+        let claims = match self.domain.descriptor(&node.key) {
+            Some(descriptor) => descriptor.claims(&node.key, &value, &View::new(&self.graph)),
+            None => Vec::new(),
+        };
+        self.graph.set_edges(id, None, Some(edges));
+        self.release_claims(id, &claims);
+        self.take_over(id, value);
+        let node = &mut self.graph[id];
+        (node.settled, node.discovered, node.brought) = (true, false, false);
     }
 
     pub(super) fn clear_applied(&mut self, id: NodeId) {
@@ -70,7 +90,7 @@ impl<D: Domain> Scheduler<D> {
         let parent = node.parent;
         self.release_blocked(id);
         self.release_hold(id);
-        self.graph.set_edges(id, None, Some(Vec::new()));
+        self.graph.set_edges(id, None, Some(Edges::default()));
         self.release_claims(id, &[]);
         self.refresh_children(id);
         self.mark(id);
@@ -82,7 +102,7 @@ impl<D: Domain> Scheduler<D> {
     pub(super) fn release_claims(&mut self, id: NodeId, keep: &[Claim]) {
         for waiter in self.graph.release_claims(id, keep) {
             if let Some(node) = self.graph.get(waiter) {
-                if matches!(node.hold, Some(Hold::Refused { by_effect: false, .. })) {
+                if matches!(node.hold.as_deref(), Some(Hold::Refused { by_effect: false, .. })) {
                     self.release_hold(waiter);
                 }
                 self.mark(waiter);
@@ -97,14 +117,14 @@ impl<D: Domain> Scheduler<D> {
             (Some(applied), Some(descriptor)) if !node.closing => descriptor.derived(&node.key, applied),
             _ => Vec::new(),
         };
-        let mut obsolete = node.children.clone();
+        let mut obsolete: Vec<NodeId> = node.children.iter().copied().collect();
         for (key, value) in derived {
             let child = self.graph.obtain(&key);
             let node = &mut self.graph[child];
             if node.requested.is_some() || node.parent.is_some_and(|parent| parent != id) || child == id {
                 continue;
             }
-            obsolete.remove(&child);
+            obsolete.retain(|obsolete| *obsolete != child);
             (node.derived, node.parent) = (Some(value), Some(id));
             self.graph[id].children.insert(child);
             self.wanted_changed(child);
@@ -139,6 +159,9 @@ impl<D: Domain> Scheduler<D> {
     pub(super) fn wanted_changed(&mut self, id: NodeId) {
         self.release_hold(id);
         (self.graph[id].settled, self.graph[id].last_error) = (false, None);
+        if let Some(flight) = &mut self.graph[id].flight {
+            flight.as_wanted = false;
+        }
         let key = self.graph[id].key.clone();
         let (dependencies, implied) = match (self.graph[id].basis(), self.domain.descriptor(&key)) {
             (Some(value), Some(descriptor)) => (descriptor.dependencies(&key, value), descriptor.implied(&key, value)),
@@ -146,25 +169,27 @@ impl<D: Domain> Scheduler<D> {
         };
         let edges = self.graph.resolve(dependencies);
         self.graph.set_edges(id, Some(edges), None);
-        let mut implies = Vec::new();
+        let mut implies = NodeSet::default();
         for (key, value) in implied {
             let target = self.graph.obtain(&key);
             self.graph[target].implied_by.insert(id);
-            implies.push(target);
+            implies.insert(target);
             if self.graph[target].implied.is_none() {
                 self.graph[target].implied = Some(value);
                 self.wanted_changed(target);
             }
         }
-        for target in std::mem::replace(&mut self.graph[id].implies, implies.clone()) {
-            if !implies.contains(&target) && self.graph.get(target).is_some() {
-                self.graph[target].implied_by.remove(&id);
-                if self.graph[target].implied_by.is_empty() {
-                    self.graph[target].implied = None;
-                    self.wanted_changed(target);
+        let before = std::mem::take(&mut self.graph[id].implies);
+        for target in before.iter().filter(|target| !implies.contains(target)) {
+            if let Some(node) = self.graph.get_mut(*target) {
+                node.implied_by.remove(&id);
+                if node.implied_by.is_empty() {
+                    node.implied = None;
+                    self.wanted_changed(*target);
                 }
             }
         }
+        self.graph[id].implies = implies;
         self.mark(id);
         self.mark_interested(id);
     }
@@ -172,25 +197,48 @@ impl<D: Domain> Scheduler<D> {
     pub(super) fn release_hold(&mut self, id: NodeId) {
         let node = &mut self.graph[id];
         node.attempts = 0;
-        if let Some(Hold::Retry { until, .. }) = node.hold.take() {
-            self.retries.remove(&(until, id));
+        if let Some(Hold::Retry { until, .. }) = node.hold.take().as_deref() {
+            self.retries.remove(&(*until, id));
         }
     }
 
     /// Those that waited for this node look again whether they still have to.
     pub(super) fn release_blocked(&mut self, id: NodeId) {
         let waiting = std::mem::take(&mut self.graph[id].blocks);
-        waiting.into_iter().for_each(|waiting| self.mark(waiting));
+        waiting.iter().for_each(|waiting| self.mark(*waiting));
     }
 
     pub(super) fn mark(&mut self, id: NodeId) {
-        if self.queued.insert(id) {
+        if let Some(node) = self.graph.get_mut(id)
+            && !std::mem::replace(&mut node.queued, true)
+        {
             self.queue.push_back(id);
         }
     }
 
+    /// Whether others may rely on the node may have changed: everybody whom that concerns looks again.
     pub(super) fn mark_interested(&mut self, id: NodeId) {
-        self.graph.interested(id).into_iter().for_each(|interested| self.mark(interested));
+        self.graph.note_availability(id);
+        self.stir(id);
+        let prefixes = std::mem::take(&mut self.graph[id].prefixes);
+        prefixes.iter().for_each(|prefix| self.stir(*prefix));
+        self.graph[id].prefixes = prefixes;
+    }
+
+    fn stir(&mut self, hub: NodeId) {
+        let node = &mut self.graph[hub];
+        if !node.dependents.is_empty() && !std::mem::replace(&mut node.stirred, true) {
+            self.stirred.push(hub);
+        }
+    }
+
+    pub(super) fn mark_stirred(&mut self) {
+        for hub in std::mem::take(&mut self.stirred) {
+            let Some(node) = self.graph.get_mut(hub) else { continue };
+            node.stirred = false;
+            let dependents: Vec<NodeId> = node.dependents.iter().copied().collect();
+            dependents.into_iter().for_each(|dependent| self.mark(dependent));
+        }
     }
 
     /// The value that a node is, directly or not, derived from; itself if it is not derived.
@@ -205,6 +253,13 @@ impl<D: Domain> Scheduler<D> {
     /// Marks the base value of a node for a look at its status.
     pub(super) fn mark_reported(&mut self, id: NodeId) {
         let base = self.base_of(id);
-        self.reported.insert(base);
+        self.report_later(base);
+    }
+    pub(super) fn report_later(&mut self, id: NodeId) {
+        if let Some(node) = self.graph.get_mut(id)
+            && !std::mem::replace(&mut node.reported, true)
+        {
+            self.reported.push(id);
+        }
     }
 }

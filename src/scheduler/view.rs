@@ -47,7 +47,7 @@ impl<'a, D: Domain> View<'a, D> {
     pub fn is_undecided(&self, key: &Key) -> bool {
         let Some(id) = self.graph.find(key) else { return false };
         let node = &self.graph[id];
-        let impossible = matches!(node.hold, Some(Hold::Unavailable { .. } | Hold::Refused { .. }));
+        let impossible = matches!(node.hold.as_deref(), Some(Hold::Unavailable { .. } | Hold::Refused { .. }));
         let waits = self.graph.facts_settled && !self.graph.satisfied(id, &node.edges);
         node.wanted().is_some() && node.applied.is_none() && !impossible && !waits
     }

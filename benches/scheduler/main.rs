@@ -1,0 +1,125 @@
+//! How fast the scheduler is, and whether that depends on the size of the graph.
+//!
+//! ```text
+//! cargo bench --bench scheduler                         # N = 1,000 to 1,000,000: some minutes, 2 GB
+//! cargo bench --bench scheduler -- life 1000 100000     # only this part (or `hubs`), these N
+//! ```
+//!
+//! Owns scenarios and report. Must never leave out what the scheduler does for an operation: the time is that of all calls from
+//! the transaction to the last outcome and the last status, and the bytes are all that it keeps, keys and values included. What
+//! descriptors do is left out as far as it can be: see [`toy`].
+//!
+//! Every table compares with its smallest size, in the same run. Times are medians of several runs (one above 300,000 values), in processor time, so that
+//! they are about the same on a busy machine. Start reading at [`life`] and [`hubs`].
+
+mod allocator;
+mod hubs;
+mod report;
+mod toy;
+mod world;
+
+use report::{Report, Row};
+use toy::{delete, put, value};
+use world::{Cost, World};
+
+/// Base values in the graph, if the command line names none.
+const SIZES: &[usize] = &[1_000, 10_000, 100_000, 1_000_000];
+/// Most single changes in one run of a size.
+const SINGLE_CHANGES_MAX: usize = 20_000;
+/// So many values are made for each size, in several runs if it is small.
+const VALUES: usize = 300_000;
+const RUNS_MAX: usize = 50;
+
+/// The same numbers in every run (Knuth's MMIX generator).
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 33) as usize) % end
+    }
+}
+
+/// What one life of a graph took.
+struct Life {
+    bytes: usize,
+    costs: Vec<(&'static str, Cost)>,
+}
+
+/// A graph of `n` base values from its creation to its end.
+fn life(n: usize) -> Life {
+    // In key order, as a listing of the store gives them.
+    let all = |content: u32| {
+        let mut changes: Vec<_> = (0..n).map(|index| put(value(index, content))).collect();
+        changes.sort_by(|a, b| a.key.cmp(&b.key));
+        changes
+    };
+    let mut numbers = Numbers(n as u64);
+    let mut world = World::new();
+    let mut costs = Vec::new();
+
+    let before = allocator::live_bytes();
+    costs.push(("create all", world.transaction(all(1), false)));
+    let bytes = allocator::live_bytes() - before;
+    assert_eq!(world.applied_under("config/"), n, "not everything was created");
+
+    costs.push(("update all", world.transaction(all(2), false)));
+    let mut resync = world.transaction(all(2), true);
+    assert_eq!(resync.operations, 0, "a resync of what is there does nothing");
+    resync.operations = n;
+    costs.push(("full resync, nothing changed (per value)", resync));
+
+    let single_changes = n.min(SINGLE_CHANGES_MAX);
+    let singles = (0..single_changes).map(|change| vec![put(value(numbers.below(n), 3 + change as u32))]);
+    costs.push(("single update of any value", world.transactions(singles.collect())));
+    let mut remade = Vec::new();
+    for _ in 0..single_changes / 2 {
+        let index = numbers.below(n);
+        remade.push(vec![delete(value(index, 0).0)]);
+        remade.push(vec![put(value(index, 0))]);
+    }
+    costs.push(("single deletion of any value, and its return", world.transactions(remade)));
+
+    let deletions = all(0).into_iter().map(|change| delete(change.key));
+    costs.push(("delete all", world.transaction(deletions.collect(), false)));
+    assert_eq!(world.applied_under(""), 0, "something stayed");
+    Life { bytes, costs }
+}
+
+/// Runs `life` often enough and gives the median of each scenario.
+fn lives(n: usize, report: &mut Report) {
+    eprintln!("{n} values");
+    let runs = (VALUES / n).clamp(1, RUNS_MAX);
+    let lives: Vec<Life> = (0..runs).map(|_| life(n)).collect();
+    for (position, (scenario, first)) in lives[0].costs.iter().enumerate() {
+        let mut times: Vec<_> = lives.iter().map(|life| life.costs[position].1.time).collect();
+        times.sort();
+        let cost = Cost {
+            time: times[times.len() / 2],
+            ..*first
+        };
+        report.add(Row::new(scenario, n, cost));
+    }
+    report.add_memory(n, lives[0].bytes);
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let named: Vec<usize> = arguments.iter().filter_map(|argument| argument.parse().ok()).collect();
+    let sizes = if named.is_empty() { SIZES } else { &named };
+    let chosen = |part: &str| arguments.len() == named.len() || arguments.iter().any(|argument| argument == part);
+    let mut report = Report::default();
+    if chosen("life") {
+        sizes.iter().for_each(|n| lives(*n, &mut report));
+    }
+    if chosen("hubs") {
+        hubs::run(sizes, &mut report);
+    }
+    report.print();
+    let path = concat!(env!("CARGO_TARGET_TMPDIR"), "/scheduler-benchmark.json");
+    std::fs::write(path, report.to_json()).unwrap_or_else(|error| panic!("{path}: {error}"));
+    println!("\nAs JSON: {path}");
+}

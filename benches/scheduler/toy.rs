@@ -1,0 +1,215 @@
+//! The toy domain of the benchmark: values that hang together as real configuration does, and cost next to nothing themselves.
+//!
+//! Owns the shape of the graph. Must never do work that a benchmark would mistake for the scheduler's. Start reading at [`Cell`].
+
+use std::sync::Arc;
+
+use models::key::Key;
+use netns_agent::scheduler::{Change, DeleteCause, Dependency, Descriptor, Domain, Refusal, View};
+
+/// A value. What it depends on and what it brings along is shared by its clones.
+#[derive(Clone, Debug)]
+pub struct Toy {
+    /// A difference needs an update.
+    pub content: u32,
+    links: Arc<Links>,
+}
+
+#[derive(Debug, Default)]
+struct Links {
+    needs: Vec<Key>,
+    needs_any: Option<Key>,
+    derives: Vec<Key>,
+    implies: Option<Key>,
+}
+
+impl Toy {
+    fn new(content: u32, links: Links) -> Self {
+        Toy {
+            content,
+            links: Arc::new(links),
+        }
+    }
+
+    /// A value that hangs on nothing.
+    pub fn plain(content: u32) -> Self {
+        Toy::new(content, Links::default())
+    }
+
+    /// A value that needs one other.
+    pub fn needing(content: u32, need: Key) -> Self {
+        let needs = vec![need];
+        Toy::new(content, Links { needs, ..Links::default() })
+    }
+
+    /// A value that needs anything below a prefix.
+    pub fn needing_any(content: u32, prefix: Key) -> Self {
+        let needs_any = Some(prefix);
+        Toy::new(
+            content,
+            Links {
+                needs_any,
+                ..Links::default()
+            },
+        )
+    }
+}
+
+/// The only descriptor; properties (`state/…`) and facts have none.
+pub struct ToyDomain;
+
+/// What is to be done: something, or nothing.
+#[derive(Default, Debug, PartialEq)]
+pub enum Effect {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Something that somebody must do.
+    Something,
+}
+
+impl Domain for ToyDomain {
+    type Value = Toy;
+    type Effect = Effect;
+
+    fn descriptor(&self, key: &Key) -> Option<&dyn Descriptor<Self>> {
+        let known = !key.starts_with("linux/interface/state/") && !key.starts_with("fact/");
+        known.then_some(self)
+    }
+
+    fn chain(effect: Effect, _: Effect) -> Effect {
+        effect
+    }
+
+    fn is_empty(effect: &Effect) -> bool {
+        *effect == Effect::Nothing
+    }
+}
+
+impl Descriptor<ToyDomain> for ToyDomain {
+    fn name(&self) -> &'static str {
+        "toy"
+    }
+
+    fn equivalent(&self, _: &Key, applied: &Toy, wanted: &Toy) -> bool {
+        applied.content == wanted.content
+    }
+
+    fn needs_recreate(&self, _: &Key, _: &Toy, _: &Toy) -> bool {
+        false
+    }
+
+    fn dependencies(&self, _: &Key, value: &Toy) -> Vec<Dependency> {
+        let named = value.links.needs.iter().map(|need| Dependency::key("needs", need.clone()));
+        let any = value
+            .links
+            .needs_any
+            .iter()
+            .map(|prefix| Dependency::any_of("needs-any", vec![prefix.clone()], "anything below", None));
+        named.chain(any).collect()
+    }
+
+    fn derived(&self, _: &Key, value: &Toy) -> Vec<(Key, Toy)> {
+        value.links.derives.iter().map(|key| (key.clone(), Toy::plain(0))).collect()
+    }
+
+    fn implied(&self, _: &Key, value: &Toy) -> Vec<(Key, Toy)> {
+        value.links.implies.iter().map(|key| (key.clone(), Toy::plain(0))).collect()
+    }
+
+    fn create(&self, _: &Key, _: &Toy, _: &View<'_, ToyDomain>) -> Result<Effect, Refusal> {
+        Ok(Effect::Something)
+    }
+
+    fn update(&self, _: &Key, _: &Toy, _: &Toy, _: &View<'_, ToyDomain>) -> Result<Effect, Refusal> {
+        Ok(Effect::Something)
+    }
+
+    fn delete(&self, _: &Key, _: &Toy, _: DeleteCause, _: &View<'_, ToyDomain>) -> Effect {
+        Effect::Something
+    }
+}
+
+/// Values in one cell.
+pub const CELL: usize = 10;
+/// Cells that share a namespace.
+const CELLS_IN_NAMESPACE: usize = 100;
+
+/// Ten values that belong together: the two ends of a veth, each of which names the other and a namespace that many share, and has
+/// an address and a state derived from it; for each end a route and an ARP entry, which need that state and any address of it; and
+/// four values in a chain, the first of which needs an end. Twelve operations create a cell.
+struct Cell(usize);
+
+impl Cell {
+    fn interface(&self, end: &str) -> Key {
+        Key::from(format!("config/linux/interfaces/v2/interface/{end}{:07}", self.0))
+    }
+
+    fn end(&self, content: u32, end: &str, other: &str) -> (Key, Toy) {
+        let namespace = Key::from(format!("linux/namespace/NSID/ns{:05}", self.0 / CELLS_IN_NAMESPACE));
+        let links = Links {
+            needs: vec![namespace.clone(), self.interface(other)],
+            derives: vec![
+                Key::from(format!("linux/interface/address/{end}{:07}/10.0.0.1/24", self.0)),
+                Key::from(format!("linux/interface/state/{end}{:07}/UP", self.0)),
+            ],
+            implies: Some(namespace),
+            needs_any: None,
+        };
+        (self.interface(end), Toy::new(content, links))
+    }
+
+    fn above(&self, content: u32, end: &str, key: String) -> (Key, Toy) {
+        let links = Links {
+            needs: vec![Key::from(format!("linux/interface/state/{end}{:07}/UP", self.0))],
+            needs_any: Some(Key::from(format!("linux/interface/address/{end}{:07}/", self.0))),
+            ..Links::default()
+        };
+        (Key::from(key), Toy::new(content, links))
+    }
+
+    fn chained(&self, content: u32, position: usize) -> (Key, Toy) {
+        let link = |position: usize| Key::from(format!("config/toy/v1/link/{:07}/{position}", self.0));
+        let need = match position {
+            0 => self.interface("left"),
+            _ => link(position - 1),
+        };
+        (link(position), Toy::needing(content, need))
+    }
+
+    fn value(&self, content: u32, position: usize) -> (Key, Toy) {
+        let cell = self.0;
+        match position {
+            0 => self.end(content, "left", "right"),
+            1 => self.end(content, "right", "left"),
+            2 => self.above(content, "left", format!("config/linux/l3/v2/route/10.1.0.0/16/left{cell:07}")),
+            3 => self.above(content, "right", format!("config/linux/l3/v2/route/10.1.0.0/16/right{cell:07}")),
+            4 => self.above(content, "left", format!("config/linux/l3/v2/arp/left{cell:07}/10.0.0.2")),
+            5 => self.above(content, "right", format!("config/linux/l3/v2/arp/right{cell:07}/10.0.0.2")),
+            chained => self.chained(content, chained - 6),
+        }
+    }
+}
+
+/// The value at a place of the configuration, with its key.
+pub fn value(index: usize, content: u32) -> (Key, Toy) {
+    Cell(index / CELL).value(content, index % CELL)
+}
+
+/// A change of the desired state.
+pub fn put((key, value): (Key, Toy)) -> Change<Toy> {
+    Change {
+        key,
+        revision: 1,
+        value: Some(Ok(value)),
+    }
+}
+
+/// A deletion from the desired state.
+pub fn delete(key: Key) -> Change<Toy> {
+    Change {
+        key,
+        revision: 2,
+        value: None,
+    }
+}

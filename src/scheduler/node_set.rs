@@ -1,0 +1,192 @@
+//! Sets and look-up tables that fit a graph: mostly tiny, sometimes very large.
+//!
+//! Owns [`NodeSet`] and the hashing of keys. Must never iterate in an order that depends on hashes. Start reading at [`NodeSet`].
+
+use std::{
+    collections::{BTreeSet, HashMap, btree_set},
+    hash::{BuildHasherDefault, Hasher},
+    slice,
+};
+
+use super::graph::NodeId;
+
+/// So many fit into one cache line together with their number.
+const FEW: usize = 6;
+
+/// A set of nodes, in the order in which they became known. Most nodes have no or a few neighbours, a hub may have very many: an
+/// empty set takes a word, a small one a cache line besides, and no operation costs more than the logarithm of the size.
+#[derive(Default)]
+pub(super) struct NodeSet(Option<Box<Members>>);
+
+enum Members {
+    /// Sorted; the first so many count.
+    Few(u8, [NodeId; FEW]),
+    Many(BTreeSet<NodeId>),
+}
+
+impl NodeSet {
+    /// Says whether it was not there before.
+    pub fn insert(&mut self, id: NodeId) -> bool {
+        match self.0.get_or_insert_with(|| Box::new(Members::Few(0, Default::default()))).as_mut() {
+            Members::Many(many) => many.insert(id),
+            Members::Few(count, few) => {
+                let length = usize::from(*count);
+                let Err(at) = few[..length].binary_search(&id) else {
+                    return false;
+                };
+                if length < FEW {
+                    few.copy_within(at..length, at + 1);
+                    few[at] = id;
+                    *count += 1;
+                } else {
+                    let many = few.iter().copied().chain([id]).collect();
+                    self.0 = Some(Box::new(Members::Many(many)));
+                }
+                true
+            }
+        }
+    }
+
+    /// Says whether it was there.
+    pub fn remove(&mut self, id: &NodeId) -> bool {
+        let (removed, empty) = match self.0.as_deref_mut() {
+            None => return false,
+            Some(Members::Many(many)) => (many.remove(id), many.is_empty()),
+            Some(Members::Few(count, few)) => {
+                let length = usize::from(*count);
+                let Ok(at) = few[..length].binary_search(id) else {
+                    return false;
+                };
+                few.copy_within(at + 1..length, at);
+                *count -= 1;
+                (true, *count == 0)
+            }
+        };
+        if empty {
+            self.0 = None;
+        }
+        removed
+    }
+
+    pub fn contains(&self, id: &NodeId) -> bool {
+        match self.0.as_deref() {
+            None => false,
+            Some(Members::Few(count, few)) => few[..usize::from(*count)].contains(id),
+            Some(Members::Many(many)) => many.contains(id),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    pub fn iter(&self) -> Iter<'_> {
+        match self.0.as_deref() {
+            None => Iter::Few([].iter()),
+            Some(Members::Few(count, few)) => Iter::Few(few[..usize::from(*count)].iter()),
+            Some(Members::Many(many)) => Iter::Many(many.iter()),
+        }
+    }
+}
+
+/// The nodes of a [`NodeSet`], in order.
+pub(super) enum Iter<'a> {
+    Few(slice::Iter<'a, NodeId>),
+    Many(btree_set::Iter<'a, NodeId>),
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = &'a NodeId;
+
+    fn next(&mut self) -> Option<&'a NodeId> {
+        match self {
+            Iter::Few(few) => few.next(),
+            Iter::Many(many) => many.next(),
+        }
+    }
+}
+
+impl<'a> IntoIterator for &'a NodeSet {
+    type Item = &'a NodeId;
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}
+
+impl Extend<NodeId> for NodeSet {
+    fn extend<I: IntoIterator<Item = NodeId>>(&mut self, nodes: I) {
+        for id in nodes {
+            self.insert(id);
+        }
+    }
+}
+
+impl FromIterator<NodeId> for NodeSet {
+    fn from_iter<I: IntoIterator<Item = NodeId>>(nodes: I) -> Self {
+        let mut set = NodeSet::default();
+        set.extend(nodes);
+        set
+    }
+}
+
+/// A hash map for look-ups only.
+pub(super) type FastMap<K, V> = HashMap<K, V, BuildHasherDefault<FastHasher>>;
+
+/// Eight bytes at a time, one multiplication each. The standard hasher costs several times as much and guards against chosen
+/// collisions; whoever can choose keys here may configure the machine.
+#[derive(Default)]
+pub(super) struct FastHasher(u64);
+
+impl Hasher for FastHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        let mut words = bytes.chunks_exact(8);
+        for word in &mut words {
+            self.write_u64(u64::from_le_bytes(word.try_into().expect("eight bytes")));
+        }
+        let rest = words.remainder();
+        if !rest.is_empty() {
+            let mut word = [0; 8];
+            word[..rest.len()].copy_from_slice(rest);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u8(&mut self, byte: u8) {
+        self.write_u64(u64::from(byte));
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        // 2^64 divided by the golden ratio, odd; the upper half of the product is folded in, so that every bit counts.
+        let product = u128::from(self.0 ^ word ^ 0x5bd1_e995_7b93_9a4f) * 0x9e37_79b9_7f4a_7c15;
+        self.0 = (product as u64) ^ ((product >> 64) as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use slotmap::SlotMap;
+
+    use super::*;
+
+    #[test]
+    fn a_set_stays_sorted_and_without_duplicates_while_it_grows_and_shrinks() {
+        let mut slots: SlotMap<NodeId, ()> = SlotMap::with_key();
+        let ids: Vec<NodeId> = (0..3 * FEW).map(|_| slots.insert(())).collect();
+        let mut set = NodeSet::default();
+        for id in ids.iter().rev().chain(&ids) {
+            set.insert(*id);
+        }
+        assert_eq!(set.iter().copied().collect::<Vec<_>>(), ids);
+        for id in &ids[1..] {
+            assert!(set.contains(id) && set.remove(id) && !set.remove(id));
+        }
+        assert_eq!(set.iter().copied().collect::<Vec<_>>(), ids[..1]);
+        assert!(set.remove(&ids[0]) && set.is_empty());
+    }
+}
