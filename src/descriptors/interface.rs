@@ -26,6 +26,7 @@ use crate::{
 pub const HOST_NAME_CONFLICT: &str = "HostNameConflict";
 
 /// Descriptor of `config/linux/interfaces/v2/interface/<name>`.
+#[derive(Clone)]
 pub struct InterfaceDescriptor {
     pub(super) marks: Marks,
 }

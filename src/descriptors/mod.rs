@@ -33,6 +33,7 @@ pub const NAMESPACE_AVAILABLE: &str = "namespace-available";
 pub const MICROSERVICE_AVAILABLE: &str = "microservice-available";
 
 /// The domain of the product: values and kernel operations of one agent.
+#[derive(Clone)]
 pub struct Network {
     interface: interface::InterfaceDescriptor,
     address: address::AddressDescriptor,

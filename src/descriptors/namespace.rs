@@ -16,6 +16,7 @@ use crate::{
 };
 
 /// Descriptor of `linux/namespace/<type>/<reference>`.
+#[derive(Clone)]
 pub struct NamespaceDescriptor {
     pub(super) marks: Marks,
 }

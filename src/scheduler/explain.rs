@@ -106,7 +106,7 @@ impl<D: Domain> Scheduler<D> {
                     status.error = problem.message.clone();
                 }
                 (status.reason, status.message, status.details) = (problem.reason, problem.message, problem.details);
-                if let Some(Hold::Retry { until, .. }) = self.worst_hold(id) {
+                if let Some(Hold::Retry { until, .. }) = self.worst_hold(id).filter(|hold| !hold.is_for_ever()) {
                     status.next_retry = Some(*until);
                 }
             }

@@ -17,6 +17,8 @@ use slotmap::SlotMap;
 
 use super::{
     descriptor::{Claim, Dependency, Domain, On},
+    ledger::Trace,
+    retry::NEVER,
     status::{Rejection, Status, Verb},
 };
 
@@ -26,6 +28,7 @@ slotmap::new_key_type! {
 }
 
 /// What the northbound side asked for under a key.
+#[derive(Clone)]
 pub(super) struct Requested<V> {
     /// Store revision that asked for it.
     pub revision: i64,
@@ -34,6 +37,7 @@ pub(super) struct Requested<V> {
 }
 
 /// An operation under way.
+#[derive(Clone)]
 pub(super) struct Flight<V> {
     /// What is being done.
     pub verb: Verb,
@@ -62,7 +66,15 @@ pub(super) enum Hold {
     },
 }
 
+impl Hold {
+    /// All attempts have been made.
+    pub fn is_for_ever(&self) -> bool {
+        matches!(self, Hold::Retry { until: NEVER, .. })
+    }
+}
+
 /// A dependency with its targets found.
+#[derive(Clone)]
 pub(super) struct Edge {
     pub dependency: Dependency,
     /// The target, or the nodes of the prefixes.
@@ -70,6 +82,7 @@ pub(super) struct Edge {
 }
 
 /// Everything known of one key.
+#[derive(Clone)]
 pub(super) struct Node<D: Domain> {
     pub key: Key,
     /// Wanted by the northbound side.
@@ -119,6 +132,7 @@ pub(super) struct Node<D: Domain> {
     pub deferred: Option<Duration>,
     /// As told last.
     pub status: Option<Status>,
+    pub trace: Trace,
 }
 
 impl<D: Domain> Node<D> {
@@ -152,6 +166,7 @@ impl<D: Domain> Node<D> {
             last_operation: Verb::Undefined,
             deferred: None,
             status: None,
+            trace: Trace::default(),
         }
     }
 
@@ -192,12 +207,14 @@ impl<D: Domain> Node<D> {
             && !self.present()
             && self.parent.is_none()
             && self.status.is_none()
+            && self.trace.places == 0
             && self.dependents.is_empty()
             && self.children.is_empty()
     }
 }
 
 /// All nodes with their indexes.
+#[derive(Clone)]
 pub(super) struct Graph<D: Domain> {
     nodes: SlotMap<NodeId, Node<D>>,
     by_key: HashMap<Key, NodeId>,

@@ -11,16 +11,24 @@
 mod descriptor;
 mod explain;
 mod graph;
+pub mod history;
 mod input;
+mod ledger;
 mod plan;
 mod readiness;
+mod recorder;
+mod retry;
+mod revert;
+mod simulate;
 mod status;
 #[cfg(test)]
 mod tests;
+mod transaction;
 mod transition;
 mod view;
 
 pub use descriptor::{Claim, DeleteCause, Dependency, Descriptor, Domain, On, Predicate, Refusal};
 pub use plan::{Change, Fault, FaultKind, Operation, Outcome, Scheduler};
 pub use status::{Rejection, Status, StatusChange, ValueState, Verb};
+pub use transaction::{KeyError, Kind, Options, Resync, Retry, Transaction, TransactionResult, Unacceptable};
 pub use view::View;

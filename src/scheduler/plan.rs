@@ -14,13 +14,14 @@ use models::key::Key;
 use super::{
     descriptor::{DeleteCause, Domain},
     graph::{Flight, Graph, Hold, NodeId},
+    ledger::Ledger,
     readiness::Readiness,
     status::{Rejection, StatusChange, Verb},
     view::View,
 };
 
 /// A change of the desired state.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Change<V> {
     /// Key of the base value.
     pub key: Key,
@@ -31,7 +32,7 @@ pub struct Change<V> {
 }
 
 /// Something to be done for one value.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Operation<E> {
     /// Number that the outcome must carry.
     pub id: u64,
@@ -81,6 +82,7 @@ pub struct Fault {
 }
 
 /// The scheduler. All times are durations since the Unix epoch and must not go backwards.
+#[derive(Clone)]
 pub struct Scheduler<D: Domain> {
     pub(super) domain: Arc<D>,
     pub(super) graph: Graph<D>,
@@ -103,6 +105,7 @@ pub struct Scheduler<D: Domain> {
     pub(super) changes: Vec<StatusChange>,
     pub(super) facts_settled: bool,
     pub(super) now: Duration,
+    pub(super) ledger: Ledger<D::Value>,
 }
 
 /// In which of the three rounds of a step a node is looked at.
@@ -154,6 +157,7 @@ impl<D: Domain> Scheduler<D> {
             changes: Vec::new(),
             facts_settled: false,
             now: Duration::ZERO,
+            ledger: Ledger::new(),
         }
     }
 
@@ -170,17 +174,13 @@ impl<D: Domain> Scheduler<D> {
     /// Decides what to do now. Operations of one step do not depend on each other; deletions come first.
     pub fn step(&mut self, now: Duration) -> Vec<Operation<D::Effect>> {
         self.now = now;
+        self.start_transactions();
         for id in std::mem::take(&mut self.held_back) {
             self.mark(id);
         }
-        while let Some((until, id)) = self.retries.first().copied().filter(|(until, _)| *until <= now) {
-            self.retries.remove(&(until, id));
-            if matches!(&self.graph.get(id).and_then(|node| node.hold.as_ref()), Some(Hold::Retry { until: held, .. }) if *held == until) {
-                self.graph[id].hold = None;
-                self.mark(id);
-            }
-        }
+        self.wake_retries();
         loop {
+            self.revert_failed();
             if let Some(id) = self.queue.pop_front() {
                 self.queued.remove(&id);
                 self.evaluate(id, Pass::Mark);
@@ -193,6 +193,7 @@ impl<D: Domain> Scheduler<D> {
             }
         }
         self.report();
+        self.finish_transactions();
         let mut operations = std::mem::take(&mut self.operations);
         operations.sort_by(|a, b| {
             (a.verb != Verb::Delete, a.verb == Verb::Create, &a.key).cmp(&(b.verb != Verb::Delete, b.verb == Verb::Create, &b.key))
@@ -259,6 +260,12 @@ impl<D: Domain> Scheduler<D> {
         if self.graph.get(id).is_none() {
             return;
         }
+        self.act_for(id);
+        self.judge(id, pass);
+        self.discharge(id);
+    }
+
+    fn judge(&mut self, id: NodeId, pass: Pass) {
         self.mark_reported(id);
         if self.graph[id].flight.is_some() || self.graph[id].fact {
             return;
@@ -270,18 +277,28 @@ impl<D: Domain> Scheduler<D> {
         }
         match decision {
             Decision::CloseUnready if pass != Pass::Doubt => {
-                self.doubtful.insert(id);
+                if self.doubtful.insert(id) {
+                    self.charge(id);
+                }
             }
             Decision::CloseUnready if self.may_still_come(id) => {
                 self.held_back.insert(id);
             }
-            Decision::Close | Decision::CloseUnready => self.close(id),
+            Decision::Close => {
+                if self.graph[id].wanted().is_some() {
+                    self.graph[id].trace.recreated_in = self.ledger.current;
+                }
+                self.close(id);
+            }
+            Decision::CloseUnready => self.close(id),
             decision => {
                 self.reopen(id);
                 let effective = self.domain.descriptor(&self.graph[id].key).is_some();
                 match decision {
                     Decision::Create | Decision::Update if effective && pass != Pass::Ready => {
-                        self.ready.insert((self.graph[id].key.clone(), id));
+                        if self.ready.insert((self.graph[id].key.clone(), id)) {
+                            self.charge(id);
+                        }
                     }
                     Decision::Settle => self.settle(id),
                     Decision::Create => self.create(id),
@@ -359,6 +376,7 @@ impl<D: Domain> Scheduler<D> {
                     self.mark(blocker);
                 }
             }
+            self.park(id);
             return;
         }
         let node = &self.graph[id];
@@ -382,6 +400,7 @@ impl<D: Domain> Scheduler<D> {
         let view = View::new(&self.graph);
         let claims = descriptor.claims(&key, &wanted, &view);
         if self.must_await_claim(id, &claims) {
+            self.park(id);
             return;
         }
         let view = View::new(&self.graph);
@@ -438,6 +457,7 @@ impl<D: Domain> Scheduler<D> {
         }
         let claims = descriptor.claims(&key, &wanted, &View::new(&self.graph));
         if waiting || self.must_await_claim(id, &claims) {
+            self.park(id);
             return;
         }
         match descriptor.update(&key, &applied, &wanted, &View::new(&self.graph)) {
@@ -485,6 +505,7 @@ impl<D: Domain> Scheduler<D> {
         }
         let operation = self.next_operation;
         self.next_operation += 1;
+        self.take_off(id);
         self.graph[id].flight = Some(Flight { verb, value });
         self.flying.insert(operation, id);
         if D::is_empty(&effect) {

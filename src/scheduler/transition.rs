@@ -173,6 +173,7 @@ impl<D: Domain> Scheduler<D> {
     pub(super) fn mark(&mut self, id: NodeId) {
         if self.queued.insert(id) {
             self.queue.push_back(id);
+            self.charge(id);
         }
     }
 
