@@ -1,80 +1,36 @@
 //! The one loop that joins the scheduler and its effects.
 //!
-//! Owns the scheduler, the clock it is given and the order of events: everything that can wake the agent's core is an [`Event`].
-//! Must never perform an effect itself nor know a kind of value: that is behind [`Effects`]. Start reading at [`Engine::run`].
+//! Owns the order of events: everything that can wake the agent's core is an [`Event`]. Must never perform an effect itself nor
+//! know a kind of value: that is behind [`Effects`] and [`Performer`]. Start reading at [`Core`], which decides without waiting
+//! for anything and without a clock; [`Engine::run`] is the loop that gives it both.
 //!
-//! One batch of operations is under way at a time. Events that arrive meanwhile only change what is wanted; they are decided
-//! upon together when the batch has come back, so a backlog is worked off in fewer and larger batches.
+//! The loop has one piece of work under way at a time. Events that arrive meanwhile only change what is wanted; they are decided
+//! upon together when the work has come back, so a backlog is worked off in fewer and larger batches.
+
+mod core;
+
+pub mod watch;
 
 use std::{
     future::Future,
     pin::Pin,
+    sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use models::key::Key;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
-use crate::scheduler::{Change, Domain, Operation, Scheduler, StatusChange};
+pub use self::core::{Core, Done, Effects, Event, Question, Reply, Work};
+use crate::scheduler::{Domain, Scheduler, Transaction, TransactionResult, Unacceptable, history::record::OperationRecord};
 
-/// A refresh that is due for so long goes before operations.
-const OVERDUE: Duration = Duration::from_millis(20);
-
-/// Something that happened.
-pub enum Event<D: Domain, S> {
-    /// The desired state changed; with `full`, these are all values there are.
-    Desired {
-        /// The changes.
-        changes: Vec<Change<D::Value>>,
-        /// Whether everything else is no longer wanted.
-        full: bool,
-    },
-    /// Facts from below, in order.
-    Facts(Vec<(Key, Option<D::Value>)>),
-    /// All facts that exist at start have been told.
-    FactsSettled,
-    /// What a value refers to may have changed.
-    Probe(Key),
-    /// Something that only the effects understand.
-    Signal(S),
+/// Does in the world what the core wants done.
+pub trait Performer<E: Effects>: Send + 'static {
+    /// Starts a piece of work. It goes on although nobody waits for the future.
+    fn start(&self, work: Work<E>) -> UnderWay<Done<E>>;
 }
 
-/// What is done in the world, and what the world tells back.
-pub trait Effects: Send + 'static {
-    /// Values and effects.
-    type Domain: Domain;
-    /// A signal for [`Self::signal`].
-    type Signal: Send;
-    /// What came of a batch.
-    type Batch: Send;
-
-    /// Starts to perform operations, none of which depends on another.
-    fn perform(&mut self, operations: Vec<Operation<<Self::Domain as Domain>::Effect>>) -> Work<Self::Batch>;
-
-    /// Tells the scheduler what came of a batch.
-    fn integrate(&mut self, scheduler: &mut Scheduler<Self::Domain>, batch: Self::Batch);
-
-    /// Takes a signal.
-    fn signal(&mut self, scheduler: &mut Scheduler<Self::Domain>, signal: Self::Signal, now: Duration);
-
-    /// Before the first desired state is acted upon: work that finds what an earlier run left.
-    fn survey(&mut self, scheduler: &Scheduler<Self::Domain>) -> Option<Work<Self::Batch>>;
-
-    /// With nothing else to do: work that reads what may have changed, if any is due.
-    fn refresh(&mut self, now: Duration) -> Option<Work<Self::Batch>>;
-
-    /// When [`Self::refresh`] has something to do next.
-    fn refresh_deadline(&self) -> Option<Duration>;
-
-    /// Tells the world the new statuses.
-    fn publish(&mut self, scheduler: &Scheduler<Self::Domain>, changes: Vec<StatusChange>);
-
-    /// Called each time when all that is wanted has been acted upon, as far as it can be now.
-    fn settled(&mut self);
-}
-
-/// A batch under way.
-pub type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+/// Work that has been started.
+pub type UnderWay<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Sends events to the engine.
 pub struct Handle<D: Domain, S>(mpsc::UnboundedSender<Event<D, S>>);
@@ -90,27 +46,82 @@ impl<D: Domain, S> Handle<D, S> {
     pub fn send(&self, event: Event<D, S>) -> bool {
         self.0.send(event).is_ok()
     }
+
+    /// Has a transaction applied, and waits until nothing of it is left to do. It goes on although nobody waits any more.
+    ///
+    /// # Errors
+    /// It was refused, or the engine has ended. What failed of its values is in the result.
+    pub async fn commit(&self, transaction: Transaction<D::Value>) -> Result<TransactionResult, CommitError> {
+        let (reply, answer) = answer();
+        self.send(Event::Desired {
+            transaction,
+            reply: Some(reply),
+        });
+        Ok(answer.await.map_err(|_| CommitError::Closed)??)
+    }
+
+    /// Finds out what a transaction would do.
+    ///
+    /// # Errors
+    /// As for [`Self::commit`].
+    pub async fn simulate(&self, transaction: Transaction<D::Value>) -> Result<Vec<OperationRecord<D::Value>>, CommitError> {
+        let (reply, answer) = answer();
+        self.send(Event::Simulate { transaction, reply });
+        Ok(answer.await.map_err(|_| CommitError::Closed)??)
+    }
+
+    /// Looks at the scheduler between two events; `None` when the engine has ended. The question must be short: nothing else is
+    /// done meanwhile. Records and revisions are best cloned, and written as JSON by whoever asks.
+    pub async fn ask<T: Send + 'static>(&self, question: impl FnOnce(&Scheduler<D>) -> T + Send + 'static) -> Option<T> {
+        let (sender, answer) = oneshot::channel();
+        self.send(Event::Ask(Box::new(move |scheduler| {
+            // Whoever asked may have gone.
+            let _ = sender.send(question(scheduler));
+        })));
+        answer.await.ok()
+    }
+}
+
+/// Why a transaction was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// Its options cannot be combined.
+    #[error(transparent)]
+    Refused(#[from] Unacceptable),
+    /// The engine has ended.
+    #[error("scheduler was closed")]
+    Closed,
+}
+
+fn answer<T: Send + 'static>() -> (Reply<T>, oneshot::Receiver<Result<T, Unacceptable>>) {
+    let (sender, answer) = oneshot::channel();
+    let reply = move |result| {
+        // Whoever asked may have gone.
+        let _ = sender.send(result);
+    };
+    (Box::new(reply), answer)
 }
 
 /// A clock that tells the time since the Unix epoch and never goes backwards.
-#[derive(Clone, Copy)]
-pub struct Clock {
-    start: Instant,
-    start_wall: Duration,
-}
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> Duration + Send + Sync>);
 
 impl Clock {
     /// Reads the wall clock once; from then on the monotonic one counts.
     pub fn new() -> Self {
-        Clock {
-            start: Instant::now(),
-            start_wall: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
-        }
+        let start = Instant::now();
+        let start_wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Clock::told_by(move || start_wall + start.elapsed())
+    }
+
+    /// A clock that somebody else turns.
+    pub fn told_by(now: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
+        Clock(Arc::new(now))
     }
 
     /// Time since the Unix epoch.
     pub fn now(&self) -> Duration {
-        self.start_wall + self.start.elapsed()
+        (self.0)()
     }
 }
 
@@ -120,28 +131,25 @@ impl Default for Clock {
     }
 }
 
-/// The loop.
-pub struct Engine<E: Effects> {
-    scheduler: Scheduler<E::Domain>,
-    effects: E,
+/// The loop around a [`Core`].
+pub struct Engine<E: Effects, P> {
+    core: Core<E>,
+    performer: P,
     events: mpsc::UnboundedReceiver<Event<E::Domain, E::Signal>>,
     clock: Clock,
-    running: Option<Work<E::Batch>>,
-    /// The first full desired state has arrived; before that, what is in the kernel is nobody's business.
-    begun: bool,
+    running: Option<UnderWay<Done<E>>>,
 }
 
-impl<E: Effects> Engine<E> {
+impl<E: Effects, P: Performer<E>> Engine<E, P> {
     /// An engine and the handle through which it hears of things.
-    pub fn new(domain: E::Domain, effects: E, clock: Clock) -> (Self, Handle<E::Domain, E::Signal>) {
+    pub fn new(core: Core<E>, performer: P, clock: Clock) -> (Self, Handle<E::Domain, E::Signal>) {
         let (sender, events) = mpsc::unbounded_channel();
         let engine = Engine {
-            scheduler: Scheduler::new(domain),
-            effects,
+            core,
+            performer,
             events,
             clock,
             running: None,
-            begun: false,
         };
         (engine, Handle(sender))
     }
@@ -149,78 +157,30 @@ impl<E: Effects> Engine<E> {
     /// Runs until every handle is gone. Cancel-safe at any moment: the kernel and the store hold all that matters.
     pub async fn run(mut self) {
         loop {
-            let deadline = self.deadline();
+            let now = self.clock.now();
             tokio::select! {
-                batch = poll_work(&mut self.running) => {
+                biased;
+                done = poll_work(&mut self.running) => {
                     self.running = None;
-                    self.effects.integrate(&mut self.scheduler, batch);
+                    self.core.done(done);
                 }
                 event = self.events.recv() => match event {
-                    Some(event) => self.take(event),
+                    Some(event) => self.core.take(event, self.clock.now()),
                     None => return,
                 },
-                () = sleep_until(deadline, self.clock.now()) => {}
+                () = sleep_until(self.core.deadline(), now) => {}
             }
             while let Ok(event) = self.events.try_recv() {
-                self.take(event);
+                self.core.take(event, self.clock.now());
             }
-            if self.begun && self.running.is_none() {
-                self.advance();
-            }
-        }
-    }
-
-    /// The next timer that matters; while a batch is under way nothing can be started, so none does.
-    fn deadline(&self) -> Option<Duration> {
-        if self.running.is_some() || !self.begun {
-            return None;
-        }
-        [self.scheduler.next_deadline(), self.effects.refresh_deadline()]
-            .into_iter()
-            .flatten()
-            .min()
-    }
-
-    fn take(&mut self, event: Event<E::Domain, E::Signal>) {
-        match event {
-            Event::Desired { changes, full } => {
-                self.scheduler.transaction(changes, full);
-                if full && !self.begun {
-                    self.begun = true;
-                    self.running = self.effects.survey(&self.scheduler);
-                }
-            }
-            Event::Facts(facts) => facts.into_iter().for_each(|(key, value)| self.scheduler.fact(&key, value)),
-            Event::FactsSettled => self.scheduler.settle_facts(),
-            Event::Probe(key) => self.scheduler.probe(&key),
-            Event::Signal(signal) => self.effects.signal(&mut self.scheduler, signal, self.clock.now()),
-        }
-    }
-
-    fn advance(&mut self) {
-        let now = self.clock.now();
-        // Under steady change there is always something to do first; what may have changed below must be read all the same.
-        if self.effects.refresh_deadline().is_some_and(|deadline| deadline + OVERDUE <= now) {
-            self.running = self.effects.refresh(now);
-            if self.running.is_some() {
-                return;
+            if self.running.is_none() {
+                self.running = self.core.advance(self.clock.now()).map(|work| self.performer.start(work));
             }
         }
-        let operations = self.scheduler.step(now);
-        let changes = self.scheduler.take_status_changes();
-        if !changes.is_empty() {
-            self.effects.publish(&self.scheduler, changes);
-        }
-        if !operations.is_empty() {
-            self.running = Some(self.effects.perform(operations));
-            return;
-        }
-        self.effects.settled();
-        self.running = self.effects.refresh(now);
     }
 }
 
-async fn poll_work<T>(work: &mut Option<Work<T>>) -> T {
+async fn poll_work<T>(work: &mut Option<UnderWay<T>>) -> T {
     match work {
         Some(work) => work.await,
         None => std::future::pending().await,

@@ -20,16 +20,20 @@ use crate::{
         namespace::microservice_key,
         value::{Microservice, Namespace, NamespaceName, OpenNamespace, Value},
     },
-    engine::{Effects, Work},
-    kernel::{Executor, Failure, FailureKind, KernelOp, NamespaceRef, NetnsId, Outcome as KernelOutcome, Reply, Snapshot, Task},
+    engine::Effects,
+    kernel::{Failure, FailureKind, KernelOp, NamespaceRef, NetnsId, Outcome as KernelOutcome, Reply, Snapshot, Task},
     scheduler::{Fault, FaultKind, Operation, Outcome, Scheduler, StatusChange},
     signals::{
         docker::MicroserviceChange,
-        namespaces::{Binding, Target, Watcher},
+        namespaces::{Binding, Target},
     },
 };
 
-use super::{report::Reporter, survey::Surveyed};
+use super::{
+    host::{Host, ReferenceWatcher},
+    report::Reporter,
+    survey::{self, Survey, Surveyed},
+};
 
 /// After the first event a namespace is left this long to finish what it is doing, before it is read.
 const SETTLE: Duration = Duration::from_millis(5);
@@ -51,14 +55,44 @@ pub enum Signal {
     Microservice(MicroserviceChange),
 }
 
-/// What came of a piece of work.
-pub enum Batch {
-    /// Outcomes of operations.
-    Operations(Vec<KernelOutcome>),
-    /// Namespaces read again.
+/// Namespaces to look into.
+pub enum Look {
+    /// What is open and may have changed.
+    Refresh(Vec<NetnsId>),
+    /// What an earlier run may have left something in.
+    Survey(Survey),
+}
+
+/// What was seen there.
+pub enum Seen {
+    /// Namespaces read again, or why that failed.
     Refresh(Vec<(NetnsId, Result<Box<Snapshot>, String>)>),
     /// Namespaces found at start.
     Survey(Vec<Surveyed>),
+}
+
+impl Look {
+    /// What reads namespaces that are open.
+    pub fn readings(namespaces: Vec<NetnsId>) -> Vec<Task> {
+        let task = |netns: NetnsId| Task {
+            id: netns.0,
+            key: format!("contents of {netns}"),
+            ops: vec![KernelOp::DumpNamespace { netns }],
+        };
+        namespaces.into_iter().map(task).collect()
+    }
+}
+
+impl Seen {
+    /// What [`Look::readings`] brought.
+    pub fn read(outcomes: Vec<KernelOutcome>) -> Self {
+        let read = outcomes.into_iter().map(|outcome| match outcome.result {
+            Ok(Reply::Contents(snapshot)) => (NetnsId(outcome.id), Ok(snapshot)),
+            Ok(other) => (NetnsId(outcome.id), Err(format!("unexpected answer {other:?}"))),
+            Err(failure) => (NetnsId(outcome.id), Err(failure.message)),
+        });
+        Seen::Refresh(read.collect())
+    }
 }
 
 /// What an operation does with a namespace.
@@ -78,9 +112,9 @@ struct Flying {
 
 /// See the [module documentation](self).
 pub struct NetworkEffects {
-    executor: Arc<Executor>,
+    host: Arc<dyn Host>,
     marks: Marks,
-    watcher: Watcher,
+    watcher: Box<dyn ReferenceWatcher>,
     reporter: Reporter,
     own: NetnsId,
     flying: HashMap<u64, Flying>,
@@ -89,6 +123,10 @@ pub struct NetworkEffects {
     /// Namespaces to be read, and from when on.
     suspects: BTreeMap<NetnsId, Duration>,
     last_read: HashMap<NetnsId, Duration>,
+    /// Namespaces that hold something which may belong to one that is not open yet.
+    undecided: BTreeSet<NetnsId>,
+    /// Something was done or decided since those were looked at.
+    acted: bool,
     /// Namespaces that changed while they were not known to be open.
     missed: BTreeSet<NetnsId>,
     host_facts: BTreeMap<Key, Value>,
@@ -100,10 +138,10 @@ pub struct NetworkEffects {
 
 impl NetworkEffects {
     /// Effects through these parts. `own` is the agent's own namespace, already open.
-    pub fn new(executor: Arc<Executor>, marks: Marks, watcher: Watcher, reporter: Reporter) -> Self {
-        let own = executor.own_namespace();
+    pub fn new(host: Arc<dyn Host>, marks: Marks, watcher: Box<dyn ReferenceWatcher>, reporter: Reporter) -> Self {
+        let own = host.own_namespace();
         NetworkEffects {
-            executor,
+            host,
             marks,
             watcher,
             reporter,
@@ -112,6 +150,8 @@ impl NetworkEffects {
             open: HashMap::from([(own, BTreeSet::from([NamespaceName::Own]))]),
             suspects: BTreeMap::new(),
             last_read: HashMap::new(),
+            undecided: BTreeSet::new(),
+            acted: false,
             missed: BTreeSet::new(),
             host_facts: BTreeMap::new(),
             watched: BTreeSet::new(),
@@ -202,7 +242,7 @@ impl NetworkEffects {
         self.open.entry(netns).or_default().insert(name.clone());
         if self.missed.remove(&netns) {
             self.suspects.insert(netns, self.now);
-        } else if !self.executor.is_watched(netns) {
+        } else if !self.host.is_watched(netns) {
             self.suspects.insert(netns, self.now + SWEEP_INTERVAL);
         }
         self.watch(key, name, Binding::Bound { inode: netns.0 });
@@ -217,6 +257,7 @@ impl NetworkEffects {
                 self.open.remove(&netns);
                 self.suspects.remove(&netns);
                 self.last_read.remove(&netns);
+                self.undecided.remove(&netns);
                 self.reporter.links_of(netns, &[]);
             }
         }
@@ -291,6 +332,9 @@ impl NetworkEffects {
         scheduler.lost(&findings.lost);
         scheduler.found(std::mem::take(&mut findings.found));
         scheduler.unfinished(&findings.unfinished);
+        if findings.undecided {
+            self.undecided.insert(netns);
+        }
         findings
     }
 
@@ -356,10 +400,14 @@ fn on_namespace(key: &Key, ops: &[KernelOp]) -> Option<(NamespaceName, Namespace
 impl Effects for NetworkEffects {
     type Domain = Network;
     type Signal = Signal;
-    type Batch = Batch;
+    type Task = Task;
+    type Outcome = KernelOutcome;
+    type Look = Look;
+    type Seen = Seen;
 
-    fn perform(&mut self, operations: Vec<Operation<Vec<KernelOp>>>) -> Work<Batch> {
+    fn prepare(&mut self, operations: Vec<Operation<Vec<KernelOp>>>) -> Vec<Task> {
         let mut tasks = std::mem::take(&mut self.forgotten);
+        self.acted = true;
         for operation in operations {
             debug!(key = %operation.key, verb = ?operation.verb, ops = ?operation.effect, "operation");
             let namespace = on_namespace(&operation.key, &operation.effect);
@@ -376,24 +424,28 @@ impl Effects for NetworkEffects {
                 ops: operation.effect,
             });
         }
-        let executor = self.executor.clone();
-        Box::pin(async move { Batch::Operations(executor.perform(tasks).await) })
+        tasks
     }
 
-    fn integrate(&mut self, scheduler: &mut Scheduler<Network>, batch: Batch) {
-        match batch {
-            Batch::Operations(outcomes) => {
-                let opened: Vec<_> = outcomes
-                    .into_iter()
-                    .filter_map(|outcome| self.outcome(scheduler, outcome))
-                    .collect();
-                // Only when all namespaces of the batch are known can links be told from those that belong elsewhere.
-                for (name, netns, contents) in opened {
-                    let links = self.look(scheduler, &name, netns, &contents).links;
-                    self.reporter.links_of(netns, &links);
-                }
-            }
-            Batch::Refresh(read) => {
+    fn operation_of(outcome: &KernelOutcome) -> u64 {
+        outcome.id
+    }
+
+    fn performed(&mut self, scheduler: &mut Scheduler<Network>, outcomes: Vec<KernelOutcome>) {
+        let opened: Vec<_> = outcomes
+            .into_iter()
+            .filter_map(|outcome| self.outcome(scheduler, outcome))
+            .collect();
+        // Only when all namespaces that were opened together are known can links be told from those that belong elsewhere.
+        for (name, netns, contents) in opened {
+            let links = self.look(scheduler, &name, netns, &contents).links;
+            self.reporter.links_of(netns, &links);
+        }
+    }
+
+    fn seen(&mut self, scheduler: &mut Scheduler<Network>, seen: Seen) {
+        match seen {
+            Seen::Refresh(read) => {
                 for (netns, contents) in read {
                     match contents {
                         Ok(snapshot) => self.look_under_all_names(scheduler, netns, &snapshot),
@@ -405,7 +457,7 @@ impl Effects for NetworkEffects {
                     }
                 }
             }
-            Batch::Survey(surveyed) => surveyed.into_iter().for_each(|surveyed| self.survey_found(scheduler, surveyed)),
+            Seen::Survey(surveyed) => surveyed.into_iter().for_each(|surveyed| self.survey_found(scheduler, surveyed)),
         }
     }
 
@@ -421,21 +473,19 @@ impl Effects for NetworkEffects {
             // Not the scheduler's any more, or not yet: when its opening is told, what was read then may be old.
             Signal::Namespace(netns) => {
                 self.missed.insert(netns);
-                self.executor.rearm(netns);
+                self.host.rearm(netns);
             }
             Signal::Microservice(change) => self.microservice(scheduler, change),
         }
     }
 
-    fn survey(&mut self, scheduler: &Scheduler<Network>) -> Option<Work<Batch>> {
+    fn survey(&mut self, scheduler: &Scheduler<Network>) -> Option<Look> {
         let view = scheduler.view();
         let wanted = |name: &NamespaceName| view.wanted(&name.key()).is_some();
-        let survey = super::survey::plan(&self.executor, &self.marks, wanted);
-        let executor = self.executor.clone();
-        Some(Box::pin(async move { Batch::Survey(survey.run(&executor).await) }))
+        Some(Look::Survey(survey::plan(&*self.host, &self.marks, wanted)))
     }
 
-    fn refresh(&mut self, now: Duration) -> Option<Work<Batch>> {
+    fn refresh(&mut self, now: Duration) -> Option<Look> {
         self.now = now;
         let due: Vec<NetnsId> = self
             .suspects
@@ -446,31 +496,21 @@ impl Effects for NetworkEffects {
         if due.is_empty() {
             return None;
         }
-        let mut tasks = Vec::new();
-        for netns in due {
-            self.suspects.remove(&netns);
-            self.last_read.insert(netns, now);
-            if netns != self.own && !self.executor.is_watched(netns) {
-                self.suspects.insert(netns, now + SWEEP_INTERVAL);
+        for netns in &due {
+            self.suspects.remove(netns);
+            self.last_read.insert(*netns, now);
+            if *netns != self.own && !self.host.is_watched(*netns) {
+                self.suspects.insert(*netns, now + SWEEP_INTERVAL);
             }
             // Before it is read, so that nothing falls between.
-            self.executor.rearm(netns);
-            tasks.push(Task {
-                id: netns.0,
-                key: format!("contents of {netns}"),
-                ops: vec![KernelOp::DumpNamespace { netns }],
-            });
+            self.host.rearm(*netns);
         }
-        let executor = self.executor.clone();
-        Some(Box::pin(async move {
-            let outcomes = executor.perform(tasks).await;
-            let read = outcomes.into_iter().map(|outcome| match outcome.result {
-                Ok(Reply::Contents(snapshot)) => (NetnsId(outcome.id), Ok(snapshot)),
-                Ok(other) => (NetnsId(outcome.id), Err(format!("unexpected answer {other:?}"))),
-                Err(failure) => (NetnsId(outcome.id), Err(failure.message)),
-            });
-            Batch::Refresh(read.collect())
-        }))
+        Some(Look::Refresh(due))
+    }
+
+    fn suspect_all(&mut self, now: Duration) {
+        let open = self.open.keys().map(|netns| (*netns, now));
+        self.suspects.extend(open);
     }
 
     fn refresh_deadline(&self) -> Option<Duration> {
@@ -480,12 +520,17 @@ impl Effects for NetworkEffects {
     fn publish(&mut self, scheduler: &Scheduler<Network>, changes: Vec<StatusChange>) {
         // Before a status goes away, for that is the sign to the user that the value is forgotten.
         self.drop_unused_watches(scheduler);
+        self.acted = true;
         for change in changes {
             self.reporter.status(&scheduler.view(), &change);
         }
     }
 
     fn settled(&mut self) {
+        if std::mem::take(&mut self.acted) {
+            let again = std::mem::take(&mut self.undecided);
+            self.suspects.extend(again.into_iter().map(|netns| (netns, self.now)));
+        }
         self.reporter.settled();
     }
 }
@@ -495,7 +540,7 @@ impl NetworkEffects {
         match change {
             MicroserviceChange::Available(service) => {
                 info!(label = %service.label, container = %service.container_name, pid = service.pid, "microservice available");
-                self.reporter.microservice(&service);
+                self.reporter.microservice(&service, self.host.namespace_of(service.pid));
                 let value = Microservice {
                     label: service.label.clone(),
                     container_id: service.container_id,
@@ -513,6 +558,7 @@ impl NetworkEffects {
             MicroserviceChange::Synced => {
                 self.reporter.docker(Ok(()));
                 scheduler.settle_facts();
+                self.acted = true;
             }
             MicroserviceChange::Disconnected { message } => {
                 debug!("Docker cannot be reached: {message}");

@@ -10,7 +10,6 @@ use std::{
 };
 
 use models::{
-    json,
     key::{Key, status_key},
     proto::{
         ligato::{
@@ -35,10 +34,11 @@ use crate::{
     },
     engine::Clock,
     kernel::{LinkState, NetnsId},
-    publish::Publisher,
     scheduler::{Status, StatusChange, ValueState, View},
-    signals::{docker::Microservice, process::netns_inode},
+    signals::docker::Microservice,
 };
+
+use super::host::{Published, StatusStore};
 
 /// IF_OPER_NOTPRESENT and IF_OPER_DOWN of linux/if.h; as in the reference everything else counts as up.
 const OPER_NOT_PRESENT: u8 = 1;
@@ -54,7 +54,7 @@ struct Part {
 
 /// The agent's health, shared with the task that repeats it.
 pub struct Health {
-    publisher: Publisher,
+    publisher: Arc<dyn StatusStore>,
     clock: Clock,
     start: Duration,
     parts: Mutex<BTreeMap<&'static str, Part>>,
@@ -62,11 +62,11 @@ pub struct Health {
 
 impl Health {
     /// Of an agent that starts now: nothing is in order yet.
-    pub fn new(publisher: Publisher, clock: Clock) -> Arc<Self> {
+    pub fn new(publisher: Arc<dyn StatusStore>, clock: Clock) -> Arc<Self> {
         let health = Health {
             publisher,
-            clock,
             start: clock.now(),
+            clock,
             parts: Mutex::new(BTreeMap::new()),
         };
         health.set("VPPAgent", OperationalState::Init, "");
@@ -135,15 +135,16 @@ impl Health {
                 last_update: now,
                 error,
             };
-            self.publisher.set(format!("check/status/v1/plugin/{name}"), json::encode(&status));
+            self.publisher
+                .set(format!("check/status/v1/plugin/{name}"), Published::Part(status));
         }
-        self.publisher.set("check/status/v1/agent".to_owned(), json::encode(&agent));
+        self.publisher.set("check/status/v1/agent".to_owned(), Published::Agent(agent));
     }
 }
 
 /// See the [module documentation](self).
 pub struct Reporter {
-    publisher: Publisher,
+    publisher: Arc<dyn StatusStore>,
     clock: Clock,
     health: Arc<Health>,
     /// Published links: by namespace, by logical name.
@@ -153,7 +154,7 @@ pub struct Reporter {
 
 impl Reporter {
     /// A reporter; `in_sync` becomes true when everything that was desired at start has been acted upon.
-    pub fn new(publisher: Publisher, health: Arc<Health>, clock: Clock, in_sync: watch::Sender<bool>) -> Self {
+    pub fn new(publisher: Arc<dyn StatusStore>, health: Arc<Health>, clock: Clock, in_sync: watch::Sender<bool>) -> Self {
         Reporter {
             publisher,
             clock,
@@ -177,7 +178,7 @@ impl Reporter {
         }
         self.publisher.set(
             key.to_string(),
-            json::encode(&value_status(&change.key, status, namespace_text(view, &change.key))),
+            Published::Value(value_status(&change.key, status, namespace_text(view, &change.key))),
         );
     }
 
@@ -197,7 +198,8 @@ impl Reporter {
             }
         }
         for (name, link) in now.iter().filter(|(name, link)| before.get(*name) != Some(*link)) {
-            self.publisher.set(link_key(name), json::encode(&self.interface_state(name, link)));
+            self.publisher
+                .set(link_key(name), Published::Link(self.interface_state(name, link)));
         }
     }
 
@@ -240,7 +242,7 @@ impl Reporter {
             reason: if found.is_some() { String::new() } else { "Unavailable".to_owned() },
             message: message.to_owned(),
         };
-        self.publisher.set(namespace_key(&name.key()), json::encode(&status));
+        self.publisher.set(namespace_key(&name.key()), Published::Namespace(status));
     }
 
     /// Takes back what was published of a namespace reference.
@@ -253,17 +255,17 @@ impl Reporter {
         self.publisher.remove(&namespace_key(key));
     }
 
-    /// Publishes the container of a microservice.
-    pub fn microservice(&self, service: &Microservice) {
+    /// Publishes the container of a microservice; `netns` is what its main process is in.
+    pub fn microservice(&self, service: &Microservice, netns: Option<NetnsId>) {
         let state = MicroserviceState {
             label: service.label.clone(),
             container_id: service.container_id.clone(),
             container_name: service.container_name.clone(),
             pid: service.pid,
             start_time: Some(service.started_at.into()),
-            namespace_inode: netns_inode(service.pid).unwrap_or_default(),
+            namespace_inode: netns.map_or(0, |netns| netns.0),
         };
-        self.publisher.set(microservice_key(&service.label), json::encode(&state));
+        self.publisher.set(microservice_key(&service.label), Published::Microservice(state));
     }
 
     /// Takes back what was published of a microservice.

@@ -10,8 +10,10 @@ use tracing::{info, warn};
 
 use crate::{
     descriptors::{alias::Marks, inspect, value::NamespaceName},
-    kernel::{Executor, KernelOp, NamedTarget, NamespaceRef, NetnsId, Reply, Snapshot, Task, process_namespaces},
+    kernel::{KernelOp, NamedTarget, NamespaceRef, NetnsId, Outcome, Reply, Snapshot, Task},
 };
+
+use super::host::Host;
 
 /// A namespace that was looked into.
 pub struct Surveyed {
@@ -32,12 +34,12 @@ pub struct Survey {
 }
 
 /// Lists the namespaces that `wanted` does not say will be opened anyway.
-pub fn plan(executor: &Executor, marks: &Marks, wanted: impl Fn(&NamespaceName) -> bool) -> Survey {
+pub fn plan(host: &dyn Host, marks: &Marks, wanted: impl Fn(&NamespaceName) -> bool) -> Survey {
     // First of all the agent's own, so that what is in it is known before anything is created there.
     let mut candidates = vec![(NamespaceName::Own, NamespaceRef::Own)];
-    let mut known = HashSet::from([executor.own_namespace()]);
+    let mut known = HashSet::from([host.own_namespace()]);
     let mark = marks.created_namespace(None);
-    match executor.dump_named() {
+    match host.named() {
         Ok(names) => {
             for (text, target) in names {
                 let name = NamespaceName::Named(text.clone());
@@ -49,7 +51,7 @@ pub fn plan(executor: &Executor, marks: &Marks, wanted: impl Fn(&NamespaceName) 
                         }
                     }
                     NamedTarget::NotANamespace { leftover_of: Some(found) } if found == mark && !wanted(&name) => {
-                        match executor.remove_leftover(&text, &mark) {
+                        match host.remove_leftover(&text, &mark) {
                             Ok(_) => info!(name = %text, "removed the name of a namespace whose creation was interrupted"),
                             Err(failure) => warn!(name = %text, "{failure}"),
                         }
@@ -60,7 +62,7 @@ pub fn plan(executor: &Executor, marks: &Marks, wanted: impl Fn(&NamespaceName) 
         }
         Err(failure) => warn!("namespaces left by an earlier run may stay: {failure}"),
     }
-    match process_namespaces() {
+    match host.processes() {
         Ok(processes) => {
             for (netns, pid) in processes {
                 let name = NamespaceName::Process(pid);
@@ -78,8 +80,8 @@ pub fn plan(executor: &Executor, marks: &Marks, wanted: impl Fn(&NamespaceName) 
 }
 
 impl Survey {
-    /// Opens and reads the candidates. But for the agent's own namespace, those without the agent's mark are closed again and not mentioned.
-    pub async fn run(self, executor: &Executor) -> Vec<Surveyed> {
+    /// What opens and reads the candidates.
+    pub fn openings(&self) -> Vec<Task> {
         let mark = self.marks.created_namespace(None);
         let open = |(at, (_, reference)): (usize, &(NamespaceName, NamespaceRef))| Task {
             id: at as u64,
@@ -89,7 +91,11 @@ impl Survey {
                 mark: mark.clone(),
             }],
         };
-        let outcomes = executor.perform(self.candidates.iter().enumerate().map(open).collect()).await;
+        self.candidates.iter().enumerate().map(open).collect()
+    }
+
+    /// What to keep of that: the agent's own namespace and those with its mark. The tasks close the others again.
+    pub fn judge(&self, outcomes: Vec<Outcome>) -> (Vec<Surveyed>, Vec<Task>) {
         let (mut marked, mut closings) = (Vec::new(), Vec::new());
         for outcome in outcomes {
             let Some((name, reference)) = usize::try_from(outcome.id).ok().and_then(|at| self.candidates.get(at)).cloned() else {
@@ -120,7 +126,6 @@ impl Survey {
                 });
             }
         }
-        executor.perform(closings).await;
-        marked
+        (marked, closings)
     }
 }

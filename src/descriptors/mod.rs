@@ -12,6 +12,8 @@ pub mod interface;
 pub mod namespace;
 pub mod orphan;
 pub mod route;
+#[cfg(test)]
+mod tests;
 pub mod value;
 pub mod vrf;
 

@@ -15,7 +15,8 @@
 //! Every method is a function of its arguments: the same arguments give the same answer.
 //!
 //! # Caveats
-//! After a failed `create` the object may exist in part. The next attempt starts with the effect of [`Descriptor::recover`].
+//! After a failed `create` the object may exist in part. The next attempt starts with the effect of [`Descriptor::recover`], and
+//! nothing that the failed one depended on is taken away before.
 
 use std::{fmt, sync::Arc};
 
@@ -26,7 +27,7 @@ use super::view::View;
 /// The types a scheduler works with, and the look-up of descriptors. Implemented once for the product and once for tests.
 pub trait Domain: Sized + Clone + 'static {
     /// A value, desired or applied; cheap to clone.
-    type Value: Clone + fmt::Debug;
+    type Value: Clone + fmt::Debug + Send;
     /// What a descriptor wants done.
     type Effect: Default + Clone + fmt::Debug;
 
@@ -106,7 +107,13 @@ pub trait Descriptor<D: Domain>: Send + Sync {
     /// A [`Refusal`] when another value is in the way; asked again as soon as anything it depends on changes.
     fn create(&self, key: &Key, value: &D::Value, view: &View<'_, D>) -> Result<D::Effect, Refusal>;
 
-    /// The effect that clears away what a failed [`Self::create`] may have left.
+    /// Other values that creating this one brings into being, as they will then be: the other end of a veth pair. What they lack
+    /// is made up for by an update.
+    fn brings(&self, _key: &Key, _value: &D::Value, _view: &View<'_, D>) -> Vec<(Key, D::Value)> {
+        Vec::new()
+    }
+
+    /// The effect that clears away what a failed [`Self::create`] of `value` may have left.
     fn recover(&self, _key: &Key, _value: &D::Value, _view: &View<'_, D>) -> D::Effect {
         D::Effect::default()
     }

@@ -43,6 +43,8 @@ pub(super) struct Flight<V> {
     pub verb: Verb,
     /// The value being brought in; `None` for a deletion or a check.
     pub value: Option<V>,
+    /// What its success brings into being besides.
+    pub brings: Vec<(Key, V)>,
 }
 
 /// Why a value that could be worked on is left alone for now.
@@ -100,7 +102,7 @@ pub(super) struct Node<D: Domain> {
     pub applied: Option<D::Value>,
     /// Dependencies of the wanted value (of the applied one while the wanted one is invalid).
     pub edges: Vec<Edge>,
-    /// Dependencies of the applied value.
+    /// Dependencies of the applied value, or of what a failed creation may have left.
     pub applied_edges: Vec<Edge>,
     pub implies: Vec<NodeId>,
     pub children: BTreeSet<NodeId>,
@@ -112,6 +114,8 @@ pub(super) struct Node<D: Domain> {
     pub stale: Option<String>,
     /// Found in the kernel, not yet confirmed by a decision.
     pub discovered: bool,
+    /// Brought into being by the creation of another value, and not settled since.
+    pub brought: bool,
     /// The applied value, its edges and its children are those of the wanted value.
     pub settled: bool,
     pub flight: Option<Flight<D::Value>>,
@@ -154,6 +158,7 @@ impl<D: Domain> Node<D> {
             closing: false,
             stale: None,
             discovered: false,
+            brought: false,
             settled: false,
             flight: None,
             hold: None,
@@ -207,6 +212,7 @@ impl<D: Domain> Node<D> {
             && !self.present()
             && self.parent.is_none()
             && self.status.is_none()
+            && self.claims.is_empty()
             && self.trace.places == 0
             && self.dependents.is_empty()
             && self.children.is_empty()
@@ -221,6 +227,8 @@ pub(super) struct Graph<D: Domain> {
     ordered: BTreeMap<Key, NodeId>,
     holders: HashMap<Claim, NodeId>,
     claim_waiters: HashMap<Claim, BTreeSet<NodeId>>,
+    /// Every fact that existed at start has been told.
+    pub facts_settled: bool,
 }
 
 impl<D: Domain> Index<NodeId> for Graph<D> {
@@ -244,6 +252,7 @@ impl<D: Domain> Graph<D> {
             ordered: BTreeMap::new(),
             holders: HashMap::new(),
             claim_waiters: HashMap::new(),
+            facts_settled: false,
         }
     }
 

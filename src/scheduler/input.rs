@@ -175,9 +175,9 @@ impl<D: Domain> Scheduler<D> {
     /// Every fact from below that exists at start has been told. Until then nothing that was found in the kernel is taken down
     /// for want of a fact.
     pub fn settle_facts(&mut self) {
-        if !self.facts_settled {
+        if !self.graph.facts_settled {
             self.ledger.notify();
-            self.facts_settled = true;
+            self.graph.facts_settled = true;
             let discovered: Vec<NodeId> = self.graph.all().filter(|id| self.graph[*id].discovered).collect();
             discovered.into_iter().for_each(|id| self.mark(id));
         }
@@ -316,16 +316,24 @@ impl<D: Domain> Scheduler<D> {
                 _ => None,
             },
         };
+        if matches!(outcome, Outcome::Failed(_)) {
+            self.release_claims_for(&flight.brings);
+        }
         match (flight.verb, outcome) {
             (Verb::Verify, Outcome::Changed(text)) => self.graph[id].stale = Some(text),
             (Verb::Verify, _) => {}
             (verb, Outcome::Failed(fault)) => self.failed(id, verb, fault),
             (Verb::Delete, _) => self.clear_applied(id),
-            (_, Outcome::Became(value)) => self.set_applied(id, value),
-            (_, _) => {
-                if let Some(value) = flight.value {
+            (_, outcome) => {
+                let value = if let Outcome::Became(value) = outcome {
+                    Some(value)
+                } else {
+                    flight.value
+                };
+                if let Some(value) = value {
                     self.set_applied(id, value);
                 }
+                flight.brings.into_iter().for_each(|(key, value)| self.brought(&key, value));
             }
         }
         if ended.verb != Verb::Verify {
@@ -341,32 +349,61 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
+    /// The creation of another value has brought this one into being too.
+    fn brought(&mut self, key: &Key, value: D::Value) {
+        let id = self.graph.obtain(key);
+        if !self.graph[id].present() {
+            self.graph[id].brought = true;
+            self.set_applied(id, value);
+        }
+    }
+
+    fn release_claims_for(&mut self, brings: &[(Key, D::Value)]) {
+        for (key, _) in brings {
+            if let Some(id) = self.graph.find(key).filter(|id| !self.graph[*id].present()) {
+                self.release_claims(id, &[]);
+                self.graph.drop_unused(id);
+            }
+        }
+    }
+
     pub(super) fn failed(&mut self, id: NodeId, verb: Verb, fault: Fault) {
         if verb == Verb::Create {
-            let waiters = self.graph.release_claims(id, &[]);
-            waiters.into_iter().for_each(|waiter| self.mark(waiter));
+            self.release_claims(id, &[]);
         }
         self.release_blocked(id);
+        self.note_partial(id, verb, &fault);
         let node = &mut self.graph[id];
-        node.partial |= verb == Verb::Create && fault.kind != FaultKind::Unavailable;
         match fault.kind {
             FaultKind::Unavailable if verb == Verb::Create => {
                 node.hold = Some(Hold::Unavailable { message: fault.message });
                 return;
             }
             FaultKind::Refused if verb == Verb::Create => {
-                (node.hold, node.partial) = (
-                    Some(Hold::Refused {
-                        reason: fault.reason,
-                        message: fault.message,
-                        by_effect: true,
-                    }),
-                    false,
-                );
+                node.hold = Some(Hold::Refused {
+                    reason: fault.reason,
+                    message: fault.message,
+                    by_effect: true,
+                });
                 return;
             }
             _ => {}
         }
         self.hold_for_retry(id, fault);
+    }
+
+    /// A creation that failed half-way may have left something, which stays in need of what the creation depended on.
+    fn note_partial(&mut self, id: NodeId, verb: Verb, fault: &Fault) {
+        if verb != Verb::Create || matches!(fault.kind, FaultKind::Unavailable | FaultKind::Refused) {
+            return;
+        }
+        let node = &self.graph[id];
+        let attempted = match (&node.attempted, self.domain.descriptor(&node.key)) {
+            (Some(attempted), Some(descriptor)) => descriptor.dependencies(&node.key, attempted),
+            _ => Vec::new(),
+        };
+        let edges = self.graph.resolve(attempted);
+        self.graph.set_edges(id, None, Some(edges));
+        self.graph[id].partial = true;
     }
 }

@@ -6,7 +6,7 @@ use models::key::Key;
 
 use super::{
     descriptor::Domain,
-    graph::{Graph, Node},
+    graph::{Graph, Hold, Node},
 };
 
 /// The graph, read-only.
@@ -36,6 +36,15 @@ impl<'a, D: Domain> View<'a, D> {
     /// Whether something is asked for under `key` that cannot be used. What an earlier, usable value brought about stays.
     pub fn rejected(&self, key: &Key) -> bool {
         self.node(key).is_some_and(|node| node.rejected().is_some())
+    }
+
+    /// Whether a wanted value is not applied only because its turn has not come: nothing has shown yet that it cannot be.
+    pub fn is_undecided(&self, key: &Key) -> bool {
+        let Some(id) = self.graph.find(key) else { return false };
+        let node = &self.graph[id];
+        let impossible = matches!(node.hold, Some(Hold::Unavailable { .. } | Hold::Refused { .. }));
+        let waits = self.graph.facts_settled && !self.graph.satisfied(id, &node.edges);
+        node.wanted().is_some() && node.applied.is_none() && !impossible && !waits
     }
 
     /// All wanted values whose key starts with `prefix`, in key order.

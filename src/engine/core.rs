@@ -1,0 +1,303 @@
+//! The decisions of the engine, without waiting and without a clock: events and outcomes go in, work comes out.
+//!
+//! Owns the scheduler, and the knowledge of what is under way. Must never perform anything, sleep or ask for the time: who drives
+//! it does, be it the loop of the product or a simulation. Start reading at [`Core::advance`].
+//!
+//! # Assumptions
+//! Each operation that [`Core::advance`] hands out comes back once in [`Core::done`], alone or with others, in any order.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use models::key::Key;
+
+use crate::scheduler::{
+    Domain, Operation, Resync, Scheduler, StatusChange, Transaction, TransactionResult, Unacceptable, history::record::OperationRecord,
+};
+
+/// A refresh that is due for so long goes before operations.
+const OVERDUE: Duration = Duration::from_millis(20);
+
+/// Takes the answer to a transaction.
+pub type Reply<T> = Box<dyn FnOnce(Result<T, Unacceptable>) + Send>;
+
+/// Looks at all values and their states.
+pub type Question<D> = Box<dyn FnOnce(&Scheduler<D>) + Send>;
+
+/// Something that happened.
+pub enum Event<D: Domain, S> {
+    /// The desired state changed.
+    Desired {
+        /// How. Nothing is acted upon before the first full or upstream resync.
+        transaction: Transaction<D::Value>,
+        /// Told when nothing of it is left to do, or that it is refused. Without it, the history tells.
+        reply: Option<Reply<TransactionResult>>,
+    },
+    /// What would a transaction do?
+    Simulate {
+        /// The transaction.
+        transaction: Transaction<D::Value>,
+        /// Told at once what is planned.
+        reply: Reply<Vec<OperationRecord<D::Value>>>,
+    },
+    /// Somebody wants to know something, at once: a state, the history, a timeline.
+    Ask(Question<D>),
+    /// Facts from below, in order.
+    Facts(Vec<(Key, Option<D::Value>)>),
+    /// All facts that exist at start have been told.
+    FactsSettled,
+    /// What a value refers to may have changed.
+    Probe(Key),
+    /// Something that only the effects understand.
+    Signal(S),
+}
+
+/// What operations are for the world, and what the world tells back. Nothing here waits: what takes time is [`Work`].
+pub trait Effects: Send + 'static {
+    /// Values and effects.
+    type Domain: Domain;
+    /// A signal for [`Self::signal`].
+    type Signal: Send;
+    /// An operation, ready to be performed.
+    type Task: Send;
+    /// What came of an operation.
+    type Outcome: Send;
+    /// What is to be looked at.
+    type Look: Send;
+    /// What was seen there.
+    type Seen: Send;
+
+    /// Readies operations, none of which depends on another. Tasks that are no operation may come with them.
+    fn prepare(&mut self, operations: Vec<Operation<<Self::Domain as Domain>::Effect>>) -> Vec<Self::Task>;
+
+    /// The number of the operation that an outcome is of.
+    fn operation_of(outcome: &Self::Outcome) -> u64;
+
+    /// Tells the scheduler what came of operations.
+    fn performed(&mut self, scheduler: &mut Scheduler<Self::Domain>, outcomes: Vec<Self::Outcome>);
+
+    /// Takes a signal.
+    fn signal(&mut self, scheduler: &mut Scheduler<Self::Domain>, signal: Self::Signal, now: Duration);
+
+    /// Before the first desired state is acted upon: what to look at for what an earlier run left.
+    fn survey(&mut self, scheduler: &Scheduler<Self::Domain>) -> Option<Self::Look>;
+
+    /// With nothing else to do: what may have changed and is to be looked at, if any is due.
+    fn refresh(&mut self, now: Duration) -> Option<Self::Look>;
+
+    /// When [`Self::refresh`] has something to do next.
+    fn refresh_deadline(&self) -> Option<Duration>;
+
+    /// Everything may have changed: [`Self::refresh`] is to look at all that there is.
+    fn suspect_all(&mut self, now: Duration);
+
+    /// Tells the scheduler what was seen.
+    fn seen(&mut self, scheduler: &mut Scheduler<Self::Domain>, seen: Self::Seen);
+
+    /// Tells the world the new statuses.
+    fn publish(&mut self, scheduler: &Scheduler<Self::Domain>, changes: Vec<StatusChange>);
+
+    /// Called each time when all that is wanted has been acted upon, as far as it can be now.
+    fn settled(&mut self);
+}
+
+/// Something that takes time.
+pub enum Work<E: Effects> {
+    /// Operations to perform, none of which depends on another.
+    Perform(Vec<E::Task>),
+    /// Something to look at, when none of the operations handed out is under way.
+    Look(E::Look),
+}
+
+/// What came of work.
+pub enum Done<E: Effects> {
+    /// Of all or some of the operations that were handed out.
+    Performed(Vec<E::Outcome>),
+    /// What was seen.
+    Seen(E::Seen),
+}
+
+/// See the [module documentation](self).
+pub struct Core<E: Effects> {
+    scheduler: Scheduler<E::Domain>,
+    effects: E,
+    /// The first full desired state has arrived; before that, what is in the kernel is nobody's business.
+    begun: bool,
+    survey_due: bool,
+    in_flight: BTreeSet<u64>,
+    /// Looks under way.
+    looks: usize,
+    /// One of them looks at everything, because a transaction asked for it.
+    reading: bool,
+    /// Who waits for which transaction.
+    waiting: BTreeMap<u64, Reply<TransactionResult>>,
+}
+
+impl<E: Effects> Core<E> {
+    /// A core that knows nothing yet.
+    pub fn new(domain: E::Domain, effects: E) -> Self {
+        Core {
+            scheduler: Scheduler::new(domain),
+            effects,
+            begun: false,
+            survey_due: false,
+            in_flight: BTreeSet::new(),
+            looks: 0,
+            reading: false,
+            waiting: BTreeMap::new(),
+        }
+    }
+
+    /// Takes an event. Nothing is started before [`Self::advance`].
+    pub fn take(&mut self, event: Event<E::Domain, E::Signal>, now: Duration) {
+        match event {
+            Event::Desired { transaction, reply } => self.transact(transaction, reply),
+            Event::Simulate { transaction, reply } => reply(self.scheduler.simulate(transaction)),
+            Event::Ask(question) => question(&self.scheduler),
+            Event::Facts(facts) => facts.into_iter().for_each(|(key, value)| self.scheduler.fact(&key, value)),
+            Event::FactsSettled => self.scheduler.settle_facts(),
+            Event::Probe(key) => self.scheduler.probe(&key),
+            Event::Signal(signal) => self.effects.signal(&mut self.scheduler, signal, now),
+        }
+    }
+
+    fn transact(&mut self, mut transaction: Transaction<<E::Domain as Domain>::Value>, reply: Option<Reply<TransactionResult>>) {
+        let full = matches!(transaction.options.resync, Resync::Full | Resync::Upstream);
+        transaction.options.awaited = reply.is_some();
+        match (self.scheduler.transact(transaction), reply) {
+            (Ok(seq), Some(reply)) => {
+                self.waiting.insert(seq, reply);
+            }
+            (Err(refused), Some(reply)) => return reply(Err(refused)),
+            // Nobody waits: what failed is told by statuses, and what was refused by nobody's asking.
+            (Ok(_), None) => {}
+            (Err(_), None) => return,
+        }
+        if full && !self.begun {
+            (self.begun, self.survey_due) = (true, true);
+        }
+    }
+
+    /// Tells those who wait for transactions that are finished.
+    fn reply(&mut self) {
+        for result in self.scheduler.take_finished() {
+            if let Some(reply) = self.waiting.remove(&result.seq) {
+                reply(Ok(result));
+            }
+        }
+    }
+
+    /// Takes what came of work.
+    pub fn done(&mut self, done: Done<E>) {
+        match done {
+            Done::Performed(outcomes) => {
+                for outcome in &outcomes {
+                    self.in_flight.remove(&E::operation_of(outcome));
+                }
+                self.effects.performed(&mut self.scheduler, outcomes);
+            }
+            Done::Seen(seen) => {
+                self.looks = self.looks.saturating_sub(1);
+                self.effects.seen(&mut self.scheduler, seen);
+                if std::mem::take(&mut self.reading) {
+                    self.scheduler.read_again();
+                }
+            }
+        }
+    }
+
+    /// What to start now, if anything; publishes what is known by then. To be called after each event or outcome, when the
+    /// [deadline](Self::deadline) is reached, and again as long as there is an answer.
+    pub fn advance(&mut self, now: Duration) -> Option<Work<E>> {
+        if !self.is_free() {
+            return None;
+        }
+        if std::mem::take(&mut self.survey_due) {
+            let survey = self.effects.survey(&self.scheduler);
+            if survey.is_some() {
+                // It is the reading that a full resync asks for.
+                self.reading = self.scheduler.take_reading();
+                return self.look(survey);
+            }
+        }
+        if let Some(work) = self.read_all(now) {
+            return Some(work);
+        }
+        // Under steady change there is always something to do first; what may have changed below must be read all the same.
+        if self.effects.refresh_deadline().is_some_and(|deadline| deadline + OVERDUE <= now) {
+            let refresh = self.effects.refresh(now);
+            if refresh.is_some() {
+                return self.look(refresh);
+            }
+        }
+        let operations = self.scheduler.step(now);
+        let changes = self.scheduler.take_status_changes();
+        if !changes.is_empty() {
+            self.effects.publish(&self.scheduler, changes);
+        }
+        self.reply();
+        if !operations.is_empty() {
+            self.in_flight.extend(operations.iter().map(|operation| operation.id));
+            return Some(Work::Perform(self.effects.prepare(operations)));
+        }
+        if let Some(work) = self.read_all(now) {
+            return Some(work);
+        }
+        self.effects.settled();
+        let refresh = self.effects.refresh(now);
+        self.look(refresh)
+    }
+
+    /// The next timer that matters; while nothing can be started, none does.
+    pub fn deadline(&self) -> Option<Duration> {
+        if !self.is_free() {
+            return None;
+        }
+        let deadlines = [self.scheduler.next_deadline(), self.effects.refresh_deadline()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Numbers of the operations that were handed out and have not come back.
+    pub fn in_flight(&self) -> impl Iterator<Item = u64> + '_ {
+        self.in_flight.iter().copied()
+    }
+
+    /// All values and their states.
+    pub fn scheduler(&self) -> &Scheduler<E::Domain> {
+        &self.scheduler
+    }
+
+    /// What it tells the world through.
+    pub fn effects(&self) -> &E {
+        &self.effects
+    }
+
+    /// Whether anything may be started: for now, only when nothing is under way.
+    fn is_free(&self) -> bool {
+        self.begun && self.in_flight.is_empty() && self.looks == 0
+    }
+
+    /// Looks at everything if a transaction asks for it.
+    fn read_all(&mut self, now: Duration) -> Option<Work<E>> {
+        if !self.scheduler.take_reading() {
+            return None;
+        }
+        self.effects.suspect_all(now);
+        let refresh = self.effects.refresh(now);
+        self.reading = refresh.is_some();
+        if !self.reading {
+            // There is nothing to look at.
+            self.scheduler.read_again();
+            self.reply();
+        }
+        self.look(refresh)
+    }
+
+    fn look(&mut self, look: Option<E::Look>) -> Option<Work<E>> {
+        let look = look?;
+        self.looks += 1;
+        Some(Work::Look(look))
+    }
+}
