@@ -213,7 +213,7 @@ impl<D: Domain> Node<D> {
             && self.parent.is_none()
             && self.status.is_none()
             && self.claims.is_empty()
-            && self.trace.places == 0
+            && (self.trace.places, self.trace.kept) == (0, 0)
             && self.dependents.is_empty()
             && self.children.is_empty()
     }

@@ -63,6 +63,7 @@ impl<D: Domain> Scheduler<D> {
             });
             if revert && let Some(open) = self.ledger.get_mut(ticket) {
                 open.previous.push((change.key, self.graph[id].requested.clone()));
+                self.graph[id].trace.kept += 1;
             }
             self.request(id, requested);
         }

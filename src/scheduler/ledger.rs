@@ -43,6 +43,8 @@ pub(super) struct Trace {
     pub places: u32,
     /// It waits for something that is being done.
     pub parked: bool,
+    /// How many transactions may still bring back what was wanted of it.
+    pub kept: u32,
     /// The transaction that named it last.
     pub asked_by: Ticket,
     /// Within this transaction it is being created anew.
@@ -116,6 +118,8 @@ pub(super) struct Ledger<V> {
     parked: BTreeSet<NodeId>,
     pub to_revert: Vec<Ticket>,
     finished: Vec<TransactionResult>,
+    /// Keys that finished transactions will not bring back any more.
+    released: Vec<Key>,
     /// Values that are no longer wanted and were never applied, until their removal is recorded.
     pub withdrawn: HashMap<NodeId, V>,
     pub history: History<V>,
@@ -133,6 +137,7 @@ impl<V> Ledger<V> {
             parked: BTreeSet::new(),
             to_revert: Vec::new(),
             finished: Vec::new(),
+            released: Vec::new(),
             withdrawn: HashMap::new(),
             history: History::new(HistorySettings::default()),
         }
@@ -216,6 +221,12 @@ impl<V> Ledger<V> {
                 self.ripe.insert(ticket);
             }
         }
+    }
+
+    /// How many transactions are not finished.
+    #[cfg(test)]
+    pub fn count_open(&self) -> usize {
+        self.open.iter().flatten().count()
     }
 
     /// Keeps what was done, as far as the history has room for it.
@@ -308,6 +319,7 @@ impl<V> Ledger<V> {
     }
 
     fn finish(&mut self, open: Open<V>, now: Duration) {
+        self.released.extend(open.previous.into_iter().map(|(key, _)| key));
         let Some(seq) = open.seq else { return };
         let reverted = open.phase == Phase::Reverting;
         if open.options.awaited {
@@ -380,7 +392,7 @@ impl<D: Domain> Scheduler<D> {
             }
         }
         self.ledger.ripe.extend(read);
-        self.ledger.harvest(self.now);
+        self.harvest();
     }
 
     /// From now on, nodes are marked on behalf of the transaction that a node belongs to.
@@ -479,8 +491,22 @@ impl<D: Domain> Scheduler<D> {
                 }
             }
         }
-        self.ledger.harvest(self.now);
+        self.harvest();
         self.ledger.history.expire(self.now);
+    }
+
+    fn harvest(&mut self) {
+        self.ledger.harvest(self.now);
+        let released = std::mem::take(&mut self.ledger.released);
+        released.iter().for_each(|key| self.release(key));
+    }
+
+    /// A transaction will not bring back what was wanted under a key any more.
+    pub(super) fn release(&mut self, key: &Key) {
+        if let Some(id) = self.graph.find(key) {
+            self.graph[id].trace.kept -= 1;
+            self.graph.drop_unused(id);
+        }
     }
 
     /// The state of a single value, without what is derived from it.

@@ -33,11 +33,11 @@ impl<D: Domain> Scheduler<D> {
         self.ledger.read_at_end(ticket);
         self.ledger.current = ticket;
         for (key, requested) in previous {
-            let id = self.graph.obtain(&key);
-            if self.graph[id].trace.asked_by == ticket {
+            if let Some(id) = self.graph.find(&key).filter(|id| self.graph[*id].trace.asked_by == ticket) {
                 self.take_over(id, ticket);
                 self.request(id, requested);
             }
+            self.release(&key);
         }
     }
 }

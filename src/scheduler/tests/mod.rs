@@ -212,6 +212,8 @@ impl World {
 
     /// One step, its operations and their outcomes.
     fn round(&mut self) -> bool {
+        // As the engine does: what is asked for is read before anything is done upon it.
+        self.serve_reading();
         let operations = self.scheduler.step(self.now);
         let some = !operations.is_empty();
         for operation in operations {

@@ -484,6 +484,19 @@ fn a_revert_leaves_what_a_later_transaction_has_asked_for() {
 }
 
 #[test]
+fn a_revert_brings_back_what_was_only_pending() {
+    let mut world = World::new();
+    world.commit(vec![put("a", toy(1)), put("p", needing(&["nothing"]))], Options::default());
+    world.fail = failing_on("a", Verb::Delete);
+    let result = world.commit(vec![remove("a"), remove("p")], reverting());
+    assert!(result.reverted);
+    assert_eq!(
+        (world.state("a"), world.state("p")),
+        (Some(ValueState::Configured), Some(ValueState::Pending))
+    );
+}
+
+#[test]
 fn a_dry_run_says_what_would_be_done_and_changes_nothing() {
     let mut world = World::new();
     world.commit(vec![put("a", toy(1)), put("b", needing(&["a"]))], Options::default());
