@@ -97,6 +97,16 @@ impl Domain for Network {
         key.as_str().starts_with("linux/microservice/")
     }
 
+    /// A namespace is open afterwards; which one it will be, nobody knows.
+    fn supposed(&self, key: &Key, wanted: &Value, view: &View<'_, Network>) -> Value {
+        namespace::supposed(key, wanted, view).unwrap_or_else(|| wanted.clone())
+    }
+
+    fn metadata(&self, _: &Key, applied: &Value) -> Vec<(&'static str, Vec<String>)> {
+        let open = applied.namespace().and_then(|namespace| namespace.open.as_ref());
+        open.map(|open| ("inode", vec![open.netns.0.to_string()])).into_iter().collect()
+    }
+
     fn chain(mut effect: Vec<KernelOp>, next: Vec<KernelOp>) -> Vec<KernelOp> {
         effect.extend(next);
         effect

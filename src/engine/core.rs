@@ -6,6 +6,9 @@
 //! # Assumptions
 //! Each operation that [`Core::advance`] hands out comes back once in [`Core::done`], alone or with others, in any order.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -242,8 +245,8 @@ impl<E: Effects> Core<E> {
             self.in_flight.extend(operations.iter().map(|operation| operation.id));
             return Some(Work::Perform(self.effects.prepare(operations)));
         }
-        if let Some(work) = self.read_all(now) {
-            return Some(work);
+        if self.scheduler.is_reading_asked() {
+            return self.advance(now);
         }
         self.effects.settled();
         let refresh = self.effects.refresh(now);
@@ -290,7 +293,6 @@ impl<E: Effects> Core<E> {
         if !self.reading {
             // There is nothing to look at.
             self.scheduler.read_again();
-            self.reply();
         }
         self.look(refresh)
     }

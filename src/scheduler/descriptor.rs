@@ -41,7 +41,7 @@ pub trait Domain: Sized + Clone + 'static {
     }
 
     /// The value that is applied when an operation succeeds, as far as it can be told beforehand (see [`super::Scheduler::simulate`]).
-    fn supposed(&self, _key: &Key, wanted: &Self::Value) -> Self::Value {
+    fn supposed(&self, _key: &Key, wanted: &Self::Value, _view: &View<'_, Self>) -> Self::Value {
         wanted.clone()
     }
 

@@ -382,7 +382,7 @@ impl<D: Domain> Scheduler<D> {
         true
     }
 
-    /// Everything in the kernel has been read again, and what was found and lost has been told.
+    /// Everything in the kernel has been read again, and what was found and lost has been told. The next step goes on from there.
     pub fn read_again(&mut self) {
         let mut read = Vec::new();
         for (ticket, open) in self.ledger.all_open() {
@@ -392,7 +392,6 @@ impl<D: Domain> Scheduler<D> {
             }
         }
         self.ledger.ripe.extend(read);
-        self.harvest();
     }
 
     /// From now on, nodes are marked on behalf of the transaction that a node belongs to.

@@ -32,6 +32,8 @@ impl<D: Domain> Scheduler<D> {
         let state = match self.state_of(id) {
             ValueState::Nonexistent => ValueState::Removed,
             ValueState::Pending if ended.verb == Verb::Delete && self.graph[id].trace.recreated_in == ticket => ValueState::Removed,
+            // It was found, and is now what was asked for.
+            ValueState::Discovered => ValueState::Configured,
             state => state,
         };
         let flags = OperationFlags {

@@ -51,8 +51,10 @@ impl<D: Domain> Scheduler<D> {
         }
         for _ in 0..STEPS_MAX {
             let operations = self.step(self.now);
-            self.read_again_at_once();
-            if operations.is_empty() && self.idle() {
+            if self.take_reading() {
+                // Nothing is read: what is believed to be in the kernel counts as being there.
+                self.read_again();
+            } else if operations.is_empty() && self.idle() {
                 return;
             }
             for operation in operations {
@@ -62,18 +64,11 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Nothing is read: what is believed to be in the kernel counts as being there.
-    fn read_again_at_once(&mut self) {
-        if self.take_reading() {
-            self.read_again();
-        }
-    }
-
     fn supposed_outcome(&self, operation: u64) -> Outcome<D::Value> {
         let node = self.flying.get(&operation).and_then(|id| self.graph.get(*id));
         match node.and_then(|node| Some((node, node.flight.as_ref()?))) {
             Some((node, flight)) if flight.verb != Verb::Verify => match &flight.value {
-                Some(value) => Outcome::Became(self.domain.supposed(&node.key, value)),
+                Some(value) => Outcome::Became(self.domain.supposed(&node.key, value, &self.view())),
                 None => Outcome::Done,
             },
             _ => Outcome::Done,

@@ -1,8 +1,9 @@
 //! The scheduler over toy values: single rules in `rules`, transactions in
-//! `transactions`, what is told of them in `history`, random sequences against an obviously right model in `random`.
+//! `transactions`, the rest of the contract in `contract`, what is told of them in `history`, random sequences against an obviously right model in `random`.
 //!
 //! Owns the toy domain and a toy kernel that checks safety on every operation. Start reading at [`Toy`].
 
+mod contract;
 mod history;
 mod random;
 mod rules;
@@ -220,7 +221,6 @@ impl World {
             let outcome = self.perform(operation.key.as_str(), operation.verb, operation.effect);
             self.scheduler.outcome(operation.id, outcome);
         }
-        self.serve_reading();
         for change in self.scheduler.take_status_changes() {
             match change.status {
                 Some(status) => self.statuses.insert(change.key.to_string(), status),
