@@ -22,7 +22,7 @@ use crate::{
     },
     engine::Effects,
     kernel::{Failure, FailureKind, KernelOp, NamespaceRef, NetnsId, Outcome as KernelOutcome, Reply, Snapshot, Task},
-    scheduler::{Fault, FaultKind, Operation, Outcome, Scheduler, StatusChange},
+    scheduler::{Fault, FaultKind, KernelError, Operation, Outcome, Scheduler, StatusChange},
     signals::{
         docker::MicroserviceChange,
         namespaces::{Binding, Target},
@@ -235,6 +235,10 @@ impl NetworkEffects {
             kind,
             reason,
             message: failure.message,
+            kernel: failure.errno.map(|errno| KernelError {
+                errno,
+                text: failure.kernel_text,
+            }),
         }
     }
 

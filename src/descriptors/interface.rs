@@ -230,6 +230,12 @@ impl Descriptor<Network> for InterfaceDescriptor {
         "linux-interface"
     }
 
+    /// The name of the interface.
+    fn label(&self, key: &Key) -> String {
+        let text = key.as_str();
+        text.rsplit_once('/').map_or(text, |(_, name)| name).to_owned()
+    }
+
     fn equivalent(&self, key: &Key, applied: &Value, wanted: &Value) -> bool {
         let (Some(applied), Some(wanted)) = (interface(applied), interface(wanted)) else {
             return false;

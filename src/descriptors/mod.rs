@@ -9,8 +9,10 @@ pub mod arp;
 pub mod convert;
 pub mod inspect;
 pub mod interface;
+mod names;
 pub mod namespace;
 pub mod orphan;
+mod relatives;
 pub mod route;
 #[cfg(test)]
 mod tests;
@@ -21,7 +23,7 @@ use models::key::Key;
 
 use crate::{
     kernel::{Guard, KernelOp, NetnsId},
-    scheduler::{Descriptor, Domain, View},
+    scheduler::{Dependency, Descriptor, Domain, Relative, View},
 };
 
 use self::{
@@ -105,6 +107,18 @@ impl Domain for Network {
     fn metadata(&self, _: &Key, applied: &Value) -> Vec<(&'static str, Vec<String>)> {
         let open = applied.namespace().and_then(|namespace| namespace.open.as_ref());
         open.map(|open| ("inode", vec![open.netns.0.to_string()])).into_iter().collect()
+    }
+
+    fn name(&self, key: &Key) -> String {
+        names::name(key)
+    }
+
+    fn bearer(&self, key: &Key) -> Option<Key> {
+        names::bearer(key)
+    }
+
+    fn relatives(&self, unmet: &Dependency, view: &View<'_, Self>) -> Vec<Relative> {
+        relatives::of(unmet, view)
     }
 
     fn chain(mut effect: Vec<KernelOp>, next: Vec<KernelOp>) -> Vec<KernelOp> {

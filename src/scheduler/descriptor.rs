@@ -22,7 +22,7 @@ use std::{fmt, sync::Arc};
 
 use models::key::Key;
 
-use super::view::View;
+use super::{explanation::Relative, view::View};
 
 /// The types a scheduler works with, and the look-up of descriptors. Implemented once for the product and once for tests.
 pub trait Domain: Sized + Clone + 'static {
@@ -48,6 +48,25 @@ pub trait Domain: Sized + Clone + 'static {
     /// What is known of an applied value besides what was asked for, such as the inode of a namespace: names and texts for the
     /// timeline of its key.
     fn metadata(&self, _key: &Key, _applied: &Self::Value) -> Vec<(&'static str, Vec<String>)> {
+        Vec::new()
+    }
+
+    /// What a person calls the value under `key`, to begin a sentence with: `interface web-eth0`.
+    fn name(&self, key: &Key) -> String {
+        key.to_string()
+    }
+
+    /// The key of the value that would bring `key`, or any key that starts with it, about by being applied: the interface of an
+    /// address. An unmet dependency is explained by it.
+    fn bearer(&self, _key: &Key) -> Option<Key> {
+        None
+    }
+
+    /// What exists and is nearly what an unmet dependency expects, the nearest first: something with a similar name, or the bearer
+    /// with what it lacks. Asked for reported values only, of which there may be very many: a few look-ups, no walk over all values.
+    /// Asked again when something named in the last answer changes. Values below the prefixes of a dependency on any of several
+    /// need not be named.
+    fn relatives(&self, _unmet: &Dependency, _view: &View<'_, Self>) -> Vec<Relative> {
         Vec::new()
     }
 

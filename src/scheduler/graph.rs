@@ -17,6 +17,7 @@ use slotmap::SlotMap;
 
 use super::{
     descriptor::{Claim, Dependency, Domain, On},
+    explanation::LastError,
     ledger::Trace,
     retry::NEVER,
     status::{Rejection, Status, Verb},
@@ -122,6 +123,10 @@ pub(super) struct Node<D: Domain> {
     pub hold: Option<Hold>,
     /// Failed attempts in a row.
     pub attempts: u32,
+    /// The last failure, until it is as wanted or is changed.
+    pub last_error: Option<Box<LastError>>,
+    /// Of a base value: what of it was lost from outside and is not repaired yet.
+    pub damage: Vec<Key>,
     /// A failed creation may have left something behind.
     pub partial: bool,
     /// The value of the last creation that was tried, as long as it may have left something behind.
@@ -163,6 +168,8 @@ impl<D: Domain> Node<D> {
             flight: None,
             hold: None,
             attempts: 0,
+            last_error: None,
+            damage: Vec::new(),
             partial: false,
             attempted: None,
             probe_again: false,
@@ -298,6 +305,16 @@ impl<D: Domain> Graph<D> {
             .range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded))
             .take_while(move |(key, _)| key.as_str().starts_with(&prefix))
             .map(|(_, id)| *id)
+    }
+
+    /// The nodes next to `key` in key order, on either side at most `count`, among those whose key starts with `prefix`.
+    pub fn near(&self, prefix: &str, key: &str, count: usize) -> impl Iterator<Item = NodeId> + use<'_, D> {
+        let prefix = prefix.to_owned();
+        let (from, at) = (Bound::Included(prefix.as_str()), Bound::Excluded(key));
+        let before = (prefix.as_str() < key).then(|| self.ordered.range::<str, _>((from, at)).rev().take(count));
+        let after = self.ordered.range::<str, _>((Bound::Excluded(key), Bound::Unbounded));
+        let after = after.take_while(move |(key, _)| key.as_str().starts_with(&prefix)).take(count);
+        before.into_iter().flatten().chain(after).map(|(_, id)| *id)
     }
 
     /// Every node that may care about the availability of `id`: it is named by them, or lies under one of their prefixes.

@@ -9,6 +9,7 @@ use models::key::Key;
 
 use super::{
     descriptor::Domain,
+    explanation::{DAMAGE_MAX, LastError},
     graph::{Hold, NodeId, Requested},
     history::record::{OperationRecord, Origin, ValueRecord},
     ledger::Ticket,
@@ -216,6 +217,7 @@ impl<D: Domain> Scheduler<D> {
             }
             if self.graph[id].applied.is_some() {
                 self.contradict(id, "applied value is not equivalent with the refreshed value");
+                self.damaged(id, Some(&value));
                 self.graph[id].applied = Some(value);
                 self.graph[id].settled = false;
                 self.refresh_children(id);
@@ -248,6 +250,7 @@ impl<D: Domain> Scheduler<D> {
                 && self.graph[id].applied.is_some()
             {
                 self.contradict(id, "value is not actually configured");
+                self.damaged(id, None);
                 let former = self.graph[id].applied.clone();
                 self.clear_applied(id);
                 self.record_sight(id, ValueState::Missing, former);
@@ -284,6 +287,26 @@ impl<D: Domain> Scheduler<D> {
                 in_revert: false,
             };
             self.ledger.keep_error(ticket, error, true);
+        }
+    }
+
+    /// Remembers for the status that something of a wanted value was lost (or became `found`).
+    fn damaged(&mut self, id: NodeId, found: Option<&D::Value>) {
+        let node = &self.graph[id];
+        let as_wanted = |wanted, value| {
+            let descriptor = self.domain.descriptor(&node.key);
+            descriptor.is_none_or(|descriptor| descriptor.equivalent(&node.key, value, wanted))
+        };
+        if node
+            .wanted()
+            .is_none_or(|wanted| found.is_some_and(|value| as_wanted(wanted, value)))
+        {
+            return;
+        }
+        let (key, base) = (node.key.clone(), self.base_of(id));
+        let base = &mut self.graph[base];
+        if base.requested.is_some() && base.damage.len() < DAMAGE_MAX && !base.damage.contains(&key) {
+            base.damage.push(key);
         }
     }
 
@@ -390,6 +413,12 @@ impl<D: Domain> Scheduler<D> {
             }
             _ => {}
         }
+        let last_error = LastError {
+            at: self.now,
+            message: fault.message.clone(),
+            kernel: fault.kernel.clone(),
+        };
+        node.last_error = Some(Box::new(last_error));
         self.hold_for_retry(id, fault);
     }
 

@@ -13,6 +13,7 @@ use models::key::Key;
 
 use super::{
     descriptor::{Claim, DeleteCause, Domain},
+    explanation::{KernelError, Mentions},
     graph::{Flight, Graph, Hold, NodeId},
     ledger::Ledger,
     readiness::Readiness,
@@ -79,6 +80,8 @@ pub struct Fault {
     pub reason: &'static str,
     /// For the person who reads it.
     pub message: String,
+    /// What the kernel said; `None` if it was not asked.
+    pub kernel: Option<KernelError>,
 }
 
 /// The scheduler. All times are durations since the Unix epoch and must not go backwards.
@@ -103,6 +106,7 @@ pub struct Scheduler<D: Domain> {
     /// Reported nodes whose status is to be looked at again with the next step.
     pub(super) postponed: BTreeSet<NodeId>,
     pub(super) changes: Vec<StatusChange>,
+    pub(super) mentions: Mentions,
     pub(super) now: Duration,
     pub(super) ledger: Ledger<D::Value>,
 }
@@ -157,6 +161,7 @@ impl<D: Domain> Scheduler<D> {
             reported: BTreeSet::new(),
             postponed: BTreeSet::new(),
             changes: Vec::new(),
+            mentions: Mentions::default(),
             now: Duration::ZERO,
             ledger: Ledger::new(),
         }
@@ -532,7 +537,7 @@ impl<D: Domain> Scheduler<D> {
             self.graph[id].hold = if node.closing || node.basis().is_none() {
                 None
             } else {
-                let message = format!("{} is taken by {}; change one of the two", claim.name, node.key);
+                let message = format!("{} is taken by {}; change one of the two", claim.name, self.domain.name(&node.key));
                 Some(Hold::Refused {
                     reason: claim.reason,
                     message,

@@ -221,13 +221,4 @@ impl<D: Domain> Scheduler<D> {
         let asked_by = self.graph[self.base_of(id)].trace.asked_by;
         self.ledger.keep_error(ticket, error, asked_by == ticket);
     }
-
-    /// The value that a value is derived from, directly or not; itself if from none.
-    pub(super) fn base_of(&self, id: NodeId) -> NodeId {
-        let mut base = id;
-        while let Some(parent) = self.graph[base].parent {
-            base = parent;
-        }
-        base
-    }
 }

@@ -35,6 +35,7 @@ impl<D: Domain> Scheduler<D> {
         let node = &mut self.graph[id];
         node.applied = Some(value);
         (node.discovered, node.brought, node.settled) = (false, false, true);
+        node.last_error = None;
         self.release_blocked(id);
         self.release_hold(id);
         self.refresh_children(id);
@@ -51,6 +52,7 @@ impl<D: Domain> Scheduler<D> {
         let node = &mut self.graph[id];
         node.applied = Some(value);
         (node.partial, node.settled, node.attempted) = (false, false, None);
+        node.last_error = None;
         self.release_hold(id);
         self.release_blocked(id);
         self.refresh_children(id);
@@ -136,7 +138,7 @@ impl<D: Domain> Scheduler<D> {
     /// The wanted value of a node changed: find out anew what it depends on and what it implies.
     pub(super) fn wanted_changed(&mut self, id: NodeId) {
         self.release_hold(id);
-        self.graph[id].settled = false;
+        (self.graph[id].settled, self.graph[id].last_error) = (false, None);
         let key = self.graph[id].key.clone();
         let (dependencies, implied) = match (self.graph[id].basis(), self.domain.descriptor(&key)) {
             (Some(value), Some(descriptor)) => (descriptor.dependencies(&key, value), descriptor.implied(&key, value)),
@@ -192,12 +194,18 @@ impl<D: Domain> Scheduler<D> {
         self.graph.interested(id).into_iter().for_each(|interested| self.mark(interested));
     }
 
-    /// Marks the base value of a node for a look at its status.
-    pub(super) fn mark_reported(&mut self, id: NodeId) {
+    /// The value that a node is, directly or not, derived from; itself if it is not derived.
+    pub(super) fn base_of(&self, id: NodeId) -> NodeId {
         let mut base = id;
         while let Some(parent) = self.graph[base].parent {
             base = parent;
         }
+        base
+    }
+
+    /// Marks the base value of a node for a look at its status.
+    pub(super) fn mark_reported(&mut self, id: NodeId) {
+        let base = self.base_of(id);
         self.reported.insert(base);
     }
 }

@@ -63,6 +63,15 @@ impl<'a, D: Domain> View<'a, D> {
             .filter_map(move |id| graph[id].applied.as_ref().map(|value| (&graph[id].key, value)))
     }
 
+    /// The keys of what is wanted or applied next to `key` in key order, on either side at most `count`, among those that start with
+    /// `prefix`.
+    pub fn near(&self, prefix: &str, key: &str, count: usize) -> impl Iterator<Item = &'a Key> + use<'a, D> {
+        let graph = self.graph;
+        let near = graph.near(prefix, key, count).map(move |id| &graph[id]);
+        near.filter(|node| node.wanted().is_some() || node.applied.is_some())
+            .map(|node| &node.key)
+    }
+
     /// Everything, wanted or applied, that names `key` in a dependency, in the order in which the values became known.
     pub fn dependents(&self, key: &Key) -> impl Iterator<Item = &'a Key> + use<'a, D> {
         let graph = self.graph;

@@ -49,7 +49,12 @@ pub struct Killed;
 
 fn failure(kind: FailureKind, errno: i32, message: String) -> Failure {
     let errno = Some(errno);
-    Failure { kind, errno, message }
+    Failure {
+        kind,
+        errno,
+        kernel_text: String::new(),
+        message,
+    }
 }
 
 fn refused(errno: i32, message: impl Into<String>) -> Failure {
@@ -293,6 +298,7 @@ impl Kernel {
                 return Err(Failure {
                     kind: FailureKind::Unavailable,
                     errno: None,
+                    kernel_text: String::new(),
                     message: format!("{reference:?} does not exist"),
                 });
             }

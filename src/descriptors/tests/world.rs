@@ -308,9 +308,17 @@ impl World {
                     FailureKind::Exists => (FaultKind::Transient, "ObjectExists"),
                     _ => (FaultKind::Transient, "KernelError"),
                 };
-                let message = failure.message.clone();
+                let (message, kernel) = (failure.message.clone(), None);
                 self.failures.push((key, failure));
-                self.scheduler.outcome(id, Outcome::Failed(Fault { kind, reason, message }));
+                self.scheduler.outcome(
+                    id,
+                    Outcome::Failed(Fault {
+                        kind,
+                        reason,
+                        message,
+                        kernel,
+                    }),
+                );
             }
         }
         None

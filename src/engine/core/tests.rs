@@ -81,6 +81,7 @@ impl Effects for MapEffects {
                 kind: FaultKind::Transient,
                 reason: "Odd",
                 message: "odd".into(),
+                kernel: None,
             };
             scheduler.outcome(id, if done { Outcome::Done } else { Outcome::Failed(fault) });
         }

@@ -197,6 +197,7 @@ fn failures_invalid_and_unimplemented_values_are_flagged() {
         kind: FaultKind::Persistent,
         reason: "Toy",
         message: "no".into(),
+        kernel: None,
     };
     world.fail = Box::new(move |_, _| Some(fault()));
     let fails = world.commit(

@@ -19,6 +19,7 @@ fn never_again() -> Fault {
         kind: FaultKind::Persistent,
         reason: "Toy",
         message: "hopeless".into(),
+        kernel: None,
     }
 }
 
