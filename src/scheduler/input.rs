@@ -276,7 +276,7 @@ impl<D: Domain> Scheduler<D> {
         };
         let key = &self.graph[id].key;
         let removed = |operation: &OperationRecord<D::Value>| operation.key == *key && operation.verb == Verb::Delete;
-        let asked = self.graph[self.base_of(id)].trace.asked_by == ticket && !open.operations.is_empty();
+        let asked = self.graph[self.base_of(id)].trace.asked_by == ticket && open.has_acted();
         if asked || open.operations.iter().any(removed) {
             let node = &self.graph[id];
             let error = KeyError {
@@ -328,13 +328,16 @@ impl<D: Domain> Scheduler<D> {
         let Some(id) = self.flying.remove(&operation) else { return };
         let Some(flight) = self.graph[id].flight.take() else { return };
         self.act_for(id);
+        let kept = self.ledger.has_room(self.graph[id].trace.flown_for);
+        let node = &self.graph[id];
         let ended = Ended {
             verb: flight.verb,
             before: match flight.verb {
-                Verb::Delete => self.graph[id].applied.clone().or(self.graph[id].attempted.clone()),
-                _ => self.graph[id].applied.clone(),
+                _ if !kept => None,
+                Verb::Delete => node.applied.clone().or(node.attempted.clone()),
+                _ => node.applied.clone(),
             },
-            value: flight.value.clone(),
+            value: if kept { flight.value.clone() } else { None },
             error: match &outcome {
                 Outcome::Failed(fault) => Some(fault.message.as_str().into()),
                 _ => None,

@@ -1,7 +1,7 @@
 //! Which transaction caused what: sequence numbers, what is still to be done for each, results and records.
 //!
 //! Owns the open transactions and the history. Must never influence a decision about a value: without it, the same operations
-//! would come out. Start reading at [`Ledger`] and `Scheduler::act_for`.
+//! would come out. Start reading at [`Ledger`], then `attribution`.
 //!
 //! Whoever marks a node does so on behalf of a transaction, and the node keeps that cause until nothing is left to do for it; what
 //! it marks in turn has the same cause. Two rules settle conflicts: a transaction that names a key takes its node over, and
@@ -18,13 +18,11 @@ use std::{
 use models::key::Key;
 
 use super::{
-    descriptor::Domain,
-    graph::{Hold, NodeId, Requested},
+    graph::{NodeId, Requested},
     history::{
         History, HistorySettings,
         record::{OperationRecord, TransactionRecord, ValueRecord, compress},
     },
-    plan::Scheduler,
     status::ValueState,
     transaction::{KeyError, Kind, Options, Resync, Retry, TransactionResult},
 };
@@ -90,7 +88,7 @@ pub(super) struct Open<V> {
     /// Places in queues, and operations under way.
     outstanding: usize,
     pub phase: Phase,
-    reading: Reading,
+    pub reading: Reading,
     /// It is to be read again once everything is applied.
     read_at_end: bool,
     pub values: Vec<ValueRecord<V>>,
@@ -112,17 +110,24 @@ pub(super) struct Ledger<V> {
     /// On whose behalf nodes are marked now.
     pub current: Ticket,
     /// Takes what happens below until the next step.
-    notification: Option<Ticket>,
+    pub notification: Option<Ticket>,
     /// To be looked at: they may be finished.
-    ripe: BTreeSet<Ticket>,
-    parked: BTreeSet<NodeId>,
+    pub ripe: BTreeSet<Ticket>,
+    pub parked: BTreeSet<NodeId>,
     pub to_revert: Vec<Ticket>,
-    finished: Vec<TransactionResult>,
+    pub finished: Vec<TransactionResult>,
     /// Keys that finished transactions will not bring back any more.
-    released: Vec<Key>,
+    pub released: Vec<Key>,
     /// Values that are no longer wanted and were never applied, until their removal is recorded.
     pub withdrawn: HashMap<NodeId, V>,
     pub history: History<V>,
+}
+
+impl<V> Open<V> {
+    /// Whether anything has been done for it.
+    pub fn has_acted(&self) -> bool {
+        self.omitted > 0 || !self.operations.is_empty()
+    }
 }
 
 impl<V> Ledger<V> {
@@ -229,15 +234,23 @@ impl<V> Ledger<V> {
         self.open.iter().flatten().count()
     }
 
-    /// Keeps what was done, as far as the history has room for it.
-    pub fn keep(&mut self, ticket: Ticket, operation: OperationRecord<V>) {
+    /// Whether the history has room for another operation of a transaction; if not, what is done is only counted.
+    pub fn has_room(&self, ticket: Ticket) -> bool {
         let most = self.history.settings().of_one();
+        self.get(ticket).is_some_and(|open| open.operations.len() < most)
+    }
+
+    /// Keeps what was done.
+    pub fn keep(&mut self, ticket: Ticket, operation: OperationRecord<V>) {
         if let Some(open) = self.get_mut(ticket) {
-            if open.operations.len() < most {
-                open.operations.push(operation);
-            } else {
-                open.omitted += 1;
-            }
+            open.operations.push(operation);
+        }
+    }
+
+    /// Something was done for which there is no room.
+    pub fn omit(&mut self, ticket: Ticket) {
+        if let Some(open) = self.get_mut(ticket) {
+            open.omitted += 1;
         }
     }
 
@@ -276,17 +289,17 @@ impl<V> Ledger<V> {
             .find(|ticket| self.get(*ticket).is_some_and(|open| open.reading == Reading::UnderWay))
     }
 
-    fn all_open(&mut self) -> impl Iterator<Item = (Ticket, &mut Open<V>)> {
+    pub fn all_open(&mut self) -> impl Iterator<Item = (Ticket, &mut Open<V>)> {
         let first = self.first;
         let numbered = self.open.iter_mut().enumerate();
         numbered.filter_map(move |(at, open)| Some((first + at as u64, open.as_deref_mut()?)))
     }
 
-    fn asks_for_reading(&self) -> bool {
+    pub fn asks_for_reading(&self) -> bool {
         self.open.iter().flatten().any(|open| open.reading == Reading::Asked)
     }
 
-    fn start_all(&mut self, now: Duration) {
+    pub fn start_all(&mut self, now: Duration) {
         // Only the newest can be without a start.
         for open in self.open.iter_mut().rev().map_while(Option::as_mut) {
             if open.start.is_some() {
@@ -297,7 +310,7 @@ impl<V> Ledger<V> {
     }
 
     /// Finishes what is ripe.
-    fn harvest(&mut self, now: Duration) {
+    pub fn harvest(&mut self, now: Duration) {
         while let Some(ticket) = self.ripe.pop_first() {
             let Some(open) = self.get_mut(ticket) else { continue };
             if open.outstanding > 0 || open.reading != Reading::NotNeeded {
@@ -344,187 +357,5 @@ impl<V> Ledger<V> {
             errors,
             reverted,
         });
-    }
-}
-
-impl<D: Domain> Scheduler<D> {
-    /// Results of awaited transactions that were finished since the last call, in the order of their numbers.
-    pub fn take_finished(&mut self) -> Vec<TransactionResult> {
-        std::mem::take(&mut self.ledger.finished)
-    }
-
-    /// What was done.
-    pub fn history(&self) -> &History<D::Value> {
-        &self.ledger.history
-    }
-
-    /// Changes how much history is kept; what is too much is dropped at once.
-    pub fn set_history(&mut self, settings: HistorySettings) {
-        self.ledger.history.set_settings(settings);
-    }
-
-    /// Whether a transaction waits for everything in the kernel to be read again.
-    pub fn is_reading_asked(&self) -> bool {
-        self.ledger.asks_for_reading()
-    }
-
-    /// As [`Self::is_reading_asked`], and the transactions take it as begun. Says so once: whoever asks must tell what was
-    /// found and lost, and then call [`Self::read_again`].
-    pub fn take_reading(&mut self) -> bool {
-        if !self.ledger.asks_for_reading() {
-            return false;
-        }
-        for (_, open) in self.ledger.all_open() {
-            if open.reading == Reading::Asked {
-                open.reading = Reading::UnderWay;
-            }
-        }
-        true
-    }
-
-    /// Everything in the kernel has been read again, and what was found and lost has been told. The next step goes on from there.
-    pub fn read_again(&mut self) {
-        let mut read = Vec::new();
-        for (ticket, open) in self.ledger.all_open() {
-            if open.reading == Reading::UnderWay {
-                open.reading = Reading::NotNeeded;
-                read.push(ticket);
-            }
-        }
-        self.ledger.ripe.extend(read);
-    }
-
-    /// From now on, nodes are marked on behalf of the transaction that a node belongs to.
-    pub(super) fn act_for(&mut self, id: NodeId) {
-        let trace = &mut self.graph[id].trace;
-        let cause = trace.cause;
-        if std::mem::take(&mut trace.parked) {
-            trace.places -= 1;
-            self.ledger.parked.remove(&id);
-            self.ledger.discharge(cause, 1);
-        }
-        self.ledger.current = cause;
-    }
-
-    /// A node was put into a queue.
-    pub(super) fn charge(&mut self, id: NodeId) {
-        if self.graph.get(id).is_none() {
-            return;
-        }
-        let current = self.ledger.current;
-        let node = &mut self.graph[id];
-        if node.trace.places == 0 && node.flight.is_none() {
-            node.trace.cause = current;
-        }
-        node.trace.places += 1;
-        let cause = node.trace.cause;
-        self.ledger.charge(cause, 1);
-    }
-
-    /// A node that was taken from a queue has been dealt with. With nothing left to do for it, its state counts.
-    pub(super) fn discharge(&mut self, id: NodeId) {
-        if self.graph.get(id).is_none() {
-            return;
-        }
-        if self.graph[id].trace.places == 1 && self.graph[id].flight.is_none() {
-            self.note(id);
-        }
-        let trace = &mut self.graph[id].trace;
-        trace.places -= 1;
-        let cause = trace.cause;
-        self.ledger.discharge(cause, 1);
-        self.graph.drop_unused(id);
-    }
-
-    /// A node has to wait for something that may be under way: its transaction waits with it.
-    pub(super) fn park(&mut self, id: NodeId) {
-        if !self.graph[id].trace.parked {
-            self.charge(id);
-            self.graph[id].trace.parked = true;
-            self.ledger.parked.insert(id);
-        }
-    }
-
-    /// An operation on a node is being started.
-    pub(super) fn take_off(&mut self, id: NodeId) {
-        let current = self.ledger.current;
-        let node = &mut self.graph[id];
-        if node.trace.places == 0 {
-            node.trace.cause = current;
-        }
-        let cause = node.trace.cause;
-        node.trace.flown_for = cause;
-        self.ledger.charge(cause, 1);
-        self.graph[id].trace.reverting = self.phase_of(cause) == Some(Phase::Reverting);
-    }
-
-    /// A transaction names a key: what is still to be done for it is done for this transaction.
-    pub(super) fn take_over(&mut self, id: NodeId, ticket: Ticket) {
-        let trace = &mut self.graph[id].trace;
-        let places = trace.places as usize;
-        let former = std::mem::replace(&mut trace.cause, ticket);
-        trace.asked_by = ticket;
-        if trace.state == ValueState::Invalid {
-            // Whoever asks again is told again.
-            trace.error = None;
-        }
-        self.ledger.charge(ticket, places);
-        self.ledger.discharge(former, places);
-    }
-
-    /// At the begin of a step.
-    pub(super) fn start_transactions(&mut self) {
-        self.ledger.notify();
-        self.ledger.start_all(self.now);
-    }
-
-    /// At the end of a step: what has nothing left to do is finished.
-    pub(super) fn finish_transactions(&mut self) {
-        self.ledger.notification = None;
-        if self.idle() && self.operations.is_empty() {
-            // Nothing moves any more, so nobody waits for anything but time or news.
-            for id in std::mem::take(&mut self.ledger.parked) {
-                if self.graph.get(id).is_some_and(|node| node.trace.parked) {
-                    self.graph[id].trace.parked = false;
-                    self.discharge(id);
-                }
-            }
-        }
-        self.harvest();
-        self.ledger.history.expire(self.now);
-    }
-
-    fn harvest(&mut self) {
-        self.ledger.harvest(self.now);
-        let released = std::mem::take(&mut self.ledger.released);
-        released.iter().for_each(|key| self.release(key));
-    }
-
-    /// A transaction will not bring back what was wanted under a key any more.
-    pub(super) fn release(&mut self, key: &Key) {
-        if let Some(id) = self.graph.find(key) {
-            self.graph[id].trace.kept -= 1;
-            self.graph.drop_unused(id);
-        }
-    }
-
-    /// The state of a single value, without what is derived from it.
-    pub(super) fn state_of(&self, id: NodeId) -> ValueState {
-        let node = &self.graph[id];
-        if let Some(rejection) = node.rejected() {
-            return rejection.state;
-        }
-        match (&node.hold, &node.applied, node.wanted()) {
-            (Some(Hold::Retry { persistent: true, .. }), ..) => ValueState::Failed,
-            (Some(Hold::Retry { .. }), ..) => ValueState::Retrying,
-            (Some(Hold::Refused { .. }), ..) => ValueState::Invalid,
-            (Some(Hold::Unavailable { .. }), ..) => ValueState::Pending,
-            (None, Some(_), _) if node.fact => ValueState::Obtained,
-            (None, Some(_), _) if node.discovered => ValueState::Discovered,
-            (None, Some(_), _) => ValueState::Configured,
-            (None, None, None) => ValueState::Nonexistent,
-            (None, None, Some(_)) if node.requested.is_some() && self.domain.descriptor(&node.key).is_none() => ValueState::Unimplemented,
-            (None, None, Some(_)) => ValueState::Pending,
-        }
     }
 }

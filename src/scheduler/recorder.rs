@@ -154,6 +154,9 @@ impl<D: Domain> Scheduler<D> {
             error: std::mem::replace(&mut trace.error, ended.error.clone()),
         };
         (trace.since, trace.seq) = (now, seq);
+        if !self.ledger.has_room(ticket) {
+            return self.ledger.omit(ticket);
+        }
         let operation = OperationRecord {
             at: now,
             key: self.graph[id].key.clone(),
@@ -220,5 +223,25 @@ impl<D: Domain> Scheduler<D> {
         };
         let asked_by = self.graph[self.base_of(id)].trace.asked_by;
         self.ledger.keep_error(ticket, error, asked_by == ticket);
+    }
+
+    /// The state of a single value, without what is derived from it.
+    pub(super) fn state_of(&self, id: NodeId) -> ValueState {
+        let node = &self.graph[id];
+        if let Some(rejection) = node.rejected() {
+            return rejection.state;
+        }
+        match (&node.hold, &node.applied, node.wanted()) {
+            (Some(Hold::Retry { persistent: true, .. }), ..) => ValueState::Failed,
+            (Some(Hold::Retry { .. }), ..) => ValueState::Retrying,
+            (Some(Hold::Refused { .. }), ..) => ValueState::Invalid,
+            (Some(Hold::Unavailable { .. }), ..) => ValueState::Pending,
+            (None, Some(_), _) if node.fact => ValueState::Obtained,
+            (None, Some(_), _) if node.discovered => ValueState::Discovered,
+            (None, Some(_), _) => ValueState::Configured,
+            (None, None, None) => ValueState::Nonexistent,
+            (None, None, Some(_)) if node.requested.is_some() && self.domain.descriptor(&node.key).is_none() => ValueState::Unimplemented,
+            (None, None, Some(_)) => ValueState::Pending,
+        }
     }
 }
