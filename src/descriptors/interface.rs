@@ -13,12 +13,12 @@ use models::key::{Key, TypedKey};
 use super::{
     MICROSERVICE_AVAILABLE, NAMESPACE_AVAILABLE, Network,
     alias::{Marks, RELEASED},
-    netns_of, owned,
+    netns_of, not_others, owned,
     value::{Interface, InterfaceKind, Namespace, NamespaceName, Value, VrfMembership, interface_key},
     vrf::membership_key,
 };
 use crate::{
-    kernel::{Guard, KernelOp, LinkChanges, NetnsId, NewLink, NewLinkKind},
+    kernel::{KernelOp, LinkChanges, NetnsId, NewLink, NewLinkKind},
     scheduler::{Claim, DeleteCause, Dependency, Descriptor, Refusal, View},
 };
 
@@ -74,10 +74,13 @@ impl InterfaceDescriptor {
             changes.rx_checksum = (!rx_checksum).then_some(false);
             changes.tx_checksum = (!tx_checksum).then_some(false);
         }
+        if interface.adopt {
+            leave_nothing_open(&mut changes, interface);
+        }
         let mut guard = owned(&self.marks);
         if interface.kind == InterfaceKind::Loopback {
             // `lo` belongs to the namespace: it takes no group and has no mark before.
-            (changes.alias, changes.group, guard) = (Some(self.loopback_alias(interface, view)), None, Guard::Any);
+            (changes.alias, changes.group, guard) = (Some(self.loopback_alias(interface, view)), None, not_others(&self.marks));
             changes.up = Some(interface.enabled);
         }
         KernelOp::SetLink {
@@ -95,6 +98,7 @@ impl InterfaceDescriptor {
             mtu: (interface.mtu != 0).then_some(interface.mtu),
             mac: interface.mac.filter(|_| !interface.link_only),
             group: self.marks.provisional_group(),
+            adopt: interface.adopt.then(|| self.marks.adopted(interface)),
         }
     }
 
@@ -149,7 +153,7 @@ impl InterfaceDescriptor {
             guard,
             changes: Box::new(changes),
         };
-        let mut ops = vec![set(Guard::Any, mark)];
+        let mut ops = vec![set(not_others(&self.marks), mark)];
         if relocate != LinkChanges::default() {
             ops.push(set(owned(&self.marks), relocate));
         }
@@ -200,6 +204,9 @@ impl InterfaceDescriptor {
             changes.rx_checksum = (had_rx != rx_checksum).then_some(*rx_checksum);
             changes.tx_checksum = (had_tx != tx_checksum).then_some(*tx_checksum);
         }
+        if !applied.marked && wanted.adopt {
+            leave_nothing_open(&mut changes, wanted);
+        }
         changes
     }
 }
@@ -211,6 +218,18 @@ fn other_end<'a>(interface: &Interface, view: &View<'a, Network>) -> Option<&'a 
     };
     let other = view.wanted(&interface_key(peer))?.interface()?;
     matches!(&other.kind, InterfaceKind::Veth { peer: back, .. } if *back == interface.name).then_some(other)
+}
+
+/// Sets whatever the agent sets at all: an adopted link was there before, in any state.
+fn leave_nothing_open(changes: &mut LinkChanges, interface: &Interface) {
+    (changes.mtu, changes.up) = (interface.effective_mtu(), Some(interface.enabled));
+    changes.mac = interface.mac.filter(|_| !interface.link_only);
+    if let InterfaceKind::Veth {
+        rx_checksum, tx_checksum, ..
+    } = interface.kind
+    {
+        (changes.rx_checksum, changes.tx_checksum) = (Some(rx_checksum), Some(tx_checksum));
+    }
 }
 
 /// What of a kind cannot be changed in place.
@@ -248,6 +267,10 @@ impl Descriptor<Network> for InterfaceDescriptor {
             return false;
         }
         wanted.kind == InterfaceKind::Existing || Self::changes(applied, wanted, String::new()) == LinkChanges::default()
+    }
+
+    fn settled(&self, applied: &Value, wanted: &Value) -> Value {
+        wanted.with_adopted(applied.is_adopted())
     }
 
     fn needs_recreate(&self, _: &Key, applied: &Value, wanted: &Value) -> bool {
@@ -418,7 +441,7 @@ impl Descriptor<Network> for InterfaceDescriptor {
         if loopback {
             changes.group = None;
         }
-        let guard = if loopback { Guard::Any } else { owned(&self.marks) };
+        let guard = if loopback { not_others(&self.marks) } else { owned(&self.marks) };
         Ok(vec![KernelOp::SetLink {
             netns,
             name: applied.host_name.clone(),

@@ -4,6 +4,8 @@
 //! look at anything but its arguments. Start reading at [`Network`], then [`interface`].
 
 pub mod address;
+#[cfg(test)]
+mod adoption_tests;
 pub mod alias;
 pub mod arp;
 pub mod convert;
@@ -19,7 +21,7 @@ mod tests;
 pub mod value;
 pub mod vrf;
 
-use models::key::Key;
+use models::key::{ALL_AGENTS_PREFIX, Key};
 
 use crate::{
     kernel::{Guard, KernelOp, NetnsId},
@@ -140,6 +142,14 @@ pub fn netns_of(view: &View<'_, Network>, name: &NamespaceName) -> Option<NetnsI
 pub fn applied_interface<'a>(view: &View<'a, Network>, name: &str) -> Option<(&'a Interface, NetnsId)> {
     let interface = view.applied(&interface_key(name))?.interface()?;
     Some((interface, netns_of(view, &interface.namespace)?))
+}
+
+/// Protects the links of other agents, where a link without any mark may be used.
+pub fn not_others(marks: &Marks) -> Guard {
+    Guard::NotOthers {
+        alias_prefix: marks.prefix().to_owned(),
+        agents_prefix: ALL_AGENTS_PREFIX.to_owned(),
+    }
 }
 
 /// Protects foreign links: the alias must be this agent's.
