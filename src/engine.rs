@@ -18,10 +18,10 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
-pub use self::core::{Core, Done, Effects, Event, Work};
-use crate::scheduler::Domain;
+pub use self::core::{Core, Done, Effects, Event, Question, Reply, Work};
+use crate::scheduler::{Domain, Scheduler, Transaction, TransactionResult, Unacceptable, history::record::OperationRecord};
 
 /// Does in the world what the core wants done.
 pub trait Performer<E: Effects>: Send + 'static {
@@ -46,6 +46,60 @@ impl<D: Domain, S> Handle<D, S> {
     pub fn send(&self, event: Event<D, S>) -> bool {
         self.0.send(event).is_ok()
     }
+
+    /// Has a transaction applied, and waits until nothing of it is left to do. It goes on although nobody waits any more.
+    ///
+    /// # Errors
+    /// It was refused, or the engine has ended. What failed of its values is in the result.
+    pub async fn commit(&self, transaction: Transaction<D::Value>) -> Result<TransactionResult, CommitError> {
+        let (reply, answer) = answer();
+        self.send(Event::Desired {
+            transaction,
+            reply: Some(reply),
+        });
+        Ok(answer.await.map_err(|_| CommitError::Closed)??)
+    }
+
+    /// Finds out what a transaction would do.
+    ///
+    /// # Errors
+    /// As for [`Self::commit`].
+    pub async fn simulate(&self, transaction: Transaction<D::Value>) -> Result<Vec<OperationRecord<D::Value>>, CommitError> {
+        let (reply, answer) = answer();
+        self.send(Event::Simulate { transaction, reply });
+        Ok(answer.await.map_err(|_| CommitError::Closed)??)
+    }
+
+    /// Looks at the scheduler between two events; `None` when the engine has ended. The question must be short: nothing else is
+    /// done meanwhile. Records and revisions are best cloned, and written as JSON by whoever asks.
+    pub async fn ask<T: Send + 'static>(&self, question: impl FnOnce(&Scheduler<D>) -> T + Send + 'static) -> Option<T> {
+        let (sender, answer) = oneshot::channel();
+        self.send(Event::Ask(Box::new(move |scheduler| {
+            // Whoever asked may have gone.
+            let _ = sender.send(question(scheduler));
+        })));
+        answer.await.ok()
+    }
+}
+
+/// Why a transaction was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// Its options cannot be combined.
+    #[error(transparent)]
+    Refused(#[from] Unacceptable),
+    /// The engine has ended.
+    #[error("scheduler was closed")]
+    Closed,
+}
+
+fn answer<T: Send + 'static>() -> (Reply<T>, oneshot::Receiver<Result<T, Unacceptable>>) {
+    let (sender, answer) = oneshot::channel();
+    let reply = move |result| {
+        // Whoever asked may have gone.
+        let _ = sender.send(result);
+    };
+    (Box::new(reply), answer)
 }
 
 /// A clock that tells the time since the Unix epoch and never goes backwards.

@@ -3,14 +3,17 @@
 //! Owns decoding and validation on the way in, and the place where sources meet. Must never let an unusable value pass in silence:
 //! it becomes a rejection under its own key, of the source that it comes from. Start reading at [`Desired`].
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use models::{Model, key::Key};
 
 use crate::{
     descriptors::{convert::value_of, value::Value},
     engine::Event,
-    scheduler::{Change, Rejection, ValueState},
+    scheduler::{Change, Rejection, Resync, Retry, Transaction, ValueState},
     sources::{
         etcd::{RawChange, RawItem, RawKey},
         merge::{DATASYNC, Merge, Update},
@@ -34,6 +37,8 @@ struct Item {
 pub struct Desired {
     // A std mutex: held for map operations and the handing over, which never waits; so the engine hears of changes in their order.
     merge: Mutex<Merge<Item>>,
+    /// All that is desired has been handed over once.
+    begun: AtomicBool,
     handle: AgentHandle,
 }
 
@@ -42,6 +47,7 @@ impl Desired {
     pub fn new(handle: AgentHandle) -> Self {
         Desired {
             merge: Mutex::new(Merge::new([DATASYNC], None)),
+            begun: AtomicBool::new(false),
             handle,
         }
     }
@@ -87,10 +93,16 @@ impl Desired {
             let (revision, value) = item.map_or((revision, None), |item| (item.revision, Some(item.value)));
             Change { key, revision, value }
         });
-        self.handle.send(Event::Desired {
-            changes: changes.collect(),
-            full: update.full,
-        });
+        // Only at start can the kernel hold what nobody has told of; later, its changes are noticed.
+        let resync = match update.full {
+            true if self.begun.swap(true, Ordering::Relaxed) => Resync::Upstream,
+            true => Resync::Full,
+            false => Resync::None,
+        };
+        let mut transaction = Transaction::resync(resync, changes.collect());
+        transaction.options.verbose = update.full;
+        transaction.options.retry = Some(Retry::default());
+        self.handle.send(Event::Desired { transaction, reply: None });
     }
 }
 

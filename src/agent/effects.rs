@@ -518,6 +518,11 @@ impl Effects for NetworkEffects {
         Some(Look::Refresh(due))
     }
 
+    fn suspect_all(&mut self, now: Duration) {
+        let open = self.open.keys().map(|netns| (*netns, now));
+        self.suspects.extend(open);
+    }
+
     fn refresh_deadline(&self) -> Option<Duration> {
         self.suspects.values().min().copied()
     }

@@ -15,6 +15,7 @@ use crate::{
 };
 
 /// Descriptor of `linux/interface/<if>/address/<source>/<address>`.
+#[derive(Clone)]
 pub struct AddressDescriptor;
 
 /// Whether a key names an address of a managed interface.

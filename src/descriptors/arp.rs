@@ -16,6 +16,7 @@ use crate::{
 };
 
 /// Descriptor of `config/linux/l3/v2/arp/<interface>/<address>`.
+#[derive(Clone)]
 pub struct ArpDescriptor;
 
 impl ArpDescriptor {

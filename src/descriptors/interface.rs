@@ -26,6 +26,7 @@ use crate::{
 pub const HOST_NAME_CONFLICT: &str = "HostNameConflict";
 
 /// Descriptor of `config/linux/interfaces/v2/interface/<name>`.
+#[derive(Clone)]
 pub struct InterfaceDescriptor {
     pub(super) marks: Marks,
 }
@@ -246,6 +247,12 @@ fn immutable(kind: &InterfaceKind) -> InterfaceKind {
 impl Descriptor<Network> for InterfaceDescriptor {
     fn name(&self) -> &'static str {
         "linux-interface"
+    }
+
+    /// The name of the interface.
+    fn label(&self, key: &Key) -> String {
+        let text = key.as_str();
+        text.rsplit_once('/').map_or(text, |(_, name)| name).to_owned()
     }
 
     fn equivalent(&self, key: &Key, applied: &Value, wanted: &Value) -> bool {

@@ -39,6 +39,7 @@ pub const NAMESPACE_AVAILABLE: &str = "namespace-available";
 pub const MICROSERVICE_AVAILABLE: &str = "microservice-available";
 
 /// The domain of the product: values and kernel operations of one agent.
+#[derive(Clone)]
 pub struct Network {
     interface: interface::InterfaceDescriptor,
     address: address::AddressDescriptor,
@@ -98,6 +99,16 @@ impl Domain for Network {
     /// Docker may answer long after the start.
     fn is_late_fact(&self, key: &Key) -> bool {
         key.as_str().starts_with("linux/microservice/")
+    }
+
+    /// A namespace is open afterwards; which one it will be, nobody knows.
+    fn supposed(&self, key: &Key, wanted: &Value, view: &View<'_, Network>) -> Value {
+        namespace::supposed(key, wanted, view).unwrap_or_else(|| wanted.clone())
+    }
+
+    fn metadata(&self, _: &Key, applied: &Value) -> Vec<(&'static str, Vec<String>)> {
+        let open = applied.namespace().and_then(|namespace| namespace.open.as_ref());
+        open.map(|open| ("inode", vec![open.netns.0.to_string()])).into_iter().collect()
     }
 
     fn name(&self, key: &Key) -> String {

@@ -8,14 +8,15 @@ use models::key::{Key, TypedKey};
 use super::{
     MICROSERVICE_AVAILABLE, Network,
     alias::Marks,
-    value::{Namespace, NamespaceName, Value},
+    value::{Namespace, NamespaceName, OpenNamespace, Value},
 };
 use crate::{
-    kernel::{KernelOp, NamespaceRef},
+    kernel::{KernelOp, NamespaceRef, NetnsId},
     scheduler::{DeleteCause, Dependency, Descriptor, Refusal, View},
 };
 
 /// Descriptor of `linux/namespace/<type>/<reference>`.
+#[derive(Clone)]
 pub struct NamespaceDescriptor {
     pub(super) marks: Marks,
 }
@@ -41,6 +42,22 @@ pub fn reference(name: &NamespaceName, view: &View<'_, Network>) -> Option<Names
 /// Key of the fact that a microservice runs.
 pub fn microservice_key(label: &str) -> Key {
     TypedKey::Microservice { label: label.to_owned() }.to_key()
+}
+
+/// A namespace value as if it had been opened, for a dry run; `None` for what cannot be found. The inode is made up, and differs from
+/// that of every real namespace.
+pub fn supposed(key: &Key, wanted: &Value, view: &View<'_, Network>) -> Option<Value> {
+    let name = namespace(wanted)?.name.clone();
+    let digest = key
+        .as_str()
+        .bytes()
+        .fold(0u64, |digest, byte| digest.wrapping_mul(31).wrapping_add(byte.into()));
+    let open = OpenNamespace {
+        netns: NetnsId(digest | 1 << 63),
+        reference: reference(&name, view)?,
+        owned: false,
+    };
+    Some(Value::Namespace(Namespace { name, open: Some(open) }))
 }
 
 fn namespace(value: &Value) -> Option<&Namespace> {

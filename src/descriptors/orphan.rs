@@ -11,6 +11,7 @@ use crate::{
 };
 
 /// Descriptor of `linux/orphan/<namespace inode>/<what>`. Orphans are only ever found, never wanted.
+#[derive(Clone)]
 pub struct OrphanDescriptor;
 
 /// Key of a leftover.

@@ -30,6 +30,7 @@ pub const SCOPE_LINK: u8 = 253;
 const IPV6_DEFAULT_METRIC: u32 = 1024;
 
 /// Descriptor of `config/linux/l3/v2/route/<network>/<length>/<interface>`.
+#[derive(Clone)]
 pub struct RouteDescriptor;
 
 /// Routing table that routes through an interface belong to.

@@ -18,6 +18,7 @@ use crate::{
 };
 
 /// Descriptor of `linux/interface/<if>/vrf/<vrf>`.
+#[derive(Clone)]
 pub struct VrfDescriptor {
     pub(super) marks: Marks,
 }

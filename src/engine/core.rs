@@ -6,24 +6,47 @@
 //! # Assumptions
 //! Each operation that [`Core::advance`] hands out comes back once in [`Core::done`], alone or with others, in any order.
 
-use std::{collections::BTreeSet, time::Duration};
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use models::key::Key;
 
-use crate::scheduler::{Change, Domain, Operation, Scheduler, StatusChange};
+use crate::scheduler::{
+    Domain, Operation, Resync, Scheduler, StatusChange, Transaction, TransactionResult, Unacceptable, history::record::OperationRecord,
+};
 
 /// A refresh that is due for so long goes before operations.
 const OVERDUE: Duration = Duration::from_millis(20);
 
+/// Takes the answer to a transaction.
+pub type Reply<T> = Box<dyn FnOnce(Result<T, Unacceptable>) + Send>;
+
+/// Looks at all values and their states.
+pub type Question<D> = Box<dyn FnOnce(&Scheduler<D>) + Send>;
+
 /// Something that happened.
 pub enum Event<D: Domain, S> {
-    /// The desired state changed; with `full`, these are all values there are.
+    /// The desired state changed.
     Desired {
-        /// The changes.
-        changes: Vec<Change<D::Value>>,
-        /// Whether everything else is no longer wanted.
-        full: bool,
+        /// How. Nothing is acted upon before the first full or upstream resync.
+        transaction: Transaction<D::Value>,
+        /// Told when nothing of it is left to do, or that it is refused. Without it, the history tells.
+        reply: Option<Reply<TransactionResult>>,
     },
+    /// What would a transaction do?
+    Simulate {
+        /// The transaction.
+        transaction: Transaction<D::Value>,
+        /// Told at once what is planned.
+        reply: Reply<Vec<OperationRecord<D::Value>>>,
+    },
+    /// Somebody wants to know something, at once: a state, the history, a timeline.
+    Ask(Question<D>),
     /// Facts from below, in order.
     Facts(Vec<(Key, Option<D::Value>)>),
     /// All facts that exist at start have been told.
@@ -70,6 +93,9 @@ pub trait Effects: Send + 'static {
     /// When [`Self::refresh`] has something to do next.
     fn refresh_deadline(&self) -> Option<Duration>;
 
+    /// Everything may have changed: [`Self::refresh`] is to look at all that there is.
+    fn suspect_all(&mut self, now: Duration);
+
     /// Tells the scheduler what was seen.
     fn seen(&mut self, scheduler: &mut Scheduler<Self::Domain>, seen: Self::Seen);
 
@@ -106,6 +132,10 @@ pub struct Core<E: Effects> {
     in_flight: BTreeSet<u64>,
     /// Looks under way.
     looks: usize,
+    /// One of them looks at everything, because a transaction asked for it.
+    reading: bool,
+    /// Who waits for which transaction.
+    waiting: BTreeMap<u64, Reply<TransactionResult>>,
 }
 
 impl<E: Effects> Core<E> {
@@ -118,22 +148,47 @@ impl<E: Effects> Core<E> {
             survey_due: false,
             in_flight: BTreeSet::new(),
             looks: 0,
+            reading: false,
+            waiting: BTreeMap::new(),
         }
     }
 
     /// Takes an event. Nothing is started before [`Self::advance`].
     pub fn take(&mut self, event: Event<E::Domain, E::Signal>, now: Duration) {
         match event {
-            Event::Desired { changes, full } => {
-                self.scheduler.transaction(changes, full);
-                if full && !self.begun {
-                    (self.begun, self.survey_due) = (true, true);
-                }
-            }
+            Event::Desired { transaction, reply } => self.transact(transaction, reply),
+            Event::Simulate { transaction, reply } => reply(self.scheduler.simulate(transaction)),
+            Event::Ask(question) => question(&self.scheduler),
             Event::Facts(facts) => facts.into_iter().for_each(|(key, value)| self.scheduler.fact(&key, value)),
             Event::FactsSettled => self.scheduler.settle_facts(),
             Event::Probe(key) => self.scheduler.probe(&key),
             Event::Signal(signal) => self.effects.signal(&mut self.scheduler, signal, now),
+        }
+    }
+
+    fn transact(&mut self, mut transaction: Transaction<<E::Domain as Domain>::Value>, reply: Option<Reply<TransactionResult>>) {
+        let full = matches!(transaction.options.resync, Resync::Full | Resync::Upstream);
+        transaction.options.awaited = reply.is_some();
+        match (self.scheduler.transact(transaction), reply) {
+            (Ok(seq), Some(reply)) => {
+                self.waiting.insert(seq, reply);
+            }
+            (Err(refused), Some(reply)) => return reply(Err(refused)),
+            // Nobody waits: what failed is told by statuses, and what was refused by nobody's asking.
+            (Ok(_), None) => {}
+            (Err(_), None) => return,
+        }
+        if full && !self.begun {
+            (self.begun, self.survey_due) = (true, true);
+        }
+    }
+
+    /// Tells those who wait for transactions that are finished.
+    fn reply(&mut self) {
+        for result in self.scheduler.take_finished() {
+            if let Some(reply) = self.waiting.remove(&result.seq) {
+                reply(Ok(result));
+            }
         }
     }
 
@@ -149,6 +204,9 @@ impl<E: Effects> Core<E> {
             Done::Seen(seen) => {
                 self.looks = self.looks.saturating_sub(1);
                 self.effects.seen(&mut self.scheduler, seen);
+                if std::mem::take(&mut self.reading) {
+                    self.scheduler.read_again();
+                }
             }
         }
     }
@@ -162,8 +220,13 @@ impl<E: Effects> Core<E> {
         if std::mem::take(&mut self.survey_due) {
             let survey = self.effects.survey(&self.scheduler);
             if survey.is_some() {
+                // It is the reading that a full resync asks for.
+                self.reading = self.scheduler.take_reading();
                 return self.look(survey);
             }
+        }
+        if let Some(work) = self.read_all(now) {
+            return Some(work);
         }
         // Under steady change there is always something to do first; what may have changed below must be read all the same.
         if self.effects.refresh_deadline().is_some_and(|deadline| deadline + OVERDUE <= now) {
@@ -177,9 +240,13 @@ impl<E: Effects> Core<E> {
         if !changes.is_empty() {
             self.effects.publish(&self.scheduler, changes);
         }
+        self.reply();
         if !operations.is_empty() {
             self.in_flight.extend(operations.iter().map(|operation| operation.id));
             return Some(Work::Perform(self.effects.prepare(operations)));
+        }
+        if self.scheduler.is_reading_asked() {
+            return self.advance(now);
         }
         self.effects.settled();
         let refresh = self.effects.refresh(now);
@@ -213,6 +280,21 @@ impl<E: Effects> Core<E> {
     /// Whether anything may be started: for now, only when nothing is under way.
     fn is_free(&self) -> bool {
         self.begun && self.in_flight.is_empty() && self.looks == 0
+    }
+
+    /// Looks at everything if a transaction asks for it.
+    fn read_all(&mut self, now: Duration) -> Option<Work<E>> {
+        if !self.scheduler.take_reading() {
+            return None;
+        }
+        self.effects.suspect_all(now);
+        let refresh = self.effects.refresh(now);
+        self.reading = refresh.is_some();
+        if !self.reading {
+            // There is nothing to look at.
+            self.scheduler.read_again();
+        }
+        self.look(refresh)
     }
 
     fn look(&mut self, look: Option<E::Look>) -> Option<Work<E>> {

@@ -25,11 +25,11 @@ use models::key::Key;
 use super::{explanation::Relative, view::View};
 
 /// The types a scheduler works with, and the look-up of descriptors. Implemented once for the product and once for tests.
-pub trait Domain: Sized + 'static {
+pub trait Domain: Sized + Clone + 'static {
     /// A value, desired or applied; cheap to clone.
-    type Value: Clone + fmt::Debug;
+    type Value: Clone + fmt::Debug + Send;
     /// What a descriptor wants done.
-    type Effect: Default + fmt::Debug;
+    type Effect: Default + Clone + fmt::Debug;
 
     /// The descriptor of the kind that `key` belongs to; `None` when the agent has none (properties, facts, unknown kinds).
     fn descriptor(&self, key: &Key) -> Option<&dyn Descriptor<Self>>;
@@ -38,6 +38,17 @@ pub trait Domain: Sized + 'static {
     /// in the kernel is taken down for want of it.
     fn is_late_fact(&self, _key: &Key) -> bool {
         false
+    }
+
+    /// The value that is applied when an operation succeeds, as far as it can be told beforehand (see [`super::Scheduler::simulate`]).
+    fn supposed(&self, _key: &Key, wanted: &Self::Value, _view: &View<'_, Self>) -> Self::Value {
+        wanted.clone()
+    }
+
+    /// What is known of an applied value besides what was asked for, such as the inode of a namespace: names and texts for the
+    /// timeline of its key.
+    fn metadata(&self, _key: &Key, _applied: &Self::Value) -> Vec<(&'static str, Vec<String>)> {
+        Vec::new()
     }
 
     /// What a person calls the value under `key`, to begin a sentence with: `interface web-eth0`.
@@ -70,6 +81,11 @@ pub trait Domain: Sized + 'static {
 pub trait Descriptor<D: Domain>: Send + Sync {
     /// Stable name, as in the reference (`linux-interface`).
     fn name(&self) -> &'static str;
+
+    /// Short name of a value, for people; need not be unique.
+    fn label(&self, key: &Key) -> String {
+        key.to_string()
+    }
 
     /// Whether nothing has to be done to get from `applied` to `wanted`.
     fn equivalent(&self, key: &Key, applied: &D::Value, wanted: &D::Value) -> bool;

@@ -232,7 +232,7 @@ impl<D: Domain> Scheduler<D> {
                 status.details = explanation.unmet.iter().map(|unmet| unmet.label.to_string()).collect();
             }
         }
-        if let Some(Hold::Retry { until, .. }) = node.hold.as_deref() {
+        if let Some(Hold::Retry { until, .. }) = node.hold.as_deref().filter(|hold| !hold.is_for_ever()) {
             status.next_retry = Some(*until);
         }
         status.explanation = (explanation != Explanation::default()).then(|| Box::new(explanation));

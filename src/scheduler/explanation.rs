@@ -119,7 +119,7 @@ fn enumerate(words: &[&str]) -> String {
 }
 
 /// Who explains itself by whom without depending on it, so that it is told anew when that changes.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Mentions {
     by_key: HashMap<Key, BTreeSet<NodeId>>,
     of: HashMap<NodeId, Vec<Key>>,

@@ -19,7 +19,9 @@ use slotmap::SlotMap;
 use super::{
     descriptor::{Claim, Dependency, Domain, On},
     explanation::LastError,
+    ledger::Trace,
     node_set::{FastMap, NodeSet},
+    retry::NEVER,
     status::{Rejection, Status, Verb},
 };
 
@@ -29,6 +31,7 @@ slotmap::new_key_type! {
 }
 
 /// What the northbound side asked for under a key.
+#[derive(Clone)]
 pub(super) struct Requested<V> {
     /// Store revision that asked for it.
     pub revision: i64,
@@ -37,6 +40,7 @@ pub(super) struct Requested<V> {
 }
 
 /// An operation under way.
+#[derive(Clone)]
 pub(super) struct Flight<V> {
     /// What is being done.
     pub verb: Verb,
@@ -69,7 +73,15 @@ pub(super) enum Hold {
     },
 }
 
+impl Hold {
+    /// All attempts have been made.
+    pub fn is_for_ever(&self) -> bool {
+        matches!(self, Hold::Retry { until: NEVER, .. })
+    }
+}
+
 /// A dependency with its targets found.
+#[derive(Clone)]
 pub(super) struct Edge {
     pub dependency: Dependency,
     /// The target, or the nodes of the prefixes.
@@ -77,6 +89,7 @@ pub(super) struct Edge {
 }
 
 /// Nearly always one.
+#[derive(Clone)]
 pub(super) enum Targets {
     One([NodeId; 1]),
     Some(Box<[NodeId]>),
@@ -97,7 +110,7 @@ impl Deref for Targets {
 pub(super) type Edges = Arc<[Edge]>;
 
 /// What lies below a prefix that dependencies on "any of" name.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Below {
     /// Nodes below it.
     members: usize,
@@ -110,6 +123,7 @@ pub(super) struct Below {
 }
 
 /// Everything known of one key.
+#[derive(Clone)]
 pub(super) struct Node<D: Domain> {
     pub key: Key,
     /// Wanted by the northbound side.
@@ -177,6 +191,7 @@ pub(super) struct Node<D: Domain> {
     pub deferred: Option<Duration>,
     /// As told last.
     pub status: Option<Box<Status>>,
+    pub trace: Trace,
 }
 
 impl<D: Domain> Node<D> {
@@ -219,6 +234,7 @@ impl<D: Domain> Node<D> {
             last_operation: Verb::Undefined,
             deferred: None,
             status: None,
+            trace: Trace::default(),
         }
     }
 
@@ -260,6 +276,7 @@ impl<D: Domain> Node<D> {
             && self.parent.is_none()
             && self.status.is_none()
             && self.claims.is_empty()
+            && (self.trace.places, self.trace.kept) == (0, 0)
             && self.dependents.is_empty()
             && self.children.is_empty()
             && self.below.as_ref().is_none_or(|below| below.members == 0)
@@ -267,6 +284,7 @@ impl<D: Domain> Node<D> {
 }
 
 /// All nodes with their indexes.
+#[derive(Clone)]
 pub(super) struct Graph<D: Domain> {
     nodes: SlotMap<NodeId, Node<D>>,
     by_key: FastMap<Key, NodeId>,

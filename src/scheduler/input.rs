@@ -1,9 +1,9 @@
 //! What the scheduler is told: desired values, facts, what was found or lost, and what came of operations.
 //!
 //! Owns the translation of each event into changed nodes and marks. Must never decide what to do about it: that is `plan`. Start
-//! reading at [`Scheduler::transaction`] and [`Scheduler::outcome`].
+//! reading at [`Scheduler::transact`] and [`Scheduler::outcome`].
 
-use std::{collections::HashSet, time::Duration};
+use std::collections::HashSet;
 
 use models::key::Key;
 
@@ -11,37 +11,145 @@ use super::{
     descriptor::Domain,
     explanation::{DAMAGE_MAX, LastError},
     graph::{Hold, NodeId, Requested},
+    history::record::{OperationRecord, Origin, ValueRecord},
+    ledger::Ticket,
     plan::{Change, Fault, FaultKind, Outcome, Scheduler},
-    status::Verb,
+    recorder::Ended,
+    status::{ValueState, Verb},
+    transaction::{KeyError, Kind, Options, Resync, Retry, Transaction, Unacceptable},
     view::View,
 };
 
-/// First delay after a failure; doubled for each further one.
-const RETRY_FIRST: Duration = Duration::from_secs(1);
-/// Longest delay between two attempts. They never end.
-const RETRY_LONGEST: Duration = Duration::from_secs(60);
-
 impl<D: Domain> Scheduler<D> {
-    /// Takes over a change of the desired state. With `full`, everything that is not in `changes` is no longer wanted.
-    pub fn transaction(&mut self, mut changes: Vec<Change<D::Value>>, full: bool) {
+    /// Takes a transaction; its operations come out of the next steps. Returns its sequence number.
+    ///
+    /// # Errors
+    /// Says which options cannot be combined; then nothing is changed.
+    pub fn transact(&mut self, transaction: Transaction<D::Value>) -> Result<u64, Unacceptable> {
+        transaction.check()?;
+        let planned = match transaction.options.simulate {
+            true => Some(self.simulate(transaction.clone())?),
+            false => None,
+        };
+        let Transaction { mut changes, options } = transaction;
         changes.sort_by(|a, b| a.key.cmp(&b.key));
-        if full {
-            let named: HashSet<&Key> = changes.iter().map(|change| &change.key).collect();
-            let obsolete: Vec<NodeId> = self
-                .graph
-                .all()
-                .filter(|id| self.graph[*id].requested.is_some() && !named.contains(&self.graph[*id].key))
-                .collect();
-            for id in obsolete {
-                self.graph[id].requested = None;
-                self.wanted_changed(id);
-            }
+        let resync = options.resync;
+        let unusable = changes.iter().any(|change| matches!(change.value, Some(Err(_))));
+        let retry = options.retry.filter(|retry| *retry != Retry::default()).map(Box::new);
+        let (new_policy, revert) = (options.retry.is_some(), options.revert);
+        let ticket = self.ledger.begin(Kind::Northbound, options);
+        let seq = self.ledger.number(ticket);
+        if let Some(open) = self.ledger.get_mut(ticket) {
+            open.planned = planned;
+        }
+        match resync {
+            Resync::Full | Resync::Upstream => self.withdraw_all_but(&changes, ticket),
+            Resync::Downstream => self.apply_again(ticket),
+            Resync::None => {}
         }
         for change in changes {
             let id = self.graph.obtain(&change.key);
-            self.graph[id].requested = change.value.map(|value| Requested {
+            self.take_over(id, ticket);
+            if new_policy {
+                self.graph[id].trace.retry = retry.clone();
+            }
+            let requested = change.value.map(|value| Requested {
                 revision: change.revision,
                 value: value.map_err(Box::new),
+            });
+            self.ledger.keep_value(ticket, || ValueRecord {
+                key: change.key.clone(),
+                value: requested.as_ref().and_then(|requested| requested.value.as_ref().ok().cloned()),
+                origin: Origin::FromNB,
+            });
+            if revert && let Some(open) = self.ledger.get_mut(ticket) {
+                open.previous.push((change.key, self.graph[id].requested.clone()));
+                self.graph[id].trace.kept += 1;
+            }
+            self.request(id, requested);
+        }
+        if revert && unusable {
+            self.refuse_unusable(ticket);
+        }
+        Ok(seq)
+    }
+
+    /// As [`Self::transact`] without options but that `full` makes it an upstream resync.
+    pub fn transaction(&mut self, changes: Vec<Change<D::Value>>, full: bool) {
+        let resync = if full { Resync::Upstream } else { Resync::None };
+        // Neither kind can be refused.
+        let _ = self.transact(Transaction::resync(resync, changes));
+    }
+
+    /// Replaces what the northbound side wants under a key.
+    pub(super) fn request(&mut self, id: NodeId, requested: Option<Requested<D::Value>>) {
+        let node = &mut self.graph[id];
+        let former = std::mem::replace(&mut node.requested, requested);
+        if node.requested.is_none()
+            && node.applied.is_none()
+            && let Some(Ok(value)) = former.map(|former| former.value)
+        {
+            self.ledger.withdrawn.insert(id, value);
+        }
+        self.wanted_changed(id);
+    }
+
+    fn withdraw_all_but(&mut self, changes: &[Change<D::Value>], ticket: Ticket) {
+        let named: HashSet<&Key> = changes.iter().map(|change| &change.key).collect();
+        let obsolete: Vec<NodeId> = self
+            .graph
+            .all()
+            .filter(|id| self.graph[*id].requested.is_some() && !named.contains(&self.graph[*id].key))
+            .collect();
+        for id in obsolete {
+            self.take_over(id, ticket);
+            self.request(id, None);
+        }
+    }
+
+    /// Everything that is wanted is looked at again, and what failed is tried at once.
+    fn apply_again(&mut self, ticket: Ticket) {
+        let wanted: Vec<NodeId> = self.graph.all().filter(|id| self.graph[*id].wanted().is_some()).collect();
+        for id in wanted {
+            if self.graph[id].requested.is_some() {
+                self.take_over(id, ticket);
+            }
+            self.release_hold(id);
+            self.mark(id);
+        }
+    }
+
+    /// A transaction that is to be all or nothing contains a value that cannot be used: nothing of it is applied.
+    fn refuse_unusable(&mut self, ticket: Ticket) {
+        let changed = self
+            .ledger
+            .get(ticket)
+            .map(|open| open.previous.iter().map(|(key, _)| key.clone()).collect());
+        let changed: Vec<Key> = changed.unwrap_or_default();
+        for key in changed {
+            if let Some(id) = self.graph.find(&key)
+                && self.graph[id].rejected().is_some()
+            {
+                self.note(id);
+            }
+        }
+        self.revert_failed();
+    }
+
+    /// A descriptor has appeared for the values whose keys start with `prefix`: those that had none are applied.
+    pub fn descriptor_appeared(&mut self, prefix: &str) {
+        let waiting: Vec<NodeId> = self.graph.under(prefix).filter(|id| self.graph[*id].wanted().is_some()).collect();
+        if waiting.is_empty() {
+            return;
+        }
+        let ticket = self.ledger.begin(Kind::Unimplemented, Options::default());
+        for id in waiting {
+            let node = &self.graph[id];
+            let (key, value) = (node.key.clone(), node.wanted().cloned());
+            self.ledger.keep_value(ticket, || ValueRecord {
+                key,
+                value,
+                origin: Origin::FromNB,
             });
             self.wanted_changed(id);
         }
@@ -49,10 +157,12 @@ impl<D: Domain> Scheduler<D> {
 
     /// Takes over a fact from below: something exists (`Some`) or not. Facts need no operation.
     pub fn fact(&mut self, key: &Key, value: Option<D::Value>) {
+        self.ledger.notify();
         let id = self.graph.obtain(key);
         self.graph[id].fact = true;
         if value.is_some() || self.graph[id].applied.is_some() {
-            self.graph[id].applied = value;
+            let former = std::mem::replace(&mut self.graph[id].applied, value);
+            self.record_fact(id, former);
             // What was not to be had may be now, or may fail for another reason.
             for interested in self.graph.interested(id) {
                 if matches!(self.graph[interested].hold.as_deref(), Some(Hold::Unavailable { .. })) {
@@ -68,6 +178,7 @@ impl<D: Domain> Scheduler<D> {
     /// for want of a fact.
     pub fn settle_facts(&mut self) {
         if !self.graph.facts_settled {
+            self.ledger.notify();
             self.graph.facts_settled = true;
             let discovered: Vec<NodeId> = self.graph.all().filter(|id| self.graph[*id].discovered).collect();
             discovered.into_iter().for_each(|id| self.mark(id));
@@ -77,6 +188,7 @@ impl<D: Domain> Scheduler<D> {
     /// Something happened to what `key` refers to: an applied value is checked, a waiting or failed one is tried at once.
     pub fn probe(&mut self, key: &Key) {
         let Some(id) = self.graph.find(key) else { return };
+        self.ledger.notify();
         if self.graph[id].flight.is_some() {
             // What is under way may have looked before this happened.
             self.graph[id].probe_again = true;
@@ -97,24 +209,30 @@ impl<D: Domain> Scheduler<D> {
 
     /// Values that are in the kernel, as read from it. Those that nobody wants will be deleted.
     pub fn found(&mut self, values: Vec<(Key, D::Value)>) {
+        self.see();
         for (key, value) in values {
             let id = self.graph.obtain(&key);
             if self.graph[id].flight.is_some() {
                 continue;
             }
             if self.graph[id].applied.is_some() {
+                self.contradict(id, "applied value is not equivalent with the refreshed value");
                 self.damaged(id, Some(&value));
                 self.graph[id].applied = Some(value);
                 self.graph[id].settled = false;
                 self.refresh_children(id);
                 self.mark(id);
             } else {
+                if self.graph[id].wanted().is_none() {
+                    self.contradict(id, "value is not actually removed");
+                }
                 self.graph[id].discovered = true;
                 if let Some(descriptor) = self.domain.descriptor(&key) {
                     let claims = descriptor.claims(&key, &value, &View::new(&self.graph));
                     self.graph.take_claims(id, claims);
                 }
                 self.set_applied(id, value);
+                self.record_sight(id, ValueState::Discovered, None);
                 if self.graph[id].rejected().is_some() {
                     // What is applied is the basis now: it implies things that the unusable value could not.
                     self.wanted_changed(id);
@@ -125,14 +243,50 @@ impl<D: Domain> Scheduler<D> {
 
     /// Values that turned out not to be in the kernel any more. Those that are still wanted will be created again.
     pub fn lost(&mut self, keys: &[Key]) {
+        self.see();
         for key in keys {
             if let Some(id) = self.graph.find(key)
                 && self.graph[id].flight.is_none()
                 && self.graph[id].applied.is_some()
             {
+                self.contradict(id, "value is not actually configured");
                 self.damaged(id, None);
+                let former = self.graph[id].applied.clone();
                 self.clear_applied(id);
+                self.record_sight(id, ValueState::Missing, former);
             }
+        }
+    }
+
+    /// What is seen below belongs to the transaction that asked for a look, if one did.
+    fn see(&mut self) {
+        match self.ledger.reader() {
+            Some(ticket) => self.ledger.current = ticket,
+            None => {
+                self.ledger.notify();
+            }
+        }
+    }
+
+    /// The kernel shows something else than a transaction that is to be verified has reported done.
+    fn contradict(&mut self, id: NodeId, text: &str) {
+        let ticket = self.ledger.current;
+        let Some(open) = self.ledger.get(ticket).filter(|open| open.options.verify) else {
+            return;
+        };
+        let key = &self.graph[id].key;
+        let removed = |operation: &OperationRecord<D::Value>| operation.key == *key && operation.verb == Verb::Delete;
+        let asked = self.graph[self.base_of(id)].trace.asked_by == ticket && open.has_acted();
+        if asked || open.operations.iter().any(removed) {
+            let node = &self.graph[id];
+            let error = KeyError {
+                key: node.key.clone(),
+                operation: Verb::Verify,
+                state: ValueState::Missing,
+                error: text.to_owned(),
+                in_revert: false,
+            };
+            self.ledger.keep_error(ticket, error, true);
         }
     }
 
@@ -158,6 +312,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// An interrupted creation left something of a value that is not applied: the next attempt starts by clearing it away.
     pub fn unfinished(&mut self, keys: &[Key]) {
+        self.see();
         for key in keys {
             if let Some(id) = self.graph.find(key)
                 && !self.graph[id].present()
@@ -172,6 +327,22 @@ impl<D: Domain> Scheduler<D> {
     pub fn outcome(&mut self, operation: u64, outcome: Outcome<D::Value>) {
         let Some(id) = self.flying.remove(&operation) else { return };
         let Some(flight) = self.graph[id].flight.take() else { return };
+        self.act_for(id);
+        let kept = self.ledger.has_room(self.graph[id].trace.flown_for);
+        let node = &self.graph[id];
+        let ended = Ended {
+            verb: flight.verb,
+            before: match flight.verb {
+                _ if !kept => None,
+                Verb::Delete => node.applied.clone().or(node.attempted.clone()),
+                _ => node.applied.clone(),
+            },
+            value: if kept { flight.value.clone() } else { None },
+            error: match &outcome {
+                Outcome::Failed(fault) => Some(fault.message.as_str().into()),
+                _ => None,
+            },
+        };
         if matches!(outcome, Outcome::Failed(_)) {
             self.release_claims_for(&flight.brings);
         }
@@ -190,8 +361,13 @@ impl<D: Domain> Scheduler<D> {
                 flight.brings.into_iter().for_each(|(key, value)| self.brought(&key, value));
             }
         }
+        if ended.verb != Verb::Verify {
+            self.record_operation(id, ended);
+        }
         self.mark(id);
         self.mark_interested(id);
+        let flown_for = self.graph[id].trace.flown_for;
+        self.ledger.discharge(flown_for, 1);
         if std::mem::take(&mut self.graph[id].probe_again) {
             let key = self.graph[id].key.clone();
             self.probe(&key);
@@ -241,22 +417,10 @@ impl<D: Domain> Scheduler<D> {
         let last_error = LastError {
             at: self.now,
             message: fault.message.clone(),
-            kernel: fault.kernel,
+            kernel: fault.kernel.clone(),
         };
         node.last_error = Some(Box::new(last_error));
-        let delay = match fault.kind {
-            FaultKind::Persistent => RETRY_LONGEST,
-            _ => RETRY_FIRST.saturating_mul(1 << node.attempts.min(6)).min(RETRY_LONGEST),
-        };
-        node.attempts = node.attempts.saturating_add(1);
-        let until = self.now + delay;
-        node.hold = Some(Box::new(Hold::Retry {
-            until,
-            persistent: fault.kind == FaultKind::Persistent,
-            reason: fault.reason,
-            message: fault.message,
-        }));
-        self.retries.insert((until, id));
+        self.hold_for_retry(id, fault);
     }
 
     /// A creation that failed half-way may have left something, which stays in need of what the creation depended on.

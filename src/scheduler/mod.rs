@@ -7,19 +7,30 @@
 //! It is level-triggered: every event only changes what is wanted or what is known to be applied and marks the nodes that may
 //! care; [`Scheduler::step`] then looks at each marked node and derives what to do from the present state alone. Operations that
 //! do not depend on each other come out together, so one step is one batch for the executor.
+//!
+//! A [`Transaction`] stands beside that: `ledger` and `attribution` know which marks and operations belong to which, so that its result can be told
+//! and [`history`] can be written. No decision about a value depends on it, but for the wanted values that `revert` brings back.
 
+mod attribution;
 mod descriptor;
 mod explain;
 mod explanation;
 mod graph;
+pub mod history;
 mod input;
+mod ledger;
 mod node_set;
 mod plan;
 mod readiness;
 mod ready;
+mod recorder;
+mod retry;
+mod revert;
+mod simulate;
 mod status;
 #[cfg(test)]
 mod tests;
+mod transaction;
 mod transition;
 mod view;
 
@@ -27,4 +38,5 @@ pub use descriptor::{Claim, DeleteCause, Dependency, Descriptor, Domain, On, Pre
 pub use explanation::{DAMAGE_MAX, Explanation, KernelError, LastError, RELATIVES_MAX, Relative, Repair, Unmet};
 pub use plan::{Change, Fault, FaultKind, Operation, Outcome, Scheduler};
 pub use status::{Rejection, Status, StatusChange, ValueState, Verb};
+pub use transaction::{KeyError, Kind, Options, Resync, Retry, Transaction, TransactionResult, Unacceptable};
 pub use view::View;

@@ -15,9 +15,10 @@ const FEW: usize = 6;
 
 /// A set of nodes, in the order in which they became known. Most nodes have no or a few neighbours, a hub may have very many: an
 /// empty set takes a word, a small one a cache line besides, and no operation costs more than the logarithm of the size.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct NodeSet(Option<Box<Members>>);
 
+#[derive(Clone)]
 enum Members {
     /// Sorted; the first so many count.
     Few(u8, [NodeId; FEW]),

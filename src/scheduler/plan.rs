@@ -15,6 +15,7 @@ use super::{
     descriptor::{Claim, DeleteCause, Descriptor, Domain},
     explanation::{KernelError, Mentions},
     graph::{Flight, Graph, Hold, NodeId},
+    ledger::{Ledger, Ticket},
     node_set::FastMap,
     readiness::Readiness,
     ready::Ready,
@@ -23,7 +24,7 @@ use super::{
 };
 
 /// A change of the desired state.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Change<V> {
     /// Key of the base value.
     pub key: Key,
@@ -34,7 +35,7 @@ pub struct Change<V> {
 }
 
 /// Something to be done for one value.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Operation<E> {
     /// Number that the outcome must carry.
     pub id: u64,
@@ -88,12 +89,13 @@ pub struct Fault {
 }
 
 /// The scheduler. All times are durations since the Unix epoch and must not go backwards.
+#[derive(Clone)]
 pub struct Scheduler<D: Domain> {
     pub(super) domain: Arc<D>,
     pub(super) graph: Graph<D>,
     pub(super) queue: VecDeque<NodeId>,
     /// Nodes, and prefixes, whose dependents are to be marked when the queue is empty: once, however much happened to them.
-    pub(super) stirred: Vec<NodeId>,
+    pub(super) stirred: Vec<(NodeId, Ticket)>,
     /// Nodes whose dependencies look unmet; judged when nothing else is left, because the rest of the same event may meet them.
     pub(super) doubtful: BTreeSet<NodeId>,
     /// Nodes that can be created or changed, in key order; done when everything that must go was found, so that nothing is
@@ -111,6 +113,7 @@ pub struct Scheduler<D: Domain> {
     pub(super) changes: Vec<StatusChange>,
     pub(super) mentions: Mentions,
     pub(super) now: Duration,
+    pub(super) ledger: Ledger<D::Value>,
 }
 
 /// A node that a creation brings into being, how, and with which claims.
@@ -165,6 +168,7 @@ impl<D: Domain> Scheduler<D> {
             changes: Vec::new(),
             mentions: Mentions::default(),
             now: Duration::ZERO,
+            ledger: Ledger::new(),
         }
     }
 
@@ -181,17 +185,13 @@ impl<D: Domain> Scheduler<D> {
     /// Decides what to do now. Operations of one step do not depend on each other; deletions come first.
     pub fn step(&mut self, now: Duration) -> Vec<Operation<D::Effect>> {
         self.now = now;
+        self.start_transactions();
         for id in std::mem::take(&mut self.held_back) {
             self.mark(id);
         }
-        while let Some((until, id)) = self.retries.first().copied().filter(|(until, _)| *until <= now) {
-            self.retries.remove(&(until, id));
-            if matches!(self.graph.get(id).and_then(|node| node.hold.as_deref()), Some(Hold::Retry { until: held, .. }) if *held == until) {
-                self.graph[id].hold = None;
-                self.mark(id);
-            }
-        }
+        self.wake_retries();
         loop {
+            self.revert_failed();
             if let Some(id) = self.queue.pop_front() {
                 if let Some(node) = self.graph.get_mut(id) {
                     node.queued = false;
@@ -208,6 +208,7 @@ impl<D: Domain> Scheduler<D> {
             }
         }
         self.report();
+        self.finish_transactions();
         let mut operations = std::mem::take(&mut self.operations);
         operations.sort_by(|a, b| {
             (a.verb != Verb::Delete, a.verb == Verb::Create, &a.key).cmp(&(b.verb != Verb::Delete, b.verb == Verb::Create, &b.key))
@@ -288,6 +289,12 @@ impl<D: Domain> Scheduler<D> {
         if self.graph.get(id).is_none() {
             return;
         }
+        self.act_for(id);
+        self.judge(id, pass);
+        self.discharge(id);
+    }
+
+    fn judge(&mut self, id: NodeId, pass: Pass) {
         self.mark_reported(id);
         if self.graph[id].flight.is_some() || self.graph[id].fact {
             return;
@@ -299,18 +306,28 @@ impl<D: Domain> Scheduler<D> {
         }
         match decision {
             Decision::CloseUnready if pass != Pass::Doubt => {
-                self.doubtful.insert(id);
+                if self.doubtful.insert(id) {
+                    self.charge(id);
+                }
             }
             Decision::CloseUnready if self.may_still_come(id) => {
                 self.held_back.insert(id);
             }
-            Decision::Close | Decision::CloseUnready => self.close(id),
+            Decision::Close => {
+                if self.graph[id].wanted().is_some() {
+                    self.graph[id].trace.recreated_in = self.ledger.current;
+                }
+                self.close(id);
+            }
+            Decision::CloseUnready => self.close(id),
             decision => {
                 self.reopen(id);
                 let effective = self.domain.descriptor(&self.graph[id].key).is_some();
                 match decision {
                     Decision::Create | Decision::Update if effective && pass != Pass::Ready => {
-                        self.ready.insert(&mut self.graph, id);
+                        if self.ready.insert(&mut self.graph, id) {
+                            self.charge(id);
+                        }
                     }
                     Decision::Settle => self.settle(id),
                     Decision::Create => self.create(id),
@@ -388,6 +405,7 @@ impl<D: Domain> Scheduler<D> {
                     self.mark(blocker);
                 }
             }
+            self.park(id);
             return;
         }
         let node = &self.graph[id];
@@ -412,6 +430,7 @@ impl<D: Domain> Scheduler<D> {
         let claims = descriptor.claims(&key, &wanted, &view);
         let brings = descriptor.brings(&key, &wanted, &view);
         if self.must_await_claim(id, &claims) {
+            self.park(id);
             return;
         }
         let Some(brings) = self.claim_for_brought(id, brings) else { return };
@@ -506,6 +525,7 @@ impl<D: Domain> Scheduler<D> {
         }
         let claims = descriptor.claims(&key, &wanted, &View::new(&self.graph));
         if waiting || self.must_await_claim(id, &claims) {
+            self.park(id);
             return;
         }
         match descriptor.update(&key, &applied, &wanted, &View::new(&self.graph)) {
@@ -561,6 +581,7 @@ impl<D: Domain> Scheduler<D> {
         }
         let operation = self.next_operation;
         self.next_operation += 1;
+        self.take_off(id);
         self.graph[id].flight = Some(Box::new(Flight {
             verb,
             value,

@@ -13,7 +13,7 @@ use super::{
 
 /// Mostly everything becomes ready first and is taken out then: that is sorted once. What comes while others are taken out has its
 /// place among them.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Ready {
     /// Not sorted yet.
     incoming: Vec<NodeId>,
@@ -23,15 +23,17 @@ pub(super) struct Ready {
 }
 
 impl Ready {
-    pub fn insert<D: Domain>(&mut self, graph: &mut Graph<D>, id: NodeId) {
+    /// Says whether it was not among them before.
+    pub fn insert<D: Domain>(&mut self, graph: &mut Graph<D>, id: NodeId) -> bool {
         if std::mem::replace(&mut graph[id].ready, true) {
-            return;
+            return false;
         }
         if self.sorted.is_empty() {
             self.incoming.push(id);
         } else {
             self.late.insert((graph[id].key.clone(), id));
         }
+        true
     }
 
     pub fn pop_first<D: Domain>(&mut self, graph: &mut Graph<D>) -> Option<NodeId> {

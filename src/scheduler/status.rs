@@ -3,17 +3,20 @@
 //! Owns the types of a status. Must never contain a rule about when a state is entered: that is `plan` and `explain`. Start
 //! reading at [`Status`].
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use models::key::Key;
 
 use super::explanation::{Explanation, Repair};
 
 /// State of a value; names and numbers as in `ligato.kvscheduler.ValueState`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum ValueState {
     /// No agent knows of the value.
+    #[default]
     Nonexistent = 0,
+    /// Was applied, and has vanished from the kernel.
+    Missing = 1,
     /// No descriptor handles this kind of value.
     Unimplemented = 2,
     /// Deleted on request.
@@ -34,6 +37,31 @@ pub enum ValueState {
     Retrying = 10,
 }
 
+impl ValueState {
+    /// Name in capitals, as in `ligato.kvscheduler.ValueState`.
+    pub fn text(self) -> &'static str {
+        match self {
+            ValueState::Nonexistent => "NONEXISTENT",
+            ValueState::Missing => "MISSING",
+            ValueState::Unimplemented => "UNIMPLEMENTED",
+            ValueState::Removed => "REMOVED",
+            ValueState::Configured => "CONFIGURED",
+            ValueState::Obtained => "OBTAINED",
+            ValueState::Discovered => "DISCOVERED",
+            ValueState::Pending => "PENDING",
+            ValueState::Invalid => "INVALID",
+            ValueState::Failed => "FAILED",
+            ValueState::Retrying => "RETRYING",
+        }
+    }
+}
+
+impl fmt::Display for ValueState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.text())
+    }
+}
+
 /// Operation on a value; names and numbers as in `ligato.kvscheduler.TxnOperation`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Verb {
@@ -47,6 +75,25 @@ pub enum Verb {
     Update = 3,
     /// Removal.
     Delete = 4,
+}
+
+impl Verb {
+    /// Name in capitals, as in `ligato.kvscheduler.TxnOperation`.
+    pub fn text(self) -> &'static str {
+        match self {
+            Verb::Undefined => "UNDEFINED",
+            Verb::Verify => "VALIDATE",
+            Verb::Create => "CREATE",
+            Verb::Update => "UPDATE",
+            Verb::Delete => "DELETE",
+        }
+    }
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.text())
+    }
 }
 
 /// Why a northbound value cannot be used.

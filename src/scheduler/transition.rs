@@ -50,10 +50,10 @@ impl<D: Domain> Scheduler<D> {
             let claims = descriptor.claims(&key, &value, &View::new(&self.graph));
             self.release_claims(id, &claims);
         }
-        self.take_over(id, value);
+        self.put_in_force(id, value);
     }
 
-    fn take_over(&mut self, id: NodeId, value: D::Value) {
+    fn put_in_force(&mut self, id: NodeId, value: D::Value) {
         let node = &mut self.graph[id];
         node.applied = Some(value);
         (node.partial, node.settled, node.attempted) = (false, false, None);
@@ -75,7 +75,7 @@ impl<D: Domain> Scheduler<D> {
         };
         self.graph.set_edges(id, None, Some(edges));
         self.release_claims(id, &claims);
-        self.take_over(id, value);
+        self.put_in_force(id, value);
         let node = &mut self.graph[id];
         (node.settled, node.discovered, node.brought) = (true, false, false);
     }
@@ -213,6 +213,7 @@ impl<D: Domain> Scheduler<D> {
             && !std::mem::replace(&mut node.queued, true)
         {
             self.queue.push_back(id);
+            self.charge(id);
         }
     }
 
@@ -228,16 +229,21 @@ impl<D: Domain> Scheduler<D> {
     fn stir(&mut self, hub: NodeId) {
         let node = &mut self.graph[hub];
         if !node.dependents.is_empty() && !std::mem::replace(&mut node.stirred, true) {
-            self.stirred.push(hub);
+            // What comes of it is done on behalf of whoever stirred it first.
+            self.stirred.push((hub, self.ledger.current));
+            self.ledger.charge(self.ledger.current, 1);
         }
     }
 
     pub(super) fn mark_stirred(&mut self) {
-        for hub in std::mem::take(&mut self.stirred) {
-            let Some(node) = self.graph.get_mut(hub) else { continue };
-            node.stirred = false;
-            let dependents: Vec<NodeId> = node.dependents.iter().copied().collect();
-            dependents.into_iter().for_each(|dependent| self.mark(dependent));
+        for (hub, ticket) in std::mem::take(&mut self.stirred) {
+            self.ledger.current = ticket;
+            if let Some(node) = self.graph.get_mut(hub) {
+                node.stirred = false;
+                let dependents: Vec<NodeId> = node.dependents.iter().copied().collect();
+                dependents.into_iter().for_each(|dependent| self.mark(dependent));
+            }
+            self.ledger.discharge(ticket, 1);
         }
     }
 

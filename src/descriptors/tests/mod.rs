@@ -5,6 +5,7 @@
 //! Must never need root or a network namespace. Start reading at [`world`], then `random`.
 
 mod configuration;
+mod dry_run;
 mod expectation;
 mod pairs;
 mod random;

@@ -49,7 +49,8 @@ pub struct World {
 }
 
 /// The change of one desired value, decoded and checked as the agent does it.
-fn change(key: &str, json: Option<&Json>) -> Change<Value> {
+/// A change of the desired state.
+pub fn change(key: &str, json: Option<&Json>) -> Change<Value> {
     let value = json.map(|json| {
         let model = Model::decode(key, json.to_string().as_bytes()).unwrap_or_else(|error| panic!("{key}: {json}: {}", error.message));
         model.validate().unwrap_or_else(|error| panic!("{key}: {json}: {}", error.message));

@@ -1,12 +1,24 @@
-//! The scheduler over toy values: single rules in `rules`, what is told of values in `explanations`, random sequences against an obviously right model in `random`.
+//! The scheduler over toy values: single rules in `rules`, transactions in `transactions`, the rest of the contract in `contract`,
+//! what is told of transactions in `history` and of values in `explanations`, random sequences against an obviously right model in
+//! `random`.
 //!
 //! Owns the toy domain and a toy kernel that checks safety on every operation. Start reading at [`Toy`].
 
+mod contract;
 mod explanations;
+mod history;
 mod random;
 mod rules;
+mod transactions;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use models::key::Key;
 
@@ -32,8 +44,11 @@ enum Do {
     Recover(String),
 }
 
-#[derive(Default)]
-struct ToyDomain;
+/// Knows all kinds but `fact/`, and `unknown/` once told so.
+#[derive(Clone, Default)]
+struct ToyDomain {
+    knows_all: Arc<AtomicBool>,
+}
 
 fn key(text: &str) -> Key {
     Key::new(text)
@@ -43,7 +58,8 @@ impl Domain for ToyDomain {
     type Value = Toy;
     type Effect = Vec<Do>;
     fn descriptor(&self, key: &Key) -> Option<&dyn Descriptor<Self>> {
-        (!key.as_str().starts_with("fact/") && !key.as_str().starts_with("unknown/")).then_some(self)
+        let known = !key.as_str().starts_with("unknown/") || self.knows_all.load(Ordering::Relaxed);
+        (!key.as_str().starts_with("fact/") && known).then_some(self)
     }
     fn is_late_fact(&self, key: &Key) -> bool {
         key.as_str().starts_with("fact/container")
@@ -148,7 +164,7 @@ fn transient(message: &str) -> Fault {
 
 impl World {
     fn new() -> Self {
-        let mut scheduler = Scheduler::new(ToyDomain);
+        let mut scheduler = Scheduler::new(ToyDomain::default());
         scheduler.settle_facts();
         let now = Duration::from_secs(1_000_000);
         World {
@@ -181,6 +197,30 @@ impl World {
         );
     }
 
+    /// Takes a transaction whose result will be asked for, and works until it is finished.
+    fn commit(&mut self, changes: Vec<Change<Toy>>, options: Options) -> TransactionResult {
+        let options = Options { awaited: true, ..options };
+        let seq = self.scheduler.transact(Transaction { changes, options }).expect("acceptable");
+        self.run();
+        let mut finished = self.scheduler.take_finished();
+        assert_eq!(finished.iter().map(|result| result.seq).collect::<Vec<_>>(), [seq]);
+        finished.remove(0)
+    }
+
+    fn record(&self, seq: u64) -> &crate::scheduler::history::record::TransactionRecord<Toy> {
+        self.scheduler.history().get(seq).expect("recorded")
+    }
+
+    /// What a transaction did, in words: verb, key, state before and after.
+    fn account(&self, seq: u64) -> Vec<String> {
+        let words = |operation: &crate::scheduler::history::record::OperationRecord<Toy>| {
+            let noop = if operation.flags.noop { " NOOP" } else { "" };
+            let (before, after) = (operation.before.state, operation.after.state);
+            format!("{} {}{noop} {before} -> {after}", operation.verb, operation.key)
+        };
+        self.record(seq).executed().map(words).collect()
+    }
+
     fn fact(&mut self, text: &str, present: bool) {
         if present {
             self.facts.insert(text.into(), ());
@@ -192,6 +232,8 @@ impl World {
 
     /// One step, its operations and their outcomes.
     fn round(&mut self) -> bool {
+        // As the engine does: what is asked for is read before anything is done upon it.
+        self.serve_reading();
         let operations = self.scheduler.step(self.now);
         let some = !operations.is_empty();
         for operation in operations {
@@ -207,10 +249,33 @@ impl World {
         some
     }
 
+    /// Shows the scheduler what is in the kernel, if a transaction asks for it and nothing is under way.
+    fn serve_reading(&mut self) {
+        if !self.scheduler.take_reading() {
+            return;
+        }
+        let (found, lost) = {
+            let view = self.scheduler.view();
+            let differs = |(text, value): &(&String, &Toy)| view.applied(&key(text)) != Some(*value);
+            let found: Vec<(Key, Toy)> = self
+                .kernel
+                .iter()
+                .filter(differs)
+                .map(|(text, value)| (key(text), value.clone()))
+                .collect();
+            let gone = |key: &&Key| self.scheduler.domain().descriptor(key).is_some() && !self.kernel.contains_key(key.as_str());
+            let lost: Vec<Key> = view.applied_under("").map(|(key, _)| key).filter(gone).cloned().collect();
+            (found, lost)
+        };
+        self.scheduler.lost(&lost);
+        self.scheduler.found(found);
+        self.scheduler.read_again();
+    }
+
     /// Rounds until nothing is left to do without the clock moving; bounded, so that a loop is a failure.
     fn run(&mut self) {
         for _ in 0..10_000 {
-            if !self.round() && self.scheduler.idle() {
+            if !self.round() && self.scheduler.idle() && !self.scheduler.is_reading_asked() {
                 return;
             }
         }
@@ -303,6 +368,36 @@ impl World {
 
 fn toy(content: u32) -> Toy {
     Toy { content, ..Toy::default() }
+}
+
+fn put(text: &str, value: Toy) -> Change<Toy> {
+    Change {
+        key: key(text),
+        revision: 1,
+        value: Some(Ok(value)),
+    }
+}
+
+fn remove(text: &str) -> Change<Toy> {
+    Change {
+        key: key(text),
+        revision: 1,
+        value: None,
+    }
+}
+
+fn unusable(text: &str, message: &str) -> Change<Toy> {
+    let rejection = Rejection {
+        state: ValueState::Invalid,
+        reason: "Bad",
+        message: message.into(),
+        fields: vec!["f".into()],
+    };
+    Change {
+        key: key(text),
+        revision: 1,
+        value: Some(Err(rejection)),
+    }
 }
 
 fn needing(needs: &[&str]) -> Toy {

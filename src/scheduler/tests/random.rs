@@ -1,10 +1,11 @@
-//! Random sequences of puts, deletions, facts, failures and losses: the end state must be what a naive model says.
+//! Random sequences of puts, transactions with options, facts, failures and losses: the end state must be what a naive model says.
 
-use std::collections::BTreeSet;
+use std::{cell::Cell, collections::BTreeSet, rc::Rc};
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::scheduler::history::record::OperationRecord;
 
 const KEYS: usize = 12;
 
@@ -22,6 +23,12 @@ enum Step {
     Lose(usize),
     FailNext(u8),
     Rounds(u8),
+    /// Several values at once, all or nothing if told so.
+    Commit(Vec<(usize, Option<Toy>)>, bool),
+    /// All that is wanted, but for one key.
+    Resync(Resync, usize),
+    /// The object disappears from the kernel, and nobody tells.
+    Vanish(usize),
     Time,
 }
 
@@ -61,6 +68,10 @@ fn value(index: usize) -> impl Strategy<Value = Toy> {
         })
 }
 
+fn change() -> impl Strategy<Value = (usize, Option<Toy>)> {
+    (0..KEYS).prop_flat_map(|index| prop::option::weighted(0.7, value(index)).prop_map(move |value| (index, value)))
+}
+
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (0..KEYS).prop_flat_map(|index| value(index).prop_map(move |value| Step::Put(index, value))),
@@ -70,6 +81,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..KEYS).prop_map(Step::Lose),
         1 => (1..4u8).prop_map(Step::FailNext),
         3 => (1..3u8).prop_map(Step::Rounds),
+        2 => (prop::collection::vec(change(), 1..5), any::<bool>()).prop_map(|(changes, revert)| Step::Commit(changes, revert)),
+        1 => (prop_oneof![Just(Resync::Full), Just(Resync::Upstream), Just(Resync::Downstream)], 0..KEYS).prop_map(|(kind, without)| Step::Resync(kind, without)),
+        1 => (0..KEYS).prop_map(Step::Vanish),
         1 => Just(Step::Time),
     ]
 }
@@ -107,50 +121,153 @@ fn model(wanted: &BTreeMap<String, Toy>, facts: &BTreeMap<String, ()>) -> BTreeM
     }
 }
 
+/// Everything that a dry run must leave as it is.
+fn appearance(world: &World) -> String {
+    let snapshot = world.scheduler.snapshot(None);
+    let nodes: Vec<_> = snapshot
+        .iter()
+        .map(|revision| (&revision.key, revision.state, &revision.value, revision.seq))
+        .collect();
+    let history = world.scheduler.history().records().count();
+    format!(
+        "{nodes:?} {history} {:?} {}",
+        world.scheduler.next_deadline(),
+        world.scheduler.idle()
+    )
+}
+
+fn planned(operations: &[OperationRecord<Toy>]) -> Vec<String> {
+    operations
+        .iter()
+        .map(|operation| format!("{} {} {}", operation.verb, operation.key, operation.after.state))
+        .collect()
+}
+
+/// A world, what is wanted of it, and how many of the next operations fail.
+struct Trial {
+    world: World,
+    wanted: BTreeMap<String, Toy>,
+    failing: Rc<Cell<u8>>,
+}
+
+impl Trial {
+    fn new() -> Self {
+        let (mut world, failing) = (World::new(), Rc::new(Cell::new(0u8)));
+        let left = failing.clone();
+        world.fail = Box::new(move |_, _| {
+            left.set(left.get().checked_sub(1)?);
+            Some(transient("injected"))
+        });
+        Trial {
+            world,
+            wanted: BTreeMap::new(),
+            failing,
+        }
+    }
+
+    fn take(&mut self, step: Step) {
+        let world = &mut self.world;
+        match step {
+            Step::Put(index, value) => {
+                self.wanted.insert(name(index), value.clone());
+                world.put(&name(index), value);
+            }
+            Step::Reject(index) => {
+                // Rejected values keep what is applied, which depends on timing: the model forgets them, so a deletion follows.
+                world.scheduler.transaction(vec![unusable(&name(index), "bad")], false);
+                world.round();
+                self.wanted.remove(&name(index));
+                world.delete(&name(index));
+            }
+            Step::Delete(index) => {
+                self.wanted.remove(&name(index));
+                world.delete(&name(index));
+            }
+            Step::Fact(fact, present) => world.fact(&format!("fact/{fact}"), present),
+            Step::Lose(index) => {
+                if world.kernel.remove(&name(index)).is_some() {
+                    world.scheduler.lost(&[key(&name(index))]);
+                }
+            }
+            Step::FailNext(count) => self.failing.set(count),
+            Step::Rounds(count) => (0..count).for_each(|_| {
+                world.round();
+            }),
+            Step::Time => world.now += Duration::from_secs(3),
+            Step::Commit(changes, revert) => self.commit(&changes, revert),
+            Step::Resync(resync, without) => self.resync(resync, without),
+            Step::Vanish(index) => {
+                world.run();
+                world.kernel.remove(&name(index));
+                self.resync(Resync::Downstream, index);
+            }
+        }
+    }
+
+    fn commit(&mut self, values: &[(usize, Option<Toy>)], revert: bool) {
+        let mut wanted = self.wanted.clone();
+        for (index, value) in values {
+            match value {
+                Some(value) => wanted.insert(name(*index), value.clone()),
+                None => wanted.remove(&name(*index)),
+            };
+        }
+        // The last word on a key counts; a transaction names each once.
+        let keys: BTreeSet<usize> = values.iter().map(|(index, _)| *index).collect();
+        let change = |index: &usize| {
+            wanted
+                .get(&name(*index))
+                .map_or(remove(&name(*index)), |value| put(&name(*index), value.clone()))
+        };
+        let changes: Vec<_> = keys.iter().map(change).collect();
+        let options = Options {
+            revert,
+            ..Options::default()
+        };
+        self.world.run();
+        let before = appearance(&self.world);
+        let plan = self.world.scheduler.simulate(Transaction::of(changes.clone())).expect("acceptable");
+        assert_eq!(before, appearance(&self.world), "a dry run changes nothing");
+        let unharmed = self.failing.get() == 0;
+        let result = self.world.commit(changes, options);
+        if unharmed {
+            let record = self.world.record(result.seq);
+            let done: Vec<_> = record.executed().cloned().collect();
+            assert_eq!(planned(&plan), planned(&done), "what was planned is done");
+            assert!(result.errors.is_empty() && !result.reverted);
+        }
+        assert!(result.reverted <= (revert && !result.errors.is_empty()));
+        if !result.reverted {
+            self.wanted = wanted;
+        }
+    }
+
+    fn resync(&mut self, resync: Resync, without: usize) {
+        self.world.run();
+        let mut changes = Vec::new();
+        if resync != Resync::Downstream {
+            self.wanted.remove(&name(without));
+            changes.extend(self.wanted.iter().map(|(text, value)| put(text, value.clone())));
+        }
+        let options = Options {
+            resync,
+            ..Options::default()
+        };
+        self.world.commit(changes, options);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: std::env::var("SCHEDULER_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(2000), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_sequence_ends_where_the_model_says(steps in prop::collection::vec(step(), 1..60)) {
-        let mut world = World::new();
-        let mut wanted: BTreeMap<String, Toy> = BTreeMap::new();
-        for step in steps {
-            match step {
-                Step::Put(index, value) => {
-                    wanted.insert(name(index), value.clone());
-                    world.put(&name(index), value);
-                }
-                Step::Reject(index) => {
-                    // Rejected values keep what is applied, which depends on timing: the model forgets them, so a deletion follows.
-                    let rejection = Rejection { state: ValueState::Invalid, reason: "Bad", message: "bad".into(), fields: vec![] };
-                    world.change(&name(index), Some(Err(rejection)));
-                    world.round();
-                    wanted.remove(&name(index));
-                    world.delete(&name(index));
-                }
-                Step::Delete(index) => {
-                    wanted.remove(&name(index));
-                    world.delete(&name(index));
-                }
-                Step::Fact(fact, present) => world.fact(&format!("fact/{fact}"), present),
-                Step::Lose(index) => {
-                    if world.kernel.remove(&name(index)).is_some() {
-                        world.scheduler.lost(&[key(&name(index))]);
-                    }
-                }
-                Step::FailNext(count) => {
-                    let mut left = count;
-                    world.fail = Box::new(move |_, _| {
-                        left = left.checked_sub(1)?;
-                        Some(transient("injected"))
-                    });
-                }
-                Step::Rounds(count) => (0..count).for_each(|_| { world.round(); }),
-                Step::Time => world.now += Duration::from_secs(3),
-            }
-        }
-        world.fail = Box::new(|_, _| None);
+        let mut trial = Trial::new();
+        steps.into_iter().for_each(|step| trial.take(step));
+        let Trial { mut world, wanted, failing } = trial;
+        failing.set(0);
         world.run_out_retries();
+        prop_assert_eq!(world.scheduler.ledger.count_open(), 0);
         let expected = model(&wanted, &world.facts);
         let kernel: BTreeMap<String, u32> = world.kernel.iter().map(|(key, value)| (key.clone(), value.content)).collect();
         prop_assert_eq!(&kernel, &expected);

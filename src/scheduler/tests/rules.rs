@@ -339,7 +339,7 @@ fn what_is_found_but_different_is_changed_and_what_nobody_wants_is_deleted() {
 #[test]
 fn what_was_found_is_not_taken_down_before_the_facts_are_settled() {
     let mut world = World::new();
-    world.scheduler = Scheduler::new(ToyDomain);
+    world.scheduler = Scheduler::new(ToyDomain::default());
     world.kernel.insert("a".into(), needing(&["fact/container"]));
     world.put("a", needing(&["fact/container"]));
     world.scheduler.found(vec![(key("a"), needing(&["fact/container"]))]);

@@ -1,0 +1,306 @@
+//! Transactions through the core: replies, readings that a transaction asks for, questions. The world is a map that the test keeps.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
+use super::*;
+use crate::scheduler::{Change, DeleteCause, Descriptor, Fault, FaultKind, Options, Outcome, Refusal, Unacceptable, Verb, View};
+
+/// Values are numbers; an effect is the value to write, or `None` to remove.
+#[derive(Clone)]
+struct Numbers;
+
+type Write = Option<(Key, Option<u32>)>;
+
+impl Domain for Numbers {
+    type Value = u32;
+    type Effect = Write;
+    fn descriptor(&self, _: &Key) -> Option<&dyn Descriptor<Self>> {
+        Some(self)
+    }
+    fn chain(_: Write, next: Write) -> Write {
+        next
+    }
+    fn is_empty(effect: &Write) -> bool {
+        effect.is_none()
+    }
+}
+
+impl Descriptor<Numbers> for Numbers {
+    fn name(&self) -> &'static str {
+        "numbers"
+    }
+    fn equivalent(&self, _: &Key, applied: &u32, wanted: &u32) -> bool {
+        applied == wanted
+    }
+    fn needs_recreate(&self, _: &Key, _: &u32, _: &u32) -> bool {
+        false
+    }
+    fn create(&self, key: &Key, value: &u32, _: &View<'_, Numbers>) -> Result<Write, Refusal> {
+        Ok(Some((key.clone(), Some(*value))))
+    }
+    fn update(&self, key: &Key, _: &u32, wanted: &u32, _: &View<'_, Numbers>) -> Result<Write, Refusal> {
+        Ok(Some((key.clone(), Some(*wanted))))
+    }
+    fn delete(&self, key: &Key, _: &u32, _: DeleteCause, _: &View<'_, Numbers>) -> Write {
+        Some((key.clone(), None))
+    }
+}
+
+/// Effects on a map. What is seen is the whole map.
+#[derive(Default)]
+struct MapEffects {
+    suspected: bool,
+    surveys: usize,
+}
+
+type Kernel = BTreeMap<Key, u32>;
+
+impl Effects for MapEffects {
+    type Domain = Numbers;
+    type Signal = ();
+    type Task = (u64, Verb, Write);
+    type Outcome = (u64, bool);
+    type Look = ();
+    type Seen = Option<Kernel>;
+
+    fn prepare(&mut self, operations: Vec<Operation<Write>>) -> Vec<Self::Task> {
+        operations
+            .into_iter()
+            .map(|operation| (operation.id, operation.verb, operation.effect))
+            .collect()
+    }
+    fn operation_of(outcome: &Self::Outcome) -> u64 {
+        outcome.0
+    }
+    fn performed(&mut self, scheduler: &mut Scheduler<Numbers>, outcomes: Vec<Self::Outcome>) {
+        for (id, done) in outcomes {
+            let fault = Fault {
+                kind: FaultKind::Transient,
+                reason: "Odd",
+                message: "odd".into(),
+                kernel: None,
+            };
+            scheduler.outcome(id, if done { Outcome::Done } else { Outcome::Failed(fault) });
+        }
+    }
+    fn signal(&mut self, _: &mut Scheduler<Numbers>, (): (), _: Duration) {}
+    fn survey(&mut self, _: &Scheduler<Numbers>) -> Option<()> {
+        self.surveys += 1;
+        Some(())
+    }
+    fn suspect_all(&mut self, _: Duration) {
+        self.suspected = true;
+    }
+    fn refresh(&mut self, _: Duration) -> Option<()> {
+        std::mem::take(&mut self.suspected).then_some(())
+    }
+    fn refresh_deadline(&self) -> Option<Duration> {
+        None
+    }
+    fn seen(&mut self, scheduler: &mut Scheduler<Numbers>, seen: Self::Seen) {
+        // An error means nothing.
+        let Some(kernel) = seen else { return };
+        let lost: Vec<Key> = scheduler
+            .view()
+            .applied_under("")
+            .map(|(key, _)| key.clone())
+            .filter(|key| !kernel.contains_key(key))
+            .collect();
+        let found = kernel
+            .into_iter()
+            .filter(|(key, value)| scheduler.view().applied(key) != Some(value))
+            .collect();
+        scheduler.lost(&lost);
+        scheduler.found(found);
+    }
+    fn publish(&mut self, _: &Scheduler<Numbers>, _: Vec<StatusChange>) {}
+    fn settled(&mut self) {}
+}
+
+struct Drive {
+    core: Core<MapEffects>,
+    kernel: Kernel,
+    /// Reading the kernel fails.
+    blind: bool,
+    reads: usize,
+}
+
+type Answers = Arc<Mutex<Vec<Result<TransactionResult, Unacceptable>>>>;
+
+impl Drive {
+    fn new() -> Self {
+        let mut core = Core::new(Numbers, MapEffects::default());
+        core.take(Event::FactsSettled, Duration::ZERO);
+        Drive {
+            core,
+            kernel: Kernel::new(),
+            blind: false,
+            reads: 0,
+        }
+    }
+
+    fn take(&mut self, transaction: Transaction<u32>) -> Answers {
+        let answers = Answers::default();
+        let sink = answers.clone();
+        let reply: Reply<TransactionResult> = Box::new(move |answer| sink.lock().expect("not poisoned").push(answer));
+        let reply = Some(reply);
+        self.core.take(Event::Desired { transaction, reply }, Duration::from_secs(1));
+        answers
+    }
+
+    fn commit(&mut self, transaction: Transaction<u32>) -> TransactionResult {
+        let answers = self.take(transaction);
+        self.run();
+        let mut answers = answers.lock().expect("not poisoned");
+        assert_eq!(answers.len(), 1, "answered once");
+        answers.remove(0).expect("acceptable")
+    }
+
+    /// Works until there is nothing to do. Writing 13 fails.
+    fn run(&mut self) {
+        while let Some(work) = self.core.advance(Duration::from_secs(1)) {
+            let done = match work {
+                Work::Perform(tasks) => Done::Performed(tasks.into_iter().map(|task| self.write(task)).collect()),
+                Work::Look(()) => {
+                    self.reads += 1;
+                    Done::Seen((!self.blind).then(|| self.kernel.clone()))
+                }
+            };
+            self.core.done(done);
+        }
+    }
+
+    fn write(&mut self, (id, _, effect): (u64, Verb, Write)) -> (u64, bool) {
+        match effect {
+            Some((_, Some(13))) => return (id, false),
+            Some((key, Some(value))) => self.kernel.insert(key, value),
+            Some((key, None)) => self.kernel.remove(&key),
+            None => None,
+        };
+        (id, true)
+    }
+
+    fn value(&self, text: &str) -> Option<u32> {
+        self.kernel.get(&Key::new(text)).copied()
+    }
+}
+
+fn put(text: &str, value: u32) -> Change<u32> {
+    Change {
+        key: Key::new(text),
+        revision: 1,
+        value: Some(Ok(value)),
+    }
+}
+
+fn begun() -> Drive {
+    let mut drive = Drive::new();
+    drive.commit(Transaction::resync(Resync::Full, vec![put("a", 1)]));
+    drive
+}
+
+#[test]
+fn nothing_is_done_before_the_first_full_desired_state() {
+    let mut drive = Drive::new();
+    let early = drive.take(Transaction::of(vec![put("b", 1)]));
+    drive.run();
+    assert!(drive.kernel.is_empty() && early.lock().expect("not poisoned").is_empty());
+    drive.commit(Transaction::resync(Resync::Upstream, vec![put("a", 1), put("b", 1)]));
+    assert_eq!((drive.kernel.len(), early.lock().expect("not poisoned").len()), (2, 1));
+}
+
+#[test]
+fn the_survey_at_start_is_the_reading_that_the_first_resync_asks_for() {
+    let drive = begun();
+    assert_eq!((drive.reads, drive.core.effects().surveys, drive.value("a")), (1, 1, Some(1)));
+}
+
+#[test]
+fn what_is_there_at_start_and_as_wanted_is_not_written() {
+    let mut drive = Drive::new();
+    drive.kernel.insert(Key::new("a"), 1);
+    let result = drive.commit(Transaction::resync(Resync::Full, vec![put("a", 1)]));
+    let record = drive.core.scheduler().history().get(result.seq).expect("recorded");
+    assert_eq!(record.executed().count(), 0);
+}
+
+#[test]
+fn whoever_waits_is_told_what_failed_and_others_read_it_in_the_history() {
+    let mut drive = begun();
+    let result = drive.commit(Transaction::of(vec![put("b", 13)]));
+    assert_eq!(result.to_string(), "KeyErrors: [b (CREATE): odd]");
+    let transaction = Transaction::of(vec![put("c", 13)]);
+    drive.core.take(Event::Desired { transaction, reply: None }, Duration::ZERO);
+    drive.run();
+    let last = drive.core.scheduler().history().records().next_back().expect("recorded");
+    assert_eq!((last.errors.len(), last.errors[0].key.as_str()), (1, "c"));
+}
+
+#[test]
+fn a_refused_transaction_is_answered_at_once() {
+    let mut drive = begun();
+    let answers = drive.take(Transaction::resync(Resync::Downstream, vec![put("b", 1)]));
+    let answer = answers.lock().expect("not poisoned").pop();
+    assert_eq!(answer, Some(Err(Unacceptable::DownstreamWithChanges)));
+}
+
+#[test]
+fn a_downstream_resync_reads_everything_before_it_acts() {
+    let mut drive = begun();
+    drive.kernel.clear();
+    drive.kernel.insert(Key::new("left"), 7);
+    let reads = drive.reads;
+    let result = drive.commit(Transaction::resync(Resync::Downstream, vec![]));
+    assert_eq!((drive.value("a"), drive.value("left"), drive.reads), (Some(1), None, reads + 1));
+    let record = drive.core.scheduler().history().get(result.seq).expect("recorded");
+    assert_eq!(record.executed().count(), 2, "what it repaired belongs to it");
+}
+
+#[test]
+fn a_reading_that_fails_never_causes_a_deletion() {
+    let mut drive = begun();
+    drive.blind = true;
+    let result = drive.commit(Transaction::resync(Resync::Downstream, vec![]));
+    assert!(result.errors.is_empty());
+    assert_eq!(drive.value("a"), Some(1));
+    assert_eq!(drive.core.scheduler().view().applied(&Key::new("a")), Some(&1));
+}
+
+#[test]
+fn a_verified_transaction_is_read_after_its_last_operation() {
+    let mut drive = begun();
+    let reads = drive.reads;
+    let options = Options {
+        verify: true,
+        ..Options::default()
+    };
+    let changes = vec![put("b", 2)];
+    let result = drive.commit(Transaction { changes, options });
+    assert!(result.errors.is_empty());
+    assert_eq!(drive.reads, reads + 1);
+}
+
+#[test]
+fn a_question_is_answered_at_once_and_a_dry_run_changes_nothing() {
+    let mut drive = begun();
+    let planned = Arc::new(Mutex::new(0));
+    let sink = planned.clone();
+    let reply: Reply<Vec<OperationRecord<u32>>> =
+        Box::new(move |answer| *sink.lock().expect("not poisoned") = answer.expect("acceptable").len());
+    let transaction = Transaction::of(vec![put("a", 2), put("b", 1)]);
+    drive.core.take(Event::Simulate { transaction, reply }, Duration::ZERO);
+    let asked = Arc::new(Mutex::new(None));
+    let sink = asked.clone();
+    let question: Question<Numbers> =
+        Box::new(move |scheduler| *sink.lock().expect("not poisoned") = scheduler.view().applied(&Key::new("a")).copied());
+    drive.core.take(Event::Ask(question), Duration::ZERO);
+    assert_eq!(
+        (*planned.lock().expect("not poisoned"), *asked.lock().expect("not poisoned")),
+        (2, Some(1))
+    );
+    drive.run();
+    assert_eq!((drive.value("a"), drive.value("b")), (Some(1), None));
+}

@@ -1,0 +1,312 @@
+//! Records as JSON, member by member as in the reference.
+//!
+//! Owns names and order of the members. Values are opaque here: the caller says how one is shown ([`Shown`]). Must never build
+//! JSON by joining text. Start reading at [`transactions`].
+
+use std::time::Duration;
+
+use models::key::Key;
+use serde::Serialize;
+use serde_json::Value as Json;
+
+use super::{
+    super::{
+        status::ValueState,
+        transaction::{Kind, Resync},
+    },
+    record::{OperationRecord, Side, TransactionRecord, ValueRecord},
+    timeline::Revision,
+};
+
+/// A value for people: the name of its message, and its content in the JSON of protobuf.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Shown {
+    /// Full name, such as `ligato.linux.interfaces.Interface`.
+    #[serde(rename = "ProtoMsgName")]
+    pub message: String,
+    /// Its members, lowerCamelCase.
+    #[serde(rename = "ProtoMsgData")]
+    pub data: Json,
+}
+
+/// Says how a value is shown; `None` when there is no message for it.
+pub type Show<'a, V> = &'a dyn Fn(&Key, &V) -> Option<Shown>;
+
+/// A list of transactions.
+///
+/// # Errors
+/// Only if a shown value cannot be written as JSON.
+pub fn transactions<'a, V: 'a>(
+    records: impl IntoIterator<Item = &'a TransactionRecord<V>>,
+    show: Show<'_, V>,
+) -> Result<String, serde_json::Error> {
+    let list: Vec<Transaction> = records.into_iter().map(|record| Transaction::of(record, show)).collect();
+    serde_json::to_string(&list)
+}
+
+/// One transaction.
+///
+/// # Errors
+/// As for [`transactions`].
+pub fn transaction<V>(record: &TransactionRecord<V>, show: Show<'_, V>) -> Result<String, serde_json::Error> {
+    serde_json::to_string(&Transaction::of(record, show))
+}
+
+/// Operations, such as those of a simulation.
+///
+/// # Errors
+/// As for [`transactions`].
+pub fn operations<V>(operations: &[OperationRecord<V>], show: Show<'_, V>) -> Result<String, serde_json::Error> {
+    let list: Vec<Operation> = operations.iter().map(|operation| Operation::of(operation, show)).collect();
+    serde_json::to_string(&list)
+}
+
+/// Revisions of nodes: a timeline, or a snapshot.
+///
+/// # Errors
+/// As for [`transactions`].
+pub fn revisions<V>(revisions: &[Revision<V>], show: Show<'_, V>) -> Result<String, serde_json::Error> {
+    let list: Vec<Node> = revisions.iter().map(|revision| Node::of(revision, show)).collect();
+    serde_json::to_string(&list)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Transaction {
+    #[serde(skip_serializing_if = "is_false")]
+    with_simulation: bool,
+    start: String,
+    stop: String,
+    seq_num: u64,
+    txn_type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resync_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    description: String,
+    #[serde(skip_serializing_if = "is_zero")]
+    retry_for_txn: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    retry_attempt: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    values: Vec<Named>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    planned: Vec<Operation>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    executed: Vec<Operation>,
+}
+
+impl Transaction {
+    fn of<V>(record: &TransactionRecord<V>, show: Show<'_, V>) -> Self {
+        let (retry_for_txn, retry_attempt) = match record.kind {
+            Kind::Retry { of, attempt } => (of, u64::from(attempt)),
+            _ => (0, 0),
+        };
+        Transaction {
+            with_simulation: record.planned.is_some(),
+            start: rfc3339(record.start),
+            stop: rfc3339(record.stop),
+            seq_num: record.seq,
+            txn_type: kind_name(record.kind),
+            resync_type: resync_name(record.options.resync),
+            description: record.options.description.clone(),
+            retry_for_txn,
+            retry_attempt,
+            values: record.values.iter().map(|value| Named::of(value, show)).collect(),
+            planned: record
+                .planned
+                .iter()
+                .flatten()
+                .map(|operation| Operation::of(operation, show))
+                .collect(),
+            executed: record.executed().map(|operation| Operation::of(operation, show)).collect(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Named {
+    key: String,
+    value: Option<Shown>,
+    origin: u8,
+}
+
+impl Named {
+    fn of<V>(value: &ValueRecord<V>, show: Show<'_, V>) -> Self {
+        Named {
+            key: value.key.to_string(),
+            value: value.value.as_ref().and_then(|content| show(&value.key, content)),
+            origin: value.origin as u8,
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Operation {
+    operation: &'static str,
+    key: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    new_state: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    new_value: Option<Shown>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    new_err_msg: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prev_state: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prev_value: Option<Shown>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prev_err_msg: Option<String>,
+    #[serde(rename = "NOOP", skip_serializing_if = "is_false")]
+    noop: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    is_derived: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    is_property: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    is_revert: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    is_retry: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    is_recreate: bool,
+}
+
+impl Operation {
+    fn of<V>(operation: &OperationRecord<V>, show: Show<'_, V>) -> Self {
+        let OperationRecord { before, after, flags, .. } = operation;
+        let value = |side: &Side<V>| side.value.as_ref().and_then(|value| show(&operation.key, value));
+        let error = |side: &Side<V>| side.error.as_deref().map(str::to_owned);
+        // States whose number is zero are not written.
+        let state = |side: &Side<V>| (side.state != ValueState::Nonexistent).then(|| side.state.text());
+        Operation {
+            operation: operation.verb.text(),
+            key: operation.key.to_string(),
+            new_state: state(after),
+            new_value: value(after),
+            new_err_msg: error(after),
+            prev_state: state(before),
+            prev_value: value(before),
+            prev_err_msg: error(before),
+            noop: flags.noop,
+            is_derived: flags.derived,
+            is_property: flags.property,
+            is_revert: flags.revert,
+            is_retry: flags.retry,
+            is_recreate: flags.recreate,
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Node {
+    since: String,
+    until: String,
+    key: String,
+    label: String,
+    value: Option<Shown>,
+    flags: serde_json::Map<String, Json>,
+    metadata_fields: serde_json::Map<String, Json>,
+    targets: Vec<Target>,
+    target_update_only: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Target {
+    relation: &'static str,
+    label: String,
+    expected_key: String,
+    matching_keys: Vec<String>,
+}
+
+impl Node {
+    fn of<V>(revision: &Revision<V>, show: Show<'_, V>) -> Self {
+        let targets = revision.targets.iter().map(|target| Target {
+            relation: target.relation.text(),
+            label: target.label.to_string(),
+            expected_key: target.expected.to_string(),
+            matching_keys: target.matching.iter().map(Key::to_string).collect(),
+        });
+        let text = |(name, text): (&str, String)| (name.to_owned(), Json::String(text));
+        Node {
+            since: rfc3339(revision.since),
+            // The zero time of the reference: it still holds.
+            until: revision.until.map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), rfc3339),
+            key: revision.key.to_string(),
+            label: revision.label.clone(),
+            value: revision.value.as_ref().and_then(|value| show(&revision.key, value)),
+            flags: revision
+                .flags()
+                .into_iter()
+                .map(|(flag, content)| text((flag.name(), content)))
+                .collect(),
+            metadata_fields: revision
+                .metadata
+                .iter()
+                .map(|(name, texts)| ((*name).to_owned(), Json::from(texts.clone())))
+                .collect(),
+            targets: targets.collect(),
+            target_update_only: false,
+        }
+    }
+}
+
+/// The name of a kind of transaction.
+pub fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Notification => "SBNotification",
+        Kind::Northbound => "NBTransaction",
+        Kind::Retry { .. } => "RetryFailedOps",
+        Kind::Unimplemented => "RetryUnimplOps",
+    }
+}
+
+fn resync_name(resync: Resync) -> Option<&'static str> {
+    match resync {
+        Resync::None => None,
+        Resync::Full => Some("FullResync"),
+        Resync::Upstream => Some("UpstreamResync"),
+        Resync::Downstream => Some("DownstreamResync"),
+    }
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
+/// A time since the Unix epoch as RFC 3339 text in UTC, to the nanosecond; zeros at the end are left out, as the reference does.
+pub fn rfc3339(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = date(days);
+    let (hour, minute, second) = (of_day / 3_600, of_day / 60 % 60, of_day % 60);
+    let mut text = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
+    if time.subsec_nanos() > 0 {
+        let nanos = format!("{:09}", time.subsec_nanos());
+        text.push('.');
+        text.push_str(nanos.trim_end_matches('0'));
+    }
+    text.push('Z');
+    text
+}
+
+/// Year, month and day of the Gregorian calendar, `days` after 1970-01-01.
+fn date(days: u64) -> (u64, u64, u64) {
+    // Years are counted from March, so that the day that comes and goes is the last one. 719,468 days lie between 0000-03-01 and
+    // 1970-01-01, and 146,097 days are 400 years.
+    let days = days + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    (year, month, day)
+}

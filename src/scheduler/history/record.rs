@@ -1,0 +1,170 @@
+//! Records of transactions and of the operations within them.
+//!
+//! Owns the shape of a record, and the compression of what led nowhere. Values are kept as they are; `json` and `text` render
+//! them. Must never ask the graph. Start reading at [`TransactionRecord`].
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use models::key::Key;
+
+use super::super::{
+    status::{ValueState, Verb},
+    transaction::{KeyError, Kind, Options},
+};
+
+/// What was done to one value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OperationRecord<V> {
+    /// When (since the Unix epoch; to the precision of a step).
+    pub at: Duration,
+    /// Key of the value.
+    pub key: Key,
+    /// What was done.
+    pub verb: Verb,
+    /// State and value before.
+    pub before: Side<V>,
+    /// State and value after.
+    pub after: Side<V>,
+    /// How it came about.
+    pub flags: OperationFlags,
+}
+
+/// A value at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Side<V> {
+    /// Its state.
+    pub state: ValueState,
+    /// The value; `None` when there was none.
+    pub value: Option<V>,
+    /// What was wrong with it.
+    pub error: Option<Arc<str>>,
+}
+
+/// How an operation came about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OperationFlags {
+    /// Nothing was done in the kernel.
+    pub noop: bool,
+    /// The value is derived from another and has a descriptor.
+    pub derived: bool,
+    /// The value has no descriptor: others depend on it, and that is all.
+    pub property: bool,
+    /// It brought a previous value back.
+    pub revert: bool,
+    /// It was a further attempt.
+    pub retry: bool,
+    /// It is one half of a re-creation.
+    pub recreate: bool,
+    /// Only a change of what is known, such as "found in the kernel": part of the timeline of its key, not of the transaction.
+    pub quiet: bool,
+}
+
+/// A value as it came with a transaction.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValueRecord<V> {
+    /// Its key.
+    pub key: Key,
+    /// The value; `None` for a deletion, or for one that cannot be used.
+    pub value: Option<V>,
+    /// `FromNB` or `FromSB`.
+    pub origin: Origin,
+}
+
+/// Where a value comes from; numbers as in the reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// There is no such value.
+    Unknown = 0,
+    /// Somebody asked for it.
+    FromNB = 1,
+    /// It exists by itself.
+    FromSB = 2,
+}
+
+impl Origin {
+    /// The origin that follows from a state.
+    pub fn of(state: ValueState) -> Self {
+        match state {
+            ValueState::Nonexistent => Origin::Unknown,
+            ValueState::Obtained => Origin::FromSB,
+            _ => Origin::FromNB,
+        }
+    }
+
+    /// As shown to users.
+    pub fn text(self) -> &'static str {
+        match self {
+            Origin::Unknown => "unknown",
+            Origin::FromNB => "from-NB",
+            Origin::FromSB => "from-SB",
+        }
+    }
+}
+
+/// A transaction that is finished.
+#[derive(Clone, Debug)]
+pub struct TransactionRecord<V> {
+    /// Sequence number.
+    pub seq: u64,
+    /// What started it.
+    pub kind: Kind,
+    /// The options it came with.
+    pub options: Options,
+    /// When it was first acted upon (since the Unix epoch).
+    pub start: Duration,
+    /// When nothing of it was left to do.
+    pub stop: Duration,
+    /// The values it came with, by key; empty for a downstream resync.
+    pub values: Vec<ValueRecord<V>>,
+    /// What a simulation before it said.
+    pub planned: Option<Vec<OperationRecord<V>>>,
+    /// What was done, in the order in which it was completed; with quiet entries.
+    pub operations: Vec<OperationRecord<V>>,
+    /// How many more operations there were than the history keeps of one transaction.
+    pub omitted: usize,
+    /// What failed.
+    pub errors: Vec<KeyError>,
+    /// The previous values were brought back.
+    pub reverted: bool,
+}
+
+impl<V> TransactionRecord<V> {
+    /// What was done, without the quiet entries.
+    pub fn executed(&self) -> impl Iterator<Item = &OperationRecord<V>> {
+        self.operations.iter().filter(|operation| !operation.flags.quiet)
+    }
+}
+
+/// Merges what led nowhere: a creation that ended PENDING with a later creation, and a deletion of a PENDING value with the
+/// deletion before it. Only neighbours among the operations of a key are merged.
+pub fn compress<V>(operations: Vec<OperationRecord<V>>) -> Vec<OperationRecord<V>> {
+    let waited = |operation: &OperationRecord<V>| [operation.before.state, operation.after.state].contains(&ValueState::Pending);
+    if !operations.iter().any(waited) {
+        return operations;
+    }
+    let mut compressed: Vec<Option<OperationRecord<V>>> = Vec::with_capacity(operations.len());
+    let mut latest: HashMap<Key, usize> = HashMap::new();
+    for mut operation in operations {
+        let earlier = latest.get(&operation.key).copied();
+        match earlier.and_then(|at| compressed[at].as_mut()) {
+            Some(pending)
+                if operation.verb == Verb::Create && pending.verb == Verb::Create && pending.after.state == ValueState::Pending =>
+            {
+                let pending = earlier.and_then(|at| compressed[at].take());
+                if let Some(pending) = pending {
+                    operation.before = pending.before;
+                }
+            }
+            Some(deleted)
+                if operation.verb == Verb::Delete && deleted.verb == Verb::Delete && operation.before.state == ValueState::Pending =>
+            {
+                deleted.after = operation.after;
+                continue;
+            }
+            _ => {}
+        }
+        latest.insert(operation.key.clone(), compressed.len());
+        compressed.push(Some(operation));
+    }
+    compressed.into_iter().flatten().collect()
+}

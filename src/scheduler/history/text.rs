@@ -1,0 +1,180 @@
+//! Records as text, for logs and people.
+//!
+//! Owns the layout and the flags of operations, as in the reference. How a value is shown is the caller's. Must never be parsed.
+//! Start reading at [`transaction`].
+
+use std::fmt::Write;
+
+use models::key::Key;
+
+use super::{
+    super::{
+        status::{ValueState, Verb},
+        transaction::{Kind, Resync},
+    },
+    json::rfc3339,
+    record::{OperationRecord, Origin, TransactionRecord},
+};
+
+/// Shows a value on one line.
+pub type Print<'a, V> = &'a dyn Fn(&Key, &V) -> String;
+
+/// One transaction. `verbose`: with the states of each value before and after.
+pub fn transaction<V>(record: &TransactionRecord<V>, verbose: bool, print: Print<'_, V>) -> String {
+    let mut page = Page::default();
+    page.line(0, format_args!("Transaction #{}:", record.seq));
+    page.line(1, format_args!("* transaction arguments:"));
+    page.line(2, format_args!("- seqNum: {}", record.seq));
+    page.line(2, format_args!("- type: {}", kind_text(record)));
+    for (at, line) in record.options.description.lines().enumerate() {
+        match at {
+            0 => page.line(2, format_args!("- Description: {line}")),
+            _ => page.line(3, format_args!("{line}")),
+        }
+    }
+    if record.options.resync != Resync::Downstream {
+        values(&mut page, record, print);
+    }
+    if let Some(planned) = &record.planned {
+        page.line(1, format_args!("* planned operations:"));
+        operations(&mut page, planned.iter(), verbose, print);
+    }
+    let (start, stop) = (rfc3339(record.start), rfc3339(record.stop));
+    let duration = record.stop.saturating_sub(record.start);
+    page.line(1, format_args!("* executed operations ({start} -> {stop}, dur: {duration:?}):"));
+    operations(&mut page, record.executed(), verbose, print);
+    if record.omitted > 0 {
+        page.line(2, format_args!("and {} more, which the history does not keep", record.omitted));
+    }
+    page.0
+}
+
+/// A list of transactions.
+pub fn transactions<'a, V: 'a>(records: impl IntoIterator<Item = &'a TransactionRecord<V>>, print: Print<'_, V>) -> String {
+    let texts: Vec<String> = records.into_iter().map(|record| transaction(record, false, print)).collect();
+    texts.join("\n")
+}
+
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn line(&mut self, indent: usize, text: std::fmt::Arguments<'_>) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.0, "{:width$}{text}", "", width = indent * 4);
+    }
+}
+
+fn kind_text<V>(record: &TransactionRecord<V>) -> String {
+    let kind = match record.kind {
+        Kind::Notification => "SB Notification".to_owned(),
+        Kind::Northbound => "NB Transaction".to_owned(),
+        Kind::Retry { of, attempt } => format!("Retry Transaction (for txn #{of}, attempt #{attempt})"),
+        Kind::Unimplemented => "RetryUnimplOps".to_owned(),
+    };
+    match record.options.resync {
+        Resync::None => kind,
+        Resync::Full => format!("{kind}, Full Resync"),
+        Resync::Upstream => format!("{kind}, NB Sync"),
+        Resync::Downstream => format!("{kind}, SB Sync"),
+    }
+}
+
+fn values<V>(page: &mut Page, record: &TransactionRecord<V>, print: Print<'_, V>) {
+    // In a resync, what exists by itself only went along.
+    let asked = |origin: Origin| record.options.resync == Resync::None || origin != Origin::FromSB;
+    if record.values.is_empty() {
+        return page.line(2, format_args!("- values: NONE"));
+    }
+    page.line(2, format_args!("- values:"));
+    for value in record.values.iter().filter(|value| asked(value.origin)) {
+        page.line(3, format_args!("- key: {}", value.key));
+        let text = value
+            .value
+            .as_ref()
+            .map_or_else(|| "<NIL>".to_owned(), |content| print(&value.key, content));
+        page.line(3, format_args!("  val: {text}"));
+    }
+}
+
+fn operations<'a, V: 'a>(page: &mut Page, list: impl Iterator<Item = &'a OperationRecord<V>>, verbose: bool, print: Print<'_, V>) {
+    let mut count = 0;
+    for operation in list {
+        count += 1;
+        let flags = flags(operation);
+        let flags = if flags.is_empty() {
+            String::new()
+        } else {
+            format!(" [{}]", flags.join(" "))
+        };
+        page.line(2, format_args!("{count}. {}{flags}:", operation.verb));
+        page.line(3, format_args!("- key: {}", operation.key));
+        let show = |value: &Option<V>| {
+            value
+                .as_ref()
+                .map_or_else(|| "<NIL>".to_owned(), |value| print(&operation.key, value))
+        };
+        match operation.verb {
+            Verb::Update => {
+                page.line(3, format_args!("- prev-value: {}", show(&operation.before.value)));
+                page.line(3, format_args!("- new-value: {}", show(&operation.after.value)));
+            }
+            Verb::Delete => page.line(3, format_args!("- value: {}", show(&operation.before.value))),
+            _ => page.line(3, format_args!("- value: {}", show(&operation.after.value))),
+        }
+        if let Some(error) = &operation.before.error {
+            page.line(3, format_args!("- prev-error: {error}"));
+        }
+        if let Some(error) = &operation.after.error {
+            page.line(3, format_args!("- error: {error}"));
+        }
+        if verbose {
+            page.line(3, format_args!("- prev-state: {}", operation.before.state));
+            page.line(3, format_args!("- new-state: {}", operation.after.state));
+        }
+    }
+    if count == 0 {
+        page.line(2, format_args!("<NONE>"));
+    }
+}
+
+/// The flags of an operation, in the order of the reference.
+pub fn flags<V>(operation: &OperationRecord<V>) -> Vec<&'static str> {
+    use ValueState::{Discovered, Failed, Invalid, Missing, Obtained, Pending, Removed, Unimplemented};
+    let OperationRecord { before, after, flags, .. } = operation;
+    let was = |state: ValueState| before.state == state;
+    let is = |state: ValueState| after.state == state;
+    // What a state that was or is there is called: before and after, only before, only after.
+    let pair = |state: ValueState, names: [&'static str; 3]| match (was(state), is(state)) {
+        (true, true) => Some(names[0]),
+        (true, false) => Some(names[1]),
+        (false, true) => Some(names[2]),
+        (false, false) => None,
+    };
+    let missing = match (was(Missing), is(Removed)) {
+        (true, true) => Some("ALREADY-MISSING"),
+        (true, false) => Some("WAS-MISSING"),
+        _ => None,
+    };
+    [
+        flags.derived.then_some("DERIVED"),
+        flags.property.then_some("PROPERTY"),
+        flags.noop.then_some("NOOP"),
+        (flags.revert && !flags.property).then_some("REVERT"),
+        (flags.retry && !flags.property).then_some("RETRY"),
+        flags.recreate.then_some("RECREATE"),
+        is(Obtained).then_some("OBTAINED"),
+        was(Obtained).then_some("WAS-OBTAINED"),
+        is(Unimplemented).then_some("UNIMPLEMENTED"),
+        was(Unimplemented).then_some("WAS-UNIMPLEMENTED"),
+        (operation.verb == Verb::Delete && was(Removed)).then_some("ALREADY-REMOVED"),
+        missing,
+        was(Discovered).then_some("DISCOVERED"),
+        pair(Pending, ["STILL-PENDING", "WAS-PENDING", "IS-PENDING"]),
+        pair(Failed, ["STILL-FAILING", "FIXED", "FAILED"]),
+        pair(Invalid, ["STILL-INVALID", "FIXED", "INVALID"]),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}

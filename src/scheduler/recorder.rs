@@ -1,0 +1,247 @@
+//! From changes of nodes to records of operations.
+//!
+//! Owns what is written down when an operation ends, and when a state changes without one. Must never change what happens to a
+//! value. Start reading at [`Scheduler::record_operation`].
+
+use std::sync::Arc;
+
+use super::{
+    descriptor::Domain,
+    graph::{Hold, NodeId},
+    history::record::{OperationFlags, OperationRecord, Origin, Side, ValueRecord},
+    ledger::{Phase, Ticket},
+    plan::Scheduler,
+    status::{ValueState, Verb},
+    transaction::{KeyError, Kind},
+};
+
+/// An operation that has ended, before its outcome is taken over.
+pub(super) struct Ended<V> {
+    pub verb: Verb,
+    /// What was applied before.
+    pub before: Option<V>,
+    /// What was to be brought in.
+    pub value: Option<V>,
+    pub error: Option<Arc<str>>,
+}
+
+impl<D: Domain> Scheduler<D> {
+    /// Writes down an operation that has ended; its outcome has been taken over.
+    pub(super) fn record_operation(&mut self, id: NodeId, ended: Ended<D::Value>) {
+        let ticket = self.graph[id].trace.flown_for;
+        let state = match self.state_of(id) {
+            ValueState::Nonexistent => ValueState::Removed,
+            ValueState::Pending if ended.verb == Verb::Delete && self.graph[id].trace.recreated_in == ticket => ValueState::Removed,
+            // It was found, and is now what was asked for.
+            ValueState::Discovered => ValueState::Configured,
+            state => state,
+        };
+        let flags = OperationFlags {
+            noop: false,
+            revert: self.graph[id].trace.reverting,
+            ..self.flags_of(id, ticket, ended.verb)
+        };
+        let error = ended.error.clone();
+        self.write(id, ticket, state, ended, flags);
+        if let Some(error) = error {
+            self.charge_error(id, ticket, state, &error);
+        }
+    }
+
+    /// A node has nothing left to do: if its state is not the one recorded last, something happened without an operation.
+    pub(super) fn note(&mut self, id: NodeId) {
+        let state = self.state_of(id);
+        let trace = &self.graph[id].trace;
+        if state == trace.state && state != ValueState::Invalid {
+            return;
+        }
+        let (former, ticket) = (trace.state, trace.cause);
+        let error = self.error_of(id);
+        if state == former && error == self.graph[id].trace.error {
+            return;
+        }
+        let verb = match (former, state) {
+            (_, ValueState::Nonexistent) => Verb::Delete,
+            (ValueState::Nonexistent | ValueState::Removed | ValueState::Pending, _) => Verb::Create,
+            (_, ValueState::Pending) if self.graph[id].applied.is_none() => Verb::Create,
+            _ => Verb::Update,
+        };
+        let flags = OperationFlags {
+            noop: true,
+            quiet: former == ValueState::Discovered && state == ValueState::Configured,
+            revert: self.phase_of(ticket) == Some(Phase::Reverting),
+            ..self.flags_of(id, ticket, verb)
+        };
+        let node = &self.graph[id];
+        let ended = Ended {
+            verb,
+            before: node.applied.clone().or(self.ledger.withdrawn.remove(&id)),
+            value: node.wanted().or(node.applied.as_ref()).cloned(),
+            error: error.clone(),
+        };
+        let recorded = if state == ValueState::Nonexistent {
+            ValueState::Removed
+        } else {
+            state
+        };
+        self.write(id, ticket, recorded, ended, flags);
+        if let (ValueState::Invalid, Some(error)) = (state, error) {
+            self.charge_error(id, ticket, state, &error);
+        }
+    }
+
+    /// A change of what is known of a value, by a look at the kernel: found there, or vanished from it.
+    pub(super) fn record_sight(&mut self, id: NodeId, state: ValueState, before: Option<D::Value>) {
+        let ticket = self.ledger.current;
+        let verb = if state == ValueState::Missing { Verb::Delete } else { Verb::Create };
+        let flags = OperationFlags {
+            noop: true,
+            quiet: true,
+            ..self.flags_of(id, ticket, verb)
+        };
+        let node = &self.graph[id];
+        let ended = Ended {
+            verb,
+            before,
+            value: node.applied.clone(),
+            error: None,
+        };
+        self.write(id, ticket, state, ended, flags);
+    }
+
+    /// A fact from below came, changed or went.
+    pub(super) fn record_fact(&mut self, id: NodeId, before: Option<D::Value>) {
+        let ticket = self.ledger.current;
+        let node = &self.graph[id];
+        let (key, after) = (node.key.clone(), node.applied.clone());
+        let verb = match (&before, &after) {
+            (None, _) => Verb::Create,
+            (Some(_), None) => Verb::Delete,
+            _ => Verb::Update,
+        };
+        self.ledger.keep_value(ticket, || ValueRecord {
+            key,
+            value: after.clone(),
+            origin: Origin::FromSB,
+        });
+        let state = if after.is_some() {
+            ValueState::Obtained
+        } else {
+            ValueState::Removed
+        };
+        let flags = self.flags_of(id, ticket, verb);
+        let ended = Ended {
+            verb,
+            before,
+            value: after,
+            error: None,
+        };
+        self.write(id, ticket, state, ended, flags);
+    }
+
+    fn write(&mut self, id: NodeId, ticket: Ticket, state: ValueState, ended: Ended<D::Value>, flags: OperationFlags) {
+        let seq = self.ledger.number(ticket);
+        let now = self.now;
+        let trace = &mut self.graph[id].trace;
+        let lasting = if state == ValueState::Removed {
+            ValueState::Nonexistent
+        } else {
+            state
+        };
+        let before = Side {
+            state: std::mem::replace(&mut trace.state, lasting),
+            value: ended.before,
+            error: std::mem::replace(&mut trace.error, ended.error.clone()),
+        };
+        (trace.since, trace.seq) = (now, seq);
+        if !self.ledger.has_room(ticket) {
+            return self.ledger.omit(ticket);
+        }
+        let operation = OperationRecord {
+            at: now,
+            key: self.graph[id].key.clone(),
+            verb: ended.verb,
+            before,
+            after: Side {
+                state,
+                value: if ended.verb == Verb::Delete && state != ValueState::Pending {
+                    None
+                } else {
+                    ended.value
+                },
+                error: ended.error,
+            },
+            flags,
+        };
+        self.ledger.keep(ticket, operation);
+    }
+
+    fn flags_of(&self, id: NodeId, ticket: Ticket, verb: Verb) -> OperationFlags {
+        let node = &self.graph[id];
+        let described = self.domain.descriptor(&node.key).is_some();
+        let recreated = |id: NodeId| self.graph[id].trace.recreated_in == ticket;
+        OperationFlags {
+            derived: node.parent.is_some() && described,
+            property: node.parent.is_some() && !described,
+            retry: matches!(self.ledger.get(ticket).map(|open| open.kind), Some(Kind::Retry { .. })),
+            recreate: verb != Verb::Update && (recreated(id) || node.parent.is_some_and(recreated)),
+            ..OperationFlags::default()
+        }
+    }
+
+    pub(super) fn phase_of(&self, ticket: Ticket) -> Option<Phase> {
+        Some(self.ledger.get(ticket)?.phase)
+    }
+
+    /// What is wrong with a value.
+    fn error_of(&self, id: NodeId) -> Option<Arc<str>> {
+        let node = &self.graph[id];
+        match (node.rejected(), node.hold.as_deref()) {
+            (Some(rejection), _) => Some(rejection.message.as_str().into()),
+            (None, Some(Hold::Refused { message, .. } | Hold::Retry { message, .. } | Hold::Unavailable { message })) => {
+                Some(message.as_str().into())
+            }
+            (None, None) => None,
+        }
+    }
+
+    fn charge_error(&mut self, id: NodeId, ticket: Ticket, state: ValueState, error: &str) {
+        let Some(phase) = self.phase_of(ticket) else { return };
+        let node = &self.graph[id];
+        let operation = match node.last_operation {
+            Verb::Undefined if node.applied.is_some() => Verb::Update,
+            Verb::Undefined => Verb::Create,
+            verb => verb,
+        };
+        let in_revert = phase == Phase::Reverting && node.trace.reverting;
+        let error = KeyError {
+            key: node.key.clone(),
+            operation,
+            state,
+            error: error.to_owned(),
+            in_revert,
+        };
+        let asked_by = self.graph[self.base_of(id)].trace.asked_by;
+        self.ledger.keep_error(ticket, error, asked_by == ticket);
+    }
+
+    /// The state of a single value, without what is derived from it.
+    pub(super) fn state_of(&self, id: NodeId) -> ValueState {
+        let node = &self.graph[id];
+        if let Some(rejection) = node.rejected() {
+            return rejection.state;
+        }
+        match (node.hold.as_deref(), &node.applied, node.wanted()) {
+            (Some(Hold::Retry { persistent: true, .. }), ..) => ValueState::Failed,
+            (Some(Hold::Retry { .. }), ..) => ValueState::Retrying,
+            (Some(Hold::Refused { .. }), ..) => ValueState::Invalid,
+            (Some(Hold::Unavailable { .. }), ..) => ValueState::Pending,
+            (None, Some(_), _) if node.fact => ValueState::Obtained,
+            (None, Some(_), _) if node.discovered => ValueState::Discovered,
+            (None, Some(_), _) => ValueState::Configured,
+            (None, None, None) => ValueState::Nonexistent,
+            (None, None, Some(_)) if node.requested.is_some() && self.domain.descriptor(&node.key).is_none() => ValueState::Unimplemented,
+            (None, None, Some(_)) => ValueState::Pending,
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! When failed values are tried again.
+//!
+//! Owns the policy of each value and the transactions that further attempts are. Must never decide what an attempt does. Start
+//! reading at [`Scheduler::wake_retries`].
+//!
+//! A derived value has the policy of its base. One whose attempts are used up stays FAILED until it is changed, resynced or
+//! probed, or until something it depends on changes.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    descriptor::Domain,
+    graph::{Hold, NodeId},
+    history::record::{Origin, ValueRecord},
+    ledger::Ticket,
+    plan::{Fault, FaultKind, Scheduler},
+    transaction::{Kind, Options, Retry},
+};
+
+/// The time of an attempt that is never made.
+pub(super) const NEVER: Duration = Duration::MAX;
+
+impl<D: Domain> Scheduler<D> {
+    fn retry_of(&self, id: NodeId) -> Retry {
+        let base = self.base_of(id);
+        let own = self.graph[id].trace.retry.as_ref();
+        own.or(self.graph[base].trace.retry.as_ref())
+            .map(|retry| **retry)
+            .unwrap_or_default()
+    }
+
+    /// Leaves a value alone after a failure, for as long as its policy says.
+    pub(super) fn hold_for_retry(&mut self, id: NodeId, fault: Fault) {
+        let retry = self.retry_of(id);
+        let ticket = self.graph[id].trace.flown_for;
+        let persistent = fault.kind == FaultKind::Persistent;
+        if self.graph[id].attempts == 0 {
+            self.graph[id].trace.failed_in = self.ledger.number(ticket);
+        }
+        let node = &mut self.graph[id];
+        let delay = retry
+            .delay(node.attempts)
+            .map(|delay| if persistent { retry.longest } else { delay });
+        node.attempts = node.attempts.saturating_add(1);
+        let until = delay.map_or(NEVER, |delay| self.now + delay);
+        node.hold = Some(Box::new(Hold::Retry {
+            until,
+            persistent: persistent || until == NEVER,
+            reason: fault.reason,
+            message: fault.message,
+        }));
+        if until != NEVER {
+            self.retries.insert((until, id));
+        }
+    }
+
+    /// Marks the values whose next attempt is due: one transaction for those that failed together equally often.
+    pub(super) fn wake_retries(&mut self) {
+        let mut attempts: BTreeMap<(u64, u32), Ticket> = BTreeMap::new();
+        while let Some((until, id)) = self.retries.first().copied().filter(|(until, _)| *until <= self.now) {
+            self.retries.remove(&(until, id));
+            let Some(node) = self.graph.get(id) else { continue };
+            if !matches!(node.hold.as_deref(), Some(Hold::Retry { until: held, .. }) if *held == until) {
+                continue;
+            }
+            let (of, attempt) = (node.trace.failed_in, node.attempts);
+            let value = ValueRecord {
+                key: node.key.clone(),
+                value: node.wanted().cloned(),
+                origin: Origin::FromNB,
+            };
+            let ticket = *attempts
+                .entry((of, attempt))
+                .or_insert_with(|| self.ledger.begin(Kind::Retry { of, attempt }, Options::default()));
+            self.ledger.keep_value(ticket, || value);
+            self.ledger.current = ticket;
+            self.graph[id].hold = None;
+            self.mark(id);
+        }
+    }
+}

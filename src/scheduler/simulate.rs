@@ -1,0 +1,77 @@
+//! A dry run: what a transaction would do, without doing it.
+//!
+//! Owns the copy of the scheduler that lives for one simulation, where every operation succeeds at once. Must never let anything
+//! of it out but the plan. Start reading at [`Scheduler::simulate`].
+//!
+//! It is the real scheduler with the real descriptors, so it predicts what is pending, invalid, in conflict or re-created; only
+//! what the kernel would say is unknown.
+
+use super::{
+    descriptor::Domain,
+    history::{HistorySettings, record::OperationRecord},
+    plan::{Outcome, Scheduler},
+    status::Verb,
+    transaction::{Transaction, Unacceptable},
+};
+
+/// Most steps of a simulation. Each does at least one operation, and chains of dependencies are much shorter.
+const STEPS_MAX: usize = 100_000;
+
+impl<D: Domain> Scheduler<D> {
+    /// The operations that a transaction would lead to if nothing failed. Costs a copy of the graph: its time and memory grow
+    /// with the number of all values, not with that of the changes.
+    ///
+    /// # Errors
+    /// As for [`Scheduler::transact`].
+    pub fn simulate(&self, transaction: Transaction<D::Value>) -> Result<Vec<OperationRecord<D::Value>>, Unacceptable> {
+        transaction.check()?;
+        let mut copy = self.clone();
+        copy.set_history(HistorySettings {
+            operations: usize::MAX,
+            transactions: usize::MAX,
+            ..HistorySettings::default()
+        });
+        copy.work_off();
+        let mut plain = transaction;
+        plain.options.simulate = false;
+        plain.options.verify = false;
+        let seq = copy.transact(plain)?;
+        copy.work_off();
+        let planned = copy.history().get(seq).map(|record| record.executed().cloned().collect());
+        Ok(planned.unwrap_or_default())
+    }
+
+    /// Lets everything that can be done succeed.
+    fn work_off(&mut self) {
+        let mut under_way: Vec<u64> = self.flying.keys().copied().collect();
+        under_way.sort_unstable();
+        for operation in under_way {
+            let outcome = self.supposed_outcome(operation);
+            self.outcome(operation, outcome);
+        }
+        for _ in 0..STEPS_MAX {
+            let operations = self.step(self.now);
+            if self.take_reading() {
+                // Nothing is read: what is believed to be in the kernel counts as being there.
+                self.read_again();
+            } else if operations.is_empty() && self.idle() {
+                return;
+            }
+            for operation in operations {
+                let outcome = self.supposed_outcome(operation.id);
+                self.outcome(operation.id, outcome);
+            }
+        }
+    }
+
+    fn supposed_outcome(&self, operation: u64) -> Outcome<D::Value> {
+        let node = self.flying.get(&operation).and_then(|id| self.graph.get(*id));
+        match node.and_then(|node| Some((node, node.flight.as_ref()?))) {
+            Some((node, flight)) if flight.verb != Verb::Verify => match &flight.value {
+                Some(value) => Outcome::Became(self.domain.supposed(&node.key, value, &self.view())),
+                None => Outcome::Done,
+            },
+            _ => Outcome::Done,
+        }
+    }
+}
