@@ -304,3 +304,25 @@ fn a_question_is_answered_at_once_and_a_dry_run_changes_nothing() {
     drive.run();
     assert_eq!((drive.value("a"), drive.value("b")), (Some(1), None));
 }
+
+/// Never asked for anything.
+struct NoPerformer;
+
+impl crate::engine::Performer<MapEffects> for NoPerformer {
+    fn start(&self, _: Work<MapEffects>) -> crate::engine::UnderWay<Done<MapEffects>> {
+        Box::pin(std::future::pending())
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_for_an_engine_that_has_ended_is_refused() {
+    let core = Core::new(Numbers, MapEffects::default());
+    let (engine, handle) = crate::engine::Engine::new(core, NoPerformer, crate::engine::Clock::told_by(|| Duration::ZERO));
+    drop(engine);
+    let error = handle
+        .commit(Transaction::of(vec![put("a", 1)]))
+        .await
+        .expect_err("nobody is there");
+    assert_eq!(error.to_string(), "scheduler was closed");
+    assert_eq!(handle.ask(|scheduler| scheduler.idle()).await, None);
+}
