@@ -56,10 +56,11 @@ impl Toy {
 }
 
 /// The only descriptor; properties (`state/…`) and facts have none.
+#[derive(Clone)]
 pub struct ToyDomain;
 
 /// What is to be done: something, or nothing.
-#[derive(Default, Debug, PartialEq)]
+#[derive(Clone, Default, Debug, PartialEq)]
 pub enum Effect {
     /// Nothing.
     #[default]
