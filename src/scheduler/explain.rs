@@ -83,6 +83,12 @@ impl<D: Domain> Scheduler<D> {
         defer
     }
 
+    /// When something is told although what is under way has not come back.
+    pub(super) fn postponed_until(&self) -> Option<Duration> {
+        let deferred = self.postponed.iter().filter_map(|id| self.graph.get(*id)?.deferred);
+        deferred.min().map(|since| since + PENDING_DELAY)
+    }
+
     /// The status of a base value now; `None` while something is under way.
     fn status_of(&self, id: NodeId) -> Option<Status> {
         let node = &self.graph[id];

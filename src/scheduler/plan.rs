@@ -202,7 +202,8 @@ impl<D: Domain> Scheduler<D> {
 
     /// When [`Self::step`] must be called next although nothing happens.
     pub fn next_deadline(&self) -> Option<Duration> {
-        self.retries.first().map(|(until, _)| *until)
+        let retry = self.retries.first().map(|(until, _)| *until);
+        retry.into_iter().chain(self.postponed_until()).min()
     }
 
     /// Statuses that changed since the last call, in key order.
