@@ -13,11 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::errno::Errno;
-
 use super::{
-    failure,
-    namespace::{self},
+    failure, namespace,
     netlink::Refusal,
     operation::{Failure, FailureKind, NetnsId},
 };
@@ -88,7 +85,9 @@ fn open(path: &Path) -> Opening {
 pub(super) fn timed_out(path: &Path, since: Instant) -> Failure {
     Failure {
         kind: FailureKind::TimedOut,
-        errno: Some(Errno::ETIMEDOUT as i32),
+        // It has not said anything.
+        errno: None,
+        kernel_text: String::new(),
         message: format!(
             "cannot open the network namespace {}: its file system has not answered for {} s (is the server of that mount gone?); \
              it is looked at again as soon as it answers",

@@ -1,7 +1,8 @@
 //! Status out: the newest state of each key, written to the store under a lease.
 //!
 //! Owns the keys under `config-status/`, `status/` and `check/status/` of this agent. Must never block its callers, and never
-//! write an older state over a newer one. Start reading at [`Publisher`]; `state` decides what to write, `writer` writes it.
+//! write an older state over a newer one. Start reading at [`Publisher`]; `state` decides what to write, `course`
+//! what to ask of the store, `writer` asks it.
 //!
 //! # Expected flow
 //! [`Publisher::set`] and [`Publisher::remove`] change a map and wake the writer. It writes what differs from the store, in
@@ -28,7 +29,8 @@ use tokio::{
 use self::{state::State, writer::Writer};
 use crate::store::{Connector, StoreConfig, StoreError};
 
-mod state;
+pub(crate) mod course;
+pub(crate) mod state;
 mod writer;
 
 /// Key spaces that the publisher owns, below its prefix. Everything else there belongs to others.

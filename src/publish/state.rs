@@ -18,7 +18,7 @@ const BATCH_BYTES: usize = 512 << 10;
 /// What must be true of a stored key for its deletion to be carried out. Without it, a deletion that was sent before a
 /// connection was lost could arrive late and delete the newer value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Guard {
+pub(crate) enum Guard {
     /// It was written under this lease of ours.
     Lease(i64),
     /// It was last written at this revision, by someone else or an earlier run.
@@ -27,7 +27,7 @@ pub(super) enum Guard {
 
 /// One operation of a transaction.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Write {
+pub(crate) enum Write {
     /// Store the value under the lease.
     Put(Arc<[u8]>),
     /// Delete the key if the guard holds.
@@ -35,10 +35,10 @@ pub(super) enum Write {
 }
 
 /// Key and operation.
-pub(super) type Batch = Vec<(Arc<str>, Write)>;
+pub(crate) type Batch = Vec<(Arc<str>, Write)>;
 
 /// A key found in the store.
-pub(super) struct Found {
+pub(crate) struct Found {
     pub key: Arc<str>,
     pub value: Vec<u8>,
     pub lease: i64,
@@ -70,7 +70,7 @@ struct Entry {
 
 /// All keys of the publisher.
 #[derive(Default)]
-pub(super) struct State {
+pub(crate) struct State {
     entries: BTreeMap<Arc<str>, Entry>,
     /// Keys to write, oldest change first.
     queue: VecDeque<Arc<str>>,

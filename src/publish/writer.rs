@@ -1,13 +1,7 @@
 //! The task that writes to the store.
 //!
-//! Owns the session, the lease and its renewal, and what is in flight. Must never decide what a key should be; `state` does.
-//! Start reading at [`Writer::run`], then `Writer::session`.
-//!
-//! # How a late transaction is kept from doing harm
-//! When a connection is lost, transactions on their way may have been carried out, or may be later (a frozen server goes on
-//! with what it had received). So a new lease is taken, every key is written again under it, and then the former lease is
-//! revoked: from there on, a put under the former lease fails ("requested lease not found"), and a deletion does not meet its
-//! guard. What the late ones did before that is found by listing once more. Only then do the keys count as stored.
+//! Owns the session and the renewal of the lease. Must never decide what to ask of the store: `course` does. Start reading at
+//! [`Writer::run`], then `Writer::session`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,12 +14,11 @@ use tokio::{
 
 use super::{
     OWN_KEY_SPACES, Shared, StoreHealth,
+    course::{Course, Landed, Request},
     state::{Batch, Found, Guard, Write},
 };
 use crate::store::{Backoff, Connector, Session, StoreError, StoreErrorKind};
 
-/// Transactions on their way together, as long as full batches wait; a trickle goes one at a time, which merges best.
-const IN_FLIGHT_MAX: usize = 8;
 /// How long a shutdown may take.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(3);
 
@@ -35,10 +28,7 @@ pub(super) struct Writer {
     ttl: Duration,
     shared: Arc<Shared>,
     health: watch::Sender<StoreHealth>,
-    lease: Option<i64>,
-    /// Former leases that transactions of unknown outcome were sent with.
-    former: Vec<i64>,
-    uncertain: bool,
+    course: Course,
     /// Since when the present session works.
     established: Option<Instant>,
 }
@@ -49,15 +39,6 @@ struct Renewal {
     answers: LeaseKeepAliveStream,
 }
 
-/// Why the next step of a session is another one than writing.
-#[derive(Default)]
-struct Round {
-    /// The stored state must be listed again.
-    list: bool,
-    /// Transactions of one operation to send, to find the one that the store refuses.
-    single: usize,
-}
-
 impl Writer {
     pub fn new(connector: Connector, prefix: String, ttl: Duration, shared: Arc<Shared>, health: watch::Sender<StoreHealth>) -> Self {
         Self {
@@ -66,9 +47,7 @@ impl Writer {
             ttl: ttl.max(Duration::from_secs(1)),
             shared,
             health,
-            lease: None,
-            former: Vec::new(),
-            uncertain: false,
+            course: Course::default(),
             established: None,
         }
     }
@@ -97,7 +76,7 @@ impl Writer {
         let mut backoff = Backoff::new();
         loop {
             let Err(error) = self.session().await;
-            self.uncertain |= self.shared.state().interrupt();
+            self.course.interrupted(&mut self.shared.state());
             // Keys may be gone until they are verified again.
             self.shared.settled.send_replace(Some(0));
             let message = error.to_string();
@@ -125,47 +104,28 @@ impl Writer {
             .connector
             .connect(format!("{}{}", self.prefix, OWN_KEY_SPACES[0]).as_bytes())
             .await?;
-        let (lease, mut renewal) = self.secure_lease(&session).await?;
-        self.list(&session, lease).await?;
-        self.established = Some(Instant::now());
-        self.health.send_replace(StoreHealth::Connected {
-            endpoint: session.endpoint().to_owned(),
-        });
-        tracing::info!(endpoint = session.endpoint(), lease, "publishing status");
-
-        let fence_at = self.shared.state().sequence();
+        self.course.connected();
+        let mut renewal = self.secure_lease(&session).await?;
         let mut in_flight = FuturesUnordered::new();
-        let mut round = Round::default();
         let period = self.ttl / 3;
         let mut renew = interval_at(Instant::now() + period, period);
         renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut unanswered = false;
         let shared = self.shared.clone();
         loop {
-            let fence = !self.former.is_empty() && self.shared.state().settled() >= fence_at;
-            if !(round.list || fence) {
-                while in_flight.is_empty() || (in_flight.len() < IN_FLIGHT_MAX && self.shared.state().has_full_batch()) {
-                    let size = if round.single > 0 { 1 } else { usize::MAX };
-                    let batch = self.shared.state().take_batch(size);
-                    if batch.is_empty() {
-                        break;
-                    }
-                    round.single = round.single.saturating_sub(1);
-                    in_flight.push(self.send(&session, lease, batch));
+            loop {
+                let request = self.course.next(&mut shared.state());
+                match request {
+                    Some(Request::Write(batch)) => in_flight.push(self.send(&session, batch)),
+                    Some(request) => self.ask(&session, request).await?,
+                    None => break,
                 }
-            } else if in_flight.is_empty() {
-                if fence {
-                    self.revoke_former(&session).await?;
-                }
-                self.list(&session, lease).await?;
-                round.list = false;
-                continue;
             }
-            if self.former.is_empty() {
+            if self.course.is_fenced() {
                 self.tell_settled();
             }
             tokio::select! {
-                Some((batch, outcome)) = in_flight.next(), if !in_flight.is_empty() => self.landed(batch, outcome, &mut round)?,
+                Some((batch, outcome)) = in_flight.next(), if !in_flight.is_empty() => self.landed(batch, outcome)?,
                 () = shared.changed.notified() => {}
                 _ = renew.tick() => {
                     if std::mem::replace(&mut unanswered, true) {
@@ -182,27 +142,60 @@ impl Writer {
     }
 
     /// Goes on with the present lease if it still exists and nothing of unknown outcome was sent with it; else takes a new one.
-    async fn secure_lease(&mut self, session: &Session) -> Result<(i64, Renewal), StoreError> {
+    async fn secure_lease(&mut self, session: &Session) -> Result<Renewal, StoreError> {
         let mut client = session.lease();
-        if std::mem::take(&mut self.uncertain) {
-            self.former.extend(self.lease.take());
-        }
-        if let Some(lease) = self.lease {
+        loop {
+            let request = self.course.next(&mut self.shared.state());
+            let lease = match request {
+                Some(Request::Grant) => {
+                    let seconds = i64::try_from(self.ttl.as_secs()).unwrap_or(i64::MAX);
+                    let lease = session.call("taking a lease", client.grant(seconds, None)).await?.id();
+                    self.course.granted(lease);
+                    lease
+                }
+                Some(Request::Renew(lease)) => lease,
+                _ => {
+                    return Err(StoreError::protocol(
+                        session.endpoint(),
+                        "the lease of the status keys was not asked for",
+                    ));
+                }
+            };
             match session.call("renewing the lease", client.keep_alive(lease)).await {
-                Ok((keeper, answers)) => return Ok((lease, Renewal { keeper, answers })),
-                Err(error) if error.kind() == StoreErrorKind::LeaseNotFound => self.lease = None,
+                Ok((keeper, answers)) => {
+                    self.course.renewed();
+                    return Ok(Renewal { keeper, answers });
+                }
+                Err(error) if error.kind() == StoreErrorKind::LeaseNotFound && matches!(request, Some(Request::Renew(_))) => {
+                    self.course.lease_gone();
+                }
                 Err(error) => return Err(error),
             }
         }
-        let seconds = i64::try_from(self.ttl.as_secs()).unwrap_or(i64::MAX);
-        let lease = session.call("taking a lease", client.grant(seconds, None)).await?.id();
-        self.lease = Some(lease);
-        let (keeper, answers) = session.call("renewing the lease", client.keep_alive(lease)).await?;
-        Ok((lease, Renewal { keeper, answers }))
+    }
+
+    /// What is asked with nothing beside it.
+    async fn ask(&mut self, session: &Session, request: Request) -> Result<(), StoreError> {
+        match request {
+            Request::Revoke(lease) => {
+                revoke(session, lease).await?;
+                self.course.revoked();
+            }
+            _ => {
+                self.list(session).await?;
+                if self.established.is_none() {
+                    self.established = Some(Instant::now());
+                    let endpoint = session.endpoint().to_owned();
+                    tracing::info!(endpoint, lease = self.course.lease(), "publishing status");
+                    self.health.send_replace(StoreHealth::Connected { endpoint });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Compares the stored keys with the wanted ones; nothing may be in flight.
-    async fn list(&self, session: &Session, lease: i64) -> Result<(), StoreError> {
+    async fn list(&mut self, session: &Session) -> Result<(), StoreError> {
         let mut found = Vec::new();
         for space in OWN_KEY_SPACES {
             let listing = session.list(format!("{}{space}", self.prefix).as_bytes(), false).await?;
@@ -219,12 +212,13 @@ impl Writer {
                 })
             }));
         }
-        self.shared.state().adopt(lease, found);
+        self.course.listed(&mut self.shared.state(), found);
         Ok(())
     }
 
     /// One transaction.
-    fn send(&self, session: &Session, lease: i64, batch: Batch) -> impl Future<Output = (Batch, Result<bool, StoreError>)> + use<> {
+    fn send(&self, session: &Session, batch: Batch) -> impl Future<Output = (Batch, Result<bool, StoreError>)> + use<> {
+        let lease = self.course.lease().unwrap_or_default();
         let mut guards = Vec::new();
         let operations = batch.iter().map(|(key, write)| {
             let key = format!("{}{key}", self.prefix);
@@ -249,32 +243,19 @@ impl Writer {
         }
     }
 
-    fn landed(&self, batch: Batch, outcome: Result<bool, StoreError>, round: &mut Round) -> Result<(), StoreError> {
-        let mut state = self.shared.state();
-        match outcome {
-            Ok(true) => state.written(batch),
-            // A key is not as we left it: someone else has written it. Look again.
-            Ok(false) => {
-                state.not_written(batch);
-                round.list = true;
-            }
+    fn landed(&mut self, batch: Batch, outcome: Result<bool, StoreError>) -> Result<(), StoreError> {
+        let (landed, end) = match outcome {
+            Ok(true) => (Landed::Written, None),
+            Ok(false) => (Landed::NotAsLeft, None),
             Err(error) if error.kind() == StoreErrorKind::Refused => {
-                if let [(key, _)] = batch.as_slice() {
-                    tracing::error!(%key, %error, "the store refuses this status; it is not published");
-                    state.refused(key);
-                } else {
-                    round.single += batch.len();
-                    state.not_written(batch);
-                }
+                tracing::warn!(%error, keys = batch.len(), "the store refuses status");
+                (Landed::Refused, None)
             }
-            Err(error) => {
-                if error.kind().is_certain_refusal() {
-                    state.not_written(batch);
-                }
-                return Err(error);
-            }
-        }
-        Ok(())
+            Err(error) if error.kind().is_certain_refusal() => (Landed::NotWritten, Some(error)),
+            Err(error) => (Landed::Unknown, Some(error)),
+        };
+        self.course.landed(&mut self.shared.state(), batch, landed);
+        end.map_or(Ok(()), Err)
     }
 
     fn tell_settled(&self) {
@@ -284,25 +265,19 @@ impl Writer {
             .send_if_modified(|told| std::mem::replace(told, settled) != settled);
     }
 
-    /// After this, nothing that was sent under a former lease can take effect.
-    async fn revoke_former(&mut self, session: &Session) -> Result<(), StoreError> {
-        while let Some(&lease) = self.former.last() {
-            revoke(session, lease).await?;
-            self.former.pop();
-        }
-        Ok(())
-    }
-
     async fn give_up_leases(&mut self) -> Result<(), StoreError> {
-        self.former.extend(self.lease.take());
-        if self.former.is_empty() {
+        let leases = self.course.give_up();
+        if leases.is_empty() {
             return Ok(());
         }
         let session = self
             .connector
             .connect(format!("{}{}", self.prefix, OWN_KEY_SPACES[0]).as_bytes())
             .await?;
-        self.revoke_former(&session).await
+        for lease in leases {
+            revoke(&session, lease).await?;
+        }
+        Ok(())
     }
 }
 

@@ -29,12 +29,13 @@ use tokio::{
 
 use self::{
     mailbox::Mailbox,
-    position::{Comparison, Listed, Position, Suspects},
+    reading::{Compared, Reading},
 };
 use crate::store::{Backoff, Connector, Listing, Session, StoreConfig, StoreError};
 
-mod mailbox;
-mod position;
+pub(crate) mod mailbox;
+pub(crate) mod position;
+pub(crate) mod reading;
 
 /// Time between two comparisons when the first has found differences: what is only on its way arrives within it.
 const SECOND_LOOK: Duration = Duration::from_secs(2);
@@ -195,9 +196,7 @@ impl Source {
             connector,
             prefix: prefix.into_bytes(),
             options,
-            mailbox: mailbox.clone(),
-            position: None,
-            snapshot_because: None,
+            reading: Reading::new(mailbox.clone()),
             established: None,
         };
         let task = tokio::spawn(async move {
@@ -224,11 +223,7 @@ struct Reader {
     connector: Connector,
     prefix: Vec<u8>,
     options: SourceOptions,
-    mailbox: Arc<Mailbox>,
-    /// `None` until the first snapshot.
-    position: Option<Position>,
-    /// Set when the next listing must be delivered as a whole.
-    snapshot_because: Option<SnapshotReason>,
+    reading: Reading,
     /// Since when the present session works.
     established: Option<Instant>,
 }
@@ -236,19 +231,15 @@ struct Reader {
 impl Reader {
     async fn run(&mut self) {
         let mut backoff = Backoff::new();
-        let mut told: Option<String> = None;
         loop {
-            match self.session(&mut told).await {
+            match self.session().await {
                 Ok(ListAgain(reason)) => {
                     tracing::warn!(?reason, "listing the store again");
-                    self.snapshot_because = Some(reason);
+                    self.reading.list_again(reason);
                 }
                 Err(error) => {
-                    let message = error.to_string();
-                    if told.as_ref() != Some(&message) {
+                    if self.reading.lost(error.to_string()) {
                         tracing::warn!(%error, "desired state cannot be read; what was read stays in force");
-                        self.mailbox.disconnected(message.clone());
-                        told = Some(message);
                     }
                     self.connector.skip();
                 }
@@ -258,80 +249,24 @@ impl Reader {
         }
     }
 
-    /// One connection from listing to loss. `told` is the loss the receiver knows of.
-    async fn session(&mut self, told: &mut Option<String>) -> Result<ListAgain, StoreError> {
+    /// One connection from listing to loss.
+    async fn session(&mut self) -> Result<ListAgain, StoreError> {
         let session = self.connector.connect(&self.prefix).await?;
         let listing = session.list(&self.prefix, false).await?;
         let revision = listing.revision;
         let watch = session.watch(&self.prefix, revision + 1).await?;
-        if told.take().is_some() {
-            tracing::info!(endpoint = session.endpoint(), "desired state can be read again");
-            self.mailbox.reconnected();
-        }
         self.established = Some(Instant::now());
-        let adopted = self.adopt(listing);
-        let position = self.position.insert(adopted);
-        let follower = Follower {
-            session: &session,
-            prefix: &self.prefix,
-            mailbox: &self.mailbox,
-            options: &self.options,
-            position,
-        };
-        follower.follow(watch).await
+        let items = position::strip(&self.prefix, listing.items);
+        if self.reading.established(revision, listing.cluster_id, items) {
+            tracing::info!(endpoint = session.endpoint(), "desired state can be read again");
+        }
+        self.follow(&session, watch).await
     }
 
-    /// Delivers what a listing has brought, and returns the position after it.
-    fn adopt(&mut self, listing: Listing) -> Position {
-        let Listing {
-            revision,
-            cluster_id,
-            items,
-        } = listing;
-        let items = position::strip(&self.prefix, items);
-        let reason = match (self.position.take(), self.snapshot_because.take()) {
-            (None, _) => SnapshotReason::Initial,
-            (Some(mut position), wanted) => match (position.compare(revision, cluster_id, &items), wanted) {
-                (Comparison::Replaced(evidence), _) => {
-                    tracing::error!(%evidence, "the store is not the one read before; its content is taken as the whole desired state");
-                    SnapshotReason::StoreReplaced { evidence }
-                }
-                (_, Some(reason)) => reason,
-                (Comparison::Moved(changes), None) => {
-                    position.move_to(revision, &changes);
-                    self.mailbox.changes(revision, changes);
-                    return position;
-                }
-                (Comparison::Same, None) => {
-                    position.advance(revision);
-                    return position;
-                }
-            },
-        };
-        let position = Position::of_listing(revision, cluster_id, &items);
-        let items = items
-            .into_iter()
-            .map(|Listed { key, value, mod_revision }| RawItem { key, value, mod_revision });
-        self.mailbox.snapshot(revision, reason, items.collect());
-        position
-    }
-}
-
-/// The part of a session after the listing.
-struct Follower<'a> {
-    session: &'a Session,
-    prefix: &'a [u8],
-    mailbox: &'a Mailbox,
-    options: &'a SourceOptions,
-    position: &'a mut Position,
-}
-
-impl Follower<'_> {
-    async fn follow(mut self, mut watch: WatchStream) -> Result<ListAgain, StoreError> {
-        let mut suspects = Suspects::new();
+    /// The part of a session after the listing.
+    async fn follow(&mut self, session: &Session, mut watch: WatchStream) -> Result<ListAgain, StoreError> {
+        let prefix = &self.prefix;
         let mut compare_at = Instant::now() + self.options.compare_interval;
-        let session = self.session;
-        let prefix = self.prefix;
         loop {
             // The listing runs beside the watch, which must not wait for it.
             let compared = async move {
@@ -344,65 +279,45 @@ impl Follower<'_> {
                     message = watch.message() => {
                         let message = message.map_err(|error| session.stream_error("watching", &error))?;
                         let response = message.ok_or_else(|| StoreError::protocol(session.endpoint(), "it closed the watch"))?;
-                        if let Some(again) = self.take(&response)? {
-                            return Ok(again);
+                        if response.canceled() {
+                            return canceled(session, &response);
                         }
+                        self.reading.watched(changes_of(prefix, &response));
                     }
                     listing = &mut compared => break listing?,
                 }
             };
-            let found = self.suspects(listing);
-            if found.iter().any(|(key, mod_revision)| suspects.get(key) == Some(mod_revision)) {
-                return Ok(ListAgain(SnapshotReason::Difference));
-            }
-            let wait = if found.is_empty() {
-                self.options.compare_interval
-            } else {
-                SECOND_LOOK
+            let wait = match self.reading.compared(listing.revision, revisions(prefix, listing)) {
+                Compared::Same => self.options.compare_interval,
+                Compared::InDoubt => SECOND_LOOK,
+                Compared::Different => return Ok(ListAgain(SnapshotReason::Difference)),
             };
             compare_at = Instant::now() + wait;
-            suspects = found;
         }
     }
+}
 
-    fn suspects(&self, listing: Listing) -> Suspects {
-        let revision = listing.revision;
-        let listed: BTreeMap<RawKey, i64> = position::strip(self.prefix, listing.items)
-            .into_iter()
-            .map(|item| (item.key, item.mod_revision))
-            .collect();
-        self.position.suspects(revision, listed)
-    }
+fn revisions(prefix: &[u8], listing: Listing) -> BTreeMap<RawKey, i64> {
+    let listed = position::strip(prefix, listing.items).into_iter();
+    listed.map(|item| (item.key, item.mod_revision)).collect()
+}
 
-    /// Takes one answer of the watch. The server never splits one revision over two answers, as splitting (`fragment`) is
-    /// not asked for; an answer may hold many revisions.
-    fn take(&mut self, response: &WatchResponse) -> Result<Option<ListAgain>, StoreError> {
-        if response.canceled() {
-            if response.compact_revision() > 0 {
-                return Ok(Some(ListAgain(SnapshotReason::Compacted)));
-            }
-            // With authentication, an expired token ends here too: the next session signs in again.
-            let words = format!("it canceled the watch: {:?}", response.cancel_reason());
-            return Err(StoreError::protocol(self.session.endpoint(), &words));
-        }
-        let mut revision = self.position.revision();
-        let mut changes = Vec::with_capacity(response.events().len());
-        for kv in response.events().iter().filter_map(etcd_client::Event::kv) {
-            let Some(key) = kv.key().strip_prefix(self.prefix) else { continue };
-            // A deleted key has version 0 (etcd's `kv.proto`). The client's own event type panics on a number it does not know.
-            let value = (kv.version() > 0).then(|| kv.value().to_vec());
-            let change = RawChange {
-                key: RawKey::from(key),
-                mod_revision: kv.mod_revision(),
-                value,
-            };
-            revision = revision.max(kv.mod_revision());
-            changes.extend(self.position.apply(change));
-        }
-        self.position.advance(revision);
-        if !changes.is_empty() {
-            self.mailbox.changes(revision, changes);
-        }
-        Ok(None)
+fn canceled(session: &Session, response: &WatchResponse) -> Result<ListAgain, StoreError> {
+    if response.compact_revision() > 0 {
+        return Ok(ListAgain(SnapshotReason::Compacted));
     }
+    // With authentication, an expired token ends here too: the next session signs in again.
+    let words = format!("it canceled the watch: {:?}", response.cancel_reason());
+    Err(StoreError::protocol(session.endpoint(), &words))
+}
+
+fn changes_of(prefix: &[u8], response: &WatchResponse) -> Vec<RawChange> {
+    let change = |kv: &etcd_client::KeyValue| {
+        let key = RawKey::from(kv.key().strip_prefix(prefix)?);
+        // A deleted key has version 0 (etcd's `kv.proto`). The client's own event type panics on a number it does not know.
+        let value = (kv.version() > 0).then(|| kv.value().to_vec());
+        let mod_revision = kv.mod_revision();
+        Some(RawChange { key, mod_revision, value })
+    };
+    response.events().iter().filter_map(|event| change(event.kv()?)).collect()
 }

@@ -11,6 +11,8 @@ mod support;
 mod containers;
 mod crash;
 mod drift;
+mod explanations;
+mod hanging;
 mod invalid;
 mod kinds;
 mod latency;

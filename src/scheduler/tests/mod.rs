@@ -1,7 +1,8 @@
-//! The scheduler over toy values: single rules in `rules`, random sequences against an obviously right model in `random`.
+//! The scheduler over toy values: single rules in `rules`, what is told of values in `explanations`, random sequences against an obviously right model in `random`.
 //!
 //! Owns the toy domain and a toy kernel that checks safety on every operation. Start reading at [`Toy`].
 
+mod explanations;
 mod random;
 mod rules;
 
@@ -22,6 +23,9 @@ struct Toy {
     implies: Vec<String>,
     claims: Vec<String>,
 }
+
+/// A shape of which every change needs a re-creation, as it is for most derived values.
+const FIXED: u32 = u32::MAX;
 
 #[derive(Clone, Debug, PartialEq)]
 enum Do {
@@ -47,6 +51,22 @@ impl Domain for ToyDomain {
     fn is_late_fact(&self, key: &Key) -> bool {
         key.as_str().starts_with("fact/container")
     }
+    /// `x/state` is borne by `x`.
+    fn bearer(&self, key: &Key) -> Option<Key> {
+        key.as_str().strip_suffix("/state").map(Key::new)
+    }
+    fn relatives(&self, unmet: &Dependency, view: &View<'_, Self>) -> Vec<Relative> {
+        let On::Key(key) = &unmet.on else { return vec![] };
+        let told = |key: &Key, what: &str| Relative {
+            key: key.clone(),
+            text: format!("{key} {what}"),
+        };
+        match self.bearer(key) {
+            Some(bearer) if view.applied(&bearer).is_some() => vec![told(&bearer, "exists in another state")],
+            Some(_) => vec![],
+            None => view.near("typo-", key.as_str(), 1).map(|near| told(near, "is similar")).collect(),
+        }
+    }
     fn chain(mut effect: Vec<Do>, next: Vec<Do>) -> Vec<Do> {
         effect.extend(next);
         effect
@@ -65,7 +85,7 @@ impl Descriptor<ToyDomain> for ToyDomain {
             == (wanted.content, wanted.shape, &wanted.needs, &wanted.needs_any)
     }
     fn needs_recreate(&self, _: &Key, applied: &Toy, wanted: &Toy) -> bool {
-        applied.shape != wanted.shape
+        applied.shape != wanted.shape || wanted.shape == FIXED
     }
     fn dependencies(&self, _: &Key, value: &Toy) -> Vec<Dependency> {
         let named = value.needs.iter().map(|need| Dependency::key(&format!("needs-{need}"), key(need)));
@@ -125,6 +145,7 @@ fn transient(message: &str) -> Fault {
         kind: FaultKind::Transient,
         reason: "Toy",
         message: message.into(),
+        kernel: None,
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, mpsc};
 use super::{RawChange, RawItem, RawKey, SnapshotReason, SourceEvent};
 
 /// Written by the watch, which never waits; emptied into the channel by [`Mailbox::deliver`].
-pub(super) struct Mailbox {
+pub(crate) struct Mailbox {
     // A std mutex: it is held for a few map operations and never across an await.
     pending: Mutex<Pending>,
     filled: Notify,
@@ -63,6 +63,11 @@ impl Mailbox {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The next event, if any waits.
+    pub fn take(&self) -> Option<SourceEvent> {
+        self.lock().take()
+    }
+
     /// Moves events into the channel until the receiver is gone. It waits until the channel is empty, whatever its capacity,
     /// so that everything that happens meanwhile is merged here.
     pub async fn deliver(&self, sender: mpsc::Sender<SourceEvent>) {
@@ -78,7 +83,7 @@ impl Mailbox {
             let Ok(mut room) = sender.reserve_many(sender.max_capacity()).await else {
                 return;
             };
-            if let (Some(permit), Some(event)) = (room.next(), self.lock().take()) {
+            if let (Some(permit), Some(event)) = (room.next(), self.take()) {
                 permit.send(event);
             }
         }

@@ -20,14 +20,14 @@ struct Fingerprint {
 }
 
 /// The state that the receiver of the events has, or will have when it has taken what is waiting.
-pub(super) struct Position {
+pub(crate) struct Position {
     revision: i64,
     cluster_id: u64,
     known: BTreeMap<RawKey, Fingerprint>,
 }
 
 /// One key of a listing, after the prefix was cut off.
-pub(super) struct Listed {
+pub(crate) struct Listed {
     pub key: RawKey,
     pub value: Vec<u8>,
     pub mod_revision: i64,
@@ -35,7 +35,7 @@ pub(super) struct Listed {
 
 /// What a listing of the store means for someone who is at a [`Position`].
 #[derive(Debug, PartialEq)]
-pub(super) enum Comparison {
+pub(crate) enum Comparison {
     /// Nothing happened.
     Same,
     /// The store moved on; these keys differ.
@@ -45,7 +45,7 @@ pub(super) enum Comparison {
 }
 
 /// A key whose revision in the store is not the one delivered; `None`: the store does not have it.
-pub(super) type Suspects = BTreeMap<RawKey, Option<i64>>;
+pub(crate) type Suspects = BTreeMap<RawKey, Option<i64>>;
 
 impl Position {
     /// The position of someone who was given exactly `items`.

@@ -1,0 +1,133 @@
+//! What a listing or an answer of the watch means: the decisions of the reader, without any connection.
+//!
+//! Owns the [`Position`] and what the receiver was told of the connection. Must never do I/O. Start reading at
+//! [`Reading::established`].
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{
+    RawChange, RawItem, RawKey, SnapshotReason,
+    mailbox::Mailbox,
+    position::{Comparison, Listed, Position, Suspects},
+};
+
+/// What a comparison of all keys' revisions has shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Compared {
+    /// What was delivered is what the store has.
+    Same,
+    /// There are differences, which may be on their way: to be compared once more soon.
+    InDoubt,
+    /// The same differences twice: all must be listed again.
+    Different,
+}
+
+/// See the [module documentation](self).
+pub(crate) struct Reading {
+    mailbox: Arc<Mailbox>,
+    /// `None` until the first snapshot.
+    position: Option<Position>,
+    /// Set when the next listing must be delivered as a whole.
+    snapshot_because: Option<SnapshotReason>,
+    /// The loss of the connection that the receiver knows of.
+    told: Option<String>,
+    suspects: Suspects,
+}
+
+impl Reading {
+    /// Nothing is known yet; what is found out goes into the mailbox.
+    pub fn new(mailbox: Arc<Mailbox>) -> Self {
+        Reading {
+            mailbox,
+            position: None,
+            snapshot_because: None,
+            told: None,
+            suspects: Suspects::new(),
+        }
+    }
+
+    /// Everything was listed at `revision`, and is being watched from the next one on. The result is whether the store is back
+    /// after a loss that was told.
+    pub fn established(&mut self, revision: i64, cluster_id: u64, items: Vec<Listed>) -> bool {
+        let back = self.told.take().is_some();
+        if back {
+            self.mailbox.reconnected();
+        }
+        self.suspects.clear();
+        self.position = Some(self.adopt(revision, cluster_id, items));
+        back
+    }
+
+    /// Delivers what a listing has brought, and returns the position after it.
+    fn adopt(&mut self, revision: i64, cluster_id: u64, items: Vec<Listed>) -> Position {
+        let reason = match (self.position.take(), self.snapshot_because.take()) {
+            (None, _) => SnapshotReason::Initial,
+            (Some(mut position), wanted) => match (position.compare(revision, cluster_id, &items), wanted) {
+                (Comparison::Replaced(evidence), _) => {
+                    tracing::error!(%evidence, "the store is not the one read before; its content is taken as the whole desired state");
+                    SnapshotReason::StoreReplaced { evidence }
+                }
+                (_, Some(reason)) => reason,
+                (Comparison::Moved(changes), None) => {
+                    position.move_to(revision, &changes);
+                    self.mailbox.changes(revision, changes);
+                    return position;
+                }
+                (Comparison::Same, None) => {
+                    position.advance(revision);
+                    return position;
+                }
+            },
+        };
+        let position = Position::of_listing(revision, cluster_id, &items);
+        let items = items
+            .into_iter()
+            .map(|Listed { key, value, mod_revision }| RawItem { key, value, mod_revision });
+        self.mailbox.snapshot(revision, reason, items.collect());
+        position
+    }
+
+    /// Takes the changes of one answer of the watch. The server never splits one revision over two answers, as splitting
+    /// (`fragment`) is not asked for; an answer may hold many revisions.
+    pub fn watched(&mut self, answer: Vec<RawChange>) {
+        let Some(position) = &mut self.position else { return };
+        let mut revision = position.revision();
+        let mut changes = Vec::with_capacity(answer.len());
+        for change in answer {
+            revision = revision.max(change.mod_revision);
+            changes.extend(position.apply(change));
+        }
+        position.advance(revision);
+        if !changes.is_empty() {
+            self.mailbox.changes(revision, changes);
+        }
+    }
+
+    /// Takes a listing of the keys alone, made at `revision` while the watch runs.
+    pub fn compared(&mut self, revision: i64, listed: BTreeMap<RawKey, i64>) -> Compared {
+        let Some(position) = &self.position else { return Compared::Same };
+        let found = position.suspects(revision, listed);
+        let confirmed = found.iter().any(|(key, mod_revision)| self.suspects.get(key) == Some(mod_revision));
+        self.suspects = found;
+        match (confirmed, self.suspects.is_empty()) {
+            (true, _) => Compared::Different,
+            (false, true) => Compared::Same,
+            (false, false) => Compared::InDoubt,
+        }
+    }
+
+    /// The next listing must be delivered as a whole.
+    pub fn list_again(&mut self, reason: SnapshotReason) {
+        self.snapshot_because = Some(reason);
+    }
+
+    /// The connection is lost, or could not be made. The result is whether that is news.
+    pub fn lost(&mut self, message: String) -> bool {
+        let news = self.told.as_ref() != Some(&message);
+        if news {
+            self.mailbox.disconnected(message.clone());
+            self.told = Some(message);
+        }
+        news
+    }
+}
