@@ -108,7 +108,7 @@ impl ReferenceWatcher for Watcher {
 #[derive(Clone, PartialEq, Debug)]
 pub enum Published {
     /// Below `config-status/`.
-    Value(ValueStatus),
+    Value(Box<ValueStatus>),
     /// A link, below `status/`.
     Link(InterfaceState),
     /// A reference to a namespace, below `status/`.
@@ -125,7 +125,7 @@ impl Published {
     /// Its JSON form.
     pub fn json(&self) -> String {
         match self {
-            Published::Value(message) => json::encode(message),
+            Published::Value(message) => json::encode(message.as_ref()),
             Published::Link(message) => json::encode(message),
             Published::Namespace(message) => json::encode(message),
             Published::Microservice(message) => json::encode(message),

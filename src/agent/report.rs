@@ -178,7 +178,7 @@ impl Reporter {
         }
         self.publisher.set(
             key.to_string(),
-            Published::Value(value_status(&change.key, status, namespace_text(view, &change.key))),
+            Published::Value(value_status(&change.key, status, namespace_text(view, &change.key)).into()),
         );
     }
 

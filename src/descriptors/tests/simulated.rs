@@ -52,7 +52,7 @@ fn failure(kind: FailureKind, errno: i32, message: String) -> Failure {
     Failure {
         kind,
         errno,
-        kernel_text: None,
+        kernel_text: String::new(),
         message,
     }
 }
@@ -298,7 +298,7 @@ impl Kernel {
                 return Err(Failure {
                     kind: FailureKind::Unavailable,
                     errno: None,
-                    kernel_text: None,
+                    kernel_text: String::new(),
                     message: format!("{reference:?} does not exist"),
                 });
             }
