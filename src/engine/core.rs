@@ -237,3 +237,7 @@ impl<E: Effects> Core<E> {
         Some(Work::Look(look))
     }
 }
+
+#[cfg(test)]
+#[path = "core_tests.rs"]
+mod tests;

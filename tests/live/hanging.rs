@@ -68,12 +68,17 @@ fn pair(name: &str, far: Reference) -> Config {
     }
 }
 
-/// Puts pairs, each together, and waits for each.
-async fn make_pairs(bench: &Bench, names: &[&str]) {
+/// Puts pairs, each together, and waits for each. Answers all that is there then.
+async fn make_pairs(bench: &Bench, before: Config, names: &[&str]) -> Config {
+    let mut all = before;
     for name in names {
-        let revisions = bench.put_together(&pair(name, Reference::named("far"))).await;
+        let pair = pair(name, Reference::named("far"));
+        let revisions = bench.put_together(&pair).await;
         bench.until_configured(&revisions).await;
+        all.interfaces.extend(pair.interfaces);
     }
+    bench.check(&all);
+    all
 }
 
 async fn a_hanging_file_system_holds_up_only_what_is_on_it(mut bench: Bench) {
@@ -82,7 +87,7 @@ async fn a_hanging_file_system_holds_up_only_what_is_on_it(mut bench: Bench) {
     let hanging = pair("slow", Reference::File(FILE.to_owned()));
     let revisions: Revisions = bench.put_together(&hanging).await;
     // While the first look at the path hangs, and while it is given up.
-    make_pairs(&bench, &["a", "b", "c"]).await;
+    let others = make_pairs(&bench, Config::default(), &["a", "b", "c"]).await;
     let waiting = bench
         .until("the status says what hangs", |publication| {
             let status = publication.of("linux/interfaces/v2/interface/slow-peer");
@@ -90,10 +95,11 @@ async fn a_hanging_file_system_holds_up_only_what_is_on_it(mut bench: Bench) {
         })
         .await;
     assert_ne!(waiting.state("linux/interfaces/v2/interface/slow-peer"), "CONFIGURED");
-    make_pairs(&bench, &["d", "e", "f"]).await;
+    let mut all = make_pairs(&bench, others, &["d", "e", "f"]).await;
     file_system.replace_by_a_namespace();
     bench.until_configured(&revisions).await;
-    bench.check(&hanging);
+    all.interfaces.extend(hanging.interfaces);
+    bench.check(&all);
     bench.delete_all().await;
     bench.until_nothing_is_published().await;
     bench.stop_agent().await;
@@ -105,7 +111,7 @@ async fn an_agent_ends_although_a_file_system_hangs(mut bench: Bench) {
     let _file_system = DeadFileSystem::mount();
     bench.start_agent().await;
     bench.put_together(&pair("slow", Reference::File(FILE.to_owned()))).await;
-    make_pairs(&bench, &["a"]).await;
+    make_pairs(&bench, Config::default(), &["a"]).await;
     bench.stop_agent().await;
 }
 on_both_stores!(an_agent_ends_although_a_file_system_hangs);
