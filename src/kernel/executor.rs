@@ -8,8 +8,9 @@ use std::{
     io,
     os::fd::OwnedFd,
     path::PathBuf,
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -29,6 +30,9 @@ use super::{
     serving::{Batch, Caller, Message, Serving},
     worker::Worker,
 };
+
+/// How long a drop waits for the batch at hand. What the kernel does not finish by then it finishes, or not, as after a crash.
+const END_LIMIT: Duration = Duration::from_secs(5);
 
 /// Settings of the executor.
 #[derive(Debug)]
@@ -70,11 +74,14 @@ pub struct StartError {
 /// # Guarantees
 ///
 /// Batches are performed one after the other, in the order of the calls. Only an opening whose path does not answer stands back: it
-/// is answered later, and holds up nobody. Dropping the executor finishes the batch at hand, ends its threads (but for those that
-/// hang in a system call; they end with the process) and closes all descriptors; the network is left as it is.
+/// is answered later, and holds up nobody. Dropping the executor finishes the batch at hand if that takes no more than 5 s, ends its
+/// threads (but for those that hang in a system call; they end with the process) and closes all descriptors; the network is left as
+/// it is.
 pub struct Executor {
     messages: mpsc::Sender<Message>,
     thread: Option<JoinHandle<()>>,
+    /// Disconnected when the thread has ended.
+    ended: Mutex<mpsc::Receiver<()>>,
     monitor: Monitor,
     directory: Arc<NamedDirectory>,
     own: NetnsId,
@@ -99,13 +106,18 @@ impl Executor {
         let worker = Worker::new(Namespaces::new(finder, entrance, monitor.watches().clone()), nursery);
         let (messages, received) = mpsc::channel();
         let serving = Serving::new(worker, received, messages.clone());
+        let (running, ended) = mpsc::channel();
         let thread = thread::Builder::new()
             .name("netns-executor".to_owned())
-            .spawn(move || serving.run())
+            .spawn(move || {
+                serving.run();
+                drop(running);
+            })
             .map_err(start_error("start the thread that performs operations"))?;
         Ok(Self {
             messages,
             thread: Some(thread),
+            ended: Mutex::new(ended),
             monitor,
             directory,
             own,
@@ -176,7 +188,10 @@ impl Drop for Executor {
     fn drop(&mut self) {
         // It has ended already if this fails.
         let _ = self.messages.send(Message::End);
-        if let Some(thread) = self.thread.take() {
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner).recv_timeout(END_LIMIT);
+        if ended == Err(mpsc::RecvTimeoutError::Timeout) {
+            tracing::warn!("the kernel has not finished the operations at hand for {END_LIMIT:?}: the executor ends without them");
+        } else if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
