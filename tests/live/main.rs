@@ -12,6 +12,7 @@ mod containers;
 mod crash;
 mod drift;
 mod explanations;
+mod foreign;
 mod hanging;
 mod invalid;
 mod kinds;
