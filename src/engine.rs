@@ -4,16 +4,15 @@
 //! know a kind of value: that is behind [`Effects`] and [`Performer`]. Start reading at [`Core`], which decides without waiting
 //! for anything and without a clock; [`Engine::run`] is the loop that gives it both.
 //!
-//! The loop has one piece of work under way at a time. Events that arrive meanwhile only change what is wanted; they are decided
-//! upon together when the work has come back, so a backlog is worked off in fewer and larger batches.
+//! The loop has one piece of work under way at a time, and what is left of earlier ones because it takes long. Events that arrive
+//! meanwhile only change what is wanted; they are decided upon together when the work has come back, so a backlog is worked off in
+//! fewer and larger batches.
 
 mod core;
 
 pub mod watch;
 
 use std::{
-    future::Future,
-    pin::Pin,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -25,12 +24,12 @@ use crate::scheduler::{Domain, Scheduler, Transaction, TransactionResult, Unacce
 
 /// Does in the world what the core wants done.
 pub trait Performer<E: Effects>: Send + 'static {
-    /// Starts a piece of work. It goes on although nobody waits for the future.
-    fn start(&self, work: Work<E>) -> UnderWay<Done<E>>;
+    /// Starts a piece of work and returns at once. What comes of it is told to `done`, as [`Core`] assumes it.
+    fn start(&self, work: Work<E>, done: &DoneSender<E>);
 }
 
-/// Work that has been started.
-pub type UnderWay<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+/// Where a [`Performer`] tells what came of work.
+pub type DoneSender<E> = mpsc::UnboundedSender<Done<E>>;
 
 /// Sends events to the engine.
 pub struct Handle<D: Domain, S>(mpsc::UnboundedSender<Event<D, S>>);
@@ -137,19 +136,22 @@ pub struct Engine<E: Effects, P> {
     performer: P,
     events: mpsc::UnboundedReceiver<Event<E::Domain, E::Signal>>,
     clock: Clock,
-    running: Option<UnderWay<Done<E>>>,
+    done: mpsc::UnboundedReceiver<Done<E>>,
+    done_sender: DoneSender<E>,
 }
 
 impl<E: Effects, P: Performer<E>> Engine<E, P> {
     /// An engine and the handle through which it hears of things.
     pub fn new(core: Core<E>, performer: P, clock: Clock) -> (Self, Handle<E::Domain, E::Signal>) {
         let (sender, events) = mpsc::unbounded_channel();
+        let (done_sender, done) = mpsc::unbounded_channel();
         let engine = Engine {
             core,
             performer,
             events,
             clock,
-            running: None,
+            done,
+            done_sender,
         };
         (engine, Handle(sender))
     }
@@ -160,10 +162,7 @@ impl<E: Effects, P: Performer<E>> Engine<E, P> {
             let now = self.clock.now();
             tokio::select! {
                 biased;
-                done = poll_work(&mut self.running) => {
-                    self.running = None;
-                    self.core.done(done);
-                }
+                Some(done) = self.done.recv() => self.core.done(done),
                 event = self.events.recv() => match event {
                     Some(event) => self.core.take(event, self.clock.now()),
                     None => return,
@@ -173,17 +172,13 @@ impl<E: Effects, P: Performer<E>> Engine<E, P> {
             while let Ok(event) = self.events.try_recv() {
                 self.core.take(event, self.clock.now());
             }
-            if self.running.is_none() {
-                self.running = self.core.advance(self.clock.now()).map(|work| self.performer.start(work));
+            while let Ok(done) = self.done.try_recv() {
+                self.core.done(done);
+            }
+            while let Some(work) = self.core.advance(self.clock.now()) {
+                self.performer.start(work, &self.done_sender);
             }
         }
-    }
-}
-
-async fn poll_work<T>(work: &mut Option<UnderWay<T>>) -> T {
-    match work {
-        Some(work) => work.await,
-        None => std::future::pending().await,
     }
 }
 

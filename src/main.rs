@@ -53,7 +53,7 @@ fn serve(settings: &Settings) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut agent = Agent::start(settings).await?;
@@ -66,5 +66,8 @@ fn serve(settings: &Settings) -> anyhow::Result<()> {
         tracing::info!("stopping; the network stays as it is");
         agent.shutdown().await;
         Ok(())
-    })
+    });
+    // A look at a file system that does not answer must not hold up the end.
+    runtime.shutdown_background();
+    ended
 }

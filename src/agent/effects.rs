@@ -221,11 +221,14 @@ impl NetworkEffects {
             (FailureKind::Unavailable | FailureKind::Unusable, None) => (FaultKind::Transient, "Unavailable"),
             (FailureKind::KindMissing, _) => (FaultKind::Persistent, "KernelKindMissing"),
             (FailureKind::Exists, _) => (FaultKind::Transient, "ObjectExists"),
+            (FailureKind::TimedOut, _) => (FaultKind::Transient, "TimedOut"),
             (FailureKind::Foreign, _) => (FaultKind::Foreign, "ForeignObject"),
             (FailureKind::Other, _) => (FaultKind::Transient, "KernelError"),
         };
+        let timed_out = failure.kind == FailureKind::TimedOut;
         match namespace {
-            Some((name, _, OnNamespace::Open)) if matches!(kind, FaultKind::Unavailable | FaultKind::Refused) => {
+            // The watcher asks again as soon as it can see the namespace.
+            Some((name, _, OnNamespace::Open)) if timed_out || matches!(kind, FaultKind::Unavailable | FaultKind::Refused) => {
                 debug!(key = %key, "waiting: {}", failure.message);
                 self.watch(key, &name, Binding::Missing);
                 self.reporter.namespace(&name, None, &failure.message);

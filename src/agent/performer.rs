@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::{
-    engine::{Done, Performer, UnderWay, Work},
+    engine::{Done, DoneSender, Performer, Work},
     kernel::Executor,
 };
 
@@ -24,18 +24,31 @@ impl KernelPerformer {
 }
 
 impl Performer<NetworkEffects> for KernelPerformer {
-    fn start(&self, work: Work<NetworkEffects>) -> UnderWay<Done<NetworkEffects>> {
-        let executor = self.executor.clone();
-        Box::pin(async move {
-            match work {
-                Work::Perform(tasks) => Done::Performed(executor.perform(tasks).await),
-                Work::Look(Look::Refresh(namespaces)) => Done::Seen(Seen::read(executor.perform(Look::readings(namespaces)).await)),
-                Work::Look(Look::Survey(survey)) => {
+    fn start(&self, work: Work<NetworkEffects>, done: &DoneSender<NetworkEffects>) {
+        let done = done.clone();
+        // Whoever no longer listens does not need to know.
+        let tell = move |what| drop(done.send(what));
+        match work {
+            Work::Perform(tasks) => self.executor.submit(tasks, move |answer| {
+                tell(match answer.late {
+                    false => Done::Performed(answer.outcomes),
+                    true => Done::Late(answer.outcomes),
+                })
+            }),
+            // What is open needs no path, so there is one answer.
+            Work::Look(Look::Refresh(namespaces)) => {
+                let readings = Look::readings(namespaces);
+                self.executor
+                    .submit(readings, move |answer| tell(Done::Seen(Seen::read(answer.outcomes))))
+            }
+            Work::Look(Look::Survey(survey)) => {
+                let executor = self.executor.clone();
+                tokio::spawn(async move {
                     let (marked, closings) = survey.judge(executor.perform(survey.openings()).await);
                     executor.perform(closings).await;
-                    Done::Seen(Seen::Survey(marked))
-                }
+                    tell(Done::Seen(Seen::Survey(marked)));
+                });
             }
-        })
+        }
     }
 }

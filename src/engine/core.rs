@@ -4,8 +4,12 @@
 //! it does, be it the loop of the product or a simulation. Start reading at [`Core::advance`].
 //!
 //! # Assumptions
-//! Each operation that [`Core::advance`] hands out comes back once in [`Core::done`], alone or with others, in any order.
+//! Each operation that [`Core::advance`] hands out comes back once in [`Core::done`]: with [`Done::Performed`], which comes once for each
+//! [`Work::Perform`] and at which the core goes on, or later with [`Done::Late`]. What is told comes in the order in which it
+//! happened in the world: what was seen before an operation was performed is not told after its outcome.
 
+#[cfg(test)]
+mod late_tests;
 #[cfg(test)]
 mod tests;
 
@@ -110,14 +114,18 @@ pub trait Effects: Send + 'static {
 pub enum Work<E: Effects> {
     /// Operations to perform, none of which depends on another.
     Perform(Vec<E::Task>),
-    /// Something to look at, when none of the operations handed out is under way.
+    /// Something to look at, when none of the operations handed out is under way but for those that are late.
     Look(E::Look),
 }
 
 /// What came of work.
 pub enum Done<E: Effects> {
-    /// Of all or some of the operations that were handed out.
+    /// Of the operations that were handed out together. Those that are missing take long, and hold up only what depends on them. As
+    /// others are decided upon meanwhile, only that may come late which these cannot undermine: what looks for something on which
+    /// no other value has an influence.
     Performed(Vec<E::Outcome>),
+    /// Of operations that took long.
+    Late(Vec<E::Outcome>),
     /// What was seen.
     Seen(E::Seen),
 }
@@ -130,9 +138,9 @@ pub struct Core<E: Effects> {
     begun: bool,
     survey_due: bool,
     in_flight: BTreeSet<u64>,
-    /// Looks under way.
-    looks: usize,
-    /// One of them looks at everything, because a transaction asked for it.
+    /// Work of which nothing has been told yet.
+    awaited: usize,
+    /// A look under way looks at everything, because a transaction asked for it.
     reading: bool,
     /// Who waits for which transaction.
     waiting: BTreeMap<u64, Reply<TransactionResult>>,
@@ -147,7 +155,7 @@ impl<E: Effects> Core<E> {
             begun: false,
             survey_due: false,
             in_flight: BTreeSet::new(),
-            looks: 0,
+            awaited: 0,
             reading: false,
             waiting: BTreeMap::new(),
         }
@@ -196,19 +204,25 @@ impl<E: Effects> Core<E> {
     pub fn done(&mut self, done: Done<E>) {
         match done {
             Done::Performed(outcomes) => {
-                for outcome in &outcomes {
-                    self.in_flight.remove(&E::operation_of(outcome));
-                }
-                self.effects.performed(&mut self.scheduler, outcomes);
+                self.awaited = self.awaited.saturating_sub(1);
+                self.performed(outcomes);
             }
+            Done::Late(outcomes) => self.performed(outcomes),
             Done::Seen(seen) => {
-                self.looks = self.looks.saturating_sub(1);
+                self.awaited = self.awaited.saturating_sub(1);
                 self.effects.seen(&mut self.scheduler, seen);
                 if std::mem::take(&mut self.reading) {
                     self.scheduler.read_again();
                 }
             }
         }
+    }
+
+    fn performed(&mut self, outcomes: Vec<E::Outcome>) {
+        for outcome in &outcomes {
+            self.in_flight.remove(&E::operation_of(outcome));
+        }
+        self.effects.performed(&mut self.scheduler, outcomes);
     }
 
     /// What to start now, if anything; publishes what is known by then. To be called after each event or outcome, when the
@@ -243,12 +257,15 @@ impl<E: Effects> Core<E> {
         self.reply();
         if !operations.is_empty() {
             self.in_flight.extend(operations.iter().map(|operation| operation.id));
+            self.awaited += 1;
             return Some(Work::Perform(self.effects.prepare(operations)));
         }
         if self.scheduler.is_reading_asked() {
             return self.advance(now);
         }
-        self.effects.settled();
+        if self.in_flight.is_empty() {
+            self.effects.settled();
+        }
         let refresh = self.effects.refresh(now);
         self.look(refresh)
     }
@@ -277,9 +294,10 @@ impl<E: Effects> Core<E> {
         &self.effects
     }
 
-    /// Whether anything may be started: for now, only when nothing is under way.
+    /// Whether anything may be started: when nothing is under way but what takes long. So what happens in quick succession is decided
+    /// upon together.
     fn is_free(&self) -> bool {
-        self.begun && self.in_flight.is_empty() && self.looks == 0
+        self.begun && self.awaited == 0
     }
 
     /// Looks at everything if a transaction asks for it.
@@ -299,7 +317,7 @@ impl<E: Effects> Core<E> {
 
     fn look(&mut self, look: Option<E::Look>) -> Option<Work<E>> {
         let look = look?;
-        self.looks += 1;
+        self.awaited += 1;
         Some(Work::Look(look))
     }
 }

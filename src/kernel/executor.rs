@@ -1,18 +1,20 @@
 //! The netns executor as the rest of the program sees it.
 //!
 //! Owns the thread that performs operations, and the way to it. Must never perform anything on the caller's thread that can
-//! wait. Start reading at [`Executor::perform`].
+//! wait. Start reading at [`Executor::submit`].
 
 use std::{
+    collections::HashMap,
     io,
     os::fd::OwnedFd,
     path::PathBuf,
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::sync::{mpsc::UnboundedSender, oneshot};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::{
     binding_record::BindingRecord,
@@ -22,11 +24,15 @@ use super::{
     namespace::{self, NamedDirectory, NamedTarget},
     netlink::Refusal,
     opening::Finder,
-    operation::{Failure, NetnsId, Outcome, Task},
+    operation::{Answer, Failure, NetnsId, Outcome, Task},
     pinned::Namespaces,
     process::Bindings,
+    serving::{Batch, Caller, Message, Serving},
     worker::Worker,
 };
+
+/// How long a drop waits for the batch at hand. What the kernel does not finish by then it finishes, or not, as after a crash.
+const END_LIMIT: Duration = Duration::from_secs(5);
 
 /// Settings of the executor.
 #[derive(Debug)]
@@ -63,20 +69,19 @@ pub struct StartError {
     pub cause: String,
 }
 
-struct Batch {
-    tasks: Vec<Task>,
-    answer: oneshot::Sender<Vec<Outcome>>,
-}
-
 /// Performs kernel operations in network namespaces, on threads of its own.
 ///
 /// # Guarantees
 ///
-/// Batches are performed one after the other, in the order of the calls. Dropping the executor finishes the batch at hand,
-/// ends its threads and closes all descriptors; the network is left as it is.
+/// Batches are performed one after the other, in the order of the calls. Only an opening whose path does not answer stands back: it
+/// is answered later, and holds up nobody. Dropping the executor finishes the batch at hand if that takes no more than 5 s, ends its
+/// threads (but for those that hang in a system call; they end with the process) and closes all descriptors; the network is left as
+/// it is.
 pub struct Executor {
-    batches: Option<mpsc::Sender<Batch>>,
+    messages: mpsc::Sender<Message>,
     thread: Option<JoinHandle<()>>,
+    /// Disconnected when the thread has ended.
+    ended: Mutex<mpsc::Receiver<()>>,
     monitor: Monitor,
     directory: Arc<NamedDirectory>,
     own: NetnsId,
@@ -98,40 +103,50 @@ impl Executor {
         let entrance = Entrance::start(Arc::clone(&own_file)).map_err(start_error("start the thread that enters namespaces"))?;
         let bindings = Bindings::recorded(BindingRecord::open(config.bindings_file));
         let finder = Finder::new(own_file, own, Arc::clone(&directory), bindings);
-        let mut worker = Worker::new(Namespaces::new(finder, entrance, monitor.watches().clone()), nursery);
-        let (batches, received) = mpsc::channel::<Batch>();
+        let worker = Worker::new(Namespaces::new(finder, entrance, monitor.watches().clone()), nursery);
+        let (messages, received) = mpsc::channel();
+        let serving = Serving::new(worker, received, messages.clone());
+        let (running, ended) = mpsc::channel();
         let thread = thread::Builder::new()
             .name("netns-executor".to_owned())
             .spawn(move || {
-                for batch in received {
-                    // Who no longer waits for the outcomes does not need them.
-                    let _ = batch.answer.send(worker.perform(batch.tasks));
-                }
+                serving.run();
+                drop(running);
             })
             .map_err(start_error("start the thread that performs operations"))?;
         Ok(Self {
-            batches: Some(batches),
+            messages,
             thread: Some(thread),
+            ended: Mutex::new(ended),
             monitor,
             directory,
             own,
         })
     }
 
-    /// Performs tasks and answers each one. Tasks are independent: one that fails never affects another. They are performed in
-    /// the given order; the operations of a task too, and its first failure ends it. When the future is dropped, the tasks are
+    /// Performs tasks and tells what came of each one, in one answer; only what takes long is answered later. Tasks are independent:
+    /// one that fails never affects another. They are performed in the given order, those that open a file last; the operations of a
+    /// task too, and its first failure ends it. `tell` is called on the performing thread (on this one, if that has ended) and must
+    /// not wait. The answers of all callers come in the order in which their tasks were performed.
+    pub fn submit(&self, tasks: Vec<Task>, tell: impl FnMut(Answer) + Send + 'static) {
+        let caller = Caller::new(&tasks, Box::new(tell));
+        // When the thread has ended, the batch comes back, and the caller hears of that by its drop.
+        let _ = self.messages.send(Message::Batch(Batch { tasks, caller }));
+    }
+
+    /// As [`Self::submit`], and waits for all outcomes, which are in the order of the tasks. When the future is dropped, the tasks are
     /// performed all the same.
     pub async fn perform(&self, tasks: Vec<Task>) -> Vec<Outcome> {
-        let ids: Vec<u64> = tasks.iter().map(|task| task.id).collect();
-        let (answer, answered) = oneshot::channel();
-        if let Some(batches) = &self.batches {
-            // A failure to send shows as a failure to receive.
-            let _ = batches.send(Batch { tasks, answer });
+        let places: HashMap<u64, usize> = tasks.iter().enumerate().map(|(place, task)| (task.id, place)).collect();
+        let (sender, mut answers) = unbounded_channel();
+        // Who no longer waits for the outcomes does not need them.
+        self.submit(tasks, move |answer| drop(sender.send(answer)));
+        let mut outcomes = Vec::with_capacity(places.len());
+        while let Some(answer) = answers.recv().await {
+            outcomes.extend(answer.outcomes);
         }
-        answered.await.unwrap_or_else(|_| {
-            let ended = || failure::other("the thread that performs kernel operations has ended: restart the agent");
-            ids.into_iter().map(|id| Outcome { id, result: Err(ended()) }).collect()
-        })
+        outcomes.sort_by_key(|outcome| places.get(&outcome.id).copied());
+        outcomes
     }
 
     /// Identity of the namespace in which the executor was started.
@@ -171,8 +186,12 @@ impl Executor {
 
 impl Drop for Executor {
     fn drop(&mut self) {
-        self.batches = None;
-        if let Some(thread) = self.thread.take() {
+        // It has ended already if this fails.
+        let _ = self.messages.send(Message::End);
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner).recv_timeout(END_LIMIT);
+        if ended == Err(mpsc::RecvTimeoutError::Timeout) {
+            tracing::warn!("the kernel has not finished the operations at hand for {END_LIMIT:?}: the executor ends without them");
+        } else if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }

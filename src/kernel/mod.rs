@@ -23,6 +23,8 @@ mod pinned;
 mod process;
 mod route;
 pub mod sandbox;
+mod serving;
+mod slow_open;
 mod snapshot;
 mod sysctl;
 mod worker;

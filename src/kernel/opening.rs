@@ -4,9 +4,11 @@
 //! the table's part. Start reading at [`Finder::find`].
 
 use std::{
+    collections::HashMap,
     fs::File,
     io,
     os::fd::OwnedFd,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -24,6 +26,7 @@ use super::{
     netlink::{Refusal, RouteSocket},
     operation::{Failure, NamespaceRef, NetnsId},
     process::{self, Bindings, Identity, ProcessPath},
+    slow_open::{OpenedFile, Opening},
 };
 
 /// Threads that create namespaces at the same time; more than two gain nothing, as registering a namespace is serialised.
@@ -85,6 +88,8 @@ pub(super) struct Finder {
     pub bindings: Bindings,
     /// Named namespaces.
     pub directory: Arc<NamedDirectory>,
+    /// Files that were opened ahead: opening one here could hang.
+    pub opened: HashMap<PathBuf, Opening>,
     own_file: Arc<OwnedFd>,
     own: NetnsId,
 }
@@ -95,6 +100,7 @@ impl Finder {
         Self {
             bindings,
             directory,
+            opened: HashMap::new(),
             own_file,
             own,
         }
@@ -119,9 +125,21 @@ impl Finder {
             }
             NamespaceRef::File(path) => match ProcessPath::recognise(path) {
                 Some(path) => self.find_process(reference, path),
-                None => Found::new(namespace::open_file(path)?, reference),
+                None => self.opened(path),
             },
         }
+    }
+
+    fn opened(&self, path: &Path) -> Result<Found, Failure> {
+        let unknown = || Err(failure::other(format!("{} was not opened ahead of its use", path.display())));
+        let OpenedFile { file, netns } = self.opened.get(path).cloned().unwrap_or_else(unknown)?;
+        Ok(Found {
+            file,
+            netns,
+            created: false,
+            sockets: None,
+            process: None,
+        })
     }
 
     /// The namespace of the process that the reference means. The agent's own one is no answer: whoever names a process or a

@@ -320,6 +320,15 @@ pub struct Outcome {
     pub result: Result<Reply, Failure>,
 }
 
+/// What came of tasks that were handed over together. Whoever handed them over hears at least once of them.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Answer {
+    /// Outcomes, some or all.
+    pub outcomes: Vec<Outcome>,
+    /// These took long. The first answer is never late; what it lacks comes later, when it has been performed or has taken too long.
+    pub late: bool,
+}
+
 /// What an operation answers. A task answers with the reply of its last operation that has one.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Reply {
@@ -440,6 +449,8 @@ pub enum FailureKind {
     KindMissing,
     /// Another object of this agent is in the way.
     Exists,
+    /// It has not come back, and was given up; it may still come back, without effect.
+    TimedOut,
     /// Somebody else's object is in the way; it was left as it is.
     Foreign,
     /// Anything else; trying again may help.

@@ -6,7 +6,7 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     os::fd::{AsRawFd, OwnedFd, RawFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -18,6 +18,7 @@ use super::{
     netlink::{Refusal, RouteSocket},
     opening::{Finder, Found, Sockets, cannot_open, describe},
     operation::{Failure, FailureKind, NamespaceRef, NetnsId, Reply, Snapshot},
+    slow_open::Opening,
     snapshot, sysctl,
 };
 
@@ -80,6 +81,16 @@ impl Namespaces {
             found.sockets = sockets.ok();
         }
         self.prepared = names.iter().map(|(name, _)| (*name).to_owned()).zip(answers).collect();
+    }
+
+    /// From now on, a reference to this file is answered with what became of its opening.
+    pub fn offer(&mut self, path: &Path, opening: Opening) {
+        self.finder.opened.insert(path.to_owned(), opening);
+    }
+
+    /// Ends that.
+    pub fn withdraw(&mut self, path: &Path) {
+        self.finder.opened.remove(path);
     }
 
     /// Finds, pins, watches and reads a namespace. A named one that does not exist is created with `mark`.

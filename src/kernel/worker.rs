@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
+    path::Path,
 };
 
 use nix::errno::Errno;
@@ -18,7 +19,9 @@ use super::{
         PROTOCOL, Reply, RouteSpec, Task,
     },
     pinned::Namespaces,
-    route, sysctl,
+    route,
+    slow_open::Opening,
+    sysctl,
 };
 
 /// The state of the thread that performs operations.
@@ -64,6 +67,14 @@ impl Worker {
                 result: self.perform_task(task),
             }));
         }
+        outcomes
+    }
+
+    /// Performs tasks for which a path was opened ahead.
+    pub fn perform_opened(&mut self, tasks: Vec<Task>, path: &Path, opening: Opening) -> Vec<Outcome> {
+        self.namespaces.offer(path, opening);
+        let outcomes = self.perform(tasks);
+        self.namespaces.withdraw(path);
         outcomes
     }
 

@@ -168,6 +168,11 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
+    /// When something is told although what is under way has not come back.
+    pub(super) fn postponed_until(&self) -> Option<Duration> {
+        self.postponed.front().map(|(since, _)| *since + PENDING_DELAY)
+    }
+
     /// The status of a base value now, and the keys that its explanation names; `None` while something is under way.
     fn status_of(&self, id: NodeId, condition: Condition) -> Option<(Status, Vec<Key>)> {
         let node = &self.graph[id];

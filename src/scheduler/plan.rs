@@ -218,7 +218,8 @@ impl<D: Domain> Scheduler<D> {
 
     /// When [`Self::step`] must be called next although nothing happens.
     pub fn next_deadline(&self) -> Option<Duration> {
-        self.retries.first().map(|(until, _)| *until)
+        let retry = self.retries.first().map(|(until, _)| *until);
+        retry.into_iter().chain(self.postponed_until()).min()
     }
 
     /// Statuses that changed since the last call, in key order.
@@ -488,8 +489,10 @@ impl<D: Domain> Scheduler<D> {
             return node.wanted().is_none();
         };
         let descriptor = self.domain.descriptor(&node.key);
-        descriptor.is_some_and(|descriptor| descriptor.needs_recreate(&node.key, attempted, wanted))
-            || !self.graph.satisfied(id, &node.applied_edges)
+        descriptor.is_some_and(|descriptor| {
+            let same = descriptor.equivalent(&node.key, attempted, wanted);
+            !same && descriptor.needs_recreate(&node.key, attempted, wanted)
+        }) || !self.graph.satisfied(id, &node.applied_edges)
     }
 
     fn clear_away(&mut self, id: NodeId) {

@@ -7,12 +7,13 @@
 
 mod directory;
 mod entry;
+mod file_looks;
 mod observation;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use futures::{
@@ -30,6 +31,7 @@ use tracing::warn;
 use self::{
     directory::{Directory, DirectoryEvent},
     entry::Entry,
+    file_looks::FileLooks,
     observation::{Observation, observe},
 };
 use super::process::PinnedProcess;
@@ -90,6 +92,7 @@ impl Watcher {
             due: BTreeSet::new(),
             directory: None,
             deaths: FuturesUnordered::new(),
+            file_looks: FileLooks::default(),
         };
         Ok(Self {
             commands,
@@ -153,12 +156,14 @@ struct Watch {
     directory: Option<Directory>,
     /// Resolves to the key whose process has ended.
     deaths: FuturesUnordered<Abortable<BoxFuture<'static, String>>>,
+    file_looks: FileLooks,
 }
 
 /// What woke the watcher.
 enum Event {
     Command(Option<Command>),
     Ended(Result<String, Aborted>),
+    Looked(PathBuf, Observation),
     Directory(DirectoryEvent),
     Due,
     Unheard,
@@ -171,6 +176,7 @@ impl Watch {
             let event = tokio::select! {
                 biased;
                 Some(ended) = self.deaths.next() => Event::Ended(ended),
+                (path, seen) = self.file_looks.next() => Event::Looked(path, seen),
                 event = next_in(&mut self.directory) => Event::Directory(event),
                 command = commands.recv() => Event::Command(command),
                 () = sleep_until(next_look.unwrap_or(self.origin)), if next_look.is_some() => Event::Due,
@@ -180,6 +186,7 @@ impl Watch {
                 Event::Command(Some(command)) => self.obey(command),
                 Event::Ended(Ok(key)) => self.process_ended(&key),
                 Event::Ended(Err(Aborted)) => Ok(()),
+                Event::Looked(path, seen) => self.file_seen(&path, seen),
                 Event::Directory(event) => self.directory_changed(&event),
                 Event::Due => self.look_at_due(),
                 Event::Command(None) | Event::Unheard => return,
@@ -271,11 +278,29 @@ impl Watch {
         keys.iter().try_for_each(|key| self.look(key))
     }
 
-    /// Looks at one entry, tells the engine if it must know, and plans the next look.
+    fn file_seen(&mut self, path: &Path, seen: Observation) -> Result<(), Unheard> {
+        let concerned = |watched: &Watched| matches!(&watched.entry.target, Target::File(target) if target == path);
+        let concerned = self.entries.iter().filter(|(_, watched)| concerned(watched));
+        let keys: Vec<String> = concerned.map(|(key, _)| key.clone()).collect();
+        keys.iter().try_for_each(|key| self.take_in(key, seen))
+    }
+
+    /// Looks at one entry. A file is looked at beside this task, and what was seen comes later.
     fn look(&mut self, key: &str) -> Result<(), Unheard> {
+        let Some(watched) = self.entries.get(key) else { return Ok(()) };
+        if let Target::File(path) = &watched.entry.target {
+            self.file_looks.look(path);
+            self.plan_next_look(key, Instant::now());
+            return Ok(());
+        }
+        let seen = observe(&watched.entry.target, &self.config.netns_dir);
+        self.take_in(key, seen)
+    }
+
+    /// Tells the engine what was seen if it must know, and plans the next look.
+    fn take_in(&mut self, key: &str, seen: Observation) -> Result<(), Unheard> {
         let pins = self.deaths.len();
         let Some(watched) = self.entries.get_mut(key) else { return Ok(()) };
-        let seen = observe(&watched.entry.target, &self.config.netns_dir);
         let now = Instant::now();
         if watched.entry.learn(seen, now, self.own_inode) {
             self.changed.send(key.to_owned()).map_err(|_| Unheard)?;
@@ -288,6 +313,12 @@ impl Watch {
                 Some(pin)
             });
         }
+        self.plan_next_look(key, now);
+        Ok(())
+    }
+
+    fn plan_next_look(&mut self, key: &str, now: Instant) {
+        let Some(watched) = self.entries.get_mut(key) else { return };
         let evented = match watched.entry.target {
             Target::Named(_) => self.directory.is_some(),
             Target::Process(_) => watched.pin.is_some(),
@@ -296,7 +327,6 @@ impl Watch {
         self.due.remove(&(watched.due, key.to_owned()));
         watched.due = watched.entry.next_look(now, self.origin, evented);
         self.due.insert((watched.due, key.to_owned()));
-        Ok(())
     }
 }
 

@@ -13,6 +13,7 @@ mod crash;
 mod drift;
 mod explanations;
 mod foreign;
+mod hanging;
 mod invalid;
 mod kinds;
 mod latency;

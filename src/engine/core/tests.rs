@@ -309,9 +309,7 @@ fn a_question_is_answered_at_once_and_a_dry_run_changes_nothing() {
 struct NoPerformer;
 
 impl crate::engine::Performer<MapEffects> for NoPerformer {
-    fn start(&self, _: Work<MapEffects>) -> crate::engine::UnderWay<Done<MapEffects>> {
-        Box::pin(std::future::pending())
-    }
+    fn start(&self, _: Work<MapEffects>, _: &crate::engine::DoneSender<MapEffects>) {}
 }
 
 #[tokio::test]

@@ -36,6 +36,9 @@ struct Toy {
     claims: Vec<String>,
 }
 
+/// A shape of which every change needs a re-creation, as it is for most derived values.
+const FIXED: u32 = u32::MAX;
+
 #[derive(Clone, Debug, PartialEq)]
 enum Do {
     Create(String, Toy),
@@ -98,7 +101,7 @@ impl Descriptor<ToyDomain> for ToyDomain {
             == (wanted.content, wanted.shape, &wanted.needs, &wanted.needs_any)
     }
     fn needs_recreate(&self, _: &Key, applied: &Toy, wanted: &Toy) -> bool {
-        applied.shape != wanted.shape
+        applied.shape != wanted.shape || wanted.shape == FIXED
     }
     fn dependencies(&self, _: &Key, value: &Toy) -> Vec<Dependency> {
         let named = value.needs.iter().map(|need| Dependency::key(&format!("needs-{need}"), key(need)));

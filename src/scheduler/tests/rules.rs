@@ -226,6 +226,18 @@ fn retries_never_end_and_double_up_to_a_minute() {
 }
 
 #[test]
+fn a_failed_creation_waits_for_its_retry_also_where_every_change_is_a_re_creation() {
+    let mut world = World::new();
+    world.fail = Box::new(|_, _| Some(transient("never")));
+    let fixed = Toy { shape: FIXED, ..toy(1) };
+    world.put("a", fixed);
+    world.run();
+    assert_eq!(world.state("a"), Some(ValueState::Retrying));
+    let deadline = world.scheduler.next_deadline().expect("a retry is planned");
+    assert_eq!((deadline - world.now).as_secs(), 1);
+}
+
+#[test]
 fn after_a_failed_creation_the_next_attempt_clears_up_first() {
     let mut world = World::new();
     let mut first = true;

@@ -85,7 +85,7 @@ impl Observation {
     }
 }
 
-/// Looks at what `target` leads to now.
+/// Looks at what `target` leads to now. A look at a file may hang, if its file system does.
 pub(super) fn observe(target: &Target, netns_dir: &Path) -> Observation {
     match target {
         Target::Named(name) if is_file_name(name) => observe_file(&netns_dir.join(name)),
@@ -111,7 +111,7 @@ fn observe_process(pid: i32) -> Observation {
 }
 
 /// O_PATH opens nothing but the name: no device, no FIFO and no permission of the file itself is needed.
-fn observe_file(path: &Path) -> Observation {
+pub(super) fn observe_file(path: &Path) -> Observation {
     let look = || -> rustix::io::Result<Option<u64>> {
         let file = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         let is_namespace = rustix::fs::fstatfs(&file)?.f_type == NSFS_MAGIC;

@@ -1,0 +1,257 @@
+//! The core with operations that take long: what depends on them waits, and nothing else does.
+//!
+//! Owns a domain of named values without content, and a world that answers when the test says so. Start reading at [`World`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use super::*;
+use crate::scheduler::{
+    Change, DeleteCause, Dependency, Descriptor, Fault, FaultKind, Outcome, Refusal, Resync, Transaction, ValueState, Verb, View,
+};
+
+/// What a value needs; it says nothing else.
+type Needs = Vec<&'static str>;
+
+#[derive(Clone)]
+struct Plain;
+
+impl Domain for Plain {
+    type Value = Needs;
+    type Effect = Vec<Verb>;
+    fn descriptor(&self, _: &Key) -> Option<&dyn Descriptor<Self>> {
+        Some(self)
+    }
+    fn chain(mut effect: Vec<Verb>, next: Vec<Verb>) -> Vec<Verb> {
+        effect.extend(next);
+        effect
+    }
+    fn is_empty(effect: &Vec<Verb>) -> bool {
+        effect.is_empty()
+    }
+}
+
+impl Descriptor<Plain> for Plain {
+    fn name(&self) -> &'static str {
+        "plain"
+    }
+    fn equivalent(&self, _: &Key, applied: &Needs, wanted: &Needs) -> bool {
+        applied == wanted
+    }
+    fn dependencies(&self, _: &Key, value: &Needs) -> Vec<Dependency> {
+        value.iter().map(|need| Dependency::key(need, Key::new(need))).collect()
+    }
+    fn create(&self, _: &Key, _: &Needs, _: &View<'_, Plain>) -> Result<Vec<Verb>, Refusal> {
+        Ok(vec![Verb::Create])
+    }
+    fn delete(&self, _: &Key, _: &Needs, _: DeleteCause, _: &View<'_, Plain>) -> Vec<Verb> {
+        vec![Verb::Delete]
+    }
+}
+
+/// Hands everything on as it is.
+#[derive(Default)]
+struct Passing {
+    states: BTreeMap<String, ValueState>,
+    settled: usize,
+    refresh_due: bool,
+}
+
+impl Effects for Passing {
+    type Domain = Plain;
+    type Signal = ();
+    type Task = (u64, String, Verb);
+    type Outcome = (u64, Outcome<Needs>);
+    type Look = ();
+    type Seen = ();
+
+    fn prepare(&mut self, operations: Vec<Operation<Vec<Verb>>>) -> Vec<Self::Task> {
+        operations.into_iter().map(|op| (op.id, op.key.to_string(), op.verb)).collect()
+    }
+    fn operation_of(outcome: &Self::Outcome) -> u64 {
+        outcome.0
+    }
+    fn performed(&mut self, scheduler: &mut Scheduler<Plain>, outcomes: Vec<Self::Outcome>) {
+        outcomes.into_iter().for_each(|(id, outcome)| scheduler.outcome(id, outcome));
+    }
+    fn signal(&mut self, _: &mut Scheduler<Plain>, (): (), _: Duration) {
+        self.refresh_due = true;
+    }
+    fn survey(&mut self, _: &Scheduler<Plain>) -> Option<()> {
+        None
+    }
+    fn refresh(&mut self, _: Duration) -> Option<()> {
+        std::mem::take(&mut self.refresh_due).then_some(())
+    }
+    fn refresh_deadline(&self) -> Option<Duration> {
+        None
+    }
+    fn suspect_all(&mut self, _: Duration) {
+        self.refresh_due = true;
+    }
+    fn seen(&mut self, _: &mut Scheduler<Plain>, (): ()) {}
+    fn publish(&mut self, _: &Scheduler<Plain>, changes: Vec<StatusChange>) {
+        for change in changes {
+            match change.status {
+                Some(status) => self.states.insert(change.key.to_string(), status.state),
+                None => self.states.remove(change.key.as_str()),
+            };
+        }
+    }
+    fn settled(&mut self) {
+        self.settled += 1;
+    }
+}
+
+/// A core in a world in which what the name of a value says takes long: everything that begins with `slow`.
+struct World {
+    core: Core<Passing>,
+    now: Duration,
+    /// Operations that have not come back, by the key of their value.
+    slow: BTreeMap<String, u64>,
+    looks: usize,
+}
+
+impl World {
+    fn new(values: &[(&'static str, &[&'static str])]) -> Self {
+        let mut world = World {
+            core: Core::new(Plain, Passing::default()),
+            now: Duration::from_secs(1_000),
+            slow: BTreeMap::new(),
+            looks: 0,
+        };
+        world.core.take(Event::FactsSettled, world.now);
+        world.desire(values, true);
+        world
+    }
+
+    fn desire(&mut self, values: &[(&'static str, &[&'static str])], full: bool) {
+        let change = |(key, needs): &(&'static str, &[&'static str])| Change {
+            key: Key::new(key),
+            revision: 1,
+            value: Some(Ok(needs.to_vec())),
+        };
+        let changes = values.iter().map(change).collect();
+        let resync = if full { Resync::Upstream } else { Resync::None };
+        let transaction = Transaction::resync(resync, changes);
+        self.core.take(Event::Desired { transaction, reply: None }, self.now);
+        self.run();
+    }
+
+    fn delete(&mut self, key: &str) {
+        let change = Change {
+            key: Key::new(key),
+            revision: 2,
+            value: None,
+        };
+        let transaction = Transaction::of(vec![change]);
+        self.core.take(Event::Desired { transaction, reply: None }, self.now);
+        self.run();
+    }
+
+    /// Performs until nothing can be started. No value has two operations under way.
+    fn run(&mut self) {
+        while let Some(work) = self.core.advance(self.now) {
+            match work {
+                Work::Perform(tasks) => {
+                    let mut outcomes = Vec::new();
+                    for (id, key, _) in tasks {
+                        if key.starts_with("slow") {
+                            let before = self.slow.insert(key.clone(), id);
+                            assert_eq!(before, None, "{key} has an operation under way already");
+                        } else {
+                            outcomes.push((id, Outcome::Done));
+                        }
+                    }
+                    self.core.done(Done::Performed(outcomes));
+                }
+                Work::Look(()) => {
+                    self.looks += 1;
+                    self.core.done(Done::Seen(()));
+                }
+            }
+        }
+    }
+
+    fn comes_back(&mut self, key: &str, outcome: Outcome<Needs>) {
+        let id = self.slow.remove(key).expect("an operation under way");
+        self.core.done(Done::Late(vec![(id, outcome)]));
+        self.run();
+    }
+
+    fn state(&self, key: &str) -> Option<ValueState> {
+        self.core.effects().states.get(key).copied()
+    }
+
+    fn configured(&self) -> BTreeSet<&str> {
+        let states = self.core.effects().states.iter();
+        let configured = states.filter(|(_, state)| **state == ValueState::Configured);
+        configured.map(|(key, _)| key.as_str()).collect()
+    }
+}
+
+fn timed_out() -> Outcome<Needs> {
+    Outcome::Failed(Fault {
+        kind: FaultKind::Transient,
+        reason: "TimedOut",
+        message: "it has not answered for 5 s".to_owned(),
+        kernel: None,
+    })
+}
+
+#[test]
+fn an_operation_that_takes_long_holds_up_only_what_depends_on_it() {
+    let mut world = World::new(&[("slow", &[]), ("on-slow", &["slow"]), ("other", &[])]);
+    world.desire(&[("another", &["other"]), ("more", &[])], false);
+    assert_eq!(world.configured(), BTreeSet::from(["another", "more", "other"]));
+    world.comes_back("slow", Outcome::Done);
+    assert!(world.configured().is_superset(&BTreeSet::from(["slow", "on-slow"])));
+}
+
+#[test]
+fn what_waits_for_an_operation_that_takes_long_says_so_without_any_other_event() {
+    let mut world = World::new(&[("slow", &[]), ("on-slow", &["slow"])]);
+    assert_eq!(world.state("on-slow"), None);
+    world.now = world.core.deadline().expect("a moment at which it is told");
+    world.run();
+    assert_eq!(world.state("on-slow"), Some(ValueState::Pending));
+}
+
+#[test]
+fn an_operation_that_timed_out_is_tried_again_and_its_late_outcome_does_no_harm() {
+    let mut world = World::new(&[("slow", &[]), ("other", &[])]);
+    let first = world.slow["slow"];
+    world.comes_back("slow", timed_out());
+    assert_eq!(world.state("slow"), Some(ValueState::Retrying));
+    world.core.done(Done::Late(vec![(first, Outcome::Done)]));
+    world.run();
+    assert_eq!(world.state("slow"), Some(ValueState::Retrying));
+    world.now = world.core.deadline().expect("a retry");
+    world.run();
+    world.comes_back("slow", Outcome::Done);
+    assert_eq!(world.configured(), BTreeSet::from(["other", "slow"]));
+}
+
+#[test]
+fn a_value_deleted_while_its_creation_takes_long_goes_when_that_has_come_back() {
+    let mut world = World::new(&[("slow", &[])]);
+    world.delete("slow");
+    let creation = world.slow["slow"];
+    world.comes_back("slow", Outcome::Done);
+    assert_ne!(world.slow["slow"], creation, "the deletion is under way, after the creation");
+    world.comes_back("slow", Outcome::Done);
+    assert_eq!(world.core.scheduler().view().applied(&Key::new("slow")), None);
+    assert_eq!(world.core.in_flight().count(), 0);
+}
+
+#[test]
+fn looks_go_on_while_an_operation_takes_long_but_nothing_is_called_settled() {
+    let mut world = World::new(&[("slow", &[])]);
+    world.core.take(Event::Signal(()), world.now);
+    world.run();
+    assert_eq!((world.looks, world.core.effects().settled), (1, 0));
+    world.comes_back("slow", Outcome::Done);
+    assert!(world.core.effects().settled > 0);
+}

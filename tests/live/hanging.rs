@@ -1,0 +1,117 @@
+//! A file system that does not answer: what is on it waits, and nothing else does.
+
+use std::{fs, os::fd::AsRawFd, os::unix::fs::OpenOptionsExt, path::Path};
+
+use nix::{
+    fcntl::OFlag,
+    mount::{MntFlags, MsFlags},
+};
+
+use crate::{
+    on_both_stores,
+    support::{
+        bench::{Bench, Revisions},
+        command,
+        config::{Config, Interface, Reference},
+    },
+};
+
+/// Where the file system is mounted.
+const MOUNT: &str = "/run/remote";
+/// The namespace file on it.
+const FILE: &str = "/run/remote/net";
+
+/// A mounted FUSE file system whose server never answers; with the server, the requests that hang end.
+struct DeadFileSystem(#[allow(dead_code, reason = "while it is open, the kernel waits for its answers")] fs::File);
+
+impl DeadFileSystem {
+    fn mount() -> Self {
+        let server = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(OFlag::O_CLOEXEC.bits())
+            .open("/dev/fuse")
+            .expect("/dev/fuse: the kernel has FUSE");
+        fs::create_dir_all(MOUNT).expect("a place to mount on");
+        // fuse(4): the descriptor of the server, and a root that is a directory.
+        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", server.as_raw_fd());
+        nix::mount::mount(
+            Some("remote"),
+            MOUNT,
+            Some("fuse"),
+            MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
+            Some(options.as_str()),
+        )
+        .expect("a FUSE mount");
+        Self(server)
+    }
+
+    fn replace_by_a_namespace(self) {
+        drop(self);
+        nix::mount::umount2(MOUNT, MntFlags::MNT_DETACH).expect("the mount goes away");
+        command::ip("netns add remote");
+        fs::write(FILE, "").expect("a file to mount on");
+        nix::mount::mount(Some("/run/netns/remote"), FILE, None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("a namespace file");
+        assert!(Path::new(FILE).exists());
+    }
+}
+
+/// A pair of which one end goes to `far`.
+fn pair(name: &str, far: Reference) -> Config {
+    let peer = format!("{name}-peer");
+    Config {
+        interfaces: vec![
+            Interface::veth(name, &peer, Reference::named("near")).host_name(name),
+            Interface::veth(&peer, name, far).host_name(&peer),
+        ],
+        ..Config::default()
+    }
+}
+
+/// Puts pairs, each together, and waits for each. Answers all that is there then.
+async fn make_pairs(bench: &Bench, before: Config, names: &[&str]) -> Config {
+    let mut all = before;
+    for name in names {
+        let pair = pair(name, Reference::named("far"));
+        let revisions = bench.put_together(&pair).await;
+        bench.until_configured(&revisions).await;
+        all.interfaces.extend(pair.interfaces);
+    }
+    bench.check(&all);
+    all
+}
+
+async fn a_hanging_file_system_holds_up_only_what_is_on_it(mut bench: Bench) {
+    let file_system = DeadFileSystem::mount();
+    bench.start_agent().await;
+    let hanging = pair("slow", Reference::File(FILE.to_owned()));
+    let revisions: Revisions = bench.put_together(&hanging).await;
+    // While the first look at the path hangs, and while it is given up.
+    let others = make_pairs(&bench, Config::default(), &["a", "b", "c"]).await;
+    let waiting = bench
+        .until("the status says what hangs", |publication| {
+            let status = publication.of("linux/interfaces/v2/interface/slow-peer");
+            status.is_some_and(|status| status.explanation().contains("has not answered for 5 s"))
+        })
+        .await;
+    assert_ne!(waiting.state("linux/interfaces/v2/interface/slow-peer"), "CONFIGURED");
+    let mut all = make_pairs(&bench, others, &["d", "e", "f"]).await;
+    file_system.replace_by_a_namespace();
+    bench.until_configured(&revisions).await;
+    all.interfaces.extend(hanging.interfaces);
+    bench.check(&all);
+    bench.delete_all().await;
+    bench.until_nothing_is_published().await;
+    bench.stop_agent().await;
+}
+on_both_stores!(a_hanging_file_system_holds_up_only_what_is_on_it);
+
+/// Neither the path that hangs nor what waits for it may keep the agent from ending.
+async fn an_agent_ends_although_a_file_system_hangs(mut bench: Bench) {
+    let _file_system = DeadFileSystem::mount();
+    bench.start_agent().await;
+    bench.put_together(&pair("slow", Reference::File(FILE.to_owned()))).await;
+    make_pairs(&bench, Config::default(), &["a"]).await;
+    bench.stop_agent().await;
+}
+on_both_stores!(an_agent_ends_although_a_file_system_hangs);
