@@ -25,7 +25,7 @@ use models::{
 };
 use prost_types::Timestamp;
 use tokio::sync::watch;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     descriptors::{
@@ -34,7 +34,7 @@ use crate::{
     },
     engine::Clock,
     kernel::{LinkState, NetnsId},
-    scheduler::{LastError, Relative, Status, StatusChange, Unmet, ValueState, View},
+    scheduler::{LastError, Relative, Repair, Status, StatusChange, Unmet, ValueState, View},
     signals::docker::Microservice,
 };
 
@@ -171,11 +171,7 @@ impl Reporter {
             info!(key = %change.key, "removed");
             return self.publisher.remove(key.as_str());
         };
-        if matches!(status.state, ValueState::Configured) {
-            info!(key = %change.key, revision = status.revision, "configured");
-        } else {
-            info!(key = %change.key, revision = status.revision, state = ?status.state, reason = %status.reason, "{}", status.message);
-        }
+        log(&change.key, status, self.clock.now());
         let published = ValueStatus {
             namespace: namespace_text(view, &change.key),
             adopted: view.applied(&change.key).is_some_and(Value::is_adopted),
@@ -291,6 +287,21 @@ impl Reporter {
             self.publisher.retain_only_current();
             info!(after_ms = (self.clock.now() - self.health.start).as_millis(), "in sync");
         }
+    }
+}
+
+/// A line for whoever reads the log instead of the status: what needs somebody's attention is a warning.
+fn log(key: &Key, status: &Status, now: Duration) {
+    let (revision, state, reason, message) = (status.revision, status.state, &status.reason, &status.message);
+    // The repair stays in the status; it is news only when it has just been made.
+    let just_made = |repair: &&Repair| repair.at + Duration::from_secs(1) > now;
+    match state {
+        ValueState::Configured => match status.last_repair.as_ref().filter(just_made) {
+            Some(repair) => info!(%key, revision, "repaired: somebody had changed or removed {}", repair.lost.join(", ")),
+            None => info!(%key, revision, "configured"),
+        },
+        ValueState::Invalid | ValueState::Failed | ValueState::Retrying => warn!(%key, revision, ?state, %reason, "{message}"),
+        _ => info!(%key, revision, ?state, %reason, "{message}"),
     }
 }
 
