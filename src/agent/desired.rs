@@ -36,7 +36,8 @@ fn change(raw: &RawKey, revision: i64, value: Option<&[u8]>) -> Change<Value> {
     Change { key, revision, value }
 }
 
-fn decode(raw: &RawKey, key: &Key, value: &[u8]) -> Result<Value, Rejection> {
+/// One value, or why it cannot be used.
+pub fn decode(raw: &RawKey, key: &Key, value: &[u8]) -> Result<Value, Rejection> {
     if raw.as_str().is_err() {
         return Err(invalid(
             "KeyNotText",

@@ -6,8 +6,8 @@
 //! [`entry::Entry::learn`].
 
 mod directory;
-mod entry;
-mod observation;
+pub(crate) mod entry;
+pub(crate) mod observation;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
