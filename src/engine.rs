@@ -9,6 +9,8 @@
 
 mod core;
 
+pub mod watch;
+
 use std::{
     future::Future,
     pin::Pin,

@@ -121,7 +121,7 @@ fn assert_every_step_is_told(told: &str) {
         assert_eq!(&states, results, "in step {title:?}:\n{chapter}");
     }
     for told_too in [
-        "for namespace-available: linux/namespace/PID/1000 is not available",
+        "for namespace-available: namespace of process 1000 is not available",
         "none lost",
         "every step went as it should",
         "config-status/",

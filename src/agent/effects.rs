@@ -22,7 +22,7 @@ use crate::{
     },
     engine::Effects,
     kernel::{Failure, FailureKind, KernelOp, NamespaceRef, NetnsId, Outcome as KernelOutcome, Reply, Snapshot, Task},
-    scheduler::{Fault, FaultKind, Operation, Outcome, Scheduler, StatusChange},
+    scheduler::{Fault, FaultKind, KernelError, Operation, Outcome, Scheduler, StatusChange},
     signals::{
         docker::MicroserviceChange,
         namespaces::{Binding, Target},
@@ -123,6 +123,10 @@ pub struct NetworkEffects {
     /// Namespaces to be read, and from when on.
     suspects: BTreeMap<NetnsId, Duration>,
     last_read: HashMap<NetnsId, Duration>,
+    /// Namespaces that hold something which may belong to one that is not open yet.
+    undecided: BTreeSet<NetnsId>,
+    /// Something was done or decided since those were looked at.
+    acted: bool,
     /// Namespaces that changed while they were not known to be open.
     missed: BTreeSet<NetnsId>,
     host_facts: BTreeMap<Key, Value>,
@@ -146,6 +150,8 @@ impl NetworkEffects {
             open: HashMap::from([(own, BTreeSet::from([NamespaceName::Own]))]),
             suspects: BTreeMap::new(),
             last_read: HashMap::new(),
+            undecided: BTreeSet::new(),
+            acted: false,
             missed: BTreeSet::new(),
             host_facts: BTreeMap::new(),
             watched: BTreeSet::new(),
@@ -229,6 +235,10 @@ impl NetworkEffects {
             kind,
             reason,
             message: failure.message,
+            kernel: failure.errno.map(|errno| KernelError {
+                errno,
+                text: failure.kernel_text,
+            }),
         }
     }
 
@@ -251,6 +261,7 @@ impl NetworkEffects {
                 self.open.remove(&netns);
                 self.suspects.remove(&netns);
                 self.last_read.remove(&netns);
+                self.undecided.remove(&netns);
                 self.reporter.links_of(netns, &[]);
             }
         }
@@ -325,6 +336,9 @@ impl NetworkEffects {
         scheduler.lost(&findings.lost);
         scheduler.found(std::mem::take(&mut findings.found));
         scheduler.unfinished(&findings.unfinished);
+        if findings.undecided {
+            self.undecided.insert(netns);
+        }
         findings
     }
 
@@ -397,6 +411,7 @@ impl Effects for NetworkEffects {
 
     fn prepare(&mut self, operations: Vec<Operation<Vec<KernelOp>>>) -> Vec<Task> {
         let mut tasks = std::mem::take(&mut self.forgotten);
+        self.acted = true;
         for operation in operations {
             debug!(key = %operation.key, verb = ?operation.verb, ops = ?operation.effect, "operation");
             let namespace = on_namespace(&operation.key, &operation.effect);
@@ -504,12 +519,17 @@ impl Effects for NetworkEffects {
     fn publish(&mut self, scheduler: &Scheduler<Network>, changes: Vec<StatusChange>) {
         // Before a status goes away, for that is the sign to the user that the value is forgotten.
         self.drop_unused_watches(scheduler);
+        self.acted = true;
         for change in changes {
             self.reporter.status(&scheduler.view(), &change);
         }
     }
 
     fn settled(&mut self) {
+        if std::mem::take(&mut self.acted) {
+            let again = std::mem::take(&mut self.undecided);
+            self.suspects.extend(again.into_iter().map(|netns| (netns, self.now)));
+        }
         self.reporter.settled();
     }
 }
@@ -537,6 +557,7 @@ impl NetworkEffects {
             MicroserviceChange::Synced => {
                 self.reporter.docker(Ok(()));
                 scheduler.settle_facts();
+                self.acted = true;
             }
             MicroserviceChange::Disconnected { message } => {
                 debug!("Docker cannot be reached: {message}");

@@ -16,7 +16,6 @@ use models::{
 
 use crate::{
     kernel::{Executor, Failure, NamedTarget, NetnsId, process_namespaces},
-    publish::Publisher,
     signals::{
         namespaces::{Binding, Target, Watcher},
         process::netns_inode,
@@ -109,7 +108,7 @@ impl ReferenceWatcher for Watcher {
 #[derive(Clone, PartialEq, Debug)]
 pub enum Published {
     /// Below `config-status/`.
-    Value(ValueStatus),
+    Value(Box<ValueStatus>),
     /// A link, below `status/`.
     Link(InterfaceState),
     /// A reference to a namespace, below `status/`.
@@ -126,7 +125,7 @@ impl Published {
     /// Its JSON form.
     pub fn json(&self) -> String {
         match self {
-            Published::Value(message) => json::encode(message),
+            Published::Value(message) => json::encode(message.as_ref()),
             Published::Link(message) => json::encode(message),
             Published::Namespace(message) => json::encode(message),
             Published::Microservice(message) => json::encode(message),
@@ -136,7 +135,7 @@ impl Published {
     }
 }
 
-/// Where statuses go; see [`Publisher`].
+/// Where statuses go; see [`Told`](super::statuses::Told).
 pub trait StatusStore: Send + Sync {
     /// Publishes a message under a key.
     fn set(&self, key: String, message: Published);
@@ -146,18 +145,4 @@ pub trait StatusStore: Send + Sync {
 
     /// All that is to be published has been set once: whatever an earlier run left can go.
     fn retain_only_current(&self);
-}
-
-impl StatusStore for Publisher {
-    fn set(&self, key: String, message: Published) {
-        self.set(key, message.json());
-    }
-
-    fn remove(&self, key: &str) {
-        self.remove(key);
-    }
-
-    fn retain_only_current(&self) {
-        self.retain_only_current();
-    }
 }

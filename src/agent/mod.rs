@@ -8,6 +8,7 @@ pub(crate) mod effects;
 pub(crate) mod host;
 mod performer;
 pub(crate) mod report;
+mod statuses;
 pub(crate) mod survey;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -24,7 +25,10 @@ use crate::{
     config::Settings,
     descriptors::{Network, alias::Marks},
     embedded,
-    engine::{Clock, Core, Engine, Event, Handle},
+    engine::{
+        Clock, Core, Engine, Event, Handle,
+        watch::{Selector, Watcher as StatusWatcher},
+    },
     kernel::{Executor, ExecutorConfig, NetnsId},
     publish::{Publisher, PublisherOptions, StoreHealth},
     signals::{
@@ -35,10 +39,13 @@ use crate::{
     store::StoreConfig,
 };
 
+pub use self::host::Published;
 use self::{
+    desired::Desired,
     effects::{NetworkEffects, Signal},
     performer::KernelPerformer,
     report::{Health, Reporter},
+    statuses::{Statuses, Told},
 };
 
 /// How often the health keys are written although nothing changed, as in the reference.
@@ -51,6 +58,7 @@ pub struct Agent {
     /// The embedded store, if no endpoints were given.
     store: Option<embedded::Store>,
     publisher: Publisher,
+    statuses: Statuses,
     in_sync: watch::Receiver<bool>,
     tasks: JoinSet<&'static str>,
     _source: Source,
@@ -80,9 +88,11 @@ impl Agent {
 
         let (store, store_config) = open_store(settings).await?;
         let publisher = Publisher::start(store_config.clone(), agent_prefix(label), PublisherOptions::default())?;
-        let health = Health::new(Arc::new(publisher.clone()), clock.clone());
+        let statuses = Statuses::new();
+        let told = Arc::new(Told::new(publisher.clone(), statuses.clone()));
+        let health = Health::new(told.clone(), clock.clone());
         let (in_sync_sender, in_sync) = watch::channel(false);
-        let reporter = Reporter::new(Arc::new(publisher.clone()), health.clone(), clock.clone(), in_sync_sender);
+        let reporter = Reporter::new(told, health.clone(), clock.clone(), in_sync_sender);
 
         let (probe_sender, probes) = mpsc::unbounded_channel();
         let watcher = Watcher::start(WatcherConfig { netns_dir }, probe_sender).context("the namespace watcher cannot start")?;
@@ -104,11 +114,12 @@ impl Agent {
         if tracker.is_some() {
             tasks.spawn(named("Docker tracker", pass_docker(docker_changes, handle.clone())));
         }
-        tasks.spawn(named("etcd source", pass_desired(source_events, handle)));
+        tasks.spawn(named("etcd source", pass_desired(source_events, Desired::new(handle))));
         tasks.spawn(named("publisher", keep_health(health, publisher.health())));
         Ok(Agent {
             store,
             publisher,
+            statuses,
             in_sync,
             tasks,
             _source: source,
@@ -119,6 +130,11 @@ impl Agent {
     /// Becomes true when everything that was desired at start has been acted upon, as far as it can be.
     pub fn in_sync(&self) -> watch::Receiver<bool> {
         self.in_sync.clone()
+    }
+
+    /// Watches all that is published: keys as in the store (`config-status/…`), and the messages behind the JSON.
+    pub fn watch_statuses(&self, selector: Selector) -> StatusWatcher<Arc<Published>> {
+        self.statuses.watch(selector)
     }
 
     /// Waits until a part has ended that never should, and answers which: the agent is of no use any more.
@@ -209,7 +225,7 @@ async fn pass_docker(mut changes: mpsc::UnboundedReceiver<MicroserviceChange>, h
     }
 }
 
-async fn pass_desired(mut events: mpsc::Receiver<SourceEvent>, handle: AgentHandle) {
+async fn pass_desired(mut events: mpsc::Receiver<SourceEvent>, desired: Desired) {
     while let Some(event) = events.recv().await {
         match event {
             SourceEvent::Snapshot { revision, reason, items } => {
@@ -223,17 +239,9 @@ async fn pass_desired(mut events: mpsc::Receiver<SourceEvent>, handle: AgentHand
                     }
                     reason => info!(revision, count, ?reason, "read the desired state"),
                 }
-                handle.send(Event::Desired {
-                    changes: desired::snapshot(items),
-                    full: true,
-                });
+                desired.stored(revision, items);
             }
-            SourceEvent::Changes { items, .. } => {
-                handle.send(Event::Desired {
-                    changes: desired::changes(items),
-                    full: false,
-                });
-            }
+            SourceEvent::Changes { revision, items } => desired.changed(revision, items),
             SourceEvent::Disconnected { message } => warn!("the store cannot be reached, the last desired state stays: {message}"),
             SourceEvent::Reconnected => info!("the store is reached again"),
         }

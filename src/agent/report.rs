@@ -19,7 +19,7 @@ use models::{
                 namespace::net_namespace::ReferenceType,
             },
         },
-        netns_agent::{Microservice as MicroserviceState, NamespaceStatus},
+        netns_agent::{self as proto, Microservice as MicroserviceState, NamespaceStatus},
         status::{AgentStatus, OperationalState, PluginStatus},
     },
 };
@@ -34,7 +34,7 @@ use crate::{
     },
     engine::Clock,
     kernel::{LinkState, NetnsId},
-    scheduler::{Status, StatusChange, ValueState, View},
+    scheduler::{LastError, Relative, Status, StatusChange, Unmet, ValueState, View},
     signals::docker::Microservice,
 };
 
@@ -178,7 +178,7 @@ impl Reporter {
         }
         self.publisher.set(
             key.to_string(),
-            Published::Value(value_status(&change.key, status, namespace_text(view, &change.key))),
+            Published::Value(value_status(&change.key, status, namespace_text(view, &change.key)).into()),
         );
     }
 
@@ -351,6 +351,7 @@ fn timestamp(time: Duration) -> Timestamp {
 }
 
 fn value_status(key: &Key, status: &Status, namespace: String) -> ValueStatus {
+    let explanation = status.explanation.as_deref().cloned().unwrap_or_default();
     ValueStatus {
         key: key.to_string(),
         state: status.state as i32,
@@ -363,5 +364,38 @@ fn value_status(key: &Key, status: &Status, namespace: String) -> ValueStatus {
         mod_revision: status.revision,
         namespace,
         next_retry: status.next_retry.map(timestamp),
+        unmet: explanation.unmet.into_iter().map(unmet_dependency).collect(),
+        attempts: explanation.attempts,
+        last_error: explanation.last_error.map(last_error),
+        derived_key: explanation.derived.map(|key| key.to_string()).unwrap_or_default(),
+        last_repair: status.last_repair.as_ref().map(|repair| proto::Repair {
+            time: Some(timestamp(repair.at)),
+            lost: repair.lost.clone(),
+        }),
+    }
+}
+
+fn unmet_dependency(unmet: Unmet) -> proto::UnmetDependency {
+    let relative = |relative: Relative| proto::Relative {
+        key: relative.key.to_string(),
+        text: relative.text,
+    };
+    proto::UnmetDependency {
+        label: unmet.label.to_string(),
+        expected: unmet.expected.map(|key| key.to_string()).unwrap_or_default(),
+        name: unmet.name,
+        since: Some(timestamp(unmet.since)),
+        state: unmet.state,
+        relatives: unmet.relatives.into_iter().map(relative).collect(),
+    }
+}
+
+fn last_error(error: LastError) -> proto::LastError {
+    let (errno, kernel_text) = error.kernel.map(|kernel| (kernel.errno, kernel.text)).unwrap_or_default();
+    proto::LastError {
+        errno,
+        kernel_text,
+        message: error.message,
+        time: Some(timestamp(error.at)),
     }
 }

@@ -38,6 +38,8 @@ pub struct Findings {
     pub lost: Vec<Key>,
     /// Wanted interfaces of which an interrupted creation left something: the next attempt clears it away.
     pub unfinished: Vec<Key>,
+    /// Something here may belong to a namespace that is not open yet: to be looked at again when more namespaces are.
+    pub undecided: bool,
     /// The managed links, by logical name.
     pub links: Vec<(String, LinkState)>,
 }
@@ -138,8 +140,11 @@ impl<'a> Inspection<'a> {
             (Some(wanted), None) => match netns_of(self.view, &wanted.namespace) {
                 Some(netns) if netns == self.netns => wanted,
                 // Its namespace is not open yet: it may turn out to be this one.
-                None => return,
-                Some(_) => return self.orphan_link(link),
+                None if self.view.is_undecided(&wanted.namespace.key()) => {
+                    self.findings.undecided = true;
+                    return;
+                }
+                _ => return self.orphan_link(link),
             },
             (None, None) if self.view.rejected(&key) => {
                 rejected = self.as_it_is(&name, link);
@@ -356,18 +361,27 @@ impl<'a> Inspection<'a> {
 
     fn orphan_link(&mut self, link: &LinkState) {
         let (netns, guard) = (self.netns, owned(self.marks));
-        let changed = |changes: LinkChanges| KernelOp::SetLink {
-            netns,
-            name: link.name.clone(),
-            guard: guard.clone(),
-            changes: Box::new(changes),
-        };
-        let removal = match link.kind.as_str() {
-            "veth" | "dummy" | "vrf" => KernelOp::DeleteLink {
+        // A link that stays must lose its addresses before its mark, or an agent killed between the two would leave them.
+        let changed = |changes: LinkChanges| {
+            let mut ops: Vec<KernelOp> = self
+                .marked_addresses(link)
+                .iter()
+                .map(|state| self.address_removal(link, state))
+                .collect();
+            ops.push(KernelOp::SetLink {
                 netns,
                 name: link.name.clone(),
                 guard: guard.clone(),
-            },
+                changes: Box::new(changes),
+            });
+            ops
+        };
+        let removal = match link.kind.as_str() {
+            "veth" | "dummy" | "vrf" => vec![KernelOp::DeleteLink {
+                netns,
+                name: link.name.clone(),
+                guard: guard.clone(),
+            }],
             "tun" => {
                 let original = link
                     .alias
@@ -397,19 +411,20 @@ impl<'a> Inspection<'a> {
             }
             _ => return,
         };
-        self.orphan(
-            &format!("link/{}", link.name),
-            vec![removal],
-            Some(host_name_claim(netns, &link.name)),
-        );
+        self.orphan(&format!("link/{}", link.name), removal, Some(host_name_claim(netns, &link.name)));
     }
 
     /// A link of an interrupted creation: left to the interface that wants this name here, else a leftover.
     fn provisional(&mut self, link: &LinkState) {
-        let wanted = self.view.dependents(&self.name.key()).find(|key| {
-            let interface = self.view.wanted(key).and_then(Value::interface);
-            interface.is_some_and(|interface| interface.host_name == link.name && interface.namespace == *self.name)
-        });
+        let is_here = |value: &Value| {
+            value
+                .interface()
+                .is_some_and(|interface| interface.host_name == link.name && interface.namespace == *self.name)
+        };
+        let wanted = self
+            .view
+            .dependents(&self.name.key())
+            .find(|key| self.view.applied(key).or(self.view.wanted(key)).is_some_and(is_here));
         match wanted {
             Some(key) => {
                 self.seen.insert(key.clone());
@@ -432,33 +447,36 @@ impl<'a> Inspection<'a> {
         }
     }
 
+    fn marked_addresses(&self, link: &LinkState) -> Vec<AddressState> {
+        let on_link = |state: &&AddressState| state.link == link.index && state.protocol == PROTOCOL;
+        self.snapshot.addresses.iter().filter(on_link).cloned().collect()
+    }
+
+    fn address_removal(&self, link: &LinkState, state: &AddressState) -> KernelOp {
+        KernelOp::DeleteAddress {
+            netns: self.netns,
+            link: link.name.clone(),
+            address: state.address,
+            shared: true,
+        }
+    }
+
+    fn orphan_address(&mut self, link: &LinkState, state: &AddressState) {
+        let removal = self.address_removal(link, state);
+        let what = format!("address/{}/{}/{}", link.name, state.address.address, state.address.prefix_len);
+        self.orphan(&what, vec![removal], None);
+    }
+
     fn orphan_addresses(&mut self, link: &LinkState, name: &str) {
-        for state in self
-            .snapshot
-            .addresses
-            .iter()
-            .filter(|state| state.link == link.index && state.protocol == PROTOCOL)
-        {
+        let key = interface_key(name);
+        let prefix = addresses_prefix(name);
+        for state in self.marked_addresses(link) {
             let known = |value: &Value| value.address().is_some_and(|address| address.spec == Some(state.address));
-            let key = interface_key(name);
             let wanted = self.view.wanted(&key).and_then(Value::interface);
             let is_wanted = wanted.is_some_and(|wanted| wanted.addresses.iter().any(|address| address.spec == Some(state.address)));
-            let is_applied = self
-                .view
-                .applied_under(addresses_prefix(name).as_str())
-                .any(|(_, value)| known(value));
-            let flying = self
-                .view
-                .applied_under(addresses_prefix(name).as_str())
-                .any(|(key, _)| self.view.in_flight(key));
-            if !is_wanted && !is_applied && !flying {
-                let removal = KernelOp::DeleteAddress {
-                    netns: self.netns,
-                    link: link.name.clone(),
-                    address: state.address,
-                    shared: true,
-                };
-                self.orphan(&format!("address/{}/{}", link.name, state.address.address), vec![removal], None);
+            let mut applied = self.view.applied_under(prefix.as_str());
+            if !is_wanted && !applied.any(|(key, value)| known(value) || self.view.in_flight(key)) {
+                self.orphan_address(link, &state);
             }
         }
     }

@@ -5,8 +5,8 @@
 //! [`InterfaceDescriptor::create`].
 //!
 //! Links are made in place: both ends of a veth appear in their final namespaces with their final names in one request, because
-//! moving a link costs a hundred times as much. The end that comes first in key order makes both; each end then sets its own
-//! alias, which also ends the provisional mark that the creation gave it.
+//! moving a link costs a hundred times as much. The end that comes first in key order makes both, which brings the other into
+//! being; each end then sets its own alias, which also ends the provisional mark that the creation gave it.
 
 use models::key::{Key, TypedKey};
 
@@ -98,7 +98,6 @@ impl InterfaceDescriptor {
     }
 
     fn create_veth(&self, interface: &Interface, peer: &str, netns: NetnsId, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
-        let finish = self.finish(interface, netns, view);
         let Some(other) = view.wanted(&interface_key(peer)).and_then(Value::interface) else {
             return Ok(Vec::new());
         };
@@ -122,14 +121,11 @@ impl InterfaceDescriptor {
                 });
             }
         }
-        if view.applied(&interface_key(peer)).is_some() {
-            return Ok(vec![finish]);
-        }
         let Some(other_netns) = netns_of(view, &other.namespace) else {
             return Ok(Vec::new());
         };
         let ends = Box::new([self.new_link(interface, netns), self.new_link(other, other_netns)]);
-        Ok(vec![KernelOp::CreateVeth { ends }, finish])
+        Ok(vec![KernelOp::CreateVeth { ends }, self.finish(interface, netns, view)])
     }
 
     fn take_tap(&self, interface: &Interface, tap: &str, netns: NetnsId, view: &View<'_, Network>) -> Vec<KernelOp> {
@@ -205,6 +201,15 @@ impl InterfaceDescriptor {
         }
         changes
     }
+}
+
+/// The wanted other end of a veth, if the two name each other.
+fn other_end<'a>(interface: &Interface, view: &View<'a, Network>) -> Option<&'a Interface> {
+    let InterfaceKind::Veth { peer, .. } = &interface.kind else {
+        return None;
+    };
+    let other = view.wanted(&interface_key(peer))?.interface()?;
+    matches!(&other.kind, InterfaceKind::Veth { peer: back, .. } if *back == interface.name).then_some(other)
 }
 
 /// What of a kind cannot be changed in place.
@@ -347,6 +352,32 @@ impl Descriptor<Network> for InterfaceDescriptor {
         })
     }
 
+    fn brings(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Vec<(Key, Value)> {
+        let other = interface(value).and_then(|interface| other_end(interface, view));
+        let brought = other.filter(|other| netns_of(view, &other.namespace).is_some()).map(|other| {
+            let interface = Interface {
+                kind: immutable(&other.kind),
+                enabled: false,
+                addresses: Vec::new(),
+                mac: other.mac.filter(|_| !other.link_only),
+                vrf: None,
+                marked: false,
+                ..other.clone()
+            };
+            (interface.key(), Value::Interface(interface.into()))
+        });
+        brought.into_iter().collect()
+    }
+
+    /// One end of a pair whose other end is not where it is wanted.
+    fn stale(&self, _: &Key, applied: &Value, view: &View<'_, Network>) -> bool {
+        let other = interface(applied).and_then(|interface| other_end(interface, view));
+        other.is_some_and(|other| {
+            let key = other.key();
+            view.applied(&key).is_none() && !view.in_flight(&key) && netns_of(view, &other.namespace).is_some()
+        })
+    }
+
     fn recover(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Vec<KernelOp> {
         let Some(interface) = interface(value) else { return Vec::new() };
         let delete = |netns, name: &str| KernelOp::DeleteLink {
@@ -358,8 +389,6 @@ impl Descriptor<Network> for InterfaceDescriptor {
             return Vec::new();
         };
         match &interface.kind {
-            // While the peer is there the pair is whole, and only this end's last step failed.
-            InterfaceKind::Veth { peer, .. } if view.applied(&interface_key(peer)).is_some() => Vec::new(),
             InterfaceKind::Veth { .. } | InterfaceKind::Vrf { .. } | InterfaceKind::Dummy => vec![delete(netns, &interface.host_name)],
             InterfaceKind::TapToVpp { .. } | InterfaceKind::Loopback | InterfaceKind::Existing => Vec::new(),
         }

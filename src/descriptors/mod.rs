@@ -9,9 +9,13 @@ pub mod arp;
 pub mod convert;
 pub mod inspect;
 pub mod interface;
+mod names;
 pub mod namespace;
 pub mod orphan;
+mod relatives;
 pub mod route;
+#[cfg(test)]
+mod tests;
 pub mod value;
 pub mod vrf;
 
@@ -19,7 +23,7 @@ use models::key::Key;
 
 use crate::{
     kernel::{Guard, KernelOp, NetnsId},
-    scheduler::{Descriptor, Domain, View},
+    scheduler::{Dependency, Descriptor, Domain, Relative, View},
 };
 
 use self::{
@@ -92,6 +96,18 @@ impl Domain for Network {
     /// Docker may answer long after the start.
     fn is_late_fact(&self, key: &Key) -> bool {
         key.as_str().starts_with("linux/microservice/")
+    }
+
+    fn name(&self, key: &Key) -> String {
+        names::name(key)
+    }
+
+    fn bearer(&self, key: &Key) -> Option<Key> {
+        names::bearer(key)
+    }
+
+    fn relatives(&self, unmet: &Dependency, view: &View<'_, Self>) -> Vec<Relative> {
+        relatives::of(unmet, view)
     }
 
     fn chain(mut effect: Vec<KernelOp>, next: Vec<KernelOp>) -> Vec<KernelOp> {

@@ -152,7 +152,7 @@ pub struct Interface {
     pub link_only: bool,
     /// Logical name of the VRF device that it is to be in.
     pub vrf: Option<String>,
-    /// Of a value read from the kernel: the alias says so completely. Wanted values always have it.
+    /// The alias is set. Wanted values always have it; a link that was just made has only its provisional mark.
     pub marked: bool,
 }
 

@@ -20,6 +20,7 @@ pub(super) fn refused(action: &str, place: &str, refusal: &Refusal) -> Failure {
     Failure {
         kind,
         errno: Some(refusal.errno),
+        kernel_text: kernel_text(refusal),
         message: format!("cannot {action} in {place}: {}", explain(refusal)),
     }
 }
@@ -29,6 +30,7 @@ pub(super) fn unavailable(message: impl Into<String>) -> Failure {
     Failure {
         kind: FailureKind::Unavailable,
         errno: None,
+        kernel_text: String::new(),
         message: message.into(),
     }
 }
@@ -38,6 +40,7 @@ pub(super) fn unusable(message: impl Into<String>) -> Failure {
     Failure {
         kind: FailureKind::Unusable,
         errno: None,
+        kernel_text: String::new(),
         message: message.into(),
     }
 }
@@ -47,6 +50,7 @@ pub(super) fn exists(message: impl Into<String>) -> Failure {
     Failure {
         kind: FailureKind::Exists,
         errno: Some(libc::EEXIST),
+        kernel_text: Errno::EEXIST.desc().to_owned(),
         message: message.into(),
     }
 }
@@ -56,6 +60,7 @@ pub(super) fn other(message: impl Into<String>) -> Failure {
     Failure {
         kind: FailureKind::Other,
         errno: None,
+        kernel_text: String::new(),
         message: message.into(),
     }
 }
@@ -65,6 +70,7 @@ pub(super) fn system(action: &str, refusal: &Refusal) -> Failure {
     Failure {
         kind: FailureKind::Other,
         errno: Some(refusal.errno),
+        kernel_text: kernel_text(refusal),
         message: format!("cannot {action}: {}", explain(refusal)),
     }
 }
@@ -84,6 +90,12 @@ pub(super) fn kernel_words(refusal: &Refusal) -> String {
         Some(text) => format!("{} ({errno:?}), the kernel says \"{text}\"", errno.desc()),
         None => format!("{} ({errno:?})", errno.desc()),
     }
+}
+
+/// The same without errno, for programs.
+pub(super) fn kernel_text(refusal: &Refusal) -> String {
+    let words = || Errno::from_raw(refusal.errno).desc().to_owned();
+    refusal.text.clone().unwrap_or_else(words)
 }
 
 /// What to do next, where the error number tells.

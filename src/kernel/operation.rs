@@ -432,6 +432,9 @@ pub struct Failure {
     pub kind: FailureKind,
     /// The kernel's error number (errno(3)); `None` where the kernel was not asked.
     pub errno: Option<i32>,
+    /// The kernel's own words: those of the extended acknowledgement if there are any, otherwise those of errno(3); empty where the
+    /// kernel was not asked.
+    pub kernel_text: String,
     /// What failed, on what, in which namespace, in the kernel's own words (errno text and extended ack), and what to do next.
     pub message: String,
 }

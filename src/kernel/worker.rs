@@ -204,6 +204,7 @@ impl Worker {
             return Failure {
                 kind: FailureKind::KindMissing,
                 errno: Some(refusal.errno),
+                kernel_text: failure::kernel_text(refusal),
                 message: format!(
                     "cannot {action} in {place}: the kernel has no link kind \"{kind}\": load its module (modprobe {kind}); {}",
                     failure::kernel_words(refusal)

@@ -15,13 +15,14 @@
 //! Every method is a function of its arguments: the same arguments give the same answer.
 //!
 //! # Caveats
-//! After a failed `create` the object may exist in part. The next attempt starts with the effect of [`Descriptor::recover`].
+//! After a failed `create` the object may exist in part. The next attempt starts with the effect of [`Descriptor::recover`], and
+//! nothing that the failed one depended on is taken away before.
 
 use std::{fmt, sync::Arc};
 
 use models::key::Key;
 
-use super::view::View;
+use super::{explanation::Relative, view::View};
 
 /// The types a scheduler works with, and the look-up of descriptors. Implemented once for the product and once for tests.
 pub trait Domain: Sized + 'static {
@@ -37,6 +38,25 @@ pub trait Domain: Sized + 'static {
     /// in the kernel is taken down for want of it.
     fn is_late_fact(&self, _key: &Key) -> bool {
         false
+    }
+
+    /// What a person calls the value under `key`, to begin a sentence with: `interface web-eth0`.
+    fn name(&self, key: &Key) -> String {
+        key.to_string()
+    }
+
+    /// The key of the value that would bring `key`, or any key that starts with it, about by being applied: the interface of an
+    /// address. An unmet dependency is explained by it.
+    fn bearer(&self, _key: &Key) -> Option<Key> {
+        None
+    }
+
+    /// What exists and is nearly what an unmet dependency expects, the nearest first: something with a similar name, or the bearer
+    /// with what it lacks. Asked for reported values only, of which there may be very many: a few look-ups, no walk over all values.
+    /// Asked again when something named in the last answer changes. Values below the prefixes of a dependency on any of several
+    /// need not be named.
+    fn relatives(&self, _unmet: &Dependency, _view: &View<'_, Self>) -> Vec<Relative> {
+        Vec::new()
     }
 
     /// `effect` followed by `next`, as one.
@@ -90,7 +110,13 @@ pub trait Descriptor<D: Domain>: Send + Sync {
     /// A [`Refusal`] when another value is in the way; asked again as soon as anything it depends on changes.
     fn create(&self, key: &Key, value: &D::Value, view: &View<'_, D>) -> Result<D::Effect, Refusal>;
 
-    /// The effect that clears away what a failed [`Self::create`] may have left.
+    /// Other values that creating this one brings into being, as they will then be: the other end of a veth pair. What they lack
+    /// is made up for by an update.
+    fn brings(&self, _key: &Key, _value: &D::Value, _view: &View<'_, D>) -> Vec<(Key, D::Value)> {
+        Vec::new()
+    }
+
+    /// The effect that clears away what a failed [`Self::create`] of `value` may have left.
     fn recover(&self, _key: &Key, _value: &D::Value, _view: &View<'_, D>) -> D::Effect {
         D::Effect::default()
     }

@@ -7,15 +7,21 @@
 
 use std::time::Duration;
 
+use models::key::Key;
+
 use super::{
     descriptor::{Domain, On},
+    explanation::{Explanation, RELATIVES_MAX, Relative, Repair, Unmet, waiting_for},
     graph::{Edge, Hold, Node, NodeId},
     plan::Scheduler,
     status::{Status, StatusChange, ValueState},
+    view::View,
 };
 
 /// How far an explanation follows the chain of what waits for what.
 const DEPTH: usize = 4;
+/// How many values under a prefix are looked at for relatives.
+const NEARBY: usize = 8;
 /// How long PENDING is held back while operations are under way.
 const PENDING_DELAY: Duration = Duration::from_millis(500);
 
@@ -29,17 +35,43 @@ enum Condition {
     Problem(Problem),
 }
 
+/// What is the matter, found cheaply: the explanation follows only if it is told.
 struct Problem {
+    /// The base value, or what is derived from it.
+    of: NodeId,
     state: ValueState,
-    reason: String,
-    message: String,
-    details: Vec<String>,
+    cause: Cause,
+}
+
+enum Cause {
+    /// All is said.
+    Told {
+        reason: &'static str,
+        message: String,
+        details: Vec<String>,
+    },
+    /// These edges of the node are not satisfied, by their positions.
+    Unmet(Vec<usize>),
+}
+
+/// An explanation being made.
+#[derive(Default)]
+struct Inquiry {
+    /// Nodes that are spoken of already, so that a cycle ends.
+    path: Vec<NodeId>,
+    /// Keys named, beside those that are depended on.
+    mentioned: Vec<Key>,
 }
 
 impl<D: Domain> Scheduler<D> {
     /// Turns the marked base values into status changes.
     pub(super) fn report(&mut self) {
         let mut due = std::mem::take(&mut self.reported);
+        if !self.mentions.is_empty() {
+            let mentioning = |id: &NodeId| self.graph.get(*id).into_iter().flat_map(|node| self.mentions.by(&node.key));
+            let mentioning: Vec<NodeId> = due.iter().flat_map(mentioning).collect();
+            due.extend(mentioning);
+        }
         due.append(&mut self.postponed);
         while let Some(id) = due.pop_first() {
             let Some(node) = self.graph.get(id) else { continue };
@@ -47,7 +79,9 @@ impl<D: Domain> Scheduler<D> {
             if node.requested.is_none() && !node.present() {
                 if told {
                     self.graph[id].status = None;
+                    self.mentions.set(id, Vec::new());
                     let key = self.graph[id].key.clone();
+                    due.extend(self.mentions.by(&key));
                     self.changes.push(StatusChange { key, status: None });
                 }
                 self.graph.drop_unused(id);
@@ -56,18 +90,24 @@ impl<D: Domain> Scheduler<D> {
             if node.requested.is_none() && (!told || !matches!(self.worst_hold(id), Some(Hold::Retry { .. }))) {
                 continue;
             }
-            let status = self.status_of(id);
-            if status.as_ref().is_some_and(|status| status.state == ValueState::Pending) && self.defer(id) {
+            let condition = self.condition(id);
+            if matches!(&condition, Condition::Problem(problem) if problem.state == ValueState::Pending) && self.defer(id) {
                 continue;
             }
             self.graph[id].deferred = None;
-            if let Some(status) = status
-                && self.graph[id].status.as_ref().is_none_or(|last| !last.same(&status))
-            {
+            let Some((status, mentioned)) = self.status_of(id, condition) else {
+                continue;
+            };
+            if status.state == ValueState::Configured {
+                self.graph[id].damage.clear();
+            }
+            if self.graph[id].status.as_ref().is_none_or(|last| !last.same(&status)) {
                 self.graph[id].status = Some(status.clone());
+                self.mentions.set(id, mentioned);
                 // Others may explain themselves by this one.
                 due.extend(self.graph.interested(id));
                 let key = self.graph[id].key.clone();
+                due.extend(self.mentions.by(&key));
                 self.changes.push(StatusChange { key, status: Some(status) });
             }
         }
@@ -83,9 +123,10 @@ impl<D: Domain> Scheduler<D> {
         defer
     }
 
-    /// The status of a base value now; `None` while something is under way.
-    fn status_of(&self, id: NodeId) -> Option<Status> {
+    /// The status of a base value now, and the keys that its explanation names; `None` while something is under way.
+    fn status_of(&self, id: NodeId, condition: Condition) -> Option<(Status, Vec<Key>)> {
         let node = &self.graph[id];
+        let mut mentioned = Vec::new();
         let mut status = Status {
             state: ValueState::Configured,
             last_operation: node.last_operation,
@@ -96,28 +137,61 @@ impl<D: Domain> Scheduler<D> {
             since: self.now,
             revision: node.requested.as_ref().map_or(0, |requested| requested.revision),
             next_retry: None,
+            explanation: None,
+            last_repair: node.status.as_ref().and_then(|last| last.last_repair.clone()),
         };
-        match self.condition(id) {
+        match condition {
             Condition::Busy => return None,
-            Condition::Good => {}
-            Condition::Problem(problem) => {
-                status.state = problem.state;
-                if problem.state != ValueState::Pending {
-                    status.error = problem.message.clone();
-                }
-                (status.reason, status.message, status.details) = (problem.reason, problem.message, problem.details);
-                if let Some(Hold::Retry { until, .. }) = self.worst_hold(id) {
-                    status.next_retry = Some(*until);
-                }
+            Condition::Good if !node.damage.is_empty() => {
+                let lost = node.damage.iter().map(|key| self.domain().name(key)).collect();
+                status.last_repair = Some(Repair { at: self.now, lost });
             }
+            Condition::Good => {}
+            Condition::Problem(problem) => mentioned = self.tell(&mut status, id, problem),
         }
         if let Some(last) = &node.status
-            && last.state == status.state
-            && last.message == status.message
+            && last.same_condition(&status)
         {
             status.since = last.since;
         }
-        Some(status)
+        Some((status, mentioned))
+    }
+
+    /// Writes what is the matter into the status; returns the keys named.
+    fn tell(&self, status: &mut Status, id: NodeId, problem: Problem) -> Vec<Key> {
+        let node = &self.graph[problem.of];
+        let mut inquiry = Inquiry {
+            path: vec![problem.of],
+            mentioned: Vec::new(),
+        };
+        let mut explanation = Explanation {
+            derived: (problem.of != id).then(|| node.key.clone()),
+            attempts: node.attempts,
+            last_error: node.last_error.as_deref().cloned(),
+            ..Explanation::default()
+        };
+        status.state = problem.state;
+        match problem.cause {
+            Cause::Told { reason, message, details } => {
+                if problem.state != ValueState::Pending {
+                    status.error = message.clone();
+                }
+                (status.reason, status.message, status.details) = (reason.to_owned(), message, details);
+            }
+            Cause::Unmet(edges) => {
+                let before = self.graph[id].status.as_ref().and_then(|last| last.explanation.as_deref());
+                let edges = edges.into_iter().map(|at| &node.edges[at]);
+                explanation.unmet = edges.map(|edge| self.unmet(edge, before, &mut inquiry)).collect();
+                status.reason = "DependencyUnmet".to_owned();
+                status.message = waiting_for(&explanation.unmet);
+                status.details = explanation.unmet.iter().map(|unmet| unmet.label.to_string()).collect();
+            }
+        }
+        if let Some(Hold::Retry { until, .. }) = &node.hold {
+            status.next_retry = Some(*until);
+        }
+        status.explanation = (explanation != Explanation::default()).then(|| Box::new(explanation));
+        inquiry.mentioned
     }
 
     fn worst_hold(&self, id: NodeId) -> Option<&Hold> {
@@ -153,39 +227,27 @@ impl<D: Domain> Scheduler<D> {
         if node.flight.is_some() {
             return Condition::Busy;
         }
+        let told = |state, reason, message, details| {
+            let cause = Cause::Told { reason, message, details };
+            Condition::Problem(Problem { of: id, state, cause })
+        };
         if let Some(rejection) = node.rejected() {
             let mut message = rejection.message.clone();
             if node.applied.is_some() {
                 message.push_str("; the previous configuration stays in place");
             }
-            let (state, reason) = (rejection.state, rejection.reason.to_owned());
-            return Condition::Problem(Problem {
-                state,
-                reason,
-                message,
-                details: rejection.fields.clone(),
-            });
+            return told(rejection.state, rejection.reason, message, rejection.fields.clone());
         }
         if node.requested.is_some() && self.domain().descriptor(&node.key).is_none() {
             let message = "this agent has no descriptor for this kind of value".to_owned();
-            return Condition::Problem(Problem {
-                state: ValueState::Unimplemented,
-                reason: "Unimplemented".into(),
-                message,
-                details: vec![],
-            });
+            return told(ValueState::Unimplemented, "Unimplemented", message, vec![]);
         }
         if let Some(hold) = &node.hold {
-            return Condition::Problem(problem_of(hold));
+            return Condition::Problem(problem_of(id, hold));
         }
         if self.may_be_missing_a_late_fact(id) && !self.graph.satisfied(id, &node.applied_edges) {
             let message = "found in the kernel and left as it is until Docker has been asked which containers run".to_owned();
-            return Condition::Problem(Problem {
-                state: ValueState::Discovered,
-                reason: "FactsUnknown".into(),
-                message,
-                details: vec![],
-            });
+            return told(ValueState::Discovered, "FactsUnknown", message, vec![]);
         }
         match (&node.applied, node.closing) {
             (Some(_), false) if node.settled || node.fact || self.domain().descriptor(&node.key).is_none() => Condition::Good,
@@ -196,85 +258,152 @@ impl<D: Domain> Scheduler<D> {
 
     fn waiting(&self, node: &Node<D>, id: NodeId) -> Condition {
         for implied in &node.implies {
-            if let Some(Hold::Refused { reason, message, .. }) = &self.graph[*implied].hold {
-                let (reason, message) = ((*reason).to_owned(), message.clone());
-                return Condition::Problem(Problem {
-                    state: ValueState::Invalid,
-                    reason,
-                    message,
-                    details: vec![],
-                });
+            if let Some(hold @ Hold::Refused { .. }) = &self.graph[*implied].hold {
+                return Condition::Problem(problem_of(id, hold));
             }
         }
-        let unmet: Vec<&Edge> = node.edges.iter().filter(|edge| !self.graph.edge_satisfied(id, edge)).collect();
+        let unmet: Vec<usize> = (0..node.edges.len())
+            .filter(|at| !self.graph.edge_satisfied(id, &node.edges[*at]))
+            .collect();
         // Another member of its cycle that waits for nothing but this value is not what this value waits for.
-        let causes: Vec<&Edge> = unmet.iter().copied().filter(|edge| !self.graph.waits_only_for(id, edge)).collect();
+        let causes: Vec<usize> = unmet
+            .iter()
+            .copied()
+            .filter(|at| !self.graph.waits_only_for(id, &node.edges[*at]))
+            .collect();
         let unmet = if causes.is_empty() { unmet } else { causes };
         if unmet.is_empty() {
             return self.waiting_for_leader(node, id);
         }
-        let details = unmet.iter().map(|edge| edge.dependency.label.to_string()).collect();
-        let texts: Vec<String> = unmet.iter().map(|edge| self.describe_edge(edge, &mut vec![id])).collect();
-        let (reason, message) = ("DependencyUnmet".to_owned(), format!("waiting for {}", texts.join("; and for ")));
         Condition::Problem(Problem {
+            of: id,
             state: ValueState::Pending,
-            reason,
-            message,
-            details,
+            cause: Cause::Unmet(unmet),
         })
     }
 
     /// Ready as part of a cycle: either its turn comes, or the member that must go first cannot be created.
     fn waiting_for_leader(&self, node: &Node<D>, id: NodeId) -> Condition {
-        let failing = node.edges.iter().find(|edge| {
+        let failing = node.edges.iter().position(|edge| {
             let target = &self.graph[edge.targets[0]];
             matches!(edge.dependency.on, On::Key(_)) && !target.available() && matches!(target.hold, Some(Hold::Retry { .. }))
         });
         match failing {
             None => Condition::Busy,
             Some(edge) => Condition::Problem(Problem {
+                of: id,
                 state: ValueState::Pending,
-                reason: "DependencyUnmet".to_owned(),
-                message: format!("waiting for {}", self.describe_edge(edge, &mut vec![id])),
-                details: vec![edge.dependency.label.to_string()],
+                cause: Cause::Unmet(vec![edge]),
             }),
         }
     }
 
-    /// `path`: what the explanation has already mentioned.
-    fn describe_edge(&self, edge: &Edge, path: &mut Vec<NodeId>) -> String {
-        let label = &edge.dependency.label;
-        match &edge.dependency.on {
-            On::AnyOf { describe, .. } => format!("{label}: {describe}"),
-            On::Key(key) => format!("{label}: {key} {}", self.describe_target(edge.targets[0], path)),
+    /// An unmet dependency in full. `before`: what was told last, which knows since when.
+    fn unmet(&self, edge: &Edge, before: Option<&Explanation>, inquiry: &mut Inquiry) -> Unmet {
+        let dependency = &edge.dependency;
+        let mut relatives = self.domain().relatives(dependency, &View::new(&self.graph));
+        let (expected, name) = match &dependency.on {
+            On::Key(key) => (Some(key.clone()), self.domain().name(key)),
+            On::AnyOf { describe, .. } => {
+                relatives.extend(self.nearby(edge));
+                (None, describe.to_string())
+            }
+        };
+        relatives.truncate(RELATIVES_MAX);
+        let depth = inquiry.path.len();
+        let state = self.describe(edge, &relatives, inquiry);
+        inquiry.path.truncate(depth);
+        let known = before.into_iter().flat_map(|before| &before.unmet);
+        let mut since = known.filter(|known| (&known.label, &known.expected, &known.name) == (&dependency.label, &expected, &name));
+        inquiry.mentioned.extend(relatives.iter().map(|relative| relative.key.clone()));
+        Unmet {
+            label: dependency.label.clone(),
+            since: since.next().map_or(self.now, |known| known.since),
+            expected,
+            name,
+            state,
+            relatives,
         }
     }
 
-    /// Why a key cannot be relied on, as the end of a sentence that starts with the key.
-    fn describe_target(&self, id: NodeId, path: &mut Vec<NodeId>) -> String {
+    /// What is the matter with an unmet dependency, as a sentence. Dependencies already mentioned in `path` are left out.
+    fn describe(&self, edge: &Edge, relatives: &[Relative], inquiry: &mut Inquiry) -> String {
+        let bearer = edge
+            .targets
+            .iter()
+            .find_map(|target| self.domain().bearer(&self.graph[*target].key));
+        if let Some(bearer) = bearer
+            && edge.targets.iter().all(|target| self.graph[*target].wanted().is_none())
+        {
+            inquiry.mentioned.push(bearer.clone());
+            let told = match self.graph.find(&bearer) {
+                None => Some("does not exist".to_owned()),
+                Some(id) => self.describe_node(id, inquiry),
+            };
+            if let Some(told) = told {
+                return format!("{} {told}", self.domain().name(&bearer));
+            }
+            if let Some(relative) = relatives.iter().find(|relative| relative.key == bearer) {
+                return relative.text.clone();
+            }
+        }
+        match &edge.dependency.on {
+            On::AnyOf { describe, .. } => describe.to_string(),
+            On::Key(key) => {
+                let told = self.describe_node(edge.targets[0], inquiry);
+                format!("{} {}", self.domain().name(key), told.as_deref().unwrap_or("is not ready yet"))
+            }
+        }
+    }
+
+    /// Why a value cannot be relied on, as the end of a sentence that starts with its name; `None` if it can.
+    fn describe_node(&self, id: NodeId, inquiry: &mut Inquiry) -> Option<String> {
         let node = &self.graph[id];
         if let Some(rejection) = node.rejected() {
-            return format!("is invalid ({})", rejection.message);
+            return Some(format!("is invalid ({})", rejection.message));
         }
         match &node.hold {
-            Some(Hold::Retry { message, .. }) => return format!("failed ({message})"),
-            Some(Hold::Refused { message, .. }) => return format!("is refused ({message})"),
-            Some(Hold::Unavailable { message }) => return format!("is not available ({message})"),
+            Some(Hold::Retry { message, .. }) => return Some(format!("failed ({message})")),
+            Some(Hold::Refused { message, .. }) => return Some(format!("is refused ({message})")),
+            Some(Hold::Unavailable { message }) => return Some(format!("is not available ({message})")),
+            None if node.available() => return None,
             None => {}
         }
-        path.push(id);
-        let news = |edge: &&Edge| !edge.targets.iter().any(|target| path.contains(target));
+        inquiry.path.push(id);
+        let news = |edge: &&Edge| !edge.targets.iter().any(|target| inquiry.path.contains(target));
         let unmet = node.edges.iter().filter(news).find(|edge| !self.graph.edge_satisfied(id, edge));
-        match (node.wanted(), unmet) {
+        Some(match (node.wanted(), unmet) {
             (None, _) => "does not exist".to_owned(),
-            (Some(_), Some(edge)) if path.len() <= DEPTH => format!("is pending ({})", self.describe_edge(edge, path)),
+            (Some(_), Some(edge)) if inquiry.path.len() <= DEPTH => {
+                format!("is pending ({}: {})", edge.dependency.label, self.describe(edge, &[], inquiry))
+            }
             _ => "is not ready yet".to_owned(),
-        }
+        })
+    }
+
+    /// Values below the prefixes of a dependency that do not satisfy it: of the wrong sort, or not there yet.
+    fn nearby(&self, edge: &Edge) -> Vec<Relative> {
+        let under = |target: &NodeId| self.graph.under(self.graph[*target].key.as_str()).take(NEARBY);
+        let values = edge.targets.iter().flat_map(under).filter_map(|id| {
+            let node = &self.graph[id];
+            let what = match (&node.hold, node.available(), node.wanted().is_some()) {
+                (Some(_), _, true) => self.describe_node(id, &mut Inquiry::default())?,
+                (_, true, _) => "exists".to_owned(),
+                (_, false, true) => "is not there yet".to_owned(),
+                (_, false, false) => return None,
+            };
+            let text = format!("{} {what}", self.domain().name(&node.key));
+            Some(Relative {
+                key: node.key.clone(),
+                text,
+            })
+        });
+        values.take(RELATIVES_MAX).collect()
     }
 }
 
 /// What is told of a value that is left alone for now.
-fn problem_of(hold: &Hold) -> Problem {
+fn problem_of(of: NodeId, hold: &Hold) -> Problem {
     let (state, reason, message) = match hold {
         Hold::Retry {
             persistent: true,
@@ -286,10 +415,10 @@ fn problem_of(hold: &Hold) -> Problem {
         Hold::Refused { reason, message, .. } => (ValueState::Invalid, *reason, message),
         Hold::Unavailable { message } => (ValueState::Pending, "Unavailable", message),
     };
-    Problem {
-        state,
-        reason: reason.to_owned(),
+    let cause = Cause::Told {
+        reason,
         message: message.clone(),
         details: Vec::new(),
-    }
+    };
+    Problem { of, state, cause }
 }

@@ -17,6 +17,7 @@ use slotmap::SlotMap;
 
 use super::{
     descriptor::{Claim, Dependency, Domain, On},
+    explanation::LastError,
     status::{Rejection, Status, Verb},
 };
 
@@ -39,6 +40,8 @@ pub(super) struct Flight<V> {
     pub verb: Verb,
     /// The value being brought in; `None` for a deletion or a check.
     pub value: Option<V>,
+    /// What its success brings into being besides.
+    pub brings: Vec<(Key, V)>,
 }
 
 /// Why a value that could be worked on is left alone for now.
@@ -87,7 +90,7 @@ pub(super) struct Node<D: Domain> {
     pub applied: Option<D::Value>,
     /// Dependencies of the wanted value (of the applied one while the wanted one is invalid).
     pub edges: Vec<Edge>,
-    /// Dependencies of the applied value.
+    /// Dependencies of the applied value, or of what a failed creation may have left.
     pub applied_edges: Vec<Edge>,
     pub implies: Vec<NodeId>,
     pub children: BTreeSet<NodeId>,
@@ -99,12 +102,18 @@ pub(super) struct Node<D: Domain> {
     pub stale: Option<String>,
     /// Found in the kernel, not yet confirmed by a decision.
     pub discovered: bool,
+    /// Brought into being by the creation of another value, and not settled since.
+    pub brought: bool,
     /// The applied value, its edges and its children are those of the wanted value.
     pub settled: bool,
     pub flight: Option<Flight<D::Value>>,
     pub hold: Option<Hold>,
     /// Failed attempts in a row.
     pub attempts: u32,
+    /// The last failure, until it is as wanted or is changed.
+    pub last_error: Option<Box<LastError>>,
+    /// Of a base value: what of it was lost from outside and is not repaired yet.
+    pub damage: Vec<Key>,
     /// A failed creation may have left something behind.
     pub partial: bool,
     /// The value of the last creation that was tried, as long as it may have left something behind.
@@ -140,10 +149,13 @@ impl<D: Domain> Node<D> {
             closing: false,
             stale: None,
             discovered: false,
+            brought: false,
             settled: false,
             flight: None,
             hold: None,
             attempts: 0,
+            last_error: None,
+            damage: Vec::new(),
             partial: false,
             attempted: None,
             probe_again: false,
@@ -192,6 +204,7 @@ impl<D: Domain> Node<D> {
             && !self.present()
             && self.parent.is_none()
             && self.status.is_none()
+            && self.claims.is_empty()
             && self.dependents.is_empty()
             && self.children.is_empty()
     }
@@ -204,6 +217,8 @@ pub(super) struct Graph<D: Domain> {
     ordered: BTreeMap<Key, NodeId>,
     holders: HashMap<Claim, NodeId>,
     claim_waiters: HashMap<Claim, BTreeSet<NodeId>>,
+    /// Every fact that existed at start has been told.
+    pub facts_settled: bool,
 }
 
 impl<D: Domain> Index<NodeId> for Graph<D> {
@@ -227,6 +242,7 @@ impl<D: Domain> Graph<D> {
             ordered: BTreeMap::new(),
             holders: HashMap::new(),
             claim_waiters: HashMap::new(),
+            facts_settled: false,
         }
     }
 
@@ -272,6 +288,16 @@ impl<D: Domain> Graph<D> {
             .range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded))
             .take_while(move |(key, _)| key.as_str().starts_with(&prefix))
             .map(|(_, id)| *id)
+    }
+
+    /// The nodes next to `key` in key order, on either side at most `count`, among those whose key starts with `prefix`.
+    pub fn near(&self, prefix: &str, key: &str, count: usize) -> impl Iterator<Item = NodeId> + use<'_, D> {
+        let prefix = prefix.to_owned();
+        let (from, at) = (Bound::Included(prefix.as_str()), Bound::Excluded(key));
+        let before = (prefix.as_str() < key).then(|| self.ordered.range::<str, _>((from, at)).rev().take(count));
+        let after = self.ordered.range::<str, _>((Bound::Excluded(key), Bound::Unbounded));
+        let after = after.take_while(move |(key, _)| key.as_str().starts_with(&prefix)).take(count);
+        before.into_iter().flatten().chain(after).map(|(_, id)| *id)
     }
 
     /// Every node that may care about the availability of `id`: it is named by them, or lies under one of their prefixes.

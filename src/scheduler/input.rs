@@ -9,6 +9,7 @@ use models::key::Key;
 
 use super::{
     descriptor::Domain,
+    explanation::{DAMAGE_MAX, LastError},
     graph::{Hold, NodeId, Requested},
     plan::{Change, Fault, FaultKind, Outcome, Scheduler},
     status::Verb,
@@ -66,8 +67,8 @@ impl<D: Domain> Scheduler<D> {
     /// Every fact from below that exists at start has been told. Until then nothing that was found in the kernel is taken down
     /// for want of a fact.
     pub fn settle_facts(&mut self) {
-        if !self.facts_settled {
-            self.facts_settled = true;
+        if !self.graph.facts_settled {
+            self.graph.facts_settled = true;
             let discovered: Vec<NodeId> = self.graph.all().filter(|id| self.graph[*id].discovered).collect();
             discovered.into_iter().for_each(|id| self.mark(id));
         }
@@ -102,6 +103,7 @@ impl<D: Domain> Scheduler<D> {
                 continue;
             }
             if self.graph[id].applied.is_some() {
+                self.damaged(id, Some(&value));
                 self.graph[id].applied = Some(value);
                 self.graph[id].settled = false;
                 self.refresh_children(id);
@@ -128,8 +130,29 @@ impl<D: Domain> Scheduler<D> {
                 && self.graph[id].flight.is_none()
                 && self.graph[id].applied.is_some()
             {
+                self.damaged(id, None);
                 self.clear_applied(id);
             }
+        }
+    }
+
+    /// Remembers for the status that something of a wanted value was lost (or became `found`).
+    fn damaged(&mut self, id: NodeId, found: Option<&D::Value>) {
+        let node = &self.graph[id];
+        let as_wanted = |wanted, value| {
+            let descriptor = self.domain.descriptor(&node.key);
+            descriptor.is_none_or(|descriptor| descriptor.equivalent(&node.key, value, wanted))
+        };
+        if node
+            .wanted()
+            .is_none_or(|wanted| found.is_some_and(|value| as_wanted(wanted, value)))
+        {
+            return;
+        }
+        let (key, base) = (node.key.clone(), self.base_of(id));
+        let base = &mut self.graph[base];
+        if base.requested.is_some() && base.damage.len() < DAMAGE_MAX && !base.damage.contains(&key) {
+            base.damage.push(key);
         }
     }
 
@@ -149,16 +172,24 @@ impl<D: Domain> Scheduler<D> {
     pub fn outcome(&mut self, operation: u64, outcome: Outcome<D::Value>) {
         let Some(id) = self.flying.remove(&operation) else { return };
         let Some(flight) = self.graph[id].flight.take() else { return };
+        if matches!(outcome, Outcome::Failed(_)) {
+            self.release_claims_for(&flight.brings);
+        }
         match (flight.verb, outcome) {
             (Verb::Verify, Outcome::Changed(text)) => self.graph[id].stale = Some(text),
             (Verb::Verify, _) => {}
             (verb, Outcome::Failed(fault)) => self.failed(id, verb, fault),
             (Verb::Delete, _) => self.clear_applied(id),
-            (_, Outcome::Became(value)) => self.set_applied(id, value),
-            (_, _) => {
-                if let Some(value) = flight.value {
+            (_, outcome) => {
+                let value = if let Outcome::Became(value) = outcome {
+                    Some(value)
+                } else {
+                    flight.value
+                };
+                if let Some(value) = value {
                     self.set_applied(id, value);
                 }
+                flight.brings.into_iter().for_each(|(key, value)| self.brought(&key, value));
             }
         }
         self.mark(id);
@@ -169,32 +200,52 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
+    /// The creation of another value has brought this one into being too.
+    fn brought(&mut self, key: &Key, value: D::Value) {
+        let id = self.graph.obtain(key);
+        if !self.graph[id].present() {
+            self.graph[id].brought = true;
+            self.set_applied(id, value);
+        }
+    }
+
+    fn release_claims_for(&mut self, brings: &[(Key, D::Value)]) {
+        for (key, _) in brings {
+            if let Some(id) = self.graph.find(key).filter(|id| !self.graph[*id].present()) {
+                self.release_claims(id, &[]);
+                self.graph.drop_unused(id);
+            }
+        }
+    }
+
     pub(super) fn failed(&mut self, id: NodeId, verb: Verb, fault: Fault) {
         if verb == Verb::Create {
-            let waiters = self.graph.release_claims(id, &[]);
-            waiters.into_iter().for_each(|waiter| self.mark(waiter));
+            self.release_claims(id, &[]);
         }
         self.release_blocked(id);
+        self.note_partial(id, verb, &fault);
         let node = &mut self.graph[id];
-        node.partial |= verb == Verb::Create && fault.kind != FaultKind::Unavailable;
         match fault.kind {
             FaultKind::Unavailable if verb == Verb::Create => {
                 node.hold = Some(Hold::Unavailable { message: fault.message });
                 return;
             }
             FaultKind::Refused if verb == Verb::Create => {
-                (node.hold, node.partial) = (
-                    Some(Hold::Refused {
-                        reason: fault.reason,
-                        message: fault.message,
-                        by_effect: true,
-                    }),
-                    false,
-                );
+                node.hold = Some(Hold::Refused {
+                    reason: fault.reason,
+                    message: fault.message,
+                    by_effect: true,
+                });
                 return;
             }
             _ => {}
         }
+        let last_error = LastError {
+            at: self.now,
+            message: fault.message.clone(),
+            kernel: fault.kernel,
+        };
+        node.last_error = Some(Box::new(last_error));
         let delay = match fault.kind {
             FaultKind::Persistent => RETRY_LONGEST,
             _ => RETRY_FIRST.saturating_mul(1 << node.attempts.min(6)).min(RETRY_LONGEST),
@@ -208,5 +259,20 @@ impl<D: Domain> Scheduler<D> {
             message: fault.message,
         });
         self.retries.insert((until, id));
+    }
+
+    /// A creation that failed half-way may have left something, which stays in need of what the creation depended on.
+    fn note_partial(&mut self, id: NodeId, verb: Verb, fault: &Fault) {
+        if verb != Verb::Create || matches!(fault.kind, FaultKind::Unavailable | FaultKind::Refused) {
+            return;
+        }
+        let node = &self.graph[id];
+        let attempted = match (&node.attempted, self.domain.descriptor(&node.key)) {
+            (Some(attempted), Some(descriptor)) => descriptor.dependencies(&node.key, attempted),
+            _ => Vec::new(),
+        };
+        let edges = self.graph.resolve(attempted);
+        self.graph.set_edges(id, None, Some(edges));
+        self.graph[id].partial = true;
     }
 }

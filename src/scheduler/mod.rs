@@ -10,6 +10,7 @@
 
 mod descriptor;
 mod explain;
+mod explanation;
 mod graph;
 mod input;
 mod plan;
@@ -21,6 +22,7 @@ mod transition;
 mod view;
 
 pub use descriptor::{Claim, DeleteCause, Dependency, Descriptor, Domain, On, Predicate, Refusal};
+pub use explanation::{DAMAGE_MAX, Explanation, KernelError, LastError, RELATIVES_MAX, Relative, Repair, Unmet};
 pub use plan::{Change, Fault, FaultKind, Operation, Outcome, Scheduler};
 pub use status::{Rejection, Status, StatusChange, ValueState, Verb};
 pub use view::View;

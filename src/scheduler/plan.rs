@@ -12,7 +12,8 @@ use std::{
 use models::key::Key;
 
 use super::{
-    descriptor::{DeleteCause, Domain},
+    descriptor::{Claim, DeleteCause, Domain},
+    explanation::{KernelError, Mentions},
     graph::{Flight, Graph, Hold, NodeId},
     readiness::Readiness,
     status::{Rejection, StatusChange, Verb},
@@ -78,6 +79,8 @@ pub struct Fault {
     pub reason: &'static str,
     /// For the person who reads it.
     pub message: String,
+    /// What the kernel said; `None` if it was not asked.
+    pub kernel: Option<KernelError>,
 }
 
 /// The scheduler. All times are durations since the Unix epoch and must not go backwards.
@@ -101,9 +104,12 @@ pub struct Scheduler<D: Domain> {
     /// Reported nodes whose status is to be looked at again with the next step.
     pub(super) postponed: BTreeSet<NodeId>,
     pub(super) changes: Vec<StatusChange>,
-    pub(super) facts_settled: bool,
+    pub(super) mentions: Mentions,
     pub(super) now: Duration,
 }
+
+/// A node that a creation brings into being, how, and with which claims.
+type Brought<D> = (NodeId, <D as Domain>::Value, Vec<Claim>);
 
 /// In which of the three rounds of a step a node is looked at.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -152,7 +158,7 @@ impl<D: Domain> Scheduler<D> {
             reported: BTreeSet::new(),
             postponed: BTreeSet::new(),
             changes: Vec::new(),
-            facts_settled: false,
+            mentions: Mentions::default(),
             now: Duration::ZERO,
         }
     }
@@ -221,7 +227,8 @@ impl<D: Domain> Scheduler<D> {
 
     /// Found in the kernel, not confirmed yet, and waiting for something that may only not have been told yet.
     pub(super) fn may_be_missing_a_late_fact(&self, id: NodeId) -> bool {
-        !self.facts_settled && self.unmet_chain_has(id, |scheduler, target| scheduler.domain.is_late_fact(&scheduler.graph[target].key))
+        !self.graph.facts_settled
+            && self.unmet_chain_has(id, |scheduler, target| scheduler.domain.is_late_fact(&scheduler.graph[target].key))
     }
 
     /// Found in the kernel, not confirmed yet, and what it lacks may still come: it is being made, is about to be, could not be
@@ -264,7 +271,7 @@ impl<D: Domain> Scheduler<D> {
             return;
         }
         let decision = self.decide(id);
-        if matches!(decision, Decision::Stay) && self.graph[id].applied.is_none() {
+        if pass == Pass::Mark && self.graph[id].applied.is_none() {
             // Those that were built on it in advance, as members of its cycle, must see whether the cycle still stands.
             self.graph.built_in_advance_on(id).into_iter().for_each(|member| self.mark(member));
         }
@@ -302,7 +309,7 @@ impl<D: Domain> Scheduler<D> {
             Some(Hold::Retry { .. } | Hold::Unavailable { .. } | Hold::Refused { by_effect: true, .. })
         );
         let Some(applied) = &node.applied else {
-            if node.wanted().is_none() && node.partial && !(node.last_operation == Verb::Delete && held) {
+            if node.partial && self.is_in_the_way(id) && !(node.last_operation == Verb::Delete && held) {
                 return Decision::ClearAway;
             }
             let lingering = node.children.iter().any(|child| self.graph[*child].present());
@@ -381,9 +388,11 @@ impl<D: Domain> Scheduler<D> {
         };
         let view = View::new(&self.graph);
         let claims = descriptor.claims(&key, &wanted, &view);
+        let brings = descriptor.brings(&key, &wanted, &view);
         if self.must_await_claim(id, &claims) {
             return;
         }
+        let Some(brings) = self.claim_for_brought(id, brings) else { return };
         let view = View::new(&self.graph);
         match descriptor.create(&key, &wanted, &view) {
             Err(refusal) => {
@@ -395,14 +404,51 @@ impl<D: Domain> Scheduler<D> {
             }
             Ok(mut effect) => {
                 if self.graph[id].partial {
-                    effect = D::chain(descriptor.recover(&key, &wanted, &view), effect);
+                    let attempted = self.graph[id].attempted.as_ref().unwrap_or(&wanted);
+                    effect = D::chain(descriptor.recover(&key, attempted, &view), effect);
                 }
                 self.graph[id].hold = None;
                 self.graph[id].attempted = Some(wanted.clone());
                 self.graph.take_claims(id, claims);
-                self.emit(id, Verb::Create, Some(wanted), effect);
+                let mut brought = Vec::new();
+                for (id, value, claims) in brings {
+                    self.graph.take_claims(id, claims);
+                    brought.push((self.graph[id].key.clone(), value));
+                }
+                self.emit_bringing(id, Verb::Create, Some(wanted), brought, effect);
             }
         }
+    }
+
+    /// The nodes of what a creation brings into being, with their claims; `None` when one of the claims is taken, which that value
+    /// then has to wait for, and this one for it.
+    fn claim_for_brought(&mut self, id: NodeId, brings: Vec<(Key, D::Value)>) -> Option<Vec<Brought<D>>> {
+        let domain = self.domain.clone();
+        let mut claimed = Vec::new();
+        for (key, value) in brings {
+            let brought = self.graph.obtain(&key);
+            let descriptor = domain.descriptor(&key);
+            let claims = descriptor.map_or(Vec::new(), |descriptor| descriptor.claims(&key, &value, &View::new(&self.graph)));
+            if self.must_await_claim(brought, &claims) {
+                self.mark_reported(brought);
+                self.mark(id);
+                return None;
+            }
+            claimed.push((brought, value, claims));
+        }
+        Some(claimed)
+    }
+
+    /// Whether what a failed creation may have left must be cleared away before anything else: it is not a part of what is wanted
+    /// now, or what it needs is being taken away.
+    fn is_in_the_way(&self, id: NodeId) -> bool {
+        let node = &self.graph[id];
+        let (Some(wanted), Some(attempted)) = (node.wanted(), &node.attempted) else {
+            return node.wanted().is_none();
+        };
+        let descriptor = self.domain.descriptor(&node.key);
+        descriptor.is_some_and(|descriptor| descriptor.needs_recreate(&node.key, attempted, wanted))
+            || !self.graph.satisfied(id, &node.applied_edges)
     }
 
     fn clear_away(&mut self, id: NodeId) {
@@ -452,12 +498,16 @@ impl<D: Domain> Scheduler<D> {
                 self.graph[id].hold = None;
                 self.graph.take_claims(id, claims);
                 self.emit(id, Verb::Update, Some(wanted), effect);
+                if self.graph[id].brought {
+                    // To the one who asked for it, this is what made it.
+                    self.graph[id].last_operation = Verb::Create;
+                }
             }
         }
     }
 
     /// Whether another value holds one of the claims; if so this one waits for it, with an explanation if it may take for ever.
-    fn must_await_claim(&mut self, id: NodeId, claims: &[super::Claim]) -> bool {
+    fn must_await_claim(&mut self, id: NodeId, claims: &[Claim]) -> bool {
         for claim in claims {
             let Some(holder) = self.graph.holder(claim).filter(|holder| *holder != id) else {
                 continue;
@@ -467,7 +517,7 @@ impl<D: Domain> Scheduler<D> {
             self.graph[id].hold = if node.closing || node.basis().is_none() {
                 None
             } else {
-                let message = format!("{} is taken by {}; change one of the two", claim.name, node.key);
+                let message = format!("{} is taken by {}; change one of the two", claim.name, self.domain.name(&node.key));
                 Some(Hold::Refused {
                     reason: claim.reason,
                     message,
@@ -480,12 +530,16 @@ impl<D: Domain> Scheduler<D> {
     }
 
     pub(super) fn emit(&mut self, id: NodeId, verb: Verb, value: Option<D::Value>, effect: D::Effect) {
+        self.emit_bringing(id, verb, value, Vec::new(), effect);
+    }
+
+    fn emit_bringing(&mut self, id: NodeId, verb: Verb, value: Option<D::Value>, brings: Vec<(Key, D::Value)>, effect: D::Effect) {
         if verb != Verb::Verify {
             self.graph[id].last_operation = verb;
         }
         let operation = self.next_operation;
         self.next_operation += 1;
-        self.graph[id].flight = Some(Flight { verb, value });
+        self.graph[id].flight = Some(Flight { verb, value, brings });
         self.flying.insert(operation, id);
         if D::is_empty(&effect) {
             self.outcome(operation, Outcome::Done);

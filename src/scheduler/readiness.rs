@@ -181,6 +181,7 @@ impl<D: Domain> Graph<D> {
         let edges = match (&node.applied, &node.flight) {
             (Some(_), _) => &node.applied_edges,
             (None, Some(_)) => &node.edges,
+            (None, None) if node.partial => &node.applied_edges,
             (None, None) => return false,
         };
         edges

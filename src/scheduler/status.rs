@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use models::key::Key;
 
+use super::explanation::{Explanation, Repair};
+
 /// State of a value; names and numbers as in `ligato.kvscheduler.ValueState`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ValueState {
@@ -75,24 +77,29 @@ pub struct Status {
     pub reason: String,
     /// Explanation for a person; empty when CONFIGURED.
     pub message: String,
-    /// Time since which state, details and error are as they are (since the Unix epoch).
+    /// Time since which state, reason, details and error are as they are (since the Unix epoch).
     pub since: Duration,
     /// Store revision of the value that this status answers; 0 when the store did not ask for it.
     pub revision: i64,
     /// When a failed operation is tried again (since the Unix epoch).
     pub next_retry: Option<Duration>,
+    /// What `message` says, as data; `None` when CONFIGURED, and where `message` is all there is to say.
+    pub explanation: Option<Box<Explanation>>,
+    /// The last damage from outside that was repaired.
+    pub last_repair: Option<Repair>,
 }
 
 impl Status {
     /// Equal but for `since`.
     pub(super) fn same(&self, other: &Status) -> bool {
-        (self.state, self.last_operation, self.revision) == (other.state, other.last_operation, other.revision)
-            && self.next_retry == other.next_retry
-            && self.same_cause(other)
+        (self.last_operation, self.revision, self.next_retry) == (other.last_operation, other.revision, other.next_retry)
+            && (&self.message, &self.explanation, &self.last_repair) == (&other.message, &other.explanation, &other.last_repair)
+            && self.same_condition(other)
     }
 
-    fn same_cause(&self, other: &Status) -> bool {
-        (&self.details, &self.error, &self.reason, &self.message) == (&other.details, &other.error, &other.reason, &other.message)
+    /// Whether the value is in the same state for the same reason, though the explanation may have changed.
+    pub(super) fn same_condition(&self, other: &Status) -> bool {
+        (self.state, &self.reason, &self.details, &self.error) == (other.state, &other.reason, &other.details, &other.error)
     }
 }
 

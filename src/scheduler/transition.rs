@@ -4,7 +4,7 @@
 //! happens next. Start reading at [`Scheduler::set_applied`] and [`Scheduler::wanted_changed`].
 
 use super::{
-    descriptor::Domain,
+    descriptor::{Claim, Domain},
     graph::{Hold, NodeId},
     plan::Scheduler,
     view::View,
@@ -34,7 +34,8 @@ impl<D: Domain> Scheduler<D> {
         }
         let node = &mut self.graph[id];
         node.applied = Some(value);
-        (node.discovered, node.settled) = (false, true);
+        (node.discovered, node.brought, node.settled) = (false, false, true);
+        node.last_error = None;
         self.release_blocked(id);
         self.release_hold(id);
         self.refresh_children(id);
@@ -46,12 +47,12 @@ impl<D: Domain> Scheduler<D> {
             let edges = self.graph.resolve(descriptor.dependencies(&key, &value));
             self.graph.set_edges(id, None, Some(edges));
             let claims = descriptor.claims(&key, &value, &View::new(&self.graph));
-            let waiters = self.graph.release_claims(id, &claims);
-            waiters.into_iter().for_each(|waiter| self.mark(waiter));
+            self.release_claims(id, &claims);
         }
         let node = &mut self.graph[id];
         node.applied = Some(value);
         (node.partial, node.settled, node.attempted) = (false, false, None);
+        node.last_error = None;
         self.release_hold(id);
         self.release_blocked(id);
         self.refresh_children(id);
@@ -65,16 +66,28 @@ impl<D: Domain> Scheduler<D> {
         (node.partial, node.attempted) = (false, None);
         node.closing = false;
         node.stale = None;
-        node.discovered = false;
+        (node.discovered, node.brought) = (false, false);
         let parent = node.parent;
         self.release_blocked(id);
         self.release_hold(id);
         self.graph.set_edges(id, None, Some(Vec::new()));
-        let waiters = self.graph.release_claims(id, &[]);
+        self.release_claims(id, &[]);
         self.refresh_children(id);
         self.mark(id);
         self.mark_interested(id);
-        waiters.into_iter().chain(parent).for_each(|id| self.mark(id));
+        parent.into_iter().for_each(|id| self.mark(id));
+    }
+
+    /// Gives up every claim that is not in `keep`; those who waited for one of them look again.
+    pub(super) fn release_claims(&mut self, id: NodeId, keep: &[Claim]) {
+        for waiter in self.graph.release_claims(id, keep) {
+            if let Some(node) = self.graph.get(waiter) {
+                if matches!(node.hold, Some(Hold::Refused { by_effect: false, .. })) {
+                    self.release_hold(waiter);
+                }
+                self.mark(waiter);
+            }
+        }
     }
 
     /// Makes the derived values those of the applied value (none while it is being taken down).
@@ -125,7 +138,7 @@ impl<D: Domain> Scheduler<D> {
     /// The wanted value of a node changed: find out anew what it depends on and what it implies.
     pub(super) fn wanted_changed(&mut self, id: NodeId) {
         self.release_hold(id);
-        self.graph[id].settled = false;
+        (self.graph[id].settled, self.graph[id].last_error) = (false, None);
         let key = self.graph[id].key.clone();
         let (dependencies, implied) = match (self.graph[id].basis(), self.domain.descriptor(&key)) {
             (Some(value), Some(descriptor)) => (descriptor.dependencies(&key, value), descriptor.implied(&key, value)),
@@ -180,12 +193,18 @@ impl<D: Domain> Scheduler<D> {
         self.graph.interested(id).into_iter().for_each(|interested| self.mark(interested));
     }
 
-    /// Marks the base value of a node for a look at its status.
-    pub(super) fn mark_reported(&mut self, id: NodeId) {
+    /// The value that a node is, directly or not, derived from; itself if it is not derived.
+    pub(super) fn base_of(&self, id: NodeId) -> NodeId {
         let mut base = id;
         while let Some(parent) = self.graph[base].parent {
             base = parent;
         }
+        base
+    }
+
+    /// Marks the base value of a node for a look at its status.
+    pub(super) fn mark_reported(&mut self, id: NodeId) {
+        let base = self.base_of(id);
         self.reported.insert(base);
     }
 }

@@ -6,7 +6,7 @@ use models::key::Key;
 
 use super::{
     descriptor::Domain,
-    graph::{Graph, Node},
+    graph::{Graph, Hold, Node},
 };
 
 /// The graph, read-only.
@@ -38,6 +38,15 @@ impl<'a, D: Domain> View<'a, D> {
         self.node(key).is_some_and(|node| node.rejected().is_some())
     }
 
+    /// Whether a wanted value is not applied only because its turn has not come: nothing has shown yet that it cannot be.
+    pub fn is_undecided(&self, key: &Key) -> bool {
+        let Some(id) = self.graph.find(key) else { return false };
+        let node = &self.graph[id];
+        let impossible = matches!(node.hold, Some(Hold::Unavailable { .. } | Hold::Refused { .. }));
+        let waits = self.graph.facts_settled && !self.graph.satisfied(id, &node.edges);
+        node.wanted().is_some() && node.applied.is_none() && !impossible && !waits
+    }
+
     /// All wanted values whose key starts with `prefix`, in key order.
     pub fn wanted_under(&self, prefix: &str) -> impl Iterator<Item = (&'a Key, &'a D::Value)> + use<'a, D> {
         let graph = self.graph;
@@ -52,6 +61,15 @@ impl<'a, D: Domain> View<'a, D> {
         graph
             .under(prefix)
             .filter_map(move |id| graph[id].applied.as_ref().map(|value| (&graph[id].key, value)))
+    }
+
+    /// The keys of what is wanted or applied next to `key` in key order, on either side at most `count`, among those that start with
+    /// `prefix`.
+    pub fn near(&self, prefix: &str, key: &str, count: usize) -> impl Iterator<Item = &'a Key> + use<'a, D> {
+        let graph = self.graph;
+        let near = graph.near(prefix, key, count).map(move |id| &graph[id]);
+        near.filter(|node| node.wanted().is_some() || node.applied.is_some())
+            .map(|node| &node.key)
     }
 
     /// Everything, wanted or applied, that names `key` in a dependency, in the order in which the values became known.

@@ -92,7 +92,12 @@ pub struct Killed;
 
 fn failure(kind: FailureKind, errno: i32, message: String) -> Failure {
     let errno = Some(errno);
-    Failure { kind, errno, message }
+    Failure {
+        kind,
+        errno,
+        kernel_text: String::new(),
+        message,
+    }
 }
 
 fn refused(errno: i32, message: impl Into<String>) -> Failure {

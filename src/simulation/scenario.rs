@@ -175,7 +175,7 @@ impl Scenario {
         let steps = steps.collect();
         Scenario {
             seed,
-            watched_max: random.pick(&[300, 300, 300, 2, 0]),
+            watched_max: random.pick(&[300, 300, 300, 3, 1]),
             docker,
             foreign_name: random.percent(70),
             process: random.percent(80),

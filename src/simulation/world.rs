@@ -403,6 +403,7 @@ impl World {
 
     fn perform(&mut self) {
         let mut failed = Vec::new();
+        let before = self.machine.get().kernel.log.len();
         loop {
             let Some(agent) = &mut self.agent else { return };
             match agent.perform(&self.machine, &mut failed) {
@@ -422,6 +423,10 @@ impl World {
                     break;
                 }
             }
+        }
+        if self.trace.is_some() {
+            let done = self.machine.get().kernel.log[before..].to_vec();
+            done.into_iter().for_each(|op| self.tell(|| format!("  {op:?}")));
         }
         self.judge_failures(failed);
     }

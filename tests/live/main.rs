@@ -11,6 +11,7 @@ mod support;
 mod containers;
 mod crash;
 mod drift;
+mod explanations;
 mod invalid;
 mod kinds;
 mod latency;

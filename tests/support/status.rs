@@ -32,6 +32,16 @@ pub struct ValueStatus {
     pub mod_revision: i64,
     /// The namespace that was found.
     pub namespace: serde_json::Value,
+    /// What it waits for, as data.
+    pub unmet: Vec<serde_json::Value>,
+    /// Failed attempts in a row.
+    pub attempts: u32,
+    /// The last attempt that failed.
+    pub last_error: serde_json::Value,
+    /// When it is tried again.
+    pub next_retry: String,
+    /// The last damage from outside that was repaired.
+    pub last_repair: serde_json::Value,
 }
 
 impl ValueStatus {

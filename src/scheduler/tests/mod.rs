@@ -1,7 +1,8 @@
-//! The scheduler over toy values: single rules in `rules`, random sequences against an obviously right model in `random`.
+//! The scheduler over toy values: single rules in `rules`, what is told of values in `explanations`, random sequences against an obviously right model in `random`.
 //!
 //! Owns the toy domain and a toy kernel that checks safety on every operation. Start reading at [`Toy`].
 
+mod explanations;
 mod random;
 mod rules;
 
@@ -46,6 +47,22 @@ impl Domain for ToyDomain {
     }
     fn is_late_fact(&self, key: &Key) -> bool {
         key.as_str().starts_with("fact/container")
+    }
+    /// `x/state` is borne by `x`.
+    fn bearer(&self, key: &Key) -> Option<Key> {
+        key.as_str().strip_suffix("/state").map(Key::new)
+    }
+    fn relatives(&self, unmet: &Dependency, view: &View<'_, Self>) -> Vec<Relative> {
+        let On::Key(key) = &unmet.on else { return vec![] };
+        let told = |key: &Key, what: &str| Relative {
+            key: key.clone(),
+            text: format!("{key} {what}"),
+        };
+        match self.bearer(key) {
+            Some(bearer) if view.applied(&bearer).is_some() => vec![told(&bearer, "exists in another state")],
+            Some(_) => vec![],
+            None => view.near("typo-", key.as_str(), 1).map(|near| told(near, "is similar")).collect(),
+        }
     }
     fn chain(mut effect: Vec<Do>, next: Vec<Do>) -> Vec<Do> {
         effect.extend(next);
@@ -125,6 +142,7 @@ fn transient(message: &str) -> Fault {
         kind: FaultKind::Transient,
         reason: "Toy",
         message: message.into(),
+        kernel: None,
     }
 }
 

@@ -418,6 +418,7 @@ fn an_unavailable_value_waits_without_retries_for_a_probe() {
             kind: FaultKind::Unavailable,
             reason: "Unavailable",
             message: "no process 7".into(),
+            kernel: None,
         })
     });
     world.put(

@@ -1,0 +1,103 @@
+//! What people call the things that have keys.
+//!
+//! Owns the names in statuses and messages, and which interface something internal belongs to. Must never be read back: only keys
+//! identify. Start reading at [`name`].
+
+use models::key::{Key, NamespaceType, RouteDestination, TypedKey};
+
+use super::{address::derived_part, value::interface_key};
+
+/// The name of what has this key, to begin a sentence with; the key itself where there is no better one.
+pub fn name(key: &Key) -> String {
+    if let Some(leftover) = key.as_str().strip_prefix("linux/orphan/") {
+        let (_, what) = leftover.split_once('/').unwrap_or(("", leftover));
+        return format!("a leftover that is being removed ({what})");
+    }
+    let Ok(typed) = TypedKey::parse(key.as_str()) else {
+        return key.to_string();
+    };
+    match typed {
+        TypedKey::Interface { name } => format!("interface {name}"),
+        TypedKey::Arp { interface, ip_address } => format!("ARP entry {ip_address} of interface {interface}"),
+        TypedKey::Route {
+            destination,
+            outgoing_interface,
+        } => match destination {
+            RouteDestination::Network { address, prefix_len } => format!("route {address}/{prefix_len} of interface {outgoing_interface}"),
+            RouteDestination::Allocation(reference) => format!("route {reference} of interface {outgoing_interface}"),
+            RouteDestination::Invalid => key.to_string(),
+        },
+        TypedKey::RuleChain { name } => format!("rule chain {name}"),
+        TypedKey::IpAllocation { network, interface } => format!("IP allocation of interface {interface} in network {network}"),
+        TypedKey::HostInterface { host_name } => format!("an interface {host_name} that is up in the agent's own namespace"),
+        TypedKey::HostInterfaceAddress { host_name, address } => format!("address {address} of {host_name} in the agent's own namespace"),
+        TypedKey::HostInterfaceVrf { host_name, vrf_host_name } => format!("membership of {host_name} in VRF device {vrf_host_name}"),
+        TypedKey::InterfaceState { name, up } => format!("interface {name} in state {}", if up { "UP" } else { "DOWN" }),
+        TypedKey::InterfaceAddress { interface, address, .. } => format!("address {address} of interface {interface}"),
+        TypedKey::InterfaceVrf { interface, vrf } => format!("membership of interface {interface} in VRF {vrf}"),
+        TypedKey::Microservice { label } => format!("a running container of microservice {label}"),
+        TypedKey::LinkLocalRoute {
+            outgoing_interface,
+            destination,
+        } => format!("link-local route {destination} of interface {outgoing_interface}"),
+        TypedKey::NeighborGateway { network, interface } => format!("gateway of interface {interface} in network {network}"),
+        TypedKey::Namespace { reference_type, reference } => match reference_type {
+            NamespaceType::Own => "the agent's own namespace".to_owned(),
+            NamespaceType::Nsid => format!("namespace {reference}"),
+            NamespaceType::Pid => format!("namespace of process {reference}"),
+            NamespaceType::Fd => format!("namespace file {reference}"),
+            NamespaceType::Microservice => format!("namespace of microservice {reference}"),
+        },
+        TypedKey::Tap { host_name } => format!("TAP {host_name} in the agent's own namespace"),
+    }
+}
+
+/// The interface that a property, an address or a membership belongs to, or that all keys with this prefix would belong to.
+pub fn bearer(key: &Key) -> Option<Key> {
+    let interface = match TypedKey::parse(key.as_str()) {
+        Ok(TypedKey::InterfaceState { name, .. }) => name,
+        Ok(TypedKey::InterfaceAddress { interface, .. } | TypedKey::InterfaceVrf { interface, .. }) => interface,
+        _ => derived_part(key)?.strip_suffix("/address/")?.to_owned(),
+    };
+    Some(interface_key(&interface))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_read_names_and_not_internal_keys() {
+        for (key, expected) in [
+            ("config/linux/interfaces/v2/interface/a", "interface a"),
+            ("config/linux/l3/v2/route/10.1.0.0/16/a", "route 10.1.0.0/16 of interface a"),
+            ("config/linux/l3/v2/arp/a/10.1.0.9", "ARP entry 10.1.0.9 of interface a"),
+            ("linux/interface/state/a/UP", "interface a in state UP"),
+            ("linux/interface/a/address/static/10.1.0.1/24", "address 10.1.0.1/24 of interface a"),
+            ("linux/namespace/NSID/red", "namespace red"),
+            ("linux/namespace/PID/1000", "namespace of process 1000"),
+            ("linux/orphan/4026531840/link/x", "a leftover that is being removed (link/x)"),
+            ("unknown/key", "unknown/key"),
+        ] {
+            assert_eq!(name(&Key::new(key)), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_derived_from_an_interface_is_explained_by_it() {
+        for key in [
+            "linux/interface/state/a/UP",
+            "linux/interface/a/address/static/10.1.0.1/24",
+            "linux/interface/a/address/",
+        ] {
+            assert_eq!(bearer(&Key::new(key)), Some(interface_key("a")), "{key}");
+        }
+        for key in [
+            "linux/interface/host-name/a/address/",
+            "linux/namespace/NSID/a",
+            "config/linux/interfaces/v2/interface/a",
+        ] {
+            assert_eq!(bearer(&Key::new(key)), None, "{key}");
+        }
+    }
+}

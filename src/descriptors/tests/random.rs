@@ -1,0 +1,243 @@
+//! Properties that hold for any configuration and any history: the machine ends as desired, a restart changes nothing.
+//!
+//! Owns the histories. Must never know how a value is applied: it compares machines. Start reading at
+//! [`any_history_ends_as_desired_and_a_restart_then_does_nothing`].
+
+use proptest::prelude::*;
+
+use super::{
+    configuration::{Configuration, Item, PLACES, SLOTS, configuration, desired, item, machine, netns_of},
+    expectation::{actual, expected},
+    simulated::{Kernel, OWN},
+    tampering::{self, tampering},
+    world::World,
+};
+use crate::kernel::{AddressSpec, LinkState, PROTOCOL, RouteSpec, Snapshot};
+
+fn cases(default: u32) -> ProptestConfig {
+    ProptestConfig {
+        cases: std::env::var("DESCRIPTOR_CASES")
+            .ok()
+            .and_then(|cases| cases.parse().ok())
+            .unwrap_or(default),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Put(usize, Box<Item>),
+    Delete(usize),
+    Round,
+    Rest,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0..SLOTS).prop_flat_map(|slot| item(slot).prop_map(move |item| Step::Put(slot, item.into()))),
+        3 => (0..SLOTS).prop_map(Step::Delete),
+        2 => Just(Step::Round),
+        1 => Just(Step::Rest),
+    ]
+}
+
+fn history() -> impl Strategy<Value = Vec<Step>> {
+    prop::collection::vec(step(), 0..25)
+}
+
+/// Lets a history happen; the agent may be killed on the way.
+fn live(world: &mut World, configuration: &mut Configuration, history: &[Step]) -> bool {
+    for step in history {
+        let alive = match step {
+            Step::Put(slot, item) => {
+                world.put(&item.key(), &item.json());
+                configuration.insert(*slot, (**item).clone());
+                true
+            }
+            Step::Delete(slot) => {
+                if let Some(item) = configuration.remove(slot) {
+                    world.delete(&item.key());
+                }
+                true
+            }
+            Step::Round => world.round().is_ok(),
+            Step::Rest => world.try_rest().is_ok(),
+        };
+        if !alive {
+            return false;
+        }
+    }
+    world.try_rest().is_ok()
+}
+
+fn check(world: &World, configuration: &Configuration) -> Result<(), TestCaseError> {
+    let expected = expected(configuration);
+    let actual = actual(&world.kernel, &expected);
+    for place in 0..PLACES {
+        prop_assert_eq!(
+            actual.get(&place),
+            expected.get(&place),
+            "place {} (actual, expected); failures: {:#?}",
+            place,
+            world.failures
+        );
+    }
+    Ok(())
+}
+
+fn check_idle(world: &World, when: &str) -> Result<(), TestCaseError> {
+    prop_assert!(world.kernel.log.is_empty(), "{}: {:#?}", when, world.kernel.log);
+    Ok(())
+}
+
+/// Look-alikes that are not the agent's: a link of another agent, one without a mark, and what is on them.
+fn place_foreign(kernel: &mut Kernel) {
+    for place in [0, 1, 3] {
+        let netns = netns_of(kernel, place).expect("it exists before the agent");
+        for (name, alias) in [("foreign0", "/vnf-agent/vpp10/d0"), ("foreign1", "")] {
+            let index = kernel.add_foreign_link(netns, name, "dummy");
+            kernel.link_mut(netns, index).alias = alias.to_owned();
+            let address = AddressSpec {
+                address: [10, 99, 0, 1].into(),
+                prefix_len: 24,
+            };
+            kernel.add_address(netns, name, address, 0).expect("a link");
+            kernel.set_neighbour(netns, name, [10, 99, 0, 2].into(), [2; 6], 4).expect("a link");
+            let route = RouteSpec {
+                destination: [10, 77, index as u8, 0].into(),
+                prefix_len: 24,
+                gateway: None,
+                table: 254,
+                scope: 253,
+                metric: 0,
+            };
+            kernel.add_route(netns, name, &route, false, 4).expect("a link");
+            if name == "foreign0" {
+                // The other agent marks what is its own with the same number.
+                let route = RouteSpec { metric: 9, ..route };
+                kernel.add_route(netns, name, &route, false, PROTOCOL).expect("a link");
+                kernel
+                    .set_neighbour(netns, name, [10, 99, 0, 3].into(), [2; 6], PROTOCOL)
+                    .expect("a link");
+                kernel.add_address(netns, name, address, PROTOCOL).expect("a link");
+            }
+        }
+    }
+    let ends = ["foreign2", "foreign3"].map(|name| (OWN, kernel.add_foreign_link(OWN, name, "veth")));
+    kernel.pair(ends[0], ends[1]);
+}
+
+/// Everything that is on foreign links.
+fn foreign(kernel: &Kernel) -> Vec<(Vec<LinkState>, Snapshot)> {
+    let of_space = |snapshot: &Snapshot| {
+        let mut snapshot = snapshot.clone();
+        let links: Vec<LinkState> = snapshot
+            .links
+            .iter()
+            .filter(|link| link.name.starts_with("foreign"))
+            .cloned()
+            .collect();
+        let is_foreign = |index: u32| links.iter().any(|link| link.index == index);
+        snapshot.links.clear();
+        snapshot.addresses.retain(|state| is_foreign(state.link));
+        snapshot.neighbours.retain(|state| is_foreign(state.link));
+        snapshot.routes.retain(|state| is_foreign(state.link));
+        (links, snapshot)
+    };
+    let places = [0, 1, 3].into_iter().filter_map(|place| netns_of(kernel, place));
+    places.map(|netns| of_space(&kernel.spaces[&netns])).collect()
+}
+
+proptest! {
+    #![proptest_config(cases(300))]
+
+    #[test]
+    fn any_history_ends_as_desired_and_a_restart_then_does_nothing(start in configuration(), history in history()) {
+        let mut configuration = start;
+        let mut world = World::start(machine(), &desired(&configuration));
+        prop_assert!(live(&mut world, &mut configuration, &history));
+        check(&world, &configuration)?;
+        world.kernel.log.clear();
+        world.refresh();
+        world.rest();
+        check_idle(&world, "a second look")?;
+        let mut world = world.restart(&desired(&configuration));
+        world.rest();
+        check_idle(&world, "a restart")?;
+        check(&world, &configuration)?;
+    }
+
+    #[test]
+    fn a_restart_removes_what_is_no_longer_desired_and_nothing_else(start in configuration(), gone in prop::collection::btree_set(0..SLOTS, 0..20)) {
+        let mut kernel = machine();
+        place_foreign(&mut kernel);
+        let before = foreign(&kernel);
+        let mut configuration = start;
+        let mut world = World::start(kernel, &desired(&configuration));
+        world.rest();
+        configuration.retain(|slot, _| !gone.contains(slot));
+        let mut world = world.restart(&desired(&configuration));
+        world.rest();
+        check(&world, &configuration)?;
+        prop_assert_eq!(foreign(&world.kernel), before);
+        let mut world = world.restart(&desired(&configuration));
+        world.rest();
+        check_idle(&world, "the next restart")?;
+    }
+
+    #[test]
+    fn a_restart_after_everything_was_removed_leaves_nothing(start in configuration()) {
+        let mut kernel = machine();
+        place_foreign(&mut kernel);
+        let before = foreign(&kernel);
+        let mut world = World::start(kernel, &desired(&start));
+        world.rest();
+        let mut world = world.restart(&desired(&Configuration::new()));
+        world.rest();
+        check(&world, &Configuration::new())?;
+        prop_assert_eq!(foreign(&world.kernel), before);
+    }
+
+    #[test]
+    fn an_agent_killed_at_any_operation_converges_when_it_is_started_again(
+        start in configuration(), history in history(), fuel in 0..120usize, gone in prop::collection::btree_set(0..SLOTS, 0..8)
+    ) {
+        let mut kernel = machine();
+        kernel.fuel = Some(fuel);
+        place_foreign(&mut kernel);
+        let before = foreign(&kernel);
+        let mut configuration = start;
+        let mut world = World::start(kernel, &desired(&configuration));
+        live(&mut world, &mut configuration, &history);
+        configuration.retain(|slot, _| !gone.contains(slot));
+        let mut world = world.restart(&desired(&configuration));
+        world.rest();
+        check(&world, &configuration)?;
+        prop_assert_eq!(foreign(&world.kernel), before);
+        let mut world = world.restart(&desired(&configuration));
+        world.rest();
+        check_idle(&world, "the next restart")?;
+    }
+
+    #[test]
+    fn tampering_is_repaired_and_nothing_else_is_touched(start in configuration(), tamperings in prop::collection::vec(tampering(), 1..6)) {
+        let mut world = World::start(machine(), &desired(&start));
+        world.rest();
+        let before = world.kernel.clone();
+        for tampering in &tamperings {
+            tampering.apply(&mut world.kernel);
+        }
+        let affected = tampering::affected(&before, &world.kernel);
+        world.kernel.log.clear();
+        world.refresh();
+        world.rest();
+        check(&world, &start)?;
+        let stray: Vec<_> = world.kernel.log.iter().filter(|op| !tampering::concerns(op, &affected)).collect();
+        prop_assert!(stray.is_empty(), "tampered: {:?}; all: {:#?}; stray: {:#?}", affected, world.kernel.log, stray);
+        world.kernel.log.clear();
+        world.refresh();
+        world.rest();
+        check_idle(&world, "a second look")?;
+    }
+}

@@ -1,0 +1,288 @@
+//! Many fast changes, watchers that stand still, come late or leave: all of them must end up with the truth, and nothing may pile up.
+
+use futures::FutureExt;
+use proptest::prelude::*;
+
+use super::*;
+
+/// What a watcher has been told, put together.
+struct Seen {
+    watcher: Watcher<u32>,
+    view: BTreeMap<Key, u32>,
+    sequence: u64,
+    complete: bool,
+}
+
+impl Seen {
+    fn new(feed: &Feed<u32>, selector: Selector) -> Self {
+        Seen {
+            watcher: feed.watch(selector),
+            view: BTreeMap::new(),
+            sequence: 0,
+            complete: false,
+        }
+    }
+
+    /// Takes news, if there are any.
+    fn take(&mut self, at_most: usize) -> bool {
+        let Some(news) = self.watcher.take(at_most) else { return false };
+        self.apply(news);
+        true
+    }
+
+    fn apply(&mut self, news: News<u32>) {
+        for (key, state) in news.items {
+            match state {
+                Some(state) => self.view.insert(key, state),
+                None => self.view.remove(&key),
+            };
+        }
+        (self.sequence, self.complete) = (news.sequence, news.complete);
+    }
+
+    fn drain(&mut self) {
+        while self.take(NEWS_MAX) {}
+    }
+}
+
+fn remembered<T>(feed: &Feed<T>) -> usize {
+    let states = lock(&feed.states);
+    assert_eq!(states.entries.len(), states.order.len());
+    states.entries.len()
+}
+
+fn key(number: usize) -> Key {
+    Key::from(format!("key/{number}"))
+}
+
+#[test]
+fn a_watcher_that_comes_late_is_told_the_present_state_and_then_what_changes() {
+    let feed = Feed::new();
+    feed.tell([
+        (key(1), Some(1)),
+        (key(2), Some(2)),
+        (key(3), Some(3)),
+        (key(2), None),
+        (key(1), Some(4)),
+    ]);
+    let mut watcher = feed.watch(Selector::All);
+    let first = watcher.take(NEWS_MAX).expect("the present state");
+    assert_eq!(first.items, [(key(3), Some(3)), (key(1), Some(4))]);
+    assert!(first.complete);
+    assert_eq!(watcher.take(NEWS_MAX), None);
+    let sequence = feed.tell([(key(3), None)]);
+    let items = vec![(key(3), None)];
+    let complete = true;
+    assert_eq!(watcher.take(NEWS_MAX), Some(News { items, sequence, complete }));
+}
+
+#[test]
+fn a_watcher_of_nothing_is_told_at_once_that_this_is_all() {
+    let feed = Feed::<u32>::new();
+    let mut watcher = feed.watch(Selector::All);
+    let nothing = News {
+        items: vec![],
+        sequence: 0,
+        complete: true,
+    };
+    assert_eq!(watcher.next().now_or_never(), Some(Some(nothing)));
+    assert_eq!(watcher.next().now_or_never(), None);
+}
+
+#[test]
+fn a_present_state_in_several_parts_says_with_the_last_that_it_is_complete() {
+    let feed = Feed::new();
+    feed.tell((0..5).map(|number| (key(number), Some(0))));
+    let mut watcher = feed.watch(Selector::All);
+    let parts: Vec<_> = std::iter::from_fn(|| watcher.take(2)).collect();
+    let told: Vec<_> = parts.iter().map(|news| (news.items.len(), news.complete)).collect();
+    assert_eq!(told, [(2, false), (2, false), (1, true)]);
+}
+
+#[test]
+fn a_removal_is_seen_as_such_also_when_the_key_came_back_and_went_again() {
+    let feed = Feed::new();
+    feed.tell([(key(1), Some(1))]);
+    let mut watcher = feed.watch(Selector::All);
+    watcher.take(NEWS_MAX).expect("the present state");
+    feed.tell([(key(1), None), (key(1), Some(2)), (key(1), None)]);
+    let items: Vec<_> = std::iter::from_fn(|| watcher.take(NEWS_MAX)).flat_map(|news| news.items).collect();
+    assert_eq!(items, [(key(1), None)]);
+}
+
+#[test]
+fn a_watcher_knows_that_it_has_caught_up_although_nothing_of_its_own_changed() {
+    let feed = Feed::new();
+    let mut watcher = feed.watch(Selector::Keys(BTreeSet::from([key(1)])));
+    watcher.take(NEWS_MAX).expect("the present state");
+    let sequence = feed.tell([(key(2), Some(1))]);
+    let news = watcher.take(NEWS_MAX).expect("a number");
+    assert_eq!((news.items, news.sequence), (vec![], sequence));
+}
+
+#[test]
+fn selectors_choose_keys_and_prefixes() {
+    let feed = Feed::new();
+    feed.tell([
+        (Key::from("a/1"), Some(1)),
+        (Key::from("b/1"), Some(2)),
+        (Key::from("c/1"), Some(3)),
+    ]);
+    let told = |selector| {
+        let mut seen = Seen::new(&feed, selector);
+        seen.drain();
+        seen.view.into_values().collect::<Vec<_>>()
+    };
+    assert_eq!(told(Selector::All), [1, 2, 3]);
+    assert_eq!(told(Selector::Keys(BTreeSet::from([Key::from("b/1"), Key::from("d")]))), [2]);
+    assert_eq!(told(Selector::Prefixes(vec!["a/".to_owned(), "c/".to_owned()])), [1, 3]);
+}
+
+#[test]
+fn a_stuck_watcher_costs_no_more_than_the_keys_it_has_met_and_misses_nothing() {
+    let feed = Feed::new();
+    feed.tell((0..10).map(|number| (key(number), Some(0))));
+    let mut stuck = Seen::new(&feed, Selector::All);
+    stuck.drain();
+    // It has not even met the first ten.
+    let dead = feed.watch(Selector::All);
+    let mut lively = Seen::new(&feed, Selector::All);
+    for number in 0..10_000 {
+        feed.tell([(key(number), Some(1))]);
+        lively.drain();
+        feed.tell([(key(number), None)]);
+        lively.drain();
+        assert!(remembered(&feed) <= 11);
+    }
+    assert_eq!((lively.view.len(), stuck.view.len()), (0, 10));
+    stuck.drain();
+    assert!(stuck.view.is_empty());
+    drop(dead);
+    assert_eq!(remembered(&feed), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_of_several_tellers_reach_several_watchers_while_they_are_made() {
+    const CHANGES: u32 = 20_000;
+    let feed = Feed::new();
+    let watchers: Vec<_> = (0..3)
+        .map(|_| {
+            let mut seen = Seen::new(&feed, Selector::All);
+            tokio::spawn(async move {
+                let mut looks = 0;
+                while let Some(news) = seen.watcher.next().await {
+                    assert!(looks == 0 || news.sequence > seen.sequence);
+                    seen.apply(news);
+                    looks += 1;
+                }
+                (seen.view, seen.sequence)
+            })
+        })
+        .collect();
+    let stuck = feed.watch(Selector::All);
+    let tellers: Vec<_> = (0..2)
+        .map(|teller| {
+            let feed = feed.clone();
+            tokio::spawn(async move {
+                for change in 0..CHANGES {
+                    // Every seventh is a removal; the last change of each key is a state.
+                    let state = (change % 7 != 0 || change > CHANGES - 100).then_some(change);
+                    feed.tell([(Key::from(format!("{teller}/{}", change % 50)), state)]);
+                    tokio::task::consume_budget().await;
+                }
+            })
+        })
+        .collect();
+    for teller in tellers {
+        teller.await.expect("a teller");
+    }
+    assert_eq!(remembered(&feed), 100);
+    let sequence = lock(&feed.states).sequence;
+    drop((feed, stuck));
+    let expected: BTreeMap<Key, u32> = (0..2)
+        .flat_map(|teller| (CHANGES - 50..CHANGES).map(move |change| (Key::from(format!("{teller}/{}", change % 50)), change)))
+        .collect();
+    for watcher in watchers {
+        assert_eq!(watcher.await.expect("a watcher"), (expected.clone(), sequence));
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Tell(Vec<(usize, Option<u32>)>),
+    Come(usize),
+    Take(usize, usize),
+    Leave(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => prop::collection::vec((0..8usize, prop::option::of(any::<u32>())), 1..5).prop_map(Step::Tell),
+        1 => (0..3usize).prop_map(Step::Come),
+        4 => (0..4usize, 1..4usize).prop_map(|(who, at_most)| Step::Take(who, at_most)),
+        1 => (0..4usize).prop_map(Step::Leave),
+    ]
+}
+
+/// All, the lower half, or one.
+fn selector(kind: usize) -> Selector {
+    match kind {
+        0 => Selector::All,
+        1 => Selector::Keys((0..4).map(key).collect()),
+        _ => Selector::Prefixes(vec!["key/7".to_owned()]),
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_watcher_knows_at_each_number_what_has_not_changed_since(steps in prop::collection::vec(step(), 1..80)) {
+        let feed = Feed::new();
+        let mut watchers: Vec<Seen> = Vec::new();
+        // After each number: what is there, and which keys changed last with which number.
+        let mut truth: BTreeMap<u64, BTreeMap<Key, u32>> = BTreeMap::from([(0, BTreeMap::new())]);
+        let mut changed: BTreeMap<Key, u64> = BTreeMap::new();
+        let mut now = BTreeMap::new();
+        for step in steps {
+            match step {
+                Step::Tell(changes) => for (number, state) in changes {
+                    let before = truth.keys().next_back().copied().unwrap_or_default();
+                    match state {
+                        Some(state) => now.insert(key(number), state),
+                        None => now.remove(&key(number)),
+                    };
+                    let sequence = feed.tell([(key(number), state)]);
+                    if sequence > before {
+                        truth.insert(sequence, now.clone());
+                        changed.insert(key(number), sequence);
+                    }
+                },
+                Step::Come(kind) => watchers.push(Seen::new(&feed, selector(kind))),
+                Step::Take(who, at_most) => if let Some(seen) = watchers.get_mut(who) {
+                    seen.take(at_most);
+                    let (_, then) = truth.range(..=seen.sequence).next_back().expect("a state");
+                    for number in 0..8 {
+                        let settled = changed.get(&key(number)).is_none_or(|last| *last <= seen.sequence);
+                        if settled && seen.watcher.selector.selects(&key(number)) {
+                            prop_assert_eq!(seen.view.get(&key(number)), then.get(&key(number)), "key {}", number);
+                        }
+                    }
+                },
+                Step::Leave(who) => if who < watchers.len() {
+                    watchers.remove(who);
+                },
+            }
+            prop_assert!(remembered(&feed) >= now.len());
+            if watchers.is_empty() {
+                prop_assert_eq!(remembered(&feed), now.len());
+            }
+        }
+        for seen in &mut watchers {
+            seen.drain();
+            let selected = now.iter().filter(|(key, _)| seen.watcher.selector.selects(key));
+            let expected: BTreeMap<Key, u32> = selected.map(|(key, state)| (key.clone(), *state)).collect();
+            prop_assert_eq!(&seen.view, &expected);
+            prop_assert!(seen.complete);
+        }
+        prop_assert_eq!(remembered(&feed), now.len());
+    }
+}

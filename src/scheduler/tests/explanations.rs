@@ -1,0 +1,191 @@
+//! What is told of values that are not as wanted, as data.
+
+use super::*;
+
+/// A toy that needs anything below a prefix.
+fn needing_any(prefix: &str) -> Toy {
+    Toy {
+        needs_any: vec![prefix.to_owned()],
+        ..Toy::default()
+    }
+}
+
+fn explanation<'a>(world: &'a World, text: &str) -> &'a Explanation {
+    world.statuses[text].explanation.as_deref().expect("it is explained")
+}
+
+fn relatives(world: &World, text: &str) -> Vec<String> {
+    let unmet = &explanation(world, text).unmet;
+    unmet
+        .iter()
+        .flat_map(|unmet| unmet.relatives.iter().map(|relative| relative.text.clone()))
+        .collect()
+}
+
+#[test]
+fn an_unmet_dependency_is_data_with_its_key_its_name_and_its_time() {
+    let mut world = World::new();
+    world.put("b", needing(&["a"]));
+    world.run();
+    let status = &world.statuses["b"];
+    let expected = Unmet {
+        label: "needs-a".into(),
+        expected: Some(key("a")),
+        name: "a".into(),
+        since: world.now,
+        state: "a does not exist".into(),
+        relatives: vec![],
+    };
+    assert_eq!(explanation(&world, "b").unmet, [expected]);
+    assert_eq!(status.message, "waiting for needs-a: a does not exist");
+    world.put("a", toy(1));
+    world.run();
+    assert_eq!(world.statuses["b"].explanation, None);
+}
+
+#[test]
+fn what_is_derived_is_explained_by_its_bearer_and_told_anew_whenever_that_changes() {
+    let mut world = World::new();
+    world.put("b", needing(&["eth/state", "other"]));
+    world.run();
+    let message = |world: &World| world.statuses["b"].message.clone();
+    let rest = "; and for needs-other: other does not exist";
+    assert_eq!(message(&world), format!("waiting for needs-eth/state: eth does not exist{rest}"));
+    // Nobody depends on `eth`, and still its changes are news for `b`.
+    world.put("eth", needing(&["base"]));
+    world.run();
+    assert_eq!(
+        message(&world),
+        format!("waiting for needs-eth/state: eth is pending (needs-base: base does not exist){rest}")
+    );
+    world.put("base", toy(1));
+    world.run();
+    assert_eq!(
+        message(&world),
+        format!("waiting for needs-eth/state: eth exists in another state{rest}")
+    );
+    assert_eq!(relatives(&world, "b"), ["eth exists in another state"]);
+    world.delete("eth");
+    world.run();
+    assert_eq!(message(&world), format!("waiting for needs-eth/state: eth does not exist{rest}"));
+}
+
+#[test]
+fn an_unmet_dependency_keeps_its_time_while_others_come_and_go() {
+    let mut world = World::new();
+    let began = world.now;
+    world.put("c", needing(&["a", "b"]));
+    world.run();
+    let since = |world: &World| -> Vec<(String, Duration)> {
+        let unmet = &explanation(world, "c").unmet;
+        unmet.iter().map(|unmet| (unmet.label.to_string(), unmet.since)).collect()
+    };
+    assert_eq!(since(&world), [("needs-a".into(), began), ("needs-b".into(), began)]);
+    world.now += Duration::from_secs(5);
+    world.put("a", toy(1));
+    world.run();
+    assert_eq!(since(&world), [("needs-b".into(), began)]);
+    world.now += Duration::from_secs(5);
+    world.delete("a");
+    world.run();
+    assert_eq!(since(&world), [("needs-a".into(), world.now), ("needs-b".into(), began)]);
+}
+
+#[test]
+fn what_stands_below_the_prefix_and_does_not_count_is_a_relative_and_only_a_few_are_named() {
+    let mut world = World::new();
+    world.put("b", needing_any("p/"));
+    for number in 0..20 {
+        world.put(&format!("p/{number:02}"), needing(&["base"]));
+    }
+    world.run();
+    assert_eq!(
+        relatives(&world, "b"),
+        ["p/00 is not there yet", "p/01 is not there yet", "p/02 is not there yet"]
+    );
+    assert_eq!(RELATIVES_MAX, 3);
+}
+
+#[test]
+fn a_name_that_is_nearly_right_is_a_relative() {
+    let mut world = World::new();
+    world.put("typo-right", toy(1));
+    world.put("b", needing(&["typo-rigth"]));
+    world.run();
+    assert_eq!(relatives(&world, "b"), ["typo-right is similar"]);
+}
+
+#[test]
+fn a_failure_tells_attempts_time_and_the_kernels_words_until_it_is_overcome() {
+    let mut world = World::new();
+    let kernel = KernelError {
+        errno: 22,
+        text: "no such thing".into(),
+    };
+    let fault = Fault {
+        kernel: Some(kernel.clone()),
+        ..transient("cannot do it")
+    };
+    world.fail = Box::new(move |_, _| Some(fault.clone()));
+    world.put("a", toy(1));
+    world.run();
+    let retry = world.scheduler.next_deadline().expect("it is tried again");
+    assert_eq!(explanation(&world, "a").attempts, 1);
+    world.now = retry;
+    world.run();
+    let last_error = LastError {
+        at: world.now,
+        message: "cannot do it".into(),
+        kernel: Some(kernel),
+    };
+    assert_eq!(
+        (explanation(&world, "a").attempts, &explanation(&world, "a").last_error),
+        (2, &Some(last_error))
+    );
+    assert_eq!(world.statuses["a"].next_retry, world.scheduler.next_deadline());
+    world.fail = Box::new(|_, _| None);
+    world.run_out_retries();
+    assert_eq!(
+        (world.state("a"), &world.statuses["a"].explanation),
+        (Some(ValueState::Configured), &None)
+    );
+}
+
+#[test]
+fn the_derived_value_to_blame_is_named() {
+    let mut world = World::new();
+    world.fail = Box::new(|key, _| (key == "a/1").then(|| transient("refused")));
+    let derives = vec!["a/0".into(), "a/1".into()];
+    world.put("a", Toy { derives, ..Toy::default() });
+    world.run();
+    assert_eq!(explanation(&world, "a").derived, Some(key("a/1")));
+    assert_eq!(world.statuses["a"].next_retry, world.scheduler.next_deadline());
+}
+
+#[test]
+fn damage_that_was_repaired_leaves_a_trace_in_the_status() {
+    let mut world = World::new();
+    let derives = vec!["a/0".into()];
+    world.put("a", Toy { derives, ..toy(1) });
+    world.run();
+    assert_eq!(world.statuses["a"].last_repair, None);
+    world.now += Duration::from_secs(60);
+    world.kernel.remove("a/0");
+    world.scheduler.lost(&[key("a/0")]);
+    world.run();
+    let repair = Repair {
+        at: world.now,
+        lost: vec!["a/0".into()],
+    };
+    assert_eq!(world.statuses["a"].last_repair, Some(repair.clone()));
+    // What somebody changed counts too; what is found as it should be does not.
+    world.scheduler.found(vec![(key("a/0"), Toy::default())]);
+    world.run();
+    assert_eq!(world.statuses["a"].last_repair, Some(repair));
+    world.now += Duration::from_secs(60);
+    let derives = vec!["a/0".into()];
+    world.scheduler.found(vec![(key("a"), Toy { derives, ..toy(2) })]);
+    world.run();
+    let last = world.statuses["a"].last_repair.clone().expect("it was repaired");
+    assert_eq!((last.at, last.lost), (world.now, vec!["a".to_owned()]));
+}
