@@ -3,6 +3,8 @@
 //! Each test runs on a thread of its own in a private mount and network namespace, with an empty `/run`: neither the machine's
 //! named namespaces nor its links are ever touched, and everything ends with the thread. Needs root; without it the tests fail.
 
+#[path = "kernel_executor/adoption.rs"]
+mod adoption;
 #[path = "kernel_executor/links.rs"]
 mod links;
 #[path = "kernel_executor/namespaces.rs"]

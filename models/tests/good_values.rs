@@ -43,6 +43,18 @@ const VALUES: &[(&str, &str)] = &[
         r#"{"name":"f","type":"DUMMY","namespace":{"type":"FD","reference":"/proc/1/ns/net"},"vrf_master_interface":"v"}"#,
     ),
     (
+        "linux/interfaces/v2/interface/g",
+        r#"{"name":"g","type":"VETH","hostIfName":"eth0","veth":{"peerIfName":"h"},"adopt":true}"#,
+    ),
+    (
+        "linux/l3/v2/arp/a/10.0.0.3",
+        r#"{"interface":"a","ipAddress":"10.0.0.3","hwAddress":"02:00:00:00:00:01","adopt":true}"#,
+    ),
+    (
+        "linux/l3/v2/route/10.1.0.0/16/a",
+        r#"{"outgoingInterface":"a","dstNetwork":"10.1.0.0/16","adopt":true}"#,
+    ),
+    (
         "linux/l3/v2/arp/a/10.0.0.2/24",
         r#"{"interface":"a","ip_address":"10.0.0.2/24","hw_address":"03:bf:00:00:00:01"}"#,
     ),

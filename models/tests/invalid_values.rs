@@ -72,6 +72,24 @@ fn interfaces_that_break_a_rule_of_their_type_are_refused() {
                 "VrfInsideVrf",
                 &["type", "vrf_master_interface"],
             ),
+            (
+                "a",
+                r#"{"name":"a","type":"LOOPBACK","adopt":true}"#,
+                "AdoptNotSupported",
+                &["type", "adopt"],
+            ),
+            (
+                "a",
+                r#"{"name":"a","type":"EXISTING","adopt":true}"#,
+                "AdoptNotSupported",
+                &["type", "adopt"],
+            ),
+            (
+                "a",
+                r#"{"name":"a","type":"TAP_TO_VPP","tap":{"vppTapIfName":"t"},"adopt":true}"#,
+                "AdoptNotSupported",
+                &["type", "adopt"],
+            ),
             ("a", r#"{"name":"a","type":"VRF_DEVICE"}"#, "LinkMissing", &["link"]),
             (
                 "a",

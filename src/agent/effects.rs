@@ -194,6 +194,11 @@ impl NetworkEffects {
                 info!(key = %key, "the namespace changed: {text}");
                 scheduler.outcome(outcome.id, Outcome::Changed(text));
             }
+            (Ok(Reply::Adopted), _) => {
+                let value = scheduler.view().coming(&key).map(|value| value.with_adopted(true));
+                info!(key = %key, "adopted what somebody else had made");
+                scheduler.outcome(outcome.id, value.map_or(Outcome::Done, Outcome::Became));
+            }
             (Ok(_), namespace) => {
                 if let Some((name, _, OnNamespace::Close(netns))) = namespace {
                     self.closed(&key, &name, netns);
@@ -216,6 +221,7 @@ impl NetworkEffects {
             (FailureKind::Unavailable | FailureKind::Unusable, None) => (FaultKind::Transient, "Unavailable"),
             (FailureKind::KindMissing, _) => (FaultKind::Persistent, "KernelKindMissing"),
             (FailureKind::Exists, _) => (FaultKind::Transient, "ObjectExists"),
+            (FailureKind::Foreign, _) => (FaultKind::Foreign, "ForeignObject"),
             (FailureKind::Other, _) => (FaultKind::Transient, "KernelError"),
         };
         match namespace {

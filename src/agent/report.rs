@@ -176,10 +176,12 @@ impl Reporter {
         } else {
             info!(key = %change.key, revision = status.revision, state = ?status.state, reason = %status.reason, "{}", status.message);
         }
-        self.publisher.set(
-            key.to_string(),
-            Published::Value(value_status(&change.key, status, namespace_text(view, &change.key)).into()),
-        );
+        let published = ValueStatus {
+            namespace: namespace_text(view, &change.key),
+            adopted: view.applied(&change.key).is_some_and(Value::is_adopted),
+            ..value_status(&change.key, status)
+        };
+        self.publisher.set(key.to_string(), Published::Value(published.into()));
     }
 
     /// Publishes the managed links of a namespace; those that it had before and has no longer are taken back.
@@ -350,7 +352,7 @@ fn timestamp(time: Duration) -> Timestamp {
     }
 }
 
-fn value_status(key: &Key, status: &Status, namespace: String) -> ValueStatus {
+fn value_status(key: &Key, status: &Status) -> ValueStatus {
     let explanation = status.explanation.as_deref().cloned().unwrap_or_default();
     ValueStatus {
         key: key.to_string(),
@@ -362,7 +364,6 @@ fn value_status(key: &Key, status: &Status, namespace: String) -> ValueStatus {
         message: status.message.clone(),
         since: Some(timestamp(status.since)),
         mod_revision: status.revision,
-        namespace,
         next_retry: status.next_retry.map(timestamp),
         unmet: explanation.unmet.into_iter().map(unmet_dependency).collect(),
         attempts: explanation.attempts,
@@ -372,6 +373,7 @@ fn value_status(key: &Key, status: &Status, namespace: String) -> ValueStatus {
             time: Some(timestamp(repair.at)),
             lost: repair.lost.clone(),
         }),
+        ..ValueStatus::default()
     }
 }
 

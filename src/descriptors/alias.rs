@@ -4,10 +4,13 @@
 //!
 //! Form: `/vnf-agent/<label>/` and then, as in the reference, the logical name; for a VETH `<name>/<peer>`, for a TAP
 //! `<name>/<VPP TAP>/<original host name>`. Names may contain `/`, so a reader must already know the candidates. The `lo` of a
-//! namespace that the agent created ends with `//netns`, which no logical name can (empty path elements are refused).
+//! namespace that the agent created ends with `//netns`, which no logical name can (empty path elements are refused); the alias of a
+//! link that the agent took over from somebody else ends with `//adopted`.
+
+use models::key::ALL_AGENTS_PREFIX;
 
 use super::value::{Interface, InterfaceKind};
-use crate::kernel::provisional_group;
+use crate::kernel::{ADOPTED_MARK, provisional_group};
 
 /// Ends the alias of `lo` in a namespace that the agent created.
 const NETNS_MARK: &str = "//netns";
@@ -48,6 +51,11 @@ impl Marks {
         }
     }
 
+    /// Alias of a managed interface that was somebody else's before.
+    pub fn adopted(&self, interface: &Interface) -> String {
+        self.alias(interface) + ADOPTED_MARK
+    }
+
     /// Alias of `lo` in a namespace that the agent created and whose `lo` is the managed interface `name` (or nobody's).
     pub fn created_namespace(&self, name: Option<&str>) -> String {
         format!("{}{}{NETNS_MARK}", self.prefix, name.unwrap_or_default())
@@ -58,11 +66,17 @@ impl Marks {
         alias.starts_with(&self.prefix) && alias.ends_with(NETNS_MARK)
     }
 
-    /// What follows the prefix and precedes the mark of a created namespace; `None` if the alias is not this agent's. Empty for
+    /// What follows the prefix and precedes the mark of a created namespace or an adopted link; `None` if the alias is not this agent's. Empty for
     /// a `lo` that is nobody's.
     pub fn subject<'a>(&self, alias: &'a str) -> Option<&'a str> {
         let rest = alias.strip_prefix(&self.prefix)?;
-        Some(rest.strip_suffix(NETNS_MARK).unwrap_or(rest))
+        let rest = rest.strip_suffix(NETNS_MARK).unwrap_or(rest);
+        Some(rest.strip_suffix(ADOPTED_MARK).unwrap_or(rest))
+    }
+
+    /// Whether the alias is that of a link which this or another agent has taken.
+    pub fn is_any_agents(&self, alias: &str) -> bool {
+        alias.starts_with(&self.prefix) || alias.starts_with(ALL_AGENTS_PREFIX)
     }
 
     /// The logical names that an alias may mean: the whole, or what stands before one of its slashes; the shortest first.
@@ -94,5 +108,12 @@ mod tests {
         assert_eq!(marks.candidates(&alias).collect::<Vec<_>>(), ["lo1"]);
         assert_eq!(marks.candidates(&marks.created_namespace(None)).count(), 0);
         assert!(!marks.is_created_namespace("/vnf-agent/a/lo1"));
+    }
+
+    #[test]
+    fn an_adopted_link_is_recognised() {
+        let marks = Marks::new("a");
+        assert_eq!(marks.subject("/vnf-agent/a/x/y//adopted"), Some("x/y"));
+        assert_eq!(marks.candidates("/vnf-agent/a/x/y//adopted").collect::<Vec<_>>(), ["x", "x/y"]);
     }
 }

@@ -29,6 +29,7 @@ impl ArpDescriptor {
             link: interface.host_name.clone(),
             address,
             mac: arp.mac,
+            adopt: arp.adopt,
         }]
     }
 }
@@ -52,6 +53,10 @@ impl Descriptor<Network> for ArpDescriptor {
             (Some(applied), Some(wanted)) => (applied.address, applied.mac) == (wanted.address, wanted.mac),
             _ => false,
         }
+    }
+
+    fn settled(&self, applied: &Value, wanted: &Value) -> Value {
+        wanted.with_adopted(applied.is_adopted())
     }
 
     fn needs_recreate(&self, _: &Key, applied: &Value, wanted: &Value) -> bool {

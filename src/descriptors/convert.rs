@@ -124,6 +124,8 @@ fn interface(model: &InterfaceModel) -> Result<Interface, Rejection> {
         link_only: model.link_only,
         vrf,
         marked: true,
+        adopt: model.adopt,
+        adopted: false,
     })
 }
 
@@ -159,6 +161,8 @@ fn arp(model: &ArpEntry) -> Result<Arp, Rejection> {
         address: spec(&model.ip_address).map(|spec| spec.address),
         text: model.ip_address.clone(),
         mac: mac("hw_address", &model.hw_address)?,
+        adopt: model.adopt,
+        adopted: false,
     })
 }
 
@@ -183,5 +187,7 @@ fn route(model: &RouteModel) -> Result<Route, Rejection> {
         gateway_reference: reference.then(|| model.gw_addr.clone()),
         scope,
         metric: model.metric,
+        adopt: model.adopt,
+        adopted: false,
     })
 }

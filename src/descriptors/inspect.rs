@@ -25,7 +25,7 @@ use super::{
     vrf::membership_key,
 };
 use crate::{
-    kernel::{AddressState, KernelOp, LinkChanges, LinkState, NeighbourState, NetnsId, PROTOCOL, RouteState, Snapshot},
+    kernel::{ADOPTED_MARK, AddressState, KernelOp, LinkChanges, LinkState, NeighbourState, NetnsId, PROTOCOL, RouteState, Snapshot},
     scheduler::View,
 };
 
@@ -204,6 +204,7 @@ impl<'a> Inspection<'a> {
             }
             found.kind = self.kind(basis, link);
             found.vrf = self.vrf_of(link);
+            found.adopted = is_adopted(link);
         }
         let here = |address: &&Address| address.expected.is_none() && address.spec.is_some_and(|spec| self.has_address(link.index, spec));
         let mut addresses: Vec<Address> = basis.addresses.iter().filter(here).cloned().collect();
@@ -250,6 +251,8 @@ impl<'a> Inspection<'a> {
             link_only: false,
             vrf: self.vrf_of(link),
             marked: true,
+            adopt: false,
+            adopted: is_adopted(link),
         }
     }
 
@@ -637,7 +640,8 @@ pub fn host_facts(snapshot: &Snapshot, marks: &Marks) -> BTreeMap<Key, Value> {
     let mut tell = |key: TypedKey| facts.insert(key.to_key(), Value::Present);
     for link in &snapshot.links {
         let host_name = link.name.clone();
-        if link.kind == "tun" && marks.subject(&link.alias).is_none() {
+        // One that carries the mark of an agent, this or another, has been taken over already.
+        if link.kind == "tun" && !marks.is_any_agents(&link.alias) {
             tell(TypedKey::Tap {
                 host_name: host_name.clone(),
             });
@@ -666,6 +670,11 @@ pub fn host_facts(snapshot: &Snapshot, marks: &Marks) -> BTreeMap<Key, Value> {
         }
     }
     facts
+}
+
+/// Whether the alias says that the link was somebody else's before.
+fn is_adopted(link: &LinkState) -> bool {
+    link.alias.ends_with(ADOPTED_MARK)
 }
 
 /// What opening the `lo` of a namespace tells: whether the agent created it.

@@ -73,6 +73,9 @@ impl InterfaceDescriptor {
             changes.rx_checksum = (!rx_checksum).then_some(false);
             changes.tx_checksum = (!tx_checksum).then_some(false);
         }
+        if interface.adopt {
+            leave_nothing_open(&mut changes, interface);
+        }
         let mut guard = owned(&self.marks);
         if interface.kind == InterfaceKind::Loopback {
             // `lo` belongs to the namespace: it takes no group and has no mark before.
@@ -94,6 +97,7 @@ impl InterfaceDescriptor {
             mtu: (interface.mtu != 0).then_some(interface.mtu),
             mac: interface.mac.filter(|_| !interface.link_only),
             group: self.marks.provisional_group(),
+            adopt: interface.adopt.then(|| self.marks.adopted(interface)),
         }
     }
 
@@ -199,6 +203,9 @@ impl InterfaceDescriptor {
             changes.rx_checksum = (had_rx != rx_checksum).then_some(*rx_checksum);
             changes.tx_checksum = (had_tx != tx_checksum).then_some(*tx_checksum);
         }
+        if !applied.marked && wanted.adopt {
+            leave_nothing_open(&mut changes, wanted);
+        }
         changes
     }
 }
@@ -210,6 +217,18 @@ fn other_end<'a>(interface: &Interface, view: &View<'a, Network>) -> Option<&'a 
     };
     let other = view.wanted(&interface_key(peer))?.interface()?;
     matches!(&other.kind, InterfaceKind::Veth { peer: back, .. } if *back == interface.name).then_some(other)
+}
+
+/// Sets whatever the agent sets at all: an adopted link was there before, in any state.
+fn leave_nothing_open(changes: &mut LinkChanges, interface: &Interface) {
+    (changes.mtu, changes.up) = (interface.effective_mtu(), Some(interface.enabled));
+    changes.mac = interface.mac.filter(|_| !interface.link_only);
+    if let InterfaceKind::Veth {
+        rx_checksum, tx_checksum, ..
+    } = interface.kind
+    {
+        (changes.rx_checksum, changes.tx_checksum) = (Some(rx_checksum), Some(tx_checksum));
+    }
 }
 
 /// What of a kind cannot be changed in place.
@@ -241,6 +260,10 @@ impl Descriptor<Network> for InterfaceDescriptor {
             return false;
         }
         wanted.kind == InterfaceKind::Existing || Self::changes(applied, wanted, String::new()) == LinkChanges::default()
+    }
+
+    fn settled(&self, applied: &Value, wanted: &Value) -> Value {
+        wanted.with_adopted(applied.is_adopted())
     }
 
     fn needs_recreate(&self, _: &Key, applied: &Value, wanted: &Value) -> bool {

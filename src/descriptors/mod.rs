@@ -4,6 +4,8 @@
 //! look at anything but its arguments. Start reading at [`Network`], then [`interface`].
 
 pub mod address;
+#[cfg(test)]
+mod adoption_tests;
 pub mod alias;
 pub mod arp;
 pub mod convert;

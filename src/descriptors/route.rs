@@ -118,6 +118,10 @@ impl Descriptor<Network> for RouteDescriptor {
         form(applied) == form(wanted)
     }
 
+    fn settled(&self, applied: &Value, wanted: &Value) -> Value {
+        wanted.with_adopted(applied.is_adopted())
+    }
+
     fn needs_recreate(&self, _: &Key, applied: &Value, wanted: &Value) -> bool {
         let form = |value: &Value| value.route().and_then(|route| Some((route.destination?, route.metric)));
         form(applied) != form(wanted)
@@ -190,6 +194,7 @@ impl Descriptor<Network> for RouteDescriptor {
             link,
             route,
             replace: false,
+            adopt: value.route().is_some_and(|route| route.adopt),
         }))
     }
 
@@ -203,6 +208,7 @@ impl Descriptor<Network> for RouteDescriptor {
             link,
             route,
             replace: true,
+            adopt: wanted.route().is_some_and(|route| route.adopt),
         }))
     }
 

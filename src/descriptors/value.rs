@@ -154,6 +154,10 @@ pub struct Interface {
     pub vrf: Option<String>,
     /// The alias is set. Wanted values always have it; a link that was just made has only its provisional mark.
     pub marked: bool,
+    /// A foreign link in the way is to be taken over.
+    pub adopt: bool,
+    /// Of an applied one: it was somebody else's before.
+    pub adopted: bool,
 }
 
 /// Kind of a link.
@@ -247,6 +251,10 @@ pub struct Arp {
     pub text: String,
     /// MAC address.
     pub mac: [u8; 6],
+    /// A foreign entry in the way is to be taken over.
+    pub adopt: bool,
+    /// Of an applied one: it was somebody else's before, as far as is remembered.
+    pub adopted: bool,
 }
 
 /// A route.
@@ -266,6 +274,10 @@ pub struct Route {
     pub scope: u8,
     /// Metric.
     pub metric: u32,
+    /// A foreign route in the way is to be taken over.
+    pub adopt: bool,
+    /// Of an applied one: it was somebody else's before, as far as is remembered.
+    pub adopted: bool,
 }
 
 /// Something with the agent's mark that nobody wants.
@@ -301,4 +313,26 @@ impl Value {
     accessor!(namespace, Namespace, Namespace);
     accessor!(microservice, Microservice, Microservice);
     accessor!(orphan, Orphan, Orphan);
+
+    /// Whether it was somebody else's before.
+    pub fn is_adopted(&self) -> bool {
+        match self {
+            Value::Interface(interface) => interface.adopted,
+            Value::Arp(arp) => arp.adopted,
+            Value::Route(route) => route.adopted,
+            _ => false,
+        }
+    }
+
+    /// The same value, taken over from somebody else; kinds that cannot be are as they were.
+    pub fn with_adopted(&self, adopted: bool) -> Value {
+        let mut value = self.clone();
+        match &mut value {
+            Value::Interface(interface) => Arc::make_mut(interface).adopted = adopted,
+            Value::Arp(arp) => Arc::make_mut(arp).adopted = adopted,
+            Value::Route(route) => Arc::make_mut(route).adopted = adopted,
+            _ => {}
+        }
+        value
+    }
 }

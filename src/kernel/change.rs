@@ -9,18 +9,26 @@ use super::{
     ethtool::Checksum,
     failure,
     link::{self, LinkRequest},
-    operation::{Failure, Guard, LinkChanges, LinkState, NetnsId},
+    operation::{ADOPTED_MARK, Failure, Guard, LinkChanges, LinkState, NetnsId, Reply},
     worker::{Worker, foreign, missing},
 };
 
 impl Worker {
     /// Performs a [`super::KernelOp::SetLink`].
-    pub(super) fn set_link(&mut self, netns: NetnsId, name: &str, guard: &Guard, changes: &LinkChanges) -> Result<(), Failure> {
+    pub(super) fn set_link(&mut self, netns: NetnsId, name: &str, guard: &Guard, changes: &LinkChanges) -> Result<Reply, Failure> {
         let found = self.require(netns, name, "change")?;
         if !link::guard(guard, &found) {
             return Err(foreign("change", &found, &self.namespaces.get_mut(netns)?.place));
         }
         let mut changes = changes.clone();
+        let adopted = found.alias.strip_suffix(ADOPTED_MARK).map(str::to_owned);
+        // The mark stays with the link.
+        changes.alias = changes.alias.filter(|alias| adopted.as_ref() != Some(alias));
+        let reply = if adopted.is_some() && changes.alias.is_none() {
+            Reply::Adopted
+        } else {
+            Reply::Done
+        };
         let (netns, found) = self.relocate(netns, found, &mut changes)?;
         let master = match &changes.master {
             None => None,
@@ -46,7 +54,7 @@ impl Worker {
             up: changes.up,
             ..LinkRequest::default()
         };
-        self.apply(netns, &found, request)
+        self.apply(netns, &found, request).map(|()| reply)
     }
 
     /// Renames and moves, where asked; answers where the link is then and what it is called. Both need the link down; `changes`
@@ -65,8 +73,10 @@ impl Worker {
         let descriptor = self.namespaces.get_mut(target)?.descriptor();
         // Found out before anything is touched: the kernel would move the link, and only then refuse its new name.
         if let Some(other) = self.find(target, &name)? {
+            let ours = link::mark(&other).is_some_and(|mark| link::mark(&found) == Some(mark));
+            let blame = if ours { failure::exists } else { failure::foreign };
             let other = link::describe(&other);
-            return Err(failure::exists(format!(
+            return Err(blame(format!(
                 "cannot {action}: {there} has a link of that name already ({other}); remove or rename that one"
             )));
         }

@@ -45,13 +45,21 @@ pub(super) fn unusable(message: impl Into<String>) -> Failure {
     }
 }
 
-/// Something foreign is in the way.
-pub(super) fn exists(message: impl Into<String>) -> Failure {
+/// Something of this agent is in the way.
+pub(super) fn exists(message: String) -> Failure {
     Failure {
         kind: FailureKind::Exists,
+        ..foreign(message)
+    }
+}
+
+/// Something foreign is in the way.
+pub(super) fn foreign(message: String) -> Failure {
+    Failure {
+        kind: FailureKind::Foreign,
         errno: Some(libc::EEXIST),
         kernel_text: Errno::EEXIST.desc().to_owned(),
-        message: message.into(),
+        message,
     }
 }
 

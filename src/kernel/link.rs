@@ -10,6 +10,7 @@ use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::packet_route::{
     RouteNetlinkMessage,
     link::{InfoData, InfoKind, InfoVeth, InfoVrf, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage},
+    nsid::{NsidAttribute, NsidMessage},
 };
 
 use super::{
@@ -19,6 +20,14 @@ use super::{
 
 /// Bytes of a `struct ifinfomsg`.
 const HEADER_BYTES: usize = 16;
+/// What the aliases of all agents start with.
+const AGENTS: &str = "/vnf-agent/";
+/// IFLA_LINK_NETNSID in linux/if_link.h.
+const LINK_NETNSID: u16 = 37;
+/// NETNSA_NSID in linux/net_namespace.h.
+const NETNSA_NSID: u16 = 1;
+/// Bytes of a `struct rtgenmsg`, padded.
+const NSID_HEADER_BYTES: usize = 4;
 /// IFLA_VRF_TABLE in linux/if_link.h.
 const VRF_TABLE: u16 = 1;
 
@@ -209,6 +218,30 @@ pub(super) fn find(socket: &mut RouteSocket, name: &str) -> Result<Option<LinkSt
     }
 }
 
+/// By which number the namespace of the socket knows the one in which the other end of a veth is; `None` for its own.
+pub(super) fn peer_namespace(socket: &mut RouteSocket, index: u32) -> Result<Option<i32>, Refusal> {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.attributes = vec![LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])];
+    let payload = socket.get(RouteNetlinkMessage::GetLink(message))?;
+    let mut attributes = attributes(payload.get(HEADER_BYTES..).unwrap_or_default());
+    let id = attributes.find(|(kind, _)| *kind == LINK_NETNSID);
+    Ok(id.and_then(|(_, value)| read_u32(value, 0)).map(u32::cast_signed))
+}
+
+/// By which number the namespace of the socket knows the one behind a descriptor; `None` if by none.
+pub(super) fn namespace_number(socket: &mut RouteSocket, descriptor: RawFd) -> Result<Option<i32>, Refusal> {
+    let mut message = NsidMessage::default();
+    message.attributes.push(NsidAttribute::Fd(descriptor.cast_unsigned()));
+    let payload = socket.get(RouteNetlinkMessage::GetNsId(message))?;
+    let mut attributes = attributes(payload.get(NSID_HEADER_BYTES..).unwrap_or_default());
+    let id = attributes.find(|(kind, _)| *kind == NETNSA_NSID);
+    Ok(id
+        .and_then(|(_, value)| read_u32(value, 0))
+        .map(u32::cast_signed)
+        .filter(|id| *id >= 0))
+}
+
 /// Reads all links.
 pub(super) fn dump(socket: &mut RouteSocket) -> Result<Vec<LinkState>, Refusal> {
     let mut message = LinkMessage::default();
@@ -264,12 +297,29 @@ pub(super) fn guard(guard: &Guard, link: &LinkState) -> bool {
     }
 }
 
+/// Whether a link that is in the way of a new one carries the mark of the same agent.
+pub(super) fn is_of_same_agent(link: &LinkState, new: &NewLink) -> bool {
+    link.group == new.group || mark(link).is_some_and(|prefix| provisional_group(prefix) == new.group)
+}
+
+/// The prefix of the aliases of the agent whose mark a link carries: `/vnf-agent/<label>/`.
+pub(super) fn mark(link: &LinkState) -> Option<&str> {
+    let (at, _) = link.alias.strip_prefix(AGENTS)?.match_indices('/').next()?;
+    Some(&link.alias[..=AGENTS.len() + at])
+}
+
 /// A link that is in the way, in words.
 pub(super) fn describe(link: &LinkState) -> String {
     let kind = if link.kind.is_empty() { "no kind" } else { &link.kind };
     if link.alias.is_empty() {
-        format!("kind {kind}, no alias")
-    } else {
-        format!("kind {kind}, alias \"{}\"", link.alias)
+        return format!("kind {kind}, no alias that tells whose it is");
+    }
+    match mark(link) {
+        Some(mark) => format!(
+            "kind {kind}, alias \"{}\": it seems to belong to the agent {}",
+            link.alias,
+            mark[AGENTS.len()..].trim_end_matches('/')
+        ),
+        None => format!("kind {kind}, alias \"{}\"", link.alias),
     }
 }

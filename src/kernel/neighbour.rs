@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use nix::libc;
-use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use rtnetlink::packet_route::{
     AddressFamily, RouteNetlinkMessage,
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState as EntryState},
@@ -15,6 +15,7 @@ use rtnetlink::packet_route::{
 
 use super::{
     address::read_ip,
+    link::show_mac,
     netlink::{Change, Refusal, RouteSocket, attributes, read_u16, read_u32},
     operation::{NeighbourState, PROTOCOL},
 };
@@ -24,13 +25,14 @@ const HEADER_BYTES: usize = 12;
 /// NDA_PROTOCOL in linux/neighbour.h.
 pub(super) const NDA_PROTOCOL: u16 = 12;
 
-/// RTM_NEWNEIGH of a permanent entry.
-pub(super) fn set(index: u32, address: IpAddr, mac: [u8; 6]) -> Change {
+/// RTM_NEWNEIGH of a permanent entry; with `replace` in place of whatever is there, otherwise EEXIST.
+pub(super) fn set(index: u32, address: IpAddr, mac: [u8; 6], replace: bool) -> Change {
     let mut message = message(index, address);
     message.header.state = EntryState::Permanent;
     message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
     message.attributes.push(NeighbourAttribute::Protocol(RouteProtocol::from(PROTOCOL)));
-    (RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE)
+    let existing = if replace { NLM_F_REPLACE } else { NLM_F_EXCL };
+    (RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | existing)
 }
 
 /// RTM_DELNEIGH.
@@ -51,6 +53,15 @@ fn message(index: u32, address: IpAddr) -> NeighbourMessage {
         IpAddr::V6(address) => NeighbourAddress::Inet6(address),
     })];
     message
+}
+
+/// Reads the entry of an address; `None` when there is none.
+pub(super) fn find(socket: &mut RouteSocket, index: u32, address: IpAddr) -> Result<Option<Entry>, Refusal> {
+    match socket.get(RouteNetlinkMessage::GetNeighbour(message(index, address))) {
+        Ok(payload) => Ok(parse(&payload)),
+        Err(refusal) if refusal.errno == libc::ENOENT => Ok(None),
+        Err(refusal) => Err(refusal),
+    }
 }
 
 /// Reads the permanent entries that carry our protocol. The kernel has no filter for either, and walks the table of all
@@ -78,6 +89,17 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    /// Whether somebody else made it: not the agent, and not the kernel, which learns entries that are not permanent.
+    pub fn is_foreign(&self) -> bool {
+        self.permanent && self.protocol != PROTOCOL
+    }
+
+    /// An entry that is in the way, in words.
+    pub fn describe(&self) -> String {
+        let mac = self.mac.map(|mac| format!("{}, ", show_mac(mac))).unwrap_or_default();
+        format!("{mac}permanent, protocol {}", self.protocol)
+    }
+
     fn into_state(self) -> Option<NeighbourState> {
         Some(NeighbourState {
             link: self.link,

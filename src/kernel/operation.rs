@@ -63,6 +63,9 @@ pub struct NewLink {
     pub mac: Option<[u8; 6]>,
     /// Interface group: [`provisional_group`] of the agent.
     pub group: u32,
+    /// A foreign link of this name, kind and (VRF) table may be taken over instead: it gets this alias, which ends with
+    /// [`ADOPTED_MARK`]. Of a veth pair both ends must be there, be each other's and allow it.
+    pub adopt: Option<String>,
 }
 
 /// What must hold of a link before an operation may touch it: the protection of foreign links.
@@ -140,6 +143,9 @@ pub fn provisional_group(alias_prefix: &str) -> u32 {
         .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     0x6e00_0000 | (hash & 0x00ff_ffff)
 }
+
+/// Ends the alias of a link that somebody else had made and the agent took over. Setting the rest of that alias leaves it.
+pub const ADOPTED_MARK: &str = "//adopted";
 
 /// Protocol number that marks the agent's own routes (`rtm_protocol`), addresses (`IFA_PROTO`, Linux 5.18) and neighbours
 /// (`NDA_PROTOCOL`). Not assigned in /etc/iproute2/rt_protos nor in linux/rtnetlink.h.
@@ -240,7 +246,8 @@ pub enum KernelOp {
         /// carries [`PROTOCOL`] is removed.
         shared: bool,
     },
-    /// Create or replace a permanent neighbour entry, marked with [`PROTOCOL`].
+    /// Create or replace a permanent neighbour entry, marked with [`PROTOCOL`]. A foreign one is replaced only if `adopt` says so
+    /// ([`Reply::Adopted`]); what the kernel learnt is nobody's.
     SetNeighbour {
         /// Namespace.
         netns: NetnsId,
@@ -250,6 +257,8 @@ pub enum KernelOp {
         address: IpAddr,
         /// Its MAC address.
         mac: [u8; 6],
+        /// Take over a foreign entry.
+        adopt: bool,
     },
     /// Delete a neighbour entry.
     DeleteNeighbour {
@@ -268,8 +277,10 @@ pub enum KernelOp {
         link: String,
         /// The route.
         route: RouteSpec,
-        /// Replace an equal route (same destination, metric and table) instead of failing with EEXIST.
+        /// Replace an equal route (same destination, metric and table) of ours instead of failing with EEXIST.
         replace: bool,
+        /// Replace a foreign equal route, too ([`Reply::Adopted`]).
+        adopt: bool,
     },
     /// Delete a route that carries [`PROTOCOL`].
     DeleteRoute {
@@ -307,6 +318,8 @@ pub struct Outcome {
 pub enum Reply {
     /// Done, nothing to tell.
     Done,
+    /// Done; the object was, now or earlier, taken over from somebody else.
+    Adopted,
     /// A namespace was opened.
     Opened {
         /// Its identity.
@@ -418,8 +431,10 @@ pub enum FailureKind {
     Unusable,
     /// The kernel lacks the link kind: only loading a module helps.
     KindMissing,
-    /// Another object is in the way.
+    /// Another object of this agent is in the way.
     Exists,
+    /// Somebody else's object is in the way; it was left as it is.
+    Foreign,
     /// Anything else; trying again may help.
     Other,
 }

@@ -119,6 +119,52 @@ fn message(index: u32, spec: &RouteSpec) -> RouteMessage {
     message
 }
 
+/// Reads the routes of all protocols and types that the kernel takes for the same: destination, metric and table.
+pub(super) fn equal(socket: &mut RouteSocket, spec: &RouteSpec) -> Result<Vec<RouteState>, Refusal> {
+    let mut request = RouteMessage::default();
+    request.header.address_family = message(0, spec).header.address_family;
+    request.header.table = u8::try_from(spec.table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC);
+    if request.header.table == RouteHeader::RT_TABLE_UNSPEC {
+        request.attributes.push(RouteAttribute::Table(spec.table));
+    }
+    let metric = |metric| match spec.destination {
+        IpAddr::V6(_) if metric == 0 => IPV6_DEFAULT_METRIC,
+        _ => metric,
+    };
+    let form = |route: &RouteSpec| (route.destination, route.prefix_len, route.table, metric(route.metric));
+    let found = socket.dump(&RouteNetlinkMessage::GetRoute(request), |payload, found| {
+        let mut routes = Vec::new();
+        parse(payload, &mut routes);
+        found.extend(routes.into_iter().filter(|state| form(&state.route) == form(spec)));
+    });
+    match found {
+        // The table does not exist.
+        Err(refusal) if refusal.errno == libc::ENOENT => Ok(Vec::new()),
+        found => found,
+    }
+}
+
+/// A route that is in the way, in words.
+pub(super) fn describe(state: &RouteState) -> String {
+    let owner = match state.protocol {
+        1 => "redirect: the kernel, told by a router",
+        2 => "kernel: it follows from an address",
+        3 => "boot: somebody's `ip route`",
+        4 => "static: an administrator",
+        9 => "ra: the kernel, told by a router",
+        11 => "zebra: FRR",
+        12 => "bird",
+        16 => "dhcp: a DHCP client",
+        18 => "keepalived",
+        186 => "bgp",
+        188 => "ospf",
+        PROTOCOL => "a netns-agent",
+        _ => "see /etc/iproute2/rt_protos",
+    };
+    let via = state.route.gateway.map(|gateway| format!("via {gateway}, ")).unwrap_or_default();
+    format!("{via}protocol {} ({owner})", state.protocol)
+}
+
 /// Reads the unicast routes of all tables that carry our protocol; the kernel filters.
 pub(super) fn dump(socket: &mut RouteSocket) -> Result<Vec<RouteState>, Refusal> {
     let mut routes = Vec::new();
@@ -127,7 +173,7 @@ pub(super) fn dump(socket: &mut RouteSocket) -> Result<Vec<RouteState>, Refusal>
         message.header.address_family = family;
         message.header.protocol = RouteProtocol::from(PROTOCOL);
         message.header.kind = RouteType::Unicast;
-        let found = socket.dump(&RouteNetlinkMessage::GetRoute(message), parse);
+        let found = socket.dump(&RouteNetlinkMessage::GetRoute(message), parse_own);
         match found {
             Ok(found) => routes.extend(found),
             // A kernel without IPv6 has no IPv6 routes.
@@ -138,14 +184,17 @@ pub(super) fn dump(socket: &mut RouteSocket) -> Result<Vec<RouteState>, Refusal>
     Ok(routes)
 }
 
+fn parse_own(payload: &[u8], found: &mut Vec<RouteState>) {
+    // A kernel without strict checking ignores the filter.
+    if matches!(payload.first_chunk::<8>(), Some(&[.., PROTOCOL, _, libc::RTN_UNICAST])) {
+        parse(payload, found);
+    }
+}
+
 fn parse(payload: &[u8], found: &mut Vec<RouteState>) {
-    let Some(&[family, prefix_len, _, _, table, protocol, scope, kind]) = payload.first_chunk::<8>() else {
+    let Some(&[family, prefix_len, _, _, table, protocol, scope, _]) = payload.first_chunk::<8>() else {
         return;
     };
-    // A kernel without strict checking ignores the filter.
-    if protocol != PROTOCOL || kind != libc::RTN_UNICAST {
-        return;
-    }
     let unspecified: IpAddr = if i32::from(family) == libc::AF_INET6 {
         [0; 16].into()
     } else {

@@ -113,7 +113,7 @@ impl Worker {
                 name,
                 guard,
                 changes,
-            } => self.set_link(*netns, name, guard, changes),
+            } => return self.set_link(*netns, name, guard, changes),
             KernelOp::DeleteLink { netns, name, guard } => self.delete_link(*netns, name, guard),
             KernelOp::AddAddress {
                 netns,
@@ -127,7 +127,13 @@ impl Worker {
                 address: spec,
                 shared,
             } => self.delete_address(*netns, link, spec, *shared),
-            KernelOp::SetNeighbour { netns, link, address, mac } => self.set_neighbour(*netns, link, *address, *mac),
+            KernelOp::SetNeighbour {
+                netns,
+                link,
+                address,
+                mac,
+                adopt,
+            } => return self.set_neighbour(*netns, link, *address, *mac, *adopt),
             KernelOp::DeleteNeighbour { netns, link, address } => {
                 let gone = [Errno::ENOENT, Errno::ESRCH];
                 self.remove(
@@ -143,7 +149,8 @@ impl Worker {
                 link,
                 route,
                 replace,
-            } => self.add_route(*netns, link, route, *replace),
+                adopt,
+            } => return self.add_route(*netns, link, route, *replace, *adopt),
             KernelOp::DeleteRoute { netns, link, route: spec } => {
                 let gone = [Errno::ESRCH, Errno::ENOENT];
                 self.remove(
@@ -165,10 +172,15 @@ impl Worker {
             self.links.remove(&(end.netns, end.name.clone()));
         }
         let (message, flags) = link::create_veth(ends, descriptors);
-        self.nursery.change(message, flags).map_err(|refusal| {
-            let action = format!("create veth pair \"{}\" and \"{}\"", ends[0].name, ends[1].name);
-            self.creation_failure(&action, "veth", ends, &refusal)
-        })
+        let Err(refusal) = self.nursery.change(message, flags) else {
+            return Ok(());
+        };
+        let action = format!("create veth pair \"{}\" and \"{}\"", ends[0].name, ends[1].name);
+        let failure = self.creation_failure(&action, "veth", ends, &refusal);
+        match refusal.is(Errno::EEXIST) {
+            true => self.adopt_veth(ends, failure),
+            false => Err(failure),
+        }
     }
 
     fn create_link(&mut self, new: &NewLink, kind: &NewLinkKind) -> Result<(), Failure> {
@@ -185,8 +197,14 @@ impl Worker {
             return Err(failure::refused("set sysctl net.ipv4.tcp_l3mdev_accept for a VRF", place, &refusal));
         }
         let (message, flags) = link::create(new, kind, descriptor);
-        let created = self.nursery.change(message, flags);
-        created.map_err(|refusal| self.creation_failure(&action, kind_name, std::slice::from_ref(new), &refusal))
+        let Err(refusal) = self.nursery.change(message, flags) else {
+            return Ok(());
+        };
+        let failure = self.creation_failure(&action, kind_name, std::slice::from_ref(new), &refusal);
+        match refusal.is(Errno::EEXIST) {
+            true => self.adopt_link(new, kind, failure),
+            false => Err(failure),
+        }
     }
 
     /// Says why a link could not be created: what lacks in the kernel, or what is in the way.
@@ -214,12 +232,18 @@ impl Worker {
         if refusal.is(Errno::EEXIST) {
             for new in wanted {
                 if let Ok(Some(found)) = self.find(new.netns, &new.name) {
-                    return failure::exists(format!(
-                        "cannot {action}: {} has a link \"{}\" already ({}); rename or remove that one, or choose another name",
+                    let there = format!(
+                        "{} has a link \"{}\" already ({})",
                         place(self, new.netns),
                         new.name,
                         link::describe(&found)
-                    ));
+                    );
+                    return match link::is_of_same_agent(&found, new) {
+                        true => failure::exists(format!("cannot {action}: {there}, which is this agent's")),
+                        false => failure::foreign(format!(
+                            "cannot {action}: {there}; rename or remove that one, choose another name, or say `adopt` to take it over"
+                        )),
+                    };
                 }
             }
         }
@@ -293,17 +317,58 @@ impl Worker {
         Ok(addresses.iter().find(same).is_some_and(|state| state.protocol != PROTOCOL))
     }
 
-    fn set_neighbour(&mut self, netns: NetnsId, link: &str, address: IpAddr, mac: [u8; 6]) -> Result<(), Failure> {
+    fn set_neighbour(&mut self, netns: NetnsId, link: &str, address: IpAddr, mac: [u8; 6], adopt: bool) -> Result<Reply, Failure> {
         let action = || format!("set neighbour {address} to {} on link \"{link}\"", link::show_mac(mac));
-        self.on_link(netns, link, action, |index| neighbour::set(index, address, mac))
+        let made = self.on_link(netns, link, action, |index| neighbour::set(index, address, mac, false));
+        if !is_eexist(&made) {
+            return made.map(|()| Reply::Done);
+        }
+        let index = self.require(netns, link, "find")?.index;
+        let pinned = self.namespaces.get_mut(netns)?;
+        let there = neighbour::find(&mut pinned.route, index, address)
+            .map_err(|refusal| failure::refused(&format!("read neighbour {address} of link \"{link}\""), &pinned.place, &refusal))?;
+        let foreign = there.filter(neighbour::Entry::is_foreign);
+        if let (Some(foreign), false) = (&foreign, adopt) {
+            return Err(failure::foreign(format!(
+                "cannot {} in {}: somebody else's entry is there already ({}); remove it, or say `adopt` to take it over",
+                action(),
+                pinned.place,
+                foreign.describe()
+            )));
+        }
+        let replaced = self.on_link(netns, link, action, |index| neighbour::set(index, address, mac, true));
+        replaced.map(|()| if foreign.is_some() { Reply::Adopted } else { Reply::Done })
     }
 
-    fn add_route(&mut self, netns: NetnsId, link: &str, spec: &RouteSpec, replace: bool) -> Result<(), Failure> {
+    /// Whether an equal route is foreign is looked up only where there is one: that may be one of very many.
+    fn add_route(&mut self, netns: NetnsId, link: &str, spec: &RouteSpec, replace: bool, adopt: bool) -> Result<Reply, Failure> {
         let action = || format!("add route {} on link \"{link}\"", route::show(spec));
         if let Some(reason) = route::unsupported(spec) {
             return Err(failure::other(format!("cannot {}: {reason}", action())));
         }
-        self.on_link(netns, link, action, |index| route::add(index, spec, replace))
+        let added = self.on_link(netns, link, action, |index| route::add(index, spec, false));
+        if !is_eexist(&added) {
+            return added.map(|()| Reply::Done);
+        }
+        let pinned = self.namespaces.get_mut(netns)?;
+        let there = route::equal(&mut pinned.route, spec)
+            .map_err(|refusal| failure::refused(&format!("read the routes to {}", route::show(spec)), &pinned.place, &refusal))?;
+        let foreign = there.iter().find(|state| state.protocol != PROTOCOL);
+        match foreign {
+            Some(foreign) if !adopt => Err(failure::foreign(format!(
+                "cannot {} in {}: a route to the same destination with the same metric is there already ({}); remove it, choose another \
+                 metric, or say `adopt` to take it over",
+                action(),
+                pinned.place,
+                route::describe(foreign)
+            ))),
+            None if !replace => added.map(|()| Reply::Done),
+            _ => {
+                let reply = if foreign.is_some() { Reply::Adopted } else { Reply::Done };
+                self.on_link(netns, link, action, |index| route::add(index, spec, true))
+                    .map(|()| reply)
+            }
+        }
     }
 
     /// Removes something from a link. Without the namespace or the link, and when the kernel answers with one of `gone`, there is
@@ -375,9 +440,14 @@ impl Worker {
     }
 }
 
+/// Whether the kernel has such an object already.
+fn is_eexist(result: &Result<(), Failure>) -> bool {
+    result.as_ref().is_err_and(|failure| failure.errno == Some(Errno::EEXIST as i32))
+}
+
 /// A link is not the agent's.
 pub(super) fn foreign(action: &str, found: &LinkState, place: &str) -> Failure {
-    failure::exists(format!(
+    failure::foreign(format!(
         "will not {action} link \"{}\" in {place}: it is not the agent's ({}); rename or remove that link, or choose another name",
         found.name,
         link::describe(found)

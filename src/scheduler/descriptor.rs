@@ -74,7 +74,7 @@ pub trait Descriptor<D: Domain>: Send + Sync {
     /// Whether nothing has to be done to get from `applied` to `wanted`.
     fn equivalent(&self, key: &Key, applied: &D::Value, wanted: &D::Value) -> bool;
 
-    /// What to remember as applied where `applied` and `wanted` are equivalent.
+    /// What to remember as applied where `applied` and `wanted` are equivalent, or `applied` was changed into `wanted`.
     fn settled(&self, _applied: &D::Value, wanted: &D::Value) -> D::Value {
         wanted.clone()
     }

@@ -263,7 +263,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// A creation that failed half-way may have left something, which stays in need of what the creation depended on.
     fn note_partial(&mut self, id: NodeId, verb: Verb, fault: &Fault) {
-        if verb != Verb::Create || matches!(fault.kind, FaultKind::Unavailable | FaultKind::Refused) {
+        if verb != Verb::Create || matches!(fault.kind, FaultKind::Unavailable | FaultKind::Refused | FaultKind::Foreign) {
             return;
         }
         let node = &self.graph[id];

@@ -12,7 +12,7 @@ use std::{
 use models::key::Key;
 
 use super::{
-    descriptor::{Claim, DeleteCause, Domain},
+    descriptor::{Claim, DeleteCause, Descriptor, Domain},
     explanation::{KernelError, Mentions},
     graph::{Flight, Graph, Hold, NodeId},
     readiness::Readiness,
@@ -64,6 +64,8 @@ pub enum FaultKind {
     Unavailable,
     /// What it names can never be used: INVALID until it is changed, or until a [`Scheduler::probe`].
     Refused,
+    /// Somebody else's object is in the way: nothing was done, RETRYING with back-off.
+    Foreign,
     /// Trying again by itself will hardly help: FAILED, tried again at the longest interval.
     Persistent,
     /// RETRYING with back-off.
@@ -194,7 +196,7 @@ impl<D: Domain> Scheduler<D> {
                 self.evaluate(id, Pass::Doubt);
             } else if let Some((_, id)) = self.ready.pop_first() {
                 self.evaluate(id, Pass::Ready);
-            } else {
+            } else if !self.release_held_back() {
                 break;
             }
         }
@@ -262,6 +264,19 @@ impl<D: Domain> Scheduler<D> {
         false
     }
 
+    /// With nothing under way, what was held back for something that will not come after all need not wait for another event.
+    fn release_held_back(&mut self) -> bool {
+        if !self.operations.is_empty() || !self.flying.is_empty() {
+            return false;
+        }
+        let in_vain: Vec<NodeId> = self.held_back.iter().copied().filter(|id| !self.may_still_come(*id)).collect();
+        for id in &in_vain {
+            self.held_back.remove(id);
+            self.mark(*id);
+        }
+        !in_vain.is_empty()
+    }
+
     fn evaluate(&mut self, id: NodeId, pass: Pass) {
         if self.graph.get(id).is_none() {
             return;
@@ -325,16 +340,16 @@ impl<D: Domain> Scheduler<D> {
         if node.stale.is_some() || (node.wanted().is_none() && node.rejected().is_none()) {
             return Decision::Close;
         }
+        let descriptor = self.domain.descriptor(&node.key);
+        let stale = |descriptor: &dyn Descriptor<D>| descriptor.stale(&node.key, applied, &View::new(&self.graph));
+        if node.wanted().is_some() && descriptor.is_some_and(stale) {
+            return Decision::Close;
+        }
         if !self.graph.satisfied(id, &node.applied_edges) {
             return Decision::CloseUnready;
         }
         let Some(wanted) = node.wanted() else { return Decision::Stay };
-        let Some(descriptor) = self.domain.descriptor(&node.key) else {
-            return Decision::Settle;
-        };
-        if descriptor.stale(&node.key, applied, &View::new(&self.graph)) {
-            return Decision::Close;
-        }
+        let Some(descriptor) = descriptor else { return Decision::Settle };
         if !node.settled && !self.graph.satisfied(id, &node.edges) {
             return Decision::CloseUnready;
         }
@@ -497,7 +512,7 @@ impl<D: Domain> Scheduler<D> {
             Ok(effect) => {
                 self.graph[id].hold = None;
                 self.graph.take_claims(id, claims);
-                self.emit(id, Verb::Update, Some(wanted), effect);
+                self.emit(id, Verb::Update, Some(descriptor.settled(&applied, &wanted)), effect);
                 if self.graph[id].brought {
                     // To the one who asked for it, this is what made it.
                     self.graph[id].last_operation = Verb::Create;

@@ -28,6 +28,11 @@ impl<'a, D: Domain> View<'a, D> {
         self.node(key)?.applied.as_ref()
     }
 
+    /// The value that an operation under way brings in.
+    pub fn coming(&self, key: &Key) -> Option<&'a D::Value> {
+        self.node(key)?.flight.as_ref()?.value.as_ref()
+    }
+
     /// The valid value that is wanted under `key`.
     pub fn wanted(&self, key: &Key) -> Option<&'a D::Value> {
         self.node(key)?.wanted()

@@ -166,7 +166,7 @@ fn a_foreign_link_is_neither_changed_nor_deleted() {
             world.refused(set_link(a, "foreign", change)),
             world.refused(delete_link(a, "foreign")),
         ] {
-            assert_eq!(failure.kind, FailureKind::Exists);
+            assert_eq!(failure.kind, FailureKind::Foreign);
             assert!(
                 failure.message.contains("somebody-else") && failure.message.contains("veth"),
                 "{failure}"
@@ -174,14 +174,14 @@ fn a_foreign_link_is_neither_changed_nor_deleted() {
             assert!(failure.message.contains("network namespace \"a\""), "{failure}");
         }
         let failure = world.refused(create_veth((a, "foreign"), (a, "new")));
-        assert_eq!(failure.kind, FailureKind::Exists);
+        assert_eq!(failure.kind, FailureKind::Foreign);
         assert!(failure.message.contains("somebody-else"), "{failure}");
         assert_eq!(ip("-n a link show dev foreign")[0]["mtu"], 1500);
 
         // Among deletions of ours, too.
         world.veth((a, "x"), (a, "y"));
         let results = world.tasks(vec![vec![delete_link(a, "foreign")], vec![delete_link(a, "x")]]);
-        assert_eq!(results[0].as_ref().map_err(|failure| failure.kind), Err(FailureKind::Exists));
+        assert_eq!(results[0].as_ref().map_err(|failure| failure.kind), Err(FailureKind::Foreign));
         assert!(results[1].is_ok(), "{results:?}");
         let mut names = link_names(Some("a"));
         names.sort();

@@ -492,6 +492,7 @@ fn our_deleted_neighbour_and_route_are_events_and_those_of_others_are_not() {
             link: "x".to_owned(),
             address: ip_address("10.1.0.2"),
             mac,
+            adopt: false,
         });
         let ours = route("10.2.0.0/16", Some("10.1.0.2"));
         world.op(KernelOp::AddRoute {
@@ -499,6 +500,7 @@ fn our_deleted_neighbour_and_route_are_events_and_those_of_others_are_not() {
             link: "x".to_owned(),
             route: ours,
             replace: false,
+            adopt: false,
         });
         // The kernel tells the operational state of a link up to a second late (net/core/link_watch.c).
         let quiet = |world: &mut World| {

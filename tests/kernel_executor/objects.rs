@@ -1,7 +1,7 @@
 //! Addresses, neighbours, routes, and what a snapshot tells of them.
 
 use netns_agent::kernel::{
-    AddressState, FailureKind, KernelOp, LinkChanges, NeighbourState, NetnsId, PROTOCOL, RouteSpec, RouteState, Snapshot,
+    AddressState, FailureKind, KernelOp, LinkChanges, NeighbourState, NetnsId, PROTOCOL, Reply, RouteSpec, RouteState, Snapshot,
 };
 use nix::libc;
 
@@ -31,6 +31,7 @@ fn add_route(netns: NetnsId, link: &str, route: RouteSpec) -> KernelOp {
         link: link.to_owned(),
         route,
         replace: false,
+        adopt: false,
     }
 }
 
@@ -48,6 +49,7 @@ fn set_neighbour(netns: NetnsId, link: &str, to: &str, mac: [u8; 6]) -> KernelOp
         link: link.to_owned(),
         address: ip_address(to),
         mac,
+        adopt: false,
     }
 }
 
@@ -217,7 +219,12 @@ fn an_equal_route_is_refused_or_replaced_and_a_foreign_one_is_never_deleted() {
         run("ip", "-n a route add 10.2.0.0/16 via 10.1.0.9 dev x");
         run("ip", "-n a route add 10.5.0.0/16 via 10.1.0.9 dev x");
         let ours = route("10.2.0.0/16", Some("10.1.0.9"));
-        assert_eq!(world.refused(add_route(a, "x", ours.clone())).kind, FailureKind::Exists);
+        let failure = world.refused(add_route(a, "x", ours.clone()));
+        assert_eq!(failure.kind, FailureKind::Foreign);
+        assert!(
+            failure.message.contains("via 10.1.0.9, protocol 3") && failure.message.contains("adopt"),
+            "{failure}"
+        );
         world.op(delete_route(a, "x", ours.clone()));
         assert_eq!(ip("-n a route show 10.2.0.0/16")[0]["gateway"], "10.1.0.9", "foreign, so it stays");
 
@@ -225,14 +232,81 @@ fn an_equal_route_is_refused_or_replaced_and_a_foreign_one_is_never_deleted() {
             gateway: Some(ip_address("10.1.0.3")),
             ..ours
         };
-        world.op(KernelOp::AddRoute {
+        let replace = |adopt| KernelOp::AddRoute {
             netns: a,
             link: "x".to_owned(),
-            route,
+            route: route.clone(),
             replace: true,
-        });
+            adopt,
+        };
+        assert_eq!(world.refused(replace(false)).kind, FailureKind::Foreign);
+        assert_eq!(
+            ip("-n a route show 10.2.0.0/16")[0]["gateway"],
+            "10.1.0.9",
+            "foreign, so it is not replaced"
+        );
+        assert_eq!(world.op(replace(true)), Reply::Adopted);
         assert_eq!(ip("-n a route show 10.2.0.0/16")[0]["gateway"], "10.1.0.3");
         assert_eq!(world.dump(a).routes.len(), 1, "the foreign route is not told");
+        assert_eq!(world.op(replace(false)), Reply::Done, "it is ours now");
+    });
+}
+
+#[test]
+fn a_foreign_route_of_ipv6_or_another_table_is_not_replaced_either() {
+    in_private_namespaces(|world| {
+        let a = world.open("a");
+        world.veth((a, "x"), (a, "y"));
+        world.op(add_address(a, "x", "10.1.0.1/24"));
+        world.op(add_address(a, "x", "fd00::1/64"));
+        run("ip", "-n a -6 route add fd02::/64 via fd00::9 dev x");
+        run("ip", "-n a route add 10.2.0.0/16 via 10.1.0.9 dev x table 1000 metric 7");
+        let in_table = RouteSpec {
+            table: 1000,
+            metric: 7,
+            ..route("10.2.0.0/16", Some("10.1.0.3"))
+        };
+        for route in [route("fd02::/64", Some("fd00::3")), in_table] {
+            for (replace, adopt, foreign) in [(false, false, true), (true, false, true), (false, true, false)] {
+                let done = world.try_op(KernelOp::AddRoute {
+                    netns: a,
+                    link: "x".to_owned(),
+                    route: route.clone(),
+                    replace,
+                    adopt,
+                });
+                match foreign {
+                    true => assert_eq!(done.map_err(|failure| failure.kind), Err(FailureKind::Foreign)),
+                    false => assert_eq!(done, Ok(Reply::Adopted)),
+                }
+            }
+        }
+        assert_eq!(world.dump(a).routes.len(), 2);
+    });
+}
+
+#[test]
+fn a_foreign_neighbour_is_replaced_only_when_adopted_and_a_learnt_one_always() {
+    in_private_namespaces(|world| {
+        let a = world.open("a");
+        world.veth((a, "x"), (a, "y"));
+        let mac = [2, 0, 0, 0, 0, 7];
+        run("ip", "-n a neighbour add 10.1.0.7 dev x lladdr 02:00:00:00:00:99 nud permanent");
+        run("ip", "-n a neighbour add 10.1.0.8 dev x lladdr 02:00:00:00:00:98 nud stale");
+        let set = |to: &str, adopt| KernelOp::SetNeighbour {
+            netns: a,
+            link: "x".to_owned(),
+            address: ip_address(to),
+            mac,
+            adopt,
+        };
+        let failure = world.refused(set("10.1.0.7", false));
+        assert_eq!(failure.kind, FailureKind::Foreign);
+        assert!(failure.message.contains("02:00:00:00:00:99"), "{failure}");
+        assert_eq!(world.op(set("10.1.0.8", false)), Reply::Done);
+        assert_eq!(world.op(set("10.1.0.7", true)), Reply::Adopted);
+        assert_eq!(world.op(set("10.1.0.7", false)), Reply::Done, "it is ours now");
+        assert_eq!(world.dump(a).neighbours.len(), 2);
     });
 }
 

@@ -162,6 +162,7 @@ pub fn new_link(netns: NetnsId, name: &str) -> NewLink {
         mtu: None,
         mac: None,
         group: provisional_group(PREFIX),
+        adopt: None,
     }
 }
 

@@ -12,6 +12,7 @@ mod containers;
 mod crash;
 mod drift;
 mod explanations;
+mod foreign;
 mod invalid;
 mod kinds;
 mod latency;

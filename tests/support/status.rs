@@ -40,6 +40,8 @@ pub struct ValueStatus {
     pub last_error: serde_json::Value,
     /// When it is tried again.
     pub next_retry: String,
+    /// The object was somebody else's before.
+    pub adopted: bool,
     /// The last damage from outside that was repaired.
     pub last_repair: serde_json::Value,
 }

@@ -28,6 +28,8 @@ const MTU_MIN_IPV6: u32 = 1280;
 const MTU_MAX_VRF: u32 = 65575;
 /// Longest alias of a link in bytes (`IFALIASZ` - 1 of linux/if.h).
 const ALIAS_MAX_BYTES: usize = 255;
+/// What the alias of an adopted link needs beside the names, in bytes.
+const ADOPTED_MARK_BYTES: usize = "//adopted".len();
 /// Tables that the kernel uses itself: default, main and local (rtnetlink(7)).
 const RESERVED_TABLES: std::ops::RangeInclusive<u32> = 253..=255;
 /// Name of the loopback in every namespace.
@@ -61,6 +63,7 @@ pub(super) fn validate(interface: &Interface) -> Result<(), ValidationError> {
         return Err(ValidationError::new("UnknownEnumValue", &["type"], message));
     };
     check_type(interface, interface_type)?;
+    check_adopt(interface, interface_type)?;
     check_link(interface, interface_type)?;
     check_interface_name("name", &interface.name)?;
     check_kernel_name(interface, interface_type)?;
@@ -70,9 +73,21 @@ pub(super) fn validate(interface: &Interface) -> Result<(), ValidationError> {
     check_mtu(interface, interface_type)
 }
 
+/// Only what the agent would make itself can be taken over from somebody else.
+fn check_adopt(interface: &Interface, interface_type: Type) -> Result<(), ValidationError> {
+    if !interface.adopt || matches!(interface_type, Type::Veth | Type::VrfDevice | Type::Dummy) {
+        return Ok(());
+    }
+    let message = format!(
+        "an interface of type {} cannot say `adopt`: the agent does not create it; leave `adopt` out",
+        interface_type.as_str_name()
+    );
+    Err(ValidationError::new("AdoptNotSupported", &["type", "adopt"], message))
+}
+
 /// The alias, by which the agent knows its links, holds the names behind the longest possible prefix of an agent.
 fn check_alias(field: &str, parts: &[&str]) -> Result<(), ValidationError> {
-    let room = ALIAS_MAX_BYTES - agent_prefix("").len() - LABEL_MAX_BYTES;
+    let room = ALIAS_MAX_BYTES - agent_prefix("").len() - LABEL_MAX_BYTES - ADOPTED_MARK_BYTES;
     let length = parts.join("/").len();
     if length > room {
         let message =

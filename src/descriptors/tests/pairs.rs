@@ -6,7 +6,7 @@
 use serde_json::{Value as Json, json};
 
 use super::{
-    configuration::{CREATED_NAME, FOREIGN_NAME, interface_key, machine},
+    configuration::{CREATED_NAME, FOREIGN_NAME, PID, interface_key, machine},
     simulated::OWN,
     world::{Desired, World},
 };
@@ -109,4 +109,34 @@ fn a_link_whose_namespace_is_another_since_the_last_run_is_removed_where_it_was(
     world.settle().expect("nobody kills the agent");
     assert!(world.kernel.link(OWN, "d").is_none());
     assert!(world.kernel.link(world.kernel.names[FOREIGN_NAME], "d").is_some());
+}
+
+#[test]
+fn a_pair_being_moved_when_the_agent_was_killed_is_whole_after_the_next_start() {
+    for fuel in 0..20 {
+        let mut desired = Desired::new();
+        desired.insert(interface_key("a"), end("a", "b", Some(FOREIGN_NAME)));
+        desired.insert(interface_key("b"), end("b", "a", Some(FOREIGN_NAME)));
+        let mut world = World::start(machine(), &desired);
+        world.rest();
+        let mut moved = end("a", "b", None);
+        moved["namespace"] = json!({"type": "PID", "reference": PID.to_string()});
+        desired.insert(interface_key("a"), moved.clone());
+        world.kernel.fuel = Some(fuel);
+        world.put(&interface_key("a"), &moved);
+        let killed = world.settle().is_err();
+        let mut world = world.restart(&desired);
+        world.settle().expect("nobody kills the agent");
+        let link = world.kernel.link(world.kernel.names[FOREIGN_NAME], "b").expect("b is there");
+        assert!(
+            link.alias.ends_with("/b/a"),
+            "killed: {killed} at {fuel}: {link:?}; {:#?}",
+            (
+                world.status(&interface_key("a")),
+                world.status(&interface_key("b")),
+                world.scheduler.idle()
+            )
+        );
+        assert_configured(&world, &["a", "b"]);
+    }
 }

@@ -305,6 +305,7 @@ impl World {
                 let (kind, reason) = match failure.kind {
                     FailureKind::Unavailable if about_namespace => (FaultKind::Unavailable, "Unavailable"),
                     FailureKind::Exists => (FaultKind::Transient, "ObjectExists"),
+                    FailureKind::Foreign => (FaultKind::Foreign, "ForeignObject"),
                     _ => (FaultKind::Transient, "KernelError"),
                 };
                 let (message, kernel) = (failure.message.clone(), None);

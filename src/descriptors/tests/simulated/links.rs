@@ -2,7 +2,7 @@
 //!
 //! Owns their life and what goes with a change of one. Must never look at who asks. Start reading at [`Kernel::set_link`].
 
-use super::{EEXIST, Kernel, guarded, refused};
+use super::{EEXIST, Kernel, foreign, guarded, refused};
 use crate::kernel::{Failure, Guard, LinkChanges, LinkState, NetnsId, NewLink, NewLinkKind};
 
 impl Kernel {
@@ -49,6 +49,7 @@ impl Kernel {
     fn check_free(&self, netns: NetnsId, name: &str) -> Result<(), Failure> {
         self.require(netns, "lo")?;
         match self.link(netns, name) {
+            Some(link) if link.alias.is_empty() && link.group == 0 => Err(foreign(format!("somebody's link {name} is in {netns}"))),
             Some(_) => Err(refused(EEXIST, format!("there is a link {name} in {netns}"))),
             None => Ok(()),
         }

@@ -1,0 +1,225 @@
+//! Which operations a value that says `adopt` becomes, what is remembered of an adoption, and what is near to what waits: in memory.
+
+use models::{Model, key::Key};
+
+use super::{
+    Network,
+    convert::value_of,
+    value::{NamespaceName, OpenNamespace, Value, interface_key},
+};
+use crate::{
+    kernel::{ADOPTED_MARK, KernelOp, NamespaceRef, NetnsId},
+    scheduler::{Change, Domain, FaultKind, Operation, Outcome, Scheduler, Status, ValueState},
+};
+
+const LEFT: &str = r#"{"name":"left","type":"VETH","veth":{"peer_if_name":"right"},"ip_addresses":["10.1.0.1/24"],"adopt":true}"#;
+const RIGHT: &str = r#"{"name":"right","type":"VETH","veth":{"peer_if_name":"left"},"enabled":true,"adopt":true}"#;
+
+/// A scheduler that knows the agent's own namespace and nothing else.
+struct World {
+    scheduler: Scheduler<Network>,
+    statuses: std::collections::BTreeMap<Key, Status>,
+}
+
+impl World {
+    fn new() -> Self {
+        let mut scheduler = Scheduler::new(Network::new("test"));
+        let open = OpenNamespace {
+            netns: NetnsId(1),
+            reference: NamespaceRef::Own,
+            owned: false,
+        };
+        let own = super::value::Namespace {
+            name: NamespaceName::Own,
+            open: Some(open),
+        };
+        scheduler.fact(&NamespaceName::Own.key(), Some(Value::Namespace(own)));
+        scheduler.settle_facts();
+        World {
+            scheduler,
+            statuses: std::collections::BTreeMap::new(),
+        }
+    }
+
+    fn put(&mut self, key: &str, json: &str) {
+        let model = Model::decode(key, json.as_bytes()).expect("it decodes");
+        let change = Change {
+            key: Key::new(key),
+            revision: 1,
+            value: Some(value_of(&model)),
+        };
+        self.scheduler.transaction(vec![change], false);
+    }
+
+    fn interface(&mut self, json: &str) {
+        let name = json.split('"').nth(3).expect("a name").to_owned();
+        self.put(interface_key(&name).as_str(), json);
+    }
+
+    fn step(&mut self) -> Vec<Operation<Vec<KernelOp>>> {
+        let operations = self.scheduler.step(std::time::Duration::from_secs(1_000));
+        for change in self.scheduler.take_status_changes() {
+            match change.status {
+                Some(status) => self.statuses.insert(change.key, status),
+                None => self.statuses.remove(&change.key),
+            };
+        }
+        operations
+    }
+
+    /// Lets every operation succeed until none is left; `adopt` says which of them met a foreign object.
+    fn run(&mut self, adopt: impl Fn(&Key) -> bool) -> Vec<KernelOp> {
+        let mut performed = Vec::new();
+        loop {
+            let operations = self.step();
+            if operations.is_empty() {
+                return performed;
+            }
+            for operation in operations {
+                performed.extend(operation.effect);
+                let value = self.scheduler.view().coming(&operation.key).map(|value| value.with_adopted(true));
+                let outcome = value.filter(|_| adopt(&operation.key)).map_or(Outcome::Done, Outcome::Became);
+                self.scheduler.outcome(operation.id, outcome);
+            }
+        }
+    }
+
+    fn is_adopted(&self, key: &Key) -> bool {
+        self.scheduler.view().applied(key).is_some_and(Value::is_adopted)
+    }
+
+    fn relatives(&self, key: &str) -> Vec<String> {
+        let explanation = self.statuses[&Key::new(key)].explanation.as_deref().expect("it is explained");
+        let texts = explanation.unmet.iter().flat_map(|unmet| &unmet.relatives);
+        let mut texts: Vec<String> = texts.map(|relative| relative.text.clone()).collect();
+        texts.dedup();
+        texts
+    }
+}
+
+#[test]
+fn an_adopting_pair_names_the_marks_of_both_ends_and_sets_everything_that_a_found_link_may_have_otherwise() {
+    let mut world = World::new();
+    world.interface(LEFT);
+    world.interface(RIGHT);
+    let ops = world.run(|_| false);
+    let KernelOp::CreateVeth { ends } = &ops[0] else {
+        panic!("{ops:?}")
+    };
+    let marks = ends.each_ref().map(|end| end.adopt.clone().expect("it may be adopted"));
+    assert_eq!(
+        marks,
+        ["left/right", "right/left"].map(|names| format!("/vnf-agent/test/{names}{ADOPTED_MARK}"))
+    );
+    let KernelOp::SetLink { changes, .. } = &ops[1] else {
+        panic!("{ops:?}")
+    };
+    assert_eq!(
+        (changes.up, changes.mtu, changes.rx_checksum, changes.tx_checksum),
+        (Some(false), Some(1500), Some(true), Some(true))
+    );
+}
+
+#[test]
+fn nothing_is_adopted_without_being_asked_for() {
+    let mut world = World::new();
+    for json in [LEFT, RIGHT] {
+        world.interface(&json.replace(",\"adopt\":true", "").replace("}}", "},\"enabled\":true}"));
+    }
+    world.put(
+        "config/linux/l3/v2/route/10.2.0.0/16/left",
+        r#"{"outgoing_interface":"left","dst_network":"10.2.0.0/16"}"#,
+    );
+    let ops = world.run(|_| false);
+    assert!(!ops.is_empty());
+    for op in ops {
+        match op {
+            KernelOp::CreateVeth { ends } => assert!(ends.iter().all(|end| end.adopt.is_none())),
+            KernelOp::AddRoute { adopt, replace, .. } => assert!(!adopt && !replace),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn that_a_link_was_adopted_is_remembered_over_changes_and_forgotten_when_it_is_made_anew() {
+    let mut world = World::new();
+    world.interface(LEFT);
+    world.interface(RIGHT);
+    let left = interface_key("left");
+    world.run(|key| *key == left);
+    assert!(world.is_adopted(&left) && !world.is_adopted(&interface_key("right")));
+    world.interface(&LEFT.replace("{\"name\":\"left\"", "{\"name\":\"left\",\"mtu\":1400"));
+    world.run(|_| false);
+    assert!(world.is_adopted(&left), "a change in place leaves it the same link");
+    assert_eq!(world.statuses[&left].last_repair, None);
+    world.scheduler.lost(&[left.clone(), interface_key("right")]);
+    world.run(|_| false);
+    assert!(!world.is_adopted(&left), "what was lost is made by the agent");
+    let lost = world.statuses[&left].last_repair.clone().map(|repair| repair.lost);
+    assert_eq!(lost, Some(vec!["interface left".to_owned()]));
+}
+
+#[test]
+fn a_value_that_met_a_foreign_object_left_nothing_to_clear_away() {
+    let mut world = World::new();
+    world.interface(LEFT);
+    world.interface(RIGHT);
+    let operation = world.step().remove(0);
+    let fault = crate::scheduler::Fault {
+        kind: FaultKind::Foreign,
+        reason: "ForeignObject",
+        message: "there is another".to_owned(),
+        kernel: None,
+    };
+    world.scheduler.outcome(operation.id, Outcome::Failed(fault));
+    assert!(world.step().is_empty());
+    assert_eq!(world.statuses[&operation.key].state, ValueState::Retrying);
+    world.scheduler.transaction(Vec::new(), true);
+    assert!(world.step().is_empty(), "nothing is deleted");
+    assert!(world.statuses.is_empty());
+}
+
+#[test]
+fn the_nearest_that_exists_is_named() {
+    let mut world = World::new();
+    world.interface(LEFT);
+    world.interface(RIGHT);
+    world.interface(r#"{"name":"uplink-web","type":"VETH","veth":{"peer_if_name":"rigth"}}"#);
+    for (interface, destination) in [("left", "10.2.0.0"), ("right", "10.3.0.0"), ("uplink-wbe", "10.4.0.0")] {
+        let key = format!("config/linux/l3/v2/route/{destination}/16/{interface}");
+        let json = format!(r#"{{"outgoing_interface":"{interface}","dst_network":"{destination}/16","gw_addr":"10.9.0.1"}}"#);
+        world.put(&key, &json);
+    }
+    world.run(|_| false);
+    assert_eq!(
+        world.relatives("config/linux/l3/v2/route/10.2.0.0/16/left"),
+        ["interface left exists but is DOWN", "address 10.1.0.1/24 of interface left exists"]
+    );
+    assert_eq!(
+        world.relatives("config/linux/l3/v2/route/10.4.0.0/16/uplink-wbe"),
+        ["interface uplink-web has a similar name"]
+    );
+    assert_eq!(
+        world.relatives(interface_key("uplink-web").as_str()),
+        ["interface right has a similar name"]
+    );
+    world.put(
+        "config/linux/l3/v2/route/10.5.0.0/16/uplink-web",
+        r#"{"outgoing_interface":"uplink-web","dst_network":"10.5.0.0/16"}"#,
+    );
+    world.run(|_| false);
+    assert_eq!(
+        world.relatives("config/linux/l3/v2/route/10.5.0.0/16/uplink-web"),
+        ["the agent's own namespace exists, interface uplink-web is not in it yet"]
+    );
+    // A name for people is never an internal key.
+    let network = Network::new("test");
+    assert!(
+        world
+            .statuses
+            .values()
+            .all(|status| !status.message.contains("config/") && !status.message.contains("linux/"))
+    );
+    assert_eq!(network.name(&interface_key("left")), "interface left");
+}

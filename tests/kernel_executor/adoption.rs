@@ -1,0 +1,130 @@
+//! Taking over links that somebody else made, and leaving alone those that do not fit.
+
+use netns_agent::kernel::{ADOPTED_MARK, FailureKind, KernelOp, LinkChanges, NetnsId, NewLink, NewLinkKind, Reply};
+
+use crate::world::*;
+
+/// An end that may be adopted.
+fn adopting(netns: NetnsId, name: &str) -> NewLink {
+    NewLink {
+        adopt: Some(format!("{PREFIX}{name}{ADOPTED_MARK}")),
+        ..new_link(netns, name)
+    }
+}
+
+fn pair(a: NewLink, b: NewLink) -> KernelOp {
+    KernelOp::CreateVeth { ends: Box::new([a, b]) }
+}
+
+/// What a descriptor does after a creation.
+fn finish(netns: NetnsId, name: &str) -> KernelOp {
+    let changes = LinkChanges {
+        alias: Some(format!("{PREFIX}{name}")),
+        group: Some(0),
+        mtu: Some(1500),
+        up: Some(true),
+        ..LinkChanges::default()
+    };
+    set_link(netns, name, changes)
+}
+
+fn alias(netns: &str, name: &str) -> serde_json::Value {
+    ip(&format!("-n {netns} link show dev {name}"))[0]["ifalias"].clone()
+}
+
+#[test]
+fn a_foreign_pair_across_namespaces_is_taken_over_and_changed_and_then_deleted_as_ones_own() {
+    in_private_namespaces(|world| {
+        let (a, b) = (world.open("a"), world.open("b"));
+        run("ip", "-n a link add x mtu 1400 type veth peer name y netns b");
+        let index = ip("-n a link show dev x")[0]["ifindex"].clone();
+        let results = world.tasks(vec![
+            vec![pair(adopting(a, "x"), adopting(b, "y")), finish(a, "x")],
+            vec![finish(b, "y")],
+        ]);
+        assert_eq!(results, [Ok(Reply::Adopted), Ok(Reply::Adopted)]);
+        let found = &ip("-n a link show dev x")[0];
+        assert_eq!((&found["ifindex"], &found["mtu"]), (&index, &1500.into()), "the same link");
+        assert_eq!(alias("a", "x"), format!("{PREFIX}x{ADOPTED_MARK}"));
+        assert_eq!(alias("b", "y"), format!("{PREFIX}y{ADOPTED_MARK}"));
+        world.op(delete_link(a, "x"));
+        assert_eq!(
+            (link_names(Some("a")), link_names(Some("b"))),
+            (vec!["lo".to_owned()], vec!["lo".to_owned()])
+        );
+    });
+}
+
+#[test]
+fn a_pair_that_is_new_carries_no_mark_of_adoption() {
+    in_private_namespaces(|world| {
+        let a = world.open("a");
+        let results = world.tasks(vec![vec![pair(adopting(a, "x"), adopting(a, "y")), finish(a, "x")]]);
+        assert_eq!(results, [Ok(Reply::Done)]);
+        assert_eq!(alias("a", "x"), format!("{PREFIX}x"));
+    });
+}
+
+#[test]
+fn an_adoption_that_was_interrupted_between_the_ends_is_completed() {
+    in_private_namespaces(|world| {
+        let a = world.open("a");
+        run("ip", "-n a link add x type veth peer name y");
+        run("ip", &format!("-n a link set x alias {PREFIX}x{ADOPTED_MARK}"));
+        world.op(pair(adopting(a, "x"), adopting(a, "y")));
+        assert_eq!(alias("a", "y"), format!("{PREFIX}y{ADOPTED_MARK}"));
+    });
+}
+
+#[test]
+fn what_does_not_fit_is_left_alone_and_the_failure_says_why() {
+    in_private_namespaces(|world| {
+        let (a, b, c) = (world.open("a"), world.open("b"), world.open("c"));
+        // `x` in a and `y` in b have the same indexes as ends of one pair would have, but are ends of two.
+        run("ip", "-n a link add x index 20 type veth peer name elsewhere index 30 netns c");
+        run("ip", "-n b link add y index 30 type veth peer name other index 20 netns c");
+        run("ip", "-n a link add third type veth peer name fourth");
+        run("ip", "-n a link set third alias somebody-else");
+        let mine = NewLinkKind::Dummy;
+        for (op, words) in [
+            (pair(adopting(a, "x"), adopting(b, "y")), "not the ends of one pair"),
+            (pair(adopting(a, "x"), adopting(c, "new")), "no link \"new\""),
+            (
+                pair(adopting(a, "third"), new_link(a, "fourth")),
+                "other end \"fourth\" does not say `adopt`",
+            ),
+            (pair(new_link(a, "third"), new_link(a, "fourth")), "alias \"somebody-else\""),
+        ] {
+            let failure = world.refused(op);
+            assert_eq!(failure.kind, FailureKind::Foreign, "{failure}");
+            assert!(failure.message.contains(words), "{words} in {failure}");
+        }
+        let dummy = world.try_op(KernelOp::CreateLink {
+            link: adopting(a, "x"),
+            kind: mine,
+        });
+        // A kernel without dummies says that first.
+        let failure = dummy.expect_err("a veth is no dummy");
+        assert!(
+            failure.kind == FailureKind::KindMissing || failure.message.contains("of kind veth and not dummy"),
+            "{failure}"
+        );
+        for (netns, name) in [("a", "x"), ("b", "y"), ("a", "fourth")] {
+            assert_eq!(alias(netns, name), serde_json::Value::Null);
+        }
+    });
+}
+
+#[test]
+fn a_link_of_another_agent_is_named_as_such_and_one_of_the_same_agent_is_not_foreign() {
+    in_private_namespaces(|world| {
+        let a = world.open("a");
+        run("ip", "-n a link add x type veth peer name y");
+        run("ip", "-n a link set x alias /vnf-agent/neighbour/x/y");
+        let failure = world.refused(create_veth((a, "x"), (a, "z")));
+        assert_eq!(failure.kind, FailureKind::Foreign);
+        assert!(failure.message.contains("belong to the agent neighbour"), "{failure}");
+        run("ip", &format!("-n a link set x alias {PREFIX}x/y"));
+        assert_eq!(world.refused(create_veth((a, "x"), (a, "z"))).kind, FailureKind::Exists);
+    });
+}
