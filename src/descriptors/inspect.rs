@@ -89,6 +89,7 @@ impl<'a> Inspection<'a> {
                 .wanted(&key)
                 .or(self.view.applied(&key))
                 .is_some_and(|value| value.interface().is_some())
+                || self.view.rejected(&key)
         };
         if self.marks.subject(&link.alias).is_some() {
             return self.marks.candidates(&link.alias).find(known).map(str::to_owned);

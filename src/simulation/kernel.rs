@@ -73,6 +73,8 @@ pub struct Kernel {
     pub violations: Vec<String>,
     /// Counts what changes where references lead to.
     pub references: u64,
+    /// Which process a number was bound to is not looked at: a deliberate bug.
+    pub forgetful: bool,
     /// At most so many namespaces are watched.
     pub watched_max: usize,
     foreign: BTreeSet<(NetnsId, u32)>,
@@ -105,10 +107,15 @@ fn refused(errno: i32, message: impl Into<String>) -> Failure {
     failure(kind, errno, message.into())
 }
 
+/// Somebody else's object is in the way.
+fn foreign(message: String) -> Failure {
+    failure(FailureKind::Foreign, EEXIST, message)
+}
+
 fn guarded(guard: &Guard, link: &LinkState) -> Result<(), Failure> {
     match guard {
         Guard::Owned { alias_prefix } if !link.alias.starts_with(alias_prefix) && link.group != provisional_group(alias_prefix) => {
-            Err(refused(EEXIST, format!("link {} is not the agent's", link.name)))
+            Err(foreign(format!("link {} is not the agent's", link.name)))
         }
         _ => Ok(()),
     }
@@ -160,6 +167,7 @@ impl Kernel {
             lent: BTreeSet::new(),
             violations: Vec::new(),
             references: 1,
+            forgetful: false,
             watched_max: usize::MAX,
             foreign: BTreeSet::new(),
             peers: BTreeMap::new(),
@@ -235,6 +243,7 @@ impl Kernel {
                 | KernelOp::DeleteAddress { .. }
                 | KernelOp::DeleteNeighbour { .. }
                 | KernelOp::DeleteRoute { .. } => Ok(Reply::Done),
+                KernelOp::SetLink { changes, .. } if changes.only_releases() => Ok(Reply::Done),
                 _ => Err(refused(EINVAL, format!("{netns} is not open"))),
             };
         }
@@ -264,6 +273,13 @@ impl Kernel {
                 changes,
             } => self.set_link(*netns, name, guard, changes)?,
             KernelOp::DeleteLink { netns, name, guard } => self.delete_link(*netns, name, guard)?,
+            other => return self.perform_layer3(other),
+        }
+        Ok(Reply::Done)
+    }
+
+    fn perform_layer3(&mut self, op: &KernelOp) -> Result<Reply, Failure> {
+        match op {
             KernelOp::AddAddress {
                 netns,
                 link,
@@ -284,15 +300,31 @@ impl Kernel {
                     self.delete_address(*netns, link, *address);
                 }
             }
-            KernelOp::SetNeighbour { netns, link, address, mac } => self.set_neighbour(*netns, link, *address, *mac, PROTOCOL)?,
+            KernelOp::SetNeighbour {
+                netns,
+                link,
+                address,
+                mac,
+                adopt,
+            } => {
+                let reply = self.adopt_neighbour(*netns, link, *address, *adopt)?;
+                self.set_neighbour(*netns, link, *address, *mac, PROTOCOL)?;
+                return Ok(reply);
+            }
             KernelOp::DeleteNeighbour { netns, link, address } => self.delete_neighbour(*netns, link, *address),
             KernelOp::AddRoute {
                 netns,
                 link,
                 route,
                 replace,
-            } => self.add_route(*netns, link, route, *replace, PROTOCOL)?,
+                adopt,
+            } => {
+                let reply = self.adopt_route(*netns, route, *adopt)?;
+                self.add_route(*netns, link, route, *replace || reply == Reply::Adopted, PROTOCOL)?;
+                return Ok(reply);
+            }
             KernelOp::DeleteRoute { netns, link, route } => self.delete_route(*netns, link, route),
+            _ => unreachable!("{op:?} is not about addresses, neighbours or routes"),
         }
         Ok(Reply::Done)
     }

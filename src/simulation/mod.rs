@@ -15,33 +15,42 @@ pub(crate) mod daemon;
 pub(crate) mod expectation;
 pub(crate) mod kernel;
 pub(crate) mod machine;
+pub mod mutation;
 pub mod random;
 pub mod scenario;
 pub(crate) mod store;
 pub(crate) mod world;
 
-use self::{scenario::Scenario, world::World};
+#[cfg(test)]
+mod tests;
 
-/// Runs a scenario; answers the number of events in it.
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use self::{mutation::Mutation, scenario::Scenario, world::World};
+
+/// Runs a scenario, with a deliberate bug in the agent or none; answers the number of events in it.
 ///
 /// # Errors
 /// What went wrong, in words.
-pub fn run(scenario: &Scenario) -> Result<u64, String> {
-    let mut world = World::new(scenario.clone(), false);
-    world.run().map(|()| world.events)
+pub fn run(scenario: &Scenario, mutation: Option<Mutation>) -> Result<u64, String> {
+    let world = || {
+        let mut world = World::new(scenario.clone(), mutation, false);
+        world.run().map(|()| world.events)
+    };
+    catch_unwind(AssertUnwindSafe(world)).unwrap_or_else(|_| Err("a panic".to_owned()))
 }
 
 /// As [`run`], and tells all that happened.
-pub fn trace(scenario: &Scenario) -> (Result<(), String>, Vec<String>) {
-    let mut world = World::new(scenario.clone(), true);
-    let result = world.run();
+pub fn trace(scenario: &Scenario, mutation: Option<Mutation>) -> (Result<(), String>, Vec<String>) {
+    let mut world = World::new(scenario.clone(), mutation, true);
+    let result = catch_unwind(AssertUnwindSafe(|| world.run())).unwrap_or_else(|_| Err("a panic".to_owned()));
     (result, world.trace().to_vec())
 }
 
 /// The shortest script that goes wrong as well, found by leaving out steps and values one at a time.
-pub fn shrink(mut scenario: Scenario) -> Scenario {
+pub fn shrink(mut scenario: Scenario, mutation: Option<Mutation>) -> Scenario {
     loop {
-        let smaller = candidates(&scenario).into_iter().find(|smaller| run(smaller).is_err());
+        let smaller = candidates(&scenario).into_iter().find(|smaller| run(smaller, mutation).is_err());
         match smaller {
             Some(smaller) => scenario = smaller,
             None => return scenario,

@@ -25,6 +25,7 @@ use super::{
     daemon::{Daemon, DockerStep},
     kernel::Kernel,
     machine::SharedMachine,
+    mutation::Mutation,
     random::Random,
     scenario::Scenario,
     store::Store,
@@ -99,6 +100,7 @@ impl Ord for Due {
 /// See the [module documentation](self).
 pub struct World {
     scenario: Scenario,
+    mutation: Option<Mutation>,
     random: Random,
     now: Duration,
     clock: Arc<AtomicU64>,
@@ -132,10 +134,12 @@ pub struct World {
 }
 
 impl World {
-    /// The world of a scenario, before anything happens. With `traced` it tells what happens.
-    pub fn new(scenario: Scenario, traced: bool) -> Self {
+    /// The world of a scenario, before anything happens, with a deliberate bug in the agent or none. With `traced` it tells what
+    /// happens.
+    pub fn new(scenario: Scenario, mutation: Option<Mutation>, traced: bool) -> Self {
         let mut kernel = Kernel::new();
         kernel.watched_max = scenario.watched_max;
+        kernel.forgetful = mutation == Some(Mutation::ForgetBindings);
         if scenario.foreign_name {
             kernel.add_named(FOREIGN_NAME);
         }
@@ -147,6 +151,7 @@ impl World {
         let changes = initial.iter().map(|(_, item)| (item.key(), Some(item.json())));
         let revision = store.transaction(changes.collect());
         let mut world = World {
+            mutation,
             // Not the numbers that the script was made with.
             random: Random::new(scenario.seed ^ 0x5eed_5eed_5eed_5eed),
             now: BEGINNING,
@@ -301,7 +306,8 @@ impl World {
             }
             (std::mem::take(&mut kernel.told), kernel.has_dying())
         };
-        for netns in told {
+        let deaf = self.mutation == Some(Mutation::DeafToNamespaces);
+        for netns in told.into_iter().filter(|_| !deaf) {
             let after = self.moment();
             self.plan(after, Occurrence::Told(self.life, netns));
         }
@@ -340,7 +346,7 @@ impl World {
 
     fn start(&mut self) {
         self.tell(|| "the agent starts".to_owned());
-        let agent = Agent::start(&self.machine, self.agent_clock(), self.scenario.docker);
+        let agent = Agent::start(&self.machine, self.agent_clock(), self.scenario.docker, self.mutation);
         self.agent = Some(agent);
         self.wake_soon();
         let after = self.moment();
@@ -392,7 +398,8 @@ impl World {
             self.plan(after, Occurrence::Perform(self.life));
             return;
         }
-        if let Some(deadline) = agent.core.deadline()
+        let lazy = self.mutation == Some(Mutation::NeverRetry) && agent.core.scheduler().next_deadline().is_some();
+        if let Some(deadline) = agent.core.deadline().filter(|_| !lazy)
             && agent.wake_at.is_none_or(|at| at > deadline)
         {
             agent.wake_at = Some(deadline);
@@ -436,7 +443,8 @@ impl World {
             agent.look_at = None;
         }
         let told = self.machine.get().look();
-        for key in told {
+        let deaf = self.mutation == Some(Mutation::DeafToReferences);
+        for key in told.into_iter().filter(|_| !deaf) {
             let after = self.moment();
             self.plan(after, Occurrence::Event(self.life, Box::new(Event::Probe(key.into()))));
         }

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 
 use models::address::{contains, network_of};
 
-use super::{EEXIST, EINVAL, ENETDOWN, ENETUNREACH, Kernel, refused};
-use crate::kernel::{AddressSpec, AddressState, Failure, NeighbourState, NetnsId, PROTOCOL, RouteSpec, RouteState};
+use super::{EEXIST, EINVAL, ENETDOWN, ENETUNREACH, Kernel, foreign, refused};
+use crate::kernel::{AddressSpec, AddressState, Failure, NeighbourState, NetnsId, PROTOCOL, Reply, RouteSpec, RouteState};
 
 /// Scope of what can be reached without a gateway (linux/rtnetlink.h).
 const SCOPE_LINK: u8 = 253;
@@ -24,6 +24,14 @@ fn stored_metric(route: &RouteSpec) -> u32 {
 
 fn same_place(a: &RouteSpec, b: &RouteSpec) -> bool {
     (a.destination, a.prefix_len, a.table) == (b.destination, b.prefix_len, b.table)
+}
+
+fn adopted(protocol: Option<u8>, adopt: bool) -> Result<Reply, Failure> {
+    match protocol {
+        None | Some(PROTOCOL) => Ok(Reply::Done),
+        Some(_) if adopt => Ok(Reply::Adopted),
+        Some(protocol) => Err(foreign(format!("one of protocol {protocol} is there"))),
+    }
 }
 
 impl Kernel {
@@ -118,6 +126,21 @@ impl Kernel {
         self.space(netns)
             .neighbours
             .retain(|entry| (entry.link, entry.address) != (found.index, address));
+    }
+
+    /// Whether a foreign entry is in the way, and may be taken over.
+    pub(super) fn adopt_neighbour(&mut self, netns: NetnsId, link: &str, address: IpAddr, adopt: bool) -> Result<Reply, Failure> {
+        let link = self.require(netns, link)?.index;
+        let neighbours = &self.space(netns).neighbours;
+        let there = neighbours.iter().find(|entry| (entry.link, entry.address) == (link, address));
+        adopted(there.map(|entry| entry.protocol), adopt)
+    }
+
+    /// As [`Self::adopt_neighbour`], for a route.
+    pub(super) fn adopt_route(&mut self, netns: NetnsId, route: &RouteSpec, adopt: bool) -> Result<Reply, Failure> {
+        let same = |state: &&RouteState| same_place(&state.route, route) && state.route.metric == stored_metric(route);
+        let there = self.space(netns).routes.iter().find(same);
+        adopted(there.map(|state| state.protocol), adopt)
     }
 
     /// Needs a link that is up, and for a gateway an address or a route of the link that covers it.

@@ -2,7 +2,7 @@
 //!
 //! Owns their life and what goes with a change of one. Must never look at who asks. Start reading at [`Kernel::set_link`].
 
-use super::{EEXIST, Kernel, guarded, refused};
+use super::{EEXIST, Kernel, foreign, guarded, refused};
 use crate::kernel::{Failure, Guard, LinkChanges, LinkState, NetnsId, NewLink, NewLinkKind};
 
 impl Kernel {
@@ -50,6 +50,7 @@ impl Kernel {
     fn check_free(&self, netns: NetnsId, name: &str) -> Result<(), Failure> {
         self.require(netns, "lo")?;
         match self.link(netns, name) {
+            Some(link) if self.foreign.contains(&(netns, link.index)) => Err(foreign(format!("somebody's link {name} is in {netns}"))),
             Some(_) => Err(refused(EEXIST, format!("there is a link {name} in {netns}"))),
             None => Ok(()),
         }
@@ -80,6 +81,9 @@ impl Kernel {
     }
 
     pub(super) fn set_link(&mut self, netns: NetnsId, name: &str, guard: &Guard, changes: &LinkChanges) -> Result<(), Failure> {
+        if changes.only_releases() && self.link(netns, name).is_none() {
+            return Ok(());
+        }
         let found = self.require(netns, name)?;
         guarded(guard, &found)?;
         let (netns, index) = self.relocate(netns, &found, changes)?;

@@ -137,7 +137,7 @@ impl Kernel {
                     NamespaceRef::Container { start_time, .. } => Some(*start_time),
                     _ => self.bindings.get(reference).copied(),
                 };
-                if meant.is_some_and(|meant| meant != process.start_time) {
+                if meant.is_some_and(|meant| meant != process.start_time) && !self.forgetful {
                     return Err(unavailable(format!("PID {pid} ended and now belongs to another process")));
                 }
                 if process.netns == OWN {

@@ -10,7 +10,10 @@ use crate::{
     agent::effects::Signal,
     engine::Event,
     signals::docker::arbiter::{Action, Input, Inspection, ProcessIdentity},
-    simulation::daemon::{Daemon, DockerStep},
+    simulation::{
+        daemon::{Daemon, DockerStep},
+        mutation::Mutation,
+    },
 };
 
 /// As in the product.
@@ -58,7 +61,9 @@ impl World {
                 if tracker.pinned.get(&container_id) == Some(&process) {
                     tracker.pinned.remove(&container_id);
                 }
-                self.step_arbiter(Input::ProcessEnded { container_id, process });
+                if self.mutation != Some(Mutation::MissProcessEnd) {
+                    self.step_arbiter(Input::ProcessEnded { container_id, process });
+                }
             }
         }
     }

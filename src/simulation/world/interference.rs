@@ -5,9 +5,9 @@
 
 use super::{Occurrence, World};
 use crate::{
-    kernel::{AddressSpec, LinkState, NetnsId, PROTOCOL, RouteSpec, Snapshot},
+    kernel::{AddressSpec, LinkState, NamespaceRef, NetnsId, PROTOCOL, RouteSpec, Snapshot},
     simulation::{
-        configuration::{INTERFACES, Item, PID, name},
+        configuration::{INTERFACES, Item, KEEPER, PID, name},
         kernel::{Kernel, OWN},
         scenario::{Step, Tampering},
     },
@@ -59,7 +59,7 @@ impl World {
             Step::AddName(name) => drop(kernel.add_named(name)),
             Step::RemoveName(name) => kernel.remove_named(name),
             Step::EndProcess => kernel.end_process(PID),
-            Step::StartProcess => drop(kernel.start_process(PID)),
+            Step::StartProcess => start_process(kernel, self.configuration.contains_key(&KEEPER)),
             Step::Squat(slot) => squatted = squat(kernel, slot),
             Step::Foreign => add_foreign(kernel),
             _ => {}
@@ -101,6 +101,14 @@ impl World {
         self.versions.insert(revision, all.collect());
         self.cut_reader("the store was replaced");
         self.cut_writer();
+    }
+}
+
+/// A process starts. While the number has been referred to all the time it is a stranger to whoever was bound to another one.
+fn start_process(kernel: &mut Kernel, referred_to: bool) {
+    let process = kernel.start_process(PID);
+    if referred_to && kernel.bindings.contains_key(&NamespaceRef::Process(PID)) {
+        kernel.strangers.insert(process.netns);
     }
 }
 

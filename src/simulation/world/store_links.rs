@@ -13,7 +13,7 @@ use crate::{
         connections::{ReaderStep, WriterAnswer, WriterStep},
         store::TTL,
     },
-    sources::etcd::{SnapshotReason, reading::Compared},
+    sources::etcd::{SnapshotReason, SourceEvent, reading::Compared},
 };
 
 /// As in the product.
@@ -117,7 +117,11 @@ impl World {
     pub(super) fn deliver(&mut self) {
         let Some(agent) = &mut self.agent else { return };
         agent.reader.delivering = false;
-        if let Some(event) = agent.reader.mailbox.take() {
+        if let Some(mut event) = agent.reader.mailbox.take() {
+            if let Some(mutation) = self.mutation {
+                event = mutation.event(event, !agent.begun);
+            }
+            agent.begun |= matches!(event, SourceEvent::Snapshot { .. });
             if let Some(event) = desired_event(event) {
                 self.event(event);
             }
@@ -159,8 +163,12 @@ impl World {
         }
     }
 
-    /// A step on the way of status. A request arrives even if who sent it is gone.
+    /// A step on the way of status. A request arrives even if its connection has been cut, but not if who sent it is dead: the store
+    /// gives up what a closed connection asked for.
     pub(super) fn write(&mut self, life: u64, connection: u64, step: WriterStep) {
+        if life != self.life {
+            return;
+        }
         if let WriterStep::Arrive(request, lease) = step {
             let answer = self.answer_request(request, lease);
             if let Some(answer) = answer {
@@ -250,6 +258,7 @@ impl World {
                     Some(false) => Landed::NotAsLeft,
                     None => Landed::NotWritten,
                 };
+                let landed = self.mutation.map_or(landed, |mutation| mutation.landed(landed));
                 WriterAnswer::Landed(batch, landed)
             }
         })
