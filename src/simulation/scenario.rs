@@ -227,7 +227,7 @@ impl Repertoire {
             let step = match random.below(40) {
                 0..=9 => Some(self.put(random)),
                 10 => Some(Step::PutAgain(random.below(SLOTS))),
-                11..=15 if self.kernel => Some(Step::Tamper(random.pick(&TAMPERINGS), random.below(1000))),
+                11..=15 if self.kernel => Some(self.tamper(random)),
                 16 if self.kernel => Some(Step::RemoveName(random.pick(&[FOREIGN_NAME, CREATED_NAME]))),
                 17 if self.kernel => Some(Step::AddName(random.pick(&[FOREIGN_NAME, CREATED_NAME]))),
                 18 if self.kernel => Some(Step::Foreign),
@@ -247,6 +247,16 @@ impl Repertoire {
                 return step;
             }
         }
+    }
+
+    /// Where host names are taken, a link that was renamed could not get its name back.
+    fn tamper(&self, random: &mut Random) -> Step {
+        let tampering = random.pick(&TAMPERINGS);
+        let tampering = match tampering {
+            Tampering::Rename if self.squat => Tampering::Down,
+            other => other,
+        };
+        Step::Tamper(tampering, random.below(1000))
     }
 
     fn docker_step(&self, random: &mut Random) -> Step {
