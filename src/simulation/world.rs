@@ -301,6 +301,9 @@ impl World {
     fn follow_up(&mut self) {
         let (told, dying) = {
             let kernel = &mut self.machine.get().kernel;
+            if std::mem::take(&mut kernel.side_effects) {
+                self.disturbed = self.now;
+            }
             if let Some(violation) = kernel.violations.pop() {
                 self.failure.get_or_insert(violation);
             }

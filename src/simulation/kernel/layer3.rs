@@ -94,10 +94,12 @@ impl Kernel {
             .find(|state| subnet(state.address) == subnet(address));
         let whole_subnet = primary.is_some_and(|primary| primary.address == address);
         let had_ipv4 = space.addresses.iter().any(|state| on_link(&state));
+        let before = space.addresses.len();
         space.addresses.retain(|state| {
             let doomed = state.address == address || (whole_subnet && subnet(state.address) == subnet(address));
             state.link != found.index || !doomed
         });
+        let took_others = space.addresses.len() + 1 < before;
         if had_ipv4 && !space.addresses.iter().any(|state| on_link(&state)) {
             space
                 .routes
@@ -106,6 +108,7 @@ impl Kernel {
                 .neighbours
                 .retain(|entry| entry.link != found.index || entry.address.is_ipv6());
         }
+        self.side_effects |= took_others;
     }
 
     pub fn set_neighbour(&mut self, netns: NetnsId, link: &str, address: IpAddr, mac: [u8; 6], protocol: u8) -> Result<(), Failure> {

@@ -92,6 +92,7 @@ impl Kernel {
             Some(None) => Some(None),
             Some(Some(master)) => Some(Some(self.require(netns, master)?.index)),
         };
+        self.side_effects |= changes.rename.is_some();
         let was_up = self.link_mut(netns, index).up;
         let link = self.link_mut(netns, index);
         link.rx_checksum = changes.rx_checksum.or(link.rx_checksum);

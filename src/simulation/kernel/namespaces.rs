@@ -185,6 +185,7 @@ impl Kernel {
             if lo.is_some_and(|lo| lo.alias.starts_with(prefix)) && self.names.get(name) == Some(&netns) {
                 self.names.remove(name);
                 self.references += 1;
+                self.side_effects = true;
             }
         }
         if forget {

@@ -194,13 +194,15 @@ fn squat(kernel: &mut Kernel, slot: usize) -> bool {
     }
     let mut taken = false;
     for netns in kernel.names.values().copied().chain([OWN]).collect::<Vec<_>>() {
-        for variant in ["x", "y"] {
-            let host = format!("{variant}{}", name(slot));
-            if kernel.link(netns, &host).is_none() {
-                let index = kernel.add_foreign_link(netns, &host, "dummy");
-                kernel.link_mut(netns, index).alias = SQUATTER.to_owned();
-                taken = true;
-            }
+        let hosts = ["x", "y"].map(|variant| format!("{variant}{}", name(slot)));
+        // Where the interface is it stays, and can be renamed.
+        if hosts.iter().any(|host| kernel.link(netns, host).is_some()) {
+            continue;
+        }
+        for host in hosts {
+            let index = kernel.add_foreign_link(netns, &host, "dummy");
+            kernel.link_mut(netns, index).alias = SQUATTER.to_owned();
+            taken = true;
         }
     }
     taken
