@@ -5,7 +5,6 @@
 
 use crate::{
     kernel::{Failure, Guard, KernelOp, Reply, Task},
-    publish::course::Landed,
     sources::etcd::SourceEvent,
 };
 
@@ -36,8 +35,8 @@ pub enum Mutation {
     ListingAsChanges,
     /// Deletions are not passed on.
     ForgetDeletions,
-    /// A transaction of unknown outcome counts as carried out.
-    TrustUnknownWrites,
+    /// After a lost connection nobody asks what became of the transactions that were on their way.
+    ForgetInterruption,
     /// The end of a container's process is not noticed.
     MissProcessEnd,
 }
@@ -57,7 +56,7 @@ impl Mutation {
         Mutation::NeverRetry,
         Mutation::ListingAsChanges,
         Mutation::ForgetDeletions,
-        Mutation::TrustUnknownWrites,
+        Mutation::ForgetInterruption,
         Mutation::MissProcessEnd,
     ];
 
@@ -113,14 +112,6 @@ impl Mutation {
         match answer {
             Err(failure) if self == Mutation::BelieveFailures && failure.errno != Some(2) => Ok(Reply::Done),
             answer => answer,
-        }
-    }
-
-    /// What it makes of the fate of a transaction.
-    pub(crate) fn landed(self, landed: Landed) -> Landed {
-        match landed {
-            Landed::NotAsLeft | Landed::NotWritten if self == Mutation::TrustUnknownWrites => Landed::Written,
-            landed => landed,
         }
     }
 

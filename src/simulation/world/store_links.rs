@@ -11,6 +11,7 @@ use crate::{
     simulation::{
         agent::desired_event,
         connections::{ReaderStep, WriterAnswer, WriterStep},
+        mutation::Mutation,
         store::TTL,
     },
     sources::etcd::{SnapshotReason, SourceEvent, reading::Compared},
@@ -258,7 +259,6 @@ impl World {
                     Some(false) => Landed::NotAsLeft,
                     None => Landed::NotWritten,
                 };
-                let landed = self.mutation.map_or(landed, |mutation| mutation.landed(landed));
                 WriterAnswer::Landed(batch, landed)
             }
         })
@@ -301,7 +301,9 @@ impl World {
     pub(super) fn cut_writer(&mut self) {
         let Some(agent) = &mut self.agent else { return };
         let link = &mut agent.writer;
-        link.course.interrupted(&mut agent.outbox.get().state);
+        if self.mutation != Some(Mutation::ForgetInterruption) {
+            link.course.interrupted(&mut agent.outbox.get().state);
+        }
         link.connection += 1;
         (link.connected, link.unanswered) = (false, false);
         let worked = link.established.take().map_or(Duration::ZERO, |since| self.now - since);
