@@ -124,7 +124,7 @@ fn guarded(guard: &Guard, link: &LinkState) -> Result<(), Failure> {
     }
 }
 
-/// Whether an operation changes the network; opening a namespace does when it creates it, which [`Kernel::perform`] logs itself.
+/// Whether an operation changes the network; opening a namespace does when it creates it, which `Kernel::creates` tells.
 fn changes_something(op: &KernelOp) -> bool {
     match op {
         KernelOp::OpenNamespace { .. }
