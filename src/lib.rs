@@ -11,5 +11,7 @@ pub mod kernel;
 pub mod publish;
 pub mod scheduler;
 pub mod signals;
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulation;
 pub mod sources;
 pub mod store;

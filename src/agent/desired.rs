@@ -111,7 +111,8 @@ fn config_key(raw: &RawKey) -> Key {
     Key::from(format!("{CONFIG}{raw}"))
 }
 
-fn decode(raw: &RawKey, key: &Key, value: &[u8]) -> Result<Value, Rejection> {
+/// One value, or why it cannot be used.
+pub fn decode(raw: &RawKey, key: &Key, value: &[u8]) -> Result<Value, Rejection> {
     if raw.as_str().is_err() {
         return Err(invalid(
             "KeyNotText",

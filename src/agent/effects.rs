@@ -22,7 +22,7 @@ use crate::{
     },
     engine::Effects,
     kernel::{Failure, FailureKind, KernelOp, NamespaceRef, NetnsId, Outcome as KernelOutcome, Reply, Snapshot, Task},
-    scheduler::{Fault, FaultKind, KernelError, Operation, Outcome, Scheduler, StatusChange},
+    scheduler::{Fault, FaultKind, KernelError, Operation, Outcome, Scheduler, StatusChange, Verb},
     signals::{
         docker::MicroserviceChange,
         namespaces::{Binding, Target},
@@ -106,6 +106,7 @@ enum OnNamespace {
 /// An operation under way.
 struct Flying {
     key: Key,
+    verb: Verb,
     /// Of an operation on a namespace: which, how it is found, and what is done.
     namespace: Option<(NamespaceName, NamespaceRef, OnNamespace)>,
 }
@@ -125,6 +126,8 @@ pub struct NetworkEffects {
     last_read: HashMap<NetnsId, Duration>,
     /// Namespaces that hold something which may belong to one that is not open yet.
     undecided: BTreeSet<NetnsId>,
+    /// Namespaces of the survey with such a thing in them: the scheduler, which would close them, is told when it is decided.
+    undecided_leftovers: BTreeMap<NetnsId, (NamespaceName, OpenNamespace)>,
     /// Something was done or decided since those were looked at.
     acted: bool,
     /// Namespaces that changed while they were not known to be open.
@@ -151,6 +154,7 @@ impl NetworkEffects {
             suspects: BTreeMap::new(),
             last_read: HashMap::new(),
             undecided: BTreeSet::new(),
+            undecided_leftovers: BTreeMap::new(),
             acted: false,
             missed: BTreeSet::new(),
             host_facts: BTreeMap::new(),
@@ -177,7 +181,7 @@ impl NetworkEffects {
     }
 
     fn outcome(&mut self, scheduler: &mut Scheduler<Network>, outcome: KernelOutcome) -> Option<(NamespaceName, NetnsId, Box<Snapshot>)> {
-        let Flying { key, namespace } = self.flying.remove(&outcome.id)?;
+        let Flying { key, verb, namespace } = self.flying.remove(&outcome.id)?;
         match (outcome.result, namespace) {
             (Ok(Reply::Opened { netns, created, contents }), Some((name, reference, _))) => {
                 let owned = created || is_created_by_agent(&contents, &self.marks);
@@ -203,6 +207,11 @@ impl NetworkEffects {
                 if let Some((name, _, OnNamespace::Close(netns))) = namespace {
                     self.closed(&key, &name, netns);
                 }
+                scheduler.outcome(outcome.id, Outcome::Done);
+            }
+            // What is there now is somebody else's, so what was to be removed is gone.
+            (Err(failure), _) if verb == Verb::Delete && failure.kind == FailureKind::Foreign => {
+                debug!(key = %key, "nothing to remove: {}", failure.message);
                 scheduler.outcome(outcome.id, Outcome::Done);
             }
             (Err(failure), namespace) => {
@@ -352,6 +361,9 @@ impl NetworkEffects {
     }
 
     fn look_under_all_names(&mut self, scheduler: &mut Scheduler<Network>, netns: NetnsId, snapshot: &Snapshot) {
+        if let Some((name, open)) = self.undecided_leftovers.remove(&netns) {
+            self.leftover(scheduler, name, open, snapshot);
+        }
         let mut links = Vec::new();
         for name in self.open.get(&netns).cloned().unwrap_or_default() {
             links.extend(self.look(scheduler, &name, netns, snapshot).links);
@@ -380,22 +392,43 @@ impl NetworkEffects {
         if name == NamespaceName::Own {
             return self.look_under_all_names(scheduler, netns, &contents);
         }
-        let key = name.key();
         let owned = is_created_by_agent(&contents, &self.marks);
         let open = OpenNamespace { netns, reference, owned };
         self.open.entry(netns).or_default().insert(name.clone());
         if self.missed.remove(&netns) {
             self.suspects.insert(netns, self.now);
         }
-        scheduler.found(vec![(
-            key,
-            Value::Namespace(Namespace {
-                name: name.clone(),
-                open: Some(open),
-            }),
-        )]);
-        self.look(scheduler, &name, netns, &contents);
-        info!(namespace = %name, %netns, owned, "left by an earlier run; what nobody wants is removed");
+        self.leftover(scheduler, name, open, &contents);
+    }
+
+    /// Tells the scheduler of a namespace that an earlier run left something in, unless that may still turn out to be wanted.
+    fn leftover(&mut self, scheduler: &mut Scheduler<Network>, name: NamespaceName, open: OpenNamespace, contents: &Snapshot) {
+        let key = name.key();
+        if scheduler.view().applied(&key).is_some() {
+            // Named meanwhile, and opened once more: one of the two goes back with the next batch.
+            let close = KernelOp::CloseNamespace {
+                reference: open.reference,
+                netns: open.netns,
+                remove_if_marked: None,
+                forget: false,
+            };
+            self.forgotten.push(Task {
+                id: NO_OPERATION,
+                key: key.to_string(),
+                ops: vec![close],
+            });
+            return;
+        }
+        let netns = open.netns;
+        if inspect(&scheduler.view(), &self.marks, &name, netns, contents).undecided {
+            self.undecided.insert(netns);
+            self.undecided_leftovers.insert(netns, (name, open));
+            return;
+        }
+        info!(namespace = %name, %netns, owned = open.owned, "left by an earlier run; what nobody wants is removed");
+        let (name, open) = (name.clone(), Some(open));
+        scheduler.found(vec![(key, Value::Namespace(Namespace { name: name.clone(), open }))]);
+        self.look(scheduler, &name, netns, contents);
     }
 }
 
@@ -428,6 +461,7 @@ impl Effects for NetworkEffects {
                 operation.id,
                 Flying {
                     key: operation.key.clone(),
+                    verb: operation.verb,
                     namespace,
                 },
             );

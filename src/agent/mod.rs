@@ -3,13 +3,13 @@
 //! Owns the start-up sequence and the tasks between the parts. Must never contain a rule of its own. Start reading at
 //! [`Agent::start`]. Only `main`, the CLI and tests import it.
 
-mod desired;
-mod effects;
-mod host;
+pub(crate) mod desired;
+pub(crate) mod effects;
+pub(crate) mod host;
 mod performer;
-mod report;
+pub(crate) mod report;
 mod statuses;
-mod survey;
+pub(crate) mod survey;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

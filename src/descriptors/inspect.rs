@@ -25,7 +25,9 @@ use super::{
     vrf::membership_key,
 };
 use crate::{
-    kernel::{ADOPTED_MARK, AddressState, KernelOp, LinkChanges, LinkState, NeighbourState, NetnsId, PROTOCOL, RouteState, Snapshot},
+    kernel::{
+        ADOPTED_MARK, AddressSpec, AddressState, KernelOp, LinkChanges, LinkState, NeighbourState, NetnsId, PROTOCOL, RouteState, Snapshot,
+    },
     scheduler::View,
 };
 
@@ -56,6 +58,9 @@ struct Inspection<'a> {
     managed: HashMap<u32, String>,
     seen: BTreeSet<Key>,
 }
+
+/// What the keys of namespaces begin with.
+const NAMESPACES: &str = "linux/namespace/";
 
 /// Compares what a namespace contains with what is wanted and applied in it.
 pub fn inspect(view: &View<'_, Network>, marks: &Marks, name: &NamespaceName, netns: NetnsId, snapshot: &Snapshot) -> Findings {
@@ -89,6 +94,7 @@ impl<'a> Inspection<'a> {
                 .wanted(&key)
                 .or(self.view.applied(&key))
                 .is_some_and(|value| value.interface().is_some())
+                || self.view.rejected(&key)
         };
         if self.marks.subject(&link.alias).is_some() {
             return self.marks.candidates(&link.alias).find(known).map(str::to_owned);
@@ -163,6 +169,7 @@ impl<'a> Inspection<'a> {
                 }
         });
         let addresses = found.addresses.clone();
+        let known: Vec<_> = addresses.iter().filter_map(|address| address.spec).collect();
         let membership = found.vrf.clone();
         let name = found.name.clone();
         if differs {
@@ -179,7 +186,7 @@ impl<'a> Inspection<'a> {
         for address in addresses {
             self.note(address.key.clone(), Value::Address(address.into()));
         }
-        self.orphan_addresses(link, &name);
+        self.orphan_addresses(link, &name, &known);
     }
 
     /// A value that is there: told only if that is news.
@@ -256,7 +263,7 @@ impl<'a> Inspection<'a> {
         }
     }
 
-    fn has_address(&self, link: u32, spec: crate::kernel::AddressSpec) -> bool {
+    fn has_address(&self, link: u32, spec: AddressSpec) -> bool {
         self.snapshot
             .addresses
             .iter()
@@ -417,16 +424,23 @@ impl<'a> Inspection<'a> {
         self.orphan(&format!("link/{}", link.name), removal, Some(host_name_claim(netns, &link.name)));
     }
 
+    /// Whether a name stands for the namespace that is looked into.
+    fn is_here(&self, name: &NamespaceName) -> bool {
+        name == self.name || netns_of(self.view, name) == Some(self.netns)
+    }
+
     /// A link of an interrupted creation: left to the interface that wants this name here, else a leftover.
     fn provisional(&mut self, link: &LinkState) {
         let is_here = |value: &Value| {
-            value
-                .interface()
-                .is_some_and(|interface| interface.host_name == link.name && interface.namespace == *self.name)
+            let is_here = |interface: &Interface| interface.host_name == link.name && self.is_here(&interface.namespace);
+            value.interface().is_some_and(is_here)
         };
-        let wanted = self
-            .view
-            .dependents(&self.name.key())
+        // The namespace may have other names, too; its value stands under one of them.
+        let names = self.view.applied_under(NAMESPACES).filter_map(|(_, value)| value.namespace());
+        let names: Vec<&NamespaceName> = names.map(|namespace| &namespace.name).filter(|name| self.is_here(name)).collect();
+        let wanted = std::iter::once(self.name)
+            .chain(names)
+            .flat_map(|name| self.view.dependents(&name.key()))
             .find(|key| self.view.applied(key).or(self.view.wanted(key)).is_some_and(is_here));
         match wanted {
             Some(key) => {
@@ -470,7 +484,8 @@ impl<'a> Inspection<'a> {
         self.orphan(&what, vec![removal], None);
     }
 
-    fn orphan_addresses(&mut self, link: &LinkState, name: &str) {
+    /// Marked addresses of a link that are none of those `found` on it, nor wanted, nor being changed.
+    fn orphan_addresses(&mut self, link: &LinkState, name: &str, found: &[AddressSpec]) {
         let key = interface_key(name);
         let prefix = addresses_prefix(name);
         for state in self.marked_addresses(link) {
@@ -478,7 +493,7 @@ impl<'a> Inspection<'a> {
             let wanted = self.view.wanted(&key).and_then(Value::interface);
             let is_wanted = wanted.is_some_and(|wanted| wanted.addresses.iter().any(|address| address.spec == Some(state.address)));
             let mut applied = self.view.applied_under(prefix.as_str());
-            if !is_wanted && !applied.any(|(key, value)| known(value) || self.view.in_flight(key)) {
+            if !is_wanted && !found.contains(&state.address) && !applied.any(|(key, value)| known(value) || self.view.in_flight(key)) {
                 self.orphan_address(link, &state);
             }
         }

@@ -16,6 +16,9 @@ use super::{
 impl Worker {
     /// Performs a [`super::KernelOp::SetLink`].
     pub(super) fn set_link(&mut self, netns: NetnsId, name: &str, guard: &Guard, changes: &LinkChanges) -> Result<Reply, Failure> {
+        if changes.only_releases() && (!self.namespaces.contains(netns) || self.find(netns, name)?.is_none()) {
+            return Ok(Reply::Done);
+        }
         let found = self.require(netns, name, "change")?;
         if !link::guard(guard, &found) {
             return Err(foreign("change", &found, &self.namespaces.get_mut(netns)?.place));

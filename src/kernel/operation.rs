@@ -112,6 +112,17 @@ pub struct LinkChanges {
     pub up: Option<bool>,
 }
 
+impl LinkChanges {
+    /// Whether they do nothing but release the link from its master: there is nothing to do when the link is gone.
+    pub fn only_releases(&self) -> bool {
+        let release = LinkChanges {
+            master: Some(None),
+            ..LinkChanges::default()
+        };
+        *self == release
+    }
+}
+
 /// An address on a link.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct AddressSpec {
@@ -158,7 +169,7 @@ pub const ADOPTED_MARK: &str = "//adopted";
 /// (`NDA_PROTOCOL`). Not assigned in /etc/iproute2/rt_protos nor in linux/rtnetlink.h.
 pub const PROTOCOL: u8 = 158;
 
-/// One thing to do in the kernel. Deleting what is already gone is success; creating what exists is an error (EEXIST).
+/// One thing to do in the kernel. Deleting what is already gone is success, and so is releasing it from its master; creating what exists is an error (EEXIST).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum KernelOp {
     /// Find, pin and read a namespace; a [`NamespaceRef::Named`] that does not exist is created (`lo` up, alias of `lo` set to

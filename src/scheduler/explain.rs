@@ -256,15 +256,21 @@ impl<D: Domain> Scheduler<D> {
             Condition::Good => {}
             other => return other,
         }
-        let mut busy = false;
+        let (mut busy, mut waiting) = (false, None);
         for child in &self.graph[id].children {
             match self.condition(*child) {
                 Condition::Good => {}
                 Condition::Busy => busy = true,
+                // What waits may only wait for another one that has a worse problem.
+                Condition::Problem(problem) if problem.state == ValueState::Pending => drop(waiting.get_or_insert(problem)),
                 problem => return problem,
             }
         }
-        if busy { Condition::Busy } else { Condition::Good }
+        match (waiting, busy) {
+            (Some(problem), _) => Condition::Problem(problem),
+            (None, true) => Condition::Busy,
+            (None, false) => Condition::Good,
+        }
     }
 
     fn own_condition(&self, node: &Node<D>, id: NodeId) -> Condition {

@@ -168,6 +168,8 @@ impl<D: Domain> Scheduler<D> {
                 if matches!(self.graph[interested].hold.as_deref(), Some(Hold::Unavailable { .. })) {
                     self.release_hold(interested);
                 }
+                // What is under way was decided by what was known before.
+                self.graph[interested].probe_again |= self.graph[interested].flight.is_some();
             }
             self.mark_interested(id);
         }

@@ -286,6 +286,13 @@ impl<D: Domain> Scheduler<D> {
         !in_vain.is_empty()
     }
 
+    /// A value was in the way of another when all that this one needs was there; now something it needs is missing.
+    fn is_refusal_moot(&self, id: NodeId) -> bool {
+        let node = &self.graph[id];
+        let refused = matches!(node.hold.as_deref(), Some(Hold::Refused { by_effect: false, .. }));
+        refused && node.applied.is_none() && !self.graph.satisfied(id, &node.edges)
+    }
+
     fn evaluate(&mut self, id: NodeId, pass: Pass) {
         if self.graph.get(id).is_none() {
             return;
@@ -304,6 +311,9 @@ impl<D: Domain> Scheduler<D> {
         if pass == Pass::Mark && self.graph[id].applied.is_none() {
             // Those that were built on it in advance, as members of its cycle, must see whether the cycle still stands.
             self.graph.built_in_advance_on(id).into_iter().for_each(|member| self.mark(member));
+        }
+        if matches!(decision, Decision::Stay) && self.is_refusal_moot(id) {
+            self.graph[id].hold = None;
         }
         match decision {
             Decision::CloseUnready if pass != Pass::Doubt => {

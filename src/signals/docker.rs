@@ -9,7 +9,7 @@
 //! agent's own container, or one with `--network host`) never is one.
 
 mod api;
-mod arbiter;
+pub(crate) mod arbiter;
 mod socket;
 
 use std::{

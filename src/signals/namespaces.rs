@@ -6,9 +6,9 @@
 //! [`entry::Entry::learn`].
 
 mod directory;
-mod entry;
+pub(crate) mod entry;
 mod file_looks;
-mod observation;
+pub(crate) mod observation;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

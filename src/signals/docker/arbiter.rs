@@ -25,15 +25,15 @@ const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 /// A container in the daemon's list.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct ListedContainer {
-    pub(super) container_id: String,
+pub(crate) struct ListedContainer {
+    pub(crate) container_id: String,
     /// Name without the leading slash.
-    pub(super) name: Option<String>,
+    pub(crate) name: Option<String>,
 }
 
 /// What came out of an inspection and, for a running microservice, of pinning its main process.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Inspection {
+pub(crate) enum Inspection {
     /// It is a microservice and its main process is pinned.
     Running(Microservice),
     /// It does not run, or does not exist any more.
@@ -46,13 +46,13 @@ pub(super) enum Inspection {
 
 /// What distinguishes one run of a container from the next.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) struct ProcessIdentity {
-    pub(super) pid: i32,
-    pub(super) start_time: u64,
+pub(crate) struct ProcessIdentity {
+    pub(crate) pid: i32,
+    pub(crate) start_time: u64,
 }
 
 impl ProcessIdentity {
-    pub(super) fn of(microservice: &Microservice) -> Self {
+    pub(crate) fn of(microservice: &Microservice) -> Self {
         Self {
             pid: microservice.pid,
             start_time: microservice.process_start_time,
@@ -62,7 +62,7 @@ impl ProcessIdentity {
 
 /// A fact from below.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Input {
+pub(crate) enum Input {
     /// The daemon answers; a list will follow.
     Connected,
     /// The daemon's list of running containers.
@@ -79,7 +79,7 @@ pub(super) enum Input {
 
 /// What is to be done about it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Action {
+pub(crate) enum Action {
     /// Tell the consumer.
     Announce(MicroserviceChange),
     /// Inspect a container after a pause (usually none) and report [`Input::Inspected`].
@@ -110,7 +110,7 @@ enum Sync {
 
 /// The state machine.
 #[derive(Debug)]
-pub(super) struct Arbiter {
+pub(crate) struct Arbiter {
     /// Every microservice whose process is pinned and was not seen to end, by container.
     running: BTreeMap<String, Microservice>,
     /// The same containers by label, in the order of their claim: the last one is to hold the label.
@@ -147,7 +147,7 @@ impl Default for Arbiter {
 
 impl Arbiter {
     /// Takes in one fact and returns what is to be done, in order.
-    pub(super) fn step(&mut self, input: Input) -> Vec<Action> {
+    pub(crate) fn step(&mut self, input: Input) -> Vec<Action> {
         let mut actions = Vec::new();
         match input {
             Input::Connected => {

@@ -13,9 +13,9 @@ use super::{
 };
 
 /// How often something is looked at that nothing gives an event for: there is none for a new PID.
-pub(super) const POLL_PERIOD: Duration = Duration::from_millis(100);
+pub(crate) const POLL_PERIOD: Duration = Duration::from_millis(100);
 /// How often something is looked at although an event would come, because some changes give none.
-pub(super) const CHECK_PERIOD: Duration = Duration::from_secs(2);
+pub(crate) const CHECK_PERIOD: Duration = Duration::from_secs(2);
 /// How long a name is watched closely after an event: it is created a moment before the namespace is mounted on it.
 const BURST_MAX: Duration = Duration::from_millis(100);
 /// First pause between two looks in a burst; it doubles. The finest step that Tokio's timer has.
@@ -30,8 +30,8 @@ struct Burst {
 
 /// A watched reference.
 #[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) target: Target,
+pub(crate) struct Entry {
+    pub(crate) target: Target,
     /// What the engine knows, or has been told since.
     known: Observation,
     /// What the engine was last told, and when.
@@ -41,7 +41,7 @@ pub(super) struct Entry {
 
 impl Entry {
     /// A reference as the engine knows it. `before` is the entry that it replaces, if any.
-    pub(super) fn new(target: Target, binding: Binding, before: Option<Self>) -> Self {
+    pub(crate) fn new(target: Target, binding: Binding, before: Option<Self>) -> Self {
         let known = match binding {
             Binding::Bound { inode } => Observation::Present { inode, start_time: None },
             Binding::Missing => Observation::Absent,
@@ -61,7 +61,7 @@ impl Entry {
     /// It is told when what was seen differs from what it knows. When it was told exactly that and nevertheless has another
     /// opinion, it is told again every [`CHECK_PERIOD`], so that a change it happened to miss is never lost; but not for a
     /// process in the agent's own namespace, which it rejects on purpose.
-    pub(super) fn learn(&mut self, seen: Observation, now: Instant, own_inode: u64) -> bool {
+    pub(crate) fn learn(&mut self, seen: Observation, now: Instant, own_inode: u64) -> bool {
         if !matches!(seen, Observation::Absent) {
             self.burst = None;
         }
@@ -86,8 +86,14 @@ impl Entry {
         true
     }
 
+    /// Whether the engine knows what was seen, so that nothing is to be told before something changes.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn agrees(&self, seen: Observation) -> bool {
+        !seen.differs_from(self.known)
+    }
+
     /// Looks closely for a moment, because something has just happened.
-    pub(super) fn start_burst(&mut self, now: Instant) {
+    pub(crate) fn start_burst(&mut self, now: Instant) {
         self.burst = Some(Burst {
             until: now + BURST_MAX,
             step: BURST_STEP,
@@ -96,7 +102,7 @@ impl Entry {
 
     /// When to look next. `evented` says that an event will come for the usual changes. Times are put on a common grid that
     /// begins at `origin`, so that many entries are looked at in one wake-up.
-    pub(super) fn next_look(&mut self, now: Instant, origin: Instant, evented: bool) -> Instant {
+    pub(crate) fn next_look(&mut self, now: Instant, origin: Instant, evented: bool) -> Instant {
         let period = if evented || self.is_present_file() {
             CHECK_PERIOD
         } else {
@@ -117,7 +123,7 @@ impl Entry {
     }
 
     /// The process that is to be pinned for this entry, with the start time that was seen.
-    pub(super) fn process(&self) -> Option<(i32, Option<u64>)> {
+    pub(crate) fn process(&self) -> Option<(i32, Option<u64>)> {
         match (&self.target, self.known) {
             (Target::Process(pid), Observation::Present { start_time, .. }) => Some((*pid, start_time)),
             _ => None,

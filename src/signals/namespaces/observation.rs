@@ -31,7 +31,7 @@ pub enum Target {
 
 impl Target {
     /// The same target, with the path of a process's namespace replaced by the process.
-    pub(super) fn normalized(self) -> Self {
+    pub(crate) fn normalized(self) -> Self {
         match &self {
             Self::File(path) => process_of(path).map_or(self, Self::Process),
             Self::Named(_) | Self::Process(_) => self,
@@ -47,7 +47,7 @@ fn process_of(path: &Path) -> Option<i32> {
 
 /// What a reference leads to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Observation {
+pub(crate) enum Observation {
     /// Nothing, or something that is not a namespace (yet).
     Absent,
     /// A namespace.
@@ -63,7 +63,7 @@ pub(super) enum Observation {
 
 impl Observation {
     /// Whether the other one may be something else. A start time that is not known says nothing.
-    pub(super) fn differs_from(self, other: Self) -> bool {
+    pub(crate) fn differs_from(self, other: Self) -> bool {
         match (self, other) {
             (
                 Self::Present { inode, start_time },
@@ -86,7 +86,7 @@ impl Observation {
 }
 
 /// Looks at what `target` leads to now. A look at a file may hang, if its file system does.
-pub(super) fn observe(target: &Target, netns_dir: &Path) -> Observation {
+pub(crate) fn observe(target: &Target, netns_dir: &Path) -> Observation {
     match target {
         Target::Named(name) if is_file_name(name) => observe_file(&netns_dir.join(name)),
         Target::Named(_) => Observation::Absent,
@@ -129,7 +129,7 @@ pub(super) fn observe_file(path: &Path) -> Observation {
 }
 
 /// Inode number of the agent's own network namespace.
-pub(super) fn own_netns_inode() -> io::Result<u64> {
+pub(crate) fn own_netns_inode() -> io::Result<u64> {
     use std::os::unix::fs::MetadataExt;
     fs::metadata("/proc/self/ns/net").map(|metadata| metadata.ino())
 }

@@ -1,0 +1,166 @@
+//! Runs seeds of the simulator.
+//!
+//! ```text
+//! cargo run --release --features simulation --example simulate -- --seeds 0..1000000 --jobs 2
+//! cargo run --release --features simulation --example simulate -- --mutations
+//! ```
+//!
+//! Owns the command line and the threads. Must never decide whether a world went wrong. Start reading at `main`.
+
+use std::{
+    process::ExitCode,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use clap::Parser;
+use netns_agent::simulation::{self, mutation::Mutation, scenario::Scenario};
+
+/// Failing seeds that are listed.
+const LISTED_MAX: usize = 40;
+/// Within so many seeds each mutation must be found.
+const MUTATION_SEEDS: u64 = 10_000;
+
+#[derive(Parser)]
+struct Arguments {
+    /// First and last seed, the last not included.
+    #[arg(long, default_value = "0..10000", value_parser = range)]
+    seeds: (u64, u64),
+    /// Threads.
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+    /// A deliberate bug in the agent, by name.
+    #[arg(long, value_parser = |name: &str| Mutation::of_name(name).ok_or("no such mutation"))]
+    mutation: Option<Mutation>,
+    /// Checks the checker: looks for a seed that finds each deliberate bug.
+    #[arg(long)]
+    mutations: bool,
+    /// Tells all that happens in the first failing world, after it was made as small as possible.
+    #[arg(long)]
+    trace: bool,
+}
+
+fn range(text: &str) -> Result<(u64, u64), String> {
+    let number = |text: &str| text.parse::<u64>().map_err(|error| format!("{text}: {error}"));
+    match text.split_once("..") {
+        Some((from, to)) => Ok((number(from)?, number(to)?)),
+        None => number(text).map(|seed| (seed, seed + 1)),
+    }
+}
+
+/// What came of many seeds.
+#[derive(Default)]
+struct Run {
+    next: AtomicU64,
+    events: AtomicU64,
+    failures: Mutex<Vec<(u64, String)>>,
+}
+
+impl Run {
+    fn failed(&self) -> Vec<(u64, String)> {
+        let mut failures = self.failures.lock().map(|failures| failures.clone()).unwrap_or_default();
+        failures.sort();
+        failures
+    }
+
+    /// Runs the seeds; with `first` until one has failed.
+    fn over(seeds: (u64, u64), jobs: usize, mutation: Option<Mutation>, first: bool, loud: bool) -> Self {
+        let run = Run {
+            next: AtomicU64::new(seeds.0),
+            ..Run::default()
+        };
+        let begin = Instant::now();
+        let work = || {
+            loop {
+                let seed = run.next.fetch_add(1, Relaxed);
+                if seed >= seeds.1 || (first && run.failures.lock().is_ok_and(|failures| !failures.is_empty())) {
+                    return;
+                }
+                match simulation::run(&Scenario::of_seed(seed), mutation) {
+                    Ok(events) => drop(run.events.fetch_add(events, Relaxed)),
+                    // What goes wrong anyway says nothing about the bug.
+                    Err(_) if mutation.is_some() && simulation::run(&Scenario::of_seed(seed), None).is_err() => {}
+                    Err(text) => {
+                        if let Ok(mut failures) = run.failures.lock() {
+                            failures.push((seed, text));
+                        }
+                    }
+                }
+            }
+        };
+        thread::scope(|scope| {
+            let workers: Vec<_> = (0..jobs.max(1)).map(|_| scope.spawn(work)).collect();
+            let mut told = Instant::now();
+            while loud && workers.iter().any(|worker| !worker.is_finished()) {
+                thread::sleep(Duration::from_millis(50));
+                if told.elapsed() > Duration::from_secs(20) {
+                    told = Instant::now();
+                    run.tell(seeds, begin.elapsed());
+                }
+            }
+        });
+        if loud {
+            run.tell(seeds, begin.elapsed());
+        }
+        run
+    }
+
+    fn tell(&self, seeds: (u64, u64), elapsed: Duration) {
+        let done = self.next.load(Relaxed).min(seeds.1) - seeds.0;
+        let seconds = elapsed.as_secs_f64();
+        eprintln!(
+            "{done} of {} seeds in {seconds:.1} s ({:.0} a second), {} events, {} failed",
+            seeds.1 - seeds.0,
+            done as f64 / seconds,
+            self.events.load(Relaxed),
+            self.failed().len()
+        );
+    }
+}
+
+fn check_the_checker(jobs: usize) -> ExitCode {
+    let mut missed = 0;
+    for mutation in Mutation::ALL {
+        let run = Run::over((0, MUTATION_SEEDS), jobs, Some(mutation), true, false);
+        match run.failed().first() {
+            Some((seed, text)) => println!("{:24} seed {seed:5}: {}", mutation.name(), short(text)),
+            None => {
+                missed += 1;
+                println!("{:24} NOT FOUND within {MUTATION_SEEDS} seeds", mutation.name());
+            }
+        }
+    }
+    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn short(text: &str) -> String {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words.join(" ").chars().take(200).collect()
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if arguments.mutations {
+        return check_the_checker(arguments.jobs);
+    }
+    let run = Run::over(arguments.seeds, arguments.jobs, arguments.mutation, false, true);
+    let failures = run.failed();
+    for (seed, text) in failures.iter().take(LISTED_MAX) {
+        println!("seed {seed}: {}", short(text));
+    }
+    let Some((seed, _)) = failures.first() else {
+        return ExitCode::SUCCESS;
+    };
+    if arguments.trace {
+        let small = simulation::shrink(Scenario::of_seed(*seed), arguments.mutation);
+        println!("{small:?}");
+        let (result, trace) = simulation::trace(&small, arguments.mutation);
+        trace.iter().for_each(|line| println!("{line}"));
+        println!("{result:?}");
+    }
+    ExitCode::FAILURE
+}

@@ -1,0 +1,337 @@
+//! One life of the agent in a simulated world: its core, and what is under way for it.
+//!
+//! Owns the parts that die with a kill. Must never decide anything of its own: what the product's shell does with threads and
+//! tasks is done here one step at a time. Start reading at [`Agent::start`].
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use models::key::Key;
+use prost::Message;
+use tokio::sync::watch;
+
+use super::{
+    connections::{ReaderLink, WriterLink},
+    daemon::Tracker,
+    kernel::{Killed, OWN},
+    machine::SharedMachine,
+    mutation::Mutation,
+};
+use crate::{
+    agent::{
+        desired::{CONFIG, decode},
+        effects::{Look, NetworkEffects, Seen, Signal},
+        host::{Published, StatusStore},
+        report::{Health, Reporter},
+        survey::{Survey, Surveyed},
+    },
+    descriptors::{Network, alias::Marks, value::Value},
+    engine::{Clock, Core, Done, Event, Work},
+    kernel::{Failure, Outcome, Reply, Task},
+    publish::state::State,
+    scheduler::{Change, Rejection, Resync, Transaction},
+    sources::etcd::{RawKey, SnapshotReason, SourceEvent},
+};
+
+/// Label of the agent.
+pub const AGENT: &str = "vpp1";
+
+/// An event for the agent's core.
+pub type AgentEvent = Event<Network, Signal>;
+
+/// What the agent wants to be published, and what was said.
+#[derive(Default)]
+pub struct OutboxContent {
+    /// The product's own.
+    pub state: State,
+    /// Something was set or removed since the writer was told.
+    pub changed: bool,
+    /// What must be in the store in the end.
+    pub shadow: BTreeMap<String, Arc<[u8]>>,
+    /// Values of which CONFIGURED was said since this was last emptied, with the revision.
+    pub claims: Vec<(String, i64)>,
+}
+
+/// The way to the writer.
+#[derive(Clone, Default)]
+pub struct Outbox(Arc<Mutex<OutboxContent>>);
+
+impl Outbox {
+    /// The content.
+    pub fn get(&self) -> MutexGuard<'_, OutboxContent> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// In the simulation a status is its binary form: that is quick.
+fn binary(message: &Published) -> Vec<u8> {
+    match message {
+        Published::Value(message) => message.as_ref().encode_to_vec(),
+        Published::Link(message) => message.encode_to_vec(),
+        Published::Namespace(message) => message.encode_to_vec(),
+        Published::Microservice(message) => message.encode_to_vec(),
+        Published::Agent(message) => message.encode_to_vec(),
+        Published::Part(message) => message.encode_to_vec(),
+    }
+}
+
+/// CONFIGURED of `ligato.kvscheduler.ValueState`.
+pub const CONFIGURED: i32 = 4;
+
+impl StatusStore for Outbox {
+    fn set(&self, key: String, message: Published) {
+        let value: Arc<[u8]> = binary(&message).into();
+        let content = &mut *self.get();
+        if let Published::Value(status) = &message
+            && status.state == CONFIGURED
+        {
+            content.claims.push((status.key.clone(), status.mod_revision));
+        }
+        content.state.set(&key, value.clone());
+        content.shadow.insert(key, value);
+        content.changed = true;
+    }
+
+    fn remove(&self, key: &str) {
+        let content = &mut *self.get();
+        content.state.remove(key);
+        content.shadow.remove(key);
+        content.changed = true;
+    }
+
+    fn retain_only_current(&self) {
+        let content = &mut *self.get();
+        content.state.retain_only_current();
+        content.changed = true;
+    }
+}
+
+/// What the outcomes of the tasks under way are for.
+enum Purpose {
+    Operations,
+    Refresh,
+    Survey(Survey),
+    /// The survey's namespaces that are kept, while the others are closed.
+    Closing(Vec<Surveyed>),
+}
+
+/// Tasks under way.
+struct UnderWay {
+    purpose: Purpose,
+    tasks: VecDeque<Task>,
+    /// Operations of the first task that are done.
+    position: usize,
+    answer: Result<Reply, Failure>,
+    outcomes: Vec<Outcome>,
+}
+
+/// What became of a step of the work under way.
+pub enum Progress {
+    /// There is more to do.
+    More,
+    /// It has come back to the core.
+    Finished,
+}
+
+/// See the [module documentation](self).
+pub struct Agent {
+    /// The product's own.
+    pub core: Core<NetworkEffects>,
+    /// Events that the core has not taken yet.
+    pub events: VecDeque<AgentEvent>,
+    /// The next wake-up that is planned.
+    pub wake_at: Option<Duration>,
+    /// The next look at references that is planned.
+    pub look_at: Option<Duration>,
+    /// Status on its way out.
+    pub outbox: Outbox,
+    /// Desired values on their way in.
+    pub reader: ReaderLink,
+    /// Status on its way out.
+    pub writer: WriterLink,
+    /// The Docker tracker.
+    pub tracker: Tracker,
+    work: Option<UnderWay>,
+    mutation: Option<Mutation>,
+    /// The first desired values have been handed over.
+    pub begun: bool,
+}
+
+impl Agent {
+    /// The agent starts.
+    pub fn start(machine: &SharedMachine, clock: Clock, docker: bool, mutation: Option<Mutation>) -> Self {
+        let outbox = Outbox::default();
+        let store: Arc<dyn StatusStore> = Arc::new(outbox.clone());
+        let health = Health::new(store.clone(), clock.clone());
+        let (in_sync, _) = watch::channel(false);
+        let reporter = Reporter::new(store, health, clock, in_sync);
+        let effects = NetworkEffects::new(Arc::new(machine.clone()), Marks::new(AGENT), Box::new(machine.clone()), reporter);
+        let mut events = VecDeque::from([Event::Facts(vec![NetworkEffects::own_namespace(OWN)])]);
+        if !docker {
+            events.push_back(Event::FactsSettled);
+        }
+        Agent {
+            core: Core::new(Network::new(AGENT), effects),
+            events,
+            wake_at: None,
+            look_at: None,
+            outbox,
+            reader: ReaderLink::new(),
+            writer: WriterLink::new(),
+            tracker: Tracker::new(),
+            work: None,
+            mutation,
+            begun: false,
+        }
+    }
+
+    /// The core takes its events, and starts what it wants to. The result is whether something was started.
+    pub fn wake(&mut self, now: Duration) -> bool {
+        while let Some(event) = self.events.pop_front() {
+            self.core.take(event, now);
+        }
+        if self.work.is_some() {
+            return false;
+        }
+        let Some(work) = self.core.advance(now) else { return false };
+        let (purpose, mut tasks) = match work {
+            Work::Perform(tasks) => (Purpose::Operations, tasks),
+            Work::Look(Look::Refresh(namespaces)) => (Purpose::Refresh, Look::readings(namespaces)),
+            Work::Look(Look::Survey(survey)) => {
+                let mut tasks = survey.openings();
+                if self.mutation == Some(Mutation::SkipSurvey) {
+                    tasks.truncate(1);
+                }
+                (Purpose::Survey(survey), tasks)
+            }
+        };
+        if let Some(mutation) = self.mutation {
+            mutation.tasks(&mut tasks);
+        }
+        self.work = Some(UnderWay::new(purpose, tasks));
+        true
+    }
+
+    /// One operation of the work under way; what failed goes to `failed`.
+    ///
+    /// # Errors
+    /// The agent is killed on the way.
+    pub fn perform(&mut self, machine: &SharedMachine, failed: &mut Vec<(String, Failure)>) -> Result<Progress, Killed> {
+        let Some(work) = &mut self.work else {
+            return Ok(Progress::Finished);
+        };
+        if let Some(task) = work.tasks.front() {
+            if let Some(op) = task.ops.get(work.position) {
+                let mut reply = machine.get().kernel.op(op)?;
+                if let Some(mutation) = self.mutation {
+                    reply = mutation.answer(reply);
+                }
+                work.position += 1;
+                match reply {
+                    Ok(Reply::Done) => {}
+                    Ok(reply) => work.answer = Ok(reply),
+                    Err(failure) => {
+                        failed.push((format!("{}: {op:?}", task.key), failure.clone()));
+                        work.answer = Err(failure);
+                    }
+                }
+            }
+            if work.position >= task.ops.len() || work.answer.is_err() {
+                work.end_task();
+            }
+            return Ok(Progress::More);
+        }
+        let UnderWay { purpose, outcomes, .. } = self.work.take().expect("it is there");
+        let done = match purpose {
+            Purpose::Operations => Done::Performed(outcomes),
+            Purpose::Refresh => Done::Seen(Seen::read(outcomes)),
+            Purpose::Survey(survey) => {
+                let (marked, closings) = survey.judge(outcomes);
+                self.work = Some(UnderWay::new(Purpose::Closing(marked), closings));
+                return Ok(Progress::More);
+            }
+            Purpose::Closing(marked) => Done::Seen(Seen::Survey(marked)),
+        };
+        self.core.done(done);
+        Ok(Progress::Finished)
+    }
+
+    /// Whether nothing is under way in the core.
+    pub fn is_idle(&self) -> bool {
+        self.work.is_none() && self.events.is_empty() && self.core.scheduler().idle()
+    }
+}
+
+impl UnderWay {
+    fn new(purpose: Purpose, tasks: Vec<Task>) -> Self {
+        UnderWay {
+            purpose,
+            tasks: tasks.into(),
+            position: 0,
+            answer: Ok(Reply::Done),
+            outcomes: Vec::new(),
+        }
+    }
+
+    fn end_task(&mut self) {
+        if let Some(task) = self.tasks.pop_front() {
+            let result = std::mem::replace(&mut self.answer, Ok(Reply::Done));
+            self.outcomes.push(Outcome { id: task.id, result });
+            self.position = 0;
+        }
+    }
+}
+
+type Decoded = HashMap<(RawKey, Vec<u8>), Result<Value, Rejection>>;
+
+thread_local! {
+    /// Decoding is the costliest part of a world, and worlds have few values: each is decoded once.
+    static DECODED: RefCell<Decoded> = RefCell::new(HashMap::new());
+}
+
+/// Decoded values that are kept.
+const DECODED_MAX: usize = 50_000;
+
+fn decoded(raw: &RawKey, key: &Key, value: Vec<u8>) -> Result<Value, Rejection> {
+    DECODED.with_borrow_mut(|known| {
+        if known.len() > DECODED_MAX {
+            known.clear();
+        }
+        let entry = known.entry((raw.clone(), value));
+        let value = entry.key().1.clone();
+        entry.or_insert_with(|| decode(raw, key, &value)).clone()
+    })
+}
+
+fn change(raw: &RawKey, revision: i64, value: Option<Vec<u8>>) -> Change<Value> {
+    let key = Key::from(format!("{CONFIG}{raw}"));
+    let value = value.map(|value| decoded(raw, &key, value));
+    Change { key, revision, value }
+}
+
+/// The event for the core that an event of the source becomes, if any; as in the product, but that each value is decoded once.
+pub fn desired_event(event: SourceEvent) -> Option<AgentEvent> {
+    match event {
+        SourceEvent::Snapshot { items, reason, .. } => {
+            let changes = items.into_iter().map(|item| change(&item.key, item.mod_revision, Some(item.value)));
+            let resync = match reason {
+                SnapshotReason::Initial => Resync::Full,
+                _ => Resync::Upstream,
+            };
+            Some(desired(Transaction::resync(resync, changes.collect())))
+        }
+        SourceEvent::Changes { items, .. } => {
+            let changes = items.into_iter().map(|item| change(&item.key, item.mod_revision, item.value));
+            Some(desired(Transaction::of(changes.collect())))
+        }
+        SourceEvent::Disconnected { .. } | SourceEvent::Reconnected => None,
+    }
+}
+
+fn desired(transaction: Transaction<Value>) -> AgentEvent {
+    Event::Desired { transaction, reply: None }
+}

@@ -1,0 +1,377 @@
+//! A small simulated kernel: namespaces, links, addresses, routes and neighbours in memory, changed by [`KernelOp`]s alone.
+//!
+//! Owns what Linux does by itself: the other end of a veth goes with the first, a link that goes down loses its routes, the
+//! links of a namespace that ended go a moment later. Must never know a value or a descriptor, only operations and snapshots.
+//! Start reading at [`Kernel::op`].
+
+mod layer3;
+mod links;
+mod namespaces;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::kernel::{
+    Failure, FailureKind, Guard, KernelOp, LinkState, NamespaceRef, NetnsId, PROTOCOL, Reply, Snapshot, provisional_group,
+};
+
+/// The agent's own namespace.
+pub const OWN: NetnsId = NetnsId(1);
+
+/// EEXIST of errno(3).
+pub const EEXIST: i32 = 17;
+/// ENODEV of errno(3).
+pub const ENODEV: i32 = 19;
+/// EINVAL of errno(3).
+pub const EINVAL: i32 = 22;
+/// ENETDOWN of errno(3).
+pub const ENETDOWN: i32 = 100;
+/// ENETUNREACH of errno(3).
+pub const ENETUNREACH: i32 = 101;
+
+/// A process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Process {
+    /// The namespace that it is in.
+    pub netns: NetnsId,
+    /// Tells it from others with its number.
+    pub start_time: u64,
+}
+
+/// Notifications of one namespace.
+#[derive(Clone, Copy, Debug)]
+struct Subscription {
+    armed: bool,
+    pending: bool,
+}
+
+/// A machine. It survives the agent: what a killed agent leaves is what is in here, but for the namespaces that it kept open.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// Everything in each namespace, foreign routes and neighbours included.
+    pub spaces: BTreeMap<NetnsId, Snapshot>,
+    /// Names of `ip netns`.
+    pub names: BTreeMap<String, NetnsId>,
+    /// Processes by number.
+    pub processes: BTreeMap<i32, Process>,
+    /// Which process each reference was bound to: the record that survives the agent.
+    pub bindings: BTreeMap<NamespaceRef, u64>,
+    /// Namespaces in which something changed since this was last emptied.
+    pub touched: BTreeSet<NetnsId>,
+    /// Namespaces that the monitor is about to tell of.
+    pub told: Vec<NetnsId>,
+    /// Operations that changed something, or tried to.
+    pub log: Vec<KernelOp>,
+    /// After this many changing operations the agent is killed; `None`: never.
+    pub fuel: Option<usize>,
+    /// After this many changing operations one fails with this number.
+    pub failing: Vec<(usize, i32)>,
+    /// Namespaces that nobody may change: those of strangers who got a process number.
+    pub strangers: BTreeSet<NetnsId>,
+    /// Names of foreign links that a value names, so that they may be changed.
+    pub lent: BTreeSet<String>,
+    /// What must never happen and did.
+    pub violations: Vec<String>,
+    /// Counts what changes where references lead to.
+    pub references: u64,
+    /// An operation took more with it than it was about: other addresses of a subnet, a name that leads elsewhere too, or the old
+    /// name of a link that others in the same batch still use.
+    pub side_effects: bool,
+    /// Which process a number was bound to is not looked at: a deliberate bug.
+    pub forgetful: bool,
+    /// At most so many namespaces are watched.
+    pub watched_max: usize,
+    foreign: BTreeSet<(NetnsId, u32)>,
+    peers: BTreeMap<(NetnsId, u32), (NetnsId, u32)>,
+    pins: BTreeMap<NetnsId, usize>,
+    subscriptions: BTreeMap<NetnsId, Subscription>,
+    /// Namespaces that have ended and whose links are about to go.
+    dying: Vec<NetnsId>,
+    next_netns: u64,
+    next_index: u32,
+    next_start_time: u64,
+}
+
+/// The agent was killed before this operation.
+#[derive(Debug)]
+pub struct Killed;
+
+fn failure(kind: FailureKind, errno: i32, message: String) -> Failure {
+    let errno = Some(errno);
+    Failure {
+        kind,
+        errno,
+        kernel_text: String::new(),
+        message,
+    }
+}
+
+fn refused(errno: i32, message: impl Into<String>) -> Failure {
+    let kind = if errno == EEXIST { FailureKind::Exists } else { FailureKind::Other };
+    failure(kind, errno, message.into())
+}
+
+/// Somebody else's object is in the way.
+fn foreign(message: String) -> Failure {
+    failure(FailureKind::Foreign, EEXIST, message)
+}
+
+fn guarded(guard: &Guard, link: &LinkState) -> Result<(), Failure> {
+    match guard {
+        Guard::Owned { alias_prefix } if !link.alias.starts_with(alias_prefix) && link.group != provisional_group(alias_prefix) => {
+            Err(foreign(format!("link {} is not the agent's", link.name)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether an operation changes the network; opening a namespace does when it creates it, which `Kernel::creates` tells.
+fn changes_something(op: &KernelOp) -> bool {
+    match op {
+        KernelOp::OpenNamespace { .. }
+        | KernelOp::VerifyNamespace { .. }
+        | KernelOp::DumpNamespace { .. }
+        | KernelOp::ForgetProcess { .. } => false,
+        KernelOp::CloseNamespace { remove_if_marked, .. } => remove_if_marked.is_some(),
+        _ => true,
+    }
+}
+
+/// The namespaces that must be open for an operation.
+fn works_in(op: &KernelOp) -> Vec<NetnsId> {
+    match op {
+        KernelOp::CreateVeth { ends } => ends.iter().map(|end| end.netns).collect(),
+        KernelOp::CreateLink { link, .. } => vec![link.netns],
+        KernelOp::SetLink { netns, changes, .. } => changes.move_to.into_iter().chain([*netns]).collect(),
+        KernelOp::DeleteLink { netns, .. }
+        | KernelOp::AddAddress { netns, .. }
+        | KernelOp::DeleteAddress { netns, .. }
+        | KernelOp::SetNeighbour { netns, .. }
+        | KernelOp::DeleteNeighbour { netns, .. }
+        | KernelOp::AddRoute { netns, .. }
+        | KernelOp::DeleteRoute { netns, .. } => vec![*netns],
+        _ => Vec::new(),
+    }
+}
+
+impl Kernel {
+    /// A machine with nothing but the agent's own namespace.
+    pub fn new() -> Self {
+        let mut kernel = Kernel {
+            spaces: BTreeMap::new(),
+            names: BTreeMap::new(),
+            processes: BTreeMap::new(),
+            bindings: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            told: Vec::new(),
+            log: Vec::new(),
+            fuel: None,
+            failing: Vec::new(),
+            strangers: BTreeSet::new(),
+            lent: BTreeSet::new(),
+            violations: Vec::new(),
+            references: 1,
+            side_effects: false,
+            forgetful: false,
+            watched_max: usize::MAX,
+            foreign: BTreeSet::new(),
+            peers: BTreeMap::new(),
+            pins: BTreeMap::new(),
+            subscriptions: BTreeMap::new(),
+            dying: Vec::new(),
+            next_netns: OWN.0,
+            next_index: 1,
+            next_start_time: 1,
+        };
+        kernel.new_space("");
+        kernel
+    }
+
+    /// Performs one operation.
+    ///
+    /// # Errors
+    /// The agent is killed before it.
+    pub fn op(&mut self, op: &KernelOp) -> Result<Result<Reply, Failure>, Killed> {
+        if changes_something(op) || self.creates(op) {
+            match &mut self.fuel {
+                Some(0) => return Err(Killed),
+                Some(fuel) => *fuel -= 1,
+                None => {}
+            }
+            self.log.push(op.clone());
+            for failing in &mut self.failing {
+                failing.0 = failing.0.wrapping_sub(1);
+            }
+            if let Some(position) = self.failing.iter().position(|(left, _)| *left == usize::MAX) {
+                let (_, errno) = self.failing.swap_remove(position);
+                return Ok(Err(refused(errno, format!("error {errno}, as the simulation wants it"))));
+            }
+            self.check(op);
+        }
+        Ok(self.carry_out(op))
+    }
+
+    fn creates(&self, op: &KernelOp) -> bool {
+        matches!(op, KernelOp::OpenNamespace { reference: NamespaceRef::Named(name), .. } if !self.names.contains_key(name))
+    }
+
+    /// Notes what no agent may ever do.
+    fn check(&mut self, op: &KernelOp) {
+        if let Some(netns) = works_in(op).into_iter().find(|netns| self.strangers.contains(netns)) {
+            self.violations
+                .push(format!("{op:?} is about {netns}, which belongs to a stranger"));
+        }
+        let on_link = match op {
+            KernelOp::SetLink { netns, name, .. } | KernelOp::DeleteLink { netns, name, .. } => Some((netns, name)),
+            KernelOp::AddAddress { netns, link, .. }
+            | KernelOp::DeleteAddress { netns, link, .. }
+            | KernelOp::SetNeighbour { netns, link, .. }
+            | KernelOp::DeleteNeighbour { netns, link, .. }
+            | KernelOp::AddRoute { netns, link, .. }
+            | KernelOp::DeleteRoute { netns, link, .. } => Some((netns, link)),
+            _ => None,
+        };
+        if let Some((netns, name)) = on_link
+            && let Some(link) = self.link(*netns, name)
+            && self.foreign.contains(&(*netns, link.index))
+            && !self.lent.contains(name)
+            && !matches!(op, KernelOp::SetLink { guard, .. } | KernelOp::DeleteLink { guard, .. } if guarded(guard, link).is_err())
+        {
+            self.violations.push(format!("{op:?} is about a link that is not the agent's"));
+        }
+    }
+
+    fn carry_out(&mut self, op: &KernelOp) -> Result<Reply, Failure> {
+        if let Some(netns) = works_in(op).into_iter().find(|netns| !self.pinned(*netns)) {
+            return match op {
+                KernelOp::DeleteLink { .. }
+                | KernelOp::DeleteAddress { .. }
+                | KernelOp::DeleteNeighbour { .. }
+                | KernelOp::DeleteRoute { .. } => Ok(Reply::Done),
+                KernelOp::SetLink { changes, .. } if changes.only_releases() => Ok(Reply::Done),
+                _ => Err(refused(EINVAL, format!("{netns} is not open"))),
+            };
+        }
+        match op {
+            KernelOp::OpenNamespace { reference, mark } => return self.open(reference, mark),
+            KernelOp::VerifyNamespace { reference, netns } => {
+                return Ok(match self.find(reference) {
+                    Ok((found, _)) if found == *netns => Reply::Same,
+                    Ok((found, _)) => Reply::Changed(format!("{reference:?} leads to {found}")),
+                    Err(failure) => Reply::Changed(failure.message),
+                });
+            }
+            KernelOp::DumpNamespace { netns } => return Ok(Reply::Contents(Box::new(self.read(*netns)))),
+            KernelOp::CloseNamespace {
+                reference,
+                netns,
+                remove_if_marked,
+                forget,
+            } => self.close(reference, *netns, remove_if_marked.as_deref(), *forget),
+            KernelOp::ForgetProcess { reference } => drop(self.bindings.remove(reference)),
+            KernelOp::CreateVeth { ends } => self.create_veth(ends)?,
+            KernelOp::CreateLink { link, kind } => self.create_link(link, kind)?,
+            KernelOp::SetLink {
+                netns,
+                name,
+                guard,
+                changes,
+            } => self.set_link(*netns, name, guard, changes)?,
+            KernelOp::DeleteLink { netns, name, guard } => self.delete_link(*netns, name, guard)?,
+            other => return self.perform_layer3(other),
+        }
+        Ok(Reply::Done)
+    }
+
+    fn perform_layer3(&mut self, op: &KernelOp) -> Result<Reply, Failure> {
+        match op {
+            KernelOp::AddAddress {
+                netns,
+                link,
+                address,
+                shared,
+            } => {
+                if !*shared || self.address_protocol(*netns, link, *address).is_none() {
+                    self.add_address(*netns, link, *address, PROTOCOL)?;
+                }
+            }
+            KernelOp::DeleteAddress {
+                netns,
+                link,
+                address,
+                shared,
+            } => {
+                if !*shared || self.address_protocol(*netns, link, *address) == Some(PROTOCOL) {
+                    self.delete_address(*netns, link, *address);
+                }
+            }
+            KernelOp::SetNeighbour {
+                netns,
+                link,
+                address,
+                mac,
+                adopt,
+            } => {
+                let reply = self.adopt_neighbour(*netns, link, *address, *adopt)?;
+                self.set_neighbour(*netns, link, *address, *mac, PROTOCOL)?;
+                return Ok(reply);
+            }
+            KernelOp::DeleteNeighbour { netns, link, address } => self.delete_neighbour(*netns, link, *address),
+            KernelOp::AddRoute {
+                netns,
+                link,
+                route,
+                replace,
+                adopt,
+            } => {
+                let reply = self.adopt_route(*netns, route, *adopt)?;
+                self.add_route(*netns, link, route, *replace || reply == Reply::Adopted, PROTOCOL)?;
+                return Ok(reply);
+            }
+            KernelOp::DeleteRoute { netns, link, route } => self.delete_route(*netns, link, route),
+            _ => unreachable!("{op:?} is not about addresses, neighbours or routes"),
+        }
+        Ok(Reply::Done)
+    }
+
+    /// What a dump of the namespace shows to the agent.
+    pub fn read(&self, netns: NetnsId) -> Snapshot {
+        let mut snapshot = self.spaces.get(&netns).cloned().unwrap_or_default();
+        snapshot.routes.retain(|route| route.protocol == PROTOCOL);
+        snapshot.neighbours.retain(|entry| entry.protocol == PROTOCOL);
+        for link in &mut snapshot.links {
+            link.peer_index = self.peers.get(&(netns, link.index)).map(|(_, index)| *index);
+            if link.kind != "veth" || link.alias.is_empty() {
+                (link.rx_checksum, link.tx_checksum) = (None, None);
+            }
+        }
+        snapshot
+    }
+
+    /// Whether the agent may work in the namespace.
+    fn pinned(&self, netns: NetnsId) -> bool {
+        netns == OWN || self.pins.contains_key(&netns)
+    }
+
+    /// A link by name.
+    pub fn link(&self, netns: NetnsId, name: &str) -> Option<&LinkState> {
+        self.spaces.get(&netns)?.links.iter().find(|link| link.name == name)
+    }
+
+    /// A link that must exist.
+    fn require(&self, netns: NetnsId, name: &str) -> Result<LinkState, Failure> {
+        let found = self.link(netns, name).cloned();
+        found.ok_or_else(|| refused(ENODEV, format!("no link {name} in {netns}")))
+    }
+
+    /// A namespace to change. Whoever asks for it has made sure that it exists.
+    fn space(&mut self, netns: NetnsId) -> &mut Snapshot {
+        self.changed(netns);
+        self.spaces.get_mut(&netns).expect("the namespace exists")
+    }
+
+    /// A link to change, which must exist.
+    pub fn link_mut(&mut self, netns: NetnsId, index: u32) -> &mut LinkState {
+        let links = &mut self.space(netns).links;
+        links.iter_mut().find(|link| link.index == index).expect("the link exists")
+    }
+}

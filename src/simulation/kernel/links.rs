@@ -1,0 +1,211 @@
+//! Links of the simulated kernel.
+//!
+//! Owns their life and what goes with a change of one. Must never look at who asks. Start reading at [`Kernel::set_link`].
+
+use super::{EEXIST, Kernel, foreign, guarded, refused};
+use crate::kernel::{Failure, Guard, LinkChanges, LinkState, NetnsId, NewLink, NewLinkKind};
+
+impl Kernel {
+    /// A link that somebody else made.
+    pub fn add_foreign_link(&mut self, netns: NetnsId, name: &str, kind: &str) -> u32 {
+        let index = self.add_link(netns, name, kind);
+        self.link_mut(netns, index).up = true;
+        self.foreign.insert((netns, index));
+        index
+    }
+
+    fn add_link(&mut self, netns: NetnsId, name: &str, kind: &str) -> u32 {
+        self.next_index += 1;
+        let index = self.next_index;
+        let veth = (kind == "veth").then_some(true);
+        let [.., high, low] = index.to_be_bytes();
+        let link = LinkState {
+            index,
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            mtu: if kind == "vrf" { 65575 } else { 1500 },
+            mac: Some([0x4e, 0, 0, 0, high, low]),
+            rx_checksum: veth,
+            tx_checksum: veth,
+            ..LinkState::default()
+        };
+        self.space(netns).links.push(link);
+        index
+    }
+
+    /// The other end of a pair, as the tests name it.
+    pub fn pair(&mut self, first: (NetnsId, u32), second: (NetnsId, u32)) {
+        self.peers.extend([(first, second), (second, first)]);
+    }
+
+    fn add_new(&mut self, new: &NewLink, kind: &str) -> u32 {
+        let index = self.add_link(new.netns, &new.name, kind);
+        let link = self.link_mut(new.netns, index);
+        link.group = new.group;
+        link.mtu = new.mtu.unwrap_or(link.mtu);
+        link.mac = new.mac.or(link.mac);
+        index
+    }
+
+    fn check_free(&self, netns: NetnsId, name: &str) -> Result<(), Failure> {
+        self.require(netns, "lo")?;
+        match self.link(netns, name) {
+            Some(link) if self.foreign.contains(&(netns, link.index)) => Err(foreign(format!("somebody's link {name} is in {netns}"))),
+            Some(_) => Err(refused(EEXIST, format!("there is a link {name} in {netns}"))),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn create_veth(&mut self, ends: &[NewLink; 2]) -> Result<(), Failure> {
+        for end in ends {
+            self.check_free(end.netns, &end.name)?;
+        }
+        if (ends[0].netns, &ends[0].name) == (ends[1].netns, &ends[1].name) {
+            return Err(refused(EEXIST, "both ends have one name"));
+        }
+        let indexes = [self.add_new(&ends[0], "veth"), self.add_new(&ends[1], "veth")];
+        self.pair((ends[0].netns, indexes[0]), (ends[1].netns, indexes[1]));
+        Ok(())
+    }
+
+    pub(super) fn create_link(&mut self, new: &NewLink, kind: &NewLinkKind) -> Result<(), Failure> {
+        self.check_free(new.netns, &new.name)?;
+        match kind {
+            NewLinkKind::Dummy => drop(self.add_new(new, "dummy")),
+            NewLinkKind::Vrf { table } => {
+                let index = self.add_new(new, "vrf");
+                self.link_mut(new.netns, index).vrf_table = Some(*table);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn set_link(&mut self, netns: NetnsId, name: &str, guard: &Guard, changes: &LinkChanges) -> Result<(), Failure> {
+        if changes.only_releases() && self.link(netns, name).is_none() {
+            return Ok(());
+        }
+        let found = self.require(netns, name)?;
+        guarded(guard, &found)?;
+        let (netns, index) = self.relocate(netns, &found, changes)?;
+        let master = match &changes.master {
+            None => None,
+            Some(None) => Some(None),
+            Some(Some(master)) => Some(Some(self.require(netns, master)?.index)),
+        };
+        self.side_effects |= changes.rename.is_some();
+        let was_up = self.link_mut(netns, index).up;
+        let link = self.link_mut(netns, index);
+        link.rx_checksum = changes.rx_checksum.or(link.rx_checksum);
+        link.tx_checksum = changes.tx_checksum.or(link.tx_checksum);
+        link.mtu = changes.mtu.unwrap_or(link.mtu);
+        link.group = changes.group.unwrap_or(link.group);
+        if let Some(alias) = &changes.alias {
+            link.alias.clone_from(alias);
+        }
+        if let Some(mac) = changes.mac {
+            self.set_mac(netns, index, mac);
+        }
+        if let Some(master) = master {
+            self.set_master(netns, index, master);
+        }
+        self.set_up(netns, index, changes.up.unwrap_or(was_up));
+        Ok(())
+    }
+
+    /// Both need the link down, which costs what hangs on it; it comes up again afterwards.
+    fn relocate(&mut self, netns: NetnsId, found: &LinkState, changes: &LinkChanges) -> Result<(NetnsId, u32), Failure> {
+        let name = changes.rename.clone().unwrap_or_else(|| found.name.clone());
+        let target = changes.move_to.unwrap_or(netns);
+        if (target, &name) == (netns, &found.name) {
+            return Ok((netns, found.index));
+        }
+        self.check_free(target, &name)?;
+        self.set_up(netns, found.index, false);
+        if target != netns {
+            self.set_master(netns, found.index, None);
+            let space = self.space(netns);
+            space.addresses.retain(|address| address.link != found.index);
+            let position = space.links.iter().position(|link| link.index == found.index).expect("it was found");
+            let mut link = space.links.remove(position);
+            self.next_index += 1;
+            link.index = self.next_index;
+            if let Some(peer) = self.peers.remove(&(netns, found.index)) {
+                self.pair((target, link.index), peer);
+            }
+            let index = link.index;
+            self.space(target).links.push(link);
+            return self.finish_relocation(target, index, name, found.up);
+        }
+        self.finish_relocation(netns, found.index, name, found.up)
+    }
+
+    fn finish_relocation(&mut self, netns: NetnsId, index: u32, name: String, up: bool) -> Result<(NetnsId, u32), Failure> {
+        self.link_mut(netns, index).name = name;
+        self.set_up(netns, index, up);
+        Ok((netns, index))
+    }
+
+    /// Neighbours are learnt for a MAC: they go when it changes (`neigh_changeaddr`), the permanent ones too.
+    pub fn set_mac(&mut self, netns: NetnsId, index: u32, mac: [u8; 6]) {
+        let link = self.link_mut(netns, index);
+        if link.mac != Some(mac) {
+            link.mac = Some(mac);
+            self.space(netns).neighbours.retain(|entry| entry.link != index);
+        }
+    }
+
+    /// A link that goes down loses its routes, its neighbours and its IPv6 addresses.
+    pub fn set_up(&mut self, netns: NetnsId, index: u32, up: bool) {
+        let link = self.link_mut(netns, index);
+        let goes_down = link.up && !up;
+        link.up = up;
+        if goes_down {
+            self.flush_layer3(netns, index);
+            self.flush_ipv6(netns, index);
+        }
+    }
+
+    /// A VRF takes a link down and up again, and IPv6 starts anew on it.
+    pub fn set_master(&mut self, netns: NetnsId, index: u32, master: Option<u32>) {
+        let link = self.link_mut(netns, index);
+        if link.master == master {
+            return;
+        }
+        link.master = master;
+        if link.up {
+            self.flush_layer3(netns, index);
+        }
+        self.flush_ipv6(netns, index);
+    }
+
+    pub(super) fn delete_link(&mut self, netns: NetnsId, name: &str, guard: &Guard) -> Result<(), Failure> {
+        let Some(found) = self.link(netns, name).cloned() else {
+            return Ok(());
+        };
+        guarded(guard, &found)?;
+        self.remove_link(netns, found.index);
+        Ok(())
+    }
+
+    /// The link goes, with all that is on it, and its peer; what it was the master of is free.
+    pub fn remove_link(&mut self, netns: NetnsId, index: u32) {
+        let slaves: Vec<u32> = self
+            .space(netns)
+            .links
+            .iter()
+            .filter(|link| link.master == Some(index))
+            .map(|link| link.index)
+            .collect();
+        for slave in slaves {
+            self.set_master(netns, slave, None);
+        }
+        self.flush_layer3(netns, index);
+        let space = self.space(netns);
+        space.addresses.retain(|address| address.link != index);
+        space.links.retain(|link| link.index != index);
+        if let Some(peer) = self.peers.remove(&(netns, index)) {
+            self.peers.remove(&peer);
+            self.remove_link(peer.0, peer.1);
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Namespaces of the simulated kernel: how they are found, what keeps them, and who is told of changes in them.
+//!
+//! Owns names, processes, open namespaces and subscriptions. Must never look into a namespace but at the alias of its `lo`.
+//! Start reading at [`Kernel::find`].
+
+use super::{Kernel, OWN, Process, Subscription, failure};
+use crate::kernel::{Failure, FailureKind, LinkState, NamespaceRef, NetnsId, Reply, Snapshot};
+
+/// ENOENT of errno(3).
+const ENOENT: i32 = 2;
+
+fn unavailable(message: String) -> Failure {
+    failure(FailureKind::Unavailable, ENOENT, message)
+}
+
+impl Kernel {
+    /// A namespace that somebody else made with `ip netns add`, or the one that has the name.
+    pub fn add_named(&mut self, name: &str) -> NetnsId {
+        if let Some(netns) = self.names.get(name) {
+            return *netns;
+        }
+        let netns = self.new_space("");
+        self.names.insert(name.to_owned(), netns);
+        self.references += 1;
+        netns
+    }
+
+    /// Somebody does `ip netns del`.
+    pub fn remove_named(&mut self, name: &str) {
+        if let Some(netns) = self.names.remove(name) {
+            self.references += 1;
+            self.collect(netns);
+        }
+    }
+
+    /// A process with a namespace of its own starts; one with this number ends before.
+    pub fn start_process(&mut self, pid: i32) -> Process {
+        self.end_process(pid);
+        let netns = self.new_space("");
+        let process = Process {
+            netns,
+            start_time: self.next_start_time,
+        };
+        self.next_start_time += 1;
+        self.processes.insert(pid, process);
+        self.references += 1;
+        process
+    }
+
+    /// A process ends.
+    pub fn end_process(&mut self, pid: i32) {
+        if let Some(process) = self.processes.remove(&pid) {
+            self.references += 1;
+            self.collect(process.netns);
+        }
+    }
+
+    /// The agent was killed or stopped: its open files are gone, the network is not.
+    pub fn agent_gone(&mut self) {
+        self.fuel = None;
+        self.touched.clear();
+        self.told.clear();
+        self.subscriptions.clear();
+        for netns in std::mem::take(&mut self.pins).into_keys() {
+            self.collect(netns);
+        }
+    }
+
+    pub(super) fn new_space(&mut self, alias: &str) -> NetnsId {
+        let netns = NetnsId(self.next_netns);
+        self.next_netns += 1;
+        let lo = LinkState {
+            index: 1,
+            name: "lo".to_owned(),
+            alias: alias.to_owned(),
+            up: true,
+            mtu: 65536,
+            ..LinkState::default()
+        };
+        let links = vec![lo];
+        self.spaces.insert(
+            netns,
+            Snapshot {
+                links,
+                ..Snapshot::default()
+            },
+        );
+        netns
+    }
+
+    /// A namespace that nothing refers to any more has ended. Its links go a moment later; see [`Self::reap`].
+    fn collect(&mut self, netns: NetnsId) {
+        let mut kept_by_process = self.processes.values().map(|process| process.netns);
+        let mut kept_by_name = self.names.values();
+        let kept = netns == OWN
+            || self.pins.contains_key(&netns)
+            || kept_by_name.any(|kept| *kept == netns)
+            || kept_by_process.any(|kept| kept == netns);
+        if !kept && !self.dying.contains(&netns) {
+            self.dying.push(netns);
+        }
+    }
+
+    /// Whether a namespace that has ended still has its links.
+    pub fn has_dying(&self) -> bool {
+        !self.dying.is_empty()
+    }
+
+    /// The links of the namespaces that have ended go now, with their other ends elsewhere.
+    pub fn reap(&mut self) {
+        for netns in std::mem::take(&mut self.dying) {
+            let links: Vec<u32> = self
+                .spaces
+                .get(&netns)
+                .map_or(Vec::new(), |space| space.links.iter().map(|link| link.index).collect());
+            for index in links.into_iter().filter(|index| *index != 1) {
+                self.remove_link(netns, index);
+            }
+            self.spaces.remove(&netns);
+        }
+    }
+
+    /// Follows a reference; for a process also which one it is.
+    pub fn find(&self, reference: &NamespaceRef) -> Result<(NetnsId, Option<u64>), Failure> {
+        let missing = || unavailable(format!("{reference:?} does not exist"));
+        match reference {
+            NamespaceRef::Own => Ok((OWN, None)),
+            NamespaceRef::Named(name) => self.names.get(name).map(|netns| (*netns, None)).ok_or_else(missing),
+            NamespaceRef::File(path) => {
+                let name = path.to_str().and_then(|path| path.strip_prefix("/run/netns/"));
+                let netns = name.and_then(|name| self.names.get(name));
+                netns.map(|netns| (*netns, None)).ok_or_else(missing)
+            }
+            NamespaceRef::Process(pid) | NamespaceRef::Container { pid, .. } => {
+                let process = self.processes.get(pid).ok_or_else(missing)?;
+                let meant = match reference {
+                    NamespaceRef::Container { start_time, .. } => Some(*start_time),
+                    _ => self.bindings.get(reference).copied(),
+                };
+                if meant.is_some_and(|meant| meant != process.start_time) && !self.forgetful {
+                    return Err(unavailable(format!("PID {pid} ended and now belongs to another process")));
+                }
+                if process.netns == OWN {
+                    return Err(unavailable(format!("PID {pid} shares the agent's own network namespace")));
+                }
+                Ok((process.netns, Some(process.start_time)))
+            }
+        }
+    }
+
+    pub(super) fn open(&mut self, reference: &NamespaceRef, mark: &str) -> Result<Reply, Failure> {
+        let found = self.find(reference);
+        let created = found.is_err();
+        let (netns, process) = match (found, reference) {
+            (Ok(found), _) => found,
+            (Err(_), NamespaceRef::Named(name)) => {
+                let netns = self.new_space(mark);
+                self.names.insert(name.clone(), netns);
+                self.references += 1;
+                (netns, None)
+            }
+            (Err(failure), _) => return Err(failure),
+        };
+        if let (Some(start_time), NamespaceRef::Process(_)) = (process, reference) {
+            self.bindings.entry(reference.clone()).or_insert(start_time);
+        }
+        *self.pins.entry(netns).or_default() += 1;
+        if self.subscriptions.len() < self.watched_max {
+            let fresh = Subscription {
+                armed: true,
+                pending: false,
+            };
+            self.subscriptions.entry(netns).or_insert(fresh);
+        }
+        Ok(Reply::Opened {
+            netns,
+            created,
+            contents: Box::new(self.read(netns)),
+        })
+    }
+
+    pub(super) fn close(&mut self, reference: &NamespaceRef, netns: NetnsId, remove_if_marked: Option<&str>, forget: bool) {
+        if let (NamespaceRef::Named(name), Some(prefix)) = (reference, remove_if_marked) {
+            let lo = self.spaces.get(&netns).and_then(|space| space.links.first());
+            if lo.is_some_and(|lo| lo.alias.starts_with(prefix)) && self.names.get(name) == Some(&netns) {
+                self.names.remove(name);
+                self.references += 1;
+                self.side_effects = true;
+            }
+        }
+        if forget {
+            self.bindings.remove(reference);
+        }
+        if let Some(pins) = self.pins.get_mut(&netns) {
+            *pins -= 1;
+            if *pins == 0 {
+                self.pins.remove(&netns);
+                self.subscriptions.remove(&netns);
+                self.collect(netns);
+            }
+        }
+    }
+
+    /// Something changed in a namespace: whoever watches it is told once.
+    pub(super) fn changed(&mut self, netns: NetnsId) {
+        self.touched.insert(netns);
+        if let Some(subscription) = self.subscriptions.get_mut(&netns) {
+            if std::mem::take(&mut subscription.armed) {
+                self.told.push(netns);
+            } else {
+                subscription.pending = true;
+            }
+        }
+    }
+
+    /// Lets a change be told again; at once, when something happened since.
+    pub fn rearm(&mut self, netns: NetnsId) {
+        if let Some(subscription) = self.subscriptions.get_mut(&netns) {
+            if std::mem::take(&mut subscription.pending) {
+                self.told.push(netns);
+            } else {
+                subscription.armed = true;
+            }
+        }
+    }
+
+    /// Whether changes in a namespace are told.
+    pub fn is_watched(&self, netns: NetnsId) -> bool {
+        self.subscriptions.contains_key(&netns)
+    }
+}

@@ -1,0 +1,206 @@
+//! The simulated machine as the agent sees it: the kernel to ask at once, and the watcher of references.
+//!
+//! Owns what joins the agent's narrow interfaces to the simulated kernel. Must never let time pass. Start reading at [`Machine`].
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{
+    kernel::{Kernel, OWN},
+    random::Random,
+};
+use crate::{
+    agent::host::{Host, ReferenceWatcher},
+    kernel::{Failure, NamedTarget, NamespaceRef, NetnsId},
+    signals::namespaces::{Binding, Target, entry::Entry, observation::Observation},
+};
+
+/// A watched reference and when it is looked at next; `None`: not before something changes.
+struct Watched {
+    entry: Entry,
+    due: Option<Duration>,
+}
+
+/// What the machine knows of the agent that runs on it.
+pub struct Machine {
+    /// The kernel.
+    pub kernel: Kernel,
+    watched: BTreeMap<String, Watched>,
+    now: Duration,
+    /// Stands for the beginning of time.
+    origin: Instant,
+    references: u64,
+}
+
+/// The machine, shared between the world and the agent on it.
+#[derive(Clone)]
+pub struct SharedMachine(Arc<Mutex<Machine>>);
+
+impl SharedMachine {
+    /// A machine with this kernel.
+    pub fn new(kernel: Kernel) -> Self {
+        SharedMachine(Arc::new(Mutex::new(Machine {
+            kernel,
+            watched: BTreeMap::new(),
+            now: Duration::ZERO,
+            origin: Instant::now(),
+            references: 0,
+        })))
+    }
+
+    /// The machine itself. Must not be held while the agent is called.
+    pub fn get(&self) -> MutexGuard<'_, Machine> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Machine {
+    /// Lets time pass, and lets the watcher notice which names and processes have come and gone.
+    pub fn pass_time(&mut self, now: Duration, random: &mut Random) {
+        self.now = now;
+        if std::mem::replace(&mut self.references, self.kernel.references) == self.kernel.references {
+            return;
+        }
+        let instant = self.origin + now;
+        for watched in self.watched.values_mut() {
+            let soon = now + Duration::from_micros(random.below(3000) as u64);
+            let due = match watched.entry.target {
+                Target::Named(_) => {
+                    watched.entry.start_burst(instant);
+                    soon
+                }
+                // A process that is known is pinned: its end is told at once.
+                Target::Process(_) if watched.entry.process().is_some() => soon,
+                _ => watched.entry.next_look(instant, self.origin, false).duration_since(self.origin),
+            };
+            watched.due = Some(watched.due.map_or(due, |planned| planned.min(due)));
+        }
+    }
+
+    /// When something is to be looked at next.
+    pub fn next_look(&self) -> Option<Duration> {
+        self.watched.values().filter_map(|watched| watched.due).min()
+    }
+
+    /// Looks at what is due; answers the keys that the agent must be told.
+    pub fn look(&mut self) -> Vec<String> {
+        let (now, origin) = (self.now, self.origin);
+        let mut told = Vec::new();
+        for (key, watched) in self
+            .watched
+            .iter_mut()
+            .filter(|(_, watched)| watched.due.is_some_and(|due| due <= now))
+        {
+            let seen = observe(&self.kernel, &watched.entry.target);
+            let news = watched.entry.learn(seen, origin + now, OWN.0);
+            if news {
+                told.push(key.clone());
+            }
+            let evented = matches!(watched.entry.target, Target::Named(_)) || watched.entry.process().is_some();
+            let next = watched.entry.next_look(origin + now, origin, evented).duration_since(origin);
+            watched.due = (!watched.entry.agrees(seen)).then_some(next);
+        }
+        told
+    }
+
+    /// The agent is gone, and with it its watcher.
+    pub fn agent_gone(&mut self) {
+        self.kernel.agent_gone();
+        self.watched.clear();
+    }
+}
+
+fn observe(kernel: &Kernel, target: &Target) -> Observation {
+    let present = |netns: Option<&NetnsId>| match netns {
+        Some(netns) => Observation::Present {
+            inode: netns.0,
+            start_time: None,
+        },
+        None => Observation::Absent,
+    };
+    match target {
+        Target::Named(name) => present(kernel.names.get(name)),
+        Target::File(path) => present(file_name(path).and_then(|name| kernel.names.get(name))),
+        Target::Process(pid) => match kernel.processes.get(pid) {
+            Some(process) => Observation::Present {
+                inode: process.netns.0,
+                start_time: Some(process.start_time),
+            },
+            None => Observation::Absent,
+        },
+    }
+}
+
+fn file_name(path: &Path) -> Option<&str> {
+    path.to_str()?.strip_prefix("/run/netns/")
+}
+
+impl Host for SharedMachine {
+    fn own_namespace(&self) -> NetnsId {
+        OWN
+    }
+
+    fn is_watched(&self, netns: NetnsId) -> bool {
+        self.get().kernel.is_watched(netns)
+    }
+
+    fn rearm(&self, netns: NetnsId) {
+        self.get().kernel.rearm(netns);
+    }
+
+    fn named(&self) -> Result<Vec<(String, NamedTarget)>, Failure> {
+        let machine = self.get();
+        let names = machine.kernel.names.iter();
+        Ok(names.map(|(name, netns)| (name.clone(), NamedTarget::Namespace(*netns))).collect())
+    }
+
+    fn remove_leftover(&self, _: &str, _: &str) -> Result<bool, Failure> {
+        Ok(false)
+    }
+
+    fn processes(&self) -> io::Result<Vec<(NetnsId, i32)>> {
+        let machine = self.get();
+        let processes = machine.kernel.processes.iter();
+        Ok(processes.map(|(pid, process)| (process.netns, *pid)).collect())
+    }
+
+    fn namespace_of(&self, pid: i32) -> Option<NetnsId> {
+        self.get().kernel.processes.get(&pid).map(|process| process.netns)
+    }
+}
+
+impl ReferenceWatcher for SharedMachine {
+    fn watch(&self, key: String, target: Target, binding: Binding) {
+        let machine = &mut *self.get();
+        let before = machine.watched.remove(&key).map(|watched| watched.entry);
+        let watched = Watched {
+            entry: Entry::new(target, binding, before),
+            due: Some(machine.now),
+        };
+        machine.watched.insert(key, watched);
+    }
+
+    fn unwatch(&self, key: &str) {
+        self.get().watched.remove(key);
+    }
+}
+
+/// How the agent finds the places.
+pub fn reference(place: usize) -> Option<NamespaceRef> {
+    use super::configuration::{CREATED_NAME, FILE, FOREIGN_NAME, PID, PROCESS_PLACE};
+    Some(match place {
+        0 => NamespaceRef::Own,
+        1 => NamespaceRef::Named(FOREIGN_NAME.to_owned()),
+        2 => NamespaceRef::Named(CREATED_NAME.to_owned()),
+        PROCESS_PLACE => NamespaceRef::Process(PID),
+        5 => NamespaceRef::File(FILE.into()),
+        _ => return None,
+    })
+}

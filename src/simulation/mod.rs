@@ -1,0 +1,81 @@
+//! A seeded simulator: the product's engine, scheduler, descriptors, sources, publisher and Docker logic in a simulated world.
+//!
+//! Owns a simulated kernel, store, Docker daemon and clock, what goes wrong with them, and the rules that must hold all the same.
+//! Must never be part of a normal build: it is behind the feature `simulation`. Start reading at [`run`]; what happens in a world
+//! is decided in [`scenario`], what must hold in `world::judgement`.
+//!
+//! A seed decides everything, so whatever goes wrong with a seed goes wrong with it every time. First come interference and faults,
+//! in which only safety is demanded. Then everything works again, and the world must come to what a naive computation
+//! ([`expectation`]) says; after that a restart must find nothing to do.
+
+pub(crate) mod agent;
+pub mod configuration;
+pub(crate) mod connections;
+pub(crate) mod daemon;
+pub(crate) mod expectation;
+pub(crate) mod kernel;
+pub(crate) mod machine;
+pub mod mutation;
+pub mod random;
+pub mod scenario;
+pub(crate) mod store;
+pub(crate) mod world;
+
+#[cfg(test)]
+mod tests;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use self::{mutation::Mutation, scenario::Scenario, world::World};
+
+/// Runs a scenario, with a deliberate bug in the agent or none; answers the number of events in it.
+///
+/// # Errors
+/// What went wrong, in words.
+pub fn run(scenario: &Scenario, mutation: Option<Mutation>) -> Result<u64, String> {
+    let world = || {
+        let mut world = World::new(scenario.clone(), mutation, false);
+        world.run().map(|()| world.events)
+    };
+    catch_unwind(AssertUnwindSafe(world)).unwrap_or_else(|_| Err("a panic".to_owned()))
+}
+
+/// As [`run`], and tells all that happened.
+pub fn trace(scenario: &Scenario, mutation: Option<Mutation>) -> (Result<(), String>, Vec<String>) {
+    let mut world = World::new(scenario.clone(), mutation, true);
+    let result = catch_unwind(AssertUnwindSafe(|| world.run())).unwrap_or_else(|_| Err("a panic".to_owned()));
+    (result, world.trace().to_vec())
+}
+
+/// The shortest script that goes wrong as well, found by leaving out steps and values one at a time.
+pub fn shrink(mut scenario: Scenario, mutation: Option<Mutation>) -> Scenario {
+    loop {
+        let smaller = candidates(&scenario).into_iter().find(|smaller| run(smaller, mutation).is_err());
+        match smaller {
+            Some(smaller) => scenario = smaller,
+            None => return scenario,
+        }
+    }
+}
+
+fn candidates(scenario: &Scenario) -> Vec<Scenario> {
+    let mut candidates = Vec::new();
+    let steps = scenario.steps.len();
+    let halves = [(0, steps / 2), (steps / 2, steps)];
+    let each = (0..steps).map(|index| (index, index + 1));
+    for (from, to) in halves.into_iter().filter(|_| steps > 3).chain(each) {
+        let mut smaller = scenario.clone();
+        let removed: Vec<_> = smaller.steps.drain(from..to).collect();
+        // What comes later stays where it is in time.
+        if let Some(next) = smaller.steps.get_mut(from) {
+            next.0 += removed.iter().map(|(pause, _)| *pause).sum();
+        }
+        candidates.push(smaller);
+    }
+    for index in 0..scenario.initial.len() {
+        let mut smaller = scenario.clone();
+        smaller.initial.remove(index);
+        candidates.push(smaller);
+    }
+    candidates
+}

@@ -1,0 +1,285 @@
+//! What happens in a world, decided by its seed alone: who puts what, who interferes, what fails, when the agent is killed.
+//!
+//! Owns the choice. Must never look at what the agent does, so that a script without some of its steps is a script as well: that
+//! is how a failing one is made smaller. Start reading at [`Scenario::of_seed`].
+
+use std::time::Duration;
+
+use super::{
+    configuration::{CONTAINER_PLACE, CREATED_NAME, FOREIGN_NAME, INTERFACES, INVALID, Item, KEEPER, PROCESS_PLACE, SLOTS, item},
+    random::Random,
+};
+
+/// One thing that happens.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Step {
+    /// A user's transaction: values by slot, `None` deletes.
+    Put(Vec<(usize, Option<Item>)>),
+    /// A user puts what is there already.
+    PutAgain(usize),
+    /// Somebody does something to one of the agent's links, or to what is on it; the number chooses.
+    Tamper(Tampering, usize),
+    /// Somebody adds or removes a named namespace.
+    AddName(&'static str),
+    /// See [`Self::AddName`].
+    RemoveName(&'static str),
+    /// The process ends.
+    EndProcess,
+    /// A process with that number starts, be it the first one or a stranger.
+    StartProcess,
+    /// A container with the label starts (0 or 1), or is started again.
+    StartContainer(usize),
+    /// A container stops.
+    StopContainer(usize),
+    /// The daemon stops.
+    StopDocker,
+    /// The daemon starts.
+    StartDocker,
+    /// The daemon tells nothing of the next so many changes.
+    LoseDockerEvents(usize),
+    /// The store cannot be reached for this long.
+    CutStore(Duration),
+    /// The connection of the reader is cut, with what is on its way.
+    CutReader,
+    /// The connection of the writer is cut; what is on its way may arrive all the same.
+    CutWriter,
+    /// The store forgets its history.
+    Compact,
+    /// The lease of the status keys ends.
+    EndLease,
+    /// Another store with the same values takes the place; at a lower or at a higher revision.
+    ReplaceStore(bool),
+    /// The watch loses what it should tell of the next transaction.
+    LoseWatch,
+    /// After so many operations one fails with this error.
+    Fail(usize, i32),
+    /// After so many operations the agent is killed.
+    KillAtOperation(usize),
+    /// The agent is killed now.
+    Kill,
+    /// Somebody takes the host name of an interface slot, with either variant of it.
+    Squat(usize),
+    /// A foreign link with all that one can have appears.
+    Foreign,
+}
+
+/// What can be done to an object of the agent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tampering {
+    /// `ip link del`.
+    DeleteLink,
+    /// `ip link set down`.
+    Down,
+    /// `ip link set mtu`.
+    Mtu,
+    /// `ip link set address`.
+    Mac,
+    /// `ip link set nomaster`.
+    Release,
+    /// `ip link set name`.
+    Rename,
+    /// `ip address del`.
+    DeleteAddress,
+    /// `ip route del`.
+    DeleteRoute,
+    /// `ip neighbour del`.
+    DeleteNeighbour,
+}
+
+const TAMPERINGS: [Tampering; 9] = [
+    Tampering::DeleteLink,
+    Tampering::Down,
+    Tampering::Mtu,
+    Tampering::Mac,
+    Tampering::Release,
+    Tampering::Rename,
+    Tampering::DeleteAddress,
+    Tampering::DeleteRoute,
+    Tampering::DeleteNeighbour,
+];
+
+/// ENOMEM, EBUSY, ENETDOWN, ENOBUFS and EPERM of errno(3).
+const ERRORS: [i32; 5] = [12, 16, 100, 105, 1];
+
+/// A world and its script.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Where it comes from; also decides how long everything takes.
+    pub seed: u64,
+    /// How many namespaces are watched; the others are only swept.
+    pub watched_max: usize,
+    /// Whether Docker is asked at all.
+    pub docker: bool,
+    /// Whether the namespace `red` is there before the agent.
+    pub foreign_name: bool,
+    /// Whether the process is there before the agent.
+    pub process: bool,
+    /// Whether the store now and then hangs and goes on later.
+    pub slow_store: bool,
+    /// What is in the store before the agent starts.
+    pub initial: Vec<(usize, Item)>,
+    /// What happens, each after a pause.
+    pub steps: Vec<(Duration, Step)>,
+}
+
+/// What a seed allows to happen; a world with everything in it finds less than many with a few things each.
+struct Repertoire {
+    kernel: bool,
+    failures: bool,
+    store: bool,
+    docker: bool,
+    process: bool,
+    kills: bool,
+    squat: bool,
+    places: Vec<usize>,
+}
+
+impl Scenario {
+    /// The scenario of a seed.
+    pub fn of_seed(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let docker = random.percent(40);
+        let mut places = vec![0, 1, 2];
+        if random.percent(50) {
+            places.push(PROCESS_PLACE);
+        }
+        if docker {
+            places.extend([CONTAINER_PLACE; 2]);
+        }
+        if random.percent(30) {
+            places.push(5);
+        }
+        let repertoire = Repertoire {
+            kernel: random.percent(45),
+            failures: random.percent(40),
+            store: random.percent(40),
+            docker,
+            process: places.contains(&PROCESS_PLACE) && random.percent(60),
+            kills: random.percent(40),
+            squat: random.percent(15),
+            places,
+        };
+        let density = random.pick(&[15, 40, 70]);
+        let slots: Vec<usize> = (0..SLOTS).filter(|_| random.percent(density)).collect();
+        let mut initial: Vec<(usize, Item)> = slots
+            .into_iter()
+            .filter(|slot| *slot != KEEPER)
+            .map(|slot| (slot, repertoire.value(slot, &mut random)))
+            .collect();
+        if repertoire.process {
+            initial.push((KEEPER, repertoire.value(KEEPER, &mut random)));
+        }
+        let count = 2 + random.below(20);
+        let fast = random.percent(60);
+        let steps = (0..count).map(|_| (pause(fast, &mut random), repertoire.step(&mut random)));
+        let steps = steps.collect();
+        Scenario {
+            seed,
+            watched_max: random.pick(&[300, 300, 300, 3, 1]),
+            docker,
+            foreign_name: random.percent(70),
+            process: random.percent(80),
+            slow_store: repertoire.store,
+            initial,
+            steps,
+        }
+    }
+}
+
+fn pause(fast: bool, random: &mut Random) -> Duration {
+    let millis = match random.below(if fast { 8 } else { 12 }) {
+        0..=2 => random.below(4),
+        3..=5 => random.below(40),
+        6 => random.below(400),
+        7 | 8 => random.below(2_500),
+        _ => random.below(15_000),
+    };
+    Duration::from_millis(millis as u64)
+}
+
+impl Repertoire {
+    fn value(&self, slot: usize, random: &mut Random) -> Item {
+        // Not where its links go behind its back: what becomes of its surroundings then is not settled yet.
+        if slot == INVALID && !self.kernel && random.percent(30) {
+            return Item::Unusable(slot);
+        }
+        item(slot, &self.places, random)
+    }
+
+    fn put(&self, random: &mut Random) -> Step {
+        let count = random.pick(&[1, 1, 1, 2, 2, 5]);
+        let mut changes: Vec<(usize, Option<Item>)> = Vec::new();
+        for _ in 0..count {
+            let slot = random.below(SLOTS);
+            // An interface matters more often than what is on it.
+            let slot = if random.percent(30) { slot % INTERFACES } else { slot };
+            let keep = slot == KEEPER;
+            if changes.iter().any(|(other, _)| *other == slot) || (keep && !self.process) {
+                continue;
+            }
+            let delete = !keep && random.percent(35);
+            changes.push((slot, (!delete).then(|| self.value(slot, random))));
+        }
+        Step::Put(changes)
+    }
+
+    fn step(&self, random: &mut Random) -> Step {
+        loop {
+            let step = match random.below(40) {
+                0..=9 => Some(self.put(random)),
+                10 => Some(Step::PutAgain(random.below(SLOTS))),
+                11..=15 if self.kernel => Some(self.tamper(random)),
+                16 if self.kernel => Some(Step::RemoveName(random.pick(&[FOREIGN_NAME, CREATED_NAME]))),
+                17 if self.kernel => Some(Step::AddName(random.pick(&[FOREIGN_NAME, CREATED_NAME]))),
+                18 if self.kernel => Some(Step::Foreign),
+                19 | 20 if self.process => Some(if random.percent(50) { Step::EndProcess } else { Step::StartProcess }),
+                21..=24 if self.docker => Some(self.docker_step(random)),
+                25..=29 if self.store => Some(store_step(random)),
+                30..=33 if self.failures => Some(Step::Fail(random.below(12), random.pick(&ERRORS))),
+                34..=36 if self.kills => Some(if random.percent(60) {
+                    Step::KillAtOperation(random.below(15))
+                } else {
+                    Step::Kill
+                }),
+                37 if self.squat => Some(Step::Squat(random.below(INTERFACES - 1))),
+                _ => None,
+            };
+            if let Some(step) = step {
+                return step;
+            }
+        }
+    }
+
+    /// Where host names are taken, a link that was renamed could not get its name back. And nowhere yet: a link that is renamed and no
+    /// longer wanted before that is noticed stays until the next start.
+    fn tamper(&self, random: &mut Random) -> Step {
+        let tampering = random.pick(&TAMPERINGS);
+        let tampering = match tampering {
+            Tampering::Rename => Tampering::Down,
+            other => other,
+        };
+        Step::Tamper(tampering, random.below(1000))
+    }
+
+    fn docker_step(&self, random: &mut Random) -> Step {
+        match random.below(9) {
+            0..=3 => Step::StartContainer(random.below(2)),
+            4 | 5 => Step::StopContainer(random.below(2)),
+            6 => Step::StopDocker,
+            7 => Step::StartDocker,
+            _ => Step::LoseDockerEvents(1 + random.below(3)),
+        }
+    }
+}
+
+fn store_step(random: &mut Random) -> Step {
+    match random.below(10) {
+        0 | 1 => Step::CutReader,
+        2..=4 => Step::CutWriter,
+        5 => Step::CutStore(Duration::from_millis(random.below(20_000) as u64)),
+        6 => Step::Compact,
+        7 => Step::EndLease,
+        8 => Step::ReplaceStore(random.percent(50)),
+        _ => Step::LoseWatch,
+    }
+}

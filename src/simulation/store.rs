@@ -1,0 +1,217 @@
+//! A simulated etcd: keys with revisions, a history to watch, leases.
+//!
+//! Owns what a store guarantees: one revision for a transaction, a history up to its compaction, keys that go with their lease.
+//! Must never reorder anything. What happens on the way to it and back is up to [`super::connections`]. Start reading at
+//! [`Store`].
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use crate::{
+    publish::state::{Batch, Found, Guard, Write},
+    sources::etcd::{RawChange, RawKey, position::Listed},
+};
+
+/// How long a lease lives without renewal.
+pub const TTL: Duration = Duration::from_secs(10);
+
+/// A status key.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// What was written.
+    pub value: Arc<[u8]>,
+    /// The lease that it goes with.
+    pub lease: i64,
+    /// When it was written.
+    pub mod_revision: i64,
+}
+
+/// The store.
+pub struct Store {
+    /// Another number is another store.
+    pub cluster_id: u64,
+    /// Of the last transaction.
+    pub revision: i64,
+    /// Of the last one that was about desired values.
+    pub config_revision: i64,
+    /// Whether it can be reached.
+    pub reachable: bool,
+    /// Desired values: with the revision of the last put.
+    pub config: BTreeMap<RawKey, (i64, Vec<u8>)>,
+    /// Status keys.
+    pub status: BTreeMap<Arc<str>, Status>,
+    /// Everything that happened to desired values since the compaction.
+    history: Vec<RawChange>,
+    compacted: i64,
+    /// When each lease ends.
+    leases: BTreeMap<i64, Duration>,
+    next_lease: i64,
+}
+
+impl Store {
+    /// An empty store.
+    pub fn new() -> Self {
+        Store {
+            cluster_id: 1,
+            revision: 1,
+            config_revision: 1,
+            reachable: true,
+            config: BTreeMap::new(),
+            status: BTreeMap::new(),
+            history: Vec::new(),
+            compacted: 0,
+            leases: BTreeMap::new(),
+            next_lease: 100,
+        }
+    }
+
+    /// One transaction of a user; answers its revision.
+    pub fn transaction(&mut self, changes: Vec<(String, Option<String>)>) -> i64 {
+        self.revision += 1;
+        self.config_revision = self.revision;
+        for (key, value) in changes {
+            let key = RawKey::from(key.as_bytes());
+            let value = value.map(String::into_bytes);
+            match &value {
+                Some(value) => drop(self.config.insert(key.clone(), (self.revision, value.clone()))),
+                None if self.config.remove(&key).is_none() => continue,
+                None => {}
+            }
+            self.history.push(RawChange {
+                key,
+                mod_revision: self.revision,
+                value,
+            });
+        }
+        self.revision
+    }
+
+    /// Another store stands in its place, with the same desired values and nothing else.
+    pub fn replace(&mut self, revision: i64) {
+        self.cluster_id += 1;
+        (self.revision, self.config_revision) = (revision, revision);
+        self.status.clear();
+        self.leases.clear();
+        self.next_lease += 1000;
+        self.history.clear();
+        self.compacted = revision;
+        self.config.values_mut().for_each(|(mod_revision, _)| *mod_revision = revision);
+    }
+
+    /// Forgets the history before now.
+    pub fn compact(&mut self) {
+        self.compacted = self.revision;
+        self.history.clear();
+    }
+
+    /// All desired values.
+    pub fn list(&self) -> Vec<Listed> {
+        let listed = self.config.iter().map(|(key, (mod_revision, value))| Listed {
+            key: key.clone(),
+            value: value.clone(),
+            mod_revision: *mod_revision,
+        });
+        listed.collect()
+    }
+
+    /// What happened after a revision, up to another one; `None` when that is compacted.
+    pub fn since(&self, revision: i64, until: i64) -> Option<Vec<RawChange>> {
+        let wanted = |change: &&RawChange| change.mod_revision > revision && change.mod_revision <= until;
+        (revision >= self.compacted).then(|| self.history.iter().filter(wanted).cloned().collect())
+    }
+
+    /// The newest revision of the history after this one, if any.
+    pub fn next_revision(&self, after: i64) -> Option<i64> {
+        self.history
+            .iter()
+            .map(|change| change.mod_revision)
+            .find(|revision| *revision > after)
+    }
+
+    /// A new lease.
+    pub fn grant(&mut self, now: Duration) -> i64 {
+        self.next_lease += 1;
+        self.leases.insert(self.next_lease, now + TTL);
+        self.next_lease
+    }
+
+    /// Renews a lease; false when there is none.
+    pub fn renew(&mut self, lease: i64, now: Duration) -> bool {
+        match self.leases.get_mut(&lease) {
+            Some(until) => {
+                *until = now + TTL;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// A lease ends, and its keys with it.
+    pub fn revoke(&mut self, lease: i64) {
+        if self.leases.remove(&lease).is_some() {
+            self.revision += 1;
+            self.status.retain(|_, status| status.lease != lease);
+        }
+    }
+
+    /// Ends the leases that nobody has renewed.
+    pub fn expire(&mut self, now: Duration) {
+        let over: Vec<i64> = self
+            .leases
+            .iter()
+            .filter(|(_, until)| **until <= now)
+            .map(|(lease, _)| *lease)
+            .collect();
+        over.into_iter().for_each(|lease| self.revoke(lease));
+    }
+
+    /// Any lease ends, as an operator can make it.
+    pub fn revoke_any(&mut self) {
+        if let Some(lease) = self.leases.keys().next_back().copied() {
+            self.revoke(lease);
+        }
+    }
+
+    /// All status keys.
+    pub fn list_status(&self) -> Vec<Found> {
+        let found = self.status.iter().map(|(key, status)| Found {
+            key: key.clone(),
+            value: status.value.to_vec(),
+            lease: status.lease,
+            mod_revision: status.mod_revision,
+        });
+        found.collect()
+    }
+
+    /// A transaction of the publisher: whether its guards held; `None` when its lease is gone.
+    pub fn write(&mut self, lease: i64, batch: &Batch) -> Option<bool> {
+        let holds = |(key, write): &(Arc<str>, Write)| match (write, self.status.get(key)) {
+            (Write::Put(_), _) => true,
+            (Write::Delete(Guard::Lease(lease)), Some(status)) => status.lease == *lease,
+            (Write::Delete(Guard::Revision(revision)), Some(status)) => status.mod_revision == *revision,
+            // What is not there has lease 0 and revision 0.
+            (Write::Delete(_), None) => false,
+        };
+        if !batch.iter().all(holds) {
+            return Some(false);
+        }
+        let puts = batch.iter().any(|(_, write)| matches!(write, Write::Put(_)));
+        if puts && !self.leases.contains_key(&lease) {
+            return None;
+        }
+        self.revision += 1;
+        for (key, write) in batch {
+            match write {
+                Write::Put(value) => {
+                    let status = Status {
+                        value: value.clone(),
+                        lease,
+                        mod_revision: self.revision,
+                    };
+                    self.status.insert(key.clone(), status);
+                }
+                Write::Delete(_) => drop(self.status.remove(key)),
+            }
+        }
+        Some(true)
+    }
+}

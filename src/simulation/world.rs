@@ -1,0 +1,455 @@
+//! A simulated world: one agent on one machine, with a store, Docker and a clock, driven by what is due next.
+//!
+//! Owns the order of events, which the seed decides by how long everything takes. Must never contain a rule about what the agent
+//! does: that is `judgement`. Start reading at [`World::run`].
+
+mod docker;
+mod interference;
+mod judgement;
+mod store_links;
+
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::{BTreeMap, BinaryHeap},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use super::{
+    agent::{Agent, AgentEvent, Progress},
+    configuration::{Configuration, FOREIGN_NAME, Item, PID},
+    connections::{ReaderStep, WriterStep},
+    daemon::{Daemon, DockerStep},
+    kernel::Kernel,
+    machine::SharedMachine,
+    mutation::Mutation,
+    random::Random,
+    scenario::Scenario,
+    store::Store,
+};
+use crate::{
+    agent::effects::Signal,
+    engine::{Clock, Event},
+    kernel::NetnsId,
+};
+
+/// Time at the beginning, since the Unix epoch.
+const BEGINNING: Duration = Duration::from_secs(1_000_000);
+
+/// What is going to happen. Numbers are lives of the agent and connections within one.
+enum Occurrence {
+    /// A step of the script.
+    Step(usize),
+    /// The agent is started.
+    Start,
+    /// The core takes events and decides.
+    Wake(u64),
+    /// An operation is performed.
+    Perform(u64),
+    /// The monitor tells of a namespace.
+    Told(u64, NetnsId),
+    /// An event reaches the core.
+    Event(u64, Box<AgentEvent>),
+    /// The watcher looks at references.
+    Look(u64),
+    /// The links of ended namespaces go.
+    Reap,
+    /// Leases may end.
+    Expire,
+    /// The store can be reached again.
+    StoreBack,
+    /// On the way of desired values.
+    Reader(u64, u64, ReaderStep),
+    /// The next desired values are handed over.
+    Deliver(u64),
+    /// On the way of status.
+    Writer(u64, u64, WriterStep),
+    /// Between tracker and daemon.
+    Docker(u64, u64, DockerStep),
+}
+
+struct Due {
+    at: Duration,
+    number: u64,
+    occurrence: Occurrence,
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Due {}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.at, self.number).cmp(&(other.at, other.number))
+    }
+}
+
+/// See the [module documentation](self).
+pub struct World {
+    scenario: Scenario,
+    mutation: Option<Mutation>,
+    random: Random,
+    now: Duration,
+    clock: Arc<AtomicU64>,
+    queue: BinaryHeap<Reverse<Due>>,
+    number: u64,
+    machine: SharedMachine,
+    store: Store,
+    daemon: Daemon,
+    /// What is in the store.
+    configuration: Configuration,
+    /// What was put at each revision.
+    versions: BTreeMap<i64, Vec<(usize, Item)>>,
+    agent: Option<Agent>,
+    /// Number of the present or the next life of the agent.
+    life: u64,
+    /// The watch loses the next transaction.
+    losing_watch: bool,
+    reaping: bool,
+    /// When the script is over: nothing interferes any more.
+    calm_since: Option<Duration>,
+    /// When something last interfered below the agent.
+    disturbed: Duration,
+    /// Somebody has taken a host name for good.
+    squatted: bool,
+    /// What went wrong.
+    failure: Option<String>,
+    /// What happened, in words, if somebody wants to read it.
+    trace: Option<Vec<String>>,
+    /// Events that happened, as a measure.
+    pub events: u64,
+}
+
+impl World {
+    /// The world of a scenario, before anything happens, with a deliberate bug in the agent or none. With `traced` it tells what
+    /// happens.
+    pub fn new(scenario: Scenario, mutation: Option<Mutation>, traced: bool) -> Self {
+        let mut kernel = Kernel::new();
+        kernel.watched_max = scenario.watched_max;
+        kernel.forgetful = mutation == Some(Mutation::ForgetBindings);
+        if scenario.foreign_name {
+            kernel.add_named(FOREIGN_NAME);
+        }
+        if scenario.process {
+            kernel.start_process(PID);
+        }
+        let mut store = Store::new();
+        let initial = scenario.initial.clone();
+        let changes = initial.iter().map(|(_, item)| (item.key(), Some(item.json())));
+        let revision = store.transaction(changes.collect());
+        let mut world = World {
+            mutation,
+            // Not the numbers that the script was made with.
+            random: Random::new(scenario.seed ^ 0x5eed_5eed_5eed_5eed),
+            now: BEGINNING,
+            clock: Arc::default(),
+            queue: BinaryHeap::new(),
+            number: 0,
+            machine: SharedMachine::new(kernel),
+            store,
+            daemon: Daemon::new(scenario.docker),
+            configuration: initial.iter().cloned().collect(),
+            versions: BTreeMap::from([(revision, initial)]),
+            agent: None,
+            life: 0,
+            losing_watch: false,
+            reaping: false,
+            calm_since: None,
+            disturbed: BEGINNING,
+            squatted: false,
+            failure: None,
+            trace: traced.then(Vec::new),
+            events: 0,
+            scenario,
+        };
+        world.set_clock();
+        world.plan(Duration::ZERO, Occurrence::Start);
+        let mut at = Duration::ZERO;
+        for index in 0..world.scenario.steps.len() {
+            at += world.scenario.steps[index].0;
+            world.plan(at, Occurrence::Step(index));
+        }
+        world
+    }
+
+    /// Lets everything happen: the script, then calm until the world is as it should be, then a restart.
+    ///
+    /// # Errors
+    /// What is not as it should be.
+    pub fn run(&mut self) -> Result<(), String> {
+        let script: Duration = self.scenario.steps.iter().map(|(pause, _)| *pause).sum();
+        self.run_until(BEGINNING + script + Duration::from_millis(1))?;
+        self.calm_down();
+        self.come_to_rest()?;
+        self.expect_idle()?;
+        self.tell(|| "restart".to_owned());
+        self.machine.get().kernel.log.clear();
+        self.kill();
+        self.plan(Duration::from_millis(20), Occurrence::Start);
+        self.run_until(self.now + Duration::from_secs(4))?;
+        self.expect_no_operation()?;
+        self.come_to_rest()
+    }
+
+    /// What happened, if it was to be told.
+    pub fn trace(&self) -> &[String] {
+        self.trace.as_deref().unwrap_or_default()
+    }
+
+    fn tell(&mut self, text: impl FnOnce() -> String) {
+        let now = self.now - BEGINNING;
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{:>10.3} ms  {}", now.as_secs_f64() * 1000.0, text()));
+        }
+    }
+
+    fn fail(&mut self, text: String) {
+        self.tell(|| format!("FAILURE: {text}"));
+        self.failure.get_or_insert(text);
+    }
+
+    fn plan(&mut self, after: Duration, occurrence: Occurrence) {
+        self.number += 1;
+        let (at, number) = (self.now + after, self.number);
+        self.queue.push(Reverse(Due { at, number, occurrence }));
+    }
+
+    /// A short time, sometimes a longer one.
+    fn moment(&mut self) -> Duration {
+        let micros = match self.random.below(16) {
+            0..=9 => self.random.below(300),
+            10..=13 => self.random.below(5_000),
+            14 => self.random.below(60_000),
+            _ if self.calm_since.is_none() => self.random.below(600_000),
+            _ => 1_000,
+        };
+        Duration::from_micros(micros as u64)
+    }
+
+    fn set_clock(&self) {
+        let nanos = u64::try_from(self.now.as_nanos()).unwrap_or(u64::MAX);
+        self.clock.store(nanos, Relaxed);
+    }
+
+    fn agent_clock(&self) -> Clock {
+        let clock = self.clock.clone();
+        Clock::told_by(move || Duration::from_nanos(clock.load(Relaxed)))
+    }
+
+    /// Lets time run.
+    fn run_until(&mut self, end: Duration) -> Result<(), String> {
+        while self.failure.is_none() && self.queue.peek().is_some_and(|Reverse(due)| due.at <= end) {
+            let Some(Reverse(due)) = self.queue.pop() else { break };
+            self.now = due.at;
+            self.events += 1;
+            self.set_clock();
+            self.machine.get().pass_time(self.now, &mut self.random);
+            self.happen(due.occurrence);
+            self.follow_up();
+        }
+        self.now = end;
+        self.set_clock();
+        match self.failure.take() {
+            Some(failure) => Err(failure),
+            None => Ok(()),
+        }
+    }
+
+    fn happen(&mut self, occurrence: Occurrence) {
+        let life = self.life;
+        match occurrence {
+            Occurrence::Step(index) if self.calm_since.is_none() => {
+                let step = self.scenario.steps[index].1.clone();
+                self.tell(|| format!("{step:?}"));
+                self.interfere(step);
+            }
+            Occurrence::Start if self.agent.is_none() => self.start(),
+            Occurrence::Wake(of) if of == life => self.wake(),
+            Occurrence::Perform(of) if of == life => self.perform(),
+            Occurrence::Told(of, netns) if of == life => self.event(Event::Signal(Signal::Namespace(netns))),
+            Occurrence::Event(of, event) if of == life => self.event(*event),
+            Occurrence::Look(of) if of == life => self.look(),
+            Occurrence::Reap => {
+                self.reaping = false;
+                self.disturbed = self.now;
+                self.machine.get().kernel.reap();
+            }
+            Occurrence::Expire => self.store.expire(self.now),
+            Occurrence::StoreBack => self.store.reachable = true,
+            Occurrence::Reader(of, connection, step) if of == life => self.read(connection, step),
+            Occurrence::Deliver(of) if of == life => self.deliver(),
+            Occurrence::Writer(of, connection, step) => self.write(of, connection, step),
+            Occurrence::Docker(of, connection, step) if of == life => self.docker(connection, step),
+            _ => {}
+        }
+    }
+
+    /// What follows from whatever happened: those who wait for it are told.
+    fn follow_up(&mut self) {
+        let (told, dying) = {
+            let kernel = &mut self.machine.get().kernel;
+            if std::mem::take(&mut kernel.side_effects) {
+                self.disturbed = self.now;
+            }
+            if let Some(violation) = kernel.violations.pop() {
+                self.failure.get_or_insert(violation);
+            }
+            (std::mem::take(&mut kernel.told), kernel.has_dying())
+        };
+        let deaf = self.mutation == Some(Mutation::DeafToNamespaces);
+        for netns in told.into_iter().filter(|_| !deaf) {
+            let after = self.moment();
+            self.plan(after, Occurrence::Told(self.life, netns));
+        }
+        if dying && !std::mem::replace(&mut self.reaping, true) {
+            let after = self.moment() * 2;
+            self.plan(after, Occurrence::Reap);
+        }
+        self.wake_reader();
+        let Some(agent) = &self.agent else { return };
+        let changed = std::mem::take(&mut agent.outbox.get().changed);
+        if changed {
+            let (connection, after) = (agent.writer.connection, self.moment());
+            self.plan(after, Occurrence::Writer(self.life, connection, WriterStep::Write));
+        }
+        let claims = match &self.agent {
+            Some(agent) => std::mem::take(&mut agent.outbox.get().claims),
+            None => Vec::new(),
+        };
+        self.judge_claims(&claims);
+        self.plan_look();
+    }
+
+    fn plan_look(&mut self) {
+        let next = self.machine.get().next_look();
+        if let Some(at) = next {
+            let known = self.agent.as_ref().and_then(|agent| agent.look_at);
+            if known.is_none_or(|known| known > at || known < self.now)
+                && let Some(agent) = &mut self.agent
+            {
+                agent.look_at = Some(at);
+                let after = at.saturating_sub(self.now);
+                self.plan(after, Occurrence::Look(self.life));
+            }
+        }
+    }
+
+    fn start(&mut self) {
+        self.tell(|| "the agent starts".to_owned());
+        let agent = Agent::start(&self.machine, self.agent_clock(), self.scenario.docker, self.mutation);
+        self.agent = Some(agent);
+        self.wake_soon();
+        let after = self.moment();
+        self.plan(after, Occurrence::Reader(self.life, 0, ReaderStep::Connect));
+        let after = self.moment();
+        self.plan(after, Occurrence::Writer(self.life, 0, WriterStep::Connect));
+        if self.scenario.docker {
+            let after = self.moment();
+            self.plan(after, Occurrence::Docker(self.life, 0, DockerStep::Connect));
+        }
+    }
+
+    /// The agent ends without any chance to do something about it.
+    fn kill(&mut self) {
+        self.tell(|| "the agent is killed".to_owned());
+        self.agent = None;
+        self.life += 1;
+        self.disturbed = self.now;
+        self.machine.get().agent_gone();
+    }
+
+    fn kill_and_restart(&mut self) {
+        if self.agent.is_some() {
+            self.kill();
+            let after = Duration::from_millis(self.random.below(3000) as u64);
+            self.plan(after, Occurrence::Start);
+        }
+    }
+
+    fn event(&mut self, event: AgentEvent) {
+        if let Some(agent) = &mut self.agent {
+            agent.events.push_back(event);
+            self.wake_soon();
+        }
+    }
+
+    fn wake_soon(&mut self) {
+        let after = Duration::from_micros(self.random.below(100) as u64);
+        self.plan(after, Occurrence::Wake(self.life));
+    }
+
+    fn wake(&mut self) {
+        let Some(agent) = &mut self.agent else { return };
+        if agent.wake_at.is_some_and(|at| at <= self.now) {
+            agent.wake_at = None;
+        }
+        if agent.wake(self.now) {
+            let after = self.moment();
+            self.plan(after, Occurrence::Perform(self.life));
+            return;
+        }
+        let lazy = self.mutation == Some(Mutation::NeverRetry) && agent.core.scheduler().next_deadline().is_some();
+        if let Some(deadline) = agent.core.deadline().filter(|_| !lazy)
+            && agent.wake_at.is_none_or(|at| at > deadline)
+        {
+            agent.wake_at = Some(deadline);
+            let after = deadline.saturating_sub(self.now).max(Duration::from_micros(1));
+            self.plan(after, Occurrence::Wake(self.life));
+        }
+    }
+
+    fn perform(&mut self) {
+        let mut failed = Vec::new();
+        let before = self.machine.get().kernel.log.len();
+        loop {
+            let Some(agent) = &mut self.agent else { return };
+            match agent.perform(&self.machine, &mut failed) {
+                Err(_) => {
+                    self.kill_and_restart();
+                    break;
+                }
+                Ok(Progress::Finished) => {
+                    self.wake_soon();
+                    break;
+                }
+                // Several operations in a row, mostly, so that the others come in between only now and then.
+                Ok(Progress::More) if self.random.percent(85) => {}
+                Ok(Progress::More) => {
+                    let after = self.moment();
+                    self.plan(after, Occurrence::Perform(self.life));
+                    break;
+                }
+            }
+        }
+        if self.trace.is_some() {
+            let done = self.machine.get().kernel.log[before..].to_vec();
+            done.into_iter().for_each(|op| self.tell(|| format!("  {op:?}")));
+        }
+        self.judge_failures(failed);
+    }
+
+    fn look(&mut self) {
+        if let Some(agent) = &mut self.agent {
+            agent.look_at = None;
+        }
+        let told = self.machine.get().look();
+        let deaf = self.mutation == Some(Mutation::DeafToReferences);
+        for key in told.into_iter().filter(|_| !deaf) {
+            let after = self.moment();
+            self.plan(after, Occurrence::Event(self.life, Box::new(Event::Probe(key.into()))));
+        }
+    }
+}

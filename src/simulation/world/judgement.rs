@@ -1,0 +1,261 @@
+//! What must never happen in a world, and what it must come to.
+//!
+//! Owns the rules. Must never trust what the agent says: they look at the simulated kernel and the simulated store. Start reading
+//! at [`World::come_to_rest`].
+
+use std::{collections::BTreeSet, time::Duration};
+
+use models::proto::ligato::kvscheduler::ValueStatus;
+use prost::Message;
+
+use super::{Occurrence, World, interference::SQUATTER};
+use crate::{
+    kernel::{Failure, FailureKind, NetnsId},
+    simulation::{
+        agent::CONFIGURED,
+        configuration::{CONTAINER_PLACE, Item, PLACES},
+        daemon::Daemon,
+        expectation::{State, Surroundings, Verdict, actual, expected},
+        kernel::EEXIST,
+        machine::reference,
+    },
+};
+
+/// PENDING of `ligato.kvscheduler.ValueState`.
+const PENDING: i32 = 7;
+/// INVALID of `ligato.kvscheduler.ValueState`.
+const INVALID: i32 = 8;
+/// How long the agent may need to notice that something changed below: its slowest look at what gives no event.
+const NOTICED_WITHIN: Duration = Duration::from_secs(3);
+/// The same where namespaces are not watched but swept.
+const SWEPT_WITHIN: Duration = Duration::from_secs(14);
+/// When the world is looked at after the last interference: retries wait up to a minute, comparisons too.
+const PATIENCE: [u64; 4] = [3, 15, 75, 160];
+
+impl World {
+    /// Nothing interferes any more, and everything works.
+    pub(super) fn calm_down(&mut self) {
+        self.tell(|| "from now on nothing interferes".to_owned());
+        self.calm_since = Some(self.now);
+        self.losing_watch = false;
+        self.store.reachable = true;
+        (self.daemon.up, self.daemon.losing) = (self.scenario.docker, 0);
+        {
+            let kernel = &mut self.machine.get().kernel;
+            kernel.fuel = None;
+            kernel.failing.clear();
+        }
+        if self.agent.is_none() {
+            self.plan(Duration::from_millis(5), Occurrence::Start);
+        }
+    }
+
+    /// Lets time run until kernel and store are as they must be.
+    ///
+    /// # Errors
+    /// They never are.
+    pub(super) fn come_to_rest(&mut self) -> Result<(), String> {
+        let begin = self.now;
+        let mut wrong = String::new();
+        for patience in PATIENCE {
+            self.run_until(begin + Duration::from_secs(patience))?;
+            match self.judge() {
+                Ok(()) => return Ok(()),
+                Err(found) => wrong = found,
+            }
+        }
+        self.tell(|| format!("NOT AT REST: {wrong}"));
+        Err(wrong)
+    }
+
+    fn places(&self) -> Vec<Option<NetnsId>> {
+        let kernel = &self.machine.get().kernel;
+        let place = |place: usize| match (place, reference(place)) {
+            (CONTAINER_PLACE, _) => {
+                let pid = Daemon::pid(self.daemon.holder()?);
+                kernel.processes.get(&pid).map(|process| process.netns)
+            }
+            (_, Some(reference)) => kernel.find(&reference).ok().map(|(netns, _)| netns),
+            (_, None) => None,
+        };
+        (0..PLACES).map(place).collect()
+    }
+
+    fn blocked(&self, places: &[Option<NetnsId>]) -> BTreeSet<usize> {
+        let kernel = &self.machine.get().kernel;
+        let taken = |item: &Item| match item {
+            Item::Interface(interface) => places[interface.place]
+                .and_then(|netns| kernel.link(netns, &interface.host))
+                .is_some_and(|link| link.alias == SQUATTER),
+            _ => false,
+        };
+        let slots = self.configuration.iter().filter(|(_, item)| taken(item));
+        slots.map(|(slot, _)| *slot).collect()
+    }
+
+    /// Whether everything is as it must be in the end.
+    fn judge(&self) -> Result<(), String> {
+        let Some(agent) = &self.agent else {
+            return Err("the agent does not run".to_owned());
+        };
+        let places = self.places();
+        for (slot, item) in &self.configuration {
+            if let Item::Interface(interface) = item
+                && matches!(interface.place, 1 | 2)
+                && places[interface.place].is_none()
+            {
+                return Err(format!("slot {slot} wants a named namespace that the agent has not made"));
+            }
+        }
+        let blocked = self.blocked(&places);
+        let surroundings = Surroundings {
+            places: &places,
+            blocked: &blocked,
+        };
+        let (state, verdicts) = expected(&self.configuration, &surroundings);
+        compare(&state, &actual(&self.machine.get().kernel, &state, &self.configuration))?;
+        for (slot, verdict) in &verdicts {
+            self.judge_status(*slot, *verdict)?;
+        }
+        self.judge_store()?;
+        let wanted = verdicts.len();
+        let told = self.store.status.keys().filter(|key| key.starts_with("config-status/")).count();
+        if wanted != told {
+            return Err(format!("{told} values have a status, {wanted} should"));
+        }
+        if !agent.is_idle() && blocked.is_empty() {
+            return Err("the core has not come to rest".to_owned());
+        }
+        Ok(())
+    }
+
+    fn judge_status(&self, slot: usize, verdict: Verdict) -> Result<(), String> {
+        let Some(item) = self.configuration.get(&slot) else { return Ok(()) };
+        let key = item.key();
+        let Some(found) = self.store.status.get(format!("config-status/{key}").as_str()) else {
+            return Err(format!("{key} has no status"));
+        };
+        let status = ValueStatus::decode(&*found.value).map_err(|error| error.to_string())?;
+        let right = match verdict {
+            Verdict::Configured => status.state == CONFIGURED,
+            Verdict::Pending => status.state == PENDING,
+            Verdict::Invalid => status.state == INVALID,
+            Verdict::Blocked => status.state != CONFIGURED,
+        };
+        if !right {
+            return Err(format!("the status of {key} should be {verdict:?}, but is {status:?}"));
+        }
+        let revisions = self.store.config.iter();
+        let revision = revisions
+            .filter(|(raw, _)| raw.as_bytes() == key.as_bytes())
+            .map(|(_, (revision, _))| *revision)
+            .next();
+        if revision != Some(status.mod_revision) {
+            let answered = status.mod_revision;
+            return Err(format!(
+                "the status of {key} answers revision {answered}, it was put at {revision:?}"
+            ));
+        }
+        Ok(())
+    }
+
+    /// The store holds what the agent wanted to publish, and nothing else.
+    fn judge_store(&self) -> Result<(), String> {
+        let Some(agent) = &self.agent else { return Ok(()) };
+        let content = agent.outbox.get();
+        for (key, value) in &content.shadow {
+            let found = self.store.status.get(key.as_str());
+            if found.map(|found| &found.value) != Some(value) {
+                return Err(format!("{key} in the store is not what the agent published last"));
+            }
+        }
+        if let Some(stray) = self.store.status.keys().find(|key| !content.shadow.contains_key(&***key)) {
+            return Err(format!("{stray} is in the store, but nobody published it"));
+        }
+        Ok(())
+    }
+
+    /// No timers remain but the slow ones.
+    pub(super) fn expect_idle(&self) -> Result<(), String> {
+        let Some(agent) = &self.agent else { return Ok(()) };
+        let blocked = self.blocked(&self.places());
+        match agent.core.scheduler().next_deadline() {
+            Some(deadline) if blocked.is_empty() => {
+                let in_time = deadline.saturating_sub(self.now);
+                Err(format!(
+                    "everything is as desired, but something is to be tried again in {in_time:?}"
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A restart in a world at rest has nothing to do.
+    pub(super) fn expect_no_operation(&self) -> Result<(), String> {
+        if !self.blocked(&self.places()).is_empty() {
+            return Ok(());
+        }
+        match self.machine.get().kernel.log.first() {
+            Some(op) => Err(format!("a restart in a world at rest did this first: {op:?}")),
+            None => Ok(()),
+        }
+    }
+
+    fn is_undisturbed(&self) -> bool {
+        let window = if self.scenario.watched_max < 100 {
+            SWEPT_WITHIN
+        } else {
+            NOTICED_WITHIN
+        };
+        self.now > self.disturbed + window
+    }
+
+    /// Where nobody interferes the kernel refuses nothing: an operation that it refuses came before what it depends on.
+    pub(super) fn judge_failures(&mut self, failed: Vec<(String, Failure)>) {
+        for (what, failure) in failed {
+            let wanted = failure.message.contains("as the simulation wants it");
+            let unavailable = matches!(failure.kind, FailureKind::Unavailable);
+            let taken = self.squatted && failure.errno == Some(EEXIST);
+            self.tell(|| format!("failed: {what}: {failure}"));
+            if !wanted && !unavailable && !taken && self.is_undisturbed() {
+                self.fail(format!("refused although nothing interfered: {what}: {failure}"));
+            }
+        }
+    }
+
+    /// CONFIGURED is said of what is in the kernel, unless somebody has interfered a moment ago.
+    pub(super) fn judge_claims(&mut self, claims: &[(String, i64)]) {
+        if claims.is_empty() || !self.is_undisturbed() {
+            return;
+        }
+        let places = self.places();
+        for (key, revision) in claims {
+            let short = key.strip_prefix("config/").unwrap_or(key);
+            let version = self
+                .versions
+                .get(revision)
+                .into_iter()
+                .flatten()
+                .find(|(_, item)| item.key() == short);
+            let Some((_, Item::Interface(interface))) = version else { continue };
+            let link = places[interface.place].and_then(|netns| self.machine.get().kernel.link(netns, &interface.host).cloned());
+            let marked = link.as_ref().is_some_and(|link| link.alias.contains(interface.name));
+            if !marked || link.as_ref().is_some_and(|link| link.up != interface.enabled) {
+                self.fail(format!(
+                    "{key} at revision {revision} is said to be configured, but its link is {link:?}"
+                ));
+            }
+        }
+    }
+}
+
+fn compare(expected: &State, actual: &State) -> Result<(), String> {
+    let all: BTreeSet<&NetnsId> = expected.keys().chain(actual.keys()).collect();
+    for netns in all {
+        let (wanted, found) = (expected.get(netns), actual.get(netns));
+        if wanted != found {
+            return Err(format!("{netns} should be {wanted:#?}\nbut is {found:#?}"));
+        }
+    }
+    Ok(())
+}

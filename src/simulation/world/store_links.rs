@@ -1,0 +1,313 @@
+//! What happens between the agent and the store.
+//!
+//! Owns the steps on both ways, and what goes wrong there. Must never put the answers of the store in another order. Start
+//! reading at [`World::read`] and [`World::write`].
+
+use std::time::Duration;
+
+use super::{Occurrence, World};
+use crate::{
+    publish::course::{Landed, Request},
+    simulation::{
+        agent::desired_event,
+        connections::{ReaderStep, WriterAnswer, WriterStep},
+        mutation::Mutation,
+        store::TTL,
+    },
+    sources::etcd::{SnapshotReason, SourceEvent, reading::Compared},
+};
+
+/// As in the product.
+const COMPARE_INTERVAL: Duration = Duration::from_secs(60);
+/// As in the product.
+const SECOND_LOOK: Duration = Duration::from_secs(2);
+/// How long the writer waits for an answer.
+const TIME_LIMIT: Duration = Duration::from_secs(3);
+
+impl World {
+    fn plan_read(&mut self, after: Duration, step: ReaderStep) {
+        if let Some(agent) = &self.agent {
+            let connection = agent.reader.connection;
+            self.plan(after, Occurrence::Reader(self.life, connection, step));
+        }
+    }
+
+    /// A step on the way of desired values.
+    pub(super) fn read(&mut self, connection: u64, step: ReaderStep) {
+        let after = self.moment();
+        let Some(agent) = &mut self.agent else { return };
+        let link = &mut agent.reader;
+        if connection != link.connection {
+            return;
+        }
+        match step {
+            ReaderStep::Connect if !self.store.reachable => self.cut_reader("the store cannot be reached"),
+            ReaderStep::Connect => {
+                let listed = ReaderStep::Listed(self.store.revision, self.store.cluster_id, self.store.list());
+                self.plan_read(after, listed);
+            }
+            ReaderStep::Listed(revision, cluster_id, items) => {
+                link.established = Some(self.now);
+                link.watched = Some(revision);
+                link.reading.established(revision, cluster_id, items);
+                self.plan_delivery();
+                self.plan_read(COMPARE_INTERVAL, ReaderStep::Compare);
+            }
+            ReaderStep::Answer => self.answer_watch(),
+            ReaderStep::Compare => {
+                let keys = self.store.config.iter();
+                let keys = keys.map(|(key, (revision, _))| (key.clone(), *revision)).collect();
+                self.plan_read(after, ReaderStep::Compared(self.store.revision, keys));
+            }
+            ReaderStep::Compared(revision, keys) => match link.reading.compared(revision, keys) {
+                Compared::Same => self.plan_read(COMPARE_INTERVAL, ReaderStep::Compare),
+                Compared::InDoubt => self.plan_read(SECOND_LOOK, ReaderStep::Compare),
+                Compared::Different => self.list_again(SnapshotReason::Difference),
+            },
+        }
+    }
+
+    /// An answer holds one revision or several; some revisions come twice.
+    fn answer_watch(&mut self) {
+        let (partly, again) = (self.random.percent(30), self.random.percent(10));
+        let Some(agent) = &mut self.agent else { return };
+        let link = &mut agent.reader;
+        link.answering = false;
+        let Some(watched) = link.watched else { return };
+        let until = match self.store.next_revision(watched) {
+            Some(next) if partly => next,
+            _ => self.store.revision,
+        };
+        let from = if again && self.store.since(watched - 2, until).is_some() {
+            watched - 2
+        } else {
+            watched
+        };
+        match self.store.since(from, until) {
+            None => self.list_again(SnapshotReason::Compacted),
+            Some(changes) => {
+                link.watched = Some(until);
+                if !std::mem::take(&mut self.losing_watch) {
+                    link.reading.watched(changes);
+                }
+                self.plan_delivery();
+            }
+        }
+    }
+
+    /// Whoever watches is told of what is new.
+    pub(super) fn wake_reader(&mut self) {
+        let revision = self.store.config_revision;
+        let Some(agent) = &mut self.agent else { return };
+        let link = &mut agent.reader;
+        if link.watched.is_some_and(|watched| watched < revision) && !std::mem::replace(&mut link.answering, true) {
+            let after = self.moment();
+            self.plan_read(after, ReaderStep::Answer);
+        }
+    }
+
+    fn plan_delivery(&mut self) {
+        let Some(agent) = &mut self.agent else { return };
+        if !std::mem::replace(&mut agent.reader.delivering, true) {
+            let after = self.moment();
+            self.plan(after, Occurrence::Deliver(self.life));
+        }
+    }
+
+    /// The next desired values reach the core.
+    pub(super) fn deliver(&mut self) {
+        let Some(agent) = &mut self.agent else { return };
+        agent.reader.delivering = false;
+        if let Some(mut event) = agent.reader.mailbox.take() {
+            if let Some(mutation) = self.mutation {
+                event = mutation.event(event, !agent.begun);
+            }
+            agent.begun |= matches!(event, SourceEvent::Snapshot { .. });
+            if let Some(event) = desired_event(event) {
+                self.event(event);
+            }
+            self.plan_delivery();
+        }
+    }
+
+    fn list_again(&mut self, reason: SnapshotReason) {
+        self.tell(|| format!("the reader lists again: {reason:?}"));
+        if let Some(agent) = &mut self.agent {
+            agent.reader.reading.list_again(reason);
+        }
+        self.reconnect_reader();
+    }
+
+    /// The reader loses its connection.
+    pub(super) fn cut_reader(&mut self, why: &str) {
+        if let Some(agent) = &mut self.agent {
+            agent.reader.reading.lost(why.to_owned());
+            self.plan_delivery();
+            self.reconnect_reader();
+        }
+    }
+
+    fn reconnect_reader(&mut self) {
+        let Some(agent) = &mut self.agent else { return };
+        let link = &mut agent.reader;
+        link.connection += 1;
+        (link.watched, link.answering) = (None, false);
+        let worked = link.established.take().map_or(Duration::ZERO, |since| self.now - since);
+        let after = link.backoff.after(worked);
+        self.plan_read(after, ReaderStep::Connect);
+    }
+
+    fn plan_write(&mut self, after: Duration, step: WriterStep) {
+        if let Some(agent) = &self.agent {
+            let connection = agent.writer.connection;
+            self.plan(after, Occurrence::Writer(self.life, connection, step));
+        }
+    }
+
+    /// A step on the way of status. A request arrives even if its connection has been cut, but not if who sent it is dead: the store
+    /// gives up what a closed connection asked for.
+    pub(super) fn write(&mut self, life: u64, connection: u64, step: WriterStep) {
+        if life != self.life {
+            return;
+        }
+        if let WriterStep::Arrive(request, lease) = step {
+            let answer = self.answer_request(request, lease);
+            if let Some(answer) = answer {
+                let after = self.moment();
+                self.plan(after, Occurrence::Writer(life, connection, WriterStep::Answer(answer)));
+            }
+            return;
+        }
+        let Some(agent) = self.agent.as_mut().filter(|_| life == self.life) else {
+            return;
+        };
+        let link = &mut agent.writer;
+        if connection != link.connection {
+            return;
+        }
+        match step {
+            WriterStep::Connect if !self.store.reachable => self.cut_writer(),
+            WriterStep::Connect => {
+                link.connected = true;
+                link.course.connected();
+                self.send_requests();
+                self.plan_write(TTL / 3, WriterStep::Renew);
+            }
+            WriterStep::Write => self.send_requests(),
+            WriterStep::Answer(answer) => self.take_answer(answer),
+            WriterStep::Renew => {
+                if std::mem::replace(&mut link.unanswered, true) {
+                    return self.cut_writer();
+                }
+                let lease = link.course.lease().unwrap_or_default();
+                let after = self.moment();
+                self.plan_write(after, WriterStep::RenewalArrives(lease));
+                self.plan_write(TTL / 3, WriterStep::Renew);
+            }
+            WriterStep::RenewalArrives(lease) if self.store.reachable => {
+                let answer = WriterAnswer::KeptAlive(self.store.renew(lease, self.now));
+                self.plan_expiry();
+                let after = self.moment();
+                self.plan_write(after, WriterStep::Answer(answer));
+            }
+            WriterStep::Timeout => self.cut_writer(),
+            WriterStep::Arrive(..) | WriterStep::RenewalArrives(_) => {}
+        }
+    }
+
+    fn plan_expiry(&mut self) {
+        self.plan(TTL + Duration::from_millis(1), Occurrence::Expire);
+    }
+
+    fn send_requests(&mut self) {
+        loop {
+            let Some(agent) = &mut self.agent else { return };
+            let link = &mut agent.writer;
+            if !link.connected {
+                return;
+            }
+            let request = link.course.next(&mut agent.outbox.get().state);
+            let Some(request) = request else { return };
+            let lease = link.course.lease().unwrap_or_default();
+            let mut after = self.moment();
+            if self.calm_since.is_none() && self.scenario.slow_store && self.random.percent(3) {
+                // A server that hangs, and goes on later with what it had received.
+                after = TIME_LIMIT + Duration::from_millis(self.random.below(3000) as u64);
+                self.plan_write(TIME_LIMIT, WriterStep::Timeout);
+            }
+            self.plan_write(after, WriterStep::Arrive(request, lease));
+        }
+    }
+
+    /// What the store says; `None` when it cannot be reached.
+    fn answer_request(&mut self, request: Request, lease: i64) -> Option<WriterAnswer> {
+        if !self.store.reachable {
+            return None;
+        }
+        self.plan_expiry();
+        Some(match request {
+            Request::Renew(lease) => WriterAnswer::Renewed(self.store.renew(lease, self.now)),
+            Request::Grant => WriterAnswer::Granted(self.store.grant(self.now)),
+            Request::List => WriterAnswer::Listed(self.store.list_status()),
+            Request::Revoke(lease) => {
+                self.store.revoke(lease);
+                WriterAnswer::Revoked
+            }
+            Request::Write(batch) => {
+                let landed = match self.store.write(lease, &batch) {
+                    Some(true) => Landed::Written,
+                    Some(false) => Landed::NotAsLeft,
+                    None => Landed::NotWritten,
+                };
+                WriterAnswer::Landed(batch, landed)
+            }
+        })
+    }
+
+    fn take_answer(&mut self, answer: WriterAnswer) {
+        let now = self.now;
+        let Some(agent) = &mut self.agent else { return };
+        let link = &mut agent.writer;
+        let mut outbox = agent.outbox.get();
+        let state = &mut outbox.state;
+        let mut cut = false;
+        match answer {
+            WriterAnswer::Renewed(true) => link.course.renewed(),
+            WriterAnswer::Renewed(false) => link.course.lease_gone(),
+            WriterAnswer::Granted(lease) => link.course.granted(lease),
+            WriterAnswer::Listed(found) => {
+                link.course.listed(state, found);
+                link.established.get_or_insert(now);
+            }
+            WriterAnswer::Revoked => link.course.revoked(),
+            WriterAnswer::Landed(batch, landed) => {
+                link.course.landed(state, batch, landed);
+                cut = matches!(landed, Landed::NotWritten | Landed::Unknown);
+            }
+            WriterAnswer::KeptAlive(alive) => {
+                link.unanswered = false;
+                cut = !alive;
+            }
+        }
+        drop(outbox);
+        if cut {
+            self.cut_writer();
+        } else {
+            self.send_requests();
+        }
+    }
+
+    /// The writer loses its connection; what it has sent may arrive all the same.
+    pub(super) fn cut_writer(&mut self) {
+        let Some(agent) = &mut self.agent else { return };
+        let link = &mut agent.writer;
+        if self.mutation != Some(Mutation::ForgetInterruption) {
+            link.course.interrupted(&mut agent.outbox.get().state);
+        }
+        link.connection += 1;
+        (link.connected, link.unanswered) = (false, false);
+        let worked = link.established.take().map_or(Duration::ZERO, |since| self.now - since);
+        let after = link.backoff.after(worked);
+        self.plan_write(after, WriterStep::Connect);
+    }
+}
