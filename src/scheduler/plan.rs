@@ -341,6 +341,7 @@ impl<D: Domain> Scheduler<D> {
                         }
                     }
                     Decision::Settle => self.settle(id),
+                    Decision::Create | Decision::Update if self.must_await_change_below(id) => self.park(id),
                     Decision::Create => self.create(id),
                     Decision::Update => self.update(id),
                     Decision::ClearAway => self.clear_away(id),
@@ -559,6 +560,15 @@ impl<D: Domain> Scheduler<D> {
                 }
             }
         }
+    }
+
+    /// Whether something that this value rests on is being changed, perhaps into what has another name: it is looked at again after.
+    fn must_await_change_below(&mut self, id: NodeId) -> bool {
+        let changing = self.graph.changing_below(id);
+        if let Some(base) = changing {
+            self.graph[base].blocks.insert(id);
+        }
+        changing.is_some()
     }
 
     /// Whether another value holds one of the claims; if so this one waits for it, with an explanation if it may take for ever.

@@ -13,6 +13,7 @@ use super::{
     descriptor::{Domain, On},
     graph::{Edge, Graph, Hold, NodeId},
     node_set::NodeSet,
+    status::Verb,
 };
 
 /// Whether a value that waits for its dependencies may be created now.
@@ -170,6 +171,18 @@ impl<D: Domain> Graph<D> {
             .filter(|edge| matches!(edge.dependency.on, On::Key(_)))
             .map(|edge| edge.targets[0]);
         named.chain(node.parent)
+    }
+
+    /// A value with a change under way that `id` depends on or is derived from, directly or by something derived from it.
+    pub fn changing_below(&self, id: NodeId) -> Option<NodeId> {
+        let base_of = |mut base: NodeId| {
+            while let Some(parent) = self[base].parent {
+                base = parent;
+            }
+            base
+        };
+        let is_changing = |base: &NodeId| *base != id && self[*base].flight.as_ref().is_some_and(|flight| flight.verb == Verb::Update);
+        self.key_targets(id).map(base_of).find(is_changing)
     }
 
     /// What must be gone before `id` can be deleted: derived from it, or unable to stay without it. Of those that need any value

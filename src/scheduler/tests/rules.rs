@@ -570,3 +570,29 @@ fn a_half_built_cycle_goes_when_what_the_rest_of_it_stands_on_goes() {
     world.run();
     assert!(world.kernel.is_empty(), "{:?}", world.kernel.keys());
 }
+
+#[test]
+fn nothing_is_built_on_a_value_while_it_is_being_changed() {
+    let mut world = World::new();
+    world.put("v/base", deriving(1, &["d/base/1"]));
+    world.run();
+    world.log.clear();
+    // All in one transaction: what the others rest on gets another content, perhaps another name.
+    world.put("v/base", deriving(2, &["d/base/1"]));
+    world.put("w/direct", needing(&["v/base"]));
+    world.put("w/indirect", needing(&["d/base/1"]));
+    world.round();
+    assert_eq!(world.log, [Do::Update("v/base".into(), deriving(2, &["d/base/1"]))]);
+    world.run();
+    assert_eq!(
+        (world.state("w/direct"), world.state("w/indirect")),
+        (Some(ValueState::Configured), Some(ValueState::Configured))
+    );
+}
+
+fn deriving(content: u32, derives: &[&str]) -> Toy {
+    Toy {
+        derives: derives.iter().map(|text| (*text).to_owned()).collect(),
+        ..toy(content)
+    }
+}
