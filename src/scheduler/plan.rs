@@ -341,7 +341,7 @@ impl<D: Domain> Scheduler<D> {
                         }
                     }
                     Decision::Settle => self.settle(id),
-                    Decision::Create | Decision::Update if self.must_await_change_below(id) => self.park(id),
+                    Decision::Create | Decision::Update if self.must_await_change_nearby(id) => self.park(id),
                     Decision::Create => self.create(id),
                     Decision::Update => self.update(id),
                     Decision::ClearAway => self.clear_away(id),
@@ -562,11 +562,12 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Whether something that this value rests on is being changed, perhaps into what has another name: it is looked at again after.
-    fn must_await_change_below(&mut self, id: NodeId) -> bool {
-        let changing = self.graph.changing_below(id);
-        if let Some(base) = changing {
-            self.graph[base].blocks.insert(id);
+    /// Whether something that this value rests on is being changed, perhaps into what has another name, or what it replaces is not
+    /// gone: it is looked at again after.
+    fn must_await_change_nearby(&mut self, id: NodeId) -> bool {
+        let changing = self.graph.changing_below(id).or_else(|| self.graph.sibling_on_its_way_out(id));
+        if let Some(changing) = changing {
+            self.graph[changing].blocks.insert(id);
         }
         changing.is_some()
     }

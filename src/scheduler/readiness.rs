@@ -185,6 +185,22 @@ impl<D: Domain> Graph<D> {
         self.key_targets(id).map(base_of).find(is_changing)
     }
 
+    /// A value that is no longer derived from what the new `id` is derived from, and on its way out: it goes first, for the kernel may
+    /// take what looks like a part of it along (secondary addresses with the primary one of their subnet).
+    pub fn sibling_on_its_way_out(&self, id: NodeId) -> Option<NodeId> {
+        let node = &self[id];
+        let parent = node.parent.filter(|_| node.applied.is_none())?;
+        let goes = |sibling: &NodeId| {
+            let sibling = &self[*sibling];
+            sibling.derived.is_none() && sibling.present() && !matches!(sibling.hold.as_deref(), Some(Hold::Retry { .. }))
+        };
+        self[parent]
+            .children
+            .iter()
+            .copied()
+            .find(|sibling| *sibling != id && goes(sibling))
+    }
+
     /// What must be gone before `id` can be deleted: derived from it, or unable to stay without it. Of those that need any value
     /// below a prefix only one is named: there may be as many as there are values below it.
     pub fn deletion_blockers(&self, id: NodeId) -> Vec<NodeId> {
@@ -202,15 +218,9 @@ impl<D: Domain> Graph<D> {
     /// Whether a value that is there, or about to be, needs `id` and cannot do without it.
     fn hangs_directly_on(&self, dependent: NodeId, id: NodeId) -> bool {
         let node = &self[dependent];
-        let edges = match (&node.applied, &node.flight) {
-            (Some(_), _) => &node.applied_edges,
-            (None, Some(_)) => &node.edges,
-            (None, None) if node.partial => &node.applied_edges,
-            (None, None) => return false,
-        };
-        edges
-            .iter()
-            .any(|edge| self.concerns(edge, id) && !self.edge_satisfied(dependent, edge))
+        let hangs = |edge: &Edge| self.concerns(edge, id) && !self.edge_satisfied(dependent, edge);
+        let (applied, flying) = (node.applied.is_some(), node.flight.is_some());
+        (applied || node.partial) && node.applied_edges.iter().any(hangs) || !applied && flying && node.edges.iter().any(hangs)
     }
 
     /// Whether `id` is a possible target of an edge.

@@ -590,6 +590,39 @@ fn nothing_is_built_on_a_value_while_it_is_being_changed() {
     );
 }
 
+#[test]
+fn what_is_no_longer_derived_goes_before_what_is_derived_instead() {
+    let mut world = World::new();
+    world.put("v/base", deriving(1, &["d/base/old"]));
+    world.put("w", needing(&["d/base/old"]));
+    world.run();
+    world.log.clear();
+    world.put("v/base", deriving(1, &["d/base/new"]));
+    world.run();
+    assert_eq!(
+        world.log,
+        [
+            Do::Delete("w".into()),
+            Do::Delete("d/base/old".into()),
+            Do::Create("d/base/new".into(), Toy::default())
+        ]
+    );
+}
+
+#[test]
+fn what_cannot_be_removed_does_not_keep_away_what_is_derived_instead() {
+    let mut world = World::new();
+    world.put("v/base", deriving(1, &["d/base/old"]));
+    world.run();
+    world.fail = Box::new(|_, verb| (verb == Verb::Delete).then(|| transient("no")));
+    world.put("v/base", deriving(1, &["d/base/new"]));
+    world.run();
+    assert!(world.kernel.contains_key("d/base/new"), "{:?}", world.log);
+    world.fail = Box::new(|_, _| None);
+    world.run_out_retries();
+    assert!(!world.kernel.contains_key("d/base/old"));
+}
+
 fn deriving(content: u32, derives: &[&str]) -> Toy {
     Toy {
         derives: derives.iter().map(|text| (*text).to_owned()).collect(),
