@@ -186,6 +186,14 @@ impl<'a> Inspection<'a> {
         for address in addresses {
             self.note(address.key.clone(), Value::Address(address.into()));
         }
+        // One that the interface no longer has, because its removal failed, is still there.
+        let applied = self.view.applied_under(addresses_prefix(&name).as_str());
+        let there = applied.filter(|(_, value)| {
+            let spec = value.address().and_then(|address| address.spec);
+            spec.is_some_and(|spec| self.has_address(link.index, spec))
+        });
+        let there: Vec<Key> = there.map(|(key, _)| key.clone()).collect();
+        self.seen.extend(there);
         self.orphan_addresses(link, &name, &known);
     }
 
