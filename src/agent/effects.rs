@@ -575,7 +575,7 @@ impl Effects for NetworkEffects {
             .collect();
         if due.is_empty() {
             let unwanted = std::mem::take(&mut self.to_survey);
-            return (!unwanted.is_empty()).then(|| Look::Survey(Survey::of(unwanted.into_iter().collect(), &self.marks)));
+            return (!unwanted.is_empty()).then(|| Look::Survey(survey::again(&*self.host, &self.marks, unwanted.into_iter().collect())));
         }
         for netns in &due {
             self.suspects.remove(netns);

@@ -83,16 +83,29 @@ pub fn plan(host: &dyn Host, marks: &Marks, wanted: impl Fn(&NamespaceName) -> b
     }
 }
 
-impl Survey {
-    /// A survey of these.
-    pub fn of(candidates: Vec<(NamespaceName, NamespaceRef)>, marks: &Marks) -> Self {
-        Survey {
-            candidates,
-            left_out: Vec::new(),
-            marks: marks.clone(),
-        }
+/// As [`plan`], of what it left out and nobody wants any more. Names that are gone are not opened: that would make them again.
+pub fn again(host: &dyn Host, marks: &Marks, mut candidates: Vec<(NamespaceName, NamespaceRef)>) -> Survey {
+    let names = host.named().unwrap_or_else(|failure| {
+        warn!("namespaces left by an earlier run may stay: {failure}");
+        Vec::new()
+    });
+    let named: HashSet<String> = names
+        .into_iter()
+        .filter(|(_, target)| matches!(target, NamedTarget::Namespace(_)))
+        .map(|(text, _)| text)
+        .collect();
+    candidates.retain(|(name, _)| match name {
+        NamespaceName::Named(text) => named.contains(text),
+        _ => true,
+    });
+    Survey {
+        candidates,
+        left_out: Vec::new(),
+        marks: marks.clone(),
     }
+}
 
+impl Survey {
     /// What [`plan`] left out: wanted then, and perhaps no longer when its turn comes.
     pub fn left_out(&self) -> &[(NamespaceName, NamespaceRef)] {
         &self.left_out
