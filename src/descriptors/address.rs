@@ -78,7 +78,10 @@ impl Descriptor<Network> for AddressDescriptor {
 
     fn equivalent(&self, _: &Key, applied: &Value, wanted: &Value) -> bool {
         match (applied.address(), wanted.address()) {
-            (Some(applied), Some(wanted)) => (applied.spec, &applied.expected) == (wanted.spec, &wanted.expected),
+            // Entering or leaving a VRF takes the link down and up, and with that the kernel removes its IPv6 addresses.
+            (Some(applied), Some(wanted)) => {
+                (applied.spec, &applied.expected, &applied.vrf) == (wanted.spec, &wanted.expected, &wanted.vrf)
+            }
             _ => false,
         }
     }
