@@ -9,6 +9,7 @@ mod dry_run;
 mod expectation;
 mod pairs;
 mod random;
+mod removals;
 mod simulated;
 mod tampering;
 mod world;

@@ -45,7 +45,7 @@ pub struct World {
     facts: BTreeMap<Key, Value>,
     undecided: BTreeSet<NetnsId>,
     statuses: BTreeMap<Key, Status>,
-    now: Duration,
+    pub now: Duration,
 }
 
 /// The change of one desired value, decoded and checked as the agent does it.
