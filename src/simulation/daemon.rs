@@ -38,6 +38,8 @@ pub struct Daemon {
     pub containers: BTreeMap<usize, Container>,
     /// It does not tell of the next so many changes.
     pub losing: usize,
+    /// It has not told of a change: nobody can know before the next comparison.
+    pub untold: bool,
     clock: u64,
 }
 

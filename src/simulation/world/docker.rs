@@ -43,12 +43,12 @@ impl World {
             DockerStep::Connect => {
                 (tracker.connected, tracker.pause) = (true, Duration::from_millis(100));
                 self.step_arbiter(Input::Connected);
-                self.plan_docker(after, DockerStep::Listed(self.daemon.list()));
+                self.list(after);
                 self.plan_docker(AUDIT_PERIOD, DockerStep::Audit);
             }
             DockerStep::Listed(listed) => self.step_arbiter(Input::Listed(listed)),
             DockerStep::Audit => {
-                self.plan_docker(after, DockerStep::Listed(self.daemon.list()));
+                self.list(after);
                 self.plan_docker(AUDIT_PERIOD, DockerStep::Audit);
             }
             DockerStep::Hint(container_id) => self.step_arbiter(Input::Hint { container_id }),
@@ -66,6 +66,14 @@ impl World {
                 }
             }
         }
+    }
+
+    /// The daemon answers a list. What it has not told before is news only now.
+    fn list(&mut self, after: Duration) {
+        if std::mem::take(&mut self.daemon.untold) {
+            self.disturbed = self.now;
+        }
+        self.plan_docker(after, DockerStep::Listed(self.daemon.list()));
     }
 
     fn inspected(&mut self, container_id: String, mut found: Inspection) {
@@ -140,6 +148,8 @@ impl World {
         if connected && self.daemon.up && !lost {
             let after = self.moment();
             self.plan_docker(after, DockerStep::Hint(Daemon::id(number)));
+        } else if connected && self.daemon.up {
+            self.daemon.untold = true;
         }
     }
 

@@ -238,6 +238,10 @@ impl World {
                 .flatten()
                 .find(|(_, item)| item.key() == short);
             let Some((_, Item::Interface(interface))) = version else { continue };
+            // As far as the agent can know, the label is still where it was.
+            if interface.place == CONTAINER_PLACE && self.daemon.untold {
+                continue;
+            }
             let link = places[interface.place].and_then(|netns| self.machine.get().kernel.link(netns, &interface.host).cloned());
             let marked = link.as_ref().is_some_and(|link| link.alias.contains(interface.name));
             if !marked || link.as_ref().is_some_and(|link| link.up != interface.enabled) {
