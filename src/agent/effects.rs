@@ -130,6 +130,11 @@ pub struct NetworkEffects {
     undecided_leftovers: BTreeMap<NetnsId, (NamespaceName, OpenNamespace)>,
     /// Something was done or decided since those were looked at.
     acted: bool,
+    /// Namespaces that the survey left out because they were wanted, or that were closed with something undecided in them: once nobody
+    /// wants them, they are surveyed like those that nobody ever wanted.
+    unseen: BTreeMap<NamespaceName, NamespaceRef>,
+    /// Those of them that nobody wants.
+    to_survey: BTreeMap<NamespaceName, NamespaceRef>,
     /// Namespaces that changed while they were not known to be open.
     missed: BTreeSet<NetnsId>,
     host_facts: BTreeMap<Key, Value>,
@@ -156,6 +161,8 @@ impl NetworkEffects {
             undecided: BTreeSet::new(),
             undecided_leftovers: BTreeMap::new(),
             acted: false,
+            unseen: BTreeMap::new(),
+            to_survey: BTreeMap::new(),
             missed: BTreeSet::new(),
             host_facts: BTreeMap::new(),
             watched: BTreeSet::new(),
@@ -204,8 +211,8 @@ impl NetworkEffects {
                 scheduler.outcome(outcome.id, value.map_or(Outcome::Done, Outcome::Became));
             }
             (Ok(_), namespace) => {
-                if let Some((name, _, OnNamespace::Close(netns))) = namespace {
-                    self.closed(&key, &name, netns);
+                if let Some((name, reference, OnNamespace::Close(netns))) = namespace {
+                    self.closed(&key, &name, reference, netns);
                 }
                 scheduler.outcome(outcome.id, Outcome::Done);
             }
@@ -262,6 +269,7 @@ impl NetworkEffects {
 
     fn opened(&mut self, key: &Key, name: &NamespaceName, netns: NetnsId, owned: bool) {
         self.open.entry(netns).or_default().insert(name.clone());
+        self.unseen.remove(name);
         if self.missed.remove(&netns) {
             self.suspects.insert(netns, self.now);
         } else if !self.host.is_watched(netns) {
@@ -272,20 +280,26 @@ impl NetworkEffects {
         info!(namespace = %name, %netns, owned, "namespace opened");
     }
 
-    fn closed(&mut self, key: &Key, name: &NamespaceName, netns: NetnsId) {
-        if let Some(names) = self.open.get_mut(&netns) {
-            names.remove(name);
-            if names.is_empty() {
-                self.open.remove(&netns);
-                self.suspects.remove(&netns);
-                self.last_read.remove(&netns);
-                self.undecided.remove(&netns);
-                self.reporter.links_of(netns, &[]);
-            }
+    fn closed(&mut self, key: &Key, name: &NamespaceName, reference: NamespaceRef, netns: NetnsId) {
+        if self.undecided.contains(&netns) {
+            self.unseen.insert(name.clone(), reference);
         }
+        self.no_longer_open(name, netns);
         self.unwatch(key);
         self.reporter.namespace_gone(name);
         info!(namespace = %name, %netns, "namespace closed");
+    }
+
+    fn no_longer_open(&mut self, name: &NamespaceName, netns: NetnsId) {
+        let Some(names) = self.open.get_mut(&netns) else { return };
+        names.remove(name);
+        if names.is_empty() {
+            self.open.remove(&netns);
+            self.suspects.remove(&netns);
+            self.last_read.remove(&netns);
+            self.undecided.remove(&netns);
+            self.reporter.links_of(netns, &[]);
+        }
     }
 
     fn watch(&mut self, key: &Key, name: &NamespaceName, binding: Binding) {
@@ -324,6 +338,23 @@ impl NetworkEffects {
             self.reporter.namespace_key_gone(&key);
             self.forget_process(&key);
         }
+    }
+
+    /// What was not looked into because it was wanted, and is wanted no longer, may hold something that nobody knows of.
+    fn note_unseen(&mut self, scheduler: &Scheduler<Network>) {
+        let view = scheduler.view();
+        let needed = |name: &NamespaceName| {
+            let key = name.key();
+            view.wanted(&key).is_some() || view.applied(&key).is_some() || view.in_flight(&key)
+        };
+        let to_survey = &mut self.to_survey;
+        self.unseen.retain(|name, reference| {
+            let needed = needed(name);
+            if !needed {
+                to_survey.insert(name.clone(), reference.clone());
+            }
+            needed
+        });
     }
 
     /// Nobody names a process any more that was never found, or is gone: whoever names it again means the process of then.
@@ -404,10 +435,11 @@ impl NetworkEffects {
     /// Tells the scheduler of a namespace that an earlier run left something in, unless that may still turn out to be wanted.
     fn leftover(&mut self, scheduler: &mut Scheduler<Network>, name: NamespaceName, open: OpenNamespace, contents: &Snapshot) {
         let key = name.key();
-        if scheduler.view().applied(&key).is_some() {
-            // Named meanwhile, and opened once more: one of the two goes back with the next batch.
+        let is_open = scheduler.view().applied(&key).is_some();
+        if is_open || scheduler.view().wanted(&key).is_some() {
+            // Named meanwhile, and opened once more or about to be: one of the two goes back with the next batch.
             let close = KernelOp::CloseNamespace {
-                reference: open.reference,
+                reference: open.reference.clone(),
                 netns: open.netns,
                 remove_if_marked: None,
                 forget: false,
@@ -417,6 +449,10 @@ impl NetworkEffects {
                 key: key.to_string(),
                 ops: vec![close],
             });
+            if !is_open {
+                self.no_longer_open(&name, open.netns);
+                self.unseen.insert(name, open.reference);
+            }
             return;
         }
         let netns = open.netns;
@@ -488,6 +524,7 @@ impl Effects for NetworkEffects {
             let links = self.look(scheduler, &name, netns, &contents).links;
             self.reporter.links_of(netns, &links);
         }
+        self.note_unseen(scheduler);
     }
 
     fn seen(&mut self, scheduler: &mut Scheduler<Network>, seen: Seen) {
@@ -529,7 +566,9 @@ impl Effects for NetworkEffects {
     fn survey(&mut self, scheduler: &Scheduler<Network>) -> Option<Look> {
         let view = scheduler.view();
         let wanted = |name: &NamespaceName| view.wanted(&name.key()).is_some();
-        Some(Look::Survey(survey::plan(&*self.host, &self.marks, wanted)))
+        let survey = survey::plan(&*self.host, &self.marks, wanted);
+        self.unseen.extend(survey.left_out().iter().cloned());
+        Some(Look::Survey(survey))
     }
 
     fn refresh(&mut self, now: Duration) -> Option<Look> {
@@ -541,7 +580,8 @@ impl Effects for NetworkEffects {
             .map(|(netns, _)| *netns)
             .collect();
         if due.is_empty() {
-            return None;
+            let unwanted = std::mem::take(&mut self.to_survey);
+            return (!unwanted.is_empty()).then(|| Look::Survey(survey::again(&*self.host, &self.marks, unwanted.into_iter().collect())));
         }
         for netns in &due {
             self.suspects.remove(netns);
@@ -567,6 +607,7 @@ impl Effects for NetworkEffects {
     fn publish(&mut self, scheduler: &Scheduler<Network>, changes: Vec<StatusChange>) {
         // Before a status goes away, for that is the sign to the user that the value is forgotten.
         self.drop_unused_watches(scheduler);
+        self.note_unseen(scheduler);
         self.acted = true;
         for change in changes {
             self.reporter.status(&scheduler.view(), &change);

@@ -30,6 +30,8 @@ pub struct Surveyed {
 /// The namespaces to look into.
 pub struct Survey {
     candidates: Vec<(NamespaceName, NamespaceRef)>,
+    /// Those that are left out because they will be opened anyway.
+    left_out: Vec<(NamespaceName, NamespaceRef)>,
     marks: Marks,
 }
 
@@ -37,6 +39,7 @@ pub struct Survey {
 pub fn plan(host: &dyn Host, marks: &Marks, wanted: impl Fn(&NamespaceName) -> bool) -> Survey {
     // First of all the agent's own, so that what is in it is known before anything is created there.
     let mut candidates = vec![(NamespaceName::Own, NamespaceRef::Own)];
+    let mut left_out = Vec::new();
     let mut known = HashSet::from([host.own_namespace()]);
     let mark = marks.created_namespace(None);
     match host.named() {
@@ -46,9 +49,8 @@ pub fn plan(host: &dyn Host, marks: &Marks, wanted: impl Fn(&NamespaceName) -> b
                 match target {
                     NamedTarget::Namespace(netns) => {
                         known.insert(netns);
-                        if !wanted(&name) {
-                            candidates.push((name, NamespaceRef::Named(text)));
-                        }
+                        let chosen = if wanted(&name) { &mut left_out } else { &mut candidates };
+                        chosen.push((name, NamespaceRef::Named(text)));
                     }
                     NamedTarget::NotANamespace { leftover_of: Some(found) } if found == mark && !wanted(&name) => {
                         match host.remove_leftover(&text, &mark) {
@@ -66,8 +68,9 @@ pub fn plan(host: &dyn Host, marks: &Marks, wanted: impl Fn(&NamespaceName) -> b
         Ok(processes) => {
             for (netns, pid) in processes {
                 let name = NamespaceName::Process(pid);
-                if known.insert(netns) && !wanted(&name) {
-                    candidates.push((name, NamespaceRef::Process(pid)));
+                if known.insert(netns) {
+                    let chosen = if wanted(&name) { &mut left_out } else { &mut candidates };
+                    chosen.push((name, NamespaceRef::Process(pid)));
                 }
             }
         }
@@ -75,11 +78,39 @@ pub fn plan(host: &dyn Host, marks: &Marks, wanted: impl Fn(&NamespaceName) -> b
     }
     Survey {
         candidates,
+        left_out,
+        marks: marks.clone(),
+    }
+}
+
+/// As [`plan`], of what it left out and nobody wants any more. Names that are gone are not opened: that would make them again.
+pub fn again(host: &dyn Host, marks: &Marks, mut candidates: Vec<(NamespaceName, NamespaceRef)>) -> Survey {
+    let names = host.named().unwrap_or_else(|failure| {
+        warn!("namespaces left by an earlier run may stay: {failure}");
+        Vec::new()
+    });
+    let named: HashSet<String> = names
+        .into_iter()
+        .filter(|(_, target)| matches!(target, NamedTarget::Namespace(_)))
+        .map(|(text, _)| text)
+        .collect();
+    candidates.retain(|(name, _)| match name {
+        NamespaceName::Named(text) => named.contains(text),
+        _ => true,
+    });
+    Survey {
+        candidates,
+        left_out: Vec::new(),
         marks: marks.clone(),
     }
 }
 
 impl Survey {
+    /// What [`plan`] left out: wanted then, and perhaps no longer when its turn comes.
+    pub fn left_out(&self) -> &[(NamespaceName, NamespaceRef)] {
+        &self.left_out
+    }
+
     /// What opens and reads the candidates.
     pub fn openings(&self) -> Vec<Task> {
         let mark = self.marks.created_namespace(None);
