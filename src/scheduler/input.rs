@@ -198,9 +198,8 @@ impl<D: Domain> Scheduler<D> {
         }
         self.release_hold(id);
         let node = &self.graph[id];
-        if !node.closing
-            && let (Some(descriptor), Some(applied)) = (self.domain.descriptor(key), &node.applied)
-        {
+        // One that is being taken down too: it may be wanted again before it is gone.
+        if let (Some(descriptor), Some(applied)) = (self.domain.descriptor(key), &node.applied) {
             let effect = descriptor.verify(key, applied);
             if !D::is_empty(&effect) {
                 self.emit(id, Verb::Verify, None, effect);

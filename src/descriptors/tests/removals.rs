@@ -10,8 +10,8 @@ use super::{
     world::{Desired, World},
 };
 use crate::{
-    descriptors::value::Value,
-    kernel::{KernelOp, PROTOCOL},
+    descriptors::value::{NamespaceName, Value},
+    kernel::{KernelOp, PROTOCOL, Task},
     scheduler::{Fault, FaultKind, Operation, Outcome, Verb},
 };
 
@@ -53,4 +53,28 @@ fn an_address_whose_removal_failed_goes_with_its_interface() {
         "{:?}",
         space.addresses
     );
+}
+
+#[test]
+fn a_name_that_changes_while_its_namespace_is_being_given_up_is_followed_when_it_is_wanted_again() {
+    let mut world = World::start(machine(), &Desired::new());
+    let key = interface_key("i");
+    world.put(&key, &interface("DUMMY", "i", &[]));
+    world.rest();
+    world.delete(&key);
+    let removal = next_operation(&mut world);
+    let before = world.kernel.names.remove(FOREIGN_NAME).expect("it is there");
+    world.scheduler.probe(&NamespaceName::Named(FOREIGN_NAME.to_owned()).key());
+    world.put(&key, &interface("DUMMY", "i", &[]));
+    let task = Task {
+        id: removal.id,
+        key: removal.key.to_string(),
+        ops: removal.effect,
+    };
+    world.kernel.perform(&task).expect("nobody kills the agent");
+    world.scheduler.outcome(removal.id, Outcome::Done);
+    world.rest();
+    assert!(world.kernel.link(before, "i").is_none());
+    let now = *world.kernel.names.get(FOREIGN_NAME).expect("the name is made again");
+    assert!(world.kernel.link(now, "i").is_some());
 }
