@@ -347,8 +347,14 @@ impl NetworkEffects {
             let key = name.key();
             view.wanted(&key).is_some() || view.applied(&key).is_some() || view.in_flight(&key)
         };
-        let unneeded = self.unseen.extract_if(.., |name, _| !needed(name));
-        self.to_survey.extend(unneeded);
+        let to_survey = &mut self.to_survey;
+        self.unseen.retain(|name, reference| {
+            let needed = needed(name);
+            if !needed {
+                to_survey.insert(name.clone(), reference.clone());
+            }
+            needed
+        });
     }
 
     /// Nobody names a process any more that was never found, or is gone: whoever names it again means the process of then.

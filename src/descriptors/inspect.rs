@@ -186,14 +186,7 @@ impl<'a> Inspection<'a> {
         for address in addresses {
             self.note(address.key.clone(), Value::Address(address.into()));
         }
-        // One that the interface no longer has, because its removal failed, is still there.
-        let applied = self.view.applied_under(addresses_prefix(&name).as_str());
-        let there = applied.filter(|(_, value)| {
-            let spec = value.address().and_then(|address| address.spec);
-            spec.is_some_and(|spec| self.has_address(link.index, spec))
-        });
-        let there: Vec<Key> = there.map(|(key, _)| key.clone()).collect();
-        self.seen.extend(there);
+        self.see_applied_addresses(link, &name);
         self.orphan_addresses(link, &name, &known);
     }
 
@@ -203,6 +196,17 @@ impl<'a> Inspection<'a> {
             self.findings.found.push((key.clone(), value));
         }
         self.seen.insert(key);
+    }
+
+    /// An address that its interface no longer has, because its removal failed, is there all the same.
+    fn see_applied_addresses(&mut self, link: &LinkState, name: &str) {
+        let applied = self.view.applied_under(addresses_prefix(name).as_str());
+        let there = applied.filter(|(_, value)| {
+            let spec = value.address().and_then(|address| address.spec);
+            spec.is_some_and(|spec| self.has_address(link.index, spec))
+        });
+        let there: Vec<Key> = there.map(|(key, _)| key.clone()).collect();
+        self.seen.extend(there);
     }
 
     /// The interface as the link shows it. What the kernel cannot tell is as in `basis`.
