@@ -11,8 +11,9 @@ use models::key::Key;
 
 use super::{
     descriptor::{Domain, On},
+    edge::{Edge, Target},
     explanation::{Explanation, RELATIVES_MAX, Relative, Repair, Unmet, waiting_for},
-    graph::{Edge, Hold, Node, NodeId},
+    graph::{Hold, Node, NodeId},
     node_set::NodeSet,
     plan::Scheduler,
     status::{Status, StatusChange, ValueState},
@@ -329,8 +330,8 @@ impl<D: Domain> Scheduler<D> {
     /// Ready as part of a cycle: either its turn comes, or the member that must go first cannot be created.
     fn waiting_for_leader(&self, node: &Node<D>, id: NodeId) -> Condition {
         let failing = node.edges.iter().position(|edge| {
-            let target = &self.graph[edge.targets[0]];
-            matches!(edge.dependency.on, On::Key(_)) && !target.available() && matches!(target.hold.as_deref(), Some(Hold::Retry { .. }))
+            let target = edge.key_target().map(|target| &self.graph[target]);
+            target.is_some_and(|target| !target.available() && matches!(target.hold.as_deref(), Some(Hold::Retry { .. })))
         });
         match failing {
             None => Condition::Busy,
@@ -344,8 +345,8 @@ impl<D: Domain> Scheduler<D> {
 
     /// An unmet dependency in full. `before`: what was told last, which knows since when.
     fn unmet(&self, edge: &Edge, before: Option<&Explanation>, inquiry: &mut Inquiry) -> Unmet {
-        let dependency = &edge.dependency;
-        let mut relatives = self.domain().relatives(dependency, &View::new(&self.graph));
+        let dependency = self.graph.dependency(edge);
+        let mut relatives = self.domain().relatives(&dependency, &View::new(&self.graph));
         let (expected, name) = match &dependency.on {
             On::Key(key) => (Some(key.clone()), self.domain().name(key)),
             On::AnyOf { describe, .. } => {
@@ -358,10 +359,10 @@ impl<D: Domain> Scheduler<D> {
         let state = self.describe(edge, &relatives, inquiry);
         inquiry.path.truncate(depth);
         let known = before.into_iter().flat_map(|before| &before.unmet);
-        let mut since = known.filter(|known| (&known.label, &known.expected, &known.name) == (&dependency.label, &expected, &name));
+        let mut since = known.filter(|known| (&known.label, &known.expected, &known.name) == (&edge.label, &expected, &name));
         inquiry.mentioned.extend(relatives.iter().map(|relative| relative.key.clone()));
         Unmet {
-            label: dependency.label.clone(),
+            label: edge.label.clone(),
             since: since.next().map_or(self.now, |known| known.since),
             expected,
             name,
@@ -373,11 +374,11 @@ impl<D: Domain> Scheduler<D> {
     /// What is the matter with an unmet dependency, as a sentence. Dependencies already mentioned in `path` are left out.
     fn describe(&self, edge: &Edge, relatives: &[Relative], inquiry: &mut Inquiry) -> String {
         let bearer = edge
-            .targets
+            .targets()
             .iter()
             .find_map(|target| self.domain().bearer(&self.graph[*target].key));
         if let Some(bearer) = bearer
-            && edge.targets.iter().all(|target| self.graph[*target].wanted().is_none())
+            && edge.targets().iter().all(|target| self.graph[*target].wanted().is_none())
         {
             inquiry.mentioned.push(bearer.clone());
             let told = match self.graph.find(&bearer) {
@@ -391,11 +392,12 @@ impl<D: Domain> Scheduler<D> {
                 return relative.text.clone();
             }
         }
-        match &edge.dependency.on {
-            On::AnyOf { describe, .. } => describe.to_string(),
-            On::Key(key) => {
-                let told = self.describe_node(edge.targets[0], inquiry);
-                format!("{} {}", self.domain().name(key), told.as_deref().unwrap_or("is not ready yet"))
+        match &edge.on {
+            Target::AnyOf(any) => any.describe.to_string(),
+            Target::Key(target) => {
+                let told = self.describe_node(*target, inquiry);
+                let name = self.domain().name(&self.graph[*target].key);
+                format!("{name} {}", told.as_deref().unwrap_or("is not ready yet"))
             }
         }
     }
@@ -414,12 +416,12 @@ impl<D: Domain> Scheduler<D> {
             None => {}
         }
         inquiry.path.push(id);
-        let news = |edge: &&Edge| !edge.targets.iter().any(|target| inquiry.path.contains(target));
+        let news = |edge: &&Edge| !edge.targets().iter().any(|target| inquiry.path.contains(target));
         let unmet = node.edges.iter().filter(news).find(|edge| !self.graph.edge_satisfied(id, edge));
         Some(match (node.wanted(), unmet) {
             (None, _) => "does not exist".to_owned(),
             (Some(_), Some(edge)) if inquiry.path.len() <= DEPTH => {
-                format!("is pending ({}: {})", edge.dependency.label, self.describe(edge, &[], inquiry))
+                format!("is pending ({}: {})", edge.label, self.describe(edge, &[], inquiry))
             }
             _ => "is not ready yet".to_owned(),
         })
@@ -428,7 +430,7 @@ impl<D: Domain> Scheduler<D> {
     /// Values below the prefixes of a dependency that do not satisfy it: of the wrong sort, or not there yet.
     fn nearby(&self, edge: &Edge) -> Vec<Relative> {
         let under = |target: &NodeId| self.graph.under(self.graph[*target].key.as_str()).take(NEARBY);
-        let values = edge.targets.iter().flat_map(under).filter_map(|id| {
+        let values = edge.targets().iter().flat_map(under).filter_map(|id| {
             let node = &self.graph[id];
             let what = match (node.hold.as_deref(), node.available(), node.wanted().is_some()) {
                 (Some(_), _, true) => self.describe_node(id, &mut Inquiry::default())?,

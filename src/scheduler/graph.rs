@@ -8,7 +8,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ops::{Bound, Deref, Index, IndexMut},
+    ops::{Bound, Index, IndexMut},
     sync::Arc,
     time::Duration,
 };
@@ -17,7 +17,8 @@ use models::key::Key;
 use slotmap::SlotMap;
 
 use super::{
-    descriptor::{Claim, Dependency, Domain, On},
+    descriptor::{Claim, Domain},
+    edge::{Edge, Edges, Target, targets},
     explanation::LastError,
     ledger::Trace,
     node_set::{FastMap, NodeSet},
@@ -79,35 +80,6 @@ impl Hold {
         matches!(self, Hold::Retry { until: NEVER, .. })
     }
 }
-
-/// A dependency with its targets found.
-#[derive(Clone)]
-pub(super) struct Edge {
-    pub dependency: Dependency,
-    /// The target, or the nodes of the prefixes.
-    pub targets: Targets,
-}
-
-/// Nearly always one.
-#[derive(Clone)]
-pub(super) enum Targets {
-    One([NodeId; 1]),
-    Some(Box<[NodeId]>),
-}
-
-impl Deref for Targets {
-    type Target = [NodeId];
-
-    fn deref(&self) -> &[NodeId] {
-        match self {
-            Targets::One(one) => one,
-            Targets::Some(some) => some,
-        }
-    }
-}
-
-/// Dependencies of a value; those of the wanted and of the applied one are mostly the same.
-pub(super) type Edges = Arc<[Edge]>;
 
 /// What lies below a prefix that dependencies on "any of" name.
 #[derive(Clone, Default)]
@@ -363,7 +335,7 @@ impl<D: Domain> Graph<D> {
     }
 
     /// The node of a prefix that a dependency names, with what lies below it.
-    fn obtain_prefix(&mut self, key: &Key) -> NodeId {
+    pub fn obtain_prefix(&mut self, key: &Key) -> NodeId {
         if let Some(id) = self.prefixes.get(key) {
             return *id;
         }
@@ -446,73 +418,56 @@ impl<D: Domain> Graph<D> {
         interested
     }
 
-    /// Finds the targets of dependencies. The edges must be put in place by [`Self::set_edges`].
-    pub fn resolve(&mut self, dependencies: Vec<Dependency>) -> Edges {
-        let resolved = dependencies.into_iter().map(|mut dependency| {
-            let targets = match &mut dependency.on {
-                On::Key(key) => {
-                    let target = self.obtain(key);
-                    // One text for all who name it.
-                    *key = self.nodes[target].key.clone();
-                    Targets::One([target])
-                }
-                On::AnyOf { prefixes, .. } => Targets::Some(prefixes.iter().map(|prefix| self.obtain_prefix(prefix)).collect()),
-            };
-            Edge { dependency, targets }
-        });
-        resolved.collect()
-    }
-
     /// Replaces the edges of a node (`None`: leave those as they are) and keeps the reverse index true.
     pub fn set_edges(&mut self, id: NodeId, edges: Option<Edges>, applied: Option<Edges>) {
         let node = &mut self.nodes[id];
-        let before = [
+        let before = [node.edges.clone(), node.applied_edges.clone()];
+        let edges = edges.filter(|edges| !Arc::ptr_eq(edges, &node.edges));
+        let applied = applied.filter(|applied| !Arc::ptr_eq(applied, &node.applied_edges));
+        let replaced = [
             edges.map(|edges| std::mem::replace(&mut node.edges, edges)),
             applied.map(|applied| std::mem::replace(&mut node.applied_edges, applied)),
         ];
-        let after = [node.edges.clone(), node.applied_edges.clone()];
-        let names = |lists: &[Edges], target| lists.iter().any(|edges| edges.iter().any(|edge| edge.targets.contains(target)));
-        for target in after.iter().flat_map(|edges| edges.iter()).flat_map(|edge| edge.targets.iter()) {
-            self.nodes[*target].dependents.insert(id);
+        if replaced.iter().all(Option::is_none) {
+            return;
         }
-        for target in before
-            .iter()
-            .flatten()
-            .flat_map(|edges| edges.iter())
-            .flat_map(|edge| edge.targets.iter())
-        {
-            if !names(&after, target) {
-                if let Some(node) = self.nodes.get_mut(*target) {
-                    node.dependents.remove(&id);
-                }
-                self.drop_unused(*target);
+        let after = [node.edges.clone(), node.applied_edges.clone()];
+        let flying = node.flight.is_some();
+        let names = |lists: &[Edges], target| lists.iter().any(|edges| targets(edges).any(|named| named == target));
+        for target in after.iter().flat_map(|edges| targets(edges)) {
+            if !names(&before, target) {
+                self.nodes[target].dependents.insert(id);
             }
         }
-        let flying = self.nodes[id].flight.is_some();
-        for target in before
-            .iter()
-            .flatten()
-            .flat_map(|edges| edges.iter())
-            .flat_map(|edge| edge.targets.iter())
-        {
-            if !flying
-                && !names(&after[1..], target)
-                && let Some(below) = self.nodes.get_mut(*target).and_then(|node| node.below.as_mut())
-            {
-                below.easy.remove(&id);
-                below.choosy.remove(&id);
+        for edges in replaced.iter().flatten() {
+            for target in targets(edges).filter(|target| !names(&after, *target)) {
+                if let Some(node) = self.nodes.get_mut(target) {
+                    node.dependents.remove(&id);
+                }
+                self.drop_unused(target);
+            }
+            let prefixes = edges.iter().filter(|edge| edge.key_target().is_none()).flat_map(Edge::targets);
+            for prefix in prefixes.filter(|prefix| !flying && !names(&after[1..], **prefix)) {
+                if let Some(below) = self.nodes.get_mut(*prefix).and_then(|node| node.below.as_mut()) {
+                    below.easy.remove(&id);
+                    below.choosy.remove(&id);
+                }
             }
         }
         self.note_leaning(id, &after[1]);
     }
 
     /// The node is, or may soon be, in the kernel by the help of these dependencies.
-    pub fn note_leaning(&mut self, id: NodeId, edges: &Edges) {
-        for edge in edges.iter() {
-            if let On::AnyOf { predicate, .. } = &edge.dependency.on {
-                for prefix in edge.targets.iter() {
+    pub fn note_leaning(&mut self, id: NodeId, edges: &[Edge]) {
+        for edge in edges {
+            if let Target::AnyOf(any) = &edge.on {
+                for prefix in &any.prefixes {
                     let below = self.below_mut(*prefix);
-                    let leaning = if predicate.is_some() { &mut below.choosy } else { &mut below.easy };
+                    let leaning = if any.predicate.is_some() {
+                        &mut below.choosy
+                    } else {
+                        &mut below.easy
+                    };
                     leaning.insert(id);
                 }
             }

@@ -433,7 +433,7 @@ impl<D: Domain> Scheduler<D> {
             (Some(attempted), Some(descriptor)) => descriptor.dependencies(&node.key, attempted),
             _ => Vec::new(),
         };
-        let edges = self.graph.resolve(attempted);
+        let edges = self.graph.resolve(id, attempted);
         self.graph.set_edges(id, None, Some(edges));
         self.graph[id].partial = true;
     }

@@ -13,6 +13,7 @@
 
 mod attribution;
 mod descriptor;
+mod edge;
 mod explain;
 mod explanation;
 mod graph;

@@ -5,7 +5,8 @@
 
 use super::{
     descriptor::{Claim, Domain},
-    graph::{Edges, Hold, NodeId},
+    edge::Edges,
+    graph::{Hold, NodeId},
     node_set::NodeSet,
     plan::Scheduler,
     view::View,
@@ -30,7 +31,7 @@ impl<D: Domain> Scheduler<D> {
         let mut value = wanted.clone();
         if let Some(descriptor) = self.domain.descriptor(&key) {
             value = descriptor.settled(applied, wanted);
-            let edges = self.graph.resolve(descriptor.dependencies(&key, &value));
+            let edges = self.graph.resolve(id, descriptor.dependencies(&key, &value));
             self.graph.set_edges(id, None, Some(edges));
         }
         let node = &mut self.graph[id];
@@ -45,7 +46,7 @@ impl<D: Domain> Scheduler<D> {
     pub(super) fn set_applied(&mut self, id: NodeId, value: D::Value) {
         let key = self.graph[id].key.clone();
         if let Some(descriptor) = self.domain.descriptor(&key) {
-            let edges = self.graph.resolve(descriptor.dependencies(&key, &value));
+            let edges = self.graph.resolve(id, descriptor.dependencies(&key, &value));
             self.graph.set_edges(id, None, Some(edges));
             let claims = descriptor.claims(&key, &value, &View::new(&self.graph));
             self.release_claims(id, &claims);
@@ -167,7 +168,7 @@ impl<D: Domain> Scheduler<D> {
             (Some(value), Some(descriptor)) => (descriptor.dependencies(&key, value), descriptor.implied(&key, value)),
             _ => (Vec::new(), Vec::new()),
         };
-        let edges = self.graph.resolve(dependencies);
+        let edges = self.graph.resolve(id, dependencies);
         self.graph.set_edges(id, Some(edges), None);
         let mut implies = NodeSet::default();
         for (key, value) in implied {
