@@ -7,7 +7,8 @@ use std::{slice, sync::Arc};
 
 use super::{
     descriptor::{Dependency, Domain, On, Predicate},
-    graph::{Graph, NodeId},
+    graph::Graph,
+    nodes::NodeId,
 };
 
 /// A dependency with its targets found.

@@ -13,10 +13,11 @@ use super::{
     descriptor::{Domain, On},
     edge::{Edge, Target},
     explanation::{Explanation, RELATIVES_MAX, Relative, Repair, Unmet, waiting_for},
-    graph::{Hold, Node, NodeId},
+    node::{Hold, Node},
     node_set::NodeSet,
+    nodes::NodeId,
     plan::Scheduler,
-    status::{Status, StatusChange, ValueState},
+    status::{Status, StatusChange, Told, ValueState},
     view::View,
 };
 
@@ -87,12 +88,7 @@ impl<D: Domain> Scheduler<D> {
             }
             for hub in std::mem::take(&mut changed).iter() {
                 let Some(node) = self.graph.get(*hub) else { continue };
-                let explained = |id: &NodeId| {
-                    self.graph[*id]
-                        .status
-                        .as_ref()
-                        .is_some_and(|status| status.state != ValueState::Configured)
-                };
+                let explained = |id: &NodeId| self.graph[*id].status.is_problem();
                 let explained: Vec<NodeId> = node.dependents.iter().copied().filter(explained).collect();
                 explained.into_iter().for_each(|id| self.report_later(id));
             }
@@ -100,12 +96,12 @@ impl<D: Domain> Scheduler<D> {
     }
 
     fn report_one(&mut self, id: NodeId, changed: &mut NodeSet) {
-        let deferred = self.graph[id].deferred.take();
+        let deferred = self.graph[id].rare_mut().and_then(|rare| rare.deferred.take());
         let node = &self.graph[id];
-        let told = node.status.is_some();
+        let told = !matches!(node.status, Told::Nothing);
         if node.requested.is_none() && !node.present() {
             if told {
-                self.graph[id].status = None;
+                self.graph[id].status = Told::Nothing;
                 self.mentions.set(id, Vec::new());
                 self.tell_change(id, None);
             }
@@ -122,11 +118,13 @@ impl<D: Domain> Scheduler<D> {
         let Some((status, mentioned)) = self.status_of(id, condition) else {
             return;
         };
-        if status.state == ValueState::Configured {
-            self.graph[id].damage.clear();
+        if status.state == ValueState::Configured
+            && let Some(rare) = self.graph[id].rare_mut()
+        {
+            rare.damage.clear();
         }
-        if self.graph[id].status.as_ref().is_none_or(|last| !last.same(&status)) {
-            self.graph[id].status = Some(Box::new(status.clone()));
+        if self.graph[id].status.status().is_none_or(|last| !last.same(&status)) {
+            self.graph[id].status = Told::from(&status);
             self.mentions.set(id, mentioned);
             changed.insert(id);
             changed.extend(self.graph[id].prefixes.iter().copied());
@@ -149,7 +147,7 @@ impl<D: Domain> Scheduler<D> {
         let start = since.unwrap_or(self.now);
         let defer = self.under_way() && self.now < start + PENDING_DELAY;
         if defer {
-            self.graph[id].deferred = Some(start);
+            self.graph[id].make_rare().deferred = Some(start);
             if since.is_none() {
                 self.postponed.push_back((start, id));
             }
@@ -163,7 +161,12 @@ impl<D: Domain> Scheduler<D> {
             && (!self.under_way() || self.now >= since + PENDING_DELAY)
         {
             self.postponed.pop_front();
-            if self.graph.get(id).is_some_and(|node| node.deferred == Some(since)) {
+            if self
+                .graph
+                .get(id)
+                .and_then(Node::rare)
+                .is_some_and(|rare| rare.deferred == Some(since))
+            {
                 self.report_later(id);
             }
         }
@@ -178,29 +181,23 @@ impl<D: Domain> Scheduler<D> {
     fn status_of(&self, id: NodeId, condition: Condition) -> Option<(Status, Vec<Key>)> {
         let node = &self.graph[id];
         let mut mentioned = Vec::new();
+        let last = node.status.status();
+        let revision = node.requested.as_ref().map_or(0, |requested| requested.revision);
         let mut status = Status {
-            state: ValueState::Configured,
-            last_operation: node.last_operation,
-            details: Vec::new(),
-            error: String::new(),
-            reason: String::new(),
-            message: String::new(),
-            since: self.now,
-            revision: node.requested.as_ref().map_or(0, |requested| requested.revision),
-            next_retry: None,
-            explanation: None,
-            last_repair: node.status.as_ref().and_then(|last| last.last_repair.clone()),
+            last_repair: last.as_ref().and_then(|last| last.last_repair.clone()),
+            ..Status::configured(node.last_operation, self.now, revision)
         };
+        let damage = node.rare().map_or(&[][..], |rare| &rare.damage);
         match condition {
             Condition::Busy => return None,
-            Condition::Good if !node.damage.is_empty() => {
-                let lost = node.damage.iter().map(|key| self.domain().name(key)).collect();
+            Condition::Good if !damage.is_empty() => {
+                let lost = damage.iter().map(|key| self.domain().name(key)).collect();
                 status.last_repair = Some(Repair { at: self.now, lost });
             }
             Condition::Good => {}
             Condition::Problem(problem) => mentioned = self.tell(&mut status, id, problem),
         }
-        if let Some(last) = &node.status
+        if let Some(last) = last
             && last.same_condition(&status)
         {
             status.since = last.since;
@@ -218,7 +215,7 @@ impl<D: Domain> Scheduler<D> {
         let mut explanation = Explanation {
             derived: (problem.of != id).then(|| node.key.clone()),
             attempts: node.attempts,
-            last_error: node.last_error.as_deref().cloned(),
+            last_error: node.rare().and_then(|rare| rare.last_error.clone()),
             ..Explanation::default()
         };
         status.state = problem.state;
@@ -230,7 +227,8 @@ impl<D: Domain> Scheduler<D> {
                 (status.reason, status.message, status.details) = (reason.to_owned(), message, details);
             }
             Cause::Unmet(edges) => {
-                let before = self.graph[id].status.as_ref().and_then(|last| last.explanation.as_deref());
+                let last = self.graph[id].status.status();
+                let before = last.as_ref().and_then(|last| last.explanation.as_deref());
                 let edges = edges.into_iter().map(|at| &node.edges[at]);
                 explanation.unmet = edges.map(|edge| self.unmet(edge, before, &mut inquiry)).collect();
                 status.reason = "DependencyUnmet".to_owned();

@@ -12,8 +12,10 @@ use std::collections::BTreeSet;
 use super::{
     descriptor::Domain,
     edge::{AnyOf, Edge, Target},
-    graph::{Graph, Hold, NodeId},
+    graph::Graph,
+    node::Hold,
     node_set::NodeSet,
+    nodes::NodeId,
 };
 
 /// Whether a value that waits for its dependencies may be created now.

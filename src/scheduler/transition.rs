@@ -6,8 +6,9 @@
 use super::{
     descriptor::{Claim, Domain},
     edge::Edges,
-    graph::{Hold, NodeId},
+    node::{Hold, Implied},
     node_set::NodeSet,
+    nodes::NodeId,
     plan::Scheduler,
     view::View,
 };
@@ -37,7 +38,7 @@ impl<D: Domain> Scheduler<D> {
         let node = &mut self.graph[id];
         node.applied = Some(value);
         (node.discovered, node.brought, node.settled) = (false, false, true);
-        node.last_error = None;
+        node.forget_error();
         self.release_blocked(id);
         self.release_hold(id);
         self.refresh_children(id);
@@ -57,8 +58,9 @@ impl<D: Domain> Scheduler<D> {
     fn put_in_force(&mut self, id: NodeId, value: D::Value) {
         let node = &mut self.graph[id];
         node.applied = Some(value);
-        (node.partial, node.settled, node.attempted) = (false, false, None);
-        node.last_error = None;
+        (node.partial, node.settled) = (false, false);
+        node.forget_attempt();
+        node.forget_error();
         self.release_hold(id);
         self.release_blocked(id);
         self.refresh_children(id);
@@ -84,9 +86,10 @@ impl<D: Domain> Scheduler<D> {
     pub(super) fn clear_applied(&mut self, id: NodeId) {
         let node = &mut self.graph[id];
         node.applied = None;
-        (node.partial, node.attempted) = (false, None);
+        node.partial = false;
+        node.forget_attempt();
         node.closing = false;
-        node.stale = None;
+        node.stale = false;
         (node.discovered, node.brought) = (false, false);
         let parent = node.parent;
         self.release_blocked(id);
@@ -159,7 +162,8 @@ impl<D: Domain> Scheduler<D> {
     /// The wanted value of a node changed: find out anew what it depends on and what it implies.
     pub(super) fn wanted_changed(&mut self, id: NodeId) {
         self.release_hold(id);
-        (self.graph[id].settled, self.graph[id].last_error) = (false, None);
+        self.graph[id].settled = false;
+        self.graph[id].forget_error();
         if let Some(flight) = &mut self.graph[id].flight {
             flight.as_wanted = false;
         }
@@ -173,18 +177,22 @@ impl<D: Domain> Scheduler<D> {
         let mut implies = NodeSet::default();
         for (key, value) in implied {
             let target = self.graph.obtain(&key);
-            self.graph[target].implied_by.insert(id);
             implies.insert(target);
-            if self.graph[target].implied.is_none() {
-                self.graph[target].implied = Some(value);
+            if let Some(implied) = &mut self.graph[target].implied {
+                implied.by.insert(id);
+            } else {
+                let by = NodeSet::from_iter([id]);
+                self.graph[target].implied = Some(Box::new(Implied { value, by }));
                 self.wanted_changed(target);
             }
         }
         let before = std::mem::take(&mut self.graph[id].implies);
         for target in before.iter().filter(|target| !implies.contains(target)) {
-            if let Some(node) = self.graph.get_mut(*target) {
-                node.implied_by.remove(&id);
-                if node.implied_by.is_empty() {
+            if let Some(node) = self.graph.get_mut(*target)
+                && let Some(implied) = &mut node.implied
+            {
+                implied.by.remove(&id);
+                if implied.by.is_empty() {
                     node.implied = None;
                     self.wanted_changed(*target);
                 }
@@ -205,7 +213,8 @@ impl<D: Domain> Scheduler<D> {
 
     /// Those that waited for this node look again whether they still have to.
     pub(super) fn release_blocked(&mut self, id: NodeId) {
-        let waiting = std::mem::take(&mut self.graph[id].blocks);
+        let Some(rare) = self.graph[id].rare_mut() else { return };
+        let waiting = std::mem::take(&mut rare.blocks);
         waiting.iter().for_each(|waiting| self.mark(*waiting));
     }
 

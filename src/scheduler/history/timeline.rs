@@ -16,7 +16,7 @@ use super::{
     super::{
         descriptor::{Domain, On},
         edge::Target,
-        graph::NodeId,
+        nodes::NodeId,
         plan::Scheduler,
         status::ValueState,
     },
@@ -245,7 +245,7 @@ impl<D: Domain> Scheduler<D> {
         let side = Side {
             state,
             value: node.applied.as_ref().or(node.wanted()).cloned(),
-            error: node.trace.error.clone(),
+            error: node.rare().and_then(|rare| rare.error.clone()),
         };
         let last = revisions.pop_if(|last| last.until.is_none());
         let since = last.as_ref().map_or(node.trace.since, |last| last.since);
