@@ -104,9 +104,8 @@ pub fn run(sizes: &[usize], report: &mut Report) {
 
 fn measure(scenario: fn(usize) -> Vec<(&'static str, Cost)>, sizes: &[usize], report: &mut Report) {
     for size in sizes {
-        eprintln!("{size} values on a hub");
-        scenario(*size)
-            .into_iter()
-            .for_each(|(name, cost)| report.add(Row::new(name, *size, cost)));
+        let costs = scenario(*size);
+        eprintln!("{size} values: {}", costs[0].0);
+        costs.into_iter().for_each(|(name, cost)| report.add(Row::new(name, *size, cost)));
     }
 }

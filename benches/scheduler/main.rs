@@ -9,14 +9,16 @@
 //! the transaction to the last outcome and the last status, and the bytes are all that it keeps, keys and values included. What
 //! descriptors do is left out as far as it can be: see [`toy`].
 //!
-//! Every table compares with its smallest size, in the same run. Times are medians of several runs (one above 300,000 values), in processor time, so that
-//! they are about the same on a busy machine. Start reading at [`life`] and [`hubs`].
+//! Every table compares with its smallest size, in the same run. Times are medians of several runs (one above 300,000 values), in
+//! processor time, so that they are about the same on a busy machine. Start reading at [`life`] and [`hubs`].
 
 mod allocator;
 mod hubs;
 mod report;
 mod toy;
 mod world;
+
+use std::time::{Duration, Instant};
 
 use report::{Report, Row};
 use toy::{delete, put, value};
@@ -29,6 +31,11 @@ const SINGLE_CHANGES_MAX: usize = 20_000;
 /// So many values are made for each size, in several runs if it is small.
 const VALUES: usize = 300_000;
 const RUNS_MAX: usize = 50;
+/// No further run is begun after this time on the clock, however many are left: the whole takes a few minutes.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// From this size on, each scenario says when it begins.
+const SLOW: usize = 300_000;
 
 /// The same numbers in every run (Knuth's MMIX generator).
 struct Numbers(u64);
@@ -62,16 +69,25 @@ fn life(n: usize) -> Life {
     let mut costs = Vec::new();
 
     let before = allocator::live_bytes();
+    let step = |name: &str| {
+        if n >= SLOW {
+            eprintln!("  {name}");
+        }
+    };
+    step("create all");
     costs.push(("create all", world.transaction(all(1), false)));
     let bytes = allocator::live_bytes() - before;
     assert_eq!(world.applied_under("config/"), n, "not everything was created");
 
+    step("update all");
     costs.push(("update all", world.transaction(all(2), false)));
+    step("full resync");
     let mut resync = world.transaction(all(2), true);
     assert_eq!(resync.operations, 0, "a resync of what is there does nothing");
     resync.operations = n;
     costs.push(("full resync, nothing changed (per value)", resync));
 
+    step("single changes");
     let single_changes = n.min(SINGLE_CHANGES_MAX);
     let singles = (0..single_changes).map(|change| vec![put(value(numbers.below(n), 3 + change as u32))]);
     costs.push(("single update of any value", world.transactions(singles.collect())));
@@ -83,6 +99,7 @@ fn life(n: usize) -> Life {
     }
     costs.push(("single deletion of any value, and its return", world.transactions(remade)));
 
+    step("delete all");
     let deletions = all(0).into_iter().map(|change| delete(change.key));
     costs.push(("delete all", world.transaction(deletions.collect(), false)));
     assert_eq!(world.applied_under(""), 0, "something stayed");
@@ -91,9 +108,14 @@ fn life(n: usize) -> Life {
 
 /// Runs `life` often enough and gives the median of each scenario.
 fn lives(n: usize, report: &mut Report) {
-    eprintln!("{n} values");
     let runs = (VALUES / n).clamp(1, RUNS_MAX);
-    let lives: Vec<Life> = (0..runs).map(|_| life(n)).collect();
+    eprintln!("life of {n} values, {runs} times");
+    let mut lives: Vec<Life> = Vec::new();
+    let start = Instant::now();
+    while lives.is_empty() || (lives.len() < runs && start.elapsed() < LONGEST) {
+        lives.push(life(n));
+    }
+    eprintln!("  {} lives in {:.0} s", lives.len(), start.elapsed().as_secs_f64());
     for (position, (scenario, first)) in lives[0].costs.iter().enumerate() {
         let mut times: Vec<_> = lives.iter().map(|life| life.costs[position].1.time).collect();
         times.sort();

@@ -7,9 +7,9 @@ use models::key::Key;
 
 use super::{
     descriptor::Domain,
-    graph::NodeId,
     history::{History, HistorySettings},
     ledger::{Phase, Reading, Ticket},
+    nodes::NodeId,
     plan::Scheduler,
     status::ValueState,
     transaction::TransactionResult,
@@ -97,9 +97,10 @@ impl<D: Domain> Scheduler<D> {
         if self.graph[id].trace.places == 1 && self.graph[id].flight.is_none() {
             self.note(id);
         }
-        let trace = &mut self.graph[id].trace;
-        trace.places -= 1;
-        let cause = trace.cause;
+        let node = &mut self.graph[id];
+        node.trace.places -= 1;
+        node.shed_rare();
+        let cause = node.trace.cause;
         self.ledger.discharge(cause, 1);
         self.graph.drop_unused(id);
     }
@@ -134,7 +135,7 @@ impl<D: Domain> Scheduler<D> {
         trace.asked_by = ticket;
         if trace.state == ValueState::Invalid {
             // Whoever asks again is told again.
-            trace.error = None;
+            self.graph[id].replace_error(None);
         }
         self.ledger.charge(ticket, places);
         self.ledger.discharge(former, places);
@@ -171,7 +172,9 @@ impl<D: Domain> Scheduler<D> {
     /// A transaction will not bring back what was wanted under a key any more.
     pub(super) fn release(&mut self, key: &Key) {
         if let Some(id) = self.graph.find(key) {
-            self.graph[id].trace.kept -= 1;
+            if let Some(rare) = self.graph[id].rare_mut() {
+                rare.kept -= 1;
+            }
             self.graph.drop_unused(id);
         }
     }

@@ -11,11 +11,13 @@ use models::key::Key;
 
 use super::{
     descriptor::{Domain, On},
+    edge::{Edge, Target},
     explanation::{Explanation, RELATIVES_MAX, Relative, Repair, Unmet, waiting_for},
-    graph::{Edge, Hold, Node, NodeId},
+    node::{Hold, Node},
     node_set::NodeSet,
+    nodes::NodeId,
     plan::Scheduler,
-    status::{Status, StatusChange, ValueState},
+    status::{Status, StatusChange, Told, ValueState},
     view::View,
 };
 
@@ -86,12 +88,7 @@ impl<D: Domain> Scheduler<D> {
             }
             for hub in std::mem::take(&mut changed).iter() {
                 let Some(node) = self.graph.get(*hub) else { continue };
-                let explained = |id: &NodeId| {
-                    self.graph[*id]
-                        .status
-                        .as_ref()
-                        .is_some_and(|status| status.state != ValueState::Configured)
-                };
+                let explained = |id: &NodeId| self.graph[*id].status.is_problem();
                 let explained: Vec<NodeId> = node.dependents.iter().copied().filter(explained).collect();
                 explained.into_iter().for_each(|id| self.report_later(id));
             }
@@ -99,12 +96,12 @@ impl<D: Domain> Scheduler<D> {
     }
 
     fn report_one(&mut self, id: NodeId, changed: &mut NodeSet) {
-        let deferred = self.graph[id].deferred.take();
+        let deferred = self.graph[id].rare_mut().and_then(|rare| rare.deferred.take());
         let node = &self.graph[id];
-        let told = node.status.is_some();
+        let told = !matches!(node.status, Told::Nothing);
         if node.requested.is_none() && !node.present() {
             if told {
-                self.graph[id].status = None;
+                self.graph[id].status = Told::Nothing;
                 self.mentions.set(id, Vec::new());
                 self.tell_change(id, None);
             }
@@ -121,11 +118,13 @@ impl<D: Domain> Scheduler<D> {
         let Some((status, mentioned)) = self.status_of(id, condition) else {
             return;
         };
-        if status.state == ValueState::Configured {
-            self.graph[id].damage.clear();
+        if status.state == ValueState::Configured
+            && let Some(rare) = self.graph[id].rare_mut()
+        {
+            rare.damage.clear();
         }
-        if self.graph[id].status.as_ref().is_none_or(|last| !last.same(&status)) {
-            self.graph[id].status = Some(Box::new(status.clone()));
+        if self.graph[id].status.status().is_none_or(|last| !last.same(&status)) {
+            self.graph[id].status = Told::from(&status);
             self.mentions.set(id, mentioned);
             changed.insert(id);
             changed.extend(self.graph[id].prefixes.iter().copied());
@@ -148,7 +147,7 @@ impl<D: Domain> Scheduler<D> {
         let start = since.unwrap_or(self.now);
         let defer = self.under_way() && self.now < start + PENDING_DELAY;
         if defer {
-            self.graph[id].deferred = Some(start);
+            self.graph[id].make_rare().deferred = Some(start);
             if since.is_none() {
                 self.postponed.push_back((start, id));
             }
@@ -162,7 +161,12 @@ impl<D: Domain> Scheduler<D> {
             && (!self.under_way() || self.now >= since + PENDING_DELAY)
         {
             self.postponed.pop_front();
-            if self.graph.get(id).is_some_and(|node| node.deferred == Some(since)) {
+            if self
+                .graph
+                .get(id)
+                .and_then(Node::rare)
+                .is_some_and(|rare| rare.deferred == Some(since))
+            {
                 self.report_later(id);
             }
         }
@@ -177,29 +181,23 @@ impl<D: Domain> Scheduler<D> {
     fn status_of(&self, id: NodeId, condition: Condition) -> Option<(Status, Vec<Key>)> {
         let node = &self.graph[id];
         let mut mentioned = Vec::new();
+        let last = node.status.status();
+        let revision = node.requested.as_ref().map_or(0, |requested| requested.revision);
         let mut status = Status {
-            state: ValueState::Configured,
-            last_operation: node.last_operation,
-            details: Vec::new(),
-            error: String::new(),
-            reason: String::new(),
-            message: String::new(),
-            since: self.now,
-            revision: node.requested.as_ref().map_or(0, |requested| requested.revision),
-            next_retry: None,
-            explanation: None,
-            last_repair: node.status.as_ref().and_then(|last| last.last_repair.clone()),
+            last_repair: last.as_ref().and_then(|last| last.last_repair.clone()),
+            ..Status::configured(node.last_operation, self.now, revision)
         };
+        let damage = node.rare().map_or(&[][..], |rare| &rare.damage);
         match condition {
             Condition::Busy => return None,
-            Condition::Good if !node.damage.is_empty() => {
-                let lost = node.damage.iter().map(|key| self.domain().name(key)).collect();
+            Condition::Good if !damage.is_empty() => {
+                let lost = damage.iter().map(|key| self.domain().name(key)).collect();
                 status.last_repair = Some(Repair { at: self.now, lost });
             }
             Condition::Good => {}
             Condition::Problem(problem) => mentioned = self.tell(&mut status, id, problem),
         }
-        if let Some(last) = &node.status
+        if let Some(last) = last
             && last.same_condition(&status)
         {
             status.since = last.since;
@@ -217,7 +215,7 @@ impl<D: Domain> Scheduler<D> {
         let mut explanation = Explanation {
             derived: (problem.of != id).then(|| node.key.clone()),
             attempts: node.attempts,
-            last_error: node.last_error.as_deref().cloned(),
+            last_error: node.rare().and_then(|rare| rare.last_error.clone()),
             ..Explanation::default()
         };
         status.state = problem.state;
@@ -229,7 +227,8 @@ impl<D: Domain> Scheduler<D> {
                 (status.reason, status.message, status.details) = (reason.to_owned(), message, details);
             }
             Cause::Unmet(edges) => {
-                let before = self.graph[id].status.as_ref().and_then(|last| last.explanation.as_deref());
+                let last = self.graph[id].status.status();
+                let before = last.as_ref().and_then(|last| last.explanation.as_deref());
                 let edges = edges.into_iter().map(|at| &node.edges[at]);
                 explanation.unmet = edges.map(|edge| self.unmet(edge, before, &mut inquiry)).collect();
                 status.reason = "DependencyUnmet".to_owned();
@@ -335,8 +334,8 @@ impl<D: Domain> Scheduler<D> {
     /// Ready as part of a cycle: either its turn comes, or the member that must go first cannot be created.
     fn waiting_for_leader(&self, node: &Node<D>, id: NodeId) -> Condition {
         let failing = node.edges.iter().position(|edge| {
-            let target = &self.graph[edge.targets[0]];
-            matches!(edge.dependency.on, On::Key(_)) && !target.available() && matches!(target.hold.as_deref(), Some(Hold::Retry { .. }))
+            let target = edge.key_target().map(|target| &self.graph[target]);
+            target.is_some_and(|target| !target.available() && matches!(target.hold.as_deref(), Some(Hold::Retry { .. })))
         });
         match failing {
             None => Condition::Busy,
@@ -350,8 +349,8 @@ impl<D: Domain> Scheduler<D> {
 
     /// An unmet dependency in full. `before`: what was told last, which knows since when.
     fn unmet(&self, edge: &Edge, before: Option<&Explanation>, inquiry: &mut Inquiry) -> Unmet {
-        let dependency = &edge.dependency;
-        let mut relatives = self.domain().relatives(dependency, &View::new(&self.graph));
+        let dependency = self.graph.dependency(edge);
+        let mut relatives = self.domain().relatives(&dependency, &View::new(&self.graph));
         let (expected, name) = match &dependency.on {
             On::Key(key) => (Some(key.clone()), self.domain().name(key)),
             On::AnyOf { describe, .. } => {
@@ -364,10 +363,10 @@ impl<D: Domain> Scheduler<D> {
         let state = self.describe(edge, &relatives, inquiry);
         inquiry.path.truncate(depth);
         let known = before.into_iter().flat_map(|before| &before.unmet);
-        let mut since = known.filter(|known| (&known.label, &known.expected, &known.name) == (&dependency.label, &expected, &name));
+        let mut since = known.filter(|known| (&known.label, &known.expected, &known.name) == (&edge.label, &expected, &name));
         inquiry.mentioned.extend(relatives.iter().map(|relative| relative.key.clone()));
         Unmet {
-            label: dependency.label.clone(),
+            label: edge.label.clone(),
             since: since.next().map_or(self.now, |known| known.since),
             expected,
             name,
@@ -379,11 +378,11 @@ impl<D: Domain> Scheduler<D> {
     /// What is the matter with an unmet dependency, as a sentence. Dependencies already mentioned in `path` are left out.
     fn describe(&self, edge: &Edge, relatives: &[Relative], inquiry: &mut Inquiry) -> String {
         let bearer = edge
-            .targets
+            .targets()
             .iter()
             .find_map(|target| self.domain().bearer(&self.graph[*target].key));
         if let Some(bearer) = bearer
-            && edge.targets.iter().all(|target| self.graph[*target].wanted().is_none())
+            && edge.targets().iter().all(|target| self.graph[*target].wanted().is_none())
         {
             inquiry.mentioned.push(bearer.clone());
             let told = match self.graph.find(&bearer) {
@@ -397,11 +396,12 @@ impl<D: Domain> Scheduler<D> {
                 return relative.text.clone();
             }
         }
-        match &edge.dependency.on {
-            On::AnyOf { describe, .. } => describe.to_string(),
-            On::Key(key) => {
-                let told = self.describe_node(edge.targets[0], inquiry);
-                format!("{} {}", self.domain().name(key), told.as_deref().unwrap_or("is not ready yet"))
+        match &edge.on {
+            Target::AnyOf(any) => any.describe.to_string(),
+            Target::Key(target) => {
+                let told = self.describe_node(*target, inquiry);
+                let name = self.domain().name(&self.graph[*target].key);
+                format!("{name} {}", told.as_deref().unwrap_or("is not ready yet"))
             }
         }
     }
@@ -420,12 +420,12 @@ impl<D: Domain> Scheduler<D> {
             None => {}
         }
         inquiry.path.push(id);
-        let news = |edge: &&Edge| !edge.targets.iter().any(|target| inquiry.path.contains(target));
+        let news = |edge: &&Edge| !edge.targets().iter().any(|target| inquiry.path.contains(target));
         let unmet = node.edges.iter().filter(news).find(|edge| !self.graph.edge_satisfied(id, edge));
         Some(match (node.wanted(), unmet) {
             (None, _) => "does not exist".to_owned(),
             (Some(_), Some(edge)) if inquiry.path.len() <= DEPTH => {
-                format!("is pending ({}: {})", edge.dependency.label, self.describe(edge, &[], inquiry))
+                format!("is pending ({}: {})", edge.label, self.describe(edge, &[], inquiry))
             }
             _ => "is not ready yet".to_owned(),
         })
@@ -434,7 +434,7 @@ impl<D: Domain> Scheduler<D> {
     /// Values below the prefixes of a dependency that do not satisfy it: of the wrong sort, or not there yet.
     fn nearby(&self, edge: &Edge) -> Vec<Relative> {
         let under = |target: &NodeId| self.graph.under(self.graph[*target].key.as_str()).take(NEARBY);
-        let values = edge.targets.iter().flat_map(under).filter_map(|id| {
+        let values = edge.targets().iter().flat_map(under).filter_map(|id| {
             let node = &self.graph[id];
             let what = match (node.hold.as_deref(), node.available(), node.wanted().is_some()) {
                 (Some(_), _, true) => self.describe_node(id, &mut Inquiry::default())?,

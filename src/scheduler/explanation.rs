@@ -11,7 +11,7 @@ use std::{
 
 use models::key::Key;
 
-use super::graph::NodeId;
+use super::nodes::NodeId;
 
 /// Why a value is not as wanted. [`super::Status::message`] is the same for a person.
 #[derive(Clone, PartialEq, Debug, Default)]

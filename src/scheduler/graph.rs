@@ -1,292 +1,31 @@
 //! The graph: one node for each key that anybody mentions, and the indexes over them.
 //!
-//! Owns nodes, their edges (derives, implies, depends on) and the claims. Must never decide what happens to a value: that is
-//! `plan`. Start reading at [`Node`].
+//! Owns the nodes, their edges (derives, implies, depends on) and the claims. Must never decide what happens to a value: that is
+//! `plan`. Start reading at [`Graph`].
 //!
 //! Edges are resolved to node ids once, when a value becomes known, so that a change costs what its neighbourhood costs,
 //! whatever the size of the graph. A key that is only named by a dependency has a node without values.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ops::{Bound, Deref, Index, IndexMut},
+    ops::{Bound, Index, IndexMut},
     sync::Arc,
-    time::Duration,
 };
 
 use models::key::Key;
-use slotmap::SlotMap;
 
 use super::{
-    descriptor::{Claim, Dependency, Domain, On},
-    explanation::LastError,
-    ledger::Trace,
+    descriptor::{Claim, Domain},
+    edge::{Edge, Edges, Target, targets},
+    node::{Below, Node},
     node_set::{FastMap, NodeSet},
-    retry::NEVER,
-    status::{Rejection, Status, Verb},
+    nodes::{NodeId, Nodes},
 };
-
-slotmap::new_key_type! {
-    /// A node; never reused for another key.
-    pub(super) struct NodeId;
-}
-
-/// What the northbound side asked for under a key.
-#[derive(Clone)]
-pub(super) struct Requested<V> {
-    /// Store revision that asked for it.
-    pub revision: i64,
-    /// The value, or why it cannot be used.
-    pub value: Result<V, Box<Rejection>>,
-}
-
-/// An operation under way.
-#[derive(Clone)]
-pub(super) struct Flight<V> {
-    /// What is being done.
-    pub verb: Verb,
-    /// The value being brought in; `None` for a deletion or a check.
-    pub value: Option<V>,
-    /// It is still what is wanted.
-    pub as_wanted: bool,
-    /// What its success brings into being besides.
-    pub brings: Vec<(Key, V)>,
-}
-
-/// Why a value that could be worked on is left alone for now.
-#[derive(Clone, PartialEq, Debug)]
-pub(super) enum Hold {
-    /// The last operation failed; tried again at `until`.
-    Retry {
-        until: Duration,
-        persistent: bool,
-        reason: &'static str,
-        message: String,
-    },
-    /// What it needs is not there, says the effect; a probe ends the wait.
-    Unavailable { message: String },
-    /// Another value is in the way; any change nearby ends the wait. `by_effect`: the effect said that it can never be; only a
-    /// probe ends that wait.
-    Refused {
-        reason: &'static str,
-        message: String,
-        by_effect: bool,
-    },
-}
-
-impl Hold {
-    /// All attempts have been made.
-    pub fn is_for_ever(&self) -> bool {
-        matches!(self, Hold::Retry { until: NEVER, .. })
-    }
-}
-
-/// A dependency with its targets found.
-#[derive(Clone)]
-pub(super) struct Edge {
-    pub dependency: Dependency,
-    /// The target, or the nodes of the prefixes.
-    pub targets: Targets,
-}
-
-/// Nearly always one.
-#[derive(Clone)]
-pub(super) enum Targets {
-    One([NodeId; 1]),
-    Some(Box<[NodeId]>),
-}
-
-impl Deref for Targets {
-    type Target = [NodeId];
-
-    fn deref(&self) -> &[NodeId] {
-        match self {
-            Targets::One(one) => one,
-            Targets::Some(some) => some,
-        }
-    }
-}
-
-/// Dependencies of a value; those of the wanted and of the applied one are mostly the same.
-pub(super) type Edges = Arc<[Edge]>;
-
-/// What lies below a prefix that dependencies on "any of" name.
-#[derive(Clone, Default)]
-pub(super) struct Below {
-    /// Nodes below it.
-    members: usize,
-    /// Those of them that others may rely on.
-    pub available: NodeSet,
-    /// Dependents that may be in the kernel and for which any of those will do.
-    pub easy: NodeSet,
-    /// Dependents that may be in the kernel and to which not all of them count.
-    pub choosy: NodeSet,
-}
-
-/// Everything known of one key.
-#[derive(Clone)]
-pub(super) struct Node<D: Domain> {
-    pub key: Key,
-    /// Wanted by the northbound side.
-    pub requested: Option<Requested<D::Value>>,
-    /// Wanted because the parent is applied.
-    pub derived: Option<D::Value>,
-    /// The value it is, or until its removal was, derived from.
-    pub parent: Option<NodeId>,
-    /// Wanted because others imply it.
-    pub implied: Option<D::Value>,
-    pub implied_by: NodeSet,
-    /// A fact from below: applied by saying so.
-    pub fact: bool,
-    /// What is in the kernel, as far as is known.
-    pub applied: Option<D::Value>,
-    /// Dependencies of the wanted value (of the applied one while the wanted one is invalid).
-    pub edges: Edges,
-    /// Dependencies of the applied value, or of what a failed creation may have left.
-    pub applied_edges: Edges,
-    pub implies: NodeSet,
-    pub children: NodeSet,
-    /// Nodes with an edge to this one.
-    pub dependents: NodeSet,
-    /// Of a prefix that dependencies name.
-    pub below: Option<Box<Below>>,
-    /// The prefixes, of those that dependencies name, that it lies below.
-    pub prefixes: NodeSet,
-    /// In [`super::Scheduler`]'s queue of nodes to be looked at.
-    pub queued: bool,
-    /// In its list of nodes whose dependents are to be looked at.
-    pub stirred: bool,
-    /// In its queue of nodes that are ready.
-    pub ready: bool,
-    /// In its list of base values whose status is to be looked at.
-    pub reported: bool,
-    /// To be deleted as soon as nothing hangs on it any more; not available to others from this moment.
-    pub closing: bool,
-    /// The applied value is not what it was; the text says what happened.
-    pub stale: Option<Box<str>>,
-    /// Found in the kernel, not yet confirmed by a decision.
-    pub discovered: bool,
-    /// Brought into being by the creation of another value, and not settled since.
-    pub brought: bool,
-    /// The applied value, its edges and its children are those of the wanted value.
-    pub settled: bool,
-    pub flight: Option<Box<Flight<D::Value>>>,
-    pub hold: Option<Box<Hold>>,
-    /// Failed attempts in a row.
-    pub attempts: u32,
-    /// The last failure, until it is as wanted or is changed.
-    pub last_error: Option<Box<LastError>>,
-    /// Of a base value: what of it was lost from outside and is not repaired yet.
-    pub damage: Vec<Key>,
-    /// A failed creation may have left something behind.
-    pub partial: bool,
-    /// The value of the last creation that was tried, as long as it may have left something behind.
-    pub attempted: Option<D::Value>,
-    /// Something happened to what it refers to while an operation was under way.
-    pub probe_again: bool,
-    /// Nodes waiting for this one to be gone.
-    pub blocks: NodeSet,
-    pub claims: Vec<Claim>,
-    pub last_operation: Verb,
-    /// PENDING has been held back since then.
-    pub deferred: Option<Duration>,
-    /// As told last.
-    pub status: Option<Box<Status>>,
-    pub trace: Trace,
-}
-
-impl<D: Domain> Node<D> {
-    fn new(key: Key) -> Self {
-        Node {
-            key,
-            requested: None,
-            derived: None,
-            parent: None,
-            implied: None,
-            implied_by: NodeSet::default(),
-            fact: false,
-            applied: None,
-            edges: Edges::default(),
-            applied_edges: Edges::default(),
-            implies: NodeSet::default(),
-            children: NodeSet::default(),
-            dependents: NodeSet::default(),
-            below: None,
-            prefixes: NodeSet::default(),
-            queued: false,
-            stirred: false,
-            ready: false,
-            reported: false,
-            closing: false,
-            stale: None,
-            discovered: false,
-            brought: false,
-            settled: false,
-            flight: None,
-            hold: None,
-            attempts: 0,
-            last_error: None,
-            damage: Vec::new(),
-            partial: false,
-            attempted: None,
-            probe_again: false,
-            blocks: NodeSet::default(),
-            claims: Vec::new(),
-            last_operation: Verb::Undefined,
-            deferred: None,
-            status: None,
-            trace: Trace::default(),
-        }
-    }
-
-    /// The valid value that should be applied.
-    pub fn wanted(&self) -> Option<&D::Value> {
-        match &self.requested {
-            Some(requested) => requested.value.as_ref().ok(),
-            None => self.derived.as_ref().or(self.implied.as_ref()),
-        }
-    }
-
-    /// The northbound value is unusable; what is applied stays.
-    pub fn rejected(&self) -> Option<&Rejection> {
-        self.requested.as_ref()?.value.as_ref().err().map(Box::as_ref)
-    }
-
-    /// The value whose dependencies and implications hold now: the wanted one, or the applied one while the wanted one is invalid.
-    pub fn basis(&self) -> Option<&D::Value> {
-        self.wanted()
-            .or(if self.requested.is_some() { self.applied.as_ref() } else { None })
-    }
-
-    /// Whether others may rely on it.
-    pub fn available(&self) -> bool {
-        self.applied.is_some() && !self.closing
-    }
-
-    /// Whether it is, or may be about to be, in the kernel.
-    pub fn present(&self) -> bool {
-        self.applied.is_some() || self.flight.is_some()
-    }
-
-    fn unused(&self) -> bool {
-        self.requested.is_none()
-            && self.derived.is_none()
-            && self.implied.is_none()
-            && !self.partial
-            && !self.present()
-            && self.parent.is_none()
-            && self.status.is_none()
-            && self.claims.is_empty()
-            && (self.trace.places, self.trace.kept) == (0, 0)
-            && self.dependents.is_empty()
-            && self.children.is_empty()
-            && self.below.as_ref().is_none_or(|below| below.members == 0)
-    }
-}
 
 /// All nodes with their indexes.
 #[derive(Clone)]
 pub(super) struct Graph<D: Domain> {
-    nodes: SlotMap<NodeId, Node<D>>,
+    nodes: Nodes<Node<D>>,
     by_key: FastMap<Key, NodeId>,
     ordered: BTreeMap<Key, NodeId>,
     /// The prefixes that dependencies name. They stay as long as anything lies below them, so that it need not be found again.
@@ -313,7 +52,7 @@ impl<D: Domain> IndexMut<NodeId> for Graph<D> {
 impl<D: Domain> Graph<D> {
     pub fn new() -> Self {
         Graph {
-            nodes: SlotMap::with_key(),
+            nodes: Nodes::new(),
             by_key: FastMap::default(),
             ordered: BTreeMap::new(),
             prefixes: FastMap::default(),
@@ -363,7 +102,7 @@ impl<D: Domain> Graph<D> {
     }
 
     /// The node of a prefix that a dependency names, with what lies below it.
-    fn obtain_prefix(&mut self, key: &Key) -> NodeId {
+    pub fn obtain_prefix(&mut self, key: &Key) -> NodeId {
         if let Some(id) = self.prefixes.get(key) {
             return *id;
         }
@@ -446,73 +185,56 @@ impl<D: Domain> Graph<D> {
         interested
     }
 
-    /// Finds the targets of dependencies. The edges must be put in place by [`Self::set_edges`].
-    pub fn resolve(&mut self, dependencies: Vec<Dependency>) -> Edges {
-        let resolved = dependencies.into_iter().map(|mut dependency| {
-            let targets = match &mut dependency.on {
-                On::Key(key) => {
-                    let target = self.obtain(key);
-                    // One text for all who name it.
-                    *key = self.nodes[target].key.clone();
-                    Targets::One([target])
-                }
-                On::AnyOf { prefixes, .. } => Targets::Some(prefixes.iter().map(|prefix| self.obtain_prefix(prefix)).collect()),
-            };
-            Edge { dependency, targets }
-        });
-        resolved.collect()
-    }
-
     /// Replaces the edges of a node (`None`: leave those as they are) and keeps the reverse index true.
     pub fn set_edges(&mut self, id: NodeId, edges: Option<Edges>, applied: Option<Edges>) {
         let node = &mut self.nodes[id];
-        let before = [
+        let before = [node.edges.clone(), node.applied_edges.clone()];
+        let edges = edges.filter(|edges| !Arc::ptr_eq(edges, &node.edges));
+        let applied = applied.filter(|applied| !Arc::ptr_eq(applied, &node.applied_edges));
+        let replaced = [
             edges.map(|edges| std::mem::replace(&mut node.edges, edges)),
             applied.map(|applied| std::mem::replace(&mut node.applied_edges, applied)),
         ];
-        let after = [node.edges.clone(), node.applied_edges.clone()];
-        let names = |lists: &[Edges], target| lists.iter().any(|edges| edges.iter().any(|edge| edge.targets.contains(target)));
-        for target in after.iter().flat_map(|edges| edges.iter()).flat_map(|edge| edge.targets.iter()) {
-            self.nodes[*target].dependents.insert(id);
+        if replaced.iter().all(Option::is_none) {
+            return;
         }
-        for target in before
-            .iter()
-            .flatten()
-            .flat_map(|edges| edges.iter())
-            .flat_map(|edge| edge.targets.iter())
-        {
-            if !names(&after, target) {
-                if let Some(node) = self.nodes.get_mut(*target) {
-                    node.dependents.remove(&id);
-                }
-                self.drop_unused(*target);
+        let after = [node.edges.clone(), node.applied_edges.clone()];
+        let flying = node.flight.is_some();
+        let names = |lists: &[Edges], target| lists.iter().any(|edges| targets(edges).any(|named| named == target));
+        for target in after.iter().flat_map(|edges| targets(edges)) {
+            if !names(&before, target) {
+                self.nodes[target].dependents.insert(id);
             }
         }
-        let flying = self.nodes[id].flight.is_some();
-        for target in before
-            .iter()
-            .flatten()
-            .flat_map(|edges| edges.iter())
-            .flat_map(|edge| edge.targets.iter())
-        {
-            if !flying
-                && !names(&after[1..], target)
-                && let Some(below) = self.nodes.get_mut(*target).and_then(|node| node.below.as_mut())
-            {
-                below.easy.remove(&id);
-                below.choosy.remove(&id);
+        for edges in replaced.iter().flatten() {
+            for target in targets(edges).filter(|target| !names(&after, *target)) {
+                if let Some(node) = self.nodes.get_mut(target) {
+                    node.dependents.remove(&id);
+                }
+                self.drop_unused(target);
+            }
+            let prefixes = edges.iter().filter(|edge| edge.key_target().is_none()).flat_map(Edge::targets);
+            for prefix in prefixes.filter(|prefix| !flying && !names(&after[1..], **prefix)) {
+                if let Some(below) = self.nodes.get_mut(*prefix).and_then(|node| node.below.as_mut()) {
+                    below.easy.remove(&id);
+                    below.choosy.remove(&id);
+                }
             }
         }
         self.note_leaning(id, &after[1]);
     }
 
     /// The node is, or may soon be, in the kernel by the help of these dependencies.
-    pub fn note_leaning(&mut self, id: NodeId, edges: &Edges) {
-        for edge in edges.iter() {
-            if let On::AnyOf { predicate, .. } = &edge.dependency.on {
-                for prefix in edge.targets.iter() {
+    pub fn note_leaning(&mut self, id: NodeId, edges: &[Edge]) {
+        for edge in edges {
+            if let Target::AnyOf(any) = &edge.on {
+                for prefix in &any.prefixes {
                     let below = self.below_mut(*prefix);
-                    let leaning = if predicate.is_some() { &mut below.choosy } else { &mut below.easy };
+                    let leaning = if any.predicate.is_some() {
+                        &mut below.choosy
+                    } else {
+                        &mut below.easy
+                    };
                     leaning.insert(id);
                 }
             }
@@ -538,20 +260,26 @@ impl<D: Domain> Graph<D> {
 
     /// Takes claims; those already held by the node stay.
     pub fn take_claims(&mut self, id: NodeId, claims: Vec<Claim>) {
+        let mut taken = Vec::new();
         for claim in claims {
             if self.holders.insert(claim.clone(), id).is_none_or(|holder| holder != id) {
-                self.nodes[id].claims.push(claim);
+                taken.push(claim);
             }
+        }
+        if !taken.is_empty() {
+            let held = std::mem::take(&mut self.nodes[id].claims);
+            self.nodes[id].claims = held.into_iter().chain(taken).collect();
         }
     }
 
     /// Gives up every claim that is not in `keep`; returns the nodes that waited for one of them.
     pub fn release_claims(&mut self, id: NodeId, keep: &[Claim]) -> Vec<NodeId> {
-        let (kept, released) = std::mem::take(&mut self.nodes[id].claims)
-            .into_iter()
-            .partition(|claim| keep.contains(claim));
-        self.nodes[id].claims = kept;
-        let released: Vec<Claim> = released;
+        if self.nodes[id].claims.is_empty() {
+            return Vec::new();
+        }
+        let held = std::mem::take(&mut self.nodes[id].claims);
+        let (kept, released): (Vec<Claim>, Vec<Claim>) = held.into_iter().partition(|claim| keep.contains(claim));
+        self.nodes[id].claims = kept.into();
         let mut waiters = Vec::new();
         for claim in released {
             if self.holders.get(&claim) == Some(&id) {

@@ -10,9 +10,10 @@ use models::key::Key;
 use super::{
     descriptor::Domain,
     explanation::{DAMAGE_MAX, LastError},
-    graph::{Hold, NodeId, Requested},
     history::record::{OperationRecord, Origin, ValueRecord},
     ledger::Ticket,
+    node::{Hold, Requested},
+    nodes::NodeId,
     plan::{Change, Fault, FaultKind, Outcome, Scheduler},
     recorder::Ended,
     status::{ValueState, Verb},
@@ -35,7 +36,7 @@ impl<D: Domain> Scheduler<D> {
         changes.sort_by(|a, b| a.key.cmp(&b.key));
         let resync = options.resync;
         let unusable = changes.iter().any(|change| matches!(change.value, Some(Err(_))));
-        let retry = options.retry.filter(|retry| *retry != Retry::default()).map(Box::new);
+        let retry = options.retry.filter(|retry| *retry != Retry::default());
         let (new_policy, revert) = (options.retry.is_some(), options.revert);
         let ticket = self.ledger.begin(Kind::Northbound, options);
         let seq = self.ledger.number(ticket);
@@ -51,7 +52,7 @@ impl<D: Domain> Scheduler<D> {
             let id = self.graph.obtain(&change.key);
             self.take_over(id, ticket);
             if new_policy {
-                self.graph[id].trace.retry = retry.clone();
+                self.graph[id].set_retry(retry);
             }
             let requested = change.value.map(|value| Requested {
                 revision: change.revision,
@@ -64,7 +65,7 @@ impl<D: Domain> Scheduler<D> {
             });
             if revert && let Some(open) = self.ledger.get_mut(ticket) {
                 open.previous.push((change.key, self.graph[id].requested.clone()));
-                self.graph[id].trace.kept += 1;
+                self.graph[id].make_rare().kept += 1;
             }
             self.request(id, requested);
         }
@@ -306,8 +307,11 @@ impl<D: Domain> Scheduler<D> {
         }
         let (key, base) = (node.key.clone(), self.base_of(id));
         let base = &mut self.graph[base];
-        if base.requested.is_some() && base.damage.len() < DAMAGE_MAX && !base.damage.contains(&key) {
-            base.damage.push(key);
+        if base.requested.is_some() {
+            let damage = &mut base.make_rare().damage;
+            if damage.len() < DAMAGE_MAX && !damage.contains(&key) {
+                damage.push(key);
+            }
         }
     }
 
@@ -335,7 +339,7 @@ impl<D: Domain> Scheduler<D> {
             verb: flight.verb,
             before: match flight.verb {
                 _ if !kept => None,
-                Verb::Delete => node.applied.clone().or(node.attempted.clone()),
+                Verb::Delete => node.applied.as_ref().or(node.attempted()).cloned(),
                 _ => node.applied.clone(),
             },
             value: if kept { flight.value.clone() } else { None },
@@ -348,9 +352,9 @@ impl<D: Domain> Scheduler<D> {
             self.release_claims_for(&flight.brings);
         }
         match (flight.verb, outcome) {
-            (Verb::Verify, Outcome::Changed(text)) => self.graph[id].stale = Some(text.into()),
+            (Verb::Verify, Outcome::Changed(_)) => self.graph[id].stale = true,
             (Verb::Verify, _) => {}
-            (verb, Outcome::Failed(fault)) => self.failed(id, verb, fault),
+            (verb, Outcome::Failed(fault)) => self.failed(id, verb, flight.value, fault),
             (Verb::Delete, _) => self.clear_applied(id),
             (_, outcome) => {
                 match (outcome, flight.value) {
@@ -393,8 +397,9 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    pub(super) fn failed(&mut self, id: NodeId, verb: Verb, fault: Fault) {
+    pub(super) fn failed(&mut self, id: NodeId, verb: Verb, value: Option<D::Value>, fault: Fault) {
         if verb == Verb::Create {
+            self.graph[id].make_rare().attempted = value;
             self.release_claims(id, &[]);
         }
         self.release_blocked(id);
@@ -420,7 +425,7 @@ impl<D: Domain> Scheduler<D> {
             message: fault.message.clone(),
             kernel: fault.kernel.clone(),
         };
-        node.last_error = Some(Box::new(last_error));
+        node.make_rare().last_error = Some(last_error);
         self.hold_for_retry(id, fault);
     }
 
@@ -430,11 +435,11 @@ impl<D: Domain> Scheduler<D> {
             return;
         }
         let node = &self.graph[id];
-        let attempted = match (&node.attempted, self.domain.descriptor(&node.key)) {
+        let attempted = match (node.attempted(), self.domain.descriptor(&node.key)) {
             (Some(attempted), Some(descriptor)) => descriptor.dependencies(&node.key, attempted),
             _ => Vec::new(),
         };
-        let edges = self.graph.resolve(attempted);
+        let edges = self.graph.resolve(id, attempted);
         self.graph.set_edges(id, None, Some(edges));
         self.graph[id].partial = true;
     }

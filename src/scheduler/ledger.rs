@@ -11,20 +11,20 @@
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
-    sync::Arc,
     time::Duration,
 };
 
 use models::key::Key;
 
 use super::{
-    graph::{NodeId, Requested},
     history::{
         History, HistorySettings,
         record::{OperationRecord, TransactionRecord, ValueRecord, compress},
     },
+    node::Requested,
+    nodes::NodeId,
     status::ValueState,
-    transaction::{KeyError, Kind, Options, Resync, Retry, TransactionResult},
+    transaction::{KeyError, Kind, Options, Resync, TransactionResult},
 };
 
 /// Names an open transaction; never used twice.
@@ -41,8 +41,6 @@ pub(super) struct Trace {
     pub places: u32,
     /// It waits for something that is being done.
     pub parked: bool,
-    /// How many transactions may still bring back what was wanted of it.
-    pub kept: u32,
     /// The transaction that named it last.
     pub asked_by: Ticket,
     /// Within this transaction it is being created anew.
@@ -51,16 +49,10 @@ pub(super) struct Trace {
     pub reverting: bool,
     /// State, as recorded last.
     pub state: ValueState,
-    /// What was wrong with it then.
-    pub error: Option<Arc<str>>,
     /// Since when (since the Unix epoch).
     pub since: Duration,
     /// Sequence number of the transaction that did so.
     pub seq: u64,
-    /// What a transaction said about its retries.
-    pub retry: Option<Box<Retry>>,
-    /// Sequence number of the transaction in which it failed first.
-    pub failed_in: u64,
 }
 
 /// How far a transaction is.

@@ -13,13 +13,16 @@
 
 mod attribution;
 mod descriptor;
+mod edge;
 mod explain;
 mod explanation;
 mod graph;
 pub mod history;
 mod input;
 mod ledger;
+mod node;
 mod node_set;
+mod nodes;
 mod plan;
 mod readiness;
 mod ready;

@@ -8,7 +8,7 @@ use std::{
     slice,
 };
 
-use super::graph::NodeId;
+use super::nodes::NodeId;
 
 /// So many fit into one cache line together with their number.
 const FEW: usize = 6;
@@ -171,13 +171,11 @@ impl Hasher for FastHasher {
 
 #[cfg(test)]
 mod tests {
-    use slotmap::SlotMap;
-
-    use super::*;
+    use super::{super::nodes::Nodes, *};
 
     #[test]
     fn a_set_stays_sorted_and_without_duplicates_while_it_grows_and_shrinks() {
-        let mut slots: SlotMap<NodeId, ()> = SlotMap::with_key();
+        let mut slots = Nodes::new();
         let ids: Vec<NodeId> = (0..3 * FEW).map(|_| slots.insert(())).collect();
         let mut set = NodeSet::default();
         for id in ids.iter().rev().chain(&ids) {

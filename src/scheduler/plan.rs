@@ -14,9 +14,11 @@ use models::key::Key;
 use super::{
     descriptor::{Claim, DeleteCause, Descriptor, Domain},
     explanation::{KernelError, Mentions},
-    graph::{Flight, Graph, Hold, NodeId},
+    graph::Graph,
     ledger::{Ledger, Ticket},
+    node::{Flight, Hold},
     node_set::FastMap,
+    nodes::NodeId,
     readiness::Readiness,
     ready::Ready,
     status::{Rejection, StatusChange, Verb},
@@ -373,7 +375,7 @@ impl<D: Domain> Scheduler<D> {
                 Readiness::Unready => Decision::Stay,
             };
         };
-        if node.stale.is_some() || (node.wanted().is_none() && node.rejected().is_none()) {
+        if node.stale || (node.wanted().is_none() && node.rejected().is_none()) {
             return Decision::Close;
         }
         let descriptor = self.domain.descriptor(&node.key);
@@ -413,7 +415,7 @@ impl<D: Domain> Scheduler<D> {
         let blockers = self.graph.deletion_blockers(id);
         if !blockers.is_empty() {
             for blocker in blockers {
-                if self.graph[blocker].blocks.insert(id) {
+                if self.graph[blocker].make_rare().blocks.insert(id) {
                     self.mark(blocker);
                 }
             }
@@ -457,11 +459,10 @@ impl<D: Domain> Scheduler<D> {
             }
             Ok(mut effect) => {
                 if self.graph[id].partial {
-                    let attempted = self.graph[id].attempted.as_ref().unwrap_or(&wanted);
+                    let attempted = self.graph[id].attempted().unwrap_or(&wanted);
                     effect = D::chain(descriptor.recover(&key, attempted, &view), effect);
                 }
                 self.graph[id].hold = None;
-                self.graph[id].attempted = Some(wanted.clone());
                 self.graph.take_claims(id, claims);
                 let mut brought = Vec::new();
                 for (id, value, claims) in brings {
@@ -496,7 +497,7 @@ impl<D: Domain> Scheduler<D> {
     /// now, or what it needs is being taken away.
     fn is_in_the_way(&self, id: NodeId) -> bool {
         let node = &self.graph[id];
-        let (Some(wanted), Some(attempted)) = (node.wanted(), &node.attempted) else {
+        let (Some(wanted), Some(attempted)) = (node.wanted(), node.attempted()) else {
             return node.wanted().is_none();
         };
         let descriptor = self.domain.descriptor(&node.key);
@@ -508,7 +509,7 @@ impl<D: Domain> Scheduler<D> {
 
     fn clear_away(&mut self, id: NodeId) {
         let node = &self.graph[id];
-        let effect = match (self.domain.descriptor(&node.key), &node.attempted) {
+        let effect = match (self.domain.descriptor(&node.key), node.attempted()) {
             (Some(descriptor), Some(attempted)) => descriptor.recover(&node.key, attempted, &View::new(&self.graph)),
             _ => D::Effect::default(),
         };
@@ -533,7 +534,7 @@ impl<D: Domain> Scheduler<D> {
         for child in obsolete {
             self.abandon_child(child);
             if self.graph.get(child).is_some_and(|node| node.present()) {
-                self.graph[child].blocks.insert(id);
+                self.graph[child].make_rare().blocks.insert(id);
                 waiting = true;
             }
         }
@@ -567,7 +568,7 @@ impl<D: Domain> Scheduler<D> {
     fn must_await_change_nearby(&mut self, id: NodeId) -> bool {
         let changing = self.graph.changing_below(id).or_else(|| self.graph.sibling_on_its_way_out(id));
         if let Some(changing) = changing {
-            self.graph[changing].blocks.insert(id);
+            self.graph[changing].make_rare().blocks.insert(id);
         }
         changing.is_some()
     }

@@ -10,9 +10,12 @@
 use std::collections::BTreeSet;
 
 use super::{
-    descriptor::{Domain, On},
-    graph::{Edge, Graph, Hold, NodeId},
+    descriptor::Domain,
+    edge::{AnyOf, Edge, Target},
+    graph::Graph,
+    node::Hold,
     node_set::NodeSet,
+    nodes::NodeId,
     status::Verb,
 };
 
@@ -34,31 +37,28 @@ impl<D: Domain> Graph<D> {
     }
 
     pub fn edge_satisfied(&self, id: NodeId, edge: &Edge) -> bool {
-        if edge.dependency.only_to_create && self[id].applied.is_some() {
+        if edge.only_to_create && self[id].applied.is_some() {
             return true;
         }
-        match &edge.dependency.on {
-            On::Key(_) => self[edge.targets[0]].available() || self.cycle_of(id, edge.targets[0]).is_some(),
-            On::AnyOf { .. } => self.any_of_satisfied(edge),
+        match &edge.on {
+            Target::Key(target) => self[*target].available() || self.cycle_of(id, *target).is_some(),
+            Target::AnyOf(any) => self.any_of_satisfied(any),
         }
     }
 
     /// Whether the target of an unmet edge is in a cycle with `id` and lacks nothing but `id`.
     pub fn waits_only_for(&self, id: NodeId, edge: &Edge) -> bool {
-        matches!(edge.dependency.on, On::Key(_)) && {
-            let members = self.cycle_members(id, edge.targets[0]);
-            members.contains(&edge.targets[0])
+        edge.key_target().is_some_and(|target| {
+            let members = self.cycle_members(id, target);
+            members.contains(&target)
                 && members
                     .iter()
                     .all(|member| *member == id || self.ready_but_for(*member, &members, false))
-        }
+        })
     }
 
-    fn any_of_satisfied(&self, edge: &Edge) -> bool {
-        let On::AnyOf { predicate, .. } = &edge.dependency.on else {
-            return false;
-        };
-        self.any_available(&edge.targets, |key| predicate.as_ref().is_none_or(|passes| passes(key)))
+    fn any_of_satisfied(&self, any: &AnyOf) -> bool {
+        self.any_available(&any.prefixes, |key| any.predicate.as_ref().is_none_or(|passes| passes(key)))
             .is_some()
     }
 
@@ -66,14 +66,14 @@ impl<D: Domain> Graph<D> {
     pub fn readiness(&self, id: NodeId) -> Readiness {
         let mut members = NodeSet::default();
         for edge in self[id].edges.iter() {
-            match &edge.dependency.on {
-                On::Key(_) if self[edge.targets[0]].available() => {}
-                On::Key(_) => match self.cycle_of(id, edge.targets[0]) {
+            match &edge.on {
+                Target::Key(target) if self[*target].available() => {}
+                Target::Key(target) => match self.cycle_of(id, *target) {
                     Some(cycle) => members.extend(cycle.iter().copied()),
                     None => return Readiness::Unready,
                 },
-                On::AnyOf { .. } if self.any_of_satisfied(edge) => {}
-                On::AnyOf { .. } => return Readiness::Unready,
+                Target::AnyOf(any) if self.any_of_satisfied(any) => {}
+                Target::AnyOf(_) => return Readiness::Unready,
             }
         }
         let leader = members
@@ -134,10 +134,10 @@ impl<D: Domain> Graph<D> {
         node.basis().is_some()
             && !node.closing
             && !blocked
-            && node.edges.iter().all(|edge| match &edge.dependency.on {
-                _ if edge.dependency.only_to_create && node.applied.is_some() => true,
-                On::Key(_) => self[edge.targets[0]].available() || members.contains(&edge.targets[0]),
-                On::AnyOf { .. } => self.any_of_satisfied(edge),
+            && node.edges.iter().all(|edge| match &edge.on {
+                _ if edge.only_to_create && node.applied.is_some() => true,
+                Target::Key(target) => self[*target].available() || members.contains(target),
+                Target::AnyOf(any) => self.any_of_satisfied(any),
             })
     }
 
@@ -145,12 +145,7 @@ impl<D: Domain> Graph<D> {
     pub fn built_in_advance_on(&self, id: NodeId) -> Vec<NodeId> {
         let needs_it = |member: &&NodeId| {
             let node = &self[**member];
-            node.present()
-                && !node.closing
-                && node
-                    .applied_edges
-                    .iter()
-                    .any(|edge| matches!(edge.dependency.on, On::Key(_)) && edge.targets[0] == id)
+            node.present() && !node.closing && node.applied_edges.iter().any(|edge| edge.key_target() == Some(id))
         };
         self[id].dependents.iter().filter(needs_it).copied().collect()
     }
@@ -159,18 +154,15 @@ impl<D: Domain> Graph<D> {
     pub fn unmet_key_targets(&self, id: NodeId) -> Vec<NodeId> {
         let node = &self[id];
         let edges = node.edges.iter().chain(node.applied_edges.iter());
-        let unmet = edges.filter(|edge| matches!(edge.dependency.on, On::Key(_)) && !self[edge.targets[0]].available());
-        unmet.map(|edge| edge.targets[0]).collect()
+        edges
+            .filter_map(Edge::key_target)
+            .filter(|target| !self[*target].available())
+            .collect()
     }
 
     fn key_targets(&self, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {
         let node = &self[id];
-        let named = node
-            .edges
-            .iter()
-            .filter(|edge| matches!(edge.dependency.on, On::Key(_)))
-            .map(|edge| edge.targets[0]);
-        named.chain(node.parent)
+        node.edges.iter().filter_map(Edge::key_target).chain(node.parent)
     }
 
     /// A value with a change under way that `id` depends on or is derived from, directly or by something derived from it.
@@ -225,12 +217,14 @@ impl<D: Domain> Graph<D> {
 
     /// Whether `id` is a possible target of an edge.
     fn concerns(&self, edge: &Edge, id: NodeId) -> bool {
-        match &edge.dependency.on {
-            On::Key(_) => edge.targets[0] == id,
-            On::AnyOf { prefixes, predicate, .. } => {
+        match &edge.on {
+            Target::Key(target) => *target == id,
+            Target::AnyOf(any) => {
                 let key = &self[id].key;
-                prefixes.iter().any(|prefix| key.as_str().starts_with(prefix.as_str()))
-                    && predicate.as_ref().is_none_or(|passes| passes(key))
+                any.prefixes
+                    .iter()
+                    .any(|prefix| key.as_str().starts_with(self[*prefix].key.as_str()))
+                    && any.predicate.as_ref().is_none_or(|passes| passes(key))
             }
         }
     }
@@ -249,7 +243,7 @@ impl<D: Domain> Graph<D> {
         let (mut seen, mut stack) = (BTreeSet::from([id]), vec![id]);
         while let Some(from) = stack.pop() {
             for edge in self[from].applied_edges.iter() {
-                for to in edge.targets.iter().copied() {
+                for to in edge.targets().iter().copied() {
                     if to == target {
                         return true;
                     }

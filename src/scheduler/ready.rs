@@ -6,10 +6,7 @@ use std::collections::BTreeSet;
 
 use models::key::Key;
 
-use super::{
-    descriptor::Domain,
-    graph::{Graph, NodeId},
-};
+use super::{descriptor::Domain, graph::Graph, nodes::NodeId};
 
 /// Mostly everything becomes ready first and is taken out then: that is sorted once. What comes while others are taken out has its
 /// place among them.

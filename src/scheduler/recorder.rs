@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use super::{
     descriptor::Domain,
-    graph::{Hold, NodeId},
     history::record::{OperationFlags, OperationRecord, Origin, Side, ValueRecord},
     ledger::{Phase, Ticket},
+    node::Hold,
+    nodes::NodeId,
     plan::Scheduler,
     status::{ValueState, Verb},
     transaction::{KeyError, Kind},
@@ -57,7 +58,7 @@ impl<D: Domain> Scheduler<D> {
         }
         let (former, ticket) = (trace.state, trace.cause);
         let error = self.error_of(id);
-        if state == former && error == self.graph[id].trace.error {
+        if state == former && error.as_ref() == self.graph[id].rare().and_then(|rare| rare.error.as_ref()) {
             return;
         }
         let verb = match (former, state) {
@@ -142,18 +143,18 @@ impl<D: Domain> Scheduler<D> {
     fn write(&mut self, id: NodeId, ticket: Ticket, state: ValueState, ended: Ended<D::Value>, flags: OperationFlags) {
         let seq = self.ledger.number(ticket);
         let now = self.now;
-        let trace = &mut self.graph[id].trace;
+        let node = &mut self.graph[id];
         let lasting = if state == ValueState::Removed {
             ValueState::Nonexistent
         } else {
             state
         };
         let before = Side {
-            state: std::mem::replace(&mut trace.state, lasting),
+            state: std::mem::replace(&mut node.trace.state, lasting),
             value: ended.before,
-            error: std::mem::replace(&mut trace.error, ended.error.clone()),
+            error: node.replace_error(ended.error.clone()),
         };
-        (trace.since, trace.seq) = (now, seq);
+        (node.trace.since, node.trace.seq) = (now, seq);
         if !self.ledger.has_room(ticket) {
             return self.ledger.omit(ticket);
         }

@@ -10,9 +10,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     descriptor::Domain,
-    graph::{Hold, NodeId},
     history::record::{Origin, ValueRecord},
     ledger::Ticket,
+    node::Hold,
+    nodes::NodeId,
     plan::{Fault, FaultKind, Scheduler},
     transaction::{Kind, Options, Retry},
 };
@@ -23,10 +24,8 @@ pub(super) const NEVER: Duration = Duration::MAX;
 impl<D: Domain> Scheduler<D> {
     fn retry_of(&self, id: NodeId) -> Retry {
         let base = self.base_of(id);
-        let own = self.graph[id].trace.retry.as_ref();
-        own.or(self.graph[base].trace.retry.as_ref())
-            .map(|retry| **retry)
-            .unwrap_or_default()
+        let told = |id: NodeId| self.graph[id].rare()?.retry;
+        told(id).or(told(base)).unwrap_or_default()
     }
 
     /// Leaves a value alone after a failure, for as long as its policy says.
@@ -35,7 +34,7 @@ impl<D: Domain> Scheduler<D> {
         let ticket = self.graph[id].trace.flown_for;
         let persistent = fault.kind == FaultKind::Persistent;
         if self.graph[id].attempts == 0 {
-            self.graph[id].trace.failed_in = self.ledger.number(ticket);
+            self.graph[id].make_rare().failed_in = self.ledger.number(ticket);
         }
         let node = &mut self.graph[id];
         let delay = retry
@@ -63,7 +62,7 @@ impl<D: Domain> Scheduler<D> {
             if !matches!(node.hold.as_deref(), Some(Hold::Retry { until: held, .. }) if *held == until) {
                 continue;
             }
-            let (of, attempt) = (node.trace.failed_in, node.attempts);
+            let (of, attempt) = (node.rare().map_or(0, |rare| rare.failed_in), node.attempts);
             let value = ValueRecord {
                 key: node.key.clone(),
                 value: node.wanted().cloned(),

@@ -3,7 +3,7 @@
 //! Owns the types of a status. Must never contain a rule about when a state is entered: that is `plan` and `explain`. Start
 //! reading at [`Status`].
 
-use std::{fmt, time::Duration};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use models::key::Key;
 
@@ -137,6 +137,23 @@ pub struct Status {
 }
 
 impl Status {
+    /// That of a value of which there is nothing more to say.
+    pub(super) fn configured(last_operation: Verb, since: Duration, revision: i64) -> Self {
+        Status {
+            state: ValueState::Configured,
+            last_operation,
+            details: Vec::new(),
+            error: String::new(),
+            reason: String::new(),
+            message: String::new(),
+            since,
+            revision,
+            next_retry: None,
+            explanation: None,
+            last_repair: None,
+        }
+    }
+
     /// Equal but for `since`.
     pub(super) fn same(&self, other: &Status) -> bool {
         (self.last_operation, self.revision, self.next_retry) == (other.last_operation, other.revision, other.next_retry)
@@ -147,6 +164,59 @@ impl Status {
     /// Whether the value is in the same state for the same reason, though the explanation may have changed.
     pub(super) fn same_condition(&self, other: &Status) -> bool {
         (self.state, &self.reason, &self.details, &self.error) == (other.state, &other.reason, &other.details, &other.error)
+    }
+}
+
+/// The status that was told last of a base value. Of nearly all there is little to say.
+#[derive(Clone, Default)]
+pub(super) enum Told {
+    #[default]
+    Nothing,
+    /// CONFIGURED, and the rest is empty.
+    Configured {
+        last_operation: Verb,
+        since: Duration,
+        revision: i64,
+    },
+    Other(Box<Status>),
+}
+
+impl Told {
+    pub fn status(&self) -> Option<Cow<'_, Status>> {
+        match self {
+            Told::Nothing => None,
+            Told::Configured {
+                last_operation,
+                since,
+                revision,
+            } => Some(Cow::Owned(Status::configured(*last_operation, *since, *revision))),
+            Told::Other(status) => Some(Cow::Borrowed(status)),
+        }
+    }
+
+    /// Whether something was told, and it was not CONFIGURED.
+    pub fn is_problem(&self) -> bool {
+        matches!(self, Told::Other(status) if status.state != ValueState::Configured)
+    }
+}
+
+impl From<&Status> for Told {
+    fn from(status: &Status) -> Self {
+        let Status {
+            last_operation,
+            since,
+            revision,
+            ..
+        } = *status;
+        if *status == Status::configured(last_operation, since, revision) {
+            Told::Configured {
+                last_operation,
+                since,
+                revision,
+            }
+        } else {
+            Told::Other(Box::new(status.clone()))
+        }
     }
 }
 

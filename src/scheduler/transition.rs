@@ -5,8 +5,10 @@
 
 use super::{
     descriptor::{Claim, Domain},
-    graph::{Edges, Hold, NodeId},
+    edge::Edges,
+    node::{Hold, Implied},
     node_set::NodeSet,
+    nodes::NodeId,
     plan::Scheduler,
     view::View,
 };
@@ -30,13 +32,13 @@ impl<D: Domain> Scheduler<D> {
         let mut value = wanted.clone();
         if let Some(descriptor) = self.domain.descriptor(&key) {
             value = descriptor.settled(applied, wanted);
-            let edges = self.graph.resolve(descriptor.dependencies(&key, &value));
+            let edges = self.graph.resolve(id, descriptor.dependencies(&key, &value));
             self.graph.set_edges(id, None, Some(edges));
         }
         let node = &mut self.graph[id];
         node.applied = Some(value);
         (node.discovered, node.brought, node.settled) = (false, false, true);
-        node.last_error = None;
+        node.forget_error();
         self.release_blocked(id);
         self.release_hold(id);
         self.refresh_children(id);
@@ -45,7 +47,7 @@ impl<D: Domain> Scheduler<D> {
     pub(super) fn set_applied(&mut self, id: NodeId, value: D::Value) {
         let key = self.graph[id].key.clone();
         if let Some(descriptor) = self.domain.descriptor(&key) {
-            let edges = self.graph.resolve(descriptor.dependencies(&key, &value));
+            let edges = self.graph.resolve(id, descriptor.dependencies(&key, &value));
             self.graph.set_edges(id, None, Some(edges));
             let claims = descriptor.claims(&key, &value, &View::new(&self.graph));
             self.release_claims(id, &claims);
@@ -56,8 +58,9 @@ impl<D: Domain> Scheduler<D> {
     fn put_in_force(&mut self, id: NodeId, value: D::Value) {
         let node = &mut self.graph[id];
         node.applied = Some(value);
-        (node.partial, node.settled, node.attempted) = (false, false, None);
-        node.last_error = None;
+        (node.partial, node.settled) = (false, false);
+        node.forget_attempt();
+        node.forget_error();
         self.release_hold(id);
         self.release_blocked(id);
         self.refresh_children(id);
@@ -83,9 +86,10 @@ impl<D: Domain> Scheduler<D> {
     pub(super) fn clear_applied(&mut self, id: NodeId) {
         let node = &mut self.graph[id];
         node.applied = None;
-        (node.partial, node.attempted) = (false, None);
+        node.partial = false;
+        node.forget_attempt();
         node.closing = false;
-        node.stale = None;
+        node.stale = false;
         (node.discovered, node.brought) = (false, false);
         let parent = node.parent;
         self.release_blocked(id);
@@ -158,7 +162,8 @@ impl<D: Domain> Scheduler<D> {
     /// The wanted value of a node changed: find out anew what it depends on and what it implies.
     pub(super) fn wanted_changed(&mut self, id: NodeId) {
         self.release_hold(id);
-        (self.graph[id].settled, self.graph[id].last_error) = (false, None);
+        self.graph[id].settled = false;
+        self.graph[id].forget_error();
         if let Some(flight) = &mut self.graph[id].flight {
             flight.as_wanted = false;
         }
@@ -167,23 +172,27 @@ impl<D: Domain> Scheduler<D> {
             (Some(value), Some(descriptor)) => (descriptor.dependencies(&key, value), descriptor.implied(&key, value)),
             _ => (Vec::new(), Vec::new()),
         };
-        let edges = self.graph.resolve(dependencies);
+        let edges = self.graph.resolve(id, dependencies);
         self.graph.set_edges(id, Some(edges), None);
         let mut implies = NodeSet::default();
         for (key, value) in implied {
             let target = self.graph.obtain(&key);
-            self.graph[target].implied_by.insert(id);
             implies.insert(target);
-            if self.graph[target].implied.is_none() {
-                self.graph[target].implied = Some(value);
+            if let Some(implied) = &mut self.graph[target].implied {
+                implied.by.insert(id);
+            } else {
+                let by = NodeSet::from_iter([id]);
+                self.graph[target].implied = Some(Box::new(Implied { value, by }));
                 self.wanted_changed(target);
             }
         }
         let before = std::mem::take(&mut self.graph[id].implies);
         for target in before.iter().filter(|target| !implies.contains(target)) {
-            if let Some(node) = self.graph.get_mut(*target) {
-                node.implied_by.remove(&id);
-                if node.implied_by.is_empty() {
+            if let Some(node) = self.graph.get_mut(*target)
+                && let Some(implied) = &mut node.implied
+            {
+                implied.by.remove(&id);
+                if implied.by.is_empty() {
                     node.implied = None;
                     self.wanted_changed(*target);
                 }
@@ -204,7 +213,8 @@ impl<D: Domain> Scheduler<D> {
 
     /// Those that waited for this node look again whether they still have to.
     pub(super) fn release_blocked(&mut self, id: NodeId) {
-        let waiting = std::mem::take(&mut self.graph[id].blocks);
+        let Some(rare) = self.graph[id].rare_mut() else { return };
+        let waiting = std::mem::take(&mut rare.blocks);
         waiting.iter().for_each(|waiting| self.mark(*waiting));
     }
 

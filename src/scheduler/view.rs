@@ -6,7 +6,8 @@ use models::key::Key;
 
 use super::{
     descriptor::Domain,
-    graph::{Graph, Hold, Node},
+    graph::Graph,
+    node::{Hold, Node},
 };
 
 /// The graph, read-only.

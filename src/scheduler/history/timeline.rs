@@ -15,7 +15,8 @@ use models::key::Key;
 use super::{
     super::{
         descriptor::{Domain, On},
-        graph::NodeId,
+        edge::Target,
+        nodes::NodeId,
         plan::Scheduler,
         status::ValueState,
     },
@@ -244,7 +245,7 @@ impl<D: Domain> Scheduler<D> {
         let side = Side {
             state,
             value: node.applied.as_ref().or(node.wanted()).cloned(),
-            error: node.trace.error.clone(),
+            error: node.rare().and_then(|rare| rare.error.clone()),
         };
         let last = revisions.pop_if(|last| last.until.is_none());
         let since = last.as_ref().map_or(node.trace.since, |last| last.since);
@@ -268,27 +269,28 @@ impl<D: Domain> Scheduler<D> {
             .edges
             .iter()
             .chain(node.applied_edges.iter())
-            .find(|edge| edge.dependency.label == target.label)
+            .find(|edge| edge.label == target.label)
         else {
             return Vec::new();
         };
-        match &edge.dependency.on {
-            On::Key(key) => {
-                if available(key) {
-                    vec![key.clone()]
-                } else {
-                    vec![]
-                }
+        let candidates: Vec<NodeId> = match &edge.on {
+            Target::Key(target) => vec![*target],
+            Target::AnyOf(any) => {
+                let prefixes = any.prefixes.iter();
+                prefixes
+                    .flat_map(|prefix| self.graph.under(self.graph[*prefix].key.as_str()))
+                    .collect()
             }
-            On::AnyOf { predicate, .. } => edge
-                .targets
-                .iter()
-                .flat_map(|prefix| self.graph.under(self.graph[*prefix].key.as_str()))
-                .map(|id| &self.graph[id])
-                .filter(|node| node.available() && predicate.as_ref().is_none_or(|passes| passes(&node.key)))
-                .map(|node| node.key.clone())
-                .collect(),
-        }
+        };
+        let counts = |key: &Key| match &edge.on {
+            Target::AnyOf(any) => any.predicate.as_ref().is_none_or(|passes| passes(key)),
+            Target::Key(_) => true,
+        };
+        let nodes = candidates.iter().map(|id| &self.graph[*id]);
+        nodes
+            .filter(|node| node.available() && counts(&node.key))
+            .map(|node| node.key.clone())
+            .collect()
     }
 
     fn revision(&self, key: &Key, since: Duration, until: Option<Duration>, seq: Option<u64>, side: &Side<D::Value>) -> Revision<D::Value> {

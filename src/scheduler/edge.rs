@@ -1,0 +1,143 @@
+//! Dependencies with their targets found.
+//!
+//! Owns the edges between nodes, in a form that takes little room: what a key says is told by the node of the target. Must never
+//! judge whether one is satisfied: that is `readiness`. Start reading at [`Edge`].
+
+use std::{slice, sync::Arc};
+
+use super::{
+    descriptor::{Dependency, Domain, On, Predicate},
+    graph::Graph,
+    nodes::NodeId,
+};
+
+/// A dependency with its targets found.
+#[derive(Clone)]
+pub(super) struct Edge {
+    pub label: Arc<str>,
+    pub only_to_create: bool,
+    pub on: Target,
+}
+
+/// What satisfies an edge.
+#[derive(Clone)]
+pub(super) enum Target {
+    /// This node.
+    Key(NodeId),
+    /// Any of several.
+    AnyOf(Box<AnyOf>),
+}
+
+/// As [`On::AnyOf`].
+#[derive(Clone)]
+pub(super) struct AnyOf {
+    /// The nodes of the prefixes.
+    pub prefixes: Box<[NodeId]>,
+    pub predicate: Option<Predicate>,
+    pub describe: Arc<str>,
+}
+
+/// Dependencies of a value; those of the wanted and of the applied one are mostly the same, and then they are shared.
+pub(super) type Edges = Arc<[Edge]>;
+
+impl Edge {
+    /// The node, or the nodes of the prefixes.
+    pub fn targets(&self) -> &[NodeId] {
+        match &self.on {
+            Target::Key(target) => slice::from_ref(target),
+            Target::AnyOf(any) => &any.prefixes,
+        }
+    }
+
+    /// The node, if only one will do.
+    pub fn key_target(&self) -> Option<NodeId> {
+        match self.on {
+            Target::Key(target) => Some(target),
+            Target::AnyOf(_) => None,
+        }
+    }
+}
+
+/// All targets of the edges.
+pub(super) fn targets(edges: &[Edge]) -> impl Iterator<Item = NodeId> + '_ {
+    edges.iter().flat_map(|edge| edge.targets()).copied()
+}
+
+impl<D: Domain> Graph<D> {
+    /// The edges of a node for these dependencies: those that it has, if they say the same. New ones must be put in place by
+    /// [`Self::set_edges`].
+    pub fn resolve(&mut self, id: NodeId, dependencies: Vec<Dependency>) -> Edges {
+        if dependencies.is_empty() {
+            return Edges::default();
+        }
+        let node = &self[id];
+        let same = [&node.edges, &node.applied_edges]
+            .into_iter()
+            .find(|edges| self.is_same(edges, &dependencies));
+        if let Some(edges) = same {
+            return edges.clone();
+        }
+        dependencies.into_iter().map(|dependency| self.edge(dependency)).collect()
+    }
+
+    fn edge(&mut self, dependency: Dependency) -> Edge {
+        let on = match dependency.on {
+            On::Key(key) => Target::Key(self.obtain(&key)),
+            On::AnyOf {
+                prefixes,
+                predicate,
+                describe,
+            } => Target::AnyOf(Box::new(AnyOf {
+                prefixes: prefixes.iter().map(|prefix| self.obtain_prefix(prefix)).collect(),
+                predicate,
+                describe,
+            })),
+        };
+        Edge {
+            label: dependency.label,
+            only_to_create: dependency.only_to_create,
+            on,
+        }
+    }
+
+    fn is_same(&self, edges: &[Edge], dependencies: &[Dependency]) -> bool {
+        let same = |(edge, dependency): (&Edge, &Dependency)| {
+            (&edge.label, edge.only_to_create) == (&dependency.label, dependency.only_to_create)
+                && match (&edge.on, &dependency.on) {
+                    (Target::Key(target), On::Key(key)) => self[*target].key == *key,
+                    (
+                        Target::AnyOf(any),
+                        On::AnyOf {
+                            prefixes,
+                            predicate,
+                            describe,
+                        },
+                    ) => {
+                        // Two predicates cannot be compared.
+                        let comparable = any.predicate.is_none() && predicate.is_none() && any.describe == *describe;
+                        comparable && any.prefixes.iter().map(|prefix| &self[*prefix].key).eq(prefixes)
+                    }
+                    _ => false,
+                }
+        };
+        edges.len() == dependencies.len() && edges.iter().zip(dependencies).all(same)
+    }
+
+    /// The dependency that an edge was made of.
+    pub fn dependency(&self, edge: &Edge) -> Dependency {
+        let key = |id: &NodeId| self[*id].key.clone();
+        let on = match &edge.on {
+            Target::Key(target) => On::Key(key(target)),
+            Target::AnyOf(any) => On::AnyOf {
+                prefixes: any.prefixes.iter().map(key).collect(),
+                predicate: any.predicate.clone(),
+                describe: any.describe.clone(),
+            },
+        };
+        Dependency {
+            label: edge.label.clone(),
+            on,
+            only_to_create: edge.only_to_create,
+        }
+    }
+}

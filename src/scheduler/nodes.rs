@@ -1,0 +1,128 @@
+//! Where the nodes of a graph lie.
+//!
+//! Owns their places and the ids that name them. Must never know what a node is. Start reading at [`Nodes`].
+//!
+//! Places are made in blocks of a fixed size, so that growing neither copies all nodes nor leaves half of the room unused, and
+//! are used again, the last one first.
+
+use std::{
+    num::NonZeroU32,
+    ops::{Index, IndexMut},
+};
+
+/// How many nodes a block has.
+const BLOCK: usize = 128;
+
+/// A node; never used again for another key. In the order of places.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) struct NodeId {
+    place: u32,
+    /// How many nodes the place has had, with this one.
+    version: NonZeroU32,
+}
+
+impl Default for NodeId {
+    /// Names no node.
+    fn default() -> Self {
+        NodeId {
+            place: u32::MAX,
+            version: NonZeroU32::MIN,
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Place<N> {
+    version: NonZeroU32,
+    node: Option<N>,
+}
+
+/// Nodes by their ids.
+#[derive(Clone)]
+pub(super) struct Nodes<N> {
+    blocks: Vec<Vec<Place<N>>>,
+    free: Vec<u32>,
+}
+
+impl<N> Nodes<N> {
+    pub fn new() -> Self {
+        Nodes {
+            blocks: Vec::new(),
+            free: Vec::new(),
+        }
+    }
+
+    pub fn insert(&mut self, node: N) -> NodeId {
+        if let Some(number) = self.free.pop() {
+            let place = &mut self.blocks[number as usize / BLOCK][number as usize % BLOCK];
+            place.node = Some(node);
+            return NodeId {
+                place: number,
+                version: place.version,
+            };
+        }
+        if self.blocks.last().is_none_or(|block| block.len() == BLOCK) {
+            self.blocks.push(Vec::with_capacity(BLOCK));
+        }
+        let before = (self.blocks.len() - 1) * BLOCK;
+        let block = self.blocks.last_mut().expect("made above");
+        let version = NonZeroU32::MIN;
+        // More places would take hundreds of gigabytes.
+        let place = u32::try_from(before + block.len()).expect("fewer than 2^32 nodes");
+        block.push(Place { version, node: Some(node) });
+        NodeId { place, version }
+    }
+
+    pub fn remove(&mut self, id: NodeId) -> Option<N> {
+        let place = self.blocks.get_mut(id.place as usize / BLOCK)?.get_mut(id.place as usize % BLOCK)?;
+        let node = place.node.take_if(|_| place.version == id.version)?;
+        if let Some(next) = place.version.checked_add(1) {
+            place.version = next;
+            self.free.push(id.place);
+        }
+        Some(node)
+    }
+
+    pub fn get(&self, id: NodeId) -> Option<&N> {
+        let place = self.blocks.get(id.place as usize / BLOCK)?.get(id.place as usize % BLOCK)?;
+        place.node.as_ref().filter(|_| place.version == id.version)
+    }
+
+    pub fn get_mut(&mut self, id: NodeId) -> Option<&mut N> {
+        let place = self.blocks.get_mut(id.place as usize / BLOCK)?.get_mut(id.place as usize % BLOCK)?;
+        place.node.as_mut().filter(|_| place.version == id.version)
+    }
+}
+
+impl<N> Index<NodeId> for Nodes<N> {
+    type Output = N;
+
+    fn index(&self, id: NodeId) -> &N {
+        self.get(id).expect("the node has been dropped")
+    }
+}
+
+impl<N> IndexMut<NodeId> for Nodes<N> {
+    fn index_mut(&mut self, id: NodeId) -> &mut N {
+        self.get_mut(id).expect("the node has been dropped")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_used_again_but_its_former_id_names_nothing() {
+        let mut nodes = Nodes::new();
+        let ids: Vec<NodeId> = (0..3 * BLOCK).map(|number| nodes.insert(number)).collect();
+        assert!(ids.is_sorted(), "ids are in the order in which the places were made");
+        assert_eq!(nodes.remove(ids[BLOCK]), Some(BLOCK));
+        assert!(nodes.remove(ids[BLOCK]).is_none() && nodes.get(ids[BLOCK]).is_none());
+        let again = nodes.insert(7);
+        assert_eq!((nodes.get(again), nodes.get(ids[BLOCK])), (Some(&7), None));
+        assert!(ids[BLOCK] < again && again < ids[BLOCK + 1], "it is the same place");
+        assert_eq!(nodes.blocks.len(), 3);
+        assert_eq!(nodes[ids[3 * BLOCK - 1]], 3 * BLOCK - 1);
+    }
+}
