@@ -75,6 +75,9 @@ impl<D: Domain> Scheduler<D> {
             mentioning.into_iter().for_each(|id| self.report_later(id));
         }
         self.take_up_postponed();
+        for id in std::mem::take(&mut self.undecided) {
+            self.report_later(id);
+        }
         // Nodes, and prefixes, that others may explain themselves by.
         let mut changed = NodeSet::default();
         while !self.reported.is_empty() {
@@ -116,6 +119,10 @@ impl<D: Domain> Scheduler<D> {
             return;
         }
         let Some((status, mentioned)) = self.status_of(id, condition) else {
+            if self.graph[id].flight.is_none() {
+                // What it is about to be may still be prevented by something that does not concern it directly.
+                self.undecided.push(id);
+            }
             return;
         };
         if status.state == ValueState::Configured

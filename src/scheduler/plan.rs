@@ -112,6 +112,8 @@ pub struct Scheduler<D: Domain> {
     pub(super) reported: Vec<NodeId>,
     /// Nodes whose PENDING is held back, and since when.
     pub(super) postponed: VecDeque<(Duration, NodeId)>,
+    /// Nodes with something under way elsewhere that decides what is to be told of them: looked at again with the next step.
+    pub(super) undecided: Vec<NodeId>,
     pub(super) changes: Vec<StatusChange>,
     pub(super) mentions: Mentions,
     pub(super) now: Duration,
@@ -167,6 +169,7 @@ impl<D: Domain> Scheduler<D> {
             retries: BTreeSet::new(),
             reported: Vec::new(),
             postponed: VecDeque::new(),
+            undecided: Vec::new(),
             changes: Vec::new(),
             mentions: Mentions::default(),
             now: Duration::ZERO,

@@ -278,3 +278,38 @@ proptest! {
         prop_assert_eq!(world.statuses.len(), wanted.len());
     }
 }
+
+/// Found by [`any_sequence_ends_where_the_model_says`] after 18,071 sequences: the status stayed CONFIGURED.
+#[test]
+fn a_member_of_a_cycle_that_cannot_come_after_all_is_pending() {
+    let links = |needs: &[&str], any: &[&str], derives: &[&str]| {
+        let list = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        Toy {
+            needs: list(needs),
+            needs_any: list(any),
+            derives: list(derives),
+            implies: vec!["shared".into()],
+            ..Toy::default()
+        }
+    };
+    let mut trial = Trial::new();
+    for step in [
+        Step::Put(0, links(&["fact/0"], &[], &[])),
+        Step::Put(3, links(&["v/02"], &[], &[])),
+        Step::Commit(vec![(2, Some(links(&["v/03"], &[], &["d/02/0"])))], false),
+        Step::FailNext(1),
+        Step::Put(0, links(&["v/01"], &[], &["d/00/0"])),
+        Step::Fact(1, true),
+        Step::Commit(
+            vec![(2, Some(links(&["v/03"], &["d/00/"], &[]))), (1, Some(links(&["v/00"], &[], &[])))],
+            false,
+        ),
+        Step::Vanish(2),
+        Step::Put(0, links(&["v/01", "fact/2"], &[], &["d/00/0", "d/00/1"])),
+    ] {
+        trial.take(step);
+    }
+    trial.failing.set(0);
+    trial.world.run_out_retries();
+    assert_eq!(trial.world.state("v/03"), Some(ValueState::Pending));
+}
