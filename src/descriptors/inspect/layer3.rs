@@ -1,0 +1,157 @@
+//! Neighbours and routes: what is there, as wanted or not, and what is left over.
+//!
+//! Owns the comparison of both with what the scheduler believes. Must never take for the agent's own what may be another agent's: all
+//! mark with the same number. Start reading at [`Inspection::routes`].
+
+use models::{
+    address,
+    key::{Key, RouteDestination, TypedKey},
+};
+
+use super::{
+    super::{
+        arp::up_key,
+        route::{effective_metric, table_of},
+        value::{Arp, Route, Value, interface_key},
+    },
+    Inspection,
+};
+use crate::kernel::{KernelOp, LinkState, NeighbourState, PROTOCOL, RouteState};
+
+impl<'a> Inspection<'a> {
+    /// Whether what carries the agent's protocol number on a link can only be this agent's: the number is the same for all agents,
+    /// but a link with this agent's alias, or one that it manages, is its own.
+    pub(super) fn is_ours(&self, index: u32) -> bool {
+        let marked = |link: &LinkState| self.marks.subject(&link.alias).is_some_and(|subject| !subject.is_empty());
+        self.managed.contains_key(&index) || self.snapshot.links.iter().any(|link| link.index == index && marked(link))
+    }
+
+    /// Whether an unusable value stands under the key of a neighbour: the entry of its usable predecessor stays.
+    pub(super) fn is_rejected_neighbour(&self, state: &NeighbourState) -> bool {
+        self.managed.get(&state.link).is_some_and(|interface| {
+            let (interface, ip_address) = (interface.clone(), state.address.to_string());
+            self.view.rejected(&TypedKey::Arp { interface, ip_address }.to_key())
+        })
+    }
+
+    /// As [`Self::is_rejected_neighbour`], for a route.
+    pub(super) fn is_rejected_route(&self, state: &RouteState) -> bool {
+        self.managed.get(&state.link).is_some_and(|interface| {
+            let destination = RouteDestination::Network {
+                address: state.route.destination,
+                prefix_len: state.route.prefix_len,
+            };
+            let outgoing_interface = interface.clone();
+            let key = TypedKey::Route {
+                destination,
+                outgoing_interface,
+            };
+            self.view.rejected(&key.to_key())
+        })
+    }
+
+    /// The wanted or applied values of an interface below a key prefix that depend on it being up.
+    pub(super) fn dependents_of<'s>(&'s self, interface: &str, prefix: &'static str) -> Vec<(Key, &'a Value)> {
+        let keys = self
+            .view
+            .dependents(&up_key(interface))
+            .filter(|key| key.as_str().starts_with(prefix));
+        keys.filter_map(|key| Some((key.clone(), self.view.wanted(key).or(self.view.applied(key))?)))
+            .collect()
+    }
+
+    pub(super) fn neighbours(&mut self) {
+        for state in self.snapshot.neighbours.iter().filter(|state| state.protocol == PROTOCOL) {
+            let Some(link) = self.link_name(state.link) else { continue };
+            let owner = self.managed.get(&state.link).and_then(|name| {
+                let candidates = self.dependents_of(name, "config/linux/l3/v2/arp/");
+                candidates
+                    .into_iter()
+                    .find(|(_, value)| value.arp().is_some_and(|arp| arp.address == Some(state.address)))
+            });
+            match owner {
+                Some((key, value)) => {
+                    let Some(arp) = value.arp() else { continue };
+                    let found = Arp {
+                        mac: state.mac,
+                        ..arp.clone()
+                    };
+                    let differs = self.view.applied(&key).and_then(Value::arp) != Some(&found);
+                    if differs && !self.view.in_flight(&key) {
+                        self.findings.found.push((key.clone(), Value::Arp(found.into())));
+                    }
+                    self.seen.insert(key);
+                }
+                None if !self.is_ours(state.link) || self.is_rejected_neighbour(state) => {}
+                None => {
+                    let removal = KernelOp::DeleteNeighbour {
+                        netns: self.netns,
+                        link: link.clone(),
+                        address: state.address,
+                    };
+                    self.orphan(&format!("neighbour/{link}/{}", state.address), vec![removal], None);
+                }
+            }
+        }
+    }
+
+    pub(super) fn routes(&mut self) {
+        for state in &self.snapshot.routes {
+            let Some(link) = self.link_name(state.link) else { continue };
+            let route = &state.route;
+            let owner = self.managed.get(&state.link).and_then(|name| {
+                let interface = interface_key(name);
+                let interface = self
+                    .view
+                    .applied(&interface)
+                    .or(self.view.wanted(&interface))
+                    .and_then(Value::interface)?;
+                let candidates = self.dependents_of(name, "config/linux/l3/v2/route/");
+                candidates.into_iter().find(|(_, value)| {
+                    let destination = value.route().and_then(|wanted| Some((wanted.destination?, wanted.metric)));
+                    destination.is_some_and(|(to, metric)| {
+                        let network = address::network_of(to.address, to.prefix_len);
+                        let same_metric = effective_metric(network, metric) == effective_metric(network, route.metric);
+                        (network, to.prefix_len) == (route.destination, route.prefix_len)
+                            && same_metric
+                            && table_of(interface, self.view) == route.table
+                    })
+                })
+            });
+            match owner {
+                Some((key, value)) => {
+                    let Some(wanted) = value.route() else { continue };
+                    let scope = if route.destination.is_ipv4() { route.scope } else { wanted.scope };
+                    let gateway = if route.gateway.is_none() && wanted.gateway.is_some_and(|gateway| gateway.is_unspecified()) {
+                        wanted.gateway
+                    } else {
+                        route.gateway
+                    };
+                    let found = Route {
+                        gateway,
+                        scope,
+                        ..wanted.clone()
+                    };
+                    let differs = self.view.applied(&key).and_then(Value::route) != Some(&found);
+                    if differs && !self.view.in_flight(&key) {
+                        self.findings.found.push((key.clone(), Value::Route(found.into())));
+                    }
+                    self.seen.insert(key);
+                }
+                None if !self.is_ours(state.link) || self.is_rejected_route(state) => {}
+                None => {
+                    let what = format!(
+                        "route/{}/{}/{}/{}/{link}",
+                        route.table, route.destination, route.prefix_len, route.metric
+                    );
+                    let removal = KernelOp::DeleteRoute {
+                        netns: self.netns,
+                        link,
+                        route: route.clone(),
+                    };
+                    self.orphan(&what, vec![removal], None);
+                }
+            }
+        }
+    }
+}

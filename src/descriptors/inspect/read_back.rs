@@ -1,0 +1,149 @@
+//! Interfaces as their links show them.
+//!
+//! Owns the way from a link back to a value. Must never decide whose a link is: that is known before. Start reading at
+//! [`Inspection::interface`].
+
+use models::key::{AddressSource, Key, TypedKey};
+
+use super::{
+    super::{
+        address::addresses_prefix,
+        value::{Address, Interface, InterfaceKind},
+    },
+    Inspection,
+};
+use crate::kernel::{ADOPTED_MARK, AddressSpec, AddressState, LinkState, PROTOCOL};
+
+impl<'a> Inspection<'a> {
+    /// An address that its interface no longer has, because its removal failed, is there all the same.
+    pub(super) fn see_applied_addresses(&mut self, link: &LinkState, name: &str) {
+        let applied = self.view.applied_under(addresses_prefix(name).as_str());
+        let there = applied.filter(|(_, value)| {
+            let spec = value.address().and_then(|address| address.spec);
+            spec.is_some_and(|spec| self.has_address(link.index, spec))
+        });
+        let there: Vec<Key> = there.map(|(key, _)| key.clone()).collect();
+        self.seen.extend(there);
+    }
+
+    /// The interface as the link shows it. What the kernel cannot tell is as in `basis`.
+    pub(super) fn interface(&self, basis: &Interface, wanted: &Interface, link: &LinkState) -> Interface {
+        let mut found = basis.clone();
+        if basis.kind != InterfaceKind::Existing {
+            found.host_name = link.name.clone();
+            found.enabled = link.up;
+            if found.effective_mtu().is_some_and(|mtu| mtu != link.mtu) {
+                found.mtu = link.mtu;
+            }
+            if found.mac.is_some() && link.mac.is_some() {
+                found.mac = link.mac;
+            }
+            found.kind = self.kind(basis, link);
+            found.vrf = self.vrf_of(link);
+            found.adopted = is_adopted(link);
+        }
+        let here = |address: &&Address| address.expected.is_none() && address.spec.is_some_and(|spec| self.has_address(link.index, spec));
+        let mut addresses: Vec<Address> = basis.addresses.iter().filter(here).cloned().collect();
+        for address in wanted.addresses.iter().filter(here) {
+            if addresses.iter().all(|known| known.spec != address.spec) {
+                addresses.push(address.clone());
+            }
+        }
+        found.addresses = addresses;
+        found
+    }
+
+    /// The interface that an earlier value brought about, now that what is asked for cannot be used: what the kernel shows is all that
+    /// is known of it, and it stays.
+    pub(super) fn as_it_is(&self, name: &str, link: &LinkState) -> Interface {
+        let kind = match link.kind.as_str() {
+            "tun" => InterfaceKind::TapToVpp {
+                tap: link.alias.rsplit('/').next().unwrap_or_default().to_owned(),
+            },
+            _ if link.name == "lo" => InterfaceKind::Loopback,
+            _ => InterfaceKind::Dummy,
+        };
+        let marked = |state: &&AddressState| state.link == link.index && state.protocol == PROTOCOL;
+        let address = |state: &AddressState| {
+            let text = format!("{}/{}", state.address.address, state.address.prefix_len);
+            Address {
+                interface: name.to_owned(),
+                key: TypedKey::interface_address(name, &text, AddressSource::Static).to_key(),
+                spec: Some(state.address),
+                text,
+                vrf: self.vrf_of(link),
+                expected: None,
+            }
+        };
+        Interface {
+            name: name.to_owned(),
+            kind,
+            namespace: self.name.clone(),
+            host_name: link.name.clone(),
+            enabled: link.up,
+            addresses: self.snapshot.addresses.iter().filter(marked).map(address).collect(),
+            mac: None,
+            mtu: link.mtu,
+            link_only: false,
+            vrf: self.vrf_of(link),
+            marked: true,
+            adopt: false,
+            adopted: is_adopted(link),
+        }
+    }
+
+    pub(super) fn has_address(&self, link: u32, spec: AddressSpec) -> bool {
+        self.snapshot
+            .addresses
+            .iter()
+            .any(|state| state.link == link && state.address == spec)
+    }
+
+    pub(super) fn kind(&self, basis: &Interface, link: &LinkState) -> InterfaceKind {
+        match (link.kind.as_str(), &basis.kind) {
+            ("veth", kind) => {
+                let rest = self
+                    .marks
+                    .subject(&link.alias)
+                    .and_then(|subject| subject.strip_prefix(&basis.name))
+                    .unwrap_or_default();
+                let peer = rest.trim_start_matches('/').to_owned();
+                let (rx_checksum, tx_checksum) = match kind {
+                    InterfaceKind::Veth {
+                        rx_checksum, tx_checksum, ..
+                    } => (*rx_checksum, *tx_checksum),
+                    _ => (true, true),
+                };
+                let rx_checksum = link.rx_checksum.unwrap_or(rx_checksum);
+                InterfaceKind::Veth {
+                    peer,
+                    rx_checksum,
+                    tx_checksum: link.tx_checksum.unwrap_or(tx_checksum),
+                }
+            }
+            ("dummy", _) => InterfaceKind::Dummy,
+            ("vrf", InterfaceKind::Vrf { table }) => InterfaceKind::Vrf {
+                table: link.vrf_table.unwrap_or(*table),
+            },
+            ("vrf", _) => InterfaceKind::Vrf {
+                table: link.vrf_table.unwrap_or_default(),
+            },
+            (_, kind) => kind.clone(),
+        }
+    }
+
+    pub(super) fn vrf_of(&self, link: &LinkState) -> Option<String> {
+        let master = link.master?;
+        let device = self
+            .snapshot
+            .links
+            .iter()
+            .find(|other| other.index == master && other.kind == "vrf")?;
+        self.managed.get(&device.index).cloned()
+    }
+}
+
+/// Whether the alias says that the link was somebody else's before.
+fn is_adopted(link: &LinkState) -> bool {
+    link.alias.ends_with(ADOPTED_MARK)
+}
