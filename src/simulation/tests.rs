@@ -20,7 +20,7 @@ fn no_world_goes_wrong() {
 }
 
 /// Worlds that went wrong before something was mended, and what that was. A change of how seeds become worlds makes others of them.
-const MENDED: [(&str, &[u64]); 5] = [
+const MENDED: [(&str, &[u64]); 9] = [
     (
         "a namespace is wanted when the survey leaves it out, and then no longer",
         &[2939, 11136, 13933, 29069],
@@ -32,6 +32,16 @@ const MENDED: [(&str, &[u64]); 5] = [
         &[11463, 26285, 27314, 40885, 42961, 53456],
     ),
     ("a name changes while its namespace is being given up", &[36831, 49764, 68552]),
+    (
+        "something is built on a link that is being renamed",
+        &[3364, 9464, 9673, 11334, 13935, 14601],
+    ),
+    ("an address goes with the primary one of its subnet", &[60983]),
+    ("an interface enters a VRF and loses its IPv6 addresses", &[72945]),
+    (
+        "a namespace is given up beside the removal of what a failed creation left in it",
+        &[76894],
+    ),
 ];
 
 #[test]
