@@ -35,9 +35,10 @@ fn a_missing_name_is_created_as_ip_netns_add_does_it() {
         assert_eq!(fs::metadata(named("fresh")).expect("a file").ino(), netns.0);
         assert_eq!(fs::metadata("/run/netns").expect("a directory").permissions().mode() & 0o777, 0o755);
         let mounts = fs::read_to_string("/proc/thread-self/mountinfo").expect("mounts");
+        // The last one is on top: a machine on which `ip netns` was used has one of its own below.
         let line = mounts
             .lines()
-            .find(|line| line.contains(" /run/netns "))
+            .rfind(|line| line.contains(" /run/netns "))
             .expect("the directory is a mount point");
         assert!(line.contains("shared:"), "{line}");
         let lo = &ip("-n fresh link show dev lo")[0];
