@@ -391,10 +391,15 @@ impl NetworkEffects {
         findings
     }
 
-    fn look_under_all_names(&mut self, scheduler: &mut Scheduler<Network>, netns: NetnsId, snapshot: &Snapshot) {
+    /// Judges a namespace of the survey again that was undecided.
+    fn decide_leftover(&mut self, scheduler: &mut Scheduler<Network>, netns: NetnsId, contents: &Snapshot) {
         if let Some((name, open)) = self.undecided_leftovers.remove(&netns) {
-            self.leftover(scheduler, name, open, snapshot);
+            self.leftover(scheduler, name, open, contents);
         }
+    }
+
+    fn look_under_all_names(&mut self, scheduler: &mut Scheduler<Network>, netns: NetnsId, snapshot: &Snapshot) {
+        self.decide_leftover(scheduler, netns, snapshot);
         let mut links = Vec::new();
         for name in self.open.get(&netns).cloned().unwrap_or_default() {
             links.extend(self.look(scheduler, &name, netns, snapshot).links);
@@ -521,6 +526,8 @@ impl Effects for NetworkEffects {
             .collect();
         // Only when all namespaces that were opened together are known can links be told from those that belong elsewhere.
         for (name, netns, contents) in opened {
+            // An invalid value is found under the name that is looked at first: that must be the one that keeps the namespace.
+            self.decide_leftover(scheduler, netns, &contents);
             let links = self.look(scheduler, &name, netns, &contents).links;
             self.reporter.links_of(netns, &links);
         }
