@@ -16,6 +16,7 @@ use crate::{
     descriptors::{
         Network,
         alias::Marks,
+        applied_interface,
         inspect::{Findings, host_facts, inspect, is_created_by_agent},
         namespace::microservice_key,
         value::{Microservice, Namespace, NamespaceName, OpenNamespace, Value},
@@ -43,6 +44,9 @@ const READ_INTERVAL: Duration = Duration::from_millis(30);
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// A namespace that is not watched is read this often.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A namespace that is not watched is read this often while an address in it is tentative.
+const DETECTION_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Number of a task whose outcome nobody waits for; operations are numbered from 1.
 const NO_OPERATION: u64 = 0;
@@ -222,6 +226,11 @@ impl NetworkEffects {
                 scheduler.outcome(outcome.id, Outcome::Done);
             }
             (Err(failure), namespace) => {
+                if failure.kind == FailureKind::Tentative
+                    && let Some(netns) = detected_in(scheduler, &key)
+                {
+                    self.look_for_detection(netns);
+                }
                 let fault = self.failed(&key, namespace, failure);
                 scheduler.outcome(outcome.id, Outcome::Failed(fault));
             }
@@ -237,6 +246,8 @@ impl NetworkEffects {
             (FailureKind::Unavailable | FailureKind::Unusable, None) => (FaultKind::Transient, "Unavailable"),
             (FailureKind::KindMissing, _) => (FaultKind::Persistent, "KernelKindMissing"),
             (FailureKind::Exists, _) => (FaultKind::Transient, "ObjectExists"),
+            (FailureKind::Tentative, _) => (FaultKind::Unavailable, "AddressTentative"),
+            (FailureKind::Duplicate, _) => (FaultKind::Persistent, "DuplicateAddress"),
             (FailureKind::TimedOut, _) => (FaultKind::Transient, "TimedOut"),
             (FailureKind::Foreign, _) => (FaultKind::Foreign, "ForeignObject"),
             (FailureKind::Other, _) => (FaultKind::Transient, "KernelError"),
@@ -254,6 +265,7 @@ impl NetworkEffects {
                 warn!(key = %key, errno = failure.errno, "cannot check the namespace: {}", failure.message);
                 self.watch(key, &name, Binding::Bound { inode: netns.0 });
             }
+            _ if failure.kind == FailureKind::Tentative => debug!(key = %key, "waiting: {}", failure.message),
             _ => warn!(key = %key, errno = failure.errno, "failed: {}", failure.message),
         }
         Fault {
@@ -385,6 +397,10 @@ impl NetworkEffects {
         scheduler.lost(&findings.lost);
         scheduler.found(std::mem::take(&mut findings.found));
         scheduler.unfinished(&findings.unfinished);
+        findings.probes.iter().for_each(|key| scheduler.probe(key));
+        if findings.tentative {
+            self.look_for_detection(netns);
+        }
         if findings.undecided {
             self.undecided.insert(netns);
         }
@@ -395,6 +411,15 @@ impl NetworkEffects {
     fn decide_leftover(&mut self, scheduler: &mut Scheduler<Network>, netns: NetnsId, contents: &Snapshot) {
         if let Some((name, open)) = self.undecided_leftovers.remove(&netns) {
             self.leftover(scheduler, name, open, contents);
+        }
+    }
+
+    /// The kernel tells when duplicate address detection is over, where it is listened to.
+    fn look_for_detection(&mut self, netns: NetnsId) {
+        if !self.host.is_watched(netns) {
+            let due = self.now + DETECTION_INTERVAL;
+            let planned = self.suspects.entry(netns).or_insert(due);
+            *planned = due.min(*planned);
         }
     }
 
@@ -471,6 +496,13 @@ impl NetworkEffects {
         scheduler.found(vec![(key, Value::Namespace(Namespace { name: name.clone(), open }))]);
         self.look(scheduler, &name, netns, contents);
     }
+}
+
+/// The namespace of the address that a detection is about.
+fn detected_in(scheduler: &Scheduler<Network>, key: &Key) -> Option<NetnsId> {
+    let view = scheduler.view();
+    let interface = &view.wanted(key)?.detection()?.interface;
+    Some(applied_interface(&view, interface)?.1)
 }
 
 /// What the operations of a namespace value do with it.

@@ -5,12 +5,12 @@
 use models::key::{Key, TypedKey};
 
 use super::{
-    Network, applied_interface,
-    value::{Address, InterfaceKind, Value},
+    Network, applied_interface, detection,
+    value::{Address, Detection, InterfaceKind, Value},
     vrf::membership_key,
 };
 use crate::{
-    kernel::KernelOp,
+    kernel::{AddressDetection, KernelOp},
     scheduler::{DeleteCause, Dependency, Descriptor, Refusal, View},
 };
 
@@ -47,7 +47,7 @@ pub fn allocation_key(reference: &str, interface: &str) -> Key {
     .to_key()
 }
 
-fn operation(address: &Address, view: &View<'_, Network>, add: bool) -> Vec<KernelOp> {
+pub(super) fn operation(address: &Address, view: &View<'_, Network>, add: bool) -> Vec<KernelOp> {
     let (Some(spec), None, Some((interface, netns))) = (address.spec, &address.expected, applied_interface(view, &address.interface))
     else {
         return Vec::new();
@@ -59,6 +59,11 @@ fn operation(address: &Address, view: &View<'_, Network>, add: bool) -> Vec<Kern
             netns,
             link,
             address: spec,
+            detection: match address.detection {
+                Detection::Wait => AddressDetection::Default,
+                Detection::Skip => AddressDetection::Off,
+                Detection::Optimistic => AddressDetection::Optimistic,
+            },
             shared,
         }
     } else {
@@ -80,7 +85,9 @@ impl Descriptor<Network> for AddressDescriptor {
         match (applied.address(), wanted.address()) {
             // Entering or leaving a VRF takes the link down and up, and with that the kernel removes its IPv6 addresses.
             (Some(applied), Some(wanted)) => {
-                (applied.spec, &applied.expected, &applied.vrf) == (wanted.spec, &wanted.expected, &wanted.vrf)
+                let flagged = |address: &Address| address.detection == Detection::Skip;
+                (applied.spec, &applied.expected, &applied.vrf, flagged(applied))
+                    == (wanted.spec, &wanted.expected, &wanted.vrf, flagged(wanted))
             }
             _ => false,
         }
@@ -102,6 +109,10 @@ impl Descriptor<Network> for AddressDescriptor {
             dependencies.push(Dependency::key(&address.text, allocation_key(&address.text, &address.interface)));
         }
         dependencies
+    }
+
+    fn derived(&self, _: &Key, value: &Value) -> Vec<(Key, Value)> {
+        value.address().and_then(detection::of).into_iter().collect()
     }
 
     fn create(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {

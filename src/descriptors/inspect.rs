@@ -36,6 +36,10 @@ pub struct Findings {
     pub unfinished: Vec<Key>,
     /// Something here may belong to a namespace that is not open yet: to be looked at again when more namespaces are.
     pub undecided: bool,
+    /// Values that wait for what has happened now.
+    pub probes: Vec<Key>,
+    /// The kernel has not finished looking for somebody else with an address: an event will tell, where events are listened to.
+    pub tentative: bool,
     /// The managed links, by logical name.
     pub links: Vec<(String, LinkState)>,
 }
@@ -175,7 +179,8 @@ impl<'a> Inspection<'a> {
             self.note(membership_key(&name, &vrf), Value::VrfMembership(member.into()));
         }
         for address in addresses {
-            self.note(address.key.clone(), Value::Address(address.into()));
+            self.note(address.key.clone(), Value::Address(address.clone().into()));
+            self.detection(link, &address);
         }
         self.see_applied_addresses(link, &name);
         self.orphan_addresses(link, &name, &known);
@@ -243,7 +248,7 @@ impl<'a> Inspection<'a> {
             }
         }
         lost.retain(|key| !self.view.in_flight(key));
-        self.findings.lost = lost;
+        self.findings.lost.extend(lost);
     }
 }
 

@@ -9,6 +9,7 @@ mod adoption_tests;
 pub mod alias;
 pub mod arp;
 pub mod convert;
+pub mod detection;
 pub mod inspect;
 pub mod interface;
 mod names;
@@ -43,6 +44,7 @@ pub const MICROSERVICE_AVAILABLE: &str = "microservice-available";
 pub struct Network {
     interface: interface::InterfaceDescriptor,
     address: address::AddressDescriptor,
+    detection: detection::DetectionDescriptor,
     vrf: vrf::VrfDescriptor,
     arp: arp::ArpDescriptor,
     route: route::RouteDescriptor,
@@ -57,6 +59,7 @@ impl Network {
         Network {
             interface: interface::InterfaceDescriptor { marks: marks.clone() },
             address: address::AddressDescriptor,
+            detection: detection::DetectionDescriptor,
             vrf: vrf::VrfDescriptor { marks: marks.clone() },
             arp: arp::ArpDescriptor,
             route: route::RouteDescriptor,
@@ -89,6 +92,7 @@ impl Domain for Network {
         match internal {
             _ if internal.starts_with("namespace/") => Some(&self.namespace),
             _ if internal.starts_with("orphan/") => Some(&self.orphan),
+            _ if detection::is_detection(key) => Some(&self.detection),
             _ if !internal.starts_with("interface/") => None,
             _ if vrf::is_membership(key) => Some(&self.vrf),
             _ if address::is_address(key) => Some(&self.address),

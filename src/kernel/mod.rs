@@ -4,6 +4,7 @@
 //! anything: it performs [`KernelOp`]s and says what came of them. Start reading at [`operation`], then [`Executor`].
 
 mod address;
+mod addressing;
 mod adoption;
 mod binding_record;
 mod change;

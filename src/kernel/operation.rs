@@ -132,6 +132,18 @@ pub struct AddressSpec {
     pub prefix_len: u8,
 }
 
+/// Duplicate address detection of an IPv6 address (RFC 4862 §5.4); means nothing for IPv4.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum AddressDetection {
+    /// As the link's sysctls say (`dad_transmits`, `accept_dad`).
+    #[default]
+    Default,
+    /// None: IFA_F_NODAD.
+    Off,
+    /// The address is used meanwhile (RFC 4429): IFA_F_OPTIMISTIC, with the sysctl `optimistic_dad` that the kernel wants for it.
+    Optimistic,
+}
+
 /// A route with one next hop.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct RouteSpec {
@@ -248,9 +260,22 @@ pub enum KernelOp {
         link: String,
         /// The address.
         address: AddressSpec,
+        /// Whether the kernel looks for somebody else with the address.
+        detection: AddressDetection,
         /// The link is somebody else's too (EXISTING, `lo`): an address that is there already is left as it is, and only one that
         /// carries [`PROTOCOL`] is removed.
         shared: bool,
+    },
+    /// Look whether an address may be used; a failure of kind [`FailureKind::Tentative`] or [`FailureKind::Duplicate`] says why not.
+    ConfirmAddress {
+        /// Namespace.
+        netns: NetnsId,
+        /// Kernel name of the link.
+        link: String,
+        /// The address.
+        address: AddressSpec,
+        /// One that may be used optimistically may be used.
+        optimistic: bool,
     },
     /// Remove an address.
     DeleteAddress {
@@ -464,6 +489,10 @@ pub enum FailureKind {
     TimedOut,
     /// Somebody else's object is in the way; it was left as it is.
     Foreign,
+    /// The kernel has not finished looking for somebody else with the address: an event will tell.
+    Tentative,
+    /// Somebody else on the link has the address.
+    Duplicate,
     /// Anything else; trying again may help.
     Other,
 }

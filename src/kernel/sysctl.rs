@@ -9,6 +9,11 @@ pub(super) fn disable_ipv6(link: &str) -> PathBuf {
     PathBuf::from("/proc/sys/net/ipv6/conf").join(link).join("disable_ipv6")
 }
 
+/// `optimistic_dad` of a link.
+pub(super) fn optimistic_dad(link: &str) -> PathBuf {
+    PathBuf::from("/proc/sys/net/ipv6/conf").join(link).join("optimistic_dad")
+}
+
 /// `tcp_l3mdev_accept`: sockets that are bound to no VRF accept connections from all (Documentation/networking/vrf.rst).
 pub(super) fn tcp_l3mdev_accept() -> PathBuf {
     PathBuf::from("/proc/sys/net/ipv4/tcp_l3mdev_accept")

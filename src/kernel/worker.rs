@@ -12,11 +12,11 @@ use std::{
 use nix::errno::Errno;
 
 use super::{
-    address, deletion, failure, link, neighbour,
+    deletion, failure, link, neighbour,
     netlink::{Change, Refusal, RouteSocket},
     operation::{
-        AddressSpec, AddressState, Failure, FailureKind, Guard, KernelOp, LinkState, NamespaceRef, NetnsId, NewLink, NewLinkKind, Outcome,
-        PROTOCOL, Reply, RouteSpec, Task,
+        Failure, FailureKind, Guard, KernelOp, LinkState, NamespaceRef, NetnsId, NewLink, NewLinkKind, Outcome, PROTOCOL, Reply, RouteSpec,
+        Task,
     },
     pinned::Namespaces,
     route,
@@ -130,8 +130,15 @@ impl Worker {
                 netns,
                 link,
                 address,
+                detection,
                 shared,
-            } => self.add_address(*netns, link, address, *shared),
+            } => self.add_address(*netns, link, address, *detection, *shared),
+            KernelOp::ConfirmAddress {
+                netns,
+                link,
+                address,
+                optimistic,
+            } => self.confirm_address(*netns, link, address, *optimistic),
             KernelOp::DeleteAddress {
                 netns,
                 link,
@@ -282,52 +289,6 @@ impl Worker {
         }
     }
 
-    fn add_address(&mut self, netns: NetnsId, link: &str, spec: &AddressSpec, shared: bool) -> Result<(), Failure> {
-        let action = || format!("add address {} to link \"{link}\"", address::show(spec));
-        let added = self.on_link(netns, link, action, |index| address::add(index, spec, !shared));
-        let there = |failure: &Failure| shared && failure.errno == Some(Errno::EEXIST as i32);
-        if added.as_ref().is_err_and(there) {
-            return Ok(());
-        }
-        // This is how the kernel says that IPv6 is disabled on the link.
-        let disabled = |failure: &Failure| spec.address.is_ipv6() && failure.errno == Some(Errno::EACCES as i32);
-        if !added.as_ref().is_err_and(disabled) {
-            return added;
-        }
-        self.namespaces
-            .ensure_sysctl(netns, sysctl::disable_ipv6(link), "0")
-            .map_err(|refusal| {
-                let place = self
-                    .namespaces
-                    .get_mut(netns)
-                    .map_or(netns.to_string(), |pinned| pinned.place.clone());
-                failure::refused(&format!("enable IPv6 on link \"{link}\" (sysctl disable_ipv6)"), &place, &refusal)
-            })?;
-        self.on_link(netns, link, action, |index| address::add(index, spec, !shared))
-    }
-
-    fn delete_address(&mut self, netns: NetnsId, link: &str, spec: &AddressSpec, shared: bool) -> Result<(), Failure> {
-        if shared && self.namespaces.contains(netns) && self.is_foreign_address(netns, link, spec)? {
-            return Ok(());
-        }
-        let action = || format!("delete address {} from link \"{link}\"", address::show(spec));
-        self.remove(netns, link, &[Errno::EADDRNOTAVAIL, Errno::ENXIO], action, |index| {
-            address::delete(index, spec)
-        })
-    }
-
-    /// Whether an address is there without our mark.
-    fn is_foreign_address(&mut self, netns: NetnsId, link: &str, spec: &AddressSpec) -> Result<bool, Failure> {
-        let Some(found) = self.find(netns, link)?.map(|link| link.index) else {
-            return Ok(false);
-        };
-        let pinned = self.namespaces.get_mut(netns)?;
-        let addresses = address::dump(&mut pinned.route)
-            .map_err(|refusal| failure::refused(&format!("read the addresses of link \"{link}\""), &pinned.place, &refusal))?;
-        let same = |state: &&AddressState| state.link == found && state.address == *spec;
-        Ok(addresses.iter().find(same).is_some_and(|state| state.protocol != PROTOCOL))
-    }
-
     fn set_neighbour(&mut self, netns: NetnsId, link: &str, address: IpAddr, mac: [u8; 6], adopt: bool) -> Result<Reply, Failure> {
         let action = || format!("set neighbour {address} to {} on link \"{link}\"", link::show_mac(mac));
         let made = self.on_link(netns, link, action, |index| neighbour::set(index, address, mac, false));
@@ -384,7 +345,7 @@ impl Worker {
 
     /// Removes something from a link. Without the namespace or the link, and when the kernel answers with one of `gone`, there is
     /// nothing to remove.
-    fn remove(
+    pub(super) fn remove(
         &mut self,
         netns: NetnsId,
         link: &str,
@@ -403,7 +364,13 @@ impl Worker {
     }
 
     /// Performs a change that needs the index of a link. An index from the cache may be old: then it is looked up anew, once.
-    fn on_link(&mut self, netns: NetnsId, link: &str, action: impl Fn() -> String, change: impl Fn(u32) -> Change) -> Result<(), Failure> {
+    pub(super) fn on_link(
+        &mut self,
+        netns: NetnsId,
+        link: &str,
+        action: impl Fn() -> String,
+        change: impl Fn(u32) -> Change,
+    ) -> Result<(), Failure> {
         loop {
             let key = (netns, link.to_owned());
             let cached = self.links.contains_key(&key);

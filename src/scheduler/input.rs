@@ -407,7 +407,10 @@ impl<D: Domain> Scheduler<D> {
         let node = &mut self.graph[id];
         match fault.kind {
             FaultKind::Unavailable if verb == Verb::Create => {
-                node.hold = Some(Box::new(Hold::Unavailable { message: fault.message }));
+                node.hold = Some(Box::new(Hold::Unavailable {
+                    reason: fault.reason,
+                    message: fault.message,
+                }));
                 return;
             }
             FaultKind::Refused if verb == Verb::Create => {

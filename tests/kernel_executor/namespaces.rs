@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use netns_agent::kernel::{FailureKind, KernelOp, NamedTarget, NamespaceRef, NetnsId, Reply, process_namespaces};
+use netns_agent::kernel::{AddressDetection, FailureKind, KernelOp, NamedTarget, NamespaceRef, NetnsId, Reply, process_namespaces};
 
 use crate::world::*;
 
@@ -486,6 +486,7 @@ fn our_deleted_neighbour_and_route_are_events_and_those_of_others_are_not() {
             netns,
             link: "x".to_owned(),
             address: address("10.1.0.1/24"),
+            detection: AddressDetection::Default,
             shared: false,
         });
         world.op(KernelOp::SetNeighbour {

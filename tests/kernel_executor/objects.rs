@@ -1,7 +1,8 @@
 //! Addresses, neighbours, routes, and what a snapshot tells of them.
 
 use netns_agent::kernel::{
-    AddressState, FailureKind, KernelOp, LinkChanges, NeighbourState, NetnsId, PROTOCOL, Reply, RouteSpec, RouteState, Snapshot,
+    AddressDetection, AddressState, FailureKind, KernelOp, LinkChanges, NeighbourState, NetnsId, PROTOCOL, Reply, RouteSpec, RouteState,
+    Snapshot,
 };
 use nix::libc;
 
@@ -12,6 +13,7 @@ fn add_address(netns: NetnsId, link: &str, text: &str) -> KernelOp {
         netns,
         link: link.to_owned(),
         address: address(text),
+        detection: AddressDetection::Default,
         shared: false,
     }
 }

@@ -10,6 +10,7 @@ mod support;
 
 mod containers;
 mod crash;
+mod detection;
 mod drift;
 mod explanations;
 mod foreign;

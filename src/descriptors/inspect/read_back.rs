@@ -8,7 +8,8 @@ use models::key::{AddressSource, Key, TypedKey};
 use super::{
     super::{
         address::addresses_prefix,
-        value::{Address, Interface, InterfaceKind},
+        detection::{self, Progress, progress},
+        value::{Address, Detection, Interface, InterfaceKind},
     },
     Inspection,
 };
@@ -73,6 +74,8 @@ impl<'a> Inspection<'a> {
                 text,
                 vrf: self.vrf_of(link),
                 expected: None,
+                detection: Detection::Wait,
+                awaited: false,
             }
         };
         Interface {
@@ -89,6 +92,31 @@ impl<'a> Inspection<'a> {
             marked: true,
             adopt: false,
             adopted: is_adopted(link),
+        }
+    }
+
+    /// How far the kernel has come with looking for somebody else with an address.
+    pub(super) fn detection(&mut self, link: &LinkState, address: &Address) {
+        let state = self
+            .snapshot
+            .addresses
+            .iter()
+            .find(|state| state.link == link.index && Some(state.address) == address.spec);
+        let (Some((key, value)), Some(state)) = (detection::of(address), state) else {
+            return;
+        };
+        match progress(state, address.detection) {
+            Progress::Over => self.note(key, value),
+            progress => {
+                self.findings.tentative |= progress == Progress::Tentative;
+                // Of one that is not applied a failed detection is news, too: it is asked once more, and says so.
+                match self.view.applied(&key) {
+                    Some(_) if self.view.in_flight(&key) => {}
+                    Some(_) => self.findings.lost.push(key),
+                    None if progress == Progress::Failed && self.view.is_unavailable(&key) => self.findings.probes.push(key),
+                    None => {}
+                }
+            }
         }
     }
 

@@ -88,6 +88,7 @@ fn changes_something(op: &KernelOp) -> bool {
         KernelOp::OpenNamespace { .. }
         | KernelOp::VerifyNamespace { .. }
         | KernelOp::DumpNamespace { .. }
+        | KernelOp::ConfirmAddress { .. }
         | KernelOp::ForgetProcess { .. } => false,
         KernelOp::CloseNamespace { remove_if_marked, .. } => remove_if_marked.is_some(),
         _ => true,
@@ -102,6 +103,7 @@ fn works_in(op: &KernelOp) -> Vec<NetnsId> {
         KernelOp::SetLink { netns, changes, .. } => changes.move_to.into_iter().chain([*netns]).collect(),
         KernelOp::DeleteLink { netns, .. }
         | KernelOp::AddAddress { netns, .. }
+        | KernelOp::ConfirmAddress { netns, .. }
         | KernelOp::DeleteAddress { netns, .. }
         | KernelOp::SetNeighbour { netns, .. }
         | KernelOp::DeleteNeighbour { netns, .. }
@@ -265,9 +267,15 @@ impl Kernel {
                 link,
                 address,
                 shared,
+                ..
             } => {
                 if !*shared || self.address_protocol(*netns, link, *address).is_none() {
                     self.add_address(*netns, link, *address, PROTOCOL)?;
+                }
+            }
+            KernelOp::ConfirmAddress { netns, link, address, .. } => {
+                if self.address_protocol(*netns, link, *address).is_none() {
+                    return Err(refused(ENODEV, format!("no address {address:?} on {link} in {netns}")));
                 }
             }
             KernelOp::DeleteAddress {
