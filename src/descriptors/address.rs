@@ -5,7 +5,9 @@
 use models::key::{Key, TypedKey};
 
 use super::{
-    Network, applied_interface, detection,
+    Network,
+    alias::Marks,
+    applied_interface, detection, guard_of,
     value::{Address, Detection, InterfaceKind, Value},
     vrf::membership_key,
 };
@@ -16,7 +18,9 @@ use crate::{
 
 /// Descriptor of `linux/interface/<if>/address/<source>/<address>`.
 #[derive(Clone)]
-pub struct AddressDescriptor;
+pub struct AddressDescriptor {
+    pub(super) marks: Marks,
+}
 
 /// Whether a key names an address of a managed interface.
 pub fn is_address(key: &Key) -> bool {
@@ -47,17 +51,18 @@ pub fn allocation_key(reference: &str, interface: &str) -> Key {
     .to_key()
 }
 
-pub(super) fn operation(address: &Address, view: &View<'_, Network>, add: bool) -> Vec<KernelOp> {
+pub(super) fn operation(marks: &Marks, address: &Address, view: &View<'_, Network>, add: bool) -> Vec<KernelOp> {
     let (Some(spec), None, Some((interface, netns))) = (address.spec, &address.expected, applied_interface(view, &address.interface))
     else {
         return Vec::new();
     };
-    let link = interface.host_name.clone();
+    let (link, guard) = (interface.host_name.clone(), guard_of(marks, interface));
     let shared = matches!(interface.kind, InterfaceKind::Existing | InterfaceKind::Loopback);
     vec![if add {
         KernelOp::AddAddress {
             netns,
             link,
+            guard,
             address: spec,
             detection: match address.detection {
                 Detection::Wait => AddressDetection::Default,
@@ -70,6 +75,7 @@ pub(super) fn operation(address: &Address, view: &View<'_, Network>, add: bool) 
         KernelOp::DeleteAddress {
             netns,
             link,
+            guard,
             address: spec,
             shared,
         }
@@ -116,10 +122,16 @@ impl Descriptor<Network> for AddressDescriptor {
     }
 
     fn create(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
-        Ok(value.address().map(|address| operation(address, view, true)).unwrap_or_default())
+        Ok(value
+            .address()
+            .map(|address| operation(&self.marks, address, view, true))
+            .unwrap_or_default())
     }
 
     fn delete(&self, _: &Key, applied: &Value, _: DeleteCause, view: &View<'_, Network>) -> Vec<KernelOp> {
-        applied.address().map(|address| operation(address, view, false)).unwrap_or_default()
+        applied
+            .address()
+            .map(|address| operation(&self.marks, address, view, false))
+            .unwrap_or_default()
     }
 }

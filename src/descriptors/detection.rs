@@ -8,7 +8,8 @@ use models::key::Key;
 use super::{
     Network,
     address::operation,
-    applied_interface,
+    alias::Marks,
+    applied_interface, guard_of,
     value::{Address, Detection, Value},
 };
 use crate::{
@@ -26,7 +27,9 @@ const TENTATIVE: u32 = 0x40;
 
 /// Descriptor of `linux/address-detection/<if>/<address>`.
 #[derive(Clone)]
-pub struct DetectionDescriptor;
+pub struct DetectionDescriptor {
+    pub(super) marks: Marks,
+}
 
 /// Key of the detection for an address of an interface.
 pub fn detection_key(interface: &str, spec: AddressSpec) -> Key {
@@ -91,6 +94,7 @@ impl Descriptor<Network> for DetectionDescriptor {
         Ok(vec![KernelOp::ConfirmAddress {
             netns,
             link: interface.host_name.clone(),
+            guard: guard_of(&self.marks, interface),
             address: spec,
             optimistic: address.detection == Detection::Optimistic,
         }])
@@ -99,8 +103,8 @@ impl Descriptor<Network> for DetectionDescriptor {
     /// The kernel does not ask again by itself: the address must go and come back.
     fn recover(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Vec<KernelOp> {
         let Some(address) = value.detection() else { return Vec::new() };
-        let mut again = operation(address, view, false);
-        again.extend(operation(address, view, true));
+        let mut again = operation(&self.marks, address, view, false);
+        again.extend(operation(&self.marks, address, view, true));
         again
     }
 

@@ -194,12 +194,8 @@ impl<'a> Inspection<'a> {
         self.seen.insert(key);
     }
 
-    fn link_name(&self, index: u32) -> Option<String> {
-        self.snapshot
-            .links
-            .iter()
-            .find(|link| link.index == index)
-            .map(|link| link.name.clone())
+    fn link_of(&self, index: u32) -> Option<&'a LinkState> {
+        self.snapshot.links.iter().find(|link| link.index == index)
     }
 
     /// Whether a name stands for the namespace that is looked into.

@@ -11,29 +11,23 @@ use super::{
     address, failure,
     operation::{AddressDetection, AddressSpec, AddressState, Failure, FailureKind, LinkState, NetnsId, PROTOCOL},
     sysctl,
-    worker::Worker,
+    worker::{On, Worker},
 };
 
 /// IF_OPER_DOWN and IF_OPER_LOWERLAYERDOWN of linux/if.h: no carrier, so that nobody can be asked.
 const WITHOUT_CARRIER: [u8; 2] = [2, 3];
 
 impl Worker {
-    pub(super) fn add_address(
-        &mut self,
-        netns: NetnsId,
-        link: &str,
-        spec: &AddressSpec,
-        detection: AddressDetection,
-        shared: bool,
-    ) -> Result<(), Failure> {
+    pub(super) fn add_address(&mut self, on: On<'_>, spec: &AddressSpec, detection: AddressDetection, shared: bool) -> Result<(), Failure> {
+        let (netns, link, _) = on;
         let action = || format!("add address {} to link \"{link}\"", address::show(spec));
         let is_ipv6 = spec.address.is_ipv6();
         if is_ipv6 && detection == AddressDetection::Optimistic {
             // Without it the kernel ignores the flag.
             self.ensure_link_sysctl(netns, link, sysctl::optimistic_dad(link), "1")?;
         }
-        let added = self.on_link(netns, link, action, |index| address::add(index, spec, detection, !shared));
-        let there = |failure: &Failure| shared && failure.errno == Some(Errno::EEXIST as i32);
+        let added = self.on_link(on, action, |index| address::add(index, spec, detection, !shared));
+        let there = |failure: &Failure| shared && failure.kind == FailureKind::Exists;
         if added.as_ref().is_err_and(there) {
             return Ok(());
         }
@@ -43,7 +37,7 @@ impl Worker {
             return added;
         }
         self.ensure_link_sysctl(netns, link, sysctl::disable_ipv6(link), "0")?;
-        self.on_link(netns, link, action, |index| address::add(index, spec, detection, !shared))
+        self.on_link(on, action, |index| address::add(index, spec, detection, !shared))
     }
 
     fn ensure_link_sysctl(&mut self, netns: NetnsId, link: &str, path: PathBuf, value: &'static str) -> Result<(), Failure> {
@@ -61,7 +55,8 @@ impl Worker {
     }
 
     /// Whether an address may be used, or why not.
-    pub(super) fn confirm_address(&mut self, netns: NetnsId, link: &str, spec: &AddressSpec, optimistic: bool) -> Result<(), Failure> {
+    pub(super) fn confirm_address(&mut self, on: On<'_>, spec: &AddressSpec, optimistic: bool) -> Result<(), Failure> {
+        let (netns, link, _) = on;
         let shown = address::show(spec);
         // Whether it has a carrier may have changed since the link was read for something else.
         self.links.remove(&(netns, link.to_owned()));
@@ -103,12 +98,13 @@ impl Worker {
         Ok(addresses)
     }
 
-    pub(super) fn delete_address(&mut self, netns: NetnsId, link: &str, spec: &AddressSpec, shared: bool) -> Result<(), Failure> {
+    pub(super) fn delete_address(&mut self, on: On<'_>, spec: &AddressSpec, shared: bool) -> Result<(), Failure> {
+        let (netns, link, _) = on;
         if shared && self.namespaces.contains(netns) && self.is_foreign_address(netns, link, spec)? {
             return Ok(());
         }
         let action = || format!("delete address {} from link \"{link}\"", address::show(spec));
-        self.remove(netns, link, &[Errno::EADDRNOTAVAIL, Errno::ENXIO], action, |index| {
+        self.remove(on, &[Errno::EADDRNOTAVAIL, Errno::ENXIO], action, |index| {
             address::delete(index, spec)
         })
     }

@@ -258,6 +258,8 @@ pub enum KernelOp {
         netns: NetnsId,
         /// Kernel name of the link.
         link: String,
+        /// What must hold of the link.
+        guard: Guard,
         /// The address.
         address: AddressSpec,
         /// Whether the kernel looks for somebody else with the address.
@@ -272,6 +274,8 @@ pub enum KernelOp {
         netns: NetnsId,
         /// Kernel name of the link.
         link: String,
+        /// What must hold of the link.
+        guard: Guard,
         /// The address.
         address: AddressSpec,
         /// One that may be used optimistically may be used.
@@ -283,6 +287,8 @@ pub enum KernelOp {
         netns: NetnsId,
         /// Kernel name of the link.
         link: String,
+        /// What must hold of the link.
+        guard: Guard,
         /// The address.
         address: AddressSpec,
         /// The link is somebody else's too (EXISTING, `lo`): an address that is there already is left as it is, and only one that
@@ -296,6 +302,8 @@ pub enum KernelOp {
         netns: NetnsId,
         /// Kernel name of the link.
         link: String,
+        /// What must hold of the link.
+        guard: Guard,
         /// IP address of the neighbour.
         address: IpAddr,
         /// Its MAC address.
@@ -309,6 +317,8 @@ pub enum KernelOp {
         netns: NetnsId,
         /// Kernel name of the link.
         link: String,
+        /// What must hold of the link.
+        guard: Guard,
         /// IP address of the neighbour.
         address: IpAddr,
     },
@@ -318,6 +328,8 @@ pub enum KernelOp {
         netns: NetnsId,
         /// Kernel name of the output link.
         link: String,
+        /// What must hold of the link.
+        guard: Guard,
         /// The route.
         route: RouteSpec,
         /// Replace an equal route (same destination, metric and table) of ours instead of failing with EEXIST.
@@ -331,6 +343,8 @@ pub enum KernelOp {
         netns: NetnsId,
         /// Kernel name of the output link.
         link: String,
+        /// What must hold of the link.
+        guard: Guard,
         /// The route.
         route: RouteSpec,
     },

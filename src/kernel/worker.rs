@@ -24,6 +24,9 @@ use super::{
     sysctl,
 };
 
+/// Where an operation works: namespace, kernel name of the link, and what must hold of it.
+pub(super) type On<'a> = (NetnsId, &'a str, &'a Guard);
+
 /// The state of the thread that performs operations.
 pub(super) struct Worker {
     /// The pinned namespaces.
@@ -126,59 +129,74 @@ impl Worker {
                 changes,
             } => return self.set_link(*netns, name, guard, changes),
             KernelOp::DeleteLink { netns, name, guard } => self.delete_link(*netns, name, guard),
+            other => return self.perform_layer3(other),
+        };
+        done.map(|()| Reply::Done)
+    }
+
+    /// What is on links: addresses, neighbours and routes.
+    fn perform_layer3(&mut self, op: &KernelOp) -> Result<Reply, Failure> {
+        let done = match op {
             KernelOp::AddAddress {
                 netns,
                 link,
+                guard,
                 address,
                 detection,
                 shared,
-            } => self.add_address(*netns, link, address, *detection, *shared),
+            } => self.add_address((*netns, link, guard), address, *detection, *shared),
             KernelOp::ConfirmAddress {
                 netns,
                 link,
+                guard,
                 address,
                 optimistic,
-            } => self.confirm_address(*netns, link, address, *optimistic),
+            } => self.confirm_address((*netns, link, guard), address, *optimistic),
             KernelOp::DeleteAddress {
                 netns,
                 link,
+                guard,
                 address: spec,
                 shared,
-            } => self.delete_address(*netns, link, spec, *shared),
+            } => self.delete_address((*netns, link, guard), spec, *shared),
             KernelOp::SetNeighbour {
                 netns,
                 link,
+                guard,
                 address,
                 mac,
                 adopt,
-            } => return self.set_neighbour(*netns, link, *address, *mac, *adopt),
-            KernelOp::DeleteNeighbour { netns, link, address } => {
+            } => return self.set_neighbour((*netns, link, guard), *address, *mac, *adopt),
+            KernelOp::DeleteNeighbour {
+                netns,
+                link,
+                guard,
+                address,
+            } => {
                 let gone = [Errno::ENOENT, Errno::ESRCH];
-                self.remove(
-                    *netns,
-                    link,
-                    &gone,
-                    || format!("delete neighbour {address} from link \"{link}\""),
-                    |index| neighbour::delete(index, *address),
-                )
+                let action = || format!("delete neighbour {address} from link \"{link}\"");
+                self.remove((*netns, link, guard), &gone, action, |index| neighbour::delete(index, *address))
             }
             KernelOp::AddRoute {
                 netns,
                 link,
+                guard,
                 route,
                 replace,
                 adopt,
-            } => return self.add_route(*netns, link, route, *replace, *adopt),
-            KernelOp::DeleteRoute { netns, link, route: spec } => {
+            } => return self.add_route((*netns, link, guard), route, *replace, *adopt),
+            KernelOp::DeleteRoute {
+                netns,
+                link,
+                guard,
+                route: spec,
+            } => {
                 let gone = [Errno::ESRCH, Errno::ENOENT];
-                self.remove(
-                    *netns,
-                    link,
-                    &gone,
-                    || format!("delete route {} from link \"{link}\"", route::show(spec)),
-                    |index| route::delete(index, spec),
-                )
+                let action = || format!("delete route {} from link \"{link}\"", route::show(spec));
+                self.remove((*netns, link, guard), &gone, action, |index| route::delete(index, spec))
             }
+            // All others are performed by who calls this.
+            _ => Ok(()),
         };
         done.map(|()| Reply::Done)
     }
@@ -289,9 +307,10 @@ impl Worker {
         }
     }
 
-    fn set_neighbour(&mut self, netns: NetnsId, link: &str, address: IpAddr, mac: [u8; 6], adopt: bool) -> Result<Reply, Failure> {
+    fn set_neighbour(&mut self, on: On<'_>, address: IpAddr, mac: [u8; 6], adopt: bool) -> Result<Reply, Failure> {
+        let (netns, link, _) = on;
         let action = || format!("set neighbour {address} to {} on link \"{link}\"", link::show_mac(mac));
-        let made = self.on_link(netns, link, action, |index| neighbour::set(index, address, mac, false));
+        let made = self.on_link(on, action, |index| neighbour::set(index, address, mac, false));
         if !is_eexist(&made) {
             return made.map(|()| Reply::Done);
         }
@@ -308,17 +327,18 @@ impl Worker {
                 foreign.describe()
             )));
         }
-        let replaced = self.on_link(netns, link, action, |index| neighbour::set(index, address, mac, true));
+        let replaced = self.on_link(on, action, |index| neighbour::set(index, address, mac, true));
         replaced.map(|()| if foreign.is_some() { Reply::Adopted } else { Reply::Done })
     }
 
     /// Whether an equal route is foreign is looked up only where there is one: that may be one of very many.
-    fn add_route(&mut self, netns: NetnsId, link: &str, spec: &RouteSpec, replace: bool, adopt: bool) -> Result<Reply, Failure> {
+    fn add_route(&mut self, on: On<'_>, spec: &RouteSpec, replace: bool, adopt: bool) -> Result<Reply, Failure> {
+        let (netns, link, _) = on;
         let action = || format!("add route {} on link \"{link}\"", route::show(spec));
         if let Some(reason) = route::unsupported(spec) {
             return Err(failure::other(format!("cannot {}: {reason}", action())));
         }
-        let added = self.on_link(netns, link, action, |index| route::add(index, spec, false));
+        let added = self.on_link(on, action, |index| route::add(index, spec, false));
         if !is_eexist(&added) {
             return added.map(|()| Reply::Done);
         }
@@ -337,8 +357,7 @@ impl Worker {
             None if !replace => added.map(|()| Reply::Done),
             _ => {
                 let reply = if foreign.is_some() { Reply::Adopted } else { Reply::Done };
-                self.on_link(netns, link, action, |index| route::add(index, spec, true))
-                    .map(|()| reply)
+                self.on_link(on, action, |index| route::add(index, spec, true)).map(|()| reply)
             }
         }
     }
@@ -347,39 +366,42 @@ impl Worker {
     /// nothing to remove.
     pub(super) fn remove(
         &mut self,
-        netns: NetnsId,
-        link: &str,
+        on: On<'_>,
         gone: &[Errno],
         action: impl Fn() -> String,
         change: impl Fn(u32) -> Change,
     ) -> Result<(), Failure> {
+        let (netns, link, _) = on;
         if !self.namespaces.contains(netns) || self.find(netns, link)?.is_none() {
             return Ok(());
         }
         let gone = |errno: i32| errno == Errno::ENODEV as i32 || gone.iter().any(|gone| *gone as i32 == errno);
-        match self.on_link(netns, link, action, change) {
+        match self.on_link(on, action, change) {
             Err(failure) if failure.errno.is_some_and(gone) => Ok(()),
             result => result,
         }
     }
 
     /// Performs a change that needs the index of a link. An index from the cache may be old: then it is looked up anew, once.
-    pub(super) fn on_link(
-        &mut self,
-        netns: NetnsId,
-        link: &str,
-        action: impl Fn() -> String,
-        change: impl Fn(u32) -> Change,
-    ) -> Result<(), Failure> {
+    pub(super) fn on_link(&mut self, on: On<'_>, action: impl Fn() -> String, change: impl Fn(u32) -> Change) -> Result<(), Failure> {
+        let (netns, link, guard) = on;
         loop {
             let key = (netns, link.to_owned());
             let cached = self.links.contains_key(&key);
-            let index = match self.find(netns, link)? {
-                Some(found) => found.index,
-                None => return Err(missing(&action(), link, &self.namespaces.get_mut(netns)?.place)),
-            };
-            let (message, flags) = change(index);
+            let found = self.find(netns, link)?;
             let pinned = self.namespaces.get_mut(netns)?;
+            let Some(found) = found else {
+                return Err(missing(&action(), link, &pinned.place));
+            };
+            if !link::guard(guard, &found) {
+                return Err(failure::foreign(format!(
+                    "will not {} in {}: the link is not the agent's ({}); somebody replaced the one that was",
+                    action(),
+                    pinned.place,
+                    link::describe(&found)
+                )));
+            }
+            let (message, flags) = change(found.index);
             let Err(refusal) = pinned.route.change(message, flags) else {
                 return Ok(());
             };
@@ -420,7 +442,7 @@ impl Worker {
 
 /// Whether the kernel has such an object already.
 fn is_eexist(result: &Result<(), Failure>) -> bool {
-    result.as_ref().is_err_and(|failure| failure.errno == Some(Errno::EEXIST as i32))
+    result.as_ref().is_err_and(|failure| failure.kind == FailureKind::Exists)
 }
 
 /// A link is not the agent's.

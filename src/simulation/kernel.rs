@@ -143,6 +143,20 @@ fn changes_something(op: &KernelOp) -> bool {
     }
 }
 
+/// The link that an operation on addresses, neighbours or routes is about, and what must hold of it.
+fn on_link(op: &KernelOp) -> Option<(NetnsId, &str, &Guard)> {
+    match op {
+        KernelOp::AddAddress { netns, link, guard, .. }
+        | KernelOp::ConfirmAddress { netns, link, guard, .. }
+        | KernelOp::DeleteAddress { netns, link, guard, .. }
+        | KernelOp::SetNeighbour { netns, link, guard, .. }
+        | KernelOp::DeleteNeighbour { netns, link, guard, .. }
+        | KernelOp::AddRoute { netns, link, guard, .. }
+        | KernelOp::DeleteRoute { netns, link, guard, .. } => Some((*netns, link, guard)),
+        _ => None,
+    }
+}
+
 /// The namespaces that must be open for an operation.
 fn works_in(op: &KernelOp) -> Vec<NetnsId> {
     match op {
@@ -291,6 +305,11 @@ impl Kernel {
     }
 
     fn perform_layer3(&mut self, op: &KernelOp) -> Result<Reply, Failure> {
+        if let Some((netns, link, guard)) = on_link(op)
+            && let Some(found) = self.link(netns, link)
+        {
+            guarded(guard, found)?;
+        }
         match op {
             KernelOp::AddAddress {
                 netns,
@@ -325,24 +344,26 @@ impl Kernel {
                 address,
                 mac,
                 adopt,
+                ..
             } => {
                 let reply = self.adopt_neighbour(*netns, link, *address, *adopt)?;
                 self.set_neighbour(*netns, link, *address, *mac, PROTOCOL)?;
                 return Ok(reply);
             }
-            KernelOp::DeleteNeighbour { netns, link, address } => self.delete_neighbour(*netns, link, *address),
+            KernelOp::DeleteNeighbour { netns, link, address, .. } => self.delete_neighbour(*netns, link, *address),
             KernelOp::AddRoute {
                 netns,
                 link,
                 route,
                 replace,
                 adopt,
+                ..
             } => {
                 let reply = self.adopt_route(*netns, route, *adopt)?;
                 self.add_route(*netns, link, route, *replace || reply == Reply::Adopted, PROTOCOL)?;
                 return Ok(reply);
             }
-            KernelOp::DeleteRoute { netns, link, route } => self.delete_route(*netns, link, route),
+            KernelOp::DeleteRoute { netns, link, route, .. } => self.delete_route(*netns, link, route),
             _ => unreachable!("{op:?} is not about addresses, neighbours or routes"),
         }
         Ok(Reply::Done)
