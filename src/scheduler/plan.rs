@@ -461,9 +461,14 @@ impl<D: Domain> Scheduler<D> {
                 }))
             }
             Ok(mut effect) => {
-                if self.graph[id].partial {
-                    let attempted = self.graph[id].attempted().unwrap_or(&wanted);
-                    effect = D::chain(descriptor.recover(&key, attempted, &view), effect);
+                // What it brings into being may have been left half-made as well.
+                let comes = brings.iter().map(|(id, value, _)| (*id, value)).chain([(id, &wanted)]);
+                for (id, value) in comes.filter(|(id, _)| self.graph[*id].partial) {
+                    let node = &self.graph[id];
+                    if let Some(descriptor) = domain.descriptor(&node.key) {
+                        let clearing = descriptor.recover(&node.key, node.attempted().unwrap_or(value), &view);
+                        effect = D::chain(clearing, effect);
+                    }
                 }
                 self.graph[id].hold = None;
                 self.graph.take_claims(id, claims);

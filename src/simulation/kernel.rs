@@ -242,21 +242,17 @@ impl Kernel {
             self.violations
                 .push(format!("{op:?} is about {netns}, which belongs to a stranger"));
         }
-        let on_link = match op {
-            KernelOp::SetLink { netns, name, .. } | KernelOp::DeleteLink { netns, name, .. } => Some((netns, name)),
-            KernelOp::AddAddress { netns, link, .. }
-            | KernelOp::DeleteAddress { netns, link, .. }
-            | KernelOp::SetNeighbour { netns, link, .. }
-            | KernelOp::DeleteNeighbour { netns, link, .. }
-            | KernelOp::AddRoute { netns, link, .. }
-            | KernelOp::DeleteRoute { netns, link, .. } => Some((netns, link)),
-            _ => None,
+        let target = match op {
+            KernelOp::SetLink { netns, name, guard, .. } | KernelOp::DeleteLink { netns, name, guard } => {
+                Some((*netns, name.as_str(), guard))
+            }
+            other => on_link(other),
         };
-        if let Some((netns, name)) = on_link
-            && let Some(link) = self.link(*netns, name)
-            && self.foreign.contains(&(*netns, link.index))
+        if let Some((netns, name, guard)) = target
+            && let Some(link) = self.link(netns, name)
+            && self.foreign.contains(&(netns, link.index))
             && !self.lent.contains(name)
-            && !matches!(op, KernelOp::SetLink { guard, .. } | KernelOp::DeleteLink { guard, .. } if guarded(guard, link).is_err())
+            && guarded(guard, link).is_ok()
         {
             self.violations.push(format!("{op:?} is about a link that is not the agent's"));
         }
