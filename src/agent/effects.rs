@@ -41,8 +41,9 @@ const SETTLE: Duration = Duration::from_millis(5);
 const READ_INTERVAL: Duration = Duration::from_millis(30);
 /// A namespace that could not be read is tried again after this.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
-/// A namespace that is not watched is read this often.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Into how many parts an interval of sweeps is divided.
+const SWEEP_PARTS: u64 = 64;
 
 /// Number of a task whose outcome nobody waits for; operations are numbered from 1.
 const NO_OPERATION: u64 = 0;
@@ -124,6 +125,7 @@ pub struct NetworkEffects {
     /// Namespaces to be read, and from when on.
     suspects: BTreeMap<NetnsId, Duration>,
     last_read: HashMap<NetnsId, Duration>,
+    sweep_interval: Duration,
     /// Namespaces that hold something which may belong to one that is not open yet.
     undecided: BTreeSet<NetnsId>,
     /// Namespaces of the survey with such a thing in them: the scheduler, which would close them, is told when it is decided.
@@ -146,7 +148,14 @@ pub struct NetworkEffects {
 
 impl NetworkEffects {
     /// Effects through these parts. `own` is the agent's own namespace, already open.
-    pub fn new(host: Arc<dyn Host>, marks: Marks, watcher: Box<dyn ReferenceWatcher>, reporter: Reporter) -> Self {
+    /// A namespace that is not watched is read every `sweep_interval`.
+    pub fn new(
+        host: Arc<dyn Host>,
+        marks: Marks,
+        watcher: Box<dyn ReferenceWatcher>,
+        reporter: Reporter,
+        sweep_interval: Duration,
+    ) -> Self {
         let own = host.own_namespace();
         NetworkEffects {
             host,
@@ -158,6 +167,7 @@ impl NetworkEffects {
             open: HashMap::from([(own, BTreeSet::from([NamespaceName::Own]))]),
             suspects: BTreeMap::new(),
             last_read: HashMap::new(),
+            sweep_interval,
             undecided: BTreeSet::new(),
             undecided_leftovers: BTreeMap::new(),
             acted: false,
@@ -273,11 +283,17 @@ impl NetworkEffects {
         if self.missed.remove(&netns) {
             self.suspects.insert(netns, self.now);
         } else if !self.host.is_watched(netns) {
-            self.suspects.insert(netns, self.now + SWEEP_INTERVAL);
+            self.suspects.insert(netns, self.now + self.first_sweep(netns));
         }
         self.watch(key, name, Binding::Bound { inode: netns.0 });
         self.reporter.namespace(name, Some((netns, owned)), "");
         info!(namespace = %name, %netns, owned, "namespace opened");
+    }
+
+    /// Namespaces that are opened together are not swept together: a sweep of very many would hold up everything else.
+    fn first_sweep(&self, netns: NetnsId) -> Duration {
+        let part = u32::try_from(netns.0 % SWEEP_PARTS).unwrap_or_default();
+        self.sweep_interval * part / SWEEP_PARTS as u32
     }
 
     fn closed(&mut self, key: &Key, name: &NamespaceName, reference: NamespaceRef, netns: NetnsId) {
@@ -421,6 +437,9 @@ impl NetworkEffects {
             contents,
         } = surveyed;
         if name == NamespaceName::Own {
+            if !self.host.is_watched(netns) {
+                self.suspects.insert(netns, self.now + self.first_sweep(netns));
+            }
             return self.look_under_all_names(scheduler, netns, &contents);
         }
         let owned = is_created_by_agent(&contents, &self.marks);
@@ -586,8 +605,8 @@ impl Effects for NetworkEffects {
         for netns in &due {
             self.suspects.remove(netns);
             self.last_read.insert(*netns, now);
-            if *netns != self.own && !self.host.is_watched(*netns) {
-                self.suspects.insert(*netns, now + SWEEP_INTERVAL);
+            if !self.host.is_watched(*netns) {
+                self.suspects.insert(*netns, now + self.sweep_interval);
             }
             // Before it is read, so that nothing falls between.
             self.host.rearm(*netns);
