@@ -16,9 +16,9 @@ use crate::{
     descriptors::{
         Network,
         alias::Marks,
-        inspect::{Findings, host_facts, inspect, is_created_by_agent},
+        inspect::{Findings, KnownLinks, host_facts, inspect, inspect_again, is_created_by_agent},
         namespace::microservice_key,
-        value::{Microservice, Namespace, NamespaceName, OpenNamespace, Value},
+        value::{Microservice, Namespace, NamespaceName, OpenNamespace, Value, interface_key},
     },
     engine::Effects,
     kernel::{Failure, FailureKind, KernelOp, NamespaceRef, NetnsId, Outcome as KernelOutcome, Reply, Snapshot, Task},
@@ -108,6 +108,8 @@ enum OnNamespace {
 struct Flying {
     key: Key,
     verb: Verb,
+    /// It replaces what somebody put in the place of the agent's own.
+    takes_back: bool,
     /// Of an operation on a namespace: which, how it is found, and what is done.
     namespace: Option<(NamespaceName, NamespaceRef, OnNamespace)>,
 }
@@ -125,6 +127,11 @@ pub struct NetworkEffects {
     /// Namespaces to be read, and from when on.
     suspects: BTreeMap<NetnsId, Duration>,
     last_read: HashMap<NetnsId, Duration>,
+    /// The managed links of each open namespace as they were seen last.
+    known_links: HashMap<NetnsId, KnownLinks>,
+    /// Routes and neighbours that vanished while their interface stayed as it was. What is there in their place has replaced them, so
+    /// it may be replaced as well.
+    dispossessed: BTreeSet<Key>,
     sweep_interval: Duration,
     /// Namespaces that hold something which may belong to one that is not open yet.
     undecided: BTreeSet<NetnsId>,
@@ -167,6 +174,8 @@ impl NetworkEffects {
             open: HashMap::from([(own, BTreeSet::from([NamespaceName::Own]))]),
             suspects: BTreeMap::new(),
             last_read: HashMap::new(),
+            known_links: HashMap::new(),
+            dispossessed: BTreeSet::new(),
             sweep_interval,
             undecided: BTreeSet::new(),
             undecided_leftovers: BTreeMap::new(),
@@ -198,7 +207,12 @@ impl NetworkEffects {
     }
 
     fn outcome(&mut self, scheduler: &mut Scheduler<Network>, outcome: KernelOutcome) -> Option<(NamespaceName, NetnsId, Box<Snapshot>)> {
-        let Flying { key, verb, namespace } = self.flying.remove(&outcome.id)?;
+        let Flying {
+            key,
+            verb,
+            takes_back,
+            namespace,
+        } = self.flying.remove(&outcome.id)?;
         match (outcome.result, namespace) {
             (Ok(Reply::Opened { netns, created, contents }), Some((name, reference, _))) => {
                 let owned = created || is_created_by_agent(&contents, &self.marks);
@@ -214,6 +228,10 @@ impl NetworkEffects {
             (Ok(Reply::Changed(text)), _) => {
                 info!(key = %key, "the namespace changed: {text}");
                 scheduler.outcome(outcome.id, Outcome::Changed(text));
+            }
+            (Ok(Reply::Adopted), _) if takes_back => {
+                info!(key = %key, "replaced what somebody had put in its place");
+                scheduler.outcome(outcome.id, Outcome::Done);
             }
             (Ok(Reply::Adopted), _) => {
                 let value = scheduler.view().coming(&key).map(|value| value.with_adopted(true));
@@ -232,6 +250,9 @@ impl NetworkEffects {
                 scheduler.outcome(outcome.id, Outcome::Done);
             }
             (Err(failure), namespace) => {
+                if takes_back {
+                    self.dispossessed.insert(key.clone());
+                }
                 let fault = self.failed(&key, namespace, failure);
                 scheduler.outcome(outcome.id, Outcome::Failed(fault));
             }
@@ -313,6 +334,7 @@ impl NetworkEffects {
             self.open.remove(&netns);
             self.suspects.remove(&netns);
             self.last_read.remove(&netns);
+            self.known_links.remove(&netns);
             self.undecided.remove(&netns);
             self.reporter.links_of(netns, &[]);
         }
@@ -391,7 +413,10 @@ impl NetworkEffects {
 
     /// Tells the scheduler what a look at a namespace brought.
     fn look(&mut self, scheduler: &mut Scheduler<Network>, name: &NamespaceName, netns: NetnsId, snapshot: &Snapshot) -> Findings {
-        let mut findings = inspect(&scheduler.view(), &self.marks, name, netns, snapshot);
+        let nothing = KnownLinks::default();
+        let known = self.known_links.get(&netns).unwrap_or(&nothing);
+        let mut findings = inspect_again(&scheduler.view(), &self.marks, name, netns, snapshot, known);
+        self.note_dispossessed(scheduler, &findings);
         for key in &findings.lost {
             debug!(key = %key, %netns, "is no longer in the kernel");
         }
@@ -407,6 +432,21 @@ impl NetworkEffects {
         findings
     }
 
+    fn note_dispossessed(&mut self, scheduler: &Scheduler<Network>, findings: &Findings) {
+        let view = scheduler.view();
+        let lost = |key: &Key| findings.lost.contains(key) || findings.found.iter().any(|(found, _)| found == key);
+        for key in &findings.lost {
+            let interface = match view.applied(key) {
+                Some(Value::Route(route)) => &route.interface,
+                Some(Value::Arp(arp)) => &arp.interface,
+                _ => continue,
+            };
+            if view.wanted(key).is_some() && !lost(&interface_key(interface)) {
+                self.dispossessed.insert(key.clone());
+            }
+        }
+    }
+
     fn look_under_all_names(&mut self, scheduler: &mut Scheduler<Network>, netns: NetnsId, snapshot: &Snapshot) {
         if let Some((name, open)) = self.undecided_leftovers.remove(&netns) {
             self.leftover(scheduler, name, open, snapshot);
@@ -416,6 +456,9 @@ impl NetworkEffects {
             links.extend(self.look(scheduler, &name, netns, snapshot).links);
         }
         self.reporter.links_of(netns, &links);
+        let mut known = KnownLinks::default();
+        known.add(&links);
+        self.known_links.insert(netns, known);
         if netns == self.own {
             let facts = host_facts(snapshot, &self.marks);
             let gone: Vec<Key> = self.host_facts.keys().filter(|key| !facts.contains_key(*key)).cloned().collect();
@@ -487,6 +530,13 @@ impl NetworkEffects {
     }
 }
 
+/// A route or a neighbour is to be made even where another one is.
+fn replace_whatever_is_there(op: &mut KernelOp) {
+    if let KernelOp::AddRoute { adopt, .. } | KernelOp::SetNeighbour { adopt, .. } = op {
+        *adopt = true;
+    }
+}
+
 /// What the operations of a namespace value do with it.
 fn on_namespace(key: &Key, ops: &[KernelOp]) -> Option<(NamespaceName, NamespaceRef, OnNamespace)> {
     let name = NamespaceName::of_key(key)?;
@@ -509,7 +559,11 @@ impl Effects for NetworkEffects {
     fn prepare(&mut self, operations: Vec<Operation<Vec<KernelOp>>>) -> Vec<Task> {
         let mut tasks = std::mem::take(&mut self.forgotten);
         self.acted = true;
-        for operation in operations {
+        for mut operation in operations {
+            let takes_back = self.dispossessed.remove(&operation.key) && operation.verb == Verb::Create;
+            if takes_back {
+                operation.effect.iter_mut().for_each(replace_whatever_is_there);
+            }
             debug!(key = %operation.key, verb = ?operation.verb, ops = ?operation.effect, "operation");
             let namespace = on_namespace(&operation.key, &operation.effect);
             self.flying.insert(
@@ -517,6 +571,7 @@ impl Effects for NetworkEffects {
                 Flying {
                     key: operation.key.clone(),
                     verb: operation.verb,
+                    takes_back,
                     namespace,
                 },
             );
@@ -542,6 +597,7 @@ impl Effects for NetworkEffects {
         for (name, netns, contents) in opened {
             let links = self.look(scheduler, &name, netns, &contents).links;
             self.reporter.links_of(netns, &links);
+            self.known_links.entry(netns).or_default().add(&links);
         }
         self.note_unseen(scheduler);
     }
@@ -629,6 +685,9 @@ impl Effects for NetworkEffects {
         self.note_unseen(scheduler);
         self.acted = true;
         for change in changes {
+            if change.status.is_none() {
+                self.dispossessed.remove(&change.key);
+            }
             self.reporter.status(&scheduler.view(), &change);
         }
     }

@@ -284,15 +284,26 @@ impl Worker {
 
     fn add_address(&mut self, netns: NetnsId, link: &str, spec: &AddressSpec, shared: bool) -> Result<(), Failure> {
         let action = || format!("add address {} to link \"{link}\"", address::show(spec));
-        let added = self.on_link(netns, link, action, |index| address::add(index, spec, !shared));
+        let added = self.on_enabled_link(netns, link, spec.address, action, |index| address::add(index, spec, !shared));
         let there = |failure: &Failure| shared && failure.errno == Some(Errno::EEXIST as i32);
-        if added.as_ref().is_err_and(there) {
-            return Ok(());
-        }
-        // This is how the kernel says that IPv6 is disabled on the link.
-        let disabled = |failure: &Failure| spec.address.is_ipv6() && failure.errno == Some(Errno::EACCES as i32);
-        if !added.as_ref().is_err_and(disabled) {
-            return added;
+        if added.as_ref().is_err_and(there) { Ok(()) } else { added }
+    }
+
+    /// As [`Self::on_link`], for something of the family of `about`: enables IPv6 on the link where that is what stands in the way.
+    fn on_enabled_link(
+        &mut self,
+        netns: NetnsId,
+        link: &str,
+        about: IpAddr,
+        action: impl Fn() -> String,
+        change: impl Fn(u32) -> Change,
+    ) -> Result<(), Failure> {
+        let made = self.on_link(netns, link, &action, &change);
+        if !made
+            .as_ref()
+            .is_err_and(|failure| about.is_ipv6() && says_ipv6_is_disabled(failure))
+        {
+            return made;
         }
         self.namespaces
             .ensure_sysctl(netns, sysctl::disable_ipv6(link), "0")
@@ -303,7 +314,7 @@ impl Worker {
                     .map_or(netns.to_string(), |pinned| pinned.place.clone());
                 failure::refused(&format!("enable IPv6 on link \"{link}\" (sysctl disable_ipv6)"), &place, &refusal)
             })?;
-        self.on_link(netns, link, action, |index| address::add(index, spec, !shared))
+        self.on_link(netns, link, action, change)
     }
 
     fn delete_address(&mut self, netns: NetnsId, link: &str, spec: &AddressSpec, shared: bool) -> Result<(), Failure> {
@@ -330,7 +341,7 @@ impl Worker {
 
     fn set_neighbour(&mut self, netns: NetnsId, link: &str, address: IpAddr, mac: [u8; 6], adopt: bool) -> Result<Reply, Failure> {
         let action = || format!("set neighbour {address} to {} on link \"{link}\"", link::show_mac(mac));
-        let made = self.on_link(netns, link, action, |index| neighbour::set(index, address, mac, false));
+        let made = self.on_enabled_link(netns, link, address, action, |index| neighbour::set(index, address, mac, false));
         if !is_eexist(&made) {
             return made.map(|()| Reply::Done);
         }
@@ -357,7 +368,7 @@ impl Worker {
         if let Some(reason) = route::unsupported(spec) {
             return Err(failure::other(format!("cannot {}: {reason}", action())));
         }
-        let added = self.on_link(netns, link, action, |index| route::add(index, spec, false));
+        let added = self.on_enabled_link(netns, link, spec.destination, action, |index| route::add(index, spec, false));
         if !is_eexist(&added) {
             return added.map(|()| Reply::Done);
         }
@@ -449,6 +460,11 @@ impl Worker {
         }
         Ok(found)
     }
+}
+
+/// How the kernel says that IPv6 is disabled on the link: of addresses and routes by the number alone.
+fn says_ipv6_is_disabled(failure: &Failure) -> bool {
+    failure.errno == Some(Errno::EACCES as i32) || failure.kernel_text.contains("IPv6 is disabled")
 }
 
 /// Whether the kernel has such an object already.

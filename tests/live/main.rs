@@ -10,7 +10,9 @@ mod support;
 
 mod containers;
 mod crash;
+mod disturbances;
 mod drift;
+mod drift_table;
 mod explanations;
 mod foreign;
 mod hanging;
