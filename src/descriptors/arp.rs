@@ -72,8 +72,8 @@ impl Descriptor<Network> for ArpDescriptor {
         let Some(arp) = value.arp() else { return Vec::new() };
         let describe = format!("{} has no address yet", arp.interface);
         let mut dependencies = vec![
-            Dependency::key("interface-is-up", up_key(&arp.interface)),
-            Dependency::any_of("interface-has-ip-address", vec![addresses_prefix(&arp.interface)], &describe, None),
+            Dependency::key("interface-is-up", up_key(&arp.interface)).outlived(),
+            Dependency::any_of("interface-has-ip-address", vec![addresses_prefix(&arp.interface)], &describe, None).outlived(),
         ];
         if arp.address.is_none() {
             dependencies.push(Dependency::key(&arp.text, allocation_key(&arp.text, &arp.interface)));

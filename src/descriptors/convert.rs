@@ -127,6 +127,8 @@ fn interface(model: &InterfaceModel) -> Result<Interface, Rejection> {
         link_only: model.link_only,
         vrf,
         marked: true,
+        known_index: None,
+        enslaved: false,
         adopt: model.adopt,
         adopted: false,
     })

@@ -8,7 +8,7 @@ mod layer3;
 mod leftovers;
 mod read_back;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use models::key::{Key, TypedKey};
 
@@ -54,11 +54,58 @@ struct Inspection<'a> {
     findings: Findings,
     /// Logical name by interface index.
     managed: HashMap<u32, String>,
+    /// Those of them that lack the agent's alias and are known by their index.
+    unmarked: HashSet<u32>,
     seen: BTreeSet<Key>,
 }
 
-/// Compares what a namespace contains with what is wanted and applied in it.
+/// The managed links of a namespace as they were seen last: by these they are known again when somebody takes their mark away.
+#[derive(Default, Debug)]
+pub struct KnownLinks(HashMap<u32, KnownLink>);
+
+#[derive(Debug)]
+struct KnownLink {
+    name: String,
+    kind: String,
+    peer_index: Option<u32>,
+}
+
+impl KnownLinks {
+    /// Adds those of [`Findings::links`].
+    pub fn add(&mut self, links: &[(String, LinkState)]) {
+        let marked = links.iter().filter(|(_, link)| !link.alias.is_empty() || link.name == "lo");
+        let known = marked.map(|(name, link)| {
+            let known = KnownLink {
+                name: name.clone(),
+                kind: link.kind.clone(),
+                peer_index: link.peer_index,
+            };
+            (link.index, known)
+        });
+        self.0.extend(known);
+    }
+
+    /// Whose a link is. One that was made in its place under the same index, which only its maker can choose, has another peer.
+    fn name_of(&self, link: &LinkState) -> Option<&str> {
+        let known = self.0.get(&link.index)?;
+        ((&known.kind, known.peer_index) == (&link.kind, link.peer_index)).then_some(&known.name)
+    }
+}
+
+/// As [`inspect_again`], of a namespace that is seen for the first time.
 pub fn inspect(view: &View<'_, Network>, marks: &Marks, name: &NamespaceName, netns: NetnsId, snapshot: &Snapshot) -> Findings {
+    inspect_again(view, marks, name, netns, snapshot, &KnownLinks::default())
+}
+
+/// Compares what a namespace contains with what is wanted and applied in it.
+pub fn inspect_again(
+    view: &View<'_, Network>,
+    marks: &Marks,
+    name: &NamespaceName,
+    netns: NetnsId,
+    snapshot: &Snapshot,
+    known: &KnownLinks,
+) -> Findings {
     let (findings, managed, seen) = (Findings::default(), HashMap::new(), BTreeSet::new());
     let mut inspection = Inspection {
         view,
@@ -68,9 +115,10 @@ pub fn inspect(view: &View<'_, Network>, marks: &Marks, name: &NamespaceName, ne
         snapshot,
         findings,
         managed,
+        unmarked: HashSet::new(),
         seen,
     };
-    inspection.name_links();
+    inspection.name_links(known);
     for link in &snapshot.links {
         inspection.link(link);
     }
@@ -107,12 +155,27 @@ impl<'a> Inspection<'a> {
             .next()
     }
 
-    fn name_links(&mut self) {
+    fn name_links(&mut self, known: &KnownLinks) {
         for link in &self.snapshot.links {
             if let Some(name) = self.logical_name(link) {
                 self.managed.insert(link.index, name);
             }
         }
+        for link in &self.snapshot.links {
+            if let Some(name) = self.name_without_mark(link, known) {
+                self.unmarked.insert(link.index);
+                self.managed.insert(link.index, name);
+            }
+        }
+    }
+
+    /// The interface that a link is although somebody took its mark away. What carries the mark of any agent is whose it says.
+    fn name_without_mark(&self, link: &LinkState, known: &KnownLinks) -> Option<String> {
+        let name = known.name_of(link)?;
+        let applied = self.view.applied(&interface_key(name))?.interface()?;
+        let is_here = applied.kind != InterfaceKind::Existing && netns_of(self.view, &applied.namespace) == Some(self.netns);
+        let is_taken = self.marks.is_any_agents(&link.alias) || self.managed.values().any(|other| other == name);
+        (is_here && !is_taken && !self.managed.contains_key(&link.index)).then(|| name.to_owned())
     }
 
     fn link(&mut self, link: &LinkState) {

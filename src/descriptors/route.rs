@@ -142,7 +142,7 @@ impl Descriptor<Network> for RouteDescriptor {
     fn dependencies(&self, _: &Key, value: &Value) -> Vec<Dependency> {
         let Some(route) = value.route() else { return Vec::new() };
         let interface = &route.interface;
-        let mut dependencies = vec![Dependency::key("outgoing-interface-is-up", up_key(interface))];
+        let mut dependencies = vec![Dependency::key("outgoing-interface-is-up", up_key(interface)).outlived()];
         if route.destination.is_none() {
             let label = format!("dst_network-{}", route.destination_text);
             dependencies.push(Dependency::key(&label, allocation_key(&route.destination_text, interface)));
@@ -157,15 +157,18 @@ impl Descriptor<Network> for RouteDescriptor {
             let prefixes = vec![addresses_prefix(interface), Key::from(TypedKey::any_link_local_route_of(interface))];
             let describe = format!("no address and no link-local route of {interface} covers {gateway}");
             let predicate = Arc::new(move |key: &Key| reaches(key, gateway));
-            dependencies.push(Dependency::any_of("gw-reachable", prefixes, &describe, Some(predicate)));
+            dependencies.push(Dependency::any_of("gw-reachable", prefixes, &describe, Some(predicate)).outlived());
         }
         let describe = format!("{interface} has no address yet");
-        dependencies.push(Dependency::any_of(
-            "outgoing-interface-has-ip-address",
-            vec![addresses_prefix(interface)],
-            &describe,
-            None,
-        ));
+        dependencies.push(
+            Dependency::any_of(
+                "outgoing-interface-has-ip-address",
+                vec![addresses_prefix(interface)],
+                &describe,
+                None,
+            )
+            .outlived(),
+        );
         dependencies
     }
 

@@ -156,6 +156,10 @@ pub struct Interface {
     pub vrf: Option<String>,
     /// The alias is set. Wanted values always have it; a link that was just made has only its provisional mark.
     pub marked: bool,
+    /// Of one from which somebody took the alias: the index by which it is known all the same.
+    pub known_index: Option<u32>,
+    /// It has a master that no value asks for, such as somebody's bridge.
+    pub enslaved: bool,
     /// A foreign link in the way is to be taken over.
     pub adopt: bool,
     /// Of an applied one: it was somebody else's before.

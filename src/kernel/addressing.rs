@@ -3,12 +3,13 @@
 //! Owns the performing of the operations on addresses. Must never remove or take over what belongs to somebody else on a shared link.
 //! Start reading at [`Worker::add_address`].
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use nix::errno::Errno;
 
 use super::{
     address, failure,
+    netlink::Change,
     operation::{AddressDetection, AddressSpec, AddressState, Failure, FailureKind, LinkState, NetnsId, PROTOCOL},
     sysctl,
     worker::{On, Worker},
@@ -21,23 +22,33 @@ impl Worker {
     pub(super) fn add_address(&mut self, on: On<'_>, spec: &AddressSpec, detection: AddressDetection, shared: bool) -> Result<(), Failure> {
         let (netns, link, _) = on;
         let action = || format!("add address {} to link \"{link}\"", address::show(spec));
-        let is_ipv6 = spec.address.is_ipv6();
-        if is_ipv6 && detection == AddressDetection::Optimistic {
+        if spec.address.is_ipv6() && detection == AddressDetection::Optimistic {
             // Without it the kernel ignores the flag.
             self.ensure_link_sysctl(netns, link, sysctl::optimistic_dad(link), "1")?;
         }
-        let added = self.on_link(on, action, |index| address::add(index, spec, detection, !shared));
+        let added = self.on_enabled_link(on, spec.address, action, |index| address::add(index, spec, detection, !shared));
         let there = |failure: &Failure| shared && failure.kind == FailureKind::Exists;
-        if added.as_ref().is_err_and(there) {
-            return Ok(());
-        }
-        // This is how the kernel says that IPv6 is disabled on the link.
-        let disabled = |failure: &Failure| is_ipv6 && failure.errno == Some(Errno::EACCES as i32);
-        if !added.as_ref().is_err_and(disabled) {
-            return added;
+        if added.as_ref().is_err_and(there) { Ok(()) } else { added }
+    }
+
+    /// As [`Self::on_link`], for something of the family of `about`: enables IPv6 on the link where that is what stands in the way.
+    pub(super) fn on_enabled_link(
+        &mut self,
+        on: On<'_>,
+        about: IpAddr,
+        action: impl Fn() -> String,
+        change: impl Fn(u32) -> Change,
+    ) -> Result<(), Failure> {
+        let (netns, link, _) = on;
+        let made = self.on_link(on, &action, &change);
+        if !made
+            .as_ref()
+            .is_err_and(|failure| about.is_ipv6() && says_ipv6_is_disabled(failure))
+        {
+            return made;
         }
         self.ensure_link_sysctl(netns, link, sysctl::disable_ipv6(link), "0")?;
-        self.on_link(on, action, |index| address::add(index, spec, detection, !shared))
+        self.on_link(on, action, change)
     }
 
     fn ensure_link_sysctl(&mut self, netns: NetnsId, link: &str, path: PathBuf, value: &'static str) -> Result<(), Failure> {
@@ -116,4 +127,9 @@ impl Worker {
         let same = addresses.iter().find(|state| state.address == *spec);
         Ok(same.is_some_and(|state| state.protocol != PROTOCOL))
     }
+}
+
+/// How the kernel says that IPv6 is disabled on the link: of addresses and routes by the number alone.
+fn says_ipv6_is_disabled(failure: &Failure) -> bool {
+    failure.errno == Some(Errno::EACCES as i32) || failure.kernel_text.contains("IPv6 is disabled")
 }

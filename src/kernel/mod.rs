@@ -29,6 +29,7 @@ mod slow_open;
 mod snapshot;
 mod sysctl;
 mod worker;
+mod write_count;
 
 pub use executor::{Executor, ExecutorConfig, StartError};
 pub use namespace::NamedTarget;

@@ -83,6 +83,12 @@ pub enum Guard {
         /// `/vnf-agent/`: with this begin the aliases of all agents.
         agents_prefix: String,
     },
+    /// It has this index and no agent's mark: a link of the agent from which somebody took the mark. The kernel gives the index to no
+    /// other link as long as this one lives.
+    Known {
+        /// Interface index.
+        index: u32,
+    },
     /// Any link of that name.
     Any,
 }
@@ -90,7 +96,7 @@ pub enum Guard {
 /// Changes to one link; `None` leaves the property as it is. Applied in the order of the fields.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct LinkChanges {
-    /// New kernel name. An interface that is up is set down for the rename and up again.
+    /// New kernel name. Where the kernel does not rename a link that is up (before Linux 6.2), it is set down for that and up again.
     pub rename: Option<String>,
     /// Move to this namespace (after the rename, in the same request where the kernel allows it).
     pub move_to: Option<NetnsId>,

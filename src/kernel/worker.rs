@@ -310,7 +310,7 @@ impl Worker {
     fn set_neighbour(&mut self, on: On<'_>, address: IpAddr, mac: [u8; 6], adopt: bool) -> Result<Reply, Failure> {
         let (netns, link, _) = on;
         let action = || format!("set neighbour {address} to {} on link \"{link}\"", link::show_mac(mac));
-        let made = self.on_link(on, action, |index| neighbour::set(index, address, mac, false));
+        let made = self.on_enabled_link(on, address, action, |index| neighbour::set(index, address, mac, false));
         if !is_eexist(&made) {
             return made.map(|()| Reply::Done);
         }
@@ -338,7 +338,7 @@ impl Worker {
         if let Some(reason) = route::unsupported(spec) {
             return Err(failure::other(format!("cannot {}: {reason}", action())));
         }
-        let added = self.on_link(on, action, |index| route::add(index, spec, false));
+        let added = self.on_enabled_link(on, spec.destination, action, |index| route::add(index, spec, false));
         if !is_eexist(&added) {
             return added.map(|()| Reply::Done);
         }

@@ -120,6 +120,7 @@ fn guarded(guard: &Guard, link: &LinkState) -> Result<(), Failure> {
         Guard::Owned { alias_prefix } if !link.alias.starts_with(alias_prefix) && link.group != provisional_group(alias_prefix) => {
             Err(foreign(format!("link {} is not the agent's", link.name)))
         }
+        Guard::Known { index } if link.index != *index => Err(foreign(format!("link {} is another one", link.name))),
         Guard::NotOthers {
             alias_prefix,
             agents_prefix,

@@ -41,7 +41,10 @@ impl<'a> Inspection<'a> {
             }
             found.kind = self.kind(basis, link);
             found.vrf = self.vrf_of(link);
-            found.adopted = is_adopted(link);
+            found.enslaved = link.master.is_some() && found.vrf.is_none();
+            let unmarked = self.unmarked.contains(&link.index);
+            (found.marked, found.known_index) = (!unmarked, unmarked.then_some(link.index));
+            found.adopted = if unmarked { basis.adopted } else { is_adopted(link) };
         }
         let here = |address: &&Address| address.expected.is_none() && address.spec.is_some_and(|spec| self.has_address(link.index, spec));
         let mut addresses: Vec<Address> = basis.addresses.iter().filter(here).cloned().collect();
@@ -90,6 +93,8 @@ impl<'a> Inspection<'a> {
             link_only: false,
             vrf: self.vrf_of(link),
             marked: true,
+            known_index: None,
+            enslaved: false,
             adopt: false,
             adopted: is_adopted(link),
         }
@@ -129,6 +134,18 @@ impl<'a> Inspection<'a> {
 
     pub(super) fn kind(&self, basis: &Interface, link: &LinkState) -> InterfaceKind {
         match (link.kind.as_str(), &basis.kind) {
+            (
+                "veth",
+                InterfaceKind::Veth {
+                    peer,
+                    rx_checksum,
+                    tx_checksum,
+                },
+            ) if self.unmarked.contains(&link.index) => InterfaceKind::Veth {
+                peer: peer.clone(),
+                rx_checksum: link.rx_checksum.unwrap_or(*rx_checksum),
+                tx_checksum: link.tx_checksum.unwrap_or(*tx_checksum),
+            },
             ("veth", kind) => {
                 let rest = self
                     .marks
