@@ -9,6 +9,8 @@ mod adoption_tests;
 pub mod alias;
 pub mod arp;
 pub mod convert;
+#[cfg(test)]
+mod dry_run_tests;
 pub mod inspect;
 pub mod interface;
 mod names;
@@ -16,8 +18,6 @@ pub mod namespace;
 pub mod orphan;
 mod relatives;
 pub mod route;
-#[cfg(test)]
-mod tests;
 pub mod value;
 pub mod vrf;
 

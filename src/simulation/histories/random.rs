@@ -8,11 +8,13 @@ use proptest::prelude::*;
 use super::{
     configuration::{Configuration, Item, PLACES, SLOTS, configuration, desired, item, machine, netns_of},
     expectation::{actual, expected},
-    simulated::{Kernel, OWN},
     tampering::{self, tampering},
     world::World,
 };
-use crate::kernel::{AddressSpec, LinkState, PROTOCOL, RouteSpec, Snapshot};
+use crate::{
+    kernel::{AddressSpec, LinkState, PROTOCOL, RouteSpec, Snapshot},
+    simulation::kernel::{Kernel, OWN},
+};
 
 fn cases(default: u32) -> ProptestConfig {
     ProptestConfig {
@@ -73,7 +75,7 @@ fn live(world: &mut World, configuration: &mut Configuration, history: &[Step]) 
 
 fn check(world: &World, configuration: &Configuration) -> Result<(), TestCaseError> {
     let expected = expected(configuration);
-    let actual = actual(&world.kernel, &expected);
+    let actual = actual(&world.machine.get().kernel, &expected);
     for place in 0..PLACES {
         prop_assert_eq!(
             actual.get(&place),
@@ -87,7 +89,8 @@ fn check(world: &World, configuration: &Configuration) -> Result<(), TestCaseErr
 }
 
 fn check_idle(world: &World, when: &str) -> Result<(), TestCaseError> {
-    prop_assert!(world.kernel.log.is_empty(), "{}: {:#?}", when, world.kernel.log);
+    let log = &world.machine.get().kernel.log;
+    prop_assert!(log.is_empty(), "{}: {:#?}", when, log);
     Ok(())
 }
 
@@ -158,7 +161,7 @@ proptest! {
         let mut world = World::start(machine(), &desired(&configuration));
         prop_assert!(live(&mut world, &mut configuration, &history));
         check(&world, &configuration)?;
-        world.kernel.log.clear();
+        world.machine.get().kernel.log.clear();
         world.refresh();
         world.rest();
         check_idle(&world, "a second look")?;
@@ -180,7 +183,7 @@ proptest! {
         let mut world = world.restart(&desired(&configuration));
         world.rest();
         check(&world, &configuration)?;
-        prop_assert_eq!(foreign(&world.kernel), before);
+        prop_assert_eq!(foreign(&world.machine.get().kernel), before);
         let mut world = world.restart(&desired(&configuration));
         world.rest();
         check_idle(&world, "the next restart")?;
@@ -196,7 +199,7 @@ proptest! {
         let mut world = world.restart(&desired(&Configuration::new()));
         world.rest();
         check(&world, &Configuration::new())?;
-        prop_assert_eq!(foreign(&world.kernel), before);
+        prop_assert_eq!(foreign(&world.machine.get().kernel), before);
     }
 
     #[test]
@@ -214,7 +217,7 @@ proptest! {
         let mut world = world.restart(&desired(&configuration));
         world.rest();
         check(&world, &configuration)?;
-        prop_assert_eq!(foreign(&world.kernel), before);
+        prop_assert_eq!(foreign(&world.machine.get().kernel), before);
         let mut world = world.restart(&desired(&configuration));
         world.rest();
         check_idle(&world, "the next restart")?;
@@ -224,18 +227,19 @@ proptest! {
     fn tampering_is_repaired_and_nothing_else_is_touched(start in configuration(), tamperings in prop::collection::vec(tampering(), 1..6)) {
         let mut world = World::start(machine(), &desired(&start));
         world.rest();
-        let before = world.kernel.clone();
+        let before = world.machine.get().kernel.clone();
         for tampering in &tamperings {
-            tampering.apply(&mut world.kernel);
+            tampering.apply(&mut world.machine.get().kernel);
         }
-        let affected = tampering::affected(&before, &world.kernel);
-        world.kernel.log.clear();
+        let affected = tampering::affected(&before, &world.machine.get().kernel);
+        world.machine.get().kernel.log.clear();
         world.refresh();
         world.rest();
         check(&world, &start)?;
-        let stray: Vec<_> = world.kernel.log.iter().filter(|op| !tampering::concerns(op, &affected)).collect();
-        prop_assert!(stray.is_empty(), "tampered: {:?}; all: {:#?}; stray: {:#?}", affected, world.kernel.log, stray);
-        world.kernel.log.clear();
+        let log = world.machine.get().kernel.log.clone();
+        let stray: Vec<_> = log.iter().filter(|op| !tampering::concerns(op, &affected)).collect();
+        prop_assert!(stray.is_empty(), "tampered: {:?}; all: {:#?}; stray: {:#?}", affected, log, stray);
+        world.machine.get().kernel.log.clear();
         world.refresh();
         world.rest();
         check_idle(&world, "a second look")?;

@@ -8,11 +8,11 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use super::{
-    configuration::{Arp, Configuration, Interface, Item, Kind, PLACES, Route, mac_text, netns_of},
-    simulated::Kernel,
+use super::configuration::{Arp, Configuration, Interface, Item, Kind, PLACES, Route, mac_text, netns_of};
+use crate::{
+    kernel::{LinkState, PROTOCOL, Snapshot},
+    simulation::kernel::Kernel,
 };
-use crate::kernel::{LinkState, PROTOCOL, Snapshot};
 
 const PREFIX: &str = "/vnf-agent/vpp1/";
 

@@ -3,14 +3,14 @@
 //! Owns scenarios of a few values with a known end. Must never look into the scheduler: it compares the machine. Start reading at
 //! [`an_end_that_is_put_elsewhere_before_it_is_finished_is_made_there`].
 
+use models::proto::ligato::kvscheduler::ValueState;
 use serde_json::{Value as Json, json};
 
 use super::{
     configuration::{CREATED_NAME, FOREIGN_NAME, PID, interface_key, machine},
-    simulated::OWN,
     world::{Desired, World},
 };
-use crate::scheduler::ValueState;
+use crate::simulation::kernel::OWN;
 
 fn end(name: &str, peer: &str, namespace: Option<&str>) -> Json {
     let mut json = json!({"name": name, "type": "VETH", "enabled": true, "host_if_name": name, "veth": {"peer_if_name": peer}});
@@ -26,12 +26,7 @@ fn put(world: &mut World, name: &str, peer: &str, namespace: Option<&str>) {
 
 fn assert_configured(world: &World, names: &[&str]) {
     for name in names {
-        let status = world.status(&interface_key(name));
-        assert_eq!(
-            status.map(|status| status.state),
-            Some(ValueState::Configured),
-            "{name}: {status:?}"
-        );
+        assert_eq!(world.state(&interface_key(name)), Some(ValueState::Configured), "{name}");
     }
 }
 
@@ -40,21 +35,21 @@ fn an_end_that_is_put_elsewhere_before_it_is_finished_is_made_there() {
     let mut world = World::start(machine(), &Desired::new());
     put(&mut world, "a", "b", None);
     put(&mut world, "b", "a", None);
-    while world.kernel.link(OWN, "b").is_none() {
+    while world.link(OWN, "b").is_none() {
         assert!(world.round().expect("nobody kills the agent"), "the pair is never made");
     }
     assert_eq!(
-        world.kernel.link(OWN, "b").map(|link| link.alias.as_str()),
-        Some(""),
+        world.link(OWN, "b").map(|link| link.alias),
+        Some(String::new()),
         "b is not finished"
     );
     put(&mut world, "b", "a", Some(FOREIGN_NAME));
     world.settle().expect("nobody kills the agent");
     assert_configured(&world, &["a", "b"]);
-    let foreign = world.kernel.names[FOREIGN_NAME];
-    assert!(world.kernel.link(foreign, "b").is_some_and(|link| link.alias.ends_with("/b/a")));
-    assert!(world.kernel.link(OWN, "b").is_none(), "nothing is left where it was");
-    assert!(world.kernel.link(OWN, "a").is_some());
+    let foreign = world.named(FOREIGN_NAME).expect("it was there before the agent");
+    assert!(world.link(foreign, "b").is_some_and(|link| link.alias.ends_with("/b/a")));
+    assert!(world.link(OWN, "b").is_none(), "nothing is left where it was");
+    assert!(world.link(OWN, "a").is_some());
 }
 
 #[test]
@@ -62,17 +57,14 @@ fn an_end_that_is_deleted_before_it_is_finished_leaves_nothing() {
     let mut world = World::start(machine(), &Desired::new());
     put(&mut world, "a", "b", None);
     put(&mut world, "b", "a", Some(CREATED_NAME));
-    while world.kernel.link(OWN, "a").is_none() {
+    while world.link(OWN, "a").is_none() {
         assert!(world.round().expect("nobody kills the agent"), "the pair is never made");
     }
     world.delete(&interface_key("b"));
     world.settle().expect("nobody kills the agent");
-    assert!(world.kernel.link(OWN, "a").is_none());
-    assert!(!world.kernel.names.contains_key(CREATED_NAME), "the namespace was made for b alone");
-    assert_eq!(
-        world.status(&interface_key("a")).map(|status| status.state),
-        Some(ValueState::Pending)
-    );
+    assert!(world.link(OWN, "a").is_none());
+    assert!(world.named(CREATED_NAME).is_none(), "the namespace was made for b alone");
+    assert_eq!(world.state(&interface_key("a")), Some(ValueState::Pending));
 }
 
 #[test]
@@ -86,9 +78,9 @@ fn a_pair_of_which_one_end_moved_while_the_agent_was_down_is_made_anew() {
     let mut world = world.restart(&desired);
     world.settle().expect("nobody kills the agent");
     assert_configured(&world, &["a", "b"]);
-    let foreign = world.kernel.names[FOREIGN_NAME];
-    assert!(world.kernel.link(foreign, "a").is_some());
-    assert!(world.kernel.link(OWN, "a").is_none() && world.kernel.link(OWN, "b").is_some());
+    let foreign = world.named(FOREIGN_NAME).expect("it was there before the agent");
+    assert!(world.link(foreign, "a").is_some());
+    assert!(world.link(OWN, "a").is_none() && world.link(OWN, "b").is_some());
 }
 
 #[test]
@@ -107,8 +99,12 @@ fn a_link_whose_namespace_is_another_since_the_last_run_is_removed_where_it_was(
     desired.insert(interface_key("d"), dummy(Some(FOREIGN_NAME)));
     let mut world = world.restart(&desired);
     world.settle().expect("nobody kills the agent");
-    assert!(world.kernel.link(OWN, "d").is_none());
-    assert!(world.kernel.link(world.kernel.names[FOREIGN_NAME], "d").is_some());
+    assert!(world.link(OWN, "d").is_none());
+    assert!(
+        world
+            .link(world.named(FOREIGN_NAME).expect("it was there before the agent"), "d")
+            .is_some()
+    );
 }
 
 #[test]
@@ -122,21 +118,15 @@ fn a_pair_being_moved_when_the_agent_was_killed_is_whole_after_the_next_start() 
         let mut moved = end("a", "b", None);
         moved["namespace"] = json!({"type": "PID", "reference": PID.to_string()});
         desired.insert(interface_key("a"), moved.clone());
-        world.kernel.fuel = Some(fuel);
+        world.machine.get().kernel.fuel = Some(fuel);
         world.put(&interface_key("a"), &moved);
         let killed = world.settle().is_err();
         let mut world = world.restart(&desired);
         world.settle().expect("nobody kills the agent");
-        let link = world.kernel.link(world.kernel.names[FOREIGN_NAME], "b").expect("b is there");
-        assert!(
-            link.alias.ends_with("/b/a"),
-            "killed: {killed} at {fuel}: {link:?}; {:#?}",
-            (
-                world.status(&interface_key("a")),
-                world.status(&interface_key("b")),
-                world.scheduler.idle()
-            )
-        );
+        let link = world
+            .link(world.named(FOREIGN_NAME).expect("it was there before the agent"), "b")
+            .expect("b is there");
+        assert!(link.alias.ends_with("/b/a"), "killed: {killed} at {fuel}: {link:?}");
         assert_configured(&world, &["a", "b"]);
     }
 }

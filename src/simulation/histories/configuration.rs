@@ -8,8 +8,11 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
-use super::{simulated::Kernel, world::Desired};
-use crate::kernel::NetnsId;
+use super::world::Desired;
+use crate::{
+    kernel::NetnsId,
+    simulation::kernel::{Kernel, OWN},
+};
 
 /// The own namespace, one that somebody made, one that only the agent makes, and that of a process.
 pub const PLACES: usize = 4;
@@ -83,15 +86,15 @@ pub fn mac_text(last: u8) -> String {
 
 /// Key of an interface.
 pub fn interface_key(name: &str) -> String {
-    format!("config/linux/interfaces/v2/interface/{name}")
+    format!("linux/interfaces/v2/interface/{name}")
 }
 
 impl Item {
     pub fn key(&self) -> String {
         match self {
             Item::Interface(interface) => interface_key(&interface.name),
-            Item::Arp(arp) => format!("config/linux/l3/v2/arp/{}/{}", arp.interface, arp.address),
-            Item::Route(route) => format!("config/linux/l3/v2/route/{}/{}", route.destination, route.interface),
+            Item::Arp(arp) => format!("linux/l3/v2/arp/{}/{}", arp.interface, arp.address),
+            Item::Route(route) => format!("linux/l3/v2/route/{}/{}", route.destination, route.interface),
         }
     }
 
@@ -138,17 +141,17 @@ impl Interface {
 pub fn machine() -> Kernel {
     let mut kernel = Kernel::new();
     kernel.add_named(FOREIGN_NAME);
-    kernel.add_process(PID);
+    kernel.start_process(PID);
     kernel
 }
 
 /// The namespace of a place, if it exists.
 pub fn netns_of(kernel: &Kernel, place: usize) -> Option<NetnsId> {
     match place {
-        0 => Some(super::simulated::OWN),
+        0 => Some(OWN),
         1 => kernel.names.get(FOREIGN_NAME).copied(),
         2 => kernel.names.get(CREATED_NAME).copied(),
-        _ => kernel.processes.get(&PID).copied(),
+        _ => kernel.processes.get(&PID).map(|process| process.netns),
     }
 }
 
