@@ -3,14 +3,13 @@
 //! Owns the order in which the agent decides, acts and hears of changes, and a clock that is turned by hand. Must never decide what
 //! is to be done. Start reading at [`World::rest`].
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use models::{
     key::Key,
     proto::ligato::kvscheduler::{ValueState, ValueStatus},
 };
 use prost::Message;
-use serde_json::Value as Json;
 
 use crate::{
     agent::effects::Signal,
@@ -18,8 +17,10 @@ use crate::{
     kernel::{Failure, LinkState, NetnsId},
     simulation::{
         agent::{Agent, Progress, desired_event},
+        configuration::{Configuration, Item},
+        expectation::{self, Surroundings},
         kernel::{Kernel, Killed},
-        machine::SharedMachine,
+        machine::{SharedMachine, places},
     },
     sources::etcd::{RawChange, RawItem, RawKey, SnapshotReason, SourceEvent},
 };
@@ -28,9 +29,6 @@ use crate::{
 const STEPS_MAX: usize = 400;
 /// Attempts after a failure that are waited for.
 const RETRIES_MAX: usize = 8;
-
-/// The desired values, as JSON by key below the agent's `config/`.
-pub type Desired = BTreeMap<String, Json>;
 
 /// See the [module documentation](self).
 pub struct World {
@@ -47,7 +45,7 @@ fn raw(key: &str) -> RawKey {
 
 impl World {
     /// Starts an agent on a machine, up to the look around that every start begins with.
-    pub fn start(mut kernel: Kernel, desired: &Desired) -> Self {
+    pub fn start(mut kernel: Kernel, desired: &Configuration) -> Self {
         kernel.log.clear();
         let machine = SharedMachine::new(kernel);
         let now = Duration::from_secs(1_000);
@@ -57,15 +55,15 @@ impl World {
             failures: Vec::new(),
             now,
         };
-        let item = |(key, json): (&String, &Json)| RawItem {
-            key: raw(key),
-            value: json.to_string().into_bytes(),
+        let raw = |item: &Item| RawItem {
+            key: raw(&item.key()),
+            value: item.json().into_bytes(),
             mod_revision: 1,
         };
         world.tell(SourceEvent::Snapshot {
             revision: 1,
             reason: SnapshotReason::Initial,
-            items: desired.iter().map(item).collect(),
+            items: desired.values().map(raw).collect(),
         });
         assert!(
             world.round().expect("looking costs no fuel"),
@@ -75,7 +73,7 @@ impl World {
     }
 
     /// The agent is killed and started again.
-    pub fn restart(self, desired: &Desired) -> Self {
+    pub fn restart(self, desired: &Configuration) -> Self {
         let mut kernel = {
             let mut machine = self.machine.get();
             machine.agent_gone();
@@ -98,8 +96,8 @@ impl World {
     }
 
     /// Puts a desired value.
-    pub fn put(&mut self, key: &str, json: &Json) {
-        self.change(key, Some(json.to_string().into_bytes()));
+    pub fn put(&mut self, item: &Item) {
+        self.change(&item.key(), Some(item.json().into_bytes()));
     }
 
     /// Deletes a desired value.
@@ -188,9 +186,29 @@ impl World {
         self.machine.get().kernel.link(netns, name).cloned()
     }
 
-    /// The namespace that has a name.
-    pub fn named(&self, name: &str) -> Option<NetnsId> {
-        self.machine.get().kernel.names.get(name).copied()
+    /// The namespace that has a name, which must exist.
+    pub fn named(&self, name: &str) -> NetnsId {
+        self.machine.get().kernel.names[name]
+    }
+
+    /// Compares the machine and what is published with what must come of a configuration.
+    pub fn judge(&self, configuration: &Configuration) -> Result<(), String> {
+        let kernel = &self.machine.get().kernel;
+        if let Some(violation) = kernel.violations.first() {
+            return Err(violation.clone());
+        }
+        let surroundings = Surroundings {
+            places: &places(kernel, None),
+            blocked: &BTreeSet::new(),
+        };
+        for (slot, verdict) in expectation::judge(kernel, configuration, &surroundings)? {
+            let key = configuration[&slot].key();
+            let state = self.state(&key);
+            if !state.is_some_and(|state| verdict.admits(state)) {
+                return Err(format!("the state of {key} should be {verdict:?}, but is {state:?}"));
+            }
+        }
+        Ok(())
     }
 
     /// Has every open namespace read again, as the sweeps do.
