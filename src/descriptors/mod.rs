@@ -10,6 +10,8 @@ pub mod alias;
 pub mod arp;
 pub mod convert;
 pub mod detection;
+#[cfg(test)]
+mod dry_run_tests;
 pub mod inspect;
 pub mod interface;
 mod names;
@@ -17,8 +19,6 @@ pub mod namespace;
 pub mod orphan;
 mod relatives;
 pub mod route;
-#[cfg(test)]
-mod tests;
 pub mod value;
 pub mod vrf;
 

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use models::key::Key;
+use models::{key::Key, proto::ligato::kvscheduler::ValueState};
 use prost::Message;
 use tokio::sync::watch;
 
@@ -82,15 +82,12 @@ fn binary(message: &Published) -> Vec<u8> {
     }
 }
 
-/// CONFIGURED of `ligato.kvscheduler.ValueState`.
-pub const CONFIGURED: i32 = 4;
-
 impl StatusStore for Outbox {
     fn set(&self, key: String, message: Published) {
         let value: Arc<[u8]> = binary(&message).into();
         let content = &mut *self.get();
         if let Published::Value(status) = &message
-            && status.state == CONFIGURED
+            && status.state() == ValueState::Configured
         {
             content.claims.push((status.key.clone(), status.mod_revision));
         }

@@ -1,7 +1,7 @@
-//! What users put into the simulated store: a few interfaces in six places, with neighbours and routes on them.
+//! What users put into the simulated store: interfaces in six places, with neighbours and routes on them.
 //!
 //! Owns what values are drawn from. No two of them contradict each other, so that the end does not depend on the way to it.
-//! Must never use a value of the agent: it speaks JSON. Start reading at [`item`].
+//! Must never use a value of the agent: it speaks JSON. Start reading at [`Inventory::item`].
 
 use std::{collections::BTreeMap, fmt::Write};
 
@@ -12,10 +12,16 @@ use super::random::Random;
 pub const PLACES: usize = 6;
 /// Place of the agent's own namespace.
 pub const OWN_PLACE: usize = 0;
+/// Place of the namespace that somebody else made.
+pub const FOREIGN_PLACE: usize = 1;
+/// Place of the namespace that only the agent makes.
+pub const CREATED_PLACE: usize = 2;
 /// Place of the process.
 pub const PROCESS_PLACE: usize = 3;
 /// Place of the container.
 pub const CONTAINER_PLACE: usize = 4;
+/// Place of the file.
+pub const FILE_PLACE: usize = 5;
 /// Name of the namespace that somebody else made.
 pub const FOREIGN_NAME: &str = "red";
 /// Name of the namespace that the agent makes.
@@ -26,24 +32,24 @@ pub const FILE: &str = "/run/netns/red";
 pub const PID: i32 = 100;
 /// Label of the containers.
 pub const LABEL: &str = "web";
-/// The slot that keeps the process referred to, in worlds where its number is given away.
-pub const KEEPER: usize = 5;
-/// The slot that is sometimes put with a value that cannot be used.
-pub const INVALID: usize = 7;
 
-const INTERFACE_NAMES: [&str; 9] = ["w0a", "w0b", "w1a", "w1b", "d0", "d1", "v0", "d2", "l0"];
-/// Interfaces in all.
-pub const INTERFACES: usize = INTERFACE_NAMES.len();
-/// The interfaces that routes and neighbours are on.
-const CARRIERS: [usize; 2] = [0, 4];
-/// Values in all: on each carrier two neighbours and three routes.
-pub const SLOTS: usize = INTERFACES + 5 * CARRIERS.len();
+/// What values there are. Each has a slot: first the interfaces, then for each carrier two neighbours and three routes.
+pub struct Inventory {
+    /// Names of the interfaces, which tell their kinds: two of `w` in a row are a pair, `d` is a dummy, `v` a VRF, `l` a `lo`.
+    pub names: &'static [&'static str],
+    /// Interfaces that neighbours and routes are on.
+    pub carriers: &'static [usize],
+    /// Interfaces with the place that they are always in.
+    pub settled: &'static [(usize, usize)],
+    /// Interfaces that are never in a VRF.
+    pub without_vrf: &'static [usize],
+}
 
 /// Kind of an interface.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// With the slot of the other end.
-    Veth(usize),
+    /// With the name of the other end.
+    Veth(&'static str),
     /// A dummy.
     Dummy,
     /// With its table.
@@ -69,8 +75,8 @@ pub struct Interface {
     pub mtu: u32,
     /// Last byte of the MAC address.
     pub mac: Option<u8>,
-    /// In the VRF of slot 6.
-    pub vrf: bool,
+    /// The VRF that it is in.
+    pub vrf: Option<&'static str>,
     /// With their prefix lengths.
     pub addresses: Vec<String>,
 }
@@ -78,8 +84,8 @@ pub struct Interface {
 /// A neighbour.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Arp {
-    /// Slot of the interface.
-    pub interface: usize,
+    /// Name of the interface.
+    pub interface: &'static str,
     /// Address.
     pub address: String,
     /// Last byte of its MAC address.
@@ -89,8 +95,8 @@ pub struct Arp {
 /// A route.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Route {
-    /// Slot of the interface.
-    pub interface: usize,
+    /// Name of the interface.
+    pub interface: &'static str,
     /// Destination.
     pub destination: String,
     /// Gateway.
@@ -111,18 +117,15 @@ pub enum Item {
     /// A route.
     Route(Route),
     /// Something that cannot be used, under the key of an interface.
-    Unusable(usize),
+    Unusable(&'static str),
 }
 
 /// The values by slot.
 pub type Configuration = BTreeMap<usize, Item>;
 
-/// Slot of the VRF.
-pub const VRF: usize = 6;
-
-/// Name of an interface slot.
-pub fn name(slot: usize) -> &'static str {
-    INTERFACE_NAMES[slot]
+/// Key of an interface.
+pub fn interface_key(name: &str) -> String {
+    format!("linux/interfaces/v2/interface/{name}")
 }
 
 /// A MAC address as text.
@@ -134,10 +137,10 @@ impl Item {
     /// Key below the agent's `config/`.
     pub fn key(&self) -> String {
         match self {
-            Item::Interface(Interface { name, .. }) => format!("linux/interfaces/v2/interface/{name}"),
-            Item::Unusable(slot) => format!("linux/interfaces/v2/interface/{}", name(*slot)),
-            Item::Arp(arp) => format!("linux/l3/v2/arp/{}/{}", name(arp.interface), arp.address),
-            Item::Route(route) => format!("linux/l3/v2/route/{}/{}", route.destination, name(route.interface)),
+            Item::Interface(Interface { name, .. }) => interface_key(name),
+            Item::Unusable(name) => interface_key(name),
+            Item::Arp(arp) => format!("linux/l3/v2/arp/{}/{}", arp.interface, arp.address),
+            Item::Route(route) => format!("linux/l3/v2/route/{}/{}", route.destination, route.interface),
         }
     }
 
@@ -145,16 +148,16 @@ impl Item {
     pub fn json(&self) -> String {
         match self {
             Item::Interface(interface) => interface.json(),
-            Item::Unusable(slot) => format!(r#"{{"name":"{}","type":"DUMMY","mtu":"many"}}"#, name(*slot)),
+            Item::Unusable(name) => format!(r#"{{"name":"{name}","type":"DUMMY","mtu":"many"}}"#),
             Item::Arp(arp) => format!(
                 r#"{{"interface":"{}","ip_address":"{}","hw_address":"{}"}}"#,
-                name(arp.interface),
+                arp.interface,
                 arp.address,
                 mac_text(arp.mac)
             ),
             Item::Route(route) => format!(
                 r#"{{"outgoing_interface":"{}","dst_network":"{}","gw_addr":"{}","scope":"{}","metric":{}}}"#,
-                name(route.interface),
+                route.interface,
                 route.destination,
                 route.gateway.as_deref().unwrap_or_default(),
                 route.scope,
@@ -165,6 +168,22 @@ impl Item {
 }
 
 impl Interface {
+    /// One that is to be up and of which nothing else is asked.
+    pub fn plain(name: &'static str, kind: Kind, place: usize) -> Self {
+        let host = if kind == Kind::Loopback { "lo" } else { name };
+        Interface {
+            name,
+            kind,
+            place,
+            host: host.to_owned(),
+            enabled: true,
+            mtu: 0,
+            mac: None,
+            vrf: None,
+            addresses: Vec::new(),
+        }
+    }
+
     fn json(&self) -> String {
         let mut json = format!(
             r#"{{"name":"{}","host_if_name":"{}","enabled":{},"mtu":{}"#,
@@ -174,15 +193,15 @@ impl Interface {
             let _ = write!(json, r#","ip_addresses":["{}"]"#, self.addresses.join("\",\""));
         }
         let _ = match &self.kind {
-            Kind::Veth(peer) => write!(json, r#","type":"VETH","veth":{{"peer_if_name":"{}"}}"#, name(*peer)),
+            Kind::Veth(peer) => write!(json, r#","type":"VETH","veth":{{"peer_if_name":"{peer}"}}"#),
             Kind::Vrf(table) => write!(json, r#","type":"VRF_DEVICE","vrf_dev":{{"routing_table":{table}}}"#),
             Kind::Dummy => write!(json, r#","type":"DUMMY""#),
             Kind::Loopback => write!(json, r#","type":"LOOPBACK""#),
         };
         let namespace = match self.place {
-            0 => None,
-            1 => Some(("NSID", FOREIGN_NAME)),
-            2 => Some(("NSID", CREATED_NAME)),
+            OWN_PLACE => None,
+            FOREIGN_PLACE => Some(("NSID", FOREIGN_NAME)),
+            CREATED_PLACE => Some(("NSID", CREATED_NAME)),
             PROCESS_PLACE => Some(("PID", "100")),
             CONTAINER_PLACE => Some(("MICROSERVICE", LABEL)),
             _ => Some(("FD", FILE)),
@@ -193,103 +212,118 @@ impl Interface {
         if let Some(mac) = self.mac {
             let _ = write!(json, r#","phys_address":"{}""#, mac_text(mac));
         }
-        if self.vrf {
-            let _ = write!(json, r#","vrf_master_interface":"{}""#, name(VRF));
+        if let Some(vrf) = self.vrf {
+            let _ = write!(json, r#","vrf_master_interface":"{vrf}""#);
         }
         json.push('}');
         json
     }
 }
 
-/// A value for a slot. `places` are those that interfaces are put into.
-pub fn item(slot: usize, places: &[usize], random: &mut Random) -> Item {
-    if slot < INTERFACES {
-        return Item::Interface(interface(slot, places, random));
+impl Inventory {
+    /// Interfaces in all.
+    pub const fn interfaces(&self) -> usize {
+        self.names.len()
     }
-    let (carrier, part) = (CARRIERS[(slot - INTERFACES) / 5], (slot - INTERFACES) % 5);
-    match part {
-        0 | 1 => Item::Arp(Arp {
-            interface: carrier,
-            address: if part == 0 {
-                format!("10.{carrier}.0.50")
-            } else {
-                format!("fd00:a{carrier}::50")
-            },
-            mac: 200 + random.pick(&[0, 1, 2]),
-        }),
-        _ => Item::Route(route(carrier, part, random)),
-    }
-}
 
-fn interface(slot: usize, places: &[usize], random: &mut Random) -> Interface {
-    let name = name(slot);
-    let kind = match name.as_bytes()[0] {
-        b'w' => Kind::Veth(slot ^ 1),
-        b'd' => Kind::Dummy,
-        b'v' => Kind::Vrf(100),
-        _ => Kind::Loopback,
-    };
-    let pool = [
-        format!("10.{slot}.0.1/24"),
-        format!("10.{slot}.0.2/24"),
-        format!("10.{slot}.1.1/24"),
-        format!("fd00:a{slot}::1/64"),
-        format!("192.168.{slot}.1"),
-    ];
-    let plain = matches!(kind, Kind::Veth(_) | Kind::Dummy);
-    let last = u8::try_from(16 * slot).unwrap_or(0);
-    Interface {
-        host: match kind {
-            Kind::Loopback => "lo".to_owned(),
-            _ => format!("{}{name}", random.pick(&["x", "y"])),
-        },
-        place: match kind {
-            // One loopback in one place, so that none contradicts another.
-            Kind::Loopback => 2,
-            _ if slot == KEEPER => PROCESS_PLACE,
-            // VRFs only where the namespace goes by one name: an open finding.
-            _ => match random.pick(places) {
-                5 if slot == VRF => 1,
-                place => place,
-            },
-        },
-        name,
-        enabled: random.percent(80),
-        mtu: random.pick(&[0, 0, 1400, 9000]),
-        mac: (plain && random.percent(40)).then(|| last + random.pick(&[0, 1, 2])),
-        vrf: plain && slot != INVALID && !places.contains(&5) && random.percent(25),
-        addresses: pool.into_iter().filter(|_| random.percent(40)).take(3).collect(),
-        kind,
+    /// Values in all.
+    pub const fn slots(&self) -> usize {
+        self.names.len() + 5 * self.carriers.len()
     }
-}
 
-fn route(carrier: usize, part: usize, random: &mut Random) -> Route {
-    let metric = random.pick(&[0, 0, 5, 1024]);
-    let (destination, gateway, scope) = match part {
-        2 => (format!("172.16.{carrier}.0/24"), None, random.pick(&["LINK", "HOST"])),
-        3 => {
-            let gateway = match random.below(3) {
-                0 => format!("10.{carrier}.0.254"),
-                1 => format!("10.{carrier}.1.254"),
-                _ => format!("172.16.{carrier}.9"),
-            };
-            (format!("20.{carrier}.0.0/16"), Some(gateway), "GLOBAL")
+    fn vrfs(&self) -> Vec<&'static str> {
+        self.names.iter().copied().filter(|name| name.starts_with('v')).collect()
+    }
+
+    /// A value for a slot. `places` are those that interfaces are put into.
+    pub fn item(&self, slot: usize, places: &[usize], random: &mut Random) -> Item {
+        if slot < self.interfaces() {
+            return Item::Interface(self.interface(slot, places, random));
         }
-        _ => {
-            let gateway = random.percent(40).then(|| format!("fd00:a{carrier}::fe"));
-            let scope = if gateway.is_some() {
-                "GLOBAL"
-            } else {
-                random.pick(&["LINK", "GLOBAL"])
-            };
-            (format!("fd01:a{carrier}::/48"), gateway, scope)
+        let (carrier, part) = (self.carriers[(slot - self.interfaces()) / 5], (slot - self.interfaces()) % 5);
+        match part {
+            0 | 1 => Item::Arp(Arp {
+                interface: self.names[carrier],
+                address: if part == 0 {
+                    format!("10.{carrier}.0.50")
+                } else {
+                    format!("fd00:a{carrier}::50")
+                },
+                mac: 200 + random.pick(&[0, 1, 2]),
+            }),
+            _ => Item::Route(self.route(carrier, part, random)),
         }
-    };
-    Route {
-        interface: carrier,
-        destination,
-        gateway,
-        scope,
-        metric,
+    }
+
+    fn interface(&self, slot: usize, places: &[usize], random: &mut Random) -> Interface {
+        let (name, vrfs) = (self.names[slot], self.vrfs());
+        let kind = match name.as_bytes()[0] {
+            b'w' => Kind::Veth(self.names[slot ^ 1]),
+            b'd' => Kind::Dummy,
+            b'v' => Kind::Vrf((100..).zip(&vrfs).find(|(_, vrf)| **vrf == name).map_or(0, |(table, _)| table)),
+            _ => Kind::Loopback,
+        };
+        let pool = [
+            format!("10.{slot}.0.1/24"),
+            format!("10.{slot}.0.2/24"),
+            format!("10.{slot}.1.1/24"),
+            format!("fd00:a{slot}::1/64"),
+            format!("192.168.{slot}.1"),
+        ];
+        let plain = matches!(kind, Kind::Veth(_) | Kind::Dummy);
+        let in_vrf = plain && !self.without_vrf.contains(&slot) && !places.contains(&FILE_PLACE);
+        let last = u8::try_from(16 * slot).unwrap_or(0);
+        Interface {
+            host: match kind {
+                Kind::Loopback => "lo".to_owned(),
+                _ => format!("{}{name}", random.pick(&["x", "y"])),
+            },
+            place: match self.settled.iter().find(|(settled, _)| *settled == slot) {
+                Some((_, place)) => *place,
+                None => match random.pick(places) {
+                    // VRFs only where the namespace goes by one name: an open finding.
+                    FILE_PLACE if matches!(kind, Kind::Vrf(_)) => FOREIGN_PLACE,
+                    place => place,
+                },
+            },
+            name,
+            enabled: random.percent(80),
+            mtu: random.pick(&[0, 0, 1400, 9000]),
+            mac: (plain && random.percent(40)).then(|| last + random.pick(&[0, 1, 2])),
+            vrf: (in_vrf && random.percent(25)).then(|| random.pick(&vrfs)),
+            addresses: pool.into_iter().filter(|_| random.percent(40)).take(3).collect(),
+            kind,
+        }
+    }
+
+    fn route(&self, carrier: usize, part: usize, random: &mut Random) -> Route {
+        let metric = random.pick(&[0, 0, 5, 1024]);
+        let (destination, gateway, scope) = match part {
+            2 => (format!("172.16.{carrier}.0/24"), None, random.pick(&["LINK", "HOST"])),
+            3 => {
+                let gateway = match random.below(3) {
+                    0 => format!("10.{carrier}.0.254"),
+                    1 => format!("10.{carrier}.1.254"),
+                    _ => format!("172.16.{carrier}.9"),
+                };
+                (format!("20.{carrier}.0.0/16"), Some(gateway), "GLOBAL")
+            }
+            _ => {
+                let gateway = random.percent(40).then(|| format!("fd00:a{carrier}::fe"));
+                let scope = if gateway.is_some() {
+                    "GLOBAL"
+                } else {
+                    random.pick(&["LINK", "GLOBAL"])
+                };
+                (format!("fd01:a{carrier}::/48"), gateway, scope)
+            }
+        };
+        Route {
+            interface: self.names[carrier],
+            destination,
+            gateway,
+            scope,
+            metric,
+        }
     }
 }

@@ -1,24 +1,30 @@
 //! What a configuration must lead to, computed naively: from the contract alone, in one pass, without any history.
 //!
 //! Owns the simulation's own idea of the rules. Must never call the agent's code, so that an error there is not repeated here.
-//! Start reading at [`expected`] and [`actual`].
+//! Start reading at [`judge`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
+use models::proto::ligato::kvscheduler::ValueState;
+
 use super::{
-    configuration::{Configuration, INVALID, Interface, Item, Kind, Route, VRF, mac_text, name},
+    configuration::{CREATED_PLACE, Configuration, FOREIGN_PLACE, Interface, Item, Kind, Route, mac_text},
     kernel::Kernel,
 };
 use crate::kernel::{LinkState, NetnsId, PROTOCOL, Snapshot};
 
 const PREFIX: &str = "/vnf-agent/vpp1/";
+/// Ends the alias of `lo` where the agent made the namespace.
+const CREATED: &str = "//netns";
+/// Alias of a foreign link that takes a host name.
+pub const SQUATTER: &str = "squatter";
 
 /// A link; `None` where nothing was asked for.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Link {
+#[derive(PartialEq, Debug)]
+struct Link {
     mark: String,
     kind: &'static str,
     up: bool,
@@ -30,17 +36,17 @@ pub struct Link {
 }
 
 /// What of the agent's is in a namespace.
-#[derive(Clone, PartialEq, Default, Debug)]
-pub struct Space {
+#[derive(PartialEq, Default, Debug)]
+struct Space {
     /// By host name.
-    pub links: BTreeMap<String, Link>,
+    links: BTreeMap<String, Link>,
     addresses: BTreeSet<(String, IpAddr, u8)>,
     neighbours: BTreeSet<(String, IpAddr, String)>,
     routes: BTreeSet<(String, String, Option<IpAddr>, u32, u8, u32)>,
 }
 
 /// By namespace; one that holds nothing of the agent's is missing.
-pub type State = BTreeMap<NetnsId, Space>;
+type State = BTreeMap<NetnsId, Space>;
 
 /// State of a value, as far as the contract says it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,12 +61,24 @@ pub enum Verdict {
     Blocked,
 }
 
+impl Verdict {
+    /// Whether it is right to publish this state.
+    pub fn admits(self, state: ValueState) -> bool {
+        match self {
+            Verdict::Configured => state == ValueState::Configured,
+            Verdict::Pending => state == ValueState::Pending,
+            Verdict::Invalid => state == ValueState::Invalid,
+            Verdict::Blocked => state != ValueState::Configured,
+        }
+    }
+}
+
 /// What the world is like where the configuration does not decide.
 pub struct Surroundings<'a> {
     /// Where a place is; `None`: nowhere.
     pub places: &'a [Option<NetnsId>],
-    /// Slots of interfaces whose host names are taken by others.
-    pub blocked: &'a BTreeSet<usize>,
+    /// Names of interfaces whose host names are taken by others.
+    pub blocked: &'a BTreeSet<&'static str>,
 }
 
 fn parse(text: &str) -> (IpAddr, u8) {
@@ -90,14 +108,20 @@ fn covers(text: &str, gateway: IpAddr) -> bool {
 
 struct Rules<'a> {
     configuration: &'a Configuration,
+    interfaces: BTreeMap<&'static str, &'a Interface>,
     surroundings: &'a Surroundings<'a>,
 }
 
 impl<'a> Rules<'a> {
-    fn interface(&self, slot: usize) -> Option<&'a Interface> {
-        match self.configuration.get(&slot) {
-            Some(Item::Interface(interface)) => Some(interface),
+    fn new(configuration: &'a Configuration, surroundings: &'a Surroundings<'a>) -> Self {
+        let interfaces = configuration.values().filter_map(|item| match item {
+            Item::Interface(interface) => Some((interface.name, interface)),
             _ => None,
+        });
+        Rules {
+            configuration,
+            interfaces: interfaces.collect(),
+            surroundings,
         }
     }
 
@@ -106,13 +130,13 @@ impl<'a> Rules<'a> {
     }
 
     /// What an interface needs of itself.
-    fn possible(&self, slot: usize) -> Option<&'a Interface> {
-        self.interface(slot)
-            .filter(|interface| self.netns(interface).is_some() && !self.surroundings.blocked.contains(&slot))
+    fn possible(&self, name: &str) -> Option<&'a Interface> {
+        let interface = *self.interfaces.get(name)?;
+        (self.netns(interface).is_some() && !self.surroundings.blocked.contains(name)).then_some(interface)
     }
 
-    fn alive(&self, slot: usize) -> Option<&'a Interface> {
-        let interface = self.possible(slot)?;
+    fn alive(&self, name: &str) -> Option<&'a Interface> {
+        let interface = self.possible(name)?;
         match interface.kind {
             Kind::Veth(peer) => self.possible(peer).map(|_| interface),
             _ => Some(interface),
@@ -121,20 +145,20 @@ impl<'a> Rules<'a> {
 
     /// The VRF that an interface is really in: it takes only links of its own namespace.
     fn vrf_of(&self, interface: &Interface) -> Option<&'a Interface> {
-        let vrf = self.alive(VRF).filter(|_| interface.vrf)?;
+        let vrf = self.alive(interface.vrf?)?;
         (self.netns(vrf) == self.netns(interface)).then_some(vrf)
     }
 
     fn addresses(&self, interface: &'a Interface) -> &'a [String] {
-        match interface.vrf && self.vrf_of(interface).is_none() {
+        match interface.vrf.is_some() && self.vrf_of(interface).is_none() {
             true => &[],
             false => &interface.addresses,
         }
     }
 
     /// An interface that neighbours and routes can be on.
-    fn usable(&self, slot: usize) -> Option<&'a Interface> {
-        self.alive(slot)
+    fn usable(&self, name: &str) -> Option<&'a Interface> {
+        self.alive(name)
             .filter(|interface| interface.enabled && !self.addresses(interface).is_empty())
     }
 
@@ -150,7 +174,7 @@ impl<'a> Rules<'a> {
 
     fn link(&self, interface: &Interface) -> Link {
         let (mark, kind, default) = match interface.kind {
-            Kind::Veth(peer) => (format!("{}/{}", interface.name, name(peer)), "veth", Some(1500)),
+            Kind::Veth(peer) => (format!("{}/{peer}", interface.name), "veth", Some(1500)),
             Kind::Dummy => (interface.name.to_owned(), "dummy", Some(1500)),
             Kind::Vrf(_) => (interface.name.to_owned(), "vrf", None),
             Kind::Loopback => (interface.name.to_owned(), "", Some(65536)),
@@ -190,82 +214,120 @@ impl<'a> Rules<'a> {
             .insert((interface.host.clone(), format!("{to}/{length}"), gateway, table, scope, metric));
     }
 
-    fn verdict(&self, slot: usize, item: &Item) -> Verdict {
+    fn verdict(&self, item: &Item) -> Verdict {
         let known = |found: bool| if found { Verdict::Configured } else { Verdict::Pending };
         match item {
             Item::Unusable(_) => Verdict::Invalid,
             Item::Arp(arp) => known(self.usable(arp.interface).is_some()),
             Item::Route(route) => known(self.usable_route(route).is_some()),
-            Item::Interface(interface) => {
-                if self.surroundings.blocked.contains(&slot) && self.netns(interface).is_some() {
-                    return Verdict::Blocked;
-                }
-                if let Kind::Veth(peer) = interface.kind
-                    && self.surroundings.blocked.contains(&peer)
-                    && self.interface(peer).is_some()
-                {
-                    return Verdict::Blocked;
-                }
-                if self.alive(slot).is_none() {
-                    return Verdict::Pending;
-                }
-                if interface.vrf && self.vrf_of(interface).is_none() {
-                    // A VRF elsewhere is a mistake, a missing one may still come.
-                    return if self.alive(VRF).is_some() {
-                        Verdict::Invalid
-                    } else {
-                        Verdict::Pending
-                    };
-                }
-                Verdict::Configured
+            Item::Interface(interface) => self.verdict_of_interface(interface),
+        }
+    }
+
+    fn verdict_of_interface(&self, interface: &Interface) -> Verdict {
+        let blocked = &self.surroundings.blocked;
+        if blocked.contains(interface.name) && self.netns(interface).is_some() {
+            return Verdict::Blocked;
+        }
+        if let Kind::Veth(peer) = interface.kind
+            && blocked.contains(peer)
+            && self.interfaces.contains_key(peer)
+        {
+            return Verdict::Blocked;
+        }
+        if self.alive(interface.name).is_none() {
+            return Verdict::Pending;
+        }
+        match interface.vrf {
+            // A VRF elsewhere is a mistake, a missing one may still come.
+            Some(vrf) if self.vrf_of(interface).is_none() && self.alive(vrf).is_some() => Verdict::Invalid,
+            Some(_) if self.vrf_of(interface).is_none() => Verdict::Pending,
+            _ => Verdict::Configured,
+        }
+    }
+
+    /// What a machine must look like in the end.
+    fn state(&self) -> State {
+        let mut state = State::new();
+        let mut space_of = |interface: &Interface, fill: &mut dyn FnMut(&mut Space)| {
+            if let Some(netns) = self.netns(interface) {
+                fill(state.entry(netns).or_default());
             }
+        };
+        for item in self.configuration.values() {
+            match item {
+                Item::Interface(interface) => {
+                    let Some(interface) = self.alive(interface.name) else { continue };
+                    space_of(interface, &mut |space| {
+                        space.links.insert(interface.host.clone(), self.link(interface));
+                        let on_link = self
+                            .addresses(interface)
+                            .iter()
+                            .map(|text| (interface.host.clone(), parse(text).0, parse(text).1));
+                        space.addresses.extend(on_link);
+                    });
+                }
+                Item::Arp(arp) => {
+                    let Some(interface) = self.usable(arp.interface) else { continue };
+                    space_of(interface, &mut |space| {
+                        space
+                            .neighbours
+                            .insert((interface.host.clone(), parse(&arp.address).0, mac_text(arp.mac)));
+                    });
+                }
+                Item::Route(route) => {
+                    let Some(interface) = self.usable_route(route) else { continue };
+                    space_of(interface, &mut |space| self.route(route, interface, space));
+                }
+                Item::Unusable(_) => {}
+            }
+        }
+        state
+    }
+
+    /// A namespace that the agent makes is there as long as a value names it, and no longer.
+    fn check_namespaces(&self, kernel: &Kernel) -> Result<(), String> {
+        let named = [FOREIGN_PLACE, CREATED_PLACE].map(|place| (place, self.surroundings.places[place]));
+        let is_wanted = |place: usize| self.interfaces.values().any(|interface| interface.place == place);
+        if let Some((place, _)) = named.iter().find(|(place, netns)| netns.is_none() && is_wanted(*place)) {
+            return Err(format!("place {place} is wanted, and the agent has not made its namespace"));
+        }
+        let unusable = unusable(self.configuration);
+        let stays = |snapshot: &Snapshot| snapshot.links.iter().any(|link| is_of_any(link, &unusable));
+        let made = kernel
+            .spaces
+            .iter()
+            .filter(|(_, snapshot)| is_made_by_agent(snapshot) && !stays(snapshot));
+        let mut unwanted = made.filter(|(netns, _)| !named.iter().any(|(place, found)| *found == Some(**netns) && is_wanted(*place)));
+        match unwanted.next() {
+            Some((netns, _)) => Err(format!("the agent has made {netns}, which nobody wants any more")),
+            None => Ok(()),
         }
     }
 }
 
-/// What a machine must look like in the end, and what is to be said of each value.
-pub fn expected(configuration: &Configuration, surroundings: &Surroundings<'_>) -> (State, BTreeMap<usize, Verdict>) {
-    let rules = Rules {
-        configuration,
-        surroundings,
-    };
-    let mut state = State::new();
-    let mut space_of = |interface: &Interface, fill: &mut dyn FnMut(&mut Space)| {
-        if let Some(netns) = rules.netns(interface) {
-            fill(state.entry(netns).or_default());
-        }
-    };
-    for (slot, item) in configuration {
-        match item {
-            Item::Interface(_) => {
-                let Some(interface) = rules.alive(*slot) else { continue };
-                space_of(interface, &mut |space| {
-                    space.links.insert(interface.host.clone(), rules.link(interface));
-                    let on_link = rules
-                        .addresses(interface)
-                        .iter()
-                        .map(|text| (interface.host.clone(), parse(text).0, parse(text).1));
-                    space.addresses.extend(on_link);
-                });
-            }
-            Item::Arp(arp) => {
-                let Some(interface) = rules.usable(arp.interface) else { continue };
-                space_of(interface, &mut |space| {
-                    space
-                        .neighbours
-                        .insert((interface.host.clone(), parse(&arp.address).0, mac_text(arp.mac)));
-                });
-            }
-            Item::Route(route) => {
-                let Some(interface) = rules.usable_route(route) else { continue };
-                space_of(interface, &mut |space| rules.route(route, interface, space));
-            }
-            Item::Unusable(_) => {}
+fn is_made_by_agent(snapshot: &Snapshot) -> bool {
+    let mut links = snapshot.links.iter();
+    links.any(|link| link.name == "lo" && link.alias.starts_with(PREFIX) && link.alias.ends_with(CREATED))
+}
+
+/// Compares a machine with what it must look like in the end; answers what must be said of each value.
+///
+/// # Errors
+/// A difference, in words.
+pub fn judge(kernel: &Kernel, configuration: &Configuration, surroundings: &Surroundings<'_>) -> Result<BTreeMap<usize, Verdict>, String> {
+    let rules = Rules::new(configuration, surroundings);
+    rules.check_namespaces(kernel)?;
+    let expected = rules.state();
+    let actual = actual(kernel, &expected, configuration);
+    let all: BTreeSet<&NetnsId> = expected.keys().chain(actual.keys()).collect();
+    for netns in all {
+        let (wanted, found) = (expected.get(netns), actual.get(netns));
+        if wanted != found {
+            return Err(format!("{netns} should be {wanted:#?}\nbut is {found:#?}"));
         }
     }
-    let verdicts = configuration.iter().map(|(slot, item)| (*slot, rules.verdict(*slot, item)));
-    let verdicts = verdicts.collect();
-    (state, verdicts)
+    Ok(configuration.iter().map(|(slot, item)| (*slot, rules.verdict(item))).collect())
 }
 
 fn show_mac(mac: [u8; 6]) -> String {
@@ -279,12 +341,7 @@ fn link_of(link: &LinkState, snapshot: &Snapshot, wanted: Option<&Link>) -> Link
     };
     let kinds = ["veth", "dummy", "vrf"];
     Link {
-        mark: link
-            .alias
-            .strip_prefix(PREFIX)
-            .unwrap_or(&link.alias)
-            .trim_end_matches("//netns")
-            .to_owned(),
+        mark: subject(link).unwrap_or(&link.alias).to_owned(),
         kind: kinds.into_iter().find(|kind| *kind == link.kind).unwrap_or_default(),
         up: link.up,
         mtu: wanted.is_none_or(|wanted| wanted.mtu.is_some()).then_some(link.mtu),
@@ -295,24 +352,39 @@ fn link_of(link: &LinkState, snapshot: &Snapshot, wanted: Option<&Link>) -> Link
     }
 }
 
-/// Whether a link is neither the agent's nor something that the agent left half-done. What an unusable value stands for may be
-/// there or not: its last usable version stays.
-fn is_ignored(link: &LinkState, unusable: bool) -> bool {
-    let subject = link.alias.strip_prefix(PREFIX).map(|rest| rest.trim_end_matches("//netns"));
-    let squatter = link.name.starts_with("foreign") || link.alias == "squatter";
-    squatter || (link.name == "lo" && subject.is_none_or(str::is_empty)) || (unusable && subject == Some(name(INVALID)))
+/// Interfaces whose values cannot be used. What they stand for may be there or not: the last usable version stays.
+fn unusable(configuration: &Configuration) -> BTreeSet<&str> {
+    let names = configuration.values().filter_map(|item| match item {
+        Item::Unusable(name) => Some(*name),
+        _ => None,
+    });
+    names.collect()
+}
+
+/// What the agent's mark on a link says that it is.
+fn subject(link: &LinkState) -> Option<&str> {
+    link.alias.strip_prefix(PREFIX).map(|rest| rest.trim_end_matches(CREATED))
+}
+
+fn is_of_any(link: &LinkState, names: &BTreeSet<&str>) -> bool {
+    subject(link).is_some_and(|subject| names.contains(subject))
+}
+
+/// Whether a link is neither the agent's nor something that the agent left half-done.
+fn is_foreign(link: &LinkState) -> bool {
+    link.name.starts_with("foreign") || link.alias == SQUATTER || (link.name == "lo" && subject(link).is_none_or(str::is_empty))
 }
 
 /// What of the agent's is on the machine, as far as `expected` has an opinion.
-pub fn actual(kernel: &Kernel, expected: &State, configuration: &Configuration) -> State {
-    let unusable = matches!(configuration.get(&INVALID), Some(Item::Unusable(_)));
+fn actual(kernel: &Kernel, expected: &State, configuration: &Configuration) -> State {
+    let unusable = unusable(configuration);
     let mut state = State::new();
     for (netns, snapshot) in &kernel.spaces {
         let mut space = Space::default();
         let ignored: BTreeSet<u32> = snapshot
             .links
             .iter()
-            .filter(|link| is_ignored(link, unusable))
+            .filter(|link| is_foreign(link) || is_of_any(link, &unusable))
             .map(|link| link.index)
             .collect();
         let name_of = |index: u32| {
@@ -325,9 +397,7 @@ pub fn actual(kernel: &Kernel, expected: &State, configuration: &Configuration) 
             let wanted = expected.get(netns).and_then(|space| space.links.get(&link.name));
             space.links.insert(link.name.clone(), link_of(link, snapshot, wanted));
         }
-        let is_foreign = |link: u32| name_of(link).starts_with("foreign");
-        let of_agent =
-            |link: u32, protocol: u8| protocol == PROTOCOL && (!ignored.contains(&link) || name_of(link) == "lo") && !is_foreign(link);
+        let of_agent = |link: u32, protocol: u8| protocol == PROTOCOL && (!ignored.contains(&link) || name_of(link) == "lo");
         for state in snapshot.addresses.iter().filter(|state| of_agent(state.link, state.protocol)) {
             space
                 .addresses

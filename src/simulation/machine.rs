@@ -13,6 +13,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
+    configuration::{CREATED_NAME, CREATED_PLACE, FILE, FILE_PLACE, FOREIGN_NAME, FOREIGN_PLACE, OWN_PLACE, PID, PLACES, PROCESS_PLACE},
     kernel::{Kernel, OWN},
     random::Random,
 };
@@ -192,15 +193,23 @@ impl ReferenceWatcher for SharedMachine {
     }
 }
 
-/// How the agent finds the places.
-pub fn reference(place: usize) -> Option<NamespaceRef> {
-    use super::configuration::{CREATED_NAME, FILE, FOREIGN_NAME, PID, PROCESS_PLACE};
+/// How the agent finds the places; `None`: through Docker.
+fn reference(place: usize) -> Option<NamespaceRef> {
     Some(match place {
-        0 => NamespaceRef::Own,
-        1 => NamespaceRef::Named(FOREIGN_NAME.to_owned()),
-        2 => NamespaceRef::Named(CREATED_NAME.to_owned()),
+        OWN_PLACE => NamespaceRef::Own,
+        FOREIGN_PLACE => NamespaceRef::Named(FOREIGN_NAME.to_owned()),
+        CREATED_PLACE => NamespaceRef::Named(CREATED_NAME.to_owned()),
         PROCESS_PLACE => NamespaceRef::Process(PID),
-        5 => NamespaceRef::File(FILE.into()),
+        FILE_PLACE => NamespaceRef::File(FILE.into()),
         _ => return None,
     })
+}
+
+/// Where the places are now, if anywhere. `container` is the main process of the container with the label.
+pub fn places(kernel: &Kernel, container: Option<i32>) -> Vec<Option<NetnsId>> {
+    let place = |place| match reference(place) {
+        Some(reference) => kernel.find(&reference).ok().map(|(netns, _)| netns),
+        None => kernel.processes.get(&container?).map(|process| process.netns),
+    };
+    (0..PLACES).map(place).collect()
 }

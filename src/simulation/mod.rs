@@ -13,6 +13,8 @@ pub mod configuration;
 pub(crate) mod connections;
 pub(crate) mod daemon;
 pub(crate) mod expectation;
+#[cfg(test)]
+mod histories;
 pub(crate) mod kernel;
 pub(crate) mod machine;
 pub mod mutation;

@@ -6,9 +6,26 @@
 use std::time::Duration;
 
 use super::{
-    configuration::{CONTAINER_PLACE, CREATED_NAME, FOREIGN_NAME, INTERFACES, INVALID, Item, KEEPER, PROCESS_PLACE, SLOTS, item},
+    configuration::{
+        CONTAINER_PLACE, CREATED_NAME, CREATED_PLACE, FILE_PLACE, FOREIGN_NAME, FOREIGN_PLACE, Inventory, Item, OWN_PLACE, PROCESS_PLACE,
+    },
     random::Random,
 };
+
+/// The slot that keeps the process referred to, in worlds where its number is given away.
+pub const KEEPER: usize = 5;
+/// The slot that is sometimes put with a value that cannot be used.
+const INVALID: usize = 7;
+
+/// Few interfaces, so that they have much to do with each other.
+pub const INVENTORY: Inventory = Inventory {
+    names: &["w0a", "w0b", "w1a", "w1b", "d0", "d1", "v0", "d2", "l0"],
+    carriers: &[0, 4],
+    settled: &[(KEEPER, PROCESS_PLACE), (8, CREATED_PLACE)],
+    without_vrf: &[INVALID],
+};
+const INTERFACES: usize = INVENTORY.interfaces();
+const SLOTS: usize = INVENTORY.slots();
 
 /// One thing that happens.
 #[derive(Clone, PartialEq, Debug)]
@@ -139,7 +156,7 @@ impl Scenario {
     pub fn of_seed(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let docker = random.percent(40);
-        let mut places = vec![0, 1, 2];
+        let mut places = vec![OWN_PLACE, FOREIGN_PLACE, CREATED_PLACE];
         if random.percent(50) {
             places.push(PROCESS_PLACE);
         }
@@ -147,7 +164,7 @@ impl Scenario {
             places.extend([CONTAINER_PLACE; 2]);
         }
         if random.percent(30) {
-            places.push(5);
+            places.push(FILE_PLACE);
         }
         let repertoire = Repertoire {
             kernel: random.percent(45),
@@ -201,9 +218,9 @@ impl Repertoire {
     fn value(&self, slot: usize, random: &mut Random) -> Item {
         // Not where its links go behind its back: what becomes of its surroundings then is not settled yet.
         if slot == INVALID && !self.kernel && random.percent(30) {
-            return Item::Unusable(slot);
+            return Item::Unusable(INVENTORY.names[slot]);
         }
-        item(slot, &self.places, random)
+        INVENTORY.item(slot, &self.places, random)
     }
 
     fn put(&self, random: &mut Random) -> Step {

@@ -7,14 +7,12 @@ use super::{Occurrence, World};
 use crate::{
     kernel::{AddressSpec, LinkState, NamespaceRef, NetnsId, PROTOCOL, RouteSpec, Snapshot},
     simulation::{
-        configuration::{INTERFACES, Item, KEEPER, PID, name},
+        configuration::{Item, PID},
+        expectation::SQUATTER,
         kernel::{Kernel, OWN},
-        scenario::{Step, Tampering},
+        scenario::{INVENTORY, KEEPER, Step, Tampering},
     },
 };
-
-/// Alias of a link that takes a host name.
-pub const SQUATTER: &str = "squatter";
 
 impl World {
     /// Something happens.
@@ -189,12 +187,10 @@ fn tamper_with_link(kernel: &mut Kernel, tampering: Tampering, netns: NetnsId, l
 
 /// Takes a host name wherever it is free.
 fn squat(kernel: &mut Kernel, slot: usize) -> bool {
-    if slot >= INTERFACES {
-        return false;
-    }
+    let Some(name) = INVENTORY.names.get(slot) else { return false };
     let mut taken = false;
     for netns in kernel.names.values().copied().chain([OWN]).collect::<Vec<_>>() {
-        let hosts = ["x", "y"].map(|variant| format!("{variant}{}", name(slot)));
+        let hosts = ["x", "y"].map(|variant| format!("{variant}{name}"));
         // Where the interface is it stays, and can be renamed.
         if hosts.iter().any(|host| kernel.link(netns, host).is_some()) {
             continue;

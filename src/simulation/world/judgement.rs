@@ -8,23 +8,18 @@ use std::{collections::BTreeSet, time::Duration};
 use models::proto::ligato::kvscheduler::ValueStatus;
 use prost::Message;
 
-use super::{Occurrence, World, interference::SQUATTER};
+use super::{Occurrence, World};
 use crate::{
     kernel::{Failure, FailureKind, NetnsId},
     simulation::{
-        agent::CONFIGURED,
-        configuration::{CONTAINER_PLACE, Item, PLACES},
+        configuration::{CONTAINER_PLACE, Item},
         daemon::Daemon,
-        expectation::{State, Surroundings, Verdict, actual, expected},
+        expectation::{self, SQUATTER, Surroundings, Verdict},
         kernel::EEXIST,
-        machine::reference,
+        machine::places,
     },
 };
 
-/// PENDING of `ligato.kvscheduler.ValueState`.
-const PENDING: i32 = 7;
-/// INVALID of `ligato.kvscheduler.ValueState`.
-const INVALID: i32 = 8;
 /// How long the agent may need to notice that something changed below: its slowest look at what gives no event.
 const NOTICED_WITHIN: Duration = Duration::from_secs(3);
 /// The same where namespaces are not watched but swept.
@@ -69,28 +64,19 @@ impl World {
     }
 
     fn places(&self) -> Vec<Option<NetnsId>> {
-        let kernel = &self.machine.get().kernel;
-        let place = |place: usize| match (place, reference(place)) {
-            (CONTAINER_PLACE, _) => {
-                let pid = Daemon::pid(self.daemon.holder()?);
-                kernel.processes.get(&pid).map(|process| process.netns)
-            }
-            (_, Some(reference)) => kernel.find(&reference).ok().map(|(netns, _)| netns),
-            (_, None) => None,
-        };
-        (0..PLACES).map(place).collect()
+        places(&self.machine.get().kernel, self.daemon.holder().map(Daemon::pid))
     }
 
-    fn blocked(&self, places: &[Option<NetnsId>]) -> BTreeSet<usize> {
+    fn blocked(&self, places: &[Option<NetnsId>]) -> BTreeSet<&'static str> {
         let kernel = &self.machine.get().kernel;
         let taken = |item: &Item| match item {
             Item::Interface(interface) => places[interface.place]
                 .and_then(|netns| kernel.link(netns, &interface.host))
-                .is_some_and(|link| link.alias == SQUATTER),
-            _ => false,
+                .filter(|link| link.alias == SQUATTER)
+                .map(|_| interface.name),
+            _ => None,
         };
-        let slots = self.configuration.iter().filter(|(_, item)| taken(item));
-        slots.map(|(slot, _)| *slot).collect()
+        self.configuration.values().filter_map(taken).collect()
     }
 
     /// Whether everything is as it must be in the end.
@@ -99,21 +85,12 @@ impl World {
             return Err("the agent does not run".to_owned());
         };
         let places = self.places();
-        for (slot, item) in &self.configuration {
-            if let Item::Interface(interface) = item
-                && matches!(interface.place, 1 | 2)
-                && places[interface.place].is_none()
-            {
-                return Err(format!("slot {slot} wants a named namespace that the agent has not made"));
-            }
-        }
         let blocked = self.blocked(&places);
         let surroundings = Surroundings {
             places: &places,
             blocked: &blocked,
         };
-        let (state, verdicts) = expected(&self.configuration, &surroundings);
-        compare(&state, &actual(&self.machine.get().kernel, &state, &self.configuration))?;
+        let verdicts = expectation::judge(&self.machine.get().kernel, &self.configuration, &surroundings)?;
         for (slot, verdict) in &verdicts {
             self.judge_status(*slot, *verdict)?;
         }
@@ -136,13 +113,7 @@ impl World {
             return Err(format!("{key} has no status"));
         };
         let status = ValueStatus::decode(&*found.value).map_err(|error| error.to_string())?;
-        let right = match verdict {
-            Verdict::Configured => status.state == CONFIGURED,
-            Verdict::Pending => status.state == PENDING,
-            Verdict::Invalid => status.state == INVALID,
-            Verdict::Blocked => status.state != CONFIGURED,
-        };
-        if !right {
+        if !verdict.admits(status.state()) {
             return Err(format!("the status of {key} should be {verdict:?}, but is {status:?}"));
         }
         let revisions = self.store.config.iter();
@@ -251,15 +222,4 @@ impl World {
             }
         }
     }
-}
-
-fn compare(expected: &State, actual: &State) -> Result<(), String> {
-    let all: BTreeSet<&NetnsId> = expected.keys().chain(actual.keys()).collect();
-    for netns in all {
-        let (wanted, found) = (expected.get(netns), actual.get(netns));
-        if wanted != found {
-            return Err(format!("{netns} should be {wanted:#?}\nbut is {found:#?}"));
-        }
-    }
-    Ok(())
 }

@@ -7,8 +7,10 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::simulated::Kernel;
-use crate::kernel::{KernelOp, LinkState, NetnsId, PROTOCOL, Snapshot};
+use crate::{
+    kernel::{KernelOp, LinkState, NetnsId, PROTOCOL, Snapshot},
+    simulation::kernel::Kernel,
+};
 
 /// One act; the number chooses among the agent's objects of that kind, if there are any.
 #[derive(Clone, Debug)]

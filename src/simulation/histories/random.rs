@@ -6,13 +6,17 @@
 use proptest::prelude::*;
 
 use super::{
-    configuration::{Configuration, Item, PLACES, SLOTS, configuration, desired, item, machine, netns_of},
-    expectation::{actual, expected},
-    simulated::{Kernel, OWN},
+    strategies::{SLOTS, configuration, item, machine},
     tampering::{self, tampering},
     world::World,
 };
-use crate::kernel::{AddressSpec, LinkState, PROTOCOL, RouteSpec, Snapshot};
+use crate::{
+    kernel::{AddressSpec, LinkState, NetnsId, PROTOCOL, RouteSpec, Snapshot},
+    simulation::{
+        configuration::{Configuration, FOREIGN_NAME, Item, PID},
+        kernel::{Kernel, OWN},
+    },
+};
 
 fn cases(default: u32) -> ProptestConfig {
     ProptestConfig {
@@ -51,7 +55,7 @@ fn live(world: &mut World, configuration: &mut Configuration, history: &[Step]) 
     for step in history {
         let alive = match step {
             Step::Put(slot, item) => {
-                world.put(&item.key(), &item.json());
+                world.put(item);
                 configuration.insert(*slot, (**item).clone());
                 true
             }
@@ -72,29 +76,25 @@ fn live(world: &mut World, configuration: &mut Configuration, history: &[Step]) 
 }
 
 fn check(world: &World, configuration: &Configuration) -> Result<(), TestCaseError> {
-    let expected = expected(configuration);
-    let actual = actual(&world.kernel, &expected);
-    for place in 0..PLACES {
-        prop_assert_eq!(
-            actual.get(&place),
-            expected.get(&place),
-            "place {} (actual, expected); failures: {:#?}",
-            place,
-            world.failures
-        );
-    }
+    let judged = world.judge(configuration);
+    prop_assert!(judged.is_ok(), "{}; failures: {:#?}", judged.unwrap_err(), world.failures);
     Ok(())
 }
 
 fn check_idle(world: &World, when: &str) -> Result<(), TestCaseError> {
-    prop_assert!(world.kernel.log.is_empty(), "{}: {:#?}", when, world.kernel.log);
+    let log = &world.machine.get().kernel.log;
+    prop_assert!(log.is_empty(), "{}: {:#?}", when, log);
     Ok(())
+}
+
+/// The namespaces that exist before the agent.
+fn inhabited(kernel: &Kernel) -> [NetnsId; 3] {
+    [OWN, kernel.names[FOREIGN_NAME], kernel.processes[&PID].netns]
 }
 
 /// Look-alikes that are not the agent's: a link of another agent, one without a mark, and what is on them.
 fn place_foreign(kernel: &mut Kernel) {
-    for place in [0, 1, 3] {
-        let netns = netns_of(kernel, place).expect("it exists before the agent");
+    for netns in inhabited(kernel) {
         for (name, alias) in [("foreign0", "/vnf-agent/vpp10/d0"), ("foreign1", "")] {
             let index = kernel.add_foreign_link(netns, name, "dummy");
             kernel.link_mut(netns, index).alias = alias.to_owned();
@@ -145,8 +145,7 @@ fn foreign(kernel: &Kernel) -> Vec<(Vec<LinkState>, Snapshot)> {
         snapshot.routes.retain(|state| is_foreign(state.link));
         (links, snapshot)
     };
-    let places = [0, 1, 3].into_iter().filter_map(|place| netns_of(kernel, place));
-    places.map(|netns| of_space(&kernel.spaces[&netns])).collect()
+    inhabited(kernel).map(|netns| of_space(&kernel.spaces[&netns])).to_vec()
 }
 
 proptest! {
@@ -155,14 +154,14 @@ proptest! {
     #[test]
     fn any_history_ends_as_desired_and_a_restart_then_does_nothing(start in configuration(), history in history()) {
         let mut configuration = start;
-        let mut world = World::start(machine(), &desired(&configuration));
+        let mut world = World::start(machine(), &configuration);
         prop_assert!(live(&mut world, &mut configuration, &history));
         check(&world, &configuration)?;
-        world.kernel.log.clear();
+        world.machine.get().kernel.log.clear();
         world.refresh();
         world.rest();
         check_idle(&world, "a second look")?;
-        let mut world = world.restart(&desired(&configuration));
+        let mut world = world.restart(&configuration);
         world.rest();
         check_idle(&world, "a restart")?;
         check(&world, &configuration)?;
@@ -174,14 +173,14 @@ proptest! {
         place_foreign(&mut kernel);
         let before = foreign(&kernel);
         let mut configuration = start;
-        let mut world = World::start(kernel, &desired(&configuration));
+        let mut world = World::start(kernel, &configuration);
         world.rest();
         configuration.retain(|slot, _| !gone.contains(slot));
-        let mut world = world.restart(&desired(&configuration));
+        let mut world = world.restart(&configuration);
         world.rest();
         check(&world, &configuration)?;
-        prop_assert_eq!(foreign(&world.kernel), before);
-        let mut world = world.restart(&desired(&configuration));
+        prop_assert_eq!(foreign(&world.machine.get().kernel), before);
+        let mut world = world.restart(&configuration);
         world.rest();
         check_idle(&world, "the next restart")?;
     }
@@ -191,12 +190,12 @@ proptest! {
         let mut kernel = machine();
         place_foreign(&mut kernel);
         let before = foreign(&kernel);
-        let mut world = World::start(kernel, &desired(&start));
+        let mut world = World::start(kernel, &start);
         world.rest();
-        let mut world = world.restart(&desired(&Configuration::new()));
+        let mut world = world.restart(&Configuration::new());
         world.rest();
         check(&world, &Configuration::new())?;
-        prop_assert_eq!(foreign(&world.kernel), before);
+        prop_assert_eq!(foreign(&world.machine.get().kernel), before);
     }
 
     #[test]
@@ -208,34 +207,35 @@ proptest! {
         place_foreign(&mut kernel);
         let before = foreign(&kernel);
         let mut configuration = start;
-        let mut world = World::start(kernel, &desired(&configuration));
+        let mut world = World::start(kernel, &configuration);
         live(&mut world, &mut configuration, &history);
         configuration.retain(|slot, _| !gone.contains(slot));
-        let mut world = world.restart(&desired(&configuration));
+        let mut world = world.restart(&configuration);
         world.rest();
         check(&world, &configuration)?;
-        prop_assert_eq!(foreign(&world.kernel), before);
-        let mut world = world.restart(&desired(&configuration));
+        prop_assert_eq!(foreign(&world.machine.get().kernel), before);
+        let mut world = world.restart(&configuration);
         world.rest();
         check_idle(&world, "the next restart")?;
     }
 
     #[test]
     fn tampering_is_repaired_and_nothing_else_is_touched(start in configuration(), tamperings in prop::collection::vec(tampering(), 1..6)) {
-        let mut world = World::start(machine(), &desired(&start));
+        let mut world = World::start(machine(), &start);
         world.rest();
-        let before = world.kernel.clone();
+        let before = world.machine.get().kernel.clone();
         for tampering in &tamperings {
-            tampering.apply(&mut world.kernel);
+            tampering.apply(&mut world.machine.get().kernel);
         }
-        let affected = tampering::affected(&before, &world.kernel);
-        world.kernel.log.clear();
+        let affected = tampering::affected(&before, &world.machine.get().kernel);
+        world.machine.get().kernel.log.clear();
         world.refresh();
         world.rest();
         check(&world, &start)?;
-        let stray: Vec<_> = world.kernel.log.iter().filter(|op| !tampering::concerns(op, &affected)).collect();
-        prop_assert!(stray.is_empty(), "tampered: {:?}; all: {:#?}; stray: {:#?}", affected, world.kernel.log, stray);
-        world.kernel.log.clear();
+        let log = world.machine.get().kernel.log.clone();
+        let stray: Vec<_> = log.iter().filter(|op| !tampering::concerns(op, &affected)).collect();
+        prop_assert!(stray.is_empty(), "tampered: {:?}; all: {:#?}; stray: {:#?}", affected, log, stray);
+        world.machine.get().kernel.log.clear();
         world.refresh();
         world.rest();
         check_idle(&world, "a second look")?;

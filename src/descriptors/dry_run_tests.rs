@@ -1,0 +1,62 @@
+//! A dry run with the real descriptors: namespaces that are not open yet, pairs, addresses.
+//!
+//! Owns what a plan must contain. Must never perform anything. Start reading at
+//! [`a_dry_run_plans_into_a_namespace_that_is_not_open_yet`].
+
+use models::{Model, key::Key};
+
+use super::{
+    Network,
+    convert::value_of,
+    value::{Namespace, NamespaceName, OpenNamespace, Value, interface_key},
+};
+use crate::{
+    kernel::{NamespaceRef, NetnsId},
+    scheduler::{Change, Scheduler, Transaction, ValueState},
+};
+
+/// A scheduler that knows the agent's own namespace and nothing else.
+fn scheduler() -> Scheduler<Network> {
+    let mut scheduler = Scheduler::new(Network::new("test"));
+    let open = OpenNamespace {
+        netns: NetnsId(1),
+        reference: NamespaceRef::Own,
+        owned: false,
+    };
+    let own = Namespace {
+        name: NamespaceName::Own,
+        open: Some(open),
+    };
+    scheduler.fact(&NamespaceName::Own.key(), Some(Value::Namespace(own)));
+    scheduler.settle_facts();
+    scheduler
+}
+
+fn end(name: &str, peer: &str) -> Change<Value> {
+    let json = format!(
+        r#"{{"name":"{name}","type":"VETH","enabled":true,"namespace":{{"type":"NSID","reference":"planned"}},
+            "ip_addresses":["10.9.0.1/24"],"veth":{{"peer_if_name":"{peer}"}}}}"#
+    );
+    let key = interface_key(name);
+    let model = Model::decode(key.as_str(), json.as_bytes()).expect("it decodes");
+    model.validate().expect("it is valid");
+    let (revision, value) = (1, Some(value_of(&model)));
+    Change { key, revision, value }
+}
+
+#[test]
+fn a_dry_run_plans_into_a_namespace_that_is_not_open_yet() {
+    let scheduler = scheduler();
+    let changes = vec![end("p1", "p2"), end("p2", "p1")];
+    let planned = scheduler.simulate(Transaction::of(changes)).expect("acceptable");
+    for key in [interface_key("p1"), interface_key("p2"), Key::new("linux/namespace/NSID/planned")] {
+        let last = planned.iter().rfind(|operation| operation.key == key);
+        assert_eq!(
+            last.map(|operation| operation.after.state),
+            Some(ValueState::Configured),
+            "{key}: {planned:?}"
+        );
+    }
+    assert!(planned.iter().any(|operation| operation.key.as_str().contains("/address/")));
+    assert!(scheduler.view().wanted(&interface_key("p1")).is_none());
+}

@@ -1,0 +1,61 @@
+//! What is being taken down when something else happens to it.
+//!
+//! Owns scenarios of one value with a known end. Must never look into the scheduler: it compares the machine. Start reading at
+//! [`an_address_whose_removal_failed_goes_with_its_interface`].
+
+use super::{strategies::machine, world::World};
+use crate::{
+    descriptors::value::NamespaceName,
+    kernel::{KernelOp, PROTOCOL},
+    simulation::configuration::{Configuration, FOREIGN_NAME, FOREIGN_PLACE, Interface, Item, Kind, interface_key},
+};
+
+/// EBUSY of errno(3).
+const EBUSY: i32 = 16;
+
+fn loopback(addresses: &[&str]) -> Item {
+    Item::Interface(Interface {
+        addresses: addresses.iter().map(ToString::to_string).collect(),
+        ..Interface::plain("i", Kind::Loopback, FOREIGN_PLACE)
+    })
+}
+
+#[test]
+fn an_address_whose_removal_failed_goes_with_its_interface() {
+    let mut world = World::start(machine(), &Configuration::new());
+    world.put(&loopback(&["10.0.0.1/24"]));
+    world.rest();
+    world.put(&loopback(&[]));
+    world.machine.get().kernel.log.clear();
+    world.machine.get().kernel.failing.push((0, EBUSY));
+    world.settle().expect("nobody kills the agent");
+    let log = std::mem::take(&mut world.machine.get().kernel.log);
+    assert!(matches!(log.as_slice(), [KernelOp::DeleteAddress { .. }]), "{log:?}");
+    assert_eq!(world.failures.len(), 1, "{:?}", world.failures);
+    world.refresh();
+    world.delete(&interface_key("i"));
+    world.rest();
+    let netns = world.named(FOREIGN_NAME);
+    let addresses = world.machine.get().kernel.spaces[&netns].addresses.clone();
+    assert!(addresses.iter().all(|state| state.protocol != PROTOCOL), "{addresses:?}");
+}
+
+#[test]
+fn a_name_that_changes_while_its_namespace_is_being_given_up_is_followed_when_it_is_wanted_again() {
+    let mut world = World::start(machine(), &Configuration::new());
+    let dummy = Item::Interface(Interface::plain("i", Kind::Dummy, FOREIGN_PLACE));
+    world.put(&dummy);
+    world.rest();
+    world.delete(&dummy.key());
+    assert!(world.decide());
+    let before = world.named(FOREIGN_NAME);
+    world.machine.get().kernel.remove_named(FOREIGN_NAME);
+    world.probe(&NamespaceName::Named(FOREIGN_NAME.to_owned()).key());
+    world.put(&dummy);
+    assert!(!world.decide(), "the removal is under way");
+    assert!(world.link(before, "i").is_some());
+    world.perform().expect("nobody kills the agent");
+    world.rest();
+    assert!(world.link(before, "i").is_none());
+    assert!(world.link(world.named(FOREIGN_NAME), "i").is_some(), "the name is made again");
+}

@@ -1,0 +1,224 @@
+//! An agent on a simulated machine and nothing else: what is desired reaches it at once, what it does is done at once.
+//!
+//! Owns the order in which the agent decides, acts and hears of changes, and a clock that is turned by hand. Must never decide what
+//! is to be done. Start reading at [`World::rest`].
+
+use std::{collections::BTreeSet, time::Duration};
+
+use models::{
+    key::Key,
+    proto::ligato::kvscheduler::{ValueState, ValueStatus},
+};
+use prost::Message;
+
+use crate::{
+    agent::effects::Signal,
+    engine::{Clock, Effects, Event},
+    kernel::{Failure, LinkState, NetnsId},
+    simulation::{
+        agent::{Agent, Progress, desired_event},
+        configuration::{Configuration, Item},
+        expectation::{self, Surroundings},
+        kernel::{Kernel, Killed},
+        machine::{SharedMachine, places},
+    },
+    sources::etcd::{RawChange, RawItem, RawKey, SnapshotReason, SourceEvent},
+};
+
+/// More steps than any test needs before it comes to rest.
+const STEPS_MAX: usize = 400;
+/// Attempts after a failure that are waited for.
+const RETRIES_MAX: usize = 8;
+
+/// See the [module documentation](self).
+pub struct World {
+    pub machine: SharedMachine,
+    /// Operations that failed, for messages.
+    pub failures: Vec<(String, Failure)>,
+    agent: Agent,
+    now: Duration,
+}
+
+fn raw(key: &str) -> RawKey {
+    RawKey::from(key.as_bytes())
+}
+
+impl World {
+    /// Starts an agent on a machine, up to the look around that every start begins with.
+    pub fn start(mut kernel: Kernel, desired: &Configuration) -> Self {
+        kernel.log.clear();
+        let machine = SharedMachine::new(kernel);
+        let now = Duration::from_secs(1_000);
+        let mut world = World {
+            agent: Agent::start(&machine, Clock::told_by(move || now), false, None),
+            machine,
+            failures: Vec::new(),
+            now,
+        };
+        let raw = |item: &Item| RawItem {
+            key: raw(&item.key()),
+            value: item.json().into_bytes(),
+            mod_revision: 1,
+        };
+        world.tell(SourceEvent::Snapshot {
+            revision: 1,
+            reason: SnapshotReason::Initial,
+            items: desired.values().map(raw).collect(),
+        });
+        assert!(
+            world.round().expect("looking costs no fuel"),
+            "every start begins with a look around"
+        );
+        world
+    }
+
+    /// The agent is killed and started again.
+    pub fn restart(self, desired: &Configuration) -> Self {
+        let mut kernel = {
+            let mut machine = self.machine.get();
+            machine.agent_gone();
+            machine.kernel.clone()
+        };
+        kernel.reap();
+        World::start(kernel, desired)
+    }
+
+    fn tell(&mut self, event: SourceEvent) {
+        self.agent.events.extend(desired_event(event));
+    }
+
+    fn change(&mut self, key: &str, value: Option<Vec<u8>>) {
+        let (key, mod_revision) = (raw(key), 1);
+        self.tell(SourceEvent::Changes {
+            revision: mod_revision,
+            items: vec![RawChange { key, mod_revision, value }],
+        });
+    }
+
+    /// Puts a desired value.
+    pub fn put(&mut self, item: &Item) {
+        self.change(&item.key(), Some(item.json().into_bytes()));
+    }
+
+    /// Deletes a desired value.
+    pub fn delete(&mut self, key: &str) {
+        self.change(key, None);
+    }
+
+    /// What a value refers to may have changed.
+    pub fn probe(&mut self, key: &Key) {
+        self.agent.events.push_back(Event::Probe(key.clone()));
+    }
+
+    /// Has the agent hear of everything and decide; false when there is nothing to do, or something is under way already.
+    pub fn decide(&mut self) -> bool {
+        let told = std::mem::take(&mut self.machine.get().kernel.told);
+        self.suspect(told);
+        self.agent.wake(self.now)
+    }
+
+    /// Performs what was decided.
+    pub fn perform(&mut self) -> Result<(), Killed> {
+        loop {
+            let progress = self.agent.perform(&self.machine, &mut self.failures)?;
+            self.machine.get().kernel.reap();
+            if let Progress::Finished = progress {
+                return Ok(());
+            }
+        }
+    }
+
+    /// One round of the engine: false when there was nothing to do.
+    pub fn round(&mut self) -> Result<bool, Killed> {
+        let decided = self.decide();
+        if decided {
+            self.perform()?;
+        }
+        Ok(decided)
+    }
+
+    /// Works until nothing is to be done, and every namespace in which something changed has been read.
+    pub fn settle(&mut self) -> Result<(), Killed> {
+        for _ in 0..STEPS_MAX {
+            if self.round()? {
+                continue;
+            }
+            let Some(reading) = self.agent.core.effects().refresh_deadline() else {
+                return Ok(());
+            };
+            self.now = self.now.max(reading);
+        }
+        let log = &self.machine.get().kernel.log;
+        panic!(
+            "does not come to rest; last operations: {:#?}",
+            &log[log.len().saturating_sub(12)..]
+        );
+    }
+
+    /// As [`World::settle`], and lets a few retries pass.
+    pub fn rest(&mut self) {
+        self.try_rest().expect("nobody kills the agent");
+    }
+
+    /// As [`World::rest`], unless the agent is killed before.
+    pub fn try_rest(&mut self) -> Result<(), Killed> {
+        self.settle()?;
+        for _ in 0..RETRIES_MAX {
+            let Some(deadline) = self.agent.core.scheduler().next_deadline() else {
+                break;
+            };
+            self.now = self.now.max(deadline);
+            self.settle()?;
+        }
+        Ok(())
+    }
+
+    /// State of a desired value, as published last.
+    pub fn state(&self, key: &str) -> Option<ValueState> {
+        let outbox = self.agent.outbox.get();
+        let published = outbox.shadow.get(&format!("config-status/{key}"))?;
+        let status = ValueStatus::decode(&**published).expect("a status");
+        Some(status.state())
+    }
+
+    /// A link on the machine.
+    pub fn link(&self, netns: NetnsId, name: &str) -> Option<LinkState> {
+        self.machine.get().kernel.link(netns, name).cloned()
+    }
+
+    /// The namespace that has a name, which must exist.
+    pub fn named(&self, name: &str) -> NetnsId {
+        self.machine.get().kernel.names[name]
+    }
+
+    /// Compares the machine and what is published with what must come of a configuration.
+    pub fn judge(&self, configuration: &Configuration) -> Result<(), String> {
+        let kernel = &self.machine.get().kernel;
+        if let Some(violation) = kernel.violations.first() {
+            return Err(violation.clone());
+        }
+        let surroundings = Surroundings {
+            places: &places(kernel, None),
+            blocked: &BTreeSet::new(),
+        };
+        for (slot, verdict) in expectation::judge(kernel, configuration, &surroundings)? {
+            let key = configuration[&slot].key();
+            let state = self.state(&key);
+            if !state.is_some_and(|state| verdict.admits(state)) {
+                return Err(format!("the state of {key} should be {verdict:?}, but is {state:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Has every open namespace read again, as the sweeps do.
+    pub fn refresh(&mut self) {
+        let all = self.machine.get().kernel.spaces.keys().copied().collect();
+        self.suspect(all);
+    }
+
+    fn suspect(&mut self, namespaces: Vec<NetnsId>) {
+        let signals = namespaces.into_iter().map(|netns| Event::Signal(Signal::Namespace(netns)));
+        self.agent.events.extend(signals);
+    }
+}
