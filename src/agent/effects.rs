@@ -254,7 +254,7 @@ impl NetworkEffects {
                 scheduler.outcome(outcome.id, Outcome::Done);
             }
             (Err(failure), namespace) => {
-                if failure.kind == FailureKind::Tentative
+                if matches!(failure.kind, FailureKind::Tentative | FailureKind::Duplicate)
                     && let Some(netns) = detected_in(scheduler, &key)
                 {
                     self.look_for_detection(netns);

@@ -8,7 +8,7 @@ use super::{
     Network,
     alias::Marks,
     applied_interface, detection, guard_of,
-    value::{Address, Detection, InterfaceKind, Value},
+    value::{Address, Detection, Interface, InterfaceKind, Value},
     vrf::membership_key,
 };
 use crate::{
@@ -51,24 +51,34 @@ pub fn allocation_key(reference: &str, interface: &str) -> Key {
     .to_key()
 }
 
-pub(super) fn operation(marks: &Marks, address: &Address, view: &View<'_, Network>, add: bool) -> Vec<KernelOp> {
+/// Whether a link is somebody else's too, with addresses of theirs.
+pub(super) fn is_shared(interface: &Interface) -> bool {
+    matches!(interface.kind, InterfaceKind::Existing | InterfaceKind::Loopback)
+}
+
+/// What the kernel is told about duplicates of an address.
+pub(super) fn kernel_detection(address: &Address) -> AddressDetection {
+    match address.detection {
+        Detection::Wait => AddressDetection::Default,
+        Detection::Skip => AddressDetection::Off,
+        Detection::Optimistic => AddressDetection::Optimistic,
+    }
+}
+
+fn operation(marks: &Marks, address: &Address, view: &View<'_, Network>, add: bool) -> Vec<KernelOp> {
     let (Some(spec), None, Some((interface, netns))) = (address.spec, &address.expected, applied_interface(view, &address.interface))
     else {
         return Vec::new();
     };
     let (link, guard) = (interface.host_name.clone(), guard_of(marks, interface));
-    let shared = matches!(interface.kind, InterfaceKind::Existing | InterfaceKind::Loopback);
+    let shared = is_shared(interface);
     vec![if add {
         KernelOp::AddAddress {
             netns,
             link,
             guard,
             address: spec,
-            detection: match address.detection {
-                Detection::Wait => AddressDetection::Default,
-                Detection::Skip => AddressDetection::Off,
-                Detection::Optimistic => AddressDetection::Optimistic,
-            },
+            detection: kernel_detection(address),
             shared,
         }
     } else {

@@ -7,14 +7,14 @@ use models::key::Key;
 
 use super::{
     Network,
-    address::operation,
+    address::{is_shared, kernel_detection},
     alias::Marks,
     applied_interface, guard_of,
     value::{Address, Detection, Value},
 };
 use crate::{
     kernel::{AddressSpec, AddressState, KernelOp},
-    scheduler::{DeleteCause, Descriptor, Refusal, View},
+    scheduler::{DeleteCause, Dependency, Descriptor, Refusal, View},
 };
 
 /// What the keys of detections begin with.
@@ -86,6 +86,13 @@ impl Descriptor<Network> for DetectionDescriptor {
         true
     }
 
+    /// So that nothing is asked about an address that is about to go, alone or with its link.
+    fn dependencies(&self, _: &Key, value: &Value) -> Vec<Dependency> {
+        let address = value.detection();
+        let assigned = address.map(|address| Dependency::key("address-assigned", address.key.clone()));
+        assigned.into_iter().collect()
+    }
+
     fn create(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
         let Some(address) = value.detection() else { return Ok(Vec::new()) };
         let (Some(spec), Some((interface, netns))) = (address.spec, applied_interface(view, &address.interface)) else {
@@ -96,16 +103,9 @@ impl Descriptor<Network> for DetectionDescriptor {
             link: interface.host_name.clone(),
             guard: guard_of(&self.marks, interface),
             address: spec,
-            optimistic: address.detection == Detection::Optimistic,
+            detection: kernel_detection(address),
+            shared: is_shared(interface),
         }])
-    }
-
-    /// The kernel does not ask again by itself: the address must go and come back.
-    fn recover(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Vec<KernelOp> {
-        let Some(address) = value.detection() else { return Vec::new() };
-        let mut again = operation(&self.marks, address, view, false);
-        again.extend(operation(&self.marks, address, view, true));
-        again
     }
 
     fn delete(&self, _: &Key, _: &Value, _: DeleteCause, _: &View<'_, Network>) -> Vec<KernelOp> {

@@ -66,7 +66,13 @@ impl Worker {
     }
 
     /// Whether an address may be used, or why not.
-    pub(super) fn confirm_address(&mut self, on: On<'_>, spec: &AddressSpec, optimistic: bool) -> Result<(), Failure> {
+    pub(super) fn confirm_address(
+        &mut self,
+        on: On<'_>,
+        spec: &AddressSpec,
+        detection: AddressDetection,
+        shared: bool,
+    ) -> Result<(), Failure> {
         let (netns, link, _) = on;
         let shown = address::show(spec);
         // Whether it has a carrier may have changed since the link was read for something else.
@@ -84,13 +90,15 @@ impl Worker {
             })
         };
         if state.flags & address::DAD_FAILED != 0 {
+            self.delete_address(on, spec, shared)?;
+            self.add_address(on, spec, detection, shared)?;
             let message = format!(
                 "address {shown} on link \"{link}\" in {place} is not used: somebody else on the link has it (the kernel marks it \
                  `dadfailed`); find out who with `ip -6 neighbour` on another machine of that link, or choose another address; put the value again to have it asked again at once"
             );
             return failed(FailureKind::Duplicate, message);
         }
-        if state.flags & address::TENTATIVE == 0 || (optimistic && state.flags & address::OPTIMISTIC != 0) {
+        if state.flags & address::TENTATIVE == 0 || (detection == AddressDetection::Optimistic && state.flags & address::OPTIMISTIC != 0) {
             return Ok(());
         }
         let why = match WITHOUT_CARRIER.contains(&found.oper_state) {

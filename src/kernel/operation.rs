@@ -275,6 +275,7 @@ pub enum KernelOp {
         shared: bool,
     },
     /// Look whether an address may be used; a failure of kind [`FailureKind::Tentative`] or [`FailureKind::Duplicate`] says why not.
+    /// In the latter case the address is removed and added, so that the kernel asks once more; it never does so by itself.
     ConfirmAddress {
         /// Namespace.
         netns: NetnsId,
@@ -284,8 +285,10 @@ pub enum KernelOp {
         guard: Guard,
         /// The address.
         address: AddressSpec,
-        /// One that may be used optimistically may be used.
-        optimistic: bool,
+        /// As for [`KernelOp::AddAddress`]; one that is used meanwhile may be used.
+        detection: AddressDetection,
+        /// As for [`KernelOp::AddAddress`].
+        shared: bool,
     },
     /// Remove an address.
     DeleteAddress {

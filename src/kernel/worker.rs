@@ -150,8 +150,9 @@ impl Worker {
                 link,
                 guard,
                 address,
-                optimistic,
-            } => self.confirm_address((*netns, link, guard), address, *optimistic),
+                detection,
+                shared,
+            } => self.confirm_address((*netns, link, guard), address, *detection, *shared),
             KernelOp::DeleteAddress {
                 netns,
                 link,

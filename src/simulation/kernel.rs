@@ -11,7 +11,8 @@ mod namespaces;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::kernel::{
-    Failure, FailureKind, Guard, KernelOp, LinkState, NamespaceRef, NetnsId, PROTOCOL, Reply, Snapshot, provisional_group,
+    AddressDetection, AddressSpec, Failure, FailureKind, Guard, KernelOp, LinkState, NamespaceRef, NetnsId, PROTOCOL, Reply, Snapshot,
+    provisional_group,
 };
 
 /// The agent's own namespace.
@@ -36,6 +37,9 @@ pub struct Process {
     /// Tells it from others with its number.
     pub start_time: u64,
 }
+
+/// An address about which is asked whether somebody else has it.
+pub type Asked = (NetnsId, u32, AddressSpec);
 
 /// Notifications of one namespace.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +84,8 @@ pub struct Kernel {
     pub forgetful: bool,
     /// At most so many namespaces are watched.
     pub watched_max: usize,
+    /// New addresses for which duplicate address detection has begun: namespace, index of the link, address.
+    pub asking: Vec<Asked>,
     foreign: BTreeSet<(NetnsId, u32)>,
     peers: BTreeMap<(NetnsId, u32), (NetnsId, u32)>,
     pins: BTreeMap<NetnsId, usize>,
@@ -196,6 +202,7 @@ impl Kernel {
             side_effects: false,
             forgetful: false,
             watched_max: usize::MAX,
+            asking: Vec::new(),
             foreign: BTreeSet::new(),
             peers: BTreeMap::new(),
             pins: BTreeMap::new(),
@@ -312,18 +319,19 @@ impl Kernel {
                 netns,
                 link,
                 address,
+                detection,
                 shared,
                 ..
             } => {
-                if !*shared || self.address_protocol(*netns, link, *address).is_none() {
+                let there = self.address_protocol(*netns, link, *address).is_some();
+                if !*shared || !there {
                     self.add_address(*netns, link, *address, PROTOCOL)?;
                 }
-            }
-            KernelOp::ConfirmAddress { netns, link, address, .. } => {
-                if self.address_protocol(*netns, link, *address).is_none() {
-                    return Err(refused(ENODEV, format!("no address {address:?} on {link} in {netns}")));
+                if !there && *detection != AddressDetection::Off {
+                    self.begin_detection(*netns, link, *address)?;
                 }
             }
+            KernelOp::ConfirmAddress { netns, link, address, .. } => self.confirm_address(*netns, link, *address)?,
             KernelOp::DeleteAddress {
                 netns,
                 link,

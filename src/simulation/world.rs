@@ -23,7 +23,7 @@ use super::{
     configuration::{Configuration, FOREIGN_NAME, Item, PID},
     connections::{ReaderStep, WriterStep},
     daemon::{Daemon, DockerStep},
-    kernel::Kernel,
+    kernel::{Asked, Kernel},
     machine::SharedMachine,
     mutation::Mutation,
     random::Random,
@@ -38,6 +38,9 @@ use crate::{
 
 /// Time at the beginning, since the Unix epoch.
 const BEGINNING: Duration = Duration::from_secs(1_000_000);
+
+/// The shortest time that duplicate address detection takes.
+const DETECTION: Duration = Duration::from_secs(1);
 
 /// What is going to happen. Numbers are lives of the agent and connections within one.
 enum Occurrence {
@@ -57,6 +60,8 @@ enum Occurrence {
     Look(u64),
     /// The links of ended namespaces go.
     Reap,
+    /// Duplicate address detection ends.
+    Detected(Asked),
     /// Leases may end.
     Expire,
     /// The store can be reached again.
@@ -102,6 +107,8 @@ pub struct World {
     scenario: Scenario,
     mutation: Option<Mutation>,
     random: Random,
+    /// Decides about duplicate addresses alone, so that the rest of a world does not depend on how many there are.
+    answers: Random,
     now: Duration,
     clock: Arc<AtomicU64>,
     queue: BinaryHeap<Reverse<Due>>,
@@ -154,6 +161,7 @@ impl World {
             mutation,
             // Not the numbers that the script was made with.
             random: Random::new(scenario.seed ^ 0x5eed_5eed_5eed_5eed),
+            answers: Random::new(scenario.seed ^ 0xadd2_e55e_d000_0001),
             now: BEGINNING,
             clock: Arc::default(),
             queue: BinaryHeap::new(),
@@ -287,6 +295,7 @@ impl World {
                 self.disturbed = self.now;
                 self.machine.get().kernel.reap();
             }
+            Occurrence::Detected(of) => self.end_detection(of),
             Occurrence::Expire => self.store.expire(self.now),
             Occurrence::StoreBack => self.store.reachable = true,
             Occurrence::Reader(of, connection, step) if of == life => self.read(connection, step),
@@ -297,9 +306,19 @@ impl World {
         }
     }
 
+    /// In one of twenty cases somebody else has the address, as long as anything interferes.
+    fn end_detection(&mut self, of: Asked) {
+        let duplicate = self.answers.percent(5) && self.calm_since.is_none();
+        if duplicate {
+            self.tell(|| format!("somebody else has {of:?}"));
+            self.disturbed = self.now;
+        }
+        self.machine.get().kernel.end_detection(of, duplicate);
+    }
+
     /// What follows from whatever happened: those who wait for it are told.
     fn follow_up(&mut self) {
-        let (told, dying) = {
+        let (told, dying, asking) = {
             let kernel = &mut self.machine.get().kernel;
             if std::mem::take(&mut kernel.side_effects) {
                 self.disturbed = self.now;
@@ -307,12 +326,17 @@ impl World {
             if let Some(violation) = kernel.violations.pop() {
                 self.failure.get_or_insert(violation);
             }
-            (std::mem::take(&mut kernel.told), kernel.has_dying())
+            let asking = std::mem::take(&mut kernel.asking);
+            (std::mem::take(&mut kernel.told), kernel.has_dying(), asking)
         };
         let deaf = self.mutation == Some(Mutation::DeafToNamespaces);
         for netns in told.into_iter().filter(|_| !deaf) {
             let after = self.moment();
             self.plan(after, Occurrence::Told(self.life, netns));
+        }
+        for of in asking {
+            let after = DETECTION + Duration::from_micros(self.answers.below(1_000_000) as u64);
+            self.plan(after, Occurrence::Detected(of));
         }
         if dying && !std::mem::replace(&mut self.reaping, true) {
             let after = self.moment() * 2;

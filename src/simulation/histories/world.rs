@@ -143,6 +143,9 @@ impl World {
             if self.round()? {
                 continue;
             }
+            if self.end_detections() {
+                continue;
+            }
             let Some(reading) = self.agent.core.effects().refresh_deadline() else {
                 return Ok(());
             };
@@ -153,6 +156,14 @@ impl World {
             "does not come to rest; last operations: {:#?}",
             &log[log.len().saturating_sub(12)..]
         );
+    }
+
+    /// Nobody answers for a tentative address; false when there is none.
+    fn end_detections(&mut self) -> bool {
+        let kernel = &mut self.machine.get().kernel;
+        let asking = std::mem::take(&mut kernel.asking);
+        asking.iter().for_each(|of| kernel.end_detection(*of, false));
+        !asking.is_empty()
     }
 
     /// As [`World::settle`], and lets a few retries pass.

@@ -7,9 +7,12 @@ use std::net::IpAddr;
 
 use models::address::{contains, network_of};
 
-use super::{EEXIST, EINVAL, ENETDOWN, ENETUNREACH, Kernel, foreign, refused};
-use crate::kernel::{AddressSpec, AddressState, Failure, NeighbourState, NetnsId, PROTOCOL, Reply, RouteSpec, RouteState};
+use super::{Asked, EEXIST, EINVAL, ENETDOWN, ENETUNREACH, ENODEV, Kernel, failure, foreign, refused};
+use crate::kernel::{AddressSpec, AddressState, Failure, FailureKind, NeighbourState, NetnsId, PROTOCOL, Reply, RouteSpec, RouteState};
 
+/// IFA_F_DADFAILED and IFA_F_TENTATIVE (linux/if_addr.h).
+const DAD_FAILED: u32 = 0x08;
+const TENTATIVE: u32 = 0x40;
 /// Scope of what can be reached without a gateway (linux/rtnetlink.h).
 const SCOPE_LINK: u8 = 253;
 
@@ -67,6 +70,57 @@ impl Kernel {
             flags: 0,
         });
         Ok(())
+    }
+
+    /// On links that have neighbours an IPv6 address is tentative at first.
+    pub(super) fn begin_detection(&mut self, netns: NetnsId, link: &str, address: AddressSpec) -> Result<(), Failure> {
+        let found = self.require(netns, link)?;
+        if found.kind == "veth" && address.address.is_ipv6() {
+            self.mark_address((netns, found.index, address), TENTATIVE);
+            self.asking.push((netns, found.index, address));
+        }
+        Ok(())
+    }
+
+    /// Whether an address of a link may turn out to be somebody else's.
+    pub fn has_tentative_address(&self, netns: NetnsId, link: &str) -> bool {
+        let Some(index) = self.link(netns, link).map(|link| link.index) else {
+            return false;
+        };
+        let mut addresses = self.spaces.get(&netns).into_iter().flat_map(|space| &space.addresses);
+        addresses.any(|state| state.link == index && state.flags & TENTATIVE != 0)
+    }
+
+    /// Somebody else answered for a tentative address, or nobody did.
+    pub fn end_detection(&mut self, of: Asked, duplicate: bool) {
+        self.mark_address(of, if duplicate { TENTATIVE | DAD_FAILED } else { 0 });
+    }
+
+    fn mark_address(&mut self, (netns, index, address): Asked, flags: u32) {
+        let same = |state: &&mut AddressState| (state.link, state.address) == (index, address);
+        if self.spaces.contains_key(&netns)
+            && let Some(state) = self.space(netns).addresses.iter_mut().find(same)
+        {
+            state.flags = flags;
+        }
+    }
+
+    /// Whether the address of a link may be used.
+    pub(super) fn confirm_address(&mut self, netns: NetnsId, link: &str, address: AddressSpec) -> Result<(), Failure> {
+        let index = self.require(netns, link)?.index;
+        let mut addresses = self.spaces.get(&netns).into_iter().flat_map(|space| &space.addresses);
+        match addresses
+            .find(|state| (state.link, state.address) == (index, address))
+            .map(|state| state.flags)
+        {
+            None => Err(refused(ENODEV, format!("no address {address:?} on {link} in {netns}"))),
+            Some(flags) if flags & DAD_FAILED != 0 => {
+                self.begin_detection(netns, link, address)?;
+                Err(failure(FailureKind::Duplicate, 0, format!("somebody else has {address:?}")))
+            }
+            Some(flags) if flags & TENTATIVE != 0 => Err(failure(FailureKind::Tentative, 0, format!("{address:?} is tentative"))),
+            Some(_) => Ok(()),
+        }
     }
 
     /// IFA_PROTO of an address, if it is there.

@@ -10,7 +10,7 @@ use prost::Message;
 
 use super::{Occurrence, World};
 use crate::{
-    kernel::{Failure, FailureKind, NetnsId},
+    kernel::{Failure, FailureKind, LinkState, NetnsId},
     simulation::{
         configuration::{CONTAINER_PLACE, Item},
         daemon::Daemon,
@@ -185,7 +185,11 @@ impl World {
     pub(super) fn judge_failures(&mut self, failed: Vec<(String, Failure)>) {
         for (what, failure) in failed {
             let wanted = failure.message.contains("as the simulation wants it");
-            let unavailable = matches!(failure.kind, FailureKind::Unavailable);
+            // None of these is an operation that came too early.
+            let unavailable = matches!(
+                failure.kind,
+                FailureKind::Unavailable | FailureKind::Tentative | FailureKind::Duplicate
+            );
             let taken = self.squatted && failure.errno == Some(EEXIST);
             self.tell(|| format!("failed: {what}: {failure}"));
             if !wanted && !unavailable && !taken && self.is_undisturbed() {
@@ -200,26 +204,33 @@ impl World {
             return;
         }
         let places = self.places();
-        for (key, revision) in claims {
-            let short = key.strip_prefix("config/").unwrap_or(key);
-            let version = self
-                .versions
-                .get(revision)
-                .into_iter()
-                .flatten()
-                .find(|(_, item)| item.key() == short);
-            let Some((_, Item::Interface(interface))) = version else { continue };
-            // As far as the agent can know, the label is still where it was.
-            if interface.place == CONTAINER_PLACE && self.daemon.untold {
-                continue;
-            }
-            let link = places[interface.place].and_then(|netns| self.machine.get().kernel.link(netns, &interface.host).cloned());
-            let marked = link.as_ref().is_some_and(|link| link.alias.contains(interface.name));
-            if !marked || link.as_ref().is_some_and(|link| link.up != interface.enabled) {
-                self.fail(format!(
-                    "{key} at revision {revision} is said to be configured, but its link is {link:?}"
-                ));
-            }
+        let wrong = claims.iter().find_map(|(key, revision)| self.false_claim(&places, key, *revision));
+        if let Some(wrong) = wrong {
+            self.fail(wrong);
         }
+    }
+
+    /// What is wrong with the claim that a value is configured.
+    fn false_claim(&self, places: &[Option<NetnsId>], key: &str, revision: i64) -> Option<String> {
+        let short = key.strip_prefix("config/").unwrap_or(key);
+        let mut version = self.versions.get(&revision)?.iter();
+        let Item::Interface(interface) = &version.find(|(_, item)| item.key() == short)?.1 else {
+            return None;
+        };
+        // As far as the agent can know, the label is still where it was.
+        if interface.place == CONTAINER_PLACE && self.daemon.untold {
+            return None;
+        }
+        let kernel = &self.machine.get().kernel;
+        let link = places[interface.place].and_then(|netns| kernel.link(netns, &interface.host));
+        let fits = |link: &LinkState| link.alias.contains(interface.name) && link.up == interface.enabled;
+        if !link.is_some_and(fits) {
+            return Some(format!(
+                "{key} at revision {revision} is said to be configured, but its link is {link:?}"
+            ));
+        }
+        let tentative = places[interface.place].is_some_and(|netns| kernel.has_tentative_address(netns, &interface.host));
+        let claim = format!("{key} at revision {revision} is said to be configured with a tentative address");
+        (tentative && interface.enabled).then_some(claim)
     }
 }
