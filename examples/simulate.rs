@@ -85,6 +85,10 @@ impl Run {
                     // What goes wrong anyway says nothing about the bug.
                     Err(_) if mutation.is_some() && simulation::run(&Scenario::of_seed(seed), None).is_err() => {}
                     Err(text) => {
+                        // At once, for a long run is often ended before its end.
+                        if loud {
+                            eprintln!("seed {seed} failed: {}", short(&text));
+                        }
                         if let Ok(mut failures) = run.failures.lock() {
                             failures.push((seed, text));
                         }

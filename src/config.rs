@@ -14,9 +14,11 @@ use std::{
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
+pub use self::drift::{DriftPolicy, DriftSettings, ForeignAddresses};
 use self::store::StoreArgs;
 use crate::store::StoreConfig;
 
+mod drift;
 mod store;
 
 /// Longest microservice label in bytes: that of a DNS label (RFC 1035 §2.3.4), since names of services are its usual source.
@@ -95,6 +97,30 @@ pub struct RunArgs {
     #[arg(long, value_name = "URL")]
     pub docker_host: Option<String>,
 
+    /// How many network namespaces are watched by events [env: WATCHED_MAX] [default: 300]
+    ///
+    /// The others are read every --sweep-interval. Each watched one costs every program on the machine that configures networking a
+    /// little (38 microseconds an operation with 1000).
+    #[arg(long, value_name = "NUMBER", help_heading = "Drift")]
+    pub watched_max: Option<String>,
+
+    /// How often a namespace that is not watched is read, in seconds [env: SWEEP_INTERVAL] [default: 10]
+    #[arg(long, value_name = "SECONDS", help_heading = "Drift")]
+    pub sweep_interval: Option<String>,
+
+    /// What is done when somebody else changes or removes what was configured: repair or report [env: DRIFT_POLICY] [default: repair]
+    ///
+    /// A value can say otherwise for itself (`drift_policy`). With report, the status is FAILED with reason Drifted, and nothing is
+    /// done until the value is put again.
+    #[arg(long, value_name = "POLICY", help_heading = "Drift")]
+    pub drift_policy: Option<String>,
+
+    /// What is done about addresses that nobody asked for: keep or strict [env: FOREIGN_ADDRESSES] [default: keep]
+    ///
+    /// With strict they are removed at the start and at a resync, but only from interfaces that the agent made itself.
+    #[arg(long, value_name = "POLICY", help_heading = "Drift")]
+    pub foreign_addresses: Option<String>,
+
     /// What is logged: error, warn, info, debug, trace, or per module as in info,netns_agent::sources=debug [env: RUST_LOG] [default: info]
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
@@ -119,6 +145,8 @@ pub struct Settings {
     pub docker_socket: PathBuf,
     /// Network configuration to apply at the start.
     pub initial_config: Option<PathBuf>,
+    /// What is done about what others change.
+    pub drift: DriftSettings,
     /// Filter in the syntax of `tracing_subscriber::EnvFilter`; it has been parsed once.
     pub log: String,
 }
@@ -219,6 +247,10 @@ names! {
     HTTP = "http-listen", "HTTP_LISTEN", "http_listen";
     GRPC = "grpc-listen", "GRPC_LISTEN", "grpc_listen";
     DOCKER = "docker-host", "DOCKER_HOST", "docker_host";
+    WATCHED_MAX = "watched-max", "WATCHED_MAX", "watched_max";
+    SWEEP_INTERVAL = "sweep-interval", "SWEEP_INTERVAL", "sweep_interval";
+    DRIFT_POLICY = "drift-policy", "DRIFT_POLICY", "drift_policy";
+    FOREIGN_ADDRESSES = "foreign-addresses", "FOREIGN_ADDRESSES", "foreign_addresses";
     LOG = "log", "RUST_LOG", "log";
 }
 
@@ -239,6 +271,10 @@ struct FileSettings {
     http_listen: Option<String>,
     grpc_listen: Option<String>,
     docker_host: Option<String>,
+    watched_max: Option<String>,
+    sweep_interval: Option<String>,
+    drift_policy: Option<String>,
+    foreign_addresses: Option<String>,
     log: Option<String>,
 }
 
@@ -316,6 +352,18 @@ impl RunArgs {
             pick(DATA_DIR, text(DATA_DIR, self.data_dir)?, file.data_dir)?,
             "/var/lib/netns-agent",
         );
+        let setting = |name, flag, member, default| Ok(or_default(name, pick(name, flag, member)?, default));
+        let drift = DriftSettings {
+            watched_max: drift::watched_max(&setting(WATCHED_MAX, self.watched_max, file.watched_max, "300")?)?,
+            sweep_interval: drift::sweep_interval(&setting(SWEEP_INTERVAL, self.sweep_interval, file.sweep_interval, "10")?)?,
+            policy: drift::policy(&setting(DRIFT_POLICY, self.drift_policy, file.drift_policy, "repair")?)?,
+            foreign_addresses: drift::foreign_addresses(&setting(
+                FOREIGN_ADDRESSES,
+                self.foreign_addresses,
+                file.foreign_addresses,
+                "keep",
+            )?)?,
+        };
         let initial_config = pick(INITIAL, text(INITIAL, self.initial_config)?, file.initial_config)?;
         let settings = Settings {
             microservice_label: label(or_default(
@@ -330,6 +378,7 @@ impl RunArgs {
             grpc_listen: address(&grpc)?,
             docker_socket: docker_socket(&docker)?,
             initial_config: initial_config.map(path_of).transpose()?,
+            drift,
             log: log_filter(or_default(LOG, pick(LOG, self.log, file.log)?, "info"))?,
         };
         refuse_same_address(&settings, &[&http, &grpc, &embedded])?;

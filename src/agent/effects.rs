@@ -16,9 +16,10 @@ use crate::{
     descriptors::{
         Network,
         alias::Marks,
-        inspect::{Findings, host_facts, inspect, is_created_by_agent},
+        applied_interface,
+        inspect::{Findings, KnownLinks, host_facts, inspect, inspect_again, is_created_by_agent},
         namespace::microservice_key,
-        value::{Microservice, Namespace, NamespaceName, OpenNamespace, Value},
+        value::{Microservice, Namespace, NamespaceName, OpenNamespace, Value, interface_key},
     },
     engine::Effects,
     kernel::{Failure, FailureKind, KernelOp, NamespaceRef, NetnsId, Outcome as KernelOutcome, Reply, Snapshot, Task},
@@ -41,8 +42,12 @@ const SETTLE: Duration = Duration::from_millis(5);
 const READ_INTERVAL: Duration = Duration::from_millis(30);
 /// A namespace that could not be read is tried again after this.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
-/// A namespace that is not watched is read this often.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Into how many parts an interval of sweeps is divided.
+const SWEEP_PARTS: u64 = 64;
+
+/// A namespace that is not watched is read this often while an address in it is tentative.
+const DETECTION_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Number of a task whose outcome nobody waits for; operations are numbered from 1.
 const NO_OPERATION: u64 = 0;
@@ -107,6 +112,8 @@ enum OnNamespace {
 struct Flying {
     key: Key,
     verb: Verb,
+    /// It replaces what somebody put in the place of the agent's own.
+    takes_back: bool,
     /// Of an operation on a namespace: which, how it is found, and what is done.
     namespace: Option<(NamespaceName, NamespaceRef, OnNamespace)>,
 }
@@ -124,6 +131,12 @@ pub struct NetworkEffects {
     /// Namespaces to be read, and from when on.
     suspects: BTreeMap<NetnsId, Duration>,
     last_read: HashMap<NetnsId, Duration>,
+    /// The managed links of each open namespace as they were seen last.
+    known_links: HashMap<NetnsId, KnownLinks>,
+    /// Routes and neighbours that vanished while their interface stayed as it was. What is there in their place has replaced them, so
+    /// it may be replaced as well.
+    dispossessed: BTreeSet<Key>,
+    sweep_interval: Duration,
     /// Namespaces that hold something which may belong to one that is not open yet.
     undecided: BTreeSet<NetnsId>,
     /// Namespaces of the survey with such a thing in them: the scheduler, which would close them, is told when it is decided.
@@ -146,7 +159,14 @@ pub struct NetworkEffects {
 
 impl NetworkEffects {
     /// Effects through these parts. `own` is the agent's own namespace, already open.
-    pub fn new(host: Arc<dyn Host>, marks: Marks, watcher: Box<dyn ReferenceWatcher>, reporter: Reporter) -> Self {
+    /// A namespace that is not watched is read every `sweep_interval`.
+    pub fn new(
+        host: Arc<dyn Host>,
+        marks: Marks,
+        watcher: Box<dyn ReferenceWatcher>,
+        reporter: Reporter,
+        sweep_interval: Duration,
+    ) -> Self {
         let own = host.own_namespace();
         NetworkEffects {
             host,
@@ -158,6 +178,9 @@ impl NetworkEffects {
             open: HashMap::from([(own, BTreeSet::from([NamespaceName::Own]))]),
             suspects: BTreeMap::new(),
             last_read: HashMap::new(),
+            known_links: HashMap::new(),
+            dispossessed: BTreeSet::new(),
+            sweep_interval,
             undecided: BTreeSet::new(),
             undecided_leftovers: BTreeMap::new(),
             acted: false,
@@ -188,7 +211,12 @@ impl NetworkEffects {
     }
 
     fn outcome(&mut self, scheduler: &mut Scheduler<Network>, outcome: KernelOutcome) -> Option<(NamespaceName, NetnsId, Box<Snapshot>)> {
-        let Flying { key, verb, namespace } = self.flying.remove(&outcome.id)?;
+        let Flying {
+            key,
+            verb,
+            takes_back,
+            namespace,
+        } = self.flying.remove(&outcome.id)?;
         match (outcome.result, namespace) {
             (Ok(Reply::Opened { netns, created, contents }), Some((name, reference, _))) => {
                 let owned = created || is_created_by_agent(&contents, &self.marks);
@@ -204,6 +232,10 @@ impl NetworkEffects {
             (Ok(Reply::Changed(text)), _) => {
                 info!(key = %key, "the namespace changed: {text}");
                 scheduler.outcome(outcome.id, Outcome::Changed(text));
+            }
+            (Ok(Reply::Adopted), _) if takes_back => {
+                info!(key = %key, "replaced what somebody had put in its place");
+                scheduler.outcome(outcome.id, Outcome::Done);
             }
             (Ok(Reply::Adopted), _) => {
                 let value = scheduler.view().coming(&key).map(|value| value.with_adopted(true));
@@ -222,6 +254,14 @@ impl NetworkEffects {
                 scheduler.outcome(outcome.id, Outcome::Done);
             }
             (Err(failure), namespace) => {
+                if failure.kind == FailureKind::Tentative
+                    && let Some(netns) = detected_in(scheduler, &key)
+                {
+                    self.look_for_detection(netns);
+                }
+                if takes_back {
+                    self.dispossessed.insert(key.clone());
+                }
                 let fault = self.failed(&key, namespace, failure);
                 scheduler.outcome(outcome.id, Outcome::Failed(fault));
             }
@@ -237,6 +277,8 @@ impl NetworkEffects {
             (FailureKind::Unavailable | FailureKind::Unusable, None) => (FaultKind::Transient, "Unavailable"),
             (FailureKind::KindMissing, _) => (FaultKind::Persistent, "KernelKindMissing"),
             (FailureKind::Exists, _) => (FaultKind::Transient, "ObjectExists"),
+            (FailureKind::Tentative, _) => (FaultKind::Unavailable, "AddressTentative"),
+            (FailureKind::Duplicate, _) => (FaultKind::Persistent, "DuplicateAddress"),
             (FailureKind::TimedOut, _) => (FaultKind::Transient, "TimedOut"),
             (FailureKind::Foreign, _) => (FaultKind::Foreign, "ForeignObject"),
             (FailureKind::Other, _) => (FaultKind::Transient, "KernelError"),
@@ -254,6 +296,7 @@ impl NetworkEffects {
                 warn!(key = %key, errno = failure.errno, "cannot check the namespace: {}", failure.message);
                 self.watch(key, &name, Binding::Bound { inode: netns.0 });
             }
+            _ if failure.kind == FailureKind::Tentative => debug!(key = %key, "waiting: {}", failure.message),
             _ => warn!(key = %key, errno = failure.errno, "failed: {}", failure.message),
         }
         Fault {
@@ -273,11 +316,17 @@ impl NetworkEffects {
         if self.missed.remove(&netns) {
             self.suspects.insert(netns, self.now);
         } else if !self.host.is_watched(netns) {
-            self.suspects.insert(netns, self.now + SWEEP_INTERVAL);
+            self.suspects.insert(netns, self.now + self.first_sweep(netns));
         }
         self.watch(key, name, Binding::Bound { inode: netns.0 });
         self.reporter.namespace(name, Some((netns, owned)), "");
         info!(namespace = %name, %netns, owned, "namespace opened");
+    }
+
+    /// Namespaces that are opened together are not swept together: a sweep of very many would hold up everything else.
+    fn first_sweep(&self, netns: NetnsId) -> Duration {
+        let part = u32::try_from(netns.0 % SWEEP_PARTS).unwrap_or_default();
+        self.sweep_interval * part / SWEEP_PARTS as u32
     }
 
     fn closed(&mut self, key: &Key, name: &NamespaceName, reference: NamespaceRef, netns: NetnsId) {
@@ -297,6 +346,7 @@ impl NetworkEffects {
             self.open.remove(&netns);
             self.suspects.remove(&netns);
             self.last_read.remove(&netns);
+            self.known_links.remove(&netns);
             self.undecided.remove(&netns);
             self.reporter.links_of(netns, &[]);
         }
@@ -375,7 +425,10 @@ impl NetworkEffects {
 
     /// Tells the scheduler what a look at a namespace brought.
     fn look(&mut self, scheduler: &mut Scheduler<Network>, name: &NamespaceName, netns: NetnsId, snapshot: &Snapshot) -> Findings {
-        let mut findings = inspect(&scheduler.view(), &self.marks, name, netns, snapshot);
+        let nothing = KnownLinks::default();
+        let known = self.known_links.get(&netns).unwrap_or(&nothing);
+        let mut findings = inspect_again(&scheduler.view(), &self.marks, name, netns, snapshot, known);
+        self.note_dispossessed(scheduler, &findings);
         for key in &findings.lost {
             debug!(key = %key, %netns, "is no longer in the kernel");
         }
@@ -385,21 +438,57 @@ impl NetworkEffects {
         scheduler.lost(&findings.lost);
         scheduler.found(std::mem::take(&mut findings.found));
         scheduler.unfinished(&findings.unfinished);
+        findings.probes.iter().for_each(|key| scheduler.probe(key));
+        if findings.tentative {
+            self.look_for_detection(netns);
+        }
         if findings.undecided {
             self.undecided.insert(netns);
         }
         findings
     }
 
-    fn look_under_all_names(&mut self, scheduler: &mut Scheduler<Network>, netns: NetnsId, snapshot: &Snapshot) {
-        if let Some((name, open)) = self.undecided_leftovers.remove(&netns) {
-            self.leftover(scheduler, name, open, snapshot);
+    fn note_dispossessed(&mut self, scheduler: &Scheduler<Network>, findings: &Findings) {
+        let view = scheduler.view();
+        let lost = |key: &Key| findings.lost.contains(key) || findings.found.iter().any(|(found, _)| found == key);
+        for key in &findings.lost {
+            let interface = match view.applied(key) {
+                Some(Value::Route(route)) => &route.interface,
+                Some(Value::Arp(arp)) => &arp.interface,
+                _ => continue,
+            };
+            if view.wanted(key).is_some() && !lost(&interface_key(interface)) {
+                self.dispossessed.insert(key.clone());
+            }
         }
+    }
+
+    /// Judges a namespace of the survey again that was undecided.
+    fn decide_leftover(&mut self, scheduler: &mut Scheduler<Network>, netns: NetnsId, contents: &Snapshot) {
+        if let Some((name, open)) = self.undecided_leftovers.remove(&netns) {
+            self.leftover(scheduler, name, open, contents);
+        }
+    }
+
+    /// The kernel tells when duplicate address detection is over, where it is listened to.
+    fn look_for_detection(&mut self, netns: NetnsId) {
+        if !self.host.is_watched(netns) {
+            let due = self.now + DETECTION_INTERVAL;
+            let planned = self.suspects.entry(netns).or_insert(due);
+            *planned = due.min(*planned);
+        }
+    }
+
+    fn look_under_all_names(&mut self, scheduler: &mut Scheduler<Network>, netns: NetnsId, snapshot: &Snapshot) {
+        self.decide_leftover(scheduler, netns, snapshot);
         let mut links = Vec::new();
         for name in self.open.get(&netns).cloned().unwrap_or_default() {
             links.extend(self.look(scheduler, &name, netns, snapshot).links);
         }
         self.reporter.links_of(netns, &links);
+        let mut known = KnownLinks::default();
+        known.add(&links);
+        self.known_links.insert(netns, known);
         if netns == self.own {
             let facts = host_facts(snapshot, &self.marks);
             let gone: Vec<Key> = self.host_facts.keys().filter(|key| !facts.contains_key(*key)).cloned().collect();
@@ -421,6 +510,9 @@ impl NetworkEffects {
             contents,
         } = surveyed;
         if name == NamespaceName::Own {
+            if !self.host.is_watched(netns) {
+                self.suspects.insert(netns, self.now + self.first_sweep(netns));
+            }
             return self.look_under_all_names(scheduler, netns, &contents);
         }
         let owned = is_created_by_agent(&contents, &self.marks);
@@ -468,6 +560,20 @@ impl NetworkEffects {
     }
 }
 
+/// The namespace of the address that a detection is about.
+fn detected_in(scheduler: &Scheduler<Network>, key: &Key) -> Option<NetnsId> {
+    let view = scheduler.view();
+    let interface = &view.wanted(key)?.detection()?.interface;
+    Some(applied_interface(&view, interface)?.1)
+}
+
+/// A route or a neighbour is to be made even where another one is.
+fn replace_whatever_is_there(op: &mut KernelOp) {
+    if let KernelOp::AddRoute { adopt, .. } | KernelOp::SetNeighbour { adopt, .. } = op {
+        *adopt = true;
+    }
+}
+
 /// What the operations of a namespace value do with it.
 fn on_namespace(key: &Key, ops: &[KernelOp]) -> Option<(NamespaceName, NamespaceRef, OnNamespace)> {
     let name = NamespaceName::of_key(key)?;
@@ -490,7 +596,11 @@ impl Effects for NetworkEffects {
     fn prepare(&mut self, operations: Vec<Operation<Vec<KernelOp>>>) -> Vec<Task> {
         let mut tasks = std::mem::take(&mut self.forgotten);
         self.acted = true;
-        for operation in operations {
+        for mut operation in operations {
+            let takes_back = self.dispossessed.remove(&operation.key) && operation.verb == Verb::Create;
+            if takes_back {
+                operation.effect.iter_mut().for_each(replace_whatever_is_there);
+            }
             debug!(key = %operation.key, verb = ?operation.verb, ops = ?operation.effect, "operation");
             let namespace = on_namespace(&operation.key, &operation.effect);
             self.flying.insert(
@@ -498,6 +608,7 @@ impl Effects for NetworkEffects {
                 Flying {
                     key: operation.key.clone(),
                     verb: operation.verb,
+                    takes_back,
                     namespace,
                 },
             );
@@ -521,8 +632,11 @@ impl Effects for NetworkEffects {
             .collect();
         // Only when all namespaces that were opened together are known can links be told from those that belong elsewhere.
         for (name, netns, contents) in opened {
+            // An invalid value is found under the name that is looked at first: that must be the one that keeps the namespace.
+            self.decide_leftover(scheduler, netns, &contents);
             let links = self.look(scheduler, &name, netns, &contents).links;
             self.reporter.links_of(netns, &links);
+            self.known_links.entry(netns).or_default().add(&links);
         }
         self.note_unseen(scheduler);
     }
@@ -586,8 +700,8 @@ impl Effects for NetworkEffects {
         for netns in &due {
             self.suspects.remove(netns);
             self.last_read.insert(*netns, now);
-            if *netns != self.own && !self.host.is_watched(*netns) {
-                self.suspects.insert(*netns, now + SWEEP_INTERVAL);
+            if !self.host.is_watched(*netns) {
+                self.suspects.insert(*netns, now + self.sweep_interval);
             }
             // Before it is read, so that nothing falls between.
             self.host.rearm(*netns);
@@ -610,6 +724,9 @@ impl Effects for NetworkEffects {
         self.note_unseen(scheduler);
         self.acted = true;
         for change in changes {
+            if change.status.is_none() {
+                self.dispossessed.remove(&change.key);
+            }
             self.reporter.status(&scheduler.view(), &change);
         }
     }

@@ -81,6 +81,7 @@ impl Agent {
         let (netns_sender, netns_events) = mpsc::unbounded_channel();
         let executor_config = ExecutorConfig {
             bindings_file: Some(settings.data_dir.join("process-bindings.json")),
+            watched_max: settings.drift.watched_max,
             ..ExecutorConfig::new(netns_sender)
         };
         let netns_dir = executor_config.netns_dir.clone();
@@ -97,7 +98,7 @@ impl Agent {
         let (probe_sender, probes) = mpsc::unbounded_channel();
         let watcher = Watcher::start(WatcherConfig { netns_dir }, probe_sender).context("the namespace watcher cannot start")?;
         let own = executor.own_namespace();
-        let effects = NetworkEffects::new(executor.clone(), marks, Box::new(watcher), reporter);
+        let effects = NetworkEffects::new(executor.clone(), marks, Box::new(watcher), reporter, settings.drift.sweep_interval);
         let core = Core::new(Network::new(label), effects);
         let (engine, handle) = Engine::new(core, KernelPerformer::new(executor), clock);
         handle.send(Event::Facts(vec![NetworkEffects::own_namespace(own)]));

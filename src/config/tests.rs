@@ -47,6 +47,12 @@ fn without_anything_the_documented_defaults_hold() {
         grpc_listen: address("127.0.0.1:9111"),
         docker_socket: "/var/run/docker.sock".into(),
         initial_config: None,
+        drift: DriftSettings {
+            watched_max: 300,
+            sweep_interval: std::time::Duration::from_secs(10),
+            policy: DriftPolicy::Repair,
+            foreign_addresses: ForeignAddresses::Keep,
+        },
         log: "info".into(),
     };
     assert_eq!(settings, want);
@@ -63,6 +69,19 @@ fn a_flag_beats_the_environment_which_beats_the_file() {
     assert_eq!(settings.grpc_listen.to_string(), "[::]:2");
     assert_eq!(settings.log, "debug", "an empty variable counts as absent");
     assert_eq!(load(&[], &[("CONFIG_FILE", &path)]).expect("valid").microservice_label, "from-file");
+}
+
+#[test]
+fn the_settings_about_drift_can_be_given_everywhere() {
+    let (_directory, path) = file("watched_max: 20\nsweep_interval: 0.5\ndrift_policy: report\n");
+    let settings = load(&["--config", &path, "--foreign-addresses", "strict"], &[("WATCHED_MAX", "0")]).expect("all are valid");
+    let want = DriftSettings {
+        watched_max: 0,
+        sweep_interval: std::time::Duration::from_millis(500),
+        policy: DriftPolicy::Report,
+        foreign_addresses: ForeignAddresses::Strict,
+    };
+    assert_eq!(settings.drift, want);
 }
 
 #[test]
@@ -102,6 +121,20 @@ fn a_refused_value_names_where_it_was_given_and_what_is_accepted() {
             &["environment variable DOCKER_HOST", "unix:///"],
         ),
         (&["--log", "info,netns_agent=loud"], &[], &["--log", "debug"]),
+        (&["--watched-max=-1"], &[], &["--watched-max", "300"]),
+        (
+            &[],
+            &[("SWEEP_INTERVAL", "10s")],
+            &["environment variable SWEEP_INTERVAL", "seconds"],
+        ),
+        (&["--sweep-interval", "0"], &[], &["--sweep-interval", "out of range", "0.1"]),
+        (&["--sweep-interval", "NaN"], &[], &["--sweep-interval", "out of range"]),
+        (
+            &["--drift-policy", "ignore"],
+            &[],
+            &["--drift-policy", "\"ignore\"", "repair or report"],
+        ),
+        (&["--foreign-addresses", "remove"], &[], &["--foreign-addresses", "keep or strict"]),
         (&["--etcd-endpoints", " ,"], &[], &["--etcd-endpoints", "http://10.0.0.1:2379"]),
         (&["--etcd-endpoints", "https://a:1"], &[], &["--etcd-endpoints", "--etcd-ca"]),
         (

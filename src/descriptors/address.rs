@@ -5,18 +5,22 @@
 use models::key::{Key, TypedKey};
 
 use super::{
-    Network, applied_interface,
-    value::{Address, InterfaceKind, Value},
+    Network,
+    alias::Marks,
+    applied_interface, detection, guard_of,
+    value::{Address, Detection, InterfaceKind, Value},
     vrf::membership_key,
 };
 use crate::{
-    kernel::KernelOp,
+    kernel::{AddressDetection, KernelOp},
     scheduler::{DeleteCause, Dependency, Descriptor, Refusal, View},
 };
 
 /// Descriptor of `linux/interface/<if>/address/<source>/<address>`.
 #[derive(Clone)]
-pub struct AddressDescriptor;
+pub struct AddressDescriptor {
+    pub(super) marks: Marks,
+}
 
 /// Whether a key names an address of a managed interface.
 pub fn is_address(key: &Key) -> bool {
@@ -47,24 +51,31 @@ pub fn allocation_key(reference: &str, interface: &str) -> Key {
     .to_key()
 }
 
-fn operation(address: &Address, view: &View<'_, Network>, add: bool) -> Vec<KernelOp> {
+pub(super) fn operation(marks: &Marks, address: &Address, view: &View<'_, Network>, add: bool) -> Vec<KernelOp> {
     let (Some(spec), None, Some((interface, netns))) = (address.spec, &address.expected, applied_interface(view, &address.interface))
     else {
         return Vec::new();
     };
-    let link = interface.host_name.clone();
+    let (link, guard) = (interface.host_name.clone(), guard_of(marks, interface));
     let shared = matches!(interface.kind, InterfaceKind::Existing | InterfaceKind::Loopback);
     vec![if add {
         KernelOp::AddAddress {
             netns,
             link,
+            guard,
             address: spec,
+            detection: match address.detection {
+                Detection::Wait => AddressDetection::Default,
+                Detection::Skip => AddressDetection::Off,
+                Detection::Optimistic => AddressDetection::Optimistic,
+            },
             shared,
         }
     } else {
         KernelOp::DeleteAddress {
             netns,
             link,
+            guard,
             address: spec,
             shared,
         }
@@ -80,7 +91,9 @@ impl Descriptor<Network> for AddressDescriptor {
         match (applied.address(), wanted.address()) {
             // Entering or leaving a VRF takes the link down and up, and with that the kernel removes its IPv6 addresses.
             (Some(applied), Some(wanted)) => {
-                (applied.spec, &applied.expected, &applied.vrf) == (wanted.spec, &wanted.expected, &wanted.vrf)
+                let flagged = |address: &Address| address.detection == Detection::Skip;
+                (applied.spec, &applied.expected, &applied.vrf, flagged(applied))
+                    == (wanted.spec, &wanted.expected, &wanted.vrf, flagged(wanted))
             }
             _ => false,
         }
@@ -104,11 +117,21 @@ impl Descriptor<Network> for AddressDescriptor {
         dependencies
     }
 
+    fn derived(&self, _: &Key, value: &Value) -> Vec<(Key, Value)> {
+        value.address().and_then(detection::of).into_iter().collect()
+    }
+
     fn create(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
-        Ok(value.address().map(|address| operation(address, view, true)).unwrap_or_default())
+        Ok(value
+            .address()
+            .map(|address| operation(&self.marks, address, view, true))
+            .unwrap_or_default())
     }
 
     fn delete(&self, _: &Key, applied: &Value, _: DeleteCause, view: &View<'_, Network>) -> Vec<KernelOp> {
-        applied.address().map(|address| operation(address, view, false)).unwrap_or_default()
+        applied
+            .address()
+            .map(|address| operation(&self.marks, address, view, false))
+            .unwrap_or_default()
     }
 }

@@ -7,7 +7,8 @@ use models::key::{Key, TypedKey};
 use super::{
     Network,
     address::{addresses_prefix, allocation_key},
-    applied_interface,
+    alias::Marks,
+    applied_interface, guard_of,
     value::Value,
 };
 use crate::{
@@ -17,10 +18,12 @@ use crate::{
 
 /// Descriptor of `config/linux/l3/v2/arp/<interface>/<address>`.
 #[derive(Clone)]
-pub struct ArpDescriptor;
+pub struct ArpDescriptor {
+    pub(super) marks: Marks,
+}
 
 impl ArpDescriptor {
-    fn set(value: &Value, view: &View<'_, Network>) -> Vec<KernelOp> {
+    fn set(&self, value: &Value, view: &View<'_, Network>) -> Vec<KernelOp> {
         let Some(arp) = value.arp() else { return Vec::new() };
         let (Some(address), Some((interface, netns))) = (arp.address, applied_interface(view, &arp.interface)) else {
             return Vec::new();
@@ -28,6 +31,7 @@ impl ArpDescriptor {
         vec![KernelOp::SetNeighbour {
             netns,
             link: interface.host_name.clone(),
+            guard: guard_of(&self.marks, interface),
             address,
             mac: arp.mac,
             adopt: arp.adopt,
@@ -68,8 +72,8 @@ impl Descriptor<Network> for ArpDescriptor {
         let Some(arp) = value.arp() else { return Vec::new() };
         let describe = format!("{} has no address yet", arp.interface);
         let mut dependencies = vec![
-            Dependency::key("interface-is-up", up_key(&arp.interface)),
-            Dependency::any_of("interface-has-ip-address", vec![addresses_prefix(&arp.interface)], &describe, None),
+            Dependency::key("interface-is-up", up_key(&arp.interface)).outlived(),
+            Dependency::any_of("interface-has-ip-address", vec![addresses_prefix(&arp.interface)], &describe, None).outlived(),
         ];
         if arp.address.is_none() {
             dependencies.push(Dependency::key(&arp.text, allocation_key(&arp.text, &arp.interface)));
@@ -91,11 +95,11 @@ impl Descriptor<Network> for ArpDescriptor {
     }
 
     fn create(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
-        Ok(Self::set(value, view))
+        Ok(self.set(value, view))
     }
 
     fn update(&self, _: &Key, _: &Value, wanted: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
-        Ok(Self::set(wanted, view))
+        Ok(self.set(wanted, view))
     }
 
     fn delete(&self, _: &Key, applied: &Value, _: DeleteCause, view: &View<'_, Network>) -> Vec<KernelOp> {
@@ -106,6 +110,7 @@ impl Descriptor<Network> for ArpDescriptor {
         vec![KernelOp::DeleteNeighbour {
             netns,
             link: interface.host_name.clone(),
+            guard: guard_of(&self.marks, interface),
             address,
         }]
     }

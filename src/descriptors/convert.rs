@@ -8,13 +8,16 @@ use models::{
     address::{MacAddress, is_alloc_reference, parse_ip_or_cidr},
     key::{AddressSource, TypedKey},
     proto::ligato::linux::{
-        interfaces::{Interface as InterfaceModel, interface::Link, interface::Type, veth_link::ChecksumOffloading},
+        interfaces::{
+            Interface as InterfaceModel, interface::DuplicateAddressDetection, interface::Link, interface::Type,
+            veth_link::ChecksumOffloading,
+        },
         l3::{ArpEntry, Route as RouteModel, route::Scope},
         namespace::{NetNamespace, net_namespace::ReferenceType},
     },
 };
 
-use super::value::{Address, Arp, Interface, InterfaceKind, NamespaceName, Route, Value};
+use super::value::{Address, Arp, Detection, Interface, InterfaceKind, NamespaceName, Route, Value};
 use crate::{
     kernel::AddressSpec,
     scheduler::{Rejection, ValueState},
@@ -124,6 +127,8 @@ fn interface(model: &InterfaceModel) -> Result<Interface, Rejection> {
         link_only: model.link_only,
         vrf,
         marked: true,
+        known_index: None,
+        enslaved: false,
         adopt: model.adopt,
         adopted: false,
     })
@@ -145,13 +150,23 @@ fn address(model: &InterfaceModel, text: &str, only_expected: bool, host_name: &
         .to_key()
     });
     let key = TypedKey::interface_address(&model.name, text, source).to_key();
+    let detection = match model.duplicate_address_detection() {
+        DuplicateAddressDetection::Wait => Detection::Wait,
+        DuplicateAddressDetection::Skip => Detection::Skip,
+        DuplicateAddressDetection::Optimistic => Detection::Optimistic,
+    };
+    // The other kinds have no neighbours that could answer (IFF_NOARP, IFF_LOOPBACK).
+    let asks = matches!(model.r#type(), Type::Veth | Type::TapToVpp | Type::Existing);
+    let is_ipv6 = spec.is_some_and(|spec| spec.address.is_ipv6());
     Address {
         interface: model.name.clone(),
         key,
         spec,
         text: text.to_owned(),
         vrf,
+        awaited: is_ipv6 && asks && model.enabled && expected.is_none() && detection != Detection::Skip,
         expected,
+        detection,
     }
 }
 

@@ -8,7 +8,7 @@ mod layer3;
 mod leftovers;
 mod read_back;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use models::key::{Key, TypedKey};
 
@@ -36,6 +36,10 @@ pub struct Findings {
     pub unfinished: Vec<Key>,
     /// Something here may belong to a namespace that is not open yet: to be looked at again when more namespaces are.
     pub undecided: bool,
+    /// Values that wait for what has happened now.
+    pub probes: Vec<Key>,
+    /// The kernel has not finished looking for somebody else with an address: an event will tell, where events are listened to.
+    pub tentative: bool,
     /// The managed links, by logical name.
     pub links: Vec<(String, LinkState)>,
 }
@@ -50,11 +54,58 @@ struct Inspection<'a> {
     findings: Findings,
     /// Logical name by interface index.
     managed: HashMap<u32, String>,
+    /// Those of them that lack the agent's alias and are known by their index.
+    unmarked: HashSet<u32>,
     seen: BTreeSet<Key>,
 }
 
-/// Compares what a namespace contains with what is wanted and applied in it.
+/// The managed links of a namespace as they were seen last: by these they are known again when somebody takes their mark away.
+#[derive(Default, Debug)]
+pub struct KnownLinks(HashMap<u32, KnownLink>);
+
+#[derive(Debug)]
+struct KnownLink {
+    name: String,
+    kind: String,
+    peer_index: Option<u32>,
+}
+
+impl KnownLinks {
+    /// Adds those of [`Findings::links`].
+    pub fn add(&mut self, links: &[(String, LinkState)]) {
+        let marked = links.iter().filter(|(_, link)| !link.alias.is_empty() || link.name == "lo");
+        let known = marked.map(|(name, link)| {
+            let known = KnownLink {
+                name: name.clone(),
+                kind: link.kind.clone(),
+                peer_index: link.peer_index,
+            };
+            (link.index, known)
+        });
+        self.0.extend(known);
+    }
+
+    /// Whose a link is. One that was made in its place under the same index, which only its maker can choose, has another peer.
+    fn name_of(&self, link: &LinkState) -> Option<&str> {
+        let known = self.0.get(&link.index)?;
+        ((&known.kind, known.peer_index) == (&link.kind, link.peer_index)).then_some(&known.name)
+    }
+}
+
+/// As [`inspect_again`], of a namespace that is seen for the first time.
 pub fn inspect(view: &View<'_, Network>, marks: &Marks, name: &NamespaceName, netns: NetnsId, snapshot: &Snapshot) -> Findings {
+    inspect_again(view, marks, name, netns, snapshot, &KnownLinks::default())
+}
+
+/// Compares what a namespace contains with what is wanted and applied in it.
+pub fn inspect_again(
+    view: &View<'_, Network>,
+    marks: &Marks,
+    name: &NamespaceName,
+    netns: NetnsId,
+    snapshot: &Snapshot,
+    known: &KnownLinks,
+) -> Findings {
     let (findings, managed, seen) = (Findings::default(), HashMap::new(), BTreeSet::new());
     let mut inspection = Inspection {
         view,
@@ -64,9 +115,10 @@ pub fn inspect(view: &View<'_, Network>, marks: &Marks, name: &NamespaceName, ne
         snapshot,
         findings,
         managed,
+        unmarked: HashSet::new(),
         seen,
     };
-    inspection.name_links();
+    inspection.name_links(known);
     for link in &snapshot.links {
         inspection.link(link);
     }
@@ -103,12 +155,27 @@ impl<'a> Inspection<'a> {
             .next()
     }
 
-    fn name_links(&mut self) {
+    fn name_links(&mut self, known: &KnownLinks) {
         for link in &self.snapshot.links {
             if let Some(name) = self.logical_name(link) {
                 self.managed.insert(link.index, name);
             }
         }
+        for link in &self.snapshot.links {
+            if let Some(name) = self.name_without_mark(link, known) {
+                self.unmarked.insert(link.index);
+                self.managed.insert(link.index, name);
+            }
+        }
+    }
+
+    /// The interface that a link is although somebody took its mark away. What carries the mark of any agent is whose it says.
+    fn name_without_mark(&self, link: &LinkState, known: &KnownLinks) -> Option<String> {
+        let name = known.name_of(link)?;
+        let applied = self.view.applied(&interface_key(name))?.interface()?;
+        let is_here = applied.kind != InterfaceKind::Existing && netns_of(self.view, &applied.namespace) == Some(self.netns);
+        let is_taken = self.marks.is_any_agents(&link.alias) || self.managed.values().any(|other| other == name);
+        (is_here && !is_taken && !self.managed.contains_key(&link.index)).then(|| name.to_owned())
     }
 
     fn link(&mut self, link: &LinkState) {
@@ -175,7 +242,8 @@ impl<'a> Inspection<'a> {
             self.note(membership_key(&name, &vrf), Value::VrfMembership(member.into()));
         }
         for address in addresses {
-            self.note(address.key.clone(), Value::Address(address.into()));
+            self.note(address.key.clone(), Value::Address(address.clone().into()));
+            self.detection(link, &address);
         }
         self.see_applied_addresses(link, &name);
         self.orphan_addresses(link, &name, &known);
@@ -189,12 +257,8 @@ impl<'a> Inspection<'a> {
         self.seen.insert(key);
     }
 
-    fn link_name(&self, index: u32) -> Option<String> {
-        self.snapshot
-            .links
-            .iter()
-            .find(|link| link.index == index)
-            .map(|link| link.name.clone())
+    fn link_of(&self, index: u32) -> Option<&'a LinkState> {
+        self.snapshot.links.iter().find(|link| link.index == index)
     }
 
     /// Whether a name stands for the namespace that is looked into.
@@ -243,7 +307,7 @@ impl<'a> Inspection<'a> {
             }
         }
         lost.retain(|key| !self.view.in_flight(key));
-        self.findings.lost = lost;
+        self.findings.lost.extend(lost);
     }
 }
 

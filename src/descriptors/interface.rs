@@ -18,7 +18,7 @@ use super::{
     vrf::membership_key,
 };
 use crate::{
-    kernel::{KernelOp, LinkChanges, NetnsId, NewLink, NewLinkKind},
+    kernel::{Guard, KernelOp, LinkChanges, NetnsId, NewLink, NewLinkKind},
     scheduler::{Claim, DeleteCause, Dependency, Descriptor, Refusal, View},
 };
 
@@ -186,6 +186,10 @@ impl InterfaceDescriptor {
         };
         if !applied.marked {
             (changes.alias, changes.group) = (Some(alias), Some(0));
+        }
+        // One without addresses may well be meant for somebody's bridge; with them it cannot do its work there.
+        if applied.enslaved && wanted.vrf.is_none() && !wanted.addresses.is_empty() {
+            changes.master = Some(None);
         }
         if applied.effective_mtu() != wanted.effective_mtu() {
             changes.mtu = wanted.effective_mtu();
@@ -432,16 +436,20 @@ impl Descriptor<Network> for InterfaceDescriptor {
             return Ok(Vec::new());
         };
         let loopback = wanted.kind == InterfaceKind::Loopback;
-        let alias = if loopback {
-            self.loopback_alias(wanted, view)
-        } else {
-            self.marks.alias(wanted)
+        let alias = match (loopback, applied.adopted) {
+            (true, _) => self.loopback_alias(wanted, view),
+            (false, true) => self.marks.adopted(wanted),
+            (false, false) => self.marks.alias(wanted),
         };
         let mut changes = Self::changes(applied, wanted, alias);
         if loopback {
             changes.group = None;
         }
-        let guard = if loopback { not_others(&self.marks) } else { owned(&self.marks) };
+        let guard = match applied.known_index {
+            _ if loopback => not_others(&self.marks),
+            Some(index) => Guard::Known { index },
+            None => owned(&self.marks),
+        };
         Ok(vec![KernelOp::SetLink {
             netns,
             name: applied.host_name.clone(),

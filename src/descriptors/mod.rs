@@ -9,6 +9,7 @@ mod adoption_tests;
 pub mod alias;
 pub mod arp;
 pub mod convert;
+pub mod detection;
 #[cfg(test)]
 mod dry_run_tests;
 pub mod inspect;
@@ -30,7 +31,7 @@ use crate::{
 
 use self::{
     alias::Marks,
-    value::{Interface, NamespaceName, Value, interface_key},
+    value::{Interface, InterfaceKind, NamespaceName, Value, interface_key},
 };
 
 /// Name of the label by which values wait for a named, process or file namespace.
@@ -43,6 +44,7 @@ pub const MICROSERVICE_AVAILABLE: &str = "microservice-available";
 pub struct Network {
     interface: interface::InterfaceDescriptor,
     address: address::AddressDescriptor,
+    detection: detection::DetectionDescriptor,
     vrf: vrf::VrfDescriptor,
     arp: arp::ArpDescriptor,
     route: route::RouteDescriptor,
@@ -56,10 +58,11 @@ impl Network {
         let marks = Marks::new(label);
         Network {
             interface: interface::InterfaceDescriptor { marks: marks.clone() },
-            address: address::AddressDescriptor,
+            address: address::AddressDescriptor { marks: marks.clone() },
+            detection: detection::DetectionDescriptor { marks: marks.clone() },
             vrf: vrf::VrfDescriptor { marks: marks.clone() },
-            arp: arp::ArpDescriptor,
-            route: route::RouteDescriptor,
+            arp: arp::ArpDescriptor { marks: marks.clone() },
+            route: route::RouteDescriptor { marks: marks.clone() },
             namespace: namespace::NamespaceDescriptor { marks },
             orphan: orphan::OrphanDescriptor,
         }
@@ -89,6 +92,7 @@ impl Domain for Network {
         match internal {
             _ if internal.starts_with("namespace/") => Some(&self.namespace),
             _ if internal.starts_with("orphan/") => Some(&self.orphan),
+            _ if detection::is_detection(key) => Some(&self.detection),
             _ if !internal.starts_with("interface/") => None,
             _ if vrf::is_membership(key) => Some(&self.vrf),
             _ if address::is_address(key) => Some(&self.address),
@@ -142,6 +146,15 @@ pub fn netns_of(view: &View<'_, Network>, name: &NamespaceName) -> Option<NetnsI
 pub fn applied_interface<'a>(view: &View<'a, Network>, name: &str) -> Option<(&'a Interface, NetnsId)> {
     let interface = view.applied(&interface_key(name))?.interface()?;
     Some((interface, netns_of(view, &interface.namespace)?))
+}
+
+/// Protects foreign links from what is to be done on the link of an applied interface: its name may be another one's by then.
+pub fn guard_of(marks: &Marks, interface: &Interface) -> Guard {
+    match interface.kind {
+        InterfaceKind::Existing => Guard::Any,
+        InterfaceKind::Loopback => not_others(marks),
+        _ => owned(marks),
+    }
 }
 
 /// Protects the links of other agents, where a link without any mark may be used.

@@ -13,6 +13,9 @@ pub fn name(key: &Key) -> String {
         let (_, what) = leftover.split_once('/').unwrap_or(("", leftover));
         return format!("a leftover that is being removed ({what})");
     }
+    if let Some(name) = super::detection::name(key) {
+        return name;
+    }
     let Ok(typed) = TypedKey::parse(key.as_str()) else {
         return key.to_string();
     };
@@ -74,6 +77,10 @@ mod tests {
             ("config/linux/l3/v2/arp/a/10.1.0.9", "ARP entry 10.1.0.9 of interface a"),
             ("linux/interface/state/a/UP", "interface a in state UP"),
             ("linux/interface/a/address/static/10.1.0.1/24", "address 10.1.0.1/24 of interface a"),
+            (
+                "linux/address-detection/a/b/fd00::1/64",
+                "duplicate address detection for fd00::1/64 of interface a/b",
+            ),
             ("linux/namespace/NSID/red", "namespace red"),
             ("linux/namespace/PID/1000", "namespace of process 1000"),
             ("linux/orphan/4026531840/link/x", "a leftover that is being removed (link/x)"),

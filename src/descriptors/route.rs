@@ -13,12 +13,14 @@ use models::{
 use super::{
     Network,
     address::{addresses_prefix, allocation_key},
+    alias::Marks,
     applied_interface,
     arp::up_key,
+    guard_of,
     value::{Interface, InterfaceKind, Route, Value, interface_key},
 };
 use crate::{
-    kernel::{AddressSpec, KernelOp, RouteSpec},
+    kernel::{AddressSpec, Guard, KernelOp, NetnsId, RouteSpec},
     scheduler::{Claim, DeleteCause, Dependency, Descriptor, Refusal, View},
 };
 
@@ -31,7 +33,9 @@ const IPV6_DEFAULT_METRIC: u32 = 1024;
 
 /// Descriptor of `config/linux/l3/v2/route/<network>/<length>/<interface>`.
 #[derive(Clone)]
-pub struct RouteDescriptor;
+pub struct RouteDescriptor {
+    pub(super) marks: Marks,
+}
 
 /// Routing table that routes through an interface belong to.
 pub fn table_of(interface: &Interface, view: &View<'_, Network>) -> u32 {
@@ -72,15 +76,22 @@ fn spec(route: &Route, destination: AddressSpec, interface: &Interface, view: &V
 }
 
 fn operation(
+    marks: &Marks,
     value: &Value,
     view: &View<'_, Network>,
-    make: impl Fn(crate::kernel::NetnsId, String, RouteSpec) -> KernelOp,
+    make: impl Fn(NetnsId, String, Guard, RouteSpec) -> KernelOp,
 ) -> Vec<KernelOp> {
     let Some(route) = value.route() else { return Vec::new() };
     let (Some(destination), Some((interface, netns))) = (route.destination, applied_interface(view, &route.interface)) else {
         return Vec::new();
     };
-    vec![make(netns, interface.host_name.clone(), spec(route, destination, interface, view))]
+    let guard = guard_of(marks, interface);
+    vec![make(
+        netns,
+        interface.host_name.clone(),
+        guard,
+        spec(route, destination, interface, view),
+    )]
 }
 
 /// Whether the address or link-local destination in a key makes `gateway` reachable.
@@ -131,7 +142,7 @@ impl Descriptor<Network> for RouteDescriptor {
     fn dependencies(&self, _: &Key, value: &Value) -> Vec<Dependency> {
         let Some(route) = value.route() else { return Vec::new() };
         let interface = &route.interface;
-        let mut dependencies = vec![Dependency::key("outgoing-interface-is-up", up_key(interface))];
+        let mut dependencies = vec![Dependency::key("outgoing-interface-is-up", up_key(interface)).outlived()];
         if route.destination.is_none() {
             let label = format!("dst_network-{}", route.destination_text);
             dependencies.push(Dependency::key(&label, allocation_key(&route.destination_text, interface)));
@@ -146,15 +157,18 @@ impl Descriptor<Network> for RouteDescriptor {
             let prefixes = vec![addresses_prefix(interface), Key::from(TypedKey::any_link_local_route_of(interface))];
             let describe = format!("no address and no link-local route of {interface} covers {gateway}");
             let predicate = Arc::new(move |key: &Key| reaches(key, gateway));
-            dependencies.push(Dependency::any_of("gw-reachable", prefixes, &describe, Some(predicate)));
+            dependencies.push(Dependency::any_of("gw-reachable", prefixes, &describe, Some(predicate)).outlived());
         }
         let describe = format!("{interface} has no address yet");
-        dependencies.push(Dependency::any_of(
-            "outgoing-interface-has-ip-address",
-            vec![addresses_prefix(interface)],
-            &describe,
-            None,
-        ));
+        dependencies.push(
+            Dependency::any_of(
+                "outgoing-interface-has-ip-address",
+                vec![addresses_prefix(interface)],
+                &describe,
+                None,
+            )
+            .outlived(),
+        );
         dependencies
     }
 
@@ -190,12 +204,15 @@ impl Descriptor<Network> for RouteDescriptor {
     }
 
     fn create(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
-        Ok(operation(value, view, |netns, link, route| KernelOp::AddRoute {
-            netns,
-            link,
-            route,
-            replace: false,
-            adopt: value.route().is_some_and(|route| route.adopt),
+        Ok(operation(&self.marks, value, view, |netns, link, guard, route| {
+            KernelOp::AddRoute {
+                netns,
+                link,
+                guard,
+                route,
+                replace: false,
+                adopt: value.route().is_some_and(|route| route.adopt),
+            }
         }))
     }
 
@@ -204,16 +221,24 @@ impl Descriptor<Network> for RouteDescriptor {
     }
 
     fn update(&self, _: &Key, _: &Value, wanted: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
-        Ok(operation(wanted, view, |netns, link, route| KernelOp::AddRoute {
-            netns,
-            link,
-            route,
-            replace: true,
-            adopt: wanted.route().is_some_and(|route| route.adopt),
+        Ok(operation(&self.marks, wanted, view, |netns, link, guard, route| {
+            KernelOp::AddRoute {
+                netns,
+                link,
+                guard,
+                route,
+                replace: true,
+                adopt: wanted.route().is_some_and(|route| route.adopt),
+            }
         }))
     }
 
     fn delete(&self, _: &Key, applied: &Value, _: DeleteCause, view: &View<'_, Network>) -> Vec<KernelOp> {
-        operation(applied, view, |netns, link, route| KernelOp::DeleteRoute { netns, link, route })
+        operation(&self.marks, applied, view, |netns, link, guard, route| KernelOp::DeleteRoute {
+            netns,
+            link,
+            guard,
+            route,
+        })
     }
 }

@@ -16,6 +16,8 @@ pub enum Value {
     Interface(Arc<Interface>),
     /// An address of a link, derived from it.
     Address(Arc<Address>),
+    /// That an address turned out to be nobody else's, derived from it.
+    Detection(Arc<Address>),
     /// Membership of a link in a VRF, derived from the link.
     VrfMembership(Arc<VrfMembership>),
     /// A static neighbour.
@@ -154,6 +156,10 @@ pub struct Interface {
     pub vrf: Option<String>,
     /// The alias is set. Wanted values always have it; a link that was just made has only its provisional mark.
     pub marked: bool,
+    /// Of one from which somebody took the alias: the index by which it is known all the same.
+    pub known_index: Option<u32>,
+    /// It has a master that no value asks for, such as somebody's bridge.
+    pub enslaved: bool,
     /// A foreign link in the way is to be taken over.
     pub adopt: bool,
     /// Of an applied one: it was somebody else's before.
@@ -212,6 +218,18 @@ pub fn interface_key(name: &str) -> Key {
     TypedKey::Interface { name: name.to_owned() }.to_key()
 }
 
+/// What is to become of an IPv6 address while the kernel looks for a duplicate (RFC 4862 §5.4).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Detection {
+    /// It counts when that is over.
+    #[default]
+    Wait,
+    /// Nobody looks.
+    Skip,
+    /// It counts and is used at once (RFC 4429).
+    Optimistic,
+}
+
 /// An address of a link.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Address {
@@ -227,6 +245,10 @@ pub struct Address {
     pub vrf: Option<String>,
     /// The address is expected on an EXISTING interface, not set by the agent: the fact that it waits for.
     pub expected: Option<Key>,
+    /// What the kernel is told about duplicates.
+    pub detection: Detection,
+    /// The end of the detection is awaited: an IPv6 address on a link that is to be up and of a kind that looks for duplicates.
+    pub awaited: bool,
 }
 
 /// Membership of a link in a VRF.
@@ -307,6 +329,7 @@ macro_rules! accessor {
 impl Value {
     accessor!(interface, Interface, Interface);
     accessor!(address, Address, Address);
+    accessor!(detection, Detection, Address);
     accessor!(vrf_membership, VrfMembership, VrfMembership);
     accessor!(arp, Arp, Arp);
     accessor!(route, Route, Route);

@@ -8,12 +8,12 @@ use nix::libc;
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use rtnetlink::packet_route::{
     AddressFamily, RouteNetlinkMessage,
-    address::{AddressAttribute, AddressMessage, AddressProtocol, AddressScope},
+    address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope},
 };
 
 use super::{
     netlink::{Change, Refusal, RouteSocket, attributes, read_u32},
-    operation::{AddressSpec, AddressState, PROTOCOL},
+    operation::{AddressDetection, AddressSpec, AddressState, PROTOCOL},
 };
 
 /// Bytes of a `struct ifaddrmsg`.
@@ -21,13 +21,18 @@ const HEADER_BYTES: usize = 8;
 /// IFA_PROTO in linux/if_addr.h, since Linux 5.18.
 const IFA_PROTO: u16 = 11;
 
+/// IFA_F_OPTIMISTIC, IFA_F_DADFAILED and IFA_F_TENTATIVE in linux/if_addr.h.
+pub(super) const OPTIMISTIC: u32 = 0x04;
+pub(super) const DAD_FAILED: u32 = 0x08;
+pub(super) const TENTATIVE: u32 = 0x40;
+
 /// An address with its prefix length, as `ip` shows it.
 pub(super) fn show(spec: &AddressSpec) -> String {
     format!("{}/{}", spec.address, spec.prefix_len)
 }
 
 /// RTM_NEWADDR. With `take_over`, an address that is there already gets our mark; without, it is EEXIST.
-pub(super) fn add(index: u32, spec: &AddressSpec, take_over: bool) -> Change {
+pub(super) fn add(index: u32, spec: &AddressSpec, detection: AddressDetection, take_over: bool) -> Change {
     let mut message = message(index, spec);
     if let IpAddr::V4(address) = spec.address
         && address.is_loopback()
@@ -35,6 +40,13 @@ pub(super) fn add(index: u32, spec: &AddressSpec, take_over: bool) -> Change {
         // As `ip address add` does: 127.0.0.0/8 never leaves the host.
         message.header.scope = AddressScope::Host;
     }
+    let flags = match detection {
+        _ if spec.address.is_ipv4() => None,
+        AddressDetection::Default => None,
+        AddressDetection::Off => Some(AddressFlags::Nodad),
+        AddressDetection::Optimistic => Some(AddressFlags::Optimistic),
+    };
+    message.attributes.extend(flags.map(AddressAttribute::Flags));
     message
         .attributes
         .push(AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL)));

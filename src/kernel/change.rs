@@ -60,8 +60,8 @@ impl Worker {
         self.apply(netns, &found, request).map(|()| reply)
     }
 
-    /// Renames and moves, where asked; answers where the link is then and what it is called. Both need the link down; `changes`
-    /// then says whether it is to be set up again.
+    /// Renames and moves, where asked; answers where the link is then and what it is called. Where that needs the link down, `changes`
+    /// says afterwards that it is to be set up again.
     fn relocate(&mut self, netns: NetnsId, found: LinkState, changes: &mut LinkChanges) -> Result<(NetnsId, LinkState), Failure> {
         let rename = changes.rename.take().filter(|to| *to != found.name);
         let move_to = changes.move_to.take().filter(|to| *to != netns);
@@ -97,6 +97,15 @@ impl Worker {
             move_to: move_to.map(|_| descriptor),
             ..LinkRequest::default()
         };
+        if let (true, None, Some(to)) = (found.up, move_to, &relocation.rename) {
+            // Since Linux 6.2 a link may be renamed while it is up, which leaves its routes and IPv6 addresses in place.
+            let (message, flags) = relocation.clone().message(found.index);
+            match pinned.route.change(message, flags) {
+                Ok(()) => return Ok((netns, LinkState { name: to.clone(), ..found })),
+                Err(refusal) if refusal.is(Errno::EBUSY) => {}
+                Err(refusal) => return Err(failure::refused(&action, &pinned.place, &refusal)),
+            }
+        }
         let mut requests = vec![relocation.message(found.index)];
         if found.up {
             requests.insert(0, set_up(false));

@@ -12,6 +12,8 @@ use nix::{
     sys::socket::{AddressFamily, SockFlag, SockType, socket},
 };
 
+use super::write_count;
+
 /// A direction of checksum offloading.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Checksum {
@@ -62,6 +64,7 @@ impl EthtoolSocket {
         if self.get(link, direction)? == on {
             return Ok(());
         }
+        write_count::add(1);
         self.call(link, direction.set(), u32::from(on)).map(drop)
     }
 

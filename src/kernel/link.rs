@@ -293,6 +293,7 @@ fn parse_info(info: &[u8], link: &mut LinkState) {
 pub(super) fn guard(guard: &Guard, link: &LinkState) -> bool {
     match guard {
         Guard::Any => true,
+        Guard::Known { index } => link.index == *index && mark(link).is_none(),
         Guard::NotOthers {
             alias_prefix,
             agents_prefix,

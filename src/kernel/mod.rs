@@ -4,6 +4,7 @@
 //! anything: it performs [`KernelOp`]s and says what came of them. Start reading at [`operation`], then [`Executor`].
 
 mod address;
+mod addressing;
 mod adoption;
 mod binding_record;
 mod change;
@@ -28,6 +29,7 @@ mod slow_open;
 mod snapshot;
 mod sysctl;
 mod worker;
+mod write_count;
 
 pub use executor::{Executor, ExecutorConfig, StartError};
 pub use namespace::NamedTarget;

@@ -28,6 +28,8 @@ use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessag
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
+use super::write_count;
+
 /// Messages in one send. The default receive buffer holds 256 acknowledgements; a larger one may be refused to us.
 const MESSAGES_MAX: usize = 200;
 /// Bytes in one send; the kernel refuses about 212,960 with EMSGSIZE.
@@ -183,6 +185,7 @@ impl RouteSocket {
     /// Performs changes in order, packed into as few sends as possible. One refusal does not stop the following changes; the
     /// answers are in the order of the changes.
     pub fn exchange(&mut self, changes: Vec<Change>) -> Vec<Result<(), Refusal>> {
+        write_count::add(changes.len());
         let mut answers = Vec::with_capacity(changes.len());
         let mut packed = Vec::new();
         let mut count = 0;

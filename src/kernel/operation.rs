@@ -83,6 +83,12 @@ pub enum Guard {
         /// `/vnf-agent/`: with this begin the aliases of all agents.
         agents_prefix: String,
     },
+    /// It has this index and no agent's mark: a link of the agent from which somebody took the mark. The kernel gives the index to no
+    /// other link as long as this one lives.
+    Known {
+        /// Interface index.
+        index: u32,
+    },
     /// Any link of that name.
     Any,
 }
@@ -90,7 +96,7 @@ pub enum Guard {
 /// Changes to one link; `None` leaves the property as it is. Applied in the order of the fields.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct LinkChanges {
-    /// New kernel name. An interface that is up is set down for the rename and up again.
+    /// New kernel name. Where the kernel does not rename a link that is up (before Linux 6.2), it is set down for that and up again.
     pub rename: Option<String>,
     /// Move to this namespace (after the rename, in the same request where the kernel allows it).
     pub move_to: Option<NetnsId>,
@@ -130,6 +136,18 @@ pub struct AddressSpec {
     pub address: IpAddr,
     /// Prefix length, 0..=32 or 0..=128.
     pub prefix_len: u8,
+}
+
+/// Duplicate address detection of an IPv6 address (RFC 4862 §5.4); means nothing for IPv4.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum AddressDetection {
+    /// As the link's sysctls say (`dad_transmits`, `accept_dad`).
+    #[default]
+    Default,
+    /// None: IFA_F_NODAD.
+    Off,
+    /// The address is used meanwhile (RFC 4429): IFA_F_OPTIMISTIC, with the sysctl `optimistic_dad` that the kernel wants for it.
+    Optimistic,
 }
 
 /// A route with one next hop.
@@ -246,11 +264,28 @@ pub enum KernelOp {
         netns: NetnsId,
         /// Kernel name of the link.
         link: String,
+        /// What must hold of the link.
+        guard: Guard,
         /// The address.
         address: AddressSpec,
+        /// Whether the kernel looks for somebody else with the address.
+        detection: AddressDetection,
         /// The link is somebody else's too (EXISTING, `lo`): an address that is there already is left as it is, and only one that
         /// carries [`PROTOCOL`] is removed.
         shared: bool,
+    },
+    /// Look whether an address may be used; a failure of kind [`FailureKind::Tentative`] or [`FailureKind::Duplicate`] says why not.
+    ConfirmAddress {
+        /// Namespace.
+        netns: NetnsId,
+        /// Kernel name of the link.
+        link: String,
+        /// What must hold of the link.
+        guard: Guard,
+        /// The address.
+        address: AddressSpec,
+        /// One that may be used optimistically may be used.
+        optimistic: bool,
     },
     /// Remove an address.
     DeleteAddress {
@@ -258,6 +293,8 @@ pub enum KernelOp {
         netns: NetnsId,
         /// Kernel name of the link.
         link: String,
+        /// What must hold of the link.
+        guard: Guard,
         /// The address.
         address: AddressSpec,
         /// The link is somebody else's too (EXISTING, `lo`): an address that is there already is left as it is, and only one that
@@ -271,6 +308,8 @@ pub enum KernelOp {
         netns: NetnsId,
         /// Kernel name of the link.
         link: String,
+        /// What must hold of the link.
+        guard: Guard,
         /// IP address of the neighbour.
         address: IpAddr,
         /// Its MAC address.
@@ -284,6 +323,8 @@ pub enum KernelOp {
         netns: NetnsId,
         /// Kernel name of the link.
         link: String,
+        /// What must hold of the link.
+        guard: Guard,
         /// IP address of the neighbour.
         address: IpAddr,
     },
@@ -293,6 +334,8 @@ pub enum KernelOp {
         netns: NetnsId,
         /// Kernel name of the output link.
         link: String,
+        /// What must hold of the link.
+        guard: Guard,
         /// The route.
         route: RouteSpec,
         /// Replace an equal route (same destination, metric and table) of ours instead of failing with EEXIST.
@@ -306,6 +349,8 @@ pub enum KernelOp {
         netns: NetnsId,
         /// Kernel name of the output link.
         link: String,
+        /// What must hold of the link.
+        guard: Guard,
         /// The route.
         route: RouteSpec,
     },
@@ -464,6 +509,10 @@ pub enum FailureKind {
     TimedOut,
     /// Somebody else's object is in the way; it was left as it is.
     Foreign,
+    /// The kernel has not finished looking for somebody else with the address: an event will tell.
+    Tentative,
+    /// Somebody else on the link has the address.
+    Duplicate,
     /// Anything else; trying again may help.
     Other,
 }

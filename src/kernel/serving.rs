@@ -20,6 +20,7 @@ use super::{
     process::ProcessPath,
     slow_open::{LIMIT, Opening, SlowOpens, timed_out},
     worker::Worker,
+    write_count,
 };
 
 /// How long a batch waits for its openings. A path that answers at all does it much sooner, and then all outcomes come together.
@@ -140,6 +141,7 @@ impl Serving {
 
     fn perform(&mut self, batch: Batch) {
         let Batch { tasks, caller } = batch;
+        let (count, writes) = (tasks.len(), write_count::total());
         let (mut at_once, mut outcomes) = (Vec::with_capacity(tasks.len()), Vec::new());
         let mut waiting = Waiting { caller, tasks: Vec::new() };
         for task in tasks {
@@ -163,6 +165,10 @@ impl Serving {
         }
         outcomes.extend(self.worker.perform(at_once));
         self.wait_for_openings(&mut waiting, &mut outcomes);
+        let writes = write_count::total() - writes;
+        if writes > 0 {
+            tracing::debug!(tasks = count, writes, "asked the kernel for changes");
+        }
         outcomes.extend(overdue(&mut waiting.tasks));
         waiting.caller.answer(outcomes);
         if !waiting.tasks.is_empty() {

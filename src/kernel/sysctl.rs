@@ -4,9 +4,16 @@
 
 use std::{fs, io, path::PathBuf};
 
+use super::write_count;
+
 /// `disable_ipv6` of a link (Documentation/networking/ip-sysctl.rst).
 pub(super) fn disable_ipv6(link: &str) -> PathBuf {
     PathBuf::from("/proc/sys/net/ipv6/conf").join(link).join("disable_ipv6")
+}
+
+/// `optimistic_dad` of a link.
+pub(super) fn optimistic_dad(link: &str) -> PathBuf {
+    PathBuf::from("/proc/sys/net/ipv6/conf").join(link).join("optimistic_dad")
 }
 
 /// `tcp_l3mdev_accept`: sockets that are bound to no VRF accept connections from all (Documentation/networking/vrf.rst).
@@ -19,5 +26,6 @@ pub(super) fn ensure(path: &std::path::Path, value: &str) -> io::Result<()> {
     if fs::read_to_string(path)?.trim() == value {
         return Ok(());
     }
+    write_count::add(1);
     fs::write(path, value)
 }

@@ -12,17 +12,20 @@ use std::{
 use nix::errno::Errno;
 
 use super::{
-    address, deletion, failure, link, neighbour,
+    deletion, failure, link, neighbour,
     netlink::{Change, Refusal, RouteSocket},
     operation::{
-        AddressSpec, AddressState, Failure, FailureKind, Guard, KernelOp, LinkState, NamespaceRef, NetnsId, NewLink, NewLinkKind, Outcome,
-        PROTOCOL, Reply, RouteSpec, Task,
+        Failure, FailureKind, Guard, KernelOp, LinkState, NamespaceRef, NetnsId, NewLink, NewLinkKind, Outcome, PROTOCOL, Reply, RouteSpec,
+        Task,
     },
     pinned::Namespaces,
     route,
     slow_open::Opening,
     sysctl,
 };
+
+/// Where an operation works: namespace, kernel name of the link, and what must hold of it.
+pub(super) type On<'a> = (NetnsId, &'a str, &'a Guard);
 
 /// The state of the thread that performs operations.
 pub(super) struct Worker {
@@ -126,52 +129,74 @@ impl Worker {
                 changes,
             } => return self.set_link(*netns, name, guard, changes),
             KernelOp::DeleteLink { netns, name, guard } => self.delete_link(*netns, name, guard),
+            other => return self.perform_layer3(other),
+        };
+        done.map(|()| Reply::Done)
+    }
+
+    /// What is on links: addresses, neighbours and routes.
+    fn perform_layer3(&mut self, op: &KernelOp) -> Result<Reply, Failure> {
+        let done = match op {
             KernelOp::AddAddress {
                 netns,
                 link,
+                guard,
                 address,
+                detection,
                 shared,
-            } => self.add_address(*netns, link, address, *shared),
+            } => self.add_address((*netns, link, guard), address, *detection, *shared),
+            KernelOp::ConfirmAddress {
+                netns,
+                link,
+                guard,
+                address,
+                optimistic,
+            } => self.confirm_address((*netns, link, guard), address, *optimistic),
             KernelOp::DeleteAddress {
                 netns,
                 link,
+                guard,
                 address: spec,
                 shared,
-            } => self.delete_address(*netns, link, spec, *shared),
+            } => self.delete_address((*netns, link, guard), spec, *shared),
             KernelOp::SetNeighbour {
                 netns,
                 link,
+                guard,
                 address,
                 mac,
                 adopt,
-            } => return self.set_neighbour(*netns, link, *address, *mac, *adopt),
-            KernelOp::DeleteNeighbour { netns, link, address } => {
+            } => return self.set_neighbour((*netns, link, guard), *address, *mac, *adopt),
+            KernelOp::DeleteNeighbour {
+                netns,
+                link,
+                guard,
+                address,
+            } => {
                 let gone = [Errno::ENOENT, Errno::ESRCH];
-                self.remove(
-                    *netns,
-                    link,
-                    &gone,
-                    || format!("delete neighbour {address} from link \"{link}\""),
-                    |index| neighbour::delete(index, *address),
-                )
+                let action = || format!("delete neighbour {address} from link \"{link}\"");
+                self.remove((*netns, link, guard), &gone, action, |index| neighbour::delete(index, *address))
             }
             KernelOp::AddRoute {
                 netns,
                 link,
+                guard,
                 route,
                 replace,
                 adopt,
-            } => return self.add_route(*netns, link, route, *replace, *adopt),
-            KernelOp::DeleteRoute { netns, link, route: spec } => {
+            } => return self.add_route((*netns, link, guard), route, *replace, *adopt),
+            KernelOp::DeleteRoute {
+                netns,
+                link,
+                guard,
+                route: spec,
+            } => {
                 let gone = [Errno::ESRCH, Errno::ENOENT];
-                self.remove(
-                    *netns,
-                    link,
-                    &gone,
-                    || format!("delete route {} from link \"{link}\"", route::show(spec)),
-                    |index| route::delete(index, spec),
-                )
+                let action = || format!("delete route {} from link \"{link}\"", route::show(spec));
+                self.remove((*netns, link, guard), &gone, action, |index| route::delete(index, spec))
             }
+            // All others are performed by who calls this.
+            _ => Ok(()),
         };
         done.map(|()| Reply::Done)
     }
@@ -282,55 +307,10 @@ impl Worker {
         }
     }
 
-    fn add_address(&mut self, netns: NetnsId, link: &str, spec: &AddressSpec, shared: bool) -> Result<(), Failure> {
-        let action = || format!("add address {} to link \"{link}\"", address::show(spec));
-        let added = self.on_link(netns, link, action, |index| address::add(index, spec, !shared));
-        let there = |failure: &Failure| shared && failure.errno == Some(Errno::EEXIST as i32);
-        if added.as_ref().is_err_and(there) {
-            return Ok(());
-        }
-        // This is how the kernel says that IPv6 is disabled on the link.
-        let disabled = |failure: &Failure| spec.address.is_ipv6() && failure.errno == Some(Errno::EACCES as i32);
-        if !added.as_ref().is_err_and(disabled) {
-            return added;
-        }
-        self.namespaces
-            .ensure_sysctl(netns, sysctl::disable_ipv6(link), "0")
-            .map_err(|refusal| {
-                let place = self
-                    .namespaces
-                    .get_mut(netns)
-                    .map_or(netns.to_string(), |pinned| pinned.place.clone());
-                failure::refused(&format!("enable IPv6 on link \"{link}\" (sysctl disable_ipv6)"), &place, &refusal)
-            })?;
-        self.on_link(netns, link, action, |index| address::add(index, spec, !shared))
-    }
-
-    fn delete_address(&mut self, netns: NetnsId, link: &str, spec: &AddressSpec, shared: bool) -> Result<(), Failure> {
-        if shared && self.namespaces.contains(netns) && self.is_foreign_address(netns, link, spec)? {
-            return Ok(());
-        }
-        let action = || format!("delete address {} from link \"{link}\"", address::show(spec));
-        self.remove(netns, link, &[Errno::EADDRNOTAVAIL, Errno::ENXIO], action, |index| {
-            address::delete(index, spec)
-        })
-    }
-
-    /// Whether an address is there without our mark.
-    fn is_foreign_address(&mut self, netns: NetnsId, link: &str, spec: &AddressSpec) -> Result<bool, Failure> {
-        let Some(found) = self.find(netns, link)?.map(|link| link.index) else {
-            return Ok(false);
-        };
-        let pinned = self.namespaces.get_mut(netns)?;
-        let addresses = address::dump(&mut pinned.route)
-            .map_err(|refusal| failure::refused(&format!("read the addresses of link \"{link}\""), &pinned.place, &refusal))?;
-        let same = |state: &&AddressState| state.link == found && state.address == *spec;
-        Ok(addresses.iter().find(same).is_some_and(|state| state.protocol != PROTOCOL))
-    }
-
-    fn set_neighbour(&mut self, netns: NetnsId, link: &str, address: IpAddr, mac: [u8; 6], adopt: bool) -> Result<Reply, Failure> {
+    fn set_neighbour(&mut self, on: On<'_>, address: IpAddr, mac: [u8; 6], adopt: bool) -> Result<Reply, Failure> {
+        let (netns, link, _) = on;
         let action = || format!("set neighbour {address} to {} on link \"{link}\"", link::show_mac(mac));
-        let made = self.on_link(netns, link, action, |index| neighbour::set(index, address, mac, false));
+        let made = self.on_enabled_link(on, address, action, |index| neighbour::set(index, address, mac, false));
         if !is_eexist(&made) {
             return made.map(|()| Reply::Done);
         }
@@ -347,17 +327,18 @@ impl Worker {
                 foreign.describe()
             )));
         }
-        let replaced = self.on_link(netns, link, action, |index| neighbour::set(index, address, mac, true));
+        let replaced = self.on_link(on, action, |index| neighbour::set(index, address, mac, true));
         replaced.map(|()| if foreign.is_some() { Reply::Adopted } else { Reply::Done })
     }
 
     /// Whether an equal route is foreign is looked up only where there is one: that may be one of very many.
-    fn add_route(&mut self, netns: NetnsId, link: &str, spec: &RouteSpec, replace: bool, adopt: bool) -> Result<Reply, Failure> {
+    fn add_route(&mut self, on: On<'_>, spec: &RouteSpec, replace: bool, adopt: bool) -> Result<Reply, Failure> {
+        let (netns, link, _) = on;
         let action = || format!("add route {} on link \"{link}\"", route::show(spec));
         if let Some(reason) = route::unsupported(spec) {
             return Err(failure::other(format!("cannot {}: {reason}", action())));
         }
-        let added = self.on_link(netns, link, action, |index| route::add(index, spec, false));
+        let added = self.on_enabled_link(on, spec.destination, action, |index| route::add(index, spec, false));
         if !is_eexist(&added) {
             return added.map(|()| Reply::Done);
         }
@@ -376,43 +357,51 @@ impl Worker {
             None if !replace => added.map(|()| Reply::Done),
             _ => {
                 let reply = if foreign.is_some() { Reply::Adopted } else { Reply::Done };
-                self.on_link(netns, link, action, |index| route::add(index, spec, true))
-                    .map(|()| reply)
+                self.on_link(on, action, |index| route::add(index, spec, true)).map(|()| reply)
             }
         }
     }
 
     /// Removes something from a link. Without the namespace or the link, and when the kernel answers with one of `gone`, there is
     /// nothing to remove.
-    fn remove(
+    pub(super) fn remove(
         &mut self,
-        netns: NetnsId,
-        link: &str,
+        on: On<'_>,
         gone: &[Errno],
         action: impl Fn() -> String,
         change: impl Fn(u32) -> Change,
     ) -> Result<(), Failure> {
+        let (netns, link, _) = on;
         if !self.namespaces.contains(netns) || self.find(netns, link)?.is_none() {
             return Ok(());
         }
         let gone = |errno: i32| errno == Errno::ENODEV as i32 || gone.iter().any(|gone| *gone as i32 == errno);
-        match self.on_link(netns, link, action, change) {
+        match self.on_link(on, action, change) {
             Err(failure) if failure.errno.is_some_and(gone) => Ok(()),
             result => result,
         }
     }
 
     /// Performs a change that needs the index of a link. An index from the cache may be old: then it is looked up anew, once.
-    fn on_link(&mut self, netns: NetnsId, link: &str, action: impl Fn() -> String, change: impl Fn(u32) -> Change) -> Result<(), Failure> {
+    pub(super) fn on_link(&mut self, on: On<'_>, action: impl Fn() -> String, change: impl Fn(u32) -> Change) -> Result<(), Failure> {
+        let (netns, link, guard) = on;
         loop {
             let key = (netns, link.to_owned());
             let cached = self.links.contains_key(&key);
-            let index = match self.find(netns, link)? {
-                Some(found) => found.index,
-                None => return Err(missing(&action(), link, &self.namespaces.get_mut(netns)?.place)),
-            };
-            let (message, flags) = change(index);
+            let found = self.find(netns, link)?;
             let pinned = self.namespaces.get_mut(netns)?;
+            let Some(found) = found else {
+                return Err(missing(&action(), link, &pinned.place));
+            };
+            if !link::guard(guard, &found) {
+                return Err(failure::foreign(format!(
+                    "will not {} in {}: the link is not the agent's ({}); somebody replaced the one that was",
+                    action(),
+                    pinned.place,
+                    link::describe(&found)
+                )));
+            }
+            let (message, flags) = change(found.index);
             let Err(refusal) = pinned.route.change(message, flags) else {
                 return Ok(());
             };
@@ -453,7 +442,7 @@ impl Worker {
 
 /// Whether the kernel has such an object already.
 fn is_eexist(result: &Result<(), Failure>) -> bool {
-    result.as_ref().is_err_and(|failure| failure.errno == Some(Errno::EEXIST as i32))
+    result.as_ref().is_err_and(|failure| failure.kind == FailureKind::Exists)
 }
 
 /// A link is not the agent's.

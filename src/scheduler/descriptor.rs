@@ -177,6 +177,9 @@ pub struct Dependency {
     pub on: On,
     /// Needed only until the value is applied: taking it over consumes the target.
     pub only_to_create: bool,
+    /// When the target vanishes without the agent's doing, the kernel keeps what depends on it: while the target is made again, that is
+    /// left in place.
+    pub outlived: bool,
 }
 
 /// Which of the keys under a prefix count.
@@ -214,7 +217,13 @@ impl Dependency {
             label: label.into(),
             on: On::Key(key),
             only_to_create: false,
+            outlived: false,
         }
+    }
+
+    /// The same, for what the kernel keeps when the target vanishes.
+    pub fn outlived(self) -> Self {
+        Dependency { outlived: true, ..self }
     }
 
     /// A dependency on any value under one of `prefixes` (each ends with `/`) that passes `predicate`.
@@ -227,6 +236,7 @@ impl Dependency {
                 describe: describe.into(),
             },
             only_to_create: false,
+            outlived: false,
         }
     }
 }

@@ -16,6 +16,7 @@ use super::{
 pub(super) struct Edge {
     pub label: Arc<str>,
     pub only_to_create: bool,
+    pub outlived: bool,
     pub on: Target,
 }
 
@@ -96,13 +97,14 @@ impl<D: Domain> Graph<D> {
         Edge {
             label: dependency.label,
             only_to_create: dependency.only_to_create,
+            outlived: dependency.outlived,
             on,
         }
     }
 
     fn is_same(&self, edges: &[Edge], dependencies: &[Dependency]) -> bool {
         let same = |(edge, dependency): (&Edge, &Dependency)| {
-            (&edge.label, edge.only_to_create) == (&dependency.label, dependency.only_to_create)
+            (&edge.label, edge.only_to_create, edge.outlived) == (&dependency.label, dependency.only_to_create, dependency.outlived)
                 && match (&edge.on, &dependency.on) {
                     (Target::Key(target), On::Key(key)) => self[*target].key == *key,
                     (
@@ -138,6 +140,7 @@ impl<D: Domain> Graph<D> {
             label: edge.label.clone(),
             on,
             only_to_create: edge.only_to_create,
+            outlived: edge.outlived,
         }
     }
 }

@@ -422,7 +422,7 @@ impl<D: Domain> Scheduler<D> {
         match node.hold.as_deref() {
             Some(Hold::Retry { message, .. }) => return Some(format!("failed ({message})")),
             Some(Hold::Refused { message, .. }) => return Some(format!("is refused ({message})")),
-            Some(Hold::Unavailable { message }) => return Some(format!("is not available ({message})")),
+            Some(Hold::Unavailable { message, .. }) => return Some(format!("is not available ({message})")),
             None if node.available() => return None,
             None => {}
         }
@@ -470,7 +470,7 @@ fn problem_of(of: NodeId, hold: &Hold) -> Problem {
         } => (ValueState::Failed, *reason, message),
         Hold::Retry { reason, message, .. } => (ValueState::Retrying, *reason, message),
         Hold::Refused { reason, message, .. } => (ValueState::Invalid, *reason, message),
-        Hold::Unavailable { message } => (ValueState::Pending, "Unavailable", message),
+        Hold::Unavailable { reason, message } => (ValueState::Pending, *reason, message),
     };
     let cause = Cause::Told {
         reason,

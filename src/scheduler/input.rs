@@ -255,7 +255,18 @@ impl<D: Domain> Scheduler<D> {
                 self.damaged(id, None);
                 let former = self.graph[id].applied.clone();
                 self.clear_applied(id);
+                self.properties_lost(id);
                 self.record_sight(id, ValueState::Missing, former);
+            }
+        }
+    }
+
+    /// What follows from a value and needs no removal is gone with it.
+    fn properties_lost(&mut self, id: NodeId) {
+        let children: Vec<NodeId> = self.graph[id].children.iter().copied().collect();
+        for child in children {
+            if self.graph[child].applied.is_some() && self.domain.descriptor(&self.graph[child].key).is_none() {
+                self.clear_applied(child);
             }
         }
     }
@@ -305,6 +316,8 @@ impl<D: Domain> Scheduler<D> {
         {
             return;
         }
+        self.damaged.insert(id);
+        let node = &self.graph[id];
         let (key, base) = (node.key.clone(), self.base_of(id));
         let base = &mut self.graph[base];
         if base.requested.is_some() {
@@ -407,7 +420,10 @@ impl<D: Domain> Scheduler<D> {
         let node = &mut self.graph[id];
         match fault.kind {
             FaultKind::Unavailable if verb == Verb::Create => {
-                node.hold = Some(Box::new(Hold::Unavailable { message: fault.message }));
+                node.hold = Some(Box::new(Hold::Unavailable {
+                    reason: fault.reason,
+                    message: fault.message,
+                }));
                 return;
             }
             FaultKind::Refused if verb == Verb::Create => {

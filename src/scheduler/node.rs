@@ -54,7 +54,7 @@ pub(super) enum Hold {
         message: String,
     },
     /// What it needs is not there, says the effect; a probe ends the wait.
-    Unavailable { message: String },
+    Unavailable { reason: &'static str, message: String },
     /// Another value is in the way; any change nearby ends the wait. `by_effect`: the effect said that it can never be; only a
     /// probe ends that wait.
     Refused {

@@ -105,6 +105,8 @@ pub struct Scheduler<D: Domain> {
     pub(super) ready: Ready,
     /// Found values whose dependencies may still come; looked at again with every step.
     pub(super) held_back: BTreeSet<NodeId>,
+    /// Wanted values that vanished from the kernel or were changed there, and are not as wanted again yet.
+    pub(super) damaged: BTreeSet<NodeId>,
     pub(super) operations: Vec<Operation<D::Effect>>,
     pub(super) flying: FastMap<u64, NodeId>,
     pub(super) next_operation: u64,
@@ -163,6 +165,7 @@ impl<D: Domain> Scheduler<D> {
             doubtful: BTreeSet::new(),
             ready: Ready::default(),
             held_back: BTreeSet::new(),
+            damaged: BTreeSet::new(),
             operations: Vec::new(),
             flying: FastMap::default(),
             next_operation: 1,
@@ -190,6 +193,12 @@ impl<D: Domain> Scheduler<D> {
     /// Decides what to do now. Operations of one step do not depend on each other; deletions come first.
     pub fn step(&mut self, now: Duration) -> Vec<Operation<D::Effect>> {
         self.now = now;
+        let graph = &self.graph;
+        self.damaged.retain(|id| {
+            graph
+                .get(*id)
+                .is_some_and(|node| node.wanted().is_some() && (node.applied.is_none() || !node.settled))
+        });
         self.start_transactions();
         for id in std::mem::take(&mut self.held_back) {
             self.mark(id);
@@ -251,11 +260,25 @@ impl<D: Domain> Scheduler<D> {
     /// for now, or is a fact that has not been told. Taking it down would interrupt what works for want of knowledge.
     fn may_still_come(&self, id: NodeId) -> bool {
         self.may_be_missing_a_late_fact(id)
+            || self.is_outliving_a_repair(id)
             || self.unmet_chain_has(id, |scheduler, target| {
                 let node = &scheduler.graph[target];
                 let coming = node.flight.is_some() || node.ready;
                 coming || matches!(node.hold.as_deref(), Some(Hold::Retry { .. }))
             })
+    }
+
+    /// The kernel keeps it without what it lacks, and something that had vanished or was changed is being repaired, or is about to be. Which, does not
+    /// matter: that will be over soon.
+    fn is_outliving_a_repair(&self, id: NodeId) -> bool {
+        let repairing = |id: &NodeId| self.graph.get(*id).is_some_and(|node| node.flight.is_some() || node.ready);
+        self.damaged.iter().any(repairing) && {
+            let mut unmet = self.graph[id]
+                .applied_edges
+                .iter()
+                .filter(|edge| !self.graph.edge_satisfied(id, edge));
+            unmet.all(|edge| edge.outlived)
+        }
     }
 
     /// Whether something in the chain of what a found value lacks is like this.
@@ -461,9 +484,14 @@ impl<D: Domain> Scheduler<D> {
                 }))
             }
             Ok(mut effect) => {
-                if self.graph[id].partial {
-                    let attempted = self.graph[id].attempted().unwrap_or(&wanted);
-                    effect = D::chain(descriptor.recover(&key, attempted, &view), effect);
+                // What it brings into being may have been left half-made as well.
+                let comes = brings.iter().map(|(id, value, _)| (*id, value)).chain([(id, &wanted)]);
+                for (id, value) in comes.filter(|(id, _)| self.graph[*id].partial) {
+                    let node = &self.graph[id];
+                    if let Some(descriptor) = domain.descriptor(&node.key) {
+                        let clearing = descriptor.recover(&node.key, node.attempted().unwrap_or(value), &view);
+                        effect = D::chain(clearing, effect);
+                    }
                 }
                 self.graph[id].hold = None;
                 self.graph.take_claims(id, claims);

@@ -199,7 +199,7 @@ impl<D: Domain> Scheduler<D> {
         let node = &self.graph[id];
         match (node.rejected(), node.hold.as_deref()) {
             (Some(rejection), _) => Some(rejection.message.as_str().into()),
-            (None, Some(Hold::Refused { message, .. } | Hold::Retry { message, .. } | Hold::Unavailable { message })) => {
+            (None, Some(Hold::Refused { message, .. } | Hold::Retry { message, .. } | Hold::Unavailable { message, .. })) => {
                 Some(message.as_str().into())
             }
             (None, None) => None,

@@ -53,6 +53,12 @@ impl<'a, D: Domain> View<'a, D> {
         node.wanted().is_some() && node.applied.is_none() && !impossible && !waits
     }
 
+    /// Whether the effect of a wanted value said that what it needs is not there; see [`super::Scheduler::probe`].
+    pub fn is_unavailable(&self, key: &Key) -> bool {
+        let hold = |node: &Node<D>| matches!(node.hold.as_deref(), Some(Hold::Unavailable { .. }));
+        self.node(key).is_some_and(hold)
+    }
+
     /// All wanted values whose key starts with `prefix`, in key order.
     pub fn wanted_under(&self, prefix: &str) -> impl Iterator<Item = (&'a Key, &'a D::Value)> + use<'a, D> {
         let graph = self.graph;

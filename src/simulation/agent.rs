@@ -37,6 +37,9 @@ use crate::{
     sources::etcd::{RawKey, SnapshotReason, SourceEvent},
 };
 
+/// As in the product, unless it is told otherwise.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Label of the agent.
 pub const AGENT: &str = "vpp1";
 
@@ -166,7 +169,13 @@ impl Agent {
         let health = Health::new(store.clone(), clock.clone());
         let (in_sync, _) = watch::channel(false);
         let reporter = Reporter::new(store, health, clock, in_sync);
-        let effects = NetworkEffects::new(Arc::new(machine.clone()), Marks::new(AGENT), Box::new(machine.clone()), reporter);
+        let effects = NetworkEffects::new(
+            Arc::new(machine.clone()),
+            Marks::new(AGENT),
+            Box::new(machine.clone()),
+            reporter,
+            SWEEP_INTERVAL,
+        );
         let mut events = VecDeque::from([Event::Facts(vec![NetworkEffects::own_namespace(OWN)])]);
         if !docker {
             events.push_back(Event::FactsSettled);

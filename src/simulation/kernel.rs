@@ -116,6 +116,7 @@ fn guarded(guard: &Guard, link: &LinkState) -> Result<(), Failure> {
         Guard::Owned { alias_prefix } if !link.alias.starts_with(alias_prefix) && link.group != provisional_group(alias_prefix) => {
             Err(foreign(format!("link {} is not the agent's", link.name)))
         }
+        Guard::Known { index } if link.index != *index => Err(foreign(format!("link {} is another one", link.name))),
         Guard::NotOthers {
             alias_prefix,
             agents_prefix,
@@ -132,9 +133,24 @@ fn changes_something(op: &KernelOp) -> bool {
         KernelOp::OpenNamespace { .. }
         | KernelOp::VerifyNamespace { .. }
         | KernelOp::DumpNamespace { .. }
+        | KernelOp::ConfirmAddress { .. }
         | KernelOp::ForgetProcess { .. } => false,
         KernelOp::CloseNamespace { remove_if_marked, .. } => remove_if_marked.is_some(),
         _ => true,
+    }
+}
+
+/// The link that an operation on addresses, neighbours or routes is about, and what must hold of it.
+fn on_link(op: &KernelOp) -> Option<(NetnsId, &str, &Guard)> {
+    match op {
+        KernelOp::AddAddress { netns, link, guard, .. }
+        | KernelOp::ConfirmAddress { netns, link, guard, .. }
+        | KernelOp::DeleteAddress { netns, link, guard, .. }
+        | KernelOp::SetNeighbour { netns, link, guard, .. }
+        | KernelOp::DeleteNeighbour { netns, link, guard, .. }
+        | KernelOp::AddRoute { netns, link, guard, .. }
+        | KernelOp::DeleteRoute { netns, link, guard, .. } => Some((*netns, link, guard)),
+        _ => None,
     }
 }
 
@@ -146,6 +162,7 @@ fn works_in(op: &KernelOp) -> Vec<NetnsId> {
         KernelOp::SetLink { netns, changes, .. } => changes.move_to.into_iter().chain([*netns]).collect(),
         KernelOp::DeleteLink { netns, .. }
         | KernelOp::AddAddress { netns, .. }
+        | KernelOp::ConfirmAddress { netns, .. }
         | KernelOp::DeleteAddress { netns, .. }
         | KernelOp::SetNeighbour { netns, .. }
         | KernelOp::DeleteNeighbour { netns, .. }
@@ -220,20 +237,16 @@ impl Kernel {
             self.violations
                 .push(format!("{op:?} is about {netns}, which belongs to a stranger"));
         }
-        let on_link = match op {
-            KernelOp::SetLink { netns, name, .. } | KernelOp::DeleteLink { netns, name, .. } => Some((netns, name)),
-            KernelOp::AddAddress { netns, link, .. }
-            | KernelOp::DeleteAddress { netns, link, .. }
-            | KernelOp::SetNeighbour { netns, link, .. }
-            | KernelOp::DeleteNeighbour { netns, link, .. }
-            | KernelOp::AddRoute { netns, link, .. }
-            | KernelOp::DeleteRoute { netns, link, .. } => Some((netns, link)),
-            _ => None,
+        let target = match op {
+            KernelOp::SetLink { netns, name, guard, .. } | KernelOp::DeleteLink { netns, name, guard } => {
+                Some((*netns, name.as_str(), guard))
+            }
+            other => on_link(other),
         };
-        if let Some((netns, name)) = on_link
-            && let Some(link) = self.link(*netns, name)
-            && self.foreign.contains(&(*netns, link.index))
-            && !matches!(op, KernelOp::SetLink { guard, .. } | KernelOp::DeleteLink { guard, .. } if guarded(guard, link).is_err())
+        if let Some((netns, name, guard)) = target
+            && let Some(link) = self.link(netns, name)
+            && self.foreign.contains(&(netns, link.index))
+            && guarded(guard, link).is_ok()
         {
             self.violations.push(format!("{op:?} is about a link that is not the agent's"));
         }
@@ -282,15 +295,26 @@ impl Kernel {
     }
 
     fn perform_layer3(&mut self, op: &KernelOp) -> Result<Reply, Failure> {
+        if let Some((netns, link, guard)) = on_link(op)
+            && let Some(found) = self.link(netns, link)
+        {
+            guarded(guard, found)?;
+        }
         match op {
             KernelOp::AddAddress {
                 netns,
                 link,
                 address,
                 shared,
+                ..
             } => {
                 if !*shared || self.address_protocol(*netns, link, *address).is_none() {
                     self.add_address(*netns, link, *address, PROTOCOL)?;
+                }
+            }
+            KernelOp::ConfirmAddress { netns, link, address, .. } => {
+                if self.address_protocol(*netns, link, *address).is_none() {
+                    return Err(refused(ENODEV, format!("no address {address:?} on {link} in {netns}")));
                 }
             }
             KernelOp::DeleteAddress {
@@ -298,6 +322,7 @@ impl Kernel {
                 link,
                 address,
                 shared,
+                ..
             } => {
                 if !*shared || self.address_protocol(*netns, link, *address) == Some(PROTOCOL) {
                     self.delete_address(*netns, link, *address);
@@ -309,24 +334,26 @@ impl Kernel {
                 address,
                 mac,
                 adopt,
+                ..
             } => {
                 let reply = self.adopt_neighbour(*netns, link, *address, *adopt)?;
                 self.set_neighbour(*netns, link, *address, *mac, PROTOCOL)?;
                 return Ok(reply);
             }
-            KernelOp::DeleteNeighbour { netns, link, address } => self.delete_neighbour(*netns, link, *address),
+            KernelOp::DeleteNeighbour { netns, link, address, .. } => self.delete_neighbour(*netns, link, *address),
             KernelOp::AddRoute {
                 netns,
                 link,
                 route,
                 replace,
                 adopt,
+                ..
             } => {
                 let reply = self.adopt_route(*netns, route, *adopt)?;
                 self.add_route(*netns, link, route, *replace || reply == Reply::Adopted, PROTOCOL)?;
                 return Ok(reply);
             }
-            KernelOp::DeleteRoute { netns, link, route } => self.delete_route(*netns, link, route),
+            KernelOp::DeleteRoute { netns, link, route, .. } => self.delete_route(*netns, link, route),
             _ => unreachable!("{op:?} is not about addresses, neighbours or routes"),
         }
         Ok(Reply::Done)

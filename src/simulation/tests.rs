@@ -20,7 +20,7 @@ fn no_world_goes_wrong() {
 }
 
 /// Worlds that went wrong before something was mended, and what that was. A change of how seeds become worlds makes others of them.
-const MENDED: [(&str, &[u64]); 9] = [
+const MENDED: [(&str, &[u64]); 12] = [
     (
         "a namespace is wanted when the survey leaves it out, and then no longer",
         &[2939, 11136, 13933, 29069],
@@ -29,7 +29,7 @@ const MENDED: [(&str, &[u64]); 9] = [
     ("an address whose removal failed is taken for lost", &[8101]),
     (
         "simulator: the daemon has not told of a container",
-        &[11463, 26285, 27314, 40885, 42961, 53456],
+        &[11463, 26285, 27314, 40885, 42961, 53456, 107751],
     ),
     ("a name changes while its namespace is being given up", &[36831, 49764, 68552]),
     (
@@ -42,6 +42,12 @@ const MENDED: [(&str, &[u64]); 9] = [
         "a namespace is given up beside the removal of what a failed creation left in it",
         &[76894],
     ),
+    (
+        "an invalid value is found under a name of its namespace that does not keep it",
+        &[53879, 54107, 91644, 94949],
+    ),
+    ("another link takes the name of a lost one", &[133107, 162678]),
+    ("the other end of a new pair was left half-made", &[161412]),
 ];
 
 #[test]

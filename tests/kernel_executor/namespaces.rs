@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use netns_agent::kernel::{FailureKind, KernelOp, NamedTarget, NamespaceRef, NetnsId, Reply, process_namespaces};
+use netns_agent::kernel::{AddressDetection, FailureKind, Guard, KernelOp, NamedTarget, NamespaceRef, NetnsId, Reply, process_namespaces};
 
 use crate::world::*;
 
@@ -485,12 +485,15 @@ fn our_deleted_neighbour_and_route_are_events_and_those_of_others_are_not() {
         world.op(KernelOp::AddAddress {
             netns,
             link: "x".to_owned(),
+            guard: Guard::Any,
             address: address("10.1.0.1/24"),
+            detection: AddressDetection::Default,
             shared: false,
         });
         world.op(KernelOp::SetNeighbour {
             netns,
             link: "x".to_owned(),
+            guard: Guard::Any,
             address: ip_address("10.1.0.2"),
             mac,
             adopt: false,
@@ -499,6 +502,7 @@ fn our_deleted_neighbour_and_route_are_events_and_those_of_others_are_not() {
         world.op(KernelOp::AddRoute {
             netns,
             link: "x".to_owned(),
+            guard: Guard::Any,
             route: ours,
             replace: false,
             adopt: false,

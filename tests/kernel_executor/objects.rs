@@ -1,7 +1,8 @@
 //! Addresses, neighbours, routes, and what a snapshot tells of them.
 
 use netns_agent::kernel::{
-    AddressState, FailureKind, KernelOp, LinkChanges, NeighbourState, NetnsId, PROTOCOL, Reply, RouteSpec, RouteState, Snapshot,
+    AddressDetection, AddressState, FailureKind, Guard, KernelOp, LinkChanges, NeighbourState, NetnsId, PROTOCOL, Reply, RouteSpec,
+    RouteState, Snapshot,
 };
 use nix::libc;
 
@@ -11,7 +12,9 @@ fn add_address(netns: NetnsId, link: &str, text: &str) -> KernelOp {
     KernelOp::AddAddress {
         netns,
         link: link.to_owned(),
+        guard: Guard::Any,
         address: address(text),
+        detection: AddressDetection::Default,
         shared: false,
     }
 }
@@ -20,6 +23,7 @@ fn delete_address(netns: NetnsId, link: &str, text: &str) -> KernelOp {
     KernelOp::DeleteAddress {
         netns,
         link: link.to_owned(),
+        guard: Guard::Any,
         address: address(text),
         shared: false,
     }
@@ -29,6 +33,7 @@ fn add_route(netns: NetnsId, link: &str, route: RouteSpec) -> KernelOp {
     KernelOp::AddRoute {
         netns,
         link: link.to_owned(),
+        guard: Guard::Any,
         route,
         replace: false,
         adopt: false,
@@ -39,6 +44,7 @@ fn delete_route(netns: NetnsId, link: &str, route: RouteSpec) -> KernelOp {
     KernelOp::DeleteRoute {
         netns,
         link: link.to_owned(),
+        guard: Guard::Any,
         route,
     }
 }
@@ -47,6 +53,7 @@ fn set_neighbour(netns: NetnsId, link: &str, to: &str, mac: [u8; 6]) -> KernelOp
     KernelOp::SetNeighbour {
         netns,
         link: link.to_owned(),
+        guard: Guard::Any,
         address: ip_address(to),
         mac,
         adopt: false,
@@ -145,6 +152,7 @@ fn a_neighbour_is_permanent_replaced_in_place_and_marked() {
             world.op(KernelOp::DeleteNeighbour {
                 netns: a,
                 link: "x".to_owned(),
+                guard: Guard::Any,
                 address: ip_address("10.0.0.9"),
             });
         }
@@ -235,6 +243,7 @@ fn an_equal_route_is_refused_or_replaced_and_a_foreign_one_is_never_deleted() {
         let replace = |adopt| KernelOp::AddRoute {
             netns: a,
             link: "x".to_owned(),
+            guard: Guard::Any,
             route: route.clone(),
             replace: true,
             adopt,
@@ -271,6 +280,7 @@ fn a_foreign_route_of_ipv6_or_another_table_is_not_replaced_either() {
                 let done = world.try_op(KernelOp::AddRoute {
                     netns: a,
                     link: "x".to_owned(),
+                    guard: Guard::Any,
                     route: route.clone(),
                     replace,
                     adopt,
@@ -296,6 +306,7 @@ fn a_foreign_neighbour_is_replaced_only_when_adopted_and_a_learnt_one_always() {
         let set = |to: &str, adopt| KernelOp::SetNeighbour {
             netns: a,
             link: "x".to_owned(),
+            guard: Guard::Any,
             address: ip_address(to),
             mac,
             adopt,
@@ -426,5 +437,41 @@ fn a_snapshot_larger_than_one_datagram_is_complete() {
         let snapshot = world.dump(a);
         assert_eq!(snapshot.routes.len(), 2000);
         assert_eq!(addresses_of(&snapshot, "x").len(), 2001);
+    });
+}
+
+/// The link of a value went, and another of its name came, before the agent noticed.
+#[test]
+fn nothing_is_put_on_a_link_that_took_the_name_of_ours() {
+    in_private_namespaces(|world| {
+        let a = world.open("a");
+        run("ip", "-n a link add x up type veth peer name y");
+        run("ip", "-n a address add 10.1.2.1/24 dev x");
+        run("ip", "-n a neighbour add 10.1.2.9 dev x lladdr 02:00:00:00:00:09 nud permanent");
+        let before = [run("ip", "-n a address"), run("ip", "-n a route"), run("ip", "-n a neighbour")];
+        let guarded = |mut op: KernelOp| {
+            match &mut op {
+                KernelOp::AddAddress { guard, .. }
+                | KernelOp::DeleteAddress { guard, .. }
+                | KernelOp::SetNeighbour { guard, .. }
+                | KernelOp::AddRoute { guard, .. } => *guard = owned(),
+                other => panic!("{other:?}"),
+            }
+            op
+        };
+        for op in [
+            add_address(a, "x", "10.1.3.1/24"),
+            delete_address(a, "x", "10.1.2.1/24"),
+            set_neighbour(a, "x", "10.1.2.9", [2, 0, 0, 0, 0, 1]),
+            add_route(a, "x", route("10.2.0.0/16", Some("10.1.2.9"))),
+        ] {
+            let failure = world.refused(guarded(op));
+            assert_eq!(failure.kind, FailureKind::Foreign, "{failure}");
+            assert!(failure.message.contains("the link is not the agent's"), "{failure}");
+        }
+        assert_eq!(
+            [run("ip", "-n a address"), run("ip", "-n a route"), run("ip", "-n a neighbour")],
+            before
+        );
     });
 }

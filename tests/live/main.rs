@@ -10,7 +10,10 @@ mod support;
 
 mod containers;
 mod crash;
+mod detection;
+mod disturbances;
 mod drift;
+mod drift_table;
 mod explanations;
 mod foreign;
 mod hanging;

@@ -20,8 +20,8 @@ pub struct Agent {
 
 impl Agent {
     /// Starts `netns-agent run` for this label; `endpoint` is where a real etcd, or a proxy before it, listens,
-    /// and `docker_host` where a Docker daemon may come to listen.
-    pub fn start(label: &str, kind: StoreKind, endpoint: &str, docker_host: &str) -> Self {
+    /// `docker_host` where a Docker daemon may come to listen, and `further` what else it is told.
+    pub fn start(label: &str, kind: StoreKind, endpoint: &str, docker_host: &str, further: &[String]) -> Self {
         let mut arguments = vec![
             "run",
             "--microservice-label",
@@ -37,6 +37,7 @@ impl Agent {
             StoreKind::Etcd => arguments.extend(["--etcd-endpoints", endpoint]),
             StoreKind::Embedded => arguments.extend(["--embedded-listen", EMBEDDED_LISTEN]),
         }
+        arguments.extend(further.iter().map(String::as_str));
         Self {
             process: Process::start(env!("CARGO_BIN_EXE_netns-agent"), &arguments, LOG),
         }

@@ -30,6 +30,8 @@ pub struct Bench {
     pub endpoint: String,
     /// Where the agent finds Docker; nothing listens here unless the scenario starts a daemon and names it before the agent.
     pub docker_host: String,
+    /// What the agent is told on its command line besides.
+    pub agent_arguments: Vec<String>,
     agent: Option<Agent>,
     watch: StatusWatch,
     patience: Duration,
@@ -51,10 +53,16 @@ impl Bench {
             label,
             endpoint,
             docker_host: "unix:///run/docker.sock".to_owned(),
+            agent_arguments: Vec::new(),
             agent: None,
             watch,
             patience: Duration::from_secs(patience),
         }
+    }
+
+    /// How long a scenario waits for one thing.
+    pub fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// The full key of a desired value.
@@ -89,7 +97,13 @@ impl Bench {
             StoreKind::Etcd => self.store.revision().await,
             StoreKind::Embedded => self.watch.now().revision,
         };
-        self.agent = Some(Agent::start(&self.label, self.store.kind(), &self.endpoint, &self.docker_host));
+        self.agent = Some(Agent::start(
+            &self.label,
+            self.store.kind(),
+            &self.endpoint,
+            &self.docker_host,
+            &self.agent_arguments,
+        ));
         before
     }
 

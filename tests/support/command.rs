@@ -49,6 +49,50 @@ pub fn ip_in(netns: &Path, arguments: &str) -> String {
     run("nsenter", &words)
 }
 
+/// A program with its arguments inside the namespace that this file leads to; must succeed.
+pub fn run_in(netns: &Path, words: &[&str]) -> String {
+    let netns = format!("--net={}", netns.display());
+    run("nsenter", &[&[netns.as_str()], words].concat())
+}
+
+/// Lines of `ip` inside a namespace, by one process; all must succeed.
+pub fn ip_batch(netns: &Path, lines: &[&str]) {
+    let mut child = Command::new("nsenter")
+        .arg(format!("--net={}", netns.display()))
+        .args(["ip", "-batch", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot run nsenter: {error}"));
+    if let Some(mut input) = child.stdin.take() {
+        // nsenter may have ended already; its own words on standard error are the better message.
+        let _ = input.write_all((lines.join("\n") + "\n").as_bytes());
+    }
+    let output = child.wait_with_output().expect("the output of ip");
+    assert!(
+        output.status.success(),
+        "`ip` in {}: {lines:?}: {}{}",
+        netns.display(),
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Whether a link's checksums are offloaded, as lines.
+pub fn offloads(netns: &Path, link: &str) -> Result<Vec<String>, String> {
+    let netns = format!("--net={}", netns.display());
+    let output = output("nsenter", &[&netns, "ethtool", "-k", link]);
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let lines = text
+        .lines()
+        .filter(|line| line.starts_with("rx-checksumming:") || line.starts_with("tx-checksumming:"));
+    Ok(lines.map(|line| format!("offload {link} {line}")).collect())
+}
+
 /// One `ip -json -details -batch` process inside a namespace: the answers of all lines, in order. One process instead of one per
 /// object keeps hundreds of comparisons cheap.
 pub fn ip_batch_json(netns: &Path, lines: &str) -> Result<Vec<serde_json::Value>, String> {

@@ -4,9 +4,21 @@
 //! the change, so once a change is acknowledged its notification stands in the socket's queue; reading later loses nothing.
 //! Start reading at [`Monitor`].
 
-use std::{fs::File, path::Path};
+use std::{
+    fs::File,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
-use nix::sched::CloneFlags;
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sched::CloneFlags,
+};
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::{
     RouteNetlinkMessage,
@@ -27,6 +39,78 @@ const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 pub struct Monitor {
     socket: Socket,
     name: String,
+}
+
+/// When notifications came, in any of some namespaces.
+pub struct Arrivals {
+    times: tokio::sync::mpsc::UnboundedReceiver<Instant>,
+    /// Came while somebody waited, and was not told yet.
+    awaited: Option<Instant>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Arrivals {
+    /// Listens on a thread of its own, which reads each notification as soon as it comes.
+    pub fn start(namespaces: &[PathBuf]) -> Self {
+        let sockets: Vec<Socket> = namespaces.iter().map(|path| Monitor::open(path).socket).collect();
+        let (sender, times) = tokio::sync::mpsc::unbounded_channel();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                let mut polled: Vec<PollFd> = sockets
+                    .iter()
+                    .map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN))
+                    .collect();
+                if poll(&mut polled, PollTimeout::from(50u8)).unwrap_or(0) == 0 {
+                    continue;
+                }
+                let now = Instant::now();
+                let mut datagram = Vec::with_capacity(16 * 1024);
+                for socket in &sockets {
+                    loop {
+                        datagram.clear();
+                        match socket.recv(&mut datagram, nix::libc::MSG_DONTWAIT) {
+                            Ok(_) => {}
+                            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+                            // Some were lost; when they came is known all the same.
+                            Err(_) => {}
+                        }
+                    }
+                }
+                if sender.send(now).is_err() {
+                    return;
+                }
+            }
+        });
+        Self {
+            times,
+            awaited: None,
+            stop,
+        }
+    }
+
+    /// When the newest came of those that were not told yet.
+    pub fn newest(&mut self) -> Option<Instant> {
+        let mut newest = self.awaited.take();
+        while let Ok(time) = self.times.try_recv() {
+            newest = Some(time);
+        }
+        newest
+    }
+
+    /// Waits until one comes, or so long.
+    pub async fn wait(&mut self, at_most: Duration) {
+        if let Ok(Some(time)) = tokio::time::timeout(at_most, self.times.recv()).await {
+            self.awaited = Some(time);
+        }
+    }
+}
+
+impl Drop for Arrivals {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Monitor {

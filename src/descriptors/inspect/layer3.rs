@@ -62,7 +62,7 @@ impl<'a> Inspection<'a> {
 
     pub(super) fn neighbours(&mut self) {
         for state in self.snapshot.neighbours.iter().filter(|state| state.protocol == PROTOCOL) {
-            let Some(link) = self.link_name(state.link) else { continue };
+            let Some(link) = self.link_of(state.link) else { continue };
             let owner = self.managed.get(&state.link).and_then(|name| {
                 let candidates = self.dependents_of(name, "config/linux/l3/v2/arp/");
                 candidates
@@ -86,10 +86,11 @@ impl<'a> Inspection<'a> {
                 None => {
                     let removal = KernelOp::DeleteNeighbour {
                         netns: self.netns,
-                        link: link.clone(),
+                        link: link.name.clone(),
+                        guard: self.guard(link),
                         address: state.address,
                     };
-                    self.orphan(&format!("neighbour/{link}/{}", state.address), vec![removal], None);
+                    self.orphan(&format!("neighbour/{}/{}", link.name, state.address), vec![removal], None);
                 }
             }
         }
@@ -97,7 +98,7 @@ impl<'a> Inspection<'a> {
 
     pub(super) fn routes(&mut self) {
         for state in &self.snapshot.routes {
-            let Some(link) = self.link_name(state.link) else { continue };
+            let Some(link) = self.link_of(state.link) else { continue };
             let route = &state.route;
             let owner = self.managed.get(&state.link).and_then(|name| {
                 let interface = interface_key(name);
@@ -141,12 +142,13 @@ impl<'a> Inspection<'a> {
                 None if !self.is_ours(state.link) || self.is_rejected_route(state) => {}
                 None => {
                     let what = format!(
-                        "route/{}/{}/{}/{}/{link}",
-                        route.table, route.destination, route.prefix_len, route.metric
+                        "route/{}/{}/{}/{}/{}",
+                        route.table, route.destination, route.prefix_len, route.metric, link.name
                     );
                     let removal = KernelOp::DeleteRoute {
                         netns: self.netns,
-                        link,
+                        link: link.name.clone(),
+                        guard: self.guard(link),
                         route: route.clone(),
                     };
                     self.orphan(&what, vec![removal], None);

@@ -15,7 +15,7 @@ use super::{
     },
     Inspection,
 };
-use crate::kernel::{AddressSpec, AddressState, KernelOp, LinkChanges, LinkState, PROTOCOL};
+use crate::kernel::{AddressSpec, AddressState, Guard, KernelOp, LinkChanges, LinkState, PROTOCOL};
 
 /// What the keys of namespaces begin with.
 const NAMESPACES: &str = "linux/namespace/";
@@ -133,10 +133,19 @@ impl<'a> Inspection<'a> {
         self.snapshot.addresses.iter().filter(on_link).cloned().collect()
     }
 
+    /// What must still hold of a link when something is removed from it.
+    pub(super) fn guard(&self, link: &LinkState) -> Guard {
+        match self.marks.subject(&link.alias) {
+            Some(_) => owned(self.marks),
+            None => Guard::Any,
+        }
+    }
+
     pub(super) fn address_removal(&self, link: &LinkState, state: &AddressState) -> KernelOp {
         KernelOp::DeleteAddress {
             netns: self.netns,
             link: link.name.clone(),
+            guard: self.guard(link),
             address: state.address,
             shared: true,
         }

@@ -8,7 +8,8 @@ use models::key::{AddressSource, Key, TypedKey};
 use super::{
     super::{
         address::addresses_prefix,
-        value::{Address, Interface, InterfaceKind},
+        detection::{self, Progress, progress},
+        value::{Address, Detection, Interface, InterfaceKind},
     },
     Inspection,
 };
@@ -40,7 +41,10 @@ impl<'a> Inspection<'a> {
             }
             found.kind = self.kind(basis, link);
             found.vrf = self.vrf_of(link);
-            found.adopted = is_adopted(link);
+            found.enslaved = link.master.is_some() && found.vrf.is_none();
+            let unmarked = self.unmarked.contains(&link.index);
+            (found.marked, found.known_index) = (!unmarked, unmarked.then_some(link.index));
+            found.adopted = if unmarked { basis.adopted } else { is_adopted(link) };
         }
         let here = |address: &&Address| address.expected.is_none() && address.spec.is_some_and(|spec| self.has_address(link.index, spec));
         let mut addresses: Vec<Address> = basis.addresses.iter().filter(here).cloned().collect();
@@ -73,6 +77,8 @@ impl<'a> Inspection<'a> {
                 text,
                 vrf: self.vrf_of(link),
                 expected: None,
+                detection: Detection::Wait,
+                awaited: false,
             }
         };
         Interface {
@@ -87,8 +93,35 @@ impl<'a> Inspection<'a> {
             link_only: false,
             vrf: self.vrf_of(link),
             marked: true,
+            known_index: None,
+            enslaved: false,
             adopt: false,
             adopted: is_adopted(link),
+        }
+    }
+
+    /// How far the kernel has come with looking for somebody else with an address.
+    pub(super) fn detection(&mut self, link: &LinkState, address: &Address) {
+        let state = self
+            .snapshot
+            .addresses
+            .iter()
+            .find(|state| state.link == link.index && Some(state.address) == address.spec);
+        let (Some((key, value)), Some(state)) = (detection::of(address), state) else {
+            return;
+        };
+        match progress(state, address.detection) {
+            Progress::Over => self.note(key, value),
+            progress => {
+                self.findings.tentative |= progress == Progress::Tentative;
+                // Of one that is not applied a failed detection is news, too: it is asked once more, and says so.
+                match self.view.applied(&key) {
+                    Some(_) if self.view.in_flight(&key) => {}
+                    Some(_) => self.findings.lost.push(key),
+                    None if progress == Progress::Failed && self.view.is_unavailable(&key) => self.findings.probes.push(key),
+                    None => {}
+                }
+            }
         }
     }
 
@@ -101,6 +134,18 @@ impl<'a> Inspection<'a> {
 
     pub(super) fn kind(&self, basis: &Interface, link: &LinkState) -> InterfaceKind {
         match (link.kind.as_str(), &basis.kind) {
+            (
+                "veth",
+                InterfaceKind::Veth {
+                    peer,
+                    rx_checksum,
+                    tx_checksum,
+                },
+            ) if self.unmarked.contains(&link.index) => InterfaceKind::Veth {
+                peer: peer.clone(),
+                rx_checksum: link.rx_checksum.unwrap_or(*rx_checksum),
+                tx_checksum: link.tx_checksum.unwrap_or(*tx_checksum),
+            },
             ("veth", kind) => {
                 let rest = self
                     .marks

@@ -110,6 +110,8 @@ impl World {
     }
 
     fn docker_lost(&mut self) {
+        // What happened a moment ago may not have been asked about yet, and is not to be learnt before the daemon is back.
+        self.daemon.untold |= !self.is_undisturbed();
         let Some(agent) = &mut self.agent else { return };
         let tracker = &mut agent.tracker;
         tracker.connection += 1;

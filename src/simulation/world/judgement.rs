@@ -172,7 +172,7 @@ impl World {
         }
     }
 
-    fn is_undisturbed(&self) -> bool {
+    pub(super) fn is_undisturbed(&self) -> bool {
         let window = if self.scenario.watched_max < 100 {
             SWEPT_WITHIN
         } else {

@@ -1,0 +1,135 @@
+//! Addresses of links: adding, removing, and whether they may be used.
+//!
+//! Owns the performing of the operations on addresses. Must never remove or take over what belongs to somebody else on a shared link.
+//! Start reading at [`Worker::add_address`].
+
+use std::{net::IpAddr, path::PathBuf};
+
+use nix::errno::Errno;
+
+use super::{
+    address, failure,
+    netlink::Change,
+    operation::{AddressDetection, AddressSpec, AddressState, Failure, FailureKind, LinkState, NetnsId, PROTOCOL},
+    sysctl,
+    worker::{On, Worker},
+};
+
+/// IF_OPER_DOWN and IF_OPER_LOWERLAYERDOWN of linux/if.h: no carrier, so that nobody can be asked.
+const WITHOUT_CARRIER: [u8; 2] = [2, 3];
+
+impl Worker {
+    pub(super) fn add_address(&mut self, on: On<'_>, spec: &AddressSpec, detection: AddressDetection, shared: bool) -> Result<(), Failure> {
+        let (netns, link, _) = on;
+        let action = || format!("add address {} to link \"{link}\"", address::show(spec));
+        if spec.address.is_ipv6() && detection == AddressDetection::Optimistic {
+            // Without it the kernel ignores the flag.
+            self.ensure_link_sysctl(netns, link, sysctl::optimistic_dad(link), "1")?;
+        }
+        let added = self.on_enabled_link(on, spec.address, action, |index| address::add(index, spec, detection, !shared));
+        let there = |failure: &Failure| shared && failure.kind == FailureKind::Exists;
+        if added.as_ref().is_err_and(there) { Ok(()) } else { added }
+    }
+
+    /// As [`Self::on_link`], for something of the family of `about`: enables IPv6 on the link where that is what stands in the way.
+    pub(super) fn on_enabled_link(
+        &mut self,
+        on: On<'_>,
+        about: IpAddr,
+        action: impl Fn() -> String,
+        change: impl Fn(u32) -> Change,
+    ) -> Result<(), Failure> {
+        let (netns, link, _) = on;
+        let made = self.on_link(on, &action, &change);
+        if !made
+            .as_ref()
+            .is_err_and(|failure| about.is_ipv6() && says_ipv6_is_disabled(failure))
+        {
+            return made;
+        }
+        self.ensure_link_sysctl(netns, link, sysctl::disable_ipv6(link), "0")?;
+        self.on_link(on, action, change)
+    }
+
+    fn ensure_link_sysctl(&mut self, netns: NetnsId, link: &str, path: PathBuf, value: &'static str) -> Result<(), Failure> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.namespaces.ensure_sysctl(netns, path, value).map_err(|refusal| {
+            let place = self.place(netns);
+            failure::refused(&format!("set sysctl {name} of link \"{link}\" to {value}"), &place, &refusal)
+        })
+    }
+
+    fn place(&mut self, netns: NetnsId) -> String {
+        self.namespaces
+            .get_mut(netns)
+            .map_or(netns.to_string(), |pinned| pinned.place.clone())
+    }
+
+    /// Whether an address may be used, or why not.
+    pub(super) fn confirm_address(&mut self, on: On<'_>, spec: &AddressSpec, optimistic: bool) -> Result<(), Failure> {
+        let (netns, link, _) = on;
+        let shown = address::show(spec);
+        // Whether it has a carrier may have changed since the link was read for something else.
+        self.links.remove(&(netns, link.to_owned()));
+        let found = self.require(netns, link, &format!("confirm address {shown} of"))?;
+        let place = self.place(netns);
+        let Some(state) = self.addresses_of(netns, &found)?.into_iter().find(|state| state.address == *spec) else {
+            let message = format!("address {shown} is no longer on link \"{link}\" in {place}: somebody else removed it");
+            return Err(failure::other(message));
+        };
+        let failed = |kind, message| {
+            Err(Failure {
+                kind,
+                ..failure::other(message)
+            })
+        };
+        if state.flags & address::DAD_FAILED != 0 {
+            let message = format!(
+                "address {shown} on link \"{link}\" in {place} is not used: somebody else on the link has it (the kernel marks it \
+                 `dadfailed`); find out who with `ip -6 neighbour` on another machine of that link, or choose another address; put the value again to have it asked again at once"
+            );
+            return failed(FailureKind::Duplicate, message);
+        }
+        if state.flags & address::TENTATIVE == 0 || (optimistic && state.flags & address::OPTIMISTIC != 0) {
+            return Ok(());
+        }
+        let why = match WITHOUT_CARRIER.contains(&found.oper_state) {
+            true => "it begins when the link has a carrier (for a veth: when its other end is up)",
+            false => "it takes a second or two",
+        };
+        let message = format!("the kernel is still finding out whether somebody else on link \"{link}\" in {place} has {shown}; {why}");
+        failed(FailureKind::Tentative, message)
+    }
+
+    fn addresses_of(&mut self, netns: NetnsId, found: &LinkState) -> Result<Vec<AddressState>, Failure> {
+        let pinned = self.namespaces.get_mut(netns)?;
+        let mut addresses = address::dump(&mut pinned.route)
+            .map_err(|refusal| failure::refused(&format!("read the addresses of link \"{}\"", found.name), &pinned.place, &refusal))?;
+        addresses.retain(|state| state.link == found.index);
+        Ok(addresses)
+    }
+
+    pub(super) fn delete_address(&mut self, on: On<'_>, spec: &AddressSpec, shared: bool) -> Result<(), Failure> {
+        let (netns, link, _) = on;
+        if shared && self.namespaces.contains(netns) && self.is_foreign_address(netns, link, spec)? {
+            return Ok(());
+        }
+        let action = || format!("delete address {} from link \"{link}\"", address::show(spec));
+        self.remove(on, &[Errno::EADDRNOTAVAIL, Errno::ENXIO], action, |index| {
+            address::delete(index, spec)
+        })
+    }
+
+    /// Whether an address is there without our mark.
+    fn is_foreign_address(&mut self, netns: NetnsId, link: &str, spec: &AddressSpec) -> Result<bool, Failure> {
+        let Some(found) = self.find(netns, link)? else { return Ok(false) };
+        let addresses = self.addresses_of(netns, &found)?;
+        let same = addresses.iter().find(|state| state.address == *spec);
+        Ok(same.is_some_and(|state| state.protocol != PROTOCOL))
+    }
+}
+
+/// How the kernel says that IPv6 is disabled on the link: of addresses and routes by the number alone.
+fn says_ipv6_is_disabled(failure: &Failure) -> bool {
+    failure.errno == Some(Errno::EACCES as i32) || failure.kernel_text.contains("IPv6 is disabled")
+}

@@ -1,0 +1,158 @@
+//! An IPv6 address counts when the kernel has found out that nobody else on the link has it (RFC 4862 §5.4).
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::{
+    on_both_stores,
+    support::{
+        bench::Bench,
+        command::ip_in,
+        config::{Interface, Reference},
+        status::ValueStatus,
+    },
+};
+
+const ADDRESS: &str = "fd00:70::1/64";
+
+fn left() -> Interface {
+    Interface::veth("left", "right", Reference::named("dad-left")).host_name("eth0")
+}
+
+fn right() -> Interface {
+    Interface::veth("right", "left", Reference::named("dad-right")).host_name("eth0")
+}
+
+/// The left end with the address, and what is to become of it.
+fn addressed(policy: &str) -> String {
+    let mut value = left().address(ADDRESS).json();
+    if !policy.is_empty() {
+        value["duplicate_address_detection"] = json!(policy);
+    }
+    value.to_string()
+}
+
+fn netns(end: &Interface) -> PathBuf {
+    end.netns.path()
+}
+
+/// Puts both ends without any address, and waits for them.
+async fn pair(bench: &mut Bench) {
+    bench.start_agent().await;
+    for end in [left(), right()] {
+        bench.put(&end.key(), end.json().to_string()).await;
+    }
+    for end in [left(), right()] {
+        bench.until_state(&end.key(), "CONFIGURED").await;
+    }
+}
+
+/// Another machine of the link has the address already.
+fn somebody_else_takes_the_address() {
+    ip_in(&netns(&right()), &format!("address add {ADDRESS} dev eth0 nodad"));
+}
+
+/// What `ip` shows of the address; `null` when it is not there.
+fn shown() -> Value {
+    let text = ip_in(&netns(&left()), "-j -6 address show dev eth0 scope global");
+    let links: Value = serde_json::from_str(&text).expect("ip prints JSON");
+    links[0]["addr_info"][0].clone()
+}
+
+async fn until_told(bench: &Bench, state: &str, reason: &str) -> ValueStatus {
+    let key = left().key();
+    let told = |status: &ValueStatus| status.state == state && status.reason == reason;
+    let publication = bench
+        .until(&format!("{key} is {state} with reason {reason:?}"), |publication| {
+            publication.of(&key).is_some_and(told)
+        })
+        .await;
+    publication.of(&key).cloned().unwrap_or_default()
+}
+
+/// Waits until a put is CONFIGURED.
+async fn until_answered(bench: &Bench, revision: i64) {
+    bench.until_configured(&[(left().key(), revision)].into()).await;
+}
+
+async fn an_address_counts_when_nobody_else_has_it(mut bench: Bench) {
+    pair(&mut bench).await;
+    let revision = bench.put(&left().key(), addressed("")).await;
+    let waiting = until_told(&bench, "PENDING", "AddressTentative").await;
+    assert!(waiting.message.contains("fd00:70::1/64"), "{waiting:?}");
+    until_answered(&bench, revision).await;
+    assert_eq!(
+        shown()["tentative"],
+        Value::Null,
+        "CONFIGURED is said of an address that is still being checked"
+    );
+    // An agent that finds it so has nothing to wait for.
+    bench.stop_agent().await;
+    let before = bench.start_agent().await;
+    bench.until_configured_since(&[(left().key(), revision)].into(), before).await;
+    bench.stop_agent().await;
+}
+on_both_stores!(an_address_counts_when_nobody_else_has_it);
+
+async fn an_address_that_somebody_else_has_is_a_failure_until_they_give_it_up(mut bench: Bench) {
+    pair(&mut bench).await;
+    somebody_else_takes_the_address();
+    let revision = bench.put(&left().key(), addressed("")).await;
+    let failed = until_told(&bench, "FAILED", "DuplicateAddress").await;
+    assert_eq!(failed.mod_revision, revision);
+    assert!(failed.error.contains("dadfailed") && !failed.next_retry.is_empty(), "{failed:?}");
+    ip_in(&netns(&right()), &format!("address del {ADDRESS} dev eth0"));
+    // Without this it is asked again within a minute.
+    let revision = bench.put(&left().key(), addressed("")).await;
+    until_answered(&bench, revision).await;
+    assert_eq!(shown()["dadfailed"], Value::Null);
+    bench.stop_agent().await;
+}
+on_both_stores!(an_address_that_somebody_else_has_is_a_failure_until_they_give_it_up);
+
+async fn a_value_can_do_without_detection(mut bench: Bench) {
+    pair(&mut bench).await;
+    somebody_else_takes_the_address();
+    let revision = bench.put(&left().key(), addressed("SKIP")).await;
+    until_answered(&bench, revision).await;
+    assert_eq!(shown()["nodad"], json!(true), "{}", shown());
+    bench.stop_agent().await;
+}
+on_both_stores!(a_value_can_do_without_detection);
+
+async fn an_optimistic_address_counts_at_once_and_fails_later(mut bench: Bench) {
+    pair(&mut bench).await;
+    let revision = bench.put(&left().key(), addressed("OPTIMISTIC")).await;
+    until_answered(&bench, revision).await;
+    let until_over = bench.until_true("the detection is over", || {
+        shown()["tentative"].is_null() && shown()["optimistic"].is_null()
+    });
+    until_over.await;
+    bench.delete(&left().key()).await;
+    bench.until_waiting_for(&right().key(), &["veth-peer-exists"]).await;
+    // Nobody answers for an address before there is a link: the pair first, then the other one's address, then ours.
+    bench.put(&left().key(), left().json().to_string()).await;
+    bench.until_state(&left().key(), "CONFIGURED").await;
+    bench.until_state(&right().key(), "CONFIGURED").await;
+    somebody_else_takes_the_address();
+    bench.put(&left().key(), addressed("OPTIMISTIC")).await;
+    until_told(&bench, "FAILED", "DuplicateAddress").await;
+    bench.stop_agent().await;
+}
+on_both_stores!(an_optimistic_address_counts_at_once_and_fails_later);
+
+async fn a_link_without_carrier_is_said_to_be_why(mut bench: Bench) {
+    pair(&mut bench).await;
+    let mut down = right();
+    down.enabled = false;
+    let revision = bench.put(&down.key(), down.json().to_string()).await;
+    bench.until_configured(&[(down.key(), revision)].into()).await;
+    let revision = bench.put(&left().key(), addressed("")).await;
+    let waiting = until_told(&bench, "PENDING", "AddressTentative").await;
+    assert!(waiting.message.contains("carrier"), "{waiting:?}");
+    bench.put(&right().key(), right().json().to_string()).await;
+    until_answered(&bench, revision).await;
+    bench.stop_agent().await;
+}
+on_both_stores!(a_link_without_carrier_is_said_to_be_why);
