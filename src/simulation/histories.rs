@@ -4,9 +4,9 @@
 //! Where the seeded worlds beside it have a store, Docker and faults, here many more values are told and done at once. Must never
 //! need root or a network namespace. Start reading at [`world`], then `random`.
 
+mod difference;
 mod pairs;
 mod random;
 mod removals;
 mod strategies;
-mod tampering;
 mod world;

@@ -59,8 +59,6 @@ pub struct Kernel {
     pub processes: BTreeMap<i32, Process>,
     /// Which process each reference was bound to: the record that survives the agent.
     pub bindings: BTreeMap<NamespaceRef, u64>,
-    /// Namespaces in which something changed since this was last emptied.
-    pub touched: BTreeSet<NetnsId>,
     /// Namespaces that the monitor is about to tell of.
     pub told: Vec<NetnsId>,
     /// Operations that changed something, or tried to.
@@ -71,8 +69,6 @@ pub struct Kernel {
     pub failing: Vec<(usize, i32)>,
     /// Namespaces that nobody may change: those of strangers who got a process number.
     pub strangers: BTreeSet<NetnsId>,
-    /// Names of foreign links that a value names, so that they may be changed.
-    pub lent: BTreeSet<String>,
     /// What must never happen and did.
     pub violations: Vec<String>,
     /// Counts what changes where references lead to.
@@ -190,13 +186,11 @@ impl Kernel {
             names: BTreeMap::new(),
             processes: BTreeMap::new(),
             bindings: BTreeMap::new(),
-            touched: BTreeSet::new(),
             told: Vec::new(),
             log: Vec::new(),
             fuel: None,
             failing: Vec::new(),
             strangers: BTreeSet::new(),
-            lent: BTreeSet::new(),
             violations: Vec::new(),
             references: 1,
             side_effects: false,
@@ -259,7 +253,6 @@ impl Kernel {
         if let Some((netns, name, guard)) = target
             && let Some(link) = self.link(netns, name)
             && self.foreign.contains(&(netns, link.index))
-            && !self.lent.contains(name)
             && guarded(guard, link).is_ok()
         {
             self.violations.push(format!("{op:?} is about a link that is not the agent's"));

@@ -7,6 +7,8 @@
 //! A seed decides everything, so whatever goes wrong with a seed goes wrong with it every time. First come interference and faults,
 //! in which only safety is demanded. Then everything works again, and the world must come to what a naive computation
 //! ([`expectation`]) says; after that a restart must find nothing to do.
+//!
+//! In tests the same kernel, values and rules also serve `histories`: there the agent's core and effects are alone with the machine.
 
 pub(crate) mod agent;
 pub mod configuration;
@@ -21,6 +23,7 @@ pub mod mutation;
 pub mod random;
 pub mod scenario;
 pub(crate) mod store;
+pub mod tampering;
 pub(crate) mod world;
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::{
         CONTAINER_PLACE, CREATED_NAME, CREATED_PLACE, FILE_PLACE, FOREIGN_NAME, FOREIGN_PLACE, Inventory, Item, OWN_PLACE, PROCESS_PLACE,
     },
     random::Random,
+    tampering::Tampering,
 };
 
 /// The slot that keeps the process referred to, in worlds where its number is given away.
@@ -79,41 +80,6 @@ pub enum Step {
     /// A foreign link with all that one can have appears.
     Foreign,
 }
-
-/// What can be done to an object of the agent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Tampering {
-    /// `ip link del`.
-    DeleteLink,
-    /// `ip link set down`.
-    Down,
-    /// `ip link set mtu`.
-    Mtu,
-    /// `ip link set address`.
-    Mac,
-    /// `ip link set nomaster`.
-    Release,
-    /// `ip link set name`.
-    Rename,
-    /// `ip address del`.
-    DeleteAddress,
-    /// `ip route del`.
-    DeleteRoute,
-    /// `ip neighbour del`.
-    DeleteNeighbour,
-}
-
-const TAMPERINGS: [Tampering; 9] = [
-    Tampering::DeleteLink,
-    Tampering::Down,
-    Tampering::Mtu,
-    Tampering::Mac,
-    Tampering::Release,
-    Tampering::Rename,
-    Tampering::DeleteAddress,
-    Tampering::DeleteRoute,
-    Tampering::DeleteNeighbour,
-];
 
 /// ENOMEM, EBUSY, ENETDOWN, ENOBUFS and EPERM of errno(3).
 const ERRORS: [i32; 5] = [12, 16, 100, 105, 1];
@@ -270,7 +236,7 @@ impl Repertoire {
     /// Where host names are taken, a link that was renamed could not get its name back. And nowhere yet: a link that is renamed and no
     /// longer wanted before that is noticed stays until the next start.
     fn tamper(&self, random: &mut Random) -> Step {
-        let tampering = random.pick(&TAMPERINGS);
+        let tampering = random.pick(&Tampering::ALL);
         let tampering = match tampering {
             Tampering::Rename => Tampering::Down,
             other => other,

@@ -6,15 +6,16 @@
 use proptest::prelude::*;
 
 use super::{
-    strategies::{SLOTS, configuration, item, machine},
-    tampering::{self, tampering},
+    difference::{affected, concerns},
+    strategies::{SLOTS, configuration, item, machine, tampering},
     world::World,
 };
 use crate::{
-    kernel::{AddressSpec, LinkState, NetnsId, PROTOCOL, RouteSpec, Snapshot},
+    kernel::{LinkState, NetnsId, Snapshot},
     simulation::{
         configuration::{Configuration, FOREIGN_NAME, Item, PID},
         kernel::{Kernel, OWN},
+        tampering::add_look_alikes,
     },
 };
 
@@ -92,40 +93,10 @@ fn inhabited(kernel: &Kernel) -> [NetnsId; 3] {
     [OWN, kernel.names[FOREIGN_NAME], kernel.processes[&PID].netns]
 }
 
-/// Look-alikes that are not the agent's: a link of another agent, one without a mark, and what is on them.
 fn place_foreign(kernel: &mut Kernel) {
     for netns in inhabited(kernel) {
-        for (name, alias) in [("foreign0", "/vnf-agent/vpp10/d0"), ("foreign1", "")] {
-            let index = kernel.add_foreign_link(netns, name, "dummy");
-            kernel.link_mut(netns, index).alias = alias.to_owned();
-            let address = AddressSpec {
-                address: [10, 99, 0, 1].into(),
-                prefix_len: 24,
-            };
-            kernel.add_address(netns, name, address, 0).expect("a link");
-            kernel.set_neighbour(netns, name, [10, 99, 0, 2].into(), [2; 6], 4).expect("a link");
-            let route = RouteSpec {
-                destination: [10, 77, index as u8, 0].into(),
-                prefix_len: 24,
-                gateway: None,
-                table: 254,
-                scope: 253,
-                metric: 0,
-            };
-            kernel.add_route(netns, name, &route, false, 4).expect("a link");
-            if name == "foreign0" {
-                // The other agent marks what is its own with the same number.
-                let route = RouteSpec { metric: 9, ..route };
-                kernel.add_route(netns, name, &route, false, PROTOCOL).expect("a link");
-                kernel
-                    .set_neighbour(netns, name, [10, 99, 0, 3].into(), [2; 6], PROTOCOL)
-                    .expect("a link");
-                kernel.add_address(netns, name, address, PROTOCOL).expect("a link");
-            }
-        }
+        add_look_alikes(kernel, netns);
     }
-    let ends = ["foreign2", "foreign3"].map(|name| (OWN, kernel.add_foreign_link(OWN, name, "veth")));
-    kernel.pair(ends[0], ends[1]);
 }
 
 /// Everything that is on foreign links.
@@ -224,16 +195,16 @@ proptest! {
         let mut world = World::start(machine(), &start);
         world.rest();
         let before = world.machine.get().kernel.clone();
-        for tampering in &tamperings {
-            tampering.apply(&mut world.machine.get().kernel);
+        for (tampering, number) in &tamperings {
+            tampering.apply(&mut world.machine.get().kernel, *number);
         }
-        let affected = tampering::affected(&before, &world.machine.get().kernel);
+        let affected = affected(&before, &world.machine.get().kernel);
         world.machine.get().kernel.log.clear();
         world.refresh();
         world.rest();
         check(&world, &start)?;
         let log = world.machine.get().kernel.log.clone();
-        let stray: Vec<_> = log.iter().filter(|op| !tampering::concerns(op, &affected)).collect();
+        let stray: Vec<_> = log.iter().filter(|op| !concerns(op, &affected)).collect();
         prop_assert!(stray.is_empty(), "tampered: {:?}; all: {:#?}; stray: {:#?}", affected, log, stray);
         world.machine.get().kernel.log.clear();
         world.refresh();

@@ -9,6 +9,7 @@ use crate::simulation::{
     configuration::{CREATED_PLACE, Configuration, FOREIGN_NAME, FOREIGN_PLACE, Inventory, Item, OWN_PLACE, PID, PROCESS_PLACE},
     kernel::Kernel,
     random::Random,
+    tampering::Tampering,
 };
 
 /// Without Docker and a watcher of names: what is always there, or made by the agent.
@@ -55,4 +56,9 @@ pub fn configuration() -> impl Strategy<Value = Configuration> {
             .filter_map(|(slot, item)| Some((slot, item?)))
             .collect()
     })
+}
+
+/// Something that others do; the number chooses to what.
+pub fn tampering() -> impl Strategy<Value = (Tampering, usize)> {
+    (prop::sample::select(&Tampering::ALL[..]), 0..1000usize)
 }

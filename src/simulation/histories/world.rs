@@ -212,7 +212,22 @@ impl World {
             places: &places(kernel, None),
             blocked: &BTreeSet::new(),
         };
-        for (slot, verdict) in expectation::judge(kernel, configuration, &surroundings)? {
+        let verdicts = expectation::judge(kernel, configuration, &surroundings)?;
+        let told = self
+            .agent
+            .outbox
+            .get()
+            .shadow
+            .keys()
+            .filter(|key| key.starts_with("config-status/"))
+            .count();
+        if told != verdicts.len() {
+            return Err(format!("{told} values have a status, {} should", verdicts.len()));
+        }
+        if !self.agent.is_idle() {
+            return Err("the core has not come to rest".to_owned());
+        }
+        for (slot, verdict) in verdicts {
             let key = configuration[&slot].key();
             let state = self.state(&key);
             if !state.is_some_and(|state| verdict.admits(state)) {

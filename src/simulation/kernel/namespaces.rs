@@ -58,7 +58,6 @@ impl Kernel {
     /// The agent was killed or stopped: its open files are gone, the network is not.
     pub fn agent_gone(&mut self) {
         self.fuel = None;
-        self.touched.clear();
         self.told.clear();
         self.subscriptions.clear();
         for netns in std::mem::take(&mut self.pins).into_keys() {
@@ -203,7 +202,6 @@ impl Kernel {
 
     /// Something changed in a namespace: whoever watches it is told once.
     pub(super) fn changed(&mut self, netns: NetnsId) {
-        self.touched.insert(netns);
         if let Some(subscription) = self.subscriptions.get_mut(&netns) {
             if std::mem::take(&mut subscription.armed) {
                 self.told.push(netns);

@@ -1,0 +1,83 @@
+//! Which links differ between two machines, and whether an operation keeps to them.
+//!
+//! Owns the comparison. Must never use what the agent believes: it looks at the machine only. Start reading at [`affected`].
+
+use std::collections::BTreeSet;
+
+use crate::{
+    kernel::{KernelOp, LinkState, NetnsId, Snapshot},
+    simulation::kernel::Kernel,
+};
+
+fn name_of(space: &Snapshot, index: u32) -> String {
+    space
+        .links
+        .iter()
+        .find(|link| link.index == index)
+        .map(|link| link.name.clone())
+        .expect("a link")
+}
+
+/// A link with all that is on it; the master by name, for its index changes when it is made again.
+fn picture(space: &Snapshot, link: &LinkState) -> String {
+    let mut text = format!(
+        "{:?}",
+        LinkState {
+            master: None,
+            ..link.clone()
+        }
+    );
+    text += &link.master.map(|master| name_of(space, master)).unwrap_or_default();
+    let states = space
+        .addresses
+        .iter()
+        .filter(|state| state.link == link.index)
+        .map(|state| format!("{state:?}"));
+    let states = states.chain(
+        space
+            .routes
+            .iter()
+            .filter(|state| state.link == link.index)
+            .map(|state| format!("{state:?}")),
+    );
+    let states = states.chain(
+        space
+            .neighbours
+            .iter()
+            .filter(|state| state.link == link.index)
+            .map(|state| format!("{state:?}")),
+    );
+    text + &states.collect::<Vec<_>>().join("\n")
+}
+
+/// The links on which something differs between two machines.
+pub fn affected(before: &Kernel, after: &Kernel) -> BTreeSet<(NetnsId, String)> {
+    let pictures = |kernel: &Kernel| -> BTreeSet<(NetnsId, String, String)> {
+        let spaces = kernel.spaces.iter();
+        spaces
+            .flat_map(|(netns, space)| space.links.iter().map(|link| (*netns, link.name.clone(), picture(space, link))))
+            .collect()
+    };
+    let (before, after) = (pictures(before), pictures(after));
+    before
+        .symmetric_difference(&after)
+        .map(|(netns, name, _)| (*netns, name.clone()))
+        .collect()
+}
+
+/// Whether an operation touches nothing but these links.
+pub fn concerns(op: &KernelOp, links: &BTreeSet<(NetnsId, String)>) -> bool {
+    let touched = match op {
+        KernelOp::CreateVeth { ends } => ends.iter().map(|end| (end.netns, end.name.clone())).collect(),
+        KernelOp::CreateLink { link, .. } => vec![(link.netns, link.name.clone())],
+        KernelOp::SetLink { netns, name, .. } | KernelOp::DeleteLink { netns, name, .. } => vec![(*netns, name.clone())],
+        KernelOp::AddAddress { netns, link, .. }
+        | KernelOp::DeleteAddress { netns, link, .. }
+        | KernelOp::SetNeighbour { netns, link, .. }
+        | KernelOp::DeleteNeighbour { netns, link, .. }
+        | KernelOp::AddRoute { netns, link, .. }
+        | KernelOp::DeleteRoute { netns, link, .. } => vec![(*netns, link.clone())],
+        _ => return false,
+    };
+    touched.iter().all(|link| links.contains(link))
+}

@@ -1,0 +1,160 @@
+//! What others do on the machine, to the agent's objects and beside them.
+//!
+//! Owns the ways to tamper, and the look-alikes that are not the agent's. Must never use what the agent believes: it looks at the
+//! machine only. Start reading at [`Tampering`].
+
+use super::kernel::Kernel;
+use crate::kernel::{AddressSpec, LinkState, NetnsId, PROTOCOL, RouteSpec, Snapshot};
+
+/// RTPROT_STATIC of linux/rtnetlink.h: what users add by hand.
+const OTHER_PROTOCOL: u8 = 4;
+
+/// What can be done to an object of the agent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tampering {
+    /// `ip link del`.
+    DeleteLink,
+    /// `ip link set down`.
+    Down,
+    /// `ip link set mtu`.
+    Mtu,
+    /// `ip link set address`.
+    Mac,
+    /// `ip link set nomaster`.
+    Release,
+    /// `ip link set name`.
+    Rename,
+    /// `ip address del`.
+    DeleteAddress,
+    /// `ip route del`.
+    DeleteRoute,
+    /// `ip neighbour del`.
+    DeleteNeighbour,
+}
+
+impl Tampering {
+    /// All of them.
+    pub const ALL: [Tampering; 9] = [
+        Tampering::DeleteLink,
+        Tampering::Down,
+        Tampering::Mtu,
+        Tampering::Mac,
+        Tampering::Release,
+        Tampering::Rename,
+        Tampering::DeleteAddress,
+        Tampering::DeleteRoute,
+        Tampering::DeleteNeighbour,
+    ];
+
+    /// Does it to one of the agent's objects of that kind, if there are any; the number chooses.
+    pub(crate) fn apply(self, kernel: &mut Kernel, number: usize) {
+        match self {
+            Tampering::DeleteAddress => {
+                let of_agent = |space: &Snapshot| space.addresses.iter().filter(|state| state.protocol == PROTOCOL).cloned().collect();
+                on_any(kernel, number, of_agent, |kernel, netns, state| {
+                    let link = name_of(kernel, netns, state.link);
+                    kernel.delete_address(netns, &link, state.address);
+                });
+            }
+            Tampering::DeleteRoute => {
+                let of_agent = |space: &Snapshot| space.routes.iter().filter(|state| state.protocol == PROTOCOL).cloned().collect();
+                on_any(kernel, number, of_agent, |kernel, netns, state| {
+                    let link = name_of(kernel, netns, state.link);
+                    kernel.delete_route(netns, &link, &state.route);
+                });
+            }
+            Tampering::DeleteNeighbour => {
+                let of_agent = |space: &Snapshot| {
+                    let entries = space.neighbours.iter();
+                    entries.filter(|state| state.protocol == PROTOCOL).cloned().collect()
+                };
+                on_any(kernel, number, of_agent, |kernel, netns, state| {
+                    let link = name_of(kernel, netns, state.link);
+                    kernel.delete_neighbour(netns, &link, state.address);
+                });
+            }
+            _ => on_any(kernel, number, own_links, |kernel, netns, link| {
+                self.apply_to_link(kernel, netns, &link)
+            }),
+        }
+    }
+
+    fn apply_to_link(self, kernel: &mut Kernel, netns: NetnsId, link: &LinkState) {
+        let index = link.index;
+        match self {
+            Tampering::DeleteLink => kernel.remove_link(netns, index),
+            Tampering::Down => kernel.set_up(netns, index, false),
+            Tampering::Mtu => kernel.link_mut(netns, index).mtu = 1300,
+            Tampering::Mac => kernel.set_mac(netns, index, [6; 6]),
+            Tampering::Release => kernel.set_master(netns, index, None),
+            _ => {
+                let name = format!("z{}", link.name);
+                if kernel.link(netns, &name).is_none() {
+                    kernel.link_mut(netns, index).name = name;
+                }
+            }
+        }
+    }
+}
+
+fn on_any<T>(kernel: &mut Kernel, number: usize, all: impl Fn(&Snapshot) -> Vec<T>, act: impl Fn(&mut Kernel, NetnsId, T)) {
+    let of_space = |(netns, space): (&NetnsId, &Snapshot)| all(space).into_iter().map(|found| (*netns, found)).collect::<Vec<_>>();
+    let mut found: Vec<_> = kernel.spaces.iter().flat_map(of_space).collect();
+    if !found.is_empty() {
+        let (netns, state) = found.swap_remove(number % found.len());
+        act(kernel, netns, state);
+    }
+}
+
+/// The agent's links but for `lo`, which nobody can delete.
+fn own_links(space: &Snapshot) -> Vec<LinkState> {
+    let links = space.links.iter();
+    links
+        .filter(|link| link.alias.starts_with("/vnf-agent/vpp1/") && link.name != "lo")
+        .cloned()
+        .collect()
+}
+
+fn name_of(kernel: &Kernel, netns: NetnsId, index: u32) -> String {
+    let links = kernel.spaces.get(&netns).map(|space| space.links.iter());
+    let found = links.and_then(|mut links| links.find(|link| link.index == index));
+    found.map_or(String::new(), |link| link.name.clone())
+}
+
+/// Adds look-alikes that are not the agent's, unless they are there: a link of another agent, one without a mark, and a pair.
+pub(crate) fn add_look_alikes(kernel: &mut Kernel, netns: NetnsId) {
+    if kernel.link(netns, "foreign0").is_some() {
+        return;
+    }
+    for (number, name, alias) in [(1, "foreign0", "/vnf-agent/vpp10/d0"), (2, "foreign1", "")] {
+        let index = kernel.add_foreign_link(netns, name, "dummy");
+        kernel.link_mut(netns, index).alias = alias.to_owned();
+        add_to_link(kernel, netns, name, number, OTHER_PROTOCOL);
+    }
+    // The other agent marks what is its own with the same number.
+    add_to_link(kernel, netns, "foreign0", 3, PROTOCOL);
+    let ends = ["foreign2", "foreign3"].map(|name| (netns, kernel.add_foreign_link(netns, name, "veth")));
+    kernel.pair(ends[0], ends[1]);
+}
+
+/// An address, a neighbour and a route that differ from those with another number.
+fn add_to_link(kernel: &mut Kernel, netns: NetnsId, link: &str, number: u8, protocol: u8) {
+    let address = AddressSpec {
+        address: [10, 99, number, 1].into(),
+        prefix_len: 24,
+    };
+    let route = RouteSpec {
+        destination: [10, 77, number, 0].into(),
+        prefix_len: 24,
+        gateway: None,
+        table: 254,
+        scope: 253,
+        metric: 0,
+    };
+    let done = [
+        kernel.add_address(netns, link, address, protocol),
+        kernel.set_neighbour(netns, link, [10, 99, number, 2].into(), [2; 6], protocol),
+        kernel.add_route(netns, link, &route, false, protocol),
+    ];
+    debug_assert!(done.iter().all(Result::is_ok));
+}
