@@ -20,8 +20,10 @@ pub struct Agent {
 
 impl Agent {
     /// Starts `netns-agent run` for this label; `endpoint` is where a real etcd, or a proxy before it, listens,
-    /// and `docker_host` where a Docker daemon may come to listen.
-    pub fn start(label: &str, kind: StoreKind, endpoint: &str, docker_host: &str) -> Self {
+    /// `docker_host` where a Docker daemon may come to listen, and `filter` what is logged. The environment variable `LIVE_AGENT`
+    /// names another build of the program, such as an optimised one.
+    pub fn start(label: &str, kind: StoreKind, endpoint: &str, docker_host: &str, filter: &str) -> Self {
+        let program = std::env::var("LIVE_AGENT").unwrap_or_else(|_| env!("CARGO_BIN_EXE_netns-agent").to_owned());
         let mut arguments = vec![
             "run",
             "--microservice-label",
@@ -31,14 +33,14 @@ impl Agent {
             "--docker-host",
             docker_host,
             "--log",
-            "debug",
+            filter,
         ];
         match kind {
             StoreKind::Etcd => arguments.extend(["--etcd-endpoints", endpoint]),
             StoreKind::Embedded => arguments.extend(["--embedded-listen", EMBEDDED_LISTEN]),
         }
         Self {
-            process: Process::start(env!("CARGO_BIN_EXE_netns-agent"), &arguments, LOG),
+            process: Process::start(&program, &arguments, LOG),
         }
     }
 

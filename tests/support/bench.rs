@@ -30,6 +30,8 @@ pub struct Bench {
     pub endpoint: String,
     /// Where the agent finds Docker; nothing listens here unless the scenario starts a daemon and names it before the agent.
     pub docker_host: String,
+    /// What the agent logs (`--log`).
+    pub agent_log: String,
     agent: Option<Agent>,
     watch: StatusWatch,
     patience: Duration,
@@ -38,7 +40,12 @@ pub struct Bench {
 impl Bench {
     /// A bench with a started store and no agent yet.
     pub async fn new(kind: StoreKind) -> Self {
-        let store = Store::start(kind).await;
+        Self::with_store(Store::start(kind).await)
+    }
+
+    /// A bench with this store and no agent yet.
+    pub fn with_store(store: Store) -> Self {
+        let kind = store.kind();
         let endpoint = store.endpoint().to_owned();
         let label = format!("bench-{kind:?}").to_lowercase();
         let watch = StatusWatch::start(store.client(), &label);
@@ -51,6 +58,7 @@ impl Bench {
             label,
             endpoint,
             docker_host: "unix:///run/docker.sock".to_owned(),
+            agent_log: "debug".to_owned(),
             agent: None,
             watch,
             patience: Duration::from_secs(patience),
@@ -83,14 +91,20 @@ impl Bench {
 
     /// Starts the agent without waiting; returns the last store revision before this start.
     pub async fn launch_agent(&mut self) -> i64 {
-        assert!(self.agent.is_none(), "the scenario started a second agent");
         // The embedded store is down while its agent is, so the last revision that was seen has to do.
         let before = match self.store.kind() {
             StoreKind::Etcd => self.store.revision().await,
             StoreKind::Embedded => self.watch.now().revision,
         };
-        self.agent = Some(Agent::start(&self.label, self.store.kind(), &self.endpoint, &self.docker_host));
+        self.launch_agent_now();
         before
+    }
+
+    /// Starts the agent without waiting for anything, not even for the store.
+    pub fn launch_agent_now(&mut self) {
+        assert!(self.agent.is_none(), "the scenario started a second agent");
+        let kind = self.store.kind();
+        self.agent = Some(Agent::start(&self.label, kind, &self.endpoint, &self.docker_host, &self.agent_log));
     }
 
     /// The running agent.
