@@ -488,7 +488,13 @@ impl<D: Domain> Scheduler<D> {
             let claims = descriptor.map_or(Vec::new(), |descriptor| descriptor.claims(&key, &value, &View::new(&self.graph)));
             if self.must_await_claim(brought, &claims) {
                 self.mark_reported(brought);
-                self.mark(id);
+                if self.graph[brought].hold.is_some() {
+                    self.mark(id);
+                } else {
+                    // The holder is on its way out: this one could be looked at for ever until then.
+                    claims.iter().for_each(|claim| self.graph.await_claim(id, claim));
+                    self.park(id);
+                }
                 return None;
             }
             claimed.push((brought, value, claims));

@@ -6,6 +6,7 @@
 
 mod configuration;
 mod dry_run;
+mod exchanges;
 mod expectation;
 mod pairs;
 mod random;
