@@ -4,9 +4,11 @@
 //! seed tells what was done and not how it met with what the agent did. Must never forgive: what is wrong at a checkpoint ends the run.
 //! Start reading at [`run`].
 
+mod changes;
 mod expectation;
 mod faults;
 mod places;
+mod tampering;
 mod values;
 
 use std::{
@@ -48,6 +50,9 @@ const DESCRIPTOR_SLACK: usize = 24;
 /// Threads: a dozen, and up to 64 for some seconds after many namespace files were looked at.
 const THREADS_MAX: usize = 96;
 
+/// Lines of what is wrong that are printed; the rest is in the report that is kept.
+const SHOWN_MAX: usize = 60;
+
 /// A run.
 struct Chaos {
     bench: Bench,
@@ -58,8 +63,9 @@ struct Chaos {
     steady: (Config, i64),
     strangers: Vec<String>,
     kernel_has_dummies: bool,
-    /// When what was ended is to be started again.
+    /// When what was ended or stopped is to go on.
     agent_returns: Option<Instant>,
+    agent_thaws: Option<Instant>,
     etcd_returns: Option<Instant>,
     docker_returns: Option<Instant>,
     /// Containers that stand still, by id.
@@ -177,6 +183,7 @@ impl Chaos {
             strangers,
             kernel_has_dummies,
             agent_returns: None,
+            agent_thaws: None,
             etcd_returns: None,
             docker_returns: None,
             paused: BTreeSet::new(),
@@ -219,6 +226,10 @@ impl Chaos {
             self.places.docker_runs = true;
             self.places.look_at_containers();
             self.tell("dockerd answers again".to_owned());
+        }
+        if due(&mut self.agent_thaws) {
+            self.bench.agent().thaw();
+            self.tell("agent goes on".to_owned());
         }
         if due(&mut self.agent_returns) {
             self.bench.launch_agent_now();
@@ -325,8 +336,11 @@ impl Chaos {
     fn fail(&self, name: &str, limit: Duration, wrong: &[String]) -> ! {
         let mut report = format!("{name}: {} things wrong after {}:\n", wrong.len(), seconds(limit));
         wrong.iter().for_each(|line| report.push_str(&format!("  {}\n", line.trim_end())));
-        report.push_str("done since the last checkpoint:\n");
-        self.done.iter().for_each(|line| report.push_str(&format!("  {line}\n")));
+        let mut shown: String = report.split_inclusive('\n').take(SHOWN_MAX).collect();
+        let done: String = self.done.iter().map(|line| format!("  {line}\n")).collect();
+        for text in [&mut report, &mut shown] {
+            text.push_str(&format!("done since the last checkpoint:\n{done}"));
+        }
         let kept = match std::env::var("ENDURANCE_KEEP") {
             Ok(folder) => {
                 let kept = std::fs::create_dir_all(&folder)
@@ -337,7 +351,7 @@ impl Chaos {
             }
             Err(_) => format!("log of the agent:\n{}", tail(Path::new(agent::LOG), 60)),
         };
-        panic!("{report}{kept}");
+        panic!("{shown}{kept}");
     }
 
     /// Everything is deleted: what is left is what was there before.

@@ -2,23 +2,19 @@
 //!
 //! Owns choosing and doing it; must never judge what comes of it. Start reading at [`Chaos::fault`].
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use super::{
     Chaos,
     places::{self, Kind, pick, pick_gone_or_any},
-    values::{Slot, Value, Wanted, garbage},
+    values::{Slot, Value},
 };
-use crate::support::{
-    command,
-    config::{Interface, Reference},
-    process::Holder,
-    store::Change,
-};
+use crate::support::{command, config::Interface, process::Holder};
 
 /// Names of the faults, with how often each is chosen.
-const FAULTS: [(&str, usize); 18] = [
+const FAULTS: [(&str, usize); 23] = [
     ("agent killed", 3),
+    ("agent frozen", 2),
     ("etcd killed", 2),
     ("dockerd killed", 1),
     ("container killed", 3),
@@ -33,7 +29,11 @@ const FAULTS: [(&str, usize); 18] = [
     ("addresses, routes or neighbours tampered with", 20),
     ("named namespace deleted", 4),
     ("named namespace replaced", 4),
+    ("two links exchange names", 6),
     ("values changed", 40),
+    ("two values exchange names", 6),
+    ("pairs crossed and uncrossed", 4),
+    ("values and links of a namespace changed at once", 6),
     ("value unusable", 6),
     ("values of a namespace deleted", 1),
 ];
@@ -53,6 +53,7 @@ impl Chaos {
             .expect("the choice is below the sum");
         let what = match *name {
             "agent killed" if agent_may_die => self.kill_agent().await,
+            "agent frozen" => self.freeze_agent(),
             "etcd killed" => self.kill_etcd(),
             "dockerd killed" => self.end_docker(),
             name if name.starts_with("container ") => self.disturb_container(name),
@@ -65,7 +66,11 @@ impl Chaos {
             "addresses, routes or neighbours tampered with" => self.tamper_with_l3(),
             "named namespace deleted" => self.delete_named(false),
             "named namespace replaced" => self.delete_named(true),
+            "two links exchange names" => self.exchange_links(),
             "values changed" => self.change_values().await,
+            "two values exchange names" => self.exchange_names().await,
+            "pairs crossed and uncrossed" => self.cross_pairs().await,
+            "values and links of a namespace changed at once" => self.change_all_at_once().await,
             "value unusable" => self.spoil_value().await,
             "values of a namespace deleted" => self.empty_place().await,
             _ => None,
@@ -81,9 +86,22 @@ impl Chaos {
             return None;
         }
         self.bench.kill_agent().await;
+        self.agent_thaws = None;
         let wait = self.random.below(2) * self.random.below(2000);
         self.agent_returns = Some(tokio::time::Instant::now() + Duration::from_millis(wait as u64));
         Some(format!("to be started again after {wait} ms"))
+    }
+
+    /// Stopped as by a debugger or a machine that swaps: what happens meanwhile piles up in its sockets.
+    fn freeze_agent(&mut self) -> Option<String> {
+        if self.agent_returns.is_some() || self.agent_thaws.is_some() {
+            return None;
+        }
+        self.bench.agent().freeze();
+        // Now and then for longer than the lease of what it publishes.
+        let wait = self.random.below(3000) + if self.random.below(15) == 0 { 11_000 } else { 0 };
+        self.agent_thaws = Some(tokio::time::Instant::now() + Duration::from_millis(wait as u64));
+        Some(format!("for {wait} ms"))
     }
 
     fn kill_etcd(&mut self) -> Option<String> {
@@ -203,82 +221,30 @@ impl Chaos {
         let all = self.places.which(|kind| matches!(kind, Kind::File { .. }));
         let number = pick_gone_or_any(&mut self.random, &self.places, &all)?;
         let replaced = self.random.below(3) == 0;
+        // Every third time it is another name for a namespace that has one already.
+        let others = self.places.which(|kind| !matches!(kind, Kind::Own | Kind::File { .. }));
+        let other = if self.random.below(3) == 0 {
+            pick(&mut self.random, &others)
+        } else {
+            None
+        };
+        let existing = other.and_then(|other| self.places.all[other].path());
         let Kind::File { path, mounted } = &mut self.places.all[number].kind else {
             return None;
         };
-        let was_mounted = *mounted;
+        let was_mounted = std::mem::take(mounted);
         if was_mounted {
             places::unmount(path);
         }
-        *mounted = !was_mounted || replaced;
-        if *mounted {
-            places::mount_new_namespace(path);
-        }
-        let what = match (was_mounted, *mounted) {
-            (true, true) => "replaced",
-            (true, false) => "unmounted",
-            _ => "mounted",
-        };
-        Some(format!("{} {what}", path.display()))
-    }
-
-    /// A link that is wanted somewhere that can be reached, with its namespace file.
-    fn some_link(&mut self) -> Option<(Interface, std::path::PathBuf)> {
-        for _ in 0..20 {
-            let slot = *self.random.choose(&self.catalogue.slots);
-            let Some(Wanted {
-                value: Value::Interface(interface),
-                ..
-            }) = self.catalogue.wanted.get(&slot.key())
-            else {
-                continue;
+        let mut what = format!("{}{}", path.display(), if was_mounted { " unmounted" } else { "" });
+        if !was_mounted || replaced {
+            *mounted = match &existing {
+                Some(existing) => places::mount_existing_namespace(path, existing),
+                None => places::mount_new_namespace(path),
             };
-            let place = self.places.all.iter().find(|place| place.reference() == interface.netns);
-            if let (Slot::End { .. } | Slot::Dummy { .. }, Some(path)) = (slot, place.and_then(|place| place.path())) {
-                return Some((interface.clone(), path));
-            }
+            what.push_str(&existing.map_or(" mounted".to_owned(), |existing| format!(" mounted: {}", existing.display())));
         }
-        None
-    }
-
-    fn tamper_with_link(&mut self) -> Option<String> {
-        let (interface, path) = self.some_link()?;
-        let (host_name, name) = (&interface.host_name, &interface.name);
-        let arguments = match self.random.below(7) {
-            0 => format!("link del {host_name}"),
-            1 => format!("link set {host_name} down name t{name}"),
-            2 => format!("link set {host_name} down"),
-            3 => format!("link set {host_name} up"),
-            4 => format!("link set {host_name} mtu {}", 1300 + self.random.below(200)),
-            5 => format!("link set {host_name} address 02:cc:00:00:00:{:02x}", self.random.below(256)),
-            _ => {
-                let place = self.random.below(self.places.all.len());
-                let target = self.places.all[place].path()?;
-                format!("link set {host_name} netns {}", target.display())
-            }
-        };
-        Some(in_namespace(&path, &arguments))
-    }
-
-    fn tamper_with_l3(&mut self) -> Option<String> {
-        let (interface, path) = self.some_link()?;
-        let host_name = &interface.host_name;
-        let some_address = if interface.addresses.is_empty() {
-            None
-        } else {
-            Some(self.random.choose(&interface.addresses).clone())
-        };
-        let arguments = match self.random.below(7) {
-            0 => format!("address del {} dev {host_name}", some_address?),
-            1 => format!("address flush dev {host_name}"),
-            2 => format!("-4 address flush dev {host_name}"),
-            // Only what carries the agent's number: nobody would restore the kernel's own.
-            3 => format!("route flush dev {host_name} proto 158"),
-            4 => format!("-6 route flush dev {host_name} proto 158"),
-            5 => format!("neighbour flush dev {host_name} nud permanent"),
-            _ => "route flush proto 158".to_owned(),
-        };
-        Some(in_namespace(&path, &arguments))
+        Some(what)
     }
 
     fn delete_named(&mut self, replace: bool) -> Option<String> {
@@ -298,94 +264,4 @@ impl Chaos {
         };
         Some(format!("{name} ({first})"))
     }
-
-    async fn change_values(&mut self) -> Option<String> {
-        if self.etcd_returns.is_some() {
-            return None;
-        }
-        let count = 1 + self.random.below(3) * self.random.below(10);
-        let mut changes: Vec<(Slot, Option<Value>)> = Vec::new();
-        for _ in 0..count {
-            let slot = *self.random.choose(&self.catalogue.slots);
-            if changes.iter().any(|(other, _)| other.key() == slot.key()) {
-                continue;
-            }
-            let delete = self.catalogue.wanted.contains_key(&slot.key()) && self.random.below(10) == 0;
-            let value = (!delete).then(|| slot.draw(&mut self.random, &self.places, false));
-            changes.push((slot, value));
-        }
-        let what: Vec<String> = changes
-            .iter()
-            .map(|(slot, value)| format!("{} {}", if value.is_some() { "put" } else { "delete" }, slot.key()))
-            .collect();
-        self.write(changes).await;
-        Some(what.join(", "))
-    }
-
-    async fn spoil_value(&mut self) -> Option<String> {
-        if self.etcd_returns.is_some() {
-            return None;
-        }
-        let leaves: Vec<Slot> = self.catalogue.slots.iter().filter(|slot| slot.is_leaf()).copied().collect();
-        let slot = *self.random.choose(&leaves);
-        let before = match self.catalogue.wanted.get(&slot.key()).map(|wanted| wanted.value.clone()) {
-            Some(Value::Garbage(_, before)) => before,
-            other => other.map(Box::new),
-        };
-        let value = Value::Garbage(garbage(&mut self.random), before);
-        self.write(vec![(slot, Some(value))]).await;
-        Some(slot.key())
-    }
-
-    async fn empty_place(&mut self) -> Option<String> {
-        if self.etcd_returns.is_some() {
-            return None;
-        }
-        let place = 1 + self.random.below(self.places.all.len() - 1);
-        let reference: Reference = self.places.all[place].reference();
-        let slots = self.catalogue.in_place(&reference);
-        let what = format!("{reference:?}: {} interfaces", slots.len());
-        self.write(slots.into_iter().map(|slot| (slot, None)).collect()).await;
-        Some(what)
-    }
-
-    /// Writes these values, all in one transaction or each by itself, and remembers them.
-    pub(super) async fn write(&mut self, changes: Vec<(Slot, Option<Value>)>) {
-        let together = self.random.below(2) == 0;
-        let chunk = if together { 100 } else { 1 };
-        for part in changes.chunks(chunk) {
-            let writes = part.iter().map(|(slot, value)| {
-                let key = self.bench.key(&slot.key());
-                match value {
-                    Some(value) => Change::Put(key, value.bytes()),
-                    None => Change::Delete(key),
-                }
-            });
-            let revision = self.bench.store.transact(writes.collect()).await;
-            for (slot, value) in part {
-                match value {
-                    Some(value) => {
-                        let value = value.clone();
-                        self.catalogue.wanted.insert(slot.key(), Wanted { value, revision });
-                    }
-                    None => drop(self.catalogue.wanted.remove(&slot.key())),
-                }
-            }
-        }
-    }
-}
-
-/// `ip` with these arguments in a namespace, which may be gone, as may the link; returns what was done and how it went.
-fn in_namespace(netns: &Path, arguments: &str) -> String {
-    let option = format!("--net={}", netns.display());
-    let mut words = vec![option.as_str(), "ip"];
-    words.extend(arguments.split_whitespace());
-    let output = command::output("nsenter", &words);
-    let said = String::from_utf8_lossy(&output.stderr);
-    let said = if output.status.success() {
-        String::new()
-    } else {
-        format!(" ({})", said.trim())
-    };
-    format!("{}: ip {arguments}{said}", netns.display())
 }

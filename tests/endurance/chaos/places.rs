@@ -142,8 +142,8 @@ impl Places {
                 }
                 _ => {
                     let path = PathBuf::from(format!("{FILES}/f{number}"));
-                    mount_new_namespace(&path);
-                    Kind::File { path, mounted: true }
+                    let mounted = mount_new_namespace(&path);
+                    Kind::File { path, mounted }
                 }
             };
             places.all.push(Place { kind });
@@ -230,8 +230,8 @@ pub fn run_container(docker: &Daemon, label: &str) -> TestResult<String> {
     docker.run_idle(&["--env", &format!("MICROSERVICE_LABEL={label}")])
 }
 
-/// Mounts a fresh network namespace on this file.
-pub fn mount_new_namespace(path: &Path) {
+/// Mounts a fresh network namespace on this file; whether that worked.
+pub fn mount_new_namespace(path: &Path) -> bool {
     std::fs::write(path, "").expect("the file to mount on");
     let path = path.to_owned();
     let made = std::thread::spawn(move || {
@@ -245,7 +245,17 @@ pub fn mount_new_namespace(path: &Path) {
         )
         .expect("the namespace can be mounted on a file");
     });
-    made.join().expect("the thread that makes the namespace");
+    made.join().is_ok()
+}
+
+/// Mounts an existing namespace on this file: it has one more name then. It may be gone already.
+pub fn mount_existing_namespace(path: &Path, existing: &Path) -> bool {
+    std::fs::write(path, "").expect("the file to mount on");
+    let mounted = nix::mount::mount(Some(existing), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).is_ok();
+    if !mounted {
+        std::fs::remove_file(path).expect("the file can be removed");
+    }
+    mounted
 }
 
 /// Takes the namespace off this file, and removes the file.

@@ -135,49 +135,19 @@ impl Slot {
 
     /// A usable value for it; plain ones are complete, up, and at home.
     pub fn draw(&self, random: &mut Random, places: &Places, plain: bool) -> Value {
-        let percent = |random: &mut Random, percent: usize| random.below(100) < percent;
-        let place = |random: &mut Random, home: usize| -> Reference {
-            let place = if plain || percent(random, 85) {
-                home
-            } else {
-                random.below(places.all.len())
-            };
-            places.all[place].reference()
-        };
-        let vary = |random: &mut Random, interface: &mut Interface, name: String| {
-            if plain {
-                return;
-            }
-            if percent(random, 20) {
-                interface.host_name = name;
-            }
-            interface.mtu = *random.choose(&[0, 0, 1400, 9000, 1280]);
-            interface.enabled = percent(random, 90);
+        let place = |random: &mut Random, home: usize| {
+            let away = !plain && percent(random, 15);
+            places.all[if away { random.below(places.all.len()) } else { home }].reference()
         };
         match *self {
             Slot::End { pair, side, home } => {
                 let netns = place(random, home);
-                let mut end = Interface::veth(&end_name(pair, side), &end_name(pair, 1 - side), netns).host_name(&format!("e{pair}{side}"));
-                vary(random, &mut end, format!("x{pair}{side}"));
-                let host = side + 1;
-                if plain || percent(random, 90) {
-                    end.addresses.push(format!("{}/24", address(0, pair, host)));
-                }
-                if pair.is_multiple_of(3) && (plain || percent(random, 90)) {
-                    end.addresses.push(format!("{}/64", address6(pair, host)));
-                }
-                if !plain && percent(random, 30) {
-                    end.addresses.push(format!("{}/24", address(50, pair, host)));
-                }
-                if !plain && percent(random, 40) {
-                    end.mac = format!("02:{:02x}:{:02x}:{side:02x}:00:{:02x}", pair / 256, pair % 256, random.below(3));
-                }
-                Value::Interface(end)
+                Value::Interface(end(random, pair, side, netns, plain))
             }
             Slot::Dummy { number, home } => {
                 let netns = place(random, home);
                 let mut dummy = Interface::new(&format!("d{number}"), Kind::Dummy, netns);
-                vary(random, &mut dummy, format!("y{number}"));
+                vary(random, &mut dummy, plain);
                 dummy.addresses.push(format!("{}/32", address(100, number, 1)));
                 Value::Interface(dummy)
             }
@@ -206,6 +176,41 @@ impl Slot {
             Slot::Garbage { .. } => Value::Garbage(garbage(random), None),
         }
     }
+}
+
+fn percent(random: &mut Random, percent: usize) -> bool {
+    random.below(100) < percent
+}
+
+fn end(random: &mut Random, pair: usize, side: usize, netns: Reference, plain: bool) -> Interface {
+    let (name, host) = (end_name(pair, side), side + 1);
+    let mut end = Interface::veth(&name, &end_name(pair, 1 - side), netns).host_name(&format!("e{name}"));
+    vary(random, &mut end, plain);
+    if plain || percent(random, 90) {
+        end.addresses.push(format!("{}/24", address(0, pair, host)));
+    }
+    if pair.is_multiple_of(3) && (plain || percent(random, 90)) {
+        end.addresses.push(format!("{}/64", address6(pair, host)));
+    }
+    if !plain && percent(random, 30) {
+        end.addresses.push(format!("{}/24", address(50, pair, host)));
+    }
+    if !plain && percent(random, 40) {
+        end.mac = format!("02:{:02x}:{:02x}:{side:02x}:00:{:02x}", pair / 256, pair % 256, random.below(3));
+    }
+    end
+}
+
+/// Changes what every kind of link has.
+fn vary(random: &mut Random, interface: &mut Interface, plain: bool) {
+    if plain {
+        return;
+    }
+    if percent(random, 20) {
+        interface.host_name = format!("x{}", interface.name);
+    }
+    interface.mtu = *random.choose(&[0, 0, 1400, 9000, 1280]);
+    interface.enabled = percent(random, 90);
 }
 
 fn route(number: usize, pair: usize, side: usize) -> Route {
@@ -266,7 +271,7 @@ impl Catalogue {
             slots.push(Slot::Garbage { number });
         }
         // A `lo` belongs to one value: only where no second reference leads to the same namespace, and not the one the store needs.
-        let has_lo = |kind: &PlaceKind| !matches!(kind, PlaceKind::Own);
+        let has_lo = |kind: &PlaceKind| !matches!(kind, PlaceKind::Own | PlaceKind::File { .. });
         slots.extend(places.which(has_lo).into_iter().step_by(7).map(|home| Slot::Loopback { home }));
         Self {
             slots,
@@ -274,9 +279,37 @@ impl Catalogue {
         }
     }
 
+    /// The interface that is wanted under a slot's key.
+    pub fn interface(&self, slot: &Slot) -> Option<&Interface> {
+        match self.wanted.get(&slot.key()) {
+            Some(Wanted {
+                value: Value::Interface(interface),
+                ..
+            }) => Some(interface),
+            _ => None,
+        }
+    }
+
+    /// Gives a value of this slot another host name if another key has its own.
+    pub fn with_free_name(&self, slot: &Slot, value: Value) -> Value {
+        let Value::Interface(mut interface) = value else { return value };
+        let is_taken = |name: &String| {
+            let others = self.slots.iter().filter(|other| other.key() != slot.key());
+            others
+                .filter_map(|other| self.interface(other))
+                .any(|other| other.host_name == *name)
+        };
+        // Only names of its own are ever exchanged with others, so at most two of these are taken.
+        if interface.kind != Kind::Loopback && is_taken(&interface.host_name) {
+            let names = ["e", "x", "z"].map(|first| format!("{first}{}", &interface.name));
+            interface.host_name = names.into_iter().find(|name| !is_taken(name)).unwrap_or(interface.host_name);
+        }
+        Value::Interface(interface)
+    }
+
     /// The slots whose values are in this place now, by the reference in them.
     pub fn in_place(&self, reference: &Reference) -> Vec<Slot> {
-        let names = |slot: &&Slot| matches!(self.wanted.get(&slot.key()), Some(Wanted { value: Value::Interface(interface), .. }) if interface.netns == *reference);
-        self.slots.iter().filter(names).copied().collect()
+        let is_there = |slot: &&Slot| self.interface(slot).is_some_and(|interface| interface.netns == *reference);
+        self.slots.iter().filter(is_there).copied().collect()
     }
 }
