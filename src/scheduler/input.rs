@@ -220,6 +220,11 @@ impl<D: Domain> Scheduler<D> {
             if self.graph[id].applied.is_some() {
                 self.contradict(id, "applied value is not equivalent with the refreshed value");
                 self.damaged(id, Some(&value));
+                if let Some(descriptor) = self.domain.descriptor(&key) {
+                    // What it holds against its will is held all the same; what it had before it may get back.
+                    let claims = descriptor.claims(&key, &value, &View::new(&self.graph));
+                    self.graph.take_claims(id, claims);
+                }
                 self.graph[id].applied = Some(value);
                 self.graph[id].settled = false;
                 self.refresh_children(id);

@@ -516,7 +516,13 @@ impl<D: Domain> Scheduler<D> {
             let claims = descriptor.map_or(Vec::new(), |descriptor| descriptor.claims(&key, &value, &View::new(&self.graph)));
             if self.must_await_claim(brought, &claims) {
                 self.mark_reported(brought);
-                self.mark(id);
+                if self.graph[brought].hold.is_some() {
+                    self.mark(id);
+                } else {
+                    // The holder is on its way out: this one could be looked at for ever until then.
+                    claims.iter().for_each(|claim| self.graph.await_claim(id, claim));
+                    self.park(id);
+                }
                 return None;
             }
             claimed.push((brought, value, claims));
@@ -571,6 +577,11 @@ impl<D: Domain> Scheduler<D> {
         }
         let claims = descriptor.claims(&key, &wanted, &View::new(&self.graph));
         if waiting || self.must_await_claim(id, &claims) {
+            if !waiting && self.waits_in_a_circle(id, &claims) {
+                // One of them has to let go of what it holds, and this one is as good as any.
+                self.graph[id].stale = true;
+                self.mark(id);
+            }
             self.park(id);
             return;
         }
@@ -602,6 +613,32 @@ impl<D: Domain> Scheduler<D> {
             self.graph[changing].make_rare().blocks.insert(id);
         }
         changing.is_some()
+    }
+
+    /// Whether those who hold the claims would give them up, but for what they wait for in turn: a claim of this one, in the end.
+    fn waits_in_a_circle(&self, id: NodeId, claims: &[Claim]) -> bool {
+        let mut closes = false;
+        let (mut seen, mut open) = (BTreeSet::from([id]), vec![(id, claims.to_vec())]);
+        while let Some((waiting, claims)) = open.pop() {
+            for claim in claims {
+                let Some(holder) = self.graph.holder(&claim).filter(|holder| *holder != waiting) else {
+                    continue;
+                };
+                let node = &self.graph[holder];
+                let wanted = match (node.wanted(), self.domain.descriptor(&node.key)) {
+                    (Some(wanted), Some(descriptor)) => descriptor.claims(&node.key, wanted, &View::new(&self.graph)),
+                    _ => return false,
+                };
+                if wanted.contains(&claim) {
+                    return false;
+                }
+                closes |= holder == id;
+                if seen.insert(holder) {
+                    open.push((holder, wanted));
+                }
+            }
+        }
+        closes
     }
 
     /// Whether another value holds one of the claims; if so this one waits for it, with an explanation if it may take for ever.

@@ -5,6 +5,7 @@
 //! need root or a network namespace. Start reading at [`world`], then `random`.
 
 mod difference;
+mod exchanges;
 mod pairs;
 mod random;
 mod removals;

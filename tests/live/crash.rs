@@ -4,10 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use crate::{
     on_both_stores,
-    removal::{fingerprints, foreign_lines, found_namespaces},
     support::{
         bench::{Bench, Revisions},
         config::Config,
+        foreign::{fingerprints, foreign_lines, found_namespaces},
         random::Random,
         random_config::{Size, change, generate},
         store::Change,

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use crate::{
     on_one_store,
-    removal::{foreign_lines, found_namespaces},
     support::{
         bench::Bench,
         command::{ip, ip_in},
         config::{Config, Interface, Kind},
+        foreign::{foreign_lines, found_namespaces},
         monitor::Monitor,
         netns_state::{NetnsState, fingerprint},
         ping,

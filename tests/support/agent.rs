@@ -20,8 +20,10 @@ pub struct Agent {
 
 impl Agent {
     /// Starts `netns-agent run` for this label; `endpoint` is where a real etcd, or a proxy before it, listens,
-    /// `docker_host` where a Docker daemon may come to listen, and `further` what else it is told.
-    pub fn start(label: &str, kind: StoreKind, endpoint: &str, docker_host: &str, further: &[String]) -> Self {
+    /// `docker_host` where a Docker daemon may come to listen, `filter` what is logged, and `further` what else it is told. The
+    /// environment variable `LIVE_AGENT` names another build of the program, such as an optimised one.
+    pub fn start(label: &str, kind: StoreKind, endpoint: &str, docker_host: &str, filter: &str, further: &[String]) -> Self {
+        let program = std::env::var("LIVE_AGENT").unwrap_or_else(|_| env!("CARGO_BIN_EXE_netns-agent").to_owned());
         let mut arguments = vec![
             "run",
             "--microservice-label",
@@ -31,7 +33,7 @@ impl Agent {
             "--docker-host",
             docker_host,
             "--log",
-            "debug",
+            filter,
         ];
         match kind {
             StoreKind::Etcd => arguments.extend(["--etcd-endpoints", endpoint]),
@@ -39,7 +41,7 @@ impl Agent {
         }
         arguments.extend(further.iter().map(String::as_str));
         Self {
-            process: Process::start(env!("CARGO_BIN_EXE_netns-agent"), &arguments, LOG),
+            process: Process::start(&program, &arguments, LOG),
         }
     }
 

@@ -32,6 +32,8 @@ pub struct Bench {
     pub docker_host: String,
     /// What the agent is told on its command line besides.
     pub agent_arguments: Vec<String>,
+    /// What the agent logs (`--log`).
+    pub agent_log: String,
     agent: Option<Agent>,
     watch: StatusWatch,
     patience: Duration,
@@ -40,7 +42,12 @@ pub struct Bench {
 impl Bench {
     /// A bench with a started store and no agent yet.
     pub async fn new(kind: StoreKind) -> Self {
-        let store = Store::start(kind).await;
+        Self::with_store(Store::start(kind).await)
+    }
+
+    /// A bench with this store and no agent yet.
+    pub fn with_store(store: Store) -> Self {
+        let kind = store.kind();
         let endpoint = store.endpoint().to_owned();
         let label = format!("bench-{kind:?}").to_lowercase();
         let watch = StatusWatch::start(store.client(), &label);
@@ -54,6 +61,7 @@ impl Bench {
             endpoint,
             docker_host: "unix:///run/docker.sock".to_owned(),
             agent_arguments: Vec::new(),
+            agent_log: "debug".to_owned(),
             agent: None,
             watch,
             patience: Duration::from_secs(patience),
@@ -91,20 +99,27 @@ impl Bench {
 
     /// Starts the agent without waiting; returns the last store revision before this start.
     pub async fn launch_agent(&mut self) -> i64 {
-        assert!(self.agent.is_none(), "the scenario started a second agent");
         // The embedded store is down while its agent is, so the last revision that was seen has to do.
         let before = match self.store.kind() {
             StoreKind::Etcd => self.store.revision().await,
             StoreKind::Embedded => self.watch.now().revision,
         };
+        self.launch_agent_now();
+        before
+    }
+
+    /// Starts the agent without waiting for anything, not even for the store.
+    pub fn launch_agent_now(&mut self) {
+        assert!(self.agent.is_none(), "the scenario started a second agent");
+        let kind = self.store.kind();
         self.agent = Some(Agent::start(
             &self.label,
-            self.store.kind(),
+            kind,
             &self.endpoint,
             &self.docker_host,
+            &self.agent_log,
             &self.agent_arguments,
         ));
-        before
     }
 
     /// The running agent.

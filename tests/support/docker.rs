@@ -198,7 +198,7 @@ impl Daemon {
     pub fn run_idle(&self, options: &[&str]) -> TestResult<String> {
         let mut arguments = vec!["run", "--detach", "--network", "none", "--init=false", "--stop-timeout", "0"];
         arguments.extend(options);
-        arguments.extend([IMAGE, "/bin/busybox", "sleep", "3600"]);
+        arguments.extend([IMAGE, "/bin/busybox", "sleep", "864000"]);
         self.docker(&arguments)
     }
 

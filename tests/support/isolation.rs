@@ -5,17 +5,15 @@
 //! when the scenario ends, its PID namespace ends, and with it whatever it started. Must never change anything outside.
 //! Start reading at [`run`].
 
-use std::{
-    future::Future,
-    io::{Read, Seek},
-    process::Stdio,
-    time::Duration,
-};
+use std::{fs::File, future::Future, os::unix::fs::FileExt, process::Stdio, time::Duration};
 
 use nix::mount::MsFlags;
 
 /// Set inside the namespaces, to the full name of the test that may run there.
 const INSIDE: &str = "NETNS_AGENT_TEST_INSIDE";
+
+/// How often the output of a running scenario is passed on.
+const SHOWN_EVERY: Duration = Duration::from_millis(500);
 
 /// Scratch folder of a scenario, on its own `/run`.
 const SCRATCH: &str = "/run/live";
@@ -48,7 +46,7 @@ where
 
 /// Starts this binary again for one test, inside new namespaces, and reports as it does.
 fn start_again(test: &str, limit: Duration) {
-    let mut log = tempfile::tempfile().expect("a temporary file for the output of the scenario");
+    let log = tempfile::tempfile().expect("a temporary file for the output of the scenario");
     let binary = std::env::current_exe().expect("the path of the test binary");
     // The shell is there to be PID 1: it reaps what the daemons leave behind, which a test binary would not do.
     let mut command = tokio::process::Command::new("setpriv");
@@ -79,20 +77,26 @@ fn start_again(test: &str, limit: Duration) {
         .enable_all()
         .build()
         .expect("a tokio runtime");
+    let mut text = Vec::new();
     let outcome = runtime.block_on(async {
         let mut child = command.spawn().expect("setpriv and unshare (util-linux) start the scenario");
-        let outcome = tokio::time::timeout(limit, child.wait()).await;
-        if outcome.is_err() {
-            // Ending `unshare` ends PID 1 of the namespace (--kill-child), and that ends everything inside.
-            child.kill().await.expect("the scenario can be ended");
+        let deadline = tokio::time::Instant::now() + limit;
+        loop {
+            // Woken now and then, so that who runs this with `--nocapture` sees how a long scenario gets on.
+            let outcome = tokio::time::timeout(SHOWN_EVERY, child.wait()).await;
+            show_new_output(&log, &mut text);
+            match outcome {
+                Err(_) if tokio::time::Instant::now() < deadline => {}
+                Err(_) => {
+                    // Ending `unshare` ends PID 1 of the namespace (--kill-child), and that ends everything inside.
+                    child.kill().await.expect("the scenario can be ended");
+                    return outcome;
+                }
+                Ok(_) => return outcome,
+            }
         }
-        outcome
     });
-    let mut text = String::new();
-    log.rewind()
-        .and_then(|()| log.read_to_string(&mut text))
-        .expect("the output of the scenario is readable text");
-    println!("{text}");
+    show_new_output(&log, &mut text);
     match outcome {
         Err(_) => panic!(
             "{test} was still running after {} s and was ended; its output is above",
@@ -106,11 +110,28 @@ fn start_again(test: &str, limit: Duration) {
             );
             // A name that selects nothing also exits 0; that would be a test that tests nothing.
             assert!(
-                text.contains("1 passed"),
+                String::from_utf8_lossy(&text).contains("1 passed"),
                 "{test} did not run inside its namespaces: is this its full name?"
             );
         }
     }
+}
+
+/// Prints what the scenario has written since the last call, and adds it to `text`. Read by position: the writers share the file's
+/// offset.
+fn show_new_output(log: &File, text: &mut Vec<u8>) {
+    let mut chunk = [0; 64 * 1024];
+    let before = text.len();
+    loop {
+        let length = log
+            .read_at(&mut chunk, text.len() as u64)
+            .expect("the output of the scenario is readable");
+        if length == 0 {
+            break;
+        }
+        text.extend_from_slice(&chunk[..length]);
+    }
+    print!("{}", String::from_utf8_lossy(&text[before..]));
 }
 
 /// Makes the new namespaces usable: an empty `/run` (and with it `/run/netns`), and loopback.

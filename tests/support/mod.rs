@@ -12,6 +12,7 @@ pub mod command;
 pub mod config;
 pub mod docker;
 pub mod etcd;
+pub mod foreign;
 pub mod isolation;
 pub mod monitor;
 pub mod netns_state;

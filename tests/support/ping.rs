@@ -28,18 +28,23 @@ pub fn reaches(netns: &Path, address: &str) {
     );
 }
 
-/// A `ping -i 0.01` that runs while something else happens.
+/// A `ping` that runs while something else happens.
 pub struct Stream {
     process: Process,
     log: String,
 }
 
 impl Stream {
-    /// Starts it in this namespace; `name` tells its log from others.
+    /// Starts one with 100 echo requests a second in this namespace; `name` tells its log from others.
     pub fn start(netns: &Path, address: &str, name: &str) -> Self {
+        Self::start_every("0.01", netns, address, name)
+    }
+
+    /// As [`Stream::start`], with this time between two requests, in seconds.
+    pub fn start_every(interval: &str, netns: &Path, address: &str, name: &str) -> Self {
         let log = format!("/run/live/ping-{name}.log");
         let netns = format!("--net={}", netns.display());
-        let process = Process::start("nsenter", &[&netns, "ping", "-n", "-i", "0.01", address], &log);
+        let process = Process::start("nsenter", &[&netns, "ping", "-n", "-i", interval, address], &log);
         Self { process, log }
     }
 
@@ -48,6 +53,12 @@ impl Stream {
         assert!(self.process.runs(), "ping ended by itself:\n{}", tail(Path::new(&self.log), 20));
         self.process.signal(Signal::SIGINT);
         self.process.wait().await;
+        self.answers_without_loss()
+    }
+
+    /// Fails when an answer is missing between the first and the last so far, and returns how many came. A request under way is none
+    /// that is missing.
+    pub fn answers_without_loss(&self) -> usize {
         let text = std::fs::read_to_string(&self.log).expect("the log of ping");
         let answered: BTreeSet<u32> = text
             .lines()

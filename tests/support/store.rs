@@ -48,6 +48,15 @@ impl Store {
             StoreKind::Etcd => Some(Etcd::start().await),
             StoreKind::Embedded => None,
         };
+        Self::connect(kind, etcd).await
+    }
+
+    /// Starts a real etcd with these further arguments.
+    pub async fn start_etcd(arguments: &[&str]) -> Self {
+        Self::connect(StoreKind::Etcd, Some(Etcd::start_with(arguments, None).await)).await
+    }
+
+    async fn connect(kind: StoreKind, etcd: Option<Etcd>) -> Self {
         let endpoint = etcd
             .as_ref()
             .map_or_else(|| EMBEDDED_LISTEN.to_owned(), |etcd| etcd.address().to_string());

@@ -1,0 +1,379 @@
+//! Random faults for a long time; whenever they pause, everything must be as it is wanted.
+//!
+//! Owns the course of the run: faults, checkpoints, the judgement and its report. All choices come from one seed; moments do not, so a
+//! seed tells what was done and not how it met with what the agent did. Must never forgive: what is wrong at a checkpoint ends the run.
+//! Start reading at [`run`].
+
+mod changes;
+mod expectation;
+mod faults;
+mod places;
+mod tampering;
+mod values;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    figures::{Figures, stretch},
+    number,
+    support::{
+        agent,
+        bench::Bench,
+        command::{self, ip},
+        config::{Config, Interface, Reference},
+        docker::{Daemon, Survival},
+        foreign::found_namespaces,
+        isolation, ping,
+        process::tail,
+        random::Random,
+        store::Store,
+    },
+};
+use expectation::{Expectation, strangers_as_they_are};
+use places::{Count, Kind, Places};
+use values::Catalogue;
+
+/// How long everything may take after the last fault; stretched by the load of the machine.
+const LIMIT: Duration = Duration::from_secs(10);
+/// Namespaces beyond these are not watched but looked at every ten seconds, so that much is added to the limit.
+const WATCHED: usize = 300;
+/// A pause between two faults is at most this long.
+const PAUSE_MS: usize = 300;
+/// Descriptors may differ by this many between two checkpoints with the same number of namespaces: connections come and go.
+const DESCRIPTOR_SLACK: usize = 24;
+/// Threads: a dozen, and up to 64 for some seconds after many namespace files were looked at.
+const THREADS_MAX: usize = 96;
+
+/// Lines of what is wrong that are printed; the rest is in the report that is kept.
+const SHOWN_MAX: usize = 60;
+
+/// A run.
+struct Chaos {
+    bench: Bench,
+    random: Random,
+    places: Places,
+    catalogue: Catalogue,
+    /// The pair that nothing touches, and the revision of its put.
+    steady: (Config, i64),
+    strangers: Vec<String>,
+    kernel_has_dummies: bool,
+    /// When what was ended or stopped is to go on.
+    agent_returns: Option<Instant>,
+    agent_thaws: Option<Instant>,
+    etcd_returns: Option<Instant>,
+    docker_returns: Option<Instant>,
+    /// Containers that stand still, by id.
+    paused: BTreeSet<String>,
+    counts: BTreeMap<&'static str, usize>,
+    began: Instant,
+    /// What was done since the last checkpoint.
+    done: Vec<String>,
+}
+
+/// The pair that nothing touches.
+fn steady_pair() -> Config {
+    let end = |name: &str, peer: &str, host: usize| {
+        Interface::veth(name, peer, Reference::named(name))
+            .host_name("eth0")
+            .address(&format!("10.250.250.{host}/24"))
+    };
+    Config {
+        interfaces: vec![end("steady-a", "steady-b", 1), end("steady-b", "steady-a", 2)],
+        ..Config::default()
+    }
+}
+
+#[test]
+fn chaos_leaves_everything_as_it_is_wanted() {
+    let limit = Duration::from_secs(2 * number("ENDURANCE_SECONDS", 15) + 900);
+    isolation::run(
+        isolation::test_name(concat!(module_path!(), "::chaos_leaves_everything_as_it_is_wanted")),
+        limit,
+        run,
+    );
+}
+
+/// The whole run.
+async fn run() {
+    let random = Random::from_environment(1);
+    let duration = Duration::from_secs(number("ENDURANCE_SECONDS", 15));
+    let count = Count {
+        namespaces: number("ENDURANCE_NAMESPACES", 16) as usize,
+        containers: number("ENDURANCE_CONTAINERS", 3) as usize,
+    };
+    let interval = Duration::from_secs(number("ENDURANCE_CHECKPOINT_SECONDS", 6));
+    // No process gets the number of one that ended: a reference that never met its process would mean the next one.
+    let _ = std::fs::write("/proc/sys/kernel/pid_max", "4194304");
+    let mut chaos = Chaos::set_up(random, count).await;
+    let first = chaos.checkpoint("at the beginning", None).await;
+    let stream = ping::Stream::start_every("0.1", Path::new("/run/netns/steady-a"), "10.250.250.2", "steady");
+    let strangers = strangers_as_they_are(&chaos.strangers);
+    let (began, mut rounds) = (Instant::now(), 0);
+    while began.elapsed() < duration {
+        // In every second round, and in the last third of the run, the agent lives on, so that leaks add up.
+        let spared = rounds % 2 == 1 || began.elapsed() > duration * 2 / 3;
+        let until = Instant::now() + interval;
+        while Instant::now() < until {
+            chaos.fault(!spared).await;
+            let pause = chaos.random.below(4) * chaos.random.below(PAUSE_MS) / 3;
+            tokio::time::sleep(Duration::from_millis(pause as u64)).await;
+            chaos.start_what_is_due(false).await;
+        }
+        rounds += 1;
+        chaos.start_what_is_due(true).await;
+        chaos.checkpoint(&format!("checkpoint {rounds}"), Some(&first)).await;
+        assert_eq!(
+            strangers,
+            strangers_as_they_are(&chaos.strangers),
+            "namespaces of somebody else changed"
+        );
+        println!(
+            "    ping between untouched namespaces: {} answers, none lost",
+            stream.answers_without_loss()
+        );
+    }
+    let answers = stream.finish_without_loss().await;
+    println!(
+        "{} of faults, {rounds} checkpoints, {answers} pings answered and none lost; faults by kind:",
+        seconds(began.elapsed())
+    );
+    for (name, count) in &chaos.counts {
+        println!("    {count:6}  {name}");
+    }
+    chaos.finish(&strangers).await;
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}
+
+impl Chaos {
+    async fn set_up(mut random: Random, count: Count) -> Self {
+        let began = Instant::now();
+        let store = Store::start_etcd(&["--auto-compaction-mode=revision", "--auto-compaction-retention=2000"]).await;
+        let mut bench = Bench::with_store(store);
+        bench.agent_log = std::env::var("ENDURANCE_AGENT_LOG").unwrap_or_else(|_| "debug".to_owned());
+        let mut docker = Daemon::prepare(Survival::TakenOver).expect("a folder for dockerd");
+        docker.launch().expect("dockerd starts");
+        docker.import_image().expect("the image can be made");
+        bench.docker_host = docker.host();
+        let strangers = found_namespaces("stranger", &bench.label).await;
+        let places = Places::make(count, docker).expect("places can be made");
+        let catalogue = Catalogue::make(&mut random, &places);
+        let kernel_has_dummies = command::output("ip", &["link", "add", "probe", "type", "dummy"]).status.success();
+        if kernel_has_dummies {
+            ip("link del probe");
+        }
+        let steady = steady_pair();
+        bench.start_agent().await;
+        let revisions = bench.put_together(&steady).await;
+        let steady = (steady, revisions.into_values().max().unwrap_or(0));
+        let mut chaos = Self {
+            bench,
+            random,
+            places,
+            catalogue,
+            steady,
+            strangers,
+            kernel_has_dummies,
+            agent_returns: None,
+            agent_thaws: None,
+            etcd_returns: None,
+            docker_returns: None,
+            paused: BTreeSet::new(),
+            counts: BTreeMap::new(),
+            began,
+            done: Vec::new(),
+        };
+        let slots = chaos.catalogue.slots.clone();
+        let drawn = slots
+            .iter()
+            .map(|slot| (*slot, Some(slot.draw(&mut chaos.random, &chaos.places, true))));
+        let drawn = drawn.collect();
+        chaos.write(drawn).await;
+        println!(
+            "{} namespaces, {} containers, {} values (links of kind dummy: {}); set up in {}",
+            count.namespaces,
+            count.containers,
+            slots.len(),
+            if kernel_has_dummies { "yes" } else { "this kernel has none" },
+            seconds(began.elapsed())
+        );
+        chaos
+    }
+
+    /// Notes what was done.
+    fn tell(&mut self, what: String) {
+        self.done.push(format!("{:9.3} {what}", self.began.elapsed().as_secs_f64()));
+    }
+
+    /// Starts again what was ended, if its time has come or `all` of it.
+    async fn start_what_is_due(&mut self, all: bool) {
+        let now = Instant::now();
+        let due = |at: &mut Option<Instant>| at.take_if(|at| all || *at <= now).is_some();
+        if due(&mut self.etcd_returns) {
+            self.bench.store.etcd().restart().await;
+            self.tell("etcd answers again".to_owned());
+        }
+        if due(&mut self.docker_returns) {
+            self.places.docker.launch().unwrap_or_else(|error| panic!("{error}"));
+            self.places.docker_runs = true;
+            self.places.look_at_containers();
+            self.tell("dockerd answers again".to_owned());
+        }
+        if due(&mut self.agent_thaws) {
+            self.bench.agent().thaw();
+            self.tell("agent goes on".to_owned());
+        }
+        if due(&mut self.agent_returns) {
+            self.bench.launch_agent_now();
+            self.tell("agent started again".to_owned());
+        }
+    }
+
+    /// Demands that everything comes to be as it is wanted, and that the agent holds no more than it did `before`.
+    async fn checkpoint(&mut self, name: &str, before: Option<&Figures>) -> Figures {
+        let began = Instant::now();
+        self.places.look_at_containers();
+        let managed = self.places.all.len() + self.steady.0.interfaces.len();
+        let limit = if managed > WATCHED { LIMIT * 2 } else { LIMIT };
+        let mut right: BTreeSet<u64> = BTreeSet::new();
+        let expectation = loop {
+            // The agent may still make and remove namespaces, so what is expected where is asked anew.
+            let expectation = self.expectation();
+            // Looks that began in time count, however long they take.
+            let stretched = limit.mul_f64(stretch());
+            let in_time = began.elapsed() < stretched;
+            let statuses = expectation.wrong_statuses(&self.bench.published());
+            let names = expectation.wrong_names();
+            let left: Vec<u64> = expectation.namespaces().filter(|inode| !right.contains(inode)).collect();
+            let are_told = statuses.is_empty() && names.is_empty();
+            let contents = if are_told || !in_time {
+                expectation.wrong_contents(&left)
+            } else {
+                BTreeMap::new()
+            };
+            if are_told && contents.is_empty() {
+                if right.is_empty() {
+                    break expectation;
+                }
+                // Everything once more: nothing must have changed after it was right.
+                right.clear();
+                continue;
+            }
+            if !in_time {
+                let statuses = statuses.iter().map(|(key, wrong)| format!("{key}: {wrong}"));
+                let wrong: Vec<String> = statuses.chain(names).chain(contents.into_values()).collect();
+                self.fail(name, stretched, &wrong);
+            }
+            if are_told {
+                right.extend(left.iter().filter(|inode| !contents.contains_key(inode)));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        let figures = Figures::of(self.bench.agent().pid());
+        let (values, configured) = expectation.counts();
+        println!(
+            "{:8.1} s: {name}: {} things done; {configured} of {values} values CONFIGURED and all else right after {} (limit {} × {:.1} for the load)\n    {figures}",
+            self.began.elapsed().as_secs_f64(),
+            self.done.len(),
+            seconds(began.elapsed()),
+            seconds(limit),
+            stretch(),
+        );
+        if let Some(before) = before {
+            self.judge_figures(name, before, &figures);
+        }
+        self.done.clear();
+        // The log of what went well is of no use to anybody.
+        let _ = std::fs::File::options().write(true).open(agent::LOG).and_then(|log| log.set_len(0));
+        figures
+    }
+
+    fn expectation(&self) -> Expectation {
+        Expectation::of(
+            &self.catalogue,
+            &self.places,
+            &self.steady,
+            &self.strangers,
+            &self.bench.label,
+            self.kernel_has_dummies,
+        )
+    }
+
+    /// What the agent holds follows from how many namespaces it manages, and those are about as many as before.
+    fn judge_figures(&self, name: &str, before: &Figures, now: &Figures) {
+        let places = self.places.all.len();
+        let fewer = |what: &str, now: usize, bound: usize| {
+            if now > bound {
+                self.fail(
+                    name,
+                    Duration::ZERO,
+                    &[format!(
+                        "the agent leaks {what}: {now}, at most {bound} expected; at the beginning: {before}"
+                    )],
+                );
+            }
+        };
+        fewer("descriptors", now.descriptors, before.descriptors + DESCRIPTOR_SLACK);
+        fewer("threads", now.threads as usize, THREADS_MAX);
+        fewer("links in its own namespace", now.links, before.links + places);
+        fewer("namespace numbers", now.nsids, 2 * places + 16);
+        fewer(
+            "memory (KiB)",
+            now.resident_kib as usize,
+            2 * before.resident_kib as usize + 64 * 1024,
+        );
+    }
+
+    /// Reports what is wrong and ends the run.
+    fn fail(&self, name: &str, limit: Duration, wrong: &[String]) -> ! {
+        let mut report = format!("{name}: {} things wrong after {}:\n", wrong.len(), seconds(limit));
+        wrong.iter().for_each(|line| report.push_str(&format!("  {}\n", line.trim_end())));
+        let mut shown: String = report.split_inclusive('\n').take(SHOWN_MAX).collect();
+        let done: String = self.done.iter().map(|line| format!("  {line}\n")).collect();
+        for text in [&mut report, &mut shown] {
+            text.push_str(&format!("done since the last checkpoint:\n{done}"));
+        }
+        let kept = match std::env::var("ENDURANCE_KEEP") {
+            Ok(folder) => {
+                let kept = std::fs::create_dir_all(&folder)
+                    .and_then(|()| std::fs::write(format!("{folder}/report"), &report))
+                    .and_then(|()| std::fs::write(format!("{folder}/published"), self.bench.published().describe()))
+                    .and_then(|()| std::fs::copy(agent::LOG, format!("{folder}/agent.log")));
+                format!("report, published values and log of the agent: {folder} ({kept:?})")
+            }
+            Err(_) => format!("log of the agent:\n{}", tail(Path::new(agent::LOG), 60)),
+        };
+        panic!("{shown}{kept}");
+    }
+
+    /// Everything is deleted: what is left is what was there before.
+    async fn finish(mut self, strangers: &[String]) {
+        let figures = Figures::of(self.bench.agent().pid());
+        println!("before the end: {figures}");
+        self.bench.delete_all().await;
+        self.catalogue.wanted.clear();
+        self.steady.0 = Config::default();
+        self.tell("everything deleted".to_owned());
+        let last = self.checkpoint("after the deletion of everything", None).await;
+        assert_eq!(
+            strangers,
+            strangers_as_they_are(&self.strangers),
+            "namespaces of somebody else changed"
+        );
+        println!("at the end: {last}");
+        for number in self.places.which(|kind| matches!(kind, Kind::File { mounted: true, .. })) {
+            if let Kind::File { path, .. } = &self.places.all[number].kind {
+                places::unmount(path);
+            }
+        }
+        self.bench.stop_agent().await;
+    }
+}

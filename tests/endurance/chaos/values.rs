@@ -1,0 +1,315 @@
+//! The values that are put: what each key may hold, drawn at random so that no two values contradict each other.
+//!
+//! Owns the catalogue of keys and what is wanted now; must never know what the kernel looks like. Start reading at [`Catalogue`].
+
+use std::collections::BTreeMap;
+
+use super::places::{Kind as PlaceKind, Places};
+use crate::support::{
+    config::{Arp, Interface, Kind, Reference, Route, interface_key},
+    random::Random,
+};
+
+/// A key that values are put under; its numbers choose names and addresses that no other slot uses.
+#[derive(Clone, Copy, Debug)]
+pub enum Slot {
+    /// One end (0 or 1) of a pair, with the place where it mostly is.
+    End {
+        /// Number of the pair.
+        pair: usize,
+        /// Which end.
+        side: usize,
+        /// Number of the place.
+        home: usize,
+    },
+    /// A dummy, with the place where it mostly is.
+    Dummy {
+        /// Number.
+        number: usize,
+        /// Number of the place.
+        home: usize,
+    },
+    /// `lo` of a place.
+    Loopback {
+        /// Number of the place.
+        home: usize,
+    },
+    /// A route on an end of a pair.
+    Route {
+        /// Number.
+        number: usize,
+        /// Number of the pair.
+        pair: usize,
+        /// Which end.
+        side: usize,
+    },
+    /// An ARP entry on an end of a pair.
+    Arp {
+        /// Number.
+        number: usize,
+        /// Number of the pair.
+        pair: usize,
+        /// Which end.
+        side: usize,
+    },
+    /// A key that holds nothing usable, ever.
+    Garbage {
+        /// Number.
+        number: usize,
+    },
+}
+
+/// What a key holds.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Value {
+    /// An interface.
+    Interface(Interface),
+    /// A route.
+    Route(Route),
+    /// An ARP entry.
+    Arp(Arp),
+    /// Bytes that mean nothing, and what the key held before: that stays in the kernel or does not.
+    Garbage(Vec<u8>, Option<Box<Value>>),
+}
+
+impl Value {
+    /// The bytes to put.
+    pub fn bytes(&self) -> Vec<u8> {
+        match self {
+            Value::Interface(interface) => interface.json().to_string().into_bytes(),
+            Value::Route(route) => route.json().to_string().into_bytes(),
+            Value::Arp(arp) => arp.json().to_string().into_bytes(),
+            Value::Garbage(bytes, _) => bytes.clone(),
+        }
+    }
+}
+
+/// What is wanted under a key.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The value.
+    pub value: Value,
+    /// Store revision of its put.
+    pub revision: i64,
+}
+
+/// All slots, and what is wanted of them now.
+pub struct Catalogue {
+    /// The slots.
+    pub slots: Vec<Slot>,
+    /// By key after `config/`.
+    pub wanted: BTreeMap<String, Wanted>,
+}
+
+fn end_name(pair: usize, side: usize) -> String {
+    format!("p{pair}{}", ["a", "b"][side])
+}
+
+/// An address in the subnet of a pair; `block` chooses among unrelated subnets.
+fn address(block: usize, pair: usize, host: usize) -> String {
+    format!("10.{}.{}.{host}", block + pair / 256, pair % 256)
+}
+
+/// An IPv6 address in the subnet of a pair, as iproute2 prints it: no zero stands before the `::`.
+fn address6(pair: usize, host: usize) -> String {
+    format!("fd00:{:x}::{host}", pair + 1)
+}
+
+impl Slot {
+    /// Its key after `config/`.
+    pub fn key(&self) -> String {
+        match *self {
+            Slot::End { pair, side, .. } => interface_key(&end_name(pair, side)),
+            Slot::Dummy { number, .. } => interface_key(&format!("d{number}")),
+            Slot::Loopback { home } => interface_key(&format!("lo{home}")),
+            Slot::Route { number, pair, side } => route(number, pair, side).key(),
+            Slot::Arp { number, pair, side } => arp(number, pair, side).key(),
+            Slot::Garbage { number } => interface_key(&format!("garbage{number}")),
+        }
+    }
+
+    /// Whether garbage may stand here: where nothing else depends on it.
+    pub fn is_leaf(&self) -> bool {
+        matches!(self, Slot::Route { .. } | Slot::Arp { .. } | Slot::Garbage { .. })
+    }
+
+    /// A usable value for it; plain ones are complete, up, and at home.
+    pub fn draw(&self, random: &mut Random, places: &Places, plain: bool) -> Value {
+        let place = |random: &mut Random, home: usize| {
+            let away = !plain && percent(random, 15);
+            places.all[if away { random.below(places.all.len()) } else { home }].reference()
+        };
+        match *self {
+            Slot::End { pair, side, home } => {
+                let netns = place(random, home);
+                Value::Interface(end(random, pair, side, netns, plain))
+            }
+            Slot::Dummy { number, home } => {
+                let netns = place(random, home);
+                let mut dummy = Interface::new(&format!("d{number}"), Kind::Dummy, netns);
+                vary(random, &mut dummy, plain);
+                dummy.addresses.push(format!("{}/32", address(100, number, 1)));
+                Value::Interface(dummy)
+            }
+            Slot::Loopback { home } => {
+                let mut loopback = Interface::new(&format!("lo{home}"), Kind::Loopback, places.all[home].reference());
+                loopback.addresses.push(format!("{}/32", address(200, home, 1)));
+                if !plain && percent(random, 50) {
+                    loopback.addresses.push(format!("fd02:{home:x}::1/128"));
+                }
+                Value::Interface(loopback)
+            }
+            Slot::Route { number, pair, side } => {
+                let mut route = route(number, pair, side);
+                if !plain {
+                    route.metric = *random.choose(&[0, 0, 5, 100]);
+                }
+                Value::Route(route)
+            }
+            Slot::Arp { number, pair, side } => {
+                let mut arp = arp(number, pair, side);
+                if !plain {
+                    arp.mac = format!("02:bb:00:00:00:{:02x}", random.below(256));
+                }
+                Value::Arp(arp)
+            }
+            Slot::Garbage { .. } => Value::Garbage(garbage(random), None),
+        }
+    }
+}
+
+fn percent(random: &mut Random, percent: usize) -> bool {
+    random.below(100) < percent
+}
+
+fn end(random: &mut Random, pair: usize, side: usize, netns: Reference, plain: bool) -> Interface {
+    let (name, host) = (end_name(pair, side), side + 1);
+    let mut end = Interface::veth(&name, &end_name(pair, 1 - side), netns).host_name(&format!("e{name}"));
+    vary(random, &mut end, plain);
+    if plain || percent(random, 90) {
+        end.addresses.push(format!("{}/24", address(0, pair, host)));
+    }
+    if pair.is_multiple_of(3) && (plain || percent(random, 90)) {
+        end.addresses.push(format!("{}/64", address6(pair, host)));
+    }
+    if !plain && percent(random, 30) {
+        end.addresses.push(format!("{}/24", address(50, pair, host)));
+    }
+    if !plain && percent(random, 40) {
+        end.mac = format!("02:{:02x}:{:02x}:{side:02x}:00:{:02x}", pair / 256, pair % 256, random.below(3));
+    }
+    end
+}
+
+/// Changes what every kind of link has.
+fn vary(random: &mut Random, interface: &mut Interface, plain: bool) {
+    if plain {
+        return;
+    }
+    if percent(random, 20) {
+        interface.host_name = format!("x{}", interface.name);
+    }
+    interface.mtu = *random.choose(&[0, 0, 1400, 9000, 1280]);
+    interface.enabled = percent(random, 90);
+}
+
+fn route(number: usize, pair: usize, side: usize) -> Route {
+    let interface = end_name(pair, side);
+    let gateway_host = 2 - side;
+    match number % 5 {
+        4 => Route::new(&interface, &format!("{}/24", address(150, number, 0)), ""),
+        3 if pair.is_multiple_of(3) => Route::new(&interface, &format!("fd01:{:x}::/48", number + 1), &address6(pair, gateway_host)),
+        _ => Route::new(
+            &interface,
+            &format!("{}/24", address(150, number, 0)),
+            &address(0, pair, gateway_host),
+        ),
+    }
+}
+
+fn arp(number: usize, pair: usize, side: usize) -> Arp {
+    let mac = format!("02:aa:00:00:{:02x}:{:02x}", number / 256, number % 256);
+    Arp::new(&end_name(pair, side), &address(0, pair, 100 + number % 100), &mac)
+}
+
+/// Bytes that are no value.
+pub fn garbage(random: &mut Random) -> Vec<u8> {
+    match random.below(6) {
+        0 => b"{".to_vec(),
+        1 => Vec::new(),
+        2 => (0..40).map(|_| (random.bits() & 0xff) as u8 | 0x80).collect(),
+        3 => br#"{"name":7,"type":"VETH"}"#.to_vec(),
+        4 => br#"{"interface":"","no_such_member":true}"#.to_vec(),
+        _ => vec![b'['; 4096],
+    }
+}
+
+impl Catalogue {
+    /// For each place one pair and a half, one route and one ARP entry per pair, few dummies and loopbacks.
+    pub fn make(random: &mut Random, places: &Places) -> Self {
+        let count = places.all.len();
+        let pairs = count + count / 2;
+        let mut slots = Vec::new();
+        for pair in 0..pairs {
+            // Each place but the own one has an end at least.
+            let first = 1 + pair % (count - 1);
+            let second = (first + 1 + random.below(count - 1)) % count;
+            for (side, home) in [(0, first), (1, second)] {
+                slots.push(Slot::End { pair, side, home });
+                slots.push(Slot::Route {
+                    number: 2 * pair + side,
+                    pair,
+                    side,
+                });
+            }
+            let (number, side) = (pair, random.below(2));
+            slots.push(Slot::Arp { number, pair, side });
+        }
+        for number in 0..count / 10 {
+            let home = random.below(count);
+            slots.push(Slot::Dummy { number, home });
+            slots.push(Slot::Garbage { number });
+        }
+        // A `lo` belongs to one value: only where no second reference leads to the same namespace, and not the one the store needs.
+        let has_lo = |kind: &PlaceKind| !matches!(kind, PlaceKind::Own | PlaceKind::File { .. });
+        slots.extend(places.which(has_lo).into_iter().step_by(7).map(|home| Slot::Loopback { home }));
+        Self {
+            slots,
+            wanted: BTreeMap::new(),
+        }
+    }
+
+    /// The interface that is wanted under a slot's key.
+    pub fn interface(&self, slot: &Slot) -> Option<&Interface> {
+        match self.wanted.get(&slot.key()) {
+            Some(Wanted {
+                value: Value::Interface(interface),
+                ..
+            }) => Some(interface),
+            _ => None,
+        }
+    }
+
+    /// Gives a value of this slot another host name if another key has its own.
+    pub fn with_free_name(&self, slot: &Slot, value: Value) -> Value {
+        let Value::Interface(mut interface) = value else { return value };
+        let is_taken = |name: &String| {
+            let others = self.slots.iter().filter(|other| other.key() != slot.key());
+            others
+                .filter_map(|other| self.interface(other))
+                .any(|other| other.host_name == *name)
+        };
+        // Only names of its own are ever exchanged with others, so at most two of these are taken.
+        if interface.kind != Kind::Loopback && is_taken(&interface.host_name) {
+            let names = ["e", "x", "z"].map(|first| format!("{first}{}", &interface.name));
+            interface.host_name = names.into_iter().find(|name| !is_taken(name)).unwrap_or(interface.host_name);
+        }
+        Value::Interface(interface)
+    }
+
+    /// The slots whose values are in this place now, by the reference in them.
+    pub fn in_place(&self, reference: &Reference) -> Vec<Slot> {
+        let is_there = |slot: &&Slot| self.interface(slot).is_some_and(|interface| interface.netns == *reference);
+        self.slots.iter().filter(is_there).copied().collect()
+    }
+}

@@ -1,0 +1,102 @@
+//! What a running agent holds, read from outside.
+//!
+//! Owns reading `/proc`; must never ask the agent. Start reading at [`Figures::of`].
+
+use std::{collections::BTreeSet, fmt, fs};
+
+use crate::support::command;
+
+/// What a process, and the agent's own network namespace, hold at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    /// Open file descriptors.
+    pub descriptors: usize,
+    /// Resident memory in KiB.
+    pub resident_kib: u64,
+    /// Threads.
+    pub threads: u64,
+    /// Namespaces that have a number in the agent's own namespace (`ip netns list-id`).
+    pub nsids: usize,
+    /// Links in the agent's own namespace.
+    pub links: usize,
+    /// Namespaces held open by a descriptor of their file.
+    pub held: BTreeSet<u64>,
+}
+
+impl Figures {
+    /// Figures of the process with this PID.
+    pub fn of(pid: i32) -> Self {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_else(|error| panic!("status of process {pid}: {error}"));
+        let targets: Vec<String> = fs::read_dir(format!("/proc/{pid}/fd"))
+            .unwrap_or_else(|error| panic!("descriptors of process {pid}: {error}"))
+            .filter_map(|entry| Some(fs::read_link(entry.ok()?.path()).ok()?.to_string_lossy().into_owned()))
+            .collect();
+        Self {
+            descriptors: targets.len(),
+            resident_kib: status_number(&status, "VmRSS"),
+            threads: status_number(&status, "Threads"),
+            nsids: command::ip("netns list-id").lines().filter(|line| line.contains("nsid")).count(),
+            links: command::ip("-br link").lines().count(),
+            held: targets.iter().filter_map(|target| namespace_inode(target)).collect(),
+        }
+    }
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} descriptors ({} of namespaces), {} threads, {:.1} MiB resident; own namespace: {} nsids, {} links",
+            self.descriptors,
+            self.held.len(),
+            self.threads,
+            self.resident_kib as f64 / 1024.0,
+            self.nsids,
+            self.links
+        )
+    }
+}
+
+/// Processor time (user and system) of a process so far, in clock ticks of 10 ms; and context switches of all its threads,
+/// voluntary and involuntary.
+pub fn effort(pid: i32) -> (u64, u64, u64) {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("stat of a running process");
+    let fields: Vec<&str> = stat.rsplit_once(')').expect("proc(5)").1.split_whitespace().collect();
+    // Fields 14 and 15 of proc(5); the list begins with field 3.
+    let ticks = [11, 12]
+        .map(|field| fields[field].parse::<u64>().expect("a number of ticks"))
+        .iter()
+        .sum();
+    let mut switches = (0, 0);
+    for task in fs::read_dir(format!("/proc/{pid}/task"))
+        .expect("threads of a running process")
+        .flatten()
+    {
+        // A thread may end meanwhile.
+        let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
+        switches.0 += status_number(&status, "voluntary_ctxt_switches");
+        switches.1 += status_number(&status, "nonvoluntary_ctxt_switches");
+    }
+    (ticks, switches.0, switches.1)
+}
+
+fn status_number(status: &str, name: &str) -> u64 {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+        .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+        .unwrap_or(0)
+}
+
+/// The inode in `net:[4026532457]`.
+pub fn namespace_inode(link: &str) -> Option<u64> {
+    link.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
+}
+
+/// How much longer than on an idle machine a limit is: the load by processors, at least 1. Whoever stretches a limit prints this.
+pub fn stretch() -> f64 {
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load: f64 = load.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(1.0);
+    let processors = std::thread::available_parallelism().map_or(1.0, |count| count.get() as f64);
+    (load / processors).max(1.0)
+}
