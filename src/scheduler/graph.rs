@@ -7,6 +7,7 @@
 //! whatever the size of the graph. A key that is only named by a dependency has a node without values.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     ops::{Bound, Index, IndexMut},
     sync::Arc,
@@ -15,6 +16,7 @@ use std::{
 use models::key::Key;
 
 use super::{
+    cycle::Cycles,
     descriptor::{Claim, Domain},
     edge::{Edge, Edges, Target, targets},
     node::{Below, Node},
@@ -32,6 +34,8 @@ pub(super) struct Graph<D: Domain> {
     prefixes: FastMap<Key, NodeId>,
     holders: FastMap<Claim, NodeId>,
     claim_waiters: FastMap<Claim, BTreeSet<NodeId>>,
+    /// The dependency cycles, as far as somebody asked.
+    pub(super) cycles: RefCell<Cycles>,
     /// Every fact that existed at start has been told.
     pub facts_settled: bool,
 }
@@ -58,6 +62,7 @@ impl<D: Domain> Graph<D> {
             prefixes: FastMap::default(),
             holders: FastMap::default(),
             claim_waiters: FastMap::default(),
+            cycles: Cycles::new(),
             facts_settled: false,
         }
     }
@@ -198,6 +203,10 @@ impl<D: Domain> Graph<D> {
         if replaced.iter().all(Option::is_none) {
             return;
         }
+        if replaced[0].is_some() {
+            self.forget_cycles(id);
+        }
+        let node = &self.nodes[id];
         let after = [node.edges.clone(), node.applied_edges.clone()];
         let flying = node.flight.is_some();
         let names = |lists: &[Edges], target| lists.iter().any(|edges| targets(edges).any(|named| named == target));

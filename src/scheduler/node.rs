@@ -10,6 +10,7 @@ use std::{sync::Arc, time::Duration};
 use models::key::Key;
 
 use super::{
+    cycle::Component,
     descriptor::{Claim, Domain},
     edge::Edges,
     explanation::LastError,
@@ -158,6 +159,8 @@ pub(super) struct Node<D: Domain> {
     pub below: Option<Box<Below>>,
     /// The prefixes, of those that dependencies name, that it lies below.
     pub prefixes: NodeSet,
+    /// The dependency cycle that it is part of, as last found.
+    pub component: Component,
     /// In [`super::Scheduler`]'s queue of nodes to be looked at.
     pub queued: bool,
     /// In its list of nodes whose dependents are to be looked at.
@@ -210,6 +213,7 @@ impl<D: Domain> Node<D> {
             dependents: NodeSet::default(),
             below: None,
             prefixes: NodeSet::default(),
+            component: Component::default(),
             queued: false,
             stirred: false,
             ready: false,

@@ -129,7 +129,10 @@ impl<D: Domain> Scheduler<D> {
                 continue;
             }
             obsolete.retain(|obsolete| *obsolete != child);
-            (node.derived, node.parent) = (Some(value), Some(id));
+            node.derived = Some(value);
+            if node.parent.replace(id).is_none() {
+                self.graph.forget_cycles(child);
+            }
             self.graph[id].children.insert(child);
             self.wanted_changed(child);
         }
@@ -153,6 +156,7 @@ impl<D: Domain> Scheduler<D> {
             && !node.present()
             && let Some(parent) = node.parent.take()
         {
+            self.graph.forget_cycles(id);
             self.graph[parent].children.remove(&id);
             self.mark(parent);
         }
