@@ -6,7 +6,7 @@
 use std::{slice, sync::Arc};
 
 use super::{
-    descriptor::{Dependency, Domain, On, Predicate},
+    descriptor::{Dependency, Domain, Label, On, Predicate},
     graph::Graph,
     nodes::NodeId,
 };
@@ -14,7 +14,7 @@ use super::{
 /// A dependency with its targets found.
 #[derive(Clone)]
 pub(super) struct Edge {
-    pub label: Arc<str>,
+    pub label: Label,
     pub only_to_create: bool,
     pub on: Target,
 }
@@ -34,7 +34,7 @@ pub(super) struct AnyOf {
     /// The nodes of the prefixes.
     pub prefixes: Box<[NodeId]>,
     pub predicate: Option<Predicate>,
-    pub describe: Arc<str>,
+    pub describe: Label,
 }
 
 /// Dependencies of a value; those of the wanted and of the applied one are mostly the same, and then they are shared.

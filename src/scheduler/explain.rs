@@ -14,7 +14,6 @@ use super::{
     edge::{Edge, Target},
     explanation::{Explanation, RELATIVES_MAX, Relative, Repair, Unmet, waiting_for},
     node::{Hold, Node},
-    node_set::NodeSet,
     nodes::NodeId,
     plan::Scheduler,
     status::{Status, StatusChange, Told, ValueState},
@@ -79,7 +78,7 @@ impl<D: Domain> Scheduler<D> {
             self.report_later(id);
         }
         // Nodes, and prefixes, that others may explain themselves by.
-        let mut changed = NodeSet::default();
+        let mut changed = Vec::new();
         while !self.reported.is_empty() {
             let mut due = std::mem::take(&mut self.reported);
             due.sort_unstable();
@@ -89,8 +88,10 @@ impl<D: Domain> Scheduler<D> {
                     self.report_one(id, &mut changed);
                 }
             }
-            for hub in std::mem::take(&mut changed).iter() {
-                let Some(node) = self.graph.get(*hub) else { continue };
+            changed.sort_unstable();
+            changed.dedup();
+            for hub in changed.drain(..) {
+                let Some(node) = self.graph.get(hub) else { continue };
                 let explained = |id: &NodeId| self.graph[*id].status.is_problem();
                 let explained: Vec<NodeId> = node.dependents.iter().copied().filter(explained).collect();
                 explained.into_iter().for_each(|id| self.report_later(id));
@@ -98,7 +99,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    fn report_one(&mut self, id: NodeId, changed: &mut NodeSet) {
+    fn report_one(&mut self, id: NodeId, changed: &mut Vec<NodeId>) {
         let deferred = self.graph[id].rare_mut().and_then(|rare| rare.deferred.take());
         let node = &self.graph[id];
         let told = !matches!(node.status, Told::Nothing);
@@ -133,7 +134,7 @@ impl<D: Domain> Scheduler<D> {
         if self.graph[id].status.status().is_none_or(|last| !last.same(&status)) {
             self.graph[id].status = Told::from(&status);
             self.mentions.set(id, mentioned);
-            changed.insert(id);
+            changed.push(id);
             changed.extend(self.graph[id].prefixes.iter().copied());
             self.tell_change(id, Some(status));
         }

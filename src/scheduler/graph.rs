@@ -193,16 +193,17 @@ impl<D: Domain> Graph<D> {
     /// Replaces the edges of a node (`None`: leave those as they are) and keeps the reverse index true.
     pub fn set_edges(&mut self, id: NodeId, edges: Option<Edges>, applied: Option<Edges>) {
         let node = &mut self.nodes[id];
+        let same = |edges: &Edges, now: &Edges| Arc::ptr_eq(edges, now) || edges.is_empty() && now.is_empty();
+        let edges = edges.filter(|edges| !same(edges, &node.edges));
+        let applied = applied.filter(|applied| !same(applied, &node.applied_edges));
+        if edges.is_none() && applied.is_none() {
+            return;
+        }
         let before = [node.edges.clone(), node.applied_edges.clone()];
-        let edges = edges.filter(|edges| !Arc::ptr_eq(edges, &node.edges));
-        let applied = applied.filter(|applied| !Arc::ptr_eq(applied, &node.applied_edges));
         let replaced = [
             edges.map(|edges| std::mem::replace(&mut node.edges, edges)),
             applied.map(|applied| std::mem::replace(&mut node.applied_edges, applied)),
         ];
-        if replaced.iter().all(Option::is_none) {
-            return;
-        }
         if replaced[0].is_some() {
             self.forget_cycles(id);
         }

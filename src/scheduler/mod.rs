@@ -38,7 +38,7 @@ mod transaction;
 mod transition;
 mod view;
 
-pub use descriptor::{Claim, DeleteCause, Dependency, Descriptor, Domain, On, Predicate, Refusal};
+pub use descriptor::{Claim, DeleteCause, Dependency, Descriptor, Domain, Label, On, Predicate, Refusal};
 pub use explanation::{DAMAGE_MAX, Explanation, KernelError, LastError, RELATIVES_MAX, Relative, Repair, Unmet};
 pub use plan::{Change, Fault, FaultKind, Operation, Outcome, Scheduler};
 pub use status::{Rejection, Status, StatusChange, ValueState, Verb};

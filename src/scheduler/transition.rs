@@ -28,13 +28,16 @@ impl<D: Domain> Scheduler<D> {
         let (Some(applied), Some(wanted), false) = (&node.applied, node.wanted(), node.settled) else {
             return;
         };
-        let key = node.key.clone();
-        let mut value = wanted.clone();
-        if let Some(descriptor) = self.domain.descriptor(&key) {
-            value = descriptor.settled(applied, wanted);
-            let edges = self.graph.resolve(id, descriptor.dependencies(&key, &value));
-            self.graph.set_edges(id, None, Some(edges));
-        }
+        let value = match self.domain.descriptor(&node.key) {
+            Some(descriptor) => {
+                let value = descriptor.settled(applied, wanted);
+                let dependencies = descriptor.dependencies(&node.key, &value);
+                let edges = self.graph.resolve(id, dependencies);
+                self.graph.set_edges(id, None, Some(edges));
+                value
+            }
+            None => wanted.clone(),
+        };
         let node = &mut self.graph[id];
         node.applied = Some(value);
         (node.discovered, node.brought, node.settled) = (false, false, true);
@@ -45,11 +48,13 @@ impl<D: Domain> Scheduler<D> {
     }
 
     pub(super) fn set_applied(&mut self, id: NodeId, value: D::Value) {
-        let key = self.graph[id].key.clone();
-        if let Some(descriptor) = self.domain.descriptor(&key) {
-            let edges = self.graph.resolve(id, descriptor.dependencies(&key, &value));
+        let domain = self.domain.clone();
+        let key = &self.graph[id].key;
+        if let Some(descriptor) = domain.descriptor(key) {
+            let dependencies = descriptor.dependencies(key, &value);
+            let edges = self.graph.resolve(id, dependencies);
             self.graph.set_edges(id, None, Some(edges));
-            let claims = descriptor.claims(&key, &value, &View::new(&self.graph));
+            let claims = descriptor.claims(&self.graph[id].key, &value, &View::new(&self.graph));
             self.release_claims(id, &claims);
         }
         self.put_in_force(id, value);
@@ -121,6 +126,9 @@ impl<D: Domain> Scheduler<D> {
             (Some(applied), Some(descriptor)) if !node.closing => descriptor.derived(&node.key, applied),
             _ => Vec::new(),
         };
+        if derived.is_empty() && node.children.is_empty() {
+            return;
+        }
         let mut obsolete: Vec<NodeId> = node.children.iter().copied().collect();
         for (key, value) in derived {
             let child = self.graph.obtain(&key);
@@ -171,9 +179,10 @@ impl<D: Domain> Scheduler<D> {
         if let Some(flight) = &mut self.graph[id].flight {
             flight.as_wanted = false;
         }
-        let key = self.graph[id].key.clone();
-        let (dependencies, implied) = match (self.graph[id].basis(), self.domain.descriptor(&key)) {
-            (Some(value), Some(descriptor)) => (descriptor.dependencies(&key, value), descriptor.implied(&key, value)),
+        let node = &self.graph[id];
+        let descriptor = self.domain.descriptor(&node.key);
+        let (dependencies, implied) = match (node.basis(), descriptor) {
+            (Some(value), Some(descriptor)) => (descriptor.dependencies(&node.key, value), descriptor.implied(&node.key, value)),
             _ => (Vec::new(), Vec::new()),
         };
         let edges = self.graph.resolve(id, dependencies);
@@ -254,8 +263,10 @@ impl<D: Domain> Scheduler<D> {
             self.ledger.current = ticket;
             if let Some(node) = self.graph.get_mut(hub) {
                 node.stirred = false;
-                let dependents: Vec<NodeId> = node.dependents.iter().copied().collect();
-                dependents.into_iter().for_each(|dependent| self.mark(dependent));
+                // Marking leaves them as they are.
+                let dependents = std::mem::take(&mut node.dependents);
+                dependents.iter().for_each(|dependent| self.mark(*dependent));
+                self.graph[hub].dependents = dependents;
             }
             self.ledger.discharge(ticket, 1);
         }
