@@ -238,7 +238,7 @@ impl<D: Domain> Graph<D> {
     pub fn note_leaning(&mut self, id: NodeId, edges: &[Edge]) {
         for edge in edges {
             if let Target::AnyOf(any) = &edge.on {
-                for prefix in &any.prefixes {
+                for prefix in any.prefixes.iter() {
                     let below = self.below_mut(*prefix);
                     let leaning = if any.predicate.is_some() {
                         &mut below.choosy
@@ -249,14 +249,6 @@ impl<D: Domain> Graph<D> {
                 }
             }
         }
-    }
-
-    /// An available node that satisfies an "any of" dependency.
-    pub fn any_available(&self, prefixes: &[NodeId], predicate: impl Fn(&Key) -> bool) -> Option<NodeId> {
-        prefixes.iter().find_map(|prefix| {
-            let below = self.nodes[*prefix].below.as_ref()?;
-            below.available.iter().copied().find(|id| predicate(&self.nodes[*id].key))
-        })
     }
 
     pub fn holder(&self, claim: &Claim) -> Option<NodeId> {

@@ -33,23 +33,24 @@ pub(super) type Ticket = u64;
 
 /// What the ledger knows of a node.
 #[derive(Clone, Debug, Default)]
+#[repr(C)]
 pub(super) struct Trace {
     /// On whose behalf it is looked at.
     pub cause: Ticket,
-    /// On whose behalf the operation under way was started.
-    pub flown_for: Ticket,
     /// In how many queues it stands.
     pub places: u32,
     /// It waits for something that is being done.
     pub parked: bool,
-    /// The transaction that named it last.
-    pub asked_by: Ticket,
-    /// Within this transaction it is being created anew.
-    pub recreated_in: Ticket,
     /// The operation under way brings a previous value back.
     pub reverting: bool,
     /// State, as recorded last.
     pub state: ValueState,
+    /// On whose behalf the operation under way was started.
+    pub flown_for: Ticket,
+    /// The transaction that named it last.
+    pub asked_by: Ticket,
+    /// Within this transaction it is being created anew.
+    pub recreated_in: Ticket,
     /// Since when (since the Unix epoch).
     pub since: Duration,
     /// Sequence number of the transaction that did so.

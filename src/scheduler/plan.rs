@@ -195,6 +195,8 @@ impl<D: Domain> Scheduler<D> {
             self.mark(id);
         }
         self.wake_retries();
+        // Who is concerned by what happened since the last step is looked at once with the rest, not again after it.
+        self.mark_stirred();
         loop {
             self.revert_failed();
             if let Some(id) = self.queue.pop_front() {

@@ -56,8 +56,11 @@ impl<D: Domain> Graph<D> {
     }
 
     fn any_of_satisfied(&self, any: &AnyOf) -> bool {
-        self.any_available(&any.prefixes, |key| any.predicate.as_ref().is_none_or(|passes| passes(key)))
-            .is_some()
+        let mut below = any.prefixes.iter().filter_map(|prefix| self[*prefix].below.as_ref());
+        match &any.predicate {
+            None => below.any(|below| !below.available.is_empty()),
+            Some(passes) => below.any(|below| below.available.iter().any(|id| passes(&self[*id].key))),
+        }
     }
 
     /// Whether a wanted, not yet applied value can be created.
