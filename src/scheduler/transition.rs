@@ -13,6 +13,11 @@ use super::{
     view::View,
 };
 
+/// So many neighbours are looked through for a key before the key is looked up among all.
+const FEW: usize = 4;
+/// A list with room for so many keeps it from step to step; what a larger one took is given back.
+pub(super) const ROOM_KEPT: usize = 1024;
+
 impl<D: Domain> Scheduler<D> {
     pub(super) fn reopen(&mut self, id: NodeId) {
         if self.graph[id].closing {
@@ -131,7 +136,8 @@ impl<D: Domain> Scheduler<D> {
         }
         let mut obsolete: Vec<NodeId> = node.children.iter().copied().collect();
         for (key, value) in derived {
-            let child = self.graph.obtain(&key);
+            let known = obsolete.iter().take(FEW).find(|child| self.graph[**child].key == key);
+            let child = known.copied().unwrap_or_else(|| self.graph.obtain(&key));
             let node = &mut self.graph[child];
             if node.requested.is_some() || node.parent.is_some_and(|parent| parent != id) || child == id {
                 continue;
@@ -189,7 +195,12 @@ impl<D: Domain> Scheduler<D> {
         self.graph.set_edges(id, Some(edges), None);
         let mut implies = NodeSet::default();
         for (key, value) in implied {
-            let target = self.graph.obtain(&key);
+            let known = self.graph[id]
+                .implies
+                .iter()
+                .take(FEW)
+                .find(|target| self.graph[**target].key == key);
+            let target = known.copied().unwrap_or_else(|| self.graph.obtain(&key));
             implies.insert(target);
             if let Some(implied) = &mut self.graph[target].implied {
                 implied.by.insert(id);
@@ -259,7 +270,8 @@ impl<D: Domain> Scheduler<D> {
     }
 
     pub(super) fn mark_stirred(&mut self) {
-        for (hub, ticket) in std::mem::take(&mut self.stirred) {
+        let mut stirred = std::mem::take(&mut self.stirred);
+        for (hub, ticket) in stirred.drain(..) {
             self.ledger.current = ticket;
             if let Some(node) = self.graph.get_mut(hub) {
                 node.stirred = false;
@@ -269,6 +281,10 @@ impl<D: Domain> Scheduler<D> {
                 self.graph[hub].dependents = dependents;
             }
             self.ledger.discharge(ticket, 1);
+        }
+        // Marking stirs nobody, so the room can be used again.
+        if stirred.capacity() <= ROOM_KEPT {
+            self.stirred = stirred;
         }
     }
 
