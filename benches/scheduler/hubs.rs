@@ -12,8 +12,7 @@ use crate::{
 
 /// More than this hangs on nothing.
 const LARGEST: usize = 100_000;
-/// Lengths of a chain. Whether a value that waits is part of a cycle is found by following the whole chain, so that waiting costs
-/// more the longer it is; in a real configuration chains have a handful of links.
+/// Lengths of a chain; in a real configuration chains have a handful of links.
 const LENGTHS: &[usize] = &[10, 100, 1_000];
 
 fn dependent(index: usize) -> Key {

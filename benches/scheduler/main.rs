@@ -7,7 +7,7 @@
 //!
 //! Owns scenarios and report. Must never leave out what the scheduler does for an operation: the time is that of all calls from
 //! the transaction to the last outcome and the last status, and the bytes are all that it keeps, keys and values included. What
-//! descriptors do is left out as far as it can be: see [`toy`].
+//! descriptors do is left out as far as it can be: see [`toy`]. What remains of it is told: giving up a value that was replaced.
 //!
 //! Every table compares with its smallest size, in the same run. Times are medians of several runs (one above 300,000 values), in
 //! processor time, so that they are about the same on a busy machine. Start reading at [`life`] and [`hubs`].
@@ -20,9 +20,10 @@ mod world;
 
 use std::time::{Duration, Instant};
 
+use netns_agent::scheduler::Change;
 use report::{Report, Row};
-use toy::{delete, put, value};
-use world::{Cost, World};
+use toy::{Toy, delete, put, value};
+use world::{Cost, World, cpu_time};
 
 /// Base values in the graph, if the command line names none.
 const SIZES: &[usize] = &[1_000, 10_000, 100_000, 1_000_000];
@@ -87,6 +88,10 @@ fn life(n: usize) -> Life {
     resync.operations = n;
     costs.push(("full resync, nothing changed (per value)", resync));
 
+    costs.push((
+        "of an update or a resync: giving up the former value (the benchmark's share)",
+        give_up(all(2), all(3)),
+    ));
     step("single changes");
     let single_changes = n.min(SINGLE_CHANGES_MAX);
     let singles = (0..single_changes).map(|change| vec![put(value(numbers.below(n), 3 + change as u32))]);
@@ -104,6 +109,19 @@ fn life(n: usize) -> Life {
     costs.push(("delete all", world.transaction(deletions.collect(), false)));
     assert_eq!(world.applied_under(""), 0, "something stayed");
     Life { bytes, costs }
+}
+
+/// What of an update is not the scheduler's: the memory of the value that is no longer wanted is given back.
+fn give_up(mut former: Vec<Change<Toy>>, wanted: Vec<Change<Toy>>) -> Cost {
+    let operations = former.len();
+    let start = cpu_time();
+    for (former, wanted) in former.iter_mut().zip(wanted) {
+        *former = wanted;
+    }
+    Cost {
+        operations,
+        time: cpu_time() - start,
+    }
 }
 
 /// Runs `life` often enough and gives the median of each scenario.

@@ -11,7 +11,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::toy::{Toy, ToyDomain};
 
 /// Time that this thread was running. Unlike a wall clock it does not count the work of others on the same machine.
-fn cpu_time() -> Duration {
+pub fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }

@@ -122,7 +122,10 @@ impl Descriptor<Network> for AddressDescriptor {
             dependencies.push(Dependency::key("address-assigned-to-interface", fact.clone()));
         }
         if address.spec.is_none() {
-            dependencies.push(Dependency::key(&address.text, allocation_key(&address.text, &address.interface)));
+            dependencies.push(Dependency::key(
+                address.text.to_string(),
+                allocation_key(&address.text, &address.interface),
+            ));
         }
         dependencies
     }

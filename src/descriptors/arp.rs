@@ -73,10 +73,10 @@ impl Descriptor<Network> for ArpDescriptor {
         let describe = format!("{} has no address yet", arp.interface);
         let mut dependencies = vec![
             Dependency::key("interface-is-up", up_key(&arp.interface)).outlived(),
-            Dependency::any_of("interface-has-ip-address", vec![addresses_prefix(&arp.interface)], &describe, None).outlived(),
+            Dependency::any_of("interface-has-ip-address", vec![addresses_prefix(&arp.interface)], describe, None).outlived(),
         ];
         if arp.address.is_none() {
-            dependencies.push(Dependency::key(&arp.text, allocation_key(&arp.text, &arp.interface)));
+            dependencies.push(Dependency::key(arp.text.to_string(), allocation_key(&arp.text, &arp.interface)));
         }
         dependencies
     }

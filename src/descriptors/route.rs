@@ -145,11 +145,11 @@ impl Descriptor<Network> for RouteDescriptor {
         let mut dependencies = vec![Dependency::key("outgoing-interface-is-up", up_key(interface)).outlived()];
         if route.destination.is_none() {
             let label = format!("dst_network-{}", route.destination_text);
-            dependencies.push(Dependency::key(&label, allocation_key(&route.destination_text, interface)));
+            dependencies.push(Dependency::key(label, allocation_key(&route.destination_text, interface)));
         }
         if let Some(reference) = &route.gateway_reference {
             dependencies.push(Dependency::key(
-                &format!("gw_addr-{reference}"),
+                format!("gw_addr-{reference}"),
                 allocation_key(reference, interface),
             ));
         }
@@ -157,14 +157,14 @@ impl Descriptor<Network> for RouteDescriptor {
             let prefixes = vec![addresses_prefix(interface), Key::from(TypedKey::any_link_local_route_of(interface))];
             let describe = format!("no address and no link-local route of {interface} covers {gateway}");
             let predicate = Arc::new(move |key: &Key| reaches(key, gateway));
-            dependencies.push(Dependency::any_of("gw-reachable", prefixes, &describe, Some(predicate)).outlived());
+            dependencies.push(Dependency::any_of("gw-reachable", prefixes, describe, Some(predicate)).outlived());
         }
         let describe = format!("{interface} has no address yet");
         dependencies.push(
             Dependency::any_of(
                 "outgoing-interface-has-ip-address",
                 vec![addresses_prefix(interface)],
-                &describe,
+                describe,
                 None,
             )
             .outlived(),

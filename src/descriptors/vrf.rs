@@ -70,7 +70,7 @@ impl Descriptor<Network> for VrfDescriptor {
         if let Some(host_name) = &member.existing {
             let prefix = Key::from(TypedKey::any_host_vrf_of(host_name));
             let describe = format!("{host_name} must be put into a VRF by whoever owns it");
-            dependencies.push(Dependency::any_of("inserted-into-vrf-externally", vec![prefix], &describe, None));
+            dependencies.push(Dependency::any_of("inserted-into-vrf-externally", vec![prefix], describe, None));
         }
         dependencies
     }

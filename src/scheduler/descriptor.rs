@@ -18,7 +18,7 @@
 //! After a failed `create` the object may exist in part. The next attempt starts with the effect of [`Descriptor::recover`], and
 //! nothing that the failed one depended on is taken away before.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::Deref, sync::Arc};
 
 use models::key::Key;
 
@@ -172,7 +172,7 @@ pub enum DeleteCause {
 #[derive(Clone, Debug)]
 pub struct Dependency {
     /// Stable name shown to users, as in the reference (`veth-peer-exists`).
-    pub label: Arc<str>,
+    pub label: Label,
     /// What satisfies it.
     pub on: On,
     /// Needed only until the value is applied: taking it over consumes the target.
@@ -180,6 +180,55 @@ pub struct Dependency {
     /// When the target vanishes without the agent's doing, the kernel keeps what depends on it: while the target is made again, that is
     /// left in place.
     pub outlived: bool,
+}
+
+/// A text that mostly stands in the program itself. A clone never copies it.
+#[derive(Clone, Debug)]
+pub enum Label {
+    /// One of the program's own.
+    Static(&'static str),
+    /// One with something of a value in it.
+    Made(Arc<str>),
+}
+
+impl Deref for Label {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Label::Static(text) => text,
+            Label::Made(text) => text,
+        }
+    }
+}
+
+impl PartialEq for Label {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Label::Static(text), Label::Static(other)) => std::ptr::eq(*text, *other) || text == other,
+            _ => **self == **other,
+        }
+    }
+}
+
+impl Eq for Label {}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self)
+    }
+}
+
+impl From<&'static str> for Label {
+    fn from(text: &'static str) -> Self {
+        Label::Static(text)
+    }
+}
+
+impl From<String> for Label {
+    fn from(text: String) -> Self {
+        Label::Made(text.into())
+    }
 }
 
 /// Which of the keys under a prefix count.
@@ -197,7 +246,7 @@ pub enum On {
         /// Which of those keys count; `None`: all.
         predicate: Option<Predicate>,
         /// The predicate in words, for explanations.
-        describe: Arc<str>,
+        describe: Label,
     },
 }
 
@@ -212,7 +261,7 @@ impl fmt::Debug for On {
 
 impl Dependency {
     /// A dependency on the value under `key`.
-    pub fn key(label: &str, key: Key) -> Self {
+    pub fn key(label: impl Into<Label>, key: Key) -> Self {
         Dependency {
             label: label.into(),
             on: On::Key(key),
@@ -227,7 +276,7 @@ impl Dependency {
     }
 
     /// A dependency on any value under one of `prefixes` (each ends with `/`) that passes `predicate`.
-    pub fn any_of(label: &str, prefixes: Vec<Key>, describe: &str, predicate: Option<Predicate>) -> Self {
+    pub fn any_of(label: impl Into<Label>, prefixes: Vec<Key>, describe: impl Into<Label>, predicate: Option<Predicate>) -> Self {
         Dependency {
             label: label.into(),
             on: On::AnyOf {

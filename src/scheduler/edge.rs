@@ -3,10 +3,10 @@
 //! Owns the edges between nodes, in a form that takes little room: what a key says is told by the node of the target. Must never
 //! judge whether one is satisfied: that is `readiness`. Start reading at [`Edge`].
 
-use std::{slice, sync::Arc};
+use std::{ops::Deref, slice, sync::Arc};
 
 use super::{
-    descriptor::{Dependency, Domain, On, Predicate},
+    descriptor::{Dependency, Domain, Label, On, Predicate},
     graph::Graph,
     nodes::NodeId,
 };
@@ -14,7 +14,7 @@ use super::{
 /// A dependency with its targets found.
 #[derive(Clone)]
 pub(super) struct Edge {
-    pub label: Arc<str>,
+    pub label: Label,
     pub only_to_create: bool,
     pub outlived: bool,
     pub on: Target,
@@ -33,9 +33,40 @@ pub(super) enum Target {
 #[derive(Clone)]
 pub(super) struct AnyOf {
     /// The nodes of the prefixes.
-    pub prefixes: Box<[NodeId]>,
+    pub prefixes: Prefixes,
     pub predicate: Option<Predicate>,
-    pub describe: Arc<str>,
+    pub describe: Label,
+}
+
+/// Mostly one or two: those need no room of their own.
+#[derive(Clone)]
+pub(super) enum Prefixes {
+    One([NodeId; 1]),
+    Two([NodeId; 2]),
+    Many(Box<[NodeId]>),
+}
+
+impl Deref for Prefixes {
+    type Target = [NodeId];
+
+    fn deref(&self) -> &[NodeId] {
+        match self {
+            Prefixes::One(one) => one,
+            Prefixes::Two(two) => two,
+            Prefixes::Many(many) => many,
+        }
+    }
+}
+
+impl FromIterator<NodeId> for Prefixes {
+    fn from_iter<I: IntoIterator<Item = NodeId>>(prefixes: I) -> Self {
+        let prefixes: Vec<NodeId> = prefixes.into_iter().collect();
+        match prefixes[..] {
+            [one] => Prefixes::One([one]),
+            [one, two] => Prefixes::Two([one, two]),
+            _ => Prefixes::Many(prefixes.into()),
+        }
+    }
 }
 
 /// Dependencies of a value; those of the wanted and of the applied one are mostly the same, and then they are shared.

@@ -14,10 +14,10 @@ use super::{
     edge::{Edge, Target},
     explanation::{Explanation, RELATIVES_MAX, Relative, Repair, Unmet, waiting_for},
     node::{Hold, Node},
-    node_set::NodeSet,
     nodes::NodeId,
     plan::Scheduler,
     status::{Status, StatusChange, Told, ValueState},
+    transition::ROOM_KEPT,
     view::View,
 };
 
@@ -79,18 +79,23 @@ impl<D: Domain> Scheduler<D> {
             self.report_later(id);
         }
         // Nodes, and prefixes, that others may explain themselves by.
-        let mut changed = NodeSet::default();
+        let mut changed = Vec::new();
         while !self.reported.is_empty() {
             let mut due = std::mem::take(&mut self.reported);
             due.sort_unstable();
-            for id in due {
+            for id in due.drain(..) {
                 if let Some(node) = self.graph.get_mut(id) {
                     node.reported = false;
                     self.report_one(id, &mut changed);
                 }
             }
-            for hub in std::mem::take(&mut changed).iter() {
-                let Some(node) = self.graph.get(*hub) else { continue };
+            if self.reported.is_empty() && due.capacity() <= ROOM_KEPT {
+                self.reported = due;
+            }
+            changed.sort_unstable();
+            changed.dedup();
+            for hub in changed.drain(..) {
+                let Some(node) = self.graph.get(hub) else { continue };
                 let explained = |id: &NodeId| self.graph[*id].status.is_problem();
                 let explained: Vec<NodeId> = node.dependents.iter().copied().filter(explained).collect();
                 explained.into_iter().for_each(|id| self.report_later(id));
@@ -98,7 +103,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    fn report_one(&mut self, id: NodeId, changed: &mut NodeSet) {
+    fn report_one(&mut self, id: NodeId, changed: &mut Vec<NodeId>) {
         let deferred = self.graph[id].rare_mut().and_then(|rare| rare.deferred.take());
         let node = &self.graph[id];
         let told = !matches!(node.status, Told::Nothing);
@@ -118,6 +123,9 @@ impl<D: Domain> Scheduler<D> {
         if matches!(&condition, Condition::Problem(problem) if problem.state == ValueState::Pending) && self.defer(id, deferred) {
             return;
         }
+        if matches!(condition, Condition::Good) && self.is_told_as_configured(id) {
+            return;
+        }
         let Some((status, mentioned)) = self.status_of(id, condition) else {
             if self.graph[id].flight.is_none() {
                 // What it is about to be may still be prevented by something that does not concern it directly.
@@ -130,13 +138,30 @@ impl<D: Domain> Scheduler<D> {
         {
             rare.damage.clear();
         }
-        if self.graph[id].status.status().is_none_or(|last| !last.same(&status)) {
+        let told = match &self.graph[id].status {
+            Told::Nothing => false,
+            // Otherwise there would be nothing to add.
+            Told::Configured { .. } if status.state == ValueState::Configured && status.last_repair.is_none() => false,
+            told => told.status().is_some_and(|last| last.same(&status)),
+        };
+        if !told {
             self.graph[id].status = Told::from(&status);
             self.mentions.set(id, mentioned);
-            changed.insert(id);
+            changed.push(id);
             changed.extend(self.graph[id].prefixes.iter().copied());
             self.tell_change(id, Some(status));
         }
+    }
+
+    /// Whether that was told last, and there is nothing to add: by far the most frequent answer, and found without words.
+    fn is_told_as_configured(&self, id: NodeId) -> bool {
+        let node = &self.graph[id];
+        let now = (
+            node.last_operation,
+            node.requested.as_ref().map_or(0, |requested| requested.revision),
+        );
+        let told = matches!(&node.status, Told::Configured { last_operation, revision, .. } if (*last_operation, *revision) == now);
+        told && node.rare().is_none_or(|rare| rare.damage.is_empty())
     }
 
     fn tell_change(&mut self, id: NodeId, status: Option<Status>) {
@@ -188,7 +213,14 @@ impl<D: Domain> Scheduler<D> {
     fn status_of(&self, id: NodeId, condition: Condition) -> Option<(Status, Vec<Key>)> {
         let node = &self.graph[id];
         let mut mentioned = Vec::new();
-        let last = node.status.status();
+        let last = match (&node.status, &condition) {
+            // What a plain status says is known without its words.
+            (Told::Configured { since, .. }, Condition::Good) if node.rare().is_none_or(|rare| rare.damage.is_empty()) => {
+                let revision = node.requested.as_ref().map_or(0, |requested| requested.revision);
+                return Some((Status::configured(node.last_operation, *since, revision), mentioned));
+            }
+            (told, _) => told.status(),
+        };
         let revision = node.requested.as_ref().map_or(0, |requested| requested.revision);
         let mut status = Status {
             last_repair: last.as_ref().and_then(|last| last.last_repair.clone()),

@@ -3,15 +3,11 @@
 //! Owns the types of an explanation, its wording, and the record of who is mentioned in whose. Must never look into the graph:
 //! `explain` does. Start reading at [`Explanation`].
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use models::key::Key;
 
-use super::nodes::NodeId;
+use super::{descriptor::Label, node_set::FastMap, nodes::NodeId};
 
 /// Why a value is not as wanted. [`super::Status::message`] is the same for a person.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -30,7 +26,7 @@ pub struct Explanation {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Unmet {
     /// Its label.
-    pub label: Arc<str>,
+    pub label: Label,
     /// The key that would satisfy it; `None` if any of several would.
     pub expected: Option<Key>,
     /// What is expected, as a person calls it.
@@ -121,8 +117,8 @@ fn enumerate(words: &[&str]) -> String {
 /// Who explains itself by whom without depending on it, so that it is told anew when that changes.
 #[derive(Clone, Default)]
 pub(super) struct Mentions {
-    by_key: HashMap<Key, BTreeSet<NodeId>>,
-    of: HashMap<NodeId, Vec<Key>>,
+    by_key: FastMap<Key, BTreeSet<NodeId>>,
+    of: FastMap<NodeId, Vec<Key>>,
 }
 
 impl Mentions {
@@ -159,7 +155,7 @@ impl Mentions {
 mod tests {
     use super::*;
 
-    fn unmet(label: &str, state: &str, relatives: &[&str]) -> Unmet {
+    fn unmet(label: &'static str, state: &str, relatives: &[&str]) -> Unmet {
         let relatives = relatives.iter().map(|text| Relative {
             key: Key::new(text),
             text: (*text).to_owned(),

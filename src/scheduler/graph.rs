@@ -7,6 +7,7 @@
 //! whatever the size of the graph. A key that is only named by a dependency has a node without values.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     ops::{Bound, Index, IndexMut},
     sync::Arc,
@@ -15,6 +16,7 @@ use std::{
 use models::key::Key;
 
 use super::{
+    cycle::Cycles,
     descriptor::{Claim, Domain},
     edge::{Edge, Edges, Target, targets},
     node::{Below, Node},
@@ -32,6 +34,8 @@ pub(super) struct Graph<D: Domain> {
     prefixes: FastMap<Key, NodeId>,
     holders: FastMap<Claim, NodeId>,
     claim_waiters: FastMap<Claim, BTreeSet<NodeId>>,
+    /// The dependency cycles, as far as somebody asked.
+    pub(super) cycles: RefCell<Cycles>,
     /// Every fact that existed at start has been told.
     pub facts_settled: bool,
 }
@@ -58,6 +62,7 @@ impl<D: Domain> Graph<D> {
             prefixes: FastMap::default(),
             holders: FastMap::default(),
             claim_waiters: FastMap::default(),
+            cycles: Cycles::new(),
             facts_settled: false,
         }
     }
@@ -188,16 +193,21 @@ impl<D: Domain> Graph<D> {
     /// Replaces the edges of a node (`None`: leave those as they are) and keeps the reverse index true.
     pub fn set_edges(&mut self, id: NodeId, edges: Option<Edges>, applied: Option<Edges>) {
         let node = &mut self.nodes[id];
+        let same = |edges: &Edges, now: &Edges| Arc::ptr_eq(edges, now) || edges.is_empty() && now.is_empty();
+        let edges = edges.filter(|edges| !same(edges, &node.edges));
+        let applied = applied.filter(|applied| !same(applied, &node.applied_edges));
+        if edges.is_none() && applied.is_none() {
+            return;
+        }
         let before = [node.edges.clone(), node.applied_edges.clone()];
-        let edges = edges.filter(|edges| !Arc::ptr_eq(edges, &node.edges));
-        let applied = applied.filter(|applied| !Arc::ptr_eq(applied, &node.applied_edges));
         let replaced = [
             edges.map(|edges| std::mem::replace(&mut node.edges, edges)),
             applied.map(|applied| std::mem::replace(&mut node.applied_edges, applied)),
         ];
-        if replaced.iter().all(Option::is_none) {
-            return;
+        if replaced[0].is_some() {
+            self.forget_cycles(id);
         }
+        let node = &self.nodes[id];
         let after = [node.edges.clone(), node.applied_edges.clone()];
         let flying = node.flight.is_some();
         let names = |lists: &[Edges], target| lists.iter().any(|edges| targets(edges).any(|named| named == target));
@@ -228,7 +238,7 @@ impl<D: Domain> Graph<D> {
     pub fn note_leaning(&mut self, id: NodeId, edges: &[Edge]) {
         for edge in edges {
             if let Target::AnyOf(any) = &edge.on {
-                for prefix in &any.prefixes {
+                for prefix in any.prefixes.iter() {
                     let below = self.below_mut(*prefix);
                     let leaning = if any.predicate.is_some() {
                         &mut below.choosy
@@ -239,14 +249,6 @@ impl<D: Domain> Graph<D> {
                 }
             }
         }
-    }
-
-    /// An available node that satisfies an "any of" dependency.
-    pub fn any_available(&self, prefixes: &[NodeId], predicate: impl Fn(&Key) -> bool) -> Option<NodeId> {
-        prefixes.iter().find_map(|prefix| {
-            let below = self.nodes[*prefix].below.as_ref()?;
-            below.available.iter().copied().find(|id| predicate(&self.nodes[*id].key))
-        })
     }
 
     pub fn holder(&self, claim: &Claim) -> Option<NodeId> {

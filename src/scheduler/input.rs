@@ -3,8 +3,6 @@
 //! Owns the translation of each event into changed nodes and marks. Must never decide what to do about it: that is `plan`. Start
 //! reading at [`Scheduler::transact`] and [`Scheduler::outcome`].
 
-use std::collections::HashSet;
-
 use models::key::Key;
 
 use super::{
@@ -96,11 +94,16 @@ impl<D: Domain> Scheduler<D> {
     }
 
     fn withdraw_all_but(&mut self, changes: &[Change<D::Value>], ticket: Ticket) {
-        let named: HashSet<&Key> = changes.iter().map(|change| &change.key).collect();
+        // Both are in key order.
+        let mut named = changes.iter().map(|change| &change.key).peekable();
+        let mut is_named = |key: &Key| {
+            while named.next_if(|name| *name < key).is_some() {}
+            named.peek() == Some(&key)
+        };
         let obsolete: Vec<NodeId> = self
             .graph
             .all()
-            .filter(|id| self.graph[*id].requested.is_some() && !named.contains(&self.graph[*id].key))
+            .filter(|id| self.graph[*id].requested.is_some() && !is_named(&self.graph[*id].key))
             .collect();
         for id in obsolete {
             self.take_over(id, ticket);

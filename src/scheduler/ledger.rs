@@ -10,7 +10,7 @@
 //! taken (of notifications: when it has an effect; one without any leaves no trace).
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -22,6 +22,7 @@ use super::{
         record::{OperationRecord, TransactionRecord, ValueRecord, compress},
     },
     node::Requested,
+    node_set::FastMap,
     nodes::NodeId,
     status::ValueState,
     transaction::{KeyError, Kind, Options, Resync, TransactionResult},
@@ -32,23 +33,24 @@ pub(super) type Ticket = u64;
 
 /// What the ledger knows of a node.
 #[derive(Clone, Debug, Default)]
+#[repr(C)]
 pub(super) struct Trace {
     /// On whose behalf it is looked at.
     pub cause: Ticket,
-    /// On whose behalf the operation under way was started.
-    pub flown_for: Ticket,
     /// In how many queues it stands.
     pub places: u32,
     /// It waits for something that is being done.
     pub parked: bool,
-    /// The transaction that named it last.
-    pub asked_by: Ticket,
-    /// Within this transaction it is being created anew.
-    pub recreated_in: Ticket,
     /// The operation under way brings a previous value back.
     pub reverting: bool,
     /// State, as recorded last.
     pub state: ValueState,
+    /// On whose behalf the operation under way was started.
+    pub flown_for: Ticket,
+    /// The transaction that named it last.
+    pub asked_by: Ticket,
+    /// Within this transaction it is being created anew.
+    pub recreated_in: Ticket,
     /// Since when (since the Unix epoch).
     pub since: Duration,
     /// Sequence number of the transaction that did so.
@@ -98,20 +100,22 @@ pub(super) struct Ledger<V> {
     /// By ticket, from `first` on.
     open: VecDeque<Option<Box<Open<V>>>>,
     first: Ticket,
+    /// The room of a notification without any effect: nearly every step has one.
+    spare: Option<Box<Open<V>>>,
     next_seq: u64,
     /// On whose behalf nodes are marked now.
     pub current: Ticket,
     /// Takes what happens below until the next step.
     pub notification: Option<Ticket>,
-    /// To be looked at: they may be finished.
-    pub ripe: BTreeSet<Ticket>,
+    /// To be looked at: they may be finished. Some are named twice.
+    pub ripe: Vec<Ticket>,
     pub parked: BTreeSet<NodeId>,
     pub to_revert: Vec<Ticket>,
     pub finished: Vec<TransactionResult>,
     /// Keys that finished transactions will not bring back any more.
     pub released: Vec<Key>,
     /// Values that are no longer wanted and were never applied, until their removal is recorded.
-    pub withdrawn: HashMap<NodeId, V>,
+    pub withdrawn: FastMap<NodeId, V>,
     pub history: History<V>,
 }
 
@@ -127,15 +131,16 @@ impl<V> Ledger<V> {
         Ledger {
             open: VecDeque::new(),
             first: 1,
+            spare: None,
             next_seq: 0,
             current: 0,
             notification: None,
-            ripe: BTreeSet::new(),
+            ripe: Vec::new(),
             parked: BTreeSet::new(),
             to_revert: Vec::new(),
             finished: Vec::new(),
             released: Vec::new(),
-            withdrawn: HashMap::new(),
+            withdrawn: FastMap::default(),
             history: History::new(HistorySettings::default()),
         }
     }
@@ -160,7 +165,7 @@ impl<V> Ledger<V> {
             Resync::None | Resync::Upstream => Reading::NotNeeded,
         };
         let ticket = self.first + self.open.len() as u64;
-        self.open.push_back(Some(Box::new(Open {
+        let open = Open {
             seq: None,
             kind,
             read_at_end: options.verify,
@@ -175,11 +180,19 @@ impl<V> Ledger<V> {
             operations: Vec::new(),
             omitted: 0,
             errors: Vec::new(),
-        })));
+        };
+        let open = match self.spare.take() {
+            Some(mut spare) => {
+                *spare = open;
+                spare
+            }
+            None => Box::new(open),
+        };
+        self.open.push_back(Some(open));
         if kind != Kind::Notification {
             self.number(ticket);
         }
-        self.ripe.insert(ticket);
+        self.ripe.push(ticket);
         self.current = ticket;
         ticket
     }
@@ -215,7 +228,7 @@ impl<V> Ledger<V> {
         if let Some(open) = self.get_mut(ticket) {
             open.outstanding -= count;
             if open.outstanding == 0 {
-                self.ripe.insert(ticket);
+                self.ripe.push(ticket);
             }
         }
     }
@@ -303,7 +316,9 @@ impl<V> Ledger<V> {
 
     /// Finishes what is ripe.
     pub fn harvest(&mut self, now: Duration) {
-        while let Some(ticket) = self.ripe.pop_first() {
+        let mut ripe = std::mem::take(&mut self.ripe);
+        ripe.sort_unstable();
+        for ticket in ripe.drain(..) {
             let Some(open) = self.get_mut(ticket) else { continue };
             if open.outstanding > 0 || open.reading != Reading::NotNeeded {
                 continue;
@@ -313,10 +328,14 @@ impl<V> Ledger<V> {
                 continue;
             }
             let at = self.index(ticket).unwrap_or_default();
-            if let Some(open) = self.open[at].take() {
-                self.finish(*open, now);
+            match self.open[at].take() {
+                Some(open) if open.seq.is_none() => self.spare = Some(open),
+                Some(open) => self.finish(*open, now),
+                None => {}
             }
         }
+        // The room is used again: there is something ripe in every step.
+        self.ripe = ripe;
         while matches!(self.open.front(), Some(None)) {
             self.open.pop_front();
             self.first += 1;

@@ -12,6 +12,7 @@
 //! and [`history`] can be written. No decision about a value depends on it, but for the wanted values that `revert` brings back.
 
 mod attribution;
+mod cycle;
 mod descriptor;
 mod edge;
 mod explain;
@@ -37,7 +38,7 @@ mod transaction;
 mod transition;
 mod view;
 
-pub use descriptor::{Claim, DeleteCause, Dependency, Descriptor, Domain, On, Predicate, Refusal};
+pub use descriptor::{Claim, DeleteCause, Dependency, Descriptor, Domain, Label, On, Predicate, Refusal};
 pub use explanation::{DAMAGE_MAX, Explanation, KernelError, LastError, RELATIVES_MAX, Relative, Repair, Unmet};
 pub use plan::{Change, Fault, FaultKind, Operation, Outcome, Scheduler};
 pub use status::{Rejection, Status, StatusChange, ValueState, Verb};

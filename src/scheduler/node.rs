@@ -10,6 +10,7 @@ use std::{sync::Arc, time::Duration};
 use models::key::Key;
 
 use super::{
+    cycle::Component,
     descriptor::{Claim, Domain},
     edge::Edges,
     explanation::LastError,
@@ -130,34 +131,18 @@ impl<V> Default for Rare<V> {
     }
 }
 
-/// Everything known of one key.
+/// Everything known of one key. With very many nodes nearly every look at one has to be fetched from memory, so the order is not left
+/// to the compiler: what a decision, and a neighbour's decision, reads lies together at the beginning, and what few read at the end.
 #[derive(Clone)]
+#[repr(C)]
 pub(super) struct Node<D: Domain> {
-    pub key: Key,
-    /// Wanted by the northbound side.
-    pub requested: Option<Requested<D::Value>>,
-    /// Wanted because the parent is applied.
-    pub derived: Option<D::Value>,
-    /// The value it is, or until its removal was, derived from.
-    pub parent: Option<NodeId>,
-    /// Wanted because others imply it.
-    pub implied: Option<Box<Implied<D::Value>>>,
-    /// A fact from below: applied by saying so.
-    pub fact: bool,
     /// What is in the kernel, as far as is known.
     pub applied: Option<D::Value>,
-    /// Dependencies of the wanted value (of the applied one while the wanted one is invalid).
-    pub edges: Edges,
-    /// Dependencies of the applied value, or of what a failed creation may have left.
-    pub applied_edges: Edges,
-    pub implies: NodeSet,
-    pub children: NodeSet,
-    /// Nodes with an edge to this one.
-    pub dependents: NodeSet,
-    /// Of a prefix that dependencies name.
-    pub below: Option<Box<Below>>,
-    /// The prefixes, of those that dependencies name, that it lies below.
-    pub prefixes: NodeSet,
+    pub flight: Option<Box<Flight<D::Value>>>,
+    /// The value it is, or until its removal was, derived from.
+    pub parent: Option<NodeId>,
+    /// A fact from below: applied by saying so.
+    pub fact: bool,
     /// In [`super::Scheduler`]'s queue of nodes to be looked at.
     pub queued: bool,
     /// In its list of nodes whose dependents are to be looked at.
@@ -176,21 +161,41 @@ pub(super) struct Node<D: Domain> {
     pub brought: bool,
     /// The applied value, its edges and its children are those of the wanted value.
     pub settled: bool,
-    pub flight: Option<Box<Flight<D::Value>>>,
-    pub hold: Option<Box<Hold>>,
-    /// Failed attempts in a row.
-    pub attempts: u32,
     /// A failed creation may have left something behind.
     pub partial: bool,
     /// Something happened to what it refers to while an operation was under way.
     pub probe_again: bool,
-    pub claims: Box<[Claim]>,
     pub last_operation: Verb,
-    /// As told last.
-    pub status: Told,
+    /// Failed attempts in a row.
+    pub attempts: u32,
+    pub hold: Option<Box<Hold>>,
+    /// Dependencies of the applied value, or of what a failed creation may have left.
+    pub applied_edges: Edges,
+    /// Dependencies of the wanted value (of the applied one while the wanted one is invalid).
+    pub edges: Edges,
+    /// Nodes with an edge to this one.
+    pub dependents: NodeSet,
+    /// The prefixes, of those that dependencies name, that it lies below.
+    pub prefixes: NodeSet,
+    pub children: NodeSet,
+    /// Of a prefix that dependencies name.
+    pub below: Option<Box<Below>>,
     pub trace: Trace,
+    /// Wanted by the northbound side.
+    pub requested: Option<Requested<D::Value>>,
+    /// Wanted because the parent is applied.
+    pub derived: Option<D::Value>,
+    /// Wanted because others imply it.
+    pub implied: Option<Box<Implied<D::Value>>>,
+    pub implies: NodeSet,
     /// To be read by [`Node::rare`].
     rare: Option<Box<Rare<D::Value>>>,
+    pub key: Key,
+    /// As told last.
+    pub status: Told,
+    /// The dependency cycle that it is part of, as last found.
+    pub component: Component,
+    pub claims: Box<[Claim]>,
 }
 
 impl<D: Domain> Node<D> {
@@ -210,6 +215,7 @@ impl<D: Domain> Node<D> {
             dependents: NodeSet::default(),
             below: None,
             prefixes: NodeSet::default(),
+            component: Component::default(),
             queued: false,
             stirred: false,
             ready: false,

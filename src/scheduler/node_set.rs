@@ -158,6 +158,10 @@ impl Hasher for FastHasher {
         self.write_u64(u64::from(byte));
     }
 
+    fn write_u32(&mut self, word: u32) {
+        self.write_u64(u64::from(word));
+    }
+
     fn write_u64(&mut self, word: u64) {
         // 2^64 divided by the golden ratio, odd; the upper half of the product is folded in, so that every bit counts.
         let product = u128::from(self.0 ^ word ^ 0x5bd1_e995_7b93_9a4f) * 0x9e37_79b9_7f4a_7c15;

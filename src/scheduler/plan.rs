@@ -4,7 +4,7 @@
 //! how that state came about. Start reading at [`Scheduler::step`], then `Scheduler::decide`.
 
 use std::{
-    collections::{BTreeSet, HashSet, VecDeque},
+    collections::{BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -204,6 +204,8 @@ impl<D: Domain> Scheduler<D> {
             self.mark(id);
         }
         self.wake_retries();
+        // Who is concerned by what happened since the last step is looked at once with the rest, not again after it.
+        self.mark_stirred();
         loop {
             self.revert_failed();
             if let Some(id) = self.queue.pop_front() {
@@ -560,13 +562,11 @@ impl<D: Domain> Scheduler<D> {
         let key = self.graph[id].key.clone();
         let domain = self.domain.clone();
         let Some(descriptor) = domain.descriptor(&key) else { return };
-        let keep: HashSet<Key> = descriptor.derived(&key, &wanted).into_iter().map(|(key, _)| key).collect();
-        let obsolete: Vec<NodeId> = self.graph[id]
-            .children
-            .iter()
-            .copied()
-            .filter(|child| !keep.contains(&self.graph[*child].key))
-            .collect();
+        let mut obsolete: Vec<NodeId> = self.graph[id].children.iter().copied().collect();
+        if !obsolete.is_empty() {
+            let keep: BTreeSet<Key> = descriptor.derived(&key, &wanted).into_iter().map(|(key, _)| key).collect();
+            obsolete.retain(|child| !keep.contains(&self.graph[*child].key));
+        }
         let mut waiting = false;
         for child in obsolete {
             self.abandon_child(child);

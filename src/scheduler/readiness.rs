@@ -7,14 +7,13 @@
 //! others once every member is wanted and has everything it needs outside the cycle. They are created one after another, in key
 //! order, so that the first one may create what they share.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     descriptor::Domain,
     edge::{AnyOf, Edge, Target},
     graph::Graph,
     node::Hold,
-    node_set::NodeSet,
     nodes::NodeId,
     status::Verb,
 };
@@ -49,27 +48,30 @@ impl<D: Domain> Graph<D> {
     /// Whether the target of an unmet edge is in a cycle with `id` and lacks nothing but `id`.
     pub fn waits_only_for(&self, id: NodeId, edge: &Edge) -> bool {
         edge.key_target().is_some_and(|target| {
-            let members = self.cycle_members(id, target);
-            members.contains(&target)
-                && members
-                    .iter()
-                    .all(|member| *member == id || self.ready_but_for(*member, &members, false))
+            self.cycle_through(id, target).is_some_and(|members| {
+                let lacks_nothing = |member: &NodeId| *member == id || self.ready_but_for(*member, &members, false);
+                members.iter().all(lacks_nothing)
+            })
         })
     }
 
     fn any_of_satisfied(&self, any: &AnyOf) -> bool {
-        self.any_available(&any.prefixes, |key| any.predicate.as_ref().is_none_or(|passes| passes(key)))
-            .is_some()
+        let mut below = any.prefixes.iter().filter_map(|prefix| self[*prefix].below.as_ref());
+        match &any.predicate {
+            None => below.any(|below| !below.available.is_empty()),
+            Some(passes) => below.any(|below| below.available.iter().any(|id| passes(&self[*id].key))),
+        }
     }
 
     /// Whether a wanted, not yet applied value can be created.
     pub fn readiness(&self, id: NodeId) -> Readiness {
-        let mut members = NodeSet::default();
+        // Whatever cycle it is part of by one dependency, it is part of by all of them.
+        let mut members = None;
         for edge in self[id].edges.iter() {
             match &edge.on {
                 Target::Key(target) if self[*target].available() => {}
                 Target::Key(target) => match self.cycle_of(id, *target) {
-                    Some(cycle) => members.extend(cycle.iter().copied()),
+                    Some(cycle) => members = Some(cycle),
                     None => return Readiness::Unready,
                 },
                 Target::AnyOf(any) if self.any_of_satisfied(any) => {}
@@ -78,6 +80,7 @@ impl<D: Domain> Graph<D> {
         }
         let leader = members
             .iter()
+            .flat_map(|members| members.iter())
             .filter(|member| self[**member].applied.is_none())
             .min_by(|a, b| self[**a].key.cmp(&self[**b].key));
         match leader {
@@ -90,44 +93,19 @@ impl<D: Domain> Graph<D> {
     }
 
     /// The dependency cycle through `id` and its target, if every member has all it needs outside the cycle.
-    fn cycle_of(&self, id: NodeId, target: NodeId) -> Option<NodeSet> {
-        let members = self.cycle_members(id, target);
-        let whole = members.contains(&target) && members.iter().all(|member| self.ready_but_for(*member, &members, *member == id));
+    fn cycle_of(&self, id: NodeId, target: NodeId) -> Option<Arc<[NodeId]>> {
+        let node = &self[target];
+        if node.basis().is_none() || node.closing {
+            // As a member it would lack something; mostly it need not be found out whether it is one.
+            return None;
+        }
+        let members = self.cycle_through(id, target)?;
+        let whole = members.iter().all(|member| self.ready_but_for(*member, &members, *member == id));
         whole.then_some(members)
     }
 
-    /// Everything that both depends on `id` and is reached from it through `target`; `id` alone if there is no cycle.
-    fn cycle_members(&self, id: NodeId, target: NodeId) -> NodeSet {
-        let mut members = NodeSet::from_iter([id]);
-        if self[id].dependents.is_empty() && self[id].children.is_empty() {
-            return members;
-        }
-        // Pairs of a node and one that needs it.
-        let mut needed_by = vec![(target, id)];
-        let (mut seen, mut stack) = (NodeSet::from_iter([id, target]), vec![target]);
-        while let Some(from) = stack.pop() {
-            for to in self.key_targets(from) {
-                needed_by.push((to, from));
-                if seen.insert(to) {
-                    stack.push(to);
-                }
-            }
-        }
-        needed_by.sort_unstable();
-        let mut stack = vec![id];
-        while let Some(to) = stack.pop() {
-            let first = needed_by.partition_point(|(needed, _)| *needed < to);
-            for (_, from) in needed_by[first..].iter().take_while(|(needed, _)| *needed == to) {
-                if members.insert(*from) {
-                    stack.push(*from);
-                }
-            }
-        }
-        members
-    }
-
     /// `asking`: the member on whose behalf the question is asked; it may have been refused earlier and asks again.
-    fn ready_but_for(&self, id: NodeId, members: &NodeSet, asking: bool) -> bool {
+    fn ready_but_for(&self, id: NodeId, members: &[NodeId], asking: bool) -> bool {
         let node = &self[id];
         let blocked =
             !asking && node.applied.is_none() && matches!(node.hold.as_deref(), Some(Hold::Unavailable { .. } | Hold::Refused { .. }));
@@ -136,7 +114,7 @@ impl<D: Domain> Graph<D> {
             && !blocked
             && node.edges.iter().all(|edge| match &edge.on {
                 _ if edge.only_to_create && node.applied.is_some() => true,
-                Target::Key(target) => self[*target].available() || members.contains(target),
+                Target::Key(target) => self[*target].available() || members.binary_search(target).is_ok(),
                 Target::AnyOf(any) => self.any_of_satisfied(any),
             })
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use models::key::Key;
 
-use super::{descriptor::Domain, graph::Graph, nodes::NodeId};
+use super::{descriptor::Domain, graph::Graph, nodes::NodeId, transition::ROOM_KEPT};
 
 /// Mostly everything becomes ready first and is taken out then: that is sorted once. What comes while others are taken out has its
 /// place among them.
@@ -46,7 +46,10 @@ impl Ready {
 
     fn next<D: Domain>(&mut self, graph: &Graph<D>) -> Option<NodeId> {
         if self.sorted.is_empty() {
-            self.sorted = std::mem::take(&mut self.incoming);
+            std::mem::swap(&mut self.sorted, &mut self.incoming);
+            if self.incoming.capacity() > ROOM_KEPT {
+                self.incoming = Vec::new();
+            }
             self.sorted.retain(|id| graph.get(*id).is_some());
             self.sorted.sort_by(|a, b| graph[*b].key.cmp(&graph[*a].key));
         }

@@ -154,6 +154,13 @@ impl Status {
         }
     }
 
+    /// Whether it is as [`Self::configured`] makes it.
+    fn is_plain(&self) -> bool {
+        self.state == ValueState::Configured
+            && (self.details.is_empty() && self.error.is_empty() && self.reason.is_empty() && self.message.is_empty())
+            && (self.next_retry.is_none() && self.explanation.is_none() && self.last_repair.is_none())
+    }
+
     /// Equal but for `since`.
     pub(super) fn same(&self, other: &Status) -> bool {
         (self.last_operation, self.revision, self.next_retry) == (other.last_operation, other.revision, other.next_retry)
@@ -208,7 +215,7 @@ impl From<&Status> for Told {
             revision,
             ..
         } = *status;
-        if *status == Status::configured(last_operation, since, revision) {
+        if status.is_plain() {
             Told::Configured {
                 last_operation,
                 since,

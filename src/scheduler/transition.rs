@@ -13,6 +13,11 @@ use super::{
     view::View,
 };
 
+/// So many neighbours are looked through for a key before the key is looked up among all.
+const FEW: usize = 4;
+/// A list with room for so many keeps it from step to step; what a larger one took is given back.
+pub(super) const ROOM_KEPT: usize = 1024;
+
 impl<D: Domain> Scheduler<D> {
     pub(super) fn reopen(&mut self, id: NodeId) {
         if self.graph[id].closing {
@@ -28,13 +33,16 @@ impl<D: Domain> Scheduler<D> {
         let (Some(applied), Some(wanted), false) = (&node.applied, node.wanted(), node.settled) else {
             return;
         };
-        let key = node.key.clone();
-        let mut value = wanted.clone();
-        if let Some(descriptor) = self.domain.descriptor(&key) {
-            value = descriptor.settled(applied, wanted);
-            let edges = self.graph.resolve(id, descriptor.dependencies(&key, &value));
-            self.graph.set_edges(id, None, Some(edges));
-        }
+        let value = match self.domain.descriptor(&node.key) {
+            Some(descriptor) => {
+                let value = descriptor.settled(applied, wanted);
+                let dependencies = descriptor.dependencies(&node.key, &value);
+                let edges = self.graph.resolve(id, dependencies);
+                self.graph.set_edges(id, None, Some(edges));
+                value
+            }
+            None => wanted.clone(),
+        };
         let node = &mut self.graph[id];
         node.applied = Some(value);
         (node.discovered, node.brought, node.settled) = (false, false, true);
@@ -45,11 +53,13 @@ impl<D: Domain> Scheduler<D> {
     }
 
     pub(super) fn set_applied(&mut self, id: NodeId, value: D::Value) {
-        let key = self.graph[id].key.clone();
-        if let Some(descriptor) = self.domain.descriptor(&key) {
-            let edges = self.graph.resolve(id, descriptor.dependencies(&key, &value));
+        let domain = self.domain.clone();
+        let key = &self.graph[id].key;
+        if let Some(descriptor) = domain.descriptor(key) {
+            let dependencies = descriptor.dependencies(key, &value);
+            let edges = self.graph.resolve(id, dependencies);
             self.graph.set_edges(id, None, Some(edges));
-            let claims = descriptor.claims(&key, &value, &View::new(&self.graph));
+            let claims = descriptor.claims(&self.graph[id].key, &value, &View::new(&self.graph));
             self.release_claims(id, &claims);
         }
         self.put_in_force(id, value);
@@ -121,15 +131,22 @@ impl<D: Domain> Scheduler<D> {
             (Some(applied), Some(descriptor)) if !node.closing => descriptor.derived(&node.key, applied),
             _ => Vec::new(),
         };
+        if derived.is_empty() && node.children.is_empty() {
+            return;
+        }
         let mut obsolete: Vec<NodeId> = node.children.iter().copied().collect();
         for (key, value) in derived {
-            let child = self.graph.obtain(&key);
+            let known = obsolete.iter().take(FEW).find(|child| self.graph[**child].key == key);
+            let child = known.copied().unwrap_or_else(|| self.graph.obtain(&key));
             let node = &mut self.graph[child];
             if node.requested.is_some() || node.parent.is_some_and(|parent| parent != id) || child == id {
                 continue;
             }
             obsolete.retain(|obsolete| *obsolete != child);
-            (node.derived, node.parent) = (Some(value), Some(id));
+            node.derived = Some(value);
+            if node.parent.replace(id).is_none() {
+                self.graph.forget_cycles(child);
+            }
             self.graph[id].children.insert(child);
             self.wanted_changed(child);
         }
@@ -153,6 +170,7 @@ impl<D: Domain> Scheduler<D> {
             && !node.present()
             && let Some(parent) = node.parent.take()
         {
+            self.graph.forget_cycles(id);
             self.graph[parent].children.remove(&id);
             self.mark(parent);
         }
@@ -167,16 +185,22 @@ impl<D: Domain> Scheduler<D> {
         if let Some(flight) = &mut self.graph[id].flight {
             flight.as_wanted = false;
         }
-        let key = self.graph[id].key.clone();
-        let (dependencies, implied) = match (self.graph[id].basis(), self.domain.descriptor(&key)) {
-            (Some(value), Some(descriptor)) => (descriptor.dependencies(&key, value), descriptor.implied(&key, value)),
+        let node = &self.graph[id];
+        let descriptor = self.domain.descriptor(&node.key);
+        let (dependencies, implied) = match (node.basis(), descriptor) {
+            (Some(value), Some(descriptor)) => (descriptor.dependencies(&node.key, value), descriptor.implied(&node.key, value)),
             _ => (Vec::new(), Vec::new()),
         };
         let edges = self.graph.resolve(id, dependencies);
         self.graph.set_edges(id, Some(edges), None);
         let mut implies = NodeSet::default();
         for (key, value) in implied {
-            let target = self.graph.obtain(&key);
+            let known = self.graph[id]
+                .implies
+                .iter()
+                .take(FEW)
+                .find(|target| self.graph[**target].key == key);
+            let target = known.copied().unwrap_or_else(|| self.graph.obtain(&key));
             implies.insert(target);
             if let Some(implied) = &mut self.graph[target].implied {
                 implied.by.insert(id);
@@ -246,14 +270,21 @@ impl<D: Domain> Scheduler<D> {
     }
 
     pub(super) fn mark_stirred(&mut self) {
-        for (hub, ticket) in std::mem::take(&mut self.stirred) {
+        let mut stirred = std::mem::take(&mut self.stirred);
+        for (hub, ticket) in stirred.drain(..) {
             self.ledger.current = ticket;
             if let Some(node) = self.graph.get_mut(hub) {
                 node.stirred = false;
-                let dependents: Vec<NodeId> = node.dependents.iter().copied().collect();
-                dependents.into_iter().for_each(|dependent| self.mark(dependent));
+                // Marking leaves them as they are.
+                let dependents = std::mem::take(&mut node.dependents);
+                dependents.iter().for_each(|dependent| self.mark(*dependent));
+                self.graph[hub].dependents = dependents;
             }
             self.ledger.discharge(ticket, 1);
+        }
+        // Marking stirs nobody, so the room can be used again.
+        if stirred.capacity() <= ROOM_KEPT {
+            self.stirred = stirred;
         }
     }
 

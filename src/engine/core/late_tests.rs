@@ -41,7 +41,7 @@ impl Descriptor<Plain> for Plain {
         applied == wanted
     }
     fn dependencies(&self, _: &Key, value: &Needs) -> Vec<Dependency> {
-        value.iter().map(|need| Dependency::key(need, Key::new(need))).collect()
+        value.iter().map(|need| Dependency::key(*need, Key::new(need))).collect()
     }
     fn create(&self, _: &Key, _: &Needs, _: &View<'_, Plain>) -> Result<Vec<Verb>, Refusal> {
         Ok(vec![Verb::Create])

@@ -3,11 +3,12 @@
 //! Owns the shape of a record, and the compression of what led nowhere. Values are kept as they are; `json` and `text` render
 //! them. Must never ask the graph. Start reading at [`TransactionRecord`].
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use models::key::Key;
 
 use super::super::{
+    node_set::FastMap,
     status::{ValueState, Verb},
     transaction::{KeyError, Kind, Options},
 };
@@ -143,7 +144,7 @@ pub fn compress<V>(operations: Vec<OperationRecord<V>>) -> Vec<OperationRecord<V
         return operations;
     }
     let mut compressed: Vec<Option<OperationRecord<V>>> = Vec::with_capacity(operations.len());
-    let mut latest: HashMap<Key, usize> = HashMap::new();
+    let mut latest: FastMap<Key, usize> = FastMap::default();
     for mut operation in operations {
         let earlier = latest.get(&operation.key).copied();
         match earlier.and_then(|at| compressed[at].as_mut()) {

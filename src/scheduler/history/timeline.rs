@@ -14,7 +14,7 @@ use models::key::Key;
 
 use super::{
     super::{
-        descriptor::{Domain, On},
+        descriptor::{Domain, Label, On},
         edge::Target,
         nodes::NodeId,
         plan::Scheduler,
@@ -60,9 +60,9 @@ pub struct RevisionTarget {
     /// How.
     pub relation: Relation,
     /// Label of the dependency, or the derived key.
-    pub label: Arc<str>,
+    pub label: Label,
     /// The key, or the keys in words.
-    pub expected: Arc<str>,
+    pub expected: Label,
     /// Keys that match and are available now. Empty in a revision of the past.
     pub matching: Vec<Key>,
 }
@@ -300,7 +300,7 @@ impl<D: Domain> Scheduler<D> {
             targets.extend(descriptor.dependencies(key, value).into_iter().map(|dependency| RevisionTarget {
                 relation: Relation::DependsOn,
                 expected: match &dependency.on {
-                    On::Key(key) => key.as_str().into(),
+                    On::Key(key) => key.to_string().into(),
                     On::AnyOf { describe, .. } => describe.clone(),
                 },
                 label: dependency.label,
@@ -308,8 +308,8 @@ impl<D: Domain> Scheduler<D> {
             }));
             targets.extend(descriptor.derived(key, value).into_iter().map(|(derived, _)| RevisionTarget {
                 relation: Relation::Derives,
-                label: derived.as_str().into(),
-                expected: derived.as_str().into(),
+                label: derived.to_string().into(),
+                expected: derived.to_string().into(),
                 matching: Vec::new(),
             }));
             metadata = self.domain.metadata(key, value);

@@ -104,11 +104,11 @@ impl Descriptor<ToyDomain> for ToyDomain {
         applied.shape != wanted.shape || wanted.shape == FIXED
     }
     fn dependencies(&self, _: &Key, value: &Toy) -> Vec<Dependency> {
-        let named = value.needs.iter().map(|need| Dependency::key(&format!("needs-{need}"), key(need)));
+        let named = value.needs.iter().map(|need| Dependency::key(format!("needs-{need}"), key(need)));
         let any = value
             .needs_any
             .iter()
-            .map(|prefix| Dependency::any_of(&format!("any-{prefix}"), vec![key(prefix)], "any", None));
+            .map(|prefix| Dependency::any_of(format!("any-{prefix}"), vec![key(prefix)], "any", None));
         named.chain(any).collect()
     }
     fn derived(&self, _: &Key, value: &Toy) -> Vec<(Key, Toy)> {

@@ -1,0 +1,154 @@
+//! Which values depend on each other in a cycle.
+//!
+//! Owns the strongly connected components of the graph, remembered until an edge changes that could be part of a cycle. Must never
+//! judge whether a cycle can be built: that is `readiness`. Start reading at [`Graph::cycle_through`].
+//!
+//! They are found when somebody asks (Tarjan's algorithm, from the node that is asked about), each node once however many ask: in a
+//! long chain of values that wait for one another, every one of them has the same question.
+
+use std::{
+    cell::{Cell, RefCell},
+    sync::Arc,
+};
+
+use super::{descriptor::Domain, edge::Edge, graph::Graph, nodes::NodeId};
+
+/// The number of a node's component, as it was last found. Kept in the node; out of date if it is below [`Cycles::valid_from`].
+pub(super) type Component = Cell<u64>;
+
+/// While a search is under way, a node that may still be part of a larger component has this bit and its position.
+const OPEN: u64 = 1 << 63;
+
+/// The components that were found.
+#[derive(Clone)]
+pub(super) struct Cycles {
+    /// Numbers are never used twice.
+    next: u64,
+    valid_from: u64,
+    /// The members of those with more than one, by their numbers, in order.
+    members: Vec<(u64, Arc<[NodeId]>)>,
+}
+
+/// A node on the way from the one that was asked about.
+struct Visit {
+    id: NodeId,
+    position: u64,
+    /// The lowest position that is reached from it.
+    lowest: u64,
+    /// How many of its targets were looked at.
+    looked_at: usize,
+}
+
+impl Cycles {
+    pub fn new() -> RefCell<Self> {
+        RefCell::new(Cycles {
+            next: 1,
+            valid_from: 1,
+            members: Vec::new(),
+        })
+    }
+}
+
+impl<D: Domain> Graph<D> {
+    /// What a value waits for or is derived from changes, or is about to: cycles through it are no longer known. There can be none
+    /// while nothing refers to it.
+    pub fn forget_cycles(&mut self, id: NodeId) {
+        let node = &self[id];
+        if node.dependents.is_empty() && node.children.is_empty() {
+            return;
+        }
+        let cycles = self.cycles.get_mut();
+        cycles.valid_from = cycles.next;
+        cycles.members.clear();
+    }
+
+    /// Everything that both depends on `id` and is reached from it through `target`, which it depends on; `None` if `target` does
+    /// not depend on `id`.
+    pub fn cycle_through(&self, id: NodeId, target: NodeId) -> Option<Arc<[NodeId]>> {
+        if id == target {
+            let members = self.members_of(self.component(id));
+            return Some(members.unwrap_or_else(|| Arc::from([id])));
+        }
+        let node = &self[id];
+        if node.dependents.is_empty() && node.children.is_empty() {
+            return None;
+        }
+        let component = self.component(id);
+        if component != self.component(target) {
+            return None;
+        }
+        self.members_of(component)
+    }
+
+    fn members_of(&self, component: u64) -> Option<Arc<[NodeId]>> {
+        let members = &self.cycles.borrow().members;
+        let at = members.binary_search_by_key(&component, |(number, _)| *number).ok()?;
+        Some(members[at].1.clone())
+    }
+
+    fn component(&self, id: NodeId) -> u64 {
+        let known = self[id].component.get();
+        let cycles = &mut *self.cycles.borrow_mut();
+        if known < cycles.valid_from {
+            self.find_components(id, cycles);
+        }
+        self[id].component.get()
+    }
+
+    /// Finds the components of everything that is reached from `start` and not known yet.
+    fn find_components(&self, start: NodeId, cycles: &mut Cycles) {
+        // Those whose component is not complete yet, in the order of their positions; and the path to the one that is looked at.
+        let (mut open, mut path): (Vec<NodeId>, Vec<Visit>) = (Vec::new(), Vec::new());
+        let mut next = Some(start);
+        loop {
+            if let Some(id) = next.take() {
+                let position = open.len() as u64;
+                self[id].component.set(OPEN | position);
+                open.push(id);
+                path.push(Visit {
+                    id,
+                    position,
+                    lowest: position,
+                    looked_at: 0,
+                });
+            }
+            let Some(visit) = path.last_mut() else { return };
+            if let Some(target) = self.cycle_target(visit.id, visit.looked_at) {
+                visit.looked_at += 1;
+                match target.map(|target| (target, self[target].component.get())) {
+                    Some((_, found)) if found & OPEN != 0 => visit.lowest = visit.lowest.min(found & !OPEN),
+                    Some((target, found)) if found < cycles.valid_from => next = Some(target),
+                    _ => {}
+                }
+                continue;
+            }
+            let (position, lowest) = (visit.position, visit.lowest);
+            path.pop();
+            if let Some(before) = path.last_mut() {
+                before.lowest = before.lowest.min(lowest);
+            }
+            if lowest == position {
+                let number = cycles.next;
+                cycles.next += 1;
+                let members = &open[position as usize..];
+                members.iter().for_each(|member| self[*member].component.set(number));
+                if members.len() > 1 {
+                    let mut members = members.to_vec();
+                    members.sort_unstable();
+                    cycles.members.push((number, members.into()));
+                }
+                open.truncate(position as usize);
+            }
+        }
+    }
+
+    /// What a node depends on or is derived from, by number; `Some(None)` where that is not a single node.
+    fn cycle_target(&self, id: NodeId, number: usize) -> Option<Option<NodeId>> {
+        let node = &self[id];
+        match node.edges.get(number) {
+            Some(edge) => Some(Edge::key_target(edge)),
+            None if number == node.edges.len() => node.parent.map(Some),
+            None => None,
+        }
+    }
+}
