@@ -7,14 +7,17 @@ use models::{
     Model,
     address::{MacAddress, is_alloc_reference, parse_ip_or_cidr},
     key::{AddressSource, TypedKey},
-    proto::ligato::linux::{
-        interfaces::{Interface as InterfaceModel, interface::Link, interface::Type, veth_link::ChecksumOffloading},
-        l3::{ArpEntry, Route as RouteModel, route::Scope},
-        namespace::{NetNamespace, net_namespace::ReferenceType},
+    proto::{
+        ligato::linux::{
+            interfaces::{Interface as InterfaceModel, interface::Link, interface::Type, veth_link::ChecksumOffloading},
+            l3::{ArpEntry, Route as RouteModel, route::Scope},
+            namespace::{NetNamespace, net_namespace::ReferenceType},
+        },
+        netns_agent::DriftPolicy as DriftPolicyModel,
     },
 };
 
-use super::value::{Address, Arp, Interface, InterfaceKind, NamespaceName, Route, Value};
+use super::value::{Address, Arp, DriftPolicy, Interface, InterfaceKind, NamespaceName, Route, Value};
 use crate::{
     kernel::AddressSpec,
     scheduler::{Rejection, ValueState},
@@ -74,6 +77,14 @@ fn namespace(model: Option<&NetNamespace>) -> Result<NamespaceName, Rejection> {
     }
 }
 
+fn drift_policy(model: DriftPolicyModel) -> Option<DriftPolicy> {
+    match model {
+        DriftPolicyModel::OfAgent => None,
+        DriftPolicyModel::Repair => Some(DriftPolicy::Repair),
+        DriftPolicyModel::Report => Some(DriftPolicy::Report),
+    }
+}
+
 fn offloading(value: i32) -> bool {
     value != ChecksumOffloading::ChksmOffloadDisabled as i32
 }
@@ -127,6 +138,7 @@ fn interface(model: &InterfaceModel) -> Result<Interface, Rejection> {
         known_index: None,
         enslaved: false,
         adopt: model.adopt,
+        drift_policy: drift_policy(model.drift_policy()),
         adopted: false,
     })
 }
@@ -164,6 +176,7 @@ fn arp(model: &ArpEntry) -> Result<Arp, Rejection> {
         text: model.ip_address.clone(),
         mac: mac("hw_address", &model.hw_address)?,
         adopt: model.adopt,
+        drift_policy: drift_policy(model.drift_policy()),
         adopted: false,
     })
 }
@@ -190,6 +203,7 @@ fn route(model: &RouteModel) -> Result<Route, Rejection> {
         scope,
         metric: model.metric,
         adopt: model.adopt,
+        drift_policy: drift_policy(model.drift_policy()),
         adopted: false,
     })
 }

@@ -13,6 +13,7 @@
 
 mod attribution;
 mod descriptor;
+mod drift;
 mod edge;
 mod explain;
 mod explanation;

@@ -56,6 +56,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     fn put_in_force(&mut self, id: NodeId, value: D::Value) {
+        self.forgive_damage_by(id);
         let node = &mut self.graph[id];
         node.applied = Some(value);
         (node.partial, node.settled) = (false, false);
@@ -130,8 +131,11 @@ impl<D: Domain> Scheduler<D> {
             }
             obsolete.retain(|obsolete| *obsolete != child);
             (node.derived, node.parent) = (Some(value), Some(id));
+            // What is asked for has not changed, so what others did to it still counts.
+            let drift = node.hold.take_if(|hold| hold.is_about_drift());
             self.graph[id].children.insert(child);
             self.wanted_changed(child);
+            self.graph[child].hold = drift;
         }
         for child in obsolete {
             self.abandon_child(child);

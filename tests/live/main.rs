@@ -12,6 +12,7 @@ mod containers;
 mod crash;
 mod disturbances;
 mod drift;
+mod drift_policies;
 mod drift_table;
 mod explanations;
 mod foreign;
