@@ -11,7 +11,7 @@ mod name;
 mod namespace;
 mod netalloc;
 
-use crate::{address::AddressError, model::Model};
+use crate::{address::AddressError, model::Model, proto::netns_agent::DriftPolicy};
 
 pub use name::{HOST_NAME_MAX_BYTES, NAME_MAX_BYTES, check_host_name, check_interface_name};
 pub use namespace::check_namespace;
@@ -61,10 +61,18 @@ impl ValidationError {
 /// The first rule that is broken; the order of the rules is fixed.
 pub fn validate(model: &Model) -> Result<(), ValidationError> {
     match model {
-        Model::Interface(interface) => interface::validate(interface),
-        Model::Arp(arp) => l3::validate_arp(arp),
-        Model::Route(route) => l3::validate_route(route),
+        Model::Interface(interface) => interface::validate(interface).and_then(|()| check_drift_policy(interface.drift_policy)),
+        Model::Arp(arp) => l3::validate_arp(arp).and_then(|()| check_drift_policy(arp.drift_policy)),
+        Model::Route(route) => l3::validate_route(route).and_then(|()| check_drift_policy(route.drift_policy)),
         Model::RuleChain(chain) => iptables::validate(chain),
         Model::IpAllocation(allocation) => netalloc::validate(allocation),
     }
+}
+
+fn check_drift_policy(number: i32) -> Result<(), ValidationError> {
+    if DriftPolicy::try_from(number).is_ok() {
+        return Ok(());
+    }
+    let message = format!("there is no drift policy {number}; give REPAIR or REPORT, or leave it out");
+    Err(ValidationError::new("UnknownEnumValue", &["drift_policy"], message))
 }

@@ -47,6 +47,14 @@ const VALUES: &[(&str, &str)] = &[
         r#"{"name":"g","type":"VETH","hostIfName":"eth0","veth":{"peerIfName":"h"},"adopt":true}"#,
     ),
     (
+        "linux/interfaces/v2/interface/d",
+        r#"{"name":"d","type":"DUMMY","driftPolicy":"REPORT"}"#,
+    ),
+    (
+        "linux/l3/v2/route/10.2.0.0/16/a",
+        r#"{"outgoing_interface":"a","dst_network":"10.2.0.0/16","drift_policy":"REPAIR"}"#,
+    ),
+    (
         "linux/l3/v2/arp/a/10.0.0.3",
         r#"{"interface":"a","ipAddress":"10.0.0.3","hwAddress":"02:00:00:00:00:01","adopt":true}"#,
     ),

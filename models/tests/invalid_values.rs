@@ -74,6 +74,12 @@ fn interfaces_that_break_a_rule_of_their_type_are_refused() {
             ),
             (
                 "a",
+                r#"{"name":"a","type":"DUMMY","drift_policy":7}"#,
+                "UnknownEnumValue",
+                &["drift_policy"],
+            ),
+            (
+                "a",
                 r#"{"name":"a","type":"LOOPBACK","adopt":true}"#,
                 "AdoptNotSupported",
                 &["type", "adopt"],

@@ -17,7 +17,7 @@ use crate::{
         Network,
         alias::Marks,
         applied_interface,
-        inspect::{Findings, KnownLinks, host_facts, inspect, inspect_again, is_created_by_agent},
+        inspect::{Background, Findings, KnownLinks, host_facts, inspect, inspect_again, is_created_by_agent},
         namespace::microservice_key,
         value::{Microservice, Namespace, NamespaceName, OpenNamespace, Value, interface_key},
     },
@@ -137,6 +137,10 @@ pub struct NetworkEffects {
     /// it may be replaced as well.
     dispossessed: BTreeSet<Key>,
     sweep_interval: Duration,
+    /// Addresses that nobody asked for are removed at a resync.
+    strict: bool,
+    /// Namespaces of which the next look is a resync.
+    to_resync: BTreeSet<NetnsId>,
     /// Namespaces that hold something which may belong to one that is not open yet.
     undecided: BTreeSet<NetnsId>,
     /// Namespaces of the survey with such a thing in them: the scheduler, which would close them, is told when it is decided.
@@ -181,6 +185,8 @@ impl NetworkEffects {
             known_links: HashMap::new(),
             dispossessed: BTreeSet::new(),
             sweep_interval,
+            strict: false,
+            to_resync: BTreeSet::new(),
             undecided: BTreeSet::new(),
             undecided_leftovers: BTreeMap::new(),
             acted: false,
@@ -192,6 +198,11 @@ impl NetworkEffects {
             forgotten: Vec::new(),
             now: Duration::ZERO,
         }
+    }
+
+    /// Removes, at a resync, the addresses that nobody asked for from the links that the agent made.
+    pub fn strict(self) -> Self {
+        NetworkEffects { strict: true, ..self }
     }
 
     /// The fact that stands for the agent's own namespace.
@@ -347,6 +358,7 @@ impl NetworkEffects {
             self.suspects.remove(&netns);
             self.last_read.remove(&netns);
             self.known_links.remove(&netns);
+            self.to_resync.remove(&netns);
             self.undecided.remove(&netns);
             self.reporter.links_of(netns, &[]);
         }
@@ -423,11 +435,21 @@ impl NetworkEffects {
         });
     }
 
-    /// Tells the scheduler what a look at a namespace brought.
-    fn look(&mut self, scheduler: &mut Scheduler<Network>, name: &NamespaceName, netns: NetnsId, snapshot: &Snapshot) -> Findings {
+    /// Tells the scheduler what a look at a namespace brought. `resync`: it is no answer to an event.
+    fn look(
+        &mut self,
+        scheduler: &mut Scheduler<Network>,
+        name: &NamespaceName,
+        netns: NetnsId,
+        snapshot: &Snapshot,
+        resync: bool,
+    ) -> Findings {
         let nothing = KnownLinks::default();
-        let known = self.known_links.get(&netns).unwrap_or(&nothing);
-        let mut findings = inspect_again(&scheduler.view(), &self.marks, name, netns, snapshot, known);
+        let background = Background {
+            known: self.known_links.get(&netns).unwrap_or(&nothing),
+            strict: self.strict && resync,
+        };
+        let mut findings = inspect_again(&scheduler.view(), &self.marks, name, netns, snapshot, &background);
         self.note_dispossessed(scheduler, &findings);
         for key in &findings.lost {
             debug!(key = %key, %netns, "is no longer in the kernel");
@@ -481,9 +503,10 @@ impl NetworkEffects {
 
     fn look_under_all_names(&mut self, scheduler: &mut Scheduler<Network>, netns: NetnsId, snapshot: &Snapshot) {
         self.decide_leftover(scheduler, netns, snapshot);
+        let resync = self.to_resync.remove(&netns);
         let mut links = Vec::new();
         for name in self.open.get(&netns).cloned().unwrap_or_default() {
-            links.extend(self.look(scheduler, &name, netns, snapshot).links);
+            links.extend(self.look(scheduler, &name, netns, snapshot, resync).links);
         }
         self.reporter.links_of(netns, &links);
         let mut known = KnownLinks::default();
@@ -513,6 +536,7 @@ impl NetworkEffects {
             if !self.host.is_watched(netns) {
                 self.suspects.insert(netns, self.now + self.first_sweep(netns));
             }
+            self.to_resync.insert(netns);
             return self.look_under_all_names(scheduler, netns, &contents);
         }
         let owned = is_created_by_agent(&contents, &self.marks);
@@ -556,7 +580,7 @@ impl NetworkEffects {
         info!(namespace = %name, %netns, owned = open.owned, "left by an earlier run; what nobody wants is removed");
         let (name, open) = (name.clone(), Some(open));
         scheduler.found(vec![(key, Value::Namespace(Namespace { name: name.clone(), open }))]);
-        self.look(scheduler, &name, netns, contents);
+        self.look(scheduler, &name, netns, contents, true);
     }
 }
 
@@ -634,7 +658,7 @@ impl Effects for NetworkEffects {
         for (name, netns, contents) in opened {
             // An invalid value is found under the name that is looked at first: that must be the one that keeps the namespace.
             self.decide_leftover(scheduler, netns, &contents);
-            let links = self.look(scheduler, &name, netns, &contents).links;
+            let links = self.look(scheduler, &name, netns, &contents, true).links;
             self.reporter.links_of(netns, &links);
             self.known_links.entry(netns).or_default().add(&links);
         }
@@ -712,6 +736,7 @@ impl Effects for NetworkEffects {
     fn suspect_all(&mut self, now: Duration) {
         let open = self.open.keys().map(|netns| (*netns, now));
         self.suspects.extend(open);
+        self.to_resync.extend(self.open.keys());
     }
 
     fn refresh_deadline(&self) -> Option<Duration> {

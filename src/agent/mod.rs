@@ -22,8 +22,8 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    config::Settings,
-    descriptors::{Network, alias::Marks},
+    config::{self, ForeignAddresses, Settings},
+    descriptors::{Network, alias::Marks, value::DriftPolicy},
     embedded,
     engine::{
         Clock, Core, Engine, Event, Handle,
@@ -98,8 +98,11 @@ impl Agent {
         let (probe_sender, probes) = mpsc::unbounded_channel();
         let watcher = Watcher::start(WatcherConfig { netns_dir }, probe_sender).context("the namespace watcher cannot start")?;
         let own = executor.own_namespace();
-        let effects = NetworkEffects::new(executor.clone(), marks, Box::new(watcher), reporter, settings.drift.sweep_interval);
-        let core = Core::new(Network::new(label), effects);
+        let mut effects = NetworkEffects::new(executor.clone(), marks, Box::new(watcher), reporter, settings.drift.sweep_interval);
+        if settings.drift.foreign_addresses == ForeignAddresses::Strict {
+            effects = effects.strict();
+        }
+        let core = Core::new(Network::new(label).with_drift_policy(drift_policy(settings.drift.policy)), effects);
         let (engine, handle) = Engine::new(core, KernelPerformer::new(executor), clock);
         handle.send(Event::Facts(vec![NetworkEffects::own_namespace(own)]));
 
@@ -163,6 +166,13 @@ impl Agent {
         if let Some(store) = self.store.take() {
             store.shutdown().await;
         }
+    }
+}
+
+fn drift_policy(setting: config::DriftPolicy) -> DriftPolicy {
+    match setting {
+        config::DriftPolicy::Repair => DriftPolicy::Repair,
+        config::DriftPolicy::Report => DriftPolicy::Report,
     }
 }
 

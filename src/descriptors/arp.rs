@@ -2,7 +2,10 @@
 //!
 //! Owns setting and removing. Must never touch entries that the kernel learned. Start reading at [`ArpDescriptor`].
 
-use models::key::{Key, TypedKey};
+use models::{
+    address::MacAddress,
+    key::{Key, TypedKey},
+};
 
 use super::{
     Network,
@@ -58,6 +61,11 @@ impl Descriptor<Network> for ArpDescriptor {
             (Some(applied), Some(wanted)) => (applied.address, applied.mac) == (wanted.address, wanted.mac),
             _ => false,
         }
+    }
+
+    fn difference(&self, found: &Value, wanted: &Value) -> String {
+        let mac = |value: &Value| value.arp().map(|arp| MacAddress(arp.mac).to_string()).unwrap_or_default();
+        format!("its MAC address is {} instead of {}", mac(found), mac(wanted))
     }
 
     fn settled(&self, applied: &Value, wanted: &Value) -> Value {

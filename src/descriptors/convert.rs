@@ -7,17 +7,20 @@ use models::{
     Model,
     address::{MacAddress, is_alloc_reference, parse_ip_or_cidr},
     key::{AddressSource, TypedKey},
-    proto::ligato::linux::{
-        interfaces::{
-            Interface as InterfaceModel, interface::DuplicateAddressDetection, interface::Link, interface::Type,
-            veth_link::ChecksumOffloading,
+    proto::{
+        ligato::linux::{
+            interfaces::{
+                Interface as InterfaceModel, interface::DuplicateAddressDetection, interface::Link, interface::Type,
+                veth_link::ChecksumOffloading,
+            },
+            l3::{ArpEntry, Route as RouteModel, route::Scope},
+            namespace::{NetNamespace, net_namespace::ReferenceType},
         },
-        l3::{ArpEntry, Route as RouteModel, route::Scope},
-        namespace::{NetNamespace, net_namespace::ReferenceType},
+        netns_agent::DriftPolicy as DriftPolicyModel,
     },
 };
 
-use super::value::{Address, Arp, Detection, Interface, InterfaceKind, NamespaceName, Route, Value};
+use super::value::{Address, Arp, Detection, DriftPolicy, Interface, InterfaceKind, NamespaceName, Route, Value};
 use crate::{
     kernel::AddressSpec,
     scheduler::{Rejection, ValueState},
@@ -77,6 +80,14 @@ fn namespace(model: Option<&NetNamespace>) -> Result<NamespaceName, Rejection> {
     }
 }
 
+fn drift_policy(model: DriftPolicyModel) -> Option<DriftPolicy> {
+    match model {
+        DriftPolicyModel::OfAgent => None,
+        DriftPolicyModel::Repair => Some(DriftPolicy::Repair),
+        DriftPolicyModel::Report => Some(DriftPolicy::Report),
+    }
+}
+
 fn offloading(value: i32) -> bool {
     value != ChecksumOffloading::ChksmOffloadDisabled as i32
 }
@@ -130,6 +141,7 @@ fn interface(model: &InterfaceModel) -> Result<Interface, Rejection> {
         known_index: None,
         enslaved: false,
         adopt: model.adopt,
+        drift_policy: drift_policy(model.drift_policy()),
         adopted: false,
     })
 }
@@ -177,6 +189,7 @@ fn arp(model: &ArpEntry) -> Result<Arp, Rejection> {
         text: model.ip_address.clone(),
         mac: mac("hw_address", &model.hw_address)?,
         adopt: model.adopt,
+        drift_policy: drift_policy(model.drift_policy()),
         adopted: false,
     })
 }
@@ -203,6 +216,7 @@ fn route(model: &RouteModel) -> Result<Route, Rejection> {
         scope,
         metric: model.metric,
         adopt: model.adopt,
+        drift_policy: drift_policy(model.drift_policy()),
         adopted: false,
     })
 }

@@ -56,6 +56,7 @@ struct Inspection<'a> {
     managed: HashMap<u32, String>,
     /// Those of them that lack the agent's alias and are known by their index.
     unmarked: HashSet<u32>,
+    strict: bool,
     seen: BTreeSet<Key>,
 }
 
@@ -94,7 +95,19 @@ impl KnownLinks {
 
 /// As [`inspect_again`], of a namespace that is seen for the first time.
 pub fn inspect(view: &View<'_, Network>, marks: &Marks, name: &NamespaceName, netns: NetnsId, snapshot: &Snapshot) -> Findings {
-    inspect_again(view, marks, name, netns, snapshot, &KnownLinks::default())
+    let nothing = Background {
+        known: &KnownLinks::default(),
+        strict: false,
+    };
+    inspect_again(view, marks, name, netns, snapshot, &nothing)
+}
+
+/// What else a look depends on.
+pub struct Background<'a> {
+    /// What was seen before.
+    pub known: &'a KnownLinks,
+    /// Addresses that nobody asked for are to be removed from links that the agent made.
+    pub strict: bool,
 }
 
 /// Compares what a namespace contains with what is wanted and applied in it.
@@ -104,7 +117,7 @@ pub fn inspect_again(
     name: &NamespaceName,
     netns: NetnsId,
     snapshot: &Snapshot,
-    known: &KnownLinks,
+    background: &Background<'_>,
 ) -> Findings {
     let (findings, managed, seen) = (Findings::default(), HashMap::new(), BTreeSet::new());
     let mut inspection = Inspection {
@@ -116,9 +129,10 @@ pub fn inspect_again(
         findings,
         managed,
         unmarked: HashSet::new(),
+        strict: background.strict,
         seen,
     };
-    inspection.name_links(known);
+    inspection.name_links(background.known);
     for link in &snapshot.links {
         inspection.link(link);
     }
@@ -230,6 +244,7 @@ impl<'a> Inspection<'a> {
         let known: Vec<_> = addresses.iter().filter_map(|address| address.spec).collect();
         let membership = found.vrf.clone();
         let name = found.name.clone();
+        let cleaned = self.strict && found.is_made_by_agent() && !found.link_only;
         if differs {
             self.findings.found.push((key, Value::Interface(found.into())));
         }
@@ -247,6 +262,9 @@ impl<'a> Inspection<'a> {
         }
         self.see_applied_addresses(link, &name);
         self.orphan_addresses(link, &name, &known);
+        if cleaned {
+            self.foreign_addresses(link, &name);
+        }
     }
 
     /// A value that is there: told only if that is news.
@@ -279,35 +297,40 @@ impl<'a> Inspection<'a> {
             let gone = interface.kind != InterfaceKind::Existing && !self.seen.contains(&key);
             if gone {
                 lost.push(key);
-                if let InterfaceKind::Veth { peer, .. } = &interface.kind {
-                    // The kernel removes both ends of a pair together, whichever namespace the other one is in.
-                    lost.push(interface_key(peer));
-                }
             }
-            let children = self.view.applied_under(addresses_prefix(&interface.name).as_str());
-            let set_by_agent = |value: &Value| {
-                value
-                    .address()
-                    .is_some_and(|address| address.expected.is_none() && address.spec.is_some())
-            };
-            lost.extend(
-                children
-                    .filter(|(key, value)| set_by_agent(value) && !self.seen.contains(*key))
-                    .map(|(key, _)| key.clone()),
-            );
-            if let Some(vrf) = interface.vrf.as_ref().filter(|_| interface.kind != InterfaceKind::Existing) {
-                let key = membership_key(&interface.name, vrf);
-                if !self.seen.contains(&key) {
-                    lost.push(key);
-                }
-            }
-            for prefix in ["config/linux/l3/v2/arp/", "config/linux/l3/v2/route/"] {
-                let values = self.dependents_of(&interface.name, prefix).into_iter().map(|(key, _)| key);
-                lost.extend(values.filter(|key| self.view.applied(key).is_some() && !self.seen.contains(key)));
+            lost.extend(self.unseen_on(interface));
+            if let InterfaceKind::Veth { peer, .. } = &interface.kind
+                && gone
+            {
+                // The kernel removes both ends of a pair together, whichever namespace the other one is in, and all that is on them.
+                lost.push(interface_key(peer));
+                let peer = self.view.applied(&interface_key(peer)).and_then(Value::interface);
+                lost.extend(peer.into_iter().flat_map(|peer| self.unseen_on(peer)));
             }
         }
         lost.retain(|key| !self.view.in_flight(key));
         self.findings.lost.extend(lost);
+    }
+
+    /// What is believed to be on an interface and was not seen.
+    fn unseen_on(&self, interface: &Interface) -> Vec<Key> {
+        let children = self.view.applied_under(addresses_prefix(&interface.name).as_str());
+        let set_by_agent = |value: &Value| {
+            value
+                .address()
+                .is_some_and(|address| address.expected.is_none() && address.spec.is_some())
+        };
+        let addresses = children.filter(|(_, value)| set_by_agent(value)).map(|(key, _)| key.clone());
+        let mut on_it: Vec<Key> = addresses.collect();
+        if let Some(vrf) = interface.vrf.as_ref().filter(|_| interface.kind != InterfaceKind::Existing) {
+            on_it.push(membership_key(&interface.name, vrf));
+        }
+        for prefix in ["config/linux/l3/v2/arp/", "config/linux/l3/v2/route/"] {
+            let values = self.dependents_of(&interface.name, prefix).into_iter().map(|(key, _)| key);
+            on_it.extend(values.filter(|key| self.view.applied(key).is_some()));
+        }
+        on_it.retain(|key| !self.seen.contains(key));
+        on_it
     }
 }
 

@@ -236,6 +236,47 @@ fn leave_nothing_open(changes: &mut LinkChanges, interface: &Interface) {
     }
 }
 
+/// What of a link others changed, property by property.
+fn differences(found: &Interface, wanted: &Interface) -> Vec<String> {
+    let changes = InterfaceDescriptor::changes(found, wanted, String::new());
+    let word = |on| if on { "on" } else { "off" };
+    let mut told = Vec::new();
+    if immutable(&found.kind) != immutable(&wanted.kind) {
+        told.push(format!("its kind is {:?} instead of {:?}", found.kind, wanted.kind));
+    }
+    told.extend(
+        changes
+            .rename
+            .map(|name| format!("its name is {} instead of {name}", found.host_name)),
+    );
+    told.extend(changes.alias.map(|_| "its alias, the agent's mark, was taken away".to_owned()));
+    told.extend(changes.mtu.map(|mtu| format!("its MTU is {} instead of {mtu}", found.mtu)));
+    if let (Some(mac), Some(wanted)) = (found.mac, changes.mac) {
+        let (mac, wanted) = (models::address::MacAddress(mac), models::address::MacAddress(wanted));
+        told.push(format!("its MAC address is {mac} instead of {wanted}"));
+    }
+    told.extend(changes.master.map(|_| "it has a master that nobody asked for".to_owned()));
+    told.extend(
+        changes
+            .rx_checksum
+            .map(|on| format!("receive checksum offloading is not {}", word(on))),
+    );
+    told.extend(
+        changes
+            .tx_checksum
+            .map(|on| format!("transmit checksum offloading is not {}", word(on))),
+    );
+    told.extend(changes.up.map(|up| {
+        if up {
+            "it is DOWN instead of UP"
+        } else {
+            "it is UP instead of DOWN"
+        }
+        .to_owned()
+    }));
+    told
+}
+
 /// What of a kind cannot be changed in place.
 fn immutable(kind: &InterfaceKind) -> InterfaceKind {
     match kind {
@@ -273,6 +314,13 @@ impl Descriptor<Network> for InterfaceDescriptor {
         wanted.kind == InterfaceKind::Existing || Self::changes(applied, wanted, String::new()) == LinkChanges::default()
     }
 
+    fn difference(&self, found: &Value, wanted: &Value) -> String {
+        match (interface(found), interface(wanted)) {
+            (Some(found), Some(wanted)) => differences(found, wanted).join(", "),
+            _ => "it was changed".to_owned(),
+        }
+    }
+
     fn settled(&self, applied: &Value, wanted: &Value) -> Value {
         wanted.with_adopted(applied.is_adopted())
     }
@@ -304,7 +352,7 @@ impl Descriptor<Network> for InterfaceDescriptor {
                     ..Dependency::key("vpp-tap-interface-exists", fact)
                 });
             }
-            InterfaceKind::Veth { peer, .. } => dependencies.push(Dependency::key("veth-peer-exists", interface_key(peer))),
+            InterfaceKind::Veth { peer, .. } => dependencies.push(Dependency::key("veth-peer-exists", interface_key(peer)).outlived()),
             InterfaceKind::Loopback | InterfaceKind::Vrf { .. } | InterfaceKind::Dummy => {}
         }
         let label = match interface.namespace {

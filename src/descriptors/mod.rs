@@ -31,7 +31,7 @@ use crate::{
 
 use self::{
     alias::Marks,
-    value::{Interface, InterfaceKind, NamespaceName, Value, interface_key},
+    value::{DriftPolicy, Interface, InterfaceKind, NamespaceName, Value, interface_key},
 };
 
 /// Name of the label by which values wait for a named, process or file namespace.
@@ -50,6 +50,7 @@ pub struct Network {
     route: route::RouteDescriptor,
     namespace: namespace::NamespaceDescriptor,
     orphan: orphan::OrphanDescriptor,
+    drift_policy: DriftPolicy,
 }
 
 impl Network {
@@ -65,7 +66,13 @@ impl Network {
             route: route::RouteDescriptor { marks: marks.clone() },
             namespace: namespace::NamespaceDescriptor { marks },
             orphan: orphan::OrphanDescriptor,
+            drift_policy: DriftPolicy::Repair,
         }
+    }
+
+    /// With another policy for values that say nothing about drift.
+    pub fn with_drift_policy(self, drift_policy: DriftPolicy) -> Self {
+        Network { drift_policy, ..self }
     }
 
     /// The marks of this agent.
@@ -108,6 +115,10 @@ impl Domain for Network {
     /// A namespace is open afterwards; which one it will be, nobody knows.
     fn supposed(&self, key: &Key, wanted: &Value, view: &View<'_, Network>) -> Value {
         namespace::supposed(key, wanted, view).unwrap_or_else(|| wanted.clone())
+    }
+
+    fn is_repaired(&self, _: &Key, wanted: &Value) -> bool {
+        wanted.drift_policy().unwrap_or(self.drift_policy) == DriftPolicy::Repair
     }
 
     fn metadata(&self, _: &Key, applied: &Value) -> Vec<(&'static str, Vec<String>)> {

@@ -130,6 +130,17 @@ impl Descriptor<Network> for RouteDescriptor {
         form(applied) == form(wanted)
     }
 
+    fn difference(&self, found: &Value, wanted: &Value) -> String {
+        let (Some(found), Some(wanted)) = (found.route(), wanted.route()) else {
+            return "it was changed".to_owned();
+        };
+        let via = |route: &Route| specified(route.gateway).map_or("without a gateway".to_owned(), |gateway| format!("via {gateway}"));
+        match via(found) == via(wanted) {
+            true => format!("its scope is {} instead of {}", found.scope, wanted.scope),
+            false => format!("it goes {} instead of {}", via(found), via(wanted)),
+        }
+    }
+
     fn settled(&self, applied: &Value, wanted: &Value) -> Value {
         wanted.with_adopted(applied.is_adopted())
     }

@@ -131,6 +131,16 @@ pub struct Microservice {
     pub start_time: u64,
 }
 
+/// What is done about a value that somebody else changed or removed in the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum DriftPolicy {
+    /// It is made again as it is wanted.
+    #[default]
+    Repair,
+    /// It is left as it is, and its status says so.
+    Report,
+}
+
 /// A link.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Interface {
@@ -162,6 +172,8 @@ pub struct Interface {
     pub enslaved: bool,
     /// A foreign link in the way is to be taken over.
     pub adopt: bool,
+    /// What is done about drift; `None`: as the agent was told.
+    pub drift_policy: Option<DriftPolicy>,
     /// Of an applied one: it was somebody else's before.
     pub adopted: bool,
 }
@@ -200,6 +212,15 @@ impl Interface {
     /// Key of the interface.
     pub fn key(&self) -> Key {
         interface_key(&self.name)
+    }
+
+    /// Whether the agent made the link, as it is: neither found nor adopted.
+    pub fn is_made_by_agent(&self) -> bool {
+        let made = matches!(
+            self.kind,
+            InterfaceKind::Veth { .. } | InterfaceKind::Vrf { .. } | InterfaceKind::Dummy
+        );
+        made && !self.adopted
     }
 
     /// MTU that the interface has if nothing was asked for, in bytes; `None` where the agent does not set it.
@@ -275,6 +296,8 @@ pub struct Arp {
     pub mac: [u8; 6],
     /// A foreign entry in the way is to be taken over.
     pub adopt: bool,
+    /// What is done about drift; `None`: as the agent was told.
+    pub drift_policy: Option<DriftPolicy>,
     /// Of an applied one: it was somebody else's before, as far as is remembered.
     pub adopted: bool,
 }
@@ -298,6 +321,8 @@ pub struct Route {
     pub metric: u32,
     /// A foreign route in the way is to be taken over.
     pub adopt: bool,
+    /// What is done about drift; `None`: as the agent was told.
+    pub drift_policy: Option<DriftPolicy>,
     /// Of an applied one: it was somebody else's before, as far as is remembered.
     pub adopted: bool,
 }
@@ -336,6 +361,16 @@ impl Value {
     accessor!(namespace, Namespace, Namespace);
     accessor!(microservice, Microservice, Microservice);
     accessor!(orphan, Orphan, Orphan);
+
+    /// What it says is to be done about drift.
+    pub fn drift_policy(&self) -> Option<DriftPolicy> {
+        match self {
+            Value::Interface(interface) => interface.drift_policy,
+            Value::Arp(arp) => arp.drift_policy,
+            Value::Route(route) => route.drift_policy,
+            _ => None,
+        }
+    }
 
     /// Whether it was somebody else's before.
     pub fn is_adopted(&self) -> bool {

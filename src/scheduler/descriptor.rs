@@ -51,6 +51,11 @@ pub trait Domain: Sized + Clone + 'static {
         Vec::new()
     }
 
+    /// Whether what others do to a value, or to what is derived from it, is repaired. Otherwise it is only told.
+    fn is_repaired(&self, _key: &Key, _wanted: &Self::Value) -> bool {
+        true
+    }
+
     /// What a person calls the value under `key`, to begin a sentence with: `interface web-eth0`.
     fn name(&self, key: &Key) -> String {
         key.to_string()
@@ -89,6 +94,11 @@ pub trait Descriptor<D: Domain>: Send + Sync {
 
     /// Whether nothing has to be done to get from `applied` to `wanted`.
     fn equivalent(&self, key: &Key, applied: &D::Value, wanted: &D::Value) -> bool;
+
+    /// What is wrong with `found`, which others made of what was applied as `wanted`: the end of a sentence.
+    fn difference(&self, _found: &D::Value, _wanted: &D::Value) -> String {
+        "it was changed".to_owned()
+    }
 
     /// What to remember as applied where `applied` and `wanted` are equivalent, or `applied` was changed into `wanted`.
     fn settled(&self, _applied: &D::Value, wanted: &D::Value) -> D::Value {

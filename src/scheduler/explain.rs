@@ -11,6 +11,7 @@ use models::key::Key;
 
 use super::{
     descriptor::{Domain, On},
+    drift::DRIFTED,
     edge::{Edge, Target},
     explanation::{Explanation, RELATIVES_MAX, Relative, Repair, Unmet, waiting_for},
     node::{Hold, Node},
@@ -453,6 +454,7 @@ impl<D: Domain> Scheduler<D> {
         }
         match node.hold.as_deref() {
             Some(Hold::Retry { message, .. }) => return Some(format!("failed ({message})")),
+            Some(Hold::Drifted { message }) => return Some(format!("has drifted ({message})")),
             Some(Hold::Refused { message, .. }) => return Some(format!("is refused ({message})")),
             Some(Hold::Unavailable { message, .. }) => return Some(format!("is not available ({message})")),
             None if node.available() => return None,
@@ -503,6 +505,7 @@ fn problem_of(of: NodeId, hold: &Hold) -> Problem {
         Hold::Retry { reason, message, .. } => (ValueState::Retrying, *reason, message),
         Hold::Refused { reason, message, .. } => (ValueState::Invalid, *reason, message),
         Hold::Unavailable { reason, message } => (ValueState::Pending, *reason, message),
+        Hold::Drifted { message } => (ValueState::Failed, DRIFTED, message),
     };
     let cause = Cause::Told {
         reason,

@@ -82,6 +82,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// Replaces what the northbound side wants under a key.
     pub(super) fn request(&mut self, id: NodeId, requested: Option<Requested<D::Value>>) {
+        self.forget_drift(id);
         let node = &mut self.graph[id];
         let former = std::mem::replace(&mut node.requested, requested);
         if node.requested.is_none()
@@ -222,7 +223,7 @@ impl<D: Domain> Scheduler<D> {
             }
             if self.graph[id].applied.is_some() {
                 self.contradict(id, "applied value is not equivalent with the refreshed value");
-                self.damaged(id, Some(&value));
+                let hold = self.damaged(id, Some(&value));
                 if let Some(descriptor) = self.domain.descriptor(&key) {
                     // What it holds against its will is held all the same; what it had before it may get back.
                     let claims = descriptor.claims(&key, &value, &View::new(&self.graph));
@@ -231,8 +232,11 @@ impl<D: Domain> Scheduler<D> {
                 self.graph[id].applied = Some(value);
                 self.graph[id].settled = false;
                 self.refresh_children(id);
+                self.properties_lost(id);
                 self.mark(id);
+                self.hold_damaged(id, hold);
             } else {
+                let hold = self.drift_left_by(id, &value);
                 if self.graph[id].wanted().is_none() {
                     self.contradict(id, "value is not actually removed");
                 }
@@ -242,6 +246,7 @@ impl<D: Domain> Scheduler<D> {
                     self.graph.take_claims(id, claims);
                 }
                 self.set_applied(id, value);
+                self.hold_damaged(id, hold);
                 self.record_sight(id, ValueState::Discovered, None);
                 if self.graph[id].rejected().is_some() {
                     // What is applied is the basis now: it implies things that the unusable value could not.
@@ -260,20 +265,22 @@ impl<D: Domain> Scheduler<D> {
                 && self.graph[id].applied.is_some()
             {
                 self.contradict(id, "value is not actually configured");
-                self.damaged(id, None);
+                let hold = self.damaged(id, None);
                 let former = self.graph[id].applied.clone();
                 self.clear_applied(id);
                 self.properties_lost(id);
+                self.hold_damaged(id, hold);
                 self.record_sight(id, ValueState::Missing, former);
             }
         }
     }
 
-    /// What follows from a value and needs no removal is gone with it.
+    /// What followed from a value as it was, and needs no removal, is gone.
     fn properties_lost(&mut self, id: NodeId) {
         let children: Vec<NodeId> = self.graph[id].children.iter().copied().collect();
         for child in children {
-            if self.graph[child].applied.is_some() && self.domain.descriptor(&self.graph[child].key).is_none() {
+            let node = &self.graph[child];
+            if node.derived.is_none() && node.applied.is_some() && self.domain.descriptor(&node.key).is_none() {
                 self.clear_applied(child);
             }
         }
@@ -311,29 +318,36 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Remembers for the status that something of a wanted value was lost (or became `found`).
-    fn damaged(&mut self, id: NodeId, found: Option<&D::Value>) {
+    /// Something of a wanted value was lost, or became `found`: remembered for the status. Answers how it is to be held.
+    fn damaged(&mut self, id: NodeId, found: Option<&D::Value>) -> Option<Hold> {
         let node = &self.graph[id];
-        let as_wanted = |wanted, value| {
-            let descriptor = self.domain.descriptor(&node.key);
-            descriptor.is_none_or(|descriptor| descriptor.equivalent(&node.key, value, wanted))
-        };
-        if node
-            .wanted()
-            .is_none_or(|wanted| found.is_some_and(|value| as_wanted(wanted, value)))
-        {
-            return;
+        if node.wanted().is_none() || found.is_some_and(|value| self.is_as_wanted(id, value)) {
+            return None;
         }
-        self.damaged.insert(id);
-        let node = &self.graph[id];
         let (key, base) = (node.key.clone(), self.base_of(id));
+        let hold = self.judge_damage(id, found);
         let base = &mut self.graph[base];
-        if base.requested.is_some() {
+        if base.requested.is_some() && !matches!(hold, Some(Hold::Drifted { .. })) {
             let damage = &mut base.make_rare().damage;
             if damage.len() < DAMAGE_MAX && !damage.contains(&key) {
                 damage.push(key);
             }
         }
+        hold
+    }
+
+    fn is_as_wanted(&self, id: NodeId, value: &D::Value) -> bool {
+        let node = &self.graph[id];
+        node.wanted().is_some_and(|wanted| {
+            let descriptor = self.domain.descriptor(&node.key);
+            descriptor.is_none_or(|descriptor| descriptor.equivalent(&node.key, value, wanted))
+        })
+    }
+
+    /// The hold of a value that vanished and is not to be repaired, if what is there in its place now is not as wanted.
+    fn drift_left_by(&self, id: NodeId, value: &D::Value) -> Option<Hold> {
+        let hold = self.graph[id].hold.as_deref().filter(|_| self.is_left_drifted(id));
+        hold.filter(|_| !self.is_as_wanted(id, value)).cloned()
     }
 
     /// An interrupted creation left something of a value that is not applied: the next attempt starts by clearing it away.

@@ -14,6 +14,7 @@
 mod attribution;
 mod cycle;
 mod descriptor;
+mod drift;
 mod edge;
 mod explain;
 mod explanation;

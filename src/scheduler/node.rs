@@ -54,6 +54,8 @@ pub(super) enum Hold {
         reason: &'static str,
         message: String,
     },
+    /// Others changed or removed it, and it is not to be repaired: until the kernel agrees again, or it is asked for anew.
+    Drifted { message: String },
     /// What it needs is not there, says the effect; a probe ends the wait.
     Unavailable { reason: &'static str, message: String },
     /// Another value is in the way; any change nearby ends the wait. `by_effect`: the effect said that it can never be; only a

@@ -13,6 +13,8 @@ use models::key::Key;
 
 use super::{
     descriptor::{Claim, DeleteCause, Descriptor, Domain},
+    drift::Drift,
+    edge::Edge,
     explanation::{KernelError, Mentions},
     graph::Graph,
     ledger::{Ledger, Ticket},
@@ -105,8 +107,8 @@ pub struct Scheduler<D: Domain> {
     pub(super) ready: Ready,
     /// Found values whose dependencies may still come; looked at again with every step.
     pub(super) held_back: BTreeSet<NodeId>,
-    /// Wanted values that vanished from the kernel or were changed there, and are not as wanted again yet.
-    pub(super) damaged: BTreeSet<NodeId>,
+    /// What others did to applied values.
+    pub(super) drift: Drift,
     pub(super) operations: Vec<Operation<D::Effect>>,
     pub(super) flying: FastMap<u64, NodeId>,
     pub(super) next_operation: u64,
@@ -165,7 +167,7 @@ impl<D: Domain> Scheduler<D> {
             doubtful: BTreeSet::new(),
             ready: Ready::default(),
             held_back: BTreeSet::new(),
-            damaged: BTreeSet::new(),
+            drift: Drift::default(),
             operations: Vec::new(),
             flying: FastMap::default(),
             next_operation: 1,
@@ -193,12 +195,7 @@ impl<D: Domain> Scheduler<D> {
     /// Decides what to do now. Operations of one step do not depend on each other; deletions come first.
     pub fn step(&mut self, now: Duration) -> Vec<Operation<D::Effect>> {
         self.now = now;
-        let graph = &self.graph;
-        self.damaged.retain(|id| {
-            graph
-                .get(*id)
-                .is_some_and(|node| node.wanted().is_some() && (node.applied.is_none() || !node.settled))
-        });
+        self.forget_repaired();
         self.start_transactions();
         for id in std::mem::take(&mut self.held_back) {
             self.mark(id);
@@ -262,25 +259,12 @@ impl<D: Domain> Scheduler<D> {
     /// for now, or is a fact that has not been told. Taking it down would interrupt what works for want of knowledge.
     fn may_still_come(&self, id: NodeId) -> bool {
         self.may_be_missing_a_late_fact(id)
-            || self.is_outliving_a_repair(id)
+            || self.outlives_damage(id)
             || self.unmet_chain_has(id, |scheduler, target| {
                 let node = &scheduler.graph[target];
                 let coming = node.flight.is_some() || node.ready;
                 coming || matches!(node.hold.as_deref(), Some(Hold::Retry { .. }))
             })
-    }
-
-    /// The kernel keeps it without what it lacks, and something that had vanished or was changed is being repaired, or is about to be. Which, does not
-    /// matter: that will be over soon.
-    fn is_outliving_a_repair(&self, id: NodeId) -> bool {
-        let repairing = |id: &NodeId| self.graph.get(*id).is_some_and(|node| node.flight.is_some() || node.ready);
-        self.damaged.iter().any(repairing) && {
-            let mut unmet = self.graph[id]
-                .applied_edges
-                .iter()
-                .filter(|edge| !self.graph.edge_satisfied(id, edge));
-            unmet.all(|edge| edge.outlived)
-        }
     }
 
     /// Whether something in the chain of what a found value lacks is like this.
@@ -387,8 +371,9 @@ impl<D: Domain> Scheduler<D> {
         let node = &self.graph[id];
         let held = matches!(
             node.hold.as_deref(),
-            Some(Hold::Retry { .. } | Hold::Unavailable { .. } | Hold::Refused { by_effect: true, .. })
+            Some(Hold::Retry { .. } | Hold::Drifted { .. } | Hold::Unavailable { .. } | Hold::Refused { by_effect: true, .. })
         );
+        let contended = node.hold.as_deref().is_some_and(Hold::is_about_drift);
         let Some(applied) = &node.applied else {
             if node.partial && self.is_in_the_way(id) && !(node.last_operation == Verb::Delete && held) {
                 return Decision::ClearAway;
@@ -408,7 +393,7 @@ impl<D: Domain> Scheduler<D> {
         }
         let descriptor = self.domain.descriptor(&node.key);
         let stale = |descriptor: &dyn Descriptor<D>| descriptor.stale(&node.key, applied, &View::new(&self.graph));
-        if node.wanted().is_some() && descriptor.is_some_and(stale) {
+        if node.wanted().is_some() && descriptor.is_some_and(stale) && !contended && !self.rests_on_drifted(id) {
             return Decision::Close;
         }
         if !self.graph.satisfied(id, &node.applied_edges) {
@@ -421,10 +406,16 @@ impl<D: Domain> Scheduler<D> {
         }
         match (descriptor.equivalent(&node.key, applied, wanted), held) {
             (true, _) => Decision::Settle,
-            _ if descriptor.needs_recreate(&node.key, applied, wanted) => Decision::Close,
+            _ if descriptor.needs_recreate(&node.key, applied, wanted) && !contended => Decision::Close,
             (false, true) => Decision::Stay,
             (false, false) => Decision::Update,
         }
+    }
+
+    /// Something that it depends on is damaged and left so.
+    fn rests_on_drifted(&self, id: NodeId) -> bool {
+        let mut targets = self.graph[id].applied_edges.iter().filter_map(Edge::key_target);
+        targets.any(|target| self.is_left_drifted(target))
     }
 
     /// Takes a value down, as soon as nothing hangs on it any more.

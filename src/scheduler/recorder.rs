@@ -199,9 +199,15 @@ impl<D: Domain> Scheduler<D> {
         let node = &self.graph[id];
         match (node.rejected(), node.hold.as_deref()) {
             (Some(rejection), _) => Some(rejection.message.as_str().into()),
-            (None, Some(Hold::Refused { message, .. } | Hold::Retry { message, .. } | Hold::Unavailable { message, .. })) => {
-                Some(message.as_str().into())
-            }
+            (
+                None,
+                Some(
+                    Hold::Refused { message, .. }
+                    | Hold::Retry { message, .. }
+                    | Hold::Drifted { message }
+                    | Hold::Unavailable { message, .. },
+                ),
+            ) => Some(message.as_str().into()),
             (None, None) => None,
         }
     }
@@ -234,6 +240,7 @@ impl<D: Domain> Scheduler<D> {
         }
         match (node.hold.as_deref(), &node.applied, node.wanted()) {
             (Some(Hold::Retry { persistent: true, .. }), ..) => ValueState::Failed,
+            (Some(Hold::Drifted { .. }), ..) => ValueState::Failed,
             (Some(Hold::Retry { .. }), ..) => ValueState::Retrying,
             (Some(Hold::Refused { .. }), ..) => ValueState::Invalid,
             (Some(Hold::Unavailable { .. }), ..) => ValueState::Pending,

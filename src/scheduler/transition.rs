@@ -66,6 +66,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     fn put_in_force(&mut self, id: NodeId, value: D::Value) {
+        self.forgive_damage_by(id);
         let node = &mut self.graph[id];
         node.applied = Some(value);
         (node.partial, node.settled) = (false, false);
@@ -143,12 +144,15 @@ impl<D: Domain> Scheduler<D> {
                 continue;
             }
             obsolete.retain(|obsolete| *obsolete != child);
+            // What is asked for has not changed, so what others did to it still counts.
+            let drift = node.hold.take_if(|hold| hold.is_about_drift());
             node.derived = Some(value);
             if node.parent.replace(id).is_none() {
                 self.graph.forget_cycles(child);
             }
             self.graph[id].children.insert(child);
             self.wanted_changed(child);
+            self.graph[child].hold = drift;
         }
         for child in obsolete {
             self.abandon_child(child);

@@ -50,6 +50,8 @@ async fn damage_done_by_hand_is_repaired(mut bench: Bench) {
     ] {
         ip_in(&left, damage);
         until_repaired(&bench, &config, damage).await;
+        // Put again, so that the next one is not taken for a fight.
+        bench.until_configured(&bench.put_together(&config).await).await;
     }
     ip_in(&left, "link set eth0 down");
     ip_in(&left, "link set eth0 name stolen0");

@@ -16,7 +16,7 @@ use crate::{
     on_one_store,
     support::{
         agent,
-        bench::Bench,
+        bench::{Bench, Revisions},
         command::{self, ip},
         monitor::Arrivals,
         netns_state::{NetnsState, fingerprint},
@@ -185,6 +185,17 @@ async fn begin_anew(bench: &Bench, world: &mut World) {
     fill(bench, world).await;
 }
 
+/// Puts all values again, unchanged. So one disturbance after the other is not taken for a fight about a value, in which the agent gives
+/// way.
+async fn ask_again(bench: &Bench, world: &World) {
+    let mut revisions = Revisions::new();
+    for (key, value) in values(&world.process) {
+        let revision = bench.put(&key, value.to_string()).await;
+        revisions.insert(key, revision);
+    }
+    bench.until_configured(&revisions).await;
+}
+
 async fn all_configured(bench: &Bench, world: &World) {
     let keys: Vec<String> = values(&world.process).into_iter().map(|(key, _)| key).collect();
     bench
@@ -274,6 +285,7 @@ async fn run_table(bench: &Bench, world: &mut World, column: &str) -> Vec<String
         let (mut times, mut writes, mut told) = (Vec::new(), Vec::new(), String::new());
         for _ in 0..rounds() {
             for attempt in 1.. {
+                ask_again(bench, world).await;
                 let mut arrivals = Arrivals::start(&world.whole.keys().cloned().collect::<Vec<_>>());
                 let repair = match repair(bench, world, &mut arrivals, row).await {
                     Ok(repair) => repair,

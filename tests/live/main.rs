@@ -13,6 +13,7 @@ mod crash;
 mod detection;
 mod disturbances;
 mod drift;
+mod drift_policies;
 mod drift_table;
 mod explanations;
 mod foreign;

@@ -3,6 +3,8 @@
 //! Owns the orphans: links, addresses and half-made links, each with the operations that remove it. Must never name one without the
 //! agent's mark. Start reading at [`Inspection::orphan_link`].
 
+use std::net::IpAddr;
+
 use super::{
     super::{
         address::addresses_prefix,
@@ -171,4 +173,44 @@ impl<'a> Inspection<'a> {
             }
         }
     }
+
+    /// Addresses of a link that somebody else added and no value asks for. What the kernel gave it by itself is nobody's.
+    pub(super) fn foreign_addresses(&mut self, link: &LinkState, name: &str) {
+        let (key, prefix) = (interface_key(name), addresses_prefix(name));
+        let asked_for = |state: &AddressState| {
+            let wanted = self.view.wanted(&key).and_then(Value::interface);
+            let mut applied = self
+                .view
+                .applied_under(prefix.as_str())
+                .filter_map(|(_, value)| value.address()?.spec);
+            wanted.is_some_and(|wanted| wanted.addresses.iter().any(|address| address.spec == Some(state.address)))
+                || applied.any(|spec| spec == state.address)
+        };
+        let foreign = |state: &&AddressState| {
+            let others = state.link == link.index && state.protocol != PROTOCOL && !is_kernels(state);
+            others && !asked_for(state)
+        };
+        let foreign: Vec<AddressState> = self.snapshot.addresses.iter().filter(foreign).cloned().collect();
+        for state in foreign {
+            let what = format!(
+                "foreign-address/{}/{}/{}",
+                link.name, state.address.address, state.address.prefix_len
+            );
+            let removal = KernelOp::DeleteAddress {
+                netns: self.netns,
+                link: link.name.clone(),
+                guard: self.guard(link),
+                address: state.address,
+                shared: false,
+            };
+            self.orphan(&what, vec![removal], None);
+        }
+    }
+}
+
+/// Whether the kernel made an address by itself: `lo`, router advertisements and link-local ones (IFAPROT_KERNEL_* in linux/if_addr.h;
+/// before Linux 5.18 by the address alone).
+fn is_kernels(state: &AddressState) -> bool {
+    let link_local = matches!(state.address.address, IpAddr::V6(address) if address.is_unicast_link_local());
+    (1..=3).contains(&state.protocol) || link_local
 }

@@ -96,6 +96,7 @@ impl<'a> Inspection<'a> {
             known_index: None,
             enslaved: false,
             adopt: false,
+            drift_policy: None,
             adopted: is_adopted(link),
         }
     }

@@ -1,10 +1,11 @@
 //! The scheduler over toy values: single rules in `rules`, transactions in `transactions`, the rest of the contract in `contract`,
-//! what is told of transactions in `history` and of values in `explanations`, random sequences against an obviously right model in
-//! `random`.
+//! what is told of transactions in `history` and of values in `explanations`, what others do to values in `drift`, random sequences
+//! against an obviously right model in `random`.
 //!
 //! Owns the toy domain and a toy kernel that checks safety on every operation. Start reading at [`Toy`].
 
 mod contract;
+mod drift;
 mod explanations;
 mod history;
 mod random;
@@ -39,6 +40,9 @@ struct Toy {
 /// A shape of which every change needs a re-creation, as it is for most derived values.
 const FIXED: u32 = u32::MAX;
 
+/// Content of a value that is not repaired when others change it.
+const TOLD_ONLY: u32 = 777;
+
 #[derive(Clone, Debug, PartialEq)]
 enum Do {
     Create(String, Toy),
@@ -66,6 +70,9 @@ impl Domain for ToyDomain {
     }
     fn is_late_fact(&self, key: &Key) -> bool {
         key.as_str().starts_with("fact/container")
+    }
+    fn is_repaired(&self, _: &Key, wanted: &Toy) -> bool {
+        wanted.content != TOLD_ONLY
     }
     /// `x/state` is borne by `x`.
     fn bearer(&self, key: &Key) -> Option<Key> {
