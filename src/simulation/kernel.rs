@@ -147,7 +147,7 @@ fn changes_something(op: &KernelOp) -> bool {
 }
 
 /// The link that an operation on addresses, neighbours or routes is about, and what must hold of it.
-fn on_link(op: &KernelOp) -> Option<(NetnsId, &str, &Guard)> {
+pub fn on_link(op: &KernelOp) -> Option<(NetnsId, &str, &Guard)> {
     match op {
         KernelOp::AddAddress { netns, link, guard, .. }
         | KernelOp::ConfirmAddress { netns, link, guard, .. }

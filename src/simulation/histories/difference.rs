@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use crate::{
     kernel::{KernelOp, LinkState, NetnsId, Snapshot},
-    simulation::kernel::Kernel,
+    simulation::kernel::{Kernel, on_link},
 };
 
 fn name_of(space: &Snapshot, index: u32) -> String {
@@ -71,13 +71,10 @@ pub fn concerns(op: &KernelOp, links: &BTreeSet<(NetnsId, String)>) -> bool {
         KernelOp::CreateVeth { ends } => ends.iter().map(|end| (end.netns, end.name.clone())).collect(),
         KernelOp::CreateLink { link, .. } => vec![(link.netns, link.name.clone())],
         KernelOp::SetLink { netns, name, .. } | KernelOp::DeleteLink { netns, name, .. } => vec![(*netns, name.clone())],
-        KernelOp::AddAddress { netns, link, .. }
-        | KernelOp::DeleteAddress { netns, link, .. }
-        | KernelOp::SetNeighbour { netns, link, .. }
-        | KernelOp::DeleteNeighbour { netns, link, .. }
-        | KernelOp::AddRoute { netns, link, .. }
-        | KernelOp::DeleteRoute { netns, link, .. } => vec![(*netns, link.clone())],
-        _ => return false,
+        other => match on_link(other) {
+            Some((netns, link, _)) => vec![(netns, link.to_owned())],
+            None => return false,
+        },
     };
     touched.iter().all(|link| links.contains(link))
 }
