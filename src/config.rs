@@ -15,7 +15,7 @@ use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
 pub use self::drift::{DriftPolicy, DriftSettings, ForeignAddresses};
-use self::store::StoreArgs;
+use self::{drift::DriftArgs, store::StoreArgs};
 use crate::store::StoreConfig;
 
 mod drift;
@@ -352,17 +352,11 @@ impl RunArgs {
             pick(DATA_DIR, text(DATA_DIR, self.data_dir)?, file.data_dir)?,
             "/var/lib/netns-agent",
         );
-        let setting = |name, flag, member, default| Ok(or_default(name, pick(name, flag, member)?, default));
-        let drift = DriftSettings {
-            watched_max: drift::watched_max(&setting(WATCHED_MAX, self.watched_max, file.watched_max, "300")?)?,
-            sweep_interval: drift::sweep_interval(&setting(SWEEP_INTERVAL, self.sweep_interval, file.sweep_interval, "10")?)?,
-            policy: drift::policy(&setting(DRIFT_POLICY, self.drift_policy, file.drift_policy, "repair")?)?,
-            foreign_addresses: drift::foreign_addresses(&setting(
-                FOREIGN_ADDRESSES,
-                self.foreign_addresses,
-                file.foreign_addresses,
-                "keep",
-            )?)?,
+        let drift = DriftArgs {
+            watched_max: pick(WATCHED_MAX, self.watched_max, file.watched_max)?,
+            sweep_interval: pick(SWEEP_INTERVAL, self.sweep_interval, file.sweep_interval)?,
+            policy: pick(DRIFT_POLICY, self.drift_policy, file.drift_policy)?,
+            foreign_addresses: pick(FOREIGN_ADDRESSES, self.foreign_addresses, file.foreign_addresses)?,
         };
         let initial_config = pick(INITIAL, text(INITIAL, self.initial_config)?, file.initial_config)?;
         let settings = Settings {
@@ -378,7 +372,7 @@ impl RunArgs {
             grpc_listen: address(&grpc)?,
             docker_socket: docker_socket(&docker)?,
             initial_config: initial_config.map(path_of).transpose()?,
-            drift,
+            drift: drift.check()?,
             log: log_filter(or_default(LOG, pick(LOG, self.log, file.log)?, "info"))?,
         };
         refuse_same_address(&settings, &[&http, &grpc, &embedded])?;

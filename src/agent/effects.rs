@@ -19,6 +19,7 @@ use crate::{
         applied_interface,
         inspect::{Background, Findings, KnownLinks, host_facts, inspect, inspect_again, is_created_by_agent},
         namespace::microservice_key,
+        netns_of,
         value::{Microservice, Namespace, NamespaceName, OpenNamespace, Value, interface_key},
     },
     engine::Effects,
@@ -451,6 +452,7 @@ impl NetworkEffects {
         };
         let mut findings = inspect_again(&scheduler.view(), &self.marks, name, netns, snapshot, &background);
         self.note_dispossessed(scheduler, &findings);
+        self.look_at_other_ends(scheduler, netns, &findings);
         for key in &findings.lost {
             debug!(key = %key, %netns, "is no longer in the kernel");
         }
@@ -468,6 +470,16 @@ impl NetworkEffects {
             self.undecided.insert(netns);
         }
         findings
+    }
+
+    /// The other end of a pair counts as gone because this one is; should it be there all the same, it is in the way of a new pair.
+    fn look_at_other_ends(&mut self, scheduler: &Scheduler<Network>, netns: NetnsId, findings: &Findings) {
+        let view = scheduler.view();
+        let interfaces = findings.lost.iter().filter_map(|key| view.applied(key)?.interface());
+        let elsewhere = interfaces.filter_map(|interface| netns_of(&view, &interface.namespace));
+        for other in elsewhere.filter(|other| *other != netns) {
+            self.suspects.insert(other, self.now);
+        }
     }
 
     fn note_dispossessed(&mut self, scheduler: &Scheduler<Network>, findings: &Findings) {
