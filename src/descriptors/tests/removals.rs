@@ -78,3 +78,69 @@ fn a_name_that_changes_while_its_namespace_is_being_given_up_is_followed_when_it
     let now = *world.kernel.names.get(FOREIGN_NAME).expect("the name is made again");
     assert!(world.kernel.link(now, "i").is_some());
 }
+
+#[test]
+fn what_an_unusable_value_left_in_place_goes_with_it_even_after_a_restart() {
+    let (link, route, arp) = (
+        interface_key("i"),
+        "config/linux/l3/v2/route/10.1.0.0/16/i".to_owned(),
+        "config/linux/l3/v2/arp/i/10.0.0.9".to_owned(),
+    );
+    let mut desired = Desired::from([
+        (link, interface("LOOPBACK", "lo", &["10.0.0.1/24"])),
+        (
+            route.clone(),
+            json!({"outgoing_interface": "i", "scope": "GLOBAL", "dst_network": "10.1.0.0/16", "gw_addr": "10.0.0.2", "metric": 5}),
+        ),
+        (
+            arp.clone(),
+            json!({"interface": "i", "ip_address": "10.0.0.9", "hw_address": "02:00:00:00:00:09"}),
+        ),
+    ]);
+    let mut world = World::start(machine(), &desired);
+    world.rest();
+    for restarts in [0, 1, 2] {
+        desired.insert(route.clone(), Json::Null);
+        desired.insert(arp.clone(), Json::Null);
+        world.put(&route, &Json::Null);
+        world.put(&arp, &Json::Null);
+        world.rest();
+        for _ in 0..restarts {
+            world = world.restart(&desired);
+            world.rest();
+        }
+        let space = &world.kernel.spaces[&world.kernel.names[FOREIGN_NAME]];
+        assert_eq!(
+            (space.routes.len(), space.neighbours.len()),
+            (1, 1),
+            "what was usable stays in place"
+        );
+        assert!(
+            restarts == 0
+                || world
+                    .performed
+                    .iter()
+                    .all(|(_, _, ops)| matches!(ops[..], [KernelOp::OpenNamespace { .. }]))
+        );
+        world.delete(&route);
+        world.delete(&arp);
+        world.rest();
+        let space = &world.kernel.spaces[&world.kernel.names[FOREIGN_NAME]];
+        assert_eq!((space.routes.len(), space.neighbours.len()), (0, 0), "after {restarts} restarts");
+        let usable = [
+            (
+                &route,
+                json!({"outgoing_interface": "i", "scope": "GLOBAL", "dst_network": "10.1.0.0/16", "gw_addr": "10.0.0.2"}),
+            ),
+            (
+                &arp,
+                json!({"interface": "i", "ip_address": "10.0.0.9", "hw_address": "02:00:00:00:00:09"}),
+            ),
+        ];
+        for (key, value) in usable {
+            world.put(key, &value);
+            desired.insert(key.clone(), value);
+        }
+        world.rest();
+    }
+}

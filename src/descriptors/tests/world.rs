@@ -21,7 +21,7 @@ use crate::{
         value::{Namespace, NamespaceName, OpenNamespace, Value},
     },
     kernel::{Failure, FailureKind, KernelOp, NamespaceRef, NetnsId, Reply, Snapshot, Task},
-    scheduler::{Change, Fault, FaultKind, Operation, Outcome, Scheduler, Status, Verb},
+    scheduler::{Change, Fault, FaultKind, Operation, Outcome, Rejection, Scheduler, Status, ValueState, Verb},
 };
 
 /// Label of the agent.
@@ -48,10 +48,18 @@ pub struct World {
     pub now: Duration,
 }
 
-/// The change of one desired value, decoded and checked as the agent does it.
-/// A change of the desired state.
+/// The change of one desired value, decoded and checked as the agent does it; `null` stands for one that cannot be used.
 pub fn change(key: &str, json: Option<&Json>) -> Change<Value> {
+    let unusable = || Rejection {
+        state: ValueState::Invalid,
+        reason: "NotJson",
+        message: "it cannot be used".to_owned(),
+        fields: Vec::new(),
+    };
     let value = json.map(|json| {
+        if json.is_null() {
+            return Err(unusable());
+        }
         let model = Model::decode(key, json.to_string().as_bytes()).unwrap_or_else(|error| panic!("{key}: {json}: {}", error.message));
         model.validate().unwrap_or_else(|error| panic!("{key}: {json}: {}", error.message));
         value_of(&model)
