@@ -116,8 +116,8 @@ pub enum Item {
     Arp(Arp),
     /// A route.
     Route(Route),
-    /// Something that cannot be used, under the key of an interface.
-    Unusable(&'static str),
+    /// Something that cannot be used, under this key.
+    Unusable(String),
 }
 
 /// The values by slot.
@@ -138,7 +138,7 @@ impl Item {
     pub fn key(&self) -> String {
         match self {
             Item::Interface(Interface { name, .. }) => interface_key(name),
-            Item::Unusable(name) => interface_key(name),
+            Item::Unusable(key) => key.clone(),
             Item::Arp(arp) => format!("linux/l3/v2/arp/{}/{}", arp.interface, arp.address),
             Item::Route(route) => format!("linux/l3/v2/route/{}/{}", route.destination, route.interface),
         }
@@ -148,7 +148,7 @@ impl Item {
     pub fn json(&self) -> String {
         match self {
             Item::Interface(interface) => interface.json(),
-            Item::Unusable(name) => format!(r#"{{"name":"{name}","type":"DUMMY","mtu":"many"}}"#),
+            Item::Unusable(_) => r#"{"type":"DUMMY","mtu":"many"}"#.to_owned(),
             Item::Arp(arp) => format!(
                 r#"{{"interface":"{}","ip_address":"{}","hw_address":"{}"}}"#,
                 arp.interface,

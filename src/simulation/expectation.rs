@@ -11,7 +11,7 @@ use std::{
 use models::proto::ligato::kvscheduler::ValueState;
 
 use super::{
-    configuration::{CREATED_PLACE, Configuration, FOREIGN_PLACE, Interface, Item, Kind, Route, mac_text},
+    configuration::{CREATED_PLACE, Configuration, FOREIGN_PLACE, Interface, Item, Kind, Route, interface_key, mac_text},
     kernel::Kernel,
 };
 use crate::kernel::{LinkState, NetnsId, PROTOCOL, Snapshot};
@@ -355,7 +355,7 @@ fn link_of(link: &LinkState, snapshot: &Snapshot, wanted: Option<&Link>) -> Link
 /// Interfaces whose values cannot be used. What they stand for may be there or not: the last usable version stays.
 fn unusable(configuration: &Configuration) -> BTreeSet<&str> {
     let names = configuration.values().filter_map(|item| match item {
-        Item::Unusable(name) => Some(*name),
+        Item::Unusable(key) => key.strip_prefix(&*interface_key("")),
         _ => None,
     });
     names.collect()

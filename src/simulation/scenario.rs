@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::{
     configuration::{
         CONTAINER_PLACE, CREATED_NAME, CREATED_PLACE, FILE_PLACE, FOREIGN_NAME, FOREIGN_PLACE, Inventory, Item, OWN_PLACE, PROCESS_PLACE,
+        interface_key,
     },
     random::Random,
     tampering::Tampering,
@@ -184,7 +185,7 @@ impl Repertoire {
     fn value(&self, slot: usize, random: &mut Random) -> Item {
         // Not where its links go behind its back: what becomes of its surroundings then is not settled yet.
         if slot == INVALID && !self.kernel && random.percent(30) {
-            return Item::Unusable(INVENTORY.names[slot]);
+            return Item::Unusable(interface_key(INVENTORY.names[slot]));
         }
         INVENTORY.item(slot, &self.places, random)
     }

@@ -16,7 +16,7 @@ use super::{
     },
     Inspection,
 };
-use crate::kernel::{KernelOp, LinkState, NeighbourState, PROTOCOL, RouteState};
+use crate::kernel::{AddressSpec, KernelOp, LinkState, NeighbourState, PROTOCOL, RouteState};
 
 impl<'a> Inspection<'a> {
     /// Whether what carries the agent's protocol number on a link can only be this agent's: the number is the same for all agents,
@@ -26,28 +26,46 @@ impl<'a> Inspection<'a> {
         self.managed.contains_key(&index) || self.snapshot.links.iter().any(|link| link.index == index && marked(link))
     }
 
-    /// Whether an unusable value stands under the key of a neighbour: the entry of its usable predecessor stays.
-    pub(super) fn is_rejected_neighbour(&self, state: &NeighbourState) -> bool {
-        self.managed.get(&state.link).is_some_and(|interface| {
-            let (interface, ip_address) = (interface.clone(), state.address.to_string());
-            self.view.rejected(&TypedKey::Arp { interface, ip_address }.to_key())
-        })
+    /// What an earlier value brought about, now that what is asked for under its key cannot be used: it stays, as that value, so that it
+    /// goes when nothing is asked for any more.
+    fn rejected_neighbour(&self, state: &NeighbourState) -> Option<(Key, Value)> {
+        let (interface, ip_address) = (self.managed.get(&state.link)?.clone(), state.address.to_string());
+        let arp = Arp {
+            interface: interface.clone(),
+            address: Some(state.address),
+            text: ip_address.clone(),
+            mac: state.mac,
+            adopt: false,
+            adopted: false,
+            drift_policy: None,
+        };
+        let key = TypedKey::Arp { interface, ip_address }.to_key();
+        self.view.rejected(&key).then(|| (key, Value::Arp(arp.into())))
     }
 
-    /// As [`Self::is_rejected_neighbour`], for a route.
-    pub(super) fn is_rejected_route(&self, state: &RouteState) -> bool {
-        self.managed.get(&state.link).is_some_and(|interface| {
-            let destination = RouteDestination::Network {
-                address: state.route.destination,
-                prefix_len: state.route.prefix_len,
-            };
-            let outgoing_interface = interface.clone();
-            let key = TypedKey::Route {
-                destination,
-                outgoing_interface,
-            };
-            self.view.rejected(&key.to_key())
-        })
+    /// As [`Self::rejected_neighbour`], for a route.
+    fn rejected_route(&self, state: &RouteState) -> Option<(Key, Value)> {
+        let outgoing_interface = self.managed.get(&state.link)?.clone();
+        let (address, prefix_len) = (state.route.destination, state.route.prefix_len);
+        let route = Route {
+            interface: outgoing_interface.clone(),
+            destination: Some(AddressSpec { address, prefix_len }),
+            destination_text: format!("{address}/{prefix_len}"),
+            gateway: state.route.gateway,
+            gateway_reference: None,
+            scope: state.route.scope,
+            metric: state.route.metric,
+            adopt: false,
+            adopted: false,
+            drift_policy: None,
+        };
+        let destination = RouteDestination::Network { address, prefix_len };
+        let key = TypedKey::Route {
+            destination,
+            outgoing_interface,
+        };
+        let key = key.to_key();
+        self.view.rejected(&key).then(|| (key, Value::Route(route.into())))
     }
 
     /// The wanted or applied values of an interface below a key prefix that depend on it being up.
@@ -82,8 +100,14 @@ impl<'a> Inspection<'a> {
                     }
                     self.seen.insert(key);
                 }
-                None if !self.is_ours(state.link) || self.is_rejected_neighbour(state) => {}
+                None if !self.is_ours(state.link) => {}
                 None => {
+                    if let Some((key, value)) = self.rejected_neighbour(state) {
+                        if !self.seen.contains(&key) {
+                            self.note(key, value);
+                        }
+                        continue;
+                    }
                     let removal = KernelOp::DeleteNeighbour {
                         netns: self.netns,
                         link: link.name.clone(),
@@ -139,8 +163,14 @@ impl<'a> Inspection<'a> {
                     }
                     self.seen.insert(key);
                 }
-                None if !self.is_ours(state.link) || self.is_rejected_route(state) => {}
+                None if !self.is_ours(state.link) => {}
                 None => {
+                    if let Some((key, value)) = self.rejected_route(state) {
+                        if !self.seen.contains(&key) {
+                            self.note(key, value);
+                        }
+                        continue;
+                    }
                     let what = format!(
                         "route/{}/{}/{}/{}/{}",
                         route.table, route.destination, route.prefix_len, route.metric, link.name

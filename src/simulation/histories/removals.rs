@@ -7,7 +7,7 @@ use super::{strategies::machine, world::World};
 use crate::{
     descriptors::value::NamespaceName,
     kernel::{KernelOp, PROTOCOL},
-    simulation::configuration::{Configuration, FOREIGN_NAME, FOREIGN_PLACE, Interface, Item, Kind, interface_key},
+    simulation::configuration::{Arp, Configuration, FOREIGN_NAME, FOREIGN_PLACE, Interface, Item, Kind, Route, interface_key},
 };
 
 /// EBUSY of errno(3).
@@ -58,4 +58,54 @@ fn a_name_that_changes_while_its_namespace_is_being_given_up_is_followed_when_it
     world.rest();
     assert!(world.link(before, "i").is_none());
     assert!(world.link(world.named(FOREIGN_NAME), "i").is_some(), "the name is made again");
+}
+
+#[test]
+fn what_an_unusable_value_left_in_place_goes_with_it_even_after_a_restart() {
+    let route = |metric| {
+        Item::Route(Route {
+            interface: "i",
+            destination: "10.1.0.0/16".to_owned(),
+            gateway: Some("10.0.0.2".to_owned()),
+            scope: "GLOBAL",
+            metric,
+        })
+    };
+    let arp = Item::Arp(Arp {
+        interface: "i",
+        address: "10.0.0.9".to_owned(),
+        mac: 9,
+    });
+    let keys = [route(5).key(), arp.key()];
+    let mut desired = Configuration::from([(0, loopback(&["10.0.0.1/24"])), (1, route(5)), (2, arp.clone())]);
+    let mut world = World::start(machine(), &desired);
+    world.rest();
+    let left = |world: &World| {
+        let netns = world.named(FOREIGN_NAME);
+        let space = world.machine.get().kernel.spaces[&netns].clone();
+        (space.routes.len(), space.neighbours.len())
+    };
+    for restarts in [0, 1, 2] {
+        for (slot, key) in [1, 2].into_iter().zip(&keys) {
+            let unusable = Item::Unusable(key.clone());
+            world.put(&unusable);
+            desired.insert(slot, unusable);
+        }
+        world.rest();
+        for _ in 0..restarts {
+            world = world.restart(&desired);
+            world.rest();
+            let log = world.machine.get().kernel.log.clone();
+            assert_eq!(log, [], "a restart has nothing to do");
+        }
+        assert_eq!(left(&world), (1, 1), "what was usable stays in place");
+        keys.iter().for_each(|key| world.delete(key));
+        world.rest();
+        assert_eq!(left(&world), (0, 0), "after {restarts} restarts");
+        for (slot, item) in [(1, route(0)), (2, arp.clone())] {
+            world.put(&item);
+            desired.insert(slot, item);
+        }
+        world.rest();
+    }
 }

@@ -215,7 +215,8 @@ fn vary(random: &mut Random, interface: &mut Interface, plain: bool) {
 
 fn route(number: usize, pair: usize, side: usize) -> Route {
     let interface = end_name(pair, side);
-    let gateway_host = 2 - side;
+    // Neither end has this address: both may be in one namespace, and the kernel refuses a gateway that is its own.
+    let gateway_host = 9;
     match number % 5 {
         4 => Route::new(&interface, &format!("{}/24", address(150, number, 0)), ""),
         3 if pair.is_multiple_of(3) => Route::new(&interface, &format!("fd01:{:x}::/48", number + 1), &address6(pair, gateway_host)),
