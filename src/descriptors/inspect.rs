@@ -224,6 +224,10 @@ impl<'a> Inspection<'a> {
                 }
                 _ => return self.orphan_link(link),
             },
+            // Its last usable version is elsewhere: this one was left by an earlier run.
+            (None, None) if applied.is_some_and(|applied| netns_of(self.view, &applied.namespace).is_some()) => {
+                return self.orphan_link(link);
+            }
             (None, None) if self.view.rejected(&key) => {
                 rejected = self.as_it_is(&name, link);
                 &rejected

@@ -20,7 +20,7 @@ fn no_world_goes_wrong() {
 }
 
 /// Worlds that went wrong before something was mended, and what that was. A change of how seeds become worlds makes others of them.
-const MENDED: [(&str, &[u64]); 12] = [
+const MENDED: [(&str, &[u64]); 14] = [
     (
         "a namespace is wanted when the survey leaves it out, and then no longer",
         &[2939, 11136, 13933, 29069],
@@ -48,6 +48,14 @@ const MENDED: [(&str, &[u64]); 12] = [
     ),
     ("another link takes the name of a lost one", &[133107, 162678]),
     ("the other end of a new pair was left half-made", &[161412]),
+    (
+        "a link of an earlier run is taken for an invalid value that is elsewhere",
+        &[209344],
+    ),
+    (
+        "simulator: a file appears when the agent makes the name, or a revision is used twice",
+        &[56500, 102093, 223970],
+    ),
 ];
 
 #[test]

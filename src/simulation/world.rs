@@ -118,7 +118,7 @@ pub struct World {
     daemon: Daemon,
     /// What is in the store.
     configuration: Configuration,
-    /// What was put at each revision.
+    /// What was put at each revision: one store after the other may have had it.
     versions: BTreeMap<i64, Vec<(usize, Item)>>,
     agent: Option<Agent>,
     /// Number of the present or the next life of the agent.

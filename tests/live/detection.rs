@@ -27,6 +27,7 @@ fn right() -> Interface {
 /// The left end with the address, and what is to become of it.
 fn addressed(policy: &str) -> String {
     let mut value = left().address(ADDRESS).json();
+    value.as_object_mut().expect("an object").remove("duplicate_address_detection");
     if !policy.is_empty() {
         value["duplicate_address_detection"] = json!(policy);
     }

@@ -172,6 +172,10 @@ impl Interface {
         if let Some(netns) = self.netns.json() {
             value["namespace"] = netns;
         }
+        if self.addresses.iter().any(|address| address.contains(':')) {
+            // Scenarios that are not about duplicates need not wait for the kernel to look for some.
+            value["duplicate_address_detection"] = json!("SKIP");
+        }
         if !self.addresses.is_empty() {
             value["ip_addresses"] = json!(self.addresses);
         }

@@ -156,6 +156,8 @@ impl Kernel {
                 let netns = self.new_space(mark);
                 self.names.insert(name.clone(), netns);
                 self.references += 1;
+                // A file of that name led nowhere or elsewhere.
+                self.side_effects = true;
                 (netns, None)
             }
             (Err(failure), _) => return Err(failure),

@@ -89,7 +89,7 @@ impl World {
         }
         if !texts.is_empty() {
             let revision = self.store.transaction(texts);
-            self.versions.insert(revision, put);
+            self.versions.entry(revision).or_default().extend(put);
         }
     }
 
@@ -101,7 +101,7 @@ impl World {
         };
         self.store.replace(revision);
         let all = self.configuration.iter().map(|(slot, item)| (*slot, item.clone()));
-        self.versions.insert(revision, all.collect());
+        self.versions.entry(revision).or_default().extend(all);
         self.cut_reader("the store was replaced");
         self.cut_writer();
     }

@@ -213,10 +213,15 @@ impl World {
     /// What is wrong with the claim that a value is configured.
     fn false_claim(&self, places: &[Option<NetnsId>], key: &str, revision: i64) -> Option<String> {
         let short = key.strip_prefix("config/").unwrap_or(key);
-        let mut version = self.versions.get(&revision)?.iter();
-        let Item::Interface(interface) = &version.find(|(_, item)| item.key() == short)?.1 else {
-            return None;
-        };
+        let versions = self.versions.get(&revision)?.iter().filter(|(_, item)| item.key() == short);
+        let wrong: Vec<Option<String>> = versions.map(|(_, item)| self.falsehood(places, item)).collect();
+        let wrong = wrong.into_iter().collect::<Option<Vec<String>>>()?.pop()?;
+        Some(format!("{key} at revision {revision} is said to be configured, but {wrong}"))
+    }
+
+    /// What shows that a version of a value is not configured.
+    fn falsehood(&self, places: &[Option<NetnsId>], item: &Item) -> Option<String> {
+        let Item::Interface(interface) = item else { return None };
         // As far as the agent can know, the label is still where it was.
         if interface.place == CONTAINER_PLACE && self.daemon.untold {
             return None;
@@ -225,12 +230,9 @@ impl World {
         let link = places[interface.place].and_then(|netns| kernel.link(netns, &interface.host));
         let fits = |link: &LinkState| link.alias.contains(interface.name) && link.up == interface.enabled;
         if !link.is_some_and(fits) {
-            return Some(format!(
-                "{key} at revision {revision} is said to be configured, but its link is {link:?}"
-            ));
+            return Some(format!("its link is {link:?}"));
         }
         let tentative = places[interface.place].is_some_and(|netns| kernel.has_tentative_address(netns, &interface.host));
-        let claim = format!("{key} at revision {revision} is said to be configured with a tentative address");
-        (tentative && interface.enabled).then_some(claim)
+        (tentative && interface.enabled).then(|| "an address is tentative".to_owned())
     }
 }
