@@ -98,33 +98,8 @@ async fn run() {
         .until("all links are told to be up", |published| is_told(&config, published))
         .await;
 
-    let pid = bench.agent().pid();
-    let before_idle = statuses(&bench);
-    println!("{count} namespaces, {} values converged; {}", keys.len(), Figures::of(pid));
-    let (before, began) = (effort(pid), Instant::now());
-    // How long it is idle is what is measured here, so it is a time and not an event.
-    tokio::time::sleep(Duration::from_secs(seconds)).await;
-    let (after, elapsed) = (effort(pid), began.elapsed().as_secs_f64());
-    println!(
-        "idle for {elapsed:.1} s: {} ms of processor time ({:.3} %), {:.1} voluntary and {:.1} involuntary context switches a second; {}",
-        (after.0 - before.0) * 10,
-        (after.0 - before.0) as f64 / elapsed,
-        (after.1 - before.1) as f64 / elapsed,
-        (after.2 - before.2) as f64 / elapsed,
-        Figures::of(pid)
-    );
-    let after_idle = statuses(&bench);
-    let news: Vec<_> = after_idle
-        .iter()
-        .filter(|(key, published)| before_idle.get(*key) != Some(published))
-        .collect();
-    let before: Vec<_> = news.iter().map(|(key, _)| before_idle.get(*key)).collect();
-    assert!(
-        news.is_empty(),
-        "an idle agent published: {news:#?}
-before: {before:#?}"
-    );
-
+    println!("{count} namespaces, {} values", keys.len());
+    rest(&mut bench, seconds).await;
     let (mut raw, mut batch) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
     for _ in 0..rounds {
         for runs in [true, false] {
@@ -151,6 +126,36 @@ before: {before:#?}"
         );
     }
     bench.stop_agent().await;
+}
+
+/// Lets the agent be idle for so long, and tells what it did meanwhile.
+async fn rest(bench: &mut Bench, seconds: u64) {
+    let pid = bench.agent().pid();
+    let before_idle = statuses(bench);
+    println!("converged; {}", Figures::of(pid));
+    let (before, began) = (effort(pid), Instant::now());
+    // How long it is idle is what is measured here, so it is a time and not an event.
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    let (after, elapsed) = (effort(pid), began.elapsed().as_secs_f64());
+    println!(
+        "idle for {elapsed:.1} s: {} ms of processor time ({:.3} %), {:.1} voluntary and {:.1} involuntary context switches a second; {}",
+        (after.0 - before.0) * 10,
+        (after.0 - before.0) as f64 / elapsed,
+        (after.1 - before.1) as f64 / elapsed,
+        (after.2 - before.2) as f64 / elapsed,
+        Figures::of(pid)
+    );
+    let after_idle = statuses(bench);
+    let news: Vec<_> = after_idle
+        .iter()
+        .filter(|(key, published)| before_idle.get(*key) != Some(published))
+        .collect();
+    let before: Vec<_> = news.iter().map(|(key, _)| before_idle.get(*key)).collect();
+    assert!(
+        news.is_empty(),
+        "an idle agent published: {news:#?}
+before: {before:#?}"
+    );
 }
 
 /// Everything published but the health of the agent, which tells now and then that it lives.
