@@ -11,7 +11,7 @@
 //! ENDURANCE_SECONDS=3600 ENDURANCE_NAMESPACES=300 ENDURANCE_CONTAINERS=50 ENDURANCE_CHECKPOINT_SECONDS=180 \
 //!     ENDURANCE_KEEP=/tmp/endurance cargo test --test endurance chaos -- --nocapture
 //! ENDURANCE_RESTARTS=100 cargo test --test endurance restarts -- --nocapture
-//! ENDURANCE_IDLE_SECONDS=600 cargo test --test endurance idle -- --nocapture
+//! ENDURANCE_IDLE_SECONDS=600 ENDURANCE_IDLE_ROUNDS=15 cargo test --test endurance idle -- --nocapture
 //! ```
 //!
 //! `ENDURANCE_KEEP` names a folder for the log of the agent and the report of a failure. `LIVE_AGENT` names another build of the
