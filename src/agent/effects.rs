@@ -325,11 +325,7 @@ impl NetworkEffects {
     fn opened(&mut self, key: &Key, name: &NamespaceName, netns: NetnsId, owned: bool) {
         self.open.entry(netns).or_default().insert(name.clone());
         self.unseen.remove(name);
-        if self.missed.remove(&netns) {
-            self.suspects.insert(netns, self.now);
-        } else if !self.host.is_watched(netns) {
-            self.suspects.insert(netns, self.now + self.first_sweep(netns));
-        }
+        self.plan_first_look(netns);
         self.watch(key, name, Binding::Bound { inode: netns.0 });
         self.reporter.namespace(name, Some((netns, owned)), "");
         info!(namespace = %name, %netns, owned, "namespace opened");
@@ -339,6 +335,15 @@ impl NetworkEffects {
     fn first_sweep(&self, netns: NetnsId) -> Duration {
         let part = u32::try_from(netns.0 % SWEEP_PARTS).unwrap_or_default();
         self.sweep_interval * part / SWEEP_PARTS as u32
+    }
+
+    /// What changed meanwhile is looked at now, and what is not listened to in a while.
+    fn plan_first_look(&mut self, netns: NetnsId) {
+        if self.missed.remove(&netns) {
+            self.suspects.insert(netns, self.now);
+        } else if !self.host.is_watched(netns) {
+            self.suspects.insert(netns, self.now + self.first_sweep(netns));
+        }
     }
 
     fn closed(&mut self, key: &Key, name: &NamespaceName, reference: NamespaceRef, netns: NetnsId) {
@@ -554,9 +559,7 @@ impl NetworkEffects {
         let owned = is_created_by_agent(&contents, &self.marks);
         let open = OpenNamespace { netns, reference, owned };
         self.open.entry(netns).or_default().insert(name.clone());
-        if self.missed.remove(&netns) {
-            self.suspects.insert(netns, self.now);
-        }
+        self.plan_first_look(netns);
         self.leftover(scheduler, name, open, &contents);
     }
 

@@ -170,17 +170,33 @@ impl<'a> Inspection<'a> {
     }
 
     fn name_links(&mut self, known: &KnownLinks) {
+        // An agent that was killed may have left another link of a value: the one that has its name is meant.
+        let mut by_name: BTreeMap<String, &LinkState> = BTreeMap::new();
         for link in &self.snapshot.links {
             if let Some(name) = self.logical_name(link) {
-                self.managed.insert(link.index, name);
+                let has_its_name = self.has_its_name(link, &name);
+                let meant = by_name.entry(name).or_insert(link);
+                if has_its_name {
+                    *meant = link;
+                }
             }
         }
+        self.managed.extend(by_name.into_iter().map(|(name, link)| (link.index, name)));
         for link in &self.snapshot.links {
             if let Some(name) = self.name_without_mark(link, known) {
                 self.unmarked.insert(link.index);
                 self.managed.insert(link.index, name);
             }
         }
+    }
+
+    /// Whether a link has the host name of the interface that it is.
+    fn has_its_name(&self, link: &LinkState, name: &str) -> bool {
+        let key = interface_key(name);
+        let value = self.view.applied(&key).or(self.view.wanted(&key));
+        value
+            .and_then(Value::interface)
+            .is_some_and(|interface| interface.host_name == link.name)
     }
 
     /// The interface that a link is although somebody took its mark away. What carries the mark of any agent is whose it says.

@@ -209,7 +209,8 @@ impl<D: Domain> Scheduler<D> {
     pub(super) fn outlives_damage(&self, id: NodeId) -> bool {
         // What is being taken down waits for those that rest on it.
         let is_in_the_way = self.graph[id].rare().is_some_and(|rare| !rare.blocks.is_empty());
-        if self.drift.damaged.is_empty() || is_in_the_way {
+        // What has begun to go, perhaps without success so far, goes on.
+        if self.drift.damaged.is_empty() || is_in_the_way || self.graph[id].closing {
             return false;
         }
         let edges = self.graph[id].applied_edges.iter();

@@ -108,6 +108,10 @@ impl<D: Domain> Scheduler<D> {
         self.graph.set_edges(id, None, Some(Edges::default()));
         self.release_claims(id, &[]);
         self.refresh_children(id);
+        if self.graph[id].rejected().is_some() {
+            // What was applied is the basis no more: what it implied, such as its namespace, is not wanted for its sake.
+            self.wanted_changed(id);
+        }
         self.mark(id);
         self.mark_interested(id);
         parent.into_iter().for_each(|id| self.mark(id));

@@ -39,6 +39,9 @@ use crate::{
 /// Time at the beginning, since the Unix epoch.
 const BEGINNING: Duration = Duration::from_secs(1_000_000);
 
+/// Within so long each failed operation is tried again.
+const LONGEST_RETRY: Duration = Duration::from_secs(61);
+
 /// The shortest time that duplicate address detection takes.
 const DETECTION: Duration = Duration::from_secs(1);
 
@@ -202,6 +205,11 @@ impl World {
         self.run_until(BEGINNING + script + Duration::from_millis(1))?;
         self.calm_down();
         self.come_to_rest()?;
+        if self.expect_idle().is_err() {
+            // A removal that failed may be due once more although what was to go has gone by itself.
+            self.run_until(self.now + LONGEST_RETRY)?;
+            self.come_to_rest()?;
+        }
         self.expect_idle()?;
         self.tell(|| "restart".to_owned());
         self.machine.get().kernel.log.clear();

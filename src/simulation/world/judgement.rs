@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use models::proto::ligato::kvscheduler::ValueStatus;
+use models::proto::ligato::kvscheduler::{ValueState, ValueStatus};
 use prost::Message;
 
 use super::{Occurrence, World};
@@ -60,6 +60,7 @@ impl World {
             }
         }
         self.tell(|| format!("NOT AT REST: {wrong}"));
+        self.tell_statuses();
         Err(wrong)
     }
 
@@ -77,6 +78,17 @@ impl World {
             _ => None,
         };
         self.configuration.values().filter_map(taken).collect()
+    }
+
+    /// What the agent says of each value that is not configured.
+    fn tell_statuses(&mut self) {
+        let published = self.store.status.values();
+        let statuses = published.filter_map(|found| ValueStatus::decode(&*found.value).ok());
+        let problems = statuses.filter(|status| status.key.starts_with("config/") && status.state() != ValueState::Configured);
+        let told: Vec<String> = problems
+            .map(|status| format!("{} is {:?} ({}): {}", status.key, status.state(), status.reason, status.message))
+            .collect();
+        told.into_iter().for_each(|text| self.tell(|| text));
     }
 
     /// Whether everything is as it must be in the end.
