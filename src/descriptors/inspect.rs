@@ -260,15 +260,17 @@ impl<'a> Inspection<'a> {
                     ..found.clone()
                 }
         });
-        let addresses = found.addresses.clone();
-        let known: Vec<_> = addresses.iter().filter_map(|address| address.spec).collect();
-        let membership = found.vrf.clone();
-        let name = found.name.clone();
+        let told = differs.then(|| (key, Value::Interface(found.clone().into())));
+        self.findings.found.extend(told);
+        self.what_is_on(link, found);
+    }
+
+    /// What is derived from the interface that a link is, and what of it is left over.
+    fn what_is_on(&mut self, link: &LinkState, found: Interface) {
         let cleaned = self.strict && found.is_made_by_agent() && !found.link_only;
-        if differs {
-            self.findings.found.push((key, Value::Interface(found.into())));
-        }
-        if let Some(vrf) = membership {
+        let known: Vec<_> = found.addresses.iter().filter_map(|address| address.spec).collect();
+        let name = found.name;
+        if let Some(vrf) = found.vrf {
             let member = VrfMembership {
                 interface: name.clone(),
                 vrf: vrf.clone(),
@@ -276,7 +278,7 @@ impl<'a> Inspection<'a> {
             };
             self.note(membership_key(&name, &vrf), Value::VrfMembership(member.into()));
         }
-        for address in addresses {
+        for address in found.addresses {
             self.note(address.key.clone(), Value::Address(address.clone().into()));
             self.detection(link, &address);
         }
