@@ -10,20 +10,15 @@ use super::{
     address::{is_shared, kernel_detection},
     alias::Marks,
     applied_interface, guard_of,
-    value::{Address, Detection, Value},
+    value::{Address, Value},
 };
 use crate::{
-    kernel::{AddressSpec, AddressState, KernelOp},
+    kernel::{AddressSpec, KernelOp},
     scheduler::{DeleteCause, Dependency, Descriptor, Refusal, View},
 };
 
 /// What the keys of detections begin with.
 const PREFIX: &str = "linux/address-detection/";
-
-/// IFA_F_OPTIMISTIC, IFA_F_DADFAILED and IFA_F_TENTATIVE of linux/if_addr.h.
-const OPTIMISTIC: u32 = 0x04;
-const FAILED: u32 = 0x08;
-const TENTATIVE: u32 = 0x40;
 
 /// Descriptor of `linux/address-detection/<if>/<address>`.
 #[derive(Clone)]
@@ -48,27 +43,6 @@ pub fn name(key: &Key) -> Option<String> {
     Some(format!(
         "duplicate address detection for {address}/{prefix_len} of interface {interface}"
     ))
-}
-
-/// How far the kernel has come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Progress {
-    /// The address may be used.
-    Over,
-    /// It may turn out that somebody else has it.
-    Tentative,
-    /// Somebody else has it.
-    Failed,
-}
-
-/// What the flags of an address say.
-pub fn progress(state: &AddressState, policy: Detection) -> Progress {
-    match state.flags {
-        flags if flags & FAILED != 0 => Progress::Failed,
-        flags if flags & OPTIMISTIC != 0 && policy == Detection::Optimistic => Progress::Over,
-        flags if flags & TENTATIVE != 0 => Progress::Tentative,
-        _ => Progress::Over,
-    }
 }
 
 /// The detection that an address waits for.

@@ -21,11 +21,6 @@ const HEADER_BYTES: usize = 8;
 /// IFA_PROTO in linux/if_addr.h, since Linux 5.18.
 const IFA_PROTO: u16 = 11;
 
-/// IFA_F_OPTIMISTIC, IFA_F_DADFAILED and IFA_F_TENTATIVE in linux/if_addr.h.
-pub(super) const OPTIMISTIC: u32 = 0x04;
-pub(super) const DAD_FAILED: u32 = 0x08;
-pub(super) const TENTATIVE: u32 = 0x40;
-
 /// An address with its prefix length, as `ip` shows it.
 pub(super) fn show(spec: &AddressSpec) -> String {
     format!("{}/{}", spec.address, spec.prefix_len)

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use super::{
     address, failure,
     netlink::Change,
-    operation::{AddressDetection, AddressSpec, AddressState, Failure, FailureKind, LinkState, NetnsId, PROTOCOL},
+    operation::{AddressDetection, AddressSpec, AddressState, Failure, FailureKind, LinkState, NetnsId, PROTOCOL, Progress},
     sysctl,
     worker::{On, Worker},
 };
@@ -59,7 +59,7 @@ impl Worker {
         })
     }
 
-    fn place(&mut self, netns: NetnsId) -> String {
+    pub(super) fn place(&mut self, netns: NetnsId) -> String {
         self.namespaces
             .get_mut(netns)
             .map_or(netns.to_string(), |pinned| pinned.place.clone())
@@ -89,7 +89,8 @@ impl Worker {
                 ..failure::other(message)
             })
         };
-        if state.flags & address::DAD_FAILED != 0 {
+        let progress = state.progress(detection);
+        if progress == Progress::Failed {
             self.delete_address(on, spec, shared)?;
             self.add_address(on, spec, detection, shared)?;
             let message = format!(
@@ -98,7 +99,7 @@ impl Worker {
             );
             return failed(FailureKind::Duplicate, message);
         }
-        if state.flags & address::TENTATIVE == 0 || (detection == AddressDetection::Optimistic && state.flags & address::OPTIMISTIC != 0) {
+        if progress == Progress::Over {
             return Ok(());
         }
         let why = match WITHOUT_CARRIER.contains(&found.oper_state) {

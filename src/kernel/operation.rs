@@ -473,6 +473,34 @@ pub struct AddressState {
     pub flags: u32,
 }
 
+/// IFA_F_OPTIMISTIC, IFA_F_DADFAILED and IFA_F_TENTATIVE of linux/if_addr.h.
+const OPTIMISTIC: u32 = 0x04;
+const DAD_FAILED: u32 = 0x08;
+const TENTATIVE: u32 = 0x40;
+
+/// How far duplicate address detection of an address has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// The address may be used.
+    Over,
+    /// It may turn out that somebody else has it.
+    Tentative,
+    /// Somebody else has it.
+    Failed,
+}
+
+impl AddressState {
+    /// What the flags say. One that is used meanwhile counts as over where that was asked for.
+    pub fn progress(&self, asked: AddressDetection) -> Progress {
+        match self.flags {
+            flags if flags & DAD_FAILED != 0 => Progress::Failed,
+            flags if flags & OPTIMISTIC != 0 && asked == AddressDetection::Optimistic => Progress::Over,
+            flags if flags & TENTATIVE != 0 => Progress::Tentative,
+            _ => Progress::Over,
+        }
+    }
+}
+
 /// A route as the kernel tells it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct RouteState {

@@ -246,16 +246,10 @@ impl Worker {
 
     /// Says why a link could not be created: what lacks in the kernel, or what is in the way.
     fn creation_failure(&mut self, action: &str, kind: &str, wanted: &[NewLink], refusal: &Refusal) -> Failure {
-        let place = |worker: &mut Self, netns| {
-            worker
-                .namespaces
-                .get_mut(netns)
-                .map_or(netns.to_string(), |pinned| pinned.place.clone())
-        };
         // Older kernels give no text here; another text is about a property of the link.
         let unknown_kind = refusal.text.as_ref().is_none_or(|text| text.contains("Unknown device type"));
         if refusal.is(Errno::EOPNOTSUPP) && unknown_kind {
-            let place = place(self, wanted[0].netns);
+            let place = self.place(wanted[0].netns);
             return Failure {
                 kind: FailureKind::KindMissing,
                 errno: Some(refusal.errno),
@@ -271,7 +265,7 @@ impl Worker {
                 if let Ok(Some(found)) = self.find(new.netns, &new.name) {
                     let there = format!(
                         "{} has a link \"{}\" already ({})",
-                        place(self, new.netns),
+                        self.place(new.netns),
                         new.name,
                         link::describe(&found)
                     );
@@ -284,7 +278,7 @@ impl Worker {
                 }
             }
         }
-        failure::refused(action, &place(self, wanted[0].netns), refusal)
+        failure::refused(action, &self.place(wanted[0].netns), refusal)
     }
 
     fn delete_link(&mut self, netns: NetnsId, name: &str, guard: &Guard) -> Result<(), Failure> {

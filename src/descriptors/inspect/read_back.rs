@@ -7,13 +7,13 @@ use models::key::{AddressSource, Key, TypedKey};
 
 use super::{
     super::{
-        address::addresses_prefix,
-        detection::{self, Progress, progress},
+        address::{addresses_prefix, kernel_detection},
+        detection,
         value::{Address, Detection, Interface, InterfaceKind},
     },
     Inspection,
 };
-use crate::kernel::{ADOPTED_MARK, AddressSpec, AddressState, LinkState, PROTOCOL};
+use crate::kernel::{ADOPTED_MARK, AddressSpec, AddressState, LinkState, PROTOCOL, Progress};
 
 impl<'a> Inspection<'a> {
     /// An address that its interface no longer has, because its removal failed, is there all the same.
@@ -111,7 +111,7 @@ impl<'a> Inspection<'a> {
         let (Some((key, value)), Some(state)) = (detection::of(address), state) else {
             return;
         };
-        match progress(state, address.detection) {
+        match state.progress(kernel_detection(address)) {
             Progress::Over => self.note(key, value),
             progress => {
                 self.findings.tentative |= progress == Progress::Tentative;
