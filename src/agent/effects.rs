@@ -748,6 +748,12 @@ impl Effects for NetworkEffects {
         Some(Look::Refresh(due))
     }
 
+    fn desired_changed(&mut self) {
+        // Long overdue, so that it is done before anything is made that may be there already.
+        let again = std::mem::take(&mut self.undecided);
+        self.suspects.extend(again.into_iter().map(|netns| (netns, Duration::ZERO)));
+    }
+
     fn suspect_all(&mut self, now: Duration) {
         let open = self.open.keys().map(|netns| (*netns, now));
         self.suspects.extend(open);

@@ -37,6 +37,15 @@ pub struct RouteDescriptor {
     pub(super) marks: Marks,
 }
 
+/// Routing table in which routes through an interface are: that of the VRF it is in, whichever it is to be in next.
+///
+/// What is asked of the interface may run ahead of its membership, which is a value of its own; the kernel goes by the membership.
+pub fn table_in_force(interface: &Interface, view: &View<'_, Network>) -> u32 {
+    let mut memberships = view.applied_under(&TypedKey::any_vrf_of(&interface.name));
+    let vrf = memberships.find_map(|(_, value)| view.applied(&interface_key(&value.vrf_membership()?.vrf))?.interface());
+    table_of_vrf(vrf)
+}
+
 /// Routing table that routes through an interface belong to.
 pub fn table_of(interface: &Interface, view: &View<'_, Network>) -> u32 {
     let vrf = interface.vrf.as_ref().and_then(|vrf| {
@@ -44,6 +53,10 @@ pub fn table_of(interface: &Interface, view: &View<'_, Network>) -> u32 {
         // While a namespace is being read back, the device may not have been taken over yet.
         view.applied(&key).or(view.wanted(&key))?.interface()
     });
+    table_of_vrf(vrf)
+}
+
+fn table_of_vrf(vrf: Option<&Interface>) -> u32 {
     match vrf.map(|vrf| &vrf.kind) {
         Some(InterfaceKind::Vrf { table }) => *table,
         _ => TABLE_MAIN,
@@ -69,7 +82,7 @@ fn spec(route: &Route, destination: AddressSpec, interface: &Interface, view: &V
         destination: address::network_of(destination.address, destination.prefix_len),
         prefix_len: destination.prefix_len,
         gateway: specified(route.gateway),
-        table: table_of(interface, view),
+        table: table_in_force(interface, view),
         scope: route.scope,
         metric: route.metric,
     }
@@ -203,7 +216,7 @@ impl Descriptor<Network> for RouteDescriptor {
             return Vec::new();
         };
         let network = address::network_of(to.address, to.prefix_len);
-        let (metric, table) = (effective_metric(network, route.metric), table_of(interface, view));
+        let (metric, table) = (effective_metric(network, route.metric), table_in_force(interface, view));
         let name = format!(
             "route to {network}/{} with metric {metric} in table {table} of {netns}",
             to.prefix_len

@@ -97,6 +97,9 @@ pub trait Effects: Send + 'static {
     /// When [`Self::refresh`] has something to do next.
     fn refresh_deadline(&self) -> Option<Duration>;
 
+    /// Something else is wanted now: what was not to be judged because of what was wanted before is looked at again, and first.
+    fn desired_changed(&mut self);
+
     /// Everything may have changed: [`Self::refresh`] is to look at all that there is.
     fn suspect_all(&mut self, now: Duration);
 
@@ -186,6 +189,7 @@ impl<E: Effects> Core<E> {
             (Ok(_), None) => {}
             (Err(_), None) => return,
         }
+        self.effects.desired_changed();
         if full && !self.begun {
             (self.begun, self.survey_due) = (true, true);
         }

@@ -114,6 +114,7 @@ impl<D: Domain> Scheduler<D> {
         delay.map(|delay| Hold::Retry {
             until: now + delay,
             persistent: false,
+            foreign: false,
             reason: CONTENDED,
             message: format!(
                 "somebody else changes or removes {name} again and again: {times} times within {seconds} s, at last: {what}. It is repaired \

@@ -51,6 +51,8 @@ pub(super) enum Hold {
     Retry {
         until: Duration,
         persistent: bool,
+        /// Somebody else's object is in the way: there is no telling that it will ever go.
+        foreign: bool,
         reason: &'static str,
         message: String,
     },

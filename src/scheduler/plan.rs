@@ -256,14 +256,15 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// Found in the kernel, not confirmed yet, and what it lacks may still come: it is being made, is about to be, could not be
-    /// for now, or is a fact that has not been told. Taking it down would interrupt what works for want of knowledge.
+    /// for now, or is a fact that has not been told. Taking it down would interrupt what works for want of knowledge. What somebody
+    /// else's object keeps out is not coming: nobody can tell when that goes, if ever.
     fn may_still_come(&self, id: NodeId) -> bool {
         self.may_be_missing_a_late_fact(id)
             || self.outlives_damage(id)
             || self.unmet_chain_has(id, |scheduler, target| {
                 let node = &scheduler.graph[target];
                 let coming = node.flight.is_some() || node.ready;
-                coming || matches!(node.hold.as_deref(), Some(Hold::Retry { .. }))
+                coming || matches!(node.hold.as_deref(), Some(Hold::Retry { foreign: false, .. }))
             })
     }
 

@@ -45,6 +45,7 @@ impl<D: Domain> Scheduler<D> {
         node.hold = Some(Box::new(Hold::Retry {
             until,
             persistent: persistent || until == NEVER,
+            foreign: fault.kind == FaultKind::Foreign,
             reason: fault.reason,
             message: fault.message,
         }));

@@ -390,6 +390,11 @@ impl TypedKey {
     pub fn any_host_vrf_of(host_name: &str) -> String {
         format!("{HOST_NAME}{}/vrf-host-name/", or_invalid(host_name))
     }
+
+    /// Prefix of the keys of all VRF memberships of an interface.
+    pub fn any_vrf_of(interface: &str) -> String {
+        format!("{LINUX_INTERFACE}{}/vrf/", or_invalid(interface))
+    }
 }
 
 impl fmt::Display for TypedKey {

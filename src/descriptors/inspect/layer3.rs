@@ -11,7 +11,7 @@ use models::{
 use super::{
     super::{
         arp::up_key,
-        route::{effective_metric, table_of},
+        route::{effective_metric, table_in_force, table_of},
         value::{Arp, Route, Value, interface_key},
     },
     Inspection,
@@ -132,14 +132,16 @@ impl<'a> Inspection<'a> {
                     .or(self.view.wanted(&interface))
                     .and_then(Value::interface)?;
                 let candidates = self.dependents_of(name, "config/linux/l3/v2/route/");
-                candidates.into_iter().find(|(_, value)| {
+                candidates.into_iter().find(|(key, value)| {
                     let destination = value.route().and_then(|wanted| Some((wanted.destination?, wanted.metric)));
+                    let table = match self.view.applied(key) {
+                        Some(_) => table_in_force(interface, self.view),
+                        None => table_of(interface, self.view),
+                    };
                     destination.is_some_and(|(to, metric)| {
                         let network = address::network_of(to.address, to.prefix_len);
                         let same_metric = effective_metric(network, metric) == effective_metric(network, route.metric);
-                        (network, to.prefix_len) == (route.destination, route.prefix_len)
-                            && same_metric
-                            && table_of(interface, self.view) == route.table
+                        (network, to.prefix_len) == (route.destination, route.prefix_len) && same_metric && table == route.table
                     })
                 })
             });

@@ -100,6 +100,8 @@ impl Effects for Passing {
             };
         }
     }
+    fn desired_changed(&mut self) {}
+
     fn settled(&mut self) {
         self.settled += 1;
     }

@@ -117,6 +117,8 @@ impl Effects for MapEffects {
         scheduler.found(found);
     }
     fn publish(&mut self, _: &Scheduler<Numbers>, _: Vec<StatusChange>) {}
+    fn desired_changed(&mut self) {}
+
     fn settled(&mut self) {}
 }
 
