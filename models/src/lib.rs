@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod decode;
+pub mod document;
 pub mod json;
 pub mod key;
 pub mod model;

@@ -76,6 +76,21 @@ impl Model {
         })
     }
 
+    /// Turns a binary message of a known kind into a value; unlike [`Model::decode_message`] it never takes it for text, and an empty
+    /// message is one without fields.
+    ///
+    /// # Errors
+    /// The bytes are not a message of that model.
+    pub fn from_protobuf(kind: ModelKind, value: &[u8]) -> Result<Self, DecodeError> {
+        Ok(match kind {
+            ModelKind::Interface => Self::Interface(decode_typed(value)?),
+            ModelKind::Arp => Self::Arp(decode_typed(value)?),
+            ModelKind::Route => Self::Route(decode_typed(value)?),
+            ModelKind::RuleChain => Self::RuleChain(decode_typed(value)?),
+            ModelKind::IpAllocation => Self::IpAllocation(decode_typed(value)?),
+        })
+    }
+
     /// The kind of value.
     pub fn kind(&self) -> ModelKind {
         match self {
@@ -245,6 +260,10 @@ fn decode_content<M: Message + Name + Default>(value: &[u8]) -> Result<Arc<M>, D
 
 fn decode_binary<M: Message + Default>(descriptor: &MessageDescriptor, value: &[u8]) -> Result<Arc<M>, DecodeError> {
     wire::check(descriptor, value)?;
+    decode_typed(value)
+}
+
+fn decode_typed<M: Message + Default>(value: &[u8]) -> Result<Arc<M>, DecodeError> {
     M::decode(value)
         .map(Arc::new)
         .map_err(|error| DecodeError::new(reason::MALFORMED_PROTOBUF, error.to_string()))
