@@ -4,5 +4,8 @@
 //! several sources become one desired state. Must never decode a value, decide what a key means, or turn an error into a deletion.
 //! Start reading at [`etcd::Source`], then [`merge::Merge`].
 
+pub mod clients;
+pub mod document;
 pub mod etcd;
+pub mod file;
 pub mod merge;

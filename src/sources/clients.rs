@@ -1,0 +1,240 @@
+//! What clients of the APIs asked for, kept over a restart.
+//!
+//! Owns the file `clients.redb` in the data directory. What a client was told is accepted is in it before it is acted upon. Must never
+//! decide which source applies. Start reading at [`ClientStore::open`].
+//!
+//! | Table | Key | Value |
+//! |---|---|---|
+//! | `items` | source, key of the value | `ligato.generic.UpdateItem`: model, message and labels |
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+};
+
+use models::{
+    Model,
+    key::Key,
+    proto::ligato::generic::{Data, Item, UpdateItem, data::Union, item::Id},
+    registry::model_by_name,
+};
+use prost::Message;
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+
+const ITEMS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("items");
+/// Nothing is read back while the agent runs, so redb needs little room.
+const CACHE_BYTES: usize = 1 << 20;
+
+/// Labels of a value, given by the client that put it.
+pub type Labels = BTreeMap<String, String>;
+
+/// A value as a client put it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ClientItem {
+    /// The value.
+    pub model: Model,
+    /// Its labels.
+    pub labels: Labels,
+}
+
+/// All that a source asks for.
+pub type SourceItems = BTreeMap<Key, ClientItem>;
+
+/// What the file of the clients could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientStoreError {
+    /// The data directory cannot be made.
+    #[error("cannot create the data directory {}: {source}", path.display())]
+    DataDir {
+        /// The directory.
+        path: PathBuf,
+        /// The words of the system.
+        source: io::Error,
+    },
+    /// Another process has it open.
+    #[error("{} is in use; another agent runs with this data directory", path.display())]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The words of the database.
+        source: Box<redb::Error>,
+    },
+    /// What is in it makes no sense.
+    #[error("{}: {detail}; restore the file, or remove it and let the clients put their values again", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What does not.
+        detail: String,
+    },
+}
+
+/// See the [module documentation](self).
+pub struct ClientStore {
+    database: Database,
+    path: PathBuf,
+}
+
+impl ClientStore {
+    /// Opens or creates the file in a directory, locks it, and reads what each source asked for.
+    ///
+    /// # Errors
+    /// The directory or the file cannot be used. Nothing is guessed: without its values, their configuration would be removed.
+    pub fn open(directory: &Path) -> Result<(Self, BTreeMap<String, SourceItems>), ClientStoreError> {
+        std::fs::create_dir_all(directory).map_err(|source| ClientStoreError::DataDir {
+            path: directory.to_path_buf(),
+            source,
+        })?;
+        let path = directory.join("clients.redb");
+        let mut builder = Database::builder();
+        // redb may panic on a damaged file unless it checks it first.
+        let database = builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true).create(&path);
+        let database = database.map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => ClientStoreError::InUse { path: path.clone() },
+            error => file_error(&path, error.into()),
+        })?;
+        let store = ClientStore { database, path };
+        let sources = store.load()?;
+        Ok((store, sources))
+    }
+
+    fn load(&self) -> Result<BTreeMap<String, SourceItems>, ClientStoreError> {
+        let failed = |error: redb::Error| file_error(&self.path, error);
+        // A table that nobody has written yet does not exist; this makes it.
+        let writing = self.database.begin_write().map_err(|error| failed(error.into()))?;
+        writing.open_table(ITEMS).map_err(|error| failed(error.into()))?;
+        writing.commit().map_err(|error| failed(error.into()))?;
+        let reading = self.database.begin_read().map_err(|error| failed(error.into()))?;
+        let table = reading.open_table(ITEMS).map_err(|error| failed(error.into()))?;
+        let mut sources: BTreeMap<String, SourceItems> = BTreeMap::new();
+        for row in table.iter().map_err(|error| failed(error.into()))? {
+            let (key, value) = row.map_err(|error| failed(error.into()))?;
+            let (source, key) = key.value();
+            let item = decode(value.value()).map_err(|detail| ClientStoreError::Content {
+                path: self.path.clone(),
+                detail: format!("{key} of source {source}: {detail}"),
+            })?;
+            sources.entry(source.to_owned()).or_default().insert(Key::from(key), item);
+        }
+        Ok(sources)
+    }
+
+    /// Keeps changes of a source (`None`: it lets go of the key), all or none; `replace`: it lets go of what is not named. Returns when
+    /// they are on disk, so it may take milliseconds.
+    ///
+    /// # Errors
+    /// Nothing of it was kept.
+    pub fn keep(&self, source: &str, replace: bool, changes: &[(Key, Option<ClientItem>)]) -> Result<(), ClientStoreError> {
+        self.write(source, replace, changes).map_err(|error| file_error(&self.path, error))
+    }
+
+    fn write(&self, source: &str, replace: bool, changes: &[(Key, Option<ClientItem>)]) -> Result<(), redb::Error> {
+        let writing = self.database.begin_write()?;
+        {
+            let mut table = writing.open_table(ITEMS)?;
+            if replace {
+                table.retain(|(of, _), _| of != source)?;
+            }
+            for (key, item) in changes {
+                match item {
+                    Some(item) => table.insert((source, key.as_str()), encode(item).as_slice())?,
+                    None => table.remove((source, key.as_str()))?,
+                };
+            }
+        }
+        writing.commit()?;
+        Ok(())
+    }
+}
+
+fn file_error(path: &Path, source: redb::Error) -> ClientStoreError {
+    ClientStoreError::File {
+        path: path.to_path_buf(),
+        source: Box::new(source),
+    }
+}
+
+fn encode(item: &ClientItem) -> Vec<u8> {
+    let info = item.model.info();
+    let message = UpdateItem {
+        item: Some(Item {
+            id: Some(Id {
+                model: info.name.to_owned(),
+                name: String::new(),
+            }),
+            data: Some(Data {
+                union: Some(Union::Any(any_of(&item.model))),
+            }),
+        }),
+        labels: item.labels.clone().into_iter().collect(),
+    };
+    message.encode_to_vec()
+}
+
+/// A value as the generic API carries it.
+pub fn any_of(model: &Model) -> prost_types::Any {
+    prost_types::Any {
+        type_url: format!("models.ligato.io/{}", model.info().proto_name),
+        value: model.to_protobuf(),
+    }
+}
+
+fn decode(bytes: &[u8]) -> Result<ClientItem, String> {
+    let message = UpdateItem::decode(bytes).map_err(|error| error.to_string())?;
+    let item = message.item.ok_or("it has no item")?;
+    let model = item.id.map(|id| id.model).unwrap_or_default();
+    let info = model_by_name(&model).ok_or_else(|| format!("there is no model {model:?}"))?;
+    let Some(Union::Any(any)) = item.data.and_then(|data| data.union) else {
+        return Err("it has no data".to_owned());
+    };
+    Ok(ClientItem {
+        model: Model::from_protobuf(info.kind, &any.value).map_err(|error| error.to_string())?,
+        labels: message.labels.into_iter().collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use models::proto::ligato::linux::interfaces::Interface;
+
+    use super::*;
+
+    fn item(name: &str, label: &str) -> (Key, ClientItem) {
+        let model = Model::from(Interface {
+            name: name.to_owned(),
+            ..Interface::default()
+        });
+        let labels = Labels::from([(label.to_owned(), String::new())]);
+        (model.key(), ClientItem { model, labels })
+    }
+
+    #[test]
+    fn what_was_kept_is_there_after_a_restart_each_source_with_its_own() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (key, first) = item("a", "one");
+        let (other_key, other) = item("b", "two");
+        {
+            let (store, before) = ClientStore::open(directory.path()).expect("opens");
+            assert_eq!(before, BTreeMap::new());
+            assert!(matches!(ClientStore::open(directory.path()), Err(ClientStoreError::InUse { .. })));
+            let both = [(key.clone(), Some(first.clone())), (other_key.clone(), Some(other.clone()))];
+            store.keep("grpc", false, &both).expect("kept");
+            store.keep("other", false, &both[..1]).expect("kept");
+            store.keep("grpc", true, &both[1..]).expect("replaced");
+            store.keep("other", false, &[(other_key.clone(), None)]).expect("nothing to remove");
+        }
+        let (_store, sources) = ClientStore::open(directory.path()).expect("opens again");
+        let want = BTreeMap::from([
+            ("grpc".to_owned(), SourceItems::from([(other_key, other)])),
+            ("other".to_owned(), SourceItems::from([(key, first)])),
+        ]);
+        assert_eq!(sources, want);
+    }
+}

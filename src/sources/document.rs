@@ -1,0 +1,128 @@
+//! Configuration documents as YAML: the initial configuration file, REST bodies and files of the command line.
+//!
+//! Owns the text form. What a document may contain is said by [`models::document`]. JSON is YAML, so both are read. Must never apply
+//! anything. Start reading at [`parse`].
+
+use std::collections::BTreeMap;
+
+use models::{
+    Model,
+    document::{Item, read_document, write_document},
+};
+
+/// A text that is no configuration document.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct DocumentError(String);
+
+/// Reads a document. Its values are not validated; a text without content is a document without values.
+///
+/// # Errors
+/// It is not YAML, a member is unknown or of the wrong kind, or two values belong under one key. Says where.
+pub fn parse(text: &str) -> Result<Vec<Item>, DocumentError> {
+    let has_content = |line: &str| !matches!(line.trim(), "" | "---" | "{}") && !line.trim_start().starts_with('#');
+    if !text.lines().any(has_content) {
+        return Ok(Vec::new());
+    }
+    let mut failure = None;
+    let read = serde_saphyr::with_deserializer_from_str(text, |deserializer| {
+        read_document(deserializer).map_err(|error| {
+            failure = Some((error.path, error.reason.is_some()));
+            error.source
+        })
+    });
+    let items = read.map_err(|error| match failure {
+        Some((path, _)) if !path.is_empty() => DocumentError(format!("{path}: {error}")),
+        _ => DocumentError(error.to_string()),
+    })?;
+    refuse_doubles(&items)?;
+    Ok(items)
+}
+
+/// Of two values under one key, one would get lost in silence.
+fn refuse_doubles(items: &[Item]) -> Result<(), DocumentError> {
+    let mut places = BTreeMap::new();
+    for item in items {
+        let key = item.model.key();
+        if let Some(other) = places.insert(key.clone(), &item.place) {
+            let message = format!("{other} and {} belong under the same key {key}; leave one of them", item.place);
+            return Err(DocumentError(message));
+        }
+    }
+    Ok(())
+}
+
+/// Writes values as a document, in the given order.
+///
+/// # Errors
+/// Does not fail for values that were read from anywhere.
+pub fn write<'a>(models: impl IntoIterator<Item = &'a Model>) -> Result<String, DocumentError> {
+    let json = write_document(models).map_err(|error| DocumentError(error.to_string()))?;
+    let value: serde_json::Value = serde_json::from_str(&json).map_err(|error| DocumentError(error.to_string()))?;
+    serde_saphyr::to_string(&value).map_err(|error| DocumentError(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "# what a user writes
+netallocConfig:
+  ipAddresses:
+    - {networkName: net1, interfaceName: d1, address: 10.0.0.1/24}
+linuxConfig:
+  interfaces:
+    - name: d1
+      type: DUMMY
+      enabled: true
+      ip_addresses: [10.20.30.1/24]
+  routes:
+    - outgoingInterface: d1
+      scope: GLOBAL
+      dstNetwork: 10.50.0.0/16
+      gwAddr: 10.20.30.254
+";
+
+    #[test]
+    fn what_is_written_is_read_as_the_same_values() {
+        let items = parse(TEXT).expect("a document");
+        let keys: Vec<String> = items.iter().map(|item| item.model.key().to_string()).collect();
+        let want = [
+            "config/linux/interfaces/v2/interface/d1",
+            "config/linux/l3/v2/route/10.50.0.0/16/d1",
+            "config/netalloc/v1/ip/network/net1/interface/d1",
+        ];
+        assert_eq!(keys, want);
+        let text = write(items.iter().map(|item| &item.model)).expect("writable");
+        assert_eq!(parse(&text).expect("its own text"), items, "{text}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_place() {
+        for (text, parts) in [
+            (
+                "linuxConfig:\n  interfaces:\n    - nme: d\n",
+                &["linuxConfig.interfaces[0]", "nme", "line 3"][..],
+            ),
+            ("linuxConfig: [1, 2\n", &["line"]),
+            ("linuxConfig: 3\n", &["linuxConfig"]),
+            (
+                "linuxConfig:\n  interfaces:\n    - name: d\n    - name: d\n",
+                &["linuxConfig.interfaces[0]", "linuxConfig.interfaces[1]", "same key"],
+            ),
+        ] {
+            let error = parse(text).expect_err("refused").to_string();
+            for part in parts {
+                assert!(error.contains(part), "{error:?} does not say {part:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_without_content_is_a_document_without_values() {
+        for text in ["", "# nothing\n", "---\n", "{}"] {
+            assert_eq!(parse(text), Ok(vec![]), "{text:?}");
+        }
+        assert_eq!(write([]).expect("writable").trim(), "{}");
+    }
+}
