@@ -77,9 +77,9 @@ pub struct RunArgs {
     #[arg(long, value_name = "DIR", help_heading = "Store")]
     pub data_dir: Option<PathBuf>,
 
-    /// YAML file with network configuration to apply at the start, beside the store [env: INITIAL_CONFIG]
+    /// YAML file with network configuration to apply beside the store [env: INITIAL_CONFIG]
     ///
-    /// Not implemented yet: the agent refuses to start with it, so that nobody waits for what will not come.
+    /// It is followed: what is written to it is applied. Where the store has a value under the same key, that one applies.
     #[arg(long, value_name = "FILE")]
     pub initial_config: Option<PathBuf>,
 

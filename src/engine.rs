@@ -51,12 +51,20 @@ impl<D: Domain, S> Handle<D, S> {
     /// # Errors
     /// It was refused, or the engine has ended. What failed of its values is in the result.
     pub async fn commit(&self, transaction: Transaction<D::Value>) -> Result<TransactionResult, CommitError> {
+        self.begin(transaction).await
+    }
+
+    /// As [`Self::commit`], but handed over before this returns: the order of calls is that of the transactions.
+    pub fn begin(
+        &self,
+        transaction: Transaction<D::Value>,
+    ) -> impl Future<Output = Result<TransactionResult, CommitError>> + Send + use<D, S> {
         let (reply, answer) = answer();
         self.send(Event::Desired {
             transaction,
             reply: Some(reply),
         });
-        Ok(answer.await.map_err(|_| CommitError::Closed)??)
+        async { Ok(answer.await.map_err(|_| CommitError::Closed)??) }
     }
 
     /// Finds out what a transaction would do.

@@ -1,22 +1,28 @@
 //! From what sources tell to desired values.
 //!
 //! Owns decoding and validation on the way in, and the place where sources meet. Must never let an unusable value pass in silence:
-//! it becomes a rejection under its own key, of the source that it comes from. Start reading at [`Desired`].
+//! it becomes a rejection under its own key, of the source that it comes from; and never act upon what a client asked for before that
+//! is on disk. Start reading at [`Desired`].
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
-use models::{Model, key::Key};
+use models::{Model, document, key::Key};
 
 use crate::{
     descriptors::{convert::value_of, value::Value},
-    engine::Event,
-    scheduler::{Change, Rejection, Resync, Retry, Transaction, ValueState},
+    engine::{CommitError, Event},
+    scheduler::{Change, Options, Rejection, Resync, Retry, Transaction, TransactionResult, ValueState},
     sources::{
+        clients::{ClientItem, ClientStore, ClientStoreError, Labels, SourceItems},
         etcd::{RawChange, RawItem, RawKey},
-        merge::{DATASYNC, Merge, Update},
+        merge::{CONFIG_FILE, DATASYNC, Merge, Update},
     },
 };
 
@@ -30,40 +36,120 @@ pub const CONFIG: &str = "config/";
 struct Item {
     /// Revision of the store; 0 of other sources.
     revision: i64,
+    /// Of a client's: number of the request, so that asking again for the same counts as asking anew.
+    request: u64,
     value: Result<Value, Rejection>,
+    /// The message in binary form; `None` of one that cannot be decoded.
+    message: Option<Arc<[u8]>>,
+    labels: Option<Arc<Labels>>,
+}
+
+impl Item {
+    fn of(model: &Model, request: u64, labels: &Labels) -> Self {
+        Item {
+            revision: 0,
+            request,
+            value: usable(model),
+            message: Some(model.to_protobuf().into()),
+            labels: (!labels.is_empty()).then(|| Arc::new(labels.clone())),
+        }
+    }
+}
+
+/// Changes that a client asks for.
+#[derive(Clone, Debug)]
+pub struct ClientRequest {
+    /// Name of the client's source; those of other sources keep theirs.
+    pub source: String,
+    /// The source asks for nothing but what is named here.
+    pub replace: bool,
+    /// Values under their keys; `None` lets go of one. Of two with one key the last counts.
+    pub changes: Vec<(Key, Option<ClientItem>)>,
+    /// Nothing of it is to stay when a part of it fails.
+    pub atomic: bool,
+    /// Text for the record of the transaction.
+    pub description: String,
+}
+
+/// What came of a client's request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Committed {
+    /// It was applied; what failed is in the result, and is tried again.
+    Applied(TransactionResult),
+    /// It is kept, and will be applied with all the rest as soon as the store has been read.
+    Kept,
+}
+
+/// Why a client's request was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// It could not be kept, so it was not applied either.
+    #[error("the request was not taken: {0}")]
+    NotKept(#[from] ClientStoreError),
+    /// The name of the source belongs to one that is no client.
+    #[error("the source {0:?} is not one of clients; leave the name out, or choose another")]
+    ReservedSource(String),
+    /// The engine refused it or has ended.
+    #[error(transparent)]
+    NotCommitted(#[from] CommitError),
+}
+
+/// A value that applies.
+#[derive(Clone, PartialEq, Debug)]
+pub struct DesiredItem {
+    /// Key without the agent prefix.
+    pub key: Key,
+    /// The source that it comes from.
+    pub source: String,
+    /// The value; `None` if it cannot be decoded.
+    pub model: Option<Model>,
+    /// Labels that the client gave it.
+    pub labels: Labels,
 }
 
 /// The desired state of all sources, on its way to the engine.
 pub struct Desired {
     // A std mutex: held for map operations and the handing over, which never waits; so the engine hears of changes in their order.
     merge: Mutex<Merge<Item>>,
+    /// Held while a client's request is kept and handed over, so that both happen in the same order. It waits for the disk.
+    clients: tokio::sync::Mutex<Arc<ClientStore>>,
+    requests: AtomicU64,
     /// All that is desired has been handed over once.
     begun: AtomicBool,
     handle: AgentHandle,
 }
 
 impl Desired {
-    /// Nothing is desired until the store has been read.
-    pub fn new(handle: AgentHandle) -> Self {
-        Desired {
-            merge: Mutex::new(Merge::new([DATASYNC], None)),
+    /// Nothing is handed over until the store has been read; what clients asked for before a restart is read from `data_dir`.
+    ///
+    /// # Errors
+    /// What they asked for cannot be read.
+    pub fn open(handle: AgentHandle, data_dir: &Path) -> Result<Self, ClientStoreError> {
+        let (clients, kept) = ClientStore::open(data_dir)?;
+        let mut merge = Merge::new([DATASYNC], None);
+        for (source, items) in kept {
+            merge.replace(
+                &source,
+                items
+                    .iter()
+                    .map(|(key, item)| (key.clone(), Item::of(&item.model, 0, &item.labels))),
+            );
+        }
+        Ok(Desired {
+            merge: Mutex::new(merge),
+            clients: tokio::sync::Mutex::new(Arc::new(clients)),
+            requests: AtomicU64::new(0),
             begun: AtomicBool::new(false),
             handle,
-        }
+        })
     }
 
     /// All that is in the store at a revision.
     pub fn stored(&self, revision: i64, items: Vec<RawItem>) {
-        let decoded = items.into_iter().map(|raw| {
-            let key = config_key(&raw.key);
-            let value = decode(&raw.key, &key, &raw.value);
-            let item = Item {
-                revision: raw.mod_revision,
-                value,
-            };
-            (key, item)
-        });
         // Decoded before the lock is taken.
+        let decoded = items
+            .into_iter()
+            .map(|raw| (config_key(&raw.key), stored(&raw.key, &raw.value, raw.mod_revision)));
         let decoded: Vec<_> = decoded.collect();
         self.hand_over(revision, |merge| merge.replace(DATASYNC, decoded));
     }
@@ -71,15 +157,133 @@ impl Desired {
     /// What changed in the store up to a revision.
     pub fn changed(&self, revision: i64, items: Vec<RawChange>) {
         let decoded = items.into_iter().map(|raw| {
-            let key = config_key(&raw.key);
-            let item = raw.value.map(|value| Item {
-                revision: raw.mod_revision,
-                value: decode(&raw.key, &key, &value),
-            });
-            (key, item)
+            let item = raw.value.map(|value| stored(&raw.key, &value, raw.mod_revision));
+            (config_key(&raw.key), item)
         });
         let decoded: Vec<_> = decoded.collect();
         self.hand_over(revision, |merge| merge.change(DATASYNC, decoded));
+    }
+
+    /// All that is in the configuration file.
+    pub fn in_file(&self, items: &[document::Item]) {
+        let items = items
+            .iter()
+            .map(|item| (item.model.key(), Item::of(&item.model, 0, &Labels::new())));
+        let items: Vec<_> = items.collect();
+        self.hand_over(0, |merge| merge.replace(CONFIG_FILE, items));
+    }
+
+    /// Takes changes of a client: they are kept, then applied. Ends when nothing of them is left to do; goes on although nobody waits.
+    ///
+    /// # Errors
+    /// Nothing of it was taken. What fails of a request that was taken is in the result.
+    pub async fn commit(self: &Arc<Self>, request: ClientRequest) -> Result<Committed, RequestError> {
+        let desired = self.clone();
+        let done = tokio::spawn(async move { desired.take(request).await });
+        // Ends early only when the program does.
+        done.await.unwrap_or(Err(RequestError::NotCommitted(CommitError::Closed)))
+    }
+
+    async fn take(&self, request: ClientRequest) -> Result<Committed, RequestError> {
+        if [DATASYNC, CONFIG_FILE].contains(&request.source.as_str()) || request.source.is_empty() {
+            return Err(RequestError::ReservedSource(request.source));
+        }
+        let clients = self.clients.lock().await;
+        let before = request.atomic.then(|| self.held_by(&request.source));
+        self.keep(&clients, &request).await?;
+        let Some(transaction) = self.transaction_of(&request) else {
+            return Ok(Committed::Kept);
+        };
+        if !request.atomic {
+            // Others need not wait until it is applied; the engine has the order.
+            drop(clients);
+            return Ok(Committed::Applied(transaction.await?));
+        }
+        let result = transaction.await?;
+        if let Some(before) = before.filter(|_| result.reverted) {
+            // The engine has gone back; so does what is asked for.
+            let back = ClientRequest {
+                replace: true,
+                changes: before.into_iter().map(|(key, item)| (key, Some(item))).collect(),
+                atomic: false,
+                description: "what was asked for before".to_owned(),
+                ..request
+            };
+            self.keep(&clients, &back).await?;
+            if let Some(transaction) = self.transaction_of(&back) {
+                transaction.await?;
+            }
+        }
+        Ok(Committed::Applied(result))
+    }
+
+    async fn keep(&self, clients: &Arc<ClientStore>, request: &ClientRequest) -> Result<(), ClientStoreError> {
+        let (clients, request) = (clients.clone(), request.clone());
+        let kept = tokio::task::spawn_blocking(move || clients.keep(&request.source, request.replace, &request.changes));
+        // Ends early only when the program does.
+        kept.await.unwrap_or(Ok(()))
+    }
+
+    /// Hands a request over; `None` as long as nothing is acted upon.
+    fn transaction_of(&self, request: &ClientRequest) -> Option<impl Future<Output = Result<TransactionResult, CommitError>> + use<>> {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        let item = |item: &ClientItem| Item::of(&item.model, number, &item.labels);
+        let changes = request.changes.iter().map(|(key, value)| (key.clone(), value.as_ref().map(item)));
+        let changes: Vec<_> = changes.collect();
+        let mut merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
+        let update = match request.replace {
+            true => merged.replace(&request.source, changes.into_iter().filter_map(|(key, item)| Some((key, item?)))),
+            false => merged.change(&request.source, changes),
+        };
+        if !self.begun.load(Ordering::Relaxed) {
+            return None;
+        }
+        let options = Options {
+            retry: Some(Retry::default()),
+            revert: request.atomic,
+            verify: request.atomic,
+            description: request.description.clone(),
+            ..Options::default()
+        };
+        let transaction = Transaction {
+            changes: changes_of(update, 0),
+            options,
+        };
+        // Sent at once, and so in the order of the lock; only the answer is waited for outside.
+        Some(self.handle.begin(transaction))
+    }
+
+    /// Everything that applies, in key order.
+    pub fn items(&self) -> Vec<DesiredItem> {
+        let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
+        let applying: Vec<(Key, String, Item)> = merged
+            .applying()
+            .into_keys()
+            .filter_map(|key| {
+                let (source, item) = merged.holders(key).next()?;
+                Some((key.clone(), source.to_owned(), item.clone()))
+            })
+            .collect();
+        drop(merged);
+        let item = |(key, source, item): (Key, String, Item)| DesiredItem {
+            model: item.message.as_deref().and_then(|message| model_of(&key, message)),
+            key,
+            source,
+            labels: item.labels.map(|labels| (*labels).clone()).unwrap_or_default(),
+        };
+        applying.into_iter().map(item).collect()
+    }
+
+    fn held_by(&self, source: &str) -> SourceItems {
+        let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
+        let held: BTreeMap<Key, Item> = merged.held_by(source).map(|(key, item)| (key.clone(), item.clone())).collect();
+        drop(merged);
+        let item = |(key, item): (Key, Item)| {
+            let model = model_of(&key, item.message.as_deref()?)?;
+            let labels = item.labels.map(|labels| (*labels).clone()).unwrap_or_default();
+            Some((key, ClientItem { model, labels }))
+        };
+        held.into_iter().filter_map(item).collect()
     }
 
     /// `revision` is that of values that go away.
@@ -89,20 +293,42 @@ impl Desired {
         if update.is_empty() {
             return;
         }
-        let changes = update.changes.into_iter().map(|(key, item)| {
-            let (revision, value) = item.map_or((revision, None), |item| (item.revision, Some(item.value)));
-            Change { key, revision, value }
-        });
+        let full = update.full;
         // Only at start can the kernel hold what nobody has told of; later, its changes are noticed.
-        let resync = match update.full {
+        let resync = match full {
             true if self.begun.swap(true, Ordering::Relaxed) => Resync::Upstream,
             true => Resync::Full,
             false => Resync::None,
         };
-        let mut transaction = Transaction::resync(resync, changes.collect());
-        transaction.options.verbose = update.full;
+        let mut transaction = Transaction::resync(resync, changes_of(update, revision));
+        transaction.options.verbose = full;
         transaction.options.retry = Some(Retry::default());
         self.handle.send(Event::Desired { transaction, reply: None });
+    }
+}
+
+fn changes_of(update: Update<Item>, revision: i64) -> Vec<Change<Value>> {
+    let changes = update.changes.into_iter().map(|(key, item)| {
+        let (revision, value) = item.map_or((revision, None), |item| (item.revision, Some(item.value)));
+        Change { key, revision, value }
+    });
+    changes.collect()
+}
+
+fn model_of(key: &Key, message: &[u8]) -> Option<Model> {
+    let info = models::registry::model_of_key(key.as_str())?;
+    Model::from_protobuf(info.kind, message).ok()
+}
+
+/// An item of the store.
+fn stored(raw: &RawKey, value: &[u8], revision: i64) -> Item {
+    let model = decode_model(raw, &config_key(raw), value);
+    Item {
+        revision,
+        request: 0,
+        message: model.as_ref().ok().map(|model| model.to_protobuf().into()),
+        value: model.and_then(|model| usable(&model)),
+        labels: None,
     }
 }
 
@@ -113,6 +339,10 @@ fn config_key(raw: &RawKey) -> Key {
 
 /// One value, or why it cannot be used.
 pub fn decode(raw: &RawKey, key: &Key, value: &[u8]) -> Result<Value, Rejection> {
+    usable(&decode_model(raw, key, value)?)
+}
+
+fn decode_model(raw: &RawKey, key: &Key, value: &[u8]) -> Result<Model, Rejection> {
     if raw.as_str().is_err() {
         return Err(invalid(
             "KeyNotText",
@@ -120,11 +350,14 @@ pub fn decode(raw: &RawKey, key: &Key, value: &[u8]) -> Result<Value, Rejection>
             vec![],
         ));
     }
-    let model = Model::decode(key.as_str(), value).map_err(|error| invalid(error.reason, error.message, Vec::new()))?;
+    Model::decode(key.as_str(), value).map_err(|error| invalid(error.reason, error.message, Vec::new()))
+}
+
+fn usable(model: &Model) -> Result<Value, Rejection> {
     model
         .validate()
         .map_err(|error| invalid(error.reason, error.message, error.fields))?;
-    value_of(&model)
+    value_of(model)
 }
 
 fn invalid(reason: &'static str, message: String, fields: Vec<String>) -> Rejection {

@@ -593,6 +593,9 @@ impl NetworkEffects {
             return;
         }
         info!(namespace = %name, %netns, owned = open.owned, "left by an earlier run; what nobody wants is removed");
+        // It may be wanted before it is given back, and then stays open.
+        self.watch(&key, &name, Binding::Bound { inode: netns.0 });
+        self.reporter.namespace(&name, Some((netns, open.owned)), "");
         let (name, open) = (name.clone(), Some(open));
         scheduler.found(vec![(key, Value::Namespace(Namespace { name: name.clone(), open }))]);
         self.look(scheduler, &name, netns, contents, true);
@@ -734,7 +737,7 @@ impl Effects for NetworkEffects {
             .collect();
         if due.is_empty() {
             let unwanted = std::mem::take(&mut self.to_survey);
-            return (!unwanted.is_empty()).then(|| Look::Survey(survey::again(&*self.host, &self.marks, unwanted.into_iter().collect())));
+            return (!unwanted.is_empty()).then(|| Look::Survey(survey::again(&self.marks, unwanted.into_iter().collect())));
         }
         for netns in &due {
             self.suspects.remove(netns);

@@ -3,7 +3,7 @@
 //! Owns the start-up sequence and the tasks between the parts. Must never contain a rule of its own. Start reading at
 //! [`Agent::start`]. Only `main`, the CLI and tests import it.
 
-pub(crate) mod desired;
+pub mod desired;
 pub(crate) mod effects;
 pub(crate) mod host;
 mod performer;
@@ -35,7 +35,10 @@ use crate::{
         docker::{MicroserviceChange, Tracker, TrackerConfig},
         namespaces::{Watcher, WatcherConfig},
     },
-    sources::etcd::{SnapshotReason, Source, SourceEvent},
+    sources::{
+        etcd::{SnapshotReason, Source, SourceEvent},
+        file::ConfigFile,
+    },
     store::StoreConfig,
 };
 
@@ -61,6 +64,7 @@ pub struct Agent {
     statuses: Statuses,
     in_sync: watch::Receiver<bool>,
     tasks: JoinSet<&'static str>,
+    desired: Arc<Desired>,
     _source: Source,
     _tracker: Option<Tracker>,
 }
@@ -71,10 +75,7 @@ impl Agent {
     /// # Errors
     /// What could not be started and why: no privileges, address in use, data directory in use, settings that cannot work.
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
-        if let Some(file) = &settings.initial_config {
-            let file = file.display();
-            anyhow::bail!("--initial-config {file} is not implemented yet; put the values into the store instead, as with etcdctl put");
-        }
+        let initial_config = settings.initial_config.as_deref().map(ConfigFile::open).transpose()?;
         let clock = Clock::new();
         let label = settings.microservice_label.as_str();
         let marks = Marks::new(label);
@@ -118,7 +119,12 @@ impl Agent {
         if tracker.is_some() {
             tasks.spawn(named("Docker tracker", pass_docker(docker_changes, handle.clone())));
         }
-        tasks.spawn(named("etcd source", pass_desired(source_events, Desired::new(handle))));
+        let desired = Arc::new(Desired::open(handle, &settings.data_dir)?);
+        if let Some((file, items)) = initial_config {
+            desired.in_file(&items);
+            tasks.spawn(named("configuration file", pass_file(file, desired.clone())));
+        }
+        tasks.spawn(named("etcd source", pass_desired(source_events, desired.clone())));
         tasks.spawn(named("publisher", keep_health(health, publisher.health())));
         Ok(Agent {
             store,
@@ -126,6 +132,7 @@ impl Agent {
             statuses,
             in_sync,
             tasks,
+            desired,
             _source: source,
             _tracker: tracker,
         })
@@ -139,6 +146,11 @@ impl Agent {
     /// Watches all that is published: keys as in the store (`config-status/…`), and the messages behind the JSON.
     pub fn watch_statuses(&self, selector: Selector) -> StatusWatcher<Arc<Published>> {
         self.statuses.watch(selector)
+    }
+
+    /// The desired state of all sources; clients of the APIs change theirs through it.
+    pub fn desired(&self) -> Arc<Desired> {
+        self.desired.clone()
     }
 
     /// Waits until a part has ended that never should, and answers which: the agent is of no use any more.
@@ -236,7 +248,13 @@ async fn pass_docker(mut changes: mpsc::UnboundedReceiver<MicroserviceChange>, h
     }
 }
 
-async fn pass_desired(mut events: mpsc::Receiver<SourceEvent>, desired: Desired) {
+async fn pass_file(mut file: ConfigFile, desired: Arc<Desired>) {
+    loop {
+        desired.in_file(&file.changed().await);
+    }
+}
+
+async fn pass_desired(mut events: mpsc::Receiver<SourceEvent>, desired: Arc<Desired>) {
     while let Some(event) = events.recv().await {
         match event {
             SourceEvent::Snapshot { revision, reason, items } => {

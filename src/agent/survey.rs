@@ -83,21 +83,8 @@ pub fn plan(host: &dyn Host, marks: &Marks, wanted: impl Fn(&NamespaceName) -> b
     }
 }
 
-/// As [`plan`], of what it left out and nobody wants any more. Names that are gone are not opened: that would make them again.
-pub fn again(host: &dyn Host, marks: &Marks, mut candidates: Vec<(NamespaceName, NamespaceRef)>) -> Survey {
-    let names = host.named().unwrap_or_else(|failure| {
-        warn!("namespaces left by an earlier run may stay: {failure}");
-        Vec::new()
-    });
-    let named: HashSet<String> = names
-        .into_iter()
-        .filter(|(_, target)| matches!(target, NamedTarget::Namespace(_)))
-        .map(|(text, _)| text)
-        .collect();
-    candidates.retain(|(name, _)| match name {
-        NamespaceName::Named(text) => named.contains(text),
-        _ => true,
-    });
+/// As [`plan`], of what it left out and nobody wants any more.
+pub fn again(marks: &Marks, candidates: Vec<(NamespaceName, NamespaceRef)>) -> Survey {
     Survey {
         candidates,
         left_out: Vec::new(),
@@ -111,15 +98,14 @@ impl Survey {
         &self.left_out
     }
 
-    /// What opens and reads the candidates.
+    /// What opens and reads the candidates. One whose name is gone by then must not be made again.
     pub fn openings(&self) -> Vec<Task> {
-        let mark = self.marks.created_namespace(None);
         let open = |(at, (_, reference)): (usize, &(NamespaceName, NamespaceRef))| Task {
             id: at as u64,
             key: "survey at start".to_owned(),
             ops: vec![KernelOp::OpenNamespace {
                 reference: reference.clone(),
-                mark: mark.clone(),
+                mark: None,
             }],
         };
         self.candidates.iter().enumerate().map(open).collect()

@@ -86,7 +86,7 @@ impl Descriptor<Network> for NamespaceDescriptor {
 
     fn create(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
         let reference = namespace(value).and_then(|namespace| reference(&namespace.name, view));
-        let mark = self.marks.created_namespace(None);
+        let mark = Some(self.marks.created_namespace(None));
         Ok(reference
             .map(|reference| KernelOp::OpenNamespace { reference, mark })
             .into_iter()

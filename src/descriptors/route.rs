@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// RT_TABLE_MAIN, linux/rtnetlink.h.
-const TABLE_MAIN: u32 = 254;
+pub const TABLE_MAIN: u32 = 254;
 /// RT_SCOPE_LINK, linux/rtnetlink.h.
 pub const SCOPE_LINK: u8 = 253;
 /// Metric that the kernel gives IPv6 routes without one (IP6_RT_PRIO_USER, linux/ipv6_route.h).
@@ -42,21 +42,15 @@ pub struct RouteDescriptor {
 /// What is asked of the interface may run ahead of its membership, which is a value of its own; the kernel goes by the membership.
 pub fn table_in_force(interface: &Interface, view: &View<'_, Network>) -> u32 {
     let mut memberships = view.applied_under(&TypedKey::any_vrf_of(&interface.name));
-    let vrf = memberships.find_map(|(_, value)| view.applied(&interface_key(&value.vrf_membership()?.vrf))?.interface());
-    table_of_vrf(vrf)
+    let vrf = memberships.find_map(|(_, value)| value.vrf_membership());
+    vrf.map_or(TABLE_MAIN, |membership| table_of_vrf(&membership.vrf, view))
 }
 
-/// Routing table that routes through an interface belong to.
-pub fn table_of(interface: &Interface, view: &View<'_, Network>) -> u32 {
-    let vrf = interface.vrf.as_ref().and_then(|vrf| {
-        let key = interface_key(vrf);
-        // While a namespace is being read back, the device may not have been taken over yet.
-        view.applied(&key).or(view.wanted(&key))?.interface()
-    });
-    table_of_vrf(vrf)
-}
-
-fn table_of_vrf(vrf: Option<&Interface>) -> u32 {
+/// Routing table of a VRF, by its logical name.
+pub fn table_of_vrf(vrf: &str, view: &View<'_, Network>) -> u32 {
+    let key = interface_key(vrf);
+    // While a namespace is being read back, the device may not have been taken over yet.
+    let vrf = view.applied(&key).or(view.wanted(&key)).and_then(Value::interface);
     match vrf.map(|vrf| &vrf.kind) {
         Some(InterfaceKind::Vrf { table }) => *table,
         _ => TABLE_MAIN,

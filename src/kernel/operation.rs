@@ -190,13 +190,13 @@ pub const PROTOCOL: u8 = 158;
 /// One thing to do in the kernel. Deleting what is already gone is success, and so is releasing it from its master; creating what exists is an error (EEXIST).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum KernelOp {
-    /// Find, pin and read a namespace; a [`NamespaceRef::Named`] that does not exist is created (`lo` up, alias of `lo` set to
-    /// `mark` before the name becomes visible). Answers [`Reply::Opened`].
+    /// Find, pin and read a namespace; with a `mark`, a [`NamespaceRef::Named`] that does not exist is created (`lo` up, alias of `lo`
+    /// set to it before the name becomes visible). Answers [`Reply::Opened`].
     OpenNamespace {
         /// How to find it.
         reference: NamespaceRef,
-        /// Alias of `lo` in a namespace that the agent creates.
-        mark: String,
+        /// Alias of `lo` in a namespace that the agent creates; `None`: it must exist.
+        mark: Option<String>,
     },
     /// Check that a reference still leads to the same namespace; answers [`Reply::Same`] or [`Reply::Changed`].
     VerifyNamespace {

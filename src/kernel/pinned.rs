@@ -93,8 +93,9 @@ impl Namespaces {
         self.finder.opened.remove(path);
     }
 
-    /// Finds, pins, watches and reads a namespace. A named one that does not exist is created with `mark`.
-    pub fn open(&mut self, reference: &NamespaceRef, mark: &str) -> Result<Reply, Failure> {
+    /// Finds, pins, watches and reads a namespace. A named one that does not exist is created with `mark`, if
+    /// there is one.
+    pub fn open(&mut self, reference: &NamespaceRef, mark: Option<&str>) -> Result<Reply, Failure> {
         let mut found = self.find_or_create(reference, mark)?;
         let (netns, created, process) = (found.netns, found.created, found.process.take());
         let contents = self
@@ -121,8 +122,8 @@ impl Namespaces {
         }
     }
 
-    fn find_or_create(&mut self, reference: &NamespaceRef, mark: &str) -> Result<Found, Failure> {
-        let NamespaceRef::Named(name) = reference else {
+    fn find_or_create(&mut self, reference: &NamespaceRef, mark: Option<&str>) -> Result<Found, Failure> {
+        let (NamespaceRef::Named(name), Some(mark)) = (reference, mark) else {
             return self.finder.find(reference);
         };
         if let Some(prepared) = self.prepared.remove(name) {

@@ -86,7 +86,7 @@ impl Worker {
         for op in tasks.iter().flat_map(|task| &task.ops) {
             if let KernelOp::OpenNamespace {
                 reference: NamespaceRef::Named(name),
-                mark,
+                mark: Some(mark),
             } = op
             {
                 names.entry(name.as_str()).or_insert(mark.as_str());
@@ -108,7 +108,7 @@ impl Worker {
 
     fn perform_op(&mut self, op: &KernelOp) -> Result<Reply, Failure> {
         let done = match op {
-            KernelOp::OpenNamespace { reference, mark } => return self.namespaces.open(reference, mark),
+            KernelOp::OpenNamespace { reference, mark } => return self.namespaces.open(reference, mark.as_deref()),
             KernelOp::VerifyNamespace { reference, netns } => return self.namespaces.verify(reference, *netns),
             KernelOp::DumpNamespace { netns } => return self.namespaces.read(*netns).map(|found| Reply::Contents(Box::new(found))),
             KernelOp::CloseNamespace {

@@ -235,7 +235,7 @@ impl Kernel {
     }
 
     fn creates(&self, op: &KernelOp) -> bool {
-        matches!(op, KernelOp::OpenNamespace { reference: NamespaceRef::Named(name), .. } if !self.names.contains_key(name))
+        matches!(op, KernelOp::OpenNamespace { reference: NamespaceRef::Named(name), mark: Some(_) } if !self.names.contains_key(name))
     }
 
     /// Notes what no agent may ever do.
@@ -271,7 +271,7 @@ impl Kernel {
             };
         }
         match op {
-            KernelOp::OpenNamespace { reference, mark } => return self.open(reference, mark),
+            KernelOp::OpenNamespace { reference, mark } => return self.open(reference, mark.as_deref()),
             KernelOp::VerifyNamespace { reference, netns } => {
                 return Ok(match self.find(reference) {
                     Ok((found, _)) if found == *netns => Reply::Same,

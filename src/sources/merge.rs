@@ -16,6 +16,8 @@ use models::key::Key;
 
 /// The store. Every name here is one by which users of the reference know the source.
 pub const DATASYNC: &str = "datasync";
+/// The configuration file. Its name makes it the weakest: the store says otherwise, as with the reference.
+pub const CONFIG_FILE: &str = "config-file";
 /// Clients of the gRPC and REST API that do not say another name.
 pub const GRPC: &str = "grpc";
 
@@ -124,6 +126,11 @@ impl<V: Clone + PartialEq> Merge<V> {
             .iter()
             .rev()
             .filter_map(move |(rank, held)| held.get(key).map(|value| (&*rank.name, value)))
+    }
+
+    /// All that a source asks for, whether it applies or not.
+    pub fn held_by(&self, source: &str) -> impl Iterator<Item = (&Key, &V)> {
+        self.held.get(&self.rank(source)).into_iter().flatten()
     }
 
     /// All that applies, in key order.

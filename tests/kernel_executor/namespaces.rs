@@ -168,7 +168,7 @@ fn namespaces_opened_together_are_answered_one_by_one_and_in_order() {
         let open = |name: &str| {
             vec![KernelOp::OpenNamespace {
                 reference: by_name(name),
-                mark: MARK.to_owned(),
+                mark: Some(MARK.to_owned()),
             }]
         };
         let results = world.tasks(vec![
@@ -576,13 +576,26 @@ fn dropping_the_executor_ends_its_threads_and_closes_its_descriptors() {
 }
 
 #[test]
+fn a_name_that_is_only_looked_into_is_not_made() {
+    in_private_namespaces(|world| {
+        let open = KernelOp::OpenNamespace {
+            reference: by_name("gone"),
+            mark: None,
+        };
+        let failure = world.try_op(open).expect_err("there is no such namespace");
+        assert_eq!(failure.kind, FailureKind::Unavailable, "{failure:?}");
+        assert!(!std::path::Path::new("/run/netns/gone").exists());
+    });
+}
+
+#[test]
 fn the_cost_of_creating_opening_and_reading_is_printed() {
     in_private_namespaces(|world| {
         let count = 100;
         let open = |index| {
             vec![KernelOp::OpenNamespace {
                 reference: by_name(&format!("n{index}")),
-                mark: MARK.to_owned(),
+                mark: Some(MARK.to_owned()),
             }]
         };
         let started = Instant::now();

@@ -103,7 +103,7 @@ impl World {
     pub fn try_open(&self, reference: NamespaceRef) -> Result<(NetnsId, bool, Snapshot), Failure> {
         match self.try_op(KernelOp::OpenNamespace {
             reference,
-            mark: MARK.to_owned(),
+            mark: Some(MARK.to_owned()),
         })? {
             Reply::Opened { netns, created, contents } => Ok((netns, created, *contents)),
             other => panic!("not opened: {other:?}"),

@@ -58,7 +58,7 @@ impl Witness {
         for reference in [NamespaceRef::Named(NAMESPACE.to_owned()), NamespaceRef::Process(process)] {
             let open = KernelOp::OpenNamespace {
                 reference: reference.clone(),
-                mark: String::new(),
+                mark: None,
             };
             match perform(&executor, open).await? {
                 Reply::Opened { netns, .. } => namespaces.push((reference, netns)),

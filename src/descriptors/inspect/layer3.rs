@@ -11,8 +11,8 @@ use models::{
 use super::{
     super::{
         arp::up_key,
-        route::{effective_metric, table_in_force, table_of},
-        value::{Arp, Route, Value, interface_key},
+        route::{TABLE_MAIN, effective_metric, table_in_force},
+        value::{Arp, InterfaceKind, Route, Value, interface_key},
     },
     Inspection,
 };
@@ -120,24 +120,26 @@ impl<'a> Inspection<'a> {
         }
     }
 
+    /// Routing table of a managed interface as it was seen here: that of the VRF it is in. What is in another table is not where it
+    /// would be removed from, so it is none of the interface's routes.
+    fn table_of(&self, name: &str, link: &LinkState) -> u32 {
+        let key = interface_key(name);
+        let known = self.view.applied(&key).or(self.view.wanted(&key)).and_then(Value::interface);
+        match known.filter(|interface| interface.kind == InterfaceKind::Existing) {
+            Some(existing) => table_in_force(existing, self.view),
+            None => self.vrf_device_of(link).and_then(|device| device.vrf_table).unwrap_or(TABLE_MAIN),
+        }
+    }
+
     pub(super) fn routes(&mut self) {
         for state in &self.snapshot.routes {
             let Some(link) = self.link_of(state.link) else { continue };
             let route = &state.route;
             let owner = self.managed.get(&state.link).and_then(|name| {
-                let interface = interface_key(name);
-                let interface = self
-                    .view
-                    .applied(&interface)
-                    .or(self.view.wanted(&interface))
-                    .and_then(Value::interface)?;
+                let table = self.table_of(name, link);
                 let candidates = self.dependents_of(name, "config/linux/l3/v2/route/");
-                candidates.into_iter().find(|(key, value)| {
+                candidates.into_iter().find(|(_, value)| {
                     let destination = value.route().and_then(|wanted| Some((wanted.destination?, wanted.metric)));
-                    let table = match self.view.applied(key) {
-                        Some(_) => table_in_force(interface, self.view),
-                        None => table_of(interface, self.view),
-                    };
                     destination.is_some_and(|(to, metric)| {
                         let network = address::network_of(to.address, to.prefix_len);
                         let same_metric = effective_metric(network, metric) == effective_metric(network, route.metric);

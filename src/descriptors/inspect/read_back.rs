@@ -179,13 +179,14 @@ impl<'a> Inspection<'a> {
     }
 
     pub(super) fn vrf_of(&self, link: &LinkState) -> Option<String> {
+        self.managed.get(&self.vrf_device_of(link)?.index).cloned()
+    }
+
+    /// The managed VRF device that a link is in.
+    pub(super) fn vrf_device_of(&self, link: &LinkState) -> Option<&'a LinkState> {
         let master = link.master?;
-        let device = self
-            .snapshot
-            .links
-            .iter()
-            .find(|other| other.index == master && other.kind == "vrf")?;
-        self.managed.get(&device.index).cloned()
+        let mut devices = self.snapshot.links.iter().filter(|other| other.kind == "vrf");
+        devices.find(|other| other.index == master && self.managed.contains_key(&other.index))
     }
 }
 

@@ -147,12 +147,12 @@ impl Kernel {
         }
     }
 
-    pub(super) fn open(&mut self, reference: &NamespaceRef, mark: &str) -> Result<Reply, Failure> {
+    pub(super) fn open(&mut self, reference: &NamespaceRef, mark: Option<&str>) -> Result<Reply, Failure> {
         let found = self.find(reference);
         let created = found.is_err();
-        let (netns, process) = match (found, reference) {
-            (Ok(found), _) => found,
-            (Err(_), NamespaceRef::Named(name)) => {
+        let (netns, process) = match (found, reference, mark) {
+            (Ok(found), ..) => found,
+            (Err(_), NamespaceRef::Named(name), Some(mark)) => {
                 let netns = self.new_space(mark);
                 self.names.insert(name.clone(), netns);
                 self.references += 1;
@@ -160,7 +160,7 @@ impl Kernel {
                 self.side_effects = true;
                 (netns, None)
             }
-            (Err(failure), _) => return Err(failure),
+            (Err(failure), ..) => return Err(failure),
         };
         if let (Some(start_time), NamespaceRef::Process(_)) = (process, reference) {
             self.bindings.entry(reference.clone()).or_insert(start_time);
