@@ -1,0 +1,75 @@
+//! A configuration file beside the store: it is followed, and the store says otherwise where both have a value.
+
+use std::{fs, path::Path};
+
+use crate::{
+    on_both_stores,
+    support::{
+        bench::Bench,
+        command::ip_in,
+        config::{Interface, Reference},
+        status::ValueStatus,
+    },
+};
+
+fn end(name: &str, peer: &str) -> Interface {
+    Interface::veth(name, peer, Reference::named("in-file")).host_name(name)
+}
+
+/// A document with a pair whose first end has this MTU.
+fn document(mtu: u32) -> String {
+    let end = |name: &str, peer: &str, mtu: u32| {
+        format!(
+            "    - name: {name}\n      type: VETH\n      enabled: true\n      hostIfName: {name}\n      mtu: {mtu}\n      \
+             namespace: {{type: NSID, reference: in-file}}\n      veth: {{peerIfName: {peer}}}\n"
+        )
+    };
+    format!("linuxConfig:\n  interfaces:\n{}{}", end("one", "two", mtu), end("two", "one", 1500))
+}
+
+/// Puts a new file in the place of the old one, as editors do.
+fn replace(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    fs::write(&new, text).expect("the file is written");
+    fs::rename(&new, path).expect("the file is replaced");
+}
+
+/// Waits until the kernel shows this MTU; whatever the agent does ends with a status.
+async fn until_mtu(bench: &Bench, mtu: u32) {
+    let path = end("one", "two").netns.path();
+    let shown =
+        || path.exists() && ip_in(&path, "-o link show").contains(&format!(": one@two: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu {mtu} "));
+    bench.until(&format!("`one` has MTU {mtu}"), |_| shown()).await;
+}
+
+async fn a_file_is_followed_and_the_store_says_otherwise(mut bench: Bench) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("initial-config.yaml");
+    fs::write(&path, document(1400)).expect("the file is written");
+    bench.agent_arguments = vec!["--initial-config".to_owned(), path.display().to_string()];
+    bench.start_agent().await;
+    let key = end("one", "two").key();
+    bench.until_state(&key, "CONFIGURED").await;
+    until_mtu(&bench, 1400).await;
+
+    replace(&path, &document(1300));
+    until_mtu(&bench, 1300).await;
+
+    // The store has the last word while it has one.
+    let mut value = end("one", "two").json();
+    value["mtu"] = 1200.into();
+    bench.put(&key, value.to_string()).await;
+    until_mtu(&bench, 1200).await;
+    bench.delete(&key).await;
+    until_mtu(&bench, 1300).await;
+
+    // One that cannot be used changes nothing; the next one does.
+    replace(&path, "linuxConfig: [");
+    replace(&path, "linuxConfig:\n  interfaces: []\n");
+    let gone = |status: Option<&ValueStatus>| status.is_none();
+    bench
+        .until("the value of the file is gone", |publication| gone(publication.of(&key)))
+        .await;
+    bench.stop_agent().await;
+}
+on_both_stores!(a_file_is_followed_and_the_store_says_otherwise);
