@@ -76,6 +76,15 @@ impl Hold {
     }
 }
 
+/// Whose look a change nearby is worth.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Stirred {
+    No,
+    /// What others may rely on stays; only those care that have something left to do: see [`Node::at_rest`].
+    Restless,
+    All,
+}
+
 /// What lies below a prefix that dependencies on "any of" name.
 #[derive(Clone, Default)]
 pub(super) struct Below {
@@ -149,8 +158,8 @@ pub(super) struct Node<D: Domain> {
     pub fact: bool,
     /// In [`super::Scheduler`]'s queue of nodes to be looked at.
     pub queued: bool,
-    /// In its list of nodes whose dependents are to be looked at.
-    pub stirred: bool,
+    /// In its list of nodes whose dependents are to be looked at, and which of them.
+    pub stirred: Stirred,
     /// In its queue of nodes that are ready.
     pub ready: bool,
     /// In its list of base values whose status is to be looked at.
@@ -221,7 +230,7 @@ impl<D: Domain> Node<D> {
             prefixes: NodeSet::default(),
             component: Component::default(),
             queued: false,
-            stirred: false,
+            stirred: Stirred::No,
             ready: false,
             reported: false,
             closing: false,
@@ -264,6 +273,13 @@ impl<D: Domain> Node<D> {
     /// Whether others may rely on it.
     pub fn available(&self) -> bool {
         self.applied.is_some() && !self.closing
+    }
+
+    /// Whether it is in the kernel as wanted, and nothing is under way or held. Then only a dependency that is no longer available, or was
+    /// applied anew, concerns it.
+    pub fn at_rest(&self) -> bool {
+        let as_wanted = self.applied.is_some() && self.settled && !self.closing && !self.stale && !self.discovered;
+        as_wanted && self.flight.is_none() && self.hold.is_none()
     }
 
     /// Whether it is, or may be about to be, in the kernel.

@@ -318,11 +318,14 @@ impl<D: Domain> Scheduler<D> {
     }
 
     fn judge(&mut self, id: NodeId, pass: Pass) {
-        self.mark_reported(id);
         if self.graph[id].flight.is_some() || self.graph[id].fact {
+            self.mark_reported(id);
             return;
         }
         let decision = self.decide(id);
+        if !matches!(decision, Decision::Settle) || !self.is_all_said(id) {
+            self.mark_reported(id);
+        }
         if pass == Pass::Mark && self.graph[id].applied.is_none() {
             // Those that were built on it in advance, as members of its cycle, must see whether the cycle still stands.
             self.graph.built_in_advance_on(id).into_iter().for_each(|member| self.mark(member));
