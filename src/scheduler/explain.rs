@@ -224,7 +224,7 @@ impl<D: Domain> Scheduler<D> {
             // What a plain status says is known without its words.
             (Told::Configured { since, .. }, Condition::Good) if node.rare().is_none_or(|rare| rare.damage.is_empty()) => {
                 let revision = node.requested.as_ref().map_or(0, |requested| requested.revision);
-                return Some((Status::configured(node.last_operation, *since, revision), mentioned));
+                return Some((Status::configured(node.last_operation, (*since).into(), revision), mentioned));
             }
             (told, _) => told.status(),
         };

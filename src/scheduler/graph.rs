@@ -19,7 +19,7 @@ use super::{
     cycle::Cycles,
     descriptor::{Claim, Domain},
     edge::{Edge, Edges, Target, targets},
-    node::{Below, Node},
+    node::{Below, Claims, Node},
     node_set::{FastMap, NodeSet},
     nodes::{NodeId, Nodes},
 };
@@ -269,19 +269,15 @@ impl<D: Domain> Graph<D> {
             }
         }
         if !taken.is_empty() {
-            let held = std::mem::take(&mut self.nodes[id].claims);
-            self.nodes[id].claims = held.into_iter().chain(taken).collect();
+            self.nodes[id].claims.get_or_insert_default().0.extend(taken);
         }
     }
 
     /// Gives up every claim that is not in `keep`; returns the nodes that waited for one of them.
     pub fn release_claims(&mut self, id: NodeId, keep: &[Claim]) -> Vec<NodeId> {
-        if self.nodes[id].claims.is_empty() {
-            return Vec::new();
-        }
-        let held = std::mem::take(&mut self.nodes[id].claims);
-        let (kept, released): (Vec<Claim>, Vec<Claim>) = held.into_iter().partition(|claim| keep.contains(claim));
-        self.nodes[id].claims = kept.into();
+        let Some(held) = self.nodes[id].claims.take() else { return Vec::new() };
+        let (kept, released): (Vec<Claim>, Vec<Claim>) = held.0.into_iter().partition(|claim| keep.contains(claim));
+        self.nodes[id].claims = (!kept.is_empty()).then(|| Box::new(Claims(kept)));
         let mut waiters = Vec::new();
         for claim in released {
             if self.holders.get(&claim) == Some(&id) {

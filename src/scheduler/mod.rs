@@ -22,6 +22,7 @@ mod graph;
 pub mod history;
 mod input;
 mod ledger;
+mod moment;
 mod node;
 mod node_set;
 mod nodes;
