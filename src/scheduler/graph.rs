@@ -9,10 +9,12 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
+    hash::Hasher,
     ops::{Bound, Index, IndexMut},
     sync::Arc,
 };
 
+use hashbrown::HashTable;
 use models::key::Key;
 
 use super::{
@@ -20,15 +22,22 @@ use super::{
     descriptor::{Claim, Domain},
     edge::{Edge, Edges, Target, targets},
     node::{Below, Claims, Node},
-    node_set::{FastMap, NodeSet},
+    node_set::{FastHasher, FastMap, NodeSet},
     nodes::{NodeId, Nodes},
 };
+
+fn hash(key: &Key) -> u64 {
+    let mut hasher = FastHasher::default();
+    hasher.write(key.as_bytes());
+    hasher.finish()
+}
 
 /// All nodes with their indexes.
 #[derive(Clone)]
 pub(super) struct Graph<D: Domain> {
     nodes: Nodes<Node<D>>,
-    by_key: FastMap<Key, NodeId>,
+    /// By the hashes of their keys.
+    by_key: HashTable<NodeId>,
     ordered: BTreeMap<Key, NodeId>,
     /// The prefixes that dependencies name. They stay as long as anything lies below them, so that it need not be found again.
     prefixes: FastMap<Key, NodeId>,
@@ -57,7 +66,7 @@ impl<D: Domain> Graph<D> {
     pub fn new() -> Self {
         Graph {
             nodes: Nodes::new(),
-            by_key: FastMap::default(),
+            by_key: HashTable::new(),
             ordered: BTreeMap::new(),
             prefixes: FastMap::default(),
             holders: FastMap::default(),
@@ -68,7 +77,11 @@ impl<D: Domain> Graph<D> {
     }
 
     pub fn find(&self, key: &Key) -> Option<NodeId> {
-        self.by_key.get(key).copied()
+        self.find_by_hash(hash(key), key)
+    }
+
+    fn find_by_hash(&self, hash: u64, key: &Key) -> Option<NodeId> {
+        self.by_key.find(hash, |id| self.nodes[*id].key == *key).copied()
     }
 
     pub fn get(&self, id: NodeId) -> Option<&Node<D>> {
@@ -81,8 +94,9 @@ impl<D: Domain> Graph<D> {
 
     /// The node of a key, made if there is none.
     pub fn obtain(&mut self, key: &Key) -> NodeId {
-        if let Some(id) = self.by_key.get(key) {
-            return *id;
+        let hash_of_key = hash(key);
+        if let Some(id) = self.find_by_hash(hash_of_key, key) {
+            return id;
         }
         let mut node = Node::new(key.clone());
         if !self.prefixes.is_empty() {
@@ -90,7 +104,7 @@ impl<D: Domain> Graph<D> {
             node.prefixes.iter().for_each(|prefix| self.below_mut(*prefix).members += 1);
         }
         let id = self.nodes.insert(node);
-        self.by_key.insert(key.clone(), id);
+        self.by_key.insert_unique(hash_of_key, id, |id| hash(&self.nodes[*id].key));
         self.ordered.insert(key.clone(), id);
         id
     }
@@ -144,7 +158,9 @@ impl<D: Domain> Graph<D> {
             return false;
         }
         let node = self.nodes.remove(id).expect("looked up above");
-        self.by_key.remove(&node.key);
+        if let Ok(entry) = self.by_key.find_entry(hash(&node.key), |other| *other == id) {
+            entry.remove();
+        }
         self.ordered.remove(&node.key);
         if node.below.is_some() {
             self.prefixes.remove(&node.key);
