@@ -291,7 +291,9 @@ impl<D: Domain> Graph<D> {
 
     /// Gives up every claim that is not in `keep`; returns the nodes that waited for one of them.
     pub fn release_claims(&mut self, id: NodeId, keep: &[Claim]) -> Vec<NodeId> {
-        let Some(held) = self.nodes[id].claims.take() else { return Vec::new() };
+        let Some(held) = self.nodes[id].claims.take() else {
+            return Vec::new();
+        };
         let (kept, released): (Vec<Claim>, Vec<Claim>) = held.0.into_iter().partition(|claim| keep.contains(claim));
         self.nodes[id].claims = (!kept.is_empty()).then(|| Box::new(Claims(kept)));
         let mut waiters = Vec::new();

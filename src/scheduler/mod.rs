@@ -12,6 +12,7 @@
 //! and [`history`] can be written. No decision about a value depends on it, but for the wanted values that `revert` brings back.
 
 mod attribution;
+mod carry_out;
 mod cycle;
 mod descriptor;
 mod drift;
