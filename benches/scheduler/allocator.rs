@@ -1,12 +1,14 @@
-//! Counts the bytes that are allocated.
+//! Counts the bytes that are allocated, from the same heap as the agent's.
 //!
 //! Owns the global allocator of the benchmark. Must never change what is allocated. Start reading at [`live_bytes`].
 #![allow(unsafe_code)]
 
 use std::{
-    alloc::{GlobalAlloc, Layout, System},
+    alloc::{GlobalAlloc, Layout},
     sync::atomic::{AtomicUsize, Ordering},
 };
+
+use mimalloc::MiMalloc;
 
 struct Counting;
 
@@ -14,9 +16,10 @@ struct Counting;
 static ALLOCATOR: Counting = Counting;
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 
-/// What a block of this size takes in the heap of the C library: a header of 8 bytes, in steps of 16, at least 32.
+/// What a block of this size takes in the heap of mimalloc, which has blocks of multiples of 16 bytes, and from 128 bytes on of four
+/// sizes between each power of two and the next.
 fn taken(size: usize) -> usize {
-    (size + 8).next_multiple_of(16).max(32)
+    size.next_multiple_of((size.next_power_of_two() / 8).max(16))
 }
 
 /// Bytes allocated and not freed, with what the heap adds to each block.
@@ -29,23 +32,23 @@ fn count(change: impl Fn(usize) -> usize) {
     LIVE.store(change(LIVE.load(Ordering::Relaxed)), Ordering::Relaxed);
 }
 
-// SAFETY: every call goes to the system's allocator as it came; the counter does not touch the memory.
+// SAFETY: every call goes to the agent's allocator as it came; the counter does not touch the memory.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(|live| live.wrapping_add(taken(layout.size())));
         // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
+        unsafe { MiMalloc.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         count(|live| live.wrapping_sub(taken(layout.size())));
-        // SAFETY: as above; what is freed here was allocated by the system's allocator.
-        unsafe { System.dealloc(pointer, layout) }
+        // SAFETY: as above; what is freed here was allocated by the agent's allocator.
+        unsafe { MiMalloc.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count(|live| live.wrapping_sub(taken(layout.size())).wrapping_add(taken(size)));
         // SAFETY: as above.
-        unsafe { System.realloc(pointer, layout, size) }
+        unsafe { MiMalloc.realloc(pointer, layout, size) }
     }
 }

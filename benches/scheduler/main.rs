@@ -54,6 +54,8 @@ impl Numbers {
 /// What one life of a graph took.
 struct Life {
     bytes: usize,
+    /// Of these, keys and values as the scheduler was given them.
+    given: usize,
     costs: Vec<(&'static str, Cost)>,
 }
 
@@ -76,7 +78,10 @@ fn life(n: usize) -> Life {
         }
     };
     step("create all");
-    costs.push(("create all", world.transaction(all(1), false)));
+    let wanted = all(1);
+    let list = wanted.capacity() * size_of::<Change<Toy>>();
+    let given = allocator::live_bytes() - before - list;
+    costs.push(("create all", world.transaction(wanted, false)));
     let bytes = allocator::live_bytes() - before;
     assert_eq!(world.applied_under("config/"), n, "not everything was created");
 
@@ -108,7 +113,7 @@ fn life(n: usize) -> Life {
         "of an update or a resync: giving up the former value (the benchmark's share)",
         give_up(all(2), all(3)),
     ));
-    Life { bytes, costs }
+    Life { bytes, given, costs }
 }
 
 /// What of an update is not the scheduler's: the memory of the value that is no longer wanted is given back.
@@ -143,7 +148,7 @@ fn lives(n: usize, report: &mut Report) {
         };
         report.add(Row::new(scenario, n, cost));
     }
-    report.add_memory(n, lives[0].bytes);
+    report.add_memory(n, lives[0].bytes, lives[0].given);
 }
 
 fn main() {

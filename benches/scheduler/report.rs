@@ -33,7 +33,7 @@ impl Row {
 #[derive(Default)]
 pub struct Report {
     rows: Vec<Row>,
-    memory: Vec<(usize, usize)>,
+    memory: Vec<(usize, usize, usize)>,
 }
 
 impl Report {
@@ -41,9 +41,9 @@ impl Report {
         self.rows.push(row);
     }
 
-    /// `bytes` are all that a graph of `size` base values keeps.
-    pub fn add_memory(&mut self, size: usize, bytes: usize) {
-        self.memory.push((size, bytes));
+    /// `bytes` are all that a graph of `size` base values keeps, `given` those of them that it was given: keys and values.
+    pub fn add_memory(&mut self, size: usize, bytes: usize, given: usize) {
+        self.memory.push((size, bytes, given));
     }
 
     /// Scenarios in the order in which they came first.
@@ -82,9 +82,9 @@ impl Report {
                 );
             }
         }
-        println!("\n| N | bytes per value |\n|--:|--:|");
-        for (size, bytes) in &self.memory {
-            println!("| {size} | {} |", bytes / size);
+        println!("\n| N | bytes per value | of these, key and value as given |\n|--:|--:|--:|");
+        for (size, bytes, given) in &self.memory {
+            println!("| {size} | {} | {} |", bytes / size, given / size);
         }
     }
 
@@ -102,7 +102,7 @@ impl Report {
         let memory: Vec<_> = self
             .memory
             .iter()
-            .map(|(size, bytes)| json!({"n": size, "bytes_per_value": bytes / size}))
+            .map(|(size, bytes, given)| json!({"n": size, "bytes_per_value": bytes / size, "of_these_given": given / size}))
             .collect();
         format!("{:#}\n", json!({"scenarios": rows, "memory": memory}))
     }

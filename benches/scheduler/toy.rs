@@ -17,9 +17,9 @@ pub struct Toy {
 
 #[derive(Debug, Default)]
 struct Links {
-    needs: Vec<Key>,
+    needs: Box<[Key]>,
     needs_any: Option<Key>,
-    derives: Vec<Key>,
+    derives: Box<[Key]>,
     implies: Option<Key>,
 }
 
@@ -38,7 +38,7 @@ impl Toy {
 
     /// A value that needs one other.
     pub fn needing(content: u32, need: Key) -> Self {
-        let needs = vec![need];
+        let needs = [need].into();
         Toy::new(content, Links { needs, ..Links::default() })
     }
 
@@ -149,11 +149,12 @@ impl Cell {
     fn end(&self, content: u32, end: &str, other: &str) -> (Key, Toy) {
         let namespace = Key::from(format!("linux/namespace/NSID/ns{:05}", self.0 / CELLS_IN_NAMESPACE));
         let links = Links {
-            needs: vec![namespace.clone(), self.interface(other)],
-            derives: vec![
+            needs: [namespace.clone(), self.interface(other)].into(),
+            derives: [
                 Key::from(format!("linux/interface/address/{end}{:07}/10.0.0.1/24", self.0)),
                 Key::from(format!("linux/interface/state/{end}{:07}/UP", self.0)),
-            ],
+            ]
+            .into(),
             implies: Some(namespace),
             needs_any: None,
         };
@@ -162,7 +163,7 @@ impl Cell {
 
     fn above(&self, content: u32, end: &str, key: String) -> (Key, Toy) {
         let links = Links {
-            needs: vec![Key::from(format!("linux/interface/state/{end}{:07}/UP", self.0))],
+            needs: [Key::from(format!("linux/interface/state/{end}{:07}/UP", self.0))].into(),
             needs_any: Some(Key::from(format!("linux/interface/address/{end}{:07}/", self.0))),
             ..Links::default()
         };

@@ -34,7 +34,7 @@ pub const STATUS_PREFIX: &str = "config-status/";
 pub const LABEL_MAX_BYTES: usize = 63;
 
 /// The text of a key, without the prefix of the agent. A clone costs a reference count.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(Arc<str>);
 
 impl Key {

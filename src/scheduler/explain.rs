@@ -165,6 +165,12 @@ impl<D: Domain> Scheduler<D> {
         told && node.rare().is_none_or(|rare| rare.damage.is_empty())
     }
 
+    /// Whether nothing is new of a node that is at rest, and its base value was told to be CONFIGURED: what else is derived from that
+    /// speaks for itself.
+    pub(super) fn is_all_said(&self, id: NodeId) -> bool {
+        self.graph[id].at_rest() && self.is_told_as_configured(self.base_of(id))
+    }
+
     fn tell_change(&mut self, id: NodeId, status: Option<Status>) {
         let key = self.graph[id].key.clone();
         if !self.mentions.is_empty() {
@@ -218,7 +224,7 @@ impl<D: Domain> Scheduler<D> {
             // What a plain status says is known without its words.
             (Told::Configured { since, .. }, Condition::Good) if node.rare().is_none_or(|rare| rare.damage.is_empty()) => {
                 let revision = node.requested.as_ref().map_or(0, |requested| requested.revision);
-                return Some((Status::configured(node.last_operation, *since, revision), mentioned));
+                return Some((Status::configured(node.last_operation, (*since).into(), revision), mentioned));
             }
             (told, _) => told.status(),
         };

@@ -9,26 +9,35 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
+    hash::Hasher,
     ops::{Bound, Index, IndexMut},
     sync::Arc,
 };
 
+use hashbrown::HashTable;
 use models::key::Key;
 
 use super::{
     cycle::Cycles,
     descriptor::{Claim, Domain},
     edge::{Edge, Edges, Target, targets},
-    node::{Below, Node},
-    node_set::{FastMap, NodeSet},
+    node::{Below, Claims, Node},
+    node_set::{FastHasher, FastMap, NodeSet},
     nodes::{NodeId, Nodes},
 };
+
+fn hash(key: &Key) -> u64 {
+    let mut hasher = FastHasher::default();
+    hasher.write(key.as_bytes());
+    hasher.finish()
+}
 
 /// All nodes with their indexes.
 #[derive(Clone)]
 pub(super) struct Graph<D: Domain> {
     nodes: Nodes<Node<D>>,
-    by_key: FastMap<Key, NodeId>,
+    /// By the hashes of their keys.
+    by_key: HashTable<NodeId>,
     ordered: BTreeMap<Key, NodeId>,
     /// The prefixes that dependencies name. They stay as long as anything lies below them, so that it need not be found again.
     prefixes: FastMap<Key, NodeId>,
@@ -57,7 +66,7 @@ impl<D: Domain> Graph<D> {
     pub fn new() -> Self {
         Graph {
             nodes: Nodes::new(),
-            by_key: FastMap::default(),
+            by_key: HashTable::new(),
             ordered: BTreeMap::new(),
             prefixes: FastMap::default(),
             holders: FastMap::default(),
@@ -68,7 +77,11 @@ impl<D: Domain> Graph<D> {
     }
 
     pub fn find(&self, key: &Key) -> Option<NodeId> {
-        self.by_key.get(key).copied()
+        self.find_by_hash(hash(key), key)
+    }
+
+    fn find_by_hash(&self, hash: u64, key: &Key) -> Option<NodeId> {
+        self.by_key.find(hash, |id| self.nodes[*id].key == *key).copied()
     }
 
     pub fn get(&self, id: NodeId) -> Option<&Node<D>> {
@@ -81,8 +94,9 @@ impl<D: Domain> Graph<D> {
 
     /// The node of a key, made if there is none.
     pub fn obtain(&mut self, key: &Key) -> NodeId {
-        if let Some(id) = self.by_key.get(key) {
-            return *id;
+        let hash_of_key = hash(key);
+        if let Some(id) = self.find_by_hash(hash_of_key, key) {
+            return id;
         }
         let mut node = Node::new(key.clone());
         if !self.prefixes.is_empty() {
@@ -90,7 +104,7 @@ impl<D: Domain> Graph<D> {
             node.prefixes.iter().for_each(|prefix| self.below_mut(*prefix).members += 1);
         }
         let id = self.nodes.insert(node);
-        self.by_key.insert(key.clone(), id);
+        self.by_key.insert_unique(hash_of_key, id, |id| hash(&self.nodes[*id].key));
         self.ordered.insert(key.clone(), id);
         id
     }
@@ -144,7 +158,9 @@ impl<D: Domain> Graph<D> {
             return false;
         }
         let node = self.nodes.remove(id).expect("looked up above");
-        self.by_key.remove(&node.key);
+        if let Ok(entry) = self.by_key.find_entry(hash(&node.key), |other| *other == id) {
+            entry.remove();
+        }
         self.ordered.remove(&node.key);
         if node.below.is_some() {
             self.prefixes.remove(&node.key);
@@ -269,19 +285,17 @@ impl<D: Domain> Graph<D> {
             }
         }
         if !taken.is_empty() {
-            let held = std::mem::take(&mut self.nodes[id].claims);
-            self.nodes[id].claims = held.into_iter().chain(taken).collect();
+            self.nodes[id].claims.get_or_insert_default().0.extend(taken);
         }
     }
 
     /// Gives up every claim that is not in `keep`; returns the nodes that waited for one of them.
     pub fn release_claims(&mut self, id: NodeId, keep: &[Claim]) -> Vec<NodeId> {
-        if self.nodes[id].claims.is_empty() {
+        let Some(held) = self.nodes[id].claims.take() else {
             return Vec::new();
-        }
-        let held = std::mem::take(&mut self.nodes[id].claims);
-        let (kept, released): (Vec<Claim>, Vec<Claim>) = held.into_iter().partition(|claim| keep.contains(claim));
-        self.nodes[id].claims = kept.into();
+        };
+        let (kept, released): (Vec<Claim>, Vec<Claim>) = held.0.into_iter().partition(|claim| keep.contains(claim));
+        self.nodes[id].claims = (!kept.is_empty()).then(|| Box::new(Claims(kept)));
         let mut waiters = Vec::new();
         for claim in released {
             if self.holders.get(&claim) == Some(&id) {

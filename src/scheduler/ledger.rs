@@ -21,6 +21,7 @@ use super::{
         History, HistorySettings,
         record::{OperationRecord, TransactionRecord, ValueRecord, compress},
     },
+    moment::Moment,
     node::Requested,
     node_set::FastMap,
     nodes::NodeId,
@@ -52,7 +53,7 @@ pub(super) struct Trace {
     /// Within this transaction it is being created anew.
     pub recreated_in: Ticket,
     /// Since when (since the Unix epoch).
-    pub since: Duration,
+    pub since: Moment,
     /// Sequence number of the transaction that did so.
     pub seq: u64,
 }

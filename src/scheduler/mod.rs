@@ -12,6 +12,7 @@
 //! and [`history`] can be written. No decision about a value depends on it, but for the wanted values that `revert` brings back.
 
 mod attribution;
+mod carry_out;
 mod cycle;
 mod descriptor;
 mod drift;
@@ -22,6 +23,7 @@ mod graph;
 pub mod history;
 mod input;
 mod ledger;
+mod moment;
 mod node;
 mod node_set;
 mod nodes;

@@ -76,6 +76,15 @@ impl Hold {
     }
 }
 
+/// Whose look a change nearby is worth.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Stirred {
+    No,
+    /// What others may rely on stays; only those care that have something left to do: see [`Node::at_rest`].
+    Restless,
+    All,
+}
+
 /// What lies below a prefix that dependencies on "any of" name.
 #[derive(Clone, Default)]
 pub(super) struct Below {
@@ -135,44 +144,40 @@ impl<V> Default for Rare<V> {
     }
 }
 
+/// Claims that a node holds; few have any.
+#[derive(Clone, Default)]
+pub(super) struct Claims(pub Vec<Claim>);
+
 /// Everything known of one key. With very many nodes nearly every look at one has to be fetched from memory, so the order is not left
-/// to the compiler: what a decision, and a neighbour's decision, reads lies together at the beginning, and what few read at the end.
+/// to the compiler: what a neighbour's decision reads lies in the first cache line, beside the version of the place, then what a
+/// decision of its own reads, and what few read at the end.
 #[derive(Clone)]
 #[repr(C)]
 pub(super) struct Node<D: Domain> {
-    /// What is in the kernel, as far as is known.
-    pub applied: Option<D::Value>,
-    pub flight: Option<Box<Flight<D::Value>>>,
-    /// The value it is, or until its removal was, derived from.
-    pub parent: Option<NodeId>,
     /// A fact from below: applied by saying so.
     pub fact: bool,
     /// In [`super::Scheduler`]'s queue of nodes to be looked at.
     pub queued: bool,
-    /// In its list of nodes whose dependents are to be looked at.
-    pub stirred: bool,
+    /// In its list of nodes whose dependents are to be looked at, and which of them.
+    pub stirred: Stirred,
     /// In its queue of nodes that are ready.
     pub ready: bool,
-    /// In its list of base values whose status is to be looked at.
-    pub reported: bool,
     /// To be deleted as soon as nothing hangs on it any more; not available to others from this moment.
     pub closing: bool,
     /// The applied value is not what it was.
     pub stale: bool,
     /// Found in the kernel, not yet confirmed by a decision.
     pub discovered: bool,
-    /// Brought into being by the creation of another value, and not settled since.
-    pub brought: bool,
     /// The applied value, its edges and its children are those of the wanted value.
     pub settled: bool,
-    /// A failed creation may have left something behind.
-    pub partial: bool,
-    /// Something happened to what it refers to while an operation was under way.
-    pub probe_again: bool,
-    pub last_operation: Verb,
-    /// Failed attempts in a row.
-    pub attempts: u32,
+    /// What is in the kernel, as far as is known.
+    pub applied: Option<D::Value>,
+    pub flight: Option<Box<Flight<D::Value>>>,
     pub hold: Option<Box<Hold>>,
+    /// The value it is, or until its removal was, derived from.
+    pub parent: Option<NodeId>,
+    /// To be read by [`Node::rare`].
+    rare: Option<Box<Rare<D::Value>>>,
     /// Dependencies of the applied value, or of what a failed creation may have left.
     pub applied_edges: Edges,
     /// Dependencies of the wanted value (of the applied one while the wanted one is invalid).
@@ -182,9 +187,21 @@ pub(super) struct Node<D: Domain> {
     /// The prefixes, of those that dependencies name, that it lies below.
     pub prefixes: NodeSet,
     pub children: NodeSet,
-    /// Of a prefix that dependencies name.
-    pub below: Option<Box<Below>>,
     pub trace: Trace,
+    pub key: Key,
+    /// Failed attempts in a row.
+    pub attempts: u32,
+    pub last_operation: Verb,
+    /// In the list of base values whose status is to be looked at.
+    pub reported: bool,
+    /// Brought into being by the creation of another value, and not settled since.
+    pub brought: bool,
+    /// A failed creation may have left something behind.
+    pub partial: bool,
+    /// Something happened to what it refers to while an operation was under way.
+    pub probe_again: bool,
+    /// As told last.
+    pub status: Told,
     /// Wanted by the northbound side.
     pub requested: Option<Requested<D::Value>>,
     /// Wanted because the parent is applied.
@@ -192,14 +209,18 @@ pub(super) struct Node<D: Domain> {
     /// Wanted because others imply it.
     pub implied: Option<Box<Implied<D::Value>>>,
     pub implies: NodeSet,
-    /// To be read by [`Node::rare`].
-    rare: Option<Box<Rare<D::Value>>>,
-    pub key: Key,
-    /// As told last.
-    pub status: Told,
+    /// Of a prefix that dependencies name.
+    pub below: Option<Box<Below>>,
     /// The dependency cycle that it is part of, as last found.
     pub component: Component,
-    pub claims: Box<[Claim]>,
+    pub claims: Option<Box<Claims>>,
+}
+
+impl<D: Domain> Default for Node<D> {
+    /// What stands in a place without a node.
+    fn default() -> Self {
+        Node::new(Key::default())
+    }
 }
 
 impl<D: Domain> Node<D> {
@@ -221,7 +242,7 @@ impl<D: Domain> Node<D> {
             prefixes: NodeSet::default(),
             component: Component::default(),
             queued: false,
-            stirred: false,
+            stirred: Stirred::No,
             ready: false,
             reported: false,
             closing: false,
@@ -234,7 +255,7 @@ impl<D: Domain> Node<D> {
             attempts: 0,
             partial: false,
             probe_again: false,
-            claims: Box::default(),
+            claims: None,
             last_operation: Verb::Undefined,
             status: Told::Nothing,
             trace: Trace::default(),
@@ -264,6 +285,13 @@ impl<D: Domain> Node<D> {
     /// Whether others may rely on it.
     pub fn available(&self) -> bool {
         self.applied.is_some() && !self.closing
+    }
+
+    /// Whether it is in the kernel as wanted, and nothing is under way or held. Then only a dependency that is no longer available, or was
+    /// applied anew, concerns it.
+    pub fn at_rest(&self) -> bool {
+        let as_wanted = self.applied.is_some() && self.settled && !self.closing && !self.stale && !self.discovered;
+        as_wanted && self.flight.is_none() && self.hold.is_none()
     }
 
     /// Whether it is, or may be about to be, in the kernel.
@@ -338,7 +366,7 @@ impl<D: Domain> Node<D> {
             && !self.present()
             && self.parent.is_none()
             && matches!(self.status, Told::Nothing)
-            && self.claims.is_empty()
+            && self.claims.is_none()
             && self.trace.places == 0
             && self.rare().is_none_or(|rare| rare.kept == 0)
             && self.dependents.is_empty()

@@ -10,11 +10,13 @@ use std::{
 
 use super::nodes::NodeId;
 
-/// So many fit into one cache line together with their number.
-const FEW: usize = 6;
+/// So many fit into half a cache line together with their number; most sets have no more.
+const FEW: usize = 3;
+/// A list of so many is moved faster than a tree is searched.
+const SEVERAL: usize = 32;
 
 /// A set of nodes, in the order in which they became known. Most nodes have no or a few neighbours, a hub may have very many: an
-/// empty set takes a word, a small one a cache line besides, and no operation costs more than the logarithm of the size.
+/// empty set takes a word, a small one half a cache line besides, and no operation costs more than the logarithm of the size.
 #[derive(Clone, Default)]
 pub(super) struct NodeSet(Option<Box<Members>>);
 
@@ -22,6 +24,8 @@ pub(super) struct NodeSet(Option<Box<Members>>);
 enum Members {
     /// Sorted; the first so many count.
     Few(u8, [NodeId; FEW]),
+    /// Sorted.
+    Several(Vec<NodeId>),
     Many(BTreeSet<NodeId>),
 }
 
@@ -30,6 +34,17 @@ impl NodeSet {
     pub fn insert(&mut self, id: NodeId) -> bool {
         match self.0.get_or_insert_with(|| Box::new(Members::Few(0, Default::default()))).as_mut() {
             Members::Many(many) => many.insert(id),
+            Members::Several(several) => {
+                let Err(at) = several.binary_search(&id) else {
+                    return false;
+                };
+                several.insert(at, id);
+                if several.len() > SEVERAL {
+                    let many = several.iter().copied().collect();
+                    self.0 = Some(Box::new(Members::Many(many)));
+                }
+                true
+            }
             Members::Few(count, few) => {
                 let length = usize::from(*count);
                 let Err(at) = few[..length].binary_search(&id) else {
@@ -40,8 +55,10 @@ impl NodeSet {
                     few[at] = id;
                     *count += 1;
                 } else {
-                    let many = few.iter().copied().chain([id]).collect();
-                    self.0 = Some(Box::new(Members::Many(many)));
+                    let mut several = Vec::with_capacity(2 * FEW);
+                    several.extend_from_slice(few);
+                    several.insert(at, id);
+                    self.0 = Some(Box::new(Members::Several(several)));
                 }
                 true
             }
@@ -53,6 +70,13 @@ impl NodeSet {
         let (removed, empty) = match self.0.as_deref_mut() {
             None => return false,
             Some(Members::Many(many)) => (many.remove(id), many.is_empty()),
+            Some(Members::Several(several)) => {
+                let Ok(at) = several.binary_search(id) else {
+                    return false;
+                };
+                several.remove(at);
+                (true, several.is_empty())
+            }
             Some(Members::Few(count, few)) => {
                 let length = usize::from(*count);
                 let Ok(at) = few[..length].binary_search(id) else {
@@ -73,6 +97,7 @@ impl NodeSet {
         match self.0.as_deref() {
             None => false,
             Some(Members::Few(count, few)) => few[..usize::from(*count)].contains(id),
+            Some(Members::Several(several)) => several.binary_search(id).is_ok(),
             Some(Members::Many(many)) => many.contains(id),
         }
     }
@@ -85,6 +110,7 @@ impl NodeSet {
         match self.0.as_deref() {
             None => Iter::Few([].iter()),
             Some(Members::Few(count, few)) => Iter::Few(few[..usize::from(*count)].iter()),
+            Some(Members::Several(several)) => Iter::Few(several.iter()),
             Some(Members::Many(many)) => Iter::Many(many.iter()),
         }
     }
@@ -180,12 +206,19 @@ mod tests {
     #[test]
     fn a_set_stays_sorted_and_without_duplicates_while_it_grows_and_shrinks() {
         let mut slots = Nodes::new();
-        let ids: Vec<NodeId> = (0..3 * FEW).map(|_| slots.insert(())).collect();
+        let ids: Vec<NodeId> = (0..2 * SEVERAL).map(|_| slots.insert(())).collect();
         let mut set = NodeSet::default();
         for id in ids.iter().rev().chain(&ids) {
             set.insert(*id);
         }
         assert_eq!(set.iter().copied().collect::<Vec<_>>(), ids);
+        let several: NodeSet = ids[..2 * FEW].iter().rev().copied().collect();
+        assert_eq!(several.iter().copied().collect::<Vec<_>>(), ids[..2 * FEW]);
+        let none = ids[..2 * FEW].iter().fold(several, |mut set, id| {
+            assert!(set.contains(id) && set.remove(id) && !set.remove(id) && !set.contains(id));
+            set
+        });
+        assert!(none.is_empty());
         for id in &ids[1..] {
             assert!(set.contains(id) && set.remove(id) && !set.remove(id));
         }

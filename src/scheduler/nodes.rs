@@ -31,10 +31,14 @@ impl Default for NodeId {
     }
 }
 
+/// The version comes first, where it lies beside what is read first of the node.
 #[derive(Clone)]
+#[repr(C)]
 struct Place<N> {
-    version: NonZeroU32,
-    node: Option<N>,
+    /// That of the node that is here, or of the next one; zero, which no id has, if there will be none.
+    version: u32,
+    /// The default if there is none.
+    node: N,
 }
 
 /// Nodes by their ids.
@@ -44,7 +48,7 @@ pub(super) struct Nodes<N> {
     free: Vec<u32>,
 }
 
-impl<N> Nodes<N> {
+impl<N: Default> Nodes<N> {
     pub fn new() -> Self {
         Nodes {
             blocks: Vec::new(),
@@ -53,13 +57,12 @@ impl<N> Nodes<N> {
     }
 
     pub fn insert(&mut self, node: N) -> NodeId {
-        if let Some(number) = self.free.pop() {
+        while let Some(number) = self.free.pop() {
             let place = &mut self.blocks[number as usize / BLOCK][number as usize % BLOCK];
-            place.node = Some(node);
-            return NodeId {
-                place: number,
-                version: place.version,
-            };
+            if let Some(version) = NonZeroU32::new(place.version) {
+                place.node = node;
+                return NodeId { place: number, version };
+            }
         }
         if self.blocks.last().is_none_or(|block| block.len() == BLOCK) {
             self.blocks.push(Vec::with_capacity(BLOCK));
@@ -69,28 +72,34 @@ impl<N> Nodes<N> {
         let version = NonZeroU32::MIN;
         // More places would take hundreds of gigabytes.
         let place = u32::try_from(before + block.len()).expect("fewer than 2^32 nodes");
-        block.push(Place { version, node: Some(node) });
+        block.push(Place {
+            version: version.get(),
+            node,
+        });
         NodeId { place, version }
     }
 
     pub fn remove(&mut self, id: NodeId) -> Option<N> {
         let place = self.blocks.get_mut(id.place as usize / BLOCK)?.get_mut(id.place as usize % BLOCK)?;
-        let node = place.node.take_if(|_| place.version == id.version)?;
-        if let Some(next) = place.version.checked_add(1) {
-            place.version = next;
-            self.free.push(id.place);
+        if place.version != id.version.get() {
+            return None;
         }
-        Some(node)
+        // No id has the next version before the place is used again.
+        place.version = place.version.wrapping_add(1);
+        self.free.push(id.place);
+        Some(std::mem::take(&mut place.node))
     }
+}
 
+impl<N> Nodes<N> {
     pub fn get(&self, id: NodeId) -> Option<&N> {
         let place = self.blocks.get(id.place as usize / BLOCK)?.get(id.place as usize % BLOCK)?;
-        place.node.as_ref().filter(|_| place.version == id.version)
+        (place.version == id.version.get()).then_some(&place.node)
     }
 
     pub fn get_mut(&mut self, id: NodeId) -> Option<&mut N> {
         let place = self.blocks.get_mut(id.place as usize / BLOCK)?.get_mut(id.place as usize % BLOCK)?;
-        place.node.as_mut().filter(|_| place.version == id.version)
+        (place.version == id.version.get()).then_some(&mut place.node)
     }
 }
 

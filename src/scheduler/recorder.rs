@@ -154,7 +154,7 @@ impl<D: Domain> Scheduler<D> {
             value: ended.before,
             error: node.replace_error(ended.error.clone()),
         };
-        (node.trace.since, node.trace.seq) = (now, seq);
+        (node.trace.since, node.trace.seq) = (now.into(), seq);
         if !self.ledger.has_room(ticket) {
             return self.ledger.omit(ticket);
         }

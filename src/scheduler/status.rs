@@ -7,7 +7,10 @@ use std::{borrow::Cow, fmt, time::Duration};
 
 use models::key::Key;
 
-use super::explanation::{Explanation, Repair};
+use super::{
+    explanation::{Explanation, Repair},
+    moment::Moment,
+};
 
 /// State of a value; names and numbers as in `ligato.kvscheduler.ValueState`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -182,7 +185,7 @@ pub(super) enum Told {
     /// CONFIGURED, and the rest is empty.
     Configured {
         last_operation: Verb,
-        since: Duration,
+        since: Moment,
         revision: i64,
     },
     Other(Box<Status>),
@@ -196,7 +199,7 @@ impl Told {
                 last_operation,
                 since,
                 revision,
-            } => Some(Cow::Owned(Status::configured(*last_operation, *since, *revision))),
+            } => Some(Cow::Owned(Status::configured(*last_operation, (*since).into(), *revision))),
             Told::Other(status) => Some(Cow::Borrowed(status)),
         }
     }
@@ -218,7 +221,7 @@ impl From<&Status> for Told {
         if status.is_plain() {
             Told::Configured {
                 last_operation,
-                since,
+                since: since.into(),
                 revision,
             }
         } else {

@@ -6,7 +6,7 @@
 use super::{
     descriptor::{Claim, Domain},
     edge::Edges,
-    node::{Hold, Implied},
+    node::{Hold, Implied, Node, Stirred},
     node_set::NodeSet,
     nodes::NodeId,
     plan::Scheduler,
@@ -232,7 +232,8 @@ impl<D: Domain> Scheduler<D> {
         }
         self.graph[id].implies = implies;
         self.mark(id);
-        self.mark_interested(id);
+        let stays = self.graph[id].available();
+        self.stir_around(id, if stays { Stirred::Restless } else { Stirred::All });
     }
 
     pub(super) fn release_hold(&mut self, id: NodeId) {
@@ -262,15 +263,24 @@ impl<D: Domain> Scheduler<D> {
     /// Whether others may rely on the node may have changed: everybody whom that concerns looks again.
     pub(super) fn mark_interested(&mut self, id: NodeId) {
         self.graph.note_availability(id);
-        self.stir(id);
+        self.stir_around(id, Stirred::All);
+    }
+
+    fn stir_around(&mut self, id: NodeId, whom: Stirred) {
+        self.stir(id, whom);
         let prefixes = std::mem::take(&mut self.graph[id].prefixes);
-        prefixes.iter().for_each(|prefix| self.stir(*prefix));
+        prefixes.iter().for_each(|prefix| self.stir(*prefix, whom));
         self.graph[id].prefixes = prefixes;
     }
 
-    fn stir(&mut self, hub: NodeId) {
+    fn stir(&mut self, hub: NodeId, whom: Stirred) {
         let node = &mut self.graph[hub];
-        if !node.dependents.is_empty() && !std::mem::replace(&mut node.stirred, true) {
+        if node.dependents.is_empty() {
+            return;
+        }
+        let before = node.stirred;
+        node.stirred = before.max(whom);
+        if before == Stirred::No {
             // What comes of it is done on behalf of whoever stirred it first.
             self.stirred.push((hub, self.ledger.current));
             self.ledger.charge(self.ledger.current, 1);
@@ -282,10 +292,14 @@ impl<D: Domain> Scheduler<D> {
         for (hub, ticket) in stirred.drain(..) {
             self.ledger.current = ticket;
             if let Some(node) = self.graph.get_mut(hub) {
-                node.stirred = false;
+                let whom = std::mem::replace(&mut node.stirred, Stirred::No);
                 // Marking leaves them as they are.
                 let dependents = std::mem::take(&mut node.dependents);
-                dependents.iter().for_each(|dependent| self.mark(*dependent));
+                for dependent in &dependents {
+                    if whom == Stirred::All || !self.graph.get(*dependent).is_some_and(Node::at_rest) {
+                        self.mark(*dependent);
+                    }
+                }
                 self.graph[hub].dependents = dependents;
             }
             self.ledger.discharge(ticket, 1);

@@ -248,7 +248,7 @@ impl<D: Domain> Scheduler<D> {
             error: node.rare().and_then(|rare| rare.error.clone()),
         };
         let last = revisions.pop_if(|last| last.until.is_none());
-        let since = last.as_ref().map_or(node.trace.since, |last| last.since);
+        let since = last.as_ref().map_or(node.trace.since.into(), |last| last.since);
         let mut current = self.revision(&node.key, since, None, Some(node.trace.seq), &side);
         current.available = node.available();
         current.derived_from = node.parent.map(|parent| self.graph[parent].key.clone());

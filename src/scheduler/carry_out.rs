@@ -1,0 +1,293 @@
+//! From a decision to an operation: taking down, creating, changing, clearing away.
+//!
+//! Owns what must be in order before each of them begins, claims above all, and who waits if it is not. Must never choose between them:
+//! that is `plan`. Start reading at [`Scheduler::close`] and [`Scheduler::create`].
+
+use std::collections::BTreeSet;
+
+use models::key::Key;
+
+use super::{
+    descriptor::{Claim, DeleteCause, Domain},
+    node::{Flight, Hold},
+    nodes::NodeId,
+    plan::{Operation, Outcome, Scheduler},
+    status::Verb,
+    view::View,
+};
+
+/// A node that a creation brings into being, how, and with which claims.
+type Brought<D> = (NodeId, <D as Domain>::Value, Vec<Claim>);
+
+impl<D: Domain> Scheduler<D> {
+    /// Takes a value down, as soon as nothing hangs on it any more.
+    pub(super) fn close(&mut self, id: NodeId) {
+        if !self.graph[id].closing {
+            self.graph[id].closing = true;
+            self.refresh_children(id);
+            self.mark_interested(id);
+            // Whoever can go without help goes first; this node is looked at again after them.
+            self.mark(id);
+            return;
+        }
+        if self.graph[id].last_operation == Verb::Delete && matches!(self.graph[id].hold.as_deref(), Some(Hold::Retry { .. })) {
+            return;
+        }
+        let blockers = self.graph.deletion_blockers(id);
+        if !blockers.is_empty() {
+            for blocker in blockers {
+                if self.graph[blocker].make_rare().blocks.insert(id) {
+                    self.mark(blocker);
+                }
+            }
+            self.park(id);
+            return;
+        }
+        let node = &self.graph[id];
+        let again = node.wanted().is_some();
+        let cause = if again { DeleteCause::Again } else { DeleteCause::Unwanted };
+        let effect = match (self.domain.descriptor(&node.key), &node.applied) {
+            (Some(descriptor), Some(applied)) => descriptor.delete(&node.key, applied, cause, &View::new(&self.graph)),
+            _ => D::Effect::default(),
+        };
+        self.emit(id, Verb::Delete, None, effect);
+    }
+
+    pub(super) fn create(&mut self, id: NodeId) {
+        let Some(wanted) = self.graph[id].wanted().cloned() else { return };
+        let key = self.graph[id].key.clone();
+        let domain = self.domain.clone();
+        let Some(descriptor) = domain.descriptor(&key) else {
+            self.emit(id, Verb::Create, Some(wanted), D::Effect::default());
+            return;
+        };
+        let view = View::new(&self.graph);
+        let claims = descriptor.claims(&key, &wanted, &view);
+        let brings = descriptor.brings(&key, &wanted, &view);
+        if self.must_await_claim(id, &claims) {
+            self.park(id);
+            return;
+        }
+        let Some(brings) = self.claim_for_brought(id, brings) else { return };
+        let view = View::new(&self.graph);
+        match descriptor.create(&key, &wanted, &view) {
+            Err(refusal) => {
+                self.graph[id].hold = Some(Box::new(Hold::Refused {
+                    reason: refusal.reason,
+                    message: refusal.message,
+                    by_effect: false,
+                }))
+            }
+            Ok(mut effect) => {
+                // What it brings into being may have been left half-made as well.
+                let comes = brings.iter().map(|(id, value, _)| (*id, value)).chain([(id, &wanted)]);
+                for (id, value) in comes.filter(|(id, _)| self.graph[*id].partial) {
+                    let node = &self.graph[id];
+                    if let Some(descriptor) = domain.descriptor(&node.key) {
+                        let clearing = descriptor.recover(&node.key, node.attempted().unwrap_or(value), &view);
+                        effect = D::chain(clearing, effect);
+                    }
+                }
+                self.graph[id].hold = None;
+                self.graph.take_claims(id, claims);
+                let mut brought = Vec::new();
+                for (id, value, claims) in brings {
+                    self.graph.take_claims(id, claims);
+                    brought.push((self.graph[id].key.clone(), value));
+                }
+                self.emit_bringing(id, Verb::Create, Some(wanted), brought, effect);
+            }
+        }
+    }
+
+    /// The nodes of what a creation brings into being, with their claims; `None` when one of the claims is taken, which that value
+    /// then has to wait for, and this one for it.
+    fn claim_for_brought(&mut self, id: NodeId, brings: Vec<(Key, D::Value)>) -> Option<Vec<Brought<D>>> {
+        let domain = self.domain.clone();
+        let mut claimed = Vec::new();
+        for (key, value) in brings {
+            let brought = self.graph.obtain(&key);
+            let descriptor = domain.descriptor(&key);
+            let claims = descriptor.map_or(Vec::new(), |descriptor| descriptor.claims(&key, &value, &View::new(&self.graph)));
+            if self.must_await_claim(brought, &claims) {
+                self.mark_reported(brought);
+                if self.graph[brought].hold.is_some() {
+                    self.mark(id);
+                } else {
+                    // The holder is on its way out: this one could be looked at for ever until then.
+                    claims.iter().for_each(|claim| self.graph.await_claim(id, claim));
+                    self.park(id);
+                }
+                return None;
+            }
+            claimed.push((brought, value, claims));
+        }
+        Some(claimed)
+    }
+
+    /// Whether what a failed creation may have left must be cleared away before anything else: it is not a part of what is wanted
+    /// now, or what it needs is being taken away.
+    pub(super) fn is_in_the_way(&self, id: NodeId) -> bool {
+        let node = &self.graph[id];
+        let (Some(wanted), Some(attempted)) = (node.wanted(), node.attempted()) else {
+            return node.wanted().is_none();
+        };
+        let descriptor = self.domain.descriptor(&node.key);
+        descriptor.is_some_and(|descriptor| {
+            let same = descriptor.equivalent(&node.key, attempted, wanted);
+            !same && descriptor.needs_recreate(&node.key, attempted, wanted)
+        }) || !self.graph.satisfied(id, &node.applied_edges)
+    }
+
+    pub(super) fn clear_away(&mut self, id: NodeId) {
+        let node = &self.graph[id];
+        let effect = match (self.domain.descriptor(&node.key), node.attempted()) {
+            (Some(descriptor), Some(attempted)) => descriptor.recover(&node.key, attempted, &View::new(&self.graph)),
+            _ => D::Effect::default(),
+        };
+        self.emit(id, Verb::Delete, None, effect);
+    }
+
+    pub(super) fn update(&mut self, id: NodeId) {
+        let (Some(applied), Some(wanted)) = (self.graph[id].applied.clone(), self.graph[id].wanted().cloned()) else {
+            return;
+        };
+        let key = self.graph[id].key.clone();
+        let domain = self.domain.clone();
+        let Some(descriptor) = domain.descriptor(&key) else { return };
+        let mut obsolete: Vec<NodeId> = self.graph[id].children.iter().copied().collect();
+        if !obsolete.is_empty() {
+            let keep: BTreeSet<Key> = descriptor.derived(&key, &wanted).into_iter().map(|(key, _)| key).collect();
+            obsolete.retain(|child| !keep.contains(&self.graph[*child].key));
+        }
+        let mut waiting = false;
+        for child in obsolete {
+            self.abandon_child(child);
+            if self.graph.get(child).is_some_and(|node| node.present()) {
+                self.graph[child].make_rare().blocks.insert(id);
+                waiting = true;
+            }
+        }
+        let claims = descriptor.claims(&key, &wanted, &View::new(&self.graph));
+        if waiting || self.must_await_claim(id, &claims) {
+            if !waiting && self.waits_in_a_circle(id, &claims) {
+                // One of them has to let go of what it holds, and this one is as good as any.
+                self.graph[id].stale = true;
+                self.mark(id);
+            }
+            self.park(id);
+            return;
+        }
+        match descriptor.update(&key, &applied, &wanted, &View::new(&self.graph)) {
+            Err(refusal) => {
+                self.graph[id].hold = Some(Box::new(Hold::Refused {
+                    reason: refusal.reason,
+                    message: refusal.message,
+                    by_effect: false,
+                }))
+            }
+            Ok(effect) => {
+                self.graph[id].hold = None;
+                self.graph.take_claims(id, claims);
+                self.emit(id, Verb::Update, Some(descriptor.settled(&applied, &wanted)), effect);
+                if self.graph[id].brought {
+                    // To the one who asked for it, this is what made it.
+                    self.graph[id].last_operation = Verb::Create;
+                }
+            }
+        }
+    }
+
+    /// Whether something that this value rests on is being changed, perhaps into what has another name, or what it replaces is not
+    /// gone: it is looked at again after.
+    pub(super) fn must_await_change_nearby(&mut self, id: NodeId) -> bool {
+        let changing = self.graph.changing_below(id).or_else(|| self.graph.sibling_on_its_way_out(id));
+        if let Some(changing) = changing {
+            self.graph[changing].make_rare().blocks.insert(id);
+        }
+        changing.is_some()
+    }
+
+    /// Whether those who hold the claims would give them up, but for what they wait for in turn: a claim of this one, in the end.
+    fn waits_in_a_circle(&self, id: NodeId, claims: &[Claim]) -> bool {
+        let mut closes = false;
+        let (mut seen, mut open) = (BTreeSet::from([id]), vec![(id, claims.to_vec())]);
+        while let Some((waiting, claims)) = open.pop() {
+            for claim in claims {
+                let Some(holder) = self.graph.holder(&claim).filter(|holder| *holder != waiting) else {
+                    continue;
+                };
+                let node = &self.graph[holder];
+                let wanted = match (node.wanted(), self.domain.descriptor(&node.key)) {
+                    (Some(wanted), Some(descriptor)) => descriptor.claims(&node.key, wanted, &View::new(&self.graph)),
+                    _ => return false,
+                };
+                if wanted.contains(&claim) {
+                    return false;
+                }
+                closes |= holder == id;
+                if seen.insert(holder) {
+                    open.push((holder, wanted));
+                }
+            }
+        }
+        closes
+    }
+
+    /// Whether another value holds one of the claims; if so this one waits for it, with an explanation if it may take for ever.
+    fn must_await_claim(&mut self, id: NodeId, claims: &[Claim]) -> bool {
+        for claim in claims {
+            let Some(holder) = self.graph.holder(claim).filter(|holder| *holder != id) else {
+                continue;
+            };
+            self.graph.await_claim(id, claim);
+            let node = &self.graph[holder];
+            self.graph[id].hold = if node.closing || node.basis().is_none() {
+                None
+            } else {
+                let message = format!("{} is taken by {}; change one of the two", claim.name, self.domain.name(&node.key));
+                Some(Box::new(Hold::Refused {
+                    reason: claim.reason,
+                    message,
+                    by_effect: false,
+                }))
+            };
+            return true;
+        }
+        false
+    }
+
+    pub(super) fn emit(&mut self, id: NodeId, verb: Verb, value: Option<D::Value>, effect: D::Effect) {
+        self.emit_bringing(id, verb, value, Vec::new(), effect);
+    }
+
+    fn emit_bringing(&mut self, id: NodeId, verb: Verb, value: Option<D::Value>, brings: Vec<(Key, D::Value)>, effect: D::Effect) {
+        if verb != Verb::Verify {
+            self.graph[id].last_operation = verb;
+        }
+        let operation = self.next_operation;
+        self.next_operation += 1;
+        self.take_off(id);
+        self.graph[id].flight = Some(Box::new(Flight {
+            verb,
+            value,
+            brings,
+            as_wanted: verb != Verb::Verify,
+        }));
+        self.flying.insert(operation, id);
+        if verb == Verb::Create {
+            let edges = self.graph[id].edges.clone();
+            self.graph.note_leaning(id, &edges);
+        }
+        if D::is_empty(&effect) {
+            self.outcome(operation, Outcome::Done);
+        } else {
+            self.operations.push(Operation {
+                id: operation,
+                key: self.graph[id].key.clone(),
+                verb,
+                effect,
+            });
+        }
+    }
+}

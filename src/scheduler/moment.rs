@@ -1,0 +1,21 @@
+//! A time that takes little room: it is kept twice in each node.
+//!
+//! Owns the conversion. Must never be seen by callers: to them a time is a [`Duration`] since the Unix epoch. Start reading at [`Moment`].
+
+use std::time::Duration;
+
+/// Nanoseconds since the Unix epoch; the last one is in the year 2554.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Moment(u64);
+
+impl From<Duration> for Moment {
+    fn from(time: Duration) -> Self {
+        Moment(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+impl From<Moment> for Duration {
+    fn from(moment: Moment) -> Self {
+        Duration::from_nanos(moment.0)
+    }
+}
