@@ -7,6 +7,8 @@
 //! cargo bench --bench w1 -- --json FILE                           # the figures as JSON, too
 //! ```
 //!
+//! `W1_LOG` is what the agent logs (`--log`), and `W1_LOG_FILE` where its log is copied to.
+//!
 //! Parts: `apply`, `live`, `teardown`, `restart`, `pair`, `container`, `memory`. Needs root, etcd and iproute2, and Docker for `container`.
 //!
 //! Everything happens in namespaces of its own, with an etcd whose data is in memory. In each round the agent and all its anchors take
@@ -122,10 +124,18 @@ async fn run(arguments: Arguments) {
     }
     busy.store(false, Ordering::Relaxed);
     report.load.push(load());
+    keep_log();
     report.print();
     if let Some(path) = &arguments.json {
         std::fs::write(path, format!("{:#}\n", report.to_json())).unwrap_or_else(|error| panic!("{path}: {error}"));
         println!("As JSON: {path}");
+    }
+}
+
+/// The sandbox takes the log along when it ends.
+fn keep_log() {
+    if let Ok(path) = std::env::var("W1_LOG_FILE") {
+        std::fs::copy(support::agent::LOG, &path).unwrap_or_else(|error| panic!("{path}: {error}"));
     }
 }
 

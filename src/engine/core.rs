@@ -77,7 +77,7 @@ pub trait Effects: Send + 'static {
     type Seen: Send;
 
     /// Readies operations, none of which depends on another. Tasks that are no operation may come with them.
-    fn prepare(&mut self, operations: Vec<Operation<<Self::Domain as Domain>::Effect>>) -> Vec<Self::Task>;
+    fn prepare(&mut self, operations: Vec<Operation<<Self::Domain as Domain>::Effect>>, now: Duration) -> Vec<Self::Task>;
 
     /// The number of the operation that an outcome is of.
     fn operation_of(outcome: &Self::Outcome) -> u64;
@@ -258,7 +258,7 @@ impl<E: Effects> Core<E> {
         if !operations.is_empty() {
             self.in_flight.extend(operations.iter().map(|operation| operation.id));
             self.awaited += 1;
-            return Some(Work::Perform(self.effects.prepare(operations)));
+            return Some(Work::Perform(self.effects.prepare(operations, now)));
         }
         if self.scheduler.is_reading_asked() {
             return self.advance(now);
