@@ -11,5 +11,7 @@ mod links;
 mod namespaces;
 #[path = "kernel_executor/objects.rs"]
 mod objects;
+#[path = "kernel_executor/packed.rs"]
+mod packed;
 #[path = "kernel_executor/world.rs"]
 mod world;

@@ -32,6 +32,7 @@ use crate::{
 };
 
 use super::{
+    bulk::Bulk,
     host::{Host, ReferenceWatcher},
     report::Reporter,
     survey::{self, Survey, Surveyed},
@@ -159,6 +160,8 @@ pub struct NetworkEffects {
     watched: BTreeSet<Key>,
     /// To be done with the next batch: see [`Self::forget_process`].
     forgotten: Vec<Task>,
+    /// While it goes on, nothing is read.
+    bulk: Bulk,
     now: Duration,
 }
 
@@ -197,6 +200,7 @@ impl NetworkEffects {
             host_facts: BTreeMap::new(),
             watched: BTreeSet::new(),
             forgotten: Vec::new(),
+            bulk: Bulk::default(),
             now: Duration::ZERO,
         }
     }
@@ -635,7 +639,10 @@ impl Effects for NetworkEffects {
     type Look = Look;
     type Seen = Seen;
 
-    fn prepare(&mut self, operations: Vec<Operation<Vec<KernelOp>>>) -> Vec<Task> {
+    fn prepare(&mut self, operations: Vec<Operation<Vec<KernelOp>>>, now: Duration) -> Vec<Task> {
+        if self.bulk.batch(operations.len(), now) {
+            self.host.listen(false);
+        }
         let mut tasks = std::mem::take(&mut self.forgotten);
         self.acted = true;
         for mut operation in operations {
@@ -729,6 +736,14 @@ impl Effects for NetworkEffects {
 
     fn refresh(&mut self, now: Duration) -> Option<Look> {
         self.now = now;
+        if self.bulk.idle(now) {
+            self.host.listen(true);
+            let unheard = self.open.keys().filter(|netns| self.host.is_watched(**netns));
+            self.suspects.extend(unheard.map(|netns| (*netns, now)));
+        }
+        if self.bulk.over_at().is_some() {
+            return None;
+        }
         let due: Vec<NetnsId> = self
             .suspects
             .iter()
@@ -758,13 +773,16 @@ impl Effects for NetworkEffects {
     }
 
     fn suspect_all(&mut self, now: Duration) {
+        if self.bulk.interrupt() {
+            self.host.listen(true);
+        }
         let open = self.open.keys().map(|netns| (*netns, now));
         self.suspects.extend(open);
         self.to_resync.extend(self.open.keys());
     }
 
     fn refresh_deadline(&self) -> Option<Duration> {
-        self.suspects.values().min().copied()
+        self.bulk.over_at().or_else(|| self.suspects.values().min().copied())
     }
 
     fn publish(&mut self, scheduler: &Scheduler<Network>, changes: Vec<StatusChange>) {

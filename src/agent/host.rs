@@ -33,6 +33,9 @@ pub trait Host: Send + Sync {
     /// Lets a change in a namespace be told again; at once, when something happened since the last one.
     fn rearm(&self, netns: NetnsId);
 
+    /// Stops telling of changes in all namespaces, or begins again. What changes meanwhile is not told: all must be read afterwards.
+    fn listen(&self, on: bool);
+
     /// All names of namespaces and what they lead to, sorted by name.
     ///
     /// # Errors
@@ -66,6 +69,10 @@ impl Host for Executor {
 
     fn rearm(&self, netns: NetnsId) {
         self.rearm(netns);
+    }
+
+    fn listen(&self, on: bool) {
+        self.listen(on);
     }
 
     fn named(&self) -> Result<Vec<(String, NamedTarget)>, Failure> {

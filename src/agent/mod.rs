@@ -3,6 +3,7 @@
 //! Owns the start-up sequence and the tasks between the parts. Must never contain a rule of its own. Start reading at
 //! [`Agent::start`]. Only `main`, the CLI and tests import it.
 
+pub(crate) mod bulk;
 pub mod desired;
 pub(crate) mod effects;
 pub(crate) mod host;

@@ -77,7 +77,7 @@ pub trait Effects: Send + 'static {
     type Seen: Send;
 
     /// Readies operations, none of which depends on another. Tasks that are no operation may come with them.
-    fn prepare(&mut self, operations: Vec<Operation<<Self::Domain as Domain>::Effect>>) -> Vec<Self::Task>;
+    fn prepare(&mut self, operations: Vec<Operation<<Self::Domain as Domain>::Effect>>, now: Duration) -> Vec<Self::Task>;
 
     /// The number of the operation that an outcome is of.
     fn operation_of(outcome: &Self::Outcome) -> u64;
@@ -143,6 +143,8 @@ pub struct Core<E: Effects> {
     in_flight: BTreeSet<u64>,
     /// Work of which nothing has been told yet.
     awaited: usize,
+    /// Operations were handed out, and what led to them has not been told yet.
+    untold: bool,
     /// A look under way looks at everything, because a transaction asked for it.
     reading: bool,
     /// Who waits for which transaction.
@@ -159,6 +161,7 @@ impl<E: Effects> Core<E> {
             survey_due: false,
             in_flight: BTreeSet::new(),
             awaited: 0,
+            untold: false,
             reading: false,
             waiting: BTreeMap::new(),
         }
@@ -229,10 +232,14 @@ impl<E: Effects> Core<E> {
         self.effects.performed(&mut self.scheduler, outcomes);
     }
 
-    /// What to start now, if anything; publishes what is known by then. To be called after each event or outcome, when the
-    /// [deadline](Self::deadline) is reached, and again as long as there is an answer.
+    /// What to start now, if anything. To be called after each event or outcome, when the [deadline](Self::deadline) is reached, and
+    /// again as long as there is an answer: what is known by then is published at the last call, when what is to be done is under way.
     pub fn advance(&mut self, now: Duration) -> Option<Work<E>> {
         if !self.is_free() {
+            // While others work.
+            if std::mem::take(&mut self.untold) {
+                self.tell();
+            }
             return None;
         }
         if std::mem::take(&mut self.survey_due) {
@@ -254,15 +261,13 @@ impl<E: Effects> Core<E> {
             }
         }
         let operations = self.scheduler.step(now);
-        let changes = self.scheduler.take_status_changes();
-        if !changes.is_empty() {
-            self.effects.publish(&self.scheduler, changes);
-        }
-        self.reply();
-        if !operations.is_empty() {
+        if operations.is_empty() {
+            self.tell();
+        } else {
+            self.untold = true;
             self.in_flight.extend(operations.iter().map(|operation| operation.id));
             self.awaited += 1;
-            return Some(Work::Perform(self.effects.prepare(operations)));
+            return Some(Work::Perform(self.effects.prepare(operations, now)));
         }
         if self.scheduler.is_reading_asked() {
             return self.advance(now);
@@ -272,6 +277,15 @@ impl<E: Effects> Core<E> {
         }
         let refresh = self.effects.refresh(now);
         self.look(refresh)
+    }
+
+    /// Tells what is known, and who waits for transactions that are finished.
+    fn tell(&mut self) {
+        let changes = self.scheduler.take_status_changes();
+        if !changes.is_empty() {
+            self.effects.publish(&self.scheduler, changes);
+        }
+        self.reply();
     }
 
     /// The next timer that matters; while nothing can be started, none does.

@@ -5,7 +5,7 @@
 //! on by several threads. Must never delete what the guard protects. Start reading at [`delete_links`].
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::Mutex,
     thread,
     time::{SystemTime, UNIX_EPOCH},
@@ -43,8 +43,9 @@ struct Job<'a> {
 pub(super) fn delete_links(namespaces: &mut Namespaces, tasks: &[Task]) -> Vec<Outcome> {
     let mut failures: Vec<Option<Failure>> = vec![None; tasks.len()];
     let mut doomed: BTreeMap<NetnsId, Vec<Doomed>> = BTreeMap::new();
+    let known = look_up(namespaces, tasks);
     for (index, task) in tasks.iter().enumerate() {
-        match select(namespaces, task) {
+        match select(namespaces, &known, task) {
             Ok(links) => links.into_iter().for_each(|(netns, link)| {
                 doomed.entry(netns).or_default().push(Doomed {
                     task: index,
@@ -58,8 +59,7 @@ pub(super) fn delete_links(namespaces: &mut Namespaces, tasks: &[Task]) -> Vec<O
     let mut jobs = Vec::with_capacity(doomed.len());
     let group = fresh_group();
     for (netns, pinned) in namespaces.iter_mut() {
-        if let Some(mut doomed) = doomed.remove(&netns) {
-            put_into_group(&mut pinned.route, &mut doomed, group);
+        if let Some(doomed) = doomed.remove(&netns) {
             jobs.push(Job { pinned, doomed });
         }
     }
@@ -73,8 +73,30 @@ pub(super) fn delete_links(namespaces: &mut Namespaces, tasks: &[Task]) -> Vec<O
     tasks.iter().zip(failures).map(outcome).collect()
 }
 
+/// Reads the links of all tasks, those of a namespace together.
+fn look_up(namespaces: &mut Namespaces, tasks: &[Task]) -> HashMap<(NetnsId, String), LinkState> {
+    let mut names: BTreeMap<NetnsId, Vec<&str>> = BTreeMap::new();
+    for op in tasks.iter().flat_map(|task| &task.ops) {
+        if let KernelOp::DeleteLink { netns, name, .. } = op {
+            names.entry(*netns).or_default().push(name);
+        }
+    }
+    let mut known = HashMap::new();
+    for (netns, names) in names {
+        if let Ok(pinned) = namespaces.get_mut(netns) {
+            let found = link::find_all(&mut pinned.route, &names).into_iter();
+            known.extend(found.map(|link| ((netns, link.name.clone()), link)));
+        }
+    }
+    known
+}
+
 /// The links of a task that exist and are the agent's. One that is not ends the task before anything of it is deleted.
-fn select(namespaces: &mut Namespaces, task: &Task) -> Result<Vec<(NetnsId, LinkState)>, Failure> {
+fn select(
+    namespaces: &mut Namespaces,
+    known: &HashMap<(NetnsId, String), LinkState>,
+    task: &Task,
+) -> Result<Vec<(NetnsId, LinkState)>, Failure> {
     let mut links = Vec::with_capacity(task.ops.len());
     for op in &task.ops {
         let KernelOp::DeleteLink { netns, name, guard } = op else {
@@ -84,8 +106,12 @@ fn select(namespaces: &mut Namespaces, task: &Task) -> Result<Vec<(NetnsId, Link
             continue;
         }
         let pinned = namespaces.get_mut(*netns)?;
-        let found = link::find(&mut pinned.route, name)
-            .map_err(|refusal| failure::refused(&format!("look up link \"{name}\""), &pinned.place, &refusal))?;
+        let found = match known.get(&(*netns, name.clone())) {
+            Some(found) => Some(found.clone()),
+            // There is none, or it could not be read: this tells which.
+            None => link::find(&mut pinned.route, name)
+                .map_err(|refusal| failure::refused(&format!("look up link \"{name}\""), &pinned.place, &refusal))?,
+        };
         match found {
             Some(found) if link::guard(guard, &found) => links.push((*netns, found)),
             Some(found) => return Err(foreign("delete", &found, &pinned.place)),
@@ -140,7 +166,8 @@ fn delete_all(jobs: Vec<Job<'_>>, group: u32) -> Vec<(usize, Failure)> {
 }
 
 fn delete_in_namespace(job: Job<'_>, group: u32, failures: &mut Vec<(usize, Failure)>) {
-    let Job { pinned, doomed } = job;
+    let Job { pinned, mut doomed } = job;
+    put_into_group(&mut pinned.route, &mut doomed, group);
     let group_is_gone = doomed.iter().any(|doomed| doomed.grouped) && {
         let (message, flags) = link::delete_group(group);
         match pinned.route.change(message, flags) {

@@ -159,6 +159,12 @@ impl Executor {
         self.monitor.watches().rearm(netns);
     }
 
+    /// Goes deaf for all changes, or listens again. Who listens again must read all watched namespaces afterwards, for what changed
+    /// meanwhile caused no events. While nobody listens, each operation costs less (3.5 µs with 100 namespaces).
+    pub fn listen(&self, on: bool) {
+        self.monitor.watches().listen(on);
+    }
+
     /// Whether changes in the namespace cause events; otherwise it has to be read from time to time.
     pub fn is_watched(&self, netns: NetnsId) -> bool {
         self.monitor.watches().contains(netns)

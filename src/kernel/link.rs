@@ -205,17 +205,28 @@ pub(super) fn delete_group(group: u32) -> Change {
 
 /// Reads the link of this name; `None` when there is none.
 pub(super) fn find(socket: &mut RouteSocket, name: &str) -> Result<Option<LinkState>, Refusal> {
-    let mut message = LinkMessage::default();
-    message.attributes = vec![
-        LinkAttribute::IfName(name.to_owned()),
-        LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]),
-    ];
-    match socket.get(RouteNetlinkMessage::GetLink(message)) {
+    match socket.get(by_name(name)) {
         // The kernel finds links by alternative names too; the agent means the name.
         Ok(payload) => Ok(parse(&payload).filter(|link| link.name == name)),
         Err(refusal) if refusal.is(Errno::ENODEV) => Ok(None),
         Err(refusal) => Err(refusal),
     }
+}
+
+/// Reads the links of these names, as far as there are such and they can be read.
+pub(super) fn find_all(socket: &mut RouteSocket, names: &[&str]) -> Vec<LinkState> {
+    let payloads = socket.get_all(names.iter().map(|name| by_name(name)));
+    let found = payloads.into_iter().filter_map(|payload| parse(&payload));
+    found.filter(|link| names.contains(&link.name.as_str())).collect()
+}
+
+fn by_name(name: &str) -> RouteNetlinkMessage {
+    let mut message = LinkMessage::default();
+    message.attributes = vec![
+        LinkAttribute::IfName(name.to_owned()),
+        LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]),
+    ];
+    RouteNetlinkMessage::GetLink(message)
 }
 
 /// By which number the namespace of the socket knows the one in which the other end of a veth is; `None` for its own.

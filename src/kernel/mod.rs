@@ -20,6 +20,7 @@ mod neighbour;
 mod netlink;
 mod opening;
 mod operation;
+mod packed;
 mod pinned;
 mod process;
 mod route;

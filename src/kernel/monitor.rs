@@ -10,13 +10,17 @@
 //!
 //! # Caveats
 //!
-//! Each subscribed socket costs every writer on the machine (38 µs an operation at 1000 sockets), hence the limit.
+//! Each subscribed socket costs every writer on the machine (38 µs an operation at 1000 sockets), hence the limit, and hence
+//! [`Watches::listen`]: whoever is about to change very much hears of nothing but himself.
 
 use std::{
     collections::HashMap,
     io,
     os::fd::AsFd,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
 };
 
@@ -57,10 +61,21 @@ const ONCE: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EPOLLONESHOT);
 /// Opens a subscribed socket in the namespace of the calling thread. Everything that changes from now on is queued in it.
 pub(super) fn subscribe() -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
-    // The groups of the bind are a bit mask in which group n is bit n - 1: one system call for all.
-    let mask = GROUPS.iter().fold(0, |mask, group| mask | 1 << (group - 1));
-    socket.bind(&SocketAddr::new(0, mask))?;
+    socket.bind(&SocketAddr::new(0, all_groups()))?;
     Ok(socket)
+}
+
+/// The groups of a bind are a bit mask in which group n is bit n - 1: one system call for all.
+fn all_groups() -> u32 {
+    GROUPS.iter().fold(0, |mask, group| mask | 1 << (group - 1))
+}
+
+/// Subscribes a socket that was bound before, or ends its subscriptions. What is queued stays.
+fn set_subscribed(socket: &mut Socket, on: bool) -> io::Result<()> {
+    let mut address = SocketAddr::new(0, 0);
+    socket.get_address(&mut address)?;
+    // A second bind to the same port replaces the groups (`netlink_bind` in net/netlink/af_netlink.c).
+    socket.bind(&SocketAddr::new(address.port_number(), if on { all_groups() } else { 0 }))
 }
 
 /// The watching thread; dropping it ends the thread.
@@ -79,6 +94,8 @@ struct Shared {
     limit: usize,
     /// A `std` mutex: held for some system calls that do not wait, never across an await.
     sockets: Mutex<HashMap<NetnsId, Socket>>,
+    /// Nothing is subscribed at the moment. Changed with `sockets` locked.
+    deaf: AtomicBool,
 }
 
 impl Monitor {
@@ -92,6 +109,7 @@ impl Monitor {
             stop,
             limit,
             sockets: Mutex::default(),
+            deaf: AtomicBool::new(false),
         }));
         let thread = thread::Builder::new().name("netns-monitor".to_owned()).spawn({
             let watches = watches.clone();
@@ -137,11 +155,24 @@ impl Watches {
     }
 
     /// Watches a namespace by a socket of [`subscribe`].
-    pub fn add(&self, netns: NetnsId, socket: Socket) -> io::Result<()> {
+    pub fn add(&self, netns: NetnsId, mut socket: Socket) -> io::Result<()> {
         let mut sockets = self.sockets();
+        if self.0.deaf.load(Ordering::Relaxed) {
+            set_subscribed(&mut socket, false)?;
+        }
         self.0.epoll.add(&socket, EpollEvent::new(ONCE, netns.0))?;
         sockets.insert(netns, socket);
         Ok(())
+    }
+
+    /// Goes deaf, or listens again. What changes meanwhile causes no events: whoever listens again must read all namespaces
+    /// afterwards.
+    pub fn listen(&self, on: bool) {
+        let mut sockets = self.sockets();
+        if self.0.deaf.swap(!on, Ordering::Relaxed) == on {
+            // One that goes on listening is only slower; one that does not listen again is no longer watched, but swept.
+            sockets.retain(|_, socket| set_subscribed(socket, on).is_ok() || !on);
+        }
     }
 
     /// Stops watching a namespace.

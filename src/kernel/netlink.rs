@@ -32,6 +32,8 @@ use super::write_count;
 
 /// Messages in one send. The default receive buffer holds 256 acknowledgements; a larger one may be refused to us.
 const MESSAGES_MAX: usize = 200;
+/// Objects that are asked for in one send: the answers wait in the receive buffer, and each takes up to 4 KiB there.
+const GETS_MAX: usize = 32;
 /// Bytes in one send; the kernel refuses about 212,960 with EMSGSIZE.
 const SEND_BYTES_MAX: usize = 128 * 1024;
 /// Requested size of the socket buffers in bytes; a limit, not an allocation.
@@ -184,27 +186,61 @@ impl RouteSocket {
 
     /// Performs changes in order, packed into as few sends as possible. One refusal does not stop the following changes; the
     /// answers are in the order of the changes.
+    ///
+    /// Only the last change of a send asks for an acknowledgement: the kernel works in order and tells every refusal in any case, so
+    /// with it all others are acknowledged.
     pub fn exchange(&mut self, changes: Vec<Change>) -> Vec<Result<(), Refusal>> {
         write_count::add(changes.len());
         let mut answers = Vec::with_capacity(changes.len());
         let mut packed = Vec::new();
-        let mut count = 0;
+        let (mut count, mut last) = (0, 0);
         let mut first = self.sequence.wrapping_add(1);
         for (message, flags) in changes {
-            let message = self.frame(message, flags | NLM_F_ACK);
+            let message = self.frame(message, flags);
             if count == MESSAGES_MAX || packed.len() + message.len() > SEND_BYTES_MAX && count > 0 {
-                self.send_and_collect(&packed, first, count, &mut answers);
+                self.send_and_collect(&mut packed, last, first, count, &mut answers);
                 packed.clear();
                 first = self.sequence;
                 count = 0;
             }
+            last = packed.len();
             packed.extend_from_slice(&message);
             count += 1;
         }
         if count > 0 {
-            self.send_and_collect(&packed, first, count, &mut answers);
+            self.send_and_collect(&mut packed, last, first, count, &mut answers);
         }
         answers
+    }
+
+    /// Asks for objects, packed. Those that the kernel does not give are left out, for whatever reason.
+    pub fn get_all(&mut self, messages: impl Iterator<Item = RouteNetlinkMessage>) -> Vec<Vec<u8>> {
+        let mut found = Vec::new();
+        let requests: Vec<Vec<u8>> = messages.map(|message| self.frame(message, 0)).collect();
+        let mut first = self.sequence.wrapping_sub(requests.len() as u32).wrapping_add(1);
+        for part in requests.chunks(GETS_MAX) {
+            self.settle();
+            let result = self.socket.send(&part.concat(), 0).map_err(Refusal::from);
+            let result = result.and_then(|_| self.collect_objects(first, part.len(), &mut found));
+            self.unclean |= result.is_err();
+            first = first.wrapping_add(part.len() as u32);
+        }
+        found
+    }
+
+    /// Receives an answer to each of `count` requests, numbered from `first`.
+    fn collect_objects(&self, first: u32, count: usize, found: &mut Vec<Vec<u8>>) -> Result<(), Refusal> {
+        let mut missing = count;
+        while missing > 0 {
+            let datagram = self.receive()?;
+            for message in messages(&datagram).filter(|message| (message.sequence.wrapping_sub(first) as usize) < count) {
+                missing -= 1;
+                if i32::from(message.kind) != libc::NLMSG_ERROR {
+                    found.push(message.payload.to_vec());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Asks for one object; that there is none is a refusal (ENODEV, ENOENT, …).
@@ -283,9 +319,10 @@ impl RouteSocket {
         bytes
     }
 
-    /// Sends `count` packed requests, numbered from `first`, and appends their answers.
-    fn send_and_collect(&mut self, packed: &[u8], first: u32, count: usize, answers: &mut Vec<Result<(), Refusal>>) {
+    /// Sends `count` packed requests, numbered from `first`, of which the last begins at `last`, and appends their answers.
+    fn send_and_collect(&mut self, packed: &mut [u8], last: usize, first: u32, count: usize, answers: &mut Vec<Result<(), Refusal>>) {
         self.settle();
+        ask_for_acknowledgement(&mut packed[last..]);
         let mut collected: Vec<Option<Result<(), Refusal>>> = vec![None; count];
         let outcome = self
             .socket
@@ -301,16 +338,13 @@ impl RouteSocket {
         );
     }
 
+    /// Receives refusals up to the answer to the last request.
     fn collect(&mut self, first: u32, collected: &mut [Option<Result<(), Refusal>>]) -> Result<(), Refusal> {
-        let mut missing = collected.len();
-        while missing > 0 {
+        while collected.last().is_some_and(Option::is_none) {
             let datagram = self.receive()?;
             for message in messages(&datagram).filter(|message| i32::from(message.kind) == libc::NLMSG_ERROR) {
-                if let Some(slot) = collected.get_mut(message.sequence.wrapping_sub(first) as usize)
-                    && slot.is_none()
-                {
-                    *slot = Some(acknowledgement(&message));
-                    missing -= 1;
+                if let Some(slot) = collected.get_mut(message.sequence.wrapping_sub(first) as usize) {
+                    slot.get_or_insert_with(|| acknowledgement(&message));
                 }
             }
         }
@@ -364,6 +398,15 @@ impl RouteSocket {
 impl AsFd for RouteSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+/// Sets NLM_F_ACK in a framed request.
+fn ask_for_acknowledgement(request: &mut [u8]) {
+    if let Some(flags) = request.get_mut(6..8) {
+        let [low, high] = NLM_F_ACK.to_ne_bytes();
+        flags[0] |= low;
+        flags[1] |= high;
     }
 }
 

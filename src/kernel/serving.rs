@@ -141,7 +141,7 @@ impl Serving {
 
     fn perform(&mut self, batch: Batch) {
         let Batch { tasks, caller } = batch;
-        let (count, writes) = (tasks.len(), write_count::total());
+        let (count, writes, began) = (tasks.len(), write_count::total(), Instant::now());
         let (mut at_once, mut outcomes) = (Vec::with_capacity(tasks.len()), Vec::new());
         let mut waiting = Waiting { caller, tasks: Vec::new() };
         for task in tasks {
@@ -167,7 +167,8 @@ impl Serving {
         self.wait_for_openings(&mut waiting, &mut outcomes);
         let writes = write_count::total() - writes;
         if writes > 0 {
-            tracing::debug!(tasks = count, writes, "asked the kernel for changes");
+            let took_us = began.elapsed().as_micros();
+            tracing::debug!(tasks = count, writes, took_us, "asked the kernel for changes");
         }
         outcomes.extend(overdue(&mut waiting.tasks));
         waiting.caller.answer(outcomes);

@@ -18,6 +18,7 @@ use super::{
         Failure, FailureKind, Guard, KernelOp, LinkState, NamespaceRef, NetnsId, NewLink, NewLinkKind, Outcome, PROTOCOL, Reply, RouteSpec,
         Task,
     },
+    packed::is_packable,
     pinned::Namespaces,
     route,
     slow_open::Opening,
@@ -33,7 +34,7 @@ pub(super) struct Worker {
     pub namespaces: Namespaces,
     /// A socket in an empty namespace that nobody else knows: a name in a creating request is then only ever looked up where
     /// the link is to be, and never meets a link of the agent's own namespace.
-    nursery: RouteSocket,
+    pub nursery: RouteSocket,
     /// Links by namespace and name, read within this batch.
     pub links: HashMap<(NetnsId, String), LinkState>,
 }
@@ -49,7 +50,8 @@ impl Worker {
     }
 
     /// Performs a batch. Tasks next to each other that only delete links are performed together: each deletion waits about
-    /// 18 ms for the kernel, and waiting together costs no more than waiting once. So are those that only open a namespace.
+    /// 18 ms for the kernel, and waiting together costs no more than waiting once. So are those that only open a namespace, and those
+    /// whose requests can be packed.
     pub fn perform(&mut self, tasks: Vec<Task>) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(tasks.len());
         // Nothing is known for certain of links since the last batch.
@@ -62,12 +64,16 @@ impl Worker {
                     outcomes.extend(deletion::delete_links(&mut self.namespaces, group));
                     continue;
                 }
+                Some(SharedWork::Packing) if group.len() > 1 => {
+                    outcomes.extend(self.perform_packed(group));
+                    continue;
+                }
                 Some(SharedWork::Opening) if group.len() > 1 => self.prepare_names(group),
                 _ => {}
             }
             outcomes.extend(group.iter().map(|task| Outcome {
                 id: task.id,
-                result: self.perform_task(task),
+                result: self.perform_ops(&task.ops),
             }));
         }
         outcomes
@@ -95,9 +101,10 @@ impl Worker {
         self.namespaces.prepare(&names.into_iter().collect::<Vec<_>>());
     }
 
-    fn perform_task(&mut self, task: &Task) -> Result<Reply, Failure> {
+    /// Performs operations of a task, in order; the first failure ends it.
+    pub(super) fn perform_ops(&mut self, ops: &[KernelOp]) -> Result<Reply, Failure> {
         let mut answer = Reply::Done;
-        for op in &task.ops {
+        for op in ops {
             match self.perform_op(op)? {
                 Reply::Done => {}
                 reply => answer = reply,
@@ -465,6 +472,8 @@ enum SharedWork {
     LinkDeletion,
     /// The only operation opens a namespace.
     Opening,
+    /// All operations have a packed form.
+    Packing,
 }
 
 fn shared_work(task: &Task) -> Option<SharedWork> {
@@ -472,6 +481,7 @@ fn shared_work(task: &Task) -> Option<SharedWork> {
         [] => None,
         [KernelOp::OpenNamespace { .. }] => Some(SharedWork::Opening),
         ops if ops.iter().all(|op| matches!(op, KernelOp::DeleteLink { .. })) => Some(SharedWork::LinkDeletion),
+        ops if ops.iter().all(is_packable) => Some(SharedWork::Packing),
         _ => None,
     }
 }

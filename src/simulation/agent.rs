@@ -219,6 +219,9 @@ impl Agent {
             mutation.tasks(&mut tasks);
         }
         self.work = Some(UnderWay::new(purpose, tasks));
+        // There is one piece of work at a time; asked again, the core tells what led to it.
+        let more = self.core.advance(now);
+        debug_assert!(more.is_none(), "the core does not wait for its work");
         true
     }
 

@@ -80,6 +80,8 @@ pub struct Kernel {
     pub forgetful: bool,
     /// At most so many namespaces are watched.
     pub watched_max: usize,
+    /// The agent does not want to be told of changes at the moment.
+    pub deaf: bool,
     /// New addresses for which duplicate address detection has begun: namespace, index of the link, address.
     pub asking: Vec<Asked>,
     foreign: BTreeSet<(NetnsId, u32)>,
@@ -196,6 +198,7 @@ impl Kernel {
             side_effects: false,
             forgetful: false,
             watched_max: usize::MAX,
+            deaf: false,
             asking: Vec::new(),
             foreign: BTreeSet::new(),
             peers: BTreeMap::new(),

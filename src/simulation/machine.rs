@@ -156,6 +156,10 @@ impl Host for SharedMachine {
         self.get().kernel.rearm(netns);
     }
 
+    fn listen(&self, on: bool) {
+        self.get().kernel.deaf = !on;
+    }
+
     fn named(&self) -> Result<Vec<(String, NamedTarget)>, Failure> {
         let machine = self.get();
         let names = machine.kernel.names.iter();

@@ -8,7 +8,7 @@ use nix::libc;
 
 use crate::world::*;
 
-fn add_address(netns: NetnsId, link: &str, text: &str) -> KernelOp {
+pub fn add_address(netns: NetnsId, link: &str, text: &str) -> KernelOp {
     KernelOp::AddAddress {
         netns,
         link: link.to_owned(),
@@ -19,7 +19,7 @@ fn add_address(netns: NetnsId, link: &str, text: &str) -> KernelOp {
     }
 }
 
-fn delete_address(netns: NetnsId, link: &str, text: &str) -> KernelOp {
+pub fn delete_address(netns: NetnsId, link: &str, text: &str) -> KernelOp {
     KernelOp::DeleteAddress {
         netns,
         link: link.to_owned(),
@@ -29,7 +29,7 @@ fn delete_address(netns: NetnsId, link: &str, text: &str) -> KernelOp {
     }
 }
 
-fn add_route(netns: NetnsId, link: &str, route: RouteSpec) -> KernelOp {
+pub fn add_route(netns: NetnsId, link: &str, route: RouteSpec) -> KernelOp {
     KernelOp::AddRoute {
         netns,
         link: link.to_owned(),
@@ -40,7 +40,7 @@ fn add_route(netns: NetnsId, link: &str, route: RouteSpec) -> KernelOp {
     }
 }
 
-fn delete_route(netns: NetnsId, link: &str, route: RouteSpec) -> KernelOp {
+pub fn delete_route(netns: NetnsId, link: &str, route: RouteSpec) -> KernelOp {
     KernelOp::DeleteRoute {
         netns,
         link: link.to_owned(),
@@ -49,7 +49,7 @@ fn delete_route(netns: NetnsId, link: &str, route: RouteSpec) -> KernelOp {
     }
 }
 
-fn set_neighbour(netns: NetnsId, link: &str, to: &str, mac: [u8; 6]) -> KernelOp {
+pub fn set_neighbour(netns: NetnsId, link: &str, to: &str, mac: [u8; 6]) -> KernelOp {
     KernelOp::SetNeighbour {
         netns,
         link: link.to_owned(),

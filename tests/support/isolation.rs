@@ -25,27 +25,53 @@ where
     F: FnOnce() -> R,
     R: Future<Output = ()>,
 {
-    if std::env::var(INSIDE).is_ok_and(|name| name == test) {
-        prepare();
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .expect("a tokio runtime");
-        runtime.block_on(scenario());
-        // A task of the harness that still waits for the store must not hold up the end of the test.
-        runtime.shutdown_background();
-        return;
+    if is_inside(test) {
+        return block_on(scenario());
     }
+    let output = start_again(test, limit, &["--exact", test, "--nocapture", "--include-ignored"]);
+    // A name that selects nothing also exits 0; that would be a test that tests nothing.
+    assert!(
+        output.contains("1 passed"),
+        "{test} did not run inside its namespaces: is this its full name?"
+    );
+}
+
+/// As [`run`], for a program without a test harness (a benchmark), which is started again with the arguments that it was given.
+pub fn run_program<F, R>(name: &str, limit: Duration, program: F)
+where
+    F: FnOnce() -> R,
+    R: Future<Output = ()>,
+{
+    if is_inside(name) {
+        return block_on(program());
+    }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    start_again(name, limit, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+/// Whether this process is already in the namespaces made for this test.
+fn is_inside(test: &str) -> bool {
+    std::env::var(INSIDE).is_ok_and(|name| name == test)
+}
+
+fn block_on(scenario: impl Future<Output = ()>) {
+    prepare();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a tokio runtime");
+    runtime.block_on(scenario);
+    // A task of the harness that still waits for the store must not hold up the end of the test.
+    runtime.shutdown_background();
+}
+
+/// Starts this binary again for one test, inside new namespaces, and reports as it does. Returns what it printed.
+fn start_again(test: &str, limit: Duration, arguments: &[&str]) -> String {
     assert!(
         nix::unistd::Uid::effective().is_root(),
         "{test} makes namespaces and needs root: run tests/run as root"
     );
-    start_again(test, limit);
-}
-
-/// Starts this binary again for one test, inside new namespaces, and reports as it does.
-fn start_again(test: &str, limit: Duration) {
     let log = tempfile::tempfile().expect("a temporary file for the output of the scenario");
     let binary = std::env::current_exe().expect("the path of the test binary");
     // The shell is there to be PID 1: it reaps what the daemons leave behind, which a test binary would not do.
@@ -64,7 +90,7 @@ fn start_again(test: &str, limit: Duration) {
         ])
         .args(["--propagation", "private", "/bin/sh", "-c", "\"$@\"; exit $?", "sh"])
         .arg(binary)
-        .args(["--exact", test, "--nocapture", "--include-ignored"])
+        .args(arguments)
         .env(INSIDE, test)
         // What the daemons of the scenario keep is memory, too: no write of theirs waits for a disk.
         .env("TMPDIR", SCRATCH)
@@ -103,18 +129,12 @@ fn start_again(test: &str, limit: Duration) {
             limit.as_secs()
         ),
         Ok(Err(error)) => panic!("waiting for {test}: {error}"),
-        Ok(Ok(status)) => {
-            assert!(
-                status.success(),
-                "{test} failed inside its namespaces ({status}); its output is above"
-            );
-            // A name that selects nothing also exits 0; that would be a test that tests nothing.
-            assert!(
-                String::from_utf8_lossy(&text).contains("1 passed"),
-                "{test} did not run inside its namespaces: is this its full name?"
-            );
-        }
+        Ok(Ok(status)) => assert!(
+            status.success(),
+            "{test} failed inside its namespaces ({status}); its output is above"
+        ),
     }
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// Prints what the scenario has written since the last call, and adds it to `text`. Read by position: the writers share the file's

@@ -67,7 +67,7 @@ impl Effects for Passing {
     type Look = ();
     type Seen = ();
 
-    fn prepare(&mut self, operations: Vec<Operation<Vec<Verb>>>) -> Vec<Self::Task> {
+    fn prepare(&mut self, operations: Vec<Operation<Vec<Verb>>>, _: Duration) -> Vec<Self::Task> {
         operations.into_iter().map(|op| (op.id, op.key.to_string(), op.verb)).collect()
     }
     fn operation_of(outcome: &Self::Outcome) -> u64 {

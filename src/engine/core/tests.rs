@@ -66,7 +66,7 @@ impl Effects for MapEffects {
     type Look = ();
     type Seen = Option<Kernel>;
 
-    fn prepare(&mut self, operations: Vec<Operation<Write>>) -> Vec<Self::Task> {
+    fn prepare(&mut self, operations: Vec<Operation<Write>>, _: Duration) -> Vec<Self::Task> {
         operations
             .into_iter()
             .map(|operation| (operation.id, operation.verb, operation.effect))

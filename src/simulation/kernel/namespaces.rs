@@ -60,6 +60,7 @@ impl Kernel {
         self.fuel = None;
         self.told.clear();
         self.subscriptions.clear();
+        self.deaf = false;
         for netns in std::mem::take(&mut self.pins).into_keys() {
             self.collect(netns);
         }
@@ -204,7 +205,7 @@ impl Kernel {
 
     /// Something changed in a namespace: whoever watches it is told once.
     pub(super) fn changed(&mut self, netns: NetnsId) {
-        if let Some(subscription) = self.subscriptions.get_mut(&netns) {
+        if let Some(subscription) = self.subscriptions.get_mut(&netns).filter(|_| !self.deaf) {
             if std::mem::take(&mut subscription.armed) {
                 self.told.push(netns);
             } else {

@@ -1,0 +1,27 @@
+#!/bin/sh
+# The best that `ip -batch` can do for W1, as far as we know: as few processes as possible, both ends of a pair created in place with
+# one queue each, and two processes at a time where the order leaves room (more gain nothing: the kernel configures one thing at a time).
+#
+#   ip-batch.sh make FOLDER           makes the state that the files of FOLDER describe
+#   ip-batch.sh delete FOLDER         deletes the links one by one, from each namespace in turn
+#
+# FOLDER holds `namespaces` (one `ip netns add` a line), `links` (one `ip link add` a line), `names` (the names of the namespaces), and
+# for each namespace a file `in/NAME` of what is done inside, and a file `del/NAME` of what is deleted there.
+set -eu
+folder=$2
+case $1 in
+  make)
+    ip -batch "$folder/namespaces"
+    ip -batch "$folder/links"
+    xargs -P 2 -I NAME ip -n NAME -batch "$folder/in/NAME" < "$folder/names"
+    ;;
+  delete)
+    for file in "$folder"/del/*; do
+      ip -n "${file##*/}" -batch "$file"
+    done
+    ;;
+  *)
+    echo "$0: make or delete" >&2
+    exit 2
+    ;;
+esac

@@ -1,0 +1,97 @@
+//! The first anchor: `ip -batch`, driven by `ip-batch.sh`.
+//!
+//! Owns the files that the script reads. Writing them is not part of what is measured. Must never do what the script should do.
+//! Start reading at [`Script::write`].
+
+use std::{
+    fmt::Write,
+    fs,
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use crate::network::{Network, PAIR_PREFIX, ROUTE_PREFIX, show_mac};
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/w1/ip-batch.sh");
+
+/// The files of one state.
+pub struct Script {
+    folder: PathBuf,
+}
+
+impl Script {
+    /// Writes them into a folder of their own. Of the pairs, `deleted` are named for a deletion.
+    pub fn write(network: &Network, deleted: usize) -> Self {
+        let folder = PathBuf::from("/run/live/ip-batch");
+        if folder.exists() {
+            fs::remove_dir_all(&folder).expect("the files of an earlier size can be removed");
+        }
+        for folder in [folder.join("in"), folder.join("del")] {
+            fs::create_dir_all(&folder).expect("a folder for the script's files");
+        }
+        let write = |name: &str, text: String| fs::write(folder.join(name), text).expect("a file for the script");
+        let lines = |line: &dyn Fn(&String) -> String| network.namespaces.iter().map(line).collect::<String>();
+        write("namespaces", lines(&|name| format!("netns add {name}\n")));
+        write("names", lines(&|name| format!("{name}\n")));
+        let links = network.pairs.iter().map(|pair| {
+            let [left, right] = pair.ends.each_ref().map(|end| {
+                format!(
+                    "name {} netns {} numtxqueues 1 numrxqueues 1",
+                    end.name, network.namespaces[end.netns]
+                )
+            });
+            format!("link add {left} type veth peer {right}\n")
+        });
+        write("links", links.collect());
+        let mut up = vec!["link set lo up\n".to_owned(); network.namespaces.len()];
+        let mut rest = vec![String::new(); network.namespaces.len()];
+        let mut deletions = vec![String::new(); network.namespaces.len()];
+        for (number, pair) in network.pairs.iter().enumerate() {
+            // Writing into a string cannot fail.
+            for end in &pair.ends {
+                let _ = writeln!(up[end.netns], "link set {} alias {} up", end.name, end.alias);
+                let _ = writeln!(rest[end.netns], "address add {}/{PAIR_PREFIX} dev {}", end.address, end.name);
+            }
+            let [left, right] = &pair.ends;
+            let route = format!("{}/{ROUTE_PREFIX} via {} dev {}", pair.route, right.address, left.name);
+            let _ = writeln!(rest[left.netns], "route add {route} proto 158");
+            let (address, mac) = pair.neighbour;
+            let entry = format!("{address} lladdr {} dev {}", show_mac(mac), right.name);
+            let _ = writeln!(rest[right.netns], "neighbour add {entry} nud permanent protocol 158");
+            if number < deleted {
+                let _ = writeln!(deletions[left.netns], "link del {}", left.name);
+            }
+        }
+        for (number, name) in network.namespaces.iter().enumerate() {
+            write(&format!("in/{name}"), format!("{}{}", up[number], rest[number]));
+            if !deletions[number].is_empty() {
+                write(&format!("del/{name}"), std::mem::take(&mut deletions[number]));
+            }
+        }
+        Self { folder }
+    }
+
+    /// Makes the state; returns how long that took.
+    pub fn make(&self) -> Duration {
+        self.run("make")
+    }
+
+    /// Deletes the pairs one by one.
+    pub fn delete(&self) -> Duration {
+        self.run("delete")
+    }
+
+    fn run(&self, verb: &str) -> Duration {
+        let start = Instant::now();
+        let status = Command::new(SCRIPT)
+            .arg(verb)
+            .arg(&self.folder)
+            .stdin(Stdio::null())
+            .status()
+            .expect("the script can be run");
+        let elapsed = start.elapsed();
+        assert!(status.success(), "ip-batch.sh {verb} ended with {status}");
+        elapsed
+    }
+}

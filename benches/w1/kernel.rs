@@ -1,0 +1,133 @@
+//! What is in the kernel, by counting, and making it empty again.
+//!
+//! Owns both; must never be part of a measured time. Start reading at [`check`] and [`clear`].
+
+use std::{
+    fs::{self, File},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    libc,
+    mount::{MntFlags, umount2},
+    sched::{CloneFlags, setns},
+};
+
+use crate::{
+    network::Network,
+    support::command::{ip, named_namespaces},
+    wire::WireSocket,
+};
+
+/// How long the kernel may take to clean up.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// A namespace that is deleted last, and the link whose end tells that it is gone.
+const CANARY: &str = "canary";
+
+/// Objects of all namespaces.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// Named namespaces.
+    pub namespaces: usize,
+    /// Links other than `lo` that are up and have an alias.
+    pub links: usize,
+    /// IPv4 addresses other than those of `lo`.
+    pub addresses: usize,
+    /// IPv4 routes of protocol 158.
+    pub routes: usize,
+    /// Permanent neighbours, not of `lo`.
+    pub neighbours: usize,
+}
+
+impl Counts {
+    /// What the state consists of.
+    pub fn of(network: &Network) -> Self {
+        let pairs = network.pairs.len();
+        Self {
+            namespaces: network.namespaces.len(),
+            links: 2 * pairs,
+            addresses: 2 * pairs,
+            routes: pairs,
+            neighbours: pairs,
+        }
+    }
+
+    /// The same namespaces with nothing in them.
+    pub fn empty(network: &Network) -> Self {
+        Self {
+            namespaces: network.namespaces.len(),
+            ..Self::default()
+        }
+    }
+
+    /// Counts what is there.
+    pub fn read() -> Self {
+        let names = named_namespaces();
+        let mut counts = Self {
+            namespaces: names.len(),
+            ..Self::default()
+        };
+        let work = || names.iter().for_each(|name| counts.add(&visit(name)));
+        thread::scope(|scope| scope.spawn(work).join().expect("the thread that counts"));
+        counts
+    }
+
+    fn add(&mut self, socket: &WireSocket) {
+        let number = |payload: &[u8], at: usize| u32::from_ne_bytes(payload[at..at + 4].try_into().expect("four bytes"));
+        self.links += socket.count(libc::RTM_GETLINK, &[0; 16], |link| {
+            number(link, 4) != 1 && number(link, 8) & libc::IFF_UP as u32 != 0 && has_attribute(&link[16..], libc::IFLA_IFALIAS)
+        });
+        let ipv4 = libc::AF_INET as u8;
+        self.addresses += socket.count(libc::RTM_GETADDR, &[ipv4, 0, 0, 0, 0, 0, 0, 0], |address| number(address, 4) != 1);
+        let mut route = [0; 12];
+        route[0] = ipv4;
+        self.routes += socket.count(libc::RTM_GETROUTE, &route, |route| route[5] == 158);
+        self.neighbours += socket.count(libc::RTM_GETNEIGH, &[0; 12], |neighbour| {
+            neighbour[0] == ipv4 && number(neighbour, 4) != 1 && neighbour[8] & libc::NUD_PERMANENT as u8 != 0
+        });
+    }
+}
+
+/// Fails unless exactly this is there.
+pub fn check(what: &str, expected: Counts) {
+    let found = Counts::read();
+    assert_eq!(found, expected, "after {what} the kernel holds something else than it should");
+}
+
+/// Enters a namespace (for good: this is done by a thread that ends afterwards) and opens a socket there.
+fn visit(name: &str) -> WireSocket {
+    let file = File::open(format!("/run/netns/{name}")).unwrap_or_else(|error| panic!("namespace {name}: {error}"));
+    setns(file, CloneFlags::CLONE_NEWNET).expect("the namespace can be entered");
+    WireSocket::open()
+}
+
+fn has_attribute(mut attributes: &[u8], wanted: u16) -> bool {
+    while attributes.len() >= 4 {
+        let length = usize::from(u16::from_ne_bytes([attributes[0], attributes[1]]));
+        if u16::from_ne_bytes([attributes[2], attributes[3]]) == wanted {
+            return true;
+        }
+        attributes = attributes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    false
+}
+
+/// Deletes all named namespaces, and waits until the kernel has cleaned up after them: what it does later would count as somebody's.
+pub fn clear() {
+    ip(&format!("netns add {CANARY}"));
+    ip(&format!("link add {CANARY} type veth peer name {CANARY} netns {CANARY}"));
+    let mut names = named_namespaces();
+    names.sort_by_key(|name| name == CANARY);
+    for name in &names {
+        let path = format!("/run/netns/{name}");
+        umount2(path.as_str(), MntFlags::MNT_DETACH).unwrap_or_else(|error| panic!("unmounting {path}: {error}"));
+        fs::remove_file(&path).unwrap_or_else(|error| panic!("removing {path}: {error}"));
+    }
+    // Namespaces are cleaned up in the order of their ends.
+    let deadline = Instant::now() + PATIENCE;
+    while ip("-br link").contains(CANARY) {
+        assert!(Instant::now() < deadline, "the kernel has not cleaned up after {PATIENCE:?}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}

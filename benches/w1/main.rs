@@ -1,0 +1,145 @@
+//! W1 and the other promises that need a kernel, each measured beside its anchor in the same run.
+//!
+//! ```text
+//! cargo bench --bench w1                                          # everything at size 1, 7 rounds
+//! cargo bench --bench w1 -- apply live --size 1,4,10 --runs 3     # only these parts, at these sizes
+//! cargo bench --bench w1 -- apply --load 2                        # with two busy threads beside it
+//! cargo bench --bench w1 -- --json FILE                           # the figures as JSON, too
+//! ```
+//!
+//! `W1_LOG` is what the agent logs (`--log`), and `W1_LOG_FILE` where its log is copied to.
+//!
+//! Parts: `apply`, `live`, `teardown`, `restart`, `pair`, `container`, `memory`. Needs root, etcd and iproute2, and Docker for `container`.
+//!
+//! Everything happens in namespaces of its own, with an etcd whose data is in memory. In each round the agent and all its anchors take
+//! their turn, in another order each time, and after each turn the state is counted; so what disturbs the machine disturbs both sides.
+//! Owns the command line. Start reading at [`scenarios`].
+
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+mod ip_batch;
+mod kernel;
+mod network;
+mod raw;
+mod report;
+mod scenarios;
+mod stand;
+mod statuses;
+mod wire;
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use report::Report;
+
+/// Longest time that everything may take.
+const LIMIT: Duration = Duration::from_secs(4 * 3600);
+const PARTS: [&str; 7] = ["apply", "live", "teardown", "restart", "pair", "container", "memory"];
+
+/// What the command line says.
+struct Arguments {
+    parts: Vec<String>,
+    sizes: Vec<usize>,
+    rounds: usize,
+    load: usize,
+    json: Option<String>,
+}
+
+impl Arguments {
+    fn read() -> Self {
+        let mut arguments = Self {
+            parts: Vec::new(),
+            sizes: vec![1],
+            rounds: 7,
+            load: 0,
+            json: None,
+        };
+        let mut words = std::env::args().skip(1).filter(|word| word != "--bench");
+        while let Some(word) = words.next() {
+            let mut value = || words.next().unwrap_or_else(|| usage(&format!("{word} needs a value")));
+            match word.as_str() {
+                "--size" => arguments.sizes = value().split(',').map(number).collect(),
+                "--runs" => arguments.rounds = number(&value()),
+                "--load" => arguments.load = number(&value()),
+                "--json" => arguments.json = Some(value()),
+                part if PARTS.contains(&part) => arguments.parts.push(word),
+                _ => usage(&format!("what is {word}?")),
+            }
+        }
+        arguments
+    }
+
+    fn has(&self, part: &str) -> bool {
+        self.parts.is_empty() || self.parts.iter().any(|chosen| chosen == part)
+    }
+}
+
+fn number(text: &str) -> usize {
+    match text.parse() {
+        Ok(0) | Err(_) => usage(&format!("{text} is no number above 0")),
+        Ok(number) => number,
+    }
+}
+
+fn usage(problem: &str) -> ! {
+    eprintln!(
+        "{problem}; usage: [{}] [--size N,…] [--runs N] [--load THREADS] [--json FILE]",
+        PARTS.join("|")
+    );
+    std::process::exit(2);
+}
+
+fn main() {
+    // Before anything is started.
+    let arguments = Arguments::read();
+    support::isolation::run_program("w1", LIMIT, || run(arguments));
+}
+
+async fn run(arguments: Arguments) {
+    let mut report = Report::default();
+    report.load.push(load());
+    let busy: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(true)));
+    for _ in 0..arguments.load {
+        thread::spawn(|| while busy.load(Ordering::Relaxed) {});
+    }
+    for &size in &arguments.sizes {
+        let network = network::Network::of_size(size);
+        let mut setting = scenarios::Setting::new(network, size, arguments.rounds).await;
+        for part in PARTS.iter().filter(|part| arguments.has(part)) {
+            println!("{part}, size {size}×");
+            match *part {
+                "apply" => scenarios::apply(&mut setting, &mut report).await,
+                "live" => scenarios::live(&mut setting, &mut report).await,
+                "teardown" => scenarios::teardown(&mut setting, &mut report).await,
+                "restart" => scenarios::restart(&mut setting, &mut report).await,
+                "pair" => scenarios::pair(&mut setting, &mut report).await,
+                "container" => scenarios::container(&mut report, arguments.rounds).await,
+                _ => scenarios::memory(&mut setting, &mut report).await,
+            }
+        }
+    }
+    busy.store(false, Ordering::Relaxed);
+    report.load.push(load());
+    keep_log();
+    report.print();
+    if let Some(path) = &arguments.json {
+        std::fs::write(path, format!("{:#}\n", report.to_json())).unwrap_or_else(|error| panic!("{path}: {error}"));
+        println!("As JSON: {path}");
+    }
+}
+
+/// The sandbox takes the log along when it ends.
+fn keep_log() {
+    if let Ok(path) = std::env::var("W1_LOG_FILE") {
+        std::fs::copy(support::agent::LOG, &path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    }
+}
+
+fn load() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,125 @@
+//! The state W1: which namespaces, pairs, addresses, routes and ARP entries there are.
+//!
+//! Owns the numbers; the same size always gives the same state, so that the agent and every anchor make the same. Must never make
+//! anything. Start reading at [`Network::of_size`].
+//!
+//! At size 1: 100 namespaces, 1,000 veth pairs with their ends in random different namespaces, an address on each end, a route by
+//! gateway at each left end, and an ARP entry at each right one.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use crate::support::{
+    config::{Arp, Config, Interface, Reference, Route},
+    random::Random,
+};
+
+/// Microservice label of the measured agent.
+pub const LABEL: &str = "w1";
+/// Namespaces at size 1.
+const NAMESPACES: usize = 100;
+/// Pairs at size 1.
+const PAIRS: usize = 1_000;
+/// The first networks: of the pairs, /29 each, and behind the gateways, /24 each.
+const PAIR_NETWORKS: u32 = 10 << 24;
+const ROUTE_NETWORKS: u32 = 20 << 24;
+
+/// One end of a pair.
+#[derive(Clone, Debug)]
+pub struct End {
+    /// Number of its namespace.
+    pub netns: usize,
+    /// Logical and kernel name.
+    pub name: String,
+    /// Its address, in a /29.
+    pub address: Ipv4Addr,
+    /// The alias by which an agent knows it.
+    pub alias: String,
+}
+
+/// A pair and what hangs on it.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    /// The end with the route, and the one with the ARP entry.
+    pub ends: [End; 2],
+    /// Network of the route, a /24; its gateway is the address of the other end.
+    pub route: Ipv4Addr,
+    /// Address and MAC of the ARP entry.
+    pub neighbour: (Ipv4Addr, [u8; 6]),
+}
+
+/// Prefix length of a pair's network.
+pub const PAIR_PREFIX: u8 = 29;
+/// Prefix length behind a gateway.
+pub const ROUTE_PREFIX: u8 = 24;
+
+/// W1 at some size.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// Names of the namespaces.
+    pub namespaces: Vec<String>,
+    /// The pairs.
+    pub pairs: Vec<Pair>,
+}
+
+impl Network {
+    /// W1, this many times.
+    pub fn of_size(size: usize) -> Self {
+        let mut random = Random::new(1);
+        let namespaces: Vec<String> = (0..NAMESPACES * size).map(|number| format!("w1-{number}")).collect();
+        let pair = |number: usize| {
+            let left = random.below(namespaces.len());
+            let right = (left + 1 + random.below(namespaces.len() - 1)) % namespaces.len();
+            Pair::new(u32::try_from(number).expect("some thousand pairs"), [left, right])
+        };
+        let pairs = (0..PAIRS * size).map(pair).collect();
+        Self { namespaces, pairs }
+    }
+
+    /// The same as desired values.
+    pub fn config(&self) -> Config {
+        let mut config = Config::default();
+        for pair in &self.pairs {
+            let [left, right] = &pair.ends;
+            for (end, other) in [(left, right), (right, left)] {
+                let interface = Interface::veth(&end.name, &other.name, Reference::named(&self.namespaces[end.netns]));
+                config.interfaces.push(interface.address(&format!("{}/{PAIR_PREFIX}", end.address)));
+            }
+            let destination = format!("{}/{ROUTE_PREFIX}", pair.route);
+            config.routes.push(Route::new(&left.name, &destination, &right.address.to_string()));
+            let (address, mac) = pair.neighbour;
+            config.arps.push(Arp::new(&right.name, &address.to_string(), &show_mac(mac)));
+        }
+        config
+    }
+
+    /// Full keys and values, in the order of the keys.
+    pub fn entries(&self) -> BTreeMap<String, String> {
+        let full = |(rest, value)| (format!("/vnf-agent/{LABEL}/config/{rest}"), value);
+        self.config().entries().into_iter().map(full).collect()
+    }
+}
+
+impl Pair {
+    fn new(number: u32, netns: [usize; 2]) -> Self {
+        let network = PAIR_NETWORKS + 8 * number;
+        let names = [format!("l{number}"), format!("r{number}")];
+        let end = |side: usize| End {
+            netns: netns[side],
+            name: names[side].clone(),
+            address: Ipv4Addr::from(network + 1 + side as u32),
+            alias: format!("/vnf-agent/{LABEL}/{}/{}", names[side], names[1 - side]),
+        };
+        let [_, a, b, c] = number.to_be_bytes();
+        Self {
+            ends: [end(0), end(1)],
+            route: Ipv4Addr::from(ROUTE_NETWORKS + 256 * number),
+            // Not the address of the other end, which is to be reached.
+            neighbour: (Ipv4Addr::from(network + 3), [2, 0, 0, a, b, c]),
+        }
+    }
+}
+
+/// A MAC address as `ip` shows it.
+pub fn show_mac(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}

@@ -1,0 +1,314 @@
+//! What is measured, and beside what.
+//!
+//! Owns the rounds: in each one the agent and its anchors take turns, the state is counted after each turn and removed again. Start
+//! reading at [`apply`].
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    ip_batch::Script,
+    kernel::{self, Counts},
+    network::{LABEL, Network},
+    raw,
+    report::{Report, Series},
+    stand::Stand,
+    support::{
+        agent::Agent,
+        command::ip,
+        config::{Config, Interface, Reference},
+        ping::Stream,
+    },
+};
+
+/// Pairs of the part `pair`.
+const PAIRS: usize = 200;
+/// Of the pairs, one in so many is deleted one by one: all would take 20 s a round.
+const DELETED_PART: usize = 10;
+
+/// What a size is measured with.
+pub struct Setting {
+    network: Network,
+    size: usize,
+    rounds: usize,
+    stand: Stand,
+    script: Script,
+    entries: std::collections::BTreeMap<String, String>,
+}
+
+impl Setting {
+    /// Starts the store and writes the script.
+    pub async fn new(network: Network, size: usize, rounds: usize) -> Self {
+        let script = Script::write(&network, network.pairs.len() / DELETED_PART);
+        Self {
+            stand: Stand::new().await,
+            entries: network.entries(),
+            script,
+            network,
+            size,
+            rounds,
+        }
+    }
+
+    fn series(&self, name: &str, unit: &'static str) -> Series {
+        Series::new(name, unit, self.size)
+    }
+
+    /// Checks the state that somebody made: in the first round all of it, as `ip` shows it; otherwise by counting.
+    fn check(&self, who: &str, round: usize) {
+        kernel::check(who, Counts::of(&self.network));
+        // It takes a process for each namespace.
+        if round == 0 && self.size == 1 {
+            let checked = self.network.config().check(LABEL);
+            checked.unwrap_or_else(|difference| panic!("{who} made something else:\n{difference}"));
+        }
+    }
+
+    /// Ends an agent as a crash does, and removes what it made and published.
+    async fn end(&self, agent: Agent) {
+        agent.kill().await;
+        kernel::clear();
+        self.stand.empty().await;
+    }
+
+    /// Starts an agent and waits until it has made the state.
+    async fn converged(&self) -> Agent {
+        let statuses = self.stand.follow().await;
+        let agent = self.stand.launch();
+        statuses.until_configured(self.entries.len()).await;
+        statuses.until("the agent is in order", |progress| progress.healthy.is_some()).await;
+        agent
+    }
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+/// From the start of the agent until everything is made and published, all keys being in the store.
+pub async fn apply(setting: &mut Setting, report: &mut Report) {
+    let mut agent = setting.series("W1: agent", "ms");
+    let mut ip_batch = setting.series("W1: ip -batch", "ms");
+    let mut raw_netlink = setting.series("W1: raw netlink", "ms");
+    for round in 0..setting.rounds {
+        for turn in 0..3 {
+            match (round + turn) % 3 {
+                0 => {
+                    ip_batch.values.push(ms(setting.script.make()));
+                    setting.check("ip -batch", round);
+                    kernel::clear();
+                }
+                1 => {
+                    raw_netlink.values.push(ms(raw::make(&setting.network)));
+                    setting.check("raw netlink", round);
+                    kernel::clear();
+                }
+                _ => {
+                    setting.stand.fill(&setting.entries).await;
+                    let statuses = setting.stand.follow().await;
+                    let start = Instant::now();
+                    let process = setting.stand.launch();
+                    let done = statuses.until_configured(setting.entries.len()).await;
+                    agent.values.push(ms(done.at - start));
+                    setting.check("the agent", round);
+                    setting.end(process).await;
+                }
+            }
+        }
+    }
+    let by = |anchor: &Series| agent.median() / anchor.median();
+    report.promise("W1 applied, by `ip -batch`", setting.size, by(&ip_batch), 0.8);
+    report.promise("W1 applied, by raw netlink", setting.size, by(&raw_netlink), 1.5);
+    report.add([agent, ip_batch, raw_netlink]);
+}
+
+/// From the first put until the last status, the agent being there.
+pub async fn live(setting: &mut Setting, report: &mut Report) {
+    let mut agent = setting.series("W1 live: agent", "ms");
+    let mut puts = setting.series("W1 live: the puts alone", "ms");
+    for round in 0..setting.rounds {
+        for turn in 0..2 {
+            if (round + turn) % 2 == 0 {
+                puts.values.push(ms(setting.stand.put_each(&setting.entries).await));
+                setting.stand.empty().await;
+                continue;
+            }
+            let statuses = setting.stand.follow().await;
+            let process = setting.stand.launch();
+            statuses.until("the agent is in order", |progress| progress.healthy.is_some()).await;
+            let start = Instant::now();
+            setting.stand.put_each(&setting.entries).await;
+            let done = statuses.until_configured(setting.entries.len()).await;
+            agent.values.push(ms(done.at - start));
+            setting.check("the agent", round);
+            setting.end(process).await;
+        }
+    }
+    report.promise("W1 live, by the puts alone", setting.size, agent.median() / puts.median(), 1.2);
+    report.add([agent, puts]);
+}
+
+/// From the deletion of all keys until the last status is gone; the namespaces are somebody else's and stay.
+pub async fn teardown(setting: &mut Setting, report: &mut Report) {
+    let mut agent = setting.series("tear-down: agent", "ms");
+    let mut one_by_one = setting.series("tear-down: ip -batch one by one (a tenth, times ten)", "ms");
+    let mut grouped = setting.series("tear-down: grouped", "ms");
+    for round in 0..setting.rounds {
+        for turn in 0..3 {
+            match (round + turn) % 3 {
+                0 => {
+                    raw::make(&setting.network);
+                    let deleted = ms(setting.script.delete()) * DELETED_PART as f64;
+                    one_by_one.values.push(deleted);
+                    kernel::clear();
+                }
+                1 => {
+                    raw::make(&setting.network);
+                    grouped.values.push(ms(raw::delete_grouped(&setting.network)));
+                    kernel::check("the grouped deletion", Counts::empty(&setting.network));
+                    kernel::clear();
+                }
+                _ => {
+                    for name in &setting.network.namespaces {
+                        ip(&format!("netns add {name}"));
+                    }
+                    setting.stand.fill(&setting.entries).await;
+                    let process = setting.converged().await;
+                    let statuses = setting.stand.follow().await;
+                    let start = Instant::now();
+                    setting.stand.delete(&format!("/vnf-agent/{LABEL}/config/")).await;
+                    let done = statuses.until("all statuses are gone", |progress| progress.present == 0).await;
+                    agent.values.push(ms(done.at - start));
+                    kernel::check("the deletion by the agent", Counts::empty(&setting.network));
+                    setting.end(process).await;
+                }
+            }
+        }
+    }
+    let by = |anchor: &Series| agent.median() / anchor.median();
+    report.promise("tear-down, by `ip -batch` one by one", setting.size, by(&one_by_one), 0.05);
+    report.promise("tear-down, by the grouped technique", setting.size, by(&grouped), 1.3);
+    report.add([agent, one_by_one, grouped]);
+}
+
+/// From the start of an agent until it is in sync with a state that is there already.
+pub async fn restart(setting: &mut Setting, report: &mut Report) {
+    let mut in_sync = setting.series("restart: until in order", "ms");
+    let mut published = setting.series("restart: until all is published again", "ms");
+    let mut operations = 0;
+    setting.stand.fill(&setting.entries).await;
+    let mut process = setting.converged().await;
+    let pair = &setting.network.pairs[0];
+    let netns = Reference::named(&setting.network.namespaces[pair.ends[0].netns]).path();
+    for round in 0..setting.rounds {
+        process.stop().await;
+        let stream = Stream::start(&netns, &pair.ends[1].address.to_string(), &format!("restart-{round}"));
+        let statuses = setting.stand.follow().await;
+        let start = Instant::now();
+        process = setting.stand.launch();
+        let done = statuses.until_configured(setting.entries.len()).await;
+        let healthy = statuses.until("the agent is in order", |progress| progress.healthy.is_some()).await;
+        published.values.push(ms(done.at - start));
+        in_sync.values.push(ms(healthy.healthy.unwrap_or(start) - start));
+        operations += setting.stand.statuses_with(b"last_operation").await;
+        stream.finish_without_loss().await;
+        setting.check("a restart", round);
+    }
+    setting.end(process).await;
+    report.promise(
+        "restart: values on which an operation was executed",
+        setting.size,
+        operations as f64,
+        0.0,
+    );
+    report.promise(
+        "restart: milliseconds until in order, longest",
+        setting.size,
+        in_sync.quantile(1.0),
+        1000.0,
+    );
+    report.add([in_sync, published]);
+}
+
+/// From the put of a pair until both ends are published as CONFIGURED.
+pub async fn pair(setting: &mut Setting, report: &mut Report) {
+    let mut latency = setting.series("one pair", "ms");
+    let namespaces = ["pair-a", "pair-b"].map(|name| {
+        ip(&format!("netns add {name}"));
+        Reference::named(name)
+    });
+    let statuses = setting.stand.follow().await;
+    let process = setting.stand.launch();
+    statuses.until("the agent is in order", |progress| progress.healthy.is_some()).await;
+    for number in 0..PAIRS {
+        let names = [format!("l{number}"), format!("r{number}")];
+        let end = |side: usize| Interface::veth(&names[side], &names[1 - side], namespaces[side].clone());
+        let config = Config {
+            interfaces: vec![end(0), end(1)],
+            ..Config::default()
+        };
+        let entries = config
+            .entries()
+            .into_iter()
+            .map(|(rest, value)| (format!("/vnf-agent/{LABEL}/config/{rest}"), value));
+        let entries = entries.collect();
+        let start = Instant::now();
+        setting.stand.fill(&entries).await;
+        let done = statuses.until_configured(2 * (number + 1)).await;
+        latency.values.push(ms(done.at - start));
+    }
+    setting.end(process).await;
+    report.promise("one pair: milliseconds, median", setting.size, latency.median(), 3.0);
+    report.promise(
+        "one pair: milliseconds, 99th percentile",
+        setting.size,
+        latency.quantile(0.99),
+        15.0,
+    );
+    report.add([latency]);
+}
+
+/// From Docker's event `start` until the container's interface is complete.
+pub async fn container(_report: &mut Report, _rounds: usize) {
+    println!("  not measured here yet");
+}
+
+/// What the agent takes, and what each further value adds.
+pub async fn memory(setting: &mut Setting, report: &mut Report) {
+    let mut resident = setting.series("resident memory", "MiB");
+    let mut more = setting.series("resident memory for each value more", "bytes");
+    let larger = Network::of_size(4 * setting.size).entries();
+    for _ in 0..setting.rounds.min(3) {
+        setting.stand.fill(&setting.entries).await;
+        let process = setting.converged().await;
+        let small = resident_bytes(process.pid());
+        resident.values.push(small / f64::from(1 << 20));
+        setting.end(process).await;
+
+        setting.stand.fill(&larger).await;
+        let statuses = setting.stand.follow().await;
+        let process = setting.stand.launch();
+        statuses.until_configured(larger.len()).await;
+        let further = (larger.len() - setting.entries.len()) as f64;
+        more.values.push((resident_bytes(process.pid()) - small) / further);
+        setting.end(process).await;
+    }
+    report.promise(
+        "memory: MiB resident at W1",
+        setting.size,
+        resident.median(),
+        40.0 * setting.size as f64,
+    );
+    report.promise("memory: bytes for each value more", setting.size, more.median(), 1024.0);
+    report.add([resident, more]);
+}
+
+fn resident_bytes(pid: i32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the agent runs");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("the kernel tells it");
+    let kib: f64 = line
+        .split_whitespace()
+        .nth(1)
+        .and_then(|number| number.parse().ok())
+        .expect("a number");
+    kib * 1024.0
+}

@@ -1,0 +1,171 @@
+//! Many tasks in one batch: what is packed into few requests must come out as if each task had been performed alone.
+
+use netns_agent::kernel::{FailureKind, Guard, KernelOp, LinkChanges, NetnsId, Reply};
+
+use super::{
+    objects::{add_address, add_route, delete_address, delete_route, set_neighbour},
+    world::{PREFIX, World, create_veth, in_private_namespaces, link_names, owned, route, run, set_link},
+};
+
+/// More than one send may hold.
+const PAIRS: usize = 250;
+
+fn finish(netns: NetnsId, name: &str) -> KernelOp {
+    let changes = LinkChanges {
+        alias: Some(format!("{PREFIX}{name}")),
+        group: Some(0),
+        up: Some(true),
+        ..LinkChanges::default()
+    };
+    set_link(netns, name, changes)
+}
+
+fn guarded(mut op: KernelOp) -> KernelOp {
+    match &mut op {
+        KernelOp::AddAddress { guard, .. }
+        | KernelOp::DeleteAddress { guard, .. }
+        | KernelOp::SetNeighbour { guard, .. }
+        | KernelOp::AddRoute { guard, .. }
+        | KernelOp::DeleteRoute { guard, .. } => *guard = owned(),
+        other => panic!("{other:?}"),
+    }
+    op
+}
+
+/// Pairs `xN` in `a` and `yN` in `b`, up and ours.
+fn make_pairs(world: &World, a: NetnsId, b: NetnsId, count: usize) {
+    let make = |number: usize| {
+        let (x, y) = (format!("x{number}"), format!("y{number}"));
+        vec![create_veth((a, &x), (b, &y)), finish(a, &x), finish(b, &y)]
+    };
+    for result in world.tasks((0..count).map(make).collect()) {
+        assert_eq!(result, Ok(Reply::Done));
+    }
+}
+
+#[test]
+fn a_large_batch_makes_all_it_says() {
+    in_private_namespaces(|world| {
+        let (a, b) = (world.open("a"), world.open("b"));
+        make_pairs(world, a, b, PAIRS);
+        let on = |number: usize| {
+            let name = format!("x{number}");
+            vec![
+                add_address(a, &name, &format!("10.1.{number}.1/24")),
+                add_route(a, &name, route(&format!("10.2.{number}.0/24"), Some(&format!("10.1.{number}.2")))),
+                set_neighbour(a, &name, &format!("10.1.{number}.9"), [2, 0, 0, 0, 0, 9]),
+            ]
+        };
+        for result in world.tasks((0..PAIRS).map(|number| on(number).into_iter().map(guarded).collect()).collect()) {
+            assert_eq!(result, Ok(Reply::Done));
+        }
+        let snapshot = world.dump(a);
+        assert_eq!(
+            snapshot
+                .links
+                .iter()
+                .filter(|link| link.up && link.alias.starts_with(PREFIX))
+                .count(),
+            PAIRS
+        );
+        assert_eq!((snapshot.routes.len(), snapshot.neighbours.len()), (PAIRS, PAIRS));
+        let addresses = run("ip", "-n a -4 -o address show");
+        assert_eq!(addresses.lines().filter(|line| line.contains("10.1.")).count(), PAIRS);
+
+        let away = (0..PAIRS).map(|number| {
+            let name = format!("x{number}");
+            vec![guarded(delete_address(a, &name, &format!("10.1.{number}.1/24")))]
+        });
+        // The kernel removes the routes by gateway with the addresses that led to the gateways: there is nothing left to delete.
+        let routes = (0..PAIRS).map(|number| {
+            let gone = route(&format!("10.2.{number}.0/24"), Some(&format!("10.1.{number}.2")));
+            vec![guarded(delete_route(a, &format!("x{number}"), gone))]
+        });
+        for result in world.tasks(away.chain(routes).collect()) {
+            assert_eq!(result, Ok(Reply::Done));
+        }
+        let snapshot = world.dump(a);
+        assert_eq!(snapshot.routes, []);
+        assert!(!run("ip", "-n a -4 address show").contains("10.1."));
+    });
+}
+
+#[test]
+fn what_is_refused_in_a_batch_stays_with_its_task() {
+    in_private_namespaces(|world| {
+        let (a, b) = (world.open("a"), world.open("b"));
+        make_pairs(world, a, b, 3);
+        run("ip", "-n a link add foreign type veth peer name other");
+        run("ip", "-n a address add 10.9.0.1/24 dev x0");
+        run("ip", "-n a route add 10.8.0.0/16 via 10.9.0.2 proto static");
+        let results = world.tasks(vec![
+            vec![create_veth((a, "new"), (b, "new")), finish(a, "new")],
+            vec![create_veth((a, "foreign"), (b, "f"))],
+            vec![create_veth((a, "x1"), (b, "z"))],
+            vec![finish(a, "missing"), create_veth((a, "never"), (b, "never"))],
+            vec![guarded(add_address(a, "foreign", "10.7.0.1/24"))],
+            vec![guarded(add_route(a, "x0", route("10.8.0.0/16", Some("10.9.0.2"))))],
+            vec![guarded(add_route(a, "x0", route("10.6.0.0/16", Some("10.5.0.1"))))],
+            vec![guarded(add_address(a, "x2", "10.4.0.1/24"))],
+        ]);
+        let kinds: Vec<Option<FailureKind>> = results
+            .iter()
+            .map(|result| result.as_ref().err().map(|failure| failure.kind))
+            .collect();
+        let (foreign, exists, other) = (Some(FailureKind::Foreign), Some(FailureKind::Exists), Some(FailureKind::Other));
+        assert_eq!(kinds, [None, foreign, exists, other, foreign, foreign, other, None], "{results:#?}");
+        let unreachable = results[6].as_ref().expect_err("the gateway cannot be reached");
+        assert!(unreachable.message.contains("10.6.0.0/16 via 10.5.0.1"), "{unreachable}");
+        assert!(!unreachable.kernel_text.is_empty(), "{unreachable:?}");
+        assert!(link_names(Some("a")).contains(&"new".to_owned()));
+        assert!(
+            !link_names(Some("b")).contains(&"never".to_owned()),
+            "a task ends with its first failure"
+        );
+        assert!(run("ip", "-n a -4 address show dev x2").contains("10.4.0.1/24"));
+        assert!(!run("ip", "-n a -4 address show dev foreign").contains("10.7."));
+        assert!(
+            run("ip", "-n a route show 10.8.0.0/16").contains("proto static"),
+            "it is somebody else's"
+        );
+    });
+}
+
+#[test]
+fn a_batch_puts_nothing_on_a_link_that_took_the_name_of_ours() {
+    in_private_namespaces(|world| {
+        let (a, b) = (world.open("a"), world.open("b"));
+        make_pairs(world, a, b, 2);
+        run("ip", "-n a link del x0");
+        run("ip", "-n a link add x0 up type veth peer name other");
+        let tasks = |name: &str| vec![guarded(add_address(a, name, "10.1.0.1/24"))];
+        let results = world.tasks(vec![tasks("x0"), vec![finish(a, "x0")], tasks("x1")]);
+        for result in &results[..2] {
+            assert_eq!(result.as_ref().expect_err("it is foreign").kind, FailureKind::Foreign);
+        }
+        assert_eq!(results[2], Ok(Reply::Done));
+        assert!(!run("ip", "-n a -4 address show dev x0").contains("10.1."));
+        assert!(!run("ip", "-n a link show dev x0").contains(PREFIX));
+    });
+}
+
+#[test]
+fn an_adopted_link_is_told_from_others_in_a_batch() {
+    in_private_namespaces(|world| {
+        let (a, b) = (world.open("a"), world.open("b"));
+        make_pairs(world, a, b, 1);
+        run("ip", "-n a link add x9 type veth peer name y9");
+        run("ip", &format!("-n a link set x9 alias {PREFIX}x9//adopted"));
+        let results = world.tasks(vec![vec![finish(a, "x0")], vec![finish(a, "x9")]]);
+        assert_eq!(results, [Ok(Reply::Done), Ok(Reply::Adopted)]);
+        let guard = Guard::Any;
+        let deletion = KernelOp::DeleteNeighbour {
+            netns: a,
+            link: "gone".to_owned(),
+            guard,
+            address: "10.1.1.1".parse().expect("an address"),
+        };
+        let results = world.tasks(vec![vec![deletion.clone()], vec![deletion]]);
+        assert_eq!(results, [Ok(Reply::Done), Ok(Reply::Done)], "what is gone need not be deleted");
+    });
+}
