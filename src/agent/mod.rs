@@ -22,7 +22,8 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    config::{self, ForeignAddresses, Settings},
+    api::{self, Api, http::Server},
+    config::{self, ForeignAddresses, HttpSettings, Settings},
     descriptors::{Network, alias::Marks, value::DriftPolicy},
     embedded,
     engine::{
@@ -37,9 +38,9 @@ use crate::{
     },
     sources::etcd::{SnapshotReason, Source, SourceEvent},
     store::StoreConfig,
+    telemetry,
 };
 
-pub use self::host::Published;
 use self::{
     desired::Desired,
     effects::{NetworkEffects, Signal},
@@ -47,6 +48,7 @@ use self::{
     report::{Health, Reporter},
     statuses::{Statuses, Told},
 };
+pub use crate::publish::Published;
 
 /// How often the health keys are written although nothing changed, as in the reference.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(10);
@@ -60,6 +62,7 @@ pub struct Agent {
     publisher: Publisher,
     statuses: Statuses,
     in_sync: watch::Receiver<bool>,
+    http: Option<Server>,
     tasks: JoinSet<&'static str>,
     _source: Source,
     _tracker: Option<Tracker>,
@@ -76,6 +79,7 @@ impl Agent {
             anyhow::bail!("--initial-config {file} is not implemented yet; put the values into the store instead, as with etcdctl put");
         }
         let clock = Clock::new();
+        let started = clock.now();
         let label = settings.microservice_label.as_str();
         let marks = Marks::new(label);
         let (netns_sender, netns_events) = mpsc::unbounded_channel();
@@ -103,7 +107,16 @@ impl Agent {
             effects = effects.strict();
         }
         let core = Core::new(Network::new(label).with_drift_policy(drift_policy(settings.drift.policy)), effects);
-        let (engine, handle) = Engine::new(core, KernelPerformer::new(executor), clock);
+        let (engine, handle) = Engine::new(core, KernelPerformer::new(executor), clock.clone());
+        let api = Api::new(api::Parts {
+            engine: handle.client(),
+            statuses: statuses.clone(),
+            clock,
+            started,
+            label: label.to_owned(),
+            log: telemetry::log_filter(),
+        });
+        let http = start_http(api, &settings.http).await?;
         handle.send(Event::Facts(vec![NetworkEffects::own_namespace(own)]));
 
         let (docker_sender, docker_changes) = mpsc::unbounded_channel();
@@ -125,6 +138,7 @@ impl Agent {
             publisher,
             statuses,
             in_sync,
+            http,
             tasks,
             _source: source,
             _tracker: tracker,
@@ -155,8 +169,16 @@ impl Agent {
         self.store.as_ref().map(embedded::Store::local_addr)
     }
 
+    /// Where the REST API is served, if it is.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(Server::address)
+    }
+
     /// Stops. The network stays as it is; the keys with the agent's lease vanish.
     pub async fn shutdown(mut self) {
+        if let Some(http) = self.http.take() {
+            http.shutdown().await;
+        }
         self.tasks.shutdown().await;
         match tokio::time::timeout(Duration::from_secs(3), self.publisher.shutdown()).await {
             Ok(Ok(())) => {}
@@ -195,6 +217,13 @@ async fn open_store(settings: &Settings) -> anyhow::Result<(Option<embedded::Sto
     let address = store.local_addr();
     info!(%address, data_dir = %settings.data_dir.display(), "embedded store: speak to it with etcdctl --endpoints {address}");
     Ok((Some(store), StoreConfig::plain([address.to_string()])))
+}
+
+/// Nobody is served before everything else that can refuse to start has started.
+async fn start_http(api: Api, settings: &HttpSettings) -> anyhow::Result<Option<Server>> {
+    let Some(listen) = settings.listen else { return Ok(None) };
+    let server = Server::start(api, listen, settings).await.context("the REST API cannot start")?;
+    Ok(Some(server))
 }
 
 /// Docker is optional: an unusable address is told, and microservice references stay pending.

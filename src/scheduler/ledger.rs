@@ -24,6 +24,7 @@ use super::{
     node::Requested,
     node_set::FastMap,
     nodes::NodeId,
+    statistics::Statistics,
     status::ValueState,
     transaction::{KeyError, Kind, Options, Resync, TransactionResult},
 };
@@ -117,6 +118,7 @@ pub(super) struct Ledger<V> {
     /// Values that are no longer wanted and were never applied, until their removal is recorded.
     pub withdrawn: FastMap<NodeId, V>,
     pub history: History<V>,
+    pub statistics: Statistics,
 }
 
 impl<V> Open<V> {
@@ -142,6 +144,7 @@ impl<V> Ledger<V> {
             released: Vec::new(),
             withdrawn: FastMap::default(),
             history: History::new(HistorySettings::default()),
+            statistics: Statistics::default(),
         }
     }
 
@@ -234,7 +237,6 @@ impl<V> Ledger<V> {
     }
 
     /// How many transactions are not finished.
-    #[cfg(test)]
     pub fn count_open(&self) -> usize {
         self.open.iter().flatten().count()
     }
@@ -355,7 +357,7 @@ impl<V> Ledger<V> {
         }
         let mut errors = open.errors;
         errors.truncate(self.history.settings().of_one());
-        self.history.push(TransactionRecord {
+        let record = TransactionRecord {
             seq,
             kind: open.kind,
             options: open.options,
@@ -367,6 +369,8 @@ impl<V> Ledger<V> {
             omitted: open.omitted,
             errors,
             reverted,
-        });
+        };
+        self.statistics.count(&record);
+        self.history.push(record);
     }
 }
