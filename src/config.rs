@@ -14,10 +14,14 @@ use std::{
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
-pub use self::drift::{DriftPolicy, DriftSettings, ForeignAddresses};
-use self::{drift::DriftArgs, store::StoreArgs};
+use self::{api::HttpArgs, drift::DriftArgs, store::StoreArgs};
+pub use self::{
+    api::HttpSettings,
+    drift::{DriftPolicy, DriftSettings, ForeignAddresses},
+};
 use crate::store::StoreConfig;
 
+mod api;
 mod drift;
 mod store;
 
@@ -83,9 +87,46 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub initial_config: Option<PathBuf>,
 
-    /// Address of the REST API (not served yet) [env: HTTP_LISTEN] [default: 127.0.0.1:9191]
-    #[arg(long, value_name = "IP:PORT")]
+    /// Address of the REST API, or off [env: HTTP_LISTEN] [default: 127.0.0.1:9191]
+    ///
+    /// An address that other machines can reach needs --http-cert, --http-key and --tokens-file or --http-client-ca.
+    #[arg(long, value_name = "IP:PORT", help_heading = "REST")]
     pub http_listen: Option<String>,
+
+    /// Certificate of the REST API (PEM, with those that lead to its authority); together with --http-key [env: HTTP_CERT]
+    #[arg(long, value_name = "FILE", help_heading = "REST")]
+    pub http_cert: Option<PathBuf>,
+
+    /// Private key of --http-cert (PEM) [env: HTTP_KEY]
+    #[arg(long, value_name = "FILE", help_heading = "REST")]
+    pub http_key: Option<PathBuf>,
+
+    /// Authorities of client certificates (PEM): then every client needs one [env: HTTP_CLIENT_CA]
+    #[arg(long, value_name = "FILE", help_heading = "REST")]
+    pub http_client_ca: Option<PathBuf>,
+
+    /// Who may use the REST API: a line `NAME read|write TOKEN [EXPIRY]` each [env: TOKENS_FILE]
+    ///
+    /// A token is sent as `Authorization: Bearer TOKEN`. In the file it is the token itself, or `sha256:` and the hash of it in
+    /// hexadecimal digits. EXPIRY is a time as 2030-01-31T00:00:00Z. A changed file counts at once.
+    #[arg(long, value_name = "FILE", help_heading = "REST")]
+    pub tokens_file: Option<PathBuf>,
+
+    /// Most requests per second from one address, 0 for no limit [env: HTTP_RATE_LIMIT] [default: 0]
+    #[arg(long, value_name = "NUMBER", help_heading = "REST")]
+    pub http_rate_limit: Option<String>,
+
+    /// Longest body of a request, in bytes [env: HTTP_BODY_MAX] [default: 4194304]
+    #[arg(long, value_name = "BYTES", help_heading = "REST")]
+    pub http_body_max: Option<String>,
+
+    /// Most connections of the REST API at a time [env: HTTP_CONNECTIONS_MAX] [default: 256]
+    #[arg(long, value_name = "NUMBER", help_heading = "REST")]
+    pub http_connections_max: Option<String>,
+
+    /// Listen where other machines can connect although neither TLS nor credentials protect it [env: INSECURE_LISTEN]
+    #[arg(long, help_heading = "REST")]
+    pub insecure_listen: bool,
 
     /// Address of the gRPC API (not served yet) [env: GRPC_LISTEN] [default: 127.0.0.1:9111]
     #[arg(long, value_name = "IP:PORT")]
@@ -137,8 +178,8 @@ pub struct Settings {
     pub embedded_listen: SocketAddr,
     /// Directory for persistent data.
     pub data_dir: PathBuf,
-    /// Where REST is served.
-    pub http_listen: SocketAddr,
+    /// Where REST is served, and to whom.
+    pub http: HttpSettings,
     /// Where gRPC is served.
     pub grpc_listen: SocketAddr,
     /// Unix socket of the Docker daemon.
@@ -245,6 +286,14 @@ names! {
     DATA_DIR = "data-dir", "DATA_DIR", "data_dir";
     INITIAL = "initial-config", "INITIAL_CONFIG", "initial_config";
     HTTP = "http-listen", "HTTP_LISTEN", "http_listen";
+    HTTP_CERT = "http-cert", "HTTP_CERT", "http_cert";
+    HTTP_KEY = "http-key", "HTTP_KEY", "http_key";
+    HTTP_CLIENT_CA = "http-client-ca", "HTTP_CLIENT_CA", "http_client_ca";
+    TOKENS = "tokens-file", "TOKENS_FILE", "tokens_file";
+    HTTP_RATE_LIMIT = "http-rate-limit", "HTTP_RATE_LIMIT", "http_rate_limit";
+    HTTP_BODY_MAX = "http-body-max", "HTTP_BODY_MAX", "http_body_max";
+    HTTP_CONNECTIONS_MAX = "http-connections-max", "HTTP_CONNECTIONS_MAX", "http_connections_max";
+    INSECURE = "insecure-listen", "INSECURE_LISTEN", "insecure_listen";
     GRPC = "grpc-listen", "GRPC_LISTEN", "grpc_listen";
     DOCKER = "docker-host", "DOCKER_HOST", "docker_host";
     WATCHED_MAX = "watched-max", "WATCHED_MAX", "watched_max";
@@ -269,6 +318,14 @@ struct FileSettings {
     data_dir: Option<String>,
     initial_config: Option<String>,
     http_listen: Option<String>,
+    http_cert: Option<String>,
+    http_key: Option<String>,
+    http_client_ca: Option<String>,
+    tokens_file: Option<String>,
+    http_rate_limit: Option<String>,
+    http_body_max: Option<String>,
+    http_connections_max: Option<String>,
+    insecure_listen: Option<String>,
     grpc_listen: Option<String>,
     docker_host: Option<String>,
     watched_max: Option<String>,
@@ -287,6 +344,7 @@ enum Endpoints {
 }
 
 /// A given value and where it was given.
+#[derive(Clone)]
 struct Given {
     value: String,
     origin: Origin,
@@ -335,23 +393,25 @@ impl RunArgs {
             )?,
             password: from_environment("ETCD_PASSWORD", environment)?,
         };
-        let http = or_default(HTTP, pick(HTTP, self.http_listen, file.http_listen)?, "127.0.0.1:9191");
+        let http_listen = or_default(HTTP, pick(HTTP, self.http_listen, file.http_listen)?, "127.0.0.1:9191");
+        let http = HttpArgs {
+            listen: http_listen.clone(),
+            cert: pick(HTTP_CERT, text(HTTP_CERT, self.http_cert)?, file.http_cert)?,
+            key: pick(HTTP_KEY, text(HTTP_KEY, self.http_key)?, file.http_key)?,
+            client_ca: pick(HTTP_CLIENT_CA, text(HTTP_CLIENT_CA, self.http_client_ca)?, file.http_client_ca)?,
+            tokens: pick(TOKENS, text(TOKENS, self.tokens_file)?, file.tokens_file)?,
+            rate_limit: pick(HTTP_RATE_LIMIT, self.http_rate_limit, file.http_rate_limit)?,
+            body_max: pick(HTTP_BODY_MAX, self.http_body_max, file.http_body_max)?,
+            connections_max: pick(HTTP_CONNECTIONS_MAX, self.http_connections_max, file.http_connections_max)?,
+            insecure: pick(INSECURE, api::insecure_flag(self.insecure_listen), file.insecure_listen)?,
+        };
         let grpc = or_default(GRPC, pick(GRPC, self.grpc_listen, file.grpc_listen)?, "127.0.0.1:9111");
-        let embedded = or_default(
-            EMBEDDED,
-            pick(EMBEDDED, self.embedded_listen, file.embedded_listen)?,
-            "127.0.0.1:2379",
-        );
-        let docker = or_default(
-            DOCKER,
-            pick(DOCKER, self.docker_host, file.docker_host)?,
-            "unix:///var/run/docker.sock",
-        );
-        let data_dir = or_default(
-            DATA_DIR,
-            pick(DATA_DIR, text(DATA_DIR, self.data_dir)?, file.data_dir)?,
-            "/var/lib/netns-agent",
-        );
+        let embedded = pick(EMBEDDED, self.embedded_listen, file.embedded_listen)?;
+        let embedded = or_default(EMBEDDED, embedded, "127.0.0.1:2379");
+        let docker = pick(DOCKER, self.docker_host, file.docker_host)?;
+        let docker = or_default(DOCKER, docker, "unix:///var/run/docker.sock");
+        let data_dir = pick(DATA_DIR, text(DATA_DIR, self.data_dir)?, file.data_dir)?;
+        let data_dir = or_default(DATA_DIR, data_dir, "/var/lib/netns-agent");
         let drift = DriftArgs {
             watched_max: pick(WATCHED_MAX, self.watched_max, file.watched_max)?,
             sweep_interval: pick(SWEEP_INTERVAL, self.sweep_interval, file.sweep_interval)?,
@@ -368,14 +428,14 @@ impl RunArgs {
             etcd: store.check()?,
             embedded_listen: address(&embedded)?,
             data_dir: path_of(data_dir)?,
-            http_listen: address(&http)?,
+            http: http.check()?,
             grpc_listen: address(&grpc)?,
             docker_socket: docker_socket(&docker)?,
             initial_config: initial_config.map(path_of).transpose()?,
             drift: drift.check()?,
             log: log_filter(or_default(LOG, pick(LOG, self.log, file.log)?, "info"))?,
         };
-        refuse_same_address(&settings, &[&http, &grpc, &embedded])?;
+        refuse_same_address(&settings, &[&http_listen, &grpc, &embedded])?;
         Ok(settings)
     }
 }
@@ -494,7 +554,7 @@ fn log_filter(given: Given) -> Result<String, ConfigError> {
 fn refuse_same_address(settings: &Settings, given: &[&Given; 3]) -> Result<(), ConfigError> {
     // The embedded store only listens when no other one is named; port 0 asks the kernel for a free port.
     let embedded = Some(settings.embedded_listen).filter(|_| settings.etcd.is_none());
-    let addresses = [Some(settings.http_listen), Some(settings.grpc_listen), embedded];
+    let addresses = [settings.http.listen, Some(settings.grpc_listen), embedded];
     for first in 0..addresses.len() {
         for second in first + 1..addresses.len() {
             if let (Some(a), Some(b)) = (addresses[first], addresses[second])

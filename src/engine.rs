@@ -46,6 +46,46 @@ impl<D: Domain, S> Handle<D, S> {
         self.0.send(event).is_ok()
     }
 
+    /// A handle for whoever asks and changes what is desired, and has no signals to bring.
+    pub fn client(&self) -> Client<D>
+    where
+        S: Send + 'static,
+    {
+        let events = self.0.clone();
+        Client(Arc::new(move |request| events.send(request.into()).is_ok()))
+    }
+}
+
+/// What a [`Client`] may send.
+enum Request<D: Domain> {
+    Desired(Transaction<D::Value>, Reply<TransactionResult>),
+    Simulate(Transaction<D::Value>, Reply<Vec<OperationRecord<D::Value>>>),
+    Ask(Question<D>),
+}
+
+impl<D: Domain, S> From<Request<D>> for Event<D, S> {
+    fn from(request: Request<D>) -> Self {
+        match request {
+            Request::Desired(transaction, reply) => Event::Desired {
+                transaction,
+                reply: Some(reply),
+            },
+            Request::Simulate(transaction, reply) => Event::Simulate { transaction, reply },
+            Request::Ask(question) => Event::Ask(question),
+        }
+    }
+}
+
+/// Asks the engine and changes what is desired. Cheap to clone.
+pub struct Client<D: Domain>(Arc<dyn Fn(Request<D>) -> bool + Send + Sync>);
+
+impl<D: Domain> Clone for Client<D> {
+    fn clone(&self) -> Self {
+        Client(self.0.clone())
+    }
+}
+
+impl<D: Domain> Client<D> {
     /// Has a transaction applied, and waits until nothing of it is left to do. It goes on although nobody waits any more.
     ///
     /// # Errors
@@ -58,12 +98,9 @@ impl<D: Domain, S> Handle<D, S> {
     pub fn begin(
         &self,
         transaction: Transaction<D::Value>,
-    ) -> impl Future<Output = Result<TransactionResult, CommitError>> + Send + use<D, S> {
+    ) -> impl Future<Output = Result<TransactionResult, CommitError>> + Send + use<D> {
         let (reply, answer) = answer();
-        self.send(Event::Desired {
-            transaction,
-            reply: Some(reply),
-        });
+        (self.0)(Request::Desired(transaction, reply));
         async { Ok(answer.await.map_err(|_| CommitError::Closed)??) }
     }
 
@@ -73,7 +110,7 @@ impl<D: Domain, S> Handle<D, S> {
     /// As for [`Self::commit`].
     pub async fn simulate(&self, transaction: Transaction<D::Value>) -> Result<Vec<OperationRecord<D::Value>>, CommitError> {
         let (reply, answer) = answer();
-        self.send(Event::Simulate { transaction, reply });
+        (self.0)(Request::Simulate(transaction, reply));
         Ok(answer.await.map_err(|_| CommitError::Closed)??)
     }
 
@@ -81,7 +118,7 @@ impl<D: Domain, S> Handle<D, S> {
     /// done meanwhile. Records and revisions are best cloned, and written as JSON by whoever asks.
     pub async fn ask<T: Send + 'static>(&self, question: impl FnOnce(&Scheduler<D>) -> T + Send + 'static) -> Option<T> {
         let (sender, answer) = oneshot::channel();
-        self.send(Event::Ask(Box::new(move |scheduler| {
+        (self.0)(Request::Ask(Box::new(move |scheduler| {
             // Whoever asked may have gone.
             let _ = sender.send(question(scheduler));
         })));

@@ -2,6 +2,7 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
 pub mod agent;
+pub mod api;
 pub mod cli;
 pub mod config;
 pub mod descriptors;
@@ -15,3 +16,4 @@ pub mod signals;
 pub mod simulation;
 pub mod sources;
 pub mod store;
+pub mod telemetry;

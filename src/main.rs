@@ -2,7 +2,7 @@
 //!
 //! Exit codes: 0 a clean stop, 1 failure, 2 usage.
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
@@ -10,9 +10,9 @@ use netns_agent::{
     agent::Agent,
     cli::{Arguments, Command, demo},
     config::{RunArgs, Settings},
+    telemetry,
 };
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 /// The scheduler keeps very many small blocks and gives them back in another order than it took them, which the heap of the C library
 /// pays for in every second call: with 100,000 values an operation costs it up to 1.7 times as much.
@@ -48,11 +48,7 @@ fn run(args: RunArgs) -> ExitCode {
 
 /// Runs the agent until it is told to stop.
 fn serve(settings: &Settings) -> anyhow::Result<()> {
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(settings.log_directives()))
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    telemetry::start_logging(&settings.log_directives());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -26,7 +26,8 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("store", &["telemetry"]),
     ("sources", &["engine", "store", "telemetry"]),
     ("publish", &["engine", "store", "telemetry"]),
-    ("api", &["engine", "telemetry"]),
+    // Values and their history as copies from the engine; what is published; never the kernel.
+    ("api", &["config", "descriptors", "engine", "publish", "scheduler", "telemetry"]),
     // Speaks to the agent over the wire only. `config` has the arguments of `run`; of `kernel` the demo uses what makes its sandbox
     // and what looks at the kernel independently of the agent.
     ("cli", &["config", "kernel"]),

@@ -250,7 +250,7 @@ impl Desired {
             options,
         };
         // Sent at once, and so in the order of the lock; only the answer is waited for outside.
-        Some(self.handle.begin(transaction))
+        Some(self.handle.client().begin(transaction))
     }
 
     /// Everything that applies, in key order.

@@ -5,17 +5,9 @@
 
 use std::io;
 
-use models::{
-    json,
-    proto::{
-        ligato::{kvscheduler::ValueStatus, linux::interfaces::InterfaceState},
-        netns_agent::{Microservice, NamespaceStatus},
-        status::{AgentStatus, PluginStatus},
-    },
-};
-
 use crate::{
     kernel::{Executor, Failure, NamedTarget, NetnsId, process_namespaces},
+    publish::Published,
     signals::{
         namespaces::{Binding, Target, Watcher},
         process::netns_inode,
@@ -108,37 +100,6 @@ impl ReferenceWatcher for Watcher {
 
     fn unwatch(&self, key: &str) {
         self.unwatch(key);
-    }
-}
-
-/// Something to be published.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Published {
-    /// Below `config-status/`.
-    Value(Box<ValueStatus>),
-    /// A link, below `status/`.
-    Link(InterfaceState),
-    /// A reference to a namespace, below `status/`.
-    Namespace(NamespaceStatus),
-    /// A container, below `status/`.
-    Microservice(Microservice),
-    /// Health of the agent.
-    Agent(AgentStatus),
-    /// Health of a part.
-    Part(PluginStatus),
-}
-
-impl Published {
-    /// Its JSON form.
-    pub fn json(&self) -> String {
-        match self {
-            Published::Value(message) => json::encode(message.as_ref()),
-            Published::Link(message) => json::encode(message),
-            Published::Namespace(message) => json::encode(message),
-            Published::Microservice(message) => json::encode(message),
-            Published::Agent(message) => json::encode(message),
-            Published::Part(message) => json::encode(message),
-        }
     }
 }
 

@@ -23,7 +23,8 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    config::{self, ForeignAddresses, Settings},
+    api::{self, Api, http::Server},
+    config::{self, ForeignAddresses, HttpSettings, Settings},
     descriptors::{Network, alias::Marks, value::DriftPolicy},
     embedded,
     engine::{
@@ -41,9 +42,9 @@ use crate::{
         file::ConfigFile,
     },
     store::StoreConfig,
+    telemetry,
 };
 
-pub use self::host::Published;
 use self::{
     desired::Desired,
     effects::{NetworkEffects, Signal},
@@ -51,6 +52,7 @@ use self::{
     report::{Health, Reporter},
     statuses::{Statuses, Told},
 };
+pub use crate::publish::Published;
 
 /// How often the health keys are written although nothing changed, as in the reference.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(10);
@@ -64,6 +66,7 @@ pub struct Agent {
     publisher: Publisher,
     statuses: Statuses,
     in_sync: watch::Receiver<bool>,
+    http: Option<Server>,
     tasks: JoinSet<&'static str>,
     desired: Arc<Desired>,
     _source: Source,
@@ -78,14 +81,11 @@ impl Agent {
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
         let initial_config = settings.initial_config.as_deref().map(ConfigFile::open).transpose()?;
         let clock = Clock::new();
+        let started = clock.now();
         let label = settings.microservice_label.as_str();
         let marks = Marks::new(label);
         let (netns_sender, netns_events) = mpsc::unbounded_channel();
-        let executor_config = ExecutorConfig {
-            bindings_file: Some(settings.data_dir.join("process-bindings.json")),
-            watched_max: settings.drift.watched_max,
-            ..ExecutorConfig::new(netns_sender)
-        };
+        let executor_config = executor_config(settings, netns_sender);
         let netns_dir = executor_config.netns_dir.clone();
         let executor = Arc::new(Executor::start(executor_config).context("the netns executor cannot start")?);
 
@@ -105,7 +105,18 @@ impl Agent {
             effects = effects.strict();
         }
         let core = Core::new(Network::new(label).with_drift_policy(drift_policy(settings.drift.policy)), effects);
-        let (engine, handle) = Engine::new(core, KernelPerformer::new(executor), clock);
+        let (engine, handle) = Engine::new(core, KernelPerformer::new(executor), clock.clone());
+        let desired = Arc::new(Desired::open(handle.clone(), &settings.data_dir)?);
+        let api = Api::new(api::Parts {
+            desired: desired.clone(),
+            engine: handle.client(),
+            statuses: statuses.clone(),
+            clock,
+            started,
+            label: label.to_owned(),
+            log: telemetry::log_filter(),
+        });
+        let http = start_http(api, &settings.http).await?;
         handle.send(Event::Facts(vec![NetworkEffects::own_namespace(own)]));
 
         let (docker_sender, docker_changes) = mpsc::unbounded_channel();
@@ -120,7 +131,6 @@ impl Agent {
         if tracker.is_some() {
             tasks.spawn(named("Docker tracker", pass_docker(docker_changes, handle.clone())));
         }
-        let desired = Arc::new(Desired::open(handle, &settings.data_dir)?);
         if let Some((file, items)) = initial_config {
             desired.in_file(&items);
             tasks.spawn(named("configuration file", pass_file(file, desired.clone())));
@@ -132,6 +142,7 @@ impl Agent {
             publisher,
             statuses,
             in_sync,
+            http,
             tasks,
             desired,
             _source: source,
@@ -168,8 +179,16 @@ impl Agent {
         self.store.as_ref().map(embedded::Store::local_addr)
     }
 
+    /// Where the REST API is served, if it is.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(Server::address)
+    }
+
     /// Stops. The network stays as it is; the keys with the agent's lease vanish.
     pub async fn shutdown(mut self) {
+        if let Some(http) = self.http.take() {
+            http.shutdown().await;
+        }
         self.tasks.shutdown().await;
         match tokio::time::timeout(Duration::from_secs(3), self.publisher.shutdown()).await {
             Ok(Ok(())) => {}
@@ -179,6 +198,14 @@ impl Agent {
         if let Some(store) = self.store.take() {
             store.shutdown().await;
         }
+    }
+}
+
+fn executor_config(settings: &Settings, event_sender: mpsc::UnboundedSender<NetnsId>) -> ExecutorConfig {
+    ExecutorConfig {
+        bindings_file: Some(settings.data_dir.join("process-bindings.json")),
+        watched_max: settings.drift.watched_max,
+        ..ExecutorConfig::new(event_sender)
     }
 }
 
@@ -208,6 +235,13 @@ async fn open_store(settings: &Settings) -> anyhow::Result<(Option<embedded::Sto
     let address = store.local_addr();
     info!(%address, data_dir = %settings.data_dir.display(), "embedded store: speak to it with etcdctl --endpoints {address}");
     Ok((Some(store), StoreConfig::plain([address.to_string()])))
+}
+
+/// Nobody is served before everything else that can refuse to start has started.
+async fn start_http(api: Api, settings: &HttpSettings) -> anyhow::Result<Option<Server>> {
+    let Some(listen) = settings.listen else { return Ok(None) };
+    let server = Server::start(api, listen, settings).await.context("the REST API cannot start")?;
+    Ok(Some(server))
 }
 
 /// Docker is optional: an unusable address is told, and microservice references stay pending.

@@ -34,11 +34,12 @@ use crate::{
     },
     engine::Clock,
     kernel::{LinkState, NetnsId},
+    publish::{AGENT_HEALTH, PART_HEALTH, Published},
     scheduler::{LastError, Relative, Repair, Status, StatusChange, Unmet, ValueState, View},
     signals::docker::Microservice,
 };
 
-use super::host::{Published, StatusStore};
+use super::host::StatusStore;
 
 /// IF_OPER_NOTPRESENT and IF_OPER_DOWN of linux/if.h; as in the reference everything else counts as up.
 const OPER_NOT_PRESENT: u8 = 1;
@@ -135,10 +136,9 @@ impl Health {
                 last_update: now,
                 error,
             };
-            self.publisher
-                .set(format!("check/status/v1/plugin/{name}"), Published::Part(status));
+            self.publisher.set(format!("{PART_HEALTH}{name}"), Published::Part(status));
         }
-        self.publisher.set("check/status/v1/agent".to_owned(), Published::Agent(agent));
+        self.publisher.set(AGENT_HEALTH.to_owned(), Published::Agent(agent));
     }
 }
 

@@ -6,9 +6,12 @@ use std::sync::Arc;
 
 use models::key::Key;
 
-use crate::{engine::watch::Feed, publish::Publisher};
+use crate::{
+    engine::watch::Feed,
+    publish::{Published, Publisher},
+};
 
-use super::host::{Published, StatusStore};
+use super::host::StatusStore;
 
 /// The newest message under each published key.
 pub type Statuses = Feed<Arc<Published>>;

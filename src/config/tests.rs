@@ -43,7 +43,15 @@ fn without_anything_the_documented_defaults_hold() {
         etcd: None,
         embedded_listen: address("127.0.0.1:2379"),
         data_dir: "/var/lib/netns-agent".into(),
-        http_listen: address("127.0.0.1:9191"),
+        http: HttpSettings {
+            listen: Some(address("127.0.0.1:9191")),
+            identity: None,
+            client_ca: None,
+            tokens: None,
+            rate_limit: None,
+            body_max: 4 << 20,
+            connections_max: 256,
+        },
         grpc_listen: address("127.0.0.1:9111"),
         docker_socket: "/var/run/docker.sock".into(),
         initial_config: None,
@@ -61,11 +69,14 @@ fn without_anything_the_documented_defaults_hold() {
 
 #[test]
 fn a_flag_beats_the_environment_which_beats_the_file() {
-    let (_directory, path) = file("microservice_label: from-file\nhttp_listen: 0.0.0.0:1\ngrpc_listen: '[::]:2'\nlog: debug\n");
-    let environment = [("MICROSERVICE_LABEL", "from-env"), ("HTTP_LISTEN", "0.0.0.0:3"), ("RUST_LOG", "")];
+    let (_directory, path) = file("microservice_label: from-file\nhttp_listen: 127.0.0.1:1\ngrpc_listen: '[::]:2'\nlog: debug\n");
+    let environment = [("MICROSERVICE_LABEL", "from-env"), ("HTTP_LISTEN", "127.0.0.1:3"), ("RUST_LOG", "")];
     let settings = load(&["--config", &path, "--microservice-label", "from-flag"], &environment).expect("all are valid");
     assert_eq!(settings.microservice_label, "from-flag");
-    assert_eq!(settings.http_listen.to_string(), "0.0.0.0:3");
+    assert_eq!(
+        settings.http.listen.map(|listen| listen.to_string()).as_deref(),
+        Some("127.0.0.1:3")
+    );
     assert_eq!(settings.grpc_listen.to_string(), "[::]:2");
     assert_eq!(settings.log, "debug", "an empty variable counts as absent");
     assert_eq!(load(&[], &[("CONFIG_FILE", &path)]).expect("valid").microservice_label, "from-file");
@@ -233,4 +244,47 @@ fn the_help_names_every_environment_variable() {
     ] {
         assert!(help.contains(&format!("[default: {default}]")), "{default}");
     }
+}
+
+#[test]
+fn an_address_that_others_can_reach_needs_tls_and_credentials_or_insistence() {
+    let reachable: &[&str] = &["--http-listen", "0.0.0.0:9191"];
+    let tls: &[&str] = &["--http-cert", "/c", "--http-key", "/k"];
+    let with = |more: &[&[&'static str]]| load(&[reachable, &more.concat()].concat(), &[]);
+    for protection in [
+        &[tls, &["--tokens-file", "/t"]] as &[&[&str]],
+        &[tls, &["--http-client-ca", "/ca"]],
+        &[&["--insecure-listen"]],
+    ] {
+        let settings = with(protection).expect("it is protected, or the user insists");
+        assert_eq!(settings.http.listen.map(|listen| listen.port()), Some(9191));
+    }
+    for gap in [&[] as &[&[&str]], &[tls], &[&["--tokens-file", "/t"]]] {
+        let refusal = with(gap).expect_err("it is not protected").to_string();
+        for part in ["--http-listen", "0.0.0.0:9191", "--tokens-file", "--insecure-listen"] {
+            assert!(refusal.contains(part), "{part} is missing in: {refusal}");
+        }
+    }
+}
+
+#[test]
+fn the_rest_api_can_be_switched_off_and_is_told_what_goes_together() {
+    assert_eq!(load(&["--http-listen", "off"], &[]).expect("off is accepted").http.listen, None);
+    let cases: &[Refused] = &[
+        (&["--http-cert", "/c"], &[], &["--http-cert", "--http-key too"]),
+        (&["--http-key", "/k"], &[], &["--http-key", "--http-cert too"]),
+        (&["--http-client-ca", "/ca"], &[], &["--http-client-ca", "TLS only"]),
+        (&["--http-body-max", "0"], &[], &["--http-body-max", "it is 0"]),
+        (&["--http-rate-limit", "many"], &[], &["--http-rate-limit", "\"many\""]),
+        (&[], &[("INSECURE_LISTEN", "perhaps")], &["INSECURE_LISTEN", "true or false"]),
+    ];
+    for (flags, environment, parts) in cases {
+        let refusal = refusal(flags, environment);
+        for part in *parts {
+            assert!(refusal.contains(part), "{part} is missing in: {refusal}");
+        }
+    }
+    let limited = load(&["--http-rate-limit", "5"], &[]).expect("valid").http.rate_limit;
+    let unlimited = load(&["--http-rate-limit", "0"], &[]).expect("valid").http.rate_limit;
+    assert_eq!((limited, unlimited), (Some(5), None));
 }

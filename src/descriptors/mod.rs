@@ -14,6 +14,7 @@ pub mod detection;
 mod dry_run_tests;
 pub mod inspect;
 pub mod interface;
+pub mod message;
 mod names;
 pub mod namespace;
 pub mod orphan;
@@ -22,7 +23,7 @@ pub mod route;
 pub mod value;
 pub mod vrf;
 
-use models::key::{ALL_AGENTS_PREFIX, Key};
+use models::key::{ALL_AGENTS_PREFIX, Key, prefix};
 
 use crate::{
     kernel::{Guard, KernelOp, NetnsId},
@@ -73,6 +74,21 @@ impl Network {
     /// With another policy for values that say nothing about drift.
     pub fn with_drift_policy(self, drift_policy: DriftPolicy) -> Self {
         Network { drift_policy, ..self }
+    }
+
+    /// All descriptors in the order in which values are looked for, each with what the keys of the configuration items begin with
+    /// that it handles; empty for one whose values nobody asks for directly.
+    pub fn kinds() -> [(&'static str, &'static str); 8] {
+        [
+            ("linux-interface", prefix::INTERFACE),
+            ("linux-interface-address", ""),
+            ("linux-interface-address-detection", ""),
+            ("linux-interface-vrf", ""),
+            ("linux-arp", prefix::ARP),
+            ("linux-route", prefix::ROUTE),
+            ("linux-namespace", ""),
+            ("linux-orphan", ""),
+        ]
     }
 
     /// The marks of this agent.

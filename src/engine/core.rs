@@ -169,6 +169,7 @@ impl<E: Effects> Core<E> {
 
     /// Takes an event. Nothing is started before [`Self::advance`].
     pub fn take(&mut self, event: Event<E::Domain, E::Signal>, now: Duration) {
+        self.scheduler.tell_time(now);
         match event {
             Event::Desired { transaction, reply } => self.transact(transaction, reply),
             Event::Simulate { transaction, reply } => reply(self.scheduler.simulate(transaction)),

@@ -26,10 +26,12 @@ use tokio::{
     task::JoinHandle,
 };
 
+pub use self::message::{AGENT_HEALTH, PART_HEALTH, Published};
 use self::{state::State, writer::Writer};
 use crate::store::{Connector, StoreConfig, StoreError};
 
 pub(crate) mod course;
+mod message;
 pub(crate) mod state;
 mod writer;
 

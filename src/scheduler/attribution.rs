@@ -11,6 +11,7 @@ use super::{
     ledger::{Phase, Reading, Ticket},
     nodes::NodeId,
     plan::Scheduler,
+    statistics::Statistics,
     status::ValueState,
     transaction::TransactionResult,
 };
@@ -24,6 +25,14 @@ impl<D: Domain> Scheduler<D> {
     /// What was done.
     pub fn history(&self) -> &History<D::Value> {
         &self.ledger.history
+    }
+
+    /// What has been done since the start, in numbers.
+    pub fn statistics(&self) -> Statistics {
+        Statistics {
+            open: self.ledger.count_open(),
+            ..self.ledger.statistics.clone()
+        }
     }
 
     /// Changes how much history is kept; what is too much is dropped at once.

@@ -25,6 +25,7 @@ use super::{
     node::Requested,
     node_set::FastMap,
     nodes::NodeId,
+    statistics::Statistics,
     status::ValueState,
     transaction::{KeyError, Kind, Options, Resync, TransactionResult},
 };
@@ -118,6 +119,7 @@ pub(super) struct Ledger<V> {
     /// Values that are no longer wanted and were never applied, until their removal is recorded.
     pub withdrawn: FastMap<NodeId, V>,
     pub history: History<V>,
+    pub statistics: Statistics,
 }
 
 impl<V> Open<V> {
@@ -143,6 +145,7 @@ impl<V> Ledger<V> {
             released: Vec::new(),
             withdrawn: FastMap::default(),
             history: History::new(HistorySettings::default()),
+            statistics: Statistics::default(),
         }
     }
 
@@ -235,7 +238,6 @@ impl<V> Ledger<V> {
     }
 
     /// How many transactions are not finished.
-    #[cfg(test)]
     pub fn count_open(&self) -> usize {
         self.open.iter().flatten().count()
     }
@@ -356,7 +358,7 @@ impl<V> Ledger<V> {
         }
         let mut errors = open.errors;
         errors.truncate(self.history.settings().of_one());
-        self.history.push(TransactionRecord {
+        let record = TransactionRecord {
             seq,
             kind: open.kind,
             options: open.options,
@@ -368,6 +370,8 @@ impl<V> Ledger<V> {
             omitted: open.omitted,
             errors,
             reverted,
-        });
+        };
+        self.statistics.count(&record);
+        self.history.push(record);
     }
 }

@@ -34,6 +34,7 @@ mod recorder;
 mod retry;
 mod revert;
 mod simulate;
+pub mod statistics;
 mod status;
 #[cfg(test)]
 mod tests;

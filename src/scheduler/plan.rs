@@ -189,6 +189,11 @@ impl<D: Domain> Scheduler<D> {
         View::new(&self.graph)
     }
 
+    /// What is told from now on happened at this moment, and is recorded so.
+    pub fn tell_time(&mut self, now: Duration) {
+        self.now = now;
+    }
+
     /// Decides what to do now. Operations of one step do not depend on each other; deletions come first.
     pub fn step(&mut self, now: Duration) -> Vec<Operation<D::Effect>> {
         self.now = now;

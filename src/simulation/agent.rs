@@ -25,14 +25,14 @@ use crate::{
     agent::{
         desired::{CONFIG, decode},
         effects::{Look, NetworkEffects, Seen, Signal},
-        host::{Published, StatusStore},
+        host::StatusStore,
         report::{Health, Reporter},
         survey::{Survey, Surveyed},
     },
     descriptors::{Network, alias::Marks, value::Value},
     engine::{Clock, Core, Done, Event, Work},
     kernel::{Failure, Outcome, Reply, Task},
-    publish::state::State,
+    publish::{Published, state::State},
     scheduler::{Change, Rejection, Resync, Transaction},
     sources::etcd::{RawKey, SnapshotReason, SourceEvent},
 };

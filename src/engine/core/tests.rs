@@ -319,10 +319,11 @@ async fn a_transaction_for_an_engine_that_has_ended_is_refused() {
     let core = Core::new(Numbers, MapEffects::default());
     let (engine, handle) = crate::engine::Engine::new(core, NoPerformer, crate::engine::Clock::told_by(|| Duration::ZERO));
     drop(engine);
-    let error = handle
+    let client = handle.client();
+    let error = client
         .commit(Transaction::of(vec![put("a", 1)]))
         .await
         .expect_err("nobody is there");
     assert_eq!(error.to_string(), "scheduler was closed");
-    assert_eq!(handle.ask(|scheduler| scheduler.idle()).await, None);
+    assert_eq!(client.ask(|scheduler| scheduler.idle()).await, None);
 }

@@ -33,46 +33,24 @@ pub struct Shown {
 pub type Show<'a, V> = &'a dyn Fn(&Key, &V) -> Option<Shown>;
 
 /// A list of transactions.
-///
-/// # Errors
-/// Only if a shown value cannot be written as JSON.
-pub fn transactions<'a, V: 'a>(
-    records: impl IntoIterator<Item = &'a TransactionRecord<V>>,
-    show: Show<'_, V>,
-) -> Result<String, serde_json::Error> {
-    let list: Vec<Transaction> = records.into_iter().map(|record| Transaction::of(record, show)).collect();
-    serde_json::to_string(&list)
-}
-
-/// One transaction.
-///
-/// # Errors
-/// As for [`transactions`].
-pub fn transaction<V>(record: &TransactionRecord<V>, show: Show<'_, V>) -> Result<String, serde_json::Error> {
-    serde_json::to_string(&Transaction::of(record, show))
+pub fn transactions<'a, V: 'a>(records: impl IntoIterator<Item = &'a TransactionRecord<V>>, show: Show<'_, V>) -> Vec<Transaction> {
+    records.into_iter().map(|record| Transaction::of(record, show)).collect()
 }
 
 /// Operations, such as those of a simulation.
-///
-/// # Errors
-/// As for [`transactions`].
-pub fn operations<V>(operations: &[OperationRecord<V>], show: Show<'_, V>) -> Result<String, serde_json::Error> {
-    let list: Vec<Operation> = operations.iter().map(|operation| Operation::of(operation, show)).collect();
-    serde_json::to_string(&list)
+pub fn operations<V>(operations: &[OperationRecord<V>], show: Show<'_, V>) -> Vec<Operation> {
+    operations.iter().map(|operation| Operation::of(operation, show)).collect()
 }
 
 /// Revisions of nodes: a timeline, or a snapshot.
-///
-/// # Errors
-/// As for [`transactions`].
-pub fn revisions<V>(revisions: &[Revision<V>], show: Show<'_, V>) -> Result<String, serde_json::Error> {
-    let list: Vec<Node> = revisions.iter().map(|revision| Node::of(revision, show)).collect();
-    serde_json::to_string(&list)
+pub fn revisions<V>(revisions: &[Revision<V>], show: Show<'_, V>) -> Vec<Node> {
+    revisions.iter().map(|revision| Node::of(revision, show)).collect()
 }
 
+/// One transaction.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Transaction {
+pub struct Transaction {
     #[serde(skip_serializing_if = "is_false")]
     with_simulation: bool,
     start: String,
@@ -96,7 +74,8 @@ struct Transaction {
 }
 
 impl Transaction {
-    fn of<V>(record: &TransactionRecord<V>, show: Show<'_, V>) -> Self {
+    /// Of a record.
+    pub fn of<V>(record: &TransactionRecord<V>, show: Show<'_, V>) -> Self {
         let (retry_for_txn, retry_attempt) = match record.kind {
             Kind::Retry { of, attempt } => (of, u64::from(attempt)),
             _ => (0, 0),
@@ -141,9 +120,10 @@ impl Named {
     }
 }
 
+/// What was done to one value.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Operation {
+pub struct Operation {
     operation: &'static str,
     key: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -198,9 +178,10 @@ impl Operation {
     }
 }
 
+/// What a key was for a while.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Node {
+pub struct Node {
     since: String,
     until: String,
     key: String,

@@ -1,14 +1,15 @@
 //! What was done, when and why: finished transactions, bounded by age, number and operations.
 //!
 //! Owns the records, and the views of them: JSON, text, the timeline of each key, statistics. Must never influence what happens
-//! to a value. Start reading at [`History`].
+//! to a value. Start reading at [`History`]; [`extract::Extract`] is how others look at all of it.
 
+pub mod extract;
 pub mod json;
 pub mod record;
 pub mod text;
 pub mod timeline;
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use record::TransactionRecord;
 
@@ -48,7 +49,8 @@ impl HistorySettings {
 #[derive(Clone)]
 pub struct History<V> {
     settings: HistorySettings,
-    records: VecDeque<TransactionRecord<V>>,
+    /// Shared, so that whoever is shown them needs no copy.
+    records: VecDeque<Arc<TransactionRecord<V>>>,
     operations: usize,
 }
 
@@ -77,7 +79,7 @@ impl<V> History<V> {
         }
         self.operations += weight(&record);
         self.expire(record.stop);
-        self.records.push_back(record);
+        self.records.push_back(Arc::new(record));
         self.trim();
     }
 
@@ -106,20 +108,18 @@ impl<V> History<V> {
 
     /// All that is kept, the oldest first.
     pub fn records(&self) -> impl DoubleEndedIterator<Item = &TransactionRecord<V>> {
-        self.records.iter()
+        self.records.iter().map(Arc::as_ref)
+    }
+
+    /// As [`Self::records`], to be kept: whatever is dropped here meanwhile.
+    pub fn shared(&self) -> Vec<Arc<TransactionRecord<V>>> {
+        self.records.iter().cloned().collect()
     }
 
     /// The transaction with this sequence number.
     pub fn get(&self, seq: u64) -> Option<&TransactionRecord<V>> {
         // They end nearly in the order of their numbers, so it is near the end or not there.
-        self.records.iter().rev().find(|record| record.seq == seq)
-    }
-
-    /// Transactions that ended at or after `since` and started at or before `until`.
-    pub fn between(&self, since: Duration, until: Duration) -> impl Iterator<Item = &TransactionRecord<V>> {
-        self.records
-            .iter()
-            .filter(move |record| record.stop >= since && record.start <= until)
+        self.records().rev().find(|record| record.seq == seq)
     }
 }
 

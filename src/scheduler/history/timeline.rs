@@ -1,27 +1,12 @@
-//! What each key was, and when: revisions of nodes, snapshots of the whole graph, statistics of their flags.
+//! What each key was, and when: the form of a revision, and of what is counted over all of them.
 //!
-//! Owns the reconstruction of revisions from the records of operations and from the graph as it is now. Nothing is kept for it
-//! beside the history, so it costs nothing until somebody asks, and is bounded as the history is. Must never be part of a decision.
-//! Start reading at [`Scheduler::timeline`].
+//! Owns the types. They are made by [`Extract`](super::extract::Extract). Must never be part of a decision. Start reading at [`Revision`].
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use models::key::Key;
 
-use super::{
-    super::{
-        descriptor::{Domain, Label, On},
-        edge::Target,
-        nodes::NodeId,
-        plan::Scheduler,
-        status::ValueState,
-    },
-    record::{OperationRecord, Side},
-};
+use super::super::{descriptor::Label, status::ValueState};
 
 /// What a key was for a while.
 #[derive(Clone, Debug)]
@@ -156,178 +141,8 @@ impl<V> Revision<V> {
         flags.into_iter().filter_map(|(flag, text)| Some((flag, text?))).collect()
     }
 
-    fn covers(&self, time: Duration) -> bool {
+    /// Whether it held at a moment.
+    pub fn covers(&self, time: Duration) -> bool {
         self.since < time && self.until.is_none_or(|until| until > time)
-    }
-}
-
-/// Operations by key, each with the number of its transaction.
-type Changes<'a, V> = BTreeMap<Key, Vec<(u64, &'a OperationRecord<V>)>>;
-
-impl<D: Domain> Scheduler<D> {
-    /// All that is known of a key, the oldest first.
-    pub fn timeline(&self, key: &Key) -> Vec<Revision<D::Value>> {
-        let mut changes = self.changes_by_key(|other| other == key);
-        self.revisions_of(key, &changes.remove(key).unwrap_or_default())
-    }
-
-    /// What each key was at a moment (since the Unix epoch), in key order; `None`: what it is now.
-    pub fn snapshot(&self, time: Option<Duration>) -> Vec<Revision<D::Value>> {
-        let revisions = self.all_revisions();
-        match time {
-            None => revisions.into_iter().filter(|revision| revision.until.is_none()).collect(),
-            Some(time) => revisions.into_iter().filter(|revision| revision.covers(time)).collect(),
-        }
-    }
-
-    /// How often the texts of a flag occur, over all revisions that are known.
-    pub fn flag_statistics(&self, flag: Flag) -> FlagStatistics {
-        let mut statistics = FlagStatistics::default();
-        for revision in self.all_revisions() {
-            for (_, text) in revision.flags().into_iter().filter(|(other, _)| *other == flag) {
-                statistics.total_count += 1;
-                *statistics.per_value_count.entry(text).or_default() += 1;
-            }
-        }
-        statistics
-    }
-
-    fn all_revisions(&self) -> Vec<Revision<D::Value>> {
-        let changes = self.changes_by_key(|_| true);
-        let current = self.graph.all().map(|id| self.graph[id].key.clone());
-        let keys: BTreeSet<Key> = changes.keys().cloned().chain(current).collect();
-        let none = Vec::new();
-        keys.iter()
-            .flat_map(|key| self.revisions_of(key, changes.get(key).unwrap_or(&none)))
-            .collect()
-    }
-
-    fn changes_by_key(&self, wanted: impl Fn(&Key) -> bool) -> Changes<'_, D::Value> {
-        let mut changes: Changes<'_, D::Value> = BTreeMap::new();
-        for record in self.ledger.history.records() {
-            for operation in record.operations.iter().filter(|operation| wanted(&operation.key)) {
-                changes.entry(operation.key.clone()).or_default().push((record.seq, operation));
-            }
-        }
-        // Transactions are kept in the order of their ends.
-        changes
-            .values_mut()
-            .for_each(|list| list.sort_by_key(|(_, operation)| operation.at));
-        changes
-    }
-
-    fn revisions_of(&self, key: &Key, changes: &[(u64, &OperationRecord<D::Value>)]) -> Vec<Revision<D::Value>> {
-        let mut revisions = Vec::new();
-        if let Some((_, first)) = changes.first()
-            && first.before.state != ValueState::Nonexistent
-        {
-            revisions.push(self.revision(key, Duration::ZERO, Some(first.at), None, &first.before));
-        }
-        for (at, (seq, change)) in changes.iter().enumerate() {
-            let until = changes.get(at + 1).map(|(_, next)| next.at);
-            if change.after.state != ValueState::Removed {
-                revisions.push(self.revision(key, change.at, until, Some(*seq), &change.after));
-            }
-        }
-        if let Some(id) = self.graph.find(key) {
-            self.complete(id, &mut revisions);
-        }
-        revisions
-    }
-
-    /// Makes the last revision that of the graph, which knows more, or adds one if the history has lost it.
-    fn complete(&self, id: NodeId, revisions: &mut Vec<Revision<D::Value>>) {
-        let node = &self.graph[id];
-        let state = node.trace.state;
-        if state == ValueState::Nonexistent {
-            return;
-        }
-        let side = Side {
-            state,
-            value: node.applied.as_ref().or(node.wanted()).cloned(),
-            error: node.rare().and_then(|rare| rare.error.clone()),
-        };
-        let last = revisions.pop_if(|last| last.until.is_none());
-        let since = last.as_ref().map_or(node.trace.since.into(), |last| last.since);
-        let mut current = self.revision(&node.key, since, None, Some(node.trace.seq), &side);
-        current.available = node.available();
-        current.derived_from = node.parent.map(|parent| self.graph[parent].key.clone());
-        for target in &mut current.targets {
-            target.matching = self.matching(id, target);
-        }
-        revisions.push(current);
-    }
-
-    fn matching(&self, id: NodeId, target: &RevisionTarget) -> Vec<Key> {
-        let available = |key: &Key| self.graph.find(key).is_some_and(|id| self.graph[id].available());
-        if target.relation == Relation::Derives {
-            let key = Key::new(&target.expected);
-            return if available(&key) { vec![key] } else { vec![] };
-        }
-        let node = &self.graph[id];
-        let Some(edge) = node
-            .edges
-            .iter()
-            .chain(node.applied_edges.iter())
-            .find(|edge| edge.label == target.label)
-        else {
-            return Vec::new();
-        };
-        let candidates: Vec<NodeId> = match &edge.on {
-            Target::Key(target) => vec![*target],
-            Target::AnyOf(any) => {
-                let prefixes = any.prefixes.iter();
-                prefixes
-                    .flat_map(|prefix| self.graph.under(self.graph[*prefix].key.as_str()))
-                    .collect()
-            }
-        };
-        let counts = |key: &Key| match &edge.on {
-            Target::AnyOf(any) => any.predicate.as_ref().is_none_or(|passes| passes(key)),
-            Target::Key(_) => true,
-        };
-        let nodes = candidates.iter().map(|id| &self.graph[*id]);
-        nodes
-            .filter(|node| node.available() && counts(&node.key))
-            .map(|node| node.key.clone())
-            .collect()
-    }
-
-    fn revision(&self, key: &Key, since: Duration, until: Option<Duration>, seq: Option<u64>, side: &Side<D::Value>) -> Revision<D::Value> {
-        let descriptor = self.domain.descriptor(key);
-        let (mut targets, mut metadata) = (Vec::new(), Vec::new());
-        if let (Some(descriptor), Some(value)) = (descriptor, &side.value) {
-            targets.extend(descriptor.dependencies(key, value).into_iter().map(|dependency| RevisionTarget {
-                relation: Relation::DependsOn,
-                expected: match &dependency.on {
-                    On::Key(key) => key.to_string().into(),
-                    On::AnyOf { describe, .. } => describe.clone(),
-                },
-                label: dependency.label,
-                matching: Vec::new(),
-            }));
-            targets.extend(descriptor.derived(key, value).into_iter().map(|(derived, _)| RevisionTarget {
-                relation: Relation::Derives,
-                label: derived.to_string().into(),
-                expected: derived.to_string().into(),
-                matching: Vec::new(),
-            }));
-            metadata = self.domain.metadata(key, value);
-        }
-        Revision {
-            since,
-            until,
-            key: key.clone(),
-            label: descriptor.map_or_else(|| key.to_string(), |descriptor| descriptor.label(key)),
-            value: side.value.clone(),
-            state: side.state,
-            available: matches!(side.state, ValueState::Configured | ValueState::Obtained | ValueState::Discovered),
-            error: side.error.clone(),
-            seq,
-            descriptor: descriptor.map(|descriptor| descriptor.name()),
-            derived_from: None,
-            metadata,
-            targets,
-        }
     }
 }

@@ -5,6 +5,7 @@ use serde_json::{Value as Json, json};
 use super::*;
 use crate::scheduler::history::{
     HistorySettings,
+    extract::Scope,
     json::{self, Shown, rfc3339},
     text,
     timeline::{Flag, Relation},
@@ -22,7 +23,7 @@ fn printed(_: &Key, value: &Toy) -> String {
 }
 
 fn parsed(world: &World, seq: u64) -> Json {
-    serde_json::from_str(&json::transaction(world.record(seq), &shown).expect("JSON")).expect("JSON")
+    serde_json::to_value(json::Transaction::of(world.record(seq), &shown)).expect("JSON")
 }
 
 fn flags(world: &World, seq: u64) -> Vec<String> {
@@ -55,7 +56,7 @@ fn a_record_has_the_members_of_the_reference_in_their_order() {
         ..Options::default()
     };
     let result = world.commit(vec![put("b", needing(&["a"])), put("a", toy(1))], options);
-    let text = json::transaction(world.record(result.seq), &shown).expect("JSON");
+    let text = serde_json::to_string(&json::Transaction::of(world.record(result.seq), &shown)).expect("JSON");
     let time = "1970-01-12T13:46:40Z";
     let expected = [
         &format!(
@@ -311,7 +312,13 @@ fn a_discovered_value_that_is_as_wanted_is_confirmed_without_a_record() {
             .sum::<usize>(),
         0
     );
-    let states: Vec<ValueState> = world.scheduler.timeline(&key("a")).iter().map(|revision| revision.state).collect();
+    let states: Vec<ValueState> = world
+        .scheduler
+        .extract(&Scope::All)
+        .timeline(&key("a"))
+        .iter()
+        .map(|revision| revision.state)
+        .collect();
     assert_eq!(states, [ValueState::Discovered, ValueState::Configured], "but its timeline tells");
 }
 
@@ -422,6 +429,7 @@ fn the_timeline_of_a_key_tells_what_it_was_and_when() {
     world.commit(vec![remove("a")], Options::default());
     let told: Vec<_> = world
         .scheduler
+        .extract(&Scope::All)
         .timeline(&key("b"))
         .iter()
         .map(|revision| (revision.state, revision.since, revision.until, revision.seq))
@@ -437,6 +445,7 @@ fn the_timeline_of_a_key_tells_what_it_was_and_when() {
     let keys = |time| {
         world
             .scheduler
+            .extract(&Scope::All)
             .snapshot(Some(time))
             .into_iter()
             .map(|revision| revision.key.to_string())
@@ -445,7 +454,7 @@ fn the_timeline_of_a_key_tells_what_it_was_and_when() {
     assert_eq!(keys(start + minute / 2), ["b"]);
     assert_eq!(keys(start + minute + minute / 2), ["a", "b", "unknown/p"]);
     assert!(keys(start).is_empty());
-    let now = world.scheduler.snapshot(None);
+    let now = world.scheduler.extract(&Scope::All).snapshot(None);
     assert_eq!(now.len(), 1);
     assert_eq!(
         (now[0].targets[0].relation, now[0].targets[0].expected.as_ref()),
@@ -468,7 +477,7 @@ fn a_snapshot_of_now_is_complete_although_the_history_has_forgotten() {
         Options::default(),
     );
     world.commit(vec![put("b", needing(&["d"]))], Options::default());
-    let snapshot = world.scheduler.snapshot(None);
+    let snapshot = world.scheduler.extract(&Scope::All).snapshot(None);
     let keys: Vec<&str> = snapshot.iter().map(|revision| revision.key.as_str()).collect();
     assert_eq!(keys, ["a", "b", "d"]);
     assert_eq!((snapshot[2].derived_from.clone(), snapshot[0].seq), (Some(key("a")), Some(0)));
@@ -481,7 +490,7 @@ fn texts_in_timelines_are_escaped() {
     let mut world = World::new();
     world.fail = Box::new(|_, _| Some(transient("say \"no\" \\ \u{1}")));
     world.commit(vec![put("a \"key\"", toy(1))], Options::default());
-    let text = json::revisions(&world.scheduler.snapshot(None), &shown).expect("JSON");
+    let text = serde_json::to_string(&json::revisions(&world.scheduler.extract(&Scope::All).snapshot(None), &shown)).expect("JSON");
     let nodes: Json = serde_json::from_str(&text).expect("valid JSON");
     let node = &nodes[0];
     assert_eq!(
@@ -502,12 +511,19 @@ fn flags_are_counted_and_an_unknown_flag_is_no_flag() {
     let mut world = World::new();
     world.commit(vec![put("a", toy(1)), put("b", needing(&["x"]))], Options::default());
     world.commit(vec![put("a", toy(2))], Options::default());
-    let states = world.scheduler.flag_statistics(Flag::ValueState);
+    let states = world.scheduler.extract(&Scope::All).flag_statistics(Flag::ValueState, |_| true);
     let counts: Vec<(&str, usize)> = states.per_value_count.iter().map(|(text, count)| (text.as_str(), *count)).collect();
     assert_eq!((states.total_count, counts), (3, vec![("CONFIGURED", 2), ("PENDING", 1)]));
-    assert_eq!(world.scheduler.flag_statistics(Flag::Descriptor).per_value_count["toy"], 3);
     assert_eq!(
-        serde_json::to_value(world.scheduler.flag_statistics(Flag::Unavailable)).expect("JSON"),
+        world
+            .scheduler
+            .extract(&Scope::All)
+            .flag_statistics(Flag::Descriptor, |_| true)
+            .per_value_count["toy"],
+        3
+    );
+    assert_eq!(
+        serde_json::to_value(world.scheduler.extract(&Scope::All).flag_statistics(Flag::Unavailable, |_| true)).expect("JSON"),
         json!({ "TotalCount": 1, "PerValueCount": { "": 1 } })
     );
     assert_eq!(

@@ -123,7 +123,10 @@ fn model(wanted: &BTreeMap<String, Toy>, facts: &BTreeMap<String, ()>) -> BTreeM
 
 /// Everything that a dry run must leave as it is.
 fn appearance(world: &World) -> String {
-    let snapshot = world.scheduler.snapshot(None);
+    let snapshot = world
+        .scheduler
+        .extract(&crate::scheduler::history::extract::Scope::All)
+        .snapshot(None);
     let nodes: Vec<_> = snapshot
         .iter()
         .map(|revision| (&revision.key, revision.state, &revision.value, revision.seq))

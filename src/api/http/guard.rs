@@ -1,0 +1,201 @@
+//! What every request must pass before an endpoint sees it.
+//!
+//! Owns the order of the checks: where it comes from, how many there are, who sends it, how long its body is. Must never log a
+//! header, a body or the query of a request. Start reading at [`pass`].
+
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{Request, State},
+    http::{
+        HeaderMap, HeaderName, HeaderValue, StatusCode, Uri,
+        header::{AUTHORIZATION, CONTENT_LENGTH, HOST, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE},
+    },
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tracing::debug;
+
+use super::{answer::ApiError, endpoint::role_of, listener::Peer};
+use crate::api::security::{Access, Denied, Role, bearer, rate::RateLimiter};
+
+/// For the whole body of a request.
+const BODY_LIMIT: Duration = Duration::from_secs(30);
+
+/// Tells who was recognised, as in the reference.
+const USERNAME: HeaderName = HeaderName::from_static("x-ligato-auth-username");
+const RATE: HeaderName = HeaderName::from_static("x-ligato-ratelimiter-limit");
+const BURST: HeaderName = HeaderName::from_static("x-ligato-ratelimiter-maxburst");
+const DELAY: HeaderName = HeaderName::from_static("x-ligato-ratelimiter-waitdelay");
+
+/// What the checks need.
+pub struct Guard {
+    /// Who may do what.
+    pub access: Access,
+    /// Limit of requests, if there is one, with its number per second.
+    pub rate: Option<(RateLimiter, u32)>,
+    /// Longest body in bytes.
+    pub body_max: usize,
+    /// A client has to show a certificate.
+    pub client_certificates: bool,
+}
+
+/// Checks a request and has it answered.
+pub async fn pass(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let start = Instant::now();
+    let response = match guard.admit(request).await {
+        Ok((request, user)) => {
+            let mut response = next.run(request).await;
+            if let Some(name) = user.and_then(|name| HeaderValue::try_from(name).ok()) {
+                response.headers_mut().insert(USERNAME, name);
+            }
+            response
+        }
+        Err(error) => error.into_response(),
+    };
+    debug!(%method, path, status = response.status().as_u16(), elapsed = ?start.elapsed(), "REST request");
+    response
+}
+
+impl Guard {
+    async fn admit(&self, request: Request) -> Result<(Request, Option<String>), ApiError> {
+        let needs = role_of(request.method());
+        if !self.access.needs_token() && !self.client_certificates {
+            refuse_foreign_pages(request.headers(), request.uri(), needs)?;
+        }
+        self.count(&request)?;
+        let token = request
+            .headers()
+            .get(AUTHORIZATION)
+            .and_then(|value| value.to_str().ok())
+            .and_then(bearer);
+        let user = self
+            .access
+            .admit(token, needs, SystemTime::now())
+            .map_err(|denied| refusal(&denied))?;
+        Ok((self.with_whole_body(request).await?, user))
+    }
+
+    fn count(&self, request: &Request) -> Result<(), ApiError> {
+        let (Some((limiter, limit)), Some(Peer(peer))) = (&self.rate, request.extensions().get::<Peer>()) else {
+            return Ok(());
+        };
+        limiter.admit(peer.ip(), Instant::now()).map_err(|wait| {
+            let seconds = wait.as_secs_f64().ceil();
+            let message = format!("more than {limit} requests per second; try again after {seconds} s, or see --http-rate-limit");
+            let number = |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("1"));
+            ApiError::new(StatusCode::TOO_MANY_REQUESTS, message)
+                .with_header(RETRY_AFTER, number(seconds.to_string()))
+                .with_header(RATE, number(limit.to_string()))
+                .with_header(BURST, number(limit.to_string()))
+                .with_header(DELAY, number(format!("{wait:?}")))
+        })
+    }
+
+    /// Reads the body, so that no endpoint has to wait for it.
+    async fn with_whole_body(&self, request: Request) -> Result<Request, ApiError> {
+        let too_long = || {
+            let message = format!("the body is longer than {} bytes; send less, or see --http-body-max", self.body_max);
+            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+        };
+        let (parts, body) = request.into_parts();
+        let announced = parts
+            .headers
+            .get(CONTENT_LENGTH)
+            .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+        if announced.is_some_and(|length| length > self.body_max) {
+            return Err(too_long());
+        }
+        let read = tokio::time::timeout(BODY_LIMIT, Limited::new(body, self.body_max).collect()).await;
+        let bytes: Bytes = match read {
+            Ok(Ok(collected)) => collected.to_bytes(),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_long()),
+            Ok(Err(error)) => return Err(ApiError::new(StatusCode::BAD_REQUEST, format!("the body cannot be read: {error}"))),
+            Err(_) => {
+                let message = format!("the body did not arrive within {} s", BODY_LIMIT.as_secs());
+                return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, message));
+            }
+        };
+        Ok(Request::from_parts(parts, Body::from(bytes)))
+    }
+}
+
+fn refusal(denied: &Denied) -> ApiError {
+    match denied.is_unauthenticated() {
+        true => ApiError::new(StatusCode::UNAUTHORIZED, denied.to_string())
+            .with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"netns-agent\"")),
+        false => ApiError::new(StatusCode::FORBIDDEN, denied.to_string()),
+    }
+}
+
+/// Without credentials, being on this machine is what counts; but a browser on it runs the pages of strangers. So the name by which
+/// the agent was called must be one that no stranger can point here (an address, `localhost`, a name without a dot), and a page that
+/// asks for a change must come from the agent itself.
+fn refuse_foreign_pages(headers: &HeaderMap, uri: &Uri, needs: Role) -> Result<(), ApiError> {
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let called = uri
+        .authority()
+        .map(|authority| authority.as_str())
+        .or(text(HOST))
+        .unwrap_or_default();
+    let name = called
+        .rsplit_once(':')
+        .filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+    let name = name.map_or(called, |(name, _)| name);
+    let is_address = name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    if !is_address && name.contains('.') && !name.ends_with(".localhost") {
+        let message = format!("the agent was called {name:?}; without credentials it answers to addresses and local names only");
+        return Err(ApiError::new(StatusCode::FORBIDDEN, message));
+    }
+    let page = text(ORIGIN).and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
+    match page {
+        Some(page) if needs == Role::Write && page != called => Err(ApiError::new(
+            StatusCode::FORBIDDEN,
+            format!("a page of {page:?} may not change anything here without credentials"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(host: &str, origin: Option<&str>, needs: Role) -> bool {
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, host.parse().expect("a header"));
+        if let Some(origin) = origin {
+            headers.insert(ORIGIN, origin.parse().expect("a header"));
+        }
+        refuse_foreign_pages(&headers, &Uri::from_static("/x"), needs).is_ok()
+    }
+
+    #[test]
+    fn pages_of_strangers_cannot_use_a_browser_on_this_machine() {
+        for host in [
+            "127.0.0.1:9191",
+            "localhost:9191",
+            "[::1]:9191",
+            "::1",
+            "agent",
+            "agent.localhost",
+            "10.1.2.3",
+        ] {
+            assert!(checked(host, None, Role::Write), "{host}");
+        }
+        for host in ["evil.example", "evil.example:9191", "127.0.0.1.evil.example"] {
+            assert!(!checked(host, None, Role::Read), "{host}");
+        }
+        assert!(!checked("127.0.0.1:9191", Some("http://evil.example"), Role::Write));
+        assert!(!checked("127.0.0.1:9191", Some("http://127.0.0.1:80"), Role::Write));
+        assert!(checked("127.0.0.1:9191", Some("http://127.0.0.1:9191"), Role::Write));
+        assert!(checked("127.0.0.1:9191", Some("http://evil.example"), Role::Read));
+    }
+}

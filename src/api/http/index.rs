@@ -1,0 +1,60 @@
+//! `GET /`: a page that lists all endpoints.
+//!
+//! Owns its layout. Must never name an endpoint itself. Start reading at [`page`].
+
+use axum::{response::Response, routing::get};
+
+use super::{
+    ENDPOINTS as ALL,
+    answer::{self, HTML},
+    endpoint::{Endpoint, Verb},
+};
+
+pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
+    answers: &[HTML],
+    ..Endpoint::get("/", "This page: all endpoints", || get(page))
+}];
+
+async fn page() -> Response {
+    let rows: String = ALL.iter().copied().flatten().map(row).collect();
+    answer::typed(
+        HTML,
+        format!(
+            "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>netns-agent</title></head>\n<body>\n\
+             <h1>netns-agent</h1>\n<table>\n{rows}</table>\n</body>\n</html>\n"
+        ),
+    )
+}
+
+/// What can be looked at without further ado is a link.
+fn row(endpoint: &Endpoint) -> String {
+    let Endpoint { method, path, summary, .. } = endpoint;
+    let is_link = *method == Verb::Get && !endpoint.parameters.iter().any(|parameter| parameter.required);
+    let parameters: Vec<&str> = endpoint
+        .parameters
+        .iter()
+        .map(|parameter| parameter.name)
+        .filter(|name| !path.contains(&format!("{{{name}}}")))
+        .collect();
+    let query = match parameters.is_empty() {
+        true => String::new(),
+        false => format!(" <small>?{}</small>", parameters.join("&amp;")),
+    };
+    let shown = match is_link {
+        true => format!("<a href=\"{path}\">{path}</a>"),
+        false => path.to_string(),
+    };
+    format!(
+        "<tr><td>{}</td><td>{shown}{query}</td><td>{}</td></tr>\n",
+        method.text(),
+        escape(summary)
+    )
+}
+
+/// Text for a page.
+pub(super) fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}

@@ -1,0 +1,59 @@
+//! `/log/…`: levels of the log, read and changed while the agent runs.
+//!
+//! Owns the form of the answers. Must never know how levels are kept: that is `telemetry`. Start reading at [`set`].
+
+use axum::{
+    extract::{Path, State},
+    routing::{get, put},
+};
+use serde::Serialize;
+
+use super::{
+    answer::{self, Answer, ApiError},
+    endpoint::{Endpoint, Parameter, Verb},
+};
+use crate::api::Api;
+
+pub(super) const ENDPOINTS: &[Endpoint] = &[
+    Endpoint {
+        example: r#"[{"logger":"default","level":"info"}]"#,
+        ..Endpoint::get("/log/list", "Loggers and their levels", || get(list))
+    },
+    Endpoint {
+        method: Verb::Put,
+        parameters: &[
+            Parameter::required("logger", "A part of the agent, any other target of the log, or default"),
+            Parameter {
+                required: true,
+                ..Parameter::one_of(
+                    "level",
+                    "The level",
+                    &["trace", "debug", "info", "warn", "warning", "error", "fatal", "panic"],
+                )
+            },
+        ],
+        example: r#"{"logger":"engine","level":"debug"}"#,
+        failures: &[(500, "there is no such level")],
+        ..Endpoint::get("/log/{logger}/{level}", "Gives a logger a level, until the agent ends", || put(set))
+    },
+];
+
+#[derive(Serialize)]
+struct Logger {
+    logger: String,
+    level: String,
+}
+
+async fn list(State(api): State<Api>) -> Answer {
+    let loggers = api.log.list().into_iter().map(|(logger, level)| Logger { logger, level });
+    answer::json(&loggers.collect::<Vec<_>>())
+}
+
+async fn set(State(api): State<Api>, Path((logger, level)): Path<(String, String)>) -> Answer {
+    let level = api
+        .log
+        .set(&logger, &level)
+        .map_err(|error| ApiError::internal(error.to_string()))?
+        .to_owned();
+    answer::json(&Logger { logger, level })
+}

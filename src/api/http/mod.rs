@@ -1,0 +1,165 @@
+//! The REST API: one HTTP/1.1 server for people, the command line and monitoring.
+//!
+//! Owns the server's start and end, and the list of endpoints. Must never decide anything about the network. Start reading at
+//! [`ENDPOINTS`], then any file beside this one: each has its rows and its handlers; [`Server`] is what the agent starts.
+
+mod answer;
+mod endpoint;
+mod explain;
+mod guard;
+mod history;
+mod index;
+mod info;
+mod listener;
+mod logs;
+mod openapi;
+mod probes;
+mod query;
+mod resync;
+mod stats;
+mod status;
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use axum::{
+    Router,
+    http::{Method, StatusCode, Uri},
+    middleware::from_fn_with_state,
+};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tracing::info;
+
+use self::{answer::ApiError, endpoint::Endpoint, guard::Guard, listener::Listener};
+use super::{
+    Api,
+    security::{
+        Access,
+        rate::RateLimiter,
+        tls::{self, TlsError},
+        tokens::TokenError,
+    },
+};
+use crate::config::HttpSettings;
+
+/// All endpoints, by theme.
+pub(crate) const ENDPOINTS: &[&[Endpoint]] = &[
+    index::ENDPOINTS,
+    status::ENDPOINTS,
+    explain::ENDPOINTS,
+    history::ENDPOINTS,
+    resync::ENDPOINTS,
+    stats::ENDPOINTS,
+    info::ENDPOINTS,
+    logs::ENDPOINTS,
+    probes::ENDPOINTS,
+    openapi::ENDPOINTS,
+];
+
+/// The OpenAPI document of all endpoints.
+pub fn openapi_document() -> String {
+    openapi::document()
+}
+
+/// Why the server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be used.
+    #[error("cannot listen on {address}: {error}; give another --http-listen, or off")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The system's words.
+        error: io::Error,
+    },
+    /// The tokens cannot be used.
+    #[error(transparent)]
+    Tokens(#[from] TokenError),
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// The running server. Dropping it ends it at once.
+pub struct Server {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    /// Listens on an address (port 0: any free port) and serves until [`Server::shutdown`].
+    ///
+    /// # Errors
+    /// The address, the tokens or the certificates cannot be used.
+    pub async fn start(api: Api, listen: SocketAddr, settings: &HttpSettings) -> Result<Self, StartError> {
+        let client_ca = settings.client_ca.as_deref();
+        let tls = match &settings.identity {
+            Some((certificate, key)) => Some(tls::server(certificate, key, client_ca, &["http/1.1"])?),
+            None => None,
+        };
+        let guard = Guard {
+            access: Access::new(settings.tokens.clone())?,
+            rate: settings.rate_limit.map(|limit| (RateLimiter::new(limit), limit)),
+            body_max: settings.body_max,
+            client_certificates: client_ca.is_some(),
+        };
+        let failed = |error| StartError::Listen { address: listen, error };
+        let socket = TcpListener::bind(listen).await.map_err(failed)?;
+        let address = socket.local_addr().map_err(failed)?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        info!(tokens = guard.access.needs_token(), "REST API: {scheme}://{address}/");
+        let (stop, stopped) = watch::channel(false);
+        let listener = Listener {
+            socket,
+            tls,
+            router: router(api, guard),
+            connections_max: settings.connections_max,
+            stop: stopped,
+        };
+        let task = tokio::spawn(listener.run());
+        Ok(Server { address, stop, task })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes no further requests, and lets those under way finish for a short time.
+    pub async fn shutdown(mut self) {
+        self.stop.send_replace(true);
+        // It was cancelled if this fails, and has ended, too.
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn router(api: Api, guard: Guard) -> Router {
+    endpoint::router(ENDPOINTS)
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .with_state(api)
+        .layer(from_fn_with_state(Arc::new(guard), guard::pass))
+}
+
+async fn no_such_path(uri: Uri) -> ApiError {
+    ApiError::not_found(format!("there is no {}; GET / lists what there is", uri.path()))
+}
+
+async fn no_such_method(method: Method, uri: Uri) -> ApiError {
+    let mut methods: Vec<&str> = ENDPOINTS
+        .iter()
+        .copied()
+        .flatten()
+        .filter(|endpoint| endpoint.matches(uri.path()))
+        .map(|endpoint| endpoint.method.text())
+        .collect();
+    methods.dedup();
+    let message = format!("{} does not take {method}; it takes {}", uri.path(), methods.join(" and "));
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message)
+}

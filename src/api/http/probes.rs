@@ -1,0 +1,159 @@
+//! `/liveness` and `/readiness`: the agent's health, for supervisors and for clients that wait.
+//!
+//! Owns the form of the answers. Must never judge: the agent's `report` does, and what it publishes is what is told here. Start
+//! reading at [`Health`].
+
+use std::collections::BTreeMap;
+
+use axum::{
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use models::{
+    key::Key,
+    proto::status::{AgentStatus, OperationalState, PluginStatus},
+};
+use serde::Serialize;
+
+use super::{
+    answer::{self, ApiError},
+    endpoint::Endpoint,
+};
+use crate::{
+    api::Api,
+    publish::{AGENT_HEALTH, PART_HEALTH, Published},
+};
+
+const EXAMPLE: &str = r#"{"build_version":"0.1.0","state":1,"start_time":1696842000,"last_change":1696842003,"last_update":1696842010,"plugins":[{"name":"VPPAgent","state":1}],"PluginStatus":{"VPPAgent":{"state":1,"last_change":1696842003,"last_update":1696842010}},"NonFatalPlugins":null}"#;
+
+pub(super) const ENDPOINTS: &[Endpoint] = &[
+    Endpoint {
+        example: EXAMPLE,
+        failures: &[(500, "a part that the agent needs is in trouble; the body is the same")],
+        ..Endpoint::get(
+            "/liveness",
+            "Health: 200 while the agent starts (state absent) or works (1)",
+            || get(liveness),
+        )
+    },
+    Endpoint {
+        example: EXAMPLE,
+        failures: &[(500, "not in sync yet, or in trouble; the body is the same")],
+        ..Endpoint::get(
+            "/readiness",
+            "Health: 200 when what was asked for at start has been acted upon",
+            || get(readiness),
+        )
+    },
+];
+
+/// Members as in the reference; those with the value 0 are left out.
+#[derive(Serialize)]
+struct Health {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    build_version: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    build_date: String,
+    #[serde(skip_serializing_if = "is_zero_state")]
+    state: i32,
+    start_time: i64,
+    #[serde(skip_serializing_if = "is_zero")]
+    last_change: i64,
+    last_update: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interface_stats: Option<BTreeMap<String, String>>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    commit_hash: String,
+    plugins: Vec<Part>,
+    #[serde(rename = "PluginStatus")]
+    plugin_status: BTreeMap<String, Part>,
+    /// Docker is the one part that the agent can do without.
+    #[serde(rename = "NonFatalPlugins")]
+    non_fatal_plugins: Option<Vec<String>>,
+}
+
+#[derive(Default, Serialize)]
+struct Part {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    name: String,
+    #[serde(skip_serializing_if = "is_zero_state")]
+    state: i32,
+    #[serde(skip_serializing_if = "is_zero")]
+    last_change: i64,
+    #[serde(skip_serializing_if = "is_zero")]
+    last_update: i64,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    error: String,
+}
+
+fn is_zero(number: &i64) -> bool {
+    *number == 0
+}
+
+fn is_zero_state(state: &i32) -> bool {
+    *state == OperationalState::Init as i32
+}
+
+async fn liveness(State(api): State<Api>) -> Response {
+    answer(&api, false)
+}
+
+async fn readiness(State(api): State<Api>) -> Response {
+    answer(&api, true)
+}
+
+fn answer(api: &Api, ready: bool) -> Response {
+    let Some(Published::Agent(agent)) = api.statuses.get(&Key::new(AGENT_HEALTH)).as_deref().cloned() else {
+        return ApiError::internal("the agent has not looked at its health yet").into_response();
+    };
+    let state = agent.state();
+    let good = state == OperationalState::Ok || (state == OperationalState::Init && !ready);
+    // Not indented, as in the reference.
+    let body = serde_json::to_string(&health(api, agent, ready)).unwrap_or_default();
+    let mut response = answer::typed(answer::JSON, body);
+    if !good {
+        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    }
+    response
+}
+
+fn health(api: &Api, agent: AgentStatus, ready: bool) -> Health {
+    let names: Vec<String> = agent.plugins.iter().map(|part| part.name.clone()).collect();
+    let part_of = |name: &String| match api.statuses.get(&Key::from(format!("{PART_HEALTH}{name}"))).as_deref() {
+        Some(Published::Part(part)) => Some((name.clone(), part_of(part))),
+        _ => None,
+    };
+    Health {
+        build_version: agent.build_version,
+        build_date: agent.build_date,
+        state: agent.state,
+        start_time: agent.start_time,
+        last_change: agent.last_change,
+        last_update: agent.last_update,
+        interface_stats: ready.then(BTreeMap::new),
+        commit_hash: agent.commit_hash,
+        plugins: agent.plugins.iter().map(part_of_list).collect(),
+        plugin_status: names.iter().filter_map(part_of).collect(),
+        non_fatal_plugins: names.iter().any(|name| name == "docker").then(|| vec!["docker".to_owned()]),
+    }
+}
+
+fn part_of_list(part: &PluginStatus) -> Part {
+    Part {
+        name: part.name.clone(),
+        state: part.state,
+        ..Part::default()
+    }
+}
+
+fn part_of(part: &PluginStatus) -> Part {
+    Part {
+        name: String::new(),
+        state: part.state,
+        last_change: part.last_change,
+        last_update: part.last_update,
+        error: part.error.clone(),
+    }
+}

@@ -1,0 +1,105 @@
+//! The parameters of a request.
+//!
+//! Owns their reading. Must never know a parameter. Start reading at [`Query`].
+//!
+//! The contract treats a parameter that is given more than once in two ways: some endpoints ignore it ([`Query::once`]), others
+//! refuse it ([`Query::single`]).
+
+use std::{convert::Infallible, time::Duration};
+
+use axum::{extract::FromRequestParts, http::request::Parts};
+
+use super::answer::ApiError;
+
+/// All parameters, in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// Reads what stands after the question mark.
+    pub fn of(text: Option<&str>) -> Self {
+        let pairs = form_urlencoded::parse(text.unwrap_or_default().as_bytes());
+        Query(pairs.into_owned().collect())
+    }
+
+    /// All values of a parameter.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0
+            .iter()
+            .filter(move |(given, _)| given == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// The value of a parameter; one that is given more than once counts as absent.
+    pub fn once(&self, name: &str) -> Option<&str> {
+        let mut values = self.all(name);
+        values.next().filter(|_| values.next().is_none())
+    }
+
+    /// The value of a parameter; an empty one counts as absent.
+    ///
+    /// # Errors
+    /// It is given more than once.
+    pub fn single(&self, name: &str) -> Result<Option<&str>, ApiError> {
+        let mut values = self.all(name);
+        let first = values.next();
+        match values.next() {
+            Some(_) => Err(ApiError::internal(format!("{name} argument listed more than once"))),
+            None => Ok(first.filter(|value| !value.is_empty())),
+        }
+    }
+
+    /// Whether a parameter says yes.
+    pub fn is_on(&self, name: &str) -> bool {
+        matches!(self.once(name), Some("1" | "true"))
+    }
+
+    /// A time: nanoseconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn time(&self, name: &str) -> Result<Option<Duration>, ApiError> {
+        Ok(self.number(name)?.map(Duration::from_nanos))
+    }
+
+    /// A number.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn number(&self, name: &str) -> Result<Option<u64>, ApiError> {
+        let parse = |text: &str| {
+            text.parse()
+                .map_err(|error| ApiError::internal(format!("parameter {name}={text}: {error}; a number is expected")))
+        };
+        self.once(name).map(parse).transpose()
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Query {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Query::of(parts.uri.query()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_given_twice_is_ignored_or_refused_and_what_is_empty_may_be_absent() {
+        let query = Query::of(Some("a=1&b=x%2Fy&a=2&empty=&retry=true&n=12"));
+        assert_eq!(query.once("a"), None);
+        assert_eq!(query.once("b"), Some("x/y"));
+        assert_eq!(query.all("a").collect::<Vec<_>>(), ["1", "2"]);
+        let error = query.single("a").expect_err("it is given twice");
+        assert_eq!(error.message, "a argument listed more than once");
+        assert_eq!(query.single("empty").expect("once"), None);
+        assert_eq!(query.once("empty"), Some(""));
+        assert!(query.is_on("retry") && !query.is_on("b") && !query.is_on("absent"));
+        assert_eq!(query.number("n").expect("a number"), Some(12));
+        let error = query.time("b").expect_err("no number");
+        assert!(error.message.contains("b=x/y"), "{}", error.message);
+    }
+}

@@ -1,0 +1,112 @@
+//! `/scheduler/stats`: what the scheduler has done, in numbers.
+//!
+//! Owns the form of the answer. Times of single calls, which the contract has room for, are not measured here: the scheduler sees
+//! no clock. Counts by descriptor are over the transactions that the history holds. Start reading at [`stats`].
+
+use std::collections::BTreeMap;
+
+use axum::{extract::State, routing::get};
+use serde::Serialize;
+
+use super::{
+    answer::{self, Answer, ApiError},
+    endpoint::Endpoint,
+};
+use crate::{
+    api::Api,
+    descriptors::Network,
+    scheduler::{
+        Domain, ValueState, Verb,
+        history::extract::{Extract, Scope},
+        statistics::Statistics,
+    },
+};
+
+pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
+    example: r#"{"TxnStats":{"TotalProcessed":3,"OperationCount":{"CREATE":5,"UPDATE":0,"DELETE":0},"ValueStateCount":{"CONFIGURED":5,"PENDING":0},"ErrorCount":0,"Methods":[]},"GraphMethods":[],"AllDescriptors":[{"name":"Create","count":5}],"Descriptors":{"linux-interface":[{"name":"Create","count":5}]}}"#,
+    ..Endpoint::get("/scheduler/stats", "What the scheduler has done, in numbers", || get(stats))
+}];
+
+/// All states, in the order of their numbers.
+pub(super) const STATES: [ValueState; 11] = [
+    ValueState::Nonexistent,
+    ValueState::Missing,
+    ValueState::Unimplemented,
+    ValueState::Removed,
+    ValueState::Configured,
+    ValueState::Obtained,
+    ValueState::Discovered,
+    ValueState::Pending,
+    ValueState::Invalid,
+    ValueState::Failed,
+    ValueState::Retrying,
+];
+
+/// The operations that are counted, with the names of the calls.
+const OPERATIONS: [(Verb, &str); 3] = [(Verb::Create, "Create"), (Verb::Update, "Update"), (Verb::Delete, "Delete")];
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Stats {
+    txn_stats: TxnStats,
+    graph_methods: Vec<Method>,
+    all_descriptors: Vec<Method>,
+    descriptors: BTreeMap<&'static str, Vec<Method>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct TxnStats {
+    total_processed: u64,
+    operation_count: BTreeMap<&'static str, u64>,
+    value_state_count: BTreeMap<&'static str, u64>,
+    error_count: u64,
+    methods: Vec<Method>,
+}
+
+/// Calls of one name.
+#[derive(Serialize)]
+struct Method {
+    name: &'static str,
+    count: u64,
+}
+
+async fn stats(State(api): State<Api>) -> Answer {
+    let known = api.engine.ask(|scheduler| (scheduler.statistics(), scheduler.extract(&Scope::All)));
+    let (statistics, extract) = known.await.ok_or_else(ApiError::stopping)?;
+    answer::elsewhere(move || answer::json(&of(&statistics, &extract))).await
+}
+
+fn of(statistics: &Statistics, extract: &Extract<Network>) -> Stats {
+    let count = |verb| statistics.operations.get(&verb).copied().unwrap_or_default();
+    let mut counts: BTreeMap<&'static str, BTreeMap<Verb, u64>> = BTreeMap::new();
+    for operation in extract.records().iter().flat_map(|record| record.executed()) {
+        if let Some(descriptor) = extract.domain().descriptor(&operation.key) {
+            *counts.entry(descriptor.name()).or_default().entry(operation.verb).or_default() += 1;
+        }
+    }
+    let states = STATES.map(|state| (state.text(), statistics.states.get(&state).copied().unwrap_or_default()));
+    Stats {
+        txn_stats: TxnStats {
+            total_processed: statistics.transactions,
+            operation_count: OPERATIONS.map(|(verb, _)| (verb.text(), count(verb))).into(),
+            value_state_count: states.into(),
+            error_count: statistics.errors,
+            methods: Vec::new(),
+        },
+        graph_methods: Vec::new(),
+        all_descriptors: methods(&statistics.operations),
+        descriptors: counts.iter().map(|(name, counts)| (*name, methods(counts))).collect(),
+    }
+}
+
+/// The most frequent first.
+fn methods(counts: &BTreeMap<Verb, u64>) -> Vec<Method> {
+    let named = OPERATIONS.iter().filter_map(|(verb, name)| {
+        let count = counts.get(verb).copied()?;
+        Some(Method { name, count })
+    });
+    let mut methods: Vec<Method> = named.collect();
+    methods.sort_by_key(|method| std::cmp::Reverse(method.count));
+    methods
+}

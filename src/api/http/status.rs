@@ -1,0 +1,149 @@
+//! `/scheduler/status`: the states of values, and of what is derived from them.
+//!
+//! Owns the form of the answer: the members of the contract and no others, since its clients refuse what they do not know. All that
+//! is known of one value is told by `explain`. Start reading at [`status`].
+
+use axum::{extract::State, routing::get};
+use models::key::Key;
+use serde::Serialize;
+
+use super::{
+    answer::{self, Answer, ApiError},
+    endpoint::{Endpoint, Parameter},
+    history::list,
+    query::Query,
+};
+use crate::{
+    api::Api,
+    descriptors::Network,
+    scheduler::{
+        Domain, ValueState, Verb,
+        history::extract::{Extract, Scope, Sighting},
+    },
+};
+
+pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
+    parameters: &[
+        Parameter::optional("key", "Only this key: the answer is one object"),
+        Parameter::optional("descriptor", "Only values of this descriptor"),
+        Parameter::optional("key-prefix", "Only values of the descriptor with exactly this prefix"),
+    ],
+    example: r#"[{"value":{"key":"config/linux/interfaces/v2/interface/d1","state":"CONFIGURED","last_operation":"CREATE"},"derived_values":[{"key":"linux/interface/state/d1/UP","state":"CONFIGURED","last_operation":"CREATE"}]}]"#,
+    failures: &[(500, "there is no such prefix, or a parameter was given more than once")],
+    ..Endpoint::get("/scheduler/status", "States of values, by key", || get(status))
+}];
+
+#[derive(Serialize)]
+struct Base {
+    value: Status,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    derived_values: Vec<Status>,
+}
+
+/// What has its default is left out.
+#[derive(Serialize)]
+struct Status {
+    key: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<&'static str>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    error: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_operation: Option<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    details: Vec<String>,
+}
+
+impl Status {
+    fn of<V>(value: &Sighting<V>) -> Self {
+        let own = (value.state, value.last_operation);
+        let told = value.status.as_ref();
+        let (state, operation) = told.map_or(own, |told| (told.state, told.last_operation));
+        let error = match told {
+            Some(told) => told.error.clone(),
+            None => value.error.as_deref().unwrap_or_default().to_owned(),
+        };
+        Status {
+            key: value.key.to_string(),
+            state: (state != ValueState::Nonexistent).then(|| state.text()),
+            error,
+            last_operation: (operation != Verb::Undefined).then(|| operation.text()),
+            details: told.map(|told| told.details.clone()).unwrap_or_default(),
+        }
+    }
+}
+
+impl Base {
+    fn of(extract: &Extract<Network>, value: &Sighting<<Network as Domain>::Value>) -> Self {
+        // What is derived may lie anywhere in key order, but only one value has it as its own.
+        let derived = extract.values().iter().filter(|other| other.parent.as_ref() == Some(&value.key));
+        Base {
+            value: Status::of(value),
+            derived_values: derived.map(Status::of).collect(),
+        }
+    }
+
+    /// All that `counts`, with what is derived from them.
+    fn all(extract: &Extract<Network>, counts: impl Fn(&Key) -> bool) -> Vec<Self> {
+        let values = extract.values().iter();
+        let base = values.clone().filter(|value| value.parent.is_none() && counts(&value.key));
+        let mut all: Vec<(&Key, Base)> = base
+            .map(|value| {
+                let base = Base {
+                    value: Status::of(value),
+                    derived_values: Vec::new(),
+                };
+                (&value.key, base)
+            })
+            .collect();
+        for (value, parent) in values.filter_map(|value| Some((value, value.parent.as_ref()?))) {
+            // Of what is derived from a derived value, the base is not its parent.
+            if let Ok(at) = all.binary_search_by(|(key, _)| (*key).cmp(parent)) {
+                all[at].1.derived_values.push(Status::of(value));
+            }
+        }
+        all.into_iter().map(|(_, base)| base).collect()
+    }
+}
+
+async fn status(State(api): State<Api>, query: Query) -> Answer {
+    let (key, descriptor, prefix) = (query.single("key")?, query.single("descriptor")?, query.single("key-prefix")?);
+    if let Some(key) = key {
+        return one(&api, Key::new(key)).await;
+    }
+    let descriptor = match (descriptor, prefix) {
+        (Some(name), _) => Some(name.to_owned()),
+        (None, Some(prefix)) => {
+            let kind = Network::kinds().into_iter().find(|(_, known)| *known == prefix);
+            let (name, _) = kind.ok_or_else(|| ApiError::internal("unknown key prefix"))?;
+            Some(name.to_owned())
+        }
+        (None, None) => None,
+    };
+    let extract = api.extract(Scope::Values).await.ok_or_else(ApiError::stopping)?;
+    answer::elsewhere(move || {
+        let network = extract.domain();
+        let name_of = |key: &Key| network.descriptor(key).map(|descriptor| descriptor.name());
+        list(&Base::all(&extract, |key| {
+            descriptor.is_none() || name_of(key) == descriptor.as_deref()
+        }))
+    })
+    .await
+}
+
+async fn one(api: &Api, key: Key) -> Answer {
+    let extract = api.extract(Scope::Key(key.clone())).await.ok_or_else(ApiError::stopping)?;
+    match extract.value(&key) {
+        Some(value) => answer::json(&Base::of(&extract, value)),
+        None => answer::json(&Base {
+            value: Status {
+                key: key.to_string(),
+                state: None,
+                error: String::new(),
+                last_operation: None,
+                details: Vec::new(),
+            },
+            derived_values: Vec::new(),
+        }),
+    }
+}

@@ -1,0 +1,62 @@
+//! The agent's APIs: what they share, and one folder for each way to speak to it.
+//!
+//! Owns the view of the agent from outside. Must never change anything but by a transaction of the engine, and never hold it up: what
+//! is asked of the engine is a cheap copy, which is turned into text elsewhere. Start reading at [`Api`], then [`http`].
+
+pub mod build;
+pub mod http;
+pub mod security;
+mod show;
+
+use std::{ops::Deref, sync::Arc, time::Duration};
+
+use crate::{
+    agent::desired::Desired,
+    descriptors::Network,
+    engine::{Client, Clock, watch::Feed},
+    publish::Published,
+    scheduler::history::extract::{Extract, Scope},
+    telemetry::LogFilter,
+};
+
+/// What every API works with; cheap to clone.
+#[derive(Clone)]
+pub struct Api(Arc<Parts>);
+
+/// The parts of the agent that an API may use.
+pub struct Parts {
+    /// The engine: to be asked, and to be given transactions.
+    pub engine: Client<Network>,
+    /// What all sources ask for; those of clients are changed through it.
+    pub desired: Arc<Desired>,
+    /// The newest of all published messages: statuses of values, of what they need, and of the agent.
+    pub statuses: Feed<Arc<Published>>,
+    /// The clock of the agent.
+    pub clock: Clock,
+    /// When the agent was started (since the Unix epoch).
+    pub started: Duration,
+    /// Microservice label of the agent.
+    pub label: String,
+    /// Levels of the log.
+    pub log: LogFilter,
+}
+
+impl Api {
+    /// An API of these parts.
+    pub fn new(parts: Parts) -> Self {
+        Api(Arc::new(parts))
+    }
+
+    /// A copy of what the scheduler knows; `None` when the agent is stopping.
+    pub async fn extract(&self, scope: Scope) -> Option<Extract<Network>> {
+        self.engine.ask(move |scheduler| scheduler.extract(&scope)).await
+    }
+}
+
+impl Deref for Api {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}

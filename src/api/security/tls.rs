@@ -1,0 +1,85 @@
+//! TLS of a listener: certificate, key, and the authorities of client certificates.
+//!
+//! Owns their reading and what is required of clients. Must never show a key. Start reading at [`server`].
+
+use std::{path::Path, sync::Arc};
+
+use tokio_rustls::rustls::{
+    RootCertStore, ServerConfig,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::WebPkiClientVerifier,
+};
+
+/// Why TLS cannot be set up. Never quotes a key.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read, or holds nothing of use.
+    #[error("{path}: {words}")]
+    File {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        words: String,
+    },
+    /// The parts do not fit together.
+    #[error("certificate {certificate} and key {key}: {words}")]
+    Together {
+        /// File of the certificate.
+        certificate: String,
+        /// File of the key.
+        key: String,
+        /// What is wrong.
+        words: String,
+    },
+}
+
+/// The TLS of a server (1.2 and newer). With `client_ca`, a client must show a certificate of one of these authorities.
+///
+/// # Errors
+/// A file cannot be used; it is named.
+pub fn server(certificate: &Path, key: &Path, client_ca: Option<&Path>, protocols: &[&str]) -> Result<Arc<ServerConfig>, TlsError> {
+    let chain = certificates(certificate)?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| file(key, format!("no private key in PEM form: {error}")))?;
+    let together = |words: String| TlsError::Together {
+        certificate: certificate.display().to_string(),
+        key: key.display().to_string(),
+        words,
+    };
+    let provider = Arc::new(ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| together(error.to_string()))?;
+    let builder = match client_ca {
+        None => builder.with_no_client_auth(),
+        Some(authorities) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in certificates(authorities)? {
+                roots.add(certificate).map_err(|error| file(authorities, error.to_string()))?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            builder.with_client_cert_verifier(verifier.build().map_err(|error| file(authorities, error.to_string()))?)
+        }
+    };
+    let mut config = builder
+        .with_single_cert(chain, private)
+        .map_err(|error| together(error.to_string()))?;
+    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+    Ok(Arc::new(config))
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    match read {
+        Ok(list) if list.is_empty() => Err(file(path, "no certificate in PEM form".to_owned())),
+        Ok(list) => Ok(list),
+        Err(error) => Err(file(path, format!("no certificate in PEM form: {error}"))),
+    }
+}
+
+fn file(path: &Path, words: String) -> TlsError {
+    TlsError::File {
+        path: path.display().to_string(),
+        words,
+    }
+}

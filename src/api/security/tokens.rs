@@ -1,0 +1,315 @@
+//! The file of tokens: who has which, and what they may do.
+//!
+//! Owns its syntax, the comparison, and the look for a changed file. Must never keep or show a token itself: only its hash is
+//! kept. Start reading at [`Tokens::holder`].
+//!
+//! A line is `NAME ROLE TOKEN [EXPIRY]`, separated by white space: ROLE is `read` or `write`, TOKEN the token itself or `sha256:` and its
+//! SHA-256 hash in hexadecimal digits, EXPIRY a time of RFC 3339. Empty lines, and those that begin with `#`, are passed over.
+
+use std::{
+    fmt, fs, io,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
+use tracing::{error, info};
+
+use super::Role;
+
+/// Fewer characters can be guessed.
+const TOKEN_CHARACTERS_MIN: usize = 16;
+/// Begins a hash in place of a token.
+const HASHED: &str = "sha256:";
+
+type Hash = [u8; SHA256_OUTPUT_LEN];
+
+/// Somebody with a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Name, for the log and for messages.
+    pub name: String,
+    /// What they may do.
+    pub role: Role,
+    /// From then on the token counts no more.
+    pub expires: Option<SystemTime>,
+}
+
+/// Why the file of tokens cannot be used. Never quotes a token.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// It cannot be read.
+    #[error("tokens file {path}: {error}")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// The system's words.
+        error: io::Error,
+    },
+    /// A line makes no sense.
+    #[error("tokens file {path}, line {line}: {problem}; a line is `NAME read|write TOKEN [EXPIRY]`")]
+    Line {
+        /// The file.
+        path: String,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Nobody could use the API.
+    #[error("tokens file {path}: it holds no token; write lines as `NAME read|write TOKEN`")]
+    Empty {
+        /// The file.
+        path: String,
+    },
+}
+
+/// What tells whether a file was changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Version {
+    modified: Option<SystemTime>,
+    length: u64,
+}
+
+struct Content {
+    version: Option<Version>,
+    holders: Arc<[(Hash, Holder)]>,
+}
+
+/// The tokens of a file. Each look-up looks whether the file was changed since; one that cannot be understood leaves the former ones in
+/// force.
+pub struct Tokens {
+    path: PathBuf,
+    // A std mutex: held to compare two times, and to read a small file when they differ.
+    content: Mutex<Content>,
+}
+
+impl Tokens {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// It cannot be read, or a line makes no sense.
+    pub fn read(path: PathBuf) -> Result<Self, TokenError> {
+        let version = version(&path);
+        let holders = parse_file(&path)?;
+        let content = Mutex::new(Content { version, holders });
+        Ok(Tokens { path, content })
+    }
+
+    /// Who has this token.
+    pub fn holder(&self, token: &str) -> Option<Holder> {
+        let holders = self.current();
+        let shown = hash(token);
+        // All are compared, whichever fits, and each comparison takes the same time: how long it takes tells nothing.
+        let mut found = None;
+        for (known, holder) in holders.iter() {
+            if is_equal(known, &shown) {
+                found = Some(holder);
+            }
+        }
+        found.cloned()
+    }
+
+    fn current(&self) -> Arc<[(Hash, Holder)]> {
+        let mut content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
+        let version = version(&self.path);
+        if version != content.version {
+            match parse_file(&self.path) {
+                Ok(holders) => {
+                    info!(count = holders.len(), "read the tokens file again");
+                    content.holders = holders;
+                }
+                Err(error) => error!("{error}; the tokens that it held before stay in force"),
+            }
+            content.version = version;
+        }
+        content.holders.clone()
+    }
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokens").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+fn version(path: &PathBuf) -> Option<Version> {
+    let metadata = fs::metadata(path).ok()?;
+    Some(Version {
+        modified: metadata.modified().ok(),
+        length: metadata.len(),
+    })
+}
+
+fn parse_file(path: &PathBuf) -> Result<Arc<[(Hash, Holder)]>, TokenError> {
+    let shown = path.display().to_string();
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => return Err(TokenError::Unreadable { path: shown, error }),
+    };
+    let lines = text.lines().map(str::trim).enumerate();
+    let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    let holders = lines.map(|(at, line)| {
+        parse_line(line).map_err(|problem| TokenError::Line {
+            path: shown.clone(),
+            line: at + 1,
+            problem,
+        })
+    });
+    let holders: Vec<_> = holders.collect::<Result<_, _>>()?;
+    match holders.is_empty() {
+        true => Err(TokenError::Empty { path: shown }),
+        false => Ok(holders.into()),
+    }
+}
+
+fn parse_line(line: &str) -> Result<(Hash, Holder), String> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let (name, role, token, expiry) = match words.as_slice() {
+        [name, role, token] => (name, role, token, None),
+        [name, role, token, expiry] => (name, role, token, Some(expiry)),
+        other => return Err(format!("it has {} words", other.len())),
+    };
+    let role = match *role {
+        "read" => Role::Read,
+        "write" => Role::Write,
+        // The word may be a token in the wrong place, so it is not repeated.
+        _ => return Err("the second word is neither read nor write".to_owned()),
+    };
+    let hash = match token.strip_prefix(HASHED) {
+        Some(digits) => hash_of_digits(digits).ok_or("after sha256: 64 hexadecimal digits are expected")?,
+        None if token.chars().count() < TOKEN_CHARACTERS_MIN => {
+            return Err(format!(
+                "the token has fewer than {TOKEN_CHARACTERS_MIN} characters and could be guessed"
+            ));
+        }
+        None => hash(token),
+    };
+    let expires = expiry.map(|expiry| parse_time(expiry)).transpose()?;
+    let name = (*name).to_owned();
+    Ok((hash, Holder { name, role, expires }))
+}
+
+fn parse_time(text: &str) -> Result<SystemTime, String> {
+    let wrong = || "the fourth word is no time as 2030-01-31T00:00:00Z".to_owned();
+    let time: prost_types::Timestamp = text.parse().map_err(|_| wrong())?;
+    SystemTime::try_from(time).map_err(|_| wrong())
+}
+
+fn hash(token: &str) -> Hash {
+    let mut hash = [0; SHA256_OUTPUT_LEN];
+    hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+    hash
+}
+
+fn hash_of_digits(digits: &str) -> Option<Hash> {
+    let mut hash = [0; SHA256_OUTPUT_LEN];
+    if digits.len() != 2 * hash.len() || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (at, byte) in hash.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).ok()?;
+    }
+    Some(hash)
+}
+
+/// Takes as long for hashes that differ at the beginning as for those that differ at the end.
+fn is_equal(one: &Hash, other: &Hash) -> bool {
+    let difference = one.iter().zip(other).fold(0, |difference, (a, b)| difference | (a ^ b));
+    std::hint::black_box(difference) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::api::security::{Access, Denied};
+
+    fn file(content: &str) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("tokens");
+        fs::write(&path, content).expect("the file can be written");
+        (folder, path)
+    }
+
+    fn refusal(content: &str) -> String {
+        let (_folder, path) = file(content);
+        Tokens::read(path).expect_err(content).to_string()
+    }
+
+    #[test]
+    fn a_token_is_known_by_itself_or_by_its_hash() {
+        let digest: String = hash("sesame-open-sesame").iter().map(|byte| format!("{byte:02x}")).collect();
+        let (_folder, path) = file(&format!(
+            "# who may\n\nreader read plain-token-of-reader\nwriter write sha256:{digest}\n"
+        ));
+        let tokens = Tokens::read(path).expect("a good file");
+        let reader = tokens.holder("plain-token-of-reader").expect("it is known");
+        assert_eq!((reader.name.as_str(), reader.role), ("reader", Role::Read));
+        assert_eq!(tokens.holder("sesame-open-sesame").expect("it is known").role, Role::Write);
+        for unknown in ["", "sesame", &format!("sha256:{digest}"), &digest] {
+            assert_eq!(tokens.holder(unknown), None, "{unknown}");
+        }
+    }
+
+    #[test]
+    fn who_shows_what_decides_what_is_said() {
+        let (_folder, path) =
+            file("r read token-of-the-reader\nw write token-of-the-writer\nold write token-of-old-times 2001-01-01T00:00:00Z\n");
+        let access = Access::new(Some(path)).expect("a good file");
+        let now = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        let admit = |token, role| access.admit(token, role, now);
+        assert_eq!(admit(None, Role::Read), Err(Denied::Missing));
+        assert_eq!(admit(Some("nobody's"), Role::Read), Err(Denied::Unknown));
+        assert_eq!(
+            admit(Some("token-of-old-times"), Role::Read),
+            Err(Denied::Expired { name: "old".into() })
+        );
+        assert_eq!(admit(Some("token-of-the-reader"), Role::Read), Ok(Some("r".into())));
+        let denied = admit(Some("token-of-the-reader"), Role::Write).expect_err("reading is not writing");
+        assert_eq!(denied.to_string(), "r has role read, and this needs role write");
+        assert!(!denied.is_unauthenticated());
+        assert_eq!(admit(Some("token-of-the-writer"), Role::Write), Ok(Some("w".into())));
+    }
+
+    #[test]
+    fn a_changed_file_counts_at_once_and_a_broken_one_changes_nothing() {
+        let (_folder, path) = file("a read first-token-of-all\n");
+        let tokens = Tokens::read(path.clone()).expect("a good file");
+        fs::write(&path, "a read second-token-of-them\nb write third-token-of-them\n").expect("writable");
+        assert_eq!(tokens.holder("first-token-of-all"), None);
+        assert!(tokens.holder("second-token-of-them").is_some());
+        fs::write(&path, "nonsense").expect("writable");
+        assert!(tokens.holder("third-token-of-them").is_some());
+        fs::remove_file(&path).expect("removable");
+        assert!(tokens.holder("third-token-of-them").is_some());
+    }
+
+    #[test]
+    fn a_file_that_makes_no_sense_is_refused_without_repeating_what_may_be_a_token() {
+        for (content, part) in [
+            ("", "holds no token"),
+            ("# only a comment\n", "holds no token"),
+            ("a read\n", "line 1: it has 2 words"),
+            ("\na secret-in-the-wrong-place read\n", "line 2: the second word"),
+            ("a read short-secret\n", "fewer than 16"),
+            ("a read sha256:beef\n", "64 hexadecimal digits"),
+            ("a read long-enough-secret-here tomorrow\n", "2030-01-31"),
+        ] {
+            let text = refusal(content);
+            assert!(text.contains(part), "{part:?} is missing in: {text}");
+            assert!(!text.contains("secret"), "{text}");
+        }
+        let error = Tokens::read("/not/there".into()).expect_err("there is no such file").to_string();
+        assert!(error.contains("/not/there") && error.contains("No such file"), "{error}");
+    }
+
+    #[test]
+    fn no_token_is_shown_by_debug() {
+        let (_folder, path) = file("a read very-secret-token-here\n");
+        let tokens = Tokens::read(path).expect("a good file");
+        assert!(!format!("{tokens:?} {:?}", tokens.holder("very-secret-token-here")).contains("secret"));
+    }
+}

@@ -1,0 +1,250 @@
+//! From values back to messages, for people and for clients.
+//!
+//! Owns the reverse of [`convert`](super::convert). Defaults that the agent filled in are left out again; what a value does not keep,
+//! such as the spelling of a MAC address, is in its normal form. Must never look at anything but the value. Start reading at
+//! [`message_of`].
+
+use models::{
+    address::MacAddress,
+    proto::{
+        ligato::linux::{
+            interfaces::{
+                Interface as InterfaceMessage, TapLink, VethLink, VrfDevLink,
+                interface::{DuplicateAddressDetection, Link, Type},
+                veth_link::ChecksumOffloading,
+            },
+            l3::{ArpEntry, Route as RouteMessage, route::Scope},
+            namespace::{NetNamespace, net_namespace::ReferenceType},
+        },
+        netns_agent::DriftPolicy as DriftPolicyMessage,
+    },
+};
+
+use super::{
+    route::SCOPE_LINK,
+    value::{Arp, Detection, DriftPolicy, Interface, InterfaceKind, NamespaceName, Route, Value},
+};
+
+/// A value as a message.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Message {
+    /// An interface, or the part of one that an address or a membership is.
+    Interface(Box<InterfaceMessage>),
+    /// A neighbour.
+    Arp(ArpEntry),
+    /// A route.
+    Route(RouteMessage),
+    /// `google.protobuf.Empty`: what only exists or not.
+    Empty,
+}
+
+/// The message of a value; `None` for what the agent does not handle and so does not keep.
+pub fn message_of(value: &Value) -> Option<Message> {
+    let part = |interface: InterfaceMessage| Some(Message::Interface(Box::new(interface)));
+    match value {
+        Value::Interface(interface) => part(interface_of(interface)),
+        Value::Address(address) => part(InterfaceMessage {
+            name: address.interface.clone(),
+            ip_addresses: vec![address.text.clone()],
+            vrf_master_interface: address.vrf.clone().unwrap_or_default(),
+            ..InterfaceMessage::default()
+        }),
+        Value::VrfMembership(membership) => part(InterfaceMessage {
+            name: membership.interface.clone(),
+            vrf_master_interface: membership.vrf.clone(),
+            ..InterfaceMessage::default()
+        }),
+        Value::Arp(arp) => Some(Message::Arp(arp_of(arp))),
+        Value::Route(route) => Some(Message::Route(route_of(route))),
+        Value::Detection(_) | Value::Namespace(_) | Value::Microservice(_) | Value::Orphan(_) | Value::Present => Some(Message::Empty),
+        Value::Unhandled => None,
+    }
+}
+
+/// The message of an interface.
+pub fn interface_of(interface: &Interface) -> InterfaceMessage {
+    let default_name = match interface.kind {
+        InterfaceKind::Loopback => "lo",
+        _ => &interface.name,
+    };
+    let host_if_name = Some(&interface.host_name).filter(|name| *name != default_name);
+    let detection = interface.addresses.first().map_or(Detection::Wait, |address| address.detection);
+    InterfaceMessage {
+        name: interface.name.clone(),
+        r#type: kind_of(&interface.kind) as i32,
+        namespace: namespace_of(&interface.namespace),
+        host_if_name: host_if_name.cloned().unwrap_or_default(),
+        enabled: interface.enabled,
+        ip_addresses: interface.addresses.iter().map(|address| address.text.clone()).collect(),
+        phys_address: interface.mac.map(|mac| MacAddress(mac).to_string()).unwrap_or_default(),
+        mtu: interface.mtu,
+        link_only: interface.link_only,
+        vrf_master_interface: interface.vrf.clone().unwrap_or_default(),
+        link: link_of(&interface.kind),
+        adopt: interface.adopt,
+        drift_policy: drift_policy_of(interface.drift_policy),
+        duplicate_address_detection: match detection {
+            Detection::Wait => DuplicateAddressDetection::Wait,
+            Detection::Skip => DuplicateAddressDetection::Skip,
+            Detection::Optimistic => DuplicateAddressDetection::Optimistic,
+        } as i32,
+    }
+}
+
+/// The type of an interface.
+pub fn kind_of(kind: &InterfaceKind) -> Type {
+    match kind {
+        InterfaceKind::Veth { .. } => Type::Veth,
+        InterfaceKind::TapToVpp { .. } => Type::TapToVpp,
+        InterfaceKind::Loopback => Type::Loopback,
+        InterfaceKind::Existing => Type::Existing,
+        InterfaceKind::Vrf { .. } => Type::VrfDevice,
+        InterfaceKind::Dummy => Type::Dummy,
+    }
+}
+
+fn link_of(kind: &InterfaceKind) -> Option<Link> {
+    let offloading = |on: bool| match on {
+        true => ChecksumOffloading::ChksmOffloadDefault as i32,
+        false => ChecksumOffloading::ChksmOffloadDisabled as i32,
+    };
+    match kind {
+        InterfaceKind::Veth {
+            peer,
+            rx_checksum,
+            tx_checksum,
+        } => Some(Link::Veth(VethLink {
+            peer_if_name: peer.clone(),
+            rx_checksum_offloading: offloading(*rx_checksum),
+            tx_checksum_offloading: offloading(*tx_checksum),
+        })),
+        InterfaceKind::TapToVpp { tap } => Some(Link::Tap(TapLink {
+            vpp_tap_if_name: tap.clone(),
+        })),
+        InterfaceKind::Vrf { table } => Some(Link::VrfDev(VrfDevLink { routing_table: *table })),
+        InterfaceKind::Loopback | InterfaceKind::Existing | InterfaceKind::Dummy => None,
+    }
+}
+
+/// The reference to a namespace; `None` for the agent's own.
+pub fn namespace_of(name: &NamespaceName) -> Option<NetNamespace> {
+    let reference_type = match name {
+        NamespaceName::Own => return None,
+        NamespaceName::Named(_) => ReferenceType::Nsid,
+        NamespaceName::Process(_) => ReferenceType::Pid,
+        NamespaceName::File(_) => ReferenceType::Fd,
+        NamespaceName::Microservice(_) => ReferenceType::Microservice,
+    };
+    Some(NetNamespace {
+        r#type: reference_type as i32,
+        reference: name.parts().1,
+    })
+}
+
+fn drift_policy_of(policy: Option<DriftPolicy>) -> i32 {
+    match policy {
+        None => DriftPolicyMessage::OfAgent as i32,
+        Some(DriftPolicy::Repair) => DriftPolicyMessage::Repair as i32,
+        Some(DriftPolicy::Report) => DriftPolicyMessage::Report as i32,
+    }
+}
+
+fn arp_of(arp: &Arp) -> ArpEntry {
+    ArpEntry {
+        interface: arp.interface.clone(),
+        ip_address: arp.text.clone(),
+        hw_address: MacAddress(arp.mac).to_string(),
+        adopt: arp.adopt,
+        drift_policy: drift_policy_of(arp.drift_policy),
+    }
+}
+
+fn route_of(route: &Route) -> RouteMessage {
+    let gateway = route.gateway.map(|gateway| gateway.to_string());
+    let has_gateway = gateway.is_some() || route.gateway_reference.is_some();
+    let scope = match (route.scope, has_gateway) {
+        (0, true) | (SCOPE_LINK, false) => Scope::Undefined,
+        (0, false) => Scope::Global,
+        (200, _) => Scope::Site,
+        (SCOPE_LINK, true) => Scope::Link,
+        _ => Scope::Host,
+    };
+    RouteMessage {
+        outgoing_interface: route.interface.clone(),
+        scope: scope as i32,
+        dst_network: route.destination_text.clone(),
+        gw_addr: gateway.or_else(|| route.gateway_reference.clone()).unwrap_or_default(),
+        metric: route.metric,
+        adopt: route.adopt,
+        drift_policy: drift_policy_of(route.drift_policy),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use models::{Model, key::Key};
+
+    use super::*;
+    use crate::{
+        descriptors::{Network, convert::value_of},
+        scheduler::Domain,
+    };
+
+    fn there_and_back(key: &str, json: &str) -> Option<Model> {
+        let model = Model::decode(key, json.as_bytes()).expect(json);
+        match message_of(&value_of(&model).expect(json))? {
+            Message::Interface(message) => Some(Model::from(*message)),
+            Message::Arp(message) => Some(Model::from(message)),
+            Message::Route(message) => Some(Model::from(message)),
+            Message::Empty => None,
+        }
+    }
+
+    #[test]
+    fn a_model_that_became_a_value_comes_back_as_it_was() {
+        for (key, json) in [
+            (
+                "config/linux/interfaces/v2/interface/a",
+                r#"{"name":"a","type":"VETH","namespace":{"type":"NSID","reference":"red"},"host_if_name":"eth0","enabled":true,
+                    "ip_addresses":["10.1.0.1/24","fd00::1/64"],"phys_address":"02:00:00:00:00:01","mtu":1400,"drift_policy":"REPORT",
+                    "duplicate_address_detection":"SKIP","veth":{"peer_if_name":"b","rx_checksum_offloading":"CHKSM_OFFLOAD_DISABLED"}}"#,
+            ),
+            (
+                "config/linux/interfaces/v2/interface/lo1",
+                r#"{"name":"lo1","type":"LOOPBACK","enabled":true,"ip_addresses":["10.1.0.1/32"]}"#,
+            ),
+            (
+                "config/linux/interfaces/v2/interface/v",
+                r#"{"name":"v","type":"VRF_DEVICE","vrf_dev":{"routing_table":7},"adopt":true}"#,
+            ),
+            (
+                "config/linux/l3/v2/arp/a/10.0.0.9",
+                r#"{"interface":"a","ip_address":"10.0.0.9","hw_address":"02:00:00:00:00:09"}"#,
+            ),
+            (
+                "config/linux/l3/v2/route/10.2.0.0/16/a",
+                r#"{"outgoing_interface":"a","dst_network":"10.2.0.0/16","gw_addr":"10.1.0.2","metric":5}"#,
+            ),
+            (
+                "config/linux/l3/v2/route/10.3.0.0/16/a",
+                r#"{"outgoing_interface":"a","dst_network":"10.3.0.0/16"}"#,
+            ),
+            (
+                "config/linux/l3/v2/route/10.4.0.0/16/a",
+                r#"{"outgoing_interface":"a","dst_network":"10.4.0.0/16","scope":"GLOBAL"}"#,
+            ),
+        ] {
+            let model = Model::decode(key, json.as_bytes()).expect(json);
+            assert_eq!(there_and_back(key, json), Some(model), "{key}");
+        }
+    }
+
+    #[test]
+    fn each_kind_is_that_of_the_descriptor_for_its_keys() {
+        let network = Network::new("test");
+        for (name, prefix) in Network::kinds().into_iter().filter(|(_, prefix)| !prefix.is_empty()) {
+            let descriptor = network.descriptor(&Key::from(format!("{prefix}x"))).expect(prefix);
+            assert_eq!(descriptor.name(), name);
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! A copy of what the scheduler knows, for whoever wants to look at all of it: values, states, and what they were before.
+//!
+//! Owns the copy, and the reconstruction of revisions from it and from the records of operations. Taking the copy is cheap (values
+//! and records are shared); all else is done without the scheduler. Nothing is kept for it, so it costs nothing until somebody
+//! asks. Must never be part of a decision. Start reading at [`Extract`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use models::key::Key;
+
+use super::{
+    super::{
+        descriptor::{Dependency, Domain, On},
+        node::Node,
+        nodes::NodeId,
+        plan::Scheduler,
+        status::{Status, ValueState, Verb},
+    },
+    record::{OperationRecord, Side, TransactionRecord},
+    timeline::{Flag, FlagStatistics, Relation, Revision, RevisionTarget},
+};
+
+/// How much is copied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything, with the history.
+    All,
+    /// All values, without the history.
+    Values,
+    /// One value and what is derived from it, without the history.
+    Key(Key),
+}
+
+/// A value, as it is now.
+#[derive(Clone, Debug)]
+pub struct Sighting<V> {
+    /// Its key.
+    pub key: Key,
+    /// Its own state, without what is derived from it.
+    pub state: ValueState,
+    /// What is in the kernel, as far as is known.
+    pub applied: Option<V>,
+    /// The valid value that is wanted.
+    pub wanted: Option<V>,
+    /// What was wrong with it when its state was recorded last.
+    pub error: Option<Arc<str>>,
+    /// Last operation on it.
+    pub last_operation: Verb,
+    /// Since when it is in the state that was recorded last (since the Unix epoch).
+    pub since: Duration,
+    /// The transaction that did so.
+    pub seq: u64,
+    /// Whether others can rely on it.
+    pub available: bool,
+    /// Somebody asked for it.
+    pub requested: bool,
+    /// It is a fact from below.
+    pub fact: bool,
+    /// What it is derived from.
+    pub parent: Option<Key>,
+    /// What was told of it and of all that is derived from it; `None` for what is never reported.
+    pub status: Option<Status>,
+}
+
+/// See the [module documentation](self).
+pub struct Extract<D: Domain> {
+    domain: Arc<D>,
+    /// By key.
+    values: Vec<Sighting<D::Value>>,
+    /// The oldest first.
+    records: Vec<Arc<TransactionRecord<D::Value>>>,
+}
+
+/// Operations by key, each with the number of its transaction.
+type Changes<'a, V> = BTreeMap<Key, Vec<(u64, &'a OperationRecord<V>)>>;
+
+impl<D: Domain> Scheduler<D> {
+    /// A copy of what is known.
+    pub fn extract(&self, scope: &Scope) -> Extract<D> {
+        let mut values: Vec<Sighting<D::Value>> = match scope {
+            Scope::All | Scope::Values => self.graph.all().filter_map(|id| self.sighting(id)).collect(),
+            Scope::Key(key) => {
+                let node = self.graph.find(key);
+                let ids = node
+                    .into_iter()
+                    .flat_map(|id| std::iter::once(id).chain(self.graph[id].children.iter().copied()));
+                ids.filter_map(|id| self.sighting(id)).collect()
+            }
+        };
+        values.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+        let records = match scope {
+            Scope::All => self.ledger.history.shared(),
+            Scope::Values | Scope::Key(_) => Vec::new(),
+        };
+        Extract {
+            domain: self.domain.clone(),
+            values,
+            records,
+        }
+    }
+
+    /// `None`: nothing is known under the key but that others name it.
+    fn sighting(&self, id: NodeId) -> Option<Sighting<D::Value>> {
+        let node = &self.graph[id];
+        let state = node.trace.state;
+        if state == ValueState::Nonexistent && node.requested.is_none() && !node.present() {
+            return None;
+        }
+        Some(Sighting {
+            key: node.key.clone(),
+            state,
+            applied: node.applied.clone(),
+            wanted: node.wanted().cloned(),
+            error: node.rare().and_then(|rare| rare.error.clone()),
+            last_operation: node.last_operation,
+            since: node.trace.since.into(),
+            seq: node.trace.seq,
+            available: node.available(),
+            requested: node.requested.is_some(),
+            fact: node.fact,
+            parent: node.parent.map(|parent| self.graph[parent].key.clone()),
+            status: reported(node),
+        })
+    }
+}
+
+fn reported<D: Domain>(node: &Node<D>) -> Option<Status> {
+    node.status.status().map(std::borrow::Cow::into_owned)
+}
+
+impl<D: Domain> Extract<D> {
+    /// All values that there are, by key.
+    pub fn values(&self) -> &[Sighting<D::Value>] {
+        &self.values
+    }
+
+    /// The transactions that are recorded, the oldest first.
+    pub fn records(&self) -> &[Arc<TransactionRecord<D::Value>>] {
+        &self.records
+    }
+
+    /// The domain.
+    pub fn domain(&self) -> &D {
+        &self.domain
+    }
+
+    /// A value.
+    pub fn value(&self, key: &Key) -> Option<&Sighting<D::Value>> {
+        self.position(key).ok().map(|at| &self.values[at])
+    }
+
+    fn position(&self, key: &Key) -> Result<usize, usize> {
+        self.values.binary_search_by(|value| value.key.cmp(key))
+    }
+
+    /// The values whose key begins like this, by key.
+    pub fn under(&self, prefix: &str) -> impl Iterator<Item = &Sighting<D::Value>> {
+        let start = self.values.partition_point(|value| value.key.as_str() < prefix);
+        self.values[start..].iter().take_while(move |value| value.key.starts_with(prefix))
+    }
+
+    /// All that is known of a key, the oldest first.
+    pub fn timeline(&self, key: &Key) -> Vec<Revision<D::Value>> {
+        let mut changes = self.changes_by_key(|other| other == key);
+        self.revisions_of(key, &changes.remove(key).unwrap_or_default())
+    }
+
+    /// What each key was at a moment (since the Unix epoch), in key order; `None`: what it is now.
+    pub fn snapshot(&self, time: Option<Duration>) -> Vec<Revision<D::Value>> {
+        let revisions = self.all_revisions();
+        match time {
+            None => revisions.into_iter().filter(|revision| revision.until.is_none()).collect(),
+            Some(time) => revisions.into_iter().filter(|revision| revision.covers(time)).collect(),
+        }
+    }
+
+    /// How often the texts of a flag occur, over all known revisions of the keys that count.
+    pub fn flag_statistics(&self, flag: Flag, counts: impl Fn(&Key) -> bool) -> FlagStatistics {
+        let mut statistics = FlagStatistics::default();
+        for revision in self.all_revisions().iter().filter(|revision| counts(&revision.key)) {
+            for (_, text) in revision.flags().into_iter().filter(|(other, _)| *other == flag) {
+                statistics.total_count += 1;
+                *statistics.per_value_count.entry(text).or_default() += 1;
+            }
+        }
+        statistics
+    }
+
+    fn all_revisions(&self) -> Vec<Revision<D::Value>> {
+        let changes = self.changes_by_key(|_| true);
+        let current = self.values.iter().map(|value| value.key.clone());
+        let keys: BTreeSet<Key> = changes.keys().cloned().chain(current).collect();
+        let none = Vec::new();
+        keys.iter()
+            .flat_map(|key| self.revisions_of(key, changes.get(key).unwrap_or(&none)))
+            .collect()
+    }
+
+    fn changes_by_key(&self, wanted: impl Fn(&Key) -> bool) -> Changes<'_, D::Value> {
+        let mut changes: Changes<'_, D::Value> = BTreeMap::new();
+        for record in &self.records {
+            for operation in record.operations.iter().filter(|operation| wanted(&operation.key)) {
+                changes.entry(operation.key.clone()).or_default().push((record.seq, operation));
+            }
+        }
+        // Transactions are kept in the order of their ends.
+        changes
+            .values_mut()
+            .for_each(|list| list.sort_by_key(|(_, operation)| operation.at));
+        changes
+    }
+
+    fn revisions_of(&self, key: &Key, changes: &[(u64, &OperationRecord<D::Value>)]) -> Vec<Revision<D::Value>> {
+        let mut revisions = Vec::new();
+        if let Some((_, first)) = changes.first()
+            && first.before.state != ValueState::Nonexistent
+        {
+            revisions.push(self.revision(key, Duration::ZERO, Some(first.at), None, &first.before));
+        }
+        for (at, (seq, change)) in changes.iter().enumerate() {
+            let until = changes.get(at + 1).map(|(_, next)| next.at);
+            if change.after.state != ValueState::Removed {
+                revisions.push(self.revision(key, change.at, until, Some(*seq), &change.after));
+            }
+        }
+        if let Some(value) = self.value(key) {
+            self.complete(value, &mut revisions);
+        }
+        revisions
+    }
+
+    /// Makes the last revision that of the value as it is now, of which more is known, or adds one if the history has lost it.
+    fn complete(&self, value: &Sighting<D::Value>, revisions: &mut Vec<Revision<D::Value>>) {
+        if value.state == ValueState::Nonexistent {
+            return;
+        }
+        let side = Side {
+            state: value.state,
+            value: value.applied.as_ref().or(value.wanted.as_ref()).cloned(),
+            error: value.error.clone(),
+        };
+        let last = revisions.pop_if(|last| last.until.is_none());
+        let since = last.as_ref().map_or(value.since, |last| last.since);
+        let mut current = self.revision(&value.key, since, None, Some(value.seq), &side);
+        current.available = value.available;
+        current.derived_from = value.parent.clone();
+        let dependencies = self.dependencies(&value.key, side.value.as_ref());
+        for target in &mut current.targets {
+            target.matching = match target.relation {
+                Relation::Derives => {
+                    let derived = Key::new(&target.expected);
+                    self.available(&derived).then_some(derived).into_iter().collect()
+                }
+                Relation::DependsOn => {
+                    let named = dependencies.iter().find(|dependency| dependency.label == target.label);
+                    named.map(|dependency| self.matching(dependency)).unwrap_or_default()
+                }
+            };
+        }
+        revisions.push(current);
+    }
+
+    fn available(&self, key: &Key) -> bool {
+        self.value(key).is_some_and(|value| value.available)
+    }
+
+    /// What a value under this key depends on.
+    pub fn dependencies(&self, key: &Key, value: Option<&D::Value>) -> Vec<Dependency> {
+        match (self.domain.descriptor(key), value) {
+            (Some(descriptor), Some(value)) => descriptor.dependencies(key, value),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The keys that satisfy a dependency now.
+    pub fn matching(&self, dependency: &Dependency) -> Vec<Key> {
+        match &dependency.on {
+            On::Key(key) => self.available(key).then(|| key.clone()).into_iter().collect(),
+            On::AnyOf { prefixes, predicate, .. } => {
+                let below = prefixes.iter().flat_map(|prefix| self.under(prefix.as_str()));
+                let matching = below.filter(|value| value.available && predicate.as_ref().is_none_or(|passes| passes(&value.key)));
+                matching.map(|value| value.key.clone()).collect()
+            }
+        }
+    }
+
+    fn revision(&self, key: &Key, since: Duration, until: Option<Duration>, seq: Option<u64>, side: &Side<D::Value>) -> Revision<D::Value> {
+        let descriptor = self.domain.descriptor(key);
+        let (mut targets, mut metadata) = (Vec::new(), Vec::new());
+        if let (Some(descriptor), Some(value)) = (descriptor, &side.value) {
+            targets.extend(descriptor.dependencies(key, value).into_iter().map(|dependency| RevisionTarget {
+                relation: Relation::DependsOn,
+                expected: match &dependency.on {
+                    On::Key(key) => key.to_string().into(),
+                    On::AnyOf { describe, .. } => describe.clone(),
+                },
+                label: dependency.label,
+                matching: Vec::new(),
+            }));
+            targets.extend(descriptor.derived(key, value).into_iter().map(|(derived, _)| RevisionTarget {
+                relation: Relation::Derives,
+                label: derived.to_string().into(),
+                expected: derived.to_string().into(),
+                matching: Vec::new(),
+            }));
+            metadata = self.domain.metadata(key, value);
+        }
+        Revision {
+            since,
+            until,
+            key: key.clone(),
+            label: descriptor.map_or_else(|| key.to_string(), |descriptor| descriptor.label(key)),
+            value: side.value.clone(),
+            state: side.state,
+            available: matches!(side.state, ValueState::Configured | ValueState::Obtained | ValueState::Discovered),
+            error: side.error.clone(),
+            seq,
+            descriptor: descriptor.map(|descriptor| descriptor.name()),
+            derived_from: None,
+            metadata,
+            targets,
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! A client that shows what really goes over the wire.
+//!
+//! Owns one HTTP/1.1 exchange over a connection of its own. Must never hide a header or repair an answer. Start reading at
+//! [`Request::send`].
+
+use std::{collections::BTreeMap, time::Duration};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+/// No answer takes so long.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where the agent of a scenario serves REST.
+pub const ADDRESS: &str = "127.0.0.1:9191";
+
+/// A request to be sent.
+pub struct Request {
+    method: String,
+    target: String,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+/// What came back.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Answer {
+    /// Status code.
+    pub status: u16,
+    /// Headers, names in lower case.
+    pub headers: BTreeMap<String, String>,
+    /// Body.
+    pub body: String,
+}
+
+impl Request {
+    /// A request without a body.
+    pub fn new(method: &str, target: &str) -> Self {
+        Request {
+            method: method.to_owned(),
+            target: target.to_owned(),
+            headers: Vec::new(),
+            body: Vec::new(),
+        }
+    }
+
+    /// GET.
+    pub fn get(target: &str) -> Self {
+        Self::new("GET", target)
+    }
+
+    /// With a header.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With a token.
+    pub fn token(self, token: &str) -> Self {
+        self.header("Authorization", &format!("Bearer {token}"))
+    }
+
+    /// With a body.
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let mut text = format!("{} {} HTTP/1.1\r\nConnection: close\r\n", self.method, self.target);
+        if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+            text.push_str(&format!("Host: {ADDRESS}\r\n"));
+        }
+        if !self.body.is_empty() {
+            text.push_str(&format!("Content-Length: {}\r\n", self.body.len()));
+        }
+        for (name, value) in &self.headers {
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+        text.push_str("\r\n");
+        [text.as_bytes(), &self.body].concat()
+    }
+
+    /// Sends it to the agent of the scenario.
+    pub async fn send(&self) -> Answer {
+        let stream = TcpStream::connect(ADDRESS)
+            .await
+            .unwrap_or_else(|error| panic!("{ADDRESS}: {error}"));
+        self.send_over(stream).await
+    }
+
+    /// Sends it over a connection.
+    pub async fn send_over(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Answer {
+        // A server may answer and close before it has read all.
+        let _ = stream.write_all(&self.bytes()).await;
+        read_answer(stream).await
+    }
+}
+
+/// Reads until the server closes the connection.
+pub async fn read_answer(mut stream: impl AsyncRead + Unpin) -> Answer {
+    let mut bytes = Vec::new();
+    // What came before a reset is an answer, too.
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut bytes))
+        .await
+        .expect("the server answers in time");
+    parse(&String::from_utf8(bytes).expect("UTF-8"))
+}
+
+fn parse(text: &str) -> Answer {
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
+    let mut lines = head.lines();
+    let status = lines
+        .next()
+        .and_then(|line| line.split(' ').nth(1))
+        .and_then(|code| code.parse().ok());
+    let headers = lines.filter_map(|line| line.split_once(": "));
+    Answer {
+        status: status.unwrap_or_else(|| panic!("no status line: {text:?}")),
+        headers: headers.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect(),
+        body: body.to_owned(),
+    }
+}
+
+impl Answer {
+    /// The content type.
+    pub fn content_type(&self) -> &str {
+        self.headers.get("content-type").map(String::as_str).unwrap_or_default()
+    }
+}

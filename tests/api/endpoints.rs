@@ -1,0 +1,75 @@
+//! What each endpoint answers, exactly.
+//!
+//! Owns one scenario for each. Start reading at the macro `answers`.
+
+use crate::{
+    client::Request,
+    golden, on_one_store,
+    support::bench::Bench,
+    world::{self, WAITING},
+};
+
+/// A scenario: requests to a converged agent, and the files that the answers are compared with.
+macro_rules! answers {
+    ($name:ident, $($method:literal $target:expr => $file:literal),+ $(,)?) => {
+        async fn $name(mut bench: Bench) {
+            world::converged(&mut bench).await;
+            $(golden::check($file, &Request::new($method, $target).send().await);)+
+            bench.stop_agent().await;
+        }
+        on_one_store!($name, Embedded, 120);
+    };
+}
+
+const LEFT: &str = "config/linux/interfaces/v2/interface/left";
+
+answers!(index, "GET" "/" => "index.html", "GET" "/no/such/path" => "no-such-path.json", "DELETE" "/log/a/info" => "no-such-method.json");
+answers!(version, "GET" "/info/version" => "version.json");
+answers!(log_levels,
+    "GET" "/log/list" => "log-list.json",
+    "PUT" "/log/engine/warning" => "log-set.json",
+    "PUT" "/log/engine/loud" => "log-no-such-level.json",
+    "GET" "/log/list" => "log-list-after.json",
+);
+answers!(probes, "GET" "/liveness" => "liveness.json", "GET" "/readiness" => "readiness.json");
+answers!(status,
+    "GET" "/scheduler/status" => "status.json",
+    "GET" &format!("/scheduler/status?key={LEFT}") => "status-key.json",
+    "GET" &format!("/scheduler/status?key=config/{WAITING}") => "status-waiting.json",
+    "GET" "/scheduler/status?key=config/linux/interfaces/v2/interface/none" => "status-unknown.json",
+    "GET" "/scheduler/status?key=&key-prefix=config/linux/l3/v2/arp/" => "status-prefix.json",
+    "GET" "/scheduler/status?descriptor=linux-route" => "status-descriptor.json",
+    "GET" "/scheduler/status?key-prefix=config/nonsense/" => "status-no-such-prefix.json",
+    "GET" "/scheduler/status?key=a&key=b" => "status-twice.json",
+);
+answers!(explain,
+    "GET" &format!("/scheduler/explain?key={LEFT}") => "explain.json",
+    "GET" &format!("/scheduler/explain?key=config/{WAITING}") => "explain-waiting.json",
+    "GET" "/scheduler/explain?key=nonsense" => "explain-unknown.json",
+    "GET" "/scheduler/explain" => "explain-no-key.json",
+);
+answers!(history,
+    "GET" "/scheduler/txn-history?seq-num=1" => "txn.json",
+    "GET" "/scheduler/txn-history?seq-num=1&format=text" => "txn.txt",
+    "GET" "/scheduler/txn-history" => "txn-history.json",
+    "GET" "/scheduler/txn-history?since=2&until=1" => "txn-history-empty.json",
+    "GET" "/scheduler/txn-history?seq-num=4711" => "txn-unknown.json",
+    "GET" "/scheduler/txn-history?format=xml" => "txn-format.json",
+    "GET" "/scheduler/txn-history?since=yesterday" => "txn-since.json",
+);
+answers!(timeline,
+    "GET" &format!("/scheduler/key-timeline?key={LEFT}") => "key-timeline.json",
+    "GET" &format!("/scheduler/key-timeline?key={LEFT}&time=1") => "key-timeline-before.json",
+    "GET" "/scheduler/key-timeline" => "key-timeline-no-key.json",
+);
+answers!(snapshot,
+    "GET" "/scheduler/graph-snapshot" => "graph-snapshot.json",
+    "GET" "/scheduler/graph-snapshot?time=1" => "graph-snapshot-before.json",
+);
+answers!(flag_stats,
+    "GET" "/scheduler/flag-stats?flag=value-state&prefix=config/linux/l3/&prefix=config/linux/interfaces/" => "flag-stats.json",
+    "GET" "/scheduler/flag-stats?flag=nonsense" => "flag-stats-unknown.json",
+    "GET" "/scheduler/flag-stats" => "flag-stats-no-flag.json",
+);
+answers!(stats, "GET" "/scheduler/stats" => "stats.json");
+answers!(resync, "POST" "/scheduler/downstream-resync?retry=1&verbose=1" => "resync.json");

@@ -1,0 +1,300 @@
+//! Who gets no answer: wrong, missing and expired credentials, strangers' pages, bodies that are too long, clients that are too slow, too
+//! many or too fast.
+//!
+//! Owns one scenario for each refusal. Certificates are made by openssl. Start reading at [`tokens_and_roles`].
+
+use std::{fs, os::unix::fs::PermissionsExt, sync::Arc};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::{
+    TlsConnector,
+    client::TlsStream,
+    rustls::{
+        ClientConfig, RootCertStore,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    },
+};
+
+use crate::{
+    client::{ADDRESS, Answer, Request, read_answer},
+    golden, on_one_store,
+    support::{bench::Bench, command},
+};
+
+const TOKENS: &str = "/run/live/tokens";
+const FOLDER: &str = "/run/live";
+
+fn write_tokens(content: &str) {
+    fs::write(TOKENS, content).expect("the file can be written");
+    fs::set_permissions(TOKENS, fs::Permissions::from_mode(0o600)).expect("its mode can be set");
+}
+
+async fn start(bench: &mut Bench, arguments: &[&str]) {
+    bench.agent_arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+    bench.start_agent().await;
+}
+
+fn log() -> String {
+    fs::read_to_string(crate::support::agent::LOG).expect("the agent logs")
+}
+
+async fn tokens_and_roles(mut bench: Bench) {
+    write_tokens(concat!(
+        "anna read token-of-anna-0123456789\n",
+        "otto write token-of-otto-0123456789\n",
+        "emil write token-of-emil-0123456789 2001-01-01T00:00:00Z\n",
+    ));
+    start(&mut bench, &["--tokens-file", TOKENS]).await;
+    let look = || Request::get("/info/version");
+    golden::check("security-missing.json", &look().send().await);
+    golden::check("security-unknown.json", &look().token("token-of-nobody-01234567").send().await);
+    golden::check("security-expired.json", &look().token("token-of-emil-0123456789").send().await);
+    let basic = look().header("Authorization", "Basic YW5uYTphbm5h").send().await;
+    assert_eq!(
+        (basic.status, basic.headers["www-authenticate"].as_str()),
+        (401, "Bearer realm=\"netns-agent\"")
+    );
+
+    let anna = look().token("token-of-anna-0123456789").send().await;
+    assert_eq!((anna.status, anna.headers["x-ligato-auth-username"].as_str()), (200, "anna"));
+    let change = || Request::new("PUT", "/log/engine/debug");
+    golden::check("security-role.json", &change().token("token-of-anna-0123456789").send().await);
+    assert_eq!(change().token("token-of-otto-0123456789").send().await.status, 200);
+
+    write_tokens("otto write another-token-of-otto-01\n");
+    assert_eq!(
+        look().token("token-of-anna-0123456789").send().await.status,
+        401,
+        "a changed file counts at once"
+    );
+    assert_eq!(look().token("another-token-of-otto-01").send().await.status, 200);
+    assert!(!log().contains("0123456789"), "no token is logged");
+    bench.stop_agent().await;
+}
+on_one_store!(tokens_and_roles, Embedded, 120);
+
+async fn pages_of_strangers(mut bench: Bench) {
+    bench.start_agent().await;
+    let stranger = Request::get("/scheduler/status").header("Host", "evil.example:9191").send().await;
+    golden::check("security-foreign-host.json", &stranger);
+    let change = || Request::new("POST", "/scheduler/downstream-resync");
+    assert_eq!(change().header("Origin", "http://evil.example").send().await.status, 403);
+    assert_eq!(change().header("Origin", &format!("http://{ADDRESS}")).send().await.status, 200);
+    bench.stop_agent().await;
+}
+on_one_store!(pages_of_strangers, Embedded, 120);
+
+async fn bodies_and_headers_that_are_too_long(mut bench: Bench) {
+    start(&mut bench, &["--http-body-max", "1000"]).await;
+    let put = |body: String| Request::new("PUT", "/log/engine/debug").body(body);
+    assert_eq!(put("x".repeat(1000)).send().await.status, 200);
+    golden::check("security-body.json", &put("x".repeat(1001)).send().await);
+    let mut stream = TcpStream::connect(ADDRESS).await.expect("a connection");
+    let chunk = format!("{:x}\r\n{}\r\n", 600, "x".repeat(600));
+    let text = format!(
+        "PUT /log/engine/debug HTTP/1.1\r\nHost: {ADDRESS}\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}{chunk}0\r\n\r\n"
+    );
+    stream.write_all(text.as_bytes()).await.expect("writable");
+    assert_eq!(read_answer(stream).await.status, 413, "whose length was not announced");
+    let long = Request::get("/").header("X-Long", &"x".repeat(1_000_000)).send().await;
+    assert_eq!(long.status, 431);
+    bench.stop_agent().await;
+}
+on_one_store!(bodies_and_headers_that_are_too_long, Embedded, 120);
+
+/// A client that sends its headers drop by drop, or nothing at all, loses its connection, and takes no place from others meanwhile.
+async fn slow_clients(mut bench: Bench) {
+    start(&mut bench, &["--http-connections-max", "4"]).await;
+    let mut silent = TcpStream::connect(ADDRESS).await.expect("a connection");
+    let mut slow = TcpStream::connect(ADDRESS).await.expect("a connection");
+    slow.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
+        .await
+        .expect("writable");
+    assert_eq!(Request::get("/").send().await.status, 200);
+    let (mut of_silent, mut of_slow) = (Vec::new(), Vec::new());
+    let closed = async {
+        tokio::join!(async { silent.read_to_end(&mut of_silent).await }, async {
+            slow.read_to_end(&mut of_slow).await
+        })
+    };
+    let patience = std::time::Duration::from_secs(60);
+    tokio::time::timeout(patience, closed).await.map(drop).expect("both are closed");
+    assert!(
+        of_silent.is_empty() || String::from_utf8_lossy(&of_silent).contains(" 408 "),
+        "{of_silent:?}"
+    );
+    bench.stop_agent().await;
+}
+on_one_store!(slow_clients, Embedded, 180);
+
+async fn too_many_connections(mut bench: Bench) {
+    start(&mut bench, &["--http-connections-max", "2"]).await;
+    let held = [
+        TcpStream::connect(ADDRESS).await.expect("a connection"),
+        TcpStream::connect(ADDRESS).await.expect("a connection"),
+    ];
+    // Connections are accepted in their order, so these two have their places.
+    golden::check("security-connections.json", &Request::get("/").send().await);
+    drop(held);
+    let mut served = false;
+    while !served {
+        // The server hears of the closed ones in its own time.
+        served = Request::get("/").send().await.status == 200;
+    }
+    bench.stop_agent().await;
+}
+on_one_store!(too_many_connections, Embedded, 120);
+
+async fn too_many_requests(mut bench: Bench) {
+    start(&mut bench, &["--http-rate-limit", "2"]).await;
+    let mut codes = Vec::new();
+    let mut refused: Option<Answer> = None;
+    // Faster than two a second in any case: a hundred of them come in the time of a few.
+    for _ in 0..100 {
+        let answer = Request::get("/info/version").send().await;
+        codes.push(answer.status);
+        if answer.status == 429 {
+            refused = Some(answer);
+            break;
+        }
+    }
+    assert_eq!(codes[..2], [200, 200]);
+    let refused = refused.expect("one of a hundred is refused");
+    assert_eq!(
+        (
+            refused.headers["retry-after"].as_str(),
+            refused.headers["x-ligato-ratelimiter-limit"].as_str()
+        ),
+        ("1", "2")
+    );
+    golden::check("security-rate.json", &refused);
+    bench.stop_agent().await;
+}
+on_one_store!(too_many_requests, Embedded, 120);
+
+/// Makes an authority, a certificate of the server and one of a client, signed by it, and a client certificate of a stranger.
+fn make_certificates() {
+    let script = "set -e
+        cd /run/live
+        for name in ca stranger; do
+            openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=$name -keyout $name.key -out $name.pem
+        done
+        for name in server client; do
+            openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=$name -keyout $name.key -out $name.csr
+            printf 'subjectAltName=IP:127.0.0.1\\nbasicConstraints=CA:FALSE\\n' > $name.ext
+            openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile $name.ext -out $name.pem
+        done";
+    let output = command::output("sh", &["-c", script]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A TLS connection that trusts the authority and shows a certificate.
+async fn connect(identity: Option<&str>) -> std::io::Result<TlsStream<TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    let authority = CertificateDer::from_pem_file(format!("{FOLDER}/ca.pem")).expect("a certificate");
+    roots.add(authority).expect("an authority");
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("the versions are known")
+        .with_root_certificates(roots);
+    let config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(name) => {
+            let certificate = CertificateDer::from_pem_file(format!("{FOLDER}/{name}.pem")).expect("a certificate");
+            let key = PrivateKeyDer::from_pem_file(format!("{FOLDER}/{name}.key")).expect("a key");
+            builder.with_client_auth_cert(vec![certificate], key).expect("they fit")
+        }
+    };
+    let stream = TcpStream::connect(ADDRESS).await?;
+    let name = ServerName::try_from("127.0.0.1").expect("an address");
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await
+}
+
+async fn tls_and_client_certificates(mut bench: Bench) {
+    make_certificates();
+    write_tokens("anna read token-of-anna-0123456789\n");
+    let identity = ["--http-cert", "/run/live/server.pem", "--http-key", "/run/live/server.key"];
+    start(&mut bench, &[&identity[..], &["--tokens-file", TOKENS]].concat()).await;
+    let look = || Request::get("/info/version");
+    let stream = connect(None).await.expect("the certificate of the server is trusted");
+    assert_eq!(look().send_over(stream).await.status, 401);
+    let stream = connect(None).await.expect("the certificate of the server is trusted");
+    assert_eq!(look().token("token-of-anna-0123456789").send_over(stream).await.status, 200);
+    let mut plain = TcpStream::connect(ADDRESS).await.expect("a connection");
+    plain
+        .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await
+        .expect("writable");
+    let mut bytes = Vec::new();
+    let _ = plain.read_to_end(&mut bytes).await;
+    assert!(!String::from_utf8_lossy(&bytes).contains("HTTP/1.1"), "nothing is told without TLS");
+    bench.stop_agent().await;
+
+    start(&mut bench, &[&identity[..], &["--http-client-ca", "/run/live/ca.pem"]].concat()).await;
+    let stream = connect(Some("client")).await.expect("both sides trust each other");
+    assert_eq!(Request::new("PUT", "/log/engine/debug").send_over(stream).await.status, 200);
+    for unwanted in [None, Some("stranger")] {
+        let answered = match connect(unwanted).await {
+            Err(_) => false,
+            Ok(mut stream) => {
+                let _ = stream
+                    .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                    .await;
+                let mut bytes = Vec::new();
+                let _ = stream.read_to_end(&mut bytes).await;
+                String::from_utf8_lossy(&bytes).contains("HTTP/1.1")
+            }
+        };
+        assert!(!answered, "a client with {unwanted:?} gets no answer");
+    }
+    bench.stop_agent().await;
+}
+on_one_store!(tls_and_client_certificates, Embedded, 120);
+
+/// What cannot be served is told at the start, by exit code and in words.
+async fn refusals_to_start(bench: Bench) {
+    let _taken = tokio::net::TcpListener::bind(ADDRESS).await.expect("the port is free");
+    fs::write(TOKENS, "anna read short\n").expect("writable");
+    let refused = |code: i32, arguments: &[&str], parts: &[&str]| {
+        let all = [
+            &["run", "--data-dir", "/run/live/data", "--embedded-listen", "127.0.0.1:0"],
+            arguments,
+        ]
+        .concat();
+        let output = command::output(env!("CARGO_BIN_EXE_netns-agent"), &all);
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{words}");
+        for part in parts {
+            assert!(words.contains(part), "{part:?} is missing in: {words}");
+        }
+    };
+    refused(
+        1,
+        &[],
+        &["the REST API cannot start", ADDRESS, "Address already in use", "--http-listen"],
+    );
+    refused(
+        1,
+        &["--http-listen", "127.0.0.1:0", "--tokens-file", TOKENS],
+        &["line 1", "fewer than 16"],
+    );
+    refused(
+        1,
+        &["--http-listen", "127.0.0.1:0", "--http-cert", TOKENS, "--http-key", TOKENS],
+        &[TOKENS, "no certificate"],
+    );
+    refused(2, &["--http-listen", "0.0.0.0:9191"], &["other machines", "--insecure-listen"]);
+    drop(bench);
+}
+on_one_store!(refusals_to_start, Embedded, 120);
+
+async fn it_can_be_switched_off(mut bench: Bench) {
+    start(&mut bench, &["--http-listen", "off"]).await;
+    assert!(TcpStream::connect(ADDRESS).await.is_err());
+    bench.stop_agent().await;
+}
+on_one_store!(it_can_be_switched_off, Embedded, 120);
