@@ -58,7 +58,7 @@ impl<D: Domain, S> Handle<D, S> {
 
 /// What a [`Client`] may send.
 enum Request<D: Domain> {
-    Desired(Transaction<D::Value>, Reply<TransactionResult>),
+    Desired(Transaction<D::Value>, Option<Reply<TransactionResult>>),
     Simulate(Transaction<D::Value>, Reply<Vec<OperationRecord<D::Value>>>),
     Ask(Question<D>),
 }
@@ -66,10 +66,7 @@ enum Request<D: Domain> {
 impl<D: Domain, S> From<Request<D>> for Event<D, S> {
     fn from(request: Request<D>) -> Self {
         match request {
-            Request::Desired(transaction, reply) => Event::Desired {
-                transaction,
-                reply: Some(reply),
-            },
+            Request::Desired(transaction, reply) => Event::Desired { transaction, reply },
             Request::Simulate(transaction, reply) => Event::Simulate { transaction, reply },
             Request::Ask(question) => Event::Ask(question),
         }
@@ -100,8 +97,13 @@ impl<D: Domain> Client<D> {
         transaction: Transaction<D::Value>,
     ) -> impl Future<Output = Result<TransactionResult, CommitError>> + Send + use<D> {
         let (reply, answer) = answer();
-        (self.0)(Request::Desired(transaction, reply));
+        (self.0)(Request::Desired(transaction, Some(reply)));
         async { Ok(answer.await.map_err(|_| CommitError::Closed)??) }
+    }
+
+    /// Has a transaction applied without waiting; in the order of calls, these and those of [`Self::begin`] alike.
+    pub fn submit(&self, transaction: Transaction<D::Value>) {
+        (self.0)(Request::Desired(transaction, None));
     }
 
     /// Finds out what a transaction would do.

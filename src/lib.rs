@@ -6,6 +6,7 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod descriptors;
+pub mod desired;
 pub mod embedded;
 pub mod engine;
 pub mod kernel;

@@ -4,7 +4,6 @@
 //! [`Agent::start`]. Only `main`, the CLI and tests import it.
 
 pub(crate) mod bulk;
-pub mod desired;
 pub(crate) mod effects;
 pub(crate) mod host;
 mod performer;
@@ -26,6 +25,7 @@ use crate::{
     api::{self, Api, http::Server},
     config::{self, ForeignAddresses, HttpSettings, Settings},
     descriptors::{Network, alias::Marks, value::DriftPolicy},
+    desired::{self, Desired},
     embedded,
     engine::{
         Clock, Core, Engine, Event, Handle,
@@ -46,7 +46,6 @@ use crate::{
 };
 
 use self::{
-    desired::Desired,
     effects::{NetworkEffects, Signal},
     performer::KernelPerformer,
     report::{Health, Reporter},
@@ -106,7 +105,7 @@ impl Agent {
         }
         let core = Core::new(Network::new(label).with_drift_policy(drift_policy(settings.drift.policy)), effects);
         let (engine, handle) = Engine::new(core, KernelPerformer::new(executor), clock.clone());
-        let desired = Arc::new(Desired::open(handle.clone(), &settings.data_dir)?);
+        let desired = Arc::new(Desired::open(handle.client(), &settings.data_dir)?);
         let api = Api::new(api::Parts {
             desired: desired.clone(),
             engine: handle.client(),

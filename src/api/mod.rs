@@ -11,8 +11,8 @@ mod show;
 use std::{ops::Deref, sync::Arc, time::Duration};
 
 use crate::{
-    agent::desired::Desired,
     descriptors::Network,
+    desired::Desired,
     engine::{Client, Clock, watch::Feed},
     publish::Published,
     scheduler::history::extract::{Extract, Scope},

@@ -23,13 +23,13 @@ use super::{
 };
 use crate::{
     agent::{
-        desired::{CONFIG, decode},
         effects::{Look, NetworkEffects, Seen, Signal},
         host::StatusStore,
         report::{Health, Reporter},
         survey::{Survey, Surveyed},
     },
     descriptors::{Network, alias::Marks, value::Value},
+    desired::{CONFIG, decode},
     engine::{Clock, Core, Done, Event, Work},
     kernel::{Failure, Outcome, Reply, Task},
     publish::{Published, state::State},

@@ -16,8 +16,8 @@ use std::{
 use models::{Model, document, key::Key};
 
 use crate::{
-    descriptors::{convert::value_of, value::Value},
-    engine::{CommitError, Event},
+    descriptors::{Network, convert::value_of, value::Value},
+    engine::{Client, CommitError},
     scheduler::{Change, Options, Rejection, Resync, Retry, Transaction, TransactionResult, ValueState},
     sources::{
         clients::{ClientItem, ClientStore, ClientStoreError, Labels, SourceItems},
@@ -25,8 +25,6 @@ use crate::{
         merge::{CONFIG_FILE, DATASYNC, Merge, Update},
     },
 };
-
-use super::AgentHandle;
 
 /// Keys in the store are below this, after the agent prefix.
 pub const CONFIG: &str = "config/";
@@ -116,7 +114,7 @@ pub struct Desired {
     requests: AtomicU64,
     /// All that is desired has been handed over once.
     begun: AtomicBool,
-    handle: AgentHandle,
+    engine: Client<Network>,
 }
 
 impl Desired {
@@ -124,7 +122,7 @@ impl Desired {
     ///
     /// # Errors
     /// What they asked for cannot be read.
-    pub fn open(handle: AgentHandle, data_dir: &Path) -> Result<Self, ClientStoreError> {
+    pub fn open(engine: Client<Network>, data_dir: &Path) -> Result<Self, ClientStoreError> {
         let (clients, kept) = ClientStore::open(data_dir)?;
         let mut merge = Merge::new([DATASYNC], None);
         for (source, items) in kept {
@@ -140,7 +138,7 @@ impl Desired {
             clients: tokio::sync::Mutex::new(Arc::new(clients)),
             requests: AtomicU64::new(0),
             begun: AtomicBool::new(false),
-            handle,
+            engine,
         })
     }
 
@@ -250,7 +248,7 @@ impl Desired {
             options,
         };
         // Sent at once, and so in the order of the lock; only the answer is waited for outside.
-        Some(self.handle.client().begin(transaction))
+        Some(self.engine.begin(transaction))
     }
 
     /// Everything that applies, in key order.
@@ -303,7 +301,7 @@ impl Desired {
         let mut transaction = Transaction::resync(resync, changes_of(update, revision));
         transaction.options.verbose = full;
         transaction.options.retry = Some(Retry::default());
-        self.handle.send(Event::Desired { transaction, reply: None });
+        self.engine.submit(transaction);
     }
 }
 
