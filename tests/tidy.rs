@@ -26,8 +26,23 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("store", &["telemetry"]),
     ("sources", &["engine", "store", "telemetry"]),
     ("publish", &["engine", "store", "telemetry"]),
-    // Values and their history as copies from the engine; what is published; never the kernel.
-    ("api", &["config", "descriptors", "engine", "publish", "scheduler", "telemetry"]),
+    // Models become values here, and sources are handed to the engine.
+    ("desired", &["descriptors", "engine", "scheduler", "sources"]),
+    // Values and their history as copies from the engine; what is published. Of `kernel` only the types of what was read: reading
+    // goes through `api::retrieval::KernelReader`.
+    (
+        "api",
+        &[
+            "config",
+            "descriptors",
+            "desired",
+            "engine",
+            "kernel",
+            "publish",
+            "scheduler",
+            "telemetry",
+        ],
+    ),
     // Speaks to the agent over the wire only. `config` has the arguments of `run`; of `kernel` the demo uses what makes its sandbox
     // and what looks at the kernel independently of the agent.
     ("cli", &["config", "kernel"]),

@@ -7,6 +7,7 @@ pub(crate) mod bulk;
 pub(crate) mod effects;
 pub(crate) mod host;
 mod performer;
+mod reading;
 pub(crate) mod report;
 mod statuses;
 pub(crate) mod survey;
@@ -104,12 +105,13 @@ impl Agent {
             effects = effects.strict();
         }
         let core = Core::new(Network::new(label).with_drift_policy(drift_policy(settings.drift.policy)), effects);
-        let (engine, handle) = Engine::new(core, KernelPerformer::new(executor), clock.clone());
+        let (engine, handle) = Engine::new(core, KernelPerformer::new(executor.clone()), clock.clone());
         let desired = Arc::new(Desired::open(handle.client(), &settings.data_dir)?);
         let api = Api::new(api::Parts {
             desired: desired.clone(),
             engine: handle.client(),
             statuses: statuses.clone(),
+            kernel: executor,
             clock,
             started,
             label: label.to_owned(),

@@ -5,11 +5,13 @@
 
 pub mod build;
 pub mod http;
+pub mod retrieval;
 pub mod security;
 mod show;
 
 use std::{ops::Deref, sync::Arc, time::Duration};
 
+use self::retrieval::KernelReader;
 use crate::{
     descriptors::Network,
     desired::Desired,
@@ -37,6 +39,8 @@ pub struct Parts {
     pub started: Duration,
     /// Microservice label of the agent.
     pub label: String,
+    /// Reads the namespaces that the agent has opened.
+    pub kernel: Arc<dyn KernelReader>,
     /// Levels of the log.
     pub log: LogFilter,
 }

@@ -19,7 +19,7 @@ use super::{
 };
 
 /// Bytes of a `struct ifinfomsg`.
-const HEADER_BYTES: usize = 16;
+pub(super) const HEADER_BYTES: usize = 16;
 /// What the aliases of all agents start with.
 const AGENTS: &str = "/vnf-agent/";
 /// IFLA_LINK_NETNSID in linux/if_link.h.
@@ -262,7 +262,7 @@ pub(super) fn dump(socket: &mut RouteSocket) -> Result<Vec<LinkState>, Refusal> 
     })
 }
 
-fn parse(payload: &[u8]) -> Option<LinkState> {
+pub(super) fn parse(payload: &[u8]) -> Option<LinkState> {
     let flags = read_u32(payload, 8)?;
     let mut link = LinkState {
         index: read_u32(payload, 4)?,

@@ -14,6 +14,7 @@ mod ethtool;
 mod executor;
 mod failure;
 mod link;
+mod link_details;
 mod monitor;
 mod namespace;
 mod neighbour;

@@ -210,6 +210,11 @@ pub enum KernelOp {
         /// Which.
         netns: NetnsId,
     },
+    /// Read the links of a pinned namespace with all that people want to know of them; answers [`Reply::Links`].
+    ReadLinks {
+        /// Which.
+        netns: NetnsId,
+    },
     /// Release a pinned namespace (each open is released once).
     CloseNamespace {
         /// How it was found.
@@ -410,6 +415,8 @@ pub enum Reply {
     Changed(String),
     /// Contents of a pinned namespace.
     Contents(Box<Snapshot>),
+    /// Links of a pinned namespace.
+    Links(Vec<LinkDetails>),
 }
 
 /// Everything in a namespace that matters to the agent, as the kernel tells it.
@@ -456,6 +463,39 @@ pub struct LinkState {
     pub rx_checksum: Option<bool>,
     /// Transmit checksum offloading; read only for links of kind veth.
     pub tx_checksum: Option<bool>,
+}
+
+/// A link with what only people want to know of it.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct LinkDetails {
+    /// What matters to the agent.
+    pub state: LinkState,
+    /// IFF_* (linux/if.h).
+    pub flags: u32,
+    /// ARPHRD_* (linux/if_arp.h): 1 Ethernet, 772 loopback, 65534 none.
+    pub hardware: u16,
+    /// Receive queues.
+    pub rx_queues: u32,
+    /// Transmit queues.
+    pub tx_queues: u32,
+    /// Length of a transmit queue in packets.
+    pub tx_queue_length: u32,
+    /// What went through it.
+    pub counters: LinkCounters,
+}
+
+/// `struct rtnl_link_stats64` of linux/if_link.h, as far as it is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[allow(missing_docs, reason = "the names are those of the kernel")]
+pub struct LinkCounters {
+    pub rx_packets: u64,
+    pub tx_packets: u64,
+    pub rx_bytes: u64,
+    pub tx_bytes: u64,
+    pub rx_errors: u64,
+    pub tx_errors: u64,
+    pub rx_dropped: u64,
+    pub tx_dropped: u64,
 }
 
 /// An address as the kernel tells it.

@@ -13,11 +13,11 @@ use std::{
 use super::{
     entrance::Entrance,
     ethtool::EthtoolSocket,
-    failure, link,
+    failure, link, link_details,
     monitor::Watches,
     netlink::{Refusal, RouteSocket},
     opening::{Finder, Found, Sockets, cannot_open, describe},
-    operation::{Failure, FailureKind, NamespaceRef, NetnsId, Reply, Snapshot},
+    operation::{Failure, FailureKind, LinkDetails, NamespaceRef, NetnsId, Reply, Snapshot},
     slow_open::Opening,
     snapshot, sysctl,
 };
@@ -193,6 +193,12 @@ impl Namespaces {
         let pinned = self.get_mut(netns)?;
         snapshot::read(&mut pinned.route, &pinned.ethtool)
             .map_err(|refusal| failure::refused("read links, addresses, routes and neighbours", &pinned.place, &refusal))
+    }
+
+    /// Reads the links of a pinned namespace with all details.
+    pub fn read_links(&mut self, netns: NetnsId) -> Result<Vec<LinkDetails>, Failure> {
+        let pinned = self.get_mut(netns)?;
+        link_details::dump(&mut pinned.route).map_err(|refusal| failure::refused("read links", &pinned.place, &refusal))
     }
 
     /// Makes a sysctl have a value inside a pinned namespace.

@@ -118,6 +118,7 @@ impl Worker {
             KernelOp::OpenNamespace { reference, mark } => return self.namespaces.open(reference, mark.as_deref()),
             KernelOp::VerifyNamespace { reference, netns } => return self.namespaces.verify(reference, *netns),
             KernelOp::DumpNamespace { netns } => return self.namespaces.read(*netns).map(|found| Reply::Contents(Box::new(found))),
+            KernelOp::ReadLinks { netns } => return self.namespaces.read_links(*netns).map(Reply::Links),
             KernelOp::CloseNamespace {
                 reference,
                 netns,

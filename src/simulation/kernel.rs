@@ -141,6 +141,7 @@ fn changes_something(op: &KernelOp) -> bool {
         KernelOp::OpenNamespace { .. }
         | KernelOp::VerifyNamespace { .. }
         | KernelOp::DumpNamespace { .. }
+        | KernelOp::ReadLinks { .. }
         | KernelOp::ConfirmAddress { .. }
         | KernelOp::ForgetProcess { .. } => false,
         KernelOp::CloseNamespace { remove_if_marked, .. } => remove_if_marked.is_some(),
@@ -283,6 +284,8 @@ impl Kernel {
                 });
             }
             KernelOp::DumpNamespace { netns } => return Ok(Reply::Contents(Box::new(self.read(*netns)))),
+            // Only the APIs ask for them.
+            KernelOp::ReadLinks { .. } => return Ok(Reply::Links(Vec::new())),
             KernelOp::CloseNamespace {
                 reference,
                 netns,

@@ -26,7 +26,7 @@ fn blot(text: &str) -> String {
         let line = replace_times(line);
         let line = replace_after(&line, "net:[", "INODE");
         // Inodes of namespaces begin with these digits (PROC_DYNAMIC_FIRST of the kernel).
-        lines.push(replace_after(&line, "\"402653", "INODE"));
+        lines.push(replace_after(&line, "\"4026", "INODE"));
     }
     let mut text = lines.join("\n");
     for member in [
@@ -36,7 +36,12 @@ fn blot(text: &str) -> String {
         "BuildTime",
         "linux_if_index",
         "LinuxIfIndex",
-        "peer_index",
+        "interface_index",
+        "parent_index",
+        "rx_packets",
+        "tx_packets",
+        "rx_bytes",
+        "tx_bytes",
     ] {
         text = replace_after(&text, &format!("\"{member}\":"), "NUMBER");
         text = replace_after(&text, &format!("\"{member}\": "), "NUMBER");

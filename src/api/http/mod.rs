@@ -3,13 +3,16 @@
 //! Owns the server's start and end, and the list of endpoints. Must never decide anything about the network. Start reading at
 //! [`ENDPOINTS`], then any file beside this one: each has its rows and its handlers; [`Server`] is what the agent starts.
 
-mod answer;
+pub(super) mod answer;
+mod dump;
 mod endpoint;
 mod explain;
+mod graph;
 mod guard;
 mod history;
 mod index;
 mod info;
+mod linux;
 mod listener;
 mod logs;
 mod openapi;
@@ -46,9 +49,12 @@ pub(crate) const ENDPOINTS: &[&[Endpoint]] = &[
     index::ENDPOINTS,
     status::ENDPOINTS,
     explain::ENDPOINTS,
+    dump::ENDPOINTS,
     history::ENDPOINTS,
     resync::ENDPOINTS,
+    graph::ENDPOINTS,
     stats::ENDPOINTS,
+    linux::ENDPOINTS,
     info::ENDPOINTS,
     logs::ENDPOINTS,
     probes::ENDPOINTS,

@@ -1,0 +1,45 @@
+//! Reading namespaces for the APIs.
+//!
+//! Owns the way to the executor and back. Must never open or close a namespace. Start reading at the implementation.
+
+use std::{future::Future, pin::Pin};
+
+use crate::{
+    api::retrieval::{Contents, KernelReader, Readings},
+    kernel::{Executor, FailureKind, KernelOp, NetnsId, Reply, Task},
+};
+
+impl KernelReader for Executor {
+    fn read(&self, namespaces: Vec<NetnsId>) -> Pin<Box<dyn Future<Output = Readings> + Send + '_>> {
+        let task = |(id, op): (u64, KernelOp)| Task {
+            id,
+            key: "for an answer of the API".to_owned(),
+            ops: vec![op],
+        };
+        let ops = namespaces
+            .iter()
+            .flat_map(|&netns| [KernelOp::DumpNamespace { netns }, KernelOp::ReadLinks { netns }]);
+        let tasks: Vec<Task> = (0..).zip(ops).map(task).collect();
+        Box::pin(async move {
+            let mut outcomes = self.perform(tasks).await.into_iter();
+            let mut readings = Vec::new();
+            for netns in namespaces {
+                let (Some(contents), Some(links)) = (outcomes.next(), outcomes.next()) else {
+                    break;
+                };
+                let read = match (contents.result, links.result) {
+                    (Ok(Reply::Contents(snapshot)), Ok(Reply::Links(links))) => Ok(Contents {
+                        snapshot: *snapshot,
+                        links,
+                    }),
+                    // Closed since it was asked about: there is nothing in it that is managed.
+                    (Err(failure), _) | (_, Err(failure)) if failure.kind == FailureKind::Unavailable => Ok(Contents::default()),
+                    (Err(failure), _) | (_, Err(failure)) => Err(failure.message),
+                    (Ok(other), _) => Err(format!("unexpected answer {other:?}")),
+                };
+                readings.push((netns, read));
+            }
+            readings
+        })
+    }
+}

@@ -1,0 +1,248 @@
+//! `/scheduler/dump`: the values of a descriptor, as asked for, as believed, or as the kernel has them now.
+//!
+//! Owns the choice of the view and the form of the metadata. Start reading at [`dump`].
+
+use axum::{extract::State, routing::get};
+use models::{
+    json::{Spelling, try_encode},
+    key::Key,
+};
+use prost::Name;
+use serde::Serialize;
+
+use super::{
+    answer::{self, Answer, ApiError},
+    endpoint::{Endpoint, Parameter},
+    history::list,
+    query::Query,
+};
+use crate::{
+    api::{Api, retrieval::Retrieval, show::show},
+    descriptors::{
+        Network,
+        message::namespace_of,
+        value::{Interface, InterfaceKind, Value},
+    },
+    publish::Published,
+    scheduler::{
+        Domain,
+        history::{
+            extract::{Scope, Sighting},
+            json::Shown,
+            record::Origin,
+        },
+    },
+};
+
+pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
+    parameters: &[
+        Parameter::optional("descriptor", "Name of the descriptor; without it and key-prefix: an index"),
+        Parameter::optional("key-prefix", "Exactly what the keys of the descriptor begin with"),
+        Parameter::one_of(
+            "view",
+            "SB: what the kernel has now; NB: what is asked for; cached: what is believed to be in the kernel",
+            &["SB", "NB", "cached"],
+        ),
+    ],
+    example: r#"[{"Key":"config/linux/interfaces/v2/interface/d1","Value":{"ProtoMsgName":"ligato.linux.interfaces.Interface","ProtoMsgData":{"name":"d1","type":"DUMMY","hostIfName":"d1","enabled":true}},"Origin":1,"Metadata":{"LinuxIfIndex":7,"VPPTapName":"","Namespace":null,"HostIfName":"d1","VrfMasterIf":"","VrfDevRT":0}}]"#,
+    failures: &[
+        (404, "no descriptor has this prefix, or its values cannot be retrieved"),
+        (500, "there is no such descriptor or view, or it cannot be retrieved"),
+    ],
+    ..Endpoint::get("/scheduler/dump", "Values of a descriptor in one of three views", || get(dump))
+}];
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Index {
+    descriptors: Vec<&'static str>,
+    key_prefixes: Vec<&'static str>,
+    views: [&'static str; 3],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Item {
+    key: String,
+    value: Option<Shown>,
+    origin: u8,
+    metadata: Option<Metadata>,
+}
+
+/// What is known of an interface besides its value.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Metadata {
+    linux_if_index: u32,
+    #[serde(rename = "VPPTapName")]
+    vpp_tap_name: String,
+    namespace: Option<Namespace>,
+    host_if_name: String,
+    vrf_master_if: String,
+    #[serde(rename = "VrfDevRT")]
+    vrf_dev_rt: u32,
+}
+
+#[derive(Serialize)]
+struct Namespace {
+    r#type: i32,
+    reference: String,
+}
+
+#[derive(Clone, Copy)]
+enum View {
+    Kernel,
+    Wanted,
+    Cached,
+}
+
+async fn dump(State(api): State<Api>, query: Query) -> Answer {
+    let (descriptor, prefix, view) = (query.single("descriptor")?, query.single("key-prefix")?, query.single("view")?);
+    let view = match view.unwrap_or("SB") {
+        "SB" => View::Kernel,
+        "NB" => View::Wanted,
+        "cached" => View::Cached,
+        _ => return Err(ApiError::internal("unrecognized system view; SB, NB and cached are known")),
+    };
+    match (descriptor, prefix) {
+        (None, None) => index(),
+        (Some(name), _) => {
+            let known = Network::kinds().into_iter().find(|(known, _)| *known == name);
+            let (name, _) = known.ok_or_else(|| ApiError::internal("descriptor is not registered; GET /scheduler/dump lists them"))?;
+            of_descriptor(&api, name, view).await
+        }
+        (None, Some(prefix)) => {
+            let known = Network::kinds().into_iter().find(|(_, known)| *known == prefix);
+            // Clients look for this text.
+            let (name, _) = known.ok_or_else(|| ApiError::not_found("no descriptor found matching the key prefix"))?;
+            of_descriptor(&api, name, view)
+                .await
+                .map_err(|error| ApiError::not_found(error.message))
+        }
+    }
+}
+
+fn index() -> Answer {
+    let (descriptors, key_prefixes) = Network::kinds().into_iter().unzip();
+    answer::json(&Index {
+        descriptors,
+        key_prefixes,
+        views: ["SB", "NB", "cached"],
+    })
+}
+
+async fn of_descriptor(api: &Api, name: &'static str, view: View) -> Answer {
+    if matches!(view, View::Kernel) {
+        return retrieved(api, name).await;
+    }
+    let extract = api.extract(Scope::Values).await.ok_or_else(ApiError::stopping)?;
+    let api = api.clone();
+    answer::elsewhere(move || {
+        let belongs = |value: &&Sighting<Value>| {
+            extract
+                .domain()
+                .descriptor(&value.key)
+                .is_some_and(|descriptor| descriptor.name() == name)
+        };
+        let items = extract.values().iter().filter(belongs).filter_map(|sighting| {
+            let shown = match view {
+                View::Wanted => sighting.wanted.as_ref().filter(|_| sighting.requested && !sighting.fact)?,
+                View::Cached | View::Kernel => sighting.applied.as_ref().filter(|_| sighting.available)?,
+            };
+            let applied = sighting.applied.as_ref().and_then(Value::interface);
+            Some(Item {
+                key: sighting.key.to_string(),
+                value: show(&sighting.key, shown),
+                origin: if sighting.fact { Origin::FromSB } else { Origin::FromNB } as u8,
+                metadata: applied.map(|interface| metadata(interface, known_index(&api, interface), interface.vrf.as_deref())),
+            })
+        });
+        list(&items.collect::<Vec<_>>())
+    })
+    .await
+}
+
+/// The index of the link as it is published.
+fn known_index(api: &Api, interface: &Interface) -> u32 {
+    let key = Key::from(format!("status/linux/interfaces/v2/interface/{}", interface.name));
+    match api.statuses.get(&key).as_deref() {
+        Some(Published::Link(link)) => u32::try_from(link.if_index).unwrap_or_default(),
+        _ => 0,
+    }
+}
+
+fn metadata(interface: &Interface, index: u32, vrf: Option<&str>) -> Metadata {
+    let (tap, table) = match &interface.kind {
+        InterfaceKind::TapToVpp { tap } => (tap.clone(), 0),
+        InterfaceKind::Vrf { table } => (String::new(), *table),
+        _ => (String::new(), 0),
+    };
+    let namespace = namespace_of(&interface.namespace).map(|namespace| Namespace {
+        r#type: namespace.r#type,
+        reference: namespace.reference,
+    });
+    Metadata {
+        linux_if_index: index,
+        vpp_tap_name: tap,
+        namespace,
+        host_if_name: interface.host_name.clone(),
+        vrf_master_if: vrf.unwrap_or_default().to_owned(),
+        vrf_dev_rt: table,
+    }
+}
+
+async fn retrieved(api: &Api, name: &'static str) -> Answer {
+    if !["linux-interface", "linux-arp", "linux-route"].contains(&name) {
+        return Err(ApiError::internal(
+            "descriptor does not support Retrieve operation; ask for the view NB or cached",
+        ));
+    }
+    let retrieval = Retrieval::of(api).await?;
+    let extract = api.extract(Scope::Values).await.ok_or_else(ApiError::stopping)?;
+    answer::elsewhere(move || {
+        let item = |key: &Key, value: Option<Shown>, metadata: Option<Metadata>| Item {
+            key: key.to_string(),
+            value,
+            origin: Origin::FromNB as u8,
+            metadata,
+        };
+        let items: Vec<Item> = match name {
+            "linux-interface" => {
+                let interfaces = retrieval.interfaces.iter();
+                let metadata_of = |key: &Key, index: u32, vrf: &str| {
+                    let interface = extract.value(key)?.applied.as_ref()?.interface()?;
+                    Some(metadata(interface, index, Some(vrf)))
+                };
+                interfaces
+                    .map(|found| {
+                        item(
+                            &found.key,
+                            encoded(&found.message),
+                            metadata_of(&found.key, found.link.state.index, &found.vrf),
+                        )
+                    })
+                    .collect()
+            }
+            "linux-arp" => retrieval
+                .arps
+                .iter()
+                .map(|found| item(&found.key, encoded(&found.message), None))
+                .collect(),
+            _ => retrieval
+                .routes
+                .iter()
+                .map(|found| item(&found.key, encoded(&found.message), None))
+                .collect(),
+        };
+        list(&items)
+    })
+    .await
+}
+
+fn encoded<M: prost::Message + Name>(message: &M) -> Option<Shown> {
+    let text = try_encode(message, Spelling::LowerCamel).ok()?;
+    Some(Shown {
+        message: M::full_name(),
+        data: serde_json::from_str(&text).ok()?,
+    })
+}

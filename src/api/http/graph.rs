@@ -1,0 +1,295 @@
+//! `/scheduler/graph`: a picture of what depends on what.
+//!
+//! Owns the choice of what is in the picture: the whole graph, what it was at the end of a transaction, or the neighbourhood of a key
+//! where the whole is too large to read. `dot` writes it as text for other programs, `svg` draws it. Start reading at [`Picture::of`].
+
+mod dot;
+mod layout;
+mod svg;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use axum::{extract::State, routing::get};
+use models::key::Key;
+
+use super::{
+    answer::{self, Answer, ApiError, TEXT},
+    endpoint::{Endpoint, Parameter},
+    query::Query,
+};
+use crate::{
+    api::Api,
+    descriptors::value::Value,
+    scheduler::{
+        ValueState,
+        history::{
+            extract::Scope,
+            timeline::{Relation, Revision},
+        },
+    },
+};
+
+/// Content type of pictures.
+const SVG: &str = "image/svg+xml";
+/// More nodes than this are no picture that anybody could read; they would take long to arrange, too.
+const DRAWN_MAX: usize = 400;
+/// How far the neighbourhood of a key reaches unless told otherwise.
+const DEPTH: u64 = 2;
+
+pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
+    parameters: &[
+        Parameter::optional("txn", "As it was at the end of the transaction with this number"),
+        Parameter::one_of("format", "svg: a picture; raw and dot: text for Graphviz", &["svg", "raw", "dot"]),
+        Parameter::optional("key", "Only the neighbourhood of this key"),
+        Parameter::optional("depth", "How many steps the neighbourhood reaches (2)"),
+    ],
+    answers: &[SVG, TEXT],
+    failures: &[
+        (404, "no such transaction is recorded, or nothing is known of the key"),
+        (
+            413,
+            "the graph is too large for a picture; ask for the neighbourhood of a key, or for format=dot",
+        ),
+        (500, "a parameter makes no sense"),
+    ],
+    ..Endpoint::get("/scheduler/graph", "A picture of what depends on what", || get(graph))
+}];
+
+/// A node to be shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Node {
+    key: String,
+    state: ValueState,
+    /// It is derived from another value.
+    derived: bool,
+    /// It is only named by others.
+    missing: bool,
+    error: String,
+}
+
+/// An edge to be shown, by the positions of its ends.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Edge {
+    from: usize,
+    to: usize,
+    label: String,
+    derives: bool,
+    /// It is satisfied.
+    met: bool,
+}
+
+/// What is shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Picture {
+    /// By key.
+    nodes: Vec<Node>,
+    edges: Vec<Edge>,
+}
+
+impl Picture {
+    /// Of all these revisions, one of each key; `now`: they hold now, so it is known what satisfies their dependencies.
+    fn of(revisions: &[Revision<Value>], now: bool) -> Self {
+        let mut nodes: BTreeMap<String, Node> = BTreeMap::new();
+        for revision in revisions {
+            let node = Node {
+                key: revision.key.to_string(),
+                state: revision.state,
+                derived: revision.derived_from.is_some(),
+                missing: false,
+                error: revision.error.as_deref().unwrap_or_default().to_owned(),
+            };
+            nodes.insert(node.key.clone(), node);
+        }
+        let mut links: Vec<(String, String, String, bool, bool)> = Vec::new();
+        for revision in revisions {
+            for target in &revision.targets {
+                let derives = target.relation == Relation::Derives;
+                let expected = target.expected.to_string();
+                let mut ends: Vec<(String, bool)> = target.matching.iter().map(|key| (key.to_string(), true)).collect();
+                if ends.is_empty() {
+                    let there = nodes.get(&expected).is_some_and(|node| !node.missing);
+                    ends.push((expected, there && (!now || derives)));
+                }
+                for (end, met) in ends {
+                    nodes.entry(end.clone()).or_insert_with(|| Node {
+                        key: end.clone(),
+                        state: ValueState::Nonexistent,
+                        derived: false,
+                        missing: true,
+                        error: String::new(),
+                    });
+                    let label = if derives { String::new() } else { target.label.to_string() };
+                    links.push((revision.key.to_string(), end, label, derives, met));
+                }
+            }
+        }
+        let places: BTreeMap<&String, usize> = nodes.keys().zip(0..).collect();
+        let edges: BTreeSet<Edge> = links
+            .iter()
+            .map(|(from, to, label, derives, met)| Edge {
+                from: places[from],
+                to: places[to],
+                label: label.clone(),
+                derives: *derives,
+                met: *met,
+            })
+            .collect();
+        let edges = edges.into_iter().collect();
+        let nodes = nodes.into_values().collect();
+        Picture { nodes, edges }
+    }
+
+    /// Only what is at most so many edges away from a key; `None` if it is not there.
+    fn around(self, key: &str, depth: u64) -> Option<Self> {
+        let start = self.nodes.iter().position(|node| node.key == key)?;
+        let mut neighbours = vec![Vec::new(); self.nodes.len()];
+        for edge in &self.edges {
+            neighbours[edge.from].push(edge.to);
+            neighbours[edge.to].push(edge.from);
+        }
+        let mut distance = vec![u64::MAX; self.nodes.len()];
+        distance[start] = 0;
+        let mut queue = VecDeque::from([start]);
+        while let Some(node) = queue.pop_front() {
+            if distance[node] == depth {
+                continue;
+            }
+            for &next in &neighbours[node] {
+                if distance[next] == u64::MAX {
+                    distance[next] = distance[node] + 1;
+                    queue.push_back(next);
+                }
+            }
+        }
+        let mut places = vec![None; self.nodes.len()];
+        let mut nodes = Vec::new();
+        for (at, node) in self.nodes.into_iter().enumerate().filter(|(at, _)| distance[*at] != u64::MAX) {
+            places[at] = Some(nodes.len());
+            nodes.push(node);
+        }
+        let edges = self.edges.into_iter().filter_map(|edge| {
+            Some(Edge {
+                from: places[edge.from]?,
+                to: places[edge.to]?,
+                ..edge
+            })
+        });
+        let edges = edges.collect();
+        Some(Picture { nodes, edges })
+    }
+}
+
+async fn graph(State(api): State<Api>, query: Query) -> Answer {
+    let (number, depth) = (query.number("txn")?, query.number("depth")?.unwrap_or(DEPTH));
+    let key = query.once("key").filter(|key| !key.is_empty()).map(Key::new);
+    // As in the contract, what is no other format is a picture.
+    let as_text = matches!(query.once("format"), Some("raw" | "dot"));
+    let extract = api.extract(Scope::All).await.ok_or_else(ApiError::stopping)?;
+    answer::elsewhere(move || {
+        let time = match number {
+            None => None,
+            Some(number) => {
+                let record = extract.records().iter().find(|record| record.seq == number);
+                let record = record.ok_or_else(|| ApiError::not_found("transaction with such sequence number is not recorded"))?;
+                // What began with the transaction is part of it: a revision counts from the moment after.
+                Some(record.stop + std::time::Duration::from_nanos(1))
+            }
+        };
+        let mut picture = Picture::of(&extract.snapshot(time), time.is_none());
+        if let Some(key) = key {
+            let missing = || ApiError::not_found(format!("nothing is known of the key {key}"));
+            picture = picture.around(key.as_str(), depth).ok_or_else(missing)?;
+        }
+        if as_text {
+            return Ok(answer::text(dot::write(&picture)));
+        }
+        if picture.nodes.len() > DRAWN_MAX {
+            let message = format!(
+                "the graph has {} nodes, and a picture of more than {DRAWN_MAX} cannot be read; add key=… (and depth=…) for the neighbourhood of \
+                 a key, or format=dot",
+                picture.nodes.len()
+            );
+            return Err(ApiError::new(axum::http::StatusCode::PAYLOAD_TOO_LARGE, message));
+        }
+        Ok(answer::typed(SVG, svg::draw(&picture)))
+    })
+    .await
+}
+
+/// The colour of a state.
+fn colour(state: ValueState) -> &'static str {
+    match state {
+        ValueState::Configured => "#bfe5bf",
+        ValueState::Obtained => "#bfd9f2",
+        ValueState::Discovered | ValueState::Unimplemented => "#e0e0e0",
+        ValueState::Pending => "#f9e8a8",
+        ValueState::Invalid | ValueState::Failed => "#f2b5b0",
+        ValueState::Retrying | ValueState::Missing => "#f7cfa5",
+        ValueState::Nonexistent | ValueState::Removed => "#ffffff",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn picture(names: &[&str], edges: &[(usize, usize)]) -> Picture {
+        let node = |name: &&str| Node {
+            key: (*name).to_owned(),
+            state: ValueState::Configured,
+            derived: false,
+            missing: false,
+            error: String::new(),
+        };
+        let edge = |&(from, to): &(usize, usize)| Edge {
+            from,
+            to,
+            label: "needs".to_owned(),
+            derives: false,
+            met: true,
+        };
+        Picture {
+            nodes: names.iter().map(node).collect(),
+            edges: edges.iter().map(edge).collect(),
+        }
+    }
+
+    #[test]
+    fn the_neighbourhood_reaches_in_both_directions_and_no_further() {
+        let chain = picture(&["a", "b", "c", "d", "e"], &[(0, 1), (1, 2), (2, 3), (3, 4)]);
+        let near = chain.clone().around("c", 1).expect("it is there");
+        let keys: Vec<&str> = near.nodes.iter().map(|node| node.key.as_str()).collect();
+        assert_eq!((keys, near.edges.len()), (vec!["b", "c", "d"], 2));
+        assert_eq!(chain.clone().around("c", 0).expect("it is there").nodes.len(), 1);
+        assert_eq!(chain.around("x", 1), None);
+    }
+
+    #[test]
+    fn texts_are_escaped_in_both_forms() {
+        let odd = picture(&["a\"<&>\\"], &[]);
+        assert!(dot::write(&odd).contains(r#""a\"<&>\\""#), "{}", dot::write(&odd));
+        let drawn = svg::draw(&odd);
+        assert!(drawn.contains("a&quot;&lt;&amp;&gt;\\"), "{drawn}");
+    }
+
+    #[test]
+    fn nodes_never_overlap_whatever_the_edges_are() {
+        // With cycles, a node that refers to itself, and many edges across several layers.
+        let names: Vec<String> = (0..60).map(|number| format!("node-{number}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let edges: Vec<(usize, usize)> = (0..60)
+            .flat_map(|at| [(at, (at * 7 + 3) % 60), (at, (at * 5 + 1) % 60), (at, at)])
+            .collect();
+        let arranged = layout::arrange(&picture(&names, &edges));
+        for (at, one) in arranged.boxes.iter().enumerate() {
+            assert!(one.x >= 0.0 && one.x + one.width <= arranged.width && one.y + one.height <= arranged.height);
+            for other in &arranged.boxes[at + 1..] {
+                let apart = one.x + one.width <= other.x
+                    || other.x + other.width <= one.x
+                    || one.y + one.height <= other.y
+                    || other.y + other.height <= one.y;
+                assert!(apart, "{one:?} {other:?}");
+            }
+        }
+    }
+}
