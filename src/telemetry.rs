@@ -1,10 +1,12 @@
-//! What the agent tells about itself while it runs: the log and its filter.
+//! What the agent tells about itself while it runs: the log and its filter, and numbers ([`metrics`]).
 //!
 //! Owns the subscriber of the process and the levels of its loggers, which can be changed at run time. Must never know what is
 //! logged. Start reading at [`start_logging`]; [`LogFilter::set`] changes a level.
 //!
 //! A logger is a module of the agent, under its name below the crate (`engine`, `sources`, `kernel`), or any target under its full
 //! name (`hyper`). `default` is everything that has no level of its own.
+
+pub mod metrics;
 
 use std::{
     collections::BTreeMap,

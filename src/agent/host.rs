@@ -113,4 +113,7 @@ pub trait StatusStore: Send + Sync {
 
     /// All that is to be published has been set once: whatever an earlier run left can go.
     fn retain_only_current(&self);
+
+    /// All that is wanted has been acted upon, as far as it can be now.
+    fn settled(&self) {}
 }

@@ -43,7 +43,7 @@ use crate::{
         file::ConfigFile,
     },
     store::StoreConfig,
-    telemetry,
+    telemetry::{self, metrics::Metrics},
 };
 
 use self::{
@@ -58,6 +58,35 @@ pub use crate::publish::Published;
 const HEALTH_INTERVAL: Duration = Duration::from_secs(10);
 
 type AgentHandle = Handle<Network, Signal>;
+
+/// What tells the world.
+struct Reporting {
+    publisher: Publisher,
+    statuses: Statuses,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    reporter: Reporter,
+    in_sync: watch::Receiver<bool>,
+}
+
+impl Reporting {
+    fn start(store: StoreConfig, label: &str, clock: &Clock) -> anyhow::Result<Self> {
+        let publisher = Publisher::start(store, agent_prefix(label), PublisherOptions::default())?;
+        let (statuses, metrics) = (Statuses::new(), Arc::new(Metrics::new()));
+        let told = Arc::new(Told::new(publisher.clone(), statuses.clone(), metrics.clone()));
+        let health = Health::new(told.clone(), clock.clone());
+        let (in_sync_sender, in_sync) = watch::channel(false);
+        let reporter = Reporter::new(told, health.clone(), clock.clone(), in_sync_sender);
+        Ok(Reporting {
+            publisher,
+            statuses,
+            metrics,
+            health,
+            reporter,
+            in_sync,
+        })
+    }
+}
 
 /// A running agent. Dropping it stops everything and leaves the network as it is.
 pub struct Agent {
@@ -83,38 +112,29 @@ impl Agent {
         let clock = Clock::new();
         let started = clock.now();
         let label = settings.microservice_label.as_str();
-        let marks = Marks::new(label);
         let (netns_sender, netns_events) = mpsc::unbounded_channel();
         let executor_config = executor_config(settings, netns_sender);
         let netns_dir = executor_config.netns_dir.clone();
         let executor = Arc::new(Executor::start(executor_config).context("the netns executor cannot start")?);
 
         let (store, store_config) = open_store(settings).await?;
-        let publisher = Publisher::start(store_config.clone(), agent_prefix(label), PublisherOptions::default())?;
-        let statuses = Statuses::new();
-        let told = Arc::new(Told::new(publisher.clone(), statuses.clone()));
-        let health = Health::new(told.clone(), clock.clone());
-        let (in_sync_sender, in_sync) = watch::channel(false);
-        let reporter = Reporter::new(told, health.clone(), clock.clone(), in_sync_sender);
+        let told = Reporting::start(store_config.clone(), label, &clock)?;
 
         let (probe_sender, probes) = mpsc::unbounded_channel();
         let watcher = Watcher::start(WatcherConfig { netns_dir }, probe_sender).context("the namespace watcher cannot start")?;
         let own = executor.own_namespace();
-        let mut effects = NetworkEffects::new(executor.clone(), marks, Box::new(watcher), reporter, settings.drift.sweep_interval);
-        if settings.drift.foreign_addresses == ForeignAddresses::Strict {
-            effects = effects.strict();
-        }
-        let core = Core::new(Network::new(label).with_drift_policy(drift_policy(settings.drift.policy)), effects);
+        let core = core(settings, &executor, watcher, told.reporter);
         let (engine, handle) = Engine::new(core, KernelPerformer::new(executor.clone()), clock.clone());
         let desired = Arc::new(Desired::open(handle.client(), &settings.data_dir)?);
         let api = Api::new(api::Parts {
             desired: desired.clone(),
             engine: handle.client(),
-            statuses: statuses.clone(),
+            statuses: told.statuses.clone(),
             kernel: executor,
             clock,
             started,
             label: label.to_owned(),
+            metrics: told.metrics.clone(),
             log: telemetry::log_filter(),
         });
         let http = start_http(api, &settings.http).await?;
@@ -136,13 +156,14 @@ impl Agent {
             desired.in_file(&items);
             tasks.spawn(named("configuration file", pass_file(file, desired.clone())));
         }
-        tasks.spawn(named("etcd source", pass_desired(source_events, desired.clone())));
-        tasks.spawn(named("publisher", keep_health(health, publisher.health())));
+        let source_task = pass_desired(source_events, desired.clone(), told.metrics.clone());
+        tasks.spawn(named("etcd source", source_task));
+        tasks.spawn(named("publisher", keep_health(told.health, told.publisher.health(), told.metrics)));
         Ok(Agent {
             store,
-            publisher,
-            statuses,
-            in_sync,
+            publisher: told.publisher,
+            statuses: told.statuses,
+            in_sync: told.in_sync,
             http,
             tasks,
             desired,
@@ -208,6 +229,17 @@ fn executor_config(settings: &Settings, event_sender: mpsc::UnboundedSender<Netn
         watched_max: settings.drift.watched_max,
         ..ExecutorConfig::new(event_sender)
     }
+}
+
+/// What decides, with everything that the settings say about it.
+fn core(settings: &Settings, executor: &Arc<Executor>, watcher: Watcher, reporter: Reporter) -> Core<NetworkEffects> {
+    let label = settings.microservice_label.as_str();
+    let sweep_interval = settings.drift.sweep_interval;
+    let mut effects = NetworkEffects::new(executor.clone(), Marks::new(label), Box::new(watcher), reporter, sweep_interval);
+    if settings.drift.foreign_addresses == ForeignAddresses::Strict {
+        effects = effects.strict();
+    }
+    Core::new(Network::new(label).with_drift_policy(drift_policy(settings.drift.policy)), effects)
 }
 
 fn drift_policy(setting: config::DriftPolicy) -> DriftPolicy {
@@ -290,7 +322,7 @@ async fn pass_file(mut file: ConfigFile, desired: Arc<Desired>) {
     }
 }
 
-async fn pass_desired(mut events: mpsc::Receiver<SourceEvent>, desired: Arc<Desired>) {
+async fn pass_desired(mut events: mpsc::Receiver<SourceEvent>, desired: Arc<Desired>, metrics: Arc<Metrics>) {
     while let Some(event) = events.recv().await {
         match event {
             SourceEvent::Snapshot { revision, reason, items } => {
@@ -304,9 +336,13 @@ async fn pass_desired(mut events: mpsc::Receiver<SourceEvent>, desired: Arc<Desi
                     }
                     reason => info!(revision, count, ?reason, "read the desired state"),
                 }
+                metrics.read_all(revision);
                 desired.stored(revision, items);
             }
-            SourceEvent::Changes { revision, items } => desired.changed(revision, items),
+            SourceEvent::Changes { revision, items } => {
+                metrics.read_changes(revision, items.iter().map(|item| item.mod_revision));
+                desired.changed(revision, items);
+            }
             SourceEvent::Disconnected { message } => warn!("the store cannot be reached, the last desired state stays: {message}"),
             SourceEvent::Reconnected => info!("the store is reached again"),
         }
@@ -314,10 +350,11 @@ async fn pass_desired(mut events: mpsc::Receiver<SourceEvent>, desired: Arc<Desi
 }
 
 /// Repeats the health keys, and tells at once when the store is lost or found.
-async fn keep_health(health: Arc<Health>, mut store: watch::Receiver<StoreHealth>) {
+async fn keep_health(health: Arc<Health>, mut store: watch::Receiver<StoreHealth>, metrics: Arc<Metrics>) {
     let mut ticks = tokio::time::interval(HEALTH_INTERVAL);
     loop {
         let state = store.borrow_and_update().clone();
+        metrics.set_connected(matches!(state, StoreHealth::Connected { .. }));
         match state {
             StoreHealth::Connecting => health.set("etcd", OperationalState::Init, ""),
             StoreHealth::Connected { .. } => health.set("etcd", OperationalState::Ok, ""),

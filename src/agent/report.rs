@@ -281,6 +281,7 @@ impl Reporter {
 
     /// All that is desired has been acted upon.
     pub fn settled(&self) {
+        self.publisher.settled();
         if !*self.in_sync.borrow() {
             self.in_sync.send_replace(true);
             self.health.set("VPPAgent", OperationalState::Ok, "");

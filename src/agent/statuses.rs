@@ -4,11 +4,15 @@
 
 use std::sync::Arc;
 
-use models::key::Key;
+use models::{
+    key::{Key, STATUS_PREFIX},
+    proto::ligato::kvscheduler::ValueStatus,
+};
 
 use crate::{
     engine::watch::Feed,
     publish::{Published, Publisher},
+    telemetry::metrics::Metrics,
 };
 
 use super::host::StatusStore;
@@ -20,27 +24,52 @@ pub type Statuses = Feed<Arc<Published>>;
 pub struct Told {
     publisher: Publisher,
     statuses: Statuses,
+    metrics: Arc<Metrics>,
 }
 
 impl Told {
-    /// Publishes through `publisher` and tells `statuses`.
-    pub fn new(publisher: Publisher, statuses: Statuses) -> Self {
-        Told { publisher, statuses }
+    /// Publishes through `publisher`, tells `statuses`, and counts in `metrics`.
+    pub fn new(publisher: Publisher, statuses: Statuses, metrics: Arc<Metrics>) -> Self {
+        Told {
+            publisher,
+            statuses,
+            metrics,
+        }
+    }
+
+    fn tell(&self, key: &str, message: Option<Arc<Published>>) {
+        let key = Key::new(key);
+        if key.starts_with(STATUS_PREFIX) {
+            let before = self.statuses.get(&key);
+            self.metrics.told(value_status(before.as_deref()), value_status(message.as_deref()));
+        }
+        self.statuses.tell([(key, message)]);
+    }
+}
+
+fn value_status(message: Option<&Published>) -> Option<&ValueStatus> {
+    match message? {
+        Published::Value(status) => Some(status),
+        _ => None,
     }
 }
 
 impl StatusStore for Told {
     fn set(&self, key: String, message: Published) {
         self.publisher.set(key.clone(), message.json());
-        self.statuses.tell([(Key::from(key), Some(Arc::new(message)))]);
+        self.tell(&key, Some(Arc::new(message)));
     }
 
     fn remove(&self, key: &str) {
         self.publisher.remove(key);
-        self.statuses.tell([(Key::from(key), None)]);
+        self.tell(key, None);
     }
 
     fn retain_only_current(&self) {
         self.publisher.retain_only_current();
+    }
+
+    fn settled(&self) {
+        self.metrics.settled();
     }
 }

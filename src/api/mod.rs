@@ -18,7 +18,7 @@ use crate::{
     engine::{Client, Clock, watch::Feed},
     publish::Published,
     scheduler::history::extract::{Extract, Scope},
-    telemetry::LogFilter,
+    telemetry::{LogFilter, metrics::Metrics},
 };
 
 /// What every API works with; cheap to clone.
@@ -41,6 +41,8 @@ pub struct Parts {
     pub label: String,
     /// Reads the namespaces that the agent has opened.
     pub kernel: Arc<dyn KernelReader>,
+    /// What is counted while it happens.
+    pub metrics: Arc<Metrics>,
     /// Levels of the log.
     pub log: LogFilter,
 }

@@ -12,5 +12,6 @@ mod client;
 mod documents;
 mod endpoints;
 mod golden;
+mod metrics;
 mod security;
 mod world;

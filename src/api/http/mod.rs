@@ -15,6 +15,7 @@ mod info;
 mod linux;
 mod listener;
 mod logs;
+mod metrics;
 mod openapi;
 mod probes;
 mod query;
@@ -58,6 +59,7 @@ pub(crate) const ENDPOINTS: &[&[Endpoint]] = &[
     info::ENDPOINTS,
     logs::ENDPOINTS,
     probes::ENDPOINTS,
+    metrics::ENDPOINTS,
     openapi::ENDPOINTS,
 ];
 

@@ -1,0 +1,176 @@
+//! `/metrics`: numbers for Prometheus.
+//!
+//! Owns the text format and what is read only when somebody asks: the scheduler, the process. What is counted while it happens is
+//! `telemetry::metrics`. Start reading at [`metrics`].
+//!
+//! Names and types below `ligato_kvscheduler` are those of the reference. It has a bounded queue with a worker; here a transaction is
+//! taken at once, so that nothing waits or is dropped: `queue_length` is the number of unfinished transactions, `queue_capacity`
+//! is infinite, and `queue_wait_seconds` does not exist.
+
+use axum::{extract::State, response::Response, routing::get};
+use prometheus::{
+    TextEncoder,
+    proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType, Summary},
+};
+
+use super::{
+    answer::{self, ApiError},
+    endpoint::Endpoint,
+};
+use crate::{
+    api::{Api, build::BUILD},
+    scheduler::statistics::{DURATION_BOUNDS, Durations, Statistics},
+};
+
+mod process;
+
+/// The text format of Prometheus.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
+    answers: &[METRICS],
+    ..Endpoint::get("/metrics", "Numbers for Prometheus", || get(metrics))
+}];
+
+async fn metrics(State(api): State<Api>) -> Result<Response, ApiError> {
+    let statistics = api
+        .engine
+        .ask(|scheduler| scheduler.statistics())
+        .await
+        .ok_or_else(ApiError::stopping)?;
+    let mut families = of_scheduler(&statistics);
+    families.extend(api.metrics.gather());
+    families.push(build());
+    families.extend(process::families(api.started));
+    families.sort_by(|one, other| one.name().cmp(other.name()));
+    let text = TextEncoder::new().encode_to_string(&families);
+    let text = text.map_err(|error| ApiError::internal(format!("cannot write the metrics: {error}")))?;
+    Ok(answer::typed(METRICS, text))
+}
+
+fn of_scheduler(statistics: &Statistics) -> Vec<MetricFamily> {
+    let number = |number: u64| number as f64;
+    let mut total = Durations::default();
+    for durations in statistics.durations.values() {
+        total.count += durations.count;
+        total.sum += durations.sum;
+    }
+    vec![
+        counter(
+            "ligato_kvscheduler_txn_processed",
+            "Transactions that are finished",
+            number(statistics.transactions),
+        ),
+        counter(
+            "ligato_kvscheduler_txn_dropped",
+            "Transactions that were dropped; none ever is",
+            0.0,
+        ),
+        gauge(
+            "ligato_kvscheduler_queue_length",
+            "Transactions that are not finished",
+            statistics.open as f64,
+        ),
+        gauge(
+            "ligato_kvscheduler_queue_capacity",
+            "How many transactions may be unfinished",
+            f64::INFINITY,
+        ),
+        family(
+            "ligato_kvscheduler_txn_process_duration_seconds",
+            "How long transactions took",
+            MetricType::SUMMARY,
+            vec![summary(&total)],
+        ),
+        family(
+            "ligato_kvscheduler_txn_duration_seconds",
+            "How long transactions took, by their kind",
+            MetricType::HISTOGRAM,
+            statistics
+                .durations
+                .iter()
+                .map(|(kind, durations)| histogram(kind, durations))
+                .collect(),
+        ),
+    ]
+}
+
+fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(name.to_owned());
+    family.set_help(help.to_owned());
+    family.set_field_type(kind);
+    family.set_metric(metrics);
+    family
+}
+
+fn label(name: &str, value: &str) -> LabelPair {
+    let mut label = LabelPair::default();
+    label.set_name(name.to_owned());
+    label.set_value(value.to_owned());
+    label
+}
+
+fn counter(name: &str, help: &str, value: f64) -> MetricFamily {
+    let mut counter = Counter::default();
+    counter.set_value(value);
+    let mut metric = Metric::default();
+    metric.set_counter(counter);
+    family(name, help, MetricType::COUNTER, vec![metric])
+}
+
+fn gauge(name: &str, help: &str, value: f64) -> MetricFamily {
+    family(name, help, MetricType::GAUGE, vec![gauge_metric(value, Vec::new())])
+}
+
+fn gauge_metric(value: f64, labels: Vec<LabelPair>) -> Metric {
+    let mut gauge = Gauge::default();
+    gauge.set_value(value);
+    let mut metric = Metric::from_gauge(gauge);
+    metric.set_label(labels);
+    metric
+}
+
+fn summary(durations: &Durations) -> Metric {
+    let mut summary = Summary::default();
+    summary.set_sample_count(durations.count);
+    summary.set_sample_sum(durations.sum.as_secs_f64());
+    let mut metric = Metric::default();
+    metric.set_label(vec![label("slice", "total")]);
+    metric.set_summary(summary);
+    metric
+}
+
+fn histogram(kind: &str, durations: &Durations) -> Metric {
+    let mut cumulative = 0;
+    let buckets = DURATION_BOUNDS.iter().zip(durations.buckets).map(|(bound, count)| {
+        cumulative += count;
+        let mut bucket = Bucket::default();
+        bucket.set_upper_bound(*bound);
+        bucket.set_cumulative_count(cumulative);
+        bucket
+    });
+    let mut histogram = Histogram::default();
+    histogram.set_bucket(buckets.collect());
+    histogram.set_sample_count(durations.count);
+    histogram.set_sample_sum(durations.sum.as_secs_f64());
+    let mut metric = Metric::default();
+    metric.set_label(vec![label("txn_type", kind)]);
+    metric.set_histogram(histogram);
+    metric
+}
+
+fn build() -> MetricFamily {
+    let labels = vec![
+        label("version", BUILD.version),
+        label("revision", BUILD.commit),
+        label("build_date", BUILD.time),
+        label("built_by", BUILD.user),
+    ];
+    family(
+        "ligato_build_info",
+        "What the agent was built from",
+        MetricType::GAUGE,
+        vec![gauge_metric(1.0, labels)],
+    )
+}

@@ -1,0 +1,55 @@
+//! Numbers about the process, read from `/proc/self` (proc(5)) when somebody asks.
+//!
+//! Owns the reading; the names are those that Prometheus clients agree on. What cannot be read is left out. Start reading at
+//! [`families`].
+
+use std::{fs, time::Duration};
+
+use prometheus::proto::MetricFamily;
+
+use super::{counter, gauge};
+
+/// Clock ticks per second that the kernel tells programs, on every architecture (USER_HZ).
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// All that can be read.
+pub fn families(started: Duration) -> Vec<MetricFamily> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let descriptors = fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count() as f64);
+    [
+        Some(gauge(
+            "process_start_time_seconds",
+            "Start of the agent since the Unix epoch",
+            started.as_secs_f64(),
+        )),
+        kibibytes(&status, "VmRSS:").map(|bytes| gauge("process_resident_memory_bytes", "Resident memory", bytes)),
+        kibibytes(&status, "VmSize:").map(|bytes| gauge("process_virtual_memory_bytes", "Virtual memory", bytes)),
+        number_after(&status, "Threads:").map(|count| gauge("process_threads", "Threads", count)),
+        descriptors.map(|count| gauge("process_open_fds", "Open file descriptors", count)),
+        number_after(&limits, "Max open files").map(|count| gauge("process_max_fds", "Largest number of open file descriptors", count)),
+        processor_seconds().map(|seconds| counter("process_cpu_seconds_total", "Processor time", seconds)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// The first number on the line that begins like this.
+fn number_after(text: &str, name: &str) -> Option<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+fn kibibytes(status: &str, name: &str) -> Option<f64> {
+    number_after(status, name).map(|count| count * 1024.0)
+}
+
+/// User and system time: the 14th and 15th word of `/proc/self/stat`; the second one may contain spaces.
+fn processor_seconds() -> Option<f64> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut words = rest.split_whitespace().skip(11);
+    let ticks: f64 = words.next()?.parse::<f64>().ok()? + words.next()?.parse::<f64>().ok()?;
+    Some(ticks / TICKS_PER_SECOND)
+}

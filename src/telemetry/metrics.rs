@@ -1,0 +1,230 @@
+//! Numbers about what the agent does, counted where it happens.
+//!
+//! Owns the counters and their names. Must never hold up whoever counts: each call is a look-up and an addition. Start reading at
+//! [`Metrics`]; what can be asked of the scheduler at any time is not counted here, the API asks it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use models::{
+    proto::{
+        ligato::kvscheduler::{ValueState, ValueStatus},
+        netns_agent::Repair,
+    },
+    registry::model_of_key,
+};
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, proto::MetricFamily};
+
+/// Upper bounds of the buckets of the apply latency, in seconds.
+const LATENCY_BOUNDS: [f64; 14] = [0.001, 0.002, 0.003, 0.005, 0.01, 0.015, 0.03, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0, 60.0];
+
+/// Of so many of the newest store revisions it is remembered when they were read.
+const REVISIONS_KEPT: usize = 16_384;
+
+/// The counters of one agent.
+pub struct Metrics {
+    registry: Registry,
+    apply: HistogramVec,
+    repairs: IntCounterVec,
+    values: IntGaugeVec,
+    connected: IntGauge,
+    lag: IntGauge,
+    /// Newest revision of the store that was read.
+    read: AtomicI64,
+    /// When revisions were read. A std mutex: held for map operations only.
+    revisions: Mutex<BTreeMap<i64, Instant>>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Metrics::new()
+    }
+}
+
+impl Metrics {
+    /// All zero.
+    ///
+    /// # Panics
+    /// Never: the names are those below, and each is registered once.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let latency = HistogramOpts::new(
+            "netns_agent_apply_seconds",
+            "From reading a store revision to the first CONFIGURED status that answers it, by kind of value",
+        );
+        let apply = HistogramVec::new(latency.buckets(LATENCY_BOUNDS.to_vec()), &["kind"]);
+        let repairs = Opts::new(
+            "netns_agent_drift_repairs",
+            "Repairs of what somebody else had changed or removed, by kind of value",
+        );
+        let repairs = IntCounterVec::new(repairs, &["kind"]);
+        let values = IntGaugeVec::new(Opts::new("netns_agent_values", "Values that were asked for, by state"), &["state"]);
+        let connected = IntGauge::new("netns_agent_etcd_connected", "1 while status reaches the store");
+        let lag = IntGauge::new(
+            "netns_agent_etcd_lag_revisions",
+            "Store revisions that were read and are not yet answered",
+        );
+        let names = "the names of metrics are valid";
+        let metrics = Metrics {
+            registry,
+            apply: apply.expect(names),
+            repairs: repairs.expect(names),
+            values: values.expect(names),
+            connected: connected.expect(names),
+            lag: lag.expect(names),
+            read: AtomicI64::new(0),
+            revisions: Mutex::new(BTreeMap::new()),
+        };
+        for collector in [
+            Box::new(metrics.apply.clone()) as Box<dyn prometheus::core::Collector>,
+            Box::new(metrics.repairs.clone()),
+            Box::new(metrics.values.clone()),
+            Box::new(metrics.connected.clone()),
+            Box::new(metrics.lag.clone()),
+        ] {
+            metrics.registry.register(collector).expect("each name is registered once");
+        }
+        metrics
+    }
+
+    /// Everything, for a monitoring system.
+    pub fn gather(&self) -> Vec<MetricFamily> {
+        self.registry.gather()
+    }
+
+    /// Whether the store can be reached.
+    pub fn set_connected(&self, connected: bool) {
+        self.connected.set(i64::from(connected));
+    }
+
+    /// The whole desired state was read at this revision.
+    pub fn read_all(&self, revision: i64) {
+        self.read.fetch_max(revision, Ordering::Relaxed);
+    }
+
+    /// Changes were read; `changed` are the revisions of the single ones.
+    pub fn read_changes(&self, revision: i64, changed: impl Iterator<Item = i64>) {
+        let now = Instant::now();
+        let mut revisions = self.revisions.lock().unwrap_or_else(PoisonError::into_inner);
+        for one in changed {
+            revisions.entry(one).or_insert(now);
+        }
+        while revisions.len() > REVISIONS_KEPT {
+            revisions.pop_first();
+        }
+        drop(revisions);
+        let before = self.read.fetch_max(revision, Ordering::Relaxed);
+        if revision > before {
+            self.lag.add(revision - before);
+        }
+    }
+
+    /// All that was read has been acted upon, as far as it can be now.
+    pub fn settled(&self) {
+        self.lag.set(0);
+    }
+
+    /// The status of a value was told: what it was before, and what it is now.
+    pub fn told(&self, before: Option<&ValueStatus>, now: Option<&ValueStatus>) {
+        let (state_before, state_now) = (before.map(ValueStatus::state), now.map(ValueStatus::state));
+        if state_before != state_now {
+            for (state, change) in [(state_before, -1), (state_now, 1)] {
+                if let Some(state) = state {
+                    self.values.with_label_values(&[state.as_str_name()]).add(change);
+                }
+            }
+        }
+        let Some(now) = now else { return };
+        let kind = kind_of(&now.key);
+        let repaired = |status: &ValueStatus| status.last_repair.as_ref().map(|repair: &Repair| repair.time);
+        if repaired(now).is_some() && before.and_then(repaired) != repaired(now) {
+            self.repairs.with_label_values(&[kind]).inc();
+        }
+        let answered = |status: &ValueStatus| status.state() == ValueState::Configured && status.mod_revision == now.mod_revision;
+        if answered(now)
+            && !before.is_some_and(answered)
+            && let Some(waited) = self.since_read(now.mod_revision)
+        {
+            self.apply.with_label_values(&[kind]).observe(waited.as_secs_f64());
+        }
+    }
+
+    fn since_read(&self, revision: i64) -> Option<Duration> {
+        let revisions = self.revisions.lock().unwrap_or_else(PoisonError::into_inner);
+        revisions.get(&revision).map(Instant::elapsed)
+    }
+}
+
+/// The name of the model of a key.
+fn kind_of(key: &str) -> &'static str {
+    model_of_key(key).map_or("unknown", |model| model.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(state: ValueState, mod_revision: i64) -> ValueStatus {
+        ValueStatus {
+            key: "config/linux/l3/v2/arp/a/10.0.0.1".to_owned(),
+            state: state as i32,
+            mod_revision,
+            ..ValueStatus::default()
+        }
+    }
+
+    fn value(metrics: &Metrics, name: &str) -> Vec<(String, f64)> {
+        let families = metrics.gather();
+        let family = families.iter().find(|family| family.name() == name);
+        let metrics = family.map(|family| family.get_metric().to_vec()).unwrap_or_default();
+        let read = metrics.iter().map(|metric| {
+            let label = metric.get_label().first().map(|label| label.value().to_owned()).unwrap_or_default();
+            let number =
+                metric.get_gauge().get_value() + metric.get_counter().get_value() + metric.get_histogram().get_sample_count() as f64;
+            (label, number)
+        });
+        read.collect()
+    }
+
+    #[test]
+    fn a_revision_is_answered_once_and_only_if_it_was_read_as_a_change() {
+        let metrics = Metrics::new();
+        metrics.read_all(5);
+        metrics.told(None, Some(&status(ValueState::Configured, 4)));
+        assert_eq!(value(&metrics, "netns_agent_apply_seconds"), []);
+        metrics.read_changes(7, [6, 7].into_iter());
+        assert_eq!(value(&metrics, "netns_agent_etcd_lag_revisions"), [(String::new(), 2.0)]);
+        let (pending, configured) = (status(ValueState::Pending, 7), status(ValueState::Configured, 7));
+        metrics.told(None, Some(&pending));
+        metrics.told(Some(&pending), Some(&configured));
+        metrics.told(Some(&configured), Some(&configured));
+        metrics.settled();
+        assert_eq!(value(&metrics, "netns_agent_apply_seconds"), [("linux.l3.arp".to_owned(), 1.0)]);
+        assert_eq!(value(&metrics, "netns_agent_etcd_lag_revisions"), [(String::new(), 0.0)]);
+    }
+
+    #[test]
+    fn values_are_counted_where_they_are_and_repairs_when_they_are_made() {
+        let metrics = Metrics::new();
+        let (pending, configured) = (status(ValueState::Pending, 1), status(ValueState::Configured, 1));
+        let repaired = ValueStatus {
+            last_repair: Some(Repair::default()),
+            ..configured.clone()
+        };
+        metrics.told(None, Some(&pending));
+        metrics.told(None, Some(&pending));
+        metrics.told(Some(&pending), Some(&configured));
+        metrics.told(Some(&configured), Some(&repaired));
+        metrics.told(Some(&repaired), Some(&repaired));
+        metrics.told(Some(&pending), None);
+        let values = value(&metrics, "netns_agent_values");
+        assert_eq!(values, [("CONFIGURED".to_owned(), 1.0), ("PENDING".to_owned(), 0.0)]);
+        assert_eq!(value(&metrics, "netns_agent_drift_repairs"), [("linux.l3.arp".to_owned(), 1.0)]);
+    }
+}
