@@ -1,6 +1,6 @@
 //! A picture as text in the DOT language of Graphviz.
 //!
-//! Owns the attributes. Must never need Graphviz. Start reading at [`write`].
+//! Owns the attributes. Must never need Graphviz. Start reading at [`write()`].
 
 use std::fmt::Write;
 
