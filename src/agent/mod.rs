@@ -7,6 +7,7 @@ pub(crate) mod bulk;
 pub(crate) mod effects;
 pub(crate) mod host;
 mod performer;
+mod progress;
 mod reading;
 pub(crate) mod report;
 mod statuses;
@@ -111,7 +112,7 @@ impl Agent {
             desired: desired.clone(),
             engine: handle.client(),
             statuses: statuses.clone(),
-            kernel: executor,
+            kernel: executor.clone(),
             clock,
             started,
             label: label.to_owned(),
@@ -137,6 +138,7 @@ impl Agent {
             tasks.spawn(named("configuration file", pass_file(file, desired.clone())));
         }
         tasks.spawn(named("etcd source", pass_desired(source_events, desired.clone())));
+        tasks.spawn(named("progress", progress::tell(health.clone(), executor)));
         tasks.spawn(named("publisher", keep_health(health, publisher.health())));
         Ok(Agent {
             store,
