@@ -5,14 +5,16 @@
 #   ip-batch.sh make FOLDER           makes the state that the files of FOLDER describe
 #   ip-batch.sh delete FOLDER         deletes the links one by one, from each namespace in turn
 #
-# FOLDER holds `namespaces` (one `ip netns add` a line), `links` (one `ip link add` a line), `names` (the names of the namespaces), and
-# for each namespace a file `in/NAME` of what is done inside, and a file `del/NAME` of what is deleted there.
+# FOLDER holds `namespaces` (one `ip netns add` a line), `links/*` (one `ip link add` a line), `names` (the names of the namespaces),
+# and for each namespace a file `in/NAME` of what is done inside, and a file `del/NAME` of what is deleted there.
 set -eu
 folder=$2
 case $1 in
   make)
     ip -batch "$folder/namespaces"
-    ip -batch "$folder/links"
+    for file in "$folder"/links/*; do
+      ip -batch "$file"
+    done
     xargs -P 2 -I NAME ip -n NAME -batch "$folder/in/NAME" < "$folder/names"
     ;;
   delete)

@@ -15,6 +15,9 @@ use crate::network::{Network, PAIR_PREFIX, ROUTE_PREFIX, show_mac};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/w1/ip-batch.sh");
 
+/// Pairs that one `ip` makes: it leaves two descriptors open for each.
+const LINKS_MAX: usize = 5_000;
+
 /// The files of one state.
 pub struct Script {
     folder: PathBuf,
@@ -27,7 +30,7 @@ impl Script {
         if folder.exists() {
             fs::remove_dir_all(&folder).expect("the files of an earlier size can be removed");
         }
-        for folder in [folder.join("in"), folder.join("del")] {
+        for folder in ["in", "del", "links"].map(|name| folder.join(name)) {
             fs::create_dir_all(&folder).expect("a folder for the script's files");
         }
         let write = |name: &str, text: String| fs::write(folder.join(name), text).expect("a file for the script");
@@ -43,7 +46,10 @@ impl Script {
             });
             format!("link add {left} type veth peer {right}\n")
         });
-        write("links", links.collect());
+        let links: Vec<String> = links.collect();
+        for (number, part) in links.chunks(LINKS_MAX).enumerate() {
+            write(&format!("links/{number:03}"), part.concat());
+        }
         let mut up = vec!["link set lo up\n".to_owned(); network.namespaces.len()];
         let mut rest = vec![String::new(); network.namespaces.len()];
         let mut deletions = vec![String::new(); network.namespaces.len()];

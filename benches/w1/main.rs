@@ -117,7 +117,7 @@ async fn run(arguments: Arguments) {
                 "teardown" => scenarios::teardown(&mut setting, &mut report).await,
                 "restart" => scenarios::restart(&mut setting, &mut report).await,
                 "pair" => scenarios::pair(&mut setting, &mut report).await,
-                "container" => scenarios::container(&mut report, arguments.rounds).await,
+                "container" => scenarios::container(&mut report).await,
                 _ => scenarios::memory(&mut setting, &mut report).await,
             }
         }

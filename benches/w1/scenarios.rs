@@ -16,12 +16,15 @@ use crate::{
         agent::Agent,
         command::ip,
         config::{Config, Interface, Reference},
+        container_restarts,
         ping::Stream,
     },
 };
 
 /// Pairs of the part `pair`.
 const PAIRS: usize = 200;
+/// Restarts of the part `container`.
+const RESTARTS: u64 = 100;
 /// Of the pairs, one in so many is deleted one by one: all would take 20 s a round.
 const DELETED_PART: usize = 10;
 
@@ -209,7 +212,7 @@ pub async fn restart(setting: &mut Setting, report: &mut Report) {
         let healthy = statuses.until("the agent is in order", |progress| progress.healthy.is_some()).await;
         published.values.push(ms(done.at - start));
         in_sync.values.push(ms(healthy.healthy.unwrap_or(start) - start));
-        operations += setting.stand.statuses_with(b"last_operation").await;
+        operations += healthy.operated;
         stream.finish_without_loss().await;
         setting.check("a restart", round);
     }
@@ -267,9 +270,12 @@ pub async fn pair(setting: &mut Setting, report: &mut Report) {
     report.add([latency]);
 }
 
-/// From Docker's event `start` until the container's interface is complete.
-pub async fn container(_report: &mut Report, _rounds: usize) {
-    println!("  not measured here yet");
+/// From Docker's event `start` until the container's interface is complete. The bench of the tests has an etcd and an agent of its own.
+pub async fn container(report: &mut Report) {
+    let mut latency = Series::new("container", "ms", 1);
+    latency.values = container_restarts::measure(RESTARTS).await.into_iter().map(ms).collect();
+    report.promise("container: milliseconds, 99th percentile", 1, latency.quantile(0.99), 15.0);
+    report.add([latency]);
 }
 
 /// What the agent takes, and what each further value adds.

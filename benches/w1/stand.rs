@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use etcd_client::{DeleteOptions, GetOptions, PutOptions};
+use etcd_client::{DeleteOptions, PutOptions};
 use futures::{StreamExt, stream};
 
 use crate::{
@@ -78,24 +78,6 @@ impl Stand {
         let options = DeleteOptions::new().with_prefix();
         let deleted = self.store.client().kv_client().delete(prefix, Some(options)).await;
         deleted.expect("the store deletes");
-    }
-
-    /// Values below `config-status/` that contain a text.
-    pub async fn statuses_with(&self, text: &[u8]) -> usize {
-        let prefix = format!("/vnf-agent/{LABEL}/config-status/");
-        let options = GetOptions::new().with_prefix();
-        let found = self
-            .store
-            .client()
-            .kv_client()
-            .get(prefix, Some(options))
-            .await
-            .expect("the store answers");
-        found
-            .kvs()
-            .iter()
-            .filter(|entry| crate::statuses::contains(entry.value(), text))
-            .count()
     }
 
     /// Starts an agent.

@@ -22,6 +22,8 @@ pub struct Progress {
     pub present: usize,
     /// Of these, the CONFIGURED ones.
     pub configured: usize,
+    /// Statuses published since the watch began that tell of an operation.
+    pub operated: usize,
     /// When the last status was heard of.
     pub at: Instant,
     /// When the agent said that it is in order.
@@ -41,7 +43,7 @@ impl Statuses {
         let health = format!("/vnf-agent/{LABEL}/check/status/v1/agent");
         let all = client
             .kv_client()
-            .get(prefix.as_str(), Some(GetOptions::new().with_prefix()))
+            .get(prefix.as_str(), Some(GetOptions::new().with_prefix().with_keys_only()))
             .await
             .expect("the store answers");
         let next = all.header().map_or(0, |header| header.revision()) + 1;
@@ -54,6 +56,7 @@ impl Statuses {
         let (sender, progress) = watch::channel(Progress {
             present: states.len(),
             configured: 0,
+            operated: 0,
             at: Instant::now(),
             healthy: None,
         });
@@ -116,6 +119,7 @@ fn take(states: &mut HashMap<Vec<u8>, bool>, response: &WatchResponse, progress:
             EventType::Put => {
                 let configured = contains(entry.value(), b"\"state\":\"CONFIGURED\"");
                 progress.configured += usize::from(configured);
+                progress.operated += usize::from(contains(entry.value(), b"\"last_operation\""));
                 states.insert(entry.key().to_vec(), configured)
             }
             EventType::Delete => states.remove(entry.key()),
@@ -126,6 +130,6 @@ fn take(states: &mut HashMap<Vec<u8>, bool>, response: &WatchResponse, progress:
 }
 
 /// Whether a text stands in a value.
-pub fn contains(value: &[u8], text: &[u8]) -> bool {
+fn contains(value: &[u8], text: &[u8]) -> bool {
     value.windows(text.len()).any(|window| window == text)
 }

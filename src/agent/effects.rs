@@ -642,6 +642,7 @@ impl Effects for NetworkEffects {
     fn prepare(&mut self, operations: Vec<Operation<Vec<KernelOp>>>, now: Duration) -> Vec<Task> {
         if self.bulk.batch(operations.len(), now) {
             self.host.listen(false);
+            self.reporter.bulk(Some(now));
         }
         let mut tasks = std::mem::take(&mut self.forgotten);
         self.acted = true;
@@ -738,6 +739,7 @@ impl Effects for NetworkEffects {
         self.now = now;
         if self.bulk.idle(now) {
             self.host.listen(true);
+            self.reporter.bulk(None);
             let unheard = self.open.keys().filter(|netns| self.host.is_watched(**netns));
             self.suspects.extend(unheard.map(|netns| (*netns, now)));
         }
@@ -775,6 +777,7 @@ impl Effects for NetworkEffects {
     fn suspect_all(&mut self, now: Duration) {
         if self.bulk.interrupt() {
             self.host.listen(true);
+            self.reporter.bulk(None);
         }
         let open = self.open.keys().map(|netns| (*netns, now));
         self.suspects.extend(open);

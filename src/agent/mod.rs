@@ -7,6 +7,7 @@ pub(crate) mod bulk;
 pub(crate) mod effects;
 pub(crate) mod host;
 mod performer;
+mod progress;
 mod reading;
 pub(crate) mod report;
 mod statuses;
@@ -130,7 +131,7 @@ impl Agent {
             desired: desired.clone(),
             engine: handle.client(),
             statuses: told.statuses.clone(),
-            kernel: executor,
+            kernel: executor.clone(),
             clock,
             started,
             label: label.to_owned(),
@@ -158,6 +159,7 @@ impl Agent {
         }
         let source_task = pass_desired(source_events, desired.clone(), told.metrics.clone());
         tasks.spawn(named("etcd source", source_task));
+        tasks.spawn(named("progress", progress::tell(told.health.clone(), executor)));
         tasks.spawn(named("publisher", keep_health(told.health, told.publisher.health(), told.metrics)));
         Ok(Agent {
             store,

@@ -20,7 +20,7 @@ use models::{
             },
         },
         netns_agent::{self as proto, Microservice as MicroserviceState, NamespaceStatus},
-        status::{AgentStatus, OperationalState, PluginStatus},
+        status::{AgentStatus, BulkChange, OperationalState, PluginStatus},
     },
 };
 use prost_types::Timestamp;
@@ -59,6 +59,10 @@ pub struct Health {
     clock: Clock,
     start: Duration,
     parts: Mutex<BTreeMap<&'static str, Part>>,
+    /// Since when a bulk change has been under way.
+    bulk: watch::Sender<Option<Duration>>,
+    /// What is told of it. Changed with `parts` locked.
+    bulk_change: Mutex<Option<BulkChange>>,
 }
 
 impl Health {
@@ -69,6 +73,8 @@ impl Health {
             start: clock.now(),
             clock,
             parts: Mutex::new(BTreeMap::new()),
+            bulk: watch::Sender::new(None),
+            bulk_change: Mutex::new(None),
         };
         health.set("VPPAgent", OperationalState::Init, "");
         Arc::new(health)
@@ -93,6 +99,21 @@ impl Health {
         self.write(&parts);
     }
 
+    /// Since when a bulk change has been under way.
+    pub fn bulk(&self) -> watch::Receiver<Option<Duration>> {
+        self.bulk.subscribe()
+    }
+
+    /// Tells how far a bulk change is that began at `since`, or that there is none.
+    pub fn set_bulk_change(&self, change: Option<(Duration, u64)>) {
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        *self.bulk_change.lock().unwrap_or_else(PoisonError::into_inner) = change.map(|(since, changes)| BulkChange {
+            since: Some(timestamp(since)),
+            changes,
+        });
+        self.write(&parts);
+    }
+
     /// Writes all health keys anew, with the time of now.
     pub fn publish(&self) {
         self.write(&self.parts.lock().unwrap_or_else(PoisonError::into_inner));
@@ -106,6 +127,7 @@ impl Health {
             build_version: env!("CARGO_PKG_VERSION").to_owned(),
             start_time: seconds(self.start),
             last_update: now,
+            bulk_change: *self.bulk_change.lock().unwrap_or_else(PoisonError::into_inner),
             ..AgentStatus::default()
         };
         // The worst part decides, not the one that changed last. Docker is optional: without it the agent is in order.
@@ -277,6 +299,11 @@ impl Reporter {
             Ok(()) => self.health.set("docker", OperationalState::Ok, ""),
             Err(message) => self.health.set("docker", OperationalState::Error, &message),
         }
+    }
+
+    /// A bulk change begins (at this time) or is over.
+    pub fn bulk(&self, since: Option<Duration>) {
+        self.health.bulk.send_replace(since);
     }
 
     /// All that is desired has been acted upon.

@@ -24,6 +24,9 @@ use super::{
     worker::Worker,
 };
 
+/// Fewer tasks are performed one by one: what is refused is sent twice when packed, and a repair should need as few writes as it can.
+pub(super) const TASKS_MIN: usize = 8;
+
 /// How far a task has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Course {

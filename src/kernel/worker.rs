@@ -18,7 +18,7 @@ use super::{
         Failure, FailureKind, Guard, KernelOp, LinkState, NamespaceRef, NetnsId, NewLink, NewLinkKind, Outcome, PROTOCOL, Reply, RouteSpec,
         Task,
     },
-    packed::is_packable,
+    packed::{TASKS_MIN, is_packable},
     pinned::Namespaces,
     route,
     slow_open::Opening,
@@ -64,7 +64,7 @@ impl Worker {
                     outcomes.extend(deletion::delete_links(&mut self.namespaces, group));
                     continue;
                 }
-                Some(SharedWork::Packing) if group.len() > 1 => {
+                Some(SharedWork::Packing) if group.len() >= TASKS_MIN => {
                     outcomes.extend(self.perform_packed(group));
                     continue;
                 }

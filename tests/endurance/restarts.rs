@@ -1,52 +1,13 @@
-//! One container restarted again and again: its interface comes back each time, and how long that takes is measured.
+//! One container restarted again and again: its interface comes back each time, and how long that takes is told.
 //!
-//! Owns the measurement: from the time that Docker gives its event `start` until the container's own namespace holds everything that
-//! was asked for. That is looked at every 100 µs from when the container's PID is known, so a figure is too large by the millisecond or
-//! two that asking for the PID takes, never too small. Must never assert a time. Start reading at [`run`].
+//! Owns the length of the run; [`container_restarts`] measures. Must never assert a time. Start reading at [`run`].
 
-use std::{
-    collections::HashMap,
-    fs::File,
-    path::{Path, PathBuf},
-    time::{Duration, SystemTime},
-};
-
-use bollard::{
-    API_DEFAULT_VERSION, Docker,
-    query_parameters::{EventsOptions, RestartContainerOptions},
-};
-use futures::{StreamExt, stream::BoxStream};
-use nix::{net::if_::InterfaceFlags, sched::CloneFlags};
+use std::time::Duration;
 
 use crate::{
     number,
-    support::{
-        bench::Bench,
-        config::{Arp, Config, Interface, Reference, Route},
-        docker::{Daemon, Survival},
-        isolation, ping,
-        store::StoreKind,
-    },
+    support::{container_restarts, isolation},
 };
-
-/// Longest time for one restart, and for the interface to come back.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Seconds that the daemon may take to answer.
-const ANSWER_SECONDS: u64 = 60;
-
-/// A pair between two containers, with everything an end can have.
-fn pair() -> Config {
-    let end = |name: &str, peer: &str, container: &str, host: usize| {
-        Interface::veth(name, peer, Reference::Microservice(container.to_owned()))
-            .host_name("net0")
-            .address(&format!("10.91.0.{host}/24"))
-    };
-    Config {
-        interfaces: vec![end("app", "app-peer", "left", 1), end("app-peer", "app", "right", 2)],
-        routes: vec![Route::new("app", "10.92.0.0/16", "10.91.0.2")],
-        arps: vec![Arp::new("app", "10.91.0.9", "02:00:00:00:91:09")],
-    }
-}
 
 #[test]
 fn restarts_of_a_container_bring_its_interface_back() {
@@ -57,46 +18,7 @@ fn restarts_of_a_container_bring_its_interface_back() {
 
 async fn run() {
     let restarts = number("ENDURANCE_RESTARTS", 5);
-    let mut bench = Bench::new(StoreKind::Etcd).await;
-    bench.agent_log = "info".to_owned();
-    let daemon = Daemon::start(Survival::TakenOver).expect("dockerd starts");
-    bench.docker_host = daemon.host();
-    bench.start_agent().await;
-    let config = pair();
-    let revisions = bench.put_together(&config).await;
-    let run_container = |name: &str| {
-        let variable = format!("MICROSERVICE_LABEL={name}");
-        daemon
-            .run_idle(&["--name", name, "--env", &variable])
-            .unwrap_or_else(|error| panic!("{error}"))
-    };
-    let (left, _right) = (run_container("left"), run_container("right"));
-    bench.until_configured(&revisions).await;
-    let netns = |name: &str| {
-        PathBuf::from(format!(
-            "/proc/{}/ns/net",
-            daemon.pid(name).unwrap_or_else(|error| panic!("{error}"))
-        ))
-    };
-    let right_netns = netns("right");
-
-    let socket = daemon.socket();
-    let docker = Docker::connect_with_unix(&socket.to_string_lossy(), ANSWER_SECONDS, API_DEFAULT_VERSION).expect("a client of Docker");
-    let mut events = events(&docker);
-    // The subscription stands once the daemon has answered something that was asked after it.
-    docker.version().await.expect("the daemon answers");
-    let mut samples = Vec::new();
-    for _ in 0..restarts {
-        let at_once = RestartContainerOptions {
-            t: Some(0),
-            ..RestartContainerOptions::default()
-        };
-        let (restarted, sample) = tokio::join!(docker.restart_container(&left, Some(at_once)), downtime(&docker, &mut events));
-        restarted.unwrap_or_else(|error| panic!("restarting the container: {error}"));
-        samples.push(sample);
-        bench.until_configured(&revisions).await;
-        ping::reaches(&right_netns, "10.91.0.1");
-    }
+    let mut samples = container_restarts::measure(restarts).await;
     samples.sort();
     let quantile = |part: f64| samples[((samples.len() - 1) as f64 * part).round() as usize];
     println!(
@@ -106,81 +28,4 @@ async fn run() {
         quantile(0.99),
         quantile(1.0)
     );
-    bench.stop_agent().await;
-}
-
-/// Times of the events `start`.
-fn events(docker: &Docker) -> BoxStream<'static, (String, Duration)> {
-    let filters = HashMap::from([
-        ("type".to_owned(), vec!["container".to_owned()]),
-        ("event".to_owned(), vec!["start".to_owned()]),
-    ]);
-    let options = EventsOptions {
-        filters: Some(filters),
-        ..EventsOptions::default()
-    };
-    let events = docker.events(Some(options)).map(|event| {
-        let event = event.expect("the daemon goes on telling events");
-        let time = event
-            .time_nano
-            .and_then(|time| u64::try_from(time).ok())
-            .expect("an event has a time");
-        let id = event.actor.and_then(|actor| actor.id).expect("an event has an actor");
-        (id, Duration::from_nanos(time))
-    });
-    events.boxed()
-}
-
-/// From the next start of a container until its interface is complete.
-async fn downtime(docker: &Docker, events: &mut BoxStream<'static, (String, Duration)>) -> Duration {
-    let (id, started) = tokio::time::timeout(PATIENCE, events.next())
-        .await
-        .expect("the container starts in time")
-        .expect("the stream of events goes on");
-    let state = docker
-        .inspect_container(&id, None)
-        .await
-        .expect("the container can be inspected")
-        .state;
-    let pid = state.and_then(|state| state.pid).expect("the container runs");
-    let complete = complete_at(PathBuf::from(format!("/proc/{pid}/ns/net")));
-    complete.saturating_sub(started)
-}
-
-/// The time, since the epoch, at which everything is there.
-fn complete_at(netns: PathBuf) -> Duration {
-    let file = File::open(&netns).unwrap_or_else(|error| panic!("{}: {error}", netns.display()));
-    let looking = std::thread::spawn(move || {
-        nix::sched::setns(&file, CloneFlags::CLONE_NEWNET).expect("the container's namespace can be entered");
-        let deadline = SystemTime::now() + PATIENCE;
-        while !is_complete() {
-            assert!(SystemTime::now() < deadline, "the interface is not back after {PATIENCE:?}");
-            // What the kernel would notify is only heard of by a socket that was there before; this is as quick.
-            std::thread::sleep(Duration::from_micros(100));
-        }
-        SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .expect("the clock is after 1970")
-    });
-    looking.join().expect("the thread that looks into the container")
-}
-
-/// Whether the namespace of this thread holds all of `net0`; its carrier says that the other end is up too.
-fn is_complete() -> bool {
-    let has_address = nix::ifaddrs::getifaddrs().is_ok_and(|mut found| {
-        found.any(|found| {
-            let address = found
-                .address
-                .and_then(|address| address.as_sockaddr_in().map(nix::sys::socket::SockaddrIn::ip));
-            found.interface_name == "net0"
-                && found.flags.contains(InterfaceFlags::IFF_UP | InterfaceFlags::IFF_RUNNING)
-                && address.is_some_and(|address| address.octets() == [10, 91, 0, 1])
-        })
-    });
-    let tells = |file: &str, word: &str| {
-        std::fs::read_to_string(Path::new("/proc/thread-self/net").join(file)).is_ok_and(|text| text.contains(word))
-    };
-    // 10.92.0.0 as the file writes it: hexadecimal, in network order read as a number of this machine.
-    let network = format!("{:08X}", u32::from_ne_bytes([10, 92, 0, 0]));
-    has_address && tells("route", &network) && tells("arp", "02:00:00:00:91:09")
 }

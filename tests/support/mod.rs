@@ -10,6 +10,7 @@ pub mod agent;
 pub mod bench;
 pub mod command;
 pub mod config;
+pub mod container_restarts;
 pub mod docker;
 pub mod etcd;
 pub mod foreign;
