@@ -128,7 +128,7 @@ pub struct RunArgs {
     #[arg(long, help_heading = "REST")]
     pub insecure_listen: bool,
 
-    /// Address of the gRPC API (not served yet) [env: GRPC_LISTEN] [default: 127.0.0.1:9111]
+    /// Address of the gRPC API, or off; protected like the REST API [env: GRPC_LISTEN] [default: 127.0.0.1:9111]
     #[arg(long, value_name = "IP:PORT")]
     pub grpc_listen: Option<String>,
 
@@ -181,7 +181,7 @@ pub struct Settings {
     /// Where REST is served, and to whom.
     pub http: HttpSettings,
     /// Where gRPC is served.
-    pub grpc_listen: SocketAddr,
+    pub grpc_listen: Option<SocketAddr>,
     /// Unix socket of the Docker daemon.
     pub docker_socket: PathBuf,
     /// Network configuration to apply at the start.
@@ -394,8 +394,10 @@ impl RunArgs {
             password: from_environment("ETCD_PASSWORD", environment)?,
         };
         let http_listen = or_default(HTTP, pick(HTTP, self.http_listen, file.http_listen)?, "127.0.0.1:9191");
+        let grpc = or_default(GRPC, pick(GRPC, self.grpc_listen, file.grpc_listen)?, "127.0.0.1:9111");
         let http = HttpArgs {
             listen: http_listen.clone(),
+            grpc: grpc.clone(),
             cert: pick(HTTP_CERT, text(HTTP_CERT, self.http_cert)?, file.http_cert)?,
             key: pick(HTTP_KEY, text(HTTP_KEY, self.http_key)?, file.http_key)?,
             client_ca: pick(HTTP_CLIENT_CA, text(HTTP_CLIENT_CA, self.http_client_ca)?, file.http_client_ca)?,
@@ -405,7 +407,6 @@ impl RunArgs {
             connections_max: pick(HTTP_CONNECTIONS_MAX, self.http_connections_max, file.http_connections_max)?,
             insecure: pick(INSECURE, api::insecure_flag(self.insecure_listen), file.insecure_listen)?,
         };
-        let grpc = or_default(GRPC, pick(GRPC, self.grpc_listen, file.grpc_listen)?, "127.0.0.1:9111");
         let embedded = pick(EMBEDDED, self.embedded_listen, file.embedded_listen)?;
         let embedded = or_default(EMBEDDED, embedded, "127.0.0.1:2379");
         let docker = pick(DOCKER, self.docker_host, file.docker_host)?;
@@ -419,6 +420,7 @@ impl RunArgs {
             foreign_addresses: pick(FOREIGN_ADDRESSES, self.foreign_addresses, file.foreign_addresses)?,
         };
         let initial_config = pick(INITIAL, text(INITIAL, self.initial_config)?, file.initial_config)?;
+        let (http, grpc_listen) = http.check()?;
         let settings = Settings {
             microservice_label: label(or_default(
                 LABEL,
@@ -428,8 +430,8 @@ impl RunArgs {
             etcd: store.check()?,
             embedded_listen: address(&embedded)?,
             data_dir: path_of(data_dir)?,
-            http: http.check()?,
-            grpc_listen: address(&grpc)?,
+            http,
+            grpc_listen,
             docker_socket: docker_socket(&docker)?,
             initial_config: initial_config.map(path_of).transpose()?,
             drift: drift.check()?,
@@ -554,7 +556,7 @@ fn log_filter(given: Given) -> Result<String, ConfigError> {
 fn refuse_same_address(settings: &Settings, given: &[&Given; 3]) -> Result<(), ConfigError> {
     // The embedded store only listens when no other one is named; port 0 asks the kernel for a free port.
     let embedded = Some(settings.embedded_listen).filter(|_| settings.etcd.is_none());
-    let addresses = [settings.http.listen, Some(settings.grpc_listen), embedded];
+    let addresses = [settings.http.listen, settings.grpc_listen, embedded];
     for first in 0..addresses.len() {
         for second in first + 1..addresses.len() {
             if let (Some(a), Some(b)) = (addresses[first], addresses[second])

@@ -11,6 +11,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use models::{Model, document, key::Key};
@@ -18,13 +19,18 @@ use models::{Model, document, key::Key};
 use crate::{
     descriptors::{Network, convert::value_of, value::Value},
     engine::{Client, CommitError},
-    scheduler::{Change, Options, Rejection, Resync, Retry, Transaction, TransactionResult, ValueState},
+    scheduler::{Change, Options, Rejection, Resync, Retry, Transaction, TransactionResult, ValueState, history::record::OperationRecord},
     sources::{
-        clients::{ClientItem, ClientStore, ClientStoreError, Labels, SourceItems},
+        clients::{ClientItem, ClientStore, ClientStoreError, Labels},
         etcd::{RawChange, RawItem, RawKey},
         merge::{CONFIG_FILE, DATASYNC, Merge, Update},
     },
 };
+
+mod undo;
+
+use undo::Confirmations;
+pub use undo::{Confirmation, ConfirmationError};
 
 /// Keys in the store are below this, after the agent prefix.
 pub const CONFIG: &str = "config/";
@@ -65,6 +71,8 @@ pub struct ClientRequest {
     pub changes: Vec<(Key, Option<ClientItem>)>,
     /// Nothing of it is to stay when a part of it fails.
     pub atomic: bool,
+    /// It is taken back unless it is confirmed within this time; until then it is not kept over a restart.
+    pub confirm_within: Option<Duration>,
     /// Text for the record of the transaction.
     pub description: String,
 }
@@ -74,6 +82,8 @@ pub struct ClientRequest {
 pub enum Committed {
     /// It was applied; what failed is in the result, and is tried again.
     Applied(TransactionResult),
+    /// As [`Self::Applied`], and is to be confirmed by this number.
+    Unconfirmed(TransactionResult, u64),
     /// It is kept, and will be applied with all the rest as soon as the store has been read.
     Kept,
 }
@@ -112,6 +122,7 @@ pub struct Desired {
     /// Held while a client's request is kept and handed over, so that both happen in the same order. It waits for the disk.
     clients: tokio::sync::Mutex<Arc<ClientStore>>,
     requests: AtomicU64,
+    confirmations: Confirmations,
     /// All that is desired has been handed over once.
     begun: AtomicBool,
     engine: Client<Network>,
@@ -137,6 +148,7 @@ impl Desired {
             merge: Mutex::new(merge),
             clients: tokio::sync::Mutex::new(Arc::new(clients)),
             requests: AtomicU64::new(0),
+            confirmations: Confirmations::default(),
             begun: AtomicBool::new(false),
             engine,
         })
@@ -177,42 +189,37 @@ impl Desired {
     /// Nothing of it was taken. What fails of a request that was taken is in the result.
     pub async fn commit(self: &Arc<Self>, request: ClientRequest) -> Result<Committed, RequestError> {
         let desired = self.clone();
-        let done = tokio::spawn(async move { desired.take(request).await });
+        let done = tokio::spawn(desired.take(request));
         // Ends early only when the program does.
         done.await.unwrap_or(Err(RequestError::NotCommitted(CommitError::Closed)))
     }
 
-    async fn take(&self, request: ClientRequest) -> Result<Committed, RequestError> {
+    async fn take(self: Arc<Self>, request: ClientRequest) -> Result<Committed, RequestError> {
         if [DATASYNC, CONFIG_FILE].contains(&request.source.as_str()) || request.source.is_empty() {
             return Err(RequestError::ReservedSource(request.source));
         }
         let clients = self.clients.lock().await;
-        let before = request.atomic.then(|| self.held_by(&request.source));
-        self.keep(&clients, &request).await?;
-        let Some(transaction) = self.transaction_of(&request) else {
+        if request.confirm_within.is_none() {
+            self.keep(&clients, &request).await?;
+        }
+        let undo = self.undo_of(&request);
+        let Some(transaction) = self.transaction_of(&request, undo.number) else {
             return Ok(Committed::Kept);
         };
         if !request.atomic {
             // Others need not wait until it is applied; the engine has the order.
             drop(clients);
-            return Ok(Committed::Applied(transaction.await?));
+            let result = transaction.await?;
+            return Ok(self.await_confirmation(request, result, undo));
         }
         let result = transaction.await?;
-        if let Some(before) = before.filter(|_| result.reverted) {
+        if result.reverted {
             // The engine has gone back; so does what is asked for.
-            let back = ClientRequest {
-                replace: true,
-                changes: before.into_iter().map(|(key, item)| (key, Some(item))).collect(),
-                atomic: false,
-                description: "what was asked for before".to_owned(),
-                ..request
-            };
-            self.keep(&clients, &back).await?;
-            if let Some(transaction) = self.transaction_of(&back) {
-                transaction.await?;
-            }
+            self.take_back(&clients, undo).await?;
+            return Ok(Committed::Applied(result));
         }
-        Ok(Committed::Applied(result))
+        drop(clients);
+        Ok(self.await_confirmation(request, result, undo))
     }
 
     async fn keep(&self, clients: &Arc<ClientStore>, request: &ClientRequest) -> Result<(), ClientStoreError> {
@@ -223,8 +230,11 @@ impl Desired {
     }
 
     /// Hands a request over; `None` as long as nothing is acted upon.
-    fn transaction_of(&self, request: &ClientRequest) -> Option<impl Future<Output = Result<TransactionResult, CommitError>> + use<>> {
-        let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
+    fn transaction_of(
+        &self,
+        request: &ClientRequest,
+        number: u64,
+    ) -> Option<impl Future<Output = Result<TransactionResult, CommitError>> + use<>> {
         let item = |item: &ClientItem| Item::of(&item.model, number, &item.labels);
         let changes = request.changes.iter().map(|(key, value)| (key.clone(), value.as_ref().map(item)));
         let changes: Vec<_> = changes.collect();
@@ -236,19 +246,41 @@ impl Desired {
         if !self.begun.load(Ordering::Relaxed) {
             return None;
         }
-        let options = Options {
-            retry: Some(Retry::default()),
-            revert: request.atomic,
-            verify: request.atomic,
-            description: request.description.clone(),
-            ..Options::default()
-        };
-        let transaction = Transaction {
-            changes: changes_of(update, 0),
-            options,
-        };
         // Sent at once, and so in the order of the lock; only the answer is waited for outside.
-        Some(self.engine.begin(transaction))
+        Some(self.engine.begin(Transaction {
+            changes: changes_of(update, 0),
+            options: options_of(request),
+        }))
+    }
+
+    /// What a request would do; nothing is done. A number that is given to no request stands for it.
+    ///
+    /// # Errors
+    /// The engine has ended.
+    pub async fn plan(&self, request: &ClientRequest) -> Result<Vec<OperationRecord<Value>>, CommitError> {
+        let item = |item: &ClientItem| Item::of(&item.model, u64::MAX, &item.labels);
+        let named: BTreeMap<&Key, Option<Item>> = request.changes.iter().map(|(key, value)| (key, value.as_ref().map(item))).collect();
+        let mut changes: Vec<Change<Value>> = Vec::new();
+        {
+            let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut tell = |key: &Key, item: Option<&Item>| {
+                if let Some(item) = merged.would_apply(&request.source, key, item) {
+                    let value = item.map(|item| item.value.clone());
+                    let revision = item.map_or(0, |item| item.revision);
+                    changes.push(Change {
+                        key: key.clone(),
+                        revision,
+                        value,
+                    });
+                }
+            };
+            named.iter().for_each(|(key, item)| tell(key, item.as_ref()));
+            let let_go = merged.held_by(&request.source).map(|(key, _)| key);
+            let_go
+                .filter(|key| request.replace && !named.contains_key(key))
+                .for_each(|key| tell(key, None));
+        }
+        self.engine.simulate(Transaction::of(changes)).await
     }
 
     /// Everything that applies, in key order.
@@ -272,18 +304,6 @@ impl Desired {
         applying.into_iter().map(item).collect()
     }
 
-    fn held_by(&self, source: &str) -> SourceItems {
-        let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
-        let held: BTreeMap<Key, Item> = merged.held_by(source).map(|(key, item)| (key.clone(), item.clone())).collect();
-        drop(merged);
-        let item = |(key, item): (Key, Item)| {
-            let model = model_of(&key, item.message.as_deref()?)?;
-            let labels = item.labels.map(|labels| (*labels).clone()).unwrap_or_default();
-            Some((key, ClientItem { model, labels }))
-        };
-        held.into_iter().filter_map(item).collect()
-    }
-
     /// `revision` is that of values that go away.
     fn hand_over(&self, revision: i64, merge: impl FnOnce(&mut Merge<Item>) -> Update<Item>) {
         let mut merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
@@ -302,6 +322,16 @@ impl Desired {
         transaction.options.verbose = full;
         transaction.options.retry = Some(Retry::default());
         self.engine.submit(transaction);
+    }
+}
+
+fn options_of(request: &ClientRequest) -> Options {
+    Options {
+        retry: Some(Retry::default()),
+        revert: request.atomic,
+        verify: request.atomic || request.confirm_within.is_some(),
+        description: request.description.clone(),
+        ..Options::default()
     }
 }
 

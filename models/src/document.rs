@@ -123,6 +123,20 @@ fn push(document: &mut DynamicMessage, model: &Model) -> Result<(), String> {
     Ok(())
 }
 
+/// A path of fields in the spelling of documents, as far as its parts are fields of the message: `hw_address` becomes `hwAddress`.
+pub fn json_path(message: Option<&MessageDescriptor>, path: &str) -> String {
+    let mut message = message.cloned();
+    let parts = path.split('.').map(|part| {
+        let field = message.as_ref().and_then(|message| message.get_field_by_name(part));
+        message = field.as_ref().and_then(|field| match field.kind() {
+            Kind::Message(inner) => Some(inner),
+            _ => None,
+        });
+        field.map_or(part.to_owned(), |field| field.json_name().to_owned())
+    });
+    parts.collect::<Vec<_>>().join(".")
+}
+
 /// The descriptor of the document.
 pub fn document_descriptor() -> &'static MessageDescriptor {
     &DESCRIPTOR

@@ -24,7 +24,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    api::{self, Api, http::Server},
+    api::{self, Api, grpc, http::Server},
     config::{self, ForeignAddresses, HttpSettings, Settings},
     descriptors::{Network, alias::Marks, value::DriftPolicy},
     desired::{self, Desired},
@@ -97,6 +97,7 @@ pub struct Agent {
     statuses: Statuses,
     in_sync: watch::Receiver<bool>,
     http: Option<Server>,
+    grpc: Option<grpc::Server>,
     tasks: JoinSet<&'static str>,
     desired: Arc<Desired>,
     _source: Source,
@@ -138,7 +139,8 @@ impl Agent {
             metrics: told.metrics.clone(),
             log: telemetry::log_filter(),
         });
-        let http = start_http(api, &settings.http).await?;
+        let http = start_http(api.clone(), &settings.http).await?;
+        let grpc = start_grpc(api, settings).await?;
         handle.send(Event::Facts(vec![NetworkEffects::own_namespace(own)]));
 
         let (docker_sender, docker_changes) = mpsc::unbounded_channel();
@@ -167,6 +169,7 @@ impl Agent {
             statuses: told.statuses,
             in_sync: told.in_sync,
             http,
+            grpc,
             tasks,
             desired,
             _source: source,
@@ -208,8 +211,16 @@ impl Agent {
         self.http.as_ref().map(Server::address)
     }
 
+    /// Where the gRPC API is served, if it is.
+    pub fn grpc_address(&self) -> Option<SocketAddr> {
+        self.grpc.as_ref().map(grpc::Server::address)
+    }
+
     /// Stops. The network stays as it is; the keys with the agent's lease vanish.
     pub async fn shutdown(mut self) {
+        if let Some(grpc) = self.grpc.take() {
+            grpc.shutdown().await;
+        }
         if let Some(http) = self.http.take() {
             http.shutdown().await;
         }
@@ -276,6 +287,14 @@ async fn open_store(settings: &Settings) -> anyhow::Result<(Option<embedded::Sto
 async fn start_http(api: Api, settings: &HttpSettings) -> anyhow::Result<Option<Server>> {
     let Some(listen) = settings.listen else { return Ok(None) };
     let server = Server::start(api, listen, settings).await.context("the REST API cannot start")?;
+    Ok(Some(server))
+}
+
+async fn start_grpc(api: Api, settings: &Settings) -> anyhow::Result<Option<grpc::Server>> {
+    let Some(listen) = settings.grpc_listen else { return Ok(None) };
+    let server = grpc::Server::start(api, listen, &settings.http)
+        .await
+        .context("the gRPC API cannot start")?;
     Ok(Some(server))
 }
 

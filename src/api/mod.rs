@@ -4,6 +4,7 @@
 //! is asked of the engine is a cheap copy, which is turned into text elsewhere. Start reading at [`Api`], then [`http`].
 
 pub mod build;
+pub mod grpc;
 pub mod http;
 pub mod retrieval;
 pub mod security;

@@ -1,4 +1,4 @@
-//! The settings of the REST API: where it listens, and who may use it.
+//! The settings of the REST and gRPC APIs: where they listen, and who may use it.
 //!
 //! Owns their checks, and the rule that nothing listens unprotected where other machines can reach it. Must never read a key, a
 //! certificate or a token: that is `api::security`, when the server starts. Start reading at [`HttpSettings`].
@@ -29,6 +29,7 @@ pub struct HttpSettings {
 /// What was given about the REST API.
 pub(super) struct HttpArgs {
     pub listen: Given,
+    pub grpc: Given,
     pub cert: Option<Given>,
     pub key: Option<Given>,
     pub client_ca: Option<Given>,
@@ -40,8 +41,10 @@ pub(super) struct HttpArgs {
 }
 
 impl HttpArgs {
-    pub fn check(self) -> Result<HttpSettings, ConfigError> {
+    /// The settings, and where gRPC is served, under the same protection.
+    pub fn check(self) -> Result<(HttpSettings, Option<SocketAddr>), ConfigError> {
         let listen = listen_address(&self.listen)?;
+        let grpc = listen_address(&self.grpc)?;
         let identity = match (self.cert, self.key) {
             (Some(cert), Some(key)) => Some((path_of(cert)?, path_of(key)?)),
             (Some(lonely), None) => return Err(lonely.wrong("it needs the private key of the certificate", "give --http-key too")),
@@ -68,7 +71,8 @@ impl HttpArgs {
         let insecure = self.insecure.as_ref().map(switch).transpose()?.unwrap_or(false);
         let is_protected = settings.identity.is_some() && (settings.tokens.is_some() || settings.client_ca.is_some());
         refuse_unprotected(&self.listen, listen, is_protected, insecure)?;
-        Ok(settings)
+        refuse_unprotected(&self.grpc, grpc, is_protected, insecure)?;
+        Ok((settings, grpc))
     }
 }
 

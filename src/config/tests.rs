@@ -52,7 +52,7 @@ fn without_anything_the_documented_defaults_hold() {
             body_max: 4 << 20,
             connections_max: 256,
         },
-        grpc_listen: address("127.0.0.1:9111"),
+        grpc_listen: Some(address("127.0.0.1:9111")),
         docker_socket: "/var/run/docker.sock".into(),
         initial_config: None,
         drift: DriftSettings {
@@ -69,7 +69,7 @@ fn without_anything_the_documented_defaults_hold() {
 
 #[test]
 fn a_flag_beats_the_environment_which_beats_the_file() {
-    let (_directory, path) = file("microservice_label: from-file\nhttp_listen: 127.0.0.1:1\ngrpc_listen: '[::]:2'\nlog: debug\n");
+    let (_directory, path) = file("microservice_label: from-file\nhttp_listen: 127.0.0.1:1\ngrpc_listen: '[::1]:2'\nlog: debug\n");
     let environment = [("MICROSERVICE_LABEL", "from-env"), ("HTTP_LISTEN", "127.0.0.1:3"), ("RUST_LOG", "")];
     let settings = load(&["--config", &path, "--microservice-label", "from-flag"], &environment).expect("all are valid");
     assert_eq!(settings.microservice_label, "from-flag");
@@ -77,7 +77,7 @@ fn a_flag_beats_the_environment_which_beats_the_file() {
         settings.http.listen.map(|listen| listen.to_string()).as_deref(),
         Some("127.0.0.1:3")
     );
-    assert_eq!(settings.grpc_listen.to_string(), "[::]:2");
+    assert_eq!(settings.grpc_listen.map(|address| address.to_string()).as_deref(), Some("[::1]:2"));
     assert_eq!(settings.log, "debug", "an empty variable counts as absent");
     assert_eq!(load(&[], &[("CONFIG_FILE", &path)]).expect("valid").microservice_label, "from-file");
 }

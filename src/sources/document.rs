@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use models::{
     Model,
-    document::{Item, read_document, write_document},
+    document::{Item, member_of, read_document, write_document},
 };
 
 /// A text that is no configuration document.
@@ -60,6 +60,18 @@ pub fn write<'a>(models: impl IntoIterator<Item = &'a Model>) -> Result<String, 
     let json = write_document(models).map_err(|error| DocumentError(error.to_string()))?;
     let value: serde_json::Value = serde_json::from_str(&json).map_err(|error| DocumentError(error.to_string()))?;
     serde_saphyr::to_string(&value).map_err(|error| DocumentError(error.to_string()))
+}
+
+/// Writes one value, without the document around it.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_value(model: &Model) -> Result<String, DocumentError> {
+    let wrong = |error: &dyn std::fmt::Display| DocumentError(error.to_string());
+    let json = write_document([model]).map_err(|error| wrong(&error))?;
+    let document: serde_json::Value = serde_json::from_str(&json).map_err(|error| wrong(&error))?;
+    let member = member_of(model.kind());
+    serde_saphyr::to_string(&document[member.group][member.json_name][0]).map_err(|error| wrong(&error))
 }
 
 #[cfg(test)]

@@ -128,6 +128,17 @@ impl<V: Clone + PartialEq> Merge<V> {
             .filter_map(move |(rank, held)| held.get(key).map(|value| (&*rank.name, value)))
     }
 
+    /// What would apply under a key if a source asked for this (`None`: for nothing); `None` if nothing would change.
+    pub fn would_apply<'a>(&'a self, source: &str, key: &Key, value: Option<&'a V>) -> Option<Option<&'a V>> {
+        let rank = self.rank(source);
+        if self.covered(&rank, key) {
+            return None;
+        }
+        let now = self.holders(key).next().map(|(_, value)| value);
+        let then = value.or_else(|| self.weaker(&rank, key));
+        (now != then).then_some(then)
+    }
+
     /// All that a source asks for, whether it applies or not.
     pub fn held_by(&self, source: &str) -> impl Iterator<Item = (&Key, &V)> {
         self.held.get(&self.rank(source)).into_iter().flatten()

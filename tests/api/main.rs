@@ -9,6 +9,7 @@
 mod support;
 
 mod client;
+mod configuration;
 mod documents;
 mod endpoints;
 mod golden;

@@ -38,6 +38,8 @@ pub enum Verb {
     Post,
     /// PUT.
     Put,
+    /// DELETE.
+    Delete,
 }
 
 impl Verb {
@@ -47,6 +49,7 @@ impl Verb {
             Verb::Get => "GET",
             Verb::Post => "POST",
             Verb::Put => "PUT",
+            Verb::Delete => "DELETE",
         }
     }
 }
@@ -95,7 +98,7 @@ impl Endpoint {
     pub fn role(&self) -> Role {
         match self.method {
             Verb::Get => Role::Read,
-            Verb::Post | Verb::Put => Role::Write,
+            Verb::Post | Verb::Put | Verb::Delete => Role::Write,
         }
     }
 }

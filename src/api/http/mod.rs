@@ -4,6 +4,7 @@
 //! [`ENDPOINTS`], then any file beside this one: each has its rows and its handlers; [`Server`] is what the agent starts.
 
 pub(super) mod answer;
+mod configuration;
 mod dump;
 mod endpoint;
 mod explain;
@@ -49,6 +50,7 @@ use crate::config::HttpSettings;
 pub(crate) const ENDPOINTS: &[&[Endpoint]] = &[
     index::ENDPOINTS,
     status::ENDPOINTS,
+    configuration::ENDPOINTS,
     explain::ENDPOINTS,
     dump::ENDPOINTS,
     history::ENDPOINTS,

@@ -1,0 +1,219 @@
+//! `ConfiguratorService`: the configuration as a whole, in one typed message.
+//!
+//! Owns the form of requests and answers. Must never let a client that stops reading hold anything up. Start reading at [`Configurator`].
+//!
+//! Rule chains have no place in the message; they go through `ManagerService`.
+
+use std::{pin::Pin, sync::Arc};
+
+use futures::Stream;
+use models::{
+    Model,
+    key::Key,
+    proto::ligato::{
+        configurator::{
+            Config, DeleteRequest, DeleteResponse, DumpRequest, DumpResponse, GetRequest, GetResponse, NotifyRequest, NotifyResponse,
+            UpdateRequest, UpdateResponse,
+        },
+        linux, netalloc,
+    },
+};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, metadata::MetadataMap};
+
+use super::{
+    Gate,
+    generated::configurator_service_server::ConfiguratorService,
+    items::{commit, stopping},
+    manager::source_of,
+    notifications::{Notifications, matches},
+};
+use crate::{
+    api::{Api, retrieval::Retrieval, security::Role},
+    desired::ClientRequest,
+    engine::watch::Selector,
+    publish::Published,
+    scheduler::ValueState,
+    sources::clients::{ClientItem, Labels},
+};
+
+const WAITING_MAX: usize = 16;
+
+/// See the [module documentation](self).
+pub(super) struct Configurator {
+    pub(super) api: Api,
+    pub(super) gate: Gate,
+    pub(super) notifications: Notifications,
+    pub(super) stopped: watch::Receiver<bool>,
+}
+
+#[tonic::async_trait]
+impl ConfiguratorService for Configurator {
+    type NotifyStream = Pin<Box<dyn Stream<Item = Result<NotifyResponse, Status>> + Send>>;
+
+    async fn get(&self, _: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
+        let models = self.api.desired.items().into_iter().filter_map(|item| item.model);
+        Ok(Response::new(GetResponse {
+            config: Some(config_of(models)),
+        }))
+    }
+
+    async fn update(&self, request: Request<UpdateRequest>) -> Result<Response<UpdateResponse>, Status> {
+        self.gate.admit(request.metadata(), Role::Write)?;
+        let source = source_of(request.metadata());
+        let UpdateRequest {
+            update,
+            full_resync,
+            wait_done,
+        } = request.into_inner();
+        let changes = models_of(update.unwrap_or_default()).map(|model| {
+            let labels = Labels::new();
+            (model.key(), Some(ClientItem { model, labels }))
+        });
+        let request = ClientRequest {
+            source,
+            replace: full_resync,
+            changes: changes.collect(),
+            atomic: false,
+            confirm_within: None,
+            description: "gRPC Update".to_owned(),
+        };
+        let metadata = self.carry_out(request, wait_done).await?;
+        Ok(Response::from_parts(metadata, UpdateResponse {}, tonic::Extensions::default()))
+    }
+
+    async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
+        self.gate.admit(request.metadata(), Role::Write)?;
+        let source = source_of(request.metadata());
+        let DeleteRequest { delete, wait_done } = request.into_inner();
+        let request = ClientRequest {
+            source,
+            replace: false,
+            changes: models_of(delete.unwrap_or_default()).map(|model| (model.key(), None)).collect(),
+            atomic: false,
+            confirm_within: None,
+            description: "gRPC Delete".to_owned(),
+        };
+        let metadata = self.carry_out(request, wait_done).await?;
+        Ok(Response::from_parts(metadata, DeleteResponse {}, tonic::Extensions::default()))
+    }
+
+    async fn dump(&self, _: Request<DumpRequest>) -> Result<Response<DumpResponse>, Status> {
+        let unavailable = |error: crate::api::http::answer::ApiError| Status::unavailable(error.message);
+        let retrieval = Retrieval::of(&self.api).await.map_err(unavailable)?;
+        let linux = linux::ConfigData {
+            interfaces: retrieval.interfaces.into_iter().map(|one| one.message).collect(),
+            arp_entries: retrieval.arps.into_iter().map(|one| one.message).collect(),
+            routes: retrieval.routes.into_iter().map(|one| one.message).collect(),
+        };
+        Ok(Response::new(DumpResponse {
+            dump: Some(Config {
+                linux_config: Some(linux),
+                netalloc_config: None,
+            }),
+        }))
+    }
+
+    async fn notify(&self, request: Request<NotifyRequest>) -> Result<Response<Self::NotifyStream>, Status> {
+        let NotifyRequest { idx, filters } = request.into_inner();
+        let (sender, answers) = mpsc::channel(WAITING_MAX);
+        let (mut notifications, mut stopped) = (self.notifications.clone(), self.stopped.clone());
+        tokio::spawn(async move {
+            let mut next = idx.max(1);
+            loop {
+                let told = tokio::select! {
+                    told = notifications.from(next) => told,
+                    () = sender.closed() => return,
+                    _ = stopped.wait_for(|stop| *stop) => return,
+                };
+                let Some(told) = told else { return };
+                for answer in told {
+                    next = answer.next_idx;
+                    let wanted = answer.notification.as_ref();
+                    let wanted = wanted.is_some_and(|told| filters.is_empty() || filters.iter().any(|filter| matches(told, filter)));
+                    if wanted && sender.send(Ok(answer)).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+    }
+}
+
+impl Configurator {
+    /// Has a request carried out; the metadata of the answer tell the number of the transaction.
+    async fn carry_out(&self, request: ClientRequest, wait_done: bool) -> Result<MetadataMap, Status> {
+        let keys: Vec<Key> = request.changes.iter().map(|(key, _)| key.clone()).collect();
+        // Before it is applied, so that no change of a status is missed.
+        let watcher = wait_done.then(|| self.api.statuses.watch(Selector::Keys(keys.iter().map(status_key).collect())));
+        let result = commit(&self.api, request).await?;
+        if let Some(watcher) = watcher {
+            until_none_waits(watcher).await?;
+        }
+        let mut metadata = MetadataMap::new();
+        if let Some(result) = result {
+            metadata.insert("seqnum", result.seq.into());
+        }
+        Ok(metadata)
+    }
+}
+
+fn status_key(key: &Key) -> Key {
+    Key::from(key.as_str().replacen("config/", "config-status/", 1))
+}
+
+/// Waits until none of the watched values is PENDING. A call's deadline ends it, too: then nobody polls it any more.
+async fn until_none_waits(mut watcher: crate::engine::watch::Watcher<Arc<Published>>) -> Result<(), Status> {
+    let mut pending = std::collections::BTreeSet::new();
+    let waits = |published: &Published| match published {
+        Published::Value(status) => status.state().as_str_name() == ValueState::Pending.text(),
+        _ => false,
+    };
+    loop {
+        let news = watcher.next().await.ok_or_else(stopping)?;
+        for (key, published) in news.items {
+            match published.as_deref().is_some_and(waits) {
+                true => pending.insert(key),
+                false => pending.remove(&key),
+            };
+        }
+        if news.complete && pending.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+fn models_of(config: Config) -> impl Iterator<Item = Model> {
+    let linux::ConfigData {
+        interfaces,
+        arp_entries,
+        routes,
+    } = config.linux_config.unwrap_or_default();
+    let addresses = config.netalloc_config.unwrap_or_default().ip_addresses;
+    let linux = interfaces
+        .into_iter()
+        .map(Model::from)
+        .chain(arp_entries.into_iter().map(Model::from));
+    linux
+        .chain(routes.into_iter().map(Model::from))
+        .chain(addresses.into_iter().map(Model::from))
+}
+
+fn config_of(models: impl Iterator<Item = Model>) -> Config {
+    let (mut linux, mut netalloc) = (linux::ConfigData::default(), netalloc::ConfigData::default());
+    for model in models {
+        match model {
+            Model::Interface(message) => linux.interfaces.push((*message).clone()),
+            Model::Arp(message) => linux.arp_entries.push((*message).clone()),
+            Model::Route(message) => linux.routes.push((*message).clone()),
+            Model::IpAllocation(message) => netalloc.ip_addresses.push((*message).clone()),
+            Model::RuleChain(_) => {}
+        }
+    }
+    Config {
+        linux_config: Some(linux),
+        netalloc_config: Some(netalloc),
+    }
+}

@@ -1,0 +1,129 @@
+//! Values and their statuses as the generic API carries them.
+//!
+//! Owns the translation both ways. Must never decide what applies. Start reading at [`change_of`].
+
+use models::{
+    Model,
+    key::Key,
+    model::key_of_item,
+    proto::ligato::generic::{Data, Item, ItemStatus, UpdateItem, data::Union, item::Id},
+    registry::{MODELS, model_by_name, model_of_key},
+};
+use tonic::Status;
+
+use crate::{
+    api::Api,
+    descriptors::Network,
+    desired::{ClientRequest, Committed, RequestError},
+    engine::CommitError,
+    scheduler::{
+        TransactionResult,
+        history::extract::{Extract, Scope},
+    },
+    sources::clients::{ClientItem, any_of},
+};
+
+/// What an item asks for: a value, or that there be none under a key.
+#[allow(clippy::result_large_err, reason = "it is what tonic wants")]
+pub(super) fn change_of(update: UpdateItem) -> Result<(Key, Option<ClientItem>), Status> {
+    let item = update.item.ok_or_else(|| Status::invalid_argument("change item is nil"))?;
+    if let Some(Union::Any(any)) = item.data.and_then(|data| data.union) {
+        let name = any.type_url.rsplit('/').next().unwrap_or_default();
+        let info = MODELS.iter().find(|model| model.proto_name == name);
+        let info = info.ok_or_else(|| Status::invalid_argument(format!("no model has the message {name:?}; KnownModels lists them")))?;
+        if let Some(id) = item.id.filter(|id| !id.model.is_empty() && id.model != info.name) {
+            let message = format!(
+                "the item says model {:?}, its data are a {name}, which is of {:?}",
+                id.model, info.name
+            );
+            return Err(Status::invalid_argument(message));
+        }
+        let model = Model::from_protobuf(info.kind, &any.value)
+            .map_err(|error| Status::invalid_argument(format!("a {name} cannot be read: {}", error.message)))?;
+        let labels = update.labels.into_iter().collect();
+        return Ok((model.key(), Some(ClientItem { model, labels })));
+    }
+    match item.id {
+        Some(id) => Ok((key_of(&id)?, None)),
+        None => Err(Status::invalid_argument("ProtoItem has no key or val defined.")),
+    }
+}
+
+/// The key of an item that is named.
+#[allow(clippy::result_large_err, reason = "it is what tonic wants")]
+pub(super) fn key_of(id: &Id) -> Result<Key, Status> {
+    let unknown = || Status::invalid_argument(format!("there is no model {:?}; KnownModels lists them", id.model));
+    key_of_item(&id.model, &id.name).ok_or_else(unknown)
+}
+
+/// How an item under a key is named; `None` if no model has the key.
+pub(super) fn id_of(key: &Key) -> Option<Id> {
+    let info = model_of_key(key.as_str())?;
+    Some(Id {
+        model: info.name.to_owned(),
+        name: key.as_str().strip_prefix(info.key_prefix)?.to_owned(),
+    })
+}
+
+/// A value with its name.
+pub(super) fn item_of(key: &Key, model: &Model) -> Item {
+    Item {
+        id: id_of(key),
+        data: Some(Data {
+            union: Some(Union::Any(any_of(model))),
+        }),
+    }
+}
+
+/// Whether an item is one of those that are named; without names all are. An empty name stands for all of a model.
+pub(super) fn is_named(ids: &[Id], key: &Key) -> bool {
+    let matches = |id: &Id| {
+        let Some(info) = model_by_name(&id.model) else { return false };
+        key.as_str()
+            .strip_prefix(info.key_prefix)
+            .is_some_and(|name| id.name.is_empty() || id.name == name)
+    };
+    ids.is_empty() || ids.iter().any(matches)
+}
+
+/// The status of a key, in the words of the contract: details, or the error.
+pub(super) fn status_of(extract: &Extract<Network>, key: &Key) -> ItemStatus {
+    match extract.value(key).and_then(|value| value.status.as_ref()) {
+        None => ItemStatus {
+            status: "NONEXISTENT".to_owned(),
+            message: String::new(),
+        },
+        Some(status) => ItemStatus {
+            status: status.state.text().to_owned(),
+            message: match status.error.is_empty() {
+                true => status.details.join(", "),
+                false => status.error.clone(),
+            },
+        },
+    }
+}
+
+/// A copy of all values.
+pub(super) async fn values(api: &Api) -> Result<Extract<Network>, Status> {
+    api.extract(Scope::Values).await.ok_or_else(stopping)
+}
+
+/// Has a request carried out.
+///
+/// # Errors
+/// It was refused, or a value failed: the request is accepted all the same, and tried again.
+pub(super) async fn commit(api: &Api, request: ClientRequest) -> Result<Option<TransactionResult>, Status> {
+    match api.desired.commit(request).await {
+        Ok(Committed::Kept) => Ok(None),
+        Ok(Committed::Applied(result) | Committed::Unconfirmed(result, _)) if result.errors.is_empty() => Ok(Some(result)),
+        Ok(Committed::Applied(result) | Committed::Unconfirmed(result, _)) => Err(Status::failed_precondition(result.to_string())),
+        Err(RequestError::NotCommitted(CommitError::Closed)) => Err(stopping()),
+        Err(RequestError::ReservedSource(name)) => Err(Status::invalid_argument(RequestError::ReservedSource(name).to_string())),
+        Err(error) => Err(Status::internal(error.to_string())),
+    }
+}
+
+/// The agent is stopping.
+pub(super) fn stopping() -> Status {
+    Status::unavailable("the agent is stopping; ask again when it runs")
+}

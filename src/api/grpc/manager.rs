@@ -1,0 +1,237 @@
+//! `ManagerService`: values of any model, put, read and followed.
+//!
+//! Owns the form of requests and answers. Must never let a client that stops reading hold anything up. Start reading at [`Manager`].
+
+use std::{collections::HashMap, pin::Pin};
+
+use futures::Stream;
+use models::{
+    Model,
+    key::Key,
+    proto::ligato::{
+        generic::{
+            ConfigItem, DumpStateRequest, DumpStateResponse, GetConfigRequest, GetConfigResponse, ItemStatus, Notification,
+            SetConfigRequest, SetConfigResponse, StateItem, SubscribeRequest, SubscribeResponse, UpdateResult, item::Id,
+        },
+        kvscheduler::ValueState as StateMessage,
+    },
+    registry::model_of_key,
+};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, metadata::MetadataMap};
+
+use super::{
+    Gate,
+    generated::manager_service_server::ManagerService,
+    items::{change_of, commit, id_of, is_named, item_of, key_of, status_of, values},
+};
+use crate::{
+    api::{Api, security::Role},
+    descriptors::message::{Message, message_of},
+    desired::{ClientRequest, DesiredItem},
+    engine::watch::Selector,
+    publish::Published,
+    sources::{clients::Labels, merge::GRPC},
+};
+
+/// Answers that wait for a client to read them. It keeps the newest state of each key, however slow the client is.
+const WAITING_MAX: usize = 16;
+const CONFIG: &str = "config/";
+const CONFIG_STATUS: &str = "config-status/";
+
+/// See the [module documentation](self).
+pub(super) struct Manager {
+    pub(super) api: Api,
+    pub(super) gate: Gate,
+    pub(super) stopped: watch::Receiver<bool>,
+}
+
+/// The source that a client says it is.
+pub(super) fn source_of(metadata: &MetadataMap) -> String {
+    let named = metadata
+        .get("datasrc")
+        .and_then(|value| value.to_str().ok())
+        .filter(|name| !name.is_empty());
+    named.unwrap_or(GRPC).to_owned()
+}
+
+#[tonic::async_trait]
+impl ManagerService for Manager {
+    type SubscribeStream = Pin<Box<dyn Stream<Item = Result<SubscribeResponse, Status>> + Send>>;
+
+    async fn set_config(&self, request: Request<SetConfigRequest>) -> Result<Response<SetConfigResponse>, Status> {
+        self.gate.admit(request.metadata(), Role::Write)?;
+        let source = source_of(request.metadata());
+        let SetConfigRequest { updates, overwrite_all } = request.into_inner();
+        let changes = updates.into_iter().map(change_of).collect::<Result<Vec<_>, _>>()?;
+        let keys: Vec<Key> = changes.iter().map(|(key, _)| key.clone()).collect();
+        let request = ClientRequest {
+            source,
+            replace: overwrite_all,
+            changes,
+            atomic: false,
+            confirm_within: None,
+            description: "gRPC SetConfig".to_owned(),
+        };
+        let result = commit(&self.api, request).await?;
+        let extract = values(&self.api).await?;
+        let mut results: Vec<UpdateResult> = keys
+            .iter()
+            .map(|key| UpdateResult {
+                key: key.to_string(),
+                status: Some(status_of(&extract, key)),
+                ..UpdateResult::default()
+            })
+            .collect();
+        // Where clients of the contract look for the number of the transaction.
+        results.extend(result.map(|result| UpdateResult {
+            key: "seqnum".to_owned(),
+            status: Some(ItemStatus {
+                status: "NONEXISTENT".to_owned(),
+                message: result.seq.to_string(),
+            }),
+            ..UpdateResult::default()
+        }));
+        Ok(Response::new(SetConfigResponse { results }))
+    }
+
+    async fn get_config(&self, request: Request<GetConfigRequest>) -> Result<Response<GetConfigResponse>, Status> {
+        let GetConfigRequest { ids, labels } = request.into_inner();
+        if !ids.is_empty() && !labels.is_empty() {
+            return Err(Status::invalid_argument("both fields of the request are not nil!"));
+        }
+        let extract = values(&self.api).await?;
+        let wanted = self.api.desired.items().into_iter();
+        let wanted = wanted.filter(|item| is_named(&ids, &item.key) && has_labels(&item.labels, &labels));
+        let items = wanted.filter_map(|DesiredItem { key, model, labels, .. }| {
+            Some(ConfigItem {
+                item: Some(item_of(&key, &model?)),
+                status: Some(status_of(&extract, &key)),
+                labels: labels.into_iter().collect(),
+            })
+        });
+        Ok(Response::new(GetConfigResponse { items: items.collect() }))
+    }
+
+    async fn dump_state(&self, request: Request<DumpStateRequest>) -> Result<Response<DumpStateResponse>, Status> {
+        let ids = request.into_inner().ids;
+        let extract = values(&self.api).await?;
+        let present = extract
+            .values()
+            .iter()
+            .filter(|value| value.available && is_named(&ids, &value.key));
+        let items = present.filter_map(|value| {
+            let info = model_of_key(value.key.as_str())?;
+            let model = match message_of(value.applied.as_ref()?)? {
+                Message::Interface(message) => Model::from(*message),
+                Message::Arp(message) => Model::from(message),
+                Message::Route(message) => Model::from(message),
+                Message::Empty => return None,
+            };
+            (model.info() == info).then(|| StateItem {
+                item: Some(item_of(&value.key, &model)),
+                metadata: HashMap::new(),
+            })
+        });
+        Ok(Response::new(DumpStateResponse { items: items.collect() }))
+    }
+
+    /// Statuses as they are, and then as they change. Of a client that reads slowly, those in between are left out.
+    async fn subscribe(&self, request: Request<SubscribeRequest>) -> Result<Response<Self::SubscribeStream>, Status> {
+        let subscriptions = request.into_inner().subscriptions;
+        let ids: Vec<Id> = subscriptions.into_iter().filter_map(|subscription| subscription.id).collect();
+        let prefixes: Vec<String> = match ids.is_empty() {
+            true => vec![CONFIG_STATUS.to_owned()],
+            false => {
+                let keys = ids.iter().map(key_of).collect::<Result<Vec<_>, _>>()?;
+                keys.iter().map(|key| key.as_str().replacen(CONFIG, CONFIG_STATUS, 1)).collect()
+            }
+        };
+        let mut watcher = self.api.statuses.watch(Selector::Prefixes(prefixes));
+        let (sender, answers) = mpsc::channel(WAITING_MAX);
+        let mut stopped = self.stopped.clone();
+        tokio::spawn(async move {
+            loop {
+                let news = tokio::select! {
+                    news = watcher.next() => news,
+                    () = sender.closed() => return,
+                    _ = stopped.wait_for(|stop| *stop) => return,
+                };
+                let Some(news) = news else { return };
+                let notifications: Vec<Notification> = news
+                    .items
+                    .iter()
+                    .filter_map(|(key, published)| notification(&ids, key, published.as_deref()))
+                    .collect();
+                if !notifications.is_empty() && sender.send(Ok(SubscribeResponse { notifications })).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+    }
+}
+
+fn notification(ids: &[Id], key: &Key, published: Option<&Published>) -> Option<Notification> {
+    let key = Key::from(key.as_str().replacen(CONFIG_STATUS, CONFIG, 1));
+    if !is_named(ids, &key) {
+        return None;
+    }
+    let status = match published {
+        None => ItemStatus {
+            status: StateMessage::Removed.as_str_name().to_owned(),
+            message: String::new(),
+        },
+        Some(Published::Value(status)) => ItemStatus {
+            status: status.state().as_str_name().to_owned(),
+            message: match status.error.is_empty() {
+                true => status.details.join(", "),
+                false => status.error.clone(),
+            },
+        },
+        Some(_) => return None,
+    };
+    let item = models::proto::ligato::generic::Item {
+        id: Some(id_of(&key)?),
+        data: None,
+    };
+    Some(Notification {
+        item: Some(item),
+        status: Some(status),
+    })
+}
+
+/// For each `k: v` there must be a label `k`, with that value unless `v` is empty; `!k` excludes what has such a label.
+fn has_labels(labels: &Labels, wanted: &HashMap<String, String>) -> bool {
+    wanted.iter().all(|(name, value)| {
+        let has = |name: &str| labels.get(name).is_some_and(|has| value.is_empty() || has == value);
+        match name.strip_prefix('!') {
+            Some(name) => !has(name),
+            None => has(name),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_asked_for_and_excluded_with_and_without_a_value() {
+        let labels = Labels::from([("env".to_owned(), "test".to_owned())]);
+        for (name, value, fits) in [
+            ("env", "test", true),
+            ("env", "", true),
+            ("env", "live", false),
+            ("other", "", false),
+            ("!env", "", false),
+            ("!env", "test", false),
+            ("!env", "live", true),
+            ("!other", "", true),
+        ] {
+            let wanted = HashMap::from([(name.to_owned(), value.to_owned())]);
+            assert_eq!(has_labels(&labels, &wanted), fits, "{name}: {value:?}");
+        }
+    }
+}

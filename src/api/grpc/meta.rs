@@ -1,0 +1,81 @@
+//! `MetaService`: the models that the agent knows, and the files that define them.
+//!
+//! Owns the form of the answers. Must never invent anything: all of it is in the table of models. Start reading at [`Meta`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use models::{
+    descriptor_pool,
+    proto::ligato::generic::{
+        KnownModelsRequest, KnownModelsResponse, ModelDetail, ModelSpec, ProtoFileDescriptorRequest, ProtoFileDescriptorResponse,
+        model_detail::Option as ModelOption,
+    },
+    registry::{MODELS, ModelInfo},
+};
+use prost_types::FileDescriptorSet;
+use tonic::{Request, Response, Status};
+
+use super::generated::meta_service_server::MetaService;
+
+/// See the [module documentation](self).
+pub(super) struct Meta;
+
+#[tonic::async_trait]
+impl MetaService for Meta {
+    async fn known_models(&self, request: Request<KnownModelsRequest>) -> Result<Response<KnownModelsResponse>, Status> {
+        let class = request.into_inner().class;
+        let known = MODELS.iter().filter(|model| class.is_empty() || model.class == class);
+        Ok(Response::new(KnownModelsResponse {
+            known_models: known.map(detail).collect(),
+            active_modules: Vec::new(),
+        }))
+    }
+
+    /// The file with all that it imports, directly or not. Custom options are left out: the message types of the answer have no place
+    /// for them, and clients take models from [`KnownModelsResponse`].
+    async fn proto_file_descriptor(
+        &self,
+        request: Request<ProtoFileDescriptorRequest>,
+    ) -> Result<Response<ProtoFileDescriptorResponse>, Status> {
+        let name = request.into_inner().full_proto_file_name;
+        let file = descriptor_pool().get_file_by_name(&name).ok_or_else(|| {
+            let files: BTreeSet<&str> = MODELS.iter().map(|model| model.proto_file).collect();
+            let files: Vec<&str> = files.into_iter().collect();
+            Status::not_found(format!("there is no proto file {name:?}; models are in {}", files.join(", ")))
+        })?;
+        let (mut imports, mut next) = (BTreeMap::new(), vec![file.clone()]);
+        while let Some(importing) = next.pop() {
+            for import in importing.dependencies() {
+                if imports
+                    .insert(import.name().to_owned(), import.file_descriptor_proto().clone())
+                    .is_none()
+                {
+                    next.push(import);
+                }
+            }
+        }
+        Ok(Response::new(ProtoFileDescriptorResponse {
+            file_descriptor: Some(file.file_descriptor_proto().clone()),
+            file_import_descriptors: Some(FileDescriptorSet {
+                file: imports.into_values().collect(),
+            }),
+        }))
+    }
+}
+
+fn detail(model: &ModelInfo) -> ModelDetail {
+    let option = |key: &str, value: &str| ModelOption {
+        key: key.to_owned(),
+        values: vec![value.to_owned()],
+    };
+    ModelDetail {
+        spec: Some(ModelSpec {
+            module: model.module.to_owned(),
+            version: model.version.to_owned(),
+            r#type: model.type_name.to_owned(),
+            class: model.class.to_owned(),
+        }),
+        proto_name: model.proto_name.to_owned(),
+        options: vec![option("nameTemplate", model.name_template), option("protoFile", model.proto_file)],
+    }
+}

@@ -1,0 +1,368 @@
+//! `/configuration`: what is desired, as one document; read, changed, tried out and taken back.
+//!
+//! Owns the form of requests and answers. Must never decide what applies: that is `desired`. Start reading at [`put`].
+//!
+//! Beyond the contract: DELETE, `atomic`, `confirm-within`, `source`, `description`, `verbose` and `plan`. Two things differ on purpose. A
+//! document that cannot be read is the client's error (400, not 500). And values put here are tried again when they fail.
+
+use std::{str::FromStr, time::Duration};
+
+use axum::{
+    extract::State,
+    http::StatusCode,
+    routing::{delete, get, post, put},
+};
+use models::{
+    Model,
+    document::{FieldNames, member_of, schema},
+    key::Key,
+};
+use serde::Serialize;
+use serde_json::{Value as Json, json};
+
+use super::{
+    answer::{self, Answer, ApiError},
+    endpoint::{Endpoint, Parameter, Verb},
+    query::Query,
+};
+use crate::{
+    api::{Api, show::show},
+    desired::{ClientRequest, Committed, Confirmation, ConfirmationError, RequestError},
+    engine::CommitError,
+    scheduler::{
+        TransactionResult, ValueState,
+        history::{extract::Scope, json as records},
+    },
+    sources::{
+        clients::{ClientItem, Labels},
+        document,
+        merge::GRPC,
+    },
+};
+
+const YAML: &str = "application/yaml; charset=UTF-8";
+
+/// Longest time that a request may wait to be confirmed, in seconds: a day.
+const CONFIRM_MAX: u64 = 24 * 60 * 60;
+
+const SOURCE: Parameter = Parameter::optional("source", "Name of the client's source; each keeps its own values (default grpc)");
+const DESCRIPTION: Parameter = Parameter::optional("description", "Text for the record of the transaction");
+const VERBOSE: Parameter = Parameter::optional("verbose", "Answers with what came of each value");
+const RESULT: &str = r#"{"seq_num":4,"reverted":false,"errors":[],"values":[{"key":"config/linux/interfaces/v2/interface/d1","state":"CONFIGURED","message":""}]}"#;
+const UNREADABLE: (u16, &str) = (400, "the document or a parameter cannot be read");
+const FAILED: (u16, &str) = (422, "a value failed; the members are those of the verbose answer");
+
+pub(super) const ENDPOINTS: &[Endpoint] = &[
+    Endpoint {
+        answers: &[YAML],
+        ..Endpoint::get("/configuration", "All that is desired, of all sources", || get(show_all))
+    },
+    Endpoint {
+        method: Verb::Put,
+        body: Some(YAML),
+        parameters: &[
+            Parameter::optional("replace", "The source asks for nothing else any more"),
+            Parameter::optional("atomic", "When one value fails, none of them stays"),
+            Parameter::optional("confirm-within", "Seconds after which it is taken back unless it is confirmed"),
+            SOURCE,
+            DESCRIPTION,
+            VERBOSE,
+        ],
+        example: RESULT,
+        failures: &[UNREADABLE, FAILED],
+        ..Endpoint::get(
+            "/configuration",
+            "Adds or changes values, and waits until nothing of it is left to do",
+            || put(change),
+        )
+    },
+    Endpoint {
+        method: Verb::Delete,
+        body: Some(YAML),
+        parameters: &[SOURCE, DESCRIPTION, VERBOSE],
+        example: RESULT,
+        failures: &[UNREADABLE, FAILED],
+        ..Endpoint::get(
+            "/configuration",
+            "Lets go of values; only the fields that make the key count",
+            || delete(let_go),
+        )
+    },
+    Endpoint {
+        method: Verb::Post,
+        body: Some(YAML),
+        example: "{}",
+        failures: &[(400, "a list of what is wrong with which value, or the document cannot be read")],
+        ..Endpoint::get("/configuration/validate", "Checks values; nothing is applied", || post(validate))
+    },
+    Endpoint {
+        method: Verb::Post,
+        body: Some(YAML),
+        parameters: &[
+            Parameter::optional("replace", "As if the source asked for nothing else"),
+            Parameter::optional("delete", "As if the source let go of these values"),
+            SOURCE,
+        ],
+        failures: &[UNREADABLE],
+        ..Endpoint::get("/configuration/plan", "What a change would do; nothing is applied", || post(plan))
+    },
+    Endpoint {
+        method: Verb::Post,
+        parameters: &[Parameter::required("id", "Number in the answer to the change")],
+        example: r#"{"state":"CONFIRMED"}"#,
+        failures: &[
+            UNREADABLE,
+            (409, "it was taken back already"),
+            (404, "nothing waits with this number"),
+        ],
+        ..Endpoint::get("/configuration/confirm", "Lets a change stay", || post(confirm))
+    },
+    Endpoint {
+        parameters: &[Parameter::required("id", "Number in the answer to the change")],
+        example: r#"{"state":"WAITING"}"#,
+        failures: &[UNREADABLE, (404, "there was nothing to confirm with this number")],
+        ..Endpoint::get("/configuration/confirm", "What came of a change that was to be confirmed", || {
+            get(confirmation)
+        })
+    },
+    Endpoint {
+        parameters: &[Parameter::one_of(
+            "fieldnames",
+            "Spelling of the fields; without, both are allowed",
+            &["onlyproto", "onlyjson"],
+        )],
+        ..Endpoint::get(
+            "/info/configuration/jsonschema",
+            "JSON schema of the configuration document",
+            || get(json_schema),
+        )
+    },
+];
+
+async fn show_all(State(api): State<Api>) -> Answer {
+    answer::elsewhere(move || {
+        let items = api.desired.items();
+        let models: Vec<Model> = items.into_iter().filter_map(|item| item.model).collect();
+        let text = document::write(&models).map_err(|error| ApiError::internal(error.to_string()))?;
+        Ok(answer::typed(YAML, text))
+    })
+    .await
+}
+
+async fn change(State(api): State<Api>, query: Query, body: String) -> Answer {
+    let confirm_within = number::<u64>(&query, "confirm-within")?.map(Duration::from_secs);
+    if confirm_within.is_some_and(|within| within.is_zero() || within > Duration::from_secs(CONFIRM_MAX)) {
+        return Err(bad(format!("confirm-within: 1 to {CONFIRM_MAX} seconds can be waited")));
+    }
+    let request = ClientRequest {
+        replace: flag(&query, "replace"),
+        atomic: flag(&query, "atomic"),
+        confirm_within,
+        ..request(&query, &body, Some)?
+    };
+    commit(&api, &query, request).await
+}
+
+async fn let_go(State(api): State<Api>, query: Query, body: String) -> Answer {
+    commit(&api, &query, request(&query, &body, |_| None)?).await
+}
+
+/// The request that a document stands for.
+fn request(query: &Query, body: &str, wanted: impl Fn(ClientItem) -> Option<ClientItem>) -> Result<ClientRequest, ApiError> {
+    let items = parse(body)?.into_iter().map(|item| {
+        let labels = Labels::new();
+        let (key, model) = (item.model.key(), item.model);
+        (key, wanted(ClientItem { model, labels }))
+    });
+    Ok(ClientRequest {
+        source: query.once("source").filter(|name| !name.is_empty()).unwrap_or(GRPC).to_owned(),
+        replace: false,
+        changes: items.collect(),
+        atomic: false,
+        confirm_within: None,
+        description: query.once("description").unwrap_or_default().to_owned(),
+    })
+}
+
+fn parse(body: &str) -> Result<Vec<models::document::Item>, ApiError> {
+    document::parse(body).map_err(|error| bad(format!("the configuration cannot be read: {error}")))
+}
+
+/// A parameter that counts by being there.
+fn flag(query: &Query, name: &str) -> bool {
+    query.all(name).next().is_some()
+}
+
+fn bad(message: String) -> ApiError {
+    ApiError::new(StatusCode::BAD_REQUEST, message)
+}
+
+fn number<T: FromStr<Err: std::fmt::Display>>(query: &Query, name: &str) -> Result<Option<T>, ApiError> {
+    let parse = |text: &str| {
+        text.parse()
+            .map_err(|error| bad(format!("parameter {name}={text}: {error}; a whole number is expected")))
+    };
+    query.once(name).map(parse).transpose()
+}
+
+async fn commit(api: &Api, query: &Query, request: ClientRequest) -> Answer {
+    let keys: Vec<Key> = request.changes.iter().map(|(key, _)| key.clone()).collect();
+    let within = request.confirm_within;
+    let committed = api.desired.commit(request).await.map_err(refused)?;
+    let (result, confirm) = match committed {
+        Committed::Applied(result) => (result, None),
+        Committed::Unconfirmed(result, number) => (result, Some(number)),
+        Committed::Kept => {
+            let answer = json!({ "kept": true, "message": "kept; it is applied as soon as the store has been read" });
+            return if flag(query, "verbose") { answer::json(&answer) } else { nothing() };
+        }
+    };
+    if result.errors.is_empty() && confirm.is_none() && !flag(query, "verbose") {
+        return nothing();
+    }
+    let mut body = outcome(api, &result, &keys).await?;
+    if let (Some(number), Some(within)) = (confirm, within) {
+        body["confirm"] = json!({ "id": number.to_string(), "within_seconds": within.as_secs() });
+    }
+    if result.errors.is_empty() {
+        return answer::json(&body);
+    }
+    let error = ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, result.to_string());
+    let members = ["seq_num", "reverted", "errors", "values", "confirm"];
+    let present = members.into_iter().filter_map(|name| Some((name, body.get(name)?.clone())));
+    Err(present.fold(error, |error, (name, value)| error.with_member(name, value)))
+}
+
+/// What the contract answers when there is nothing to say.
+fn nothing() -> Answer {
+    answer::json(&json!({}))
+}
+
+fn refused(error: RequestError) -> ApiError {
+    match error {
+        RequestError::NotCommitted(CommitError::Closed) => ApiError::stopping(),
+        RequestError::NotKept(error) => ApiError::internal(error.to_string()),
+        error => bad(error.to_string()),
+    }
+}
+
+/// What came of a transaction, and how the values named in it are now.
+async fn outcome(api: &Api, result: &TransactionResult, keys: &[Key]) -> Result<Json, ApiError> {
+    let extract = api.extract(Scope::Values).await.ok_or_else(ApiError::stopping)?;
+    let value = |key: &Key| {
+        let told = extract.value(key).and_then(|value| value.status.as_ref());
+        let (state, message) = told.map_or((ValueState::Nonexistent, ""), |status| (status.state, status.message.as_str()));
+        json!({ "key": key.as_str(), "state": state.text(), "message": message })
+    };
+    let errors: Vec<Json> = result
+        .errors
+        .iter()
+        .map(|error| {
+            json!({
+                "key": error.key.as_str(),
+                "operation": error.operation.text(),
+                "state": error.state.text(),
+                "error": error.error,
+                "in_revert": error.in_revert,
+            })
+        })
+        .collect();
+    Ok(json!({
+        "seq_num": result.seq,
+        "reverted": result.reverted,
+        "errors": errors,
+        "values": keys.iter().map(value).collect::<Vec<_>>(),
+    }))
+}
+
+/// What is wrong with a value.
+#[derive(Serialize)]
+struct Fault {
+    path: String,
+    error: String,
+    error_config_part: String,
+}
+
+async fn validate(body: String) -> Answer {
+    let mut faults = Vec::new();
+    for item in parse(&body)? {
+        if let Err(error) = item.model.validate() {
+            let part = document::write_value(&item.model).map_err(|error| ApiError::internal(error.to_string()))?;
+            faults.push(Fault {
+                path: path_of(&item.model, &error.fields),
+                error: error.message,
+                error_config_part: part,
+            });
+        }
+    }
+    if faults.is_empty() {
+        return nothing();
+    }
+    let mut response = answer::json(&faults)?;
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    Ok(response)
+}
+
+/// Where fields of a model stand in a document, in the notation of the contract: `linuxConfig.arpEntries*.hwAddress`.
+fn path_of(model: &Model, fields: &[String]) -> String {
+    let member = member_of(model.kind());
+    let fields = match fields {
+        [] => "<unknown field>".to_owned(),
+        [field] => {
+            let descriptor = models::descriptor_pool().get_message_by_name(model.info().proto_name);
+            models::document::json_path(descriptor.as_ref(), field)
+        }
+        several => format!("[{}]", several.join(",")),
+    };
+    format!("{}.{}*.{fields}", member.group, member.json_name)
+}
+
+async fn plan(State(api): State<Api>, query: Query, body: String) -> Answer {
+    let given = flag(&query, "delete");
+    let request = ClientRequest {
+        replace: flag(&query, "replace"),
+        ..request(&query, &body, |item| (!given).then_some(item))?
+    };
+    let operations = api.desired.plan(&request).await.map_err(|error| refused(error.into()))?;
+    answer::elsewhere(move || answer::json(&records::operations(&operations, &show))).await
+}
+
+fn id(query: &Query) -> Result<u64, ApiError> {
+    number(query, "id")?.ok_or_else(|| bad("missing id argument: the number in the answer to the change".to_owned()))
+}
+
+async fn confirm(State(api): State<Api>, query: Query) -> Answer {
+    let number = id(&query)?;
+    api.desired.confirm(number).await.map_err(|error| match error {
+        ConfirmationError::Late(_) => ApiError::new(StatusCode::CONFLICT, error.to_string()),
+        ConfirmationError::Unknown(_) => ApiError::not_found(error.to_string()),
+        ConfirmationError::NotKept(error) => refused(error),
+    })?;
+    answer::json(&json!({ "state": "CONFIRMED" }))
+}
+
+async fn confirmation(State(api): State<Api>, query: Query) -> Answer {
+    let number = id(&query)?;
+    let state = api.desired.confirmation(number);
+    let body = match state.ok_or_else(|| ApiError::not_found(ConfirmationError::Unknown(number).to_string()))? {
+        Confirmation::Waiting => json!({ "state": "WAITING" }),
+        Confirmation::Confirmed => json!({ "state": "CONFIRMED" }),
+        Confirmation::TakenBack => json!({ "state": "TAKEN_BACK" }),
+        Confirmation::TakenBackInPart(errors) => {
+            let texts: Vec<String> = errors.iter().map(|error| format!("{}: {}", error.key, error.error)).collect();
+            json!({ "state": "TAKEN_BACK_IN_PART", "errors": texts })
+        }
+        Confirmation::NotTakenBack(error) => json!({ "state": "NOT_TAKEN_BACK", "errors": [error] }),
+    };
+    answer::json(&body)
+}
+
+async fn json_schema(query: Query) -> Answer {
+    let names = match query.once("fieldnames") {
+        None | Some("") => FieldNames::Both,
+        Some("onlyproto") => FieldNames::OnlyProto,
+        Some("onlyjson") => FieldNames::OnlyJson,
+        Some(other) => return Err(bad(format!("fieldnames={other}: onlyproto or onlyjson is expected"))),
+    };
+    answer::json(&schema(names))
+}

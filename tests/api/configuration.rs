@@ -1,0 +1,156 @@
+//! `/configuration`: documents in and out, all or nothing, with a net, and kept over a restart.
+
+use serde_json::{Value, json};
+
+use crate::{
+    client::{Answer, Request},
+    golden, on_one_store,
+    support::{bench::Bench, command::ip_in, config::Reference},
+};
+
+const ONE: &str = "linux/interfaces/v2/interface/one";
+
+/// A pair, the first end with this MTU.
+fn document(mtu: u32) -> String {
+    format!(
+        "linuxConfig:\n  interfaces:\n\
+         \x20   - {{name: one, type: VETH, enabled: true, hostIfName: one, mtu: {mtu}, namespace: {{type: NSID, reference: put}}, \
+         veth: {{peerIfName: two}}}}\n\
+         \x20   - {{name: two, type: VETH, enabled: true, hostIfName: two, namespace: {{type: NSID, reference: put}}, \
+         veth: {{peerIfName: one}}}}\n"
+    )
+}
+
+/// The MTU of the first end in the kernel.
+fn mtu() -> String {
+    let shown = ip_in(&Reference::named("put").path(), "-o link show one");
+    let mut words = shown.split_whitespace();
+    words
+        .find(|word| *word == "mtu")
+        .and_then(|_| words.next().map(str::to_owned))
+        .unwrap_or(shown)
+}
+
+async fn send(method: &str, target: &str, body: &str) -> Answer {
+    Request::new(method, target).body(body).send().await
+}
+
+fn parsed(answer: &Answer) -> Value {
+    serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {answer:?}"))
+}
+
+async fn values_are_put_read_planned_and_let_go(mut bench: Bench) {
+    bench.start_agent().await;
+    golden::check("configuration-empty.yaml", &Request::get("/configuration").send().await);
+    golden::check("plan.json", &send("POST", "/configuration/plan", &document(1400)).await);
+    golden::check("configuration-put.json", &send("PUT", "/configuration", &document(1400)).await);
+    // It answers when there is nothing left to do.
+    assert_eq!(mtu(), "1400");
+    golden::check("configuration.yaml", &Request::get("/configuration").send().await);
+    golden::check("plan-nothing.json", &send("POST", "/configuration/plan", &document(1400)).await);
+    golden::check(
+        "plan-replace.json",
+        &send("POST", "/configuration/plan?replace", "linuxConfig: {}").await,
+    );
+    golden::check(
+        "configuration-delete.json",
+        &send("DELETE", "/configuration?verbose", &document(1400)).await,
+    );
+    golden::check("configuration-empty.yaml", &Request::get("/configuration").send().await);
+    bench.stop_agent().await;
+}
+on_one_store!(values_are_put_read_planned_and_let_go, Embedded, 120);
+
+async fn what_cannot_be_used_is_told_with_its_place(mut bench: Bench) {
+    bench.start_agent().await;
+    golden::check(
+        "configuration-not-yaml.json",
+        &send("PUT", "/configuration", "linuxConfig: [").await,
+    );
+    golden::check(
+        "configuration-unknown.json",
+        &send("PUT", "/configuration", "linuxConfig:\n  routs: []\n").await,
+    );
+    let invalid = "linuxConfig:\n  interfaces: [{name: v1, type: VRF_DEVICE, physAddress: '12:21:21:11:11:11'}]\n  \
+                   arpEntries: [{interface: veth1, ipAddress: 10.0.0.2}]\n";
+    golden::check("validate.json", &send("POST", "/configuration/validate", invalid).await);
+    golden::check(
+        "validate-good.json",
+        &send("POST", "/configuration/validate", &document(1400)).await,
+    );
+    golden::check("configuration-invalid.json", &send("PUT", "/configuration", invalid).await);
+    golden::check(
+        "configuration-source.json",
+        &send("PUT", "/configuration?source=datasync", &document(1400)).await,
+    );
+    golden::check("confirm-unknown.json", &send("POST", "/configuration/confirm?id=4711", "").await);
+    bench.stop_agent().await;
+}
+on_one_store!(what_cannot_be_used_is_told_with_its_place, Embedded, 120);
+
+async fn all_or_nothing_leaves_what_was_there(mut bench: Bench) {
+    bench.start_agent().await;
+    assert_eq!(send("PUT", "/configuration", &document(1400)).await.status, 200);
+    // The second value can never be: its kernel name is too long.
+    let wrong = document(1300).replace("hostIfName: two", "hostIfName: a-name-of-more-than-15-bytes");
+    let answer = send("PUT", "/configuration?atomic", &wrong).await;
+    assert_eq!((answer.status, &parsed(&answer)["reverted"]), (422, &json!(true)), "{answer:?}");
+    assert_eq!(mtu(), "1400");
+    let desired = Request::get("/configuration").send().await;
+    assert!(
+        desired.body.contains("mtu: 1400") && !desired.body.contains("more-than"),
+        "{desired:?}"
+    );
+    bench.stop_agent().await;
+}
+on_one_store!(all_or_nothing_leaves_what_was_there, Embedded, 120);
+
+async fn a_change_that_nobody_confirms_is_taken_back(mut bench: Bench) {
+    bench.start_agent().await;
+    assert_eq!(send("PUT", "/configuration", &document(1400)).await.status, 200);
+    let id = |answer: &Answer| parsed(answer)["confirm"]["id"].as_str().expect("an id").to_owned();
+
+    let waiting = send("PUT", "/configuration?confirm-within=1", &document(1300)).await;
+    let state = format!("/configuration/confirm?id={}", id(&waiting));
+    bench.until_true("the MTU is taken back", || mtu() == "1400").await;
+    let mut told = Value::Null;
+    for _ in 0..100 {
+        told = parsed(&Request::get(&state).send().await)["state"].clone();
+        if told != "WAITING" {
+            break;
+        }
+    }
+    assert_eq!(told, "TAKEN_BACK");
+    assert_eq!(send("POST", &state, "").await.status, 409, "too late");
+
+    let waiting = send("PUT", "/configuration?confirm-within=600", &document(1200)).await;
+    let state = format!("/configuration/confirm?id={}", id(&waiting));
+    assert_eq!(send("POST", &state, "").await.status, 200);
+    assert_eq!(parsed(&Request::get(&state).send().await)["state"], "CONFIRMED");
+
+    // One that waits is not kept, what was confirmed is.
+    let waiting = send("PUT", "/configuration?confirm-within=600", &document(1100)).await;
+    assert_eq!((waiting.status, mtu()), (200, "1100".to_owned()));
+    bench.kill_agent().await;
+    bench.start_agent().await;
+    bench.until_state(ONE, "CONFIGURED").await;
+    bench.until_true("the MTU is the one that was confirmed", || mtu() == "1200").await;
+    bench.stop_agent().await;
+}
+on_one_store!(a_change_that_nobody_confirms_is_taken_back, Embedded, 120);
+
+async fn the_schema_knows_every_model(mut bench: Bench) {
+    bench.start_agent().await;
+    let schema = parsed(&Request::get("/info/configuration/jsonschema").send().await);
+    let groups = &schema["definitions"]["ligato.configurator.Dynamic_config"]["properties"];
+    assert!(
+        groups.get("linuxConfig").is_some() && groups.get("netallocConfig").is_some(),
+        "{schema}"
+    );
+    golden::check(
+        "jsonschema-wrong.json",
+        &Request::get("/info/configuration/jsonschema?fieldnames=all").send().await,
+    );
+    bench.stop_agent().await;
+}
+on_one_store!(the_schema_knows_every_model, Embedded, 120);
