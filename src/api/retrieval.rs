@@ -18,7 +18,7 @@ use models::{
     },
 };
 
-use super::{Api, http::answer::ApiError};
+use super::Api;
 use crate::{
     descriptors::{
         Network,
@@ -79,6 +79,17 @@ pub struct RetrievedRoute {
     pub state: RouteState,
 }
 
+/// Why nothing was retrieved.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RetrievalError {
+    /// The engine has ended.
+    #[error("the agent is stopping; ask again when it runs")]
+    Stopping,
+    /// A namespace cannot be read; the text names it, in the kernel's own words.
+    #[error("{0}")]
+    Unreadable(String),
+}
+
 /// All managed values that are in the kernel.
 pub struct Retrieval {
     /// By key.
@@ -94,8 +105,8 @@ impl Retrieval {
     ///
     /// # Errors
     /// The agent is stopping, or a namespace cannot be read.
-    pub async fn of(api: &Api) -> Result<Self, ApiError> {
-        let extract = api.extract(Scope::Values).await.ok_or_else(ApiError::stopping)?;
+    pub async fn of(api: &Api) -> Result<Self, RetrievalError> {
+        let extract = api.extract(Scope::Values).await.ok_or(RetrievalError::Stopping)?;
         let mut namespaces: Vec<NetnsId> = extract
             .values()
             .iter()
@@ -105,7 +116,7 @@ impl Retrieval {
         namespaces.dedup();
         let mut contents = BTreeMap::new();
         for (netns, read) in api.kernel.read(namespaces).await {
-            contents.insert(netns, read.map_err(ApiError::internal)?);
+            contents.insert(netns, read.map_err(RetrievalError::Unreadable)?);
         }
         Ok(Look {
             extract: &extract,

@@ -100,7 +100,7 @@ impl ConfiguratorService for Configurator {
     }
 
     async fn dump(&self, _: Request<DumpRequest>) -> Result<Response<DumpResponse>, Status> {
-        let unavailable = |error: crate::api::http::answer::ApiError| Status::unavailable(error.message);
+        let unavailable = |error: crate::api::retrieval::RetrievalError| Status::unavailable(error.to_string());
         let retrieval = Retrieval::of(&self.api).await.map_err(unavailable)?;
         let linux = linux::ConfigData {
             interfaces: retrieval.interfaces.into_iter().map(|one| one.message).collect(),

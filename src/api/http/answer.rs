@@ -14,6 +14,8 @@ use axum::{
 use serde::Serialize;
 use serde_json::{Value as Json, json as json_of};
 
+use crate::api::retrieval::RetrievalError;
+
 /// Content type of JSON answers.
 pub const JSON: &str = "application/json; charset=UTF-8";
 /// Content type of errors.
@@ -106,6 +108,15 @@ impl ApiError {
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
+    }
+}
+
+impl From<RetrievalError> for ApiError {
+    fn from(error: RetrievalError) -> Self {
+        match error {
+            RetrievalError::Stopping => ApiError::stopping(),
+            RetrievalError::Unreadable(message) => ApiError::internal(message),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! Owns the server's start and end, and the list of endpoints. Must never decide anything about the network. Start reading at
 //! [`ENDPOINTS`], then any file beside this one: each has its rows and its handlers; [`Server`] is what the agent starts.
 
-pub(super) mod answer;
+mod answer;
 mod configuration;
 mod dump;
 mod endpoint;

@@ -75,8 +75,11 @@ impl Status {
 
 impl Base {
     fn of(extract: &Extract<Network>, value: &Sighting<<Network as Domain>::Value>) -> Self {
-        // What is derived may lie anywhere in key order, but only one value has it as its own.
-        let derived = extract.values().iter().filter(|other| other.parent.as_ref() == Some(&value.key));
+        // The extract holds nothing but the value and what is derived from it. A derived value stands for itself alone.
+        let derived = extract
+            .values()
+            .iter()
+            .filter(|other| other.key != value.key && value.parent.is_none());
         Base {
             value: Status::of(value),
             derived_values: derived.map(Status::of).collect(),
@@ -96,9 +99,9 @@ impl Base {
                 (&value.key, base)
             })
             .collect();
-        for (value, parent) in values.filter_map(|value| Some((value, value.parent.as_ref()?))) {
-            // Of what is derived from a derived value, the base is not its parent.
-            if let Ok(at) = all.binary_search_by(|(key, _)| (*key).cmp(parent)) {
+        for value in values.filter(|value| value.parent.is_some()) {
+            let base = extract.base_of(value);
+            if let Ok(at) = all.binary_search_by(|(key, _)| (*key).cmp(&base.key)) {
                 all[at].1.derived_values.push(Status::of(value));
             }
         }

@@ -31,7 +31,7 @@ pub enum Scope {
     All,
     /// All values, without the history.
     Values,
-    /// One value and what is derived from it, without the history.
+    /// One value and what is derived from it, however far, without the history.
     Key(Key),
 }
 
@@ -84,11 +84,13 @@ impl<D: Domain> Scheduler<D> {
         let mut values: Vec<Sighting<D::Value>> = match scope {
             Scope::All | Scope::Values => self.graph.all().filter_map(|id| self.sighting(id)).collect(),
             Scope::Key(key) => {
-                let node = self.graph.find(key);
-                let ids = node
-                    .into_iter()
-                    .flat_map(|id| std::iter::once(id).chain(self.graph[id].children.iter().copied()));
-                ids.filter_map(|id| self.sighting(id)).collect()
+                let mut family: Vec<NodeId> = self.graph.find(key).into_iter().collect();
+                let mut at = 0;
+                while let Some(id) = family.get(at).copied() {
+                    family.extend(self.graph[id].children.iter().copied());
+                    at += 1;
+                }
+                family.into_iter().filter_map(|id| self.sighting(id)).collect()
             }
         };
         values.sort_unstable_by(|one, other| one.key.cmp(&other.key));
@@ -151,6 +153,16 @@ impl<D: Domain> Extract<D> {
     /// A value.
     pub fn value(&self, key: &Key) -> Option<&Sighting<D::Value>> {
         self.position(key).ok().map(|at| &self.values[at])
+    }
+
+    /// The value that this one is derived from in the end; itself, if it is not derived from any. (One that the extract does not reach
+    /// counts as none.)
+    pub fn base_of<'a>(&'a self, value: &'a Sighting<D::Value>) -> &'a Sighting<D::Value> {
+        let mut base = value;
+        while let Some(parent) = base.parent.as_ref().and_then(|parent| self.value(parent)) {
+            base = parent;
+        }
+        base
     }
 
     fn position(&self, key: &Key) -> Result<usize, usize> {
