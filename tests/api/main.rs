@@ -13,6 +13,7 @@ mod configuration;
 mod documents;
 mod endpoints;
 mod golden;
+mod grpc;
 mod metrics;
 mod security;
 mod world;

@@ -1,0 +1,319 @@
+//! The gRPC API of a real agent, message by message, by a client that knows only paths and messages.
+
+use std::{collections::HashMap, time::Duration};
+
+use models::{
+    Model,
+    proto::ligato::{
+        configurator::{
+            Config, DeleteRequest, DeleteResponse, DumpRequest, DumpResponse, GetRequest, GetResponse, NotifyRequest, NotifyResponse,
+            UpdateRequest, UpdateResponse,
+        },
+        generic::{
+            Data, GetConfigRequest, GetConfigResponse, Item, KnownModelsRequest, KnownModelsResponse, ProtoFileDescriptorRequest,
+            ProtoFileDescriptorResponse, SetConfigRequest, SetConfigResponse, SubscribeRequest, SubscribeResponse, Subscription,
+            UpdateItem, data::Union, item::Id,
+        },
+        linux::{
+            ConfigData,
+            interfaces::{
+                Interface, VethLink,
+                interface::{Link, Type},
+            },
+            l3::ArpEntry,
+        },
+    },
+};
+use netns_agent::sources::clients::any_of;
+use prost::Message;
+use tonic::{Code, Request, Response, Status, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel};
+use tonic_prost::ProstCodec;
+
+use crate::{on_one_store, support::bench::Bench};
+
+const ADDRESS: &str = "http://127.0.0.1:9111";
+const MANAGER: &str = "/ligato.generic.ManagerService/";
+const META: &str = "/ligato.generic.MetaService/";
+const CONFIGURATOR: &str = "/ligato.configurator.ConfiguratorService/";
+
+/// A client without generated code.
+struct Client(Grpc<Channel>);
+
+impl Client {
+    async fn connect() -> Self {
+        let channel = Channel::from_static(ADDRESS).timeout(Duration::from_secs(20)).connect().await;
+        Client(Grpc::new(channel.expect("the agent serves gRPC")))
+    }
+
+    async fn call<Q, A>(&mut self, service: &str, method: &str, message: Q) -> Result<Response<A>, Status>
+    where
+        Q: Message + Default + Send + Sync + 'static,
+        A: Message + Default + Send + Sync + 'static,
+    {
+        self.0.ready().await.expect("connected");
+        let path: PathAndQuery = format!("{service}{method}").parse().expect("a path");
+        self.0.unary(Request::new(message), path, ProstCodec::<Q, A>::default()).await
+    }
+
+    /// The first answer of a stream that is as wanted.
+    async fn first<Q, A>(&mut self, service: &str, method: &str, message: Q, wanted: impl Fn(&A) -> bool) -> A
+    where
+        Q: Message + Default + Send + Sync + 'static,
+        A: Message + Default + Send + Sync + 'static,
+    {
+        self.0.ready().await.expect("connected");
+        let path: PathAndQuery = format!("{service}{method}").parse().expect("a path");
+        let stream = self
+            .0
+            .server_streaming(Request::new(message), path, ProstCodec::<Q, A>::default())
+            .await;
+        let mut stream = stream.expect("a stream").into_inner();
+        while let Some(answer) = stream.message().await.expect("an answer") {
+            if wanted(&answer) {
+                return answer;
+            }
+        }
+        panic!("{method} ended before the answer came");
+    }
+}
+
+fn end(name: &str, peer: &str) -> Interface {
+    Interface {
+        name: name.to_owned(),
+        r#type: Type::Veth.into(),
+        enabled: true,
+        host_if_name: name.to_owned(),
+        ip_addresses: vec![],
+        link: Some(Link::Veth(VethLink {
+            peer_if_name: peer.to_owned(),
+            ..VethLink::default()
+        })),
+        ..Interface::default()
+    }
+}
+
+fn put(model: &Model, label: &str) -> UpdateItem {
+    UpdateItem {
+        item: Some(Item {
+            id: None,
+            data: Some(Data {
+                union: Some(Union::Any(any_of(model))),
+            }),
+        }),
+        labels: HashMap::from([("tier".to_owned(), label.to_owned())]),
+    }
+}
+
+fn set(updates: Vec<UpdateItem>) -> SetConfigRequest {
+    SetConfigRequest {
+        updates,
+        overwrite_all: false,
+    }
+}
+
+async fn the_manager_sets_gets_and_follows_values(mut bench: Bench) {
+    bench.start_agent().await;
+    let mut client = Client::connect().await;
+    let (one, two) = (Model::from(end("one", "two")), Model::from(end("two", "one")));
+    let answer: SetConfigResponse = client
+        .call(MANAGER, "SetConfig", set(vec![put(&one, "front"), put(&two, "back")]))
+        .await
+        .expect("accepted")
+        .into_inner();
+    let told: Vec<(&str, &str)> = answer
+        .results
+        .iter()
+        .map(|result| {
+            (
+                result.key.as_str(),
+                result.status.as_ref().map_or("", |status| status.status.as_str()),
+            )
+        })
+        .collect();
+    let key = |name: &str| format!("config/linux/interfaces/v2/interface/{name}");
+    let want = [
+        (&*key("one"), "CONFIGURED"),
+        (&*key("two"), "CONFIGURED"),
+        ("seqnum", "NONEXISTENT"),
+    ];
+    assert_eq!(told, want);
+
+    let get = |labels: &[(&str, &str)]| GetConfigRequest {
+        ids: vec![],
+        labels: labels
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect(),
+    };
+    let answer: GetConfigResponse = client
+        .call(MANAGER, "GetConfig", get(&[("tier", "front")]))
+        .await
+        .expect("answered")
+        .into_inner();
+    let [item] = answer.items.as_slice() else {
+        panic!("one item was asked for: {answer:?}")
+    };
+    let id = item.item.as_ref().and_then(|item| item.id.clone()).expect("an id");
+    assert_eq!((id.model.as_str(), id.name.as_str()), ("linux.interfaces.interface", "one"));
+    assert_eq!(item.status.as_ref().map(|status| status.status.as_str()), Some("CONFIGURED"));
+
+    // What fails is accepted all the same, and says so.
+    let arp = Model::from(ArpEntry {
+        interface: "one".to_owned(),
+        ip_address: "10.0.0.9".to_owned(),
+        ..ArpEntry::default()
+    });
+    let refused = client
+        .call::<_, SetConfigResponse>(MANAGER, "SetConfig", set(vec![put(&arp, "front")]))
+        .await;
+    let refused = refused.expect_err("it has no MAC address");
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+    assert!(refused.message().contains("without MAC address"), "{refused:?}");
+
+    let subscribed = SubscribeRequest {
+        subscriptions: vec![Subscription { id: Some(id.clone()) }],
+    };
+    let status = |answer: &SubscribeResponse| {
+        answer
+            .notifications
+            .iter()
+            .filter_map(|told| Some(told.status.as_ref()?.status.clone()))
+            .collect::<Vec<_>>()
+    };
+    client
+        .first(MANAGER, "Subscribe", subscribed.clone(), |answer| status(answer) == ["CONFIGURED"])
+        .await;
+    let gone = UpdateItem {
+        item: Some(Item { id: Some(id), data: None }),
+        labels: HashMap::new(),
+    };
+    let mut other = Client::connect().await;
+    let follow = async {
+        other
+            .first(MANAGER, "Subscribe", subscribed, |answer| {
+                status(answer).contains(&"REMOVED".to_owned())
+            })
+            .await
+    };
+    let delete = client.call::<_, SetConfigResponse>(MANAGER, "SetConfig", set(vec![gone]));
+    let (_, deleted) = tokio::join!(follow, delete);
+    deleted.expect("accepted");
+
+    let nothing = UpdateItem {
+        item: Some(Item::default()),
+        labels: HashMap::new(),
+    };
+    let refused = client.call::<_, SetConfigResponse>(MANAGER, "SetConfig", set(vec![nothing])).await;
+    let refused = refused.expect_err("it says nothing");
+    assert_eq!(
+        (refused.code(), refused.message()),
+        (Code::InvalidArgument, "ProtoItem has no key or val defined.")
+    );
+    bench.stop_agent().await;
+}
+on_one_store!(the_manager_sets_gets_and_follows_values, Embedded, 120);
+
+async fn the_configurator_reads_and_writes_the_whole(mut bench: Bench) {
+    bench.start_agent().await;
+    let mut client = Client::connect().await;
+    let config = Config {
+        linux_config: Some(ConfigData {
+            interfaces: vec![end("one", "two"), end("two", "one")],
+            ..ConfigData::default()
+        }),
+        netalloc_config: None,
+    };
+    let request = UpdateRequest {
+        update: Some(config.clone()),
+        full_resync: false,
+        wait_done: true,
+    };
+    let answer: Response<UpdateResponse> = client.call(CONFIGURATOR, "Update", request).await.expect("accepted");
+    let number = answer
+        .metadata()
+        .get("seqnum")
+        .and_then(|value| value.to_str().ok())
+        .map(str::parse::<u64>);
+    assert!(matches!(number, Some(Ok(_))), "{:?}", answer.metadata());
+
+    let names = |config: Option<Config>| -> Vec<String> {
+        let interfaces = config.and_then(|config| config.linux_config).unwrap_or_default().interfaces;
+        interfaces.into_iter().map(|interface| interface.name).collect()
+    };
+    let wanted: GetResponse = client
+        .call(CONFIGURATOR, "Get", GetRequest {})
+        .await
+        .expect("answered")
+        .into_inner();
+    assert_eq!(names(wanted.config), ["one", "two"]);
+    let found: DumpResponse = client
+        .call(CONFIGURATOR, "Dump", DumpRequest {})
+        .await
+        .expect("answered")
+        .into_inner();
+    assert_eq!(names(found.dump), ["one", "two"]);
+
+    let notify = NotifyRequest { idx: 0, filters: vec![] };
+    let told: NotifyResponse = client.first(CONFIGURATOR, "Notify", notify, |_| true).await;
+    assert_eq!(told.next_idx, 2, "the first notification has index 1");
+
+    let request = DeleteRequest {
+        delete: Some(config),
+        wait_done: true,
+    };
+    let _: Response<DeleteResponse> = client.call(CONFIGURATOR, "Delete", request).await.expect("accepted");
+    let found: DumpResponse = client
+        .call(CONFIGURATOR, "Dump", DumpRequest {})
+        .await
+        .expect("answered")
+        .into_inner();
+    assert_eq!(names(found.dump), [""; 0]);
+    bench.stop_agent().await;
+}
+on_one_store!(the_configurator_reads_and_writes_the_whole, Embedded, 120);
+
+async fn clients_learn_models_and_their_files(mut bench: Bench) {
+    bench.start_agent().await;
+    let mut client = Client::connect().await;
+    let request = KnownModelsRequest {
+        class: "config".to_owned(),
+    };
+    let answer: KnownModelsResponse = client.call(META, "KnownModels", request).await.expect("answered").into_inner();
+    for model in &answer.known_models {
+        let option = |key: &str| {
+            let option = model.options.iter().find(|option| option.key == key);
+            option.map(|option| option.values.join("")).unwrap_or_default()
+        };
+        assert!(!option("nameTemplate").is_empty(), "{model:?}");
+        let request = ProtoFileDescriptorRequest {
+            full_proto_file_name: option("protoFile"),
+        };
+        let files: ProtoFileDescriptorResponse = client
+            .call(META, "ProtoFileDescriptor", request)
+            .await
+            .expect("answered")
+            .into_inner();
+        let imports = files.file_import_descriptors.expect("the imports").file;
+        let own = files.file_descriptor.expect("the file");
+        // All that is imported anywhere is among them.
+        for file in imports.iter().chain([&own]) {
+            for import in &file.dependency {
+                assert!(
+                    imports.iter().any(|other| other.name.as_ref() == Some(import)),
+                    "{import} is missing"
+                );
+            }
+        }
+    }
+    assert_eq!(answer.known_models.len(), 5);
+    let unknown = Id::default();
+    let request = ProtoFileDescriptorRequest {
+        full_proto_file_name: unknown.name,
+    };
+    let refused = client
+        .call::<_, ProtoFileDescriptorResponse>(META, "ProtoFileDescriptor", request)
+        .await;
+    assert_eq!(refused.expect_err("there is no such file").code(), Code::NotFound);
+    bench.stop_agent().await;
+}
+on_one_store!(clients_learn_models_and_their_files, Embedded, 120);
