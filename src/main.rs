@@ -1,14 +1,13 @@
 //! The `netns-agent` program: arguments, exit codes and the runtime; nothing else.
 //!
-//! Exit codes: 0 a clean stop, 1 failure, 2 usage.
+//! Exit codes: 0 a clean stop, 1 failure, 2 usage. Commands of the client have more: see `cli::failure`.
 
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::Parser;
 use netns_agent::{
     agent::Agent,
-    cli::{Arguments, Command, demo},
+    cli::{self, Arguments, Command, demo},
     config::{RunArgs, Settings},
     telemetry,
 };
@@ -23,9 +22,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    match Arguments::parse().command {
+    let Arguments { client, command } = cli::parse();
+    match command {
         Command::Run(args) => run(*args),
         Command::Demo(args) => demo::run(&args),
+        Command::Client(command) => cli::run(&command, &client),
     }
 }
 

@@ -1,0 +1,327 @@
+//! The way to the agent: its REST API over HTTP/1.1, with TLS and a token where it wants them.
+//!
+//! Owns one connection per request. Must never show a token or a key, and never say that something failed without saying which
+//! address was tried and which flag changes that. Start reading at [`Agent::send`].
+
+mod tls;
+
+use std::{path::PathBuf, time::Duration};
+
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    Method, Request, StatusCode,
+    body::Bytes,
+    client::conn::http1,
+    header::{AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT},
+};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::{failure::Failure, moment};
+
+/// How the agent is reached. The short names have ids of their own: a command may have an argument that is called KEY.
+#[derive(clap::Args, Clone, Debug)]
+pub struct ConnectionArgs {
+    /// Name or address of the machine where the agent runs
+    #[arg(
+        short = 'H',
+        long,
+        global = true,
+        env = "AGENT_HOST",
+        default_value = "127.0.0.1",
+        help_heading = "Connection"
+    )]
+    host: String,
+
+    /// Port of its REST API
+    #[arg(long, global = true, value_name = "PORT", default_value_t = 9191, help_heading = "Connection")]
+    http_port: u16,
+
+    /// How long an answer may take, or what `wait` and `apply --wait` wait for: 30s, 2m
+    #[arg(long, global = true, value_name = "SPAN", default_value = "120s", value_parser = moment::parse_span, help_heading = "Connection")]
+    pub timeout: Duration,
+
+    /// File whose first line is the token for the agent. The token itself can be in the environment as NETNS_AGENT_TOKEN
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "NETNS_AGENT_TOKEN_FILE",
+        help_heading = "Connection"
+    )]
+    token_file: Option<PathBuf>,
+
+    /// Speak TLS; the agent's certificate must be signed by an authority of this machine, or of --ca
+    #[arg(long, global = true, help_heading = "Connection")]
+    tls: bool,
+
+    /// Certificates of the authority that signed the agent's certificate (PEM); means --tls
+    #[arg(
+        id = "client_ca",
+        long = "ca",
+        global = true,
+        value_name = "FILE",
+        env = "NETNS_AGENT_CA",
+        help_heading = "Connection"
+    )]
+    ca: Option<PathBuf>,
+
+    /// Certificate to show to the agent (PEM); together with --key; means --tls
+    #[arg(
+        id = "client_cert",
+        long = "cert",
+        global = true,
+        value_name = "FILE",
+        env = "NETNS_AGENT_CERT",
+        help_heading = "Connection"
+    )]
+    cert: Option<PathBuf>,
+
+    /// Private key of --cert (PEM)
+    #[arg(
+        id = "client_key",
+        long = "key",
+        global = true,
+        value_name = "FILE",
+        env = "NETNS_AGENT_KEY",
+        help_heading = "Connection"
+    )]
+    key: Option<PathBuf>,
+}
+
+/// The agent as a client sees it.
+pub struct Agent {
+    host: String,
+    port: u16,
+    tls: Option<tls::Tls>,
+    token: Option<String>,
+    patience: Duration,
+}
+
+/// What the agent said.
+pub struct Answer {
+    /// Status code.
+    pub status: StatusCode,
+    /// Body.
+    pub body: Bytes,
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+impl Agent {
+    /// Checks what was given. Connects to nothing yet.
+    pub fn new(args: &ConnectionArgs) -> Result<Self, Failure> {
+        let wants_tls = args.tls || args.ca.is_some() || args.cert.is_some() || args.key.is_some();
+        let host = args.host.trim_matches(['[', ']']).to_owned();
+        let tls = wants_tls
+            .then(|| tls::Tls::new(&host, args.ca.as_deref(), args.cert.as_deref(), args.key.as_deref()))
+            .transpose()?;
+        Ok(Agent {
+            host,
+            port: args.http_port,
+            tls,
+            token: token(args)?,
+            patience: args.timeout,
+        })
+    }
+
+    /// Where it is, as a URL.
+    pub fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.authority())
+    }
+
+    fn authority(&self) -> String {
+        match self.host.contains(':') {
+            true => format!("[{}]:{}", self.host, self.port),
+            false => format!("{}:{}", self.host, self.port),
+        }
+    }
+
+    /// One exchange. An answer with an error code is an answer.
+    pub async fn send(&self, method: Method, target: &str, body: impl Into<Bytes>) -> Result<Answer, Failure> {
+        let exchange = async {
+            let request = self.request(&method, target, body.into())?;
+            let stream = self.connect().await?;
+            let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(&error))?;
+            let driver = tokio::spawn(connection);
+            let response = sender.send_request(request).await.map_err(|error| self.broken(&error))?;
+            let status = response.status();
+            let body = response.into_body().collect().await.map_err(|error| self.broken(&error))?;
+            driver.abort();
+            Ok(Answer {
+                status,
+                body: body.to_bytes(),
+            })
+        };
+        match timeout(self.patience, exchange).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Failure::new(format!(
+                "the agent at {} did not answer {method} {target} within {}",
+                self.url(),
+                moment::duration(self.patience)
+            ))
+            .next("give it more time with --timeout; `netns-agent doctor` says more of the machine it runs on")),
+        }
+    }
+
+    fn request(&self, method: &Method, target: &str, body: Bytes) -> Result<Request<Full<Bytes>>, Failure> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(target)
+            .header(HOST, self.authority())
+            .header(USER_AGENT, concat!("netns-agent/", env!("CARGO_PKG_VERSION")));
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        if !body.is_empty() {
+            request = request.header(CONTENT_TYPE, "application/yaml");
+        }
+        // The words of the error would not quote the token, but say nothing of use either.
+        request.body(Full::new(body)).map_err(|_| {
+            Failure::new("the request cannot be written: the host, the key or the token has characters that HTTP does not allow")
+        })
+    }
+
+    async fn connect(&self) -> Result<Box<dyn Stream>, Failure> {
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(|error| {
+            Failure::new(format!("cannot reach the agent at {}: {error}", self.url()))
+                .next("start it with `sudo netns-agent run`, or say where it is with --host and --http-port (it is at --http-listen there)")
+        })?;
+        match &self.tls {
+            None => Ok(Box::new(stream)),
+            Some(tls) => {
+                let stream = tls.connect(stream).await.map_err(|error| {
+                    Failure::new(format!("no TLS with the agent at {}: {error}", self.url())).next(
+                        "--ca names the authority that signed its certificate; without TLS on its side leave out --tls, --ca and --cert",
+                    )
+                })?;
+                Ok(Box::new(stream))
+            }
+        }
+    }
+
+    fn broken(&self, error: &hyper::Error) -> Failure {
+        let next = match self.tls {
+            None => "if it wants TLS (--http-cert there), give --tls or --ca; is it netns-agent that listens there?",
+            Some(_) => "is it netns-agent that listens there, and does it want a certificate (--cert, --key)?",
+        };
+        Failure::new(format!("no HTTP with the agent at {}: {error}", self.url())).next(next)
+    }
+
+    /// The answer of GET, which must be a success, as JSON.
+    pub async fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, Failure> {
+        self.json(target, self.send(Method::GET, target, "").await?)
+    }
+
+    /// A successful answer as JSON.
+    pub fn json<T: DeserializeOwned>(&self, target: &str, answer: Answer) -> Result<T, Failure> {
+        let answer = self.success(target, answer)?;
+        serde_json::from_slice(&answer.body).map_err(|error| {
+            Failure::new(format!("{}{target} answers in a form that is not understood: {error}", self.url()))
+                .next("compare `netns-agent --version` here and `netns-agent status`: is it another version?")
+        })
+    }
+
+    /// The answer, if it is a success.
+    pub fn success(&self, target: &str, answer: Answer) -> Result<Answer, Failure> {
+        if answer.status.is_success() || answer.status.is_redirection() {
+            return Ok(answer);
+        }
+        let words = words_of(&answer.body);
+        let failure = match answer.status {
+            StatusCode::UNAUTHORIZED => Failure::new(format!("the agent at {} wants to know who asks: {words}", self.url()))
+                .next("give a token with --token-file FILE, or in the environment as NETNS_AGENT_TOKEN"),
+            StatusCode::FORBIDDEN => Failure::new(format!("the agent at {} does not allow this: {words}", self.url()))
+                .next("a token with role write may change things"),
+            status => Failure::new(format!("{words} ({} from {}{})", status.as_u16(), self.url(), path_of(target))),
+        };
+        Err(failure)
+    }
+}
+
+/// Where a request goes, with its parameters.
+pub fn target(path: &str, parameters: &[(&str, &str)]) -> String {
+    match parameters.is_empty() {
+        true => path.to_owned(),
+        false => {
+            let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
+            format!("{path}?{query}")
+        }
+    }
+}
+
+fn path_of(target: &str) -> &str {
+    target.split_once('?').map_or(target, |(path, _)| path)
+}
+
+/// What an error says: its member `message`, that of each of a list, or its text.
+fn words_of(body: &[u8]) -> String {
+    let text = |json: &Json| -> Option<String> {
+        let message = json
+            .get("message")
+            .or_else(|| json.get("Error"))
+            .or_else(|| json.get("error"))?
+            .as_str()?;
+        let path = json.get("path").and_then(Json::as_str).filter(|path| !path.is_empty());
+        Some(path.map_or_else(|| message.to_owned(), |path| format!("{path}: {message}")))
+    };
+    let words = match serde_json::from_slice::<Json>(body) {
+        Ok(Json::Array(list)) => Some(list.iter().filter_map(text).collect::<Vec<_>>().join("; ")),
+        Ok(json) => text(&json),
+        Err(_) => None,
+    };
+    let words = words.filter(|words| !words.is_empty());
+    super::output::visible(words.unwrap_or_else(|| String::from_utf8_lossy(body).trim().to_owned()).trim())
+}
+
+fn token(args: &ConnectionArgs) -> Result<Option<String>, Failure> {
+    let given = match &args.token_file {
+        Some(path) => {
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| Failure::new(format!("token file {}: {error}", path.display())).next("its first line is the token"))?;
+            text.lines().next().unwrap_or_default().trim().to_owned()
+        }
+        None => std::env::var("NETNS_AGENT_TOKEN").unwrap_or_default().trim().to_owned(),
+    };
+    match (given.is_empty(), &args.token_file) {
+        (false, _) => Ok(Some(given)),
+        (true, None) => Ok(None),
+        (true, Some(path)) => {
+            Err(Failure::new(format!("token file {}: its first line is empty", path.display())).next("its first line is the token"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_all_endpoints_are_understood() {
+        for (body, words) in [
+            (r#"{"Error":"a","message":"b"}"#, "b"),
+            (
+                r#"[{"path":"linuxConfig.routes[0]","error":"x"},{"error":"y"}]"#,
+                "linuxConfig.routes[0]: x; y",
+            ),
+            ("plain\n", "plain"),
+            ("[]", "[]"),
+        ] {
+            assert_eq!(words_of(body.as_bytes()), words);
+        }
+    }
+
+    #[test]
+    fn parameters_are_escaped() {
+        assert_eq!(target("/a", &[]), "/a");
+        assert_eq!(target("/a", &[("key", "x/1 &?"), ("n", "2")]), "/a?key=x%2F1+%26%3F&n=2");
+    }
+}

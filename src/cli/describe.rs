@@ -1,0 +1,280 @@
+//! `netns-agent describe` and `netns-agent explain`: everything about one value, and why it is as it is.
+//!
+//! Owns the layout of both. `describe` shows all that the agent says; `explain` follows what a value waits for down to what is really
+//! missing. Start reading at [`describe`] and [`explain`].
+
+use models::key::TypedKey;
+use serde_json::Value as Json;
+
+use super::{
+    answers::{self, Explanation, Part, Published},
+    connection::Agent,
+    failure::{Failure, Outcome},
+    moment, names,
+    output::{Cell, Output, Table, Tone, indented, visible},
+};
+
+/// How far causes are followed.
+const DEPTH_MAX: usize = 8;
+
+/// Arguments of `describe` and `explain`.
+#[derive(clap::Args, Debug)]
+pub struct KeyArgs {
+    /// The value: interface/NAME, route/NETWORK/LENGTH/INTERFACE, a whole key, or a name that only one value has
+    #[arg(value_name = "KEY")]
+    key: String,
+}
+
+impl KeyArgs {
+    /// The whole key.
+    async fn resolve(&self, agent: &Agent) -> Result<String, Failure> {
+        let known = match names::is_name(&self.key) {
+            true => answers::values(agent).await?,
+            false => Vec::new(),
+        };
+        names::one_key(&self.key, &known)
+    }
+}
+
+/// Shows everything about a value.
+pub async fn describe(args: &KeyArgs, agent: &Agent, output: &Output) -> Outcome {
+    let key = args.resolve(agent).await?;
+    if output.is_document() {
+        let whole = answers::explained(agent, &key).await?;
+        output.document(&whole)?;
+        return Ok(0);
+    }
+    let told = answers::explanation(agent, &key).await?;
+    let mut text = summary(&told, output);
+    if let Some(value) = &told.value {
+        let yaml = serde_saphyr::to_string(&value.data).unwrap_or_default();
+        text.push_str(&section(output, "Value", &indented(yaml.trim_end(), "  ")));
+    }
+    let mut needs = Table::new(["LABEL", "MET", "BY"]);
+    for dependency in &told.depends_on {
+        let met = if dependency.met {
+            Cell::new("yes", Tone::Good)
+        } else {
+            Cell::new("no", Tone::Waiting)
+        };
+        let by = if dependency.met {
+            dependency.met_by.join(", ")
+        } else {
+            format!("expected: {}", dependency.expected)
+        };
+        needs.row([dependency.label.as_str().into(), met, by.into()]);
+    }
+    text.push_str(&table_section(output, "Depends on", &needs));
+    text.push_str(&table_section(output, "Derived", &parts(&told.derived)));
+    text.push_str(&table_section(output, "Needed by", &parts(&told.needed_by)));
+    let mut operations = Table::new(["TIME", "TRANSACTION", "OPERATION", "STATE", "KEY"]);
+    for one in &told.last_operations {
+        let key = match &one.error {
+            Some(error) => format!("{}: {error}", one.key),
+            None => one.key.clone(),
+        };
+        operations.row([
+            moment::time_of_day(&one.time).into(),
+            one.transaction.to_string().into(),
+            one.operation.as_str().into(),
+            Cell::state(&one.state),
+            key.into(),
+        ]);
+    }
+    text.push_str(&table_section(output, "Last operations", &operations));
+    output.raw(text.as_bytes())?;
+    Ok(0)
+}
+
+fn summary(told: &Explanation, output: &Output) -> String {
+    let mut table = Table::new([]);
+    let mut row = |label: &str, cell: Cell| table.row([Cell::new(label, Tone::Strong), cell]);
+    row("Name", told.name.as_str().into());
+    row("Key", told.key.as_str().into());
+    row("State", Cell::state(&told.state));
+    row("Since", format!("{} ({} ago)", told.since, moment::ago(&told.since)).into());
+    let status = told.status.as_ref();
+    let mut optional = |label: &str, text: &dyn Fn(&Published) -> String| {
+        if let Some(text) = status.map(text).filter(|text| !text.is_empty()) {
+            row(label, text.into());
+        }
+    };
+    optional("Reason", &|status| status.reason.clone());
+    optional("Message", &|status| status.message.clone());
+    optional("Namespace", &|status| status.namespace.clone());
+    optional("Next retry", &|status| status.next_retry.clone());
+    optional("Attempts", &|status| {
+        if status.attempts > 0 {
+            status.attempts.to_string()
+        } else {
+            String::new()
+        }
+    });
+    optional("Adopted", &|status| {
+        if status.adopted {
+            "yes, so it is deleted with the value".to_owned()
+        } else {
+            String::new()
+        }
+    });
+    optional("Last error", &|status| {
+        status.last_error.as_ref().map(member_message).unwrap_or_default()
+    });
+    optional("Last repair", &|status| {
+        status.last_repair.as_ref().map(Json::to_string).unwrap_or_default()
+    });
+    output.lay_out(&table, "")
+}
+
+fn member_message(error: &Json) -> String {
+    error
+        .get("message")
+        .and_then(Json::as_str)
+        .map_or_else(|| error.to_string(), str::to_owned)
+}
+
+fn parts(list: &[Part]) -> Table {
+    let mut table = Table::new(["KEY", "STATE", "WHY"]);
+    for part in list {
+        table.row([
+            part.key.as_str().into(),
+            Cell::state(&part.state),
+            part.error.as_deref().unwrap_or_default().into(),
+        ]);
+    }
+    table
+}
+
+fn section(output: &Output, title: &str, body: &str) -> String {
+    format!("\n{}\n{body}", output.paint(title, Tone::Strong))
+}
+
+fn table_section(output: &Output, title: &str, table: &Table) -> String {
+    match table.is_empty() {
+        true => String::new(),
+        false => section(output, title, &output.lay_out(table, "  ")),
+    }
+}
+
+/// Tells why a value is as it is.
+pub async fn explain(args: &KeyArgs, agent: &Agent, output: &Output) -> Outcome {
+    let key = args.resolve(agent).await?;
+    if output.is_document() {
+        let whole = answers::explained(agent, &key).await?;
+        output.document(whole.get("status").filter(|status| !status.is_null()).unwrap_or(&whole))?;
+        return Ok(0);
+    }
+    let mut reasons = Reasons {
+        agent,
+        output,
+        told: Vec::new(),
+        text: String::new(),
+        remedies: Vec::new(),
+    };
+    let first = answers::explanation(agent, &key).await?;
+    reasons.tell(first, 0).await?;
+    let mut text = reasons.text;
+    if !reasons.remedies.is_empty() {
+        text.push_str(&format!("\n{}\n", output.paint("What to do", Tone::Strong)));
+        for remedy in &reasons.remedies {
+            text.push_str(&format!("  {remedy}\n"));
+        }
+    }
+    output.raw(text.as_bytes())?;
+    Ok(0)
+}
+
+/// The chain of causes.
+struct Reasons<'a> {
+    agent: &'a Agent,
+    output: &'a Output,
+    /// Keys that were told of: a circle of values that wait for each other ends.
+    told: Vec<String>,
+    text: String,
+    remedies: Vec<String>,
+}
+
+impl Reasons<'_> {
+    async fn tell(&mut self, first: Explanation, depth: usize) -> Result<(), Failure> {
+        let mut left = vec![(first, depth)];
+        while let Some((told, depth)) = left.pop() {
+            if self.told.contains(&told.key) {
+                continue;
+            }
+            self.told.push(told.key.clone());
+            let indent = "  ".repeat(depth);
+            let state = self.output.paint(&told.state, Tone::of_state(&told.state));
+            let since = moment::ago(&told.since);
+            self.text
+                .push_str(&format!("{indent}{} is {state}, for {since}\n", visible(&told.name)));
+            self.text.push_str(&format!("{indent}  {}\n", visible(&sentence(&told))));
+            let unmet = told.status.as_ref().map(|status| status.unmet.as_slice()).unwrap_or_default();
+            for one in unmet {
+                self.text.push_str(&format!(
+                    "{indent}  - {}: {} ({})\n",
+                    visible(&one.label),
+                    visible(&one.name),
+                    visible(&one.state)
+                ));
+                for relative in one.relatives.iter().filter(|relative| relative.text != one.state) {
+                    self.text.push_str(&format!("{indent}      near: {}\n", visible(&relative.text)));
+                }
+            }
+            // The last one is told first.
+            for one in unmet.iter().rev().filter(|one| !one.expected.is_empty() && depth < DEPTH_MAX) {
+                left.extend(self.cause(&one.expected).await.map(|cause| (cause, depth + 1)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The value that has to change so that this key appears; where nobody asked for it, that is what to do.
+    async fn cause(&mut self, expected: &str) -> Option<Explanation> {
+        let key = match TypedKey::parse(expected) {
+            Ok(
+                TypedKey::InterfaceState { name, .. }
+                | TypedKey::InterfaceAddress { interface: name, .. }
+                | TypedKey::InterfaceVrf { interface: name, .. },
+            ) => TypedKey::Interface { name }.to_key().to_string(),
+            _ => expected.to_owned(),
+        };
+        if let Ok(cause) = answers::explanation(self.agent, &key).await {
+            return Some(cause);
+        }
+        let remedy = match names::is_configuration(&key) {
+            true => format!("ask for {}, or name another one: nobody asks for it", visible(&names::short(&key))),
+            false => format!("see to it that {} appears", visible(&names::short(&key))),
+        };
+        if !self.remedies.contains(&remedy) {
+            self.remedies.push(remedy);
+        }
+        None
+    }
+}
+
+fn sentence(told: &Explanation) -> String {
+    let status = told.status.as_ref();
+    let message = status.map(|status| status.message.as_str()).unwrap_or_default();
+    if !message.is_empty() {
+        return match status.map(|status| status.next_retry.as_str()).filter(|time| !time.is_empty()) {
+            Some(time) => format!("{message}; tried again at {}", moment::time_of_day(time)),
+            None => message.to_owned(),
+        };
+    }
+    match told.state.as_str() {
+        "CONFIGURED" => {
+            let met: Vec<&str> = told.depends_on.iter().filter(|one| one.met).map(|one| one.label.as_str()).collect();
+            let needs = if met.is_empty() { "nothing".to_owned() } else { met.join(", ") };
+            let last = told
+                .last_operations
+                .first()
+                .map(|last| format!("; last {} in transaction {}", last.operation, last.transaction));
+            format!(
+                "the kernel has it; it needs {needs}{}",
+                last.unwrap_or_else(|| "; it was found in place".to_owned())
+            )
+        }
+        "OBTAINED" => "a fact that the agent found".to_owned(),
+        _ => "nothing more is known".to_owned(),
+    }
+}

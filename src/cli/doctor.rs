@@ -1,0 +1,132 @@
+//! `netns-agent doctor`: whether this machine lets the agent work, and what to do where it does not.
+//!
+//! Owns the order and the layout of the findings. Must never change anything on the machine: what is tried, is tried in a namespace
+//! that is gone afterwards. Start reading at [`run`]; the checks are in `machine`, `managers` and `services`.
+
+mod machine;
+mod managers;
+mod services;
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{
+    connection::Agent,
+    failure::{FAILED, Failure, Outcome},
+    output::{Cell, Format, Output, Table, Tone, visible},
+};
+
+use self::{machine::Machine, services::ServiceArgs};
+
+/// How long a service may take to answer.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Arguments of `doctor`.
+#[derive(clap::Args, Debug)]
+pub struct DoctorArgs {
+    #[command(flatten)]
+    services: ServiceArgs,
+}
+
+/// What a check came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    /// As it should be.
+    Ok,
+    /// Worth knowing; nothing is wrong.
+    Note,
+    /// Some of what the agent can do does not work here, or may surprise.
+    Warning,
+    /// The agent cannot work.
+    Problem,
+}
+
+impl Verdict {
+    fn text(self) -> &'static str {
+        match self {
+            Verdict::Ok => "ok",
+            Verdict::Note => "note",
+            Verdict::Warning => "warning",
+            Verdict::Problem => "problem",
+        }
+    }
+
+    fn tone(self) -> Tone {
+        match self {
+            Verdict::Ok => Tone::Good,
+            Verdict::Note => Tone::Faint,
+            Verdict::Warning => Tone::Waiting,
+            Verdict::Problem => Tone::Bad,
+        }
+    }
+}
+
+/// What was found.
+#[derive(Clone, Debug, Serialize)]
+struct Finding {
+    check: String,
+    verdict: Verdict,
+    finding: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    remedy: String,
+}
+
+impl Finding {
+    fn new(check: impl Into<String>, verdict: Verdict, finding: impl Into<String>) -> Self {
+        Finding {
+            check: check.into(),
+            verdict,
+            finding: finding.into(),
+            remedy: String::new(),
+        }
+    }
+
+    fn ok(check: impl Into<String>, finding: impl Into<String>) -> Self {
+        Self::new(check, Verdict::Ok, finding)
+    }
+
+    fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = remedy.into();
+        self
+    }
+}
+
+/// Looks at the machine; fails when the agent could not work on it.
+pub async fn run(args: &DoctorArgs, agent: &Agent, output: &Output) -> Outcome {
+    let machine = Machine::this();
+    let mut findings = machine.findings();
+    findings.extend(managers::findings(&machine));
+    findings.extend(services::findings(&args.services, agent, PATIENCE).await);
+    print(&findings, output)?;
+    let has_problem = findings.iter().any(|finding| finding.verdict == Verdict::Problem);
+    Ok(if has_problem { FAILED } else { 0 })
+}
+
+fn print(findings: &[Finding], output: &Output) -> Result<(), Failure> {
+    match output.format {
+        Format::Json | Format::Yaml => return output.document(findings),
+        Format::Name => return findings.iter().try_for_each(|finding| output.line(&visible(&finding.check))),
+        Format::Table | Format::Wide => {}
+    }
+    let mut table = Table::new(["CHECK", "RESULT", "FOUND"]);
+    for finding in findings {
+        table.row([
+            finding.check.as_str().into(),
+            Cell::new(finding.verdict.text(), finding.verdict.tone()),
+            finding.finding.as_str().into(),
+        ]);
+    }
+    output.table(&table)?;
+    let with_remedy: Vec<&Finding> = findings.iter().filter(|finding| !finding.remedy.is_empty()).collect();
+    if with_remedy.is_empty() {
+        return output.line("\nNothing stands in the way.");
+    }
+    output.line(&format!("\n{}", output.paint("What to do", Tone::Strong)))?;
+    for finding in with_remedy {
+        let check = output.paint(&finding.check, finding.verdict.tone());
+        output.line(&format!("  {check}: {}", visible(&finding.remedy)))?;
+    }
+    Ok(())
+}

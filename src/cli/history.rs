@@ -1,0 +1,259 @@
+//! `netns-agent history` and `netns-agent resync`: what was done, and having it done again.
+//!
+//! Owns the layout of transactions. Start reading at [`history`].
+
+use std::time::Duration;
+
+use hyper::{Method, StatusCode};
+use serde_json::Value as Json;
+
+use super::{
+    answers::{self, Node, Operation, Record},
+    connection::{Agent, target},
+    failure::{Failure, Outcome},
+    moment, names,
+    output::{Cell, Output, Table, Tone, visible},
+};
+
+/// Arguments of `history`.
+#[derive(clap::Args, Debug)]
+pub struct HistoryArgs {
+    /// Number of a transaction: everything that was done in it
+    #[arg(value_name = "SEQ", conflicts_with_all = ["since", "last", "of"])]
+    number: Option<u64>,
+
+    /// Only what began within this time: 10m, 2h
+    #[arg(long, value_name = "SPAN", value_parser = moment::parse_span)]
+    since: Option<Duration>,
+
+    /// Only the last transactions
+    #[arg(long, value_name = "NUMBER", default_value_t = 20)]
+    last: usize,
+
+    /// What became of one value over time
+    #[arg(long, value_name = "KEY", conflicts_with = "last")]
+    of: Option<String>,
+}
+
+/// Shows transactions, one, or the times of a value.
+pub async fn history(args: &HistoryArgs, agent: &Agent, output: &Output) -> Outcome {
+    if let Some(number) = args.number {
+        return one(number, agent, output).await;
+    }
+    if let Some(key) = &args.of {
+        return timeline(key, agent, output).await;
+    }
+    let since = args.since.map(|span| moment::now().saturating_sub(span).as_nanos().to_string());
+    let parameters: Vec<(&str, &str)> = since.iter().map(|since| ("since", since.as_str())).collect();
+    let target = target("/scheduler/txn-history", &parameters);
+    let newest = |count: usize| count.saturating_sub(args.last);
+    if output.is_document() {
+        let all: Vec<Json> = answers::list(agent, &target).await?;
+        output.document(&all[newest(all.len())..])?;
+        return Ok(0);
+    }
+    let records: Vec<Record> = answers::list(agent, &target).await?;
+    let mut table = Table::new(["SEQ", "TIME", "TOOK", "KIND", "VALUES", "OPERATIONS", "FAILED", "DESCRIPTION"]);
+    for record in &records[newest(records.len())..] {
+        let failed = record.executed.iter().filter(|operation| !operation.new_err_msg.is_empty()).count();
+        table.row([
+            record.seq_num.to_string().into(),
+            moment::time_of_day(&record.start).into(),
+            took(record).into(),
+            kind(record).into(),
+            record.values.len().to_string().into(),
+            record.executed.len().to_string().into(),
+            Cell::new(failed.to_string(), if failed > 0 { Tone::Bad } else { Tone::Plain }),
+            record.description.as_str().into(),
+        ]);
+    }
+    output.table(&table)?;
+    Ok(0)
+}
+
+fn took(record: &Record) -> String {
+    match (moment::parse(&record.start), moment::parse(&record.stop)) {
+        (Some(start), Some(stop)) if stop > start => moment::duration(stop - start),
+        // The clock of the scheduler stands still within a step.
+        _ => "-".to_owned(),
+    }
+}
+
+fn kind(record: &Record) -> String {
+    let kind = match record.txn_type.as_str() {
+        "NBTransaction" => "change",
+        "SBNotification" => "notification",
+        "RetryFailedOps" => "retry",
+        "RetryUnimplOps" => "retry-unimplemented",
+        other => other,
+    };
+    match (record.resync_type.as_str(), record.retry_for_txn) {
+        ("", 0) => kind.to_owned(),
+        ("", of) => format!("{kind} of {of}, attempt {}", record.retry_attempt),
+        (resync, _) => resync.trim_end_matches("Resync").to_lowercase() + " resync",
+    }
+}
+
+async fn one(number: u64, agent: &Agent, output: &Output) -> Outcome {
+    let target = target("/scheduler/txn-history", &[("seq-num", &number.to_string())]);
+    let answer = agent.send(Method::GET, &target, "").await?;
+    if answer.status == StatusCode::NOT_FOUND {
+        return Err(Failure::new(format!("no transaction {number} is recorded")).next("`netns-agent history` lists those that are"));
+    }
+    if output.is_document() {
+        let record: Json = agent.json(&target, answer)?;
+        output.document(&record)?;
+        return Ok(0);
+    }
+    let record: Record = agent.json(&target, answer)?;
+    print(&record, output)?;
+    Ok(0)
+}
+
+fn print(record: &Record, output: &Output) -> Result<(), Failure> {
+    let mut table = Table::new([]);
+    let mut row = |label: &str, text: String| {
+        if !text.is_empty() {
+            table.row([Cell::new(label, Tone::Strong), text.into()]);
+        }
+    };
+    row("Transaction", record.seq_num.to_string());
+    row("Kind", kind(record));
+    row("Description", record.description.clone());
+    row("Time", format!("{}, took {}", record.start, took(record)));
+    row(
+        "Values",
+        match record.values.len() {
+            0 => "none".to_owned(),
+            count => count.to_string(),
+        },
+    );
+    for value in &record.values {
+        let key = value.get("Key").and_then(Json::as_str).unwrap_or_default();
+        let deleted = if value.get("Value").is_none_or(Json::is_null) {
+            " (deleted)"
+        } else {
+            ""
+        };
+        row("", format!("{}{deleted}", names::short(key)));
+    }
+    output.table(&table)?;
+    match record.executed.is_empty() {
+        true => output.line("\nNothing had to be done."),
+        false => {
+            output.line("")?;
+            output.table(&operations(&record.executed))
+        }
+    }
+}
+
+fn operations(executed: &[Operation]) -> Table {
+    let mut table = Table::new(["OPERATION", "STATE", "KEY", "WHY"]);
+    for operation in executed {
+        let marks = [
+            (operation.noop, "nothing to do"),
+            (operation.is_revert, "taken back"),
+            (operation.is_retry, "tried again"),
+        ];
+        let marks: Vec<&str> = marks.into_iter().filter(|(is_so, _)| *is_so).map(|(_, text)| text).collect();
+        let why = match operation.new_err_msg.is_empty() {
+            true => marks.join(", "),
+            false => operation.new_err_msg.clone(),
+        };
+        let indent = if operation.is_derived { "  " } else { "" };
+        table.row([
+            operation.operation.as_str().into(),
+            Cell::state(&operation.new_state),
+            format!("{indent}{}", names::short(&operation.key)).into(),
+            why.into(),
+        ]);
+    }
+    table
+}
+
+async fn timeline(key: &str, agent: &Agent, output: &Output) -> Outcome {
+    let known = if names::is_name(key) {
+        answers::values(agent).await?
+    } else {
+        Vec::new()
+    };
+    let key = names::one_key(key, &known)?;
+    let target = target("/scheduler/key-timeline", &[("key", &key)]);
+    if output.is_document() {
+        let all: Vec<Json> = answers::list(agent, &target).await?;
+        output.document(&all)?;
+        return Ok(0);
+    }
+    let revisions: Vec<Node> = answers::list(agent, &target).await?;
+    if revisions.is_empty() {
+        return Err(Failure::new(format!("nothing is recorded of {}", visible(&key)))
+            .next("`netns-agent get --all` lists the values that there are"));
+    }
+    let mut table = Table::new(["SINCE", "FOR", "STATE", "TRANSACTION", "WHY"]);
+    for node in &revisions {
+        let flag = |name: &str| node.flags.get(name).cloned().unwrap_or_default();
+        let lasted = match (moment::parse(&node.since), moment::parse(&node.until)) {
+            (Some(since), Some(until)) => moment::duration(until.saturating_sub(since)),
+            (Some(since), None) => format!("{} until now", moment::age(moment::now().saturating_sub(since))),
+            _ => "-".to_owned(),
+        };
+        table.row([
+            moment::time_of_day(&node.since).into(),
+            lasted.into(),
+            Cell::state(&flag("value-state")),
+            flag("last-update").trim_start_matches("TXN-").to_owned().into(),
+            flag("error").into(),
+        ]);
+    }
+    output.table(&table)?;
+    Ok(0)
+}
+
+/// Arguments of `resync`.
+#[derive(clap::Args, Debug)]
+pub struct ResyncArgs {
+    /// Do not try again what fails
+    #[arg(long)]
+    no_retry: bool,
+}
+
+/// Has the kernel read again, and what differs repaired.
+pub async fn resync(args: &ResyncArgs, agent: &Agent, output: &Output) -> Outcome {
+    let mut parameters = vec![("verbose", "1")];
+    if !args.no_retry {
+        parameters.push(("retry", "1"));
+    }
+    let target = target("/scheduler/downstream-resync", &parameters);
+    let answer = agent.send(Method::POST, &target, "").await?;
+    if answer.status.is_success() {
+        if output.is_document() {
+            let record: Json = agent.json(&target, answer)?;
+            output.document(&record)?;
+            return Ok(0);
+        }
+        let record: Option<Record> = agent.json(&target, answer)?;
+        let record = record.unwrap_or_default();
+        if record.executed.iter().all(|operation| operation.noop) {
+            output.line(&format!(
+                "in sync: nothing had to be done (transaction {}, {})",
+                record.seq_num,
+                took(&record)
+            ))?;
+        } else {
+            print(&record, output)?;
+        }
+        return Ok(0);
+    }
+    // What went well is told, too.
+    let body: Json = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let failure = agent.success(&target, answer).err();
+    if let Some(record) = body
+        .get("Record")
+        .and_then(|record| serde_json::from_value::<Record>(record.clone()).ok())
+    {
+        print(&record, output)?;
+    }
+    Err(failure
+        .unwrap_or_else(|| Failure::new("the resync failed"))
+        .next("`netns-agent get --state '!CONFIGURED' -o wide` tells what is wrong with what"))
+}

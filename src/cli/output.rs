@@ -1,0 +1,300 @@
+//! Standard output: tables, documents, colours.
+//!
+//! Owns how things look. Must never print what came from elsewhere without making control characters visible: a terminal would obey
+//! them. Start reading at [`Output`].
+
+use std::io::{self, IsTerminal, Write};
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::failure::Failure;
+
+/// How output looks.
+#[derive(clap::Args, Clone, Debug)]
+pub struct OutputArgs {
+    /// Form of the output
+    #[arg(short, long, global = true, value_enum, value_name = "FORM", default_value_t = Format::Table, help_heading = "Output")]
+    output: Format,
+
+    /// Tables without their first line
+    #[arg(long, global = true, help_heading = "Output")]
+    no_headers: bool,
+
+    /// Colours: on a terminal, unless NO_COLOR is set
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = Colors::Auto, help_heading = "Output")]
+    color: Colors,
+}
+
+/// Forms of the output.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Format {
+    /// A table for people
+    Table,
+    /// The same with more columns
+    Wide,
+    /// JSON
+    Json,
+    /// YAML
+    Yaml,
+    /// Keys only, one a line
+    Name,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+enum Colors {
+    Auto,
+    Always,
+    Never,
+}
+
+/// What a text means, and so its colour.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tone {
+    /// As any text.
+    Plain,
+    /// As it should be.
+    Good,
+    /// Waiting, or to be looked at.
+    Waiting,
+    /// Wrong.
+    Bad,
+    /// Of little weight.
+    Faint,
+    /// A heading.
+    Strong,
+}
+
+impl Tone {
+    /// Of the state of a value.
+    pub fn of_state(state: &str) -> Self {
+        match state {
+            "CONFIGURED" | "OBTAINED" | "OK" => Tone::Good,
+            "PENDING" | "DISCOVERED" | "RETRYING" | "UNIMPLEMENTED" | "starting" => Tone::Waiting,
+            "INVALID" | "FAILED" | "MISSING" | "ERROR" => Tone::Bad,
+            _ => Tone::Plain,
+        }
+    }
+
+    /// The number of ECMA-48 (SGR).
+    fn code(self) -> Option<u8> {
+        match self {
+            Tone::Plain => None,
+            Tone::Good => Some(32),
+            Tone::Waiting => Some(33),
+            Tone::Bad => Some(31),
+            Tone::Faint => Some(2),
+            Tone::Strong => Some(1),
+        }
+    }
+}
+
+/// A field of a table.
+#[derive(Clone, Debug)]
+pub struct Cell {
+    text: String,
+    tone: Tone,
+}
+
+impl Cell {
+    /// A text with a meaning.
+    pub fn new(text: impl Into<String>, tone: Tone) -> Self {
+        Cell { text: text.into(), tone }
+    }
+
+    /// The state of a value, in its colour.
+    pub fn state(state: &str) -> Self {
+        Cell::new(state, Tone::of_state(state))
+    }
+}
+
+impl<T: Into<String>> From<T> for Cell {
+    fn from(text: T) -> Self {
+        Cell::new(text, Tone::Plain)
+    }
+}
+
+/// Rows of equal length below their headings.
+pub struct Table {
+    headings: Vec<&'static str>,
+    rows: Vec<Vec<Cell>>,
+}
+
+impl Table {
+    /// A table without rows.
+    pub fn new(headings: impl Into<Vec<&'static str>>) -> Self {
+        Table {
+            headings: headings.into(),
+            rows: Vec::new(),
+        }
+    }
+
+    /// Adds a row.
+    pub fn row(&mut self, cells: impl Into<Vec<Cell>>) {
+        self.rows.push(cells.into());
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+}
+
+/// See the [module documentation](self).
+pub struct Output {
+    /// Form of the output.
+    pub format: Format,
+    headings: bool,
+    colors: bool,
+}
+
+impl Output {
+    /// As the user wants it, on this standard output.
+    pub fn new(args: &OutputArgs) -> Self {
+        let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let colors = match args.color {
+            Colors::Always => true,
+            Colors::Never => false,
+            Colors::Auto => io::stdout().is_terminal() && !is_set("NO_COLOR") && !is_dumb,
+        };
+        Output {
+            format: args.output,
+            headings: !args.no_headers,
+            colors,
+        }
+    }
+
+    /// Whether a program reads it.
+    pub fn is_document(&self) -> bool {
+        matches!(self.format, Format::Json | Format::Yaml)
+    }
+
+    /// Whether more columns are wanted.
+    pub fn is_wide(&self) -> bool {
+        self.format == Format::Wide
+    }
+
+    /// Prints a text as it stands.
+    pub fn raw(&self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(bytes)?;
+        Ok(stdout.flush()?)
+    }
+
+    /// Prints a line; what came from elsewhere has to be made [`visible`] before.
+    pub fn line(&self, text: &str) -> Result<(), Failure> {
+        self.raw(format!("{text}\n").as_bytes())
+    }
+
+    /// Prints a value as JSON, or as YAML where that is wanted.
+    pub fn document<T: Serialize + ?Sized>(&self, value: &T) -> Result<(), Failure> {
+        let wrong = |error: &dyn std::fmt::Display| Failure::new(format!("cannot write the output: {error}"));
+        let text = match self.format {
+            Format::Yaml => serde_saphyr::to_string(&value).map_err(|error| wrong(&error))?,
+            _ => serde_json::to_string_pretty(value).map_err(|error| wrong(&error))?,
+        };
+        self.line(text.trim_end())
+    }
+
+    /// Prints a table.
+    pub fn table(&self, table: &Table) -> Result<(), Failure> {
+        self.raw(self.lay_out(table, "").as_bytes())
+    }
+
+    /// A table as text, each line after `indent`.
+    pub fn lay_out(&self, table: &Table, indent: &str) -> String {
+        let headings: Vec<Cell> = table.headings.iter().map(|text| Cell::new(*text, Tone::Strong)).collect();
+        let first = (self.headings && !table.headings.is_empty()).then_some(&headings);
+        let lines: Vec<Vec<(String, Tone)>> = first
+            .into_iter()
+            .chain(&table.rows)
+            .map(|row| row.iter().map(|cell| (visible(&cell.text), cell.tone)).collect())
+            .collect();
+        let columns = lines.iter().map(Vec::len).max().unwrap_or_default();
+        let width_of = |column: usize| {
+            let widths = lines.iter().filter_map(|line| line.get(column));
+            widths.map(|(text, _)| text.chars().count()).max().unwrap_or_default()
+        };
+        let widths: Vec<usize> = (0..columns).map(width_of).collect();
+        let mut laid_out = String::new();
+        for line in &lines {
+            let mut made = indent.to_owned();
+            let last = line.iter().rposition(|(text, _)| !text.is_empty()).unwrap_or_default();
+            for (column, (text, tone)) in line.iter().enumerate().take(last + 1) {
+                made.push_str(&self.paint(text, *tone));
+                if column < last {
+                    made.push_str(&" ".repeat(widths[column] - text.chars().count() + 2));
+                }
+            }
+            laid_out.push_str(made.trim_end());
+            laid_out.push('\n');
+        }
+        laid_out
+    }
+
+    /// A text in its colour.
+    pub fn paint(&self, text: &str, tone: Tone) -> String {
+        let text = visible(text);
+        match tone.code().filter(|_| self.colors && !text.is_empty()) {
+            Some(code) => format!("\x1b[{code}m{text}\x1b[0m"),
+            None => text,
+        }
+    }
+}
+
+/// The text, with control characters made visible.
+pub fn visible(text: &str) -> String {
+    match text.chars().any(char::is_control) {
+        false => text.to_owned(),
+        true => text
+            .chars()
+            .flat_map(|c| {
+                if c.is_control() {
+                    c.escape_debug().collect::<Vec<_>>()
+                } else {
+                    vec![c]
+                }
+            })
+            .collect(),
+    }
+}
+
+/// The text of several lines, each after `indent`; control characters are made visible.
+pub fn indented(text: &str, indent: &str) -> String {
+    text.lines().map(|line| format!("{indent}{}\n", visible(line))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output(colors: bool) -> Output {
+        Output {
+            format: Format::Table,
+            headings: true,
+            colors,
+        }
+    }
+
+    fn table() -> Table {
+        let mut table = Table::new(["NAME", "STATE", "WHY"]);
+        table.row(["left".into(), Cell::state("CONFIGURED"), "".into()]);
+        table.row(["a-long-näme".into(), Cell::state("PENDING"), "waits\x1b[2J".into()]);
+        table
+    }
+
+    #[test]
+    fn columns_are_aligned_and_control_characters_are_shown() {
+        let text = output(false).lay_out(&table(), " ");
+        let expected = " NAME         STATE       WHY\n left         CONFIGURED\n a-long-näme  PENDING     waits\\u{1b}[2J\n";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn colours_do_not_count_as_width() {
+        let text = output(true).lay_out(&table(), "");
+        assert!(text.contains("\x1b[32mCONFIGURED\x1b[0m\n"), "{text:?}");
+        assert!(text.contains("a-long-näme  \x1b[33mPENDING\x1b[0m     waits"), "{text:?}");
+    }
+}

@@ -1,0 +1,152 @@
+//! `netns-agent status`: is the agent well, and what needs attention.
+//!
+//! Owns the choice of what is told first. Must never judge health: the agent does, and its answer gives the exit code. Start reading
+//! at [`run`].
+
+use std::{collections::BTreeMap, time::Duration};
+
+use hyper::Method;
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+
+use super::{
+    answers::{self, BaseStatus},
+    connection::Agent,
+    failure::{FAILED, Failure, Outcome},
+    moment,
+    names::{is_configuration, short},
+    output::{Cell, Output, Table, Tone, visible},
+};
+
+/// How many values that need attention are listed.
+const ATTENTION_MAX: usize = 20;
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Health {
+    state: i32,
+    start_time: u64,
+    #[serde(rename = "PluginStatus")]
+    parts: BTreeMap<String, Part>,
+    #[serde(rename = "NonFatalPlugins")]
+    dispensable: Option<Vec<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Part {
+    state: i32,
+    error: String,
+}
+
+/// Numbers of `ligato.status.OperationalState`.
+fn state_name(state: i32) -> &'static str {
+    match state {
+        0 => "starting",
+        1 => "OK",
+        _ => "ERROR",
+    }
+}
+
+/// Tells how the agent is; fails when it is not ready.
+pub async fn run(agent: &Agent, output: &Output) -> Outcome {
+    let answer = agent.send(Method::GET, "/readiness", "").await?;
+    let ready = answer.status.is_success();
+    // Also when not ready, the body says what the matter is; what else comes with an error code is an error.
+    let health: Json = match serde_json::from_slice(&answer.body) {
+        Ok(Json::Object(members)) if members.contains_key("start_time") => Json::Object(members),
+        _ => agent.json("/readiness", answer)?,
+    };
+    let version: Json = agent.get("/info/version").await?;
+    let values = answers::values(agent).await?;
+    let wanted: Vec<&BaseStatus> = values.iter().filter(|base| is_configuration(&base.value.key)).collect();
+    let mut states: BTreeMap<&str, usize> = BTreeMap::new();
+    for base in &wanted {
+        *states.entry(base.value.state()).or_default() += 1;
+    }
+    let attention: Vec<&BaseStatus> = wanted.iter().filter(|base| base.value.state() != "CONFIGURED").copied().collect();
+    if output.is_document() {
+        let attention: Vec<_> = attention.iter().map(|base| &base.value).collect();
+        output.document(&json!({
+            "ready": ready, "address": agent.url(), "version": version, "health": health, "values": states, "attention": attention,
+        }))?;
+        return Ok(code(ready));
+    }
+    print(agent, output, ready, &health, &version, (wanted.len(), &states))?;
+    print_attention(output, &attention)?;
+    Ok(code(ready))
+}
+
+fn code(ready: bool) -> u8 {
+    if ready { 0 } else { FAILED }
+}
+
+fn print(
+    agent: &Agent,
+    output: &Output,
+    ready: bool,
+    health: &Json,
+    version: &Json,
+    (count, states): (usize, &BTreeMap<&str, usize>),
+) -> Result<(), Failure> {
+    let health: Health = serde_json::from_value(health.clone()).unwrap_or_default();
+    let text = |member: &str| version.get(member).and_then(Json::as_str).unwrap_or("?").to_owned();
+    let mut table = Table::new([]);
+    let label = |text: &str| Cell::new(text, Tone::Strong);
+    table.row([
+        label("Agent"),
+        format!("{} {} at {}", text("App"), text("Version"), agent.url()).into(),
+    ]);
+    let up = moment::age(moment::now().saturating_sub(Duration::from_secs(health.start_time)));
+    let (state, what) = (state_name(health.state), if ready { "in sync" } else { "not ready" });
+    table.row([
+        label("State"),
+        Cell::new(format!("{state}, {what}, up {up}"), if ready { Tone::Good } else { Tone::Bad }),
+    ]);
+    let by_state: Vec<String> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    table.row([
+        label("Values"),
+        match count {
+            0 => "none".into(),
+            _ => format!("{count}: {}", by_state.join(", ")).into(),
+        },
+    ]);
+    for (name, part) in &health.parts {
+        let dispensable = health.dispensable.iter().flatten().any(|other| other == name);
+        let tone = match (part.state, dispensable) {
+            (0 | 1, _) => Tone::Plain,
+            (_, true) => Tone::Waiting,
+            (_, false) => Tone::Bad,
+        };
+        let mut words = format!("{name}: {}", state_name(part.state));
+        if !part.error.is_empty() {
+            words.push_str(&format!(", {}", part.error));
+        }
+        if dispensable && part.state > 1 {
+            words.push_str(" (all else works without it)");
+        }
+        table.row([label("Part"), Cell::new(words, tone)]);
+    }
+    output.table(&table)
+}
+
+fn print_attention(output: &Output, attention: &[&BaseStatus]) -> Result<(), Failure> {
+    if attention.is_empty() {
+        return Ok(());
+    }
+    output.line("")?;
+    let mut table = Table::new(["VALUE", "STATE", "WHY"]);
+    for base in attention.iter().take(ATTENTION_MAX) {
+        table.row([
+            short(&base.value.key).into(),
+            Cell::state(base.value.state()),
+            base.value.words().into(),
+        ]);
+    }
+    output.table(&table)?;
+    if let Some(more) = attention.len().checked_sub(ATTENTION_MAX).filter(|more| *more > 0) {
+        output.line(&format!("… and {more} more: netns-agent get --state '!CONFIGURED'"))?;
+    }
+    let first = attention.first().map(|base| visible(&short(&base.value.key))).unwrap_or_default();
+    output.line(&format!("\nnetns-agent explain {first}   tells more"))
+}

@@ -1,0 +1,236 @@
+//! `netns-agent watch` and `netns-agent wait`: what becomes of values, as it happens.
+//!
+//! Owns the comparison of one look with the next. The API has no stream of states, so both look again after an interval; what comes
+//! and goes in between is in `history`. Start reading at [`watch`] and [`wait`].
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use super::{
+    answers::{self, Status},
+    connection::Agent,
+    failure::{Failure, NOT_IN_TIME, Outcome},
+    moment, names,
+    names::{Wanted, is_configuration, short},
+    output::{Format, Output, Tone, visible},
+};
+
+/// How often the agent is looked at while something is waited for.
+const WAIT_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Arguments of `watch`.
+#[derive(clap::Args, Debug)]
+pub struct WatchArgs {
+    /// Kinds, keys or names; nothing means all values that are asked for
+    #[arg(value_name = "KIND|KEY")]
+    wanted: Vec<String>,
+
+    /// How often the agent is looked at
+    #[arg(long, value_name = "SPAN", default_value = "500ms", value_parser = moment::parse_span)]
+    interval: Duration,
+
+    /// End after so many lines
+    #[arg(long, value_name = "NUMBER")]
+    count: Option<u64>,
+
+    /// Only changes, not what is there at the start
+    #[arg(long)]
+    changes_only: bool,
+}
+
+/// Prints each change of a state, until it is ended.
+pub async fn watch(args: &WatchArgs, agent: &Agent, output: &Output) -> Outcome {
+    let wanted: Vec<Wanted> = args.wanted.iter().map(|text| Wanted::read(text)).collect();
+    let counts = |key: &str| match wanted.is_empty() {
+        true => is_configuration(key),
+        false => wanted.iter().any(|wanted| wanted.matches(key)),
+    };
+    let mut left = args.count.unwrap_or(u64::MAX);
+    let mut before = look(agent, &counts).await?;
+    let mut is_there = true;
+    if !args.changes_only {
+        for status in before.values().take(usize::try_from(left).unwrap_or(usize::MAX)) {
+            show(output, status)?;
+            left -= 1;
+        }
+    }
+    while left > 0 {
+        sleep(args.interval).await;
+        let now = match look(agent, &counts).await {
+            Ok(now) => now,
+            // The agent may be restarted; the network stays, and so does whoever watches.
+            Err(failure) => {
+                if is_there {
+                    eprintln!(
+                        "netns-agent: {}; looking again every {}",
+                        failure.message(),
+                        moment::duration(args.interval)
+                    );
+                }
+                is_there = false;
+                continue;
+            }
+        };
+        is_there = true;
+        let gone = before
+            .values()
+            .filter(|status| !now.contains_key(&status.key))
+            .map(|status| Status {
+                key: status.key.clone(),
+                state: "REMOVED".to_owned(),
+                ..Status::default()
+            });
+        let changed = now.values().filter(|status| before.get(&status.key) != Some(status)).cloned();
+        for status in gone
+            .chain(changed)
+            .take(usize::try_from(left).unwrap_or(usize::MAX))
+            .collect::<Vec<_>>()
+        {
+            show(output, &status)?;
+            left -= 1;
+        }
+        before = now;
+    }
+    Ok(0)
+}
+
+async fn look(agent: &Agent, counts: &impl Fn(&str) -> bool) -> Result<BTreeMap<String, Status>, Failure> {
+    let values = answers::values(agent).await?;
+    let all = values
+        .into_iter()
+        .flat_map(|base| std::iter::once(base.value).chain(base.derived_values));
+    Ok(all
+        .filter(|status| counts(&status.key))
+        .map(|status| (status.key.clone(), status))
+        .collect())
+}
+
+/// One line each, so that a program can read it, too.
+fn show(output: &Output, status: &Status) -> Result<(), Failure> {
+    let time = moment::clock(moment::now());
+    match output.format {
+        Format::Name => output.line(&visible(&status.key)),
+        Format::Json | Format::Yaml => {
+            let mut line = json!(status);
+            line["state"] = status.state().into();
+            line["seen_at"] = time.into();
+            output.line(&line.to_string())
+        }
+        Format::Table | Format::Wide => {
+            let state = output.paint(&format!("{:<13}", status.state()), Tone::of_state(status.state()));
+            let line = format!("{time}  {state} {}  {}", visible(&short(&status.key)), visible(&status.words()));
+            output.line(line.trim_end())
+        }
+    }
+}
+
+/// Arguments of `wait`.
+#[derive(clap::Args, Debug)]
+pub struct WaitArgs {
+    /// Values: interface/NAME, a whole key, or a name that only one value has
+    #[arg(value_name = "KEY", required_unless_present = "all")]
+    keys: Vec<String>,
+
+    /// All values that are asked for
+    #[arg(long, conflicts_with = "keys")]
+    all: bool,
+
+    /// The state to wait for: configured, pending, …, or deleted
+    #[arg(long = "for", value_name = "STATE", default_value = "configured")]
+    state: String,
+}
+
+/// States that can be waited for.
+const STATES: [&str; 9] = [
+    "CONFIGURED",
+    "PENDING",
+    "FAILED",
+    "RETRYING",
+    "INVALID",
+    "UNIMPLEMENTED",
+    "DISCOVERED",
+    "OBTAINED",
+    "DELETED",
+];
+
+/// Returns when all values are in the state, or when the time is over.
+pub async fn wait(args: &WaitArgs, agent: &Agent, output: &Output, patience: Duration) -> Outcome {
+    let state = args.state.to_uppercase();
+    if !STATES.contains(&state.as_str()) {
+        let known = STATES.join(", ").to_lowercase();
+        return Err(Failure::new(format!("there is no state {:?}", args.state)).next(format!("states are: {known}")));
+    }
+    let keys = keys(args, agent).await?;
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    until(agent, output, &keys, &state, patience).await
+}
+
+async fn keys(args: &WaitArgs, agent: &Agent) -> Result<Vec<String>, Failure> {
+    let known = match args.all || args.keys.iter().any(|key| names::is_name(key)) {
+        true => answers::values(agent).await?,
+        false => Vec::new(),
+    };
+    if args.all {
+        return Ok(known
+            .into_iter()
+            .map(|base| base.value.key)
+            .filter(|key| is_configuration(key))
+            .collect());
+    }
+    args.keys.iter().map(|key| names::one_key(key, &known)).collect()
+}
+
+/// Waits until these keys are in a state (`DELETED`: gone), and tells which are.
+pub async fn until(agent: &Agent, output: &Output, keys: &[&str], state: &str, patience: Duration) -> Outcome {
+    let deadline = Instant::now() + patience;
+    let mut left: Vec<&str> = keys.to_vec();
+    loop {
+        let now = look(agent, &|key| keys.contains(&key)).await?;
+        let found = |key: &str| {
+            now.get(key).cloned().unwrap_or_else(|| Status {
+                key: key.to_owned(),
+                ..Status::default()
+            })
+        };
+        let is_so = |key: &str| match state {
+            "DELETED" => matches!(found(key).state(), "NONEXISTENT" | "REMOVED"),
+            _ => found(key).state() == state,
+        };
+        let done: Vec<&str> = left.iter().copied().filter(|key| is_so(key)).collect();
+        left.retain(|key| !done.contains(key));
+        for key in done {
+            let state = if state == "DELETED" {
+                "deleted".to_owned()
+            } else {
+                output.paint(state, Tone::of_state(state))
+            };
+            output.line(&format!("{} {state}", visible(&short(key))))?;
+        }
+        if left.is_empty() {
+            return Ok(0);
+        }
+        if Instant::now() >= deadline {
+            let told: Vec<String> = left.iter().map(|key| describe(&found(key))).collect();
+            let first = left.first().map(|key| short(key)).unwrap_or_default();
+            return Err(Failure::new(format!(
+                "not {} within {}: {}",
+                state.to_lowercase(),
+                moment::duration(patience),
+                told.join("; ")
+            ))
+            .next(format!("`netns-agent explain {first}` tells why; --timeout gives it more time"))
+            .code(NOT_IN_TIME));
+        }
+        sleep(WAIT_INTERVAL).await;
+    }
+}
+
+fn describe(status: &Status) -> String {
+    let (key, state, words) = (visible(&short(&status.key)), status.state(), visible(&status.words()));
+    match words.is_empty() {
+        true => format!("{key} is {state}"),
+        false => format!("{key} is {state} ({words})"),
+    }
+}
