@@ -12,7 +12,7 @@ use models::{
         generic::{
             Data, GetConfigRequest, GetConfigResponse, Item, KnownModelsRequest, KnownModelsResponse, ProtoFileDescriptorRequest,
             ProtoFileDescriptorResponse, SetConfigRequest, SetConfigResponse, SubscribeRequest, SubscribeResponse, Subscription,
-            UpdateItem, data::Union, item::Id,
+            UpdateItem, UpdateResult, data::Union, item::Id,
         },
         linux::{
             ConfigData,
@@ -111,52 +111,50 @@ fn set(updates: Vec<UpdateItem>) -> SetConfigRequest {
     }
 }
 
-async fn the_manager_sets_gets_and_follows_values(mut bench: Bench) {
+const ONE: &str = "config/linux/interfaces/v2/interface/one";
+const TWO: &str = "config/linux/interfaces/v2/interface/two";
+
+/// Puts both ends of a pair, each with a label.
+async fn put_pair(client: &mut Client) -> SetConfigResponse {
+    let (one, two) = (Model::from(end("one", "two")), Model::from(end("two", "one")));
+    let updates = vec![put(&one, "front"), put(&two, "back")];
+    let answer = client.call(MANAGER, "SetConfig", set(updates)).await;
+    answer.expect("accepted").into_inner()
+}
+
+fn id(name: &str) -> Id {
+    Id {
+        model: "linux.interfaces.interface".to_owned(),
+        name: name.to_owned(),
+    }
+}
+
+async fn the_manager_sets_and_gets_values(mut bench: Bench) {
     bench.start_agent().await;
     let mut client = Client::connect().await;
-    let (one, two) = (Model::from(end("one", "two")), Model::from(end("two", "one")));
-    let answer: SetConfigResponse = client
-        .call(MANAGER, "SetConfig", set(vec![put(&one, "front"), put(&two, "back")]))
-        .await
-        .expect("accepted")
-        .into_inner();
-    let told: Vec<(&str, &str)> = answer
-        .results
-        .iter()
-        .map(|result| {
-            (
-                result.key.as_str(),
-                result.status.as_ref().map_or("", |status| status.status.as_str()),
-            )
-        })
-        .collect();
-    let key = |name: &str| format!("config/linux/interfaces/v2/interface/{name}");
-    let want = [
-        (&*key("one"), "CONFIGURED"),
-        (&*key("two"), "CONFIGURED"),
-        ("seqnum", "NONEXISTENT"),
-    ];
-    assert_eq!(told, want);
+    let answer = put_pair(&mut client).await;
+    let status = |result: &UpdateResult| result.status.as_ref().map(|status| status.status.clone()).unwrap_or_default();
+    let told: Vec<(String, String)> = answer.results.iter().map(|result| (result.key.clone(), status(result))).collect();
+    let want = [(ONE, "CONFIGURED"), (TWO, "CONFIGURED"), ("seqnum", "NONEXISTENT")];
+    assert_eq!(told, want.map(|(key, status)| (key.to_owned(), status.to_owned())));
 
-    let get = |labels: &[(&str, &str)]| GetConfigRequest {
+    let request = GetConfigRequest {
         ids: vec![],
-        labels: labels
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect(),
+        labels: HashMap::from([("tier".to_owned(), "front".to_owned())]),
     };
-    let answer: GetConfigResponse = client
-        .call(MANAGER, "GetConfig", get(&[("tier", "front")]))
-        .await
-        .expect("answered")
-        .into_inner();
+    let answer: GetConfigResponse = client.call(MANAGER, "GetConfig", request).await.expect("answered").into_inner();
     let [item] = answer.items.as_slice() else {
         panic!("one item was asked for: {answer:?}")
     };
-    let id = item.item.as_ref().and_then(|item| item.id.clone()).expect("an id");
-    assert_eq!((id.model.as_str(), id.name.as_str()), ("linux.interfaces.interface", "one"));
+    assert_eq!(item.item.as_ref().and_then(|item| item.id.clone()), Some(id("one")));
     assert_eq!(item.status.as_ref().map(|status| status.status.as_str()), Some("CONFIGURED"));
+    bench.stop_agent().await;
+}
+on_one_store!(the_manager_sets_and_gets_values, Embedded, 120);
 
+async fn the_manager_says_why_it_refuses(mut bench: Bench) {
+    bench.start_agent().await;
+    let mut client = Client::connect().await;
     // What fails is accepted all the same, and says so.
     let arp = Model::from(ArpEntry {
         interface: "one".to_owned(),
@@ -170,35 +168,6 @@ async fn the_manager_sets_gets_and_follows_values(mut bench: Bench) {
     assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
     assert!(refused.message().contains("without MAC address"), "{refused:?}");
 
-    let subscribed = SubscribeRequest {
-        subscriptions: vec![Subscription { id: Some(id.clone()) }],
-    };
-    let status = |answer: &SubscribeResponse| {
-        answer
-            .notifications
-            .iter()
-            .filter_map(|told| Some(told.status.as_ref()?.status.clone()))
-            .collect::<Vec<_>>()
-    };
-    client
-        .first(MANAGER, "Subscribe", subscribed.clone(), |answer| status(answer) == ["CONFIGURED"])
-        .await;
-    let gone = UpdateItem {
-        item: Some(Item { id: Some(id), data: None }),
-        labels: HashMap::new(),
-    };
-    let mut other = Client::connect().await;
-    let follow = async {
-        other
-            .first(MANAGER, "Subscribe", subscribed, |answer| {
-                status(answer).contains(&"REMOVED".to_owned())
-            })
-            .await
-    };
-    let delete = client.call::<_, SetConfigResponse>(MANAGER, "SetConfig", set(vec![gone]));
-    let (_, deleted) = tokio::join!(follow, delete);
-    deleted.expect("accepted");
-
     let nothing = UpdateItem {
         item: Some(Item::default()),
         labels: HashMap::new(),
@@ -211,7 +180,37 @@ async fn the_manager_sets_gets_and_follows_values(mut bench: Bench) {
     );
     bench.stop_agent().await;
 }
-on_one_store!(the_manager_sets_gets_and_follows_values, Embedded, 120);
+on_one_store!(the_manager_says_why_it_refuses, Embedded, 120);
+
+async fn whoever_subscribes_is_told_of_states(mut bench: Bench) {
+    bench.start_agent().await;
+    let (mut client, mut follower) = (Client::connect().await, Client::connect().await);
+    put_pair(&mut client).await;
+    let subscribe = SubscribeRequest {
+        subscriptions: vec![Subscription { id: Some(id("one")) }],
+    };
+    let states = |answer: &SubscribeResponse| -> Vec<String> {
+        let told = answer.notifications.iter().filter_map(|told| told.status.as_ref());
+        told.map(|status| status.status.clone()).collect()
+    };
+    // First what is, then what changes.
+    follower
+        .first(MANAGER, "Subscribe", subscribe.clone(), |answer| states(answer) == ["CONFIGURED"])
+        .await;
+    let gone = UpdateItem {
+        item: Some(Item {
+            id: Some(id("one")),
+            data: None,
+        }),
+        labels: HashMap::new(),
+    };
+    let removed = |answer: &SubscribeResponse| states(answer).contains(&"REMOVED".to_owned());
+    let delete = client.call::<_, SetConfigResponse>(MANAGER, "SetConfig", set(vec![gone]));
+    let (_, deleted) = tokio::join!(follower.first(MANAGER, "Subscribe", subscribe, removed), delete);
+    deleted.expect("accepted");
+    bench.stop_agent().await;
+}
+on_one_store!(whoever_subscribes_is_told_of_states, Embedded, 120);
 
 async fn the_configurator_reads_and_writes_the_whole(mut bench: Bench) {
     bench.start_agent().await;
