@@ -44,7 +44,7 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
         ],
     ),
     // Speaks to the agent over the wire only. `config` has the arguments of `run`; of `kernel` the demo uses what makes its sandbox
-    // and what looks at the kernel independently of the agent.
+    // and what looks at the kernel independently of the agent, and the doctor what tries out kinds of links.
     ("cli", &["config", "kernel"]),
 ];
 

@@ -9,8 +9,10 @@ use clap::Subcommand;
 use super::{
     ClientArgs,
     completion::{self, CompletionArgs, ManArgs},
+    configuration::{self, ApplyArgs, ConfirmArgs, DeleteArgs, PlanArgs},
     connection::Agent,
     describe::{self, KeyArgs},
+    difference::{self, DiffArgs},
     doctor::{self, DoctorArgs},
     failure::{Failure, Outcome},
     get::{self, GetArgs},
@@ -39,6 +41,16 @@ pub enum ClientCommand {
     Watch(WatchArgs),
     /// Wait until values are in a state
     Wait(WaitArgs),
+    /// Ask for the values of a file
+    Apply(ApplyArgs),
+    /// Keep what was applied with --confirm-within
+    Confirm(ConfirmArgs),
+    /// Let go of values
+    Delete(DeleteArgs),
+    /// What `apply` or `delete` would do, without doing it; the exit code tells whether that is anything
+    Plan(PlanArgs),
+    /// How a file differs from what is asked for; the exit code tells whether it does
+    Diff(DiffArgs),
     /// Transactions that were done, or one in full
     History(HistoryArgs),
     /// What depends on what
@@ -94,6 +106,11 @@ async fn answer(command: &ClientCommand, args: &ClientArgs, output: &Output) -> 
         ClientCommand::Explain(args) => describe::explain(args, &agent, output).await,
         ClientCommand::Watch(args) => watch::watch(args, &agent, output).await,
         ClientCommand::Wait(args) => watch::wait(args, &agent, output, patience).await,
+        ClientCommand::Apply(args) => configuration::apply(args, &agent, output, patience).await,
+        ClientCommand::Confirm(args) => configuration::confirm(args, &agent, output).await,
+        ClientCommand::Delete(args) => configuration::delete(args, &agent, output, patience).await,
+        ClientCommand::Plan(args) => configuration::plan(args, &agent, output).await,
+        ClientCommand::Diff(args) => difference::run(args, &agent, output).await,
         ClientCommand::History(args) => history::history(args, &agent, output).await,
         ClientCommand::Doctor(args) => doctor::run(args, &agent, output).await,
         ClientCommand::Graph(args) => graph::run(args, &agent, output).await,

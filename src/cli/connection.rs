@@ -213,7 +213,17 @@ impl Agent {
             None => "if it wants TLS (--http-cert there), give --tls or --ca; is it netns-agent that listens there?",
             Some(_) => "is it netns-agent that listens there, and does it want a certificate (--cert, --key)?",
         };
-        Failure::new(format!("no HTTP with the agent at {}: {error}", self.url())).next(next)
+        // The causes tell what TLS or the kernel said.
+        let mut words = error.to_string();
+        let mut cause = std::error::Error::source(error);
+        while let Some(inner) = cause {
+            let text = inner.to_string();
+            if !words.contains(&text) {
+                words.push_str(&format!(": {text}"));
+            }
+            cause = inner.source();
+        }
+        Failure::new(format!("no HTTP with the agent at {}: {words}", self.url())).next(next)
     }
 
     /// The answer of GET, which must be a success, as JSON.

@@ -6,11 +6,14 @@ use std::{fmt, io, process::ExitCode};
 
 /// It failed: the agent cannot be reached, it refused, or what was asked for is not so.
 pub const FAILED: u8 = 1;
+/// For `plan` and `diff`: there is something to do. (Elsewhere 2 is usage, as clap has it.)
+pub const CHANGES: u8 = 2;
 /// What was waited for did not come in time.
 pub const NOT_IN_TIME: u8 = 3;
 
 /// The same for people; shown by `--help`.
 pub const EXIT_CODES: &str = "Exit codes: 0 done; 1 failure; 2 usage; 3 what was waited for did not come in time.
+`plan` and `diff`: 0 nothing to do, 1 failure or usage, 2 there are changes.
 A reader of the output that goes away (as `head` does) is no failure.";
 
 /// What a command comes to.

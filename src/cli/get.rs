@@ -9,6 +9,7 @@ use serde_json::{Value as Json, json};
 use super::{
     answers::{self, BaseStatus, Node, Status},
     connection::Agent,
+    difference,
     failure::{Failure, Outcome},
     moment,
     names::{Wanted, is_configuration, kind_and_name},
@@ -36,10 +37,18 @@ pub struct GetArgs {
     /// Also what is derived from the values, such as the addresses of an interface
     #[arg(short, long)]
     derived: bool,
+
+    /// All that is asked for, from all sources, as a document for `apply`
+    #[arg(long, conflicts_with_all = ["wanted", "state", "all", "derived"])]
+    document: bool,
 }
 
 /// Lists values.
 pub async fn run(args: &GetArgs, agent: &Agent, output: &Output) -> Outcome {
+    if args.document {
+        output.raw(difference::configuration(agent).await?.text.as_bytes())?;
+        return Ok(0);
+    }
     let values = answers::values(agent).await?;
     let wanted: Vec<Wanted> = args.wanted.iter().map(|text| Wanted::read(text)).collect();
     for (wanted, text) in wanted.iter().zip(&args.wanted) {

@@ -247,13 +247,15 @@ pub async fn resync(args: &ResyncArgs, agent: &Agent, output: &Output) -> Outcom
     // What went well is told, too.
     let body: Json = serde_json::from_slice(&answer.body).unwrap_or_default();
     let failure = agent.success(&target, answer).err();
-    if let Some(record) = body
+    let failure = failure.unwrap_or_else(|| Failure::new("the resync failed"));
+    let record = body
         .get("Record")
-        .and_then(|record| serde_json::from_value::<Record>(record.clone()).ok())
-    {
-        print(&record, output)?;
+        .and_then(|record| serde_json::from_value::<Record>(record.clone()).ok());
+    match record {
+        None => Err(failure),
+        Some(record) => {
+            print(&record, output)?;
+            Err(failure.next("`netns-agent get --state '!CONFIGURED' -o wide` tells what is wrong with what"))
+        }
     }
-    Err(failure
-        .unwrap_or_else(|| Failure::new("the resync failed"))
-        .next("`netns-agent get --state '!CONFIGURED' -o wide` tells what is wrong with what"))
 }

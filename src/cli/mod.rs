@@ -8,9 +8,12 @@ pub mod demo;
 mod answers;
 mod commands;
 mod completion;
+mod configuration;
 mod connection;
 mod describe;
+mod difference;
 mod doctor;
+mod document;
 mod failure;
 mod get;
 mod graph;
@@ -67,6 +70,9 @@ pub enum Command {
 /// Sub-commands that answer for themselves and speak to no agent.
 const STANDALONE: [&str; 2] = ["run", "demo"];
 
+/// Commands for which 2 means something else than usage.
+const TELLING_BY_CODE: [&str; 2] = ["plan", "diff"];
+
 /// The whole command line. Options of the client are not shown where they mean nothing.
 pub(crate) fn command() -> clap::Command {
     let mut command = Arguments::command();
@@ -82,7 +88,15 @@ pub fn parse() -> Arguments {
     let matches = command()
         .try_get_matches()
         .and_then(|mut matches| Arguments::from_arg_matches_mut(&mut matches));
-    matches.unwrap_or_else(|error| error.exit())
+    matches.unwrap_or_else(|error| {
+        let mut words = std::env::args().skip(1);
+        if error.use_stderr() && words.any(|word| TELLING_BY_CODE.contains(&word.as_str())) {
+            // If not even this can be printed, the code still tells.
+            let _ = error.print();
+            std::process::exit(i32::from(failure::FAILED));
+        }
+        error.exit()
+    })
 }
 
 #[cfg(test)]

@@ -74,6 +74,10 @@ pub async fn watch(args: &WatchArgs, agent: &Agent, output: &Output) -> Outcome 
             }
         };
         is_there = true;
+        // An agent that was just started does not know yet what is asked for: what seems to have gone has not.
+        if before.keys().any(|key| !now.contains_key(key)) && !is_ready(agent).await {
+            continue;
+        }
         let gone = before
             .values()
             .filter(|status| !now.contains_key(&status.key))
@@ -94,6 +98,11 @@ pub async fn watch(args: &WatchArgs, agent: &Agent, output: &Output) -> Outcome 
         before = now;
     }
     Ok(0)
+}
+
+async fn is_ready(agent: &Agent) -> bool {
+    let answer = agent.send(hyper::Method::GET, "/readiness", "").await;
+    answer.is_ok_and(|answer| answer.status.is_success())
 }
 
 async fn look(agent: &Agent, counts: &impl Fn(&str) -> bool) -> Result<BTreeMap<String, Status>, Failure> {
@@ -164,7 +173,7 @@ pub async fn wait(args: &WaitArgs, agent: &Agent, output: &Output, patience: Dur
     }
     let keys = keys(args, agent).await?;
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-    until(agent, output, &keys, &state, patience).await
+    until(agent, Some(output), &keys, &state, patience).await
 }
 
 async fn keys(args: &WaitArgs, agent: &Agent) -> Result<Vec<String>, Failure> {
@@ -182,8 +191,8 @@ async fn keys(args: &WaitArgs, agent: &Agent) -> Result<Vec<String>, Failure> {
     args.keys.iter().map(|key| names::one_key(key, &known)).collect()
 }
 
-/// Waits until these keys are in a state (`DELETED`: gone), and tells which are.
-pub async fn until(agent: &Agent, output: &Output, keys: &[&str], state: &str, patience: Duration) -> Outcome {
+/// Waits until these keys are in a state (`DELETED`: gone), and tells which are where there is an `output`.
+pub async fn until(agent: &Agent, output: Option<&Output>, keys: &[&str], state: &str, patience: Duration) -> Outcome {
     let deadline = Instant::now() + patience;
     let mut left: Vec<&str> = keys.to_vec();
     loop {
@@ -200,11 +209,10 @@ pub async fn until(agent: &Agent, output: &Output, keys: &[&str], state: &str, p
         };
         let done: Vec<&str> = left.iter().copied().filter(|key| is_so(key)).collect();
         left.retain(|key| !done.contains(key));
-        for key in done {
-            let state = if state == "DELETED" {
-                "deleted".to_owned()
-            } else {
-                output.paint(state, Tone::of_state(state))
+        for (key, output) in done.iter().flat_map(|key| output.map(|output| (key, output))) {
+            let state = match state {
+                "DELETED" => "deleted".to_owned(),
+                _ => output.paint(state, Tone::of_state(state)),
             };
             output.line(&format!("{} {state}", visible(&short(key))))?;
         }

@@ -8,8 +8,9 @@ use serde_json::Value as Json;
 
 use crate::{on_one_store, support::bench::Bench};
 
-const COMMANDS: [&str; 12] = [
-    "status", "get", "describe", "explain", "watch", "wait", "history", "graph", "resync", "log", "kvdb", "doctor",
+const COMMANDS: [&str; 17] = [
+    "status", "get", "describe", "explain", "watch", "wait", "history", "graph", "resync", "log", "kvdb", "doctor", "apply", "confirm",
+    "delete", "plan", "diff",
 ];
 
 fn program() -> Command {

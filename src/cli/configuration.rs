@@ -1,0 +1,477 @@
+//! `netns-agent apply`, `delete`, `plan` and `confirm`: asking for the values of a document, and letting go of them.
+//!
+//! Owns what the answer of the agent means for the user and for the exit code. Must never compute what would be done: the agent does.
+//! Start reading at [`apply`] and [`plan`].
+
+use std::{path::PathBuf, time::Duration};
+
+use hyper::{Method, StatusCode};
+use serde::Deserialize;
+use serde_json::Value as Json;
+
+use super::{
+    answers::{self, Operation},
+    connection::{Agent, target},
+    difference::configuration,
+    document::{Document, FileArgs},
+    failure::{CHANGES, FAILED, Failure, Outcome},
+    moment, names,
+    names::{is_configuration, short},
+    output::{Cell, Format, Output, Table, Tone, visible},
+    watch,
+};
+
+/// Arguments of `apply`.
+#[derive(clap::Args, Debug)]
+pub struct ApplyArgs {
+    #[command(flatten)]
+    file: FileArgs,
+
+    /// Let go of everything of this source that is not in the file
+    #[arg(long)]
+    replace: bool,
+
+    /// All or nothing: when a value fails, all are as before
+    #[arg(long)]
+    atomic: bool,
+
+    /// Wait until every value of the file is CONFIGURED (see --timeout)
+    #[arg(long)]
+    wait: bool,
+
+    /// The previous values come back after this time unless `netns-agent confirm` keeps the new ones; with --wait they are kept once
+    /// all are CONFIGURED, and only if the agent can still be reached
+    #[arg(long, value_name = "SPAN", value_parser = moment::parse_span)]
+    confirm_within: Option<Duration>,
+
+    #[command(flatten)]
+    source: SourceArgs,
+}
+
+#[derive(clap::Args, Debug)]
+struct SourceArgs {
+    /// Whose values they are: a document of one source never touches those of another
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+
+    /// Words for the history
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+}
+
+/// Arguments of `delete`.
+#[derive(clap::Args, Debug)]
+pub struct DeleteArgs {
+    /// File with the values to let go of; - is standard input
+    #[arg(short, long, value_name = "FILE", required_unless_present = "keys")]
+    file: Option<PathBuf>,
+
+    /// Values to let go of: interface/NAME, a whole key, or a name that only one value has
+    #[arg(value_name = "KEY", conflicts_with = "file")]
+    keys: Vec<String>,
+
+    /// Wait until they are gone (see --timeout)
+    #[arg(long)]
+    wait: bool,
+
+    #[command(flatten)]
+    source: SourceArgs,
+}
+
+/// Arguments of `plan`.
+#[derive(clap::Args, Debug)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    file: FileArgs,
+
+    /// As `apply --replace` would do it
+    #[arg(long, conflicts_with = "delete")]
+    replace: bool,
+
+    /// As `delete` would do it
+    #[arg(long)]
+    delete: bool,
+
+    /// Whose values they would be
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+}
+
+/// Arguments of `confirm`.
+#[derive(clap::Args, Debug)]
+pub struct ConfirmArgs {
+    /// What `apply --confirm-within` told
+    #[arg(value_name = "ID")]
+    id: String,
+}
+
+/// What the agent says of a change.
+#[derive(Deserialize, Debug, Default)]
+#[serde(default)]
+struct Changed {
+    seq_num: u64,
+    reverted: bool,
+    errors: Vec<Failed>,
+    values: Vec<Value>,
+    confirm: Option<Confirm>,
+    /// Words instead of a result: it is applied later.
+    message: String,
+}
+
+#[derive(Deserialize, Debug, Default)]
+#[serde(default)]
+struct Failed {
+    key: String,
+    operation: String,
+    error: String,
+    in_revert: bool,
+}
+
+#[derive(Deserialize, Debug, Default)]
+#[serde(default)]
+struct Value {
+    key: String,
+    state: String,
+    message: String,
+}
+
+impl Value {
+    fn is_absent(&self) -> bool {
+        matches!(self.state.as_str(), "" | "NONEXISTENT" | "REMOVED")
+    }
+}
+
+#[derive(Deserialize, Debug, Default, Clone)]
+#[serde(default)]
+struct Confirm {
+    id: String,
+    within_seconds: u64,
+}
+
+/// A value of a document that cannot be used.
+#[derive(Deserialize, Debug, Default)]
+#[serde(default)]
+struct Mistake {
+    path: String,
+    error: String,
+}
+
+/// Asks for the values of a file.
+pub async fn apply(args: &ApplyArgs, agent: &Agent, output: &Output, patience: Duration) -> Outcome {
+    let document = Document::read(&args.file.file)?;
+    let keys = document.keys();
+    let within = args.confirm_within.map(|span| span.as_secs().max(1).to_string());
+    let mut parameters = vec![("verbose", "1")];
+    parameters.extend(args.replace.then_some(("replace", "1")));
+    parameters.extend(args.atomic.then_some(("atomic", "1")));
+    parameters.extend(within.iter().map(|within| ("confirm-within", within.as_str())));
+    parameters.extend(args.source.parameters());
+    let target = target("/configuration", &parameters);
+    let (changed, whole) = change(agent, Method::PUT, &target, document.text).await?;
+    report(&changed, &whole, "not there", output)?;
+    if changed.reverted || !changed.errors.is_empty() {
+        return Ok(FAILED);
+    }
+    if !args.wait {
+        if let Some(confirm) = &changed.confirm {
+            ask_to_confirm(confirm);
+        }
+        return Ok(0);
+    }
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let patience = args.confirm_within.map_or(patience, |within| within.min(patience));
+    watch::until(agent, None, &keys, "CONFIGURED", patience).await?;
+    if let Some(confirm) = &changed.confirm {
+        keep(agent, &confirm.id).await?;
+    }
+    if !output.is_document() {
+        output.line(&format!("{} of {} CONFIGURED", keys.len(), keys.len()))?;
+    }
+    Ok(0)
+}
+
+impl SourceArgs {
+    fn parameters(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let source = self.source.as_deref().map(|text| ("source", text));
+        source
+            .into_iter()
+            .chain(self.description.as_deref().map(|text| ("description", text)))
+    }
+}
+
+fn ask_to_confirm(confirm: &Confirm) {
+    eprintln!(
+        "the previous values come back in {} s, unless you keep these:\n  netns-agent confirm {}",
+        confirm.within_seconds,
+        visible(&confirm.id)
+    );
+}
+
+/// Keeps what was applied for a trial.
+pub async fn confirm(args: &ConfirmArgs, agent: &Agent, output: &Output) -> Outcome {
+    keep(agent, &args.id).await?;
+    if !output.is_document() {
+        output.line("kept")?;
+    }
+    Ok(0)
+}
+
+async fn keep(agent: &Agent, id: &str) -> Result<(), Failure> {
+    let target = target("/configuration/confirm", &[("id", id)]);
+    let answer = agent.send(Method::POST, &target, "").await?;
+    let kept = agent.success(&target, answer);
+    kept.map(|_| ())
+        .map_err(|failure| failure.next("when the time is over, the previous values are back: apply again"))
+}
+
+/// Lets go of the values of a file, or of those that are named.
+pub async fn delete(args: &DeleteArgs, agent: &Agent, output: &Output, patience: Duration) -> Outcome {
+    let document = match &args.file {
+        Some(path) => Document::read(path)?,
+        None => named(&args.keys, agent).await?,
+    };
+    let keys = document.keys();
+    let mut parameters = vec![("verbose", "1")];
+    parameters.extend(args.source.parameters());
+    let target = target("/configuration", &parameters);
+    let (changed, whole) = change(agent, Method::DELETE, &target, document.text).await?;
+    report(&changed, &whole, "deleted", output)?;
+    if changed.reverted || !changed.errors.is_empty() {
+        return Ok(FAILED);
+    }
+    if let Some(kept) = changed.values.iter().find(|value| !value.is_absent()) {
+        return Err(Failure::new(format!(
+            "{} is still asked for: by the store, by a file, or by another source",
+            short(&kept.key)
+        ))
+        .next("`netns-agent kvdb del KEY` deletes it from the store; --source names a source"));
+    }
+    if args.wait {
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        watch::until(agent, None, &keys, "DELETED", patience).await?;
+    }
+    Ok(0)
+}
+
+/// A document of the values that are named, as they are asked for.
+async fn named(texts: &[String], agent: &Agent) -> Result<Document, Failure> {
+    let known = answers::values(agent).await?;
+    let asked = configuration(agent).await?;
+    let mut values = Vec::new();
+    for text in texts {
+        let key = names::one_key(text, &known)?;
+        let value = asked.values.iter().find(|value| value.key().as_str() == key);
+        values.push(value.cloned().ok_or_else(|| {
+            Failure::new(format!("nobody asks for {}", visible(&short(&key)))).next("`netns-agent get -o name` lists what is asked for")
+        })?);
+    }
+    Document::of(values)
+}
+
+/// Sends a document. An answer that tells what failed is an answer.
+async fn change(agent: &Agent, method: Method, target: &str, text: String) -> Result<(Changed, Json), Failure> {
+    let answer = agent.send(method, target, text).await?;
+    let told: Option<Json> = serde_json::from_slice(&answer.body).ok();
+    let whole = match told.filter(|told| answer.status == StatusCode::UNPROCESSABLE_ENTITY && told.get("seq_num").is_some()) {
+        Some(whole) => whole,
+        None => agent.json(target, answer)?,
+    };
+    let changed = serde_json::from_value(whole.clone());
+    changed
+        .map(|changed| (changed, whole))
+        .map_err(|error| Failure::new(format!("the answer is not understood: {error}")))
+}
+
+/// Shows what came of a change; values that are not there are called `absent`.
+fn report(changed: &Changed, whole: &Json, absent: &str, output: &Output) -> Result<(), Failure> {
+    match output.format {
+        Format::Json | Format::Yaml => output.document(whole)?,
+        Format::Name => changed.values.iter().try_for_each(|value| output.line(&visible(&value.key)))?,
+        Format::Table | Format::Wide => {
+            let mut table = Table::new(["VALUE", "STATE", "WHY"]);
+            for value in &changed.values {
+                let state = if value.is_absent() {
+                    Cell::from(absent)
+                } else {
+                    Cell::state(&value.state)
+                };
+                table.row([short(&value.key).into(), state, value.message.as_str().into()]);
+            }
+            if !table.is_empty() {
+                output.table(&table)?;
+            }
+        }
+    }
+    // Of a document that was kept for later there is no result yet.
+    if changed.seq_num == 0 && !changed.message.is_empty() {
+        eprintln!("netns-agent: {}", visible(&changed.message));
+    }
+    for failed in &changed.errors {
+        let when = if failed.in_revert { " while it was taken back" } else { "" };
+        let what = format!("{} of {}{when}: {}", failed.operation, short(&failed.key), failed.error);
+        eprintln!("netns-agent: {}", visible(&what));
+    }
+    if changed.reverted {
+        eprintln!(
+            "netns-agent: all is as before (transaction {}); `netns-agent history {}` tells what was tried",
+            changed.seq_num, changed.seq_num
+        );
+    } else if let Some(failed) = changed.errors.first() {
+        eprintln!("  `netns-agent explain {}` tells more", visible(&short(&failed.key)));
+    }
+    Ok(())
+}
+
+/// Shows what `apply` or `delete` would do.
+pub async fn plan(args: &PlanArgs, agent: &Agent, output: &Output) -> Outcome {
+    let document = Document::read(&args.file.file)?;
+    tell_mistakes(agent, &document.text).await?;
+    let mut parameters = Vec::new();
+    parameters.extend(args.replace.then_some(("replace", "1")));
+    parameters.extend(args.delete.then_some(("delete", "1")));
+    parameters.extend(args.source.iter().map(|name| ("source", name.as_str())));
+    let target = target("/configuration/plan", &parameters);
+    let answer = agent.send(Method::POST, &target, document.text).await?;
+    let whole: Json = agent.json(&target, answer)?;
+    let operations: Option<Vec<Operation>> =
+        serde_json::from_value(whole.clone()).map_err(|error| Failure::new(format!("the answer is not understood: {error}")))?;
+    let steps = steps(&operations.unwrap_or_default());
+    match output.format {
+        Format::Json | Format::Yaml => output.document(&whole)?,
+        Format::Name => steps.iter().try_for_each(|step| output.line(&visible(&step.key)))?,
+        Format::Table | Format::Wide => print_plan(&steps, output)?,
+    }
+    Ok(if steps.is_empty() { 0 } else { CHANGES })
+}
+
+/// What becomes of one value in the end.
+#[derive(PartialEq, Eq, Debug)]
+struct Step {
+    key: String,
+    sign: char,
+    /// The state that it will be in.
+    state: String,
+}
+
+/// The operations of each value as one: what is deleted and made again is changed, what is made and deleted again is nothing.
+fn steps(operations: &[Operation]) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    for operation in operations {
+        let sign = match operation.operation.as_str() {
+            "CREATE" => '+',
+            "DELETE" => '-',
+            _ => '~',
+        };
+        let state = operation.new_state.clone();
+        let Some(at) = steps.iter().position(|step| step.key == operation.key) else {
+            let key = operation.key.clone();
+            steps.push(Step { key, sign, state });
+            continue;
+        };
+        steps[at].state = state;
+        match (steps[at].sign, sign) {
+            ('+', '-') => drop(steps.remove(at)),
+            ('-', '+') => steps[at].sign = '~',
+            (_, '-') => steps[at].sign = '-',
+            _ => {}
+        }
+    }
+    steps
+}
+
+fn print_plan(steps: &[Step], output: &Output) -> Result<(), Failure> {
+    let is_shown = |step: &Step| output.is_wide() || is_configuration(&step.key);
+    for step in steps.iter().filter(|step| is_shown(step)) {
+        let tone = match step.sign {
+            '+' => Tone::Good,
+            '-' => Tone::Bad,
+            _ => Tone::Waiting,
+        };
+        let note = match step.state.as_str() {
+            "PENDING" => "  (will wait)",
+            "INVALID" => "  (cannot be used)",
+            "UNIMPLEMENTED" => "  (is not supported)",
+            _ => "",
+        };
+        let line = output.paint(&format!("{} {}", step.sign, short(&step.key)), tone);
+        output.line(&format!("{line}{note}"))?;
+    }
+    if steps.is_empty() {
+        return output.line("nothing to do");
+    }
+    let count = |sign: char| steps.iter().filter(|step| is_shown(step) && step.sign == sign).count();
+    let hidden = match steps.iter().filter(|step| !is_shown(step)).count() {
+        0 => String::new(),
+        hidden => format!("; {hidden} more that follow from these: -o wide"),
+    };
+    output.line(&format!(
+        "{} to create, {} to change, {} to delete{hidden}",
+        count('+'),
+        count('~'),
+        count('-')
+    ))
+}
+
+/// What the agent would not use is told; the rest of the document is planned all the same.
+async fn tell_mistakes(agent: &Agent, text: &str) -> Result<(), Failure> {
+    let target = "/configuration/validate";
+    let answer = agent.send(Method::POST, target, text.to_owned()).await?;
+    if answer.status == StatusCode::BAD_REQUEST {
+        let mistakes: Vec<Mistake> = serde_json::from_slice(&answer.body).unwrap_or_default();
+        for mistake in &mistakes {
+            eprintln!("netns-agent: {}: {}", visible(&mistake.path), visible(&mistake.error));
+        }
+        if !mistakes.is_empty() {
+            return Ok(());
+        }
+    }
+    agent.success(target, answer).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_of_a_change_is_understood_with_all_its_parts_or_none() {
+        let answer = r#"{"seq_num":7,"reverted":true,"errors":[{"key":"k","operation":"CREATE","state":"FAILED","error":"no","in_revert":false}],
+            "values":[{"key":"k","state":"PENDING","message":"waits"}],"confirm":{"id":"x","within_seconds":60}}"#;
+        let changed: Changed = serde_json::from_str(answer).expect("understood");
+        assert_eq!(
+            (changed.seq_num, changed.reverted, changed.errors.len(), changed.values.len()),
+            (7, true, 1, 1)
+        );
+        assert_eq!(changed.confirm.map(|confirm| confirm.within_seconds), Some(60));
+        let changed: Changed = serde_json::from_str("{}").expect("understood");
+        assert!(!changed.reverted && changed.errors.is_empty() && changed.confirm.is_none());
+    }
+
+    fn operation(operation: &str, key: &str, new_state: &str) -> Operation {
+        Operation {
+            operation: operation.to_owned(),
+            key: key.to_owned(),
+            new_state: new_state.to_owned(),
+            ..Operation::default()
+        }
+    }
+
+    #[test]
+    fn a_plan_tells_what_becomes_of_each_value_in_the_end() {
+        let operations = [
+            operation("CREATE", "made", "PENDING"),
+            operation("DELETE", "remade", ""),
+            operation("CREATE", "passing", "CONFIGURED"),
+            operation("DELETE", "passing", ""),
+            operation("UPDATE", "changed", "CONFIGURED"),
+            operation("CREATE", "remade", "CONFIGURED"),
+            operation("UPDATE", "made", "CONFIGURED"),
+            operation("CREATE", "waiting", "PENDING"),
+            operation("DELETE", "gone", ""),
+        ];
+        let told: Vec<String> = steps(&operations)
+            .iter()
+            .map(|step| format!("{}{}{}", step.sign, step.key, if step.state == "PENDING" { "?" } else { "" }))
+            .collect();
+        assert_eq!(told, ["+made", "~remade", "~changed", "+waiting?", "-gone"]);
+    }
+}
