@@ -7,7 +7,7 @@ use models::key::TypedKey;
 use serde_json::Value as Json;
 
 use super::{
-    answers::{self, Explanation, Part, Published},
+    answers::{self, Explanation, Part, Published, Unmet},
     connection::Agent,
     failure::{Failure, Outcome},
     moment, names,
@@ -202,23 +202,18 @@ impl Reasons<'_> {
                 continue;
             }
             self.told.push(told.key.clone());
+            let unmet = told.status.as_ref().map(|status| status.unmet.as_slice()).unwrap_or_default();
             let indent = "  ".repeat(depth);
             let state = self.output.paint(&told.state, Tone::of_state(&told.state));
             let since = moment::ago(&told.since);
+            let waits = if unmet.is_empty() { "" } else { ", and waits for" };
             self.text
-                .push_str(&format!("{indent}{} is {state}, for {since}\n", visible(&told.name)));
-            self.text.push_str(&format!("{indent}  {}\n", visible(&sentence(&told))));
-            let unmet = told.status.as_ref().map(|status| status.unmet.as_slice()).unwrap_or_default();
-            for one in unmet {
-                self.text.push_str(&format!(
-                    "{indent}  - {}: {} ({})\n",
-                    visible(&one.label),
-                    visible(&one.name),
-                    visible(&one.state)
-                ));
-                for relative in one.relatives.iter().filter(|relative| relative.text != one.state) {
-                    self.text.push_str(&format!("{indent}      near: {}\n", visible(&relative.text)));
-                }
+                .push_str(&format!("{indent}{} is {state}, for {since}{waits}\n", visible(&told.name)));
+            if unmet.is_empty() {
+                self.text.push_str(&format!("{indent}  {}\n", visible(&sentence(&told))));
+            }
+            for same in unmet.chunk_by(|one, next| one.state == next.state) {
+                self.because(same, &indent);
             }
             // The last one is told first.
             for one in unmet.iter().rev().filter(|one| !one.expected.is_empty() && depth < DEPTH_MAX) {
@@ -226,6 +221,26 @@ impl Reasons<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Dependencies that are unmet for the same reason, and the reason once.
+    fn because(&mut self, same: &[Unmet], indent: &str) {
+        for one in same {
+            self.text
+                .push_str(&format!("{indent}  - {}: {}\n", visible(&one.label), visible(&one.name)));
+        }
+        let Some(reason) = same.first().map(|one| &one.state) else { return };
+        self.text.push_str(&format!("{indent}    because {}\n", visible(reason)));
+        let mut near: Vec<&str> = same
+            .iter()
+            .flat_map(|one| &one.relatives)
+            .map(|relative| relative.text.as_str())
+            .collect();
+        near.retain(|text| text != reason);
+        near.dedup();
+        for text in near {
+            self.text.push_str(&format!("{indent}    near: {}\n", visible(text)));
+        }
     }
 
     /// The value that has to change so that this key appears; where nobody asked for it, that is what to do.
