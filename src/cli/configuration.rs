@@ -180,7 +180,11 @@ pub async fn apply(args: &ApplyArgs, agent: &Agent, output: &Output, patience: D
     }
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     let patience = args.confirm_within.map_or(patience, |within| within.min(patience));
-    watch::until(agent, None, &keys, "CONFIGURED", patience).await?;
+    let waited = watch::until(agent, None, &keys, "CONFIGURED", patience).await;
+    if let (Err(_), Some(confirm)) = (&waited, &changed.confirm) {
+        ask_to_confirm(confirm);
+    }
+    waited?;
     if let Some(confirm) = &changed.confirm {
         keep(agent, &confirm.id).await?;
     }

@@ -33,12 +33,12 @@ pub fn age(span: Duration) -> String {
 
 /// A short span, as `1.2ms` or `3.4s`.
 pub fn duration(span: Duration) -> String {
-    let micros = span.as_micros();
-    match micros {
-        0..1_000 => format!("{micros}µs"),
-        1_000..1_000_000 => format!("{:.1}ms", span.as_secs_f64() * 1e3),
-        _ => format!("{:.1}s", span.as_secs_f64()),
-    }
+    let (number, unit) = match span.as_micros() {
+        micros @ 0..1_000 => (micros.to_string(), "µs"),
+        1_000..1_000_000 => (format!("{:.1}", span.as_secs_f64() * 1e3), "ms"),
+        _ => (format!("{:.1}", span.as_secs_f64()), "s"),
+    };
+    format!("{}{unit}", number.strip_suffix(".0").unwrap_or(&number))
 }
 
 /// The time of the day of a time of the API, to the millisecond.
@@ -118,8 +118,8 @@ mod tests {
     fn spans_are_as_exact_as_they_are_short() {
         let ages = [0, 119, 140, 180, 700, 7_260, 40_000, 900_000].map(|seconds| age(Duration::from_secs(seconds)));
         assert_eq!(ages, ["0s", "119s", "2m20s", "3m", "11m", "2h1m", "11h", "10d"]);
-        let spans = [12, 1_200, 3_400_000].map(|micros| duration(Duration::from_micros(micros)));
-        assert_eq!(spans, ["12µs", "1.2ms", "3.4s"]);
+        let spans = [12, 1_200, 300_000, 3_400_000].map(|micros| duration(Duration::from_micros(micros)));
+        assert_eq!(spans, ["12µs", "1.2ms", "300ms", "3.4s"]);
         assert_eq!(clock(Duration::from_millis(86_400_000 + 3_723_004)), "01:02:03.004");
     }
 
