@@ -28,8 +28,8 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("publish", &["engine", "store", "telemetry"]),
     // Models become values here, and sources are handed to the engine.
     ("desired", &["descriptors", "engine", "scheduler", "sources"]),
-    // Values and their history as copies from the engine; what is published. Of `kernel` only the types of what was read: reading
-    // goes through `api::retrieval::KernelReader`.
+    // Values and their history as copies from the engine; what is published; of `sources` the documents and items that clients send.
+    // Of `kernel` only the types of what was read: reading goes through `api::retrieval::KernelReader`.
     (
         "api",
         &[
@@ -40,6 +40,7 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
             "kernel",
             "publish",
             "scheduler",
+            "sources",
             "telemetry",
         ],
     ),

@@ -65,7 +65,7 @@ pub fn write<'a>(models: impl IntoIterator<Item = &'a Model>) -> Result<String, 
 /// Writes one value, without the document around it.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_value(model: &Model) -> Result<String, DocumentError> {
     let wrong = |error: &dyn std::fmt::Display| DocumentError(error.to_string());
     let json = write_document([model]).map_err(|error| wrong(&error))?;
