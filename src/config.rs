@@ -14,15 +14,17 @@ use std::{
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
-use self::{api::HttpArgs, drift::DriftArgs, store::StoreArgs};
+use self::{api::HttpArgs, drift::DriftArgs, history::HistoryArgs, store::StoreArgs};
 pub use self::{
     api::HttpSettings,
     drift::{DriftPolicy, DriftSettings, ForeignAddresses},
+    history::HistoryLimits,
 };
 use crate::store::StoreConfig;
 
 mod api;
 mod drift;
+mod history;
 mod store;
 
 /// Longest microservice label in bytes: that of a DNS label (RFC 1035 §2.3.4), since names of services are its usual source.
@@ -162,6 +164,16 @@ pub struct RunArgs {
     #[arg(long, value_name = "POLICY", help_heading = "Drift")]
     pub foreign_addresses: Option<String>,
 
+    /// How long transactions are remembered, in minutes [env: HISTORY_AGE] [default: 1440]
+    #[arg(long, value_name = "MINUTES", help_heading = "History")]
+    pub history_age: Option<String>,
+
+    /// How many transactions are remembered at most; 0 remembers none [env: HISTORY_MAX] [default: 10000]
+    ///
+    /// They are in memory, with up to four times as many operations in all.
+    #[arg(long, value_name = "NUMBER", help_heading = "History")]
+    pub history_max: Option<String>,
+
     /// What is logged: error, warn, info, debug, trace, or per module as in info,netns_agent::sources=debug [env: RUST_LOG] [default: info]
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
@@ -188,6 +200,8 @@ pub struct Settings {
     pub initial_config: Option<PathBuf>,
     /// What is done about what others change.
     pub drift: DriftSettings,
+    /// How much of the history of transactions is kept.
+    pub history: HistoryLimits,
     /// Filter in the syntax of `tracing_subscriber::EnvFilter`; it has been parsed once.
     pub log: String,
 }
@@ -300,6 +314,8 @@ names! {
     SWEEP_INTERVAL = "sweep-interval", "SWEEP_INTERVAL", "sweep_interval";
     DRIFT_POLICY = "drift-policy", "DRIFT_POLICY", "drift_policy";
     FOREIGN_ADDRESSES = "foreign-addresses", "FOREIGN_ADDRESSES", "foreign_addresses";
+    HISTORY_AGE = "history-age", "HISTORY_AGE", "history_age";
+    HISTORY_MAX = "history-max", "HISTORY_MAX", "history_max";
     LOG = "log", "RUST_LOG", "log";
 }
 
@@ -332,6 +348,8 @@ struct FileSettings {
     sweep_interval: Option<String>,
     drift_policy: Option<String>,
     foreign_addresses: Option<String>,
+    history_age: Option<String>,
+    history_max: Option<String>,
     log: Option<String>,
 }
 
@@ -341,6 +359,16 @@ struct FileSettings {
 enum Endpoints {
     List(Vec<String>),
     Commas(String),
+}
+
+impl Endpoints {
+    /// As on the command line.
+    fn text(self) -> String {
+        match self {
+            Endpoints::List(list) => list.join(","),
+            Endpoints::Commas(text) => text,
+        }
+    }
 }
 
 /// A given value and where it was given.
@@ -370,15 +398,8 @@ impl RunArgs {
     /// # Errors
     /// The first setting that cannot be used; it names the flag, variable or member and what is accepted.
     pub fn load(self, environment: Environment<'_>) -> Result<Settings, ConfigError> {
-        let path = match self.config {
-            Some(path) => Some(path),
-            None => from_environment("CONFIG_FILE", environment)?.map(|given| PathBuf::from(given.value)),
-        };
-        let file = path.map_or_else(|| Ok(FileSettings::default()), |path| read_file(&path))?;
-        let endpoints = file.etcd_endpoints.map(|endpoints| match endpoints {
-            Endpoints::List(list) => list.join(","),
-            Endpoints::Commas(text) => text,
-        });
+        let file = file_settings(self.config, environment)?;
+        let endpoints = file.etcd_endpoints.map(Endpoints::text);
         let pick = |name, flag, member| pick(name, flag, environment, member);
         let store = StoreArgs {
             endpoints: pick(ENDPOINTS, self.etcd_endpoints, endpoints)?,
@@ -419,6 +440,10 @@ impl RunArgs {
             policy: pick(DRIFT_POLICY, self.drift_policy, file.drift_policy)?,
             foreign_addresses: pick(FOREIGN_ADDRESSES, self.foreign_addresses, file.foreign_addresses)?,
         };
+        let history = HistoryArgs {
+            age: pick(HISTORY_AGE, self.history_age, file.history_age)?,
+            max: pick(HISTORY_MAX, self.history_max, file.history_max)?,
+        };
         let initial_config = pick(INITIAL, text(INITIAL, self.initial_config)?, file.initial_config)?;
         let (http, grpc_listen) = http.check()?;
         let settings = Settings {
@@ -435,6 +460,7 @@ impl RunArgs {
             docker_socket: docker_socket(&docker)?,
             initial_config: initial_config.map(path_of).transpose()?,
             drift: drift.check()?,
+            history: history.check()?,
             log: log_filter(or_default(LOG, pick(LOG, self.log, file.log)?, "info"))?,
         };
         refuse_same_address(&settings, &[&http_listen, &grpc, &embedded])?;
@@ -486,6 +512,14 @@ fn text(name: Name, path: Option<PathBuf>) -> Result<Option<String>, ConfigError
         accepted,
     };
     path.map(|path| path.into_os_string().into_string().map_err(wrong)).transpose()
+}
+
+fn file_settings(path: Option<PathBuf>, environment: Environment<'_>) -> Result<FileSettings, ConfigError> {
+    let path = match path {
+        Some(path) => Some(path),
+        None => from_environment("CONFIG_FILE", environment)?.map(|given| PathBuf::from(given.value)),
+    };
+    path.map_or_else(|| Ok(FileSettings::default()), |path| read_file(&path))
 }
 
 fn read_file(path: &Path) -> Result<FileSettings, ConfigError> {

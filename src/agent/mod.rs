@@ -35,6 +35,7 @@ use crate::{
     },
     kernel::{Executor, ExecutorConfig, NetnsId},
     publish::{Publisher, PublisherOptions, StoreHealth},
+    scheduler::history::HistorySettings,
     signals::{
         docker::{MicroserviceChange, Tracker, TrackerConfig},
         namespaces::{Watcher, WatcherConfig},
@@ -252,7 +253,17 @@ fn core(settings: &Settings, executor: &Arc<Executor>, watcher: Watcher, reporte
     if settings.drift.foreign_addresses == ForeignAddresses::Strict {
         effects = effects.strict();
     }
-    Core::new(Network::new(label).with_drift_policy(drift_policy(settings.drift.policy)), effects)
+    let network = Network::new(label).with_drift_policy(drift_policy(settings.drift.policy));
+    Core::new(network, effects).with_history(history(settings.history))
+}
+
+fn history(limits: config::HistoryLimits) -> HistorySettings {
+    HistorySettings {
+        enabled: limits.transactions > 0,
+        age: limits.age,
+        transactions: limits.transactions,
+        operations: limits.transactions.saturating_mul(4),
+    }
 }
 
 fn drift_policy(setting: config::DriftPolicy) -> DriftPolicy {

@@ -61,6 +61,10 @@ fn without_anything_the_documented_defaults_hold() {
             policy: DriftPolicy::Repair,
             foreign_addresses: ForeignAddresses::Keep,
         },
+        history: HistoryLimits {
+            age: std::time::Duration::from_secs(24 * 60 * 60),
+            transactions: 10_000,
+        },
         log: "info".into(),
     };
     assert_eq!(settings, want);

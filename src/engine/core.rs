@@ -21,7 +21,8 @@ use std::{
 use models::key::Key;
 
 use crate::scheduler::{
-    Domain, Operation, Resync, Scheduler, StatusChange, Transaction, TransactionResult, Unacceptable, history::record::OperationRecord,
+    Domain, Operation, Resync, Scheduler, StatusChange, Transaction, TransactionResult, Unacceptable,
+    history::{HistorySettings, record::OperationRecord},
 };
 
 /// A refresh that is due for so long goes before operations.
@@ -165,6 +166,12 @@ impl<E: Effects> Core<E> {
             reading: false,
             waiting: BTreeMap::new(),
         }
+    }
+
+    /// With other limits of the history.
+    pub fn with_history(mut self, settings: HistorySettings) -> Self {
+        self.scheduler.set_history(settings);
+        self
     }
 
     /// Takes an event. Nothing is started before [`Self::advance`].
