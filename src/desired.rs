@@ -77,6 +77,25 @@ pub struct ClientRequest {
     pub description: String,
 }
 
+impl ClientRequest {
+    /// Changes of what a source asks for, and nothing more.
+    pub fn of(source: String, changes: Vec<(Key, Option<ClientItem>)>) -> Self {
+        ClientRequest {
+            source,
+            replace: false,
+            changes,
+            atomic: false,
+            confirm_within: None,
+            description: String::new(),
+        }
+    }
+
+    /// Whether what was asked for before may have to come back.
+    fn may_be_taken_back(&self) -> bool {
+        self.atomic || self.confirm_within.is_some()
+    }
+}
+
 /// What came of a client's request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Committed {
@@ -97,6 +116,11 @@ pub enum RequestError {
     /// The name of the source belongs to one that is no client.
     #[error("the source {0:?} is not one of clients; leave the name out, or choose another")]
     ReservedSource(String),
+    /// It is to be taken back if need be, and nothing can be applied yet.
+    #[error(
+        "the store has not been read yet, so nothing can be applied and taken back: ask again later, or without atomic and confirm-within"
+    )]
+    TooEarly,
     /// The engine refused it or has ended.
     #[error(transparent)]
     NotCommitted(#[from] CommitError),
@@ -198,16 +222,24 @@ impl Desired {
         if [DATASYNC, CONFIG_FILE].contains(&request.source.as_str()) || request.source.is_empty() {
             return Err(RequestError::ReservedSource(request.source));
         }
+        if request.may_be_taken_back() && !self.begun.load(Ordering::Relaxed) {
+            return Err(RequestError::TooEarly);
+        }
         let clients = self.clients.lock().await;
         if request.confirm_within.is_none() {
             self.keep(&clients, &request).await?;
         }
-        let undo = self.undo_of(&request);
-        let Some(transaction) = self.transaction_of(&request, undo.number) else {
+        let number = self.next_number();
+        let undo = request.may_be_taken_back().then(|| self.undo_of(&request, number));
+        let Some(transaction) = self.transaction_of(&request, number) else {
             return Ok(Committed::Kept);
         };
-        if !request.atomic {
+        let Some(undo) = undo else {
             // Others need not wait until it is applied; the engine has the order.
+            drop(clients);
+            return Ok(Committed::Applied(transaction.await?));
+        };
+        if !request.atomic {
             drop(clients);
             let result = transaction.await?;
             return Ok(self.await_confirmation(request, result, undo));
@@ -222,11 +254,15 @@ impl Desired {
         Ok(self.await_confirmation(request, result, undo))
     }
 
-    async fn keep(&self, clients: &Arc<ClientStore>, request: &ClientRequest) -> Result<(), ClientStoreError> {
+    fn next_number(&self) -> u64 {
+        self.requests.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    async fn keep(&self, clients: &Arc<ClientStore>, request: &ClientRequest) -> Result<(), RequestError> {
         let (clients, request) = (clients.clone(), request.clone());
         let kept = tokio::task::spawn_blocking(move || clients.keep(&request.source, request.replace, &request.changes));
-        // Ends early only when the program does.
-        kept.await.unwrap_or(Ok(()))
+        // It ends early only when the program does; what is not on disk must not be applied.
+        Ok(kept.await.map_err(|_| CommitError::Closed)??)
     }
 
     /// Hands a request over; `None` as long as nothing is acted upon.

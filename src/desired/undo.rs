@@ -7,7 +7,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -17,7 +17,6 @@ use tracing::{info, warn};
 
 use super::{ClientRequest, Committed, Desired, Item, RequestError, model_of};
 use crate::{
-    engine::CommitError,
     scheduler::{KeyError, TransactionResult},
     sources::clients::{ClientItem, ClientStore},
 };
@@ -76,17 +75,15 @@ pub(super) struct Undo {
 
 impl Desired {
     /// What a request is about to change.
-    pub(super) fn undo_of(&self, request: &ClientRequest) -> Undo {
-        let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
+    pub(super) fn undo_of(&self, request: &ClientRequest, number: u64) -> Undo {
         let mut before: BTreeMap<Key, Option<ClientItem>> = request.changes.iter().map(|(key, _)| (key.clone(), None)).collect();
-        if request.atomic || request.confirm_within.is_some() {
-            let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
-            for (key, item) in merged.held_by(&request.source) {
-                if request.replace || before.contains_key(key) {
-                    before.insert(key.clone(), client_item(key, item));
-                }
+        let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
+        for (key, item) in merged.held_by(&request.source) {
+            if request.replace || before.contains_key(key) {
+                before.insert(key.clone(), client_item(key, item));
             }
         }
+        drop(merged);
         Undo {
             source: request.source.clone(),
             number,
@@ -96,17 +93,13 @@ impl Desired {
 
     /// Asks for what was asked for before, where nobody has asked for anything else since.
     pub(super) async fn take_back(&self, clients: &Arc<ClientStore>, undo: Undo) -> Result<Option<TransactionResult>, RequestError> {
+        let changes = self.still_of(&undo);
         let back = ClientRequest {
-            changes: self.still_of(&undo),
-            source: undo.source,
-            replace: false,
-            atomic: false,
-            confirm_within: None,
             description: format!("request {} is taken back", undo.number),
+            ..ClientRequest::of(undo.source, changes)
         };
         self.keep(clients, &back).await?;
-        let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
-        match self.transaction_of(&back, number) {
+        match self.transaction_of(&back, self.next_number()) {
             Some(transaction) => Ok(Some(transaction.await?)),
             None => Ok(None),
         }
@@ -164,7 +157,7 @@ impl Desired {
             changes: self.unchanged_of(&request, number),
             ..request
         };
-        self.keep(&clients, &kept).await.map_err(RequestError::from)?;
+        self.keep(&clients, &kept).await?;
         self.confirmations.confirm(number);
         Ok(())
     }
@@ -257,10 +250,4 @@ fn client_item(key: &Key, item: &Item) -> Option<ClientItem> {
     let model = model_of(key, item.message.as_deref()?)?;
     let labels = item.labels.as_ref().map(|labels| (**labels).clone()).unwrap_or_default();
     Some(ClientItem { model, labels })
-}
-
-impl From<CommitError> for ConfirmationError {
-    fn from(error: CommitError) -> Self {
-        ConfirmationError::NotKept(RequestError::NotCommitted(error))
-    }
 }

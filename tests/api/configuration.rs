@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    client::{Answer, Request},
+    client::{ADDRESS, Answer, Request},
     golden, on_one_store,
     support::{bench::Bench, command::ip_in, config::Reference},
 };
@@ -138,6 +138,24 @@ async fn a_change_that_nobody_confirms_is_taken_back(mut bench: Bench) {
     bench.stop_agent().await;
 }
 on_one_store!(a_change_that_nobody_confirms_is_taken_back, Embedded, 120);
+
+async fn before_the_store_is_read_values_are_kept_but_none_that_may_have_to_go(mut bench: Bench) {
+    // Nothing listens there.
+    bench.endpoint = "http://127.0.0.1:1".to_owned();
+    bench.launch_agent_now();
+    bench
+        .until_true("the agent serves REST", || std::net::TcpStream::connect(ADDRESS).is_ok())
+        .await;
+    for target in ["/configuration?atomic", "/configuration?confirm-within=60"] {
+        let answer = send("PUT", target, &document(1400)).await;
+        assert_eq!(answer.status, 503, "{answer:?}");
+    }
+    assert_eq!(Request::get("/configuration").send().await.body.trim(), "{}");
+    let answer = send("PUT", "/configuration?verbose", &document(1400)).await;
+    assert_eq!((answer.status, &parsed(&answer)["kept"]), (200, &json!(true)), "{answer:?}");
+    bench.stop_agent().await;
+}
+on_one_store!(before_the_store_is_read_values_are_kept_but_none_that_may_have_to_go, Etcd, 120);
 
 async fn the_schema_knows_every_model(mut bench: Bench) {
     bench.start_agent().await;

@@ -72,12 +72,9 @@ impl ConfiguratorService for Configurator {
             (model.key(), Some(ClientItem { model, labels }))
         });
         let request = ClientRequest {
-            source,
             replace: full_resync,
-            changes: changes.collect(),
-            atomic: false,
-            confirm_within: None,
             description: "gRPC Update".to_owned(),
+            ..ClientRequest::of(source, changes.collect())
         };
         let metadata = self.carry_out(request, wait_done).await?;
         Ok(Response::from_parts(metadata, UpdateResponse {}, tonic::Extensions::default()))
@@ -87,13 +84,10 @@ impl ConfiguratorService for Configurator {
         self.gate.admit(request.metadata(), Role::Write)?;
         let source = source_of(request.metadata());
         let DeleteRequest { delete, wait_done } = request.into_inner();
+        let changes = models_of(delete.unwrap_or_default()).map(|model| (model.key(), None));
         let request = ClientRequest {
-            source,
-            replace: false,
-            changes: models_of(delete.unwrap_or_default()).map(|model| (model.key(), None)).collect(),
-            atomic: false,
-            confirm_within: None,
             description: "gRPC Delete".to_owned(),
+            ..ClientRequest::of(source, changes.collect())
         };
         let metadata = self.carry_out(request, wait_done).await?;
         Ok(Response::from_parts(metadata, DeleteResponse {}, tonic::Extensions::default()))

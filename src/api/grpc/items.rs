@@ -103,9 +103,9 @@ pub(super) fn status_of(extract: &Extract<Network>, key: &Key) -> ItemStatus {
     }
 }
 
-/// A copy of all values.
-pub(super) async fn values(api: &Api) -> Result<Extract<Network>, Status> {
-    api.extract(Scope::Values).await.ok_or_else(stopping)
+/// A copy of values.
+pub(super) async fn values(api: &Api, scope: Scope) -> Result<Extract<Network>, Status> {
+    api.extract(scope).await.ok_or_else(stopping)
 }
 
 /// Has a request carried out.

@@ -32,6 +32,7 @@ use crate::{
     desired::{ClientRequest, DesiredItem},
     engine::watch::Selector,
     publish::Published,
+    scheduler::history::extract::Scope,
     sources::{clients::Labels, merge::GRPC},
 };
 
@@ -67,15 +68,12 @@ impl ManagerService for Manager {
         let changes = updates.into_iter().map(change_of).collect::<Result<Vec<_>, _>>()?;
         let keys: Vec<Key> = changes.iter().map(|(key, _)| key.clone()).collect();
         let request = ClientRequest {
-            source,
             replace: overwrite_all,
-            changes,
-            atomic: false,
-            confirm_within: None,
             description: "gRPC SetConfig".to_owned(),
+            ..ClientRequest::of(source, changes)
         };
         let result = commit(&self.api, request).await?;
-        let extract = values(&self.api).await?;
+        let extract = values(&self.api, Scope::Keys(keys.clone())).await?;
         let mut results: Vec<UpdateResult> = keys
             .iter()
             .map(|key| UpdateResult {
@@ -101,10 +99,12 @@ impl ManagerService for Manager {
         if !ids.is_empty() && !labels.is_empty() {
             return Err(Status::invalid_argument("both fields of the request are not nil!"));
         }
-        let extract = values(&self.api).await?;
         let wanted = self.api.desired.items().into_iter();
         let wanted = wanted.filter(|item| is_named(&ids, &item.key) && has_labels(&item.labels, &labels));
-        let items = wanted.filter_map(|DesiredItem { key, model, labels, .. }| {
+        let wanted: Vec<DesiredItem> = wanted.collect();
+        let keys = wanted.iter().map(|item| item.key.clone()).collect();
+        let extract = values(&self.api, Scope::Keys(keys)).await?;
+        let items = wanted.into_iter().filter_map(|DesiredItem { key, model, labels, .. }| {
             Some(ConfigItem {
                 item: Some(item_of(&key, &model?)),
                 status: Some(status_of(&extract, &key)),
@@ -116,7 +116,7 @@ impl ManagerService for Manager {
 
     async fn dump_state(&self, request: Request<DumpStateRequest>) -> Result<Response<DumpStateResponse>, Status> {
         let ids = request.into_inner().ids;
-        let extract = values(&self.api).await?;
+        let extract = values(&self.api, Scope::Values).await?;
         let present = extract
             .values()
             .iter()

@@ -5,7 +5,7 @@
 //! Beyond the contract: DELETE, `atomic`, `confirm-within`, `source`, `description`, `verbose` and `plan`. Two things differ on purpose. A
 //! document that cannot be read is the client's error (400, not 500). And values put here are tried again when they fail.
 
-use std::{str::FromStr, time::Duration};
+use std::time::Duration;
 
 use axum::{
     extract::State,
@@ -150,7 +150,7 @@ async fn show_all(State(api): State<Api>) -> Answer {
 }
 
 async fn change(State(api): State<Api>, query: Query, body: String) -> Answer {
-    let confirm_within = number::<u64>(&query, "confirm-within")?.map(Duration::from_secs);
+    let confirm_within = number(&query, "confirm-within")?.map(Duration::from_secs);
     if confirm_within.is_some_and(|within| within.is_zero() || within > Duration::from_secs(CONFIRM_MAX)) {
         return Err(bad(format!("confirm-within: 1 to {CONFIRM_MAX} seconds can be waited")));
     }
@@ -174,13 +174,10 @@ fn request(query: &Query, body: &str, wanted: impl Fn(ClientItem) -> Option<Clie
         let (key, model) = (item.model.key(), item.model);
         (key, wanted(ClientItem { model, labels }))
     });
+    let source = query.once("source").filter(|name| !name.is_empty()).unwrap_or(GRPC);
     Ok(ClientRequest {
-        source: query.once("source").filter(|name| !name.is_empty()).unwrap_or(GRPC).to_owned(),
-        replace: false,
-        changes: items.collect(),
-        atomic: false,
-        confirm_within: None,
         description: query.once("description").unwrap_or_default().to_owned(),
+        ..ClientRequest::of(source.to_owned(), items.collect())
     })
 }
 
@@ -197,12 +194,9 @@ fn bad(message: String) -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, message)
 }
 
-fn number<T: FromStr<Err: std::fmt::Display>>(query: &Query, name: &str) -> Result<Option<T>, ApiError> {
-    let parse = |text: &str| {
-        text.parse()
-            .map_err(|error| bad(format!("parameter {name}={text}: {error}; a whole number is expected")))
-    };
-    query.once(name).map(parse).transpose()
+/// A number; here, one that is none is the client's error.
+fn number(query: &Query, name: &str) -> Result<Option<u64>, ApiError> {
+    query.number(name).map_err(|error| bad(error.message))
 }
 
 async fn commit(api: &Api, query: &Query, request: ClientRequest) -> Answer {
@@ -242,13 +236,14 @@ fn refused(error: RequestError) -> ApiError {
     match error {
         RequestError::NotCommitted(CommitError::Closed) => ApiError::stopping(),
         RequestError::NotKept(error) => ApiError::internal(error.to_string()),
+        error @ RequestError::TooEarly => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
         error => bad(error.to_string()),
     }
 }
 
 /// What came of a transaction, and how the values named in it are now.
 async fn outcome(api: &Api, result: &TransactionResult, keys: &[Key]) -> Result<Json, ApiError> {
-    let extract = api.extract(Scope::Values).await.ok_or_else(ApiError::stopping)?;
+    let extract = api.extract(Scope::Keys(keys.to_vec())).await.ok_or_else(ApiError::stopping)?;
     let value = |key: &Key| {
         let told = extract.value(key).and_then(|value| value.status.as_ref());
         let (state, message) = told.map_or((ValueState::Nonexistent, ""), |status| (status.state, status.message.as_str()));

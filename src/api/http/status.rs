@@ -135,7 +135,7 @@ async fn status(State(api): State<Api>, query: Query) -> Answer {
 }
 
 async fn one(api: &Api, key: Key) -> Answer {
-    let extract = api.extract(Scope::Key(key.clone())).await.ok_or_else(ApiError::stopping)?;
+    let extract = api.extract(Scope::Keys(vec![key.clone()])).await.ok_or_else(ApiError::stopping)?;
     match extract.value(&key) {
         Some(value) => answer::json(&Base::of(&extract, value)),
         None => answer::json(&Base {

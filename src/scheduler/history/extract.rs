@@ -31,8 +31,8 @@ pub enum Scope {
     All,
     /// All values, without the history.
     Values,
-    /// One value and what is derived from it, however far, without the history.
-    Key(Key),
+    /// These values and what is derived from them, however far, without the history.
+    Keys(Vec<Key>),
 }
 
 /// A value, as it is now.
@@ -83,8 +83,8 @@ impl<D: Domain> Scheduler<D> {
     pub fn extract(&self, scope: &Scope) -> Extract<D> {
         let mut values: Vec<Sighting<D::Value>> = match scope {
             Scope::All | Scope::Values => self.graph.all().filter_map(|id| self.sighting(id)).collect(),
-            Scope::Key(key) => {
-                let mut family: Vec<NodeId> = self.graph.find(key).into_iter().collect();
+            Scope::Keys(keys) => {
+                let mut family: Vec<NodeId> = keys.iter().filter_map(|key| self.graph.find(key)).collect();
                 let mut at = 0;
                 while let Some(id) = family.get(at).copied() {
                     family.extend(self.graph[id].children.iter().copied());
@@ -94,9 +94,11 @@ impl<D: Domain> Scheduler<D> {
             }
         };
         values.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+        // One that was named twice, or beside what it is derived from.
+        values.dedup_by(|one, other| one.key == other.key);
         let records = match scope {
             Scope::All => self.ledger.history.shared(),
-            Scope::Values | Scope::Key(_) => Vec::new(),
+            Scope::Values | Scope::Keys(_) => Vec::new(),
         };
         Extract {
             domain: self.domain.clone(),
