@@ -47,7 +47,7 @@ pub fn table_in_force(interface: &Interface, view: &View<'_, Network>) -> u32 {
 }
 
 /// Routing table of a VRF, by its logical name.
-pub fn table_of_vrf(vrf: &str, view: &View<'_, Network>) -> u32 {
+fn table_of_vrf(vrf: &str, view: &View<'_, Network>) -> u32 {
     let key = interface_key(vrf);
     // While a namespace is being read back, the device may not have been taken over yet.
     let vrf = view.applied(&key).or(view.wanted(&key)).and_then(Value::interface);

@@ -364,6 +364,22 @@ pub enum KernelOp {
     },
 }
 
+impl KernelOp {
+    /// The link that an operation on addresses, neighbours or routes is about, and what must hold of it; `None` of any other operation.
+    pub fn on_link(&self) -> Option<(NetnsId, &str, &Guard)> {
+        match self {
+            KernelOp::AddAddress { netns, link, guard, .. }
+            | KernelOp::ConfirmAddress { netns, link, guard, .. }
+            | KernelOp::DeleteAddress { netns, link, guard, .. }
+            | KernelOp::SetNeighbour { netns, link, guard, .. }
+            | KernelOp::DeleteNeighbour { netns, link, guard, .. }
+            | KernelOp::AddRoute { netns, link, guard, .. }
+            | KernelOp::DeleteRoute { netns, link, guard, .. } => Some((*netns, link, guard)),
+            _ => None,
+        }
+    }
+}
+
 /// The operations of one value. They are performed in order; the first failure ends the task.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Task {

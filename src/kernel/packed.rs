@@ -79,13 +79,7 @@ fn is_simple(changes: &LinkChanges) -> bool {
 fn link_of(op: &KernelOp) -> Option<(NetnsId, &str, &Guard)> {
     match op {
         KernelOp::SetLink { netns, name, guard, .. } => Some((*netns, name, guard)),
-        KernelOp::AddAddress { netns, link, guard, .. }
-        | KernelOp::DeleteAddress { netns, link, guard, .. }
-        | KernelOp::SetNeighbour { netns, link, guard, .. }
-        | KernelOp::DeleteNeighbour { netns, link, guard, .. }
-        | KernelOp::AddRoute { netns, link, guard, .. }
-        | KernelOp::DeleteRoute { netns, link, guard, .. } => Some((*netns, link, guard)),
-        _ => None,
+        other => other.on_link(),
     }
 }
 

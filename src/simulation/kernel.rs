@@ -149,20 +149,6 @@ fn changes_something(op: &KernelOp) -> bool {
     }
 }
 
-/// The link that an operation on addresses, neighbours or routes is about, and what must hold of it.
-pub fn on_link(op: &KernelOp) -> Option<(NetnsId, &str, &Guard)> {
-    match op {
-        KernelOp::AddAddress { netns, link, guard, .. }
-        | KernelOp::ConfirmAddress { netns, link, guard, .. }
-        | KernelOp::DeleteAddress { netns, link, guard, .. }
-        | KernelOp::SetNeighbour { netns, link, guard, .. }
-        | KernelOp::DeleteNeighbour { netns, link, guard, .. }
-        | KernelOp::AddRoute { netns, link, guard, .. }
-        | KernelOp::DeleteRoute { netns, link, guard, .. } => Some((*netns, link, guard)),
-        _ => None,
-    }
-}
-
 /// The namespaces that must be open for an operation.
 fn works_in(op: &KernelOp) -> Vec<NetnsId> {
     match op {
@@ -252,7 +238,7 @@ impl Kernel {
             KernelOp::SetLink { netns, name, guard, .. } | KernelOp::DeleteLink { netns, name, guard } => {
                 Some((*netns, name.as_str(), guard))
             }
-            other => on_link(other),
+            other => other.on_link(),
         };
         if let Some((netns, name, guard)) = target
             && let Some(link) = self.link(netns, name)
@@ -308,7 +294,7 @@ impl Kernel {
     }
 
     fn perform_layer3(&mut self, op: &KernelOp) -> Result<Reply, Failure> {
-        if let Some((netns, link, guard)) = on_link(op)
+        if let Some((netns, link, guard)) = op.on_link()
             && let Some(found) = self.link(netns, link)
         {
             guarded(guard, found)?;

@@ -11,35 +11,13 @@ use tokio::{
 
 use crate::{
     on_one_store,
-    support::{
-        bench::Bench,
-        config::{Arp, Config, Interface, Reference, Route},
-        etcd::Certificates,
-    },
+    support::{bench::Bench, config::Config, etcd::Certificates},
 };
-
-/// Two ends in two namespaces, a route and an ARP entry.
-fn config() -> Config {
-    Config {
-        interfaces: vec![
-            Interface::veth("left", "right", Reference::named("red"))
-                .host_name("eth0")
-                .address("10.11.0.1/24")
-                .mac("02:00:00:00:11:01"),
-            Interface::veth("right", "left", Reference::named("blue"))
-                .host_name("eth0")
-                .address("10.11.0.2/24")
-                .mac("02:00:00:00:11:02"),
-        ],
-        routes: vec![Route::new("left", "10.12.0.0/16", "10.11.0.2")],
-        arps: vec![Arp::new("left", "10.11.0.9", "02:00:00:00:11:09")],
-    }
-}
 
 /// An agent that has done all that it can: the configuration is CONFIGURED, one value waits, and one makes no sense.
 async fn converged(bench: &mut Bench) {
     bench.start_agent().await;
-    let revisions = bench.put_together(&config()).await;
+    let revisions = bench.put_together(&Config::between_two_namespaces()).await;
     bench.until_configured(&revisions).await;
     let (arp, oops) = ("linux/l3/v2/arp/absent/10.0.0.2", "linux/interfaces/v2/interface/oops");
     let waiting = r#"{"interface":"absent","ip_address":"10.0.0.2","hw_address":"02:00:00:00:00:02"}"#;

@@ -338,6 +338,24 @@ pub struct Config {
 }
 
 impl Config {
+    /// A pair with its two ends in two namespaces, a route and an ARP entry. MAC addresses are given, so that nothing is left to chance.
+    pub fn between_two_namespaces() -> Self {
+        Config {
+            interfaces: vec![
+                Interface::veth("left", "right", Reference::named("red"))
+                    .host_name("eth0")
+                    .address("10.11.0.1/24")
+                    .mac("02:00:00:00:11:01"),
+                Interface::veth("right", "left", Reference::named("blue"))
+                    .host_name("eth0")
+                    .address("10.11.0.2/24")
+                    .mac("02:00:00:00:11:02"),
+            ],
+            routes: vec![Route::new("left", "10.12.0.0/16", "10.11.0.2")],
+            arps: vec![Arp::new("left", "10.11.0.9", "02:00:00:00:11:09")],
+        }
+    }
+
     /// The values by their keys after `config/`.
     pub fn entries(&self) -> BTreeMap<String, String> {
         let interfaces = self.interfaces.iter().map(|value| (value.key(), value.json().to_string()));

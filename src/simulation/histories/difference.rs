@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use crate::{
     kernel::{KernelOp, LinkState, NetnsId, Snapshot},
-    simulation::kernel::{Kernel, on_link},
+    simulation::kernel::Kernel,
 };
 
 fn name_of(space: &Snapshot, index: u32) -> String {
@@ -71,7 +71,7 @@ pub fn concerns(op: &KernelOp, links: &BTreeSet<(NetnsId, String)>) -> bool {
         KernelOp::CreateVeth { ends } => ends.iter().map(|end| (end.netns, end.name.clone())).collect(),
         KernelOp::CreateLink { link, .. } => vec![(link.netns, link.name.clone())],
         KernelOp::SetLink { netns, name, .. } | KernelOp::DeleteLink { netns, name, .. } => vec![(*netns, name.clone())],
-        other => match on_link(other) {
+        other => match other.on_link() {
             Some((netns, link, _)) => vec![(netns, link.to_owned())],
             None => return false,
         },
