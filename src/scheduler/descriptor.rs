@@ -164,6 +164,9 @@ pub trait Descriptor<D: Domain>: Send + Sync {
     }
 
     /// Whether a change in something it depends on made the applied value obsolete, so that it must be created anew.
+    ///
+    /// It is asked again when what it depends on was applied anew or is no longer available, not when that is only wanted differently: so
+    /// it must go by what is applied.
     fn stale(&self, _key: &Key, _applied: &D::Value, _view: &View<'_, D>) -> bool {
         false
     }
