@@ -30,7 +30,7 @@ fn start_with_ttl(config: StoreConfig, seconds: u64) -> Publisher {
 }
 
 fn set(publisher: &Publisher, key: &str, value: &str) {
-    publisher.set(key.to_owned(), value.to_owned());
+    publisher.set(key, value.to_owned());
 }
 
 async fn flush(publisher: &Publisher) {
@@ -115,7 +115,7 @@ async fn ten_thousand_keys_are_stored_in_batches() {
     for index in 0..10_000 {
         let json =
             format!(r#"{{"key":"config/linux/interfaces/v2/interface/veth{index}","state":"CONFIGURED","last_operation":"CREATE"}}"#);
-        publisher.set(format!("config-status/linux/interfaces/v2/interface/veth{index}"), json);
+        publisher.set(&format!("config-status/linux/interfaces/v2/interface/veth{index}"), json);
     }
     let set_in = began.elapsed();
     flush(&publisher).await;
@@ -236,7 +236,7 @@ async fn a_frozen_server_that_goes_on_with_old_requests_ends_with_the_newest_sta
     let publisher = start_with_ttl(etcd.config(), 3);
     for round in 0..3 {
         for index in 0..500 {
-            publisher.set(format!("status/{index}"), format!("old {round}"));
+            publisher.set(&format!("status/{index}"), format!("old {round}"));
         }
         flush(&publisher).await;
         etcd.freeze();
@@ -244,7 +244,7 @@ async fn a_frozen_server_that_goes_on_with_old_requests_ends_with_the_newest_sta
         for index in 0..500 {
             match index % 3 {
                 0 => publisher.remove(&format!("status/{index}")),
-                _ => publisher.set(format!("status/{index}"), format!("late {round}")),
+                _ => publisher.set(&format!("status/{index}"), format!("late {round}")),
             }
         }
         let mut health = publisher.health();
@@ -254,7 +254,7 @@ async fn a_frozen_server_that_goes_on_with_old_requests_ends_with_the_newest_sta
             .expect("the loss is noticed")
             .expect("the publisher runs");
         for index in 0..500 {
-            publisher.set(format!("status/{index}"), format!("new {round}"));
+            publisher.set(&format!("status/{index}"), format!("new {round}"));
         }
         etcd.thaw();
         flush(&publisher).await;
@@ -273,7 +273,7 @@ async fn a_value_that_the_store_refuses_holds_up_nothing() {
     for index in 0..50 {
         set(&publisher, &format!("status/{index}"), "1");
     }
-    publisher.set("status/huge".to_owned(), "x".repeat(2 << 20));
+    publisher.set("status/huge", "x".repeat(2 << 20));
     for index in 50..100 {
         set(&publisher, &format!("status/{index}"), "1");
     }

@@ -56,8 +56,9 @@ fn value_status(message: Option<&Published>) -> Option<&ValueStatus> {
 
 impl StatusStore for Told {
     fn set(&self, key: String, message: Published) {
-        self.publisher.set(key.clone(), message.json());
-        self.tell(&key, Some(Arc::new(message)));
+        let message = Arc::new(message);
+        self.publisher.set(&key, message.clone());
+        self.tell(&key, Some(message));
     }
 
     fn remove(&self, key: &str) {

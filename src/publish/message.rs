@@ -10,6 +10,7 @@ use models::{
         status::{AgentStatus, PluginStatus},
     },
 };
+use prost::Message;
 
 /// Key of the health of the agent, after its prefix.
 pub const AGENT_HEALTH: &str = "check/status/v1/agent";
@@ -43,6 +44,18 @@ impl Published {
             Published::Microservice(message) => json::encode(message),
             Published::Agent(message) => json::encode(message),
             Published::Part(message) => json::encode(message),
+        }
+    }
+
+    /// Length of its binary form in bytes.
+    pub(super) fn encoded_len(&self) -> usize {
+        match self {
+            Published::Value(message) => message.encoded_len(),
+            Published::Link(message) => message.encoded_len(),
+            Published::Namespace(message) => message.encoded_len(),
+            Published::Microservice(message) => message.encoded_len(),
+            Published::Agent(message) => message.encoded_len(),
+            Published::Part(message) => message.encoded_len(),
         }
     }
 }

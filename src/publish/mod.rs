@@ -26,10 +26,12 @@ use tokio::{
     task::JoinHandle,
 };
 
+pub use self::content::Content;
 pub use self::message::{AGENT_HEALTH, PART_HEALTH, Published};
 use self::{state::State, writer::Writer};
 use crate::store::{Connector, StoreConfig, StoreError};
 
+mod content;
 pub(crate) mod course;
 mod message;
 pub(crate) mod state;
@@ -131,10 +133,11 @@ impl Publisher {
         })
     }
 
-    /// Publishes `json` under `key` (after the prefix, within [`OWN_KEY_SPACES`]). Returns at once.
-    pub fn set(&self, key: String, json: String) {
-        if owned(&key) {
-            self.inner.shared.state().set(&key, json.into_bytes().into());
+    /// Publishes a message, or JSON, under `key` (after the prefix, within [`OWN_KEY_SPACES`]). Returns at once; the message becomes
+    /// text when its turn comes.
+    pub fn set(&self, key: &str, content: impl Into<Content>) {
+        if owned(key) {
+            self.inner.shared.state().set(key, content.into());
             self.inner.shared.changed.notify_one();
         }
     }

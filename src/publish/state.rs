@@ -10,6 +10,8 @@ use std::{
     sync::Arc,
 };
 
+use super::content::Content;
+
 /// Operations of one transaction; etcd refuses more than 128 (`--max-txn-ops`).
 const BATCH_OPERATIONS: usize = 100;
 /// Bytes of one transaction; etcd refuses requests above 1.5 MiB (`--max-request-bytes`).
@@ -29,7 +31,7 @@ pub(crate) enum Guard {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Write {
     /// Store the value under the lease.
-    Put(Arc<[u8]>),
+    Put(Content),
     /// Delete the key if the guard holds.
     Delete(Guard),
 }
@@ -50,16 +52,16 @@ enum Stored {
     /// Not listed yet, or a write may or may not have been carried out.
     Unknown,
     Absent,
-    Present(Arc<[u8]>, Guard),
+    Present(Content, Guard),
 }
 
 struct Entry {
-    wanted: Option<Arc<[u8]>>,
+    wanted: Option<Content>,
     stored: Stored,
     /// Of an earlier run and not touched in this one: it stays until [`State::retain_only_current`].
     left_over: bool,
     /// The store has refused this value for good; another value will be tried.
-    refused: Option<Arc<[u8]>>,
+    refused: Option<Content>,
     /// Number of the oldest change that the store does not have.
     unsaved_since: Option<u64>,
     /// Number of the oldest change made while the key was being written.
@@ -85,7 +87,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub fn set(&mut self, key: &str, value: Arc<[u8]>) {
+    pub fn set(&mut self, key: &str, value: Content) {
         let stored = if self.listed { Stored::Absent } else { Stored::Unknown };
         let key = self
             .entries
@@ -293,12 +295,7 @@ impl State {
                 left_over,
                 ..Entry::new(Stored::Absent)
             });
-            let value = entry
-                .wanted
-                .clone()
-                .filter(|wanted| **wanted == *value)
-                .unwrap_or_else(|| value.into());
-            entry.stored = Stored::Present(value, guard);
+            entry.stored = Stored::Present(value.into(), guard);
         }
         // Numbers are kept, so that the oldest change is still written first; what is only found now concerns every `flush`.
         let mut keys: Vec<(u64, Arc<str>)> = self
@@ -320,7 +317,7 @@ impl State {
 impl Write {
     fn size(&self) -> usize {
         match self {
-            Self::Put(value) => value.len(),
+            Self::Put(value) => value.size(),
             Self::Delete(_) => 0,
         }
     }
@@ -343,7 +340,7 @@ impl Entry {
     fn is_clean(&self, lease: i64) -> bool {
         match (&self.wanted, &self.stored) {
             (Some(wanted), _) if self.refused.as_ref() == Some(wanted) => true,
-            (Some(wanted), Stored::Present(value, guard)) => wanted == value && *guard == Guard::Lease(lease),
+            (Some(wanted), Stored::Present(value, guard)) => *guard == Guard::Lease(lease) && wanted == value,
             (None, Stored::Present(..)) => self.left_over,
             (None, Stored::Absent) => true,
             (_, Stored::Unknown) | (Some(_), Stored::Absent) => false,

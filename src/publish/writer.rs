@@ -223,7 +223,7 @@ impl Writer {
         let operations = batch.iter().map(|(key, write)| {
             let key = format!("{}{key}", self.prefix);
             match write {
-                Write::Put(value) => TxnOp::put(key, value.to_vec(), Some(PutOptions::new().with_lease(lease))),
+                Write::Put(value) => TxnOp::put(key, value.text(), Some(PutOptions::new().with_lease(lease))),
                 Write::Delete(guard) => {
                     guards.push(match guard {
                         Guard::Lease(lease) => Compare::lease(key.clone(), CompareOp::Equal, *lease),

@@ -32,7 +32,7 @@ use crate::{
     desired::{CONFIG, decode},
     engine::{Clock, Core, Done, Event, Work},
     kernel::{Failure, Outcome, Reply, Task},
-    publish::{Published, state::State},
+    publish::{Content, Published, state::State},
     scheduler::{Change, Rejection, Resync, Transaction},
     sources::etcd::{RawKey, SnapshotReason, SourceEvent},
 };
@@ -91,7 +91,7 @@ impl StatusStore for Outbox {
         {
             content.claims.push((status.key.clone(), status.mod_revision));
         }
-        content.state.set(&key, value.clone());
+        content.state.set(&key, Content::Text(value.clone()));
         content.shadow.insert(key, value);
         content.changed = true;
     }

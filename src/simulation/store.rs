@@ -203,7 +203,7 @@ impl Store {
             match write {
                 Write::Put(value) => {
                     let status = Status {
-                        value: value.clone(),
+                        value: value.text().into(),
                         lease,
                         mod_revision: self.revision,
                     };

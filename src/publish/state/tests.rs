@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn value(text: &str) -> Arc<[u8]> {
-    Arc::from(text.as_bytes())
+fn value(text: &str) -> Content {
+    text.to_owned().into()
 }
 
 fn found(key: &str, text: &str, lease: i64, mod_revision: i64) -> Found {
@@ -25,7 +25,7 @@ fn ready() -> State {
 
 fn texts(batch: &Batch) -> Vec<String> {
     let show = |(key, write): &(Arc<str>, Write)| match write {
-        Write::Put(value) => format!("{key}={}", String::from_utf8_lossy(value)),
+        Write::Put(value) => format!("{key}={}", String::from_utf8_lossy(&value.text())),
         Write::Delete(guard) => format!("-{key} if {guard:?}"),
     };
     batch.iter().map(show).collect()
@@ -162,7 +162,7 @@ impl ToyStore {
         for (key, write) in batch {
             match write {
                 Write::Put(value) => {
-                    self.0.insert(key.to_string(), (value.to_vec(), lease));
+                    self.0.insert(key.to_string(), (value.text().into_owned(), lease));
                 }
                 Write::Delete(guard) => {
                     assert_eq!(

@@ -1,0 +1,88 @@
+//! What is stored under a key: a message, or text.
+//!
+//! Owns their comparison. Must never make text of a message before it is sent, or held against text: most states are replaced before
+//! their turn, and whoever publishes has something better to do. Start reading at [`Content`].
+
+use std::{borrow::Cow, sync::Arc};
+
+use super::message::Published;
+
+/// See the [module documentation](self).
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// A message, whose text is its JSON.
+    Message(Arc<Published>),
+    /// Text as it is.
+    Text(Arc<[u8]>),
+}
+
+impl Content {
+    /// The text that is stored, in bytes.
+    pub(crate) fn text(&self) -> Cow<'_, [u8]> {
+        match self {
+            Content::Message(message) => Cow::Owned(message.json().into_bytes()),
+            Content::Text(text) => Cow::Borrowed(text),
+        }
+    }
+
+    /// About how many bytes [`Self::text`] has; names of fields make the text of a message some three times as long as its binary form.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Content::Message(message) => 3 * message.encoded_len(),
+            Content::Text(text) => text.len(),
+        }
+    }
+}
+
+impl PartialEq for Content {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Content::Message(one), Content::Message(other)) => Arc::ptr_eq(one, other) || one == other,
+            _ => self.text() == other.text(),
+        }
+    }
+}
+
+impl Eq for Content {}
+
+impl From<Arc<Published>> for Content {
+    fn from(message: Arc<Published>) -> Self {
+        Content::Message(message)
+    }
+}
+
+impl From<Vec<u8>> for Content {
+    fn from(text: Vec<u8>) -> Self {
+        Content::Text(text.into())
+    }
+}
+
+impl From<String> for Content {
+    fn from(text: String) -> Self {
+        text.into_bytes().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use models::proto::status::PluginStatus;
+
+    use super::*;
+
+    fn message(error: &str) -> Content {
+        let status = PluginStatus {
+            error: error.to_owned(),
+            ..PluginStatus::default()
+        };
+        Arc::new(Published::Part(status)).into()
+    }
+
+    #[test]
+    fn a_message_equals_its_text_and_an_equal_message() {
+        let text = Content::from(message("gone").text().into_owned());
+        assert_eq!(message("gone"), text);
+        assert_eq!(message("gone"), message("gone"));
+        assert_ne!(message("back"), text);
+        assert_ne!(message("back"), message("gone"));
+    }
+}
