@@ -138,9 +138,10 @@ impl<V> TransactionRecord<V> {
 
 /// Merges what led nowhere: a creation that ended PENDING with a later creation, and a deletion of a PENDING value with the
 /// deletion before it. Only neighbours among the operations of a key are merged.
-pub fn compress<V>(operations: Vec<OperationRecord<V>>) -> Vec<OperationRecord<V>> {
+pub fn compress<V>(mut operations: Vec<OperationRecord<V>>) -> Vec<OperationRecord<V>> {
     let waited = |operation: &OperationRecord<V>| [operation.before.state, operation.after.state].contains(&ValueState::Pending);
     if !operations.iter().any(waited) {
+        operations.shrink_to_fit();
         return operations;
     }
     let mut compressed: Vec<Option<OperationRecord<V>>> = Vec::with_capacity(operations.len());
@@ -167,5 +168,8 @@ pub fn compress<V>(operations: Vec<OperationRecord<V>>) -> Vec<OperationRecord<V
         latest.insert(operation.key.clone(), compressed.len());
         compressed.push(Some(operation));
     }
-    compressed.into_iter().flatten().collect()
+    let mut compressed: Vec<_> = compressed.into_iter().flatten().collect();
+    // It is kept for a day, in what may be the room of twice as many.
+    compressed.shrink_to_fit();
+    compressed
 }
