@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::{
     engine::{Done, DoneSender, Performer, Work},
-    kernel::Executor,
+    kernel::{Executor, Part},
 };
 
 use super::effects::{Look, NetworkEffects, Seen};
@@ -30,9 +30,9 @@ impl Performer<NetworkEffects> for KernelPerformer {
         let tell = move |what| drop(done.send(what));
         match work {
             Work::Perform(tasks) => self.executor.submit(tasks, move |answer| {
-                tell(match answer.late {
-                    false => Done::Performed(answer.outcomes),
-                    true => Done::Late(answer.outcomes),
+                tell(match answer.part {
+                    Part::Main => Done::Performed(answer.outcomes),
+                    Part::Early | Part::Late => Done::Apart(answer.outcomes),
                 })
             }),
             // What is open needs no path, so there is one answer.

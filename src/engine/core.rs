@@ -5,7 +5,7 @@
 //!
 //! # Assumptions
 //! Each operation that [`Core::advance`] hands out comes back once in [`Core::done`]: with [`Done::Performed`], which comes once for each
-//! [`Work::Perform`] and at which the core goes on, or later with [`Done::Late`]. What is told comes in the order in which it
+//! [`Work::Perform`] and at which the core goes on, or before or after it with [`Done::Apart`]. What is told comes in the order in which it
 //! happened in the world: what was seen before an operation was performed is not told after its outcome.
 
 #[cfg(test)]
@@ -124,12 +124,13 @@ pub enum Work<E: Effects> {
 
 /// What came of work.
 pub enum Done<E: Effects> {
-    /// Of the operations that were handed out together. Those that are missing take long, and hold up only what depends on them. As
+    /// Of the operations that were handed out together. Those that are missing have been told apart, or take long, and
+    /// then hold up only what depends on them. As
     /// others are decided upon meanwhile, only that may come late which these cannot undermine: what looks for something on which
     /// no other value has an influence.
     Performed(Vec<E::Outcome>),
-    /// Of operations that took long.
-    Late(Vec<E::Outcome>),
+    /// Of operations of which it is told by itself: those that are done before the others, and those that took long.
+    Apart(Vec<E::Outcome>),
     /// What was seen.
     Seen(E::Seen),
 }
@@ -222,7 +223,7 @@ impl<E: Effects> Core<E> {
                 self.awaited = self.awaited.saturating_sub(1);
                 self.performed(outcomes);
             }
-            Done::Late(outcomes) => self.performed(outcomes),
+            Done::Apart(outcomes) => self.performed(outcomes),
             Done::Seen(seen) => {
                 self.awaited = self.awaited.saturating_sub(1);
                 self.effects.seen(&mut self.scheduler, seen);

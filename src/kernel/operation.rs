@@ -405,8 +405,19 @@ pub struct Outcome {
 pub struct Answer {
     /// Outcomes, some or all.
     pub outcomes: Vec<Outcome>,
-    /// These took long. The first answer is never late; what it lacks comes later, when it has been performed or has taken too long.
-    pub late: bool,
+    /// Which of the answers it is.
+    pub part: Part,
+}
+
+/// Which of several answers one is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// The rest is being performed: whoever was told can think about these meanwhile.
+    Early,
+    /// With this one, everything has been performed but for what takes long. There is exactly one.
+    Main,
+    /// These took long.
+    Late,
 }
 
 /// What an operation answers. A task answers with the reply of its last operation that has one.

@@ -3,7 +3,8 @@
 //! Owns the order of batches and of their answers, and the time limit of openings. Must never wait for something that may hang longer
 //! than [`GRACE`]. Start reading at [`Serving::run`].
 //!
-//! A batch is answered once at the end, with the outcomes of all tasks but those whose path does not answer. These are answered
+//! A batch is answered at the end, with the outcomes of all tasks but those whose path does not answer; of a large one, the outcomes
+//! that are there are told before, so that what they mean is thought about meanwhile. Those whose path does not answer are answered
 //! later, each when its path has answered or after [`LIMIT`]. All answers come from one thread, in the order in which the tasks were
 //! performed; so what was read in a namespace is never told after something newer.
 
@@ -16,7 +17,7 @@ use std::{
 
 use super::{
     failure,
-    operation::{Answer, KernelOp, NamespaceRef, Outcome, Task},
+    operation::{Answer, KernelOp, NamespaceRef, Outcome, Part, Task},
     process::ProcessPath,
     slow_open::{LIMIT, Opening, SlowOpens, timed_out},
     worker::Worker,
@@ -46,7 +47,7 @@ pub(super) struct Batch {
 pub(super) struct Caller {
     unanswered: BTreeSet<u64>,
     tell: Box<dyn FnMut(Answer) + Send>,
-    late: bool,
+    told_main: bool,
 }
 
 /// Tasks of a batch whose path has not answered yet.
@@ -73,22 +74,30 @@ impl Caller {
         Caller {
             unanswered: tasks.iter().map(|task| task.id).collect(),
             tell,
-            late: false,
+            told_main: false,
         }
     }
 
+    /// The main answer, then those that are late.
     fn answer(&mut self, outcomes: Vec<Outcome>) {
+        let part = match std::mem::replace(&mut self.told_main, true) {
+            false => Part::Main,
+            true => Part::Late,
+        };
+        self.tell(outcomes, part);
+    }
+
+    fn tell(&mut self, outcomes: Vec<Outcome>, part: Part) {
         for outcome in &outcomes {
             self.unanswered.remove(&outcome.id);
         }
-        let late = std::mem::replace(&mut self.late, true);
-        (self.tell)(Answer { outcomes, late });
+        (self.tell)(Answer { outcomes, part });
     }
 }
 
 impl Drop for Caller {
     fn drop(&mut self) {
-        if !self.late || !self.unanswered.is_empty() {
+        if !self.told_main || !self.unanswered.is_empty() {
             let ended = || failure::other("the thread that performs kernel operations has ended: restart the agent");
             let unanswered = std::mem::take(&mut self.unanswered).into_iter();
             self.answer(unanswered.map(|id| Outcome { id, result: Err(ended()) }).collect());
@@ -163,7 +172,8 @@ impl Serving {
                 }),
             }
         }
-        outcomes.extend(self.worker.perform(at_once));
+        let rest = self.worker.perform(at_once, &mut |early| waiting.caller.tell(early, Part::Early));
+        outcomes.extend(rest);
         self.wait_for_openings(&mut waiting, &mut outcomes);
         let writes = write_count::total() - writes;
         if writes > 0 {

@@ -25,6 +25,10 @@ use super::{
     sysctl,
 };
 
+/// Into how many parts a group of packed tasks is divided at most, and how many tasks make a part of their own.
+const PARTS_MAX: usize = 4;
+const PART_MIN: usize = 250;
+
 /// Where an operation works: namespace, kernel name of the link, and what must hold of it.
 pub(super) type On<'a> = (NetnsId, &'a str, &'a Guard);
 
@@ -51,8 +55,8 @@ impl Worker {
 
     /// Performs a batch. Tasks next to each other that only delete links are performed together: each deletion waits about
     /// 18 ms for the kernel, and waiting together costs no more than waiting once. So are those that only open a namespace, and those
-    /// whose requests can be packed.
-    pub fn perform(&mut self, tasks: Vec<Task>) -> Vec<Outcome> {
+    /// whose requests can be packed: of very many, the outcomes that are there are told to `early`. Answers all others.
+    pub fn perform(&mut self, tasks: Vec<Task>, early: &mut dyn FnMut(Vec<Outcome>)) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(tasks.len());
         // Nothing is known for certain of links since the last batch.
         self.links.clear();
@@ -65,7 +69,12 @@ impl Worker {
                     continue;
                 }
                 Some(SharedWork::Packing) if group.len() >= TASKS_MIN => {
-                    outcomes.extend(self.perform_packed(group));
+                    for (number, part) in in_parts(group).enumerate() {
+                        if number > 0 {
+                            early(std::mem::take(&mut outcomes));
+                        }
+                        outcomes.extend(self.perform_packed(part));
+                    }
                     continue;
                 }
                 Some(SharedWork::Opening) if group.len() > 1 => self.prepare_names(group),
@@ -82,7 +91,7 @@ impl Worker {
     /// Performs tasks for which a path was opened ahead.
     pub fn perform_opened(&mut self, tasks: Vec<Task>, path: &Path, opening: Opening) -> Vec<Outcome> {
         self.namespaces.offer(path, opening);
-        let outcomes = self.perform(tasks);
+        let outcomes = self.perform(tasks, &mut |_| {});
         self.namespaces.withdraw(path);
         outcomes
     }
@@ -475,6 +484,11 @@ enum SharedWork {
     Opening,
     /// All operations have a packed form.
     Packing,
+}
+
+/// Parts of a large group that are packed one after the other. More would leave too few requests of one namespace to be packed.
+fn in_parts(tasks: &[Task]) -> impl Iterator<Item = &[Task]> {
+    tasks.chunks(tasks.len().div_ceil(PARTS_MAX).max(PART_MIN))
 }
 
 fn shared_work(task: &Task) -> Option<SharedWork> {

@@ -1,6 +1,8 @@
 //! Many tasks in one batch: what is packed into few requests must come out as if each task had been performed alone.
 
-use netns_agent::kernel::{FailureKind, Guard, KernelOp, LinkChanges, NetnsId, Reply};
+use std::sync::mpsc;
+
+use netns_agent::kernel::{FailureKind, Guard, KernelOp, LinkChanges, NetnsId, Part, Reply, Task};
 
 use super::{
     objects::{add_address, add_route, delete_address, delete_route, set_neighbour},
@@ -179,5 +181,34 @@ fn an_adopted_link_is_told_from_others_in_a_batch() {
             results.iter().all(|result| *result == Ok(Reply::Done)),
             "what is gone need not be deleted"
         );
+    });
+}
+
+#[test]
+fn of_a_very_large_batch_outcomes_are_told_before_the_end_and_each_once() {
+    in_private_namespaces(|world| {
+        let (a, b) = (world.open("a"), world.open("b"));
+        world.veth((a, "x"), (b, "y"));
+        let task = |id: u64| Task {
+            id,
+            key: format!("config/test/{id}"),
+            ops: vec![guarded(set_neighbour(
+                a,
+                "x",
+                &format!("10.1.{}.{}", id / 200, id % 200 + 1),
+                [2, 0, 0, 0, 0, 9],
+            ))],
+        };
+        let (sender, answers) = mpsc::channel();
+        world
+            .executor
+            .submit((0..1_000).map(task).collect(), move |answer| drop(sender.send(answer)));
+        let answers: Vec<_> = answers.iter().collect();
+        let parts: Vec<Part> = answers.iter().map(|answer| answer.part).collect();
+        assert_eq!(parts, [Part::Early, Part::Early, Part::Early, Part::Main]);
+        let outcomes = answers.into_iter().flat_map(|answer| answer.outcomes);
+        let done: Vec<_> = outcomes.map(|outcome| (outcome.id, outcome.result)).collect();
+        assert_eq!(done, (0..1_000).map(|id| (id, Ok(Reply::Done))).collect::<Vec<_>>());
+        assert_eq!(world.dump(a).neighbours.len(), 1_000);
     });
 }

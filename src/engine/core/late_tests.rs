@@ -130,6 +130,12 @@ impl World {
     }
 
     fn desire(&mut self, values: &[(&'static str, &[&'static str])], full: bool) {
+        self.want(values, full);
+        self.run();
+    }
+
+    /// Nothing is started yet.
+    fn want(&mut self, values: &[(&'static str, &[&'static str])], full: bool) {
         let change = |(key, needs): &(&'static str, &[&'static str])| Change {
             key: Key::new(key),
             revision: 1,
@@ -139,7 +145,6 @@ impl World {
         let resync = if full { Resync::Upstream } else { Resync::None };
         let transaction = Transaction::resync(resync, changes);
         self.core.take(Event::Desired { transaction, reply: None }, self.now);
-        self.run();
     }
 
     fn delete(&mut self, key: &str) {
@@ -179,7 +184,7 @@ impl World {
 
     fn comes_back(&mut self, key: &str, outcome: Outcome<Needs>) {
         let id = self.slow.remove(key).expect("an operation under way");
-        self.core.done(Done::Late(vec![(id, outcome)]));
+        self.core.done(Done::Apart(vec![(id, outcome)]));
         self.run();
     }
 
@@ -227,7 +232,7 @@ fn an_operation_that_timed_out_is_tried_again_and_its_late_outcome_does_no_harm(
     let first = world.slow["slow"];
     world.comes_back("slow", timed_out());
     assert_eq!(world.state("slow"), Some(ValueState::Retrying));
-    world.core.done(Done::Late(vec![(first, Outcome::Done)]));
+    world.core.done(Done::Apart(vec![(first, Outcome::Done)]));
     world.run();
     assert_eq!(world.state("slow"), Some(ValueState::Retrying));
     world.now = world.core.deadline().expect("a retry");
@@ -246,6 +251,22 @@ fn a_value_deleted_while_its_creation_takes_long_goes_when_that_has_come_back() 
     world.comes_back("slow", Outcome::Done);
     assert_eq!(world.core.scheduler().view().applied(&Key::new("slow")), None);
     assert_eq!(world.core.in_flight().count(), 0);
+}
+
+#[test]
+fn what_is_told_early_starts_nothing_before_the_rest_has_been_told() {
+    let mut world = World::new(&[]);
+    world.want(&[("first", &[]), ("rest", &[]), ("on-first", &["first"])], false);
+    let Some(Work::Perform(tasks)) = world.core.advance(world.now) else {
+        panic!("there is something to do");
+    };
+    let ids: Vec<u64> = tasks.iter().map(|(id, _, _)| *id).collect();
+    assert_eq!(ids.len(), 2);
+    world.core.done(Done::Apart(vec![(ids[0], Outcome::Done)]));
+    assert!(world.core.advance(world.now).is_none());
+    world.core.done(Done::Performed(vec![(ids[1], Outcome::Done)]));
+    world.run();
+    assert_eq!(world.configured(), BTreeSet::from(["first", "on-first", "rest"]));
 }
 
 #[test]
