@@ -9,6 +9,7 @@ use netns_agent::{
     agent::Agent,
     cli::{self, Arguments, Command, demo},
     config::{RunArgs, Settings},
+    kernel::privileges,
     telemetry,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -50,6 +51,9 @@ fn run(args: RunArgs) -> ExitCode {
 /// Runs the agent until it is told to stop.
 fn serve(settings: &Settings) -> anyhow::Result<()> {
     telemetry::start_logging(&settings.log_directives());
+    if !settings.keep_privileges {
+        give_up_privileges(settings)?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -72,4 +76,18 @@ fn serve(settings: &Settings) -> anyhow::Result<()> {
     // A look at a file system that does not answer must not hold up the end.
     runtime.shutdown_background();
     ended
+}
+
+/// Before there is a second thread.
+fn give_up_privileges(settings: &Settings) -> anyhow::Result<()> {
+    let reduced = privileges::reduce(settings.has_low_port())
+        .context("privileges that are not needed cannot be given up; --keep-privileges starts the agent all the same")?;
+    tracing::info!("privileges: {}", reduced.kept.join(", "));
+    if !reduced.bounded {
+        tracing::debug!("the bounding set stays as it is; no program that is started gets anything from it");
+    }
+    for capability in reduced.missing {
+        tracing::warn!("{} is missing, for {}", capability.name, capability.purpose);
+    }
+    Ok(())
 }

@@ -51,6 +51,7 @@ fn without_anything_the_documented_defaults_hold() {
             rate_limit: None,
             body_max: 4 << 20,
             connections_max: 256,
+            time_limit: std::time::Duration::from_secs(10),
         },
         grpc_listen: Some(address("127.0.0.1:9111")),
         docker_socket: "/var/run/docker.sock".into(),
@@ -65,6 +66,7 @@ fn without_anything_the_documented_defaults_hold() {
             age: std::time::Duration::from_secs(24 * 60 * 60),
             transactions: 10_000,
         },
+        keep_privileges: false,
         log: "info".into(),
     };
     assert_eq!(settings, want);

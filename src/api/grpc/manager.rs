@@ -4,7 +4,7 @@
 
 use std::{collections::HashMap, pin::Pin};
 
-use futures::Stream;
+use futures::{Stream, stream};
 use models::{
     Model,
     key::Key,
@@ -17,12 +17,11 @@ use models::{
     },
     registry::model_of_key,
 };
-use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::watch;
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use super::{
-    Gate,
+    Admission,
     generated::manager_service_server::ManagerService,
     items::{change_of, commit, id_of, is_named, item_of, key_of, status_of, values},
 };
@@ -36,15 +35,13 @@ use crate::{
     sources::{clients::Labels, merge::GRPC},
 };
 
-/// Answers that wait for a client to read them. It keeps the newest state of each key, however slow the client is.
-const WAITING_MAX: usize = 16;
 const CONFIG: &str = "config/";
 const CONFIG_STATUS: &str = "config-status/";
 
 /// See the [module documentation](self).
 pub(super) struct Manager {
     pub(super) api: Api,
-    pub(super) gate: Gate,
+    pub(super) admission: Admission,
     pub(super) stopped: watch::Receiver<bool>,
 }
 
@@ -62,7 +59,7 @@ impl ManagerService for Manager {
     type SubscribeStream = Pin<Box<dyn Stream<Item = Result<SubscribeResponse, Status>> + Send>>;
 
     async fn set_config(&self, request: Request<SetConfigRequest>) -> Result<Response<SetConfigResponse>, Status> {
-        self.gate.admit(request.metadata(), Role::Write)?;
+        self.admission.admit(request.metadata(), Role::Write)?;
         let source = source_of(request.metadata());
         let SetConfigRequest { updates, overwrite_all } = request.into_inner();
         let changes = updates.into_iter().map(change_of).collect::<Result<Vec<_>, _>>()?;
@@ -148,28 +145,25 @@ impl ManagerService for Manager {
                 keys.iter().map(|key| key.as_str().replacen(CONFIG, CONFIG_STATUS, 1)).collect()
             }
         };
-        let mut watcher = self.api.statuses.watch(Selector::Prefixes(prefixes));
-        let (sender, answers) = mpsc::channel(WAITING_MAX);
-        let mut stopped = self.stopped.clone();
-        tokio::spawn(async move {
+        let watcher = self.api.statuses.watch(Selector::Prefixes(prefixes));
+        // Nothing is taken from the watcher before the client has taken what was taken before.
+        let told = stream::unfold((watcher, self.stopped.clone(), ids), |(mut watcher, mut stopped, ids)| async move {
             loop {
                 let news = tokio::select! {
-                    news = watcher.next() => news,
-                    () = sender.closed() => return,
-                    _ = stopped.wait_for(|stop| *stop) => return,
+                    news = watcher.next() => news?,
+                    _ = stopped.wait_for(|stop| *stop) => return None,
                 };
-                let Some(news) = news else { return };
                 let notifications: Vec<Notification> = news
                     .items
                     .iter()
                     .filter_map(|(key, published)| notification(&ids, key, published.as_deref()))
                     .collect();
-                if !notifications.is_empty() && sender.send(Ok(SubscribeResponse { notifications })).await.is_err() {
-                    return;
+                if !notifications.is_empty() {
+                    return Some((Ok(SubscribeResponse { notifications }), (watcher, stopped, ids)));
                 }
             }
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+        Ok(Response::new(Box::pin(told)))
     }
 }
 
