@@ -19,6 +19,9 @@ use crate::api::listener::{Impatient, Limits, Protocol, refusal};
 /// Most bytes of a request's line and headers, and of what is buffered of a body.
 const BUFFER_BYTES: usize = 64 * 1024;
 
+/// What HTTP/2 begins with (RFC 9113 §3.4); hyper closes without a word then.
+const HTTP2: &[u8] = b"PRI * HTTP/2.0";
+
 /// The address of whoever sent a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
@@ -64,7 +67,9 @@ impl Protocol for Rest {
         if let Err(error) = ended {
             debug!(%peer, "REST: {error}");
             // Whoever has asked nothing is not answered: a connection that was merely kept open is closed without a word.
-            if error.is_timeout() && !parts.read_buf.is_empty() {
+            if parts.read_buf.starts_with(HTTP2) {
+                last_words = refusal::http2("this port speaks HTTP/1.1; gRPC is at --grpc-listen");
+            } else if error.is_timeout() && !parts.read_buf.is_empty() {
                 let words = format!(
                     "the headers did not arrive within {} s; see --http-time-limit",
                     limits.step.as_secs()
