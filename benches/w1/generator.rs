@@ -3,8 +3,8 @@
 //! Owns the process, its commands (a line on its standard input each, a line of JSON in answer), and the mix of requests. Must never ask
 //! faster than it says, however quick the answers are. Start reading at [`Generator`], then [`generate`].
 //!
-//! The idle ones are [`IDLE`] connections: half keep one of REST open, half follow all states (Subscribe), each over a connection of
-//! its own. Of the [`BUSY`] ones each makes [`RATE`] requests per second, the first at a moment of its own, in turn those of [`MIX`]:
+//! The idle ones are [`IDLE`] connections: half keep one of REST open, half follow the state of one link each (Subscribe), each over a
+//! connection of its own. Of the [`BUSY`] ones each makes [`RATE`] requests per second, the first at a moment of its own, in turn those of [`MIX`]:
 //! most are cheap, one in twenty each writes all metrics, lists all desired values, and dumps all links that are cached.
 
 use std::{
@@ -16,7 +16,7 @@ use std::{
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use models::proto::ligato::generic::{GetConfigRequest, GetConfigResponse, SubscribeRequest, SubscribeResponse};
+use models::proto::ligato::generic::{GetConfigRequest, GetConfigResponse, SubscribeRequest, SubscribeResponse, Subscription, item::Id};
 use rustix::{
     process::{Resource, Rlimit, getrlimit, nice, setrlimit},
     time::{ClockId, clock_gettime},
@@ -193,7 +193,7 @@ async fn obey() {
                 for number in 0..IDLE {
                     match number % 2 {
                         0 => drop(idle.spawn(keep_open(rest().await))),
-                        _ => drop(idle.spawn(follow(grpc().await))),
+                        _ => drop(idle.spawn(follow(number, grpc().await))),
                     }
                 }
                 for number in 0..BUSY {
@@ -257,14 +257,19 @@ async fn keep_open(mut sender: Rest) {
     drop(sender);
 }
 
-/// Follows all states.
-async fn follow(mut client: Grpc<Channel>) {
+/// Follows the state of a link.
+async fn follow(number: usize, mut client: Grpc<Channel>) {
+    let id = Id {
+        model: "linux.interfaces.interface".to_owned(),
+        name: format!("l{number}"),
+    };
+    let request = SubscribeRequest {
+        subscriptions: vec![Subscription { id: Some(id) }],
+    };
     client.ready().await.expect("connected");
     let path = PathAndQuery::from_static("/ligato.generic.ManagerService/Subscribe");
     let codec = ProstCodec::<SubscribeRequest, SubscribeResponse>::default();
-    let stream = client
-        .server_streaming(tonic::Request::new(SubscribeRequest::default()), path, codec)
-        .await;
+    let stream = client.server_streaming(tonic::Request::new(request), path, codec).await;
     let mut stream = stream.expect("a stream").into_inner();
     while let Ok(Some(_)) = stream.message().await {}
 }
