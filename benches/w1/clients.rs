@@ -41,7 +41,8 @@ pub async fn clients(network: &Network, size: usize, rounds: usize, report: &mut
     let mut own = series("clients: processor time of the clients", "ms");
     let mut served = series("clients: requests served during W1", "");
     let mut latency = series("clients: 99th percentile of their latency", "ms");
-    println!("  {IDLE} idle clients; {BUSY} busy ones with {RATE} requests per second each");
+    let followed = std::env::var("W1_FOLLOW").unwrap_or_else(|_| "one".to_owned());
+    println!("  {IDLE} idle clients, half of them follow {followed}; {BUSY} busy ones with {RATE} requests per second each");
     for round in 0..rounds {
         for turn in 0..2 {
             if (round + turn) % 2 == 0 {

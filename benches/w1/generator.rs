@@ -4,8 +4,9 @@
 //! faster than it says, however quick the answers are. Start reading at [`Generator`], then [`generate`].
 //!
 //! The idle ones are [`IDLE`] connections: half keep one of REST open, half follow the state of one link each (Subscribe), each over a
-//! connection of its own. Of the [`BUSY`] ones each makes [`RATE`] requests per second, the first at a moment of its own, in turn those of [`MIX`]:
-//! most are cheap, one in twenty each writes all metrics, lists all desired values, and dumps all links that are cached.
+//! connection of its own; with `W1_FOLLOW=all` in the environment all states, some two million of them for one W1. Of the [`BUSY`] ones
+//! each makes [`RATE`] requests per second, the first at a moment of its own, in turn those of [`MIX`]: most are cheap, one in twenty
+//! each writes all metrics, lists all desired values, and dumps all links that are cached.
 
 use std::{
     process::Stdio,
@@ -257,14 +258,16 @@ async fn keep_open(mut sender: Rest) {
     drop(sender);
 }
 
-/// Follows the state of a link.
+/// Follows the state of a link, or all states.
 async fn follow(number: usize, mut client: Grpc<Channel>) {
     let id = Id {
         model: "linux.interfaces.interface".to_owned(),
         name: format!("l{number}"),
     };
+    let one = vec![Subscription { id: Some(id) }];
+    let follows_all = std::env::var("W1_FOLLOW").is_ok_and(|what| what == "all");
     let request = SubscribeRequest {
-        subscriptions: vec![Subscription { id: Some(id) }],
+        subscriptions: if follows_all { Vec::new() } else { one },
     };
     client.ready().await.expect("connected");
     let path = PathAndQuery::from_static("/ligato.generic.ManagerService/Subscribe");

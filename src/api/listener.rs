@@ -171,7 +171,7 @@ async fn handshake<P: Protocol>(protocol: &P, config: Arc<ServerConfig>, stream:
     let length = stream.peek(&mut beginning).await?;
     let beginning = &beginning[..length];
     if beginning.first().is_some_and(|first| *first != TLS_HANDSHAKE) {
-        let words = "this port speaks TLS; say https, and give the authority of its certificate";
+        let words = "this port speaks TLS; say https (to netns-agent: --tls, or --ca with its authority)";
         refusal::tell(stream, &protocol.refusal(beginning, "400 Bad Request", words)).await;
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the client does not speak TLS"));
     }
