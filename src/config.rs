@@ -114,17 +114,24 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE", help_heading = "REST")]
     pub tokens_file: Option<PathBuf>,
 
-    /// Most requests per second from one address, 0 for no limit [env: HTTP_RATE_LIMIT] [default: 0]
+    /// Most requests per second from one address to both APIs, 0 for no limit [env: HTTP_RATE_LIMIT] [default: 0]
     #[arg(long, value_name = "NUMBER", help_heading = "REST")]
     pub http_rate_limit: Option<String>,
 
-    /// Longest body of a request, in bytes [env: HTTP_BODY_MAX] [default: 4194304]
+    /// Longest body of a request and longest gRPC message, in bytes [env: HTTP_BODY_MAX] [default: 4194304]
     #[arg(long, value_name = "BYTES", help_heading = "REST")]
     pub http_body_max: Option<String>,
 
-    /// Most connections of the REST API at a time [env: HTTP_CONNECTIONS_MAX] [default: 256]
+    /// Most connections of each API at a time; gRPC takes four times as many calls [env: HTTP_CONNECTIONS_MAX] [default: 256]
     #[arg(long, value_name = "NUMBER", help_heading = "REST")]
     pub http_connections_max: Option<String>,
+
+    /// How long a client may take for the TLS handshake and the headers of a request [env: HTTP_TIME_LIMIT] [default: 10]
+    ///
+    /// In seconds, of both APIs. It may take three times as long for a body and to read a piece of an answer, and six times as long
+    /// between two gRPC calls.
+    #[arg(long, value_name = "SECONDS", help_heading = "REST")]
+    pub http_time_limit: Option<String>,
 
     /// Listen where other machines can connect although neither TLS nor credentials protect it [env: INSECURE_LISTEN]
     #[arg(long, help_heading = "REST")]
@@ -174,6 +181,13 @@ pub struct RunArgs {
     #[arg(long, value_name = "NUMBER", help_heading = "History")]
     pub history_max: Option<String>,
 
+    /// Keep capabilities that configuring networks does not take [env: KEEP_PRIVILEGES]
+    ///
+    /// The agent gives them up when it starts. A root without them is not above the permissions of files: a socket of Docker or a data
+    /// directory that belongs to somebody else may need this.
+    #[arg(long)]
+    pub keep_privileges: bool,
+
     /// What is logged: error, warn, info, debug, trace, or per module as in info,netns_agent::sources=debug [env: RUST_LOG] [default: info]
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
@@ -202,6 +216,8 @@ pub struct Settings {
     pub drift: DriftSettings,
     /// How much of the history of transactions is kept.
     pub history: HistoryLimits,
+    /// Capabilities that are not needed are kept.
+    pub keep_privileges: bool,
     /// Filter in the syntax of `tracing_subscriber::EnvFilter`; it has been parsed once.
     pub log: String,
 }
@@ -210,6 +226,13 @@ impl Settings {
     /// `/vnf-agent/<label>/`: everything this agent reads and writes is below it.
     pub fn prefix(&self) -> String {
         format!("/vnf-agent/{}/", self.microservice_label)
+    }
+
+    /// Whether something listens on a port that only the privileged may use.
+    pub fn has_low_port(&self) -> bool {
+        let embedded = Some(self.embedded_listen).filter(|_| self.etcd.is_none());
+        let addresses = [self.http.listen, self.grpc_listen, embedded];
+        addresses.into_iter().flatten().any(|address| (1..1024).contains(&address.port()))
     }
 
     /// The filter for the log. Where the user named nothing but a level, the libraries below stay at `info`: at `debug` each of
@@ -307,6 +330,7 @@ names! {
     HTTP_RATE_LIMIT = "http-rate-limit", "HTTP_RATE_LIMIT", "http_rate_limit";
     HTTP_BODY_MAX = "http-body-max", "HTTP_BODY_MAX", "http_body_max";
     HTTP_CONNECTIONS_MAX = "http-connections-max", "HTTP_CONNECTIONS_MAX", "http_connections_max";
+    HTTP_TIME_LIMIT = "http-time-limit", "HTTP_TIME_LIMIT", "http_time_limit";
     INSECURE = "insecure-listen", "INSECURE_LISTEN", "insecure_listen";
     GRPC = "grpc-listen", "GRPC_LISTEN", "grpc_listen";
     DOCKER = "docker-host", "DOCKER_HOST", "docker_host";
@@ -316,6 +340,7 @@ names! {
     FOREIGN_ADDRESSES = "foreign-addresses", "FOREIGN_ADDRESSES", "foreign_addresses";
     HISTORY_AGE = "history-age", "HISTORY_AGE", "history_age";
     HISTORY_MAX = "history-max", "HISTORY_MAX", "history_max";
+    KEEP_PRIVILEGES = "keep-privileges", "KEEP_PRIVILEGES", "keep_privileges";
     LOG = "log", "RUST_LOG", "log";
 }
 
@@ -341,6 +366,7 @@ struct FileSettings {
     http_rate_limit: Option<String>,
     http_body_max: Option<String>,
     http_connections_max: Option<String>,
+    http_time_limit: Option<String>,
     insecure_listen: Option<String>,
     grpc_listen: Option<String>,
     docker_host: Option<String>,
@@ -350,6 +376,7 @@ struct FileSettings {
     foreign_addresses: Option<String>,
     history_age: Option<String>,
     history_max: Option<String>,
+    keep_privileges: Option<String>,
     log: Option<String>,
 }
 
@@ -426,7 +453,8 @@ impl RunArgs {
             rate_limit: pick(HTTP_RATE_LIMIT, self.http_rate_limit, file.http_rate_limit)?,
             body_max: pick(HTTP_BODY_MAX, self.http_body_max, file.http_body_max)?,
             connections_max: pick(HTTP_CONNECTIONS_MAX, self.http_connections_max, file.http_connections_max)?,
-            insecure: pick(INSECURE, api::insecure_flag(self.insecure_listen), file.insecure_listen)?,
+            time_limit: pick(HTTP_TIME_LIMIT, self.http_time_limit, file.http_time_limit)?,
+            insecure: pick(INSECURE, api::switch_flag(self.insecure_listen), file.insecure_listen)?,
         };
         let embedded = pick(EMBEDDED, self.embedded_listen, file.embedded_listen)?;
         let embedded = or_default(EMBEDDED, embedded, "127.0.0.1:2379");
@@ -445,6 +473,7 @@ impl RunArgs {
             max: pick(HISTORY_MAX, self.history_max, file.history_max)?,
         };
         let initial_config = pick(INITIAL, text(INITIAL, self.initial_config)?, file.initial_config)?;
+        let keep_privileges = pick(KEEP_PRIVILEGES, api::switch_flag(self.keep_privileges), file.keep_privileges)?;
         let (http, grpc_listen) = http.check()?;
         let settings = Settings {
             microservice_label: label(or_default(
@@ -461,6 +490,7 @@ impl RunArgs {
             initial_config: initial_config.map(path_of).transpose()?,
             drift: drift.check()?,
             history: history.check()?,
+            keep_privileges: keep_privileges.as_ref().map(api::switch).transpose()?.unwrap_or(false),
             log: log_filter(or_default(LOG, pick(LOG, self.log, file.log)?, "info"))?,
         };
         refuse_same_address(&settings, &[&http_listen, &grpc, &embedded])?;

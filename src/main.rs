@@ -9,6 +9,7 @@ use netns_agent::{
     agent::Agent,
     cli::{self, Arguments, Command, demo},
     config::{RunArgs, Settings},
+    kernel::privileges,
     telemetry,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -53,6 +54,9 @@ fn serve(settings: &Settings) -> anyhow::Result<()> {
     // what the agent takes, and make nothing faster. A kernel without them has nothing to switch off.
     let _ = nix::sys::prctl::set_thp_disable(true);
     telemetry::start_logging(&settings.log_directives());
+    if !settings.keep_privileges {
+        give_up_privileges(settings)?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -75,4 +79,18 @@ fn serve(settings: &Settings) -> anyhow::Result<()> {
     // A look at a file system that does not answer must not hold up the end.
     runtime.shutdown_background();
     ended
+}
+
+/// Before there is a second thread.
+fn give_up_privileges(settings: &Settings) -> anyhow::Result<()> {
+    let reduced = privileges::reduce(settings.has_low_port())
+        .context("privileges that are not needed cannot be given up; --keep-privileges starts the agent all the same")?;
+    tracing::info!("privileges: {}", reduced.kept.join(", "));
+    if !reduced.bounded {
+        tracing::debug!("the bounding set stays as it is; no program that is started gets anything from it");
+    }
+    for capability in reduced.missing {
+        tracing::warn!("{} is missing, for {}", capability.name, capability.purpose);
+    }
+    Ok(())
 }

@@ -6,6 +6,7 @@
 //! A logger is a module of the agent, under its name below the crate (`engine`, `sources`, `kernel`), or any target under its full
 //! name (`hyper`). `default` is everything that has no level of its own.
 
+pub mod calls;
 pub mod metrics;
 
 use std::{

@@ -4,6 +4,8 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
+use netns_agent::kernel::privileges::NEEDED;
+
 fn read(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -51,14 +53,19 @@ fn the_compose_file_names_only_stages_and_volumes_that_exist() {
 }
 
 #[test]
-fn the_container_and_the_service_have_the_same_capabilities() {
+fn the_container_and_the_service_have_the_capabilities_that_the_agent_keeps() {
     let container: BTreeSet<String> = compose()["services"]["agent"]["cap_add"]
         .as_array()
         .expect("cap_add of the agent")
         .iter()
         .map(|capability| format!("CAP_{}", capability.as_str().unwrap_or_default()))
         .collect();
-    assert_eq!(container, unit_setting("CapabilityBoundingSet"));
+    let needed: BTreeSet<String> = NEEDED.iter().map(|capability| capability.name.to_owned()).collect();
+    assert_eq!(container, needed);
+    assert_eq!(unit_setting("CapabilityBoundingSet"), needed);
+    assert_eq!(unit_setting("NoNewPrivileges"), BTreeSet::from(["yes".to_owned()]));
+    // Without privileges that are handed on, no program can be started with any.
+    assert_eq!(unit_setting("AmbientCapabilities"), BTreeSet::new());
     assert_eq!(compose()["services"]["agent"]["cap_drop"], serde_json::json!(["ALL"]));
 }
 

@@ -9,7 +9,7 @@
 //!
 //! `W1_LOG` is what the agent logs (`--log`), and `W1_LOG_FILE` where its log is copied to.
 //!
-//! Parts: `apply`, `live`, `teardown`, `restart`, `pair`, `container`, `memory`. Needs root, etcd and iproute2, and Docker for `container`.
+//! Parts: `apply`, `live`, `teardown`, `restart`, `pair`, `container`, `memory`, `clients`. Needs root, etcd and iproute2, and Docker for `container`.
 //!
 //! Everything happens in namespaces of its own, with an etcd whose data is in memory. In each round the agent and all its anchors take
 //! their turn, in another order each time, and after each turn the state is counted; so what disturbs the machine disturbs both sides.
@@ -18,6 +18,8 @@
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+mod clients;
+mod generator;
 mod ip_batch;
 mod kernel;
 mod network;
@@ -38,7 +40,7 @@ use report::Report;
 
 /// Longest time that everything may take.
 const LIMIT: Duration = Duration::from_secs(4 * 3600);
-const PARTS: [&str; 7] = ["apply", "live", "teardown", "restart", "pair", "container", "memory"];
+const PARTS: [&str; 8] = ["apply", "live", "teardown", "restart", "pair", "container", "memory", "clients"];
 
 /// What the command line says.
 struct Arguments {
@@ -94,6 +96,9 @@ fn usage(problem: &str) -> ! {
 }
 
 fn main() {
+    if generator::is_wanted() {
+        return generator::generate();
+    }
     // Before anything is started.
     let arguments = Arguments::read();
     support::isolation::run_program("w1", LIMIT, || run(arguments));
@@ -108,7 +113,7 @@ async fn run(arguments: Arguments) {
     }
     for &size in &arguments.sizes {
         let network = network::Network::of_size(size);
-        let mut setting = scenarios::Setting::new(network, size, arguments.rounds).await;
+        let mut setting = scenarios::Setting::new(network.clone(), size, arguments.rounds).await;
         for part in PARTS.iter().filter(|part| arguments.has(part)) {
             println!("{part}, size {size}×");
             match *part {
@@ -117,6 +122,7 @@ async fn run(arguments: Arguments) {
                 "teardown" => scenarios::teardown(&mut setting, &mut report).await,
                 "restart" => scenarios::restart(&mut setting, &mut report).await,
                 "pair" => scenarios::pair(&mut setting, &mut report).await,
+                "clients" => clients::clients(&network, size, arguments.rounds, &mut report).await,
                 "container" => scenarios::container(&mut report).await,
                 _ => scenarios::memory(&mut setting, &mut report).await,
             }

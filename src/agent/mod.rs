@@ -24,8 +24,8 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    api::{self, Api, grpc, http::Server},
-    config::{self, ForeignAddresses, HttpSettings, Settings},
+    api::{self, Api, grpc, http, listener::Serving, security::Gate},
+    config::{self, ForeignAddresses, Settings},
     descriptors::{Network, alias::Marks, value::DriftPolicy},
     desired::{self, Desired},
     embedded,
@@ -97,8 +97,8 @@ pub struct Agent {
     publisher: Publisher,
     statuses: Statuses,
     in_sync: watch::Receiver<bool>,
-    http: Option<Server>,
-    grpc: Option<grpc::Server>,
+    http: Option<Serving>,
+    grpc: Option<Serving>,
     tasks: JoinSet<&'static str>,
     desired: Arc<Desired>,
     _source: Source,
@@ -140,8 +140,7 @@ impl Agent {
             metrics: told.metrics.clone(),
             log: telemetry::log_filter(),
         });
-        let http = start_http(api.clone(), &settings.http).await?;
-        let grpc = start_grpc(api, settings).await?;
+        let (http, grpc) = serve(&api, settings).await?;
         handle.send(Event::Facts(vec![NetworkEffects::own_namespace(own)]));
 
         let (docker_sender, docker_changes) = mpsc::unbounded_channel();
@@ -209,12 +208,12 @@ impl Agent {
 
     /// Where the REST API is served, if it is.
     pub fn http_address(&self) -> Option<SocketAddr> {
-        self.http.as_ref().map(Server::address)
+        self.http.as_ref().map(Serving::address)
     }
 
     /// Where the gRPC API is served, if it is.
     pub fn grpc_address(&self) -> Option<SocketAddr> {
-        self.grpc.as_ref().map(grpc::Server::address)
+        self.grpc.as_ref().map(Serving::address)
     }
 
     /// Stops. The network stays as it is; the keys with the agent's lease vanish.
@@ -295,18 +294,23 @@ async fn open_store(settings: &Settings) -> anyhow::Result<(Option<embedded::Sto
 }
 
 /// Nobody is served before everything else that can refuse to start has started.
-async fn start_http(api: Api, settings: &HttpSettings) -> anyhow::Result<Option<Server>> {
-    let Some(listen) = settings.listen else { return Ok(None) };
-    let server = Server::start(api, listen, settings).await.context("the REST API cannot start")?;
-    Ok(Some(server))
-}
-
-async fn start_grpc(api: Api, settings: &Settings) -> anyhow::Result<Option<grpc::Server>> {
-    let Some(listen) = settings.grpc_listen else { return Ok(None) };
-    let server = grpc::Server::start(api, listen, &settings.http)
-        .await
-        .context("the gRPC API cannot start")?;
-    Ok(Some(server))
+async fn serve(api: &Api, settings: &Settings) -> anyhow::Result<(Option<Serving>, Option<Serving>)> {
+    let gate = Arc::new(Gate::new(&settings.http).context("the APIs cannot start")?);
+    let http = match settings.http.listen {
+        None => None,
+        Some(listen) => {
+            let server = http::start(api.clone(), listen, &settings.http, gate.clone());
+            Some(server.await.context("the REST API cannot start")?)
+        }
+    };
+    let grpc = match settings.grpc_listen {
+        None => None,
+        Some(listen) => {
+            let server = grpc::start(api.clone(), listen, &settings.http, gate);
+            Some(server.await.context("the gRPC API cannot start")?)
+        }
+    };
+    Ok((http, grpc))
 }
 
 /// Docker is optional: an unusable address is told, and microservice references stay pending.

@@ -6,6 +6,7 @@
 pub mod build;
 pub mod grpc;
 pub mod http;
+pub mod listener;
 pub mod retrieval;
 pub mod security;
 mod show;

@@ -3,11 +3,14 @@
 //! Owns their checks, and the rule that nothing listens unprotected where other machines can reach it. Must never read a key, a
 //! certificate or a token: that is `api::security`, when the server starts. Start reading at [`HttpSettings`].
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use super::{ConfigError, Given, HTTP_BODY_MAX, HTTP_CONNECTIONS_MAX, or_default, path_of};
+use super::{ConfigError, Given, HTTP_BODY_MAX, HTTP_CONNECTIONS_MAX, HTTP_TIME_LIMIT, or_default, path_of};
 
-/// How the REST API is reached, and by whom.
+/// Seconds of a day: whoever waits longer for a client does not want a limit.
+const DAY: usize = 86_400;
+
+/// How the REST API is reached; and, of both APIs, by whom, and how much they may ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpSettings {
     /// Where it is served; `None`: nowhere.
@@ -20,10 +23,12 @@ pub struct HttpSettings {
     pub tokens: Option<PathBuf>,
     /// Most requests per second from one address; `None`: no limit.
     pub rate_limit: Option<u32>,
-    /// Longest body of a request in bytes.
+    /// Longest body of a request, and longest message, in bytes.
     pub body_max: usize,
-    /// Most connections at a time.
+    /// Most connections of each API at a time.
     pub connections_max: usize,
+    /// For each step of a client: a handshake, the headers of a request.
+    pub time_limit: Duration,
 }
 
 /// What was given about the REST API.
@@ -37,6 +42,7 @@ pub(super) struct HttpArgs {
     pub rate_limit: Option<Given>,
     pub body_max: Option<Given>,
     pub connections_max: Option<Given>,
+    pub time_limit: Option<Given>,
     pub insecure: Option<Given>,
 }
 
@@ -67,6 +73,7 @@ impl HttpArgs {
                 .filter(|limit| *limit > 0),
             body_max: positive(&or_default(HTTP_BODY_MAX, self.body_max, "4194304"))?,
             connections_max: positive(&or_default(HTTP_CONNECTIONS_MAX, self.connections_max, "256"))?,
+            time_limit: seconds(&or_default(HTTP_TIME_LIMIT, self.time_limit, "10"))?,
         };
         let insecure = self.insecure.as_ref().map(switch).transpose()?.unwrap_or(false);
         let is_protected = settings.identity.is_some() && (settings.tokens.is_some() || settings.client_ca.is_some());
@@ -111,8 +118,18 @@ fn positive(given: &Given) -> Result<usize, ConfigError> {
     }
 }
 
+fn seconds(given: &Given) -> Result<Duration, ConfigError> {
+    match positive(given)? {
+        number if number <= DAY => Ok(Duration::from_secs(number as u64)),
+        number => Err(given.wrong(
+            format!("{number} s are more than a day"),
+            "a number of seconds from 1 to 86400 is expected",
+        )),
+    }
+}
+
 /// A flag without a value is `true`; the environment and the file say so in words.
-fn switch(given: &Given) -> Result<bool, ConfigError> {
+pub(super) fn switch(given: &Given) -> Result<bool, ConfigError> {
     match given.value.trim() {
         "true" | "1" => Ok(true),
         "false" | "0" => Ok(false),
@@ -120,7 +137,7 @@ fn switch(given: &Given) -> Result<bool, ConfigError> {
     }
 }
 
-/// The switch on the command line, as text like all settings.
-pub(super) fn insecure_flag(given: bool) -> Option<String> {
+/// A switch on the command line, as text like all settings.
+pub(super) fn switch_flag(given: bool) -> Option<String> {
     given.then(|| "true".to_owned())
 }

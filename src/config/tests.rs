@@ -51,6 +51,7 @@ fn without_anything_the_documented_defaults_hold() {
             rate_limit: None,
             body_max: 4 << 20,
             connections_max: 256,
+            time_limit: std::time::Duration::from_secs(10),
         },
         grpc_listen: Some(address("127.0.0.1:9111")),
         docker_socket: "/var/run/docker.sock".into(),
@@ -65,6 +66,7 @@ fn without_anything_the_documented_defaults_hold() {
             age: std::time::Duration::from_secs(24 * 60 * 60),
             transactions: 10_000,
         },
+        keep_privileges: false,
         log: "info".into(),
     };
     assert_eq!(settings, want);
@@ -288,7 +290,23 @@ fn the_rest_api_can_be_switched_off_and_is_told_what_goes_together() {
             assert!(refusal.contains(part), "{part} is missing in: {refusal}");
         }
     }
+    let time_limit = |text: &'static str| load(&["--http-time-limit", text], &[]).expect("valid").http.time_limit;
+    assert_eq!(time_limit("86400"), std::time::Duration::from_secs(86_400));
+    assert!(refusal(&["--http-time-limit", "86401"], &[]).contains("more than a day"));
+    assert!(refusal(&["--http-time-limit", "0"], &[]).contains("it is 0"));
     let limited = load(&["--http-rate-limit", "5"], &[]).expect("valid").http.rate_limit;
     let unlimited = load(&["--http-rate-limit", "0"], &[]).expect("valid").http.rate_limit;
     assert_eq!((limited, unlimited), (Some(5), None));
+}
+
+#[test]
+fn a_port_of_the_privileged_is_noticed_if_somebody_listens_there() {
+    let low = |flags: &[&str]| load(flags, &[]).expect("valid").has_low_port();
+    assert!(!low(&[]));
+    assert!(low(&["--http-listen", "127.0.0.1:80"]) && low(&["--grpc-listen", "127.0.0.1:1023"]));
+    assert!(!low(&["--http-listen", "127.0.0.1:1024"]) && !low(&["--http-listen", "127.0.0.1:0"]));
+    assert!(low(&["--embedded-listen", "127.0.0.1:237"]));
+    assert!(!low(&["--embedded-listen", "127.0.0.1:237", "--etcd-endpoints", "a:1"]));
+    assert!(load(&["--keep-privileges"], &[]).expect("valid").keep_privileges);
+    assert!(load(&[], &[("KEEP_PRIVILEGES", "true")]).expect("valid").keep_privileges);
 }

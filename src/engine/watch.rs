@@ -78,6 +78,13 @@ struct Entry<T> {
     state: Option<T>,
 }
 
+impl<T> Entry<T> {
+    /// Whether one who has reached that has to hear of it: of a removal only if it may know the key.
+    fn is_news(&self, from: u64) -> bool {
+        self.state.is_some() || self.first <= from
+    }
+}
+
 struct States<T> {
     entries: HashMap<Key, Entry<T>>,
     /// By the number of their last change.
@@ -242,26 +249,47 @@ impl<T> States<T> {
     where
         T: Clone,
     {
-        let mut reached = self.sequence;
-        let changes = self.order.range((Bound::Excluded(from), Bound::Unbounded));
-        for (passed, (number, key)) in changes.enumerate() {
-            if passed == STRIDE || items.len() == at_most {
-                reached = number - 1;
-                break;
-            }
-            if let Some(entry) = self.entries.get(key)
-                && selector.selects(key)
-                && (entry.state.is_some() || entry.first <= from)
-            {
-                items.push((key.clone(), entry.state.clone()));
-            }
-        }
+        let reached = match selector {
+            // It costs as much as there are keys, however much else has changed.
+            Selector::Keys(keys) if keys.len() <= at_most => self.look_up(from, keys, items),
+            _ => self.walk_along(from, selector, at_most, items),
+        };
         if reached > from {
             self.leave(from);
             *self.reached.entry(reached).or_default() += 1;
             self.forget_passed(from, reached);
         }
         reached
+    }
+
+    fn look_up(&self, from: u64, keys: &BTreeSet<Key>, items: &mut Vec<(Key, Option<T>)>) -> u64
+    where
+        T: Clone,
+    {
+        let entries = keys.iter().filter_map(|key| Some((key, self.entries.get(key)?)));
+        let mut changed: Vec<(&Key, &Entry<T>)> = entries.filter(|(_, entry)| entry.last > from && entry.is_news(from)).collect();
+        changed.sort_by_key(|(_, entry)| entry.last);
+        items.extend(changed.into_iter().map(|(key, entry)| (key.clone(), entry.state.clone())));
+        self.sequence
+    }
+
+    fn walk_along(&self, from: u64, selector: &Selector, at_most: usize, items: &mut Vec<(Key, Option<T>)>) -> u64
+    where
+        T: Clone,
+    {
+        let changes = self.order.range((Bound::Excluded(from), Bound::Unbounded));
+        for (passed, (number, key)) in changes.enumerate() {
+            if passed == STRIDE || items.len() == at_most {
+                return number - 1;
+            }
+            if let Some(entry) = self.entries.get(key)
+                && selector.selects(key)
+                && entry.is_news(from)
+            {
+                items.push((key.clone(), entry.state.clone()));
+            }
+        }
+        self.sequence
     }
 
     /// A watcher is no longer where it was.

@@ -109,7 +109,9 @@ pub(super) fn kernel_text(refusal: &Refusal) -> String {
 /// What to do next, where the error number tells.
 fn remedy(errno: i32) -> Option<&'static str> {
     Some(match Errno::from_raw(errno) {
-        Errno::EPERM | Errno::EACCES => "run the agent as root, or with CAP_NET_ADMIN and CAP_SYS_ADMIN in the initial user namespace",
+        Errno::EPERM | Errno::EACCES => {
+            "run the agent as root, or with the capabilities that `netns-agent doctor` names, in the initial user namespace"
+        }
         Errno::ENETUNREACH | Errno::EHOSTUNREACH => {
             "the gateway must lie in a network of an address on that link, and the link must be up: configure these first"
         }

@@ -23,6 +23,7 @@ mod opening;
 mod operation;
 mod packed;
 mod pinned;
+pub mod privileges;
 mod probe;
 mod process;
 mod route;

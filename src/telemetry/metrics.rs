@@ -21,6 +21,8 @@ use models::{
 };
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, proto::MetricFamily};
 
+use super::calls::Calls;
+
 /// Upper bounds of the buckets of the apply latency, in seconds.
 const LATENCY_BOUNDS: [f64; 14] = [0.001, 0.002, 0.003, 0.005, 0.01, 0.015, 0.03, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0, 60.0];
 
@@ -29,6 +31,8 @@ const REVISIONS_KEPT: usize = 16_384;
 
 /// The counters of one agent.
 pub struct Metrics {
+    /// Calls of the gRPC API.
+    pub calls: Calls,
     registry: Registry,
     apply: HistogramVec,
     repairs: IntCounterVec,
@@ -72,6 +76,7 @@ impl Metrics {
         );
         let names = "the names of metrics are valid";
         let metrics = Metrics {
+            calls: Calls::register(&registry),
             registry,
             apply: apply.expect(names),
             repairs: repairs.expect(names),

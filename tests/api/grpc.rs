@@ -1,6 +1,6 @@
 //! The gRPC API of a real agent, message by message, by a client that knows only paths and messages.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use models::{
     Model,
@@ -25,57 +25,16 @@ use models::{
     },
 };
 use netns_agent::sources::clients::any_of;
-use prost::Message;
-use tonic::{Code, Request, Response, Status, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel};
-use tonic_prost::ProstCodec;
+use tonic::{Code, Response};
 
-use crate::{on_one_store, support::bench::Bench};
+use crate::{
+    grpc_client::{Client, MANAGER},
+    on_one_store,
+    support::bench::Bench,
+};
 
-const ADDRESS: &str = "http://127.0.0.1:9111";
-const MANAGER: &str = "/ligato.generic.ManagerService/";
 const META: &str = "/ligato.generic.MetaService/";
 const CONFIGURATOR: &str = "/ligato.configurator.ConfiguratorService/";
-
-/// A client without generated code.
-struct Client(Grpc<Channel>);
-
-impl Client {
-    async fn connect() -> Self {
-        let channel = Channel::from_static(ADDRESS).timeout(Duration::from_secs(20)).connect().await;
-        Client(Grpc::new(channel.expect("the agent serves gRPC")))
-    }
-
-    async fn call<Q, A>(&mut self, service: &str, method: &str, message: Q) -> Result<Response<A>, Status>
-    where
-        Q: Message + Default + Send + Sync + 'static,
-        A: Message + Default + Send + Sync + 'static,
-    {
-        self.0.ready().await.expect("connected");
-        let path: PathAndQuery = format!("{service}{method}").parse().expect("a path");
-        self.0.unary(Request::new(message), path, ProstCodec::<Q, A>::default()).await
-    }
-
-    /// The first answer of a stream that is as wanted.
-    async fn first<Q, A>(&mut self, service: &str, method: &str, message: Q, wanted: impl Fn(&A) -> bool) -> A
-    where
-        Q: Message + Default + Send + Sync + 'static,
-        A: Message + Default + Send + Sync + 'static,
-    {
-        self.0.ready().await.expect("connected");
-        let path: PathAndQuery = format!("{service}{method}").parse().expect("a path");
-        let stream = self
-            .0
-            .server_streaming(Request::new(message), path, ProstCodec::<Q, A>::default())
-            .await;
-        let mut stream = stream.expect("a stream").into_inner();
-        while let Some(answer) = stream.message().await.expect("an answer") {
-            if wanted(&answer) {
-                return answer;
-            }
-        }
-        panic!("{method} ended before the answer came");
-    }
-}
 
 fn end(name: &str, peer: &str) -> Interface {
     Interface {

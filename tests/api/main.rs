@@ -8,12 +8,16 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod certificates;
 mod client;
 mod configuration;
 mod documents;
 mod endpoints;
 mod golden;
 mod grpc;
+mod grpc_client;
 mod metrics;
+mod scan;
 mod security;
+mod stalled;
 mod world;

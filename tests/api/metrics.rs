@@ -1,10 +1,14 @@
 //! `/metrics`: every name is there, and what happens is counted.
 //!
-//! Owns one scenario. Start reading at [`what_happens_is_counted`].
+//! Owns the scenarios. Start reading at [`what_happens_is_counted`].
+
+use models::proto::ligato::generic::{GetConfigRequest, GetConfigResponse, SubscribeRequest, SubscribeResponse, item::Id};
 
 use crate::{
     client::{Answer, Request},
-    golden, on_one_store,
+    golden,
+    grpc_client::{Client, MANAGER},
+    on_one_store,
     support::{bench::Bench, command},
     world,
 };
@@ -64,3 +68,83 @@ async fn what_happens_is_counted(mut bench: Bench) {
     bench.stop_agent().await;
 }
 on_one_store!(what_happens_is_counted, Embedded, 120);
+
+/// The lines of these metrics, without what depends on time: sums, and buckets but the last.
+fn lines(answer: &Answer, prefix: &str) -> Vec<String> {
+    let lines = answer.body.lines().filter(|line| {
+        let name = line.strip_prefix("# HELP ").or(line.strip_prefix("# TYPE ")).unwrap_or(line);
+        name.starts_with(prefix) && !line.contains("_sum{") && (!line.contains("_bucket{") || line.contains("+Inf"))
+    });
+    lines.map(str::to_owned).collect()
+}
+
+async fn grpc_calls_are_counted_as_in_the_reference(mut bench: Bench) {
+    bench.start_agent().await;
+    let mut client = Client::connect().await;
+    let request = GetConfigRequest::default();
+    let answer = client.call::<_, GetConfigResponse>(MANAGER, "GetConfig", request.clone()).await;
+    answer.expect("answered");
+    let both = GetConfigRequest {
+        ids: vec![Id::default()],
+        labels: [("a".to_owned(), String::new())].into(),
+    };
+    let refused = client.call::<_, GetConfigResponse>(MANAGER, "GetConfig", both).await;
+    assert_eq!(refused.expect_err("it makes no sense").code(), tonic::Code::InvalidArgument);
+    let unknown = client.call::<_, GetConfigResponse>("/made.up/", "Path", request).await;
+    assert_eq!(unknown.expect_err("there is none").code(), tonic::Code::Unimplemented);
+    bench
+        .put(
+            world::WAITING,
+            r#"{"interface":"absent","ip_address":"10.0.0.2","hw_address":"02:00:00:00:00:02"}"#,
+        )
+        .await;
+    bench.until_state(world::WAITING, "PENDING").await;
+    let subscribe = SubscribeRequest::default();
+    client.first(MANAGER, "Subscribe", subscribe, |_: &SubscribeResponse| true).await;
+    // The end of a stream that its client has let go reaches the agent in its own time.
+    let mut answer = read().await;
+    while !answer.body.contains("grpc_code=\"Canceled\"") {
+        answer = read().await;
+    }
+    golden::check(
+        "metrics-grpc.txt",
+        &Answer {
+            body: lines(&answer, "grpc_server_").join("\n"),
+            ..answer
+        },
+    );
+    bench.stop_agent().await;
+}
+on_one_store!(grpc_calls_are_counted_as_in_the_reference, Embedded, 120);
+
+async fn one_metric_and_the_health_are_told(mut bench: Bench) {
+    world::converged(&mut bench).await;
+    golden::check("metrics-values.json", &Request::get("/metrics/netns_agent_values").send().await);
+    golden::check(
+        "metrics-infinity.json",
+        &Request::get("/metrics/ligato_kvscheduler_queue_capacity").send().await,
+    );
+    golden::check("metrics-unknown.json", &Request::get("/metrics/absent").send().await);
+    let histogram = Request::get("/metrics/netns_agent_apply_seconds").send().await;
+    let histogram: serde_json::Value = serde_json::from_str(&histogram.body).expect("JSON");
+    assert_eq!(histogram["metrics"][0]["count"], 2, "{histogram}");
+    assert_eq!(histogram["metrics"][0]["buckets"].as_array().map(Vec::len), Some(14), "{histogram}");
+    let version = format!("build_version=\"{}\"", env!("CARGO_PKG_VERSION"));
+    let starting = format!("dependency=\"docker\",service=\"{}\"}} 0", bench.label);
+    let mut health = Request::get("/health").send().await;
+    // There is no Docker here, which the agent finds out in its own time.
+    while !health.body.contains("service_dependency_health{dependency=\"docker\"") || health.body.contains(&starting) {
+        health = Request::get("/health").send().await;
+    }
+    assert!(health.body.contains(&version), "{}", health.body);
+    let label = bench.label.clone();
+    golden::check(
+        "health.txt",
+        &Answer {
+            body: health.body.replace(&version, "build_version=\"VERSION\"").replace(&label, "LABEL"),
+            ..health
+        },
+    );
+    bench.stop_agent().await;
+}
+on_one_store!(one_metric_and_the_health_are_told, Embedded, 120);

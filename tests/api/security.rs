@@ -1,39 +1,33 @@
 //! Who gets no answer: wrong, missing and expired credentials, strangers' pages, bodies that are too long, clients that are too slow, too
 //! many or too fast.
 //!
-//! Owns one scenario for each refusal. Certificates are made by openssl. Start reading at [`tokens_and_roles`].
+//! Owns one scenario for each refusal of REST; `scan` has all of them together, of every listener. Start reading at [`tokens_and_roles`].
 
-use std::{fs, os::unix::fs::PermissionsExt, sync::Arc};
+use std::{fs, os::unix::fs::PermissionsExt};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
-use tokio_rustls::{
-    TlsConnector,
-    client::TlsStream,
-    rustls::{
-        ClientConfig, RootCertStore,
-        crypto::ring,
-        pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
-    },
-};
 
 use crate::{
+    certificates::{self, IDENTITY},
     client::{ADDRESS, Answer, Request, read_answer},
     golden, on_one_store,
     support::{bench::Bench, command},
 };
 
-const TOKENS: &str = "/run/live/tokens";
-const FOLDER: &str = "/run/live";
+/// The file of tokens.
+pub const TOKENS: &str = "/run/live/tokens";
 
-fn write_tokens(content: &str) {
+/// Writes it.
+pub fn write_tokens(content: &str) {
     fs::write(TOKENS, content).expect("the file can be written");
     fs::set_permissions(TOKENS, fs::Permissions::from_mode(0o600)).expect("its mode can be set");
 }
 
-async fn start(bench: &mut Bench, arguments: &[&str]) {
+/// Starts an agent that is told so.
+pub async fn start(bench: &mut Bench, arguments: &[&str]) {
     bench.agent_arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
     bench.start_agent().await;
 }
@@ -108,7 +102,7 @@ on_one_store!(bodies_and_headers_that_are_too_long, Embedded, 120);
 
 /// A client that sends its headers drop by drop, or nothing at all, loses its connection, and takes no place from others meanwhile.
 async fn slow_clients(mut bench: Bench) {
-    start(&mut bench, &["--http-connections-max", "4"]).await;
+    start(&mut bench, &["--http-connections-max", "4", "--http-time-limit", "2"]).await;
     let mut silent = TcpStream::connect(ADDRESS).await.expect("a connection");
     let mut slow = TcpStream::connect(ADDRESS).await.expect("a connection");
     slow.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
@@ -176,69 +170,28 @@ async fn too_many_requests(mut bench: Bench) {
 }
 on_one_store!(too_many_requests, Embedded, 120);
 
-/// Makes an authority, a certificate of the server and one of a client, signed by it, and a client certificate of a stranger.
-fn make_certificates() {
-    let script = "set -e
-        cd /run/live
-        for name in ca stranger; do
-            openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=$name -keyout $name.key -out $name.pem
-        done
-        for name in server client; do
-            openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=$name -keyout $name.key -out $name.csr
-            printf 'subjectAltName=IP:127.0.0.1\\nbasicConstraints=CA:FALSE\\n' > $name.ext
-            openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile $name.ext -out $name.pem
-        done";
-    let output = command::output("sh", &["-c", script]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// A TLS connection that trusts the authority and shows a certificate.
-async fn connect(identity: Option<&str>) -> std::io::Result<TlsStream<TcpStream>> {
-    let mut roots = RootCertStore::empty();
-    let authority = CertificateDer::from_pem_file(format!("{FOLDER}/ca.pem")).expect("a certificate");
-    roots.add(authority).expect("an authority");
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("the versions are known")
-        .with_root_certificates(roots);
-    let config = match identity {
-        None => builder.with_no_client_auth(),
-        Some(name) => {
-            let certificate = CertificateDer::from_pem_file(format!("{FOLDER}/{name}.pem")).expect("a certificate");
-            let key = PrivateKeyDer::from_pem_file(format!("{FOLDER}/{name}.key")).expect("a key");
-            builder.with_client_auth_cert(vec![certificate], key).expect("they fit")
-        }
-    };
-    let stream = TcpStream::connect(ADDRESS).await?;
-    let name = ServerName::try_from("127.0.0.1").expect("an address");
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await
-}
-
 async fn tls_and_client_certificates(mut bench: Bench) {
-    make_certificates();
+    certificates::make();
     write_tokens("anna read token-of-anna-0123456789\n");
-    let identity = ["--http-cert", "/run/live/server.pem", "--http-key", "/run/live/server.key"];
-    start(&mut bench, &[&identity[..], &["--tokens-file", TOKENS]].concat()).await;
+    start(&mut bench, &[&IDENTITY[..], &["--tokens-file", TOKENS]].concat()).await;
     let look = || Request::get("/info/version");
-    let stream = connect(None).await.expect("the certificate of the server is trusted");
-    assert_eq!(look().send_over(stream).await.status, 401);
-    let stream = connect(None).await.expect("the certificate of the server is trusted");
-    assert_eq!(look().token("token-of-anna-0123456789").send_over(stream).await.status, 200);
-    let mut plain = TcpStream::connect(ADDRESS).await.expect("a connection");
-    plain
-        .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    let stream = certificates::connect(ADDRESS, None, &[])
         .await
-        .expect("writable");
-    let mut bytes = Vec::new();
-    let _ = plain.read_to_end(&mut bytes).await;
-    assert!(!String::from_utf8_lossy(&bytes).contains("HTTP/1.1"), "nothing is told without TLS");
+        .expect("the certificate of the server is trusted");
+    assert_eq!(look().send_over(stream).await.status, 401);
+    let stream = certificates::connect(ADDRESS, None, &[])
+        .await
+        .expect("the certificate of the server is trusted");
+    assert_eq!(look().token("token-of-anna-0123456789").send_over(stream).await.status, 200);
     bench.stop_agent().await;
 
-    start(&mut bench, &[&identity[..], &["--http-client-ca", "/run/live/ca.pem"]].concat()).await;
-    let stream = connect(Some("client")).await.expect("both sides trust each other");
+    start(&mut bench, &[&IDENTITY[..], &["--http-client-ca", "/run/live/ca.pem"]].concat()).await;
+    let stream = certificates::connect(ADDRESS, Some("client"), &[])
+        .await
+        .expect("both sides trust each other");
     assert_eq!(Request::new("PUT", "/log/engine/debug").send_over(stream).await.status, 200);
-    for unwanted in [None, Some("stranger")] {
-        let answered = match connect(unwanted).await {
+    for unwanted in [None, Some("nobodys")] {
+        let answered = match certificates::connect(ADDRESS, unwanted, &[]).await {
             Err(_) => false,
             Ok(mut stream) => {
                 let _ = stream

@@ -24,6 +24,7 @@ mod kinds;
 mod latency;
 mod order;
 mod outage;
+mod privileges;
 mod process_refs;
 mod published;
 mod removal;

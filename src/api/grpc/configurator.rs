@@ -6,7 +6,7 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use futures::Stream;
+use futures::{Stream, StreamExt, stream};
 use models::{
     Model,
     key::Key,
@@ -18,12 +18,11 @@ use models::{
         linux, netalloc,
     },
 };
-use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::watch;
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use super::{
-    Gate,
+    Admission,
     generated::configurator_service_server::ConfiguratorService,
     items::{commit, stopping},
     manager::source_of,
@@ -38,12 +37,10 @@ use crate::{
     sources::clients::{ClientItem, Labels},
 };
 
-const WAITING_MAX: usize = 16;
-
 /// See the [module documentation](self).
 pub(super) struct Configurator {
     pub(super) api: Api,
-    pub(super) gate: Gate,
+    pub(super) admission: Admission,
     pub(super) notifications: Notifications,
     pub(super) stopped: watch::Receiver<bool>,
 }
@@ -60,7 +57,7 @@ impl ConfiguratorService for Configurator {
     }
 
     async fn update(&self, request: Request<UpdateRequest>) -> Result<Response<UpdateResponse>, Status> {
-        self.gate.admit(request.metadata(), Role::Write)?;
+        self.admission.admit(request.metadata(), Role::Write)?;
         let source = source_of(request.metadata());
         let UpdateRequest {
             update,
@@ -81,7 +78,7 @@ impl ConfiguratorService for Configurator {
     }
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
-        self.gate.admit(request.metadata(), Role::Write)?;
+        self.admission.admit(request.metadata(), Role::Write)?;
         let source = source_of(request.metadata());
         let DeleteRequest { delete, wait_done } = request.into_inner();
         let changes = models_of(delete.unwrap_or_default()).map(|model| (model.key(), None));
@@ -111,28 +108,22 @@ impl ConfiguratorService for Configurator {
 
     async fn notify(&self, request: Request<NotifyRequest>) -> Result<Response<Self::NotifyStream>, Status> {
         let NotifyRequest { idx, filters } = request.into_inner();
-        let (sender, answers) = mpsc::channel(WAITING_MAX);
-        let (mut notifications, mut stopped) = (self.notifications.clone(), self.stopped.clone());
-        tokio::spawn(async move {
-            let mut next = idx.max(1);
-            loop {
-                let told = tokio::select! {
-                    told = notifications.from(next) => told,
-                    () = sender.closed() => return,
-                    _ = stopped.wait_for(|stop| *stop) => return,
-                };
-                let Some(told) = told else { return };
-                for answer in told {
-                    next = answer.next_idx;
-                    let wanted = answer.notification.as_ref();
-                    let wanted = wanted.is_some_and(|told| filters.is_empty() || filters.iter().any(|filter| matches(told, filter)));
-                    if wanted && sender.send(Ok(answer)).await.is_err() {
-                        return;
-                    }
-                }
-            }
+        let begin = (idx.max(1), filters, self.notifications.clone(), self.stopped.clone());
+        // The next ones are looked up when the client has taken those before.
+        let told = stream::unfold(begin, |(next, filters, mut notifications, mut stopped)| async move {
+            let told = tokio::select! {
+                told = notifications.from(next) => told?,
+                _ = stopped.wait_for(|stop| *stop) => return None,
+            };
+            let next = told.last().map_or(next, |last| last.next_idx);
+            let wanted = |answer: &NotifyResponse| {
+                let told = answer.notification.as_ref();
+                told.is_some_and(|told| filters.is_empty() || filters.iter().any(|filter| matches(told, filter)))
+            };
+            let told: Vec<Result<NotifyResponse, Status>> = told.into_iter().filter(wanted).map(Ok).collect();
+            Some((stream::iter(told), (next, filters, notifications, stopped)))
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+        Ok(Response::new(Box::pin(told.flatten())))
     }
 }
 

@@ -2,9 +2,9 @@
 //!
 //! Owns the form of requests and answers. Must never let a client that stops reading hold anything up. Start reading at [`Manager`].
 
-use std::{collections::HashMap, pin::Pin};
+use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
 
-use futures::Stream;
+use futures::{Stream, stream};
 use models::{
     Model,
     key::Key,
@@ -17,12 +17,14 @@ use models::{
     },
     registry::model_of_key,
 };
-use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use super::{
-    Gate,
+    Admission,
     generated::manager_service_server::ManagerService,
     items::{change_of, commit, id_of, is_named, item_of, key_of, status_of, values},
 };
@@ -30,21 +32,22 @@ use crate::{
     api::{Api, security::Role},
     descriptors::message::{Message, message_of},
     desired::{ClientRequest, DesiredItem},
-    engine::watch::Selector,
+    engine::watch::{Selector, Watcher},
     publish::Published,
     scheduler::history::extract::Scope,
     sources::{clients::Labels, merge::GRPC},
 };
 
-/// Answers that wait for a client to read them. It keeps the newest state of each key, however slow the client is.
-const WAITING_MAX: usize = 16;
+/// A client that follows states is told at once when something changes after a while, and then not more often than this: while much
+/// changes, each of many clients would cost as much as the work itself.
+const PACE: Duration = Duration::from_millis(50);
 const CONFIG: &str = "config/";
 const CONFIG_STATUS: &str = "config-status/";
 
 /// See the [module documentation](self).
 pub(super) struct Manager {
     pub(super) api: Api,
-    pub(super) gate: Gate,
+    pub(super) admission: Admission,
     pub(super) stopped: watch::Receiver<bool>,
 }
 
@@ -62,7 +65,7 @@ impl ManagerService for Manager {
     type SubscribeStream = Pin<Box<dyn Stream<Item = Result<SubscribeResponse, Status>> + Send>>;
 
     async fn set_config(&self, request: Request<SetConfigRequest>) -> Result<Response<SetConfigResponse>, Status> {
-        self.gate.admit(request.metadata(), Role::Write)?;
+        self.admission.admit(request.metadata(), Role::Write)?;
         let source = source_of(request.metadata());
         let SetConfigRequest { updates, overwrite_all } = request.into_inner();
         let changes = updates.into_iter().map(change_of).collect::<Result<Vec<_>, _>>()?;
@@ -141,36 +144,65 @@ impl ManagerService for Manager {
     async fn subscribe(&self, request: Request<SubscribeRequest>) -> Result<Response<Self::SubscribeStream>, Status> {
         let subscriptions = request.into_inner().subscriptions;
         let ids: Vec<Id> = subscriptions.into_iter().filter_map(|subscription| subscription.id).collect();
-        let prefixes: Vec<String> = match ids.is_empty() {
-            true => vec![CONFIG_STATUS.to_owned()],
-            false => {
-                let keys = ids.iter().map(key_of).collect::<Result<Vec<_>, _>>()?;
-                keys.iter().map(|key| key.as_str().replacen(CONFIG, CONFIG_STATUS, 1)).collect()
-            }
+        let following = Following {
+            watcher: self.api.statuses.watch(selector(&ids)?),
+            stopped: self.stopped.clone(),
+            ids,
+            next_look: Instant::now(),
         };
-        let mut watcher = self.api.statuses.watch(Selector::Prefixes(prefixes));
-        let (sender, answers) = mpsc::channel(WAITING_MAX);
-        let mut stopped = self.stopped.clone();
-        tokio::spawn(async move {
-            loop {
-                let news = tokio::select! {
-                    news = watcher.next() => news,
-                    () = sender.closed() => return,
-                    _ = stopped.wait_for(|stop| *stop) => return,
-                };
-                let Some(news) = news else { return };
-                let notifications: Vec<Notification> = news
-                    .items
-                    .iter()
-                    .filter_map(|(key, published)| notification(&ids, key, published.as_deref()))
-                    .collect();
-                if !notifications.is_empty() && sender.send(Ok(SubscribeResponse { notifications })).await.is_err() {
-                    return;
-                }
-            }
+        // Nothing is taken from the watcher before the client has taken what was taken before.
+        let told = stream::unfold(following, |mut following| async move {
+            let notifications = following.next().await?;
+            Some((Ok(SubscribeResponse { notifications }), following))
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+        Ok(Response::new(Box::pin(told)))
     }
+}
+
+/// A client that follows states.
+struct Following {
+    watcher: Watcher<Arc<Published>>,
+    stopped: watch::Receiver<bool>,
+    ids: Vec<Id>,
+    next_look: Instant,
+}
+
+impl Following {
+    /// What has changed of what it follows; `None` when the server stops.
+    async fn next(&mut self) -> Option<Vec<Notification>> {
+        loop {
+            let look = async {
+                sleep_until(self.next_look).await;
+                self.watcher.next().await
+            };
+            let news = tokio::select! {
+                news = look => news?,
+                _ = self.stopped.wait_for(|stop| *stop) => return None,
+            };
+            self.next_look = Instant::now() + PACE;
+            let told = news.items.iter();
+            let told = told.filter_map(|(key, published)| notification(&self.ids, key, published.as_deref()));
+            let notifications: Vec<Notification> = told.collect();
+            if !notifications.is_empty() {
+                return Some(notifications);
+            }
+        }
+    }
+}
+
+/// The statuses of what is named; of all without names.
+// A status is large; it is what tonic wants.
+#[allow(clippy::result_large_err)]
+fn selector(ids: &[Id]) -> Result<Selector, Status> {
+    let status_of = |id: &Id| key_of(id).map(|key| key.as_str().replacen(CONFIG, CONFIG_STATUS, 1));
+    let keys = ids.iter().map(status_of).collect::<Result<Vec<String>, _>>()?;
+    Ok(if ids.is_empty() {
+        Selector::Prefixes(vec![CONFIG_STATUS.to_owned()])
+    } else if ids.iter().all(|id| !id.name.is_empty()) {
+        Selector::Keys(keys.into_iter().map(Key::from).collect())
+    } else {
+        Selector::Prefixes(keys)
+    })
 }
 
 fn notification(ids: &[Id], key: &Key, published: Option<&Published>) -> Option<Notification> {

@@ -6,7 +6,7 @@
 use std::{
     net::IpAddr,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Instant, SystemTime},
 };
 
 use axum::{
@@ -22,11 +22,11 @@ use axum::{
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tracing::debug;
 
-use super::{answer::ApiError, endpoint::role_of, listener::Peer};
-use crate::api::security::{Access, Denied, Role, bearer, rate::RateLimiter};
-
-/// For the whole body of a request.
-const BODY_LIMIT: Duration = Duration::from_secs(30);
+use super::{answer::ApiError, connection::Peer, endpoint::role_of};
+use crate::api::{
+    listener::Limits,
+    security::{Denied, Gate, Role, TooFast, bearer},
+};
 
 /// Tells who was recognised, as in the reference.
 const USERNAME: HeaderName = HeaderName::from_static("x-ligato-auth-username");
@@ -36,12 +36,10 @@ const DELAY: HeaderName = HeaderName::from_static("x-ligato-ratelimiter-waitdela
 
 /// What the checks need.
 pub struct Guard {
-    /// Who may do what.
-    pub access: Access,
-    /// Limit of requests, if there is one, with its number per second.
-    pub rate: Option<(RateLimiter, u32)>,
-    /// Longest body in bytes.
-    pub body_max: usize,
+    /// Who may do what, and how often.
+    pub gate: Arc<Gate>,
+    /// How long a body may be, and how long it may take.
+    pub limits: Limits,
     /// A client has to show a certificate.
     pub client_certificates: bool,
 }
@@ -67,42 +65,32 @@ pub async fn pass(State(guard): State<Arc<Guard>>, request: Request, next: Next)
 impl Guard {
     async fn admit(&self, request: Request) -> Result<(Request, Option<String>), ApiError> {
         let needs = role_of(request.method());
-        if !self.access.needs_token() && !self.client_certificates {
+        if !self.gate.access.needs_token() && !self.client_certificates {
             refuse_foreign_pages(request.headers(), request.uri(), needs)?;
         }
-        self.count(&request)?;
+        if let Some(Peer(peer)) = request.extensions().get() {
+            self.gate.count(peer.ip(), Instant::now()).map_err(too_fast)?;
+        }
         let token = request
             .headers()
             .get(AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
             .and_then(bearer);
         let user = self
+            .gate
             .access
             .admit(token, needs, SystemTime::now())
             .map_err(|denied| refusal(&denied))?;
         Ok((self.with_whole_body(request).await?, user))
     }
 
-    fn count(&self, request: &Request) -> Result<(), ApiError> {
-        let (Some((limiter, limit)), Some(Peer(peer))) = (&self.rate, request.extensions().get::<Peer>()) else {
-            return Ok(());
-        };
-        limiter.admit(peer.ip(), Instant::now()).map_err(|wait| {
-            let seconds = wait.as_secs_f64().ceil();
-            let message = format!("more than {limit} requests per second; try again after {seconds} s, or see --http-rate-limit");
-            let number = |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("1"));
-            ApiError::new(StatusCode::TOO_MANY_REQUESTS, message)
-                .with_header(RETRY_AFTER, number(seconds.to_string()))
-                .with_header(RATE, number(limit.to_string()))
-                .with_header(BURST, number(limit.to_string()))
-                .with_header(DELAY, number(format!("{wait:?}")))
-        })
-    }
-
     /// Reads the body, so that no endpoint has to wait for it.
     async fn with_whole_body(&self, request: Request) -> Result<Request, ApiError> {
         let too_long = || {
-            let message = format!("the body is longer than {} bytes; send less, or see --http-body-max", self.body_max);
+            let message = format!(
+                "the body is longer than {} bytes; send less, or see --http-body-max",
+                self.limits.body_max
+            );
             ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message)
         };
         let (parts, body) = request.into_parts();
@@ -110,21 +98,30 @@ impl Guard {
             .headers
             .get(CONTENT_LENGTH)
             .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-        if announced.is_some_and(|length| length > self.body_max) {
+        if announced.is_some_and(|length| length > self.limits.body_max) {
             return Err(too_long());
         }
-        let read = tokio::time::timeout(BODY_LIMIT, Limited::new(body, self.body_max).collect()).await;
+        let read = tokio::time::timeout(self.limits.body(), Limited::new(body, self.limits.body_max).collect()).await;
         let bytes: Bytes = match read {
             Ok(Ok(collected)) => collected.to_bytes(),
             Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_long()),
             Ok(Err(error)) => return Err(ApiError::new(StatusCode::BAD_REQUEST, format!("the body cannot be read: {error}"))),
             Err(_) => {
-                let message = format!("the body did not arrive within {} s", BODY_LIMIT.as_secs());
+                let message = format!("the body did not arrive within {} s", self.limits.body().as_secs());
                 return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, message));
             }
         };
         Ok(Request::from_parts(parts, Body::from(bytes)))
     }
+}
+
+fn too_fast(refused: TooFast) -> ApiError {
+    let number = |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("1"));
+    ApiError::new(StatusCode::TOO_MANY_REQUESTS, refused.to_string())
+        .with_header(RETRY_AFTER, number(refused.seconds().to_string()))
+        .with_header(RATE, number(refused.limit.to_string()))
+        .with_header(BURST, number(refused.limit.to_string()))
+        .with_header(DELAY, number(format!("{:?}", refused.wait)))
 }
 
 fn refusal(denied: &Denied) -> ApiError {

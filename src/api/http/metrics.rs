@@ -1,4 +1,4 @@
-//! `/metrics`: numbers for Prometheus.
+//! `/metrics`: numbers for Prometheus; one of them as JSON ([`named`]), and those of health ([`health`]).
 //!
 //! Owns the text format and what is read only when somebody asks: the scheduler, the process. What is counted while it happens is
 //! `telemetry::metrics`. Start reading at [`metrics`].
@@ -15,24 +15,45 @@ use prometheus::{
 
 use super::{
     answer::{self, ApiError},
-    endpoint::Endpoint,
+    endpoint::{Endpoint, Parameter},
 };
 use crate::{
     api::{Api, build::BUILD},
     scheduler::statistics::{DURATION_BOUNDS, Durations, Statistics},
 };
 
+mod health;
+mod named;
 mod process;
 
 /// The text format of Prometheus.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
-    answers: &[METRICS],
-    ..Endpoint::get("/metrics", "Numbers for Prometheus", || get(metrics))
-}];
+pub(super) const ENDPOINTS: &[Endpoint] = &[
+    Endpoint {
+        answers: &[METRICS],
+        ..Endpoint::get("/metrics", "Numbers for Prometheus", || get(metrics))
+    },
+    Endpoint {
+        parameters: &[Parameter::required("name", "Name of a metric of /metrics")],
+        example: named::EXAMPLE,
+        failures: &[(404, "nothing of this name has been counted")],
+        ..Endpoint::get("/metrics/{name}", "One metric as JSON", || get(named::named))
+    },
+    Endpoint {
+        answers: &[METRICS],
+        ..Endpoint::get("/health", "Health of the agent and of what it depends on, for Prometheus", || {
+            get(health::health)
+        })
+    },
+];
 
 async fn metrics(State(api): State<Api>) -> Result<Response, ApiError> {
+    text(&families(&api).await?)
+}
+
+/// All that there are, in the order of their names.
+async fn families(api: &Api) -> Result<Vec<MetricFamily>, ApiError> {
     let statistics = api
         .engine
         .ask(|scheduler| scheduler.statistics())
@@ -43,7 +64,12 @@ async fn metrics(State(api): State<Api>) -> Result<Response, ApiError> {
     families.push(build());
     families.extend(process::families(api.started));
     families.sort_by(|one, other| one.name().cmp(other.name()));
-    let text = TextEncoder::new().encode_to_string(&families);
+    Ok(families)
+}
+
+/// Families as Prometheus reads them.
+fn text(families: &[MetricFamily]) -> Result<Response, ApiError> {
+    let text = TextEncoder::new().encode_to_string(families);
     let text = text.map_err(|error| ApiError::internal(format!("cannot write the metrics: {error}")))?;
     Ok(answer::typed(METRICS, text))
 }

@@ -1,10 +1,11 @@
 //! The REST API: one HTTP/1.1 server for people, the command line and monitoring.
 //!
 //! Owns the server's start and end, and the list of endpoints. Must never decide anything about the network. Start reading at
-//! [`ENDPOINTS`], then any file beside this one: each has its rows and its handlers; [`Server`] is what the agent starts.
+//! [`ENDPOINTS`], then any file beside this one: each has its rows and its handlers; [`start`] is what the agent calls.
 
 mod answer;
 mod configuration;
+mod connection;
 mod dump;
 mod endpoint;
 mod explain;
@@ -14,7 +15,6 @@ mod history;
 mod index;
 mod info;
 mod linux;
-mod listener;
 mod logs;
 mod metrics;
 mod openapi;
@@ -31,17 +31,16 @@ use axum::{
     http::{Method, StatusCode, Uri},
     middleware::from_fn_with_state,
 };
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio::{net::TcpListener, sync::watch};
 use tracing::info;
 
-use self::{answer::ApiError, endpoint::Endpoint, guard::Guard, listener::Listener};
+use self::{answer::ApiError, connection::Rest, endpoint::Endpoint, guard::Guard};
 use super::{
     Api,
+    listener::{Limits, Listener, Serving},
     security::{
-        Access,
-        rate::RateLimiter,
+        Gate,
         tls::{self, TlsError},
-        tokens::TokenError,
     },
 };
 use crate::config::HttpSettings;
@@ -81,72 +80,43 @@ pub enum StartError {
         /// The system's words.
         error: io::Error,
     },
-    /// The tokens cannot be used.
-    #[error(transparent)]
-    Tokens(#[from] TokenError),
     /// The certificates cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
 }
 
-/// The running server. Dropping it ends it at once.
-pub struct Server {
-    address: SocketAddr,
-    stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
-}
-
-impl Server {
-    /// Listens on an address (port 0: any free port) and serves until [`Server::shutdown`].
-    ///
-    /// # Errors
-    /// The address, the tokens or the certificates cannot be used.
-    pub async fn start(api: Api, listen: SocketAddr, settings: &HttpSettings) -> Result<Self, StartError> {
-        let client_ca = settings.client_ca.as_deref();
-        let tls = match &settings.identity {
-            Some((certificate, key)) => Some(tls::server(certificate, key, client_ca, &["http/1.1"])?),
-            None => None,
-        };
-        let guard = Guard {
-            access: Access::new(settings.tokens.clone())?,
-            rate: settings.rate_limit.map(|limit| (RateLimiter::new(limit), limit)),
-            body_max: settings.body_max,
-            client_certificates: client_ca.is_some(),
-        };
-        let failed = |error| StartError::Listen { address: listen, error };
-        let socket = TcpListener::bind(listen).await.map_err(failed)?;
-        let address = socket.local_addr().map_err(failed)?;
-        let scheme = if tls.is_some() { "https" } else { "http" };
-        info!(tokens = guard.access.needs_token(), "REST API: {scheme}://{address}/");
-        let (stop, stopped) = watch::channel(false);
-        let listener = Listener {
-            socket,
-            tls,
-            router: router(api, guard),
-            connections_max: settings.connections_max,
-            stop: stopped,
-        };
-        let task = tokio::spawn(listener.run());
-        Ok(Server { address, stop, task })
-    }
-
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Takes no further requests, and lets those under way finish for a short time.
-    pub async fn shutdown(mut self) {
-        self.stop.send_replace(true);
-        // It was cancelled if this fails, and has ended, too.
-        let _ = (&mut self.task).await;
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+/// Listens on an address (port 0: any free port) and serves until it is told to stop.
+///
+/// # Errors
+/// The address or the certificates cannot be used.
+pub async fn start(api: Api, listen: SocketAddr, settings: &HttpSettings, gate: Arc<Gate>) -> Result<Serving, StartError> {
+    let client_ca = settings.client_ca.as_deref();
+    let tls = match &settings.identity {
+        Some((certificate, key)) => Some(tls::server(certificate, key, client_ca, &["http/1.1"])?),
+        None => None,
+    };
+    let limits = Limits::of(settings);
+    let failed = |error| StartError::Listen { address: listen, error };
+    let socket = TcpListener::bind(listen).await.map_err(failed)?;
+    let (stop, stopped) = watch::channel(false);
+    let tokens = gate.access.needs_token();
+    let guard = Guard {
+        gate,
+        limits,
+        client_certificates: client_ca.is_some(),
+    };
+    let router = router(api, guard);
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let listener = Listener {
+        socket,
+        tls,
+        protocol: Rest { router, limits },
+        limits,
+        stop: stopped,
+    };
+    let serving = Serving::start(listener, stop).map_err(failed)?;
+    info!(tokens, "REST API: {scheme}://{}/", serving.address());
+    Ok(serving)
 }
 
 fn router(api: Api, guard: Guard) -> Router {

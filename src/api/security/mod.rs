@@ -1,7 +1,7 @@
 //! Who may use an API, and how much: tokens and roles, TLS, request rates. For every listener of the agent, whatever it speaks.
 //!
 //! Owns credentials and the decision about them. Must never write a secret to the log, to an error or to `Debug`, and must never
-//! know of HTTP or gRPC. Start reading at [`Access::admit`].
+//! know of HTTP or gRPC. Start reading at [`Gate`], then [`Access::admit`].
 //!
 //! There is no password that works without being set: with no tokens file, whoever can connect may do everything, and so
 //! `config` lets nothing listen beyond this machine unless TLS and credentials protect it or the user insists.
@@ -10,9 +10,18 @@ pub mod rate;
 pub mod tls;
 pub mod tokens;
 
-use std::{fmt, path::PathBuf, time::SystemTime};
+use std::{
+    fmt,
+    net::IpAddr,
+    path::PathBuf,
+    time::{Duration, Instant, SystemTime},
+};
 
-use self::tokens::{TokenError, Tokens};
+use self::{
+    rate::RateLimiter,
+    tokens::{TokenError, Tokens},
+};
+use crate::config::HttpSettings;
 
 /// What somebody may do.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -105,6 +114,52 @@ impl Access {
             }),
             false => Ok(Some(name)),
         }
+    }
+}
+
+/// More requests than are admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("more than {limit} requests per second; try again after {} s, or see --http-rate-limit", self.seconds())]
+pub struct TooFast {
+    /// So many are admitted per second.
+    pub limit: u32,
+    /// After this time the next one is.
+    pub wait: Duration,
+}
+
+impl TooFast {
+    /// The time to wait, in whole seconds.
+    pub fn seconds(&self) -> u64 {
+        self.wait.as_secs() + u64::from(self.wait.subsec_nanos() > 0)
+    }
+}
+
+/// What all APIs ask together before they do anything for somebody: a rate is one, whichever of them is called.
+pub struct Gate {
+    /// Who may do what.
+    pub access: Access,
+    rate: Option<(RateLimiter, u32)>,
+}
+
+impl Gate {
+    /// As the settings say.
+    ///
+    /// # Errors
+    /// The file of tokens cannot be read or understood.
+    pub fn new(settings: &HttpSettings) -> Result<Self, TokenError> {
+        Ok(Gate {
+            access: Access::new(settings.tokens.clone())?,
+            rate: settings.rate_limit.map(|limit| (RateLimiter::new(limit), limit)),
+        })
+    }
+
+    /// Counts a request from an address.
+    ///
+    /// # Errors
+    /// It is one too many.
+    pub fn count(&self, address: IpAddr, now: Instant) -> Result<(), TooFast> {
+        let Some((limiter, limit)) = &self.rate else { return Ok(()) };
+        limiter.admit(address, now).map_err(|wait| TooFast { limit: *limit, wait })
     }
 }
 

@@ -7,17 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::kernel;
+use crate::kernel::{self, privileges};
 
 use super::{Finding, Verdict};
-
-/// Names and bits of the capabilities that the agent needs (linux/capability.h).
-const CAPABILITIES: [(&str, u32); 4] = [
-    ("CAP_DAC_READ_SEARCH", 2),
-    ("CAP_NET_ADMIN", 12),
-    ("CAP_SYS_PTRACE", 19),
-    ("CAP_SYS_ADMIN", 21),
-];
 
 /// pidfds, without which a process cannot be followed.
 const KERNEL_MIN: (u32, u32) = (5, 3);
@@ -118,10 +110,10 @@ impl Machine {
         let Some(bits) = bits else {
             return Finding::new("capabilities", Verdict::Note, "cannot be read from /proc/self/status");
         };
-        let missing: Vec<&str> = CAPABILITIES
+        let missing: Vec<&str> = privileges::NEEDED
             .iter()
-            .filter(|(_, bit)| bits >> bit & 1 == 0)
-            .map(|(name, _)| *name)
+            .filter(|capability| bits >> capability.bit & 1 == 0)
+            .map(|capability| capability.name)
             .collect();
         match missing.is_empty() {
             true => Finding::ok("capabilities", "this user has all that the agent needs"),

@@ -12,11 +12,31 @@ use super::{counter, gauge};
 /// Clock ticks per second that the kernel tells programs, on every architecture (USER_HZ).
 const TICKS_PER_SECOND: f64 = 100.0;
 
+/// What the reference puts before the names of its own process metrics, beside those without.
+const OF_THE_REFERENCE: &str = "ligato_";
+/// What the reference says of a limit that there is not.
+const UNLIMITED: f64 = u64::MAX as f64;
+
 /// All that can be read.
 pub fn families(started: Duration) -> Vec<MetricFamily> {
+    let common = read(started);
+    let same = common.iter().map(|family| {
+        let mut same = family.clone();
+        same.set_name(format!("{OF_THE_REFERENCE}{}", family.name()));
+        same
+    });
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let threads = number_after(&status, "Threads:").map(|count| gauge("process_threads", "Threads", count));
+    same.chain(common.clone()).chain(threads).collect()
+}
+
+fn read(started: Duration) -> Vec<MetricFamily> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let descriptors = fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count() as f64);
+    let memory_max = limits
+        .contains("Max address space")
+        .then(|| number_after(&limits, "Max address space").unwrap_or(UNLIMITED));
     [
         Some(gauge(
             "process_start_time_seconds",
@@ -25,7 +45,7 @@ pub fn families(started: Duration) -> Vec<MetricFamily> {
         )),
         kibibytes(&status, "VmRSS:").map(|bytes| gauge("process_resident_memory_bytes", "Resident memory", bytes)),
         kibibytes(&status, "VmSize:").map(|bytes| gauge("process_virtual_memory_bytes", "Virtual memory", bytes)),
-        number_after(&status, "Threads:").map(|count| gauge("process_threads", "Threads", count)),
+        memory_max.map(|bytes| gauge("process_virtual_memory_max_bytes", "Most virtual memory that is allowed", bytes)),
         descriptors.map(|count| gauge("process_open_fds", "Open file descriptors", count)),
         number_after(&limits, "Max open files").map(|count| gauge("process_max_fds", "Largest number of open file descriptors", count)),
         processor_seconds().map(|seconds| counter("process_cpu_seconds_total", "Processor time", seconds)),

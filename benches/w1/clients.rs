@@ -1,0 +1,110 @@
+//! W1 while a thousand clients are connected and fifty of them ask: what the APIs cost the work.
+//!
+//! Owns the rounds. In each one W1 is put into a running agent, once alone and once with the clients of [`super::generator`], in another
+//! order each time. Start reading at [`clients`].
+//!
+//! The clients run on the same two processors, in a process of their own at nice 19: what they take themselves is measured beside it.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    generator::{BUSY, Generator, IDLE, RATE},
+    kernel::{self, Counts},
+    network::{LABEL, Network},
+    report::{Report, Series},
+    stand::Stand,
+    support::{agent::Agent, store::StoreKind},
+};
+
+/// What an agent with so many clients is told. A connection of REST that is kept open is closed after the time limit.
+const ARGUMENTS: [&str; 4] = ["--http-connections-max", "2000", "--http-time-limit", "600"];
+/// Clock ticks per second in `/proc/PID/stat` (USER_HZ).
+const TICKS_MS: f64 = 10.0;
+
+/// What one turn came to.
+struct Turn {
+    applied: Duration,
+    agent_ms: f64,
+}
+
+/// From the first put until the last status, without clients and with them.
+pub async fn clients(network: &Network, size: usize, rounds: usize, report: &mut Report) {
+    let stand = Stand::new().await;
+    let series = |name: &str, unit| Series::new(name, unit, size);
+    let mut alone = series("clients: W1 alone", "ms");
+    let mut with = series("clients: W1 with clients", "ms");
+    let mut agent_alone = series("clients: processor time of the agent alone", "ms");
+    let mut agent_with = series("clients: processor time of the agent with clients", "ms");
+    let mut own = series("clients: processor time of the clients", "ms");
+    let mut served = series("clients: requests served during W1", "");
+    let mut latency = series("clients: 99th percentile of their latency", "ms");
+    let followed = std::env::var("W1_FOLLOW").unwrap_or_else(|_| "one".to_owned());
+    println!("  {IDLE} idle clients, half of them follow {followed}; {BUSY} busy ones with {RATE} requests per second each");
+    for round in 0..rounds {
+        for turn in 0..2 {
+            if (round + turn) % 2 == 0 {
+                let done = apply(&stand, network, None).await;
+                alone.values.push(ms(done.applied));
+                agent_alone.values.push(done.agent_ms);
+                continue;
+            }
+            let mut generator = Generator::start();
+            let done = apply(&stand, network, Some(&mut generator)).await;
+            let load = generator.end().await;
+            assert_eq!(load.failed, 0, "all clients are served; the last one was told: {}", load.words);
+            with.values.push(ms(done.applied));
+            agent_with.values.push(done.agent_ms);
+            own.values.push(load.processor_ms);
+            served.values.push(load.served as f64);
+            latency.values.push(load.latency_ms);
+        }
+    }
+    report.promise("W1 with clients, by W1 alone", size, with.median() / alone.median(), 1.1);
+    report.add([alone, with, agent_alone, agent_with, own, served, latency]);
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+/// Starts an agent, lets the clients come, if there are any, and puts W1. Nothing is left of it.
+async fn apply(stand: &Stand, network: &Network, generator: Option<&mut Generator>) -> Turn {
+    let entries = network.entries();
+    let statuses = stand.follow().await;
+    let further = ARGUMENTS.map(str::to_owned);
+    let agent = Agent::start(LABEL, StoreKind::Etcd, stand.store.endpoint(), &stand.docker_host, "info", &further);
+    statuses.until("the agent is in order", |progress| progress.healthy.is_some()).await;
+    let mut generator = generator;
+    if let Some(generator) = &mut generator {
+        generator.connect().await;
+        generator.begin().await;
+    }
+    let before = processor_ms(agent.pid());
+    let start = Instant::now();
+    stand.fill(&entries).await;
+    let done = statuses.until_configured(entries.len()).await;
+    let agent_ms = processor_ms(agent.pid()) - before;
+    if let Some(generator) = generator {
+        generator.measure().await;
+    }
+    kernel::check("the agent", Counts::of(network));
+    agent.kill().await;
+    kernel::clear();
+    stand.empty().await;
+    Turn {
+        applied: done.at - start,
+        agent_ms,
+    }
+}
+
+/// User and system time of a process so far.
+fn processor_ms(pid: i32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the agent runs");
+    let (_, rest) = stat.rsplit_once(')').expect("the name of the program");
+    let mut words = rest.split_whitespace().skip(11);
+    let mut ticks = || words.next().and_then(|word| word.parse::<f64>().ok()).expect("a number of ticks");
+    (ticks() + ticks()) * TICKS_MS
+}

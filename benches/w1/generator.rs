@@ -1,0 +1,316 @@
+//! Clients of the APIs in a process of their own: many that are only connected, some that ask at a bounded rate.
+//!
+//! Owns the process, its commands (a line on its standard input each, a line of JSON in answer), and the mix of requests. Must never ask
+//! faster than it says, however quick the answers are. Start reading at [`Generator`], then [`generate`].
+//!
+//! The idle ones are [`IDLE`] connections: half keep one of REST open, half follow the state of one link each (Subscribe), each over a
+//! connection of its own; with `W1_FOLLOW=all` in the environment all states, some two million of them for one W1. Of the [`BUSY`] ones
+//! each makes [`RATE`] requests per second, the first at a moment of its own, in turn those of [`MIX`]: most are cheap, one in twenty
+//! each writes all metrics, lists all desired values, and dumps all links that are cached.
+
+use std::{
+    process::Stdio,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use http_body_util::{BodyExt, Empty};
+use hyper::{Request, body::Bytes, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use models::proto::ligato::generic::{GetConfigRequest, GetConfigResponse, SubscribeRequest, SubscribeResponse, Subscription, item::Id};
+use rustix::{
+    process::{Resource, Rlimit, getrlimit, nice, setrlimit},
+    time::{ClockId, clock_gettime},
+};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
+    net::TcpStream,
+    process::{Child, ChildStdin, ChildStdout, Command},
+    sync::mpsc,
+    task::JoinSet,
+    time::{MissedTickBehavior, interval_at},
+};
+use tonic::{client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel};
+use tonic_prost::ProstCodec;
+
+/// Clients that are only connected.
+pub const IDLE: usize = 1000;
+/// Clients that ask.
+pub const BUSY: usize = 50;
+/// Requests per second of each of them.
+pub const RATE: u32 = 10;
+
+/// Set in the environment of the process.
+const PART: &str = "W1_CLIENTS";
+const REST: &str = "127.0.0.1:9191";
+const GRPC: &str = "http://127.0.0.1:9111";
+/// Longest time until all are connected, and until the last answers are there.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What is asked in turn. The empty path is GetConfig over gRPC.
+const MIX: [&str; 20] = [
+    "/liveness",
+    "/readiness",
+    STATUS,
+    "/liveness",
+    "/metrics",
+    "/liveness",
+    "/readiness",
+    STATUS,
+    "/liveness",
+    "/info/version",
+    "",
+    "/liveness",
+    "/readiness",
+    STATUS,
+    "/liveness",
+    "/scheduler/dump?descriptor=linux-interface&view=cached",
+    "/liveness",
+    "/readiness",
+    STATUS,
+    "/liveness",
+];
+const STATUS: &str = "/scheduler/status?key=config/linux/interfaces/v2/interface/l1";
+
+/// What the clients came to since they were told to begin.
+#[derive(Default, Clone, Serialize, Deserialize)]
+pub struct Load {
+    /// Requests answered well.
+    pub served: usize,
+    /// Others.
+    pub failed: usize,
+    /// What the last of those were told.
+    pub words: String,
+    /// 99th percentile of the time to an answer.
+    pub latency_ms: f64,
+    /// Processor time of the process.
+    pub processor_ms: f64,
+}
+
+/// The process, from outside.
+pub struct Generator {
+    child: Child,
+    commands: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+    load: Option<Load>,
+}
+
+impl Generator {
+    /// Starts it; nothing is connected yet.
+    pub fn start() -> Self {
+        let mut child = Command::new(std::env::current_exe().expect("the path of the benchmark"))
+            .env(PART, "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("it starts");
+        Generator {
+            commands: child.stdin.take().expect("a pipe"),
+            answers: BufReader::new(child.stdout.take().expect("a pipe")).lines(),
+            child,
+            load: None,
+        }
+    }
+
+    async fn command(&mut self, command: &str) -> Load {
+        self.commands.write_all(command.as_bytes()).await.expect("it listens");
+        let answer = tokio::time::timeout(PATIENCE, self.answers.next_line())
+            .await
+            .expect("it answers in time");
+        let answer = answer.expect("it answers").expect("it goes on");
+        serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{error}: {answer}"))
+    }
+
+    /// Connects all clients; the busy ones begin.
+    pub async fn connect(&mut self) {
+        let load = self.command("connect\n").await;
+        assert_eq!(load.failed, 0, "all are connected: {}", load.words);
+    }
+
+    /// Begins to count.
+    pub async fn begin(&mut self) {
+        self.command("begin\n").await;
+    }
+
+    /// Takes what was counted.
+    pub async fn measure(&mut self) {
+        self.load = Some(self.command("measure\n").await);
+    }
+
+    /// What was counted.
+    pub async fn end(mut self) -> Load {
+        self.child.kill().await.expect("it can be ended");
+        self.load.expect("it was measured")
+    }
+}
+
+/// The counters of the process.
+#[derive(Default)]
+struct Counted {
+    load: Load,
+    latencies: Vec<Duration>,
+    processor: f64,
+}
+
+type Counter = Arc<Mutex<Counted>>;
+
+fn processor_ms() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
+}
+
+/// Whether this process is one of clients.
+pub fn is_wanted() -> bool {
+    std::env::var_os(PART).is_some()
+}
+
+/// The process, from inside.
+pub fn generate() {
+    // The work that is measured comes first.
+    nice(19).expect("one may always be nicer");
+    let limit = getrlimit(Resource::Nofile);
+    let current = limit.maximum;
+    setrlimit(Resource::Nofile, Rlimit { current, ..limit }).expect("the hard limit is allowed");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(obey());
+}
+
+async fn obey() {
+    let (sender, mut commands) = mpsc::unbounded_channel();
+    // When the benchmark is gone, so is its end of the pipe, and this process ends.
+    std::thread::spawn(move || {
+        std::io::stdin()
+            .lines()
+            .map_while(Result::ok)
+            .try_for_each(|line| sender.send(line))
+    });
+    let counter = Counter::default();
+    let (mut idle, mut busy) = (JoinSet::new(), JoinSet::new());
+    while let Some(command) = commands.recv().await {
+        match command.as_str() {
+            "connect" => {
+                for number in 0..IDLE {
+                    match number % 2 {
+                        0 => drop(idle.spawn(keep_open(rest().await))),
+                        _ => drop(idle.spawn(follow(number, grpc().await))),
+                    }
+                }
+                for number in 0..BUSY {
+                    busy.spawn(ask(number, counter.clone()));
+                }
+            }
+            "begin" => {
+                let processor = processor_ms();
+                *counter.lock().expect("no panic") = Counted {
+                    processor,
+                    ..Counted::default()
+                };
+            }
+            _ => {}
+        }
+        let load = {
+            let counted = &mut *counter.lock().expect("no panic");
+            counted.latencies.sort();
+            let last = counted.latencies.len().saturating_sub(1);
+            let latency = counted.latencies.get(last * 99 / 100).copied().unwrap_or_default();
+            Load {
+                latency_ms: latency.as_secs_f64() * 1e3,
+                processor_ms: processor_ms() - counted.processor,
+                ..counted.load.clone()
+            }
+        };
+        println!("{}", serde_json::to_string(&load).expect("JSON"));
+    }
+}
+
+type Rest = http1::SendRequest<Empty<Bytes>>;
+
+async fn rest() -> Rest {
+    let stream = TcpStream::connect(REST).await.expect("the agent serves REST");
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("HTTP");
+    tokio::spawn(connection);
+    sender
+}
+
+async fn grpc() -> Grpc<Channel> {
+    Grpc::new(Channel::from_static(GRPC).connect().await.expect("the agent serves gRPC"))
+}
+
+async fn get(sender: &mut Rest, path: &str) -> Result<(), String> {
+    sender.ready().await.map_err(|error| error.to_string())?;
+    let request = Request::get(path).header("host", REST).body(Empty::new()).expect("a request");
+    let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
+    let status = answer.status();
+    answer.into_body().collect().await.map_err(|error| error.to_string())?;
+    // A value that is not there yet is an answer.
+    match status.is_success() || path == STATUS {
+        true => Ok(()),
+        false => Err(format!("{path}: {status}")),
+    }
+}
+
+/// Asks once, and keeps the connection.
+async fn keep_open(mut sender: Rest) {
+    get(&mut sender, "/liveness").await.expect("it is served");
+    std::future::pending::<()>().await;
+    drop(sender);
+}
+
+/// Follows the state of a link, or all states.
+async fn follow(number: usize, mut client: Grpc<Channel>) {
+    let id = Id {
+        model: "linux.interfaces.interface".to_owned(),
+        name: format!("l{number}"),
+    };
+    let one = vec![Subscription { id: Some(id) }];
+    let follows_all = std::env::var("W1_FOLLOW").is_ok_and(|what| what == "all");
+    let request = SubscribeRequest {
+        subscriptions: if follows_all { Vec::new() } else { one },
+    };
+    client.ready().await.expect("connected");
+    let path = PathAndQuery::from_static("/ligato.generic.ManagerService/Subscribe");
+    let codec = ProstCodec::<SubscribeRequest, SubscribeResponse>::default();
+    let stream = client.server_streaming(tonic::Request::new(request), path, codec).await;
+    let mut stream = stream.expect("a stream").into_inner();
+    while let Ok(Some(_)) = stream.message().await {}
+}
+
+async fn get_config(client: &mut Grpc<Channel>) -> Result<(), String> {
+    client.ready().await.map_err(|error| error.to_string())?;
+    let path = PathAndQuery::from_static("/ligato.generic.ManagerService/GetConfig");
+    // A whole W1 in one message is more than the usual limit.
+    let codec = ProstCodec::<GetConfigRequest, GetConfigResponse>::default();
+    let answer = client.unary(tonic::Request::new(GetConfigRequest::default()), path, codec).await;
+    answer.map(drop).map_err(|status| status.to_string())
+}
+
+/// A busy client: a request at each tick. One that is late leaves ticks out.
+async fn ask(number: usize, counter: Counter) {
+    let (mut sender, client) = (rest().await, grpc().await);
+    let mut client = client.max_decoding_message_size(64 << 20);
+    let pause = Duration::from_secs(1) / RATE;
+    let first = tokio::time::Instant::now() + pause * u32::try_from(number).unwrap_or(0) / u32::try_from(BUSY).unwrap_or(1);
+    let mut ticks = interval_at(first, pause);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    for path in MIX.iter().cycle().skip(number) {
+        ticks.tick().await;
+        let start = Instant::now();
+        let answer = match *path {
+            "" => get_config(&mut client).await,
+            path => get(&mut sender, path).await,
+        };
+        let counted = &mut *counter.lock().expect("no panic");
+        match answer {
+            Ok(()) => {
+                counted.load.served += 1;
+                counted.latencies.push(start.elapsed());
+            }
+            Err(words) => {
+                counted.load.failed += 1;
+                counted.load.words = words;
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The bodies of a call: what arrives has a time limit, and messages are counted in both directions.
+//!
+//! Owns the walk along the messages in a body. Must never look into a message. Start reading at [`Frames`].
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use hyper::body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint};
+use prometheus::IntCounter;
+use tokio::time::{Instant, Sleep, sleep};
+use tonic::{Status, body::Body};
+
+use super::call::Running;
+
+/// Before each message stand a flag and four bytes of length (gRPC over HTTP/2, `Length-Prefixed-Message`).
+const HEADER: usize = 5;
+
+/// How far the messages of a body have been walked.
+#[derive(Default)]
+struct Frames {
+    header: [u8; HEADER],
+    /// Of the header, so many bytes are there.
+    have: usize,
+    /// Of the message, so many are missing.
+    missing: usize,
+}
+
+impl Frames {
+    /// Walks on, and answers how many messages have become complete.
+    fn pass(&mut self, mut bytes: &[u8]) -> u64 {
+        let mut complete = 0;
+        loop {
+            if self.have < HEADER {
+                let (now, later) = bytes.split_at(bytes.len().min(HEADER - self.have));
+                self.header[self.have..self.have + now.len()].copy_from_slice(now);
+                (self.have, bytes) = (self.have + now.len(), later);
+                if self.have < HEADER {
+                    return complete;
+                }
+                let [_, length @ ..] = self.header;
+                self.missing = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+            }
+            let now = bytes.len().min(self.missing);
+            (self.missing, bytes) = (self.missing - now, &bytes[now..]);
+            if self.missing > 0 {
+                return complete;
+            }
+            (self.have, complete) = (0, complete + 1);
+        }
+    }
+}
+
+/// What a client sends. All of it has to arrive in time; if it is a stream, each piece.
+pub(super) struct Arriving {
+    body: Incoming,
+    frames: Frames,
+    received: Option<IntCounter>,
+    patience: Duration,
+    streams: bool,
+    limit: Pin<Box<Sleep>>,
+}
+
+impl Arriving {
+    /// A body that begins now.
+    pub fn new(body: Incoming, patience: Duration, streams: bool, received: Option<IntCounter>) -> Self {
+        Arriving {
+            body,
+            frames: Frames::default(),
+            received,
+            patience,
+            streams,
+            limit: Box::pin(sleep(patience)),
+        }
+    }
+}
+
+impl HttpBody for Arriving {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        match Pin::new(&mut self.body).poll_frame(context) {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(data) = frame.data_ref() {
+                    let complete = self.frames.pass(data);
+                    if let Some(received) = &self.received {
+                        received.inc_by(complete);
+                    }
+                }
+                if self.streams {
+                    let later = Instant::now() + self.patience;
+                    self.limit.as_mut().reset(later);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(Status::from_error(Box::new(error))))),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => self.limit.as_mut().poll(context).map(|()| {
+                let seconds = self.patience.as_secs();
+                let words = format!("the message did not arrive within {seconds} s; see --http-time-limit");
+                Some(Err(Status::deadline_exceeded(words)))
+            }),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// What is answered, and with it the call: it ends when this is dropped.
+pub(super) struct Answering {
+    body: Body,
+    frames: Frames,
+    running: Running,
+}
+
+impl Answering {
+    /// The answer to a call.
+    pub fn new(body: Body, running: Running) -> Self {
+        let frames = Frames::default();
+        Answering { body, frames, running }
+    }
+}
+
+impl HttpBody for Answering {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            if let Some(data) = frame.data_ref() {
+                let complete = self.frames.pass(data);
+                if let Some(counted) = &self.running.counted {
+                    counted.sent.inc_by(complete);
+                }
+            }
+            if let Some(trailers) = frame.trailers_ref() {
+                self.running.see(trailers);
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_counted_however_they_are_cut() {
+        let bytes: Vec<u8> = [&[0, 0, 0, 0, 3, 1, 2, 3][..], &[0, 0, 0, 0, 0], &[1, 0, 0, 0, 1, 9]].concat();
+        for piece in 1..=bytes.len() {
+            let mut frames = Frames::default();
+            let complete: u64 = bytes.chunks(piece).map(|chunk| frames.pass(chunk)).sum();
+            assert_eq!(complete, 3, "in pieces of {piece}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! HTTP/2 on a connection: any number of calls beside each other.
+//!
+//! Owns the limits of hyper, and the beginning and the end of a connection. Must never look into a call. Start reading at
+//! [`GrpcProtocol`].
+
+use std::{io, net::SocketAddr, pin::pin, sync::Arc};
+
+use hyper::{Request, body::Incoming, server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    sync::watch,
+    time::timeout,
+};
+use tracing::debug;
+
+use super::{activity::Activity, call::Calls};
+use crate::api::listener::{Impatient, Limits, Prefixed, Protocol, refusal};
+
+/// What a client of HTTP/2 begins with (RFC 9113 §3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Streams of one connection at a time.
+const STREAMS_MAX: u32 = 256;
+/// Most bytes of the headers of a call.
+const HEADER_BYTES: u32 = 16 * 1024;
+/// Most bytes that wait for a client of a stream to take them.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// Bytes that a client may send before it is told to go on: of one stream, of all together.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// The protocol of the gRPC API.
+#[derive(Clone)]
+pub(super) struct GrpcProtocol {
+    /// What answers.
+    pub calls: Arc<Calls>,
+    /// How long a client may take.
+    pub limits: Limits,
+}
+
+impl Protocol for GrpcProtocol {
+    const NAME: &'static str = "gRPC";
+
+    async fn serve<S>(self, mut stream: Impatient<S>, peer: SocketAddr, mut stop: watch::Receiver<bool>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let limits = self.limits;
+        let seconds = limits.step.as_secs();
+        let (status, words) = match timeout(limits.step, has_preface(&mut stream)).await {
+            Ok(Ok(true)) => {
+                let stop = async move { stop.wait_for(|stop| *stop).await.map(drop) };
+                return self.serve_http2(stream, peer, stop).await;
+            }
+            Ok(Ok(false)) => (
+                "400 Bad Request",
+                "this port speaks gRPC, over HTTP/2; REST is at --http-listen".to_owned(),
+            ),
+            Ok(Err(error)) => return debug!(%peer, "gRPC: {error}"),
+            Err(_) => (
+                "408 Request Timeout",
+                format!("the client did not begin to speak HTTP/2 within {seconds} s; see --http-time-limit"),
+            ),
+        };
+        debug!(%peer, "gRPC: {words}");
+        refusal::tell(stream, &refusal::http1(status, &words)).await;
+    }
+
+    fn refusal(&self, beginning: &[u8], status: &str, words: &str) -> Vec<u8> {
+        let speaks_http2 = beginning.iter().eq(PREFACE.iter().take(beginning.len()));
+        match speaks_http2 {
+            true => refusal::http2(words),
+            false => refusal::http1(status, words),
+        }
+    }
+}
+
+impl GrpcProtocol {
+    async fn serve_http2<S>(self, stream: Impatient<S>, peer: SocketAddr, stop: impl Future)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let GrpcProtocol { calls, limits } = self;
+        let activity = Activity::begin();
+        let answering = activity.clone();
+        let answer = move |request: Request<Incoming>| calls.clone().answer(request, peer, answering.clone());
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            // A peer that does not answer pings is gone.
+            .keep_alive_interval(limits.step * 2)
+            .keep_alive_timeout(limits.step * 2)
+            .max_concurrent_streams(STREAMS_MAX)
+            .max_header_list_size(HEADER_BYTES)
+            .max_send_buf_size(SEND_BUFFER_BYTES)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .serve_connection(TokioIo::new(Prefixed::new(PREFACE, stream)), service_fn(answer));
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            _ = stop => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+            () = activity.idle(limits.idle()) => {
+                debug!(%peer, "gRPC: nothing was asked for, the connection is closed");
+                connection.as_mut().graceful_shutdown();
+                // Who hears of it takes leave; who does not is not waited for.
+                match timeout(limits.step, connection).await {
+                    Ok(ended) => ended,
+                    Err(_) => Ok(()),
+                }
+            }
+        };
+        if let Err(error) = ended {
+            debug!(%peer, "gRPC: {error}");
+        }
+    }
+}
+
+/// Reads what a client begins with, as long as it is what is expected.
+async fn has_preface(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<bool> {
+    let mut beginning = [0; PREFACE.len()];
+    let mut length = 0;
+    while length < PREFACE.len() {
+        match stream.read(&mut beginning[length..]).await? {
+            0 if length == 0 => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the client said nothing")),
+            0 => return Ok(false),
+            read => length += read,
+        }
+        if beginning[..length] != PREFACE[..length] {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

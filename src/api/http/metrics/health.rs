@@ -1,0 +1,56 @@
+//! `/health`: the health of the agent and of what it depends on, for Prometheus.
+//!
+//! Owns the names, which are those of the reference. Must never judge: what is published is what is told here. Start reading at
+//! [`health`].
+
+use axum::{extract::State, response::Response};
+use models::{
+    key::Key,
+    proto::status::{AgentStatus, PluginStatus},
+};
+use prometheus::proto::{MetricFamily, MetricType};
+
+use super::{family, gauge_metric, label, text};
+use crate::{
+    api::{Api, http::answer::ApiError},
+    publish::{AGENT_HEALTH, Published},
+};
+
+/// The answer.
+pub async fn health(State(api): State<Api>) -> Result<Response, ApiError> {
+    let Some(Published::Agent(agent)) = api.statuses.get(&Key::new(AGENT_HEALTH)).as_deref().cloned() else {
+        return Err(ApiError::internal("the agent has not looked at its health yet"));
+    };
+    text(&families(&api.label, &agent))
+}
+
+fn families(service: &str, agent: &AgentStatus) -> Vec<MetricFamily> {
+    let service = || label("service", service);
+    let state = |state: i32, labels| gauge_metric(f64::from(state), labels);
+    let part = |part: &PluginStatus| state(part.state, vec![label("dependency", &part.name), service()]);
+    let build = vec![
+        label("build_date", &agent.build_date),
+        label("build_version", &agent.build_version),
+        service(),
+    ];
+    vec![
+        family(
+            "service_dependency_health",
+            "Health of what the agent depends on: 0 starts, 1 works, 2 is in trouble",
+            MetricType::GAUGE,
+            agent.plugins.iter().map(part).collect(),
+        ),
+        family(
+            "service_health",
+            "Health of the agent: 0 starts, 1 works, 2 is in trouble",
+            MetricType::GAUGE,
+            vec![state(agent.state, vec![service()])],
+        ),
+        family(
+            "service_info",
+            "What the agent was built from; always 1",
+            MetricType::GAUGE,
+            vec![gauge_metric(1.0, build)],
+        ),
+    ]
+}

@@ -1,0 +1,113 @@
+//! A client of gRPC that knows only paths and messages.
+//!
+//! Owns one connection. Start reading at [`Client::call`].
+
+use std::time::Duration;
+
+use prost::Message;
+use tonic::{
+    Request, Response, Status, Streaming,
+    client::Grpc,
+    codegen::http::uri::PathAndQuery,
+    transport::{Channel, ClientTlsConfig, Endpoint},
+};
+use tonic_prost::ProstCodec;
+
+/// Where the agent of a scenario serves gRPC.
+pub const ADDRESS: &str = "127.0.0.1:9111";
+/// The service of values.
+pub const MANAGER: &str = "/ligato.generic.ManagerService/";
+
+/// A client without generated code.
+pub struct Client {
+    grpc: Grpc<Channel>,
+    token: Option<String>,
+}
+
+impl Client {
+    /// To the agent of the scenario, without TLS.
+    pub async fn connect() -> Self {
+        Self::over(None).await
+    }
+
+    /// Whose library takes no more than this of what is not read.
+    pub async fn with_window(bytes: u32) -> Self {
+        let endpoint = Endpoint::from_shared(format!("http://{ADDRESS}")).expect("an address");
+        let endpoint = endpoint.initial_stream_window_size(bytes);
+        let channel = endpoint.connect().await;
+        Client {
+            grpc: Grpc::new(channel.expect("the agent serves gRPC")),
+            token: None,
+        }
+    }
+
+    /// Over TLS, if there is any.
+    pub async fn over(tls: Option<ClientTlsConfig>) -> Self {
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let mut endpoint = Endpoint::from_shared(format!("{scheme}://{ADDRESS}")).expect("an address");
+        if let Some(tls) = tls {
+            endpoint = endpoint.tls_config(tls).expect("good certificates");
+        }
+        let channel = endpoint.timeout(Duration::from_secs(60)).connect().await;
+        Client {
+            grpc: Grpc::new(channel.expect("the agent serves gRPC")),
+            token: None,
+        }
+    }
+
+    /// With this in the metadata `authorization`.
+    pub fn authorization(mut self, text: &str) -> Self {
+        self.token = Some(text.to_owned());
+        self
+    }
+
+    fn request<Q>(&self, message: Q) -> Request<Q> {
+        let mut request = Request::new(message);
+        if let Some(text) = &self.token {
+            request
+                .metadata_mut()
+                .insert("authorization", text.parse().expect("it can be sent"));
+        }
+        request
+    }
+
+    /// One message for another.
+    pub async fn call<Q, A>(&mut self, service: &str, method: &str, message: Q) -> Result<Response<A>, Status>
+    where
+        Q: Message + Default + Send + Sync + 'static,
+        A: Message + Default + Send + Sync + 'static,
+    {
+        self.grpc.ready().await.expect("connected");
+        let path: PathAndQuery = format!("{service}{method}").parse().expect("a path");
+        let request = self.request(message);
+        self.grpc.unary(request, path, ProstCodec::<Q, A>::default()).await
+    }
+
+    /// A stream of answers.
+    pub async fn stream<Q, A>(&mut self, service: &str, method: &str, message: Q) -> Streaming<A>
+    where
+        Q: Message + Default + Send + Sync + 'static,
+        A: Message + Default + Send + Sync + 'static,
+    {
+        self.grpc.ready().await.expect("connected");
+        let path: PathAndQuery = format!("{service}{method}").parse().expect("a path");
+        let request = self.request(message);
+        let stream = self.grpc.server_streaming(request, path, ProstCodec::<Q, A>::default()).await;
+        stream.expect("a stream").into_inner()
+    }
+
+    /// The first answer of a stream that is as wanted.
+    pub async fn first<Q, A>(&mut self, service: &str, method: &str, message: Q, wanted: impl Fn(&A) -> bool) -> A
+    where
+        Q: Message + Default + Send + Sync + 'static,
+        A: Message + Default + Send + Sync + 'static,
+    {
+        let mut stream = self.stream(service, method, message).await;
+        while let Some(answer) = stream.message().await.expect("an answer") {
+            if wanted(&answer) {
+                return answer;
+            }
+        }
+        panic!("{method} ended before the answer came");
+    }
+}

@@ -1,0 +1,126 @@
+//! Everything that must be refused, tried on every listener at once, while somebody who behaves well is served all along.
+//!
+//! Owns the attempts; `scan/wire.rs` has the ways to be slow, silent and wrong, `scan/rest.rs` and `scan/grpc.rs` what is wrong in each
+//! protocol. Each attempt ends when the agent closes the connection: one that it leaves open is never finished, and fails. Start reading
+//! at [`Scan`].
+
+mod grpc;
+mod rest;
+mod wire;
+
+use std::{collections::BTreeMap, future::Future, time::Duration};
+
+use tokio::{sync::watch, task::JoinHandle, task::JoinSet};
+
+use crate::{
+    certificates::{self, IDENTITY},
+    security::{TOKENS, start, write_tokens},
+    support::bench::Bench,
+};
+
+/// How often each attempt is made, at the same time.
+const TIMES: usize = 5;
+/// Between two requests of who behaves well: what is tried is on the same processors.
+const PAUSE: Duration = Duration::from_millis(20);
+/// The settings of the scanned agent: small, so that it takes seconds.
+const LIMITS: [&str; 6] = ["--http-time-limit", "1", "--http-body-max", "1000", "--tokens-file", TOKENS];
+
+const GOOD: &str = "token-of-otto-0123456789";
+const READER: &str = "token-of-anna-0123456789";
+const EXPIRED: &str = "token-of-emil-0123456789";
+const UNKNOWN: &str = "token-of-nobody-01234567";
+
+/// Attempts under way.
+struct Scan {
+    listener: &'static str,
+    tries: JoinSet<(&'static str, &'static str, String)>,
+    welcome: Vec<Welcome>,
+}
+
+/// Somebody who is served all along.
+struct Welcome {
+    stop: watch::Sender<bool>,
+    served: JoinHandle<usize>,
+}
+
+impl Welcome {
+    /// Asks again and again; `ask` fails if it is not served.
+    fn begin<F>(mut ask: impl FnMut() -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send,
+    {
+        let (stop, stopped) = watch::channel(false);
+        let served = tokio::spawn(async move {
+            let mut served = 0;
+            while !*stopped.borrow() {
+                ask().await;
+                served += 1;
+                tokio::time::sleep(PAUSE).await;
+            }
+            served
+        });
+        Welcome { stop, served }
+    }
+}
+
+impl Scan {
+    fn of(listener: &'static str, welcome: Vec<Welcome>) -> Self {
+        let tries = JoinSet::new();
+        Scan { listener, tries, welcome }
+    }
+
+    /// Makes an attempt, several times at once. What is told to who makes it must contain `expected`; if that is empty, nothing may be
+    /// told at all.
+    fn attempt<F>(&mut self, name: &'static str, expected: &'static str, attempt: impl Fn() -> F)
+    where
+        F: Future<Output = String> + Send + 'static,
+    {
+        for _ in 0..TIMES {
+            let attempt = attempt();
+            self.tries.spawn(async move { (name, expected, attempt.await) });
+        }
+    }
+
+    /// Waits for all, holds what was told against what was expected, and prints the figures.
+    async fn finish(mut self) {
+        let (mut refused, mut wrong) = (BTreeMap::new(), Vec::new());
+        while let Some(done) = self.tries.join_next().await {
+            let (name, expected, told) = done.unwrap_or_else(|error| panic!("{}: an attempt was never ended: {error}", self.listener));
+            match expected.is_empty() && told.is_empty() || !expected.is_empty() && told.contains(expected) {
+                true => *refused.entry((name, expected)).or_insert(0) += 1,
+                false => wrong.push(format!("{name}: expected {expected:?}, told {told:?}")),
+            }
+        }
+        let mut served = 0;
+        for welcome in self.welcome {
+            welcome.stop.send_replace(true);
+            served += welcome.served.await.unwrap_or_else(|error| panic!("{}: {error}", self.listener));
+        }
+        let attempts: usize = refused.values().sum();
+        println!(
+            "{}: {attempts} attempts of {} kinds refused; {served} good requests served meanwhile",
+            self.listener,
+            refused.len()
+        );
+        for ((name, expected), times) in &refused {
+            let told = if expected.is_empty() { "closed without a word" } else { expected };
+            println!("  {times} × {name}: {told}");
+        }
+        assert!(wrong.is_empty(), "{}:\n{}", self.listener, wrong.join("\n"));
+        assert!(served > 0, "{}", self.listener);
+    }
+}
+
+/// An agent with small limits and tokens; with TLS and client certificates, if it is told so.
+async fn scanned(bench: &mut Bench, with_tls: bool) {
+    write_tokens(&format!(
+        "anna read {READER}\notto write {GOOD}\nemil write {EXPIRED} 2001-01-01T00:00:00Z\n"
+    ));
+    let mut arguments = LIMITS.to_vec();
+    if with_tls {
+        certificates::make();
+        arguments.extend(IDENTITY);
+        arguments.extend(["--http-client-ca", "/run/live/ca.pem"]);
+    }
+    start(bench, &arguments).await;
+}

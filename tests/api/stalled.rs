@@ -1,0 +1,191 @@
+//! Clients that ask and then do not read: they cost little, are let go in the end, and harm nobody meanwhile.
+//!
+//! Owns the clients that stall: over REST, over HTTP/2 without reading a byte, and over gRPC without taking a message. Start reading at
+//! [`who_does_not_read_harms_nobody`].
+
+use std::collections::BTreeSet;
+
+use models::proto::ligato::generic::{SubscribeRequest, SubscribeResponse};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+};
+use tonic::Streaming;
+
+use crate::{
+    client::{self, Request},
+    grpc_client::{self, Client, MANAGER},
+    on_one_store,
+    security::start,
+    support::bench::Bench,
+};
+
+/// Of each sort.
+const STALLED: usize = 20;
+/// Values that change, and how often each does.
+const VALUES: usize = 100;
+const ROUNDS: usize = 25;
+/// What a client's library takes although nobody reads it. (With many small messages in more than that, ours gives up by itself.)
+const WINDOW: u32 = 8192;
+/// Requests that a client of REST sends without reading an answer: together much more than all buffers hold.
+const UNREAD: usize = 1000;
+/// Most that all of them together may cost the agent: each could otherwise make it keep 50 MB (REST) or all changes (gRPC).
+const MEMORY_MAX_MIB: u64 = 64;
+
+/// A connection whose kernel takes little that is not read.
+async fn small(address: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a small buffer");
+    socket.connect(address.parse().expect("an address")).await.expect("a connection")
+}
+
+/// Asks REST for much, and reads nothing. Only as much is written as the agent takes.
+async fn stalled_rest() -> TcpStream {
+    let stream = small(client::ADDRESS).await;
+    let request = "GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(UNREAD);
+    let mut rest = request.as_bytes();
+    while !rest.is_empty() {
+        match stream.try_write(rest) {
+            Ok(length) => rest = &rest[length..],
+            Err(_) => break,
+        }
+    }
+    stream
+}
+
+/// A frame of HTTP/2 (RFC 9113 §4.1).
+fn frame(kind: u8, flags: u8, stream: u8, content: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(content.len()).expect("it is short");
+    [&[0, 0, length, kind, flags, 0, 0, 0, stream][..], content].concat()
+}
+
+/// Subscribes over HTTP/2, allows the agent to send as much as there is, and reads nothing.
+async fn stalled_http2() -> TcpStream {
+    let path = format!("{MANAGER}Subscribe");
+    // POST and http from the static table, then literals without indexing (RFC 7541): path, content-type, te.
+    let mut headers = vec![0x83, 0x86, 0x04, u8::try_from(path.len()).expect("it is short")];
+    headers.extend(path.as_bytes());
+    headers.extend([0x0f, 0x10, 16]);
+    headers.extend(b"application/grpc");
+    headers.extend([0, 2]);
+    headers.extend(b"te");
+    headers.push(8);
+    headers.extend(b"trailers");
+    let (settings, window_update) = (4, 8);
+    let begin = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        // SETTINGS_INITIAL_WINDOW_SIZE, and the window of the connection: all that there can be.
+        frame(settings, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]),
+        frame(window_update, 0, 0, &[0x7f, 0xff, 0, 0]),
+        // HEADERS with END_HEADERS, and DATA with END_STREAM: an empty message.
+        frame(1, 4, 1, &headers),
+        frame(0, 1, 1, &[0; 5]),
+    ];
+    let mut stream = small(grpc_client::ADDRESS).await;
+    stream.write_all(&begin.concat()).await.expect("writable");
+    stream
+}
+
+/// Subscribes, and takes no message.
+async fn stalled_subscription() -> (Client, Streaming<SubscribeResponse>) {
+    let mut client = Client::with_window(WINDOW).await;
+    let stream = client.stream(MANAGER, "Subscribe", SubscribeRequest::default()).await;
+    (client, stream)
+}
+
+fn key(number: usize) -> String {
+    format!("linux/l3/v2/arp/absent/10.0.{}.{}", number / 200, number % 200 + 1)
+}
+
+/// Changes all values, and waits until each change was answered: the engine goes on.
+async fn change(bench: &Bench, round: usize) {
+    let mut last = 0;
+    for number in 0..VALUES {
+        let address = format!("10.0.{}.{}", number / 200, number % 200 + 1);
+        let value = format!(r#"{{"interface":"absent","ip_address":"{address}","hw_address":"02:00:00:00:00:{round:02x}"}}"#);
+        last = bench.put(&key(number), value).await;
+    }
+    bench
+        .until(&format!("round {round} is answered"), |publication| {
+            publication.of(&key(VALUES - 1)).is_some_and(|status| status.mod_revision >= last)
+        })
+        .await;
+}
+
+fn resident_mib(bench: &mut Bench) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", bench.agent().pid())).expect("the agent runs");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .expect("the kernel tells it");
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+    kib / 1024
+}
+
+fn descriptors(bench: &mut Bench) -> usize {
+    let folder = format!("/proc/{}/fd", bench.agent().pid());
+    std::fs::read_dir(folder).expect("the agent runs").count()
+}
+
+async fn who_does_not_read_harms_nobody(mut bench: Bench) {
+    start(&mut bench, &["--http-time-limit", "1"]).await;
+    change(&bench, 0).await;
+    let (memory, open) = (resident_mib(&mut bench), descriptors(&mut bench));
+    let (mut deaf, mut subscriptions) = (Vec::new(), Vec::new());
+    for _ in 0..STALLED {
+        deaf.push(stalled_rest().await);
+        deaf.push(stalled_http2().await);
+        subscriptions.push(stalled_subscription().await);
+    }
+    let mut highest = 0;
+    for round in 1..=ROUNDS {
+        change(&bench, round).await;
+        assert_eq!(Request::get("/info/version").send().await.status, 200);
+        highest = highest.max(resident_mib(&mut bench));
+    }
+    let grown = highest.saturating_sub(memory);
+    println!(
+        "{} clients that do not read, {} changes: {memory} MiB before, at most {highest} MiB meanwhile",
+        3 * STALLED,
+        VALUES * ROUNDS
+    );
+    assert!(grown <= MEMORY_MAX_MIB, "{grown} MiB more");
+
+    // Those who took nothing of what was sent are let go; those whose library still answers are not.
+    let agent = bench.agent().pid();
+    let count = || std::fs::read_dir(format!("/proc/{agent}/fd")).map_or(0, Iterator::count);
+    bench
+        .until_true("the agent has let go of who reads nothing", || count() <= open + STALLED)
+        .await;
+    for (number, mut stream) in deaf.into_iter().enumerate() {
+        let mut told = Vec::new();
+        // What was in the kernel's buffers still comes, and then the end.
+        let _ = stream.read_to_end(&mut told).await;
+        // Every second one is of REST. The others were told of values.
+        let answered = if number % 2 == 0 { &b"HTTP/1.1 200"[..] } else { b"linux.l3.arp" };
+        assert!(
+            told.windows(answered.len()).any(|bytes| bytes == answered),
+            "{number}: it was served at first"
+        );
+    }
+
+    // Who reads again is told what holds now; what was in between is left out.
+    bench.delete_all().await;
+    for (_client, mut stream) in subscriptions {
+        let mut gone = BTreeSet::new();
+        let mut told = 0;
+        while gone.len() < VALUES {
+            let answer = stream.message().await.expect("it was not let go").expect("it goes on");
+            for notification in answer.notifications {
+                told += 1;
+                let name = notification.item.and_then(|item| item.id).expect("an ID").name;
+                if notification.status.is_some_and(|status| status.status == "REMOVED") {
+                    gone.insert(name);
+                }
+            }
+        }
+        assert!(told < VALUES * ROUNDS, "{told} messages: not all that there were");
+    }
+    bench.stop_agent().await;
+}
+on_one_store!(who_does_not_read_harms_nobody, Embedded, 300);
