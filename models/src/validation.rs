@@ -11,7 +11,11 @@ mod name;
 mod namespace;
 mod netalloc;
 
-use crate::{address::AddressError, model::Model, proto::netns_agent::DriftPolicy};
+use crate::{
+    address::{AddressError, AllocReference},
+    model::Model,
+    proto::netns_agent::DriftPolicy,
+};
 
 pub use name::{HOST_NAME_MAX_BYTES, NAME_MAX_BYTES, check_host_name, check_interface_name};
 pub use namespace::check_namespace;
@@ -75,4 +79,17 @@ fn check_drift_policy(number: i32) -> Result<(), ValidationError> {
     }
     let message = format!("there is no drift policy {number}; give REPAIR or REPORT, or leave it out");
     Err(ValidationError::new("UnknownEnumValue", &["drift_policy"], message))
+}
+
+/// Reads a reference, and checks that the names in it are some that an allocation can have: references are parts of keys.
+fn check_reference(field: &str, text: &str, own_interface: Option<&str>) -> Result<AllocReference, ValidationError> {
+    let as_error = |error| ValidationError::address(field, &error);
+    let reference: AllocReference = text.parse().map_err(as_error)?;
+    let interface = reference.resolve_interface(own_interface).map_err(as_error)?;
+    let named = name::check_name(field, &reference.network).and_then(|()| check_interface_name(field, &interface));
+    named.map_err(|error| {
+        let message = format!("the reference `{}` cannot be one: {}", text.escape_debug(), error.message);
+        ValidationError::new("AllocReferenceInvalid", &[field], message)
+    })?;
+    Ok(reference)
 }

@@ -347,6 +347,11 @@ fn interfaces_with_bad_addresses_or_mtus_are_refused() {
             &["ip_addresses[0]"],
         ),
         (dummy(r#""ip_addresses":["alloc:"]"#), "AllocReferenceInvalid", &["ip_addresses[0]"]),
+        (
+            dummy(r#""ip_addresses":["alloc:.."]"#),
+            "AllocReferenceInvalid",
+            &["ip_addresses[0]"],
+        ),
     ];
     let rows: Vec<_> = rows
         .iter()
@@ -410,6 +415,7 @@ fn neighbours_routes_and_allocations_that_break_a_rule_are_refused() {
         ("<invalid>/0/a", row("nonsense", ""), "IpAddressInvalid", &["dst_network"]),
         ("<invalid>/0/a", row("", ""), "IpAddressInvalid", &["dst_network"]),
         ("alloc:n/a", row("alloc:n", ""), "AllocReferenceInvalid", &["dst_network"]),
+        ("alloc:n/x/y/a", row("alloc:n/x//y", ""), "AllocReferenceInvalid", &["dst_network"]),
         (
             "10.0.0.0/8/a",
             row("10.0.0.0/8", r#","gw_addr":"x""#),

@@ -39,6 +39,10 @@ fn address_keys_are_read_as_the_table_of_the_contract_says() {
             Some(("tap1", "alloc:net1/IPV6_ADDR", alloc, false)),
         ),
         (
+            "linux/interface/tap1/address/static/alloc:net1",
+            Some(("tap1", "alloc:net1", alloc, false)),
+        ),
+        (
             "linux/interface/tap1/address/static/2001:db8:85a3::8a2e:370:7334/48",
             Some(("tap1", "2001:db8:85a3::8a2e:370:7334/48", fixed, false)),
         ),

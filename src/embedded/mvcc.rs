@@ -7,7 +7,8 @@
 //!
 //! Two marks move forward separately. `compacted` is the API's compaction revision: nothing below it can be read or newly watched. The
 //! log may reach further back, so that a watch that runs is not cut off by a compaction it merely was too slow for by a millisecond.
-//! Invariant: the log is contiguous and starts at `compacted + 1` or earlier.
+//! Invariant: the log is contiguous and starts at `compacted` or earlier, for a watch may begin there (after a restart, what that revision
+//! deleted is missing from it).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
@@ -319,9 +320,11 @@ impl Mvcc {
     /// How far retention asks to forget: the highest revision by which the log is over `limits` (revisions, bytes) or older than
     /// `oldest`, in a step of at most `step` revisions; and whether this step was all.
     pub(super) fn overdue(&self, limits: (usize, usize), oldest: Option<Instant>, step: usize) -> (Option<i64>, bool) {
-        let (mut count, mut bytes) = (self.log.len(), self.log_bytes);
+        let spared = self.spared();
+        let spared_bytes = if spared == 0 { 0 } else { self.log[0].bytes() };
+        let (mut count, mut bytes) = (self.log.len() - spared, self.log_bytes - spared_bytes);
         let mut overdue = None;
-        for revision in self.log.iter().take(step) {
+        for revision in self.log.iter().skip(spared).take(step) {
             let expired = oldest.is_some_and(|oldest| revision.at < oldest);
             if count <= limits.0 && bytes <= limits.1 && !expired {
                 return (overdue, true);
@@ -333,15 +336,23 @@ impl Mvcc {
         (overdue, count == 0)
     }
 
-    /// When the oldest revision of the log was written.
-    pub(super) fn oldest(&self) -> Option<Instant> {
-        self.log.front().map(|revision| revision.at)
+    /// How many revisions at the front of the log stay whatever retention asks for: the compaction revision, once it is there.
+    fn spared(&self) -> usize {
+        usize::from(self.log.front().is_some_and(|first| first.main == self.compacted))
     }
 
-    /// Frees the log below `revision`, which must have been compacted before.
+    /// When the oldest revision that retention may ask to forget was written.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.log.get(self.spared()).map(|revision| revision.at)
+    }
+
+    /// Frees the log up to `revision`, as far as it has been compacted before; not the compaction revision itself.
     pub(super) fn trim(&mut self, revision: i64) {
-        let upto = revision.min(self.compacted);
-        while let Some(first) = self.log.front().filter(|first| first.main <= upto) {
+        while let Some(first) = self
+            .log
+            .front()
+            .filter(|first| first.main <= revision && first.main < self.compacted)
+        {
             self.log_bytes -= first.bytes();
             self.log.pop_front();
         }
@@ -539,8 +550,24 @@ mod tests {
             Some(8),
             "never trimmed above the compaction, and then gone"
         );
-        assert_eq!(mvcc.history(8, 11).map(|piece| piece.len()).ok(), Some(3));
-        assert_eq!(mvcc.log_bytes, 3 * 2);
+        assert_eq!(mvcc.history(8, 11).map(|piece| piece.len()).ok(), Some(4));
+        assert_eq!(mvcc.log_bytes, 4 * 2);
+    }
+
+    #[test]
+    fn a_watch_that_begins_at_the_compaction_is_told_of_it_however_little_is_retained() {
+        let mut mvcc = Mvcc::new();
+        put(&mut mvcc, "a", "x");
+        let later = Instant::now() + std::time::Duration::from_secs(1);
+        let (overdue, _) = mvcc.overdue((10, 100), Some(later), 100);
+        assert_eq!(overdue, Some(2));
+        mvcc.compact(2);
+        mvcc.trim(2);
+        assert_eq!(mvcc.history(2, 2).map(|piece| piece.len()), Ok(1));
+        // It counts for nothing, or retention would never come to rest.
+        assert_eq!((mvcc.overdue((0, 0), Some(later), 100), mvcc.oldest()), ((None, true), None));
+        put(&mut mvcc, "a", "y");
+        assert_eq!(mvcc.overdue((0, 0), None, 100), (Some(3), true));
     }
 
     #[test]

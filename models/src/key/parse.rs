@@ -205,11 +205,8 @@ fn address_key(key: &str, interface: &[&str], rest: &[&str]) -> Result<TypedKey,
         [] => (None, String::new()),
     };
     match source {
-        Some(source) if named && !address.is_empty() => Ok(TypedKey::InterfaceAddress {
-            interface,
-            source,
-            address,
-        }),
+        // A reference to an allocation has its source by being one, whatever the text says.
+        Some(source) if named && !address.is_empty() => Ok(TypedKey::interface_address(&interface, &address, source)),
         Some(_) => Err(KeyError::InvalidAddressKey {
             key: key.to_owned(),
             interface,

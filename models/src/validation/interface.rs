@@ -5,9 +5,9 @@
 
 use std::net::IpAddr;
 
-use super::{HOST_NAME_MAX_BYTES, ValidationError, check_host_name, check_interface_name, check_namespace};
+use super::{HOST_NAME_MAX_BYTES, ValidationError, check_host_name, check_interface_name, check_namespace, check_reference};
 use crate::{
-    address::{AllocReference, MacAddress, is_alloc_reference, parse_ip_or_cidr},
+    address::{MacAddress, is_alloc_reference, parse_ip_or_cidr},
     key::{LABEL_MAX_BYTES, agent_prefix},
     proto::ligato::linux::interfaces::{
         Interface, VethLink,
@@ -309,8 +309,7 @@ fn check_addresses(interface: &Interface) -> Result<(), ValidationError> {
 fn check_address(field: &str, text: &str, interface: &str) -> Result<Identity, ValidationError> {
     let as_error = |error| ValidationError::address(field, &error);
     if is_alloc_reference(text) {
-        let reference: AllocReference = text.parse().map_err(as_error)?;
-        reference.resolve_interface(Some(interface)).map_err(as_error)?;
+        let reference = check_reference(field, text, Some(interface))?;
         if reference.gateway {
             let message = format!("expected non-GW address reference: {text}");
             return Err(ValidationError::new("AllocReferenceInvalid", &[field], message));

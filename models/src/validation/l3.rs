@@ -4,9 +4,9 @@
 
 use std::net::IpAddr;
 
-use super::{ValidationError, check_interface_name};
+use super::{ValidationError, check_interface_name, check_reference};
 use crate::{
-    address::{AddressError, AllocReference, MacAddress, is_alloc_reference, parse_ip, parse_ip_or_cidr},
+    address::{MacAddress, is_alloc_reference, parse_ip, parse_ip_or_cidr},
     proto::ligato::linux::l3::{ArpEntry, Route, route::Scope},
 };
 
@@ -48,14 +48,16 @@ pub(super) fn validate_arp(arp: &ArpEntry) -> Result<(), ValidationError> {
             format!("Linux ARP entry defined with invalid MAC address: {error}"),
         ));
     }
-    check_neighbor_address(&arp.ip_address).map_err(|error| ValidationError::address("ip_address", &error))
+    check_neighbor_address("ip_address", &arp.ip_address)
 }
 
-fn check_neighbor_address(text: &str) -> Result<(), AddressError> {
+fn check_neighbor_address(field: &str, text: &str) -> Result<(), ValidationError> {
     if is_alloc_reference(text) {
-        return text.parse::<AllocReference>()?.resolve_interface(None).map(drop);
+        return check_reference(field, text, None).map(drop);
     }
-    parse_ip_or_cidr(text).map(drop)
+    parse_ip_or_cidr(text)
+        .map(drop)
+        .map_err(|error| ValidationError::address(field, &error))
 }
 
 pub(super) fn validate_route(route: &Route) -> Result<(), ValidationError> {
@@ -91,8 +93,7 @@ pub(super) fn validate_route(route: &Route) -> Result<(), ValidationError> {
 fn check_destination(text: &str) -> Result<Option<IpAddr>, ValidationError> {
     let as_error = |error| ValidationError::address("dst_network", &error);
     if is_alloc_reference(text) {
-        let reference: AllocReference = text.parse().map_err(as_error)?;
-        return reference.resolve_interface(None).map(|_| None).map_err(as_error);
+        return check_reference("dst_network", text, None).map(|_| None);
     }
     parse_ip_or_cidr(text).map(|prefix| Some(prefix.address)).map_err(as_error)
 }
@@ -105,8 +106,7 @@ fn check_gateway(route: &Route) -> Result<Option<IpAddr>, ValidationError> {
         return Ok(None);
     }
     if is_alloc_reference(text) {
-        let reference: AllocReference = text.parse().map_err(as_error)?;
-        reference.resolve_interface(Some(&route.outgoing_interface)).map_err(as_error)?;
+        let reference = check_reference("gw_addr", text, Some(&route.outgoing_interface))?;
         if !reference.gateway {
             let message = format!("expected GW address reference: {text}; append /GW");
             return Err(ValidationError::new("AllocReferenceInvalid", &["gw_addr"], message));
