@@ -675,6 +675,10 @@ impl Effects for NetworkEffects {
         outcome.id
     }
 
+    fn is_success(outcome: &KernelOutcome) -> bool {
+        matches!(outcome.result, Ok(Reply::Done | Reply::Same | Reply::Opened { created: true, .. }))
+    }
+
     fn performed(&mut self, scheduler: &mut Scheduler<Network>, outcomes: Vec<KernelOutcome>) {
         let opened: Vec<_> = outcomes
             .into_iter()

@@ -32,7 +32,8 @@ impl Performer<NetworkEffects> for KernelPerformer {
             Work::Perform(tasks) => self.executor.submit(tasks, move |answer| {
                 tell(match answer.part {
                     Part::Main => Done::Performed(answer.outcomes),
-                    Part::Early | Part::Late => Done::Apart(answer.outcomes),
+                    Part::Early => Done::Early(answer.outcomes),
+                    Part::Late => Done::Late(answer.outcomes),
                 })
             }),
             // What is open needs no path, so there is one answer.

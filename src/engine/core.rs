@@ -5,8 +5,14 @@
 //!
 //! # Assumptions
 //! Each operation that [`Core::advance`] hands out comes back once in [`Core::done`]: with [`Done::Performed`], which comes once for each
-//! [`Work::Perform`] and at which the core goes on, or before or after it with [`Done::Apart`]. What is told comes in the order in which it
-//! happened in the world: what was seen before an operation was performed is not told after its outcome.
+//! [`Work::Perform`] and at which the core goes on, before it with [`Done::Early`] or after it with [`Done::Late`]. What is handed out is
+//! performed in that order. What is told comes in the order in which it happened in the world: what was seen before an operation was
+//! performed is not told after its outcome.
+//!
+//! # Expected flow
+//! One piece of work at a time, so that what happens in quick succession is decided upon together. Only a large change that goes well
+//! goes on from what has been told of it early, so that the next operations are there when the last of the first ones are performed.
+//! At the first failure, and when anything else happens, all that is under way is waited for.
 
 #[cfg(test)]
 mod late_tests;
@@ -83,6 +89,9 @@ pub trait Effects: Send + 'static {
     /// The number of the operation that an outcome is of.
     fn operation_of(outcome: &Self::Outcome) -> u64;
 
+    /// Whether it is the outcome that was to be expected.
+    fn is_success(outcome: &Self::Outcome) -> bool;
+
     /// Tells the scheduler what came of operations.
     fn performed(&mut self, scheduler: &mut Scheduler<Self::Domain>, outcomes: Vec<Self::Outcome>);
 
@@ -124,13 +133,15 @@ pub enum Work<E: Effects> {
 
 /// What came of work.
 pub enum Done<E: Effects> {
-    /// Of the operations that were handed out together. Those that are missing have been told apart, or take long, and
+    /// Of the operations that were handed out together. Those that are missing have been told early, or take long, and
     /// then hold up only what depends on them. As
     /// others are decided upon meanwhile, only that may come late which these cannot undermine: what looks for something on which
     /// no other value has an influence.
     Performed(Vec<E::Outcome>),
-    /// Of operations of which it is told by itself: those that are done before the others, and those that took long.
-    Apart(Vec<E::Outcome>),
+    /// Of some that are done while the others are being performed.
+    Early(Vec<E::Outcome>),
+    /// Of some that took long.
+    Late(Vec<E::Outcome>),
     /// What was seen.
     Seen(E::Seen),
 }
@@ -143,8 +154,14 @@ pub struct Core<E: Effects> {
     begun: bool,
     survey_due: bool,
     in_flight: BTreeSet<u64>,
-    /// Work of which nothing has been told yet.
-    awaited: usize,
+    /// Batches of operations that are being performed.
+    performing: usize,
+    /// Something is being looked at.
+    looking: bool,
+    /// Since operations were handed out with nothing else under way, all that happened was that operations succeeded.
+    smooth: bool,
+    /// Outcomes have been told since the last decisions.
+    outcomes_told: bool,
     /// Operations were handed out, and what led to them has not been told yet.
     untold: bool,
     /// A look under way looks at everything, because a transaction asked for it.
@@ -162,7 +179,10 @@ impl<E: Effects> Core<E> {
             begun: false,
             survey_due: false,
             in_flight: BTreeSet::new(),
-            awaited: 0,
+            performing: 0,
+            looking: false,
+            smooth: false,
+            outcomes_told: false,
             untold: false,
             reading: false,
             waiting: BTreeMap::new(),
@@ -178,6 +198,7 @@ impl<E: Effects> Core<E> {
     /// Takes an event. Nothing is started before [`Self::advance`].
     pub fn take(&mut self, event: Event<E::Domain, E::Signal>, now: Duration) {
         self.scheduler.tell_time(now);
+        self.smooth &= matches!(event, Event::Simulate { .. } | Event::Ask(_));
         match event {
             Event::Desired { transaction, reply } => self.transact(transaction, reply),
             Event::Simulate { transaction, reply } => reply(self.scheduler.simulate(transaction)),
@@ -220,12 +241,16 @@ impl<E: Effects> Core<E> {
     pub fn done(&mut self, done: Done<E>) {
         match done {
             Done::Performed(outcomes) => {
-                self.awaited = self.awaited.saturating_sub(1);
+                self.performing = self.performing.saturating_sub(1);
                 self.performed(outcomes);
             }
-            Done::Apart(outcomes) => self.performed(outcomes),
+            Done::Early(outcomes) => self.performed(outcomes),
+            Done::Late(outcomes) => {
+                self.smooth = false;
+                self.performed(outcomes);
+            }
             Done::Seen(seen) => {
-                self.awaited = self.awaited.saturating_sub(1);
+                self.looking = false;
                 self.effects.seen(&mut self.scheduler, seen);
                 if std::mem::take(&mut self.reading) {
                     self.scheduler.read_again();
@@ -237,7 +262,9 @@ impl<E: Effects> Core<E> {
     fn performed(&mut self, outcomes: Vec<E::Outcome>) {
         for outcome in &outcomes {
             self.in_flight.remove(&E::operation_of(outcome));
+            self.smooth &= E::is_success(outcome);
         }
+        self.outcomes_told |= !outcomes.is_empty();
         self.effects.performed(&mut self.scheduler, outcomes);
     }
 
@@ -245,6 +272,10 @@ impl<E: Effects> Core<E> {
     /// again as long as there is an answer: what is known by then is published at the last call, when what is to be done is under way.
     pub fn advance(&mut self, now: Duration) -> Option<Work<E>> {
         if !self.is_free() {
+            let operations = self.go_on(now);
+            if !operations.is_empty() {
+                return Some(self.hand_out(operations, now));
+            }
             // While others work.
             if std::mem::take(&mut self.untold) {
                 self.tell();
@@ -269,14 +300,13 @@ impl<E: Effects> Core<E> {
                 return self.look(refresh);
             }
         }
+        self.outcomes_told = false;
         let operations = self.scheduler.step(now);
         if operations.is_empty() {
             self.tell();
         } else {
-            self.untold = true;
-            self.in_flight.extend(operations.iter().map(|operation| operation.id));
-            self.awaited += 1;
-            return Some(Work::Perform(self.effects.prepare(operations, now)));
+            self.smooth = true;
+            return Some(self.hand_out(operations, now));
         }
         if self.scheduler.is_reading_asked() {
             return self.advance(now);
@@ -286,6 +316,22 @@ impl<E: Effects> Core<E> {
         }
         let refresh = self.effects.refresh(now);
         self.look(refresh)
+    }
+
+    /// What follows from what has been told of the work under way.
+    fn go_on(&mut self, now: Duration) -> Vec<Operation<<E::Domain as Domain>::Effect>> {
+        if !self.smooth || !std::mem::take(&mut self.outcomes_told) {
+            return Vec::new();
+        }
+        self.untold = true;
+        self.scheduler.step(now)
+    }
+
+    fn hand_out(&mut self, operations: Vec<Operation<<E::Domain as Domain>::Effect>>, now: Duration) -> Work<E> {
+        self.untold = true;
+        self.in_flight.extend(operations.iter().map(|operation| operation.id));
+        self.performing += 1;
+        Work::Perform(self.effects.prepare(operations, now))
     }
 
     /// Tells what is known, and who waits for transactions that are finished.
@@ -324,7 +370,7 @@ impl<E: Effects> Core<E> {
     /// Whether anything may be started: when nothing is under way but what takes long. So what happens in quick succession is decided
     /// upon together.
     fn is_free(&self) -> bool {
-        self.begun && self.awaited == 0
+        self.begun && self.performing == 0 && !self.looking
     }
 
     /// Looks at everything if a transaction asks for it.
@@ -344,7 +390,7 @@ impl<E: Effects> Core<E> {
 
     fn look(&mut self, look: Option<E::Look>) -> Option<Work<E>> {
         let look = look?;
-        self.awaited += 1;
+        (self.looking, self.smooth) = (true, false);
         Some(Work::Look(look))
     }
 }

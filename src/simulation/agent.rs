@@ -46,6 +46,15 @@ pub const AGENT: &str = "vpp1";
 /// An event for the agent's core.
 pub type AgentEvent = Event<Network, Signal>;
 
+/// How an agent works.
+#[derive(Clone, Copy)]
+pub struct Manner {
+    /// It asks Docker.
+    pub docker: bool,
+    /// The core is told of outcomes while others of the same batch are still to come.
+    pub tells_early: bool,
+}
+
 /// What the agent wants to be published, and what was said.
 #[derive(Default)]
 pub struct OutboxContent {
@@ -133,6 +142,8 @@ struct UnderWay {
 pub enum Progress {
     /// There is more to do.
     More,
+    /// There is more to do, and the core has been told of what is done.
+    Told,
     /// It has come back to the core.
     Finished,
 }
@@ -155,7 +166,9 @@ pub struct Agent {
     pub writer: WriterLink,
     /// The Docker tracker.
     pub tracker: Tracker,
-    work: Option<UnderWay>,
+    /// What is under way first.
+    work: VecDeque<UnderWay>,
+    tells_early: bool,
     mutation: Option<Mutation>,
     /// The first desired values have been handed over.
     pub begun: bool,
@@ -163,7 +176,7 @@ pub struct Agent {
 
 impl Agent {
     /// The agent starts.
-    pub fn start(machine: &SharedMachine, clock: Clock, docker: bool, mutation: Option<Mutation>) -> Self {
+    pub fn start(machine: &SharedMachine, clock: Clock, manner: Manner, mutation: Option<Mutation>) -> Self {
         let outbox = Outbox::default();
         let store: Arc<dyn StatusStore> = Arc::new(outbox.clone());
         let health = Health::new(store.clone(), clock.clone());
@@ -177,7 +190,7 @@ impl Agent {
             SWEEP_INTERVAL,
         );
         let mut events = VecDeque::from([Event::Facts(vec![NetworkEffects::own_namespace(OWN)])]);
-        if !docker {
+        if !manner.docker {
             events.push_back(Event::FactsSettled);
         }
         Agent {
@@ -189,21 +202,27 @@ impl Agent {
             reader: ReaderLink::new(),
             writer: WriterLink::new(),
             tracker: Tracker::new(),
-            work: None,
+            work: VecDeque::new(),
+            tells_early: manner.tells_early,
             mutation,
             begun: false,
         }
     }
 
-    /// The core takes its events, and starts what it wants to. The result is whether something was started.
+    /// The core takes its events, and starts what it wants to. The result is whether there is work to perform
+    /// and was none before.
     pub fn wake(&mut self, now: Duration) -> bool {
         while let Some(event) = self.events.pop_front() {
             self.core.take(event, now);
         }
-        if self.work.is_some() {
-            return false;
+        let idle = self.work.is_empty();
+        while let Some(work) = self.core.advance(now) {
+            self.begin(work);
         }
-        let Some(work) = self.core.advance(now) else { return false };
+        idle && !self.work.is_empty()
+    }
+
+    fn begin(&mut self, work: Work<NetworkEffects>) {
         let (purpose, mut tasks) = match work {
             Work::Perform(tasks) => (Purpose::Operations, tasks),
             Work::Look(Look::Refresh(namespaces)) => (Purpose::Refresh, Look::readings(namespaces)),
@@ -218,11 +237,7 @@ impl Agent {
         if let Some(mutation) = self.mutation {
             mutation.tasks(&mut tasks);
         }
-        self.work = Some(UnderWay::new(purpose, tasks));
-        // There is one piece of work at a time; asked again, the core tells what led to it.
-        let more = self.core.advance(now);
-        debug_assert!(more.is_none(), "the core does not wait for its work");
-        true
+        self.work.push_back(UnderWay::new(purpose, tasks));
     }
 
     /// One operation of the work under way; what failed goes to `failed`.
@@ -230,7 +245,7 @@ impl Agent {
     /// # Errors
     /// The agent is killed on the way.
     pub fn perform(&mut self, machine: &SharedMachine, failed: &mut Vec<(String, Failure)>) -> Result<Progress, Killed> {
-        let Some(work) = &mut self.work else {
+        let Some(work) = self.work.front_mut() else {
             return Ok(Progress::Finished);
         };
         if let Some(task) = work.tasks.front() {
@@ -249,18 +264,26 @@ impl Agent {
                     }
                 }
             }
-            if work.position >= task.ops.len() || work.answer.is_err() {
-                work.end_task();
+            if work.position < task.ops.len() && work.answer.is_ok() {
+                return Ok(Progress::More);
+            }
+            let id = task.id;
+            work.end_task();
+            if self.tells_early && id % 3 == 0 && matches!(work.purpose, Purpose::Operations) && !work.tasks.is_empty() {
+                self.core.done(Done::Early(std::mem::take(&mut work.outcomes)));
+                return Ok(Progress::Told);
             }
             return Ok(Progress::More);
         }
-        let UnderWay { purpose, outcomes, .. } = self.work.take().expect("it is there");
+        let Some(UnderWay { purpose, outcomes, .. }) = self.work.pop_front() else {
+            return Ok(Progress::Finished);
+        };
         let done = match purpose {
             Purpose::Operations => Done::Performed(outcomes),
             Purpose::Refresh => Done::Seen(Seen::read(outcomes)),
             Purpose::Survey(survey) => {
                 let (marked, closings) = survey.judge(outcomes);
-                self.work = Some(UnderWay::new(Purpose::Closing(marked), closings));
+                self.work.push_front(UnderWay::new(Purpose::Closing(marked), closings));
                 return Ok(Progress::More);
             }
             Purpose::Closing(marked) => Done::Seen(Seen::Survey(marked)),
@@ -269,9 +292,14 @@ impl Agent {
         Ok(Progress::Finished)
     }
 
+    /// Whether there is something to [perform](Self::perform).
+    pub fn has_work(&self) -> bool {
+        !self.work.is_empty()
+    }
+
     /// Whether nothing is under way in the core.
     pub fn is_idle(&self) -> bool {
-        self.work.is_none() && self.events.is_empty() && self.core.scheduler().idle()
+        self.work.is_empty() && self.events.is_empty() && self.core.scheduler().idle()
     }
 }
 

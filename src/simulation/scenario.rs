@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::{
+    agent::Manner,
     configuration::{
         CONTAINER_PLACE, CREATED_NAME, CREATED_PLACE, FILE_PLACE, FOREIGN_NAME, FOREIGN_PLACE, Inventory, Item, OWN_PLACE, PROCESS_PLACE,
         interface_key,
@@ -119,6 +120,14 @@ struct Repertoire {
 }
 
 impl Scenario {
+    /// How the agent works in this world.
+    pub fn manner(&self) -> Manner {
+        Manner {
+            docker: self.docker,
+            tells_early: self.seed % 2 == 1,
+        }
+    }
+
     /// The scenario of a seed.
     pub fn of_seed(seed: u64) -> Self {
         let mut random = Random::new(seed);

@@ -381,7 +381,7 @@ impl World {
 
     fn start(&mut self) {
         self.tell(|| "the agent starts".to_owned());
-        let agent = Agent::start(&self.machine, self.agent_clock(), self.scenario.docker, self.mutation);
+        let agent = Agent::start(&self.machine, self.agent_clock(), self.scenario.manner(), self.mutation);
         self.agent = Some(agent);
         self.wake_soon();
         let after = self.moment();
@@ -453,8 +453,13 @@ impl World {
                     self.kill_and_restart();
                     break;
                 }
-                Ok(Progress::Finished) => {
+                Ok(Progress::Finished | Progress::Told) => {
+                    let more = agent.has_work();
                     self.wake_soon();
+                    if more {
+                        let after = self.moment();
+                        self.plan(after, Occurrence::Perform(self.life));
+                    }
                     break;
                 }
                 // Several operations in a row, mostly, so that the others come in between only now and then.

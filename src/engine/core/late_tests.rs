@@ -73,6 +73,9 @@ impl Effects for Passing {
     fn operation_of(outcome: &Self::Outcome) -> u64 {
         outcome.0
     }
+    fn is_success(outcome: &Self::Outcome) -> bool {
+        matches!(outcome.1, Outcome::Done)
+    }
     fn performed(&mut self, scheduler: &mut Scheduler<Plain>, outcomes: Vec<Self::Outcome>) {
         outcomes.into_iter().for_each(|(id, outcome)| scheduler.outcome(id, outcome));
     }
@@ -182,9 +185,17 @@ impl World {
         }
     }
 
+    /// What the core starts now, without performing it: numbers and keys.
+    fn handed_out(&mut self) -> Option<Vec<(u64, String)>> {
+        match self.core.advance(self.now)? {
+            Work::Perform(tasks) => Some(tasks.into_iter().map(|(id, key, _)| (id, key)).collect()),
+            Work::Look(()) => panic!("nothing is to be looked at"),
+        }
+    }
+
     fn comes_back(&mut self, key: &str, outcome: Outcome<Needs>) {
         let id = self.slow.remove(key).expect("an operation under way");
-        self.core.done(Done::Apart(vec![(id, outcome)]));
+        self.core.done(Done::Late(vec![(id, outcome)]));
         self.run();
     }
 
@@ -232,7 +243,7 @@ fn an_operation_that_timed_out_is_tried_again_and_its_late_outcome_does_no_harm(
     let first = world.slow["slow"];
     world.comes_back("slow", timed_out());
     assert_eq!(world.state("slow"), Some(ValueState::Retrying));
-    world.core.done(Done::Apart(vec![(first, Outcome::Done)]));
+    world.core.done(Done::Late(vec![(first, Outcome::Done)]));
     world.run();
     assert_eq!(world.state("slow"), Some(ValueState::Retrying));
     world.now = world.core.deadline().expect("a retry");
@@ -253,20 +264,66 @@ fn a_value_deleted_while_its_creation_takes_long_goes_when_that_has_come_back() 
     assert_eq!(world.core.in_flight().count(), 0);
 }
 
-#[test]
-fn what_is_told_early_starts_nothing_before_the_rest_has_been_told() {
+/// A core that has handed out the operations of `first` and `rest`, on which something depends, with their numbers.
+fn two_under_way() -> (World, [u64; 2]) {
     let mut world = World::new(&[]);
-    world.want(&[("first", &[]), ("rest", &[]), ("on-first", &["first"])], false);
-    let Some(Work::Perform(tasks)) = world.core.advance(world.now) else {
-        panic!("there is something to do");
-    };
-    let ids: Vec<u64> = tasks.iter().map(|(id, _, _)| *id).collect();
-    assert_eq!(ids.len(), 2);
-    world.core.done(Done::Apart(vec![(ids[0], Outcome::Done)]));
-    assert!(world.core.advance(world.now).is_none());
-    world.core.done(Done::Performed(vec![(ids[1], Outcome::Done)]));
-    world.run();
-    assert_eq!(world.configured(), BTreeSet::from(["first", "on-first", "rest"]));
+    let values: [(&str, &[&str]); 5] = [
+        ("first", &[]),
+        ("rest", &[]),
+        ("on-first", &["first"]),
+        ("on-rest", &["rest"]),
+        ("on-both", &["on-first", "rest"]),
+    ];
+    world.want(&values, false);
+    let tasks = world.handed_out().expect("there is something to do");
+    let ids: Vec<u64> = tasks.iter().map(|(id, _)| *id).collect();
+    (world, ids.try_into().expect("two operations"))
+}
+
+#[test]
+fn a_large_change_goes_on_from_what_is_told_early() {
+    let (mut world, [first, rest]) = two_under_way();
+    let settled = world.core.effects().settled;
+    world.core.done(Done::Early(vec![(first, Outcome::Done)]));
+    let (on_first, key) = world.handed_out().expect("what depends on the first").remove(0);
+    assert_eq!(key, "on-first");
+    assert_eq!(world.handed_out(), None);
+    world.core.done(Done::Performed(vec![(rest, Outcome::Done)]));
+    let (on_rest, key) = world.handed_out().expect("what depends on the rest").remove(0);
+    assert_eq!(key, "on-rest");
+    assert_eq!(world.core.deadline(), None, "something is under way");
+    world.core.done(Done::Performed(vec![(on_first, Outcome::Done)]));
+    let (on_both, key) = world.handed_out().expect("what depends on both").remove(0);
+    assert_eq!(key, "on-both");
+    for id in [on_rest, on_both] {
+        assert_eq!(world.core.effects().settled, settled);
+        world.core.done(Done::Performed(vec![(id, Outcome::Done)]));
+        assert_eq!(world.handed_out(), None);
+    }
+    assert_eq!(
+        world.configured(),
+        BTreeSet::from(["first", "on-both", "on-first", "on-rest", "rest"])
+    );
+    assert_eq!((world.core.effects().settled, world.core.in_flight().count()), (settled + 1, 0));
+}
+
+#[test]
+fn a_change_that_something_fails_of_waits_for_all_that_is_under_way() {
+    let (mut world, [first, rest]) = two_under_way();
+    world.core.done(Done::Early(vec![(first, timed_out())]));
+    assert_eq!(world.handed_out(), None);
+    world.core.done(Done::Performed(vec![(rest, Outcome::Done)]));
+    assert_eq!(world.handed_out().map(|tasks| tasks.len()), Some(1), "on-rest");
+}
+
+#[test]
+fn a_change_beside_which_something_else_happens_waits_for_all_that_is_under_way() {
+    let (mut world, [first, rest]) = two_under_way();
+    world.want(&[("other", &[])], false);
+    world.core.done(Done::Early(vec![(first, Outcome::Done)]));
+    assert_eq!(world.handed_out(), None);
+    world.core.done(Done::Performed(vec![(rest, Outcome::Done)]));
+    assert_eq!(world.handed_out().map(|tasks| tasks.len()), Some(3), "on-first, on-rest and other");
 }
 
 #[test]

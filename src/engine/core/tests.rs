@@ -75,6 +75,9 @@ impl Effects for MapEffects {
     fn operation_of(outcome: &Self::Outcome) -> u64 {
         outcome.0
     }
+    fn is_success(outcome: &Self::Outcome) -> bool {
+        outcome.1
+    }
     fn performed(&mut self, scheduler: &mut Scheduler<Numbers>, outcomes: Vec<Self::Outcome>) {
         for (id, done) in outcomes {
             let fault = Fault {

@@ -16,7 +16,7 @@ use crate::{
     engine::{Clock, Effects, Event},
     kernel::{Failure, LinkState, NetnsId},
     simulation::{
-        agent::{Agent, Progress, desired_event},
+        agent::{Agent, Manner, Progress, desired_event},
         configuration::{Configuration, Item},
         expectation::{self, Surroundings},
         kernel::{Kernel, Killed},
@@ -27,6 +27,11 @@ use crate::{
 
 /// More steps than any test needs before it comes to rest.
 const STEPS_MAX: usize = 400;
+const MANNER: Manner = Manner {
+    docker: false,
+    tells_early: false,
+};
+
 /// Attempts after a failure that are waited for.
 const RETRIES_MAX: usize = 8;
 
@@ -50,7 +55,7 @@ impl World {
         let machine = SharedMachine::new(kernel);
         let now = Duration::from_secs(1_000);
         let mut world = World {
-            agent: Agent::start(&machine, Clock::told_by(move || now), false, None),
+            agent: Agent::start(&machine, Clock::told_by(move || now), MANNER, None),
             machine,
             failures: Vec::new(),
             now,
