@@ -124,21 +124,21 @@ impl Serving {
             self.give_up_on_overdue();
             let message = match self.backlog.pop_front() {
                 Some(message) => Ok(message),
-                None => self.receive(
-                    self.waiting
-                        .iter()
-                        .flat_map(|waiting| &waiting.tasks)
-                        .map(|(_, _, since)| *since + LIMIT)
-                        .min(),
-                ),
+                None => self.receive(self.deadline()),
             };
             match message {
                 Ok(Message::Batch(batch)) => self.perform(batch),
                 Ok(Message::Opened(path, opening)) => self.opened(&path, opening),
                 Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => self.worker.tidy(),
             }
         }
+    }
+
+    /// When something is to be done although no message comes.
+    fn deadline(&self) -> Option<Instant> {
+        let waiting = self.waiting.iter().flat_map(|waiting| &waiting.tasks);
+        waiting.map(|(_, _, since)| *since + LIMIT).chain(self.worker.deadline()).min()
     }
 
     fn receive(&self, deadline: Option<Instant>) -> Result<Message, RecvTimeoutError> {
