@@ -675,8 +675,13 @@ impl Effects for NetworkEffects {
         outcome.id
     }
 
+    fn is_plain(operation: &Operation<Vec<KernelOp>>) -> bool {
+        // Only with all namespaces that are opened together known can links be told from those that belong elsewhere.
+        operation.verb != Verb::Delete && on_namespace(&operation.key, &operation.effect).is_none()
+    }
+
     fn is_success(outcome: &KernelOutcome) -> bool {
-        matches!(outcome.result, Ok(Reply::Done | Reply::Same | Reply::Opened { created: true, .. }))
+        matches!(outcome.result, Ok(Reply::Done))
     }
 
     fn performed(&mut self, scheduler: &mut Scheduler<Network>, outcomes: Vec<KernelOutcome>) {

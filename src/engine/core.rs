@@ -10,9 +10,9 @@
 //! performed is not told after its outcome.
 //!
 //! # Expected flow
-//! One piece of work at a time, so that what happens in quick succession is decided upon together. Only a large change that goes well
-//! goes on from what has been told of it early, so that the next operations are there when the last of the first ones are performed.
-//! At the first failure, and when anything else happens, all that is under way is waited for.
+//! One piece of work at a time, so that what happens in quick succession is decided upon together. Only a large change of plain operations
+//! that goes well goes on from what has been told of it early, so that the next operations are there when the last of the first ones are
+//! performed. At the first failure, and when anything else happens, all that is under way is waited for.
 
 #[cfg(test)]
 mod late_tests;
@@ -89,6 +89,10 @@ pub trait Effects: Send + 'static {
     /// The number of the operation that an outcome is of.
     fn operation_of(outcome: &Self::Outcome) -> u64;
 
+    /// Whether others may be decided upon while this one is under way, and after it before the others of its batch: it takes nothing
+    /// away, and brings no news of anything else.
+    fn is_plain(operation: &Operation<<Self::Domain as Domain>::Effect>) -> bool;
+
     /// Whether it is the outcome that was to be expected.
     fn is_success(outcome: &Self::Outcome) -> bool;
 
@@ -158,7 +162,7 @@ pub struct Core<E: Effects> {
     performing: usize,
     /// Something is being looked at.
     looking: bool,
-    /// Since operations were handed out with nothing else under way, all that happened was that operations succeeded.
+    /// All that is under way is plain, and since it began all that happened was that operations succeeded.
     smooth: bool,
     /// Outcomes have been told since the last decisions.
     outcomes_told: bool,
@@ -329,6 +333,7 @@ impl<E: Effects> Core<E> {
 
     fn hand_out(&mut self, operations: Vec<Operation<<E::Domain as Domain>::Effect>>, now: Duration) -> Work<E> {
         self.untold = true;
+        self.smooth &= operations.iter().all(E::is_plain);
         self.in_flight.extend(operations.iter().map(|operation| operation.id));
         self.performing += 1;
         Work::Perform(self.effects.prepare(operations, now))

@@ -73,6 +73,9 @@ impl Effects for Passing {
     fn operation_of(outcome: &Self::Outcome) -> u64 {
         outcome.0
     }
+    fn is_plain(operation: &Operation<Vec<Verb>>) -> bool {
+        operation.verb != Verb::Delete
+    }
     fn is_success(outcome: &Self::Outcome) -> bool {
         matches!(outcome.1, Outcome::Done)
     }
@@ -314,6 +317,32 @@ fn a_change_that_something_fails_of_waits_for_all_that_is_under_way() {
     assert_eq!(world.handed_out(), None);
     world.core.done(Done::Performed(vec![(rest, Outcome::Done)]));
     assert_eq!(world.handed_out().map(|tasks| tasks.len()), Some(1), "on-rest");
+}
+
+#[test]
+fn what_takes_something_away_is_waited_for_before_anything_else_begins() {
+    let mut world = World::new(&[("gone", &[]), ("base", &[])]);
+    let change = |key: &str, value: Option<Needs>| Change {
+        key: Key::new(key),
+        revision: 2,
+        value: value.map(Ok),
+    };
+    let changes = vec![
+        change("gone", None),
+        change("new", Some(vec![])),
+        change("on-new", Some(vec!["new"])),
+    ];
+    let transaction = Transaction::of(changes);
+    world.core.take(Event::Desired { transaction, reply: None }, world.now);
+    let tasks = world.handed_out().expect("there is something to do");
+    let [(gone, _), (new, key)] = tasks.as_slice() else {
+        panic!("{tasks:?}")
+    };
+    assert_eq!(key, "new");
+    world.core.done(Done::Early(vec![(*new, Outcome::Done)]));
+    assert_eq!(world.handed_out(), None);
+    world.core.done(Done::Performed(vec![(*gone, Outcome::Done)]));
+    assert_eq!(world.handed_out().map(|tasks| tasks.len()), Some(1), "on-new");
 }
 
 #[test]

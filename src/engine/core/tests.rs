@@ -75,6 +75,9 @@ impl Effects for MapEffects {
     fn operation_of(outcome: &Self::Outcome) -> u64 {
         outcome.0
     }
+    fn is_plain(operation: &Operation<Write>) -> bool {
+        operation.verb != Verb::Delete
+    }
     fn is_success(outcome: &Self::Outcome) -> bool {
         outcome.1
     }
