@@ -26,6 +26,7 @@ mod pinned;
 pub mod privileges;
 mod probe;
 mod process;
+mod reading;
 mod route;
 pub mod sandbox;
 mod serving;

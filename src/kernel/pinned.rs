@@ -18,6 +18,7 @@ use super::{
     netlink::{Refusal, RouteSocket},
     opening::{Finder, Found, Sockets, cannot_open, describe},
     operation::{Failure, FailureKind, LinkDetails, NamespaceRef, NetnsId, Reply, Snapshot},
+    process::Identity,
     slow_open::Opening,
     snapshot, sysctl,
 };
@@ -42,6 +43,19 @@ impl Pinned {
     pub fn descriptor(&self) -> RawFd {
         self.file.as_raw_fd()
     }
+
+    /// Reads what is in it.
+    pub fn read(&mut self) -> Result<Snapshot, Failure> {
+        snapshot::read(&mut self.route, &self.ethtool)
+            .map_err(|refusal| failure::refused("read links, addresses, routes and neighbours", &self.place, &refusal))
+    }
+}
+
+/// A namespace that a reference opened, and that has not been read yet.
+struct Entered {
+    netns: NetnsId,
+    created: bool,
+    process: Option<Identity>,
 }
 
 /// All pinned namespaces.
@@ -96,29 +110,59 @@ impl Namespaces {
     /// Finds, pins, watches and reads a namespace. A named one that does not exist is created with `mark`, if
     /// there is one.
     pub fn open(&mut self, reference: &NamespaceRef, mark: Option<&str>) -> Result<Reply, Failure> {
+        let entered = self.enter(reference, mark)?;
+        let contents = self.read(entered.netns);
+        self.settle(reference, entered, contents)
+    }
+
+    /// As so many [`Self::open`], in order, but that all are read together at the end.
+    pub fn open_all(&mut self, wanted: &[(&NamespaceRef, Option<&str>)]) -> Vec<Result<Reply, Failure>> {
+        let entered: Vec<_> = wanted.iter().map(|(reference, mark)| self.enter(reference, *mark)).collect();
+        let to_read: Vec<NetnsId> = entered.iter().flatten().map(|entered| entered.netns).collect();
+        let mut contents = self.read_all(&to_read);
+        let mut settle = |((reference, _), entered): (&(&NamespaceRef, Option<&str>), Result<Entered, Failure>)| {
+            let entered = entered?;
+            // A namespace under two names is read for each of them.
+            let contents = contents.remove(&entered.netns).unwrap_or_else(|| self.read(entered.netns));
+            self.settle(reference, entered, contents)
+        };
+        wanted.iter().zip(entered).map(&mut settle).collect()
+    }
+
+    /// Finds, pins and watches a namespace. What follows is [`Self::settle`], in any case.
+    fn enter(&mut self, reference: &NamespaceRef, mark: Option<&str>) -> Result<Entered, Failure> {
         let mut found = self.find_or_create(reference, mark)?;
-        let (netns, created, process) = (found.netns, found.created, found.process.take());
-        let contents = self
-            .pin(reference, found)
-            .and_then(|()| self.read(netns).inspect_err(|_| self.release(reference, netns)));
-        match contents {
-            Ok(contents) => {
-                if let Some(process) = process {
-                    self.finder.bindings.bind(reference, process);
-                }
-                Ok(Reply::Opened {
-                    netns,
-                    created,
-                    contents: Box::new(contents),
-                })
-            }
-            Err(failure) => {
-                if created && let NamespaceRef::Named(name) = reference {
-                    // Only its creator knows that it was created now: the next attempt starts anew.
-                    let _ = self.finder.directory.remove(name);
-                }
-                Err(failure)
-            }
+        let entered = Entered {
+            netns: found.netns,
+            created: found.created,
+            process: found.process.take(),
+        };
+        self.pin(reference, found)
+            .inspect_err(|_| self.undo_creation(reference, entered.created))?;
+        Ok(entered)
+    }
+
+    /// Answers with what was read of a namespace that was entered, or gives it back if it could not be read.
+    fn settle(&mut self, reference: &NamespaceRef, entered: Entered, contents: Result<Snapshot, Failure>) -> Result<Reply, Failure> {
+        let Entered { netns, created, process } = entered;
+        let contents = contents.inspect_err(|_| {
+            self.release(reference, netns);
+            self.undo_creation(reference, created);
+        })?;
+        if let Some(process) = process {
+            self.finder.bindings.bind(reference, process);
+        }
+        Ok(Reply::Opened {
+            netns,
+            created,
+            contents: Box::new(contents),
+        })
+    }
+
+    /// Only its creator knows that a namespace was created now: the next attempt starts anew.
+    fn undo_creation(&self, reference: &NamespaceRef, created: bool) {
+        if created && let NamespaceRef::Named(name) = reference {
+            let _ = self.finder.directory.remove(name);
         }
     }
 
@@ -190,9 +234,7 @@ impl Namespaces {
 
     /// Reads a pinned namespace.
     pub fn read(&mut self, netns: NetnsId) -> Result<Snapshot, Failure> {
-        let pinned = self.get_mut(netns)?;
-        snapshot::read(&mut pinned.route, &pinned.ethtool)
-            .map_err(|refusal| failure::refused("read links, addresses, routes and neighbours", &pinned.place, &refusal))
+        self.get_mut(netns)?.read()
     }
 
     /// Reads the links of a pinned namespace with all details.

@@ -109,7 +109,14 @@ impl Worker {
                     }
                     continue;
                 }
-                Some(SharedWork::Opening) if group.len() > 1 => self.prepare_names(group),
+                Some(SharedWork::Opening) if group.len() > 1 => {
+                    outcomes.extend(self.open_all(group));
+                    continue;
+                }
+                Some(SharedWork::Reading) if group.len() > 1 => {
+                    outcomes.extend(self.namespaces.perform_readings(group));
+                    continue;
+                }
                 _ => {}
             }
             outcomes.extend(group.iter().map(|task| Outcome {
@@ -128,18 +135,27 @@ impl Worker {
         outcomes
     }
 
-    fn prepare_names(&mut self, tasks: &[Task]) {
+    /// Performs tasks that only open a namespace: those that have to be created are created together, and all are read together.
+    fn open_all(&mut self, tasks: &[Task]) -> Vec<Outcome> {
+        let opening = |task: &'_ Task| match task.ops.as_slice() {
+            [KernelOp::OpenNamespace { reference, mark }] => Some((task.id, reference.clone(), mark.clone())),
+            _ => None,
+        };
+        let wanted: Vec<_> = tasks.iter().filter_map(opening).collect();
         let mut names = BTreeMap::new();
-        for op in tasks.iter().flat_map(|task| &task.ops) {
-            if let KernelOp::OpenNamespace {
-                reference: NamespaceRef::Named(name),
-                mark: Some(mark),
-            } = op
-            {
+        for (_, reference, mark) in &wanted {
+            if let (NamespaceRef::Named(name), Some(mark)) = (reference, mark) {
                 names.entry(name.as_str()).or_insert(mark.as_str());
             }
         }
         self.namespaces.prepare(&names.into_iter().collect::<Vec<_>>());
+        let references: Vec<_> = wanted.iter().map(|(_, reference, mark)| (reference, mark.as_deref())).collect();
+        let results = self.namespaces.open_all(&references);
+        wanted
+            .iter()
+            .zip(results)
+            .map(|((id, ..), result)| Outcome { id: *id, result })
+            .collect()
     }
 
     /// Performs operations of a task, in order; the first failure ends it.
@@ -515,6 +531,8 @@ enum SharedWork {
     LinkDeletion,
     /// The only operation opens a namespace.
     Opening,
+    /// The only operation reads a namespace.
+    Reading,
     /// All operations have a packed form.
     Packing,
 }
@@ -528,6 +546,7 @@ fn shared_work(task: &Task) -> Option<SharedWork> {
     match task.ops.as_slice() {
         [] => None,
         [KernelOp::OpenNamespace { .. }] => Some(SharedWork::Opening),
+        [KernelOp::DumpNamespace { .. }] => Some(SharedWork::Reading),
         ops if ops.iter().all(|op| matches!(op, KernelOp::DeleteLink { .. })) => Some(SharedWork::LinkDeletion),
         ops if ops.iter().all(is_packable) => Some(SharedWork::Packing),
         _ => None,

@@ -1,6 +1,7 @@
 //! Namespaces: finding, creating, verifying, giving back, watching.
 
 use std::{
+    collections::BTreeSet,
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::PathBuf,
@@ -8,7 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use netns_agent::kernel::{AddressDetection, FailureKind, Guard, KernelOp, NamedTarget, NamespaceRef, NetnsId, Reply, process_namespaces};
+use netns_agent::kernel::{
+    AddressDetection, FailureKind, Guard, KernelOp, NamedTarget, NamespaceRef, NetnsId, Reply, Snapshot, process_namespaces,
+};
 
 use crate::world::*;
 
@@ -195,6 +198,45 @@ fn namespaces_opened_together_are_answered_one_by_one_and_in_order() {
         let own = fs::metadata("/proc/thread-self/ns/net").expect("own").ino();
         assert_eq!(world.executor.own_namespace(), NetnsId(own));
         assert!(world.executor.is_watched(opened(1).0) && world.executor.is_watched(opened(3).0));
+    });
+}
+
+#[test]
+fn namespaces_read_together_each_show_what_is_in_them() {
+    in_private_namespaces(|world| {
+        let names: Vec<String> = (0..20).map(|number| format!("n{number}")).collect();
+        for name in &names {
+            run("ip", &format!("netns add {name}"));
+            run("ip", &format!("-n {name} link add in-{name} type veth peer name out"));
+        }
+        let shown = |contents: &Snapshot| contents.links.iter().map(|link| link.name.clone()).collect::<BTreeSet<_>>();
+        let expected = |name: &str| BTreeSet::from(["lo".to_owned(), "out".to_owned(), format!("in-{name}")]);
+        let open = |name: &String| {
+            vec![KernelOp::OpenNamespace {
+                reference: by_name(name),
+                mark: None,
+            }]
+        };
+        let mut opened = Vec::new();
+        for (name, result) in names.iter().zip(world.tasks(names.iter().map(open).collect())) {
+            let Ok(Reply::Opened { netns, contents, .. }) = result else {
+                panic!("{name}: {result:?}")
+            };
+            assert_eq!(shown(&contents), expected(name));
+            opened.push(netns);
+        }
+        let unknown = NetnsId(1);
+        // One of them is asked for twice, and one is not open.
+        let wanted: Vec<NetnsId> = opened.iter().copied().chain([opened[3], unknown]).collect();
+        let results = world.tasks(wanted.iter().map(|netns| vec![KernelOp::DumpNamespace { netns: *netns }]).collect());
+        let whose = names.iter().chain([&names[3]]);
+        for (name, result) in whose.zip(&results) {
+            let Ok(Reply::Contents(contents)) = result else {
+                panic!("{name}: {result:?}")
+            };
+            assert_eq!(shown(contents), expected(name));
+        }
+        assert!(results.last().is_some_and(Result::is_err), "{results:?}");
     });
 }
 

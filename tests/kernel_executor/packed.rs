@@ -99,6 +99,24 @@ fn a_large_batch_makes_all_it_says() {
 }
 
 #[test]
+fn a_link_that_a_stranger_replaces_between_two_large_batches_is_found_out() {
+    in_private_namespaces(|world| {
+        let (a, b) = (world.open("a"), world.open("b"));
+        make_pairs(world, a, b, PAIRS);
+        run("ip", "-n a link del x7");
+        run("ip", "-n a link add x7 up type veth peer name stranger");
+        let on = |number: usize| vec![guarded(add_address(a, &format!("x{number}"), &format!("10.1.{number}.1/24")))];
+        for (number, result) in world.tasks((0..PAIRS).map(on).collect()).into_iter().enumerate() {
+            match number {
+                7 => assert_eq!(result.map_err(|failure| failure.kind), Err(FailureKind::Foreign)),
+                _ => assert_eq!(result, Ok(Reply::Done), "{number}"),
+            }
+        }
+        assert!(!run("ip", "-n a -4 address show dev x7").contains("10.1."));
+    });
+}
+
+#[test]
 fn what_is_refused_in_a_batch_stays_with_its_task() {
     in_private_namespaces(|world| {
         let (a, b) = (world.open("a"), world.open("b"));
