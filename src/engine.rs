@@ -4,9 +4,9 @@
 //! know a kind of value: that is behind [`Effects`] and [`Performer`]. Start reading at [`Core`], which decides without waiting
 //! for anything and without a clock; [`Engine::run`] is the loop that gives it both.
 //!
-//! The loop has one piece of work under way at a time, and what is left of earlier ones because it takes long. Events that arrive
-//! meanwhile only change what is wanted; they are decided upon together when the work has come back, so a backlog is worked off in
-//! fewer and larger batches.
+//! The loop has one piece of work under way at a time, what is left of earlier ones because it takes long, and what follows from the
+//! parts of a large one that are done. Events that arrive meanwhile only change what is wanted; they are decided upon together when the
+//! work has come back, so a backlog is worked off in fewer and larger batches.
 
 mod core;
 
