@@ -156,6 +156,10 @@ pub fn check_label(label: &str) -> Result<(), LabelError> {
 /// Joins a key prefix and the name of an instance as paths are joined: doubled slashes collapse, `.` and `..` are
 /// resolved, a slash at the end is dropped. Clients compute keys this way, so the agent has to.
 pub fn join(prefix: &str, instance: &str) -> String {
+    // Nearly all are like this, and keys are made for every look at a value.
+    if prefix.strip_suffix('/').is_some_and(is_clean) && is_clean(instance) {
+        return [prefix, instance].concat();
+    }
     let mut elements: Vec<&str> = Vec::new();
     for element in prefix.split('/').chain(instance.split('/')) {
         match element {
@@ -171,6 +175,11 @@ pub fn join(prefix: &str, instance: &str) -> String {
         }
     }
     elements.join("/")
+}
+
+/// Whether nothing of a path is dropped or resolved when it is joined.
+fn is_clean(path: &str) -> bool {
+    path.split('/').all(|element| !matches!(element, "" | "." | ".."))
 }
 
 #[cfg(test)]
