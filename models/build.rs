@@ -28,6 +28,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut config = prost_build::Config::new();
     config.enable_type_names().include_file("packages.rs");
+    // As above: in answers, descriptors keep their custom options only as they are.
+    for descriptor in ["FileDescriptorProto", "FileDescriptorSet"] {
+        config.extern_path(format!(".google.protobuf.{descriptor}"), "crate::proto::Encoded");
+    }
     config.compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

@@ -1,8 +1,10 @@
-//! What is shipped beside the binary: the compose file and the systemd unit must be well-formed and must not drift apart.
+//! What is shipped beside the binary: the compose file, the systemd unit, and what `packaging/install` adds, must be well-formed and must
+//! not drift apart.
 //!
-//! Owns checks that need neither Docker nor systemd; must never build or start anything. Start reading at [`compose`].
+//! Owns checks that need neither Docker nor systemd; must never build or start anything, nor install outside a folder of its own. Start
+//! reading at [`compose`].
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use netns_agent::kernel::privileges::NEEDED;
 
@@ -92,5 +94,61 @@ fn named_namespaces_reach_the_host_from_the_container_and_the_service() {
             unit_setting(setting).is_empty(),
             "{setting}= hides the agent's mounts from the host"
         );
+    }
+}
+
+/// Runs `packaging/install` into a folder.
+fn install(root: &Path) {
+    let mut script = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/install"));
+    let script = script.arg(env!("CARGO_BIN_EXE_netns-agent")).env("DESTDIR", root);
+    let output = script.output().expect("packaging/install can be run");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn the_program_is_installed_where_its_unit_looks_with_a_manual_page_of_every_command() {
+    let root = tempfile::tempdir().expect("a folder");
+    install(root.path());
+    let installed = |path: &str| fs::read_to_string(root.path().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+
+    let program = unit_setting("ExecStart");
+    let program = program.first().expect("the unit starts a program").trim_start_matches('/');
+    assert!(root.path().join(program).is_file(), "the unit starts {program}");
+    assert_eq!(
+        installed("usr/lib/systemd/system/netns-agent.service"),
+        read("packaging/netns-agent.service")
+    );
+    let help = Command::new(root.path().join(program))
+        .arg("--help")
+        .output()
+        .expect("it can be run");
+    let help = String::from_utf8(help.stdout).expect("text");
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let commands: Vec<&str> = commands
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|command| *command != "help")
+        .collect();
+    assert!(commands.contains(&"run") && commands.contains(&"apply"), "{commands:?}");
+    assert!(installed("usr/share/man/man1/netns-agent.1").contains(".TH netns-agent 1"));
+    for command in commands {
+        assert!(
+            installed(&format!("usr/share/man/man1/netns-agent-{command}.1")).contains("NAME"),
+            "{command}"
+        );
+    }
+}
+
+#[test]
+fn every_shell_finds_a_completion_that_knows_the_commands() {
+    let root = tempfile::tempdir().expect("a folder");
+    install(root.path());
+    for path in [
+        "usr/share/bash-completion/completions/netns-agent",
+        "usr/share/zsh/vendor-completions/_netns-agent",
+        "usr/share/fish/vendor_completions.d/netns-agent.fish",
+    ] {
+        let script = fs::read_to_string(root.path().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+        assert!(script.contains("explain"), "{path}");
     }
 }

@@ -7,6 +7,10 @@ use std::sync::LazyLock;
 
 use prost_reflect::DescriptorPool;
 
+mod encoded;
+
+pub use encoded::Encoded;
+
 /// Generated code; its documentation is that of the `.proto` files.
 #[allow(
     missing_docs,

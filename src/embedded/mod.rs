@@ -21,6 +21,8 @@ mod disk;
 mod error;
 mod lease;
 mod mvcc;
+#[cfg(any(test, feature = "simulation"))]
+pub mod offline;
 mod service;
 mod shared;
 mod watch;
@@ -116,7 +118,7 @@ impl Store {
             listen: local,
             path: disk.path().to_path_buf(),
         });
-        spawn_writer(Writer::new(Arc::clone(&shared), queue, disk, data_dir, retention))?;
+        spawn_writer(Writer::new(Arc::clone(&shared), queue, Some(disk), data_dir, retention))?;
         let server = tokio::spawn(service::serve(listener, Arc::clone(&shared)));
         tracing::info!(listen = %local, file = %shared.path.display(), revision = shared.current(), "embedded store: serving the etcd v3 API");
         Ok(Store {

@@ -8,30 +8,33 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use etcd_client::proto::{PbEvent, PbWatchResponse};
+use etcd_client::proto::{PbEvent, PbWatchRequest, PbWatchRequestUnion, PbWatchResponse};
 
 use super::mvcc::{Change, KeyRange, Revision};
 use super::shared::Shared;
 
 /// What a client asks of a new watch.
 #[derive(Debug, Clone)]
-pub(super) struct Create {
-    pub(super) key: Vec<u8>,
-    pub(super) range_end: Vec<u8>,
-    pub(super) start_revision: i64,
-    pub(super) progress_notify: bool,
-    pub(super) no_put: bool,
-    pub(super) no_delete: bool,
-    pub(super) prev_kv: bool,
+struct Create {
+    key: Vec<u8>,
+    range_end: Vec<u8>,
+    start_revision: i64,
+    progress_notify: bool,
+    no_put: bool,
+    no_delete: bool,
+    prev_kv: bool,
     /// 0: the server chooses.
-    pub(super) watch_id: i64,
-    pub(super) fragment: bool,
+    watch_id: i64,
+    fragment: bool,
 }
 
 /// The watch ID in answers that belong to no watch.
 const NO_WATCH: i64 = -1;
 /// With `fragment`, larger answers are split (etcd: its request limit).
 const FRAGMENT_BYTES: usize = 1_572_864;
+/// `WatchCreateRequest.FilterType`.
+const FILTER_NO_PUT: i32 = 0;
+const FILTER_NO_DELETE: i32 = 1;
 
 #[derive(Debug)]
 struct Watcher {
@@ -112,7 +115,27 @@ impl WatchStream {
         }
     }
 
-    pub(super) fn create(&mut self, mut options: Create) {
+    /// Takes a request of the client. One that asks for nothing gets no answer.
+    pub(super) fn handle(&mut self, request: PbWatchRequest) {
+        match request.request_union {
+            Some(PbWatchRequestUnion::CreateRequest(request)) => self.create(Create {
+                no_put: request.filters.contains(&FILTER_NO_PUT),
+                no_delete: request.filters.contains(&FILTER_NO_DELETE),
+                key: request.key,
+                range_end: request.range_end,
+                start_revision: request.start_revision,
+                progress_notify: request.progress_notify,
+                prev_kv: request.prev_kv,
+                watch_id: request.watch_id,
+                fragment: request.fragment,
+            }),
+            Some(PbWatchRequestUnion::CancelRequest(request)) => self.cancel(request.watch_id),
+            Some(PbWatchRequestUnion::ProgressRequest(_)) => self.request_progress(),
+            None => {}
+        }
+    }
+
+    fn create(&mut self, mut options: Create) {
         if options.key.is_empty() {
             // As in etcd, an empty key stands for the first key there can be.
             options.key = vec![0];
@@ -175,7 +198,7 @@ impl WatchStream {
     }
 
     /// Ends a watch on the client's wish. As in etcd, an unknown ID gets no answer.
-    pub(super) fn cancel(&mut self, id: i64) {
+    fn cancel(&mut self, id: i64) {
         if self.remove(id) {
             self.outbox
                 .retain(|outgoing| !matches!(outgoing, Outgoing::Events { watch, .. } if *watch == id));
@@ -186,7 +209,7 @@ impl WatchStream {
     }
 
     /// Answers once every watch of the stream has been told of everything up to some revision, and names that.
-    pub(super) fn request_progress(&mut self) {
+    fn request_progress(&mut self) {
         self.progress_requested = true;
     }
 

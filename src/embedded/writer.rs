@@ -59,15 +59,17 @@ fn answer<T: Send + 'static>(reply: Reply<T>, result: Result<T, Refusal>) -> Ans
 }
 
 /// A batch on its way.
-struct Round {
+pub(super) struct Round {
     now: Instant,
-    batch: Batch,
+    pub(super) batch: Batch,
     answers: Vec<Answer>,
+    /// Up to which revision the log may be freed, once the batch is visible.
+    forget: Option<i64>,
 }
 
 pub(super) struct Writer {
     shared: Arc<Shared>,
-    commands: mpsc::Receiver<Command>,
+    pub(super) commands: mpsc::Receiver<Command>,
     /// None after a failed commit, until the file could be opened and read again.
     disk: Option<Disk>,
     directory: PathBuf,
@@ -93,14 +95,14 @@ impl Writer {
     pub(super) fn new(
         shared: Arc<Shared>,
         commands: mpsc::Receiver<Command>,
-        disk: Disk,
+        disk: Option<Disk>,
         directory: PathBuf,
         retention: Retention,
     ) -> Self {
         Writer {
             shared,
             commands,
-            disk: Some(disk),
+            disk,
             directory,
             retention,
             retention_due: Instant::now(),
@@ -164,27 +166,35 @@ impl Writer {
             commands.into_iter().for_each(|command| refuse(command, &refusal));
             return;
         }
-        let now = Instant::now();
+        let round = self.apply(commands, Instant::now());
+        let durable = self.commit(&round.batch);
+        self.finish(round, &durable);
+    }
+
+    /// Applies commands in memory, with all that is due by `now`. Nobody sees anything of it yet.
+    pub(super) fn apply(&mut self, commands: Vec<Command>, now: Instant) -> Round {
         let mut round = Round {
             now,
             batch: Batch::default(),
             answers: Vec::with_capacity(commands.len()),
+            forget: None,
         };
-        let forget;
-        {
-            let shared = Arc::clone(&self.shared);
-            let mut state = shared.state.write().unwrap_or_else(PoisonError::into_inner);
-            for id in state.lessor.expired(now, BATCH_LEASES_MAX) {
-                revoke(&mut state, id, &mut round);
-            }
-            for command in commands {
-                apply(&mut state, command, &mut round);
-            }
-            forget = self.forget(&state.mvcc, &mut round);
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.state.write().unwrap_or_else(PoisonError::into_inner);
+        for id in state.lessor.expired(now, BATCH_LEASES_MAX) {
+            revoke(&mut state, id, &mut round);
         }
-        let durable = self.commit(&round.batch);
+        for command in commands {
+            apply(&mut state, command, &mut round);
+        }
+        round.forget = self.forget(&state.mvcc, &mut round);
+        round
+    }
+
+    /// Makes a batch visible if it has become durable, and answers all who wait for it.
+    pub(super) fn finish(&self, round: Round, durable: &Result<(), Refusal>) {
         if durable.is_ok() {
-            self.publish(round.batch.compacted, forget);
+            self.publish(round.batch.compacted, round.forget);
         }
         for answer in round.answers {
             answer(durable.clone());
@@ -376,7 +386,13 @@ mod tests {
             path: disk.path().to_path_buf(),
         });
         (
-            Writer::new(Arc::clone(&shared), queue, disk, directory.to_path_buf(), Retention::default()),
+            Writer::new(
+                Arc::clone(&shared),
+                queue,
+                Some(disk),
+                directory.to_path_buf(),
+                Retention::default(),
+            ),
             shared,
         )
     }

@@ -25,6 +25,8 @@ use models::{
     },
 };
 use netns_agent::sources::clients::any_of;
+use prost::Message;
+use prost_types::{FileDescriptorProto, FileDescriptorSet};
 use tonic::{Code, Response};
 
 use crate::{
@@ -251,8 +253,10 @@ async fn clients_learn_models_and_their_files(mut bench: Bench) {
             .await
             .expect("answered")
             .into_inner();
-        let imports = files.file_import_descriptors.expect("the imports").file;
+        let imports = files.file_import_descriptors.expect("the imports");
+        let imports = FileDescriptorSet::decode(imports.as_bytes()).expect("descriptors").file;
         let own = files.file_descriptor.expect("the file");
+        let own = FileDescriptorProto::decode(own.as_bytes()).expect("a descriptor");
         // All that is imported anywhere is among them.
         for file in imports.iter().chain([&own]) {
             for import in &file.dependency {

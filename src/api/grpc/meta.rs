@@ -6,13 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use models::{
     descriptor_pool,
+    proto::Encoded,
     proto::ligato::generic::{
         KnownModelsRequest, KnownModelsResponse, ModelDetail, ModelSpec, ProtoFileDescriptorRequest, ProtoFileDescriptorResponse,
         model_detail::Option as ModelOption,
     },
     registry::{MODELS, ModelInfo},
 };
-use prost_types::FileDescriptorSet;
+use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::generated::meta_service_server::MetaService;
@@ -31,8 +32,7 @@ impl MetaService for Meta {
         }))
     }
 
-    /// The file with all that it imports, directly or not. Custom options are left out: the message types of the answer have no place
-    /// for them, and clients take models from [`KnownModelsResponse`].
+    /// The file with all that it imports, directly or not, and with custom options.
     async fn proto_file_descriptor(
         &self,
         request: Request<ProtoFileDescriptorRequest>,
@@ -46,21 +46,26 @@ impl MetaService for Meta {
         let (mut imports, mut next) = (BTreeMap::new(), vec![file.clone()]);
         while let Some(importing) = next.pop() {
             for import in importing.dependencies() {
-                if imports
-                    .insert(import.name().to_owned(), import.file_descriptor_proto().clone())
-                    .is_none()
-                {
+                if imports.insert(import.name().to_owned(), import.encode_to_vec()).is_none() {
                     next.push(import);
                 }
             }
         }
+        let imports = FileSet {
+            file: imports.into_values().collect(),
+        };
         Ok(Response::new(ProtoFileDescriptorResponse {
-            file_descriptor: Some(file.file_descriptor_proto().clone()),
-            file_import_descriptors: Some(FileDescriptorSet {
-                file: imports.into_values().collect(),
-            }),
+            file_descriptor: Some(Encoded::new(file.encode_to_vec())),
+            file_import_descriptors: Some(Encoded::new(imports.encode_to_vec())),
         }))
     }
+}
+
+/// A `google.protobuf.FileDescriptorSet` whose files are encoded already.
+#[derive(Clone, PartialEq, Message)]
+struct FileSet {
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    file: Vec<Vec<u8>>,
 }
 
 fn detail(model: &ModelInfo) -> ModelDetail {

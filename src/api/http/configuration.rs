@@ -22,8 +22,8 @@ use serde_json::{Value as Json, json};
 
 use super::{
     answer::{self, Answer, ApiError},
-    endpoint::{Endpoint, Parameter, Verb},
-    query::Query,
+    endpoint::{Endpoint, Form, Parameter, Verb},
+    query::{Query, Text},
 };
 use crate::{
     api::{Api, show::show},
@@ -40,7 +40,7 @@ use crate::{
     },
 };
 
-const YAML: &str = "application/yaml; charset=UTF-8";
+pub(super) const YAML: &str = "application/yaml; charset=UTF-8";
 
 /// Longest time that a request may wait to be confirmed, in seconds: a day.
 const CONFIRM_MAX: u64 = 24 * 60 * 60;
@@ -48,6 +48,10 @@ const CONFIRM_MAX: u64 = 24 * 60 * 60;
 const SOURCE: Parameter = Parameter::optional("source", "Name of the client's source; each keeps its own values (default grpc)");
 const DESCRIPTION: Parameter = Parameter::optional("description", "Text for the record of the transaction");
 const VERBOSE: Parameter = Parameter::optional("verbose", "Answers with what came of each value");
+const NUMBER: Parameter = Parameter {
+    required: true,
+    ..Parameter::number("id", "Number in the answer to the change")
+};
 const RESULT: &str = r#"{"seq_num":4,"reverted":false,"errors":[],"values":[{"key":"config/linux/interfaces/v2/interface/d1","state":"CONFIGURED","message":""}]}"#;
 const UNREADABLE: (u16, &str) = (400, "the document or a parameter cannot be read");
 const FAILED: (u16, &str) = (422, "a value failed; the members are those of the verbose answer");
@@ -63,7 +67,10 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         parameters: &[
             Parameter::optional("replace", "The source asks for nothing else any more"),
             Parameter::optional("atomic", "When one value fails, none of them stays"),
-            Parameter::optional("confirm-within", "Seconds after which it is taken back unless it is confirmed"),
+            Parameter {
+                form: Form::Number(1, CONFIRM_MAX),
+                ..Parameter::optional("confirm-within", "Seconds after which it is taken back unless it is confirmed")
+            },
             SOURCE,
             DESCRIPTION,
             VERBOSE,
@@ -93,6 +100,10 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         body: Some(YAML),
         example: "{}",
         failures: &[(400, "a list of what is wrong with which value, or the document cannot be read")],
+        told_with: Some((
+            400,
+            r#"[{"path":"linuxConfig.arpEntries*.hwAddress","error":"Linux ARP entry defined without MAC address","error_config_part":"interface: veth1\n"}]"#,
+        )),
         ..Endpoint::get("/configuration/validate", "Checks values; nothing is applied", || post(validate))
     },
     Endpoint {
@@ -108,7 +119,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     },
     Endpoint {
         method: Verb::Post,
-        parameters: &[Parameter::required("id", "Number in the answer to the change")],
+        parameters: &[NUMBER],
         example: r#"{"state":"CONFIRMED"}"#,
         failures: &[
             UNREADABLE,
@@ -118,7 +129,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         ..Endpoint::get("/configuration/confirm", "Lets a change stay", || post(confirm))
     },
     Endpoint {
-        parameters: &[Parameter::required("id", "Number in the answer to the change")],
+        parameters: &[NUMBER],
         example: r#"{"state":"WAITING"}"#,
         failures: &[UNREADABLE, (404, "there was nothing to confirm with this number")],
         ..Endpoint::get("/configuration/confirm", "What came of a change that was to be confirmed", || {
@@ -149,7 +160,7 @@ async fn show_all(State(api): State<Api>) -> Answer {
     .await
 }
 
-async fn change(State(api): State<Api>, query: Query, body: String) -> Answer {
+async fn change(State(api): State<Api>, query: Query, Text(body): Text) -> Answer {
     let confirm_within = number(&query, "confirm-within")?.map(Duration::from_secs);
     if confirm_within.is_some_and(|within| within.is_zero() || within > Duration::from_secs(CONFIRM_MAX)) {
         return Err(bad(format!("confirm-within: 1 to {CONFIRM_MAX} seconds can be waited")));
@@ -163,7 +174,7 @@ async fn change(State(api): State<Api>, query: Query, body: String) -> Answer {
     commit(&api, &query, request).await
 }
 
-async fn let_go(State(api): State<Api>, query: Query, body: String) -> Answer {
+async fn let_go(State(api): State<Api>, query: Query, Text(body): Text) -> Answer {
     commit(&api, &query, request(&query, &body, |_| None)?).await
 }
 
@@ -278,7 +289,7 @@ struct Fault {
     error_config_part: String,
 }
 
-async fn validate(body: String) -> Answer {
+async fn validate(Text(body): Text) -> Answer {
     let mut faults = Vec::new();
     for item in parse(&body)? {
         if let Err(error) = item.model.validate() {
@@ -312,7 +323,7 @@ fn path_of(model: &Model, fields: &[String]) -> String {
     format!("{}.{}*.{fields}", member.group, member.json_name)
 }
 
-async fn plan(State(api): State<Api>, query: Query, body: String) -> Answer {
+async fn plan(State(api): State<Api>, query: Query, Text(body): Text) -> Answer {
     let given = flag(&query, "delete");
     let request = ClientRequest {
         replace: flag(&query, "replace"),

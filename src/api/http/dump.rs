@@ -45,6 +45,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
         ),
     ],
     example: r#"[{"Key":"config/linux/interfaces/v2/interface/d1","Value":{"ProtoMsgName":"ligato.linux.interfaces.Interface","ProtoMsgData":{"name":"d1","type":"DUMMY","hostIfName":"d1","enabled":true}},"Origin":1,"Metadata":{"LinuxIfIndex":7,"VPPTapName":"","Namespace":null,"HostIfName":"d1","VrfMasterIf":"","VrfDevRT":0}}]"#,
+    other_example: r#"{"Descriptors":["linux-interface"],"KeyPrefixes":["config/linux/interfaces/v2/interface/"],"Views":["SB","NB","cached"]}"#,
     failures: &[
         (404, "no descriptor has this prefix, or its values cannot be retrieved"),
         (500, "there is no such descriptor or view, or it cannot be retrieved"),

@@ -23,8 +23,14 @@ pub struct Endpoint {
     pub answers: &'static [&'static str],
     /// An answer as an example of its form; empty if the form needs none.
     pub example: &'static str,
+    /// Whether an answer can also be one element of the example, which is a list.
+    pub single: bool,
+    /// An answer of another form, as an example; empty if there is none.
+    pub other_example: &'static str,
     /// Codes of failures, and when they come.
     pub failures: &'static [(u16, &'static str)],
+    /// Code and example of a failure whose body is no error but an answer.
+    pub told_with: Option<(u16, &'static str)>,
     /// What answers.
     pub handler: fn() -> MethodRouter<Api>,
 }
@@ -40,6 +46,17 @@ pub enum Verb {
     Put,
     /// DELETE.
     Delete,
+}
+
+/// What the value of a parameter can be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    /// Any text.
+    Text,
+    /// A whole number from the first to the second, both included.
+    Number(u64, u64),
+    /// One of a few texts.
+    OneOf(&'static [&'static str]),
 }
 
 impl Verb {
@@ -62,8 +79,8 @@ pub struct Parameter {
     pub summary: &'static str,
     /// Without it there is no answer.
     pub required: bool,
-    /// The values that make sense; empty if there are too many to name.
-    pub values: &'static [&'static str],
+    /// The values that make sense.
+    pub form: Form,
 }
 
 impl Endpoint {
@@ -77,7 +94,10 @@ impl Endpoint {
             body: None,
             answers: &[super::answer::JSON],
             example: "",
+            single: false,
+            other_example: "",
             failures: &[],
+            told_with: None,
             handler,
         }
     }
@@ -110,7 +130,15 @@ impl Parameter {
             name,
             summary,
             required: false,
-            values: &[],
+            form: Form::Text,
+        }
+    }
+
+    /// A number, which may be left out.
+    pub const fn number(name: &'static str, summary: &'static str) -> Self {
+        Parameter {
+            form: Form::Number(0, u64::MAX),
+            ..Parameter::optional(name, summary)
         }
     }
 
@@ -125,7 +153,7 @@ impl Parameter {
     /// One of a few values.
     pub const fn one_of(name: &'static str, summary: &'static str, values: &'static [&'static str]) -> Self {
         Parameter {
-            values,
+            form: Form::OneOf(values),
             ..Parameter::optional(name, summary)
         }
     }

@@ -38,10 +38,10 @@ const DEPTH: u64 = 2;
 
 pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
     parameters: &[
-        Parameter::optional("txn", "As it was at the end of the transaction with this number"),
+        Parameter::number("txn", "As it was at the end of the transaction with this number"),
         Parameter::one_of("format", "svg: a picture; raw and dot: text for Graphviz", &["svg", "raw", "dot"]),
         Parameter::optional("key", "Only the neighbourhood of this key"),
-        Parameter::optional("depth", "How many steps the neighbourhood reaches (2)"),
+        Parameter::number("depth", "How many steps the neighbourhood reaches (2)"),
     ],
     answers: &[SVG, TEXT],
     failures: &[

@@ -31,12 +31,13 @@ const TIME: &str = "Nanoseconds since the Unix epoch";
 pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         parameters: &[
-            Parameter::optional("since", "Only what began then or later: nanoseconds since the Unix epoch"),
-            Parameter::optional("until", "Only what began then or earlier: nanoseconds since the Unix epoch"),
-            Parameter::optional("seq-num", "Only the transaction with this number"),
+            Parameter::number("since", "Only what began then or later: nanoseconds since the Unix epoch"),
+            Parameter::number("until", "Only what began then or earlier: nanoseconds since the Unix epoch"),
+            Parameter::number("seq-num", "Only the transaction with this number"),
             Parameter::one_of("format", "Form of the answer", &["json", "text"]),
         ],
         answers: &[JSON, TEXT],
+        single: true,
         example: r#"[{"Start":"2026-10-09T10:00:00.123456789Z","Stop":"2026-10-09T10:00:00.2Z","SeqNum":2,"TxnType":"NBTransaction","Values":[{"Key":"config/linux/interfaces/v2/interface/d1","Value":{"ProtoMsgName":"ligato.linux.interfaces.Interface","ProtoMsgData":{"name":"d1","type":"DUMMY","enabled":true}},"Origin":1}],"Executed":[{"Operation":"CREATE","Key":"linux/interface/state/d1/UP","NewState":"CONFIGURED","NewValue":{"ProtoMsgName":"google.protobuf.Empty","ProtoMsgData":{}},"IsDerived":true,"IsProperty":true}]}]"#,
         failures: &[
             (404, "no transaction with this number is recorded"),
@@ -47,13 +48,14 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         })
     },
     Endpoint {
-        parameters: &[Parameter::required("key", "The key"), Parameter::optional("time", TIME)],
+        parameters: &[Parameter::required("key", "The key"), Parameter::number("time", TIME)],
+        single: true,
         example: r#"[{"Since":"2026-10-09T10:00:00Z","Until":"0001-01-01T00:00:00Z","Key":"linux/interface/state/d1/UP","Label":"linux/interface/state/d1/UP","Value":{"ProtoMsgName":"google.protobuf.Empty","ProtoMsgData":{}},"Flags":{"last-update":"TXN-2","value-state":"CONFIGURED","derived":"config/linux/interfaces/v2/interface/d1"},"MetadataFields":{},"Targets":[],"TargetUpdateOnly":false}]"#,
         failures: &[(500, "no key was given, or a time makes no sense")],
         ..Endpoint::get("/scheduler/key-timeline", "What a key was, and when", || get(timeline))
     },
     Endpoint {
-        parameters: &[Parameter::optional("time", "Nanoseconds since the Unix epoch; without: now")],
+        parameters: &[Parameter::number("time", "Nanoseconds since the Unix epoch; without: now")],
         failures: &[(500, "the time makes no sense")],
         ..Endpoint::get("/scheduler/graph-snapshot", "What every key was at a moment", || get(snapshot))
     },

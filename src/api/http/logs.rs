@@ -3,7 +3,7 @@
 //! Owns the form of the answers. Must never know how levels are kept: that is `telemetry`. Start reading at [`set`].
 
 use axum::{
-    extract::{Path, State},
+    extract::State,
     routing::{get, put},
 };
 use serde::Serialize;
@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::{
     answer::{self, Answer, ApiError},
     endpoint::{Endpoint, Parameter, Verb},
+    query::InPath,
 };
 use crate::api::Api;
 
@@ -33,7 +34,10 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
             },
         ],
         example: r#"{"logger":"engine","level":"debug"}"#,
-        failures: &[(500, "there is no such level")],
+        failures: &[
+            (400, "the path is no text"),
+            (500, "there is no such level, or a logger cannot have this name"),
+        ],
         ..Endpoint::get("/log/{logger}/{level}", "Gives a logger a level, until the agent ends", || put(set))
     },
 ];
@@ -49,7 +53,7 @@ async fn list(State(api): State<Api>) -> Answer {
     answer::json(&loggers.collect::<Vec<_>>())
 }
 
-async fn set(State(api): State<Api>, Path((logger, level)): Path<(String, String)>) -> Answer {
+async fn set(State(api): State<Api>, InPath((logger, level)): InPath<(String, String)>) -> Answer {
     let level = api
         .log
         .set(&logger, &level)

@@ -3,12 +3,14 @@
 //! Owns the document (OpenAPI 3.1). Must never name an endpoint. Start reading at [`document`].
 
 use axum::{response::Response, routing::get};
+use models::document::{FieldNames, document_descriptor, schema};
 use serde_json::{Map, Value as Json, json};
 
 use super::{
     ENDPOINTS as ALL,
     answer::{self, ERROR, JSON},
-    endpoint::{Endpoint, Parameter},
+    configuration::YAML,
+    endpoint::{Endpoint, Form, Parameter},
 };
 use crate::api::build::BUILD;
 
@@ -22,6 +24,25 @@ async fn serve() -> Response {
     answer::typed(JSON, document())
 }
 
+/// What can come of any request, before its endpoint sees it.
+const OF_ANY_REQUEST: [(u16, &str); 7] = [
+    (400, "the body or a parameter cannot be read"),
+    (401, "a token is needed, and none that counts was sent"),
+    (403, "it needs role write, or comes from a page or a name that is not the agent's"),
+    (408, "the body did not arrive in time"),
+    (413, "the body is too long"),
+    (429, "too many requests"),
+    (
+        503,
+        "the agent is stopping, has not read the store yet, or has too many connections",
+    ),
+];
+
+/// Where the schema of the configuration document has its parts, and where this document has them.
+const DEFINITIONS: &str = "#/definitions/";
+const SCHEMAS: &str = "#/components/schemas/";
+const RESPONSES: &str = "#/components/responses/";
+
 /// The document, indented.
 pub(super) fn document() -> String {
     let mut paths = Map::new();
@@ -29,6 +50,22 @@ pub(super) fn document() -> String {
         let methods = paths.entry(endpoint.path).or_insert_with(|| json!({}));
         methods[endpoint.method.text().to_lowercase()] = operation(endpoint);
     }
+    let mut schemas = configuration();
+    schemas.insert(
+        "Error".to_owned(),
+        json!({
+            "type": "object",
+            "required": ["Error", "message"],
+            "properties": {
+                "Error": { "type": "string", "description": "What is wrong with what, and what to do" },
+                "message": { "type": "string", "description": "The same, where the command line client looks for it" },
+            },
+        }),
+    );
+    let responses: Map<String, Json> = OF_ANY_REQUEST
+        .iter()
+        .map(|(code, when)| (code.to_string(), failure(when)))
+        .collect();
     let document = json!({
         "openapi": "3.1.0",
         "info": {
@@ -41,39 +78,72 @@ pub(super) fn document() -> String {
         "security": [{}, { "token": [] }],
         "components": {
             "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } },
-            "schemas": {
-                "Error": {
-                    "type": "object",
-                    "required": ["Error", "message"],
-                    "properties": {
-                        "Error": { "type": "string", "description": "What is wrong with what, and what to do" },
-                        "message": { "type": "string", "description": "The same, where the command line client looks for it" },
-                    },
-                },
-            },
+            "schemas": schemas,
+            "responses": responses,
         },
     });
     format!("{document:#}\n")
 }
 
+/// Schemas of the configuration document, by the name of the message, in the spelling in which the agent writes it. Unlike the one for
+/// editors they tell that a member can be `null`, which protobuf JSON reads as one that is not there.
+fn configuration() -> Map<String, Json> {
+    let text = schema(FieldNames::OnlyJson)["definitions"]
+        .to_string()
+        .replace(DEFINITIONS, SCHEMAS);
+    let mut messages: Map<String, Json> = serde_json::from_str(&text).unwrap_or_default();
+    let members = messages.values_mut().filter_map(|message| message["properties"].as_object_mut());
+    for form in members.flat_map(Map::values_mut) {
+        *form = or_null(form.take());
+    }
+    messages
+}
+
+fn or_null(mut form: Json) -> Json {
+    if form["type"].is_string() {
+        form["type"] = json!([form["type"], "null"]);
+        return form;
+    }
+    json!({ "anyOf": [form, { "type": "null" }] })
+}
+
 fn operation(endpoint: &Endpoint) -> Json {
     let parameters: Vec<Json> = endpoint.parameters.iter().map(|one| parameter(endpoint, one)).collect();
     let mut responses = Map::from_iter([("200".to_owned(), success(endpoint))]);
+    for (code, _) in OF_ANY_REQUEST {
+        responses.insert(code.to_string(), json!({ "$ref": format!("{RESPONSES}{code}") }));
+    }
     for (code, when) in endpoint.failures {
-        let schema = json!({ "$ref": "#/components/schemas/Error" });
-        responses.insert(
-            code.to_string(),
-            json!({ "description": when, "content": { ERROR: { "schema": schema } } }),
-        );
+        responses.insert(code.to_string(), failure(when));
+    }
+    if let Some((code, example)) = endpoint.told_with
+        && let Some(response) = responses.get_mut(&code.to_string())
+    {
+        // The two content types differ only in a parameter, which many clients do not look at.
+        let mut media = json_of(&[example]);
+        add_form(&mut media, json!({ "$ref": format!("{SCHEMAS}Error") }));
+        response["content"] = json!({ JSON: media, ERROR: media });
     }
     let mut operation = json!({ "summary": endpoint.summary, "responses": responses, "x-role": endpoint.role().to_string() });
     if !parameters.is_empty() {
         operation["parameters"] = Json::Array(parameters);
     }
     if let Some(content_type) = endpoint.body {
-        operation["requestBody"] = json!({ "required": true, "content": { content_type: {} } });
+        // Without a body it is a document with nothing in it.
+        operation["requestBody"] = json!({ "required": false, "content": { content_type: yaml() } });
     }
     operation
+}
+
+/// An answer whose body says what is wrong.
+fn failure(when: &str) -> Json {
+    let schema = json!({ "$ref": format!("{SCHEMAS}Error") });
+    json!({ "description": when, "content": { ERROR: { "schema": schema } } })
+}
+
+fn yaml() -> Json {
+    let name = document_descriptor().full_name();
+    json!({ "schema": { "$ref": format!("{SCHEMAS}{name}") } })
 }
 
 fn parameter(endpoint: &Endpoint, parameter: &Parameter) -> Json {
@@ -83,24 +153,83 @@ fn parameter(endpoint: &Endpoint, parameter: &Parameter) -> Json {
     } else {
         "query"
     };
-    let mut schema = json!({ "type": "string" });
-    if !parameter.values.is_empty() {
-        schema["enum"] = json!(parameter.values);
-    }
+    let schema = match parameter.form {
+        Form::Text => json!({ "type": "string" }),
+        Form::Number(first, last) => json!({ "type": "integer", "minimum": first, "maximum": last }),
+        Form::OneOf(texts) => json!({ "type": "string", "enum": texts }),
+    };
     json!({ "name": name, "in": place, "required": parameter.required, "description": summary, "schema": schema })
 }
 
 fn success(endpoint: &Endpoint) -> Json {
     let mut content = Map::new();
     for content_type in endpoint.answers {
-        let mut media = json!({});
-        if *content_type == JSON && !endpoint.example.is_empty() {
-            // An example that is no JSON is a mistake of this program; a test finds it.
-            media["example"] = serde_json::from_str(endpoint.example).unwrap_or(Json::Null);
-        }
+        let media = match *content_type {
+            JSON => json_of(&[endpoint.example, endpoint.other_example]),
+            YAML => yaml(),
+            _ => json!({ "schema": { "type": "string" } }),
+        };
         content.insert((*content_type).to_owned(), media);
     }
+    if let Some(media) = content.get_mut(JSON).filter(|_| endpoint.single) {
+        let one = media["example"][0].clone();
+        add_form(media, form_of(&one));
+        add_form(media, json!({ "type": "null" }));
+    }
     json!({ "description": "The answer", "content": content })
+}
+
+/// What is said of a JSON answer: its first example, and the form of all of them.
+fn json_of(examples: &[&str]) -> Json {
+    let mut media = json!({});
+    for example in examples.iter().filter(|example| !example.is_empty()) {
+        // An example that is no JSON is a mistake of this program; a test finds it.
+        let example = serde_json::from_str(example).unwrap_or(Json::Null);
+        add_form(&mut media, form_of(&example));
+        if example.is_array() {
+            // As the contract writes a list with nothing in it.
+            add_form(&mut media, json!({ "type": "null" }));
+        }
+        if media.get("example").is_none() {
+            media["example"] = example;
+        }
+    }
+    media
+}
+
+fn add_form(media: &mut Json, form: Json) {
+    if media["schema"]["anyOf"].is_null() {
+        media["schema"] = json!({ "anyOf": [] });
+    }
+    if let Some(forms) = media["schema"]["anyOf"].as_array_mut()
+        && !forms.contains(&form)
+    {
+        forms.push(form);
+    }
+}
+
+/// The form of an example: what has the same types in the same places. Members may be missing, and others may be there; of what is
+/// `null` or empty in the example nothing is said. An object that is a member can be `null`, as the contract writes one that there is not.
+fn form_of(example: &Json) -> Json {
+    match example {
+        Json::Null => json!({}),
+        Json::Bool(_) => json!({ "type": "boolean" }),
+        Json::Number(number) if number.is_f64() => json!({ "type": "number" }),
+        Json::Number(_) => json!({ "type": "integer" }),
+        Json::String(_) => json!({ "type": "string" }),
+        Json::Array(elements) => json!({ "type": "array", "items": elements.first().map_or(json!({}), form_of) }),
+        Json::Object(members) => {
+            let form_of_member = |member: &Json| match form_of(member) {
+                form if member.is_object() => or_null(form),
+                form => form,
+            };
+            let properties: Map<String, Json> = members
+                .iter()
+                .map(|(name, member)| (name.clone(), form_of_member(member)))
+                .collect();
+            json!({ "type": "object", "properties": properties })
+        }
+    }
 }
 
 #[cfg(test)]
@@ -110,8 +239,12 @@ mod tests {
     #[test]
     fn every_example_is_json_and_every_path_parameter_is_described() {
         for endpoint in ALL.iter().copied().flatten() {
-            let example = serde_json::from_str::<Json>(endpoint.example);
-            assert!(endpoint.example.is_empty() || example.is_ok(), "{}: {example:?}", endpoint.path);
+            let told_with = endpoint.told_with.map_or("", |(_, example)| example);
+            for example in [endpoint.example, endpoint.other_example, told_with] {
+                let read = serde_json::from_str::<Json>(example);
+                assert!(example.is_empty() || read.is_ok(), "{}: {read:?}", endpoint.path);
+            }
+            assert!(!endpoint.single || endpoint.example.starts_with('['), "{}", endpoint.path);
             let named = endpoint
                 .path
                 .split('/')

@@ -32,6 +32,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         example: EXAMPLE,
         failures: &[(500, "a part that the agent needs is in trouble; the body is the same")],
+        told_with: Some((500, EXAMPLE)),
         ..Endpoint::get(
             "/liveness",
             "Health: 200 while the agent starts (state absent) or works (1)",
@@ -41,6 +42,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         example: EXAMPLE,
         failures: &[(500, "not in sync yet, or in trouble; the body is the same")],
+        told_with: Some((500, EXAMPLE)),
         ..Endpoint::get(
             "/readiness",
             "Health: 200 when what was asked for at start has been acted upon",

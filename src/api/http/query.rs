@@ -1,4 +1,4 @@
-//! The parameters of a request.
+//! The parameters of a request, and its body as text.
 //!
 //! Owns their reading. Must never know a parameter. Start reading at [`Query`].
 //!
@@ -7,7 +7,12 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use axum::{extract::FromRequestParts, http::request::Parts};
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Path, Request},
+    http::{StatusCode, request::Parts},
+};
+use serde::de::DeserializeOwned;
 
 use super::answer::ApiError;
 
@@ -80,6 +85,33 @@ impl<S: Sync> FromRequestParts<S> for Query {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         Ok(Query::of(parts.uri.query()))
+    }
+}
+
+/// The body as text. What is no text is refused in the form of all errors.
+pub struct Text(pub String);
+
+impl<S: Send + Sync> FromRequest<S> for Text {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let bad = |message: String| ApiError::new(StatusCode::BAD_REQUEST, message);
+        let body = Bytes::from_request(request, state).await.map_err(|error| bad(error.to_string()))?;
+        let text = String::from_utf8(body.into()).map_err(|error| bad(format!("the body is not text in UTF-8: {error}")))?;
+        Ok(Text(text))
+    }
+}
+
+/// Parameters that are parts of the path. What is no text is refused in the form of all errors.
+pub struct InPath<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for InPath<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let path = Path::from_request_parts(parts, state).await;
+        let Path(found) = path.map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, format!("the path cannot be read: {error}")))?;
+        Ok(InPath(found))
     }
 }
 

@@ -29,6 +29,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
         Parameter::optional("key-prefix", "Only values of the descriptor with exactly this prefix"),
     ],
     example: r#"[{"value":{"key":"config/linux/interfaces/v2/interface/d1","state":"CONFIGURED","last_operation":"CREATE"},"derived_values":[{"key":"linux/interface/state/d1/UP","state":"CONFIGURED","last_operation":"CREATE"}]}]"#,
+    single: true,
     failures: &[(500, "there is no such prefix, or a parameter was given more than once")],
     ..Endpoint::get("/scheduler/status", "States of values, by key", || get(status))
 }];

@@ -29,7 +29,7 @@ const RESETS_MAX: usize = 100_000;
 /// What every service needs.
 #[derive(Clone)]
 pub(super) struct Service {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 /// Serves until the store stops and the open calls have ended.

@@ -6,14 +6,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::proto::{PbWatchRequest, PbWatchRequestUnion, PbWatchResponse, PbWatchService};
+use etcd_client::proto::{PbWatchRequest, PbWatchResponse, PbWatchService};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Service;
 use crate::embedded::shared::Shared;
-use crate::embedded::watch::{Create, WatchStream};
+use crate::embedded::watch::WatchStream;
 
 /// Responses between the task and the connection; what is beyond waits in the log.
 const RESPONSES_IN_FLIGHT: usize = 4;
@@ -21,9 +21,6 @@ const RESPONSES_IN_FLIGHT: usize = 4;
 const OUTGOING_MAX: usize = 4096;
 /// How often a watch with `progress_notify` hears at least something: etcd's interval.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(600);
-/// `WatchCreateRequest.FilterType`.
-const FILTER_NO_PUT: i32 = 0;
-const FILTER_NO_DELETE: i32 = 1;
 
 #[tonic::async_trait]
 impl PbWatchService for Service {
@@ -52,7 +49,7 @@ async fn drive(shared: Arc<Shared>, mut requests: Streaming<PbWatchRequest>, res
             () = &mut stopped => return,
             () = responses.closed() => return,
             request = requests.message(), if listening && stream.outgoing() < OUTGOING_MAX => match request {
-                Ok(Some(request)) => handle(&mut stream, request),
+                Ok(Some(request)) => stream.handle(request),
                 // A client that has sent its last request still wants events, as with etcd.
                 Ok(None) => listening = false,
                 Err(_) => return,
@@ -67,24 +64,5 @@ async fn drive(shared: Arc<Shared>, mut requests: Streaming<PbWatchRequest>, res
             // More history to read, but none of it was for this client: let others run in between.
             () = tokio::task::yield_now(), if !idle && !stream.has_outgoing() => {}
         }
-    }
-}
-
-fn handle(stream: &mut WatchStream, request: PbWatchRequest) {
-    match request.request_union {
-        Some(PbWatchRequestUnion::CreateRequest(request)) => stream.create(Create {
-            no_put: request.filters.contains(&FILTER_NO_PUT),
-            no_delete: request.filters.contains(&FILTER_NO_DELETE),
-            key: request.key,
-            range_end: request.range_end,
-            start_revision: request.start_revision,
-            progress_notify: request.progress_notify,
-            prev_kv: request.prev_kv,
-            watch_id: request.watch_id,
-            fragment: request.fragment,
-        }),
-        Some(PbWatchRequestUnion::CancelRequest(request)) => stream.cancel(request.watch_id),
-        Some(PbWatchRequestUnion::ProgressRequest(_)) => stream.request_progress(),
-        None => {}
     }
 }

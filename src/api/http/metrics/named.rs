@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use prometheus::proto::{LabelPair, Metric, MetricFamily, MetricType};
 use serde::Serialize;
 use serde_json::Value as Json;
@@ -13,7 +13,10 @@ use serde_json::Value as Json;
 use super::families;
 use crate::api::{
     Api,
-    http::answer::{self, Answer, ApiError},
+    http::{
+        answer::{self, Answer, ApiError},
+        query::InPath,
+    },
 };
 
 /// An answer as an example.
@@ -57,7 +60,7 @@ struct Below {
 }
 
 /// The metric of this name.
-pub async fn named(State(api): State<Api>, Path(name): Path<String>) -> Answer {
+pub async fn named(State(api): State<Api>, InPath(name): InPath<String>) -> Answer {
     let families = families(&api).await?;
     let family = families.into_iter().find(|family| family.name() == name);
     let family = family.ok_or_else(|| {

@@ -1,0 +1,89 @@
+//! Any text as a configuration document: reading, writing, validation, and the plan of what it would do.
+//!
+//! Owns the laws. Must never touch a system. Start reading at [`run`].
+
+use std::cell::OnceCell;
+
+use models::document::Item;
+use netns_agent::{
+    descriptors::{
+        Network,
+        convert::value_of,
+        value::{Namespace, NamespaceName, OpenNamespace, Value},
+    },
+    kernel::{NamespaceRef, NetnsId},
+    scheduler::{Change, Scheduler, Transaction, ValueState},
+    sources::document::{parse, write, write_value},
+};
+
+thread_local! {
+    /// A plan works on a copy, so one serves all.
+    static SCHEDULER: OnceCell<Scheduler<Network>> = const { OnceCell::new() };
+}
+
+/// Takes the bytes as the body of a request to `/configuration`, or as an initial configuration file: both must be text.
+///
+/// # Panics
+/// A law is broken.
+pub fn run(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let items = match parse(text) {
+        Ok(items) => items,
+        Err(error) => {
+            assert!(!error.to_string().is_empty());
+            return;
+        }
+    };
+    let written = write(items.iter().map(|item| &item.model)).expect("what was read can be written");
+    let again = parse(&written).unwrap_or_else(|error| panic!("its own text cannot be read: {error}\n{written}"));
+    assert_eq!(again, items, "{written}");
+    for item in &items {
+        write_value(&item.model).expect("what was read can be written");
+    }
+    if !items.is_empty() {
+        plan(&items);
+    }
+}
+
+/// Every value has its place in the plan, and what is invalid is not carried out.
+fn plan(items: &[Item]) {
+    let changes: Vec<Change<Value>> = items
+        .iter()
+        .filter(|item| item.model.validate().is_ok())
+        .map(|item| Change {
+            key: item.model.key(),
+            revision: 0,
+            value: Some(value_of(&item.model)),
+        })
+        .collect();
+    let planned = SCHEDULER.with(|scheduler| {
+        let scheduler = scheduler.get_or_init(scheduler_with_own_namespace);
+        scheduler.simulate(Transaction::of(changes.clone())).expect("acceptable")
+    });
+    for change in &changes {
+        let last = planned.iter().rfind(|operation| operation.key == change.key);
+        let unhandled = matches!(change.value, Some(Ok(Value::Unhandled)));
+        let state = last.map(|operation| operation.after.state);
+        assert!(
+            unhandled || state.is_some_and(|state| state != ValueState::Nonexistent),
+            "{}: {planned:?}",
+            change.key
+        );
+    }
+}
+
+fn scheduler_with_own_namespace() -> Scheduler<Network> {
+    let mut scheduler = Scheduler::new(Network::new("test"));
+    let open = OpenNamespace {
+        netns: NetnsId(1),
+        reference: NamespaceRef::Own,
+        owned: false,
+    };
+    let own = Namespace {
+        name: NamespaceName::Own,
+        open: Some(open),
+    };
+    scheduler.fact(&NamespaceName::Own.key(), Some(Value::Namespace(own)));
+    scheduler.settle_facts();
+    scheduler
+}

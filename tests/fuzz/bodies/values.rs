@@ -1,0 +1,50 @@
+//! Any bytes as the value of any model: decoding, validation and the way back.
+//!
+//! Owns the laws. Must never touch a system. Start reading at [`run`]. The first byte chooses the model and the way, the others are the value.
+
+use models::{
+    Model,
+    key::{Key, TypedKey},
+    registry::MODELS,
+};
+use netns_agent::{descriptors::convert::value_of, desired::decode, sources::etcd::RawKey};
+
+/// Takes the bytes as a client's binary message, or as what stands under a key of the store.
+///
+/// # Panics
+/// A law is broken.
+pub fn run(bytes: &[u8]) {
+    let Some((choice, value)) = bytes.split_first() else { return };
+    let info = &MODELS[usize::from(*choice) % MODELS.len()];
+    let decoded = match *choice < 128 {
+        true => Model::decode_message(info.kind, value),
+        false => Model::from_protobuf(info.kind, value),
+    };
+    match decoded {
+        Ok(model) => judge(&model),
+        Err(error) => assert!(!error.reason.is_empty() && !error.message.is_empty()),
+    }
+}
+
+fn judge(model: &Model) {
+    let (text, binary) = (model.to_json(), model.to_protobuf());
+    assert_eq!(Model::decode_message(model.kind(), text.as_bytes()).as_ref(), Ok(model), "{text}");
+    assert_eq!(Model::from_protobuf(model.kind(), &binary).as_ref(), Ok(model), "{text}");
+    let key = model.key();
+    match model.validate() {
+        Err(error) => assert!(!error.message.is_empty(), "{text}"),
+        Ok(()) => {
+            let parsed = TypedKey::parse(&key).unwrap_or_else(|error| panic!("{error}: {text}"));
+            // Of a route to an allocated address nothing tells where the reference ends; the texts are the same.
+            let ambiguous = key.contains("/alloc:") && parsed.to_key() == key;
+            assert!(parsed == model.typed_key() || ambiguous, "{parsed:?}: {text}");
+            assert_eq!(Model::decode(&key, text.as_bytes()).as_ref(), Ok(model), "{text}");
+            assert_eq!(Model::decode(&key, &binary).as_ref(), Ok(model), "{text}");
+            value_of(model).unwrap_or_else(|error| panic!("what is valid cannot be used: {error:?}: {text}"));
+        }
+    }
+    // The agent's own way, which joins all of them.
+    let stored = decode(&RawKey::from(key.as_bytes()), &Key::new(&key), text.as_bytes());
+    let usable = model.validate().is_ok();
+    assert!(usable == stored.is_ok() || TypedKey::parse(&key).is_err(), "{stored:?}: {text}");
+}
