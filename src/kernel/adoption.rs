@@ -74,7 +74,7 @@ impl Worker {
         if (one.peer_index, other.peer_index) != (Some(other.index), Some(one.index)) {
             return Ok(false);
         }
-        let there = self.namespaces.get_mut(b)?.descriptor();
+        let there = self.namespaces.descriptor(b)?;
         let pinned = self.namespaces.get_mut(a)?;
         let action = || format!("look for the other end of link \"{}\"", one.name);
         let peer =

@@ -73,7 +73,7 @@ impl Worker {
         let verb = if move_to.is_some() { "move" } else { "rename" };
         let action = format!("{verb} link \"{}\" to \"{name}\"", found.name);
         let there = &self.namespaces.get_mut(target)?.place.clone();
-        let descriptor = self.namespaces.get_mut(target)?.descriptor();
+        let descriptor = self.namespaces.descriptor(target)?;
         // Found out before anything is touched: the kernel would move the link, and only then refuse its new name.
         if let Some(other) = self.find(target, &name)? {
             let ours = link::mark(&other).is_some_and(|mark| link::mark(&found) == Some(mark));

@@ -18,7 +18,8 @@ use super::{
     link::{self, LinkRequest},
     netlink::{Refusal, RouteSocket},
     operation::{Failure, KernelOp, LinkState, NetnsId, Outcome, Reply, Task},
-    pinned::{Namespaces, Pinned},
+    pinned::Namespaces,
+    table::Pinned,
     worker::foreign,
 };
 
@@ -56,15 +57,25 @@ pub(super) fn delete_links(namespaces: &mut Namespaces, tasks: &[Task]) -> Vec<O
             Err(failure) => failures[index] = Some(failure),
         }
     }
-    let mut jobs = Vec::with_capacity(doomed.len());
     let group = fresh_group();
-    for (netns, pinned) in namespaces.iter_mut() {
-        if let Some(doomed) = doomed.remove(&netns) {
-            jobs.push(Job { pinned, doomed });
+    let places: Vec<NetnsId> = doomed.keys().copied().collect();
+    for together in places.chunks(namespaces.together_max()) {
+        let job = |(netns, pinned)| Some(Job { doomed: doomed.remove(&netns)?, pinned });
+        let jobs = namespaces.several_mut(together).into_iter().filter_map(job).collect();
+        for (task, failure) in delete_all(jobs, group) {
+            failures[task].get_or_insert(failure);
         }
     }
-    for (task, failure) in delete_all(jobs, group) {
-        failures[task].get_or_insert(failure);
+    // Sockets could not be opened in these: each one is asked for once more, which tells why.
+    for (netns, doomed) in doomed {
+        match namespaces.get_mut(netns) {
+            Ok(pinned) => delete_all(vec![Job { pinned, doomed }], group)
+                .into_iter()
+                .for_each(|(task, failure)| drop(failures[task].get_or_insert(failure))),
+            Err(failure) => doomed
+                .iter()
+                .for_each(|doomed| drop(failures[doomed.task].get_or_insert(failure.clone()))),
+        }
     }
     let outcome = |(task, failure): (&Task, Option<Failure>)| Outcome {
         id: task.id,

@@ -46,16 +46,21 @@ pub struct ExecutorConfig {
     pub bindings_file: Option<PathBuf>,
     /// How many namespaces are watched at most. Each costs every writer on the machine (38 µs an operation at 1000).
     pub watched_max: usize,
+    /// In how many namespaces sockets are kept open at most, as far as the limit of open files allows for so many. In others they are
+    /// opened when they are needed.
+    pub awake_max: usize,
 }
 
 impl ExecutorConfig {
-    /// The usual settings: `/run/netns`, no record of bindings, and up to 300 namespaces watched.
+    /// The usual settings: `/run/netns`, no record of bindings, up to 300 namespaces watched, and sockets open in up to
+    /// 4,096.
     pub fn new(event_sender: UnboundedSender<NetnsId>) -> Self {
         Self {
             netns_dir: PathBuf::from("/run/netns"),
             event_sender,
             bindings_file: None,
             watched_max: 300,
+            awake_max: 4096,
         }
     }
 }
@@ -94,7 +99,7 @@ impl Executor {
     /// # Errors
     /// Without the privilege to create network namespaces (CAP_SYS_ADMIN), or without `/proc`.
     pub fn start(config: ExecutorConfig) -> Result<Self, StartError> {
-        raise_descriptor_limit();
+        let awake_max = config.awake_max.min(affordable(raise_descriptor_limit()));
         let own_file = namespace::current().map_err(start_error("open its own network namespace"))?;
         let own = namespace::identity(&own_file).map_err(start_error("identify its own network namespace"))?;
         let nursery = namespace::private().map_err(start_error("create a private network namespace"))?;
@@ -104,7 +109,7 @@ impl Executor {
         let entrance = Entrance::start(Arc::clone(&own_file)).map_err(start_error("start the thread that enters namespaces"))?;
         let bindings = Bindings::recorded(BindingRecord::open(config.bindings_file));
         let finder = Finder::new(own_file, own, Arc::clone(&directory), bindings);
-        let worker = Worker::new(Namespaces::new(finder, entrance, monitor.watches().clone()), nursery);
+        let worker = Worker::new(Namespaces::new(finder, entrance, monitor.watches().clone(), awake_max), nursery);
         let (messages, received) = mpsc::channel();
         let serving = Serving::new(worker, received, messages.clone());
         let (running, ended) = mpsc::channel();
@@ -216,18 +221,22 @@ fn start_error(step: &'static str) -> impl Fn(io::Error) -> StartError {
     }
 }
 
-/// A namespace takes four descriptors: the default limit of 1024 is soon reached, and programs that do not use select(2) may
-/// raise it to the hard limit.
-fn raise_descriptor_limit() {
+/// A namespace takes up to four descriptors: the default limit of 1024 is soon reached, and programs that do not use select(2) may
+/// raise it to the hard limit. Answers the limit; `None`: there is none.
+fn raise_descriptor_limit() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum {
-        // Not fatal: what does not fit fails with EMFILE and says so.
-        let _ = setrlimit(
-            Resource::Nofile,
-            Rlimit {
-                current: limit.maximum,
-                ..limit
-            },
-        );
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    // Not fatal: what does not fit fails with EMFILE and says so.
+    match limit.current == limit.maximum || setrlimit(Resource::Nofile, raised).is_ok() {
+        true => limit.maximum,
+        false => limit.current,
     }
+}
+
+/// In how many namespaces sockets may be open: half of the limit is for the files of all namespaces, and for everything else.
+fn affordable(descriptors: Option<u64>) -> usize {
+    descriptors.map_or(usize::MAX, |limit| usize::try_from(limit / 4).unwrap_or(usize::MAX))
 }

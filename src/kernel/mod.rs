@@ -33,6 +33,7 @@ mod serving;
 mod slow_open;
 mod snapshot;
 mod sysctl;
+mod table;
 mod worker;
 mod write_count;
 

@@ -184,7 +184,7 @@ impl Worker {
     fn veth_request(&mut self, ends: &[NewLink; 2]) -> Option<Change> {
         let mut descriptors = [0; 2];
         for (descriptor, end) in descriptors.iter_mut().zip(ends) {
-            *descriptor = self.namespaces.get_mut(end.netns).ok()?.descriptor();
+            *descriptor = self.namespaces.descriptor(end.netns).ok()?;
             self.links.remove(&(end.netns, end.name.clone()));
         }
         Some(link::create_veth(ends, descriptors))

@@ -1,55 +1,27 @@
-//! The table of pinned namespaces: one entry for each inode, whatever references lead to it.
+//! The pinned namespaces: one for each inode, whatever references lead to it.
 //!
-//! Owns the descriptors and sockets of every open namespace, and which process a reference means. Must never change a link
+//! Owns the way into the table and out of it, and which process a reference means. Must never change a link
 //! or anything else inside a namespace. Start reading at [`Namespaces::open`].
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
-    os::fd::{AsRawFd, OwnedFd, RawFd},
+    collections::HashMap,
+    os::fd::{OwnedFd, RawFd},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use super::{
     entrance::Entrance,
-    ethtool::EthtoolSocket,
     failure, link, link_details,
     monitor::Watches,
-    netlink::{Refusal, RouteSocket},
+    netlink::Refusal,
     opening::{Finder, Found, Sockets, cannot_open, describe},
     operation::{Failure, FailureKind, LinkDetails, NamespaceRef, NetnsId, Reply, Snapshot},
     process::Identity,
     slow_open::Opening,
-    snapshot, sysctl,
+    sysctl,
+    table::{Pinned, Table},
 };
-
-/// A pinned namespace. While the entry exists, the kernel keeps the namespace and does not reuse its inode number.
-pub(super) struct Pinned {
-    /// The nsfs file.
-    pub file: Arc<OwnedFd>,
-    /// Configures and reads.
-    pub route: RouteSocket,
-    /// Offload flags.
-    pub ethtool: EthtoolSocket,
-    /// How a person finds it, for messages.
-    pub place: String,
-    /// How often each reference opened it. Counted by reference, so that a reference that is given back once too often (to be
-    /// forgotten, say) does not take the namespace away from another.
-    opens: HashMap<NamespaceRef, usize>,
-}
-
-impl Pinned {
-    /// Number of the nsfs descriptor, for IFLA_NET_NS_FD.
-    pub fn descriptor(&self) -> RawFd {
-        self.file.as_raw_fd()
-    }
-
-    /// Reads what is in it.
-    pub fn read(&mut self) -> Result<Snapshot, Failure> {
-        snapshot::read(&mut self.route, &self.ethtool)
-            .map_err(|refusal| failure::refused("read links, addresses, routes and neighbours", &self.place, &refusal))
-    }
-}
 
 /// A namespace that a reference opened, and that has not been read yet.
 struct Entered {
@@ -60,7 +32,7 @@ struct Entered {
 
 /// All pinned namespaces.
 pub(super) struct Namespaces {
-    entries: HashMap<NetnsId, Pinned>,
+    table: Table,
     finder: Finder,
     entrance: Entrance,
     watches: Watches,
@@ -69,10 +41,10 @@ pub(super) struct Namespaces {
 }
 
 impl Namespaces {
-    /// An empty table.
-    pub fn new(finder: Finder, entrance: Entrance, watches: Watches) -> Self {
+    /// No namespaces yet; sockets will be open in up to `awake_max` of them.
+    pub fn new(finder: Finder, entrance: Entrance, watches: Watches, awake_max: usize) -> Self {
         Self {
-            entries: HashMap::new(),
+            table: Table::new(awake_max),
             finder,
             entrance,
             watches,
@@ -86,7 +58,7 @@ impl Namespaces {
         // Where the room is not enough for all, each one finds out when it is entered into the table.
         let subscribe = self.watches.room() >= names.len();
         let mut answers = self.finder.open_or_create(names, subscribe);
-        let unvisited = |found: &&mut Found| found.sockets.is_none() && !self.entries.contains_key(&found.netns);
+        let unvisited = |found: &&mut Found| found.sockets.is_none() && !self.table.contains(found.netns);
         let mut unvisited: Vec<&mut Found> = answers.iter_mut().flatten().filter(unvisited).collect();
         let files: Vec<Arc<OwnedFd>> = unvisited.iter().map(|found| Arc::clone(&found.file)).collect();
         let sockets = self.entrance.visit_all(files, move || Sockets::open(subscribe));
@@ -217,19 +189,47 @@ impl Namespaces {
         Ok(())
     }
 
-    /// The entry of a pinned namespace.
+    /// A pinned namespace with its sockets, which are opened again if they were closed.
     pub fn get_mut(&mut self, netns: NetnsId) -> Result<&mut Pinned, Failure> {
-        self.entries.get_mut(&netns).ok_or_else(|| not_open(netns))
+        self.wake(netns)?;
+        self.table.get_mut(netns).ok_or_else(|| not_open(netns))
+    }
+
+    fn wake(&mut self, netns: NetnsId) -> Result<(), Failure> {
+        let Some((file, place)) = self.table.asleep(netns) else { return Ok(()) };
+        let (file, place) = (Arc::clone(file), place.to_owned());
+        let sockets = self
+            .entrance
+            .visit(&file, || Sockets::open(false))
+            .map_err(|error| failure::system(&format!("open sockets in {place}"), &Refusal::from(error)))?;
+        self.table.insert(netns, file, place, sockets.route, sockets.ethtool);
+        Ok(())
+    }
+
+    /// Number of the nsfs descriptor of a pinned namespace, for IFLA_NET_NS_FD.
+    pub fn descriptor(&self, netns: NetnsId) -> Result<RawFd, Failure> {
+        self.table.descriptor(netns).ok_or_else(|| not_open(netns))
     }
 
     /// Whether the namespace is pinned.
     pub fn contains(&self, netns: NetnsId) -> bool {
-        self.entries.contains_key(&netns)
+        self.table.contains(netns)
     }
 
-    /// All entries, to work on several at once.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (NetnsId, &mut Pinned)> {
-        self.entries.iter_mut().map(|(netns, pinned)| (*netns, pinned))
+    /// So many namespaces can be worked on at once; see [`Self::several_mut`].
+    pub fn together_max(&self) -> usize {
+        self.table.together_max()
+    }
+
+    /// Some pinned namespaces, no more than [`Self::together_max`], to work on several at once. Those that are not pinned, or whose
+    /// sockets cannot be opened, are left out.
+    pub fn several_mut(&mut self, wanted: &[NetnsId]) -> Vec<(NetnsId, &mut Pinned)> {
+        for netns in wanted {
+            // Each one that is needed counts as used now, so that none of them makes room for another. Whoever asks for one that
+            // failed by itself finds out why.
+            let _ = self.get_mut(*netns);
+        }
+        self.table.several_mut(wanted)
     }
 
     /// Reads a pinned namespace.
@@ -245,11 +245,7 @@ impl Namespaces {
 
     /// Makes a sysctl have a value inside a pinned namespace.
     pub fn ensure_sysctl(&mut self, netns: NetnsId, path: PathBuf, value: &'static str) -> Result<(), Refusal> {
-        let file = self
-            .entries
-            .get(&netns)
-            .map(|pinned| Arc::clone(&pinned.file))
-            .ok_or(nix::errno::Errno::ENOENT)?;
+        let file = self.table.file(netns).cloned().ok_or(nix::errno::Errno::ENOENT)?;
         Ok(self.entrance.visit(&file, move || sysctl::ensure(&path, value))?)
     }
 
@@ -257,8 +253,8 @@ impl Namespaces {
     fn pin(&mut self, reference: &NamespaceRef, found: Found) -> Result<(), Failure> {
         let (netns, file) = (found.netns, found.file);
         let watch = self.watches.wants(netns);
-        if !watch && let Some(pinned) = self.entries.get_mut(&netns) {
-            *pinned.opens.entry(reference.clone()).or_default() += 1;
+        if !watch && self.table.contains(netns) {
+            self.table.count(netns, reference);
             return Ok(());
         }
         let sockets = match found.sockets {
@@ -271,39 +267,24 @@ impl Namespaces {
         if let Some(events) = sockets.events.filter(|_| watch) {
             self.watches.add(netns, events).map_err(|error| cannot_open(reference, &error))?;
         }
-        let pinned = self.entries.entry(netns).or_insert_with(|| {
-            let place = format!("{} ({netns})", describe(reference));
-            Pinned {
-                file,
-                route: sockets.route,
-                ethtool: sockets.ethtool,
-                place,
-                opens: HashMap::new(),
-            }
-        });
-        *pinned.opens.entry(reference.clone()).or_default() += 1;
+        let place = format!("{} ({netns})", describe(reference));
+        self.table.insert(netns, file, place, sockets.route, sockets.ethtool);
+        self.table.count(netns, reference);
         Ok(())
     }
 
     /// Gives back one open by a reference; with the last one, the namespace.
     fn release(&mut self, reference: &NamespaceRef, netns: NetnsId) {
-        let Some(pinned) = self.entries.get_mut(&netns) else { return };
-        if let Entry::Occupied(mut opens) = pinned.opens.entry(reference.clone()) {
-            *opens.get_mut() -= 1;
-            if *opens.get() == 0 {
-                opens.remove();
-            }
-        }
-        if pinned.opens.is_empty() {
-            self.entries.remove(&netns);
+        if self.table.release(netns, reference) {
             self.watches.remove(netns);
         }
     }
 
     fn remove_if_marked(&mut self, name: &str, netns: NetnsId, prefix: &str) -> Result<(), Failure> {
-        let Some(pinned) = self.entries.get_mut(&netns) else {
+        if !self.contains(netns) {
             return Ok(());
-        };
+        }
+        let pinned = self.get_mut(netns)?;
         let lo = link::find(&mut pinned.route, "lo").map_err(|refusal| failure::refused("read link \"lo\"", &pinned.place, &refusal))?;
         if !lo.is_some_and(|lo| lo.alias.starts_with(prefix)) {
             return Ok(());

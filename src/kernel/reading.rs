@@ -11,7 +11,8 @@ use std::{
 
 use super::{
     operation::{Failure, KernelOp, NetnsId, Outcome, Reply, Snapshot, Task},
-    pinned::{Namespaces, Pinned},
+    pinned::Namespaces,
+    table::Pinned,
 };
 
 /// Threads that read at the same time. Two take half of the time of one; more were not faster on any machine that was measured.
@@ -26,25 +27,9 @@ impl Namespaces {
     /// Reads pinned namespaces, each of them once. What is not pinned has no answer.
     pub(super) fn read_all(&mut self, wanted: &[NetnsId]) -> Contents {
         let mut contents = Contents::with_capacity(wanted.len());
-        let mut entries: HashMap<NetnsId, &mut Pinned> = self.iter_mut().collect();
-        let chosen: Vec<(NetnsId, &mut Pinned)> = wanted.iter().filter_map(|netns| Some((*netns, entries.remove(netns)?))).collect();
-        let helpers = if chosen.len() < NAMESPACES_MIN { 0 } else { THREADS - 1 };
-        let turn = Mutex::new(chosen.into_iter());
-        let next = || turn.lock().unwrap_or_else(PoisonError::into_inner).next();
-        let work = || {
-            let mut read = Vec::new();
-            while let Some((netns, pinned)) = next() {
-                read.push((netns, pinned.read()));
-            }
-            read
-        };
-        thread::scope(|scope| {
-            let spawn = |_| thread::Builder::new().name("netns-read".to_owned()).spawn_scoped(scope, work).ok();
-            let others: Vec<_> = (0..helpers).filter_map(spawn).collect();
-            // This thread takes part, so all is read even when no other can be started.
-            contents.extend(work());
-            contents.extend(others.into_iter().filter_map(|thread| thread.join().ok()).flatten());
-        });
+        for together in wanted.chunks(self.together_max()) {
+            contents.extend(read_together(self.several_mut(together)));
+        }
         contents
     }
 
@@ -65,4 +50,25 @@ impl Namespaces {
         };
         tasks.iter().filter_map(&mut outcome).collect()
     }
+}
+
+fn read_together(namespaces: Vec<(NetnsId, &mut Pinned)>) -> Vec<(NetnsId, Result<Snapshot, Failure>)> {
+    let helpers = if namespaces.len() < NAMESPACES_MIN { 0 } else { THREADS - 1 };
+    let turn = Mutex::new(namespaces.into_iter());
+    let next = || turn.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || {
+        let mut read = Vec::new();
+        while let Some((netns, pinned)) = next() {
+            read.push((netns, pinned.read()));
+        }
+        read
+    };
+    thread::scope(|scope| {
+        let spawn = |_| thread::Builder::new().name("netns-read".to_owned()).spawn_scoped(scope, work).ok();
+        let others: Vec<_> = (0..helpers).filter_map(spawn).collect();
+        // This thread takes part, so all is read even when no other can be started.
+        let mut read = work();
+        read.extend(others.into_iter().filter_map(|thread| thread.join().ok()).flatten());
+        read
+    })
 }

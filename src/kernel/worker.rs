@@ -110,7 +110,9 @@ impl Worker {
                     continue;
                 }
                 Some(SharedWork::Opening) if group.len() > 1 => {
-                    outcomes.extend(self.open_all(group));
+                    for together in group.chunks(self.namespaces.together_max()) {
+                        outcomes.extend(self.open_all(together));
+                    }
                     continue;
                 }
                 Some(SharedWork::Reading) if group.len() > 1 => {
@@ -271,7 +273,7 @@ impl Worker {
     fn create_veth(&mut self, ends: &[NewLink; 2]) -> Result<(), Failure> {
         let mut descriptors = [0; 2];
         for (descriptor, end) in descriptors.iter_mut().zip(ends) {
-            *descriptor = self.namespaces.get_mut(end.netns)?.descriptor();
+            *descriptor = self.namespaces.descriptor(end.netns)?;
             self.links.remove(&(end.netns, end.name.clone()));
         }
         let (message, flags) = link::create_veth(ends, descriptors);
@@ -287,7 +289,7 @@ impl Worker {
     }
 
     fn create_link(&mut self, new: &NewLink, kind: &NewLinkKind) -> Result<(), Failure> {
-        let descriptor = self.namespaces.get_mut(new.netns)?.descriptor();
+        let descriptor = self.namespaces.descriptor(new.netns)?;
         self.links.remove(&(new.netns, new.name.clone()));
         let kind_name = link::kind_name(kind);
         let action = format!("create link \"{}\" of kind {kind_name}", new.name);

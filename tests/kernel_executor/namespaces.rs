@@ -240,6 +240,67 @@ fn namespaces_read_together_each_show_what_is_in_them() {
     });
 }
 
+/// In how many of the namespaces somebody has an rtnetlink socket open.
+fn awake(names: &[String]) -> usize {
+    let sockets = |name: &String| run("ip", &format!("netns exec {name} cat /proc/net/netlink"));
+    // Protocol 0 is NETLINK_ROUTE; port 0 is the kernel's own end.
+    let is_open = |line: &str| matches!(line.split_whitespace().collect::<Vec<_>>()[..], [_, "0", port, ..] if port != "0");
+    names.iter().filter(|name| sockets(name).lines().any(is_open)).count()
+}
+
+#[test]
+fn sockets_are_open_in_a_bounded_number_of_namespaces_and_all_can_be_worked_on() {
+    const AWAKE_MAX: usize = 6;
+    in_private_namespaces(|_| {
+        let world = World::start(0, AWAKE_MAX);
+        let names: Vec<String> = (0..20).map(|number| format!("n{number}")).collect();
+        let open = |name: &String| {
+            vec![KernelOp::OpenNamespace {
+                reference: by_name(name),
+                mark: Some(MARK.to_owned()),
+            }]
+        };
+        let opened: Vec<NetnsId> = world
+            .tasks(names.iter().map(open).collect())
+            .into_iter()
+            .map(|result| match result {
+                Ok(Reply::Opened { netns, .. }) => netns,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert!((1..=AWAKE_MAX).contains(&awake(&names)));
+        let at = |place: usize| opened[place % opened.len()];
+        let done = |results: Vec<Result<Reply, Failure>>| results.iter().for_each(|result| assert_eq!(*result, Ok(Reply::Done)));
+        let pair = |place: usize| vec![create_veth((at(place), "right"), (at(place + 1), "left"))];
+        done(world.tasks((0..opened.len()).map(pair).collect()));
+        let mark = |place: usize| {
+            let changes = |name: &str| LinkChanges {
+                alias: Some(format!("{PREFIX}{name}")),
+                up: Some(true),
+                ..LinkChanges::default()
+            };
+            ["left", "right"].map(|name| set_link(at(place), name, changes(name))).to_vec()
+        };
+        done(world.tasks((0..opened.len()).map(mark).collect()));
+        // One by one, and all together.
+        for name in &names[3..5] {
+            let up = ip(&format!("-n {name} link show up"));
+            assert_eq!(up.as_array().map(Vec::len), Some(3), "lo and two ends: {up}");
+        }
+        let results = world.tasks(opened.iter().map(|netns| vec![KernelOp::DumpNamespace { netns: *netns }]).collect());
+        for result in &results {
+            assert!(matches!(result, Ok(Reply::Contents(contents)) if contents.links.len() == 3), "{result:?}");
+        }
+        assert!((1..=AWAKE_MAX).contains(&awake(&names)));
+        done(world.tasks((0..opened.len()).map(|place| vec![delete_link(at(place), "left")]).collect()));
+        assert!(opened.iter().all(|netns| world.dump(*netns).links.len() == 1));
+        for (name, netns) in names.iter().zip(&opened) {
+            assert_eq!(world.op(close(by_name(name), *netns, true, false)), Reply::Done);
+        }
+        assert_eq!(run("ip", "netns list"), "");
+    });
+}
+
 #[test]
 fn a_creation_that_fails_leaves_no_name_and_says_what_failed() {
     in_private_namespaces(|world| {
@@ -573,7 +634,7 @@ fn our_deleted_neighbour_and_route_are_events_and_those_of_others_are_not() {
 #[test]
 fn no_more_namespaces_are_watched_than_configured_and_a_freed_place_is_used() {
     in_private_namespaces(|_| {
-        let world = &mut World::start(1);
+        let world = &mut World::start(1, 4096);
         let (a, b) = (world.open("a"), world.open("b"));
         assert!(world.executor.is_watched(a) && !world.executor.is_watched(b));
         world.op(close(by_name("a"), a, false, false));
@@ -598,7 +659,7 @@ fn dropping_the_executor_ends_its_threads_and_closes_its_descriptors() {
                 .count()
         };
         let before = threads();
-        let world = World::start(300);
+        let world = World::start(300, 4096);
         let netns = world.open("a");
         assert_eq!(threads(), before + 3);
         drop(world);
@@ -649,7 +710,7 @@ fn the_cost_of_creating_opening_and_reading_is_printed() {
             "namespace created, opened, watched and read: {} µs",
             started.elapsed().as_micros() / count
         );
-        let other = World::start(300);
+        let other = World::start(300, 4096);
         let started = Instant::now();
         other
             .tasks((0..count).map(open).collect())

@@ -41,7 +41,7 @@ pub fn in_private_namespaces(test: impl FnOnce(&mut World) + Send + 'static) {
         let none = None::<&str>;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("private mounts");
         mount(Some("run"), "/run", Some("tmpfs"), MsFlags::empty(), none).expect("an empty /run");
-        test(&mut World::start(300));
+        test(&mut World::start(300, 4096));
     });
     if let Err(panic) = run.join() {
         std::panic::resume_unwind(panic);
@@ -50,10 +50,11 @@ pub fn in_private_namespaces(test: impl FnOnce(&mut World) + Send + 'static) {
 
 impl World {
     /// An executor in the namespace of the calling thread.
-    pub fn start(watched_max: usize) -> Self {
+    pub fn start(watched_max: usize, awake_max: usize) -> Self {
         let (event_sender, events) = unbounded_channel();
         let executor = Executor::start(ExecutorConfig {
             watched_max,
+            awake_max,
             ..ExecutorConfig::new(event_sender)
         })
         .expect("the executor starts");
