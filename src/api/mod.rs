@@ -10,6 +10,7 @@ pub mod listener;
 pub mod retrieval;
 pub mod security;
 mod show;
+pub mod threads;
 
 use std::{ops::Deref, sync::Arc, time::Duration};
 
@@ -19,7 +20,7 @@ use crate::{
     desired::Desired,
     engine::{Client, Clock, watch::Feed},
     publish::Published,
-    scheduler::history::extract::{Extract, Scope},
+    scheduler::history::extract::{Extract, Pick, Scope},
     telemetry::{LogFilter, metrics::Metrics},
 };
 
@@ -57,7 +58,11 @@ impl Api {
 
     /// A copy of what the scheduler knows; `None` when the agent is stopping.
     pub async fn extract(&self, scope: Scope) -> Option<Extract<Network>> {
-        self.engine.ask(move |scheduler| scheduler.extract(&scope)).await
+        // The rest of the work is not the engine's.
+        self.engine
+            .ask(move |scheduler| scheduler.pick(&scope))
+            .await
+            .map(Pick::into_extract)
     }
 }
 

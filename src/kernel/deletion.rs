@@ -60,7 +60,12 @@ pub(super) fn delete_links(namespaces: &mut Namespaces, tasks: &[Task]) -> Vec<O
     let group = fresh_group();
     let places: Vec<NetnsId> = doomed.keys().copied().collect();
     for together in places.chunks(namespaces.together_max()) {
-        let job = |(netns, pinned)| Some(Job { doomed: doomed.remove(&netns)?, pinned });
+        let job = |(netns, pinned)| {
+            Some(Job {
+                doomed: doomed.remove(&netns)?,
+                pinned,
+            })
+        };
         let jobs = namespaces.several_mut(together).into_iter().filter_map(job).collect();
         for (task, failure) in delete_all(jobs, group) {
             failures[task].get_or_insert(failure);
@@ -68,13 +73,12 @@ pub(super) fn delete_links(namespaces: &mut Namespaces, tasks: &[Task]) -> Vec<O
     }
     // Sockets could not be opened in these: each one is asked for once more, which tells why.
     for (netns, doomed) in doomed {
-        match namespaces.get_mut(netns) {
-            Ok(pinned) => delete_all(vec![Job { pinned, doomed }], group)
-                .into_iter()
-                .for_each(|(task, failure)| drop(failures[task].get_or_insert(failure))),
-            Err(failure) => doomed
-                .iter()
-                .for_each(|doomed| drop(failures[doomed.task].get_or_insert(failure.clone()))),
+        let failed = match namespaces.get_mut(netns) {
+            Ok(pinned) => delete_all(vec![Job { pinned, doomed }], group),
+            Err(failure) => doomed.iter().map(|doomed| (doomed.task, failure.clone())).collect(),
+        };
+        for (task, failure) in failed {
+            failures[task].get_or_insert(failure);
         }
     }
     let outcome = |(task, failure): (&Task, Option<Failure>)| Outcome {

@@ -196,7 +196,9 @@ impl Namespaces {
     }
 
     fn wake(&mut self, netns: NetnsId) -> Result<(), Failure> {
-        let Some((file, place)) = self.table.asleep(netns) else { return Ok(()) };
+        let Some((file, place)) = self.table.asleep(netns) else {
+            return Ok(());
+        };
         let (file, place) = (Arc::clone(file), place.to_owned());
         let sockets = self
             .entrance

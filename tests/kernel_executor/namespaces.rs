@@ -10,7 +10,8 @@ use std::{
 };
 
 use netns_agent::kernel::{
-    AddressDetection, FailureKind, Guard, KernelOp, NamedTarget, NamespaceRef, NetnsId, Reply, Snapshot, process_namespaces,
+    AddressDetection, Failure, FailureKind, Guard, KernelOp, LinkChanges, NamedTarget, NamespaceRef, NetnsId, Reply, Snapshot,
+    process_namespaces,
 };
 
 use crate::world::*;
@@ -289,7 +290,10 @@ fn sockets_are_open_in_a_bounded_number_of_namespaces_and_all_can_be_worked_on()
         }
         let results = world.tasks(opened.iter().map(|netns| vec![KernelOp::DumpNamespace { netns: *netns }]).collect());
         for result in &results {
-            assert!(matches!(result, Ok(Reply::Contents(contents)) if contents.links.len() == 3), "{result:?}");
+            assert!(
+                matches!(result, Ok(Reply::Contents(contents)) if contents.links.len() == 3),
+                "{result:?}"
+            );
         }
         assert!((1..=AWAKE_MAX).contains(&awake(&names)));
         done(world.tasks((0..opened.len()).map(|place| vec![delete_link(at(place), "left")]).collect()));

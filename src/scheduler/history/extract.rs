@@ -81,7 +81,12 @@ type Changes<'a, V> = BTreeMap<Key, Vec<(u64, &'a OperationRecord<V>)>>;
 impl<D: Domain> Scheduler<D> {
     /// A copy of what is known.
     pub fn extract(&self, scope: &Scope) -> Extract<D> {
-        let mut values: Vec<Sighting<D::Value>> = match scope {
+        self.pick(scope).into_extract()
+    }
+
+    /// As [`Self::extract`], in less time: the order is made by whoever takes it.
+    pub fn pick(&self, scope: &Scope) -> Pick<D> {
+        let values: Vec<Sighting<D::Value>> = match scope {
             Scope::All | Scope::Values => self.graph.all().filter_map(|id| self.sighting(id)).collect(),
             Scope::Keys(keys) => {
                 let mut family: Vec<NodeId> = keys.iter().filter_map(|key| self.graph.find(key)).collect();
@@ -93,18 +98,15 @@ impl<D: Domain> Scheduler<D> {
                 family.into_iter().filter_map(|id| self.sighting(id)).collect()
             }
         };
-        values.sort_unstable_by(|one, other| one.key.cmp(&other.key));
-        // One that was named twice, or beside what it is derived from.
-        values.dedup_by(|one, other| one.key == other.key);
         let records = match scope {
             Scope::All => self.ledger.history.shared(),
             Scope::Values | Scope::Keys(_) => Vec::new(),
         };
-        Extract {
+        Pick(Extract {
             domain: self.domain.clone(),
             values,
             records,
-        }
+        })
     }
 
     /// `None`: nothing is known under the key but that others name it.
@@ -134,6 +136,20 @@ impl<D: Domain> Scheduler<D> {
 
 fn reported<D: Domain>(node: &Node<D>) -> Option<Status> {
     node.status.status().map(std::borrow::Cow::into_owned)
+}
+
+/// An extract in no order.
+pub struct Pick<D: Domain>(Extract<D>);
+
+impl<D: Domain> Pick<D> {
+    /// The extract.
+    pub fn into_extract(self) -> Extract<D> {
+        let Pick(mut extract) = self;
+        extract.values.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+        // One that was named twice, or beside what it is derived from.
+        extract.values.dedup_by(|one, other| one.key == other.key);
+        extract
+    }
 }
 
 impl<D: Domain> Extract<D> {
