@@ -24,7 +24,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    api::{self, Api, grpc, http, listener::Serving, security::Gate, threads::ApiThreads},
+    api::{self, Api, grpc, http, listener::Serving, security::Gate},
     config::{self, ForeignAddresses, Settings},
     descriptors::{Network, alias::Marks, value::DriftPolicy},
     desired::{self, Desired},
@@ -99,7 +99,6 @@ pub struct Agent {
     in_sync: watch::Receiver<bool>,
     http: Option<Serving>,
     grpc: Option<Serving>,
-    _api_threads: ApiThreads,
     tasks: JoinSet<&'static str>,
     desired: Arc<Desired>,
     _source: Source,
@@ -141,8 +140,7 @@ impl Agent {
             metrics: told.metrics.clone(),
             log: telemetry::log_filter(),
         });
-        let api_threads = ApiThreads::start().context("the APIs cannot start")?;
-        let (http, grpc) = api_threads.run(serve(api, settings.clone())).await??;
+        let (http, grpc) = serve(&api, settings).await?;
         handle.send(Event::Facts(vec![NetworkEffects::own_namespace(own)]));
 
         let (docker_sender, docker_changes) = mpsc::unbounded_channel();
@@ -172,7 +170,6 @@ impl Agent {
             in_sync: told.in_sync,
             http,
             grpc,
-            _api_threads: api_threads,
             tasks,
             desired,
             _source: source,
@@ -297,7 +294,7 @@ async fn open_store(settings: &Settings) -> anyhow::Result<(Option<embedded::Sto
 }
 
 /// Nobody is served before everything else that can refuse to start has started.
-async fn serve(api: Api, settings: Settings) -> anyhow::Result<(Option<Serving>, Option<Serving>)> {
+async fn serve(api: &Api, settings: &Settings) -> anyhow::Result<(Option<Serving>, Option<Serving>)> {
     let gate = Arc::new(Gate::new(&settings.http).context("the APIs cannot start")?);
     let http = match settings.http.listen {
         None => None,

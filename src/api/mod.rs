@@ -20,7 +20,7 @@ use crate::{
     desired::Desired,
     engine::{Client, Clock, watch::Feed},
     publish::Published,
-    scheduler::history::extract::{Extract, Pick, Scope},
+    scheduler::history::extract::{Extract, Scope},
     telemetry::{LogFilter, metrics::Metrics},
 };
 
@@ -58,11 +58,13 @@ impl Api {
 
     /// A copy of what the scheduler knows; `None` when the agent is stopping.
     pub async fn extract(&self, scope: Scope) -> Option<Extract<Network>> {
-        // The rest of the work is not the engine's.
-        self.engine
-            .ask(move |scheduler| scheduler.pick(&scope))
-            .await
-            .map(Pick::into_extract)
+        let whole = !matches!(scope, Scope::Keys(_));
+        let picked = self.engine.ask(move |scheduler| scheduler.pick(&scope)).await?;
+        match whole {
+            // The rest of the work is not the engine's.
+            true => threads::give_way(|| picked.into_extract()).await.ok(),
+            false => Some(picked.into_extract()),
+        }
     }
 }
 

@@ -29,7 +29,7 @@ use super::{
     items::{change_of, commit, id_of, is_named, item_of, key_of, status_of, values},
 };
 use crate::{
-    api::{Api, security::Role},
+    api::{Api, security::Role, threads::give_way},
     descriptors::message::{Message, message_of},
     desired::{ClientRequest, DesiredItem},
     engine::watch::{Selector, Watcher},
@@ -107,14 +107,17 @@ impl ManagerService for Manager {
         let wanted: Vec<DesiredItem> = wanted.collect();
         let keys = wanted.iter().map(|item| item.key.clone()).collect();
         let extract = values(&self.api, Scope::Keys(keys)).await?;
-        let items = wanted.into_iter().filter_map(|DesiredItem { key, model, labels, .. }| {
-            Some(ConfigItem {
-                item: Some(item_of(&key, &model?)),
-                status: Some(status_of(&extract, &key)),
-                labels: labels.into_iter().collect(),
-            })
+        let made = give_way(move || {
+            let items = wanted.into_iter().filter_map(|DesiredItem { key, model, labels, .. }| {
+                Some(ConfigItem {
+                    item: Some(item_of(&key, &model?)),
+                    status: Some(status_of(&extract, &key)),
+                    labels: labels.into_iter().collect(),
+                })
+            });
+            GetConfigResponse { items: items.collect() }
         });
-        Ok(Response::new(GetConfigResponse { items: items.collect() }))
+        Ok(Response::new(made.await.map_err(|error| Status::internal(error.to_string()))?))
     }
 
     async fn dump_state(&self, request: Request<DumpStateRequest>) -> Result<Response<DumpStateResponse>, Status> {

@@ -14,7 +14,7 @@ use axum::{
 use serde::Serialize;
 use serde_json::{Value as Json, json as json_of};
 
-use crate::api::retrieval::RetrievalError;
+use crate::api::{retrieval::RetrievalError, threads};
 
 /// Content type of JSON answers.
 pub const JSON: &str = "application/json; charset=UTF-8";
@@ -50,12 +50,12 @@ pub fn json<T: Serialize + ?Sized>(value: &T) -> Answer {
     Ok(typed(JSON, body))
 }
 
-/// The answer that `make` builds on a thread of its own, for what may be large: the threads that serve the engine go on meanwhile.
+/// The answer that `make` builds on a thread that gives way to others, for what may be large: those that serve the engine go on meanwhile.
 ///
 /// # Errors
 /// Those of `make`.
 pub async fn elsewhere(make: impl FnOnce() -> Answer + Send + 'static) -> Answer {
-    let made = tokio::task::spawn_blocking(make).await;
+    let made = threads::give_way(make).await;
     made.unwrap_or_else(|error| Err(ApiError::internal(format!("cannot make the answer: {error}"))))
 }
 
