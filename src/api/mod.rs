@@ -50,6 +50,9 @@ pub struct Parts {
     pub log: LogFilter,
 }
 
+/// So many values are put in order at once.
+const FEW: usize = 100;
+
 impl Api {
     /// An API of these parts.
     pub fn new(parts: Parts) -> Self {
@@ -58,7 +61,7 @@ impl Api {
 
     /// A copy of what the scheduler knows; `None` when the agent is stopping.
     pub async fn extract(&self, scope: Scope) -> Option<Extract<Network>> {
-        let whole = !matches!(scope, Scope::Keys(_));
+        let whole = !matches!(scope, Scope::Keys(_)) && !matches!(&scope, Scope::Exactly(keys) if keys.len() < FEW);
         let picked = self.engine.ask(move |scheduler| scheduler.pick(&scope)).await?;
         match whole {
             // The rest of the work is not the engine's.

@@ -76,7 +76,7 @@ impl ManagerService for Manager {
             ..ClientRequest::of(source, changes)
         };
         let result = commit(&self.api, request).await?;
-        let extract = values(&self.api, Scope::Keys(keys.clone())).await?;
+        let extract = values(&self.api, Scope::Exactly(keys.clone())).await?;
         let mut results: Vec<UpdateResult> = keys
             .iter()
             .map(|key| UpdateResult {
@@ -106,7 +106,7 @@ impl ManagerService for Manager {
         let wanted = wanted.filter(|item| is_named(&ids, &item.key) && has_labels(&item.labels, &labels));
         let wanted: Vec<DesiredItem> = wanted.collect();
         let keys = wanted.iter().map(|item| item.key.clone()).collect();
-        let extract = values(&self.api, Scope::Keys(keys)).await?;
+        let extract = values(&self.api, Scope::Exactly(keys)).await?;
         let made = give_way(move || {
             let items = wanted.into_iter().filter_map(|DesiredItem { key, model, labels, .. }| {
                 Some(ConfigItem {

@@ -24,14 +24,7 @@ use crate::{
         value::{Interface, InterfaceKind, Value},
     },
     publish::Published,
-    scheduler::{
-        Domain,
-        history::{
-            extract::{Scope, Sighting},
-            json::Shown,
-            record::Origin,
-        },
-    },
+    scheduler::history::{extract::Scope, json::Shown, record::Origin},
 };
 
 pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
@@ -136,16 +129,10 @@ async fn of_descriptor(api: &Api, name: &'static str, view: View) -> Answer {
     if matches!(view, View::Kernel) {
         return retrieved(api, name).await;
     }
-    let extract = api.extract(Scope::Values).await.ok_or_else(ApiError::stopping)?;
+    let extract = api.extract(Scope::Kind(name)).await.ok_or_else(ApiError::stopping)?;
     let api = api.clone();
     answer::elsewhere(move || {
-        let belongs = |value: &&Sighting<Value>| {
-            extract
-                .domain()
-                .descriptor(&value.key)
-                .is_some_and(|descriptor| descriptor.name() == name)
-        };
-        let items = extract.values().iter().filter(belongs).filter_map(|sighting| {
+        let items = extract.values().iter().filter_map(|sighting| {
             let shown = match view {
                 View::Wanted => sighting.wanted.as_ref().filter(|_| sighting.requested && !sighting.fact)?,
                 View::Cached | View::Kernel => sighting.applied.as_ref().filter(|_| sighting.available)?,

@@ -31,8 +31,12 @@ pub enum Scope {
     All,
     /// All values, without the history.
     Values,
+    /// The values of the descriptor of this name, without the history.
+    Kind(&'static str),
     /// These values and what is derived from them, however far, without the history.
     Keys(Vec<Key>),
+    /// These values alone, without the history.
+    Exactly(Vec<Key>),
 }
 
 /// A value, as it is now.
@@ -88,6 +92,17 @@ impl<D: Domain> Scheduler<D> {
     pub fn pick(&self, scope: &Scope) -> Pick<D> {
         let values: Vec<Sighting<D::Value>> = match scope {
             Scope::All | Scope::Values => self.graph.all().filter_map(|id| self.sighting(id)).collect(),
+            Scope::Kind(name) => {
+                let is_one = |id: &NodeId| {
+                    let descriptor = self.domain.descriptor(&self.graph[*id].key);
+                    descriptor.is_some_and(|descriptor| descriptor.name() == *name)
+                };
+                self.graph.all().filter(is_one).filter_map(|id| self.sighting(id)).collect()
+            }
+            Scope::Exactly(keys) => {
+                let found = keys.iter().filter_map(|key| self.graph.find(key));
+                found.filter_map(|id| self.sighting(id)).collect()
+            }
             Scope::Keys(keys) => {
                 let mut family: Vec<NodeId> = keys.iter().filter_map(|key| self.graph.find(key)).collect();
                 let mut at = 0;
@@ -100,7 +115,7 @@ impl<D: Domain> Scheduler<D> {
         };
         let records = match scope {
             Scope::All => self.ledger.history.shared(),
-            Scope::Values | Scope::Keys(_) => Vec::new(),
+            _ => Vec::new(),
         };
         Pick(Extract {
             domain: self.domain.clone(),
