@@ -5,6 +5,7 @@ pub mod agent;
 pub mod api;
 pub mod cli;
 pub mod config;
+pub mod data_dir;
 pub mod descriptors;
 pub mod desired;
 pub mod embedded;

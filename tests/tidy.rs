@@ -14,8 +14,10 @@ use std::{
 const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     // Pure: a graph of values, no input or output, no clock.
     ("scheduler", &[]),
-    ("kernel", &[]),
-    ("embedded", &[]),
+    // Opens the files that survive a restart.
+    ("data_dir", &[]),
+    ("kernel", &["data_dir"]),
+    ("embedded", &["data_dir"]),
     // Turns flags, environment and file into the settings of the parts.
     ("config", &["store"]),
     ("telemetry", &[]),
@@ -24,7 +26,7 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("signals", &["kernel", "engine", "telemetry"]),
     // The connection to etcd that reading and publishing share.
     ("store", &["telemetry"]),
-    ("sources", &["engine", "store", "telemetry"]),
+    ("sources", &["data_dir", "engine", "store", "telemetry"]),
     ("publish", &["engine", "store", "telemetry"]),
     // Models become values here, and sources are handed to the engine.
     ("desired", &["descriptors", "engine", "scheduler", "sources"]),

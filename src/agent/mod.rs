@@ -26,6 +26,7 @@ use tracing::{error, info, warn};
 use crate::{
     api::{self, Api, grpc, http, listener::Serving, security::Gate},
     config::{self, ForeignAddresses, Settings},
+    data_dir::DataDir,
     descriptors::{Network, alias::Marks, value::DriftPolicy},
     desired::{self, Desired},
     embedded,
@@ -111,6 +112,8 @@ impl Agent {
     /// # Errors
     /// What could not be started and why: no privileges, address in use, data directory in use, settings that cannot work.
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
+        // Before anything else is touched: an unsafe directory is a reason not to start.
+        DataDir::open(&settings.data_dir)?;
         let initial_config = settings.initial_config.as_deref().map(ConfigFile::open).transpose()?;
         let clock = Clock::new();
         let started = clock.now();

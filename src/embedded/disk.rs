@@ -15,15 +15,19 @@ use std::sync::Arc;
 
 use etcd_client::proto::PbKeyValue;
 use prost::Message;
+use redb::backends::FileBackend;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
 
 use super::error::StartError;
 use super::mvcc::Version;
+use crate::data_dir::DataDir;
 
 const REVISIONS: TableDefinition<'_, (i64, i64), &[u8]> = TableDefinition::new("revisions");
 const LEASES: TableDefinition<'_, i64, i64> = TableDefinition::new("leases");
 const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 
+/// Name of the file in the data directory.
+const FILE_NAME: &str = "store.redb";
 /// The layout described above. Raise it when an older release could not read the file any more.
 const FORMAT: u64 = 1;
 /// Nothing is read back while the store runs, so redb needs little room.
@@ -72,16 +76,14 @@ pub(super) struct Disk {
 impl Disk {
     /// Opens or creates the file, locks it, and reads all of it.
     pub(super) fn open(directory: &Path) -> Result<(Disk, Content), StartError> {
-        std::fs::create_dir_all(directory).map_err(|source| StartError::DataDir {
-            path: directory.to_path_buf(),
-            source,
-        })?;
-        let path = directory.join("store.redb");
+        let data = DataDir::open(directory)?;
+        let path = data.path_of(FILE_NAME);
+        let file = data.open_or_create(FILE_NAME)?.file;
         // Everything is read now anyway, and redb may panic on a damaged file unless it checks it first.
-        let database = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .set_check_integrity_on_open(true)
-            .create(&path)
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+        let database = FileBackend::new(file)
+            .and_then(|backend| builder.create_with_backend(backend))
             .map_err(|error| open_error(&path, error))?;
         let disk = Disk { database, path };
         let content = disk.load()?;
@@ -230,7 +232,10 @@ fn open_error(path: &Path, error: DatabaseError) -> StartError {
                 detail: error.to_string(),
             }
         }
-        DatabaseError::Storage(StorageError::Io(source)) => StartError::DataDir { path, source },
+        DatabaseError::Storage(StorageError::Io(source)) => StartError::Disk {
+            path,
+            detail: source.to_string(),
+        },
         other => StartError::Disk {
             path,
             detail: other.to_string(),

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 
 use tonic::{Code, Status};
 
+use crate::data_dir::DataDirError;
+
 /// Why [`Store::start`](super::Store::start) failed. Nothing is left running or locked after any of these.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -29,14 +31,9 @@ pub enum StartError {
         /// The kernel's answer.
         source: std::io::Error,
     },
-    /// The data directory cannot be created or used.
-    #[error("embedded store: cannot use the data directory {}: {source}; check --data-dir and its permissions", path.display())]
-    DataDir {
-        /// The directory.
-        path: PathBuf,
-        /// The kernel's answer.
-        source: std::io::Error,
-    },
+    /// The data directory or the store file cannot be opened, or is not safe to use.
+    #[error("embedded store: {0}")]
+    DataDir(#[from] DataDirError),
     /// A running agent holds the store file.
     #[error("embedded store: {} is locked by another running agent; stop it, or give this one its own --data-dir", path.display())]
     Locked {

@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::operation::NamespaceRef;
+use crate::data_dir::DataDir;
 
 /// Changes with every boot; start times are counted from the boot, so those of another one mean nothing (proc(5)).
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -90,21 +92,21 @@ fn name(reference: &NamespaceRef) -> String {
 }
 
 fn read(path: &Path) -> io::Result<Option<Contents>> {
-    match fs::read(path) {
-        Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
+    let (data, name) = locate(path)?;
+    Ok(data.read(name)?.map(|text| serde_json::from_slice(&text)).transpose()?)
 }
 
-/// Whole or not at all: a new file takes the place of the old one.
+/// Replaces the file atomically.
 fn replace(path: &Path, contents: &Contents) -> io::Result<()> {
-    let next = path.with_extension("new");
-    if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory)?;
+    let (data, name) = locate(path)?;
+    Ok(data.replace(name, &serde_json::to_vec(contents)?)?)
+}
+
+fn locate(path: &Path) -> io::Result<(DataDir, &str)> {
+    match (path.parent(), path.file_name().and_then(OsStr::to_str)) {
+        (Some(directory), Some(name)) => Ok((DataDir::open(directory)?, name)),
+        _ => Err(io::ErrorKind::InvalidFilename.into()),
     }
-    fs::write(&next, serde_json::to_vec(contents)?)?;
-    fs::rename(&next, path)
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@
 
 use std::{
     collections::BTreeMap,
-    io,
     path::{Path, PathBuf},
 };
 
@@ -20,8 +19,12 @@ use models::{
     registry::model_by_name,
 };
 use prost::Message;
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, backends::FileBackend};
 
+use crate::data_dir::{DataDir, DataDirError};
+
+/// Name of the file in the data directory.
+const FILE_NAME: &str = "clients.redb";
 const ITEMS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("items");
 /// Nothing is read back while the agent runs, so redb needs little room.
 const CACHE_BYTES: usize = 1 << 20;
@@ -44,14 +47,9 @@ pub type SourceItems = BTreeMap<Key, ClientItem>;
 /// What the file of the clients could not do.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientStoreError {
-    /// The data directory cannot be made.
-    #[error("cannot create the data directory {}: {source}", path.display())]
-    DataDir {
-        /// The directory.
-        path: PathBuf,
-        /// The words of the system.
-        source: io::Error,
-    },
+    /// The data directory or the file cannot be opened, or is not safe to use.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
     /// Another process has it open.
     #[error("{} is in use; another agent runs with this data directory", path.display())]
     InUse {
@@ -88,14 +86,13 @@ impl ClientStore {
     /// # Errors
     /// The directory or the file cannot be used. Nothing is guessed: without its values, their configuration would be removed.
     pub fn open(directory: &Path) -> Result<(Self, BTreeMap<String, SourceItems>), ClientStoreError> {
-        std::fs::create_dir_all(directory).map_err(|source| ClientStoreError::DataDir {
-            path: directory.to_path_buf(),
-            source,
-        })?;
-        let path = directory.join("clients.redb");
+        let data = DataDir::open(directory)?;
+        let path = data.path_of(FILE_NAME);
+        let file = data.open_or_create(FILE_NAME)?.file;
         let mut builder = Database::builder();
         // redb may panic on a damaged file unless it checks it first.
-        let database = builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true).create(&path);
+        builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+        let database = FileBackend::new(file).and_then(|backend| builder.create_with_backend(backend));
         let database = database.map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => ClientStoreError::InUse { path: path.clone() },
             error => file_error(&path, error.into()),

@@ -118,7 +118,7 @@ impl Narration {
                 "Next: the same on this machine. Start an agent, and speak to it from a second terminal:"
             )
         ));
-        self.line(&format!("  {sudo}{program} run --data-dir /tmp/netns-agent"));
+        self.line(&format!("  {sudo}{program} run"));
         // The one type that every kernel has and that needs nothing else.
         let value = r#"{"name":"hello","type":"LOOPBACK","enabled":true,"ip_addresses":["10.1.2.3/32"],"namespace":{"type":"NSID","reference":"hello"}}"#;
         self.line(&format!(

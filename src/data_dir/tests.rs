@@ -1,0 +1,179 @@
+//! Tests of the data directory.
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::{PermissionsExt, chown, symlink},
+    process::Command,
+};
+
+use super::*;
+
+/// A user that no test runs as.
+const OTHER_USER: u32 = 54_321;
+
+fn mode(path: &Path) -> u32 {
+    fs::symlink_metadata(path).expect("it exists").permissions().mode() & 0o7777
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).expect("the owner may");
+}
+
+/// Opens the directory, which must be refused, and returns the message.
+fn refused<T: fmt::Debug>(result: Result<T, DataDirError>) -> String {
+    let error = result.expect_err("it must be refused");
+    assert!(matches!(error, DataDirError::Unsafe { .. }), "{error:?}");
+    error.to_string()
+}
+
+#[test]
+fn directory_and_files_are_private_whatever_the_umask() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("var/lib/agent");
+    // The umask belongs to the whole process, so the work is done in a process of its own.
+    let name = "data_dir::tests::creates_directory_and_files";
+    for umask in ["000", "022", "077"] {
+        let _ = fs::remove_dir_all(directory.path().join("var"));
+        let script = format!("umask {umask}; exec \"$0\" --exact {name} --include-ignored -q");
+        let done = Command::new("sh")
+            .args(["-c", &script])
+            .arg(std::env::current_exe().expect("the test binary"))
+            .env("DATA_DIR_UNDER_TEST", &path)
+            .output()
+            .expect("sh runs");
+        assert!(done.status.success(), "umask {umask}: {}", String::from_utf8_lossy(&done.stdout));
+        assert_eq!(mode(&path), 0o700, "umask {umask}");
+        assert_eq!(mode(&path.join("store")), 0o600, "umask {umask}");
+        assert_eq!(mode(&path.join("record")), 0o600, "umask {umask}");
+        assert_eq!(mode(&directory.path().join("var")) & 0o022, 0, "umask {umask}");
+    }
+}
+
+/// Does nothing by itself: [`directory_and_files_are_private_whatever_the_umask`] runs it with an umask.
+#[test]
+fn creates_directory_and_files() {
+    let Some(path) = std::env::var_os("DATA_DIR_UNDER_TEST").map(PathBuf::from) else {
+        return;
+    };
+    let data = DataDir::open(&path).expect("opens");
+    assert!(data.open_or_create("store").expect("opens").created);
+    data.replace("record", b"text").expect("replaced");
+}
+
+#[test]
+fn files_are_read_replaced_and_opened_again() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let data = DataDir::open(&directory.path().join("data")).expect("opens");
+    assert_eq!(data.read("record").expect("no file is no error"), None);
+    data.replace("record", b"one").expect("replaced");
+    data.replace("record", b"two").expect("replaced");
+    assert_eq!(data.read("record").expect("read"), Some(b"two".to_vec()));
+    assert!(!data.open_or_create("record").expect("opens").created);
+    let names: Vec<_> = fs::read_dir(data.path_of("")).expect("listed").flatten().collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+}
+
+#[test]
+fn directory_that_others_can_read_becomes_private() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("data");
+    fs::create_dir(&path).expect("created");
+    fs::write(path.join("store"), "content").expect("written");
+    set_mode(&path, 0o755);
+    set_mode(&path.join("store"), 0o644);
+    let data = DataDir::open(&path).expect("opens");
+    data.open_or_create("store").expect("opens");
+    assert_eq!((mode(&path), mode(&path.join("store"))), (0o700, 0o600));
+}
+
+#[test]
+fn directory_that_others_can_write_is_refused_with_the_remedy() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("data");
+    fs::create_dir(&path).expect("created");
+    for open_mode in [0o777, 0o1777, 0o770] {
+        set_mode(&path, open_mode);
+        let message = refused(DataDir::open(&path));
+        let remedy = format!("chmod 700 {}", path.display());
+        assert!(
+            message.contains(&remedy) && message.contains(&format!("{open_mode:04o}")),
+            "{message}"
+        );
+        assert_eq!(mode(&path), open_mode, "left as it was");
+    }
+}
+
+#[test]
+fn directory_or_file_of_another_user_is_refused_with_the_remedy() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("data");
+    fs::create_dir(&path).expect("created");
+    if chown(&path, Some(OTHER_USER), None).is_err() {
+        // Only root can give a file away; without this no other user's directory can be made here.
+        assert_ne!(geteuid().as_raw(), 0, "root may");
+        return;
+    }
+    let message = refused(DataDir::open(&path));
+    assert!(
+        message.contains("belongs to user 54321") && message.contains(&format!("chown 0 {}", path.display())),
+        "{message}"
+    );
+    chown(&path, Some(0), None).expect("root may");
+    let data = DataDir::open(&path).expect("opens");
+    data.replace("store", b"planted").expect("written");
+    chown(path.join("store"), Some(OTHER_USER), None).expect("root may");
+    let message = refused(data.open_or_create("store"));
+    assert!(message.contains("belongs to user 54321"), "{message}");
+    assert!(refused(data.read("store")).contains("belongs to user 54321"));
+}
+
+#[test]
+fn symbolic_links_are_not_followed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let victim = directory.path().join("victim");
+    fs::write(&victim, "").expect("written");
+    let data = DataDir::open(&directory.path().join("data")).expect("opens");
+    for target in [victim.clone(), directory.path().join("new")] {
+        let _ = fs::remove_file(data.path_of("store"));
+        symlink(&target, data.path_of("store")).expect("linked");
+        for message in [refused(data.open_or_create("store")), refused(data.read("store"))] {
+            assert!(
+                message.contains("symbolic link") && message.contains(&target.display().to_string()),
+                "{message}"
+            );
+        }
+    }
+    assert!(!directory.path().join("new").exists());
+    symlink(&victim, data.path_of("record.new")).expect("linked");
+    symlink(&victim, data.path_of("record")).expect("linked");
+    data.replace("record", b"text").expect("the link is replaced, not followed");
+    assert_eq!(fs::read_to_string(&victim).expect("readable"), "");
+    assert_eq!(data.read("record").expect("a file now"), Some(b"text".to_vec()));
+
+    let link = directory.path().join("link");
+    symlink(directory.path().join("data"), &link).expect("linked");
+    let message = refused(DataDir::open(&link));
+    assert!(message.contains("symbolic link") && message.contains("--data-dir"), "{message}");
+    symlink(directory.path().join("nowhere"), directory.path().join("dangling")).expect("linked");
+    refused(DataDir::open(&directory.path().join("dangling")));
+    assert!(!directory.path().join("nowhere").exists());
+}
+
+#[test]
+fn hard_links_pipes_and_directories_are_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let victim = directory.path().join("victim");
+    fs::write(&victim, "").expect("written");
+    let data = DataDir::open(&directory.path().join("data")).expect("opens");
+    fs::hard_link(&victim, data.path_of("linked")).expect("linked");
+    assert!(refused(data.open_or_create("linked")).contains("2 names"));
+    let made = Command::new("mkfifo").arg(data.path_of("pipe")).status().expect("mkfifo runs");
+    assert!(made.success());
+    assert!(refused(data.open_or_create("pipe")).contains("not a regular file"));
+    assert!(refused(data.read("pipe")).contains("not a regular file"));
+    fs::create_dir(data.path_of("folder")).expect("created");
+    assert!(refused(data.open_or_create("folder")).contains("not a regular file"));
+    data.replace("shared", b"text").expect("written");
+    set_mode(&data.path_of("shared"), 0o666);
+    assert!(refused(data.open_or_create("shared")).contains("chmod 600"));
+}
