@@ -76,6 +76,8 @@ pub struct RunArgs {
     pub etcd_password_file: Option<PathBuf>,
 
     /// Address of the agent's own store, used when no --etcd-endpoints are given [env: EMBEDDED_LISTEN] [default: 127.0.0.1:2379]
+    ///
+    /// This store has neither TLS nor credentials: an address that other machines can reach needs --insecure-listen.
     #[arg(long, value_name = "IP:PORT", help_heading = "Store")]
     pub embedded_listen: Option<String>,
 
@@ -456,6 +458,7 @@ impl RunArgs {
             time_limit: pick(HTTP_TIME_LIMIT, self.http_time_limit, file.http_time_limit)?,
             insecure: pick(INSECURE, api::switch_flag(self.insecure_listen), file.insecure_listen)?,
         };
+        let name = pick(LABEL, self.microservice_label, file.microservice_label)?;
         let embedded = pick(EMBEDDED, self.embedded_listen, file.embedded_listen)?;
         let embedded = or_default(EMBEDDED, embedded, "127.0.0.1:2379");
         let docker = pick(DOCKER, self.docker_host, file.docker_host)?;
@@ -474,15 +477,12 @@ impl RunArgs {
         };
         let initial_config = pick(INITIAL, text(INITIAL, self.initial_config)?, file.initial_config)?;
         let keep_privileges = pick(KEEP_PRIVILEGES, api::switch_flag(self.keep_privileges), file.keep_privileges)?;
-        let (http, grpc_listen) = http.check()?;
+        let (etcd, embedded_listen) = (store.check()?, address(&embedded)?);
+        let (http, grpc_listen) = http.check(etcd.is_none().then_some((&embedded, embedded_listen)))?;
         let settings = Settings {
-            microservice_label: label(or_default(
-                LABEL,
-                pick(LABEL, self.microservice_label, file.microservice_label)?,
-                "vpp1",
-            ))?,
-            etcd: store.check()?,
-            embedded_listen: address(&embedded)?,
+            microservice_label: label(or_default(LABEL, name, "vpp1"))?,
+            etcd,
+            embedded_listen,
             data_dir: path_of(data_dir)?,
             http,
             grpc_listen,

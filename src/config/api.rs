@@ -48,7 +48,9 @@ pub(super) struct HttpArgs {
 
 impl HttpArgs {
     /// The settings, and where gRPC is served, under the same protection.
-    pub fn check(self) -> Result<(HttpSettings, Option<SocketAddr>), ConfigError> {
+    ///
+    /// `embedded` is the address of the embedded store if that store is used. It has no protection of its own.
+    pub fn check(self, embedded: Option<(&Given, SocketAddr)>) -> Result<(HttpSettings, Option<SocketAddr>), ConfigError> {
         let listen = listen_address(&self.listen)?;
         let grpc = listen_address(&self.grpc)?;
         let identity = match (self.cert, self.key) {
@@ -79,6 +81,9 @@ impl HttpArgs {
         let is_protected = settings.identity.is_some() && (settings.tokens.is_some() || settings.client_ca.is_some());
         refuse_unprotected(&self.listen, listen, is_protected, insecure)?;
         refuse_unprotected(&self.grpc, grpc, is_protected, insecure)?;
+        if let Some((given, address)) = embedded {
+            refuse_reachable_store(given, address, insecure)?;
+        }
         Ok((settings, grpc))
     }
 }
@@ -93,6 +98,21 @@ fn refuse_unprotected(given: &Given, listen: Option<SocketAddr>, is_protected: b
         )),
         _ => Ok(()),
     }
+}
+
+/// Refuses an embedded store that other machines can reach, unless the user insists: it has neither TLS nor credentials.
+fn refuse_reachable_store(given: &Given, address: SocketAddr, insecure: bool) -> Result<(), ConfigError> {
+    if address.ip().is_loopback() || insecure {
+        return Ok(());
+    }
+    Err(given.wrong(
+        format!(
+            "{address} can be reached from other machines; the embedded store has neither TLS nor credentials, and whoever reaches it \
+             could change the network of this one"
+        ),
+        "listen on 127.0.0.1, or run an etcd with TLS and name it with --etcd-endpoints, or give --insecure-listen if something else \
+         keeps others away",
+    ))
 }
 
 fn listen_address(given: &Given) -> Result<Option<SocketAddr>, ConfigError> {

@@ -274,6 +274,27 @@ fn an_address_that_others_can_reach_needs_tls_and_credentials_or_insistence() {
 }
 
 #[test]
+fn embedded_store_on_a_reachable_address_needs_insecure_listen() {
+    let reachable = ["--embedded-listen", "0.0.0.0:2379"];
+    let with = |more: &[&str]| load(&[&reachable as &[&str], more].concat(), &[]);
+    let tls: &[&str] = &["--http-cert", "/c", "--http-key", "/k", "--tokens-file", "/t"];
+    for gap in [&[] as &[&str], tls] {
+        let refusal = with(gap).expect_err("the store has no protection of its own").to_string();
+        for part in ["--embedded-listen", "0.0.0.0:2379", "--etcd-endpoints", "--insecure-listen"] {
+            assert!(refusal.contains(part), "{part} is missing in: {refusal}");
+        }
+    }
+    assert!(with(&["--insecure-listen"]).is_ok());
+    // Nothing listens there if another store is named.
+    assert!(with(&["--etcd-endpoints", "10.0.0.1:2379"]).is_ok());
+    let in_environment = load(&[], &[("EMBEDDED_LISTEN", "[::]:2379")]).expect_err("refused as well");
+    assert!(in_environment.to_string().contains("EMBEDDED_LISTEN"), "{in_environment}");
+    for loopback in ["127.0.0.1:0", "[::1]:2379", "127.8.0.1:2379"] {
+        assert!(load(&["--embedded-listen", loopback], &[]).is_ok(), "{loopback}");
+    }
+}
+
+#[test]
 fn the_rest_api_can_be_switched_off_and_is_told_what_goes_together() {
     assert_eq!(load(&["--http-listen", "off"], &[]).expect("off is accepted").http.listen, None);
     let cases: &[Refused] = &[
