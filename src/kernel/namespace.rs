@@ -34,6 +34,8 @@ use super::{
 
 /// `ip netns add` creates the file and mounts then: how long a file that is no namespace yet may still become one.
 const MOUNT_WAIT: Duration = Duration::from_millis(50);
+/// How often a name is looked at again because another program created it in between.
+const ATTEMPTS_MAX: usize = 8;
 /// First word of the placeholder under a name that the agent creates. It shows only while the mount is missing, that is after
 /// a crash in between.
 const PLACEHOLDER_TAG: &str = "netns-agent ";
@@ -150,26 +152,16 @@ impl NamedDirectory {
     pub fn open_or_create<T>(&self, name: &str, mark: &str, inside: impl Fn() -> io::Result<T>) -> Result<(File, Option<T>), Failure> {
         let path = self.path_of(name)?;
         let deadline = Instant::now() + MOUNT_WAIT;
-        loop {
-            let stale = match probe(&path) {
-                Ok(Probe::Namespace(file)) => return Ok((file, None)),
-                Ok(Probe::Other(what)) => {
-                    return Err(failure::unusable(format!("{} is {what}, not a network namespace", path.display())));
-                }
-                Ok(Probe::RegularFile) if wait_for_mount(&path, deadline) => true,
-                // It became something else while we waited.
-                Ok(Probe::RegularFile) => continue,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-                Err(error) => {
-                    return Err(failure::system(
-                        &format!("open the network namespace {}", path.display()),
-                        &error.into(),
-                    ));
-                }
+        for _ in 0..ATTEMPTS_MAX {
+            let stale = match examine(&path, deadline)? {
+                Place::Namespace(file) => return Ok((file, None)),
+                Place::Free => false,
+                Place::Stale => true,
+                Place::Changed => continue,
             };
             match self.create(&path, mark, stale, &inside) {
                 Ok((file, opened)) => return Ok((file, Some(opened))),
-                // Another program was faster: use its namespace.
+                // Another program was faster: look at what it created.
                 Err((_, refusal)) if refusal.is(Errno::EEXIST) => {}
                 Err((step, refusal)) => {
                     let action = format!("create the network namespace {} ({step})", path.display());
@@ -177,6 +169,10 @@ impl NamedDirectory {
                 }
             }
         }
+        Err(failure::unavailable(format!(
+            "another program creates and removes {} again and again: it is tried again later",
+            path.display()
+        )))
     }
 
     /// Opens a name, for verification; never creates.
@@ -261,10 +257,18 @@ impl NamedDirectory {
     pub fn remove(&self, name: &str) -> Result<(), Failure> {
         let path = self.path_of(name)?;
         let refused = |refusal: Refusal| failure::system(&format!("remove the network namespace {}", path.display()), &refusal);
-        match umount2(&path, MntFlags::MNT_DETACH) {
+        // A link may lead to a namespace with another name, which stays.
+        match umount2(&path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
             // EINVAL: it is not mounted.
             Ok(()) | Err(Errno::ENOENT | Errno::EINVAL) => {}
             Err(errno) => return Err(refused(errno.into())),
+        }
+        // Links and files with content were made by somebody else.
+        match is_vacant(&path) {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(refused(error.into())),
         }
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(refused(error.into())),
@@ -352,13 +356,79 @@ fn write_placeholder(path: &Path, mark: &str) -> Result<(), Refusal> {
     })
 }
 
+/// Mark in the placeholder of an agent that was killed while it created the name; `None` for any other file, and for a link.
 fn read_placeholder(path: &Path) -> io::Result<Option<String>> {
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let file = match OpenOptions::new().read(true).custom_flags(flags.bits()).open(path) {
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return Ok(None),
+        opened => opened?,
+    };
     let mut content = Vec::new();
-    File::open(path)?.take(PLACEHOLDER_BYTES_MAX).read_to_end(&mut content)?;
+    file.take(PLACEHOLDER_BYTES_MAX).read_to_end(&mut content)?;
     let text = String::from_utf8_lossy(&content);
     Ok(text
         .strip_prefix(PLACEHOLDER_TAG)
         .map(|mark| mark.trim_end_matches('\n').to_owned()))
+}
+
+/// Whether a name is a file without content of its own: an empty one, as `ip netns` leaves it, or a placeholder.
+fn is_vacant(path: &Path) -> io::Result<bool> {
+    let metadata = fs::symlink_metadata(path)?;
+    if !metadata.file_type().is_file() {
+        return Ok(false);
+    }
+    Ok(metadata.len() == 0 || read_placeholder(path)?.is_some())
+}
+
+/// What stands at a path under which a namespace is wanted.
+enum Place {
+    /// A network namespace, opened.
+    Namespace(File),
+    /// Nothing.
+    Free,
+    /// A file without content, on which a namespace may be mounted.
+    Stale,
+    /// Another program replaced it while it was examined.
+    Changed,
+}
+
+/// Looks at a path under which a namespace may be created. Refuses everything that somebody else made: mounting over a file would
+/// hide it, and removing the name would delete it; a link leads to a file elsewhere.
+fn examine(path: &Path, deadline: Instant) -> Result<Place, Failure> {
+    let shown = path.display();
+    let failed = |error: io::Error| failure::system(&format!("open the network namespace {shown}"), &error.into());
+    let found = match probe(path) {
+        Ok(Probe::Namespace(file)) => return Ok(Place::Namespace(file)),
+        Ok(Probe::Other(what)) => return Err(failure::unusable(format!("{shown} is {what}, not a network namespace"))),
+        Ok(Probe::RegularFile) => true,
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ESRCH)) => false,
+        Err(error) => return Err(failed(error)),
+    };
+    match fs::read_link(path) {
+        Ok(target) if found => {
+            return Err(failure::unusable(format!(
+                "{shown} is a symbolic link to {}, which is not a network namespace; remove the link, or use another name",
+                target.display()
+            )));
+        }
+        Ok(target) => {
+            return Err(failure::unavailable(format!(
+                "{shown} is a symbolic link to {}, which does not exist: it is tried again when it appears",
+                target.display()
+            )));
+        }
+        Err(_) if !found => return Ok(Place::Free),
+        Err(_) => {}
+    }
+    match is_vacant(path) {
+        Ok(true) if wait_for_mount(path, deadline) => Ok(Place::Stale),
+        Ok(true) => Ok(Place::Changed),
+        Ok(false) => Err(failure::unusable(format!(
+            "{shown} is a regular file with content, not a network namespace; remove the file, or use another name"
+        ))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Place::Free),
+        Err(error) => Err(failed(error)),
+    }
 }
 
 /// Waits for another program to mount a namespace on a file that exists, until the deadline. Answers whether the file is still
