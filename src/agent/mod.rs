@@ -25,7 +25,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     api::{self, Api, grpc, http, listener::Serving, security::Gate},
-    config::{self, ForeignAddresses, Settings},
+    config::{self, ForeignAddresses, HttpSettings, Settings},
     data_dir::DataDir,
     descriptors::{Network, alias::Marks, value::DriftPolicy},
     desired::{self, Desired},
@@ -34,7 +34,7 @@ use crate::{
         Clock, Core, Engine, Event, Handle,
         watch::{Selector, Watcher as StatusWatcher},
     },
-    kernel::{Executor, ExecutorConfig, NetnsId},
+    kernel::{Executor, ExecutorConfig, NetnsId, open_files::OpenFiles},
     publish::{Publisher, PublisherOptions, StoreHealth},
     scheduler::history::HistorySettings,
     signals::{
@@ -120,7 +120,7 @@ impl Agent {
         let label = settings.microservice_label.as_str();
         let (netns_sender, netns_events) = mpsc::unbounded_channel();
         let executor_config = executor_config(settings, netns_sender);
-        let netns_dir = executor_config.netns_dir.clone();
+        let (netns_dir, open_files) = (executor_config.netns_dir.clone(), executor_config.open_files);
         let executor = Arc::new(Executor::start(executor_config).context("the netns executor cannot start")?);
 
         let (store, store_config) = open_store(settings).await?;
@@ -143,7 +143,7 @@ impl Agent {
             metrics: told.metrics.clone(),
             log: telemetry::log_filter(),
         });
-        let (http, grpc) = serve(&api, settings).await?;
+        let (http, grpc) = serve(&api, settings, &affordable_http(settings, open_files)).await?;
         handle.send(Event::Facts(vec![NetworkEffects::own_namespace(own)]));
 
         let (docker_sender, docker_changes) = mpsc::unbounded_channel();
@@ -247,6 +247,22 @@ fn executor_config(settings: &Settings, event_sender: mpsc::UnboundedSender<Netn
     }
 }
 
+/// The settings of the APIs, with no more connections than the limit of open files leaves for them.
+fn affordable_http(settings: &Settings, open_files: OpenFiles) -> HttpSettings {
+    let connections_max = settings.http.connections_max.min(open_files.connections);
+    if connections_max < settings.http.connections_max {
+        warn!(
+            limit = open_files.limit,
+            connections_max,
+            "the limit of open files leaves room for fewer connections than --http-connections-max; raise LimitNOFILE= of the service, or ulimit -n"
+        );
+    }
+    HttpSettings {
+        connections_max,
+        ..settings.http.clone()
+    }
+}
+
 /// What decides, with everything that the settings say about it.
 fn core(settings: &Settings, executor: &Arc<Executor>, watcher: Watcher, reporter: Reporter) -> Core<NetworkEffects> {
     let label = settings.microservice_label.as_str();
@@ -297,19 +313,19 @@ async fn open_store(settings: &Settings) -> anyhow::Result<(Option<embedded::Sto
 }
 
 /// Nobody is served before everything else that can refuse to start has started.
-async fn serve(api: &Api, settings: &Settings) -> anyhow::Result<(Option<Serving>, Option<Serving>)> {
-    let gate = Arc::new(Gate::new(&settings.http).context("the APIs cannot start")?);
+async fn serve(api: &Api, settings: &Settings, limits: &HttpSettings) -> anyhow::Result<(Option<Serving>, Option<Serving>)> {
+    let gate = Arc::new(Gate::new(limits).context("the APIs cannot start")?);
     let http = match settings.http.listen {
         None => None,
         Some(listen) => {
-            let server = http::start(api.clone(), listen, &settings.http, gate.clone());
+            let server = http::start(api.clone(), listen, limits, gate.clone());
             Some(server.await.context("the REST API cannot start")?)
         }
     };
     let grpc = match settings.grpc_listen {
         None => None,
         Some(listen) => {
-            let server = grpc::start(api.clone(), listen, &settings.http, gate);
+            let server = grpc::start(api.clone(), listen, limits, gate);
             Some(server.await.context("the gRPC API cannot start")?)
         }
     };

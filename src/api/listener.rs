@@ -9,7 +9,13 @@
 pub mod refusal;
 mod stream;
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -30,6 +36,8 @@ const FAREWELL: Duration = Duration::from_secs(2);
 const REFUSALS_MAX: usize = 32;
 /// After a failed accept, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Failed accepts are logged at most so often.
+const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// The first byte of a TLS record with a handshake (RFC 8446 §5.1).
 const TLS_HANDSHAKE: u8 = 22;
 
@@ -104,6 +112,7 @@ impl<P: Protocol> Listener<P> {
         let places = Arc::new(Semaphore::new(self.limits.connections_max));
         let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
         let mut connections = JoinSet::new();
+        let mut failures = AcceptFailures::default();
         loop {
             let accepted = tokio::select! {
                 accepted = self.socket.accept() => accepted,
@@ -113,7 +122,7 @@ impl<P: Protocol> Listener<P> {
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    warn!("{}: cannot accept a connection: {error}", P::NAME);
+                    failures.report(P::NAME, &error);
                     sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
@@ -160,6 +169,36 @@ impl<P: Protocol> Listener<P> {
             refusal::tell(stream, &protocol.refusal(&[], "503 Service Unavailable", words)).await;
             drop(place);
         }
+    }
+}
+
+/// Failed accepts since the last line in the log.
+#[derive(Default)]
+struct AcceptFailures {
+    logged: Option<Instant>,
+    unlogged: u64,
+}
+
+impl AcceptFailures {
+    /// Logs a failure, unless one was logged a short time ago.
+    fn report(&mut self, name: &str, error: &io::Error) {
+        if self.is_due(Instant::now()) {
+            let earlier = std::mem::take(&mut self.unlogged);
+            warn!(
+                earlier,
+                "{name}: cannot accept a connection: {error}; raise LimitNOFILE= of the service, or ulimit -n"
+            );
+        }
+    }
+
+    fn is_due(&mut self, now: Instant) -> bool {
+        let due = self.logged.is_none_or(|logged| now.duration_since(logged) >= ACCEPT_LOG_INTERVAL);
+        if due {
+            self.logged = Some(now);
+        } else {
+            self.unlogged += 1;
+        }
+        due
     }
 }
 
@@ -216,5 +255,18 @@ impl Serving {
 impl Drop for Serving {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_accepts_are_logged_once_a_minute() {
+        let (mut failures, start) = (AcceptFailures::default(), Instant::now());
+        let logged: Vec<u32> = (0..1200_u32).filter(|tick| failures.is_due(start + *tick * ACCEPT_PAUSE)).collect();
+        assert_eq!(logged, [0, 600]);
+        assert_eq!(failures.unlogged, 1198);
     }
 }

@@ -13,7 +13,6 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::{
@@ -23,11 +22,13 @@ use super::{
     monitor::Monitor,
     namespace::{self, NamedDirectory, NamedTarget},
     netlink::Refusal,
+    open_files::OpenFiles,
     opening::Finder,
     operation::{Answer, Failure, NetnsId, Outcome, Task},
     pinned::Namespaces,
     process::Bindings,
     serving::{Batch, Caller, Message, Serving},
+    table::Bounds,
     worker::Worker,
     write_count,
 };
@@ -49,6 +50,8 @@ pub struct ExecutorConfig {
     /// In how many namespaces sockets are kept open at most, as far as the limit of open files allows for so many. In others they are
     /// opened when they are needed.
     pub awake_max: usize,
+    /// How the limit of open files is divided.
+    pub open_files: OpenFiles,
 }
 
 impl ExecutorConfig {
@@ -61,6 +64,7 @@ impl ExecutorConfig {
             bindings_file: None,
             watched_max: 300,
             awake_max: 4096,
+            open_files: OpenFiles::of_process(),
         }
     }
 }
@@ -99,17 +103,22 @@ impl Executor {
     /// # Errors
     /// Without the privilege to create network namespaces (CAP_SYS_ADMIN), or without `/proc`.
     pub fn start(config: ExecutorConfig) -> Result<Self, StartError> {
-        let awake_max = config.awake_max.min(affordable(raise_descriptor_limit()));
+        let open_files = config.open_files;
+        let bounds = Bounds {
+            awake: config.awake_max,
+            descriptors: open_files.namespaces,
+        };
         let own_file = namespace::current().map_err(start_error("open its own network namespace"))?;
         let own = namespace::identity(&own_file).map_err(start_error("identify its own network namespace"))?;
         let nursery = namespace::private().map_err(start_error("create a private network namespace"))?;
-        let monitor = Monitor::start(config.watched_max, config.event_sender).map_err(start_error("watch namespaces"))?;
+        let monitor =
+            Monitor::start(config.watched_max.min(open_files.watches), config.event_sender).map_err(start_error("watch namespaces"))?;
         let directory = Arc::new(NamedDirectory::new(config.netns_dir));
         let own_file = Arc::new(OwnedFd::from(own_file));
         let entrance = Entrance::start(Arc::clone(&own_file)).map_err(start_error("start the thread that enters namespaces"))?;
         let bindings = Bindings::recorded(BindingRecord::open(config.bindings_file));
         let finder = Finder::new(own_file, own, Arc::clone(&directory), bindings);
-        let worker = Worker::new(Namespaces::new(finder, entrance, monitor.watches().clone(), awake_max), nursery);
+        let worker = Worker::new(Namespaces::new(finder, entrance, monitor.watches().clone(), bounds), nursery);
         let (messages, received) = mpsc::channel();
         let serving = Serving::new(worker, received, messages.clone());
         let (running, ended) = mpsc::channel();
@@ -219,24 +228,4 @@ fn start_error(step: &'static str) -> impl Fn(io::Error) -> StartError {
         step,
         cause: failure::explain(&Refusal::from(error)),
     }
-}
-
-/// A namespace takes up to four descriptors: the default limit of 1024 is soon reached, and programs that do not use select(2) may
-/// raise it to the hard limit. Answers the limit; `None`: there is none.
-fn raise_descriptor_limit() -> Option<u64> {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        ..limit
-    };
-    // Not fatal: what does not fit fails with EMFILE and says so.
-    match limit.current == limit.maximum || setrlimit(Resource::Nofile, raised).is_ok() {
-        true => limit.maximum,
-        false => limit.current,
-    }
-}
-
-/// In how many namespaces sockets may be open: half of the limit is for the files of all namespaces, and for everything else.
-fn affordable(descriptors: Option<u64>) -> usize {
-    descriptors.map_or(usize::MAX, |limit| usize::try_from(limit / 4).unwrap_or(usize::MAX))
 }

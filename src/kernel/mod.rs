@@ -19,6 +19,7 @@ mod monitor;
 mod namespace;
 mod neighbour;
 mod netlink;
+pub mod open_files;
 mod opening;
 mod operation;
 mod packed;

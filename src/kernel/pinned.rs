@@ -10,6 +10,8 @@ use std::{
     sync::Arc,
 };
 
+use nix::errno::Errno;
+
 use super::{
     entrance::Entrance,
     failure, link, link_details,
@@ -20,7 +22,7 @@ use super::{
     process::Identity,
     slow_open::Opening,
     sysctl,
-    table::{Pinned, Table},
+    table::{Bounds, Pinned, Table},
 };
 
 /// A namespace that a reference opened, and that has not been read yet.
@@ -41,10 +43,10 @@ pub(super) struct Namespaces {
 }
 
 impl Namespaces {
-    /// No namespaces yet; sockets will be open in up to `awake_max` of them.
-    pub fn new(finder: Finder, entrance: Entrance, watches: Watches, awake_max: usize) -> Self {
+    /// No namespaces yet.
+    pub fn new(finder: Finder, entrance: Entrance, watches: Watches, bounds: Bounds) -> Self {
         Self {
-            table: Table::new(awake_max),
+            table: Table::new(bounds),
             finder,
             entrance,
             watches,
@@ -247,7 +249,7 @@ impl Namespaces {
 
     /// Makes a sysctl have a value inside a pinned namespace.
     pub fn ensure_sysctl(&mut self, netns: NetnsId, path: PathBuf, value: &'static str) -> Result<(), Refusal> {
-        let file = self.table.file(netns).cloned().ok_or(nix::errno::Errno::ENOENT)?;
+        let file = self.table.file(netns).cloned().ok_or(Errno::ENOENT)?;
         Ok(self.entrance.visit(&file, move || sysctl::ensure(&path, value))?)
     }
 
@@ -258,6 +260,12 @@ impl Namespaces {
         if !watch && self.table.contains(netns) {
             self.table.count(netns, reference);
             return Ok(());
+        }
+        if let Some(most) = self.table.full_at().filter(|_| !self.table.contains(netns)) {
+            return Err(failure::system(
+                &format!("keep {} open: {most} network namespaces are open already", describe(reference)),
+                &Refusal::from(Errno::EMFILE),
+            ));
         }
         let sockets = match found.sockets {
             Some(sockets) if sockets.events.is_some() || !watch => sockets,

@@ -3,8 +3,8 @@
 //! Owns the bound on open sockets: beyond it those of the namespaces that were used least recently are closed, and opened again when they
 //! are needed. Must never let a namespace go before its last open is given back. Start reading at [`Table::get_mut`].
 //!
-//! A pinned namespace takes one descriptor, and two more while it is awake. The bound is far above what a machine usually has; it is there
-//! so that ten thousand namespaces do not end at the limit of open files.
+//! A pinned namespace takes one descriptor, and two more while it is awake. The more namespaces are pinned, the fewer may be awake, so
+//! that all of them stay within their share of the limit of open files.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -54,29 +54,59 @@ impl Pinned {
     }
 }
 
+/// Fewest namespaces that may be awake: some are needed at the same time.
+const AWAKE_MIN: usize = 4;
+/// Descriptors that are kept for those, and for the namespaces that are being opened.
+const HEADROOM: usize = 4 * AWAKE_MIN;
+
+/// How much the table may keep open.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Most namespaces with open sockets.
+    pub awake: usize,
+    /// Most descriptors: one for each namespace, and two for the sockets in it.
+    pub descriptors: usize,
+}
+
 /// See the [module documentation](self).
 pub(super) struct Table {
     awake: HashMap<NetnsId, Pinned>,
     asleep: HashMap<NetnsId, Asleep>,
-    awake_max: usize,
+    bounds: Bounds,
     clock: u64,
 }
 
 impl Table {
-    /// An empty table, with sockets in up to `awake_max` namespaces.
-    pub fn new(awake_max: usize) -> Self {
+    /// An empty table.
+    pub fn new(bounds: Bounds) -> Self {
         Table {
             awake: HashMap::new(),
             asleep: HashMap::new(),
-            // Some are needed at the same time.
-            awake_max: awake_max.max(4),
+            bounds,
             clock: 0,
         }
     }
 
+    /// How many namespaces may be awake now: their sockets take half of the descriptors that the pinned files leave, because those
+    /// that are being opened are not in the table yet.
+    fn awake_max(&self) -> usize {
+        let left = self.bounds.descriptors.saturating_sub(self.pinned());
+        self.bounds.awake.min(left / 4).max(AWAKE_MIN)
+    }
+
+    fn pinned(&self) -> usize {
+        self.awake.len() + self.asleep.len()
+    }
+
+    /// Number of namespaces for which the descriptors suffice if there is no room for one more; `None` if there is.
+    pub fn full_at(&self) -> Option<usize> {
+        let most = self.bounds.descriptors.saturating_sub(HEADROOM).max(AWAKE_MIN);
+        (self.pinned() >= most).then_some(most)
+    }
+
     /// So many namespaces are certainly awake together if nothing else is used meanwhile.
     pub fn together_max(&self) -> usize {
-        self.awake_max / 2
+        self.awake_max() / 2
     }
 
     /// Whether the namespace is pinned.
@@ -163,14 +193,16 @@ impl Table {
         awake.or_else(|| self.asleep.get_mut(&netns).map(|asleep| &mut asleep.opens))
     }
 
-    /// Closes the sockets of the quarter that was used least recently, if no other namespace may be awake.
+    /// Closes the sockets of those that were used least recently if no other namespace may be awake: what is too much, and a quarter.
     fn make_room(&mut self) {
-        if self.awake.len() < self.awake_max {
+        let most = self.awake_max();
+        if self.awake.len() < most {
             return;
         }
         let mut by_use: Vec<(u64, NetnsId)> = self.awake.iter().map(|(netns, pinned)| (pinned.used, *netns)).collect();
         by_use.sort_unstable();
-        for (_, netns) in by_use.into_iter().take(self.awake_max / 4) {
+        let surplus = self.awake.len() - most + most / 4;
+        for (_, netns) in by_use.into_iter().take(surplus) {
             if let Some(Pinned { file, place, opens, .. }) = self.awake.remove(&netns) {
                 self.asleep.insert(netns, Asleep { file, place, opens });
             }

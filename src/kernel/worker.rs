@@ -110,8 +110,12 @@ impl Worker {
                     continue;
                 }
                 Some(SharedWork::Opening) if group.len() > 1 => {
-                    for together in group.chunks(self.namespaces.together_max()) {
+                    let mut rest = group;
+                    while !rest.is_empty() {
+                        // Each one that is opened leaves fewer descriptors to the next.
+                        let (together, later) = rest.split_at(rest.len().min(self.namespaces.together_max()));
                         outcomes.extend(self.open_all(together));
+                        rest = later;
                     }
                     continue;
                 }

@@ -3,15 +3,15 @@
 use std::{
     collections::BTreeSet,
     fs,
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
     path::PathBuf,
     process::Command,
     time::{Duration, Instant},
 };
 
 use netns_agent::kernel::{
-    AddressDetection, Failure, FailureKind, Guard, KernelOp, LinkChanges, NamedTarget, NamespaceRef, NetnsId, Reply, Snapshot,
-    process_namespaces,
+    AddressDetection, ExecutorConfig, Failure, FailureKind, Guard, KernelOp, LinkChanges, NamedTarget, NamespaceRef, NetnsId, Reply,
+    Snapshot, open_files::OpenFiles, process_namespaces,
 };
 
 use crate::world::*;
@@ -110,16 +110,81 @@ fn two_references_to_one_namespace_share_it() {
 }
 
 #[test]
-fn a_stale_file_becomes_a_namespace_and_its_content_is_left() {
+fn empty_file_and_crash_leftover_become_a_namespace() {
     in_private_namespaces(|world| {
         world.open("other");
-        fs::write(named("stale"), "somebody's text").expect("written");
-        let (netns, created, _) = world.try_open(by_name("stale")).expect("opened");
-        assert!(created);
-        assert_eq!(fs::metadata(named("stale")).expect("a file").ino(), netns.0);
-        assert_eq!(ip("-n stale link show dev lo")[0]["ifalias"], MARK);
-        nix::mount::umount(&named("stale")).expect("unmounted");
-        assert_eq!(fs::read_to_string(named("stale")).expect("text"), "somebody's text");
+        for (name, content) in [("stale", String::new()), ("leftover", format!("netns-agent {MARK}\n"))] {
+            fs::write(named(name), content).expect("written");
+            let (netns, created, _) = world.try_open(by_name(name)).expect("opened");
+            assert!(created, "{name}");
+            assert_eq!(fs::metadata(named(name)).expect("a file").ino(), netns.0);
+            assert_eq!(ip(&format!("-n {name} link show dev lo"))[0]["ifalias"], MARK);
+            world.op(close(by_name(name), netns, true, false));
+            assert!(!named(name).exists(), "{name} is removed with its namespace");
+        }
+    });
+}
+
+#[test]
+fn file_with_content_is_refused_and_untouched() {
+    in_private_namespaces(|world| {
+        world.open("other");
+        fs::write(named("notes"), "somebody's text").expect("written");
+        symlink(named("notes"), named("link")).expect("linked");
+        for (name, problem) in [("notes", "a regular file with content"), ("link", "a symbolic link to")] {
+            let failure = world.try_open(by_name(name)).expect_err("it must be refused");
+            assert_eq!(failure.kind, FailureKind::Unusable, "{failure:?}");
+            assert!(
+                failure.message.contains(problem) && failure.message.contains("use another name"),
+                "{}",
+                failure.message
+            );
+        }
+        assert_eq!(fs::read_to_string(named("notes")).expect("text"), "somebody's text");
+        assert!(fs::symlink_metadata(named("link")).expect("it exists").is_symlink());
+        assert!(!run("findmnt", "-rno TARGET").contains("notes"), "nothing is mounted over it");
+    });
+}
+
+#[test]
+fn dangling_link_is_unavailable_and_waits_for_its_target() {
+    in_private_namespaces(|world| {
+        world.open("other");
+        symlink("/proc/999999999/ns/net", named("web")).expect("linked");
+        let failure = world.try_open(by_name("web")).expect_err("it leads nowhere");
+        assert_eq!(failure.kind, FailureKind::Unavailable, "{failure:?}");
+        assert!(
+            failure.message.contains("symbolic link to /proc/999999999/ns/net"),
+            "{}",
+            failure.message
+        );
+        fs::remove_file(named("web")).expect("removed");
+        symlink(named("other"), named("web")).expect("linked");
+        let (netns, created, _) = world.try_open(by_name("web")).expect("opened");
+        assert!(!created);
+        // The name under which the namespace was created stays mounted when a link to it is given back.
+        world.op(close(by_name("web"), netns, true, false));
+        assert_eq!(fs::metadata(named("other")).expect("mounted").ino(), netns.0);
+        assert!(fs::symlink_metadata(named("web")).expect("it exists").is_symlink());
+    });
+}
+
+#[test]
+fn file_under_a_namespace_is_deleted_only_if_it_has_no_content() {
+    in_private_namespaces(|world| {
+        let netns = world.open("made");
+        fs::write(named("notes"), "somebody's text").expect("written");
+        nix::mount::mount(
+            Some(&named("made")),
+            &named("notes"),
+            None::<&str>,
+            nix::mount::MsFlags::MS_BIND,
+            None::<&str>,
+        )
+        .expect("mounted");
+        world.try_open(by_name("notes")).expect("opened");
+        world.op(close(by_name("notes"), netns, true, false));
+        assert_eq!(fs::read_to_string(named("notes")).expect("text"), "somebody's text");
     });
 }
 
@@ -632,6 +697,40 @@ fn our_deleted_neighbour_and_route_are_events_and_those_of_others_are_not() {
         quiet(world);
         run("ip", "-n a route del 10.2.0.0/16");
         assert_eq!(world.event(PATIENCE), Some(netns));
+    });
+}
+
+#[test]
+fn namespaces_stay_within_their_share_of_open_files() {
+    const DESCRIPTORS: usize = 40;
+    const ROOM: usize = 24;
+    in_private_namespaces(|_| {
+        let shares = OpenFiles {
+            namespaces: DESCRIPTORS,
+            watches: 2,
+            ..OpenFiles::divide(None)
+        };
+        let world = World::start_with(|config| ExecutorConfig {
+            open_files: shares,
+            ..config
+        });
+        let names: Vec<String> = (0..ROOM).map(|number| format!("n{number}")).collect();
+        let opened: Vec<NetnsId> = names.iter().map(|name| world.open(name)).collect();
+        assert!(opened.len() + 2 * awake(&names) <= DESCRIPTORS, "{} are awake", awake(&names));
+        assert_eq!(opened.iter().filter(|netns| world.executor.is_watched(**netns)).count(), 2);
+        let failure = world.try_open(by_name("one-more")).expect_err("there is no room");
+        assert!(
+            failure.message.contains("24 network namespaces are open already") && failure.message.contains("LimitNOFILE"),
+            "{}",
+            failure.message
+        );
+        assert!(!named("one-more").exists(), "what was created for it is removed again");
+        // The others can still be worked on, and one that is given back makes room.
+        for netns in &opened {
+            assert_eq!(world.dump(*netns).links.len(), 1);
+        }
+        world.op(close(by_name("n0"), opened[0], true, false));
+        world.open("one-more");
     });
 }
 

@@ -51,13 +51,17 @@ pub fn in_private_namespaces(test: impl FnOnce(&mut World) + Send + 'static) {
 impl World {
     /// An executor in the namespace of the calling thread.
     pub fn start(watched_max: usize, awake_max: usize) -> Self {
-        let (event_sender, events) = unbounded_channel();
-        let executor = Executor::start(ExecutorConfig {
+        Self::start_with(|config| ExecutorConfig {
             watched_max,
             awake_max,
-            ..ExecutorConfig::new(event_sender)
+            ..config
         })
-        .expect("the executor starts");
+    }
+
+    /// An executor in the namespace of the calling thread, with changed settings.
+    pub fn start_with(change: impl FnOnce(ExecutorConfig) -> ExecutorConfig) -> Self {
+        let (event_sender, events) = unbounded_channel();
+        let executor = Executor::start(change(ExecutorConfig::new(event_sender))).expect("the executor starts");
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
