@@ -523,6 +523,9 @@ impl NetworkEffects {
     }
 
     fn look_under_all_names(&mut self, scheduler: &mut Scheduler<Network>, netns: NetnsId, snapshot: &Snapshot) {
+        if netns == self.own {
+            self.report_host_facts(scheduler, snapshot);
+        }
         self.decide_leftover(scheduler, netns, snapshot);
         let resync = self.to_resync.remove(&netns);
         let mut links = Vec::new();
@@ -533,17 +536,19 @@ impl NetworkEffects {
         let mut known = KnownLinks::default();
         known.add(&links);
         self.known_links.insert(netns, known);
-        if netns == self.own {
-            let facts = host_facts(snapshot, &self.marks);
-            let gone: Vec<Key> = self.host_facts.keys().filter(|key| !facts.contains_key(*key)).cloned().collect();
-            gone.iter().for_each(|key| scheduler.fact(key, None));
-            for (key, value) in &facts {
-                if !self.host_facts.contains_key(key) {
-                    scheduler.fact(key, Some(value.clone()));
-                }
+    }
+
+    /// Reports the facts about the agent's own namespace. Findings are judged by them, so this comes before each inspection.
+    fn report_host_facts(&mut self, scheduler: &mut Scheduler<Network>, snapshot: &Snapshot) {
+        let facts = host_facts(snapshot, &self.marks);
+        let gone: Vec<Key> = self.host_facts.keys().filter(|key| !facts.contains_key(*key)).cloned().collect();
+        gone.iter().for_each(|key| scheduler.fact(key, None));
+        for (key, value) in &facts {
+            if self.host_facts.get(key) != Some(value) {
+                scheduler.fact(key, Some(value.clone()));
             }
-            self.host_facts = facts;
         }
+        self.host_facts = facts;
     }
 
     fn survey_found(&mut self, scheduler: &mut Scheduler<Network>, surveyed: Surveyed) {

@@ -270,15 +270,24 @@ impl<D: Domain> Scheduler<D> {
             })
     }
 
-    /// Whether something in the chain of what a found value lacks is like this.
+    /// Whether `found` holds for a value that a found value lacks, directly or through what that value lacks in turn.
+    ///
+    /// A dependency on any of several follows each of them, except if another value waits for the found one to be deleted: one of
+    /// the several may in turn wait for that deletion.
     fn unmet_chain_has(&self, id: NodeId, found: impl Fn(&Self, NodeId) -> bool) -> bool {
         let node = &self.graph[id];
         if !node.discovered || node.applied.is_none() {
             return false;
         }
+        let follows_choices = !node.closing && node.rare().is_none_or(|rare| rare.blocks.is_empty());
         let (mut seen, mut stack) = (BTreeSet::from([id]), vec![id]);
         while let Some(id) = stack.pop() {
-            for target in self.graph.unmet_key_targets(id) {
+            let mut targets = self.graph.unmet_key_targets(id);
+            if follows_choices {
+                let choices = self.graph.unmet_choices(id).into_iter();
+                targets.extend(choices.filter(|choice| self.graph[*choice].wanted().is_some() && !self.graph[*choice].closing));
+            }
+            for target in targets {
                 if found(self, target) {
                     return true;
                 }

@@ -138,6 +138,24 @@ impl<D: Domain> Graph<D> {
             .collect()
     }
 
+    /// Nodes of which each alone would meet an unmet dependency on any of several.
+    pub fn unmet_choices(&self, id: NodeId) -> Vec<NodeId> {
+        let node = &self[id];
+        let edges = node.edges.iter().chain(node.applied_edges.iter());
+        let unmet = edges.filter_map(|edge| match &edge.on {
+            Target::AnyOf(any) if !self.any_of_satisfied(any) => Some(any),
+            _ => None,
+        });
+        let below = unmet.flat_map(|any| any.prefixes.iter().map(move |prefix| (any, &self[*prefix].key)));
+        below
+            .flat_map(|(any, prefix)| {
+                let counts = |id: &NodeId| any.predicate.as_ref().is_none_or(|passes| passes(&self[*id].key));
+                self.under(prefix.as_str()).filter(counts)
+            })
+            .filter(|choice| *choice != id)
+            .collect()
+    }
+
     fn key_targets(&self, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {
         let node = &self[id];
         node.edges.iter().filter_map(Edge::key_target).chain(node.parent)

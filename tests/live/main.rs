@@ -16,6 +16,7 @@ mod disturbances;
 mod drift;
 mod drift_policies;
 mod drift_table;
+mod existing;
 mod explanations;
 mod foreign;
 mod hanging;

@@ -46,7 +46,11 @@ impl<'a> Inspection<'a> {
             (found.marked, found.known_index) = (!unmarked, unmarked.then_some(link.index));
             found.adopted = if unmarked { basis.adopted } else { is_adopted(link) };
         }
-        let here = |address: &&Address| address.expected.is_none() && address.spec.is_some_and(|spec| self.has_address(link.index, spec));
+        // An address that the agent only expects counts under the condition of its fact: the link is up.
+        let here = |address: &&Address| {
+            let on_link = address.spec.is_some_and(|spec| self.has_address(link.index, spec));
+            on_link && (address.expected.is_none() || link.up)
+        };
         let mut addresses: Vec<Address> = basis.addresses.iter().filter(here).cloned().collect();
         for address in wanted.addresses.iter().filter(here) {
             if addresses.iter().all(|known| known.spec != address.spec) {

@@ -368,6 +368,57 @@ fn what_was_found_is_not_taken_down_before_the_facts_are_settled() {
 }
 
 #[test]
+fn a_found_value_stays_while_one_of_several_that_meet_its_dependency_is_coming() {
+    let user = Toy {
+        needs_any: vec!["p/".into()],
+        ..Toy::default()
+    };
+    // In turn: to be created at once; created after a retry; created after what it depends on.
+    for (fails, needs) in [(false, None), (true, None), (false, Some("z"))] {
+        let mut world = World::new();
+        world.kernel.insert("b".into(), user.clone());
+        world.put("b", user.clone());
+        world.put("p/x", needing(needs.as_slice()));
+        world.put("z", toy(1));
+        let mut left = u32::from(fails);
+        world.fail = Box::new(move |key, _| {
+            let refused = key == "p/x" && left > 0;
+            left = left.saturating_sub(1);
+            refused.then(|| transient("not yet"))
+        });
+        world.scheduler.found(vec![(key("b"), user.clone())]);
+        world.run_out_retries();
+        assert_eq!(world.state("b"), Some(ValueState::Configured));
+        let touched = world.log.iter().any(|step| matches!(step, Do::Delete(key) | Do::Create(key, _) if key == "b"));
+        assert!(!touched, "{:?}", world.log);
+    }
+}
+
+#[test]
+fn a_found_value_is_taken_down_when_none_of_several_can_come_before_it_is_gone() {
+    let user = Toy {
+        needs_any: vec!["p/".into()],
+        ..Toy::default()
+    };
+    let deriving = |child: &str, content| Toy {
+        derives: vec![child.into()],
+        content,
+        ..Toy::default()
+    };
+    let mut world = World::new();
+    for (key, value) in [("a", deriving("p/old", 1)), ("p/old", Toy::default()), ("b", user.clone())] {
+        world.kernel.insert(key.into(), value);
+    }
+    world.put("a", deriving("p/new", 2));
+    world.put("b", user.clone());
+    let found = world.kernel.iter().map(|(text, value)| (key(text), value.clone())).collect();
+    world.scheduler.found(found);
+    world.run();
+    assert_eq!(world.kernel.keys().collect::<Vec<_>>(), ["a", "b", "p/new"], "{:?}", world.log);
+    assert_eq!(world.state("b"), Some(ValueState::Configured));
+}
+
+#[test]
 fn what_is_lost_is_created_again_with_everything_that_hung_on_it() {
     let mut world = World::new();
     world.put(
