@@ -169,7 +169,8 @@ pub struct RunArgs {
 
     /// What is done about addresses that nobody asked for: keep or strict [env: FOREIGN_ADDRESSES] [default: keep]
     ///
-    /// With strict they are removed at the start and at a resync, but only from interfaces that the agent made itself.
+    /// With strict they are removed at the start and at a resync: from interfaces that the agent made itself and from EXISTING
+    /// interfaces, except where a value on the link has link_only.
     #[arg(long, value_name = "POLICY", help_heading = "Drift")]
     pub foreign_addresses: Option<String>,
 

@@ -20,6 +20,7 @@ use crate::{
         inspect::{Background, Findings, KnownLinks, host_facts, inspect, inspect_again, is_created_by_agent},
         namespace::microservice_key,
         netns_of,
+        sharing::concerned_by_link,
         value::{Microservice, Namespace, NamespaceName, OpenNamespace, Value, interface_key},
     },
     engine::Effects,
@@ -205,7 +206,7 @@ impl NetworkEffects {
         }
     }
 
-    /// Removes, at a resync, the addresses that nobody asked for from the links that the agent made.
+    /// Removes, at a resync, foreign addresses from the links that the agent made and from those of EXISTING interfaces.
     pub fn strict(self) -> Self {
         NetworkEffects { strict: true, ..self }
     }
@@ -544,8 +545,13 @@ impl NetworkEffects {
         let gone: Vec<Key> = self.host_facts.keys().filter(|key| !facts.contains_key(*key)).cloned().collect();
         gone.iter().for_each(|key| scheduler.fact(key, None));
         for (key, value) in &facts {
-            if self.host_facts.get(key) != Some(value) {
+            let known = self.host_facts.get(key);
+            if known != Some(value) {
                 scheduler.fact(key, Some(value.clone()));
+            }
+            if known.is_some_and(|known| known != value) {
+                let concerned = concerned_by_link(&scheduler.view(), key);
+                concerned.iter().for_each(|key| scheduler.probe(key));
             }
         }
         self.host_facts = facts;

@@ -5,6 +5,8 @@
 
 pub(crate) mod bulk;
 pub(crate) mod effects;
+#[cfg(test)]
+mod existing_tests;
 pub(crate) mod host;
 mod performer;
 mod progress;

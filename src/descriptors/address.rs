@@ -8,6 +8,7 @@ use super::{
     Network,
     alias::Marks,
     applied_interface, detection, guard_of,
+    sharing::is_kept_for_another,
     value::{Address, Detection, Interface, InterfaceKind, Value},
     vrf::membership_key,
 };
@@ -142,8 +143,13 @@ impl Descriptor<Network> for AddressDescriptor {
     }
 
     fn delete(&self, _: &Key, applied: &Value, _: DeleteCause, view: &View<'_, Network>) -> Vec<KernelOp> {
+        let kept = |address: &Address| {
+            let interface = applied_interface(view, &address.interface).zip(address.spec);
+            interface.is_some_and(|((interface, _), spec)| is_kept_for_another(view, interface, spec))
+        };
         applied
             .address()
+            .filter(|address| !kept(address))
             .map(|address| operation(&self.marks, address, view, false))
             .unwrap_or_default()
     }

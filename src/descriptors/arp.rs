@@ -89,11 +89,11 @@ impl Descriptor<Network> for ArpDescriptor {
         dependencies
     }
 
-    fn claims(&self, _: &Key, value: &Value, _: &View<'_, Network>) -> Vec<Claim> {
+    /// The kernel knows one neighbour per address and link, and several interfaces may be EXISTING on one link.
+    fn claims(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Vec<Claim> {
         let Some(arp) = value.arp() else { return Vec::new() };
-        let name = arp
-            .address
-            .map(|address| format!("neighbour {address} on interface {}", arp.interface));
+        let on = applied_interface(view, &arp.interface).zip(arp.address);
+        let name = on.map(|((interface, netns), address)| format!("neighbour {address} on link {} in {netns}", interface.host_name));
         name.map(|name| Claim {
             name,
             reason: "NeighbourConflict",

@@ -7,6 +7,7 @@
 mod layer3;
 mod leftovers;
 mod read_back;
+mod residents;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -17,9 +18,11 @@ use super::{
     address::addresses_prefix,
     alias::Marks,
     netns_of,
-    value::{Interface, InterfaceKind, NamespaceName, Value, VrfMembership, interface_key},
+    value::{HostLink, Interface, InterfaceKind, NamespaceName, Value, interface_key},
     vrf::membership_key,
 };
+use residents::Residents;
+
 use crate::{
     kernel::{LinkState, NetnsId, Snapshot},
     scheduler::View,
@@ -52,8 +55,8 @@ struct Inspection<'a> {
     netns: NetnsId,
     snapshot: &'a Snapshot,
     findings: Findings,
-    /// Logical name by interface index.
-    managed: HashMap<u32, String>,
+    /// Values on each link, by interface index.
+    managed: HashMap<u32, Residents>,
     /// Those of them that lack the agent's alias and are known by their index.
     unmarked: HashSet<u32>,
     strict: bool,
@@ -75,7 +78,8 @@ impl KnownLinks {
     /// Adds those of [`Findings::links`].
     pub fn add(&mut self, links: &[(String, LinkState)]) {
         let marked = links.iter().filter(|(_, link)| !link.alias.is_empty() || link.name == "lo");
-        let known = marked.map(|(name, link)| {
+        // The first of several values on a link is the one that made it.
+        let known = marked.rev().map(|(name, link)| {
             let known = KnownLink {
                 name: name.clone(),
                 kind: link.kind.clone(),
@@ -106,7 +110,7 @@ pub fn inspect(view: &View<'_, Network>, marks: &Marks, name: &NamespaceName, ne
 pub struct Background<'a> {
     /// What was seen before.
     pub known: &'a KnownLinks,
-    /// Addresses that nobody asked for are to be removed from links that the agent made.
+    /// Foreign addresses are removed from links that the agent made and from those of EXISTING interfaces.
     pub strict: bool,
 }
 
@@ -143,7 +147,7 @@ pub fn inspect_again(
 }
 
 impl<'a> Inspection<'a> {
-    /// The interface that a link is, by its alias, or for EXISTING by its kernel name.
+    /// The interface that made a link or took it over, by the alias of the link.
     fn logical_name(&self, link: &LinkState) -> Option<String> {
         let known = |name: &&str| {
             let key = interface_key(name);
@@ -156,17 +160,7 @@ impl<'a> Inspection<'a> {
         if self.marks.subject(&link.alias).is_some() {
             return self.marks.candidates(&link.alias).find(known).map(str::to_owned);
         }
-        if *self.name != NamespaceName::Own {
-            return None;
-        }
-        let existing = self
-            .view
-            .dependents(&NamespaceName::Own.key())
-            .filter_map(|key| self.view.wanted(key).or(self.view.applied(key))?.interface());
-        existing
-            .filter(|interface| interface.kind == InterfaceKind::Existing && interface.host_name == link.name)
-            .map(|interface| interface.name.clone())
-            .next()
+        None
     }
 
     fn name_links(&mut self, known: &KnownLinks) {
@@ -181,13 +175,15 @@ impl<'a> Inspection<'a> {
                 }
             }
         }
-        self.managed.extend(by_name.into_iter().map(|(name, link)| (link.index, name)));
+        self.managed
+            .extend(by_name.into_iter().map(|(name, link)| (link.index, vec![name])));
         for link in &self.snapshot.links {
             if let Some(name) = self.name_without_mark(link, known) {
                 self.unmarked.insert(link.index);
-                self.managed.insert(link.index, name);
+                self.managed.insert(link.index, vec![name]);
             }
         }
+        self.add_existing();
     }
 
     /// Whether a link has the host name of the interface that it is.
@@ -204,89 +200,8 @@ impl<'a> Inspection<'a> {
         let name = known.name_of(link)?;
         let applied = self.view.applied(&interface_key(name))?.interface()?;
         let is_here = applied.kind != InterfaceKind::Existing && netns_of(self.view, &applied.namespace) == Some(self.netns);
-        let is_taken = self.marks.is_any_agents(&link.alias) || self.managed.values().any(|other| other == name);
+        let is_taken = self.marks.is_any_agents(&link.alias) || self.managed.values().flatten().any(|other| other == name);
         (is_here && !is_taken && !self.managed.contains_key(&link.index)).then(|| name.to_owned())
-    }
-
-    fn link(&mut self, link: &LinkState) {
-        let Some(name) = self.managed.get(&link.index).cloned() else {
-            let leftover = self.marks.subject(&link.alias).is_some_and(|subject| !subject.is_empty());
-            if leftover {
-                self.orphan_link(link);
-            } else if link.group == self.marks.provisional_group() {
-                self.provisional(link);
-            }
-            return;
-        };
-        let key = interface_key(&name);
-        let wanted = self.view.wanted(&key).and_then(Value::interface);
-        let applied = self.view.applied(&key).and_then(Value::interface);
-        let applied_here = applied.filter(|applied| netns_of(self.view, &applied.namespace) == Some(self.netns));
-        if self.view.in_flight(&key) {
-            self.seen.insert(key);
-            return;
-        }
-        let rejected;
-        let basis = match (wanted, applied_here) {
-            (_, Some(applied)) => applied,
-            // One that is not up is not there, as its dependency sees it.
-            (Some(wanted), None) if wanted.kind == InterfaceKind::Existing && !link.up => return,
-            (Some(wanted), None) => match netns_of(self.view, &wanted.namespace) {
-                Some(netns) if netns == self.netns => wanted,
-                // Its namespace is not open yet: it may turn out to be this one.
-                None if self.view.is_undecided(&wanted.namespace.key()) => {
-                    self.findings.undecided = true;
-                    return;
-                }
-                _ => return self.orphan_link(link),
-            },
-            // Its last usable version is elsewhere: this one was left by an earlier run.
-            (None, None) if applied.is_some_and(|applied| netns_of(self.view, &applied.namespace).is_some()) => {
-                return self.orphan_link(link);
-            }
-            (None, None) if self.view.rejected(&key) => {
-                rejected = self.as_it_is(&name, link);
-                &rejected
-            }
-            (None, None) => return self.orphan_link(link),
-        };
-        let found = self.interface(basis, wanted.unwrap_or(basis), link);
-        self.findings.links.push((name, link.clone()));
-        self.seen.insert(key.clone());
-        let differs = applied_here.is_none_or(|applied| {
-            *applied
-                != Interface {
-                    addresses: applied.addresses.clone(),
-                    ..found.clone()
-                }
-        });
-        let told = differs.then(|| (key, Value::Interface(found.clone().into())));
-        self.findings.found.extend(told);
-        self.what_is_on(link, found);
-    }
-
-    /// What is derived from the interface that a link is, and what of it is left over.
-    fn what_is_on(&mut self, link: &LinkState, found: Interface) {
-        let cleaned = self.strict && found.is_made_by_agent() && !found.link_only;
-        let known: Vec<_> = found.addresses.iter().filter_map(|address| address.spec).collect();
-        let name = found.name;
-        if let Some(vrf) = found.vrf {
-            let member = VrfMembership {
-                interface: name.clone(),
-                vrf: vrf.clone(),
-                existing: None,
-            };
-            self.note(membership_key(&name, &vrf), Value::VrfMembership(member.into()));
-        }
-        for address in found.addresses {
-            self.note(address.key.clone(), Value::Address(address.clone().into()));
-            self.detection(link, &address);
-        }
-        self.see_applied_addresses(link, &name);
-        self.orphan_addresses(link, &name, &known);
-        if cleaned {
-            self.foreign_addresses(link, &name);
-        }
     }
 
     /// A value that is there: told only if that is news.
@@ -344,9 +259,7 @@ impl<'a> Inspection<'a> {
         };
         let addresses = children.filter(|(_, value)| set_by_agent(value)).map(|(key, _)| key.clone());
         let mut on_it: Vec<Key> = addresses.collect();
-        if let Some(vrf) = interface.vrf.as_ref().filter(|_| interface.kind != InterfaceKind::Existing) {
-            on_it.push(membership_key(&interface.name, vrf));
-        }
+        on_it.extend(interface.vrf.as_ref().map(|vrf| membership_key(&interface.name, vrf)));
         for prefix in ["config/linux/l3/v2/arp/", "config/linux/l3/v2/route/"] {
             let values = self.dependents_of(&interface.name, prefix).into_iter().map(|(key, _)| key);
             on_it.extend(values.filter(|key| self.view.applied(key).is_some()));
@@ -359,36 +272,43 @@ impl<'a> Inspection<'a> {
 /// The facts about the agent's own namespace that values can wait for: links that are up, their addresses and VRFs, and TAPs.
 pub fn host_facts(snapshot: &Snapshot, marks: &Marks) -> BTreeMap<Key, Value> {
     let mut facts = BTreeMap::new();
-    let mut tell = |key: TypedKey| facts.insert(key.to_key(), Value::Present);
+    let mut tell = |key: TypedKey, value: Value| facts.insert(key.to_key(), value);
     for link in &snapshot.links {
         let host_name = link.name.clone();
         // One that carries the mark of an agent, this or another, has been taken over already.
         if link.kind == "tun" && !marks.is_any_agents(&link.alias) {
-            tell(TypedKey::Tap {
+            let key = TypedKey::Tap {
                 host_name: host_name.clone(),
-            });
+            };
+            tell(key, Value::Present);
         }
         if !link.up {
             continue;
         }
-        tell(TypedKey::HostInterface {
+        let state = HostLink {
+            vrf_table: link.vrf_table.filter(|_| link.kind == "vrf"),
+        };
+        let key = TypedKey::HostInterface {
             host_name: host_name.clone(),
-        });
+        };
+        tell(key, Value::HostLink(state));
         for state in snapshot.addresses.iter().filter(|state| state.link == link.index) {
             let address = format!("{}/{}", state.address.address, state.address.prefix_len);
-            tell(TypedKey::HostInterfaceAddress {
+            let key = TypedKey::HostInterfaceAddress {
                 host_name: host_name.clone(),
                 address,
-            });
+            };
+            tell(key, Value::Present);
         }
         let master = link
             .master
             .and_then(|master| snapshot.links.iter().find(|other| other.index == master && other.kind == "vrf"));
         if let Some(vrf) = master {
-            tell(TypedKey::HostInterfaceVrf {
+            let key = TypedKey::HostInterfaceVrf {
                 host_name,
                 vrf_host_name: vrf.name.clone(),
-            });
+            };
+            tell(key, Value::Present);
         }
     }
     facts

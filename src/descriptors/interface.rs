@@ -14,8 +14,9 @@ use super::{
     MICROSERVICE_AVAILABLE, NAMESPACE_AVAILABLE, Network,
     alias::{Marks, RELEASED},
     netns_of, not_others, owned,
-    value::{Interface, InterfaceKind, Namespace, NamespaceName, Value, VrfMembership, interface_key},
-    vrf::membership_key,
+    sharing::host_link_key,
+    value::{Interface, InterfaceKind, Namespace, NamespaceName, Value, interface_key},
+    vrf::membership,
 };
 use crate::{
     kernel::{Guard, KernelOp, LinkChanges, NetnsId, NewLink, NewLinkKind},
@@ -338,11 +339,7 @@ impl Descriptor<Network> for InterfaceDescriptor {
         let mut dependencies = Vec::new();
         match &interface.kind {
             InterfaceKind::Existing => {
-                let fact = TypedKey::HostInterface {
-                    host_name: interface.host_name.clone(),
-                }
-                .to_key();
-                dependencies.push(Dependency::key("host-interface-exists", fact));
+                dependencies.push(Dependency::key("host-interface-exists", host_link_key(&interface.host_name)));
             }
             InterfaceKind::TapToVpp { tap } => {
                 let fact = TypedKey::Tap { host_name: tap.clone() }.to_key();
@@ -370,15 +367,7 @@ impl Descriptor<Network> for InterfaceDescriptor {
             up: interface.enabled,
         };
         let mut derived = vec![(state.to_key(), Value::Present)];
-        if let Some(vrf) = &interface.vrf {
-            let existing = (interface.kind == InterfaceKind::Existing).then(|| interface.host_name.clone());
-            let member = VrfMembership {
-                interface: interface.name.clone(),
-                vrf: vrf.clone(),
-                existing,
-            };
-            derived.push((membership_key(&interface.name, vrf), Value::VrfMembership(member.into())));
-        }
+        derived.extend(membership(interface).map(|(key, member)| (key, Value::VrfMembership(member.into()))));
         derived.extend(
             interface
                 .addresses

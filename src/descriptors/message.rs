@@ -56,7 +56,9 @@ pub fn message_of(value: &Value) -> Option<Message> {
         }),
         Value::Arp(arp) => Some(Message::Arp(arp_of(arp))),
         Value::Route(route) => Some(Message::Route(route_of(route))),
-        Value::Detection(_) | Value::Namespace(_) | Value::Microservice(_) | Value::Orphan(_) | Value::Present => Some(Message::Empty),
+        Value::Detection(_) | Value::Namespace(_) | Value::Microservice(_) | Value::Orphan(_) | Value::HostLink(_) | Value::Present => {
+            Some(Message::Empty)
+        }
         Value::Unhandled => None,
     }
 }

@@ -20,6 +20,7 @@ pub mod namespace;
 pub mod orphan;
 mod relatives;
 pub mod route;
+pub mod sharing;
 pub mod value;
 pub mod vrf;
 

@@ -17,7 +17,8 @@ use super::{
     applied_interface,
     arp::up_key,
     guard_of,
-    value::{Interface, InterfaceKind, Route, Value, interface_key},
+    sharing::vrf_table,
+    value::{Interface, Route, Value, interface_key},
 };
 use crate::{
     kernel::{AddressSpec, Guard, KernelOp, NetnsId, RouteSpec},
@@ -51,10 +52,7 @@ fn table_of_vrf(vrf: &str, view: &View<'_, Network>) -> u32 {
     let key = interface_key(vrf);
     // While a namespace is being read back, the device may not have been taken over yet.
     let vrf = view.applied(&key).or(view.wanted(&key)).and_then(Value::interface);
-    match vrf.map(|vrf| &vrf.kind) {
-        Some(InterfaceKind::Vrf { table }) => *table,
-        _ => TABLE_MAIN,
-    }
+    vrf.and_then(|vrf| vrf_table(view, vrf)).unwrap_or(TABLE_MAIN)
 }
 
 /// The metric as the kernel stores it.

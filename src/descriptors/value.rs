@@ -30,6 +30,8 @@ pub enum Value {
     Microservice(Arc<Microservice>),
     /// Something with the agent's mark that nobody wants.
     Orphan(Arc<Orphan>),
+    /// A link of the agent's own namespace that is up: a fact.
+    HostLink(HostLink),
     /// Something that only exists or not: a property or a fact.
     Present,
     /// A model that has no descriptor yet.
@@ -327,6 +329,13 @@ pub struct Route {
     pub adopted: bool,
 }
 
+/// A link of the agent's own namespace that is up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HostLink {
+    /// Routing table, if the link is a VRF device.
+    pub vrf_table: Option<u32>,
+}
+
 /// Something with the agent's mark that nobody wants.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Orphan {
@@ -361,6 +370,14 @@ impl Value {
     accessor!(namespace, Namespace, Namespace);
     accessor!(microservice, Microservice, Microservice);
     accessor!(orphan, Orphan, Orphan);
+
+    /// The value, if it is of this kind.
+    pub fn host_link(&self) -> Option<HostLink> {
+        match self {
+            Value::HostLink(link) => Some(*link),
+            _ => None,
+        }
+    }
 
     /// What it says is to be done about drift.
     pub fn drift_policy(&self) -> Option<DriftPolicy> {

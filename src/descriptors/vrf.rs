@@ -10,7 +10,8 @@ use super::{
     address::derived_part,
     alias::Marks,
     applied_interface, owned,
-    value::{Value, VrfMembership, interface_key},
+    sharing::vrf_table,
+    value::{Interface, InterfaceKind, Value, VrfMembership, interface_key},
 };
 use crate::{
     kernel::{KernelOp, LinkChanges},
@@ -35,6 +36,18 @@ pub fn membership_key(interface: &str, vrf: &str) -> Key {
         vrf: vrf.to_owned(),
     }
     .to_key()
+}
+
+/// The membership that an interface asks for.
+pub fn membership(interface: &Interface) -> Option<(Key, VrfMembership)> {
+    let vrf = interface.vrf.clone()?;
+    let key = membership_key(&interface.name, &vrf);
+    let member = VrfMembership {
+        interface: interface.name.clone(),
+        vrf,
+        existing: (interface.kind == InterfaceKind::Existing).then(|| interface.host_name.clone()),
+    };
+    Some((key, member))
 }
 
 impl VrfDescriptor {
@@ -90,6 +103,17 @@ impl Descriptor<Network> for VrfDescriptor {
             );
             return Err(Refusal {
                 reason: "VrfInOtherNamespace",
+                message,
+            });
+        }
+        if vrf_table(view, vrf).is_none() {
+            let message = format!(
+                "interface {} is to be in VRF {}, but link {} behind {} is not a VRF device; name an interface that is one in \
+                 vrf_master_interface",
+                member.interface, member.vrf, vrf.host_name, member.vrf
+            );
+            return Err(Refusal {
+                reason: "NotAVrfDevice",
                 message,
             });
         }

@@ -5,7 +5,7 @@
 use models::key::Key;
 
 use super::{
-    descriptor::Domain,
+    descriptor::{Claim, Domain},
     graph::Graph,
     node::{Hold, Node},
 };
@@ -91,6 +91,11 @@ impl<'a, D: Domain> View<'a, D> {
             .find(key)
             .into_iter()
             .flat_map(move |id| graph[id].dependents.iter().map(move |dependent| &graph[*dependent].key))
+    }
+
+    /// Key of the value that holds a claim.
+    pub fn holder(&self, claim: &Claim) -> Option<&'a Key> {
+        self.graph.holder(claim).map(|id| &self.graph[id].key)
     }
 
     /// Whether an operation on the value is under way, so that what the kernel shows of it may be older than its outcome.

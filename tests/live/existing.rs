@@ -83,3 +83,117 @@ async fn a_restart_leaves_routes_and_arp_entries_of_a_link_only_interface_alone(
     bench.stop_agent().await;
 }
 on_both_stores!(a_restart_leaves_routes_and_arp_entries_of_a_link_only_interface_alone);
+
+/// The addresses of a link, except those that the kernel made.
+fn addresses_of(link: &str) -> Vec<String> {
+    let lines = ip(&format!("-o address show dev {link}"));
+    let words = lines
+        .lines()
+        .map(|line| line.split_whitespace().nth(3).unwrap_or_default().to_owned());
+    let mut addresses: Vec<String> = words.filter(|address| !address.starts_with("fe80:")).collect();
+    addresses.sort();
+    addresses
+}
+
+/// Two EXISTING interfaces share a link, and another one shares the link of a VETH in the agent's own namespace.
+async fn values_on_one_link_share_it(mut bench: Bench) {
+    make_pair("nic0", "nic1").await;
+    bench.start_agent().await;
+    let interfaces = [
+        existing("front", "nic0").address("10.21.0.1/24").address("10.21.9.1/24"),
+        existing("back", "nic0").address("10.22.0.1/24").address("10.21.9.1/24"),
+        existing("beside", "pair0").address("10.23.0.1/24"),
+        Interface::veth("pair", "pair-peer", Reference::Own)
+            .host_name("pair0")
+            .address("10.24.0.1/24"),
+        Interface::veth("pair-peer", "pair", Reference::named("shared-far")).host_name("pair1"),
+    ];
+    let routes = [
+        Route::new("front", "10.31.0.0/16", "10.21.0.9"),
+        Route::new("back", "10.32.0.0/16", "10.22.0.9"),
+        Route::new("beside", "10.33.0.0/16", "10.23.0.9"),
+        Route::new("pair", "10.34.0.0/16", "10.24.0.9"),
+    ];
+    let arps = [
+        Arp::new("front", "10.21.0.7", "02:00:00:00:21:07"),
+        Arp::new("back", "10.22.0.7", "02:00:00:00:22:07"),
+    ];
+    let mut revisions = Revisions::new();
+    let entries = interfaces.iter().map(|value| (value.key(), value.json()));
+    let entries = entries.chain(routes.iter().map(|value| (value.key(), value.json())));
+    for (key, value) in entries.chain(arps.iter().map(|value| (value.key(), value.json()))) {
+        let revision = bench.put(&key, value.to_string()).await;
+        revisions.insert(key, revision);
+    }
+    bench.until_configured(&revisions).await;
+    let all = ["10.21.0.1/24", "10.21.9.1/24", "10.22.0.1/24"];
+    assert_eq!(addresses_of("nic0"), all);
+    assert_eq!(addresses_of("pair0"), ["10.23.0.1/24", "10.24.0.1/24"]);
+    assert_restarts_write_nothing(&mut bench, &revisions).await;
+
+    // A change by somebody else makes the agent read the namespace again: it repairs that, and nothing else.
+    settle::until_quiet(&[OWN.into()]).await;
+    let mut monitor = Monitor::open(Path::new(OWN));
+    ip("address del 10.22.0.1/24 dev nic0");
+    bench.until_true("the address is there again", || addresses_of("nic0") == all).await;
+    bench.until_state(&routes[1].key(), "CONFIGURED").await;
+    let about_others = |change: &String| ["10.21.", "10.23.", "10.24."].iter().any(|network| change.contains(network));
+    settle::until_quiet(&[OWN.into()]).await;
+    let changes: Vec<String> = monitor.changes().into_iter().filter(about_others).collect();
+    assert!(changes.is_empty(), "{changes:#?}");
+
+    // An address of two values goes with the last one.
+    bench.delete(&interfaces[1].key()).await;
+    bench
+        .until_true("only the addresses of the other value are left", || {
+            addresses_of("nic0") == ["10.21.0.1/24", "10.21.9.1/24"]
+        })
+        .await;
+    bench.delete(&interfaces[0].key()).await;
+    bench.until_true("no address is left", || addresses_of("nic0").is_empty()).await;
+    assert_eq!(addresses_of("pair0"), ["10.23.0.1/24", "10.24.0.1/24"]);
+    bench.delete_all().await;
+    bench.until_nothing_is_published().await;
+    bench.stop_agent().await;
+}
+on_both_stores!(values_on_one_link_share_it);
+
+/// With `strict`, foreign addresses go from EXISTING interfaces at a resync, except those with `link_only` and those that the kernel made.
+async fn strict_removes_foreign_addresses_from_existing_interfaces(mut bench: Bench) {
+    make_pair("nic0", "nic1").await;
+    make_pair("seen0", "seen1").await;
+    bench.agent_arguments = ["--foreign-addresses", "strict"].map(str::to_owned).to_vec();
+    bench.start_agent().await;
+    let nic = existing("nic", "nic0").address("10.25.0.1/24");
+    let seen = existing("seen", "seen0").address("10.26.0.1/24");
+    let lo = existing("loop", "lo").address("10.27.0.1/32");
+    ip("address add 10.26.0.1/24 dev seen0");
+    let mut revisions = Revisions::new();
+    revisions.insert(nic.key(), bench.put(&nic.key(), nic.json().to_string()).await);
+    revisions.insert(lo.key(), bench.put(&lo.key(), lo.json().to_string()).await);
+    let value = with(seen.json(), "link_only", json!(true));
+    revisions.insert(seen.key(), bench.put(&seen.key(), value).await);
+    bench.until_configured(&revisions).await;
+    for line in [
+        "address add 10.25.7.7/24 dev nic0",
+        "address add fd25::7/64 dev nic0 nodad",
+        "address add 10.26.7.7/24 dev seen0",
+        "address add 10.27.7.7/32 dev lo",
+    ] {
+        ip(line);
+    }
+    let link_local = ip("-6 -o address show dev nic0 scope link");
+    assert!(link_local.contains("fe80:"), "the kernel made none: {link_local}");
+    bench.stop_agent().await;
+    let before = bench.start_agent().await;
+    bench.until_configured_since(&revisions, before).await;
+    bench
+        .until_true("the foreign addresses are gone", || {
+            addresses_of("nic0") == ["10.25.0.1/24"] && addresses_of("lo") == ["10.27.0.1/32", "127.0.0.1/8", "::1/128"]
+        })
+        .await;
+    assert_eq!(addresses_of("seen0"), ["10.26.0.1/24", "10.26.7.7/24"]);
+    assert_eq!(ip("-6 -o address show dev nic0 scope link"), link_local);
+    bench.stop_agent().await;
+}
+on_both_stores!(strict_removes_foreign_addresses_from_existing_interfaces);

@@ -45,7 +45,7 @@ fn the_scenarios_pass_on_a_stock_kernel() {
         .lines()
         .filter(|line| line.starts_with("test ") && line.ends_with("... ok"))
         .count();
-    assert_eq!(scenarios, 3, "all scenarios must have run");
+    assert_eq!(scenarios, 4, "all scenarios must have run");
 }
 
 /// A DUMMY is made with its name, MAC, MTU and address, survives a restart without a write, and is deleted.
@@ -165,3 +165,71 @@ async fn a_deleted_vrf_device_comes_back_with_its_slaves(mut bench: Bench) {
     bench.stop_agent().await;
 }
 on_one_store!(a_deleted_vrf_device_comes_back_with_its_slaves, Embedded, 400, #[ignore = "needs Debian's stock kernel: run through tests/vm/run"]);
+
+/// A VRF made by hand: its table is read from the kernel for members of both kinds, a restart writes nothing, and the routes follow when
+/// the VRF is made again with another table.
+async fn a_vrf_made_by_hand_gives_its_table_to_its_members(mut bench: Bench) {
+    for line in [
+        "link add tenant0 type vrf table 30",
+        "link set tenant0 up",
+        "link add nic0 type dummy",
+        "link set nic0 master tenant0 up",
+    ] {
+        ip(line);
+    }
+    bench.start_agent().await;
+    let config = Config {
+        interfaces: vec![
+            Interface::new("tenant", Kind::Existing, Reference::Own).host_name("tenant0"),
+            Interface::new("made", Kind::Dummy, Reference::Own)
+                .host_name("made0")
+                .address("10.86.0.1/24")
+                .vrf("tenant"),
+            Interface::new("nic", Kind::Existing, Reference::Own)
+                .host_name("nic0")
+                .address("10.87.0.1/24")
+                .vrf("tenant"),
+        ],
+        routes: vec![
+            Route::new("made", "10.88.0.0/16", "10.86.0.9"),
+            Route::new("nic", "10.89.0.0/16", "10.87.0.9"),
+        ],
+        arps: vec![Arp::new("made", "10.86.0.7", "02:00:00:00:86:07")],
+    };
+    let revisions = bench.put_each(&config).await;
+    bench.until_configured(&revisions).await;
+    let own = Path::new("/proc/self/ns/net");
+    let in_table = |table: u32| {
+        let routes = ip(&format!("route show table {table}"));
+        ["10.88.0.0/16 via 10.86.0.9 dev made0", "10.89.0.0/16 via 10.87.0.9 dev nic0"].map(|route| routes.contains(route))
+    };
+    assert_eq!((in_table(30), in_table(254)), ([true, true], [false, false]));
+    settle::until_quiet(&[own.to_owned()]).await;
+    let mut monitor = Monitor::open(own);
+    for _ in 0..2 {
+        bench.kill_agent().await;
+        let before = bench.start_agent().await;
+        bench.until_configured_since(&revisions, before).await;
+        monitor.assert_silent("restart with a VRF made by hand");
+    }
+    for line in [
+        "link del tenant0",
+        "link add tenant0 type vrf table 40",
+        "link set tenant0 up",
+        "link set nic0 master tenant0",
+    ] {
+        ip(line);
+    }
+    bench
+        .until_true("the routes are in the table of the new VRF", || in_table(40) == [true, true])
+        .await;
+    assert_eq!((in_table(30), in_table(254)), ([false, false], [false, false]));
+    for route in &config.routes {
+        bench.until_state(&route.key(), "CONFIGURED").await;
+    }
+    bench.delete_all().await;
+    bench.until_nothing_is_published().await;
+    assert!(ip("link show tenant0").contains("tenant0"), "the VRF made by hand stays");
+    bench.stop_agent().await;
+}
+on_one_store!(a_vrf_made_by_hand_gives_its_table_to_its_members, Embedded, 400, #[ignore = "needs Debian's stock kernel: run through tests/vm/run"]);

@@ -11,7 +11,7 @@ use models::{
 use super::{
     super::{
         arp::up_key,
-        route::{TABLE_MAIN, effective_metric, table_in_force},
+        route::{TABLE_MAIN, effective_metric},
         value::{Arp, InterfaceKind, Route, Value, interface_key},
     },
     Inspection,
@@ -23,13 +23,18 @@ impl<'a> Inspection<'a> {
     /// but a link with this agent's alias, or one that it manages, is its own.
     pub(super) fn is_ours(&self, index: u32) -> bool {
         let marked = |link: &LinkState| self.marks.subject(&link.alias).is_some_and(|subject| !subject.is_empty());
-        self.managed.contains_key(&index) || self.snapshot.links.iter().any(|link| link.index == index && marked(link))
+        let is_others = |link: &LinkState| link.index == index && self.is_other_agents(link);
+        let mut links = self.snapshot.links.iter();
+        match self.managed.contains_key(&index) {
+            true => !links.any(is_others),
+            false => links.any(|link| link.index == index && marked(link)),
+        }
     }
 
     /// What an earlier value brought about, now that what is asked for under its key cannot be used: it stays, as that value, so that it
     /// goes when nothing is asked for any more.
     fn rejected_neighbour(&self, state: &NeighbourState) -> Option<(Key, Value)> {
-        let (interface, ip_address) = (self.managed.get(&state.link)?.clone(), state.address.to_string());
+        let (interface, ip_address) = (self.residents(state.link).first()?.clone(), state.address.to_string());
         let arp = Arp {
             interface: interface.clone(),
             address: Some(state.address),
@@ -45,7 +50,7 @@ impl<'a> Inspection<'a> {
 
     /// As [`Self::rejected_neighbour`], for a route.
     fn rejected_route(&self, state: &RouteState) -> Option<(Key, Value)> {
-        let outgoing_interface = self.managed.get(&state.link)?.clone();
+        let outgoing_interface = self.residents(state.link).first()?.clone();
         let (address, prefix_len) = (state.route.destination, state.route.prefix_len);
         let route = Route {
             interface: outgoing_interface.clone(),
@@ -81,7 +86,7 @@ impl<'a> Inspection<'a> {
     pub(super) fn neighbours(&mut self) {
         for state in self.snapshot.neighbours.iter().filter(|state| state.protocol == PROTOCOL) {
             let Some(link) = self.link_of(state.link) else { continue };
-            let owner = self.managed.get(&state.link).and_then(|name| {
+            let owner = self.residents(state.link).iter().find_map(|name| {
                 let candidates = self.dependents_of(name, "config/linux/l3/v2/arp/");
                 candidates
                     .into_iter()
@@ -125,17 +130,18 @@ impl<'a> Inspection<'a> {
     fn table_of(&self, name: &str, link: &LinkState) -> u32 {
         let key = interface_key(name);
         let known = self.view.applied(&key).or(self.view.wanted(&key)).and_then(Value::interface);
-        match known.filter(|interface| interface.kind == InterfaceKind::Existing) {
-            Some(existing) => table_in_force(existing, self.view),
-            None => self.vrf_device_of(link).and_then(|device| device.vrf_table).unwrap_or(TABLE_MAIN),
-        }
+        // The routes of an EXISTING interface go by its value: somebody else may have put the link into a VRF that the value does not name.
+        let existing = known.filter(|interface| interface.kind == InterfaceKind::Existing);
+        let counts = existing.is_none_or(|existing| existing.vrf.is_some() && self.vrf_of(link, existing.vrf.as_deref()) == existing.vrf);
+        let device = self.vrf_device_of(link).filter(|_| counts);
+        device.and_then(|device| device.vrf_table).unwrap_or(TABLE_MAIN)
     }
 
     pub(super) fn routes(&mut self) {
         for state in &self.snapshot.routes {
             let Some(link) = self.link_of(state.link) else { continue };
             let route = &state.route;
-            let owner = self.managed.get(&state.link).and_then(|name| {
+            let owner = self.residents(state.link).iter().find_map(|name| {
                 let table = self.table_of(name, link);
                 let candidates = self.dependents_of(name, "config/linux/l3/v2/route/");
                 candidates.into_iter().find(|(_, value)| {

@@ -40,7 +40,7 @@ impl<'a> Inspection<'a> {
                 found.mac = link.mac;
             }
             found.kind = self.kind(basis, link);
-            found.vrf = self.vrf_of(link);
+            found.vrf = self.vrf_of(link, basis.vrf.as_deref());
             found.enslaved = link.master.is_some() && found.vrf.is_none();
             let unmarked = self.unmarked.contains(&link.index);
             (found.marked, found.known_index) = (!unmarked, unmarked.then_some(link.index));
@@ -72,6 +72,7 @@ impl<'a> Inspection<'a> {
             _ => InterfaceKind::Dummy,
         };
         let marked = |state: &&AddressState| state.link == link.index && state.protocol == PROTOCOL;
+        let vrf = self.vrf_of(link, None);
         let address = |state: &AddressState| {
             let text = format!("{}/{}", state.address.address, state.address.prefix_len);
             Address {
@@ -79,7 +80,7 @@ impl<'a> Inspection<'a> {
                 key: TypedKey::interface_address(name, &text, AddressSource::Static).to_key(),
                 spec: Some(state.address),
                 text,
-                vrf: self.vrf_of(link),
+                vrf: vrf.clone(),
                 expected: None,
                 detection: Detection::Wait,
                 awaited: false,
@@ -95,7 +96,7 @@ impl<'a> Inspection<'a> {
             mac: None,
             mtu: link.mtu,
             link_only: false,
-            vrf: self.vrf_of(link),
+            vrf: vrf.clone(),
             marked: true,
             known_index: None,
             enslaved: false,
@@ -182,8 +183,11 @@ impl<'a> Inspection<'a> {
         }
     }
 
-    pub(super) fn vrf_of(&self, link: &LinkState) -> Option<String> {
-        self.managed.get(&self.vrf_device_of(link)?.index).cloned()
+    /// The interface that is the VRF device which a link is in: `expected` if it is one of several on that device.
+    pub(super) fn vrf_of(&self, link: &LinkState, expected: Option<&str>) -> Option<String> {
+        let names = self.residents(self.vrf_device_of(link)?.index);
+        let named = names.iter().find(|name| Some(name.as_str()) == expected);
+        named.or(names.first()).cloned()
     }
 
     /// The managed VRF device that a link is in.

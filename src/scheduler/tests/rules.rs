@@ -389,7 +389,10 @@ fn a_found_value_stays_while_one_of_several_that_meet_its_dependency_is_coming()
         world.scheduler.found(vec![(key("b"), user.clone())]);
         world.run_out_retries();
         assert_eq!(world.state("b"), Some(ValueState::Configured));
-        let touched = world.log.iter().any(|step| matches!(step, Do::Delete(key) | Do::Create(key, _) if key == "b"));
+        let touched = world
+            .log
+            .iter()
+            .any(|step| matches!(step, Do::Delete(key) | Do::Create(key, _) if key == "b"));
         assert!(!touched, "{:?}", world.log);
     }
 }

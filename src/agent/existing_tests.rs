@@ -1,0 +1,385 @@
+//! EXISTING interfaces in all forms on the simulated kernel: does the agent take its own work for somebody else's?
+
+use std::{collections::BTreeMap, time::Duration};
+
+use models::proto::ligato::kvscheduler::{ValueState, ValueStatus};
+use prost::Message;
+
+use crate::{
+    agent::effects::Signal,
+    engine::{Clock, Effects, Event},
+    kernel::{AddressSpec, KernelOp},
+    simulation::{
+        agent::{Agent, Manner, Progress, desired_event},
+        kernel::{Kernel, OWN},
+        machine::SharedMachine,
+    },
+    sources::etcd::{RawChange, RawItem, RawKey, SnapshotReason, SourceEvent},
+};
+
+/// Steps after which a world that is still busy counts as one that never comes to rest.
+const STEPS_MAX: usize = 400;
+const MANNER: Manner = Manner {
+    docker: false,
+    tells_early: false,
+};
+
+/// Desired values by key.
+type Desired = BTreeMap<String, String>;
+
+/// An agent on a machine.
+struct World {
+    machine: SharedMachine,
+    agent: Agent,
+    now: Duration,
+}
+
+impl World {
+    fn start(kernel: Kernel, desired: &Desired) -> Self {
+        let (machine, now) = (SharedMachine::new(kernel), Duration::from_secs(1_000));
+        let mut agent = Agent::start(&machine, Clock::told_by(move || now), MANNER, None);
+        let items = desired.iter().map(|(key, value)| RawItem {
+            key: RawKey::from(key.as_bytes()),
+            value: value.clone().into_bytes(),
+            mod_revision: 1,
+        });
+        agent.events.extend(desired_event(SourceEvent::Snapshot {
+            revision: 1,
+            reason: SnapshotReason::Initial,
+            items: items.collect(),
+        }));
+        let mut world = World { machine, agent, now };
+        world.rest();
+        world
+    }
+
+    fn restart(self, desired: &Desired) -> Self {
+        let mut kernel = {
+            let mut machine = self.machine.get();
+            machine.agent_gone();
+            machine.kernel.clone()
+        };
+        kernel.reap();
+        kernel.log.clear();
+        World::start(kernel, desired)
+    }
+
+    fn put(&mut self, key: &str, value: &str) {
+        self.agent.events.extend(desired_event(SourceEvent::Changes {
+            revision: 1,
+            items: vec![RawChange {
+                key: RawKey::from(key.as_bytes()),
+                mod_revision: 1,
+                value: Some(value.as_bytes().to_vec()),
+            }],
+        }));
+    }
+
+    /// Has the agent's own namespace read again.
+    fn refresh(&mut self) {
+        self.agent.events.push_back(Event::Signal(Signal::Namespace(OWN)));
+    }
+
+    /// Works until nothing is left to do or to read; retries are not waited for.
+    fn rest(&mut self) {
+        for _ in 0..STEPS_MAX {
+            let changed = std::mem::take(&mut self.machine.get().kernel.told);
+            let signals = changed.into_iter().map(|netns| Event::Signal(Signal::Namespace(netns)));
+            self.agent.events.extend(signals);
+            if self.agent.wake(self.now) {
+                while !matches!(
+                    self.agent.perform(&self.machine, &mut Vec::new()).expect("nobody kills the agent"),
+                    Progress::Finished
+                ) {}
+            } else if let Some(due) = self.agent.core.effects().refresh_deadline() {
+                self.now = self.now.max(due);
+            } else {
+                return;
+            }
+        }
+        panic!("does not come to rest: {:#?}", self.log());
+    }
+
+    /// Operations that changed something since this was asked last.
+    fn log(&self) -> Vec<KernelOp> {
+        std::mem::take(&mut self.machine.get().kernel.log)
+    }
+
+    fn state(&self, key: &str) -> (ValueState, String) {
+        let outbox = self.agent.outbox.get();
+        let published = outbox.shadow.get(&format!("config-status/{key}"));
+        let status = ValueStatus::decode(&**published.unwrap_or_else(|| panic!("no status of {key}"))).expect("a status");
+        (status.state(), status.error)
+    }
+
+    fn addresses(&self, link: &str) -> Vec<String> {
+        let kernel = &self.machine.get().kernel;
+        let index = kernel.link(OWN, link).expect("the link exists").index;
+        let on_link = kernel.spaces[&OWN].addresses.iter().filter(|state| state.link == index);
+        let mut addresses: Vec<String> = on_link.map(|state| state.address.address.to_string()).collect();
+        addresses.sort();
+        addresses
+    }
+
+    /// Destination and table of each route.
+    fn tables(&self) -> Vec<(String, u32)> {
+        let routes = &self.machine.get().kernel.spaces[&OWN].routes;
+        routes
+            .iter()
+            .map(|state| (state.route.destination.to_string(), state.route.table))
+            .collect()
+    }
+}
+
+fn interface(name: &str, rest: &str) -> (String, String) {
+    let key = format!("linux/interfaces/v2/interface/{name}");
+    (key, format!(r#"{{"name":"{name}","enabled":true,{rest}}}"#))
+}
+
+fn route(interface: &str, network: &str, gateway: &str) -> (String, String) {
+    let key = format!("linux/l3/v2/route/{network}/{interface}");
+    let value = format!(r#"{{"outgoing_interface":"{interface}","scope":"GLOBAL","dst_network":"{network}","gw_addr":"{gateway}"}}"#);
+    (key, value)
+}
+
+fn arp(interface: &str, address: &str) -> (String, String) {
+    let key = format!("linux/l3/v2/arp/{interface}/{address}");
+    let value = format!(r#"{{"interface":"{interface}","ip_address":"{address}","hw_address":"02:00:00:00:00:09"}}"#);
+    (key, value)
+}
+
+fn spec(text: &str) -> AddressSpec {
+    AddressSpec {
+        address: text.parse().expect("an address"),
+        prefix_len: 24,
+    }
+}
+
+/// A machine with a NIC that has an address, a VRF device with table 30, and a NIC in that VRF, all made by hand.
+fn machine() -> Kernel {
+    let mut kernel = Kernel::new();
+    let vrf = kernel.add_foreign_link(OWN, "vrf0", "vrf");
+    kernel.link_mut(OWN, vrf).vrf_table = Some(30);
+    for (name, address, master) in [("nic0", "10.5.5.1", None), ("nic1", "10.6.6.1", Some(vrf))] {
+        let index = kernel.add_foreign_link(OWN, name, "dummy");
+        kernel.link_mut(OWN, index).master = master;
+        kernel.add_address(OWN, name, spec(address), 0).expect("the link exists");
+    }
+    kernel
+}
+
+/// A name, and values with their keys.
+type Form = (&'static str, Vec<(String, String)>);
+
+/// Each form of EXISTING with what may hang on it.
+fn forms() -> Vec<Form> {
+    [on_links(), in_vrfs()].concat()
+}
+
+fn on_links() -> Vec<Form> {
+    vec![
+        (
+            "link_only",
+            vec![
+                interface(
+                    "nic",
+                    r#""type":"EXISTING","host_if_name":"nic0","link_only":true,"ip_addresses":["10.5.5.1/24"]"#,
+                ),
+                route("nic", "10.7.0.0/16", "10.5.5.9"),
+                arp("nic", "10.5.5.7"),
+            ],
+        ),
+        (
+            "two on one link",
+            vec![
+                interface(
+                    "a",
+                    r#""type":"EXISTING","host_if_name":"nic0","ip_addresses":["10.1.0.1/24","10.3.0.1/24"]"#,
+                ),
+                interface(
+                    "b",
+                    r#""type":"EXISTING","host_if_name":"nic0","ip_addresses":["10.2.0.1/24","10.3.0.1/24"]"#,
+                ),
+                interface(
+                    "c",
+                    r#""type":"EXISTING","host_if_name":"nic0","link_only":true,"ip_addresses":["10.2.0.1/24"]"#,
+                ),
+                route("a", "10.7.0.0/16", "10.1.0.9"),
+                route("b", "10.8.0.0/16", "10.2.0.9"),
+                route("c", "10.9.0.0/16", "10.2.0.9"),
+                arp("a", "10.1.0.7"),
+                arp("b", "10.2.0.7"),
+            ],
+        ),
+        (
+            "beside a VETH",
+            vec![
+                interface(
+                    "left",
+                    r#""type":"VETH","veth":{"peer_if_name":"right"},"ip_addresses":["10.1.0.1/24"]"#,
+                ),
+                interface("right", r#""type":"VETH","veth":{"peer_if_name":"left"}"#),
+                interface(
+                    "beside",
+                    r#""type":"EXISTING","host_if_name":"left","ip_addresses":["10.2.0.1/24"]"#,
+                ),
+                interface("above", r#""type":"EXISTING","host_if_name":"left","ip_addresses":["10.3.0.1/24"]"#),
+                route("left", "10.7.0.0/16", "10.1.0.9"),
+                route("beside", "10.8.0.0/16", "10.2.0.9"),
+                arp("above", "10.3.0.7"),
+            ],
+        ),
+    ]
+}
+
+fn in_vrfs() -> Vec<Form> {
+    let tenant = || interface("tenant", r#""type":"EXISTING","host_if_name":"vrf0""#);
+    vec![
+        (
+            "a VRF made by hand, with a member of the agent's",
+            vec![
+                tenant(),
+                interface(
+                    "in",
+                    r#""type":"DUMMY","vrf_master_interface":"tenant","ip_addresses":["10.1.0.1/24"]"#,
+                ),
+                route("in", "10.7.0.0/16", "10.1.0.9"),
+                arp("in", "10.1.0.7"),
+            ],
+        ),
+        (
+            "a VRF made by hand, with a member made by hand",
+            vec![
+                tenant(),
+                interface(
+                    "nic",
+                    r#""type":"EXISTING","host_if_name":"nic1","vrf_master_interface":"tenant","ip_addresses":["10.1.0.1/24"]"#,
+                ),
+                route("nic", "10.7.0.0/16", "10.1.0.9"),
+            ],
+        ),
+        (
+            "a VRF made by hand under two names",
+            vec![
+                tenant(),
+                interface("other", r#""type":"EXISTING","host_if_name":"vrf0""#),
+                interface(
+                    "in",
+                    r#""type":"DUMMY","vrf_master_interface":"tenant","ip_addresses":["10.1.0.1/24"]"#,
+                ),
+                interface(
+                    "out",
+                    r#""type":"DUMMY","vrf_master_interface":"other","ip_addresses":["10.2.0.1/24"]"#,
+                ),
+                route("in", "10.7.0.0/16", "10.1.0.9"),
+                route("out", "10.8.0.0/16", "10.2.0.9"),
+            ],
+        ),
+    ]
+}
+
+/// The agent never takes its own work for somebody else's, whatever the form and the order of the values.
+#[test]
+fn reading_what_the_agent_did_leads_to_no_operation() {
+    for (form, values) in forms() {
+        for reversed in [false, true] {
+            let mut world = World::start(machine(), &Desired::new());
+            let mut order: Vec<_> = values.iter().collect();
+            if reversed {
+                order.reverse();
+            }
+            for (key, value) in order {
+                world.put(key, value);
+                world.rest();
+            }
+            for (key, _) in &values {
+                assert_eq!(world.state(key), (ValueState::Configured, String::new()), "{form}: {key}");
+            }
+            world.log();
+            world.refresh();
+            world.rest();
+            assert_eq!(world.log(), [], "{form}, read again");
+            let desired: Desired = values.iter().cloned().collect();
+            for _ in 0..2 {
+                world = world.restart(&desired);
+                assert_eq!(world.log(), [], "{form}, restarted");
+                for (key, _) in &values {
+                    assert_eq!(world.state(key), (ValueState::Configured, String::new()), "{form}: {key}");
+                }
+            }
+        }
+    }
+}
+
+/// The routing table of a VRF made by hand is read from the kernel, and followed.
+#[test]
+fn routes_follow_a_vrf_that_is_made_again_with_another_table() {
+    for form in [3, 4] {
+        let (_, values) = forms().swap_remove(form);
+        let mut world = World::start(machine(), &values.iter().cloned().collect());
+        assert_eq!(world.tables(), [("10.7.0.0".to_owned(), 30)]);
+        let member = {
+            let kernel = &mut world.machine.get().kernel;
+            let old = kernel.link(OWN, "vrf0").expect("the VRF exists").index;
+            kernel.remove_link(OWN, old);
+            let new = kernel.add_foreign_link(OWN, "vrf0", "vrf");
+            kernel.link_mut(OWN, new).vrf_table = Some(40);
+            // The kernel flushes the routes of what leaves a VRF.
+            kernel.spaces.get_mut(&OWN).expect("it exists").routes.clear();
+            let member = kernel.link(OWN, "nic1").expect("the NIC exists").index;
+            kernel.link_mut(OWN, member).master = Some(new);
+            (member, new)
+        };
+        world.rest();
+        assert_eq!(world.tables(), [("10.7.0.0".to_owned(), 40)], "{values:?} {member:?}");
+        for (key, _) in &values {
+            assert_eq!(world.state(key), (ValueState::Configured, String::new()), "{key}");
+        }
+        world.log();
+        world.refresh();
+        world.rest();
+        assert_eq!(world.log(), []);
+    }
+}
+
+/// A member of something that is no VRF device says so, and joins once it is one.
+#[test]
+fn a_member_of_what_is_no_vrf_device_is_refused_until_it_is_one() {
+    let (_, values) = forms().swap_remove(3);
+    let mut kernel = machine();
+    let index = kernel.link(OWN, "vrf0").expect("it exists").index;
+    kernel.link_mut(OWN, index).kind = "bridge".to_owned();
+    let mut world = World::start(kernel, &values.iter().cloned().collect());
+    assert_eq!(world.tables(), []);
+    let (state, error) = world.state(&values[1].0);
+    assert!(
+        state != ValueState::Configured && error.contains("not a VRF device"),
+        "{state:?} {error}"
+    );
+    world.machine.get().kernel.link_mut(OWN, index).kind = "vrf".to_owned();
+    world.rest();
+    assert_eq!(world.tables(), [("10.7.0.0".to_owned(), 30)]);
+    assert_eq!(world.state(&values[1].0), (ValueState::Configured, String::new()));
+}
+
+/// An address of two values on one link goes with the last of them.
+#[test]
+fn an_address_of_two_values_is_kept_until_the_last_one_is_gone() {
+    let (_, values) = forms().swap_remove(1);
+    let mut world = World::start(machine(), &values.iter().cloned().collect());
+    let delete = |world: &mut World, key: &str| {
+        world.agent.events.extend(desired_event(SourceEvent::Changes {
+            revision: 1,
+            items: vec![RawChange {
+                key: RawKey::from(key.as_bytes()),
+                mod_revision: 1,
+                value: None,
+            }],
+        }));
+        world.rest();
+    };
+    delete(&mut world, &values[0].0);
+    assert_eq!(world.addresses("nic0"), ["10.2.0.1", "10.3.0.1", "10.5.5.1"]);
+    delete(&mut world, &values[1].0);
+    assert_eq!(world.addresses("nic0"), ["10.5.5.1"]);
+}

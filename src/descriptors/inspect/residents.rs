@@ -1,0 +1,172 @@
+//! The values on one link, and what of the link belongs to none of them.
+//!
+//! A link of the agent's own namespace may be that of a VETH and of EXISTING interfaces at once. Whether something on it is an orphan,
+//! or foreign, is decided here for all of its values together, never for one of them.
+
+use super::{
+    super::{
+        sharing::existing_on,
+        value::{Interface, InterfaceKind, NamespaceName, Value, interface_key},
+        vrf::{membership, membership_key},
+    },
+    Inspection,
+};
+use crate::{
+    descriptors::netns_of,
+    kernel::{AddressSpec, LinkState},
+};
+
+/// Logical names of the values on a link: the one that made it or took it over, then EXISTING interfaces in key order.
+pub(super) type Residents = Vec<String>;
+
+/// What an inspection says of one value on a link.
+enum Verdict {
+    /// The value is there.
+    Present(Box<Interface>),
+    /// The value does not count: its conditions are not met.
+    Absent,
+    /// An operation on the value is in flight, or its namespace is not open yet.
+    Unsettled,
+    /// The link has the mark of a value that is not desired here.
+    Orphan,
+}
+
+impl Inspection<'_> {
+    /// Adds the EXISTING interfaces to the values on each link.
+    pub(super) fn add_existing(&mut self) {
+        if netns_of(self.view, &NamespaceName::Own) != Some(self.netns) {
+            return;
+        }
+        for link in &self.snapshot.links {
+            let names = existing_on(self.view, &link.name);
+            if !names.is_empty() {
+                self.managed.entry(link.index).or_default().extend(names);
+            }
+        }
+    }
+
+    /// Names of the values on a link; empty for a link that is not managed.
+    pub(super) fn residents(&self, index: u32) -> &[String] {
+        self.managed.get(&index).map_or(&[], Vec::as_slice)
+    }
+
+    /// The desired interfaces on a link, or the applied ones where nothing usable is desired.
+    fn interfaces_on(&self, index: u32) -> impl Iterator<Item = &Interface> {
+        self.residents(index).iter().filter_map(|name| {
+            let key = interface_key(name);
+            self.view.wanted(&key).or(self.view.applied(&key))?.interface()
+        })
+    }
+
+    pub(super) fn link(&mut self, link: &LinkState) {
+        let names = self.residents(link.index).to_vec();
+        if names.is_empty() {
+            let leftover = self.marks.subject(&link.alias).is_some_and(|subject| !subject.is_empty());
+            if leftover {
+                self.orphan_link(link);
+            } else if link.group == self.marks.provisional_group() {
+                self.provisional(link);
+            }
+            return;
+        }
+        let (mut present, mut settled) = (Vec::new(), true);
+        for name in &names {
+            match self.value_on(link, name) {
+                Verdict::Present(found) => present.push(*found),
+                Verdict::Absent => {}
+                Verdict::Unsettled => settled = false,
+                Verdict::Orphan => return self.orphan_link(link),
+            }
+        }
+        present.iter().for_each(|found| self.what_is_on(link, found));
+        if settled && !present.is_empty() {
+            self.what_is_left_over(link, &names, &present);
+        }
+    }
+
+    /// Compares one value on a link with the link.
+    fn value_on(&mut self, link: &LinkState, name: &str) -> Verdict {
+        let key = interface_key(name);
+        let wanted = self.view.wanted(&key).and_then(Value::interface);
+        let applied = self.view.applied(&key).and_then(Value::interface);
+        let applied_here = applied.filter(|applied| netns_of(self.view, &applied.namespace) == Some(self.netns));
+        if self.view.in_flight(&key) {
+            self.seen.insert(key);
+            return Verdict::Unsettled;
+        }
+        let rejected;
+        let basis = match (wanted, applied_here) {
+            (_, Some(applied)) => applied,
+            // One that is not up is not there, as its dependency sees it.
+            (Some(wanted), None) if wanted.kind == InterfaceKind::Existing && !link.up => return Verdict::Absent,
+            (Some(wanted), None) => match netns_of(self.view, &wanted.namespace) {
+                Some(netns) if netns == self.netns => wanted,
+                // Its namespace is not open yet: it may turn out to be this one.
+                None if self.view.is_undecided(&wanted.namespace.key()) => {
+                    self.findings.undecided = true;
+                    return Verdict::Unsettled;
+                }
+                _ => return Verdict::Orphan,
+            },
+            // Its last usable version is elsewhere: this one was left by an earlier run.
+            (None, None) if applied.is_some_and(|applied| netns_of(self.view, &applied.namespace).is_some()) => {
+                return Verdict::Orphan;
+            }
+            (None, None) if self.view.rejected(&key) => {
+                rejected = self.as_it_is(name, link);
+                &rejected
+            }
+            (None, None) => return Verdict::Orphan,
+        };
+        let found = self.interface(basis, wanted.unwrap_or(basis), link);
+        self.findings.links.push((name.to_owned(), link.clone()));
+        self.seen.insert(key.clone());
+        let differs = applied_here.is_none_or(|applied| {
+            *applied
+                != Interface {
+                    addresses: applied.addresses.clone(),
+                    ..found.clone()
+                }
+        });
+        let told = differs.then(|| (key, Value::Interface(found.clone().into())));
+        self.findings.found.extend(told);
+        Verdict::Present(Box::new(found))
+    }
+
+    /// Notes the values derived from an interface on a link.
+    fn what_is_on(&mut self, link: &LinkState, found: &Interface) {
+        // The agent does not choose the VRF of an EXISTING interface: the link may be in another one.
+        let in_vrf = found.vrf.is_some() && self.vrf_of(link, found.vrf.as_deref()) == found.vrf;
+        if let Some((_, member)) = membership(found).filter(|_| in_vrf) {
+            self.note(membership_key(&found.name, &member.vrf), Value::VrfMembership(member.into()));
+        }
+        for address in &found.addresses {
+            self.note(address.key.clone(), Value::Address(address.clone().into()));
+            self.detection(link, address);
+        }
+        self.see_applied_addresses(link, &found.name);
+    }
+
+    /// Reports the addresses of a link that belong to none of its values.
+    fn what_is_left_over(&mut self, link: &LinkState, names: &[String], present: &[Interface]) {
+        // All agents mark with one protocol number: on another agent's link, what carries it is that agent's.
+        if self.is_other_agents(link) {
+            return;
+        }
+        let addresses = present.iter().flat_map(|interface| &interface.addresses);
+        let known: Vec<AddressSpec> = addresses.filter_map(|address| address.spec).collect();
+        self.orphan_addresses(link, names, &known);
+        let is_exclusive = |interface: &Interface| {
+            let of_agent = interface.is_made_by_agent() || interface.kind == InterfaceKind::Existing;
+            of_agent && !interface.link_only
+        };
+        if self.strict && self.interfaces_on(link.index).chain(present).all(is_exclusive) {
+            self.foreign_addresses(link, names);
+        }
+    }
+
+    /// Whether a link has the mark of an agent with another label.
+    pub(super) fn is_other_agents(&self, link: &LinkState) -> bool {
+        self.marks.is_any_agents(&link.alias) && self.marks.subject(&link.alias).is_none()
+    }
+}
