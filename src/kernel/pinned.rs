@@ -303,7 +303,7 @@ impl Namespaces {
             Ok(now) if now.netns == netns => self.finder.directory.remove(name),
             // It leads elsewhere, or nowhere any more: not ours to remove.
             Ok(_) => Ok(()),
-            Err(failure) if failure.kind == FailureKind::Unavailable => Ok(()),
+            Err(failure) if matches!(failure.kind, FailureKind::Unavailable | FailureKind::Unusable) => Ok(()),
             Err(failure) => Err(failure),
         }
     }

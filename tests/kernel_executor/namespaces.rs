@@ -188,6 +188,55 @@ fn file_under_a_namespace_is_deleted_only_if_it_has_no_content() {
     });
 }
 
+/// Creating a file behind such a link fails with EEXIST for ever, which looked like another program that was faster.
+#[test]
+fn a_dangling_symbolic_link_is_unavailable_until_its_target_exists() {
+    in_private_namespaces(|world| {
+        world.open("other");
+        for (name, target) in [
+            ("process", "/proc/4194304/ns/net"),
+            ("file", "/run/none"),
+            ("below", "/proc/self/stat/none"),
+        ] {
+            symlink(target, named(name)).expect("linked");
+            let failure = world.try_open(by_name(name)).expect_err("nothing is there");
+            assert_eq!(failure.kind, FailureKind::Unavailable, "{failure}");
+            assert!(
+                failure
+                    .message
+                    .contains(&format!("symbolic link to {target}, which does not exist")),
+                "{failure}"
+            );
+            let failure = world.try_op(KernelOp::OpenNamespace {
+                reference: by_name(name),
+                mark: None,
+            });
+            assert_eq!(failure.expect_err("nothing is there").kind, FailureKind::Unavailable);
+        }
+        symlink(named("other"), "/run/none").expect("linked");
+        let (netns, created, _) = world.try_open(by_name("file")).expect("opened");
+        assert_eq!((netns, created), (world.open("other"), false));
+    });
+}
+
+#[test]
+fn nothing_is_created_or_removed_through_a_symbolic_link() {
+    in_private_namespaces(|world| {
+        let netns = world.open("ours");
+        symlink(named("ours"), named("alias")).expect("linked");
+        assert_eq!(world.open("alias"), netns);
+        world.op(close(by_name("alias"), netns, true, false));
+        assert!(named("alias").is_symlink(), "a link is never the agent's");
+        assert_eq!(fs::metadata(named("ours")).expect("still mounted").ino(), netns.0);
+
+        fs::write("/run/text", "somebody's text").expect("written");
+        symlink("/run/text", named("text")).expect("linked");
+        let failure = world.try_open(by_name("text")).expect_err("refused");
+        assert_eq!(failure.kind, FailureKind::Unusable, "{failure}");
+        assert_eq!(fs::read_to_string("/run/text").expect("not mounted over"), "somebody's text");
+    });
+}
+
 #[test]
 fn a_file_that_is_mounted_while_we_look_is_taken_as_it_is() {
     in_private_namespaces(|world| {
