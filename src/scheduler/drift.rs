@@ -113,6 +113,7 @@ impl<D: Domain> Scheduler<D> {
         let (times, seconds) = (fight.times, (now - fight.first).as_secs().max(1));
         delay.map(|delay| Hold::Retry {
             until: now + delay,
+            earliest: now + delay,
             persistent: false,
             foreign: false,
             reason: CONTENDED,

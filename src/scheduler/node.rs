@@ -47,9 +47,10 @@ pub(super) struct Flight<V> {
 /// Why a value that could be worked on is left alone for now.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Hold {
-    /// The last operation failed; tried again at `until`.
+    /// The last operation failed; tried again at `until`, or at `earliest` if something that it depends on changes.
     Retry {
         until: Duration,
+        earliest: Duration,
         persistent: bool,
         /// Somebody else's object is in the way: there is no telling that it will ever go.
         foreign: bool,
@@ -58,7 +59,7 @@ pub(super) enum Hold {
     },
     /// Others changed or removed it, and it is not to be repaired: until the kernel agrees again, or it is asked for anew.
     Drifted { message: String },
-    /// What it needs is not there, says the effect; a probe ends the wait.
+    /// What it needs is not there, says the effect; a probe or a change of a dependency ends the wait.
     Unavailable { reason: &'static str, message: String },
     /// Another value is in the way; any change nearby ends the wait. `by_effect`: the effect said that it can never be; only a
     /// probe ends that wait.
@@ -83,6 +84,8 @@ pub(super) enum Stirred {
     /// What others may rely on stays; only those care that have something left to do: see [`Node::at_rest`].
     Restless,
     All,
+    /// What others depend on has changed: those that are held because they failed or wait are tried again.
+    Changed,
 }
 
 /// What lies below a prefix that dependencies on "any of" name.

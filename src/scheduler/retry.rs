@@ -4,7 +4,7 @@
 //! reading at [`Scheduler::wake_retries`].
 //!
 //! A derived value has the policy of its base. One whose attempts are used up stays FAILED until it is changed, resynced or
-//! probed, or until something it depends on changes.
+//! probed, or until something it depends on changes: see [`Scheduler::wake`].
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -20,6 +20,8 @@ use super::{
 
 /// The time of an attempt that is never made.
 pub(super) const NEVER: Duration = Duration::MAX;
+/// A failed value is not tried again earlier than this after its failure, however often its dependencies change.
+const WAKE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl<D: Domain> Scheduler<D> {
     fn retry_of(&self, id: NodeId) -> Retry {
@@ -44,6 +46,7 @@ impl<D: Domain> Scheduler<D> {
         let until = delay.map_or(NEVER, |delay| self.now + delay);
         node.hold = Some(Box::new(Hold::Retry {
             until,
+            earliest: self.now + WAKE_INTERVAL,
             persistent: persistent || until == NEVER,
             foreign: fault.kind == FaultKind::Foreign,
             reason: fault.reason,
@@ -51,6 +54,28 @@ impl<D: Domain> Scheduler<D> {
         }));
         if until != NEVER {
             self.retries.insert((until, id));
+        }
+    }
+
+    /// A dependency of a held value has changed. What waits is tried at once; what failed as well, but at most once within
+    /// [`WAKE_INTERVAL`]. The number of attempts is kept, so a dependency that changes all the time does not reset the back-off.
+    pub(super) fn wake(&mut self, id: NodeId) {
+        let now = self.now;
+        let Some(node) = self.graph.get_mut(id) else { return };
+        match node.hold.as_deref_mut() {
+            Some(Hold::Unavailable { .. }) => node.hold = None,
+            Some(hold) if hold.is_about_drift() => {}
+            Some(Hold::Retry { until, earliest, .. }) => {
+                let due = (*earliest).max(now).min(*until);
+                self.retries.remove(&(*until, id));
+                if due <= now {
+                    node.hold = None;
+                } else {
+                    *until = due;
+                    self.retries.insert((due, id));
+                }
+            }
+            Some(Hold::Refused { .. } | Hold::Drifted { .. }) | None => {}
         }
     }
 

@@ -10,6 +10,7 @@ use super::{
     node_set::NodeSet,
     nodes::NodeId,
     plan::Scheduler,
+    status::Verb,
     view::View,
 };
 
@@ -22,8 +23,13 @@ impl<D: Domain> Scheduler<D> {
     pub(super) fn reopen(&mut self, id: NodeId) {
         if self.graph[id].closing {
             self.graph[id].closing = false;
+            if self.graph[id].last_operation == Verb::Delete {
+                // The deletion failed, and is not needed any more.
+                self.graph[id].last_operation = Verb::Undefined;
+                self.release_hold(id);
+            }
             self.refresh_children(id);
-            self.mark_interested(id);
+            self.wake_interested(id);
         }
     }
 
@@ -72,11 +78,15 @@ impl<D: Domain> Scheduler<D> {
         (node.partial, node.settled) = (false, false);
         node.forget_attempt();
         node.forget_error();
+        if node.last_operation == Verb::Delete {
+            // It was read from the kernel: no operation made it what it is.
+            node.last_operation = Verb::Undefined;
+        }
         self.release_hold(id);
         self.release_blocked(id);
         self.refresh_children(id);
         self.mark(id);
-        self.mark_interested(id);
+        self.wake_interested(id);
     }
 
     /// As [`Self::set_applied`], where the value is the wanted one: what it depends on is known.
@@ -113,7 +123,7 @@ impl<D: Domain> Scheduler<D> {
             self.wanted_changed(id);
         }
         self.mark(id);
-        self.mark_interested(id);
+        self.wake_interested(id);
         parent.into_iter().for_each(|id| self.mark(id));
     }
 
@@ -148,15 +158,22 @@ impl<D: Domain> Scheduler<D> {
                 continue;
             }
             obsolete.retain(|obsolete| *obsolete != child);
-            // What is asked for has not changed, so what others did to it still counts.
-            let drift = node.hold.take_if(|hold| hold.is_about_drift());
+            // What is asked for has not changed, so what others did to it still counts, and so does its back-off.
+            let descriptor = self.domain.descriptor(&key);
+            let same = (node.derived.as_ref().zip(descriptor)).is_some_and(|(old, descriptor)| descriptor.equivalent(&key, old, &value));
+            let is_kept = |hold: &mut Box<Hold>| hold.is_about_drift() || same && matches!(**hold, Hold::Retry { .. });
+            let (kept, attempts) = (node.hold.take_if(is_kept), node.attempts);
             node.derived = Some(value);
             if node.parent.replace(id).is_none() {
                 self.graph.forget_cycles(child);
             }
             self.graph[id].children.insert(child);
             self.wanted_changed(child);
-            self.graph[child].hold = drift;
+            if kept.is_some() {
+                self.graph[child].attempts = attempts;
+                self.graph[child].hold = kept;
+                self.wake(child);
+            }
         }
         for child in obsolete {
             self.abandon_child(child);
@@ -233,7 +250,7 @@ impl<D: Domain> Scheduler<D> {
         self.graph[id].implies = implies;
         self.mark(id);
         let stays = self.graph[id].available();
-        self.stir_around(id, if stays { Stirred::Restless } else { Stirred::All });
+        self.stir_around(id, if stays { Stirred::Restless } else { Stirred::Changed });
     }
 
     pub(super) fn release_hold(&mut self, id: NodeId) {
@@ -266,6 +283,12 @@ impl<D: Domain> Scheduler<D> {
         self.stir_around(id, Stirred::All);
     }
 
+    /// As [`Self::mark_interested`], and its availability or value did change: held dependents are tried again.
+    fn wake_interested(&mut self, id: NodeId) {
+        self.graph.note_availability(id);
+        self.stir_around(id, Stirred::Changed);
+    }
+
     fn stir_around(&mut self, id: NodeId, whom: Stirred) {
         self.stir(id, whom);
         let prefixes = std::mem::take(&mut self.graph[id].prefixes);
@@ -296,7 +319,10 @@ impl<D: Domain> Scheduler<D> {
                 // Marking leaves them as they are.
                 let dependents = std::mem::take(&mut node.dependents);
                 for dependent in &dependents {
-                    if whom == Stirred::All || !self.graph.get(*dependent).is_some_and(Node::at_rest) {
+                    if whom == Stirred::Changed {
+                        self.wake(*dependent);
+                    }
+                    if whom >= Stirred::All || !self.graph.get(*dependent).is_some_and(Node::at_rest) {
                         self.mark(*dependent);
                     }
                 }
