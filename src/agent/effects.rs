@@ -25,7 +25,7 @@ use crate::{
     },
     engine::Effects,
     kernel::{Failure, FailureKind, KernelOp, NamespaceRef, NetnsId, Outcome as KernelOutcome, Reply, Snapshot, Task},
-    scheduler::{Fault, FaultKind, KernelError, Operation, Outcome, Scheduler, StatusChange, Verb},
+    scheduler::{Fault, FaultKind, KernelError, Observation, Operation, Outcome, Scheduler, StatusChange, Verb, Wait},
     signals::{
         docker::MicroserviceChange,
         namespaces::{Binding, Target},
@@ -34,6 +34,7 @@ use crate::{
 
 use super::{
     bulk::Bulk,
+    failure_class::{Class, classify},
     host::{Host, ReferenceWatcher},
     report::Reporter,
     survey::{self, Survey, Surveyed},
@@ -279,31 +280,20 @@ impl NetworkEffects {
                 if takes_back {
                     self.dispossessed.insert(key.clone());
                 }
-                let fault = self.failed(&key, namespace, failure);
-                scheduler.outcome(outcome.id, Outcome::Failed(fault));
+                let failed = self.failed(&key, namespace, failure);
+                scheduler.outcome(outcome.id, failed);
             }
         }
         None
     }
 
-    /// What a failure means for the scheduler; tells the world of a namespace that cannot be opened.
-    fn failed(&mut self, key: &Key, namespace: Option<(NamespaceName, NamespaceRef, OnNamespace)>, failure: Failure) -> Fault {
-        let (kind, reason) = match (failure.kind, &namespace) {
-            (FailureKind::Unavailable, Some(_)) => (FaultKind::Unavailable, "Unavailable"),
-            (FailureKind::Unusable, Some(_)) => (FaultKind::Refused, "NotANetworkNamespace"),
-            (FailureKind::Unavailable | FailureKind::Unusable, None) => (FaultKind::Transient, "Unavailable"),
-            (FailureKind::KindMissing, _) => (FaultKind::Persistent, "KernelKindMissing"),
-            (FailureKind::Exists, _) => (FaultKind::Transient, "ObjectExists"),
-            (FailureKind::Tentative, _) => (FaultKind::Unavailable, "AddressTentative"),
-            (FailureKind::Duplicate, _) => (FaultKind::Persistent, "DuplicateAddress"),
-            (FailureKind::TimedOut, _) => (FaultKind::Transient, "TimedOut"),
-            (FailureKind::Foreign, _) => (FaultKind::Foreign, "ForeignObject"),
-            (FailureKind::Other, _) => (FaultKind::Transient, "KernelError"),
-        };
+    /// What a failure means for the scheduler; publishes it if a namespace could not be opened.
+    fn failed(&mut self, key: &Key, namespace: Option<(NamespaceName, NamespaceRef, OnNamespace)>, failure: Failure) -> Outcome<Value> {
+        let (class, reason) = classify(failure.kind, namespace.is_some());
         let timed_out = failure.kind == FailureKind::TimedOut;
         match namespace {
             // The watcher asks again as soon as it can see the namespace.
-            Some((name, _, OnNamespace::Open)) if timed_out || matches!(kind, FaultKind::Unavailable | FaultKind::Refused) => {
+            Some((name, _, OnNamespace::Open)) if timed_out || matches!(class, Class::Waiting | Class::Failed(FaultKind::Refused)) => {
                 debug!(key = %key, "waiting: {}", failure.message);
                 self.watch(key, &name, Binding::Missing);
                 self.reporter.namespace(&name, None, &failure.message);
@@ -313,16 +303,20 @@ impl NetworkEffects {
                 warn!(key = %key, errno = failure.errno, "cannot check the namespace: {}", failure.message);
                 self.watch(key, &name, Binding::Bound { inode: netns.0 });
             }
-            _ if failure.kind == FailureKind::Tentative => debug!(key = %key, "waiting: {}", failure.message),
+            _ if class == Class::Waiting => debug!(key = %key, "waiting: {}", failure.message),
             _ => warn!(key = %key, errno = failure.errno, "failed: {}", failure.message),
         }
-        Fault {
-            kind,
-            reason,
-            message: failure.message,
-            kernel: failure.errno.map(|errno| KernelError {
-                errno,
-                text: failure.kernel_text,
+        let message = failure.message;
+        match class {
+            Class::Waiting => Outcome::Waiting(Wait { reason, message }),
+            Class::Failed(kind) => Outcome::Failed(Fault {
+                kind,
+                reason,
+                message,
+                kernel: failure.errno.map(|errno| KernelError {
+                    errno,
+                    text: failure.kernel_text,
+                }),
             }),
         }
     }
@@ -469,10 +463,12 @@ impl NetworkEffects {
         for (key, value) in &findings.found {
             debug!(key = %key, %netns, ?value, "found in the kernel");
         }
-        scheduler.lost(&findings.lost);
-        scheduler.found(std::mem::take(&mut findings.found));
-        scheduler.unfinished(&findings.unfinished);
-        findings.probes.iter().for_each(|key| scheduler.probe(key));
+        scheduler.observe(Observation {
+            lost: std::mem::take(&mut findings.lost),
+            observed: std::mem::take(&mut findings.found),
+            unfinished: std::mem::take(&mut findings.unfinished),
+            probes: std::mem::take(&mut findings.probes),
+        });
         if findings.tentative {
             self.look_for_detection(netns);
         }
@@ -823,8 +819,13 @@ impl Effects for NetworkEffects {
 
     fn settled(&mut self) {
         if std::mem::take(&mut self.acted) {
-            let again = std::mem::take(&mut self.undecided);
-            self.suspects.extend(again.into_iter().map(|netns| (netns, self.now)));
+            for netns in std::mem::take(&mut self.undecided) {
+                // What is done because of this look must not lead to the next one without a pause.
+                let earliest = self.last_read.get(&netns).map_or(self.now, |last| *last + READ_INTERVAL);
+                let due = self.now.max(earliest);
+                let planned = self.suspects.entry(netns).or_insert(due);
+                *planned = due.min(*planned);
+            }
         }
         self.reporter.settled();
     }

@@ -7,6 +7,7 @@ pub(crate) mod bulk;
 pub(crate) mod effects;
 #[cfg(test)]
 mod existing_tests;
+mod failure_class;
 pub(crate) mod host;
 mod performer;
 mod progress;

@@ -31,11 +31,11 @@ pub struct ApplyArgs {
     #[arg(long)]
     replace: bool,
 
-    /// All or nothing: when a value fails, all are as before
+    /// All or nothing: if a value fails, all of them are reverted. A value that waits for something has not failed
     #[arg(long)]
     atomic: bool,
 
-    /// Wait until every value of the file is CONFIGURED (see --timeout)
+    /// Wait until every value of the file is CONFIGURED, or one has failed (see --timeout)
     #[arg(long)]
     wait: bool,
 
@@ -112,6 +112,7 @@ struct Changed {
     seq_num: u64,
     reverted: bool,
     errors: Vec<Failed>,
+    waiting: Vec<Waiting>,
     values: Vec<Value>,
     confirm: Option<Confirm>,
     /// Words instead of a result: it is applied later.
@@ -125,6 +126,14 @@ struct Failed {
     operation: String,
     error: String,
     in_revert: bool,
+}
+
+/// A value that is PENDING, and why.
+#[derive(Deserialize, Debug, Default)]
+#[serde(default)]
+struct Waiting {
+    key: String,
+    message: String,
 }
 
 #[derive(Deserialize, Debug, Default)]
@@ -173,6 +182,7 @@ pub async fn apply(args: &ApplyArgs, agent: &Agent, output: &Output, patience: D
         return Ok(FAILED);
     }
     if !args.wait {
+        report_waiting(&changed, output);
         if let Some(confirm) = &changed.confirm {
             ask_to_confirm(confirm);
         }
@@ -180,7 +190,7 @@ pub async fn apply(args: &ApplyArgs, agent: &Agent, output: &Output, patience: D
     }
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     let patience = args.confirm_within.map_or(patience, |within| within.min(patience));
-    let waited = watch::until(agent, None, &keys, "CONFIGURED", patience).await;
+    let waited = watch::until_configured(agent, &keys, patience).await;
     if let (Err(_), Some(confirm)) = (&waited, &changed.confirm) {
         ask_to_confirm(confirm);
     }
@@ -200,6 +210,23 @@ impl SourceArgs {
         source
             .into_iter()
             .chain(self.description.as_deref().map(|text| ("description", text)))
+    }
+}
+
+/// Says on standard error which values wait; the table has the reasons already.
+fn report_waiting(changed: &Changed, output: &Output) {
+    if matches!(output.format, Format::Name) {
+        for wait in &changed.waiting {
+            eprintln!("netns-agent: {} waits: {}", visible(&short(&wait.key)), visible(&wait.message));
+        }
+    }
+    if let Some(first) = changed.waiting.first() {
+        eprintln!(
+            "{} of {} PENDING, nothing has failed; `netns-agent wait {}` returns when it is CONFIGURED",
+            changed.waiting.len(),
+            changed.values.len(),
+            visible(&short(&first.key))
+        );
     }
 }
 

@@ -20,6 +20,9 @@ use super::{
 /// How often the agent is looked at while something is waited for.
 const WAIT_INTERVAL: Duration = Duration::from_millis(100);
 
+/// A failure counts once it has been shown for so long: a status is published up to half a second late while the agent is busy.
+const FAILED_FOR: Duration = Duration::from_secs(1);
+
 /// Arguments of `watch`.
 #[derive(clap::Args, Debug)]
 pub struct WatchArgs {
@@ -193,8 +196,26 @@ async fn keys(args: &WaitArgs, agent: &Agent) -> Result<Vec<String>, Failure> {
 
 /// Waits until these keys are in a state (`DELETED`: gone), and tells which are where there is an `output`.
 pub async fn until(agent: &Agent, output: Option<&Output>, keys: &[&str], state: &str, patience: Duration) -> Outcome {
+    until_unless(agent, output, keys, state, patience, &|_| false).await
+}
+
+/// Waits until these keys are CONFIGURED. Ends early when one has failed for good: waiting any longer would not help.
+pub async fn until_configured(agent: &Agent, keys: &[&str], patience: Duration) -> Outcome {
+    let has_failed = |status: &Status| matches!(status.state(), "FAILED" | "INVALID" | "UNIMPLEMENTED");
+    until_unless(agent, None, keys, "CONFIGURED", patience, &has_failed).await
+}
+
+async fn until_unless(
+    agent: &Agent,
+    output: Option<&Output>,
+    keys: &[&str],
+    state: &str,
+    patience: Duration,
+    has_failed: &(dyn Fn(&Status) -> bool + Sync),
+) -> Outcome {
     let deadline = Instant::now() + patience;
     let mut left: Vec<&str> = keys.to_vec();
+    let mut failed_since: Option<Instant> = None;
     loop {
         let now = look(agent, &|key| keys.contains(&key)).await?;
         let found = |key: &str| {
@@ -218,6 +239,13 @@ pub async fn until(agent: &Agent, output: Option<&Output>, keys: &[&str], state:
         }
         if left.is_empty() {
             return Ok(0);
+        }
+        let failed = left.iter().map(|key| found(key)).find(|status| has_failed(status));
+        failed_since = failed.as_ref().map(|_| failed_since.unwrap_or_else(Instant::now));
+        if let (Some(status), Some(since)) = (failed, failed_since)
+            && since.elapsed() >= FAILED_FOR
+        {
+            return Err(Failure::new(describe(&status)).next(format!("`netns-agent explain {}` tells why", visible(&short(&status.key)))));
         }
         if Instant::now() >= deadline {
             let told: Vec<String> = left.iter().map(|key| describe(&found(key))).collect();

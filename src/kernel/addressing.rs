@@ -103,10 +103,10 @@ impl Worker {
             return Ok(());
         }
         let why = match WITHOUT_CARRIER.contains(&found.oper_state) {
-            true => "it begins when the link has a carrier (for a veth: when its other end is up)",
-            false => "it takes a second or two",
+            true => "which begins when the link has a carrier (for a veth: when its other end is up)",
+            false => "which takes a second or two",
         };
-        let message = format!("the kernel is still finding out whether somebody else on link \"{link}\" in {place} has {shown}; {why}");
+        let message = format!("waiting for IPv6 duplicate address detection of {shown} on link \"{link}\" in {place}, {why}");
         failed(FailureKind::Tentative, message)
     }
 

@@ -174,6 +174,10 @@ impl<D: Domain> Scheduler<D> {
 
     fn harvest(&mut self) {
         self.ledger.harvest(self.now);
+        for (mut result, named) in std::mem::take(&mut self.ledger.just_finished) {
+            result.waiting = named.into_iter().filter_map(|id| self.wait_of(id)).collect();
+            self.ledger.finished.push(result);
+        }
         let released = std::mem::take(&mut self.ledger.released);
         released.iter().for_each(|key| self.release(key));
     }

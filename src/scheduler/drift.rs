@@ -79,9 +79,7 @@ impl<D: Domain> Scheduler<D> {
         if let Some(hold) = node.hold.as_deref().filter(|hold| hold.is_about_drift()) {
             return Some(hold.clone());
         }
-        self.drift.damaged.insert(id);
-        let coming = self.keys_of(id);
-        self.drift.coming.extend(coming);
+        self.note_damaged(id);
         let base = &self.graph[self.base_of(id)];
         if !was_whole || base.requested.is_none() {
             return None;
@@ -126,6 +124,14 @@ impl<D: Domain> Scheduler<D> {
         })
     }
 
+    /// Notes that a value is damaged until it is as wanted again. One that is left alone for drift is noted already.
+    pub(super) fn note_damaged(&mut self, id: NodeId) {
+        if self.graph[id].hold.as_deref().is_none_or(|hold| !hold.is_about_drift()) && self.drift.damaged.insert(id) {
+            let coming = self.keys_of(id);
+            self.drift.coming.extend(coming);
+        }
+    }
+
     fn difference(&self, id: NodeId, found: Option<&D::Value>) -> String {
         let node = &self.graph[id];
         match (found, node.wanted(), self.domain.descriptor(&node.key)) {
@@ -161,6 +167,18 @@ impl<D: Domain> Scheduler<D> {
         }
         let children: Vec<NodeId> = self.graph[id].children.iter().copied().collect();
         children.into_iter().for_each(|child| self.forget_drift(child));
+    }
+
+    /// The value is asked for again: what failed of what is derived from it is tried at once.
+    pub(super) fn release_children(&mut self, id: NodeId) {
+        let children: Vec<NodeId> = self.graph[id].children.iter().copied().collect();
+        for child in children {
+            if self.graph[child].hold.is_some() {
+                self.release_hold(child);
+                self.mark(child);
+            }
+            self.release_children(child);
+        }
     }
 
     /// A namespace was opened anew: what it took with it when it went was nobody's fight, be it the other end of a link elsewhere.
@@ -217,10 +235,11 @@ impl<D: Domain> Scheduler<D> {
         }
         let edges = self.graph[id].applied_edges.iter();
         let mut unmet = edges.filter(|edge| !self.graph.edge_satisfied(id, edge)).peekable();
-        unmet.peek().is_some() && unmet.all(|edge| edge.outlived && self.is_coming(edge))
+        unmet.peek().is_some() && unmet.all(|edge| edge.outlived && self.is_coming(edge, |_| true))
     }
 
-    fn is_coming(&self, edge: &Edge) -> bool {
+    /// Whether a damaged value that counts meets a dependency once it is repaired.
+    fn is_coming(&self, edge: &Edge, counts: impl Fn(&Key) -> bool) -> bool {
         let coming = &self.drift.coming;
         match &edge.on {
             Target::Key(target) => coming.contains(&self.graph[*target].key),
@@ -229,7 +248,8 @@ impl<D: Domain> Scheduler<D> {
                 let below = coming
                     .range::<Key, _>(prefix..)
                     .take_while(|key| key.as_str().starts_with(prefix.as_str()));
-                below.into_iter().any(|key| any.predicate.as_ref().is_none_or(|passes| passes(key)))
+                let mut below = below.filter(|key| counts(key));
+                below.any(|key| any.predicate.as_ref().is_none_or(|passes| passes(key)))
             }),
         }
     }

@@ -17,7 +17,8 @@ use super::{
     node::{Hold, Node},
     nodes::NodeId,
     plan::Scheduler,
-    status::{Status, StatusChange, Told, ValueState},
+    status::{Status, StatusChange, Told, ValueState, Verb},
+    transaction::KeyWait,
     transition::ROOM_KEPT,
     view::View,
 };
@@ -139,6 +140,11 @@ impl<D: Domain> Scheduler<D> {
         {
             rare.damage.clear();
         }
+        debug_assert!(
+            status.state != ValueState::Configured || status.last_operation != Verb::Delete,
+            "{} is CONFIGURED by a deletion",
+            self.graph[id].key
+        );
         let told = match &self.graph[id].status {
             Told::Nothing => false,
             // Otherwise there would be nothing to add.
@@ -249,6 +255,21 @@ impl<D: Domain> Scheduler<D> {
             status.since = last.since;
         }
         Some((status, mentioned))
+    }
+
+    /// What a base value waits for, if it is PENDING.
+    pub(super) fn wait_of(&self, id: NodeId) -> Option<KeyWait> {
+        let node = self.graph.get(id).filter(|node| node.requested.is_some())?;
+        let condition = self.condition(id);
+        if !matches!(&condition, Condition::Problem(problem) if problem.state == ValueState::Pending) {
+            return None;
+        }
+        let (status, _) = self.status_of(id, condition)?;
+        Some(KeyWait {
+            key: node.key.clone(),
+            reason: status.reason,
+            message: status.message,
+        })
     }
 
     /// Writes what is the matter into the status; returns the keys named.

@@ -12,12 +12,36 @@ use super::{
     ledger::Ticket,
     node::{Hold, Requested},
     nodes::NodeId,
-    plan::{Change, Fault, FaultKind, Outcome, Scheduler},
+    plan::{Change, Fault, FaultKind, Outcome, Scheduler, Wait},
     recorder::Ended,
     status::{ValueState, Verb},
     transaction::{KeyError, Kind, Options, Resync, Retry, Transaction, Unacceptable},
     view::View,
 };
+
+/// What a look at the kernel brought, in the order in which it is taken over.
+#[derive(Debug)]
+pub struct Observation<V> {
+    /// Values that are not in the kernel any more.
+    pub lost: Vec<Key>,
+    /// Values that are in the kernel, and were not known to be, or not so.
+    pub observed: Vec<(Key, V)>,
+    /// Values of which an interrupted creation left something.
+    pub unfinished: Vec<Key>,
+    /// Values that wait for something that has happened.
+    pub probes: Vec<Key>,
+}
+
+impl<V> Default for Observation<V> {
+    fn default() -> Self {
+        Observation {
+            lost: Vec::new(),
+            observed: Vec::new(),
+            unfinished: Vec::new(),
+            probes: Vec::new(),
+        }
+    }
+}
 
 impl<D: Domain> Scheduler<D> {
     /// Takes a transaction; its operations come out of the next steps. Returns its sequence number.
@@ -49,6 +73,7 @@ impl<D: Domain> Scheduler<D> {
         for change in changes {
             let id = self.graph.obtain(&change.key);
             self.take_over(id, ticket);
+            self.ledger.name(ticket, id);
             if new_policy {
                 self.graph[id].set_retry(retry);
             }
@@ -83,6 +108,7 @@ impl<D: Domain> Scheduler<D> {
     /// Replaces what the northbound side wants under a key.
     pub(super) fn request(&mut self, id: NodeId, requested: Option<Requested<D::Value>>) {
         self.forget_drift(id);
+        self.release_children(id);
         let node = &mut self.graph[id];
         let former = std::mem::replace(&mut node.requested, requested);
         if node.requested.is_none()
@@ -118,6 +144,7 @@ impl<D: Domain> Scheduler<D> {
         for id in wanted {
             if self.graph[id].requested.is_some() {
                 self.take_over(id, ticket);
+                self.ledger.name(ticket, id);
             }
             self.release_hold(id);
             self.mark(id);
@@ -213,9 +240,54 @@ impl<D: Domain> Scheduler<D> {
         self.mark(id);
     }
 
-    /// Values that are in the kernel, as read from it. Those that nobody wants will be deleted.
-    pub fn found(&mut self, values: Vec<(Key, D::Value)>) {
+    /// Takes over what a look at the kernel brought. Facts must have been reported before, for they decide what the values are. Which
+    /// values are damaged is known before the first one is judged, so that what the kernel took along is told from what somebody did.
+    pub fn observe(&mut self, observation: Observation<D::Value>) {
+        let Observation {
+            lost,
+            observed,
+            unfinished,
+            probes,
+        } = observation;
         self.see();
+        self.note_damage(&lost, &observed);
+        self.take_lost(&lost);
+        self.take_found(observed);
+        self.unfinished(&unfinished);
+        probes.iter().for_each(|key| self.probe(key));
+    }
+
+    /// As [`Self::observe`], of values that are in the kernel. Those that nobody wants will be deleted.
+    pub fn found(&mut self, values: Vec<(Key, D::Value)>) {
+        self.observe(Observation {
+            observed: values,
+            ..Observation::default()
+        });
+    }
+
+    /// As [`Self::observe`], of values that turned out not to be in the kernel any more.
+    pub fn lost(&mut self, keys: &[Key]) {
+        self.observe(Observation {
+            lost: keys.to_vec(),
+            ..Observation::default()
+        });
+    }
+
+    /// The wanted values that differ from what was applied, before any of them changes.
+    fn note_damage(&mut self, lost: &[Key], observed: &[(Key, D::Value)]) {
+        let lost = lost.iter().map(|key| (key, None));
+        for (key, value) in lost.chain(observed.iter().map(|(key, value)| (key, Some(value)))) {
+            let Some(id) = self.graph.find(key) else { continue };
+            let node = &self.graph[id];
+            let concerns = node.flight.is_none() && node.applied.is_some() && node.wanted().is_some();
+            if concerns && value.is_none_or(|value| !self.is_as_wanted(id, value)) {
+                self.note_damaged(id);
+            }
+        }
+    }
+
+    /// Takes over values that are in the kernel.
+    fn take_found(&mut self, values: Vec<(Key, D::Value)>) {
         for (key, value) in values {
             let id = self.graph.obtain(&key);
             if self.graph[id].flight.is_some() {
@@ -256,9 +328,8 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Values that turned out not to be in the kernel any more. Those that are still wanted will be created again.
-    pub fn lost(&mut self, keys: &[Key]) {
-        self.see();
+    /// Takes over that values are not in the kernel any more. Those that are still wanted will be created again.
+    fn take_lost(&mut self, keys: &[Key]) {
         for key in keys {
             if let Some(id) = self.graph.find(key)
                 && self.graph[id].flight.is_none()
@@ -351,8 +422,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// An interrupted creation left something of a value that is not applied: the next attempt starts by clearing it away.
-    pub fn unfinished(&mut self, keys: &[Key]) {
-        self.see();
+    fn unfinished(&mut self, keys: &[Key]) {
         for key in keys {
             if let Some(id) = self.graph.find(key)
                 && !self.graph[id].present()
@@ -367,6 +437,16 @@ impl<D: Domain> Scheduler<D> {
     pub fn outcome(&mut self, operation: u64, outcome: Outcome<D::Value>) {
         let Some(id) = self.flying.remove(&operation) else { return };
         let Some(flight) = self.graph[id].flight.take() else { return };
+        // Only what does not exist yet can wait to exist.
+        let outcome = match outcome {
+            Outcome::Waiting(wait) if flight.verb != Verb::Create => Outcome::Failed(Fault {
+                kind: FaultKind::Transient,
+                reason: wait.reason,
+                message: wait.message,
+                kernel: None,
+            }),
+            outcome => outcome,
+        };
         self.act_for(id);
         let kept = self.ledger.has_room(self.graph[id].trace.flown_for);
         let node = &self.graph[id];
@@ -383,12 +463,13 @@ impl<D: Domain> Scheduler<D> {
                 _ => None,
             },
         };
-        if matches!(outcome, Outcome::Failed(_)) {
+        if matches!(outcome, Outcome::Failed(_) | Outcome::Waiting(_)) {
             self.release_claims_for(&flight.brings);
         }
         match (flight.verb, outcome) {
             (Verb::Verify, Outcome::Changed(_)) => self.graph[id].stale = true,
             (Verb::Verify, _) => {}
+            (_, Outcome::Waiting(wait)) => self.waits(id, wait),
             (verb, Outcome::Failed(fault)) => self.failed(id, verb, flight.value, fault),
             (Verb::Delete, _) => self.clear_applied(id),
             (_, outcome) => {
@@ -432,6 +513,16 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
+    /// What a creation needs is not there yet: nothing was done.
+    fn waits(&mut self, id: NodeId, wait: Wait) {
+        self.release_claims(id, &[]);
+        self.release_blocked(id);
+        self.graph[id].hold = Some(Box::new(Hold::Unavailable {
+            reason: wait.reason,
+            message: wait.message,
+        }));
+    }
+
     pub(super) fn failed(&mut self, id: NodeId, verb: Verb, value: Option<D::Value>, fault: Fault) {
         if verb == Verb::Create {
             self.graph[id].make_rare().attempted = value;
@@ -440,23 +531,13 @@ impl<D: Domain> Scheduler<D> {
         self.release_blocked(id);
         self.note_partial(id, verb, &fault);
         let node = &mut self.graph[id];
-        match fault.kind {
-            FaultKind::Unavailable if verb == Verb::Create => {
-                node.hold = Some(Box::new(Hold::Unavailable {
-                    reason: fault.reason,
-                    message: fault.message,
-                }));
-                return;
-            }
-            FaultKind::Refused if verb == Verb::Create => {
-                node.hold = Some(Box::new(Hold::Refused {
-                    reason: fault.reason,
-                    message: fault.message,
-                    by_effect: true,
-                }));
-                return;
-            }
-            _ => {}
+        if fault.kind == FaultKind::Refused && verb == Verb::Create {
+            node.hold = Some(Box::new(Hold::Refused {
+                reason: fault.reason,
+                message: fault.message,
+                by_effect: true,
+            }));
+            return;
         }
         let last_error = LastError {
             at: self.now,
@@ -469,7 +550,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// A creation that failed half-way may have left something, which stays in need of what the creation depended on.
     fn note_partial(&mut self, id: NodeId, verb: Verb, fault: &Fault) {
-        if verb != Verb::Create || matches!(fault.kind, FaultKind::Unavailable | FaultKind::Refused | FaultKind::Foreign) {
+        if verb != Verb::Create || matches!(fault.kind, FaultKind::Refused | FaultKind::Foreign) {
             return;
         }
         let node = &self.graph[id];

@@ -88,6 +88,8 @@ pub(super) struct Open<V> {
     /// It is to be read again once everything is applied.
     read_at_end: bool,
     pub values: Vec<ValueRecord<V>>,
+    /// Nodes that it names; only if somebody waits for its result.
+    pub named: Vec<NodeId>,
     /// What was wanted before, if it may have to come back.
     pub previous: Vec<(Key, Option<Requested<V>>)>,
     pub planned: Option<Vec<OperationRecord<V>>>,
@@ -114,6 +116,8 @@ pub(super) struct Ledger<V> {
     pub parked: BTreeSet<NodeId>,
     pub to_revert: Vec<Ticket>,
     pub finished: Vec<TransactionResult>,
+    /// As `finished`, with the named nodes; what waits of them is not known yet.
+    pub just_finished: Vec<(TransactionResult, Vec<NodeId>)>,
     /// Keys that finished transactions will not bring back any more.
     pub released: Vec<Key>,
     /// Values that are no longer wanted and were never applied, until their removal is recorded.
@@ -142,6 +146,7 @@ impl<V> Ledger<V> {
             parked: BTreeSet::new(),
             to_revert: Vec::new(),
             finished: Vec::new(),
+            just_finished: Vec::new(),
             released: Vec::new(),
             withdrawn: FastMap::default(),
             history: History::new(HistorySettings::default()),
@@ -179,6 +184,7 @@ impl<V> Ledger<V> {
             phase: Phase::Applying,
             reading,
             values: Vec::new(),
+            named: Vec::new(),
             previous: Vec::new(),
             planned: None,
             operations: Vec::new(),
@@ -272,6 +278,15 @@ impl<V> Ledger<V> {
         }
     }
 
+    /// Keeps which nodes a transaction names, to tell at its end which of them wait.
+    pub fn name(&mut self, ticket: Ticket, id: NodeId) {
+        if let Some(open) = self.get_mut(ticket)
+            && open.options.awaited
+        {
+            open.named.push(id);
+        }
+    }
+
     /// Keeps a failure; the first one of a transaction that is to be reverted has consequences.
     pub fn keep_error(&mut self, ticket: Ticket, error: KeyError, of_the_transaction: bool) {
         let Some(open) = self.get_mut(ticket) else { return };
@@ -349,12 +364,19 @@ impl<V> Ledger<V> {
         self.released.extend(open.previous.into_iter().map(|(key, _)| key));
         let Some(seq) = open.seq else { return };
         let reverted = open.phase == Phase::Reverting;
+        debug_assert!(
+            open.errors.iter().all(|error| error.state != ValueState::Pending),
+            "an error names a PENDING value: {:?}",
+            open.errors
+        );
         if open.options.awaited {
-            self.finished.push(TransactionResult {
+            let result = TransactionResult {
                 seq,
                 errors: open.errors.clone(),
+                waiting: Vec::new(),
                 reverted,
-            });
+            };
+            self.just_finished.push((result, open.named));
         }
         let mut errors = open.errors;
         errors.truncate(self.history.settings().of_one());

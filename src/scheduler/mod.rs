@@ -44,7 +44,8 @@ mod view;
 
 pub use descriptor::{Claim, DeleteCause, Dependency, Descriptor, Domain, Label, On, Predicate, Refusal};
 pub use explanation::{DAMAGE_MAX, Explanation, KernelError, LastError, RELATIVES_MAX, Relative, Repair, Unmet};
-pub use plan::{Change, Fault, FaultKind, Operation, Outcome, Scheduler};
+pub use input::Observation;
+pub use plan::{Change, Fault, FaultKind, Operation, Outcome, Scheduler, Wait};
 pub use status::{Rejection, Status, StatusChange, ValueState, Verb};
-pub use transaction::{KeyError, Kind, Options, Resync, Retry, Transaction, TransactionResult, Unacceptable};
+pub use transaction::{KeyError, KeyWait, Kind, Options, Resync, Retry, Transaction, TransactionResult, Unacceptable};
 pub use view::View;

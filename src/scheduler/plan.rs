@@ -60,15 +60,25 @@ pub enum Outcome<V> {
     Became(V),
     /// Of a check: no longer what was applied; the text says why.
     Changed(String),
+    /// Not done, because what the operation needs is not there yet. The value is PENDING until a dependency changes or
+    /// [`Scheduler::probe`] is called. This is no failure: no transaction reports it as an error, and none is reverted for it.
+    Waiting(Wait),
     /// Not done.
     Failed(Fault),
+}
+
+/// Why an operation has to wait.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Wait {
+    /// Stable CamelCase reason.
+    pub reason: &'static str,
+    /// For the person who reads it.
+    pub message: String,
 }
 
 /// How a failed operation is treated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FaultKind {
-    /// What it needs is not there yet: PENDING until a [`Scheduler::probe`], no retry.
-    Unavailable,
     /// What it names can never be used: INVALID until it is changed, or until a [`Scheduler::probe`].
     Refused,
     /// Somebody else's object is in the way: nothing was done, RETRYING with back-off.

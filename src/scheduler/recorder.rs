@@ -194,21 +194,15 @@ impl<D: Domain> Scheduler<D> {
         Some(self.ledger.get(ticket)?.phase)
     }
 
-    /// What is wrong with a value.
+    /// What is wrong with a value. Waiting is not.
     fn error_of(&self, id: NodeId) -> Option<Arc<str>> {
         let node = &self.graph[id];
         match (node.rejected(), node.hold.as_deref()) {
             (Some(rejection), _) => Some(rejection.message.as_str().into()),
-            (
-                None,
-                Some(
-                    Hold::Refused { message, .. }
-                    | Hold::Retry { message, .. }
-                    | Hold::Drifted { message }
-                    | Hold::Unavailable { message, .. },
-                ),
-            ) => Some(message.as_str().into()),
-            (None, None) => None,
+            (None, Some(Hold::Refused { message, .. } | Hold::Retry { message, .. } | Hold::Drifted { message })) => {
+                Some(message.as_str().into())
+            }
+            (None, Some(Hold::Unavailable { .. }) | None) => None,
         }
     }
 

@@ -150,13 +150,26 @@ pub struct KeyError {
     pub in_revert: bool,
 }
 
+/// Why one value of a transaction is PENDING.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyWait {
+    /// Key of the value that the transaction named.
+    pub key: Key,
+    /// Stable CamelCase reason, as in its status.
+    pub reason: String,
+    /// What it waits for, as in its status.
+    pub message: String,
+}
+
 /// What came of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransactionResult {
     /// Sequence number.
     pub seq: u64,
-    /// What failed, in the order in which it did; empty when all is well.
+    /// What failed, in the order in which it did. Never names a value for being PENDING.
     pub errors: Vec<KeyError>,
+    /// Values named by the transaction that are PENDING at its end, in the order of the transaction. No failure.
+    pub waiting: Vec<KeyWait>,
     /// The previous values were brought back.
     pub reverted: bool,
 }

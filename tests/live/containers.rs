@@ -236,6 +236,39 @@ async fn a_pair_between_two_containers_survives_the_restart_of_either(mut bench:
 }
 on_both_stores!(a_pair_between_two_containers_survives_the_restart_of_either, 240);
 
+/// A restart reports what it finds in a container as found: no operation made it, so none is shown. What is found must not be judged
+/// before Docker has told which container it belongs to.
+async fn a_restart_shows_no_operation_for_what_it_finds_in_a_container(mut bench: Bench) {
+    let mut docker = Docker::announced_to(&mut bench);
+    docker.start();
+    bench.start_agent().await;
+    let config = to_container("front");
+    let revisions = bench.put_each(&config).await;
+    docker.run_container("steady", "front");
+    until_it_works_in(&bench, &docker, "steady", &revisions).await;
+    let netns = docker.netns("steady");
+    settle::until_quiet(&[netns.clone(), Reference::named("container-outside").path()]).await;
+    let mut monitor = Monitor::open(&netns);
+    for daemon_is_late in [false, false, true] {
+        bench.kill_agent().await;
+        if daemon_is_late {
+            docker.0.stop().expect("dockerd stops");
+        }
+        let before = bench.start_agent().await;
+        if daemon_is_late {
+            docker.0.launch().expect("dockerd starts again");
+        }
+        bench.until_configured_since(&revisions, before).await;
+        monitor.assert_silent("restart of the agent");
+        for key in revisions.keys() {
+            let status = bench.published().of(key).cloned().unwrap_or_default();
+            assert!(matches!(status.last_operation.as_str(), "" | "UNDEFINED"), "{status:?}");
+        }
+    }
+    bench.stop_agent().await;
+}
+on_both_stores!(a_restart_shows_no_operation_for_what_it_finds_in_a_container, 240);
+
 /// The harness itself: a container outlives a stop and a crash of its daemon, and can be entered.
 async fn containers_outlive_the_daemon_of_the_scenario(mut bench: Bench) {
     let mut docker = Docker::announced_to(&mut bench);

@@ -31,4 +31,5 @@ mod published;
 mod removal;
 mod restart;
 mod veth;
+mod waiting;
 mod witnesses;

@@ -203,3 +203,33 @@ fn bind(netns: &Path, path: &Path) {
     std::fs::write(path, "").expect("the file to mount on");
     nix::mount::mount(Some(netns), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("the namespace can be mounted on a file");
 }
+
+/// A name in `/run/netns` that is a symbolic link to the namespace of a process which does not exist (yet, or any more): that value
+/// waits, and nothing else notices.
+async fn a_name_that_is_a_dangling_link_waits_and_holds_up_nothing_else(mut bench: Bench) {
+    bench.start_agent().await;
+    let name = Path::new("/run/netns/proc-link");
+    std::fs::create_dir_all("/run/netns").expect("the directory of names");
+    std::os::unix::fs::symlink(format!("/proc/{PID}/ns/net"), name).expect("linked");
+    let config = pair(Reference::named("proc-link"));
+    let revisions = bench.put_together(&config).await;
+    let waiting = bench.until_state(INSIDE, "PENDING").await;
+    assert!(
+        waiting
+            .message
+            .contains("/run/netns/proc-link is a symbolic link to /proc/20000/ns/net, which does not exist"),
+        "{waiting:?}"
+    );
+    let_other_things_happen(&bench).await;
+
+    let mut holder = Holder::start(Some(PID));
+    until_it_works(&bench, &config, &revisions).await;
+    holder.end();
+    bench.until_state(INSIDE, "PENDING").await;
+    let_other_things_happen(&bench).await;
+    bench.delete_all().await;
+    bench.until_nothing_is_published().await;
+    assert!(name.is_symlink(), "a link is never the agent's");
+    bench.stop_agent().await;
+}
+on_both_stores!(a_name_that_is_a_dangling_link_waits_and_holds_up_nothing_else);

@@ -52,7 +52,7 @@ const NUMBER: Parameter = Parameter {
     required: true,
     ..Parameter::number("id", "Number in the answer to the change")
 };
-const RESULT: &str = r#"{"seq_num":4,"reverted":false,"errors":[],"values":[{"key":"config/linux/interfaces/v2/interface/d1","state":"CONFIGURED","message":""}]}"#;
+const RESULT: &str = r#"{"seq_num":4,"reverted":false,"errors":[],"waiting":[{"key":"config/linux/interfaces/v2/interface/d1","reason":"AddressTentative","message":"waiting for IPv6 duplicate address detection of fd00::1/64"}],"values":[{"key":"config/linux/interfaces/v2/interface/d1","state":"PENDING","message":"waiting for IPv6 duplicate address detection of fd00::1/64"}]}"#;
 const UNREADABLE: (u16, &str) = (400, "the document or a parameter cannot be read");
 const FAILED: (u16, &str) = (422, "a value failed; the members are those of the verbose answer");
 
@@ -66,7 +66,10 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         body: Some(YAML),
         parameters: &[
             Parameter::optional("replace", "The source asks for nothing else any more"),
-            Parameter::optional("atomic", "When one value fails, none of them stays"),
+            Parameter::optional(
+                "atomic",
+                "If a value fails, all of them are reverted; one that waits (PENDING) has not failed",
+            ),
             Parameter {
                 form: Form::Number(1, CONFIRM_MAX),
                 ..Parameter::optional("confirm-within", "Seconds after which it is taken back unless it is confirmed")
@@ -79,7 +82,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         failures: &[UNREADABLE, FAILED],
         ..Endpoint::get(
             "/configuration",
-            "Adds or changes values, and waits until nothing of it is left to do",
+            "Adds or changes values, and answers when nothing is left to do; what is PENDING then is listed and is no failure",
             || put(change),
         )
     },
@@ -233,7 +236,7 @@ async fn commit(api: &Api, query: &Query, request: ClientRequest) -> Answer {
         return answer::json(&body);
     }
     let error = ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, result.to_string());
-    let members = ["seq_num", "reverted", "errors", "values", "confirm"];
+    let members = ["seq_num", "reverted", "errors", "waiting", "values", "confirm"];
     let present = members.into_iter().filter_map(|name| Some((name, body.get(name)?.clone())));
     Err(present.fold(error, |error, (name, value)| error.with_member(name, value)))
 }
@@ -257,7 +260,10 @@ async fn outcome(api: &Api, result: &TransactionResult, keys: &[Key]) -> Result<
     let extract = api.extract(Scope::Keys(keys.to_vec())).await.ok_or_else(ApiError::stopping)?;
     let value = |key: &Key| {
         let told = extract.value(key).and_then(|value| value.status.as_ref());
-        let (state, message) = told.map_or((ValueState::Nonexistent, ""), |status| (status.state, status.message.as_str()));
+        let told = told.map_or((ValueState::Nonexistent, ""), |status| (status.state, status.message.as_str()));
+        // The status may lag behind: PENDING is published a little later while other operations are in flight.
+        let waits = result.waiting.iter().find(|wait| wait.key == *key);
+        let (state, message) = waits.map_or(told, |wait| (ValueState::Pending, wait.message.as_str()));
         json!({ "key": key.as_str(), "state": state.text(), "message": message })
     };
     let errors: Vec<Json> = result
@@ -273,10 +279,15 @@ async fn outcome(api: &Api, result: &TransactionResult, keys: &[Key]) -> Result<
             })
         })
         .collect();
+    let waiting = result.waiting.iter();
+    let waiting: Vec<Json> = waiting
+        .map(|wait| json!({ "key": wait.key.as_str(), "reason": wait.reason, "message": wait.message }))
+        .collect();
     Ok(json!({
         "seq_num": result.seq,
         "reverted": result.reverted,
         "errors": errors,
+        "waiting": waiting,
         "values": keys.iter().map(value).collect::<Vec<_>>(),
     }))
 }

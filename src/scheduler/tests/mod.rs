@@ -1,5 +1,5 @@
 //! The scheduler over toy values: single rules in `rules`, transactions in `transactions`, the rest of the contract in `contract`,
-//! what is told of transactions in `history` and of values in `explanations`, what others do to values in `drift`, random sequences
+//! what is told of transactions in `history` and of values in `explanations`, what others do to values in `drift`, what waits and what wakes it in `waiting`, random sequences
 //! against an obviously right model in `random`.
 //!
 //! Owns the toy domain and a toy kernel that checks safety on every operation. Start reading at [`Toy`].
@@ -11,6 +11,7 @@ mod history;
 mod random;
 mod rules;
 mod transactions;
+mod waiting;
 
 use std::{
     collections::BTreeMap,
@@ -151,6 +152,9 @@ impl Descriptor<ToyDomain> for ToyDomain {
 /// Decides which operation fails, and how.
 type Sabotage = Box<dyn FnMut(&str, Verb) -> Option<Fault>>;
 
+/// Decides which operation has to wait, and why.
+type Missing = Box<dyn FnMut(&str, Verb) -> Option<Wait>>;
+
 /// A scheduler with a toy kernel below it.
 struct World {
     scheduler: Scheduler<ToyDomain>,
@@ -158,6 +162,8 @@ struct World {
     facts: BTreeMap<String, ()>,
     /// Answers the next operation on a key with a fault.
     fail: Sabotage,
+    /// Answers the next operation on a key with a wait.
+    waits: Missing,
     log: Vec<Do>,
     now: Duration,
     statuses: BTreeMap<String, Status>,
@@ -172,6 +178,13 @@ fn transient(message: &str) -> Fault {
     }
 }
 
+fn wait(message: &str) -> Wait {
+    Wait {
+        reason: "Unavailable",
+        message: message.into(),
+    }
+}
+
 impl World {
     fn new() -> Self {
         let mut scheduler = Scheduler::new(ToyDomain::default());
@@ -182,6 +195,7 @@ impl World {
             kernel: BTreeMap::new(),
             facts: BTreeMap::new(),
             fail: Box::new(|_, _| None),
+            waits: Box::new(|_, _| None),
             log: vec![],
             now,
             statuses: BTreeMap::new(),
@@ -309,6 +323,9 @@ impl World {
     fn perform(&mut self, key: &str, verb: Verb, effect: Vec<Do>) -> Outcome<Toy> {
         if let Some(fault) = (self.fail)(key, verb) {
             return Outcome::Failed(fault);
+        }
+        if let Some(wait) = (self.waits)(key, verb) {
+            return Outcome::Waiting(wait);
         }
         for step in effect {
             self.log.push(step.clone());

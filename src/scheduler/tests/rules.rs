@@ -479,14 +479,7 @@ fn a_second_put_of_the_same_value_is_answered_with_its_revision_and_no_operation
 #[test]
 fn an_unavailable_value_waits_without_retries_for_a_probe() {
     let mut world = World::new();
-    world.fail = Box::new(|key, _| {
-        (key == "ns").then(|| Fault {
-            kind: FaultKind::Unavailable,
-            reason: "Unavailable",
-            message: "no process 7".into(),
-            kernel: None,
-        })
-    });
+    world.waits = Box::new(|key, _| (key == "ns").then(|| wait("no process 7")));
     world.put(
         "a",
         Toy {
@@ -503,7 +496,7 @@ fn an_unavailable_value_waits_without_retries_for_a_probe() {
         world.statuses["a"].message,
         "waiting for needs-ns: ns is not available (no process 7)"
     );
-    world.fail = Box::new(|_, _| None);
+    world.waits = Box::new(|_, _| None);
     world.scheduler.probe(&key("ns"));
     world.run();
     assert_eq!(world.state("a"), Some(ValueState::Configured));

@@ -1,0 +1,109 @@
+//! Waiting is not failing: `apply` and the APIs report what waits, and no error.
+
+use std::process::Output;
+
+use crate::{
+    on_one_store,
+    support::{bench::Bench, command},
+};
+
+/// A pair with an IPv6 address, which the kernel checks for duplicates for a second or two.
+const TENTATIVE: &str = r#"linuxConfig:
+  interfaces:
+    - {name: left, type: VETH, enabled: true, hostIfName: eth0, ipAddresses: ["fd00:71::1/64"],
+       namespace: {type: NSID, reference: wait-left}, veth: {peerIfName: right}}
+    - {name: right, type: VETH, enabled: true, hostIfName: eth0,
+       namespace: {type: NSID, reference: wait-right}, veth: {peerIfName: left}}
+"#;
+
+/// A link in the namespace of a process that does not exist.
+const ABSENT: &str = r#"linuxConfig:
+  interfaces:
+    - {name: absent, type: DUMMY, enabled: true, hostIfName: absent0, namespace: {type: PID, reference: "999999"}}
+"#;
+
+/// A link of which the kernel refuses the name.
+const REFUSED: &str = r#"linuxConfig:
+  interfaces:
+    - {name: absent, type: DUMMY, enabled: true, hostIfName: absent0, namespace: {type: PID, reference: "999999"}}
+    - {name: lonely, type: VETH, enabled: true, hostIfName: lonely0}
+"#;
+
+/// Runs a sub-command of the agent's program; with a document, on a file that contains it.
+fn agent(arguments: &[&str], document: Option<&str>) -> Output {
+    let program = std::env::var("LIVE_AGENT").unwrap_or_else(|_| env!("CARGO_BIN_EXE_netns-agent").to_owned());
+    let mut arguments = arguments.to_vec();
+    if let Some(document) = document {
+        std::fs::write("/run/live/values.yaml", document).expect("written");
+        arguments.extend(["-f", "/run/live/values.yaml"]);
+    }
+    let output = command::output(&program, &arguments);
+    println!("$ netns-agent {}\n{}", arguments.join(" "), shown(&output));
+    output
+}
+
+fn shown(output: &Output) -> String {
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    format!("{out}{err}({})", output.status)
+}
+
+/// Runs a sub-command that must succeed, and returns what it printed.
+fn succeeds(arguments: &[&str], document: Option<&str>) -> String {
+    let output = agent(arguments, document);
+    assert!(output.status.success(), "{arguments:?}: {}", shown(&output));
+    shown(&output)
+}
+
+async fn an_address_under_detection_is_no_failure_of_its_transaction(mut bench: Bench) {
+    bench.start_agent().await;
+    for options in [
+        &["apply"][..],
+        &["apply"],
+        &["apply", "--atomic"],
+        &["apply", "--confirm-within", "60s"],
+    ] {
+        let said = succeeds(options, Some(TENTATIVE));
+        assert!(
+            said.contains("PENDING") && said.contains("waiting for IPv6 duplicate address detection of fd00:71::1/64"),
+            "{said}"
+        );
+        assert!(said.contains("1 of 2 PENDING, nothing has failed"), "{said}");
+        succeeds(&["delete", "interface/left", "interface/right", "--wait"], None);
+    }
+    for options in [
+        &["apply", "--wait"][..],
+        &["apply", "--wait", "--atomic"],
+        &["apply", "--wait", "--confirm-within", "60s"],
+    ] {
+        let said = succeeds(options, Some(TENTATIVE));
+        assert!(said.contains("2 of 2 CONFIGURED"), "{said}");
+        succeeds(&["delete", "interface/left", "interface/right", "--wait"], None);
+    }
+    let said = succeeds(&["history"], None);
+    assert!(!said.contains("FAILED"), "{said}");
+    bench.stop_agent().await;
+}
+on_one_store!(an_address_under_detection_is_no_failure_of_its_transaction, Embedded, 120);
+
+async fn an_absent_process_is_no_failure_of_any_transaction(mut bench: Bench) {
+    bench.start_agent().await;
+    for options in [&["apply"][..], &["apply"], &["apply", "--atomic"]] {
+        let said = succeeds(options, Some(ABSENT));
+        assert!(said.contains("PENDING") && said.contains("PID 999999 does not exist"), "{said}");
+        succeeds(&["resync"], None);
+    }
+    let late = agent(&["apply", "--wait", "--timeout", "300ms"], Some(ABSENT));
+    assert_eq!(late.status.code(), Some(3), "{}", shown(&late));
+    let said = succeeds(&["history"], None);
+    assert!(!said.contains("FAILED"), "{said}");
+
+    let refused = agent(&["apply", "--atomic"], Some(REFUSED));
+    assert_eq!(refused.status.code(), Some(1), "{}", shown(&refused));
+    let said = shown(&refused);
+    assert!(
+        said.contains("interface/lonely") && !said.contains("CREATE of interface/absent"),
+        "{said}"
+    );
+    bench.stop_agent().await;
+}
+on_one_store!(an_absent_process_is_no_failure_of_any_transaction, Embedded, 60);
