@@ -43,6 +43,9 @@ pub(super) struct Drift {
     damaged: BTreeSet<NodeId>,
     /// Their keys and those of what is derived from them.
     coming: BTreeSet<Key>,
+    /// Values whose damage the present observation shows, and the keys as in `coming`.
+    fresh: BTreeSet<NodeId>,
+    fresh_keys: BTreeSet<Key>,
     /// Values that were broken lately.
     fights: BTreeMap<NodeId, Fight>,
 }
@@ -94,6 +97,9 @@ impl<D: Domain> Scheduler<D> {
             );
             return Some(Hold::Drifted { message });
         }
+        if self.is_collateral(id) {
+            return None;
+        }
         let now = self.now;
         let fight = self.drift.fights.entry(id).or_insert(Fight {
             times: 0,
@@ -130,6 +136,55 @@ impl<D: Domain> Scheduler<D> {
             let coming = self.keys_of(id);
             self.drift.coming.extend(coming);
         }
+    }
+
+    /// As [`Self::note_damaged`], of damage that the present observation shows.
+    pub(super) fn note_fresh_damage(&mut self, id: NodeId) {
+        self.note_damaged(id);
+        if self.drift.fresh.insert(id) {
+            let keys = self.keys_of(id);
+            self.drift.fresh_keys.extend(keys);
+        }
+    }
+
+    /// The observation is over.
+    pub(super) fn forget_fresh_damage(&mut self) {
+        self.drift.fresh.clear();
+        self.drift.fresh_keys.clear();
+    }
+
+    /// Whether the damage follows from that of another value, which the kernel takes it along with: routes and neighbours go with the
+    /// address or when the link is set down. Only damage that somebody did to the value itself makes a fight of it. Damage of earlier
+    /// observations excuses nothing: it may be left alone for a long time.
+    fn is_collateral(&self, id: NodeId) -> bool {
+        let damaged = &self.drift.fresh;
+        let parents = std::iter::successors(self.graph[id].parent, |parent| self.graph[*parent].parent);
+        if parents.into_iter().any(|parent| damaged.contains(&parent)) {
+            return true;
+        }
+        let own = &self.graph[id].key;
+        let base = self.base_of(id);
+        self.graph[id].applied_edges.iter().any(|edge| match &edge.on {
+            Target::Key(target) => {
+                let other = self.base_of(*target);
+                // Of two values that go together, such as the ends of a pair, one is the cause.
+                other != base
+                    && self.is_family_damaged(other)
+                    && !(self.graph[base].key < self.graph[other].key && self.rests_on(other, base))
+            }
+            Target::AnyOf(_) => self.is_met_by(&self.drift.fresh_keys, edge, |key| key != own),
+        })
+    }
+
+    /// Whether the observation shows damage of a value or of something that is derived from it.
+    fn is_family_damaged(&self, id: NodeId) -> bool {
+        self.drift.fresh.contains(&id) || self.graph[id].children.iter().any(|child| self.is_family_damaged(*child))
+    }
+
+    /// Whether a value depends on another one or on something that is derived from it.
+    fn rests_on(&self, id: NodeId, base: NodeId) -> bool {
+        let mut targets = self.graph[id].applied_edges.iter().filter_map(Edge::key_target);
+        targets.any(|target| self.base_of(target) == base)
     }
 
     fn difference(&self, id: NodeId, found: Option<&D::Value>) -> String {
@@ -235,12 +290,11 @@ impl<D: Domain> Scheduler<D> {
         }
         let edges = self.graph[id].applied_edges.iter();
         let mut unmet = edges.filter(|edge| !self.graph.edge_satisfied(id, edge)).peekable();
-        unmet.peek().is_some() && unmet.all(|edge| edge.outlived && self.is_coming(edge, |_| true))
+        unmet.peek().is_some() && unmet.all(|edge| edge.outlived && self.is_met_by(&self.drift.coming, edge, |_| true))
     }
 
-    /// Whether a damaged value that counts meets a dependency once it is repaired.
-    fn is_coming(&self, edge: &Edge, counts: impl Fn(&Key) -> bool) -> bool {
-        let coming = &self.drift.coming;
+    /// Whether one of the `coming` keys that counts meets a dependency.
+    fn is_met_by(&self, coming: &BTreeSet<Key>, edge: &Edge, counts: impl Fn(&Key) -> bool) -> bool {
         match &edge.on {
             Target::Key(target) => coming.contains(&self.graph[*target].key),
             Target::AnyOf(any) => any.prefixes.iter().any(|prefix| {

@@ -253,6 +253,7 @@ impl<D: Domain> Scheduler<D> {
         self.note_damage(&lost, &observed);
         self.take_lost(&lost);
         self.take_found(observed);
+        self.forget_fresh_damage();
         self.unfinished(&unfinished);
         probes.iter().for_each(|key| self.probe(key));
     }
@@ -281,7 +282,7 @@ impl<D: Domain> Scheduler<D> {
             let node = &self.graph[id];
             let concerns = node.flight.is_none() && node.applied.is_some() && node.wanted().is_some();
             if concerns && value.is_none_or(|value| !self.is_as_wanted(id, value)) {
-                self.note_damaged(id);
+                self.note_fresh_damage(id);
             }
         }
     }

@@ -9,6 +9,7 @@ use crate::{
         command::{ip, ip_in},
         config::{Config, Reference},
         ping,
+        status::Publication,
     },
     veth::two_namespaces,
 };
@@ -34,6 +35,33 @@ async fn until_repaired(bench: &Bench, config: &Config, what: &str) {
     println!("{what}: repaired after at most {:?}", began.elapsed());
     ping::reaches(Path::new("/run/netns/pair-left"), "10.12.0.1");
 }
+
+/// An address flush, a link that is set down and a deleted neighbour within seconds: each value was broken once by itself, so none of
+/// them is contended, although the kernel took routes and neighbours along each time.
+async fn damage_that_the_kernel_does_in_passing_is_no_contention(mut bench: Bench) {
+    let (config, left) = applied(&mut bench).await;
+    for damage in [
+        "address flush dev eth0",
+        "link set eth0 down",
+        "neighbour del 10.11.0.2 dev eth0",
+        "address flush dev eth0",
+        "link set eth0 down",
+        "route del 10.12.0.0/16",
+    ] {
+        ip_in(&left, damage);
+        until_repaired(&bench, &config, damage).await;
+        let contended = |publication: &Publication| {
+            let reasons = config
+                .entries()
+                .into_keys()
+                .map(|key| publication.of(&key).map(|status| status.reason.clone()));
+            reasons.flatten().any(|reason| reason == "Contended")
+        };
+        assert!(!contended(&bench.published()), "{damage}: {}", bench.report());
+    }
+    bench.stop_agent().await;
+}
+on_both_stores!(damage_that_the_kernel_does_in_passing_is_no_contention);
 
 /// Each kind of damage, one after the other.
 async fn damage_done_by_hand_is_repaired(mut bench: Bench) {

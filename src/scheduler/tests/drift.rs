@@ -136,6 +136,91 @@ fn what_vanishes_with_a_namespace_that_is_opened_anew_is_no_fight() {
     }
 }
 
+/// A link with an address, and a neighbour that the kernel removes with either of them.
+fn link_with_neighbour() -> World {
+    let mut world = World::new();
+    let link = Toy {
+        derives: vec!["link/address".into()],
+        ..toy(1)
+    };
+    world.put("link", link);
+    world.put("neighbour", needing(&["link"]));
+    world.run();
+    world
+}
+
+impl World {
+    /// Somebody removes one value, the kernel others with it, and one look shows all of that.
+    fn take_together(&mut self, texts: &[&str]) {
+        self.scheduler.step(self.now);
+        texts.iter().for_each(|text| drop(self.kernel.remove(*text)));
+        let keys: Vec<Key> = texts.iter().map(|text| key(text)).collect();
+        self.scheduler.lost(&keys);
+        self.run();
+    }
+}
+
+#[test]
+fn what_the_kernel_takes_along_with_another_value_is_no_fight() {
+    let mut world = link_with_neighbour();
+    for _ in 0..6 {
+        world.now += SECOND / 2;
+        // In either order: which of them is listed first says nothing.
+        world.take_together(&["neighbour", "link/address"]);
+        world.take_together(&["link", "neighbour", "link/address"]);
+        world.now += 11 * SECOND;
+        world.run();
+    }
+    for _ in 0..3 {
+        world.take_together(&["neighbour", "link/address"]);
+    }
+    world.take_together(&["neighbour"]);
+    assert_eq!(
+        (world.reason("neighbour"), world.state("neighbour")),
+        ("", Some(ValueState::Configured))
+    );
+}
+
+#[test]
+fn direct_interference_is_a_fight_whatever_else_is_damaged_elsewhere() {
+    let mut world = link_with_neighbour();
+    world.put("unrelated", toy(1));
+    world.run();
+    for _ in 0..4 {
+        world.take_together(&["unrelated", "neighbour"]);
+    }
+    assert_eq!((world.reason("neighbour"), world.reason("unrelated")), ("Contended", "Contended"));
+}
+
+#[test]
+fn damage_that_is_left_alone_excuses_no_later_interference() {
+    let mut world = World::new();
+    world.put("link", toy(TOLD_ONLY));
+    world.put("neighbour", needing(&["link"]));
+    world.run();
+    world.tamper("link", toy(2));
+    assert_eq!(world.reason("link"), "Drifted");
+    for _ in 0..4 {
+        world.take_together(&["neighbour"]);
+    }
+    assert_eq!(world.reason("neighbour"), "Contended");
+}
+
+#[test]
+fn of_a_pair_that_goes_together_one_end_counts() {
+    let mut world = World::new();
+    world.put("left", needing(&["right"]));
+    world.put("right", needing(&["left"]));
+    world.run();
+    for _ in 0..4 {
+        world.take_together(&["left", "right"]);
+    }
+    assert_eq!(
+        (world.reason("left"), world.state("right")),
+        ("Contended", Some(ValueState::Pending))
+    );
+}
+
 #[test]
 fn a_value_that_is_only_told_of_stays_as_others_made_it() {
     let mut world = World::new();
