@@ -25,6 +25,7 @@ use std::{
 };
 
 use models::key::Key;
+use tracing::error;
 
 use crate::scheduler::{
     Domain, Operation, Resync, Scheduler, StatusChange, Transaction, TransactionResult, Unacceptable,
@@ -305,7 +306,7 @@ impl<E: Effects> Core<E> {
             }
         }
         self.outcomes_told = false;
-        let operations = self.scheduler.step(now);
+        let operations = self.step(now);
         if operations.is_empty() {
             self.tell();
         } else {
@@ -328,7 +329,15 @@ impl<E: Effects> Core<E> {
             return Vec::new();
         }
         self.untold = true;
-        self.scheduler.step(now)
+        self.step(now)
+    }
+
+    fn step(&mut self, now: Duration) -> Vec<Operation<<E::Domain as Domain>::Effect>> {
+        let operations = self.scheduler.step(now);
+        if self.scheduler.has_overrun() {
+            error!("the decisions about some values do not come to an end; the rest is decided a second later: please report this");
+        }
+        operations
     }
 
     fn hand_out(&mut self, operations: Vec<Operation<<E::Domain as Domain>::Effect>>, now: Duration) -> Work<E> {

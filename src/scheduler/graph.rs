@@ -172,6 +172,11 @@ impl<D: Domain> Graph<D> {
         true
     }
 
+    /// Number of nodes.
+    pub fn count(&self) -> usize {
+        self.ordered.len()
+    }
+
     /// All nodes in key order.
     pub fn all(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.ordered.values().copied()

@@ -27,6 +27,13 @@ use super::{
     view::View,
 };
 
+/// A step evaluates at most this many nodes for each node that there is, and [`EVALUATIONS_MIN`] more. It takes a handful for each; a
+/// step that takes more does not come to an end by itself.
+const EVALUATIONS_PER_NODE: usize = 64;
+const EVALUATIONS_MIN: usize = 10_000;
+/// Pause before the next step after one that was cut short.
+const OVERRUN_PAUSE: Duration = Duration::from_secs(1);
+
 /// A change of the desired state.
 #[derive(Clone, Debug)]
 pub struct Change<V> {
@@ -131,6 +138,8 @@ pub struct Scheduler<D: Domain> {
     pub(super) changes: Vec<StatusChange>,
     pub(super) mentions: Mentions,
     pub(super) now: Duration,
+    /// The last step was cut short.
+    overrun: bool,
     pub(super) ledger: Ledger<D::Value>,
 }
 
@@ -185,6 +194,7 @@ impl<D: Domain> Scheduler<D> {
             changes: Vec::new(),
             mentions: Mentions::default(),
             now: Duration::ZERO,
+            overrun: false,
             ledger: Ledger::new(),
         }
     }
@@ -204,7 +214,8 @@ impl<D: Domain> Scheduler<D> {
         self.now = now;
     }
 
-    /// Decides what to do now. Operations of one step do not depend on each other; deletions come first.
+    /// Decides what to do now. Operations of one step do not depend on each other; deletions come first. The number of decisions is
+    /// bounded: whatever the values are, other events get their turn. See [`Self::has_overrun`].
     pub fn step(&mut self, now: Duration) -> Vec<Operation<D::Effect>> {
         self.now = now;
         self.forget_repaired();
@@ -215,8 +226,14 @@ impl<D: Domain> Scheduler<D> {
         self.wake_retries();
         // Who is concerned by what happened since the last step is looked at once with the rest, not again after it.
         self.mark_stirred();
+        let mut evaluations = EVALUATIONS_MIN + EVALUATIONS_PER_NODE * self.graph.count();
         loop {
             self.revert_failed();
+            self.overrun = evaluations == 0;
+            if self.overrun {
+                break;
+            }
+            evaluations -= 1;
             if let Some(id) = self.queue.pop_front() {
                 if let Some(node) = self.graph.get_mut(id) {
                     node.queued = false;
@@ -244,7 +261,14 @@ impl<D: Domain> Scheduler<D> {
     /// When [`Self::step`] must be called next although nothing happens.
     pub fn next_deadline(&self) -> Option<Duration> {
         let retry = self.retries.first().map(|(until, _)| *until);
-        retry.into_iter().chain(self.postponed_until()).min()
+        let overrun = self.overrun.then_some(self.now + OVERRUN_PAUSE);
+        retry.into_iter().chain(self.postponed_until()).chain(overrun).min()
+    }
+
+    /// Whether the last step was cut short because it did not come to an end: a defect of a descriptor or of the scheduler. The rest is
+    /// decided in the next steps.
+    pub fn has_overrun(&self) -> bool {
+        self.overrun
     }
 
     /// Statuses that changed since the last call, in key order.

@@ -159,7 +159,7 @@ impl<D: Domain> Scheduler<D> {
             }
             obsolete.retain(|obsolete| *obsolete != child);
             // What is asked for has not changed, so what others did to it still counts, and so does its back-off.
-            let descriptor = self.domain.descriptor(&key);
+            let descriptor = self.domain.descriptor(&key).filter(|_| node.hold.is_some());
             let same = (node.derived.as_ref().zip(descriptor)).is_some_and(|(old, descriptor)| descriptor.equivalent(&key, old, &value));
             let is_kept = |hold: &mut Box<Hold>| hold.is_about_drift() || same && matches!(**hold, Hold::Retry { .. });
             let (kept, attempts) = (node.hold.take_if(is_kept), node.attempts);

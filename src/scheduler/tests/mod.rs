@@ -62,6 +62,10 @@ fn key(text: &str) -> Key {
     Key::new(text)
 }
 
+fn is_restless(key: &Key) -> bool {
+    key.as_str().starts_with("restless/")
+}
+
 impl Domain for ToyDomain {
     type Value = Toy;
     type Effect = Vec<Do>;
@@ -135,7 +139,14 @@ impl Descriptor<ToyDomain> for ToyDomain {
             })
             .collect()
     }
+    /// `restless/…` is made again for ever, without an operation.
+    fn stale(&self, key: &Key, _: &Toy, _: &View<'_, Self>) -> bool {
+        is_restless(key)
+    }
     fn create(&self, key: &Key, value: &Toy, _: &View<'_, Self>) -> Result<Vec<Do>, Refusal> {
+        if is_restless(key) {
+            return Ok(vec![]);
+        }
         Ok(vec![Do::Create(key.to_string(), value.clone())])
     }
     fn recover(&self, key: &Key, _: &Toy, _: &View<'_, Self>) -> Vec<Do> {
@@ -145,6 +156,9 @@ impl Descriptor<ToyDomain> for ToyDomain {
         Ok(vec![Do::Update(key.to_string(), wanted.clone())])
     }
     fn delete(&self, key: &Key, _: &Toy, _: DeleteCause, _: &View<'_, Self>) -> Vec<Do> {
+        if is_restless(key) {
+            return vec![];
+        }
         vec![Do::Delete(key.to_string())]
     }
 }

@@ -1,4 +1,4 @@
-//! Waiting is not failing, and a change of what a held value depends on wakes it.
+//! Waiting is not failing, a change of what a held value depends on wakes it, and nothing makes a step run for ever.
 
 use super::*;
 
@@ -246,4 +246,19 @@ fn what_is_read_back_after_a_deletion_has_no_last_operation() {
     world.run();
     let status = &world.statuses["a"];
     assert_eq!((status.state, status.last_operation), (ValueState::Configured, Verb::Undefined));
+}
+
+#[test]
+fn a_step_that_does_not_come_to_an_end_is_cut_short_and_others_get_their_turn() {
+    let mut world = World::new();
+    world.put("restless/a", toy(1));
+    world.put("b", toy(1));
+    world.round();
+    assert!(world.scheduler.has_overrun());
+    assert_eq!(world.scheduler.next_deadline(), Some(world.now + SECOND));
+    world.put("c", toy(1));
+    world.delete("restless/a");
+    world.run();
+    assert!(!world.scheduler.has_overrun() && world.scheduler.next_deadline().is_none());
+    assert!(world.kernel.contains_key("b") && world.kernel.contains_key("c"));
 }
