@@ -105,6 +105,40 @@ async fn all_or_nothing_leaves_what_was_there(mut bench: Bench) {
 }
 on_one_store!(all_or_nothing_leaves_what_was_there, Embedded, 120);
 
+/// A value that waits is no failure of its change, nor of a resync, the first time and the second.
+async fn what_waits_is_listed_and_is_no_failure(mut bench: Bench) {
+    bench.start_agent().await;
+    let absent = "linuxConfig:\n  interfaces:\n    \
+                  - {name: absent, type: DUMMY, enabled: true, hostIfName: absent0, namespace: {type: PID, reference: '999999'}}\n";
+    for target in [
+        "/configuration",
+        "/configuration?atomic",
+        "/configuration?atomic&verbose",
+        "/configuration?verbose",
+    ] {
+        let answer = send("PUT", target, absent).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        if target.contains("verbose") {
+            let told = parsed(&answer);
+            assert_eq!((&told["reverted"], &told["errors"]), (&json!(false), &json!([])), "{told}");
+            let waiting = &told["waiting"][0];
+            assert_eq!(waiting["key"], "config/linux/interfaces/v2/interface/absent", "{told}");
+            assert_eq!(waiting["reason"], "DependencyUnmet", "{told}");
+            assert!(
+                waiting["message"]
+                    .as_str()
+                    .is_some_and(|message| message.contains("PID 999999 does not exist")),
+                "{told}"
+            );
+            assert_eq!(told["values"][0]["state"], "PENDING", "{told}");
+        }
+        let answer = send("POST", "/scheduler/downstream-resync", "").await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    bench.stop_agent().await;
+}
+on_one_store!(what_waits_is_listed_and_is_no_failure, Embedded, 120);
+
 async fn a_change_that_nobody_confirms_is_taken_back(mut bench: Bench) {
     bench.start_agent().await;
     assert_eq!(send("PUT", "/configuration", &document(1400)).await.status, 200);

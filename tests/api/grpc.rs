@@ -21,6 +21,7 @@ use models::{
                 interface::{Link, Type},
             },
             l3::ArpEntry,
+            namespace::{NetNamespace, net_namespace::ReferenceType},
         },
     },
 };
@@ -112,6 +113,45 @@ async fn the_manager_sets_and_gets_values(mut bench: Bench) {
     bench.stop_agent().await;
 }
 on_one_store!(the_manager_sets_and_gets_values, Embedded, 120);
+
+/// A value that waits for its process is accepted, the first time and the second: waiting is no failure.
+async fn a_value_that_waits_is_accepted(mut bench: Bench) {
+    bench.start_agent().await;
+    let mut client = Client::connect().await;
+    let waiting = Interface {
+        name: "absent".to_owned(),
+        r#type: Type::Dummy.into(),
+        enabled: true,
+        host_if_name: "absent0".to_owned(),
+        namespace: Some(NetNamespace {
+            r#type: ReferenceType::Pid.into(),
+            reference: "999999".to_owned(),
+        }),
+        ..Interface::default()
+    };
+    for _ in 0..2 {
+        let updates = vec![put(&Model::from(waiting.clone()), "front")];
+        let answer: Response<SetConfigResponse> = client.call(MANAGER, "SetConfig", set(updates)).await.expect("accepted");
+        let status = answer.into_inner().results[0].status.clone().unwrap_or_default();
+        assert_eq!(status.status, "PENDING", "{status:?}");
+        let config = Config {
+            linux_config: Some(ConfigData {
+                interfaces: vec![waiting.clone()],
+                ..ConfigData::default()
+            }),
+            netalloc_config: None,
+        };
+        let request = UpdateRequest {
+            update: Some(config),
+            full_resync: false,
+            wait_done: false,
+        };
+        let updated: Result<Response<UpdateResponse>, _> = client.call(CONFIGURATOR, "Update", request).await;
+        updated.expect("accepted");
+    }
+    bench.stop_agent().await;
+}
+on_one_store!(a_value_that_waits_is_accepted, Embedded, 120);
 
 async fn the_manager_says_why_it_refuses(mut bench: Bench) {
     bench.start_agent().await;

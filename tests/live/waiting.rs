@@ -54,6 +54,18 @@ fn succeeds(arguments: &[&str], document: Option<&str>) -> String {
     shown(&output)
 }
 
+/// Asserts that the history counts no failure: the last column but the description, which no transaction here has.
+fn no_transaction_has_failures() {
+    let output = agent(&["history"], None);
+    let table = String::from_utf8_lossy(&output.stdout);
+    let mut rows = table.lines();
+    assert!(rows.next().is_some_and(|header| header.ends_with("FAILED  DESCRIPTION")), "{table}");
+    assert!(
+        table.lines().count() > 3 && rows.all(|row| row.trim_end().ends_with(" 0")),
+        "{table}"
+    );
+}
+
 async fn an_address_under_detection_is_no_failure_of_its_transaction(mut bench: Bench) {
     bench.start_agent().await;
     for options in [
@@ -79,8 +91,7 @@ async fn an_address_under_detection_is_no_failure_of_its_transaction(mut bench: 
         assert!(said.contains("2 of 2 CONFIGURED"), "{said}");
         succeeds(&["delete", "interface/left", "interface/right", "--wait"], None);
     }
-    let said = succeeds(&["history"], None);
-    assert!(!said.contains("FAILED"), "{said}");
+    no_transaction_has_failures();
     bench.stop_agent().await;
 }
 on_one_store!(an_address_under_detection_is_no_failure_of_its_transaction, Embedded, 120);
@@ -94,8 +105,7 @@ async fn an_absent_process_is_no_failure_of_any_transaction(mut bench: Bench) {
     }
     let late = agent(&["apply", "--wait", "--timeout", "300ms"], Some(ABSENT));
     assert_eq!(late.status.code(), Some(3), "{}", shown(&late));
-    let said = succeeds(&["history"], None);
-    assert!(!said.contains("FAILED"), "{said}");
+    no_transaction_has_failures();
 
     let refused = agent(&["apply", "--atomic"], Some(REFUSED));
     assert_eq!(refused.status.code(), Some(1), "{}", shown(&refused));
