@@ -526,7 +526,12 @@ impl NetworkEffects {
         self.decide_leftover(scheduler, netns, snapshot);
         let resync = self.to_resync.remove(&netns);
         let mut links = Vec::new();
+        // What the startup scan found is not known to the scheduler before it is decided whose it is.
+        let undecided = self.undecided_leftovers.get(&netns).map(|(name, _)| name.clone());
         for name in self.open.get(&netns).cloned().unwrap_or_default() {
+            if undecided.as_ref() == Some(&name) {
+                continue;
+            }
             links.extend(self.look(scheduler, &name, netns, snapshot, resync).links);
         }
         self.reporter.links_of(netns, &links);

@@ -59,6 +59,8 @@ struct Inspection<'a> {
     managed: HashMap<u32, Residents>,
     /// Those of them that lack the agent's alias and are known by their index.
     unmarked: HashSet<u32>,
+    /// Links that may belong to a namespace that is not open yet: nothing on them is judged either.
+    undecided: HashSet<u32>,
     strict: bool,
     seen: BTreeSet<Key>,
 }
@@ -133,6 +135,7 @@ pub fn inspect_again(
         findings,
         managed,
         unmarked: HashSet::new(),
+        undecided: HashSet::new(),
         strict: background.strict,
         seen,
     };

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use crate::{
     on_both_stores,
     support::{
+        agent,
         bench::{Bench, Revisions},
+        command,
         config::{Config, Interface, Reference, Route},
         docker::{Daemon, Survival},
         monitor::Monitor,
@@ -236,6 +238,18 @@ async fn a_pair_between_two_containers_survives_the_restart_of_either(mut bench:
 }
 on_both_stores!(a_pair_between_two_containers_survives_the_restart_of_either, 240);
 
+/// Keys of desired values that the history of an agent says were deleted.
+fn deleted_values(history: &str) -> Vec<String> {
+    let records: Vec<serde_json::Value> = serde_json::from_str(history).expect("a list of transactions");
+    assert!(records.len() > 1, "the start is recorded: {history}");
+    let operations = records
+        .iter()
+        .flat_map(|record| record["Executed"].as_array().cloned().unwrap_or_default());
+    let deleted = operations.filter(|operation| operation["Operation"] == "DELETE");
+    let keys = deleted.map(|operation| operation["Key"].as_str().unwrap_or_default().to_owned());
+    keys.filter(|key| key.starts_with("config/")).collect()
+}
+
 /// A restart reports what it finds in a container as found: no operation made it, so none is shown. What is found must not be judged
 /// before Docker has told which container it belongs to.
 async fn a_restart_shows_no_operation_for_what_it_finds_in_a_container(mut bench: Bench) {
@@ -264,6 +278,8 @@ async fn a_restart_shows_no_operation_for_what_it_finds_in_a_container(mut bench
             let status = bench.published().of(key).cloned().unwrap_or_default();
             assert!(matches!(status.last_operation.as_str(), "" | "UNDEFINED"), "{status:?}");
         }
+        let history = command::run(&agent::program(), &["history", "-o", "json"]);
+        assert_eq!(deleted_values(&history), Vec::<String>::new(), "{history}");
     }
     bench.stop_agent().await;
 }

@@ -4,7 +4,7 @@ use std::process::Output;
 
 use crate::{
     on_one_store,
-    support::{bench::Bench, command},
+    support::{self, bench::Bench, command},
 };
 
 /// A pair with an IPv6 address, which the kernel checks for duplicates for a second or two.
@@ -31,13 +31,12 @@ const REFUSED: &str = r#"linuxConfig:
 
 /// Runs a sub-command of the agent's program; with a document, on a file that contains it.
 fn agent(arguments: &[&str], document: Option<&str>) -> Output {
-    let program = std::env::var("LIVE_AGENT").unwrap_or_else(|_| env!("CARGO_BIN_EXE_netns-agent").to_owned());
     let mut arguments = arguments.to_vec();
     if let Some(document) = document {
         std::fs::write("/run/live/values.yaml", document).expect("written");
         arguments.extend(["-f", "/run/live/values.yaml"]);
     }
-    let output = command::output(&program, &arguments);
+    let output = command::output(&support::agent::program(), &arguments);
     println!("$ netns-agent {}\n{}", arguments.join(" "), shown(&output));
     output
 }

@@ -18,12 +18,17 @@ pub struct Agent {
     process: Process,
 }
 
+/// Path of the program under test.
+pub fn program() -> String {
+    std::env::var("LIVE_AGENT").unwrap_or_else(|_| env!("CARGO_BIN_EXE_netns-agent").to_owned())
+}
+
 impl Agent {
     /// Starts `netns-agent run` for this label; `endpoint` is where a real etcd, or a proxy before it, listens,
     /// `docker_host` where a Docker daemon may come to listen, `filter` what is logged, and `further` what else it is told. The
     /// environment variable `LIVE_AGENT` names another build of the program, such as an optimised one.
     pub fn start(label: &str, kind: StoreKind, endpoint: &str, docker_host: &str, filter: &str, further: &[String]) -> Self {
-        let program = std::env::var("LIVE_AGENT").unwrap_or_else(|_| env!("CARGO_BIN_EXE_netns-agent").to_owned());
+        let program = program();
         let mut arguments = vec![
             "run",
             "--microservice-label",

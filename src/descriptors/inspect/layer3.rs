@@ -85,7 +85,7 @@ impl<'a> Inspection<'a> {
 
     pub(super) fn neighbours(&mut self) {
         for state in self.snapshot.neighbours.iter().filter(|state| state.protocol == PROTOCOL) {
-            let Some(link) = self.link_of(state.link) else { continue };
+            let Some(link) = self.judged_link(state.link) else { continue };
             let owner = self.residents(state.link).iter().find_map(|name| {
                 let candidates = self.dependents_of(name, "config/linux/l3/v2/arp/");
                 candidates
@@ -125,6 +125,11 @@ impl<'a> Inspection<'a> {
         }
     }
 
+    /// The link that a route or neighbour is on, if it is known whose it is.
+    fn judged_link(&self, index: u32) -> Option<&'a LinkState> {
+        self.link_of(index).filter(|link| !self.undecided.contains(&link.index))
+    }
+
     /// Routing table of a managed interface as it was seen here: that of the VRF it is in. What is in another table is not where it
     /// would be removed from, so it is none of the interface's routes.
     fn table_of(&self, name: &str, link: &LinkState) -> u32 {
@@ -139,7 +144,7 @@ impl<'a> Inspection<'a> {
 
     pub(super) fn routes(&mut self) {
         for state in &self.snapshot.routes {
-            let Some(link) = self.link_of(state.link) else { continue };
+            let Some(link) = self.judged_link(state.link) else { continue };
             let route = &state.route;
             let owner = self.residents(state.link).iter().find_map(|name| {
                 let table = self.table_of(name, link);

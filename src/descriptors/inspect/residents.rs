@@ -104,6 +104,7 @@ impl Inspection<'_> {
                 // Its namespace is not open yet: it may turn out to be this one.
                 None if self.view.is_undecided(&wanted.namespace.key()) => {
                     self.findings.undecided = true;
+                    self.undecided.insert(link.index);
                     return Verdict::Unsettled;
                 }
                 _ => return Verdict::Orphan,
