@@ -2,7 +2,10 @@
 //!
 //! Owns adding and removing. Must never touch an address that no model names. Start reading at [`AddressDescriptor`].
 
-use models::key::{Key, TypedKey};
+use models::{
+    address::network_of,
+    key::{Key, TypedKey},
+};
 
 use super::{
     Network,
@@ -13,8 +16,8 @@ use super::{
     vrf::membership_key,
 };
 use crate::{
-    kernel::{AddressDetection, KernelOp},
-    scheduler::{DeleteCause, Dependency, Descriptor, Refusal, View},
+    kernel::{AddressDetection, AddressSpec, KernelOp},
+    scheduler::{DeleteCause, Dependency, Descriptor, Place, Refusal, View},
 };
 
 /// Descriptor of `linux/interface/<if>/address/<source>/<address>`.
@@ -23,9 +26,12 @@ pub struct AddressDescriptor {
     pub(super) marks: Marks,
 }
 
+/// What follows the name of the interface in the key of an address.
+const ADDRESS: &str = "/address/";
+
 /// Whether a key names an address of a managed interface.
 pub fn is_address(key: &Key) -> bool {
-    derived_part(key).is_some_and(|part| part.contains("/address/"))
+    derived_part(key).is_some_and(|part| part.contains(ADDRESS))
 }
 
 /// What follows `linux/interface/` in the key of something derived from a managed interface. Names of interfaces have no path
@@ -93,12 +99,38 @@ fn operation(marks: &Marks, address: &Address, view: &View<'_, Network>, add: bo
     }]
 }
 
-impl Descriptor<Network> for AddressDescriptor {
-    fn name(&self) -> &'static str {
-        "linux-interface-address"
-    }
+/// Whether two addresses are of one IPv4 subnet, of which the kernel has one as the primary address.
+pub(super) fn in_same_subnet(a: AddressSpec, b: AddressSpec) -> bool {
+    let subnet = |spec: AddressSpec| (network_of(spec.address, spec.prefix_len), spec.prefix_len);
+    a.address.is_ipv4() && subnet(a) == subnet(b)
+}
 
-    fn equivalent(&self, _: &Key, applied: &Value, wanted: &Value) -> bool {
+/// Makes an address the primary one of its subnet, if the agent has set other addresses of that subnet before.
+fn make_primary(marks: &Marks, address: &Address, view: &View<'_, Network>) -> Vec<KernelOp> {
+    let on = applied_interface(view, &address.interface);
+    let (Some(spec), true, Some((interface, netns))) = (address.spec, address.leads, on) else {
+        return Vec::new();
+    };
+    let applied = view.applied_under(addresses_prefix(&address.interface).as_str());
+    let others = applied.filter_map(|(key, value)| value.address().filter(|_| *key != address.key));
+    let mut others: Vec<(u32, AddressSpec)> = others.filter_map(|other| Some((other.position, other.spec?))).collect();
+    others.retain(|(_, other)| in_same_subnet(*other, spec));
+    others.sort_by_key(|(position, _)| *position);
+    if others.is_empty() {
+        return Vec::new();
+    }
+    vec![KernelOp::MakePrimary {
+        netns,
+        link: interface.host_name.clone(),
+        guard: guard_of(marks, interface),
+        address: spec,
+        others: others.into_iter().map(|(_, other)| other).collect(),
+    }]
+}
+
+impl AddressDescriptor {
+    /// Whether two addresses differ in nothing but their order.
+    fn is_same(applied: &Value, wanted: &Value) -> bool {
         match (applied.address(), wanted.address()) {
             // Entering or leaving a VRF takes the link down and up, and with that the kernel removes its IPv6 addresses.
             (Some(applied), Some(wanted)) => {
@@ -108,6 +140,35 @@ impl Descriptor<Network> for AddressDescriptor {
             }
             _ => false,
         }
+    }
+}
+
+impl Descriptor<Network> for AddressDescriptor {
+    fn name(&self) -> &'static str {
+        "linux-interface-address"
+    }
+
+    fn equivalent(&self, _: &Key, applied: &Value, wanted: &Value) -> bool {
+        let leads = |value: &Value| value.address().is_some_and(|address| address.leads);
+        Self::is_same(applied, wanted) && (leads(applied) || !leads(wanted))
+    }
+
+    fn difference(&self, found: &Value, wanted: &Value) -> String {
+        match Self::is_same(found, wanted) {
+            true => "it is not the primary address of its subnet".to_owned(),
+            false => "it was changed".to_owned(),
+        }
+    }
+
+    fn needs_recreate(&self, _: &Key, applied: &Value, wanted: &Value) -> bool {
+        !Self::is_same(applied, wanted)
+    }
+
+    /// The kernel takes the first address of a subnet as its primary address.
+    fn place(&self, key: &Key, value: &Value) -> Option<Place> {
+        let position = value.address()?.position;
+        let group = key.as_str().find(ADDRESS)? + ADDRESS.len();
+        Some(Place { group, position })
     }
 
     fn dependencies(&self, _: &Key, value: &Value) -> Vec<Dependency> {
@@ -136,10 +197,15 @@ impl Descriptor<Network> for AddressDescriptor {
     }
 
     fn create(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
-        Ok(value
-            .address()
-            .map(|address| operation(&self.marks, address, view, true))
-            .unwrap_or_default())
+        let Some(address) = value.address() else { return Ok(Vec::new()) };
+        let mut ops = operation(&self.marks, address, view, true);
+        ops.extend(make_primary(&self.marks, address, view));
+        Ok(ops)
+    }
+
+    fn update(&self, _: &Key, _: &Value, wanted: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
+        let address = wanted.address();
+        Ok(address.map(|address| make_primary(&self.marks, address, view)).unwrap_or_default())
     }
 
     fn delete(&self, _: &Key, applied: &Value, _: DeleteCause, view: &View<'_, Network>) -> Vec<KernelOp> {

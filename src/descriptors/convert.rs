@@ -3,9 +3,11 @@
 //! Owns the defaults of models (host name, scope, offloading). Must never look at anything but the model. Start reading at
 //! [`value_of`].
 
+use std::{collections::HashMap, net::IpAddr};
+
 use models::{
     Model,
-    address::{MacAddress, is_alloc_reference, parse_ip_or_cidr},
+    address::{MacAddress, is_alloc_reference, network_of, parse_ip_or_cidr},
     key::{AddressSource, TypedKey},
     proto::{
         ligato::linux::{
@@ -122,6 +124,7 @@ fn interface(model: &InterfaceModel) -> Result<Interface, Rejection> {
     for text in model.ip_addresses.iter().filter(|_| !model.link_only || existing) {
         addresses.push(address(model, text, existing && model.link_only, &host_name, vrf.clone()));
     }
+    order(&mut addresses);
     Ok(Interface {
         name: model.name.clone(),
         kind,
@@ -179,6 +182,23 @@ fn address(model: &InterfaceModel, text: &str, only_expected: bool, host_name: &
         awaited: is_ipv6 && asks && model.enabled && expected.is_none() && detection != Detection::Skip,
         expected,
         detection,
+        position: 0,
+        leads: false,
+    }
+}
+
+/// Numbers addresses as written, and finds those that must be the primary addresses of their subnets.
+fn order(addresses: &mut [Address]) {
+    let mut first: HashMap<(IpAddr, u8), usize> = HashMap::new();
+    for at in 0..addresses.len() {
+        addresses[at].position = u32::try_from(at + 1).unwrap_or(u32::MAX);
+        let spec = addresses[at]
+            .spec
+            .filter(|spec| spec.address.is_ipv4() && addresses[at].expected.is_none());
+        let Some(spec) = spec else { continue };
+        let subnet = (network_of(spec.address, spec.prefix_len), spec.prefix_len);
+        let leader = *first.entry(subnet).or_insert(at);
+        addresses[leader].leads |= addresses[leader].spec != Some(spec);
     }
 }
 

@@ -272,6 +272,10 @@ pub struct Address {
     pub detection: Detection,
     /// The end of the detection is awaited: an IPv6 address on a link that is to be up and of a kind that looks for duplicates.
     pub awaited: bool,
+    /// Position among the addresses of the interface as written, from 1.
+    pub position: u32,
+    /// The first of several IPv4 addresses of its subnet as written. Of an applied one: the kernel has it as the primary address.
+    pub leads: bool,
 }
 
 /// Membership of a link in a VRF.

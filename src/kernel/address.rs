@@ -26,6 +26,14 @@ pub(super) fn show(spec: &AddressSpec) -> String {
     format!("{}/{}", spec.address, spec.prefix_len)
 }
 
+/// The network of an IPv4 address; `None` for IPv6, of which no address is secondary.
+pub(super) fn network(spec: &AddressSpec) -> Option<u32> {
+    match spec.address {
+        IpAddr::V4(address) => Some(u32::from(address) & u32::MAX.checked_shl(32 - u32::from(spec.prefix_len)).unwrap_or(0)),
+        IpAddr::V6(_) => None,
+    }
+}
+
 /// RTM_NEWADDR. With `take_over`, an address that is there already gets our mark; without, it is EEXIST.
 pub(super) fn add(index: u32, spec: &AddressSpec, detection: AddressDetection, take_over: bool) -> Change {
     let mut message = message(index, spec);

@@ -24,7 +24,7 @@ impl Worker {
         let action = || format!("add address {} to link \"{link}\"", address::show(spec));
         if spec.address.is_ipv6() && detection == AddressDetection::Optimistic {
             // Without it the kernel ignores the flag.
-            self.ensure_link_sysctl(netns, link, sysctl::optimistic_dad(link), "1")?;
+            self.ensure_link_sysctl(netns, link, sysctl::optimistic_dad(link), "1").map(drop)?;
         }
         let added = self.on_enabled_link(on, spec.address, action, |index| address::add(index, spec, detection, !shared));
         let there = |failure: &Failure| shared && failure.kind == FailureKind::Exists;
@@ -51,7 +51,7 @@ impl Worker {
         self.on_link(on, action, change)
     }
 
-    fn ensure_link_sysctl(&mut self, netns: NetnsId, link: &str, path: PathBuf, value: &'static str) -> Result<(), Failure> {
+    fn ensure_link_sysctl(&mut self, netns: NetnsId, link: &str, path: PathBuf, value: &'static str) -> Result<bool, Failure> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         self.namespaces.ensure_sysctl(netns, path, value).map_err(|refusal| {
             let place = self.place(netns);
@@ -127,6 +127,42 @@ impl Worker {
         self.remove(on, &[Errno::EADDRNOTAVAIL, Errno::ENXIO], action, |index| {
             address::delete(index, spec)
         })
+    }
+
+    /// See [`super::KernelOp::MakePrimary`]. While the others are deleted and added again, the kernel promotes secondary addresses, so that
+    /// the link always has an address and keeps its routes.
+    pub(super) fn make_primary(&mut self, on: On<'_>, spec: &AddressSpec, others: &[AddressSpec]) -> Result<(), Failure> {
+        let (netns, link, _) = on;
+        let found = self.require(netns, link, &format!("make address {} the primary one of", address::show(spec)))?;
+        let addresses = self.addresses_of(netns, &found)?;
+        let network = |spec: &AddressSpec| (address::network(spec), spec.prefix_len);
+        let subnet: Vec<_> = addresses.iter().filter(|state| network(&state.address) == network(spec)).collect();
+        let is_behind = subnet.iter().any(|state| state.address == *spec && state.is_secondary());
+        let is_named = |state: &&&AddressState| state.address == *spec || others.contains(&state.address);
+        let all_ours = subnet.iter().filter(is_named).filter(|state| state.protocol == PROTOCOL).count() == subnet.len();
+        if !is_behind || !all_ours {
+            return Ok(());
+        }
+        let switched = self.ensure_link_sysctl(netns, link, sysctl::promote_secondaries(link), "1")?;
+        let moved = self.move_behind(
+            on,
+            others.iter().filter(|other| subnet.iter().any(|state| state.address == **other)),
+        );
+        if switched {
+            self.ensure_link_sysctl(netns, link, sysctl::promote_secondaries(link), "0")?;
+        }
+        moved
+    }
+
+    /// Deletes addresses and adds them again.
+    fn move_behind<'a>(&mut self, on: On<'_>, moved: impl Iterator<Item = &'a AddressSpec> + Clone) -> Result<(), Failure> {
+        for spec in moved.clone() {
+            self.delete_address(on, spec, true)?;
+        }
+        for spec in moved {
+            self.add_address(on, spec, AddressDetection::Default, false)?;
+        }
+        Ok(())
     }
 
     /// Whether an address is there without our mark.

@@ -309,6 +309,20 @@ pub enum KernelOp {
         /// carries [`PROTOCOL`] is removed.
         shared: bool,
     },
+    /// Make an IPv4 address the primary one of its subnet by adding the others again, in the order given. Nothing is done if it is already,
+    /// or if any address of the subnet is not marked with [`PROTOCOL`] or is not named: deleting a primary address can delete others.
+    MakePrimary {
+        /// Namespace.
+        netns: NetnsId,
+        /// Kernel name of the link.
+        link: String,
+        /// What must hold of the link.
+        guard: Guard,
+        /// The address.
+        address: AddressSpec,
+        /// All other addresses of the subnet.
+        others: Vec<AddressSpec>,
+    },
     /// Create or replace a permanent neighbour entry, marked with [`PROTOCOL`]. A foreign one is replaced only if `adopt` says so
     /// ([`Reply::Adopted`]); what the kernel learnt is nobody's.
     SetNeighbour {
@@ -371,6 +385,7 @@ impl KernelOp {
             KernelOp::AddAddress { netns, link, guard, .. }
             | KernelOp::ConfirmAddress { netns, link, guard, .. }
             | KernelOp::DeleteAddress { netns, link, guard, .. }
+            | KernelOp::MakePrimary { netns, link, guard, .. }
             | KernelOp::SetNeighbour { netns, link, guard, .. }
             | KernelOp::DeleteNeighbour { netns, link, guard, .. }
             | KernelOp::AddRoute { netns, link, guard, .. }
@@ -556,7 +571,15 @@ pub enum Progress {
     Failed,
 }
 
+/// IFA_F_SECONDARY of linux/if_addr.h, which for IPv6 means a temporary address.
+const SECONDARY: u32 = 0x01;
+
 impl AddressState {
+    /// Whether another IPv4 address of the subnet was there before: that one is the primary address.
+    pub fn is_secondary(&self) -> bool {
+        self.address.address.is_ipv4() && self.flags & SECONDARY != 0
+    }
+
     /// What the flags say. One that is used meanwhile counts as over where that was asked for.
     pub fn progress(&self, asked: AddressDetection) -> Progress {
         match self.flags {

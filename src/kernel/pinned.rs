@@ -247,8 +247,8 @@ impl Namespaces {
         link_details::dump(&mut pinned.route).map_err(|refusal| failure::refused("read links", &pinned.place, &refusal))
     }
 
-    /// Makes a sysctl have a value inside a pinned namespace.
-    pub fn ensure_sysctl(&mut self, netns: NetnsId, path: PathBuf, value: &'static str) -> Result<(), Refusal> {
+    /// Makes a sysctl have a value inside a pinned namespace. Returns whether it had another one.
+    pub fn ensure_sysctl(&mut self, netns: NetnsId, path: PathBuf, value: &'static str) -> Result<bool, Refusal> {
         let file = self.table.file(netns).cloned().ok_or(Errno::ENOENT)?;
         Ok(self.entrance.visit(&file, move || sysctl::ensure(&path, value))?)
     }

@@ -11,6 +11,11 @@ pub(super) fn disable_ipv6(link: &str) -> PathBuf {
     PathBuf::from("/proc/sys/net/ipv6/conf").join(link).join("disable_ipv6")
 }
 
+/// `promote_secondaries` of a link: when its primary address is deleted, the next one becomes primary instead of being deleted too.
+pub(super) fn promote_secondaries(link: &str) -> PathBuf {
+    PathBuf::from("/proc/sys/net/ipv4/conf").join(link).join("promote_secondaries")
+}
+
 /// `optimistic_dad` of a link.
 pub(super) fn optimistic_dad(link: &str) -> PathBuf {
     PathBuf::from("/proc/sys/net/ipv6/conf").join(link).join("optimistic_dad")
@@ -21,11 +26,11 @@ pub(super) fn tcp_l3mdev_accept() -> PathBuf {
     PathBuf::from("/proc/sys/net/ipv4/tcp_l3mdev_accept")
 }
 
-/// Makes a sysctl have a value in the namespace of the calling thread; writes only when it has another.
-pub(super) fn ensure(path: &std::path::Path, value: &str) -> io::Result<()> {
+/// Makes a sysctl have a value in the namespace of the calling thread; writes only when it has another. Returns whether it had.
+pub(super) fn ensure(path: &std::path::Path, value: &str) -> io::Result<bool> {
     if fs::read_to_string(path)?.trim() == value {
-        return Ok(());
+        return Ok(false);
     }
     write_count::add(1);
-    fs::write(path, value)
+    fs::write(path, value).map(|()| true)
 }

@@ -232,6 +232,13 @@ impl Worker {
                 address: spec,
                 shared,
             } => self.delete_address((*netns, link, guard), spec, *shared),
+            KernelOp::MakePrimary {
+                netns,
+                link,
+                guard,
+                address,
+                others,
+            } => self.make_primary((*netns, link, guard), address, others),
             KernelOp::SetNeighbour {
                 netns,
                 link,

@@ -267,6 +267,9 @@ impl<D: Domain> Scheduler<D> {
         }
         let operation = self.next_operation;
         self.next_operation += 1;
+        let key = &self.graph[id].key;
+        let descriptor = self.domain.descriptor(key).zip(value.as_ref());
+        let place = descriptor.and_then(|(descriptor, value)| descriptor.place(key, value));
         self.take_off(id);
         self.graph[id].flight = Some(Box::new(Flight {
             verb,
@@ -287,6 +290,7 @@ impl<D: Domain> Scheduler<D> {
                 key: self.graph[id].key.clone(),
                 verb,
                 effect,
+                place,
             });
         }
     }

@@ -115,6 +115,11 @@ pub trait Descriptor<D: Domain>: Send + Sync {
         Vec::new()
     }
 
+    /// Place of a value among those that are created in a given order; `None`: the order of the keys.
+    fn place(&self, _key: &Key, _value: &D::Value) -> Option<Place> {
+        None
+    }
+
     /// Values that live exactly as long as this one is applied.
     fn derived(&self, _key: &Key, _value: &D::Value) -> Vec<(Key, D::Value)> {
         Vec::new()
@@ -170,6 +175,15 @@ pub trait Descriptor<D: Domain>: Send + Sync {
     fn stale(&self, _key: &Key, _applied: &D::Value, _view: &View<'_, D>) -> bool {
         false
     }
+}
+
+/// Place of a value among values that are created together and in a given order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// Bytes at the beginning of the key that all of them share, and no other value has.
+    pub group: usize,
+    /// Position among them.
+    pub position: u32,
 }
 
 /// Why a value is being deleted.

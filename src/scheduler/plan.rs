@@ -12,7 +12,7 @@ use std::{
 use models::key::Key;
 
 use super::{
-    descriptor::{Descriptor, Domain},
+    descriptor::{Descriptor, Domain, Place},
     drift::Drift,
     edge::Edge,
     explanation::{KernelError, Mentions},
@@ -56,6 +56,18 @@ pub struct Operation<E> {
     pub verb: Verb,
     /// How.
     pub effect: E,
+    /// Place among the operations of this step, if the order of the keys is not right.
+    pub place: Option<Place>,
+}
+
+impl<E> Operation<E> {
+    /// Deletions come first and creations last; within each, the order of the keys, except for values that have a place in a group.
+    fn order(&self) -> (bool, bool, &str, u32, &Key) {
+        let group = self.place.and_then(|place| self.key.as_str().get(..place.group));
+        let position = self.place.map_or(0, |place| place.position);
+        let group = group.unwrap_or(self.key.as_str());
+        (self.verb != Verb::Delete, self.verb == Verb::Create, group, position, &self.key)
+    }
 }
 
 /// What came of an operation.
@@ -252,9 +264,7 @@ impl<D: Domain> Scheduler<D> {
         self.report();
         self.finish_transactions();
         let mut operations = std::mem::take(&mut self.operations);
-        operations.sort_by(|a, b| {
-            (a.verb != Verb::Delete, a.verb == Verb::Create, &a.key).cmp(&(b.verb != Verb::Delete, b.verb == Verb::Create, &b.key))
-        });
+        operations.sort_by(|a, b| a.order().cmp(&b.order()));
         operations
     }
 

@@ -159,6 +159,7 @@ fn works_in(op: &KernelOp) -> Vec<NetnsId> {
         | KernelOp::AddAddress { netns, .. }
         | KernelOp::ConfirmAddress { netns, .. }
         | KernelOp::DeleteAddress { netns, .. }
+        | KernelOp::MakePrimary { netns, .. }
         | KernelOp::SetNeighbour { netns, .. }
         | KernelOp::DeleteNeighbour { netns, .. }
         | KernelOp::AddRoute { netns, .. }
@@ -316,6 +317,8 @@ impl Kernel {
                     self.begin_detection(*netns, link, *address)?;
                 }
             }
+            // This kernel has no secondary addresses.
+            KernelOp::MakePrimary { netns, link, .. } => drop(self.require(*netns, link)?),
             KernelOp::ConfirmAddress { netns, link, address, .. } => self.confirm_address(*netns, link, *address)?,
             KernelOp::DeleteAddress {
                 netns,

@@ -25,6 +25,7 @@ mod kinds;
 mod latency;
 mod order;
 mod outage;
+mod primary;
 mod privileges;
 mod process_refs;
 mod published;

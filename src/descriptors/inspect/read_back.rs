@@ -7,7 +7,7 @@ use models::key::{AddressSource, Key, TypedKey};
 
 use super::{
     super::{
-        address::{addresses_prefix, kernel_detection},
+        address::{addresses_prefix, in_same_subnet, kernel_detection},
         detection,
         value::{Address, Detection, Interface, InterfaceKind},
     },
@@ -57,6 +57,9 @@ impl<'a> Inspection<'a> {
                 addresses.push(address.clone());
             }
         }
+        for address in addresses.iter_mut().filter(|address| address.leads) {
+            address.leads = !self.is_misplaced(link.index, address, wanted);
+        }
         found.addresses = addresses;
         found
     }
@@ -84,6 +87,8 @@ impl<'a> Inspection<'a> {
                 expected: None,
                 detection: Detection::Wait,
                 awaited: false,
+                position: 0,
+                leads: false,
             }
         };
         Interface {
@@ -129,6 +134,25 @@ impl<'a> Inspection<'a> {
                 }
             }
         }
+    }
+
+    /// Whether the kernel has another address of the interface as the primary one of a subnet. Where somebody else has an address in
+    /// that subnet, the order is left as it is: changing it could remove that address.
+    fn is_misplaced(&self, link: u32, address: &Address, wanted: &Interface) -> bool {
+        let Some(spec) = address.spec else { return false };
+        let on_link = self.snapshot.addresses.iter().filter(|state| state.link == link);
+        let subnet = on_link.filter(|state| in_same_subnet(state.address, spec));
+        let is_secondary = |state: &AddressState| state.address == spec && state.is_secondary();
+        let is_of_interface = |state: &AddressState| {
+            let mut asked_for = wanted.addresses.iter();
+            state.protocol == PROTOCOL && asked_for.any(|address| address.spec == Some(state.address))
+        };
+        let (mut secondary, mut of_interface) = (false, true);
+        for state in subnet {
+            secondary |= is_secondary(state);
+            of_interface &= is_of_interface(state);
+        }
+        secondary && of_interface
     }
 
     pub(super) fn has_address(&self, link: u32, spec: AddressSpec) -> bool {

@@ -142,6 +142,12 @@ impl Inspection<'_> {
             self.note(membership_key(&found.name, &member.vrf), Value::VrfMembership(member.into()));
         }
         for address in &found.addresses {
+            let applied = self.view.applied(&address.key).and_then(Value::address);
+            let moved = applied.is_some_and(|applied| applied.leads != address.leads);
+            if moved && !self.view.in_flight(&address.key) {
+                let value = Value::Address(address.clone().into());
+                self.findings.found.push((address.key.clone(), value));
+            }
             self.note(address.key.clone(), Value::Address(address.clone().into()));
             self.detection(link, address);
         }

@@ -1,0 +1,123 @@
+//! Order of addresses: the first of a subnet as written is the primary one, and the source of what is sent.
+
+use std::path::{Path, PathBuf};
+
+use crate::{
+    on_both_stores,
+    support::{
+        bench::{Bench, Revisions},
+        command::{ip_in, run},
+        config::{Interface, Reference, Route},
+        monitor::Monitor,
+        settle,
+    },
+};
+
+/// Namespace of the scenario.
+fn place() -> Reference {
+    Reference::named("primary")
+}
+
+/// The IPv4 addresses of `left` in the order of the kernel, with `secondary` where the kernel says so.
+fn order(path: &Path) -> Vec<String> {
+    let lines = ip_in(path, "-4 -o address show dev left");
+    let describe = |line: &str| {
+        let address = line.split_whitespace().nth(3).unwrap_or_default().to_owned();
+        let kind = if line.contains(" secondary ") { " secondary" } else { "" };
+        format!("{address}{kind}")
+    };
+    lines.lines().map(describe).collect()
+}
+
+fn source(path: &Path) -> String {
+    let answer = ip_in(path, "route get 10.1.1.2");
+    let mut words = answer.split_whitespace().skip_while(|word| *word != "src");
+    words.nth(1).unwrap_or_default().to_owned()
+}
+
+fn left(addresses: &[&str]) -> Interface {
+    let end = Interface::veth("left", "right", place());
+    addresses.iter().fold(end, |end, address| end.address(address))
+}
+
+fn expected(addresses: &[&str]) -> Vec<String> {
+    let kinds = ["", " secondary", " secondary", " secondary"];
+    addresses
+        .iter()
+        .zip(kinds)
+        .map(|(address, kind)| format!("{address}{kind}"))
+        .collect()
+}
+
+async fn put(bench: &Bench, revisions: &mut Revisions, addresses: &[&str]) {
+    let value = left(addresses);
+    revisions.insert(value.key(), bench.put(&value.key(), value.json().to_string()).await);
+    bench.until_configured(revisions).await;
+}
+
+/// Addresses are set in the order written; a change of that order, and a wrong primary address, are repaired without losing a route.
+async fn the_first_address_of_a_subnet_is_the_primary_one(mut bench: Bench) {
+    bench.start_agent().await;
+    let path: PathBuf = place().path();
+    let far = Interface::veth("right", "left", place()).address("10.9.9.1/24");
+    let route = Route::new("left", "10.7.0.0/16", "10.1.1.2");
+    let mut revisions = Revisions::new();
+    revisions.insert(far.key(), bench.put(&far.key(), far.json().to_string()).await);
+    revisions.insert(route.key(), bench.put(&route.key(), route.json().to_string()).await);
+    put(&bench, &mut revisions, &["10.1.1.9/24", "10.1.1.10/24", "10.2.0.1/16"]).await;
+    assert_eq!(order(&path), ["10.1.1.9/24", "10.2.0.1/16", "10.1.1.10/24 secondary"]);
+    assert_eq!(source(&path), "10.1.1.9");
+
+    settle::until_quiet(std::slice::from_ref(&path)).await;
+    let mut monitor = Monitor::open(&path);
+    for _ in 0..2 {
+        bench.kill_agent().await;
+        let before = bench.start_agent().await;
+        bench.until_configured_since(&revisions, before).await;
+        monitor.assert_silent("restart with several addresses of one subnet");
+    }
+
+    for addresses in [
+        // Another order, and one more in front.
+        &["10.1.1.10/24", "10.1.1.9/24"][..],
+        &["10.1.1.8/24", "10.1.1.10/24", "10.1.1.9/24"],
+    ] {
+        put(&bench, &mut revisions, addresses).await;
+        assert_eq!(order(&path), expected(addresses));
+        assert_eq!(source(&path), addresses[0].trim_end_matches("/24"));
+    }
+    settle::until_quiet(std::slice::from_ref(&path)).await;
+    let lost = |change: &String| change.contains("DelRoute") && change.contains("10.7.0.0");
+    let changes = monitor.changes();
+    assert!(!changes.iter().any(lost), "the route was interrupted: {changes:#?}");
+
+    // Somebody else removes the primary address, and the kernel promotes another one.
+    let netns = format!("--net={}", path.display());
+    run("nsenter", &[&netns, "sysctl", "-qw", "net.ipv4.conf.left.promote_secondaries=1"]);
+    ip_in(&path, "address del 10.1.1.8/24 dev left");
+    let wanted = expected(&["10.1.1.8/24", "10.1.1.10/24", "10.1.1.9/24"]);
+    bench.until_true("the order is as written", || order(&path) == wanted).await;
+
+    // The primary address is wrong at the start.
+    bench.until_configured(&revisions).await;
+    bench.stop_agent().await;
+    ip_in(&path, "address del 10.1.1.8/24 dev left");
+    assert_eq!(order(&path), expected(&["10.1.1.10/24", "10.1.1.9/24"]));
+    let before = bench.start_agent().await;
+    bench.until_configured_since(&revisions, before).await;
+    bench.until_true("the order is as written", || order(&path) == wanted).await;
+
+    // Where somebody else has an address in the subnet, the order stays as it is: the kernel could delete that address.
+    ip_in(&path, "address add 10.1.1.77/24 dev left");
+    let now = ["10.1.1.9/24", "10.1.1.8/24", "10.1.1.10/24"];
+    put(&bench, &mut revisions, &now).await;
+    settle::until_quiet(std::slice::from_ref(&path)).await;
+    let left = order(&path);
+    assert_eq!(left.first(), wanted.first());
+    assert!(left.contains(&"10.1.1.77/24 secondary".to_owned()), "{left:?}");
+    bench.until_configured(&revisions).await;
+    ip_in(&path, "address del 10.1.1.77/24 dev left");
+    bench.until_true("the order is as written", || order(&path) == expected(&now)).await;
+    bench.stop_agent().await;
+}
+on_both_stores!(the_first_address_of_a_subnet_is_the_primary_one);
