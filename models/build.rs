@@ -28,9 +28,14 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut config = prost_build::Config::new();
     config.enable_type_names().include_file("packages.rs");
-    // As above: in answers, descriptors keep their custom options only as they are.
-    for descriptor in ["FileDescriptorProto", "FileDescriptorSet"] {
-        config.extern_path(format!(".google.protobuf.{descriptor}"), "crate::proto::Encoded");
+    // As above: in answers, descriptors keep their custom options only as they are. And what clients say of VPP is looked at as it is.
+    for message in [
+        ".google.protobuf.FileDescriptorProto",
+        ".google.protobuf.FileDescriptorSet",
+        ".ligato.vpp.ConfigData",
+        ".ligato.vpp.Notification",
+    ] {
+        config.extern_path(message, "crate::proto::Encoded");
     }
     config.compile_fds(compiler.file_descriptor_set())?;
     Ok(())

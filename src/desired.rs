@@ -17,7 +17,11 @@ use std::{
 use models::{Model, document, key::Key};
 
 use crate::{
-    descriptors::{Network, convert::value_of, value::Value},
+    descriptors::{
+        Network,
+        convert::value_of,
+        value::{Original, Value},
+    },
     engine::{Client, CommitError},
     scheduler::{Change, Options, Rejection, Resync, Retry, Transaction, TransactionResult, ValueState, history::record::OperationRecord},
     sources::{
@@ -50,11 +54,12 @@ struct Item {
 
 impl Item {
     fn of(model: &Model, request: u64, labels: &Labels) -> Self {
+        let value = usable(model);
         Item {
             revision: 0,
             request,
-            value: usable(model),
-            message: Some(model.to_protobuf().into()),
+            message: Some(encoded(model, &value)),
+            value,
             labels: (!labels.is_empty()).then(|| Arc::new(labels.clone())),
         }
     }
@@ -386,14 +391,26 @@ fn model_of(key: &Key, message: &[u8]) -> Option<Model> {
 
 /// An item of the store.
 fn stored(raw: &RawKey, value: &[u8], revision: i64) -> Item {
-    let model = decode_model(raw, &config_key(raw), value);
+    let (message, value) = match decode_model(raw, &config_key(raw), value) {
+        Ok(model) => {
+            let value = usable(&model);
+            (Some(encoded(&model, &value)), value)
+        }
+        Err(rejection) => (None, Err(rejection)),
+    };
     Item {
         revision,
         request: 0,
-        message: model.as_ref().ok().map(|model| model.to_protobuf().into()),
-        value: model.and_then(|model| usable(&model)),
+        value,
+        message,
         labels: None,
     }
+}
+
+/// Returns a model in binary form, shared with the value that was made from it.
+fn encoded(model: &Model, value: &Result<Value, Rejection>) -> Arc<[u8]> {
+    let shared = value.as_ref().ok().and_then(Value::original).and_then(Original::bytes);
+    shared.cloned().unwrap_or_else(|| model.to_protobuf().into())
 }
 
 /// The key of an item of the store. One that is no text keeps its readable parts.

@@ -27,6 +27,10 @@ pub use schema::{FieldNames, schema};
 
 const PACKAGE: &str = "ligato.configurator";
 const MESSAGE: &str = "Dynamic_config";
+/// Member for the configuration of a VPP dataplane. Documents that clients export have it; only an empty one is read.
+const VPP_MEMBER: &str = "vppConfig";
+const VPP_MESSAGE: &str = "ligato.vpp.ConfigData";
+const VPP_FILE: &str = "ligato/vpp/vpp.proto";
 
 /// Where the values of a model stand in a document.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -162,10 +166,15 @@ fn file() -> FileDescriptorProto {
     let message_of = |group: &str| format!("{MESSAGE}_{group}");
     let mut messages = vec![DescriptorProto {
         name: Some(MESSAGE.to_owned()),
-        field: numbered(groups.iter().map(|(group, _)| {
-            let kind = format!("{PACKAGE}.{}", message_of(group));
-            message_field(group, group, &kind, Label::Optional)
-        })),
+        field: numbered(
+            groups
+                .iter()
+                .map(|(group, _)| {
+                    let kind = format!("{PACKAGE}.{}", message_of(group));
+                    message_field(group, group, &kind, Label::Optional)
+                })
+                .chain([message_field(VPP_MEMBER, VPP_MEMBER, VPP_MESSAGE, Label::Optional)]),
+        ),
         ..Default::default()
     }];
     messages.extend(groups.iter().map(|(group, models)| DescriptorProto {
@@ -176,7 +185,8 @@ fn file() -> FileDescriptorProto {
         })),
         ..Default::default()
     }));
-    let mut dependencies: Vec<String> = MODELS.iter().map(|info| info.proto_file.to_owned()).collect();
+    let files = MODELS.iter().map(|info| info.proto_file).chain([VPP_FILE]);
+    let mut dependencies: Vec<String> = files.map(str::to_owned).collect();
     dependencies.sort();
     dependencies.dedup();
     FileDescriptorProto {
@@ -245,7 +255,10 @@ mod tests {
     fn what_is_wrong_is_named_with_its_place() {
         for (text, parts) in [
             (r#"{"linux_config":{}}"#, ["linux_config", "linuxConfig, netallocConfig"]),
-            (r#"{"vppConfig":{}}"#, ["vppConfig", "unknown field"]),
+            (
+                r#"{"vppConfig":{"interfaces":[]}}"#,
+                ["vppConfig", "`interfaces`; this agent manages Linux networking only"],
+            ),
             (
                 r#"{"linuxConfig":{"interfaces":[{"name":"a"},{"nme":"b"}]}}"#,
                 ["linuxConfig.interfaces[1]", "nme"],
@@ -260,6 +273,15 @@ mod tests {
                 assert!(error.contains(part), "{error} does not say {part}");
             }
         }
+    }
+
+    #[test]
+    fn an_empty_part_for_vpp_is_read_and_never_written() {
+        let text = r#"{"vppConfig":{},"linuxConfig":{"interfaces":[{"name":"d"}]},"netallocConfig":{}}"#;
+        let items = read(text).expect("a document as clients export it");
+        let written = write_document(items.iter().map(|item| &item.model)).expect("writable");
+        assert_eq!(written, r#"{"linuxConfig":{"interfaces":[{"name":"d"}]}}"#);
+        assert_eq!(read(r#"{"vppConfig":null}"#), Ok(vec![]));
     }
 
     #[test]

@@ -67,13 +67,14 @@ impl Model {
     /// # Errors
     /// The bytes are not a message of that model.
     pub fn decode_message(kind: ModelKind, value: &[u8]) -> Result<Self, DecodeError> {
-        Ok(match kind {
+        let model = match kind {
             ModelKind::Interface => Self::Interface(decode_content(value)?),
             ModelKind::Arp => Self::Arp(decode_content(value)?),
             ModelKind::Route => Self::Route(decode_content(value)?),
             ModelKind::RuleChain => Self::RuleChain(decode_content(value)?),
             ModelKind::IpAllocation => Self::IpAllocation(decode_content(value)?),
-        })
+        };
+        Ok(model.without_defaults())
     }
 
     /// Turns a binary message of a known kind into a value; unlike [`Model::decode_message`] it never takes it for text, and an empty
@@ -82,13 +83,45 @@ impl Model {
     /// # Errors
     /// The bytes are not a message of that model.
     pub fn from_protobuf(kind: ModelKind, value: &[u8]) -> Result<Self, DecodeError> {
-        Ok(match kind {
+        let model = match kind {
             ModelKind::Interface => Self::Interface(decode_typed(value)?),
             ModelKind::Arp => Self::Arp(decode_typed(value)?),
             ModelKind::Route => Self::Route(decode_typed(value)?),
             ModelKind::RuleChain => Self::RuleChain(decode_typed(value)?),
             ModelKind::IpAllocation => Self::IpAllocation(decode_typed(value)?),
-        })
+        };
+        Ok(model.without_defaults())
+    }
+
+    /// Unsets the `optional` fields that hold their default value. All other fields are written only if they differ from the default,
+    /// and clients of the reference do not know these.
+    fn without_defaults(mut self) -> Self {
+        match &mut self {
+            Self::Interface(message) => {
+                if message.adopt == Some(false) || message.drift_policy == Some(0) || message.duplicate_address_detection == Some(0) {
+                    let message = Arc::make_mut(message);
+                    message.adopt = message.adopt.filter(|adopt| *adopt);
+                    message.drift_policy = message.drift_policy.filter(|policy| *policy != 0);
+                    message.duplicate_address_detection = message.duplicate_address_detection.filter(|detection| *detection != 0);
+                }
+            }
+            Self::Arp(message) => {
+                if message.adopt == Some(false) || message.drift_policy == Some(0) {
+                    let message = Arc::make_mut(message);
+                    message.adopt = message.adopt.filter(|adopt| *adopt);
+                    message.drift_policy = message.drift_policy.filter(|policy| *policy != 0);
+                }
+            }
+            Self::Route(message) => {
+                if message.adopt == Some(false) || message.drift_policy == Some(0) {
+                    let message = Arc::make_mut(message);
+                    message.adopt = message.adopt.filter(|adopt| *adopt);
+                    message.drift_policy = message.drift_policy.filter(|policy| *policy != 0);
+                }
+            }
+            Self::RuleChain(_) | Self::IpAllocation(_) => {}
+        }
+        self
     }
 
     /// The kind of value.

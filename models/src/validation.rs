@@ -73,10 +73,10 @@ pub fn validate(model: &Model) -> Result<(), ValidationError> {
     }
 }
 
-fn check_drift_policy(number: i32) -> Result<(), ValidationError> {
-    if DriftPolicy::try_from(number).is_ok() {
+fn check_drift_policy(number: Option<i32>) -> Result<(), ValidationError> {
+    let Some(number) = number.filter(|number| DriftPolicy::try_from(*number).is_err()) else {
         return Ok(());
-    }
+    };
     let message = format!("there is no drift policy {number}; give REPAIR or REPORT, or leave it out");
     Err(ValidationError::new("UnknownEnumValue", &["drift_policy"], message))
 }

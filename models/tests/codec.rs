@@ -248,15 +248,15 @@ fn maps_and_any_are_read_in_requests_of_the_generic_api() {
 }
 
 #[test]
-fn the_numbers_reserved_for_vpp_stay_free() {
-    let pool = descriptor_pool();
-    let config = pool
+fn the_part_of_a_client_for_vpp_is_kept_as_it_is() {
+    let config = descriptor_pool()
         .get_message_by_name("ligato.configurator.Config")
         .expect("part of the contract");
-    assert!(config.get_field(1).is_none() && config.reserved_ranges().any(|range| range.contains(&1)));
-    // A client that knows VPP can still send its part; the typed decoder passes over it.
-    let decoded = Config::decode(&b"\x0a\x02\x08\x01\x12\x00"[..]).expect("an unknown field is no error for gRPC");
-    assert!(decoded.linux_config.is_some());
+    assert_eq!(config.get_field(1).expect("part of the contract").name(), "vpp_config");
+    let empty = Config::decode(&b"\x0a\x00\x12\x00"[..]).expect("as clients export it");
+    assert!(empty.linux_config.is_some() && empty.vpp_config.is_some_and(|vpp| vpp.is_empty()));
+    let full = Config::decode(&b"\x0a\x02\x08\x01\x12\x00"[..]).expect("an unknown field is no error for gRPC");
+    assert!(full.vpp_config.is_some_and(|vpp| !vpp.is_empty()));
 }
 
 #[test]

@@ -14,13 +14,18 @@ pub mod threads;
 
 use std::{ops::Deref, sync::Arc, time::Duration};
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use self::retrieval::KernelReader;
 use crate::{
     descriptors::Network,
     desired::Desired,
     engine::{Client, Clock, watch::Feed},
     publish::Published,
-    scheduler::history::extract::{Extract, Scope},
+    scheduler::{
+        Scheduler,
+        history::extract::{Extract, Pick, Scope},
+    },
     telemetry::{LogFilter, metrics::Metrics},
 };
 
@@ -60,14 +65,45 @@ impl Api {
     }
 
     /// A copy of what the scheduler knows; `None` when the agent is stopping.
-    pub async fn extract(&self, scope: Scope) -> Option<Extract<Network>> {
+    pub async fn extract(&self, scope: Scope) -> Option<Known> {
+        let (extract, ()) = self.extract_with(scope, |_, _| ()).await?;
+        Some(extract)
+    }
+
+    /// As [`Self::extract`], together with something else that the engine answers; that is to be short.
+    pub async fn extract_with<T: Send + 'static>(
+        &self,
+        scope: Scope,
+        also: impl FnOnce(&Scheduler<Network>, &Pick<Network>) -> T + Send + 'static,
+    ) -> Option<(Known, T)> {
         let whole = !matches!(scope, Scope::Keys(_)) && !matches!(&scope, Scope::Exactly(keys) if keys.len() < FEW);
-        let picked = self.engine.ask(move |scheduler| scheduler.pick(&scope)).await?;
-        match whole {
+        let place = if whole { threads::place().await } else { None };
+        let question = move |scheduler: &Scheduler<Network>| {
+            let picked = scheduler.pick(&scope);
+            let also = also(scheduler, &picked);
+            (picked, also)
+        };
+        let (picked, also) = self.engine.ask(question).await?;
+        let extract = match whole {
             // The rest of the work is not the engine's.
-            true => threads::give_way(|| picked.into_extract()).await.ok(),
-            false => Some(picked.into_extract()),
-        }
+            true => threads::give_way(|| picked.into_extract()).await.ok()?,
+            false => picked.into_extract(),
+        };
+        Some((Known { extract, _place: place }, also))
+    }
+}
+
+/// A copy of what the scheduler knows, and the place that it takes until it is dropped.
+pub struct Known {
+    extract: Extract<Network>,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Deref for Known {
+    type Target = Extract<Network>;
+
+    fn deref(&self) -> &Extract<Network> {
+        &self.extract
     }
 }
 

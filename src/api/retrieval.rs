@@ -18,11 +18,11 @@ use models::{
     },
 };
 
-use super::Api;
+use super::{Api, threads::give_way};
 use crate::{
     descriptors::{
         Network,
-        message::{interface_of, message_of},
+        message::{interface_of, observed_route},
         value::{Interface, InterfaceKind, NamespaceName, Value, interface_key},
     },
     kernel::{AddressSpec, LinkDetails, NeighbourState, NetnsId, RouteState, Snapshot},
@@ -118,11 +118,14 @@ impl Retrieval {
         for (netns, read) in api.kernel.read(namespaces).await {
             contents.insert(netns, read.map_err(RetrievalError::Unreadable)?);
         }
-        Ok(Look {
-            extract: &extract,
-            contents: &contents,
-        }
-        .all())
+        let looked = give_way(move || {
+            let look = Look {
+                extract: &extract,
+                contents: &contents,
+            };
+            look.all()
+        });
+        looked.await.map_err(|error| RetrievalError::Unreadable(error.to_string()))
     }
 }
 
@@ -235,14 +238,11 @@ impl<'a> Look<'a> {
                 && (route.metric == 0 || spec.metric == route.metric)
         };
         let state = contents.snapshot.routes.iter().find(is_it)?;
-        let Some(crate::descriptors::message::Message::Route(message)) = message_of(value) else {
-            return None;
-        };
         Some(RetrievedRoute {
             key: key.clone(),
             message: RouteMessage {
                 metric: state.route.metric,
-                ..message
+                ..observed_route(route)
             },
             state: state.clone(),
         })

@@ -3,6 +3,7 @@
 //! Owns the choice of the dialect (lowerCamelCase, enums by name). Must never know a field. Start reading at [`show`].
 
 use models::{
+    Model,
     json::{Spelling, try_encode},
     key::Key,
 };
@@ -30,6 +31,17 @@ pub fn show(_: &Key, value: &Value) -> Option<Shown> {
             message: EMPTY.to_owned(),
             data: json!({}),
         }),
+    }
+}
+
+/// A model as it was written.
+pub fn show_model(model: &Model) -> Option<Shown> {
+    match model {
+        Model::Interface(message) => shown(message.as_ref()),
+        Model::Arp(message) => shown(message.as_ref()),
+        Model::Route(message) => shown(message.as_ref()),
+        Model::RuleChain(message) => shown(message.as_ref()),
+        Model::IpAllocation(message) => shown(message.as_ref()),
     }
 }
 

@@ -270,9 +270,9 @@ pub struct Operation {
     pub is_retry: bool,
 }
 
-/// States of all values, by key.
+/// States of all values together with what is derived from them, by key.
 pub async fn values(agent: &Agent) -> Result<Vec<BaseStatus>, Failure> {
-    list(agent, "/scheduler/status").await
+    list(agent, "/scheduler/status?whole=1").await
 }
 
 /// What every key is now.

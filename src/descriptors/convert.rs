@@ -22,7 +22,7 @@ use models::{
     },
 };
 
-use super::value::{Address, Arp, Detection, DriftPolicy, Interface, InterfaceKind, NamespaceName, Route, Value};
+use super::value::{Address, Arp, Detection, DriftPolicy, Interface, InterfaceKind, NamespaceName, Original, Route, Value};
 use crate::{
     kernel::AddressSpec,
     scheduler::{Rejection, ValueState},
@@ -45,9 +45,18 @@ fn unusable(field: &str, message: impl std::fmt::Display) -> Rejection {
 /// A [`Rejection`] that names the field which cannot be used.
 pub fn value_of(model: &Model) -> Result<Value, Rejection> {
     match model {
-        Model::Interface(model) => interface(model).map(|interface| Value::Interface(interface.into())),
-        Model::Arp(model) => arp(model).map(|arp| Value::Arp(arp.into())),
-        Model::Route(model) => route(model).map(|route| Value::Route(route.into())),
+        Model::Interface(message) => interface(message).map(|interface| {
+            let original = Original::of(model);
+            Value::Interface(Interface { original, ..interface }.into())
+        }),
+        Model::Arp(message) => arp(message).map(|arp| {
+            let original = Original::of(model);
+            Value::Arp(Arp { original, ..arp }.into())
+        }),
+        Model::Route(message) => route(message).map(|route| {
+            let original = Original::of(model);
+            Value::Route(Route { original, ..route }.into())
+        }),
         Model::RuleChain(_) | Model::IpAllocation(_) => Ok(Value::Unhandled),
     }
 }
@@ -112,7 +121,8 @@ fn kind(model: &InterfaceModel) -> Result<InterfaceKind, Rejection> {
     })
 }
 
-fn interface(model: &InterfaceModel) -> Result<Interface, Rejection> {
+/// The value of the message of an interface, without the original.
+pub(super) fn interface(model: &InterfaceModel) -> Result<Interface, Rejection> {
     let kind = kind(model)?;
     let host_name = match kind {
         InterfaceKind::Loopback => "lo".to_owned(),
@@ -143,9 +153,10 @@ fn interface(model: &InterfaceModel) -> Result<Interface, Rejection> {
         marked: true,
         known_index: None,
         enslaved: false,
-        adopt: model.adopt,
+        adopt: model.adopt(),
         drift_policy: drift_policy(model.drift_policy()),
         adopted: false,
+        original: Original::default(),
     })
 }
 
@@ -202,19 +213,22 @@ fn order(addresses: &mut [Address]) {
     }
 }
 
-fn arp(model: &ArpEntry) -> Result<Arp, Rejection> {
+/// The value of the message of a neighbour, without the original.
+pub(super) fn arp(model: &ArpEntry) -> Result<Arp, Rejection> {
     Ok(Arp {
         interface: model.interface.clone(),
         address: spec(&model.ip_address).map(|spec| spec.address),
         text: model.ip_address.clone(),
         mac: mac("hw_address", &model.hw_address)?,
-        adopt: model.adopt,
+        adopt: model.adopt(),
         drift_policy: drift_policy(model.drift_policy()),
         adopted: false,
+        original: Original::default(),
     })
 }
 
-fn route(model: &RouteModel) -> Result<Route, Rejection> {
+/// The value of the message of a route, without the original.
+pub(super) fn route(model: &RouteModel) -> Result<Route, Rejection> {
     let reference = is_alloc_reference(&model.gw_addr);
     let gateway = match model.gw_addr.as_str() {
         "" => None,
@@ -235,8 +249,9 @@ fn route(model: &RouteModel) -> Result<Route, Rejection> {
         gateway_reference: reference.then(|| model.gw_addr.clone()),
         scope,
         metric: model.metric,
-        adopt: model.adopt,
+        adopt: model.adopt(),
         drift_policy: drift_policy(model.drift_policy()),
         adopted: false,
+        original: Original::default(),
     })
 }

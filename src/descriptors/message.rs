@@ -1,8 +1,8 @@
 //! From values back to messages, for people and for clients.
 //!
-//! Owns the reverse of [`convert`](super::convert). Defaults that the agent filled in are left out again; what a value does not keep,
-//! such as the spelling of a MAC address, is in its normal form. Must never look at anything but the value. Start reading at
-//! [`message_of`].
+//! Owns the reverse of [`convert`](super::convert). A value that is still as its model asked is shown as that model was written. Any other
+//! value was read from the kernel or differs from its model: it is shown with every field that the kernel has, in its normal form. Must
+//! never look at anything but the value. Start reading at [`message_of`].
 
 use models::{
     address::MacAddress,
@@ -21,6 +21,7 @@ use models::{
 };
 
 use super::{
+    convert,
     route::SCOPE_LINK,
     value::{Arp, Detection, DriftPolicy, Interface, InterfaceKind, NamespaceName, Route, Value},
 };
@@ -65,17 +66,27 @@ pub fn message_of(value: &Value) -> Option<Message> {
 
 /// The message of an interface.
 pub fn interface_of(interface: &Interface) -> InterfaceMessage {
-    let default_name = match interface.kind {
-        InterfaceKind::Loopback => "lo",
-        _ => &interface.name,
-    };
-    let host_if_name = Some(&interface.host_name).filter(|name| *name != default_name);
+    if let Some(message) = interface.original.message::<InterfaceMessage>()
+        && let Ok(asked) = convert::interface(&message)
+    {
+        // What only the agent knows of a link is no part of the message.
+        let asked = Interface {
+            marked: interface.marked,
+            known_index: interface.known_index,
+            enslaved: interface.enslaved,
+            adopted: interface.adopted,
+            ..asked
+        };
+        if asked == *interface {
+            return message;
+        }
+    }
     let detection = interface.addresses.first().map_or(Detection::Wait, |address| address.detection);
     InterfaceMessage {
         name: interface.name.clone(),
         r#type: kind_of(&interface.kind) as i32,
         namespace: namespace_of(&interface.namespace),
-        host_if_name: host_if_name.cloned().unwrap_or_default(),
+        host_if_name: interface.host_name.clone(),
         enabled: interface.enabled,
         ip_addresses: interface.addresses.iter().map(|address| address.text.clone()).collect(),
         phys_address: interface.mac.map(|mac| MacAddress(mac).to_string()).unwrap_or_default(),
@@ -83,13 +94,13 @@ pub fn interface_of(interface: &Interface) -> InterfaceMessage {
         link_only: interface.link_only,
         vrf_master_interface: interface.vrf.clone().unwrap_or_default(),
         link: link_of(&interface.kind),
-        adopt: interface.adopt,
+        adopt: interface.adopt.then_some(true),
         drift_policy: drift_policy_of(interface.drift_policy),
         duplicate_address_detection: match detection {
-            Detection::Wait => DuplicateAddressDetection::Wait,
-            Detection::Skip => DuplicateAddressDetection::Skip,
-            Detection::Optimistic => DuplicateAddressDetection::Optimistic,
-        } as i32,
+            Detection::Wait => None,
+            Detection::Skip => Some(DuplicateAddressDetection::Skip.into()),
+            Detection::Optimistic => Some(DuplicateAddressDetection::Optimistic.into()),
+        },
     }
 }
 
@@ -143,32 +154,40 @@ pub fn namespace_of(name: &NamespaceName) -> Option<NetNamespace> {
     })
 }
 
-fn drift_policy_of(policy: Option<DriftPolicy>) -> i32 {
-    match policy {
-        None => DriftPolicyMessage::OfAgent as i32,
-        Some(DriftPolicy::Repair) => DriftPolicyMessage::Repair as i32,
-        Some(DriftPolicy::Report) => DriftPolicyMessage::Report as i32,
-    }
+fn drift_policy_of(policy: Option<DriftPolicy>) -> Option<i32> {
+    policy.map(|policy| match policy {
+        DriftPolicy::Repair => DriftPolicyMessage::Repair.into(),
+        DriftPolicy::Report => DriftPolicyMessage::Report.into(),
+    })
 }
 
 fn arp_of(arp: &Arp) -> ArpEntry {
+    if let Some(message) = arp.original.message::<ArpEntry>()
+        && let Ok(asked) = convert::arp(&message)
+        && *arp
+            == (Arp {
+                adopted: arp.adopted,
+                ..asked
+            })
+    {
+        return message;
+    }
     ArpEntry {
         interface: arp.interface.clone(),
         ip_address: arp.text.clone(),
         hw_address: MacAddress(arp.mac).to_string(),
-        adopt: arp.adopt,
+        adopt: arp.adopt.then_some(true),
         drift_policy: drift_policy_of(arp.drift_policy),
     }
 }
 
-fn route_of(route: &Route) -> RouteMessage {
+/// The message of a route as the kernel has it, with its scope.
+pub fn observed_route(route: &Route) -> RouteMessage {
     let gateway = route.gateway.map(|gateway| gateway.to_string());
-    let has_gateway = gateway.is_some() || route.gateway_reference.is_some();
-    let scope = match (route.scope, has_gateway) {
-        (0, true) | (SCOPE_LINK, false) => Scope::Undefined,
-        (0, false) => Scope::Global,
-        (200, _) => Scope::Site,
-        (SCOPE_LINK, true) => Scope::Link,
+    let scope = match route.scope {
+        0 => Scope::Global,
+        200 => Scope::Site,
+        SCOPE_LINK => Scope::Link,
         _ => Scope::Host,
     };
     RouteMessage {
@@ -177,9 +196,23 @@ fn route_of(route: &Route) -> RouteMessage {
         dst_network: route.destination_text.clone(),
         gw_addr: gateway.or_else(|| route.gateway_reference.clone()).unwrap_or_default(),
         metric: route.metric,
-        adopt: route.adopt,
+        adopt: route.adopt.then_some(true),
         drift_policy: drift_policy_of(route.drift_policy),
     }
+}
+
+fn route_of(route: &Route) -> RouteMessage {
+    if let Some(message) = route.original.message::<RouteMessage>()
+        && let Ok(asked) = convert::route(&message)
+        && *route
+            == (Route {
+                adopted: route.adopted,
+                ..asked
+            })
+    {
+        return message;
+    }
+    observed_route(route)
 }
 
 #[cfg(test)]
@@ -235,10 +268,54 @@ mod tests {
                 "config/linux/l3/v2/route/10.4.0.0/16/a",
                 r#"{"outgoing_interface":"a","dst_network":"10.4.0.0/16","scope":"GLOBAL"}"#,
             ),
+            (
+                "config/linux/l3/v2/route/10.5.0.0/16/a",
+                r#"{"outgoing_interface":"a","dst_network":"10.5.0.0/16","scope":"GLOBAL","gw_addr":"10.1.0.2"}"#,
+            ),
+            (
+                "config/linux/l3/v2/route/fd00::/64/a",
+                r#"{"outgoing_interface":"a","dst_network":"fd00:0::1/64","scope":"LINK","drift_policy":"REPAIR"}"#,
+            ),
+            (
+                "config/linux/l3/v2/arp/a/fd00:0::9",
+                r#"{"interface":"a","ip_address":"fd00:0::9","hw_address":"02:00:00:00:00:0A"}"#,
+            ),
+            (
+                "config/linux/interfaces/v2/interface/e",
+                r#"{"name":"e","type":"VETH","host_if_name":"e","phys_address":"02-00-00-00-00-0A",
+                    "veth":{"peer_if_name":"b","rx_checksum_offloading":"CHKSM_OFFLOAD_ENABLED"}}"#,
+            ),
+            (
+                "config/linux/interfaces/v2/interface/l",
+                r#"{"name":"l","type":"DUMMY","link_only":true,"ip_addresses":["10.1.0.1/24"]}"#,
+            ),
         ] {
             let model = Model::decode(key, json.as_bytes()).expect(json);
             assert_eq!(there_and_back(key, json), Some(model), "{key}");
         }
+    }
+
+    /// A value that the kernel shows otherwise than its model asks is shown as it is, with all its fields.
+    #[test]
+    fn a_value_that_differs_from_its_model_is_shown_as_it_is() {
+        let json = r#"{"name":"a","type":"DUMMY","enabled":true}"#;
+        let key = "config/linux/interfaces/v2/interface/a";
+        let model = Model::decode(key, json.as_bytes()).expect(json);
+        let Ok(Value::Interface(asked)) = value_of(&model) else {
+            panic!("{json}");
+        };
+        let down = Interface {
+            enabled: false,
+            ..(*asked).clone()
+        };
+        let shown = interface_of(&down);
+        assert_eq!((shown.enabled, shown.host_if_name.as_str()), (false, "a"));
+        let adopted = Interface {
+            adopted: true,
+            marked: false,
+            ..(*asked).clone()
+        };
+        assert_eq!(Model::from(interface_of(&adopted)), model);
     }
 
     #[test]

@@ -5,7 +5,12 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use models::key::{Key, NamespaceType, TypedKey};
+use models::{
+    Model,
+    key::{Key, NamespaceType, TypedKey},
+};
+
+use prost::Message;
 
 use crate::kernel::{AddressSpec, KernelOp, NamespaceRef, NetnsId};
 
@@ -143,6 +148,42 @@ pub enum DriftPolicy {
     Report,
 }
 
+/// Message that a value was made from, in binary form, so that people and clients see the value as it was written. It does not take part
+/// in comparisons: two spellings of one value are equal.
+#[derive(Clone, Default)]
+pub struct Original(Option<Arc<[u8]>>);
+
+impl Original {
+    /// Remembers a model.
+    pub fn of(model: &Model) -> Self {
+        Original(Some(model.to_protobuf().into()))
+    }
+
+    /// Returns the message in binary form, if the value was made from one.
+    pub fn bytes(&self) -> Option<&Arc<[u8]>> {
+        self.0.as_ref()
+    }
+
+    /// Returns the message, if the value was made from one of this type.
+    pub fn message<M: Message + Default>(&self) -> Option<M> {
+        M::decode(self.0.as_deref()?).ok()
+    }
+}
+
+impl PartialEq for Original {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Original {}
+
+impl std::fmt::Debug for Original {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Original")
+    }
+}
+
 /// A link.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Interface {
@@ -178,6 +219,8 @@ pub struct Interface {
     pub drift_policy: Option<DriftPolicy>,
     /// Of an applied one: it was somebody else's before.
     pub adopted: bool,
+    /// Message that it was made from.
+    pub original: Original,
 }
 
 /// Kind of a link.
@@ -306,6 +349,8 @@ pub struct Arp {
     pub drift_policy: Option<DriftPolicy>,
     /// Of an applied one: it was somebody else's before, as far as is remembered.
     pub adopted: bool,
+    /// Message that it was made from.
+    pub original: Original,
 }
 
 /// A route.
@@ -331,6 +376,8 @@ pub struct Route {
     pub drift_policy: Option<DriftPolicy>,
     /// Of an applied one: it was somebody else's before, as far as is remembered.
     pub adopted: bool,
+    /// Message that it was made from.
+    pub original: Original,
 }
 
 /// A link of the agent's own namespace that is up.
@@ -379,6 +426,16 @@ impl Value {
     pub fn host_link(&self) -> Option<HostLink> {
         match self {
             Value::HostLink(link) => Some(*link),
+            _ => None,
+        }
+    }
+
+    /// The message that it was made from; `None` of kinds that keep none.
+    pub fn original(&self) -> Option<&Original> {
+        match self {
+            Value::Interface(interface) => Some(&interface.original),
+            Value::Arp(arp) => Some(&arp.original),
+            Value::Route(route) => Some(&route.original),
             _ => None,
         }
     }

@@ -247,7 +247,10 @@ impl<D: Domain> Scheduler<D> {
                 status.last_repair = Some(Repair { at: self.now, lost });
             }
             Condition::Good => {}
-            Condition::Problem(problem) => mentioned = self.tell(&mut status, id, problem),
+            Condition::Problem(problem) => {
+                status.last_operation = node.requested_operation();
+                mentioned = self.tell(&mut status, id, problem);
+            }
         }
         if let Some(last) = last
             && last.same_condition(&status)

@@ -297,6 +297,15 @@ impl<D: Domain> Node<D> {
         as_wanted && self.flight.is_none() && self.hold.is_none()
     }
 
+    /// The last operation on the value or, if there was none, the one that it waits for; undefined for a value that was found as desired.
+    pub fn requested_operation(&self) -> Verb {
+        match (self.last_operation, &self.applied) {
+            (Verb::Undefined, None) if self.wanted().is_some() || self.rejected().is_some() => Verb::Create,
+            (Verb::Undefined, Some(_)) if self.rejected().is_some() => Verb::Update,
+            (verb, _) => verb,
+        }
+    }
+
     /// Whether it is, or may be about to be, in the kernel.
     pub fn present(&self) -> bool {
         self.applied.is_some() || self.flight.is_some()

@@ -13,7 +13,7 @@ use super::{
     nodes::NodeId,
     plan::Scheduler,
     status::{ValueState, Verb},
-    transaction::{KeyError, Kind},
+    transaction::{KeyError, Kind, Resync},
 };
 
 /// An operation that has ended, before its outcome is taken over.
@@ -54,7 +54,7 @@ impl<D: Domain> Scheduler<D> {
         let state = self.state_of(id);
         let trace = &self.graph[id].trace;
         if state == trace.state && state != ValueState::Invalid {
-            return;
+            return self.confirm_waiting(id, state);
         }
         let (former, ticket) = (trace.state, trace.cause);
         let error = self.error_of(id);
@@ -89,6 +89,39 @@ impl<D: Domain> Scheduler<D> {
         if let (ValueState::Invalid, Some(error)) = (state, error) {
             self.charge_error(id, ticket, state, &error);
         }
+    }
+
+    /// Records, for a resync that reads the kernel, that a value waits as before. Clients see from such a record what is not in place.
+    /// Repeated confirmations of one resync are merged when its record is closed.
+    fn confirm_waiting(&mut self, id: NodeId, state: ValueState) {
+        let ticket = self.graph[id].trace.cause;
+        let resync = self.ledger.get(ticket).map(|open| open.options.resync);
+        if state != ValueState::Pending || !matches!(resync, Some(Resync::Downstream | Resync::Full)) {
+            return;
+        }
+        if !self.ledger.has_room(ticket) {
+            return self.ledger.omit(ticket);
+        }
+        let flags = OperationFlags {
+            noop: true,
+            confirmation: true,
+            ..self.flags_of(id, ticket, Verb::Create)
+        };
+        let node = &self.graph[id];
+        let side = Side {
+            state,
+            value: node.wanted().cloned(),
+            error: None,
+        };
+        let operation = OperationRecord {
+            at: self.now,
+            key: node.key.clone(),
+            verb: Verb::Create,
+            before: side.clone(),
+            after: side,
+            flags,
+        };
+        self.ledger.keep(ticket, operation);
     }
 
     /// A change of what is known of a value, by a look at the kernel: found there, or vanished from it.

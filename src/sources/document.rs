@@ -25,7 +25,7 @@ pub fn parse(text: &str) -> Result<Vec<Item>, DocumentError> {
         return Ok(Vec::new());
     }
     let mut failure = None;
-    let read = serde_saphyr::with_deserializer_from_str(text, |deserializer| {
+    let read = serde_saphyr::with_deserializer_from_str_with_options(text, limits(text.len()), |deserializer| {
         read_document(deserializer).map_err(|error| {
             failure = Some((error.path, error.reason.is_some()));
             error.source
@@ -37,6 +37,18 @@ pub fn parse(text: &str) -> Result<Vec<Item>, DocumentError> {
     })?;
     refuse_doubles(&items)?;
     Ok(items)
+}
+
+/// Limits for the parser. A text of `length` bytes may hold as many nodes as it has room for: whoever hands the text over limits its
+/// length. Aliases keep the limits of the crate, because they grow beyond the text.
+fn limits(length: usize) -> serde_saphyr::Options {
+    let budget = serde_saphyr::Budget::default();
+    let budget = serde_saphyr::budget! {
+        max_nodes: budget.max_nodes.max(length),
+        max_events: budget.max_events.max(length.saturating_mul(2)),
+        max_total_scalar_bytes: budget.max_total_scalar_bytes.max(length),
+    };
+    serde_saphyr::options! { budget: budget }
 }
 
 /// Of two values under one key, one would get lost in silence.
@@ -107,6 +119,18 @@ linuxConfig:
         assert_eq!(keys, want);
         let text = write(items.iter().map(|item| &item.model)).expect("writable");
         assert_eq!(parse(&text).expect("its own text"), items, "{text}");
+    }
+
+    #[test]
+    fn a_document_may_have_as_many_values_as_fit_into_it() {
+        let address = |number: usize| format!("10.{}.{}.{}/8", number >> 16, number >> 8 & 255, number & 255);
+        let addresses: Vec<String> = (0..300_000).map(address).collect();
+        let text = format!(
+            "linuxConfig: {{interfaces: [{{name: d, ipAddresses: [{}]}}]}}",
+            addresses.join(", ")
+        );
+        let items = parse(&text).expect("a document");
+        assert!(matches!(&items[0].model, Model::Interface(interface) if interface.ip_addresses == addresses));
     }
 
     #[test]

@@ -3,9 +3,9 @@
 //! Owns the counters and their names. Must never count what names itself: methods are those that are served, so that nobody can make
 //! the numbers grow without end. Start reading at [`Calls`].
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, core::Collector};
 
 /// What the counters of a method begin with; a call has one more label for its code.
 const METHOD: [&str; 3] = ["grpc_type", "grpc_service", "grpc_method"];
@@ -63,11 +63,43 @@ impl Calls {
         }
     }
 
+    /// Returns the calls of a service that have ended, by the name of the method.
+    pub fn handled(&self, service: &str) -> BTreeMap<String, Handled> {
+        let families = self.handling.collect();
+        let metrics = families.iter().flat_map(|family| family.get_metric());
+        let of_service = metrics.filter_map(|metric| {
+            let label = |name: &str| {
+                metric
+                    .get_label()
+                    .iter()
+                    .find(|label| label.name() == name)
+                    .map(|label| label.value())
+            };
+            let method = label("grpc_method").filter(|_| label("grpc_service") == Some(service))?;
+            let histogram = metric.get_histogram();
+            let handled = Handled {
+                count: histogram.get_sample_count(),
+                seconds: histogram.get_sample_sum(),
+            };
+            Some((method.to_owned(), handled)).filter(|_| handled.count > 0)
+        });
+        of_service.collect()
+    }
+
     /// A call has ended; `code` is the name of its code.
     pub fn end(&self, [kind, service, name]: MethodLabels<'_>, call: &Call, code: &str, lasted: Duration) {
         self.handled.with_label_values(&[kind, service, name, code]).inc();
         call.handling.observe(lasted.as_secs_f64());
     }
+}
+
+/// Calls of one method that have ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Handled {
+    /// Number of calls.
+    pub count: u64,
+    /// Time that they took together, in seconds.
+    pub seconds: f64,
 }
 
 /// What is counted during one call.

@@ -135,6 +135,7 @@ async fn a_value_that_waits_is_accepted(mut bench: Bench) {
         let status = answer.into_inner().results[0].status.clone().unwrap_or_default();
         assert_eq!(status.status, "PENDING", "{status:?}");
         let config = Config {
+            vpp_config: None,
             linux_config: Some(ConfigData {
                 interfaces: vec![waiting.clone()],
                 ..ConfigData::default()
@@ -217,6 +218,7 @@ async fn the_configurator_reads_and_writes_the_whole(mut bench: Bench) {
     bench.start_agent().await;
     let mut client = Client::connect().await;
     let config = Config {
+        vpp_config: None,
         linux_config: Some(ConfigData {
             interfaces: vec![end("one", "two"), end("two", "one")],
             ..ConfigData::default()

@@ -17,6 +17,7 @@ mod golden;
 mod grpc;
 mod grpc_client;
 mod metrics;
+mod reference;
 mod reflection_client;
 mod scan;
 mod security;

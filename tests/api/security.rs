@@ -77,10 +77,33 @@ async fn pages_of_strangers(mut bench: Bench) {
     golden::check("security-foreign-host.json", &stranger);
     let change = || Request::new("POST", "/scheduler/downstream-resync");
     assert_eq!(change().header("Origin", "http://evil.example").send().await.status, 403);
-    assert_eq!(change().header("Origin", &format!("http://{ADDRESS}")).send().await.status, 200);
+    assert_eq!(change().header("Origin", "null").send().await.status, 403);
+    assert_eq!(change().header("Sec-Fetch-Site", "same-site").send().await.status, 403);
+    let own = change().header("Origin", &format!("http://{ADDRESS}")).send().await;
+    assert_eq!((own.status, own.headers["x-content-type-options"].as_str()), (200, "nosniff"));
+    let link = Request::get("/")
+        .header("Sec-Fetch-Site", "cross-site")
+        .header("Sec-Fetch-Mode", "navigate");
+    assert_eq!(link.send().await.status, 200);
     bench.stop_agent().await;
 }
 on_one_store!(pages_of_strangers, Embedded, 120);
+
+/// The flag alone decides how long a body may be, above the 2 MiB at which the framework stops by itself, too.
+async fn the_flag_limits_bodies(mut bench: Bench) {
+    start(&mut bench, &["--http-body-max", "3000000"]).await;
+    let put = |length: usize| Request::new("PUT", "/configuration").body(format!("{}\n", "#".repeat(length - 1)));
+    let answer = put(3_000_000).send().await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "{}\n"));
+    let answer = put(3_000_001).send().await;
+    assert_eq!(answer.status, 413);
+    assert!(
+        answer.body.contains("longer than 3000000 bytes") && answer.body.contains("--http-body-max"),
+        "{answer:?}"
+    );
+    bench.stop_agent().await;
+}
+on_one_store!(the_flag_limits_bodies, Embedded, 120);
 
 async fn bodies_and_headers_that_are_too_long(mut bench: Bench) {
     start(&mut bench, &["--http-body-max", "1000"]).await;
@@ -190,6 +213,12 @@ async fn tls_and_client_certificates(mut bench: Bench) {
         .await
         .expect("both sides trust each other");
     assert_eq!(Request::new("PUT", "/log/engine/debug").send_over(stream).await.status, 200);
+    // A browser shows the certificate for whichever page asks.
+    let stream = certificates::connect(ADDRESS, Some("client"), &[])
+        .await
+        .expect("both sides trust each other");
+    let foreign = Request::new("PUT", "/log/engine/debug").header("Origin", "null");
+    assert_eq!(foreign.send_over(stream).await.status, 403);
     for unwanted in [None, Some("nobodys")] {
         let answered = match certificates::connect(ADDRESS, unwanted, &[]).await {
             Err(_) => false,

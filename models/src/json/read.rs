@@ -112,11 +112,15 @@ impl MessageSeed<'_> {
             .or_else(|| self.descriptor.get_field_by_name(name));
         field.ok_or_else(|| {
             let known: Vec<String> = self.descriptor.fields().map(|field| field.name().to_owned()).collect();
-            let message = format!(
-                "unknown field `{name}`; a {} has: {}",
-                self.descriptor.full_name(),
-                known.join(", ")
-            );
+            let message = if known.is_empty() {
+                format!("unknown field `{name}`; this agent manages Linux networking only: leave it out")
+            } else {
+                format!(
+                    "unknown field `{name}`; a {} has: {}",
+                    self.descriptor.full_name(),
+                    known.join(", ")
+                )
+            };
             self.context.refuse(reason::UNKNOWN_FIELD, message)
         })
     }

@@ -9,7 +9,7 @@ use prost::{
 };
 
 /// A message with all its fields, also those that its type in Rust would lose: descriptors of files in answers, which have custom
-/// options. In place of the message it is encoded as the message itself.
+/// options, and messages for VPP in requests. In place of the message it is encoded as the message itself.
 #[derive(Clone, Default, PartialEq, Eq, Hash, Debug)]
 pub struct Encoded(Vec<u8>);
 
@@ -17,6 +17,11 @@ impl Encoded {
     /// Takes a message in its binary form.
     pub fn new(message: Vec<u8>) -> Self {
         Encoded(message)
+    }
+
+    /// Returns whether the message has no fields.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The binary form.

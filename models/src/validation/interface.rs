@@ -75,7 +75,7 @@ pub(super) fn validate(interface: &Interface) -> Result<(), ValidationError> {
 
 /// Only what the agent would make itself can be taken over from somebody else.
 fn check_adopt(interface: &Interface, interface_type: Type) -> Result<(), ValidationError> {
-    if !interface.adopt || matches!(interface_type, Type::Veth | Type::VrfDevice | Type::Dummy) {
+    if !interface.adopt() || matches!(interface_type, Type::Veth | Type::VrfDevice | Type::Dummy) {
         return Ok(());
     }
     let message = format!(

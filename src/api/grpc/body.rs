@@ -15,6 +15,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use tonic::{Status, body::Body};
 
 use super::call::Running;
+use crate::api::listener::Limits;
 
 /// Before each message stand a flag and four bytes of length (gRPC over HTTP/2, `Length-Prefixed-Message`).
 const HEADER: usize = 5;
@@ -27,6 +28,8 @@ struct Frames {
     have: usize,
     /// Of the message, so many are missing.
     missing: usize,
+    /// Length of the longest message so far.
+    longest: usize,
 }
 
 impl Frames {
@@ -43,6 +46,7 @@ impl Frames {
                 }
                 let [_, length @ ..] = self.header;
                 self.missing = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+                self.longest = self.longest.max(self.missing);
             }
             let now = bytes.len().min(self.missing);
             (self.missing, bytes) = (self.missing - now, &bytes[now..]);
@@ -59,18 +63,21 @@ pub(super) struct Arriving {
     body: Incoming,
     frames: Frames,
     received: Option<IntCounter>,
+    longest: usize,
     patience: Duration,
     streams: bool,
     limit: Pin<Box<Sleep>>,
 }
 
 impl Arriving {
-    /// A body that begins now.
-    pub fn new(body: Incoming, patience: Duration, streams: bool, received: Option<IntCounter>) -> Self {
+    /// A body that begins now, with the limits for its messages.
+    pub fn new(body: Incoming, limits: &Limits, streams: bool, received: Option<IntCounter>) -> Self {
+        let patience = limits.body();
         Arriving {
             body,
             frames: Frames::default(),
             received,
+            longest: limits.body_max,
             patience,
             streams,
             limit: Box::pin(sleep(patience)),
@@ -90,6 +97,9 @@ impl HttpBody for Arriving {
                     if let Some(received) = &self.received {
                         received.inc_by(complete);
                     }
+                }
+                if self.frames.longest > self.longest {
+                    return Poll::Ready(Some(Err(too_long(self.frames.longest, self.longest))));
                 }
                 if self.streams {
                     let later = Instant::now() + self.patience;
@@ -114,6 +124,11 @@ impl HttpBody for Arriving {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
+}
+
+fn too_long(length: usize, longest: usize) -> Status {
+    let words = format!("the message has {length} bytes, and --http-body-max allows {longest}; send less, or raise the limit");
+    Status::resource_exhausted(words)
 }
 
 /// What is answered, and with it the call: it ends when this is dropped.

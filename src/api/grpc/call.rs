@@ -81,8 +81,7 @@ impl Calls {
         let time_limit = time_limit(request.headers());
         let client_streams = running.method.as_ref().is_some_and(|method| method.client_streams);
         let received = running.counted.as_ref().map(|counted| counted.received.clone());
-        let limit = self.limits.body();
-        let request = request.map(|body| Body::new(Arriving::new(body, limit, client_streams, received)));
+        let request = request.map(|body| Body::new(Arriving::new(body, &self.limits, client_streams, received)));
         let answer = self.routes.clone().call(request);
         let response = match time_limit {
             None => answer.await?,

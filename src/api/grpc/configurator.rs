@@ -29,7 +29,7 @@ use super::{
     notifications::{Notifications, matches},
 };
 use crate::{
-    api::{Api, retrieval::Retrieval, security::Role},
+    api::{Api, retrieval::Retrieval, security::Role, threads::give_way},
     desired::ClientRequest,
     engine::watch::Selector,
     publish::Published,
@@ -50,9 +50,10 @@ impl ConfiguratorService for Configurator {
     type NotifyStream = Pin<Box<dyn Stream<Item = Result<NotifyResponse, Status>> + Send>>;
 
     async fn get(&self, _: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
-        let models = self.api.desired.items().into_iter().filter_map(|item| item.model);
+        let items = self.api.desired.items();
+        let made = give_way(move || config_of(items.into_iter().filter_map(|item| item.model)));
         Ok(Response::new(GetResponse {
-            config: Some(config_of(models)),
+            config: Some(made.await.map_err(|error| Status::internal(error.to_string()))?),
         }))
     }
 
@@ -64,7 +65,7 @@ impl ConfiguratorService for Configurator {
             full_resync,
             wait_done,
         } = request.into_inner();
-        let changes = models_of(update.unwrap_or_default()).map(|model| {
+        let changes = models_of(update.unwrap_or_default())?.map(|model| {
             let labels = Labels::new();
             (model.key(), Some(ClientItem { model, labels }))
         });
@@ -81,7 +82,7 @@ impl ConfiguratorService for Configurator {
         self.admission.admit(request.metadata(), Role::Write)?;
         let source = source_of(request.metadata());
         let DeleteRequest { delete, wait_done } = request.into_inner();
-        let changes = models_of(delete.unwrap_or_default()).map(|model| (model.key(), None));
+        let changes = models_of(delete.unwrap_or_default())?.map(|model| (model.key(), None));
         let request = ClientRequest {
             description: "gRPC Delete".to_owned(),
             ..ClientRequest::of(source, changes.collect())
@@ -100,6 +101,7 @@ impl ConfiguratorService for Configurator {
         };
         Ok(Response::new(DumpResponse {
             dump: Some(Config {
+                vpp_config: None,
                 linux_config: Some(linux),
                 netalloc_config: None,
             }),
@@ -170,7 +172,16 @@ async fn until_none_waits(mut watcher: crate::engine::watch::Watcher<Arc<Publish
     }
 }
 
-fn models_of(config: Config) -> impl Iterator<Item = Model> {
+/// The values of a configuration.
+///
+/// # Errors
+/// It holds something for VPP.
+#[allow(clippy::result_large_err, reason = "it is what tonic wants")]
+fn models_of(config: Config) -> Result<impl Iterator<Item = Model>, Status> {
+    if config.vpp_config.is_some_and(|vpp| !vpp.is_empty()) {
+        let words = "vpp_config is not empty, and this agent manages Linux networking only; leave it out";
+        return Err(Status::invalid_argument(words));
+    }
     let linux::ConfigData {
         interfaces,
         arp_entries,
@@ -181,9 +192,9 @@ fn models_of(config: Config) -> impl Iterator<Item = Model> {
         .into_iter()
         .map(Model::from)
         .chain(arp_entries.into_iter().map(Model::from));
-    linux
+    Ok(linux
         .chain(routes.into_iter().map(Model::from))
-        .chain(addresses.into_iter().map(Model::from))
+        .chain(addresses.into_iter().map(Model::from)))
 }
 
 fn config_of(models: impl Iterator<Item = Model>) -> Config {
@@ -198,6 +209,7 @@ fn config_of(models: impl Iterator<Item = Model>) -> Config {
         }
     }
     Config {
+        vpp_config: None,
         linux_config: Some(linux),
         netalloc_config: Some(netalloc),
     }

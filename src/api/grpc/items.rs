@@ -12,7 +12,7 @@ use models::{
 use tonic::Status;
 
 use crate::{
-    api::Api,
+    api::{Api, Known},
     descriptors::Network,
     desired::{ClientRequest, Committed, RequestError},
     engine::CommitError,
@@ -104,7 +104,7 @@ pub(super) fn status_of(extract: &Extract<Network>, key: &Key) -> ItemStatus {
 }
 
 /// A copy of values.
-pub(super) async fn values(api: &Api, scope: Scope) -> Result<Extract<Network>, Status> {
+pub(super) async fn values(api: &Api, scope: Scope) -> Result<Known, Status> {
     api.extract(scope).await.ok_or_else(stopping)
 }
 

@@ -123,24 +123,27 @@ impl ManagerService for Manager {
     async fn dump_state(&self, request: Request<DumpStateRequest>) -> Result<Response<DumpStateResponse>, Status> {
         let ids = request.into_inner().ids;
         let extract = values(&self.api, Scope::Values).await?;
-        let present = extract
-            .values()
-            .iter()
-            .filter(|value| value.available && is_named(&ids, &value.key));
-        let items = present.filter_map(|value| {
-            let info = model_of_key(value.key.as_str())?;
-            let model = match message_of(value.applied.as_ref()?)? {
-                Message::Interface(message) => Model::from(*message),
-                Message::Arp(message) => Model::from(message),
-                Message::Route(message) => Model::from(message),
-                Message::Empty => return None,
-            };
-            (model.info() == info).then(|| StateItem {
-                item: Some(item_of(&value.key, &model)),
-                metadata: HashMap::new(),
-            })
+        let made = give_way(move || {
+            let present = extract
+                .values()
+                .iter()
+                .filter(|value| value.available && is_named(&ids, &value.key));
+            let items = present.filter_map(|value| {
+                let info = model_of_key(value.key.as_str())?;
+                let model = match message_of(value.applied.as_ref()?)? {
+                    Message::Interface(message) => Model::from(*message),
+                    Message::Arp(message) => Model::from(message),
+                    Message::Route(message) => Model::from(message),
+                    Message::Empty => return None,
+                };
+                (model.info() == info).then(|| StateItem {
+                    item: Some(item_of(&value.key, &model)),
+                    metadata: HashMap::new(),
+                })
+            });
+            DumpStateResponse { items: items.collect() }
         });
-        Ok(Response::new(DumpStateResponse { items: items.collect() }))
+        Ok(Response::new(made.await.map_err(|error| Status::internal(error.to_string()))?))
     }
 
     /// Statuses as they are, and then as they change. Of a client that reads slowly, those in between are left out.

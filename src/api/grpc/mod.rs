@@ -42,6 +42,7 @@ use super::{
         Gate, Role, bearer,
         tls::{self, TlsError},
     },
+    threads,
 };
 use crate::config::HttpSettings;
 
@@ -64,12 +65,18 @@ pub enum StartError {
     Setup(String),
 }
 
-/// Listens on an address (port 0: any free port) and serves until it is told to stop. Certificates, tokens and limits are those of the
-/// REST API.
+/// Listens on an address (port 0: any free port) and serves until it is told to stop, on the threads of the APIs. Certificates, tokens
+/// and limits are those of the REST API.
 ///
 /// # Errors
 /// The address or the certificates cannot be used.
 pub async fn start(api: Api, listen: SocketAddr, settings: &HttpSettings, gate: Arc<Gate>) -> Result<Serving, StartError> {
+    let settings = settings.clone();
+    let started = threads::serve(async move { start_here(api, listen, &settings, gate).await }).await;
+    started.unwrap_or_else(|error| Err(StartError::Setup(error.to_string())))
+}
+
+async fn start_here(api: Api, listen: SocketAddr, settings: &HttpSettings, gate: Arc<Gate>) -> Result<Serving, StartError> {
     let tls = match &settings.identity {
         Some((certificate, key)) => Some(tls::server(certificate, key, settings.client_ca.as_deref(), &["h2"])?),
         None => None,

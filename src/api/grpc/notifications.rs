@@ -143,5 +143,8 @@ mod tests {
         assert!(matches(&told, &Notification { notification: None }));
         assert!(!matches(&told, &notification_of(state("veth2", 0))));
         assert!(!matches(&told, &notification_of(state("veth1", 1400))));
+        // Tag and length of an empty member 1: the notification of a VPP dataplane.
+        let vpp = <Notification as prost::Message>::decode(&[0x0a, 0][..]).expect("a filter of the reference");
+        assert!(!matches(&told, &vpp));
     }
 }

@@ -5,9 +5,10 @@
 //! Beyond the contract: DELETE, `atomic`, `confirm-within`, `source`, `description`, `verbose` and `plan`. Two things differ on purpose. A
 //! document that cannot be read is the client's error (400, not 500). And values put here are tried again when they fail.
 
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
 use axum::{
+    body::Bytes,
     extract::State,
     http::StatusCode,
     routing::{delete, get, post, put},
@@ -21,12 +22,12 @@ use serde::Serialize;
 use serde_json::{Value as Json, json};
 
 use super::{
-    answer::{self, Answer, ApiError},
+    answer::{self, Answer, ApiError, JSON},
     endpoint::{Endpoint, Form, Parameter, Verb},
     query::{Query, Text},
 };
 use crate::{
-    api::{Api, show::show},
+    api::{Api, show::show, threads::give_way},
     desired::{ClientRequest, Committed, Confirmation, ConfirmationError, RequestError},
     engine::CommitError,
     scheduler::{
@@ -154,8 +155,9 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
 ];
 
 async fn show_all(State(api): State<Api>) -> Answer {
+    // Not on the pool: the sources wait for the lock that this takes.
+    let items = api.desired.items();
     answer::elsewhere(move || {
-        let items = api.desired.items();
         let models: Vec<Model> = items.into_iter().filter_map(|item| item.model).collect();
         let text = document::write(&models).map_err(|error| ApiError::internal(error.to_string()))?;
         Ok(answer::typed(YAML, text))
@@ -172,18 +174,19 @@ async fn change(State(api): State<Api>, query: Query, Text(body): Text) -> Answe
         replace: flag(&query, "replace"),
         atomic: flag(&query, "atomic"),
         confirm_within,
-        ..request(&query, &body, Some)?
+        ..request(&query, body, Some).await?
     };
     commit(&api, &query, request).await
 }
 
 async fn let_go(State(api): State<Api>, query: Query, Text(body): Text) -> Answer {
-    commit(&api, &query, request(&query, &body, |_| None)?).await
+    let request = request(&query, body, |_| None).await?;
+    commit(&api, &query, request).await
 }
 
 /// The request that a document stands for.
-fn request(query: &Query, body: &str, wanted: impl Fn(ClientItem) -> Option<ClientItem>) -> Result<ClientRequest, ApiError> {
-    let items = parse(body)?.into_iter().map(|item| {
+async fn request(query: &Query, body: String, wanted: impl Fn(ClientItem) -> Option<ClientItem>) -> Result<ClientRequest, ApiError> {
+    let items = parse(body).await?.into_iter().map(|item| {
         let labels = Labels::new();
         let (key, model) = (item.model.key(), item.model);
         (key, wanted(ClientItem { model, labels }))
@@ -195,8 +198,10 @@ fn request(query: &Query, body: &str, wanted: impl Fn(ClientItem) -> Option<Clie
     })
 }
 
-fn parse(body: &str) -> Result<Vec<models::document::Item>, ApiError> {
-    document::parse(body).map_err(|error| bad(format!("the configuration cannot be read: {error}")))
+async fn parse(body: String) -> Result<Vec<models::document::Item>, ApiError> {
+    let parsed = give_way(move || document::parse(&body)).await;
+    let parsed = parsed.map_err(|error| ApiError::internal(format!("cannot read the configuration: {error}")))?;
+    parsed.map_err(|error| bad(format!("the configuration cannot be read: {error}")))
 }
 
 /// A parameter that counts by being there.
@@ -302,7 +307,7 @@ struct Fault {
 
 async fn validate(Text(body): Text) -> Answer {
     let mut faults = Vec::new();
-    for item in parse(&body)? {
+    for item in parse(body).await? {
         if let Err(error) = item.model.validate() {
             let part = document::write_value(&item.model).map_err(|error| ApiError::internal(error.to_string()))?;
             faults.push(Fault {
@@ -338,7 +343,7 @@ async fn plan(State(api): State<Api>, query: Query, Text(body): Text) -> Answer 
     let given = flag(&query, "delete");
     let request = ClientRequest {
         replace: flag(&query, "replace"),
-        ..request(&query, &body, |item| (!given).then_some(item))?
+        ..request(&query, body, |item| (!given).then_some(item)).await?
     };
     let operations = api.desired.plan(&request).await.map_err(|error| refused(error.into()))?;
     answer::elsewhere(move || answer::json(&records::operations(&operations, &show))).await
@@ -381,5 +386,14 @@ async fn json_schema(query: Query) -> Answer {
         Some("onlyjson") => FieldNames::OnlyJson,
         Some(other) => return Err(bad(format!("fieldnames={other}: onlyproto or onlyjson is expected"))),
     };
-    answer::json(&schema(names))
+    match SCHEMAS.iter().find(|(known, _)| *known == names) {
+        Some((_, text)) => Ok(answer::typed(JSON, text.clone())),
+        None => answer::json(&schema(names)),
+    }
 }
+
+/// The schemas, made once.
+static SCHEMAS: LazyLock<Vec<(FieldNames, Bytes)>> = LazyLock::new(|| {
+    let all = [FieldNames::Both, FieldNames::OnlyProto, FieldNames::OnlyJson].into_iter();
+    all.map(|names| (names, format!("{:#}\n", schema(names)).into())).collect()
+});

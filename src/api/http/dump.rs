@@ -6,6 +6,7 @@ use axum::{extract::State, routing::get};
 use models::{
     json::{Spelling, try_encode},
     key::Key,
+    registry::{MODELS, ModelInfo},
 };
 use prost::Name;
 use serde::Serialize;
@@ -17,7 +18,11 @@ use super::{
     query::Query,
 };
 use crate::{
-    api::{Api, retrieval::Retrieval, show::show},
+    api::{
+        Api,
+        retrieval::Retrieval,
+        show::{show, show_model},
+    },
     descriptors::{
         Network,
         message::namespace_of,
@@ -107,8 +112,12 @@ async fn dump(State(api): State<Api>, query: Query) -> Answer {
         }
         (None, Some(prefix)) => {
             let known = Network::kinds().into_iter().find(|(_, known)| *known == prefix);
-            // Clients look for this text.
-            let (name, _) = known.ok_or_else(|| ApiError::not_found("no descriptor found matching the key prefix"))?;
+            let Some((name, _)) = known else {
+                let model = MODELS.iter().find(|model| model.key_prefix == prefix);
+                // Clients look for this text.
+                let model = model.ok_or_else(|| ApiError::not_found("no descriptor found matching the key prefix"))?;
+                return without_descriptor(&api, model, view).await;
+            };
             of_descriptor(&api, name, view)
                 .await
                 .map_err(|error| ApiError::not_found(error.message))
@@ -123,6 +132,27 @@ fn index() -> Answer {
         key_prefixes,
         views: ["SB", "NB", "cached"],
     })
+}
+
+/// Values of a model that the agent stores and does not apply: none of them is in the kernel.
+async fn without_descriptor(api: &Api, model: &'static ModelInfo, view: View) -> Answer {
+    let desired = match view {
+        View::Wanted => api.desired.items(),
+        View::Kernel | View::Cached => Vec::new(),
+    };
+    answer::elsewhere(move || {
+        let items = desired.into_iter().filter(|item| item.key.starts_with(model.key_prefix));
+        let items = items.filter_map(|item| {
+            Some(Item {
+                key: item.key.to_string(),
+                value: show_model(&item.model?),
+                origin: Origin::FromNB as u8,
+                metadata: None,
+            })
+        });
+        list(&items.collect::<Vec<_>>())
+    })
+    .await
 }
 
 async fn of_descriptor(api: &Api, name: &'static str, view: View) -> Answer {

@@ -91,15 +91,13 @@ async fn explain(State(api): State<Api>, query: Query) -> Answer {
     let key = query.once("key").filter(|key| !key.is_empty());
     let key = Key::new(key.ok_or_else(|| ApiError::internal("missing key argument"))?);
     let asked = key.clone();
-    let known = api.engine.ask(move |scheduler| {
-        let extract = scheduler.extract(&Scope::All);
+    let known = api.extract_with(Scope::All, move |scheduler, picked| {
         let view = scheduler.view();
-        let own = extract
+        let own = picked
             .values()
             .iter()
             .filter(|value| value.key == asked || value.parent.as_ref() == Some(&asked));
-        let dependents = own.flat_map(|value| view.dependents(&value.key)).cloned().collect();
-        (extract, dependents)
+        own.flat_map(|value| view.dependents(&value.key)).cloned().collect()
     });
     let (extract, dependents): (_, Vec<Key>) = known.await.ok_or_else(ApiError::stopping)?;
     let published = status_key(key.as_str()).and_then(|key| api.statuses.get(&key));

@@ -4,7 +4,6 @@
 //! header, a body or the query of a request. Start reading at [`pass`].
 
 use std::{
-    net::IpAddr,
     sync::Arc,
     time::{Instant, SystemTime},
 };
@@ -13,8 +12,8 @@ use axum::{
     body::{Body, Bytes},
     extract::{Request, State},
     http::{
-        HeaderMap, HeaderName, HeaderValue, StatusCode, Uri,
-        header::{AUTHORIZATION, CONTENT_LENGTH, HOST, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE},
+        HeaderName, HeaderValue, StatusCode,
+        header::{AUTHORIZATION, CONTENT_LENGTH, RETRY_AFTER, WWW_AUTHENTICATE},
     },
     middleware::Next,
     response::{IntoResponse, Response},
@@ -22,10 +21,15 @@ use axum::{
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tracing::debug;
 
-use super::{answer::ApiError, connection::Peer, endpoint::role_of};
+use super::{
+    answer::ApiError,
+    connection::Peer,
+    endpoint::role_of,
+    pages::{HEADERS, check_host, check_origin},
+};
 use crate::api::{
     listener::Limits,
-    security::{Denied, Gate, Role, TooFast, bearer},
+    security::{Denied, Gate, TooFast, bearer},
 };
 
 /// Tells who was recognised, as in the reference.
@@ -48,7 +52,7 @@ pub struct Guard {
 pub async fn pass(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let start = Instant::now();
-    let response = match guard.admit(request).await {
+    let mut response = match guard.admit(request).await {
         Ok((request, user)) => {
             let mut response = next.run(request).await;
             if let Some(name) = user.and_then(|name| HeaderValue::try_from(name).ok()) {
@@ -58,6 +62,7 @@ pub async fn pass(State(guard): State<Arc<Guard>>, request: Request, next: Next)
         }
         Err(error) => error.into_response(),
     };
+    response.headers_mut().extend(HEADERS);
     debug!(%method, path, status = response.status().as_u16(), elapsed = ?start.elapsed(), "REST request");
     response
 }
@@ -65,8 +70,11 @@ pub async fn pass(State(guard): State<Arc<Guard>>, request: Request, next: Next)
 impl Guard {
     async fn admit(&self, request: Request) -> Result<(Request, Option<String>), ApiError> {
         let needs = role_of(request.method());
-        if !self.gate.access.needs_token() && !self.client_certificates {
-            refuse_foreign_pages(request.headers(), request.uri(), needs)?;
+        if !self.gate.access.needs_token() {
+            check_origin(request.headers(), request.uri(), needs)?;
+            if !self.client_certificates {
+                check_host(request.headers(), request.uri())?;
+            }
         }
         if let Some(Peer(peer)) = request.extensions().get() {
             self.gate.count(peer.ip(), Instant::now()).map_err(too_fast)?;
@@ -129,70 +137,5 @@ fn refusal(denied: &Denied) -> ApiError {
         true => ApiError::new(StatusCode::UNAUTHORIZED, denied.to_string())
             .with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"netns-agent\"")),
         false => ApiError::new(StatusCode::FORBIDDEN, denied.to_string()),
-    }
-}
-
-/// Without credentials, being on this machine is what counts; but a browser on it runs the pages of strangers. So the name by which
-/// the agent was called must be one that no stranger can point here (an address, `localhost`, a name without a dot), and a page that
-/// asks for a change must come from the agent itself.
-fn refuse_foreign_pages(headers: &HeaderMap, uri: &Uri, needs: Role) -> Result<(), ApiError> {
-    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let called = uri
-        .authority()
-        .map(|authority| authority.as_str())
-        .or(text(HOST))
-        .unwrap_or_default();
-    let name = called
-        .rsplit_once(':')
-        .filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
-    let name = name.map_or(called, |(name, _)| name);
-    let is_address = name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
-    if !is_address && name.contains('.') && !name.ends_with(".localhost") {
-        let message = format!("the agent was called {name:?}; without credentials it answers to addresses and local names only");
-        return Err(ApiError::new(StatusCode::FORBIDDEN, message));
-    }
-    let page = text(ORIGIN).and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
-    match page {
-        Some(page) if needs == Role::Write && page != called => Err(ApiError::new(
-            StatusCode::FORBIDDEN,
-            format!("a page of {page:?} may not change anything here without credentials"),
-        )),
-        _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn checked(host: &str, origin: Option<&str>, needs: Role) -> bool {
-        let mut headers = HeaderMap::new();
-        headers.insert(HOST, host.parse().expect("a header"));
-        if let Some(origin) = origin {
-            headers.insert(ORIGIN, origin.parse().expect("a header"));
-        }
-        refuse_foreign_pages(&headers, &Uri::from_static("/x"), needs).is_ok()
-    }
-
-    #[test]
-    fn pages_of_strangers_cannot_use_a_browser_on_this_machine() {
-        for host in [
-            "127.0.0.1:9191",
-            "localhost:9191",
-            "[::1]:9191",
-            "::1",
-            "agent",
-            "agent.localhost",
-            "10.1.2.3",
-        ] {
-            assert!(checked(host, None, Role::Write), "{host}");
-        }
-        for host in ["evil.example", "evil.example:9191", "127.0.0.1.evil.example"] {
-            assert!(!checked(host, None, Role::Read), "{host}");
-        }
-        assert!(!checked("127.0.0.1:9191", Some("http://evil.example"), Role::Write));
-        assert!(!checked("127.0.0.1:9191", Some("http://127.0.0.1:80"), Role::Write));
-        assert!(checked("127.0.0.1:9191", Some("http://127.0.0.1:9191"), Role::Write));
-        assert!(checked("127.0.0.1:9191", Some("http://evil.example"), Role::Read));
     }
 }

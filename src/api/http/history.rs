@@ -109,7 +109,9 @@ async fn transactions(State(api): State<Api>, query: Query) -> Answer {
         let within = within.map(|record| record.as_ref());
         match as_text {
             true => Ok(answer::text(text::transactions(within, &print))),
-            false => list(&json::transactions(within, &show)),
+            // As in the reference: a range without transactions is an empty list, an inverted one is none.
+            false if since > until => answer::json(&serde_json::Value::Null),
+            false => answer::json(&json::transactions(within, &show)),
         }
     })
     .await

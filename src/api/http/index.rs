@@ -2,7 +2,9 @@
 //!
 //! Owns its layout. Must never name an endpoint itself. Start reading at [`page`].
 
-use axum::{response::Response, routing::get};
+use std::sync::LazyLock;
+
+use axum::{body::Bytes, response::Response, routing::get};
 
 use super::{
     ENDPOINTS as ALL,
@@ -15,15 +17,18 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
     ..Endpoint::get("/", "This page: all endpoints", || get(page))
 }];
 
-async fn page() -> Response {
+/// The page, made once.
+static PAGE: LazyLock<Bytes> = LazyLock::new(|| {
     let rows: String = ALL.iter().copied().flatten().map(row).collect();
-    answer::typed(
-        HTML,
-        format!(
-            "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>netns-agent</title></head>\n<body>\n\
-             <h1>netns-agent</h1>\n<table>\n{rows}</table>\n</body>\n</html>\n"
-        ),
-    )
+    let page = format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>netns-agent</title></head>\n<body>\n\
+         <h1>netns-agent</h1>\n<table>\n{rows}</table>\n</body>\n</html>\n"
+    );
+    page.into()
+});
+
+async fn page() -> Response {
+    answer::typed(HTML, PAGE.clone())
 }
 
 /// What can be looked at without further ado is a link.

@@ -53,12 +53,6 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         failures: UNREADABLE,
         ..Endpoint::get("/stats/linux/interfaces", "Counters of managed interfaces", || get(counters))
     },
-    Endpoint {
-        example: r#""Configurator stats not available""#,
-        ..Endpoint::get("/stats/configurator", "Counters of calls of the configurator service", || {
-            get(configurator)
-        })
-    },
 ];
 
 #[derive(Serialize)]
@@ -139,11 +133,14 @@ fn is_listed(found: &&RetrievedInterface) -> bool {
 
 async fn interfaces(State(api): State<Api>) -> Answer {
     let retrieval = Retrieval::of(&api).await?;
-    let interfaces = retrieval.interfaces.iter().filter(is_listed).map(|found| Interface {
-        interface: plain(&found.message),
-        interface_meta: meta(&found.link),
-    });
-    list(&interfaces.collect::<Vec<_>>())
+    answer::elsewhere(move || {
+        let interfaces = retrieval.interfaces.iter().filter(is_listed).map(|found| Interface {
+            interface: plain(&found.message),
+            interface_meta: meta(&found.link),
+        });
+        list(&interfaces.collect::<Vec<_>>())
+    })
+    .await
 }
 
 fn plain(message: &InterfaceMessage) -> PlainInterface {
@@ -210,65 +207,69 @@ fn encapsulation(hardware: u16) -> &'static str {
 
 async fn arps(State(api): State<Api>) -> Answer {
     let retrieval = Retrieval::of(&api).await?;
-    let arps = retrieval.arps.iter().map(|found| {
-        let family = if found.state.address.is_ipv4() { INET } else { INET6 };
-        json!({
-            "linux_arp": {
-                "interface": found.message.interface,
-                "ip_address": found.message.ip_address,
-                "hw_address": found.message.hw_address,
-            },
-            "linux_arp_meta": { "interface_index": found.state.link, "ip_family": family, "vni": 0 },
-        })
-    });
-    list(&arps.collect::<Vec<_>>())
+    answer::elsewhere(move || {
+        let arps = retrieval.arps.iter().map(|found| {
+            let family = if found.state.address.is_ipv4() { INET } else { INET6 };
+            json!({
+                "linux_arp": {
+                    "interface": found.message.interface,
+                    "ip_address": found.message.ip_address,
+                    "hw_address": found.message.hw_address,
+                },
+                "linux_arp_meta": { "interface_index": found.state.link, "ip_family": family, "vni": 0 },
+            })
+        });
+        list(&arps.collect::<Vec<_>>())
+    })
+    .await
 }
 
 async fn routes(State(api): State<Api>) -> Answer {
     let retrieval = Retrieval::of(&api).await?;
-    let routes = retrieval.routes.iter().map(|found| {
-        let mut route = json!({ "outgoing_interface": found.message.outgoing_interface, "dst_network": found.message.dst_network });
-        if !found.message.gw_addr.is_empty() {
-            route["gw_addr"] = json!(found.message.gw_addr);
-        }
-        if found.message.metric != 0 {
-            route["metric"] = json!(found.message.metric);
-        }
-        let spec = &found.state.route;
-        let meta = json!({
-            "interface_index": found.state.link,
-            "link_scope": spec.scope,
-            "protocol": found.state.protocol,
-            "mtu": 0,
-            "table": spec.table,
+    answer::elsewhere(move || {
+        let routes = retrieval.routes.iter().map(|found| {
+            let mut route = json!({ "outgoing_interface": found.message.outgoing_interface, "dst_network": found.message.dst_network });
+            if !found.message.gw_addr.is_empty() {
+                route["gw_addr"] = json!(found.message.gw_addr);
+            }
+            if found.message.metric != 0 {
+                route["metric"] = json!(found.message.metric);
+            }
+            let spec = &found.state.route;
+            let meta = json!({
+                "interface_index": found.state.link,
+                "link_scope": spec.scope,
+                "protocol": found.state.protocol,
+                "mtu": 0,
+                "table": spec.table,
+            });
+            json!({ "Route": route, "Meta": meta })
         });
-        json!({ "Route": route, "Meta": meta })
-    });
-    list(&routes.collect::<Vec<_>>())
+        list(&routes.collect::<Vec<_>>())
+    })
+    .await
 }
 
 async fn counters(State(api): State<Api>) -> Answer {
     let retrieval = Retrieval::of(&api).await?;
-    let counters = retrieval.interfaces.iter().filter(is_listed).map(|found| {
-        let counters = found.link.counters;
-        Counters {
-            interface_name: found.message.name.clone(),
-            interface_type: found.message.r#type,
-            linux_if_index: found.link.state.index,
-            rx_packets: counters.rx_packets,
-            tx_packets: counters.tx_packets,
-            rx_bytes: counters.rx_bytes,
-            tx_bytes: counters.tx_bytes,
-            rx_errors: counters.rx_errors,
-            tx_errors: counters.tx_errors,
-            rx_dropped: counters.rx_dropped,
-            tx_dropped: counters.tx_dropped,
-        }
-    });
-    list(&counters.collect::<Vec<_>>())
-}
-
-/// There is no such service in this agent yet, and this is what the contract says then.
-async fn configurator() -> Answer {
-    answer::json("Configurator stats not available")
+    answer::elsewhere(move || {
+        let counters = retrieval.interfaces.iter().filter(is_listed).map(|found| {
+            let counters = found.link.counters;
+            Counters {
+                interface_name: found.message.name.clone(),
+                interface_type: found.message.r#type,
+                linux_if_index: found.link.state.index,
+                rx_packets: counters.rx_packets,
+                tx_packets: counters.tx_packets,
+                rx_bytes: counters.rx_bytes,
+                tx_bytes: counters.tx_bytes,
+                rx_errors: counters.rx_errors,
+                tx_errors: counters.tx_errors,
+                rx_dropped: counters.rx_dropped,
+                tx_dropped: counters.tx_dropped,
+            }
+        });
+        list(&counters.collect::<Vec<_>>())
+    })
+    .await
 }

@@ -18,6 +18,7 @@ mod linux;
 mod logs;
 mod metrics;
 mod openapi;
+mod pages;
 mod probes;
 mod query;
 mod resync;
@@ -28,6 +29,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 
 use axum::{
     Router,
+    extract::DefaultBodyLimit,
     http::{Method, StatusCode, Uri},
     middleware::from_fn_with_state,
 };
@@ -42,6 +44,7 @@ use super::{
         Gate,
         tls::{self, TlsError},
     },
+    threads,
 };
 use crate::config::HttpSettings;
 
@@ -85,11 +88,22 @@ pub enum StartError {
     Tls(#[from] TlsError),
 }
 
-/// Listens on an address (port 0: any free port) and serves until it is told to stop.
+/// Listens on an address (port 0: any free port) and serves until it is told to stop, on the threads of the APIs.
 ///
 /// # Errors
 /// The address or the certificates cannot be used.
 pub async fn start(api: Api, listen: SocketAddr, settings: &HttpSettings, gate: Arc<Gate>) -> Result<Serving, StartError> {
+    let settings = settings.clone();
+    let started = threads::serve(async move { start_here(api, listen, &settings, gate).await }).await;
+    started.unwrap_or_else(|error| {
+        Err(StartError::Listen {
+            address: listen,
+            error: error.into(),
+        })
+    })
+}
+
+async fn start_here(api: Api, listen: SocketAddr, settings: &HttpSettings, gate: Arc<Gate>) -> Result<Serving, StartError> {
     let client_ca = settings.client_ca.as_deref();
     let tls = match &settings.identity {
         Some((certificate, key)) => Some(tls::server(certificate, key, client_ca, &["http/1.1"])?),
@@ -124,6 +138,8 @@ fn router(api: Api, guard: Guard) -> Router {
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .with_state(api)
+        // The guard limits bodies to --http-body-max; the framework's own limit is 2 MiB.
+        .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(Arc::new(guard), guard::pass))
 }
 

@@ -2,7 +2,9 @@
 //!
 //! Owns the document (OpenAPI 3.1). Must never name an endpoint. Start reading at [`document`].
 
-use axum::{response::Response, routing::get};
+use std::sync::LazyLock;
+
+use axum::{body::Bytes, response::Response, routing::get};
 use models::document::{FieldNames, document_descriptor, schema};
 use serde_json::{Map, Value as Json, json};
 
@@ -20,8 +22,11 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint::get(
     || get(serve),
 )];
 
+/// The document, made once.
+static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| document().into());
+
 async fn serve() -> Response {
-    answer::typed(JSON, document())
+    answer::typed(JSON, DOCUMENT.clone())
 }
 
 /// What can come of any request, before its endpoint sees it.

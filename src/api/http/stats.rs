@@ -1,4 +1,4 @@
-//! `/scheduler/stats`: what the scheduler has done, in numbers.
+//! `/scheduler/stats` and `/stats/configurator`: what the scheduler and the configurator service have done, in numbers.
 //!
 //! Owns the form of the answer. Times of single calls, which the contract has room for, are not measured here: the scheduler sees
 //! no clock. Counts by descriptor are over the transactions that the history holds. Start reading at [`stats`].
@@ -20,12 +20,26 @@ use crate::{
         history::extract::{Extract, Scope},
         statistics::Statistics,
     },
+    telemetry::calls::Handled,
 };
 
-pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
-    example: r#"{"TxnStats":{"TotalProcessed":3,"OperationCount":{"CREATE":5,"UPDATE":0,"DELETE":0},"ValueStateCount":{"CONFIGURED":5,"PENDING":0},"ErrorCount":0,"Methods":[]},"GraphMethods":[],"AllDescriptors":[{"name":"Create","count":5}],"Descriptors":{"linux-interface":[{"name":"Create","count":5}]}}"#,
-    ..Endpoint::get("/scheduler/stats", "What the scheduler has done, in numbers", || get(stats))
-}];
+pub(super) const ENDPOINTS: &[Endpoint] = &[
+    Endpoint {
+        example: r#"{"TxnStats":{"TotalProcessed":3,"OperationCount":{"CREATE":5,"UPDATE":0,"DELETE":0},"ValueStateCount":{"CONFIGURED":5,"PENDING":0},"ErrorCount":0,"Methods":[]},"GraphMethods":[],"AllDescriptors":[{"name":"Create","count":5}],"Descriptors":{"linux-interface":[{"name":"Create","count":5}]}}"#,
+        ..Endpoint::get("/scheduler/stats", "What the scheduler has done, in numbers", || get(stats))
+    },
+    Endpoint {
+        example: r#"{"AllOperations":{"name":"AllOperations","count":3,"total":0.012,"avg":0.004},"Operations":{"Update":{"name":"Update","count":3,"total":0.012,"avg":0.004}}}"#,
+        ..Endpoint::get(
+            "/stats/configurator",
+            "Calls of the gRPC configurator service that have ended",
+            || get(configurator),
+        )
+    },
+];
+
+/// The service that `/stats/configurator` counts the calls of.
+const CONFIGURATOR: &str = "ligato.configurator.ConfiguratorService";
 
 /// All states, in the order of their numbers.
 pub(super) const STATES: [ValueState; 11] = [
@@ -71,9 +85,61 @@ struct Method {
     count: u64,
 }
 
+/// Calls of the configurator service.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ConfiguratorStats {
+    all_operations: CallStats,
+    operations: BTreeMap<String, CallStats>,
+}
+
+/// Calls of one name; times in seconds. The shortest and the longest call are not known.
+#[derive(Serialize, PartialEq, Debug)]
+struct CallStats {
+    name: String,
+    count: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    total: f64,
+    #[serde(skip_serializing_if = "is_zero")]
+    avg: f64,
+}
+
+impl CallStats {
+    fn new(name: &str, handled: Handled) -> Self {
+        let Handled { count, seconds } = handled;
+        // A count of calls is far below the numbers that a float cannot hold exactly.
+        let avg = if count == 0 { 0.0 } else { seconds / count as f64 };
+        CallStats {
+            name: name.to_owned(),
+            count,
+            total: seconds,
+            avg,
+        }
+    }
+}
+
+fn is_zero(number: &f64) -> bool {
+    *number == 0.0
+}
+
+async fn configurator(State(api): State<Api>) -> Answer {
+    let handled = api.metrics.calls.handled(CONFIGURATOR);
+    let all = handled.values().fold(Handled::default(), |all, one| Handled {
+        count: all.count + one.count,
+        seconds: all.seconds + one.seconds,
+    });
+    answer::json(&ConfiguratorStats {
+        all_operations: CallStats::new("AllOperations", all),
+        operations: handled
+            .into_iter()
+            .map(|(name, one)| (name.clone(), CallStats::new(&name, one)))
+            .collect(),
+    })
+}
+
 async fn stats(State(api): State<Api>) -> Answer {
-    let known = api.engine.ask(|scheduler| (scheduler.statistics(), scheduler.extract(&Scope::All)));
-    let (statistics, extract) = known.await.ok_or_else(ApiError::stopping)?;
+    let known = api.extract_with(Scope::All, |scheduler, _| scheduler.statistics());
+    let (extract, statistics) = known.await.ok_or_else(ApiError::stopping)?;
     answer::elsewhere(move || answer::json(&of(&statistics, &extract))).await
 }
 

@@ -1,7 +1,8 @@
 //! `/scheduler/status`: the states of values, and of what is derived from them.
 //!
-//! Owns the form of the answer: the members of the contract and no others, since its clients refuse what they do not know. All that
-//! is known of one value is told by `explain`. Start reading at [`status`].
+//! Owns the form of the answer: the members of the contract and no others, since its clients refuse what they do not know. The state of a
+//! value is its own, unless the client asks for [`WHOLE`]. All that is known of one value is told by `explain`. Start reading at
+//! [`status`].
 
 use axum::{extract::State, routing::get};
 use models::key::Key;
@@ -22,11 +23,19 @@ use crate::{
     },
 };
 
+/// Parameter for states that cover derived values.
+const WHOLE: &str = "whole";
+
 pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
     parameters: &[
         Parameter::optional("key", "Only this key: the answer is one object"),
         Parameter::optional("descriptor", "Only values of this descriptor"),
         Parameter::optional("key-prefix", "Only values of the descriptor with exactly this prefix"),
+        Parameter::one_of(
+            WHOLE,
+            "The state of a value covers everything derived from it, as in its published status",
+            &["1", "true"],
+        ),
     ],
     example: r#"[{"value":{"key":"config/linux/interfaces/v2/interface/d1","state":"CONFIGURED","last_operation":"CREATE"},"derived_values":[{"key":"linux/interface/state/d1/UP","state":"CONFIGURED","last_operation":"CREATE"}]}]"#,
     single: true,
@@ -56,14 +65,15 @@ struct Status {
 }
 
 impl Status {
-    fn of<V>(value: &Sighting<V>) -> Self {
-        let own = (value.state, value.last_operation);
-        let told = value.status.as_ref();
-        let (state, operation) = told.map_or(own, |told| (told.state, told.last_operation));
+    /// The status of a value; `whole`: together with everything derived from it.
+    fn of<V>(value: &Sighting<V>, whole: bool) -> Self {
+        let told = value.status.as_ref().filter(|told| whole || told.state == value.state);
+        let state = told.map_or(value.state, |told| told.state);
         let error = match told {
             Some(told) => told.error.clone(),
             None => value.error.as_deref().unwrap_or_default().to_owned(),
         };
+        let operation = told.map_or(value.last_operation, |told| told.last_operation);
         Status {
             key: value.key.to_string(),
             state: (state != ValueState::Nonexistent).then(|| state.text()),
@@ -75,26 +85,26 @@ impl Status {
 }
 
 impl Base {
-    fn of(extract: &Extract<Network>, value: &Sighting<<Network as Domain>::Value>) -> Self {
+    fn of(extract: &Extract<Network>, value: &Sighting<<Network as Domain>::Value>, whole: bool) -> Self {
         // The extract holds nothing but the value and what is derived from it. A derived value stands for itself alone.
         let derived = extract
             .values()
             .iter()
             .filter(|other| other.key != value.key && value.parent.is_none());
         Base {
-            value: Status::of(value),
-            derived_values: derived.map(Status::of).collect(),
+            value: Status::of(value, whole),
+            derived_values: derived.map(|derived| Status::of(derived, false)).collect(),
         }
     }
 
     /// All that `counts`, with what is derived from them.
-    fn all(extract: &Extract<Network>, counts: impl Fn(&Key) -> bool) -> Vec<Self> {
+    fn all(extract: &Extract<Network>, whole: bool, counts: impl Fn(&Key) -> bool) -> Vec<Self> {
         let values = extract.values().iter();
         let base = values.clone().filter(|value| value.parent.is_none() && counts(&value.key));
         let mut all: Vec<(&Key, Base)> = base
             .map(|value| {
                 let base = Base {
-                    value: Status::of(value),
+                    value: Status::of(value, whole),
                     derived_values: Vec::new(),
                 };
                 (&value.key, base)
@@ -103,7 +113,7 @@ impl Base {
         for value in values.filter(|value| value.parent.is_some()) {
             let base = extract.base_of(value);
             if let Ok(at) = all.binary_search_by(|(key, _)| (*key).cmp(&base.key)) {
-                all[at].1.derived_values.push(Status::of(value));
+                all[at].1.derived_values.push(Status::of(value, false));
             }
         }
         all.into_iter().map(|(_, base)| base).collect()
@@ -113,7 +123,7 @@ impl Base {
 async fn status(State(api): State<Api>, query: Query) -> Answer {
     let (key, descriptor, prefix) = (query.single("key")?, query.single("descriptor")?, query.single("key-prefix")?);
     if let Some(key) = key {
-        return one(&api, Key::new(key)).await;
+        return one(&api, Key::new(key), query.is_on(WHOLE)).await;
     }
     let descriptor = match (descriptor, prefix) {
         (Some(name), _) => Some(name.to_owned()),
@@ -124,21 +134,22 @@ async fn status(State(api): State<Api>, query: Query) -> Answer {
         }
         (None, None) => None,
     };
+    let whole = query.is_on(WHOLE);
     let extract = api.extract(Scope::Values).await.ok_or_else(ApiError::stopping)?;
     answer::elsewhere(move || {
         let network = extract.domain();
         let name_of = |key: &Key| network.descriptor(key).map(|descriptor| descriptor.name());
-        list(&Base::all(&extract, |key| {
+        list(&Base::all(&extract, whole, |key| {
             descriptor.is_none() || name_of(key) == descriptor.as_deref()
         }))
     })
     .await
 }
 
-async fn one(api: &Api, key: Key) -> Answer {
+async fn one(api: &Api, key: Key, whole: bool) -> Answer {
     let extract = api.extract(Scope::Keys(vec![key.clone()])).await.ok_or_else(ApiError::stopping)?;
     match extract.value(&key) {
-        Some(value) => answer::json(&Base::of(&extract, value)),
+        Some(value) => answer::json(&Base::of(&extract, value, whole)),
         None => answer::json(&Base {
             value: Status {
                 key: key.to_string(),

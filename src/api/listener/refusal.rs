@@ -22,7 +22,10 @@ const GOAWAY: u8 = 7;
 pub fn http1(status: &str, words: &str) -> Vec<u8> {
     let body = json!({"Error": words, "message": words});
     let retry = if status.starts_with("503") { "retry-after: 1\r\n" } else { "" };
-    format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\nconnection: close\r\n{retry}\r\n{body}\n").into_bytes()
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nx-content-type-options: nosniff\r\nconnection: close\r\n{retry}\r\n{body}\n"
+    )
+    .into_bytes()
 }
 
 /// The end of a connection of HTTP/2 before it began: settings, which have to come first, and GOAWAY with the words.

@@ -12,7 +12,7 @@ use super::{
     super::{
         arp::up_key,
         route::{TABLE_MAIN, effective_metric},
-        value::{Arp, InterfaceKind, Route, Value, interface_key},
+        value::{Arp, InterfaceKind, Original, Route, Value, interface_key},
     },
     Inspection,
 };
@@ -43,6 +43,7 @@ impl<'a> Inspection<'a> {
             adopt: false,
             adopted: false,
             drift_policy: None,
+            original: Original::default(),
         };
         let key = TypedKey::Arp { interface, ip_address }.to_key();
         self.view.rejected(&key).then(|| (key, Value::Arp(arp.into())))
@@ -63,6 +64,7 @@ impl<'a> Inspection<'a> {
             adopt: false,
             adopted: false,
             drift_policy: None,
+            original: Original::default(),
         };
         let destination = RouteDestination::Network { address, prefix_len };
         let key = TypedKey::Route {

@@ -9,7 +9,7 @@ use super::{
     super::{
         address::{addresses_prefix, in_same_subnet, kernel_detection},
         detection,
-        value::{Address, Detection, Interface, InterfaceKind},
+        value::{Address, Detection, Interface, InterfaceKind, Original},
     },
     Inspection,
 };
@@ -108,6 +108,7 @@ impl<'a> Inspection<'a> {
             adopt: false,
             drift_policy: None,
             adopted: is_adopted(link),
+            original: Original::default(),
         }
     }
 

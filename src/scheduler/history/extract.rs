@@ -52,7 +52,7 @@ pub struct Sighting<V> {
     pub wanted: Option<V>,
     /// What was wrong with it when its state was recorded last.
     pub error: Option<Arc<str>>,
-    /// Last operation on it.
+    /// Last operation on it; of a value that nothing was done for yet, the one that it waits for.
     pub last_operation: Verb,
     /// Since when it is in the state that was recorded last (since the Unix epoch).
     pub since: Duration,
@@ -137,7 +137,7 @@ impl<D: Domain> Scheduler<D> {
             applied: node.applied.clone(),
             wanted: node.wanted().cloned(),
             error: node.rare().and_then(|rare| rare.error.clone()),
-            last_operation: node.last_operation,
+            last_operation: node.requested_operation(),
             since: node.trace.since.into(),
             seq: node.trace.seq,
             available: node.available(),
@@ -157,6 +157,11 @@ fn reported<D: Domain>(node: &Node<D>) -> Option<Status> {
 pub struct Pick<D: Domain>(Extract<D>);
 
 impl<D: Domain> Pick<D> {
+    /// All values, in no order.
+    pub fn values(&self) -> &[Sighting<D::Value>] {
+        &self.0.values
+    }
+
     /// The extract.
     pub fn into_extract(self) -> Extract<D> {
         let Pick(mut extract) = self;
@@ -248,7 +253,8 @@ impl<D: Domain> Extract<D> {
     fn changes_by_key(&self, wanted: impl Fn(&Key) -> bool) -> Changes<'_, D::Value> {
         let mut changes: Changes<'_, D::Value> = BTreeMap::new();
         for record in &self.records {
-            for operation in record.operations.iter().filter(|operation| wanted(&operation.key)) {
+            let changed = record.operations.iter().filter(|operation| !operation.flags.confirmation);
+            for operation in changed.filter(|operation| wanted(&operation.key)) {
                 changes.entry(operation.key.clone()).or_default().push((record.seq, operation));
             }
         }

@@ -58,6 +58,8 @@ pub struct OperationFlags {
     pub recreate: bool,
     /// Only a change of what is known, such as "found in the kernel": part of the timeline of its key, not of the transaction.
     pub quiet: bool,
+    /// A resync confirmed that the value still waits: part of the transaction, not of the timeline of its key.
+    pub confirmation: bool,
 }
 
 /// A value as it came with a transaction.

@@ -127,7 +127,7 @@ fn of_calls(scan: &mut Scan, target: Target) {
         change,
     );
     let long = move || async move { get(&mut client(target, &bearer(GOOD)).await, &"x".repeat(1001)).await };
-    scan.attempt("a message too long", "the limit is: 1000 bytes", long);
+    scan.attempt("a message too long", "--http-body-max allows 1000", long);
     scan.attempt("metadata too long", "431", with("x".repeat(30_000)));
     scan.attempt(
         "a message in drops",
