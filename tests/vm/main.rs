@@ -204,7 +204,6 @@ async fn a_vrf_made_by_hand_gives_its_table_to_its_members(mut bench: Bench) {
         ["10.88.0.0/16 via 10.86.0.9 dev made0", "10.89.0.0/16 via 10.87.0.9 dev nic0"].map(|route| routes.contains(route))
     };
     assert_eq!((in_table(30), in_table(254)), ([true, true], [false, false]));
-    settle::until_quiet(&[own.to_owned()]).await;
     let mut monitor = Monitor::open(own);
     for _ in 0..2 {
         bench.kill_agent().await;
