@@ -3,11 +3,14 @@
 //! ```text
 //! cargo run --release --features simulation --example simulate -- --seeds 0..1000000 --jobs 2
 //! cargo run --release --features simulation --example simulate -- --mutations
+//! cargo run --release --features simulation --example simulate -- --replay tests/scenarios/*.scenario
 //! ```
 //!
 //! Owns the command line and the threads. Must never decide whether a world went wrong. Start reading at `main`.
 
 use std::{
+    fs, io,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{
         Mutex,
@@ -39,6 +42,14 @@ struct Arguments {
     /// Checks the checker: looks for a seed that finds each deliberate bug.
     #[arg(long)]
     mutations: bool,
+    /// Directory for a scenario file of each failing seed, made as small as possible.
+    #[arg(long)]
+    save: Option<PathBuf>,
+    /// Scenario files to run instead of seeds.
+    #[arg(long, num_args = 1..)]
+    replay: Vec<PathBuf>,
+    #[arg(long)]
+    record: Option<PathBuf>,
     /// Tells all that happens in the first failing world, after it was made as small as possible.
     #[arg(long)]
     trace: bool,
@@ -141,6 +152,34 @@ fn check_the_checker(jobs: usize) -> ExitCode {
     if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// Writes the smallest failing scenario of a seed, with the violated rule as its first comment.
+fn save(directory: &Path, seed: u64, mutation: Option<Mutation>) -> io::Result<PathBuf> {
+    let small = simulation::shrink(&Scenario::of_seed(seed), mutation);
+    let rule = simulation::run(&small, mutation).err().unwrap_or_default();
+    fs::create_dir_all(directory)?;
+    let path = directory.join(format!("seed-{seed}.scenario"));
+    fs::write(&path, format!("# {}\n# From seed {seed}.\n{small}", short(&rule)))?;
+    Ok(path)
+}
+
+/// Runs scenario files; with `loud` it prints all that happens.
+fn replay(files: &[PathBuf], mutation: Option<Mutation>, loud: bool) -> ExitCode {
+    let mut failed = 0;
+    for file in files {
+        let read = fs::read_to_string(file).map_err(|error| error.to_string());
+        let scenario = read.and_then(|text| text.parse::<Scenario>());
+        if let (true, Ok(scenario)) = (loud, &scenario) {
+            simulation::trace(scenario, mutation).1.iter().for_each(|line| println!("{line}"));
+        }
+        if let Err(text) = scenario.and_then(|scenario| simulation::run(&scenario, mutation)) {
+            failed += 1;
+            println!("{}: {}", file.display(), short(&text));
+        }
+    }
+    println!("{} scenarios, {failed} failed", files.len());
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
 fn short(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     words.join(" ").chars().take(200).collect()
@@ -151,6 +190,20 @@ fn main() -> ExitCode {
     if arguments.mutations {
         return check_the_checker(arguments.jobs);
     }
+    if !arguments.replay.is_empty() {
+        return replay(&arguments.replay, arguments.mutation, arguments.trace);
+    }
+    if let Some(directory) = &arguments.record {
+        for seed in arguments.seeds.0..arguments.seeds.1 {
+            let scenario = Scenario::of_seed(seed);
+            let full = simulation::record(&scenario, None);
+            let read: Scenario = full.to_string().parse().expect("parses");
+            assert_eq!(simulation::trace(&scenario, None), simulation::trace(&read, None), "seed {seed}");
+            let small = simulation::shrink_recording(&scenario);
+            fs::write(directory.join(format!("seed-{seed}.scenario")), small.to_string()).expect("written");
+        }
+        return ExitCode::SUCCESS;
+    }
     let run = Run::over(arguments.seeds, arguments.jobs, arguments.mutation, false, true);
     let failures = run.failed();
     for (seed, text) in failures.iter().take(LISTED_MAX) {
@@ -159,9 +212,17 @@ fn main() -> ExitCode {
     let Some((seed, _)) = failures.first() else {
         return ExitCode::SUCCESS;
     };
+    if let Some(directory) = &arguments.save {
+        for (seed, _) in failures.iter().take(LISTED_MAX) {
+            match save(directory, *seed, arguments.mutation) {
+                Ok(path) => println!("saved {}", path.display()),
+                Err(error) => eprintln!("seed {seed} is not saved: {error}"),
+            }
+        }
+    }
     if arguments.trace {
-        let small = simulation::shrink(Scenario::of_seed(*seed), arguments.mutation);
-        println!("{small:?}");
+        let small = simulation::shrink(&Scenario::of_seed(*seed), arguments.mutation);
+        println!("{small}");
         let (result, trace) = simulation::trace(&small, arguments.mutation);
         trace.iter().for_each(|line| println!("{line}"));
         println!("{result:?}");

@@ -120,12 +120,22 @@ pub enum Item {
     Unusable(String),
 }
 
-/// The values by slot.
-pub type Configuration = BTreeMap<usize, Item>;
+/// The values by key.
+pub type Configuration = BTreeMap<String, Item>;
 
 /// Key of an interface.
 pub fn interface_key(name: &str) -> String {
     format!("linux/interfaces/v2/interface/{name}")
+}
+
+/// Key of a neighbour.
+pub fn arp_key(interface: &str, address: &str) -> String {
+    format!("linux/l3/v2/arp/{interface}/{address}")
+}
+
+/// Key of a route.
+pub fn route_key(destination: &str, interface: &str) -> String {
+    format!("linux/l3/v2/route/{destination}/{interface}")
 }
 
 /// A MAC address as text.
@@ -139,8 +149,8 @@ impl Item {
         match self {
             Item::Interface(Interface { name, .. }) => interface_key(name),
             Item::Unusable(key) => key.clone(),
-            Item::Arp(arp) => format!("linux/l3/v2/arp/{}/{}", arp.interface, arp.address),
-            Item::Route(route) => format!("linux/l3/v2/route/{}/{}", route.destination, route.interface),
+            Item::Arp(arp) => arp_key(arp.interface, &arp.address),
+            Item::Route(route) => route_key(&route.destination, route.interface),
         }
     }
 
@@ -233,6 +243,15 @@ impl Inventory {
 
     fn vrfs(&self) -> Vec<&'static str> {
         self.names.iter().copied().filter(|name| name.starts_with('v')).collect()
+    }
+
+    /// Key of a slot's value.
+    pub fn key(&self, slot: usize) -> String {
+        if slot < self.interfaces() {
+            return interface_key(self.names[slot]);
+        }
+        // Neither depends on the numbers.
+        self.item(slot, &[OWN_PLACE], &mut Random::new(0)).key()
     }
 
     /// A value for a slot. `places` are those that interfaces are put into.

@@ -315,7 +315,7 @@ fn is_made_by_agent(snapshot: &Snapshot) -> bool {
 ///
 /// # Errors
 /// A difference, in words.
-pub fn judge(kernel: &Kernel, configuration: &Configuration, surroundings: &Surroundings<'_>) -> Result<BTreeMap<usize, Verdict>, String> {
+pub fn judge(kernel: &Kernel, configuration: &Configuration, surroundings: &Surroundings<'_>) -> Result<BTreeMap<String, Verdict>, String> {
     let rules = Rules::new(configuration, surroundings);
     rules.check_namespaces(kernel)?;
     let expected = rules.state();
@@ -327,7 +327,7 @@ pub fn judge(kernel: &Kernel, configuration: &Configuration, surroundings: &Surr
             return Err(format!("{netns} should be {wanted:#?}\nbut is {found:#?}"));
         }
     }
-    Ok(configuration.iter().map(|(slot, item)| (*slot, rules.verdict(item))).collect())
+    Ok(configuration.iter().map(|(key, item)| (key.clone(), rules.verdict(item))).collect())
 }
 
 fn show_mac(mac: [u8; 6]) -> String {

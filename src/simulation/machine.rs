@@ -13,9 +13,9 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
+    choices::{Choices, Site},
     configuration::{CREATED_NAME, CREATED_PLACE, FILE, FILE_PLACE, FOREIGN_NAME, FOREIGN_PLACE, OWN_PLACE, PID, PLACES, PROCESS_PLACE},
     kernel::{Kernel, OWN},
-    random::Random,
 };
 use crate::{
     agent::host::{Host, ReferenceWatcher},
@@ -64,14 +64,14 @@ impl SharedMachine {
 
 impl Machine {
     /// Lets time pass, and lets the watcher notice which names and processes have come and gone.
-    pub fn pass_time(&mut self, now: Duration, random: &mut Random) {
+    pub fn pass_time(&mut self, now: Duration, choices: &mut Choices) {
         self.now = now;
         if std::mem::replace(&mut self.references, self.kernel.references) == self.kernel.references {
             return;
         }
         let instant = self.origin + now;
         for watched in self.watched.values_mut() {
-            let soon = now + Duration::from_micros(random.below(3000) as u64);
+            let soon = now + choices.delay(Site::Look, 3000);
             let due = match watched.entry.target {
                 Target::Named(_) => {
                     watched.entry.start_burst(instant);

@@ -11,6 +11,7 @@
 //! In tests the same kernel, values and rules also serve `histories`: there the agent's core and effects are alone with the machine.
 
 pub(crate) mod agent;
+pub mod choices;
 pub mod configuration;
 pub(crate) mod connections;
 pub(crate) mod daemon;
@@ -23,7 +24,9 @@ pub mod mutation;
 pub mod random;
 pub mod scenario;
 pub(crate) mod store;
+mod shrinking;
 pub mod tampering;
+mod text;
 pub(crate) mod world;
 
 #[cfg(test)]
@@ -31,7 +34,7 @@ mod tests;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use self::{mutation::Mutation, scenario::Scenario, world::World};
+use self::{choices::Draws, mutation::Mutation, scenario::Scenario, world::World};
 
 /// Runs a scenario, with a deliberate bug in the agent or none; answers the number of events in it.
 ///
@@ -52,35 +55,33 @@ pub fn trace(scenario: &Scenario, mutation: Option<Mutation>) -> (Result<(), Str
     (result, world.trace().to_vec())
 }
 
-/// The shortest script that goes wrong as well, found by leaving out steps and values one at a time.
-pub fn shrink(mut scenario: Scenario, mutation: Option<Mutation>) -> Scenario {
-    loop {
-        let smaller = candidates(&scenario).into_iter().find(|smaller| run(smaller, mutation).is_err());
-        match smaller {
-            Some(smaller) => scenario = smaller,
-            None => return scenario,
-        }
+/// Returns the scenario with each of its draws listed, so that parts of it can be left out without changing the rest.
+pub fn record(scenario: &Scenario, mutation: Option<Mutation>) -> Scenario {
+    let mut world = World::new(scenario.clone(), mutation, true);
+    // The draws are wanted however it ends.
+    drop(catch_unwind(AssertUnwindSafe(|| world.run())));
+    Scenario {
+        draws: Draws::Listed(world.draws()),
+        ..scenario.clone()
     }
 }
 
-fn candidates(scenario: &Scenario) -> Vec<Scenario> {
-    let mut candidates = Vec::new();
-    let steps = scenario.steps.len();
-    let halves = [(0, steps / 2), (steps / 2, steps)];
-    let each = (0..steps).map(|index| (index, index + 1));
-    for (from, to) in halves.into_iter().filter(|_| steps > 3).chain(each) {
-        let mut smaller = scenario.clone();
-        let removed: Vec<_> = smaller.steps.drain(from..to).collect();
-        // What comes later stays where it is in time.
-        if let Some(next) = smaller.steps.get_mut(from) {
-            next.0 += removed.iter().map(|(pause, _)| *pause).sum();
-        }
-        candidates.push(smaller);
-    }
-    for index in 0..scenario.initial.len() {
-        let mut smaller = scenario.clone();
-        smaller.initial.remove(index);
-        candidates.push(smaller);
-    }
-    candidates
+/// Returns the smallest scenario found that goes wrong as well.
+pub fn shrink(scenario: &Scenario, mutation: Option<Mutation>) -> Scenario {
+    let fails = |smaller: &Scenario| run(smaller, mutation).is_err();
+    let recorded = record(scenario, mutation);
+    shrinking::shrink(if fails(&recorded) { recorded } else { scenario.clone() }, &fails)
+}
+
+/// Returns the scenario with as few draws as reproduce the same trace, times aside.
+pub fn shrink_recording(scenario: &Scenario) -> Scenario {
+    let events = |scenario: &Scenario| -> Vec<String> {
+        let (_, trace) = trace(scenario, None);
+        let without_time = |line: String| line.split_once(" ms  ").map_or(line.clone(), |(_, event)| event.to_owned());
+        trace.into_iter().map(without_time).collect()
+    };
+    let expected = events(scenario);
+    let mut smaller = record(scenario, None);
+    shrinking::without_draws(&mut smaller, &|candidate| events(candidate) == expected);
+    smaller
 }

@@ -3,10 +3,11 @@
 //! Owns the choice. Must never look at what the agent does, so that a script without some of its steps is a script as well: that
 //! is how a failing one is made smaller. Start reading at [`Scenario::of_seed`].
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     agent::Manner,
+    choices::Draws,
     configuration::{
         CONTAINER_PLACE, CREATED_NAME, CREATED_PLACE, FILE_PLACE, FOREIGN_NAME, FOREIGN_PLACE, Inventory, Item, OWN_PLACE, PROCESS_PLACE,
         interface_key,
@@ -15,8 +16,9 @@ use super::{
     tampering::Tampering,
 };
 
-/// The slot that keeps the process referred to, in worlds where its number is given away.
-pub const KEEPER: usize = 5;
+/// The interface that keeps the process referred to, in worlds where its number is given away.
+pub const KEEPER: &str = INVENTORY.names[KEEPER_SLOT];
+const KEEPER_SLOT: usize = 5;
 /// The slot that is sometimes put with a value that cannot be used.
 const INVALID: usize = 7;
 
@@ -24,19 +26,28 @@ const INVALID: usize = 7;
 pub const INVENTORY: Inventory = Inventory {
     names: &["w0a", "w0b", "w1a", "w1b", "d0", "d1", "v0", "d2", "l0"],
     carriers: &[0, 4],
-    settled: &[(KEEPER, PROCESS_PLACE), (8, CREATED_PLACE)],
+    settled: &[(KEEPER_SLOT, PROCESS_PLACE), (8, CREATED_PLACE)],
     without_vrf: &[INVALID],
 };
 const INTERFACES: usize = INVENTORY.interfaces();
 const SLOTS: usize = INVENTORY.slots();
 
+/// One part of a user's transaction.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Change {
+    /// Puts a value.
+    Put(Item),
+    /// Deletes the value of a key, if there is one.
+    Delete(String),
+}
+
 /// One thing that happens.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Step {
-    /// A user's transaction: values by slot, `None` deletes.
-    Put(Vec<(usize, Option<Item>)>),
-    /// A user puts what is there already.
-    PutAgain(usize),
+    /// A user's transaction.
+    Put(Vec<Change>),
+    /// A user puts the value that a key already has.
+    PutAgain(String),
     /// Somebody does something to one of the agent's links, or to what is on it; the number chooses.
     Tamper(Tampering, usize),
     /// Somebody adds or removes a named namespace.
@@ -77,8 +88,8 @@ pub enum Step {
     KillAtOperation(usize),
     /// The agent is killed now.
     Kill,
-    /// Somebody takes the host name of an interface slot, with either variant of it.
-    Squat(usize),
+    /// Somebody takes the host name of an interface, with either variant of it.
+    Squat(&'static str),
     /// A foreign link with all that one can have appears.
     Foreign,
 }
@@ -87,10 +98,12 @@ pub enum Step {
 const ERRORS: [i32; 5] = [12, 16, 100, 105, 1];
 
 /// A world and its script.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Scenario {
-    /// Where it comes from; also decides how long everything takes.
-    pub seed: u64,
+    /// How long everything takes, and what else is left to chance.
+    pub draws: Draws,
+    /// The core is told of outcomes while others of the same batch are still to come.
+    pub tells_early: bool,
     /// How many namespaces are watched; the others are only swept.
     pub watched_max: usize,
     /// Whether Docker is asked at all.
@@ -102,7 +115,7 @@ pub struct Scenario {
     /// Whether the store now and then hangs and goes on later.
     pub slow_store: bool,
     /// What is in the store before the agent starts.
-    pub initial: Vec<(usize, Item)>,
+    pub initial: Vec<Item>,
     /// What happens, each after a pause.
     pub steps: Vec<(Duration, Step)>,
 }
@@ -124,7 +137,22 @@ impl Scenario {
     pub fn manner(&self) -> Manner {
         Manner {
             docker: self.docker,
-            tells_early: self.seed % 2 == 1,
+            tells_early: self.tells_early,
+        }
+    }
+
+    /// A world in which nothing happens and every draw is the default.
+    pub fn empty() -> Self {
+        Scenario {
+            draws: Draws::Listed(BTreeMap::new()),
+            tells_early: false,
+            watched_max: 300,
+            docker: false,
+            foreign_name: false,
+            process: false,
+            slow_store: false,
+            initial: Vec::new(),
+            steps: Vec::new(),
         }
     }
 
@@ -154,20 +182,21 @@ impl Scenario {
         };
         let density = random.pick(&[15, 40, 70]);
         let slots: Vec<usize> = (0..SLOTS).filter(|_| random.percent(density)).collect();
-        let mut initial: Vec<(usize, Item)> = slots
+        let mut initial: Vec<Item> = slots
             .into_iter()
-            .filter(|slot| *slot != KEEPER)
-            .map(|slot| (slot, repertoire.value(slot, &mut random)))
+            .filter(|slot| *slot != KEEPER_SLOT)
+            .map(|slot| repertoire.value(slot, &mut random))
             .collect();
         if repertoire.process {
-            initial.push((KEEPER, repertoire.value(KEEPER, &mut random)));
+            initial.push(repertoire.value(KEEPER_SLOT, &mut random));
         }
         let count = 2 + random.below(20);
         let fast = random.percent(60);
         let steps = (0..count).map(|_| (pause(fast, &mut random), repertoire.step(&mut random)));
         let steps = steps.collect();
         Scenario {
-            seed,
+            draws: Draws::OfSeed(seed),
+            tells_early: seed % 2 == 1,
             watched_max: random.pick(&[300, 300, 300, 3, 1]),
             docker,
             foreign_name: random.percent(70),
@@ -201,17 +230,23 @@ impl Repertoire {
 
     fn put(&self, random: &mut Random) -> Step {
         let count = random.pick(&[1, 1, 1, 2, 2, 5]);
-        let mut changes: Vec<(usize, Option<Item>)> = Vec::new();
+        let mut slots = Vec::new();
+        let mut changes = Vec::new();
         for _ in 0..count {
             let slot = random.below(SLOTS);
             // An interface matters more often than what is on it.
             let slot = if random.percent(30) { slot % INTERFACES } else { slot };
-            let keep = slot == KEEPER;
-            if changes.iter().any(|(other, _)| *other == slot) || (keep && !self.process) {
+            let keep = slot == KEEPER_SLOT;
+            if slots.contains(&slot) || (keep && !self.process) {
                 continue;
             }
             let delete = !keep && random.percent(35);
-            changes.push((slot, (!delete).then(|| self.value(slot, random))));
+            slots.push(slot);
+            changes.push(if delete {
+                Change::Delete(INVENTORY.key(slot))
+            } else {
+                Change::Put(self.value(slot, random))
+            });
         }
         Step::Put(changes)
     }
@@ -220,7 +255,7 @@ impl Repertoire {
         loop {
             let step = match random.below(40) {
                 0..=9 => Some(self.put(random)),
-                10 => Some(Step::PutAgain(random.below(SLOTS))),
+                10 => Some(Step::PutAgain(INVENTORY.key(random.below(SLOTS)))),
                 11..=15 if self.kernel => Some(self.tamper(random)),
                 16 if self.kernel => Some(Step::RemoveName(random.pick(&[FOREIGN_NAME, CREATED_NAME]))),
                 17 if self.kernel => Some(Step::AddName(random.pick(&[FOREIGN_NAME, CREATED_NAME]))),
@@ -234,7 +269,7 @@ impl Repertoire {
                 } else {
                     Step::Kill
                 }),
-                37 if self.squat => Some(Step::Squat(random.below(INTERFACES - 1))),
+                37 if self.squat => Some(Step::Squat(INVENTORY.names[random.below(INTERFACES - 1)])),
                 _ => None,
             };
             if let Some(step) = step {

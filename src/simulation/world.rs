@@ -20,13 +20,13 @@ use std::{
 
 use super::{
     agent::{Agent, AgentEvent, Progress},
+    choices::{Choices, Listed, Site},
     configuration::{Configuration, FOREIGN_NAME, Item, PID},
     connections::{ReaderStep, WriterStep},
     daemon::{Daemon, DockerStep},
     kernel::{Asked, Kernel},
     machine::SharedMachine,
     mutation::Mutation,
-    random::Random,
     scenario::Scenario,
     store::Store,
 };
@@ -109,9 +109,7 @@ impl Ord for Due {
 pub struct World {
     scenario: Scenario,
     mutation: Option<Mutation>,
-    random: Random,
-    /// Decides about duplicate addresses alone, so that the rest of a world does not depend on how many there are.
-    answers: Random,
+    choices: Choices,
     now: Duration,
     clock: Arc<AtomicU64>,
     queue: BinaryHeap<Reverse<Due>>,
@@ -122,7 +120,7 @@ pub struct World {
     /// What is in the store.
     configuration: Configuration,
     /// What was put at each revision: one store after the other may have had it.
-    versions: BTreeMap<i64, Vec<(usize, Item)>>,
+    versions: BTreeMap<i64, Vec<Item>>,
     agent: Option<Agent>,
     /// Number of the present or the next life of the agent.
     life: u64,
@@ -158,13 +156,11 @@ impl World {
         }
         let mut store = Store::new();
         let initial = scenario.initial.clone();
-        let changes = initial.iter().map(|(_, item)| (item.key(), Some(item.json())));
+        let changes = initial.iter().map(|item| (item.key(), Some(item.json())));
         let revision = store.transaction(changes.collect());
         let mut world = World {
             mutation,
-            // Not the numbers that the script was made with.
-            random: Random::new(scenario.seed ^ 0x5eed_5eed_5eed_5eed),
-            answers: Random::new(scenario.seed ^ 0xadd2_e55e_d000_0001),
+            choices: Choices::new(&scenario.draws, traced),
             now: BEGINNING,
             clock: Arc::default(),
             queue: BinaryHeap::new(),
@@ -172,7 +168,7 @@ impl World {
             machine: SharedMachine::new(kernel),
             store,
             daemon: Daemon::new(scenario.docker),
-            configuration: initial.iter().cloned().collect(),
+            configuration: initial.iter().map(|item| (item.key(), item.clone())).collect(),
             versions: BTreeMap::from([(revision, initial)]),
             agent: None,
             life: 0,
@@ -220,6 +216,11 @@ impl World {
         self.come_to_rest()
     }
 
+    /// Draws so far that differ from the defaults, if they are recorded.
+    pub fn draws(&self) -> Listed {
+        self.choices.record.clone().unwrap_or_default()
+    }
+
     /// What happened, if it was to be told.
     pub fn trace(&self) -> &[String] {
         self.trace.as_deref().unwrap_or_default()
@@ -243,16 +244,8 @@ impl World {
         self.queue.push(Reverse(Due { at, number, occurrence }));
     }
 
-    /// A short time, sometimes a longer one.
-    fn moment(&mut self) -> Duration {
-        let micros = match self.random.below(16) {
-            0..=9 => self.random.below(300),
-            10..=13 => self.random.below(5_000),
-            14 => self.random.below(60_000),
-            _ if self.calm_since.is_none() => self.random.below(600_000),
-            _ => 1_000,
-        };
-        Duration::from_micros(micros as u64)
+    fn moment(&mut self, site: Site) -> Duration {
+        self.choices.moment(site, self.calm_since.is_some())
     }
 
     fn set_clock(&self) {
@@ -272,7 +265,7 @@ impl World {
             self.now = due.at;
             self.events += 1;
             self.set_clock();
-            self.machine.get().pass_time(self.now, &mut self.random);
+            self.machine.get().pass_time(self.now, &mut self.choices);
             self.happen(due.occurrence);
             self.follow_up();
         }
@@ -316,7 +309,7 @@ impl World {
 
     /// In one of twenty cases somebody else has the address, as long as anything interferes.
     fn end_detection(&mut self, of: Asked) {
-        let duplicate = self.answers.percent(5) && self.calm_since.is_none();
+        let duplicate = self.choices.choose(Site::Duplicate, 5) && self.calm_since.is_none();
         if duplicate {
             self.tell(|| format!("somebody else has {of:?}"));
             self.disturbed = self.now;
@@ -339,22 +332,22 @@ impl World {
         };
         let deaf = self.mutation == Some(Mutation::DeafToNamespaces);
         for netns in told.into_iter().filter(|_| !deaf) {
-            let after = self.moment();
+            let after = self.moment(Site::Told);
             self.plan(after, Occurrence::Told(self.life, netns));
         }
         for of in asking {
-            let after = DETECTION + Duration::from_micros(self.answers.below(1_000_000) as u64);
+            let after = DETECTION + self.choices.delay(Site::Detected, 1_000_000);
             self.plan(after, Occurrence::Detected(of));
         }
         if dying && !std::mem::replace(&mut self.reaping, true) {
-            let after = self.moment() * 2;
+            let after = self.moment(Site::Reap) * 2;
             self.plan(after, Occurrence::Reap);
         }
         self.wake_reader();
         let Some(agent) = &self.agent else { return };
         let changed = std::mem::take(&mut agent.outbox.get().changed);
         if changed {
-            let (connection, after) = (agent.writer.connection, self.moment());
+            let (connection, after) = (agent.writer.connection, self.choices.moment(Site::Write, self.calm_since.is_some()));
             self.plan(after, Occurrence::Writer(self.life, connection, WriterStep::Write));
         }
         let claims = match &self.agent {
@@ -384,12 +377,12 @@ impl World {
         let agent = Agent::start(&self.machine, self.agent_clock(), self.scenario.manner(), self.mutation);
         self.agent = Some(agent);
         self.wake_soon();
-        let after = self.moment();
+        let after = self.moment(Site::StartReader);
         self.plan(after, Occurrence::Reader(self.life, 0, ReaderStep::Connect));
-        let after = self.moment();
+        let after = self.moment(Site::StartWriter);
         self.plan(after, Occurrence::Writer(self.life, 0, WriterStep::Connect));
         if self.scenario.docker {
-            let after = self.moment();
+            let after = self.moment(Site::StartDocker);
             self.plan(after, Occurrence::Docker(self.life, 0, DockerStep::Connect));
         }
     }
@@ -406,7 +399,7 @@ impl World {
     fn kill_and_restart(&mut self) {
         if self.agent.is_some() {
             self.kill();
-            let after = Duration::from_millis(self.random.below(3000) as u64);
+            let after = self.choices.millis(Site::Restart, 3000);
             self.plan(after, Occurrence::Start);
         }
     }
@@ -419,7 +412,7 @@ impl World {
     }
 
     fn wake_soon(&mut self) {
-        let after = Duration::from_micros(self.random.below(100) as u64);
+        let after = self.choices.delay(Site::Wake, 100);
         self.plan(after, Occurrence::Wake(self.life));
     }
 
@@ -429,7 +422,7 @@ impl World {
             agent.wake_at = None;
         }
         if agent.wake(self.now) {
-            let after = self.moment();
+            let after = self.moment(Site::Perform);
             self.plan(after, Occurrence::Perform(self.life));
             return;
         }
@@ -457,15 +450,15 @@ impl World {
                     let more = agent.has_work();
                     self.wake_soon();
                     if more {
-                        let after = self.moment();
+                        let after = self.moment(Site::PerformNext);
                         self.plan(after, Occurrence::Perform(self.life));
                     }
                     break;
                 }
                 // Several operations in a row, mostly, so that the others come in between only now and then.
-                Ok(Progress::More) if self.random.percent(85) => {}
+                Ok(Progress::More) if !self.choices.pause() => {}
                 Ok(Progress::More) => {
-                    let after = self.moment();
+                    let after = self.moment(Site::PerformLater);
                     self.plan(after, Occurrence::Perform(self.life));
                     break;
                 }
@@ -485,7 +478,7 @@ impl World {
         let told = self.machine.get().look();
         let deaf = self.mutation == Some(Mutation::DeafToReferences);
         for key in told.into_iter().filter(|_| !deaf) {
-            let after = self.moment();
+            let after = self.moment(Site::Probe);
             self.plan(after, Occurrence::Event(self.life, Box::new(Event::Probe(key.into()))));
         }
     }

@@ -20,7 +20,7 @@ fn end(name: &'static str, peer: &'static str, place: usize) -> Item {
 
 /// The pair of `a` and `b`, in these places.
 fn pair(a: usize, b: usize) -> Configuration {
-    Configuration::from([(0, end("a", "b", a)), (1, end("b", "a", b))])
+    Configuration::from([end("a", "b", a), end("b", "a", b)].map(|item| (item.key(), item)))
 }
 
 fn assert_configured(world: &World, names: &[&str]) {
@@ -80,7 +80,7 @@ fn a_pair_of_which_one_end_moved_while_the_agent_was_down_is_made_anew() {
 
 #[test]
 fn a_link_whose_namespace_is_another_since_the_last_run_is_removed_where_it_was() {
-    let dummy = |place: usize| Configuration::from([(0, Item::Interface(Interface::plain("d", Kind::Dummy, place)))]);
+    let dummy = |place: usize| Configuration::from([(interface_key("d"), Item::Interface(Interface::plain("d", Kind::Dummy, place)))]);
     let mut world = World::start(machine(), &dummy(OWN_PLACE));
     world.rest();
     let mut world = world.restart(&dummy(FOREIGN_PLACE));

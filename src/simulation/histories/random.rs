@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::{
     difference::{affected, concerns},
-    strategies::{SLOTS, configuration, item, machine, tampering},
+    strategies::{SLOTS, configuration, item, key, machine, tampering},
     world::World,
 };
 use crate::{
@@ -32,7 +32,7 @@ fn cases(default: u32) -> ProptestConfig {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Put(usize, Box<Item>),
+    Put(Box<Item>),
     Delete(usize),
     Round,
     Rest,
@@ -40,7 +40,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        6 => (0..SLOTS).prop_flat_map(|slot| item(slot).prop_map(move |item| Step::Put(slot, item.into()))),
+        6 => (0..SLOTS).prop_flat_map(|slot| item(slot).prop_map(|item| Step::Put(item.into()))),
         3 => (0..SLOTS).prop_map(Step::Delete),
         2 => Just(Step::Round),
         1 => Just(Step::Rest),
@@ -55,13 +55,13 @@ fn history() -> impl Strategy<Value = Vec<Step>> {
 fn live(world: &mut World, configuration: &mut Configuration, history: &[Step]) -> bool {
     for step in history {
         let alive = match step {
-            Step::Put(slot, item) => {
+            Step::Put(item) => {
                 world.put(item);
-                configuration.insert(*slot, (**item).clone());
+                configuration.insert(item.key(), (**item).clone());
                 true
             }
             Step::Delete(slot) => {
-                if let Some(item) = configuration.remove(slot) {
+                if let Some(item) = configuration.remove(&key(*slot)) {
                     world.delete(&item.key());
                 }
                 true
@@ -146,7 +146,7 @@ proptest! {
         let mut configuration = start;
         let mut world = World::start(kernel, &configuration);
         world.rest();
-        configuration.retain(|slot, _| !gone.contains(slot));
+        gone.into_iter().for_each(|slot| drop(configuration.remove(&key(slot))));
         let mut world = world.restart(&configuration);
         world.rest();
         check(&world, &configuration)?;
@@ -180,7 +180,7 @@ proptest! {
         let mut configuration = start;
         let mut world = World::start(kernel, &configuration);
         live(&mut world, &mut configuration, &history);
-        configuration.retain(|slot, _| !gone.contains(slot));
+        gone.into_iter().for_each(|slot| drop(configuration.remove(&key(slot))));
         let mut world = world.restart(&configuration);
         world.rest();
         check(&world, &configuration)?;

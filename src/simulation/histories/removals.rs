@@ -77,7 +77,7 @@ fn what_an_unusable_value_left_in_place_goes_with_it_even_after_a_restart() {
         mac: 9,
     });
     let keys = [route(5).key(), arp.key()];
-    let mut desired = Configuration::from([(0, loopback(&["10.0.0.1/24"])), (1, route(5)), (2, arp.clone())]);
+    let mut desired = Configuration::from([loopback(&["10.0.0.1/24"]), route(5), arp.clone()].map(|item| (item.key(), item)));
     let mut world = World::start(machine(), &desired);
     world.rest();
     let left = |world: &World| {
@@ -86,10 +86,10 @@ fn what_an_unusable_value_left_in_place_goes_with_it_even_after_a_restart() {
         (space.routes.len(), space.neighbours.len())
     };
     for restarts in [0, 1, 2] {
-        for (slot, key) in [1, 2].into_iter().zip(&keys) {
+        for key in &keys {
             let unusable = Item::Unusable(key.clone());
             world.put(&unusable);
-            desired.insert(slot, unusable);
+            desired.insert(key.clone(), unusable);
         }
         world.rest();
         for _ in 0..restarts {
@@ -102,9 +102,9 @@ fn what_an_unusable_value_left_in_place_goes_with_it_even_after_a_restart() {
         keys.iter().for_each(|key| world.delete(key));
         world.rest();
         assert_eq!(left(&world), (0, 0), "after {restarts} restarts");
-        for (slot, item) in [(1, route(0)), (2, arp.clone())] {
+        for item in [route(0), arp.clone()] {
             world.put(&item);
-            desired.insert(slot, item);
+            desired.insert(item.key(), item);
         }
         world.rest();
     }

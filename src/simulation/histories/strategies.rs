@@ -40,6 +40,11 @@ pub fn machine() -> Kernel {
     kernel
 }
 
+/// Key of a slot's value.
+pub fn key(slot: usize) -> String {
+    INVENTORY.key(slot)
+}
+
 /// A value for a slot.
 pub fn item(slot: usize) -> impl Strategy<Value = Item> {
     prop::array::uniform::<_, NUMBERS>(any::<u32>())
@@ -52,8 +57,8 @@ pub fn configuration() -> impl Strategy<Value = Configuration> {
     slots.prop_map(|items| {
         items
             .into_iter()
-            .enumerate()
-            .filter_map(|(slot, item)| Some((slot, item?)))
+            .flatten()
+            .map(|item| (item.key(), item))
             .collect()
     })
 }

@@ -232,8 +232,7 @@ impl World {
         if !self.agent.is_idle() {
             return Err("the core has not come to rest".to_owned());
         }
-        for (slot, verdict) in verdicts {
-            let key = configuration[&slot].key();
+        for (key, verdict) in verdicts {
             let state = self.state(&key);
             if !state.is_some_and(|state| verdict.admits(state)) {
                 return Err(format!("the state of {key} should be {verdict:?}, but is {state:?}"));

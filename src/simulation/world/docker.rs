@@ -11,6 +11,7 @@ use crate::{
     engine::Event,
     signals::docker::arbiter::{Action, Input, Inspection, ProcessIdentity},
     simulation::{
+        choices::Site,
         daemon::{Daemon, DockerStep},
         mutation::Mutation,
     },
@@ -31,7 +32,11 @@ impl World {
 
     /// A step between tracker and daemon.
     pub(super) fn docker(&mut self, connection: u64, step: DockerStep) {
-        let after = self.moment();
+        let after = self.moment(match step {
+            DockerStep::Connect | DockerStep::Audit => Site::DockerList,
+            DockerStep::Inspect(_) => Site::DockerAnswer,
+            _ => Site::Unused,
+        });
         let Some(agent) = &mut self.agent else { return };
         let tracker = &mut agent.tracker;
         // The kernel tells of ended processes, connection or not.
@@ -101,7 +106,7 @@ impl World {
             match action {
                 Action::Announce(change) => self.event(Event::Signal(Signal::Microservice(change))),
                 Action::Inspect { container_id, pause } => {
-                    let after = pause + self.moment();
+                    let after = pause + self.moment(Site::Inspect);
                     self.plan_docker(after, DockerStep::Inspect(container_id));
                 }
                 Action::GiveUp { .. } => {}
@@ -148,7 +153,7 @@ impl World {
         self.daemon.losing = self.daemon.losing.saturating_sub(1);
         let connected = self.agent.as_ref().is_some_and(|agent| agent.tracker.connected);
         if connected && self.daemon.up && !lost {
-            let after = self.moment();
+            let after = self.moment(Site::Hint);
             self.plan_docker(after, DockerStep::Hint(Daemon::id(number)));
         } else if connected && self.daemon.up {
             self.daemon.untold = true;
@@ -165,7 +170,7 @@ impl World {
         let ended: Vec<_> = agent.tracker.pinned.iter().filter(|(_, process)| ended(process)).collect();
         let ended: Vec<_> = ended.into_iter().map(|(id, process)| (id.clone(), *process)).collect();
         for (container_id, process) in ended {
-            let after = self.moment();
+            let after = self.moment(Site::Ended);
             self.plan_docker(after, DockerStep::Ended(container_id, process));
         }
     }

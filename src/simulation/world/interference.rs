@@ -7,10 +7,10 @@ use super::{Occurrence, World};
 use crate::{
     kernel::{NamespaceRef, NetnsId},
     simulation::{
-        configuration::{Item, PID},
+        configuration::{PID, interface_key},
         expectation::SQUATTER,
         kernel::{Kernel, OWN},
-        scenario::{INVENTORY, KEEPER, Step},
+        scenario::{Change, KEEPER, Step},
         tampering::add_look_alikes,
     },
 };
@@ -20,9 +20,9 @@ impl World {
     pub(super) fn interfere(&mut self, step: Step) {
         match step {
             Step::Put(changes) => self.put(changes),
-            Step::PutAgain(slot) => {
-                if let Some(item) = self.configuration.get(&slot).cloned() {
-                    self.put(vec![(slot, Some(item))]);
+            Step::PutAgain(key) => {
+                if let Some(item) = self.configuration.get(&key).cloned() {
+                    self.put(vec![Change::Put(item)]);
                 }
             }
             Step::CutStore(how_long) => {
@@ -58,8 +58,8 @@ impl World {
             Step::AddName(name) => drop(kernel.add_named(name)),
             Step::RemoveName(name) => kernel.remove_named(name),
             Step::EndProcess => kernel.end_process(PID),
-            Step::StartProcess => start_process(kernel, self.configuration.contains_key(&KEEPER)),
-            Step::Squat(slot) => squatted = squat(kernel, slot),
+            Step::StartProcess => start_process(kernel, self.configuration.contains_key(&interface_key(KEEPER))),
+            Step::Squat(name) => squatted = squat(kernel, name),
             Step::Foreign => {
                 for netns in named_and_own(kernel) {
                     add_look_alikes(kernel, netns);
@@ -70,19 +70,19 @@ impl World {
         self.squatted |= squatted;
     }
 
-    fn put(&mut self, changes: Vec<(usize, Option<Item>)>) {
+    fn put(&mut self, changes: Vec<Change>) {
         let mut texts = Vec::new();
         let mut put = Vec::new();
-        for (slot, item) in changes {
-            match item {
-                Some(item) => {
+        for change in changes {
+            match change {
+                Change::Put(item) => {
                     texts.push((item.key(), Some(item.json())));
-                    put.push((slot, item.clone()));
-                    self.configuration.insert(slot, item);
+                    put.push(item.clone());
+                    self.configuration.insert(item.key(), item);
                 }
-                None => {
-                    if let Some(item) = self.configuration.remove(&slot) {
-                        texts.push((item.key(), None));
+                Change::Delete(key) => {
+                    if self.configuration.remove(&key).is_some() {
+                        texts.push((key, None));
                     }
                 }
             }
@@ -100,7 +100,7 @@ impl World {
             self.store.revision + 7
         };
         self.store.replace(revision);
-        let all = self.configuration.iter().map(|(slot, item)| (*slot, item.clone()));
+        let all = self.configuration.values().cloned();
         self.versions.entry(revision).or_default().extend(all);
         self.cut_reader("the store was replaced");
         self.cut_writer();
@@ -120,8 +120,7 @@ fn named_and_own(kernel: &Kernel) -> Vec<NetnsId> {
 }
 
 /// Takes a host name wherever it is free.
-fn squat(kernel: &mut Kernel, slot: usize) -> bool {
-    let Some(name) = INVENTORY.names.get(slot) else { return false };
+fn squat(kernel: &mut Kernel, name: &str) -> bool {
     let mut taken = false;
     for netns in named_and_own(kernel) {
         let hosts = ["x", "y"].map(|variant| format!("{variant}{name}"));

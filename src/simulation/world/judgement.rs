@@ -103,8 +103,8 @@ impl World {
             blocked: &blocked,
         };
         let verdicts = expectation::judge(&self.machine.get().kernel, &self.configuration, &surroundings)?;
-        for (slot, verdict) in &verdicts {
-            self.judge_status(*slot, *verdict)?;
+        for (key, verdict) in &verdicts {
+            self.judge_status(key, *verdict)?;
         }
         self.judge_store()?;
         let wanted = verdicts.len();
@@ -118,9 +118,7 @@ impl World {
         Ok(())
     }
 
-    fn judge_status(&self, slot: usize, verdict: Verdict) -> Result<(), String> {
-        let Some(item) = self.configuration.get(&slot) else { return Ok(()) };
-        let key = item.key();
+    fn judge_status(&self, key: &str, verdict: Verdict) -> Result<(), String> {
         let Some(found) = self.store.status.get(format!("config-status/{key}").as_str()) else {
             return Err(format!("{key} has no status"));
         };
@@ -225,8 +223,8 @@ impl World {
     /// What is wrong with the claim that a value is configured.
     fn false_claim(&self, places: &[Option<NetnsId>], key: &str, revision: i64) -> Option<String> {
         let short = key.strip_prefix("config/").unwrap_or(key);
-        let versions = self.versions.get(&revision)?.iter().filter(|(_, item)| item.key() == short);
-        let wrong: Vec<Option<String>> = versions.map(|(_, item)| self.falsehood(places, item)).collect();
+        let versions = self.versions.get(&revision)?.iter().filter(|item| item.key() == short);
+        let wrong: Vec<Option<String>> = versions.map(|item| self.falsehood(places, item)).collect();
         let wrong = wrong.into_iter().collect::<Option<Vec<String>>>()?.pop()?;
         Some(format!("{key} at revision {revision} is said to be configured, but {wrong}"))
     }

@@ -9,6 +9,7 @@ use super::{Occurrence, World};
 use crate::{
     publish::course::{Landed, Request},
     simulation::{
+        choices::Site,
         agent::desired_event,
         connections::{ReaderStep, WriterAnswer, WriterStep},
         mutation::Mutation,
@@ -34,7 +35,11 @@ impl World {
 
     /// A step on the way of desired values.
     pub(super) fn read(&mut self, connection: u64, step: ReaderStep) {
-        let after = self.moment();
+        let after = self.moment(match step {
+            ReaderStep::Connect => Site::Listed,
+            ReaderStep::Compare => Site::Compared,
+            _ => Site::Unused,
+        });
         let Some(agent) = &mut self.agent else { return };
         let link = &mut agent.reader;
         if connection != link.connection {
@@ -69,7 +74,8 @@ impl World {
 
     /// An answer holds one revision or several; some revisions come twice.
     fn answer_watch(&mut self) {
-        let (partly, again) = (self.random.percent(30), self.random.percent(10));
+        let partly = self.choices.choose(Site::PartialAnswer, 30);
+        let again = self.choices.choose(Site::RepeatedAnswer, 10);
         let Some(agent) = &mut self.agent else { return };
         let link = &mut agent.reader;
         link.answering = false;
@@ -101,7 +107,7 @@ impl World {
         let Some(agent) = &mut self.agent else { return };
         let link = &mut agent.reader;
         if link.watched.is_some_and(|watched| watched < revision) && !std::mem::replace(&mut link.answering, true) {
-            let after = self.moment();
+            let after = self.moment(Site::WatchAnswer);
             self.plan_read(after, ReaderStep::Answer);
         }
     }
@@ -109,7 +115,7 @@ impl World {
     fn plan_delivery(&mut self) {
         let Some(agent) = &mut self.agent else { return };
         if !std::mem::replace(&mut agent.reader.delivering, true) {
-            let after = self.moment();
+            let after = self.moment(Site::Deliver);
             self.plan(after, Occurrence::Deliver(self.life));
         }
     }
@@ -173,7 +179,7 @@ impl World {
         if let WriterStep::Arrive(request, lease) = step {
             let answer = self.answer_request(request, lease);
             if let Some(answer) = answer {
-                let after = self.moment();
+                let after = self.moment(Site::WriterAnswer);
                 self.plan(after, Occurrence::Writer(life, connection, WriterStep::Answer(answer)));
             }
             return;
@@ -200,14 +206,14 @@ impl World {
                     return self.cut_writer();
                 }
                 let lease = link.course.lease().unwrap_or_default();
-                let after = self.moment();
+                let after = self.moment(Site::Renewal);
                 self.plan_write(after, WriterStep::RenewalArrives(lease));
                 self.plan_write(TTL / 3, WriterStep::Renew);
             }
             WriterStep::RenewalArrives(lease) if self.store.reachable => {
                 let answer = WriterAnswer::KeptAlive(self.store.renew(lease, self.now));
                 self.plan_expiry();
-                let after = self.moment();
+                let after = self.moment(Site::RenewalAnswer);
                 self.plan_write(after, WriterStep::Answer(answer));
             }
             WriterStep::Timeout => self.cut_writer(),
@@ -229,10 +235,10 @@ impl World {
             let request = link.course.next(&mut agent.outbox.get().state);
             let Some(request) = request else { return };
             let lease = link.course.lease().unwrap_or_default();
-            let mut after = self.moment();
-            if self.calm_since.is_none() && self.scenario.slow_store && self.random.percent(3) {
+            let mut after = self.choices.moment(Site::Request, self.calm_since.is_some());
+            if self.calm_since.is_none() && self.scenario.slow_store && self.choices.choose(Site::HangingRequest, 3) {
                 // A server that hangs, and goes on later with what it had received.
-                after = TIME_LIMIT + Duration::from_millis(self.random.below(3000) as u64);
+                after = TIME_LIMIT + self.choices.millis(Site::LateRequest, 3000);
                 self.plan_write(TIME_LIMIT, WriterStep::Timeout);
             }
             self.plan_write(after, WriterStep::Arrive(request, lease));

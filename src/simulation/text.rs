@@ -1,0 +1,83 @@
+//! Text form of values, steps and scenarios: one line each, names instead of numbers.
+//!
+//! Printing and parsing are inverse to each other. `simulate --save` writes this form, `tests/scenarios/` holds it.
+
+mod file;
+mod step;
+mod value;
+
+use std::{
+    collections::BTreeSet,
+    fmt::{self, Display},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+/// Returns a copy of the text that lives for ever. There are few names, and each is kept once.
+fn intern(text: &str) -> &'static str {
+    static KNOWN: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(found) = known.get(text) {
+        return found;
+    }
+    let kept: &'static str = Box::leak(text.into());
+    known.insert(kept);
+    kept
+}
+
+/// Splits off the part after the first separator; both are trimmed.
+fn halves<'a>(text: &'a str, separator: &str) -> Result<(&'a str, &'a str), String> {
+    let (before, after) = text.split_once(separator).ok_or_else(|| format!("no {separator:?} in {text:?}"))?;
+    Ok((before.trim(), after.trim()))
+}
+
+fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+    text.trim().parse().map_err(|_| format!("{text:?} is not a number"))
+}
+
+/// A duration as `2s`, `15ms` or `200us`.
+struct Time(Duration);
+
+impl Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let micros = self.0.as_micros();
+        match micros {
+            0 => write!(f, "0s"),
+            _ if micros % 1_000_000 == 0 => write!(f, "{}s", micros / 1_000_000),
+            _ if micros % 1_000 == 0 => write!(f, "{}ms", micros / 1_000),
+            _ => write!(f, "{micros}us"),
+        }
+    }
+}
+
+impl Time {
+    fn parse(text: &str) -> Result<Duration, String> {
+        let text = text.trim();
+        let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+        let count = number::<u64>(digits)?;
+        match &text[digits.len()..] {
+            "us" => Ok(Duration::from_micros(count)),
+            "ms" => Ok(Duration::from_millis(count)),
+            "s" => Ok(Duration::from_secs(count)),
+            unit => Err(format!("{unit:?} is not a unit of time")),
+        }
+    }
+}
+
+/// A Rust name as words in small letters: `WatchAnswer` becomes `watch-answer`.
+pub(super) fn kebab(name: &impl fmt::Debug) -> String {
+    let mut text = String::new();
+    for letter in format!("{name:?}").chars() {
+        if letter.is_ascii_uppercase() && !text.is_empty() {
+            text.push('-');
+        }
+        text.push(letter.to_ascii_lowercase());
+    }
+    text
+}
+
+/// The member of a list with this name in [kebab] form.
+fn named<T: fmt::Debug + Copy>(all: &[T], name: &str) -> Result<T, String> {
+    let found = all.iter().find(|known| kebab(*known) == name);
+    found.copied().ok_or_else(|| format!("{name:?} is unknown here"))
+}

@@ -1,0 +1,162 @@
+//! Text form of values.
+
+use std::{
+    fmt::{self, Display},
+    str::FromStr,
+};
+
+use super::{halves, intern, number};
+use crate::simulation::configuration::{
+    Arp, CONTAINER_PLACE, CREATED_PLACE, FILE_PLACE, FOREIGN_PLACE, Interface, Item, Kind, OWN_PLACE, PROCESS_PLACE, Route, arp_key,
+    interface_key, route_key,
+};
+
+const PLACES: [(usize, &str); 6] = [
+    (OWN_PLACE, "own"),
+    (FOREIGN_PLACE, "red"),
+    (CREATED_PLACE, "blue"),
+    (PROCESS_PLACE, "process"),
+    (CONTAINER_PLACE, "container"),
+    (FILE_PLACE, "file"),
+];
+
+/// Prints the short form of a key: `interface d0`, `arp 10.0.0.9 on d0`, `route 10.1.0.0/16 on d0`.
+pub(super) fn show_key(key: &str) -> String {
+    if let Some(name) = key.strip_prefix(&interface_key("")) {
+        return format!("interface {name}");
+    }
+    if let Some((interface, address)) = key.strip_prefix("linux/l3/v2/arp/").and_then(|rest| rest.split_once('/')) {
+        return format!("arp {address} on {interface}");
+    }
+    match key.strip_prefix("linux/l3/v2/route/").and_then(|rest| rest.rsplit_once('/')) {
+        Some((destination, interface)) => format!("route {destination} on {interface}"),
+        None => key.to_owned(),
+    }
+}
+
+/// Parses what [`show_key`] prints.
+pub(super) fn parse_key(text: &str) -> Result<String, String> {
+    let (kind, rest) = halves(text, " ")?;
+    match kind {
+        "interface" => Ok(interface_key(rest)),
+        "arp" => halves(rest, " on ").map(|(address, interface)| arp_key(interface, address)),
+        "route" => halves(rest, " on ").map(|(destination, interface)| route_key(destination, interface)),
+        _ => Err(format!("{text:?} is no key")),
+    }
+}
+
+impl Display for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", show_key(&self.key()))?;
+        match self {
+            Item::Unusable(_) => write!(f, "unusable"),
+            Item::Interface(interface) => show_interface(interface, f),
+            Item::Arp(arp) => write!(f, "mac {}", arp.mac),
+            Item::Route(route) => {
+                if let Some(gateway) = &route.gateway {
+                    write!(f, "via {gateway}, ")?;
+                }
+                write!(f, "scope {}, metric {}", route.scope, route.metric)
+            }
+        }
+    }
+}
+
+fn show_interface(interface: &Interface, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match interface.kind {
+        Kind::Veth(peer) => write!(f, "veth to {peer}")?,
+        Kind::Dummy => write!(f, "dummy")?,
+        Kind::Vrf(table) => write!(f, "vrf device of table {table}")?,
+        Kind::Loopback => write!(f, "loopback")?,
+    }
+    let place = PLACES.iter().find(|(place, _)| *place == interface.place);
+    write!(f, ", in {}", place.map_or("nowhere", |(_, name)| name))?;
+    write!(f, ", host {}, {}", interface.host, if interface.enabled { "up" } else { "down" })?;
+    if interface.mtu != 0 {
+        write!(f, ", mtu {}", interface.mtu)?;
+    }
+    if let Some(mac) = interface.mac {
+        write!(f, ", mac {mac}")?;
+    }
+    if let Some(vrf) = interface.vrf {
+        write!(f, ", vrf {vrf}")?;
+    }
+    interface.addresses.iter().try_for_each(|address| write!(f, ", {address}"))
+}
+
+impl FromStr for Item {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (head, rest) = halves(text, ": ")?;
+        let key = parse_key(head)?;
+        if rest == "unusable" {
+            return Ok(Item::Unusable(key));
+        }
+        let parts: Vec<&str> = rest.split(',').map(str::trim).collect();
+        let (kind, of) = halves(head, " ")?;
+        match kind {
+            "interface" => parse_interface(of, &parts).map(Item::Interface),
+            "arp" => {
+                let (address, interface) = halves(of, " on ")?;
+                let mac = rest.strip_prefix("mac ").ok_or_else(|| format!("no mac in {text:?}"))?;
+                Ok(Item::Arp(Arp {
+                    interface: intern(interface),
+                    address: address.to_owned(),
+                    mac: number(mac)?,
+                }))
+            }
+            _ => parse_route(of, &parts).map(Item::Route),
+        }
+    }
+}
+
+fn parse_interface(name: &str, parts: &[&str]) -> Result<Interface, String> {
+    let mut interface = Interface::plain(intern(name), parse_kind(parts.first().unwrap_or(&""))?, OWN_PLACE);
+    for part in &parts[1..] {
+        match (*part, part.split_once(' ')) {
+            ("up" | "down", _) => interface.enabled = *part == "up",
+            (_, Some(("in", place))) => {
+                let found = PLACES.iter().find(|(_, name)| *name == place);
+                interface.place = found.ok_or_else(|| format!("{place:?} is no place"))?.0;
+            }
+            (_, Some(("host", host))) => interface.host = host.to_owned(),
+            (_, Some(("mtu", mtu))) => interface.mtu = number(mtu)?,
+            (_, Some(("mac", mac))) => interface.mac = Some(number(mac)?),
+            (_, Some(("vrf", vrf))) => interface.vrf = Some(intern(vrf)),
+            (_, None) => interface.addresses.push((*part).to_owned()),
+            _ => return Err(format!("{part:?} is unknown in an interface")),
+        }
+    }
+    Ok(interface)
+}
+
+fn parse_kind(text: &str) -> Result<Kind, String> {
+    match (text, text.rsplit_once(' ')) {
+        ("dummy", _) => Ok(Kind::Dummy),
+        ("loopback", _) => Ok(Kind::Loopback),
+        (_, Some(("veth to", peer))) => Ok(Kind::Veth(intern(peer))),
+        (_, Some(("vrf device of table", table))) => number(table).map(Kind::Vrf),
+        _ => Err(format!("{text:?} is no kind of interface")),
+    }
+}
+
+fn parse_route(head: &str, parts: &[&str]) -> Result<Route, String> {
+    let (destination, interface) = halves(head, " on ")?;
+    let mut route = Route {
+        interface: intern(interface),
+        destination: destination.to_owned(),
+        gateway: None,
+        scope: "GLOBAL",
+        metric: 0,
+    };
+    for part in parts {
+        match part.split_once(' ') {
+            Some(("via", gateway)) => route.gateway = Some(gateway.to_owned()),
+            Some(("scope", scope)) => route.scope = intern(scope),
+            Some(("metric", metric)) => route.metric = number(metric)?,
+            _ => return Err(format!("{part:?} is unknown in a route")),
+        }
+    }
+    Ok(route)
+}
