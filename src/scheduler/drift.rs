@@ -46,6 +46,8 @@ pub(super) struct Drift {
     /// Values whose damage the present observation shows, and the keys as in `coming`.
     fresh: BTreeSet<NodeId>,
     fresh_keys: BTreeSet<Key>,
+    /// A value has left `damaged` and its keys may still be in `coming`.
+    shrunk: bool,
     /// Values that were broken lately.
     fights: BTreeMap<NodeId, Fight>,
 }
@@ -253,6 +255,12 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
+    /// The agent itself has deleted a value: it is not missing because of others any more, and its dependents went with it. Keeping
+    /// them until it is repaired would keep them for ever if its own dependencies are gone.
+    pub(super) fn forget_damage(&mut self, id: NodeId) {
+        self.drift.shrunk |= self.drift.damaged.remove(&id);
+    }
+
     /// Forgets what is whole again, and fights that are over.
     pub(super) fn forget_repaired(&mut self) {
         let (graph, now) = (&self.graph, self.now);
@@ -264,7 +272,7 @@ impl<D: Domain> Scheduler<D> {
             let damaged = |node: &super::node::Node<D>| node.wanted().is_some() && (node.applied.is_none() || !node.settled);
             graph.get(*id).is_some_and(damaged)
         });
-        if self.drift.damaged.len() < before {
+        if std::mem::take(&mut self.drift.shrunk) || self.drift.damaged.len() < before {
             self.drift.coming = self.drift.damaged.iter().flat_map(|id| self.keys_of(*id)).collect();
         }
     }

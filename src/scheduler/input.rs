@@ -472,7 +472,10 @@ impl<D: Domain> Scheduler<D> {
             (Verb::Verify, _) => {}
             (_, Outcome::Waiting(wait)) => self.waits(id, wait),
             (verb, Outcome::Failed(fault)) => self.failed(id, verb, flight.value, fault),
-            (Verb::Delete, _) => self.clear_applied(id),
+            (Verb::Delete, _) => {
+                self.clear_applied(id);
+                self.forget_damage(id);
+            }
             (_, outcome) => {
                 match (outcome, flight.value) {
                     (Outcome::Became(value), _) => self.set_applied(id, value),
