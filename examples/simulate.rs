@@ -48,8 +48,6 @@ struct Arguments {
     /// Scenario files to run instead of seeds.
     #[arg(long, num_args = 1..)]
     replay: Vec<PathBuf>,
-    #[arg(long)]
-    record: Option<PathBuf>,
     /// Tells all that happens in the first failing world, after it was made as small as possible.
     #[arg(long)]
     trace: bool,
@@ -192,17 +190,6 @@ fn main() -> ExitCode {
     }
     if !arguments.replay.is_empty() {
         return replay(&arguments.replay, arguments.mutation, arguments.trace);
-    }
-    if let Some(directory) = &arguments.record {
-        for seed in arguments.seeds.0..arguments.seeds.1 {
-            let scenario = Scenario::of_seed(seed);
-            let full = simulation::record(&scenario, None);
-            let read: Scenario = full.to_string().parse().expect("parses");
-            assert_eq!(simulation::trace(&scenario, None), simulation::trace(&read, None), "seed {seed}");
-            let small = simulation::shrink_recording(&scenario);
-            fs::write(directory.join(format!("seed-{seed}.scenario")), small.to_string()).expect("written");
-        }
-        return ExitCode::SUCCESS;
     }
     let run = Run::over(arguments.seeds, arguments.jobs, arguments.mutation, false, true);
     let failures = run.failed();

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::random::Random;
+use super::{random::Random, text::kebab};
 
 /// Place in the simulator where a delay or a choice is drawn.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -76,13 +76,11 @@ pub enum Site {
     HangingRequest,
     /// Whether other events come between two operations of a batch.
     Pause,
-    /// Drawn and not used.
-    Unused,
 }
 
 impl Site {
     /// All sites.
-    pub const ALL: [Site; 34] = [
+    pub const ALL: [Site; 33] = [
         Site::Told,
         Site::Detected,
         Site::Reap,
@@ -116,7 +114,6 @@ impl Site {
         Site::RepeatedAnswer,
         Site::HangingRequest,
         Site::Pause,
-        Site::Unused,
     ];
 
     /// Whether a yes or no is drawn here instead of a delay.
@@ -125,6 +122,12 @@ impl Site {
             self,
             Site::Duplicate | Site::PartialAnswer | Site::RepeatedAnswer | Site::HangingRequest | Site::Pause
         )
+    }
+
+    /// Number of the name (FNV-1a): it stays when other sites come or go.
+    fn salt(self) -> u64 {
+        let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        kebab(&self).bytes().fold(0xcbf2_9ce4_8422_2325, mix)
     }
 
     /// Draw of a scenario file that does not list one: microseconds, or 0 for no.
@@ -152,7 +155,8 @@ pub enum Draws {
 }
 
 enum Source {
-    Random { all: Random, answers: Random },
+    /// One generator for each site, so that a draw that is added at one site moves none at another.
+    Random(Vec<Random>),
     Listed(Listed),
 }
 
@@ -168,10 +172,7 @@ impl Choices {
     /// Creates the choices of a world.
     pub fn new(draws: &Draws, recorded: bool) -> Self {
         let source = match draws {
-            Draws::OfSeed(seed) => Source::Random {
-                all: Random::new(seed ^ 0x5eed_5eed_5eed_5eed),
-                answers: Random::new(seed ^ 0xadd2_e55e_d000_0001),
-            },
+            Draws::OfSeed(seed) => Source::Random(Site::ALL.iter().map(|site| Random::new(seed ^ site.salt())).collect()),
             Draws::Listed(listed) => Source::Listed(listed.clone()),
         };
         Choices {
@@ -185,13 +186,11 @@ impl Choices {
         let count = &mut self.counts[site as usize];
         *count += 1;
         let drawn = match &mut self.source {
-            Source::Random { answers, .. } if matches!(site, Site::Detected | Site::Duplicate) => random(answers),
-            Source::Random { all, .. } => random(all),
+            Source::Random(generators) => random(&mut generators[site as usize]),
             Source::Listed(listed) => listed.get(&(site, *count)).copied().unwrap_or_else(|| site.default_draw()),
         };
         if let Some(record) = &mut self.record
             && drawn != site.default_draw()
-            && site != Site::Unused
         {
             record.insert((site, *count), drawn);
         }

@@ -30,12 +30,17 @@ pub const CREATED_NAME: &str = "blue";
 pub const FILE: &str = "/run/netns/red";
 /// The process with a namespace of its own.
 pub const PID: i32 = 100;
+/// Foreign links of the own namespace that EXISTING values use.
+pub const NICS: [&str; 2] = ["nic0", "nic1"];
+/// Address that somebody else adds to such a link.
+pub const NIC_ADDRESS: &str = "10.5.5.1/24";
 /// Label of the containers.
 pub const LABEL: &str = "web";
 
 /// What values there are. Each has a slot: first the interfaces, then for each carrier two neighbours and three routes.
 pub struct Inventory {
-    /// Names of the interfaces, which tell their kinds: two of `w` in a row are a pair, `d` is a dummy, `v` a VRF, `l` a `lo`.
+    /// Names of the interfaces, which tell their kinds: two of `w` in a row are a pair, `d` is a dummy, `v` a VRF, `l` a `lo`, `e` an
+    /// EXISTING link.
     pub names: &'static [&'static str],
     /// Interfaces that neighbours and routes are on.
     pub carriers: &'static [usize],
@@ -56,6 +61,11 @@ pub enum Kind {
     Vrf(u32),
     /// `lo`.
     Loopback,
+    /// A foreign link of the own namespace; the agent adds the addresses unless others are to do that.
+    Existing {
+        /// The addresses are only expected there.
+        link_only: bool,
+    },
 }
 
 /// An interface.
@@ -90,6 +100,8 @@ pub struct Arp {
     pub address: String,
     /// Last byte of its MAC address.
     pub mac: u8,
+    /// A foreign entry in its place is taken over.
+    pub adopt: bool,
 }
 
 /// A route.
@@ -105,6 +117,8 @@ pub struct Route {
     pub scope: &'static str,
     /// Metric.
     pub metric: u32,
+    /// A foreign route in its place is taken over.
+    pub adopt: bool,
 }
 
 /// A value.
@@ -160,18 +174,20 @@ impl Item {
             Item::Interface(interface) => interface.json(),
             Item::Unusable(_) => r#"{"type":"DUMMY","mtu":"many"}"#.to_owned(),
             Item::Arp(arp) => format!(
-                r#"{{"interface":"{}","ip_address":"{}","hw_address":"{}"}}"#,
+                r#"{{"interface":"{}","ip_address":"{}","hw_address":"{}","adopt":{}}}"#,
                 arp.interface,
                 arp.address,
-                mac_text(arp.mac)
+                mac_text(arp.mac),
+                arp.adopt
             ),
             Item::Route(route) => format!(
-                r#"{{"outgoing_interface":"{}","dst_network":"{}","gw_addr":"{}","scope":"{}","metric":{}}}"#,
+                r#"{{"outgoing_interface":"{}","dst_network":"{}","gw_addr":"{}","scope":"{}","metric":{},"adopt":{}}}"#,
                 route.interface,
                 route.destination,
                 route.gateway.as_deref().unwrap_or_default(),
                 route.scope,
-                route.metric
+                route.metric,
+                route.adopt
             ),
         }
     }
@@ -207,6 +223,7 @@ impl Interface {
             Kind::Vrf(table) => write!(json, r#","type":"VRF_DEVICE","vrf_dev":{{"routing_table":{table}}}"#),
             Kind::Dummy => write!(json, r#","type":"DUMMY""#),
             Kind::Loopback => write!(json, r#","type":"LOOPBACK""#),
+            Kind::Existing { link_only } => write!(json, r#","type":"EXISTING","link_only":{link_only}"#),
         };
         let namespace = match self.place {
             OWN_PLACE => None,
@@ -227,6 +244,27 @@ impl Interface {
         }
         json.push('}');
         json
+    }
+}
+
+/// An EXISTING interface. Two of them are often the same link.
+fn existing(name: &'static str, slot: usize, random: &mut Random) -> Interface {
+    let link_only = random.percent(30);
+    let pool = [
+        format!("10.{slot}.0.1/24"),
+        format!("10.{slot}.0.2/24"),
+        format!("fd00:a{slot}::1/64"),
+        "10.5.6.1/24".to_owned(),
+    ];
+    let chosen = pool.into_iter().filter(|_| random.percent(40));
+    Interface {
+        addresses: if link_only {
+            vec![NIC_ADDRESS.to_owned()]
+        } else {
+            chosen.collect()
+        },
+        host: random.pick(&[NICS[0], NICS[0], NICS[1]]).to_owned(),
+        ..Interface::plain(name, Kind::Existing { link_only }, OWN_PLACE)
     }
 }
 
@@ -269,6 +307,8 @@ impl Inventory {
                     format!("fd00:a{carrier}::50")
                 },
                 mac: 200 + random.pick(&[0, 1, 2]),
+                // Always the same, so that a foreign entry is never in the way of a value that leaves it.
+                adopt: part == 1,
             }),
             _ => Item::Route(self.route(carrier, part, random)),
         }
@@ -276,6 +316,9 @@ impl Inventory {
 
     fn interface(&self, slot: usize, places: &[usize], random: &mut Random) -> Interface {
         let (name, vrfs) = (self.names[slot], self.vrfs());
+        if name.starts_with('e') {
+            return existing(name, slot, random);
+        }
         let kind = match name.as_bytes()[0] {
             b'w' => Kind::Veth(self.names[slot ^ 1]),
             b'd' => Kind::Dummy,
@@ -343,6 +386,7 @@ impl Inventory {
             gateway,
             scope,
             metric,
+            adopt: part == 2,
         }
     }
 }

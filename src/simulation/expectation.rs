@@ -11,8 +11,11 @@ use std::{
 use models::proto::ligato::kvscheduler::ValueState;
 
 use super::{
-    configuration::{CREATED_PLACE, Configuration, FOREIGN_PLACE, Interface, Item, Kind, Route, interface_key, mac_text},
-    kernel::Kernel,
+    configuration::{
+        CREATED_NAME, CREATED_PLACE, Configuration, FOREIGN_NAME, FOREIGN_PLACE, Interface, Item, Kind, NICS, Route, interface_key,
+        mac_text,
+    },
+    kernel::{Kernel, OWN},
 };
 use crate::kernel::{LinkState, NetnsId, PROTOCOL, Snapshot};
 
@@ -79,6 +82,24 @@ pub struct Surroundings<'a> {
     pub places: &'a [Option<NetnsId>],
     /// Names of interfaces whose host names are taken by others.
     pub blocked: &'a BTreeSet<&'static str>,
+    /// Foreign links of the own namespace that are up, with the addresses that others added.
+    pub nics: BTreeMap<String, Vec<String>>,
+}
+
+/// The foreign links of the own namespace that EXISTING values use, if they are up, with the addresses that others added.
+pub fn nics(kernel: &Kernel) -> BTreeMap<String, Vec<String>> {
+    let own = &kernel.spaces[&OWN];
+    let addresses = |index: u32| {
+        let foreign = own
+            .addresses
+            .iter()
+            .filter(move |state| state.link == index && state.protocol != PROTOCOL);
+        foreign
+            .map(|state| format!("{}/{}", state.address.address, state.address.prefix_len))
+            .collect()
+    };
+    let links = own.links.iter().filter(|link| NICS.contains(&&*link.name) && link.up);
+    links.map(|link| (link.name.clone(), addresses(link.index))).collect()
 }
 
 fn parse(text: &str) -> (IpAddr, u8) {
@@ -132,6 +153,9 @@ impl<'a> Rules<'a> {
     /// What an interface needs of itself.
     fn possible(&self, name: &str) -> Option<&'a Interface> {
         let interface = *self.interfaces.get(name)?;
+        if matches!(interface.kind, Kind::Existing { .. }) {
+            return self.surroundings.nics.contains_key(&interface.host).then_some(interface);
+        }
         (self.netns(interface).is_some() && !self.surroundings.blocked.contains(name)).then_some(interface)
     }
 
@@ -152,8 +176,15 @@ impl<'a> Rules<'a> {
     fn addresses(&self, interface: &'a Interface) -> &'a [String] {
         match interface.vrf.is_some() && self.vrf_of(interface).is_none() {
             true => &[],
+            false if interface.kind == (Kind::Existing { link_only: true }) && !self.has_expected(interface) => &[],
             false => &interface.addresses,
         }
+    }
+
+    /// Whether others have added the address that a link-only interface expects.
+    fn has_expected(&self, interface: &Interface) -> bool {
+        let there = self.surroundings.nics.get(&interface.host);
+        there.is_some_and(|there| interface.addresses.iter().all(|address| there.contains(address)))
     }
 
     /// An interface that neighbours and routes can be on.
@@ -178,6 +209,8 @@ impl<'a> Rules<'a> {
             Kind::Dummy => (interface.name.to_owned(), "dummy", Some(1500)),
             Kind::Vrf(_) => (interface.name.to_owned(), "vrf", None),
             Kind::Loopback => (interface.name.to_owned(), "", Some(65536)),
+            // It is not the agent's.
+            Kind::Existing { .. } => (String::new(), "", None),
         };
         Link {
             mark,
@@ -238,6 +271,9 @@ impl<'a> Rules<'a> {
         if self.alive(interface.name).is_none() {
             return Verdict::Pending;
         }
+        if interface.kind == (Kind::Existing { link_only: true }) && !self.has_expected(interface) {
+            return Verdict::Pending;
+        }
         match interface.vrf {
             // A VRF elsewhere is a mistake, a missing one may still come.
             Some(vrf) if self.vrf_of(interface).is_none() && self.alive(vrf).is_some() => Verdict::Invalid,
@@ -259,7 +295,13 @@ impl<'a> Rules<'a> {
                 Item::Interface(interface) => {
                     let Some(interface) = self.alive(interface.name) else { continue };
                     space_of(interface, &mut |space| {
-                        space.links.insert(interface.host.clone(), self.link(interface));
+                        let existing = matches!(interface.kind, Kind::Existing { .. });
+                        if !existing {
+                            space.links.insert(interface.host.clone(), self.link(interface));
+                        }
+                        if interface.kind == (Kind::Existing { link_only: true }) {
+                            return;
+                        }
                         let on_link = self
                             .addresses(interface)
                             .iter()
@@ -282,6 +324,7 @@ impl<'a> Rules<'a> {
                 Item::Unusable(_) => {}
             }
         }
+        state.retain(|_, space| *space != Space::default());
         state
     }
 
@@ -289,7 +332,13 @@ impl<'a> Rules<'a> {
     fn check_namespaces(&self, kernel: &Kernel) -> Result<(), String> {
         let named = [FOREIGN_PLACE, CREATED_PLACE].map(|place| (place, self.surroundings.places[place]));
         let is_wanted = |place: usize| self.interfaces.values().any(|interface| interface.place == place);
-        if let Some((place, _)) = named.iter().find(|(place, netns)| netns.is_none() && is_wanted(*place)) {
+        let is_taken = |place: usize| {
+            kernel
+                .dangling
+                .contains(if place == FOREIGN_PLACE { FOREIGN_NAME } else { CREATED_NAME })
+        };
+        let mut missing = named.iter().filter(|(place, netns)| netns.is_none() && is_wanted(*place));
+        if let Some((place, _)) = missing.find(|(place, _)| !is_taken(*place)) {
             return Err(format!("place {place} is wanted, and the agent has not made its namespace"));
         }
         let unusable = unusable(self.configuration);
@@ -372,7 +421,10 @@ fn is_of_any(link: &LinkState, names: &BTreeSet<&str>) -> bool {
 
 /// Whether a link is neither the agent's nor something that the agent left half-done.
 fn is_foreign(link: &LinkState) -> bool {
-    link.name.starts_with("foreign") || link.alias == SQUATTER || (link.name == "lo" && subject(link).is_none_or(str::is_empty))
+    link.name.starts_with("foreign")
+        || NICS.contains(&&*link.name)
+        || link.alias == SQUATTER
+        || (link.name == "lo" && subject(link).is_none_or(str::is_empty))
 }
 
 /// What of the agent's is on the machine, as far as `expected` has an opinion.
@@ -397,7 +449,9 @@ fn actual(kernel: &Kernel, expected: &State, configuration: &Configuration) -> S
             let wanted = expected.get(netns).and_then(|space| space.links.get(&link.name));
             space.links.insert(link.name.clone(), link_of(link, snapshot, wanted));
         }
-        let of_agent = |link: u32, protocol: u8| protocol == PROTOCOL && (!ignored.contains(&link) || name_of(link) == "lo");
+        let of_agent = |link: u32, protocol: u8| {
+            protocol == PROTOCOL && (!ignored.contains(&link) || name_of(link) == "lo" || NICS.contains(&&*name_of(link)))
+        };
         for state in snapshot.addresses.iter().filter(|state| of_agent(state.link, state.protocol)) {
             space
                 .addresses

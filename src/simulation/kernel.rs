@@ -10,6 +10,7 @@ mod namespaces;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::configuration::NICS;
 use crate::kernel::{
     AddressDetection, AddressSpec, Failure, FailureKind, Guard, KernelOp, LinkState, NamespaceRef, NetnsId, PROTOCOL, Reply, Snapshot,
     provisional_group,
@@ -55,6 +56,8 @@ pub struct Kernel {
     pub spaces: BTreeMap<NetnsId, Snapshot>,
     /// Names of `ip netns`.
     pub names: BTreeMap<String, NetnsId>,
+    /// Names that are symbolic links to nothing.
+    pub dangling: BTreeSet<String>,
     /// Processes by number.
     pub processes: BTreeMap<i32, Process>,
     /// Which process each reference was bound to: the record that survives the agent.
@@ -174,6 +177,7 @@ impl Kernel {
         let mut kernel = Kernel {
             spaces: BTreeMap::new(),
             names: BTreeMap::new(),
+            dangling: BTreeSet::new(),
             processes: BTreeMap::new(),
             bindings: BTreeMap::new(),
             told: Vec::new(),
@@ -226,7 +230,7 @@ impl Kernel {
     }
 
     fn creates(&self, op: &KernelOp) -> bool {
-        matches!(op, KernelOp::OpenNamespace { reference: NamespaceRef::Named(name), mark: Some(_) } if !self.names.contains_key(name))
+        matches!(op, KernelOp::OpenNamespace { reference: NamespaceRef::Named(name), mark: Some(_) } if !self.is_taken(name))
     }
 
     /// Notes what no agent may ever do.
@@ -244,6 +248,7 @@ impl Kernel {
         if let Some((netns, name, guard)) = target
             && let Some(link) = self.link(netns, name)
             && self.foreign.contains(&(netns, link.index))
+            && !(op.on_link().is_some() && NICS.contains(&name))
             && guarded(guard, link).is_ok()
         {
             self.violations.push(format!("{op:?} is about a link that is not the agent's"));

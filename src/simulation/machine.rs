@@ -163,7 +163,12 @@ impl Host for SharedMachine {
     fn named(&self) -> Result<Vec<(String, NamedTarget)>, Failure> {
         let machine = self.get();
         let names = machine.kernel.names.iter();
-        Ok(names.map(|(name, netns)| (name.clone(), NamedTarget::Namespace(*netns))).collect())
+        let dangling = machine.kernel.dangling.iter();
+        let nothing = dangling.map(|name| (name.clone(), NamedTarget::NotANamespace { leftover_of: None }));
+        Ok(names
+            .map(|(name, netns)| (name.clone(), NamedTarget::Namespace(*netns)))
+            .chain(nothing)
+            .collect())
     }
 
     fn remove_leftover(&self, _: &str, _: &str) -> Result<bool, Failure> {

@@ -23,8 +23,8 @@ pub(crate) mod machine;
 pub mod mutation;
 pub mod random;
 pub mod scenario;
-pub(crate) mod store;
 mod shrinking;
+pub(crate) mod store;
 pub mod tampering;
 mod text;
 pub(crate) mod world;
@@ -71,17 +71,4 @@ pub fn shrink(scenario: &Scenario, mutation: Option<Mutation>) -> Scenario {
     let fails = |smaller: &Scenario| run(smaller, mutation).is_err();
     let recorded = record(scenario, mutation);
     shrinking::shrink(if fails(&recorded) { recorded } else { scenario.clone() }, &fails)
-}
-
-/// Returns the scenario with as few draws as reproduce the same trace, times aside.
-pub fn shrink_recording(scenario: &Scenario) -> Scenario {
-    let events = |scenario: &Scenario| -> Vec<String> {
-        let (_, trace) = trace(scenario, None);
-        let without_time = |line: String| line.split_once(" ms  ").map_or(line.clone(), |(_, event)| event.to_owned());
-        trace.into_iter().map(without_time).collect()
-    };
-    let expected = events(scenario);
-    let mut smaller = record(scenario, None);
-    shrinking::without_draws(&mut smaller, &|candidate| events(candidate) == expected);
-    smaller
 }

@@ -3,6 +3,7 @@
 //! Owns the list. Each one makes a part of the agent behave as if it were written wrongly; none is ever on but by choice. Start
 //! reading at [`Mutation`].
 
+use super::text::kebab;
 use crate::{
     kernel::{Failure, Guard, KernelOp, Reply, Task},
     sources::etcd::SourceEvent,
@@ -39,11 +40,13 @@ pub enum Mutation {
     ForgetInterruption,
     /// The end of a container's process is not noticed.
     MissProcessEnd,
+    /// Foreign routes and neighbours are never taken over.
+    NeverAdopt,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Mutation; 14] = [
+    pub const ALL: [Mutation; 15] = [
         Mutation::BelieveFailures,
         Mutation::KeepRoutes,
         Mutation::ForgetPeer,
@@ -58,18 +61,12 @@ impl Mutation {
         Mutation::ForgetDeletions,
         Mutation::ForgetInterruption,
         Mutation::MissProcessEnd,
+        Mutation::NeverAdopt,
     ];
 
     /// Its name on the command line: `keep-routes`.
     pub fn name(self) -> String {
-        let mut name = String::new();
-        for letter in format!("{self:?}").chars() {
-            if letter.is_ascii_uppercase() && !name.is_empty() {
-                name.push('-');
-            }
-            name.push(letter.to_ascii_lowercase());
-        }
-        name
+        kebab(&self)
     }
 
     /// The mutation of a name.
@@ -99,6 +96,13 @@ impl Mutation {
                     for op in &mut task.ops {
                         if let KernelOp::SetLink { guard, .. } | KernelOp::DeleteLink { guard, .. } = op {
                             *guard = Guard::Any;
+                        }
+                    }
+                }
+                Mutation::NeverAdopt => {
+                    for op in &mut task.ops {
+                        if let KernelOp::AddRoute { adopt, .. } | KernelOp::SetNeighbour { adopt, .. } = op {
+                            *adopt = false;
                         }
                     }
                 }

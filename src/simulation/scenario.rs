@@ -9,8 +9,8 @@ use super::{
     agent::Manner,
     choices::Draws,
     configuration::{
-        CONTAINER_PLACE, CREATED_NAME, CREATED_PLACE, FILE_PLACE, FOREIGN_NAME, FOREIGN_PLACE, Inventory, Item, OWN_PLACE, PROCESS_PLACE,
-        interface_key,
+        CONTAINER_PLACE, CREATED_NAME, CREATED_PLACE, FILE_PLACE, FOREIGN_NAME, FOREIGN_PLACE, Inventory, Item, NICS, OWN_PLACE,
+        PROCESS_PLACE, interface_key,
     },
     random::Random,
     tampering::Tampering,
@@ -24,13 +24,24 @@ const INVALID: usize = 7;
 
 /// Few interfaces, so that they have much to do with each other.
 pub const INVENTORY: Inventory = Inventory {
-    names: &["w0a", "w0b", "w1a", "w1b", "d0", "d1", "v0", "d2", "l0"],
-    carriers: &[0, 4],
+    names: &["w0a", "w0b", "w1a", "w1b", "d0", "d1", "v0", "d2", "l0", "e0", "e1"],
+    carriers: &[0, 4, 9, 10],
     settled: &[(KEEPER_SLOT, PROCESS_PLACE), (8, CREATED_PLACE)],
     without_vrf: &[INVALID],
 };
 const INTERFACES: usize = INVENTORY.interfaces();
 const SLOTS: usize = INVENTORY.slots();
+/// Worlds of a hundred in which EXISTING values are put.
+const WITH_NICS: usize = 0;
+/// The first interface on a foreign link.
+const FIRST_EXISTING: usize = 9;
+/// Neighbours and routes on interfaces before that one.
+const ON_OWN_LINKS: usize = 10;
+
+/// Whether a slot is an interface on a foreign link, or something on one.
+fn is_on_nic(slot: usize) -> bool {
+    (FIRST_EXISTING..INTERFACES).contains(&slot) || slot >= INTERFACES + ON_OWN_LINKS
+}
 
 /// One part of a user's transaction.
 #[derive(Clone, PartialEq, Debug)]
@@ -54,6 +65,16 @@ pub enum Step {
     AddName(&'static str),
     /// See [`Self::AddName`].
     RemoveName(&'static str),
+    /// Somebody makes the name of a namespace a symbolic link that leads nowhere.
+    Dangle(&'static str),
+    /// A foreign link appears in the own namespace.
+    AddNic(&'static str),
+    /// A foreign link of the own namespace is deleted.
+    RemoveNic(&'static str),
+    /// Somebody adds an address to a foreign link.
+    AddNicAddress(&'static str),
+    /// Somebody deletes that address.
+    RemoveNicAddress(&'static str),
     /// The process ends.
     EndProcess,
     /// A process with that number starts, be it the first one or a stranger.
@@ -114,6 +135,8 @@ pub struct Scenario {
     pub process: bool,
     /// Whether the store now and then hangs and goes on later.
     pub slow_store: bool,
+    /// Whether the foreign links of the own namespace are there before the agent.
+    pub nics: bool,
     /// What is in the store before the agent starts.
     pub initial: Vec<Item>,
     /// What happens, each after a pause.
@@ -129,6 +152,7 @@ struct Repertoire {
     process: bool,
     kills: bool,
     squat: bool,
+    nics: bool,
     places: Vec<usize>,
 }
 
@@ -151,6 +175,7 @@ impl Scenario {
             foreign_name: false,
             process: false,
             slow_store: false,
+            nics: false,
             initial: Vec::new(),
             steps: Vec::new(),
         }
@@ -178,10 +203,14 @@ impl Scenario {
             process: places.contains(&PROCESS_PLACE) && random.percent(60),
             kills: random.percent(40),
             squat: random.percent(15),
+            nics: random.percent(WITH_NICS),
             places,
         };
         let density = random.pick(&[15, 40, 70]);
-        let slots: Vec<usize> = (0..SLOTS).filter(|_| random.percent(density)).collect();
+        let slots: Vec<usize> = (0..SLOTS)
+            .filter(|slot| repertoire.nics || !is_on_nic(*slot))
+            .filter(|_| random.percent(density))
+            .collect();
         let mut initial: Vec<Item> = slots
             .into_iter()
             .filter(|slot| *slot != KEEPER_SLOT)
@@ -202,6 +231,7 @@ impl Scenario {
             foreign_name: random.percent(70),
             process: random.percent(80),
             slow_store: repertoire.store,
+            nics: random.percent(70),
             initial,
             steps,
         }
@@ -237,7 +267,7 @@ impl Repertoire {
             // An interface matters more often than what is on it.
             let slot = if random.percent(30) { slot % INTERFACES } else { slot };
             let keep = slot == KEEPER_SLOT;
-            if slots.contains(&slot) || (keep && !self.process) {
+            if slots.contains(&slot) || (is_on_nic(slot) && !self.nics) || (keep && !self.process) {
                 continue;
             }
             let delete = !keep && random.percent(35);
@@ -259,7 +289,11 @@ impl Repertoire {
                 11..=15 if self.kernel => Some(self.tamper(random)),
                 16 if self.kernel => Some(Step::RemoveName(random.pick(&[FOREIGN_NAME, CREATED_NAME]))),
                 17 if self.kernel => Some(Step::AddName(random.pick(&[FOREIGN_NAME, CREATED_NAME]))),
-                18 if self.kernel => Some(Step::Foreign),
+                18 if self.kernel => Some(if random.percent(60) {
+                    Step::Foreign
+                } else {
+                    Step::Dangle(random.pick(&[FOREIGN_NAME, CREATED_NAME]))
+                }),
                 19 | 20 if self.process => Some(if random.percent(50) { Step::EndProcess } else { Step::StartProcess }),
                 21..=24 if self.docker => Some(self.docker_step(random)),
                 25..=29 if self.store => Some(store_step(random)),
@@ -269,7 +303,8 @@ impl Repertoire {
                 } else {
                     Step::Kill
                 }),
-                37 if self.squat => Some(Step::Squat(INVENTORY.names[random.below(INTERFACES - 1)])),
+                38 | 39 if self.nics => Some(nic_step(random)),
+                37 if self.squat => Some(Step::Squat(INVENTORY.names[random.below(FIRST_EXISTING - 1)])),
                 _ => None,
             };
             if let Some(step) = step {
@@ -297,6 +332,16 @@ impl Repertoire {
             7 => Step::StartDocker,
             _ => Step::LoseDockerEvents(1 + random.below(3)),
         }
+    }
+}
+
+fn nic_step(random: &mut Random) -> Step {
+    let name = random.pick(&NICS);
+    match random.below(6) {
+        0 => Step::RemoveNic(name),
+        1 | 2 => Step::AddNic(name),
+        3 => Step::RemoveNicAddress(name),
+        _ => Step::AddNicAddress(name),
     }
 }
 

@@ -23,7 +23,7 @@ pub fn shrink(mut scenario: Scenario, holds: &dyn Fn(&Scenario) -> bool) -> Scen
 }
 
 /// Sets as many draws as possible to their defaults, and rounds the others.
-pub fn without_draws(scenario: &mut Scenario, holds: &dyn Fn(&Scenario) -> bool) {
+fn without_draws(scenario: &mut Scenario, holds: &dyn Fn(&Scenario) -> bool) {
     let Draws::Listed(listed) = &scenario.draws else { return };
     let mut kept: Vec<_> = listed.clone().into_iter().collect();
     let with = |scenario: &Scenario, draws: Listed| Scenario {

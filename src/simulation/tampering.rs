@@ -3,8 +3,8 @@
 //! Owns the ways to tamper, and the look-alikes that are not the agent's. Must never use what the agent believes: it looks at the
 //! machine only. Start reading at [`Tampering`].
 
-use super::kernel::Kernel;
-use crate::kernel::{AddressSpec, LinkState, NetnsId, PROTOCOL, RouteSpec, Snapshot};
+use super::kernel::{Kernel, OWN};
+use crate::kernel::{AddressSpec, LinkState, NeighbourState, NetnsId, PROTOCOL, RouteSpec, RouteState, Snapshot};
 
 /// RTPROT_STATIC of linux/rtnetlink.h: what users add by hand.
 const OTHER_PROTOCOL: u8 = 4;
@@ -30,11 +30,15 @@ pub enum Tampering {
     DeleteRoute,
     /// `ip neighbour del`.
     DeleteNeighbour,
+    /// `ip neighbour replace` of an entry whose value adopts.
+    ReplaceNeighbour,
+    /// `ip route replace` of a route whose value adopts.
+    ReplaceRoute,
 }
 
 impl Tampering {
     /// All of them.
-    pub const ALL: [Tampering; 9] = [
+    pub const ALL: [Tampering; 11] = [
         Tampering::DeleteLink,
         Tampering::Down,
         Tampering::Mtu,
@@ -44,6 +48,8 @@ impl Tampering {
         Tampering::DeleteAddress,
         Tampering::DeleteRoute,
         Tampering::DeleteNeighbour,
+        Tampering::ReplaceNeighbour,
+        Tampering::ReplaceRoute,
     ];
 
     /// Does it to one of the agent's objects of that kind, if there are any; the number chooses.
@@ -71,6 +77,25 @@ impl Tampering {
                 on_any(kernel, number, of_agent, |kernel, netns, state| {
                     let link = name_of(kernel, netns, state.link);
                     kernel.delete_neighbour(netns, &link, state.address);
+                });
+            }
+            Tampering::ReplaceNeighbour => {
+                let adoptable = |state: &&NeighbourState| state.protocol == PROTOCOL && state.address.is_ipv6();
+                let all = |space: &Snapshot| space.neighbours.iter().filter(adoptable).cloned().collect();
+                on_any(kernel, number, all, |kernel, netns, state| {
+                    let link = name_of(kernel, netns, state.link);
+                    let replaced = kernel.set_neighbour(netns, &link, state.address, [7; 6], OTHER_PROTOCOL);
+                    debug_assert!(replaced.is_ok());
+                });
+            }
+            Tampering::ReplaceRoute => {
+                let to = |state: &RouteState| state.route.destination.to_string();
+                let adoptable = |state: &&RouteState| state.protocol == PROTOCOL && to(state).starts_with("172.16.");
+                let all = |space: &Snapshot| space.routes.iter().filter(adoptable).cloned().collect();
+                on_any(kernel, number, all, |kernel, netns, state| {
+                    let link = name_of(kernel, netns, state.link);
+                    // Refused if the link is down, as `ip` is.
+                    drop(kernel.add_route(netns, &link, &state.route, true, OTHER_PROTOCOL));
                 });
             }
             _ => on_any(kernel, number, own_links, |kernel, netns, link| {
@@ -119,6 +144,39 @@ fn name_of(kernel: &Kernel, netns: NetnsId, index: u32) -> String {
     let links = kernel.spaces.get(&netns).map(|space| space.links.iter());
     let found = links.and_then(|mut links| links.find(|link| link.index == index));
     found.map_or(String::new(), |link| link.name.clone())
+}
+
+impl Kernel {
+    /// Somebody adds a link to the agent's own namespace, unless it is there.
+    pub fn add_nic(&mut self, name: &str) {
+        if self.link(OWN, name).is_none() {
+            self.add_foreign_link(OWN, name, "dummy");
+        }
+    }
+
+    /// Somebody deletes such a link.
+    pub fn remove_nic(&mut self, name: &str) {
+        if let Some(index) = self.link(OWN, name).map(|link| link.index) {
+            self.remove_link(OWN, index);
+        }
+    }
+
+    /// Somebody adds an address to such a link, or deletes it.
+    pub fn set_nic_address(&mut self, name: &str, add: bool) {
+        if self.link(OWN, name).is_none() {
+            return;
+        }
+        let address = AddressSpec {
+            address: [10, 5, 5, 1].into(),
+            prefix_len: 24,
+        };
+        if add {
+            let added = self.add_address(OWN, name, address, OTHER_PROTOCOL);
+            debug_assert!(added.is_ok());
+        } else {
+            self.delete_address(OWN, name, address);
+        }
+    }
 }
 
 /// Adds look-alikes that are not the agent's, unless they are there: a link of another agent, one without a mark, and a pair.

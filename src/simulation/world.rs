@@ -21,7 +21,7 @@ use std::{
 use super::{
     agent::{Agent, AgentEvent, Progress},
     choices::{Choices, Listed, Site},
-    configuration::{Configuration, FOREIGN_NAME, Item, PID},
+    configuration::{Configuration, FOREIGN_NAME, Item, NICS, PID},
     connections::{ReaderStep, WriterStep},
     daemon::{Daemon, DockerStep},
     kernel::{Asked, Kernel},
@@ -150,6 +150,9 @@ impl World {
         kernel.forgetful = mutation == Some(Mutation::ForgetBindings);
         if scenario.foreign_name {
             kernel.add_named(FOREIGN_NAME);
+        }
+        if scenario.nics {
+            NICS.iter().for_each(|name| kernel.add_nic(name));
         }
         if scenario.process {
             kernel.start_process(PID);

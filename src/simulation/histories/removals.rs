@@ -69,12 +69,14 @@ fn what_an_unusable_value_left_in_place_goes_with_it_even_after_a_restart() {
             gateway: Some("10.0.0.2".to_owned()),
             scope: "GLOBAL",
             metric,
+            adopt: false,
         })
     };
     let arp = Item::Arp(Arp {
         interface: "i",
         address: "10.0.0.9".to_owned(),
         mac: 9,
+        adopt: false,
     });
     let keys = [route(5).key(), arp.key()];
     let mut desired = Configuration::from([loopback(&["10.0.0.1/24"]), route(5), arp.clone()].map(|item| (item.key(), item)));

@@ -54,13 +54,7 @@ pub fn item(slot: usize) -> impl Strategy<Value = Item> {
 /// A configuration in which about three of four slots are used.
 pub fn configuration() -> impl Strategy<Value = Configuration> {
     let slots: Vec<_> = (0..SLOTS).map(|slot| prop::option::weighted(0.75, item(slot))).collect();
-    slots.prop_map(|items| {
-        items
-            .into_iter()
-            .flatten()
-            .map(|item| (item.key(), item))
-            .collect()
-    })
+    slots.prop_map(|items| items.into_iter().flatten().map(|item| (item.key(), item)).collect())
 }
 
 /// Something that others do; the number chooses to what.

@@ -216,6 +216,7 @@ impl World {
         let surroundings = Surroundings {
             places: &places(kernel, None),
             blocked: &BTreeSet::new(),
+            nics: expectation::nics(kernel),
         };
         let verdicts = expectation::judge(kernel, configuration, &surroundings)?;
         let told = self

@@ -14,6 +14,19 @@ fn unavailable(message: String) -> Failure {
 }
 
 impl Kernel {
+    /// Whether a name leads to a namespace, or is a symbolic link to nothing.
+    pub(super) fn is_taken(&self, name: &str) -> bool {
+        self.names.contains_key(name) || self.dangling.contains(name)
+    }
+
+    /// Somebody makes a name a symbolic link to nothing, unless it is taken.
+    pub fn dangle(&mut self, name: &str) {
+        if !self.is_taken(name) {
+            self.dangling.insert(name.to_owned());
+            self.references += 1;
+        }
+    }
+
     /// A namespace that somebody else made with `ip netns add`, or the one that has the name.
     pub fn add_named(&mut self, name: &str) -> NetnsId {
         if let Some(netns) = self.names.get(name) {
@@ -27,6 +40,7 @@ impl Kernel {
 
     /// Somebody does `ip netns del`.
     pub fn remove_named(&mut self, name: &str) {
+        self.references += u64::from(self.dangling.remove(name));
         if let Some(netns) = self.names.remove(name) {
             self.references += 1;
             self.collect(netns);
@@ -153,7 +167,7 @@ impl Kernel {
         let created = found.is_err();
         let (netns, process) = match (found, reference, mark) {
             (Ok(found), ..) => found,
-            (Err(_), NamespaceRef::Named(name), Some(mark)) => {
+            (Err(_), NamespaceRef::Named(name), Some(mark)) if !self.is_taken(name) => {
                 let netns = self.new_space(mark);
                 self.names.insert(name.clone(), netns);
                 self.references += 1;

@@ -20,6 +20,7 @@ impl Display for Scenario {
             (self.foreign_name, "namespace red exists"),
             (self.process, "process exists"),
             (self.slow_store, "slow store"),
+            (self.nics, "nics exist"),
         ];
         write!(f, "world watched {}", self.watched_max)?;
         for (_, text) in flags.iter().filter(|(set, _)| *set) {
@@ -111,8 +112,11 @@ fn parse_world(part: &str, scenario: &mut Scenario) -> Result<(), String> {
         "namespace red exists" => scenario.foreign_name = true,
         "process exists" => scenario.process = true,
         "slow store" => scenario.slow_store = true,
+        "nics exist" => scenario.nics = true,
         _ => {
-            let watched = part.strip_prefix("watched ").ok_or_else(|| format!("{part:?} is unknown in a world"))?;
+            let watched = part
+                .strip_prefix("watched ")
+                .ok_or_else(|| format!("{part:?} is unknown in a world"))?;
             scenario.watched_max = number(watched)?;
         }
     }

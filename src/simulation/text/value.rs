@@ -51,12 +51,13 @@ impl Display for Item {
         match self {
             Item::Unusable(_) => write!(f, "unusable"),
             Item::Interface(interface) => show_interface(interface, f),
-            Item::Arp(arp) => write!(f, "mac {}", arp.mac),
+            Item::Arp(arp) => write!(f, "mac {}{}", arp.mac, if arp.adopt { ", adopt" } else { "" }),
             Item::Route(route) => {
                 if let Some(gateway) = &route.gateway {
                     write!(f, "via {gateway}, ")?;
                 }
-                write!(f, "scope {}, metric {}", route.scope, route.metric)
+                write!(f, "scope {}, metric {}", route.scope, route.metric)?;
+                if route.adopt { write!(f, ", adopt") } else { Ok(()) }
             }
         }
     }
@@ -68,6 +69,8 @@ fn show_interface(interface: &Interface, f: &mut fmt::Formatter<'_>) -> fmt::Res
         Kind::Dummy => write!(f, "dummy")?,
         Kind::Vrf(table) => write!(f, "vrf device of table {table}")?,
         Kind::Loopback => write!(f, "loopback")?,
+        Kind::Existing { link_only: false } => write!(f, "existing")?,
+        Kind::Existing { link_only: true } => write!(f, "existing link-only")?,
     }
     let place = PLACES.iter().find(|(place, _)| *place == interface.place);
     write!(f, ", in {}", place.map_or("nowhere", |(_, name)| name))?;
@@ -99,11 +102,12 @@ impl FromStr for Item {
             "interface" => parse_interface(of, &parts).map(Item::Interface),
             "arp" => {
                 let (address, interface) = halves(of, " on ")?;
-                let mac = rest.strip_prefix("mac ").ok_or_else(|| format!("no mac in {text:?}"))?;
+                let mac = parts[0].strip_prefix("mac ").ok_or_else(|| format!("no mac in {text:?}"))?;
                 Ok(Item::Arp(Arp {
                     interface: intern(interface),
                     address: address.to_owned(),
                     mac: number(mac)?,
+                    adopt: parts.contains(&"adopt"),
                 }))
             }
             _ => parse_route(of, &parts).map(Item::Route),
@@ -135,6 +139,8 @@ fn parse_kind(text: &str) -> Result<Kind, String> {
     match (text, text.rsplit_once(' ')) {
         ("dummy", _) => Ok(Kind::Dummy),
         ("loopback", _) => Ok(Kind::Loopback),
+        ("existing", _) => Ok(Kind::Existing { link_only: false }),
+        ("existing link-only", _) => Ok(Kind::Existing { link_only: true }),
         (_, Some(("veth to", peer))) => Ok(Kind::Veth(intern(peer))),
         (_, Some(("vrf device of table", table))) => number(table).map(Kind::Vrf),
         _ => Err(format!("{text:?} is no kind of interface")),
@@ -149,8 +155,13 @@ fn parse_route(head: &str, parts: &[&str]) -> Result<Route, String> {
         gateway: None,
         scope: "GLOBAL",
         metric: 0,
+        adopt: false,
     };
     for part in parts {
+        if *part == "adopt" {
+            route.adopt = true;
+            continue;
+        }
         match part.split_once(' ') {
             Some(("via", gateway)) => route.gateway = Some(gateway.to_owned()),
             Some(("scope", scope)) => route.scope = intern(scope),

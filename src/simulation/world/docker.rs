@@ -32,11 +32,11 @@ impl World {
 
     /// A step between tracker and daemon.
     pub(super) fn docker(&mut self, connection: u64, step: DockerStep) {
-        let after = self.moment(match step {
-            DockerStep::Connect | DockerStep::Audit => Site::DockerList,
-            DockerStep::Inspect(_) => Site::DockerAnswer,
-            _ => Site::Unused,
-        });
+        let after = match step {
+            DockerStep::Connect | DockerStep::Audit => self.moment(Site::DockerList),
+            DockerStep::Inspect(_) => self.moment(Site::DockerAnswer),
+            _ => Duration::ZERO,
+        };
         let Some(agent) = &mut self.agent else { return };
         let tracker = &mut agent.tracker;
         // The kernel tells of ended processes, connection or not.

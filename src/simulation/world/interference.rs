@@ -55,7 +55,13 @@ impl World {
         let kernel = &mut self.machine.get().kernel;
         match step {
             Step::Tamper(tampering, number) => tampering.apply(kernel, number),
+            Step::AddName(name) if kernel.dangling.contains(name) => {}
             Step::AddName(name) => drop(kernel.add_named(name)),
+            Step::Dangle(name) => kernel.dangle(name),
+            Step::AddNic(name) => kernel.add_nic(name),
+            Step::RemoveNic(name) => kernel.remove_nic(name),
+            Step::AddNicAddress(name) => kernel.set_nic_address(name, true),
+            Step::RemoveNicAddress(name) => kernel.set_nic_address(name, false),
             Step::RemoveName(name) => kernel.remove_named(name),
             Step::EndProcess => kernel.end_process(PID),
             Step::StartProcess => start_process(kernel, self.configuration.contains_key(&interface_key(KEEPER))),

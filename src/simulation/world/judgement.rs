@@ -12,7 +12,7 @@ use super::{Occurrence, World};
 use crate::{
     kernel::{Failure, FailureKind, LinkState, NetnsId},
     simulation::{
-        configuration::{CONTAINER_PLACE, Item},
+        configuration::{CONTAINER_PLACE, Item, Kind},
         daemon::Daemon,
         expectation::{self, SQUATTER, Surroundings, Verdict},
         kernel::EEXIST,
@@ -101,6 +101,7 @@ impl World {
         let surroundings = Surroundings {
             places: &places,
             blocked: &blocked,
+            nics: expectation::nics(&self.machine.get().kernel),
         };
         let verdicts = expectation::judge(&self.machine.get().kernel, &self.configuration, &surroundings)?;
         for (key, verdict) in &verdicts {
@@ -232,6 +233,9 @@ impl World {
     /// What shows that a version of a value is not configured.
     fn falsehood(&self, places: &[Option<NetnsId>], item: &Item) -> Option<String> {
         let Item::Interface(interface) = item else { return None };
+        if matches!(interface.kind, Kind::Existing { .. }) {
+            return None;
+        }
         // As far as the agent can know, the label is still where it was.
         if interface.place == CONTAINER_PLACE && self.daemon.untold {
             return None;

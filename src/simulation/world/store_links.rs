@@ -9,8 +9,8 @@ use super::{Occurrence, World};
 use crate::{
     publish::course::{Landed, Request},
     simulation::{
-        choices::Site,
         agent::desired_event,
+        choices::Site,
         connections::{ReaderStep, WriterAnswer, WriterStep},
         mutation::Mutation,
         store::TTL,
@@ -35,11 +35,11 @@ impl World {
 
     /// A step on the way of desired values.
     pub(super) fn read(&mut self, connection: u64, step: ReaderStep) {
-        let after = self.moment(match step {
-            ReaderStep::Connect => Site::Listed,
-            ReaderStep::Compare => Site::Compared,
-            _ => Site::Unused,
-        });
+        let after = match step {
+            ReaderStep::Connect => self.moment(Site::Listed),
+            ReaderStep::Compare => self.moment(Site::Compared),
+            _ => Duration::ZERO,
+        };
         let Some(agent) = &mut self.agent else { return };
         let link = &mut agent.reader;
         if connection != link.connection {
