@@ -295,7 +295,9 @@ impl NetworkEffects {
             // The watcher asks again as soon as it can see the namespace.
             Some((name, _, OnNamespace::Open)) if timed_out || matches!(class, Class::Waiting | Class::Failed(FaultKind::Refused)) => {
                 debug!(key = %key, "waiting: {}", failure.message);
-                self.watch(key, &name, Binding::Missing);
+                // A named namespace that does not exist is created, so something else has its name.
+                let obstructed = matches!(name, NamespaceName::Named(_));
+                self.watch(key, &name, if obstructed { Binding::Obstructed } else { Binding::Missing });
                 self.reporter.namespace(&name, None, &failure.message);
             }
             Some((name, _, OnNamespace::Verify(netns))) => {

@@ -58,6 +58,8 @@ pub enum Binding {
     },
     /// It led to no namespace that the engine could use.
     Missing,
+    /// The engine would have created the namespace, but the name was taken by something else. It is free again when nothing is there.
+    Obstructed,
 }
 
 /// A running watcher; dropping it stops it.

@@ -119,16 +119,9 @@ impl Machine {
 }
 
 fn observe(kernel: &Kernel, target: &Target) -> Observation {
-    let present = |netns: Option<&NetnsId>| match netns {
-        Some(netns) => Observation::Present {
-            inode: netns.0,
-            start_time: None,
-        },
-        None => Observation::Absent,
-    };
     match target {
-        Target::Named(name) => present(kernel.names.get(name)),
-        Target::File(path) => present(file_name(path).and_then(|name| kernel.names.get(name))),
+        Target::Named(name) => named(kernel, name),
+        Target::File(path) => file_name(path).map_or(Observation::Absent, |name| named(kernel, name)),
         Target::Process(pid) => match kernel.processes.get(pid) {
             Some(process) => Observation::Present {
                 inode: process.netns.0,
@@ -136,6 +129,17 @@ fn observe(kernel: &Kernel, target: &Target) -> Observation {
             },
             None => Observation::Absent,
         },
+    }
+}
+
+fn named(kernel: &Kernel, name: &str) -> Observation {
+    match kernel.names.get(name) {
+        Some(netns) => Observation::Present {
+            inode: netns.0,
+            start_time: None,
+        },
+        None if kernel.dangling.contains(name) => Observation::Obstructed,
+        None => Observation::Absent,
     }
 }
 

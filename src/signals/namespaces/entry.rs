@@ -45,6 +45,7 @@ impl Entry {
         let known = match binding {
             Binding::Bound { inode } => Observation::Present { inode, start_time: None },
             Binding::Missing => Observation::Absent,
+            Binding::Obstructed => Observation::Obstructed,
         };
         let before = before.filter(|before| before.target == target);
         let (told, burst) = before.map_or((None, None), |before| (before.told, before.burst));
@@ -62,8 +63,13 @@ impl Entry {
     /// opinion, it is told again every [`CHECK_PERIOD`], so that a change it happened to miss is never lost; but not for a
     /// process in the agent's own namespace, which it rejects on purpose.
     pub(crate) fn learn(&mut self, seen: Observation, now: Instant, own_inode: u64) -> bool {
-        if !matches!(seen, Observation::Absent) {
+        if !matches!(seen, Observation::Absent | Observation::Obstructed) {
             self.burst = None;
+        }
+        if (seen, self.known) == (Observation::Obstructed, Observation::Absent) {
+            // The engine can do as little as before; but when this goes, it may create the namespace.
+            self.known = seen;
+            return false;
         }
         if !seen.differs_from(self.known) {
             // Keeps a start time once it is known.
@@ -180,6 +186,18 @@ mod tests {
         .map(|seen| entry.learn(seen, now, OWN))
         .into();
         assert_eq!(told, [false, true, false, true, false, true]);
+    }
+
+    #[test]
+    fn a_name_that_becomes_free_is_reported() {
+        let now = Instant::now();
+        let mut entry = named(Binding::Obstructed);
+        assert!(!entry.learn(Observation::Obstructed, now, OWN));
+        assert!(entry.learn(Observation::Absent, now, OWN), "the engine can create it now");
+        let mut entry = named(Binding::Missing);
+        assert!(!entry.learn(Observation::Obstructed, now, OWN), "nothing has become possible");
+        assert!(entry.learn(Observation::Absent, now, OWN));
+        assert!(named(Binding::Obstructed).learn(present(OTHER), now, OWN));
     }
 
     #[test]

@@ -48,8 +48,10 @@ fn process_of(path: &Path) -> Option<i32> {
 /// What a reference leads to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Observation {
-    /// Nothing, or something that is not a namespace (yet).
+    /// Nothing.
     Absent,
+    /// Something that is not a namespace (yet): a file without a mount, or a symbolic link to nothing.
+    Obstructed,
     /// A namespace.
     Present {
         /// Inode number of its nsfs file.
@@ -123,8 +125,11 @@ pub(super) fn observe_file(path: &Path) -> Observation {
     };
     match look() {
         Ok(Some(inode)) => Observation::Present { inode, start_time: None },
-        Ok(None) => Observation::Absent,
-        Err(errno) => Observation::of_error(&errno.into()),
+        Ok(None) => Observation::Obstructed,
+        Err(errno) => match Observation::of_error(&errno.into()) {
+            Observation::Absent if path.is_symlink() => Observation::Obstructed,
+            other => other,
+        },
     }
 }
 
@@ -161,8 +166,10 @@ mod tests {
         let look = |target: &Target| observe(target, directory.path());
         assert_eq!(look(&Target::File(file.clone())), Observation::Absent);
         fs::write(&file, "")?;
-        assert_eq!(look(&Target::File(file.clone())), Observation::Absent);
-        assert_eq!(look(&Target::Named("stale".to_owned())), Observation::Absent);
+        assert_eq!(look(&Target::File(file.clone())), Observation::Obstructed);
+        assert_eq!(look(&Target::Named("stale".to_owned())), Observation::Obstructed);
+        std::os::unix::fs::symlink("nowhere", directory.path().join("dangling"))?;
+        assert_eq!(look(&Target::Named("dangling".to_owned())), Observation::Obstructed);
         assert_eq!(look(&Target::File(file.join("below"))), Observation::Absent);
         let own = Observation::Present {
             inode: own_netns_inode()?,
