@@ -19,6 +19,7 @@ pub use self::{
     api::HttpSettings,
     drift::{DriftPolicy, DriftSettings, ForeignAddresses},
     history::HistoryLimits,
+    store::OnStoreLoss,
 };
 use crate::store::StoreConfig;
 
@@ -84,6 +85,13 @@ pub struct RunArgs {
     /// Directory for what must survive a restart, such as the agent's own store [env: DATA_DIR] [default: /var/lib/netns-agent]
     #[arg(long, value_name = "DIR", help_heading = "Store")]
     pub data_dir: Option<PathBuf>,
+
+    /// What to do if the store has lost its content: hold or apply [env: ON_STORE_LOSS] [default: hold]
+    ///
+    /// A store that was emptied, or is another one, lacks keys that nobody deleted. With hold, what they ask for stays and readiness
+    /// fails, until the keys are put again or `netns-agent removals accept` is run. With apply, it is deleted at once.
+    #[arg(long, value_name = "POLICY", help_heading = "Store")]
+    pub on_store_loss: Option<String>,
 
     /// YAML file with network configuration to apply beside the store [env: INITIAL_CONFIG]
     ///
@@ -207,6 +215,8 @@ pub struct Settings {
     pub embedded_listen: SocketAddr,
     /// Directory for persistent data.
     pub data_dir: PathBuf,
+    /// What to do if the store has lost its content.
+    pub on_store_loss: OnStoreLoss,
     /// Where REST is served, and to whom.
     pub http: HttpSettings,
     /// Where gRPC is served.
@@ -324,6 +334,7 @@ names! {
     PASSWORD_FILE = "etcd-password-file", "ETCD_PASSWORD_FILE", "etcd_password_file";
     EMBEDDED = "embedded-listen", "EMBEDDED_LISTEN", "embedded_listen";
     DATA_DIR = "data-dir", "DATA_DIR", "data_dir";
+    ON_STORE_LOSS = "on-store-loss", "ON_STORE_LOSS", "on_store_loss";
     INITIAL = "initial-config", "INITIAL_CONFIG", "initial_config";
     HTTP = "http-listen", "HTTP_LISTEN", "http_listen";
     HTTP_CERT = "http-cert", "HTTP_CERT", "http_cert";
@@ -360,6 +371,7 @@ struct FileSettings {
     etcd_password_file: Option<String>,
     embedded_listen: Option<String>,
     data_dir: Option<String>,
+    on_store_loss: Option<String>,
     initial_config: Option<String>,
     http_listen: Option<String>,
     http_cert: Option<String>,
@@ -465,7 +477,6 @@ impl RunArgs {
         let docker = pick(DOCKER, self.docker_host, file.docker_host)?;
         let docker = or_default(DOCKER, docker, "unix:///var/run/docker.sock");
         let data_dir = pick(DATA_DIR, text(DATA_DIR, self.data_dir)?, file.data_dir)?;
-        let data_dir = or_default(DATA_DIR, data_dir, "/var/lib/netns-agent");
         let drift = DriftArgs {
             watched_max: pick(WATCHED_MAX, self.watched_max, file.watched_max)?,
             sweep_interval: pick(SWEEP_INTERVAL, self.sweep_interval, file.sweep_interval)?,
@@ -484,7 +495,8 @@ impl RunArgs {
             microservice_label: label(or_default(LABEL, name, "vpp1"))?,
             etcd,
             embedded_listen,
-            data_dir: path_of(data_dir)?,
+            data_dir: path_of(or_default(DATA_DIR, data_dir, "/var/lib/netns-agent"))?,
+            on_store_loss: store::on_loss(pick(ON_STORE_LOSS, self.on_store_loss, file.on_store_loss)?)?,
             http,
             grpc_listen,
             docker_socket: docker_socket(&docker)?,

@@ -27,12 +27,17 @@ use crate::{
     sources::{
         clients::{ClientItem, ClientStore, ClientStoreError, Labels},
         etcd::{RawChange, RawItem, RawKey},
-        merge::{CONFIG_FILE, DATASYNC, Merge, Update},
+        merge::{CONFIG_FILE, DATASYNC, HELD, Merge, Update},
     },
 };
 
+mod foreign;
+mod removals;
 mod undo;
 
+use foreign::Foreign;
+pub use removals::{ACCEPT_KEY, Accepted, Held};
+use tokio::sync::watch;
 use undo::Confirmations;
 pub use undo::{Confirmation, ConfirmationError};
 
@@ -152,6 +157,10 @@ pub struct Desired {
     clients: tokio::sync::Mutex<Arc<ClientStore>>,
     requests: AtomicU64,
     confirmations: Confirmations,
+    /// Keys of the store that belong to no model.
+    foreign: Mutex<Foreign>,
+    /// Removals that are held.
+    held: watch::Sender<Held>,
     /// All that is desired has been handed over once.
     begun: AtomicBool,
     engine: Client<Network>,
@@ -173,11 +182,17 @@ impl Desired {
                     .map(|(key, item)| (key.clone(), Item::of(&item.model, 0, &item.labels))),
             );
         }
+        let held = Held {
+            values: merge.held_by(HELD).map(|(key, _)| key.clone()).collect(),
+            ..Held::default()
+        };
         Ok(Desired {
             merge: Mutex::new(merge),
             clients: tokio::sync::Mutex::new(Arc::new(clients)),
             requests: AtomicU64::new(0),
             confirmations: Confirmations::default(),
+            foreign: Mutex::default(),
+            held: watch::Sender::new(held),
             begun: AtomicBool::new(false),
             engine,
         })
@@ -186,21 +201,47 @@ impl Desired {
     /// All that is in the store at a revision.
     pub fn stored(&self, revision: i64, items: Vec<RawItem>) {
         // Decoded before the lock is taken.
-        let decoded = items
-            .into_iter()
-            .map(|raw| (config_key(&raw.key), stored(&raw.key, &raw.value, raw.mod_revision)));
-        let decoded: Vec<_> = decoded.collect();
-        self.hand_over(revision, |merge| merge.replace(DATASYNC, decoded));
+        let decoded = decoded(self.without_foreign(items));
+        self.hand_over(revision, |merge| {
+            let put_again = put_again(merge, decoded.iter().map(|(key, _)| key));
+            let update = merge.replace(DATASYNC, decoded);
+            // Covered from now on, so it changes nothing.
+            merge.change(HELD, put_again);
+            update
+        });
+        self.note_held();
+    }
+
+    /// The items of a listing without those foreign keys that get no status.
+    fn without_foreign(&self, mut items: Vec<RawItem>) -> Vec<RawItem> {
+        let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
+        foreign.clear();
+        items.retain(|item| foreign.admits(&item.key, true));
+        foreign.log();
+        items
     }
 
     /// What changed in the store up to a revision.
-    pub fn changed(&self, revision: i64, items: Vec<RawChange>) {
+    pub fn changed(&self, revision: i64, mut items: Vec<RawChange>) {
+        {
+            let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
+            items.retain(|item| foreign.admits(&item.key, item.value.is_some()));
+            foreign.log();
+        }
         let decoded = items.into_iter().map(|raw| {
             let item = raw.value.map(|value| stored(&raw.key, &value, raw.mod_revision));
             (config_key(&raw.key), item)
         });
         let decoded: Vec<_> = decoded.collect();
-        self.hand_over(revision, |merge| merge.change(DATASYNC, decoded));
+        self.hand_over(revision, |merge| {
+            let put = decoded.iter().filter(|(_, item)| item.is_some()).map(|(key, _)| key);
+            let put_again = put_again(merge, put);
+            let update = merge.change(DATASYNC, decoded);
+            // Covered from now on, so it changes nothing.
+            merge.change(HELD, put_again);
+            update
+        });
+        self.note_held();
     }
 
     /// All that is in the configuration file.
@@ -224,7 +265,7 @@ impl Desired {
     }
 
     async fn take(self: Arc<Self>, request: ClientRequest) -> Result<Committed, RequestError> {
-        if [DATASYNC, CONFIG_FILE].contains(&request.source.as_str()) || request.source.is_empty() {
+        if [DATASYNC, CONFIG_FILE, HELD].contains(&request.source.as_str()) || request.source.is_empty() {
             return Err(RequestError::ReservedSource(request.source));
         }
         if request.may_be_taken_back() && !self.begun.load(Ordering::Relaxed) {
@@ -411,6 +452,20 @@ fn stored(raw: &RawKey, value: &[u8], revision: i64) -> Item {
 fn encoded(model: &Model, value: &Result<Value, Rejection>) -> Arc<[u8]> {
     let shared = value.as_ref().ok().and_then(Value::original).and_then(Original::bytes);
     shared.cloned().unwrap_or_else(|| model.to_protobuf().into())
+}
+
+/// Items of the store under their keys.
+fn decoded(items: Vec<RawItem>) -> Vec<(Key, Item)> {
+    let item = |raw: RawItem| (config_key(&raw.key), stored(&raw.key, &raw.value, raw.mod_revision));
+    items.into_iter().map(item).collect()
+}
+
+/// Takes the keys that are put again out of the held ones.
+fn put_again<'a>(merge: &Merge<Item>, keys: impl Iterator<Item = &'a Key>) -> Vec<(Key, Option<Item>)> {
+    if merge.held_by(HELD).next().is_none() {
+        return Vec::new();
+    }
+    keys.map(|key| (key.clone(), None)).collect()
 }
 
 /// The key of an item of the store. One that is no text keeps its readable parts.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use netns_agent::{
-    agent::Agent,
+    agent::{Agent, label::LabelLock},
     cli::{self, Arguments, Command, demo},
     config::{RunArgs, Settings},
     kernel::privileges,
@@ -57,6 +57,7 @@ fn serve(settings: &Settings) -> anyhow::Result<()> {
     if !settings.keep_privileges {
         give_up_privileges(settings)?;
     }
+    let _label = LabelLock::take(&settings.microservice_label)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -65,12 +66,16 @@ fn serve(settings: &Settings) -> anyhow::Result<()> {
     let ended = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
         let mut agent = Agent::start(settings).await?;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            // Better an end that a supervisor sees than an agent that only seems to live.
-            failure = agent.failed() => anyhow::bail!("{failure}; the network stays as it is"),
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => tracing::info!("SIGHUP ignored: changed token, initial configuration and etcd certificate files are used without it; flags and the settings file count at the next start"),
+                // Better an end that a supervisor sees than an agent that only seems to live.
+                failure = agent.failed() => anyhow::bail!("{failure}; the network stays as it is"),
+            }
         }
         tracing::info!("stopping; the network stays as it is");
         agent.shutdown().await;

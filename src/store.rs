@@ -7,8 +7,8 @@
 use std::{fmt, future::Future, path::PathBuf, time::Duration};
 
 use etcd_client::{
-    Certificate, Client, ConnectOptions, GetOptions, Identity, KeyValue, KvClient, LeaseClient, TlsOptions, WatchClient, WatchOptions,
-    WatchStream,
+    Certificate, Client, ConnectOptions, GetOptions, Identity, KeyValue, KvClient, LeaseClient, TlsOptions, WatchClient, WatchFilterType,
+    WatchOptions, WatchStream,
 };
 use tonic::Code;
 
@@ -248,11 +248,19 @@ impl Session {
     /// # Errors
     /// As [`Session::call`]; also when that revision is compacted between two pages (list again).
     pub async fn list(&self, prefix: &[u8], keys_only: bool) -> Result<Listing, StoreError> {
+        self.list_at(prefix, keys_only, 0).await
+    }
+
+    /// As [`Session::list`], as it was at a revision.
+    ///
+    /// # Errors
+    /// As [`Session::list`]; [`StoreErrorKind::Compacted`] if the store no longer knows.
+    pub async fn list_at(&self, prefix: &[u8], keys_only: bool, revision: i64) -> Result<Listing, StoreError> {
         let mut kv = self.kv();
         let end = prefix_end(prefix);
         let mut from = prefix.to_vec();
         let mut listing = Listing {
-            revision: 0,
+            revision,
             cluster_id: 0,
             items: Vec::new(),
         };
@@ -288,8 +296,21 @@ impl Session {
     /// # Errors
     /// As [`Session::call`].
     pub async fn watch(&self, prefix: &[u8], revision: i64) -> Result<WatchStream, StoreError> {
+        self.open_watch(prefix, revision, WatchOptions::new()).await
+    }
+
+    /// As [`Session::watch`], of deletions only: puts are not sent.
+    ///
+    /// # Errors
+    /// As [`Session::call`].
+    pub async fn watch_deletions(&self, prefix: &[u8], revision: i64) -> Result<WatchStream, StoreError> {
+        let options = WatchOptions::new().with_filters([WatchFilterType::NoPut]);
+        self.open_watch(prefix, revision, options).await
+    }
+
+    async fn open_watch(&self, prefix: &[u8], revision: i64, options: WatchOptions) -> Result<WatchStream, StoreError> {
         let mut client: WatchClient = self.client.watch_client().max_decoding_message_size(MESSAGE_SIZE_MAX);
-        let options = WatchOptions::new().with_range(prefix_end(prefix)).with_start_revision(revision);
+        let options = options.with_range(prefix_end(prefix)).with_start_revision(revision);
         self.call("opening a watch", client.watch(prefix, Some(options))).await
     }
 }

@@ -375,6 +375,7 @@ async fn a_watch_that_lags_behind_a_compaction_or_a_slow_comparison_ends_in_the_
     put(&mut client, "a", "1").await;
     let options = SourceOptions {
         compare_interval: Duration::from_millis(5),
+        ..SourceOptions::default()
     };
     let mut follower = Follower::start_with(etcd.config(), 1, options);
     // Comparing all the time while writing must never be taken for a difference.
@@ -478,6 +479,7 @@ async fn a_user_with_rights_on_its_prefix_only_reads_on_after_its_token_has_expi
     // The comparison is the first call after the token has expired.
     let options = SourceOptions {
         compare_interval: Duration::from_millis(3_500),
+        ..SourceOptions::default()
     };
     let config = StoreConfig {
         credentials: credentials("right"),

@@ -162,6 +162,7 @@ impl Run {
         let (sender, events) = mpsc::channel(1);
         let options = SourceOptions {
             compare_interval: Duration::from_millis(200),
+            ..SourceOptions::default()
         };
         let config = StoreConfig::plain([format!("http://{address}")]);
         let source = Source::start_with(config, PREFIX.to_owned(), sender, options).expect("a valid configuration");

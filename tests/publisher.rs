@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use etcd_client::{Client, GetOptions, LeaseClient};
+use etcd_client::{Client, DeleteOptions, GetOptions, LeaseClient};
 use netns_agent::{
     publish::{Publisher, PublisherOptions, StoreHealth},
     store::{Credentials, Password, StoreConfig, TlsFiles},
@@ -101,6 +101,40 @@ async fn the_newest_state_is_stored_and_vanishes_at_shutdown() {
     assert_eq!(stored(&mut client).await, map(&[("config/foreign", "stays")]));
     publisher.flush().await.expect_err("nothing is stored after the end");
     publisher.shutdown().await.expect("a second call does nothing");
+}
+
+#[tokio::test]
+async fn keys_that_somebody_else_deletes_are_written_again_at_once() {
+    let etcd = Etcd::start().await;
+    let mut client = etcd.client().await;
+    let publisher = start(etcd.config());
+    let all = [("check/status/v1/agent", "3"), ("config-status/a", "1"), ("status/b", "2")];
+    all.iter().for_each(|(key, value)| set(&publisher, key, value));
+    flush(&publisher).await;
+    for round in 0..3 {
+        let deleted = client
+            .delete(PREFIX, Some(DeleteOptions::new().with_prefix()))
+            .await
+            .expect("a deletion");
+        assert_eq!(deleted.deleted(), 3);
+        let is_back = async || stored(&mut etcd.client().await).await == map(&all);
+        let started = Instant::now();
+        eventually(&format!("round {round}: the keys are back"), is_back).await;
+        assert!(started.elapsed() < Duration::from_secs(2), "by an event: {:?}", started.elapsed());
+    }
+    // What this publisher deletes itself stays deleted, and a second publisher that ends takes nothing with it.
+    publisher.remove("status/b");
+    flush(&publisher).await;
+    let second = start(etcd.config());
+    set(&second, "config-status/a", "of the second");
+    flush(&second).await;
+    second.shutdown().await.expect("the lease is revoked");
+    let want = map(&all[..2]);
+    eventually("the key of the second is the first one's again", async || {
+        stored(&mut etcd.client().await).await == want
+    })
+    .await;
+    publisher.shutdown().await.expect("the lease is revoked");
 }
 
 #[tokio::test]

@@ -35,6 +35,7 @@ use crate::{
 use super::{
     bulk::Bulk,
     failure_class::{Class, classify},
+    held::{self, HeldOrphans},
     host::{Host, ReferenceWatcher},
     report::Reporter,
     survey::{self, Survey, Surveyed},
@@ -62,6 +63,8 @@ pub enum Signal {
     Namespace(NetnsId),
     /// Docker's news.
     Microservice(MicroserviceChange),
+    /// Orphans must stay, or need not stay any more.
+    HoldOrphans(bool),
 }
 
 /// Namespaces to look into.
@@ -162,6 +165,8 @@ pub struct NetworkEffects {
     watched: BTreeSet<Key>,
     /// To be done with the next batch: see [`Self::forget_process`].
     forgotten: Vec<Task>,
+    /// Orphans that must stay.
+    held: HeldOrphans,
     /// While it goes on, nothing is read.
     bulk: Bulk,
     now: Duration,
@@ -202,6 +207,7 @@ impl NetworkEffects {
             host_facts: BTreeMap::new(),
             watched: BTreeSet::new(),
             forgotten: Vec::new(),
+            held: HeldOrphans::default(),
             bulk: Bulk::default(),
             now: Duration::ZERO,
         }
@@ -358,6 +364,9 @@ impl NetworkEffects {
     }
 
     fn no_longer_open(&mut self, name: &NamespaceName, netns: NetnsId) {
+        if self.held.closed(netns, name) {
+            self.reporter.held_orphans(self.held.texts());
+        }
         let Some(names) = self.open.get_mut(&netns) else { return };
         names.remove(name);
         if names.is_empty() {
@@ -457,12 +466,18 @@ impl NetworkEffects {
             strict: self.strict && resync,
         };
         let mut findings = inspect_again(&scheduler.view(), &self.marks, name, netns, snapshot, &background);
+        if self.held.take(netns, name, &mut findings.found) {
+            self.reporter.held_orphans(self.held.texts());
+        }
         self.note_dispossessed(scheduler, &findings);
         self.look_at_other_ends(scheduler, netns, &findings);
         for key in &findings.lost {
             debug!(key = %key, %netns, "is no longer in the kernel");
         }
         for (key, value) in &findings.found {
+            if value.orphan().is_some() {
+                info!(namespace = %name, object = %orphan_text(key), "deleting an orphan: no desired value names it");
+            }
             debug!(key = %key, %netns, ?value, "found in the kernel");
         }
         scheduler.observe(Observation {
@@ -605,8 +620,16 @@ impl NetworkEffects {
             return;
         }
         let netns = open.netns;
-        if inspect(&scheduler.view(), &self.marks, &name, netns, contents).undecided {
+        let mut findings = inspect(&scheduler.view(), &self.marks, &name, netns, contents);
+        if findings.undecided {
             self.undecided.insert(netns);
+            self.undecided_leftovers.insert(netns, (name, open));
+            return;
+        }
+        if self.held.is_holding() {
+            if self.held.take(netns, &name, &mut findings.found) {
+                self.reporter.held_orphans(self.held.texts());
+            }
             self.undecided_leftovers.insert(netns, (name, open));
             return;
         }
@@ -618,6 +641,11 @@ impl NetworkEffects {
         scheduler.found(vec![(key, Value::Namespace(Namespace { name: name.clone(), open }))]);
         self.look(scheduler, &name, netns, contents, true);
     }
+}
+
+/// What an orphan is, from its key.
+fn orphan_text(key: &Key) -> &str {
+    key.as_str().splitn(4, '/').last().unwrap_or_default()
 }
 
 /// The namespace of the address that a detection is about.
@@ -667,6 +695,13 @@ impl Effects for NetworkEffects {
             }
             debug!(key = %operation.key, verb = ?operation.verb, ops = ?operation.effect, "operation");
             let namespace = on_namespace(&operation.key, &operation.effect);
+            if let Some((_, _, OnNamespace::Close(netns))) = namespace
+                && self.held.are_in(netns)
+            {
+                held::keep_namespace(&mut operation.effect);
+                // So that the startup scan returns to it.
+                self.undecided.insert(netns);
+            }
             self.flying.insert(
                 operation.id,
                 Flying {
@@ -747,6 +782,13 @@ impl Effects for NetworkEffects {
                 self.host.rearm(netns);
             }
             Signal::Microservice(change) => self.microservice(scheduler, change),
+            Signal::HoldOrphans(holding) => {
+                if self.held.hold(holding) && !holding {
+                    self.reporter.held_orphans(Vec::new());
+                    // What was passed over is found when it is read again.
+                    self.suspect_all(now);
+                }
+            }
         }
     }
 

@@ -8,10 +8,13 @@ pub(crate) mod effects;
 #[cfg(test)]
 mod existing_tests;
 mod failure_class;
+pub(crate) mod held;
 pub(crate) mod host;
+pub mod label;
 mod performer;
 mod progress;
 mod reading;
+mod removals;
 pub(crate) mod report;
 mod statuses;
 pub(crate) mod survey;
@@ -19,7 +22,10 @@ pub(crate) mod survey;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use models::{key::agent_prefix, proto::status::OperationalState};
+use models::{
+    key::agent_prefix,
+    proto::status::{HeldRemovals, OperationalState},
+};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -31,7 +37,7 @@ use crate::{
     config::{self, ForeignAddresses, HttpSettings, Settings},
     data_dir::DataDir,
     descriptors::{Network, alias::Marks, value::DriftPolicy},
-    desired::{self, Desired},
+    desired::{self, Desired, Held},
     embedded,
     engine::{
         Clock, Core, Engine, Event, Handle,
@@ -45,8 +51,9 @@ use crate::{
         namespaces::{Watcher, WatcherConfig},
     },
     sources::{
-        etcd::{SnapshotReason, Source, SourceEvent},
+        etcd::{Source, SourceEvent, SourceOptions},
         file::ConfigFile,
+        note_file::NoteFile,
     },
     store::StoreConfig,
     telemetry::{self, metrics::Metrics},
@@ -55,6 +62,7 @@ use crate::{
 use self::{
     effects::{NetworkEffects, Signal},
     performer::KernelPerformer,
+    removals::Removals,
     report::{Health, Reporter},
     statuses::{Statuses, Told},
 };
@@ -152,8 +160,14 @@ impl Agent {
         let (docker_sender, docker_changes) = mpsc::unbounded_channel();
         let tracker = start_tracker(settings, own, docker_sender, &handle);
         let (source_sender, source_events) = mpsc::channel(1);
-        let prefix = format!("{}{}", agent_prefix(label), desired::CONFIG);
-        let source = Source::start(store_config, prefix, source_sender)?;
+        let parts = removals::Parts {
+            desired: desired.clone(),
+            handle: handle.clone(),
+            metrics: told.metrics.clone(),
+            orphans: told.health.held_orphans(),
+            in_sync: told.in_sync.clone(),
+        };
+        let (source, removals) = follow_store(settings, store_config, source_sender, parts)?;
         let mut tasks = JoinSet::new();
         tasks.spawn(named("engine", engine.run()));
         tasks.spawn(named("namespace watcher", pass_probes(probes, handle.clone())));
@@ -165,10 +179,10 @@ impl Agent {
             desired.in_file(&items);
             tasks.spawn(named("configuration file", pass_file(file, desired.clone())));
         }
-        let source_task = pass_desired(source_events, desired.clone(), told.metrics.clone());
-        tasks.spawn(named("etcd source", source_task));
+        tasks.spawn(named("etcd source", removals.run(source_events, source.noted())));
         tasks.spawn(named("progress", progress::tell(told.health.clone(), executor)));
-        tasks.spawn(named("publisher", keep_health(told.health, told.publisher.health(), told.metrics)));
+        let health_task = keep_health(told.health, told.publisher.health(), desired.held(), told.metrics);
+        tasks.spawn(named("publisher", health_task));
         Ok(Agent {
             store,
             publisher: told.publisher,
@@ -300,6 +314,22 @@ async fn named(part: &'static str, task: impl Future<Output = ()> + Send) -> &'s
     part
 }
 
+/// The source of what the store asks for, and what decides whether it is followed.
+fn follow_store(
+    settings: &Settings,
+    store: StoreConfig,
+    events: mpsc::Sender<SourceEvent>,
+    parts: removals::Parts,
+) -> anyhow::Result<(Source, Removals)> {
+    let prefix = format!("{}{}", agent_prefix(&settings.microservice_label), desired::CONFIG);
+    let removals = Removals::new(settings.on_store_loss, NoteFile::new(&settings.data_dir, prefix.clone()), parts);
+    let options = SourceOptions {
+        note: removals.note(),
+        ..SourceOptions::default()
+    };
+    Ok((Source::start_with(store, prefix, events, options)?, removals))
+}
+
 /// The store to speak to: the one named in the settings, or the embedded one.
 async fn open_store(settings: &Settings) -> anyhow::Result<(Option<embedded::Store>, StoreConfig)> {
     if let Some(config) = settings.etcd.clone() {
@@ -380,47 +410,35 @@ async fn pass_file(mut file: ConfigFile, desired: Arc<Desired>) {
     }
 }
 
-async fn pass_desired(mut events: mpsc::Receiver<SourceEvent>, desired: Arc<Desired>, metrics: Arc<Metrics>) {
-    while let Some(event) = events.recv().await {
-        match event {
-            SourceEvent::Snapshot { revision, reason, items } => {
-                let count = items.len();
-                match &reason {
-                    SnapshotReason::StoreReplaced { evidence } => {
-                        warn!(
-                            revision,
-                            count, "the store is not the one that was read before ({evidence}); what it lacks is deleted"
-                        );
-                    }
-                    reason => info!(revision, count, ?reason, "read the desired state"),
-                }
-                metrics.read_all(revision);
-                desired.stored(revision, items);
-            }
-            SourceEvent::Changes { revision, items } => {
-                metrics.read_changes(revision, items.iter().map(|item| item.mod_revision));
-                desired.changed(revision, items);
-            }
-            SourceEvent::Disconnected { message } => warn!("the store cannot be reached, the last desired state stays: {message}"),
-            SourceEvent::Reconnected => info!("the store is reached again"),
+/// Repeats the health keys, and reports at once when the store is lost or found, or removals are held.
+async fn keep_health(health: Arc<Health>, mut store: watch::Receiver<StoreHealth>, mut held: watch::Receiver<Held>, metrics: Arc<Metrics>) {
+    let mut ticks = tokio::time::interval(HEALTH_INTERVAL);
+    loop {
+        let state = store.borrow_and_update().clone();
+        let held_now = held.borrow_and_update().clone();
+        let connected = matches!(state, StoreHealth::Connected { .. });
+        metrics.set_connected(connected);
+        let message = held_now.message().filter(|_| connected);
+        health.set_held_removals(message.is_some().then(|| held_removals(&held_now)));
+        match (state, message) {
+            (StoreHealth::Connecting, _) => health.set("etcd", OperationalState::Init, ""),
+            (StoreHealth::Connected { .. }, None) => health.set("etcd", OperationalState::Ok, ""),
+            (StoreHealth::Connected { .. }, Some(message)) => health.set("etcd", OperationalState::Error, &message),
+            (StoreHealth::Disconnected { message }, _) => health.set("etcd", OperationalState::Error, &message),
+        }
+        tokio::select! {
+            changed = store.changed() => if changed.is_err() { return },
+            changed = held.changed() => if changed.is_err() { return },
+            _ = ticks.tick() => health.publish(),
         }
     }
 }
 
-/// Repeats the health keys, and tells at once when the store is lost or found.
-async fn keep_health(health: Arc<Health>, mut store: watch::Receiver<StoreHealth>, metrics: Arc<Metrics>) {
-    let mut ticks = tokio::time::interval(HEALTH_INTERVAL);
-    loop {
-        let state = store.borrow_and_update().clone();
-        metrics.set_connected(matches!(state, StoreHealth::Connected { .. }));
-        match state {
-            StoreHealth::Connecting => health.set("etcd", OperationalState::Init, ""),
-            StoreHealth::Connected { .. } => health.set("etcd", OperationalState::Ok, ""),
-            StoreHealth::Disconnected { message } => health.set("etcd", OperationalState::Error, &message),
-        }
-        tokio::select! {
-            changed = store.changed() => if changed.is_err() { return },
-            _ = ticks.tick() => health.publish(),
-        }
+fn held_removals(held: &Held) -> HeldRemovals {
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    HeldRemovals {
+        values: count(held.values.len()),
+        orphans: count(held.orphans.len()),
+        evidence: held.evidence.clone().unwrap_or_default(),
     }
 }

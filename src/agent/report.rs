@@ -20,7 +20,7 @@ use models::{
             },
         },
         netns_agent::{self as proto, Microservice as MicroserviceState, NamespaceStatus},
-        status::{AgentStatus, BulkChange, OperationalState, PluginStatus},
+        status::{AgentStatus, BulkChange, HeldRemovals, OperationalState, PluginStatus},
     },
 };
 use prost_types::Timestamp;
@@ -63,6 +63,10 @@ pub struct Health {
     bulk: watch::Sender<Option<Duration>>,
     /// What is told of it. Changed with `parts` locked.
     bulk_change: Mutex<Option<BulkChange>>,
+    /// Removals that are held. Changed with `parts` locked.
+    held_removals: Mutex<Option<HeldRemovals>>,
+    /// Orphans that stay because removals are held.
+    held_orphans: watch::Sender<Vec<String>>,
 }
 
 impl Health {
@@ -75,6 +79,8 @@ impl Health {
             parts: Mutex::new(BTreeMap::new()),
             bulk: watch::Sender::new(None),
             bulk_change: Mutex::new(None),
+            held_removals: Mutex::new(None),
+            held_orphans: watch::Sender::new(Vec::new()),
         };
         health.set("VPPAgent", OperationalState::Init, "");
         Arc::new(health)
@@ -104,6 +110,11 @@ impl Health {
         self.bulk.subscribe()
     }
 
+    /// Orphans that stay because removals are held.
+    pub fn held_orphans(&self) -> watch::Receiver<Vec<String>> {
+        self.held_orphans.subscribe()
+    }
+
     /// Tells how far a bulk change is that began at `since`, or that there is none.
     pub fn set_bulk_change(&self, change: Option<(Duration, u64)>) {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -112,6 +123,17 @@ impl Health {
             changes,
         });
         self.write(&parts);
+    }
+
+    /// Reports the removals that are held; `None`: there are none.
+    pub fn set_held_removals(&self, held: Option<HeldRemovals>) {
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.held_removals.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = std::mem::replace(&mut *known, held.clone()) != held;
+        drop(known);
+        if changed {
+            self.write(&parts);
+        }
     }
 
     /// Writes all health keys anew, with the time of now.
@@ -128,6 +150,7 @@ impl Health {
             start_time: seconds(self.start),
             last_update: now,
             bulk_change: *self.bulk_change.lock().unwrap_or_else(PoisonError::into_inner),
+            held_removals: self.held_removals.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             ..AgentStatus::default()
         };
         // The worst part decides, not the one that changed last. Docker is optional: without it the agent is in order.
@@ -304,6 +327,11 @@ impl Reporter {
     /// A bulk change begins (at this time) or is over.
     pub fn bulk(&self, since: Option<Duration>) {
         self.health.bulk.send_replace(since);
+    }
+
+    /// Reports the orphans that stay because removals are held.
+    pub fn held_orphans(&self, texts: Vec<String>) {
+        self.health.held_orphans.send_replace(texts);
     }
 
     /// All that is desired has been acted upon.

@@ -22,6 +22,7 @@ use super::{
     log::{self, LogCommand},
     model::{self, ModelCommand},
     output::Output,
+    removals::{self, RemovalsCommand},
     status,
     watch::{self, WaitArgs, WatchArgs},
 };
@@ -57,6 +58,9 @@ pub enum ClientCommand {
     Graph(GraphArgs),
     /// Have the kernel read again, and what differs repaired
     Resync(ResyncArgs),
+    /// What is not deleted because the store may have lost its content
+    #[command(subcommand)]
+    Removals(RemovalsCommand),
     /// Levels of the agent's log
     #[command(subcommand)]
     Log(LogCommand),
@@ -115,6 +119,7 @@ async fn answer(command: &ClientCommand, args: &ClientArgs, output: &Output) -> 
         ClientCommand::Doctor(args) => doctor::run(args, &agent, output).await,
         ClientCommand::Graph(args) => graph::run(args, &agent, output).await,
         ClientCommand::Resync(args) => history::resync(args, &agent, output).await,
+        ClientCommand::Removals(command) => removals::run(command, &agent, output).await,
         ClientCommand::Log(command) => log::run(command, &agent, output).await,
         // Answered without an agent.
         ClientCommand::Kvdb(_) | ClientCommand::Model(_) | ClientCommand::Completion(_) | ClientCommand::Man(_) => Ok(0),

@@ -24,6 +24,7 @@ mod model;
 mod moment;
 mod names;
 mod output;
+mod removals;
 mod status;
 mod watch;
 

@@ -6,6 +6,24 @@
 use super::{ConfigError, Given, Origin, path_of};
 use crate::store::{Connector, Credentials, Password, StoreConfig, TlsFiles};
 
+/// What to do if the store has lost its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnStoreLoss {
+    /// What it lacks stays until somebody accepts the removals.
+    Hold,
+    /// What it lacks is deleted.
+    Apply,
+}
+
+pub(super) fn on_loss(given: Option<Given>) -> Result<OnStoreLoss, ConfigError> {
+    let Some(given) = given else { return Ok(OnStoreLoss::Hold) };
+    match given.value.trim() {
+        "hold" => Ok(OnStoreLoss::Hold),
+        "apply" => Ok(OnStoreLoss::Apply),
+        other => Err(given.wrong(format!("{other:?} is no policy"), "hold or apply is expected")),
+    }
+}
+
 /// What was given about the store.
 pub(super) struct StoreArgs {
     pub endpoints: Option<Given>,

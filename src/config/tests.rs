@@ -43,6 +43,7 @@ fn without_anything_the_documented_defaults_hold() {
         etcd: None,
         embedded_listen: address("127.0.0.1:2379"),
         data_dir: "/var/lib/netns-agent".into(),
+        on_store_loss: OnStoreLoss::Hold,
         http: HttpSettings {
             listen: Some(address("127.0.0.1:9191")),
             identity: None,

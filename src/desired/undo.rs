@@ -246,7 +246,7 @@ impl Confirmations {
     }
 }
 
-fn client_item(key: &Key, item: &Item) -> Option<ClientItem> {
+pub(super) fn client_item(key: &Key, item: &Item) -> Option<ClientItem> {
     let model = model_of(key, item.message.as_deref()?)?;
     let labels = item.labels.as_ref().map(|labels| (**labels).clone()).unwrap_or_default();
     Some(ClientItem { model, labels })

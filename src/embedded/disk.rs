@@ -20,7 +20,7 @@ use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageErro
 
 use super::error::StartError;
 use super::mvcc::Version;
-use crate::data_dir::DataDir;
+use crate::data_dir::{DataDir, OpenFile};
 
 const REVISIONS: TableDefinition<'_, (i64, i64), &[u8]> = TableDefinition::new("revisions");
 const LEASES: TableDefinition<'_, i64, i64> = TableDefinition::new("leases");
@@ -78,7 +78,11 @@ impl Disk {
     pub(super) fn open(directory: &Path) -> Result<(Disk, Content), StartError> {
         let data = DataDir::open(directory)?;
         let path = data.path_of(FILE_NAME);
-        let file = data.open_or_create(FILE_NAME)?.file;
+        let OpenFile { file, created } = data.open_or_create(FILE_NAME)?;
+        if !created && file.metadata().is_ok_and(|found| found.len() == 0) {
+            let detail = "it has 0 bytes".to_owned();
+            return Err(StartError::Corrupt { path, detail });
+        }
         // Everything is read now anyway, and redb may panic on a damaged file unless it checks it first.
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);

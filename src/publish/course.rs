@@ -32,8 +32,8 @@ pub(crate) enum Request {
 /// What came of a transaction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Landed {
-    /// It was carried out.
-    Written,
+    /// It was carried out, at this revision.
+    Written(i64),
     /// A guard did not hold: a key is not as we left it, someone else has written it.
     NotAsLeft,
     /// The store refuses it for good.
@@ -159,7 +159,7 @@ impl Course {
         let connection = &mut self.connection;
         connection.in_flight = connection.in_flight.saturating_sub(1);
         match outcome {
-            Landed::Written => state.written(batch),
+            Landed::Written(revision) => state.written(batch, revision),
             Landed::NotAsLeft => {
                 state.not_written(batch);
                 connection.list = true;
@@ -177,6 +177,11 @@ impl Course {
             // It stays in flight until the connection is taken for lost.
             Landed::Unknown => {}
         }
+    }
+
+    /// What is stored is compared with what should be, as soon as nothing is in flight.
+    pub fn audit(&mut self) {
+        self.connection.list = true;
     }
 
     /// The connection is lost.

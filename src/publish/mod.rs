@@ -13,8 +13,7 @@
 //! outcome cannot take effect late, because its lease is revoked before the keys count as stored, and deletions are guarded.
 //! When the agent dies, its keys vanish with the lease.
 //!
-//! # Assumptions
-//! No other process writes these keys. Should one do it, the next reconnection sets them right.
+//! A key that somebody else deletes is written again at once; one that somebody else overwrites, within ten minutes.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},

@@ -58,6 +58,10 @@ enum Stored {
 struct Entry {
     wanted: Option<Content>,
     stored: Stored,
+    /// Revision of the last write of the stored state.
+    revision: i64,
+    /// Revision of the last deletion that the store has shown.
+    deleted_at: i64,
     /// Of an earlier run and not touched in this one: it stays until [`State::retain_only_current`].
     left_over: bool,
     /// The store has refused this value for good; another value will be tried.
@@ -215,15 +219,31 @@ impl State {
         batch
     }
 
-    /// The transaction was carried out.
-    pub fn written(&mut self, batch: Batch) {
+    /// The transaction was carried out, at this revision.
+    pub fn written(&mut self, batch: Batch, revision: i64) {
         for (key, write) in batch {
             let Some(entry) = self.entries.get_mut(&key) else { continue };
             entry.stored = match write {
+                // Somebody may have deleted it before the answer was here.
+                Write::Put(_) if entry.deleted_at > revision => Stored::Absent,
                 Write::Put(value) => Stored::Present(value, Guard::Lease(self.lease)),
                 Write::Delete(_) => Stored::Absent,
             };
+            entry.revision = revision;
             self.landed(&key);
+        }
+    }
+
+    /// The store shows that a key was deleted at a revision, by this publisher or by somebody else.
+    pub fn deleted(&mut self, key: &str, revision: i64) {
+        let Some((key, _)) = self.entries.get_key_value(key) else { return };
+        let key = key.clone();
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        entry.deleted_at = entry.deleted_at.max(revision);
+        let is_lost = matches!(entry.stored, Stored::Present(..)) && revision > entry.revision;
+        if is_lost && !entry.in_flight {
+            entry.stored = Stored::Absent;
+            self.settle_or_queue(&key, 0);
         }
     }
 
@@ -261,6 +281,10 @@ impl State {
     /// The session is over. Returns whether anything was in flight, of which nobody knows whether it was or will be carried out.
     pub fn interrupt(&mut self) -> bool {
         let mut uncertain = false;
+        for entry in self.entries.values_mut() {
+            // The next session may be with another store, which counts anew.
+            (entry.revision, entry.deleted_at) = (0, 0);
+        }
         for entry in self.entries.values_mut().filter(|entry| entry.in_flight) {
             entry.in_flight = false;
             entry.changed_in_flight = None;
@@ -295,7 +319,11 @@ impl State {
                 left_over,
                 ..Entry::new(Stored::Absent)
             });
-            entry.stored = Stored::Present(value.into(), guard);
+            entry.revision = mod_revision;
+            // The deletion may be newer than the listing.
+            if entry.deleted_at <= mod_revision {
+                entry.stored = Stored::Present(value.into(), guard);
+            }
         }
         // Numbers are kept, so that the oldest change is still written first; what is only found now concerns every `flush`.
         let mut keys: Vec<(u64, Arc<str>)> = self
@@ -328,6 +356,8 @@ impl Entry {
         Self {
             wanted: None,
             stored,
+            revision: 0,
+            deleted_at: 0,
             left_over: false,
             refused: None,
             unsaved_since: None,

@@ -5,8 +5,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use etcd_client::{Compare, CompareOp, LeaseKeepAliveStream, LeaseKeeper, PutOptions, Txn, TxnOp};
-use futures::stream::{FuturesUnordered, StreamExt};
+use etcd_client::{
+    Compare, CompareOp, LeaseKeepAliveStream, LeaseKeeper, PutOptions, ResponseHeader, Txn, TxnOp, TxnResponse, WatchResponse, WatchStream,
+};
+use futures::stream::{FuturesUnordered, SelectAll, StreamExt};
 use tokio::{
     sync::watch,
     time::{Instant, MissedTickBehavior, interval_at, sleep, timeout},
@@ -19,6 +21,9 @@ use super::{
 };
 use crate::store::{Backoff, Connector, Session, StoreError, StoreErrorKind};
 
+/// How often all stored keys are compared with those that should be. Deletions are noticed at once; this finds what somebody else wrote
+/// over a key.
+const AUDIT_INTERVAL: Duration = Duration::from_secs(600);
 /// How long a shutdown may take.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(3);
 
@@ -110,6 +115,8 @@ impl Writer {
         let period = self.ttl / 3;
         let mut renew = interval_at(Instant::now() + period, period);
         renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut audit = interval_at(Instant::now() + AUDIT_INTERVAL, AUDIT_INTERVAL);
+        let mut deletions: SelectAll<WatchStream> = SelectAll::new();
         let mut unanswered = false;
         let shared = self.shared.clone();
         loop {
@@ -117,7 +124,7 @@ impl Writer {
                 let request = self.course.next(&mut shared.state());
                 match request {
                     Some(Request::Write(batch)) => in_flight.push(self.send(&session, batch)),
-                    Some(request) => self.ask(&session, request).await?,
+                    Some(request) => self.ask(&session, request, &mut deletions).await?,
                     None => break,
                 }
             }
@@ -127,6 +134,11 @@ impl Writer {
             tokio::select! {
                 Some((batch, outcome)) = in_flight.next(), if !in_flight.is_empty() => self.landed(batch, outcome)?,
                 () = shared.changed.notified() => {}
+                Some(answer) = deletions.next(), if !deletions.is_empty() => {
+                    let answer = answer.map_err(|error| session.stream_error("watching status", &error))?;
+                    self.deleted(&session, &answer)?;
+                }
+                _ = audit.tick() => self.course.audit(),
                 _ = renew.tick() => {
                     if std::mem::replace(&mut unanswered, true) {
                         return Err(StoreError::protocol(session.endpoint(), "the renewal of the lease is not answered"));
@@ -175,14 +187,20 @@ impl Writer {
     }
 
     /// What is asked with nothing beside it.
-    async fn ask(&mut self, session: &Session, request: Request) -> Result<(), StoreError> {
+    async fn ask(&mut self, session: &Session, request: Request, deletions: &mut SelectAll<WatchStream>) -> Result<(), StoreError> {
         match request {
             Request::Revoke(lease) => {
                 revoke(session, lease).await?;
                 self.course.revoked();
             }
             _ => {
-                self.list(session).await?;
+                let revisions = self.list(session).await?;
+                if deletions.is_empty() {
+                    for (space, revision) in OWN_KEY_SPACES.iter().zip(revisions) {
+                        let prefix = format!("{}{space}", self.prefix);
+                        deletions.push(session.watch_deletions(prefix.as_bytes(), revision + 1).await?);
+                    }
+                }
                 if self.established.is_none() {
                     self.established = Some(Instant::now());
                     let endpoint = session.endpoint().to_owned();
@@ -194,11 +212,28 @@ impl Writer {
         Ok(())
     }
 
-    /// Compares the stored keys with the wanted ones; nothing may be in flight.
-    async fn list(&mut self, session: &Session) -> Result<(), StoreError> {
+    /// Notes what was deleted; what should be there is written again.
+    fn deleted(&mut self, session: &Session, answer: &WatchResponse) -> Result<(), StoreError> {
+        if answer.canceled() {
+            let words = format!("it canceled the watch of status keys: {:?}", answer.cancel_reason());
+            return Err(StoreError::protocol(session.endpoint(), &words));
+        }
+        let mut state = self.shared.state();
+        for kv in answer.events().iter().filter_map(|event| event.kv()) {
+            if let Some(key) = std::str::from_utf8(kv.key()).ok().and_then(|key| key.strip_prefix(&self.prefix)) {
+                state.deleted(key, kv.mod_revision());
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the stored keys with the wanted ones; nothing may be in flight. Returns the revision of each key space.
+    async fn list(&mut self, session: &Session) -> Result<Vec<i64>, StoreError> {
         let mut found = Vec::new();
+        let mut revisions = Vec::new();
         for space in OWN_KEY_SPACES {
             let listing = session.list(format!("{}{space}", self.prefix).as_bytes(), false).await?;
+            revisions.push(listing.revision);
             found.extend(listing.items.into_iter().filter_map(|item| {
                 let (mod_revision, lease) = (item.mod_revision(), item.lease());
                 let (key, value) = item.into_key_value();
@@ -213,11 +248,11 @@ impl Writer {
             }));
         }
         self.course.listed(&mut self.shared.state(), found);
-        Ok(())
+        Ok(revisions)
     }
 
-    /// One transaction.
-    fn send(&self, session: &Session, batch: Batch) -> impl Future<Output = (Batch, Result<bool, StoreError>)> + use<> {
+    /// One transaction; answers at which revision it was carried out, `None` if a guard did not hold.
+    fn send(&self, session: &Session, batch: Batch) -> impl Future<Output = (Batch, Result<Option<i64>, StoreError>)> + use<> {
         let lease = self.course.lease().unwrap_or_default();
         let mut guards = Vec::new();
         let operations = batch.iter().map(|(key, write)| {
@@ -239,14 +274,15 @@ impl Writer {
         let place = session.place();
         async move {
             let answer = place.call("publishing status", kv.txn(transaction)).await;
-            (batch, answer.map(|answer| answer.succeeded()))
+            let revision = |answer: &TxnResponse| answer.header().map_or(0, ResponseHeader::revision);
+            (batch, answer.map(|answer| answer.succeeded().then(|| revision(&answer))))
         }
     }
 
-    fn landed(&mut self, batch: Batch, outcome: Result<bool, StoreError>) -> Result<(), StoreError> {
+    fn landed(&mut self, batch: Batch, outcome: Result<Option<i64>, StoreError>) -> Result<(), StoreError> {
         let (landed, end) = match outcome {
-            Ok(true) => (Landed::Written, None),
-            Ok(false) => (Landed::NotAsLeft, None),
+            Ok(Some(revision)) => (Landed::Written(revision), None),
+            Ok(None) => (Landed::NotAsLeft, None),
             Err(error) if error.kind() == StoreErrorKind::Refused => {
                 tracing::warn!(%error, keys = batch.len(), "the store refuses status");
                 (Landed::Refused, None)

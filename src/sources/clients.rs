@@ -21,7 +21,7 @@ use models::{
 use prost::Message;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, backends::FileBackend};
 
-use crate::data_dir::{DataDir, DataDirError};
+use crate::data_dir::{DataDir, DataDirError, OpenFile};
 
 /// Name of the file in the data directory.
 const FILE_NAME: &str = "clients.redb";
@@ -88,7 +88,11 @@ impl ClientStore {
     pub fn open(directory: &Path) -> Result<(Self, BTreeMap<String, SourceItems>), ClientStoreError> {
         let data = DataDir::open(directory)?;
         let path = data.path_of(FILE_NAME);
-        let file = data.open_or_create(FILE_NAME)?.file;
+        let OpenFile { file, created } = data.open_or_create(FILE_NAME)?;
+        if !created && file.metadata().is_ok_and(|found| found.len() == 0) {
+            let detail = "the file is damaged: it has 0 bytes".to_owned();
+            return Err(ClientStoreError::Content { path, detail });
+        }
         let mut builder = Database::builder();
         // redb may panic on a damaged file unless it checks it first.
         builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
@@ -210,6 +214,14 @@ mod tests {
         });
         let labels = Labels::from([(label.to_owned(), String::new())]);
         (model.key(), ClientItem { model, labels })
+    }
+
+    #[test]
+    fn an_empty_file_is_damage() {
+        let directory = tempfile::tempdir().expect("a directory");
+        std::fs::write(directory.path().join("clients.redb"), "").expect("written");
+        let error = ClientStore::open(directory.path()).err().map(|error| error.to_string());
+        assert!(error.is_some_and(|error| error.contains("it has 0 bytes; restore the file, or remove it")));
     }
 
     #[test]

@@ -22,18 +22,20 @@ use std::{collections::BTreeMap, fmt, str::Utf8Error, sync::Arc, time::Duration}
 
 use etcd_client::{WatchResponse, WatchStream};
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::JoinHandle,
     time::{Instant, sleep, sleep_until},
 };
 
 use self::{
     mailbox::Mailbox,
+    note::{Note, Past},
     reading::{Compared, Reading},
 };
-use crate::store::{Backoff, Connector, Listing, Session, StoreConfig, StoreError};
+use crate::store::{Backoff, Connector, Listing, Session, StoreConfig, StoreError, StoreErrorKind};
 
 pub(crate) mod mailbox;
+pub mod note;
 pub(crate) mod position;
 pub(crate) mod reading;
 
@@ -109,9 +111,13 @@ pub enum SnapshotReason {
     Initial,
     /// The watch had fallen behind the store's compaction.
     Compacted,
-    /// The store is not the one that was read before: wiped, restored from an older backup, or another cluster. What it does
-    /// not have is missing from this snapshot; whoever applies it deletes on that ground and should say so loudly.
+    /// The store is another one or was emptied. What it does not have was not necessarily deleted by anybody.
     StoreReplaced {
+        /// How it was noticed.
+        evidence: String,
+    },
+    /// The store was restored from an older snapshot. What it does not have is no longer desired.
+    StoreRestored {
         /// How it was noticed.
         evidence: String,
     },
@@ -152,12 +158,15 @@ pub enum SourceEvent {
 pub struct SourceOptions {
     /// Interval of the comparison of all keys' revisions with what was delivered.
     pub compare_interval: Duration,
+    /// The store as an earlier process read it last.
+    pub note: Option<Note>,
 }
 
 impl Default for SourceOptions {
     fn default() -> Self {
         Self {
             compare_interval: Duration::from_secs(60),
+            note: None,
         }
     }
 }
@@ -166,6 +175,7 @@ impl Default for SourceOptions {
 #[derive(Debug)]
 pub struct Source {
     task: JoinHandle<()>,
+    noted: watch::Receiver<Option<Note>>,
 }
 
 impl Source {
@@ -192,11 +202,13 @@ impl Source {
     ) -> Result<Self, StoreError> {
         let connector = Connector::new(config)?;
         let mailbox = Arc::new(Mailbox::new());
+        let (note_sender, noted) = watch::channel(None);
         let mut reader = Reader {
             connector,
             prefix: prefix.into_bytes(),
-            options,
-            reading: Reading::new(mailbox.clone()),
+            compare_interval: options.compare_interval,
+            reading: Reading::new(mailbox.clone()).recognizing(options.note),
+            noted: note_sender,
             established: None,
         };
         let task = tokio::spawn(async move {
@@ -205,7 +217,12 @@ impl Source {
                 () = reader.run() => {}
             }
         });
-        Ok(Self { task })
+        Ok(Self { task, noted })
+    }
+
+    /// What a later process needs to recognize the store. It is never older than the last event that was delivered.
+    pub fn noted(&self) -> watch::Receiver<Option<Note>> {
+        self.noted.clone()
     }
 }
 
@@ -222,8 +239,9 @@ struct ListAgain(SnapshotReason);
 struct Reader {
     connector: Connector,
     prefix: Vec<u8>,
-    options: SourceOptions,
+    compare_interval: Duration,
     reading: Reading,
+    noted: watch::Sender<Option<Note>>,
     /// Since when the present session works.
     established: Option<Instant>,
 }
@@ -253,20 +271,40 @@ impl Reader {
     async fn session(&mut self) -> Result<ListAgain, StoreError> {
         let session = self.connector.connect(&self.prefix).await?;
         let listing = session.list(&self.prefix, false).await?;
-        let revision = listing.revision;
+        let (revision, cluster_id) = (listing.revision, listing.cluster_id);
+        let items = position::strip(&self.prefix, listing.items);
+        let past = match self.reading.doubts(revision, cluster_id, &items) {
+            Some(earlier) => self.past(&session, earlier).await?,
+            None => Past::Unknown("it was not needed".to_owned()),
+        };
         let watch = session.watch(&self.prefix, revision + 1).await?;
         self.established = Some(Instant::now());
-        let items = position::strip(&self.prefix, listing.items);
-        if self.reading.established(revision, listing.cluster_id, items) {
+        if self.reading.established(revision, cluster_id, items, &past) {
             tracing::info!(endpoint = session.endpoint(), "desired state can be read again");
         }
+        self.note();
         self.follow(&session, watch).await
+    }
+
+    /// Lists the keys as they were at an earlier revision.
+    async fn past(&self, session: &Session, revision: i64) -> Result<Past, StoreError> {
+        match session.list_at(&self.prefix, true, revision).await {
+            Ok(listing) => Ok(Past::Listed(revisions(&self.prefix, listing))),
+            Err(error) if error.kind() == StoreErrorKind::Compacted => Ok(Past::Unknown(error.words().to_owned())),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Must be called before the next await after a change of `reading`, so that no event is delivered before its note.
+    fn note(&self) {
+        let note = self.reading.note();
+        self.noted.send_if_modified(|noted| std::mem::replace(noted, note.clone()) != note);
     }
 
     /// The part of a session after the listing.
     async fn follow(&mut self, session: &Session, mut watch: WatchStream) -> Result<ListAgain, StoreError> {
         let prefix = &self.prefix;
-        let mut compare_at = Instant::now() + self.options.compare_interval;
+        let mut compare_at = Instant::now() + self.compare_interval;
         loop {
             // The listing runs beside the watch, which must not wait for it.
             let compared = async move {
@@ -283,12 +321,15 @@ impl Reader {
                             return canceled(session, &response);
                         }
                         self.reading.watched(changes_of(prefix, &response));
+                        self.note();
                     }
                     listing = &mut compared => break listing?,
                 }
             };
-            let wait = match self.reading.compared(listing.revision, revisions(prefix, listing)) {
-                Compared::Same => self.options.compare_interval,
+            let compared = self.reading.compared(listing.revision, revisions(prefix, listing));
+            self.note();
+            let wait = match compared {
+                Compared::Same => self.compare_interval,
                 Compared::InDoubt => SECOND_LOOK,
                 Compared::Different => return Ok(ListAgain(SnapshotReason::Difference)),
             };

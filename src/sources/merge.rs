@@ -20,6 +20,8 @@ pub const DATASYNC: &str = "datasync";
 pub const CONFIG_FILE: &str = "config-file";
 /// Clients of the gRPC and REST API that do not say another name.
 pub const GRPC: &str = "grpc";
+/// Values that the store lost without anybody deleting them. The weakest of all, whatever its name.
+pub const HELD: &str = "held";
 
 /// What all sources ask for. `V` is what applies under a key, and may say that a value cannot be used: that too is something that a
 /// source holds, and it covers what weaker sources hold. Clones of `V` should be cheap; one is made for each change that is told.
@@ -35,8 +37,16 @@ pub struct Merge<V> {
 /// A source, ordered by strength.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Rank {
-    preferred: bool,
+    strength: Strength,
     name: Arc<str>,
+}
+
+/// What decides before the name.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Strength {
+    Held,
+    Usual,
+    Preferred,
 }
 
 /// What became different for whoever acts upon the desired state.
@@ -151,8 +161,13 @@ impl<V: Clone + PartialEq> Merge<V> {
     }
 
     fn rank(&self, source: &str) -> Rank {
+        let strength = match self.preferred.as_deref() {
+            _ if source == HELD => Strength::Held,
+            Some(preferred) if preferred == source => Strength::Preferred,
+            _ => Strength::Usual,
+        };
         Rank {
-            preferred: self.preferred.as_deref() == Some(source),
+            strength,
             name: source.into(),
         }
     }
@@ -217,6 +232,15 @@ mod tests {
         merge.change(GRPC, [(key("a"), Some(1))]);
         assert_eq!(merge.change(DATASYNC, [(key("a"), Some(2))]).changes, [(key("a"), Some(2))]);
         assert!(merge.change(GRPC, [(key("a"), Some(3))]).is_empty());
+    }
+
+    #[test]
+    fn held_values_are_weaker_than_those_of_any_source() {
+        let mut merge = begun();
+        merge.change(DATASYNC, [(key("a"), Some(1))]);
+        assert!(merge.change(HELD, [(key("a"), Some(1))]).is_empty());
+        assert!(merge.replace(DATASYNC, []).is_empty(), "the value stays as it is");
+        assert_eq!(merge.change(CONFIG_FILE, [(key("a"), Some(2))]).changes, [(key("a"), Some(2))]);
     }
 
     #[test]

@@ -9,3 +9,4 @@ pub mod document;
 pub mod etcd;
 pub mod file;
 pub mod merge;
+pub mod note_file;

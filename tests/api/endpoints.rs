@@ -102,4 +102,5 @@ answers!(graph,
     "GET" "/scheduler/graph?key=nonsense" => "graph-no-such-key.json",
 );
 answers!(stats, "GET" "/scheduler/stats" => "stats.json");
+answers!(removals, "GET" "/removals" => "removals.json", "POST" "/removals/accept" => "removals-accept.json");
 answers!(resync, "POST" "/scheduler/downstream-resync?retry=1&verbose=1" => "resync.json");

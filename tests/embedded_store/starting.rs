@@ -40,7 +40,7 @@ async fn a_second_store_on_the_same_directory_is_told_that_another_agent_has_it_
 
 #[tokio::test]
 async fn a_damaged_file_is_reported_as_such() {
-    for content in [b"this is no database ".repeat(1000), b"short".to_vec()] {
+    for content in [b"this is no database ".repeat(1000), b"short".to_vec(), Vec::new()] {
         let directory = tempfile::tempdir().expect("a temporary directory");
         std::fs::write(directory.path().join("store.redb"), content).expect("a file");
         let options = Options {

@@ -21,6 +21,7 @@ mod openapi;
 mod pages;
 mod probes;
 mod query;
+mod removals;
 mod resync;
 mod stats;
 mod status;
@@ -57,6 +58,7 @@ pub(crate) const ENDPOINTS: &[&[Endpoint]] = &[
     dump::ENDPOINTS,
     history::ENDPOINTS,
     resync::ENDPOINTS,
+    removals::ENDPOINTS,
     graph::ENDPOINTS,
     stats::ENDPOINTS,
     linux::ENDPOINTS,

@@ -111,7 +111,7 @@ fn answer(api: &Api, ready: bool) -> Response {
         return ApiError::internal("the agent has not looked at its health yet").into_response();
     };
     let state = agent.state();
-    let good = state == OperationalState::Ok || (state == OperationalState::Init && !ready);
+    let good = state == OperationalState::Ok || (!ready && is_alive(&agent));
     // Not indented, as in the reference.
     let body = serde_json::to_string(&health(api, agent, ready)).unwrap_or_default();
     let mut response = answer::typed(answer::JSON, body);
@@ -119,6 +119,15 @@ fn answer(api: &Api, ready: bool) -> Response {
         *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
     }
     response
+}
+
+/// Whether a restart would not help. Removals that are held are no reason for one.
+fn is_alive(agent: &AgentStatus) -> bool {
+    let fails = |part: &PluginStatus| {
+        let is_needed = part.name != "docker" && !(part.name == "etcd" && agent.held_removals.is_some());
+        is_needed && part.state() == OperationalState::Error
+    };
+    !agent.plugins.iter().any(fails)
 }
 
 fn health(api: &Api, agent: AgentStatus, ready: bool) -> Health {

@@ -7,7 +7,10 @@
 //! SHA-256 hash in hexadecimal digits, EXPIRY a time of RFC 3339. Empty lines, and those that begin with `#`, are passed over.
 
 use std::{
-    fmt, fs, io,
+    fmt,
+    fs::{self, File, Metadata},
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
@@ -47,6 +50,16 @@ pub enum TokenError {
         /// The system's words.
         error: io::Error,
     },
+    /// Somebody else could add a token.
+    #[error("tokens file {path}: {problem}, who could add a token; run `chown {uid} {path}` and `chmod 600 {path}`")]
+    Unprotected {
+        /// The file.
+        path: String,
+        /// Who can write it.
+        problem: String,
+        /// User of this process.
+        uid: u32,
+    },
     /// A line makes no sense.
     #[error("tokens file {path}, line {line}: {problem}; a line is `NAME read|write TOKEN [EXPIRY]`")]
     Line {
@@ -70,6 +83,8 @@ pub enum TokenError {
 struct Version {
     modified: Option<SystemTime>,
     length: u64,
+    /// Permissions and owner.
+    access: (u32, u32),
 }
 
 struct Content {
@@ -139,15 +154,23 @@ fn version(path: &PathBuf) -> Option<Version> {
     Some(Version {
         modified: metadata.modified().ok(),
         length: metadata.len(),
+        access: (metadata.mode(), metadata.uid()),
     })
 }
 
 fn parse_file(path: &PathBuf) -> Result<Arc<[(Hash, Holder)]>, TokenError> {
     let shown = path.display().to_string();
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) => return Err(TokenError::Unreadable { path: shown, error }),
+    let failed = |error| TokenError::Unreadable {
+        path: path.display().to_string(),
+        error,
     };
+    let mut file = File::open(path).map_err(failed)?;
+    if let Some(problem) = unprotected(&file.metadata().map_err(failed)?) {
+        let uid = nix::unistd::geteuid().as_raw();
+        return Err(TokenError::Unprotected { path: shown, problem, uid });
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(failed)?;
     let lines = text.lines().map(str::trim).enumerate();
     let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
     let holders = lines.map(|(at, line)| {
@@ -161,6 +184,18 @@ fn parse_file(path: &PathBuf) -> Result<Arc<[(Hash, Holder)]>, TokenError> {
     match holders.is_empty() {
         true => Err(TokenError::Empty { path: shown }),
         false => Ok(holders.into()),
+    }
+}
+
+/// Who else can write a file, if anybody.
+fn unprotected(file: &Metadata) -> Option<String> {
+    let own = nix::unistd::geteuid().as_raw();
+    match (file.mode() & 0o022, file.uid()) {
+        (0, 0) => None,
+        (0, uid) if uid == own => None,
+        (0, uid) => Some(format!("it belongs to user {uid}")),
+        (mode, _) if mode & 0o002 != 0 => Some("it can be written by every user".to_owned()),
+        _ => Some(format!("it can be written by group {}", file.gid())),
     }
 }
 
@@ -222,7 +257,10 @@ fn is_equal(one: &Hash, other: &Hash) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
+    use std::{
+        os::unix::fs::PermissionsExt,
+        time::{Duration, UNIX_EPOCH},
+    };
 
     use super::*;
     use crate::api::security::{Access, Denied};
@@ -285,6 +323,27 @@ mod tests {
         assert!(tokens.holder("third-token-of-them").is_some());
         fs::remove_file(&path).expect("removable");
         assert!(tokens.holder("third-token-of-them").is_some());
+    }
+
+    #[test]
+    fn a_file_that_others_can_write_is_refused_with_the_remedy() {
+        let (_folder, path) = file("a read first-token-of-all\n");
+        let allow = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("own file");
+        for (mode, part) in [(0o646, "every user"), (0o664, "by group"), (0o666, "every user")] {
+            allow(mode);
+            let error = Tokens::read(path.clone()).expect_err("unprotected").to_string();
+            assert!(
+                error.contains(part) && error.contains(&format!("chmod 600 {}", path.display())),
+                "{error}"
+            );
+        }
+        allow(0o644);
+        let tokens = Tokens::read(path.clone()).expect("protected");
+        // Whoever opens it later gains nothing by it.
+        allow(0o666);
+        fs::write(&path, "b write second-token-of-them\n").expect("writable");
+        assert_eq!(tokens.holder("second-token-of-them"), None);
+        assert!(tokens.holder("first-token-of-all").is_some());
     }
 
     #[test]

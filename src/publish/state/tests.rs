@@ -42,7 +42,7 @@ fn only_the_newest_state_of_a_key_is_written() {
     let batch = state.take_batch(100);
     assert_eq!(texts(&batch), ["a=3"]);
     assert!(state.settled() < state.sequence());
-    state.written(batch);
+    state.written(batch, 1);
     assert_eq!(state.settled(), state.sequence());
 }
 
@@ -51,7 +51,7 @@ fn a_value_that_is_stored_already_is_not_written_again() {
     let mut state = ready();
     state.set("a", value("1"));
     let batch = state.take_batch(100);
-    state.written(batch);
+    state.written(batch, 1);
     state.set("a", value("1"));
     state.set("a", value("2"));
     state.set("a", value("1"));
@@ -69,12 +69,36 @@ fn what_is_set_during_a_write_waits_for_its_end() {
         state.take_batch(100).is_empty(),
         "two writes of one key are never on their way together"
     );
-    state.written(first);
+    state.written(first, 1);
     let second = state.take_batch(100);
     assert_eq!(texts(&second), ["a=2"]);
     state.remove("a");
-    state.written(second);
+    state.written(second, 1);
     assert_eq!(texts(&state.take_batch(100)), ["-a if Lease(1)"]);
+}
+
+#[test]
+fn a_key_that_somebody_deletes_is_written_again_unless_it_was_written_since() {
+    let mut state = ready();
+    state.set("a", value("1"));
+    let batch = state.take_batch(100);
+    // Reported before the answer to the write.
+    state.deleted("a", 4);
+    state.written(batch, 5);
+    assert!(state.take_batch(100).is_empty(), "the deletion is older than the write");
+    state.deleted("a", 6);
+    assert!(state.settled() < state.sequence());
+    let batch = state.take_batch(100);
+    assert_eq!(texts(&batch), ["a=1"]);
+    state.deleted("a", 9);
+    state.written(batch, 8);
+    assert_eq!(
+        texts(&state.take_batch(100)),
+        ["a=1"],
+        "deleted after the write and reported before its answer"
+    );
+    state.deleted("foreign", 10);
+    assert!(state.take_batch(100).is_empty());
 }
 
 #[test]
@@ -83,7 +107,7 @@ fn a_lost_lease_makes_every_key_due_again_and_an_equal_one_none() {
     state.set("a", value("1"));
     state.set("b", value("1"));
     let batch = state.take_batch(100);
-    state.written(batch);
+    state.written(batch, 1);
     assert!(!state.interrupt());
     state.adopt(1, [found("a", "1", 1, 5), found("b", "1", 1, 5)]);
     assert!(state.take_batch(100).is_empty());
@@ -103,7 +127,7 @@ fn keys_of_an_earlier_run_stay_until_only_the_current_ones_are_wanted() {
     state.remove("removed");
     let batch = state.take_batch(100);
     assert_eq!(texts(&batch), ["kept=1", "-removed if Revision(7)"]);
-    state.written(batch);
+    state.written(batch, 1);
     state.retain_only_current();
     assert_eq!(texts(&state.take_batch(100)), ["-stale if Revision(6)"]);
 }
@@ -140,7 +164,13 @@ enum Step {
     Remove(u8),
     Write,
     Land(bool),
-    Lose { carried_out: bool },
+    Lose {
+        carried_out: bool,
+    },
+    /// Somebody else deletes a key.
+    Vanish(u8),
+    /// The store reports its deletions.
+    Report,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -150,37 +180,77 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Write),
         3 => any::<bool>().prop_map(Step::Land),
         1 => any::<bool>().prop_map(|carried_out| Step::Lose { carried_out }),
+        1 => (0..6u8).prop_map(Step::Vanish),
+        2 => Just(Step::Report),
     ]
 }
 
 /// A store that obeys guards, as etcd does.
 #[derive(Default)]
-struct ToyStore(BTreeMap<String, (Vec<u8>, i64)>);
+struct ToyStore {
+    keys: BTreeMap<String, (Vec<u8>, i64, i64)>,
+    revision: i64,
+    /// Deletions that were not reported yet.
+    deletions: Vec<(String, i64)>,
+}
 
 impl ToyStore {
-    fn carry_out(&mut self, batch: &Batch, lease: i64) {
+    /// Answers the revision; `None` if a guard did not hold.
+    fn carry_out(&mut self, batch: &Batch, lease: i64) -> Option<i64> {
+        let holds = |(key, write): &(Arc<str>, Write)| match write {
+            Write::Delete(guard) => self.keys.get(&**key).map(|(_, lease, _)| Guard::Lease(*lease)) == Some(*guard),
+            Write::Put(_) => true,
+        };
+        if !batch.iter().all(holds) {
+            return None;
+        }
+        self.revision += 1;
         for (key, write) in batch {
             match write {
                 Write::Put(value) => {
-                    self.0.insert(key.to_string(), (value.text().into_owned(), lease));
+                    self.keys.insert(key.to_string(), (value.text().into_owned(), lease, self.revision));
                 }
-                Write::Delete(guard) => {
-                    assert_eq!(
-                        self.0.get(&**key).map(|(_, lease)| Guard::Lease(*lease)),
-                        Some(*guard),
-                        "the guard of {key}"
-                    );
-                    self.0.remove(&**key);
-                }
+                Write::Delete(_) => self.delete(key),
             }
+        }
+        Some(self.revision)
+    }
+
+    fn delete(&mut self, key: &str) {
+        if self.keys.remove(key).is_some() {
+            self.deletions.push((key.to_owned(), self.revision));
         }
     }
 
     fn listing(&self) -> Vec<Found> {
-        self.0
+        self.keys
             .iter()
-            .map(|(key, (value, lease))| found(key, &String::from_utf8_lossy(value), *lease, 0))
+            .map(|(key, (value, lease, revision))| found(key, &String::from_utf8_lossy(value), *lease, *revision))
             .collect()
+    }
+
+    fn report(&mut self, state: &mut State) {
+        for (key, revision) in self.deletions.drain(..) {
+            state.deleted(&key, revision);
+        }
+    }
+
+    fn values(&self) -> BTreeMap<String, Vec<u8>> {
+        self.keys.iter().map(|(key, (value, ..))| (key.clone(), value.clone())).collect()
+    }
+}
+
+/// What the writer does with an answer.
+fn land(state: &mut State, store: &mut ToyStore, batch: Batch, flying: &mut VecDeque<Batch>) {
+    match store.carry_out(&batch, 1) {
+        Some(revision) => state.written(batch, revision),
+        None => {
+            state.not_written(batch);
+            for other in std::mem::take(flying) {
+                land(state, store, other, flying);
+            }
+            state.adopt(1, store.listing());
+        }
     }
 }
 
@@ -205,8 +275,7 @@ proptest! {
                 }
                 Step::Write => flying.push_back(state.take_batch(3)),
                 Step::Land(true) => if let Some(batch) = flying.pop_front() {
-                    store.carry_out(&batch, 1);
-                    state.written(batch);
+                    land(&mut state, &mut store, batch, &mut flying);
                 },
                 Step::Land(false) => if let Some(batch) = flying.pop_back() {
                     state.not_written(batch);
@@ -216,23 +285,29 @@ proptest! {
                         store.carry_out(&batch, 1);
                     }
                     state.interrupt();
+                    store.deletions.clear();
                     state.adopt(1, store.listing());
                 }
+                Step::Vanish(key) => {
+                    store.revision += 1;
+                    store.delete(&format!("k{key}"));
+                }
+                Step::Report => store.report(&mut state),
             }
-            let stored: BTreeMap<_, _> = store.0.iter().map(|(key, (value, _))| (key.clone(), value.clone())).collect();
-            prop_assert!(state.settled() < state.sequence() || stored == wanted, "settled too early");
+            let reported = store.deletions.is_empty();
+            prop_assert!(state.settled() < state.sequence() || !reported || store.values() == wanted, "settled too early");
         }
         flying.drain(..).for_each(|batch| state.not_written(batch));
+        store.report(&mut state);
         loop {
             let batch = state.take_batch(3);
             if batch.is_empty() {
                 break;
             }
-            store.carry_out(&batch, 1);
-            state.written(batch);
+            land(&mut state, &mut store, batch, &mut VecDeque::new());
+            store.report(&mut state);
         }
-        let stored: BTreeMap<_, _> = store.0.iter().map(|(key, (value, _))| (key.clone(), value.clone())).collect();
-        prop_assert_eq!(stored, wanted);
+        prop_assert_eq!(store.values(), wanted);
         prop_assert_eq!(state.settled(), state.sequence());
     }
 }

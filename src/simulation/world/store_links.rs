@@ -15,7 +15,7 @@ use crate::{
         mutation::Mutation,
         store::TTL,
     },
-    sources::etcd::{SnapshotReason, SourceEvent, reading::Compared},
+    sources::etcd::{SnapshotReason, SourceEvent, note::Past, reading::Compared},
 };
 
 /// As in the product.
@@ -54,7 +54,8 @@ impl World {
             ReaderStep::Listed(revision, cluster_id, items) => {
                 link.established = Some(self.now);
                 link.watched = Some(revision);
-                link.reading.established(revision, cluster_id, items);
+                let past = Past::Unknown("not simulated".to_owned());
+                link.reading.established(revision, cluster_id, items, &past);
                 self.plan_delivery();
                 self.plan_read(COMPARE_INTERVAL, ReaderStep::Compare);
             }
@@ -261,7 +262,7 @@ impl World {
             }
             Request::Write(batch) => {
                 let landed = match self.store.write(lease, &batch) {
-                    Some(true) => Landed::Written,
+                    Some(true) => Landed::Written(self.store.revision),
                     Some(false) => Landed::NotAsLeft,
                     None => Landed::NotWritten,
                 };

@@ -96,7 +96,10 @@ impl Pending {
         // store is another one must not be hidden by it, unless the receiver has nothing to compare with.
         let reason = match (self.snapshot.take(), reason) {
             (Some((_, SnapshotReason::Initial, _)), _) => SnapshotReason::Initial,
-            (_, replaced @ SnapshotReason::StoreReplaced { .. }) => replaced,
+            (_, replaced @ SnapshotReason::StoreReplaced { .. }) | (Some((_, replaced @ SnapshotReason::StoreReplaced { .. }, _)), _) => {
+                replaced
+            }
+            (_, restored @ SnapshotReason::StoreRestored { .. }) => restored,
             (Some((_, earlier, _)), _) => earlier,
             (None, reason) => reason,
         };

@@ -2,14 +2,14 @@
 //!
 //! Owns the last state handed over: revision, and a fingerprint of each key. Must never do I/O. Start at [`Position::compare`].
 
-use std::{
-    collections::BTreeMap,
-    hash::{DefaultHasher, Hash, Hasher},
-};
+use std::collections::BTreeMap;
 
 use etcd_client::KeyValue;
 
-use super::{RawChange, RawKey};
+use super::{
+    RawChange, RawKey,
+    note::{self, Note, Past},
+};
 
 /// One version of one key. The hash is needed because a store that was wiped and filled again by the same script has the
 /// same keys at the same revisions, with other values.
@@ -40,7 +40,9 @@ pub(crate) enum Comparison {
     Same,
     /// The store moved on; these keys differ.
     Moved(Vec<RawChange>),
-    /// This is not the store that was read before, or it has lost part of its history; in words.
+    /// The store was restored from a snapshot of the same history; in words.
+    Restored(String),
+    /// This is not the store that was read before, or it has lost its content; in words.
     Replaced(String),
 }
 
@@ -77,7 +79,7 @@ impl Position {
             Some(value) => {
                 let fingerprint = Fingerprint {
                     mod_revision: change.mod_revision,
-                    value_hash: hash(value),
+                    value_hash: note::hash(value),
                 };
                 self.known.insert(change.key.clone(), fingerprint);
             }
@@ -93,25 +95,54 @@ impl Position {
         self.revision = self.revision.max(revision);
     }
 
-    /// Compares with a complete listing (with values) taken after a loss of the connection.
+    /// What a later process needs to recognize this store.
+    pub fn note(&self) -> Note {
+        let known = self.known.iter().map(|(key, known)| (key, known.mod_revision, known.value_hash));
+        Note::of(self.cluster_id, self.revision, self.known.len(), known)
+    }
+
+    /// The revision whose listing would tell whether the keys that a listing lacks were deleted or lost: `None` if there is no
+    /// doubt. There is one if not a single known key is as it was, because a store that was wiped and written to since looks the
+    /// same.
+    pub fn doubts(&self, revision: i64, cluster_id: u64, items: &[Listed]) -> Option<i64> {
+        if cluster_id != self.cluster_id || revision <= self.revision || self.known.is_empty() {
+            return None;
+        }
+        let mut present = 0;
+        for item in items {
+            match self.known.get(&item.key) {
+                Some(known) if *known == fingerprint(item) => return None,
+                Some(_) => present += 1,
+                None => {}
+            }
+        }
+        (present < self.known.len()).then_some(self.revision)
+    }
+
+    /// Compares with a complete listing (with values) taken after a loss of the connection; `past` is the answer to
+    /// [`Position::doubts`].
     ///
-    /// A store that only moved on holds every key with a revision up to ours exactly as delivered. Anything else is another
-    /// store: smaller revision, other cluster, or other content in a past that cannot change.
-    pub fn compare(&self, revision: i64, cluster_id: u64, items: &[Listed]) -> Comparison {
+    /// A store that only moved on holds every key with a revision up to ours exactly as delivered. A restored snapshot holds some of
+    /// them so, and others in an earlier version. Anything else is another store or an emptied one.
+    pub fn compare(&self, revision: i64, cluster_id: u64, items: &[Listed], past: &Past) -> Comparison {
         if cluster_id != self.cluster_id {
             return Comparison::Replaced(format!("it is cluster {cluster_id:x}, before it was {:x}", self.cluster_id));
         }
-        if revision < self.revision {
-            return Comparison::Replaced(format!("it is at revision {revision}, before it was at {}", self.revision));
-        }
         let mut changes = Vec::new();
         let mut gone = self.known.clone();
+        let (mut unchanged, mut earlier) = (false, None);
         for item in items {
-            if gone.remove(&item.key) == Some(fingerprint(item)) {
+            let known = gone.remove(&item.key);
+            if known == Some(fingerprint(item)) {
+                unchanged = true;
                 continue;
             }
             if item.mod_revision <= self.revision {
-                return Comparison::Replaced(format!("key {} at revision {} is not as it was", item.key, item.mod_revision));
+                if known.is_some_and(|known| known.mod_revision <= item.mod_revision) {
+                    let evidence = format!("key {} at revision {} is not as it was", item.key, item.mod_revision);
+                    return Comparison::Replaced(evidence);
+                }
+                earlier.get_or_insert(item);
             }
             changes.push(RawChange {
                 key: item.key.clone(),
@@ -119,8 +150,24 @@ impl Position {
                 value: Some(item.value.clone()),
             });
         }
+        let evidence = if revision < self.revision {
+            Some(format!("it is at revision {revision}, before it was at {}", self.revision))
+        } else {
+            earlier.map(|item| format!("key {} is as it was at revision {}", item.key, item.mod_revision))
+        };
+        if let Some(evidence) = evidence {
+            return match unchanged || self.known.is_empty() {
+                true => Comparison::Restored(evidence),
+                false => Comparison::Replaced(evidence),
+            };
+        }
         if let Some(key) = gone.keys().next().filter(|_| revision == self.revision) {
             return Comparison::Replaced(format!("key {key} is missing at the same revision {revision}"));
+        }
+        if self.doubts(revision, cluster_id, items).is_some()
+            && let Some(evidence) = self.contradicted_by(past)
+        {
+            return Comparison::Replaced(evidence);
         }
         changes.extend(gone.into_keys().map(|key| RawChange {
             key,
@@ -132,6 +179,17 @@ impl Position {
         } else {
             Comparison::Moved(changes)
         }
+    }
+
+    /// Why the past of the store does not show that the known keys were ever in it.
+    fn contradicted_by(&self, past: &Past) -> Option<String> {
+        let lost = format!("none of the {} known keys is as it was", self.known.len());
+        let listed = match past {
+            Past::Listed(listed) => listed,
+            Past::Unknown(words) => return Some(format!("{lost}, and its history does not tell why: {words}")),
+        };
+        let as_known = |(key, known): (&RawKey, &Fingerprint)| listed.get(key) == Some(&known.mod_revision);
+        (!self.known.iter().all(as_known)).then(|| format!("{lost}, and they were not in it at revision {}", self.revision))
     }
 
     /// Moves to `revision` with the changes that [`Position::compare`] found.
@@ -163,14 +221,8 @@ impl Position {
 fn fingerprint(item: &Listed) -> Fingerprint {
     Fingerprint {
         mod_revision: item.mod_revision,
-        value_hash: hash(&item.value),
+        value_hash: note::hash(&item.value),
     }
-}
-
-fn hash(value: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
 }
 
 /// Cuts the prefix off; a key without it cannot come out of a listing of the prefix, and is left out.
@@ -199,6 +251,10 @@ mod tests {
         }
     }
 
+    fn unasked() -> Past {
+        Past::Unknown("nobody asked".to_owned())
+    }
+
     fn position() -> Position {
         Position::of_listing(10, 7, &[listed("a", "1", 3), listed("b", "2", 9)])
     }
@@ -206,18 +262,19 @@ mod tests {
     #[test]
     fn an_equal_listing_means_that_nothing_happened_even_at_a_later_revision() {
         assert_eq!(
-            position().compare(10, 7, &[listed("a", "1", 3), listed("b", "2", 9)]),
+            position().compare(10, 7, &[listed("a", "1", 3), listed("b", "2", 9)], &unasked()),
             Comparison::Same
         );
         assert_eq!(
-            position().compare(50, 7, &[listed("a", "1", 3), listed("b", "2", 9)]),
+            position().compare(50, 7, &[listed("a", "1", 3), listed("b", "2", 9)], &unasked()),
             Comparison::Same
         );
     }
 
     #[test]
     fn later_puts_and_deletions_are_found_by_difference() {
-        let Comparison::Moved(changes) = position().compare(12, 7, &[listed("b", "x", 11), listed("c", "y", 12)]) else {
+        let past = Past::Listed(BTreeMap::from([(RawKey::from(&b"a"[..]), 3), (RawKey::from(&b"b"[..]), 9)]));
+        let Comparison::Moved(changes) = position().compare(12, 7, &[listed("b", "x", 11), listed("c", "y", 12)], &past) else {
             panic!("the store moved on");
         };
         let got: Vec<_> = changes
@@ -235,7 +292,6 @@ mod tests {
     #[test]
     fn a_store_with_another_past_is_told_from_one_that_moved_on() {
         for (revision, cluster, items) in [
-            (9, 7, vec![listed("a", "1", 3), listed("b", "2", 9)]),
             (10, 8, vec![listed("a", "1", 3), listed("b", "2", 9)]),
             (50, 7, vec![listed("a", "other value at the same revision", 3), listed("b", "2", 9)]),
             (50, 7, vec![listed("a", "1", 4), listed("b", "2", 9)]),
@@ -243,9 +299,51 @@ mod tests {
             (10, 7, vec![listed("a", "1", 3)]),
         ] {
             assert!(
-                matches!(position().compare(revision, cluster, &items), Comparison::Replaced(_)),
-                "revision {revision}"
+                matches!(position().compare(revision, cluster, &items, &unasked()), Comparison::Replaced(_)),
+                "revision {revision}: {:?}",
+                items.iter().map(|item| &item.key).collect::<Vec<_>>()
             );
+        }
+    }
+
+    #[test]
+    fn a_restored_snapshot_has_known_keys_as_they_were_or_earlier() {
+        for (revision, items) in [
+            (9, vec![listed("a", "1", 3), listed("b", "2", 9)]),
+            (
+                5,
+                vec![listed("a", "1", 3), listed("b", "earlier", 4), listed("deleted since", "x", 5)],
+            ),
+            // `etcdutl snapshot restore --bump-revision`.
+            (1_000_000, vec![listed("a", "1", 3), listed("b", "earlier", 4)]),
+        ] {
+            let compared = position().compare(revision, 7, &items, &unasked());
+            assert!(matches!(compared, Comparison::Restored(_)), "revision {revision}: {compared:?}");
+        }
+    }
+
+    #[test]
+    fn an_emptied_store_is_told_from_deletions_by_the_listing_of_the_known_revision() {
+        let key = |name: &str| RawKey::from(name.as_bytes());
+        let refilled = [listed("a", "1", 12)];
+        assert_eq!(position().doubts(20, 7, &[]), Some(10));
+        assert_eq!(position().doubts(20, 7, &refilled), Some(10));
+        assert_eq!(position().doubts(20, 7, &[listed("a", "1", 3)]), None, "one key is as it was");
+        assert_eq!(
+            position().doubts(20, 7, &[listed("a", "x", 12), listed("b", "y", 13)]),
+            None,
+            "nothing is missing"
+        );
+        let deleted = Past::Listed(BTreeMap::from([(key("a"), 3), (key("b"), 9)]));
+        assert!(matches!(position().compare(20, 7, &[], &deleted), Comparison::Moved(changes) if changes.len() == 2));
+        let never_there = Past::Listed(BTreeMap::from([(key("a"), 2)]));
+        for past in [never_there, Past::Listed(BTreeMap::new()), Past::Unknown("compacted".to_owned())] {
+            for items in [&[][..], &refilled] {
+                assert!(
+                    matches!(position().compare(20, 7, items, &past), Comparison::Replaced(_)),
+                    "{past:?}"
+                );
+            }
         }
     }
 

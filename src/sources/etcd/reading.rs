@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{
     RawChange, RawItem, RawKey, SnapshotReason,
     mailbox::Mailbox,
+    note::{Note, Past, Recognition},
     position::{Comparison, Listed, Position, Suspects},
 };
 
@@ -25,6 +26,8 @@ pub(crate) enum Compared {
 /// See the [module documentation](self).
 pub(crate) struct Reading {
     mailbox: Arc<Mailbox>,
+    /// What an earlier process remembered of the store.
+    note: Option<Note>,
     /// `None` until the first snapshot.
     position: Option<Position>,
     /// Set when the next listing must be delivered as a whole.
@@ -39,6 +42,7 @@ impl Reading {
     pub fn new(mailbox: Arc<Mailbox>) -> Self {
         Reading {
             mailbox,
+            note: None,
             position: None,
             snapshot_because: None,
             told: None,
@@ -46,27 +50,51 @@ impl Reading {
         }
     }
 
-    /// Everything was listed at `revision`, and is being watched from the next one on. The result is whether the store is back
-    /// after a loss that was told.
-    pub fn established(&mut self, revision: i64, cluster_id: u64, items: Vec<Listed>) -> bool {
+    /// The store must be the one of this note, as far as there is one.
+    pub fn recognizing(self, note: Option<Note>) -> Self {
+        Reading { note, ..self }
+    }
+
+    /// What a later process needs to recognize the store; `None` before the first listing.
+    pub fn note(&self) -> Option<Note> {
+        self.position.as_ref().map(Position::note)
+    }
+
+    /// The revision whose keys must be listed as well before the listing can be judged, if any; see [`Past`].
+    pub fn doubts(&self, revision: i64, cluster_id: u64, items: &[Listed]) -> Option<i64> {
+        match (&self.position, &self.note) {
+            (Some(position), _) => position.doubts(revision, cluster_id, items),
+            (None, Some(note)) => note.doubts(revision, cluster_id, items),
+            (None, None) => None,
+        }
+    }
+
+    /// Everything was listed at `revision`, and is being watched from the next one on; `past` is the answer to [`Reading::doubts`].
+    /// Returns whether the store is back after a loss that was reported.
+    pub fn established(&mut self, revision: i64, cluster_id: u64, items: Vec<Listed>, past: &Past) -> bool {
         let back = self.told.take().is_some();
         if back {
             self.mailbox.reconnected();
         }
         self.suspects.clear();
-        self.position = Some(self.adopt(revision, cluster_id, items));
+        self.position = Some(self.adopt(revision, cluster_id, items, past));
         back
     }
 
     /// Delivers what a listing has brought, and returns the position after it.
-    fn adopt(&mut self, revision: i64, cluster_id: u64, items: Vec<Listed>) -> Position {
+    fn adopt(&mut self, revision: i64, cluster_id: u64, items: Vec<Listed>, past: &Past) -> Position {
         let reason = match (self.position.take(), self.snapshot_because.take()) {
-            (None, _) => SnapshotReason::Initial,
-            (Some(mut position), wanted) => match (position.compare(revision, cluster_id, &items), wanted) {
-                (Comparison::Replaced(evidence), _) => {
-                    tracing::error!(%evidence, "the store is not the one read before; its content is taken as the whole desired state");
-                    SnapshotReason::StoreReplaced { evidence }
-                }
+            (None, _) => match &self.note {
+                None => SnapshotReason::Initial,
+                Some(note) => match note.recognize(revision, cluster_id, &items, past) {
+                    Recognition::Same => SnapshotReason::Initial,
+                    Recognition::Restored(evidence) => SnapshotReason::StoreRestored { evidence },
+                    Recognition::Replaced(evidence) => SnapshotReason::StoreReplaced { evidence },
+                },
+            },
+            (Some(mut position), wanted) => match (position.compare(revision, cluster_id, &items, past), wanted) {
+                (Comparison::Replaced(evidence), _) => SnapshotReason::StoreReplaced { evidence },
+                (Comparison::Restored(evidence), _) => SnapshotReason::StoreRestored { evidence },
                 (_, Some(reason)) => reason,
                 (Comparison::Moved(changes), None) => {
                     position.move_to(revision, &changes);
@@ -105,8 +133,14 @@ impl Reading {
 
     /// Takes a listing of the keys alone, made at `revision` while the watch runs.
     pub fn compared(&mut self, revision: i64, listed: BTreeMap<RawKey, i64>) -> Compared {
-        let Some(position) = &self.position else { return Compared::Same };
+        let Some(position) = &mut self.position else {
+            return Compared::Same;
+        };
         let found = position.suspects(revision, listed);
+        if found.is_empty() {
+            // Nothing below the prefix changed; others have written elsewhere.
+            position.advance(revision);
+        }
         let confirmed = found.iter().any(|(key, mod_revision)| self.suspects.get(key) == Some(mod_revision));
         self.suspects = found;
         match (confirmed, self.suspects.is_empty()) {

@@ -1,0 +1,238 @@
+//! Follows the store, and holds removals if it lost its content.
+//!
+//! The decision is made from what the source reports; the note that makes it possible at the next start is written before anything is
+//! acted upon.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until},
+};
+use tracing::{error, info, warn};
+
+use super::{AgentHandle, effects::Signal};
+use crate::{
+    config::OnStoreLoss,
+    desired::{ACCEPT_KEY, Desired, Held},
+    engine::Event,
+    sources::{
+        etcd::{
+            RawChange, RawItem, SnapshotReason, SourceEvent,
+            note::{Note, Reason},
+        },
+        note_file::{NoteFile, Remembered},
+    },
+    telemetry::metrics::Metrics,
+};
+
+/// While the store changes, the note is renewed this often.
+const NOTE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// See the [module documentation](self).
+pub struct Removals {
+    policy: OnStoreLoss,
+    file: NoteFile,
+    remembered: Remembered,
+    /// What is written to the file besides the newest note.
+    reason: Option<Reason>,
+    parts: Parts,
+    note_due: Option<Instant>,
+}
+
+/// What it works with.
+pub struct Parts {
+    /// Where desired values go.
+    pub desired: Arc<Desired>,
+    /// The engine.
+    pub handle: AgentHandle,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Orphans that stay.
+    pub orphans: watch::Receiver<Vec<String>>,
+    /// Whether everything that was desired at start was acted upon.
+    pub in_sync: watch::Receiver<bool>,
+}
+
+impl Removals {
+    /// Reads what an earlier process noted.
+    pub fn new(policy: OnStoreLoss, mut file: NoteFile, parts: Parts) -> Self {
+        let remembered = file.read();
+        Removals {
+            policy,
+            file,
+            remembered,
+            reason: None,
+            parts,
+            note_due: None,
+        }
+    }
+
+    /// The store as an earlier process read it last.
+    pub fn note(&self) -> Option<Note> {
+        match &self.remembered {
+            Remembered::Note(note) => Some(note.clone()),
+            Remembered::Nothing(_) => None,
+        }
+    }
+
+    /// Follows the store until its source ends.
+    pub async fn run(mut self, mut events: mpsc::Receiver<SourceEvent>, mut noted: watch::Receiver<Option<Note>>) {
+        self.begin().await;
+        let mut held = self.parts.desired.held();
+        let mut values = held.borrow_and_update().values.len();
+        loop {
+            let due = self.note_due;
+            let wait = async { sleep_until(due.unwrap_or_else(Instant::now)).await };
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => self.event(event, &noted).await,
+                    None => return,
+                },
+                Ok(()) = noted.changed() => self.plan_note(),
+                Ok(()) = self.parts.orphans.changed() => {
+                    let orphans = self.parts.orphans.borrow_and_update().clone();
+                    self.parts.desired.hold_orphans(orphans);
+                }
+                Ok(()) = self.parts.in_sync.changed() => {}
+                Ok(()) = held.changed() => {}
+                () = wait, if due.is_some() => self.write_note(&noted),
+            }
+            let now = held.borrow_and_update().clone();
+            if now.values.len() < values && now.evidence.is_some() {
+                self.parts.desired.forget_put_again().await;
+            }
+            values = now.values.len();
+            self.judge(&now, &noted);
+        }
+    }
+
+    /// Before the store is read: orphans stay if they were held before, or if nothing is known of the store.
+    async fn begin(&mut self) {
+        let holds_values = !self.parts.desired.held().borrow().values.is_empty();
+        if self.policy == OnStoreLoss::Apply {
+            if holds_values {
+                self.accept().await;
+            }
+            return;
+        }
+        let unexplained = || Reason {
+            evidence: "values are held since an earlier run".to_owned(),
+            revision: 0,
+        };
+        let reason = match &self.remembered {
+            Remembered::Note(note) => note.held.clone().or_else(|| holds_values.then(unexplained)),
+            Remembered::Nothing(why) => Some(Reason {
+                evidence: format!("nothing is known of the store as it was ({why})"),
+                revision: 0,
+            }),
+        };
+        if let Some(reason) = reason {
+            self.hold(reason);
+        }
+    }
+
+    fn hold(&mut self, reason: Reason) {
+        self.parts.desired.hold(Some(reason.evidence.clone()), reason.revision);
+        self.parts.handle.send(Event::Signal(Signal::HoldOrphans(true)));
+        self.reason = Some(reason);
+    }
+
+    /// Ends the hold when it was accepted, or when there is nothing to hold any more.
+    fn judge(&mut self, held: &Held, noted: &watch::Receiver<Option<Note>>) {
+        let accepted = held.evidence.is_none();
+        let pointless = held.values.is_empty() && self.parts.orphans.borrow().is_empty() && *self.parts.in_sync.borrow();
+        if self.reason.is_none() || !(accepted || pointless) {
+            return;
+        }
+        self.reason = None;
+        self.parts.desired.hold(None, 0);
+        self.parts.handle.send(Event::Signal(Signal::HoldOrphans(false)));
+        self.write_note(noted);
+    }
+
+    fn plan_note(&mut self) {
+        self.note_due.get_or_insert_with(|| Instant::now() + NOTE_INTERVAL);
+    }
+
+    fn write_note(&mut self, noted: &watch::Receiver<Option<Note>>) {
+        self.note_due = None;
+        let Some(note) = noted.borrow().clone() else { return };
+        let note = Note {
+            held: self.reason.clone(),
+            ..note
+        };
+        if let Err(error) = self.file.write(&note) {
+            warn!(
+                "cannot write {}: {error}; without it, a lost store is not recognized at the next start",
+                self.file.path().display()
+            );
+        }
+    }
+
+    async fn event(&mut self, event: SourceEvent, noted: &watch::Receiver<Option<Note>>) {
+        match event {
+            SourceEvent::Snapshot { revision, reason, items } => self.snapshot(revision, reason, items, noted).await,
+            SourceEvent::Changes { revision, items } => {
+                self.parts
+                    .metrics
+                    .read_changes(revision, items.iter().map(|item| item.mod_revision));
+                let (accepts, items): (Vec<RawChange>, _) = items.into_iter().partition(|item| item.key.as_bytes() == ACCEPT_KEY);
+                self.parts.desired.changed(revision, items);
+                if self.reason.is_some() && accepts.iter().any(|accept| accept.value.is_some()) {
+                    self.accept().await;
+                }
+            }
+            SourceEvent::Disconnected { message } => warn!("the store cannot be reached, the last desired state stays: {message}"),
+            SourceEvent::Reconnected => info!("the store is reached again"),
+        }
+    }
+
+    async fn snapshot(&mut self, revision: i64, reason: SnapshotReason, items: Vec<RawItem>, noted: &watch::Receiver<Option<Note>>) {
+        let (accepts, items): (Vec<RawItem>, Vec<RawItem>) = items.into_iter().partition(|item| item.key.as_bytes() == ACCEPT_KEY);
+        let count = items.len();
+        self.parts.metrics.read_all(revision);
+        match reason {
+            SnapshotReason::StoreReplaced { evidence } if self.policy == OnStoreLoss::Hold => {
+                error!(
+                    revision,
+                    count, %evidence, "the store may have lost its content; what it lacks is held until `netns-agent removals accept`"
+                );
+                self.hold(Reason { evidence, revision });
+                self.write_note(noted);
+                self.parts.desired.stored_without_removals(revision, items).await;
+            }
+            reason => {
+                match &reason {
+                    SnapshotReason::StoreReplaced { evidence } => warn!(
+                        revision,
+                        count, %evidence, "the store may have lost its content; what it lacks is deleted (--on-store-loss=apply)"
+                    ),
+                    SnapshotReason::StoreRestored { evidence } => warn!(
+                        revision,
+                        count, %evidence, "the store was restored from an older snapshot, which is applied"
+                    ),
+                    reason => info!(revision, count, ?reason, "read the desired state"),
+                }
+                self.write_note(noted);
+                self.parts.desired.stored(revision, items);
+            }
+        }
+        let Some(held) = self.reason.as_mut() else { return };
+        if held.revision == 0 {
+            // Only what is put from now on can be about this.
+            held.revision = revision;
+            let held = held.clone();
+            self.parts.desired.hold(Some(held.evidence), held.revision);
+            self.write_note(noted);
+        } else if accepts.iter().any(|accept| accept.mod_revision > held.revision) {
+            self.accept().await;
+        }
+    }
+
+    async fn accept(&self) {
+        if let Err(error) = self.parts.desired.accept_removals().await {
+            error!("the removals were not accepted: {error}");
+        }
+    }
+}

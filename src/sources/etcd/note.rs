@@ -1,0 +1,241 @@
+//! What the agent remembers of the store over a restart, to tell a deletion made meanwhile from a store that lost its content.
+//!
+//! Contains no I/O; [`crate::sources::note_file`] keeps a [`Note`] in the data directory.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{RawKey, position::Listed};
+
+/// Witnesses are taken from both ends of the key range, this many from each: keys that are deleted together are neighbours.
+const WITNESSES: usize = 4;
+
+/// The store as it was read last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// Identity of the cluster, in hexadecimal digits.
+    pub cluster: String,
+    /// Revision up to which the desired state had been read.
+    pub revision: i64,
+    /// Number of desired keys at that revision.
+    pub keys: usize,
+    /// Some of these keys.
+    pub witnesses: Vec<Witness>,
+    /// Why removals are held; `None` if they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Reason>,
+}
+
+/// Why removals are held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    /// What shows that the store lost its content.
+    pub evidence: String,
+    /// Revision of the store at which that was noticed.
+    pub revision: i64,
+}
+
+/// One version of one key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Witness {
+    key: String,
+    mod_revision: i64,
+    value_hash: u64,
+}
+
+/// The keys that a store had at an earlier revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Past {
+    /// Keys and the revisions of their last changes.
+    Listed(BTreeMap<RawKey, i64>),
+    /// It cannot be read; why.
+    Unknown(String),
+}
+
+/// What a listing at start means for someone who has a [`Note`].
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Recognition {
+    /// The store of the note: what is missing was deleted.
+    Same,
+    /// The store of the note, restored from an older snapshot; in words.
+    Restored(String),
+    /// Another store, or an emptied one; in words.
+    Replaced(String),
+}
+
+impl Note {
+    /// A note of a store with these keys: key, revision of its last change, hash of its value.
+    pub(super) fn of<'a>(
+        cluster_id: u64,
+        revision: i64,
+        keys: usize,
+        known: impl DoubleEndedIterator<Item = (&'a RawKey, i64, u64)> + Clone,
+    ) -> Self {
+        let from_the_end = keys.saturating_sub(WITNESSES).min(WITNESSES);
+        let chosen = known.clone().take(WITNESSES).chain(known.rev().take(from_the_end));
+        let witness = |(key, mod_revision, value_hash): (&RawKey, i64, u64)| {
+            let key = key.as_str().ok()?.to_owned();
+            Some(Witness {
+                key,
+                mod_revision,
+                value_hash,
+            })
+        };
+        Note {
+            cluster: format!("{cluster_id:x}"),
+            revision,
+            keys,
+            witnesses: chosen.filter_map(witness).collect(),
+            held: None,
+        }
+    }
+
+    /// The revision whose listing is needed to recognize the store; `None` if the present listing suffices.
+    pub(crate) fn doubts(&self, revision: i64, cluster_id: u64, items: &[Listed]) -> Option<i64> {
+        let in_doubt =
+            self.cluster == format!("{cluster_id:x}") && revision >= self.revision && self.keys > 0 && !self.is_witnessed_by(items);
+        in_doubt.then_some(self.revision)
+    }
+
+    /// Judges the first listing of this process; `past` is the answer to [`Note::doubts`].
+    pub(crate) fn recognize(&self, revision: i64, cluster_id: u64, items: &[Listed], past: &Past) -> Recognition {
+        if self.cluster != format!("{cluster_id:x}") {
+            let evidence = format!("it is cluster {cluster_id:x}, before the agent was stopped it was {}", self.cluster);
+            return Recognition::Replaced(evidence);
+        }
+        if revision < self.revision {
+            let evidence = format!(
+                "it is at revision {revision}, before the agent was stopped it was at {}",
+                self.revision
+            );
+            return match self.is_witnessed_by(items) {
+                true => Recognition::Restored(evidence),
+                false => Recognition::Replaced(evidence),
+            };
+        }
+        if self.doubts(revision, cluster_id, items).is_none() {
+            return Recognition::Same;
+        }
+        let keys = self.keys;
+        match past {
+            Past::Listed(listed) if self.is_listed_in(listed) => Recognition::Same,
+            Past::Listed(_) => Recognition::Replaced(format!(
+                "the {keys} keys that the agent read at revision {} were not in it at that revision",
+                self.revision
+            )),
+            Past::Unknown(words) => Recognition::Replaced(format!(
+                "none of the known keys is as it was at revision {}, and its history does not tell why: {words}",
+                self.revision
+            )),
+        }
+    }
+
+    fn is_witnessed_by(&self, items: &[Listed]) -> bool {
+        // Listings are sorted by key.
+        self.witnesses.iter().any(|witness| {
+            let found = items.binary_search_by(|item| item.key.as_bytes().cmp(witness.key.as_bytes()));
+            found.is_ok_and(|at| items[at].mod_revision == witness.mod_revision && hash(&items[at].value) == witness.value_hash)
+        })
+    }
+
+    fn is_listed_in(&self, past: &BTreeMap<RawKey, i64>) -> bool {
+        let listed = |witness: &Witness| past.get(&RawKey::from(witness.key.as_bytes())) == Some(&witness.mod_revision);
+        past.len() == self.keys && self.witnesses.iter().all(listed)
+    }
+}
+
+/// FNV-1a. The hash is compared with those of other builds of the program, so it must never change.
+pub(super) fn hash(value: &[u8]) -> u64 {
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    value.iter().fold(0xcbf2_9ce4_8422_2325, step)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn items(range: std::ops::Range<i64>) -> Vec<Listed> {
+        let item = |number: i64| Listed {
+            key: RawKey::from(format!("key{number:02}").as_bytes()),
+            value: format!("value{number}").into_bytes(),
+            mod_revision: number,
+        };
+        range.map(item).collect()
+    }
+
+    /// Of a store with keys 10 to 29, read at revision 30.
+    fn note() -> Note {
+        let items = items(10..30);
+        Note::of(
+            7,
+            30,
+            items.len(),
+            items.iter().map(|item| (&item.key, item.mod_revision, hash(&item.value))),
+        )
+    }
+
+    fn past(items: &[Listed]) -> Past {
+        Past::Listed(items.iter().map(|item| (item.key.clone(), item.mod_revision)).collect())
+    }
+
+    fn unknown() -> Past {
+        Past::Unknown("mvcc: required revision has been compacted".to_owned())
+    }
+
+    #[test]
+    fn a_note_survives_its_text() {
+        let text = serde_json::to_string(&note()).expect("JSON");
+        assert_eq!(serde_json::from_str::<Note>(&text).expect("a note"), note());
+        assert_eq!(note().witnesses.len(), 2 * WITNESSES);
+        assert_eq!(hash(b"foobar"), 0x8594_4171_f739_67e8, "FNV-1a, as published");
+    }
+
+    #[test]
+    fn deletions_of_a_store_that_moved_on_are_followed() {
+        let one_witness = items(29..30);
+        assert_eq!(note().doubts(40, 7, &one_witness), None);
+        assert_eq!(note().recognize(40, 7, &one_witness, &unknown()), Recognition::Same);
+        assert_eq!(note().doubts(40, 7, &[]), Some(30));
+        assert_eq!(
+            note().recognize(40, 7, &[], &past(&items(10..30))),
+            Recognition::Same,
+            "all keys were deleted"
+        );
+    }
+
+    #[test]
+    fn an_older_snapshot_is_recognized_by_a_key_that_is_as_it_was() {
+        assert!(matches!(
+            note().recognize(15, 7, &items(10..15), &unknown()),
+            Recognition::Restored(_)
+        ));
+    }
+
+    #[test]
+    fn another_or_an_emptied_store_is_not_taken_for_deletions() {
+        for (revision, cluster, items, past) in [
+            (31, 8, items(10..30), unknown()),
+            (29, 7, items(0..0), unknown()),
+            (1, 7, items(0..0), unknown()),
+            (40, 7, items(0..0), unknown()),
+            (40, 7, items(0..0), past(&[])),
+            (40, 7, items(30..40), past(&items(1..21))),
+            (40, 7, items(30..40), past(&items(10..31))),
+        ] {
+            let recognized = note().recognize(revision, cluster, &items, &past);
+            assert!(
+                matches!(recognized, Recognition::Replaced(_)),
+                "{revision} {cluster:x}: {recognized:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn without_keys_there_is_nothing_to_lose() {
+        let empty = Note::of(7, 30, 0, [].into_iter());
+        assert_eq!(empty.recognize(30, 7, &[], &unknown()), Recognition::Same);
+        assert_eq!(empty.recognize(35, 7, &items(31..35), &unknown()), Recognition::Same);
+        assert!(matches!(empty.recognize(3, 7, &[], &unknown()), Recognition::Replaced(_)));
+    }
+}

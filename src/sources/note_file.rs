@@ -1,0 +1,121 @@
+//! Keeps the [`Note`] of the store in the data directory, in the file `store.json`.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::etcd::note::Note;
+
+/// The file.
+pub struct NoteFile {
+    path: PathBuf,
+    prefix: String,
+    written: Option<Note>,
+}
+
+/// Content of the file.
+#[derive(Serialize, Deserialize)]
+struct Content {
+    /// The note is about the keys below this prefix.
+    prefix: String,
+    #[serde(flatten)]
+    note: Note,
+}
+
+/// What the file contains.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Remembered {
+    /// A note of an earlier process.
+    Note(Note),
+    /// None, or one about another label; why.
+    Nothing(String),
+}
+
+impl NoteFile {
+    /// The file in a data directory, about the keys below a prefix.
+    pub fn new(directory: &Path, prefix: String) -> Self {
+        NoteFile {
+            path: directory.join("store.json"),
+            prefix,
+            written: None,
+        }
+    }
+
+    /// Reads the file. One that cannot be read counts as absent.
+    pub fn read(&mut self) -> Remembered {
+        let path = self.path.display();
+        let text = match fs::read(&self.path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Remembered::Nothing(format!("there is no {path}")),
+            Err(error) => return Remembered::Nothing(format!("{path} cannot be read: {error}")),
+        };
+        match serde_json::from_slice::<Content>(&text) {
+            Ok(content) if content.prefix == self.prefix => {
+                self.written = Some(content.note.clone());
+                Remembered::Note(content.note)
+            }
+            Ok(content) => Remembered::Nothing(format!("{path} is about {}", content.prefix)),
+            Err(error) => Remembered::Nothing(format!("{path} is damaged: {error}")),
+        }
+    }
+
+    /// Replaces the file, unless it says the same. It need not reach the disk: after a crash of the machine the kernel has no orphans.
+    ///
+    /// # Errors
+    /// The words of the system.
+    pub fn write(&mut self, note: &Note) -> io::Result<()> {
+        if self.written.as_ref() == Some(note) {
+            return Ok(());
+        }
+        let content = Content {
+            prefix: self.prefix.clone(),
+            note: note.clone(),
+        };
+        let temporary = self.path.with_extension("json.new");
+        // Removed first, so that nothing is written through a link that somebody put there.
+        match fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        file.write_all(&serde_json::to_vec(&content)?)?;
+        fs::rename(&temporary, &self.path)?;
+        self.written = Some(note.clone());
+        Ok(())
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_read_by_the_next_process_of_the_same_label() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = || NoteFile::new(directory.path(), "/vnf-agent/a/config/".to_owned());
+        assert!(matches!(file().read(), Remembered::Nothing(_)));
+        let note = Note {
+            cluster: "7".to_owned(),
+            revision: 12,
+            keys: 0,
+            witnesses: Vec::new(),
+            held: None,
+        };
+        file().write(&note).expect("written");
+        assert_eq!(file().read(), Remembered::Note(note));
+        let mut other = NoteFile::new(directory.path(), "/vnf-agent/b/config/".to_owned());
+        assert!(matches!(other.read(), Remembered::Nothing(why) if why.contains("/vnf-agent/a/config/")));
+        fs::write(file().path(), "").expect("emptied");
+        assert!(matches!(file().read(), Remembered::Nothing(why) if why.contains("damaged")));
+    }
+}

@@ -1,0 +1,220 @@
+//! The store loses its content: the network stays, readiness fails, and only an accepted removal deletes anything.
+
+use std::path::PathBuf;
+
+use crate::{
+    on_both_stores, on_one_store,
+    support::{
+        bench::Bench,
+        command,
+        config::{Config, Interface, Reference, Route},
+        monitor::Monitor,
+        settle,
+    },
+};
+
+const AGENT: &str = env!("CARGO_BIN_EXE_netns-agent");
+
+fn config() -> Config {
+    Config {
+        interfaces: vec![
+            Interface::veth("left", "right", Reference::named("loss-left")).address("10.71.0.1/24"),
+            Interface::veth("right", "left", Reference::named("loss-right")).address("10.71.0.2/24"),
+            Interface::veth("home", "away", Reference::Own)
+                .host_name("home0")
+                .address("10.72.0.1/24"),
+            Interface::veth("away", "home", Reference::named("loss-right"))
+                .host_name("away0")
+                .address("10.72.0.2/24"),
+        ],
+        routes: vec![Route::new("left", "10.73.0.0/16", "10.71.0.2")],
+        ..Config::default()
+    }
+}
+
+/// An agent that has applied the configuration, and monitors of all its namespaces.
+async fn applied(bench: &mut Bench) -> Vec<Monitor> {
+    bench.start_agent().await;
+    let revisions = bench.put_together(&config()).await;
+    bench.until_configured(&revisions).await;
+    let mut paths: Vec<PathBuf> = ["loss-left", "loss-right"].map(|name| Reference::named(name).path()).to_vec();
+    paths.push(PathBuf::from("/proc/self/ns/net"));
+    settle::until_quiet(&paths).await;
+    paths.iter().map(|path| Monitor::open(path)).collect()
+}
+
+/// Answer of `netns-agent` with these arguments: exit code and both outputs.
+fn cli(arguments: &[&str]) -> (i32, String) {
+    let output = command::output(AGENT, arguments);
+    let text = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    (output.status.code().unwrap_or(-1), text.concat())
+}
+
+/// Numbers of held values and orphans.
+fn held() -> Option<(usize, usize)> {
+    let (code, text) = cli(&["removals", "list", "-o", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&text).ok().filter(|_| code == 0)?;
+    let count = |member: &str| json[member].as_array().map_or(0, Vec::len);
+    Some((count("values"), count("orphans")))
+}
+
+async fn until_held(bench: &Bench, what: (usize, usize)) {
+    let held = bench.becomes(|| held() == Some(what)).await;
+    assert!(
+        held,
+        "{what:?} values and orphans are to be held, not:\n{}",
+        cli(&["removals", "list"]).1
+    );
+}
+
+fn assert_silent(monitors: &mut [Monitor], during: &str) {
+    for monitor in monitors {
+        monitor.assert_silent(during);
+    }
+}
+
+/// Fails unless `status` says what is held and how to go on.
+fn assert_not_ready(evidence: &str) {
+    let (code, text) = cli(&["status"]);
+    assert_ne!(code, 0, "{text}");
+    for part in [
+        "held, because the store may have lost its content",
+        evidence,
+        "netns-agent removals accept",
+    ] {
+        assert!(text.contains(part), "no {part:?} in:\n{text}");
+    }
+}
+
+async fn until_ready(bench: &Bench) {
+    bench.until_true("the agent is ready", || cli(&["status"]).0 == 0).await;
+}
+
+/// etcd is wiped under the running agent: nothing is deleted, what breaks is repaired, a key that is put again is free again.
+async fn an_etcd_wiped_under_the_agent_deletes_nothing(mut bench: Bench) {
+    let mut monitors = applied(&mut bench).await;
+    bench.store.etcd().kill();
+    bench.store.etcd().wipe();
+    bench.store.etcd().restart().await;
+    until_held(&bench, (5, 0)).await;
+    assert_not_ready("it is at revision");
+    assert_silent(&mut monitors, "the store was wiped");
+    command::ip("-n loss-left route del 10.73.0.0/16");
+    bench
+        .until_true("the route is repaired", || {
+            command::ip("-n loss-left route").contains("10.73.0.0/16")
+        })
+        .await;
+    let config = config();
+    for interface in &config.interfaces[..2] {
+        bench.put(&interface.key(), interface.json().to_string()).await;
+    }
+    until_held(&bench, (3, 0)).await;
+    bench.check(&config);
+    // A held value survives a crash of the agent; one that was put again is not held again.
+    bench.kill_agent().await;
+    bench.launch_agent_now();
+    until_held(&bench, (3, 0)).await;
+    bench.check(&config);
+    let (code, text) = cli(&["removals", "accept"]);
+    assert_eq!((code, text.as_str()), (0, "accepted: the agent deletes 3 values and 0 orphans\n"));
+    bench
+        .until_true("the rest is deleted", || !command::ip("-br link").contains("home0"))
+        .await;
+    until_ready(&bench).await;
+    bench.check(&Config {
+        interfaces: config.interfaces[..2].to_vec(),
+        ..Config::default()
+    });
+    bench.stop_agent().await;
+}
+on_one_store!(an_etcd_wiped_under_the_agent_deletes_nothing, Etcd, 120);
+
+/// The agent starts against an emptied etcd: its links stay until the key in the store accepts the removal.
+async fn an_agent_started_against_an_emptied_etcd_deletes_nothing(mut bench: Bench) {
+    let mut monitors = applied(&mut bench).await;
+    bench.kill_agent().await;
+    bench.store.etcd().kill();
+    bench.store.etcd().wipe();
+    bench.store.etcd().restart().await;
+    bench.launch_agent_now();
+    until_held(&bench, (0, 5)).await;
+    assert_not_ready("before the agent was stopped");
+    // Still held although the second start recognizes the store.
+    bench.kill_agent().await;
+    bench.launch_agent_now();
+    until_held(&bench, (0, 5)).await;
+    assert_not_ready("before the agent was stopped");
+    assert_silent(&mut monitors, "the agent was started against an emptied store");
+    bench.check(&config());
+    bench.put("removals/accept", "").await;
+    bench.until_namespaces_are(&[]).await;
+    bench
+        .until_true("the pair is deleted", || !command::ip("-br link").contains("home0"))
+        .await;
+    until_ready(&bench).await;
+    bench.stop_agent().await;
+}
+on_one_store!(an_agent_started_against_an_emptied_etcd_deletes_nothing, Etcd, 120);
+
+/// As asked for with `--on-store-loss=apply`.
+async fn a_store_loss_is_applied_if_asked_for(mut bench: Bench) {
+    bench.agent_arguments.push("--on-store-loss=apply".to_owned());
+    applied(&mut bench).await;
+    bench.store.etcd().kill();
+    bench.store.etcd().wipe();
+    bench.store.etcd().restart().await;
+    bench.until_namespaces_are(&[]).await;
+    bench.stop_agent().await;
+}
+on_one_store!(a_store_loss_is_applied_if_asked_for, Etcd, 120);
+
+/// A deletion of every key while the agent is down is a deletion: the store's history shows it.
+async fn deletions_made_while_the_agent_was_down_are_followed(mut bench: Bench) {
+    applied(&mut bench).await;
+    bench.kill_agent().await;
+    bench.delete_all().await;
+    bench.start_agent().await;
+    bench.until_namespaces_are(&[]).await;
+    assert_eq!(held(), Some((0, 0)));
+    let log = std::fs::read_to_string(crate::support::agent::LOG).expect("the log of the agent");
+    assert!(log.contains("deleting an orphan"), "each deletion at start is logged");
+    bench.stop_agent().await;
+}
+on_one_store!(deletions_made_while_the_agent_was_down_are_followed, Etcd, 120);
+
+/// The file of the embedded store is missing: as with another etcd.
+async fn a_missing_store_file_deletes_nothing(mut bench: Bench) {
+    let mut monitors = applied(&mut bench).await;
+    bench.kill_agent().await;
+    std::fs::remove_file("/run/live/data/store.redb").expect("the file of the embedded store");
+    bench.launch_agent_now();
+    until_held(&bench, (0, 5)).await;
+    assert_not_ready("it is cluster");
+    assert_silent(&mut monitors, "the file of the store was missing");
+    let (code, text) = cli(&["removals", "accept"]);
+    assert_eq!((code, text.as_str()), (0, "accepted: the agent deletes 0 values and 5 orphans\n"));
+    bench.until_namespaces_are(&[]).await;
+    until_ready(&bench).await;
+    bench.stop_agent().await;
+}
+on_one_store!(a_missing_store_file_deletes_nothing, Embedded, 120);
+
+/// Nothing is known of the store because the data directory was lost; objects of an earlier run stay.
+async fn a_lost_data_directory_deletes_nothing(mut bench: Bench) {
+    let mut monitors = applied(&mut bench).await;
+    bench.kill_agent().await;
+    if bench.store.kind() == crate::support::store::StoreKind::Etcd {
+        bench.delete_all().await;
+    }
+    std::fs::remove_dir_all("/run/live/data").expect("the data directory");
+    bench.launch_agent_now();
+    until_held(&bench, (0, 5)).await;
+    assert_not_ready("there is no /run/live/data/store.json");
+    assert_silent(&mut monitors, "the data directory was lost");
+    assert_eq!(cli(&["removals", "accept"]).0, 0);
+    bench.until_namespaces_are(&[]).await;
+    until_ready(&bench).await;
+    bench.stop_agent().await;
+}
+on_both_stores!(a_lost_data_directory_deletes_nothing);
