@@ -486,7 +486,7 @@ fn decode_model(raw: &RawKey, key: &Key, value: &[u8]) -> Result<Model, Rejectio
             vec![],
         ));
     }
-    Model::decode(key.as_str(), value).map_err(|error| invalid(error.reason, error.message, Vec::new()))
+    Model::decode(key.as_str(), value).map_err(|error| invalid(error.reason, error.message, error.fields))
 }
 
 fn usable(model: &Model) -> Result<Value, Rejection> {

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::validation::ValidationError;
+
 /// The stable words of [`DecodeError::reason`].
 pub mod reason {
     /// No model of the agent has keys of this form.
@@ -39,6 +41,18 @@ pub struct DecodeError {
     pub reason: &'static str,
     /// Field path, what is wrong, where, and what would be accepted; for people.
     pub message: String,
+    /// Fields of the key that are wrong, as in [`ValidationError::fields`](crate::validation::ValidationError::fields).
+    pub fields: Vec<String>,
+}
+
+impl From<ValidationError> for DecodeError {
+    fn from(error: ValidationError) -> Self {
+        Self {
+            reason: error.reason,
+            message: error.message,
+            fields: error.fields,
+        }
+    }
 }
 
 impl DecodeError {
@@ -47,6 +61,7 @@ impl DecodeError {
         Self {
             reason,
             message: message.into(),
+            fields: Vec::new(),
         }
     }
 }

@@ -141,6 +141,22 @@ pub fn json_path(message: Option<&MessageDescriptor>, path: &str) -> String {
     parts.collect::<Vec<_>>().join(".")
 }
 
+/// The path of a field within a value, by names of the `.proto` file. [`crate::validation`] names members of `link` alone:
+/// `peer_if_name` becomes `veth.peer_if_name`.
+pub fn field_path(kind: ModelKind, field: &str) -> String {
+    let first = field.split(['.', '[']).next().unwrap_or(field);
+    let message = descriptor_pool().get_message_by_name(kind.info().proto_name);
+    let holder = message
+        .filter(|message| message.get_field_by_name(first).is_none())
+        .and_then(|message| {
+            message.fields().find(|outer| match outer.kind() {
+                Kind::Message(inner) => !outer.is_list() && inner.get_field_by_name(first).is_some(),
+                _ => false,
+            })
+        });
+    holder.map_or_else(|| field.to_owned(), |outer| format!("{}.{field}", outer.name()))
+}
+
 /// The descriptor of the document.
 pub fn document_descriptor() -> &'static MessageDescriptor {
     &DESCRIPTOR

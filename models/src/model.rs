@@ -47,7 +47,8 @@ impl Model {
     /// The value is not validated beyond its form; that is [`Model::validate`].
     ///
     /// # Errors
-    /// No model has such a key, the bytes are not a message of that model, or the message belongs under another key.
+    /// No model has such a key, the bytes are not a message of that model, the fields that make up its key are wrong, or it belongs under
+    /// another key.
     pub fn decode(key: &str, value: &[u8]) -> Result<Self, DecodeError> {
         let info = registry::model_of_key(key).ok_or_else(|| unknown_key(key))?;
         let model = Self::decode_message(info.kind, value)?;
@@ -55,6 +56,8 @@ impl Model {
         if computed.as_str() == key {
             return Ok(model);
         }
+        // A key made of fields that are wrong would be bad advice.
+        model.validate_key_fields()?;
         let message = format!(
             "the value stands under the key `{key}` and belongs under `{computed}`; correct the key, or the fields that make it up ({})",
             info.key_fields
@@ -166,6 +169,14 @@ impl Model {
                 interface: allocation.interface_name.clone(),
             },
         }
+    }
+
+    /// Checks the fields that make up the key, and no others.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn validate_key_fields(&self) -> Result<(), ValidationError> {
+        validation::validate_key_fields(self)
     }
 
     /// Checks all that can be checked without a system.

@@ -73,6 +73,23 @@ pub fn validate(model: &Model) -> Result<(), ValidationError> {
     }
 }
 
+/// Checks the fields that make up the key, and no others: as long as one of them is wrong, so is the key that follows from them.
+///
+/// # Errors
+/// The first rule that is broken.
+pub(crate) fn validate_key_fields(model: &Model) -> Result<(), ValidationError> {
+    match model {
+        Model::Interface(interface) => interface::validate_key(interface),
+        Model::Arp(arp) => l3::validate_arp_key(arp),
+        Model::Route(route) => l3::validate_route_key(route),
+        Model::RuleChain(chain) => name::check_name("name", &chain.name),
+        Model::IpAllocation(allocation) => {
+            name::check_name("network_name", &allocation.network_name)?;
+            check_interface_name("interface_name", &allocation.interface_name)
+        }
+    }
+}
+
 fn check_drift_policy(number: Option<i32>) -> Result<(), ValidationError> {
     let Some(number) = number.filter(|number| DriftPolicy::try_from(*number).is_err()) else {
         return Ok(());

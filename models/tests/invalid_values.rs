@@ -198,6 +198,8 @@ fn interfaces_with_bad_names_or_namespaces_are_refused() {
             &["host_if_name"],
         ),
         ("a", row("a", &format!(r#"{host}:"a b""#)), "HostNameInvalid", &["host_if_name"]),
+        ("a", row("a", &format!(r#"{host}:"all""#)), "HostNameInvalid", &["host_if_name"]),
+        ("default", row("default", r#""type":"DUMMY""#), "HostNameInvalid", &["name"]),
         ("a", row("a", &format!(r#"{host}:"..""#)), "HostNameInvalid", &["host_if_name"]),
         ("a", row("a", &format!(r#"{host}:"a:b""#)), "HostNameInvalid", &["host_if_name"]),
         ("a", row("a", &format!(r#"{host}:"a%d""#)), "HostNameInvalid", &["host_if_name"]),

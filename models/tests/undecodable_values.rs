@@ -15,10 +15,10 @@ fn undecodable_values_are_refused_with_the_right_reason() {
         ("config/linux/interfaces/v2/interface", b"{}", "UnknownKey"),
         ("config-status/linux/interfaces/v2/interface/a", b"{}", "UnknownKey"),
         ("linux/interface/state/a/UP", b"{}", "UnknownKey"),
-        ("config/linux/interfaces/v2/interface/", b"{}", "KeyMismatch"),
-        ("config/linux/interfaces/v2/interface/a", b"{}", "KeyMismatch"),
+        ("config/linux/interfaces/v2/interface/", b"{}", "NameMissing"),
+        ("config/linux/interfaces/v2/interface/a", b"{}", "NameMissing"),
         ("config/linux/interfaces/v2/interface/a", br#"{"name":"b"}"#, "KeyMismatch"),
-        ("config/linux/interfaces/v2/interface/a//b", br#"{"name":"a//b"}"#, "KeyMismatch"),
+        ("config/linux/interfaces/v2/interface/a//b", br#"{"name":"a//b"}"#, "NameInvalid"),
         (
             "config/linux/l3/v2/route/10.0.0.7/8/a",
             br#"{"dst_network":"10.0.0.7/8","outgoing_interface":"a"}"#,
@@ -32,7 +32,7 @@ fn undecodable_values_are_refused_with_the_right_reason() {
         (
             "config/netalloc/v1/ip/network/n/interface/a",
             br#"{"network_name":"n"}"#,
-            "KeyMismatch",
+            "NameMissing",
         ),
         // Neither encoding.
         ("config/linux/interfaces/v2/interface/a", b"", "NotJson"),
@@ -178,5 +178,72 @@ fn undecodable_values_are_refused_with_the_right_reason() {
             Err(*reason),
             "{key} {shown:?}: {actual:?}"
         );
+    }
+}
+
+/// Advice to use a key that is made of wrong fields would only lead to the next error.
+#[test]
+fn fields_of_the_key_are_judged_before_the_key() {
+    let route = |dst: &str| format!(r#"{{"outgoing_interface":"a1","dst_network":"{dst}"}}"#);
+    for (key, value, reason, field, words) in [
+        (
+            "linux/l3/v2/route/10.7.0.1/32/a1",
+            route("10.7.0.1"),
+            "PrefixLengthMissing",
+            "dst_network",
+            "write 10.7.0.1/32",
+        ),
+        (
+            "linux/l3/v2/route/fd00::1/128/a1",
+            route("fd00::1"),
+            "PrefixLengthMissing",
+            "dst_network",
+            "write fd00::1/128",
+        ),
+        (
+            "linux/l3/v2/route/10.7.0.0/33/a1",
+            route("10.7.0.0/33"),
+            "PrefixLengthInvalid",
+            "dst_network",
+            "0 to 32",
+        ),
+        (
+            "linux/l3/v2/route/10.7.0.0/16/a1",
+            route(""),
+            "IpAddressInvalid",
+            "dst_network",
+            "without destination",
+        ),
+        (
+            "linux/l3/v2/route/10.7.0.0/16/a1",
+            r#"{"dst_network":"10.7.0.0/16"}"#.to_owned(),
+            "InterfaceMissing",
+            "outgoing_interface",
+            "",
+        ),
+        (
+            "linux/l3/v2/arp/a1/10.0.0.9",
+            r#"{"interface":"a1","ip_address":"10.0.0"}"#.to_owned(),
+            "IpAddressInvalid",
+            "ip_address",
+            "",
+        ),
+        (
+            "linux/interfaces/v2/interface/a",
+            r#"{"name":"a\u001b"}"#.to_owned(),
+            "NameInvalid",
+            "name",
+            "a\\u{1b}",
+        ),
+        ("linux/iptables/v2/rulechain/a", "{}".to_owned(), "NameMissing", "name", ""),
+    ] {
+        let error = Model::decode(&format!("config/{key}"), value.as_bytes()).expect_err(key);
+        assert_eq!(
+            (error.reason, error.fields.as_slice()),
+            (reason, &[field.to_owned()][..]),
+            "{key} {value}: {error}"
+        );
+        assert!(error.message.contains(words), "{error}");
+        assert!(!error.message.contains("<invalid>"), "{error}");
     }
 }

@@ -46,14 +46,24 @@ impl Interface {
     }
 }
 
-pub(super) fn validate(interface: &Interface) -> Result<(), ValidationError> {
-    if interface.name.is_empty() {
-        return Err(ValidationError::new(
-            "NameMissing",
-            &["name"],
-            "Linux interface defined without logical name",
-        ));
+/// Checks the logical name, which is the key.
+pub(super) fn validate_key(interface: &Interface) -> Result<(), ValidationError> {
+    require_name(interface)?;
+    check_interface_name("name", &interface.name)
+}
+
+fn require_name(interface: &Interface) -> Result<(), ValidationError> {
+    match interface.name.is_empty() {
+        true => {
+            let message = "Linux interface defined without logical name";
+            Err(ValidationError::new("NameMissing", &["name"], message))
+        }
+        false => Ok(()),
     }
+}
+
+pub(super) fn validate(interface: &Interface) -> Result<(), ValidationError> {
+    require_name(interface)?;
     check_namespace(interface.namespace.as_ref())?;
     let Ok(interface_type) = Type::try_from(interface.r#type) else {
         let message = format!(

@@ -6,9 +6,12 @@ use std::net::IpAddr;
 
 use super::{ValidationError, check_interface_name, check_reference};
 use crate::{
-    address::{MacAddress, is_alloc_reference, parse_ip, parse_ip_or_cidr},
+    address::{MacAddress, address_bits, is_alloc_reference, parse_ip, parse_ip_or_cidr},
     proto::ligato::linux::l3::{ArpEntry, Route, route::Scope},
 };
+
+const ARP_WITHOUT_INTERFACE: &str = "Linux ARP entry defined without interface reference";
+const ROUTE_WITHOUT_INTERFACE: &str = "Linux Route defined without outgoing interface reference";
 
 impl Route {
     /// The scope that counts: an UNDEFINED one is GLOBAL if there is a gateway and LINK if there is none, as `ip route` has
@@ -27,11 +30,15 @@ impl Route {
     }
 }
 
-pub(super) fn validate_arp(arp: &ArpEntry) -> Result<(), ValidationError> {
-    if arp.interface.is_empty() {
-        let message = "Linux ARP entry defined without interface reference";
-        return Err(ValidationError::new("InterfaceMissing", &["interface"], message));
+fn require(field: &str, interface: &str, message: &str) -> Result<(), ValidationError> {
+    match interface.is_empty() {
+        true => Err(ValidationError::new("InterfaceMissing", &[field], message)),
+        false => Ok(()),
     }
+}
+
+pub(super) fn validate_arp(arp: &ArpEntry) -> Result<(), ValidationError> {
+    require("interface", &arp.interface, ARP_WITHOUT_INTERFACE)?;
     if arp.hw_address.is_empty() {
         return Err(ValidationError::new(
             "MacAddressMissing",
@@ -60,11 +67,34 @@ fn check_neighbor_address(field: &str, text: &str) -> Result<(), ValidationError
         .map_err(|error| ValidationError::address(field, &error))
 }
 
-pub(super) fn validate_route(route: &Route) -> Result<(), ValidationError> {
-    if route.outgoing_interface.is_empty() {
-        let message = "Linux Route defined without outgoing interface reference";
-        return Err(ValidationError::new("InterfaceMissing", &["outgoing_interface"], message));
+/// Checks the fields of the key of a neighbour.
+pub(super) fn validate_arp_key(arp: &ArpEntry) -> Result<(), ValidationError> {
+    require("interface", &arp.interface, ARP_WITHOUT_INTERFACE)?;
+    check_interface_name("interface", &arp.interface)?;
+    check_neighbor_address("ip_address", &arp.ip_address)
+}
+
+/// Checks the fields of the key of a route. A destination without prefix length has no key of its own: clients of the contract compute
+/// one that all such routes of an interface share.
+pub(super) fn validate_route_key(route: &Route) -> Result<(), ValidationError> {
+    require("outgoing_interface", &route.outgoing_interface, ROUTE_WITHOUT_INTERFACE)?;
+    check_interface_name("outgoing_interface", &route.outgoing_interface)?;
+    let Some(destination) = check_destination(&route.dst_network)? else {
+        return Ok(());
+    };
+    if route.dst_network.contains('/') {
+        return Ok(());
     }
+    let message = format!(
+        "`{}` has no prefix length; write {destination}/{} for the single address",
+        route.dst_network,
+        address_bits(destination)
+    );
+    Err(ValidationError::new("PrefixLengthMissing", &["dst_network"], message))
+}
+
+pub(super) fn validate_route(route: &Route) -> Result<(), ValidationError> {
+    require("outgoing_interface", &route.outgoing_interface, ROUTE_WITHOUT_INTERFACE)?;
     let Ok(scope) = Scope::try_from(route.scope) else {
         let message = format!("there is no route scope {}; give GLOBAL, SITE, LINK or HOST", route.scope);
         return Err(ValidationError::new("UnknownEnumValue", &["scope"], message));
@@ -91,6 +121,10 @@ pub(super) fn validate_route(route: &Route) -> Result<(), ValidationError> {
 /// The address of the destination, or `None` for a reference. The reference has to name its interface, because it need not be
 /// the outgoing one.
 fn check_destination(text: &str) -> Result<Option<IpAddr>, ValidationError> {
+    if text.is_empty() {
+        let message = "Linux Route defined without destination; write dst_network as 10.1.0.0/16, or as 0.0.0.0/0 for the default route";
+        return Err(ValidationError::new("IpAddressInvalid", &["dst_network"], message));
+    }
     let as_error = |error| ValidationError::address("dst_network", &error);
     if is_alloc_reference(text) {
         return check_reference("dst_network", text, None).map(|_| None);

@@ -12,6 +12,10 @@ pub const NAME_MAX_BYTES: usize = 100;
 /// Longest name of an interface in the kernel, in bytes (`IFNAMSIZ` - 1 of linux/if.h).
 pub const HOST_NAME_MAX_BYTES: usize = 15;
 
+/// Names for which the kernel has no settings to give (`sysctl_dev_name_is_allowed`, include/linux/inetdevice.h), so that it creates no such
+/// interface.
+const RESERVED_HOST_NAMES: [&str; 2] = ["all", "default"];
+
 /// Elements with a meaning of their own in the keys of addresses, VRFs, routes and references.
 const RESERVED_ELEMENTS: [&str; 3] = ["vrf", "address", "dest-address"];
 /// First elements with a meaning of their own in the keys of states and facts.
@@ -82,7 +86,9 @@ pub fn check_interface_name(field: &str, name: &str) -> Result<(), ValidationErr
 pub fn check_host_name(field: &str, name: &str) -> Result<(), ValidationError> {
     // The kernel's isspace() works on bytes and takes 0xa0 (Latin-1 no-break space) for white space.
     let space = |byte: u8| byte == b' ' || (0x09..=0x0d).contains(&byte) || byte == 0xa0;
-    let problem = if name.is_empty() {
+    let problem = if RESERVED_HOST_NAMES.contains(&name) {
+        "is the name of a folder of /proc/sys/net that stands for all interfaces or new ones".to_owned()
+    } else if name.is_empty() {
         "is empty".to_owned()
     } else if name.len() > HOST_NAME_MAX_BYTES {
         format!("has {} bytes, and the kernel allows {HOST_NAME_MAX_BYTES}", name.len())
