@@ -18,6 +18,9 @@ use super::{
 /// IF_OPER_DOWN and IF_OPER_LOWERLAYERDOWN of linux/if.h: no carrier, so that nobody can be asked.
 const WITHOUT_CARRIER: [u8; 2] = [2, 3];
 
+/// Smallest MTU of a link that carries IPv6 (`IPV6_MIN_MTU`, RFC 8200 §5).
+const MTU_MIN_IPV6: u32 = 1280;
+
 impl Worker {
     pub(super) fn add_address(&mut self, on: On<'_>, spec: &AddressSpec, detection: AddressDetection, shared: bool) -> Result<(), Failure> {
         let (netns, link, _) = on;
@@ -40,15 +43,34 @@ impl Worker {
         change: impl Fn(u32) -> Change,
     ) -> Result<(), Failure> {
         let (netns, link, _) = on;
-        let made = self.on_link(on, &action, &change);
-        if !made
-            .as_ref()
-            .is_err_and(|failure| about.is_ipv6() && says_ipv6_is_disabled(failure))
-        {
-            return made;
+        match self.on_link(on, &action, &change) {
+            Err(failure) if about.is_ipv6() && says_ipv6_is_disabled(&failure) => {
+                self.ensure_link_sysctl(netns, link, sysctl::disable_ipv6(link), "0")
+                    .map_err(|failure| self.blame_mtu(on, &action, failure))?;
+                let made = self.on_link(on, &action, &change);
+                made.map_err(|failure| self.blame_mtu(on, &action, failure))
+            }
+            Err(failure) if about.is_ipv6() => Err(self.blame_mtu(on, &action, failure)),
+            made => made,
         }
-        self.ensure_link_sysctl(netns, link, sysctl::disable_ipv6(link), "0")?;
-        self.on_link(on, action, change)
+    }
+
+    /// The kernel has no IPv6 on a link with a small MTU, and answers as if the link or its settings were missing.
+    fn blame_mtu(&mut self, (netns, link, _): On<'_>, action: &impl Fn() -> String, failure: Failure) -> Failure {
+        match self.find(netns, link) {
+            Ok(Some(found)) if found.mtu < MTU_MIN_IPV6 => Failure {
+                message: format!(
+                    "cannot {} in {}: the link has an MTU of {}, and the kernel has no IPv6 on links with an MTU below {MTU_MIN_IPV6}: raise \
+                     the MTU, or use IPv4 only; the kernel says \"{}\"",
+                    action(),
+                    self.place(netns),
+                    found.mtu,
+                    failure.kernel_text
+                ),
+                ..failure
+            },
+            _ => failure,
+        }
     }
 
     fn ensure_link_sysctl(&mut self, netns: NetnsId, link: &str, path: PathBuf, value: &'static str) -> Result<bool, Failure> {

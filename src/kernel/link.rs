@@ -213,6 +213,15 @@ pub(super) fn find(socket: &mut RouteSocket, name: &str) -> Result<Option<LinkSt
     }
 }
 
+/// Reads the link that has this alternative name; `None` when there is none.
+pub(super) fn find_by_alternative_name(socket: &mut RouteSocket, name: &str) -> Result<Option<LinkState>, Refusal> {
+    match socket.get(by_name(name)) {
+        Ok(payload) => Ok(parse(&payload).filter(|link| link.name != name)),
+        Err(refusal) if refusal.is(Errno::ENODEV) => Ok(None),
+        Err(refusal) => Err(refusal),
+    }
+}
+
 /// Reads the links of these names, as far as there are such and they can be read.
 pub(super) fn find_all(socket: &mut RouteSocket, names: &[&str]) -> Vec<LinkState> {
     let payloads = socket.get_all(names.iter().map(|name| by_name(name)));

@@ -357,7 +357,29 @@ impl Worker {
                 }
             }
         }
-        failure::refused(action, &self.place(wanted[0].netns), refusal)
+        self.alternative_name_in_the_way(action, wanted, refusal)
+            .unwrap_or_else(|| failure::refused(action, &self.place(wanted[0].netns), refusal))
+    }
+
+    /// An alternative name occupies a name as well, though no list of links shows it there.
+    fn alternative_name_in_the_way(&mut self, action: &str, wanted: &[NewLink], refusal: &Refusal) -> Option<Failure> {
+        if !refusal.is(Errno::EEXIST) {
+            return None;
+        }
+        wanted.iter().find_map(|new| {
+            let pinned = self.namespaces.get_mut(new.netns).ok()?;
+            let holder = link::find_by_alternative_name(&mut pinned.route, &new.name).ok()??;
+            Some(failure::foreign(format!(
+                "cannot {action}: in {} \"{}\" is an alternative name of link \"{}\" ({}); choose another name, or remove it: ip link property del \
+                 dev {} altname {}",
+                pinned.place,
+                new.name,
+                holder.name,
+                link::describe(&holder),
+                holder.name,
+                new.name
+            )))
+        })
     }
 
     fn delete_link(&mut self, netns: NetnsId, name: &str, guard: &Guard) -> Result<(), Failure> {

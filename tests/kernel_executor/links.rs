@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use netns_agent::kernel::{FailureKind, Guard, KernelOp, LinkChanges, NamespaceRef, NewLinkKind, provisional_group};
+use netns_agent::kernel::{FailureKind, KernelOp, LinkChanges, NamespaceRef, NewLinkKind, provisional_group};
 use nix::libc;
 
 use crate::world::*;
@@ -200,7 +200,7 @@ fn any_link_may_be_changed_when_the_guard_says_so() {
         world.op(KernelOp::SetLink {
             netns: a,
             name: "lo".to_owned(),
-            guard: Guard::Any,
+            guard: owned(),
             changes: Box::new(changes),
         });
         assert_eq!(ip("-n a link show dev lo")[0]["mtu"], 9000);
@@ -380,5 +380,62 @@ fn the_cost_of_a_veth_pair_is_printed() {
         );
         let own = NamespaceRef::Own;
         assert_eq!(world.try_open(own).expect("own").2.links.len(), 1);
+    });
+}
+
+#[test]
+fn an_alternative_name_in_the_way_is_told_with_the_link_that_has_it() {
+    in_private_namespaces(|world| {
+        let a = world.open("a");
+        run("ip", "-n a link add nic0 type dummy");
+        run("ip", "-n a link property add dev nic0 altname uplink");
+        for creation in [
+            create_link(a, "uplink", NewLinkKind::Dummy),
+            create_veth((a, "uplink"), (a, "other")),
+        ] {
+            let failure = world.refused(creation);
+            assert_eq!(failure.kind, FailureKind::Foreign, "{failure}");
+            let told = "\"uplink\" is an alternative name of link \"nic0\"";
+            assert!(
+                failure.message.contains(told) && failure.message.contains("altname uplink"),
+                "{failure}"
+            );
+        }
+    });
+}
+
+#[test]
+fn ipv6_on_a_link_with_a_small_mtu_is_refused_with_the_reason() {
+    in_private_namespaces(|world| {
+        let a = world.open("a");
+        world.op(create_link(a, "x", NewLinkKind::Dummy));
+        let changes = LinkChanges {
+            mtu: Some(1000),
+            up: Some(true),
+            ..LinkChanges::default()
+        };
+        world.op(set_link(a, "x", changes));
+        for operation in [
+            KernelOp::AddRoute {
+                netns: a,
+                link: "x".to_owned(),
+                guard: owned(),
+                route: route("fd01::/64", None),
+                replace: false,
+                adopt: false,
+            },
+            KernelOp::SetNeighbour {
+                netns: a,
+                link: "x".to_owned(),
+                guard: owned(),
+                address: ip_address("fd01::9"),
+                mac: [2, 0, 0, 0, 0, 9],
+                adopt: false,
+            },
+        ] {
+            let failure = world.refused(operation);
+            let told = "the link has an MTU of 1000, and the kernel has no IPv6 on links with an MTU below 1280";
+            assert!(failure.message.contains(told), "{failure}");
+        }
     });
 }
