@@ -8,6 +8,7 @@
 
 pub mod calls;
 pub mod metrics;
+mod visible;
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +17,9 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
-use tracing_subscriber::{EnvFilter, layer::SubscriberExt, reload, util::SubscriberInitExt};
+use tracing_subscriber::{EnvFilter, fmt as fmt_layer, layer::SubscriberExt, reload, util::SubscriberInitExt};
+
+pub use self::visible::{is_hidden, visible};
 
 /// Name of the logger for all that has no level of its own.
 pub const DEFAULT_LOGGER: &str = "default";
@@ -82,15 +85,21 @@ pub enum LogFilterError {
 /// Logs to standard error from now on, and lets [`log_filter`] change what. Called once, by `main`.
 pub fn start_logging(directives: &str) {
     let (filter, handle) = reload::Layer::new(EnvFilter::new(directives));
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
+    let lines = lines(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
     let started = tracing_subscriber::registry().with(filter).with(lines).try_init().is_ok();
     if started {
         let apply = move |filter| handle.reload(filter).map_err(|error| error.to_string());
         // The subscriber of a process is set once, so this is the first time, too.
         let _ = STARTED.set(LogFilter::new(directives, apply));
     }
+}
+
+/// Returns the layer that writes lines, in which text of others is escaped.
+fn lines<S>(colors: bool) -> fmt_layer::Layer<S, visible::VisibleFields>
+where
+    S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
+{
+    fmt_layer::layer().fmt_fields(visible::VisibleFields::default()).with_ansi(colors)
 }
 
 /// The filter of the log of this process. Of a process that never called [`start_logging`] it has no effect.

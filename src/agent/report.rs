@@ -37,6 +37,7 @@ use crate::{
     publish::{AGENT_HEALTH, PART_HEALTH, Published},
     scheduler::{LastError, Relative, Repair, Status, StatusChange, Unmet, ValueState, View},
     signals::docker::Microservice,
+    telemetry::visible,
 };
 
 use super::host::StatusStore;
@@ -419,16 +420,17 @@ fn timestamp(time: Duration) -> Timestamp {
     }
 }
 
+/// Keys stay as they are: they identify values. Every other text may quote names that somebody chose, so it is made [`visible`].
 fn value_status(key: &Key, status: &Status) -> ValueStatus {
     let explanation = status.explanation.as_deref().cloned().unwrap_or_default();
     ValueStatus {
         key: key.to_string(),
         state: status.state as i32,
-        error: status.error.clone(),
+        error: visible(&status.error),
         last_operation: status.last_operation as i32,
-        details: status.details.clone(),
+        details: status.details.iter().map(|text| visible(text)).collect(),
         reason: status.reason.clone(),
-        message: status.message.clone(),
+        message: visible(&status.message),
         since: Some(timestamp(status.since)),
         mod_revision: status.revision,
         next_retry: status.next_retry.map(timestamp),
@@ -438,7 +440,7 @@ fn value_status(key: &Key, status: &Status) -> ValueStatus {
         derived_key: explanation.derived.map(|key| key.to_string()).unwrap_or_default(),
         last_repair: status.last_repair.as_ref().map(|repair| proto::Repair {
             time: Some(timestamp(repair.at)),
-            lost: repair.lost.clone(),
+            lost: repair.lost.iter().map(|text| visible(text)).collect(),
         }),
         ..ValueStatus::default()
     }
@@ -447,14 +449,14 @@ fn value_status(key: &Key, status: &Status) -> ValueStatus {
 fn unmet_dependency(unmet: Unmet) -> proto::UnmetDependency {
     let relative = |relative: Relative| proto::Relative {
         key: relative.key.to_string(),
-        text: relative.text,
+        text: visible(&relative.text),
     };
     proto::UnmetDependency {
-        label: unmet.label.to_string(),
+        label: visible(&unmet.label),
         expected: unmet.expected.map(|key| key.to_string()).unwrap_or_default(),
-        name: unmet.name,
+        name: visible(&unmet.name),
         since: Some(timestamp(unmet.since)),
-        state: unmet.state,
+        state: visible(&unmet.state),
         relatives: unmet.relatives.into_iter().map(relative).collect(),
     }
 }
@@ -464,7 +466,7 @@ fn last_error(error: LastError) -> proto::LastError {
     proto::LastError {
         errno,
         kernel_text,
-        message: error.message,
+        message: visible(&error.message),
         time: Some(timestamp(error.at)),
     }
 }
