@@ -12,7 +12,6 @@ use std::{
 };
 
 use serde::Deserialize;
-use tracing_subscriber::EnvFilter;
 
 use self::{api::HttpArgs, drift::DriftArgs, history::HistoryArgs, store::StoreArgs};
 pub use self::{
@@ -26,7 +25,9 @@ use crate::store::StoreConfig;
 mod api;
 mod drift;
 mod history;
+mod log;
 mod store;
+pub mod suggest;
 
 /// Longest microservice label in bytes: that of a DNS label (RFC 1035 §2.3.4), since names of services are its usual source.
 const LABEL_BYTES_MAX: usize = 63;
@@ -504,7 +505,7 @@ impl RunArgs {
             drift: drift.check()?,
             history: history.check()?,
             keep_privileges: keep_privileges.as_ref().map(api::switch).transpose()?.unwrap_or(false),
-            log: log_filter(or_default(LOG, pick(LOG, self.log, file.log)?, "info"))?,
+            log: log::filter(or_default(LOG, pick(LOG, self.log, file.log)?, "info"))?,
         };
         refuse_same_address(&settings, &[&http_listen, &grpc, &embedded])?;
         Ok(settings)
@@ -577,7 +578,7 @@ fn read_file(path: &Path) -> Result<FileSettings, ConfigError> {
     {
         return Ok(FileSettings::default());
     }
-    serde_saphyr::from_str(&content).map_err(|error| wrong(error.to_string()))
+    serde_saphyr::from_str(&content).map_err(|error| wrong(crate::yaml::words(&error)))
 }
 
 fn label(given: Given) -> Result<String, ConfigError> {
@@ -618,16 +619,6 @@ fn docker_socket(given: &Given) -> Result<PathBuf, ConfigError> {
     // A Docker daemon on another machine has containers whose namespaces are not here.
     let accepted = "only a Unix socket is accepted, as unix:///var/run/docker.sock, because containers must run on this machine";
     Err(given.wrong(format!("{:?} is not an absolute path", given.value), accepted))
-}
-
-fn log_filter(given: Given) -> Result<String, ConfigError> {
-    match EnvFilter::try_new(&given.value) {
-        Ok(_) => Ok(given.value),
-        Err(error) => Err(given.wrong(
-            format!("{:?}: {error}", given.value),
-            "error, warn, info, debug, trace, or a list as info,netns_agent::sources=debug is expected",
-        )),
-    }
 }
 
 fn refuse_same_address(settings: &Settings, given: &[&Given; 3]) -> Result<(), ConfigError> {

@@ -19,3 +19,4 @@ pub mod simulation;
 pub mod sources;
 pub mod store;
 pub mod telemetry;
+mod yaml;

@@ -19,14 +19,15 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("kernel", &["data_dir"]),
     ("embedded", &["data_dir"]),
     // Turns flags, environment and file into the settings of the parts.
-    ("config", &["store"]),
+    ("config", &["store", "telemetry", "yaml"]),
     ("telemetry", &[]),
+    ("yaml", &[]),
     ("engine", &["scheduler", "telemetry"]),
     ("descriptors", &["scheduler", "kernel", "telemetry"]),
     ("signals", &["kernel", "engine", "telemetry"]),
     // The connection to etcd that reading and publishing share.
     ("store", &["telemetry"]),
-    ("sources", &["data_dir", "engine", "store", "telemetry"]),
+    ("sources", &["data_dir", "engine", "store", "telemetry", "yaml"]),
     ("publish", &["engine", "store", "telemetry"]),
     // Models become values here, and sources are handed to the engine.
     ("desired", &["descriptors", "engine", "scheduler", "sources"]),
@@ -48,7 +49,7 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ),
     // Speaks to the agent over the wire only. `config` has the arguments of `run`; of `kernel` the demo uses what makes its sandbox
     // and what looks at the kernel independently of the agent, and the doctor what tries out kinds of links.
-    ("cli", &["config", "kernel"]),
+    ("cli", &["config", "kernel", "telemetry", "yaml"]),
 ];
 
 /// Ending of a file beside a module that holds its unit tests; what holds for the module holds for them.

@@ -9,6 +9,7 @@
 
 use std::{
     collections::BTreeMap,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
@@ -57,7 +58,7 @@ pub enum ClientStoreError {
         path: PathBuf,
     },
     /// It cannot be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("values that clients put: cannot use {}: {source}", path.display())]
     File {
         /// The file.
         path: PathBuf,
@@ -65,7 +66,11 @@ pub enum ClientStoreError {
         source: Box<redb::Error>,
     },
     /// What is in it makes no sense.
-    #[error("{}: {detail}; restore the file, or remove it and let the clients put their values again", path.display())]
+    #[error(
+        "values that clients put: {} is damaged ({detail}); restore it from a copy, or move it away and let the clients put their \
+         values again",
+        path.display()
+    )]
     Content {
         /// The file.
         path: PathBuf,
@@ -156,9 +161,24 @@ impl ClientStore {
 }
 
 fn file_error(path: &Path, source: redb::Error) -> ClientStoreError {
-    ClientStoreError::File {
-        path: path.to_path_buf(),
-        source: Box::new(source),
+    let path = path.to_path_buf();
+    match source {
+        // What the kernel refuses is no damage; a file that ends too early is.
+        redb::Error::Io(ref error) if !matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidData) => {
+            ClientStoreError::File {
+                path,
+                source: Box::new(source),
+            }
+        }
+        redb::Error::Corrupted(detail) => ClientStoreError::Content { path, detail },
+        redb::Error::Io(error) => ClientStoreError::Content {
+            path,
+            detail: error.to_string(),
+        },
+        source => ClientStoreError::File {
+            path,
+            source: Box::new(source),
+        },
     }
 }
 
@@ -245,5 +265,21 @@ mod tests {
             ("other".to_owned(), SourceItems::from([(key, first)])),
         ]);
         assert_eq!(sources, want);
+    }
+
+    #[test]
+    fn a_damaged_file_is_told_once_and_with_what_to_do() {
+        let directory = tempfile::tempdir().expect("a directory");
+        std::fs::write(directory.path().join("clients.redb"), "this is no database\n".repeat(1_000)).expect("a file");
+        let Err(error) = ClientStore::open(directory.path()) else {
+            panic!("opened a damaged file");
+        };
+        assert!(matches!(error, ClientStoreError::Content { .. }), "{error:?}");
+        let told = error.to_string();
+        assert!(
+            told.contains("clients.redb is damaged") && told.contains("restore it from a copy, or move it away"),
+            "{told}"
+        );
+        assert!(std::error::Error::source(&error).is_none());
     }
 }

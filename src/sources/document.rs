@@ -33,7 +33,7 @@ pub fn parse(text: &str) -> Result<Vec<Item>, DocumentError> {
     });
     let items = read.map_err(|error| match failure {
         Some((path, _)) if !path.is_empty() => DocumentError(format!("{path}: {error}")),
-        _ => DocumentError(error.to_string()),
+        _ => DocumentError(crate::yaml::words(&error)),
     })?;
     refuse_doubles(&items)?;
     Ok(items)
@@ -141,6 +141,14 @@ linuxConfig:
                 &["linuxConfig.interfaces[0]", "nme", "line 3"][..],
             ),
             ("linuxConfig: [1, 2\n", &["line"]),
+            (
+                "linuxConfig: {routes: [{outgoingInterface: a, dstNetwork: 10.7.0.1}, {outgoingInterface: a, dstNetwork: 10.7.0.2}]}\n",
+                &["linuxConfig.routes[1].dst_network: `10.7.0.2` has no prefix length; write 10.7.0.2/32"],
+            ),
+            (
+                "linuxConfig: {}\n---\nlinuxConfig: {}\n",
+                &["a second YAML document begins at line"],
+            ),
             ("linuxConfig: 3\n", &["linuxConfig"]),
             (
                 "linuxConfig:\n  interfaces:\n    - name: d\n    - name: d\n",

@@ -1,0 +1,152 @@
+//! The filter of the log: directives as in `info,netns_agent::sources=debug`.
+//!
+//! `EnvFilter` takes every word that it does not know for the name of a target, so a mistyped level would switch the whole log off.
+//! The words are therefore checked here first. Start at [`filter`].
+
+use tracing_subscriber::EnvFilter;
+
+use super::{ConfigError, Given, Origin, suggest::did_you_mean};
+use crate::telemetry::LOGGERS;
+
+/// Names of levels, and `off`.
+const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+/// Crate of the agent, and libraries that log.
+const CRATES: [&str; 16] = [
+    "netns_agent",
+    "axum",
+    "bollard",
+    "etcd_client",
+    "h2",
+    "hyper",
+    "hyper_util",
+    "mio",
+    "netlink_proto",
+    "redb",
+    "rtnetlink",
+    "rustls",
+    "tokio",
+    "tokio_rustls",
+    "tonic",
+    "tower",
+];
+/// Modules of the agent that log and cannot be given another level at run time.
+const OTHER_MODULES: [&str; 2] = ["desired", "telemetry"];
+const ACCEPTED: &str = "error, warn, info, debug, trace, or a list as info,netns_agent::sources=debug is expected";
+
+/// Checks the filter, and writes the names of loggers (`engine=debug`) in full.
+pub(super) fn filter(given: Given) -> Result<String, ConfigError> {
+    // RUST_LOG may be shared with other programs, which have targets of their own.
+    let is_shared = matches!(given.origin, Origin::Environment(_));
+    let directives = given.value.split(',').map(str::trim).filter(|directive| !directive.is_empty());
+    let checked: Result<Vec<String>, String> = directives.map(|text| directive(text, is_shared)).collect();
+    let wrong = |problem: String| given.wrong(format!("{:?}: {problem}", given.value), ACCEPTED);
+    let text = checked.map_err(wrong)?.join(",");
+    EnvFilter::try_new(&text).map_err(|error| wrong(error.to_string()))?;
+    Ok(text)
+}
+
+fn directive(text: &str, is_shared: bool) -> Result<String, String> {
+    // A span or field filter has a syntax of its own, which `EnvFilter` checks.
+    if text.contains(['[', '{']) {
+        return Ok(text.to_owned());
+    }
+    let Some((target, level)) = text.split_once('=') else {
+        let known = LEVELS.into_iter().chain(LOGGERS.iter().copied());
+        return match is_level(text) {
+            true => Ok(text.to_owned()),
+            false if is_target(text) => Ok(full_name(text)),
+            false => Err(format!("there is no level {text:?}{}", did_you_mean(text, known))),
+        };
+    };
+    if !is_level(level) {
+        return Err(format!("there is no level {level:?}{}", did_you_mean(level, LEVELS)));
+    }
+    if !is_target(target) {
+        let known = LOGGERS.iter().copied().chain(CRATES);
+        let last = target.rsplit("::").next().unwrap_or(target);
+        let suggestion = did_you_mean(last, known);
+        if !is_shared || !suggestion.is_empty() || target.starts_with("netns_agent") {
+            return Err(format!("nothing logs as {target:?}{suggestion}"));
+        }
+    }
+    Ok(format!("{}={level}", full_name(target)))
+}
+
+fn is_level(text: &str) -> bool {
+    // `EnvFilter` knows the levels by number, too.
+    LEVELS.iter().any(|level| level.eq_ignore_ascii_case(text)) || matches!(text, "0" | "1" | "2" | "3" | "4" | "5")
+}
+
+fn is_target(target: &str) -> bool {
+    let mut parts = target.split("::");
+    match (parts.next().unwrap_or_default(), parts.next()) {
+        ("netns_agent", Some(module)) => LOGGERS.contains(&module) || OTHER_MODULES.contains(&module),
+        (first, None) => LOGGERS.contains(&first) || CRATES.contains(&first),
+        (first, Some(_)) => CRATES.contains(&first),
+    }
+}
+
+fn full_name(target: &str) -> String {
+    match LOGGERS.contains(&target) {
+        true => format!("netns_agent::{target}"),
+        false => target.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Origin;
+
+    fn checked_from(origin: Origin, text: &str) -> Result<String, String> {
+        let value = text.to_owned();
+        filter(Given { value, origin }).map_err(|error| error.to_string())
+    }
+
+    fn checked(text: &str) -> Result<String, String> {
+        checked_from(Origin::Flag("log"), text)
+    }
+
+    #[test]
+    fn levels_and_targets_that_exist_are_accepted() {
+        for (text, filter) in [
+            ("info", "info"),
+            ("WARN", "WARN"),
+            ("off", "off"),
+            ("info, netns_agent::sources=debug", "info,netns_agent::sources=debug"),
+            ("warn,engine=trace", "warn,netns_agent::engine=trace"),
+            ("info,h2=warn", "info,h2=warn"),
+            ("netns_agent=debug", "netns_agent=debug"),
+            ("info,netns_agent::signals::docker=debug", "info,netns_agent::signals::docker=debug"),
+        ] {
+            assert_eq!(checked(text).as_deref(), Ok(filter), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_environment_may_name_targets_of_other_programs() {
+        let environment = || Origin::Environment("RUST_LOG");
+        assert_eq!(checked_from(environment(), "info,sqlx=warn").as_deref(), Ok("info,sqlx=warn"));
+        for text in ["sqlx", "info,netns_agnet=debug", "info,netns_agent::nothing=debug"] {
+            checked_from(environment(), text).expect_err(text);
+        }
+        assert!(checked("info,sqlx=warn").expect_err("a flag").contains("nothing logs as \"sqlx\""));
+    }
+
+    #[test]
+    fn mistyped_levels_and_targets_are_refused_with_a_suggestion() {
+        for (text, words) in [
+            ("inof", "no level \"inof\"; did you mean info?"),
+            (
+                "info,netns_agent::surces=debug",
+                "nothing logs as \"netns_agent::surces\"; did you mean sources?",
+            ),
+            ("engin=debug", "nothing logs as \"engin\"; did you mean engine?"),
+            ("netns_agent=loud", "no level \"loud\""),
+            ("engine=debgu", "no level \"debgu\"; did you mean debug?"),
+        ] {
+            let error = checked(text).expect_err(text);
+            assert!(error.contains(words) && error.contains("--log"), "{text}: {error}");
+        }
+    }
+}
