@@ -33,7 +33,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    api::{self, Api, grpc, http, listener::Serving, security::Gate},
+    api::{self, Api, StoreAddress, grpc, http, listener::Serving, security::Gate},
     config::{self, ForeignAddresses, HttpSettings, Settings},
     data_dir::DataDir,
     descriptors::{Network, alias::Marks, value::DriftPolicy},
@@ -135,6 +135,7 @@ impl Agent {
         let executor = Arc::new(Executor::start(executor_config).context("the netns executor cannot start")?);
 
         let (store, store_config) = open_store(settings).await?;
+        let store_address = StoreAddress::new(store_config.endpoints.iter().map(String::as_str), store.is_some());
         let told = Reporting::start(store_config.clone(), label, &clock)?;
 
         let (probe_sender, probes) = mpsc::unbounded_channel();
@@ -151,6 +152,7 @@ impl Agent {
             clock,
             started,
             label: label.to_owned(),
+            store: store_address,
             metrics: told.metrics.clone(),
             log: telemetry::log_filter(),
         });

@@ -14,6 +14,7 @@ pub mod threads;
 
 use std::{ops::Deref, sync::Arc, time::Duration};
 
+use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 
 use self::retrieval::KernelReader;
@@ -47,12 +48,36 @@ pub struct Parts {
     pub started: Duration,
     /// Microservice label of the agent.
     pub label: String,
+    /// The store that the agent follows.
+    pub store: StoreAddress,
     /// Reads the namespaces that the agent has opened.
     pub kernel: Arc<dyn KernelReader>,
     /// What is counted while it happens.
     pub metrics: Arc<Metrics>,
     /// Levels of the log.
     pub log: LogFilter,
+}
+
+/// Where the store is, for clients that write to it themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StoreAddress {
+    /// URLs, or `host:port`; without user and password.
+    pub endpoints: Vec<String>,
+    /// The store is a part of the agent.
+    pub embedded: bool,
+}
+
+impl StoreAddress {
+    /// An address of these endpoints, from which user and password are removed.
+    pub fn new<'a>(endpoints: impl IntoIterator<Item = &'a str>, embedded: bool) -> Self {
+        let without_user = |url: &str| match (url.split_once("://"), url.rsplit_once('@')) {
+            (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
+            (None, Some((_, host))) => host.to_owned(),
+            (_, None) => url.to_owned(),
+        };
+        let endpoints = endpoints.into_iter().map(without_user).collect();
+        StoreAddress { endpoints, embedded }
+    }
 }
 
 /// So many values are put in order at once.
@@ -112,5 +137,17 @@ impl Deref for Api {
 
     fn deref(&self) -> &Parts {
         &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_of_the_store_has_no_password() {
+        let urls = ["https://anna:secret@10.0.0.1:2379", "bob@10.0.0.2:2379", "10.0.0.3:2379"];
+        let address = StoreAddress::new(urls, false);
+        assert_eq!(address.endpoints, ["https://10.0.0.1:2379", "10.0.0.2:2379", "10.0.0.3:2379"]);
     }
 }

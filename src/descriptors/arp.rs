@@ -78,7 +78,7 @@ impl Descriptor<Network> for ArpDescriptor {
 
     fn dependencies(&self, _: &Key, value: &Value) -> Vec<Dependency> {
         let Some(arp) = value.arp() else { return Vec::new() };
-        let describe = format!("{} has no address yet", arp.interface);
+        let describe = format!("IP address of interface {}", arp.interface);
         let mut dependencies = vec![
             Dependency::key("interface-is-up", up_key(&arp.interface)).outlived(),
             Dependency::any_of("interface-has-ip-address", vec![addresses_prefix(&arp.interface)], describe, None).outlived(),

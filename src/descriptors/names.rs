@@ -32,13 +32,19 @@ pub fn name(key: &Key) -> String {
         },
         TypedKey::RuleChain { name } => format!("rule chain {name}"),
         TypedKey::IpAllocation { network, interface } => format!("IP allocation of interface {interface} in network {network}"),
-        TypedKey::HostInterface { host_name } => format!("an interface {host_name} that is up in the agent's own namespace"),
+        TypedKey::HostInterface { host_name } => {
+            format!("an interface named {host_name} (alternative names do not count) that is up in the agent's own namespace")
+        }
         TypedKey::HostInterfaceAddress { host_name, address } => format!("address {address} of {host_name} in the agent's own namespace"),
         TypedKey::HostInterfaceVrf { host_name, vrf_host_name } => format!("membership of {host_name} in VRF device {vrf_host_name}"),
         TypedKey::InterfaceState { name, up } => format!("interface {name} in state {}", if up { "UP" } else { "DOWN" }),
         TypedKey::InterfaceAddress { interface, address, .. } => format!("address {address} of interface {interface}"),
         TypedKey::InterfaceVrf { interface, vrf } => format!("membership of interface {interface} in VRF {vrf}"),
-        TypedKey::Microservice { label } => format!("a running container of microservice {label}"),
+        TypedKey::Microservice { label } => {
+            format!(
+                "a running container of microservice {label} (one in the agent's own network namespace, as with host network, does not count)"
+            )
+        }
         TypedKey::LinkLocalRoute {
             outgoing_interface,
             destination,

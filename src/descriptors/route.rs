@@ -171,11 +171,11 @@ impl Descriptor<Network> for RouteDescriptor {
         }
         if let Some(gateway) = specified(route.gateway) {
             let prefixes = vec![addresses_prefix(interface), Key::from(TypedKey::any_link_local_route_of(interface))];
-            let describe = format!("no address and no link-local route of {interface} covers {gateway}");
+            let describe = format!("address or link-local route of interface {interface} that covers {gateway}");
             let predicate = Arc::new(move |key: &Key| reaches(key, gateway));
             dependencies.push(Dependency::any_of("gw-reachable", prefixes, describe, Some(predicate)).outlived());
         }
-        let describe = format!("{interface} has no address yet");
+        let describe = format!("IP address of interface {interface}");
         dependencies.push(
             Dependency::any_of(
                 "outgoing-interface-has-ip-address",

@@ -82,7 +82,7 @@ impl Descriptor<Network> for VrfDescriptor {
         let mut dependencies = vec![Dependency::key("vrf-device-is-created", interface_key(&member.vrf))];
         if let Some(host_name) = &member.existing {
             let prefix = Key::from(TypedKey::any_host_vrf_of(host_name));
-            let describe = format!("{host_name} must be put into a VRF by whoever owns it");
+            let describe = format!("VRF that {host_name} belongs to (its owner has to put it into one)");
             dependencies.push(Dependency::any_of("inserted-into-vrf-externally", vec![prefix], describe, None));
         }
         dependencies

@@ -272,7 +272,7 @@ pub enum On {
         prefixes: Vec<Key>,
         /// Which of those keys count; `None`: all.
         predicate: Option<Predicate>,
-        /// The predicate in words, for explanations.
+        /// Noun phrase for what is expected, without an article: `IP address of interface left`.
         describe: Label,
     },
 }

@@ -467,7 +467,7 @@ impl<D: Domain> Scheduler<D> {
             }
         }
         match &edge.on {
-            Target::AnyOf(any) => any.describe.to_string(),
+            Target::AnyOf(any) => format!("there is no {} yet", any.describe),
             Target::Key(target) => {
                 let told = self.describe_node(*target, inquiry);
                 let name = self.domain().name(&self.graph[*target].key);

@@ -33,7 +33,7 @@ const OPERATIONS_MAX: usize = 10;
 
 pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
     parameters: &[Parameter::required("key", "The key, as config/linux/interfaces/v2/interface/NAME")],
-    example: r#"{"key":"config/linux/l3/v2/arp/d1/10.0.0.2","name":"ARP entry 10.0.0.2 of interface d1","state":"PENDING","since":"2026-10-09T10:00:00Z","status":{"key":"config/linux/l3/v2/arp/d1/10.0.0.2","state":"PENDING"},"value":null,"depends_on":[{"label":"interface-is-up","expected":"linux/interface/state/d1/UP","met":false,"met_by":[]}],"derived":[],"needed_by":[],"last_operations":[]}"#,
+    example: r#"{"key":"config/linux/l3/v2/arp/d1/10.0.0.2","name":"ARP entry 10.0.0.2 of interface d1","state":"PENDING","since":"2026-10-09T10:00:00Z","status":{"key":"config/linux/l3/v2/arp/d1/10.0.0.2","state":"PENDING"},"value":null,"depends_on":[{"label":"interface-is-up","expected":"linux/interface/state/d1/UP","name":"interface d1 in state UP","met":false,"met_by":[]}],"derived":[],"needed_by":[],"last_operations":[]}"#,
     failures: &[(404, "nothing is known of the key"), (500, "no key was given")],
     ..Endpoint::get(
         "/scheduler/explain",
@@ -63,7 +63,10 @@ struct Explanation {
 #[derive(Serialize)]
 struct Dependency {
     label: String,
+    /// Key that would do; empty if any of several would.
     expected: String,
+    /// What is expected, as people call it.
+    name: String,
     met: bool,
     met_by: Vec<String>,
 }
@@ -156,6 +159,10 @@ fn depends_on(extract: &Extract<Network>, key: &Key, wanted: Option<&Value>) -> 
                 label: dependency.label.to_string(),
                 expected: match &dependency.on {
                     On::Key(key) => key.to_string(),
+                    On::AnyOf { .. } => String::new(),
+                },
+                name: match &dependency.on {
+                    On::Key(key) => extract.domain().name(key),
                     On::AnyOf { describe, .. } => describe.to_string(),
                 },
                 met: !met_by.is_empty(),

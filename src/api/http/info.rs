@@ -1,20 +1,43 @@
-//! `/info/…`: what this program is.
+//! `/info/…`: version of the program, and identity of the agent.
 //!
-//! Owns the form of the answer. Start reading at [`version`].
+//! `/info/agent` is an addition to the contract. Start at [`version`].
 
-use axum::routing::get;
+use axum::{extract::State, routing::get};
 use serde::Serialize;
 
 use super::{
     answer::{self, Answer},
     endpoint::Endpoint,
 };
-use crate::api::build::BUILD;
+use crate::api::{Api, StoreAddress, build::BUILD};
 
-pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
-    example: r#"{"App":"netns-agent","Version":"0.1.0","GitCommit":"abc1234","GitBranch":"main","BuildUser":"","BuildHost":"","BuildTime":1696842000,"GoVersion":"","OS":"linux","Arch":"x86_64","APIVersion":"","OSType":""}"#,
-    ..Endpoint::get("/info/version", "Version and build of the agent", || get(version))
-}];
+pub(super) const ENDPOINTS: &[Endpoint] = &[
+    Endpoint {
+        example: r#"{"label":"vpp1","store":{"endpoints":["127.0.0.1:2379"],"embedded":true}}"#,
+        ..Endpoint::get(
+            "/info/agent",
+            "Microservice label of the agent, and the store that it follows",
+            || get(agent),
+        )
+    },
+    Endpoint {
+        example: r#"{"App":"netns-agent","Version":"0.1.0","GitCommit":"abc1234","GitBranch":"main","BuildUser":"","BuildHost":"","BuildTime":1696842000,"GoVersion":"","OS":"linux","Arch":"x86_64","APIVersion":"","OSType":""}"#,
+        ..Endpoint::get("/info/version", "Version and build of the agent", || get(version))
+    },
+];
+
+#[derive(Serialize)]
+struct Identity<'a> {
+    label: &'a str,
+    store: &'a StoreAddress,
+}
+
+async fn agent(State(api): State<Api>) -> Answer {
+    answer::json(&Identity {
+        label: &api.label,
+        store: &api.store,
+    })
+}
 
 /// Members as in the reference.
 #[derive(Serialize)]

@@ -1,4 +1,4 @@
-//! `/scheduler/status`: the states of values, and of what is derived from them.
+//! `/scheduler/status` and `/scheduler/states`: the states of values, and of what is derived from them.
 //!
 //! Owns the form of the answer: the members of the contract and no others, since its clients refuse what they do not know. The state of a
 //! value is its own, unless the client asks for [`WHOLE`]. All that is known of one value is told by `explain`. Start reading at
@@ -19,29 +19,69 @@ use crate::{
     descriptors::Network,
     scheduler::{
         Domain, ValueState, Verb,
-        history::extract::{Extract, Scope, Sighting},
+        history::{
+            extract::{Extract, Scope, Sighting},
+            json::rfc3339,
+        },
     },
 };
 
 /// Parameter for states that cover derived values.
 const WHOLE: &str = "whole";
 
-pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
-    parameters: &[
-        Parameter::optional("key", "Only this key: the answer is one object"),
-        Parameter::optional("descriptor", "Only values of this descriptor"),
-        Parameter::optional("key-prefix", "Only values of the descriptor with exactly this prefix"),
-        Parameter::one_of(
-            WHOLE,
-            "The state of a value covers everything derived from it, as in its published status",
-            &["1", "true"],
-        ),
-    ],
-    example: r#"[{"value":{"key":"config/linux/interfaces/v2/interface/d1","state":"CONFIGURED","last_operation":"CREATE"},"derived_values":[{"key":"linux/interface/state/d1/UP","state":"CONFIGURED","last_operation":"CREATE"}]}]"#,
-    single: true,
-    failures: &[(500, "there is no such prefix, or a parameter was given more than once")],
-    ..Endpoint::get("/scheduler/status", "States of values, by key", || get(status))
-}];
+pub(super) const ENDPOINTS: &[Endpoint] = &[
+    Endpoint {
+        example: r#"[{"key":"config/linux/interfaces/v2/interface/d1","state":"CONFIGURED","since":"2026-10-09T10:00:00Z"}]"#,
+        ..Endpoint::get(
+            "/scheduler/states",
+            "State of each value and of what is derived from it, since when, and what the status says",
+            || get(states),
+        )
+    },
+    Endpoint {
+        parameters: &[
+            Parameter::optional("key", "Only this key: the answer is one object"),
+            Parameter::optional("descriptor", "Only values of this descriptor"),
+            Parameter::optional("key-prefix", "Only values of the descriptor with exactly this prefix"),
+            Parameter::one_of(
+                WHOLE,
+                "The state of a value covers everything derived from it, as in its published status",
+                &["1", "true"],
+            ),
+        ],
+        example: r#"[{"value":{"key":"config/linux/interfaces/v2/interface/d1","state":"CONFIGURED","last_operation":"CREATE"},"derived_values":[{"key":"linux/interface/state/d1/UP","state":"CONFIGURED","last_operation":"CREATE"}]}]"#,
+        single: true,
+        failures: &[(500, "there is no such prefix, or a parameter was given more than once")],
+        ..Endpoint::get("/scheduler/status", "States of values, by key", || get(status))
+    },
+];
+
+/// What `/scheduler/status` does not tell of a value. An addition to the contract.
+#[derive(Serialize)]
+struct Detail {
+    key: String,
+    state: &'static str,
+    since: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    message: String,
+}
+
+async fn states(State(api): State<Api>) -> Answer {
+    let extract = api.extract(Scope::Values).await.ok_or_else(ApiError::stopping)?;
+    answer::elsewhere(move || {
+        let state = |value: &Sighting<<Network as Domain>::Value>| {
+            let status = value.status.as_ref();
+            Detail {
+                key: value.key.to_string(),
+                state: status.map_or(value.state, |status| status.state).text(),
+                since: rfc3339(status.map_or(value.since, |status| status.since)),
+                message: status.map(|status| status.message.clone()).unwrap_or_default(),
+            }
+        };
+        answer::json(&extract.values().iter().map(state).collect::<Vec<_>>())
+    })
+    .await
+}
 
 #[derive(Serialize)]
 struct Base {
