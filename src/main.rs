@@ -4,6 +4,8 @@
 
 use std::process::ExitCode;
 
+mod startup;
+
 use anyhow::Context;
 use netns_agent::{
     agent::{Agent, label::LabelLock},
@@ -35,14 +37,17 @@ fn run(args: RunArgs) -> ExitCode {
     let settings = match args.load(&|name| std::env::var_os(name)) {
         Ok(settings) => settings,
         Err(error) => {
-            eprintln!("netns-agent: {error}");
+            cli::remark(&error.to_string());
             return ExitCode::from(USAGE);
         }
     };
     match serve(&settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("netns-agent: {error:#}");
+            cli::remark(&startup::words(
+                &error,
+                rustix::process::geteuid().is_root() && !settings.keep_privileges,
+            ));
             ExitCode::FAILURE
         }
     }

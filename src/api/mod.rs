@@ -58,7 +58,7 @@ pub struct Parts {
     pub log: LogFilter,
 }
 
-/// Where the store is, for clients that write to it themselves.
+/// Address of the store, for clients that write to it themselves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StoreAddress {
     /// URLs, or `host:port`; without user and password.

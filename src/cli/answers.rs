@@ -12,6 +12,7 @@ use serde_json::Value as Json;
 use super::{
     connection::{Agent, target},
     failure::Failure,
+    names, readiness,
 };
 
 /// A value and what is derived from it: `/scheduler/status`.
@@ -104,9 +105,19 @@ pub struct Published {
     /// The last failure.
     pub last_error: Option<Json>,
     /// The last repair.
-    pub last_repair: Option<Json>,
+    pub last_repair: Option<Repair>,
     /// It was somebody else's.
     pub adopted: bool,
+}
+
+/// A repair.
+#[derive(Deserialize, Debug, Default)]
+#[serde(default)]
+pub struct Repair {
+    /// When.
+    pub time: String,
+    /// Names of what was lost or changed, and is there again.
+    pub lost: Vec<String>,
 }
 
 /// An unmet dependency.
@@ -141,6 +152,8 @@ pub struct Dependency {
     pub label: String,
     /// The key, or words for what would do.
     pub expected: String,
+    /// Name of the expected value for people.
+    pub name: String,
     /// Whether it is met.
     pub met: bool,
     /// By what.
@@ -255,6 +268,8 @@ pub struct Operation {
     pub operation: String,
     /// To what.
     pub key: String,
+    /// State before.
+    pub prev_state: String,
     /// What came of it.
     pub new_state: String,
     /// Why it failed.
@@ -270,9 +285,52 @@ pub struct Operation {
     pub is_retry: bool,
 }
 
+/// Which agent answers: `/info/agent`.
+#[derive(Deserialize, Debug, Default)]
+#[serde(default)]
+pub struct Identity {
+    /// Microservice label.
+    pub label: String,
+    /// Store that the agent follows.
+    pub store: StoreAddress,
+}
+
+/// Address of a store.
+#[derive(Deserialize, Serialize, Debug, Default)]
+#[serde(default)]
+pub struct StoreAddress {
+    /// URLs, or `host:port`.
+    pub endpoints: Vec<String>,
+    /// The store is a part of the agent.
+    pub embedded: bool,
+}
+
+/// Asks which agent answers.
+pub async fn identity(agent: &Agent) -> Result<Identity, Failure> {
+    agent.get("/info/agent").await
+}
+
 /// States of all values together with what is derived from them, by key.
 pub async fn values(agent: &Agent) -> Result<Vec<BaseStatus>, Failure> {
     list(agent, "/scheduler/status?whole=1").await
+}
+
+/// Age and message of a value: `/scheduler/states`.
+#[derive(Deserialize, Debug, Default)]
+#[serde(default)]
+pub struct Detail {
+    /// Key.
+    pub key: String,
+    /// Since when it is in its state.
+    pub since: String,
+    /// Sentence of its status.
+    pub message: String,
+}
+
+/// Ages and messages of all values and of what is derived from them, by key.
+pub async fn details(agent: &Agent) -> Result<BTreeMap<String, Detail>, Failure> {
+    let all: Vec<Detail> = list(agent, "/scheduler/states").await?;
+    Ok(all.into_iter().map(|detail| (detail.key.clone(), detail)).collect())
 }
 
 /// What every key is now.
@@ -292,7 +350,13 @@ pub async fn explained(agent: &Agent, key: &str) -> Result<Json, Failure> {
     let answer = agent.send(Method::GET, &target, "").await?;
     match answer.status {
         StatusCode::NOT_FOUND => {
-            Err(Failure::new(format!("there is no value {key}")).next("`netns-agent get --all --derived -o name` lists all keys"))
+            readiness::ask(agent)
+                .await?
+                .refuse_to_guess(&format!("whether there is a value {key}"))?;
+            let known = values(agent).await.unwrap_or_default();
+            let suggestion = names::similar(key, &known);
+            Err(Failure::new(format!("there is no value {key}{suggestion}"))
+                .next("`netns-agent get --all --derived -o name` lists all keys"))
         }
         _ => agent.json(&target, answer),
     }

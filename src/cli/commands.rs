@@ -100,7 +100,7 @@ pub fn run(command: &ClientCommand, args: &ClientArgs) -> ExitCode {
 async fn answer(command: &ClientCommand, args: &ClientArgs, output: &Output) -> Outcome {
     let patience = args.connection.timeout;
     if let ClientCommand::Kvdb(kvdb) = command {
-        return kvdb::run(kvdb, output, patience).await;
+        return kvdb::run(kvdb, &args.connection, output).await;
     }
     let agent = Agent::new(&args.connection)?;
     match command {

@@ -14,11 +14,11 @@ use super::{
     connection::{Agent, target},
     difference::configuration,
     document::{Document, FileArgs},
-    failure::{CHANGES, FAILED, Failure, Outcome},
+    failure::{CHANGES, FAILED, Failure, Outcome, remark},
     moment, names,
     names::{is_configuration, short},
     output::{Cell, Format, Output, Table, Tone, visible},
-    watch,
+    readiness, watch,
 };
 
 /// Arguments of `apply`.
@@ -157,14 +157,6 @@ struct Confirm {
     within_seconds: u64,
 }
 
-/// A value of a document that cannot be used.
-#[derive(Deserialize, Debug, Default)]
-#[serde(default)]
-struct Mistake {
-    path: String,
-    error: String,
-}
-
 /// Asks for the values of a file.
 pub async fn apply(args: &ApplyArgs, agent: &Agent, output: &Output, patience: Duration) -> Outcome {
     let document = Document::read(&args.file.file)?;
@@ -291,7 +283,7 @@ async fn named(texts: &[String], agent: &Agent) -> Result<Document, Failure> {
     let mut values = Vec::new();
     for text in texts {
         let key = names::one_key(text, &known)?;
-        let value = asked.values.iter().find(|value| value.key().as_str() == key);
+        let value = asked.values().find(|value| value.key().as_str() == key);
         values.push(value.cloned().ok_or_else(|| {
             Failure::new(format!("nobody asks for {}", visible(&short(&key)))).next("`netns-agent get -o name` lists what is asked for")
         })?);
@@ -335,12 +327,12 @@ fn report(changed: &Changed, whole: &Json, absent: &str, output: &Output) -> Res
     }
     // Of a document that was kept for later there is no result yet.
     if changed.seq_num == 0 && !changed.message.is_empty() {
-        eprintln!("netns-agent: {}", visible(&changed.message));
+        remark(&changed.message);
     }
     for failed in &changed.errors {
         let when = if failed.in_revert { " while it was taken back" } else { "" };
         let what = format!("{} of {}{when}: {}", failed.operation, short(&failed.key), failed.error);
-        eprintln!("netns-agent: {}", visible(&what));
+        remark(&what);
     }
     if changed.reverted {
         eprintln!(
@@ -356,7 +348,10 @@ fn report(changed: &Changed, whole: &Json, absent: &str, output: &Output) -> Res
 /// Shows what `apply` or `delete` would do.
 pub async fn plan(args: &PlanArgs, agent: &Agent, output: &Output) -> Outcome {
     let document = Document::read(&args.file.file)?;
-    tell_mistakes(agent, &document.text).await?;
+    // Deleting a value takes the fields of its key only.
+    let usable = args.delete || document.tell_mistakes();
+    let readiness = readiness::ask(agent).await?;
+    readiness.refuse_to_guess("what there is to do")?;
     let mut parameters = Vec::new();
     parameters.extend(args.replace.then_some(("replace", "1")));
     parameters.extend(args.delete.then_some(("delete", "1")));
@@ -372,7 +367,11 @@ pub async fn plan(args: &PlanArgs, agent: &Agent, output: &Output) -> Outcome {
         Format::Name => steps.iter().try_for_each(|step| output.line(&visible(&step.key)))?,
         Format::Table | Format::Wide => print_plan(&steps, output)?,
     }
-    Ok(if steps.is_empty() { 0 } else { CHANGES })
+    Ok(match (usable, steps.is_empty()) {
+        (false, _) => FAILED,
+        (true, true) => 0,
+        (true, false) => CHANGES,
+    })
 }
 
 /// What becomes of one value in the end.
@@ -441,22 +440,6 @@ fn print_plan(steps: &[Step], output: &Output) -> Result<(), Failure> {
         count('~'),
         count('-')
     ))
-}
-
-/// What the agent would not use is told; the rest of the document is planned all the same.
-async fn tell_mistakes(agent: &Agent, text: &str) -> Result<(), Failure> {
-    let target = "/configuration/validate";
-    let answer = agent.send(Method::POST, target, text.to_owned()).await?;
-    if answer.status == StatusCode::BAD_REQUEST {
-        let mistakes: Vec<Mistake> = serde_json::from_slice(&answer.body).unwrap_or_default();
-        for mistake in &mistakes {
-            eprintln!("netns-agent: {}: {}", visible(&mistake.path), visible(&mistake.error));
-        }
-        if !mistakes.is_empty() {
-            return Ok(());
-        }
-    }
-    agent.success(target, answer).map(|_| ())
 }
 
 #[cfg(test)]

@@ -95,6 +95,14 @@ pub struct ConnectionArgs {
     key: Option<PathBuf>,
 }
 
+impl ConnectionArgs {
+    /// Returns whether the agent is looked for on this machine.
+    pub fn is_local(&self) -> bool {
+        let host = self.host.trim_matches(['[', ']']);
+        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+}
+
 /// The agent as a client sees it.
 pub struct Agent {
     host: String,

@@ -7,7 +7,7 @@ use models::key::TypedKey;
 use serde_json::Value as Json;
 
 use super::{
-    answers::{self, Explanation, Part, Published, Unmet},
+    answers::{self, Explanation, Part, Published, Repair, Unmet},
     connection::Agent,
     failure::{Failure, Outcome},
     moment, names,
@@ -60,7 +60,7 @@ pub async fn describe(args: &KeyArgs, agent: &Agent, output: &Output) -> Outcome
         let by = if dependency.met {
             dependency.met_by.join(", ")
         } else {
-            format!("expected: {}", dependency.expected)
+            format!("missing: {}", dependency.name)
         };
         needs.row([dependency.label.as_str().into(), met, by.into()]);
     }
@@ -82,7 +82,7 @@ pub async fn describe(args: &KeyArgs, agent: &Agent, output: &Output) -> Outcome
         ]);
     }
     text.push_str(&table_section(output, "Last operations", &operations));
-    output.raw(text.as_bytes())?;
+    output.text(&text)?;
     Ok(0)
 }
 
@@ -120,10 +120,17 @@ fn summary(told: &Explanation, output: &Output) -> String {
     optional("Last error", &|status| {
         status.last_error.as_ref().map(member_message).unwrap_or_default()
     });
-    optional("Last repair", &|status| {
-        status.last_repair.as_ref().map(Json::to_string).unwrap_or_default()
-    });
+    optional("Last repair", &|status| status.last_repair.as_ref().map(repair).unwrap_or_default());
     output.lay_out(&table, "")
+}
+
+fn repair(repair: &Repair) -> String {
+    format!(
+        "{} ({} ago): restored {}",
+        repair.time,
+        moment::ago(&repair.time),
+        repair.lost.join(", ")
+    )
 }
 
 fn member_message(error: &Json) -> String {
@@ -180,7 +187,7 @@ pub async fn explain(args: &KeyArgs, agent: &Agent, output: &Output) -> Outcome 
             text.push_str(&format!("  {remedy}\n"));
         }
     }
-    output.raw(text.as_bytes())?;
+    output.text(&text)?;
     Ok(0)
 }
 

@@ -10,9 +10,10 @@ use serde_json::{Value as Json, json};
 use super::{
     connection::Agent,
     document::{Document, FileArgs},
-    failure::{CHANGES, Failure, Outcome},
+    failure::{CHANGES, FAILED, Failure, Outcome},
     names::short,
     output::{Format, Output, Tone, visible},
+    readiness,
 };
 
 /// Arguments of `diff`.
@@ -46,8 +47,10 @@ impl Difference {
 /// Shows what differs.
 pub async fn run(args: &DiffArgs, agent: &Agent, output: &Output) -> Outcome {
     let wanted = Document::read(&args.file.file)?;
+    let usable = wanted.tell_mistakes();
+    readiness::ask(agent).await?.refuse_to_guess("what is desired")?;
     let asked = configuration(agent).await?;
-    let differences = differences(asked.values, wanted.values, args.replace);
+    let differences = differences(asked.models(), wanted.models(), args.replace);
     match output.format {
         Format::Json | Format::Yaml => {
             let list: Vec<Json> = differences.iter().map(document).collect();
@@ -60,7 +63,11 @@ pub async fn run(args: &DiffArgs, agent: &Agent, output: &Output) -> Outcome {
             }
         }
     }
-    Ok(if differences.is_empty() { 0 } else { CHANGES })
+    Ok(match (usable, differences.is_empty()) {
+        (false, _) => FAILED,
+        (true, true) => 0,
+        (true, false) => CHANGES,
+    })
 }
 
 /// Everything that is asked for, from all sources.
@@ -157,7 +164,7 @@ mod tests {
     use super::*;
 
     fn values(text: &str) -> Vec<Model> {
-        Document::parse("x", text.to_owned()).expect("a document").values
+        Document::parse("x", text.to_owned()).expect("a document").models()
     }
 
     #[test]

@@ -37,6 +37,8 @@ enum Verdict {
     Ok,
     /// Worth knowing; nothing is wrong.
     Note,
+    /// Could not be checked, so that it may be well or not.
+    Unknown,
     /// Some of what the agent can do does not work here, or may surprise.
     Warning,
     /// The agent cannot work.
@@ -48,6 +50,7 @@ impl Verdict {
         match self {
             Verdict::Ok => "ok",
             Verdict::Note => "note",
+            Verdict::Unknown => "unknown",
             Verdict::Warning => "warning",
             Verdict::Problem => "problem",
         }
@@ -57,7 +60,7 @@ impl Verdict {
         match self {
             Verdict::Ok => Tone::Good,
             Verdict::Note => Tone::Faint,
-            Verdict::Warning => Tone::Waiting,
+            Verdict::Unknown | Verdict::Warning => Tone::Waiting,
             Verdict::Problem => Tone::Bad,
         }
     }
@@ -93,15 +96,15 @@ impl Finding {
     }
 }
 
-/// Looks at the machine; fails when the agent could not work on it.
+/// Checks the machine; fails if the agent could not work on it, or if that cannot be told.
 pub async fn run(args: &DoctorArgs, agent: &Agent, output: &Output) -> Outcome {
     let machine = Machine::this();
     let mut findings = machine.findings();
     findings.extend(managers::findings(&machine));
     findings.extend(services::findings(&args.services, agent, PATIENCE).await);
     print(&findings, output)?;
-    let has_problem = findings.iter().any(|finding| finding.verdict == Verdict::Problem);
-    Ok(if has_problem { FAILED } else { 0 })
+    let is_bad = |finding: &Finding| matches!(finding.verdict, Verdict::Problem | Verdict::Unknown);
+    Ok(if findings.iter().any(is_bad) { FAILED } else { 0 })
 }
 
 fn print(findings: &[Finding], output: &Output) -> Result<(), Failure> {
@@ -120,6 +123,17 @@ fn print(findings: &[Finding], output: &Output) -> Result<(), Failure> {
     }
     output.table(&table)?;
     let with_remedy: Vec<&Finding> = findings.iter().filter(|finding| !finding.remedy.is_empty()).collect();
+    let unknown: Vec<&str> = findings
+        .iter()
+        .filter(|finding| finding.verdict == Verdict::Unknown)
+        .map(|finding| finding.check.as_str())
+        .collect();
+    if !unknown.is_empty() {
+        output.line(&format!(
+            "\nWhether the agent can work here is not known: {} could not be checked.",
+            visible(&unknown.join(", "))
+        ))?;
+    }
     if with_remedy.is_empty() {
         return output.line("\nNothing stands in the way.");
     }

@@ -11,10 +11,10 @@ use std::{
 
 use models::{
     Model,
-    document::{Item, read_document, write_document},
+    document::{Item, field_path, read_document, write_document},
 };
 
-use super::failure::Failure;
+use super::failure::{Failure, remark};
 
 /// Where values come from.
 #[derive(clap::Args, Debug)]
@@ -29,8 +29,8 @@ pub struct FileArgs {
 pub struct Document {
     /// As it was written.
     pub text: String,
-    /// Values in the order of the document.
-    pub values: Vec<Model>,
+    /// Values, and where each stands.
+    items: Vec<Item>,
 }
 
 impl Document {
@@ -55,7 +55,7 @@ impl Document {
     pub fn parse(name: &str, text: String) -> Result<Self, Failure> {
         let has_content = |line: &str| !matches!(line.trim(), "" | "---" | "{}") && !line.trim_start().starts_with('#');
         if !text.lines().any(has_content) {
-            return Ok(Document { text, values: Vec::new() });
+            return Ok(Document { text, items: Vec::new() });
         }
         let mut place = String::new();
         let read = serde_saphyr::with_deserializer_from_str(&text, |deserializer| {
@@ -67,24 +67,58 @@ impl Document {
         let items: Vec<Item> = read.map_err(|error| {
             let place = if place.is_empty() { String::new() } else { format!("{place}: ") };
             // The lines below the first show the place in the text, which line and column tell already.
-            let words = error.to_string();
+            let words = crate::yaml::words(&error);
             let words = words.lines().next().unwrap_or_default().trim_start_matches("error: ");
             Failure::new(format!("{name}: {place}{words}"))
                 .next("`netns-agent model list` and `netns-agent model show KIND` tell what can be written")
         })?;
-        let values = items.into_iter().map(|item| item.model).collect();
-        Ok(Document { text, values })
+        Ok(Document { text, items })
     }
 
     /// Of these values.
     pub fn of(values: Vec<Model>) -> Result<Self, Failure> {
         let text = write_document(&values).map_err(|error| Failure::new(format!("the document cannot be written: {error}")))?;
-        Ok(Document { text, values })
+        let items = values.into_iter().map(|model| Item {
+            place: String::new(),
+            model,
+        });
+        Ok(Document {
+            text,
+            items: items.collect(),
+        })
     }
 
     /// Keys of the values.
     pub fn keys(&self) -> Vec<String> {
-        self.values.iter().map(|value| value.key().to_string()).collect()
+        self.values().map(|value| value.key().to_string()).collect()
+    }
+
+    /// Values in the order of the document.
+    pub fn values(&self) -> impl Iterator<Item = &Model> {
+        self.items.iter().map(|item| &item.model)
+    }
+
+    /// The same, without the document.
+    pub fn models(self) -> Vec<Model> {
+        self.items.into_iter().map(|item| item.model).collect()
+    }
+
+    /// Prints which fields cannot be used, by their place in the document; returns whether there are none.
+    pub fn tell_mistakes(&self) -> bool {
+        let mistakes = self.mistakes();
+        mistakes.iter().for_each(|mistake| remark(mistake));
+        mistakes.is_empty()
+    }
+
+    /// Fields that cannot be used, as in `linuxConfig.interfaces[2].ip_addresses[0]: …`.
+    fn mistakes(&self) -> Vec<String> {
+        let mistakes = self.items.iter().filter_map(|item| {
+            let error = item.model.validate().err()?;
+            let place = |field: &String| format!("{}.{}", item.place, field_path(item.model.kind(), field));
+            let places: Vec<String> = error.fields.iter().map(place).collect();
+            Some(format!("{}: {}", places.join(" and "), error.message))
+        });
+        mistakes.collect()
     }
 }
 
@@ -101,13 +135,46 @@ mod tests {
             document.keys(),
             ["config/linux/interfaces/v2/interface/a", "config/linux/l3/v2/route/10.0.0.0/8/a"]
         );
-        let again = Document::of(document.values).expect("writable");
-        assert_eq!(Document::parse("x", again.text).expect("its own text").values, again.values);
+        let again = Document::of(document.models()).expect("writable");
+        let text = again.text.clone();
+        assert_eq!(Document::parse("x", text).expect("its own text").models(), again.models());
+        assert!(Document::parse("x", "# nothing\n".to_owned()).expect("a document").items.is_empty());
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_used_is_told_with_its_exact_place() {
+        let text = "linuxConfig:
+  interfaces:
+    - {name: a, type: DUMMY, ip_addresses: [10.0.0.1/24]}
+    - {name: b, type: DUMMY}
+    - {name: c, type: DUMMY, ipAddresses: [10.0.0.300/24]}
+    - {name: d, type: VETH, veth: {peerIfName: d}}
+  routes:
+    - {outgoingInterface: a, dstNetwork: 10.1.0.0/33}
+";
+        let mistakes = Document::parse("x", text.to_owned()).expect("a document").mistakes();
+        assert_eq!(mistakes.len(), 3, "{mistakes:?}");
         assert!(
-            Document::parse("x", "# nothing\n".to_owned())
-                .expect("a document")
-                .values
-                .is_empty()
+            mistakes[0].starts_with("linuxConfig.interfaces[2].ip_addresses[0]: `10.0.0.300/24` is not"),
+            "{mistakes:?}"
+        );
+        assert!(
+            mistakes[1].starts_with("linuxConfig.interfaces[3].veth.peer_if_name: "),
+            "{mistakes:?}"
+        );
+        assert!(
+            mistakes[2].starts_with("linuxConfig.routes[0].dst_network: `10.1.0.0/33` has no valid prefix"),
+            "{mistakes:?}"
+        );
+    }
+
+    #[test]
+    fn several_documents_in_one_text_are_refused_with_what_to_do() {
+        let text = "linuxConfig: {}\n---\nlinuxConfig: {}\n".to_owned();
+        let failure = Document::parse("x.yaml", text).expect_err("two documents");
+        assert!(
+            failure.message().starts_with("x.yaml: a second YAML document begins at line "),
+            "{failure}"
         );
     }
 

@@ -4,6 +4,8 @@
 
 use std::{fmt, io, process::ExitCode};
 
+use super::output::visible;
+
 /// It failed: the agent cannot be reached, it refused, or what was asked for is not so.
 pub const FAILED: u8 = 1;
 /// For `plan` and `diff`: there is something to do. (Elsewhere 2 is usage, as clap has it.)
@@ -65,7 +67,7 @@ impl Failure {
         &self.message
     }
 
-    /// Tells the user, and gives the exit code.
+    /// Prints the failure, and returns the exit code.
     pub fn report(&self) -> ExitCode {
         if !self.message.is_empty() {
             eprintln!("netns-agent: {self}");
@@ -74,14 +76,20 @@ impl Failure {
     }
 }
 
+/// Control characters are escaped: a failure may quote keys and values of others, and a terminal would obey them.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
+        f.write_str(&visible(&self.message))?;
         match self.next.is_empty() {
             true => Ok(()),
-            false => write!(f, "\n  {}", self.next),
+            false => write!(f, "\n  {}", visible(&self.next)),
         }
     }
+}
+
+/// Prints a remark on standard error, with control characters escaped.
+pub fn remark(text: &str) {
+    eprintln!("netns-agent: {}", visible(text));
 }
 
 /// Of writing to standard output.

@@ -7,17 +7,15 @@ use std::collections::BTreeMap;
 use serde_json::{Value as Json, json};
 
 use super::{
-    answers::{self, BaseStatus, Node, Status},
+    answers::{self, BaseStatus, Detail, Node, Status},
     connection::Agent,
     difference,
-    failure::{Failure, Outcome},
+    failure::{FAILED, Failure, Outcome, remark},
     moment,
-    names::{Wanted, is_configuration, kind_and_name},
+    names::{self, Wanted, is_configuration, kind_and_name},
     output::{Cell, Format, Output, Table},
+    readiness::{self, Readiness},
 };
-
-/// How many sentences are asked for: each is a request of its own.
-const MESSAGES_MAX: usize = 100;
 
 /// Arguments of `get`.
 #[derive(clap::Args, Debug)]
@@ -27,7 +25,7 @@ pub struct GetArgs {
     wanted: Vec<String>,
 
     /// Only values in these states; with ! in all others, as in '!CONFIGURED'
-    #[arg(long, value_name = "STATE", value_delimiter = ',')]
+    #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = names::parse_state)]
     state: Vec<String>,
 
     /// Also facts and namespaces, which nobody asked for
@@ -45,52 +43,72 @@ pub struct GetArgs {
 
 /// Lists values.
 pub async fn run(args: &GetArgs, agent: &Agent, output: &Output) -> Outcome {
+    let wanted = args
+        .wanted
+        .iter()
+        .map(|text| Wanted::parse(text))
+        .collect::<Result<Vec<Wanted>, Failure>>()?;
+    let readiness = readiness::ask(agent).await?;
     if args.document {
+        readiness.refuse_to_guess("what is desired")?;
         output.raw(difference::configuration(agent).await?.text.as_bytes())?;
         return Ok(0);
     }
     let values = answers::values(agent).await?;
-    let wanted: Vec<Wanted> = args.wanted.iter().map(|text| Wanted::read(text)).collect();
     for (wanted, text) in wanted.iter().zip(&args.wanted) {
-        let is_there =
-            |base: &BaseStatus| wanted.matches(&base.value.key) || base.derived_values.iter().any(|part| wanted.matches(&part.key));
-        if !matches!(wanted, Wanted::Kind(_)) && !values.iter().any(is_there) {
-            return Err(
-                Failure::new(format!("there is no value {text:?}")).next("`netns-agent get --all --derived -o name` lists all keys")
-            );
+        if !wanted.matches_any(&values) {
+            readiness.refuse_to_guess(&format!("whether there is a value {text:?}"))?;
+            let suggestion = names::similar(text, &values);
+            return Err(Failure::new(format!("there is no value {text:?}{suggestion}"))
+                .next("`netns-agent get --all --derived -o name` lists all keys"));
         }
     }
     let rows = rows(args, &wanted, &values);
+    if rows.is_empty() {
+        readiness.refuse_to_guess("what is desired")?;
+    }
+    show(args, &rows, agent, output).await?;
+    Ok(exit_code(&readiness))
+}
+
+/// A list that may be incomplete or out of date is no success.
+fn exit_code(readiness: &Readiness) -> u8 {
+    match readiness.problem() {
+        None => 0,
+        Some(problem) => {
+            remark(&format!("this may be incomplete or out of date: {problem}"));
+            FAILED
+        }
+    }
+}
+
+async fn show(args: &GetArgs, rows: &[Row<'_>], agent: &Agent, output: &Output) -> Result<(), Failure> {
     if output.format == Format::Name {
         return rows
             .iter()
-            .try_for_each(|(status, _)| output.line(&super::output::visible(&status.key)))
-            .map(|()| 0);
+            .try_for_each(|(status, _)| output.line(&super::output::visible(&status.key)));
     }
-    let snapshot = answers::snapshot(agent).await?;
-    let nodes: BTreeMap<&str, &Node> = snapshot.iter().map(|node| (node.key.as_str(), node)).collect();
+    let details = answers::details(agent).await?;
     if output.is_document() {
-        let documents: Vec<Json> = rows.iter().map(|(status, base)| document(status, *base, &nodes)).collect();
-        output.document(&documents)?;
-        return Ok(0);
+        let snapshot = answers::snapshot(agent).await?;
+        let nodes: BTreeMap<&str, &Node> = snapshot.iter().map(|node| (node.key.as_str(), node)).collect();
+        let documents: Vec<Json> = rows
+            .iter()
+            .map(|(status, base)| document(status, *base, &nodes, &details))
+            .collect();
+        return output.document(&documents);
     }
     if rows.is_empty() {
-        eprintln!("{}", nothing(args));
-        return Ok(0);
+        remark(nothing(args));
+        return Ok(());
     }
-    let messages = if output.is_wide() {
-        messages(agent, &rows).await?
-    } else {
-        BTreeMap::new()
-    };
-    output.table(&table(output, &rows, &nodes, &messages))?;
-    Ok(0)
+    output.table(&table(output, rows, &details))
 }
 
 fn nothing(args: &GetArgs) -> &'static str {
     match args.wanted.is_empty() && args.state.is_empty() {
-        true => "nothing is asked for; `netns-agent apply -f FILE` or `netns-agent kvdb put` ask for something",
-        false => "nothing there is of this kind, or in this state",
+        true => "no value is desired; `netns-agent apply -f FILE` or `netns-agent kvdb put KEY VALUE` add one",
+        false => "no value is of this kind, or in this state",
     }
 }
 
@@ -122,7 +140,7 @@ fn rows<'a>(args: &GetArgs, wanted: &[Wanted], values: &'a [BaseStatus]) -> Vec<
     rows
 }
 
-fn table(output: &Output, rows: &[Row<'_>], nodes: &BTreeMap<&str, &Node>, messages: &BTreeMap<&str, String>) -> Table {
+fn table(output: &Output, rows: &[Row<'_>], details: &BTreeMap<String, Detail>) -> Table {
     let mut table = Table::new(match output.is_wide() {
         false => vec!["KIND", "NAME", "STATE", "AGE", "WHY"],
         true => vec!["KIND", "NAME", "STATE", "AGE", "LAST-OPERATION", "KEY", "WHY"],
@@ -133,9 +151,8 @@ fn table(output: &Output, rows: &[Row<'_>], nodes: &BTreeMap<&str, &Node>, messa
             None => ("  derived", status.key.as_str()),
         };
         let kind = if kind.is_empty() { "fact" } else { kind };
-        let age = nodes
-            .get(status.key.as_str())
-            .map_or_else(|| "-".to_owned(), |node| moment::ago(&node.since));
+        let detail = details.get(&status.key);
+        let age = detail.map_or_else(|| "-".to_owned(), |detail| moment::ago(&detail.since));
         let mut cells: Vec<Cell> = vec![kind.into(), name.into(), Cell::state(status.state()), age.into()];
         if output.is_wide() {
             let operation = if status.last_operation.is_empty() {
@@ -145,33 +162,16 @@ fn table(output: &Output, rows: &[Row<'_>], nodes: &BTreeMap<&str, &Node>, messa
             };
             cells.extend([operation.into(), status.key.as_str().into()]);
         }
-        let why = messages.get(status.key.as_str()).cloned().unwrap_or_else(|| status.words());
-        cells.push(why.into());
+        let message = detail
+            .map(|detail| detail.message.clone())
+            .filter(|text| output.is_wide() && !text.is_empty());
+        cells.push(message.unwrap_or_else(|| status.words()).into());
         table.row(cells);
     }
     table
 }
 
-/// The sentences about those that are not as they should be.
-async fn messages<'a>(agent: &Agent, rows: &[Row<'a>]) -> Result<BTreeMap<&'a str, String>, Failure> {
-    let mut messages = BTreeMap::new();
-    let unwell = rows
-        .iter()
-        .filter(|(status, base)| base.is_some() && is_configuration(&status.key) && status.state() != "CONFIGURED");
-    for (status, _) in unwell.take(MESSAGES_MAX) {
-        // It may have gone meanwhile.
-        let Ok(explanation) = answers::explanation(agent, &status.key).await else {
-            continue;
-        };
-        let message = explanation.status.map(|published| published.message).unwrap_or_default();
-        if !message.is_empty() {
-            messages.insert(status.key.as_str(), message);
-        }
-    }
-    Ok(messages)
-}
-
-fn document(status: &Status, base: Option<&BaseStatus>, nodes: &BTreeMap<&str, &Node>) -> Json {
+fn document(status: &Status, base: Option<&BaseStatus>, nodes: &BTreeMap<&str, &Node>, details: &BTreeMap<String, Detail>) -> Json {
     let (kind, name) = kind_and_name(&status.key);
     let node = nodes.get(status.key.as_str());
     let mut document = json!({ "kind": kind, "name": name });
@@ -179,8 +179,8 @@ fn document(status: &Status, base: Option<&BaseStatus>, nodes: &BTreeMap<&str, &
     if let (Some(document), Json::Object(own)) = (document.as_object_mut(), own) {
         document.extend(own);
         document.insert("state".to_owned(), status.state().into());
-        if let Some(node) = node {
-            document.insert("since".to_owned(), node.since.clone().into());
+        if let Some(detail) = details.get(&status.key) {
+            document.insert("since".to_owned(), detail.since.clone().into());
         }
         if let Some(value) = node.and_then(|node| node.value.as_ref()) {
             document.insert("message".to_owned(), value.message.clone().into());

@@ -87,9 +87,9 @@ async fn tree(key: Option<&str>, agent: &Agent, output: &Output) -> Outcome {
     let roots: Vec<&str> = match key {
         Some(key) if tree.nodes.contains_key(key) => vec![key],
         Some(key) => {
-            return Err(
-                Failure::new(format!("there is no value {}", visible(key))).next("`netns-agent get --all` lists the values that there are")
-            );
+            let known = answers::values(agent).await?;
+            return Err(Failure::new(format!("there is no value {key}{}", names::similar(key, &known)))
+                .next("`netns-agent get --all` lists the values that there are"));
         }
         None => nodes
             .iter()
@@ -101,7 +101,7 @@ async fn tree(key: Option<&str>, agent: &Agent, output: &Output) -> Outcome {
     for root in roots {
         tree.write(root, &mut text);
     }
-    output.raw(text.as_bytes())?;
+    output.text(&text)?;
     Ok(0)
 }
 

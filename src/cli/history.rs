@@ -2,7 +2,7 @@
 //!
 //! Owns the layout of transactions. Start reading at [`history`].
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use hyper::{Method, StatusCode};
 use serde_json::Value as Json;
@@ -14,6 +14,9 @@ use super::{
     moment, names,
     output::{Cell, Output, Table, Tone, visible},
 };
+
+/// State of a value that disappeared from the kernel.
+const LOST: &str = "MISSING";
 
 /// Arguments of `history`.
 #[derive(clap::Args, Debug)]
@@ -48,11 +51,14 @@ pub async fn history(args: &HistoryArgs, agent: &Agent, output: &Output) -> Outc
     let target = target("/scheduler/txn-history", &parameters);
     let newest = |count: usize| count.saturating_sub(args.last);
     if output.is_document() {
-        let all: Vec<Json> = answers::list(agent, &target).await?;
+        let mut all: Vec<Json> = answers::list(agent, &target).await?;
+        all.sort_by_key(|record| record.get("SeqNum").and_then(Json::as_u64));
         output.document(&all[newest(all.len())..])?;
         return Ok(0);
     }
-    let records: Vec<Record> = answers::list(agent, &target).await?;
+    let mut records: Vec<Record> = answers::list(agent, &target).await?;
+    // A transaction that waits ends later than those that began after it.
+    records.sort_by_key(|record| record.seq_num);
     let mut table = Table::new(["SEQ", "TIME", "TOOK", "KIND", "VALUES", "OPERATIONS", "FAILED", "DESCRIPTION"]);
     for record in &records[newest(records.len())..] {
         let failed = record.executed.iter().filter(|operation| !operation.new_err_msg.is_empty()).count();
@@ -61,7 +67,7 @@ pub async fn history(args: &HistoryArgs, agent: &Agent, output: &Output) -> Outc
             moment::time_of_day(&record.start).into(),
             took(record).into(),
             kind(record).into(),
-            record.values.len().to_string().into(),
+            values(record).into(),
             record.executed.len().to_string().into(),
             Cell::new(failed.to_string(), if failed > 0 { Tone::Bad } else { Tone::Plain }),
             record.description.as_str().into(),
@@ -79,9 +85,31 @@ fn took(record: &Record) -> String {
     }
 }
 
+/// Number of values that a transaction is about: those that came with it, or those that were lost and are restored. A retry has none of
+/// its own.
+fn values(record: &Record) -> String {
+    let restored: BTreeSet<&str> = record
+        .executed
+        .iter()
+        .filter(|operation| operation.prev_state == LOST)
+        .map(|operation| operation.key.as_str())
+        .collect();
+    match record.values.len() {
+        _ if is_repair(record) => restored.len().to_string(),
+        0 if record.retry_for_txn != 0 => "-".to_owned(),
+        count => count.to_string(),
+    }
+}
+
+/// Returns whether a notification reported a loss that was then repaired.
+fn is_repair(record: &Record) -> bool {
+    record.txn_type == "SBNotification" && record.executed.iter().any(|operation| operation.prev_state == LOST)
+}
+
 fn kind(record: &Record) -> String {
     let kind = match record.txn_type.as_str() {
         "NBTransaction" => "change",
+        "SBNotification" if is_repair(record) => "repair",
         "SBNotification" => "notification",
         "RetryFailedOps" => "retry",
         "RetryUnimplOps" => "retry-unimplemented",
@@ -121,13 +149,7 @@ fn print(record: &Record, output: &Output) -> Result<(), Failure> {
     row("Kind", kind(record));
     row("Description", record.description.clone());
     row("Time", format!("{}, took {}", record.start, took(record)));
-    row(
-        "Values",
-        match record.values.len() {
-            0 => "none".to_owned(),
-            count => count.to_string(),
-        },
-    );
+    row("Values", values(record));
     for value in &record.values {
         let key = value.get("Key").and_then(Json::as_str).unwrap_or_default();
         let deleted = if value.get("Value").is_none_or(Json::is_null) {
@@ -256,6 +278,38 @@ pub async fn resync(args: &ResyncArgs, agent: &Agent, output: &Output) -> Outcom
         Some(record) => {
             print(&record, output)?;
             Err(failure.next("`netns-agent get --state '!CONFIGURED' -o wide` tells what is wrong with what"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repairs_are_called_repairs() {
+        let record = |kind: &str, values: usize, before: &[&str]| Record {
+            txn_type: kind.to_owned(),
+            values: vec![Json::Null; values],
+            executed: before
+                .iter()
+                .enumerate()
+                .map(|(number, state)| Operation {
+                    key: number.to_string(),
+                    prev_state: (*state).to_owned(),
+                    ..Operation::default()
+                })
+                .collect(),
+            ..Record::default()
+        };
+        for (record, expected) in [
+            (record("SBNotification", 0, &["MISSING", "MISSING", ""]), ("repair", "2")),
+            // The loss of an address of the agent's own namespace is a fact as well.
+            (record("SBNotification", 1, &["OBTAINED", "MISSING"]), ("repair", "1")),
+            (record("SBNotification", 3, &["", "", ""]), ("notification", "3")),
+            (record("NBTransaction", 0, &[]), ("change", "0")),
+        ] {
+            assert_eq!((kind(&record).as_str(), values(&record).as_str()), expected);
         }
     }
 }

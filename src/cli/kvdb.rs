@@ -7,46 +7,32 @@ use std::{fs, io::Read, path::PathBuf, time::Duration};
 
 use clap::Subcommand;
 use etcd_client::{Certificate, Client, ConnectOptions, GetOptions, Identity, KeyValue, TlsOptions};
-use models::{
-    Model,
-    key::{ALL_AGENTS_PREFIX, agent_prefix},
-    registry::model_of_key,
-};
+use models::key::{ALL_AGENTS_PREFIX, agent_prefix};
 use serde_json::{Value as Json, json};
 use tokio::time::timeout;
 
+use self::place::Place;
 use super::{
-    failure::{Failure, Outcome},
+    connection::ConnectionArgs,
+    failure::{Failure, Outcome, remark},
     moment,
     names::Wanted,
     output::{Format, Output, visible},
 };
 
+mod judge;
+mod place;
+
 /// Arguments of `kvdb`.
 #[derive(clap::Args, Debug)]
 pub struct KvdbArgs {
-    /// etcd servers, or the agent's own store, separated by commas
-    #[arg(
-        short,
-        long,
-        value_name = "URLS",
-        env = "ETCD_ENDPOINTS",
-        default_value = "127.0.0.1:2379",
-        global = true,
-        help_heading = "Store"
-    )]
-    etcd_endpoints: String,
+    /// etcd servers, or the agent's own store, separated by commas; without, the agent is asked (127.0.0.1:2379 if it does not answer)
+    #[arg(short, long, value_name = "URLS", env = "ETCD_ENDPOINTS", global = true, help_heading = "Store")]
+    etcd_endpoints: Option<String>,
 
-    /// Label of the agent whose keys are meant when a key does not begin with /
-    #[arg(
-        long,
-        value_name = "LABEL",
-        env = "MICROSERVICE_LABEL",
-        default_value = "vpp1",
-        global = true,
-        help_heading = "Store"
-    )]
-    service_label: String,
+    /// Label of the agent whose keys are meant when a key does not begin with /; without, the agent is asked
+    #[arg(long, value_name = "LABEL", env = "MICROSERVICE_LABEL", global = true, help_heading = "Store")]
+    service_label: Option<String>,
 
     /// Certificates of the authority that signed etcd's certificate (PEM)
     #[arg(long, value_name = "FILE", env = "ETCD_CA", global = true, help_heading = "Store")]
@@ -95,7 +81,7 @@ enum KvdbCommand {
         key: String,
         /// The value, as JSON; - reads it from standard input
         value: String,
-        /// Put it even when the agent could not use it
+        /// Put it even if no agent reads the key, or if the agent could not use the value
         #[arg(long)]
         force: bool,
     },
@@ -116,13 +102,23 @@ enum KvdbCommand {
     },
 }
 
-/// Does it.
-pub async fn run(args: &KvdbArgs, output: &Output, patience: Duration) -> Outcome {
-    let store = Store::connect(args, patience).await?;
-    let whole = |key: &str| whole_key(key, &args.service_label);
+/// Runs a sub-command.
+pub async fn run(args: &KvdbArgs, connection: &ConnectionArgs, output: &Output) -> Outcome {
+    let key = match &args.command {
+        KvdbCommand::Get { key } | KvdbCommand::Put { key, .. } | KvdbCommand::Del { key } => Some(key.as_str()),
+        KvdbCommand::List { .. } => None,
+    };
+    let place = Place::find(args, key, connection).await?;
+    let whole = |key: &str| whole_key(key, &place.label);
+    // Judged before the store is asked: a mistyped key is wrong wherever it is put.
+    let pair = match &args.command {
+        KvdbCommand::Put { key, value, force } => Some(judged(&whole(key), value, *force)?),
+        _ => None,
+    };
+    let store = Store::connect(args, &place.endpoints, connection.timeout).await?;
     match &args.command {
         KvdbCommand::Get { key } => get(&store, &whole(key), output).await?,
-        KvdbCommand::Put { key, value, force } => put(&store, &whole(key), value, *force, output).await?,
+        KvdbCommand::Put { .. } => put(&store, pair, output).await?,
         KvdbCommand::Del { key } => del(&store, &whole(key), output).await?,
         KvdbCommand::List { prefix, keys_only } => list(&store, prefix, *keys_only, output).await?,
     }
@@ -154,7 +150,11 @@ async fn get(store: &Store, key: &str, output: &Output) -> Result<(), Failure> {
     }
 }
 
-async fn put(store: &Store, key: &str, value: &str, force: bool, output: &Output) -> Result<(), Failure> {
+/// Reads the value, and refuses a pair that no agent would read or use.
+fn judged(key: &str, value: &str, force: bool) -> Result<(String, String), Failure> {
+    if !force {
+        judge::check_key(key)?;
+    }
     let mut text = value.to_owned();
     if value == "-" {
         text.clear();
@@ -163,22 +163,17 @@ async fn put(store: &Store, key: &str, value: &str, force: bool, output: &Output
             .map_err(|error| Failure::new(format!("standard input: {error}")))?;
     }
     if !force {
-        check(key, &text)?;
+        judge::check_value(key, &text)?;
     }
-    let mut client = store.client.kv_client();
-    store.answer("put", client.put(key, text, None)).await?;
-    output.line("OK")
+    Ok((key.to_owned(), text))
 }
 
-/// What the agent would only report as INVALID is told before it is put.
-fn check(key: &str, text: &str) -> Result<(), Failure> {
-    let below = key.strip_prefix(ALL_AGENTS_PREFIX).and_then(|rest| rest.split_once('/'));
-    let Some((_, below)) = below.filter(|(_, below)| model_of_key(below).is_some()) else {
-        return Ok(());
-    };
-    let wrong = |words: String| Failure::new(format!("{key}: {words}")).next("nothing was put; --force puts it all the same");
-    let model = Model::decode(below, text.as_bytes()).map_err(|error| wrong(error.to_string()))?;
-    model.validate().map_err(|error| wrong(error.to_string()))
+async fn put(store: &Store, pair: Option<(String, String)>, output: &Output) -> Result<(), Failure> {
+    if let Some((key, text)) = pair {
+        let mut client = store.client.kv_client();
+        store.answer("put", client.put(key, text, None)).await?;
+    }
+    output.line("OK")
 }
 
 async fn del(store: &Store, key: &str, output: &Output) -> Result<(), Failure> {
@@ -204,6 +199,9 @@ async fn list(store: &Store, prefix: &str, keys_only: bool, output: &Output) -> 
         let all: Vec<Json> = pairs.iter().map(document).collect();
         return output.document(&all);
     }
+    if pairs.is_empty() {
+        remark(&format!("no key begins with {whole}"));
+    }
     for pair in &pairs {
         output.line(&visible(&String::from_utf8_lossy(pair.key())))?;
         if !keys_only && output.format != Format::Name {
@@ -214,7 +212,8 @@ async fn list(store: &Store, prefix: &str, keys_only: bool, output: &Output) -> 
 }
 
 fn absent(key: &str) -> Failure {
-    Failure::new(format!("key does not exist: {}", visible(key))).next("`netns-agent kvdb list --keys-only` lists the keys that there are")
+    Failure::new(format!("key does not exist: {key}{}", judge::suggestion(key)))
+        .next("`netns-agent kvdb list --keys-only` lists the keys that there are")
 }
 
 /// A JSON value as such, other text as text.
@@ -231,13 +230,8 @@ struct Store {
 }
 
 impl Store {
-    async fn connect(args: &KvdbArgs, patience: Duration) -> Result<Self, Failure> {
-        let endpoints: Vec<&str> = args
-            .etcd_endpoints
-            .split(',')
-            .map(str::trim)
-            .filter(|text| !text.is_empty())
-            .collect();
+    async fn connect(args: &KvdbArgs, endpoints_text: &str, patience: Duration) -> Result<Self, Failure> {
+        let endpoints: Vec<&str> = endpoints_text.split(',').map(str::trim).filter(|text| !text.is_empty()).collect();
         let mut options = ConnectOptions::new().with_connect_timeout(patience);
         if let Some(tls) = tls(args)? {
             options = options.with_tls(tls);
@@ -245,7 +239,7 @@ impl Store {
         if let Some(user) = &args.etcd_user {
             options = options.with_user(user, std::env::var("ETCD_PASSWORD").unwrap_or_default());
         }
-        let endpoints_text = args.etcd_endpoints.clone();
+        let endpoints_text = endpoints_text.to_owned();
         let connected = timeout(patience, Client::connect(&endpoints, Some(options))).await;
         let client = match connected {
             Ok(Ok(client)) => client,
@@ -276,21 +270,25 @@ impl Store {
 }
 
 fn unreachable(endpoints: &str, what: &str, error: &etcd_client::Error) -> Failure {
-    // The library quotes its inner error as a program would see it; a person needs the innermost words only.
-    let words = match error {
-        etcd_client::Error::GRpcStatus(status) => {
-            let mut words = status.message().to_owned();
-            let mut cause = std::error::Error::source(status);
-            while let Some(inner) = cause {
-                words = inner.to_string();
-                cause = inner.source();
-            }
-            words
-        }
-        other => other.to_string(),
-    };
-    Failure::new(format!("cannot {what} at the store {endpoints}: {}", visible(&words)))
+    Failure::new(format!("cannot {what} at the store {endpoints}: {}", innermost(error)))
         .next("--etcd-endpoints says where it is; an agent without etcd has a store of its own at --embedded-listen (127.0.0.1:2379)")
+}
+
+/// The words of the server or of the system, without the names of the client library around them.
+pub(super) fn innermost(error: &etcd_client::Error) -> String {
+    let words = |outer: &dyn std::error::Error, mut words: String| {
+        let mut cause = outer.source();
+        while let Some(inner) = cause {
+            words = inner.to_string();
+            cause = inner.source();
+        }
+        words
+    };
+    match error {
+        etcd_client::Error::GRpcStatus(status) => words(status, status.message().to_owned()),
+        etcd_client::Error::TransportError(inner) => words(inner, inner.to_string()),
+        other => words(other, other.to_string()),
+    }
 }
 
 fn late(endpoints: &str, patience: Duration) -> Failure {
@@ -329,16 +327,5 @@ mod tests {
         ] {
             assert_eq!(whole_key(short, "x"), whole);
         }
-    }
-
-    #[test]
-    fn what_an_agent_could_not_use_is_told_before_it_is_put() {
-        let key = "/vnf-agent/x/config/linux/interfaces/v2/interface/left";
-        check(key, r#"{"name":"left","type":"DUMMY"}"#).expect("usable");
-        check("/vnf-agent/x/config/other", "anything").expect("not ours to judge");
-        let failure = check(key, r#"{"nme":"left"}"#).expect_err("an unknown field");
-        assert!(failure.message().contains("nme"), "{failure}");
-        let failure = check(key, r#"{"name":"right","type":"DUMMY"}"#).expect_err("another key");
-        assert!(failure.message().contains("interface/right"), "{failure}");
     }
 }

@@ -10,9 +10,10 @@ use serde_json::Value as Json;
 use super::{
     answers,
     connection::Agent,
-    failure::{Failure, Outcome},
+    failure::{Failure, Outcome, remark},
     output::{Format, Output, Table, visible},
 };
+use crate::config::suggest::did_you_mean;
 
 /// Sub-commands of `log`.
 #[derive(Subcommand, Debug)]
@@ -30,7 +31,7 @@ pub enum LogCommand {
         #[arg(value_name = "LOGGER")]
         logger: String,
         /// trace, debug, info, warn or error
-        #[arg(value_name = "LEVEL")]
+        #[arg(value_name = "LEVEL", value_parser = parse_level)]
         level: String,
     },
 }
@@ -39,6 +40,21 @@ pub enum LogCommand {
 struct Logger {
     logger: String,
     level: String,
+}
+
+/// Names of levels that the agent accepts; the last three are other names of warn and error.
+const LEVELS: [&str; 8] = ["trace", "debug", "info", "warn", "error", "warning", "fatal", "panic"];
+
+fn parse_level(text: &str) -> Result<String, String> {
+    let lower = text.to_lowercase();
+    match LEVELS.contains(&lower.as_str()) {
+        true => Ok(lower),
+        false => Err(format!(
+            "there is no level {text:?}{} (levels are: {})",
+            did_you_mean(text, LEVELS),
+            LEVELS[..5].join(", ")
+        )),
+    }
 }
 
 /// Does it.
@@ -53,9 +69,11 @@ async fn list(only: Option<&str>, agent: &Agent, output: &Output) -> Outcome {
     let mut all: Vec<Json> = answers::list(agent, "/log/list").await?;
     let name_of = |json: &Json| json.get("logger").and_then(Json::as_str).unwrap_or_default().to_owned();
     if let Some(only) = only {
+        let names: Vec<String> = all.iter().map(name_of).collect();
+        let suggestion = did_you_mean(only, names.iter().map(String::as_str));
         all.retain(|logger| name_of(logger) == only);
         if all.is_empty() {
-            return Err(Failure::new(format!("there is no logger {only:?}")).next("`netns-agent log list` lists those that there are"));
+            return Err(unknown(only, &suggestion));
         }
     }
     match output.format {
@@ -72,7 +90,21 @@ async fn list(only: Option<&str>, agent: &Agent, output: &Output) -> Outcome {
     Ok(0)
 }
 
+fn unknown(logger: &str, suggestion: &str) -> Failure {
+    Failure::new(format!("there is no logger {logger:?}{suggestion}")).next("`netns-agent log list` lists those that there are")
+}
+
 async fn set(logger: &str, level: &str, agent: &Agent, output: &Output) -> Outcome {
+    let known: Vec<Logger> = answers::list(agent, "/log/list").await?;
+    if !known.iter().any(|known| known.logger == logger) {
+        let suggestion = did_you_mean(logger, known.iter().map(|known| known.logger.as_str()));
+        if !suggestion.is_empty() {
+            return Err(unknown(logger, &suggestion));
+        }
+        remark(&format!(
+            "no part of the agent is called {logger:?}: the level holds for a target of this name only"
+        ));
+    }
     let part = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
     let target = format!("/log/{}/{}", part(logger), part(level));
     let answer: Json = agent.json(&target, agent.send(Method::PUT, &target, "").await?)?;

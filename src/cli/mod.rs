@@ -24,11 +24,13 @@ mod model;
 mod moment;
 mod names;
 mod output;
+mod readiness;
 mod removals;
 mod status;
 mod watch;
 
 pub use commands::{ClientCommand, run};
+pub use failure::remark;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 

@@ -14,6 +14,7 @@ use super::{
     failure::{Failure, Outcome},
     output::{Cell, Format, Output, Table, Tone},
 };
+use crate::config::suggest::did_you_mean;
 
 /// Sub-commands of `model`.
 #[derive(Subcommand, Debug)]
@@ -57,7 +58,8 @@ fn show(name: &str, output: &Output) -> Result<(), Failure> {
     let model = model_by_name(name).or_else(|| MODELS.iter().find(|model| model.type_name == name || model.proto_name == name));
     let model = model.ok_or_else(|| {
         let known: Vec<&str> = MODELS.iter().map(|model| model.type_name).collect();
-        Failure::new(format!("there is no model {name:?}")).next(format!("models are: {}", known.join(", ")))
+        let suggestion = did_you_mean(name, known.iter().copied().chain(MODELS.iter().map(|model| model.name)));
+        Failure::new(format!("there is no model {name:?}{suggestion}")).next(format!("models are: {}", known.join(", ")))
     })?;
     if output.is_document() {
         return output.document(&document(model));

@@ -8,6 +8,7 @@ use models::{
 };
 
 use super::{answers::BaseStatus, failure::Failure};
+use crate::config::suggest::{closest, did_you_mean};
 
 /// Kinds that are no models: what the keys begin with, and names.
 const OTHER_KINDS: &[(&str, &[&str])] = &[
@@ -23,6 +24,52 @@ const ALIASES: &[(&str, &[&str])] = &[
     ("rulechain", &["rulechains", "rule-chain", "iptables"]),
     ("ip", &["ips", "allocation", "allocations"]),
 ];
+
+/// First elements of the keys of the agent.
+const KEY_CLASSES: [&str; 6] = ["config", "config-status", "linux", "netalloc", "status", "check"];
+
+/// States of values.
+const STATES: [&str; 11] = [
+    "CONFIGURED",
+    "PENDING",
+    "FAILED",
+    "RETRYING",
+    "INVALID",
+    "UNIMPLEMENTED",
+    "DISCOVERED",
+    "OBTAINED",
+    "NONEXISTENT",
+    "REMOVED",
+    "MISSING",
+];
+/// State to wait for that stands for "there is no such value".
+const DELETED: &str = "DELETED";
+
+/// Reads the state of a filter: `configured`, or `!configured` for all others.
+pub fn parse_state(text: &str) -> Result<String, String> {
+    let (sign, name) = text.strip_prefix('!').map_or(("", text), |name| ("!", name));
+    state_of(name, &STATES).map(|state| format!("{sign}{state}"))
+}
+
+/// Reads the state that `wait` waits for.
+pub fn parse_awaited_state(text: &str) -> Result<String, String> {
+    let known: Vec<&str> = STATES.iter().copied().take(8).chain([DELETED]).collect();
+    state_of(text, &known)
+}
+
+fn state_of(name: &str, known: &[&str]) -> Result<String, String> {
+    let upper = name.to_uppercase();
+    match known.contains(&upper.as_str()) {
+        true => Ok(upper),
+        false => {
+            let suggestion = did_you_mean(name, known.iter().copied());
+            Err(format!(
+                "there is no state {name:?}{suggestion} (states are: {})",
+                known.join(", ").to_lowercase()
+            ))
+        }
+    }
+}
 
 /// What a user named.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -59,6 +106,34 @@ impl Wanted {
         }
     }
 
+    /// As [`Wanted::read`], for text that a user typed.
+    ///
+    /// # Errors
+    /// The text begins with a word that is neither a kind nor the beginning of a key, as in `intrface/left`.
+    pub fn parse(text: &str) -> Result<Self, Failure> {
+        let wanted = Wanted::read(text);
+        let Wanted::Key(key) = &wanted else { return Ok(wanted) };
+        let first = key.split('/').next().unwrap_or_default();
+        if KEY_CLASSES.contains(&first) {
+            return Ok(wanted);
+        }
+        if first.is_empty() {
+            return Err(Failure::new(format!("{text:?} is no key of an agent"))
+                .next("keys are written interface/NAME, config/…, or /vnf-agent/LABEL/config/…"));
+        }
+        let suggestion = did_you_mean(first, kinds().chain(KEY_CLASSES));
+        let known: Vec<&str> = MODELS.iter().map(|model| model.type_name).collect();
+        Err(Failure::new(format!("there is no kind {first:?}{suggestion}")).next(format!("kinds are: {}, namespace", known.join(", "))))
+    }
+
+    /// Returns whether one of the values, or something derived from one, is meant.
+    pub fn matches_any(&self, values: &[BaseStatus]) -> bool {
+        let mut keys = values
+            .iter()
+            .flat_map(|base| std::iter::once(&base.value).chain(&base.derived_values).map(|status| &status.key));
+        matches!(self, Wanted::Kind(_)) || keys.any(|key| self.matches(key))
+    }
+
     /// Whether a key is meant.
     pub fn matches(&self, key: &str) -> bool {
         match self {
@@ -71,7 +146,7 @@ impl Wanted {
 
 /// The one key that is meant, looked up among those that there are where only a name was given.
 pub fn one_key(text: &str, known: &[BaseStatus]) -> Result<String, Failure> {
-    let wanted = Wanted::read(text);
+    let wanted = Wanted::parse(text)?;
     let name = match &wanted {
         Wanted::Key(key) => return Ok(key.clone()),
         Wanted::Kind(_) => {
@@ -87,9 +162,35 @@ pub fn one_key(text: &str, known: &[BaseStatus]) -> Result<String, Failure> {
         .collect();
     match keys.as_slice() {
         [key] => Ok((*key).to_owned()),
-        [] => Err(Failure::new(format!("there is no value {name:?}")).next("`netns-agent get` lists the values that there are")),
+        [] => Err(Failure::new(format!("there is no value {name:?}{}", similar(name, known)))
+            .next("`netns-agent get` lists the values that there are")),
         several => Err(Failure::new(format!("{name:?} may be {}", several.join(" or "))).next("write the key")),
     }
+}
+
+/// Returns `; did you mean X?` if a kind or a value has nearly this name.
+pub fn similar(text: &str, known: &[BaseStatus]) -> String {
+    let named = known.iter().map(|base| kind_and_name(&base.value.key));
+    let shortened = match Wanted::read(text) {
+        Wanted::Key(key) => short(&key),
+        _ => text.to_owned(),
+    };
+    let Some((kind, name)) = shortened.split_once('/') else {
+        let words: Vec<String> = kinds().map(str::to_owned).chain(named.map(|(_, name)| name.to_owned())).collect();
+        return did_you_mean(text, words.iter().map(String::as_str));
+    };
+    let of_kind: Vec<String> = named.filter(|(other, _)| *other == kind).map(|(_, name)| name.to_owned()).collect();
+    match closest(name, of_kind.iter().map(String::as_str)) {
+        Some(name) => format!("; did you mean {kind}/{name}?"),
+        None => String::new(),
+    }
+}
+
+/// All words for kinds.
+pub fn kinds() -> impl Iterator<Item = &'static str> {
+    let models = MODELS.iter().map(|model| model.type_name);
+    let aliases = ALIASES.iter().chain(OTHER_KINDS).flat_map(|(_, names)| names.iter().copied());
+    models.chain(aliases)
 }
 
 /// Whether one of these needs to be looked up among those that there are.
@@ -198,5 +299,39 @@ mod tests {
         assert!(one_key("left", &known).expect_err("two").message().contains("rulechain/left"));
         assert!(one_key("none", &known).expect_err("none").message().contains("no value"));
         assert!(one_key("routes", &known).expect_err("a kind").message().contains("kind"));
+        let mistyped = one_key("rigth", &known).expect_err("mistyped");
+        assert!(mistyped.message().ends_with("did you mean right?"), "{mistyped}");
+        assert_eq!(similar("interface/rihgt", &known), "; did you mean interface/right?");
+        assert_eq!(similar("interface/none", &known), "");
+    }
+
+    #[test]
+    fn a_mistyped_kind_is_no_key() {
+        for (text, words) in [
+            ("intrface/left", "no kind \"intrface\"; did you mean interface?"),
+            ("cofnig/linux/l3/v2/arp/a/b", "no kind \"cofnig\"; did you mean config?"),
+            ("bridge/left", "no kind \"bridge\""),
+            ("/etc/passwd", "no key of an agent"),
+        ] {
+            let failure = Wanted::parse(text).expect_err(text);
+            assert!(failure.message().contains(words), "{failure}");
+        }
+        // Values without a model are published as INVALID, so users may ask for them.
+        for text in ["config/linux/l9/v2/x", "linux/interface/state/left/UP", "left", "if"] {
+            assert_eq!(Wanted::parse(text).expect(text), Wanted::read(text));
+        }
+    }
+
+    #[test]
+    fn states_are_checked() {
+        assert_eq!(parse_state("configured").as_deref(), Ok("CONFIGURED"));
+        assert_eq!(parse_state("!PENDING").as_deref(), Ok("!PENDING"));
+        let error = parse_state("CONFIGURD").expect_err("mistyped");
+        assert!(
+            error.starts_with("there is no state \"CONFIGURD\"; did you mean CONFIGURED?"),
+            "{error}"
+        );
+        assert_eq!(parse_awaited_state("deleted").as_deref(), Ok("DELETED"));
+        parse_awaited_state("removed").expect_err("nothing stays in that state");
     }
 }

@@ -9,6 +9,8 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::failure::Failure;
+use crate::telemetry::is_hidden;
+pub use crate::telemetry::visible;
 
 /// How output looks.
 #[derive(clap::Args, Clone, Debug)]
@@ -146,6 +148,8 @@ pub struct Output {
     pub format: Format,
     headings: bool,
     colors: bool,
+    /// Standard output is a terminal, which obeys control characters.
+    terminal: bool,
 }
 
 impl Output {
@@ -162,6 +166,7 @@ impl Output {
             format: args.output,
             headings: !args.no_headers,
             colors,
+            terminal: io::stdout().is_terminal(),
         }
     }
 
@@ -175,16 +180,22 @@ impl Output {
         self.format == Format::Wide
     }
 
-    /// Prints a text as it stands.
+    /// Prints bytes that came from elsewhere: unchanged into a pipe or a file, and with control characters escaped on a terminal.
     pub fn raw(&self, bytes: &[u8]) -> Result<(), Failure> {
-        let mut stdout = io::stdout().lock();
-        stdout.write_all(bytes)?;
-        Ok(stdout.flush()?)
+        match self.terminal {
+            true => write(escaped_lines(&String::from_utf8_lossy(bytes)).as_bytes()),
+            false => write(bytes),
+        }
     }
 
-    /// Prints a line; what came from elsewhere has to be made [`visible`] before.
+    /// Prints text that may contain colors. Text from elsewhere has to be made [`visible`] before.
+    pub fn text(&self, text: &str) -> Result<(), Failure> {
+        write(text.as_bytes())
+    }
+
+    /// Prints a line that may contain colors. Text from elsewhere has to be made [`visible`] before.
     pub fn line(&self, text: &str) -> Result<(), Failure> {
-        self.raw(format!("{text}\n").as_bytes())
+        self.text(&format!("{text}\n"))
     }
 
     /// Prints a value as JSON, or as YAML where that is wanted.
@@ -194,12 +205,12 @@ impl Output {
             Format::Yaml => serde_saphyr::to_string(&value).map_err(|error| wrong(&error))?,
             _ => serde_json::to_string_pretty(value).map_err(|error| wrong(&error))?,
         };
-        self.line(text.trim_end())
+        self.raw(format!("{}\n", text.trim_end()).as_bytes())
     }
 
     /// Prints a table.
     pub fn table(&self, table: &Table) -> Result<(), Failure> {
-        self.raw(self.lay_out(table, "").as_bytes())
+        self.text(&self.lay_out(table, ""))
     }
 
     /// A table as text, each line after `indent`.
@@ -243,21 +254,23 @@ impl Output {
     }
 }
 
-/// The text, with control characters made visible.
-pub fn visible(text: &str) -> String {
-    match text.chars().any(char::is_control) {
-        false => text.to_owned(),
-        true => text
-            .chars()
-            .flat_map(|c| {
-                if c.is_control() {
-                    c.escape_debug().collect::<Vec<_>>()
-                } else {
-                    vec![c]
-                }
-            })
-            .collect(),
+fn write(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes)?;
+    Ok(stdout.flush()?)
+}
+
+/// As [`visible`] for text of several lines. Escapes are written as in JSON and in quoted YAML, so that a document stays one.
+fn escaped_lines(text: &str) -> String {
+    let escaped = |c: char| is_hidden(c) && !matches!(c, '\n' | '\t');
+    let mut made = String::with_capacity(text.len());
+    for c in text.chars() {
+        match escaped(c) {
+            true => made.push_str(&format!("\\u{:04x}", u32::from(c))),
+            false => made.push(c),
+        }
     }
+    made
 }
 
 /// The text of several lines, each after `indent`; control characters are made visible.
@@ -274,6 +287,7 @@ mod tests {
             format: Format::Table,
             headings: true,
             colors,
+            terminal: false,
         }
     }
 
@@ -289,6 +303,14 @@ mod tests {
         let text = output(false).lay_out(&table(), " ");
         let expected = " NAME         STATE       WHY\n left         CONFIGURED\n a-long-näme  PENDING     waits\\u{1b}[2J\n";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn characters_that_a_terminal_acts_upon_are_escaped_in_documents() {
+        assert_eq!(
+            escaped_lines("{\n\t\"a\": \"\u{9b}2J\u{202e}\u{7f}\"\n}"),
+            "{\n\t\"a\": \"\\u009b2J\\u202e\\u007f\"\n}"
+        );
     }
 
     #[test]

@@ -5,39 +5,20 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use hyper::Method;
-use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
 use super::{
-    answers::{self, BaseStatus},
+    answers::{self, BaseStatus, Identity},
     connection::Agent,
     failure::{FAILED, Failure, Outcome},
     moment,
     names::{is_configuration, short},
     output::{Cell, Output, Table, Tone, visible},
+    readiness::{self, Readiness},
 };
 
 /// How many values that need attention are listed.
 const ATTENTION_MAX: usize = 20;
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Health {
-    state: i32,
-    start_time: u64,
-    #[serde(rename = "PluginStatus")]
-    parts: BTreeMap<String, Part>,
-    #[serde(rename = "NonFatalPlugins")]
-    dispensable: Option<Vec<String>>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Part {
-    state: i32,
-    error: String,
-}
 
 /// Numbers of `ligato.status.OperationalState`.
 fn state_name(state: i32) -> &'static str {
@@ -50,14 +31,10 @@ fn state_name(state: i32) -> &'static str {
 
 /// Tells how the agent is; fails when it is not ready.
 pub async fn run(agent: &Agent, output: &Output) -> Outcome {
-    let answer = agent.send(Method::GET, "/readiness", "").await?;
-    let ready = answer.status.is_success();
-    // Also when not ready, the body says what the matter is; what else comes with an error code is an error.
-    let health: Json = match serde_json::from_slice(&answer.body) {
-        Ok(Json::Object(members)) if members.contains_key("start_time") => Json::Object(members),
-        _ => agent.json("/readiness", answer)?,
-    };
+    let readiness = readiness::ask(agent).await?;
+    let ready = readiness.ready;
     let version: Json = agent.get("/info/version").await?;
+    let identity = answers::identity(agent).await?;
     let values = answers::values(agent).await?;
     let wanted: Vec<&BaseStatus> = values.iter().filter(|base| is_configuration(&base.value.key)).collect();
     let mut states: BTreeMap<&str, usize> = BTreeMap::new();
@@ -68,11 +45,12 @@ pub async fn run(agent: &Agent, output: &Output) -> Outcome {
     if output.is_document() {
         let attention: Vec<_> = attention.iter().map(|base| &base.value).collect();
         output.document(&json!({
-            "ready": ready, "address": agent.url(), "version": version, "health": health, "values": states, "attention": attention,
+            "ready": ready, "address": agent.url(), "label": identity.label, "store": identity.store, "version": version,
+            "health": readiness.answer, "values": states, "attention": attention,
         }))?;
         return Ok(code(ready));
     }
-    print(agent, output, ready, &health, &version, (wanted.len(), &states))?;
+    print(agent, output, &readiness, &version, &identity, &states)?;
     print_attention(output, &attention)?;
     Ok(code(ready))
 }
@@ -84,12 +62,13 @@ fn code(ready: bool) -> u8 {
 fn print(
     agent: &Agent,
     output: &Output,
-    ready: bool,
-    health: &Json,
+    readiness: &Readiness,
     version: &Json,
-    (count, states): (usize, &BTreeMap<&str, usize>),
+    identity: &Identity,
+    states: &BTreeMap<&str, usize>,
 ) -> Result<(), Failure> {
-    let health: Health = serde_json::from_value(health.clone()).unwrap_or_default();
+    let (ready, health) = (readiness.ready, readiness.health());
+    let count: usize = states.values().sum();
     let text = |member: &str| version.get(member).and_then(Json::as_str).unwrap_or("?").to_owned();
     let mut table = Table::new([]);
     let label = |text: &str| Cell::new(text, Tone::Strong);
@@ -97,6 +76,9 @@ fn print(
         label("Agent"),
         format!("{} {} at {}", text("App"), text("Version"), agent.url()).into(),
     ]);
+    table.row([label("Label"), identity.label.as_str().into()]);
+    let whose = if identity.store.embedded { " (inside the agent)" } else { "" };
+    table.row([label("Store"), format!("{}{whose}", identity.store.endpoints.join(", ")).into()]);
     let up = moment::age(moment::now().saturating_sub(Duration::from_secs(health.start_time)));
     let (state, what) = (state_name(health.state), if ready { "in sync" } else { "not ready" });
     table.row([
@@ -112,7 +94,7 @@ fn print(
         },
     ]);
     for (name, part) in &health.parts {
-        let dispensable = health.dispensable.iter().flatten().any(|other| other == name);
+        let dispensable = health.is_dispensable(name);
         let tone = match (part.state, dispensable) {
             (0 | 1, _) => Tone::Plain,
             (_, true) => Tone::Waiting,

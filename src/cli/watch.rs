@@ -11,10 +11,11 @@ use tokio::time::{Instant, sleep};
 use super::{
     answers::{self, Status},
     connection::Agent,
-    failure::{Failure, NOT_IN_TIME, Outcome},
+    failure::{Failure, NOT_IN_TIME, Outcome, remark},
     moment, names,
     names::{Wanted, is_configuration, short},
     output::{Format, Output, Tone, visible},
+    readiness,
 };
 
 /// How often the agent is looked at while something is waited for.
@@ -45,13 +46,18 @@ pub struct WatchArgs {
 
 /// Prints each change of a state, until it is ended.
 pub async fn watch(args: &WatchArgs, agent: &Agent, output: &Output) -> Outcome {
-    let wanted: Vec<Wanted> = args.wanted.iter().map(|text| Wanted::read(text)).collect();
+    let wanted = args
+        .wanted
+        .iter()
+        .map(|text| Wanted::parse(text))
+        .collect::<Result<Vec<Wanted>, Failure>>()?;
     let counts = |key: &str| match wanted.is_empty() {
         true => is_configuration(key),
         false => wanted.iter().any(|wanted| wanted.matches(key)),
     };
     let mut left = args.count.unwrap_or(u64::MAX);
     let mut before = look(agent, &counts).await?;
+    remark_on_absent(agent, &args.wanted, &wanted).await?;
     let mut is_there = true;
     if !args.changes_only {
         for status in before.values().take(usize::try_from(left).unwrap_or(usize::MAX)) {
@@ -66,11 +72,11 @@ pub async fn watch(args: &WatchArgs, agent: &Agent, output: &Output) -> Outcome 
             // The agent may be restarted; the network stays, and so does whoever watches.
             Err(failure) => {
                 if is_there {
-                    eprintln!(
-                        "netns-agent: {}; looking again every {}",
+                    remark(&format!(
+                        "{}; trying again every {}",
                         failure.message(),
                         moment::duration(args.interval)
-                    );
+                    ));
                 }
                 is_there = false;
                 continue;
@@ -103,9 +109,19 @@ pub async fn watch(args: &WatchArgs, agent: &Agent, output: &Output) -> Outcome 
     Ok(0)
 }
 
+/// Says which of the values named do not exist yet: a mistyped name would be watched in silence.
+async fn remark_on_absent(agent: &Agent, texts: &[String], wanted: &[Wanted]) -> Result<(), Failure> {
+    let values = answers::values(agent).await?;
+    for (text, wanted) in texts.iter().zip(wanted) {
+        if !wanted.matches_any(&values) {
+            remark(&format!("there is no value {text:?} yet{}", names::similar(text, &values)));
+        }
+    }
+    Ok(())
+}
+
 async fn is_ready(agent: &Agent) -> bool {
-    let answer = agent.send(hyper::Method::GET, "/readiness", "").await;
-    answer.is_ok_and(|answer| answer.status.is_success())
+    readiness::ask(agent).await.is_ok_and(|readiness| readiness.ready)
 }
 
 async fn look(agent: &Agent, counts: &impl Fn(&str) -> bool) -> Result<BTreeMap<String, Status>, Failure> {
@@ -128,7 +144,7 @@ fn show(output: &Output, status: &Status) -> Result<(), Failure> {
             let mut line = json!(status);
             line["state"] = status.state().into();
             line["seen_at"] = time.into();
-            output.line(&line.to_string())
+            output.raw(format!("{line}\n").as_bytes())
         }
         Format::Table | Format::Wide => {
             let state = output.paint(&format!("{:<13}", status.state()), Tone::of_state(status.state()));
@@ -150,36 +166,23 @@ pub struct WaitArgs {
     all: bool,
 
     /// The state to wait for: configured, pending, …, or deleted
-    #[arg(long = "for", value_name = "STATE", default_value = "configured")]
+    #[arg(long = "for", value_name = "STATE", default_value = "configured", value_parser = names::parse_awaited_state)]
     state: String,
 }
 
-/// States that can be waited for.
-const STATES: [&str; 9] = [
-    "CONFIGURED",
-    "PENDING",
-    "FAILED",
-    "RETRYING",
-    "INVALID",
-    "UNIMPLEMENTED",
-    "DISCOVERED",
-    "OBTAINED",
-    "DELETED",
-];
-
 /// Returns when all values are in the state, or when the time is over.
 pub async fn wait(args: &WaitArgs, agent: &Agent, output: &Output, patience: Duration) -> Outcome {
-    let state = args.state.to_uppercase();
-    if !STATES.contains(&state.as_str()) {
-        let known = STATES.join(", ").to_lowercase();
-        return Err(Failure::new(format!("there is no state {:?}", args.state)).next(format!("states are: {known}")));
-    }
-    let keys = keys(args, agent).await?;
+    let deadline = Instant::now() + patience;
+    let keys = keys(args, agent, deadline).await?;
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-    until(agent, Some(output), &keys, &state, patience).await
+    let left = deadline.saturating_duration_since(Instant::now());
+    until(agent, Some(output), &keys, &args.state, if args.all { left } else { patience }).await
 }
 
-async fn keys(args: &WaitArgs, agent: &Agent) -> Result<Vec<String>, Failure> {
+async fn keys(args: &WaitArgs, agent: &Agent, deadline: Instant) -> Result<Vec<String>, Failure> {
+    if args.all {
+        until_ready(agent, deadline).await?;
+    }
     let known = match args.all || args.keys.iter().any(|key| names::is_name(key)) {
         true => answers::values(agent).await?,
         false => Vec::new(),
@@ -192,6 +195,22 @@ async fn keys(args: &WaitArgs, agent: &Agent) -> Result<Vec<String>, Failure> {
             .collect());
     }
     args.keys.iter().map(|key| names::one_key(key, &known)).collect()
+}
+
+/// Waits until the agent knows all that is desired: before that, there may be more values than it lists.
+async fn until_ready(agent: &Agent, deadline: Instant) -> Result<(), Failure> {
+    loop {
+        let readiness = readiness::ask(agent).await?;
+        if readiness.ready {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return readiness
+                .refuse_to_guess("which values are desired")
+                .map_err(|failure| failure.code(NOT_IN_TIME));
+        }
+        sleep(WAIT_INTERVAL).await;
+    }
 }
 
 /// Waits until these keys are in a state (`DELETED`: gone), and tells which are where there is an `output`.

@@ -163,7 +163,7 @@ impl ClientStore {
 fn file_error(path: &Path, source: redb::Error) -> ClientStoreError {
     let path = path.to_path_buf();
     match source {
-        // What the kernel refuses is no damage; a file that ends too early is.
+        // A refusal of the kernel is no damage; a file that ends too early is.
         redb::Error::Io(ref error) if !matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidData) => {
             ClientStoreError::File {
                 path,

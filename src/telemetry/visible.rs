@@ -12,7 +12,7 @@ use tracing_subscriber::{
     },
 };
 
-/// Whether a character moves the cursor, starts a new line, or changes the order in which a terminal shows the others (Unicode
+/// Returns whether a character moves the cursor, starts a new line, or changes the order in which a terminal shows the others (Unicode
 /// directional formatting).
 pub fn is_hidden(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

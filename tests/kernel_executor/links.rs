@@ -387,13 +387,10 @@ fn the_cost_of_a_veth_pair_is_printed() {
 fn an_alternative_name_in_the_way_is_told_with_the_link_that_has_it() {
     in_private_namespaces(|world| {
         let a = world.open("a");
-        run("ip", "-n a link add nic0 type dummy");
+        run("ip", "-n a link add nic0 type veth peer name nic1");
         run("ip", "-n a link property add dev nic0 altname uplink");
-        for creation in [
-            create_link(a, "uplink", NewLinkKind::Dummy),
-            create_veth((a, "uplink"), (a, "other")),
-        ] {
-            let failure = world.refused(creation);
+        for ends in [[(a, "uplink"), (a, "other")], [(a, "other"), (a, "uplink")]] {
+            let failure = world.refused(create_veth(ends[0], ends[1]));
             assert_eq!(failure.kind, FailureKind::Foreign, "{failure}");
             let told = "\"uplink\" is an alternative name of link \"nic0\"";
             assert!(
@@ -408,7 +405,15 @@ fn an_alternative_name_in_the_way_is_told_with_the_link_that_has_it() {
 fn ipv6_on_a_link_with_a_small_mtu_is_refused_with_the_reason() {
     in_private_namespaces(|world| {
         let a = world.open("a");
-        world.op(create_link(a, "x", NewLinkKind::Dummy));
+        world.op(create_veth((a, "x"), (a, "y")));
+        world.op(set_link(
+            a,
+            "y",
+            LinkChanges {
+                up: Some(true),
+                ..LinkChanges::default()
+            },
+        ));
         let changes = LinkChanges {
             mtu: Some(1000),
             up: Some(true),

@@ -65,7 +65,7 @@ struct Dependency {
     label: String,
     /// Key that would do; empty if any of several would.
     expected: String,
-    /// What is expected, as people call it.
+    /// Name of the expected value for people.
     name: String,
     met: bool,
     met_by: Vec<String>,

@@ -56,7 +56,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     },
 ];
 
-/// What `/scheduler/status` does not tell of a value. An addition to the contract.
+/// Age and message of a value, which `/scheduler/status` lacks. An addition to the contract.
 #[derive(Serialize)]
 struct Detail {
     key: String,

@@ -108,7 +108,8 @@ impl Machine {
         let bits = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
         let bits = bits.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
         let Some(bits) = bits else {
-            return Finding::new("capabilities", Verdict::Note, "cannot be read from /proc/self/status");
+            return Finding::new("capabilities", Verdict::Unknown, "cannot be read from /proc/self/status")
+                .remedy("mount /proc, and call `sudo netns-agent doctor`");
         };
         let missing: Vec<&str> = privileges::NEEDED
             .iter()
@@ -117,9 +118,10 @@ impl Machine {
             .collect();
         match missing.is_empty() {
             true => Finding::ok("capabilities", "this user has all that the agent needs"),
-            // The doctor need not be called by who runs the agent.
-            false => Finding::new("capabilities", Verdict::Warning, format!("this user lacks {}", missing.join(", ")))
-                .remedy("run the agent as root, or give it these capabilities (packaging/netns-agent.service does)"),
+            // Another user may run the agent, with what this one lacks.
+            false => Finding::new("capabilities", Verdict::Unknown, format!("this user lacks {}", missing.join(", "))).remedy(
+                "call `sudo netns-agent doctor`; run the agent as root, or with these capabilities (packaging/netns-agent.service does)",
+            ),
         }
     }
 
@@ -129,7 +131,8 @@ impl Machine {
             .split(|c: char| !c.is_ascii_digit())
             .map_while(|text| text.parse::<u32>().ok());
         let (Some(major), Some(minor)) = (numbers.next(), numbers.next()) else {
-            return Finding::new("kernel", Verdict::Note, format!("its version is not understood: {release:?}"));
+            return Finding::new("kernel", Verdict::Unknown, format!("its version is not understood: {release:?}"))
+                .remedy("the agent needs Linux 5.3 or newer");
         };
         let found = format!("Linux {release}");
         if (major, minor) < KERNEL_MIN {
@@ -150,7 +153,7 @@ impl Machine {
             Err(error) => vec![
                 Finding::new(
                     "link kinds",
-                    Verdict::Note,
+                    Verdict::Unknown,
                     format!("not tried: no network namespace for a trial ({error})"),
                 )
                 .remedy("call `sudo netns-agent doctor`"),
@@ -224,7 +227,8 @@ impl Machine {
                 "what is mounted there stays in this mount namespace until `ip netns` or the agent shares it",
             )
             .remedy("in a container, mount the host's /run/netns with propagation: docker run -v /run/netns:/run/netns:shared"),
-            None => Finding::new(check, Verdict::Note, "its mount cannot be found in /proc/self/mountinfo"),
+            None => Finding::new(check, Verdict::Unknown, "its mount cannot be found in /proc/self/mountinfo")
+                .remedy("mount /proc, and call `sudo netns-agent doctor`"),
         }
     }
 }
@@ -296,7 +300,7 @@ pub(super) mod tests {
         assert_eq!(
             (few.verdict, few.finding.as_str()),
             (
-                Verdict::Warning,
+                Verdict::Unknown,
                 "this user lacks CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, CAP_SYS_ADMIN"
             )
         );
@@ -309,7 +313,7 @@ pub(super) mod tests {
             ("5.3.0", Verdict::Warning),
             ("5.18.1", Verdict::Ok),
             ("6.18.0+x", Verdict::Ok),
-            ("strange", Verdict::Note),
+            ("strange", Verdict::Unknown),
         ] {
             assert_eq!(
                 finding(&[("proc/sys/kernel/osrelease", release)], "kernel").verdict,

@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::UnixStream, time::timeout};
 
 use super::{Finding, Verdict};
-use crate::cli::{connection::Agent, output::visible};
+use crate::cli::{connection::Agent, kvdb::innermost, output::visible};
 
 /// Where to look.
 #[derive(clap::Args, Debug)]
@@ -87,7 +87,7 @@ async fn etcd(args: &ServiceArgs, patience: Duration) -> Finding {
     };
     match timeout(patience, asked).await {
         Ok(Ok(version)) => Finding::ok("etcd", format!("version {} answers at {endpoints}", visible(&version))),
-        Ok(Err(error)) => trouble(visible(&error.to_string())),
+        Ok(Err(error)) => trouble(innermost(&error)),
         Err(_) => trouble(format!("no answer within {} s", patience.as_secs())),
     }
 }

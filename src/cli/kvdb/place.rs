@@ -1,0 +1,117 @@
+//! Which store, and the keys of which agent: as given, and otherwise as the agent says.
+//!
+//! A default label would be that of another agent as often as not, and what is put under it changes nothing anywhere. Start at
+//! [`Place::find`].
+
+use std::{net::IpAddr, time::Duration};
+
+use tokio::time::timeout;
+
+use super::KvdbArgs;
+use crate::cli::{
+    answers::{self, Identity},
+    connection::{Agent, ConnectionArgs},
+    failure::Failure,
+};
+
+/// Limit for the question, of which the answer is in memory.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Default address of the agent's own store.
+const DEFAULT_ENDPOINTS: &str = "127.0.0.1:2379";
+
+/// Store and label.
+pub(super) struct Place {
+    /// Endpoints, separated by commas.
+    pub endpoints: String,
+    /// Label of the agent whose keys short keys are; empty if no key is short.
+    pub label: String,
+}
+
+impl Place {
+    /// Takes what was given, and asks the agent for the rest.
+    pub async fn find(args: &KvdbArgs, key: Option<&str>, connection: &ConnectionArgs) -> Result<Self, Failure> {
+        let is_short = key.is_some_and(|key| !key.starts_with('/'));
+        let (endpoints, label) = (given(args.etcd_endpoints.as_ref()), given(args.service_label.as_ref()));
+        if endpoints.is_some() && (label.is_some() || !is_short) {
+            return Ok(Place {
+                endpoints: endpoints.unwrap_or_default(),
+                label: label.unwrap_or_default(),
+            });
+        }
+        let identity = ask(connection).await;
+        let label = match (label, &identity) {
+            (Some(label), _) => label,
+            (None, Ok(identity)) => identity.label.clone(),
+            (None, Err(_)) if !is_short => String::new(),
+            (None, Err(failure)) => {
+                let key = key.unwrap_or_default();
+                return Err(
+                    Failure::new(format!("it is not known which agent {key} belongs to: {}", failure.message()))
+                        .next("name the agent with --service-label, or write the whole key: /vnf-agent/LABEL/config/…"),
+                );
+            }
+        };
+        let endpoints = match (endpoints, identity) {
+            (Some(endpoints), _) => endpoints,
+            (None, Ok(identity)) => reachable(&identity, connection)?,
+            (None, Err(_)) => DEFAULT_ENDPOINTS.to_owned(),
+        };
+        Ok(Place { endpoints, label })
+    }
+}
+
+/// An empty flag or variable counts as absent.
+fn given(text: Option<&String>) -> Option<String> {
+    text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+async fn ask(connection: &ConnectionArgs) -> Result<Identity, Failure> {
+    let agent = Agent::new(connection)?;
+    let limit = PATIENCE.min(connection.timeout);
+    let late = || {
+        Failure::new(format!(
+            "the agent at {} did not answer within {} s",
+            agent.url(),
+            limit.as_secs_f32()
+        ))
+    };
+    timeout(limit, answers::identity(&agent)).await.unwrap_or_else(|_| Err(late()))
+}
+
+/// The endpoints of the agent's store, unless they mean another store here than where the agent runs.
+fn reachable(identity: &Identity, connection: &ConnectionArgs) -> Result<String, Failure> {
+    let endpoints = identity.store.endpoints.join(",");
+    if !connection.is_local() && identity.store.endpoints.iter().any(|url| is_loopback(url)) {
+        return Err(Failure::new(format!(
+            "the store of the agent is at {endpoints} on its own machine, which this machine cannot reach"
+        ))
+        .next("--etcd-endpoints names another way to it"));
+    }
+    Ok(endpoints)
+}
+
+/// Returns whether a URL or `host:port` is an address of the machine where it is used.
+pub(super) fn is_loopback(url: &str) -> bool {
+    let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    let host = host.trim_matches(['[', ']']);
+    host == "localhost"
+        || host
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback() || address.is_unspecified())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_this_machine_are_recognized() {
+        for url in ["127.0.0.1:2379", "http://localhost:2379", "https://[::1]:2379", "0.0.0.0:2379"] {
+            assert!(is_loopback(url), "{url}");
+        }
+        for url in ["10.0.0.1:2379", "https://etcd.example:2379", "[fd00::1]:2379"] {
+            assert!(!is_loopback(url), "{url}");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Messages about a failed start.
+//!
+//! Start at [`words`].
+
+/// Words of the kernel for a file that the process may not use (EACCES).
+const NO_PERMISSION: &str = "(os error 13)";
+const KEEP_PRIVILEGES: &str = "the agent runs as root, but without the capability to override permissions (CAP_DAC_OVERRIDE): \
+    give the file to root, or start the agent with --keep-privileges";
+
+/// Returns the error with its causes. Many errors quote their cause, so a cause that is part of the text already is left out. `reduced`: the process is
+/// root without the privileges of root.
+pub fn words(error: &anyhow::Error, reduced: bool) -> String {
+    let mut words = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if words.is_empty() {
+            words = cause;
+        } else if !words.contains(&cause) {
+            words.push_str(&format!(": {cause}"));
+        }
+    }
+    if reduced && words.contains(NO_PERMISSION) {
+        words.push_str(&format!("; {KEEP_PRIVILEGES}"));
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use anyhow::Context;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot use /data: {source}")]
+    struct Refused {
+        source: io::Error,
+    }
+
+    fn refused(errno: i32) -> anyhow::Error {
+        let source = io::Error::from_raw_os_error(errno);
+        Err::<(), _>(Refused { source })
+            .context("the store cannot start")
+            .expect_err("an error")
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let told = words(&refused(28), true);
+        assert_eq!(
+            told,
+            "the store cannot start: cannot use /data: No space left on device (os error 28)"
+        );
+    }
+
+    #[test]
+    fn a_root_without_its_privileges_is_told_how_to_keep_them() {
+        assert!(words(&refused(13), true).contains("--keep-privileges"));
+        assert!(!words(&refused(13), false).contains("--keep-privileges"));
+    }
+}
