@@ -57,7 +57,11 @@ fn refuse_doubles(items: &[Item]) -> Result<(), DocumentError> {
     for item in items {
         let key = item.model.key();
         if let Some(other) = places.insert(key.clone(), &item.place) {
-            let message = format!("{other} and {} belong under the same key {key}; leave one of them", item.place);
+            let message = match item.model.validate_key_fields() {
+                // The keys are equal because they are made of fields that are wrong.
+                Err(error) => format!("{}.{}: {}", item.place, error.fields.join(" and "), error.message),
+                Ok(()) => format!("{other} and {} belong under the same key {key}; leave one of them", item.place),
+            };
             return Err(DocumentError(message));
         }
     }
