@@ -57,6 +57,8 @@ impl Worker {
 
     /// The kernel has no IPv6 on a link with a small MTU, and answers as if the link or its settings were missing.
     fn blame_mtu(&mut self, (netns, link, _): On<'_>, action: &impl Fn() -> String, failure: Failure) -> Failure {
+        // Somebody else may have changed the MTU since the link was read.
+        self.links.remove(&(netns, link.to_owned()));
         match self.find(netns, link) {
             Ok(Some(found)) if found.mtu < MTU_MIN_IPV6 => Failure {
                 message: format!(
