@@ -22,6 +22,7 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("config", &["store", "telemetry", "yaml"]),
     ("telemetry", &[]),
     ("yaml", &[]),
+    ("startup", &[]),
     ("engine", &["scheduler", "telemetry"]),
     ("descriptors", &["scheduler", "kernel", "telemetry"]),
     ("signals", &["kernel", "engine", "telemetry"]),
