@@ -16,6 +16,8 @@ use crate::{
     config::suggest::closest,
 };
 
+/// Key that accepts removals that the agent holds; it takes any value.
+const ACCEPT_REMOVALS: &str = "config/removals/accept";
 const NEXT: &str = "nothing was put; --force puts it all the same";
 
 /// Refuses a key that no agent reads.
@@ -25,7 +27,7 @@ pub(super) fn check_key(key: &str) -> Result<(), Failure> {
         return Err(wrong("keys of agents begin with /vnf-agent/LABEL/config/"));
     };
     check_label(label).map_err(|error| wrong(&error.to_string()))?;
-    if model_of_key(below).is_some() {
+    if model_of_key(below).is_some() || below == ACCEPT_REMOVALS {
         return Ok(());
     }
     Err(match below.split('/').next().unwrap_or_default() {
@@ -109,6 +111,7 @@ mod tests {
             assert!(failure.message().contains(words), "{failure}");
         }
         check_key("/vnf-agent/x/config/linux/interfaces/v2/interface/left").expect("a key of a model");
+        check_key("/vnf-agent/x/config/removals/accept").expect("a key that the agent reads");
     }
 
     #[test]
