@@ -127,15 +127,13 @@ impl Agent {
         DataDir::open(&settings.data_dir)?;
         let initial_config = settings.initial_config.as_deref().map(ConfigFile::open).transpose()?;
         let clock = Clock::new();
-        let started = clock.now();
-        let label = settings.microservice_label.as_str();
+        let (started, label) = (clock.now(), settings.microservice_label.as_str());
         let (netns_sender, netns_events) = mpsc::unbounded_channel();
         let executor_config = executor_config(settings, netns_sender);
         let (netns_dir, open_files) = (executor_config.netns_dir.clone(), executor_config.open_files);
         let executor = Arc::new(Executor::start(executor_config).context("the netns executor cannot start")?);
 
         let (store, store_config) = open_store(settings).await?;
-        let store_address = StoreAddress::new(store_config.endpoints.iter().map(String::as_str), store.is_some());
         let told = Reporting::start(store_config.clone(), label, &clock)?;
 
         let (probe_sender, probes) = mpsc::unbounded_channel();
@@ -152,7 +150,7 @@ impl Agent {
             clock,
             started,
             label: label.to_owned(),
-            store: store_address,
+            store: StoreAddress::new(store_config.endpoints.iter().map(String::as_str), store.is_some()),
             metrics: told.metrics.clone(),
             log: telemetry::log_filter(),
         });
