@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use netns_agent::kernel::{FailureKind, KernelOp, LinkChanges, NamespaceRef, NewLinkKind, provisional_group};
+use netns_agent::kernel::{FailureKind, Guard, KernelOp, LinkChanges, NamespaceRef, NewLinkKind, provisional_group};
 use nix::libc;
 
 use crate::world::*;
@@ -200,7 +200,7 @@ fn any_link_may_be_changed_when_the_guard_says_so() {
         world.op(KernelOp::SetLink {
             netns: a,
             name: "lo".to_owned(),
-            guard: owned(),
+            guard: Guard::Any,
             changes: Box::new(changes),
         });
         assert_eq!(ip("-n a link show dev lo")[0]["mtu"], 9000);
