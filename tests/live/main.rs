@@ -24,6 +24,7 @@ mod invalid;
 mod kinds;
 mod latency;
 mod one_agent;
+mod open_files;
 mod order;
 mod outage;
 mod primary;
