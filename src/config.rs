@@ -83,6 +83,14 @@ pub struct RunArgs {
     #[arg(long, value_name = "IP:PORT", help_heading = "Store")]
     pub embedded_listen: Option<String>,
 
+    /// Most bytes of keys, values and history in the agent's own store; more raises etcd's alarm NOSPACE
+    /// [env: EMBEDDED_QUOTA] [default: 268435456]
+    ///
+    /// Then puts are refused until keys are deleted, `etcdctl compaction` was run and the alarm is disarmed with
+    /// `etcdctl alarm disarm`.
+    #[arg(long, value_name = "BYTES", help_heading = "Store")]
+    pub embedded_quota: Option<String>,
+
     /// Directory for what must survive a restart, such as the agent's own store [env: DATA_DIR] [default: /var/lib/netns-agent]
     #[arg(long, value_name = "DIR", help_heading = "Store")]
     pub data_dir: Option<PathBuf>,
@@ -214,6 +222,8 @@ pub struct Settings {
     pub etcd: Option<StoreConfig>,
     /// Where the embedded store listens.
     pub embedded_listen: SocketAddr,
+    /// Most bytes that the embedded store keeps.
+    pub embedded_quota: usize,
     /// Directory for persistent data.
     pub data_dir: PathBuf,
     /// What to do if the store has lost its content.
@@ -334,6 +344,7 @@ names! {
     USER = "etcd-user", "ETCD_USER", "etcd_user";
     PASSWORD_FILE = "etcd-password-file", "ETCD_PASSWORD_FILE", "etcd_password_file";
     EMBEDDED = "embedded-listen", "EMBEDDED_LISTEN", "embedded_listen";
+    EMBEDDED_QUOTA = "embedded-quota", "EMBEDDED_QUOTA", "embedded_quota";
     DATA_DIR = "data-dir", "DATA_DIR", "data_dir";
     ON_STORE_LOSS = "on-store-loss", "ON_STORE_LOSS", "on_store_loss";
     INITIAL = "initial-config", "INITIAL_CONFIG", "initial_config";
@@ -371,6 +382,7 @@ struct FileSettings {
     etcd_user: Option<String>,
     etcd_password_file: Option<String>,
     embedded_listen: Option<String>,
+    embedded_quota: Option<String>,
     data_dir: Option<String>,
     on_store_loss: Option<String>,
     initial_config: Option<String>,
@@ -444,17 +456,14 @@ impl RunArgs {
         let file = file_settings(self.config, environment)?;
         let endpoints = file.etcd_endpoints.map(Endpoints::text);
         let pick = |name, flag, member| pick(name, flag, environment, member);
+        let password_file = text(PASSWORD_FILE, self.etcd_password_file)?;
         let store = StoreArgs {
             endpoints: pick(ENDPOINTS, self.etcd_endpoints, endpoints)?,
             ca: pick(CA, text(CA, self.etcd_ca)?, file.etcd_ca)?,
             cert: pick(CERT, text(CERT, self.etcd_cert)?, file.etcd_cert)?,
             key: pick(KEY, text(KEY, self.etcd_key)?, file.etcd_key)?,
             user: pick(USER, self.etcd_user, file.etcd_user)?,
-            password_file: pick(
-                PASSWORD_FILE,
-                text(PASSWORD_FILE, self.etcd_password_file)?,
-                file.etcd_password_file,
-            )?,
+            password_file: pick(PASSWORD_FILE, password_file, file.etcd_password_file)?,
             password: from_environment("ETCD_PASSWORD", environment)?,
         };
         let http_listen = or_default(HTTP, pick(HTTP, self.http_listen, file.http_listen)?, "127.0.0.1:9191");
@@ -475,6 +484,7 @@ impl RunArgs {
         let name = pick(LABEL, self.microservice_label, file.microservice_label)?;
         let embedded = pick(EMBEDDED, self.embedded_listen, file.embedded_listen)?;
         let embedded = or_default(EMBEDDED, embedded, "127.0.0.1:2379");
+        let quota = pick(EMBEDDED_QUOTA, self.embedded_quota, file.embedded_quota)?;
         let docker = pick(DOCKER, self.docker_host, file.docker_host)?;
         let docker = or_default(DOCKER, docker, "unix:///var/run/docker.sock");
         let data_dir = pick(DATA_DIR, text(DATA_DIR, self.data_dir)?, file.data_dir)?;
@@ -496,6 +506,7 @@ impl RunArgs {
             microservice_label: label(or_default(LABEL, name, "vpp1"))?,
             etcd,
             embedded_listen,
+            embedded_quota: api::positive(&or_default(EMBEDDED_QUOTA, quota, "268435456"))?,
             data_dir: path_of(or_default(DATA_DIR, data_dir, "/var/lib/netns-agent"))?,
             on_store_loss: store::on_loss(pick(ON_STORE_LOSS, self.on_store_loss, file.on_store_loss)?)?,
             http,

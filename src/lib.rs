@@ -11,6 +11,7 @@ pub mod desired;
 pub mod embedded;
 pub mod engine;
 pub mod kernel;
+pub mod listener;
 pub mod publish;
 pub mod scheduler;
 pub mod signals;

@@ -17,7 +17,9 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     // Opens the files that survive a restart.
     ("data_dir", &[]),
     ("kernel", &["data_dir"]),
-    ("embedded", &["data_dir"]),
+    ("embedded", &["data_dir", "listener"]),
+    // Accepts connections within limits, for every server; of `config` only the limits that are set.
+    ("listener", &["config"]),
     // Turns flags, environment and file into the settings of the parts.
     ("config", &["store", "telemetry", "yaml"]),
     ("telemetry", &[]),
@@ -42,6 +44,7 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
             "desired",
             "engine",
             "kernel",
+            "listener",
             "publish",
             "scheduler",
             "sources",

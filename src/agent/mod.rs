@@ -133,7 +133,7 @@ impl Agent {
         let (netns_dir, open_files) = (executor_config.netns_dir.clone(), executor_config.open_files);
         let executor = Arc::new(Executor::start(executor_config).context("the netns executor cannot start")?);
 
-        let (store, store_config) = open_store(settings).await?;
+        let (store, store_config) = open_store(settings, open_files).await?;
         let told = Reporting::start(store_config.clone(), label, &clock)?;
 
         let (probe_sender, probes) = mpsc::unbounded_channel();
@@ -331,13 +331,18 @@ fn follow_store(
 }
 
 /// The store to speak to: the one named in the settings, or the embedded one.
-async fn open_store(settings: &Settings) -> anyhow::Result<(Option<embedded::Store>, StoreConfig)> {
+async fn open_store(settings: &Settings, open_files: OpenFiles) -> anyhow::Result<(Option<embedded::Store>, StoreConfig)> {
     if let Some(config) = settings.etcd.clone() {
         return Ok((None, config));
     }
     let options = embedded::Options {
         listen: settings.embedded_listen,
         data_dir: settings.data_dir.clone(),
+        limits: embedded::StoreLimits {
+            connections: embedded::StoreLimits::default().connections.min(open_files.connections),
+            quota: settings.embedded_quota,
+            ..embedded::StoreLimits::default()
+        },
     };
     let store = embedded::Store::start(options).context("the embedded store cannot start")?;
     let address = store.local_addr();

@@ -6,7 +6,6 @@
 pub mod build;
 pub mod grpc;
 pub mod http;
-pub mod listener;
 pub mod retrieval;
 pub mod security;
 mod show;
@@ -16,6 +15,8 @@ use std::{ops::Deref, sync::Arc, time::Duration};
 
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
+
+pub use crate::listener;
 
 use self::retrieval::KernelReader;
 use crate::{

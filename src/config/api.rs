@@ -128,7 +128,7 @@ fn requests_per_second(given: &Given) -> Result<u32, ConfigError> {
     text.parse().map_err(|error| given.wrong(format!("{text:?}: {error}"), accepted))
 }
 
-fn positive(given: &Given) -> Result<usize, ConfigError> {
+pub(super) fn positive(given: &Given) -> Result<usize, ConfigError> {
     let text = given.value.trim();
     let accepted = "a number from 1 on is expected";
     match text.parse() {

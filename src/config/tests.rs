@@ -42,6 +42,7 @@ fn without_anything_the_documented_defaults_hold() {
         microservice_label: "vpp1".into(),
         etcd: None,
         embedded_listen: address("127.0.0.1:2379"),
+        embedded_quota: 256 << 20,
         data_dir: "/var/lib/netns-agent".into(),
         on_store_loss: OnStoreLoss::Hold,
         http: HttpSettings {

@@ -16,11 +16,13 @@ use etcd_client::proto::{
 use super::error::Refusal;
 use super::lease::Lessor;
 use super::mvcc::{KeyRange, Mvcc, Version, Writing};
+use super::quota::{Quota, Space};
 
 /// Everything the store holds in memory.
 pub(super) struct State {
     pub(super) mvcc: Mvcc,
     pub(super) lessor: Lessor,
+    pub(super) quota: Quota,
 }
 
 /// A write as it went: the answer, and the rows that make it durable.
@@ -30,6 +32,16 @@ pub(super) struct Applied<T> {
 }
 
 impl State {
+    /// Size of everything that is kept, as the quota counts it.
+    pub(super) fn bytes(&self) -> usize {
+        self.mvcc.bytes() + self.lessor.bytes()
+    }
+
+    /// Judges whether there is space for a request of this cost.
+    pub(super) fn space(&self, cost: usize) -> Space {
+        self.quota.space(self.bytes(), cost)
+    }
+
     pub(super) fn put(&mut self, request: PbPutRequest, now: Instant) -> Result<Applied<PbPutResponse>, Refusal> {
         // Of two refusals a plain put gets that of the lease, a put in a transaction that of the key: as from etcd.
         check_lease(&self.lessor, request.lease)?;
@@ -104,6 +116,19 @@ pub(super) fn read_txn(mvcc: &Mvcc, request: &PbTxnRequest, current: i64) -> Res
 pub(super) fn range(mvcc: &Mvcc, request: &PbRangeRequest, current: i64) -> Result<PbRangeResponse, Refusal> {
     let revision = mvcc.readable(request.revision, current)?;
     Ok(range_at(mvcc, request, revision, current))
+}
+
+/// At least the bytes of the keys and values in the answer to a range; an estimate, made without copying.
+pub(super) fn range_bytes(mvcc: &Mvcc, request: &PbRangeRequest, current: i64) -> usize {
+    // One key is at most as large as a request, and by far the most frequent case.
+    if request.range_end.is_empty() || request.count_only || request.keys_only {
+        return 0;
+    }
+    let range = KeyRange::new(&request.key, &request.range_end);
+    let limit = usize::try_from(request.limit).ok().filter(|limit| *limit > 0);
+    let revision = if request.revision > 0 { request.revision } else { current };
+    let versions = mvcc.live_at(&range, revision).take(limit.unwrap_or(usize::MAX));
+    versions.map(|version| version.bytes()).sum()
 }
 
 fn range_at(mvcc: &Mvcc, request: &PbRangeRequest, revision: i64, current: i64) -> PbRangeResponse {

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | `revisions` | main revision, position within it | the version, encoded as `mvccpb.KeyValue` (a tombstone has version 0) |
 //! | `leases` | lease ID | granted TTL in seconds |
-//! | `numbers` | name | `format`, `cluster`, `member`, `term`, `compacted` |
+//! | `numbers` | name | `format`, `cluster`, `member`, `term`, `compacted`, `alarm_no_space` |
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -50,6 +50,8 @@ pub(super) struct Content {
     /// ID and granted TTL in seconds.
     pub(super) leases: Vec<(i64, i64)>,
     pub(super) compacted: i64,
+    /// Whether the alarm NOSPACE is raised.
+    pub(super) alarm: bool,
 }
 
 /// What one commit makes durable, all or nothing. Inserts come before removals.
@@ -60,11 +62,13 @@ pub(super) struct Batch {
     pub(super) compacted: Option<i64>,
     /// ID and granted TTL in seconds, or none for a lease that is over; in order.
     pub(super) leases: Vec<(i64, Option<i64>)>,
+    /// Whether the alarm NOSPACE is raised from now on.
+    pub(super) alarm: Option<bool>,
 }
 
 impl Batch {
     pub(super) fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.obsolete.is_empty() && self.compacted.is_none() && self.leases.is_empty()
+        self.rows.is_empty() && self.obsolete.is_empty() && self.compacted.is_none() && self.leases.is_empty() && self.alarm.is_none()
     }
 }
 
@@ -99,7 +103,7 @@ impl Disk {
     }
 
     fn load(&self) -> Result<Content, StartError> {
-        let (identity, compacted) = self.start_term()?;
+        let (identity, compacted, alarm) = self.start_term()?;
         let failed = |error: redb::Error| read_error(&self.path, error);
         let reading = self.database.begin_read().map_err(|error| failed(error.into()))?;
         let revisions = reading.open_table(REVISIONS).map_err(|error| failed(error.into()))?;
@@ -119,6 +123,7 @@ impl Disk {
             rows,
             leases,
             compacted,
+            alarm,
         })
     }
 
@@ -138,10 +143,10 @@ impl Disk {
     }
 
     /// Creates the tables where they are missing and starts a new term.
-    fn start_term(&self) -> Result<(Identity, i64), StartError> {
+    fn start_term(&self) -> Result<(Identity, i64, bool), StartError> {
         let failed = |error: redb::Error| read_error(&self.path, error);
         let writing = self.database.begin_write().map_err(|error| failed(error.into()))?;
-        let (identity, compacted);
+        let (identity, compacted, alarm);
         {
             writing.open_table(REVISIONS).map_err(|error| failed(error.into()))?;
             writing.open_table(LEASES).map_err(|error| failed(error.into()))?;
@@ -161,6 +166,7 @@ impl Disk {
                 });
             }
             compacted = number("compacted")?.map_or(-1, u64::cast_signed);
+            alarm = number("alarm_no_space")?.is_some_and(|raised| raised != 0);
             identity = Identity {
                 cluster: number("cluster")?.unwrap_or_else(random_id),
                 member: number("member")?.unwrap_or_else(random_id),
@@ -176,7 +182,7 @@ impl Disk {
             }
         }
         writing.commit().map_err(|error| failed(error.into()))?;
-        Ok((identity, compacted))
+        Ok((identity, compacted, alarm))
     }
 
     /// Writes a batch; when it returns, the batch has reached the disk.
@@ -205,6 +211,9 @@ impl Disk {
             }
             if let Some(compacted) = batch.compacted {
                 writing.open_table(NUMBERS)?.insert("compacted", compacted.cast_unsigned())?;
+            }
+            if let Some(alarm) = batch.alarm {
+                writing.open_table(NUMBERS)?.insert("alarm_no_space", u64::from(alarm))?;
             }
         }
         writing.commit()?;

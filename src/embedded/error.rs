@@ -111,6 +111,18 @@ pub(super) enum Refusal {
     LeaseTtlTooLarge,
     #[error("etcdserver: authentication is not enabled")]
     AuthNotEnabled,
+    #[error("etcdserver: mvcc: database space exceeded")]
+    NoSpace,
+    #[error("etcdserver: too many requests")]
+    TooManyRequests,
+    #[error("election: not leader")]
+    NotLeader,
+    #[error("election: no leader")]
+    NoLeader,
+    #[error("\"leader\" field must be provided")]
+    MissingLeader,
+    #[error("mutex: session is expired")]
+    SessionExpired,
     #[error("etcdserver: server stopped")]
     Stopped,
     /// Ours: the disk refused a commit, so the outcome of the request is unknown to the client.
@@ -122,6 +134,9 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
+    /// Why a watch was cancelled at once; ours, because etcd has no limit.
+    pub(super) const TOO_MANY_WATCHES: &'static str = "embedded store: the watches of all clients take too much memory; cancel some";
+
     fn code(&self) -> Code {
         match self {
             Refusal::EmptyKey
@@ -135,6 +150,9 @@ impl Refusal {
             Refusal::Compacted | Refusal::FutureRevision | Refusal::LeaseTtlTooLarge => Code::OutOfRange,
             Refusal::LeaseNotFound => Code::NotFound,
             Refusal::LeaseExists | Refusal::AuthNotEnabled => Code::FailedPrecondition,
+            Refusal::NoSpace | Refusal::TooManyRequests => Code::ResourceExhausted,
+            // etcd passes these on without a code.
+            Refusal::NotLeader | Refusal::NoLeader | Refusal::MissingLeader | Refusal::SessionExpired => Code::Unknown,
             Refusal::Stopped | Refusal::Disk(_) => Code::Unavailable,
             Refusal::Unsupported(_) => Code::Unimplemented,
         }

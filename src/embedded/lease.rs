@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use super::error::Refusal;
+use super::quota::LEASE_OVERHEAD;
 
 /// The shortest TTL, in seconds: what etcd derives from its default election time-out of one second.
 pub(super) const TTL_MIN: i64 = 2;
@@ -119,6 +120,11 @@ impl Lessor {
             .take(limit)
             .map(|(_, id)| *id)
             .collect()
+    }
+
+    /// Size of all leases, as the quota counts it.
+    pub(super) fn bytes(&self) -> usize {
+        LEASE_OVERHEAD * self.leases.len()
     }
 
     /// All leases, the next to end first.

@@ -11,27 +11,33 @@
 //!            watches ◄── log, from each stream's own position up to the mark ◄── wake-up ─────┘
 //! ```
 //!
-//! Known differences from etcd 3.4: `Hash`, `HashKV`, `Snapshot`, user management and membership changes are refused as Unimplemented;
+//! Known differences from etcd 3.4: user management and membership changes are refused as Unimplemented, the HTTP/JSON gateway as well;
 //! old history is compacted automatically (see [`Retention`]); a message above 2 MiB is refused by the transport as OutOfRange instead of
-//! ResourceExhausted; a delete at exactly the compaction revision is still told to a watch that starts there.
+//! ResourceExhausted; a delete at exactly the compaction revision is still told to a watch that starts there; transactions may be nested
+//! about 45 deep, because the decoder follows no deeper; calls, connections and watches are bounded (see [`StoreLimits`]), and an idle
+//! connection is closed.
 
 mod apply;
+mod backup;
 mod check;
 mod disk;
 mod error;
+mod hash;
 mod lease;
 mod mvcc;
 #[cfg(any(test, feature = "simulation"))]
 pub mod offline;
+mod quota;
 mod service;
 mod shared;
+mod turn;
 mod watch;
 mod writer;
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
@@ -50,6 +56,29 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Directory of the store file `store.redb`; created when missing.
     pub data_dir: PathBuf,
+    /// How much clients may make it keep.
+    pub limits: StoreLimits,
+}
+
+/// How much clients may make the store keep.
+#[derive(Debug, Clone, Copy)]
+pub struct StoreLimits {
+    /// Most connections at a time.
+    pub connections: usize,
+    /// Most bytes of keys, values and leases, with the history; more raises the alarm NOSPACE.
+    pub quota: usize,
+    /// How long a client may take for each step that is its turn.
+    pub step: Duration,
+}
+
+impl Default for StoreLimits {
+    fn default() -> Self {
+        StoreLimits {
+            connections: 256,
+            quota: 256 << 20,
+            step: Duration::from_secs(10),
+        }
+    }
 }
 
 /// How much history is kept for reads at old revisions and for watches that resume. What exceeds any of the limits is compacted, the
@@ -98,7 +127,7 @@ impl Store {
     /// As [`start`](Store::start).
     pub fn start_with(options: Options, retention: Retention) -> Result<Store, StartError> {
         tokio::runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?;
-        let Options { listen, data_dir } = options;
+        let Options { listen, data_dir, limits } = options;
         // The address first: a second agent with the same settings should hear of the address, which its user knows best.
         let listener = bind(listen).map_err(|source| match source.kind() {
             ErrorKind::AddrInUse => StartError::AddressInUse { listen },
@@ -108,18 +137,11 @@ impl Store {
         let (disk, content) = Disk::open(&data_dir)?;
         let (commands, queue) = mpsc::channel(writer::QUEUE);
         let identity = content.identity;
-        let state = writer::restore(content, Instant::now());
-        let shared = Arc::new(Shared {
-            committed: tokio::sync::watch::Sender::new(state.mvcc.revision()),
-            state: RwLock::new(state),
-            stopping: tokio::sync::watch::Sender::new(false),
-            commands,
-            identity,
-            listen: local,
-            path: disk.path().to_path_buf(),
-        });
+        let state = writer::restore(content, limits.quota, Instant::now());
+        let path = disk.path().to_path_buf();
+        let shared = Arc::new(Shared::new(state, identity, commands, local, path));
         spawn_writer(Writer::new(Arc::clone(&shared), queue, Some(disk), data_dir, retention))?;
-        let server = tokio::spawn(service::serve(listener, Arc::clone(&shared)));
+        let server = tokio::spawn(service::serve(listener, Arc::clone(&shared), limits));
         tracing::info!(listen = %local, file = %shared.path.display(), revision = shared.current(), "embedded store: serving the etcd v3 API");
         Ok(Store {
             shared,

@@ -10,7 +10,7 @@
 //! Invariant: the log is contiguous and starts at `compacted` or earlier, for a watch may begin there (after a restart, what that revision
 //! deleted is missing from it).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,6 +18,7 @@ use std::time::Instant;
 use etcd_client::proto::PbKeyValue;
 
 use super::error::Refusal;
+use super::quota::VERSION_OVERHEAD;
 
 /// A set of keys as the API writes it: `key` and `range_end`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +81,11 @@ impl Version {
         (self.kv.mod_revision, self.sub)
     }
 
+    /// What the quota counts for this version.
+    fn cost(&self) -> usize {
+        VERSION_OVERHEAD + self.bytes()
+    }
+
     /// Memory for key and value, without the fixed part.
     pub(super) fn bytes(&self) -> usize {
         self.kv.key.len() + self.kv.value.len()
@@ -119,6 +125,8 @@ pub(super) struct Mvcc {
     index: BTreeMap<Vec<u8>, Vec<Arc<Version>>>,
     log: VecDeque<Arc<Revision>>,
     log_bytes: usize,
+    /// Cost of all versions in the index.
+    index_bytes: usize,
     revision: i64,
     compacted: i64,
 }
@@ -130,6 +138,7 @@ impl Mvcc {
             index: BTreeMap::new(),
             log: VecDeque::new(),
             log_bytes: 0,
+            index_bytes: 0,
             revision: 1,
             compacted: -1,
         }
@@ -176,8 +185,14 @@ impl Mvcc {
         self.log.push_back(Arc::new(revision));
     }
 
+    /// Size of all retained versions, as the quota counts it.
+    pub(super) fn bytes(&self) -> usize {
+        self.index_bytes
+    }
+
     /// Adds the newest version of a key and returns the live one it replaces.
     fn insert(&mut self, version: &Arc<Version>) -> Option<Arc<Version>> {
+        self.index_bytes += version.cost();
         match self.index.get_mut(&version.kv.key) {
             Some(versions) => {
                 let previous = versions.last().filter(|last| !last.is_tombstone()).cloned();
@@ -226,6 +241,24 @@ impl Mvcc {
     /// The newest live version of one key.
     pub(super) fn live(&self, key: &[u8]) -> Option<&Arc<Version>> {
         self.index.get(key)?.last().filter(|version| !version.is_tombstone())
+    }
+
+    /// All retained versions up to a revision, in the order in which they were written.
+    pub(super) fn versions_up_to(&self, revision: i64) -> Vec<Arc<Version>> {
+        let versions = self.index.values().flatten().filter(|version| version.kv.mod_revision <= revision);
+        let mut versions: Vec<Arc<Version>> = versions.cloned().collect();
+        versions.sort_unstable_by_key(|version| version.row());
+        versions
+    }
+
+    /// The versions that etcd's hash of a revision counts: those after the compaction, and of the others what is live at the revision.
+    /// As in etcd, all of them count while nothing is live.
+    pub(super) fn versions_for_hash(&self, revision: i64) -> Vec<Arc<Version>> {
+        let all = KeyRange::From(Vec::new());
+        let live: BTreeSet<(i64, i64)> = self.live_at(&all, revision).map(|version| version.row()).collect();
+        let mut versions = self.versions_up_to(revision);
+        versions.retain(|version| version.kv.mod_revision > self.compacted || live.is_empty() || live.contains(&version.row()));
+        versions
     }
 
     /// Every live version, by ascending key.
@@ -299,7 +332,8 @@ impl Mvcc {
             let reached = versions.iter().rposition(|version| version.kv.mod_revision <= revision);
             let Some(newest) = reached else { continue };
             let gone = if versions[newest].is_tombstone() { newest + 1 } else { newest };
-            versions.drain(..gone);
+            let freed: usize = versions.drain(..gone).map(|version| version.cost()).sum();
+            self.index_bytes -= freed;
             if versions.is_empty() {
                 self.index.remove(&key);
             }

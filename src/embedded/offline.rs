@@ -9,7 +9,7 @@ mod requests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::pin::pin;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,7 @@ use super::apply::State;
 use super::disk::{Batch, Content, Identity};
 use super::lease::Lessor;
 use super::mvcc::{KeyRange, Mvcc, Version};
+use super::quota::Quota;
 use super::service::Service;
 use super::shared::Shared;
 use super::watch::WatchStream;
@@ -99,6 +100,7 @@ impl File {
             rows: self.rows.values().map(copy).collect(),
             leases: self.leases.iter().map(|(id, ttl)| (*id, *ttl)).collect(),
             compacted: self.compacted.unwrap_or(-1),
+            alarm: false,
         }
     }
 }
@@ -178,20 +180,17 @@ impl Offline {
         let state = State {
             mvcc: Mvcc::new(),
             lessor: Lessor::default(),
-        };
-        let shared = Arc::new(Shared {
-            committed: tokio::sync::watch::Sender::new(state.mvcc.revision()),
-            state: RwLock::new(state),
-            stopping: tokio::sync::watch::Sender::new(false),
-            commands,
-            identity: Identity {
-                cluster: 1,
-                member: 2,
-                term: 3,
+            quota: Quota {
+                limit: usize::MAX,
+                alarm: false,
             },
-            listen: ([127, 0, 0, 1], 0).into(),
-            path: PathBuf::new(),
-        });
+        };
+        let identity = Identity {
+            cluster: 1,
+            member: 2,
+            term: 3,
+        };
+        let shared = Arc::new(Shared::new(state, identity, commands, ([127, 0, 0, 1], 0).into(), PathBuf::new()));
         Offline {
             writer: Writer::new(Arc::clone(&shared), queue, None, PathBuf::new(), retention),
             watches: WatchStream::new(Arc::clone(&shared)),
@@ -387,7 +386,7 @@ impl Offline {
                 let lease = state.lessor.get(version.kv.lease).expect("the lease of a live key exists");
                 assert!(lease.keys.contains(&version.kv.key), "the lease does not know its key");
             }
-            let restored = restore(self.file.content(shared.identity), self.now);
+            let restored = restore(self.file.content(shared.identity), usize::MAX, self.now);
             assert_eq!(
                 restored.mvcc.revision(),
                 current,

@@ -5,11 +5,11 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use etcd_client::proto::PbResponseHeader;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::apply::State;
 use super::disk::Identity;
@@ -28,9 +28,53 @@ pub(super) struct Shared {
     pub(super) listen: SocketAddr,
     /// The store file.
     pub(super) path: PathBuf,
+    /// Room for watches, in KiB.
+    pub(super) watch_room: Arc<Semaphore>,
+    /// Room for answers that clients have not taken yet, in KiB.
+    pub(super) answer_room: Arc<Semaphore>,
+    /// Room for backups on their way to clients.
+    pub(super) snapshots: Arc<Semaphore>,
 }
 
+/// Memory for the watches of all clients.
+const WATCH_KIB: usize = 64 * 1024;
+/// Backups at a time.
+const SNAPSHOTS_MAX: usize = 1;
+/// Memory for large answers on their way to clients.
+const ANSWER_KIB: usize = 512 * 1024;
+
 impl Shared {
+    pub(super) fn new(state: State, identity: Identity, commands: mpsc::Sender<Command>, listen: SocketAddr, path: PathBuf) -> Self {
+        Shared {
+            committed: watch::Sender::new(state.mvcc.revision()),
+            state: RwLock::new(state),
+            stopping: watch::Sender::new(false),
+            commands,
+            identity,
+            listen,
+            path,
+            watch_room: Arc::new(Semaphore::new(WATCH_KIB)),
+            answer_room: Arc::new(Semaphore::new(ANSWER_KIB)),
+            snapshots: Arc::new(Semaphore::new(SNAPSHOTS_MAX)),
+        }
+    }
+
+    /// Reserves memory for a watch of so many bytes; `None` if all watches together would take too much.
+    pub(super) fn reserve_watch(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let kib = u32::try_from(bytes / 1024 + 1).ok()?;
+        Arc::clone(&self.watch_room).try_acquire_many_owned(kib).ok()
+    }
+
+    /// Waits until there is memory for an answer of so many bytes.
+    pub(super) async fn reserve_answer(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let kib = u32::try_from((bytes / 1024).min(ANSWER_KIB)).unwrap_or(u32::MAX);
+        if kib == 0 {
+            return None;
+        }
+        // The semaphore is never closed.
+        Arc::clone(&self.answer_room).acquire_many_owned(kib).await.ok()
+    }
+
     /// Reads the state together with the last durable revision. The mark is read under the lock: the writer moves it before it takes the
     /// lock to free old versions, so what belongs to the mark is still there.
     pub(super) fn read<T>(&self, reading: impl FnOnce(&State, i64) -> T) -> T {

@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use etcd_client::proto::{PbEvent, PbWatchRequest, PbWatchRequestUnion, PbWatchResponse};
+use tokio::sync::OwnedSemaphorePermit;
 
+use super::error::Refusal;
 use super::mvcc::{Change, KeyRange, Revision};
 use super::shared::Shared;
 
@@ -45,6 +47,8 @@ struct Watcher {
     options: Create,
     /// Whether it was told nothing since the last progress notification was due.
     quiet: bool,
+    /// Its memory, given back with it.
+    _room: OwnedSemaphorePermit,
 }
 
 impl Watcher {
@@ -142,16 +146,18 @@ impl WatchStream {
         }
         let range = KeyRange::new(&options.key, &options.range_end);
         let (current, compacted) = self.shared.read(|state, current| (current, state.mvcc.compacted()));
+        let room = self.shared.reserve_watch(options.key.len() + options.range_end.len());
         let refused = match options.watch_id {
             _ if range.is_empty() => Some("mvcc: watcher range is empty"),
+            _ if room.is_none() => Some(Refusal::TOO_MANY_WATCHES),
             id if id != 0 && self.watchers.contains_key(&id) => Some("mvcc: duplicate watch ID provided on the WatchStream"),
             _ => None,
         };
-        if let Some(reason) = refused {
+        let Some(room) = room.filter(|_| refused.is_none()) else {
             let mut response = self.response(NO_WATCH, current);
-            (response.created, response.canceled, response.cancel_reason) = (true, true, reason.to_owned());
+            (response.created, response.canceled, response.cancel_reason) = (true, true, refused.unwrap_or_default().to_owned());
             return self.outbox.push_back(Outgoing::Ready(response));
-        }
+        };
         let id = if options.watch_id == 0 {
             self.choose_id()
         } else {
@@ -182,6 +188,7 @@ impl WatchStream {
                 lagging,
                 options,
                 quiet: true,
+                _room: room,
             },
         );
         if lagging {

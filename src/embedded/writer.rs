@@ -23,6 +23,7 @@ use super::disk::{Batch, Content, Disk, random_id};
 use super::error::Refusal;
 use super::lease::Lessor;
 use super::mvcc::Mvcc;
+use super::quota::{self, Quota, Space};
 use super::shared::Shared;
 
 /// Where the answer to a command goes, after the command is durable.
@@ -36,6 +37,8 @@ pub(super) enum Command {
     Compact(PbCompactionRequest, Reply<PbCompactionResponse>),
     Grant(PbLeaseGrantRequest, Reply<PbLeaseGrantResponse>),
     Revoke(i64, Reply<PbLeaseRevokeResponse>),
+    /// Raises or disarms the alarm NOSPACE; answered with whether that changed anything.
+    Alarm(bool, Reply<bool>),
     Defragment(Reply<()>),
     /// Ends the thread; answered when the file is closed and its lock released.
     Stop(oneshot::Sender<()>),
@@ -79,7 +82,7 @@ pub(super) struct Writer {
 }
 
 /// The state in memory that the content of the file stands for.
-pub(super) fn restore(content: Content, now: Instant) -> State {
+pub(super) fn restore(content: Content, quota: usize, now: Instant) -> State {
     let mut lessor = Lessor::default();
     for (id, ttl) in content.leases {
         lessor.insert(id, ttl, now);
@@ -88,7 +91,11 @@ pub(super) fn restore(content: Content, now: Instant) -> State {
     for version in mvcc.live_all().filter(|version| version.kv.lease != 0) {
         lessor.attach(&version.kv.key, version.kv.lease);
     }
-    State { mvcc, lessor }
+    let quota = Quota {
+        limit: quota,
+        alarm: content.alarm,
+    };
+    State { mvcc, lessor, quota }
 }
 
 impl Writer {
@@ -253,7 +260,8 @@ impl Writer {
             return Ok(());
         }
         let (disk, content) = Disk::open(&self.directory).map_err(|error| Refusal::Disk(error.to_string()))?;
-        let restored = restore(content, Instant::now());
+        let quota = self.shared.read(|state, _| state.quota.limit);
+        let restored = restore(content, quota, Instant::now());
         let revision = restored.mvcc.revision();
         *self.shared.state.write().unwrap_or_else(PoisonError::into_inner) = restored;
         self.shared.committed.send_replace(revision);
@@ -285,6 +293,7 @@ fn refuse(command: Command, refusal: &Refusal) {
         Command::Compact(_, reply) => drop(reply.send(Err(refusal))),
         Command::Grant(_, reply) => drop(reply.send(Err(refusal))),
         Command::Revoke(_, reply) => drop(reply.send(Err(refusal))),
+        Command::Alarm(_, reply) => drop(reply.send(Err(refusal))),
         Command::Defragment(reply) => drop(reply.send(Err(refusal))),
         Command::Stop(done) => drop(done.send(())),
     }
@@ -293,11 +302,21 @@ fn refuse(command: Command, refusal: &Refusal) {
 fn apply(state: &mut State, command: Command, round: &mut Round) {
     let now = round.now;
     let answer = match command {
-        Command::Put(request, reply) => answer(reply, keep(state.put(request, now), &mut round.batch)),
+        Command::Put(request, reply) => {
+            let applied = reserve(state, quota::put(&request), round).and_then(|()| state.put(request, now));
+            answer(reply, keep(applied, &mut round.batch))
+        }
         Command::Delete(request, reply) => answer(reply, keep(Ok(state.delete(&request, now)), &mut round.batch)),
-        Command::Txn(request, reply) => answer(reply, keep(state.txn(request, now), &mut round.batch)),
+        Command::Txn(request, reply) => {
+            let applied = reserve(state, quota::txn(&request), round).and_then(|()| state.txn(request, now));
+            answer(reply, keep(applied, &mut round.batch))
+        }
         Command::Compact(request, reply) => answer(reply, compact(&state.mvcc, request.revision, &mut round.batch)),
-        Command::Grant(request, reply) => answer(reply, grant(state, &request, round)),
+        Command::Grant(request, reply) => {
+            let granted = reserve(state, quota::LEASE_OVERHEAD, round).and_then(|()| grant(state, &request, round));
+            answer(reply, granted)
+        }
+        Command::Alarm(raised, reply) => answer(reply, Ok(alarm(state, raised, round))),
         Command::Revoke(id, reply) => {
             let found = revoke(state, id, round);
             let response = PbLeaseRevokeResponse { header: header(state) };
@@ -307,6 +326,30 @@ fn apply(state: &mut State, command: Command, round: &mut Round) {
         command @ (Command::Defragment(_) | Command::Stop(_)) => return refuse(command, &Refusal::Stopped),
     };
     round.answers.push(answer);
+}
+
+/// Refuses what there is no space for, and raises the alarm.
+fn reserve(state: &mut State, cost: usize, round: &mut Round) -> Result<(), Refusal> {
+    let space = state.space(cost);
+    if space == Space::Exceeded && alarm(state, true, round) {
+        tracing::error!(
+            quota = state.quota.limit,
+            size = state.bytes(),
+            "embedded store: the quota is reached, so puts are refused; delete keys, run `etcdctl compaction` and then \
+             `etcdctl alarm disarm`, or raise --embedded-quota"
+        );
+    }
+    space.granted()
+}
+
+/// Raises or disarms the alarm NOSPACE. Returns whether that changed anything.
+fn alarm(state: &mut State, raised: bool, round: &mut Round) -> bool {
+    let changed = state.quota.alarm != raised;
+    if changed {
+        state.quota.alarm = raised;
+        round.batch.alarm = Some(raised);
+    }
+    changed
 }
 
 /// Takes the rows of a write into the batch.
@@ -375,16 +418,9 @@ mod tests {
             member: 2,
             term: content.identity.term,
         };
-        let state = restore(content, Instant::now());
-        let shared = Arc::new(Shared {
-            committed: tokio::sync::watch::Sender::new(state.mvcc.revision()),
-            state: std::sync::RwLock::new(state),
-            stopping: tokio::sync::watch::Sender::new(false),
-            commands,
-            identity,
-            listen: ([127, 0, 0, 1], 0).into(),
-            path: disk.path().to_path_buf(),
-        });
+        let state = restore(content, usize::MAX, Instant::now());
+        let path = disk.path().to_path_buf();
+        let shared = Arc::new(Shared::new(state, identity, commands, ([127, 0, 0, 1], 0).into(), path));
         (
             Writer::new(
                 Arc::clone(&shared),

@@ -376,6 +376,11 @@ async fn compare_run(seed: u64, steps: usize) {
     }
     let last = finish(&mut real).await;
     assert_eq!(finish(&mut embedded.client).await, last);
+    let hash = async |client: &mut Client| {
+        let response = client.hash_kv(0).await.expect("a hash");
+        (response.hash(), response.compact_version())
+    };
+    assert_eq!(hash(&mut embedded.client).await, hash(&mut real).await, "seed {seed}: HashKV");
     println!("seed {seed}: {steps} steps, {kinds:?}, compacted at {compacted}, last revision {last}");
     // The watch that is filtered by NOPUT is told of the delete last.
     let lasts = [last, last - 1, last, last];

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use etcd_client::{PutOptions, Txn, TxnOp};
-use netns_agent::embedded::{Options, Retention, Store};
+use netns_agent::embedded::{Options, Retention, Store, StoreLimits};
 
 use super::{Numbers, connect, open};
 
@@ -34,6 +34,7 @@ async fn serve_until_killed() {
         Options {
             listen,
             data_dir: directory.into(),
+            limits: StoreLimits::default(),
         },
         retention,
     )

@@ -8,7 +8,9 @@ mod differential;
 mod durability;
 mod etcdctl;
 mod leases;
+mod limits;
 mod real_etcd;
+mod services;
 mod starting;
 mod throughput;
 mod watches;
@@ -16,7 +18,7 @@ mod watches;
 use std::time::Duration;
 
 use etcd_client::{Client, WatchResponse, WatchStream};
-use netns_agent::embedded::{Options, Retention, Store};
+use netns_agent::embedded::{Options, Retention, Store, StoreLimits};
 use tempfile::TempDir;
 
 /// No single step of a test may take longer.
@@ -40,12 +42,30 @@ async fn fixture_with(retention: Retention) -> Fixture {
     Fixture { store, client, directory }
 }
 
+/// A store with limits of its own.
+async fn fixture_limited(limits: StoreLimits) -> Fixture {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let store = open_limited(&directory, limits);
+    let client = connect(store.local_addr()).await;
+    Fixture { store, client, directory }
+}
+
+fn open_limited(directory: &TempDir, limits: StoreLimits) -> Store {
+    Store::start(Options {
+        listen: "127.0.0.1:0".parse().expect("an address"),
+        data_dir: directory.path().to_path_buf(),
+        limits,
+    })
+    .expect("the store starts")
+}
+
 fn open(directory: &TempDir, retention: Retention) -> Store {
     let listen = "127.0.0.1:0".parse().expect("an address");
     Store::start_with(
         Options {
             listen,
             data_dir: directory.path().to_path_buf(),
+            limits: StoreLimits::default(),
         },
         retention,
     )

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
@@ -15,11 +16,43 @@ pub struct RealEtcd {
 impl RealEtcd {
     /// None when it is not installed. Returns when it serves.
     pub fn start() -> Option<RealEtcd> {
+        RealEtcd::start_with(&[])
+    }
+
+    /// With further arguments.
+    pub fn start_with(further: &[&str]) -> Option<RealEtcd> {
         if !super::installed("etcd") {
             return None;
         }
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let (client, peer) = (free_port(), free_port());
+        Some(RealEtcd::run(directory, free_port(), further))
+    }
+
+    /// With the content of a snapshot.
+    pub fn restore(snapshot: &Path) -> RealEtcd {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let peer = free_port();
+        let output = Command::new("etcdctl")
+            .env("ETCDCTL_API", "3")
+            .args(["snapshot", "restore"])
+            .arg(snapshot)
+            .args(["--name", "only", "--initial-advertise-peer-urls"])
+            .arg(format!("http://127.0.0.1:{peer}"))
+            .arg(format!("--initial-cluster=only=http://127.0.0.1:{peer}"))
+            .arg("--data-dir")
+            .arg(directory.path().join("data"))
+            .output()
+            .expect("etcdctl starts");
+        assert!(
+            output.status.success(),
+            "etcdctl snapshot restore: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        RealEtcd::run(directory, peer, &[])
+    }
+
+    fn run(directory: TempDir, peer: u16, further: &[&str]) -> RealEtcd {
+        let client = free_port();
         let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
         let mut process = Command::new("etcd")
             .arg("--data-dir")
@@ -34,6 +67,7 @@ impl RealEtcd {
             ])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .arg(format!("--initial-cluster=only={peer}"))
+            .args(further)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -47,11 +81,11 @@ impl RealEtcd {
         }
         // The pipe must be emptied, or etcd would block on a full one.
         std::thread::spawn(move || lines.read_to_end(&mut Vec::new()));
-        Some(RealEtcd {
+        RealEtcd {
             endpoint: client,
             process,
             _directory: directory,
-        })
+        }
     }
 }
 

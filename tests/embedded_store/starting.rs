@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 use etcd_client::{CompactionOptions, Error, EventType, GetOptions, WatchOptions};
-use netns_agent::embedded::{Options, Retention, StartError, Store};
+use netns_agent::embedded::{Options, Retention, StartError, Store, StoreLimits};
 
 use super::{connect, fixture, fixture_with, next, open, within};
 
@@ -15,6 +15,7 @@ async fn an_address_in_use_is_named_and_the_data_directory_left_unlocked() {
     let refused = Store::start(Options {
         listen,
         data_dir: directory.path().to_path_buf(),
+        limits: StoreLimits::default(),
     });
     let Err(error @ StartError::AddressInUse { .. }) = refused else {
         panic!("must be refused")
@@ -29,6 +30,7 @@ async fn a_second_store_on_the_same_directory_is_told_that_another_agent_has_it_
     let options = || Options {
         listen: "127.0.0.1:0".parse().expect("an address"),
         data_dir: first.directory.path().to_path_buf(),
+        limits: StoreLimits::default(),
     };
     let Err(error @ StartError::Locked { .. }) = Store::start(options()) else {
         panic!("must be refused")
@@ -46,6 +48,7 @@ async fn a_damaged_file_is_reported_as_such() {
         let options = Options {
             listen: "127.0.0.1:0".parse().expect("an address"),
             data_dir: directory.path().to_path_buf(),
+            limits: StoreLimits::default(),
         };
         let Err(error) = Store::start(options) else {
             panic!("must be refused")
@@ -61,6 +64,7 @@ async fn a_data_directory_that_cannot_be_made_is_named() {
     let options = Options {
         listen: "127.0.0.1:0".parse().expect("an address"),
         data_dir: file.path().join("below"),
+        limits: StoreLimits::default(),
     };
     let Err(error @ StartError::DataDir { .. }) = Store::start(options) else {
         panic!("must be refused")
@@ -73,6 +77,7 @@ fn outside_a_runtime_the_start_is_refused_and_does_not_panic() {
     let options = Options {
         listen: "127.0.0.1:0".parse().expect("an address"),
         data_dir: std::env::temp_dir(),
+        limits: StoreLimits::default(),
     };
     assert!(matches!(Store::start(options), Err(StartError::NoRuntime)));
 }

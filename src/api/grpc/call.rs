@@ -18,13 +18,12 @@ use tracing::debug;
 
 use super::{
     Admission,
-    activity::{Activity, Busy},
     body::{Answering, Arriving},
     methods::{Method, Methods},
 };
 use crate::{
     api::{
-        listener::Limits,
+        listener::{Activity, Busy, Limits},
         security::{Gate, Role},
     },
     telemetry::{calls, metrics::Metrics},

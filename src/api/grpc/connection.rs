@@ -14,8 +14,8 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{activity::Activity, call::Calls};
-use crate::api::listener::{Impatient, Limits, Prefixed, Protocol, refusal};
+use super::call::Calls;
+use crate::listener::{Activity, Impatient, Limits, Prefixed, Protocol, refusal};
 
 /// What a client of HTTP/2 begins with (RFC 9113 §3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -3,7 +3,6 @@
 //! Owns the server's start and end, and who may call what. Must never decide anything about the network. Start reading at
 //! [`start`], then [`manager`]; a call comes by [`connection`] and [`call`].
 
-mod activity;
 mod body;
 mod call;
 mod configurator;

@@ -3,13 +3,15 @@
 //! Owns nothing but the way of a call: check, then read from memory or hand to the writer, then complete the header. It must never
 //! read above the last durable revision. Start reading at `range` and `put`.
 
+use std::sync::Arc;
+
 use etcd_client::proto::{
     PbCompactionRequest, PbCompactionResponse, PbDeleteRequest, PbDeleteResponse, PbKvService, PbPutRequest, PbPutResponse, PbRangeRequest,
     PbRangeResponse, PbRangeStreamResponse, PbTxnRequest, PbTxnResponse,
 };
 use tonic::{Request, Response, Status};
 
-use super::Service;
+use super::{Reserved, Service};
 use crate::embedded::error::Refusal;
 use crate::embedded::writer::Command;
 use crate::embedded::{apply, check};
@@ -19,9 +21,17 @@ impl PbKvService for Service {
     async fn range(&self, request: Request<PbRangeRequest>) -> Result<Response<PbRangeResponse>, Status> {
         let request = request.into_inner();
         check::range(&request)?;
+        let bytes = self
+            .shared
+            .read(|state, current| apply::range_bytes(&state.mvcc, &request, current));
+        let room = self.shared.reserve_answer(bytes).await;
         let mut response = self.shared.read(|state, current| apply::range(&state.mvcc, &request, current))?;
         self.shared.complete(&mut response.header);
-        Ok(Response::new(response))
+        let mut response = Response::new(response);
+        if let Some(room) = room {
+            response.extensions_mut().insert(Reserved { _room: Arc::new(room) });
+        }
+        Ok(response)
     }
 
     type RangeStreamStream = tokio_stream::Empty<Result<PbRangeStreamResponse, Status>>;

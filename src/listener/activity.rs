@@ -11,7 +11,7 @@ use std::{
 use tokio::time::{Instant, sleep_until};
 
 /// The calls of a connection, as a number.
-pub(super) struct Activity(Mutex<State>);
+pub struct Activity(Mutex<State>);
 
 struct State {
     calls: usize,
@@ -20,7 +20,7 @@ struct State {
 }
 
 /// A call under way.
-pub(super) struct Busy(Arc<Activity>);
+pub struct Busy(Arc<Activity>);
 
 impl Activity {
     /// Of a connection that begins now.

@@ -1,4 +1,4 @@
-//! Connections of every API: accepting them, their TLS and time limits, and their end.
+//! Connections of every server of the agent: accepting them, their TLS and time limits, and their end.
 //!
 //! Owns the sockets, and the accept loop that all listeners of the agent share. Must never look into a request: what is spoken is up to
 //! the [`Protocol`]. Start reading at [`Listener::run`].
@@ -6,6 +6,7 @@
 //! A client costs a connection only for as long as it makes progress: each step that is its turn has a time limit ([`Limits`]). There
 //! is a largest number of connections; one more is told so and closed.
 
+mod activity;
 pub mod refusal;
 mod stream;
 
@@ -27,7 +28,10 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 use tracing::{debug, warn};
 
-pub use self::stream::{Impatient, Prefixed};
+pub use self::{
+    activity::{Activity, Busy},
+    stream::{Impatient, Prefixed},
+};
 use crate::config::HttpSettings;
 
 /// How long connections may take to finish what they are doing when the agent stops.
@@ -82,6 +86,8 @@ impl Limits {
 pub trait Protocol: Clone + Send + Sync + 'static {
     /// For the log.
     const NAME: &'static str;
+    /// What a client above the largest number of connections is told.
+    const TOO_MANY: &'static str = "too many connections; close some, or see --http-connections-max";
 
     /// Serves a connection to its end. When `stop` becomes true, what is under way may be finished, and nothing more.
     fn serve<S>(self, stream: Impatient<S>, peer: SocketAddr, stop: watch::Receiver<bool>) -> impl Future<Output = ()> + Send
@@ -165,8 +171,7 @@ impl<P: Protocol> Listener<P> {
     fn too_many(&self, stream: TcpStream, place: OwnedSemaphorePermit) -> impl Future<Output = ()> + use<P> {
         let protocol = self.protocol.clone();
         async move {
-            let words = "too many connections; close some, or see --http-connections-max";
-            refusal::tell(stream, &protocol.refusal(&[], "503 Service Unavailable", words)).await;
+            refusal::tell(stream, &protocol.refusal(&[], "503 Service Unavailable", P::TOO_MANY)).await;
             drop(place);
         }
     }

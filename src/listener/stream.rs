@@ -70,25 +70,31 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
 
 /// A stream from which something was read before: it is read again first.
 pub struct Prefixed<S> {
-    prefix: &'static [u8],
+    prefix: Vec<u8>,
+    taken: usize,
     stream: S,
 }
 
 impl<S> Prefixed<S> {
     /// These bytes have been read of this stream.
-    pub fn new(prefix: &'static [u8], stream: S) -> Self {
-        Prefixed { prefix, stream }
+    pub fn new(prefix: impl Into<Vec<u8>>, stream: S) -> Self {
+        Prefixed {
+            prefix: prefix.into(),
+            taken: 0,
+            stream,
+        }
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.prefix.is_empty() {
+        let left = &self.prefix[self.taken..];
+        if left.is_empty() {
             return Pin::new(&mut self.stream).poll_read(context, buffer);
         }
-        let (now, later) = self.prefix.split_at(self.prefix.len().min(buffer.remaining()));
+        let now = &left[..left.len().min(buffer.remaining())];
         buffer.put_slice(now);
-        self.prefix = later;
+        self.taken += now.len();
         Poll::Ready(Ok(()))
     }
 }

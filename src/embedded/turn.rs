@@ -1,0 +1,232 @@
+//! Keys that queue below a name: what locks and elections are made of in etcd.
+//!
+//! Whoever takes part puts a key `NAME/LEASE`; the one with the lowest creation revision has the turn, and the next one follows when
+//! that key is deleted. Each waits for its predecessor only.
+
+use std::sync::Arc;
+
+use etcd_client::proto::{
+    PbCompare, PbCompareTarget, PbDeleteRequest, PbKeyValue, PbLeaseGrantRequest, PbPutRequest, PbRangeRequest, PbTargetUnion,
+    PbTxnOpRequest, PbTxnOpResponse, PbTxnRequest, PbTxnRequestOp, PbTxnResponse,
+};
+
+use super::error::Refusal;
+use super::mvcc::{KeyRange, Version};
+use super::shared::Shared;
+use super::writer::Command;
+
+/// Seconds of the lease that is granted to a client that names none: etcd's `defaultSessionTTL`.
+const SESSION_TTL: i64 = 60;
+
+/// All keys that queue below a name.
+pub(super) fn range(name: &[u8]) -> KeyRange {
+    // `0` follows `/`.
+    KeyRange::Between([name, b"/"].concat(), [name, b"0"].concat())
+}
+
+/// The key that has the turn below a name.
+pub(super) fn first(shared: &Shared, name: &[u8]) -> (Option<Arc<Version>>, i64) {
+    let range = range(name);
+    shared.read(|state, current| {
+        let keys = state.mvcc.live_at(&range, current);
+        (keys.min_by_key(|version| version.kv.create_revision).cloned(), current)
+    })
+}
+
+/// A place in the queue. Given up when dropped, unless it is kept.
+pub(super) struct Place {
+    shared: Arc<Shared>,
+    pub(super) key: Vec<u8>,
+    pub(super) lease: i64,
+    /// Revision at which the key was created.
+    pub(super) revision: i64,
+    kept: bool,
+}
+
+impl Place {
+    /// Takes a place, or finds the one that the lease has already; its value becomes `value` in either case.
+    pub(super) async fn take(shared: &Arc<Shared>, name: &[u8], lease: i64, value: &[u8]) -> Result<Self, Refusal> {
+        let lease = match lease {
+            0 => grant(shared).await?,
+            lease => lease,
+        };
+        let key = [name, b"/", format!("{lease:x}").as_bytes()].concat();
+        let put = PbPutRequest {
+            key: key.clone(),
+            value: value.to_vec(),
+            lease,
+            ..PbPutRequest::default()
+        };
+        let get = PbRangeRequest {
+            key: key.clone(),
+            ..PbRangeRequest::default()
+        };
+        let failure = [PbTxnOpRequest::RequestRange(get)];
+        let response = if_created_at(shared, &key, 0, [PbTxnOpRequest::RequestPut(put)], failure).await?;
+        let found = existing(&response);
+        let mut place = Place {
+            shared: Arc::clone(shared),
+            revision: found.map_or_else(|| revision(&response), |kv| kv.create_revision),
+            key,
+            lease,
+            kept: found.is_some(),
+        };
+        if found.is_some_and(|kv| kv.value != value) {
+            place.proclaim(value).await?;
+        }
+        place.kept = false;
+        Ok(place)
+    }
+
+    /// A place that a client names.
+    pub(super) fn named(shared: &Arc<Shared>, key: Vec<u8>, revision: i64, lease: i64) -> Self {
+        Place {
+            shared: Arc::clone(shared),
+            key,
+            lease,
+            revision,
+            kept: true,
+        }
+    }
+
+    /// Waits until no key below the name is older. Returns the revision at which that was seen.
+    pub(super) async fn turn(&self, name: &[u8]) -> Result<i64, Refusal> {
+        let range = range(name);
+        let mut committed = self.shared.committed.subscribe();
+        loop {
+            let (predecessor, alive, current) = self.shared.read(|state, current| {
+                let older = state
+                    .mvcc
+                    .live_at(&range, current)
+                    .filter(|version| version.kv.create_revision < self.revision);
+                let predecessor = older.max_by_key(|version| version.kv.create_revision).cloned();
+                (
+                    predecessor,
+                    self.is_alive(&state.mvcc.live_at(&KeyRange::One(self.key.clone()), current).next()),
+                    current,
+                )
+            });
+            if !alive {
+                return Err(Refusal::SessionExpired);
+            }
+            let Some(predecessor) = predecessor else { return Ok(current) };
+            self.gone(&predecessor, &mut committed).await?;
+        }
+    }
+
+    /// Waits until the predecessor's key, or this one, is deleted.
+    async fn gone(&self, predecessor: &Version, committed: &mut tokio::sync::watch::Receiver<i64>) -> Result<(), Refusal> {
+        let (theirs, ours) = (KeyRange::One(predecessor.kv.key.clone()), KeyRange::One(self.key.clone()));
+        loop {
+            committed.borrow_and_update();
+            let waiting = self.shared.read(|state, current| {
+                let same = |version: &&Arc<Version>| version.kv.create_revision == predecessor.kv.create_revision;
+                state.mvcc.live_at(&theirs, current).any(|version| same(&version))
+                    && self.is_alive(&state.mvcc.live_at(&ours, current).next())
+            });
+            if !waiting {
+                return Ok(());
+            }
+            tokio::select! {
+                changed = committed.changed() => changed.map_err(|_| Refusal::Stopped)?,
+                () = self.shared.stopped() => return Err(Refusal::Stopped),
+            }
+        }
+    }
+
+    fn is_alive(&self, found: &Option<&Arc<Version>>) -> bool {
+        found.is_some_and(|version| version.kv.create_revision == self.revision)
+    }
+
+    /// Changes the value while the place is held. Returns the revision.
+    pub(super) async fn proclaim(&self, value: &[u8]) -> Result<i64, Refusal> {
+        let put = PbPutRequest {
+            key: self.key.clone(),
+            value: value.to_vec(),
+            lease: self.lease,
+            ..PbPutRequest::default()
+        };
+        let response = if_created_at(&self.shared, &self.key, self.revision, [PbTxnOpRequest::RequestPut(put)], []).await?;
+        if response.succeeded {
+            Ok(revision(&response))
+        } else {
+            Err(Refusal::NotLeader)
+        }
+    }
+
+    /// Gives the place up. Returns the revision.
+    pub(super) async fn resign(&self) -> Result<i64, Refusal> {
+        let delete = PbTxnOpRequest::RequestDeleteRange(delete(&self.key));
+        let response = if_created_at(&self.shared, &self.key, self.revision, [delete], []).await?;
+        Ok(revision(&response))
+    }
+
+    /// Keeps the place beyond the call that took it.
+    pub(super) fn keep(mut self) -> (Vec<u8>, i64, i64) {
+        self.kept = true;
+        (std::mem::take(&mut self.key), self.revision, self.lease)
+    }
+}
+
+impl Drop for Place {
+    /// A client that no longer waits must not get the turn.
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        let (shared, request) = (Arc::clone(&self.shared), delete(&self.key));
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { shared.submit(|reply| Command::Delete(request, reply)).await });
+        }
+    }
+}
+
+async fn grant(shared: &Shared) -> Result<i64, Refusal> {
+    let request = PbLeaseGrantRequest { ttl: SESSION_TTL, id: 0 };
+    Ok(shared.submit(|reply| Command::Grant(request, reply)).await?.id)
+}
+
+/// A transaction on the condition that the key was created at the revision; 0: that it does not exist.
+async fn if_created_at<const A: usize, const B: usize>(
+    shared: &Shared,
+    key: &[u8],
+    revision: i64,
+    success: [PbTxnOpRequest; A],
+    failure: [PbTxnOpRequest; B],
+) -> Result<PbTxnResponse, Refusal> {
+    let operation = |request| PbTxnRequestOp { request: Some(request) };
+    let compare = PbCompare {
+        target: PbCompareTarget::Create.into(),
+        key: key.to_vec(),
+        target_union: Some(PbTargetUnion::CreateRevision(revision)),
+        ..PbCompare::default()
+    };
+    let request = PbTxnRequest {
+        compare: vec![compare],
+        success: success.into_iter().map(operation).collect(),
+        failure: failure.into_iter().map(operation).collect(),
+    };
+    shared.submit(|reply| Command::Txn(request, reply)).await
+}
+
+fn delete(key: &[u8]) -> PbDeleteRequest {
+    PbDeleteRequest {
+        key: key.to_vec(),
+        ..PbDeleteRequest::default()
+    }
+}
+
+fn revision(response: &PbTxnResponse) -> i64 {
+    response.header.as_ref().map_or(0, |header| header.revision)
+}
+
+/// The key that a failed condition found.
+fn existing(response: &PbTxnResponse) -> Option<&PbKeyValue> {
+    if response.succeeded {
+        return None;
+    }
+    match response.responses.first()?.response.as_ref()? {
+        PbTxnOpResponse::ResponseRange(range) => range.kvs.first(),
+        _ => None,
+    }
+}

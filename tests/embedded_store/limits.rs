@@ -1,0 +1,220 @@
+//! What clients can make the store keep: connections, calls, watches, bytes.
+
+use std::time::Duration;
+
+use etcd_client::{AlarmAction, AlarmOptions, AlarmType, Client, Compare, CompareOp, Error, Txn, TxnOp, WatchOptions};
+use netns_agent::embedded::StoreLimits;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::real_etcd::RealEtcd;
+use super::{connect, fixture, fixture_limited, next, open_limited, within};
+
+/// Code and message of a refusal.
+fn refusal<T: std::fmt::Debug>(result: Result<T, Error>) -> (i32, String) {
+    match result {
+        Err(Error::GRpcStatus(status)) => (i32::from(status.code()), status.message().to_owned()),
+        other => panic!("a refusal is expected: {other:?}"),
+    }
+}
+
+/// Refusals of a store without space: put, transaction with a put, grant; and whether a deletion and a read are still possible.
+async fn refusals_without_space(client: &mut Client) -> Vec<(i32, String)> {
+    let put = TxnOp::put("k", "v", None);
+    let refused = vec![
+        refusal(client.put("k", vec![b'v'; 1000], None).await),
+        refusal(client.txn(Txn::new().and_then([put])).await),
+        refusal(client.lease_grant(60, None).await),
+    ];
+    client.delete("k", None).await.expect("a deletion is possible");
+    client.get("k", None).await.expect("a read is possible");
+    refused
+}
+
+async fn alarms(client: &mut Client) -> usize {
+    let response = client.alarm(AlarmAction::Get, AlarmType::None, None).await.expect("an answer");
+    response.alarms().len()
+}
+
+#[tokio::test]
+async fn quota_raises_the_alarm_until_space_is_made_and_it_is_disarmed() {
+    let limits = StoreLimits {
+        quota: 100_000,
+        ..StoreLimits::default()
+    };
+    let mut running = fixture_limited(limits).await;
+    let client = &mut running.client;
+    let mut stored = 0;
+    while client.put(format!("k/{stored}"), vec![b'v'; 1000], None).await.is_ok() {
+        stored += 1;
+        assert!(stored < 1000, "there is no quota");
+    }
+    assert_eq!(stored, 100_000 / (256 + 1000 + 4));
+    assert_eq!(alarms(client).await, 1);
+    let ours = refusals_without_space(client).await;
+    // The alarm survives a restart.
+    running.store.shutdown().await;
+    let store = open_limited(&running.directory, limits);
+    let mut client = connect(store.local_addr()).await;
+    assert_eq!(alarms(&mut client).await, 1);
+    assert_eq!(ours, refusals_without_space(&mut client).await);
+    let deleted = client
+        .delete("k/", Some(etcd_client::DeleteOptions::new().with_prefix()))
+        .await
+        .expect("a deletion");
+    let revision = deleted.header().expect("a header").revision();
+    client.compact(revision, None).await.expect("a compaction");
+    // Space alone does not end the alarm.
+    assert_eq!(refusal(client.put("k", "v", None).await), ours[0]);
+    let disarmed = client
+        .alarm(AlarmAction::Deactivate, AlarmType::Nospace, Some(AlarmOptions::new()))
+        .await
+        .expect("an answer");
+    assert_eq!((disarmed.alarms().len(), alarms(&mut client).await), (1, 0));
+    client.put("k", "v", None).await.expect("there is space again");
+    store.shutdown().await;
+
+    // A quota below the size of an empty database.
+    let Some(etcd) = RealEtcd::start_with(&["--quota-backend-bytes=4096"]) else {
+        return;
+    };
+    let mut client = Client::connect([&etcd.endpoint], None).await.expect("an address");
+    let theirs = refusals_without_space(&mut client).await;
+    assert_eq!(ours, theirs);
+}
+
+#[tokio::test]
+async fn calls_and_connections_are_bounded() {
+    let limits = StoreLimits {
+        connections: 2,
+        ..StoreLimits::default()
+    };
+    let mut running = fixture_limited(limits).await;
+    let mut streams = Vec::new();
+    let refused = loop {
+        match within(running.client.watch("k", None)).await {
+            Ok(stream) => streams.push(stream),
+            Err(Error::GRpcStatus(status)) => break status,
+            Err(other) => panic!("{other:?}"),
+        }
+        assert!(streams.len() <= 1000, "the calls have no bound");
+    };
+    assert_eq!(refused.message(), "etcdserver: too many requests");
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+    // Those that have a place go on, and a place that is given back is used.
+    streams.pop();
+    let put = async {
+        loop {
+            match running.client.put("k", "v", None).await {
+                Ok(_) => break,
+                Err(Error::GRpcStatus(status)) if status.code() == tonic::Code::ResourceExhausted => tokio::task::yield_now().await,
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+    };
+    within(put).await;
+    // The first message says that the watch was created.
+    while next(&mut streams[0]).await.events().is_empty() {}
+
+    let mut second = TcpStream::connect(running.store.local_addr()).await.expect("connected");
+    let mut third = TcpStream::connect(running.store.local_addr()).await.expect("connected");
+    let mut answer = Vec::new();
+    within(third.read_to_end(&mut answer)).await.expect("a refusal");
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.contains("too many connections"), "{answer}");
+    second.write_all(b"GET /version HTTP/1.0\r\n\r\n").await.expect("sent");
+    let mut answer = String::new();
+    within(second.read_to_string(&mut answer)).await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
+}
+
+#[tokio::test]
+async fn clients_that_say_nothing_are_disconnected() {
+    let limits = StoreLimits {
+        step: Duration::from_millis(50),
+        ..StoreLimits::default()
+    };
+    let running = fixture_limited(limits).await;
+    for beginning in [b"".as_slice(), b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET /version HTT"] {
+        let mut stream = TcpStream::connect(running.store.local_addr()).await.expect("connected");
+        stream.write_all(beginning).await.expect("sent");
+        let mut rest = Vec::new();
+        // A reset is an end as well.
+        let _ = within(stream.read_to_end(&mut rest)).await;
+    }
+}
+
+#[tokio::test]
+async fn memory_of_watches_is_bounded() {
+    let mut running = fixture().await;
+    let (mut watch, mut stream) = {
+        let mut stream = within(running.client.watch("small", None)).await.expect("a watch");
+        let _ = next(&mut stream).await;
+        stream.split()
+    };
+    let long = vec![b'k'; 1 << 20];
+    let mut kept = 1;
+    let reason = loop {
+        watch.watch(long.clone(), None).await.expect("a request");
+        let answer = within(stream.message()).await.expect("an answer").expect("no end");
+        if answer.canceled() {
+            break answer.cancel_reason().to_owned();
+        }
+        kept += 1;
+        assert!(kept < 100, "watches have no bound");
+    };
+    assert!(reason.contains("too much memory") && kept > 50, "{kept}: {reason}");
+    running.client.put("small", "v", None).await.expect("a put");
+    let event = within(stream.message()).await.expect("an answer").expect("no end");
+    assert_eq!(event.events().len(), 1);
+    // What is cancelled makes room.
+    watch.cancel(1).await.expect("a request");
+    assert!(within(stream.message()).await.expect("an answer").expect("no end").canceled());
+    watch.watch(long, Some(WatchOptions::new())).await.expect("a request");
+    assert!(within(stream.message()).await.expect("an answer").expect("no end").created());
+}
+
+fn nested(depth: usize) -> Txn {
+    let mut txn = Txn::new().and_then([TxnOp::put("deep", "v", None)]);
+    for _ in 1..depth {
+        txn = Txn::new()
+            .when([Compare::version("absent", CompareOp::Equal, 0)])
+            .and_then([TxnOp::txn(txn)]);
+    }
+    txn
+}
+
+#[tokio::test]
+async fn deeply_nested_transactions_are_refused_in_the_words_of_etcd() {
+    let mut running = fixture().await;
+    running.client.txn(nested(30)).await.expect("not too deep");
+    let ours = refusal(running.client.txn(nested(60)).await);
+    assert_eq!(ours.1, "etcdserver: too many operations in txn request");
+    let Some(etcd) = RealEtcd::start() else { return };
+    let mut client = Client::connect([&etcd.endpoint], None).await.expect("an address");
+    // etcd follows deeper, up to its limit of operations.
+    assert_eq!(ours, refusal(client.txn(nested(129)).await));
+}
+
+async fn http(address: std::net::SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("connected");
+    let request = format!("{request} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    within(stream.read_to_string(&mut answer)).await.expect("an answer");
+    answer
+}
+
+#[tokio::test]
+async fn http_clients_get_version_and_health_and_a_refusal_in_words() {
+    let running = fixture().await;
+    let address = running.store.local_addr();
+    let version = http(address, "GET /version").await;
+    assert!(version.contains(r#""etcdcluster":"3.4.0""#), "{version}");
+    assert!(http(address, "GET /health").await.contains(r#"{"health":"true"}"#));
+    let refused = http(address, "POST /v3/kv/range").await;
+    assert!(
+        refused.starts_with("HTTP/1.1 501 ") && refused.contains("without the HTTP/JSON gateway") && refused.contains("\"code\":12"),
+        "{refused}"
+    );
+}
