@@ -1,5 +1,7 @@
 //! EXISTING interfaces in all forms on the simulated kernel: does the agent take its own work for somebody else's?
 
+mod conflict;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use models::proto::ligato::kvscheduler::{ValueState, ValueStatus};
@@ -64,15 +66,26 @@ impl World {
         World::start(kernel, desired)
     }
 
+    fn change(&mut self, items: &[(&str, Option<&str>)]) {
+        let items = items.iter().map(|(key, value)| RawChange {
+            key: RawKey::from(key.as_bytes()),
+            mod_revision: 1,
+            value: value.map(|value| value.as_bytes().to_vec()),
+        });
+        let items = items.collect();
+        self.agent.events.extend(desired_event(SourceEvent::Changes { revision: 1, items }));
+    }
+
     fn put(&mut self, key: &str, value: &str) {
-        self.agent.events.extend(desired_event(SourceEvent::Changes {
-            revision: 1,
-            items: vec![RawChange {
-                key: RawKey::from(key.as_bytes()),
-                mod_revision: 1,
-                value: Some(value.as_bytes().to_vec()),
-            }],
-        }));
+        self.change(&[(key, Some(value))]);
+    }
+
+    fn delete(&mut self, key: &str) {
+        self.change(&[(key, None)]);
+    }
+
+    fn assert_configured(&self, key: &str) {
+        assert_eq!(self.state(key), (ValueState::Configured, String::new()), "{key}");
     }
 
     /// Has the agent's own namespace read again.
@@ -367,19 +380,10 @@ fn a_member_of_what_is_no_vrf_device_is_refused_until_it_is_one() {
 fn an_address_of_two_values_is_kept_until_the_last_one_is_gone() {
     let (_, values) = forms().swap_remove(1);
     let mut world = World::start(machine(), &values.iter().cloned().collect());
-    let delete = |world: &mut World, key: &str| {
-        world.agent.events.extend(desired_event(SourceEvent::Changes {
-            revision: 1,
-            items: vec![RawChange {
-                key: RawKey::from(key.as_bytes()),
-                mod_revision: 1,
-                value: None,
-            }],
-        }));
-        world.rest();
-    };
-    delete(&mut world, &values[0].0);
+    world.delete(&values[0].0);
+    world.rest();
     assert_eq!(world.addresses("nic0"), ["10.2.0.1", "10.3.0.1", "10.5.5.1"]);
-    delete(&mut world, &values[1].0);
+    world.delete(&values[1].0);
+    world.rest();
     assert_eq!(world.addresses("nic0"), ["10.5.5.1"]);
 }

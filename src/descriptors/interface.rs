@@ -14,7 +14,7 @@ use super::{
     MICROSERVICE_AVAILABLE, NAMESPACE_AVAILABLE, Network,
     alias::{Marks, RELEASED},
     netns_of, not_others, owned,
-    sharing::host_link_key,
+    sharing::{check_link, contradicts_maker, host_link_key},
     value::{Interface, InterfaceKind, Namespace, NamespaceName, Value, interface_key},
     vrf::membership,
 };
@@ -312,7 +312,12 @@ impl Descriptor<Network> for InterfaceDescriptor {
         ) {
             return false;
         }
-        wanted.kind == InterfaceKind::Existing || Self::changes(applied, wanted, String::new()) == LinkChanges::default()
+        if wanted.kind == InterfaceKind::Existing {
+            // The agent sets none of these, but they must not contradict those of other interfaces on the link.
+            let checked = |interface: &Interface| (interface.mtu, interface.mac, interface.link_only, interface.enabled);
+            return checked(applied) == checked(wanted);
+        }
+        Self::changes(applied, wanted, String::new()) == LinkChanges::default()
     }
 
     fn difference(&self, found: &Value, wanted: &Value) -> String {
@@ -417,7 +422,7 @@ impl Descriptor<Network> for InterfaceDescriptor {
             InterfaceKind::Veth { peer, .. } => return self.create_veth(interface, peer, netns, view),
             InterfaceKind::TapToVpp { tap } => self.take_tap(interface, tap, netns, view),
             InterfaceKind::Loopback => vec![self.finish(interface, netns, view)],
-            InterfaceKind::Existing => Vec::new(),
+            InterfaceKind::Existing => check_link(view, interface).map(|()| Vec::new())?,
             InterfaceKind::Vrf { table } => vec![create(NewLinkKind::Vrf { table: *table }), self.finish(interface, netns, view)],
             InterfaceKind::Dummy => vec![create(NewLinkKind::Dummy), self.finish(interface, netns, view)],
         })
@@ -440,8 +445,11 @@ impl Descriptor<Network> for InterfaceDescriptor {
         brought.into_iter().collect()
     }
 
-    /// One end of a pair whose other end is not where it is wanted.
+    /// One end of a pair whose other end is not where it is wanted; an EXISTING interface that contradicts the one that made its link.
     fn stale(&self, _: &Key, applied: &Value, view: &View<'_, Network>) -> bool {
+        if let Some(existing) = interface(applied).filter(|interface| interface.kind == InterfaceKind::Existing) {
+            return contradicts_maker(view, existing);
+        }
         let other = interface(applied).and_then(|interface| other_end(interface, view));
         other.is_some_and(|other| {
             let key = other.key();
@@ -472,6 +480,9 @@ impl Descriptor<Network> for InterfaceDescriptor {
         let Some(netns) = netns_of(view, &applied.namespace) else {
             return Ok(Vec::new());
         };
+        if wanted.kind == InterfaceKind::Existing {
+            return check_link(view, wanted).map(|()| Vec::new());
+        }
         let loopback = wanted.kind == InterfaceKind::Loopback;
         let alias = match (loopback, applied.adopted) {
             (true, _) => self.loopback_alias(wanted, view),

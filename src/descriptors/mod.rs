@@ -138,6 +138,13 @@ impl Domain for Network {
         wanted.drift_policy().unwrap_or(self.drift_policy) == DriftPolicy::Repair
     }
 
+    fn concerned(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Vec<Key> {
+        let interface = value.interface();
+        interface
+            .map(|interface| sharing::concerned_beside(view, interface))
+            .unwrap_or_default()
+    }
+
     fn metadata(&self, _: &Key, applied: &Value) -> Vec<(&'static str, Vec<String>)> {
         let open = applied.namespace().and_then(|namespace| namespace.open.as_ref());
         open.map(|open| ("inode", vec![open.netns.0.to_string()])).into_iter().collect()

@@ -2,7 +2,10 @@
 //!
 //! Answers which values use a link, so that what belongs to the link is judged over all of them.
 
-use models::key::{Key, TypedKey};
+use models::{
+    address::MacAddress,
+    key::{Key, TypedKey},
+};
 
 use super::{
     Network,
@@ -12,7 +15,7 @@ use super::{
 };
 use crate::{
     kernel::AddressSpec,
-    scheduler::{Claim, View},
+    scheduler::{Claim, Refusal, View},
 };
 
 /// Key of the fact that a link is up in the agent's own namespace.
@@ -39,20 +42,125 @@ pub fn existing_on(view: &View<'_, Network>, host_name: &str) -> Vec<String> {
     names
 }
 
-/// The other applied interfaces on the link of an applied interface.
-pub fn others_on_link<'a>(view: &View<'a, Network>, interface: &Interface) -> Vec<&'a Interface> {
-    let netns = netns_of(view, &interface.namespace);
-    let Some(own) = netns_of(view, &NamespaceName::Own).filter(|own| netns == Some(*own)) else {
-        return Vec::new();
-    };
+/// Reason of an EXISTING interface that contradicts another interface on its link.
+const LINK_CONFLICT: &str = "LinkConflict";
+
+/// Key of the interface that made a link of the agent's own namespace or took it over.
+fn maker_of(view: &View<'_, Network>, host_name: &str) -> Option<Key> {
+    let own = netns_of(view, &NamespaceName::Own)?;
     let host_name = Claim {
-        name: host_name_claim(own, &interface.host_name),
+        name: host_name_claim(own, host_name),
         reason: HOST_NAME_CONFLICT,
     };
-    let owner = view.holder(&host_name).cloned();
+    view.holder(&host_name).cloned()
+}
+
+/// Returns whether an interface is in the agent's own namespace, by whatever name.
+fn is_in_own_namespace(view: &View<'_, Network>, interface: &Interface) -> bool {
+    let netns = netns_of(view, &interface.namespace);
+    netns.is_some() && netns == netns_of(view, &NamespaceName::Own)
+}
+
+/// Keys of the other interfaces on the link of an interface: the one that made the link, then EXISTING interfaces.
+fn keys_beside(view: &View<'_, Network>, interface: &Interface) -> Vec<Key> {
+    if !is_in_own_namespace(view, interface) {
+        return Vec::new();
+    }
     let existing = existing_on(view, &interface.host_name).into_iter().map(|name| interface_key(&name));
-    let others = owner.into_iter().chain(existing).filter(|key| *key != interface.key());
+    let keys = maker_of(view, &interface.host_name).into_iter().chain(existing);
+    keys.filter(|key| *key != interface.key()).collect()
+}
+
+/// The other applied interfaces on the link of an applied interface.
+pub fn others_on_link<'a>(view: &View<'a, Network>, interface: &Interface) -> Vec<&'a Interface> {
+    let others = keys_beside(view, interface).into_iter();
     others.filter_map(|key| view.applied(&key)?.interface()).collect()
+}
+
+/// Returns the first property in which two interfaces on one link contradict each other: as the first has it, and as the second has it.
+fn contradiction(interface: &Interface, other: &Interface) -> Option<(String, String)> {
+    if let (Some(mtu), Some(others)) = (interface.effective_mtu(), other.effective_mtu())
+        && mtu != others
+    {
+        return Some((format!("MTU {mtu}"), format!("MTU {others}")));
+    }
+    let mac = |interface: &Interface| interface.mac.filter(|_| !interface.link_only);
+    if let (Some(mac), Some(others)) = (mac(interface), mac(other))
+        && mac != others
+    {
+        let words = |mac| format!("MAC address {}", MacAddress(mac));
+        return Some((words(mac), words(others)));
+    }
+    let state = |up| format!("admin state {}", if up { "UP" } else { "DOWN" });
+    (interface.enabled != other.enabled).then(|| (state(interface.enabled), state(other.enabled)))
+}
+
+/// Returns whether two interfaces on one link contradict each other in MTU, MAC address or admin state.
+pub fn contradicts(interface: &Interface, other: &Interface) -> bool {
+    contradiction(interface, other).is_some()
+}
+
+/// Returns the version of an applied interface that others on its link must not contradict.
+///
+/// Of the interface that made the link it is the desired version, because the agent repairs the link. Of an EXISTING interface it is the
+/// applied version, because its desired version may itself be in conflict.
+pub fn deciding<'a>(view: &View<'a, Network>, applied: &'a Interface) -> &'a Interface {
+    let desired = view.wanted(&applied.key()).and_then(Value::interface);
+    desired.filter(|_| applied.kind != InterfaceKind::Existing).unwrap_or(applied)
+}
+
+/// Returns the deciding version of an interface that is applied or being created.
+fn partner<'a>(view: &View<'a, Network>, key: &Key) -> Option<&'a Interface> {
+    let present = view.applied(key).or(view.coming(key))?.interface()?;
+    Some(deciding(view, present))
+}
+
+/// Returns the first interface that an EXISTING interface contradicts on its link.
+pub fn contradicted<'a>(view: &View<'a, Network>, interface: &Interface) -> Option<&'a Interface> {
+    let mut partners = keys_beside(view, interface).into_iter().filter_map(|key| partner(view, &key));
+    partners.find(|other| contradicts(interface, other))
+}
+
+/// Checks that an EXISTING interface contradicts no other interface on its link.
+///
+/// # Errors
+/// Names the first interface that it contradicts.
+pub fn check_link(view: &View<'_, Network>, interface: &Interface) -> Result<(), Refusal> {
+    let other = contradicted(view, interface);
+    let Some((other, (asks, has))) = other.and_then(|other| Some((other, contradiction(interface, other)?))) else {
+        return Ok(());
+    };
+    Err(Refusal {
+        reason: LINK_CONFLICT,
+        message: format!(
+            "interface {} asks for {asks} on link {}, but interface {} has {has}; change one of the two",
+            interface.name, interface.host_name, other.name
+        ),
+    })
+}
+
+/// Returns whether both the applied and the desired version of an EXISTING interface contradict the interface that made its link.
+pub fn contradicts_maker(view: &View<'_, Network>, applied: &Interface) -> bool {
+    let maker = maker_of(view, &applied.host_name).and_then(|key| partner(view, &key));
+    let desired = view.wanted(&applied.key()).and_then(Value::interface);
+    let (Some(maker), Some(desired)) = (maker, desired) else {
+        return false;
+    };
+    contradicts(applied, maker) && contradicts(desired, maker)
+}
+
+/// Returns the EXISTING interfaces whose conflict may end or begin when another interface on their link is applied or deleted.
+pub fn concerned_beside(view: &View<'_, Network>, interface: &Interface) -> Vec<Key> {
+    let names = existing_on(view, &interface.host_name);
+    if names.is_empty() || !is_in_own_namespace(view, interface) {
+        return Vec::new();
+    }
+    let is_concerned = |key: &Key| {
+        let applied = view.applied(key).and_then(Value::interface);
+        *key != interface.key() && (view.is_refused(key) || applied.is_some_and(|applied| contradicts(applied, interface)))
+    };
+    let keys = names.iter().map(|name| interface_key(name));
+    keys.filter(is_concerned).collect()
 }
 
 /// Whether the agent keeps an address on a link for another value than `interface`.

@@ -45,6 +45,11 @@ pub trait Domain: Sized + Clone + 'static {
         wanted.clone()
     }
 
+    /// Values to evaluate again when `value` is applied or deleted, although they do not depend on it: they use the same object.
+    fn concerned(&self, _key: &Key, _value: &Self::Value, _view: &View<'_, Self>) -> Vec<Key> {
+        Vec::new()
+    }
+
     /// What is known of an applied value besides what was asked for, such as the inode of a namespace: names and texts for the
     /// timeline of its key.
     fn metadata(&self, _key: &Key, _applied: &Self::Value) -> Vec<(&'static str, Vec<String>)> {

@@ -71,8 +71,18 @@ impl<D: Domain> Scheduler<D> {
         self.put_in_force(id, value);
     }
 
+    /// Marks the values that use the same object as an applied one.
+    fn mark_concerned(&mut self, id: NodeId, value: &D::Value) {
+        for key in self.domain.concerned(&self.graph[id].key, value, &View::new(&self.graph)) {
+            if let Some(concerned) = self.graph.find(&key) {
+                self.mark(concerned);
+            }
+        }
+    }
+
     fn put_in_force(&mut self, id: NodeId, value: D::Value) {
         self.forgive_damage_by(id);
+        self.mark_concerned(id, &value);
         let node = &mut self.graph[id];
         node.applied = Some(value);
         (node.partial, node.settled) = (false, false);
@@ -106,7 +116,7 @@ impl<D: Domain> Scheduler<D> {
 
     pub(super) fn clear_applied(&mut self, id: NodeId) {
         let node = &mut self.graph[id];
-        node.applied = None;
+        let former = node.applied.take();
         node.partial = false;
         node.forget_attempt();
         node.closing = false;
@@ -125,6 +135,9 @@ impl<D: Domain> Scheduler<D> {
         self.mark(id);
         self.wake_interested(id);
         parent.into_iter().for_each(|id| self.mark(id));
+        if let Some(former) = former {
+            self.mark_concerned(id, &former);
+        }
     }
 
     /// Gives up every claim that is not in `keep`; those who waited for one of them look again.

@@ -59,6 +59,12 @@ impl<'a, D: Domain> View<'a, D> {
         self.node(key).is_some_and(hold)
     }
 
+    /// Returns whether the wanted value is refused because another value is in its way.
+    pub fn is_refused(&self, key: &Key) -> bool {
+        let hold = |node: &Node<D>| matches!(node.hold.as_deref(), Some(Hold::Refused { by_effect: false, .. }));
+        self.node(key).is_some_and(hold)
+    }
+
     /// All wanted values whose key starts with `prefix`, in key order.
     pub fn wanted_under(&self, prefix: &str) -> impl Iterator<Item = (&'a Key, &'a D::Value)> + use<'a, D> {
         let graph = self.graph;

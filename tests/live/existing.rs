@@ -197,3 +197,37 @@ async fn strict_removes_foreign_addresses_from_existing_interfaces(mut bench: Be
     bench.stop_agent().await;
 }
 on_both_stores!(strict_removes_foreign_addresses_from_existing_interfaces);
+
+/// Values on one link that contradict each other are a conflict: the agent writes nothing for the second one until they agree.
+async fn contradicting_values_on_one_link_are_a_conflict(mut bench: Bench) {
+    make_pair("nic0", "nic1").await;
+    bench.start_agent().await;
+    let front = existing("front", "nic0").mtu(1400).address("10.28.0.1/24");
+    let back = |mtu| existing("back", "nic0").mtu(mtu).address("10.29.0.1/24");
+    let mut revisions = Revisions::new();
+    revisions.insert(front.key(), bench.put(&front.key(), front.json().to_string()).await);
+    bench.until_configured(&revisions).await;
+    settle::until_quiet(&[OWN.into()]).await;
+    let mut monitor = Monitor::open(Path::new(OWN));
+    bench.put(&back(9000).key(), back(9000).json().to_string()).await;
+    let message = "interface back asks for MTU 9000 on link nic0, but interface front has MTU 1400; change one of the two";
+    assert_eq!(bench.until_state(&back(0).key(), "INVALID").await.error, message);
+    assert_restarts_write_nothing(&mut bench, &revisions).await;
+    assert_eq!(bench.until_state(&back(0).key(), "INVALID").await.error, message);
+    monitor.assert_silent("a conflict");
+
+    revisions.insert(back(0).key(), bench.put(&back(1400).key(), back(1400).json().to_string()).await);
+    bench.until_configured(&revisions).await;
+    assert_eq!(addresses_of("nic0"), ["10.28.0.1/24", "10.29.0.1/24"]);
+    bench.put(&back(0).key(), back(9000).json().to_string()).await;
+    bench.until_state(&back(0).key(), "INVALID").await;
+    bench.delete(&front.key()).await;
+    bench.until_state(&back(0).key(), "CONFIGURED").await;
+    bench
+        .until_true("only the address of the other value is left", || {
+            addresses_of("nic0") == ["10.29.0.1/24"]
+        })
+        .await;
+    bench.stop_agent().await;
+}
+on_both_stores!(contradicting_values_on_one_link_are_a_conflict);

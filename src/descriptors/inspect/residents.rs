@@ -5,7 +5,7 @@
 
 use super::{
     super::{
-        sharing::existing_on,
+        sharing::{contradicted, contradicts, deciding, existing_on},
         value::{Interface, InterfaceKind, NamespaceName, Value, interface_key},
         vrf::{membership, membership_key},
     },
@@ -59,7 +59,9 @@ impl Inspection<'_> {
     }
 
     pub(super) fn link(&mut self, link: &LinkState) {
-        let names = self.residents(link.index).to_vec();
+        let mut names = self.residents(link.index).to_vec();
+        // After a restart, addresses show which of two EXISTING interfaces in conflict was applied before.
+        names.sort_by_cached_key(|name| self.is_without_trace(link, name));
         if names.is_empty() {
             let leftover = self.marks.subject(&link.alias).is_some_and(|subject| !subject.is_empty());
             if leftover {
@@ -71,7 +73,7 @@ impl Inspection<'_> {
         }
         let (mut present, mut settled) = (Vec::new(), true);
         for name in &names {
-            match self.value_on(link, name) {
+            match self.value_on(link, name, &present) {
                 Verdict::Present(found) => present.push(*found),
                 Verdict::Absent => {}
                 Verdict::Unsettled => settled = false,
@@ -85,7 +87,7 @@ impl Inspection<'_> {
     }
 
     /// Compares one value on a link with the link.
-    fn value_on(&mut self, link: &LinkState, name: &str) -> Verdict {
+    fn value_on(&mut self, link: &LinkState, name: &str, present: &[Interface]) -> Verdict {
         let key = interface_key(name);
         let wanted = self.view.wanted(&key).and_then(Value::interface);
         let applied = self.view.applied(&key).and_then(Value::interface);
@@ -94,11 +96,24 @@ impl Inspection<'_> {
             self.seen.insert(key);
             return Verdict::Unsettled;
         }
-        let rejected;
+        let (rejected, earlier);
         let basis = match (wanted, applied_here) {
             (_, Some(applied)) => applied,
             // One that is not up is not there, as its dependency sees it.
             (Some(wanted), None) if wanted.kind == InterfaceKind::Existing && !link.up => return Verdict::Absent,
+            (Some(wanted), None) if let Some(other) = self.contradicted(wanted, present) => {
+                if !self.has_left_addresses(link, wanted) {
+                    return Verdict::Absent;
+                }
+                // A version without the contradiction was applied before a restart. Its addresses stay, as they would without the restart.
+                earlier = Interface {
+                    mtu: 0,
+                    mac: None,
+                    enabled: other.enabled,
+                    ..wanted.clone()
+                };
+                &earlier
+            }
             (Some(wanted), None) => match netns_of(self.view, &wanted.namespace) {
                 Some(netns) if netns == self.netns => wanted,
                 // Its namespace is not open yet: it may turn out to be this one.
@@ -132,6 +147,31 @@ impl Inspection<'_> {
         let told = differs.then(|| (key, Value::Interface(found.clone().into())));
         self.findings.found.extend(told);
         Verdict::Present(Box::new(found))
+    }
+
+    /// Returns the interface that an EXISTING interface contradicts on its link: one that is applied, or one of `present`.
+    fn contradicted(&self, wanted: &Interface, present: &[Interface]) -> Option<Interface> {
+        if wanted.kind != InterfaceKind::Existing {
+            return None;
+        }
+        let mut found = present.iter().map(|other| deciding(self.view, other));
+        let other = found.find(|other| contradicts(wanted, other));
+        other.or_else(|| contradicted(self.view, wanted)).cloned()
+    }
+
+    /// Returns whether a value is an EXISTING interface without any of its addresses on the link.
+    fn is_without_trace(&self, link: &LinkState, name: &str) -> bool {
+        let desired = self.view.wanted(&interface_key(name)).and_then(Value::interface);
+        desired.is_some_and(|desired| desired.kind == InterfaceKind::Existing && !self.has_left_addresses(link, desired))
+    }
+
+    /// Returns whether the link has an address that the agent added for an interface.
+    fn has_left_addresses(&self, link: &LinkState, interface: &Interface) -> bool {
+        let of_interface = |spec| {
+            let mut addresses = interface.addresses.iter();
+            addresses.any(|address| address.expected.is_none() && address.spec == Some(spec))
+        };
+        self.marked_addresses(link).iter().any(|state| of_interface(state.address))
     }
 
     /// Notes the values derived from an interface on a link.

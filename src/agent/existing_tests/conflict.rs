@@ -1,0 +1,199 @@
+//! Interfaces on one link that contradict each other in MTU, MAC address or admin state.
+
+use models::proto::ligato::kvscheduler::ValueState;
+
+use super::{Desired, World, interface, machine};
+use crate::simulation::kernel::OWN;
+
+/// Makes an EXISTING interface for `nic0` with further members.
+fn existing(name: &str, rest: &str) -> (String, String) {
+    interface(name, &format!(r#""type":"EXISTING","host_if_name":"nic0"{rest}"#))
+}
+
+/// A VETH pair in the agent's own namespace.
+fn pair(mtu: u32) -> [(String, String); 2] {
+    [
+        interface("left", &format!(r#""type":"VETH","veth":{{"peer_if_name":"right"}},"mtu":{mtu}"#)),
+        interface("right", r#""type":"VETH","veth":{"peer_if_name":"left"}"#),
+    ]
+}
+
+/// An EXISTING interface on the link of the VETH `left`.
+fn beside(mtu: u32) -> (String, String) {
+    interface(
+        "beside",
+        &format!(r#""type":"EXISTING","host_if_name":"left","mtu":{mtu},"ip_addresses":["10.2.0.1/24"]"#),
+    )
+}
+
+/// Values that are there first, one that contradicts the first of them, the same one corrected, and what its status says.
+struct Conflict {
+    first: Vec<(String, String)>,
+    second: (String, String),
+    corrected: (String, String),
+    message: &'static str,
+}
+
+fn conflicts() -> [Conflict; 5] {
+    let conflict = |first: &[(String, String)], second, corrected, message| Conflict {
+        first: first.to_vec(),
+        second,
+        corrected,
+        message,
+    };
+    let disabled = |name: &str| {
+        let (key, value) = existing(name, "");
+        (key, value.replace(r#""enabled":true,"#, ""))
+    };
+    let addressed = |name: &str, mtu: &str, address: &str| existing(name, &format!(r#"{mtu},"ip_addresses":["{address}/24"]"#));
+    let mac = |name: &str, last: u8| existing(name, &format!(r#","phys_address":"02:00:00:00:00:0{last}""#));
+    [
+        conflict(
+            &[addressed("a", r#","mtu":1400"#, "10.1.0.1")],
+            addressed("b", r#","mtu":9000"#, "10.2.0.1"),
+            addressed("b", "", "10.2.0.1"),
+            "interface b asks for MTU 9000 on link nic0, but interface a has MTU 1400; change one of the two",
+        ),
+        conflict(
+            &[addressed("b", r#","mtu":1400"#, "10.2.0.1")],
+            addressed("a", r#","mtu":9000"#, "10.1.0.1"),
+            addressed("a", r#","mtu":1400"#, "10.1.0.1"),
+            "interface a asks for MTU 9000 on link nic0, but interface b has MTU 1400; change one of the two",
+        ),
+        conflict(
+            &[mac("a", 1)],
+            mac("b", 2),
+            mac("b", 1),
+            "interface b asks for MAC address 02:00:00:00:00:02 on link nic0, but interface a has MAC address 02:00:00:00:00:01; \
+             change one of the two",
+        ),
+        conflict(
+            &[existing("a", "")],
+            disabled("b"),
+            existing("b", ""),
+            "interface b asks for admin state DOWN on link nic0, but interface a has admin state UP; change one of the two",
+        ),
+        conflict(
+            &pair(1400),
+            beside(1500),
+            beside(1400),
+            "interface beside asks for MTU 1500 on link left, but interface left has MTU 1400; change one of the two",
+        ),
+    ]
+}
+
+/// The value that comes second says which other value it contradicts, and nothing is written for it, not even after a restart.
+#[test]
+fn contradicting_values_on_one_link_are_a_conflict() {
+    for Conflict {
+        first,
+        second,
+        corrected,
+        message,
+    } in conflicts()
+    {
+        let mut desired: Desired = first.iter().cloned().collect();
+        let mut world = World::start(machine(), &desired);
+        world.log();
+        let assert_conflict = |world: &World| {
+            assert_eq!(world.state(&second.0), (ValueState::Invalid, message.to_owned()));
+            first.iter().for_each(|(key, _)| world.assert_configured(key));
+            assert_eq!(world.log(), [], "{message}");
+        };
+        world.put(&second.0, &second.1);
+        world.rest();
+        assert_conflict(&world);
+        world.refresh();
+        world.rest();
+        assert_conflict(&world);
+        desired.extend([second.clone()]);
+        for _ in 0..2 {
+            world = world.restart(&desired);
+            assert_conflict(&world);
+        }
+
+        // It ends as soon as the values agree, or the other one is deleted.
+        world.put(&corrected.0, &corrected.1);
+        world.rest();
+        world.assert_configured(&second.0);
+        world.log();
+        if first.len() == 1 {
+            world.put(&second.0, &second.1);
+            world.rest();
+            assert_conflict(&world);
+            world.delete(&first[0].0);
+            world.rest();
+            world.assert_configured(&second.0);
+        }
+    }
+}
+
+/// A conflict also ends when the other value changes. A change that leads to a conflict leaves the value as it was applied before.
+#[test]
+fn a_change_of_the_other_value_ends_or_makes_a_conflict() {
+    let addressed = |name: &str, mtu: u32, address: &str| existing(name, &format!(r#","mtu":{mtu},"ip_addresses":["{address}/24"]"#));
+    let (a, b) = (|mtu| addressed("a", mtu, "10.1.0.1"), |mtu| addressed("b", mtu, "10.2.0.1"));
+    let mut world = World::start(machine(), &[a(1400), b(9000)].into());
+    assert_eq!(world.state(&b(0).0).0, ValueState::Invalid);
+    let both = ["10.1.0.1", "10.2.0.1", "10.5.5.1"];
+    assert_eq!(world.addresses("nic0"), ["10.1.0.1", "10.5.5.1"]);
+    world.put(&a(9000).0, &a(9000).1);
+    world.rest();
+    world.assert_configured(&a(0).0);
+    world.assert_configured(&b(0).0);
+    assert_eq!(world.addresses("nic0"), both);
+
+    world.log();
+    world.put(&b(1400).0, &b(1400).1);
+    world.rest();
+    let desired: Desired = [a(9000), b(1400)].into();
+    for _ in 0..2 {
+        let (state, message) = world.state(&b(0).0);
+        assert_eq!(state, ValueState::Invalid);
+        assert!(message.contains("interface a has MTU 9000"), "{message}");
+        world.assert_configured(&a(0).0);
+        assert_eq!(world.log(), []);
+        assert_eq!(world.addresses("nic0"), both);
+        world = world.restart(&desired);
+    }
+    world.put(&a(1400).0, &a(1400).1);
+    world.rest();
+    world.assert_configured(&a(0).0);
+    world.assert_configured(&b(0).0);
+    assert_eq!(world.log(), []);
+}
+
+/// The interface that makes a link decides about it: a change that others made to the link is no conflict, a new desired value is.
+#[test]
+fn the_interface_that_makes_a_link_decides_about_conflicts() {
+    let desired: Desired = pair(1400).into_iter().chain([beside(1400)]).collect();
+    let mut world = World::start(machine(), &desired);
+    world.assert_configured(&beside(0).0);
+    assert_eq!(world.addresses("left"), ["10.2.0.1"]);
+    world.log();
+    let index = world.machine.get().kernel.link(OWN, "left").expect("it exists").index;
+    world.machine.get().kernel.link_mut(OWN, index).mtu = 1300;
+    world.refresh();
+    world.rest();
+    world.assert_configured(&beside(0).0);
+    assert_eq!(world.log().len(), 1, "only the MTU is repaired");
+
+    // Both change at once: no conflict in between.
+    let ([left, _], value) = (pair(1500), beside(1500));
+    world.change(&[(&left.0, Some(&left.1)), (&value.0, Some(&value.1))]);
+    world.rest();
+    world.assert_configured(&value.0);
+    assert_eq!(world.log().len(), 1, "only the MTU is changed");
+
+    world.put(&left.0, &pair(1400)[0].1);
+    world.rest();
+    world.assert_configured(&left.0);
+    let (state, message) = world.state(&value.0);
+    assert_eq!(state, ValueState::Invalid);
+    assert!(message.contains("interface left has MTU 1400"), "{message}");
+    assert_eq!(world.addresses("left"), [""; 0]);
+    world.put(&left.0, &left.1);
+    world.rest();
+    world.assert_configured(&value.0);
+    assert_eq!(world.addresses("left"), ["10.2.0.1"]);
+}
