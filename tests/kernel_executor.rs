@@ -5,6 +5,8 @@
 
 #[path = "kernel_executor/adoption.rs"]
 mod adoption;
+#[path = "kernel_executor/kept.rs"]
+mod kept;
 #[path = "kernel_executor/links.rs"]
 mod links;
 #[path = "kernel_executor/namespaces.rs"]

@@ -26,6 +26,7 @@ pub(super) fn classify(kind: FailureKind, on_namespace: bool) -> (Class, &'stati
         (FailureKind::Duplicate, _) => (failed(FaultKind::Persistent), "DuplicateAddress"),
         (FailureKind::TimedOut, _) => (failed(FaultKind::Transient), "TimedOut"),
         (FailureKind::Foreign, _) => (failed(FaultKind::Foreign), "ForeignObject"),
+        (FailureKind::Unsupported, _) => (failed(FaultKind::Refused), "NotSupportedByLink"),
         (FailureKind::Other, _) => (failed(FaultKind::Transient), "KernelError"),
     }
 }

@@ -12,7 +12,7 @@ use super::{
     netlink::Change,
     operation::{AddressDetection, AddressSpec, AddressState, Failure, FailureKind, LinkState, NetnsId, PROTOCOL, Progress},
     sysctl,
-    worker::{On, Worker},
+    worker::{On, Worker, is_eexist},
 };
 
 /// IF_OPER_DOWN and IF_OPER_LOWERLAYERDOWN of linux/if.h: no carrier, so that nobody can be asked.
@@ -29,9 +29,32 @@ impl Worker {
             // Without it the kernel ignores the flag.
             self.ensure_link_sysctl(netns, link, sysctl::optimistic_dad(link), "1").map(drop)?;
         }
-        let added = self.on_enabled_link(on, spec.address, action, |index| address::add(index, spec, detection, !shared));
-        let there = |failure: &Failure| shared && failure.kind == FailureKind::Exists;
-        if added.as_ref().is_err_and(there) { Ok(()) } else { added }
+        let added = self.on_enabled_link(on, spec.address, action, |index| address::add(index, spec, detection, false));
+        if !is_eexist(&added) {
+            return added;
+        }
+        let found = self.require(netns, link, "find")?;
+        let addresses = self.addresses_of(netns, &found)?;
+        let Some(there) = addresses.iter().find(|state| state.address == *spec) else {
+            let place = self.place(netns);
+            let other = addresses.iter().find(|state| state.address.address == spec.address);
+            return added.map_err(|failure| match other {
+                Some(other) => failure::exists(format!(
+                    "cannot {} in {place}: the link has {} already, and IPv6 keeps an address only once on a link, with one prefix \
+                     length; delete that one first",
+                    action(),
+                    address::show(&other.address)
+                )),
+                None => failure,
+            });
+        };
+        match (shared, there.protocol) {
+            // Somebody else's, as it is.
+            (true, protocol) if protocol != PROTOCOL => return Ok(()),
+            (true, _) => {}
+            (false, _) => self.on_link(on, action, |index| address::add(index, spec, detection, true))?,
+        }
+        self.restore_routes(on, spec, detection)
     }
 
     /// As [`Self::on_link`], for something of the family of `about`: enables IPv6 on the link where that is what stands in the way.
@@ -134,7 +157,7 @@ impl Worker {
         failed(FailureKind::Tentative, message)
     }
 
-    fn addresses_of(&mut self, netns: NetnsId, found: &LinkState) -> Result<Vec<AddressState>, Failure> {
+    pub(super) fn addresses_of(&mut self, netns: NetnsId, found: &LinkState) -> Result<Vec<AddressState>, Failure> {
         let pinned = self.namespaces.get_mut(netns)?;
         let mut addresses = address::dump(&mut pinned.route)
             .map_err(|refusal| failure::refused(&format!("read the addresses of link \"{}\"", found.name), &pinned.place, &refusal))?;

@@ -45,6 +45,14 @@ pub(super) fn unusable(message: impl Into<String>) -> Failure {
     }
 }
 
+/// The kernel cannot do it on that link, whatever the state.
+pub(super) fn unsupported(message: String) -> Failure {
+    Failure {
+        kind: FailureKind::Unsupported,
+        ..unavailable(message)
+    }
+}
+
 /// Something of this agent is in the way.
 pub(super) fn exists(message: String) -> Failure {
     Failure {

@@ -222,6 +222,21 @@ pub(super) fn find_by_alternative_name(socket: &mut RouteSocket, name: &str) -> 
     }
 }
 
+/// Reads the routing table of the VRF that a link is, or is in; `None` if of none.
+pub(super) fn vrf_table(socket: &mut RouteSocket, link: &LinkState) -> Result<Option<u32>, Refusal> {
+    let Some(master) = link.master.filter(|_| link.vrf_table.is_none()) else {
+        return Ok(link.vrf_table);
+    };
+    let mut message = LinkMessage::default();
+    message.header.index = master;
+    message.attributes = vec![LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])];
+    match socket.get(RouteNetlinkMessage::GetLink(message)) {
+        Ok(payload) => Ok(parse(&payload).and_then(|master| master.vrf_table)),
+        Err(refusal) if refusal.is(Errno::ENODEV) => Ok(None),
+        Err(refusal) => Err(refusal),
+    }
+}
+
 /// Reads the links of these names, as far as there are such and they can be read.
 pub(super) fn find_all(socket: &mut RouteSocket, names: &[&str]) -> Vec<LinkState> {
     let payloads = socket.get_all(names.iter().map(|name| by_name(name)));
@@ -276,6 +291,7 @@ pub(super) fn parse(payload: &[u8]) -> Option<LinkState> {
     let mut link = LinkState {
         index: read_u32(payload, 4)?,
         up: flags & libc::IFF_UP as u32 != 0,
+        single_neighbour: flags & (libc::IFF_LOOPBACK | libc::IFF_POINTOPOINT) as u32 != 0,
         ..LinkState::default()
     };
     for (kind, value) in attributes(payload.get(HEADER_BYTES..)?) {

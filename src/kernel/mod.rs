@@ -4,6 +4,7 @@
 //! anything: it performs [`KernelOp`]s and says what came of them. Start reading at [`operation`], then [`Executor`].
 
 mod address;
+mod address_routes;
 mod addressing;
 mod adoption;
 mod binding_record;
@@ -18,6 +19,7 @@ mod link_details;
 mod monitor;
 mod namespace;
 mod neighbour;
+mod neighbouring;
 mod netlink;
 pub mod open_files;
 mod opening;
@@ -29,6 +31,7 @@ mod probe;
 mod process;
 mod reading;
 mod route;
+mod routing;
 pub mod sandbox;
 mod serving;
 mod slow_open;
@@ -38,6 +41,7 @@ mod table;
 mod worker;
 mod write_count;
 
+pub use address_routes::routes_of_address;
 pub use executor::{Executor, ExecutorConfig, StartError};
 pub use namespace::NamedTarget;
 pub use operation::*;

@@ -38,6 +38,7 @@ use super::{
     neighbour,
     netlink::{Received, messages},
     operation::{NetnsId, PROTOCOL},
+    route,
 };
 
 /// Links, addresses, routes and neighbours (RTNLGRP_* in linux/rtnetlink.h).
@@ -247,10 +248,17 @@ fn matters(message: &Received<'_>) -> bool {
         libc::RTM_NEWLINK | libc::RTM_DELLINK | libc::RTM_NEWADDR | libc::RTM_DELADDR => true,
         // A foreign route that replaces another one may have replaced ours.
         libc::RTM_NEWROUTE if i32::from(message.flags) & libc::NLM_F_REPLACE != 0 => true,
+        libc::RTM_DELROUTE if is_of_address(message.payload) => true,
         libc::RTM_NEWROUTE | libc::RTM_DELROUTE => message.payload.get(5) == Some(&PROTOCOL),
         libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => matters_neighbour(message.payload),
         _ => false,
     }
+}
+
+/// Whether a route is one that the kernel made for an address: somebody may have deleted it and left the address.
+fn is_of_address(payload: &[u8]) -> bool {
+    let local_or_connected = |kind: &u8| matches!(*kind, libc::RTN_LOCAL | libc::RTN_UNICAST);
+    payload.get(5) == Some(&route::KERNEL) && payload.get(7).is_some_and(local_or_connected)
 }
 
 /// An entry of ours keeps its protocol while it is deleted or changed by others, so the churn of learnt entries is told from
@@ -321,5 +329,14 @@ mod tests {
         assert!(!relevant(libc::RTM_NEWROUTE, 0, &route(3)));
         assert!(!relevant(libc::RTM_DELROUTE, 0, &route(3)));
         assert!(relevant(libc::RTM_NEWROUTE, libc::NLM_F_REPLACE, &route(3)));
+    }
+
+    #[test]
+    fn the_deletion_of_a_route_that_the_kernel_made_for_an_address_counts() {
+        assert!(relevant(libc::RTM_DELROUTE, 0, &route(libc::RTPROT_KERNEL)));
+        assert!(!relevant(libc::RTM_NEWROUTE, 0, &route(libc::RTPROT_KERNEL)));
+        let mut broadcast = route(libc::RTPROT_KERNEL);
+        broadcast[7] = libc::RTN_BROADCAST;
+        assert!(!relevant(libc::RTM_DELROUTE, 0, &broadcast));
     }
 }

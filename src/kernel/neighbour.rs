@@ -17,7 +17,7 @@ use super::{
     address::read_ip,
     link::show_mac,
     netlink::{Change, Refusal, RouteSocket, attributes, read_u16, read_u32},
-    operation::{NeighbourState, PROTOCOL},
+    operation::{LinkState, NeighbourState, PROTOCOL},
 };
 
 /// Bytes of a `struct ndmsg`.
@@ -33,6 +33,24 @@ pub(super) fn set(index: u32, address: IpAddr, mac: [u8; 6], replace: bool) -> C
     message.attributes.push(NeighbourAttribute::Protocol(RouteProtocol::from(PROTOCOL)));
     let existing = if replace { NLM_F_REPLACE } else { NLM_F_EXCL };
     (RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | existing)
+}
+
+/// Returns why the kernel would accept an entry on this link and store something else; `None` if it stores the entry as given.
+pub(super) fn unsupported(link: &LinkState, address: IpAddr) -> Option<&'static str> {
+    match link {
+        LinkState { mac: None, .. } => Some("the link has no MAC address, so its neighbours have none either (a tunnel, or a TUN device)"),
+        LinkState {
+            single_neighbour: true, ..
+        } if address.is_ipv4() => {
+            Some("it is a loopback or point-to-point link, on which the kernel keeps one entry 0.0.0.0 for all IPv4 neighbours")
+        }
+        _ => None,
+    }
+}
+
+/// Whether the kernel is known to keep entries as given on links of this kind, so that they need not be read back.
+pub(super) fn is_kept_on(link: &LinkState) -> bool {
+    matches!(link.kind.as_str(), "veth" | "dummy" | "vrf")
 }
 
 /// RTM_DELNEIGH.
@@ -92,6 +110,11 @@ impl Entry {
     /// Whether somebody else made it: not the agent, and not the kernel, which learns entries that are not permanent.
     pub fn is_foreign(&self) -> bool {
         self.permanent && self.protocol != PROTOCOL
+    }
+
+    /// Whether it is the permanent entry of the agent with this MAC address.
+    pub fn is_as_set(&self, address: IpAddr, mac: [u8; 6]) -> bool {
+        self.permanent && (self.address, self.mac) == (Some(address), Some(mac))
     }
 
     /// An entry that is in the way, in words.

@@ -263,7 +263,8 @@ pub enum KernelOp {
         /// What must hold of it.
         guard: Guard,
     },
-    /// Add an address, marked with [`PROTOCOL`]; one that exists already is taken over. Enables IPv6 on the link for an IPv6 address.
+    /// Add an address, marked with [`PROTOCOL`]; one that exists already is taken over, and gets back the routes that the kernel had made
+    /// for it ([`routes_of_address`](super::routes_of_address)). Enables IPv6 on the link for an IPv6 address.
     AddAddress {
         /// Namespace.
         netns: NetnsId,
@@ -472,6 +473,8 @@ pub struct Snapshot {
     pub routes: Vec<RouteState>,
     /// Permanent neighbour entries that carry [`PROTOCOL`].
     pub neighbours: Vec<NeighbourState>,
+    /// Routes that the kernel made for addresses, of those families in which the agent has addresses.
+    pub address_routes: Vec<AddressRoute>,
 }
 
 /// A link as the kernel tells it.
@@ -493,6 +496,8 @@ pub struct LinkState {
     pub mtu: u32,
     /// MAC address; `None` for links without one.
     pub mac: Option<[u8; 6]>,
+    /// IFF_LOOPBACK or IFF_POINTOPOINT: IPv4 has one neighbour entry on it for all addresses (`arp_constructor` in net/ipv4/arp.c).
+    pub single_neighbour: bool,
     /// Interface group.
     pub group: u32,
     /// Index of the master.
@@ -602,6 +607,28 @@ pub struct RouteState {
     pub protocol: u8,
 }
 
+impl RouteState {
+    /// Whether the kernel made it: it follows from an address or a redirect (RTPROT_KERNEL, RTPROT_REDIRECT).
+    pub fn is_of_kernel(&self) -> bool {
+        matches!(self.protocol, 1 | 2)
+    }
+}
+
+/// A route that the kernel made for an address: the connected route of its subnet, or the local route of the address itself.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct AddressRoute {
+    /// Index of the link.
+    pub link: u32,
+    /// Destination network, host bits cleared.
+    pub destination: IpAddr,
+    /// Its prefix length.
+    pub prefix_len: u8,
+    /// Routing table.
+    pub table: u32,
+    /// It is of type `local`: packets to it are delivered on this host.
+    pub local: bool,
+}
+
 /// A permanent neighbour entry as the kernel tells it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct NeighbourState {
@@ -634,6 +661,8 @@ pub enum FailureKind {
     Tentative,
     /// Somebody else on the link has the address.
     Duplicate,
+    /// The kernel cannot keep it as requested on such a link, or keeps something else: the value or the link must be changed.
+    Unsupported,
     /// Anything else; trying again may help.
     Other,
 }

@@ -217,7 +217,9 @@ fn request(op: &KernelOp, found: &LinkState) -> Option<(Change, Option<LinkState
         // The mark of an adopted link has to be told from the others.
         KernelOp::SetLink { .. } if found.alias.ends_with(ADOPTED_MARK) => return None,
         KernelOp::SetLink { changes, .. } => return change_link(changes, found),
-        KernelOp::AddAddress { address, detection, .. } => address::add(index, address, *detection, true),
+        KernelOp::AddAddress { address, detection, .. } => address::add(index, address, *detection, false),
+        // Whether the kernel keeps it has to be found out.
+        KernelOp::SetNeighbour { .. } if !neighbour::is_kept_on(found) => return None,
         KernelOp::SetNeighbour { address, mac, .. } => neighbour::set(index, *address, *mac, false),
         KernelOp::AddRoute { route, .. } => route::add(index, route, false),
         KernelOp::DeleteAddress { address, .. } => address::delete(index, address),

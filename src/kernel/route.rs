@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use nix::libc;
-use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use rtnetlink::packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use rtnetlink::packet_route::{
     AddressFamily, RouteNetlinkMessage,
     route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType, RouteVia},
@@ -15,8 +15,11 @@ use rtnetlink::packet_route::{
 use super::{
     address::read_ip,
     netlink::{Change, Refusal, RouteSocket, attributes, read_u16, read_u32},
-    operation::{PROTOCOL, RouteSpec, RouteState},
+    operation::{AddressRoute, PROTOCOL, RouteSpec, RouteState},
 };
+
+/// RTPROT_KERNEL in linux/rtnetlink.h.
+pub(super) const KERNEL: u8 = libc::RTPROT_KERNEL;
 
 /// Bytes of a `struct rtmsg`.
 const HEADER_BYTES: usize = 12;
@@ -91,11 +94,7 @@ pub(super) fn delete(index: u32, spec: &RouteSpec) -> Change {
 
 fn message(index: u32, spec: &RouteSpec) -> RouteMessage {
     let mut message = RouteMessage::default();
-    message.header.address_family = if spec.destination.is_ipv4() {
-        AddressFamily::Inet
-    } else {
-        AddressFamily::Inet6
-    };
+    message.header.address_family = family(spec.destination.is_ipv4());
     message.header.destination_prefix_length = spec.prefix_len;
     message.header.protocol = RouteProtocol::from(PROTOCOL);
     message.header.kind = RouteType::Unicast;
@@ -119,28 +118,84 @@ fn message(index: u32, spec: &RouteSpec) -> RouteMessage {
     message
 }
 
-/// Reads the routes of all protocols and types that the kernel takes for the same: destination, metric and table.
-pub(super) fn equal(socket: &mut RouteSocket, spec: &RouteSpec) -> Result<Vec<RouteState>, Refusal> {
-    let mut request = RouteMessage::default();
-    request.header.address_family = message(0, spec).header.address_family;
-    request.header.table = u8::try_from(spec.table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC);
-    if request.header.table == RouteHeader::RT_TABLE_UNSPEC {
-        request.attributes.push(RouteAttribute::Table(spec.table));
+/// The metric as the kernel stores it.
+pub(super) fn effective_metric(spec: &RouteSpec) -> u32 {
+    match spec.destination {
+        IpAddr::V6(_) if spec.metric == 0 => IPV6_DEFAULT_METRIC,
+        _ => spec.metric,
     }
-    let metric = |metric| match spec.destination {
-        IpAddr::V6(_) if metric == 0 => IPV6_DEFAULT_METRIC,
-        _ => metric,
-    };
-    let form = |route: &RouteSpec| (route.destination, route.prefix_len, route.table, metric(route.metric));
+}
+
+/// Reads the routes of all protocols and types in a table.
+pub(super) fn dump_table(socket: &mut RouteSocket, table: u32, ipv4: bool) -> Result<Vec<RouteState>, Refusal> {
+    let mut request = RouteMessage::default();
+    request.header.address_family = family(ipv4);
+    request.header.table = u8::try_from(table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC);
+    if request.header.table == RouteHeader::RT_TABLE_UNSPEC {
+        request.attributes.push(RouteAttribute::Table(table));
+    }
     let found = socket.dump(&RouteNetlinkMessage::GetRoute(request), |payload, found| {
         let mut routes = Vec::new();
         parse(payload, &mut routes);
-        found.extend(routes.into_iter().filter(|state| form(&state.route) == form(spec)));
+        found.extend(routes.into_iter().filter(|state| state.route.table == table));
     });
     match found {
         // The table does not exist.
         Err(refusal) if refusal.errno == libc::ENOENT => Ok(Vec::new()),
         found => found,
+    }
+}
+
+/// Reads the routes of one family that the kernel made for addresses; the kernel filters by protocol.
+pub(super) fn dump_of_addresses(socket: &mut RouteSocket, ipv4: bool) -> Result<Vec<AddressRoute>, Refusal> {
+    let mut request = RouteMessage::default();
+    request.header.address_family = family(ipv4);
+    request.header.protocol = RouteProtocol::Kernel;
+    let found = socket.dump(&RouteNetlinkMessage::GetRoute(request), |payload, found| {
+        let Some(&[.., KERNEL, _, kind @ (libc::RTN_UNICAST | libc::RTN_LOCAL)]) = payload.first_chunk::<8>() else {
+            return;
+        };
+        let mut routes = Vec::new();
+        parse(payload, &mut routes);
+        found.extend(routes.into_iter().map(|state| AddressRoute {
+            link: state.link,
+            destination: state.route.destination,
+            prefix_len: state.route.prefix_len,
+            table: state.route.table,
+            local: kind == libc::RTN_LOCAL,
+        }));
+    });
+    match found {
+        // A kernel without the family has no routes of it.
+        Err(refusal) if refusal.errno == libc::EOPNOTSUPP || refusal.errno == libc::EAFNOSUPPORT => Ok(Vec::new()),
+        found => found,
+    }
+}
+
+/// RTM_NEWROUTE of an IPv4 route that the kernel had made for an address, as the kernel makes it. It goes with the address again.
+pub(super) fn add_of_address(route: &AddressRoute, source: IpAddr) -> Change {
+    let spec = RouteSpec {
+        destination: route.destination,
+        prefix_len: route.prefix_len,
+        gateway: None,
+        table: route.table,
+        scope: 0,
+        metric: 0,
+    };
+    let mut message = message(route.link, &spec);
+    message.header.protocol = RouteProtocol::Kernel;
+    (message.header.kind, message.header.scope) = match route.local {
+        true => (RouteType::Local, RouteScope::Host),
+        false => (RouteType::Unicast, RouteScope::Link),
+    };
+    message.attributes.push(RouteAttribute::PrefSource(RouteAddress::from(source)));
+    (RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_APPEND)
+}
+
+fn family(ipv4: bool) -> AddressFamily {
+    match ipv4 {
+        true => AddressFamily::Inet,
+        false => AddressFamily::Inet6,
     }
 }
 

@@ -3,7 +3,7 @@
 //! Owns the order and the filters of the dumps. Must never write. Start reading at [`read`].
 
 use super::{
-    address,
+    address, address_routes,
     ethtool::{Checksum, EthtoolSocket},
     link, neighbour,
     netlink::{Refusal, RouteSocket},
@@ -15,9 +15,11 @@ use super::{
 pub(super) fn read(route_socket: &mut RouteSocket, ethtool: &EthtoolSocket) -> Result<Snapshot, Refusal> {
     let mut links = link::dump(route_socket)?;
     links.iter_mut().for_each(|link| read_offloads(link, ethtool));
+    let addresses = address::dump(route_socket)?;
     Ok(Snapshot {
         links,
-        addresses: address::dump(route_socket)?,
+        address_routes: address_routes::dump(route_socket, &addresses)?,
+        addresses,
         routes: route::dump(route_socket)?,
         neighbours: neighbour::dump(route_socket)?,
     })

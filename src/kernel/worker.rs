@@ -5,7 +5,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::IpAddr,
     path::Path,
     time::{Duration, Instant},
 };
@@ -13,15 +12,13 @@ use std::{
 use nix::errno::Errno;
 
 use super::{
-    deletion, failure, link, neighbour,
+    deletion, failure, link,
     netlink::{Change, Refusal, RouteSocket},
-    operation::{
-        Failure, FailureKind, Guard, KernelOp, LinkState, NamespaceRef, NetnsId, NewLink, NewLinkKind, Outcome, PROTOCOL, Reply, RouteSpec,
-        Task,
-    },
+    operation::{Failure, FailureKind, Guard, KernelOp, LinkState, NamespaceRef, NetnsId, NewLink, NewLinkKind, Outcome, Reply, Task},
     packed::{TASKS_MIN, is_packable},
     pinned::Namespaces,
     route,
+    routing::KnownRoutes,
     slow_open::Opening,
     sysctl,
 };
@@ -47,6 +44,8 @@ pub(super) struct Worker {
     pub nursery: RouteSocket,
     /// Links by namespace and name, read within this batch or kept from the one before.
     pub links: HashMap<(NetnsId, String), LinkState>,
+    /// Routes that were read within this batch.
+    pub known_routes: Option<KnownRoutes>,
     /// Until when the links are kept for the next batch.
     kept_until: Option<Instant>,
 }
@@ -58,6 +57,7 @@ impl Worker {
             namespaces,
             nursery,
             links: HashMap::new(),
+            known_routes: None,
             kept_until: None,
         }
     }
@@ -86,6 +86,7 @@ impl Worker {
             self.links.clear();
         }
         let outcomes = self.perform_groups(&tasks, early);
+        self.known_routes = None;
         self.kept_until = large.then(|| Instant::now() + KEPT);
         outcomes
     }
@@ -252,11 +253,7 @@ impl Worker {
                 link,
                 guard,
                 address,
-            } => {
-                let gone = [Errno::ENOENT, Errno::ESRCH];
-                let action = || format!("delete neighbour {address} from link \"{link}\"");
-                self.remove((*netns, link, guard), &gone, action, |index| neighbour::delete(index, *address))
-            }
+            } => self.delete_neighbour((*netns, link, guard), *address),
             KernelOp::AddRoute {
                 netns,
                 link,
@@ -403,61 +400,6 @@ impl Worker {
         }
     }
 
-    fn set_neighbour(&mut self, on: On<'_>, address: IpAddr, mac: [u8; 6], adopt: bool) -> Result<Reply, Failure> {
-        let (netns, link, _) = on;
-        let action = || format!("set neighbour {address} to {} on link \"{link}\"", link::show_mac(mac));
-        let made = self.on_enabled_link(on, address, action, |index| neighbour::set(index, address, mac, false));
-        if !is_eexist(&made) {
-            return made.map(|()| Reply::Done);
-        }
-        let index = self.require(netns, link, "find")?.index;
-        let pinned = self.namespaces.get_mut(netns)?;
-        let there = neighbour::find(&mut pinned.route, index, address)
-            .map_err(|refusal| failure::refused(&format!("read neighbour {address} of link \"{link}\""), &pinned.place, &refusal))?;
-        let foreign = there.filter(neighbour::Entry::is_foreign);
-        if let (Some(foreign), false) = (&foreign, adopt) {
-            return Err(failure::foreign(format!(
-                "cannot {} in {}: somebody else's entry is there already ({}); remove it, or say `adopt` to take it over",
-                action(),
-                pinned.place,
-                foreign.describe()
-            )));
-        }
-        let replaced = self.on_link(on, action, |index| neighbour::set(index, address, mac, true));
-        replaced.map(|()| if foreign.is_some() { Reply::Adopted } else { Reply::Done })
-    }
-
-    /// Whether an equal route is foreign is looked up only where there is one: that may be one of very many.
-    fn add_route(&mut self, on: On<'_>, spec: &RouteSpec, replace: bool, adopt: bool) -> Result<Reply, Failure> {
-        let (netns, link, _) = on;
-        let action = || format!("add route {} on link \"{link}\"", route::show(spec));
-        if let Some(reason) = route::unsupported(spec) {
-            return Err(failure::other(format!("cannot {}: {reason}", action())));
-        }
-        let added = self.on_enabled_link(on, spec.destination, action, |index| route::add(index, spec, false));
-        if !is_eexist(&added) {
-            return added.map(|()| Reply::Done);
-        }
-        let pinned = self.namespaces.get_mut(netns)?;
-        let there = route::equal(&mut pinned.route, spec)
-            .map_err(|refusal| failure::refused(&format!("read the routes to {}", route::show(spec)), &pinned.place, &refusal))?;
-        let foreign = there.iter().find(|state| state.protocol != PROTOCOL);
-        match foreign {
-            Some(foreign) if !adopt => Err(failure::foreign(format!(
-                "cannot {} in {}: a route to the same destination with the same metric is there already ({}); remove it, choose another \
-                 metric, or say `adopt` to take it over",
-                action(),
-                pinned.place,
-                route::describe(foreign)
-            ))),
-            None if !replace => added.map(|()| Reply::Done),
-            _ => {
-                let reply = if foreign.is_some() { Reply::Adopted } else { Reply::Done };
-                self.on_link(on, action, |index| route::add(index, spec, true)).map(|()| reply)
-            }
-        }
-    }
-
     /// Removes something from a link. Without the namespace or the link, and when the kernel answers with one of `gone`, there is
     /// nothing to remove.
     pub(super) fn remove(
@@ -537,7 +479,7 @@ impl Worker {
 }
 
 /// Whether the kernel has such an object already.
-fn is_eexist(result: &Result<(), Failure>) -> bool {
+pub(super) fn is_eexist(result: &Result<(), Failure>) -> bool {
     result.as_ref().is_err_and(|failure| failure.kind == FailureKind::Exists)
 }
 

@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::configuration::NICS;
 use crate::kernel::{
-    AddressDetection, AddressSpec, Failure, FailureKind, Guard, KernelOp, LinkState, NamespaceRef, NetnsId, PROTOCOL, Reply, Snapshot,
-    provisional_group,
+    AddressDetection, AddressRoute, AddressSpec, AddressState, Failure, FailureKind, Guard, KernelOp, LinkState, NamespaceRef, NetnsId,
+    PROTOCOL, Reply, Snapshot, provisional_group, routes_of_address,
 };
 
 /// The agent's own namespace.
@@ -169,6 +169,17 @@ fn works_in(op: &KernelOp) -> Vec<NetnsId> {
         | KernelOp::DeleteRoute { netns, .. } => vec![*netns],
         _ => Vec::new(),
     }
+}
+
+/// The routes that come with the addresses. Nobody deletes them here.
+fn address_routes(snapshot: &Snapshot) -> Vec<AddressRoute> {
+    let links: BTreeMap<u32, &LinkState> = snapshot.links.iter().map(|link| (link.index, link)).collect();
+    let of = |state: &AddressState| {
+        let link = links.get(&state.link)?;
+        let master = link.master.and_then(|master| links.get(&master)?.vrf_table);
+        Some(routes_of_address(link, state, link.vrf_table.or(master)))
+    };
+    snapshot.addresses.iter().filter_map(of).flatten().collect()
 }
 
 impl Kernel {
@@ -378,6 +389,7 @@ impl Kernel {
                 (link.rx_checksum, link.tx_checksum) = (None, None);
             }
         }
+        snapshot.address_routes = address_routes(&snapshot);
         snapshot
     }
 

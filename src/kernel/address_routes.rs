@@ -1,0 +1,247 @@
+//! The routes that the kernel makes for an address, and how they are restored.
+//!
+//! An address comes with a local route (packets to it are delivered here) and, unless it is alone in its subnet, with the connected
+//! route of the subnet. Anybody can delete these (`ip route flush dev eth0`), and the kernel does not make them again by itself.
+
+use std::{collections::HashSet, net::IpAddr};
+
+use nix::libc;
+
+use super::{
+    address, failure, link,
+    netlink::{Refusal, RouteSocket},
+    operation::{AddressDetection, AddressRoute, AddressSpec, AddressState, Failure, LinkState},
+    route,
+    worker::{On, Worker},
+};
+
+/// RT_TABLE_MAIN and RT_TABLE_LOCAL, linux/rtnetlink.h.
+const MAIN: u32 = 254;
+const LOCAL: u32 = 255;
+/// IFA_F_SECONDARY and IFA_F_NOPREFIXROUTE, linux/if_addr.h.
+const SECONDARY: u32 = 0x01;
+const NO_PREFIX_ROUTE: u32 = 0x200;
+
+/// Returns the routes that an address certainly has in the kernel; none while the link is down. `vrf_table` is the routing table of
+/// the VRF that the link is, or is in.
+///
+/// Follows `fib_add_ifaddr` in net/ipv4/fib_frontend.c and `inet6_addr_add` in net/ipv6/addrconf.c.
+pub fn routes_of_address(link: &LinkState, state: &AddressState, vrf_table: Option<u32>) -> Vec<AddressRoute> {
+    if !link.up {
+        return Vec::new();
+    }
+    match state.address.address {
+        IpAddr::V4(_) => of_ipv4(link, state, vrf_table),
+        IpAddr::V6(_) => of_ipv6(link, state, vrf_table),
+    }
+}
+
+fn route_to(link: &LinkState, to: AddressSpec, table: u32, local: bool) -> AddressRoute {
+    AddressRoute {
+        link: link.index,
+        destination: network_of(to),
+        prefix_len: to.prefix_len,
+        table,
+        local,
+    }
+}
+
+fn network_of(spec: AddressSpec) -> IpAddr {
+    match spec.address {
+        IpAddr::V4(address) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(spec.prefix_len)).unwrap_or(0);
+            IpAddr::V4((address.to_bits() & mask).into())
+        }
+        IpAddr::V6(address) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(spec.prefix_len)).unwrap_or(0);
+            IpAddr::V6((address.to_bits() & mask).into())
+        }
+    }
+}
+
+fn of_ipv4(link: &LinkState, state: &AddressState, vrf_table: Option<u32>) -> Vec<AddressRoute> {
+    let spec = state.address;
+    // The kernel makes other routes, or none, for addresses that nobody should have: 0.x.x.x, multicast and reserved ones.
+    let first = network_of(AddressSpec { prefix_len: 8, ..spec });
+    let is_usual = matches!(first, IpAddr::V4(first) if (1..224).contains(&first.octets()[0]));
+    if !is_usual {
+        return Vec::new();
+    }
+    let host = AddressSpec { prefix_len: 32, ..spec };
+    let mut routes = vec![route_to(link, host, vrf_table.unwrap_or(LOCAL), true)];
+    let is_alone = spec.prefix_len == 32 && network_of(spec) == spec.address;
+    let zero_network = matches!(network_of(spec), IpAddr::V4(network) if network.octets()[0] == 0);
+    if state.flags & (SECONDARY | NO_PREFIX_ROUTE) == 0 && !is_alone && !zero_network {
+        let loopback = link.name == "lo";
+        let table = vrf_table.unwrap_or(if loopback { LOCAL } else { MAIN });
+        routes.push(route_to(link, spec, table, loopback));
+    }
+    routes
+}
+
+/// Only the connected route: the kernel makes the local one a moment after the address (`addrconf_dad_completed`) and does not tell when.
+fn of_ipv6(link: &LinkState, state: &AddressState, vrf_table: Option<u32>) -> Vec<AddressRoute> {
+    match state.flags & NO_PREFIX_ROUTE {
+        0 => vec![route_to(link, state.address, vrf_table.unwrap_or(MAIN), false)],
+        _ => Vec::new(),
+    }
+}
+
+/// Whether the routes of an address are worth reading: the agent's own, or, before Linux 5.18, of any maker.
+fn is_of_interest(state: &AddressState) -> bool {
+    matches!(state.protocol, 0 | super::PROTOCOL) && state.scope < libc::RT_SCOPE_LINK
+}
+
+/// Reads the routes of the addresses of a namespace, of those families in which the agent has addresses.
+pub(super) fn dump(socket: &mut RouteSocket, addresses: &[AddressState]) -> Result<Vec<AddressRoute>, Refusal> {
+    let mut routes = Vec::new();
+    for ipv4 in [true, false] {
+        let concerns = |state: &AddressState| state.address.address.is_ipv4() == ipv4 && is_of_interest(state);
+        if addresses.iter().any(concerns) {
+            routes.extend(route::dump_of_addresses(socket, ipv4)?);
+        }
+    }
+    Ok(routes)
+}
+
+impl Worker {
+    /// Makes sure that an address that is on the link has its routes.
+    pub(super) fn restore_routes(&mut self, on: On<'_>, spec: &AddressSpec, detection: AddressDetection) -> Result<(), Failure> {
+        if self.missing_routes(on, spec)?.is_empty() {
+            return Ok(());
+        }
+        let action = || format!("restore the routes of address {} on link \"{}\"", address::show(spec), on.1);
+        if spec.address.is_ipv6() {
+            // Replacing the address makes the kernel look for its connected route.
+            self.on_link(on, action, |index| address::add(index, spec, detection, true))?;
+        }
+        let missing = self.missing_routes(on, spec)?;
+        // The local route first: the kernel wants the source address of the other one to be a local one.
+        for route in &missing {
+            self.on_link(on, action, |_| route::add_of_address(route, spec.address))?;
+        }
+        match self.missing_routes(on, spec)?.first() {
+            None => Ok(()),
+            Some(route) => Err(failure::other(format!(
+                "cannot {} in {}: the kernel does not keep {}/{}",
+                action(),
+                self.place(on.0),
+                route.destination,
+                route.prefix_len
+            ))),
+        }
+    }
+
+    /// Returns the routes that an address on the link should have and has not, as the kernel tells it now.
+    fn missing_routes(&mut self, on: On<'_>, spec: &AddressSpec) -> Result<Vec<AddressRoute>, Failure> {
+        let (netns, name, _) = on;
+        self.links.remove(&(netns, name.to_owned()));
+        let found = self.require(netns, name, "find")?;
+        let Some(state) = self.addresses_of(netns, &found)?.into_iter().find(|state| state.address == *spec) else {
+            return Ok(Vec::new());
+        };
+        let pinned = self.namespaces.get_mut(netns)?;
+        let read = |socket: &mut RouteSocket| {
+            let table = link::vrf_table(socket, &found)?;
+            let there: HashSet<AddressRoute> = route::dump_of_addresses(socket, spec.address.is_ipv4())?.into_iter().collect();
+            let expected = routes_of_address(&found, &state, table);
+            Ok(expected.into_iter().filter(|route| !there.contains(route)).collect())
+        };
+        read(&mut pinned.route).map_err(|refusal| failure::refused(&format!("read the routes of link \"{name}\""), &pinned.place, &refusal))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link() -> LinkState {
+        LinkState {
+            index: 7,
+            name: "eth0".to_owned(),
+            up: true,
+            oper_state: 6,
+            ..LinkState::default()
+        }
+    }
+
+    fn expected(link: &LinkState, text: &str, flags: u32, vrf_table: Option<u32>) -> Vec<String> {
+        let (address, prefix_len) = text.split_once('/').expect("a prefix length");
+        let state = AddressState {
+            link: link.index,
+            address: AddressSpec {
+                address: address.parse().expect("an address"),
+                prefix_len: prefix_len.parse().expect("a number"),
+            },
+            protocol: super::super::PROTOCOL,
+            scope: 0,
+            flags,
+        };
+        let show = |route: &AddressRoute| {
+            let kind = if route.local { "local " } else { "" };
+            format!("{kind}{}/{} table {}", route.destination, route.prefix_len, route.table)
+        };
+        routes_of_address(link, &state, vrf_table).iter().map(show).collect()
+    }
+
+    #[test]
+    fn an_address_has_the_routes_that_the_kernel_makes_for_it() {
+        let eth0 = link();
+        let lo = LinkState {
+            name: "lo".to_owned(),
+            ..link()
+        };
+        let down = LinkState { up: false, ..link() };
+        let cases: &[(&LinkState, &str, u32, Option<u32>, &[&str])] = &[
+            (
+                &eth0,
+                "10.1.1.1/24",
+                0,
+                None,
+                &["local 10.1.1.1/32 table 255", "10.1.1.0/24 table 254"],
+            ),
+            (&eth0, "10.1.1.1/32", 0, None, &["local 10.1.1.1/32 table 255"]),
+            (
+                &eth0,
+                "10.1.1.0/31",
+                0,
+                None,
+                &["local 10.1.1.0/32 table 255", "10.1.1.0/31 table 254"],
+            ),
+            (&eth0, "10.1.1.2/24", SECONDARY, None, &["local 10.1.1.2/32 table 255"]),
+            (&eth0, "10.1.1.2/24", NO_PREFIX_ROUTE, None, &["local 10.1.1.2/32 table 255"]),
+            (&eth0, "10.1.1.1/0", 0, None, &["local 10.1.1.1/32 table 255"]),
+            (&eth0, "0.0.0.5/24", 0, None, &[]),
+            (&eth0, "224.0.0.9/24", 0, None, &[]),
+            (
+                &eth0,
+                "10.1.1.1/24",
+                0,
+                Some(30),
+                &["local 10.1.1.1/32 table 30", "10.1.1.0/24 table 30"],
+            ),
+            (
+                &lo,
+                "10.1.1.1/24",
+                0,
+                None,
+                &["local 10.1.1.1/32 table 255", "local 10.1.1.0/24 table 255"],
+            ),
+            (&down, "10.1.1.1/24", 0, None, &[]),
+            (&eth0, "fd00::1/64", 0, None, &["fd00::/64 table 254"]),
+            (&eth0, "fd00::1/128", 0, None, &["fd00::1/128 table 254"]),
+            (&eth0, "fd00::1/64", 0x40, None, &["fd00::/64 table 254"]),
+            (&eth0, "fd00::1/64", NO_PREFIX_ROUTE, None, &[]),
+            (&eth0, "fd00::1/64", 0, Some(30), &["fd00::/64 table 30"]),
+            (&down, "fd00::1/64", 0, None, &[]),
+        ];
+        for (link, text, flags, vrf_table, routes) in cases {
+            assert_eq!(
+                expected(link, text, *flags, *vrf_table),
+                *routes,
+                "{text} on {} with flags {flags:#x}",
+                link.name
+            );
+        }
+    }
+}

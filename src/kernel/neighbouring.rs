@@ -1,0 +1,99 @@
+//! Setting and deleting neighbour entries.
+//!
+//! The kernel accepts entries on links that cannot have them and then stores something else. The agent refuses such entries before it
+//! writes, and reads back what it wrote wherever it does not know the kind of link.
+
+use std::net::IpAddr;
+
+use nix::errno::Errno;
+
+use super::{
+    failure,
+    link::show_mac,
+    neighbour::{self, Entry},
+    operation::{Failure, Reply},
+    worker::{On, Worker, is_eexist},
+};
+
+impl Worker {
+    /// Creates or replaces a permanent entry, and makes sure that the kernel has it as requested.
+    pub(super) fn set_neighbour(&mut self, on: On<'_>, address: IpAddr, mac: [u8; 6], adopt: bool) -> Result<Reply, Failure> {
+        let (netns, link, _) = on;
+        let action = || format!("set neighbour {address} to {} on link \"{link}\"", show_mac(mac));
+        let found = self.find(netns, link)?;
+        if let Some(reason) = found.as_ref().and_then(|found| neighbour::unsupported(found, address)) {
+            let place = self.place(netns);
+            return Err(failure::unsupported(format!(
+                "cannot {} in {place}: {reason}; put the entry on another interface, or delete it",
+                action()
+            )));
+        }
+        let made = self.on_enabled_link(on, address, action, |index| neighbour::set(index, address, mac, false));
+        let reply = match is_eexist(&made) {
+            true => self.replace_neighbour(on, address, mac, adopt, action)?,
+            false => made.map(|()| Reply::Done)?,
+        };
+        if !found.as_ref().is_some_and(neighbour::is_kept_on) {
+            self.check_neighbour(on, address, mac, action)?;
+        }
+        Ok(reply)
+    }
+
+    /// Replaces the entry that is in the way, if it may be replaced.
+    fn replace_neighbour(
+        &mut self,
+        on: On<'_>,
+        address: IpAddr,
+        mac: [u8; 6],
+        adopt: bool,
+        action: impl Fn() -> String,
+    ) -> Result<Reply, Failure> {
+        let (netns, ..) = on;
+        let foreign = self.read_neighbour(on, address)?.filter(Entry::is_foreign);
+        if let (Some(foreign), false) = (&foreign, adopt) {
+            return Err(failure::foreign(format!(
+                "cannot {} in {}: somebody else's entry is there already ({}); remove it, or say `adopt` to take it over",
+                action(),
+                self.place(netns),
+                foreign.describe()
+            )));
+        }
+        let replaced = self.on_link(on, action, |index| neighbour::set(index, address, mac, true));
+        replaced.map(|()| if foreign.is_some() { Reply::Adopted } else { Reply::Done })
+    }
+
+    /// Compares the entry in the kernel with the one that was set. One that differs is deleted again.
+    fn check_neighbour(&mut self, on: On<'_>, address: IpAddr, mac: [u8; 6], action: impl Fn() -> String) -> Result<(), Failure> {
+        let entry = self.read_neighbour(on, address)?;
+        if entry.as_ref().is_some_and(|entry| entry.is_as_set(address, mac)) {
+            return Ok(());
+        }
+        if !entry.as_ref().is_some_and(Entry::is_foreign) {
+            self.delete_neighbour(on, address)?;
+        }
+        let instead = entry.map_or("has no such entry afterwards".to_owned(), |entry| {
+            format!("has another entry afterwards ({})", entry.describe())
+        });
+        let place = self.place(on.0);
+        Err(failure::unsupported(format!(
+            "cannot {} in {place}: the kernel accepted it, but {instead}; put the entry on another interface, or delete it",
+            action()
+        )))
+    }
+
+    fn read_neighbour(&mut self, on: On<'_>, address: IpAddr) -> Result<Option<Entry>, Failure> {
+        let (netns, link, _) = on;
+        let index = self.require(netns, link, "find")?.index;
+        let pinned = self.namespaces.get_mut(netns)?;
+        neighbour::find(&mut pinned.route, index, address)
+            .map_err(|refusal| failure::refused(&format!("read neighbour {address} of link \"{link}\""), &pinned.place, &refusal))
+    }
+
+    /// Deletes an entry, if it is there.
+    pub(super) fn delete_neighbour(&mut self, on: On<'_>, address: IpAddr) -> Result<(), Failure> {
+        let action = || format!("delete neighbour {address} from link \"{}\"", on.1);
+        self.remove(on, &[Errno::ENOENT, Errno::ESRCH], action, |index| {
+            neighbour::delete(index, address)
+        })
+    }
+}

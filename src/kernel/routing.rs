@@ -1,0 +1,128 @@
+//! Adding and replacing routes.
+//!
+//! A route that is in the way is read before anything is replaced: another maker's is replaced only where the value says so, and the
+//! kernel's own never. A dump of the table answers for all routes of a batch, so that a change of very many routes reads it a few times.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use super::{
+    failure,
+    netlink::Refusal,
+    operation::{Failure, NetnsId, PROTOCOL, Reply, RouteSpec, RouteState},
+    route,
+    worker::{On, Worker, is_eexist},
+};
+
+/// How long what was read of a table is believed within a batch.
+const BELIEVED: Duration = Duration::from_millis(50);
+
+/// Destination, prefix length and metric: the kernel takes routes that agree in these for the same.
+type Identity = (IpAddr, u8, u32);
+
+/// The routes of one family in one table, of all makers.
+pub(super) struct KnownRoutes {
+    netns: NetnsId,
+    table: u32,
+    ipv4: bool,
+    read: Instant,
+    routes: HashMap<Identity, Vec<RouteState>>,
+}
+
+impl KnownRoutes {
+    fn is_about(&self, netns: NetnsId, spec: &RouteSpec) -> bool {
+        let same = (self.netns, self.table, self.ipv4) == (netns, spec.table, spec.destination.is_ipv4());
+        same && self.read.elapsed() < BELIEVED
+    }
+}
+
+fn identity(spec: &RouteSpec) -> Identity {
+    (spec.destination, spec.prefix_len, route::effective_metric(spec))
+}
+
+impl Worker {
+    /// Adds a route. Whether an equal one is foreign is looked up only where there is one.
+    pub(super) fn add_route(&mut self, on: On<'_>, spec: &RouteSpec, replace: bool, adopt: bool) -> Result<Reply, Failure> {
+        let (netns, link, _) = on;
+        let action = || format!("add route {} on link \"{link}\"", route::show(spec));
+        if let Some(reason) = route::unsupported(spec) {
+            return Err(failure::other(format!("cannot {}: {reason}", action())));
+        }
+        let added = self.on_enabled_link(on, spec.destination, action, |index| route::add(index, spec, false));
+        if !is_eexist(&added) {
+            return added.map(|()| Reply::Done);
+        }
+        let there = self.equal_routes(netns, spec)?;
+        if let Some(of_kernel) = there.iter().find(|state| state.is_of_kernel()) {
+            return Err(self.route_of_kernel(on, spec, of_kernel, &action()));
+        }
+        let foreign = there.iter().find(|state| state.protocol != PROTOCOL);
+        match foreign {
+            Some(foreign) if !adopt => Err(failure::foreign(format!(
+                "cannot {} in {}: a route to the same destination with the same metric is there already ({}); remove it, choose another \
+                 metric, or say `adopt` to take it over",
+                action(),
+                self.place(netns),
+                route::describe(foreign)
+            ))),
+            None if !replace => added.map(|()| Reply::Done),
+            _ => {
+                let reply = if foreign.is_some() { Reply::Adopted } else { Reply::Done };
+                self.on_link(on, action, |index| route::add(index, spec, true)).map(|()| reply)
+            }
+        }
+    }
+
+    /// The kernel's own route is in the way. It comes and goes with an address, so the agent neither replaces nor adopts it.
+    fn route_of_kernel(&mut self, on: On<'_>, spec: &RouteSpec, found: &RouteState, action: &str) -> Failure {
+        let (netns, link, _) = on;
+        let here = self.find(netns, link).ok().flatten().is_some_and(|here| here.index == found.link);
+        let place = self.place(netns);
+        let message = match here && spec.gateway == found.route.gateway {
+            true => format!(
+                "the kernel made this route itself for an address of that link, and deletes it with the address; the value is not \
+                 needed: delete it, or give it another metric to have a second route"
+            ),
+            false => format!(
+                "a route to the same destination with the same metric is there already, which the kernel made itself for an address of \
+                 {}; choose another metric, or change that address",
+                if here { "that link" } else { "another link" }
+            ),
+        };
+        failure::foreign(format!("cannot {action} in {place}: {message}"))
+    }
+
+    /// Returns the routes that the kernel takes for the same as this one.
+    fn equal_routes(&mut self, netns: NetnsId, spec: &RouteSpec) -> Result<Vec<RouteState>, Failure> {
+        let known = self.known_routes.as_ref().filter(|known| known.is_about(netns, spec));
+        if let Some(equal) = known.and_then(|known| known.routes.get(&identity(spec))) {
+            return Ok(equal.clone());
+        }
+        let read = self.read_table(netns, spec);
+        let place = self.place(netns);
+        let known = read.map_err(|refusal| failure::refused(&format!("read the routes to {}", route::show(spec)), &place, &refusal))?;
+        let equal = known.routes.get(&identity(spec)).cloned().unwrap_or_default();
+        self.known_routes = Some(known);
+        Ok(equal)
+    }
+
+    fn read_table(&mut self, netns: NetnsId, spec: &RouteSpec) -> Result<KnownRoutes, Refusal> {
+        let (ipv4, read) = (spec.destination.is_ipv4(), Instant::now());
+        let mut routes: HashMap<Identity, Vec<RouteState>> = HashMap::new();
+        if let Ok(pinned) = self.namespaces.get_mut(netns) {
+            for state in route::dump_table(&mut pinned.route, spec.table, ipv4)? {
+                routes.entry(identity(&state.route)).or_default().push(state);
+            }
+        }
+        Ok(KnownRoutes {
+            netns,
+            table: spec.table,
+            ipv4,
+            read,
+            routes,
+        })
+    }
+}

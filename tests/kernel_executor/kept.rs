@@ -1,0 +1,247 @@
+//! What the agent writes is what the kernel has afterwards: complete, as requested, or refused with the reason.
+
+use std::time::{Duration, Instant};
+
+use netns_agent::kernel::{Failure, FailureKind, Guard, KernelOp, NetnsId, PROTOCOL, Reply, RouteSpec, Snapshot, routes_of_address};
+
+use crate::{
+    objects::{add_address, add_route},
+    world::{World, in_private_namespaces, ip_address, route, run},
+};
+
+/// Routes of the agent's addresses that are missing in a snapshot.
+fn missing_routes(snapshot: &Snapshot) -> Vec<String> {
+    let mut missing = Vec::new();
+    for state in snapshot.addresses.iter().filter(|state| state.protocol == PROTOCOL) {
+        let link = snapshot.links.iter().find(|link| link.index == state.link).expect("its link");
+        let routes = routes_of_address(link, state, None);
+        missing.extend(
+            routes
+                .into_iter()
+                .filter(|route| !snapshot.address_routes.contains(route))
+                .map(|route| format!("{}/{} on {}", route.destination, route.prefix_len, link.name)),
+        );
+    }
+    missing
+}
+
+/// Adds an address of each form to a link that is up, and returns them.
+fn addresses_of_all_forms(world: &World, a: NetnsId) -> Vec<(&'static str, &'static str)> {
+    world.veth((a, "x"), (a, "y"));
+    let all = vec![
+        ("x", "10.1.0.1/24"),
+        ("x", "10.1.0.2/24"),
+        ("x", "10.2.0.1/32"),
+        ("x", "10.3.0.0/31"),
+        ("x", "fd00:1::1/64"),
+        ("x", "fd00:2::1/128"),
+        ("lo", "10.4.0.1/24"),
+        ("lo", "10.5.0.1/32"),
+        ("lo", "fd00:3::1/128"),
+    ];
+    for (link, address) in &all {
+        world.op(without_detection(add_address(a, link, address)));
+    }
+    all
+}
+
+fn without_detection(mut op: KernelOp) -> KernelOp {
+    if let KernelOp::AddAddress { detection, .. } = &mut op {
+        *detection = netns_agent::kernel::AddressDetection::Off;
+    }
+    op
+}
+
+#[test]
+fn the_kernel_makes_exactly_the_routes_that_the_agent_expects_of_an_address() {
+    in_private_namespaces(|world| {
+        let a = world.open("a");
+        addresses_of_all_forms(world, a);
+        assert_eq!(missing_routes(&world.dump(a)), Vec::<String>::new());
+        run("ip", "-n a link set x down");
+        assert_eq!(
+            missing_routes(&world.dump(a)),
+            Vec::<String>::new(),
+            "nothing is expected while the link is down"
+        );
+    });
+}
+
+#[test]
+fn adding_an_address_that_is_there_restores_its_routes_and_leaves_the_rest_alone() {
+    in_private_namespaces(|world| {
+        let a = world.open("a");
+        let all = addresses_of_all_forms(world, a);
+        world.op(add_route(a, "x", route("10.9.0.0/16", Some("10.1.0.9"))));
+        for damage in [
+            "route del 10.1.0.0/24 dev x",
+            "route del local 10.1.0.1 dev x table local",
+            "route flush dev x proto kernel",
+            "route flush dev x table local",
+            "route flush dev lo table local",
+            "-6 route del fd00:1::/64 dev x",
+            "-6 route flush dev x",
+        ] {
+            run("ip", &format!("-n a {damage}"));
+            assert_ne!(missing_routes(&world.dump(a)), Vec::<String>::new(), "{damage}");
+            for (link, address) in &all {
+                world.op(without_detection(add_address(a, link, address)));
+            }
+            let snapshot = world.dump(a);
+            assert_eq!(missing_routes(&snapshot), Vec::<String>::new(), "{damage}");
+            assert_eq!(snapshot.routes.len(), 1, "{damage}: the route through a gateway stays");
+        }
+        for (link, address) in all.iter().rev() {
+            run("ip", &format!("-n a address del {address} dev {link}"));
+        }
+        let left = world.dump(a).address_routes;
+        let left = run("ip", "-n a route show table all proto kernel") + &format!("{left:?}");
+        assert!(
+            !left.contains("10.1.0.") && !left.contains("fd00:1:"),
+            "restored routes go with the address: {left}"
+        );
+    });
+}
+
+#[test]
+fn a_route_that_the_kernel_made_is_neither_adopted_nor_advised_for_adoption() {
+    in_private_namespaces(|world| {
+        let a = world.open("a");
+        world.veth((a, "x"), (a, "y"));
+        world.op(add_address(a, "x", "10.1.0.1/24"));
+        let connected = RouteSpec {
+            scope: 253,
+            ..route("10.1.0.0/24", None)
+        };
+        for (replace, adopt) in [(false, false), (false, true), (true, true)] {
+            let failure = world.refused(KernelOp::AddRoute {
+                netns: a,
+                link: "x".to_owned(),
+                guard: Guard::Any,
+                route: connected.clone(),
+                replace,
+                adopt,
+            });
+            assert_eq!(failure.kind, FailureKind::Foreign);
+            assert!(failure.message.contains("the kernel made this route itself"), "{failure}");
+            assert!(failure.message.contains("the value is not needed"), "{failure}");
+            assert!(!failure.message.contains("adopt"), "{failure}");
+        }
+        let other = world.refused(add_route(a, "y", connected));
+        assert!(other.message.contains("for an address of another link"), "{other}");
+        assert!(run("ip", "-n a route show 10.1.0.0/24").contains("proto kernel"));
+    });
+}
+
+fn set_neighbour(netns: NetnsId, link: &str, address: &str) -> KernelOp {
+    KernelOp::SetNeighbour {
+        netns,
+        link: link.to_owned(),
+        guard: Guard::Any,
+        address: ip_address(address),
+        mac: [2, 0, 0, 0, 0, 9],
+        adopt: false,
+    }
+}
+
+/// Whether a neighbour was set and is in the kernel as requested.
+fn is_kept(world: &World, netns: NetnsId, link: &str, address: &str) -> Result<(), Failure> {
+    world.try_op(set_neighbour(netns, link, address))?;
+    let snapshot = world.dump(netns);
+    let index = snapshot.links.iter().find(|found| found.name == link).expect("the link").index;
+    let mut entries = snapshot.neighbours.iter();
+    let kept = entries.any(|entry| (entry.link, entry.address, entry.mac) == (index, ip_address(address), [2, 0, 0, 0, 0, 9]));
+    assert!(kept, "{address} on {link} counts as done: {:?}", snapshot.neighbours);
+    Ok(())
+}
+
+#[test]
+fn a_neighbour_is_kept_as_requested_or_refused_with_the_reason_on_every_kind_of_link() {
+    in_private_namespaces(|world| {
+        let a = world.open("a");
+        world.veth((a, "x"), (a, "y"));
+        run("ip", "-n a link set lo up");
+        for (link, command) in [
+            ("tun0", "tuntap add tun0 mode tun"),
+            ("tap0", "tuntap add tap0 mode tap"),
+            ("bridge0", "link add bridge0 type bridge"),
+        ] {
+            run("ip", &format!("-n a {command}"));
+            run("ip", &format!("-n a link set {link} up"));
+        }
+        let all = ["10.77.0.9", "224.0.0.5", "255.255.255.255", "fd00::9", "ff02::5"];
+        for link in ["x", "tap0", "bridge0", "lo", "tun0"] {
+            for address in all {
+                match (is_kept(world, a, link, address), link) {
+                    (Ok(()), "lo" | "tun0") => assert!(link == "lo" && address.contains(':'), "{address} on {link}"),
+                    (Ok(()), _) => {}
+                    (Err(failure), _) => {
+                        assert!(matches!(link, "lo" | "tun0"), "{failure}");
+                        assert_eq!(failure.kind, FailureKind::Unsupported, "{failure}");
+                        let reason = if link == "lo" { "one entry 0.0.0.0" } else { "no MAC address" };
+                        assert!(failure.message.contains(reason), "{failure}");
+                    }
+                }
+            }
+        }
+        assert!(
+            !run("ip", "-n a neighbour show dev tun0 nud all").contains("proto 158"),
+            "nothing is left there"
+        );
+        let together = (0..8)
+            .map(|number| vec![set_neighbour(a, "lo", &format!("10.78.0.{number}"))])
+            .collect();
+        for result in world.tasks(together) {
+            assert_eq!(
+                result.map_err(|failure| failure.kind),
+                Err(FailureKind::Unsupported),
+                "in a batch, too"
+            );
+        }
+    });
+}
+
+#[test]
+fn an_ipv6_address_with_another_prefix_length_is_refused_and_not_taken_for_done() {
+    in_private_namespaces(|world| {
+        let a = world.open("a");
+        world.veth((a, "x"), (a, "y"));
+        world.op(add_address(a, "x", "fd00::1/64"));
+        let failure = world.refused(add_address(a, "x", "fd00::1/128"));
+        assert_eq!(failure.kind, FailureKind::Exists);
+        assert!(failure.message.contains("has fd00::1/64 already"), "{failure}");
+    });
+}
+
+#[test]
+fn changing_very_many_routes_does_not_read_the_table_for_each() {
+    const COUNT: u32 = 4_000;
+    in_private_namespaces(|world| {
+        let a = world.open("a");
+        world.veth((a, "x"), (a, "y"));
+        world.op(add_address(a, "x", "10.1.0.1/24"));
+        let change = |gateway: &str, replace| {
+            let op = |number: u32| {
+                let destination = std::net::Ipv4Addr::from_bits(0x1400_0000 + (number << 8));
+                KernelOp::AddRoute {
+                    netns: a,
+                    link: "x".to_owned(),
+                    guard: Guard::Any,
+                    route: route(&format!("{destination}/24"), Some(gateway)),
+                    replace,
+                    adopt: false,
+                }
+            };
+            (0..COUNT).map(|number| vec![op(number)]).collect::<Vec<_>>()
+        };
+        assert!(world.tasks(change("10.1.0.2", false)).iter().all(Result::is_ok));
+        let began = Instant::now();
+        let changed = world.tasks(change("10.1.0.3", true));
+        let took = began.elapsed();
+        println!("changed {COUNT} routes in {took:?}");
+        assert!(changed.iter().all(|result| *result == Ok(Reply::Done)));
+        assert!(took < Duration::from_secs(10), "{took:?}");
+        let gateways = world.dump(a).routes;
+        assert!(gateways.iter().all(|state| state.route.gateway == Some(ip_address("10.1.0.3"))));
+    });
+}
