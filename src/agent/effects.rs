@@ -4,7 +4,7 @@
 //! what is to be done: it tells the scheduler what came of things. Start reading at [`NetworkEffects`].
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -45,6 +45,9 @@ use super::{
 const SETTLE: Duration = Duration::from_millis(5);
 /// A namespace is not read more often than this because of events.
 const READ_INTERVAL: Duration = Duration::from_millis(30);
+/// Part of that interval for each object in a large namespace: reading takes a few microseconds an object, so a namespace in which
+/// events never end costs a quarter of the time at most.
+const READ_INTERVAL_PER_OBJECT: Duration = Duration::from_micros(20);
 /// A namespace that could not be read is tried again after this.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -138,6 +141,8 @@ pub struct NetworkEffects {
     /// Namespaces to be read, and from when on.
     suspects: BTreeMap<NetnsId, Duration>,
     last_read: HashMap<NetnsId, Duration>,
+    /// Minimum time between two readings of namespaces in which there is very much.
+    read_intervals: HashMap<NetnsId, Duration>,
     /// The managed links of each open namespace as they were seen last.
     known_links: HashMap<NetnsId, KnownLinks>,
     /// Routes and neighbours that vanished while their interface stayed as it was. What is there in their place has replaced them, so
@@ -193,6 +198,7 @@ impl NetworkEffects {
             open: HashMap::from([(own, BTreeSet::from([NamespaceName::Own]))]),
             suspects: BTreeMap::new(),
             last_read: HashMap::new(),
+            read_intervals: HashMap::new(),
             known_links: HashMap::new(),
             dispossessed: BTreeSet::new(),
             sweep_interval,
@@ -373,6 +379,7 @@ impl NetworkEffects {
             self.open.remove(&netns);
             self.suspects.remove(&netns);
             self.last_read.remove(&netns);
+            self.read_intervals.remove(&netns);
             self.known_links.remove(&netns);
             self.to_resync.remove(&netns);
             self.undecided.remove(&netns);
@@ -507,14 +514,15 @@ impl NetworkEffects {
 
     fn note_dispossessed(&mut self, scheduler: &Scheduler<Network>, findings: &Findings) {
         let view = scheduler.view();
-        let lost = |key: &Key| findings.lost.contains(key) || findings.found.iter().any(|(found, _)| found == key);
+        let found = findings.found.iter().map(|(key, _)| key);
+        let changed: HashSet<&Key> = findings.lost.iter().chain(found).collect();
         for key in &findings.lost {
             let interface = match view.applied(key) {
                 Some(Value::Route(route)) => &route.interface,
                 Some(Value::Arp(arp)) => &arp.interface,
                 _ => continue,
             };
-            if view.wanted(key).is_some() && !lost(&interface_key(interface)) {
+            if view.wanted(key).is_some() && !changed.contains(&interface_key(interface)) {
                 self.dispossessed.insert(key.clone());
             }
         }
@@ -541,6 +549,7 @@ impl NetworkEffects {
             self.report_host_facts(scheduler, snapshot);
         }
         self.decide_leftover(scheduler, netns, snapshot);
+        self.note_size(netns, snapshot);
         let resync = self.to_resync.remove(&netns);
         let mut links = Vec::new();
         // What the startup scan found is not known to the scheduler before it is decided whose it is.
@@ -573,6 +582,16 @@ impl NetworkEffects {
             }
         }
         self.host_facts = facts;
+    }
+
+    /// The larger a namespace, the longer its next reading may wait.
+    fn note_size(&mut self, netns: NetnsId, snapshot: &Snapshot) {
+        let objects = snapshot.links.len() + snapshot.addresses.len() + snapshot.routes.len() + snapshot.neighbours.len();
+        let interval = READ_INTERVAL_PER_OBJECT * u32::try_from(objects).unwrap_or(u32::MAX);
+        match interval > READ_INTERVAL {
+            true => self.read_intervals.insert(netns, interval),
+            false => self.read_intervals.remove(&netns),
+        };
     }
 
     fn survey_found(&mut self, scheduler: &mut Scheduler<Network>, surveyed: Surveyed) {
@@ -771,7 +790,8 @@ impl Effects for NetworkEffects {
         self.now = now;
         match signal {
             Signal::Namespace(netns) if self.open.contains_key(&netns) => {
-                let earliest = self.last_read.get(&netns).map_or(now, |last| *last + READ_INTERVAL);
+                let interval = self.read_intervals.get(&netns).copied().unwrap_or(READ_INTERVAL);
+                let earliest = self.last_read.get(&netns).map_or(now, |last| *last + interval);
                 let due = (now + SETTLE).max(earliest);
                 let planned = self.suspects.entry(netns).or_insert(due);
                 *planned = due.min(*planned);

@@ -8,8 +8,13 @@ mod layer3;
 mod leftovers;
 mod read_back;
 mod residents;
+#[cfg(test)]
+mod scale_tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    rc::Rc,
+};
 
 use models::key::{Key, TypedKey};
 
@@ -24,7 +29,7 @@ use super::{
 use residents::Residents;
 
 use crate::{
-    kernel::{LinkState, NetnsId, Snapshot},
+    kernel::{AddressRoute, AddressSpec, AddressState, LinkState, NetnsId, Snapshot},
     scheduler::View,
 };
 
@@ -63,6 +68,16 @@ struct Inspection<'a> {
     undecided: HashSet<u32>,
     strict: bool,
     seen: BTreeSet<Key>,
+    /// The links of the snapshot by index.
+    links: HashMap<u32, &'a LinkState>,
+    /// The addresses of the snapshot by link and address.
+    addresses: HashMap<(u32, AddressSpec), &'a AddressState>,
+    /// The same by link alone.
+    addresses_on: HashMap<u32, Vec<&'a AddressState>>,
+    /// The routes that the kernel made for addresses.
+    address_routes: HashSet<AddressRoute>,
+    /// Routes and neighbours on each managed link, by index, as far as they were needed.
+    on_links: HashMap<u32, Rc<layer3::OnLink<'a>>>,
 }
 
 /// The managed links of a namespace as they were seen last: by these they are known again when somebody takes their mark away.
@@ -138,7 +153,19 @@ pub fn inspect_again(
         undecided: HashSet::new(),
         strict: background.strict,
         seen,
+        links: snapshot.links.iter().map(|link| (link.index, link)).collect(),
+        addresses: snapshot
+            .addresses
+            .iter()
+            .map(|state| ((state.link, state.address), state))
+            .collect(),
+        addresses_on: HashMap::new(),
+        address_routes: snapshot.address_routes.iter().copied().collect(),
+        on_links: HashMap::new(),
     };
+    for state in &snapshot.addresses {
+        inspection.addresses_on.entry(state.link).or_default().push(state);
+    }
     inspection.name_links(background.known);
     for link in &snapshot.links {
         inspection.link(link);
@@ -216,7 +243,7 @@ impl<'a> Inspection<'a> {
     }
 
     fn link_of(&self, index: u32) -> Option<&'a LinkState> {
-        self.snapshot.links.iter().find(|link| link.index == index)
+        self.links.get(&index).copied()
     }
 
     /// Whether a name stands for the namespace that is looked into.
@@ -263,7 +290,7 @@ impl<'a> Inspection<'a> {
         let addresses = children.filter(|(_, value)| set_by_agent(value)).map(|(key, _)| key.clone());
         let mut on_it: Vec<Key> = addresses.collect();
         on_it.extend(interface.vrf.as_ref().map(|vrf| membership_key(&interface.name, vrf)));
-        for prefix in ["config/linux/l3/v2/arp/", "config/linux/l3/v2/route/"] {
+        for prefix in [layer3::ARPS, layer3::ROUTES] {
             let values = self.dependents_of(&interface.name, prefix).into_iter().map(|(key, _)| key);
             on_it.extend(values.filter(|key| self.view.applied(key).is_some()));
         }

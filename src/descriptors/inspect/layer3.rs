@@ -3,6 +3,8 @@
 //! Owns the comparison of both with what the scheduler believes. Must never take for the agent's own what may be another agent's: all
 //! mark with the same number. Start reading at [`Inspection::routes`].
 
+use std::{collections::HashMap, net::IpAddr, rc::Rc};
+
 use models::{
     address,
     key::{Key, RouteDestination, TypedKey},
@@ -18,16 +20,56 @@ use super::{
 };
 use crate::kernel::{AddressSpec, KernelOp, LinkState, NeighbourState, PROTOCOL, RouteState};
 
+/// Key prefix of ARP entries.
+pub(super) const ARPS: &str = "config/linux/l3/v2/arp/";
+/// Key prefix of routes.
+pub(super) const ROUTES: &str = "config/linux/l3/v2/route/";
+
+/// The wanted or applied neighbours and routes of all values on one link, by what identifies them in the kernel. Built once per
+/// inspection, so that an inspection takes time linear in the number of routes and neighbours.
+#[derive(Default)]
+pub(super) struct OnLink<'a> {
+    neighbours: HashMap<IpAddr, (Key, &'a Value)>,
+    /// By table, network, prefix length and metric.
+    routes: HashMap<(u32, IpAddr, u8, u32), (Key, &'a Value)>,
+}
+
 impl<'a> Inspection<'a> {
+    /// Returns the values on a link; `None` for a link that is not managed.
+    fn values_on(&mut self, index: u32) -> Option<Rc<OnLink<'a>>> {
+        if let Some(known) = self.on_links.get(&index) {
+            return Some(known.clone());
+        }
+        let link = self.link_of(index).filter(|_| self.managed.contains_key(&index))?;
+        let mut on = OnLink::default();
+        for name in self.residents(index) {
+            let table = self.table_of(name, link);
+            for (key, value) in self.dependents_of(name, ARPS) {
+                if let Some(address) = value.arp().and_then(|arp| arp.address) {
+                    on.neighbours.entry(address).or_insert((key, value));
+                }
+            }
+            for (key, value) in self.dependents_of(name, ROUTES) {
+                if let Some((to, metric)) = value.route().and_then(|route| Some((route.destination?, route.metric))) {
+                    let network = address::network_of(to.address, to.prefix_len);
+                    let identity = (table, network, to.prefix_len, effective_metric(network, metric));
+                    on.routes.entry(identity).or_insert((key, value));
+                }
+            }
+        }
+        let on = Rc::new(on);
+        self.on_links.insert(index, on.clone());
+        Some(on)
+    }
+
     /// Whether what carries the agent's protocol number on a link can only be this agent's: the number is the same for all agents,
     /// but a link with this agent's alias, or one that it manages, is its own.
     pub(super) fn is_ours(&self, index: u32) -> bool {
         let marked = |link: &LinkState| self.marks.subject(&link.alias).is_some_and(|subject| !subject.is_empty());
-        let is_others = |link: &LinkState| link.index == index && self.is_other_agents(link);
-        let mut links = self.snapshot.links.iter();
+        let link = self.link_of(index);
         match self.managed.contains_key(&index) {
-            true => !links.any(is_others),
-            false => links.any(|link| link.index == index && marked(link)),
+            true => !link.is_some_and(|link| self.is_other_agents(link)),
+            false => link.is_some_and(marked),
         }
     }
 
@@ -88,12 +130,8 @@ impl<'a> Inspection<'a> {
     pub(super) fn neighbours(&mut self) {
         for state in self.snapshot.neighbours.iter().filter(|state| state.protocol == PROTOCOL) {
             let Some(link) = self.judged_link(state.link) else { continue };
-            let owner = self.residents(state.link).iter().find_map(|name| {
-                let candidates = self.dependents_of(name, "config/linux/l3/v2/arp/");
-                candidates
-                    .into_iter()
-                    .find(|(_, value)| value.arp().is_some_and(|arp| arp.address == Some(state.address)))
-            });
+            let on = self.values_on(state.link);
+            let owner = on.and_then(|on| on.neighbours.get(&state.address).cloned());
             match owner {
                 Some((key, value)) => {
                     let Some(arp) = value.arp() else { continue };
@@ -148,18 +186,10 @@ impl<'a> Inspection<'a> {
         for state in &self.snapshot.routes {
             let Some(link) = self.judged_link(state.link) else { continue };
             let route = &state.route;
-            let owner = self.residents(state.link).iter().find_map(|name| {
-                let table = self.table_of(name, link);
-                let candidates = self.dependents_of(name, "config/linux/l3/v2/route/");
-                candidates.into_iter().find(|(_, value)| {
-                    let destination = value.route().and_then(|wanted| Some((wanted.destination?, wanted.metric)));
-                    destination.is_some_and(|(to, metric)| {
-                        let network = address::network_of(to.address, to.prefix_len);
-                        let same_metric = effective_metric(network, metric) == effective_metric(network, route.metric);
-                        (network, to.prefix_len) == (route.destination, route.prefix_len) && same_metric && table == route.table
-                    })
-                })
-            });
+            let on = self.values_on(state.link);
+            let metric = effective_metric(route.destination, route.metric);
+            let identity = (route.table, route.destination, route.prefix_len, metric);
+            let owner = on.and_then(|on| on.routes.get(&identity).cloned());
             match owner {
                 Some((key, value)) => {
                     let Some(wanted) = value.route() else { continue };

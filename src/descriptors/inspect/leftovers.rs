@@ -3,7 +3,10 @@
 //! Owns the orphans: links, addresses and half-made links, each with the operations that remove it. Must never name one without the
 //! agent's mark. Start reading at [`Inspection::orphan_link`].
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    collections::HashSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use super::{
     super::{
@@ -138,8 +141,11 @@ impl<'a> Inspection<'a> {
     }
 
     pub(super) fn marked_addresses(&self, link: &LinkState) -> Vec<AddressState> {
-        let on_link = |state: &&AddressState| state.link == link.index && state.protocol == PROTOCOL;
-        self.snapshot.addresses.iter().filter(on_link).cloned().collect()
+        let states = self.addresses_on.get(&link.index).into_iter().flatten();
+        states
+            .filter(|state| state.protocol == PROTOCOL)
+            .map(|state| (*state).clone())
+            .collect()
     }
 
     /// What must still hold of a link when something is removed from it.
@@ -166,14 +172,17 @@ impl<'a> Inspection<'a> {
         self.orphan(&what, vec![removal], None);
     }
 
-    /// Returns true if one of the interfaces asks for the address, or has it as far as is known.
-    fn is_asked_for(&self, names: &[String], spec: AddressSpec) -> bool {
-        names.iter().any(|name| {
+    /// The addresses that one of the interfaces asks for, or has as far as is known.
+    fn asked_for(&self, names: &[String]) -> HashSet<AddressSpec> {
+        let mut asked_for = HashSet::new();
+        for name in names {
             let wanted = self.view.wanted(&interface_key(name)).and_then(Value::interface);
-            let is_wanted = wanted.is_some_and(|wanted| wanted.addresses.iter().any(|address| address.spec == Some(spec)));
-            let mut applied = self.view.applied_under(addresses_prefix(name).as_str());
-            is_wanted || applied.any(|(_, value)| value.address().is_some_and(|address| address.spec == Some(spec)))
-        })
+            let wanted = wanted.into_iter().flat_map(|wanted| &wanted.addresses);
+            asked_for.extend(wanted.filter_map(|address| address.spec));
+            let applied = self.view.applied_under(addresses_prefix(name).as_str());
+            asked_for.extend(applied.filter_map(|(_, value)| value.address()?.spec));
+        }
+        asked_for
     }
 
     /// Reports marked addresses of a link as orphans, unless they are `found` on it, desired, or in flight.
@@ -185,8 +194,10 @@ impl<'a> Inspection<'a> {
         if names.iter().any(changing) {
             return;
         }
+        let mut known = self.asked_for(names);
+        known.extend(found);
         for state in self.marked_addresses(link) {
-            if !found.contains(&state.address) && !self.is_asked_for(names, state.address) {
+            if !known.contains(&state.address) {
                 self.orphan_address(link, &state);
             }
         }
@@ -194,9 +205,10 @@ impl<'a> Inspection<'a> {
 
     /// Addresses of a link that somebody else added and no value asks for. What the kernel gave it by itself is nobody's.
     pub(super) fn foreign_addresses(&mut self, link: &LinkState, names: &[String]) {
+        let asked_for = self.asked_for(names);
         let foreign = |state: &&AddressState| {
             let others = state.link == link.index && state.protocol != PROTOCOL && !is_kernels(link, state);
-            others && !self.is_asked_for(names, state.address)
+            others && !asked_for.contains(&state.address)
         };
         let foreign: Vec<AddressState> = self.snapshot.addresses.iter().filter(foreign).cloned().collect();
         for state in foreign {

@@ -3,25 +3,28 @@
 //! Owns the way from a link back to a value. Must never decide whose a link is: that is known before. Start reading at
 //! [`Inspection::interface`].
 
+use std::collections::HashSet;
+
 use models::key::{AddressSource, Key, TypedKey};
 
 use super::{
     super::{
-        address::{addresses_prefix, in_same_subnet, kernel_detection},
+        address::{addresses_prefix, in_same_subnet, is_shared, kernel_detection},
         detection,
-        value::{Address, Detection, Interface, InterfaceKind, Original},
+        value::{Address, Detection, Interface, InterfaceKind, Original, Value, interface_key},
     },
     Inspection,
 };
-use crate::kernel::{ADOPTED_MARK, AddressSpec, AddressState, LinkState, PROTOCOL, Progress};
+use crate::kernel::{ADOPTED_MARK, AddressSpec, AddressState, LinkState, PROTOCOL, Progress, routes_of_address};
 
 impl<'a> Inspection<'a> {
     /// An address that its interface no longer has, because its removal failed, is there all the same.
     pub(super) fn see_applied_addresses(&mut self, link: &LinkState, name: &str) {
         let applied = self.view.applied_under(addresses_prefix(name).as_str());
+        let unrouted = self.unrouted_addresses(link, name);
         let there = applied.filter(|(_, value)| {
             let spec = value.address().and_then(|address| address.spec);
-            spec.is_some_and(|spec| self.has_address(link.index, spec))
+            spec.is_some_and(|spec| self.has_address(link.index, spec) && !unrouted.contains(&spec))
         });
         let there: Vec<Key> = there.map(|(key, _)| key.clone()).collect();
         self.seen.extend(there);
@@ -46,17 +49,14 @@ impl<'a> Inspection<'a> {
             (found.marked, found.known_index) = (!unmarked, unmarked.then_some(link.index));
             found.adopted = if unmarked { basis.adopted } else { is_adopted(link) };
         }
+        let unrouted = self.unrouted_addresses(link, &wanted.name);
+        let is_whole = |spec: AddressSpec| self.has_address(link.index, spec) && !unrouted.contains(&spec);
         // An address that the agent only expects counts under the condition of its fact: the link is up.
-        let here = |address: &&Address| {
-            let on_link = address.spec.is_some_and(|spec| self.has_address(link.index, spec));
-            on_link && (address.expected.is_none() || link.up)
-        };
+        let here = |address: &&Address| address.spec.is_some_and(is_whole) && (address.expected.is_none() || link.up);
         let mut addresses: Vec<Address> = basis.addresses.iter().filter(here).cloned().collect();
-        for address in wanted.addresses.iter().filter(here) {
-            if addresses.iter().all(|known| known.spec != address.spec) {
-                addresses.push(address.clone());
-            }
-        }
+        let known: HashSet<AddressSpec> = addresses.iter().filter_map(|address| address.spec).collect();
+        let is_new = |address: &&Address| address.spec.is_none_or(|spec| !known.contains(&spec));
+        addresses.extend(wanted.addresses.iter().filter(here).filter(is_new).cloned());
         for address in addresses.iter_mut().filter(|address| address.leads) {
             address.leads = !self.is_misplaced(link.index, address, wanted);
         }
@@ -114,11 +114,7 @@ impl<'a> Inspection<'a> {
 
     /// How far the kernel has come with looking for somebody else with an address.
     pub(super) fn detection(&mut self, link: &LinkState, address: &Address) {
-        let state = self
-            .snapshot
-            .addresses
-            .iter()
-            .find(|state| state.link == link.index && Some(state.address) == address.spec);
+        let state = address.spec.and_then(|spec| self.addresses.get(&(link.index, spec)).copied());
         let (Some((key, value)), Some(state)) = (detection::of(address), state) else {
             return;
         };
@@ -156,11 +152,30 @@ impl<'a> Inspection<'a> {
         secondary && of_interface
     }
 
-    pub(super) fn has_address(&self, link: u32, spec: AddressSpec) -> bool {
-        self.snapshot
+    /// The desired addresses of an interface that are on its link without the routes that the kernel had made for them. The agent takes
+    /// them for lost, so that they are completed before anything that needs them is configured. It does not judge addresses that
+    /// somebody else made: an interface may be shared.
+    fn unrouted_addresses(&self, link: &LinkState, name: &str) -> HashSet<AddressSpec> {
+        let wanted = self.view.wanted(&interface_key(name)).and_then(Value::interface);
+        let Some(wanted) = wanted else { return HashSet::new() };
+        let table = link.vrf_table.or_else(|| self.link_of(link.master?)?.vrf_table);
+        let is_own = |state: &AddressState| state.protocol == PROTOCOL || state.protocol == 0 && !is_shared(wanted);
+        let is_unrouted = |address: &&Address| {
+            let state = address.spec.and_then(|spec| self.addresses.get(&(link.index, spec)));
+            let state = state.filter(|state| address.expected.is_none() && is_own(state));
+            let routes = state.map(|state| routes_of_address(link, state, table));
+            routes.is_some_and(|routes| routes.iter().any(|route| !self.address_routes.contains(route)))
+        };
+        wanted
             .addresses
             .iter()
-            .any(|state| state.link == link && state.address == spec)
+            .filter(is_unrouted)
+            .filter_map(|address| address.spec)
+            .collect()
+    }
+
+    pub(super) fn has_address(&self, link: u32, spec: AddressSpec) -> bool {
+        self.addresses.contains_key(&(link, spec))
     }
 
     pub(super) fn kind(&self, basis: &Interface, link: &LinkState) -> InterfaceKind {
@@ -218,8 +233,8 @@ impl<'a> Inspection<'a> {
     /// The managed VRF device that a link is in.
     pub(super) fn vrf_device_of(&self, link: &LinkState) -> Option<&'a LinkState> {
         let master = link.master?;
-        let mut devices = self.snapshot.links.iter().filter(|other| other.kind == "vrf");
-        devices.find(|other| other.index == master && self.managed.contains_key(&other.index))
+        let device = self.link_of(master).filter(|other| other.kind == "vrf");
+        device.filter(|other| self.managed.contains_key(&other.index))
     }
 }
 

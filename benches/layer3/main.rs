@@ -1,0 +1,210 @@
+//! Reading and inspecting one interface with very many routes.
+//!
+//! ```text
+//! cargo bench --bench layer3                  # 20,000 routes
+//! cargo bench --bench layer3 -- --routes 8000
+//! ```
+//!
+//! Prints the time that the kernel takes to list the routes and the time that the agent takes to compare them with what it applied.
+//! Together they must stay below 100 ms at 20,000 routes: nothing else is done in the meantime. The first line is
+//! what 100 namespaces with 20 links each take, as in the W1 benchmark. Needs root.
+
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+use std::{
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
+
+use models::{Model, key::Key};
+use netns_agent::{
+    descriptors::{
+        Network,
+        convert::value_of,
+        inspect::inspect,
+        value::{Namespace, NamespaceName, OpenNamespace, Value},
+    },
+    kernel::{Executor, ExecutorConfig, KernelOp, NamespaceRef, NetnsId, Outcome as KernelOutcome, Reply, Snapshot, Task},
+    scheduler::{Change, Outcome, Scheduler},
+};
+
+/// Longest time that everything may take.
+const LIMIT: Duration = Duration::from_secs(600);
+/// Reading and inspecting [`ROUTES`] routes must take less than this.
+const TARGET: Duration = Duration::from_millis(100);
+/// Routes on one interface unless the command line says otherwise.
+const ROUTES: u32 = 20_000;
+/// The median of so many rounds is printed.
+const ROUNDS: usize = 11;
+
+fn main() {
+    support::isolation::run_program("layer3", LIMIT, run);
+}
+
+/// The agent's parts that are measured: the scheduler with its belief, and the executor.
+struct Parts {
+    network: Network,
+    scheduler: Scheduler<Network>,
+    executor: Executor,
+    next_task: u64,
+}
+
+impl Parts {
+    fn new() -> Self {
+        let (events, _) = tokio::sync::mpsc::unbounded_channel();
+        let network = Network::new("bench");
+        Parts {
+            scheduler: Scheduler::new(network.clone()),
+            network,
+            executor: Executor::start(ExecutorConfig::new(events)).expect("the executor starts"),
+            next_task: 0,
+        }
+    }
+
+    async fn perform(&mut self, lists: Vec<Vec<KernelOp>>) -> Vec<KernelOutcome> {
+        let first = self.next_task;
+        self.next_task += lists.len() as u64;
+        let task = |(id, ops)| Task {
+            id,
+            key: "bench".to_owned(),
+            ops,
+        };
+        self.executor.perform((first..).zip(lists).map(task).collect()).await
+    }
+
+    async fn read(&mut self, netns: NetnsId) -> Snapshot {
+        let outcome = self.perform(vec![vec![KernelOp::DumpNamespace { netns }]]).await.remove(0);
+        match outcome.result {
+            Ok(Reply::Contents(contents)) => *contents,
+            other => panic!("not read: {other:?}"),
+        }
+    }
+
+    async fn own_namespace(&mut self) -> NetnsId {
+        let open = KernelOp::OpenNamespace {
+            reference: NamespaceRef::Own,
+            mark: None,
+        };
+        let netns = match self.perform(vec![vec![open]]).await.remove(0).result {
+            Ok(Reply::Opened { netns, .. }) => netns,
+            other => panic!("not opened: {other:?}"),
+        };
+        let own = Namespace {
+            name: NamespaceName::Own,
+            open: Some(OpenNamespace {
+                netns,
+                reference: NamespaceRef::Own,
+                owned: false,
+            }),
+        };
+        self.scheduler.fact(&NamespaceName::Own.key(), Some(Value::Namespace(own)));
+        self.scheduler.settle_facts();
+        netns
+    }
+
+    /// Applies values until nothing is left to do.
+    async fn apply(&mut self, values: Vec<(String, String)>) {
+        let change = |(key, json): (String, String)| {
+            let model = Model::decode(&key, json.as_bytes()).expect("a valid value");
+            Change {
+                key: Key::new(&key),
+                revision: 1,
+                value: Some(value_of(&model)),
+            }
+        };
+        self.scheduler.transaction(values.into_iter().map(change).collect(), false);
+        loop {
+            let operations = self.scheduler.step(Duration::from_secs(1));
+            if operations.is_empty() {
+                return;
+            }
+            let ids: Vec<u64> = operations.iter().map(|operation| operation.id).collect();
+            let outcomes = self
+                .perform(operations.into_iter().map(|operation| operation.effect).collect())
+                .await;
+            for (id, outcome) in ids.into_iter().zip(outcomes) {
+                outcome.result.unwrap_or_else(|failure| panic!("{failure}"));
+                self.scheduler.outcome(id, Outcome::Done);
+            }
+        }
+    }
+}
+
+fn interface(name: &str, peer: &str, address: &str) -> (String, String) {
+    let key = format!("config/linux/interfaces/v2/interface/{name}");
+    let json =
+        format!(r#"{{"name":"{name}","type":"VETH","enabled":true,"veth":{{"peer_if_name":"{peer}"}},"ip_addresses":["{address}"]}}"#);
+    (key, json)
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+async fn run() {
+    let mut words = std::env::args().skip(1).skip_while(|word| word != "--routes").skip(1);
+    let routes = words.next().map_or(ROUTES, |text| text.parse().expect("--routes takes a number"));
+    let mut parts = Parts::new();
+    let netns = parts.own_namespace().await;
+    let mut pairs = Vec::new();
+    for number in 0..10 {
+        let (left, right) = (format!("l{number}"), format!("r{number}"));
+        pairs.push(interface(&left, &right, &format!("10.{number}.0.1/24")));
+        pairs.push(interface(&right, &left, &format!("10.{number}.1.1/24")));
+    }
+    parts.apply(pairs).await;
+    let took = measure(&mut parts, netns, 100).await;
+    println!(
+        "10 pairs, 100 times:              read {:>9.3?}  inspected {:>9.3?}",
+        took.0, took.1
+    );
+
+    let mut values = Vec::new();
+    for number in 0..routes {
+        let to = Ipv4Addr::from_bits(0x1400_0000 + (number << 8));
+        values.push((
+            format!("config/linux/l3/v2/route/{to}/24/l0"),
+            format!(r#"{{"outgoing_interface":"l0","scope":"GLOBAL","dst_network":"{to}/24","gw_addr":"10.0.0.2"}}"#),
+        ));
+    }
+    let began = Instant::now();
+    parts.apply(values).await;
+    println!("{routes} routes added:                {:>9.3?}", began.elapsed());
+    let took = measure(&mut parts, netns, 1).await;
+    let sum = took.0 + took.1;
+    println!(
+        "{routes} routes:                      read {:>9.3?}  inspected {:>9.3?}  together {sum:.3?}",
+        took.0, took.1
+    );
+    if routes <= ROUTES {
+        assert!(sum < TARGET, "{sum:?} is more than {TARGET:?}");
+    }
+}
+
+/// Reads and inspects so many times in each round; returns the medians of both times.
+async fn measure(parts: &mut Parts, netns: NetnsId, times: usize) -> (Duration, Duration) {
+    let (mut read, mut inspected) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let began = Instant::now();
+        let mut snapshot = Snapshot::default();
+        for _ in 0..times {
+            snapshot = parts.read(netns).await;
+        }
+        read.push(began.elapsed());
+        let began = Instant::now();
+        for _ in 0..times {
+            let findings = inspect(
+                &parts.scheduler.view(),
+                parts.network.marks(),
+                &NamespaceName::Own,
+                netns,
+                &snapshot,
+            );
+            assert!(findings.lost.is_empty() && findings.found.is_empty(), "{findings:?}");
+        }
+        inspected.push(began.elapsed());
+    }
+    (median(read), median(inspected))
+}
