@@ -167,6 +167,8 @@ pub struct NetworkEffects {
     /// Namespaces that changed while they were not known to be open.
     missed: BTreeSet<NetnsId>,
     host_facts: BTreeMap<Key, Value>,
+    /// Addresses that others have on managed links, as the scheduler was told of them.
+    observed: HashMap<NetnsId, BTreeSet<Key>>,
     watched: BTreeSet<Key>,
     /// To be done with the next batch: see [`Self::forget_process`].
     forgotten: Vec<Task>,
@@ -211,6 +213,7 @@ impl NetworkEffects {
             to_survey: BTreeMap::new(),
             missed: BTreeSet::new(),
             host_facts: BTreeMap::new(),
+            observed: HashMap::new(),
             watched: BTreeSet::new(),
             forgotten: Vec::new(),
             held: HeldOrphans::default(),
@@ -275,6 +278,9 @@ impl NetworkEffects {
             (Ok(_), namespace) => {
                 if let Some((name, reference, OnNamespace::Close(netns))) = namespace {
                     self.closed(&key, &name, reference, netns);
+                    if !self.open.contains_key(&netns) {
+                        self.report_observed(scheduler, netns, BTreeSet::new());
+                    }
                 }
                 scheduler.outcome(outcome.id, Outcome::Done);
             }
@@ -551,15 +557,18 @@ impl NetworkEffects {
         self.decide_leftover(scheduler, netns, snapshot);
         self.note_size(netns, snapshot);
         let resync = self.to_resync.remove(&netns);
-        let mut links = Vec::new();
+        let (mut links, mut observed) = (Vec::new(), BTreeSet::new());
         // What the startup scan found is not known to the scheduler before it is decided whose it is.
         let undecided = self.undecided_leftovers.get(&netns).map(|(name, _)| name.clone());
         for name in self.open.get(&netns).cloned().unwrap_or_default() {
             if undecided.as_ref() == Some(&name) {
                 continue;
             }
-            links.extend(self.look(scheduler, &name, netns, snapshot, resync).links);
+            let findings = self.look(scheduler, &name, netns, snapshot, resync);
+            links.extend(findings.links);
+            observed.extend(findings.observed);
         }
+        self.report_observed(scheduler, netns, observed);
         self.reporter.links_of(netns, &links);
         let mut known = KnownLinks::default();
         known.add(&links);
@@ -582,6 +591,18 @@ impl NetworkEffects {
             }
         }
         self.host_facts = facts;
+    }
+
+    /// Reports to the scheduler which addresses of others appeared on managed links and which are gone.
+    fn report_observed(&mut self, scheduler: &mut Scheduler<Network>, netns: NetnsId, observed: BTreeSet<Key>) {
+        let known = self.observed.remove(&netns).unwrap_or_default();
+        known.difference(&observed).for_each(|key| scheduler.fact(key, None));
+        observed
+            .difference(&known)
+            .for_each(|key| scheduler.fact(key, Some(Value::Present)));
+        if !observed.is_empty() {
+            self.observed.insert(netns, observed);
+        }
     }
 
     /// The larger a namespace, the longer its next reading may wait.
@@ -761,7 +782,10 @@ impl Effects for NetworkEffects {
         for (name, netns, contents) in opened {
             // An invalid value is found under the name that is looked at first: that must be the one that keeps the namespace.
             self.decide_leftover(scheduler, netns, &contents);
-            let links = self.look(scheduler, &name, netns, &contents, true).links;
+            let Findings { links, observed, .. } = self.look(scheduler, &name, netns, &contents, true);
+            // The namespace may be open under other names, too.
+            let known = self.observed.get(&netns).cloned().unwrap_or_default();
+            self.report_observed(scheduler, netns, known.into_iter().chain(observed).collect());
             self.reporter.links_of(netns, &links);
             self.known_links.entry(netns).or_default().add(&links);
         }

@@ -12,6 +12,7 @@ use super::{
     address::{addresses_prefix, allocation_key},
     alias::Marks,
     applied_interface, guard_of,
+    observed::observed_prefix,
     value::Value,
 };
 use crate::{
@@ -79,9 +80,10 @@ impl Descriptor<Network> for ArpDescriptor {
     fn dependencies(&self, _: &Key, value: &Value) -> Vec<Dependency> {
         let Some(arp) = value.arp() else { return Vec::new() };
         let describe = format!("IP address of interface {}", arp.interface);
+        let addresses = vec![addresses_prefix(&arp.interface), observed_prefix(&arp.interface)];
         let mut dependencies = vec![
             Dependency::key("interface-is-up", up_key(&arp.interface)).outlived(),
-            Dependency::any_of("interface-has-ip-address", vec![addresses_prefix(&arp.interface)], describe, None).outlived(),
+            Dependency::any_of("interface-has-ip-address", addresses, describe, None).outlived(),
         ];
         if arp.address.is_none() {
             dependencies.push(Dependency::key(arp.text.to_string(), allocation_key(&arp.text, &arp.interface)));

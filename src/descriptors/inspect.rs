@@ -48,6 +48,8 @@ pub struct Findings {
     pub probes: Vec<Key>,
     /// The kernel has not finished looking for somebody else with an address: an event will tell, where events are listened to.
     pub tentative: bool,
+    /// Addresses that others have on managed links: all facts of that kind in this namespace.
+    pub observed: Vec<Key>,
     /// The managed links, by logical name.
     pub links: Vec<(String, LinkState)>,
 }

@@ -17,6 +17,7 @@ pub mod interface;
 pub mod message;
 mod names;
 pub mod namespace;
+pub mod observed;
 pub mod orphan;
 mod relatives;
 pub mod route;

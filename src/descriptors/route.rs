@@ -17,6 +17,7 @@ use super::{
     applied_interface,
     arp::up_key,
     guard_of,
+    observed::{observed_address, observed_prefix},
     sharing::vrf_table,
     value::{Interface, Route, Value, interface_key},
 };
@@ -99,14 +100,25 @@ fn operation(
     )]
 }
 
+/// IPv6 link-local gateways are reachable on every link that is up: the kernel gives each one a link-local address.
+fn is_link_local(gateway: IpAddr) -> bool {
+    matches!(gateway, IpAddr::V6(gateway) if gateway.is_unicast_link_local())
+}
+
 /// Whether the address or link-local destination in a key makes `gateway` reachable.
 fn reaches(key: &Key, gateway: IpAddr) -> bool {
-    let network = match TypedKey::parse(key.as_str()) {
-        Ok(TypedKey::InterfaceAddress { address, .. }) => address,
-        Ok(TypedKey::LinkLocalRoute { destination, .. }) => destination,
-        _ => return false,
+    let covers = |text: &str| {
+        let network = address::parse_ip_or_cidr(text);
+        network.is_ok_and(|network| address::contains(network.address, network.prefix_len, gateway))
     };
-    address::parse_ip_or_cidr(&network).is_ok_and(|network| address::contains(network.address, network.prefix_len, gateway))
+    if let Some((_, observed)) = observed_address(key) {
+        return covers(observed);
+    }
+    match TypedKey::parse(key.as_str()) {
+        Ok(TypedKey::InterfaceAddress { address, .. }) => covers(&address),
+        Ok(TypedKey::LinkLocalRoute { destination, .. }) => covers(&destination),
+        _ => false,
+    }
 }
 
 impl Descriptor<Network> for RouteDescriptor {
@@ -169,7 +181,12 @@ impl Descriptor<Network> for RouteDescriptor {
                 allocation_key(reference, interface),
             ));
         }
-        if let Some(gateway) = specified(route.gateway) {
+        let gateway = specified(route.gateway);
+        if gateway.is_some_and(is_link_local) {
+            dependencies.push(Dependency::key("gw-reachable", up_key(interface)).outlived());
+            return dependencies;
+        }
+        if let Some(gateway) = gateway {
             let prefixes = vec![addresses_prefix(interface), Key::from(TypedKey::any_link_local_route_of(interface))];
             let describe = format!("address or link-local route of interface {interface} that covers {gateway}");
             let predicate = Arc::new(move |key: &Key| reaches(key, gateway));
@@ -179,7 +196,7 @@ impl Descriptor<Network> for RouteDescriptor {
         dependencies.push(
             Dependency::any_of(
                 "outgoing-interface-has-ip-address",
-                vec![addresses_prefix(interface)],
+                vec![addresses_prefix(interface), observed_prefix(interface)],
                 describe,
                 None,
             )

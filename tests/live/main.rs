@@ -23,6 +23,7 @@ mod hanging;
 mod invalid;
 mod kinds;
 mod latency;
+mod layer3;
 mod one_agent;
 mod open_files;
 mod order;

@@ -11,6 +11,7 @@ use super::{
     super::{
         address::{addresses_prefix, in_same_subnet, is_shared, kernel_detection},
         detection,
+        observed::{FACTS_MAX, observed_fact},
         value::{Address, Detection, Interface, InterfaceKind, Original, Value, interface_key},
     },
     Inspection,
@@ -172,6 +173,21 @@ impl<'a> Inspection<'a> {
             .filter(is_unrouted)
             .filter_map(|address| address.spec)
             .collect()
+    }
+
+    /// Reports the addresses on a link that are none of its interface's values.
+    pub(super) fn observe_addresses(&mut self, link: &LinkState, found: &Interface) {
+        let states = self.addresses_on.get(&link.index).map(Vec::as_slice).unwrap_or_default();
+        if !link.up || states.len() == found.addresses.len() {
+            return;
+        }
+        let wanted = self.view.wanted(&interface_key(&found.name)).and_then(Value::interface);
+        let wanted = wanted.into_iter().flat_map(|wanted| &wanted.addresses);
+        let own: HashSet<AddressSpec> = found.addresses.iter().chain(wanted).filter_map(|address| address.spec).collect();
+        let of_others = states.iter().filter(|state| !own.contains(&state.address));
+        let is_shared = found.kind == InterfaceKind::Existing || self.residents(link.index).len() > 1;
+        let facts = of_others.filter_map(|state| observed_fact(&found.name, state, is_shared));
+        self.findings.observed.extend(facts.take(FACTS_MAX));
     }
 
     pub(super) fn has_address(&self, link: u32, spec: AddressSpec) -> bool {

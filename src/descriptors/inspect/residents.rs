@@ -176,6 +176,7 @@ impl Inspection<'_> {
 
     /// Notes the values derived from an interface on a link.
     fn what_is_on(&mut self, link: &LinkState, found: &Interface) {
+        self.observe_addresses(link, found);
         // The agent does not choose the VRF of an EXISTING interface: the link may be in another one.
         let in_vrf = found.vrf.is_some() && self.vrf_of(link, found.vrf.as_deref()) == found.vrf;
         if let Some((_, member)) = membership(found).filter(|_| in_vrf) {
