@@ -192,7 +192,9 @@ mod tests {
             ..link()
         };
         let down = LinkState { up: false, ..link() };
-        let cases: &[(&LinkState, &str, u32, Option<u32>, &[&str])] = &[
+        /// Link, address, flags, table of the VRF, routes.
+        type Case<'a> = (&'a LinkState, &'a str, u32, Option<u32>, &'a [&'a str]);
+        let cases: &[Case] = &[
             (
                 &eth0,
                 "10.1.1.1/24",

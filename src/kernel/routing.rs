@@ -82,10 +82,9 @@ impl Worker {
         let here = self.find(netns, link).ok().flatten().is_some_and(|here| here.index == found.link);
         let place = self.place(netns);
         let message = match here && spec.gateway == found.route.gateway {
-            true => format!(
-                "the kernel made this route itself for an address of that link, and deletes it with the address; the value is not \
+            true => "the kernel made this route itself for an address of that link, and deletes it with the address; the value is not \
                  needed: delete it, or give it another metric to have a second route"
-            ),
+                .to_owned(),
             false => format!(
                 "a route to the same destination with the same metric is there already, which the kernel made itself for an address of \
                  {}; choose another metric, or change that address",
