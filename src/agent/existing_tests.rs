@@ -387,3 +387,30 @@ fn an_address_of_two_values_is_kept_until_the_last_one_is_gone() {
     world.rest();
     assert_eq!(world.addresses("nic0"), ["10.5.5.1"]);
 }
+
+/// A read of the namespace during the move of an EXISTING interface to another link does not lose what is still on the old one, and
+/// does not take an address there for the interface's own because it is desired on the new one.
+#[test]
+fn an_existing_interface_leaves_nothing_on_the_link_that_it_moves_from() {
+    let on = |link: &str, addresses: &str| {
+        let rest = format!(r#""type":"EXISTING","host_if_name":"{link}","ip_addresses":[{addresses}]"#);
+        interface("nic", &rest)
+    };
+    let (key, before) = on("nic0", r#""10.1.0.1/24","10.2.0.1/24""#);
+    let mut world = World::start(machine(), &BTreeMap::from([(key.clone(), before)]));
+    assert_eq!(world.addresses("nic0"), ["10.1.0.1", "10.2.0.1", "10.5.5.1"]);
+    // ENOMEM, errno(3): one of the deletions fails, so that the namespace is read before the interface has left.
+    world.machine.get().kernel.failing = vec![(0, 12)];
+    let (_, after) = on("nic1", r#""10.3.0.1/24","10.5.5.1/24""#);
+    world.put(&key, &after);
+    world.rest();
+    assert!(world.machine.get().kernel.failing.is_empty(), "no operation failed");
+    assert_eq!(world.addresses("nic0").len(), 2, "the other deletion succeeded");
+    world.refresh();
+    world.rest();
+    world.now += Duration::from_secs(5);
+    world.rest();
+    assert_eq!(world.addresses("nic0"), ["10.5.5.1"]);
+    assert_eq!(world.addresses("nic1"), ["10.3.0.1", "10.5.5.1", "10.6.6.1"]);
+    assert_eq!(world.state(&key), (ValueState::Configured, String::new()));
+}

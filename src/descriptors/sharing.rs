@@ -31,12 +31,15 @@ pub fn host_link(view: &View<'_, Network>, host_name: &str) -> Option<HostLink> 
     view.applied(&host_link_key(host_name))?.host_link()
 }
 
-/// Logical names of the EXISTING interfaces, desired or applied, for a link of the agent's own namespace, in order.
+/// Logical names of the EXISTING interfaces on a link of the agent's own namespace, in order.
+///
+/// An applied interface is on the link that it was applied to, also if the desired value names another link by now. One that is not
+/// applied is on the link that the desired value names.
 pub fn existing_on(view: &View<'_, Network>, host_name: &str) -> Vec<String> {
     let named = |interface: &&Interface| interface.kind == InterfaceKind::Existing && interface.host_name == host_name;
     let interfaces = view
         .dependents(&host_link_key(host_name))
-        .filter_map(|key| view.wanted(key).or(view.applied(key))?.interface());
+        .filter_map(|key| view.applied(key).or(view.wanted(key))?.interface());
     let mut names: Vec<String> = interfaces.filter(named).map(|interface| interface.name.clone()).collect();
     names.sort_unstable();
     names

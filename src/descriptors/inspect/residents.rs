@@ -134,7 +134,9 @@ impl Inspection<'_> {
             }
             (None, None) => return Verdict::Orphan,
         };
-        let found = self.interface(basis, wanted.unwrap_or(basis), link);
+        // The desired addresses of an EXISTING interface that leaves this link are to be on another one.
+        let leaves = |wanted: &&Interface| wanted.kind == InterfaceKind::Existing && wanted.host_name != link.name;
+        let found = self.interface(basis, wanted.filter(|wanted| !leaves(wanted)).unwrap_or(basis), link);
         self.findings.links.push((name.to_owned(), link.clone()));
         self.seen.insert(key.clone());
         let differs = applied_here.is_none_or(|applied| {
