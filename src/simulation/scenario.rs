@@ -255,7 +255,19 @@ impl Repertoire {
         if slot == INVALID && !self.kernel && random.percent(30) {
             return Item::Unusable(interface_key(INVENTORY.names[slot]));
         }
-        INVENTORY.item(slot, &self.places, random)
+        let mut item = INVENTORY.item(slot, &self.places, random);
+        if let Item::Interface(interface) = &mut item
+            && self.settles(slot)
+        {
+            NICS[0].clone_into(&mut interface.host);
+        }
+        item
+    }
+
+    /// Whether an interface is on one foreign link for ever. Nothing on a foreign link tells which agent has set it: an agent that was
+    /// killed does not know it again once no value names the link.
+    fn settles(&self, slot: usize) -> bool {
+        self.kills && (FIRST_EXISTING..INTERFACES).contains(&slot)
     }
 
     fn put(&self, random: &mut Random) -> Step {
@@ -270,7 +282,7 @@ impl Repertoire {
             if slots.contains(&slot) || (is_on_nic(slot) && !self.nics) || (keep && !self.process) {
                 continue;
             }
-            let delete = !keep && random.percent(35);
+            let delete = !keep && random.percent(35) && !self.settles(slot);
             slots.push(slot);
             changes.push(if delete {
                 Change::Delete(INVENTORY.key(slot))
