@@ -1,6 +1,6 @@
 //! From values back to messages, for people and for clients.
 //!
-//! Owns the reverse of [`convert`](super::convert). A value that is still as its model asked is shown as that model was written. Any other
+//! Owns the reverse of [`convert`]. A value that is still as its model asked is shown as that model was written. Any other
 //! value was read from the kernel or differs from its model: it is shown with every field that the kernel has, in its normal form. Must
 //! never look at anything but the value. Start reading at [`message_of`].
 

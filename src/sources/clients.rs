@@ -95,7 +95,7 @@ impl ClientStore {
         let path = data.path_of(FILE_NAME);
         let OpenFile { file, created } = data.open_or_create(FILE_NAME)?;
         if !created && file.metadata().is_ok_and(|found| found.len() == 0) {
-            let detail = "the file is damaged: it has 0 bytes".to_owned();
+            let detail = "it has 0 bytes".to_owned();
             return Err(ClientStoreError::Content { path, detail });
         }
         let mut builder = Database::builder();
@@ -241,7 +241,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         std::fs::write(directory.path().join("clients.redb"), "").expect("written");
         let error = ClientStore::open(directory.path()).err().map(|error| error.to_string());
-        assert!(error.is_some_and(|error| error.contains("it has 0 bytes; restore the file, or remove it")));
+        assert!(error.is_some_and(|error| error.contains("clients.redb is damaged (it has 0 bytes); restore it from a copy")));
     }
 
     #[test]
