@@ -21,7 +21,7 @@ use crate::{
         namespace::microservice_key,
         netns_of,
         sharing::concerned_by_link,
-        value::{Microservice, Namespace, NamespaceName, OpenNamespace, Value, interface_key},
+        value::{InterfaceKind, Microservice, Namespace, NamespaceName, OpenNamespace, Value, interface_key},
     },
     engine::Effects,
     kernel::{Failure, FailureKind, KernelOp, NamespaceRef, NetnsId, Outcome as KernelOutcome, Reply, Snapshot, Task},
@@ -169,6 +169,8 @@ pub struct NetworkEffects {
     host_facts: BTreeMap<Key, Value>,
     /// Addresses that others have on managed links, as the scheduler was told of them.
     observed: HashMap<NetnsId, BTreeSet<Key>>,
+    /// EXISTING interfaces that are applied, with the names of their links.
+    existing: BTreeMap<Key, String>,
     watched: BTreeSet<Key>,
     /// To be done with the next batch: see [`Self::forget_process`].
     forgotten: Vec<Task>,
@@ -214,6 +216,7 @@ impl NetworkEffects {
             missed: BTreeSet::new(),
             host_facts: BTreeMap::new(),
             observed: HashMap::new(),
+            existing: BTreeMap::new(),
             watched: BTreeSet::new(),
             forgotten: Vec::new(),
             held: HeldOrphans::default(),
@@ -906,6 +909,7 @@ impl Effects for NetworkEffects {
             if change.status.is_none() {
                 self.dispossessed.remove(&change.key);
             }
+            self.note_existing(scheduler, &change.key);
             self.reporter.status(&scheduler.view(), &change);
         }
     }
@@ -913,11 +917,7 @@ impl Effects for NetworkEffects {
     fn settled(&mut self) {
         if std::mem::take(&mut self.acted) {
             for netns in std::mem::take(&mut self.undecided) {
-                // What is done because of this look must not lead to the next one without a pause.
-                let earliest = self.last_read.get(&netns).map_or(self.now, |last| *last + READ_INTERVAL);
-                let due = self.now.max(earliest);
-                let planned = self.suspects.entry(netns).or_insert(due);
-                *planned = due.min(*planned);
+                self.read_again(netns);
             }
         }
         self.reporter.settled();
@@ -925,6 +925,30 @@ impl Effects for NetworkEffects {
 }
 
 impl NetworkEffects {
+    /// Plans a reading. Its consequences must not lead to the next one without a pause.
+    fn read_again(&mut self, netns: NetnsId) {
+        let earliest = self.last_read.get(&netns).map_or(self.now, |last| *last + READ_INTERVAL);
+        let due = self.now.max(earliest);
+        let planned = self.suspects.entry(netns).or_insert(due);
+        *planned = due.min(*planned);
+    }
+
+    /// Reads the agent's own namespace after an EXISTING interface became applied: that takes no operation, so the kernel reports
+    /// nothing, and the addresses that others have on its link are not known yet.
+    fn note_existing(&mut self, scheduler: &Scheduler<Network>, key: &Key) {
+        let view = scheduler.view();
+        let interface = view.applied(key).and_then(Value::interface);
+        match interface.filter(|interface| interface.kind == InterfaceKind::Existing) {
+            Some(interface) if self.existing.insert(key.clone(), interface.host_name.clone()).as_ref() != Some(&interface.host_name) => {
+                self.read_again(self.own);
+            }
+            Some(_) => {}
+            None => {
+                self.existing.remove(key);
+            }
+        }
+    }
+
     fn microservice(&mut self, scheduler: &mut Scheduler<Network>, change: MicroserviceChange) {
         match change {
             MicroserviceChange::Available(service) => {

@@ -414,3 +414,30 @@ fn an_existing_interface_leaves_nothing_on_the_link_that_it_moves_from() {
     assert_eq!(world.addresses("nic1"), ["10.3.0.1", "10.5.5.1", "10.6.6.1"]);
     assert_eq!(world.state(&key), (ValueState::Configured, String::new()));
 }
+
+/// Such an interface takes no operation, so no event of the kernel leads to a reading.
+#[test]
+fn the_addresses_of_others_count_at_once_on_a_link_that_was_there() {
+    let mut world = World::start(machine(), &Desired::new());
+    let (nic, nic_value) = interface("nic", r#""type":"EXISTING","host_if_name":"nic0""#);
+    let (neighbour, neighbour_value) = arp("nic", "10.5.5.9");
+    let (through, route_value) = route("nic", "172.16.5.0/24", "10.5.5.254");
+    world.put(&nic, &nic_value);
+    world.put(&neighbour, &neighbour_value);
+    world.put(&through, &route_value);
+    world.rest();
+    [&nic, &neighbour, &through]
+        .into_iter()
+        .for_each(|key| world.assert_configured(key));
+
+    // It moves to another link and back.
+    let (_, moved) = interface("nic", r#""type":"EXISTING","host_if_name":"nic1""#);
+    world.put(&nic, &moved);
+    world.rest();
+    assert_eq!(world.state(&through).0, ValueState::Pending);
+    world.put(&nic, &nic_value);
+    world.rest();
+    [&nic, &neighbour, &through]
+        .into_iter()
+        .for_each(|key| world.assert_configured(key));
+}
