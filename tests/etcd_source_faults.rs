@@ -29,8 +29,23 @@ type Answer = Result<PbWatchResponse, Status>;
 struct Script {
     revision: i64,
     items: Vec<PbKeyValue>,
+    /// Items at former revisions, oldest first.
+    past: Vec<(i64, Vec<PbKeyValue>)>,
     watches: VecDeque<Vec<PbWatchResponse>>,
     open: Vec<mpsc::UnboundedSender<Answer>>,
+}
+
+impl Script {
+    /// Returns the items at a revision; 0 is the newest.
+    fn items_at(&self, revision: i64) -> &Vec<PbKeyValue> {
+        let past = self.past.iter().find(|(last, _)| revision != 0 && revision <= *last);
+        past.map_or(&self.items, |(_, items)| items)
+    }
+
+    fn advance_to(&mut self, revision: i64, items: Vec<PbKeyValue>) {
+        self.past.push((revision - 1, std::mem::replace(&mut self.items, items)));
+        self.revision = revision;
+    }
 }
 
 #[derive(Clone, Default)]
@@ -47,9 +62,9 @@ impl PbKvService for ScriptedStore {
     type RangeStreamStream = tokio_stream::Empty<Result<PbRangeStreamResponse, Status>>;
 
     async fn range(&self, request: Request<PbRangeRequest>) -> Result<Response<PbRangeResponse>, Status> {
-        let keys_only = request.into_inner().keys_only;
+        let PbRangeRequest { keys_only, revision, .. } = request.into_inner();
         let script = self.0.lock().expect("no test panics while it holds this");
-        let mut kvs = script.items.clone();
+        let mut kvs = script.items_at(revision).clone();
         if keys_only {
             kvs.iter_mut().for_each(|kv| kv.value.clear());
         }
@@ -212,8 +227,7 @@ fn script(items: Vec<PbKeyValue>) -> Script {
 async fn an_event_that_the_watch_has_lost_is_found_by_comparing() {
     let mut run = Run::start(script(vec![item("a", "1", 5), item("b", "1", 6)])).await;
     assert_eq!(run.snapshot().await.0, SnapshotReason::Initial);
-    run.store
-        .change(|script| (script.revision, script.items) = (12, vec![item("a", "2", 12)]));
+    run.store.change(|script| script.advance_to(12, vec![item("a", "2", 12)]));
     let want = ["a=2".to_owned()].to_vec();
     assert_eq!(run.snapshot().await, (SnapshotReason::Difference, want));
 }
