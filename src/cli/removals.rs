@@ -78,8 +78,9 @@ async fn accept(agent: &Agent, output: &Output) -> Outcome {
     match accepted.values + accepted.orphans {
         0 => output.line("no removals were held")?,
         _ => output.line(&format!(
-            "accepted: the agent deletes {} values and {} orphans",
-            accepted.values, accepted.orphans
+            "accepted: the agent deletes {} and {}",
+            counted(accepted.values, "value"),
+            counted(accepted.orphans, "orphan")
         ))?,
     }
     Ok(0)
@@ -87,4 +88,12 @@ async fn accept(agent: &Agent, output: &Output) -> Outcome {
 
 fn understood<T: for<'a> Deserialize<'a>>(json: Json) -> Result<T, Failure> {
     serde_json::from_value(json).map_err(|error| Failure::new(format!("the answer is not understood: {error}")))
+}
+
+/// A number with its noun, in the plural unless it is one.
+fn counted(number: usize, noun: &str) -> String {
+    match number {
+        1 => format!("1 {noun}"),
+        _ => format!("{number} {noun}s"),
+    }
 }
