@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     on_both_stores,
     support::{
+        agent::LOG,
         bench::Bench,
         command::{ip, ip_in},
         config::{Interface, Reference},
@@ -55,6 +56,7 @@ fn is_whole() -> bool {
     let (ipv4, ipv6) = (shown("-4"), shown("-6"));
     let local = "local 10.71.0.1 dev eth0 table local proto kernel";
     let all = [
+        ipv4.contains("src 10.71.0.1"),
         ipv4.contains("10.71.0.0/24 dev eth0 proto kernel scope link"),
         ipv4.contains(local),
         ipv4.contains("10.72.0.0/16 via 10.71.0.2 dev eth0"),
@@ -65,7 +67,8 @@ fn is_whole() -> bool {
 
 /// `ip route flush` takes the connected and local routes along; the address stays.
 async fn deleted_routes_of_an_address_are_restored(mut bench: Bench) {
-    pair(&mut bench, &["10.71.0.1/24", "fd00:71::1/64"]).await;
+    const ADDRESSES: [&str; 3] = ["10.71.0.1/24", "10.71.0.3/24", "fd00:71::1/64"];
+    pair(&mut bench, &ADDRESSES).await;
     put_route(&bench, GATEWAY_ROUTE, route("10.72.0.0/16", "10.71.0.2")).await;
     bench.until_state(GATEWAY_ROUTE, "CONFIGURED").await;
     assert!(is_whole(), "{}{}", shown("-4"), shown("-6"));
@@ -82,13 +85,11 @@ async fn deleted_routes_of_an_address_are_restored(mut bench: Bench) {
         bench.until_true(&format!("the damage by `{damage}` is repaired"), is_whole).await;
         bench.until_state(GATEWAY_ROUTE, "CONFIGURED").await;
         // Put again, so that the next one does not count as contention.
-        bench
-            .put(
-                &left().key(),
-                left().address("10.71.0.1/24").address("fd00:71::1/64").json().to_string(),
-            )
-            .await;
+        let left = ADDRESSES.iter().fold(left(), |left, address| left.address(address));
+        bench.put(&left.key(), left.json().to_string()).await;
     }
+    let log = std::fs::read_to_string(LOG).expect("the log of the agent");
+    assert!(!log.contains("ENETUNREACH"), "the gateway waits for the connected route:\n{log}");
     assert_eq!(ip_in(&netns(), "-o link show eth0"), link, "the link is the same one");
 
     bench.stop_agent().await;

@@ -167,12 +167,26 @@ impl<'a> Inspection<'a> {
             let routes = state.map(|state| routes_of_address(link, state, table));
             routes.is_some_and(|routes| routes.iter().any(|route| !self.address_routes.contains(route)))
         };
-        wanted
+        let mut unrouted: HashSet<AddressSpec> = wanted
             .addresses
             .iter()
             .filter(is_unrouted)
             .filter_map(|address| address.spec)
-            .collect()
+            .collect();
+        // A secondary address has no connected route of its own: gateways are reached by that of the primary one.
+        let rests_on_unrouted = |spec: &AddressSpec| {
+            let state = self.addresses.get(&(link.index, *spec));
+            let is_secondary = state.is_some_and(|state| state.is_secondary() && is_own(state));
+            is_secondary && unrouted.iter().any(|primary| in_same_subnet(*primary, *spec))
+        };
+        let secondaries: Vec<AddressSpec> = wanted
+            .addresses
+            .iter()
+            .filter_map(|address| address.spec)
+            .filter(rests_on_unrouted)
+            .collect();
+        unrouted.extend(secondaries);
+        unrouted
     }
 
     /// Reports the addresses on a link that are none of its interface's values.
