@@ -22,8 +22,12 @@ impl<'a> Inspection<'a> {
     /// An address that its interface no longer has, because its removal failed, is there all the same.
     pub(super) fn see_applied_addresses(&mut self, link: &LinkState, name: &str) {
         let applied = self.view.applied_under(addresses_prefix(name).as_str());
+        let unseen: Vec<_> = applied.filter(|(key, _)| !self.seen.contains(*key)).collect();
+        if unseen.is_empty() {
+            return;
+        }
         let unrouted = self.unrouted_addresses(link, name);
-        let there = applied.filter(|(_, value)| {
+        let there = unseen.into_iter().filter(|(_, value)| {
             let spec = value.address().and_then(|address| address.spec);
             spec.is_some_and(|spec| self.has_address(link.index, spec) && !unrouted.contains(&spec))
         });
@@ -138,8 +142,8 @@ impl<'a> Inspection<'a> {
     /// that subnet, the order is left as it is: changing it could remove that address.
     fn is_misplaced(&self, link: u32, address: &Address, wanted: &Interface) -> bool {
         let Some(spec) = address.spec else { return false };
-        let on_link = self.snapshot.addresses.iter().filter(|state| state.link == link);
-        let subnet = on_link.filter(|state| in_same_subnet(state.address, spec));
+        let on_link = self.addresses_on.get(&link).map(Vec::as_slice).unwrap_or_default();
+        let subnet = on_link.iter().filter(|state| in_same_subnet(state.address, spec));
         let is_secondary = |state: &AddressState| state.address == spec && state.is_secondary();
         let is_of_interface = |state: &AddressState| {
             let mut asked_for = wanted.addresses.iter();

@@ -61,7 +61,9 @@ impl Inspection<'_> {
     pub(super) fn link(&mut self, link: &LinkState) {
         let mut names = self.residents(link.index).to_vec();
         // After a restart, addresses show which of two EXISTING interfaces in conflict was applied before.
-        names.sort_by_cached_key(|name| self.is_without_trace(link, name));
+        if names.len() > 1 {
+            names.sort_by_cached_key(|name| self.is_without_trace(link, name));
+        }
         if names.is_empty() {
             let leftover = self.marks.subject(&link.alias).is_some_and(|subject| !subject.is_empty());
             if leftover {
