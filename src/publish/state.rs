@@ -240,9 +240,12 @@ impl State {
         let key = key.clone();
         let Some(entry) = self.entries.get_mut(&key) else { return };
         entry.deleted_at = entry.deleted_at.max(revision);
-        let is_lost = matches!(entry.stored, Stored::Present(..)) && revision > entry.revision;
-        if is_lost && !entry.in_flight {
-            entry.stored = Stored::Absent;
+        if !matches!(entry.stored, Stored::Present(..)) || revision <= entry.revision {
+            return;
+        }
+        entry.stored = Stored::Absent;
+        // The answer to a write that is in flight decides what to do.
+        if !entry.in_flight {
             self.settle_or_queue(&key, 0);
         }
     }
