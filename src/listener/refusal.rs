@@ -38,6 +38,18 @@ pub fn http2(words: &str) -> Vec<u8> {
     bytes
 }
 
+/// What every HTTP/2 connection begins with (RFC 9113 §3.4).
+pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Returns a refusal in the protocol that a client has begun to speak: HTTP/2 if these bytes begin its preface, else HTTP/1.1.
+pub fn as_begun(beginning: &[u8], status: &str, words: &str) -> Vec<u8> {
+    let speaks_http2 = beginning.iter().eq(PREFACE.iter().take(beginning.len()));
+    match speaks_http2 {
+        true => http2(words),
+        false => http1(status, words),
+    }
+}
+
 /// The header of a frame of the connection (RFC 9113 §4.1): three bytes of length, type, flags, stream 0.
 fn frame(kind: u8, length: usize) -> Vec<u8> {
     let [_, high, middle, low] = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();

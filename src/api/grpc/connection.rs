@@ -17,8 +17,6 @@ use tracing::debug;
 use super::call::Calls;
 use crate::listener::{Activity, Impatient, Limits, Prefixed, Protocol, refusal};
 
-/// What a client of HTTP/2 begins with (RFC 9113 §3.4).
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Streams of one connection at a time.
 const STREAMS_MAX: u32 = 256;
 /// Most bytes of the headers of a call.
@@ -67,11 +65,7 @@ impl Protocol for GrpcProtocol {
     }
 
     fn refusal(&self, beginning: &[u8], status: &str, words: &str) -> Vec<u8> {
-        let speaks_http2 = beginning.iter().eq(PREFACE.iter().take(beginning.len()));
-        match speaks_http2 {
-            true => refusal::http2(words),
-            false => refusal::http1(status, words),
-        }
+        refusal::as_begun(beginning, status, words)
     }
 }
 
@@ -94,7 +88,7 @@ impl GrpcProtocol {
             .max_send_buf_size(SEND_BUFFER_BYTES)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .serve_connection(TokioIo::new(Prefixed::new(PREFACE, stream)), service_fn(answer));
+            .serve_connection(TokioIo::new(Prefixed::new(refusal::PREFACE, stream)), service_fn(answer));
         let mut connection = pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
@@ -120,15 +114,15 @@ impl GrpcProtocol {
 
 /// Reads what a client begins with, as long as it is what is expected.
 async fn has_preface(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<bool> {
-    let mut beginning = [0; PREFACE.len()];
+    let mut beginning = [0; refusal::PREFACE.len()];
     let mut length = 0;
-    while length < PREFACE.len() {
+    while length < refusal::PREFACE.len() {
         match stream.read(&mut beginning[length..]).await? {
             0 if length == 0 => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the client said nothing")),
             0 => return Ok(false),
             read => length += read,
         }
-        if beginning[..length] != PREFACE[..length] {
+        if beginning[..length] != refusal::PREFACE[..length] {
             return Ok(false);
         }
     }

@@ -28,8 +28,6 @@ use crate::{
     listener::{Activity, Impatient, Limits, Prefixed, Protocol, refusal},
 };
 
-/// First bytes of a client of HTTP/2 (RFC 9113 §3.4).
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Calls of one connection at a time: some client libraries open a stream for each watch.
 const STREAMS_MAX: u32 = 1024;
 /// Calls at a time of all clients, for each connection that there may be.
@@ -125,11 +123,7 @@ impl Protocol for StoreProtocol {
     }
 
     fn refusal(&self, beginning: &[u8], status: &str, words: &str) -> Vec<u8> {
-        let speaks_http2 = beginning.iter().eq(PREFACE.iter().take(beginning.len()));
-        match speaks_http2 {
-            true => refusal::http2(words),
-            false => refusal::http1(status, words),
-        }
+        refusal::as_begun(beginning, status, words)
     }
 }
 
@@ -195,14 +189,14 @@ impl StoreProtocol {
 
 /// Reads until it is clear whether the client speaks HTTP/2. Returns that and the bytes read.
 async fn beginning(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<(bool, Vec<u8>)> {
-    let mut bytes = [0; PREFACE.len()];
+    let mut bytes = [0; refusal::PREFACE.len()];
     let mut length = 0;
-    while length < PREFACE.len() && bytes[..length] == PREFACE[..length] {
+    while length < refusal::PREFACE.len() && bytes[..length] == refusal::PREFACE[..length] {
         match stream.read(&mut bytes[length..]).await? {
             0 if length == 0 => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the client sent nothing")),
             0 => break,
             read => length += read,
         }
     }
-    Ok((bytes == *PREFACE, bytes[..length].to_vec()))
+    Ok((bytes == *refusal::PREFACE, bytes[..length].to_vec()))
 }
