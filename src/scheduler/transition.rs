@@ -24,9 +24,10 @@ impl<D: Domain> Scheduler<D> {
         if self.graph[id].closing {
             self.graph[id].closing = false;
             if self.graph[id].last_operation == Verb::Delete {
-                // The deletion failed, and is not needed any more.
+                // The deletion failed, and is not needed any more. What was decided while it was held is decided again.
                 self.graph[id].last_operation = Verb::Undefined;
                 self.release_hold(id);
+                self.mark(id);
             }
             self.refresh_children(id);
             self.wake_interested(id);
