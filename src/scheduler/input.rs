@@ -428,7 +428,12 @@ impl<D: Domain> Scheduler<D> {
             if let Some(id) = self.graph.find(key)
                 && !self.graph[id].present()
             {
-                self.graph[id].partial = true;
+                let node = &mut self.graph[id];
+                if node.attempted().is_none() {
+                    // If it is not desired any more when its turn comes, this is what tells what to clear away.
+                    node.make_rare().attempted = node.wanted().cloned();
+                }
+                node.partial = true;
                 self.mark(id);
             }
         }

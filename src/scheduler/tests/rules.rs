@@ -237,6 +237,23 @@ fn a_failed_creation_waits_for_its_retry_also_where_every_change_is_a_re_creatio
     assert_eq!((deadline - world.now).as_secs(), 1);
 }
 
+/// Simulator seed 20019034: the half-made link stayed for ever.
+#[test]
+fn what_an_interrupted_creation_left_is_cleared_away_when_it_is_not_desired_any_more() {
+    let mut world = World::new();
+    world.put("a", needing(&["b"]));
+    world.run();
+    world.scheduler.observe(Observation {
+        unfinished: vec![key("a")],
+        ..Observation::default()
+    });
+    world.run();
+    assert_eq!(world.log, []);
+    world.delete("a");
+    world.run();
+    assert_eq!(world.log, [Do::Recover("a".into())]);
+}
+
 #[test]
 fn after_a_failed_creation_the_next_attempt_clears_up_first() {
     let mut world = World::new();
