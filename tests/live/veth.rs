@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use crate::{
-    on_both_stores,
+    on_both_stores, on_one_store,
     support::{
         bench::Bench,
+        command,
         config::{Arp, Config, Interface, Kind, Reference, Route},
         monitor::Monitor,
         ping,
@@ -67,3 +68,42 @@ async fn two_veth_ends_put_with_etcdctl_reach_each_other(mut bench: Bench) {
     ping::reaches(&Reference::named("pair-left").path(), "10.12.0.1");
 }
 on_both_stores!(two_veth_ends_put_with_etcdctl_reach_each_other);
+
+/// An end whose creation failed, with an attempt due only in seconds, is made as soon as the other end is corrected.
+async fn a_failed_end_is_created_at_once_when_the_other_is_corrected(mut bench: Bench) {
+    command::ip("netns add pair-d");
+    command::ip("-n pair-d link add eth0 type veth peer name foreign");
+    bench.start_agent().await;
+    let c = Interface::veth("c", "d", Reference::named("pair-c")).address("10.13.0.1/24");
+    let taken = Interface::veth("d", "c", Reference::named("pair-d")).host_name("eth0");
+    let corrected = taken.clone().host_name("eth1").address("10.13.0.2/24");
+    let mut invalid = corrected.json();
+    invalid["ip_addresses"] = serde_json::json!(["10.13.0.300/24"]);
+
+    let revision = bench.put(&c.key(), c.json().to_string()).await;
+    bench.put(&taken.key(), taken.json().to_string()).await;
+    // Four doublings: the next attempt is 16 s away.
+    let failed = bench.until("interface c has failed five times", |publication| {
+        publication.of(&c.key()).is_some_and(|status| status.attempts == 5)
+    });
+    let next_retry = failed
+        .await
+        .of(&c.key())
+        .map(|status| status.next_retry.clone())
+        .unwrap_or_default();
+    bench.put(&taken.key(), invalid.to_string()).await;
+    bench.until_state(&taken.key(), "INVALID").await;
+    bench.until_waiting_for(&c.key(), &["veth-peer-exists"]).await;
+
+    let corrected_at = bench.put(&corrected.key(), corrected.json().to_string()).await;
+    let revisions = [(c.key(), revision), (corrected.key(), corrected_at)].into();
+    let configured = bench.until_configured(&revisions).await;
+    let since = configured.of(&c.key()).map(|status| status.since.clone()).unwrap_or_default();
+    assert!(
+        !since.is_empty() && since < next_retry,
+        "CONFIGURED at {since}; the attempt that was due anyway is at {next_retry}"
+    );
+    ping::reaches(&Reference::named("pair-c").path(), "10.13.0.2");
+    bench.stop_agent().await;
+}
+on_one_store!(a_failed_end_is_created_at_once_when_the_other_is_corrected, Embedded, 120);

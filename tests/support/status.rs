@@ -27,6 +27,8 @@ pub struct ValueStatus {
     pub reason: String,
     /// A sentence for people.
     pub message: String,
+    /// Since when it has its state.
+    pub since: String,
     /// Store revision that this status answers.
     #[serde(deserialize_with = "number_or_text")]
     pub mod_revision: i64,
