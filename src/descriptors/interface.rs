@@ -14,7 +14,7 @@ use super::{
     MICROSERVICE_AVAILABLE, NAMESPACE_AVAILABLE, Network,
     alias::{Marks, RELEASED},
     netns_of, not_others, owned,
-    sharing::{check_link, contradicts_maker, host_link_key},
+    sharing::{check_link, contradicts_maker, host_link_key, is_in_own_namespace},
     value::{Interface, InterfaceKind, Namespace, NamespaceName, Value, interface_key},
     vrf::membership,
 };
@@ -22,6 +22,9 @@ use crate::{
     kernel::{Guard, KernelOp, LinkChanges, NetnsId, NewLink, NewLinkKind},
     scheduler::{Claim, DeleteCause, Dependency, Descriptor, Refusal, View},
 };
+
+/// Reason of a LOOPBACK that is to be down in the agent's own namespace.
+const OWN_LOOPBACK: &str = "OwnLoopback";
 
 /// Reason given to the second of two interfaces with one host name in one namespace.
 pub const HOST_NAME_CONFLICT: &str = "HostNameConflict";
@@ -225,6 +228,23 @@ fn other_end<'a>(interface: &Interface, view: &View<'a, Network>) -> Option<&'a 
     matches!(&other.kind, InterfaceKind::Veth { peer: back, .. } if *back == interface.name).then_some(other)
 }
 
+/// Checks that `lo` of the agent's own namespace is not taken down: store and API are reached through it, so nobody could take the
+/// value back again.
+///
+/// # Errors
+/// Says what to change.
+fn check_loopback(interface: &Interface, view: &View<'_, Network>) -> Result<(), Refusal> {
+    if interface.enabled || !is_in_own_namespace(view, interface) {
+        return Ok(());
+    }
+    Err(Refusal {
+        reason: OWN_LOOPBACK,
+        message: "`lo` of the agent's own network namespace is not taken down, because the store, the API and other programs of this \
+                  machine are reached through it; set `enabled` to true, or name another namespace"
+            .to_owned(),
+    })
+}
+
 /// Sets whatever the agent sets at all: an adopted link was there before, in any state.
 fn leave_nothing_open(changes: &mut LinkChanges, interface: &Interface) {
     (changes.mtu, changes.up) = (interface.effective_mtu(), Some(interface.enabled));
@@ -421,7 +441,7 @@ impl Descriptor<Network> for InterfaceDescriptor {
         Ok(match &interface.kind {
             InterfaceKind::Veth { peer, .. } => return self.create_veth(interface, peer, netns, view),
             InterfaceKind::TapToVpp { tap } => self.take_tap(interface, tap, netns, view),
-            InterfaceKind::Loopback => vec![self.finish(interface, netns, view)],
+            InterfaceKind::Loopback => check_loopback(interface, view).map(|()| vec![self.finish(interface, netns, view)])?,
             InterfaceKind::Existing => check_link(view, interface).map(|()| Vec::new())?,
             InterfaceKind::Vrf { table } => vec![create(NewLinkKind::Vrf { table: *table }), self.finish(interface, netns, view)],
             InterfaceKind::Dummy => vec![create(NewLinkKind::Dummy), self.finish(interface, netns, view)],
@@ -484,6 +504,9 @@ impl Descriptor<Network> for InterfaceDescriptor {
             return check_link(view, wanted).map(|()| Vec::new());
         }
         let loopback = wanted.kind == InterfaceKind::Loopback;
+        if loopback {
+            check_loopback(wanted, view)?;
+        }
         let alias = match (loopback, applied.adopted) {
             (true, _) => self.loopback_alias(wanted, view),
             (false, true) => self.marks.adopted(wanted),

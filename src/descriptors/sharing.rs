@@ -59,7 +59,7 @@ fn maker_of(view: &View<'_, Network>, host_name: &str) -> Option<Key> {
 }
 
 /// Returns whether an interface is in the agent's own namespace, by whatever name.
-fn is_in_own_namespace(view: &View<'_, Network>, interface: &Interface) -> bool {
+pub fn is_in_own_namespace(view: &View<'_, Network>, interface: &Interface) -> bool {
     let netns = netns_of(view, &interface.namespace);
     netns.is_some() && netns == netns_of(view, &NamespaceName::Own)
 }

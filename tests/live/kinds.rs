@@ -102,6 +102,29 @@ async fn a_loopback_keeps_what_the_kernel_gave_it(mut bench: Bench) {
 }
 on_both_stores!(a_loopback_keeps_what_the_kernel_gave_it);
 
+/// A LOOPBACK that does not say `enabled` would cut the agent off from its store and its API, so that nobody could take it back.
+async fn the_loopback_of_the_agents_own_namespace_is_never_taken_down(mut bench: Bench) {
+    bench.start_agent().await;
+    let up = Interface::new("own-lo", Kind::Loopback, Reference::Own).address("10.53.0.1/32");
+    let down = Interface {
+        enabled: false,
+        ..up.clone()
+    };
+    let key = up.key();
+    let is_up = || ip("link show dev lo up").contains("lo:");
+    for desired in [&down, &up, &down] {
+        bench.put(&key, desired.json().to_string()).await;
+        let state = if desired.enabled { "CONFIGURED" } else { "INVALID" };
+        let status = bench.until_state(&key, state).await;
+        assert_eq!(status.reason, if desired.enabled { "" } else { "OwnLoopback" });
+        assert!(is_up());
+    }
+    bench.delete(&key).await;
+    bench.until_nothing_is_published().await;
+    assert!(is_up());
+}
+on_both_stores!(the_loopback_of_the_agents_own_namespace_is_never_taken_down);
+
 /// TAP_TO_VPP moves and renames a TAP that somebody else made, and gives it back under its old name.
 async fn a_tap_is_moved_renamed_and_given_back(mut bench: Bench) {
     bench.start_agent().await;
