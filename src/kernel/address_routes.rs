@@ -87,16 +87,17 @@ fn of_ipv6(link: &LinkState, state: &AddressState, vrf_table: Option<u32>) -> Ve
     }
 }
 
-/// Whether the routes of an address are worth reading: the agent's own, or, before Linux 5.18, of any maker.
-fn is_of_interest(state: &AddressState) -> bool {
-    matches!(state.protocol, 0 | super::PROTOCOL) && state.scope < libc::RT_SCOPE_LINK
+/// Whether the routes of an address are read and may be judged: of the agent's own addresses, and of those that do not say who made them
+/// (as all before Linux 5.18), but for what the kernel gives a link by itself.
+pub fn are_routes_read(state: &AddressState) -> bool {
+    state.protocol == super::PROTOCOL || state.protocol == 0 && state.scope < libc::RT_SCOPE_LINK
 }
 
 /// Reads the routes of the addresses of a namespace, of those families in which the agent has addresses.
 pub(super) fn dump(socket: &mut RouteSocket, addresses: &[AddressState]) -> Result<Vec<AddressRoute>, Refusal> {
     let mut routes = Vec::new();
     for ipv4 in [true, false] {
-        let concerns = |state: &AddressState| state.address.address.is_ipv4() == ipv4 && is_of_interest(state);
+        let concerns = |state: &AddressState| state.address.address.is_ipv4() == ipv4 && are_routes_read(state);
         if addresses.iter().any(concerns) {
             routes.extend(route::dump_of_addresses(socket, ipv4)?);
         }

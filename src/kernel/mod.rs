@@ -41,7 +41,7 @@ mod table;
 mod worker;
 mod write_count;
 
-pub use address_routes::routes_of_address;
+pub use address_routes::{are_routes_read, routes_of_address};
 pub use executor::{Executor, ExecutorConfig, StartError};
 pub use namespace::NamedTarget;
 pub use operation::*;

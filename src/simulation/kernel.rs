@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::configuration::NICS;
 use crate::kernel::{
     AddressDetection, AddressRoute, AddressSpec, AddressState, Failure, FailureKind, Guard, KernelOp, LinkState, NamespaceRef, NetnsId,
-    PROTOCOL, Reply, Snapshot, provisional_group, routes_of_address,
+    PROTOCOL, Reply, Snapshot, are_routes_read, provisional_group, routes_of_address,
 };
 
 /// The agent's own namespace.
@@ -171,7 +171,7 @@ fn works_in(op: &KernelOp) -> Vec<NetnsId> {
     }
 }
 
-/// The routes that come with the addresses. Nobody deletes them here.
+/// The routes that come with the addresses, of the families of which the real kernel would be asked. Nobody deletes them here.
 fn address_routes(snapshot: &Snapshot) -> Vec<AddressRoute> {
     let links: BTreeMap<u32, &LinkState> = snapshot.links.iter().map(|link| (link.index, link)).collect();
     let of = |state: &AddressState| {
@@ -179,7 +179,11 @@ fn address_routes(snapshot: &Snapshot) -> Vec<AddressRoute> {
         let master = link.master.and_then(|master| links.get(&master)?.vrf_table);
         Some(routes_of_address(link, state, link.vrf_table.or(master)))
     };
-    snapshot.addresses.iter().filter_map(of).flatten().collect()
+    let is_read = |state: &&AddressState| {
+        let same_family = |other: &AddressState| other.address.address.is_ipv4() == state.address.address.is_ipv4();
+        snapshot.addresses.iter().any(|other| same_family(other) && are_routes_read(other))
+    };
+    snapshot.addresses.iter().filter(is_read).filter_map(of).flatten().collect()
 }
 
 impl Kernel {

@@ -67,6 +67,35 @@ fn the_kernel_makes_exactly_the_routes_that_the_agent_expects_of_an_address() {
     });
 }
 
+/// The routes of a family are read only where the agent has addresses that may be judged: each form must be one of them by itself.
+#[test]
+fn the_routes_of_an_address_without_others_are_read() {
+    in_private_namespaces(|world| {
+        let forms = [
+            ("x", "10.1.0.1/24"),
+            ("x", "10.2.0.1/32"),
+            ("x", "10.3.0.1/0"),
+            ("x", "127.0.0.5/8"),
+            ("x", "169.254.0.1/16"),
+            ("x", "fd00:1::1/64"),
+            ("x", "fd00:2::1/128"),
+            ("x", "fe80::99/64"),
+            ("x", "fe80::98/128"),
+            ("x", "fe80::97/10"),
+            ("lo", "127.0.0.5/8"),
+            ("lo", "10.4.0.1/24"),
+            ("lo", "fd00:3::1/128"),
+            ("lo", "fe80::99/64"),
+        ];
+        for (index, (link, address)) in forms.into_iter().enumerate() {
+            let netns = world.open(&format!("n{index}"));
+            world.veth((netns, "x"), (netns, "y"));
+            world.op(without_detection(add_address(netns, link, address)));
+            assert_eq!(missing_routes(&world.dump(netns)), Vec::<String>::new(), "{address} on {link}");
+        }
+    });
+}
+
 #[test]
 fn adding_an_address_that_is_there_restores_its_routes_and_leaves_the_rest_alone() {
     in_private_namespaces(|world| {

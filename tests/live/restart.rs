@@ -52,6 +52,53 @@ async fn a_restart_leaves_a_pair_out_of_the_own_namespace_alone(mut bench: Bench
 }
 on_both_stores!(a_restart_leaves_a_pair_out_of_the_own_namespace_alone);
 
+/// Each form of an address, with no other of its family in the namespace, is found as it was made.
+async fn a_restart_leaves_addresses_of_every_form_alone(mut bench: Bench) {
+    let forms = [
+        "10.1.0.1/24",
+        "10.2.0.1/32",
+        "10.3.0.0/31",
+        "10.4.0.1/0",
+        "127.0.0.5/8",
+        "169.254.0.1/16",
+        "240.0.0.1/8",
+        "fd00:1::1/64",
+        "fd00:2::1/128",
+        "fe80::99/64",
+        "fe80::98/128",
+        "fe80::97/10",
+    ];
+    let mut config = Config::default();
+    let mut paths = Vec::new();
+    for (index, form) in forms.into_iter().enumerate() {
+        let (place, near, far) = (
+            Reference::named(&format!("form{index}")),
+            format!("near{index}"),
+            format!("far{index}"),
+        );
+        paths.push(place.path());
+        config.interfaces.push(Interface::veth(&near, &far, place.clone()).address(form));
+        config.interfaces.push(Interface::veth(&far, &near, Reference::named("forms")));
+    }
+    bench.start_agent().await;
+    let revisions = bench.put_together(&config).await;
+    bench.until_configured(&revisions).await;
+    settle::until_quiet(&paths).await;
+    let mut monitors: Vec<Monitor> = paths.iter().map(|path| Monitor::open(path)).collect();
+    bench.kill_agent().await;
+    let before = bench.start_agent().await;
+    bench.until_configured_since(&revisions, before).await;
+    for (monitor, form) in monitors.iter_mut().zip(forms) {
+        monitor.assert_silent(form);
+    }
+    for key in revisions.keys() {
+        let repair = bench.published().of(key).map(|status| status.last_repair.clone());
+        assert_eq!(repair, Some(serde_json::Value::Null), "{key}");
+    }
+    bench.stop_agent().await;
+}
+on_both_stores!(a_restart_leaves_addresses_of_every_form_alone);
+
 /// Stopped and started, killed and started: no netlink write in any namespace, no lost packet, and every status published again.
 async fn a_restart_on_a_converged_system_writes_nothing_and_loses_no_packet(mut bench: Bench) {
     let mut random = Random::from_environment(7);

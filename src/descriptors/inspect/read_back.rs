@@ -16,7 +16,7 @@ use super::{
     },
     Inspection,
 };
-use crate::kernel::{ADOPTED_MARK, AddressSpec, AddressState, LinkState, PROTOCOL, Progress, routes_of_address};
+use crate::kernel::{ADOPTED_MARK, AddressSpec, AddressState, LinkState, PROTOCOL, Progress, are_routes_read, routes_of_address};
 
 impl<'a> Inspection<'a> {
     /// An address that its interface no longer has, because its removal failed, is there all the same.
@@ -164,7 +164,7 @@ impl<'a> Inspection<'a> {
         let wanted = self.view.wanted(&interface_key(name)).and_then(Value::interface);
         let Some(wanted) = wanted else { return HashSet::new() };
         let table = link.vrf_table.or_else(|| self.link_of(link.master?)?.vrf_table);
-        let is_own = |state: &AddressState| state.protocol == PROTOCOL || state.protocol == 0 && !is_shared(wanted);
+        let is_own = |state: &AddressState| are_routes_read(state) && (state.protocol == PROTOCOL || !is_shared(wanted));
         let is_unrouted = |address: &&Address| {
             let state = address.spec.and_then(|spec| self.addresses.get(&(link.index, spec)));
             let state = state.filter(|state| address.expected.is_none() && is_own(state));
