@@ -52,6 +52,8 @@ pub enum Site {
     LateRequest,
     /// Delay of an answer to the writer.
     WriterAnswer,
+    /// Delay until the writer hears of deleted keys.
+    DeletionTold,
     /// Delay of a lease renewal.
     Renewal,
     /// Delay of the answer to a lease renewal.
@@ -80,7 +82,7 @@ pub enum Site {
 
 impl Site {
     /// All sites.
-    pub const ALL: [Site; 33] = [
+    pub const ALL: [Site; 34] = [
         Site::Told,
         Site::Detected,
         Site::Reap,
@@ -102,6 +104,7 @@ impl Site {
         Site::Request,
         Site::LateRequest,
         Site::WriterAnswer,
+        Site::DeletionTold,
         Site::Renewal,
         Site::RenewalAnswer,
         Site::DockerList,

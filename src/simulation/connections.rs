@@ -79,6 +79,8 @@ pub struct WriterLink {
     pub established: Option<Duration>,
     /// A renewal of the lease is not answered yet.
     pub unanswered: bool,
+    /// Up to which revision deletions are on their way or told, while they are watched.
+    pub watched: Option<i64>,
 }
 
 impl WriterLink {
@@ -91,6 +93,7 @@ impl WriterLink {
             connected: false,
             established: None,
             unanswered: false,
+            watched: None,
         }
     }
 }
@@ -101,8 +104,8 @@ pub enum WriterAnswer {
     Renewed(bool),
     /// A new lease.
     Granted(i64),
-    /// All status keys.
-    Listed(Vec<Found>),
+    /// All status keys, at this revision.
+    Listed(i64, Vec<Found>),
     /// What came of a transaction.
     Landed(Batch, Landed),
     /// A former lease is gone.
@@ -115,6 +118,10 @@ pub enum WriterAnswer {
 pub enum WriterStep {
     /// A connection is tried.
     Connect,
+    /// The watch tells of deleted keys and the revisions of their deletions.
+    Deleted(Vec<(Arc<str>, i64)>),
+    /// All stored keys are to be compared with those that should be.
+    Audit,
     /// The writer looks for something to write.
     Write,
     /// A request arrives at the store; it does so even if the connection has been cut meanwhile. With the present lease.

@@ -38,6 +38,8 @@ pub enum Mutation {
     ForgetDeletions,
     /// After a lost connection nobody asks what became of the transactions that were on their way.
     ForgetInterruption,
+    /// Neither the watch of status keys nor their comparison shows that some are gone or changed.
+    BelieveStatusStored,
     /// The end of a container's process is not noticed.
     MissProcessEnd,
     /// Foreign routes and neighbours are never taken over.
@@ -46,7 +48,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Mutation; 15] = [
+    pub const ALL: [Mutation; 16] = [
         Mutation::BelieveFailures,
         Mutation::KeepRoutes,
         Mutation::ForgetPeer,
@@ -60,6 +62,7 @@ impl Mutation {
         Mutation::ListingAsChanges,
         Mutation::ForgetDeletions,
         Mutation::ForgetInterruption,
+        Mutation::BelieveStatusStored,
         Mutation::MissProcessEnd,
         Mutation::NeverAdopt,
     ];

@@ -99,6 +99,12 @@ pub enum Step {
     Compact,
     /// The lease of the status keys ends.
     EndLease,
+    /// Somebody deletes each status key of a number that this divides.
+    LoseStatus(usize),
+    /// Somebody writes something else over these status keys.
+    OverwriteStatus(usize),
+    /// Another agent of the label publishes all status keys as they are, and ends after this time: they are gone with its lease.
+    SecondPublisher(Duration),
     /// Another store with the same values takes the place; at a lower or at a higher revision.
     ReplaceStore(bool),
     /// The watch loses what it should tell of the next transaction.
@@ -358,13 +364,16 @@ fn nic_step(random: &mut Random) -> Step {
 }
 
 fn store_step(random: &mut Random) -> Step {
-    match random.below(10) {
+    match random.below(14) {
         0 | 1 => Step::CutReader,
         2..=4 => Step::CutWriter,
         5 => Step::CutStore(Duration::from_millis(random.below(20_000) as u64)),
         6 => Step::Compact,
         7 => Step::EndLease,
         8 => Step::ReplaceStore(random.percent(50)),
+        9 | 10 => Step::LoseStatus(random.pick(&[1, 1, 2, 3, 7])),
+        11 => Step::OverwriteStatus(random.pick(&[1, 2, 3])),
+        12 => Step::SecondPublisher(Duration::from_millis(random.below(3_000) as u64)),
         _ => Step::LoseWatch,
     }
 }

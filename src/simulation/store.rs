@@ -41,6 +41,8 @@ pub struct Store {
     pub status: BTreeMap<Arc<str>, Status>,
     /// Everything that happened to desired values since the compaction.
     history: Vec<RawChange>,
+    /// Deletions of status keys, whoever made them.
+    deletions: Vec<(Arc<str>, i64)>,
     compacted: i64,
     /// When each lease ends.
     leases: BTreeMap<i64, Duration>,
@@ -58,6 +60,7 @@ impl Store {
             config: BTreeMap::new(),
             status: BTreeMap::new(),
             history: Vec::new(),
+            deletions: Vec::new(),
             compacted: 0,
             leases: BTreeMap::new(),
             next_lease: 100,
@@ -93,6 +96,7 @@ impl Store {
         self.leases.clear();
         self.next_lease += 1000;
         self.history.clear();
+        self.deletions.clear();
         self.compacted = revision;
         self.config.values_mut().for_each(|(mod_revision, _)| *mod_revision = revision);
     }
@@ -148,9 +152,57 @@ impl Store {
     /// A lease ends, and its keys with it.
     pub fn revoke(&mut self, lease: i64) {
         if self.leases.remove(&lease).is_some() {
-            self.revision += 1;
-            self.status.retain(|_, status| status.lease != lease);
+            self.delete_status(|_, status| status.lease == lease);
         }
+    }
+
+    fn delete_status(&mut self, goes: impl Fn(usize, &Status) -> bool) {
+        self.revision += 1;
+        let revision = self.revision;
+        let mut number = 0..;
+        self.status.retain(|key, status| {
+            let stays = !number.next().is_some_and(|number| goes(number, status));
+            if !stays {
+                self.deletions.push((key.clone(), revision));
+            }
+            stays
+        });
+    }
+
+    /// Somebody deletes each status key of a number that this divides.
+    pub fn lose_status(&mut self, every: usize) {
+        self.delete_status(|number, _| number % every.max(1) == 0);
+    }
+
+    /// Somebody writes something else over these keys.
+    pub fn overwrite_status(&mut self, every: usize) {
+        self.revision += 1;
+        let values = self.status.values_mut();
+        for status in values.step_by(every.max(1)) {
+            *status = Status {
+                value: Arc::from(&b"overwritten"[..]),
+                lease: 0,
+                mod_revision: self.revision,
+            };
+        }
+    }
+
+    /// Another publisher writes all status keys as they are, under a lease of its own.
+    pub fn take_status(&mut self, now: Duration) -> i64 {
+        let lease = self.grant(now);
+        self.revision += 1;
+        for status in self.status.values_mut() {
+            (status.lease, status.mod_revision) = (lease, self.revision);
+        }
+        lease
+    }
+
+    /// Status keys that were deleted after a revision, with the revisions of their deletions.
+    pub fn deleted_since(&self, revision: i64) -> Vec<(Arc<str>, i64)> {
+        let deletions = self.deletions.iter().rev().take_while(|(_, deleted)| *deleted > revision);
+        let mut deletions: Vec<_> = deletions.cloned().collect();
+        deletions.reverse();
+        deletions
     }
 
     /// Ends the leases that nobody has renewed.
@@ -209,7 +261,10 @@ impl Store {
                     };
                     self.status.insert(key.clone(), status);
                 }
-                Write::Delete(_) => drop(self.status.remove(key)),
+                Write::Delete(_) => {
+                    self.status.remove(key);
+                    self.deletions.push((key.clone(), self.revision));
+                }
             }
         }
         Some(true)

@@ -69,6 +69,8 @@ enum Occurrence {
     Expire,
     /// The store can be reached again.
     StoreBack,
+    /// A second publisher ends, and its lease with it.
+    Leave(i64),
     /// On the way of desired values.
     Reader(u64, u64, ReaderStep),
     /// The next desired values are handed over.
@@ -302,6 +304,7 @@ impl World {
             Occurrence::Detected(of) => self.end_detection(of),
             Occurrence::Expire => self.store.expire(self.now),
             Occurrence::StoreBack => self.store.reachable = true,
+            Occurrence::Leave(lease) => self.store.revoke(lease),
             Occurrence::Reader(of, connection, step) if of == life => self.read(connection, step),
             Occurrence::Deliver(of) if of == life => self.deliver(),
             Occurrence::Writer(of, connection, step) => self.write(of, connection, step),
@@ -347,6 +350,7 @@ impl World {
             self.plan(after, Occurrence::Reap);
         }
         self.wake_reader();
+        self.wake_writer();
         let Some(agent) = &self.agent else { return };
         let changed = std::mem::take(&mut agent.outbox.get().changed);
         if changed {

@@ -76,6 +76,9 @@ impl Display for Step {
             Step::StopContainer(number) => write!(f, "stop-container {number}"),
             Step::LoseDockerEvents(count) => write!(f, "lose-docker-events {count}"),
             Step::CutStore(time) => write!(f, "cut-store {}", Time(*time)),
+            Step::LoseStatus(every) => write!(f, "lose-status {every}"),
+            Step::OverwriteStatus(every) => write!(f, "overwrite-status {every}"),
+            Step::SecondPublisher(stays) => write!(f, "second-publisher {}", Time(*stays)),
             Step::ReplaceStore(lower) => write!(f, "{}", if *lower { LOWER } else { HIGHER }),
             Step::Fail(after, errno) => write!(f, "fail-operation {after} with {errno}"),
             Step::KillAtOperation(after) => write!(f, "kill-at-operation {after}"),
@@ -116,6 +119,9 @@ impl FromStr for Step {
             "start-container" => Step::StartContainer(number(rest)?),
             "stop-container" => Step::StopContainer(number(rest)?),
             "lose-docker-events" => Step::LoseDockerEvents(number(rest)?),
+            "lose-status" => Step::LoseStatus(number(rest)?),
+            "overwrite-status" => Step::OverwriteStatus(number(rest)?),
+            "second-publisher" => Step::SecondPublisher(Time::parse(rest)?),
             "cut-store" => Step::CutStore(Time::parse(rest)?),
             "fail-operation" => {
                 let (after, errno) = halves(rest, " with ")?;

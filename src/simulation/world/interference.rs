@@ -35,6 +35,12 @@ impl World {
             Step::CutWriter => self.cut_writer(),
             Step::Compact => self.store.compact(),
             Step::EndLease => self.store.revoke_any(),
+            Step::LoseStatus(every) => self.store.lose_status(every),
+            Step::OverwriteStatus(every) => self.store.overwrite_status(every),
+            Step::SecondPublisher(stays) => {
+                let lease = self.store.take_status(self.now);
+                self.plan(stays, Occurrence::Leave(lease));
+            }
             Step::ReplaceStore(lower) => self.replace_store(lower),
             Step::LoseWatch => self.losing_watch = true,
             Step::Fail(after, errno) => self.machine.get().kernel.failing.push((after, errno)),

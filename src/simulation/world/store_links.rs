@@ -22,6 +22,8 @@ use crate::{
 const COMPARE_INTERVAL: Duration = Duration::from_secs(60);
 /// As in the product.
 const SECOND_LOOK: Duration = Duration::from_secs(2);
+/// Much shorter than in the product, so that a world need not go on for so long.
+const AUDIT_INTERVAL: Duration = Duration::from_secs(60);
 /// How long the writer waits for an answer.
 const TIME_LIMIT: Duration = Duration::from_secs(3);
 
@@ -199,8 +201,20 @@ impl World {
                 link.course.connected();
                 self.send_requests();
                 self.plan_write(TTL / 3, WriterStep::Renew);
+                self.plan_write(AUDIT_INTERVAL, WriterStep::Audit);
             }
             WriterStep::Write => self.send_requests(),
+            WriterStep::Deleted(_) | WriterStep::Audit if self.mutation == Some(Mutation::BelieveStatusStored) => {}
+            WriterStep::Deleted(keys) => {
+                keys.iter()
+                    .for_each(|(key, revision)| agent.outbox.get().state.deleted(key, *revision));
+                self.send_requests();
+            }
+            WriterStep::Audit => {
+                link.course.audit();
+                self.send_requests();
+                self.plan_write(AUDIT_INTERVAL, WriterStep::Audit);
+            }
             WriterStep::Answer(answer) => self.take_answer(answer),
             WriterStep::Renew => {
                 if std::mem::replace(&mut link.unanswered, true) {
@@ -220,6 +234,17 @@ impl World {
             WriterStep::Timeout => self.cut_writer(),
             WriterStep::Arrive(..) | WriterStep::RenewalArrives(_) => {}
         }
+    }
+
+    /// The watch of deletions tells what is new.
+    pub(super) fn wake_writer(&mut self) {
+        let Some(agent) = &mut self.agent else { return };
+        let Some(watched) = &mut agent.writer.watched else { return };
+        let deleted = self.store.deleted_since(*watched);
+        let Some((_, last)) = deleted.last() else { return };
+        *watched = *last;
+        let after = self.moment(Site::DeletionTold);
+        self.plan_write(after, WriterStep::Deleted(deleted));
     }
 
     fn plan_expiry(&mut self) {
@@ -255,7 +280,7 @@ impl World {
         Some(match request {
             Request::Renew(lease) => WriterAnswer::Renewed(self.store.renew(lease, self.now)),
             Request::Grant => WriterAnswer::Granted(self.store.grant(self.now)),
-            Request::List => WriterAnswer::Listed(self.store.list_status()),
+            Request::List => WriterAnswer::Listed(self.store.revision, self.store.list_status()),
             Request::Revoke(lease) => {
                 self.store.revoke(lease);
                 WriterAnswer::Revoked
@@ -282,8 +307,9 @@ impl World {
             WriterAnswer::Renewed(true) => link.course.renewed(),
             WriterAnswer::Renewed(false) => link.course.lease_gone(),
             WriterAnswer::Granted(lease) => link.course.granted(lease),
-            WriterAnswer::Listed(found) => {
+            WriterAnswer::Listed(revision, found) => {
                 link.course.listed(state, found);
+                link.watched.get_or_insert(revision);
                 link.established.get_or_insert(now);
             }
             WriterAnswer::Revoked => link.course.revoked(),
@@ -312,7 +338,7 @@ impl World {
             link.course.interrupted(&mut agent.outbox.get().state);
         }
         link.connection += 1;
-        (link.connected, link.unanswered) = (false, false);
+        (link.connected, link.unanswered, link.watched) = (false, false, None);
         let worked = link.established.take().map_or(Duration::ZERO, |since| self.now - since);
         let after = link.backoff.after(worked);
         self.plan_write(after, WriterStep::Connect);
