@@ -90,6 +90,7 @@ fn ms(duration: Duration) -> f64 {
 /// From the start of the agent until everything is made and published, all keys being in the store.
 pub async fn apply(setting: &mut Setting, report: &mut Report) {
     let mut agent = setting.series("W1: agent", "ms");
+    let mut used = setting.series("W1: agent, processor time", "ms");
     let mut ip_batch = setting.series("W1: ip -batch", "ms");
     let mut raw_netlink = setting.series("W1: raw netlink", "ms");
     for round in 0..setting.rounds {
@@ -112,6 +113,7 @@ pub async fn apply(setting: &mut Setting, report: &mut Report) {
                     let process = setting.stand.launch();
                     let done = statuses.until_configured(setting.entries.len()).await;
                     agent.values.push(ms(done.at - start));
+                    used.values.push(ms(process.processor_time()));
                     setting.check("the agent", round);
                     setting.end(process).await;
                 }
@@ -121,7 +123,7 @@ pub async fn apply(setting: &mut Setting, report: &mut Report) {
     let by = |anchor: &Series| agent.median() / anchor.median();
     report.promise("W1 applied, by `ip -batch`", setting.size, by(&ip_batch), 0.8);
     report.promise("W1 applied, by raw netlink", setting.size, by(&raw_netlink), 1.5);
-    report.add([agent, ip_batch, raw_netlink]);
+    report.add([agent, used, ip_batch, raw_netlink]);
 }
 
 /// From the first put until the last status, the agent being there.
@@ -197,6 +199,7 @@ pub async fn teardown(setting: &mut Setting, report: &mut Report) {
 pub async fn restart(setting: &mut Setting, report: &mut Report) {
     let mut in_sync = setting.series("restart: until in order", "ms");
     let mut published = setting.series("restart: until all is published again", "ms");
+    let mut used = setting.series("restart: processor time until both", "ms");
     let mut operations = 0;
     setting.stand.fill(&setting.entries).await;
     let mut process = setting.converged().await;
@@ -210,6 +213,7 @@ pub async fn restart(setting: &mut Setting, report: &mut Report) {
         process = setting.stand.launch();
         let done = statuses.until_configured(setting.entries.len()).await;
         let healthy = statuses.until("the agent is in order", |progress| progress.healthy.is_some()).await;
+        used.values.push(ms(process.processor_time()));
         published.values.push(ms(done.at - start));
         in_sync.values.push(ms(healthy.healthy.unwrap_or(start) - start));
         operations += healthy.operated;
@@ -229,7 +233,7 @@ pub async fn restart(setting: &mut Setting, report: &mut Report) {
         in_sync.quantile(1.0),
         1000.0,
     );
-    report.add([in_sync, published]);
+    report.add([in_sync, published, used]);
 }
 
 /// From the put of a pair until both ends are published as CONFIGURED.
@@ -242,6 +246,7 @@ pub async fn pair(setting: &mut Setting, report: &mut Report) {
     let statuses = setting.stand.follow().await;
     let process = setting.stand.launch();
     statuses.until("the agent is in order", |progress| progress.healthy.is_some()).await;
+    let before = process.processor_time();
     for number in 0..PAIRS {
         let names = [format!("l{number}"), format!("r{number}")];
         let end = |side: usize| Interface::veth(&names[side], &names[1 - side], namespaces[side].clone());
@@ -259,6 +264,8 @@ pub async fn pair(setting: &mut Setting, report: &mut Report) {
         let done = statuses.until_configured(2 * (number + 1)).await;
         latency.values.push(ms(done.at - start));
     }
+    let mut used = setting.series("one pair: processor time", "ms");
+    used.values.push(ms(process.processor_time() - before) / PAIRS as f64);
     setting.end(process).await;
     report.promise("one pair: milliseconds, median", setting.size, latency.median(), 3.0);
     report.promise(
@@ -267,7 +274,7 @@ pub async fn pair(setting: &mut Setting, report: &mut Report) {
         latency.quantile(0.99),
         15.0,
     );
-    report.add([latency]);
+    report.add([latency, used]);
 }
 
 /// From Docker's event `start` until the container's interface is complete. The bench of the tests has an etcd and an agent of its own.

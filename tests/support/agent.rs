@@ -3,7 +3,9 @@
 //! Owns its command line and its life; must never reach into it (the tests know it by the store and by the kernel alone).
 //! Start reading at [`Agent::start`].
 
-use nix::sys::signal::Signal;
+use std::time::Duration;
+
+use nix::{sys::signal::Signal, time::ClockId, unistd::Pid};
 
 use super::{
     process::Process,
@@ -53,6 +55,12 @@ impl Agent {
     /// PID in the scenario's PID namespace.
     pub fn pid(&self) -> i32 {
         self.process.pid()
+    }
+
+    /// Returns the processor time that all threads of the agent have used since its start.
+    pub fn processor_time(&self) -> Duration {
+        let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(self.pid())).expect("the agent runs");
+        clock.now().expect("the agent runs").into()
     }
 
     /// Whether it still runs.
