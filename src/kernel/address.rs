@@ -78,7 +78,7 @@ fn message(index: u32, spec: &AddressSpec) -> AddressMessage {
 /// Reads all IPv4 and IPv6 addresses.
 pub(super) fn dump(socket: &mut RouteSocket) -> Result<Vec<AddressState>, Refusal> {
     let message = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-    socket.dump(&message, |payload, found| found.extend(parse(payload)))
+    socket.dump(&message, |payload, found: &mut Vec<_>| found.extend(parse(payload)))
 }
 
 fn parse(payload: &[u8]) -> Option<AddressState> {

@@ -11,7 +11,7 @@ use super::{
     address, failure, link,
     netlink::{Refusal, RouteSocket},
     operation::{AddressDetection, AddressRoute, AddressSpec, AddressState, Failure, LinkState},
-    route,
+    route::{self, Routes, Selection},
     worker::{On, Worker},
 };
 
@@ -93,15 +93,27 @@ pub fn are_routes_read(state: &AddressState) -> bool {
     state.protocol == super::PROTOCOL || state.protocol == 0 && state.scope < libc::RT_SCOPE_LINK
 }
 
-/// Reads the routes of the addresses of a namespace, of those families in which the agent has addresses.
-pub(super) fn dump(socket: &mut RouteSocket, addresses: &[AddressState]) -> Result<Vec<AddressRoute>, Refusal> {
-    let mut routes = Vec::new();
+/// A namespace in which others have more routes than this is read with two dumps, for which the kernel filters, in place of one.
+const OTHERS_MAX: usize = 500;
+
+/// Reads the agent's routes in a namespace and those of the addresses, of those families in which the agent has addresses. `others` is
+/// the number of other routes that were there at the last reading of all, and is brought up to date.
+pub(super) fn dump(socket: &mut RouteSocket, addresses: &[AddressState], others: &mut usize) -> Result<Routes, Refusal> {
+    let mut routes = Routes::default();
     for ipv4 in [true, false] {
         let concerns = |state: &AddressState| state.address.address.is_ipv4() == ipv4 && are_routes_read(state);
-        if addresses.iter().any(concerns) {
-            routes.extend(route::dump_of_addresses(socket, ipv4)?);
+        let has_addresses = addresses.iter().any(concerns);
+        if has_addresses && *others <= OTHERS_MAX {
+            route::dump(socket, ipv4, Selection::All, &mut routes)?;
+            continue;
+        }
+        route::dump(socket, ipv4, Selection::Own, &mut routes)?;
+        if has_addresses {
+            route::dump(socket, ipv4, Selection::OfAddresses, &mut routes)?;
         }
     }
+    // Filtered dumps do not show them, so a namespace that once had too many stays with two dumps.
+    *others = routes.others.max(*others);
     Ok(routes)
 }
 

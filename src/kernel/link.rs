@@ -281,7 +281,7 @@ pub(super) fn namespace_number(socket: &mut RouteSocket, descriptor: RawFd) -> R
 pub(super) fn dump(socket: &mut RouteSocket) -> Result<Vec<LinkState>, Refusal> {
     let mut message = LinkMessage::default();
     message.attributes = vec![LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])];
-    socket.dump(&RouteNetlinkMessage::GetLink(message), |payload, found| {
+    socket.dump(&RouteNetlinkMessage::GetLink(message), |payload, found: &mut Vec<_>| {
         found.extend(parse(payload))
     })
 }

@@ -14,9 +14,10 @@ use super::{
 
 /// Reads all links.
 pub(super) fn dump(socket: &mut RouteSocket) -> Result<Vec<LinkDetails>, Refusal> {
-    socket.dump(&RouteNetlinkMessage::GetLink(LinkMessage::default()), |payload, found| {
-        found.extend(parse(payload))
-    })
+    socket.dump(
+        &RouteNetlinkMessage::GetLink(LinkMessage::default()),
+        |payload, found: &mut Vec<_>| found.extend(parse(payload)),
+    )
 }
 
 fn parse(payload: &[u8]) -> Option<LinkDetails> {

@@ -86,7 +86,7 @@ pub(super) fn find(socket: &mut RouteSocket, index: u32, address: IpAddr) -> Res
 /// namespaces.
 pub(super) fn dump(socket: &mut RouteSocket) -> Result<Vec<NeighbourState>, Refusal> {
     let message = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
-    socket.dump(&message, |payload, found| {
+    socket.dump(&message, |payload, found: &mut Vec<_>| {
         found.extend(
             parse(payload)
                 .filter(|entry| entry.permanent && entry.protocol == PROTOCOL)

@@ -263,11 +263,11 @@ impl RouteSocket {
         }
     }
 
-    /// Reads all objects that a request selects; `parse` appends what it finds in the payload of one message.
-    pub fn dump<T>(&mut self, message: &RouteNetlinkMessage, parse: impl Fn(&[u8], &mut Vec<T>)) -> Result<Vec<T>, Refusal> {
+    /// Reads all objects that a request selects; `parse` adds what it finds in the payload of one message to the result.
+    pub fn dump<T: Default>(&mut self, message: &RouteNetlinkMessage, parse: impl Fn(&[u8], &mut T)) -> Result<T, Refusal> {
         for _ in 0..DUMP_TRIES_MAX {
             self.settle();
-            let mut found = Vec::new();
+            let mut found = T::default();
             let result = self.dump_once(message.clone(), &parse, &mut found);
             self.unclean |= result.is_err();
             if !result? {
@@ -281,12 +281,7 @@ impl RouteSocket {
     }
 
     /// One dump; answers whether it was interrupted by a change.
-    fn dump_once<T>(
-        &mut self,
-        message: RouteNetlinkMessage,
-        parse: &impl Fn(&[u8], &mut Vec<T>),
-        found: &mut Vec<T>,
-    ) -> Result<bool, Refusal> {
+    fn dump_once<T>(&mut self, message: RouteNetlinkMessage, parse: &impl Fn(&[u8], &mut T), found: &mut T) -> Result<bool, Refusal> {
         let bytes = self.frame(message, NLM_F_DUMP);
         self.socket.send(&bytes, 0)?;
         let expected = self.sequence;

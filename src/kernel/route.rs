@@ -3,7 +3,7 @@
 //! Owns the translation between [`RouteSpec`] and RTM_*ROUTE. Must never match a route of another protocol. Start reading
 //! at [`add`].
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nix::libc;
 use rtnetlink::packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
@@ -134,7 +134,7 @@ pub(super) fn dump_table(socket: &mut RouteSocket, table: u32, ipv4: bool) -> Re
     if request.header.table == RouteHeader::RT_TABLE_UNSPEC {
         request.attributes.push(RouteAttribute::Table(table));
     }
-    let found = socket.dump(&RouteNetlinkMessage::GetRoute(request), |payload, found| {
+    let found = socket.dump(&RouteNetlinkMessage::GetRoute(request), |payload, found: &mut Vec<RouteState>| {
         let mut routes = Vec::new();
         parse(payload, &mut routes);
         found.extend(routes.into_iter().filter(|state| state.route.table == table));
@@ -146,30 +146,62 @@ pub(super) fn dump_table(socket: &mut RouteSocket, table: u32, ipv4: bool) -> Re
     }
 }
 
-/// Reads the routes of one family that the kernel made for addresses; the kernel filters by protocol.
-pub(super) fn dump_of_addresses(socket: &mut RouteSocket, ipv4: bool) -> Result<Vec<AddressRoute>, Refusal> {
+/// Routes of a namespace, as far as they matter to the agent.
+#[derive(Default)]
+pub(super) struct Routes {
+    /// Unicast routes of all tables that carry our protocol.
+    pub own: Vec<RouteState>,
+    /// Routes that the kernel made for addresses.
+    pub of_addresses: Vec<AddressRoute>,
+    /// Number of all other routes that the kernel listed.
+    pub others: usize,
+}
+
+/// Which routes the kernel is asked for.
+#[derive(Clone, Copy)]
+pub(super) enum Selection {
+    /// Those that carry our protocol.
+    Own,
+    /// Those that the kernel made for addresses.
+    OfAddresses,
+    /// All. One dump takes less time than two, unless others have very many routes.
+    All,
+}
+
+/// Adds the selected routes of one family, of all tables, to `routes`.
+pub(super) fn dump(socket: &mut RouteSocket, ipv4: bool, selection: Selection, routes: &mut Routes) -> Result<(), Refusal> {
     let mut request = RouteMessage::default();
     request.header.address_family = family(ipv4);
-    request.header.protocol = RouteProtocol::Kernel;
-    let found = socket.dump(&RouteNetlinkMessage::GetRoute(request), |payload, found| {
-        let Some(&[.., KERNEL, _, kind @ (libc::RTN_UNICAST | libc::RTN_LOCAL)]) = payload.first_chunk::<8>() else {
-            return;
-        };
-        let mut routes = Vec::new();
-        parse(payload, &mut routes);
-        found.extend(routes.into_iter().map(|state| AddressRoute {
-            link: state.link,
-            destination: state.route.destination,
-            prefix_len: state.route.prefix_len,
-            table: state.route.table,
-            local: kind == libc::RTN_LOCAL,
-        }));
-    });
-    match found {
-        // A kernel without the family has no routes of it.
-        Err(refusal) if refusal.errno == libc::EOPNOTSUPP || refusal.errno == libc::EAFNOSUPPORT => Ok(Vec::new()),
-        found => found,
+    match selection {
+        Selection::Own => {
+            request.header.protocol = RouteProtocol::from(PROTOCOL);
+            request.header.kind = RouteType::Unicast;
+        }
+        Selection::OfAddresses => request.header.protocol = RouteProtocol::Kernel,
+        Selection::All => {}
     }
+    let found = match socket.dump(&RouteNetlinkMessage::GetRoute(request), parse_of_interest) {
+        Ok(found) => found,
+        // A kernel without the family has no routes of it.
+        Err(refusal) if refusal.errno == libc::EOPNOTSUPP || refusal.errno == libc::EAFNOSUPPORT => return Ok(()),
+        Err(refusal) => return Err(refusal),
+    };
+    // A kernel without strict checking ignores the filter.
+    if !matches!(selection, Selection::OfAddresses) {
+        routes.own.extend(found.own);
+    }
+    if !matches!(selection, Selection::Own) {
+        routes.of_addresses.extend(found.of_addresses);
+    }
+    routes.others += found.others;
+    Ok(())
+}
+
+/// Reads the routes of one family that the kernel made for addresses.
+pub(super) fn dump_of_addresses(socket: &mut RouteSocket, ipv4: bool) -> Result<Vec<AddressRoute>, Refusal> {
+    let mut routes = Routes::default();
+    dump(socket, ipv4, Selection::OfAddresses, &mut routes)?;
+    Ok(routes.of_addresses)
 }
 
 /// RTM_NEWROUTE of an IPv4 route that the kernel had made for an address, as the kernel makes it. It goes with the address again.
@@ -220,29 +252,41 @@ pub(super) fn describe(state: &RouteState) -> String {
     format!("{via}protocol {} ({owner})", state.protocol)
 }
 
-/// Reads the unicast routes of all tables that carry our protocol; the kernel filters.
-pub(super) fn dump(socket: &mut RouteSocket) -> Result<Vec<RouteState>, Refusal> {
-    let mut routes = Vec::new();
-    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-        let mut message = RouteMessage::default();
-        message.header.address_family = family;
-        message.header.protocol = RouteProtocol::from(PROTOCOL);
-        message.header.kind = RouteType::Unicast;
-        let found = socket.dump(&RouteNetlinkMessage::GetRoute(message), parse_own);
-        match found {
-            Ok(found) => routes.extend(found),
-            // A kernel without IPv6 has no IPv6 routes.
-            Err(refusal) if refusal.errno == libc::EOPNOTSUPP || refusal.errno == libc::EAFNOSUPPORT => {}
-            Err(refusal) => return Err(refusal),
-        }
+fn parse_of_interest(payload: &[u8], found: &mut Routes) {
+    match payload.first_chunk::<8>() {
+        Some(&[.., PROTOCOL, _, libc::RTN_UNICAST]) => parse(payload, &mut found.own),
+        Some(&[.., KERNEL, _, libc::RTN_UNICAST | libc::RTN_LOCAL]) => found.of_addresses.extend(parse_of_address(payload)),
+        // Broadcast and multicast routes come with addresses, too, and are no more than these.
+        Some(&[.., KERNEL, _, _]) => {}
+        _ => found.others += 1,
     }
-    Ok(routes)
 }
 
-fn parse_own(payload: &[u8], found: &mut Vec<RouteState>) {
-    // A kernel without strict checking ignores the filter.
-    if matches!(payload.first_chunk::<8>(), Some(&[.., PROTOCOL, _, libc::RTN_UNICAST])) {
-        parse(payload, found);
+/// A route of one link, which is what the kernel makes for an address.
+fn parse_of_address(payload: &[u8]) -> Option<AddressRoute> {
+    let &[family, prefix_len, _, _, table, _, _, kind] = payload.first_chunk::<8>()?;
+    let mut route = AddressRoute {
+        link: 0,
+        destination: unspecified(family),
+        prefix_len,
+        table: table.into(),
+        local: kind == libc::RTN_LOCAL,
+    };
+    for (kind, value) in attributes(payload.get(HEADER_BYTES..)?) {
+        match kind {
+            libc::RTA_DST => route.destination = read_ip(family, value)?,
+            libc::RTA_TABLE => route.table = read_u32(value, 0)?,
+            libc::RTA_OIF => route.link = read_u32(value, 0)?,
+            _ => {}
+        }
+    }
+    Some(route)
+}
+
+fn unspecified(family: u8) -> IpAddr {
+    match i32::from(family) {
+        libc::AF_INET6 => Ipv6Addr::UNSPECIFIED.into(),
+        _ => Ipv4Addr::UNSPECIFIED.into(),
     }
 }
 
@@ -250,11 +294,7 @@ fn parse(payload: &[u8], found: &mut Vec<RouteState>) {
     let Some(&[family, prefix_len, _, _, table, protocol, scope, _]) = payload.first_chunk::<8>() else {
         return;
     };
-    let unspecified: IpAddr = if i32::from(family) == libc::AF_INET6 {
-        [0; 16].into()
-    } else {
-        Ipv4Addr::UNSPECIFIED.into()
-    };
+    let unspecified = unspecified(family);
     let route = RouteSpec {
         destination: unspecified,
         prefix_len,

@@ -8,19 +8,20 @@ use super::{
     link, neighbour,
     netlink::{Refusal, RouteSocket},
     operation::{LinkState, Snapshot},
-    route,
 };
 
-/// Reads the namespace of the sockets. One dump after the other: two in one send are refused with EBUSY.
-pub(super) fn read(route_socket: &mut RouteSocket, ethtool: &EthtoolSocket) -> Result<Snapshot, Refusal> {
+/// Reads the namespace of the sockets. One dump after the other: two in one send are refused with EBUSY. `other_routes`: see
+/// [`address_routes::dump`].
+pub(super) fn read(route_socket: &mut RouteSocket, ethtool: &EthtoolSocket, other_routes: &mut usize) -> Result<Snapshot, Refusal> {
     let mut links = link::dump(route_socket)?;
     links.iter_mut().for_each(|link| read_offloads(link, ethtool));
     let addresses = address::dump(route_socket)?;
+    let routes = address_routes::dump(route_socket, &addresses, other_routes)?;
     Ok(Snapshot {
         links,
-        address_routes: address_routes::dump(route_socket, &addresses)?,
         addresses,
-        routes: route::dump(route_socket)?,
+        routes: routes.own,
+        address_routes: routes.of_addresses,
         neighbours: neighbour::dump(route_socket)?,
     })
 }

@@ -35,6 +35,8 @@ pub(super) struct Pinned {
     /// Offload flags.
     pub ethtool: EthtoolSocket,
     opens: Opens,
+    /// Number of routes of others in it, as far as it is known.
+    other_routes: usize,
     /// The higher, the later it was used.
     used: u64,
 }
@@ -49,7 +51,7 @@ struct Asleep {
 impl Pinned {
     /// Reads what is in it.
     pub fn read(&mut self) -> Result<Snapshot, Failure> {
-        snapshot::read(&mut self.route, &self.ethtool)
+        snapshot::read(&mut self.route, &self.ethtool, &mut self.other_routes)
             .map_err(|refusal| failure::refused("read links, addresses, routes and neighbours", &self.place, &refusal))
     }
 }
@@ -159,6 +161,7 @@ impl Table {
             route,
             ethtool,
             opens,
+            other_routes: 0,
             used: self.clock,
         };
         self.awake.insert(netns, pinned);

@@ -132,6 +132,42 @@ fn adding_an_address_that_is_there_restores_its_routes_and_leaves_the_rest_alone
     });
 }
 
+/// The agent reads all routes of a namespace at once, unless others have very many there: then the kernel picks out what matters.
+#[test]
+fn a_snapshot_is_the_same_however_many_routes_others_have() {
+    in_private_namespaces(|world| {
+        let a = world.open("a");
+        addresses_of_all_forms(world, a);
+        world.op(add_route(a, "x", route("10.9.0.0/16", Some("10.1.0.9"))));
+        world.op(add_route(a, "x", route("fd00:9::/64", Some("fd00:1::9"))));
+        let of_agent = |snapshot: Snapshot| {
+            let mut address_routes = snapshot.address_routes;
+            // The kernel makes the local route of an IPv6 address, and all of link-local ones, a moment later.
+            address_routes.retain(|route| route.destination.is_ipv4() || !route.local && route.prefix_len != 64);
+            address_routes.sort_unstable();
+            (snapshot.routes, address_routes)
+        };
+        let alone = of_agent(world.dump(a));
+        assert_eq!(alone.0.len(), 2);
+        assert!(alone.1.len() >= 8, "{:?}", alone.1);
+        let foreign = |number: u32| {
+            format!(
+                "route add 10.{}.{}.0/24 via 10.1.0.8 proto static\n",
+                64 + number / 256,
+                number % 256
+            )
+        };
+        let batch: String = (0..600).map(foreign).collect();
+        let file = std::path::Path::new("/run/foreign-routes.batch");
+        std::fs::write(file, batch).expect("written");
+        run("ip", &format!("-n a -batch {}", file.display()));
+        // The first reading finds out how many there are, the second one takes them into account.
+        for reading in ["first", "second"] {
+            assert_eq!(of_agent(world.dump(a)), alone, "{reading} reading with the routes of others");
+        }
+    });
+}
+
 #[test]
 fn a_route_that_the_kernel_made_is_neither_adopted_nor_advised_for_adoption() {
     in_private_namespaces(|world| {
