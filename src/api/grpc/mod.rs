@@ -71,18 +71,28 @@ pub enum StartError {
 /// The address or the certificates cannot be used.
 pub async fn start(api: Api, listen: SocketAddr, settings: &HttpSettings, gate: Arc<Gate>) -> Result<Serving, StartError> {
     let settings = settings.clone();
-    let started = threads::serve(async move { start_here(api, listen, &settings, gate).await }).await;
+    let (stop, stopped) = watch::channel(false);
+    // By the runtime of the engine, which wakes it for each status: from there, waking a thread of the APIs takes longer than the work.
+    let notifications = Notifications::start(&api, stopped);
+    let started = threads::serve(async move { start_here(api, listen, &settings, gate, notifications, stop).await }).await;
     started.unwrap_or_else(|error| Err(StartError::Setup(error.to_string())))
 }
 
-async fn start_here(api: Api, listen: SocketAddr, settings: &HttpSettings, gate: Arc<Gate>) -> Result<Serving, StartError> {
+async fn start_here(
+    api: Api,
+    listen: SocketAddr,
+    settings: &HttpSettings,
+    gate: Arc<Gate>,
+    notifications: Notifications,
+    stop: watch::Sender<bool>,
+) -> Result<Serving, StartError> {
     let tls = match &settings.identity {
         Some((certificate, key)) => Some(tls::server(certificate, key, settings.client_ca.as_deref(), &["h2"])?),
         None => None,
     };
     let limits = Limits::of(settings);
-    let (stop, stopped) = watch::channel(false);
-    let routes = routes(&api, &Admission(gate.clone()), &limits, &stopped).await?;
+    let stopped = stop.subscribe();
+    let routes = routes(&api, &Admission(gate.clone()), &limits, notifications, &stopped).await?;
     let (tokens, has_tls) = (gate.access.needs_token(), tls.is_some());
     let calls = Calls {
         routes,
@@ -110,11 +120,17 @@ async fn start_here(api: Api, listen: SocketAddr, settings: &HttpSettings, gate:
 }
 
 /// All services.
-async fn routes(api: &Api, admission: &Admission, limits: &Limits, stopped: &watch::Receiver<bool>) -> Result<Routes, StartError> {
+async fn routes(
+    api: &Api,
+    admission: &Admission,
+    limits: &Limits,
+    notifications: Notifications,
+    stopped: &watch::Receiver<bool>,
+) -> Result<Routes, StartError> {
     let configurator = Configurator {
         api: api.clone(),
         admission: admission.clone(),
-        notifications: Notifications::start(api, stopped.clone()),
+        notifications,
         stopped: stopped.clone(),
     };
     let manager = Manager {
