@@ -116,7 +116,7 @@ impl Writer {
         let mut renew = interval_at(Instant::now() + period, period);
         renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut audit = interval_at(Instant::now() + AUDIT_INTERVAL, AUDIT_INTERVAL);
-        let mut deletions: SelectAll<WatchStream> = SelectAll::new();
+        let (mut opening, mut deletions) = (FuturesUnordered::new(), SelectAll::new());
         let mut unanswered = false;
         let shared = self.shared.clone();
         loop {
@@ -124,7 +124,22 @@ impl Writer {
                 let request = self.course.next(&mut shared.state());
                 match request {
                     Some(Request::Write(batch)) => in_flight.push(self.send(&session, batch)),
-                    Some(request) => self.ask(&session, request, &mut deletions).await?,
+                    Some(Request::Revoke(lease)) => {
+                        revoke(&session, lease).await?;
+                        self.course.revoked();
+                    }
+                    Some(_) => {
+                        let listed = self.list(&session).await?;
+                        if self.established.is_none() {
+                            self.establish(&session);
+                            // Beside the writes: each watch begins at the revision of its listing, however late it is opened.
+                            opening.extend(
+                                listed
+                                    .into_iter()
+                                    .map(|(prefix, revision)| watch_deletions(&session, prefix, revision + 1)),
+                            );
+                        }
+                    }
                     None => break,
                 }
             }
@@ -134,6 +149,7 @@ impl Writer {
             tokio::select! {
                 Some((batch, outcome)) = in_flight.next(), if !in_flight.is_empty() => self.landed(batch, outcome)?,
                 () = shared.changed.notified() => {}
+                Some(opened) = opening.next(), if !opening.is_empty() => deletions.push(opened?),
                 Some(answer) = deletions.next(), if !deletions.is_empty() => {
                     let answer = answer.map_err(|error| session.stream_error("watching status", &error))?;
                     self.deleted(&session, &answer)?;
@@ -186,30 +202,12 @@ impl Writer {
         }
     }
 
-    /// What is asked with nothing beside it.
-    async fn ask(&mut self, session: &Session, request: Request, deletions: &mut SelectAll<WatchStream>) -> Result<(), StoreError> {
-        match request {
-            Request::Revoke(lease) => {
-                revoke(session, lease).await?;
-                self.course.revoked();
-            }
-            _ => {
-                let revisions = self.list(session).await?;
-                if deletions.is_empty() {
-                    for (space, revision) in OWN_KEY_SPACES.iter().zip(revisions) {
-                        let prefix = format!("{}{space}", self.prefix);
-                        deletions.push(session.watch_deletions(prefix.as_bytes(), revision + 1).await?);
-                    }
-                }
-                if self.established.is_none() {
-                    self.established = Some(Instant::now());
-                    let endpoint = session.endpoint().to_owned();
-                    tracing::info!(endpoint, lease = self.course.lease(), "publishing status");
-                    self.health.send_replace(StoreHealth::Connected { endpoint });
-                }
-            }
-        }
-        Ok(())
+    /// The session works: all that is stored is known.
+    fn establish(&mut self, session: &Session) {
+        self.established = Some(Instant::now());
+        let endpoint = session.endpoint().to_owned();
+        tracing::info!(endpoint, lease = self.course.lease(), "publishing status");
+        self.health.send_replace(StoreHealth::Connected { endpoint });
     }
 
     /// Notes what was deleted; what should be there is written again.
@@ -227,13 +225,13 @@ impl Writer {
         Ok(())
     }
 
-    /// Compares the stored keys with the wanted ones; nothing may be in flight. Returns the revision of each key space.
-    async fn list(&mut self, session: &Session) -> Result<Vec<i64>, StoreError> {
-        let mut found = Vec::new();
-        let mut revisions = Vec::new();
+    /// Compares the stored keys with the wanted ones; nothing may be in flight. Returns the prefix of each key space, and its revision.
+    async fn list(&mut self, session: &Session) -> Result<Vec<(String, i64)>, StoreError> {
+        let (mut found, mut listed) = (Vec::new(), Vec::new());
         for space in OWN_KEY_SPACES {
-            let listing = session.list(format!("{}{space}", self.prefix).as_bytes(), false).await?;
-            revisions.push(listing.revision);
+            let prefix = format!("{}{space}", self.prefix);
+            let listing = session.list(prefix.as_bytes(), false).await?;
+            listed.push((prefix, listing.revision));
             found.extend(listing.items.into_iter().filter_map(|item| {
                 let (mod_revision, lease) = (item.mod_revision(), item.lease());
                 let (key, value) = item.into_key_value();
@@ -248,7 +246,7 @@ impl Writer {
             }));
         }
         self.course.listed(&mut self.shared.state(), found);
-        Ok(revisions)
+        Ok(listed)
     }
 
     /// One transaction; answers at which revision it was carried out, `None` if a guard did not hold.
@@ -315,6 +313,11 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+/// Opens a watch of the deletions below a prefix.
+async fn watch_deletions(session: &Session, prefix: String, revision: i64) -> Result<WatchStream, StoreError> {
+    session.watch_deletions(prefix.as_bytes(), revision).await
 }
 
 /// Revokes a lease; one that is gone already is as good.
