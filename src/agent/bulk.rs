@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-/// So many operations in one batch are a bulk change.
+/// So many operations that change something in a namespace, in one batch, are a bulk change.
 const OPERATIONS: usize = 100;
 /// It is over when there was no batch for so long: a client that puts many values leaves gaps.
 const QUIET: Duration = Duration::from_millis(40);
@@ -35,7 +35,7 @@ impl Span {
 }
 
 impl Bulk {
-    /// A batch is about to be performed. Answers whether a bulk change begins with it.
+    /// A batch with so many changes is about to be performed. Answers whether a bulk change begins with it.
     pub fn batch(&mut self, operations: usize, now: Duration) -> bool {
         match &mut self.0 {
             Some(span) => {

@@ -707,13 +707,13 @@ fn replace_whatever_is_there(op: &mut KernelOp) {
 
 /// What the operations of a namespace value do with it.
 fn on_namespace(key: &Key, ops: &[KernelOp]) -> Option<(NamespaceName, NamespaceRef, OnNamespace)> {
-    let name = NamespaceName::of_key(key)?;
-    match ops.first()? {
-        KernelOp::OpenNamespace { reference, .. } => Some((name, reference.clone(), OnNamespace::Open)),
-        KernelOp::VerifyNamespace { reference, netns } => Some((name, reference.clone(), OnNamespace::Verify(*netns))),
-        KernelOp::CloseNamespace { reference, netns, .. } => Some((name, reference.clone(), OnNamespace::Close(*netns))),
-        _ => None,
-    }
+    let (reference, on) = match ops.first()? {
+        KernelOp::OpenNamespace { reference, .. } => (reference, OnNamespace::Open),
+        KernelOp::VerifyNamespace { reference, netns } => (reference, OnNamespace::Verify(*netns)),
+        KernelOp::CloseNamespace { reference, netns, .. } => (reference, OnNamespace::Close(*netns)),
+        _ => return None,
+    };
+    Some((NamespaceName::of_key(key)?, reference.clone(), on))
 }
 
 impl Effects for NetworkEffects {
@@ -725,7 +725,9 @@ impl Effects for NetworkEffects {
     type Seen = Seen;
 
     fn prepare(&mut self, operations: Vec<Operation<Vec<KernelOp>>>, now: Duration) -> Vec<Task> {
-        if self.bulk.batch(operations.len(), now) {
+        // Opening a namespace changes nothing in one. So a restart that finds everything in order reads each namespace once.
+        let changes = operations.iter().filter(|operation| Self::is_change(operation)).count();
+        if self.bulk.batch(changes, now) {
             self.host.listen(false);
             self.reporter.bulk(Some(now));
         }
@@ -769,7 +771,7 @@ impl Effects for NetworkEffects {
 
     fn is_plain(operation: &Operation<Vec<KernelOp>>) -> bool {
         // Only with all namespaces that are opened together known can links be told from those that belong elsewhere.
-        operation.verb != Verb::Delete && on_namespace(&operation.key, &operation.effect).is_none()
+        operation.verb != Verb::Delete && Self::is_change(operation)
     }
 
     fn is_success(outcome: &KernelOutcome) -> bool {
@@ -925,6 +927,11 @@ impl Effects for NetworkEffects {
 }
 
 impl NetworkEffects {
+    /// Whether an operation changes something in a namespace.
+    fn is_change(operation: &Operation<Vec<KernelOp>>) -> bool {
+        on_namespace(&operation.key, &operation.effect).is_none()
+    }
+
     /// Plans a reading. Its consequences must not lead to the next one without a pause.
     fn read_again(&mut self, netns: NetnsId) {
         let earliest = self.last_read.get(&netns).map_or(self.now, |last| *last + READ_INTERVAL);

@@ -27,17 +27,17 @@ const MANNER: Manner = Manner {
 };
 
 /// Desired values by key.
-type Desired = BTreeMap<String, String>;
+pub(super) type Desired = BTreeMap<String, String>;
 
 /// An agent on a machine.
-struct World {
-    machine: SharedMachine,
+pub(super) struct World {
+    pub(super) machine: SharedMachine,
     agent: Agent,
     now: Duration,
 }
 
 impl World {
-    fn start(kernel: Kernel, desired: &Desired) -> Self {
+    pub(super) fn start(kernel: Kernel, desired: &Desired) -> Self {
         let (machine, now) = (SharedMachine::new(kernel), Duration::from_secs(1_000));
         let mut agent = Agent::start(&machine, Clock::told_by(move || now), MANNER, None);
         let items = desired.iter().map(|(key, value)| RawItem {
@@ -55,7 +55,7 @@ impl World {
         world
     }
 
-    fn restart(self, desired: &Desired) -> Self {
+    pub(super) fn restart(self, desired: &Desired) -> Self {
         let mut kernel = {
             let mut machine = self.machine.get();
             machine.agent_gone();
@@ -84,7 +84,7 @@ impl World {
         self.change(&[(key, None)]);
     }
 
-    fn assert_configured(&self, key: &str) {
+    pub(super) fn assert_configured(&self, key: &str) {
         assert_eq!(self.state(key), (ValueState::Configured, String::new()), "{key}");
     }
 
@@ -114,7 +114,7 @@ impl World {
     }
 
     /// Operations that changed something since this was asked last.
-    fn log(&self) -> Vec<KernelOp> {
+    pub(super) fn log(&self) -> Vec<KernelOp> {
         std::mem::take(&mut self.machine.get().kernel.log)
     }
 

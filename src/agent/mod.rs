@@ -16,6 +16,8 @@ mod progress;
 mod reading;
 mod removals;
 pub(crate) mod report;
+#[cfg(test)]
+mod restart_tests;
 mod statuses;
 pub(crate) mod survey;
 

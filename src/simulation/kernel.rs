@@ -66,6 +66,8 @@ pub struct Kernel {
     pub told: Vec<NetnsId>,
     /// Operations that changed something, or tried to.
     pub log: Vec<KernelOp>,
+    /// How often an open namespace was read.
+    pub readings: usize,
     /// After this many changing operations the agent is killed; `None`: never.
     pub fuel: Option<usize>,
     /// After this many changing operations one fails with this number.
@@ -201,6 +203,7 @@ impl Kernel {
             failing: Vec::new(),
             strangers: BTreeSet::new(),
             violations: Vec::new(),
+            readings: 0,
             references: 1,
             side_effects: false,
             forgetful: false,
@@ -290,7 +293,10 @@ impl Kernel {
                     Err(failure) => Reply::Changed(failure.message),
                 });
             }
-            KernelOp::DumpNamespace { netns } => return Ok(Reply::Contents(Box::new(self.read(*netns)))),
+            KernelOp::DumpNamespace { netns } => {
+                self.readings += 1;
+                return Ok(Reply::Contents(Box::new(self.read(*netns))));
+            }
             // Only the APIs ask for them.
             KernelOp::ReadLinks { .. } => return Ok(Reply::Links(Vec::new())),
             KernelOp::CloseNamespace {
