@@ -392,7 +392,7 @@ impl NetworkEffects {
             self.known_links.remove(&netns);
             self.to_resync.remove(&netns);
             self.undecided.remove(&netns);
-            self.reporter.links_of(netns, &[]);
+            self.reporter.links_of(netns, Vec::new());
         }
     }
 
@@ -572,10 +572,10 @@ impl NetworkEffects {
             observed.extend(findings.observed);
         }
         self.report_observed(scheduler, netns, observed);
-        self.reporter.links_of(netns, &links);
         let mut known = KnownLinks::default();
         known.add(&links);
         self.known_links.insert(netns, known);
+        self.reporter.links_of(netns, links);
     }
 
     /// Reports the facts about the agent's own namespace. Findings are judged by them, so this comes before each inspection.
@@ -791,8 +791,8 @@ impl Effects for NetworkEffects {
             // The namespace may be open under other names, too.
             let known = self.observed.get(&netns).cloned().unwrap_or_default();
             self.report_observed(scheduler, netns, known.into_iter().chain(observed).collect());
-            self.reporter.links_of(netns, &links);
             self.known_links.entry(netns).or_default().add(&links);
+            self.reporter.links_of(netns, links);
         }
         self.note_unseen(scheduler);
     }

@@ -227,14 +227,9 @@ impl Reporter {
     }
 
     /// Publishes the managed links of a namespace; those that it had before and has no longer are taken back.
-    pub fn links_of(&mut self, netns: NetnsId, links: &[(String, LinkState)]) {
-        let now: BTreeMap<String, LinkState> = links.iter().cloned().collect();
-        let before = if now.is_empty() {
-            self.links.remove(&netns)
-        } else {
-            self.links.insert(netns, now.clone())
-        }
-        .unwrap_or_default();
+    pub fn links_of(&mut self, netns: NetnsId, links: Vec<(String, LinkState)>) {
+        let now: BTreeMap<String, LinkState> = links.into_iter().collect();
+        let before = self.links.remove(&netns).unwrap_or_default();
         for name in before.keys().filter(|name| !now.contains_key(*name)) {
             // It may have been created elsewhere meanwhile.
             if self.links.values().all(|links| !links.contains_key(name)) {
@@ -244,6 +239,9 @@ impl Reporter {
         for (name, link) in now.iter().filter(|(name, link)| before.get(*name) != Some(*link)) {
             self.publisher
                 .set(link_key(name), Published::Link(self.interface_state(name, link)));
+        }
+        if !now.is_empty() {
+            self.links.insert(netns, now);
         }
     }
 

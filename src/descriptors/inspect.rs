@@ -12,7 +12,7 @@ mod residents;
 mod scale_tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     rc::Rc,
 };
 
@@ -69,15 +69,15 @@ struct Inspection<'a> {
     /// Links that may belong to a namespace that is not open yet: nothing on them is judged either.
     undecided: HashSet<u32>,
     strict: bool,
-    seen: BTreeSet<Key>,
-    /// The links of the snapshot by index.
-    links: HashMap<u32, &'a LinkState>,
-    /// The addresses of the snapshot by link and address.
-    addresses: HashMap<(u32, AddressSpec), &'a AddressState>,
-    /// The same by link alone.
-    addresses_on: HashMap<u32, Vec<&'a AddressState>>,
-    /// The routes that the kernel made for addresses.
-    address_routes: HashSet<AddressRoute>,
+    seen: HashSet<Key>,
+    /// The links of the snapshot in the order of their indices.
+    links: Vec<&'a LinkState>,
+    /// The addresses of the snapshot in the order of links and addresses.
+    addresses: Vec<&'a AddressState>,
+    /// The same in the order of links alone.
+    addresses_by_link: Vec<&'a AddressState>,
+    /// The routes that the kernel made for addresses, in order.
+    address_routes: Vec<AddressRoute>,
     /// Routes and neighbours on each managed link, by index, as far as they were needed.
     on_links: HashMap<u32, Rc<layer3::OnLink<'a>>>,
 }
@@ -142,7 +142,7 @@ pub fn inspect_again(
     snapshot: &Snapshot,
     background: &Background<'_>,
 ) -> Findings {
-    let (findings, managed, seen) = (Findings::default(), HashMap::new(), BTreeSet::new());
+    let (findings, managed, seen) = (Findings::default(), HashMap::new(), HashSet::new());
     let mut inspection = Inspection {
         view,
         marks,
@@ -155,19 +155,17 @@ pub fn inspect_again(
         undecided: HashSet::new(),
         strict: background.strict,
         seen,
-        links: snapshot.links.iter().map(|link| (link.index, link)).collect(),
-        addresses: snapshot
-            .addresses
-            .iter()
-            .map(|state| ((state.link, state.address), state))
-            .collect(),
-        addresses_on: HashMap::new(),
-        address_routes: snapshot.address_routes.iter().copied().collect(),
+        links: snapshot.links.iter().collect(),
+        addresses: snapshot.addresses.iter().collect(),
+        addresses_by_link: snapshot.addresses.iter().collect(),
+        address_routes: snapshot.address_routes.clone(),
         on_links: HashMap::new(),
     };
-    for state in &snapshot.addresses {
-        inspection.addresses_on.entry(state.link).or_default().push(state);
-    }
+    // Of few elements, as most namespaces have, this takes less time than tables that are searched by hash.
+    inspection.links.sort_by_key(|link| link.index);
+    inspection.addresses.sort_by_key(|state| (state.link, state.address));
+    inspection.addresses_by_link.sort_by_key(|state| state.link);
+    inspection.address_routes.sort_unstable();
     inspection.name_links(background.known);
     for link in &snapshot.links {
         inspection.link(link);
@@ -229,23 +227,40 @@ impl<'a> Inspection<'a> {
 
     /// The interface that a link is although somebody took its mark away. What carries the mark of any agent is whose it says.
     fn name_without_mark(&self, link: &LinkState, known: &KnownLinks) -> Option<String> {
-        let name = known.name_of(link)?;
+        let name = known.name_of(link).filter(|_| !self.managed.contains_key(&link.index))?;
         let applied = self.view.applied(&interface_key(name))?.interface()?;
         let is_here = applied.kind != InterfaceKind::Existing && netns_of(self.view, &applied.namespace) == Some(self.netns);
         let is_taken = self.marks.is_any_agents(&link.alias) || self.managed.values().flatten().any(|other| other == name);
-        (is_here && !is_taken && !self.managed.contains_key(&link.index)).then(|| name.to_owned())
+        (is_here && !is_taken).then(|| name.to_owned())
     }
 
     /// A value that is there: told only if that is news.
     fn note(&mut self, key: Key, value: Value) {
-        if !self.view.in_flight(&key) && self.view.applied(&key).is_none() {
+        let known = self.view.known(&key);
+        if !known.in_flight && known.applied.is_none() {
             self.findings.found.push((key.clone(), value));
         }
         self.seen.insert(key);
     }
 
     fn link_of(&self, index: u32) -> Option<&'a LinkState> {
-        self.links.get(&index).copied()
+        let found = self.links.binary_search_by_key(&index, |link| link.index);
+        found.ok().map(|at| self.links[at])
+    }
+
+    /// The address on a link, if the link has it.
+    fn address_on(&self, link: u32, spec: AddressSpec) -> Option<&'a AddressState> {
+        let found = self
+            .addresses
+            .binary_search_by_key(&(link, spec), |state| (state.link, state.address));
+        found.ok().map(|at| self.addresses[at])
+    }
+
+    /// The addresses on a link, in the order of the kernel.
+    fn addresses_on(&self, link: u32) -> &[&'a AddressState] {
+        let from = self.addresses_by_link.partition_point(|state| state.link < link);
+        let rest = &self.addresses_by_link[from..];
+        &rest[..rest.partition_point(|state| state.link == link)]
     }
 
     /// Whether a name stands for the namespace that is looked into.
@@ -292,11 +307,8 @@ impl<'a> Inspection<'a> {
         let addresses = children.filter(|(_, value)| set_by_agent(value)).map(|(key, _)| key.clone());
         let mut on_it: Vec<Key> = addresses.collect();
         on_it.extend(interface.vrf.as_ref().map(|vrf| membership_key(&interface.name, vrf)));
-        for prefix in [layer3::ARPS, layer3::ROUTES] {
-            let values = self.dependents_of(&interface.name, prefix).into_iter().map(|(key, _)| key);
-            on_it.extend(values.filter(|key| self.view.applied(key).is_some()));
-        }
         on_it.retain(|key| !self.seen.contains(key));
+        self.add_unseen_layer3(&interface.name, &mut on_it);
         on_it
     }
 }

@@ -43,6 +43,11 @@ pub fn observed_address(key: &Key) -> Option<(&str, &str)> {
 /// The fact that an address on the link of an interface is; `None` of an address that counts for nothing (link-local, `127.0.0.1`), or
 /// that the agent added. Where several values share the link (`is_shared`), those that it added for the others count.
 pub fn observed_fact(interface: &str, state: &AddressState, is_shared: bool) -> Option<Key> {
+    may_be_fact(state, is_shared).then(|| observed_key(interface, state))
+}
+
+/// Whether [`observed_fact`] has an answer.
+pub fn may_be_fact(state: &AddressState, is_shared: bool) -> bool {
     let of_others = state.protocol != PROTOCOL || is_shared;
-    (of_others && state.scope < SCOPE_LINK).then(|| observed_key(interface, state))
+    of_others && state.scope < SCOPE_LINK
 }

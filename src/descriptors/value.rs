@@ -268,6 +268,70 @@ impl Interface {
         made && !self.adopted
     }
 
+    /// The same interface with no addresses.
+    pub fn without_addresses(&self) -> Self {
+        Interface {
+            name: self.name.clone(),
+            kind: self.kind.clone(),
+            namespace: self.namespace.clone(),
+            host_name: self.host_name.clone(),
+            enabled: self.enabled,
+            addresses: Vec::new(),
+            mac: self.mac,
+            mtu: self.mtu,
+            link_only: self.link_only,
+            vrf: self.vrf.clone(),
+            marked: self.marked,
+            known_index: self.known_index,
+            enslaved: self.enslaved,
+            adopt: self.adopt,
+            drift_policy: self.drift_policy,
+            adopted: self.adopted,
+            original: self.original.clone(),
+        }
+    }
+
+    /// Whether two interfaces are equal in everything but their addresses.
+    pub fn equals_without_addresses(&self, other: &Self) -> bool {
+        let parts = |interface: &Self| {
+            let Interface {
+                name: _,
+                kind: _,
+                namespace: _,
+                host_name: _,
+                enabled,
+                addresses: _,
+                mac,
+                mtu,
+                link_only,
+                vrf: _,
+                marked,
+                known_index,
+                enslaved,
+                adopt,
+                drift_policy,
+                adopted,
+                original: _,
+            } = *interface;
+            (
+                (enabled, mac, mtu, link_only, marked, known_index),
+                (enslaved, adopt, drift_policy, adopted),
+            )
+        };
+        fn texts(interface: &Interface) -> (&str, &InterfaceKind, &NamespaceName, &str, Option<&str>) {
+            let Interface {
+                name,
+                kind,
+                namespace,
+                host_name,
+                vrf,
+                ..
+            } = interface;
+            (name, kind, namespace, host_name, vrf.as_deref())
+        }
+        parts(self) == parts(other) && texts(self) == texts(other)
+    }
+
     /// MTU that the interface has if nothing was asked for, in bytes; `None` where the agent does not set it.
     pub fn effective_mtu(&self) -> Option<u32> {
         match (self.mtu, &self.kind) {

@@ -130,7 +130,7 @@ impl LinkChanges {
 }
 
 /// An address on a link.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct AddressSpec {
     /// The address itself.
     pub address: IpAddr,
@@ -615,7 +615,7 @@ impl RouteState {
 }
 
 /// A route that the kernel made for an address: the connected route of its subnet, or the local route of the address itself.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct AddressRoute {
     /// Index of the link.
     pub link: u32,

@@ -15,6 +15,16 @@ pub struct View<'a, D: Domain> {
     graph: &'a Graph<D>,
 }
 
+/// What is known of one value, by one look at the graph.
+pub struct Known<'a, D: Domain> {
+    /// As [`View::wanted`].
+    pub wanted: Option<&'a D::Value>,
+    /// As [`View::applied`].
+    pub applied: Option<&'a D::Value>,
+    /// As [`View::in_flight`].
+    pub in_flight: bool,
+}
+
 impl<'a, D: Domain> View<'a, D> {
     pub(super) fn new(graph: &'a Graph<D>) -> Self {
         View { graph }
@@ -27,6 +37,16 @@ impl<'a, D: Domain> View<'a, D> {
     /// The value that is in the kernel under `key`, as far as is known.
     pub fn applied(&self, key: &Key) -> Option<&'a D::Value> {
         self.node(key)?.applied.as_ref()
+    }
+
+    /// All that is usually asked about a value.
+    pub fn known(&self, key: &Key) -> Known<'a, D> {
+        let node = self.node(key);
+        Known {
+            wanted: node.and_then(Node::wanted),
+            applied: node.and_then(|node| node.applied.as_ref()),
+            in_flight: node.is_some_and(|node| node.flight.is_some()),
+        }
     }
 
     /// The value that an operation under way brings in.

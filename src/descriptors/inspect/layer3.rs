@@ -3,7 +3,7 @@
 //! Owns the comparison of both with what the scheduler believes. Must never take for the agent's own what may be another agent's: all
 //! mark with the same number. Start reading at [`Inspection::routes`].
 
-use std::{collections::HashMap, net::IpAddr, rc::Rc};
+use std::{net::IpAddr, rc::Rc};
 
 use models::{
     address,
@@ -25,13 +25,21 @@ pub(super) const ARPS: &str = "config/linux/l3/v2/arp/";
 /// Key prefix of routes.
 pub(super) const ROUTES: &str = "config/linux/l3/v2/route/";
 
-/// The wanted or applied neighbours and routes of all values on one link, by what identifies them in the kernel. Built once per
-/// inspection, so that an inspection takes time linear in the number of routes and neighbours.
+/// The wanted or applied neighbours and routes of all values on one link, in the order of what identifies them in the kernel. Built once
+/// per inspection, so that the time of an inspection hardly grows faster than the number of routes and neighbours.
 #[derive(Default)]
 pub(super) struct OnLink<'a> {
-    neighbours: HashMap<IpAddr, (Key, &'a Value)>,
-    /// By table, network, prefix length and metric.
-    routes: HashMap<(u32, IpAddr, u8, u32), (Key, &'a Value)>,
+    neighbours: Vec<(IpAddr, &'a Key, &'a Value)>,
+    routes: Vec<(RouteIdentity, &'a Key, &'a Value)>,
+}
+
+/// Table, network, prefix length and metric.
+type RouteIdentity = (u32, IpAddr, u8, u32);
+
+/// The value with an identity; of several, the first that became known.
+fn owner<'a, I: Ord>(values: &[(I, &'a Key, &'a Value)], identity: &I) -> Option<(&'a Key, &'a Value)> {
+    let (found, key, value) = values.get(values.partition_point(|(other, ..)| other < identity))?;
+    (found == identity).then_some((*key, *value))
 }
 
 impl<'a> Inspection<'a> {
@@ -44,19 +52,24 @@ impl<'a> Inspection<'a> {
         let mut on = OnLink::default();
         for name in self.residents(index) {
             let table = self.table_of(name, link);
-            for (key, value) in self.dependents_of(name, ARPS) {
-                if let Some(address) = value.arp().and_then(|arp| arp.address) {
-                    on.neighbours.entry(address).or_insert((key, value));
-                }
-            }
-            for (key, value) in self.dependents_of(name, ROUTES) {
-                if let Some((to, metric)) = value.route().and_then(|route| Some((route.destination?, route.metric))) {
-                    let network = address::network_of(to.address, to.prefix_len);
-                    let identity = (table, network, to.prefix_len, effective_metric(network, metric));
-                    on.routes.entry(identity).or_insert((key, value));
+            for key in self.view.dependents(&up_key(name)) {
+                let known = self.view.known(key);
+                match known.wanted.or(known.applied) {
+                    Some(value @ Value::Arp(arp)) => on.neighbours.extend(arp.address.map(|address| (address, key, value))),
+                    Some(value @ Value::Route(route)) => {
+                        let identity = |to: AddressSpec| {
+                            let network = address::network_of(to.address, to.prefix_len);
+                            (table, network, to.prefix_len, effective_metric(network, route.metric))
+                        };
+                        on.routes.extend(route.destination.map(|to| (identity(to), key, value)));
+                    }
+                    _ => {}
                 }
             }
         }
+        // Stable, see `owner`.
+        on.neighbours.sort_by_key(|(address, ..)| *address);
+        on.routes.sort_by_key(|(identity, ..)| *identity);
         let on = Rc::new(on);
         self.on_links.insert(index, on.clone());
         Some(on)
@@ -117,33 +130,44 @@ impl<'a> Inspection<'a> {
         self.view.rejected(&key).then(|| (key, Value::Route(route.into())))
     }
 
-    /// The wanted or applied values of an interface below a key prefix that depend on it being up.
-    pub(super) fn dependents_of<'s>(&'s self, interface: &str, prefix: &'static str) -> Vec<(Key, &'a Value)> {
-        let keys = self
-            .view
-            .dependents(&up_key(interface))
-            .filter(|key| key.as_str().starts_with(prefix));
-        keys.filter_map(|key| Some((key.clone(), self.view.wanted(key).or(self.view.applied(key))?)))
-            .collect()
+    /// Adds the applied ARP entries, and then the routes, of an interface that were not seen.
+    pub(super) fn add_unseen_layer3(&self, interface: &str, unseen: &mut Vec<Key>) {
+        let mut routes = Vec::new();
+        for key in self.view.dependents(&up_key(interface)) {
+            let of_kind = match key.as_str() {
+                text if text.starts_with(ARPS) => &mut *unseen,
+                text if text.starts_with(ROUTES) => &mut routes,
+                _ => continue,
+            };
+            if !self.seen.contains(key) && self.view.applied(key).is_some() {
+                of_kind.push(key.clone());
+            }
+        }
+        unseen.extend(routes);
     }
 
     pub(super) fn neighbours(&mut self) {
         for state in self.snapshot.neighbours.iter().filter(|state| state.protocol == PROTOCOL) {
             let Some(link) = self.judged_link(state.link) else { continue };
             let on = self.values_on(state.link);
-            let owner = on.and_then(|on| on.neighbours.get(&state.address).cloned());
+            let owner = on.and_then(|on| owner(&on.neighbours, &state.address));
             match owner {
                 Some((key, value)) => {
                     let Some(arp) = value.arp() else { continue };
-                    let found = Arp {
-                        mac: state.mac,
-                        ..arp.clone()
-                    };
-                    let differs = self.view.applied(&key).and_then(Value::arp) != Some(&found);
-                    if differs && !self.view.in_flight(&key) {
-                        self.findings.found.push((key.clone(), Value::Arp(found.into())));
+                    let known = self.view.known(key);
+                    let applied = known.applied.and_then(Value::arp);
+                    // That nothing has changed is usual, and must take little.
+                    let is_same = arp.mac == state.mac && applied == Some(arp);
+                    if !is_same && !known.in_flight {
+                        let found = Arp {
+                            mac: state.mac,
+                            ..arp.clone()
+                        };
+                        if applied != Some(&found) {
+                            self.findings.found.push((key.clone(), Value::Arp(found.into())));
+                        }
                     }
-                    self.seen.insert(key);
+                    self.seen.insert(key.clone());
                 }
                 None if !self.is_ours(state.link) => {}
                 None => {
@@ -189,7 +213,7 @@ impl<'a> Inspection<'a> {
             let on = self.values_on(state.link);
             let metric = effective_metric(route.destination, route.metric);
             let identity = (route.table, route.destination, route.prefix_len, metric);
-            let owner = on.and_then(|on| on.routes.get(&identity).cloned());
+            let owner = on.and_then(|on| owner(&on.routes, &identity));
             match owner {
                 Some((key, value)) => {
                     let Some(wanted) = value.route() else { continue };
@@ -199,16 +223,20 @@ impl<'a> Inspection<'a> {
                     } else {
                         route.gateway
                     };
-                    let found = Route {
-                        gateway,
-                        scope,
-                        ..wanted.clone()
-                    };
-                    let differs = self.view.applied(&key).and_then(Value::route) != Some(&found);
-                    if differs && !self.view.in_flight(&key) {
-                        self.findings.found.push((key.clone(), Value::Route(found.into())));
+                    let known = self.view.known(key);
+                    let applied = known.applied.and_then(Value::route);
+                    let is_same = (gateway, scope) == (wanted.gateway, wanted.scope) && applied == Some(wanted);
+                    if !is_same && !known.in_flight {
+                        let found = Route {
+                            gateway,
+                            scope,
+                            ..wanted.clone()
+                        };
+                        if applied != Some(&found) {
+                            self.findings.found.push((key.clone(), Value::Route(found.into())));
+                        }
                     }
-                    self.seen.insert(key);
+                    self.seen.insert(key.clone());
                 }
                 None if !self.is_ours(state.link) => {}
                 None => {

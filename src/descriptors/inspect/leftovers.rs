@@ -54,11 +54,7 @@ impl<'a> Inspection<'a> {
         let (netns, guard) = (self.netns, owned(self.marks));
         // A link that stays must lose its addresses before its mark, or an agent killed between the two would leave them.
         let changed = |changes: LinkChanges| {
-            let mut ops: Vec<KernelOp> = self
-                .marked_addresses(link)
-                .iter()
-                .map(|state| self.address_removal(link, state))
-                .collect();
+            let mut ops: Vec<KernelOp> = self.marked_addresses(link).map(|state| self.address_removal(link, state)).collect();
             ops.push(KernelOp::SetLink {
                 netns,
                 name: link.name.clone(),
@@ -140,12 +136,9 @@ impl<'a> Inspection<'a> {
         }
     }
 
-    pub(super) fn marked_addresses(&self, link: &LinkState) -> Vec<AddressState> {
-        let states = self.addresses_on.get(&link.index).into_iter().flatten();
-        states
-            .filter(|state| state.protocol == PROTOCOL)
-            .map(|state| (*state).clone())
-            .collect()
+    pub(super) fn marked_addresses(&self, link: &LinkState) -> impl Iterator<Item = &'a AddressState> + use<'a, '_> {
+        let states = self.addresses_on(link.index).iter().copied();
+        states.filter(|state| state.protocol == PROTOCOL)
     }
 
     /// What must still hold of a link when something is removed from it.
@@ -186,7 +179,14 @@ impl<'a> Inspection<'a> {
     }
 
     /// Reports marked addresses of a link as orphans, unless they are `found` on it, desired, or in flight.
-    pub(super) fn orphan_addresses(&mut self, link: &LinkState, names: &[String], found: &[AddressSpec]) {
+    pub(super) fn orphan_addresses(&mut self, link: &LinkState, names: &[String], found: &HashSet<AddressSpec>) {
+        let mut left: Vec<&AddressState> = self
+            .marked_addresses(link)
+            .filter(|state| !found.contains(&state.address))
+            .collect();
+        if left.is_empty() {
+            return;
+        }
         let changing = |name: &String| {
             let mut applied = self.view.applied_under(addresses_prefix(name).as_str());
             applied.any(|(key, _)| self.view.in_flight(key))
@@ -194,13 +194,9 @@ impl<'a> Inspection<'a> {
         if names.iter().any(changing) {
             return;
         }
-        let mut known = self.asked_for(names);
-        known.extend(found);
-        for state in self.marked_addresses(link) {
-            if !known.contains(&state.address) {
-                self.orphan_address(link, &state);
-            }
-        }
+        let asked_for = self.asked_for(names);
+        left.retain(|state| !asked_for.contains(&state.address));
+        left.into_iter().for_each(|state| self.orphan_address(link, state));
     }
 
     /// Addresses of a link that somebody else added and no value asks for. What the kernel gave it by itself is nobody's.

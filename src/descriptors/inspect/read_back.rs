@@ -11,7 +11,7 @@ use super::{
     super::{
         address::{addresses_prefix, in_same_subnet, is_shared, kernel_detection},
         detection,
-        observed::{FACTS_MAX, observed_fact},
+        observed::{FACTS_MAX, may_be_fact, observed_fact},
         value::{Address, Detection, Interface, InterfaceKind, Original, Value, interface_key},
     },
     Inspection,
@@ -37,7 +37,7 @@ impl<'a> Inspection<'a> {
 
     /// The interface as the link shows it. What the kernel cannot tell is as in `basis`.
     pub(super) fn interface(&self, basis: &Interface, wanted: &Interface, link: &LinkState) -> Interface {
-        let mut found = basis.clone();
+        let mut found = basis.without_addresses();
         if basis.kind != InterfaceKind::Existing {
             found.host_name = link.name.clone();
             found.enabled = link.up;
@@ -119,7 +119,7 @@ impl<'a> Inspection<'a> {
 
     /// How far the kernel has come with looking for somebody else with an address.
     pub(super) fn detection(&mut self, link: &LinkState, address: &Address) {
-        let state = address.spec.and_then(|spec| self.addresses.get(&(link.index, spec)).copied());
+        let state = address.spec.and_then(|spec| self.address_on(link.index, spec));
         let (Some((key, value)), Some(state)) = (detection::of(address), state) else {
             return;
         };
@@ -142,8 +142,7 @@ impl<'a> Inspection<'a> {
     /// that subnet, the order is left as it is: changing it could remove that address.
     fn is_misplaced(&self, link: u32, address: &Address, wanted: &Interface) -> bool {
         let Some(spec) = address.spec else { return false };
-        let on_link = self.addresses_on.get(&link).map(Vec::as_slice).unwrap_or_default();
-        let subnet = on_link.iter().filter(|state| in_same_subnet(state.address, spec));
+        let subnet = self.addresses_on(link).iter().filter(|state| in_same_subnet(state.address, spec));
         let is_secondary = |state: &AddressState| state.address == spec && state.is_secondary();
         let is_of_interface = |state: &AddressState| {
             let mut asked_for = wanted.addresses.iter();
@@ -166,10 +165,10 @@ impl<'a> Inspection<'a> {
         let table = link.vrf_table.or_else(|| self.link_of(link.master?)?.vrf_table);
         let is_own = |state: &AddressState| are_routes_read(state) && (state.protocol == PROTOCOL || !is_shared(wanted));
         let is_unrouted = |address: &&Address| {
-            let state = address.spec.and_then(|spec| self.addresses.get(&(link.index, spec)));
+            let state = address.spec.and_then(|spec| self.address_on(link.index, spec));
             let state = state.filter(|state| address.expected.is_none() && is_own(state));
             let routes = state.map(|state| routes_of_address(link, state, table));
-            routes.is_some_and(|routes| routes.iter().any(|route| !self.address_routes.contains(route)))
+            routes.is_some_and(|routes| routes.iter().any(|route| self.address_routes.binary_search(route).is_err()))
         };
         let mut unrouted: HashSet<AddressSpec> = wanted
             .addresses
@@ -179,7 +178,7 @@ impl<'a> Inspection<'a> {
             .collect();
         // A secondary address has no connected route of its own: gateways are reached by that of the primary one.
         let rests_on_unrouted = |spec: &AddressSpec| {
-            let state = self.addresses.get(&(link.index, *spec));
+            let state = self.address_on(link.index, *spec);
             let is_secondary = state.is_some_and(|state| state.is_secondary() && is_own(state));
             is_secondary && unrouted.iter().any(|primary| in_same_subnet(*primary, *spec))
         };
@@ -195,21 +194,24 @@ impl<'a> Inspection<'a> {
 
     /// Reports the addresses on a link that are none of its interface's values.
     pub(super) fn observe_addresses(&mut self, link: &LinkState, found: &Interface) {
-        let states = self.addresses_on.get(&link.index).map(Vec::as_slice).unwrap_or_default();
-        if !link.up || states.len() == found.addresses.len() {
+        let is_shared = found.kind == InterfaceKind::Existing || self.residents(link.index).len() > 1;
+        let states = self.addresses_on(link.index).iter().copied();
+        let mut of_others: Vec<&AddressState> = states.filter(|state| may_be_fact(state, is_shared)).collect();
+        if !link.up || of_others.is_empty() {
             return;
         }
         let wanted = self.view.wanted(&interface_key(&found.name)).and_then(Value::interface);
         let wanted = wanted.into_iter().flat_map(|wanted| &wanted.addresses);
         let own: HashSet<AddressSpec> = found.addresses.iter().chain(wanted).filter_map(|address| address.spec).collect();
-        let of_others = states.iter().filter(|state| !own.contains(&state.address));
-        let is_shared = found.kind == InterfaceKind::Existing || self.residents(link.index).len() > 1;
-        let facts = of_others.filter_map(|state| observed_fact(&found.name, state, is_shared));
+        of_others.retain(|state| !own.contains(&state.address));
+        let facts = of_others
+            .into_iter()
+            .filter_map(|state| observed_fact(&found.name, state, is_shared));
         self.findings.observed.extend(facts.take(FACTS_MAX));
     }
 
     pub(super) fn has_address(&self, link: u32, spec: AddressSpec) -> bool {
-        self.addresses.contains_key(&(link, spec))
+        self.address_on(link, spec).is_some()
     }
 
     pub(super) fn kind(&self, basis: &Interface, link: &LinkState) -> InterfaceKind {

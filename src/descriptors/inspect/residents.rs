@@ -3,6 +3,8 @@
 //! A link of the agent's own namespace may be that of a VETH and of EXISTING interfaces at once. Whether something on it is an orphan,
 //! or foreign, is decided here for all of its values together, never for one of them.
 
+use std::collections::HashSet;
+
 use super::{
     super::{
         sharing::{contradicted, contradicts, deciding, existing_on},
@@ -91,10 +93,11 @@ impl Inspection<'_> {
     /// Compares one value on a link with the link.
     fn value_on(&mut self, link: &LinkState, name: &str, present: &[Interface]) -> Verdict {
         let key = interface_key(name);
-        let wanted = self.view.wanted(&key).and_then(Value::interface);
-        let applied = self.view.applied(&key).and_then(Value::interface);
+        let known = self.view.known(&key);
+        let wanted = known.wanted.and_then(Value::interface);
+        let applied = known.applied.and_then(Value::interface);
         let applied_here = applied.filter(|applied| netns_of(self.view, &applied.namespace) == Some(self.netns));
-        if self.view.in_flight(&key) {
+        if known.in_flight {
             self.seen.insert(key);
             return Verdict::Unsettled;
         }
@@ -141,13 +144,7 @@ impl Inspection<'_> {
         let found = self.interface(basis, wanted.filter(|wanted| !leaves(wanted)).unwrap_or(basis), link);
         self.findings.links.push((name.to_owned(), link.clone()));
         self.seen.insert(key.clone());
-        let differs = applied_here.is_none_or(|applied| {
-            *applied
-                != Interface {
-                    addresses: applied.addresses.clone(),
-                    ..found.clone()
-                }
-        });
+        let differs = applied_here.is_none_or(|applied| !applied.equals_without_addresses(&found));
         let told = differs.then(|| (key, Value::Interface(found.clone().into())));
         self.findings.found.extend(told);
         Verdict::Present(Box::new(found))
@@ -175,7 +172,7 @@ impl Inspection<'_> {
             let mut addresses = interface.addresses.iter();
             addresses.any(|address| address.expected.is_none() && address.spec == Some(spec))
         };
-        self.marked_addresses(link).iter().any(|state| of_interface(state.address))
+        self.marked_addresses(link).any(|state| of_interface(state.address))
     }
 
     /// Notes the values derived from an interface on a link.
@@ -187,13 +184,17 @@ impl Inspection<'_> {
             self.note(membership_key(&found.name, &member.vrf), Value::VrfMembership(member.into()));
         }
         for address in &found.addresses {
-            let applied = self.view.applied(&address.key).and_then(Value::address);
-            let moved = applied.is_some_and(|applied| applied.leads != address.leads);
-            if moved && !self.view.in_flight(&address.key) {
+            let known = self.view.known(&address.key);
+            let applied = known.applied.and_then(Value::address);
+            let is_news = match applied {
+                Some(applied) => applied.leads != address.leads,
+                None => known.applied.is_none(),
+            };
+            if is_news && !known.in_flight {
                 let value = Value::Address(address.clone().into());
                 self.findings.found.push((address.key.clone(), value));
             }
-            self.note(address.key.clone(), Value::Address(address.clone().into()));
+            self.seen.insert(address.key.clone());
             self.detection(link, address);
         }
         self.see_applied_addresses(link, &found.name);
@@ -206,7 +207,7 @@ impl Inspection<'_> {
             return;
         }
         let addresses = present.iter().flat_map(|interface| &interface.addresses);
-        let known: Vec<AddressSpec> = addresses.filter_map(|address| address.spec).collect();
+        let known: HashSet<AddressSpec> = addresses.filter_map(|address| address.spec).collect();
         self.orphan_addresses(link, names, &known);
         let is_exclusive = |interface: &Interface| {
             let of_agent = interface.is_made_by_agent() || interface.kind == InterfaceKind::Existing;
