@@ -255,9 +255,20 @@ fn existing(name: &'static str, slot: usize, random: &mut Random) -> Interface {
         format!("10.{slot}.0.2/24"),
         format!("fd00:a{slot}::1/64"),
         "10.5.6.1/24".to_owned(),
+        // In a subnet of its own, where a gateway is for each of them.
+        format!("10.5.7.{slot}/24"),
     ];
     let chosen = pool.into_iter().filter(|_| random.percent(40));
+    // Most have no opinion, or the same one; others contradict each other.
+    let odd = random.below(16);
     Interface {
+        mtu: match odd {
+            0 => 1400,
+            1 => 9000,
+            _ => 0,
+        },
+        mac: [2, 3].contains(&odd).then_some(if odd == 2 { 250 } else { 251 }),
+        enabled: odd != 4,
         addresses: if link_only {
             vec![NIC_ADDRESS.to_owned()]
         } else {
@@ -360,10 +371,13 @@ impl Inventory {
 
     fn route(&self, carrier: usize, part: usize, random: &mut Random) -> Route {
         let metric = random.pick(&[0, 0, 5, 1024]);
+        // What others have on the link, and what another value has there.
+        let of_link = if self.names[carrier].starts_with('e') { random.pick(&[None, None, Some("10.5.5.254"), Some("10.5.7.254")]) } else { None };
         let (destination, gateway, scope) = match part {
             2 => (format!("172.16.{carrier}.0/24"), None, random.pick(&["LINK", "HOST"])),
             3 => {
                 let gateway = match random.below(3) {
+                    _ if let Some(gateway) = of_link => gateway.to_owned(),
                     0 => format!("10.{carrier}.0.254"),
                     1 => format!("10.{carrier}.1.254"),
                     _ => format!("172.16.{carrier}.9"),

@@ -12,8 +12,8 @@ use models::proto::ligato::kvscheduler::ValueState;
 
 use super::{
     configuration::{
-        CREATED_NAME, CREATED_PLACE, Configuration, FOREIGN_NAME, FOREIGN_PLACE, Interface, Item, Kind, NICS, Route, interface_key,
-        mac_text,
+        Arp, CREATED_NAME, CREATED_PLACE, Configuration, FOREIGN_NAME, FOREIGN_PLACE, Interface, Item, Kind, NICS, Route, arp_key,
+        interface_key, mac_text, route_key,
     },
     kernel::{Kernel, OWN},
 };
@@ -62,6 +62,8 @@ pub enum Verdict {
     Invalid,
     /// Anything but CONFIGURED: something foreign is in the way.
     Blocked,
+    /// CONFIGURED or PENDING: it is on an interface of which an earlier version may still apply.
+    Either,
 }
 
 impl Verdict {
@@ -72,6 +74,7 @@ impl Verdict {
             Verdict::Pending => state == ValueState::Pending,
             Verdict::Invalid => state == ValueState::Invalid,
             Verdict::Blocked => state != ValueState::Configured,
+            Verdict::Either => matches!(state, ValueState::Configured | ValueState::Pending),
         }
     }
 }
@@ -82,24 +85,43 @@ pub struct Surroundings<'a> {
     pub places: &'a [Option<NetnsId>],
     /// Names of interfaces whose host names are taken by others.
     pub blocked: &'a BTreeSet<&'static str>,
-    /// Foreign links of the own namespace that are up, with the addresses that others added.
-    pub nics: BTreeMap<String, Vec<String>>,
+    /// Foreign links of the own namespace that are up.
+    pub nics: BTreeMap<String, Nic>,
+    /// What the agent says of each value. It counts only where the history decides which of several values applies.
+    pub told: BTreeMap<String, ValueState>,
 }
 
-/// The foreign links of the own namespace that EXISTING values use, if they are up, with the addresses that others added.
-pub fn nics(kernel: &Kernel) -> BTreeMap<String, Vec<String>> {
+/// A foreign link that EXISTING values use.
+pub struct Nic {
+    /// Addresses that others added.
+    foreign: Vec<String>,
+    /// Addresses that the agent added.
+    marked: Vec<String>,
+}
+
+/// The foreign links of the own namespace that EXISTING values use, if they are up.
+pub fn nics(kernel: &Kernel) -> BTreeMap<String, Nic> {
     let own = &kernel.spaces[&OWN];
-    let addresses = |index: u32| {
-        let foreign = own
-            .addresses
-            .iter()
-            .filter(move |state| state.link == index && state.protocol != PROTOCOL);
-        foreign
-            .map(|state| format!("{}/{}", state.address.address, state.address.prefix_len))
-            .collect()
+    let addresses = |index: u32, marked: bool| {
+        let on_link = own.addresses.iter().filter(|state| state.link == index);
+        let of_maker = on_link.filter(|state| (state.protocol == PROTOCOL) == marked);
+        let shown = of_maker.map(|state| format!("{}/{}", state.address.address, state.address.prefix_len));
+        shown.collect()
     };
     let links = own.links.iter().filter(|link| NICS.contains(&&*link.name) && link.up);
-    links.map(|link| (link.name.clone(), addresses(link.index))).collect()
+    let nic = |link: &LinkState| Nic {
+        foreign: addresses(link.index, false),
+        marked: addresses(link.index, true),
+    };
+    links.map(|link| (link.name.clone(), nic(link))).collect()
+}
+
+/// Whether two EXISTING interfaces on one link ask for what the link cannot have at once.
+fn contradict(a: &Interface, b: &Interface) -> bool {
+    let mtus = a.mtu != b.mtu && a.mtu != 0 && b.mtu != 0;
+    let mac = |interface: &Interface| interface.mac.filter(|_| interface.kind != Kind::Existing { link_only: true });
+    let macs = mac(a).zip(mac(b)).is_some_and(|(a, b)| a != b);
+    mtus || macs || a.enabled != b.enabled
 }
 
 fn parse(text: &str) -> (IpAddr, u8) {
@@ -131,6 +153,8 @@ struct Rules<'a> {
     configuration: &'a Configuration,
     interfaces: BTreeMap<&'static str, &'a Interface>,
     surroundings: &'a Surroundings<'a>,
+    /// EXISTING interfaces that contradict another one on their link and are said to be INVALID. An earlier version may apply.
+    refused: BTreeSet<&'static str>,
 }
 
 impl<'a> Rules<'a> {
@@ -139,11 +163,48 @@ impl<'a> Rules<'a> {
             Item::Interface(interface) => Some((interface.name, interface)),
             _ => None,
         });
-        Rules {
+        let mut rules = Rules {
             configuration,
             interfaces: interfaces.collect(),
             surroundings,
+            refused: BTreeSet::new(),
+        };
+        let is_invalid = |name: &str| surroundings.told.get(&interface_key(name)) == Some(&ValueState::Invalid);
+        let refused = rules.conflicts().into_iter().map(|(one, _)| one.name).filter(|name| is_invalid(name));
+        rules.refused = refused.collect();
+        rules
+    }
+
+    /// The EXISTING interfaces on a link.
+    fn existing_on(&self, host: &str) -> impl Iterator<Item = &'a Interface> {
+        let alive = self.interfaces.keys().filter_map(|name| self.alive(name));
+        alive.filter(move |other| matches!(other.kind, Kind::Existing { .. }) && other.host == host)
+    }
+
+    /// Each EXISTING interface with each one that it contradicts on its link.
+    fn conflicts(&self) -> Vec<(&'a Interface, &'a Interface)> {
+        let links = self.surroundings.nics.keys();
+        let pairs = links.flat_map(|host| self.existing_on(host).flat_map(|one| self.existing_on(host).map(move |other| (one, other))));
+        pairs.filter(|(one, other)| contradict(one, other)).collect()
+    }
+
+    /// Of the interfaces on a link as many apply as can at once.
+    fn check_conflicts(&self) -> Result<(), String> {
+        let conflicts = self.conflicts();
+        let applies = |interface: &Interface| !self.refused.contains(interface.name);
+        if let Some((one, other)) = conflicts.iter().find(|(one, other)| applies(one) && applies(other)) {
+            return Err(format!("{} and {} contradict each other, and both apply", one.name, other.name));
         }
+        let has_reason = |name: &&str| conflicts.iter().any(|(one, other)| one.name == *name && applies(other));
+        match self.refused.iter().find(|name| !has_reason(name)) {
+            Some(name) => Err(format!("{name} is INVALID, but contradicts nothing that applies")),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a link has an interface of which an earlier version may apply.
+    fn has_refused(&self, host: &str) -> bool {
+        self.existing_on(host).any(|interface| self.refused.contains(interface.name))
     }
 
     fn netns(&self, interface: &Interface) -> Option<NetnsId> {
@@ -177,6 +238,7 @@ impl<'a> Rules<'a> {
         match interface.vrf.is_some() && self.vrf_of(interface).is_none() {
             true => &[],
             false if interface.kind == (Kind::Existing { link_only: true }) && !self.has_expected(interface) => &[],
+            false if self.refused.contains(interface.name) => &[],
             false => &interface.addresses,
         }
     }
@@ -184,13 +246,28 @@ impl<'a> Rules<'a> {
     /// Whether others have added the address that a link-only interface expects.
     fn has_expected(&self, interface: &Interface) -> bool {
         let there = self.surroundings.nics.get(&interface.host);
-        there.is_some_and(|there| interface.addresses.iter().all(|address| there.contains(address)))
+        there.is_some_and(|there| interface.addresses.iter().all(|address| there.foreign.contains(address)))
+    }
+
+    /// All addresses of a link: those of the interface, and on a foreign link those of other interfaces and of others.
+    fn addresses_on_link(&self, interface: &'a Interface) -> Vec<&str> {
+        let mut all: Vec<&str> = self.addresses(interface).iter().map(String::as_str).collect();
+        if matches!(interface.kind, Kind::Existing { .. }) {
+            let beside = self.existing_on(&interface.host);
+            all.extend(beside.flat_map(|other| self.addresses(other)).map(String::as_str));
+            if let Some(nic) = self.surroundings.nics.get(&interface.host) {
+                all.extend(nic.foreign.iter().map(String::as_str));
+                let marked = nic.marked.iter().filter(|_| self.has_refused(&interface.host));
+                all.extend(marked.map(String::as_str));
+            }
+        }
+        all
     }
 
     /// An interface that neighbours and routes can be on.
     fn usable(&self, name: &str) -> Option<&'a Interface> {
         self.alive(name)
-            .filter(|interface| interface.enabled && !self.addresses(interface).is_empty())
+            .filter(|interface| interface.enabled && !self.addresses_on_link(interface).is_empty())
     }
 
     fn reachable(&self, route: &Route, interface: &'a Interface) -> bool {
@@ -200,7 +277,8 @@ impl<'a> Rules<'a> {
             Item::Route(other) => other.interface == route.interface && other.scope == "LINK" && covers(&other.destination, gateway),
             _ => false,
         };
-        self.addresses(interface).iter().any(|address| covers(address, gateway)) || self.configuration.values().any(on_link)
+        let mut addresses = self.addresses_on_link(interface).into_iter();
+        addresses.any(|address| covers(address, gateway)) || self.configuration.values().any(on_link)
     }
 
     fn link(&self, interface: &Interface) -> Link {
@@ -225,7 +303,24 @@ impl<'a> Rules<'a> {
     }
 
     fn usable_route(&self, route: &Route) -> Option<&'a Interface> {
-        self.usable(route.interface).filter(|interface| self.reachable(route, interface))
+        match self.refused.get(route.interface) {
+            Some(name) => self.applied_earlier(name, &route_key(&route.destination, name)),
+            None => self.usable(route.interface).filter(|interface| self.reachable(route, interface)),
+        }
+    }
+
+    /// The interface that a neighbour is on, if one is.
+    fn usable_arp(&self, arp: &Arp) -> Option<&'a Interface> {
+        match self.refused.get(arp.interface) {
+            Some(name) => self.applied_earlier(name, &arp_key(name, &arp.address)),
+            None => self.usable(arp.interface),
+        }
+    }
+
+    /// What is on an interface of which an earlier version may apply is there if the agent says so.
+    fn applied_earlier(&self, name: &str, key: &str) -> Option<&'a Interface> {
+        let is_configured = self.surroundings.told.get(key) == Some(&ValueState::Configured);
+        self.alive(name).filter(|_| is_configured)
     }
 
     fn route(&self, route: &Route, interface: &'a Interface, space: &mut Space) {
@@ -251,7 +346,8 @@ impl<'a> Rules<'a> {
         let known = |found: bool| if found { Verdict::Configured } else { Verdict::Pending };
         match item {
             Item::Unusable(_) => Verdict::Invalid,
-            Item::Arp(arp) => known(self.usable(arp.interface).is_some()),
+            Item::Arp(Arp { interface, .. }) | Item::Route(Route { interface, .. }) if self.refused.contains(interface) => Verdict::Either,
+            Item::Arp(arp) => known(self.usable_arp(arp).is_some()),
             Item::Route(route) => known(self.usable_route(route).is_some()),
             Item::Interface(interface) => self.verdict_of_interface(interface),
         }
@@ -270,6 +366,9 @@ impl<'a> Rules<'a> {
         }
         if self.alive(interface.name).is_none() {
             return Verdict::Pending;
+        }
+        if self.refused.contains(interface.name) {
+            return Verdict::Invalid;
         }
         if interface.kind == (Kind::Existing { link_only: true }) && !self.has_expected(interface) {
             return Verdict::Pending;
@@ -310,7 +409,7 @@ impl<'a> Rules<'a> {
                     });
                 }
                 Item::Arp(arp) => {
-                    let Some(interface) = self.usable(arp.interface) else { continue };
+                    let Some(interface) = self.usable_arp(arp) else { continue };
                     space_of(interface, &mut |space| {
                         space
                             .neighbours
@@ -360,6 +459,13 @@ fn is_made_by_agent(snapshot: &Snapshot) -> bool {
     links.any(|link| link.name == "lo" && link.alias.starts_with(PREFIX) && link.alias.ends_with(CREATED))
 }
 
+/// Links on which the history has decided which interface applies: an agent that is started again may decide otherwise.
+pub fn contested(configuration: &Configuration, surroundings: &Surroundings<'_>) -> BTreeSet<String> {
+    let rules = Rules::new(configuration, surroundings);
+    let conflicts = rules.conflicts();
+    conflicts.into_iter().map(|(one, _)| one.host.clone()).collect()
+}
+
 /// Compares a machine with what it must look like in the end; answers what must be said of each value.
 ///
 /// # Errors
@@ -367,8 +473,16 @@ fn is_made_by_agent(snapshot: &Snapshot) -> bool {
 pub fn judge(kernel: &Kernel, configuration: &Configuration, surroundings: &Surroundings<'_>) -> Result<BTreeMap<String, Verdict>, String> {
     let rules = Rules::new(configuration, surroundings);
     rules.check_namespaces(kernel)?;
+    rules.check_conflicts()?;
     let expected = rules.state();
-    let actual = actual(kernel, &expected, configuration);
+    let mut actual = actual(kernel, &expected, configuration);
+    if let Some(space) = actual.get_mut(&OWN) {
+        let is_expected = |address: &(String, IpAddr, u8)| expected.get(&OWN).is_some_and(|space| space.addresses.contains(address));
+        space.addresses.retain(|address| is_expected(address) || !rules.has_refused(&address.0));
+        if *space == Space::default() {
+            actual.remove(&OWN);
+        }
+    }
     let all: BTreeSet<&NetnsId> = expected.keys().chain(actual.keys()).collect();
     for netns in all {
         let (wanted, found) = (expected.get(netns), actual.get(netns));

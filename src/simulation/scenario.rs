@@ -32,7 +32,7 @@ pub const INVENTORY: Inventory = Inventory {
 const INTERFACES: usize = INVENTORY.interfaces();
 const SLOTS: usize = INVENTORY.slots();
 /// Worlds of a hundred in which EXISTING values are put.
-const WITH_NICS: usize = 0;
+const WITH_NICS: usize = 30;
 /// The first interface on a foreign link.
 const FIRST_EXISTING: usize = 9;
 /// Neighbours and routes on interfaces before that one.

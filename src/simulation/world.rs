@@ -10,7 +10,7 @@ mod store_links;
 
 use std::{
     cmp::{Ordering, Reverse},
-    collections::{BTreeMap, BinaryHeap},
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -212,12 +212,23 @@ impl World {
             self.come_to_rest()?;
         }
         self.expect_idle()?;
+        let contested = self.contested();
+        self.restart(&contested)?;
+        match contested.is_empty() {
+            true => Ok(()),
+            // What it has decided on anew it decides again.
+            false => self.restart(&BTreeSet::new()),
+        }
+    }
+
+    /// Starts the agent again, which has nothing to do but for some links of the own namespace.
+    fn restart(&mut self, but_for: &BTreeSet<String>) -> Result<(), String> {
         self.tell(|| "restart".to_owned());
         self.machine.get().kernel.log.clear();
         self.kill();
         self.plan(Duration::from_millis(20), Occurrence::Start);
         self.run_until(self.now + Duration::from_secs(4))?;
-        self.expect_no_operation()?;
+        self.expect_no_operation(but_for)?;
         self.come_to_rest()
     }
 

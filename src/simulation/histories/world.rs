@@ -3,7 +3,10 @@
 //! Owns the order in which the agent decides, acts and hears of changes, and a clock that is turned by hand. Must never decide what
 //! is to be done. Start reading at [`World::rest`].
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use models::{
     key::Key,
@@ -217,6 +220,7 @@ impl World {
             places: &places(kernel, None),
             blocked: &BTreeSet::new(),
             nics: expectation::nics(kernel),
+            told: BTreeMap::new(),
         };
         let verdicts = expectation::judge(kernel, configuration, &surroundings)?;
         let told = self

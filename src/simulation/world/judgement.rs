@@ -3,19 +3,22 @@
 //! Owns the rules. Must never trust what the agent says: they look at the simulated kernel and the simulated store. Start reading
 //! at [`World::come_to_rest`].
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use models::proto::ligato::kvscheduler::{ValueState, ValueStatus};
 use prost::Message;
 
 use super::{Occurrence, World};
 use crate::{
-    kernel::{Failure, FailureKind, LinkState, NetnsId},
+    kernel::{Failure, FailureKind, KernelOp, LinkState, NetnsId},
     simulation::{
         configuration::{CONTAINER_PLACE, Item, Kind},
         daemon::Daemon,
         expectation::{self, SQUATTER, Surroundings, Verdict},
-        kernel::EEXIST,
+        kernel::{EEXIST, OWN},
         machine::places,
     },
 };
@@ -91,6 +94,30 @@ impl World {
         told.into_iter().for_each(|text| self.tell(|| text));
     }
 
+    /// What the agent says of each value.
+    fn told(&self) -> BTreeMap<String, ValueState> {
+        let published = self.store.status.values();
+        let statuses = published.filter_map(|found| ValueStatus::decode(&*found.value).ok());
+        let told = statuses.filter_map(|status| Some((status.key.strip_prefix("config/")?.to_owned(), status.state())));
+        told.collect()
+    }
+
+    fn surroundings<'a>(&self, places: &'a [Option<NetnsId>], blocked: &'a BTreeSet<&'static str>) -> Surroundings<'a> {
+        Surroundings {
+            places,
+            blocked,
+            nics: expectation::nics(&self.machine.get().kernel),
+            told: self.told(),
+        }
+    }
+
+    /// Links on which an agent that is started again may decide otherwise which value applies.
+    pub(super) fn contested(&self) -> BTreeSet<String> {
+        let places = self.places();
+        let blocked = self.blocked(&places);
+        expectation::contested(&self.configuration, &self.surroundings(&places, &blocked))
+    }
+
     /// Whether everything is as it must be in the end.
     fn judge(&self) -> Result<(), String> {
         let Some(agent) = &self.agent else {
@@ -98,11 +125,7 @@ impl World {
         };
         let places = self.places();
         let blocked = self.blocked(&places);
-        let surroundings = Surroundings {
-            places: &places,
-            blocked: &blocked,
-            nics: expectation::nics(&self.machine.get().kernel),
-        };
+        let surroundings = self.surroundings(&places, &blocked);
         let verdicts = expectation::judge(&self.machine.get().kernel, &self.configuration, &surroundings)?;
         for (key, verdict) in &verdicts {
             self.judge_status(key, *verdict)?;
@@ -172,12 +195,14 @@ impl World {
         }
     }
 
-    /// A restart in a world at rest has nothing to do.
-    pub(super) fn expect_no_operation(&self) -> Result<(), String> {
+    /// A restart in a world at rest has nothing to do, but for some links of the own namespace.
+    pub(super) fn expect_no_operation(&self, but_for: &BTreeSet<String>) -> Result<(), String> {
         if !self.blocked(&self.places()).is_empty() {
             return Ok(());
         }
-        match self.machine.get().kernel.log.first() {
+        let is_excused = |op: &KernelOp| op.on_link().is_some_and(|(netns, link, _)| netns == OWN && but_for.contains(link));
+        let kernel = &self.machine.get().kernel;
+        match kernel.log.iter().find(|op| !is_excused(op)) {
             Some(op) => Err(format!("a restart in a world at rest did this first: {op:?}")),
             None => Ok(()),
         }
