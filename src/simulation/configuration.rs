@@ -258,7 +258,10 @@ fn existing(name: &'static str, slot: usize, random: &mut Random) -> Interface {
         // In a subnet of its own, where a gateway is for each of them.
         format!("10.5.7.{slot}/24"),
     ];
-    let chosen = pool.into_iter().filter(|_| random.percent(40));
+    let mut chosen: Vec<String> = pool.into_iter().filter(|_| random.percent(40)).collect();
+    if random.percent(30) {
+        chosen.reverse();
+    }
     // Most have no opinion, or the same one; others contradict each other.
     let odd = random.below(16);
     Interface {
@@ -272,7 +275,7 @@ fn existing(name: &'static str, slot: usize, random: &mut Random) -> Interface {
         addresses: if link_only {
             vec![NIC_ADDRESS.to_owned()]
         } else {
-            chosen.collect()
+            chosen
         },
         host: random.pick(&[NICS[0], NICS[0], NICS[1]]).to_owned(),
         ..Interface::plain(name, Kind::Existing { link_only }, OWN_PLACE)
@@ -346,6 +349,11 @@ impl Inventory {
         let plain = matches!(kind, Kind::Veth(_) | Kind::Dummy);
         let in_vrf = plain && !self.without_vrf.contains(&slot) && !places.contains(&FILE_PLACE);
         let last = u8::try_from(16 * slot).unwrap_or(0);
+        let mut addresses: Vec<String> = pool.into_iter().filter(|_| random.percent(40)).take(3).collect();
+        // The first of a subnet is its primary address.
+        if random.percent(30) {
+            addresses.reverse();
+        }
         Interface {
             host: match kind {
                 Kind::Loopback => "lo".to_owned(),
@@ -364,7 +372,7 @@ impl Inventory {
             mtu: random.pick(&[0, 0, 1400, 9000]),
             mac: (plain && random.percent(40)).then(|| last + random.pick(&[0, 1, 2])),
             vrf: (in_vrf && random.percent(25)).then(|| random.pick(&vrfs)),
-            addresses: pool.into_iter().filter(|_| random.percent(40)).take(3).collect(),
+            addresses,
             kind,
         }
     }

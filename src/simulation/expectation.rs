@@ -44,6 +44,8 @@ struct Space {
     /// By host name.
     links: BTreeMap<String, Link>,
     addresses: BTreeSet<(String, IpAddr, u8)>,
+    /// The primary address of each IPv4 subnet that has several addresses of one interface and no other.
+    primary: BTreeSet<(String, IpAddr)>,
     neighbours: BTreeSet<(String, IpAddr, String)>,
     routes: BTreeSet<(String, String, Option<IpAddr>, u32, u8, u32)>,
 }
@@ -406,6 +408,10 @@ impl<'a> Rules<'a> {
                             .iter()
                             .map(|text| (interface.host.clone(), parse(text).0, parse(text).1));
                         space.addresses.extend(on_link);
+                        if !existing {
+                            let primary = primary(self.addresses(interface));
+                            space.primary.extend(primary.map(|address| (interface.host.clone(), address)));
+                        }
                     });
                 }
                 Item::Arp(arp) => {
@@ -459,6 +465,31 @@ fn is_made_by_agent(snapshot: &Snapshot) -> bool {
     links.any(|link| link.name == "lo" && link.alias.starts_with(PREFIX) && link.alias.ends_with(CREATED))
 }
 
+/// The first address of each IPv4 subnet with several.
+fn primary(addresses: &[String]) -> impl Iterator<Item = IpAddr> {
+    let mut subnets = BTreeMap::<(IpAddr, u8), Vec<IpAddr>>::new();
+    for (address, length) in addresses.iter().map(|text| parse(text)).filter(|(address, _)| address.is_ipv4()) {
+        subnets.entry(network((address, length))).or_default().push(address);
+    }
+    subnets.into_values().filter(|all| all.len() > 1).map(|all| all[0])
+}
+
+/// The routes that others have deleted are there again.
+fn check_address_routes(kernel: &Kernel, expected: &State) -> Result<(), String> {
+    for (netns, space) in &kernel.spaces {
+        let Some(expected) = expected.get(netns) else { continue };
+        for state in space.addresses.iter().filter(|state| state.protocol == PROTOCOL) {
+            let name = space.links.iter().find(|link| link.index == state.link).map(|link| link.name.clone());
+            let key = (name.unwrap_or_default(), state.address.address, state.address.prefix_len);
+            let missing = kernel.missing_routes(*netns, state);
+            if !missing.is_empty() && expected.addresses.contains(&key) {
+                return Err(format!("{key:?} in {netns} lacks its routes {missing:?}"));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Links on which the history has decided which interface applies: an agent that is started again may decide otherwise.
 pub fn contested(configuration: &Configuration, surroundings: &Surroundings<'_>) -> BTreeSet<String> {
     let rules = Rules::new(configuration, surroundings);
@@ -483,6 +514,7 @@ pub fn judge(kernel: &Kernel, configuration: &Configuration, surroundings: &Surr
             actual.remove(&OWN);
         }
     }
+    check_address_routes(kernel, &expected)?;
     let all: BTreeSet<&NetnsId> = expected.keys().chain(actual.keys()).collect();
     for netns in all {
         let (wanted, found) = (expected.get(netns), actual.get(netns));
@@ -570,6 +602,18 @@ fn actual(kernel: &Kernel, expected: &State, configuration: &Configuration) -> S
             space
                 .addresses
                 .insert((name_of(state.link), state.address.address, state.address.prefix_len));
+        }
+        // Only where there is something to choose, and nobody else has an address.
+        for state in snapshot.addresses.iter().filter(|state| of_agent(state.link, state.protocol) && !state.is_secondary()) {
+            let link = name_of(state.link);
+            let subnet = network((state.address.address, state.address.prefix_len));
+            let of_subnet = snapshot.addresses.iter().filter(|other| {
+                let spec = other.address;
+                other.link == state.link && spec.prefix_len == subnet.1 && network((spec.address, spec.prefix_len)) == subnet
+            });
+            if state.address.address.is_ipv4() && of_subnet.count() > 1 && !NICS.contains(&&*link) {
+                space.primary.insert((link, state.address.address));
+            }
         }
         for state in snapshot.neighbours.iter().filter(|state| of_agent(state.link, state.protocol)) {
             space.neighbours.insert((name_of(state.link), state.address, show_mac(state.mac)));

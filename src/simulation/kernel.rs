@@ -8,12 +8,12 @@ mod layer3;
 mod links;
 mod namespaces;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::configuration::NICS;
 use crate::kernel::{
-    AddressDetection, AddressRoute, AddressSpec, AddressState, Failure, FailureKind, Guard, KernelOp, LinkState, NamespaceRef, NetnsId,
-    PROTOCOL, Reply, Snapshot, are_routes_read, provisional_group, routes_of_address,
+    AddressDetection, AddressRoute, AddressSpec, Failure, FailureKind, Guard, KernelOp, LinkState, NamespaceRef, NetnsId,
+    PROTOCOL, Reply, Snapshot, provisional_group,
 };
 
 /// The agent's own namespace.
@@ -89,6 +89,8 @@ pub struct Kernel {
     pub deaf: bool,
     /// New addresses for which duplicate address detection has begun: namespace, index of the link, address.
     pub asking: Vec<Asked>,
+    /// Routes of addresses that somebody has deleted.
+    missing: HashSet<(NetnsId, AddressRoute)>,
     foreign: BTreeSet<(NetnsId, u32)>,
     peers: BTreeMap<(NetnsId, u32), (NetnsId, u32)>,
     pins: BTreeMap<NetnsId, usize>,
@@ -173,20 +175,6 @@ fn works_in(op: &KernelOp) -> Vec<NetnsId> {
     }
 }
 
-/// The routes that come with the addresses, of the families of which the real kernel would be asked. Nobody deletes them here.
-fn address_routes(snapshot: &Snapshot) -> Vec<AddressRoute> {
-    let links: BTreeMap<u32, &LinkState> = snapshot.links.iter().map(|link| (link.index, link)).collect();
-    let of = |state: &AddressState| {
-        let link = links.get(&state.link)?;
-        let master = link.master.and_then(|master| links.get(&master)?.vrf_table);
-        Some(routes_of_address(link, state, link.vrf_table.or(master)))
-    };
-    let is_read = |state: &&AddressState| {
-        let same_family = |other: &AddressState| other.address.address.is_ipv4() == state.address.address.is_ipv4();
-        snapshot.addresses.iter().any(|other| same_family(other) && are_routes_read(other))
-    };
-    snapshot.addresses.iter().filter(is_read).filter_map(of).flatten().collect()
-}
 
 impl Kernel {
     /// A machine with nothing but the agent's own namespace.
@@ -210,6 +198,7 @@ impl Kernel {
             watched_max: usize::MAX,
             deaf: false,
             asking: Vec::new(),
+            missing: HashSet::new(),
             foreign: BTreeSet::new(),
             peers: BTreeMap::new(),
             pins: BTreeMap::new(),
@@ -335,16 +324,25 @@ impl Kernel {
                 shared,
                 ..
             } => {
-                let there = self.address_protocol(*netns, link, *address).is_some();
+                let before = self.address_protocol(*netns, link, *address);
+                let there = before.is_some();
                 if !*shared || !there {
                     self.add_address(*netns, link, *address, PROTOCOL)?;
+                }
+                if !*shared || before == Some(PROTOCOL) {
+                    self.restore_routes(*netns, link, *address);
                 }
                 if !there && *detection != AddressDetection::Off {
                     self.begin_detection(*netns, link, *address)?;
                 }
             }
-            // This kernel has no secondary addresses.
-            KernelOp::MakePrimary { netns, link, .. } => drop(self.require(*netns, link)?),
+            KernelOp::MakePrimary {
+                netns,
+                link,
+                address,
+                others,
+                ..
+            } => self.make_primary(*netns, link, *address, others)?,
             KernelOp::ConfirmAddress { netns, link, address, .. } => self.confirm_address(*netns, link, *address)?,
             KernelOp::DeleteAddress {
                 netns,
@@ -399,7 +397,7 @@ impl Kernel {
                 (link.rx_checksum, link.tx_checksum) = (None, None);
             }
         }
-        snapshot.address_routes = address_routes(&snapshot);
+        snapshot.address_routes = self.read_address_routes(netns);
         snapshot
     }
 

@@ -8,6 +8,8 @@ use crate::kernel::{AddressSpec, LinkState, NeighbourState, NetnsId, PROTOCOL, R
 
 /// RTPROT_STATIC of linux/rtnetlink.h: what users add by hand.
 const OTHER_PROTOCOL: u8 = 4;
+/// RT_TABLE_MAIN of linux/rtnetlink.h.
+const TABLE_MAIN: u32 = 254;
 
 /// What can be done to an object of the agent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,11 +36,15 @@ pub enum Tampering {
     ReplaceNeighbour,
     /// `ip route replace` of a route whose value adopts.
     ReplaceRoute,
+    /// `ip route del` of the connected or local route of an address.
+    DeleteAddressRoute,
+    /// `ip route flush dev`.
+    FlushRoutes,
 }
 
 impl Tampering {
     /// All of them.
-    pub const ALL: [Tampering; 11] = [
+    pub const ALL: [Tampering; 13] = [
         Tampering::DeleteLink,
         Tampering::Down,
         Tampering::Mtu,
@@ -50,6 +56,8 @@ impl Tampering {
         Tampering::DeleteNeighbour,
         Tampering::ReplaceNeighbour,
         Tampering::ReplaceRoute,
+        Tampering::DeleteAddressRoute,
+        Tampering::FlushRoutes,
     ];
 
     /// Does it to one of the agent's objects of that kind, if there are any; the number chooses.
@@ -98,6 +106,16 @@ impl Tampering {
                     drop(kernel.add_route(netns, &link, &state.route, true, OTHER_PROTOCOL));
                 });
             }
+            Tampering::DeleteAddressRoute => {
+                let of_agent = |space: &Snapshot| space.addresses.iter().filter(|state| state.protocol == PROTOCOL).cloned().collect();
+                on_any(kernel, number / 2, of_agent, |kernel, netns, state| {
+                    let mut routes = kernel.routes_of(netns, &state);
+                    if !routes.is_empty() {
+                        let route = routes.swap_remove(number % routes.len());
+                        kernel.delete_address_routes(netns, [route]);
+                    }
+                });
+            }
             _ => on_any(kernel, number, own_links, |kernel, netns, link| {
                 self.apply_to_link(kernel, netns, &link)
             }),
@@ -112,6 +130,12 @@ impl Tampering {
             Tampering::Mtu => kernel.link_mut(netns, index).mtu = 1300,
             Tampering::Mac => kernel.set_mac(netns, index, [6; 6]),
             Tampering::Release => kernel.set_master(netns, index, None),
+            Tampering::FlushRoutes => {
+                let routes = kernel.routes_of_addresses(netns).into_iter();
+                let in_main = routes.filter(|route| route.link == index && route.table == TABLE_MAIN).collect::<Vec<_>>();
+                kernel.delete_address_routes(netns, in_main);
+                kernel.delete_routes_of(netns, index, TABLE_MAIN);
+            }
             _ => {
                 let name = format!("z{}", link.name);
                 if kernel.link(netns, &name).is_none() {

@@ -19,7 +19,7 @@ fn name_of(space: &Snapshot, index: u32) -> String {
 }
 
 /// A link with all that is on it; the master by name, for its index changes when it is made again.
-fn picture(space: &Snapshot, link: &LinkState) -> String {
+fn picture(kernel: &Kernel, netns: NetnsId, space: &Snapshot, link: &LinkState) -> String {
     let mut text = format!(
         "{:?}",
         LinkState {
@@ -27,6 +27,8 @@ fn picture(space: &Snapshot, link: &LinkState) -> String {
             ..link.clone()
         }
     );
+    let missing = space.addresses.iter().filter(|state| state.link == link.index);
+    text += &missing.map(|state| format!("{:?}", kernel.missing_routes(netns, state))).collect::<String>();
     text += &link.master.map(|master| name_of(space, master)).unwrap_or_default();
     let states = space
         .addresses
@@ -55,7 +57,7 @@ pub fn affected(before: &Kernel, after: &Kernel) -> BTreeSet<(NetnsId, String)> 
     let pictures = |kernel: &Kernel| -> BTreeSet<(NetnsId, String, String)> {
         let spaces = kernel.spaces.iter();
         spaces
-            .flat_map(|(netns, space)| space.links.iter().map(|link| (*netns, link.name.clone(), picture(space, link))))
+            .flat_map(|(netns, space)| space.links.iter().map(|link| (*netns, link.name.clone(), picture(kernel, *netns, space, link))))
             .collect()
     };
     let (before, after) = (pictures(before), pictures(after));

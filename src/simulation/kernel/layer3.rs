@@ -8,9 +8,13 @@ use std::net::IpAddr;
 use models::address::{contains, network_of};
 
 use super::{Asked, EEXIST, EINVAL, ENETDOWN, ENETUNREACH, ENODEV, Kernel, failure, foreign, refused};
-use crate::kernel::{AddressSpec, AddressState, Failure, FailureKind, NeighbourState, NetnsId, PROTOCOL, Reply, RouteSpec, RouteState};
+use crate::kernel::{
+    AddressRoute, AddressSpec, AddressState, Failure, FailureKind, LinkState, NeighbourState, NetnsId, PROTOCOL, Reply, RouteSpec,
+    RouteState, Snapshot, are_routes_read, routes_of_address,
+};
 
-/// IFA_F_DADFAILED and IFA_F_TENTATIVE (linux/if_addr.h).
+/// IFA_F_SECONDARY, IFA_F_DADFAILED and IFA_F_TENTATIVE (linux/if_addr.h).
+const SECONDARY: u32 = 0x01;
 const DAD_FAILED: u32 = 0x08;
 const TENTATIVE: u32 = 0x40;
 /// Scope of what can be reached without a gateway (linux/rtnetlink.h).
@@ -37,7 +41,107 @@ fn adopted(protocol: Option<u8>, adopt: bool) -> Result<Reply, Failure> {
     }
 }
 
+fn subnet(spec: AddressSpec) -> (IpAddr, u8) {
+    (network_of(spec.address, spec.prefix_len), spec.prefix_len)
+}
+
+/// The routes that come with an address.
+fn routes_of(space: &Snapshot, state: &AddressState) -> Vec<AddressRoute> {
+    let link_of = |index: u32| space.links.iter().find(|link| link.index == index);
+    let Some(link) = link_of(state.link) else { return Vec::new() };
+    let master = |link: &LinkState| link_of(link.master?)?.vrf_table;
+    routes_of_address(link, state, link.vrf_table.or(master(link)))
+}
+
 impl Kernel {
+    /// The routes of all addresses in a namespace that are there.
+    pub fn routes_of_addresses(&self, netns: NetnsId) -> Vec<AddressRoute> {
+        let Some(space) = self.spaces.get(&netns) else { return Vec::new() };
+        let routes = space.addresses.iter().flat_map(|state| routes_of(space, state));
+        routes.filter(|route| !self.missing.contains(&(netns, *route))).collect()
+    }
+
+    /// The routes that come with an address, whether they are there or not.
+    pub fn routes_of(&self, netns: NetnsId, state: &AddressState) -> Vec<AddressRoute> {
+        self.spaces.get(&netns).map(|space| routes_of(space, state)).unwrap_or_default()
+    }
+
+    /// Somebody deletes all routes of a table on a link.
+    pub fn delete_routes_of(&mut self, netns: NetnsId, index: u32, table: u32) {
+        let routes = &mut self.space(netns).routes;
+        routes.retain(|state| (state.link, state.route.table) != (index, table));
+    }
+
+    /// The routes of an address that somebody has deleted.
+    pub fn missing_routes(&self, netns: NetnsId, state: &AddressState) -> Vec<AddressRoute> {
+        let Some(space) = self.spaces.get(&netns).filter(|_| !self.missing.is_empty()) else {
+            return Vec::new();
+        };
+        let routes = routes_of(space, state).into_iter();
+        routes.filter(|route| self.missing.contains(&(netns, *route))).collect()
+    }
+
+    /// The routes of addresses as the agent reads them: of the families of which it would ask the real kernel.
+    pub(super) fn read_address_routes(&self, netns: NetnsId) -> Vec<AddressRoute> {
+        let Some(space) = self.spaces.get(&netns) else { return Vec::new() };
+        let is_read = |ipv4: bool| {
+            let mut addresses = space.addresses.iter().filter(|state| state.address.address.is_ipv4() == ipv4);
+            addresses.any(are_routes_read)
+        };
+        let (ipv4, ipv6) = (is_read(true), is_read(false));
+        let mut routes = self.routes_of_addresses(netns);
+        routes.retain(|route| if route.destination.is_ipv4() { ipv4 } else { ipv6 });
+        routes
+    }
+
+    /// Somebody deletes routes of addresses, which the kernel does not make again by itself.
+    pub fn delete_address_routes(&mut self, netns: NetnsId, routes: impl IntoIterator<Item = AddressRoute>) {
+        self.missing.extend(routes.into_iter().map(|route| (netns, route)));
+        self.changed(netns);
+    }
+
+    /// The agent makes the routes of an address again.
+    pub(super) fn restore_routes(&mut self, netns: NetnsId, link: &str, address: AddressSpec) {
+        let Ok(found) = self.require(netns, link) else { return };
+        let same = |state: &&AddressState| (state.link, state.address) == (found.index, address);
+        let space = &self.spaces[&netns];
+        let routes = space.addresses.iter().find(same).map(|state| routes_of(space, state));
+        for route in routes.unwrap_or_default() {
+            if self.missing.remove(&(netns, route)) {
+                self.changed(netns);
+            }
+        }
+    }
+
+    /// A link comes up: the kernel makes the routes of all its addresses.
+    pub(super) fn restore_all_routes(&mut self, netns: NetnsId, index: u32) {
+        self.missing.retain(|(of, route)| (*of, route.link) != (netns, index));
+    }
+
+    /// See [`KernelOp::MakePrimary`](crate::kernel::KernelOp::MakePrimary).
+    pub(super) fn make_primary(&mut self, netns: NetnsId, link: &str, address: AddressSpec, others: &[AddressSpec]) -> Result<(), Failure> {
+        let found = self.require(netns, link)?;
+        let in_subnet = |state: &&AddressState| state.link == found.index && subnet(state.address) == subnet(address);
+        let addresses = &self.spaces[&netns].addresses;
+        let is_behind = addresses.iter().filter(in_subnet).any(|state| state.address == address && state.is_secondary());
+        let is_ours = |state: &AddressState| state.protocol == PROTOCOL && (state.address == address || others.contains(&state.address));
+        if !is_behind || !addresses.iter().filter(in_subnet).all(is_ours) {
+            return Ok(());
+        }
+        self.side_effects = true;
+        let moved = |state: &AddressState| state.link == found.index && others.contains(&state.address);
+        let addresses = &mut self.space(netns).addresses;
+        let before: Vec<AddressState> = addresses.extract_if(.., |state| moved(state)).collect();
+        for state in addresses.iter_mut().filter(|state| state.link == found.index && state.address == address) {
+            state.flags &= !SECONDARY;
+        }
+        self.restore_routes(netns, link, address);
+        for other in others.iter().filter(|other| before.iter().any(|state| state.address == **other)) {
+            self.add_address(netns, link, *other, PROTOCOL)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn flush_layer3(&mut self, netns: NetnsId, index: u32) {
         let space = self.space(netns);
         space.routes.retain(|route| route.link != index);
@@ -54,21 +158,24 @@ impl Kernel {
             .retain(|state| state.link != index || state.route.destination.is_ipv4());
     }
 
-    /// One that is there already gets the mark.
-    pub fn add_address(&mut self, netns: NetnsId, link: &str, address: AddressSpec, protocol: u8) -> Result<(), Failure> {
-        let link = self.require(netns, link)?.index;
+    /// One that is there already gets the mark. Of the IPv4 addresses of a subnet the first one is the primary.
+    pub fn add_address(&mut self, netns: NetnsId, name: &str, address: AddressSpec, protocol: u8) -> Result<(), Failure> {
+        let link = self.require(netns, name)?.index;
         let addresses = &mut self.space(netns).addresses;
         if let Some(found) = addresses.iter_mut().find(|state| (state.link, state.address) == (link, address)) {
             found.protocol = protocol;
             return Ok(());
         }
+        let is_before = |state: &AddressState| state.link == link && subnet(state.address) == subnet(address);
+        let is_secondary = address.address.is_ipv4() && addresses.iter().any(is_before);
         addresses.push(AddressState {
             link,
             address,
             protocol,
             scope: 0,
-            flags: 0,
+            flags: if is_secondary { SECONDARY } else { 0 },
         });
+        self.restore_routes(netns, name, address);
         Ok(())
     }
 
@@ -138,15 +245,10 @@ impl Kernel {
     /// (`__inet_del_ifa` and `fib_disable_ip`).
     pub fn delete_address(&mut self, netns: NetnsId, link: &str, address: AddressSpec) {
         let Ok(found) = self.require(netns, link) else { return };
-        let subnet = |spec: AddressSpec| (network_of(spec.address, spec.prefix_len), spec.prefix_len);
         let on_link = |state: &&AddressState| state.link == found.index && state.address.address.is_ipv4();
         let space = self.space(netns);
-        let primary = space
-            .addresses
-            .iter()
-            .filter(on_link)
-            .find(|state| subnet(state.address) == subnet(address));
-        let whole_subnet = primary.is_some_and(|primary| primary.address == address);
+        let mut there = space.addresses.iter().filter(on_link);
+        let whole_subnet = there.any(|state| state.address == address && !state.is_secondary());
         let had_ipv4 = space.addresses.iter().any(|state| on_link(&state));
         let before = space.addresses.len();
         space.addresses.retain(|state| {
@@ -210,10 +312,12 @@ impl Kernel {
         if network_of(route.destination, route.prefix_len) != route.destination {
             return Err(refused(EINVAL, "host bits are set"));
         }
-        let space = self.space(netns);
         if let Some(gateway) = route.gateway {
-            let of_address =
-                |state: &AddressState| state.link == found.index && contains(state.address.address, state.address.prefix_len, gateway);
+            let connected = self.routes_of_addresses(netns);
+            let of_address = |to: &AddressRoute| {
+                let there = (to.link, to.table, to.local) == (found.index, route.table, false);
+                there && contains(to.destination, to.prefix_len, gateway)
+            };
             let of_route = |state: &RouteState| {
                 let (to, direct) = (&state.route, state.route.gateway.is_none());
                 let in_scope = to.destination.is_ipv6() || to.scope >= SCOPE_LINK;
@@ -223,11 +327,12 @@ impl Kernel {
                     && to.table == route.table
                     && contains(to.destination, to.prefix_len, gateway)
             };
-            if !space.addresses.iter().any(of_address) && !space.routes.iter().any(of_route) {
+            if !connected.iter().any(of_address) && !self.spaces[&netns].routes.iter().any(of_route) {
                 return Err(refused(ENETUNREACH, format!("gateway {gateway} cannot be reached through {link}")));
             }
         }
         let same = |state: &RouteState| same_place(&state.route, route) && state.route.metric == metric;
+        let space = self.space(netns);
         match space.routes.iter().position(same) {
             Some(_) if !replace => return Err(refused(EEXIST, format!("there is a route to {}", route.destination))),
             Some(position) => drop(space.routes.remove(position)),

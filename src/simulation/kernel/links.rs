@@ -157,8 +157,11 @@ impl Kernel {
     /// A link that goes down loses its routes, its neighbours and its IPv6 addresses.
     pub fn set_up(&mut self, netns: NetnsId, index: u32, up: bool) {
         let link = self.link_mut(netns, index);
-        let goes_down = link.up && !up;
+        let (goes_down, comes_up) = (link.up && !up, up && !link.up);
         link.up = up;
+        if comes_up {
+            self.restore_all_routes(netns, index);
+        }
         if goes_down {
             self.flush_layer3(netns, index);
             self.flush_ipv6(netns, index);
@@ -174,6 +177,7 @@ impl Kernel {
         link.master = master;
         if link.up {
             self.flush_layer3(netns, index);
+            self.restore_all_routes(netns, index);
         }
         self.flush_ipv6(netns, index);
     }
@@ -200,6 +204,7 @@ impl Kernel {
             self.set_master(netns, slave, None);
         }
         self.flush_layer3(netns, index);
+        self.restore_all_routes(netns, index);
         let space = self.space(netns);
         space.addresses.retain(|address| address.link != index);
         space.links.retain(|link| link.index != index);
