@@ -68,6 +68,8 @@ struct Inspection<'a> {
     unmarked: HashSet<u32>,
     /// Links that may belong to a namespace that is not open yet: nothing on them is judged either.
     undecided: HashSet<u32>,
+    /// EXISTING interfaces that do not apply on their link: what an earlier run has left there for them belongs to nobody.
+    missing: HashSet<String>,
     strict: bool,
     seen: HashSet<Key>,
     /// The links of the snapshot in the order of their indices.
@@ -153,6 +155,7 @@ pub fn inspect_again(
         managed,
         unmarked: HashSet::new(),
         undecided: HashSet::new(),
+        missing: HashSet::new(),
         strict: background.strict,
         seen,
         links: snapshot.links.iter().collect(),

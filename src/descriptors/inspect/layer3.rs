@@ -50,7 +50,7 @@ impl<'a> Inspection<'a> {
         }
         let link = self.link_of(index).filter(|_| self.managed.contains_key(&index))?;
         let mut on = OnLink::default();
-        for name in self.residents(index) {
+        for name in self.residents(index).iter().filter(|name| !self.missing.contains(*name)) {
             let table = self.table_of(name, link);
             for key in self.view.dependents(&up_key(name)) {
                 let known = self.view.known(key);

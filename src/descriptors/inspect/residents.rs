@@ -79,7 +79,7 @@ impl Inspection<'_> {
         for name in &names {
             match self.value_on(link, name, &present) {
                 Verdict::Present(found) => present.push(*found),
-                Verdict::Absent => {}
+                Verdict::Absent => drop(self.missing.insert(name.clone())),
                 Verdict::Unsettled => settled = false,
                 Verdict::Orphan => return self.orphan_link(link),
             }
