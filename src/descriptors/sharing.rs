@@ -121,7 +121,17 @@ fn partner<'a>(view: &View<'a, Network>, key: &Key) -> Option<&'a Interface> {
 /// Returns the first interface that an EXISTING interface contradicts on its link.
 pub fn contradicted<'a>(view: &View<'a, Network>, interface: &Interface) -> Option<&'a Interface> {
     let mut partners = keys_beside(view, interface).into_iter().filter_map(|key| partner(view, &key));
-    partners.find(|other| contradicts(interface, other))
+    partners.find(|other| contradicts(interface, other) && !follows(view, other, interface))
+}
+
+/// Returns whether an EXISTING interface is to be changed such that it does not contradict another one on its link any more. Otherwise two
+/// of them that are to be changed alike would wait for each other.
+fn follows(view: &View<'_, Network>, applied: &Interface, other: &Interface) -> bool {
+    let desired = view.wanted(&applied.key()).and_then(Value::interface);
+    desired.is_some_and(|desired| {
+        let both_existing = [applied, desired].iter().all(|version| version.kind == InterfaceKind::Existing);
+        both_existing && desired.host_name == applied.host_name && !contradicts(desired, other)
+    })
 }
 
 /// Checks that an EXISTING interface contradicts no other interface on its link.

@@ -2,7 +2,7 @@
 
 use models::proto::ligato::kvscheduler::ValueState;
 
-use super::{Desired, World, interface, machine};
+use super::{Desired, World, arp, interface, machine, route};
 use crate::simulation::kernel::OWN;
 
 /// Makes an EXISTING interface for `nic0` with further members.
@@ -160,6 +160,54 @@ fn a_change_of_the_other_value_ends_or_makes_a_conflict() {
     world.rest();
     world.assert_configured(&a(0).0);
     world.assert_configured(&b(0).0);
+    assert_eq!(world.log(), []);
+}
+
+/// Two interfaces that are changed alike do not wait for each other, whether they are changed at once or one after the other.
+#[test]
+fn two_values_that_are_changed_alike_are_no_conflict() {
+    let value = |name: &str, mtu: u32| existing(name, &format!(r#","mtu":{mtu},"ip_addresses":["10.1.0.1/24"]"#));
+    let ((a, before_a), (b, before_b)) = (value("a", 1400), value("b", 1400));
+    let ((_, after_a), (_, after_b)) = (value("a", 9000), value("b", 9000));
+    for at_once in [true, false] {
+        let desired: Desired = [(a.clone(), before_a.clone()), (b.clone(), before_b.clone())].into();
+        let mut world = World::start(machine(), &desired);
+        if at_once {
+            world.change(&[(&a, Some(&after_a)), (&b, Some(&after_b))]);
+        } else {
+            world.put(&a, &after_a);
+            world.rest();
+            assert_eq!(world.state(&a).0, ValueState::Invalid);
+            world.put(&b, &after_b);
+        }
+        world.rest();
+        world.assert_configured(&a);
+        world.assert_configured(&b);
+    }
+}
+
+/// After a restart, nothing is left of an interface in conflict of which nothing shows that it was applied before.
+#[test]
+fn a_restart_removes_what_is_on_an_interface_in_conflict() {
+    let first = existing("a", r#","mtu":1400,"ip_addresses":["10.1.0.1/24"]"#);
+    let before = existing("b", r#","ip_addresses":["10.2.0.1/24"]"#);
+    let after = existing("b", r#","mtu":9000"#);
+    let on_it = [route("b", "10.8.0.0/16", "10.5.5.9"), arp("b", "10.5.5.7")];
+    let mut desired: Desired = [first, before].into_iter().chain(on_it.clone()).collect();
+    let mut world = World::start(machine(), &desired);
+    on_it.iter().for_each(|(key, _)| world.assert_configured(key));
+    desired.extend([after.clone()]);
+    world.put(&after.0, &after.1);
+    world.rest();
+    world = world.restart(&desired);
+    assert_eq!(world.state(&after.0).0, ValueState::Invalid);
+    on_it
+        .iter()
+        .for_each(|(key, _)| assert_eq!(world.state(key).0, ValueState::Pending));
+    assert_eq!(world.tables(), []);
+    assert_eq!(world.machine.get().kernel.spaces[&OWN].neighbours, []);
+    world.log();
+    world = world.restart(&desired);
     assert_eq!(world.log(), []);
 }
 
