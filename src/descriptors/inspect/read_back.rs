@@ -161,9 +161,15 @@ impl<'a> Inspection<'a> {
     /// somebody else made: an interface may be shared.
     fn unrouted_addresses(&self, link: &LinkState, name: &str) -> HashSet<AddressSpec> {
         let wanted = self.view.wanted(&interface_key(name)).and_then(Value::interface);
-        let Some(wanted) = wanted else { return HashSet::new() };
+        // On the link that an EXISTING interface is about to leave its addresses must go: those that count as lost would stay.
+        let stays = |wanted: &&Interface| wanted.kind != InterfaceKind::Existing || wanted.host_name == link.name;
+        let Some(wanted) = wanted.filter(stays) else {
+            return HashSet::new();
+        };
         let table = link.vrf_table.or_else(|| self.link_of(link.master?)?.vrf_table);
         let is_own = |state: &AddressState| are_routes_read(state) && (state.protocol == PROTOCOL || !is_shared(wanted));
+        // Outside of its VRF an address must go: one that counts as lost would stay.
+        let is_in_place = |address: &&Address| address.vrf.is_none() || self.vrf_of(link, address.vrf.as_deref()) == address.vrf;
         let is_unrouted = |address: &&Address| {
             let state = address.spec.and_then(|spec| self.address_on(link.index, spec));
             let state = state.filter(|state| address.expected.is_none() && is_own(state));
@@ -173,6 +179,7 @@ impl<'a> Inspection<'a> {
         let mut unrouted: HashSet<AddressSpec> = wanted
             .addresses
             .iter()
+            .filter(is_in_place)
             .filter(is_unrouted)
             .filter_map(|address| address.spec)
             .collect();
@@ -202,7 +209,10 @@ impl<'a> Inspection<'a> {
         }
         let wanted = self.view.wanted(&interface_key(&found.name)).and_then(Value::interface);
         let wanted = wanted.into_iter().flat_map(|wanted| &wanted.addresses);
-        let own: HashSet<AddressSpec> = found.addresses.iter().chain(wanted).filter_map(|address| address.spec).collect();
+        let mut own: HashSet<AddressSpec> = found.addresses.iter().chain(wanted).filter_map(|address| address.spec).collect();
+        // Those that it is about to lose are its own, too.
+        let applied = self.view.applied_under(addresses_prefix(&found.name).as_str());
+        own.extend(applied.filter_map(|(_, value)| value.address()?.spec));
         of_others.retain(|state| !own.contains(&state.address));
         let facts = of_others
             .into_iter()
