@@ -31,6 +31,8 @@ impl<D: Domain> Scheduler<D> {
             }
             self.refresh_children(id);
             self.wake_interested(id);
+            // It does not go, so what waited for that looks again whether it still has to.
+            self.release_blocked(id);
         }
     }
 
