@@ -276,6 +276,7 @@ impl<D: Domain> Scheduler<D> {
             value,
             brings,
             as_wanted: verb != Verb::Verify,
+            stirred: false,
         }));
         self.flying.insert(operation, id);
         if verb == Verb::Create {

@@ -472,6 +472,7 @@ impl<D: Domain> Scheduler<D> {
         if matches!(outcome, Outcome::Failed(_) | Outcome::Waiting(_)) {
             self.release_claims_for(&flight.brings);
         }
+        let stirred = flight.stirred;
         match (flight.verb, outcome) {
             (Verb::Verify, Outcome::Changed(_)) => self.graph[id].stale = true,
             (Verb::Verify, _) => {}
@@ -493,6 +494,9 @@ impl<D: Domain> Scheduler<D> {
         }
         if ended.verb != Verb::Verify {
             self.record_operation(id, ended);
+        }
+        if stirred {
+            self.wake(id);
         }
         self.mark(id);
         self.mark_interested(id);

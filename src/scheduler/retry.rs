@@ -58,10 +58,15 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// A dependency of a held value has changed. What waits is tried at once; what failed as well, but at most once within
-    /// [`WAKE_INTERVAL`]. The number of attempts is kept, so a dependency that changes all the time does not reset the back-off.
+    /// [`WAKE_INTERVAL`]. The number of attempts is kept, so a dependency that changes all the time does not reset the back-off. If an
+    /// attempt is under way, this is done when it has failed.
     pub(super) fn wake(&mut self, id: NodeId) {
         let now = self.now;
         let Some(node) = self.graph.get_mut(id) else { return };
+        if let Some(flight) = &mut node.flight {
+            flight.stirred = true;
+            return;
+        }
         match node.hold.as_deref_mut() {
             Some(Hold::Unavailable { .. }) => node.hold = None,
             Some(hold) if hold.is_about_drift() => {}

@@ -106,6 +106,26 @@ fn a_value_that_waits_is_tried_at_once_when_a_dependency_changes() {
     assert_eq!(world.state("b"), Some(ValueState::Configured));
 }
 
+/// The attempt may have been made before the change.
+#[test]
+fn a_value_whose_dependency_changes_during_an_attempt_is_tried_again_after_it() {
+    let mut world = World::new();
+    world.put("a", toy(1));
+    world.run();
+    world.put("b", needing(&["a"]));
+    let attempt = world.scheduler.step(world.now).pop().expect("b is created");
+    world.put("a", toy(2));
+    let change = world.scheduler.step(world.now).pop().expect("a is changed");
+    let outcome = world.perform("a", change.verb, change.effect);
+    world.scheduler.outcome(change.id, outcome);
+    assert!(world.scheduler.step(world.now).is_empty());
+    world
+        .scheduler
+        .outcome(attempt.id, Outcome::Waiting(wait("a is not as it should be")));
+    world.run();
+    assert_eq!(world.state("b"), Some(ValueState::Configured));
+}
+
 /// A value whose creation fails for as long as `a` has the content 0, which nothing but a change of `a` ends.
 fn failing_until_changed(attempts: &Arc<std::sync::atomic::AtomicUsize>) -> Sabotage {
     let attempts = Arc::clone(attempts);
