@@ -31,16 +31,29 @@ pub const FILE: &str = "/run/netns/red";
 /// The process with a namespace of its own.
 pub const PID: i32 = 100;
 /// Foreign links of the own namespace that EXISTING values use.
-pub const NICS: [&str; 2] = ["nic0", "nic1"];
+pub const NICS: [&str; 3] = ["nic0", "nic1", TAP];
+/// The one of them that is a persistent TAP: without a carrier until a program opens it.
+pub const TAP: &str = "tap0";
+/// A VRF device of the own namespace that somebody else makes.
+pub const TENANT: &str = "tenant0";
+/// The EXISTING interface that is for that device.
+pub const TENANT_INTERFACE: &str = "t0";
+/// Routing tables that the device has, one after the other.
+pub const TENANT_TABLES: [u32; 2] = [30, 31];
 /// Address that somebody else adds to such a link.
 pub const NIC_ADDRESS: &str = "10.5.5.1/24";
 /// Label of the containers.
 pub const LABEL: &str = "web";
 
+/// Whether a link of the own namespace is a foreign one that EXISTING values use.
+pub fn is_nic(name: &str) -> bool {
+    name == TENANT || NICS.contains(&name)
+}
+
 /// What values there are. Each has a slot: first the interfaces, then for each carrier two neighbours and three routes.
 pub struct Inventory {
     /// Names of the interfaces, which tell their kinds: two of `w` in a row are a pair, `d` is a dummy, `v` a VRF, `l` a `lo`, `e` an
-    /// EXISTING link.
+    /// EXISTING link, `t` an EXISTING VRF device.
     pub names: &'static [&'static str],
     /// Interfaces that neighbours and routes are on.
     pub carriers: &'static [usize],
@@ -272,13 +285,19 @@ fn existing(name: &'static str, slot: usize, random: &mut Random) -> Interface {
         },
         mac: [2, 3].contains(&odd).then_some(if odd == 2 { 250 } else { 251 }),
         enabled: odd != 4,
-        addresses: if link_only {
-            vec![NIC_ADDRESS.to_owned()]
-        } else {
-            chosen
-        },
-        host: random.pick(&[NICS[0], NICS[0], NICS[1]]).to_owned(),
+        addresses: if link_only { vec![NIC_ADDRESS.to_owned()] } else { chosen },
+        host: random.pick(&[NICS[0], NICS[0], NICS[0], NICS[1], TAP, TAP]).to_owned(),
         ..Interface::plain(name, Kind::Existing { link_only }, OWN_PLACE)
+    }
+}
+
+/// The EXISTING interface for the VRF device of somebody else.
+fn tenant(name: &'static str, slot: usize, random: &mut Random) -> Interface {
+    let pool = [format!("10.{slot}.0.1/24"), format!("10.{slot}.0.2/24")];
+    Interface {
+        addresses: pool.into_iter().filter(|_| random.percent(20)).collect(),
+        host: TENANT.to_owned(),
+        ..Interface::plain(name, Kind::Existing { link_only: false }, OWN_PLACE)
     }
 }
 
@@ -333,6 +352,9 @@ impl Inventory {
         if name.starts_with('e') {
             return existing(name, slot, random);
         }
+        if name.starts_with('t') {
+            return tenant(name, slot, random);
+        }
         let kind = match name.as_bytes()[0] {
             b'w' => Kind::Veth(self.names[slot ^ 1]),
             b'd' => Kind::Dummy,
@@ -380,7 +402,11 @@ impl Inventory {
     fn route(&self, carrier: usize, part: usize, random: &mut Random) -> Route {
         let metric = random.pick(&[0, 0, 5, 1024]);
         // What others have on the link, and what another value has there.
-        let of_link = if self.names[carrier].starts_with('e') { random.pick(&[None, None, Some("10.5.5.254"), Some("10.5.7.254")]) } else { None };
+        let of_link = if self.names[carrier].starts_with('e') {
+            random.pick(&[None, None, Some("10.5.5.254"), Some("10.5.7.254")])
+        } else {
+            None
+        };
         let (destination, gateway, scope) = match part {
             2 => (format!("172.16.{carrier}.0/24"), None, random.pick(&["LINK", "HOST"])),
             3 => {

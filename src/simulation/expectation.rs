@@ -3,6 +3,8 @@
 //! Owns the simulation's own idea of the rules. Must never call the agent's code, so that an error there is not repeated here.
 //! Start reading at [`judge`].
 
+mod nics;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -12,12 +14,15 @@ use models::proto::ligato::kvscheduler::ValueState;
 
 use super::{
     configuration::{
-        Arp, CREATED_NAME, CREATED_PLACE, Configuration, FOREIGN_NAME, FOREIGN_PLACE, Interface, Item, Kind, NICS, Route, arp_key,
-        interface_key, mac_text, route_key,
+        Arp, CREATED_NAME, CREATED_PLACE, Configuration, FOREIGN_NAME, FOREIGN_PLACE, Interface, Item, Kind, Route, arp_key, interface_key,
+        is_nic, mac_text, route_key,
     },
     kernel::{Kernel, OWN},
 };
 use crate::kernel::{LinkState, NetnsId, PROTOCOL, Snapshot};
+
+use self::nics::contradict;
+pub use self::nics::{Nic, nics};
 
 const PREFIX: &str = "/vnf-agent/vpp1/";
 /// Ends the alias of `lo` where the agent made the namespace.
@@ -93,39 +98,6 @@ pub struct Surroundings<'a> {
     pub told: BTreeMap<String, ValueState>,
 }
 
-/// A foreign link that EXISTING values use.
-pub struct Nic {
-    /// Addresses that others added.
-    foreign: Vec<String>,
-    /// Addresses that the agent added.
-    marked: Vec<String>,
-}
-
-/// The foreign links of the own namespace that EXISTING values use, if they are up.
-pub fn nics(kernel: &Kernel) -> BTreeMap<String, Nic> {
-    let own = &kernel.spaces[&OWN];
-    let addresses = |index: u32, marked: bool| {
-        let on_link = own.addresses.iter().filter(|state| state.link == index);
-        let of_maker = on_link.filter(|state| (state.protocol == PROTOCOL) == marked);
-        let shown = of_maker.map(|state| format!("{}/{}", state.address.address, state.address.prefix_len));
-        shown.collect()
-    };
-    let links = own.links.iter().filter(|link| NICS.contains(&&*link.name) && link.up);
-    let nic = |link: &LinkState| Nic {
-        foreign: addresses(link.index, false),
-        marked: addresses(link.index, true),
-    };
-    links.map(|link| (link.name.clone(), nic(link))).collect()
-}
-
-/// Whether two EXISTING interfaces on one link ask for what the link cannot have at once.
-fn contradict(a: &Interface, b: &Interface) -> bool {
-    let mtus = a.mtu != b.mtu && a.mtu != 0 && b.mtu != 0;
-    let mac = |interface: &Interface| interface.mac.filter(|_| interface.kind != Kind::Existing { link_only: true });
-    let macs = mac(a).zip(mac(b)).is_some_and(|(a, b)| a != b);
-    mtus || macs || a.enabled != b.enabled
-}
-
 fn parse(text: &str) -> (IpAddr, u8) {
     let (address, length) = text.split_once('/').unwrap_or((text, ""));
     let address: IpAddr = address.parse().expect("an address");
@@ -172,7 +144,11 @@ impl<'a> Rules<'a> {
             refused: BTreeSet::new(),
         };
         let is_invalid = |name: &str| surroundings.told.get(&interface_key(name)) == Some(&ValueState::Invalid);
-        let refused = rules.conflicts().into_iter().map(|(one, _)| one.name).filter(|name| is_invalid(name));
+        let refused = rules
+            .conflicts()
+            .into_iter()
+            .map(|(one, _)| one.name)
+            .filter(|name| is_invalid(name));
         rules.refused = refused.collect();
         rules
     }
@@ -186,7 +162,10 @@ impl<'a> Rules<'a> {
     /// Each EXISTING interface with each one that it contradicts on its link.
     fn conflicts(&self) -> Vec<(&'a Interface, &'a Interface)> {
         let links = self.surroundings.nics.keys();
-        let pairs = links.flat_map(|host| self.existing_on(host).flat_map(|one| self.existing_on(host).map(move |other| (one, other))));
+        let pairs = links.flat_map(|host| {
+            self.existing_on(host)
+                .flat_map(|one| self.existing_on(host).map(move |other| (one, other)))
+        });
         pairs.filter(|(one, other)| contradict(one, other)).collect()
     }
 
@@ -249,6 +228,13 @@ impl<'a> Rules<'a> {
     fn has_expected(&self, interface: &Interface) -> bool {
         let there = self.surroundings.nics.get(&interface.host);
         there.is_some_and(|there| interface.addresses.iter().all(|address| there.foreign.contains(address)))
+    }
+
+    /// Whether the kernel has not come to an end with an address of an interface on a foreign link.
+    fn has_tentative(&self, interface: &Interface) -> bool {
+        let nic = self.surroundings.nics.get(&interface.host).filter(|_| interface.enabled);
+        let is_existing = matches!(interface.kind, Kind::Existing { .. });
+        is_existing && nic.is_some_and(|nic| nic.tentative.iter().any(|address| interface.addresses.contains(address)))
     }
 
     /// All addresses of a link: those of the interface, and on a foreign link those of other interfaces and of others.
@@ -335,10 +321,11 @@ impl<'a> Rules<'a> {
         };
         let metric = if to.is_ipv6() && route.metric == 0 { 1024 } else { route.metric };
         let gateway = route.gateway.as_ref().map(|gateway| gateway.parse().expect("a gateway"));
-        let table = match self.vrf_of(interface).map(|vrf| &vrf.kind) {
-            Some(Kind::Vrf(table)) => *table,
-            _ => 254,
-        };
+        let table = self.vrf_of(interface).and_then(|vrf| match vrf.kind {
+            Kind::Vrf(table) => Some(table),
+            _ => self.surroundings.nics.get(&vrf.host)?.table,
+        });
+        let table = table.unwrap_or(254);
         space
             .routes
             .insert((interface.host.clone(), format!("{to}/{length}"), gateway, table, scope, metric));
@@ -372,7 +359,7 @@ impl<'a> Rules<'a> {
         if self.refused.contains(interface.name) {
             return Verdict::Invalid;
         }
-        if interface.kind == (Kind::Existing { link_only: true }) && !self.has_expected(interface) {
+        if interface.kind == (Kind::Existing { link_only: true }) && !self.has_expected(interface) || self.has_tentative(interface) {
             return Verdict::Pending;
         }
         match interface.vrf {
@@ -479,7 +466,11 @@ fn check_address_routes(kernel: &Kernel, expected: &State) -> Result<(), String>
     for (netns, space) in &kernel.spaces {
         let Some(expected) = expected.get(netns) else { continue };
         for state in space.addresses.iter().filter(|state| state.protocol == PROTOCOL) {
-            let name = space.links.iter().find(|link| link.index == state.link).map(|link| link.name.clone());
+            let name = space
+                .links
+                .iter()
+                .find(|link| link.index == state.link)
+                .map(|link| link.name.clone());
             let key = (name.unwrap_or_default(), state.address.address, state.address.prefix_len);
             let missing = kernel.missing_routes(*netns, state);
             if !missing.is_empty() && expected.addresses.contains(&key) {
@@ -509,7 +500,9 @@ pub fn judge(kernel: &Kernel, configuration: &Configuration, surroundings: &Surr
     let mut actual = actual(kernel, &expected, configuration);
     if let Some(space) = actual.get_mut(&OWN) {
         let is_expected = |address: &(String, IpAddr, u8)| expected.get(&OWN).is_some_and(|space| space.addresses.contains(address));
-        space.addresses.retain(|address| is_expected(address) || !rules.has_refused(&address.0));
+        space
+            .addresses
+            .retain(|address| is_expected(address) || !rules.has_refused(&address.0));
         if *space == Space::default() {
             actual.remove(&OWN);
         }
@@ -568,7 +561,7 @@ fn is_of_any(link: &LinkState, names: &BTreeSet<&str>) -> bool {
 /// Whether a link is neither the agent's nor something that the agent left half-done.
 fn is_foreign(link: &LinkState) -> bool {
     link.name.starts_with("foreign")
-        || NICS.contains(&&*link.name)
+        || is_nic(&link.name)
         || link.alias == SQUATTER
         || (link.name == "lo" && subject(link).is_none_or(str::is_empty))
 }
@@ -595,23 +588,26 @@ fn actual(kernel: &Kernel, expected: &State, configuration: &Configuration) -> S
             let wanted = expected.get(netns).and_then(|space| space.links.get(&link.name));
             space.links.insert(link.name.clone(), link_of(link, snapshot, wanted));
         }
-        let of_agent = |link: u32, protocol: u8| {
-            protocol == PROTOCOL && (!ignored.contains(&link) || name_of(link) == "lo" || NICS.contains(&&*name_of(link)))
-        };
+        let of_agent =
+            |link: u32, protocol: u8| protocol == PROTOCOL && (!ignored.contains(&link) || name_of(link) == "lo" || is_nic(&name_of(link)));
         for state in snapshot.addresses.iter().filter(|state| of_agent(state.link, state.protocol)) {
             space
                 .addresses
                 .insert((name_of(state.link), state.address.address, state.address.prefix_len));
         }
         // Only where there is something to choose, and nobody else has an address.
-        for state in snapshot.addresses.iter().filter(|state| of_agent(state.link, state.protocol) && !state.is_secondary()) {
+        for state in snapshot
+            .addresses
+            .iter()
+            .filter(|state| of_agent(state.link, state.protocol) && !state.is_secondary())
+        {
             let link = name_of(state.link);
             let subnet = network((state.address.address, state.address.prefix_len));
             let of_subnet = snapshot.addresses.iter().filter(|other| {
                 let spec = other.address;
                 other.link == state.link && spec.prefix_len == subnet.1 && network((spec.address, spec.prefix_len)) == subnet
             });
-            if state.address.address.is_ipv4() && of_subnet.count() > 1 && !NICS.contains(&&*link) {
+            if state.address.address.is_ipv4() && of_subnet.count() > 1 && !is_nic(&link) {
                 space.primary.insert((link, state.address.address));
             }
         }

@@ -10,10 +10,10 @@ mod namespaces;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::configuration::NICS;
+use super::configuration::is_nic;
 use crate::kernel::{
-    AddressDetection, AddressRoute, AddressSpec, Failure, FailureKind, Guard, KernelOp, LinkState, NamespaceRef, NetnsId,
-    PROTOCOL, Reply, Snapshot, provisional_group,
+    AddressDetection, AddressRoute, AddressSpec, Failure, FailureKind, Guard, KernelOp, LinkState, NamespaceRef, NetnsId, PROTOCOL, Reply,
+    Snapshot, provisional_group,
 };
 
 /// The agent's own namespace.
@@ -175,7 +175,6 @@ fn works_in(op: &KernelOp) -> Vec<NetnsId> {
     }
 }
 
-
 impl Kernel {
     /// A machine with nothing but the agent's own namespace.
     pub fn new() -> Self {
@@ -255,7 +254,7 @@ impl Kernel {
         if let Some((netns, name, guard)) = target
             && let Some(link) = self.link(netns, name)
             && self.foreign.contains(&(netns, link.index))
-            && !(op.on_link().is_some() && NICS.contains(&name))
+            && !(op.on_link().is_some() && is_nic(name))
             && guarded(guard, link).is_ok()
         {
             self.violations.push(format!("{op:?} is about a link that is not the agent's"));

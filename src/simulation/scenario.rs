@@ -9,8 +9,8 @@ use super::{
     agent::Manner,
     choices::Draws,
     configuration::{
-        CONTAINER_PLACE, CREATED_NAME, CREATED_PLACE, FILE_PLACE, FOREIGN_NAME, FOREIGN_PLACE, Inventory, Item, NICS, OWN_PLACE,
-        PROCESS_PLACE, interface_key,
+        CONTAINER_PLACE, CREATED_NAME, CREATED_PLACE, FILE_PLACE, FOREIGN_NAME, FOREIGN_PLACE, Inventory, Item, Kind, NICS, OWN_PLACE,
+        PROCESS_PLACE, TENANT, TENANT_INTERFACE, TENANT_TABLES, interface_key,
     },
     random::Random,
     tampering::Tampering,
@@ -24,7 +24,20 @@ const INVALID: usize = 7;
 
 /// Few interfaces, so that they have much to do with each other.
 pub const INVENTORY: Inventory = Inventory {
-    names: &["w0a", "w0b", "w1a", "w1b", "d0", "d1", "v0", "d2", "l0", "e0", "e1"],
+    names: &[
+        "w0a",
+        "w0b",
+        "w1a",
+        "w1b",
+        "d0",
+        "d1",
+        "v0",
+        "d2",
+        "l0",
+        "e0",
+        "e1",
+        TENANT_INTERFACE,
+    ],
     carriers: &[0, 4, 9, 10],
     settled: &[(KEEPER_SLOT, PROCESS_PLACE), (8, CREATED_PLACE)],
     without_vrf: &[INVALID],
@@ -71,6 +84,10 @@ pub enum Step {
     AddNic(&'static str),
     /// A foreign link of the own namespace is deleted.
     RemoveNic(&'static str),
+    /// A program opens the TAP, or closes it.
+    SetCarrier(bool),
+    /// Somebody makes a VRF device in the own namespace with this table, or makes it again.
+    MakeVrf(u32),
     /// Somebody adds an address to a foreign link.
     AddNicAddress(&'static str),
     /// Somebody deletes that address.
@@ -263,9 +280,15 @@ impl Repertoire {
         }
         let mut item = INVENTORY.item(slot, &self.places, random);
         if let Item::Interface(interface) = &mut item
-            && self.settles(slot)
+            && self.nics
         {
-            NICS[0].clone_into(&mut interface.host);
+            if self.settles(slot) && interface.host != TENANT {
+                NICS[0].clone_into(&mut interface.host);
+            }
+            let plain = matches!(interface.kind, Kind::Veth(_) | Kind::Dummy);
+            if plain && interface.place == OWN_PLACE && random.percent(40) {
+                interface.vrf = Some(TENANT_INTERFACE);
+            }
         }
         item
     }
@@ -355,7 +378,11 @@ impl Repertoire {
 
 fn nic_step(random: &mut Random) -> Step {
     let name = random.pick(&NICS);
-    match random.below(6) {
+    match random.below(12) {
+        9 | 10 => Step::SetCarrier(true),
+        11 => Step::SetCarrier(false),
+        6 | 7 => Step::MakeVrf(random.pick(&TENANT_TABLES)),
+        8 => Step::RemoveNic(TENANT),
         0 => Step::RemoveNic(name),
         1 | 2 => Step::AddNic(name),
         3 => Step::RemoveNicAddress(name),

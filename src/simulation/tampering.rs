@@ -3,7 +3,10 @@
 //! Owns the ways to tamper, and the look-alikes that are not the agent's. Must never use what the agent believes: it looks at the
 //! machine only. Start reading at [`Tampering`].
 
-use super::kernel::{Kernel, OWN};
+use super::{
+    configuration::{TAP, TENANT},
+    kernel::{Kernel, OWN},
+};
 use crate::kernel::{AddressSpec, LinkState, NeighbourState, NetnsId, PROTOCOL, RouteSpec, RouteState, Snapshot};
 
 /// RTPROT_STATIC of linux/rtnetlink.h: what users add by hand.
@@ -132,7 +135,9 @@ impl Tampering {
             Tampering::Release => kernel.set_master(netns, index, None),
             Tampering::FlushRoutes => {
                 let routes = kernel.routes_of_addresses(netns).into_iter();
-                let in_main = routes.filter(|route| route.link == index && route.table == TABLE_MAIN).collect::<Vec<_>>();
+                let in_main = routes
+                    .filter(|route| route.link == index && route.table == TABLE_MAIN)
+                    .collect::<Vec<_>>();
                 kernel.delete_address_routes(netns, in_main);
                 kernel.delete_routes_of(netns, index, TABLE_MAIN);
             }
@@ -174,7 +179,27 @@ impl Kernel {
     /// Somebody adds a link to the agent's own namespace, unless it is there.
     pub fn add_nic(&mut self, name: &str) {
         if self.link(OWN, name).is_none() {
-            self.add_foreign_link(OWN, name, "dummy");
+            let index = self.add_foreign_link(OWN, name, if name == TAP { "tun" } else { "dummy" });
+            // Nobody has opened it yet.
+            self.set_carrier(OWN, index, name != TAP);
+        }
+    }
+
+    /// A program opens the TAP, or closes it.
+    pub fn set_tap_carrier(&mut self, carrier: bool) {
+        if let Some(index) = self.link(OWN, TAP).map(|link| link.index) {
+            self.set_carrier(OWN, index, carrier);
+        }
+    }
+
+    /// Somebody makes a VRF device in the agent's own namespace with a routing table; one with another table is made again.
+    pub fn make_vrf(&mut self, table: u32) {
+        if self.link(OWN, TENANT).is_some_and(|link| link.vrf_table != Some(table)) {
+            self.remove_nic(TENANT);
+        }
+        if self.link(OWN, TENANT).is_none() {
+            let index = self.add_foreign_link(OWN, TENANT, "vrf");
+            self.link_mut(OWN, index).vrf_table = Some(table);
         }
     }
 

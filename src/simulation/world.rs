@@ -21,7 +21,7 @@ use std::{
 use super::{
     agent::{Agent, AgentEvent, Progress},
     choices::{Choices, Listed, Site},
-    configuration::{Configuration, FOREIGN_NAME, Item, NICS, PID},
+    configuration::{Configuration, FOREIGN_NAME, Item, NICS, PID, TENANT_TABLES},
     connections::{ReaderStep, WriterStep},
     daemon::{Daemon, DockerStep},
     kernel::{Asked, Kernel},
@@ -155,6 +155,7 @@ impl World {
         }
         if scenario.nics {
             NICS.iter().for_each(|name| kernel.add_nic(name));
+            kernel.make_vrf(TENANT_TABLES[0]);
         }
         if scenario.process {
             kernel.start_process(PID);

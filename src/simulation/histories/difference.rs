@@ -28,7 +28,9 @@ fn picture(kernel: &Kernel, netns: NetnsId, space: &Snapshot, link: &LinkState) 
         }
     );
     let missing = space.addresses.iter().filter(|state| state.link == link.index);
-    text += &missing.map(|state| format!("{:?}", kernel.missing_routes(netns, state))).collect::<String>();
+    text += &missing
+        .map(|state| format!("{:?}", kernel.missing_routes(netns, state)))
+        .collect::<String>();
     text += &link.master.map(|master| name_of(space, master)).unwrap_or_default();
     let states = space
         .addresses
@@ -57,7 +59,12 @@ pub fn affected(before: &Kernel, after: &Kernel) -> BTreeSet<(NetnsId, String)> 
     let pictures = |kernel: &Kernel| -> BTreeSet<(NetnsId, String, String)> {
         let spaces = kernel.spaces.iter();
         spaces
-            .flat_map(|(netns, space)| space.links.iter().map(|link| (*netns, link.name.clone(), picture(kernel, *netns, space, link))))
+            .flat_map(|(netns, space)| {
+                space
+                    .links
+                    .iter()
+                    .map(|link| (*netns, link.name.clone(), picture(kernel, *netns, space, link)))
+            })
             .collect()
     };
     let (before, after) = (pictures(before), pictures(after));

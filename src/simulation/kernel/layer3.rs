@@ -17,6 +17,9 @@ use crate::kernel::{
 const SECONDARY: u32 = 0x01;
 const DAD_FAILED: u32 = 0x08;
 const TENTATIVE: u32 = 0x40;
+/// IF_OPER_DOWN and IF_OPER_UP (linux/if.h).
+const NO_CARRIER: u8 = 2;
+const CARRIER: u8 = 6;
 /// Scope of what can be reached without a gateway (linux/rtnetlink.h).
 const SCOPE_LINK: u8 = 253;
 
@@ -123,7 +126,10 @@ impl Kernel {
         let found = self.require(netns, link)?;
         let in_subnet = |state: &&AddressState| state.link == found.index && subnet(state.address) == subnet(address);
         let addresses = &self.spaces[&netns].addresses;
-        let is_behind = addresses.iter().filter(in_subnet).any(|state| state.address == address && state.is_secondary());
+        let is_behind = addresses
+            .iter()
+            .filter(in_subnet)
+            .any(|state| state.address == address && state.is_secondary());
         let is_ours = |state: &AddressState| state.protocol == PROTOCOL && (state.address == address || others.contains(&state.address));
         if !is_behind || !addresses.iter().filter(in_subnet).all(is_ours) {
             return Ok(());
@@ -132,7 +138,10 @@ impl Kernel {
         let moved = |state: &AddressState| state.link == found.index && others.contains(&state.address);
         let addresses = &mut self.space(netns).addresses;
         let before: Vec<AddressState> = addresses.extract_if(.., |state| moved(state)).collect();
-        for state in addresses.iter_mut().filter(|state| state.link == found.index && state.address == address) {
+        for state in addresses
+            .iter_mut()
+            .filter(|state| state.link == found.index && state.address == address)
+        {
             state.flags &= !SECONDARY;
         }
         self.restore_routes(netns, link, address);
@@ -179,14 +188,28 @@ impl Kernel {
         Ok(())
     }
 
-    /// On links that have neighbours an IPv6 address is tentative at first.
+    /// On links that have neighbours an IPv6 address is tentative at first, and without a carrier it stays so.
     pub(super) fn begin_detection(&mut self, netns: NetnsId, link: &str, address: AddressSpec) -> Result<(), Failure> {
         let found = self.require(netns, link)?;
-        if found.kind == "veth" && address.address.is_ipv6() {
+        if ["veth", "tun"].contains(&&*found.kind) && address.address.is_ipv6() {
             self.mark_address((netns, found.index, address), TENTATIVE);
-            self.asking.push((netns, found.index, address));
+            if found.oper_state != NO_CARRIER {
+                self.asking.push((netns, found.index, address));
+            }
         }
         Ok(())
+    }
+
+    /// A link gets a carrier or loses it. With one, what is tentative is asked.
+    pub fn set_carrier(&mut self, netns: NetnsId, index: u32, carrier: bool) {
+        let link = self.link_mut(netns, index);
+        let had_carrier = link.oper_state != NO_CARRIER;
+        link.oper_state = if carrier { CARRIER } else { NO_CARRIER };
+        if carrier && !had_carrier {
+            let addresses = self.spaces[&netns].addresses.iter();
+            let tentative = addresses.filter(|state| state.link == index && state.flags & TENTATIVE != 0);
+            self.asking.extend(tentative.map(|state| (netns, index, state.address)));
+        }
     }
 
     /// Whether an address of a link may turn out to be somebody else's.
@@ -198,8 +221,12 @@ impl Kernel {
         addresses.any(|state| state.link == index && state.flags & TENTATIVE != 0)
     }
 
-    /// Somebody else answered for a tentative address, or nobody did.
+    /// Somebody else answered for a tentative address, or nobody did. Without a carrier there was nobody to ask.
     pub fn end_detection(&mut self, of: Asked, duplicate: bool) {
+        let links = self.spaces.get(&of.0).map(|space| space.links.as_slice()).unwrap_or_default();
+        if links.iter().any(|link| link.index == of.1 && link.oper_state == NO_CARRIER) {
+            return;
+        }
         self.mark_address(of, if duplicate { TENTATIVE | DAD_FAILED } else { 0 });
     }
 
@@ -314,9 +341,10 @@ impl Kernel {
         }
         if let Some(gateway) = route.gateway {
             let connected = self.routes_of_addresses(netns);
+            // The subnets of `lo` are local ones.
             let of_address = |to: &AddressRoute| {
-                let there = (to.link, to.table, to.local) == (found.index, route.table, false);
-                there && contains(to.destination, to.prefix_len, gateway)
+                let counts = found.name == "lo" || (to.table, to.local) == (route.table, false);
+                to.link == found.index && counts && contains(to.destination, to.prefix_len, gateway)
             };
             let of_route = |state: &RouteState| {
                 let (to, direct) = (&state.route, state.route.gateway.is_none());

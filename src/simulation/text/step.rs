@@ -15,7 +15,9 @@ use crate::simulation::{
 };
 
 /// Steps without a parameter.
-const PLAIN: [(Step, &str); 11] = [
+const PLAIN: [(Step, &str); 13] = [
+    (Step::SetCarrier(true), "open tap"),
+    (Step::SetCarrier(false), "close tap"),
     (Step::EndProcess, "end process"),
     (Step::StartProcess, "start process"),
     (Step::StopDocker, "stop docker"),
@@ -70,6 +72,7 @@ impl Display for Step {
             Step::Dangle(name) => write!(f, "dangle-namespace {name}"),
             Step::AddNic(name) => write!(f, "add-nic {name}"),
             Step::RemoveNic(name) => write!(f, "remove-nic {name}"),
+            Step::MakeVrf(table) => write!(f, "make-vrf {table}"),
             Step::AddNicAddress(name) => write!(f, "add-nic-address {name}"),
             Step::RemoveNicAddress(name) => write!(f, "remove-nic-address {name}"),
             Step::StartContainer(number) => write!(f, "start-container {number}"),
@@ -114,6 +117,7 @@ impl FromStr for Step {
             "dangle-namespace" => Step::Dangle(intern(rest)),
             "add-nic" => Step::AddNic(intern(rest)),
             "remove-nic" => Step::RemoveNic(intern(rest)),
+            "make-vrf" => Step::MakeVrf(number(rest)?),
             "add-nic-address" => Step::AddNicAddress(intern(rest)),
             "remove-nic-address" => Step::RemoveNicAddress(intern(rest)),
             "start-container" => Step::StartContainer(number(rest)?),

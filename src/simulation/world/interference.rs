@@ -66,6 +66,8 @@ impl World {
             Step::Dangle(name) => kernel.dangle(name),
             Step::AddNic(name) => kernel.add_nic(name),
             Step::RemoveNic(name) => kernel.remove_nic(name),
+            Step::SetCarrier(carrier) => kernel.set_tap_carrier(carrier),
+            Step::MakeVrf(table) => kernel.make_vrf(table),
             Step::AddNicAddress(name) => kernel.set_nic_address(name, true),
             Step::RemoveNicAddress(name) => kernel.set_nic_address(name, false),
             Step::RemoveName(name) => kernel.remove_named(name),
