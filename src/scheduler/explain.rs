@@ -17,7 +17,7 @@ use super::{
     node::{Hold, Node},
     nodes::NodeId,
     plan::Scheduler,
-    status::{Status, StatusChange, Told, ValueState, Verb},
+    status::{CHECKED, Status, StatusChange, Told, ValueState, Verb},
     transaction::KeyWait,
     transition::ROOM_KEPT,
     view::View,
@@ -140,8 +140,8 @@ impl<D: Domain> Scheduler<D> {
         {
             rare.damage.clear();
         }
-        debug_assert!(
-            status.state != ValueState::Configured || status.last_operation != Verb::Delete,
+        assert!(
+            !CHECKED || status.state != ValueState::Configured || status.last_operation != Verb::Delete,
             "{} is CONFIGURED by a deletion",
             self.graph[id].key
         );

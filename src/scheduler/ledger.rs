@@ -26,7 +26,7 @@ use super::{
     node_set::FastMap,
     nodes::NodeId,
     statistics::Statistics,
-    status::ValueState,
+    status::{CHECKED, ValueState},
     transaction::{KeyError, Kind, Options, Resync, TransactionResult},
 };
 
@@ -364,8 +364,8 @@ impl<V> Ledger<V> {
         self.released.extend(open.previous.into_iter().map(|(key, _)| key));
         let Some(seq) = open.seq else { return };
         let reverted = open.phase == Phase::Reverting;
-        debug_assert!(
-            open.errors.iter().all(|error| error.state != ValueState::Pending),
+        assert!(
+            !CHECKED || open.errors.iter().all(|error| error.state != ValueState::Pending),
             "an error names a PENDING value: {:?}",
             open.errors
         );

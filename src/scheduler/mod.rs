@@ -20,6 +20,8 @@ mod edge;
 mod explain;
 mod explanation;
 mod graph;
+#[cfg(any(test, feature = "simulation"))]
+pub mod held;
 pub mod history;
 mod input;
 mod ledger;

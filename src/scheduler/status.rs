@@ -12,6 +12,9 @@ use super::{
     moment::Moment,
 };
 
+/// Whether the rules about statuses are checked: in tests, and in the simulator however it is built.
+pub(super) const CHECKED: bool = cfg!(any(debug_assertions, feature = "simulation"));
+
 /// State of a value; names and numbers as in `ligato.kvscheduler.ValueState`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum ValueState {

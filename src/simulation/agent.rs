@@ -33,7 +33,7 @@ use crate::{
     engine::{Clock, Core, Done, Event, Work},
     kernel::{Failure, Outcome, Reply, Task},
     publish::{Content, Published, state::State},
-    scheduler::{Change, Rejection, Resync, Transaction},
+    scheduler::{Change, Rejection, Resync, Transaction, held::Held},
     sources::etcd::{RawKey, SnapshotReason, SourceEvent},
 };
 
@@ -172,6 +172,8 @@ pub struct Agent {
     mutation: Option<Mutation>,
     /// The first desired values have been handed over.
     pub begun: bool,
+    /// The values that were held when that was last looked at.
+    pub held: Vec<Held>,
 }
 
 impl Agent {
@@ -206,6 +208,7 @@ impl Agent {
             tells_early: manner.tells_early,
             mutation,
             begun: false,
+            held: Vec::new(),
         }
     }
 

@@ -436,6 +436,11 @@ impl World {
     }
 
     fn wake(&mut self) {
+        self.take_wake();
+        self.judge_held();
+    }
+
+    fn take_wake(&mut self) {
         let Some(agent) = &mut self.agent else { return };
         if agent.wake_at.is_some_and(|at| at <= self.now) {
             agent.wake_at = None;

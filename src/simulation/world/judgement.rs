@@ -14,12 +14,14 @@ use prost::Message;
 use super::{Occurrence, World};
 use crate::{
     kernel::{Failure, FailureKind, KernelOp, LinkState, NetnsId},
+    scheduler::held::Held,
     simulation::{
-        configuration::{CONTAINER_PLACE, Item, Kind},
+        configuration::{CONTAINER_PLACE, Item, Kind, NICS},
         daemon::Daemon,
         expectation::{self, SQUATTER, Surroundings, Verdict},
-        kernel::{EEXIST, OWN},
+        kernel::{EEXIST, ENETUNREACH, OWN},
         machine::places,
+        mutation::Mutation,
     },
 };
 
@@ -227,11 +229,38 @@ impl World {
                 FailureKind::Unavailable | FailureKind::Tentative | FailureKind::Duplicate
             );
             let taken = self.squatted && failure.errno == Some(EEXIST);
+            // Which addresses others have on a foreign link is known from the last reading only.
+            let unreachable = failure.errno == Some(ENETUNREACH) && NICS.iter().any(|nic| what.contains(&format!("link: \"{nic}\"")));
             self.tell(|| format!("failed: {what}: {failure}"));
-            if !wanted && !unavailable && !taken && self.is_undisturbed() {
+            if !wanted && !unavailable && !taken && !unreachable && self.is_undisturbed() {
                 self.fail(format!("refused although nothing interfered: {what}: {failure}"));
             }
         }
+    }
+
+    /// What failed or waits is tried again when something that it depends on comes: what waits at once, what failed at the earliest time
+    /// at which that is allowed.
+    pub(super) fn judge_held(&mut self) {
+        let now = self.now;
+        let Some(agent) = &mut self.agent else { return };
+        let Some(held) = agent.core.scheduler().held() else { return };
+        let before = std::mem::replace(&mut agent.held, held);
+        if before.is_empty() || self.mutation == Some(Mutation::NeverRetry) {
+            return;
+        }
+        let late = agent.held.iter().find_map(|held| {
+            let earliest = |held: &Held| held.attempts.map(|(earliest, _)| earliest);
+            let mut before = before.iter();
+            let before = before.find(|before| before.key == held.key && earliest(before) == earliest(held))?;
+            let in_time = held.attempts.is_some_and(|(earliest, until)| until <= earliest.max(now));
+            let mut both = before.dependencies.iter().zip(&held.dependencies);
+            let (before, now) = both.find(|(before, now)| !in_time && before.0 == now.0 && before.1 < now.1)?;
+            Some(format!(
+                "{} is held although {before:?} has become {now:?}: {:?}",
+                held.key, held.attempts
+            ))
+        });
+        late.into_iter().for_each(|text| self.fail(text));
     }
 
     /// CONFIGURED is said of what is in the kernel, unless somebody has interfered a moment ago.
