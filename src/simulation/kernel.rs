@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::configuration::is_nic;
 use crate::kernel::{
-    AddressDetection, AddressRoute, AddressSpec, Failure, FailureKind, Guard, KernelOp, LinkState, NamespaceRef, NetnsId, PROTOCOL, Reply,
-    Snapshot, provisional_group,
+    AddressRoute, AddressSpec, Failure, FailureKind, Guard, KernelOp, LinkState, NamespaceRef, NetnsId, PROTOCOL, Reply, Snapshot,
+    provisional_group,
 };
 
 /// The agent's own namespace.
@@ -323,17 +323,7 @@ impl Kernel {
                 shared,
                 ..
             } => {
-                let before = self.address_protocol(*netns, link, *address);
-                let there = before.is_some();
-                if !*shared || !there {
-                    self.add_address(*netns, link, *address, PROTOCOL)?;
-                }
-                if !*shared || before == Some(PROTOCOL) {
-                    self.restore_routes(*netns, link, *address);
-                }
-                if !there && *detection != AddressDetection::Off {
-                    self.begin_detection(*netns, link, *address)?;
-                }
+                self.add_agents_address(*netns, link, *address, *detection, *shared)?;
             }
             KernelOp::MakePrimary {
                 netns,

@@ -9,8 +9,8 @@ use models::address::{contains, network_of};
 
 use super::{Asked, EEXIST, EINVAL, ENETDOWN, ENETUNREACH, ENODEV, Kernel, failure, foreign, refused};
 use crate::kernel::{
-    AddressRoute, AddressSpec, AddressState, Failure, FailureKind, LinkState, NeighbourState, NetnsId, PROTOCOL, Reply, RouteSpec,
-    RouteState, Snapshot, are_routes_read, routes_of_address,
+    AddressDetection, AddressRoute, AddressSpec, AddressState, Failure, FailureKind, LinkState, NeighbourState, NetnsId, PROTOCOL, Reply,
+    RouteSpec, RouteState, Snapshot, are_routes_read, routes_of_address,
 };
 
 /// IFA_F_SECONDARY, IFA_F_DADFAILED and IFA_F_TENTATIVE (linux/if_addr.h).
@@ -165,6 +165,28 @@ impl Kernel {
         space
             .routes
             .retain(|state| state.link != index || state.route.destination.is_ipv4());
+    }
+
+    /// See [`KernelOp::AddAddress`](crate::kernel::KernelOp::AddAddress).
+    pub(super) fn add_agents_address(
+        &mut self,
+        netns: NetnsId,
+        link: &str,
+        address: AddressSpec,
+        detection: AddressDetection,
+        shared: bool,
+    ) -> Result<(), Failure> {
+        let before = self.address_protocol(netns, link, address);
+        if !shared || before.is_none() {
+            self.add_address(netns, link, address, PROTOCOL)?;
+        }
+        if !shared || before == Some(PROTOCOL) {
+            self.restore_routes(netns, link, address);
+        }
+        if before.is_none() && detection != AddressDetection::Off {
+            self.begin_detection(netns, link, address)?;
+        }
+        Ok(())
     }
 
     /// One that is there already gets the mark. Of the IPv4 addresses of a subnet the first one is the primary.
