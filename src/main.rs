@@ -62,7 +62,7 @@ fn serve(settings: &Settings) -> anyhow::Result<()> {
     if !settings.keep_privileges {
         give_up_privileges(settings)?;
     }
-    let _label = LabelLock::take(&settings.microservice_label)?;
+    let lock = LabelLock::take(&settings.microservice_label)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -72,7 +72,12 @@ fn serve(settings: &Settings) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
-        let mut agent = Agent::start(settings).await?;
+        let mut agent = tokio::select! {
+            started = Agent::start(settings, &lock) => started?,
+            // A start can wait some seconds for the end of another agent's lease.
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+        };
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,

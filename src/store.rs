@@ -13,8 +13,10 @@ use etcd_client::{
 use tonic::Code;
 
 mod error;
+mod renewal;
 
 pub use error::{StoreError, StoreErrorKind};
+pub use renewal::Renewal;
 
 /// Interval of HTTP/2 pings; nothing else shows that a server is frozen while its connection stands. etcd hangs up on
 /// clients that ping more often than its `--grpc-keepalive-min-time`, 5 s by default, without getting data: an idle watch

@@ -40,7 +40,7 @@ pub const DIRECTORY: &str = "/run/netns-agent";
 #[derive(Debug)]
 pub struct LabelLock {
     _file: Option<Flock<File>>,
-    _socket: Option<UnixListener>,
+    socket: Option<UnixListener>,
 }
 
 /// Another agent has the label.
@@ -84,6 +84,11 @@ impl LabelLock {
         Self::take_in(Path::new(DIRECTORY), label)
     }
 
+    /// Whether this process has the abstract socket of the label, so that no other process in its network namespace does.
+    pub fn has_socket(&self) -> bool {
+        self.socket.is_some()
+    }
+
     fn take_in(directory: &Path, label: &str) -> Result<Self, Taken> {
         let taken = |holder| Taken {
             label: label.to_owned(),
@@ -111,10 +116,7 @@ impl LabelLock {
         let own = socket.as_ref().and_then(|socket| fstat(socket).ok()).map(|found| found.st_ino);
         match elsewhere(&name, own) {
             Some(holder) => Err(taken(holder)),
-            None => Ok(LabelLock {
-                _file: file,
-                _socket: socket,
-            }),
+            None => Ok(LabelLock { _file: file, socket }),
         }
     }
 }

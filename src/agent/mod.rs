@@ -4,6 +4,7 @@
 //! [`Agent::start`]. Only `main`, the CLI and tests import it.
 
 pub(crate) mod bulk;
+pub mod claim;
 pub(crate) mod effects;
 #[cfg(test)]
 mod existing_tests;
@@ -62,7 +63,9 @@ use crate::{
 };
 
 use self::{
+    claim::{Claim, ClaimOptions},
     effects::{NetworkEffects, Signal},
+    label::LabelLock,
     performer::KernelPerformer,
     removals::Removals,
     report::{Health, Reporter},
@@ -108,12 +111,13 @@ impl Reporting {
 pub struct Agent {
     /// The embedded store, if no endpoints were given.
     store: Option<embedded::Store>,
+    claim: Claim,
     publisher: Publisher,
     statuses: Statuses,
     in_sync: watch::Receiver<bool>,
     http: Option<Serving>,
     grpc: Option<Serving>,
-    tasks: JoinSet<&'static str>,
+    tasks: JoinSet<String>,
     desired: Arc<Desired>,
     _source: Source,
     _tracker: Option<Tracker>,
@@ -123,8 +127,9 @@ impl Agent {
     /// Starts all parts. Returns as soon as they run; [`Agent::in_sync`] tells when what is desired has been acted upon.
     ///
     /// # Errors
-    /// What could not be started and why: no privileges, address in use, data directory in use, settings that cannot work.
-    pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
+    /// What could not be started and why: no privileges, address in use, data directory in use, settings that cannot work, another agent
+    /// with the label in the store.
+    pub async fn start(settings: &Settings, lock: &LabelLock) -> anyhow::Result<Self> {
         // Before anything else is touched: an unsafe directory is a reason not to start.
         DataDir::open(&settings.data_dir)?;
         let initial_config = settings.initial_config.as_deref().map(ConfigFile::open).transpose()?;
@@ -133,9 +138,10 @@ impl Agent {
         let (netns_sender, netns_events) = mpsc::unbounded_channel();
         let executor_config = executor_config(settings, netns_sender);
         let (netns_dir, open_files) = (executor_config.netns_dir.clone(), executor_config.open_files);
-        let executor = Arc::new(Executor::start(executor_config).context("the netns executor cannot start")?);
 
-        let (store, store_config) = open_store(settings, open_files).await?;
+        let (store, store_config, claim) = open_store(settings, open_files, lock)?;
+        let executor = Arc::new(Executor::start(executor_config).context("the netns executor cannot start")?);
+        claim.decided().await?;
         let told = Reporting::start(store_config.clone(), label, &clock)?;
 
         let (probe_sender, probes) = mpsc::unbounded_channel();
@@ -159,8 +165,8 @@ impl Agent {
         let (http, grpc) = serve(&api, settings, &affordable_http(settings, open_files)).await?;
         handle.send(Event::Facts(vec![NetworkEffects::own_namespace(own)]));
 
-        let (docker_sender, docker_changes) = mpsc::unbounded_channel();
-        let tracker = start_tracker(settings, own, docker_sender, &handle);
+        let mut tasks = JoinSet::new();
+        let tracker = start_tracker(settings, own, &handle, &mut tasks);
         let (source_sender, source_events) = mpsc::channel(1);
         let parts = removals::Parts {
             desired: desired.clone(),
@@ -170,13 +176,9 @@ impl Agent {
             in_sync: told.in_sync.clone(),
         };
         let (source, removals) = follow_store(settings, store_config, source_sender, parts)?;
-        let mut tasks = JoinSet::new();
         tasks.spawn(named("engine", engine.run()));
         tasks.spawn(named("namespace watcher", pass_probes(probes, handle.clone())));
         tasks.spawn(named("netns executor", pass_namespaces(netns_events, handle.clone())));
-        if tracker.is_some() {
-            tasks.spawn(named("Docker tracker", pass_docker(docker_changes, handle.clone())));
-        }
         if let Some((file, items)) = initial_config {
             desired.in_file(&items);
             tasks.spawn(named("configuration file", pass_file(file, desired.clone())));
@@ -185,8 +187,11 @@ impl Agent {
         tasks.spawn(named("progress", progress::tell(told.health.clone(), executor)));
         let health_task = keep_health(told.health, told.publisher.health(), desired.held(), told.metrics);
         tasks.spawn(named("publisher", health_task));
+        let taken = claim.taken();
+        tasks.spawn(async move { taken.await.to_string() });
         Ok(Agent {
             store,
+            claim,
             publisher: told.publisher,
             statuses: told.statuses,
             in_sync: told.in_sync,
@@ -214,10 +219,10 @@ impl Agent {
         self.desired.clone()
     }
 
-    /// Waits until a part has ended that never should, and answers which: the agent is of no use any more.
+    /// Waits until the agent is of no use any more: a part has ended that never should, or another agent has the label. Returns why.
     pub async fn failed(&mut self) -> String {
         match self.tasks.join_next().await {
-            Some(Ok(part)) => format!("the {part} ended"),
+            Some(Ok(why)) => why,
             Some(Err(error)) => format!("a part of the agent failed: {error}"),
             None => "the agent is not running".to_owned(),
         }
@@ -252,6 +257,8 @@ impl Agent {
             Ok(Err(error)) => warn!("the status keys stay until their lease ends: {error}"),
             Err(_) => warn!("the store does not answer; the status keys stay until their lease ends"),
         }
+        // Last, so that another agent with the label starts to act only now.
+        self.claim.shutdown().await;
         if let Some(store) = self.store.take() {
             store.shutdown().await;
         }
@@ -311,9 +318,9 @@ fn drift_policy(setting: config::DriftPolicy) -> DriftPolicy {
 }
 
 /// A task that tells which part it was when it ends.
-async fn named(part: &'static str, task: impl Future<Output = ()> + Send) -> &'static str {
+async fn named(part: &'static str, task: impl Future<Output = ()> + Send) -> String {
     task.await;
-    part
+    format!("the {part} ended")
 }
 
 /// The source of what the store asks for, and what decides whether it is followed.
@@ -332,11 +339,30 @@ fn follow_store(
     Ok((Source::start_with(store, prefix, events, options)?, removals))
 }
 
-/// The store to speak to: the one named in the settings, or the embedded one.
-async fn open_store(settings: &Settings, open_files: OpenFiles) -> anyhow::Result<(Option<embedded::Store>, StoreConfig)> {
-    if let Some(config) = settings.etcd.clone() {
-        return Ok((None, config));
-    }
+/// The store to speak to, the one named in the settings or the embedded one, and the claim of the label there.
+fn open_store(
+    settings: &Settings,
+    open_files: OpenFiles,
+    lock: &LabelLock,
+) -> anyhow::Result<(Option<embedded::Store>, StoreConfig, Claim)> {
+    let (store, config) = match settings.etcd.clone() {
+        Some(config) => (None, config),
+        None => {
+            let store = start_store(settings, open_files)?;
+            let config = StoreConfig::plain([store.local_addr().to_string()]);
+            (Some(store), config)
+        }
+    };
+    let options = ClaimOptions {
+        label: settings.microservice_label.clone(),
+        has_socket: lock.has_socket(),
+        owns_store: store.is_some(),
+    };
+    let claim = Claim::start(config.clone(), options)?;
+    Ok((store, config, claim))
+}
+
+fn start_store(settings: &Settings, open_files: OpenFiles) -> anyhow::Result<embedded::Store> {
     let options = embedded::Options {
         listen: settings.embedded_listen,
         data_dir: settings.data_dir.clone(),
@@ -349,7 +375,7 @@ async fn open_store(settings: &Settings, open_files: OpenFiles) -> anyhow::Resul
     let store = embedded::Store::start(options).context("the embedded store cannot start")?;
     let address = store.local_addr();
     info!(%address, data_dir = %settings.data_dir.display(), "embedded store: speak to it with etcdctl --endpoints {address}");
-    Ok((Some(store), StoreConfig::plain([address.to_string()])))
+    Ok(store)
 }
 
 /// Nobody is served before everything else that can refuse to start has started.
@@ -373,18 +399,17 @@ async fn serve(api: &Api, settings: &Settings, limits: &HttpSettings) -> anyhow:
 }
 
 /// Docker is optional: an unusable address is told, and microservice references stay pending.
-fn start_tracker(
-    settings: &Settings,
-    own: NetnsId,
-    sender: mpsc::UnboundedSender<MicroserviceChange>,
-    handle: &AgentHandle,
-) -> Option<Tracker> {
+fn start_tracker(settings: &Settings, own: NetnsId, handle: &AgentHandle, tasks: &mut JoinSet<String>) -> Option<Tracker> {
+    let (sender, changes) = mpsc::unbounded_channel();
     let config = TrackerConfig {
         docker_host: format!("unix://{}", settings.docker_socket.display()),
         own_netns_inode: own.0,
     };
     match Tracker::start(config, sender) {
-        Ok(tracker) => Some(tracker),
+        Ok(tracker) => {
+            tasks.spawn(named("Docker tracker", pass_docker(changes, handle.clone())));
+            Some(tracker)
+        }
         Err(error) => {
             error!("{error}; microservice references stay pending");
             handle.send(Event::FactsSettled);

@@ -5,9 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use etcd_client::{
-    Compare, CompareOp, LeaseKeepAliveStream, LeaseKeeper, PutOptions, ResponseHeader, Txn, TxnOp, TxnResponse, WatchResponse, WatchStream,
-};
+use etcd_client::{Compare, CompareOp, PutOptions, ResponseHeader, Txn, TxnOp, TxnResponse, WatchResponse, WatchStream};
 use futures::stream::{FuturesUnordered, SelectAll, StreamExt};
 use tokio::{
     sync::watch,
@@ -19,7 +17,7 @@ use super::{
     course::{Course, Landed, Request},
     state::{Batch, Found, Guard, Write},
 };
-use crate::store::{Backoff, Connector, Session, StoreError, StoreErrorKind};
+use crate::store::{Backoff, Connector, Renewal, Session, StoreError, StoreErrorKind};
 
 /// How often all stored keys are compared with those that should be. Deletions are noticed at once; this finds what somebody else wrote
 /// over a key.
@@ -36,12 +34,6 @@ pub(super) struct Writer {
     course: Course,
     /// Since when the present session works.
     established: Option<Instant>,
-}
-
-/// Renewal of the lease.
-struct Renewal {
-    keeper: LeaseKeeper,
-    answers: LeaseKeepAliveStream,
 }
 
 impl Writer {
@@ -117,7 +109,6 @@ impl Writer {
         renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut audit = interval_at(Instant::now() + AUDIT_INTERVAL, AUDIT_INTERVAL);
         let (mut opening, mut deletions) = (FuturesUnordered::new(), SelectAll::new());
-        let mut unanswered = false;
         let shared = self.shared.clone();
         loop {
             loop {
@@ -155,16 +146,8 @@ impl Writer {
                     self.deleted(&session, &answer)?;
                 }
                 _ = audit.tick() => self.course.audit(),
-                _ = renew.tick() => {
-                    if std::mem::replace(&mut unanswered, true) {
-                        return Err(StoreError::protocol(session.endpoint(), "the renewal of the lease is not answered"));
-                    }
-                    session.call("renewing the lease", renewal.keeper.keep_alive()).await?;
-                }
-                answer = renewal.answers.message() => {
-                    check_renewal(&session, answer)?;
-                    unanswered = false;
-                }
+                _ = renew.tick() => renewal.ask(&session).await?,
+                answer = renewal.answered(&session) => answer?,
             }
         }
     }
@@ -189,10 +172,10 @@ impl Writer {
                     ));
                 }
             };
-            match session.call("renewing the lease", client.keep_alive(lease)).await {
-                Ok((keeper, answers)) => {
+            match Renewal::start(session, lease).await {
+                Ok(renewal) => {
                     self.course.renewed();
-                    return Ok(Renewal { keeper, answers });
+                    return Ok(renewal);
                 }
                 Err(error) if error.kind() == StoreErrorKind::LeaseNotFound && matches!(request, Some(Request::Renew(_))) => {
                     self.course.lease_gone();
@@ -325,18 +308,5 @@ async fn revoke(session: &Session, lease: i64) -> Result<(), StoreError> {
     match session.call("revoking a lease", session.lease().revoke(lease)).await {
         Err(error) if error.kind() != StoreErrorKind::LeaseNotFound => Err(error),
         _ => Ok(()),
-    }
-}
-
-/// The store answers the renewal of a lease that is gone with TTL 0, not with an error.
-fn check_renewal(
-    session: &Session,
-    answer: Result<Option<etcd_client::LeaseKeepAliveResponse>, etcd_client::Error>,
-) -> Result<(), StoreError> {
-    match answer {
-        Ok(Some(answer)) if answer.ttl() > 0 => Ok(()),
-        Ok(Some(_)) => Err(StoreError::lease_lost(session.endpoint())),
-        Ok(None) => Err(StoreError::protocol(session.endpoint(), "it closed the renewal of the lease")),
-        Err(error) => Err(session.stream_error("renewing the lease", &error)),
     }
 }

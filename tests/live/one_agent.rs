@@ -1,12 +1,19 @@
-//! One agent per label on a machine, whatever namespaces it is in; and signals that must not end it.
+//! One agent per label on a machine, whatever namespaces it is in, and in a store; and signals that must not end it.
+
+use std::net::Ipv4Addr;
 
 use crate::{
     on_one_store,
     support::{
         agent::LOG,
-        bench::Bench,
+        bench::{Bench, Revisions},
         command,
         config::{Config, Interface, Reference},
+        etcd::CuttingProxy,
+        monitor::Monitor,
+        process::Process,
+        settle,
+        status::Publication,
     },
 };
 
@@ -26,17 +33,21 @@ fn second(label: &str, unshared: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), text.concat())
 }
 
+fn pair(netns: &Reference) -> Config {
+    Config {
+        interfaces: vec![
+            Interface::veth("one", "two", netns.clone()),
+            Interface::veth("two", "one", netns.clone()),
+        ],
+        ..Config::default()
+    }
+}
+
 /// Refused in the same namespaces, in another network namespace, and in another mount namespace with a `/run` of its own; a killed holder is
 /// no obstacle.
 async fn a_second_agent_with_the_label_is_refused(mut bench: Bench) {
     bench.start_agent().await;
-    let config = Config {
-        interfaces: vec![
-            Interface::veth("one", "two", Reference::Own),
-            Interface::veth("two", "one", Reference::Own),
-        ],
-        ..Config::default()
-    };
+    let config = pair(&Reference::Own);
     let revisions = bench.put_together(&config).await;
     bench.until_configured(&revisions).await;
     let pid = bench.agent().pid();
@@ -58,6 +69,160 @@ async fn a_second_agent_with_the_label_is_refused(mut bench: Bench) {
     bench.stop_agent().await;
 }
 on_one_store!(a_second_agent_with_the_label_is_refused, Etcd, 120);
+
+/// Another agent that reaches the store, and that nothing but the store shows: as on another machine.
+struct Elsewhere {
+    proxy: CuttingProxy,
+    label: String,
+}
+
+impl Elsewhere {
+    async fn new(bench: &Bench) -> Self {
+        for line in [
+            "netns add elsewhere",
+            "link add to-elsewhere type veth peer name uplink netns elsewhere",
+            "address add 10.254.0.1/30 dev to-elsewhere",
+            "link set to-elsewhere up",
+            "-n elsewhere address add 10.254.0.2/30 dev uplink",
+            "-n elsewhere link set uplink up",
+            "-n elsewhere link set lo up",
+        ] {
+            command::ip(line);
+        }
+        let store = bench.store.endpoint().parse().expect("an address");
+        Elsewhere {
+            proxy: CuttingProxy::start_on(Ipv4Addr::new(10, 254, 0, 1), store).await,
+            label: bench.label.clone(),
+        }
+    }
+
+    /// Starts it in PID, mount and network namespaces of its own.
+    fn start(&self, log: &str) -> Process {
+        let agent = format!(
+            "mount -t tmpfs none /run; exec {AGENT} run --microservice-label {} --data-dir /run/data \
+             --etcd-endpoints {} --http-listen off --grpc-listen off --docker-host unix:///nowhere",
+            self.label,
+            self.proxy.url()
+        );
+        let words = [
+            "--net=/run/netns/elsewhere",
+            "unshare",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount",
+            "--mount-proc",
+        ];
+        Process::start("nsenter", &[&words[..], &["sh", "-c", &agent]].concat(), log)
+    }
+}
+
+/// The content of the key that shows who has the label, and its revision.
+fn holder(publication: &Publication) -> Option<(serde_json::Value, i64)> {
+    let entry = publication.keys.get("holder")?;
+    Some((serde_json::from_str(&entry.text).ok()?, entry.revision))
+}
+
+/// Waits until the key has another revision than this one.
+async fn until_claimed_again(bench: &Bench, before: i64) -> (serde_json::Value, i64) {
+    let publication = bench
+        .until("the label is claimed again", |publication| {
+            holder(publication).is_some_and(|(_, revision)| revision != before)
+        })
+        .await;
+    holder(&publication).expect("just seen")
+}
+
+/// The agent with a pair of links that is configured, a monitor that has seen its last notification, and the revisions of the puts.
+async fn with_a_pair(bench: &mut Bench) -> (Config, Monitor, Revisions) {
+    bench.start_agent().await;
+    let netns = Reference::named("pair");
+    let config = pair(&netns);
+    let revisions = bench.put_together(&config).await;
+    bench.until_configured(&revisions).await;
+    settle::until_quiet(&[netns.path()]).await;
+    (config, Monitor::open(&netns.path()), revisions)
+}
+
+/// A second agent on the same store is refused although no lock of the machine shows the first one, and the first one notices nothing.
+/// A killed holder is replaced at once by its successor, and a lost lease or key changes nothing.
+async fn a_second_agent_on_the_store_is_refused(mut bench: Bench) {
+    let elsewhere = Elsewhere::new(&bench).await;
+    let (config, mut monitor, revisions) = with_a_pair(&mut bench).await;
+    let statuses = |publication: &Publication| -> Vec<(String, i64)> {
+        // The health keys are written every ten seconds.
+        let keys = publication.keys.iter().filter(|(key, _)| !key.starts_with("check/"));
+        keys.map(|(key, entry)| (key.clone(), entry.revision)).collect()
+    };
+    let before = statuses(&bench.published());
+    let mut second = elsewhere.start("/run/live/second.log");
+    let status = second.ended().await;
+    let said = second.log_tail(5);
+    assert_eq!(status.code(), Some(1), "{said}");
+    let (host, pid) = (command::run("uname", &["-n"]), bench.agent().pid());
+    let words = format!(
+        "another agent with label {} uses this store: PID {pid} on host {}, since 20",
+        bench.label,
+        host.trim()
+    );
+    assert!(said.contains(&words) && said.contains("--microservice-label"), "{said}");
+    assert_eq!(statuses(&bench.published()), before);
+    monitor.assert_silent("while a second agent was refused");
+
+    let created = |bench: &Bench| -> i64 {
+        let stored = bench
+            .store
+            .etcdctl(&["get", &format!("/vnf-agent/{}/holder", bench.label), "-w", "json"]);
+        let stored: serde_json::Value = serde_json::from_str(&stored).expect("etcdctl prints JSON");
+        stored["kvs"][0]["create_revision"].as_i64().expect("the key exists")
+    };
+    let (_, first) = holder(&bench.published()).expect("claimed");
+    let created_before = created(&bench);
+    bench.kill_agent().await;
+    let started = bench.start_agent().await;
+    bench.until_configured_since(&revisions, started).await;
+    let (content, again) = until_claimed_again(&bench, first).await;
+    assert_eq!(content["pid"], bench.agent().pid());
+    assert_eq!(created(&bench), created_before, "the lease of the killed agent was waited for");
+
+    let leases = bench.store.etcdctl(&["lease", "list"]);
+    for lease in leases.lines().filter(|line| line.len() == 16) {
+        bench.store.etcdctl(&["lease", "revoke", lease]);
+    }
+    let (content, again) = until_claimed_again(&bench, again).await;
+    assert_eq!(content["pid"], bench.agent().pid());
+    bench.store.etcdctl(&["del", &format!("/vnf-agent/{}/holder", bench.label)]);
+    let (content, _) = until_claimed_again(&bench, again).await;
+    assert_eq!(content["pid"], bench.agent().pid());
+    monitor.assert_silent("while the lease and the key were deleted");
+    bench.until_configured(&revisions).await;
+    bench.check(&config);
+    bench.stop_agent().await;
+    bench
+        .until("the claim is gone with its agent", |publication| holder(publication).is_none())
+        .await;
+}
+on_one_store!(a_second_agent_on_the_store_is_refused, Etcd, 120);
+
+/// An agent that is cut off for longer than its lease, while another one takes the label over, ends and leaves its network as it is.
+async fn an_agent_that_lost_the_label_ends_and_keeps_the_network(mut bench: Bench) {
+    let elsewhere = Elsewhere::new(&bench).await;
+    let (config, mut monitor, _) = with_a_pair(&mut bench).await;
+    let (_, first) = holder(&bench.published()).expect("claimed");
+    bench.agent().freeze();
+    let second = elsewhere.start("/run/live/second.log");
+    until_claimed_again(&bench, first).await;
+    bench.agent().thaw();
+    let status = bench.agent().ended().await;
+    let said = crate::support::process::tail(LOG.as_ref(), 5);
+    assert_eq!(status.code(), Some(1), "{said}");
+    let words = format!("another agent with label {} uses this store: PID 1 on host", bench.label);
+    assert!(said.contains(&words) && said.contains("the network stays as it is"), "{said}");
+    monitor.assert_silent("while another agent took the label over");
+    bench.check(&config);
+    second.kill().await;
+}
+on_one_store!(an_agent_that_lost_the_label_ends_and_keeps_the_network, Etcd, 120);
 
 /// SIGHUP, as from a closed terminal or an administrator who expects a reload, ends nothing.
 async fn a_hangup_is_survived_and_logged(mut bench: Bench) {

@@ -304,7 +304,12 @@ pub struct CuttingProxy {
 impl CuttingProxy {
     /// Listens on loopback and forwards to `target`.
     pub async fn start(target: SocketAddr) -> Self {
-        let listener = TokioListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a loopback port");
+        Self::start_on(Ipv4Addr::LOCALHOST, target).await
+    }
+
+    /// Listens on this address and forwards to `target`.
+    pub async fn start_on(address: Ipv4Addr, target: SocketAddr) -> Self {
+        let listener = TokioListener::bind((address, 0)).await.expect("a free port of a local address");
         let address = listener.local_addr().expect("a bound address");
         let (cuts, cut) = watch::channel(0);
         let (open, is_open) = watch::channel(true);

@@ -33,7 +33,7 @@ pub(super) fn check_key(key: &str) -> Result<(), Failure> {
     Err(match below.split('/').next().unwrap_or_default() {
         "config" if below.starts_with("config/vpp/") => wrong("it belongs to a model of VPP, and the agent manages Linux networking only"),
         "config" => wrong("no model has such keys (`netns-agent model list` shows how keys begin)"),
-        "config-status" | "status" | "check" => wrong("the agent writes such keys itself"),
+        "config-status" | "status" | "check" | "holder" => wrong("the agent writes such keys itself"),
         first => match Wanted::parse(below) {
             Ok(Wanted::Name(_) | Wanted::Kind(_)) => wrong("a kind and a name are needed, as in interface/NAME"),
             _ => wrong(&format!("there is no kind {first:?}")),

@@ -1,0 +1,377 @@
+//! One agent per label in a store, whatever machine or namespaces it is in: a key under a lease.
+//!
+//! The locks of [`label`](super::label) reach as far as the kernel lets a process see others; this key reaches every agent that uses the
+//! same store. It is written before anything of the store is followed. Nothing depends on it afterwards: an agent that loses the store, or
+//! the lease, keeps the network and claims the label again as soon as it can. It ends, and leaves the network as it is, only if another
+//! agent has the label by then.
+//!
+//! A restart does not wait for the lease of the former process: [`Claimant::has_ended`] proves that it is gone. Without that proof (the
+//! former process ran on another machine, or before a reboot) the agent watches the lease: it ends, or it is renewed and its holder runs.
+//!
+//! The owner of an embedded store always has the label there.
+
+mod claimant;
+
+use std::time::Duration;
+
+use etcd_client::{Compare, CompareOp, LeaseTimeToLiveResponse, PutOptions, Txn, TxnOp, WatchResponse, WatchStream};
+use futures::StreamExt;
+use models::key::agent_prefix;
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, MissedTickBehavior, interval, interval_at, sleep, timeout},
+};
+use tracing::{debug, info, warn};
+
+use self::claimant::Claimant;
+use crate::store::{Backoff, Connector, Renewal, Session, StoreConfig, StoreError, StoreErrorKind};
+
+/// The key, after the prefix of the agent.
+pub const KEY: &str = "holder";
+/// How long the key outlives an agent that has died.
+const TTL: Duration = Duration::from_secs(10);
+/// How long a start waits for the first answer of the store.
+const FIRST_ANSWER: Duration = Duration::from_secs(1);
+/// How often the lease of another agent is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a shutdown waits for the store.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(3);
+
+/// Another agent has the label in this store.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("another agent with label {label} uses this store: {holder}; stop it, or give this agent another --microservice-label")]
+pub struct Taken {
+    label: String,
+    holder: String,
+}
+
+/// Whose claim is to be written, and where.
+pub struct ClaimOptions {
+    /// The label.
+    pub label: String,
+    /// This process has the abstract socket of the label.
+    pub has_socket: bool,
+    /// The store belongs to this agent.
+    pub owns_store: bool,
+}
+
+/// What is known of the claim.
+#[derive(Clone, Debug)]
+enum Progress {
+    /// The store has not answered yet.
+    Asking,
+    /// It has answered, and nobody is known to have the label.
+    Claiming,
+    /// This process has the label, as far as the store tells.
+    Held,
+    /// The store cannot be reached, or refuses the claim.
+    Unknown,
+    Taken(Taken),
+}
+
+/// The claim of this process. Dropping it leaves the key until its lease ends.
+pub struct Claim {
+    progress: watch::Receiver<Progress>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+    owns_store: bool,
+}
+
+impl Claim {
+    /// Starts to claim the label. Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// Only for a configuration that can never work.
+    pub fn start(store: StoreConfig, options: ClaimOptions) -> Result<Self, StoreError> {
+        let (progress_sender, progress) = watch::channel(Progress::Asking);
+        let (stop, mut stopped) = watch::channel(false);
+        let owns_store = options.owns_store;
+        let mut claimer = Claimer {
+            connector: Connector::new(store)?,
+            key: format!("{}{KEY}", agent_prefix(&options.label)),
+            own: Claimant::own(options.has_socket),
+            label: options.label,
+            owns_store,
+            lease: 0,
+            progress: progress_sender,
+        };
+        // An error here means that the handle is gone, which ends the task anyway.
+        let stopped = async move {
+            let _ = stopped.wait_for(|stop| *stop).await;
+        };
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                taken = claimer.run() => {
+                    claimer.progress.send_replace(Progress::Taken(taken));
+                }
+                () = stopped => claimer.give_up().await,
+            }
+        });
+        Ok(Claim {
+            progress,
+            stop,
+            task,
+            owns_store,
+        })
+    }
+
+    /// Waits until this process may act. A store that does not answer is not waited for.
+    ///
+    /// # Errors
+    /// Another agent has the label.
+    pub async fn decided(&self) -> Result<(), Taken> {
+        if self.owns_store {
+            return Ok(());
+        }
+        let mut progress = self.progress.clone();
+        // An error of the channel means that the task has failed, and nothing is known.
+        let answered = timeout(FIRST_ANSWER, progress.wait_for(|progress| !matches!(progress, Progress::Asking)));
+        if !matches!(answered.await, Ok(Ok(_))) {
+            return Ok(());
+        }
+        let decided = progress.wait_for(|progress| !matches!(progress, Progress::Asking | Progress::Claiming));
+        match decided.await.as_deref() {
+            Ok(Progress::Taken(taken)) => Err(taken.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until another agent has the label.
+    pub fn taken(&self) -> impl Future<Output = Taken> + use<> {
+        let mut progress = self.progress.clone();
+        async move {
+            if let Ok(Progress::Taken(taken)) = progress
+                .wait_for(|progress| matches!(progress, Progress::Taken(_)))
+                .await
+                .as_deref()
+            {
+                return taken.clone();
+            }
+            std::future::pending().await
+        }
+    }
+
+    /// Deletes the key.
+    pub async fn shutdown(mut self) {
+        self.stop.send_replace(true);
+        if timeout(SHUTDOWN_LIMIT, &mut self.task).await.is_err() {
+            warn!("the store does not answer; the claim of the label stays until its lease ends");
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The task behind a [`Claim`].
+struct Claimer {
+    connector: Connector,
+    key: String,
+    label: String,
+    own: Claimant,
+    owns_store: bool,
+    /// Lease of the key; 0: none.
+    lease: i64,
+    progress: watch::Sender<Progress>,
+}
+
+/// The key as it is stored.
+struct Found {
+    claimant: Claimant,
+    lease: i64,
+    mod_revision: i64,
+}
+
+/// The key is this process's own.
+struct Kept {
+    renewal: Renewal,
+    /// Revision of the store at which it was.
+    revision: i64,
+}
+
+impl Claimer {
+    /// Claims and keeps the label until another agent has it.
+    async fn run(&mut self) -> Taken {
+        let mut backoff = Backoff::new();
+        let mut refused = false;
+        loop {
+            let began = Instant::now();
+            let error = match self.session().await {
+                Ok(taken) => return taken,
+                Err(error) => error,
+            };
+            let was_held = matches!(*self.progress.borrow(), Progress::Held);
+            match error.kind() {
+                // The agent says so elsewhere.
+                StoreErrorKind::Unreachable | StoreErrorKind::LeaseNotFound => debug!(%error, "the claim of the label is interrupted"),
+                _ if std::mem::replace(&mut refused, true) => debug!(%error, "the label cannot be claimed"),
+                _ => warn!(%error, "the label cannot be claimed in the store; another agent with this label will not notice this one"),
+            }
+            self.progress.send_replace(Progress::Unknown);
+            if error.kind() != StoreErrorKind::LeaseNotFound {
+                self.connector.skip();
+            }
+            sleep(backoff.after(if was_held { began.elapsed() } else { Duration::ZERO })).await;
+        }
+    }
+
+    /// One connection; it ends with an error, or when another agent has the label.
+    async fn session(&mut self) -> Result<Taken, StoreError> {
+        let session = self.connector.connect(self.key.as_bytes()).await?;
+        self.progress.send_if_modified(|progress| {
+            let is_first = matches!(progress, Progress::Asking);
+            if is_first {
+                *progress = Progress::Claiming;
+            }
+            is_first
+        });
+        loop {
+            let mut kept = match self.claim(&session).await? {
+                Ok(kept) => kept,
+                Err(taken) => return Ok(taken),
+            };
+            if !matches!(self.progress.send_replace(Progress::Held), Progress::Held) {
+                info!(key = self.key, "label claimed in the store");
+            }
+            self.keep(&session, &mut kept).await?;
+        }
+    }
+
+    /// Writes the key, or finds that it is there. Waits until it is certain whether another agent that has it runs.
+    async fn claim(&mut self, session: &Session) -> Result<Result<Kept, Taken>, StoreError> {
+        loop {
+            let (found, revision) = self.read(session).await?;
+            if let Some(found) = found
+                .as_ref()
+                .filter(|found| found.claimant.is(&self.own) && found.lease == self.lease)
+            {
+                match Renewal::start(session, found.lease).await {
+                    Ok(renewal) => return Ok(Ok(Kept { renewal, revision })),
+                    Err(error) if error.kind() == StoreErrorKind::LeaseNotFound => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            if let Some(found) = found.as_ref().filter(|found| !self.may_replace(found))
+                && self.is_renewed(session, found).await?
+            {
+                return Ok(Err(Taken {
+                    label: self.label.clone(),
+                    holder: found.claimant.to_string(),
+                }));
+            }
+            // A lease that ended meanwhile has taken the key along, and the comparison does not hold.
+            if let Some(kept) = self.write(session, found.map_or(0, |found| found.mod_revision)).await? {
+                return Ok(Ok(kept));
+            }
+        }
+    }
+
+    async fn read(&self, session: &Session) -> Result<(Option<Found>, i64), StoreError> {
+        let mut kv = session.kv();
+        let answer = session.call("reading who has the label", kv.get(self.key.as_str(), None)).await?;
+        let revision = answer.header().map_or(0, |header| header.revision());
+        let found = answer.kvs().first().map(|kv| Found {
+            claimant: Claimant::parse(kv.value()),
+            lease: kv.lease(),
+            mod_revision: kv.mod_revision(),
+        });
+        Ok((found, revision))
+    }
+
+    /// Whether nobody who runs can have written this. An agent writes no key without a lease.
+    fn may_replace(&self, found: &Found) -> bool {
+        self.owns_store || found.lease == 0 || found.claimant.is(&self.own) || found.claimant.has_ended(&self.own)
+    }
+
+    /// Waits until the lease of another agent is renewed (true) or its key is deleted (false).
+    async fn is_renewed(&self, session: &Session, found: &Found) -> Result<bool, StoreError> {
+        info!(holder = %found.claimant, "another agent may have the label; waiting until its lease is renewed or ends");
+        let mut looks = interval(LOOK_INTERVAL);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (began, mut left) = (Instant::now(), i64::MAX);
+        loop {
+            looks.tick().await;
+            // A store that says nothing useful about the lease: the key has outlived it.
+            if began.elapsed() > TTL * 2 {
+                return Ok(true);
+            }
+            let asked = session
+                .call("looking at a lease", session.lease().time_to_live(found.lease, None))
+                .await;
+            let now = asked.as_ref().map_or(left, LeaseTimeToLiveResponse::ttl);
+            if now > left {
+                return Ok(true);
+            }
+            left = now;
+            match self.read(session).await?.0 {
+                None => return Ok(false),
+                Some(now) if now.mod_revision != found.mod_revision => return Ok(!self.may_replace(&now)),
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Writes the key under a new lease, if it is as it was at this revision (0: absent).
+    async fn write(&mut self, session: &Session, mod_revision: i64) -> Result<Option<Kept>, StoreError> {
+        let ttl = i64::try_from(TTL.as_secs()).unwrap_or(i64::MAX);
+        let lease = session.call("taking a lease", session.lease().grant(ttl, None)).await?.id();
+        let put = TxnOp::put(self.key.as_str(), self.own.text(), Some(PutOptions::new().with_lease(lease)));
+        let unchanged = Compare::mod_revision(self.key.as_str(), CompareOp::Equal, mod_revision);
+        let transaction = Txn::new().when([unchanged]).and_then([put]);
+        let answer = session.call("claiming the label", session.kv().txn(transaction)).await?;
+        if !answer.succeeded() {
+            session.call("revoking a lease", session.lease().revoke(lease)).await?;
+            return Ok(None);
+        }
+        self.lease = lease;
+        let revision = answer.header().map_or(0, |header| header.revision());
+        let renewal = Renewal::start(session, lease).await?;
+        Ok(Some(Kept { renewal, revision }))
+    }
+
+    /// Renews the lease until the key is changed or deleted.
+    async fn keep(&self, session: &Session, kept: &mut Kept) -> Result<(), StoreError> {
+        let mut changes: WatchStream = session.watch(self.key.as_bytes(), kept.revision + 1).await?;
+        let period = TTL / 3;
+        let mut renew = interval_at(Instant::now() + period, period);
+        renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                change = changes.next() => match change {
+                    Some(Ok(change)) if !change.canceled() && !self.concerns_key(&change) => {}
+                    Some(Ok(change)) if !change.canceled() => return Ok(()),
+                    Some(Err(error)) => return Err(session.stream_error("watching the claim of the label", &error)),
+                    _ => return Err(StoreError::protocol(session.endpoint(), "it ended the watch of the claim of the label")),
+                },
+                _ = renew.tick() => kept.renewal.ask(session).await?,
+                answer = kept.renewal.answered(session) => answer?,
+            }
+        }
+    }
+
+    /// Other keys may begin alike.
+    fn concerns_key(&self, change: &WatchResponse) -> bool {
+        let mut keys = change.events().iter().filter_map(|event| Some(event.kv()?.key()));
+        keys.any(|key| key == self.key.as_bytes())
+    }
+
+    async fn give_up(&mut self) {
+        if self.lease == 0 {
+            return;
+        }
+        let revoked = async {
+            let session = self.connector.connect(self.key.as_bytes()).await?;
+            session.call("revoking a lease", session.lease().revoke(self.lease)).await
+        };
+        match revoked.await {
+            Err(error) if error.kind() != StoreErrorKind::LeaseNotFound => {
+                warn!(%error, "the claim of the label stays until its lease ends");
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Who claims a label: the content of the key, and when its process has certainly ended.
+
+use std::{fmt, fs, io, os::unix::fs::MetadataExt, time::SystemTime};
+
+use prost_types::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::signals::process::{netns_inode, start_time};
+
+/// A process that claims a label in a store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Claimant {
+    /// Host name.
+    host: String,
+    /// PID in its own PID namespace.
+    pid: i32,
+    /// When it claimed the label.
+    since: String,
+    /// Start of the process, in clock ticks after boot.
+    start_time: u64,
+    /// Identity of the running kernel (`/proc/sys/kernel/random/boot_id`).
+    boot_id: String,
+    /// Inode number of its PID namespace.
+    pid_namespace: u64,
+    /// Inode number of its network namespace.
+    network_namespace: u64,
+    /// It has the abstract socket of the label in its network namespace until it ends: see [`LabelLock`](crate::agent::label::LabelLock).
+    has_socket: bool,
+}
+
+impl fmt::Display for Claimant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.pid == 0 {
+            return f.write_str("a process that does not say who it is");
+        }
+        write!(f, "PID {} on host {}, since {}", self.pid, self.host, self.since)
+    }
+}
+
+impl Claimant {
+    /// This process. What the system does not tell stays empty, and proves nothing.
+    pub fn own(has_socket: bool) -> Self {
+        let pid = i32::try_from(std::process::id()).unwrap_or_default();
+        let inode = |path| fs::metadata(path).map_or(0, |found| found.ino());
+        let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        Claimant {
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            pid,
+            since: Timestamp::from(SystemTime::now()).to_string(),
+            start_time: start_time(pid).unwrap_or_default(),
+            boot_id: boot_id.trim().to_owned(),
+            pid_namespace: inode("/proc/self/ns/pid"),
+            network_namespace: netns_inode(pid).unwrap_or_default(),
+            has_socket,
+        }
+    }
+
+    /// The value of a key; whatever else stands there is somebody who does not say who it is.
+    pub fn parse(text: &[u8]) -> Self {
+        serde_json::from_slice(text).unwrap_or_default()
+    }
+
+    /// The value of the key.
+    pub fn text(&self) -> String {
+        // A struct of texts and numbers.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Whether both are the same process.
+    pub fn is(&self, other: &Self) -> bool {
+        let identity = |claimant: &Self| (claimant.boot_id.clone(), claimant.pid_namespace, claimant.pid, claimant.start_time);
+        self.pid != 0 && identity(self) == identity(other)
+    }
+
+    /// Whether the process has certainly ended. `own` is the process that asks.
+    pub fn has_ended(&self, own: &Self) -> bool {
+        self.has_ended_by(own, start_time)
+    }
+
+    /// Two proofs, both only under the same kernel. What belongs to a namespace that is gone has ended, too, so it does no harm that the
+    /// kernel uses inode numbers again.
+    fn has_ended_by(&self, own: &Self, start_time: impl Fn(i32) -> io::Result<u64>) -> bool {
+        if self.pid == 0 || self.boot_id.is_empty() || self.boot_id != own.boot_id {
+            return false;
+        }
+        // Only one process has the socket at a time.
+        let had_socket =
+            self.has_socket && own.has_socket && self.network_namespace != 0 && self.network_namespace == own.network_namespace;
+        let is_visible = self.pid_namespace != 0 && self.pid_namespace == own.pid_namespace;
+        let is_gone = || match start_time(self.pid) {
+            Ok(started) => started != self.start_time,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        had_socket || (is_visible && is_gone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claimant(boot_id: &str, pid_namespace: u64, network_namespace: u64) -> Claimant {
+        Claimant {
+            host: "a".to_owned(),
+            pid: 7,
+            start_time: 100,
+            boot_id: boot_id.to_owned(),
+            pid_namespace,
+            network_namespace,
+            ..Claimant::default()
+        }
+    }
+
+    #[test]
+    fn only_a_process_that_certainly_has_ended_is_replaced() {
+        let gone = |_| Err(io::Error::from(io::ErrorKind::NotFound));
+        let hidden = |_| Err(io::Error::from(io::ErrorKind::PermissionDenied));
+        let with_socket = |claimant: Claimant| Claimant {
+            has_socket: true,
+            ..claimant
+        };
+        let former = claimant("boot", 1, 2);
+        let own = claimant("boot", 1, 3);
+        assert!(former.has_ended_by(&own, gone));
+        assert!(former.has_ended_by(&own, |_| Ok(101)), "another process has its PID");
+        assert!(!former.has_ended_by(&own, |_| Ok(100)), "it runs");
+        assert!(!former.has_ended_by(&own, hidden));
+        assert!(!former.has_ended_by(&claimant("boot", 9, 3), gone), "its PIDs are not visible here");
+        assert!(
+            !former.has_ended_by(&claimant("other", 1, 2), gone),
+            "another boot, or another machine"
+        );
+        assert!(!claimant("", 1, 2).has_ended_by(&claimant("", 1, 2), gone));
+        assert!(!Claimant::parse(b"text").has_ended_by(&own, gone));
+
+        let (former, own) = (with_socket(claimant("boot", 1, 2)), with_socket(claimant("boot", 9, 2)));
+        assert!(former.has_ended_by(&own, hidden), "this process has its socket");
+        assert!(
+            !former.has_ended_by(&claimant("boot", 9, 2), hidden),
+            "this process could not take the socket"
+        );
+        assert!(!former.has_ended_by(&with_socket(claimant("boot", 9, 3)), hidden));
+        assert!(!former.has_ended_by(&with_socket(claimant("other", 9, 2)), hidden));
+    }
+
+    #[test]
+    fn a_process_knows_its_own_claim_again() {
+        let own = Claimant::own(true);
+        let read = Claimant::parse(own.text().as_bytes());
+        assert_eq!(read, own);
+        assert!(own.is(&read) && !own.has_ended_by(&Claimant { has_socket: false, ..read }, start_time));
+        assert!(!Claimant::default().is(&Claimant::default()));
+        assert!(
+            own.pid > 0 && own.start_time > 0 && !own.boot_id.is_empty() && !own.host.is_empty(),
+            "{own:?}"
+        );
+    }
+}
