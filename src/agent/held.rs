@@ -24,8 +24,12 @@ impl HeldOrphans {
 
     /// Begins or ends to hold removals. Returns whether that is a change.
     pub fn hold(&mut self, holding: bool) -> bool {
-        self.found.clear();
-        std::mem::replace(&mut self.holding, holding) != holding
+        let changed = std::mem::replace(&mut self.holding, holding) != holding;
+        // What was found stays when the store is lost once more.
+        if changed {
+            self.found.clear();
+        }
+        changed
     }
 
     /// Takes the orphans out of what was found in a namespace. Returns whether the set of held orphans changed.
@@ -80,5 +84,31 @@ pub fn keep_namespace(ops: &mut [KernelOp]) {
         if let KernelOp::CloseNamespace { remove_if_marked, .. } = op {
             *remove_if_marked = None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::descriptors::value::Orphan;
+
+    #[test]
+    fn orphans_stay_known_when_the_store_is_lost_once_more() {
+        let (netns, name) = (NetnsId(7), NamespaceName::Named("red".to_owned()));
+        let orphan = Orphan {
+            namespace: name.clone(),
+            removal: Vec::new(),
+            claim: None,
+        };
+        let mut found = vec![(Key::from("linux/orphan/7/link x"), Value::Orphan(Arc::new(orphan)))];
+        let mut held = HeldOrphans::default();
+        assert!(held.hold(true));
+        assert!(held.take(netns, &name, &mut found) && found.is_empty());
+        assert!(!held.hold(true));
+        assert!(held.are_in(netns), "the namespace is kept");
+        assert!(held.hold(false));
+        assert!(!held.are_in(netns));
     }
 }
