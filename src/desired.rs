@@ -202,13 +202,7 @@ impl Desired {
     pub fn stored(&self, revision: i64, items: Vec<RawItem>) {
         // Decoded before the lock is taken.
         let decoded = decoded(self.without_foreign(items));
-        self.hand_over(revision, |merge| {
-            let put_again = put_again(merge, decoded.iter().map(|(key, _)| key));
-            let update = merge.replace(DATASYNC, decoded);
-            // Covered from now on, so it changes nothing.
-            merge.change(HELD, put_again);
-            update
-        });
+        self.hand_over(revision, |merge| merge.stored(decoded));
         self.note_held();
     }
 
@@ -233,14 +227,7 @@ impl Desired {
             (config_key(&raw.key), item)
         });
         let decoded: Vec<_> = decoded.collect();
-        self.hand_over(revision, |merge| {
-            let put = decoded.iter().filter(|(_, item)| item.is_some()).map(|(key, _)| key);
-            let put_again = put_again(merge, put);
-            let update = merge.change(DATASYNC, decoded);
-            // Covered from now on, so it changes nothing.
-            merge.change(HELD, put_again);
-            update
-        });
+        self.hand_over(revision, |merge| merge.store_changed(decoded));
         self.note_held();
     }
 
@@ -458,14 +445,6 @@ fn encoded(model: &Model, value: &Result<Value, Rejection>) -> Arc<[u8]> {
 fn decoded(items: Vec<RawItem>) -> Vec<(Key, Item)> {
     let item = |raw: RawItem| (config_key(&raw.key), stored(&raw.key, &raw.value, raw.mod_revision));
     items.into_iter().map(item).collect()
-}
-
-/// Takes the keys that are put again out of the held ones.
-fn put_again<'a>(merge: &Merge<Item>, keys: impl Iterator<Item = &'a Key>) -> Vec<(Key, Option<Item>)> {
-    if merge.held_by(HELD).next().is_none() {
-        return Vec::new();
-    }
-    keys.map(|key| (key.clone(), None)).collect()
 }
 
 /// The key of an item of the store. One that is no text keeps its readable parts.

@@ -3,7 +3,7 @@
 //! Values that the store no longer has move to the source [`HELD`]: they stay desired, and are kept over a restart. They leave it when
 //! they are put again, or when somebody accepts the removals.
 
-use std::{collections::HashSet, sync::PoisonError};
+use std::sync::PoisonError;
 
 use models::key::Key;
 use tokio::sync::watch;
@@ -13,7 +13,7 @@ use super::{ClientRequest, Desired, Item, RequestError, decoded, undo::client_it
 use crate::sources::{
     clients::ClientItem,
     etcd::RawItem,
-    merge::{DATASYNC, HELD, Merge},
+    merge::{HELD, Merge},
 };
 
 /// Key after `config/`; putting anything under it accepts the removals.
@@ -91,22 +91,13 @@ impl Desired {
     /// As [`Desired::stored`], but what the store no longer has stays desired.
     pub async fn stored_without_removals(&self, revision: i64, items: Vec<RawItem>) {
         let decoded = decoded(self.without_foreign(items));
-        let lost: Vec<(Key, Option<Item>)> = {
-            let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
-            let present: HashSet<&Key> = decoded.iter().map(|(key, _)| key).collect();
-            let lost = merged.held_by(DATASYNC).filter(|(key, _)| !present.contains(key));
-            lost.map(|(key, item)| (key.clone(), Some(item.clone()))).collect()
-        };
-        let kept = lost
-            .iter()
-            .map(|(key, item)| (key.clone(), item.as_ref().and_then(|item| client_item(key, item))));
+        // Nobody else changes what the store had, so it is the same afterwards.
+        let lost = self.merge.lock().unwrap_or_else(PoisonError::into_inner).lost(&decoded);
+        let kept = lost.iter().map(|(key, item)| (key.clone(), client_item(key, item)));
         if let Err(error) = self.keep_held(false, kept.filter(|(_, item)| item.is_some()).collect()).await {
             error!("the values that the store lost stay, but would not survive a restart: {error}");
         }
-        self.hand_over(revision, |merge| {
-            merge.change(HELD, lost);
-            merge.replace(DATASYNC, decoded)
-        });
+        self.hand_over(revision, |merge| merge.stored_without_removals(decoded));
         self.note_held();
     }
 

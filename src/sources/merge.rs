@@ -130,6 +130,46 @@ impl<V: Clone + PartialEq> Merge<V> {
         self.update(changes)
     }
 
+    /// The store tells all that it has. What it has again is held no longer.
+    pub fn stored(&mut self, items: Vec<(Key, V)>) -> Update<V> {
+        let put_again = self.put_again(items.iter().map(|(key, _)| key));
+        let update = self.replace(DATASYNC, items);
+        // Covered from now on, so it changes nothing.
+        self.change(HELD, put_again);
+        update
+    }
+
+    /// The store tells what is different. What it has again is held no longer.
+    pub fn store_changed(&mut self, items: Vec<(Key, Option<V>)>) -> Update<V> {
+        let put = items.iter().filter(|(_, item)| item.is_some()).map(|(key, _)| key);
+        let put_again = self.put_again(put);
+        let update = self.change(DATASYNC, items);
+        self.change(HELD, put_again);
+        update
+    }
+
+    /// As [`Merge::stored`], but of a store that lost its content: what it lacks is held from now on.
+    pub fn stored_without_removals(&mut self, items: Vec<(Key, V)>) -> Update<V> {
+        let lost: Vec<_> = self.lost(&items).into_iter().map(|(key, value)| (key, Some(value))).collect();
+        self.change(HELD, lost);
+        self.stored(items)
+    }
+
+    /// What the store had and a listing lacks.
+    pub fn lost(&self, items: &[(Key, V)]) -> Vec<(Key, V)> {
+        let present: BTreeSet<&Key> = items.iter().map(|(key, _)| key).collect();
+        let lost = self.held_by(DATASYNC).filter(|(key, _)| !present.contains(key));
+        lost.map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    /// Takes the keys that are put again out of the held ones.
+    fn put_again<'a>(&self, keys: impl Iterator<Item = &'a Key>) -> Vec<(Key, Option<V>)> {
+        if self.held_by(HELD).next().is_none() {
+            return Vec::new();
+        }
+        keys.map(|key| (key.clone(), None)).collect()
+    }
+
     /// Who holds something under a key and what, the source that applies first.
     pub fn holders(&self, key: &Key) -> impl Iterator<Item = (&str, &V)> {
         self.held
@@ -194,6 +234,11 @@ impl<V: Clone + PartialEq> Merge<V> {
             return Update { full: false, changes };
         }
         self.begun = true;
+        self.everything()
+    }
+
+    /// All that applies, as a full update.
+    pub fn everything(&self) -> Update<V> {
         let all = self.applying().into_iter();
         Update {
             full: true,
@@ -241,6 +286,18 @@ mod tests {
         assert!(merge.change(HELD, [(key("a"), Some(1))]).is_empty());
         assert!(merge.replace(DATASYNC, []).is_empty(), "the value stays as it is");
         assert_eq!(merge.change(CONFIG_FILE, [(key("a"), Some(2))]).changes, [(key("a"), Some(2))]);
+    }
+
+    #[test]
+    fn a_lost_value_that_the_store_has_again_is_held_no_longer() {
+        let mut merge = begun();
+        merge.stored(vec![(key("a"), 1), (key("b"), 1)]);
+        assert!(merge.stored_without_removals(vec![(key("b"), 1)]).is_empty());
+        assert_eq!(merge.held_by(HELD).collect::<Vec<_>>(), [(&key("a"), &1)]);
+        // The backup is another cluster again.
+        assert!(merge.stored_without_removals(vec![(key("a"), 1), (key("b"), 1)]).is_empty());
+        assert_eq!(merge.held_by(HELD).count(), 0);
+        assert_eq!(merge.store_changed(vec![(key("a"), None)]).changes, [(key("a"), None)]);
     }
 
     #[test]
