@@ -376,17 +376,19 @@ impl Desired {
     /// `revision` is that of values that go away.
     fn hand_over(&self, revision: i64, merge: impl FnOnce(&mut Merge<Item>) -> Update<Item>) {
         let mut merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
-        let update = merge(&mut merged);
+        let mut update = merge(&mut merged);
         if update.is_empty() {
             return;
         }
+        if update.full {
+            self.begun.store(true, Ordering::Relaxed);
+        } else if self.begun.load(Ordering::Relaxed) && !self.held.borrow().orphans.is_empty() {
+            // A value that is put again may be a held orphan: it is to be found, and not created a second time.
+            update = merged.everything();
+        }
         let full = update.full;
-        // Only at start can the kernel hold what nobody has told of; later, its changes are noticed.
-        let resync = match full {
-            true if self.begun.swap(true, Ordering::Relaxed) => Resync::Upstream,
-            true => Resync::Full,
-            false => Resync::None,
-        };
+        // Otherwise the kernel contains nothing that is not known; its changes are noticed.
+        let resync = if full { Resync::Full } else { Resync::None };
         let mut transaction = Transaction::resync(resync, changes_of(update, revision));
         transaction.options.verbose = full;
         transaction.options.retry = Some(Retry::default());
