@@ -10,6 +10,7 @@ pub(crate) mod effects;
 mod existing_tests;
 mod failure_class;
 pub(crate) mod held;
+pub(crate) mod hold;
 pub(crate) mod host;
 pub mod label;
 mod performer;

@@ -11,16 +11,17 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use super::{AgentHandle, effects::Signal};
+use super::{
+    AgentHandle,
+    effects::Signal,
+    hold::{Action, Hold, Present},
+};
 use crate::{
     config::OnStoreLoss,
-    desired::{ACCEPT_KEY, Desired, Held},
+    desired::{ACCEPT_KEY, Desired},
     engine::Event,
     sources::{
-        etcd::{
-            RawChange, RawItem, SnapshotReason, SourceEvent,
-            note::{Note, Reason},
-        },
+        etcd::{RawChange, RawItem, SnapshotReason, SourceEvent, note::Note},
         note_file::{NoteFile, Remembered},
     },
     telemetry::metrics::Metrics,
@@ -31,11 +32,9 @@ const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// See the [module documentation](self).
 pub struct Removals {
-    policy: OnStoreLoss,
     file: NoteFile,
     remembered: Remembered,
-    /// What is written to the file besides the newest note.
-    reason: Option<Reason>,
+    hold: Hold,
     parts: Parts,
     note_due: Option<Instant>,
 }
@@ -59,10 +58,9 @@ impl Removals {
     pub fn new(policy: OnStoreLoss, mut file: NoteFile, parts: Parts) -> Self {
         let remembered = file.read();
         Removals {
-            policy,
             file,
             remembered,
-            reason: None,
+            hold: Hold::new(policy),
             parts,
             note_due: None,
         }
@@ -78,9 +76,10 @@ impl Removals {
 
     /// Follows the store until its source ends.
     pub async fn run(mut self, mut events: mpsc::Receiver<SourceEvent>, mut noted: watch::Receiver<Option<Note>>) {
-        self.begin().await;
         let mut held = self.parts.desired.held();
         let mut values = held.borrow_and_update().values.len();
+        let actions = self.hold.begin(&self.remembered, values > 0);
+        self.carry_out(actions, None, &noted).await;
         loop {
             let due = self.note_due;
             let wait = async { sleep_until(due.unwrap_or_else(Instant::now)).await };
@@ -103,52 +102,43 @@ impl Removals {
                 self.parts.desired.forget_put_again().await;
             }
             values = now.values.len();
-            self.judge(&now, &noted);
+            let present = Present {
+                accepted: now.evidence.is_none(),
+                something: !now.values.is_empty() || !self.parts.orphans.borrow().is_empty(),
+                in_sync: *self.parts.in_sync.borrow(),
+            };
+            let actions = self.hold.judge(present);
+            self.carry_out(actions, None, &noted).await;
         }
     }
 
-    /// Before the store is read: orphans stay if they were held before, or if nothing is known of the store.
-    async fn begin(&mut self) {
-        let holds_values = !self.parts.desired.held().borrow().values.is_empty();
-        if self.policy == OnStoreLoss::Apply {
-            if holds_values {
-                self.accept().await;
+    /// Carries out what was decided; `listed` is the listing that it is about.
+    async fn carry_out(&mut self, actions: Vec<Action>, mut listed: Option<(i64, Vec<RawItem>)>, noted: &watch::Receiver<Option<Note>>) {
+        for action in actions {
+            match action {
+                Action::Hold(reason) => {
+                    self.parts.desired.hold(Some(reason.evidence), reason.revision);
+                    self.parts.handle.send(Event::Signal(Signal::HoldOrphans(true)));
+                }
+                Action::Date(reason) => self.parts.desired.hold(Some(reason.evidence), reason.revision),
+                Action::WriteNote => self.write_note(noted),
+                Action::Apply => {
+                    if let Some((revision, items)) = listed.take() {
+                        self.parts.desired.stored(revision, items);
+                    }
+                }
+                Action::ApplyWithoutRemovals => {
+                    if let Some((revision, items)) = listed.take() {
+                        self.parts.desired.stored_without_removals(revision, items).await;
+                    }
+                }
+                Action::Accept => self.accept().await,
+                Action::Release => {
+                    self.parts.desired.hold(None, 0);
+                    self.parts.handle.send(Event::Signal(Signal::HoldOrphans(false)));
+                }
             }
-            return;
         }
-        let unexplained = || Reason {
-            evidence: "values are held since an earlier run".to_owned(),
-            revision: 0,
-        };
-        let reason = match &self.remembered {
-            Remembered::Note(note) => note.held.clone().or_else(|| holds_values.then(unexplained)),
-            Remembered::Nothing(why) => Some(Reason {
-                evidence: format!("nothing is known of the store as it was ({why})"),
-                revision: 0,
-            }),
-        };
-        if let Some(reason) = reason {
-            self.hold(reason);
-        }
-    }
-
-    fn hold(&mut self, reason: Reason) {
-        self.parts.desired.hold(Some(reason.evidence.clone()), reason.revision);
-        self.parts.handle.send(Event::Signal(Signal::HoldOrphans(true)));
-        self.reason = Some(reason);
-    }
-
-    /// Ends the hold when it was accepted, or when there is nothing to hold any more.
-    fn judge(&mut self, held: &Held, noted: &watch::Receiver<Option<Note>>) {
-        let accepted = held.evidence.is_none();
-        let pointless = held.values.is_empty() && self.parts.orphans.borrow().is_empty() && *self.parts.in_sync.borrow();
-        if self.reason.is_none() || !(accepted || pointless) {
-            return;
-        }
-        self.reason = None;
-        self.parts.desired.hold(None, 0);
-        self.parts.handle.send(Event::Signal(Signal::HoldOrphans(false)));
-        self.write_note(noted);
     }
 
     fn plan_note(&mut self) {
@@ -157,10 +147,8 @@ impl Removals {
 
     fn write_note(&mut self, noted: &watch::Receiver<Option<Note>>) {
         self.note_due = None;
-        let Some(note) = noted.borrow().clone() else { return };
-        let note = Note {
-            held: self.reason.clone(),
-            ..note
+        let Some(note) = noted.borrow().as_ref().and_then(|note| self.hold.note(note)) else {
+            return;
         };
         if let Err(error) = self.file.write(&note) {
             warn!(
@@ -178,9 +166,13 @@ impl Removals {
                     .metrics
                     .read_changes(revision, items.iter().map(|item| item.mod_revision));
                 let (accepts, items): (Vec<RawChange>, _) = items.into_iter().partition(|item| item.key.as_bytes() == ACCEPT_KEY);
+                // A process that knows of no keys would not miss them.
+                if self.file.is_of_nothing() {
+                    self.write_note(noted);
+                }
                 self.parts.desired.changed(revision, items);
-                if self.reason.is_some() && accepts.iter().any(|accept| accept.value.is_some()) {
-                    self.accept().await;
+                if accepts.iter().any(|accept| accept.value.is_some()) {
+                    self.carry_out(self.hold.accepted(), None, noted).await;
                 }
             }
             SourceEvent::Disconnected { message } => warn!("the store cannot be reached, the last desired state stays: {message}"),
@@ -192,42 +184,24 @@ impl Removals {
         let (accepts, items): (Vec<RawItem>, Vec<RawItem>) = items.into_iter().partition(|item| item.key.as_bytes() == ACCEPT_KEY);
         let count = items.len();
         self.parts.metrics.read_all(revision);
-        match reason {
-            SnapshotReason::StoreReplaced { evidence } if self.policy == OnStoreLoss::Hold => {
-                error!(
-                    revision,
-                    count, %evidence, "the store may have lost its content; what it lacks is held until `netns-agent removals accept`"
-                );
-                self.hold(Reason { evidence, revision });
-                self.write_note(noted);
-                self.parts.desired.stored_without_removals(revision, items).await;
-            }
-            reason => {
-                match &reason {
-                    SnapshotReason::StoreReplaced { evidence } => warn!(
-                        revision,
-                        count, %evidence, "the store may have lost its content; what it lacks is deleted (--on-store-loss=apply)"
-                    ),
-                    SnapshotReason::StoreRestored { evidence } => warn!(
-                        revision,
-                        count, %evidence, "the store was restored from an older snapshot, which is applied"
-                    ),
-                    reason => info!(revision, count, ?reason, "read the desired state"),
-                }
-                self.write_note(noted);
-                self.parts.desired.stored(revision, items);
-            }
+        match &reason {
+            SnapshotReason::StoreReplaced { evidence } if self.hold.holds(&reason) => error!(
+                revision,
+                count, %evidence, "the store may have lost its content; what it lacks is held until `netns-agent removals accept`"
+            ),
+            SnapshotReason::StoreReplaced { evidence } => warn!(
+                revision,
+                count, %evidence, "the store may have lost its content; what it lacks is deleted (--on-store-loss=apply)"
+            ),
+            SnapshotReason::StoreRestored { evidence } => warn!(
+                revision,
+                count, %evidence, "the store was restored from an older snapshot, which is applied"
+            ),
+            reason => info!(revision, count, ?reason, "read the desired state"),
         }
-        let Some(held) = self.reason.as_mut() else { return };
-        if held.revision == 0 {
-            // Only what is put from now on can be about this.
-            held.revision = revision;
-            let held = held.clone();
-            self.parts.desired.hold(Some(held.evidence), held.revision);
-            self.write_note(noted);
-        } else if accepts.iter().any(|accept| accept.mod_revision > held.revision) {
-            self.accept().await;
-        }
+        let accepted_at = accepts.iter().map(|accept| accept.mod_revision).max();
+        let actions = self.hold.listed(revision, &reason, accepted_at, noted.borrow().as_ref());
+        self.carry_out(actions, Some((revision, items)), noted).await;
     }
 
     async fn accept(&self) {

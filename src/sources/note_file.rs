@@ -89,6 +89,11 @@ impl NoteFile {
         Ok(())
     }
 
+    /// Whether the file is about a store without keys, or about none.
+    pub fn is_of_nothing(&self) -> bool {
+        self.written.as_ref().is_none_or(|note| note.keys == 0)
+    }
+
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
@@ -110,6 +115,7 @@ mod tests {
             keys: 0,
             witnesses: Vec::new(),
             held: None,
+            losses: 0,
         };
         file().write(&note).expect("written");
         assert_eq!(file().read(), Remembered::Note(note));

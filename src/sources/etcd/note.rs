@@ -12,7 +12,7 @@ use super::{RawKey, position::Listed};
 const WITNESSES: usize = 4;
 
 /// The store as it was read last.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
     /// Identity of the cluster, in hexadecimal digits.
     pub cluster: String,
@@ -25,6 +25,9 @@ pub struct Note {
     /// Why removals are held; `None` if they are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<Reason>,
+    /// Number of losses of the store's content that this process has noticed.
+    #[serde(skip)]
+    pub losses: u64,
 }
 
 /// Why removals are held.
@@ -88,6 +91,7 @@ impl Note {
             keys,
             witnesses: chosen.filter_map(witness).collect(),
             held: None,
+            losses: 0,
         }
     }
 

@@ -35,6 +35,8 @@ pub(crate) struct Reading {
     /// The loss of the connection that the receiver knows of.
     told: Option<String>,
     suspects: Suspects,
+    /// Losses of the store's content that were noticed.
+    losses: u64,
 }
 
 impl Reading {
@@ -47,6 +49,7 @@ impl Reading {
             snapshot_because: None,
             told: None,
             suspects: Suspects::new(),
+            losses: 0,
         }
     }
 
@@ -57,7 +60,11 @@ impl Reading {
 
     /// What a later process needs to recognize the store; `None` before the first listing.
     pub fn note(&self) -> Option<Note> {
-        self.position.as_ref().map(Position::note)
+        let note = self.position.as_ref().map(Position::note)?;
+        Some(Note {
+            losses: self.losses,
+            ..note
+        })
     }
 
     /// The revision whose keys must be listed as well before the listing can be judged, if any; see [`Past`].
@@ -107,6 +114,7 @@ impl Reading {
                 }
             },
         };
+        self.losses += u64::from(matches!(reason, SnapshotReason::StoreReplaced { .. }));
         let position = Position::of_listing(revision, cluster_id, &items);
         let items = items
             .into_iter()
