@@ -12,7 +12,8 @@ use crate::{
     engine::{Clock, Effects, Event},
     kernel::{AddressSpec, KernelOp},
     simulation::{
-        agent::{Agent, Manner, Progress, desired_event},
+        agent::{Agent, Manner, Progress},
+        following::{Disk, desired_event},
         kernel::{Kernel, OWN},
         machine::SharedMachine,
     },
@@ -39,7 +40,7 @@ pub(super) struct World {
 impl World {
     pub(super) fn start(kernel: Kernel, desired: &Desired) -> Self {
         let (machine, now) = (SharedMachine::new(kernel), Duration::from_secs(1_000));
-        let mut agent = Agent::start(&machine, Clock::told_by(move || now), MANNER, None);
+        let mut agent = Agent::start(&machine, Clock::told_by(move || now), MANNER, &mut Disk::of_known_store(1), None);
         let items = desired.iter().map(|(key, value)| RawItem {
             key: RawKey::from(key.as_bytes()),
             value: value.clone().into_bytes(),

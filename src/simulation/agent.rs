@@ -4,19 +4,19 @@
 //! tasks is done here one step at a time. Start reading at [`Agent::start`].
 
 use std::{
-    cell::RefCell,
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use models::{key::Key, proto::ligato::kvscheduler::ValueState};
+use models::proto::ligato::kvscheduler::ValueState;
 use prost::Message;
 use tokio::sync::watch;
 
 use super::{
     connections::{ReaderLink, WriterLink},
     daemon::Tracker,
+    following::{Disk, Following},
     kernel::{Killed, OWN},
     machine::SharedMachine,
     mutation::Mutation,
@@ -28,13 +28,11 @@ use crate::{
         report::{Health, Reporter},
         survey::{Survey, Surveyed},
     },
-    descriptors::{Network, alias::Marks, value::Value},
-    desired::{CONFIG, decode},
+    descriptors::{Network, alias::Marks},
     engine::{Clock, Core, Done, Event, Work},
     kernel::{Failure, Outcome, Reply, Task},
     publish::{Content, Published, state::State},
-    scheduler::{Change, Rejection, Resync, Transaction, held::Held},
-    sources::etcd::{RawKey, SnapshotReason, SourceEvent},
+    scheduler::held::Held,
 };
 
 /// As in the product, unless it is told otherwise.
@@ -162,6 +160,8 @@ pub struct Agent {
     pub outbox: Outbox,
     /// Desired values on their way in.
     pub reader: ReaderLink,
+    /// Desired values that have come in.
+    pub following: Following,
     /// Status on its way out.
     pub writer: WriterLink,
     /// The Docker tracker.
@@ -178,11 +178,12 @@ pub struct Agent {
 
 impl Agent {
     /// The agent starts.
-    pub fn start(machine: &SharedMachine, clock: Clock, manner: Manner, mutation: Option<Mutation>) -> Self {
+    pub fn start(machine: &SharedMachine, clock: Clock, manner: Manner, disk: &mut Disk, mutation: Option<Mutation>) -> Self {
         let outbox = Outbox::default();
         let store: Arc<dyn StatusStore> = Arc::new(outbox.clone());
         let health = Health::new(store.clone(), clock.clone());
-        let (in_sync, _) = watch::channel(false);
+        let (in_sync, told_in_sync) = watch::channel(false);
+        let orphans = health.held_orphans();
         let reporter = Reporter::new(store, health, clock, in_sync);
         let effects = NetworkEffects::new(
             Arc::new(machine.clone()),
@@ -195,13 +196,16 @@ impl Agent {
         if !manner.docker {
             events.push_back(Event::FactsSettled);
         }
+        let (following, first) = Following::start(disk, orphans, told_in_sync, mutation);
+        events.extend(first);
         Agent {
             core: Core::new(Network::new(AGENT), effects),
             events,
             wake_at: None,
             look_at: None,
             outbox,
-            reader: ReaderLink::new(),
+            reader: ReaderLink::new(disk.note.clone()),
+            following,
             writer: WriterLink::new(),
             tracker: Tracker::new(),
             work: VecDeque::new(),
@@ -324,54 +328,4 @@ impl UnderWay {
             self.position = 0;
         }
     }
-}
-
-type Decoded = HashMap<(RawKey, Vec<u8>), Result<Value, Rejection>>;
-
-thread_local! {
-    /// Decoding is the costliest part of a world, and worlds have few values: each is decoded once.
-    static DECODED: RefCell<Decoded> = RefCell::new(HashMap::new());
-}
-
-/// Decoded values that are kept.
-const DECODED_MAX: usize = 50_000;
-
-fn decoded(raw: &RawKey, key: &Key, value: Vec<u8>) -> Result<Value, Rejection> {
-    DECODED.with_borrow_mut(|known| {
-        if known.len() > DECODED_MAX {
-            known.clear();
-        }
-        let entry = known.entry((raw.clone(), value));
-        let value = entry.key().1.clone();
-        entry.or_insert_with(|| decode(raw, key, &value)).clone()
-    })
-}
-
-fn change(raw: &RawKey, revision: i64, value: Option<Vec<u8>>) -> Change<Value> {
-    let key = Key::from(format!("{CONFIG}{raw}"));
-    let value = value.map(|value| decoded(raw, &key, value));
-    Change { key, revision, value }
-}
-
-/// The event for the core that an event of the source becomes, if any; as in the product, but that each value is decoded once.
-pub fn desired_event(event: SourceEvent) -> Option<AgentEvent> {
-    match event {
-        SourceEvent::Snapshot { items, reason, .. } => {
-            let changes = items.into_iter().map(|item| change(&item.key, item.mod_revision, Some(item.value)));
-            let resync = match reason {
-                SnapshotReason::Initial => Resync::Full,
-                _ => Resync::Upstream,
-            };
-            Some(desired(Transaction::resync(resync, changes.collect())))
-        }
-        SourceEvent::Changes { items, .. } => {
-            let changes = items.into_iter().map(|item| change(&item.key, item.mod_revision, item.value));
-            Some(desired(Transaction::of(changes.collect())))
-        }
-        SourceEvent::Disconnected { .. } | SourceEvent::Reconnected => None,
-    }
-}
-
-fn desired(transaction: Transaction<Value>) -> AgentEvent {
-    Event::Desired { transaction, reply: None }
 }

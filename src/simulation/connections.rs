@@ -10,7 +10,7 @@ use crate::{
         course::{Course, Landed, Request},
         state::{Batch, Found},
     },
-    sources::etcd::{RawKey, mailbox::Mailbox, position::Listed, reading::Reading},
+    sources::etcd::{RawKey, mailbox::Mailbox, note::Note, position::Listed, reading::Reading},
     store::Backoff,
 };
 
@@ -32,14 +32,16 @@ pub struct ReaderLink {
     pub answering: bool,
     /// An event is about to be handed over.
     pub delivering: bool,
+    /// The note of the store is about to be written.
+    pub noting: bool,
 }
 
 impl ReaderLink {
-    /// Not connected yet.
-    pub fn new() -> Self {
+    /// Not connected yet; the store should be the one of the note.
+    pub fn new(note: Option<Note>) -> Self {
         let mailbox = Arc::new(Mailbox::new());
         ReaderLink {
-            reading: Reading::new(mailbox.clone()),
+            reading: Reading::new(mailbox.clone()).recognizing(note),
             mailbox,
             backoff: Backoff::new(),
             connection: 0,
@@ -47,6 +49,7 @@ impl ReaderLink {
             established: None,
             answering: false,
             delivering: false,
+            noting: false,
         }
     }
 }

@@ -550,7 +550,7 @@ fn unusable(configuration: &Configuration) -> BTreeSet<&str> {
 }
 
 /// What the agent's mark on a link says that it is.
-fn subject(link: &LinkState) -> Option<&str> {
+pub fn subject(link: &LinkState) -> Option<&str> {
     link.alias.strip_prefix(PREFIX).map(|rest| rest.trim_end_matches(CREATED))
 }
 

@@ -16,6 +16,7 @@ pub mod configuration;
 pub(crate) mod connections;
 pub(crate) mod daemon;
 pub(crate) mod expectation;
+pub(crate) mod following;
 #[cfg(test)]
 mod histories;
 pub(crate) mod kernel;

@@ -40,6 +40,8 @@ pub enum Mutation {
     ForgetInterruption,
     /// Neither the watch of status keys nor their comparison shows that some are gone or changed.
     BelieveStatusStored,
+    /// What a store lacks that has lost its content is deleted.
+    FollowLostStore,
     /// The end of a container's process is not noticed.
     MissProcessEnd,
     /// Foreign routes and neighbours are never taken over.
@@ -48,7 +50,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Mutation; 16] = [
+    pub const ALL: [Mutation; 17] = [
         Mutation::BelieveFailures,
         Mutation::KeepRoutes,
         Mutation::ForgetPeer,
@@ -63,6 +65,7 @@ impl Mutation {
         Mutation::ForgetDeletions,
         Mutation::ForgetInterruption,
         Mutation::BelieveStatusStored,
+        Mutation::FollowLostStore,
         Mutation::MissProcessEnd,
         Mutation::NeverAdopt,
     ];

@@ -13,6 +13,7 @@ use super::{
         PROCESS_PLACE, TENANT, TENANT_INTERFACE, TENANT_TABLES, interface_key,
     },
     random::Random,
+    store::Loss,
     tampering::Tampering,
 };
 
@@ -124,6 +125,14 @@ pub enum Step {
     SecondPublisher(Duration),
     /// Another store with the same values takes the place; at a lower or at a higher revision.
     ReplaceStore(bool),
+    /// The store loses its content.
+    EmptyStore(Loss),
+    /// The store goes back to an older snapshot, so many changes ago.
+    RestoreStore(usize),
+    /// Somebody puts what the store has lost again.
+    PutBack,
+    /// Somebody accepts the removals that are held.
+    AcceptRemovals,
     /// The watch loses what it should tell of the next transaction.
     LoseWatch,
     /// After so many operations one fails with this error.
@@ -136,6 +145,26 @@ pub enum Step {
     Squat(&'static str),
     /// A foreign link with all that one can have appears.
     Foreign,
+}
+
+impl Step {
+    /// Whether it leaves everything in the kernel and all desired values as they are.
+    pub fn is_about_connections(&self) -> bool {
+        matches!(
+            self,
+            Step::CutReader
+                | Step::CutWriter
+                | Step::CutStore(_)
+                | Step::Compact
+                | Step::EndLease
+                | Step::ReplaceStore(_)
+                | Step::LoseStatus(_)
+                | Step::OverwriteStatus(_)
+                | Step::SecondPublisher(_)
+                | Step::LoseWatch
+                | Step::Kill
+        )
+    }
 }
 
 /// ENOMEM, EBUSY, ENETDOWN, ENOBUFS and EPERM of errno(3).
@@ -160,6 +189,8 @@ pub struct Scenario {
     pub slow_store: bool,
     /// Whether the foreign links of the own namespace are there before the agent.
     pub nics: bool,
+    /// What a store that lost its content lacks in the end is given up, and not put again.
+    pub accepts: bool,
     /// What is in the store before the agent starts.
     pub initial: Vec<Item>,
     /// What happens, each after a pause.
@@ -199,6 +230,7 @@ impl Scenario {
             process: false,
             slow_store: false,
             nics: false,
+            accepts: false,
             initial: Vec::new(),
             steps: Vec::new(),
         }
@@ -245,7 +277,10 @@ impl Scenario {
         let count = 2 + random.below(20);
         let fast = random.percent(60);
         let steps = (0..count).map(|_| (pause(fast, &mut random), repertoire.step(&mut random)));
-        let steps = steps.collect();
+        let mut steps: Vec<_> = steps.collect();
+        if repertoire.kills {
+            leave_lost_values(&mut steps);
+        }
         Scenario {
             draws: Draws::OfSeed(seed),
             tells_early: seed % 2 == 1,
@@ -255,10 +290,22 @@ impl Scenario {
             process: random.percent(80),
             slow_store: repertoire.store,
             nics: random.percent(70),
+            accepts: random.percent(50),
             initial,
             steps,
         }
     }
+}
+
+/// Nobody puts anything else after the store was emptied: of an agent that starts then, the links of values that are put again with
+/// another host name or address are orphans, and it is not settled yet what becomes of them while orphans are held.
+fn leave_lost_values(steps: &mut Vec<(Duration, Step)>) {
+    let mut emptied = false;
+    steps.retain(|(_, step)| {
+        let stays = !emptied || step.is_about_connections() || *step == Step::PutBack;
+        emptied |= matches!(step, Step::EmptyStore(_) | Step::RestoreStore(_));
+        stays
+    });
 }
 
 fn pause(fast: bool, random: &mut Random) -> Duration {
@@ -391,7 +438,7 @@ fn nic_step(random: &mut Random) -> Step {
 }
 
 fn store_step(random: &mut Random) -> Step {
-    match random.below(14) {
+    match random.below(20) {
         0 | 1 => Step::CutReader,
         2..=4 => Step::CutWriter,
         5 => Step::CutStore(Duration::from_millis(random.below(20_000) as u64)),
@@ -400,6 +447,10 @@ fn store_step(random: &mut Random) -> Step {
         8 => Step::ReplaceStore(random.percent(50)),
         9 | 10 => Step::LoseStatus(random.pick(&[1, 1, 2, 3, 7])),
         11 => Step::OverwriteStatus(random.pick(&[1, 2, 3])),
+        13 | 14 => Step::EmptyStore(random.pick(&Loss::ALL)),
+        15 => Step::RestoreStore(1 + random.below(4)),
+        16 => Step::PutBack,
+        17 => Step::AcceptRemovals,
         12 => Step::SecondPublisher(Duration::from_millis(random.below(3_000) as u64)),
         _ => Step::LoseWatch,
     }

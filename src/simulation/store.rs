@@ -8,11 +8,29 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
     publish::state::{Batch, Found, Guard, Write},
-    sources::etcd::{RawChange, RawKey, position::Listed},
+    sources::etcd::{RawChange, RawKey, note::Past, position::Listed},
 };
 
 /// How long a lease lives without renewal.
 pub const TTL: Duration = Duration::from_secs(10);
+
+/// How a store that loses its content comes back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Loss {
+    /// As another cluster.
+    OtherCluster,
+    /// As the same cluster, at its first revision.
+    LowerRevision,
+    /// As the same cluster, at the same revision.
+    SameRevision,
+    /// As the same cluster, at a higher revision.
+    HigherRevision,
+}
+
+impl Loss {
+    /// All of them.
+    pub const ALL: [Loss; 4] = [Loss::OtherCluster, Loss::LowerRevision, Loss::SameRevision, Loss::HigherRevision];
+}
 
 /// A status key.
 #[derive(Clone, Debug)]
@@ -39,6 +57,8 @@ pub struct Store {
     pub config: BTreeMap<RawKey, (i64, Vec<u8>)>,
     /// Status keys.
     pub status: BTreeMap<Arc<str>, Status>,
+    /// Desired values at the revision of the compaction.
+    base: BTreeMap<RawKey, (i64, Vec<u8>)>,
     /// Everything that happened to desired values since the compaction.
     history: Vec<RawChange>,
     /// Deletions of status keys, whoever made them.
@@ -59,6 +79,7 @@ impl Store {
             reachable: true,
             config: BTreeMap::new(),
             status: BTreeMap::new(),
+            base: BTreeMap::new(),
             history: Vec::new(),
             deletions: Vec::new(),
             compacted: 0,
@@ -91,20 +112,74 @@ impl Store {
     /// Another store stands in its place, with the same desired values and nothing else.
     pub fn replace(&mut self, revision: i64) {
         self.cluster_id += 1;
+        self.config.values_mut().for_each(|(mod_revision, _)| *mod_revision = revision);
+        self.begin_anew(revision);
+    }
+
+    /// It goes on from a revision with its desired values and nothing else.
+    fn begin_anew(&mut self, revision: i64) {
         (self.revision, self.config_revision) = (revision, revision);
         self.status.clear();
         self.leases.clear();
         self.next_lease += 1000;
-        self.history.clear();
         self.deletions.clear();
-        self.compacted = revision;
-        self.config.values_mut().for_each(|(mod_revision, _)| *mod_revision = revision);
+        self.compact();
+    }
+
+    /// All content is lost.
+    pub fn empty(&mut self, loss: Loss) {
+        self.config.clear();
+        self.cluster_id += u64::from(loss == Loss::OtherCluster);
+        let revision = match loss {
+            Loss::OtherCluster | Loss::LowerRevision => 1,
+            Loss::SameRevision => self.revision,
+            Loss::HigherRevision => self.revision + 5,
+        };
+        self.begin_anew(revision);
+        // Nothing was compacted: it was always empty.
+        self.compacted = 0;
+    }
+
+    /// Goes back to an older snapshot of itself, so many changes ago. Returns whether there is one.
+    pub fn restore(&mut self, changes: usize) -> bool {
+        let revisions = self.history.iter().rev().map(|change| change.mod_revision);
+        let Some(revision) = revisions.skip(changes).find(|revision| *revision < self.revision) else {
+            return false;
+        };
+        let Some(content) = self.content_at(revision) else { return false };
+        self.config = content;
+        self.begin_anew(revision);
+        true
+    }
+
+    /// Desired values at an earlier revision; `None` if it is compacted.
+    fn content_at(&self, revision: i64) -> Option<BTreeMap<RawKey, (i64, Vec<u8>)>> {
+        if revision < self.compacted {
+            return None;
+        }
+        let mut content = self.base.clone();
+        for change in self.history.iter().filter(|change| change.mod_revision <= revision) {
+            match &change.value {
+                Some(value) => drop(content.insert(change.key.clone(), (change.mod_revision, value.clone()))),
+                None => drop(content.remove(&change.key)),
+            }
+        }
+        Some(content)
+    }
+
+    /// The keys at an earlier revision.
+    pub fn past(&self, revision: i64) -> Past {
+        match self.content_at(revision) {
+            Some(content) => Past::Listed(content.into_iter().map(|(key, (revision, _))| (key, revision)).collect()),
+            None => Past::Unknown("required revision has been compacted".to_owned()),
+        }
     }
 
     /// Forgets the history before now.
     pub fn compact(&mut self) {
         self.compacted = self.revision;
         self.history.clear();
+        self.base.clone_from(&self.config);
     }
 
     /// All desired values.

@@ -6,6 +6,7 @@
 mod docker;
 mod interference;
 mod judgement;
+mod losses;
 mod store_links;
 
 use std::{
@@ -18,12 +19,14 @@ use std::{
     time::Duration,
 };
 
+use self::losses::Losses;
 use super::{
     agent::{Agent, AgentEvent, Progress},
     choices::{Choices, Listed, Site},
     configuration::{Configuration, FOREIGN_NAME, Item, NICS, PID, TENANT_TABLES},
     connections::{ReaderStep, WriterStep},
     daemon::{Daemon, DockerStep},
+    following::Disk,
     kernel::{Asked, Kernel},
     machine::SharedMachine,
     mutation::Mutation,
@@ -75,6 +78,8 @@ enum Occurrence {
     Reader(u64, u64, ReaderStep),
     /// The next desired values are handed over.
     Deliver(u64),
+    /// The agent writes the note of the store.
+    Note(u64),
     /// On the way of status.
     Writer(u64, u64, WriterStep),
     /// Between tracker and daemon.
@@ -119,8 +124,12 @@ pub struct World {
     machine: SharedMachine,
     store: Store,
     daemon: Daemon,
-    /// What is in the store.
+    /// What is in the store, and what it has lost without anybody deleting it.
     configuration: Configuration,
+    /// What became of it.
+    losses: Losses,
+    /// What the agent keeps over a restart.
+    disk: Disk,
     /// What was put at each revision: one store after the other may have had it.
     versions: BTreeMap<i64, Vec<Item>>,
     agent: Option<Agent>,
@@ -162,6 +171,7 @@ impl World {
         }
         let mut store = Store::new();
         let initial = scenario.initial.clone();
+        let disk = Disk::of_known_store(store.cluster_id);
         let changes = initial.iter().map(|item| (item.key(), Some(item.json())));
         let revision = store.transaction(changes.collect());
         let mut world = World {
@@ -175,6 +185,8 @@ impl World {
             store,
             daemon: Daemon::new(scenario.docker),
             configuration: initial.iter().map(|item| (item.key(), item.clone())).collect(),
+            losses: Losses::default(),
+            disk,
             versions: BTreeMap::from([(revision, initial)]),
             agent: None,
             life: 0,
@@ -206,6 +218,7 @@ impl World {
         let script: Duration = self.scenario.steps.iter().map(|(pause, _)| *pause).sum();
         self.run_until(BEGINNING + script + Duration::from_millis(1))?;
         self.calm_down();
+        self.end_losses()?;
         self.come_to_rest()?;
         if self.expect_idle().is_err() {
             // A removal that failed may be due once more although what was to go has gone by itself.
@@ -319,6 +332,7 @@ impl World {
             Occurrence::Leave(lease) => self.store.revoke(lease),
             Occurrence::Reader(of, connection, step) if of == life => self.read(connection, step),
             Occurrence::Deliver(of) if of == life => self.deliver(),
+            Occurrence::Note(of) if of == life => self.write_note(),
             Occurrence::Writer(of, connection, step) => self.write(of, connection, step),
             Occurrence::Docker(of, connection, step) if of == life => self.docker(connection, step),
             _ => {}
@@ -361,6 +375,7 @@ impl World {
             let after = self.moment(Site::Reap) * 2;
             self.plan(after, Occurrence::Reap);
         }
+        self.judge_hold();
         self.wake_reader();
         self.wake_writer();
         let Some(agent) = &self.agent else { return };
@@ -393,7 +408,8 @@ impl World {
 
     fn start(&mut self) {
         self.tell(|| "the agent starts".to_owned());
-        let agent = Agent::start(&self.machine, self.agent_clock(), self.scenario.manner(), self.mutation);
+        let (clock, manner) = (self.agent_clock(), self.scenario.manner());
+        let agent = Agent::start(&self.machine, clock, manner, &mut self.disk, self.mutation);
         self.agent = Some(agent);
         self.wake_soon();
         let after = self.moment(Site::StartReader);
@@ -409,6 +425,7 @@ impl World {
     /// The agent ends without any chance to do something about it.
     fn kill(&mut self) {
         self.tell(|| "the agent is killed".to_owned());
+        self.note_kill();
         self.agent = None;
         self.life += 1;
         self.disturbed = self.now;

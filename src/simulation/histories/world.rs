@@ -19,9 +19,10 @@ use crate::{
     engine::{Clock, Effects, Event},
     kernel::{Failure, LinkState, NetnsId},
     simulation::{
-        agent::{Agent, Manner, Progress, desired_event},
+        agent::{Agent, Manner, Progress},
         configuration::{Configuration, Item},
         expectation::{self, Surroundings},
+        following::{Disk, desired_event},
         kernel::{Kernel, Killed},
         machine::{SharedMachine, places},
     },
@@ -58,7 +59,7 @@ impl World {
         let machine = SharedMachine::new(kernel);
         let now = Duration::from_secs(1_000);
         let mut world = World {
-            agent: Agent::start(&machine, Clock::told_by(move || now), MANNER, None),
+            agent: Agent::start(&machine, Clock::told_by(move || now), MANNER, &mut Disk::of_known_store(1), None),
             machine,
             failures: Vec::new(),
             now,

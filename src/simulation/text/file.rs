@@ -21,6 +21,7 @@ impl Display for Scenario {
             (self.process, "process exists"),
             (self.slow_store, "slow store"),
             (self.nics, "nics exist"),
+            (self.accepts, "accepts removals"),
         ];
         write!(f, "world watched {}", self.watched_max)?;
         for (_, text) in flags.iter().filter(|(set, _)| *set) {
@@ -113,6 +114,7 @@ fn parse_world(part: &str, scenario: &mut Scenario) -> Result<(), String> {
         "process exists" => scenario.process = true,
         "slow store" => scenario.slow_store = true,
         "nics exist" => scenario.nics = true,
+        "accepts removals" => scenario.accepts = true,
         _ => {
             let watched = part
                 .strip_prefix("watched ")

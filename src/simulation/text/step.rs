@@ -11,13 +11,16 @@ use super::{
 };
 use crate::simulation::{
     scenario::{Change, Step},
+    store::Loss,
     tampering::Tampering,
 };
 
 /// Steps without a parameter.
-const PLAIN: [(Step, &str); 13] = [
+const PLAIN: [(Step, &str); 15] = [
     (Step::SetCarrier(true), "open tap"),
     (Step::SetCarrier(false), "close tap"),
+    (Step::PutBack, "put back"),
+    (Step::AcceptRemovals, "accept removals"),
     (Step::EndProcess, "end process"),
     (Step::StartProcess, "start process"),
     (Step::StopDocker, "stop docker"),
@@ -79,6 +82,8 @@ impl Display for Step {
             Step::StopContainer(number) => write!(f, "stop-container {number}"),
             Step::LoseDockerEvents(count) => write!(f, "lose-docker-events {count}"),
             Step::CutStore(time) => write!(f, "cut-store {}", Time(*time)),
+            Step::EmptyStore(loss) => write!(f, "empty-store {}", kebab(loss)),
+            Step::RestoreStore(changes) => write!(f, "restore-store {changes}"),
             Step::LoseStatus(every) => write!(f, "lose-status {every}"),
             Step::OverwriteStatus(every) => write!(f, "overwrite-status {every}"),
             Step::SecondPublisher(stays) => write!(f, "second-publisher {}", Time(*stays)),
@@ -123,6 +128,8 @@ impl FromStr for Step {
             "start-container" => Step::StartContainer(number(rest)?),
             "stop-container" => Step::StopContainer(number(rest)?),
             "lose-docker-events" => Step::LoseDockerEvents(number(rest)?),
+            "empty-store" => Step::EmptyStore(named(&Loss::ALL, rest)?),
+            "restore-store" => Step::RestoreStore(number(rest)?),
             "lose-status" => Step::LoseStatus(number(rest)?),
             "overwrite-status" => Step::OverwriteStatus(number(rest)?),
             "second-publisher" => Step::SecondPublisher(Time::parse(rest)?),

@@ -18,6 +18,7 @@ use crate::{
 impl World {
     /// Something happens.
     pub(super) fn interfere(&mut self, step: Step) {
+        self.losses.note_step(&step);
         match step {
             Step::Put(changes) => self.put(changes),
             Step::PutAgain(key) => {
@@ -35,6 +36,10 @@ impl World {
             Step::CutWriter => self.cut_writer(),
             Step::Compact => self.store.compact(),
             Step::EndLease => self.store.revoke_any(),
+            Step::EmptyStore(loss) => self.empty_store(loss),
+            Step::RestoreStore(changes) => self.restore_store(changes),
+            Step::PutBack => self.put_back(),
+            Step::AcceptRemovals => self.accept_removals(),
             Step::LoseStatus(every) => self.store.lose_status(every),
             Step::OverwriteStatus(every) => self.store.overwrite_status(every),
             Step::SecondPublisher(stays) => {
@@ -58,6 +63,7 @@ impl World {
     fn interfere_below(&mut self, step: Step) {
         self.disturbed = self.now;
         let mut squatted = false;
+        let keeps = self.configuration.contains_key(&interface_key(KEEPER)) && !self.losses.may_be_given_up();
         let kernel = &mut self.machine.get().kernel;
         match step {
             Step::Tamper(tampering, number) => tampering.apply(kernel, number),
@@ -72,7 +78,7 @@ impl World {
             Step::RemoveNicAddress(name) => kernel.set_nic_address(name, false),
             Step::RemoveName(name) => kernel.remove_named(name),
             Step::EndProcess => kernel.end_process(PID),
-            Step::StartProcess => start_process(kernel, self.configuration.contains_key(&interface_key(KEEPER))),
+            Step::StartProcess => start_process(kernel, keeps),
             Step::Squat(name) => squatted = squat(kernel, name),
             Step::Foreign => {
                 for netns in named_and_own(kernel) {
@@ -84,7 +90,7 @@ impl World {
         self.squatted |= squatted;
     }
 
-    fn put(&mut self, changes: Vec<Change>) {
+    pub(super) fn put(&mut self, changes: Vec<Change>) {
         let mut texts = Vec::new();
         let mut put = Vec::new();
         for change in changes {
@@ -92,10 +98,11 @@ impl World {
                 Change::Put(item) => {
                     texts.push((item.key(), Some(item.json())));
                     put.push(item.clone());
+                    self.losses.put(&item.key());
                     self.configuration.insert(item.key(), item);
                 }
                 Change::Delete(key) => {
-                    if self.configuration.remove(&key).is_some() {
+                    if self.losses.can_delete(&key) && self.configuration.remove(&key).is_some() {
                         texts.push((key, None));
                     }
                 }
@@ -103,6 +110,13 @@ impl World {
         }
         if !texts.is_empty() {
             let revision = self.store.transaction(texts);
+            if self
+                .versions
+                .get(&revision)
+                .is_some_and(|before| put.iter().any(|item| before.contains(item)))
+            {
+                self.losses.note_look_alike();
+            }
             self.versions.entry(revision).or_default().extend(put);
         }
     }

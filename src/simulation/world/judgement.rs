@@ -138,6 +138,9 @@ impl World {
         if wanted != told {
             return Err(format!("{told} values have a status, {wanted} should"));
         }
+        if self.losses.is_over() {
+            self.expect_nothing_held()?;
+        }
         if !agent.is_idle() && blocked.is_empty() {
             return Err("the core has not come to rest".to_owned());
         }
@@ -157,7 +160,7 @@ impl World {
             .filter(|(raw, _)| raw.as_bytes() == key.as_bytes())
             .map(|(_, (revision, _))| *revision)
             .next();
-        if revision != Some(status.mod_revision) {
+        if !self.losses.contains(key) && revision != Some(status.mod_revision) {
             let answered = status.mod_revision;
             return Err(format!(
                 "the status of {key} answers revision {answered}, it was put at {revision:?}"

@@ -9,7 +9,6 @@ use super::{Occurrence, World};
 use crate::{
     publish::course::{Landed, Request},
     simulation::{
-        agent::desired_event,
         choices::Site,
         connections::{ReaderStep, WriterAnswer, WriterStep},
         mutation::Mutation,
@@ -22,6 +21,8 @@ use crate::{
 const COMPARE_INTERVAL: Duration = Duration::from_secs(60);
 /// As in the product.
 const SECOND_LOOK: Duration = Duration::from_secs(2);
+/// As in the product.
+const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 /// Much shorter than in the product, so that a world need not go on for so long.
 const AUDIT_INTERVAL: Duration = Duration::from_secs(60);
 /// How long the writer waits for an answer.
@@ -56,9 +57,13 @@ impl World {
             ReaderStep::Listed(revision, cluster_id, items) => {
                 link.established = Some(self.now);
                 link.watched = Some(revision);
-                let past = Past::Unknown("not simulated".to_owned());
+                let past = match link.reading.doubts(revision, cluster_id, &items) {
+                    Some(earlier) => self.store.past(earlier),
+                    None => Past::Unknown("it was not needed".to_owned()),
+                };
                 link.reading.established(revision, cluster_id, items, &past);
                 self.plan_delivery();
+                self.plan_note();
                 self.plan_read(COMPARE_INTERVAL, ReaderStep::Compare);
             }
             ReaderStep::Answer => self.answer_watch(),
@@ -100,6 +105,7 @@ impl World {
                     link.reading.watched(changes);
                 }
                 self.plan_delivery();
+                self.plan_note();
             }
         }
     }
@@ -132,11 +138,33 @@ impl World {
                 event = mutation.event(event, !agent.begun);
             }
             agent.begun |= matches!(event, SourceEvent::Snapshot { .. });
-            if let Some(event) = desired_event(event) {
-                self.event(event);
-            }
+            let note = agent.reader.reading.note();
+            let events = agent.following.take(event, note.as_ref(), &mut self.disk);
+            events.into_iter().for_each(|event| self.event(event));
             self.plan_delivery();
         }
+    }
+
+    fn plan_note(&mut self) {
+        let Some(agent) = &mut self.agent else { return };
+        if !std::mem::replace(&mut agent.reader.noting, true) {
+            self.plan(NOTE_INTERVAL, Occurrence::Note(self.life));
+        }
+    }
+
+    /// The agent writes what a later life needs to recognize the store.
+    pub(super) fn write_note(&mut self) {
+        let Some(agent) = &mut self.agent else { return };
+        agent.reader.noting = false;
+        agent.following.write_note(agent.reader.reading.note().as_ref(), &mut self.disk);
+    }
+
+    /// The agent looks whether removals are still to be held.
+    pub(super) fn judge_hold(&mut self) {
+        let Some(agent) = &mut self.agent else { return };
+        let note = agent.following.is_holding().then(|| agent.reader.reading.note()).flatten();
+        let events = agent.following.judge(note.as_ref(), &mut self.disk);
+        events.into_iter().for_each(|event| self.event(event));
     }
 
     fn list_again(&mut self, reason: SnapshotReason) {

@@ -1,0 +1,274 @@
+//! A store that loses its content: what must stay, and how it ends.
+//!
+//! While nobody has accepted it, nothing is deleted for this reason. In the end what is lacking is put again or given up, whatever the
+//! agent knew of it, so that it is certain what the world must come to.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::World;
+use crate::{
+    kernel::{LinkState, NetnsId},
+    simulation::{
+        configuration::Item,
+        expectation::subject,
+        scenario::{Change, Step},
+        store::Loss,
+    },
+};
+
+/// Within so long the agent has listed the store again after a lost connection.
+const LISTED_WITHIN: Duration = Duration::from_secs(20);
+/// The same where only a comparison shows that something is missing.
+const COMPARED_WITHIN: Duration = Duration::from_secs(70);
+
+/// A key that accepts removals, below `config/`.
+const ACCEPTANCE: &str = "removals/accept";
+
+/// What the store has lost.
+pub(super) struct Losses {
+    /// Keys of the configuration that the store does not have.
+    lost: BTreeSet<String>,
+    /// Whether the agent must hold exactly these: it knew all values, and nothing was said about the lost ones.
+    certain: bool,
+    /// The store was emptied, restored or replaced, or does not tell what it deleted.
+    happened: bool,
+    /// The store was emptied before.
+    emptied: bool,
+    /// A lost value was put again.
+    put_again: bool,
+    /// The agent was killed while values were lost.
+    killed: bool,
+    /// The watch has told less than there was.
+    untold: bool,
+    /// Links that must stay: namespace, index and name.
+    kept: Vec<(NetnsId, u32, String)>,
+}
+
+impl Default for Losses {
+    fn default() -> Self {
+        Losses {
+            lost: BTreeSet::new(),
+            certain: true,
+            happened: false,
+            emptied: false,
+            put_again: false,
+            killed: false,
+            untold: false,
+            kept: Vec::new(),
+        }
+    }
+}
+
+impl Losses {
+    /// Whether the store does not have a key of the configuration.
+    pub(super) fn contains(&self, key: &str) -> bool {
+        self.lost.contains(key)
+    }
+
+    /// Whether the agent may have given up values although nobody has deleted them.
+    pub(super) fn may_be_given_up(&self) -> bool {
+        self.happened
+    }
+
+    /// Whether the store has everything.
+    pub(super) fn is_over(&self) -> bool {
+        self.lost.is_empty()
+    }
+
+    /// A step follows: only some leave everything in the kernel as it is.
+    pub(super) fn note_step(&mut self, step: &Step) {
+        self.untold |= *step == Step::LoseWatch;
+        self.happened |= matches!(
+            step,
+            Step::EmptyStore(_) | Step::RestoreStore(_) | Step::ReplaceStore(_) | Step::LoseWatch | Step::Compact
+        );
+        let harmless = step.is_about_connections() || matches!(step, Step::EmptyStore(_));
+        if !harmless {
+            self.kept.clear();
+        }
+    }
+
+    /// A value is put.
+    pub(super) fn put(&mut self, key: &str) {
+        self.put_again |= self.lost.remove(key);
+        self.note_superseded();
+    }
+
+    /// A value is put again as the store had it at the same revision: that looks like a snapshot of it.
+    pub(super) fn note_look_alike(&mut self) {
+        self.certain &= !self.happened;
+    }
+
+    /// What a lost value stood for before it was put again is an orphan for an agent that starts then: it stays.
+    fn note_superseded(&mut self) {
+        self.certain &= !(self.put_again && self.killed);
+    }
+
+    /// Whether the store has a key that is to be deleted, as far as it is part of the configuration.
+    pub(super) fn can_delete(&mut self, key: &str) -> bool {
+        // The agent may not have seen the value that was put again, nor its deletion.
+        self.certain &= self.lost.is_empty();
+        !self.lost.contains(key)
+    }
+}
+
+impl World {
+    /// The store loses its content.
+    pub(super) fn empty_store(&mut self, loss: Loss) {
+        let usable = self.configuration.values().all(|item| !matches!(item, Item::Unusable(_)));
+        // An unusable value is not held over a restart.
+        self.losses.certain &= usable && self.agent_knows_all();
+        let knows = self.agent.as_ref().is_none_or(|agent| agent.is_idle() && self.is_undisturbed())
+            && (self.agent.is_none() || self.agent_knows_all());
+        self.losses.kept = if knows && !self.losses.emptied {
+            self.agents_links()
+        } else {
+            Vec::new()
+        };
+        self.losses.emptied = true;
+        self.losses.lost = self.configuration.keys().cloned().collect();
+        self.store.empty(loss);
+        // The agent may give up the values that refer to a process.
+        self.machine.get().kernel.strangers.clear();
+        self.lose_connections("the store was emptied");
+    }
+
+    /// The store goes back to an older snapshot.
+    pub(super) fn restore_store(&mut self, changes: usize) {
+        if !self.store.restore(changes) {
+            return;
+        }
+        self.losses.certain = false;
+        self.machine.get().kernel.strangers.clear();
+        let mut lost: BTreeSet<String> = self.configuration.keys().cloned().collect();
+        let restored = self.store.config.iter().filter_map(|(key, (revision, value))| {
+            let mut versions = self.versions.get(revision)?.iter().rev();
+            versions
+                .find(|item| item.key().as_bytes() == key.as_bytes() && item.json().as_bytes() == value)
+                .cloned()
+        });
+        let restored: Vec<Item> = restored.collect();
+        for item in restored {
+            lost.remove(&item.key());
+            self.configuration.insert(item.key(), item);
+        }
+        self.losses.lost = lost;
+        self.lose_connections("the store was restored");
+    }
+
+    fn lose_connections(&mut self, why: &str) {
+        self.cut_reader(why);
+        self.cut_writer();
+    }
+
+    /// The agent is killed; it may not have noticed yet what the store has lost.
+    pub(super) fn note_kill(&mut self) {
+        if let Some(agent) = &self.agent {
+            let noticed = agent.following.held().eq(self.losses.lost.iter().map(String::as_str));
+            self.losses.certain &= noticed;
+            self.losses.killed |= !self.losses.lost.is_empty();
+            self.losses.note_superseded();
+        }
+    }
+
+    /// Whether the agent has been given exactly what is in the store, and holds exactly what was lost before.
+    fn agent_knows_all(&self) -> bool {
+        let Some(agent) = &self.agent else { return false };
+        let stored = self.store.config.iter().filter(|(key, _)| key.as_bytes() != ACCEPTANCE.as_bytes());
+        let stored = stored.map(|(key, (revision, _))| (key.as_bytes(), *revision));
+        let read = agent.following.read().map(|(key, revision)| (key.as_bytes(), revision));
+        stored.eq(read) && !agent.following.has_orphans() && agent.following.held().eq(self.losses.lost.iter().map(String::as_str))
+    }
+
+    /// The links that are the agent's and stand for a part of the configuration.
+    fn agents_links(&self) -> Vec<(NetnsId, u32, String)> {
+        let kernel = &self.machine.get().kernel;
+        if kernel.has_dying() {
+            return Vec::new();
+        }
+        let interfaces = self.configuration.values().filter_map(|item| match item {
+            Item::Interface(interface) => Some(interface.name),
+            _ => None,
+        });
+        let names: BTreeSet<&str> = interfaces.collect();
+        let stands_for_one = |link: &&LinkState| {
+            let name = subject(link).and_then(|subject| subject.split('/').next());
+            link.name != "lo" && name.is_some_and(|name| names.contains(name))
+        };
+        let spaces = kernel.spaces.iter();
+        let links = spaces.flat_map(|(netns, space)| space.links.iter().filter(stands_for_one).map(|link| (*netns, link)));
+        links.map(|(netns, link)| (netns, link.index, link.name.clone())).collect()
+    }
+
+    fn expect_kept_links(&self) -> Result<(), String> {
+        let kernel = &self.machine.get().kernel;
+        let is_gone = |(netns, index, _): &&(NetnsId, u32, String)| {
+            let space = kernel.spaces.get(netns);
+            !space.is_some_and(|space| space.links.iter().any(|link| link.index == *index))
+        };
+        match self.losses.kept.iter().find(is_gone) {
+            Some((netns, _, name)) => Err(format!("{name} in {netns} was deleted because the store lost its content")),
+            None => Ok(()),
+        }
+    }
+
+    /// Somebody puts the values that the store has lost again.
+    pub(super) fn put_back(&mut self) {
+        let lost = self.losses.lost.iter().filter_map(|key| self.configuration.get(key));
+        let changes: Vec<Change> = lost.cloned().map(Change::Put).collect();
+        self.put(changes);
+    }
+
+    /// Somebody accepts the removals that are held. Which ones these are depends on what the agent has seen.
+    pub(super) fn accept_removals(&mut self) {
+        self.losses.certain &= self.losses.lost.is_empty();
+        self.store.transaction(vec![(ACCEPTANCE.to_owned(), Some("{}".to_owned()))]);
+    }
+
+    fn give_up_lost(&mut self) {
+        let lost = std::mem::take(&mut self.losses.lost);
+        self.configuration.retain(|key, _| !lost.contains(key));
+        self.accept_removals();
+    }
+
+    /// Nothing is held in the end: what the store lacks is put again, or given up.
+    pub(super) fn end_losses(&mut self) -> Result<(), String> {
+        let holds = self.agent.as_ref().is_none_or(|agent| agent.following.is_holding());
+        if !holds && !self.losses.happened {
+            return Ok(());
+        }
+        let noticed = if self.losses.untold { COMPARED_WITHIN } else { LISTED_WITHIN };
+        self.run_until(self.now + noticed)?;
+        if !self.losses.lost.is_empty() {
+            if self.losses.certain {
+                self.come_to_rest()?;
+            }
+            self.expect_kept_links()?;
+            self.losses.kept.clear();
+            if self.scenario.accepts {
+                self.tell(|| "what the store has lost is given up".to_owned());
+                self.give_up_lost();
+            } else {
+                self.tell(|| "what the store has lost is put again".to_owned());
+                self.put_back();
+            }
+            self.run_until(self.now + LISTED_WITHIN)?;
+        }
+        let Some(following) = self.agent.as_ref().map(|agent| &agent.following) else {
+            return Ok(());
+        };
+        if following.is_holding() && following.has_something() {
+            self.tell(|| "the removals that are still held are accepted".to_owned());
+            self.accept_removals();
+        }
+        Ok(())
+    }
+
+    /// Nothing is held any more.
+    pub(super) fn expect_nothing_held(&self) -> Result<(), String> {
+        match self.agent.as_ref().is_some_and(|agent| agent.following.is_holding()) {
+            true => Err("removals are held although nothing is lacking".to_owned()),
+            false => Ok(()),
+        }
+    }
+}
