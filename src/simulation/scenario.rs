@@ -384,7 +384,7 @@ impl Repertoire {
                 }),
                 19 | 20 if self.process => Some(if random.percent(50) { Step::EndProcess } else { Step::StartProcess }),
                 21..=24 if self.docker => Some(self.docker_step(random)),
-                25..=29 if self.store => Some(store_step(random)),
+                25..=29 if self.store => Some(store_step(!self.nics, random)),
                 30..=33 if self.failures => Some(Step::Fail(random.below(12), random.pick(&ERRORS))),
                 34..=36 if self.kills => Some(if random.percent(60) {
                     Step::KillAtOperation(random.below(15))
@@ -437,8 +437,9 @@ fn nic_step(random: &mut Random) -> Step {
     }
 }
 
-fn store_step(random: &mut Random) -> Step {
-    match random.below(20) {
+/// With `loses` the store may lose its content. Not beside EXISTING values: nothing on a foreign link tells that it was lost with one.
+fn store_step(loses: bool, random: &mut Random) -> Step {
+    match random.below(if loses { 20 } else { 14 }) {
         0 | 1 => Step::CutReader,
         2..=4 => Step::CutWriter,
         5 => Step::CutStore(Duration::from_millis(random.below(20_000) as u64)),
@@ -447,10 +448,10 @@ fn store_step(random: &mut Random) -> Step {
         8 => Step::ReplaceStore(random.percent(50)),
         9 | 10 => Step::LoseStatus(random.pick(&[1, 1, 2, 3, 7])),
         11 => Step::OverwriteStatus(random.pick(&[1, 2, 3])),
-        13 | 14 => Step::EmptyStore(random.pick(&Loss::ALL)),
-        15 => Step::RestoreStore(1 + random.below(4)),
-        16 => Step::PutBack,
-        17 => Step::AcceptRemovals,
+        14 | 15 => Step::EmptyStore(random.pick(&Loss::ALL)),
+        16 => Step::RestoreStore(1 + random.below(4)),
+        17 => Step::PutBack,
+        18 => Step::AcceptRemovals,
         12 => Step::SecondPublisher(Duration::from_millis(random.below(3_000) as u64)),
         _ => Step::LoseWatch,
     }
