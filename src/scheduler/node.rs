@@ -40,7 +40,7 @@ pub(super) struct Flight<V> {
     pub value: Option<V>,
     /// It is still what is wanted.
     pub as_wanted: bool,
-    /// A dependency has changed meanwhile: the attempt may have been made too early.
+    /// A dependency, or what is wanted, has changed meanwhile: the attempt may have been made too early.
     pub stirred: bool,
     /// What its success brings into being besides.
     pub brings: Vec<(Key, V)>,

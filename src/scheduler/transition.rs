@@ -224,7 +224,7 @@ impl<D: Domain> Scheduler<D> {
         self.graph[id].settled = false;
         self.graph[id].forget_error();
         if let Some(flight) = &mut self.graph[id].flight {
-            flight.as_wanted = false;
+            (flight.as_wanted, flight.stirred) = (false, true);
         }
         let node = &self.graph[id];
         let descriptor = self.domain.descriptor(&node.key);
