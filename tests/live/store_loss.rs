@@ -73,17 +73,19 @@ fn assert_silent(monitors: &mut [Monitor], during: &str) {
     }
 }
 
-/// Fails unless `status` says what is held and how to go on.
-fn assert_not_ready(evidence: &str) {
-    let (code, text) = cli(&["status"]);
-    assert_ne!(code, 0, "{text}");
-    for part in [
-        "held, because the store may have lost its content",
-        evidence,
-        "netns-agent removals accept",
-    ] {
-        assert!(text.contains(part), "no {part:?} in:\n{text}");
-    }
+/// Waits until `status` fails and says what is held and how to go on.
+async fn until_not_ready(bench: &Bench, evidence: &str) {
+    let says_all = || {
+        let (code, text) = cli(&["status"]);
+        let parts = [
+            "held, because the store may have lost its content",
+            evidence,
+            "netns-agent removals accept",
+        ];
+        code != 0 && parts.iter().all(|part| text.contains(part))
+    };
+    let says = bench.becomes(says_all).await;
+    assert!(says, "no {evidence:?} in:\n{}", cli(&["status"]).1);
 }
 
 async fn until_ready(bench: &Bench) {
@@ -97,7 +99,7 @@ async fn an_etcd_wiped_under_the_agent_deletes_nothing(mut bench: Bench) {
     bench.store.etcd().wipe();
     bench.store.etcd().restart().await;
     until_held(&bench, (5, 0)).await;
-    assert_not_ready("it is at revision");
+    until_not_ready(&bench, "it is at revision").await;
     assert_silent(&mut monitors, "the store was wiped");
     command::ip("-n loss-left route del 10.73.0.0/16");
     bench
@@ -139,12 +141,12 @@ async fn an_agent_started_against_an_emptied_etcd_deletes_nothing(mut bench: Ben
     bench.store.etcd().restart().await;
     bench.launch_agent_now();
     until_held(&bench, (0, 5)).await;
-    assert_not_ready("before the agent was stopped");
+    until_not_ready(&bench, "before the agent was stopped").await;
     // Still held although the second start recognizes the store.
     bench.kill_agent().await;
     bench.launch_agent_now();
     until_held(&bench, (0, 5)).await;
-    assert_not_ready("before the agent was stopped");
+    until_not_ready(&bench, "before the agent was stopped").await;
     assert_silent(&mut monitors, "the agent was started against an emptied store");
     bench.check(&config());
     bench.put("removals/accept", "").await;
@@ -190,7 +192,7 @@ async fn a_missing_store_file_deletes_nothing(mut bench: Bench) {
     std::fs::remove_file("/run/live/data/store.redb").expect("the file of the embedded store");
     bench.launch_agent_now();
     until_held(&bench, (0, 5)).await;
-    assert_not_ready("it is cluster");
+    until_not_ready(&bench, "it is cluster").await;
     assert_silent(&mut monitors, "the file of the store was missing");
     let (code, text) = cli(&["removals", "accept"]);
     assert_eq!((code, text.as_str()), (0, "accepted: the agent deletes 0 values and 5 orphans\n"));
@@ -210,7 +212,7 @@ async fn a_lost_data_directory_deletes_nothing(mut bench: Bench) {
     std::fs::remove_dir_all("/run/live/data").expect("the data directory");
     bench.launch_agent_now();
     until_held(&bench, (0, 5)).await;
-    assert_not_ready("there is no /run/live/data/store.json");
+    until_not_ready(&bench, "there is no /run/live/data/store.json").await;
     assert_silent(&mut monitors, "the data directory was lost");
     assert_eq!(cli(&["removals", "accept"]).0, 0);
     bench.until_namespaces_are(&[]).await;
