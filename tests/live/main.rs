@@ -24,6 +24,7 @@ mod invalid;
 mod kinds;
 mod latency;
 mod layer3;
+mod load;
 mod one_agent;
 mod open_files;
 mod order;
