@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::BoxFuture;
 use models::{Model, document, key::Key};
 
 use crate::{
@@ -23,7 +24,9 @@ use crate::{
         value::{Original, Value},
     },
     engine::{Client, CommitError},
-    scheduler::{Change, Options, Rejection, Resync, Retry, Transaction, TransactionResult, ValueState, history::record::OperationRecord},
+    scheduler::{
+        Change, KeyError, Options, Rejection, Resync, Retry, Transaction, TransactionResult, ValueState, history::record::OperationRecord,
+    },
     sources::{
         clients::{ClientItem, ClientStore, ClientStoreError, Labels},
         etcd::{RawChange, RawItem, RawKey},
@@ -40,6 +43,11 @@ pub use removals::{ACCEPT_KEY, Accepted, Held};
 use tokio::sync::watch;
 use undo::Confirmations;
 pub use undo::{Confirmation, ConfirmationError};
+
+/// Reason of a value that waits for the end of a search for duplicate addresses.
+pub const TENTATIVE: &str = "AddressTentative";
+/// How long an atomic request waits for that. The kernel needs two seconds, unless it was told otherwise.
+const DETECTION_LIMIT: Duration = Duration::from_secs(10);
 
 /// Keys in the store are below this, after the agent prefix.
 pub const CONFIG: &str = "config/";
@@ -149,6 +157,12 @@ pub struct DesiredItem {
     pub labels: Labels,
 }
 
+/// What becomes of values that wait for the kernel, such as for the end of a search for duplicate addresses.
+pub trait Verdicts: Send + Sync {
+    /// Waits until none of these values waits for the kernel any more. Returns each with its error, if it has failed.
+    fn of(&self, keys: Vec<Key>) -> BoxFuture<'static, Vec<(Key, Option<KeyError>)>>;
+}
+
 /// The desired state of all sources, on its way to the engine.
 pub struct Desired {
     // A std mutex: held for map operations and the handing over, which never waits; so the engine hears of changes in their order.
@@ -164,6 +178,7 @@ pub struct Desired {
     /// All that is desired has been handed over once.
     begun: AtomicBool,
     engine: Client<Network>,
+    verdicts: Arc<dyn Verdicts>,
 }
 
 impl Desired {
@@ -171,7 +186,7 @@ impl Desired {
     ///
     /// # Errors
     /// What they asked for cannot be read.
-    pub fn open(engine: Client<Network>, data_dir: &Path) -> Result<Self, ClientStoreError> {
+    pub fn open(engine: Client<Network>, verdicts: Arc<dyn Verdicts>, data_dir: &Path) -> Result<Self, ClientStoreError> {
         let (clients, kept) = ClientStore::open(data_dir)?;
         let mut merge = Merge::new([DATASYNC], None);
         for (source, items) in kept {
@@ -195,6 +210,7 @@ impl Desired {
             held: watch::Sender::new(held),
             begun: AtomicBool::new(false),
             engine,
+            verdicts,
         })
     }
 
@@ -277,14 +293,38 @@ impl Desired {
             let result = transaction.await?;
             return Ok(self.await_confirmation(request, result, undo));
         }
-        let result = transaction.await?;
+        let mut result = transaction.await?;
         if result.reverted {
             // The engine has gone back; so does what is asked for.
             self.take_back(&clients, undo).await?;
             return Ok(Committed::Applied(result));
         }
         drop(clients);
+        if self.fails_later(&mut result).await {
+            let clients = self.clients.lock().await;
+            self.take_back(&clients, undo).await?;
+            result.reverted = true;
+            return Ok(Committed::Applied(result));
+        }
         Ok(self.await_confirmation(request, result, undo))
+    }
+
+    /// Waits for the kernel's verdict on the values of a transaction, and adds it to the result. Returns whether a value has failed.
+    async fn fails_later(&self, result: &mut TransactionResult) -> bool {
+        let undecided = result.waiting.iter().filter(|wait| wait.reason == TENTATIVE);
+        let undecided: Vec<Key> = undecided.map(|wait| wait.key.clone()).collect();
+        if undecided.is_empty() {
+            return false;
+        }
+        // A link without a carrier has no detection, and so no verdict.
+        let Ok(verdicts) = tokio::time::timeout(DETECTION_LIMIT, self.verdicts.of(undecided)).await else {
+            return false;
+        };
+        for (key, error) in verdicts {
+            result.waiting.retain(|wait| wait.key != key);
+            result.errors.extend(error);
+        }
+        !result.errors.is_empty()
     }
 
     fn next_number(&self) -> u64 {

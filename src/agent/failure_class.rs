@@ -2,7 +2,7 @@
 //!
 //! Start reading at [`classify`].
 
-use crate::{kernel::FailureKind, scheduler::FaultKind};
+use crate::{desired::TENTATIVE, kernel::FailureKind, scheduler::FaultKind};
 
 /// What a failure of the kernel or the executor is to the scheduler.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,7 +18,7 @@ pub(super) fn classify(kind: FailureKind, on_namespace: bool) -> (Class, &'stati
     let failed = Class::Failed;
     match (kind, on_namespace) {
         (FailureKind::Unavailable, true) => (Class::Waiting, "Unavailable"),
-        (FailureKind::Tentative, _) => (Class::Waiting, "AddressTentative"),
+        (FailureKind::Tentative, _) => (Class::Waiting, TENTATIVE),
         (FailureKind::Unusable, true) => (failed(FaultKind::Refused), "NotANetworkNamespace"),
         (FailureKind::Unavailable | FailureKind::Unusable, false) => (failed(FaultKind::Transient), "Unavailable"),
         (FailureKind::KindMissing, _) => (failed(FaultKind::Persistent), "KernelKindMissing"),

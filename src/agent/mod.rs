@@ -150,7 +150,7 @@ impl Agent {
         let own = executor.own_namespace();
         let core = core(settings, &executor, watcher, told.reporter);
         let (engine, handle) = Engine::new(core, KernelPerformer::new(executor.clone()), clock.clone());
-        let desired = Arc::new(Desired::open(handle.client(), &settings.data_dir)?);
+        let desired = Arc::new(Desired::open(handle.client(), Arc::new(told.statuses.clone()), &settings.data_dir)?);
         let api = Api::new(api::Parts {
             desired: desired.clone(),
             engine: handle.client(),

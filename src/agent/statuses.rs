@@ -2,16 +2,19 @@
 //!
 //! Owns the feed of all published messages. Must never hold up whoever publishes. Start reading at [`Told`].
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
+use futures::future::{BoxFuture, FutureExt};
 use models::{
-    key::{Key, STATUS_PREFIX},
-    proto::ligato::kvscheduler::ValueStatus,
+    key::{Key, STATUS_PREFIX, status_key},
+    proto::ligato::kvscheduler::{ValueState as State, ValueStatus},
 };
 
 use crate::{
-    engine::watch::Feed,
+    desired::{TENTATIVE, Verdicts},
+    engine::watch::{Feed, Selector},
     publish::{Published, Publisher},
+    scheduler::{KeyError, ValueState, Verb},
     telemetry::metrics::Metrics,
 };
 
@@ -52,6 +55,50 @@ fn value_status(message: Option<&Published>) -> Option<&ValueStatus> {
         Published::Value(status) => Some(status),
         _ => None,
     }
+}
+
+impl Verdicts for Statuses {
+    fn of(&self, keys: Vec<Key>) -> BoxFuture<'static, Vec<(Key, Option<KeyError>)>> {
+        let mut undecided: BTreeMap<Key, Key> = keys.into_iter().filter_map(|key| Some((status_key(key.as_str())?, key))).collect();
+        let mut watcher = self.watch(Selector::Keys(undecided.keys().cloned().collect()));
+        let verdicts = async move {
+            let mut verdicts = Vec::new();
+            while !undecided.is_empty() {
+                let Some(news) = watcher.next().await else { break };
+                for (published, message) in news.items {
+                    let status = message.as_deref().and_then(|message| value_status(Some(message)));
+                    if status.is_some_and(is_tentative) {
+                        continue;
+                    }
+                    if let Some(key) = undecided.remove(&published) {
+                        let error = status.and_then(|status| failure(&key, status));
+                        verdicts.push((key, error));
+                    }
+                }
+            }
+            verdicts
+        };
+        verdicts.boxed()
+    }
+}
+
+fn is_tentative(status: &ValueStatus) -> bool {
+    status.state() == State::Pending && status.reason == TENTATIVE
+}
+
+fn failure(key: &Key, status: &ValueStatus) -> Option<KeyError> {
+    let state = match status.state() {
+        State::Failed => ValueState::Failed,
+        State::Retrying => ValueState::Retrying,
+        _ => return None,
+    };
+    Some(KeyError {
+        key: key.clone(),
+        operation: Verb::Create,
+        state,
+        error: status.message.clone(),
+        in_revert: false,
+    })
 }
 
 impl StatusStore for Told {

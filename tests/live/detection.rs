@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::{
-    on_both_stores,
+    on_both_stores, on_one_store,
     support::{
+        agent,
         bench::Bench,
-        command::ip_in,
+        command::{self, ip_in},
         config::{Interface, Reference},
         status::ValueStatus,
     },
@@ -157,3 +158,32 @@ async fn a_link_without_carrier_is_said_to_be_why(mut bench: Bench) {
     bench.stop_agent().await;
 }
 on_both_stores!(a_link_without_carrier_is_said_to_be_why);
+
+/// Runs `apply --atomic` on the left end with the address: exit code and what it said.
+fn apply_atomically() -> (Option<i32>, String) {
+    let left: Value = serde_json::from_str(&addressed("")).expect("JSON");
+    // JSON is YAML, too.
+    let document = json!({"linuxConfig": {"interfaces": [left]}});
+    std::fs::write("/run/live/left.yaml", document.to_string()).expect("written");
+    let output = command::output(&agent::program(), &["apply", "--atomic", "-f", "/run/live/left.yaml"]);
+    let text = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    (output.status.code(), text.concat())
+}
+
+async fn an_atomic_request_with_a_duplicate_address_is_taken_back(mut bench: Bench) {
+    pair(&mut bench).await;
+    somebody_else_takes_the_address();
+    let (code, said) = apply_atomically();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains(ADDRESS), "{said}");
+    bench.until_true("the address is removed", || shown().is_null()).await;
+    bench.until_state(&left().key(), "CONFIGURED").await;
+
+    ip_in(&netns(&right()), &format!("address del {ADDRESS} dev eth0"));
+    let (code, said) = apply_atomically();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("CONFIGURED") && !said.contains("PENDING"), "{said}");
+    assert_eq!(shown()["tentative"], Value::Null);
+    bench.stop_agent().await;
+}
+on_one_store!(an_atomic_request_with_a_duplicate_address_is_taken_back, Embedded, 120);
