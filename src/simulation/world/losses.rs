@@ -119,7 +119,9 @@ impl World {
         // An unusable value is not held over a restart.
         self.losses.certain &= usable && self.agent_knows_all();
         let knows = self.agent.as_ref().is_none_or(|agent| agent.is_idle() && self.is_undisturbed())
-            && (self.agent.is_none() || self.agent_knows_all());
+            && (self.agent.is_none() || self.agent_knows_all())
+            // A container that the agent has not heard of moves links.
+            && !self.daemon.untold;
         self.losses.kept = if knows && !self.losses.emptied {
             self.agents_links()
         } else {
@@ -240,7 +242,9 @@ impl World {
         let noticed = if self.losses.untold { COMPARED_WITHIN } else { LISTED_WITHIN };
         self.run_until(self.now + noticed)?;
         if !self.losses.lost.is_empty() {
-            if self.losses.certain {
+            // What an operation in flight made for a value that was changed meanwhile is a held orphan as well.
+            let has_orphans = self.agent.as_ref().is_some_and(|agent| agent.following.has_orphans());
+            if self.losses.certain && !has_orphans {
                 self.come_to_rest()?;
             }
             self.expect_kept_links()?;
