@@ -493,6 +493,12 @@ impl Descriptor<Network> for InterfaceDescriptor {
         }
     }
 
+    /// A link that is renamed is looked for under one name only.
+    fn recovers_alike(&self, attempted: &Value, wanted: &Value) -> bool {
+        let host_name = |value| interface(value).map(|interface| &interface.host_name);
+        host_name(attempted) == host_name(wanted)
+    }
+
     fn update(&self, _: &Key, applied: &Value, wanted: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
         let (Some(applied), Some(wanted)) = (interface(applied), interface(wanted)) else {
             return Ok(Vec::new());

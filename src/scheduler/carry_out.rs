@@ -135,7 +135,7 @@ impl<D: Domain> Scheduler<D> {
         let descriptor = self.domain.descriptor(&node.key);
         descriptor.is_some_and(|descriptor| {
             let same = descriptor.equivalent(&node.key, attempted, wanted);
-            !same && descriptor.needs_recreate(&node.key, attempted, wanted)
+            !same && (descriptor.needs_recreate(&node.key, attempted, wanted) || !descriptor.recovers_alike(attempted, wanted))
         }) || !self.graph.satisfied(id, &node.applied_edges)
     }
 

@@ -157,6 +157,11 @@ pub trait Descriptor<D: Domain>: Send + Sync {
         D::Effect::default()
     }
 
+    /// Whether [`Self::recover`] of `wanted` clears away what a failed creation of `attempted` may have left.
+    fn recovers_alike(&self, _attempted: &D::Value, _wanted: &D::Value) -> bool {
+        true
+    }
+
     /// The effect that changes `applied` into `wanted`. Called only where [`Self::needs_recreate`] said no.
     ///
     /// # Errors
