@@ -101,6 +101,7 @@ mod tests {
             namespace: name.clone(),
             removal: Vec::new(),
             claim: None,
+            bearer: None,
         };
         let mut found = vec![(Key::from("linux/orphan/7/link x"), Value::Orphan(Arc::new(orphan)))];
         let mut held = HeldOrphans::default();

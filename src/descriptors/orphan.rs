@@ -28,13 +28,12 @@ impl Descriptor<Network> for OrphanDescriptor {
         true
     }
 
-    /// The namespace stays open until the leftover is gone.
+    /// The namespace stays open until the leftover is gone, and so stays the interface that bears it.
     fn dependencies(&self, _: &Key, value: &Value) -> Vec<Dependency> {
-        value
-            .orphan()
-            .map(|orphan| Dependency::key(NAMESPACE_AVAILABLE, orphan.namespace.key()))
-            .into_iter()
-            .collect()
+        let Some(orphan) = value.orphan() else { return Vec::new() };
+        let namespace = Dependency::key(NAMESPACE_AVAILABLE, orphan.namespace.key());
+        let bearer = orphan.bearer.clone().map(|key| Dependency::key("interface-of-leftover", key));
+        std::iter::once(namespace).chain(bearer).collect()
     }
 
     fn claims(&self, _: &Key, value: &Value, _: &View<'_, Network>) -> Vec<Claim> {

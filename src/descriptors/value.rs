@@ -460,6 +460,8 @@ pub struct Orphan {
     pub removal: Vec<KernelOp>,
     /// Name that it occupies: see the claims of interfaces.
     pub claim: Option<String>,
+    /// Key of the interface that must not be taken down before.
+    pub bearer: Option<Key>,
 }
 
 macro_rules! accessor {

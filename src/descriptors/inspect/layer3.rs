@@ -183,7 +183,7 @@ impl<'a> Inspection<'a> {
                         guard: self.guard(link),
                         address: state.address,
                     };
-                    self.orphan(&format!("neighbour/{}/{}", link.name, state.address), vec![removal], None);
+                    self.orphan_on(link, &format!("neighbour/{}/{}", link.name, state.address), removal);
                 }
             }
         }
@@ -256,7 +256,7 @@ impl<'a> Inspection<'a> {
                         guard: self.guard(link),
                         route: route.clone(),
                     };
-                    self.orphan(&what, vec![removal], None);
+                    self.orphan_on(link, &what, removal);
                 }
             }
         }

@@ -8,6 +8,8 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
+use models::key::Key;
+
 use super::{
     super::{
         address::addresses_prefix,
@@ -33,7 +35,16 @@ const IFA_F_STABLE_PRIVACY: u32 = 0x800;
 const NAMESPACES: &str = "linux/namespace/";
 
 impl<'a> Inspection<'a> {
-    pub(super) fn orphan(&mut self, what: &str, removal: Vec<KernelOp>, claim: Option<String>) {
+    /// Reports something on a link that stays.
+    ///
+    /// The interface of a `lo` waits for its removal: without the mark that goes with the interface, nothing tells whose it is.
+    pub(super) fn orphan_on(&mut self, link: &LinkState, what: &str, removal: KernelOp) {
+        let of_loopback = (link.name == "lo").then(|| self.marks.subject(&link.alias)).flatten();
+        let bearer = of_loopback.filter(|name| !name.is_empty()).map(interface_key);
+        self.orphan(what, vec![removal], None, bearer);
+    }
+
+    fn orphan(&mut self, what: &str, removal: Vec<KernelOp>, claim: Option<String>, bearer: Option<Key>) {
         let key = orphan_key(self.netns, what);
         if self.view.applied(&key).is_none() {
             self.findings.found.push((
@@ -43,6 +54,7 @@ impl<'a> Inspection<'a> {
                         namespace: self.name.clone(),
                         removal,
                         claim,
+                        bearer,
                     }
                     .into(),
                 ),
@@ -98,7 +110,12 @@ impl<'a> Inspection<'a> {
             }
             _ => return,
         };
-        self.orphan(&format!("link/{}", link.name), removal, Some(host_name_claim(netns, &link.name)));
+        self.orphan(
+            &format!("link/{}", link.name),
+            removal,
+            Some(host_name_claim(netns, &link.name)),
+            None,
+        );
     }
 
     /// A link of an interrupted creation: left to the interface that wants this name here, else a leftover.
@@ -131,6 +148,7 @@ impl<'a> Inspection<'a> {
                     &format!("link/{}", link.name),
                     vec![removal],
                     Some(host_name_claim(self.netns, &link.name)),
+                    None,
                 );
             }
         }
@@ -162,7 +180,7 @@ impl<'a> Inspection<'a> {
     pub(super) fn orphan_address(&mut self, link: &LinkState, state: &AddressState) {
         let removal = self.address_removal(link, state);
         let what = format!("address/{}/{}/{}", link.name, state.address.address, state.address.prefix_len);
-        self.orphan(&what, vec![removal], None);
+        self.orphan_on(link, &what, removal);
     }
 
     /// The addresses that one of the interfaces asks for, or has as far as is known.
@@ -219,7 +237,7 @@ impl<'a> Inspection<'a> {
                 address: state.address,
                 shared: false,
             };
-            self.orphan(&what, vec![removal], None);
+            self.orphan_on(link, &what, removal);
         }
     }
 }
