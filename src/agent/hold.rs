@@ -62,6 +62,7 @@ impl Hold {
     }
 
     /// Why removals are held; `None` if they are not.
+    #[cfg(any(test, feature = "simulation"))]
     pub fn reason(&self) -> Option<&Reason> {
         self.reason.as_ref()
     }
