@@ -20,6 +20,10 @@ use rustix::{
 };
 use tracing::info;
 
+mod database;
+
+pub use database::{DatabaseFile, NewDatabase};
+
 /// Permission bits of the directory and of its files.
 const DIRECTORY_MODE: Mode = Mode::RWXU;
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);

@@ -20,7 +20,7 @@ use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageErro
 
 use super::error::StartError;
 use super::mvcc::Version;
-use crate::data_dir::{DataDir, OpenFile};
+use crate::data_dir::{DataDir, DatabaseFile};
 
 const REVISIONS: TableDefinition<'_, (i64, i64), &[u8]> = TableDefinition::new("revisions");
 const LEASES: TableDefinition<'_, i64, i64> = TableDefinition::new("leases");
@@ -82,19 +82,22 @@ impl Disk {
     pub(super) fn open(directory: &Path) -> Result<(Disk, Content), StartError> {
         let data = DataDir::open(directory)?;
         let path = data.path_of(FILE_NAME);
-        let OpenFile { file, created } = data.open_or_create(FILE_NAME)?;
-        if !created && file.metadata().is_ok_and(|found| found.len() == 0) {
+        let DatabaseFile { file, new } = data.open_database(FILE_NAME)?;
+        let is_empty = new.is_none() && file.metadata().is_ok_and(|found| found.len() == 0);
+        let backend = FileBackend::new(file).map_err(|error| open_error(&path, error))?;
+        if is_empty {
             let detail = "it has 0 bytes".to_owned();
             return Err(StartError::Corrupt { path, detail });
         }
         // Everything is read now anyway, and redb may panic on a damaged file unless it checks it first.
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
-        let database = FileBackend::new(file)
-            .and_then(|backend| builder.create_with_backend(backend))
-            .map_err(|error| open_error(&path, error))?;
+        let database = builder.create_with_backend(backend).map_err(|error| open_error(&path, error))?;
         let disk = Disk { database, path };
         let content = disk.load()?;
+        if let Some(new) = new {
+            new.publish(&data)?;
+        }
         Ok((disk, content))
     }
 

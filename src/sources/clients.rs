@@ -22,7 +22,7 @@ use models::{
 use prost::Message;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, backends::FileBackend};
 
-use crate::data_dir::{DataDir, DataDirError, OpenFile};
+use crate::data_dir::{DataDir, DataDirError, DatabaseFile};
 
 /// Name of the file in the data directory.
 const FILE_NAME: &str = "clients.redb";
@@ -93,21 +93,26 @@ impl ClientStore {
     pub fn open(directory: &Path) -> Result<(Self, BTreeMap<String, SourceItems>), ClientStoreError> {
         let data = DataDir::open(directory)?;
         let path = data.path_of(FILE_NAME);
-        let OpenFile { file, created } = data.open_or_create(FILE_NAME)?;
-        if !created && file.metadata().is_ok_and(|found| found.len() == 0) {
+        let DatabaseFile { file, new } = data.open_database(FILE_NAME)?;
+        let is_empty = new.is_none() && file.metadata().is_ok_and(|found| found.len() == 0);
+        let failed = |error| match error {
+            DatabaseError::DatabaseAlreadyOpen => ClientStoreError::InUse { path: path.clone() },
+            error => file_error(&path, error.into()),
+        };
+        let backend = FileBackend::new(file).map_err(failed)?;
+        if is_empty {
             let detail = "it has 0 bytes".to_owned();
             return Err(ClientStoreError::Content { path, detail });
         }
         let mut builder = Database::builder();
         // redb may panic on a damaged file unless it checks it first.
         builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
-        let database = FileBackend::new(file).and_then(|backend| builder.create_with_backend(backend));
-        let database = database.map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => ClientStoreError::InUse { path: path.clone() },
-            error => file_error(&path, error.into()),
-        })?;
+        let database = builder.create_with_backend(backend).map_err(failed)?;
         let store = ClientStore { database, path };
         let sources = store.load()?;
+        if let Some(new) = new {
+            new.publish(&data)?;
+        }
         Ok((store, sources))
     }
 
@@ -242,6 +247,34 @@ mod tests {
         std::fs::write(directory.path().join("clients.redb"), "").expect("written");
         let error = ClientStore::open(directory.path()).err().map(|error| error.to_string());
         assert!(error.is_some_and(|error| error.contains("clients.redb is damaged (it has 0 bytes); restore it from a copy")));
+    }
+
+    #[test]
+    fn a_kill_at_any_moment_of_the_creation_leaves_no_damage() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (file, new) = (directory.path().join("clients.redb"), directory.path().join("clients.redb.new"));
+        drop(ClientStore::open(directory.path()).expect("creates"));
+        assert!(file.exists() && !new.exists(), "it has only its own name");
+        // What the process has written when it is killed: nothing, a part, or all of it but the name.
+        let content = std::fs::read(&file).expect("read");
+        for length in [0, 1, 4096, content.len() / 2, content.len()] {
+            std::fs::remove_file(&file).expect("removed");
+            std::fs::write(&new, &content[..length]).expect("written");
+            std::fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("its owner may");
+            let (_store, sources) = ClientStore::open(directory.path()).unwrap_or_else(|error| panic!("{length} bytes: {error}"));
+            assert!(sources.is_empty() && file.exists() && !new.exists());
+        }
+    }
+
+    #[test]
+    fn two_processes_do_not_create_the_file_together() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let data = DataDir::open(directory.path()).expect("opens");
+        let first = data.open_database(FILE_NAME).expect("begins");
+        let error = ClientStore::open(directory.path()).err().map(|error| error.to_string());
+        assert!(error.is_some_and(|error| error.contains("is being created by another process")));
+        drop(first);
+        ClientStore::open(directory.path()).expect("continues what the other one began");
     }
 
     #[test]
