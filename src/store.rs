@@ -240,6 +240,17 @@ impl Session {
         self.place.call(action, call).await
     }
 
+    /// Revokes a lease, so that its keys vanish; one that is gone already is as good.
+    ///
+    /// # Errors
+    /// As [`Session::call`].
+    pub async fn revoke(&self, lease: i64) -> Result<(), StoreError> {
+        match self.call("revoking a lease", self.lease().revoke(lease)).await {
+            Err(error) if error.kind() != StoreErrorKind::LeaseNotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Describes an error of a stream of this session (watch, keep-alive).
     pub fn stream_error(&self, action: &'static str, error: &etcd_client::Error) -> StoreError {
         StoreError::from_client(self.endpoint(), action, error)

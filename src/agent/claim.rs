@@ -324,7 +324,7 @@ impl Claimer {
         let transaction = Txn::new().when([unchanged]).and_then([put]);
         let answer = session.call("claiming the label", session.kv().txn(transaction)).await?;
         if !answer.succeeded() {
-            session.call("revoking a lease", session.lease().revoke(lease)).await?;
+            session.revoke(lease).await?;
             return Ok(None);
         }
         self.lease = lease;
@@ -365,13 +365,10 @@ impl Claimer {
         }
         let revoked = async {
             let session = self.connector.connect(self.key.as_bytes()).await?;
-            session.call("revoking a lease", session.lease().revoke(self.lease)).await
+            session.revoke(self.lease).await
         };
-        match revoked.await {
-            Err(error) if error.kind() != StoreErrorKind::LeaseNotFound => {
-                warn!(%error, "the claim of the label stays until its lease ends");
-            }
-            _ => {}
+        if let Err::<(), StoreError>(error) = revoked.await {
+            warn!(%error, "the claim of the label stays until its lease ends");
         }
     }
 }

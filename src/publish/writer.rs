@@ -116,7 +116,7 @@ impl Writer {
                 match request {
                     Some(Request::Write(batch)) => in_flight.push(self.send(&session, batch)),
                     Some(Request::Revoke(lease)) => {
-                        revoke(&session, lease).await?;
+                        session.revoke(lease).await?;
                         self.course.revoked();
                     }
                     Some(_) => {
@@ -292,7 +292,7 @@ impl Writer {
             .connect(format!("{}{}", self.prefix, OWN_KEY_SPACES[0]).as_bytes())
             .await?;
         for lease in leases {
-            revoke(&session, lease).await?;
+            session.revoke(lease).await?;
         }
         Ok(())
     }
@@ -301,12 +301,4 @@ impl Writer {
 /// Opens a watch of the deletions below a prefix.
 async fn watch_deletions(session: &Session, prefix: String, revision: i64) -> Result<WatchStream, StoreError> {
     session.watch_deletions(prefix.as_bytes(), revision).await
-}
-
-/// Revokes a lease; one that is gone already is as good.
-async fn revoke(session: &Session, lease: i64) -> Result<(), StoreError> {
-    match session.call("revoking a lease", session.lease().revoke(lease)).await {
-        Err(error) if error.kind() != StoreErrorKind::LeaseNotFound => Err(error),
-        _ => Ok(()),
-    }
 }
