@@ -17,8 +17,12 @@ use tracing::warn;
 use super::operation::NamespaceRef;
 use crate::data_dir::DataDir;
 
-/// Changes with every boot; start times are counted from the boot, so those of another one mean nothing (proc(5)).
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// Identity of the running kernel (`/proc/sys/kernel/random/boot_id`, random(4)); empty if the system does not tell. Start times of
+/// processes are counted from the boot, so those of another one mean nothing.
+pub fn boot_id() -> String {
+    let read = fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    read.unwrap_or_default().trim().to_owned()
+}
 
 #[derive(Serialize, Deserialize, Default)]
 struct Contents {
@@ -38,7 +42,7 @@ impl BindingRecord {
     /// Reads the record, or starts an empty one: when there is none, when it is of an earlier boot, or when it cannot be read.
     /// Without a path nothing is kept.
     pub fn open(path: Option<PathBuf>) -> Self {
-        let boot_id = fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned();
+        let boot_id = boot_id();
         let found = path.as_deref().and_then(|path| match read(path) {
             Ok(contents) => contents,
             Err(error) => {

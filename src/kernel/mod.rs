@@ -42,6 +42,7 @@ mod worker;
 mod write_count;
 
 pub use address_routes::{are_routes_read, routes_of_address};
+pub use binding_record::boot_id;
 pub use executor::{Executor, ExecutorConfig, StartError};
 pub use namespace::NamedTarget;
 pub use operation::*;

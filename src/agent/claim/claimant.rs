@@ -5,7 +5,10 @@ use std::{fmt, fs, io, os::unix::fs::MetadataExt, time::SystemTime};
 use prost_types::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::signals::process::{netns_inode, start_time};
+use crate::{
+    kernel::boot_id,
+    signals::process::{netns_inode, start_time},
+};
 
 /// A process that claims a label in a store.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,7 +22,7 @@ pub(super) struct Claimant {
     since: String,
     /// Start of the process, in clock ticks after boot.
     start_time: u64,
-    /// Identity of the running kernel (`/proc/sys/kernel/random/boot_id`).
+    /// Identity of the running kernel: see [`boot_id`].
     boot_id: String,
     /// Inode number of its PID namespace.
     pid_namespace: u64,
@@ -43,13 +46,12 @@ impl Claimant {
     pub fn own(has_socket: bool) -> Self {
         let pid = i32::try_from(std::process::id()).unwrap_or_default();
         let inode = |path| fs::metadata(path).map_or(0, |found| found.ino());
-        let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         Claimant {
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             pid,
             since: Timestamp::from(SystemTime::now()).to_string(),
             start_time: start_time(pid).unwrap_or_default(),
-            boot_id: boot_id.trim().to_owned(),
+            boot_id: boot_id(),
             pid_namespace: inode("/proc/self/ns/pid"),
             network_namespace: netns_inode(pid).unwrap_or_default(),
             has_socket,
