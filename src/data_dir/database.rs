@@ -21,6 +21,13 @@ pub struct DatabaseFile {
     pub new: Option<NewDatabase>,
 }
 
+impl DatabaseFile {
+    /// Whether it is damaged so that it looks like a new one: it has its name, but no content.
+    pub fn is_emptied(&self) -> bool {
+        self.new.is_none() && self.file.metadata().is_ok_and(|found| found.len() == 0)
+    }
+}
+
 /// A database file that has not got its name yet.
 #[derive(Debug)]
 #[must_use]

@@ -82,10 +82,11 @@ impl Disk {
     pub(super) fn open(directory: &Path) -> Result<(Disk, Content), StartError> {
         let data = DataDir::open(directory)?;
         let path = data.path_of(FILE_NAME);
-        let DatabaseFile { file, new } = data.open_database(FILE_NAME)?;
-        let is_empty = new.is_none() && file.metadata().is_ok_and(|found| found.len() == 0);
+        let opened = data.open_database(FILE_NAME)?;
+        let is_emptied = opened.is_emptied();
+        let DatabaseFile { file, new } = opened;
         let backend = FileBackend::new(file).map_err(|error| open_error(&path, error))?;
-        if is_empty {
+        if is_emptied {
             let detail = "it has 0 bytes".to_owned();
             return Err(StartError::Corrupt { path, detail });
         }

@@ -93,14 +93,15 @@ impl ClientStore {
     pub fn open(directory: &Path) -> Result<(Self, BTreeMap<String, SourceItems>), ClientStoreError> {
         let data = DataDir::open(directory)?;
         let path = data.path_of(FILE_NAME);
-        let DatabaseFile { file, new } = data.open_database(FILE_NAME)?;
-        let is_empty = new.is_none() && file.metadata().is_ok_and(|found| found.len() == 0);
+        let opened = data.open_database(FILE_NAME)?;
+        let is_emptied = opened.is_emptied();
+        let DatabaseFile { file, new } = opened;
         let failed = |error| match error {
             DatabaseError::DatabaseAlreadyOpen => ClientStoreError::InUse { path: path.clone() },
             error => file_error(&path, error.into()),
         };
         let backend = FileBackend::new(file).map_err(failed)?;
-        if is_empty {
+        if is_emptied {
             let detail = "it has 0 bytes".to_owned();
             return Err(ClientStoreError::Content { path, detail });
         }
