@@ -293,43 +293,30 @@ impl Interface {
 
     /// Whether two interfaces are equal in everything but their addresses.
     pub fn equals_without_addresses(&self, other: &Self) -> bool {
-        let parts = |interface: &Self| {
-            let Interface {
-                name: _,
-                kind: _,
-                namespace: _,
-                host_name: _,
-                enabled,
-                addresses: _,
-                mac,
-                mtu,
-                link_only,
-                vrf: _,
-                marked,
-                known_index,
-                enslaved,
-                adopt,
-                drift_policy,
-                adopted,
-                original: _,
-            } = *interface;
-            (
-                (enabled, mac, mtu, link_only, marked, known_index),
-                (enslaved, adopt, drift_policy, adopted),
-            )
-        };
-        fn texts(interface: &Interface) -> (&str, &InterfaceKind, &NamespaceName, &str, Option<&str>) {
-            let Interface {
-                name,
-                kind,
-                namespace,
-                host_name,
-                vrf,
-                ..
-            } = interface;
-            (name, kind, namespace, host_name, vrf.as_deref())
-        }
-        parts(self) == parts(other) && texts(self) == texts(other)
+        // Without `..`, so that a new member is not forgotten.
+        let Interface {
+            name,
+            kind,
+            namespace,
+            host_name,
+            enabled,
+            addresses: _,
+            mac,
+            mtu,
+            link_only,
+            vrf,
+            marked,
+            known_index,
+            enslaved,
+            adopt,
+            drift_policy,
+            adopted,
+            original,
+        } = self;
+        (name, kind, namespace, host_name) == (&other.name, &other.kind, &other.namespace, &other.host_name)
+            && (enabled, mac, mtu, link_only, vrf) == (&other.enabled, &other.mac, &other.mtu, &other.link_only, &other.vrf)
+            && (marked, known_index, enslaved) == (&other.marked, &other.known_index, &other.enslaved)
+            && (adopt, drift_policy, adopted, original) == (&other.adopt, &other.drift_policy, &other.adopted, &other.original)
     }
 
     /// MTU that the interface has if nothing was asked for, in bytes; `None` where the agent does not set it.
