@@ -1,7 +1,7 @@
 //! Database files: they appear under their name only when they are complete.
 //!
 //! A kill while one is created would leave a file that looks damaged at the next start. So a new one is filled under the name `<name>.new` and then
-//! renamed. Whoever fills it has locked it, as it stays locked while the database is open.
+//! renamed. The process that fills it locks it first, and keeps the lock while the database is open.
 
 use std::fs::File;
 

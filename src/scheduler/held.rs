@@ -23,11 +23,11 @@ pub struct Held {
 /// What is there of something that a value depends on.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Presence {
-    /// Nothing usable is asked for.
+    /// No usable value is desired.
     Nothing,
-    /// It is asked for.
+    /// A usable value is desired.
     Wanted,
-    /// It is there.
+    /// It is applied.
     Available,
 }
 

@@ -230,7 +230,7 @@ impl World {
         self.restart(&contested)?;
         match contested.is_empty() {
             true => Ok(()),
-            // What it has decided on anew it decides again.
+            // A second restart makes the same decisions as the first.
             false => self.restart(&BTreeSet::new()),
         }
     }
