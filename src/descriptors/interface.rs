@@ -14,7 +14,7 @@ use super::{
     MICROSERVICE_AVAILABLE, NAMESPACE_AVAILABLE, Network,
     alias::{Marks, RELEASED},
     netns_of, not_others, owned,
-    sharing::{check_link, contradicts_maker, host_link_key, is_in_own_namespace},
+    sharing::{check_link, has_to_leave, host_link_key, is_in_own_namespace},
     value::{Interface, InterfaceKind, Namespace, NamespaceName, Value, interface_key},
     vrf::membership,
 };
@@ -465,10 +465,10 @@ impl Descriptor<Network> for InterfaceDescriptor {
         brought.into_iter().collect()
     }
 
-    /// One end of a pair whose other end is not where it is wanted; an EXISTING interface that contradicts the one that made its link.
+    /// One end of a pair whose other end is not where it is wanted; an EXISTING interface that contradicts another one on its link.
     fn stale(&self, _: &Key, applied: &Value, view: &View<'_, Network>) -> bool {
         if let Some(existing) = interface(applied).filter(|interface| interface.kind == InterfaceKind::Existing) {
-            return contradicts_maker(view, existing);
+            return has_to_leave(view, existing);
         }
         let other = interface(applied).and_then(|interface| other_end(interface, view));
         other.is_some_and(|other| {

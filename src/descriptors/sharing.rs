@@ -103,6 +103,15 @@ pub fn contradicts(interface: &Interface, other: &Interface) -> bool {
     contradiction(interface, other).is_some()
 }
 
+/// Returns whether two interfaces ask for the same MTU, MAC address and admin state of their link.
+fn asks_alike(interface: &Interface, other: &Interface) -> bool {
+    let asks = |interface: &Interface| {
+        let mac = interface.mac.filter(|_| !interface.link_only);
+        (interface.effective_mtu(), mac, interface.enabled)
+    };
+    asks(interface) == asks(other)
+}
+
 /// Returns the version of an applied interface that others on its link must not contradict.
 ///
 /// Of the interface that made the link it is the desired version, because the agent repairs the link. Of an EXISTING interface it is the
@@ -118,20 +127,42 @@ fn partner<'a>(view: &View<'a, Network>, key: &Key) -> Option<&'a Interface> {
     Some(deciding(view, present))
 }
 
-/// Returns the first interface that an EXISTING interface contradicts on its link.
-pub fn contradicted<'a>(view: &View<'a, Network>, interface: &Interface) -> Option<&'a Interface> {
-    let mut partners = keys_beside(view, interface).into_iter().filter_map(|key| partner(view, &key));
-    partners.find(|other| contradicts(interface, other) && !follows(view, other, interface))
+/// Returns the desired version of an applied EXISTING interface that is to stay on its link, but with another MTU, MAC address or admin
+/// state.
+fn desired_change<'a>(view: &View<'a, Network>, applied: &Interface) -> Option<&'a Interface> {
+    let desired = view.wanted(&applied.key()).and_then(Value::interface)?;
+    let stays = [applied, desired].iter().all(|version| version.kind == InterfaceKind::Existing) && desired.host_name == applied.host_name;
+    (stays && !asks_alike(desired, applied)).then_some(desired)
 }
 
-/// Returns whether an EXISTING interface is to be changed such that it does not contradict another one on its link any more. Otherwise two
-/// of them that are to be changed alike would wait for each other.
-fn follows(view: &View<'_, Network>, applied: &Interface, other: &Interface) -> bool {
-    let desired = view.wanted(&applied.key()).and_then(Value::interface);
-    desired.is_some_and(|desired| {
-        let both_existing = [applied, desired].iter().all(|version| version.kind == InterfaceKind::Existing);
-        both_existing && desired.host_name == applied.host_name && !contradicts(desired, other)
-    })
+/// Returns the versions that an EXISTING interface must not contradict on its link: of the interface that made the link, and of EXISTING
+/// interfaces.
+///
+/// An EXISTING interface that is to be changed has no say with its applied version. If it precedes `interface` in key order, and can be
+/// changed, its desired version counts. So of two that are to be changed at once, the first in key order is.
+fn deciding_beside<'a>(view: &View<'a, Network>, interface: &Interface) -> Vec<&'a Interface> {
+    let (mut deciding, mut changes) = (Vec::new(), Vec::new());
+    for other in keys_beside(view, interface).iter().filter_map(|key| partner(view, key)) {
+        match desired_change(view, other) {
+            None => deciding.push(other),
+            Some(desired) if desired.name < interface.name => changes.push(desired),
+            Some(_) => {}
+        }
+    }
+    changes.sort_unstable_by_key(|desired| &desired.name);
+    for desired in changes {
+        let is_told = |other: &&Interface| asks_alike(other, desired);
+        if !deciding.iter().any(|other| contradicts(desired, other)) && !deciding.iter().any(is_told) {
+            deciding.push(desired);
+        }
+    }
+    deciding
+}
+
+/// Returns the first interface that an EXISTING interface contradicts on its link.
+pub fn contradicted<'a>(view: &View<'a, Network>, interface: &Interface) -> Option<&'a Interface> {
+    let mut deciding = deciding_beside(view, interface).into_iter();
+    deciding.find(|other| contradicts(interface, other))
 }
 
 /// Checks that an EXISTING interface contradicts no other interface on its link.
@@ -152,17 +183,24 @@ pub fn check_link(view: &View<'_, Network>, interface: &Interface) -> Result<(),
     })
 }
 
-/// Returns whether both the applied and the desired version of an EXISTING interface contradict the interface that made its link.
-pub fn contradicts_maker(view: &View<'_, Network>, applied: &Interface) -> bool {
-    let maker = maker_of(view, &applied.host_name).and_then(|key| partner(view, &key));
-    let desired = view.wanted(&applied.key()).and_then(Value::interface);
-    let (Some(maker), Some(desired)) = (maker, desired) else {
+/// Returns whether an EXISTING interface has to leave its link: both its applied and its desired version contradict the interface that
+/// made the link, or a preceding EXISTING interface that is as desired. The latter happens when that one returns to what it was, after
+/// this one was changed meanwhile.
+pub fn has_to_leave(view: &View<'_, Network>, applied: &Interface) -> bool {
+    let Some(desired) = view.wanted(&applied.key()).and_then(Value::interface) else {
         return false;
     };
-    contradicts(applied, maker) && contradicts(desired, maker)
+    let goes_before = |other: &&Interface| {
+        let as_desired = view.wanted(&other.key()).is_some() && desired_change(view, other).is_none();
+        other.kind != InterfaceKind::Existing || (other.name < applied.name && as_desired)
+    };
+    let keys = keys_beside(view, applied);
+    let mut others = keys.iter().filter_map(|key| partner(view, key)).filter(goes_before);
+    others.any(|other| contradicts(applied, other) && contradicts(desired, other))
 }
 
-/// Returns the EXISTING interfaces whose conflict may end or begin when another interface on their link is applied or deleted.
+/// Returns the EXISTING interfaces whose conflict may end or begin when another interface on their link is applied or deleted, or its
+/// desired version changes.
 pub fn concerned_beside(view: &View<'_, Network>, interface: &Interface) -> Vec<Key> {
     let names = existing_on(view, &interface.host_name);
     if names.is_empty() || !is_in_own_namespace(view, interface) {

@@ -45,7 +45,8 @@ pub trait Domain: Sized + Clone + 'static {
         wanted.clone()
     }
 
-    /// Values to evaluate again when `value` is applied or deleted, although they do not depend on it: they use the same object.
+    /// Values to evaluate again when `value` is applied or deleted, or is applied and another version of it is desired, although they do
+    /// not depend on it: they use the same object.
     fn concerned(&self, _key: &Key, _value: &Self::Value, _view: &View<'_, Self>) -> Vec<Key> {
         Vec::new()
     }

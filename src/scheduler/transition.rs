@@ -265,6 +265,11 @@ impl<D: Domain> Scheduler<D> {
         }
         self.graph[id].implies = implies;
         self.mark(id);
+        let node = &self.graph[id];
+        if let (Some(_), Some(applied)) = (node.wanted(), &node.applied) {
+            let applied = applied.clone();
+            self.mark_concerned(id, &applied);
+        }
         let stays = self.graph[id].available();
         self.stir_around(id, if stays { Stirred::Restless } else { Stirred::Changed });
     }

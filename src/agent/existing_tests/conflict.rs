@@ -186,6 +186,62 @@ fn two_values_that_are_changed_alike_are_no_conflict() {
     }
 }
 
+/// Of two interfaces that are changed and then contradict each other, the first in key order is changed, in whichever order that is asked
+/// for.
+#[test]
+fn of_two_values_changed_to_contradict_each_other_the_first_is_changed() {
+    let value = |name: &str, mtu: u32| existing(name, &format!(r#","mtu":{mtu},"ip_addresses":["10.1.0.1/24"]"#));
+    let ((a, before_a), (b, before_b)) = (value("a", 1400), value("b", 1400));
+    let ((_, after_a), (_, after_b)) = (value("a", 9000), value("b", 1500));
+    let (change_a, change_b) = ((a.as_str(), Some(after_a.as_str())), (b.as_str(), Some(after_b.as_str())));
+    for transactions in [
+        vec![vec![change_a, change_b]],
+        vec![vec![change_a], vec![change_b]],
+        vec![vec![change_b], vec![change_a]],
+    ] {
+        let desired: Desired = [(a.clone(), before_a.clone()), (b.clone(), before_b.clone())].into();
+        let mut world = World::start(machine(), &desired);
+        for changes in &transactions {
+            world.change(changes);
+            world.rest();
+        }
+        world.assert_configured(&a);
+        let (state, message) = world.state(&b);
+        assert_eq!(state, ValueState::Invalid);
+        assert!(
+            message.contains("asks for MTU 1500 on link nic0, but interface a has MTU 9000"),
+            "{message}"
+        );
+        world.delete(&a);
+        world.rest();
+        world.assert_configured(&b);
+    }
+}
+
+/// An interface that cannot be changed keeps nobody else from a link; when it is to be again what it is, who came meanwhile leaves.
+#[test]
+fn a_value_that_returns_to_what_it_was_takes_precedence_in_key_order() {
+    let addressed = |name: &str, rest: &str, address: &str| existing(name, &format!(r#"{rest},"ip_addresses":["{address}/24"]"#));
+    let [before, after] = ["01", "02"].map(|mac| format!(r#","mtu":1400,"phys_address":"02:00:00:00:00:{mac}""#));
+    let (a, after) = (addressed("a", &before, "10.1.0.1"), addressed("a", &after, "10.1.0.1"));
+    let b = addressed("b", r#","phys_address":"02:00:00:00:00:01""#, "10.2.0.1");
+    let c = addressed("c", r#","mtu":9000"#, "10.3.0.1");
+    let mut world = World::start(machine(), &[a.clone(), b.clone()].into());
+    world.put(&after.0, &after.1);
+    world.put(&c.0, &c.1);
+    world.rest();
+    assert_eq!(world.state(&a.0).0, ValueState::Invalid);
+    [&b.0, &c.0].into_iter().for_each(|key| world.assert_configured(key));
+    assert_eq!(world.addresses("nic0"), ["10.1.0.1", "10.2.0.1", "10.3.0.1", "10.5.5.1"]);
+    world.put(&a.0, &a.1);
+    world.rest();
+    [&a.0, &b.0].into_iter().for_each(|key| world.assert_configured(key));
+    let (state, message) = world.state(&c.0);
+    assert_eq!(state, ValueState::Invalid);
+    assert!(message.contains("interface a has MTU 1400"), "{message}");
+    assert_eq!(world.addresses("nic0"), ["10.1.0.1", "10.2.0.1", "10.5.5.1"]);
+}
+
 /// After a restart, nothing is left of an interface in conflict of which nothing shows that it was applied before.
 #[test]
 fn a_restart_removes_what_is_on_an_interface_in_conflict() {
