@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use super::{
     super::{
         sharing::{contradicted, contradicts, deciding, existing_on},
-        value::{Interface, InterfaceKind, NamespaceName, Value, interface_key},
+        value::{Address, Interface, InterfaceKind, NamespaceName, Value, interface_key},
         vrf::{membership, membership_key},
     },
     Inspection,
@@ -104,6 +104,11 @@ impl Inspection<'_> {
         let (rejected, earlier);
         let basis = match (wanted, applied_here) {
             (_, Some(applied)) => applied,
+            // It is applied in another namespace, and moves here only now: this link was left by an earlier run.
+            (Some(wanted), None) if self.is_elsewhere(applied) => match wanted.kind {
+                InterfaceKind::Existing => return Verdict::Unsettled,
+                _ => return Verdict::Orphan,
+            },
             // One that is not up is not there, as its dependency sees it.
             (Some(wanted), None) if wanted.kind == InterfaceKind::Existing && !link.up => return Verdict::Absent,
             (Some(wanted), None) if let Some(other) = self.contradicted(wanted, present) => {
@@ -130,9 +135,7 @@ impl Inspection<'_> {
                 _ => return Verdict::Orphan,
             },
             // Its last usable version is elsewhere: this one was left by an earlier run.
-            (None, None) if applied.is_some_and(|applied| netns_of(self.view, &applied.namespace).is_some()) => {
-                return Verdict::Orphan;
-            }
+            (None, None) if self.is_elsewhere(applied) => return Verdict::Orphan,
             (None, None) if self.view.rejected(&key) => {
                 rejected = self.as_it_is(name, link);
                 &rejected
@@ -141,13 +144,24 @@ impl Inspection<'_> {
         };
         // The desired addresses of an EXISTING interface that leaves this link are to be on another one.
         let leaves = |wanted: &&Interface| wanted.kind == InterfaceKind::Existing && wanted.host_name != link.name;
-        let found = self.interface(basis, wanted.filter(|wanted| !leaves(wanted)).unwrap_or(basis), link);
+        let stays = wanted.filter(|wanted| !leaves(wanted));
+        let mut found = self.interface(basis, stays.unwrap_or(basis), link);
+        if stays.is_none() && applied.is_some() && !self.view.rejected(&key) {
+            // Of an interface that is being taken off the link, an address that was given up may stay for the sake of another value.
+            let is_kept = |address: &Address| self.view.applied(&address.key).is_some() || self.view.in_flight(&address.key);
+            found.addresses.retain(is_kept);
+        }
         self.findings.links.push((name.to_owned(), link.clone()));
         self.seen.insert(key.clone());
         let differs = applied_here.is_none_or(|applied| !applied.equals_without_addresses(&found));
         let told = differs.then(|| (key, Value::Interface(found.clone().into())));
         self.findings.found.extend(told);
         Verdict::Present(Box::new(found))
+    }
+
+    /// Returns whether an interface that is not applied in this namespace is applied in another one, which is open.
+    fn is_elsewhere(&self, applied: Option<&Interface>) -> bool {
+        applied.is_some_and(|applied| netns_of(self.view, &applied.namespace).is_some())
     }
 
     /// Returns the interface that an EXISTING interface contradicts on its link: one that is applied, or one of `present`.
