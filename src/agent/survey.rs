@@ -15,6 +15,9 @@ use crate::{
 
 use super::host::Host;
 
+/// Number of a task that concerns no single candidate.
+const NO_CANDIDATE: u64 = u64::MAX;
+
 /// A namespace that was looked into.
 pub struct Surveyed {
     /// How the agent names it.
@@ -98,8 +101,16 @@ impl Survey {
         &self.left_out
     }
 
-    /// What opens and reads the candidates. One whose name is gone by then must not be made again.
+    /// What opens and reads the candidates. One whose name is gone by then must not be made again. Nobody wants the processes among
+    /// them, so each number means the process that has it now, and not one that an earlier run has looked into.
     pub fn openings(&self) -> Vec<Task> {
+        let processes = self.candidates.iter().map(|(_, reference)| reference);
+        let processes = processes.filter(|reference| matches!(reference, NamespaceRef::Process(_))).cloned();
+        let forgetting = Task {
+            id: NO_CANDIDATE,
+            key: "survey at start".to_owned(),
+            ops: processes.map(|reference| KernelOp::ForgetProcess { reference }).collect(),
+        };
         let open = |(at, (_, reference)): (usize, &(NamespaceName, NamespaceRef))| Task {
             id: at as u64,
             key: "survey at start".to_owned(),
@@ -108,7 +119,11 @@ impl Survey {
                 mark: None,
             }],
         };
-        self.candidates.iter().enumerate().map(open).collect()
+        let openings = self.candidates.iter().enumerate().map(open);
+        std::iter::once(forgetting)
+            .filter(|task| !task.ops.is_empty())
+            .chain(openings)
+            .collect()
     }
 
     /// What to keep of that: the agent's own namespace and those with its mark. The tasks close the others again.

@@ -236,7 +236,7 @@ impl Agent {
             Work::Look(Look::Survey(survey)) => {
                 let mut tasks = survey.openings();
                 if self.mutation == Some(Mutation::SkipSurvey) {
-                    tasks.truncate(1);
+                    tasks.retain(|task| task.id == 0);
                 }
                 (Purpose::Survey(survey), tasks)
             }
