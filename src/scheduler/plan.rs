@@ -14,7 +14,7 @@ use models::key::Key;
 use super::{
     descriptor::{Descriptor, Domain, Place},
     drift::Drift,
-    edge::Edge,
+    edge::{Edge, Target},
     explanation::{KernelError, Mentions},
     graph::Graph,
     ledger::{Ledger, Ticket},
@@ -136,6 +136,8 @@ pub struct Scheduler<D: Domain> {
     pub(super) ready: Ready,
     /// Found values whose dependencies may still come; looked at again with every step.
     pub(super) held_back: BTreeSet<NodeId>,
+    /// Values that wait to be created because what they rest on is held back; looked at again with every step.
+    pub(super) on_held_back: BTreeSet<NodeId>,
     /// What others did to applied values.
     pub(super) drift: Drift,
     pub(super) operations: Vec<Operation<D::Effect>>,
@@ -195,6 +197,7 @@ impl<D: Domain> Scheduler<D> {
             doubtful: BTreeSet::new(),
             ready: Ready::default(),
             held_back: BTreeSet::new(),
+            on_held_back: BTreeSet::new(),
             drift: Drift::default(),
             operations: Vec::new(),
             flying: FastMap::default(),
@@ -232,7 +235,8 @@ impl<D: Domain> Scheduler<D> {
         self.now = now;
         self.forget_repaired();
         self.start_transactions();
-        for id in std::mem::take(&mut self.held_back) {
+        let held_back = std::mem::take(&mut self.held_back).into_iter();
+        for id in held_back.chain(std::mem::take(&mut self.on_held_back)) {
             self.mark(id);
         }
         self.wake_retries();
@@ -343,6 +347,20 @@ impl<D: Domain> Scheduler<D> {
         false
     }
 
+    /// A value that it would be created on was found and is held back, for something else than this one: it may have to go, and this one
+    /// with it.
+    fn rests_on_held_back(&self, id: NodeId) -> bool {
+        let may_go = |target: NodeId| {
+            self.held_back.contains(&target) && self.graph[target].discovered && !self.unmet_chain_has(target, |_, unmet| unmet == id)
+        };
+        let mut edges = self.graph[id].edges.iter();
+        !self.held_back.is_empty()
+            && edges.any(|edge| match &edge.on {
+                Target::Key(target) => may_go(*target),
+                Target::AnyOf(any) => self.graph.satisfying(any).all(may_go),
+            })
+    }
+
     /// With nothing under way, what was held back for something that will not come after all need not wait for another event.
     fn release_held_back(&mut self) -> bool {
         if !self.operations.is_empty() || !self.flying.is_empty() {
@@ -415,6 +433,10 @@ impl<D: Domain> Scheduler<D> {
                     }
                     Decision::Settle => self.settle(id),
                     Decision::Create | Decision::Update if self.must_await_change_nearby(id) => self.park(id),
+                    Decision::Create if self.rests_on_held_back(id) => {
+                        self.on_held_back.insert(id);
+                        self.park(id);
+                    }
                     Decision::Create => self.create(id),
                     Decision::Update => self.update(id),
                     Decision::ClearAway => self.clear_away(id),

@@ -63,6 +63,13 @@ impl<D: Domain> Graph<D> {
         }
     }
 
+    /// The values of which each alone meets a dependency on any of several.
+    pub fn satisfying<'a>(&'a self, any: &'a AnyOf) -> impl Iterator<Item = NodeId> + 'a {
+        let below = any.prefixes.iter().filter_map(|prefix| self[*prefix].below.as_ref());
+        let available = below.flat_map(|below| below.available.iter().copied());
+        available.filter(|id| any.predicate.as_ref().is_none_or(|passes| passes(&self[*id].key)))
+    }
+
     /// Whether a wanted, not yet applied value can be created.
     pub fn readiness(&self, id: NodeId) -> Readiness {
         // Whatever cycle it is part of by one dependency, it is part of by all of them.

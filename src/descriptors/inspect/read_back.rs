@@ -16,7 +16,10 @@ use super::{
     },
     Inspection,
 };
-use crate::kernel::{ADOPTED_MARK, AddressSpec, AddressState, LinkState, PROTOCOL, Progress, are_routes_read, routes_of_address};
+use crate::{
+    descriptors::netns_of,
+    kernel::{ADOPTED_MARK, AddressSpec, AddressState, LinkState, PROTOCOL, Progress, are_routes_read, routes_of_address},
+};
 
 impl<'a> Inspection<'a> {
     /// An address that its interface no longer has, because its removal failed, is there all the same.
@@ -269,11 +272,25 @@ impl<'a> Inspection<'a> {
         }
     }
 
-    /// The interface that is the VRF device which a link is in: `expected` if it is one of several on that device.
+    /// The interface that is the VRF device which a link is in: `expected` if it is one of several on that device. A device that was
+    /// left by an earlier run is none, although it has the mark of an interface that is desired in another namespace.
     pub(super) fn vrf_of(&self, link: &LinkState, expected: Option<&str>) -> Option<String> {
-        let names = self.residents(self.vrf_device_of(link)?.index);
+        let residents = self.residents(self.vrf_device_of(link)?.index);
+        let names: Vec<&String> = residents.iter().filter(|name| self.may_be_here(name)).collect();
         let named = names.iter().find(|name| Some(name.as_str()) == expected);
-        named.or(names.first()).cloned()
+        named.or(names.first()).map(|name| (*name).clone())
+    }
+
+    /// Returns whether an interface is in this namespace as far as is known.
+    fn may_be_here(&self, name: &str) -> bool {
+        let known = self.view.known(&interface_key(name));
+        let Some(interface) = known.applied.or(known.wanted).and_then(Value::interface) else {
+            return true;
+        };
+        match netns_of(self.view, &interface.namespace) {
+            Some(netns) => netns == self.netns,
+            None => known.applied.is_some() || self.view.is_undecided(&interface.namespace.key()),
+        }
     }
 
     /// The managed VRF device that a link is in.
