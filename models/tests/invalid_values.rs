@@ -319,6 +319,11 @@ fn interfaces_with_bad_addresses_or_mtus_are_refused() {
             &["ip_addresses[0]"],
         ),
         (
+            dummy(r#""ip_addresses":["10.0.0.1/8","::1/128"]"#),
+            "IpAddressIsLoopback",
+            &["ip_addresses[1]"],
+        ),
+        (
             dummy(r#""ip_addresses":["10.0.0.1/8","10.0.0.2/8","10.0.0.1/8"]"#),
             "DuplicateAddress",
             &["ip_addresses[2]"],

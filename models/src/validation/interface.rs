@@ -3,7 +3,7 @@
 //! Owns what an interface must and must not have, by its type. Must never compare it with other interfaces. Start at
 //! [`validate`]: first the rules of the contract in their order, then the ones that the kernel has.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::{HOST_NAME_MAX_BYTES, ValidationError, check_host_name, check_interface_name, check_namespace, check_reference};
 use crate::{
@@ -79,7 +79,7 @@ pub(super) fn validate(interface: &Interface) -> Result<(), ValidationError> {
     check_kernel_name(interface, interface_type)?;
     check_vrf_master(interface)?;
     check_mac(interface)?;
-    check_addresses(interface)?;
+    check_addresses(interface, interface_type)?;
     check_mtu(interface, interface_type)
 }
 
@@ -296,20 +296,26 @@ enum Identity {
     },
 }
 
-fn check_addresses(interface: &Interface) -> Result<(), ValidationError> {
+fn check_addresses(interface: &Interface, interface_type: Type) -> Result<(), ValidationError> {
+    // `ipv6_add_addr` (net/ipv6/addrconf.c) takes `::1` on a loopback interface and on a VRF device only.
+    let takes_loopback = matches!(interface_type, Type::Loopback | Type::VrfDevice | Type::Existing) || interface.link_only;
     let mut seen: Vec<Identity> = Vec::with_capacity(interface.ip_addresses.len());
     for (index, text) in interface.ip_addresses.iter().enumerate() {
-        let identity = check_address(&format!("ip_addresses[{index}]"), text, &interface.name)?;
+        let field = format!("ip_addresses[{index}]");
+        let identity = check_address(&field, text, &interface.name)?;
+        if matches!(identity, Identity::Ip(IpAddr::V6(Ipv6Addr::LOCALHOST), _)) && !takes_loopback {
+            let message = format!(
+                "`{text}` is the IPv6 loopback address, which {} cannot have; give another address, or give it to a LOOPBACK interface",
+                interface_type.as_str_name()
+            );
+            return Err(ValidationError::new("IpAddressIsLoopback", &[&field], message));
+        }
         if let Some(earlier) = seen.iter().position(|other| *other == identity) {
             let message = format!(
                 "`{text}` is the same address as ip_addresses[{earlier}] `{}`; give it once",
                 interface.ip_addresses[earlier]
             );
-            return Err(ValidationError::new(
-                "DuplicateAddress",
-                &[&format!("ip_addresses[{index}]")],
-                message,
-            ));
+            return Err(ValidationError::new("DuplicateAddress", &[&field], message));
         }
         seen.push(identity);
     }
