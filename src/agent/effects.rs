@@ -18,6 +18,7 @@ use crate::{
         alias::Marks,
         applied_interface,
         inspect::{Background, Findings, KnownLinks, host_facts, inspect, inspect_again, is_created_by_agent},
+        names::bearer,
         namespace::microservice_key,
         netns_of,
         sharing::concerned_by_link,
@@ -327,6 +328,8 @@ impl NetworkEffects {
                 self.watch(key, &name, Binding::Bound { inode: netns.0 });
             }
             _ if class == Class::Waiting => debug!(key = %key, "waiting: {}", failure.message),
+            // Its status says so, and the report of the status is logged.
+            _ if has_status(key) => debug!(key = %key, errno = failure.errno, "failed: {}", failure.message),
             _ => warn!(key = %key, errno = failure.errno, "failed: {}", failure.message),
         }
         let message = failure.message;
@@ -684,6 +687,11 @@ impl NetworkEffects {
         scheduler.found(vec![(key, Value::Namespace(Namespace { name: name.clone(), open }))]);
         self.look(scheduler, &name, netns, contents, true);
     }
+}
+
+/// Returns whether a failure of the value shows in a published status: its own, or that of the interface that it is derived from.
+fn has_status(key: &Key) -> bool {
+    key.as_str().starts_with("config/") || bearer(key).is_some()
 }
 
 /// What an orphan is, from its key.

@@ -15,7 +15,7 @@ mod dry_run_tests;
 pub mod inspect;
 pub mod interface;
 pub mod message;
-mod names;
+pub mod names;
 pub mod namespace;
 pub mod observed;
 pub mod orphan;
