@@ -139,7 +139,8 @@ fn desired_change<'a>(view: &View<'a, Network>, applied: &Interface) -> Option<&
 /// interfaces.
 ///
 /// An EXISTING interface that is to be changed has no say with its applied version. If it precedes `interface` in key order, and can be
-/// changed, its desired version counts. So of two that are to be changed at once, the first in key order is.
+/// changed, its desired version counts. So of two that are to be changed at once, the first in key order is. It cannot be changed if
+/// `interface` is applied and asks for nothing else of the link than before.
 fn deciding_beside<'a>(view: &View<'a, Network>, interface: &Interface) -> Vec<&'a Interface> {
     let (mut deciding, mut changes) = (Vec::new(), Vec::new());
     for other in keys_beside(view, interface).iter().filter_map(|key| partner(view, key)) {
@@ -150,8 +151,13 @@ fn deciding_beside<'a>(view: &View<'a, Network>, interface: &Interface) -> Vec<&
         }
     }
     changes.sort_unstable_by_key(|desired| &desired.name);
+    let applied = view.applied(&interface.key()).and_then(Value::interface);
+    let own = applied.filter(|applied| asks_alike(applied, interface));
     for desired in changes {
         let is_told = |other: &&Interface| asks_alike(other, desired);
+        if own.is_some_and(|own| contradicts(desired, own)) {
+            continue;
+        }
         if !deciding.iter().any(|other| contradicts(desired, other)) && !deciding.iter().any(is_told) {
             deciding.push(desired);
         }

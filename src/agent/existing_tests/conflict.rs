@@ -218,6 +218,22 @@ fn of_two_values_changed_to_contradict_each_other_the_first_is_changed() {
     }
 }
 
+/// An interface that is changed, but asks for nothing else of its link than before, is not in conflict with one that is changed at once.
+#[test]
+fn a_change_of_addresses_alone_makes_no_conflict() {
+    let a = existing("a", r#","ip_addresses":["10.1.0.1/24"]"#);
+    let a_down = existing("a", "").1.replace(r#""enabled":true,"#, "");
+    let b = existing("b", r#","link_only":true,"ip_addresses":["10.5.5.1/24"]"#);
+    let b_changed = existing("b", r#","ip_addresses":["10.2.0.1/24"]"#);
+    let mut world = World::start(machine(), &[a.clone(), b.clone()].into());
+    world.change(&[(&a.0, Some(&a_down)), (&b.0, Some(&b_changed.1))]);
+    world.rest();
+    world.assert_configured(&b.0);
+    let (state, message) = world.state(&a.0);
+    assert_eq!(state, ValueState::Invalid);
+    assert!(message.contains("interface b has admin state UP"), "{message}");
+}
+
 /// An interface that cannot be changed keeps nobody else from a link; when it is to be again what it is, who came meanwhile leaves.
 #[test]
 fn a_value_that_returns_to_what_it_was_takes_precedence_in_key_order() {
