@@ -154,7 +154,7 @@ pub struct NetworkEffects {
     strict: bool,
     /// Namespaces of which the next look is a resync.
     to_resync: BTreeSet<NetnsId>,
-    /// Namespaces that hold something which may belong to one that is not open yet.
+    /// Namespaces that held something, when they were read last, which may belong to one that is not open yet.
     undecided: BTreeSet<NetnsId>,
     /// Namespaces of the survey with such a thing in them: the scheduler, which would close them, is told when it is decided.
     undecided_leftovers: BTreeMap<NetnsId, (NamespaceName, OpenNamespace)>,
@@ -560,6 +560,7 @@ impl NetworkEffects {
         if netns == self.own {
             self.report_host_facts(scheduler, snapshot);
         }
+        self.undecided.remove(&netns);
         self.decide_leftover(scheduler, netns, snapshot);
         self.note_size(netns, snapshot);
         let resync = self.to_resync.remove(&netns);
@@ -892,8 +893,7 @@ impl Effects for NetworkEffects {
 
     fn desired_changed(&mut self) {
         // Long overdue, so that it is done before anything is made that may be there already.
-        let again = std::mem::take(&mut self.undecided);
-        self.suspects.extend(again.into_iter().map(|netns| (netns, Duration::ZERO)));
+        self.suspects.extend(self.undecided.iter().map(|netns| (*netns, Duration::ZERO)));
     }
 
     fn suspect_all(&mut self, now: Duration) {
@@ -926,7 +926,7 @@ impl Effects for NetworkEffects {
 
     fn settled(&mut self) {
         if std::mem::take(&mut self.acted) {
-            for netns in std::mem::take(&mut self.undecided) {
+            for netns in self.undecided.clone() {
                 self.read_again(netns);
             }
         }
