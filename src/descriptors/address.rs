@@ -105,6 +105,10 @@ pub(super) fn in_same_subnet(a: AddressSpec, b: AddressSpec) -> bool {
     a.address.is_ipv4() && subnet(a) == subnet(b)
 }
 
+fn is_routed(value: &Value) -> bool {
+    value.address().is_some_and(|address| address.routed)
+}
+
 /// Makes an address the primary one of its subnet, if the agent has set other addresses of that subnet before.
 fn make_primary(marks: &Marks, address: &Address, view: &View<'_, Network>) -> Vec<KernelOp> {
     let on = applied_interface(view, &address.interface);
@@ -150,14 +154,16 @@ impl Descriptor<Network> for AddressDescriptor {
 
     fn equivalent(&self, _: &Key, applied: &Value, wanted: &Value) -> bool {
         let leads = |value: &Value| value.address().is_some_and(|address| address.leads);
-        Self::is_same(applied, wanted) && (leads(applied) || !leads(wanted))
+        Self::is_same(applied, wanted) && (leads(applied) || !leads(wanted)) && (is_routed(applied) || !is_routed(wanted))
     }
 
     fn difference(&self, found: &Value, wanted: &Value) -> String {
-        match Self::is_same(found, wanted) {
-            true => "it is not the primary address of its subnet".to_owned(),
-            false => "it was changed".to_owned(),
-        }
+        let difference = match Self::is_same(found, wanted) {
+            true if !is_routed(found) => "the routes that the kernel makes for it are gone",
+            true => "it is not the primary address of its subnet",
+            false => "it was changed",
+        };
+        difference.to_owned()
     }
 
     fn needs_recreate(&self, _: &Key, applied: &Value, wanted: &Value) -> bool {
@@ -203,9 +209,15 @@ impl Descriptor<Network> for AddressDescriptor {
         Ok(ops)
     }
 
-    fn update(&self, _: &Key, _: &Value, wanted: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
-        let address = wanted.address();
-        Ok(address.map(|address| make_primary(&self.marks, address, view)).unwrap_or_default())
+    fn update(&self, _: &Key, applied: &Value, wanted: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
+        let Some(address) = wanted.address() else { return Ok(Vec::new()) };
+        // Adding one that is there restores its routes.
+        let mut ops = match is_routed(applied) {
+            true => Vec::new(),
+            false => operation(&self.marks, address, view, true),
+        };
+        ops.extend(make_primary(&self.marks, address, view));
+        Ok(ops)
     }
 
     fn delete(&self, _: &Key, applied: &Value, _: DeleteCause, view: &View<'_, Network>) -> Vec<KernelOp> {

@@ -195,6 +195,7 @@ fn address(model: &InterfaceModel, text: &str, only_expected: bool, host_name: &
         detection,
         position: 0,
         leads: false,
+        routed: true,
     }
 }
 

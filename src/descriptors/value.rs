@@ -370,6 +370,8 @@ pub struct Address {
     pub position: u32,
     /// The first of several IPv4 addresses of its subnet as written. Of an applied one: the kernel has it as the primary address.
     pub leads: bool,
+    /// Of an applied one: the link has the routes that the kernel makes for it. Of a desired one always.
+    pub routed: bool,
 }
 
 /// Membership of a link in a VRF.

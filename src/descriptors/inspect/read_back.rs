@@ -29,10 +29,9 @@ impl<'a> Inspection<'a> {
         if unseen.is_empty() {
             return;
         }
-        let unrouted = self.unrouted_addresses(link, name);
         let there = unseen.into_iter().filter(|(_, value)| {
             let spec = value.address().and_then(|address| address.spec);
-            spec.is_some_and(|spec| self.has_address(link.index, spec) && !unrouted.contains(&spec))
+            spec.is_some_and(|spec| self.has_address(link.index, spec))
         });
         let there: Vec<Key> = there.map(|(key, _)| key.clone()).collect();
         self.seen.extend(there);
@@ -57,10 +56,9 @@ impl<'a> Inspection<'a> {
             (found.marked, found.known_index) = (!unmarked, unmarked.then_some(link.index));
             found.adopted = if unmarked { basis.adopted } else { is_adopted(link) };
         }
-        let unrouted = self.unrouted_addresses(link, &wanted.name);
-        let is_whole = |spec: AddressSpec| self.has_address(link.index, spec) && !unrouted.contains(&spec);
+        let is_there = |spec: AddressSpec| self.has_address(link.index, spec);
         // An address that the agent only expects counts under the condition of its fact: the link is up.
-        let here = |address: &&Address| address.spec.is_some_and(is_whole) && (address.expected.is_none() || link.up);
+        let here = |address: &&Address| address.spec.is_some_and(is_there) && (address.expected.is_none() || link.up);
         let mut addresses: Vec<Address> = basis.addresses.iter().filter(here).cloned().collect();
         let known: HashSet<AddressSpec> = addresses.iter().filter_map(|address| address.spec).collect();
         let is_new = |address: &&Address| address.spec.is_none_or(|spec| !known.contains(&spec));
@@ -68,6 +66,9 @@ impl<'a> Inspection<'a> {
         for address in addresses.iter_mut().filter(|address| address.leads) {
             address.leads = !self.is_misplaced(link.index, address, wanted);
         }
+        let unrouted = self.unrouted_addresses(link, &wanted.name);
+        let is_unrouted = |address: &&mut Address| address.spec.is_some_and(|spec| unrouted.contains(&spec));
+        addresses.iter_mut().filter(is_unrouted).for_each(|address| address.routed = false);
         found.addresses = addresses;
         found
     }
@@ -97,6 +98,7 @@ impl<'a> Inspection<'a> {
                 awaited: false,
                 position: 0,
                 leads: false,
+                routed: true,
             }
         };
         Interface {
@@ -159,19 +161,14 @@ impl<'a> Inspection<'a> {
         secondary && of_interface
     }
 
-    /// The desired addresses of an interface that are on its link without the routes that the kernel had made for them. The agent takes
-    /// them for lost, so that they are completed before anything that needs them is configured. It does not judge addresses that
-    /// somebody else made: an interface may be shared.
+    /// The desired addresses of an interface that are on its link without the routes that the kernel had made for them. The agent does
+    /// not judge addresses that somebody else made: an interface may be shared.
     fn unrouted_addresses(&self, link: &LinkState, name: &str) -> HashSet<AddressSpec> {
         let wanted = self.view.wanted(&interface_key(name)).and_then(Value::interface);
-        // On the link that an EXISTING interface is about to leave its addresses must go: those that count as lost would stay.
-        let stays = |wanted: &&Interface| wanted.kind != InterfaceKind::Existing || wanted.host_name == link.name;
-        let Some(wanted) = wanted.filter(stays) else {
-            return HashSet::new();
-        };
+        let Some(wanted) = wanted else { return HashSet::new() };
         let table = link.vrf_table.or_else(|| self.link_of(link.master?)?.vrf_table);
         let is_own = |state: &AddressState| are_routes_read(state) && (state.protocol == PROTOCOL || !is_shared(wanted));
-        // Outside of its VRF an address must go: one that counts as lost would stay.
+        // Outside of its VRF it has them in another table.
         let is_in_place = |address: &&Address| address.vrf.is_none() || self.vrf_of(link, address.vrf.as_deref()) == address.vrf;
         let is_unrouted = |address: &&Address| {
             let state = address.spec.and_then(|spec| self.address_on(link.index, spec));

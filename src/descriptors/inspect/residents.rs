@@ -201,7 +201,7 @@ impl Inspection<'_> {
             let known = self.view.known(&address.key);
             let applied = known.applied.and_then(Value::address);
             let is_news = match applied {
-                Some(applied) => applied.leads != address.leads,
+                Some(applied) => (applied.leads, applied.routed) != (address.leads, address.routed),
                 None => known.applied.is_none(),
             };
             if is_news && !known.in_flight {
