@@ -270,13 +270,11 @@ impl<'a> Rules<'a> {
     }
 
     fn link(&self, interface: &Interface) -> Link {
-        let (mark, kind, default) = match interface.kind {
-            Kind::Veth(peer) => (format!("{}/{peer}", interface.name), "veth", Some(1500)),
-            Kind::Dummy => (interface.name.to_owned(), "dummy", Some(1500)),
-            Kind::Vrf(_) => (interface.name.to_owned(), "vrf", None),
-            Kind::Loopback => (interface.name.to_owned(), "", Some(65536)),
-            // It is not the agent's.
-            Kind::Existing { .. } => (String::new(), "", None),
+        let (mark, kind, table) = identity(interface);
+        let default = match interface.kind {
+            Kind::Veth(_) | Kind::Dummy => Some(1500),
+            Kind::Loopback => Some(65536),
+            Kind::Vrf(_) | Kind::Existing { .. } => None,
         };
         Link {
             mark,
@@ -285,7 +283,7 @@ impl<'a> Rules<'a> {
             mtu: if interface.mtu == 0 { default } else { Some(interface.mtu) },
             mac: interface.mac.map(mac_text),
             master: self.vrf_of(interface).map(|vrf| vrf.host.clone()),
-            table: if let Kind::Vrf(table) = interface.kind { Some(table) } else { None },
+            table,
             group: 0,
         }
     }
@@ -550,8 +548,27 @@ fn unusable(configuration: &Configuration) -> BTreeSet<&str> {
 }
 
 /// What the agent's mark on a link says that it is.
-pub fn subject(link: &LinkState) -> Option<&str> {
+fn subject(link: &LinkState) -> Option<&str> {
     link.alias.strip_prefix(PREFIX).map(|rest| rest.trim_end_matches(CREATED))
+}
+
+/// Whether a link is what an interface asks for, but for what can be changed while it stays.
+pub fn stands_for(link: &LinkState, interface: &Interface) -> bool {
+    let (mark, kind, table) = identity(interface);
+    subject(link) == Some(&*mark) && link.kind == kind && table.is_none_or(|table| link.vrf_table == Some(table))
+}
+
+/// What a link cannot change while it stays: mark, kind and table.
+fn identity(interface: &Interface) -> (String, &'static str, Option<u32>) {
+    let name = interface.name.to_owned();
+    match interface.kind {
+        Kind::Veth(peer) => (format!("{name}/{peer}"), "veth", None),
+        Kind::Dummy => (name, "dummy", None),
+        Kind::Vrf(table) => (name, "vrf", Some(table)),
+        Kind::Loopback => (name, "", None),
+        // It is not the agent's.
+        Kind::Existing { .. } => (String::new(), "", None),
+    }
 }
 
 fn is_of_any(link: &LinkState, names: &BTreeSet<&str>) -> bool {

@@ -7,10 +7,12 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::World;
 use crate::{
-    kernel::{LinkState, NetnsId},
+    kernel::NetnsId,
     simulation::{
         configuration::Item,
-        expectation::subject,
+        daemon::Daemon,
+        expectation::stands_for,
+        machine::places,
         scenario::{Change, Step},
         store::Loss,
     },
@@ -182,24 +184,24 @@ impl World {
         stored.eq(read) && !agent.following.has_orphans() && agent.following.held().eq(self.losses.lost.iter().map(String::as_str))
     }
 
-    /// The links that are the agent's and stand for a part of the configuration.
+    /// The links that are the agent's and stand for a part of the configuration as it is. What stands for an earlier version of a value
+    /// is deleted for this reason, even if the first attempt has failed.
     fn agents_links(&self) -> Vec<(NetnsId, u32, String)> {
         let kernel = &self.machine.get().kernel;
         if kernel.has_dying() {
             return Vec::new();
         }
+        let places = places(kernel, self.daemon.holder().map(Daemon::pid));
         let interfaces = self.configuration.values().filter_map(|item| match item {
-            Item::Interface(interface) => Some(interface.name),
+            Item::Interface(interface) => Some(interface),
             _ => None,
         });
-        let names: BTreeSet<&str> = interfaces.collect();
-        let stands_for_one = |link: &&LinkState| {
-            let name = subject(link).and_then(|subject| subject.split('/').next());
-            link.name != "lo" && name.is_some_and(|name| names.contains(name))
-        };
-        let spaces = kernel.spaces.iter();
-        let links = spaces.flat_map(|(netns, space)| space.links.iter().filter(stands_for_one).map(|link| (*netns, link)));
-        links.map(|(netns, link)| (netns, link.index, link.name.clone())).collect()
+        let links = interfaces.filter_map(|interface| {
+            let netns = places[interface.place]?;
+            let link = kernel.link(netns, &interface.host).filter(|link| stands_for(link, interface))?;
+            Some((netns, link.index, link.name.clone()))
+        });
+        links.filter(|(_, _, name)| name != "lo").collect()
     }
 
     fn expect_kept_links(&self) -> Result<(), String> {
