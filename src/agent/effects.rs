@@ -129,6 +129,14 @@ struct Flying {
     namespace: Option<(NamespaceName, NamespaceRef, OnNamespace)>,
 }
 
+/// A namespace that an earlier run left something in.
+struct Leftover {
+    name: NamespaceName,
+    open: OpenNamespace,
+    /// What of the agent's is or was in it may be that of desired values: if it is in the way, that is not because a value was lost.
+    explained: bool,
+}
+
 /// See the [module documentation](self).
 pub struct NetworkEffects {
     host: Arc<dyn Host>,
@@ -157,7 +165,7 @@ pub struct NetworkEffects {
     /// Namespaces that held something, when they were read last, which may belong to one that is not open yet.
     undecided: BTreeSet<NetnsId>,
     /// Namespaces of the survey with such a thing in them: the scheduler, which would close them, is told when it is decided.
-    undecided_leftovers: BTreeMap<NetnsId, (NamespaceName, OpenNamespace)>,
+    undecided_leftovers: BTreeMap<NetnsId, Leftover>,
     /// Something was done or decided since those were looked at.
     acted: bool,
     /// Namespaces that the survey left out because they were wanted, or that were closed with something undecided in them: once nobody
@@ -542,8 +550,8 @@ impl NetworkEffects {
 
     /// Judges a namespace of the survey again that was undecided.
     fn decide_leftover(&mut self, scheduler: &mut Scheduler<Network>, netns: NetnsId, contents: &Snapshot) {
-        if let Some((name, open)) = self.undecided_leftovers.remove(&netns) {
-            self.leftover(scheduler, name, open, contents);
+        if let Some(leftover) = self.undecided_leftovers.remove(&netns) {
+            self.leftover(scheduler, leftover, contents);
         }
     }
 
@@ -566,7 +574,7 @@ impl NetworkEffects {
         let resync = self.to_resync.remove(&netns);
         let (mut links, mut observed) = (Vec::new(), BTreeSet::new());
         // What the startup scan found is not known to the scheduler before it is decided whose it is.
-        let undecided = self.undecided_leftovers.get(&netns).map(|(name, _)| name.clone());
+        let undecided = self.undecided_leftovers.get(&netns).map(|leftover| leftover.name.clone());
         for name in self.open.get(&netns).cloned().unwrap_or_default() {
             if undecided.as_ref() == Some(&name) {
                 continue;
@@ -640,11 +648,17 @@ impl NetworkEffects {
         let open = OpenNamespace { netns, reference, owned };
         self.open.entry(netns).or_default().insert(name.clone());
         self.plan_first_look(netns);
-        self.leftover(scheduler, name, open, &contents);
+        let leftover = Leftover {
+            name,
+            open,
+            explained: false,
+        };
+        self.leftover(scheduler, leftover, &contents);
     }
 
     /// Tells the scheduler of a namespace that an earlier run left something in, unless that may still turn out to be wanted.
-    fn leftover(&mut self, scheduler: &mut Scheduler<Network>, name: NamespaceName, open: OpenNamespace, contents: &Snapshot) {
+    fn leftover(&mut self, scheduler: &mut Scheduler<Network>, mut leftover: Leftover, contents: &Snapshot) {
+        let Leftover { name, open, .. } = &leftover;
         let key = name.key();
         let is_open = scheduler.view().applied(&key).is_some();
         if is_open || scheduler.view().wanted(&key).is_some() {
@@ -661,25 +675,29 @@ impl NetworkEffects {
                 ops: vec![close],
             });
             if !is_open {
-                self.no_longer_open(&name, open.netns);
-                self.unseen.insert(name, open.reference);
+                self.no_longer_open(name, open.netns);
+                self.unseen.insert(leftover.name, leftover.open.reference);
             }
             return;
         }
         let netns = open.netns;
-        let mut findings = inspect(&scheduler.view(), &self.marks, &name, netns, contents);
+        let mut findings = inspect(&scheduler.view(), &self.marks, name, netns, contents);
+        let is_superseded = |value: &Value| value.orphan().is_some_and(|orphan| orphan.superseded);
+        leftover.explained |= findings.undecided || findings.found.iter().any(|(_, value)| is_superseded(value));
         if findings.undecided {
             self.undecided.insert(netns);
-            self.undecided_leftovers.insert(netns, (name, open));
+            self.undecided_leftovers.insert(netns, leftover);
             return;
         }
-        if self.held.is_holding() {
-            if self.held.take(netns, &name, &mut findings.found) {
-                self.reporter.held_orphans(self.held.texts());
-            }
-            self.undecided_leftovers.insert(netns, (name, open));
+        if self.held.take(netns, &leftover.name, &mut findings.found) {
+            self.reporter.held_orphans(self.held.texts());
+        }
+        // Nothing tells why an empty namespace was made, so it may be that of a lost value as well.
+        if self.held.is_holding() && (self.held.are_in(netns) || !leftover.explained) {
+            self.undecided_leftovers.insert(netns, leftover);
             return;
         }
+        let Leftover { name, open, .. } = leftover;
         info!(namespace = %name, %netns, owned = open.owned, "left by an earlier run; what nobody wants is removed");
         // It may be wanted before it is given back, and then stays open.
         self.watch(&key, &name, Binding::Bound { inode: netns.0 });
@@ -746,6 +764,9 @@ impl Effects for NetworkEffects {
             let takes_back = self.dispossessed.remove(&operation.key) && operation.verb == Verb::Create;
             if takes_back {
                 operation.effect.iter_mut().for_each(replace_whatever_is_there);
+            }
+            if operation.verb == Verb::Delete {
+                operation.effect.splice(..0, self.held.removals_before(&operation.key));
             }
             debug!(key = %operation.key, verb = ?operation.verb, ops = ?operation.effect, "operation");
             let namespace = on_namespace(&operation.key, &operation.effect);

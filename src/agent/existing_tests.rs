@@ -39,24 +39,42 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn start(kernel: Kernel, desired: &Desired) -> Self {
+        Self::start_with(kernel, desired, Disk::of_known_store(1))
+    }
+
+    fn start_with(kernel: Kernel, desired: &Desired, mut disk: Disk) -> Self {
         let (machine, now) = (SharedMachine::new(kernel), Duration::from_secs(1_000));
-        let mut agent = Agent::start(&machine, Clock::told_by(move || now), MANNER, &mut Disk::of_known_store(1), None);
+        let agent = Agent::start(&machine, Clock::told_by(move || now), MANNER, &mut disk, None);
+        let mut world = World { machine, agent, now };
+        world.list(desired);
+        world
+    }
+
+    /// The store is listed.
+    pub(super) fn list(&mut self, desired: &Desired) {
         let items = desired.iter().map(|(key, value)| RawItem {
             key: RawKey::from(key.as_bytes()),
             value: value.clone().into_bytes(),
             mod_revision: 1,
         });
-        agent.events.extend(desired_event(SourceEvent::Snapshot {
+        self.agent.events.extend(desired_event(SourceEvent::Snapshot {
             revision: 1,
             reason: SnapshotReason::Initial,
             items: items.collect(),
         }));
-        let mut world = World { machine, agent, now };
-        world.rest();
-        world
+        self.rest();
     }
 
     pub(super) fn restart(self, desired: &Desired) -> Self {
+        self.restart_with(desired, Disk::of_known_store(1))
+    }
+
+    /// Restarts the agent without anything that it knows of the store, so that it holds orphans.
+    pub(super) fn restart_holding(self, desired: &Desired) -> Self {
+        self.restart_with(desired, Disk::default())
+    }
+
+    fn restart_with(self, desired: &Desired, disk: Disk) -> Self {
         let mut kernel = {
             let mut machine = self.machine.get();
             machine.agent_gone();
@@ -64,7 +82,7 @@ impl World {
         };
         kernel.reap();
         kernel.log.clear();
-        World::start(kernel, desired)
+        World::start_with(kernel, desired, disk)
     }
 
     fn change(&mut self, items: &[(&str, Option<&str>)]) {
@@ -145,12 +163,12 @@ impl World {
     }
 }
 
-fn interface(name: &str, rest: &str) -> (String, String) {
+pub(super) fn interface(name: &str, rest: &str) -> (String, String) {
     let key = format!("linux/interfaces/v2/interface/{name}");
     (key, format!(r#"{{"name":"{name}","enabled":true,{rest}}}"#))
 }
 
-fn route(interface: &str, network: &str, gateway: &str) -> (String, String) {
+pub(super) fn route(interface: &str, network: &str, gateway: &str) -> (String, String) {
     let key = format!("linux/l3/v2/route/{network}/{interface}");
     let value = format!(r#"{{"outgoing_interface":"{interface}","scope":"GLOBAL","dst_network":"{network}","gw_addr":"{gateway}"}}"#);
     (key, value)

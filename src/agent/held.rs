@@ -1,11 +1,11 @@
 //! Orphans that stay because the store lost its content: nobody is known to have deleted their values.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{collections::BTreeMap, sync::Arc};
 
 use models::key::Key;
 
 use crate::{
-    descriptors::value::{NamespaceName, Value},
+    descriptors::value::{NamespaceName, Orphan, Value},
     kernel::{KernelOp, NetnsId},
 };
 
@@ -13,7 +13,7 @@ use crate::{
 #[derive(Default)]
 pub struct HeldOrphans {
     holding: bool,
-    found: BTreeMap<(NetnsId, NamespaceName), BTreeSet<Key>>,
+    found: BTreeMap<(NetnsId, NamespaceName), BTreeMap<Key, Arc<Orphan>>>,
 }
 
 impl HeldOrphans {
@@ -32,25 +32,26 @@ impl HeldOrphans {
         changed
     }
 
-    /// Takes the orphans out of what was found in a namespace. Returns whether the set of held orphans changed.
+    /// Takes the orphans out of what was found in a namespace, but for those of values that are desired. Returns whether the set of
+    /// held orphans changed.
     pub fn take(&mut self, netns: NetnsId, name: &NamespaceName, found: &mut Vec<(Key, Value)>) -> bool {
         if !self.holding {
             return false;
         }
-        let is_orphan = |value: &Value| value.orphan().is_some();
-        let orphans: BTreeSet<Key> = found
-            .iter()
-            .filter(|(_, value)| is_orphan(value))
-            .map(|(key, _)| key.clone())
-            .collect();
-        found.retain(|(_, value)| !is_orphan(value));
+        let mut orphans = BTreeMap::new();
+        found.retain(|(key, value)| match value {
+            Value::Orphan(orphan) if !orphan.superseded => {
+                orphans.insert(key.clone(), orphan.clone());
+                false
+            }
+            _ => true,
+        });
         let place = (netns, name.clone());
         if orphans.is_empty() {
             return self.found.remove(&place).is_some();
         }
-        let changed = self.found.get(&place) != Some(&orphans);
-        self.found.insert(place, orphans);
-        changed
+        let before = self.found.insert(place, orphans.clone());
+        !before.is_some_and(|before| before.keys().eq(orphans.keys()))
     }
 
     /// A namespace is no longer open under a name. Returns whether the set of held orphans changed.
@@ -63,12 +64,19 @@ impl HeldOrphans {
         self.found.keys().any(|(place, _)| *place == netns)
     }
 
+    /// What removes the held orphans that nothing tells from foreign objects once an interface is gone.
+    pub fn removals_before(&self, interface: &Key) -> Vec<KernelOp> {
+        let orphans = self.found.values().flat_map(BTreeMap::values);
+        let borne = orphans.filter(|orphan| orphan.bearer.as_ref() == Some(interface));
+        borne.flat_map(|orphan| orphan.removal.clone()).collect()
+    }
+
     /// Each held orphan once, for people.
     pub fn texts(&self) -> Vec<String> {
         let places = self
             .found
             .iter()
-            .flat_map(|((_, name), keys)| keys.iter().map(move |key| (key, name)));
+            .flat_map(|((_, name), orphans)| orphans.keys().map(move |key| (key, name)));
         let by_key: BTreeMap<&Key, &NamespaceName> = places.collect();
         let text = |(key, name): (&Key, &NamespaceName)| {
             let what = key.as_str().splitn(4, '/').last().unwrap_or_default();
@@ -89,10 +97,7 @@ pub fn keep_namespace(ops: &mut [KernelOp]) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::descriptors::value::Orphan;
 
     #[test]
     fn orphans_stay_known_when_the_store_is_lost_once_more() {
@@ -102,6 +107,7 @@ mod tests {
             removal: Vec::new(),
             claim: None,
             bearer: None,
+            superseded: false,
         };
         let mut found = vec![(Key::from("linux/orphan/7/link x"), Value::Orphan(Arc::new(orphan)))];
         let mut held = HeldOrphans::default();

@@ -10,6 +10,8 @@ pub(crate) mod effects;
 mod existing_tests;
 mod failure_class;
 pub(crate) mod held;
+#[cfg(test)]
+mod held_tests;
 pub(crate) mod hold;
 pub(crate) mod host;
 pub mod label;

@@ -182,18 +182,20 @@ pub fn inspect_again(
 impl<'a> Inspection<'a> {
     /// The interface that made a link or took it over, by the alias of the link.
     fn logical_name(&self, link: &LinkState) -> Option<String> {
-        let known = |name: &&str| {
-            let key = interface_key(name);
-            self.view
-                .wanted(&key)
-                .or(self.view.applied(&key))
-                .is_some_and(|value| value.interface().is_some())
-                || self.view.rejected(&key)
-        };
-        if self.marks.subject(&link.alias).is_some() {
-            return self.marks.candidates(&link.alias).find(known).map(str::to_owned);
-        }
-        None
+        self.known_name(link).map(str::to_owned)
+    }
+
+    /// The interface that the alias of a link names, if one of that name is known.
+    fn known_name<'l>(&self, link: &'l LinkState) -> Option<&'l str> {
+        self.marks.subject(&link.alias)?;
+        let mut candidates = self.marks.candidates(&link.alias);
+        candidates.find(|name| self.is_known(&interface_key(name)))
+    }
+
+    /// Whether a value is desired, usable or not, or believed to be applied.
+    fn is_known(&self, key: &Key) -> bool {
+        let known = self.view.known(key);
+        known.wanted.is_some() || known.applied.is_some() || self.view.rejected(key)
     }
 
     fn name_links(&mut self, known: &KnownLinks) {

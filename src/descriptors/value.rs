@@ -451,6 +451,8 @@ pub struct Orphan {
     pub claim: Option<String>,
     /// Key of the interface that must not be taken down before.
     pub bearer: Option<Key>,
+    /// The value that it belonged to is desired in another form, so it is not left because a value was lost.
+    pub superseded: bool,
 }
 
 macro_rules! accessor {

@@ -130,6 +130,12 @@ impl<'a> Inspection<'a> {
         self.view.rejected(&key).then(|| (key, Value::Route(route.into())))
     }
 
+    /// Whether a value is known that is on one of the interfaces on a link; `key` is its key, given the interface.
+    fn has_known(&self, link: u32, key: impl Fn(String) -> TypedKey) -> bool {
+        let mut keys = self.residents(link).iter().map(|name| key(name.clone()).to_key());
+        keys.any(|key| self.is_known(&key))
+    }
+
     /// Adds the applied ARP entries, and then the routes, of an interface that were not seen.
     pub(super) fn add_unseen_layer3(&self, interface: &str, unseen: &mut Vec<Key>) {
         let mut routes = Vec::new();
@@ -183,7 +189,12 @@ impl<'a> Inspection<'a> {
                         guard: self.guard(link),
                         address: state.address,
                     };
-                    self.orphan_on(link, &format!("neighbour/{}/{}", link.name, state.address), removal);
+                    let ip_address = state.address.to_string();
+                    let superseded = self.has_known(state.link, |interface| TypedKey::Arp {
+                        interface,
+                        ip_address: ip_address.clone(),
+                    });
+                    self.orphan_on(link, &format!("neighbour/{}/{ip_address}", link.name), removal, superseded);
                 }
             }
         }
@@ -256,7 +267,15 @@ impl<'a> Inspection<'a> {
                         guard: self.guard(link),
                         route: route.clone(),
                     };
-                    self.orphan_on(link, &what, removal);
+                    let destination = RouteDestination::Network {
+                        address: route.destination,
+                        prefix_len: route.prefix_len,
+                    };
+                    let superseded = self.has_known(state.link, |outgoing_interface| TypedKey::Route {
+                        destination: destination.clone(),
+                        outgoing_interface,
+                    });
+                    self.orphan_on(link, &what, removal, superseded);
                 }
             }
         }

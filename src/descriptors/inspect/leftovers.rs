@@ -8,8 +8,6 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use models::key::Key;
-
 use super::{
     super::{
         address::addresses_prefix,
@@ -38,27 +36,32 @@ impl<'a> Inspection<'a> {
     /// Reports something on a link that stays.
     ///
     /// The interface of a `lo` waits for its removal: without the mark that goes with the interface, nothing tells whose it is.
-    pub(super) fn orphan_on(&mut self, link: &LinkState, what: &str, removal: KernelOp) {
+    pub(super) fn orphan_on(&mut self, link: &LinkState, what: &str, removal: KernelOp, superseded: bool) {
         let of_loopback = (link.name == "lo").then(|| self.marks.subject(&link.alias)).flatten();
         let bearer = of_loopback.filter(|name| !name.is_empty()).map(interface_key);
-        self.orphan(what, vec![removal], None, bearer);
+        let orphan = Orphan {
+            bearer,
+            superseded,
+            ..self.orphan_of(vec![removal])
+        };
+        self.orphan(what, orphan);
     }
 
-    fn orphan(&mut self, what: &str, removal: Vec<KernelOp>, claim: Option<String>, bearer: Option<Key>) {
+    /// An orphan of a value of which nothing is known.
+    fn orphan_of(&self, removal: Vec<KernelOp>) -> Orphan {
+        Orphan {
+            namespace: self.name.clone(),
+            removal,
+            claim: None,
+            bearer: None,
+            superseded: false,
+        }
+    }
+
+    fn orphan(&mut self, what: &str, orphan: Orphan) {
         let key = orphan_key(self.netns, what);
         if self.view.applied(&key).is_none() {
-            self.findings.found.push((
-                key,
-                Value::Orphan(
-                    Orphan {
-                        namespace: self.name.clone(),
-                        removal,
-                        claim,
-                        bearer,
-                    }
-                    .into(),
-                ),
-            ));
+            self.findings.found.push((key, Value::Orphan(orphan.into())));
         }
     }
 
@@ -110,12 +113,12 @@ impl<'a> Inspection<'a> {
             }
             _ => return,
         };
-        self.orphan(
-            &format!("link/{}", link.name),
-            removal,
-            Some(host_name_claim(netns, &link.name)),
-            None,
-        );
+        let orphan = Orphan {
+            claim: Some(host_name_claim(netns, &link.name)),
+            superseded: self.known_name(link).is_some(),
+            ..self.orphan_of(removal)
+        };
+        self.orphan(&format!("link/{}", link.name), orphan);
     }
 
     /// A link of an interrupted creation: left to the interface that wants this name here, else a leftover.
@@ -144,12 +147,11 @@ impl<'a> Inspection<'a> {
                     name: link.name.clone(),
                     guard: owned(self.marks),
                 };
-                self.orphan(
-                    &format!("link/{}", link.name),
-                    vec![removal],
-                    Some(host_name_claim(self.netns, &link.name)),
-                    None,
-                );
+                let orphan = Orphan {
+                    claim: Some(host_name_claim(self.netns, &link.name)),
+                    ..self.orphan_of(vec![removal])
+                };
+                self.orphan(&format!("link/{}", link.name), orphan);
             }
         }
     }
@@ -180,7 +182,9 @@ impl<'a> Inspection<'a> {
     pub(super) fn orphan_address(&mut self, link: &LinkState, state: &AddressState) {
         let removal = self.address_removal(link, state);
         let what = format!("address/{}/{}/{}", link.name, state.address.address, state.address.prefix_len);
-        self.orphan_on(link, &what, removal);
+        // In the agent's own namespace it may be that of an EXISTING interface on this link, of which nothing is known.
+        let superseded = netns_of(self.view, &NamespaceName::Own) != Some(self.netns);
+        self.orphan_on(link, &what, removal, superseded);
     }
 
     /// The addresses that one of the interfaces asks for, or has as far as is known.
@@ -237,7 +241,7 @@ impl<'a> Inspection<'a> {
                 address: state.address,
                 shared: false,
             };
-            self.orphan_on(link, &what, removal);
+            self.orphan_on(link, &what, removal, false);
         }
     }
 }

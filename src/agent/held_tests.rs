@@ -1,0 +1,59 @@
+//! What stays while orphans are held, and what does not, on the simulated kernel.
+
+use super::existing_tests::{Desired, World, interface};
+use crate::{
+    kernel::{KernelOp, PROTOCOL},
+    simulation::kernel::{Kernel, OWN},
+};
+
+fn desired(values: &[&(String, String)]) -> Desired {
+    values.iter().map(|value| (*value).clone()).collect()
+}
+
+fn route(interface: &str, network: &str, metric: u32) -> (String, String) {
+    let key = format!("linux/l3/v2/route/{network}/{interface}");
+    let value = format!(r#"{{"outgoing_interface":"{interface}","scope":"LINK","dst_network":"{network}","metric":{metric}}}"#);
+    (key, value)
+}
+
+/// Destinations of the agent's routes.
+fn routes(world: &World) -> Vec<String> {
+    let routes = &world.machine.get().kernel.spaces[&OWN].routes;
+    let own = routes.iter().filter(|state| state.protocol == PROTOCOL);
+    own.map(|state| state.route.destination.to_string()).collect()
+}
+
+#[test]
+fn a_held_route_on_lo_goes_with_the_interface_of_lo() {
+    let lo = interface("lo1", r#""type":"LOOPBACK","host_if_name":"lo","ip_addresses":["10.1.0.1/24"]"#);
+    let route = route("lo1", "20.0.0.0/16", 0);
+    let world = World::start(Kernel::new(), &desired(&[&lo, &route]));
+    world.assert_configured(&route.0);
+
+    let mut world = world.restart_holding(&desired(&[&lo]));
+    assert_eq!(routes(&world), ["20.0.0.0"]);
+    world.list(&desired(&[]));
+    assert_eq!(routes(&world), [""; 0]);
+    let log = world.log();
+    let position = |is_it: fn(&KernelOp) -> bool| log.iter().position(is_it);
+    let route_goes = position(|op| matches!(op, KernelOp::DeleteRoute { .. }));
+    let mark_goes = position(|op| matches!(op, KernelOp::SetLink { changes, .. } if changes.alias.is_some()));
+    assert!(
+        route_goes.is_some() && route_goes < mark_goes,
+        "without the mark nothing tells whose it is: {log:#?}"
+    );
+}
+
+#[test]
+fn a_route_is_not_held_if_it_is_desired_in_another_form() {
+    let dummy = interface("d", r#""type":"DUMMY","ip_addresses":["10.1.0.1/24"]"#);
+    let (one, other) = (route("d", "20.0.0.0/16", 0), route("d", "21.0.0.0/16", 0));
+    let world = World::start(Kernel::new(), &desired(&[&dummy, &one, &other]));
+
+    let changed = route("d", "20.0.0.0/16", 7);
+    let world = world.restart_holding(&desired(&[&dummy, &changed]));
+    world.assert_configured(&changed.0);
+    let mut left = routes(&world);
+    left.sort();
+    assert_eq!(left, ["20.0.0.0", "21.0.0.0"]);
+}
