@@ -17,7 +17,7 @@ use crate::{
         Network,
         alias::Marks,
         applied_interface,
-        inspect::{Background, Findings, KnownLinks, host_facts, inspect, inspect_again, is_created_by_agent},
+        inspect::{Background, Findings, KnownLinks, host_facts, inspect_again, is_created_by_agent},
         names::bearer,
         namespace::microservice_key,
         netns_of,
@@ -491,6 +491,7 @@ impl NetworkEffects {
         let background = Background {
             known: self.known_links.get(&netns).unwrap_or(&nothing),
             strict: self.strict && resync,
+            holding: self.held.is_holding(),
         };
         let mut findings = inspect_again(&scheduler.view(), &self.marks, name, netns, snapshot, &background);
         if self.held.take(netns, name, &mut findings.found) {
@@ -681,7 +682,12 @@ impl NetworkEffects {
             return;
         }
         let netns = open.netns;
-        let mut findings = inspect(&scheduler.view(), &self.marks, name, netns, contents);
+        let background = Background {
+            known: &KnownLinks::default(),
+            strict: false,
+            holding: self.held.is_holding(),
+        };
+        let mut findings = inspect_again(&scheduler.view(), &self.marks, name, netns, contents, &background);
         let is_superseded = |value: &Value| value.orphan().is_some_and(|orphan| orphan.superseded);
         leftover.explained |= findings.undecided || findings.found.iter().any(|(_, value)| is_superseded(value));
         if findings.undecided {

@@ -137,7 +137,7 @@ impl World {
         std::mem::take(&mut self.machine.get().kernel.log)
     }
 
-    fn state(&self, key: &str) -> (ValueState, String) {
+    pub(super) fn state(&self, key: &str) -> (ValueState, String) {
         let outbox = self.agent.outbox.get();
         let published = outbox.shadow.get(&format!("config-status/{key}"));
         let status = ValueStatus::decode(&**published.unwrap_or_else(|| panic!("no status of {key}"))).expect("a status");

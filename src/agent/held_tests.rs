@@ -1,5 +1,7 @@
 //! What stays while orphans are held, and what does not, on the simulated kernel.
 
+use models::proto::ligato::kvscheduler::ValueState;
+
 use super::existing_tests::{Desired, World, interface};
 use crate::{
     kernel::{KernelOp, PROTOCOL},
@@ -8,6 +10,13 @@ use crate::{
 
 fn desired(values: &[&(String, String)]) -> Desired {
     values.iter().map(|value| (*value).clone()).collect()
+}
+
+fn end(name: &str, peer: &str) -> (String, String) {
+    interface(
+        name,
+        &format!(r#""type":"VETH","veth":{{"peer_if_name":"{peer}"}},"ip_addresses":["10.1.0.1/24"]"#),
+    )
 }
 
 fn route(interface: &str, network: &str, metric: u32) -> (String, String) {
@@ -21,6 +30,32 @@ fn routes(world: &World) -> Vec<String> {
     let routes = &world.machine.get().kernel.spaces[&OWN].routes;
     let own = routes.iter().filter(|state| state.protocol == PROTOCOL);
     own.map(|state| state.route.destination.to_string()).collect()
+}
+
+#[test]
+fn a_pair_stays_while_one_of_its_ends_is_held() {
+    let (left, right) = (end("left", "right"), end("right", "left"));
+    let all = desired(&[&left, &right]);
+    let world = World::start(Kernel::new(), &all);
+
+    let mut world = world.restart_holding(&desired(&[&left]));
+    assert_eq!(world.log(), [], "the other end would go with this one");
+    assert_eq!(world.state(&left.0).0, ValueState::Pending);
+
+    world.list(&all);
+    assert_eq!(world.log(), []);
+    all.keys().for_each(|key| world.assert_configured(key));
+}
+
+#[test]
+fn a_held_pair_goes_if_one_of_its_ends_is_desired_as_something_else() {
+    let (left, right) = (end("left", "right"), end("right", "left"));
+    let world = World::start(Kernel::new(), &desired(&[&left, &right]));
+
+    let dummy = interface("left", r#""type":"DUMMY""#);
+    let world = world.restart_holding(&desired(&[&dummy]));
+    world.assert_configured(&dummy.0);
+    assert!(world.machine.get().kernel.link(OWN, "right").is_none());
 }
 
 #[test]

@@ -71,6 +71,7 @@ struct Inspection<'a> {
     /// EXISTING interfaces that do not apply on their link: what an earlier run has left there for them belongs to nobody.
     missing: HashSet<String>,
     strict: bool,
+    holding: bool,
     seen: HashSet<Key>,
     /// The links of the snapshot in the order of their indices.
     links: Vec<&'a LinkState>,
@@ -123,6 +124,7 @@ pub fn inspect(view: &View<'_, Network>, marks: &Marks, name: &NamespaceName, ne
     let nothing = Background {
         known: &KnownLinks::default(),
         strict: false,
+        holding: false,
     };
     inspect_again(view, marks, name, netns, snapshot, &nothing)
 }
@@ -133,6 +135,8 @@ pub struct Background<'a> {
     pub known: &'a KnownLinks,
     /// Foreign addresses are removed from links that the agent made and from those of EXISTING interfaces.
     pub strict: bool,
+    /// Orphans that may belong to a value that the store lost must stay.
+    pub holding: bool,
 }
 
 /// Compares what a namespace contains with what is wanted and applied in it.
@@ -157,6 +161,7 @@ pub fn inspect_again(
         undecided: HashSet::new(),
         missing: HashSet::new(),
         strict: background.strict,
+        holding: background.holding,
         seen,
         links: snapshot.links.iter().collect(),
         addresses: snapshot.addresses.iter().collect(),
@@ -182,7 +187,10 @@ pub fn inspect_again(
 impl<'a> Inspection<'a> {
     /// The interface that made a link or took it over, by the alias of the link.
     fn logical_name(&self, link: &LinkState) -> Option<String> {
-        self.known_name(link).map(str::to_owned)
+        let name = self.known_name(link)?;
+        // An interface that waits for the other end of its pair is deleted, and that end with it.
+        let stays = self.holding && self.has_lost_end(link, name);
+        (!stays).then(|| name.to_owned())
     }
 
     /// The interface that the alias of a link names, if one of that name is known.
@@ -196,6 +204,19 @@ impl<'a> Inspection<'a> {
     fn is_known(&self, key: &Key) -> bool {
         let known = self.view.known(key);
         known.wanted.is_some() || known.applied.is_some() || self.view.rejected(key)
+    }
+
+    /// Whether a link of interface `name` is the end of a pair of whose other end nothing is known, and that may be put again: `name`
+    /// is not desired as anything else.
+    fn has_lost_end(&self, link: &LinkState, name: &str) -> bool {
+        let subject = self.marks.subject(&link.alias).filter(|_| link.kind == "veth");
+        let Some(peer) = subject.and_then(|subject| subject.strip_prefix(name)?.strip_prefix('/')) else {
+            return false;
+        };
+        let known = self.view.known(&interface_key(name));
+        let is_end = |interface: &Interface| matches!(&interface.kind, InterfaceKind::Veth { peer: desired, .. } if desired == peer);
+        let may_be_end = known.wanted.and_then(Value::interface).is_none_or(is_end);
+        known.applied.is_none() && may_be_end && !self.is_known(&interface_key(peer))
     }
 
     fn name_links(&mut self, known: &KnownLinks) {

@@ -113,9 +113,10 @@ impl<'a> Inspection<'a> {
             }
             _ => return,
         };
+        let known = self.known_name(link);
         let orphan = Orphan {
             claim: Some(host_name_claim(netns, &link.name)),
-            superseded: self.known_name(link).is_some(),
+            superseded: known.is_some_and(|name| !self.has_lost_end(link, name)),
             ..self.orphan_of(removal)
         };
         self.orphan(&format!("link/{}", link.name), orphan);
