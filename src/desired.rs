@@ -187,7 +187,11 @@ impl Desired {
     /// # Errors
     /// What they asked for cannot be read.
     pub fn open(engine: Client<Network>, verdicts: Arc<dyn Verdicts>, data_dir: &Path) -> Result<Self, ClientStoreError> {
-        let (clients, kept) = ClientStore::open(data_dir)?;
+        let (clients, mut kept) = ClientStore::open(data_dir)?;
+        let held = Held {
+            values: kept.get_mut(HELD).map(removals::take_dates).unwrap_or_default(),
+            ..Held::default()
+        };
         let mut merge = Merge::new([DATASYNC], None);
         for (source, items) in kept {
             merge.replace(
@@ -197,10 +201,6 @@ impl Desired {
                     .map(|(key, item)| (key.clone(), Item::of(&item.model, 0, &item.labels))),
             );
         }
-        let held = Held {
-            values: merge.held_by(HELD).map(|(key, _)| key.clone()).collect(),
-            ..Held::default()
-        };
         Ok(Desired {
             merge: Mutex::new(merge),
             clients: tokio::sync::Mutex::new(Arc::new(clients)),
@@ -219,7 +219,7 @@ impl Desired {
         // Decoded before the lock is taken.
         let decoded = decoded(self.without_foreign(items));
         self.hand_over(revision, |merge| merge.stored(decoded));
-        self.note_held();
+        self.note_put_again();
     }
 
     /// The items of a listing without those foreign keys that get no status.
@@ -244,7 +244,7 @@ impl Desired {
         });
         let decoded: Vec<_> = decoded.collect();
         self.hand_over(revision, |merge| merge.store_changed(decoded));
-        self.note_held();
+        self.note_put_again();
     }
 
     /// All that is in the configuration file.

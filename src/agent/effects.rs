@@ -69,6 +69,8 @@ pub enum Signal {
     Microservice(MicroserviceChange),
     /// Orphans must stay, or need not stay any more.
     HoldOrphans(bool),
+    /// Values that stay because removals are held, and since when.
+    HeldValues(BTreeMap<Key, Duration>),
 }
 
 /// Namespaces to look into.
@@ -867,6 +869,7 @@ impl Effects for NetworkEffects {
                 self.host.rearm(netns);
             }
             Signal::Microservice(change) => self.microservice(scheduler, change),
+            Signal::HeldValues(held) => self.reporter.held_values(&scheduler.view(), held),
             Signal::HoldOrphans(holding) => {
                 if self.held.hold(holding) && !holding {
                     self.reporter.held_orphans(Vec::new());

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     config::OnStoreLoss,
     desired::{ACCEPT_KEY, Desired},
-    engine::Event,
+    engine::{Clock, Event},
     sources::{
         etcd::{RawChange, RawItem, SnapshotReason, SourceEvent, note::Note},
         note_file::{NoteFile, Remembered},
@@ -37,6 +37,7 @@ pub struct Removals {
     hold: Hold,
     parts: Parts,
     note_due: Option<Instant>,
+    clock: Clock,
 }
 
 /// What it works with.
@@ -63,6 +64,7 @@ impl Removals {
             hold: Hold::new(policy),
             parts,
             note_due: None,
+            clock: Clock::new(),
         }
     }
 
@@ -77,8 +79,11 @@ impl Removals {
     /// Follows the store until its source ends.
     pub async fn run(mut self, mut events: mpsc::Receiver<SourceEvent>, mut noted: watch::Receiver<Option<Note>>) {
         let mut held = self.parts.desired.held();
-        let mut values = held.borrow_and_update().values.len();
-        let actions = self.hold.begin(&self.remembered, values > 0);
+        let mut values = held.borrow_and_update().values.clone();
+        if !values.is_empty() {
+            self.parts.handle.send(Event::Signal(Signal::HeldValues(values.clone())));
+        }
+        let actions = self.hold.begin(&self.remembered, !values.is_empty());
         self.carry_out(actions, None, &noted).await;
         loop {
             let due = self.note_due;
@@ -98,13 +103,16 @@ impl Removals {
                 () = wait, if due.is_some() => self.write_note(&noted),
             }
             let now = held.borrow_and_update().clone();
-            if now.values.len() < values && now.evidence.is_some() {
+            if now.values != values {
+                self.parts.handle.send(Event::Signal(Signal::HeldValues(now.values.clone())));
+            }
+            if now.values.len() < values.len() && now.evidence.is_some() {
                 self.parts.desired.forget_put_again().await;
             }
-            values = now.values.len();
+            values = now.values;
             let present = Present {
                 accepted: now.evidence.is_none(),
-                something: !now.values.is_empty() || !self.parts.orphans.borrow().is_empty(),
+                something: !values.is_empty() || !self.parts.orphans.borrow().is_empty(),
                 in_sync: *self.parts.in_sync.borrow(),
             };
             let actions = self.hold.judge(present);
@@ -129,7 +137,8 @@ impl Removals {
                 }
                 Action::ApplyWithoutRemovals => {
                     if let Some((revision, items)) = listed.take() {
-                        self.parts.desired.stored_without_removals(revision, items).await;
+                        let since = self.clock.now();
+                        self.parts.desired.stored_without_removals(since, revision, items).await;
                     }
                 }
                 Action::Accept => self.accept().await,

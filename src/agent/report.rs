@@ -195,6 +195,8 @@ pub struct Reporter {
     health: Arc<Health>,
     /// Published links: by namespace, by logical name.
     links: HashMap<NetnsId, BTreeMap<String, LinkState>>,
+    /// Values that stay because removals are held, and since when.
+    held_values: BTreeMap<Key, Duration>,
     in_sync: watch::Sender<bool>,
 }
 
@@ -206,6 +208,7 @@ impl Reporter {
             clock,
             health,
             links: HashMap::new(),
+            held_values: BTreeMap::new(),
             in_sync,
         }
     }
@@ -218,12 +221,33 @@ impl Reporter {
             return self.publisher.remove(key.as_str());
         };
         log(&change.key, status, self.clock.now());
+        self.publish_value(view, &key, &change.key, status);
+    }
+
+    fn publish_value(&self, view: &View<'_, Network>, status_key: &Key, key: &Key, status: &Status) {
         let published = ValueStatus {
-            namespace: namespace_text(view, &change.key),
-            adopted: view.applied(&change.key).is_some_and(Value::is_adopted),
-            ..value_status(&change.key, status)
+            namespace: namespace_text(view, key),
+            adopted: view.applied(key).is_some_and(Value::is_adopted),
+            removal_held_since: self.held_values.get(key).copied().map(timestamp),
+            ..value_status(key, status)
         };
-        self.publisher.set(key.to_string(), Published::Value(published.into()));
+        self.publisher.set(status_key.to_string(), Published::Value(published.into()));
+    }
+
+    /// Publishes which values stay because removals are held, and since when. Only statuses that this changes are written again.
+    pub fn held_values(&mut self, view: &View<'_, Network>, held: BTreeMap<Key, Duration>) {
+        let before = std::mem::replace(&mut self.held_values, held);
+        let now = &self.held_values;
+        let ended = before.keys().filter(|key| !now.contains_key(*key));
+        let begun = now
+            .iter()
+            .filter(|(key, since)| before.get(*key) != Some(*since))
+            .map(|(key, _)| key);
+        for key in ended.chain(begun) {
+            if let (Some(status_key), Some(status)) = (status_key(key.as_str()), view.status(key)) {
+                self.publish_value(view, &status_key, key, &status);
+            }
+        }
     }
 
     /// Publishes the managed links of a namespace; those that it had before and has no longer are taken back.
@@ -466,5 +490,87 @@ fn last_error(error: LastError) -> proto::LastError {
         kernel_text,
         message: visible(&error.message),
         time: Some(timestamp(error.at)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        desired::decode,
+        scheduler::{Change, Scheduler},
+        sources::etcd::RawKey,
+    };
+
+    /// Keys that were published, each with the time since when its removal has been held.
+    #[derive(Default)]
+    struct Recorded(Mutex<Vec<(String, Option<i64>)>>);
+
+    impl StatusStore for Recorded {
+        fn set(&self, key: String, message: Published) {
+            if let Published::Value(status) = message {
+                let since = status.removal_held_since.map(|since| since.seconds);
+                self.0.lock().expect("no panic").push((key, since));
+            }
+        }
+
+        fn remove(&self, _: &str) {}
+
+        fn retain_only_current(&self) {}
+    }
+
+    #[test]
+    fn held_removals_are_in_the_statuses_of_their_values_until_the_hold_ends() {
+        let clock = Clock::told_by(|| Duration::from_secs(1_000));
+        let store = Arc::new(Recorded::default());
+        let health = Health::new(store.clone(), clock.clone());
+        let mut reporter = Reporter::new(store.clone(), health, clock.clone(), watch::Sender::new(false));
+        let taken = || std::mem::take(&mut *store.0.lock().expect("no panic"));
+        let mut scheduler = Scheduler::new(Network::new("vpp1"));
+
+        // They wait for their interface, so nothing is to be done for them.
+        let keys = ["10.0.0.1", "10.0.0.2"].map(|address| format!("linux/l3/v2/arp/absent/{address}"));
+        let put = |key: &String, revision: i64| {
+            let address = key.rsplit('/').next().unwrap_or_default();
+            let text = format!(r#"{{"interface":"absent","ip_address":"{address}","hw_address":"02:00:00:00:00:01"}}"#);
+            let full = Key::from(format!("config/{key}"));
+            let value = decode(&RawKey::from(key.as_bytes()), &full, text.as_bytes());
+            Change {
+                key: full,
+                revision,
+                value: Some(value),
+            }
+        };
+        let report = |reporter: &Reporter, scheduler: &mut Scheduler<Network>| {
+            scheduler.step(clock.now());
+            for change in scheduler.take_status_changes() {
+                reporter.status(&scheduler.view(), &change);
+            }
+        };
+        let [first, second] = keys.each_ref().map(|key| format!("config-status/{key}"));
+        scheduler.transaction(keys.iter().map(|key| put(key, 1)).collect(), true);
+        report(&reporter, &mut scheduler);
+        assert_eq!(taken(), [(first.clone(), None), (second.clone(), None)]);
+
+        let since = |seconds: u64| Duration::from_secs(seconds);
+        let held = |keys: &[&String]| keys.iter().map(|key| (Key::from(format!("config/{key}")), since(900))).collect();
+        reporter.held_values(&scheduler.view(), BTreeMap::new());
+        assert_eq!(taken(), [], "without a hold nothing is written");
+        reporter.held_values(&scheduler.view(), held(&[&keys[0]]));
+        assert_eq!(taken(), [(first.clone(), Some(900))]);
+        reporter.held_values(
+            &scheduler.view(),
+            held(&[&keys[0], &keys[1], &"linux/l3/v2/arp/unknown/10.0.0.1".to_owned()]),
+        );
+        assert_eq!(taken(), [(second.clone(), Some(900))], "only what changes is written");
+
+        // A status that changes during the hold says it too.
+        scheduler.transaction(vec![put(&keys[1], 2)], false);
+        report(&reporter, &mut scheduler);
+        assert_eq!(taken(), [(second.clone(), Some(900))]);
+        reporter.held_values(&scheduler.view(), held(&[&keys[0]]));
+        assert_eq!(taken(), [(second, None)]);
+        reporter.held_values(&scheduler.view(), BTreeMap::new());
+        assert_eq!(taken(), [(first, None)]);
     }
 }

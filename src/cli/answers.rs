@@ -108,6 +108,8 @@ pub struct Published {
     pub last_repair: Option<Repair>,
     /// It was somebody else's.
     pub adopted: bool,
+    /// Since when its removal has been held.
+    pub removal_held_since: String,
 }
 
 /// A repair.
@@ -325,6 +327,8 @@ pub struct Detail {
     pub since: String,
     /// Sentence of its status.
     pub message: String,
+    /// Since when its removal has been held; empty if it is not.
+    pub removal_held_since: String,
 }
 
 /// Ages and messages of all values and of what is derived from them, by key.

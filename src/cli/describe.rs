@@ -120,6 +120,13 @@ fn summary(told: &Explanation, output: &Output) -> String {
     optional("Last error", &|status| {
         status.last_error.as_ref().map(member_message).unwrap_or_default()
     });
+    optional("Removal held", &|status| match status.removal_held_since.as_str() {
+        "" => String::new(),
+        since => format!(
+            "since {since} ({} ago), because the store may have lost its content; `netns-agent removals list` says why",
+            moment::ago(since)
+        ),
+    });
     optional("Last repair", &|status| status.last_repair.as_ref().map(repair).unwrap_or_default());
     output.lay_out(&table, "")
 }

@@ -165,7 +165,11 @@ fn table(output: &Output, rows: &[Row<'_>], details: &BTreeMap<String, Detail>) 
         let message = detail
             .map(|detail| detail.message.clone())
             .filter(|text| output.is_wide() && !text.is_empty());
-        cells.push(message.unwrap_or_else(|| status.words()).into());
+        let mut why = message.unwrap_or_else(|| status.words());
+        if detail.is_some_and(|detail| !detail.removal_held_since.is_empty()) {
+            why.push_str(if why.is_empty() { "removal held" } else { "; removal held" });
+        }
+        cells.push(why.into());
         table.row(cells);
     }
     table
@@ -181,6 +185,9 @@ fn document(status: &Status, base: Option<&BaseStatus>, nodes: &BTreeMap<&str, &
         document.insert("state".to_owned(), status.state().into());
         if let Some(detail) = details.get(&status.key) {
             document.insert("since".to_owned(), detail.since.clone().into());
+            if !detail.removal_held_since.is_empty() {
+                document.insert("removal_held_since".to_owned(), detail.removal_held_since.clone().into());
+            }
         }
         if let Some(value) = node.and_then(|node| node.value.as_ref()) {
             document.insert("message".to_owned(), value.message.clone().into());

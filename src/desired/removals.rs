@@ -3,7 +3,7 @@
 //! Values that the store no longer has move to the source [`HELD`]: they stay desired, and are kept over a restart. They leave it when
 //! they are put again, or when somebody accepts the removals.
 
-use std::sync::PoisonError;
+use std::{collections::BTreeMap, sync::PoisonError, time::Duration};
 
 use models::key::Key;
 use tokio::sync::watch;
@@ -11,13 +11,15 @@ use tracing::{error, info};
 
 use super::{ClientRequest, Desired, Item, RequestError, decoded, undo::client_item};
 use crate::sources::{
-    clients::ClientItem,
+    clients::{ClientItem, Labels, SourceItems},
     etcd::RawItem,
-    merge::{HELD, Merge},
+    merge::HELD,
 };
 
 /// Key after `config/`; putting anything under it accepts the removals.
 pub const ACCEPT_KEY: &[u8] = b"removals/accept";
+/// Label with which a held value is kept: since when it is held, in seconds since 1970-01-01T00:00:00Z.
+const SINCE: &str = "held-since";
 
 /// Removals that are held.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -26,8 +28,8 @@ pub struct Held {
     pub evidence: Option<String>,
     /// Revision of the store at which that was noticed.
     pub revision: i64,
-    /// Keys of the values that the store lost.
-    pub values: Vec<Key>,
+    /// Keys of the values that the store lost, and since when they have been held.
+    pub values: BTreeMap<Key, Duration>,
     /// Objects in the kernel that no desired value names.
     pub orphans: Vec<String>,
 }
@@ -88,17 +90,19 @@ impl Desired {
             .send_if_modified(|held| std::mem::replace(&mut held.orphans, orphans.clone()) != orphans);
     }
 
-    /// As [`Desired::stored`], but what the store no longer has stays desired.
-    pub async fn stored_without_removals(&self, revision: i64, items: Vec<RawItem>) {
+    /// As [`Desired::stored`], but what the store no longer has stays desired, held since the time of now.
+    pub async fn stored_without_removals(&self, now: Duration, revision: i64, items: Vec<RawItem>) {
         let decoded = decoded(self.without_foreign(items));
         // Nobody else changes what the store had, so it is the same afterwards.
         let lost = self.merge.lock().unwrap_or_else(PoisonError::into_inner).lost(&decoded);
-        let kept = lost.iter().map(|(key, item)| (key.clone(), client_item(key, item)));
-        if let Err(error) = self.keep_held(false, kept.filter(|(_, item)| item.is_some()).collect()).await {
+        // What is kept says seconds, and has to be the same after a restart.
+        let since = Duration::from_secs(now.as_secs());
+        let kept = lost.iter().filter_map(|(key, item)| dated(key, item, since));
+        if let Err(error) = self.keep_held(false, kept.collect()).await {
             error!("the values that the store lost stay, but would not survive a restart: {error}");
         }
         self.hand_over(revision, |merge| merge.stored_without_removals(decoded));
-        self.note_held();
+        self.note_held(|held| held.extend(lost.into_iter().map(|(key, _)| (key, since))));
     }
 
     /// Gives up what is held.
@@ -127,21 +131,30 @@ impl Desired {
         self.keep(&clients, &request).await
     }
 
-    /// Tells what is held now. What has left it is still on disk until [`Desired::forget_put_again`].
-    pub(super) fn note_held(&self) {
+    /// Reports that values are no longer held which were put again. They stay on disk until [`Desired::forget_put_again`].
+    pub(super) fn note_put_again(&self) {
+        self.note_held(|_| {});
+    }
+
+    /// Reports what is held now, after adding what the store lost just now.
+    fn note_held(&self, add: impl FnOnce(&mut BTreeMap<Key, Duration>)) {
         let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
-        let values = held_keys(&merged);
-        drop(merged);
-        self.held
-            .send_if_modified(|held| std::mem::replace(&mut held.values, values.clone()) != values);
+        self.held.send_if_modified(|held| {
+            let before = held.values.clone();
+            add(&mut held.values);
+            held.values.retain(|key, _| merged.holds(HELD, key));
+            held.values != before
+        });
     }
 
     /// Removes from the disk what is no longer held.
     pub async fn forget_put_again(&self) {
         let held = {
             let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
-            let held = merged.held_by(HELD).map(|(key, item)| (key.clone(), client_item(key, item)));
-            held.filter(|(_, item)| item.is_some()).collect::<Vec<_>>()
+            let dates = &self.held.borrow().values;
+            let since = |key: &Key| dates.get(key).copied().unwrap_or_default();
+            let held = merged.held_by(HELD).filter_map(|(key, item)| dated(key, item, since(key)));
+            held.collect::<Vec<_>>()
         };
         if let Err(error) = self.keep_held(true, held).await {
             error!("values that were put again would be held again after a restart: {error}");
@@ -149,6 +162,18 @@ impl Desired {
     }
 }
 
-fn held_keys(merged: &Merge<Item>) -> Vec<Key> {
-    merged.held_by(HELD).map(|(key, _)| key.clone()).collect()
+/// A held value as it is kept over a restart; `None` if it cannot be kept.
+fn dated(key: &Key, item: &Item, since: Duration) -> Option<(Key, Option<ClientItem>)> {
+    let mut kept = client_item(key, item)?;
+    kept.labels = Labels::from([(SINCE.to_owned(), since.as_secs().to_string())]);
+    Some((key.clone(), Some(kept)))
+}
+
+/// Returns since when values that were kept over a restart have been held; this is no longer among their labels then.
+pub(super) fn take_dates(kept: &mut SourceItems) -> BTreeMap<Key, Duration> {
+    let date = |(key, item): (&Key, &mut ClientItem)| {
+        let seconds = std::mem::take(&mut item.labels).remove(SINCE).and_then(|text| text.parse().ok());
+        (key.clone(), Duration::from_secs(seconds.unwrap_or_default()))
+    };
+    kept.iter_mut().map(date).collect()
 }

@@ -2,12 +2,15 @@
 //!
 //! Owns read access to the graph. Must never hand out anything that could change it. Start reading at [`View`].
 
+use std::borrow::Cow;
+
 use models::key::Key;
 
 use super::{
     descriptor::{Claim, Domain},
     graph::Graph,
     node::{Hold, Node},
+    status::Status,
 };
 
 /// The graph, read-only.
@@ -57,6 +60,11 @@ impl<'a, D: Domain> View<'a, D> {
     /// The valid value that is wanted under `key`.
     pub fn wanted(&self, key: &Key) -> Option<&'a D::Value> {
         self.node(key)?.wanted()
+    }
+
+    /// The status that was last reported of a value.
+    pub fn status(&self, key: &Key) -> Option<Cow<'a, Status>> {
+        self.node(key)?.status.status()
     }
 
     /// Whether something is asked for under `key` that cannot be used. What an earlier, usable value brought about stays.

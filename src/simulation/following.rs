@@ -5,7 +5,8 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
 };
 
 use models::key::Key;
@@ -64,7 +65,8 @@ pub struct Following {
     hold: Hold,
     /// Held removals that nobody has accepted yet.
     unaccepted: bool,
-    values: usize,
+    /// Keys of the held values when that was last looked at.
+    values: BTreeSet<Key>,
     orphans: watch::Receiver<Vec<String>>,
     in_sync: watch::Receiver<bool>,
     mutation: Option<Mutation>,
@@ -84,7 +86,7 @@ impl Following {
             merge,
             hold: Hold::new(OnStoreLoss::Hold),
             unaccepted: false,
-            values: disk.held.len(),
+            values: disk.held.keys().cloned().collect(),
             orphans,
             in_sync,
             mutation,
@@ -94,7 +96,11 @@ impl Following {
             None => Remembered::Nothing("nothing was written".to_owned()),
         };
         let actions = following.hold.begin(&remembered, !disk.held.is_empty());
-        let events = following.carry_out(actions, None, None, disk);
+        let mut events = Vec::new();
+        if !following.values.is_empty() {
+            events.push(following.held_values());
+        }
+        events.extend(following.carry_out(actions, None, None, disk));
         (following, events)
     }
 
@@ -132,13 +138,17 @@ impl Following {
 
     /// After anything that can end the hold.
     pub fn judge(&mut self, note: Option<&Note>, disk: &mut Disk) -> Vec<AgentEvent> {
-        let values = self.merge.held_by(HELD).count();
-        if values < self.values && self.unaccepted {
-            self.keep(disk);
+        let mut events = Vec::new();
+        if !self.merge.held_by(HELD).map(|(key, _)| key).eq(&self.values) {
+            let values: BTreeSet<Key> = self.merge.held_by(HELD).map(|(key, _)| key.clone()).collect();
+            let before = std::mem::replace(&mut self.values, values);
+            if self.values.len() < before.len() && self.unaccepted {
+                self.keep(disk);
+            }
+            events.push(self.held_values());
         }
-        self.values = values;
         if self.hold.reason().is_none() {
-            return Vec::new();
+            return events;
         }
         let present = Present {
             accepted: !self.unaccepted,
@@ -146,7 +156,14 @@ impl Following {
             in_sync: *self.in_sync.borrow(),
         };
         let actions = self.hold.judge(present);
-        self.carry_out(actions, None, note, disk)
+        events.extend(self.carry_out(actions, None, note, disk));
+        events
+    }
+
+    /// The event that reports the held values. Nobody compares the times.
+    fn held_values(&self) -> AgentEvent {
+        let values = self.values.iter().map(|key| (key.clone(), Duration::ZERO));
+        Event::Signal(Signal::HeldValues(values.collect()))
     }
 
     /// Writes what a later process needs to recognize the store.

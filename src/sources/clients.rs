@@ -6,6 +6,8 @@
 //! | Table | Key | Value |
 //! |---|---|---|
 //! | `items` | source, key of the value | `ligato.generic.UpdateItem`: model, message and labels |
+//!
+//! Values of the source `held` have no labels of clients, but one with the time since when they are held (`desired::removals`).
 
 use std::{
     collections::BTreeMap,

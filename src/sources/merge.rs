@@ -194,6 +194,11 @@ impl<V: Clone + PartialEq> Merge<V> {
         self.held.get(&self.rank(source)).into_iter().flatten()
     }
 
+    /// Whether a source asks for something under a key.
+    pub fn holds(&self, source: &str, key: &Key) -> bool {
+        self.held.get(&self.rank(source)).is_some_and(|held| held.contains_key(key))
+    }
+
     /// All that applies, in key order.
     pub fn applying(&self) -> BTreeMap<&Key, &V> {
         // From the weakest on, so that what comes later replaces it.

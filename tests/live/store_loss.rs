@@ -1,6 +1,9 @@
 //! The store loses its content: the network stays, readiness fails, and only an accepted removal deletes anything.
 
-use std::path::PathBuf;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use crate::{
     on_both_stores, on_one_store,
@@ -10,6 +13,7 @@ use crate::{
         config::{Config, Interface, Reference, Route},
         monitor::Monitor,
         settle,
+        status::Publication,
     },
 };
 
@@ -67,6 +71,20 @@ async fn until_held(bench: &Bench, what: (usize, usize)) {
     );
 }
 
+/// Since when removals have been held, by key, as the statuses say it.
+fn held_since(published: &Publication) -> BTreeMap<String, String> {
+    let statuses = published.keys.values().filter_map(|published| published.status.as_ref());
+    let held = statuses.filter(|status| !status.removal_held_since.is_empty());
+    held.map(|status| (status.key.clone(), status.removal_held_since.clone())).collect()
+}
+
+/// Waits until the statuses of exactly these values say since when their removals have been held.
+async fn until_told_held(bench: &Bench, keys: &[String]) -> BTreeMap<String, String> {
+    let wanted: BTreeSet<String> = keys.iter().map(|key| format!("config/{key}")).collect();
+    let says = |published: &Publication| held_since(published).into_keys().eq(wanted.iter().cloned());
+    held_since(&*bench.until("the statuses say which removals are held", says).await)
+}
+
 fn assert_silent(monitors: &mut [Monitor], during: &str) {
     for monitor in monitors {
         monitor.assert_silent(during);
@@ -100,6 +118,19 @@ async fn an_etcd_wiped_under_the_agent_deletes_nothing(mut bench: Bench) {
     bench.store.etcd().restart().await;
     until_held(&bench, (5, 0)).await;
     until_not_ready(&bench, "it is at revision").await;
+    let config = config();
+    let route = config.routes[0].key();
+    let keys: Vec<String> = config
+        .interfaces
+        .iter()
+        .map(|interface| interface.key())
+        .chain([route.clone()])
+        .collect();
+    let since = until_told_held(&bench, &keys).await;
+    for command in [["describe", route.as_str()], ["get", route.as_str()]] {
+        let (_, text) = cli(&command);
+        assert!(text.to_lowercase().contains("removal held"), "{text}");
+    }
     assert_silent(&mut monitors, "the store was wiped");
     command::ip("-n loss-left route del 10.73.0.0/16");
     bench
@@ -107,16 +138,26 @@ async fn an_etcd_wiped_under_the_agent_deletes_nothing(mut bench: Bench) {
             command::ip("-n loss-left route").contains("10.73.0.0/16")
         })
         .await;
-    let config = config();
     for interface in &config.interfaces[..2] {
         bench.put(&interface.key(), interface.json().to_string()).await;
     }
     until_held(&bench, (3, 0)).await;
+    let still_held = until_told_held(&bench, &keys[2..]).await;
+    assert!(
+        still_held.iter().all(|(key, time)| since.get(key) == Some(time)),
+        "{still_held:?}, {since:?}"
+    );
     bench.check(&config);
     // A held value survives a crash of the agent; one that was put again is not held again.
     bench.kill_agent().await;
+    bench.until_nothing_is_published().await;
     bench.launch_agent_now();
     until_held(&bench, (3, 0)).await;
+    assert_eq!(
+        until_told_held(&bench, &keys[2..]).await,
+        still_held,
+        "the times are those of before the crash"
+    );
     bench.check(&config);
     let (code, text) = cli(&["removals", "accept"]);
     assert_eq!((code, text.as_str()), (0, "accepted: the agent deletes 3 values and 0 orphans\n"));
@@ -124,6 +165,7 @@ async fn an_etcd_wiped_under_the_agent_deletes_nothing(mut bench: Bench) {
         .until_true("the rest is deleted", || !command::ip("-br link").contains("home0"))
         .await;
     until_ready(&bench).await;
+    until_told_held(&bench, &[]).await;
     bench.check(&Config {
         interfaces: config.interfaces[..2].to_vec(),
         ..Config::default()

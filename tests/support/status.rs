@@ -46,6 +46,8 @@ pub struct ValueStatus {
     pub adopted: bool,
     /// The last damage from outside that was repaired.
     pub last_repair: serde_json::Value,
+    /// Since when its removal has been held.
+    pub removal_held_since: String,
 }
 
 impl ValueStatus {

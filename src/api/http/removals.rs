@@ -55,7 +55,7 @@ async fn removals(State(api): State<Api>) -> Answer {
     answer::json(&Removals {
         held: is_held,
         evidence: held.evidence.filter(|_| is_held).unwrap_or_default(),
-        values: held.values.iter().map(ToString::to_string).collect(),
+        values: held.values.keys().map(ToString::to_string).collect(),
         orphans: held.orphans,
     })
 }

@@ -64,10 +64,14 @@ struct Detail {
     since: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     message: String,
+    /// As in the published status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    removal_held_since: Option<String>,
 }
 
 async fn states(State(api): State<Api>) -> Answer {
     let extract = api.extract(Scope::Values).await.ok_or_else(ApiError::stopping)?;
+    let held = api.desired.held().borrow().values.clone();
     answer::elsewhere(move || {
         let state = |value: &Sighting<<Network as Domain>::Value>| {
             let status = value.status.as_ref();
@@ -76,6 +80,7 @@ async fn states(State(api): State<Api>) -> Answer {
                 state: status.map_or(value.state, |status| status.state).text(),
                 since: rfc3339(status.map_or(value.since, |status| status.since)),
                 message: status.map(|status| status.message.clone()).unwrap_or_default(),
+                removal_held_since: held.get(&value.key).copied().map(rfc3339),
             }
         };
         answer::json(&extract.values().iter().map(state).collect::<Vec<_>>())

@@ -155,6 +155,13 @@ impl World {
         if !verdict.admits(status.state()) {
             return Err(format!("the status of {key} should be {verdict:?}, but is {status:?}"));
         }
+        let is_held = self
+            .agent
+            .as_ref()
+            .is_some_and(|agent| agent.following.held().any(|held| held == key));
+        if is_held != status.removal_held_since.is_some() {
+            return Err(format!("the removal of {key} is held: {is_held}, but its status is {status:?}"));
+        }
         let revisions = self.store.config.iter();
         let revision = revisions
             .filter(|(raw, _)| raw.as_bytes() == key.as_bytes())
