@@ -57,6 +57,11 @@ impl Disk {
             ..Disk::default()
         }
     }
+
+    /// Whether a value is held over a restart; its key is one below `config/`.
+    pub fn holds(&self, key: &str) -> bool {
+        self.held.keys().any(|held| below_config(held) == key)
+    }
 }
 
 /// See the [module documentation](self).

@@ -9,7 +9,7 @@ use super::World;
 use crate::{
     kernel::NetnsId,
     simulation::{
-        configuration::Item,
+        configuration::{Interface, Item, Kind, interface_key},
         daemon::Daemon,
         expectation::stands_for,
         machine::places,
@@ -185,7 +185,8 @@ impl World {
     }
 
     /// The links that are the agent's and stand for a part of the configuration as it is. What stands for an earlier version of a value
-    /// is deleted for this reason, even if the first attempt has failed.
+    /// is deleted for this reason, even if the first attempt has failed; so is a pair of which somebody has deleted an end, unless the
+    /// agent holds that end because it cannot know.
     fn agents_links(&self) -> Vec<(NetnsId, u32, String)> {
         let kernel = &self.machine.get().kernel;
         if kernel.has_dying() {
@@ -196,7 +197,14 @@ impl World {
             Item::Interface(interface) => Some(interface),
             _ => None,
         });
-        let links = interfaces.filter_map(|interface| {
+        let is_paired = |interface: &&Interface| match interface.kind {
+            Kind::Veth(peer) => {
+                let key = interface_key(peer);
+                self.configuration.contains_key(&key) || self.disk.holds(&key)
+            }
+            _ => true,
+        };
+        let links = interfaces.filter(is_paired).filter_map(|interface| {
             let netns = places[interface.place]?;
             let link = kernel.link(netns, &interface.host).filter(|link| stands_for(link, interface))?;
             Some((netns, link.index, link.name.clone()))
