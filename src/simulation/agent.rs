@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use models::proto::ligato::kvscheduler::ValueState;
+use models::proto::ligato::kvscheduler::{ValueState, ValueStatus};
 use prost::Message;
 use tokio::sync::watch;
 
@@ -66,6 +66,17 @@ pub struct OutboxContent {
     pub claims: Vec<(String, i64)>,
 }
 
+impl OutboxContent {
+    /// Whether CONFIGURED was said before, and a status is written again only to say since when the removal of its value is held.
+    fn has_said(&self, key: &str, status: &ValueStatus) -> bool {
+        let former = self.shadow.get(key).and_then(|former| ValueStatus::decode(&**former).ok());
+        former.is_some_and(|former| {
+            let of_same_version = (former.state(), former.mod_revision) == (status.state(), status.mod_revision);
+            of_same_version && former.removal_held_since != status.removal_held_since
+        })
+    }
+}
+
 /// The way to the writer.
 #[derive(Clone, Default)]
 pub struct Outbox(Arc<Mutex<OutboxContent>>);
@@ -95,6 +106,7 @@ impl StatusStore for Outbox {
         let content = &mut *self.get();
         if let Published::Value(status) = &message
             && status.state() == ValueState::Configured
+            && !content.has_said(&key, status)
         {
             content.claims.push((status.key.clone(), status.mod_revision));
         }
