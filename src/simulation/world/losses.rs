@@ -185,8 +185,8 @@ impl World {
     }
 
     /// The links that are the agent's and stand for a part of the configuration as it is. What stands for an earlier version of a value
-    /// is deleted for this reason, even if the first attempt has failed; so is a pair of which somebody has deleted an end, unless the
-    /// agent holds that end because it cannot know.
+    /// is deleted for this reason, even if the first attempt has failed, and the other end of the pair with it. So is a pair of which
+    /// somebody has deleted an end, unless the agent holds that end because it cannot know.
     fn agents_links(&self) -> Vec<(NetnsId, u32, String)> {
         let kernel = &self.machine.get().kernel;
         if kernel.has_dying() {
@@ -197,18 +197,23 @@ impl World {
             Item::Interface(interface) => Some(interface),
             _ => None,
         });
-        let is_paired = |interface: &&Interface| match interface.kind {
-            Kind::Veth(peer) => {
-                let key = interface_key(peer);
-                self.configuration.contains_key(&key) || self.disk.holds(&key)
-            }
-            _ => true,
-        };
-        let links = interfaces.filter(is_paired).filter_map(|interface| {
+        let link_of = |interface: &Interface| {
             let netns = places[interface.place]?;
             let link = kernel.link(netns, &interface.host).filter(|link| stands_for(link, interface))?;
             Some((netns, link.index, link.name.clone()))
-        });
+        };
+        let is_paired = |interface: &&Interface| match interface.kind {
+            Kind::Veth(peer) => {
+                let key = interface_key(peer);
+                match self.configuration.get(&key) {
+                    Some(Item::Interface(other)) => link_of(other).is_some(),
+                    Some(_) => true,
+                    None => self.disk.holds(&key),
+                }
+            }
+            _ => true,
+        };
+        let links = interfaces.filter(is_paired).filter_map(link_of);
         links.filter(|(_, _, name)| name != "lo").collect()
     }
 
