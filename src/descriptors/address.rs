@@ -109,17 +109,26 @@ fn is_routed(value: &Value) -> bool {
     value.address().is_some_and(|address| address.routed)
 }
 
-/// Makes an address the primary one of its subnet, if the agent has set other addresses of that subnet before.
-fn make_primary(marks: &Marks, address: &Address, view: &View<'_, Network>) -> Vec<KernelOp> {
-    let on = applied_interface(view, &address.interface);
-    let (Some(spec), true, Some((interface, netns))) = (address.spec, address.leads, on) else {
+/// The applied addresses in the IPv4 subnet of an address of the same interface, in the order in which they are written, without that one.
+fn others_in_subnet<'a>(address: &Address, view: &View<'a, Network>) -> Vec<&'a Address> {
+    let Some(spec) = address.spec.filter(|spec| spec.address.is_ipv4()) else {
         return Vec::new();
     };
     let applied = view.applied_under(addresses_prefix(&address.interface).as_str());
     let others = applied.filter_map(|(key, value)| value.address().filter(|_| *key != address.key));
-    let mut others: Vec<(u32, AddressSpec)> = others.filter_map(|other| Some((other.position, other.spec?))).collect();
-    others.retain(|(_, other)| in_same_subnet(*other, spec));
-    others.sort_by_key(|(position, _)| *position);
+    let is_in_subnet = |other: &&Address| other.spec.is_some_and(|other| in_same_subnet(other, spec));
+    let mut others: Vec<&Address> = others.filter(is_in_subnet).collect();
+    others.sort_by_key(|other| other.position);
+    others
+}
+
+/// Makes an address the primary one of its subnet, if the agent has set other addresses of that subnet before.
+fn make_primary(marks: &Marks, address: &Address, view: &View<'_, Network>) -> Vec<KernelOp> {
+    let on = applied_interface(view, &address.interface);
+    let (Some(spec), Some((interface, netns))) = (address.spec, on) else {
+        return Vec::new();
+    };
+    let others: Vec<AddressSpec> = others_in_subnet(address, view).into_iter().filter_map(|other| other.spec).collect();
     if others.is_empty() {
         return Vec::new();
     }
@@ -128,8 +137,16 @@ fn make_primary(marks: &Marks, address: &Address, view: &View<'_, Network>) -> V
         link: interface.host_name.clone(),
         guard: guard_of(marks, interface),
         address: spec,
-        others: others.into_iter().map(|(_, other)| other).collect(),
+        others,
     }]
+}
+
+/// With the primary address of a subnet the kernel removes the secondary ones. So before an address is removed, the first one of its
+/// subnet that stays becomes the primary one.
+fn keep_others(marks: &Marks, address: &Address, view: &View<'_, Network>) -> Vec<KernelOp> {
+    let mut others = others_in_subnet(address, view).into_iter();
+    let first = others.find(|other| other.expected.is_none() && view.wanted(&other.key).is_some());
+    first.map(|first| make_primary(marks, first, view)).unwrap_or_default()
 }
 
 impl AddressDescriptor {
@@ -205,7 +222,9 @@ impl Descriptor<Network> for AddressDescriptor {
     fn create(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
         let Some(address) = value.address() else { return Ok(Vec::new()) };
         let mut ops = operation(&self.marks, address, view, true);
-        ops.extend(make_primary(&self.marks, address, view));
+        if address.leads {
+            ops.extend(make_primary(&self.marks, address, view));
+        }
         Ok(ops)
     }
 
@@ -216,7 +235,9 @@ impl Descriptor<Network> for AddressDescriptor {
             true => Vec::new(),
             false => operation(&self.marks, address, view, true),
         };
-        ops.extend(make_primary(&self.marks, address, view));
+        if address.leads {
+            ops.extend(make_primary(&self.marks, address, view));
+        }
         Ok(ops)
     }
 
@@ -225,10 +246,15 @@ impl Descriptor<Network> for AddressDescriptor {
             let interface = applied_interface(view, &address.interface).zip(address.spec);
             interface.is_some_and(|((interface, _), spec)| is_kept_for_another(view, interface, spec))
         };
-        applied
-            .address()
-            .filter(|address| !kept(address))
-            .map(|address| operation(&self.marks, address, view, false))
-            .unwrap_or_default()
+        let Some(address) = applied.address().filter(|address| !kept(address)) else {
+            return Vec::new();
+        };
+        let removal = operation(&self.marks, address, view, false);
+        if removal.is_empty() {
+            return removal;
+        }
+        let mut ops = keep_others(&self.marks, address, view);
+        ops.extend(removal);
+        ops
     }
 }

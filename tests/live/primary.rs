@@ -78,8 +78,10 @@ async fn the_first_address_of_a_subnet_is_the_primary_one(mut bench: Bench) {
     }
 
     for addresses in [
-        // Another order, and one more in front.
+        // Another order, one more in front, the first one removed (the kernel would take the others along), and that one back.
         &["10.1.1.10/24", "10.1.1.9/24"][..],
+        &["10.1.1.8/24", "10.1.1.10/24", "10.1.1.9/24"],
+        &["10.1.1.10/24", "10.1.1.9/24"],
         &["10.1.1.8/24", "10.1.1.10/24", "10.1.1.9/24"],
     ] {
         put(&bench, &mut revisions, addresses).await;
