@@ -25,7 +25,7 @@ use crate::{
         value::{InterfaceKind, Microservice, Namespace, NamespaceName, OpenNamespace, Value, interface_key},
     },
     engine::Effects,
-    kernel::{Failure, FailureKind, KernelOp, NamespaceRef, NetnsId, Outcome as KernelOutcome, Reply, Snapshot, Task},
+    kernel::{AddressSpec, Failure, FailureKind, KernelOp, NamespaceRef, NetnsId, Outcome as KernelOutcome, Reply, Snapshot, Task},
     scheduler::{Fault, FaultKind, KernelError, Observation, Operation, Outcome, Scheduler, StatusChange, Verb, Wait},
     signals::{
         docker::MicroserviceChange,
@@ -180,8 +180,8 @@ pub struct NetworkEffects {
     host_facts: BTreeMap<Key, Value>,
     /// Addresses that others have on managed links, as the scheduler was told of them.
     observed: HashMap<NetnsId, BTreeSet<Key>>,
-    /// EXISTING interfaces that are applied, with the names of their links.
-    existing: BTreeMap<Key, String>,
+    /// EXISTING interfaces that are applied, with the names of their links and with their addresses.
+    existing: BTreeMap<Key, (String, Vec<Option<AddressSpec>>)>,
     watched: BTreeSet<Key>,
     /// To be done with the next batch: see [`Self::forget_process`].
     forgotten: Vec<Task>,
@@ -978,16 +978,20 @@ impl NetworkEffects {
         *planned = due.min(*planned);
     }
 
-    /// Reads the agent's own namespace after an EXISTING interface became applied: that takes no operation, so the kernel reports
-    /// nothing, and the addresses that others have on its link are not known yet.
+    /// Reads the agent's own namespace after an EXISTING interface became applied or was changed: that takes no operation, so the kernel
+    /// reports nothing, and which addresses on its link count as those of others is not known yet.
     fn note_existing(&mut self, scheduler: &Scheduler<Network>, key: &Key) {
         let view = scheduler.view();
         let interface = view.applied(key).and_then(Value::interface);
         match interface.filter(|interface| interface.kind == InterfaceKind::Existing) {
-            Some(interface) if self.existing.insert(key.clone(), interface.host_name.clone()).as_ref() != Some(&interface.host_name) => {
-                self.read_again(self.own);
+            Some(interface) => {
+                let addresses = interface.addresses.iter().map(|address| address.spec).collect();
+                let now = (interface.host_name.clone(), addresses);
+                if self.existing.get(key) != Some(&now) {
+                    self.existing.insert(key.clone(), now);
+                    self.read_again(self.own);
+                }
             }
-            Some(_) => {}
             None => {
                 self.existing.remove(key);
             }
