@@ -40,6 +40,10 @@ impl<D: Domain> Scheduler<D> {
         }
         let held = self.graph.all().filter_map(|id| {
             let node = &self.graph[id];
+            if node.closing {
+                // What is to go does not go sooner because something that it depended on is back.
+                return None;
+            }
             let attempts = match node.hold.as_deref()? {
                 hold if hold.is_about_drift() => return None,
                 Hold::Retry { earliest, until, .. } => Some((*earliest, *until)),
