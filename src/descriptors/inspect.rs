@@ -70,6 +70,8 @@ struct Inspection<'a> {
     undecided: HashSet<u32>,
     /// EXISTING interfaces that do not apply on their link: what an earlier run has left there for them belongs to nobody.
     missing: HashSet<String>,
+    /// Links with the mark of a value that is not desired here: what is on them is none of its values.
+    orphaned: HashSet<u32>,
     strict: bool,
     holding: bool,
     seen: HashSet<Key>,
@@ -160,6 +162,7 @@ pub fn inspect_again(
         unmarked: HashSet::new(),
         undecided: HashSet::new(),
         missing: HashSet::new(),
+        orphaned: HashSet::new(),
         strict: background.strict,
         holding: background.holding,
         seen,

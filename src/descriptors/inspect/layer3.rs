@@ -50,7 +50,8 @@ impl<'a> Inspection<'a> {
         }
         let link = self.link_of(index).filter(|_| self.managed.contains_key(&index))?;
         let mut on = OnLink::default();
-        for name in self.residents(index).iter().filter(|name| !self.missing.contains(*name)) {
+        let counts = |name: &&String| !self.missing.contains(*name) && !self.orphaned.contains(&index);
+        for name in self.residents(index).iter().filter(counts) {
             let table = self.table_of(name, link);
             for key in self.view.dependents(&up_key(name)) {
                 let known = self.view.known(key);
@@ -86,10 +87,16 @@ impl<'a> Inspection<'a> {
         }
     }
 
+    /// The first interface on a link.
+    fn first_on(&self, index: u32) -> Option<&str> {
+        let first = self.residents(index).first().filter(|_| !self.orphaned.contains(&index));
+        first.map(String::as_str)
+    }
+
     /// What an earlier value brought about, now that what is asked for under its key cannot be used: it stays, as that value, so that it
     /// goes when nothing is asked for any more.
     fn rejected_neighbour(&self, state: &NeighbourState) -> Option<(Key, Value)> {
-        let (interface, ip_address) = (self.residents(state.link).first()?.clone(), state.address.to_string());
+        let (interface, ip_address) = (self.first_on(state.link)?.to_owned(), state.address.to_string());
         let arp = Arp {
             interface: interface.clone(),
             address: Some(state.address),
@@ -106,7 +113,7 @@ impl<'a> Inspection<'a> {
 
     /// As [`Self::rejected_neighbour`], for a route.
     fn rejected_route(&self, state: &RouteState) -> Option<(Key, Value)> {
-        let outgoing_interface = self.residents(state.link).first()?.clone();
+        let outgoing_interface = self.first_on(state.link)?.to_owned();
         let (address, prefix_len) = (state.route.destination, state.route.prefix_len);
         let route = Route {
             interface: outgoing_interface.clone(),

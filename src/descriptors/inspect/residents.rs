@@ -81,7 +81,10 @@ impl Inspection<'_> {
                 Verdict::Present(found) => present.push(*found),
                 Verdict::Absent => drop(self.missing.insert(name.clone())),
                 Verdict::Unsettled => settled = false,
-                Verdict::Orphan => return self.orphan_link(link),
+                Verdict::Orphan => {
+                    self.orphaned.insert(link.index);
+                    return self.orphan_link(link);
+                }
             }
         }
         present.iter().for_each(|found| self.what_is_on(link, found));
