@@ -166,8 +166,8 @@ pub struct NetworkEffects {
     to_resync: BTreeSet<NetnsId>,
     /// Namespaces that held something, when they were read last, which may belong to one that is not open yet.
     undecided: BTreeSet<NetnsId>,
-    /// Namespaces of the survey with such a thing in them: the scheduler, which would close them, is told when it is decided.
-    undecided_leftovers: BTreeMap<NetnsId, Leftover>,
+    /// Namespaces of the survey with such a thing in them, under each name: the scheduler, which would close them, is told when it is decided.
+    undecided_leftovers: BTreeMap<NetnsId, Vec<Leftover>>,
     /// Something was done or decided since those were looked at.
     acted: bool,
     /// Namespaces that the survey left out because they were wanted, or that were closed with something undecided in them: once nobody
@@ -553,7 +553,7 @@ impl NetworkEffects {
 
     /// Judges a namespace of the survey again that was undecided.
     fn decide_leftover(&mut self, scheduler: &mut Scheduler<Network>, netns: NetnsId, contents: &Snapshot) {
-        if let Some(leftover) = self.undecided_leftovers.remove(&netns) {
+        for leftover in self.undecided_leftovers.remove(&netns).unwrap_or_default() {
             self.leftover(scheduler, leftover, contents);
         }
     }
@@ -577,9 +577,10 @@ impl NetworkEffects {
         let resync = self.to_resync.remove(&netns);
         let (mut links, mut observed) = (Vec::new(), BTreeSet::new());
         // What the startup scan found is not known to the scheduler before it is decided whose it is.
-        let undecided = self.undecided_leftovers.get(&netns).map(|leftover| leftover.name.clone());
+        let leftovers = self.undecided_leftovers.get(&netns).into_iter().flatten();
+        let undecided: BTreeSet<NamespaceName> = leftovers.map(|leftover| leftover.name.clone()).collect();
         for name in self.open.get(&netns).cloned().unwrap_or_default() {
-            if undecided.as_ref() == Some(&name) {
+            if undecided.contains(&name) {
                 continue;
             }
             let findings = self.look(scheduler, &name, netns, snapshot, resync);
@@ -694,7 +695,7 @@ impl NetworkEffects {
         leftover.explained |= findings.undecided || findings.found.iter().any(|(_, value)| is_superseded(value));
         if findings.undecided {
             self.undecided.insert(netns);
-            self.undecided_leftovers.insert(netns, leftover);
+            self.undecided_leftovers.entry(netns).or_default().push(leftover);
             return;
         }
         if self.held.take(netns, &leftover.name, &mut findings.found) {
@@ -702,7 +703,7 @@ impl NetworkEffects {
         }
         // Nothing tells why an empty namespace was made, so it may be that of a lost value as well.
         if self.held.is_holding() && (self.held.are_in(netns) || !leftover.explained) {
-            self.undecided_leftovers.insert(netns, leftover);
+            self.undecided_leftovers.entry(netns).or_default().push(leftover);
             return;
         }
         let Leftover { name, open, .. } = leftover;
