@@ -23,7 +23,7 @@ use netns_agent::{
     descriptors::{
         Network,
         convert::value_of,
-        inspect::inspect,
+        inspect::{Background, KnownLinks, inspect},
         value::{Namespace, NamespaceName, OpenNamespace, Value},
     },
     kernel::{Executor, ExecutorConfig, KernelOp, NamespaceRef, NetnsId, Outcome as KernelOutcome, Reply, Snapshot, Task},
@@ -202,12 +202,18 @@ async fn measure(parts: &mut Parts, netns: NetnsId, times: usize) -> (Duration, 
         read.push(began.elapsed());
         let began = Instant::now();
         for _ in 0..times {
+            let background = Background {
+                known: &KnownLinks::default(),
+                strict: false,
+                holding: false,
+            };
             let findings = inspect(
                 &parts.scheduler.view(),
                 parts.network.marks(),
                 &NamespaceName::Own,
                 netns,
                 &snapshot,
+                &background,
             );
             assert!(findings.lost.is_empty() && findings.found.is_empty(), "{findings:?}");
         }

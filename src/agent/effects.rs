@@ -17,7 +17,7 @@ use crate::{
         Network,
         alias::Marks,
         applied_interface,
-        inspect::{Background, Findings, KnownLinks, host_facts, inspect_again, is_created_by_agent},
+        inspect::{Background, Findings, KnownLinks, host_facts, inspect, is_created_by_agent},
         names::bearer,
         namespace::microservice_key,
         netns_of,
@@ -166,7 +166,8 @@ pub struct NetworkEffects {
     to_resync: BTreeSet<NetnsId>,
     /// Namespaces that held something, when they were read last, which may belong to one that is not open yet.
     undecided: BTreeSet<NetnsId>,
-    /// Namespaces of the survey with such a thing in them, under each name: the scheduler, which would close them, is told when it is decided.
+    /// Namespaces of the survey with such a thing in them, under each of their names. The scheduler would close them, so it is told of
+    /// them when that is decided.
     undecided_leftovers: BTreeMap<NetnsId, Vec<Leftover>>,
     /// Something was done or decided since those were looked at.
     acted: bool,
@@ -495,7 +496,7 @@ impl NetworkEffects {
             strict: self.strict && resync,
             holding: self.held.is_holding(),
         };
-        let mut findings = inspect_again(&scheduler.view(), &self.marks, name, netns, snapshot, &background);
+        let mut findings = inspect(&scheduler.view(), &self.marks, name, netns, snapshot, &background);
         if self.held.take(netns, name, &mut findings.found) {
             self.reporter.held_orphans(self.held.texts());
         }
@@ -690,7 +691,7 @@ impl NetworkEffects {
             strict: false,
             holding: self.held.is_holding(),
         };
-        let mut findings = inspect_again(&scheduler.view(), &self.marks, name, netns, contents, &background);
+        let mut findings = inspect(&scheduler.view(), &self.marks, name, netns, contents, &background);
         let is_superseded = |value: &Value| value.orphan().is_some_and(|orphan| orphan.superseded);
         leftover.explained |= findings.undecided || findings.found.iter().any(|(_, value)| is_superseded(value));
         if findings.undecided {

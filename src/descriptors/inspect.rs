@@ -121,16 +121,6 @@ impl KnownLinks {
     }
 }
 
-/// As [`inspect_again`], of a namespace that is seen for the first time.
-pub fn inspect(view: &View<'_, Network>, marks: &Marks, name: &NamespaceName, netns: NetnsId, snapshot: &Snapshot) -> Findings {
-    let nothing = Background {
-        known: &KnownLinks::default(),
-        strict: false,
-        holding: false,
-    };
-    inspect_again(view, marks, name, netns, snapshot, &nothing)
-}
-
 /// What else a look depends on.
 pub struct Background<'a> {
     /// What was seen before.
@@ -142,7 +132,7 @@ pub struct Background<'a> {
 }
 
 /// Compares what a namespace contains with what is wanted and applied in it.
-pub fn inspect_again(
+pub fn inspect(
     view: &View<'_, Network>,
     marks: &Marks,
     name: &NamespaceName,

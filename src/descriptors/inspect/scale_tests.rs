@@ -14,7 +14,7 @@ use super::{
         convert::value_of,
         value::{Namespace, NamespaceName, OpenNamespace, Value},
     },
-    Findings, inspect,
+    Background, Findings, KnownLinks, inspect,
 };
 use crate::{
     kernel::{
@@ -153,7 +153,19 @@ fn snapshot() -> Snapshot {
 
 fn inspected(scheduler: &Scheduler<Network>, snapshot: &Snapshot) -> Findings {
     let began = used();
-    let findings = inspect(&scheduler.view(), &Marks::new("test"), &NamespaceName::Own, NetnsId(1), snapshot);
+    let background = Background {
+        known: &KnownLinks::default(),
+        strict: false,
+        holding: false,
+    };
+    let findings = inspect(
+        &scheduler.view(),
+        &Marks::new("test"),
+        &NamespaceName::Own,
+        NetnsId(1),
+        snapshot,
+        &background,
+    );
     let took = used() - began;
     println!("inspected {COUNT} routes and {COUNT} neighbours in {took:?}");
     assert!(took < LIMIT, "{took:?}");
