@@ -101,8 +101,8 @@ impl Survey {
         &self.left_out
     }
 
-    /// What opens and reads the candidates. One whose name is gone by then must not be made again. Nobody wants the processes among
-    /// them, so each number means the process that has it now, and not one that an earlier run has looked into.
+    /// Returns the tasks that open and read the candidates. One whose name is gone by then must not be made again. No desired value names
+    /// the processes among them, so each PID means the process that has it now, and not one that an earlier run has looked into.
     pub fn openings(&self) -> Vec<Task> {
         let processes = self.candidates.iter().map(|(_, reference)| reference);
         let processes = processes.filter(|reference| matches!(reference, NamespaceRef::Process(_))).cloned();
