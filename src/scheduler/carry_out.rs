@@ -46,11 +46,35 @@ impl<D: Domain> Scheduler<D> {
         let node = &self.graph[id];
         let again = node.wanted().is_some();
         let cause = if again { DeleteCause::Again } else { DeleteCause::Unwanted };
-        let effect = match (self.domain.descriptor(&node.key), &node.applied) {
-            (Some(descriptor), Some(applied)) => descriptor.delete(&node.key, applied, cause, &View::new(&self.graph)),
-            _ => D::Effect::default(),
+        let domain = self.domain.clone();
+        let (Some(descriptor), Some(applied)) = (domain.descriptor(&node.key), &node.applied) else {
+            self.emit(id, Verb::Delete, None, D::Effect::default());
+            return;
         };
+        let view = View::new(&self.graph);
+        let effect = descriptor.delete(&node.key, applied, cause, &view);
+        let taken = match D::is_empty(&effect) {
+            true => Vec::new(),
+            false => descriptor.takes_along(&node.key, applied, &view),
+        };
+        let taken = taken
+            .iter()
+            .filter_map(|key| self.graph.find(key))
+            .filter(|id| self.graph[*id].flight.is_none());
+        let taken: Vec<NodeId> = taken.filter(|taken| *taken != id && self.graph[*taken].applied.is_some()).collect();
+        let takes = taken.iter().map(|taken| self.depart(*taken)).collect();
         self.emit(id, Verb::Delete, None, effect);
+        if let Some(flight) = &mut self.graph[id].flight {
+            flight.takes = takes;
+        }
+    }
+
+    /// A value goes with another one that is deleted. Returns the number of its deletion, which needs no operation of its own.
+    fn depart(&mut self, id: NodeId) -> u64 {
+        self.graph[id].closing = true;
+        self.refresh_children(id);
+        self.mark_interested(id);
+        self.take_flight(id, Verb::Delete, None, Vec::new())
     }
 
     pub(super) fn create(&mut self, id: NodeId) {
@@ -262,27 +286,10 @@ impl<D: Domain> Scheduler<D> {
     }
 
     fn emit_bringing(&mut self, id: NodeId, verb: Verb, value: Option<D::Value>, brings: Vec<(Key, D::Value)>, effect: D::Effect) {
-        if verb != Verb::Verify {
-            self.graph[id].last_operation = verb;
-        }
-        let operation = self.next_operation;
-        self.next_operation += 1;
         let key = &self.graph[id].key;
         let descriptor = self.domain.descriptor(key).zip(value.as_ref());
         let place = descriptor.and_then(|(descriptor, value)| descriptor.place(key, value));
-        self.take_off(id);
-        self.graph[id].flight = Some(Box::new(Flight {
-            verb,
-            value,
-            brings,
-            as_wanted: verb != Verb::Verify,
-            stirred: false,
-        }));
-        self.flying.insert(operation, id);
-        if verb == Verb::Create {
-            let edges = self.graph[id].edges.clone();
-            self.graph.note_leaning(id, &edges);
-        }
+        let operation = self.take_flight(id, verb, value, brings);
         if D::is_empty(&effect) {
             self.outcome(operation, Outcome::Done);
         } else {
@@ -294,5 +301,29 @@ impl<D: Domain> Scheduler<D> {
                 place,
             });
         }
+    }
+
+    /// Notes that a change of a value is under way, and numbers it.
+    fn take_flight(&mut self, id: NodeId, verb: Verb, value: Option<D::Value>, brings: Vec<(Key, D::Value)>) -> u64 {
+        if verb != Verb::Verify {
+            self.graph[id].last_operation = verb;
+        }
+        let operation = self.next_operation;
+        self.next_operation += 1;
+        self.take_off(id);
+        self.graph[id].flight = Some(Box::new(Flight {
+            verb,
+            value,
+            brings,
+            as_wanted: verb != Verb::Verify,
+            stirred: false,
+            takes: Vec::new(),
+        }));
+        self.flying.insert(operation, id);
+        if verb == Verb::Create {
+            let edges = self.graph[id].edges.clone();
+            self.graph.note_leaning(id, &edges);
+        }
+        operation
     }
 }

@@ -174,6 +174,13 @@ pub trait Descriptor<D: Domain>: Send + Sync {
     /// The effect that removes the value.
     fn delete(&self, key: &Key, applied: &D::Value, cause: DeleteCause, view: &View<'_, D>) -> D::Effect;
 
+    /// Other applied values that the kernel removes together with this one: the routes of a link with its last address. They are not
+    /// available from the moment when the deletion starts. When it succeeds they count as deleted, and are created again if they are
+    /// still desired; when it fails they count as applied.
+    fn takes_along(&self, _key: &Key, _applied: &D::Value, _view: &View<'_, D>) -> Vec<Key> {
+        Vec::new()
+    }
+
     /// The effect that finds out whether the value is still what was applied; empty when there is no way to tell.
     fn verify(&self, _key: &Key, _applied: &D::Value) -> D::Effect {
         D::Effect::default()

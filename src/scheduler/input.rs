@@ -472,7 +472,7 @@ impl<D: Domain> Scheduler<D> {
         if matches!(outcome, Outcome::Failed(_) | Outcome::Waiting(_)) {
             self.release_claims_for(&flight.brings);
         }
-        let stirred = flight.stirred;
+        let (stirred, failed) = (flight.stirred, matches!(outcome, Outcome::Failed(_)));
         match (flight.verb, outcome) {
             (Verb::Verify, Outcome::Changed(_)) => self.graph[id].stale = true,
             (Verb::Verify, _) => {}
@@ -498,6 +498,17 @@ impl<D: Domain> Scheduler<D> {
         if stirred {
             self.wake(id);
         }
+        self.land(id);
+        for taken in flight.takes {
+            match failed {
+                true => self.stays(taken),
+                false => self.outcome(taken, Outcome::Done),
+            }
+        }
+    }
+
+    /// Nothing is under way for a value any more.
+    fn land(&mut self, id: NodeId) {
         self.mark(id);
         self.mark_interested(id);
         let flown_for = self.graph[id].trace.flown_for;
@@ -506,6 +517,14 @@ impl<D: Domain> Scheduler<D> {
             let key = self.graph[id].key.clone();
             self.probe(&key);
         }
+    }
+
+    /// What was to go with another value stays, because the deletion of that one failed.
+    fn stays(&mut self, operation: u64) {
+        let Some(id) = self.flying.remove(&operation) else { return };
+        self.graph[id].flight = None;
+        self.reopen(id);
+        self.land(id);
     }
 
     /// The creation of another value has brought this one into being too.

@@ -44,6 +44,8 @@ pub(super) struct Flight<V> {
     pub stirred: bool,
     /// What its success brings into being besides.
     pub brings: Vec<(Key, V)>,
+    /// The deletions, by number, that its success brings about besides.
+    pub takes: Vec<u64>,
 }
 
 /// Why a value that could be worked on is left alone for now.

@@ -10,7 +10,7 @@ use super::{
     descriptor::{Claim, Domain},
     graph::Graph,
     node::{Hold, Node},
-    status::Status,
+    status::{Status, Verb},
 };
 
 /// The graph, read-only.
@@ -135,5 +135,11 @@ impl<'a, D: Domain> View<'a, D> {
     /// Whether an operation on the value is under way, so that what the kernel shows of it may be older than its outcome.
     pub fn in_flight(&self, key: &Key) -> bool {
         self.node(key).is_some_and(|node| node.flight.is_some())
+    }
+
+    /// Whether the deletion of the value is under way.
+    pub fn is_being_deleted(&self, key: &Key) -> bool {
+        let deletes = |node: &Node<D>| node.flight.as_ref().is_some_and(|flight| flight.verb == Verb::Delete);
+        self.node(key).is_some_and(deletes)
     }
 }

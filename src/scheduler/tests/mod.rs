@@ -14,7 +14,7 @@ mod transactions;
 mod waiting;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -36,6 +36,8 @@ struct Toy {
     derives: Vec<String>,
     implies: Vec<String>,
     claims: Vec<String>,
+    /// What the toy kernel removes together with it.
+    takes: Vec<String>,
 }
 
 /// A shape of which every change needs a re-creation, as it is for most derived values.
@@ -109,8 +111,16 @@ impl Descriptor<ToyDomain> for ToyDomain {
         "toy"
     }
     fn equivalent(&self, _: &Key, applied: &Toy, wanted: &Toy) -> bool {
-        (applied.content, applied.shape, &applied.needs, &applied.needs_any)
-            == (wanted.content, wanted.shape, &wanted.needs, &wanted.needs_any)
+        let form = |value: &Toy| {
+            (
+                value.content,
+                value.shape,
+                value.needs.clone(),
+                value.needs_any.clone(),
+                value.takes.clone(),
+            )
+        };
+        form(applied) == form(wanted)
     }
     fn needs_recreate(&self, _: &Key, applied: &Toy, wanted: &Toy) -> bool {
         applied.shape != wanted.shape || wanted.shape == FIXED
@@ -161,6 +171,9 @@ impl Descriptor<ToyDomain> for ToyDomain {
         }
         vec![Do::Delete(key.to_string())]
     }
+    fn takes_along(&self, _: &Key, applied: &Toy, _: &View<'_, Self>) -> Vec<Key> {
+        applied.takes.iter().map(|text| key(text)).collect()
+    }
 }
 
 /// Decides which operation fails, and how.
@@ -173,6 +186,8 @@ type Missing = Box<dyn FnMut(&str, Verb) -> Option<Wait>>;
 struct World {
     scheduler: Scheduler<ToyDomain>,
     kernel: BTreeMap<String, Toy>,
+    /// What it removed together with something else.
+    taken: BTreeSet<String>,
     facts: BTreeMap<String, ()>,
     /// Answers the next operation on a key with a fault.
     fail: Sabotage,
@@ -207,6 +222,7 @@ impl World {
         World {
             scheduler,
             kernel: BTreeMap::new(),
+            taken: BTreeSet::new(),
             facts: BTreeMap::new(),
             fail: Box::new(|_, _| None),
             waits: Box::new(|_, _| None),
@@ -349,19 +365,27 @@ impl World {
                     assert!(self.kernel.insert(key.clone(), value).is_none(), "{key} is created twice");
                 }
                 Do::Update(key, value) => {
-                    assert!(
-                        self.kernel.insert(key.clone(), value).is_some(),
-                        "{key} is updated but does not exist"
-                    );
+                    let was_taken = self.taken.remove(&key);
+                    let existed = self.kernel.insert(key.clone(), value).is_some();
+                    assert!(existed || was_taken, "{key} is updated but does not exist");
                 }
                 Do::Delete(key) => {
-                    self.kernel.remove(&key);
+                    self.vanish(&key);
                     self.assert_nothing_left_hanging(&key);
                 }
                 Do::Recover(_) => {}
             }
         }
         Outcome::Done
+    }
+
+    /// Something disappears from the kernel, and with it what it takes along. Returns all that disappeared.
+    fn vanish(&mut self, text: &str) -> Vec<Key> {
+        let Some(gone) = self.kernel.remove(text) else { return vec![] };
+        let taken = gone.takes.iter().filter(|taken| self.kernel.remove(*taken).is_some());
+        let taken: Vec<Key> = taken.map(|text| key(text)).collect();
+        self.taken.extend(taken.iter().map(Key::to_string));
+        [key(text)].into_iter().chain(taken).collect()
     }
 
     fn exists(&self, text: &str) -> bool {

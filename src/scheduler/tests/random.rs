@@ -32,6 +32,9 @@ enum Step {
     Time,
 }
 
+/// Values on which nothing depends but each other, so that others may take them along.
+const TAKEN: [usize; 2] = [KEYS - 2, KEYS - 1];
+
 /// Dependencies point to facts, to lower pairs, or to the partner in the pair, so that cycles have two members.
 fn value(index: usize) -> impl Strategy<Value = Toy> {
     let lower = prop::collection::vec(0..KEYS, 0..2);
@@ -43,8 +46,9 @@ fn value(index: usize) -> impl Strategy<Value = Toy> {
         prop::option::of(0..3usize),
         0..3usize,
         any::<bool>(),
+        prop::bool::weighted(0.2),
     )
-        .prop_map(move |(content, shape, lower, partner, fact, derives, any)| {
+        .prop_map(move |(content, shape, lower, partner, fact, derives, any, takes)| {
             let mut needs: Vec<String> = lower.into_iter().filter(|other| other / 2 < index / 2).map(name).collect();
             if partner {
                 needs.push(name(index ^ 1));
@@ -52,6 +56,11 @@ fn value(index: usize) -> impl Strategy<Value = Toy> {
             needs.extend(fact.map(|fact| format!("fact/{fact}")));
             let needs_any = if any && index / 2 > 0 {
                 vec![format!("d/{:02}/", (index / 2 - 1) * 2)]
+            } else {
+                vec![]
+            };
+            let takes = if takes && !TAKEN.contains(&index) {
+                TAKEN.map(name).to_vec()
             } else {
                 vec![]
             };
@@ -64,6 +73,7 @@ fn value(index: usize) -> impl Strategy<Value = Toy> {
                 derives,
                 implies: vec!["shared".into()],
                 claims: vec![],
+                takes,
             }
         })
 }
@@ -188,9 +198,8 @@ impl Trial {
             }
             Step::Fact(fact, present) => world.fact(&format!("fact/{fact}"), present),
             Step::Lose(index) => {
-                if world.kernel.remove(&name(index)).is_some() {
-                    world.scheduler.lost(&[key(&name(index))]);
-                }
+                let gone = world.vanish(&name(index));
+                world.scheduler.lost(&gone);
             }
             Step::FailNext(count) => self.failing.set(count),
             Step::Rounds(count) => (0..count).for_each(|_| {
@@ -201,7 +210,7 @@ impl Trial {
             Step::Resync(resync, without) => self.resync(resync, without),
             Step::Vanish(index) => {
                 world.run();
-                world.kernel.remove(&name(index));
+                world.vanish(&name(index));
                 self.resync(Resync::Downstream, index);
             }
         }

@@ -693,3 +693,53 @@ fn deriving(content: u32, derives: &[&str]) -> Toy {
         ..toy(content)
     }
 }
+
+/// A world with a value that takes two others along, of which the second depends on the first.
+fn world_with_taken() -> World {
+    let mut world = World::new();
+    let taken = ["gateway", "route"].map(str::to_owned).to_vec();
+    let address = Toy {
+        takes: taken,
+        ..Toy::default()
+    };
+    world.put("address", address);
+    world.put("gateway", Toy::default());
+    world.put("route", needing(&["gateway"]));
+    world.run();
+    world.log.clear();
+    world
+}
+
+#[test]
+fn what_goes_with_a_deleted_value_is_created_again_after_it() {
+    let mut world = world_with_taken();
+    world.delete("address");
+    // Ready at once, but for what is about to go.
+    world.put("later", needing(&["gateway"]));
+    world.run();
+    let done: Vec<String> = world.log.iter().map(|step| format!("{step:?}")).collect();
+    let verbs: Vec<&str> = done.iter().map(|step| step.split(", Toy").next().unwrap_or_default()).collect();
+    assert_eq!(
+        verbs,
+        ["Delete(\"address\")", "Create(\"gateway\"", "Create(\"later\"", "Create(\"route\""]
+    );
+    for text in ["gateway", "later", "route"] {
+        assert_eq!(world.state(text), Some(ValueState::Configured), "{text}");
+    }
+}
+
+#[test]
+fn what_was_to_go_with_a_value_stays_when_the_deletion_fails() {
+    let mut world = world_with_taken();
+    let mut once = Some(transient("busy"));
+    world.fail = Box::new(move |key, verb| once.take_if(|_| key == "address" && verb == Verb::Delete));
+    world.delete("address");
+    world.run();
+    assert_eq!(world.log, []);
+    for text in ["gateway", "route"] {
+        assert_eq!(world.state(text), Some(ValueState::Configured), "{text}");
+    }
+    world.run_out_retries();
+    assert!(!world.kernel.contains_key("address") && world.kernel.contains_key("gateway") && world.kernel.contains_key("route"));
+    assert_eq!(world.log.len(), 3, "{:?}", world.log);
+}
