@@ -376,9 +376,9 @@ impl NetworkEffects {
     /// What changed meanwhile is looked at now, and what is not listened to in a while.
     fn plan_first_look(&mut self, netns: NetnsId) {
         if self.missed.remove(&netns) {
-            self.suspects.insert(netns, self.now);
+            self.read_by(netns, self.now);
         } else if !self.host.is_watched(netns) {
-            self.suspects.insert(netns, self.now + self.first_sweep(netns));
+            self.read_by(netns, self.now + self.first_sweep(netns));
         }
     }
 
@@ -532,7 +532,7 @@ impl NetworkEffects {
         let interfaces = findings.lost.iter().filter_map(|key| view.applied(key)?.interface());
         let elsewhere = interfaces.filter_map(|interface| netns_of(&view, &interface.namespace));
         for other in elsewhere.filter(|other| *other != netns) {
-            self.suspects.insert(other, self.now);
+            self.read_by(other, self.now);
         }
     }
 
@@ -562,9 +562,7 @@ impl NetworkEffects {
     /// The kernel tells when duplicate address detection is over, where it is listened to.
     fn look_for_detection(&mut self, netns: NetnsId) {
         if !self.host.is_watched(netns) {
-            let due = self.now + DETECTION_INTERVAL;
-            let planned = self.suspects.entry(netns).or_insert(due);
-            *planned = due.min(*planned);
+            self.read_by(netns, self.now + DETECTION_INTERVAL);
         }
     }
 
@@ -644,7 +642,7 @@ impl NetworkEffects {
         } = surveyed;
         if name == NamespaceName::Own {
             if !self.host.is_watched(netns) {
-                self.suspects.insert(netns, self.now + self.first_sweep(netns));
+                self.read_by(netns, self.now + self.first_sweep(netns));
             }
             self.to_resync.insert(netns);
             return self.look_under_all_names(scheduler, netns, &contents);
@@ -846,7 +844,7 @@ impl Effects for NetworkEffects {
                         // An error never means that something is gone: look again later.
                         Err(message) => {
                             warn!(%netns, "cannot read the namespace: {message}");
-                            self.suspects.insert(netns, self.now + RETRY_INTERVAL);
+                            self.read_by(netns, self.now + RETRY_INTERVAL);
                         }
                     }
                 }
@@ -861,9 +859,7 @@ impl Effects for NetworkEffects {
             Signal::Namespace(netns) if self.open.contains_key(&netns) => {
                 let interval = self.read_intervals.get(&netns).copied().unwrap_or(READ_INTERVAL);
                 let earliest = self.last_read.get(&netns).map_or(now, |last| *last + interval);
-                let due = (now + SETTLE).max(earliest);
-                let planned = self.suspects.entry(netns).or_insert(due);
-                *planned = due.min(*planned);
+                self.read_by(netns, (now + SETTLE).max(earliest));
             }
             // Not the scheduler's any more, or not yet: when its opening is told, what was read then may be old.
             Signal::Namespace(netns) => {
@@ -895,8 +891,8 @@ impl Effects for NetworkEffects {
         if self.bulk.idle(now) {
             self.host.listen(true);
             self.reporter.bulk(None);
-            let unheard = self.open.keys().filter(|netns| self.host.is_watched(**netns));
-            self.suspects.extend(unheard.map(|netns| (*netns, now)));
+            let unheard: Vec<NetnsId> = self.open.keys().copied().filter(|netns| self.host.is_watched(*netns)).collect();
+            unheard.into_iter().for_each(|netns| self.read_by(netns, now));
         }
         if self.bulk.over_at().is_some() {
             return None;
@@ -933,8 +929,8 @@ impl Effects for NetworkEffects {
             self.host.listen(true);
             self.reporter.bulk(None);
         }
-        let open = self.open.keys().map(|netns| (*netns, now));
-        self.suspects.extend(open);
+        let open: Vec<NetnsId> = self.open.keys().copied().collect();
+        open.into_iter().for_each(|netns| self.read_by(netns, now));
         self.to_resync.extend(self.open.keys());
     }
 
@@ -972,12 +968,16 @@ impl NetworkEffects {
         on_namespace(&operation.key, &operation.effect).is_none()
     }
 
-    /// Plans a reading. Its consequences must not lead to the next one without a pause.
-    fn read_again(&mut self, netns: NetnsId) {
-        let earliest = self.last_read.get(&netns).map_or(self.now, |last| *last + READ_INTERVAL);
-        let due = self.now.max(earliest);
+    /// Plans a reading. One that is planned for an earlier time stays so.
+    fn read_by(&mut self, netns: NetnsId, due: Duration) {
         let planned = self.suspects.entry(netns).or_insert(due);
         *planned = due.min(*planned);
+    }
+
+    /// As [`Self::read_by`], soon. Its consequences must not lead to the next one without a pause.
+    fn read_again(&mut self, netns: NetnsId) {
+        let earliest = self.last_read.get(&netns).map_or(self.now, |last| *last + READ_INTERVAL);
+        self.read_by(netns, self.now.max(earliest));
     }
 
     /// Reads the agent's own namespace after an EXISTING interface became applied or was changed: that takes no operation, so the kernel
