@@ -445,7 +445,8 @@ impl<'a> Rules<'a> {
     }
 }
 
-fn is_made_by_agent(snapshot: &Snapshot) -> bool {
+/// Whether the agent made a namespace.
+pub fn is_made_by_agent(snapshot: &Snapshot) -> bool {
     let mut links = snapshot.links.iter();
     links.any(|link| link.name == "lo" && link.alias.starts_with(PREFIX) && link.alias.ends_with(CREATED))
 }

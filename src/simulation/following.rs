@@ -70,6 +70,8 @@ pub struct Following {
     hold: Hold,
     /// Held removals that nobody has accepted yet.
     unaccepted: bool,
+    /// Revision of the store at which it was heard of last.
+    revision: i64,
     /// Keys of the held values when that was last looked at.
     values: BTreeSet<Key>,
     orphans: watch::Receiver<Vec<String>>,
@@ -91,6 +93,7 @@ impl Following {
             merge,
             hold: Hold::new(OnStoreLoss::Hold),
             unaccepted: false,
+            revision: 0,
             values: disk.held.keys().cloned().collect(),
             orphans,
             in_sync,
@@ -120,12 +123,14 @@ impl Following {
                     (key, value.expect("it has a value"))
                 });
                 let items = items.collect();
+                self.revision = revision;
                 let actions = self.hold.listed(revision, &reason, accepted_at, note);
                 self.carry_out(actions, Some((revision, items)), note, disk)
             }
             SourceEvent::Changes { revision, items } => {
                 let (accepts, items): (Vec<_>, Vec<_>) = items.into_iter().partition(|item| item.key.as_bytes() == ACCEPT_KEY);
                 let items = items.into_iter().map(|item| wanted(&item.key, item.mod_revision, item.value));
+                self.revision = revision;
                 if disk.note.as_ref().is_none_or(|note| note.keys == 0) {
                     self.write_note(note, disk);
                 }
@@ -193,10 +198,15 @@ impl Following {
         !self.orphans.borrow().is_empty()
     }
 
-    /// Keys that the store had when it was last heard of, with their revisions.
-    pub fn read(&self) -> impl Iterator<Item = (&str, i64)> {
-        let read = self.merge.held_by(DATASYNC);
-        read.map(|(key, wanted)| (below_config(key), wanted.revision))
+    /// Returns whether the agent was given exactly this content of the store, and everything that was said until `revision`.
+    pub fn has_read<'a>(&self, stored: impl Iterator<Item = (&'a RawKey, i64, &'a [u8])>, revision: i64) -> bool {
+        let stored = stored.map(|(raw, revision, value)| wanted(raw, revision, Some(value.to_vec())));
+        let mut stored = stored.filter_map(|(key, wanted)| Some((key, wanted?)));
+        let mut read = self.merge.held_by(DATASYNC);
+        let same = read
+            .by_ref()
+            .all(|(key, wanted)| stored.next().is_some_and(|(other, value)| other == *key && value == *wanted));
+        same && stored.next().is_none() && self.revision >= revision
     }
 
     /// Keys of held values.

@@ -69,7 +69,7 @@ impl World {
         Err(wrong)
     }
 
-    fn places(&self) -> Vec<Option<NetnsId>> {
+    pub(super) fn places(&self) -> Vec<Option<NetnsId>> {
         places(&self.machine.get().kernel, self.daemon.holder().map(Daemon::pid))
     }
 

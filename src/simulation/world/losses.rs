@@ -9,10 +9,8 @@ use super::World;
 use crate::{
     kernel::NetnsId,
     simulation::{
-        configuration::{Interface, Item, Kind, interface_key},
-        daemon::Daemon,
-        expectation::stands_for,
-        machine::places,
+        configuration::{CREATED_PLACE, FOREIGN_PLACE, Interface, Item, Kind, interface_key},
+        expectation::{is_made_by_agent, stands_for},
         scenario::{Change, Step},
         store::Loss,
     },
@@ -20,7 +18,8 @@ use crate::{
 
 /// Within so long the agent has listed the store again after a lost connection.
 const LISTED_WITHIN: Duration = Duration::from_secs(20);
-/// The same where only a comparison shows that something is missing.
+/// The same where only a comparison shows that something is missing: the watch has told less than there was, or goes on at the revision
+/// at which the store lost its content.
 const COMPARED_WITHIN: Duration = Duration::from_secs(70);
 
 /// A key that accepts removals, below `config/`.
@@ -40,7 +39,7 @@ pub(super) struct Losses {
     put_again: bool,
     /// The agent was killed while values were lost.
     killed: bool,
-    /// The watch has told less than there was.
+    /// Only a comparison may show what the store has lost.
     untold: bool,
     /// Links that must stay: namespace, index and name.
     kept: Vec<(NetnsId, u32, String)>,
@@ -79,7 +78,7 @@ impl Losses {
 
     /// A step follows: only some leave everything in the kernel as it is.
     pub(super) fn note_step(&mut self, step: &Step) {
-        self.untold |= *step == Step::LoseWatch;
+        self.untold |= matches!(step, Step::LoseWatch | Step::EmptyStore(Loss::SameRevision));
         self.happened |= matches!(
             step,
             Step::EmptyStore(_) | Step::RestoreStore(_) | Step::ReplaceStore(_) | Step::LoseWatch | Step::Compact
@@ -169,30 +168,47 @@ impl World {
     pub(super) fn note_kill(&mut self) {
         if let Some(agent) = &self.agent {
             let noticed = agent.following.held().eq(self.losses.lost.iter().map(String::as_str));
-            self.losses.certain &= noticed;
+            // A namespace that it made and was about to remove may be that of a lost value for an agent that starts now.
+            self.losses.certain &= noticed && !self.has_unwanted_namespace();
             self.losses.killed |= !self.losses.lost.is_empty();
             self.losses.note_superseded();
         }
+    }
+
+    /// Whether the configuration does not name a namespace that the agent made.
+    fn has_unwanted_namespace(&self) -> bool {
+        let places = self.places();
+        let kernel = &self.machine.get().kernel;
+        let is_named = |netns: NetnsId| {
+            self.configuration.values().any(|item| match item {
+                Item::Interface(interface) => {
+                    [FOREIGN_PLACE, CREATED_PLACE].contains(&interface.place) && places[interface.place] == Some(netns)
+                }
+                _ => false,
+            })
+        };
+        let mut made = kernel.spaces.iter().filter(|(_, snapshot)| is_made_by_agent(snapshot));
+        made.any(|(netns, _)| !is_named(*netns))
     }
 
     /// Whether the agent has been given exactly what is in the store, and holds exactly what was lost before.
     fn agent_knows_all(&self) -> bool {
         let Some(agent) = &self.agent else { return false };
         let stored = self.store.config.iter().filter(|(key, _)| key.as_bytes() != ACCEPTANCE.as_bytes());
-        let stored = stored.map(|(key, (revision, _))| (key.as_bytes(), *revision));
-        let read = agent.following.read().map(|(key, revision)| (key.as_bytes(), revision));
-        stored.eq(read) && !agent.following.has_orphans() && agent.following.held().eq(self.losses.lost.iter().map(String::as_str))
+        let stored = stored.map(|(key, (revision, value))| (key, *revision, value.as_slice()));
+        let has_read = agent.following.has_read(stored, self.store.config_revision);
+        has_read && !agent.following.has_orphans() && agent.following.held().eq(self.losses.lost.iter().map(String::as_str))
     }
 
     /// The links that are the agent's and stand for a part of the configuration as it is. What stands for an earlier version of a value
     /// is deleted for this reason, even if the first attempt has failed, and the other end of the pair with it. So is a pair of which
     /// somebody has deleted an end, unless the agent holds that end because it cannot know.
     fn agents_links(&self) -> Vec<(NetnsId, u32, String)> {
+        let places = self.places();
         let kernel = &self.machine.get().kernel;
         if kernel.has_dying() {
             return Vec::new();
         }
-        let places = places(kernel, self.daemon.holder().map(Daemon::pid));
         let interfaces = self.configuration.values().filter_map(|item| match item {
             Item::Interface(interface) => Some(interface),
             _ => None,
