@@ -152,30 +152,27 @@ fn keep_others(marks: &Marks, address: &Address, view: &View<'_, Network>) -> Ve
     first.map(|first| make_primary(marks, first, view)).unwrap_or_default()
 }
 
-/// Whether an address of an interface is there after another one of its addresses was deleted.
-fn stays_beside(interface: &str, leaving: &Key, spec: AddressSpec, view: &View<'_, Network>) -> bool {
-    let own = view.applied_under(addresses_prefix(interface).as_str());
+/// Returns whether the link of an interface has an IPv4 address when `spec`, whose key is `leaving`, is deleted.
+fn keeps_ipv4(interface: &Interface, leaving: &Key, spec: AddressSpec, view: &View<'_, Network>) -> bool {
+    let own = view.applied_under(addresses_prefix(&interface.name).as_str());
     let mut own = own.filter(|(key, _)| *key != leaving && !view.is_being_deleted(key));
     let is_ipv4 = |address: &Address| address.expected.is_none() && address.spec.is_some_and(|spec| spec.address.is_ipv4());
     if own.any(|(_, value)| value.address().is_some_and(is_ipv4)) {
         return true;
     }
-    let observed = view.applied_under(observed_prefix(interface).as_str());
+    let observed = view.applied_under(observed_prefix(&interface.name).as_str());
     let mut observed = observed.filter_map(|(key, _)| parse_ip_or_cidr(observed_address(key)?.1).ok());
     observed.any(|other| other.address.is_ipv4() && other.address != spec.address)
 }
 
-/// The applied IPv4 routes and ARP entries on the link of an interface.
-fn ipv4_on_link(interface: &Interface, view: &View<'_, Network>) -> Vec<Key> {
-    let others = others_on_link(view, interface).into_iter();
-    let on_link = others.chain([interface]).map(|interface| up_key(&interface.name));
-    let dependents = on_link.flat_map(|up| view.dependents(&up));
+/// The applied IPv4 routes and ARP entries of an interface.
+fn ipv4_through<'a>(interface: &Interface, view: &View<'a, Network>) -> Vec<&'a Key> {
     let is_ipv4 = |key: &&Key| match view.applied(key) {
         Some(Value::Route(route)) => route.destination.is_some_and(|to| to.address.is_ipv4()),
         Some(Value::Arp(arp)) => arp.address.is_some_and(|address| address.is_ipv4()),
         _ => false,
     };
-    dependents.filter(is_ipv4).cloned().collect()
+    view.dependents(&up_key(&interface.name)).filter(is_ipv4).collect()
 }
 
 impl AddressDescriptor {
@@ -291,14 +288,18 @@ impl Descriptor<Network> for AddressDescriptor {
     /// net/ipv4/fib_frontend.c). `lo` keeps 127.0.0.1.
     fn takes_along(&self, key: &Key, applied: &Value, view: &View<'_, Network>) -> Vec<Key> {
         let on = |address: &Address| Some((applied_interface(view, &address.interface)?.0, address.spec?));
-        match applied.address().and_then(on) {
-            Some((interface, spec)) if spec.address.is_ipv4() && interface.kind != InterfaceKind::Loopback => {
-                match stays_beside(&interface.name, key, spec, view) {
-                    true => Vec::new(),
-                    false => ipv4_on_link(interface, view),
-                }
-            }
-            _ => Vec::new(),
+        let Some((interface, spec)) = applied.address().and_then(on) else {
+            return Vec::new();
+        };
+        if spec.address.is_ipv6() || interface.kind == InterfaceKind::Loopback {
+            return Vec::new();
         }
+        let mut on_link = others_on_link(view, interface);
+        on_link.push(interface);
+        if on_link.iter().any(|interface| keeps_ipv4(interface, key, spec, view)) {
+            return Vec::new();
+        }
+        let taken = on_link.iter().flat_map(|interface| ipv4_through(interface, view));
+        taken.cloned().collect()
     }
 }
