@@ -758,6 +758,16 @@ impl Effects for NetworkEffects {
     type Outcome = KernelOutcome;
     type Look = Look;
     type Seen = Seen;
+    type Place = NetnsId;
+
+    fn places(operation: &Operation<Vec<KernelOp>>) -> Vec<NetnsId> {
+        operation.effect.iter().flat_map(KernelOp::works_in).collect()
+    }
+
+    fn goes_together(operation: &Operation<Vec<KernelOp>>) -> bool {
+        // Only with all namespaces that are opened together known can links be told from those that belong elsewhere.
+        !Self::is_change(operation)
+    }
 
     fn prepare(&mut self, operations: Vec<Operation<Vec<KernelOp>>>, now: Duration) -> Vec<Task> {
         // Opening a namespace changes nothing in one. So a restart that finds everything in order reads each namespace once.
@@ -808,8 +818,7 @@ impl Effects for NetworkEffects {
     }
 
     fn is_plain(operation: &Operation<Vec<KernelOp>>) -> bool {
-        // Only with all namespaces that are opened together known can links be told from those that belong elsewhere.
-        operation.verb != Verb::Delete && Self::is_change(operation)
+        operation.verb != Verb::Delete && !Self::goes_together(operation)
     }
 
     fn is_success(outcome: &KernelOutcome) -> bool {

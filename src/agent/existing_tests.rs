@@ -25,6 +25,7 @@ const STEPS_MAX: usize = 400;
 const MANNER: Manner = Manner {
     docker: false,
     tells_early: false,
+    one_by_one: false,
 };
 
 /// Desired values by key.

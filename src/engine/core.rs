@@ -13,7 +13,10 @@
 //! One piece of work at a time, so that what happens in quick succession is decided upon together. Only a large change of plain operations
 //! that goes well goes on from what has been told of it early, so that the next operations are there when the last of the first ones are
 //! performed. At the first failure, and when anything else happens, all that is under way is waited for.
+//!
+//! A very large change is handed out in portions, so that whatever is decided meanwhile waits for one or two of them only.
 
+mod backlog;
 #[cfg(test)]
 mod late_tests;
 #[cfg(test)]
@@ -27,6 +30,7 @@ use std::{
 use models::key::Key;
 use tracing::error;
 
+use self::backlog::Backlog;
 use crate::scheduler::{
     Domain, Operation, Resync, Scheduler, StatusChange, Transaction, TransactionResult, Unacceptable,
     history::{HistorySettings, record::OperationRecord},
@@ -34,6 +38,10 @@ use crate::scheduler::{
 
 /// A refresh that is due for so long goes before operations.
 const OVERDUE: Duration = Duration::from_millis(20);
+/// Operations in a portion. It takes some 10 ms to perform so many, which is much longer than to decide on the next ones.
+const PORTION: usize = 1_000;
+/// While all goes well, so many portions are under way at most: the next one is there when one is done.
+const AHEAD: usize = 2;
 
 /// Takes the answer to a transaction.
 pub type Reply<T> = Box<dyn FnOnce(Result<T, Unacceptable>) + Send>;
@@ -83,6 +91,14 @@ pub trait Effects: Send + 'static {
     type Look: Send;
     /// What was seen there.
     type Seen: Send;
+    /// Where an operation works.
+    type Place: Ord + Copy + Send;
+
+    /// Where an operation works: those that share no place may be performed in any order.
+    fn places(operation: &Operation<<Self::Domain as Domain>::Effect>) -> Vec<Self::Place>;
+
+    /// Whether an operation must be performed together with all that were decided with it.
+    fn goes_together(operation: &Operation<<Self::Domain as Domain>::Effect>) -> bool;
 
     /// Readies operations, none of which depends on another. Tasks that are no operation may come with them.
     fn prepare(&mut self, operations: Vec<Operation<<Self::Domain as Domain>::Effect>>, now: Duration) -> Vec<Self::Task>;
@@ -159,6 +175,8 @@ pub struct Core<E: Effects> {
     begun: bool,
     survey_due: bool,
     in_flight: BTreeSet<u64>,
+    /// What is decided and not handed out yet.
+    backlog: Backlog<E>,
     /// Batches of operations that are being performed.
     performing: usize,
     /// Something is being looked at.
@@ -184,6 +202,7 @@ impl<E: Effects> Core<E> {
             begun: false,
             survey_due: false,
             in_flight: BTreeSet::new(),
+            backlog: Backlog::new(PORTION),
             performing: 0,
             looking: false,
             smooth: false,
@@ -197,6 +216,13 @@ impl<E: Effects> Core<E> {
     /// With other limits of the history.
     pub fn with_history(mut self, settings: HistorySettings) -> Self {
         self.scheduler.set_history(settings);
+        self
+    }
+
+    /// With another number of operations in a portion.
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn with_portion(mut self, operations: usize) -> Self {
+        self.backlog = Backlog::new(operations);
         self
     }
 
@@ -278,14 +304,22 @@ impl<E: Effects> Core<E> {
     pub fn advance(&mut self, now: Duration) -> Option<Work<E>> {
         if !self.is_free() {
             let operations = self.go_on(now);
-            if !operations.is_empty() {
-                return Some(self.hand_out(operations, now));
+            self.note_in_flight(&operations);
+            self.backlog.add(operations);
+            if self.smooth
+                && self.performing < AHEAD
+                && let Some(work) = self.hand_out(now)
+            {
+                return Some(work);
             }
             // While others work.
             if std::mem::take(&mut self.untold) {
                 self.tell();
             }
             return None;
+        }
+        if !self.backlog.is_empty() {
+            return self.go_on_with_backlog(now);
         }
         if std::mem::take(&mut self.survey_due) {
             let survey = self.effects.survey(&self.scheduler);
@@ -299,7 +333,7 @@ impl<E: Effects> Core<E> {
             return Some(work);
         }
         // Under steady change there is always something to do first; what may have changed below must be read all the same.
-        if self.effects.refresh_deadline().is_some_and(|deadline| deadline + OVERDUE <= now) {
+        if self.is_refresh_overdue(now) {
             let refresh = self.effects.refresh(now);
             if refresh.is_some() {
                 return self.look(refresh);
@@ -311,7 +345,9 @@ impl<E: Effects> Core<E> {
             self.tell();
         } else {
             self.smooth = true;
-            return Some(self.hand_out(operations, now));
+            self.note_in_flight(&operations);
+            self.backlog.add(operations);
+            return self.hand_out(now);
         }
         if self.scheduler.is_reading_asked() {
             return self.advance(now);
@@ -340,12 +376,37 @@ impl<E: Effects> Core<E> {
         operations
     }
 
-    fn hand_out(&mut self, operations: Vec<Operation<<E::Domain as Domain>::Effect>>, now: Duration) -> Work<E> {
+    /// Goes on with what was decided before. What happened meanwhile is decided upon as well, unless something is to be looked at first:
+    /// that waits for the backlog.
+    fn go_on_with_backlog(&mut self, now: Duration) -> Option<Work<E>> {
+        self.smooth = !self.survey_due && !self.scheduler.is_reading_asked() && !self.is_refresh_overdue(now);
+        self.outcomes_told = false;
+        if self.smooth {
+            let operations = self.step(now);
+            self.note_in_flight(&operations);
+            self.backlog.add_first(operations);
+        }
+        self.hand_out(now)
+    }
+
+    fn is_refresh_overdue(&self, now: Duration) -> bool {
+        self.effects.refresh_deadline().is_some_and(|deadline| deadline + OVERDUE <= now)
+    }
+
+    fn note_in_flight(&mut self, operations: &[Operation<<E::Domain as Domain>::Effect>]) {
+        self.in_flight.extend(operations.iter().map(|operation| operation.id));
+    }
+
+    /// Hands out the next portion of what is decided.
+    fn hand_out(&mut self, now: Duration) -> Option<Work<E>> {
+        let operations = self.backlog.take();
+        if operations.is_empty() {
+            return None;
+        }
         self.untold = true;
         self.smooth &= operations.iter().all(E::is_plain);
-        self.in_flight.extend(operations.iter().map(|operation| operation.id));
         self.performing += 1;
-        Work::Perform(self.effects.prepare(operations, now))
+        Some(Work::Perform(self.effects.prepare(operations, now)))
     }
 
     /// Tells what is known, and who waits for transactions that are finished.

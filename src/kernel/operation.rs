@@ -380,6 +380,17 @@ pub enum KernelOp {
 }
 
 impl KernelOp {
+    /// The namespaces in which an operation works, which must be open; none for those that open or close one.
+    pub fn works_in(&self) -> Vec<NetnsId> {
+        match self {
+            KernelOp::CreateVeth { ends } => ends.iter().map(|end| end.netns).collect(),
+            KernelOp::CreateLink { link, .. } => vec![link.netns],
+            KernelOp::SetLink { netns, changes, .. } => changes.move_to.into_iter().chain([*netns]).collect(),
+            KernelOp::DeleteLink { netns, .. } => vec![*netns],
+            _ => self.on_link().map(|(netns, ..)| netns).into_iter().collect(),
+        }
+    }
+
     /// The link that an operation on addresses, neighbours or routes is about, and what must hold of it; `None` of any other operation.
     pub fn on_link(&self) -> Option<(NetnsId, &str, &Guard)> {
         match self {

@@ -51,6 +51,8 @@ pub struct Manner {
     pub docker: bool,
     /// The core is told of outcomes while others of the same batch are still to come.
     pub tells_early: bool,
+    /// Operations are handed out one by one.
+    pub one_by_one: bool,
 }
 
 /// What the agent wants to be published, and what was said.
@@ -208,10 +210,14 @@ impl Agent {
         if !manner.docker {
             events.push_back(Event::FactsSettled);
         }
+        let core = Core::new(Network::new(AGENT), effects);
         let (following, first) = Following::start(disk, orphans, told_in_sync, mutation);
         events.extend(first);
         Agent {
-            core: Core::new(Network::new(AGENT), effects),
+            core: match manner.one_by_one {
+                true => core.with_portion(1),
+                false => core,
+            },
             events,
             wake_at: None,
             look_at: None,

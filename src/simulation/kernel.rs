@@ -156,25 +156,6 @@ fn changes_something(op: &KernelOp) -> bool {
     }
 }
 
-/// The namespaces that must be open for an operation.
-fn works_in(op: &KernelOp) -> Vec<NetnsId> {
-    match op {
-        KernelOp::CreateVeth { ends } => ends.iter().map(|end| end.netns).collect(),
-        KernelOp::CreateLink { link, .. } => vec![link.netns],
-        KernelOp::SetLink { netns, changes, .. } => changes.move_to.into_iter().chain([*netns]).collect(),
-        KernelOp::DeleteLink { netns, .. }
-        | KernelOp::AddAddress { netns, .. }
-        | KernelOp::ConfirmAddress { netns, .. }
-        | KernelOp::DeleteAddress { netns, .. }
-        | KernelOp::MakePrimary { netns, .. }
-        | KernelOp::SetNeighbour { netns, .. }
-        | KernelOp::DeleteNeighbour { netns, .. }
-        | KernelOp::AddRoute { netns, .. }
-        | KernelOp::DeleteRoute { netns, .. } => vec![*netns],
-        _ => Vec::new(),
-    }
-}
-
 impl Kernel {
     /// A machine with nothing but the agent's own namespace.
     pub fn new() -> Self {
@@ -241,7 +222,7 @@ impl Kernel {
 
     /// Notes what no agent may ever do.
     fn check(&mut self, op: &KernelOp) {
-        if let Some(netns) = works_in(op).into_iter().find(|netns| self.strangers.contains(netns)) {
+        if let Some(netns) = op.works_in().into_iter().find(|netns| self.strangers.contains(netns)) {
             self.violations
                 .push(format!("{op:?} is about {netns}, which belongs to a stranger"));
         }
@@ -262,7 +243,7 @@ impl Kernel {
     }
 
     fn carry_out(&mut self, op: &KernelOp) -> Result<Reply, Failure> {
-        if let Some(netns) = works_in(op).into_iter().find(|netns| !self.pinned(*netns)) {
+        if let Some(netns) = op.works_in().into_iter().find(|netns| !self.pinned(*netns)) {
             return match op {
                 KernelOp::DeleteLink { .. }
                 | KernelOp::DeleteAddress { .. }

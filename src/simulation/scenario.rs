@@ -177,6 +177,8 @@ pub struct Scenario {
     pub draws: Draws,
     /// The core is told of outcomes while others of the same batch are still to come.
     pub tells_early: bool,
+    /// Operations are handed out one by one.
+    pub one_by_one: bool,
     /// How many namespaces are watched; the others are only swept.
     pub watched_max: usize,
     /// Whether Docker is asked at all.
@@ -216,6 +218,7 @@ impl Scenario {
         Manner {
             docker: self.docker,
             tells_early: self.tells_early,
+            one_by_one: self.one_by_one,
         }
     }
 
@@ -224,6 +227,7 @@ impl Scenario {
         Scenario {
             draws: Draws::Listed(BTreeMap::new()),
             tells_early: false,
+            one_by_one: false,
             watched_max: 300,
             docker: false,
             foreign_name: false,
@@ -291,6 +295,7 @@ impl Scenario {
             slow_store: repertoire.store,
             nics: random.percent(70),
             accepts: random.percent(50),
+            one_by_one: random.percent(25),
             initial,
             steps,
         }

@@ -66,7 +66,14 @@ impl Effects for Passing {
     type Outcome = (u64, Outcome<Needs>);
     type Look = ();
     type Seen = ();
+    type Place = ();
 
+    fn places(_: &Operation<Vec<Verb>>) -> Vec<()> {
+        vec![()]
+    }
+    fn goes_together(_: &Operation<Vec<Verb>>) -> bool {
+        false
+    }
     fn prepare(&mut self, operations: Vec<Operation<Vec<Verb>>>, _: Duration) -> Vec<Self::Task> {
         operations.into_iter().map(|op| (op.id, op.key.to_string(), op.verb)).collect()
     }

@@ -65,7 +65,15 @@ impl Effects for MapEffects {
     type Outcome = (u64, bool);
     type Look = ();
     type Seen = Option<Kernel>;
+    type Place = u8;
 
+    /// The first letter of the key.
+    fn places(operation: &Operation<Write>) -> Vec<u8> {
+        operation.key.as_str().bytes().take(1).collect()
+    }
+    fn goes_together(operation: &Operation<Write>) -> bool {
+        operation.key.as_str().starts_with("together")
+    }
     fn prepare(&mut self, operations: Vec<Operation<Write>>, _: Duration) -> Vec<Self::Task> {
         operations
             .into_iter()
@@ -332,4 +340,93 @@ async fn a_transaction_for_an_engine_that_has_ended_is_refused() {
         .expect_err("nobody is there");
     assert_eq!(error.to_string(), "scheduler was closed");
     assert_eq!(client.ask(|scheduler| scheduler.idle()).await, None);
+}
+
+impl Drive {
+    /// A world that is in order, in which two operations make a portion.
+    fn in_portions() -> Self {
+        let mut drive = Drive::new();
+        drive.core = Core::new(Numbers, MapEffects::default()).with_portion(2);
+        drive.core.take(Event::FactsSettled, Duration::ZERO);
+        drive.commit(Transaction::resync(Resync::Full, vec![put("x", 1)]));
+        drive
+    }
+
+    /// Starts what can be started. Returns the keys that the operations of each portion write.
+    fn start(&mut self, under_way: &mut Vec<Vec<(u64, Verb, Write)>>) -> Vec<String> {
+        let mut portions = Vec::new();
+        while let Some(work) = self.core.advance(Duration::from_secs(1)) {
+            let Work::Perform(tasks) = work else {
+                panic!("nothing is to be read")
+            };
+            let keys = tasks.iter().filter_map(|(_, _, write)| Some(write.as_ref()?.0.to_string()));
+            portions.push(keys.collect::<Vec<_>>().join(" "));
+            under_way.push(tasks);
+        }
+        portions
+    }
+
+    /// Performs the portion that was started first.
+    fn finish_first(&mut self, under_way: &mut Vec<Vec<(u64, Verb, Write)>>) {
+        let outcomes = under_way.remove(0).into_iter().map(|task| self.write(task)).collect();
+        self.core.done(Done::Performed(outcomes));
+    }
+}
+
+fn puts(keys: &[&str]) -> Transaction<u32> {
+    Transaction::of(keys.iter().map(|key| put(key, 2)).collect())
+}
+
+#[test]
+fn what_is_decided_during_a_large_change_goes_before_the_rest_if_it_works_elsewhere() {
+    let (mut drive, mut under_way) = (Drive::in_portions(), Vec::new());
+    drive.take(puts(&["a1", "a2", "a3", "a4", "a5", "a6", "a7"]));
+    assert_eq!(
+        drive.start(&mut under_way),
+        ["a1 a2", "a3 a4"],
+        "the next one is there when one is done"
+    );
+    drive.take(puts(&["a9", "b"]));
+    drive.finish_first(&mut under_way);
+    assert!(
+        drive.start(&mut under_way).is_empty(),
+        "it is decided upon when nothing is under way"
+    );
+    drive.finish_first(&mut under_way);
+    assert_eq!(drive.start(&mut under_way), ["b a5", "a6 a7"]);
+    drive.finish_first(&mut under_way);
+    assert_eq!(drive.start(&mut under_way), ["a9"]);
+    while !under_way.is_empty() {
+        drive.finish_first(&mut under_way);
+        assert!(drive.start(&mut under_way).is_empty());
+    }
+    assert_eq!(drive.kernel.len(), 10);
+    assert_eq!(drive.core.in_flight().count(), 0);
+}
+
+#[test]
+fn what_goes_together_is_in_one_portion() {
+    let (mut drive, mut under_way) = (Drive::in_portions(), Vec::new());
+    drive.take(puts(&["a1", "a2", "a3", "a4", "a5"]));
+    assert_eq!(drive.start(&mut under_way), ["a1 a2", "a3 a4"]);
+    drive.take(puts(&["together1", "together2", "together3"]));
+    drive.finish_first(&mut under_way);
+    drive.finish_first(&mut under_way);
+    assert_eq!(drive.start(&mut under_way), ["together1 together2 together3", "a5"]);
+}
+
+#[test]
+fn nothing_is_read_before_a_large_change_is_done() {
+    let (mut drive, mut under_way) = (Drive::in_portions(), Vec::new());
+    drive.take(puts(&["a1", "a2", "a3", "a4", "a5"]));
+    assert_eq!(drive.start(&mut under_way), ["a1 a2", "a3 a4"]);
+    drive.take(Transaction::resync(Resync::Downstream, vec![]));
+    drive.take(puts(&["b"]));
+    drive.finish_first(&mut under_way);
+    drive.finish_first(&mut under_way);
+    assert_eq!(drive.start(&mut under_way), ["a5"], "what is decided after the reading waits too");
+    drive.finish_first(&mut under_way);
+    let reads = drive.reads;
+    drive.run();
+    assert_eq!((drive.reads, drive.value("b")), (reads + 1, Some(2)));
 }

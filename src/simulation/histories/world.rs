@@ -34,6 +34,7 @@ const STEPS_MAX: usize = 400;
 const MANNER: Manner = Manner {
     docker: false,
     tells_early: false,
+    one_by_one: false,
 };
 
 /// Attempts after a failure that are waited for.

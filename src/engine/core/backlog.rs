@@ -1,0 +1,146 @@
+//! Operations that are decided and not handed out yet: a large change is performed in portions.
+//!
+//! Owns their order. Must never drop one. Start reading at [`Backlog::add`].
+//!
+//! What is decided while a large change is under way need not wait for all of it: it goes before the rest, unless it works in the same
+//! place as something that was decided earlier. In one place the order of the decisions stays.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::Effects;
+use crate::scheduler::{Domain, Operation};
+
+type Op<E> = Operation<<<E as Effects>::Domain as Domain>::Effect>;
+
+/// Operations that were decided together.
+struct Decided<E: Effects> {
+    operations: VecDeque<Op<E>>,
+    /// They must be handed out together.
+    together: bool,
+}
+
+/// See the [module documentation](self).
+pub(super) struct Backlog<E: Effects> {
+    decided: VecDeque<Decided<E>>,
+    /// How many operations work in each place; `None` as long as nobody has asked since it was empty.
+    places: Option<BTreeMap<E::Place, usize>>,
+    /// How many operations make a portion.
+    portion: usize,
+}
+
+impl<E: Effects> Backlog<E> {
+    /// Nothing is decided. Portions will have so many operations, one at least.
+    pub fn new(portion: usize) -> Self {
+        Backlog {
+            decided: VecDeque::new(),
+            places: None,
+            portion: portion.max(1),
+        }
+    }
+
+    /// Whether everything was handed out.
+    pub fn is_empty(&self) -> bool {
+        self.decided.is_empty()
+    }
+
+    /// Adds operations that were decided together, after all others.
+    pub fn add(&mut self, operations: Vec<Op<E>>) {
+        let together = operations.iter().any(E::goes_together);
+        self.insert(operations, together, false);
+    }
+
+    /// Adds operations that were decided together, before all others as far as they work elsewhere.
+    pub fn add_first(&mut self, operations: Vec<Op<E>>) {
+        if operations.is_empty() || self.is_empty() {
+            return self.add(operations);
+        }
+        if self.places.is_none() {
+            let waiting = self.decided.iter().flat_map(|decided| &decided.operations);
+            let mut places = BTreeMap::new();
+            for place in waiting.flat_map(E::places) {
+                *places.entry(place).or_default() += 1;
+            }
+            self.places = Some(places);
+        }
+        if operations.iter().any(E::goes_together) {
+            let first = operations.iter().all(|operation| self.is_apart(operation));
+            return self.insert(operations, true, first);
+        }
+        let mut first = Vec::new();
+        for operation in operations {
+            match self.is_apart(&operation) {
+                true => first.push(operation),
+                // What follows it in the same place is not apart any more.
+                false => self.insert(vec![operation], false, false),
+            }
+        }
+        self.insert(first, false, true);
+    }
+
+    /// Whether nothing in the backlog works where an operation does.
+    fn is_apart(&self, operation: &Op<E>) -> bool {
+        let is_taken = |place| self.places.as_ref().is_some_and(|places| places.contains_key(&place));
+        !E::places(operation).into_iter().any(is_taken)
+    }
+
+    fn insert(&mut self, operations: Vec<Op<E>>, together: bool, first: bool) {
+        if operations.is_empty() {
+            return;
+        }
+        if let Some(places) = &mut self.places {
+            for place in operations.iter().flat_map(E::places) {
+                *places.entry(place).or_default() += 1;
+            }
+        }
+        if first {
+            let operations = operations.into();
+            self.decided.push_front(Decided { operations, together });
+            return;
+        }
+        match self.decided.back_mut().filter(|last| !last.together && !together) {
+            Some(last) => last.operations.extend(operations),
+            None => self.decided.push_back(Decided {
+                operations: operations.into(),
+                together,
+            }),
+        }
+    }
+
+    /// Takes the next portion.
+    pub fn take(&mut self) -> Vec<Op<E>> {
+        let mut portion = Vec::new();
+        while let Some(next) = self.decided.front_mut() {
+            let room = self.portion.saturating_sub(portion.len());
+            let fits = next.operations.len() <= room;
+            if room == 0 || next.together && !fits && !portion.is_empty() {
+                break;
+            }
+            if !next.together && !fits {
+                portion.extend(next.operations.drain(..room));
+                break;
+            }
+            let operations = self.decided.pop_front().map(|next| Vec::from(next.operations)).unwrap_or_default();
+            match portion.is_empty() {
+                true => portion = operations,
+                false => portion.extend(operations),
+            }
+        }
+        self.forget_places(&portion);
+        portion
+    }
+
+    fn forget_places(&mut self, taken: &[Op<E>]) {
+        if self.is_empty() {
+            self.places = None;
+        }
+        let Some(places) = &mut self.places else { return };
+        for place in taken.iter().flat_map(E::places) {
+            if let Some(count) = places.get_mut(&place) {
+                *count -= 1;
+                if *count == 0 {
+                    places.remove(&place);
+                }
+            }
+        }
+    }
+}
