@@ -10,17 +10,16 @@ use models::{
 use super::{
     Network,
     alias::Marks,
-    applied_interface,
-    arp::up_key,
-    detection, guard_of,
+    applied_interface, detection, guard_of,
     observed::{observed_address, observed_prefix},
+    route::layer3_through,
     sharing::{is_kept_for_another, others_on_link},
     value::{Address, Detection, Interface, InterfaceKind, Value},
     vrf::membership_key,
 };
 use crate::{
     kernel::{AddressDetection, AddressSpec, KernelOp},
-    scheduler::{DeleteCause, Dependency, Descriptor, Place, Refusal, View},
+    scheduler::{DeleteCause, Dependency, Descriptor, Place, Refusal, Taken, Verb, View},
 };
 
 /// Descriptor of `linux/interface/<if>/address/<source>/<address>`.
@@ -152,27 +151,31 @@ fn keep_others(marks: &Marks, address: &Address, view: &View<'_, Network>) -> Ve
     first.map(|first| make_primary(marks, first, view)).unwrap_or_default()
 }
 
-/// Returns whether the link of an interface has an IPv4 address when `spec`, whose key is `leaving`, is deleted.
-fn keeps_ipv4(interface: &Interface, leaving: &Key, spec: AddressSpec, view: &View<'_, Network>) -> bool {
-    let own = view.applied_under(addresses_prefix(&interface.name).as_str());
-    let mut own = own.filter(|(key, _)| *key != leaving && !view.is_being_deleted(key));
-    let is_ipv4 = |address: &Address| address.expected.is_none() && address.spec.is_some_and(|spec| spec.address.is_ipv4());
-    if own.any(|(_, value)| value.address().is_some_and(is_ipv4)) {
-        return true;
-    }
-    let observed = view.applied_under(observed_prefix(&interface.name).as_str());
-    let mut observed = observed.filter_map(|(key, _)| parse_ip_or_cidr(observed_address(key)?.1).ok());
-    observed.any(|other| other.address.is_ipv4() && other.address != spec.address)
+/// Another IPv4 address on a link.
+enum OtherAddress {
+    Stays,
+    /// It is being deleted, under this key.
+    Goes(Key),
 }
 
-/// The applied IPv4 routes and ARP entries of an interface.
-fn ipv4_through<'a>(interface: &Interface, view: &View<'a, Network>) -> Vec<&'a Key> {
-    let is_ipv4 = |key: &&Key| match view.applied(key) {
-        Some(Value::Route(route)) => route.destination.is_some_and(|to| to.address.is_ipv4()),
-        Some(Value::Arp(arp)) => arp.address.is_some_and(|address| address.is_ipv4()),
-        _ => false,
-    };
-    view.dependents(&up_key(&interface.name)).filter(is_ipv4).collect()
+/// The IPv4 addresses on the link of an interface beside one of its own.
+fn beside<'a>(
+    interface: &Interface,
+    key: &'a Key,
+    spec: AddressSpec,
+    view: &'a View<'a, Network>,
+) -> impl Iterator<Item = OtherAddress> + 'a {
+    let is_ipv4 = |address: &Address| address.expected.is_none() && address.spec.is_some_and(|spec| spec.address.is_ipv4());
+    let own = view.applied_under(addresses_prefix(&interface.name).as_str());
+    let own = own.filter(move |(other, value)| *other != key && value.address().is_some_and(is_ipv4));
+    let own = own.map(|(other, _)| match view.is_being_deleted(other) {
+        true => OtherAddress::Goes(other.clone()),
+        false => OtherAddress::Stays,
+    });
+    let observed = view.applied_under(observed_prefix(&interface.name).as_str());
+    let observed = observed.filter_map(|(key, _)| parse_ip_or_cidr(observed_address(key)?.1).ok());
+    let observed = observed.filter(move |other| other.address.is_ipv4() && other.address != spec.address);
+    own.chain(observed.map(|_| OtherAddress::Stays))
 }
 
 impl AddressDescriptor {
@@ -286,20 +289,28 @@ impl Descriptor<Network> for AddressDescriptor {
 
     /// With the last IPv4 address of a link the kernel removes its IPv4 routes and neighbours (`fib_disable_ip` in
     /// net/ipv4/fib_frontend.c). `lo` keeps 127.0.0.1.
-    fn takes_along(&self, key: &Key, applied: &Value, view: &View<'_, Network>) -> Vec<Key> {
+    fn takes_along(&self, key: &Key, value: &Value, verb: Verb, view: &View<'_, Network>) -> Taken {
         let on = |address: &Address| Some((applied_interface(view, &address.interface)?.0, address.spec?));
-        let Some((interface, spec)) = applied.address().and_then(on) else {
-            return Vec::new();
+        let Some((interface, spec)) = value.address().filter(|_| verb == Verb::Delete).and_then(on) else {
+            return Taken::NOTHING;
         };
         if spec.address.is_ipv6() || interface.kind == InterfaceKind::Loopback {
-            return Vec::new();
+            return Taken::NOTHING;
         }
         let mut on_link = others_on_link(view, interface);
         on_link.push(interface);
-        if on_link.iter().any(|interface| keeps_ipv4(interface, key, spec, view)) {
-            return Vec::new();
+        let taken = on_link.iter().flat_map(|interface| layer3_through(interface, view));
+        let taken: Vec<Key> = taken.filter(|(_, address)| address.is_ipv4()).map(|(key, _)| key.clone()).collect();
+        if taken.is_empty() {
+            return Taken::NOTHING;
         }
-        let taken = on_link.iter().flat_map(|interface| ipv4_through(interface, view));
-        taken.cloned().collect()
+        let mut going = None;
+        for other in on_link.iter().flat_map(|interface| beside(interface, key, spec, view)) {
+            match other {
+                OtherAddress::Stays => return Taken::NOTHING,
+                OtherAddress::Goes(key) => going = Some(key),
+            }
+        }
+        going.map_or(Taken::Values(taken), Taken::After)
     }
 }

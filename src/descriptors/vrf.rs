@@ -10,12 +10,13 @@ use super::{
     address::derived_part,
     alias::Marks,
     applied_interface, owned,
-    sharing::vrf_table,
+    route::layer3_through,
+    sharing::{others_on_link, vrf_table},
     value::{Interface, InterfaceKind, Value, VrfMembership, interface_key},
 };
 use crate::{
     kernel::{KernelOp, LinkChanges},
-    scheduler::{DeleteCause, Dependency, Descriptor, Refusal, View},
+    scheduler::{DeleteCause, Dependency, Descriptor, Refusal, Taken, Verb, View},
 };
 
 /// Descriptor of `linux/interface/<if>/vrf/<vrf>`.
@@ -145,5 +146,15 @@ impl Descriptor<Network> for VrfDescriptor {
             Some(member) if member.existing.is_none() => self.set_master(member, None, view),
             _ => Vec::new(),
         }
+    }
+
+    /// The kernel takes the link down and up (`cycle_netdev` in drivers/net/vrf.c), which removes the routes and neighbours on it.
+    fn takes_along(&self, _: &Key, value: &Value, _: Verb, view: &View<'_, Network>) -> Taken {
+        let Some((interface, _)) = value.vrf_membership().and_then(|member| applied_interface(view, &member.interface)) else {
+            return Taken::NOTHING;
+        };
+        let others = others_on_link(view, interface).into_iter();
+        let on_link = others.chain([interface]).flat_map(|interface| layer3_through(interface, view));
+        Taken::Values(on_link.map(|(key, _)| key.clone()).collect())
     }
 }

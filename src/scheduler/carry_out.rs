@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use models::key::Key;
 
 use super::{
-    descriptor::{Claim, DeleteCause, Domain},
+    descriptor::{Claim, DeleteCause, Domain, Taken},
+    edge::{Edge, Edges},
     node::{Flight, Hold},
     nodes::NodeId,
     plan::{Operation, Outcome, Scheduler},
@@ -51,30 +52,54 @@ impl<D: Domain> Scheduler<D> {
             self.emit(id, Verb::Delete, None, D::Effect::default());
             return;
         };
-        let view = View::new(&self.graph);
-        let effect = descriptor.delete(&node.key, applied, cause, &view);
-        let taken = match D::is_empty(&effect) {
-            true => Vec::new(),
-            false => descriptor.takes_along(&node.key, applied, &view),
-        };
-        let taken = taken
-            .iter()
-            .filter_map(|key| self.graph.find(key))
-            .filter(|id| self.graph[*id].flight.is_none());
-        let taken: Vec<NodeId> = taken.filter(|taken| *taken != id && self.graph[*taken].applied.is_some()).collect();
-        let takes = taken.iter().map(|taken| self.depart(*taken)).collect();
-        self.emit(id, Verb::Delete, None, effect);
-        if let Some(flight) = &mut self.graph[id].flight {
-            flight.takes = takes;
+        let effect = descriptor.delete(&node.key, applied, cause, &View::new(&self.graph));
+        let applied = applied.clone();
+        if let Some(taken) = self.taken_along(id, Verb::Delete, &applied, &effect) {
+            let takes = self.depart(taken);
+            self.emit(id, Verb::Delete, None, effect);
+            self.note_taken(id, takes);
         }
     }
 
-    /// A value goes with another one that is deleted. Returns the number of its deletion, which needs no operation of its own.
-    fn depart(&mut self, id: NodeId) -> u64 {
-        self.graph[id].closing = true;
-        self.refresh_children(id);
-        self.mark_interested(id);
-        self.take_flight(id, Verb::Delete, None, Vec::new())
+    /// The applied values that go with an operation. `None` if another operation must be waited for, since it decides that.
+    fn taken_along(&mut self, id: NodeId, verb: Verb, value: &D::Value, effect: &D::Effect) -> Option<Vec<NodeId>> {
+        let key = &self.graph[id].key;
+        let taken = match self.domain.descriptor(key).filter(|_| !D::is_empty(effect)) {
+            Some(descriptor) => descriptor.takes_along(key, value, verb, &View::new(&self.graph)),
+            None => Taken::NOTHING,
+        };
+        match taken {
+            Taken::Values(keys) => {
+                let taken = keys.iter().filter_map(|key| self.graph.find(key));
+                let goes = |taken: &NodeId| *taken != id && self.graph[*taken].applied.is_some() && self.graph[*taken].flight.is_none();
+                Some(taken.filter(goes).collect())
+            }
+            Taken::After(key) => {
+                if let Some(first) = self.graph.find(&key).filter(|first| self.graph[*first].flight.is_some()) {
+                    self.graph[first].make_rare().blocks.insert(id);
+                    self.park(id);
+                    return None;
+                }
+                Some(Vec::new())
+            }
+        }
+    }
+
+    /// Values go with another one. Returns the numbers of their deletions, which need no operations of their own.
+    fn depart(&mut self, taken: Vec<NodeId>) -> Vec<u64> {
+        let mut depart = |id: NodeId| {
+            self.graph[id].closing = true;
+            self.refresh_children(id);
+            self.mark_interested(id);
+            self.take_flight(id, Verb::Delete, None, Vec::new())
+        };
+        taken.into_iter().map(&mut depart).collect()
+    }
+
+    fn note_taken(&mut self, id: NodeId, takes: Vec<u64>) {
+        if let Some(flight) = &mut self.graph[id].flight {
+            flight.takes = takes;
+        }
     }
 
     pub(super) fn create(&mut self, id: NodeId) {
@@ -112,6 +137,9 @@ impl<D: Domain> Scheduler<D> {
                         effect = D::chain(clearing, effect);
                     }
                 }
+                let Some(taken) = self.taken_along(id, Verb::Create, &wanted, &effect) else {
+                    return;
+                };
                 self.graph[id].hold = None;
                 self.graph.take_claims(id, claims);
                 let mut brought = Vec::new();
@@ -119,7 +147,9 @@ impl<D: Domain> Scheduler<D> {
                     self.graph.take_claims(id, claims);
                     brought.push((self.graph[id].key.clone(), value));
                 }
+                let takes = self.depart(taken);
                 self.emit_bringing(id, Verb::Create, Some(wanted), brought, effect);
+                self.note_taken(id, takes);
             }
         }
     }
@@ -303,6 +333,24 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
+    /// What a creation needs until it is done, whatever is desired by then: the dependencies of the value, of those that it brings into
+    /// being, and of what it clears away before.
+    fn edges_in_flight(&self, id: NodeId) -> Edges {
+        let node = &self.graph[id];
+        let brought = node.flight.as_ref().map_or(&[][..], |flight| &flight.brings);
+        let brought: Vec<NodeId> = brought.iter().filter_map(|(key, _)| self.graph.find(key)).collect();
+        if brought.is_empty() && !node.partial {
+            return node.edges.clone();
+        }
+        let comes = |edge: &&Edge| edge.key_target().is_none_or(|target| target != id && !brought.contains(&target));
+        let of_brought = brought.iter().flat_map(|id| self.graph[*id].edges.iter()).filter(comes);
+        let mut edges: Vec<Edge> = node.edges.iter().chain(of_brought).cloned().collect();
+        if node.partial {
+            edges.extend(node.applied_edges.iter().cloned());
+        }
+        edges.into()
+    }
+
     /// Notes that a change of a value is under way, and numbers it.
     fn take_flight(&mut self, id: NodeId, verb: Verb, value: Option<D::Value>, brings: Vec<(Key, D::Value)>) -> u64 {
         if verb != Verb::Verify {
@@ -321,8 +369,8 @@ impl<D: Domain> Scheduler<D> {
         }));
         self.flying.insert(operation, id);
         if verb == Verb::Create {
-            let edges = self.graph[id].edges.clone();
-            self.graph.note_leaning(id, &edges);
+            let edges = self.edges_in_flight(id);
+            self.graph.set_edges(id, None, Some(edges));
         }
         operation
     }

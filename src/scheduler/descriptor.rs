@@ -22,7 +22,7 @@ use std::{fmt, ops::Deref, sync::Arc};
 
 use models::key::Key;
 
-use super::{explanation::Relative, view::View};
+use super::{explanation::Relative, status::Verb, view::View};
 
 /// The types a scheduler works with, and the look-up of descriptors. Implemented once for the product and once for tests.
 pub trait Domain: Sized + Clone + 'static {
@@ -174,11 +174,9 @@ pub trait Descriptor<D: Domain>: Send + Sync {
     /// The effect that removes the value.
     fn delete(&self, key: &Key, applied: &D::Value, cause: DeleteCause, view: &View<'_, D>) -> D::Effect;
 
-    /// Other applied values that the kernel removes together with this one: the routes of a link with its last address. They are not
-    /// available from the moment when the deletion starts. When it succeeds they count as deleted, and are created again if they are
-    /// still desired; when it fails they count as applied.
-    fn takes_along(&self, _key: &Key, _applied: &D::Value, _view: &View<'_, D>) -> Vec<Key> {
-        Vec::new()
+    /// What the kernel removes when this value is deleted or, as told by `verb`, created. Not asked if that takes no operation.
+    fn takes_along(&self, _key: &Key, _value: &D::Value, _verb: Verb, _view: &View<'_, D>) -> Taken {
+        Taken::NOTHING
     }
 
     /// The effect that finds out whether the value is still what was applied; empty when there is no way to tell.
@@ -193,6 +191,23 @@ pub trait Descriptor<D: Domain>: Send + Sync {
     fn stale(&self, _key: &Key, _applied: &D::Value, _view: &View<'_, D>) -> bool {
         false
     }
+}
+
+/// Other applied values that the kernel removes by an operation: the routes of a link with its last address.
+///
+/// They are not available from the start of the operation. When it succeeds they count as deleted, and are created again if they are
+/// still desired; when it fails they count as applied.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Taken {
+    /// These.
+    Values(Vec<Key>),
+    /// That depends on the operation under way on this value, which is waited for.
+    After(Key),
+}
+
+impl Taken {
+    /// No other value.
+    pub const NOTHING: Taken = Taken::Values(Vec::new());
 }
 
 /// Place of a value among values that are created together and in a given order.

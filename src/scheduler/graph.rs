@@ -230,7 +230,6 @@ impl<D: Domain> Graph<D> {
         }
         let node = &self.nodes[id];
         let after = [node.edges.clone(), node.applied_edges.clone()];
-        let flying = node.flight.is_some();
         let names = |lists: &[Edges], target| lists.iter().any(|edges| targets(edges).any(|named| named == target));
         for target in after.iter().flat_map(|edges| targets(edges)) {
             if !names(&before, target) {
@@ -245,7 +244,7 @@ impl<D: Domain> Graph<D> {
                 self.drop_unused(target);
             }
             let prefixes = edges.iter().filter(|edge| edge.key_target().is_none()).flat_map(Edge::targets);
-            for prefix in prefixes.filter(|prefix| !flying && !names(&after[1..], **prefix)) {
+            for prefix in prefixes.filter(|prefix| !names(&after[1..], **prefix)) {
                 if let Some(below) = self.nodes.get_mut(*prefix).and_then(|node| node.below.as_mut()) {
                     below.easy.remove(&id);
                     below.choosy.remove(&id);
@@ -256,7 +255,7 @@ impl<D: Domain> Graph<D> {
     }
 
     /// The node is, or may soon be, in the kernel by the help of these dependencies.
-    pub fn note_leaning(&mut self, id: NodeId, edges: &[Edge]) {
+    fn note_leaning(&mut self, id: NodeId, edges: &[Edge]) {
         for edge in edges {
             if let Target::AnyOf(any) = &edge.on {
                 for prefix in any.prefixes.iter() {

@@ -549,6 +549,7 @@ impl<D: Domain> Scheduler<D> {
     fn waits(&mut self, id: NodeId, wait: Wait) {
         self.release_claims(id, &[]);
         self.release_blocked(id);
+        self.note_edges_left(id);
         self.graph[id].hold = Some(Box::new(Hold::Unavailable {
             reason: wait.reason,
             message: wait.message,
@@ -582,16 +583,20 @@ impl<D: Domain> Scheduler<D> {
 
     /// A creation that failed half-way may have left something, which stays in need of what the creation depended on.
     fn note_partial(&mut self, id: NodeId, verb: Verb, fault: &Fault) {
-        if verb != Verb::Create || matches!(fault.kind, FaultKind::Refused | FaultKind::Foreign) {
-            return;
+        if verb == Verb::Create {
+            self.graph[id].partial |= !matches!(fault.kind, FaultKind::Refused | FaultKind::Foreign);
+            self.note_edges_left(id);
         }
+    }
+
+    /// A creation has failed: what it needed is needed no more but for what it may have left.
+    fn note_edges_left(&mut self, id: NodeId) {
         let node = &self.graph[id];
-        let attempted = match (node.attempted(), self.domain.descriptor(&node.key)) {
+        let left = match (node.attempted().filter(|_| node.partial), self.domain.descriptor(&node.key)) {
             (Some(attempted), Some(descriptor)) => descriptor.dependencies(&node.key, attempted),
             _ => Vec::new(),
         };
-        let edges = self.graph.resolve(id, attempted);
+        let edges = self.graph.resolve(id, left);
         self.graph.set_edges(id, None, Some(edges));
-        self.graph[id].partial = true;
     }
 }

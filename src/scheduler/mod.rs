@@ -44,7 +44,7 @@ mod transaction;
 mod transition;
 mod view;
 
-pub use descriptor::{Claim, DeleteCause, Dependency, Descriptor, Domain, Label, On, Place, Predicate, Refusal};
+pub use descriptor::{Claim, DeleteCause, Dependency, Descriptor, Domain, Label, On, Place, Predicate, Refusal, Taken};
 pub use explanation::{DAMAGE_MAX, Explanation, KernelError, LastError, RELATIVES_MAX, Relative, Repair, Unmet};
 pub use input::Observation;
 pub use plan::{Change, Fault, FaultKind, Operation, Outcome, Scheduler, Wait};

@@ -185,7 +185,7 @@ pub(super) struct Node<D: Domain> {
     pub parent: Option<NodeId>,
     /// To be read by [`Node::rare`].
     rare: Option<Box<Rare<D::Value>>>,
-    /// Dependencies of the applied value, or of what a failed creation may have left.
+    /// Dependencies of the applied value, of a creation under way, or of what a failed creation may have left.
     pub applied_edges: Edges,
     /// Dependencies of the wanted value (of the applied one while the wanted one is invalid).
     pub edges: Edges,

@@ -214,8 +214,7 @@ impl<D: Domain> Graph<D> {
     fn hangs_directly_on(&self, dependent: NodeId, id: NodeId) -> bool {
         let node = &self[dependent];
         let hangs = |edge: &Edge| self.concerns(edge, id) && !self.edge_satisfied(dependent, edge);
-        let (applied, flying) = (node.applied.is_some(), node.flight.is_some());
-        (applied || node.partial) && node.applied_edges.iter().any(hangs) || !applied && flying && node.edges.iter().any(hangs)
+        (node.present() || node.partial) && node.applied_edges.iter().any(hangs)
     }
 
     /// Whether `id` is a possible target of an edge.

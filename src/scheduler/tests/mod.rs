@@ -14,7 +14,7 @@ mod transactions;
 mod waiting;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -171,8 +171,9 @@ impl Descriptor<ToyDomain> for ToyDomain {
         }
         vec![Do::Delete(key.to_string())]
     }
-    fn takes_along(&self, _: &Key, applied: &Toy, _: &View<'_, Self>) -> Vec<Key> {
-        applied.takes.iter().map(|text| key(text)).collect()
+    fn takes_along(&self, _: &Key, value: &Toy, verb: Verb, _: &View<'_, Self>) -> Taken {
+        let taken = value.takes.iter().filter(|_| verb == Verb::Delete);
+        Taken::Values(taken.map(|text| key(text)).collect())
     }
 }
 
@@ -193,6 +194,8 @@ struct World {
     fail: Sabotage,
     /// Answers the next operation on a key with a wait.
     waits: Missing,
+    /// Operations that were decided and not performed yet.
+    under_way: VecDeque<Operation<Vec<Do>>>,
     log: Vec<Do>,
     now: Duration,
     statuses: BTreeMap<String, Status>,
@@ -226,6 +229,7 @@ impl World {
             facts: BTreeMap::new(),
             fail: Box::new(|_, _| None),
             waits: Box::new(|_, _| None),
+            under_way: VecDeque::new(),
             log: vec![],
             now,
             statuses: BTreeMap::new(),
@@ -284,16 +288,21 @@ impl World {
         self.scheduler.fact(&key(text), present.then(Toy::default));
     }
 
-    /// One step, its operations and their outcomes.
+    /// One step, all operations and their outcomes.
     fn round(&mut self) -> bool {
-        // As the engine does: what is asked for is read before anything is done upon it.
-        self.serve_reading();
-        let operations = self.scheduler.step(self.now);
-        let some = !operations.is_empty();
-        for operation in operations {
-            let outcome = self.perform(operation.key.as_str(), operation.verb, operation.effect);
-            self.scheduler.outcome(operation.id, outcome);
+        self.round_of(usize::MAX)
+    }
+
+    /// One step, and the first operations that are to be performed, with their outcomes.
+    fn round_of(&mut self, count: usize) -> bool {
+        if self.under_way.is_empty() {
+            // As the engine does: what is asked for is read before anything is done upon it.
+            self.serve_reading();
         }
+        let operations = self.scheduler.step(self.now);
+        self.under_way.extend(operations);
+        let some = !self.under_way.is_empty();
+        self.perform_first(count);
         for change in self.scheduler.take_status_changes() {
             match change.status {
                 Some(status) => self.statuses.insert(change.key.to_string(), status),
@@ -301,6 +310,13 @@ impl World {
             };
         }
         some
+    }
+
+    fn perform_first(&mut self, count: usize) {
+        for operation in self.under_way.drain(..count.min(self.under_way.len())).collect::<Vec<_>>() {
+            let outcome = self.perform(operation.key.as_str(), operation.verb, operation.effect);
+            self.scheduler.outcome(operation.id, outcome);
+        }
     }
 
     /// Shows the scheduler what is in the kernel, if a transaction asks for it and nothing is under way.

@@ -23,6 +23,8 @@ enum Step {
     Lose(usize),
     FailNext(u8),
     Rounds(u8),
+    /// A round in which only so many of the operations under way are performed.
+    Part(u8),
     /// Several values at once, all or nothing if told so.
     Commit(Vec<(usize, Option<Toy>)>, bool),
     /// All that is wanted, but for one key.
@@ -91,6 +93,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..KEYS).prop_map(Step::Lose),
         1 => (1..4u8).prop_map(Step::FailNext),
         3 => (1..3u8).prop_map(Step::Rounds),
+        3 => (0..4u8).prop_map(Step::Part),
         2 => (prop::collection::vec(change(), 1..5), any::<bool>()).prop_map(|(changes, revert)| Step::Commit(changes, revert)),
         1 => (prop_oneof![Just(Resync::Full), Just(Resync::Upstream), Just(Resync::Downstream)], 0..KEYS).prop_map(|(kind, without)| Step::Resync(kind, without)),
         1 => (0..KEYS).prop_map(Step::Vanish),
@@ -196,8 +199,16 @@ impl Trial {
                 self.wanted.remove(&name(index));
                 world.delete(&name(index));
             }
-            Step::Fact(fact, present) => world.fact(&format!("fact/{fact}"), present),
+            Step::Fact(fact, present) => {
+                if !present {
+                    // What is under way relies on it.
+                    world.perform_first(usize::MAX);
+                }
+                world.fact(&format!("fact/{fact}"), present);
+            }
             Step::Lose(index) => {
+                // What is under way relies on what is there.
+                world.perform_first(usize::MAX);
                 let gone = world.vanish(&name(index));
                 world.scheduler.lost(&gone);
             }
@@ -205,6 +216,9 @@ impl Trial {
             Step::Rounds(count) => (0..count).for_each(|_| {
                 world.round();
             }),
+            Step::Part(count) => {
+                world.round_of(usize::from(count));
+            }
             Step::Time => world.now += Duration::from_secs(3),
             Step::Commit(changes, revert) => self.commit(&changes, revert),
             Step::Resync(resync, without) => self.resync(resync, without),

@@ -743,3 +743,27 @@ fn what_was_to_go_with_a_value_stays_when_the_deletion_fails() {
     assert!(!world.kernel.contains_key("address") && world.kernel.contains_key("gateway") && world.kernel.contains_key("route"));
     assert_eq!(world.log.len(), 3, "{:?}", world.log);
 }
+
+/// What is decided on goes on although it is not desired any more; so what it needs must stay until it is done.
+#[test]
+fn what_a_creation_under_way_needs_stays_until_it_is_done() {
+    let mut world = World::new();
+    let on_shared = Toy {
+        implies: vec!["shared".into()],
+        needs: vec!["shared".into()],
+        ..Toy::default()
+    };
+    world.put("a", on_shared.clone());
+    world.put("b", on_shared);
+    world.round();
+    // Both are to be created; one is.
+    world.round_of(1);
+    assert_eq!(world.kernel.keys().collect::<Vec<_>>(), ["a", "shared"]);
+    world.delete("a");
+    world.delete("b");
+    world.round_of(0);
+    world.run();
+    assert!(world.kernel.is_empty());
+    let deleted = world.log.iter().filter(|step| matches!(step, Do::Delete(_)));
+    assert_eq!(deleted.count(), 3, "{:?}", world.log);
+}
