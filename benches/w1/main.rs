@@ -9,7 +9,7 @@
 //!
 //! `W1_LOG` is what the agent logs (`--log`), and `W1_LOG_FILE` where its log is copied to.
 //!
-//! Parts: `apply`, `live`, `teardown`, `restart`, `pair`, `container`, `memory`, `clients`. Needs root, etcd and iproute2, and Docker for `container`.
+//! Parts: `apply`, `live`, `teardown`, `restart`, `pair`, `beside`, `container`, `memory`, `clients`. Needs root, etcd and iproute2, and Docker for `container`.
 //!
 //! Everything happens in namespaces of its own, with an etcd whose data is in memory. In each round the agent and all its anchors take
 //! their turn, in another order each time, and after each turn the state is counted; so what disturbs the machine disturbs both sides.
@@ -18,6 +18,7 @@
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+mod beside;
 mod clients;
 mod generator;
 mod ip_batch;
@@ -40,7 +41,17 @@ use report::Report;
 
 /// Longest time that everything may take.
 const LIMIT: Duration = Duration::from_secs(4 * 3600);
-const PARTS: [&str; 8] = ["apply", "live", "teardown", "restart", "pair", "container", "memory", "clients"];
+const PARTS: [&str; 9] = [
+    "apply",
+    "live",
+    "teardown",
+    "restart",
+    "pair",
+    "beside",
+    "container",
+    "memory",
+    "clients",
+];
 
 /// What the command line says.
 struct Arguments {
@@ -122,6 +133,7 @@ async fn run(arguments: Arguments) {
                 "teardown" => scenarios::teardown(&mut setting, &mut report).await,
                 "restart" => scenarios::restart(&mut setting, &mut report).await,
                 "pair" => scenarios::pair(&mut setting, &mut report).await,
+                "beside" => beside::beside(&mut setting, &mut report).await,
                 "clients" => clients::clients(&network, size, arguments.rounds, &mut report).await,
                 "container" => scenarios::container(&mut report).await,
                 _ => scenarios::memory(&mut setting, &mut report).await,

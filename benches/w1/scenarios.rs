@@ -32,8 +32,8 @@ const DELETED_PART: usize = 10;
 pub struct Setting {
     network: Network,
     size: usize,
-    rounds: usize,
-    stand: Stand,
+    pub rounds: usize,
+    pub stand: Stand,
     script: Script,
     entries: std::collections::BTreeMap<String, String>,
 }
@@ -52,7 +52,7 @@ impl Setting {
         }
     }
 
-    fn series(&self, name: &str, unit: &'static str) -> Series {
+    pub fn series(&self, name: &str, unit: &'static str) -> Series {
         Series::new(name, unit, self.size)
     }
 
@@ -67,7 +67,7 @@ impl Setting {
     }
 
     /// Ends an agent as a crash does, and removes what it made and published.
-    async fn end(&self, agent: Agent) {
+    pub async fn end(&self, agent: Agent) {
         agent.kill().await;
         kernel::clear();
         self.stand.empty().await;
@@ -83,7 +83,7 @@ impl Setting {
     }
 }
 
-fn ms(duration: Duration) -> f64 {
+pub fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 

@@ -88,6 +88,11 @@ impl Stand {
 
     /// A watch on what the agent publishes from now on.
     pub async fn follow(&self) -> Statuses {
-        Statuses::follow(self.store.client()).await
+        self.follow_below("").await
+    }
+
+    /// As [`Self::follow`], of the statuses below this part of `config-status/`.
+    pub async fn follow_below(&self, part: &str) -> Statuses {
+        Statuses::follow(self.store.client(), part).await
     }
 }

@@ -37,9 +37,9 @@ pub struct Statuses {
 }
 
 impl Statuses {
-    /// Watches from now on. Statuses that are there already count as present, not as CONFIGURED.
-    pub async fn follow(client: Client) -> Self {
-        let prefix = format!("/vnf-agent/{LABEL}/config-status/");
+    /// Watches the statuses below `config-status/` and `part` from now on. Those that are there already count as present, not as CONFIGURED.
+    pub async fn follow(client: Client, part: &str) -> Self {
+        let prefix = format!("/vnf-agent/{LABEL}/config-status/{part}");
         let health = format!("/vnf-agent/{LABEL}/check/status/v1/agent");
         let all = client
             .kv_client()
@@ -83,6 +83,11 @@ impl Statuses {
             }
         });
         Self { progress, task }
+    }
+
+    /// How far the agent has come by now.
+    pub fn progress(&self) -> Progress {
+        *self.progress.borrow()
     }
 
     /// Waits until this holds.

@@ -1,0 +1,110 @@
+//! How long a pair takes while somebody else's very many routes are made and removed.
+//!
+//! Owns this part. Start reading at [`beside`].
+
+use std::{collections::BTreeMap, net::Ipv4Addr, time::Instant};
+
+use crate::{
+    network::LABEL,
+    report::Report,
+    scenarios::{Setting, ms},
+    stand::Stand,
+    statuses::Statuses,
+    support::{
+        command::ip,
+        config::{Config, Interface, Reference, Route},
+    },
+};
+
+/// Routes on one interface.
+const ROUTES: usize = 20_000;
+/// The first of them, a /24 each.
+const FIRST: u32 = 20 << 24;
+/// The interface with the routes, and its other end.
+const MANY: [&str; 2] = ["many-left", "many-right"];
+
+fn keyed(config: &Config) -> BTreeMap<String, String> {
+    let full = |(rest, value)| (format!("/vnf-agent/{LABEL}/config/{rest}"), value);
+    config.entries().into_iter().map(full).collect()
+}
+
+/// Pairs between two namespaces, one after the other.
+struct Pairs {
+    namespaces: [Reference; 2],
+    statuses: Statuses,
+    made: usize,
+}
+
+impl Pairs {
+    /// Makes pairs until the routes are as they are to be. Returns how long each pair took, in milliseconds.
+    async fn until(&mut self, stand: &Stand, routes: &Statuses, is_done: impl Fn(usize, usize) -> bool) -> Vec<f64> {
+        let mut took = Vec::new();
+        loop {
+            let number = self.made;
+            let names = [format!("l{number}"), format!("r{number}")];
+            let end = |side: usize| Interface::veth(&names[side], &names[1 - side], self.namespaces[side].clone());
+            let pair = Config {
+                interfaces: vec![end(0), end(1)],
+                ..Config::default()
+            };
+            let (begin, before) = (Instant::now(), self.statuses.progress().configured);
+            stand.fill(&keyed(&pair)).await;
+            let what = "a pair is CONFIGURED";
+            let done = self.statuses.until(what, |progress| progress.configured > before).await;
+            took.push(ms(done.at - begin));
+            self.made += 1;
+            let progress = routes.progress();
+            if is_done(progress.configured, progress.present) {
+                return took;
+            }
+        }
+    }
+}
+
+/// From the put of a pair until its left end is published as CONFIGURED, while 20,000 routes that waited for another interface are made,
+/// and while they are removed.
+pub async fn beside(setting: &mut Setting, report: &mut Report) {
+    let mut longest = setting.series("pair beside 20,000 routes made: longest", "ms");
+    let mut median = setting.series("pair beside 20,000 routes made: median", "ms");
+    let mut removal = setting.series("pair beside 20,000 routes removed: longest", "ms");
+    let mut made = setting.series("20,000 routes made beside pairs", "ms");
+    for _ in 0..setting.rounds {
+        let namespaces = ["pair-a", "pair-b"].map(|name| {
+            ip(&format!("netns add {name}"));
+            Reference::named(name)
+        });
+        let stand = &setting.stand;
+        let all = stand.follow().await;
+        let process = stand.launch();
+        all.until("the agent is in order", |progress| progress.healthy.is_some()).await;
+        let routes = stand.follow_below("linux/l3/v2/route/").await;
+        let network = |number: u32| format!("{}/24", Ipv4Addr::from(FIRST + 256 * number));
+        let many = Config {
+            routes: (0..ROUTES as u32).map(|number| Route::new(MANY[0], &network(number), "")).collect(),
+            ..Config::default()
+        };
+        stand.fill(&keyed(&many)).await;
+        routes.until("all routes wait", |progress| progress.present == ROUTES).await;
+        let mut pairs = Pairs {
+            statuses: stand.follow_below("linux/interfaces/v2/interface/l").await,
+            namespaces: namespaces.clone(),
+            made: 0,
+        };
+        let end = |side: usize| Interface::veth(MANY[side], MANY[1 - side], Reference::named(&format!("many-{side}")));
+        let interfaces = Config {
+            interfaces: vec![end(0).address("10.0.0.1/24"), end(1)],
+            ..Config::default()
+        };
+        let begin = Instant::now();
+        stand.fill(&keyed(&interfaces)).await;
+        let took = pairs.until(stand, &routes, |configured, _| configured == ROUTES).await;
+        made.values.push(ms(routes.progress().at - begin));
+        longest.values.push(took.iter().copied().fold(0.0, f64::max));
+        median.values.extend(took);
+        stand.delete(&format!("/vnf-agent/{LABEL}/config/linux/l3/v2/route/")).await;
+        let took = pairs.until(stand, &routes, |_, present| present == 0).await;
+        removal.values.push(took.iter().copied().fold(0.0, f64::max));
+        setting.end(process).await;
+    }
+    report.add([longest, median, removal, made]);
+}
