@@ -65,15 +65,15 @@ pub fn effective_metric(destination: IpAddr, metric: u32) -> u32 {
     }
 }
 
-/// The applied routes and ARP entries of an interface, with their destinations and addresses.
+/// The routes and ARP entries of an interface that are applied or being made, with their destinations and addresses.
 pub(super) fn layer3_through<'a>(interface: &Interface, view: &View<'a, Network>) -> Vec<(&'a Key, IpAddr)> {
     let dependents = view.dependents(&up_key(&interface.name));
-    let applied = dependents.filter_map(|key| match view.applied(key)? {
+    let present = dependents.filter_map(|key| match view.applied(key).or(view.coming(key))? {
         Value::Route(route) => Some((key, route.destination?.address)),
         Value::Arp(arp) => Some((key, arp.address?)),
         _ => None,
     });
-    applied.collect()
+    present.collect()
 }
 
 /// `::` and `0.0.0.0` mean no gateway.

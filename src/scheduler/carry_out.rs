@@ -61,28 +61,34 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// The applied values that go with an operation. `None` if another operation must be waited for, since it decides that.
+    /// The applied values that go with an operation. `None` if an operation under way must be waited for.
     fn taken_along(&mut self, id: NodeId, verb: Verb, value: &D::Value, effect: &D::Effect) -> Option<Vec<NodeId>> {
         let key = &self.graph[id].key;
         let taken = match self.domain.descriptor(key).filter(|_| !D::is_empty(effect)) {
             Some(descriptor) => descriptor.takes_along(key, value, verb, &View::new(&self.graph)),
             None => Taken::NOTHING,
         };
-        match taken {
-            Taken::Values(keys) => {
-                let taken = keys.iter().filter_map(|key| self.graph.find(key));
-                let goes = |taken: &NodeId| *taken != id && self.graph[*taken].applied.is_some() && self.graph[*taken].flight.is_none();
-                Some(taken.filter(goes).collect())
-            }
-            Taken::After(key) => {
-                if let Some(first) = self.graph.find(&key).filter(|first| self.graph[*first].flight.is_some()) {
-                    self.graph[first].make_rare().blocks.insert(id);
-                    self.park(id);
-                    return None;
-                }
-                Some(Vec::new())
-            }
+        let (named, first) = match taken {
+            Taken::Values(keys) => (keys, None),
+            Taken::After(key) => (Vec::new(), self.graph.find(&key)),
+        };
+        let named = named.iter().filter_map(|key| self.graph.find(key)).filter(|taken| *taken != id);
+        let named: Vec<NodeId> = named.collect();
+        let is_changing = |taken: &&NodeId| {
+            self.graph[**taken]
+                .flight
+                .as_ref()
+                .is_some_and(|flight| flight.verb != Verb::Delete)
+        };
+        // What is being made would be taken as well, or not, depending on which of the two is done first.
+        let first = first.or_else(|| named.iter().find(is_changing).copied());
+        if let Some(first) = first.filter(|first| self.graph[*first].flight.is_some()) {
+            self.graph[first].make_rare().blocks.insert(id);
+            self.park(id);
+            return None;
         }
+        let goes = |taken: &NodeId| self.graph[*taken].applied.is_some() && self.graph[*taken].flight.is_none();
+        Some(named.into_iter().filter(goes).collect())
     }
 
     /// Values go with another one. Returns the numbers of their deletions, which need no operations of their own.

@@ -193,13 +193,13 @@ pub trait Descriptor<D: Domain>: Send + Sync {
     }
 }
 
-/// Other applied values that the kernel removes by an operation: the routes of a link with its last address.
+/// Other values, applied or being made, that the kernel removes by an operation: the routes of a link with its last address.
 ///
 /// They are not available from the start of the operation. When it succeeds they count as deleted, and are created again if they are
 /// still desired; when it fails they count as applied.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Taken {
-    /// These.
+    /// These. Those that are being made are waited for.
     Values(Vec<Key>),
     /// That depends on the operation under way on this value, which is waited for.
     After(Key),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use models::key::Key;
 
-use super::{descriptor::Domain, edge::Target, node::Hold, plan::Scheduler};
+use super::{descriptor::Domain, edge::Target, node::Hold, plan::Scheduler, status::Verb};
 
 /// A value that is left alone for the moment.
 #[derive(Clone, PartialEq, Debug)]
@@ -40,8 +40,8 @@ impl<D: Domain> Scheduler<D> {
         }
         let held = self.graph.all().filter_map(|id| {
             let node = &self.graph[id];
-            if node.closing {
-                // What is to go does not go sooner because something that it depended on is back.
+            if node.closing || node.last_operation == Verb::Delete {
+                // What is to go, or is cleared away after a failed creation, does not go sooner because something that it depended on is back.
                 return None;
             }
             let attempts = match node.hold.as_deref()? {

@@ -201,8 +201,16 @@ impl<D: Domain> Graph<D> {
     pub fn deletion_blockers(&self, id: NodeId) -> Vec<NodeId> {
         let node = &self[id];
         let blocks = |dependent: &NodeId| *dependent != id && self.hangs_directly_on(*dependent, id) && !self.goes_first(id, *dependent);
-        let mut blockers: Vec<NodeId> = node.children.iter().copied().filter(|child| self[*child].present()).collect();
-        blockers.extend(node.dependents.iter().copied().filter(blocks));
+        let present_children = |of: NodeId| self[of].children.iter().copied().filter(|child| self[*child].present());
+        let mut blockers: Vec<NodeId> = present_children(id).collect();
+        for dependent in node.dependents.iter().copied() {
+            if blocks(&dependent) {
+                blockers.push(dependent);
+            } else if dependent != id && self.hangs_directly_on(dependent, id) {
+                // It goes with this one, so what is derived from it goes before.
+                blockers.extend(present_children(dependent));
+            }
+        }
         for below in node.prefixes.iter().filter_map(|prefix| self[*prefix].below.as_ref()) {
             let easy = below.easy.iter().filter(|_| below.available.is_empty());
             blockers.extend(easy.chain(&below.choosy).copied().find(blocks));

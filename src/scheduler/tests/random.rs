@@ -13,6 +13,11 @@ fn name(index: usize) -> String {
     format!("v/{index:02}")
 }
 
+/// Whether two values may depend on each other.
+pub(super) fn are_partners(one: &str, other: &str) -> bool {
+    (0..KEYS).any(|index| name(index) == one && name(index ^ 1) == other)
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Put(usize, Toy),

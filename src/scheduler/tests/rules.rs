@@ -767,3 +767,28 @@ fn what_a_creation_under_way_needs_stays_until_it_is_done() {
     let deleted = world.log.iter().filter(|step| matches!(step, Do::Delete(_)));
     assert_eq!(deleted.count(), 3, "{:?}", world.log);
 }
+
+/// With one end of a pair the kernel removes the other, so what is on the other goes, or is done, before.
+#[test]
+fn a_member_of_a_cycle_goes_after_what_is_derived_from_the_others() {
+    let mut world = World::new();
+    let other = Toy {
+        needs: vec!["a".into()],
+        derives: vec!["b/1".into(), "b/2".into()],
+        ..Toy::default()
+    };
+    world.put("a", needing(&["b"]));
+    world.put("b", other);
+    while !world.kernel.contains_key("b/1") {
+        world.round_of(1);
+    }
+    world.delete("b");
+    world.run();
+    let deleted = world.log.iter().filter_map(|step| match step {
+        Do::Delete(key) => Some(key.as_str()),
+        _ => None,
+    });
+    assert_eq!(deleted.collect::<Vec<_>>(), ["b/1", "b/2", "a", "b"]);
+    assert!(world.kernel.is_empty());
+    assert_eq!(world.state("a"), Some(ValueState::Pending));
+}
