@@ -84,6 +84,12 @@ impl Kernel {
         routes.filter(|route| self.missing.contains(&(netns, *route))).collect()
     }
 
+    /// Whether routes of an address that is there are still missing.
+    pub fn lacks_address_routes(&self) -> bool {
+        let mut spaces = self.spaces.iter();
+        spaces.any(|(netns, space)| space.addresses.iter().any(|state| !self.missing_routes(*netns, state).is_empty()))
+    }
+
     /// The routes of addresses as the agent reads them: of the families of which it would ask the real kernel.
     pub(super) fn read_address_routes(&self, netns: NetnsId) -> Vec<AddressRoute> {
         let Some(space) = self.spaces.get(&netns) else { return Vec::new() };

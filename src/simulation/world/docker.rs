@@ -155,7 +155,8 @@ impl World {
         if connected && self.daemon.up && !lost {
             let after = self.moment(Site::Hint);
             self.plan_docker(after, DockerStep::Hint(Daemon::id(number)));
-        } else if connected && self.daemon.up {
+        } else if self.daemon.up {
+            // Without a connection it is learnt with the list that follows the next one.
             self.daemon.untold = true;
         }
     }

@@ -240,7 +240,10 @@ impl World {
             );
             let taken = self.squatted && failure.errno == Some(EEXIST);
             // Which addresses others have on a foreign link is known from the last reading only.
-            let unreachable = failure.errno == Some(ENETUNREACH) && NICS.iter().any(|nic| what.contains(&format!("link: \"{nic}\"")));
+            let of_others = NICS.iter().any(|nic| what.contains(&format!("link: \"{nic}\"")));
+            // The repair of an address has failed, so its gateways cannot be reached for as long.
+            let lacking = self.machine.get().kernel.lacks_address_routes();
+            let unreachable = failure.errno == Some(ENETUNREACH) && (of_others || lacking);
             self.tell(|| format!("failed: {what}: {failure}"));
             if !wanted && !unavailable && !taken && !unreachable && self.is_undisturbed() {
                 self.fail(format!("refused although nothing interfered: {what}: {failure}"));
