@@ -154,8 +154,8 @@ fn keep_others(marks: &Marks, address: &Address, view: &View<'_, Network>) -> Ve
 /// Another IPv4 address on a link.
 enum OtherAddress {
     Stays,
-    /// It is being deleted, under this key.
-    Goes(Key),
+    /// It is being added or deleted, under this key.
+    Changes(Key),
 }
 
 /// The IPv4 addresses on the link of an interface beside one of its own.
@@ -166,16 +166,22 @@ fn beside<'a>(
     view: &'a View<'a, Network>,
 ) -> impl Iterator<Item = OtherAddress> + 'a {
     let is_ipv4 = |address: &Address| address.expected.is_none() && address.spec.is_some_and(|spec| spec.address.is_ipv4());
-    let own = view.applied_under(addresses_prefix(&interface.name).as_str());
-    let own = own.filter(move |(other, value)| *other != key && value.address().is_some_and(is_ipv4));
-    let own = own.map(|(other, _)| match view.is_being_deleted(other) {
-        true => OtherAddress::Goes(other.clone()),
+    let prefix = addresses_prefix(&interface.name);
+    let is_other = move |(other, value): &(&Key, &Value)| *other != key && value.address().is_some_and(is_ipv4);
+    let applied = view.applied_under(prefix.as_str()).filter(is_other);
+    let applied = applied.map(|(other, _)| match view.is_being_deleted(other) {
+        true => OtherAddress::Changes(other.clone()),
         false => OtherAddress::Stays,
     });
+    let comes = |other: &Key| view.applied(other).is_none() && view.coming(other).is_some();
+    let coming = view.wanted_under(prefix.as_str()).filter(is_other);
+    let coming = coming
+        .filter(move |(other, _)| comes(other))
+        .map(|(other, _)| OtherAddress::Changes(other.clone()));
     let observed = view.applied_under(observed_prefix(&interface.name).as_str());
     let observed = observed.filter_map(|(key, _)| parse_ip_or_cidr(observed_address(key)?.1).ok());
     let observed = observed.filter(move |other| other.address.is_ipv4() && other.address != spec.address);
-    own.chain(observed.map(|_| OtherAddress::Stays))
+    applied.chain(coming).chain(observed.map(|_| OtherAddress::Stays))
 }
 
 impl AddressDescriptor {
@@ -304,13 +310,13 @@ impl Descriptor<Network> for AddressDescriptor {
         if taken.is_empty() {
             return Taken::NOTHING;
         }
-        let mut going = None;
+        let mut changing = None;
         for other in on_link.iter().flat_map(|interface| beside(interface, key, spec, view)) {
             match other {
                 OtherAddress::Stays => return Taken::NOTHING,
-                OtherAddress::Goes(key) => going = Some(key),
+                OtherAddress::Changes(key) => changing = Some(key),
             }
         }
-        going.map_or(Taken::Values(taken), Taken::After)
+        changing.map_or(Taken::Values(taken), Taken::After)
     }
 }
