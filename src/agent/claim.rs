@@ -1,7 +1,8 @@
 //! One agent per label in a store, whatever machine or namespaces it is in: a key under a lease.
 //!
 //! The locks of [`label`](super::label) reach as far as the kernel lets a process see others; this key reaches every agent that uses the
-//! same store. It is written before anything of the store is followed. Nothing depends on it afterwards: an agent that loses the store, or
+//! same store. It is written before anything of the store is followed, also by an agent that starts while the store cannot be reached.
+//! Nothing depends on it afterwards: an agent that loses the store, or
 //! the lease, keeps the network and claims the label again as soon as it can. It ends, and leaves the network as it is, only if another
 //! agent has the label by then.
 //!
@@ -33,6 +34,8 @@ pub const KEY: &str = "holder";
 const TTL: Duration = Duration::from_secs(10);
 /// How long a start waits for the first answer of the store.
 const FIRST_ANSWER: Duration = Duration::from_secs(1);
+/// How long a store that can be read may take to tell who has the label. The lease of an agent that has died must have ended by then.
+const KNOWN_LIMIT: Duration = Duration::from_secs(40);
 /// How often the lease of another agent is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a shutdown waits for the store.
@@ -65,8 +68,10 @@ enum Progress {
     Claiming,
     /// This process has the label, as far as the store tells.
     Held,
-    /// The store cannot be reached, or refuses the claim.
-    Unknown,
+    /// The store cannot be reached.
+    Unreachable,
+    /// The store refuses the claim.
+    Refused,
     Taken(Taken),
 }
 
@@ -116,7 +121,7 @@ impl Claim {
         })
     }
 
-    /// Waits until this process may act. A store that does not answer is not waited for.
+    /// Waits until this process may start. A store that does not answer is not waited for: see [`Self::allowed`].
     ///
     /// # Errors
     /// Another agent has the label.
@@ -134,6 +139,28 @@ impl Claim {
         match decided.await.as_deref() {
             Ok(Progress::Taken(taken)) => Err(taken.clone()),
             _ => Ok(()),
+        }
+    }
+
+    /// To be called when the store has answered: waits until this process may follow it. That is never if another agent has the label.
+    pub fn allowed(&self) -> impl Future<Output = ()> + use<> {
+        let (owns_store, mut progress) = (self.owns_store, self.progress.clone());
+        async move {
+            if owns_store {
+                return;
+            }
+            let known = |progress: &Progress| matches!(progress, Progress::Held | Progress::Refused | Progress::Taken(_));
+            match timeout(KNOWN_LIMIT, progress.wait_for(known)).await {
+                Ok(Ok(progress)) if matches!(*progress, Progress::Taken(_)) => {}
+                Ok(Ok(_)) => return,
+                _ => {
+                    warn!(
+                        "the store does not tell who has the label, although it can be read; another agent with this label may not notice this one"
+                    );
+                    return;
+                }
+            }
+            std::future::pending().await
         }
     }
 
@@ -211,7 +238,9 @@ impl Claimer {
                 _ if std::mem::replace(&mut refused, true) => debug!(%error, "the label cannot be claimed"),
                 _ => warn!(%error, "the label cannot be claimed in the store; another agent with this label will not notice this one"),
             }
-            self.progress.send_replace(Progress::Unknown);
+            let refuses = !matches!(error.kind(), StoreErrorKind::Unreachable | StoreErrorKind::LeaseNotFound);
+            self.progress
+                .send_replace(if refuses { Progress::Refused } else { Progress::Unreachable });
             if error.kind() != StoreErrorKind::LeaseNotFound {
                 self.connector.skip();
             }

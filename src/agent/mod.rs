@@ -186,7 +186,12 @@ impl Agent {
             desired.in_file(&items);
             tasks.spawn(named("configuration file", pass_file(file, desired.clone())));
         }
-        tasks.spawn(named("etcd source", removals.run(source_events, source.noted())));
+        let (allowed_sender, allowed_events) = mpsc::channel(1);
+        tasks.spawn(named(
+            "gate of the store",
+            pass_once(claim.allowed(), source_events, allowed_sender),
+        ));
+        tasks.spawn(named("etcd source", removals.run(allowed_events, source.noted())));
         tasks.spawn(named("progress", progress::tell(told.health.clone(), executor)));
         let health_task = keep_health(told.health, told.publisher.health(), desired.held(), told.metrics);
         tasks.spawn(named("publisher", health_task));
@@ -324,6 +329,21 @@ fn drift_policy(setting: config::DriftPolicy) -> DriftPolicy {
 async fn named(part: &'static str, task: impl Future<Output = ()> + Send) -> String {
     task.await;
     format!("the {part} ended")
+}
+
+/// Passes the events of the store on. The first that has content waits until the store may be followed.
+async fn pass_once(allowed: impl Future<Output = ()> + Send, mut events: mpsc::Receiver<SourceEvent>, sender: mpsc::Sender<SourceEvent>) {
+    let mut allowed = Some(Box::pin(allowed));
+    while let Some(event) = events.recv().await {
+        if matches!(event, SourceEvent::Snapshot { .. } | SourceEvent::Changes { .. })
+            && let Some(allowed) = allowed.take()
+        {
+            allowed.await;
+        }
+        if sender.send(event).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// The source of what the store asks for, and what decides whether it is followed.

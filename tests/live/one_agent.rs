@@ -204,6 +204,29 @@ async fn a_second_agent_on_the_store_is_refused(mut bench: Bench) {
 }
 on_one_store!(a_second_agent_on_the_store_is_refused, Etcd, 120);
 
+/// A second agent that starts while it cannot reach the store learns who has the label before it acts.
+async fn a_second_agent_that_reaches_the_store_late_is_refused(mut bench: Bench) {
+    let elsewhere = Elsewhere::new(&bench).await;
+    let (config, mut monitor, _) = with_a_pair(&mut bench).await;
+    elsewhere.proxy.close();
+    let log = "/run/live/second.log";
+    let mut second = elsewhere.start(log);
+    // It does not wait for a store that cannot be reached.
+    let started = || std::fs::read_to_string(log).is_ok_and(|log| log.contains("the last desired state stays"));
+    bench.until_true("the second agent has started", started).await;
+    elsewhere.proxy.open();
+    let (status, pid) = (second.ended().await, bench.agent().pid());
+    let said = std::fs::read_to_string(log).expect("it has a log");
+    assert_eq!(status.code(), Some(1), "{said}");
+    let words = format!("another agent with label {} uses this store: PID {pid}", bench.label);
+    assert!(said.contains(&words), "{said}");
+    assert!(!said.contains("namespace opened"), "it has acted:\n{said}");
+    monitor.assert_silent("while a second agent was refused");
+    bench.check(&config);
+    bench.stop_agent().await;
+}
+on_one_store!(a_second_agent_that_reaches_the_store_late_is_refused, Etcd, 120);
+
 /// An agent that is cut off for longer than its lease, while another one takes the label over, ends and leaves its network as it is.
 async fn an_agent_that_lost_the_label_ends_and_keeps_the_network(mut bench: Bench) {
     let elsewhere = Elsewhere::new(&bench).await;
