@@ -665,6 +665,9 @@ impl NetworkEffects {
         let key = name.key();
         let is_open = scheduler.view().applied(&key).is_some();
         if is_open || scheduler.view().wanted(&key).is_some() {
+            if self.held.keep_empty(open.netns, name, false) {
+                self.reporter.held_orphans(self.held.texts());
+            }
             // Named meanwhile, and opened once more or about to be: one of the two goes back with the next batch.
             let close = KernelOp::CloseNamespace {
                 reference: open.reference.clone(),
@@ -697,11 +700,17 @@ impl NetworkEffects {
             self.undecided_leftovers.entry(netns).or_default().push(leftover);
             return;
         }
-        if self.held.take(netns, &leftover.name, &mut findings.found) {
+        let mut changed = self.held.take(netns, &leftover.name, &mut findings.found);
+        let has_orphans = self.held.are_in(netns);
+        // Nothing tells why an empty namespace was made, so it may be that of a lost value as well.
+        let stays = self.held.is_holding() && (has_orphans || !leftover.explained);
+        changed |= self
+            .held
+            .keep_empty(netns, &leftover.name, stays && !has_orphans && leftover.open.owned);
+        if changed {
             self.reporter.held_orphans(self.held.texts());
         }
-        // Nothing tells why an empty namespace was made, so it may be that of a lost value as well.
-        if self.held.is_holding() && (self.held.are_in(netns) || !leftover.explained) {
+        if stays {
             self.undecided_leftovers.entry(netns).or_default().push(leftover);
             return;
         }

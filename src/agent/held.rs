@@ -1,6 +1,9 @@
 //! Orphans that stay because the store lost its content: nobody is known to have deleted their values.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use models::key::Key;
 
@@ -14,6 +17,8 @@ use crate::{
 pub struct HeldOrphans {
     holding: bool,
     found: BTreeMap<(NetnsId, NamespaceName), BTreeMap<Key, Arc<Orphan>>>,
+    /// Namespaces that an earlier run made, and in which nothing is left.
+    empty: BTreeSet<(NetnsId, NamespaceName)>,
 }
 
 impl HeldOrphans {
@@ -28,8 +33,18 @@ impl HeldOrphans {
         // What was found stays when the store is lost once more.
         if changed {
             self.found.clear();
+            self.empty.clear();
         }
         changed
+    }
+
+    /// An empty namespace that an earlier run made stays (`stays`), or need not any more. Returns whether that is a change.
+    pub fn keep_empty(&mut self, netns: NetnsId, name: &NamespaceName, stays: bool) -> bool {
+        let place = (netns, name.clone());
+        match stays {
+            true => self.empty.insert(place),
+            false => self.empty.remove(&place),
+        }
     }
 
     /// Takes the orphans out of what was found in a namespace, but for those of values that are desired. Returns whether the set of
@@ -56,7 +71,8 @@ impl HeldOrphans {
 
     /// A namespace is no longer open under a name. Returns whether the set of held orphans changed.
     pub fn closed(&mut self, netns: NetnsId, name: &NamespaceName) -> bool {
-        self.found.remove(&(netns, name.clone())).is_some()
+        let place = (netns, name.clone());
+        self.empty.remove(&place) | self.found.remove(&place).is_some()
     }
 
     /// Whether a namespace contains held orphans.
@@ -82,7 +98,8 @@ impl HeldOrphans {
             let what = key.as_str().splitn(4, '/').last().unwrap_or_default();
             format!("{what} in {name}")
         };
-        by_key.into_iter().map(text).collect()
+        let empty = self.empty.iter().map(|(_, name)| format!("namespace {name}"));
+        by_key.into_iter().map(text).chain(empty).collect()
     }
 }
 
@@ -117,5 +134,19 @@ mod tests {
         assert!(held.are_in(netns), "the namespace is kept");
         assert!(held.hold(false));
         assert!(!held.are_in(netns));
+    }
+
+    #[test]
+    fn an_empty_namespace_that_stays_is_listed_until_it_may_go() {
+        let (netns, name) = (NetnsId(7), NamespaceName::Named("red".to_owned()));
+        let mut held = HeldOrphans::default();
+        assert!(held.hold(true));
+        assert!(held.keep_empty(netns, &name, true));
+        assert!(!held.keep_empty(netns, &name, true), "it is listed already");
+        assert_eq!(held.texts(), ["namespace NSID:red"]);
+        assert!(held.closed(netns, &name) && held.texts().is_empty());
+        assert!(held.keep_empty(netns, &name, true));
+        assert!(held.hold(false));
+        assert!(held.texts().is_empty());
     }
 }
