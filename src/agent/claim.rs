@@ -142,7 +142,7 @@ impl Claim {
         }
     }
 
-    /// To be called when the store has answered: waits until this process may follow it. That is never if another agent has the label.
+    /// To be called when the store has answered: waits until this process may follow it, for ever if another agent has the label.
     pub fn allowed(&self) -> impl Future<Output = ()> + use<> {
         let (owns_store, mut progress) = (self.owns_store, self.progress.clone());
         async move {

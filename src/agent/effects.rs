@@ -702,7 +702,7 @@ impl NetworkEffects {
         }
         let mut changed = self.held.take(netns, &leftover.name, &mut findings.found);
         let has_orphans = self.held.are_in(netns);
-        // Nothing tells why an empty namespace was made, so it may be that of a lost value as well.
+        // The agent cannot know for which value an empty namespace was made; it may be one that the store lost.
         let stays = self.held.is_holding() && (has_orphans || !leftover.explained);
         changed |= self
             .held

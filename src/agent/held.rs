@@ -17,7 +17,7 @@ use crate::{
 pub struct HeldOrphans {
     holding: bool,
     found: BTreeMap<(NetnsId, NamespaceName), BTreeMap<Key, Arc<Orphan>>>,
-    /// Namespaces that an earlier run made, and in which nothing is left.
+    /// Empty namespaces that an earlier run made.
     empty: BTreeSet<(NetnsId, NamespaceName)>,
 }
 
@@ -38,7 +38,7 @@ impl HeldOrphans {
         changed
     }
 
-    /// An empty namespace that an earlier run made stays (`stays`), or need not any more. Returns whether that is a change.
+    /// Records whether an empty namespace of an earlier run stays. Returns whether that is a change.
     pub fn keep_empty(&mut self, netns: NetnsId, name: &NamespaceName, stays: bool) -> bool {
         let place = (netns, name.clone());
         match stays {

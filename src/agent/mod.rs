@@ -331,7 +331,7 @@ async fn named(part: &'static str, task: impl Future<Output = ()> + Send) -> Str
     format!("the {part} ended")
 }
 
-/// Passes the events of the store on. The first that has content waits until the store may be followed.
+/// Passes events of the store on. The first one with content waits until the agent may follow the store.
 async fn pass_once(allowed: impl Future<Output = ()> + Send, mut events: mpsc::Receiver<SourceEvent>, sender: mpsc::Sender<SourceEvent>) {
     let mut allowed = Some(Box::pin(allowed));
     while let Some(event) = events.recv().await {

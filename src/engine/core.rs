@@ -14,7 +14,7 @@
 //! that goes well goes on from what has been told of it early, so that the next operations are there when the last of the first ones are
 //! performed. At the first failure, and when anything else happens, all that is under way is waited for.
 //!
-//! A very large change is handed out in portions, so that whatever is decided meanwhile waits for one or two of them only.
+//! A large change is handed out in portions, so that a later decision waits for two portions at most.
 
 mod backlog;
 #[cfg(test)]
@@ -38,9 +38,9 @@ use crate::scheduler::{
 
 /// A refresh that is due for so long goes before operations.
 const OVERDUE: Duration = Duration::from_millis(20);
-/// Operations in a portion. It takes some 10 ms to perform so many, which is much longer than to decide on the next ones.
+/// Operations per portion. The executor takes some 10 ms for them, far more than the next decision takes.
 const PORTION: usize = 1_000;
-/// While all goes well, so many portions are under way at most: the next one is there when one is done.
+/// Portions that are handed out at a time as long as all operations succeed: the executor then never waits for the next one.
 const AHEAD: usize = 2;
 
 /// Takes the answer to a transaction.
@@ -91,13 +91,13 @@ pub trait Effects: Send + 'static {
     type Look: Send;
     /// What was seen there.
     type Seen: Send;
-    /// Where an operation works.
+    /// A place in which operations work, such as a network namespace.
     type Place: Ord + Copy + Send;
 
-    /// Where an operation works: those that share no place may be performed in any order.
+    /// Returns the places of an operation. Operations that share no place may be performed in any order.
     fn places(operation: &Operation<<Self::Domain as Domain>::Effect>) -> Vec<Self::Place>;
 
-    /// Whether an operation must be performed together with all that were decided with it.
+    /// Returns whether an operation must be in one portion with all operations of the same decision.
     fn goes_together(operation: &Operation<<Self::Domain as Domain>::Effect>) -> bool;
 
     /// Readies operations, none of which depends on another. Tasks that are no operation may come with them.
@@ -175,7 +175,7 @@ pub struct Core<E: Effects> {
     begun: bool,
     survey_due: bool,
     in_flight: BTreeSet<u64>,
-    /// What is decided and not handed out yet.
+    /// Decided operations that are not handed out yet.
     backlog: Backlog<E>,
     /// Batches of operations that are being performed.
     performing: usize,
@@ -219,7 +219,7 @@ impl<E: Effects> Core<E> {
         self
     }
 
-    /// With another number of operations in a portion.
+    /// Changes the number of operations per portion.
     #[cfg(any(test, feature = "simulation"))]
     pub fn with_portion(mut self, operations: usize) -> Self {
         self.backlog = Backlog::new(operations);
@@ -376,8 +376,8 @@ impl<E: Effects> Core<E> {
         operations
     }
 
-    /// Goes on with what was decided before. What happened meanwhile is decided upon as well, unless something is to be looked at first:
-    /// that waits for the backlog.
+    /// Hands out more of the backlog, and first decides on the events that arrived since, unless those need a reading: a reading waits for
+    /// the whole backlog.
     fn go_on_with_backlog(&mut self, now: Duration) -> Option<Work<E>> {
         self.smooth = !self.survey_due && !self.scheduler.is_reading_asked() && !self.is_refresh_overdue(now);
         self.outcomes_told = false;
@@ -397,7 +397,7 @@ impl<E: Effects> Core<E> {
         self.in_flight.extend(operations.iter().map(|operation| operation.id));
     }
 
-    /// Hands out the next portion of what is decided.
+    /// Hands out the next portion.
     fn hand_out(&mut self, now: Duration) -> Option<Work<E>> {
         let operations = self.backlog.take();
         if operations.is_empty() {

@@ -61,7 +61,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// The applied values that go with an operation. `None` if an operation under way must be waited for.
+    /// Returns the applied values that an operation removes as well, or `None` if it must wait for another operation to end.
     fn taken_along(&mut self, id: NodeId, verb: Verb, value: &D::Value, effect: &D::Effect) -> Option<Vec<NodeId>> {
         let key = &self.graph[id].key;
         let taken = match self.domain.descriptor(key).filter(|_| !D::is_empty(effect)) {
@@ -80,7 +80,7 @@ impl<D: Domain> Scheduler<D> {
                 .as_ref()
                 .is_some_and(|flight| flight.verb != Verb::Delete)
         };
-        // What is being made would be taken as well, or not, depending on which of the two is done first.
+        // Whether a value that is being created would go as well depends on which operation is performed first.
         let first = first.or_else(|| named.iter().find(is_changing).copied());
         if let Some(first) = first.filter(|first| self.graph[*first].flight.is_some()) {
             self.graph[first].make_rare().blocks.insert(id);
@@ -91,7 +91,7 @@ impl<D: Domain> Scheduler<D> {
         Some(named.into_iter().filter(goes).collect())
     }
 
-    /// Values go with another one. Returns the numbers of their deletions, which need no operations of their own.
+    /// Begins the deletion of values that go with another one, and returns the numbers of these deletions. No operation is needed for them.
     fn depart(&mut self, taken: Vec<NodeId>) -> Vec<u64> {
         let mut depart = |id: NodeId| {
             self.graph[id].closing = true;
@@ -339,8 +339,8 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// What a creation needs until it is done, whatever is desired by then: the dependencies of the value, of those that it brings into
-    /// being, and of what it clears away before.
+    /// Returns the dependencies that must stay until a creation is done, even if the value is deleted meanwhile: its own, those of the
+    /// values that it creates as well, and those of the remains that it removes first.
     fn edges_in_flight(&self, id: NodeId) -> Edges {
         let node = &self.graph[id];
         let brought = node.flight.as_ref().map_or(&[][..], |flight| &flight.brings);
@@ -357,7 +357,7 @@ impl<D: Domain> Scheduler<D> {
         edges.into()
     }
 
-    /// Notes that a change of a value is under way, and numbers it.
+    /// Records that an operation on a value begins, and returns its number.
     fn take_flight(&mut self, id: NodeId, verb: Verb, value: Option<D::Value>, brings: Vec<(Key, D::Value)>) -> u64 {
         if verb != Verb::Verify {
             self.graph[id].last_operation = verb;

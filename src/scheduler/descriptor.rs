@@ -174,7 +174,8 @@ pub trait Descriptor<D: Domain>: Send + Sync {
     /// The effect that removes the value.
     fn delete(&self, key: &Key, applied: &D::Value, cause: DeleteCause, view: &View<'_, D>) -> D::Effect;
 
-    /// What the kernel removes when this value is deleted or, as told by `verb`, created. Not asked if that takes no operation.
+    /// Returns the other values that the kernel removes when it deletes or (`verb`) creates this one. Called only if that takes an
+    /// operation.
     fn takes_along(&self, _key: &Key, _value: &D::Value, _verb: Verb, _view: &View<'_, D>) -> Taken {
         Taken::NOTHING
     }
@@ -193,20 +194,20 @@ pub trait Descriptor<D: Domain>: Send + Sync {
     }
 }
 
-/// Other values, applied or being made, that the kernel removes by an operation: the routes of a link with its last address.
+/// Other values that the kernel removes by an operation, such as the routes of a link with its last address.
 ///
-/// They are not available from the start of the operation. When it succeeds they count as deleted, and are created again if they are
-/// still desired; when it fails they count as applied.
+/// From the start of the operation no other value can rely on them. If it succeeds they count as deleted, and those that are still desired
+/// are created again. If it fails they count as applied.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Taken {
-    /// These. Those that are being made are waited for.
+    /// These values. If one of them is being created, the operation waits for that.
     Values(Vec<Key>),
-    /// That depends on the operation under way on this value, which is waited for.
+    /// Unknown until the pending operation on this value has ended. The operation waits for that, and the question is asked again.
     After(Key),
 }
 
 impl Taken {
-    /// No other value.
+    /// The operation removes no other value.
     pub const NOTHING: Taken = Taken::Values(Vec::new());
 }
 

@@ -41,7 +41,7 @@ impl<D: Domain> Scheduler<D> {
         let held = self.graph.all().filter_map(|id| {
             let node = &self.graph[id];
             if node.closing || node.last_operation == Verb::Delete {
-                // What is to go, or is cleared away after a failed creation, does not go sooner because something that it depended on is back.
+                // A deletion, also of what a failed creation left, does not go sooner because something that it depended on is back.
                 return None;
             }
             let attempts = match node.hold.as_deref()? {

@@ -507,7 +507,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Nothing is under way for a value any more.
+    /// Follows up an operation that has ended.
     fn land(&mut self, id: NodeId) {
         self.mark(id);
         self.mark_interested(id);
@@ -519,7 +519,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// What was to go with another value stays, because the deletion of that one failed.
+    /// Ends the deletion of a value that was to go with another one, because the operation on that one failed.
     fn stays(&mut self, operation: u64) {
         let Some(id) = self.flying.remove(&operation) else { return };
         self.graph[id].flight = None;
@@ -589,7 +589,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// A creation has failed: what it needed is needed no more but for what it may have left.
+    /// After a failed creation: keeps only the dependencies of what it may have left behind.
     fn note_edges_left(&mut self, id: NodeId) {
         let node = &self.graph[id];
         let left = match (node.attempted().filter(|_| node.partial), self.domain.descriptor(&node.key)) {

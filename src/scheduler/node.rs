@@ -44,7 +44,7 @@ pub(super) struct Flight<V> {
     pub stirred: bool,
     /// What its success brings into being besides.
     pub brings: Vec<(Key, V)>,
-    /// The deletions, by number, that its success brings about besides.
+    /// Numbers of the deletions of other values that succeed with this operation.
     pub takes: Vec<u64>,
 }
 
@@ -185,7 +185,7 @@ pub(super) struct Node<D: Domain> {
     pub parent: Option<NodeId>,
     /// To be read by [`Node::rare`].
     rare: Option<Box<Rare<D::Value>>>,
-    /// Dependencies of the applied value, of a creation under way, or of what a failed creation may have left.
+    /// Dependencies of the applied value, of one that is being created, or of what a failed creation may have left.
     pub applied_edges: Edges,
     /// Dependencies of the wanted value (of the applied one while the wanted one is invalid).
     pub edges: Edges,

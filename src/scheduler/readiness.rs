@@ -207,7 +207,7 @@ impl<D: Domain> Graph<D> {
             if blocks(&dependent) {
                 blockers.push(dependent);
             } else if dependent != id && self.hangs_directly_on(dependent, id) {
-                // It goes with this one, so what is derived from it goes before.
+                // The kernel removes it with this one, so its derived values must be gone before.
                 blockers.extend(present_children(dependent));
             }
         }

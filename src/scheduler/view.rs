@@ -137,7 +137,7 @@ impl<'a, D: Domain> View<'a, D> {
         self.node(key).is_some_and(|node| node.flight.is_some())
     }
 
-    /// Whether the deletion of the value is under way.
+    /// Returns whether the value is being deleted.
     pub fn is_being_deleted(&self, key: &Key) -> bool {
         let deletes = |node: &Node<D>| node.flight.as_ref().is_some_and(|flight| flight.verb == Verb::Delete);
         self.node(key).is_some_and(deletes)

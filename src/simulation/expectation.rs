@@ -445,7 +445,7 @@ impl<'a> Rules<'a> {
     }
 }
 
-/// Whether the agent made a namespace.
+/// Returns whether the agent made a namespace.
 pub fn is_made_by_agent(snapshot: &Snapshot) -> bool {
     let mut links = snapshot.links.iter();
     links.any(|link| link.name == "lo" && link.alias.starts_with(PREFIX) && link.alias.ends_with(CREATED))

@@ -1,9 +1,7 @@
-//! Operations that are decided and not handed out yet: a large change is performed in portions.
+//! The queue of decided operations: a large change is performed in portions.
 //!
-//! Owns their order. Must never drop one. Start reading at [`Backlog::add`].
-//!
-//! What is decided while a large change is under way need not wait for all of it: it goes before the rest, unless it works in the same
-//! place as something that was decided earlier. In one place the order of the decisions stays.
+//! Later operations overtake the rest of a large change if they work in other places (network namespaces). Operations in one place keep
+//! their order. This module must never drop an operation. Start reading at [`Backlog::add`].
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -12,24 +10,24 @@ use crate::scheduler::{Domain, Operation};
 
 type Op<E> = Operation<<<E as Effects>::Domain as Domain>::Effect>;
 
-/// Operations that were decided together.
+/// Operations of one decision.
 struct Decided<E: Effects> {
     operations: VecDeque<Op<E>>,
-    /// They must be handed out together.
+    /// They must be in one portion.
     together: bool,
 }
 
 /// See the [module documentation](self).
 pub(super) struct Backlog<E: Effects> {
     decided: VecDeque<Decided<E>>,
-    /// How many operations work in each place; `None` as long as nobody has asked since it was empty.
+    /// The number of operations in each place; `None` until it is needed.
     places: Option<BTreeMap<E::Place, usize>>,
-    /// How many operations make a portion.
+    /// Operations per portion.
     portion: usize,
 }
 
 impl<E: Effects> Backlog<E> {
-    /// Nothing is decided. Portions will have so many operations, one at least.
+    /// An empty queue with this number of operations per portion, at least one.
     pub fn new(portion: usize) -> Self {
         Backlog {
             decided: VecDeque::new(),
@@ -38,18 +36,18 @@ impl<E: Effects> Backlog<E> {
         }
     }
 
-    /// Whether everything was handed out.
+    /// Returns whether every operation was handed out.
     pub fn is_empty(&self) -> bool {
         self.decided.is_empty()
     }
 
-    /// Adds operations that were decided together, after all others.
+    /// Appends the operations of one decision.
     pub fn add(&mut self, operations: Vec<Op<E>>) {
         let together = operations.iter().any(E::goes_together);
         self.insert(operations, together, false);
     }
 
-    /// Adds operations that were decided together, before all others as far as they work elsewhere.
+    /// Inserts the operations of one decision: at the front if they share no place with queued ones, otherwise at the end.
     pub fn add_first(&mut self, operations: Vec<Op<E>>) {
         if operations.is_empty() || self.is_empty() {
             return self.add(operations);
@@ -70,14 +68,14 @@ impl<E: Effects> Backlog<E> {
         for operation in operations {
             match self.is_apart(&operation) {
                 true => first.push(operation),
-                // What follows it in the same place is not apart any more.
+                // Later operations of this decision in the same place then go to the end as well.
                 false => self.insert(vec![operation], false, false),
             }
         }
         self.insert(first, false, true);
     }
 
-    /// Whether nothing in the backlog works where an operation does.
+    /// Returns whether no queued operation shares a place with this one.
     fn is_apart(&self, operation: &Op<E>) -> bool {
         let is_taken = |place| self.places.as_ref().is_some_and(|places| places.contains_key(&place));
         !E::places(operation).into_iter().any(is_taken)
@@ -106,7 +104,7 @@ impl<E: Effects> Backlog<E> {
         }
     }
 
-    /// Takes the next portion.
+    /// Removes the next portion and returns it.
     pub fn take(&mut self) -> Vec<Op<E>> {
         let mut portion = Vec::new();
         while let Some(next) = self.decided.front_mut() {

@@ -84,7 +84,7 @@ impl Kernel {
         routes.filter(|route| self.missing.contains(&(netns, *route))).collect()
     }
 
-    /// Whether routes of an address that is there are still missing.
+    /// Returns whether an address lacks some of its routes.
     pub fn lacks_address_routes(&self) -> bool {
         let mut spaces = self.spaces.iter();
         spaces.any(|(netns, space)| space.addresses.iter().any(|state| !self.missing_routes(*netns, state).is_empty()))
