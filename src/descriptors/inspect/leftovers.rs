@@ -8,6 +8,8 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
+use models::key::Key;
+
 use super::{
     super::{
         address::addresses_prefix,
@@ -122,19 +124,21 @@ impl<'a> Inspection<'a> {
         self.orphan(&format!("link/{}", link.name), orphan);
     }
 
-    /// A link of an interrupted creation: left to the interface that wants this name here, else a leftover.
+    /// A link of an interrupted creation: left to the interface that wants this name here and has no other link, else a leftover.
     pub(super) fn provisional(&mut self, link: &LinkState) {
         let is_here = |value: &Value| {
             let is_here = |interface: &Interface| interface.host_name == link.name && self.is_here(&interface.namespace);
             value.interface().is_some_and(is_here)
         };
+        let has_other_link = |key: &&Key| self.managed.values().flatten().any(|name| interface_key(name) == **key);
         // The namespace may have other names, too; its value stands under one of them.
         let names = self.view.applied_under(NAMESPACES).filter_map(|(_, value)| value.namespace());
         let names: Vec<&NamespaceName> = names.map(|namespace| &namespace.name).filter(|name| self.is_here(name)).collect();
         let wanted = std::iter::once(self.name)
             .chain(names)
             .flat_map(|name| self.view.dependents(&name.key()))
-            .find(|key| self.view.applied(key).or(self.view.wanted(key)).is_some_and(is_here));
+            .filter(|key| self.view.applied(key).or(self.view.wanted(key)).is_some_and(is_here))
+            .find(|key| !has_other_link(key));
         match wanted {
             Some(key) => {
                 self.seen.insert(key.clone());
