@@ -75,6 +75,8 @@ struct Inspection<'a> {
     strict: bool,
     holding: bool,
     seen: HashSet<Key>,
+    /// Leftovers that are there.
+    orphans: HashSet<Key>,
     /// The links of the snapshot in the order of their indices.
     links: Vec<&'a LinkState>,
     /// The addresses of the snapshot in the order of links and addresses.
@@ -156,6 +158,7 @@ pub fn inspect(
         strict: background.strict,
         holding: background.holding,
         seen,
+        orphans: HashSet::new(),
         links: snapshot.links.iter().collect(),
         addresses: snapshot.addresses.iter().collect(),
         addresses_by_link: snapshot.addresses.iter().collect(),
@@ -174,6 +177,7 @@ pub fn inspect(
     inspection.neighbours();
     inspection.routes();
     inspection.absent();
+    inspection.former_orphans();
     inspection.findings
 }
 

@@ -14,6 +14,11 @@ use crate::{
 #[derive(Clone)]
 pub struct OrphanDescriptor;
 
+/// What the keys of all leftovers in a namespace begin with.
+pub fn orphans_prefix(netns: NetnsId) -> String {
+    orphan_key(netns, "").to_string()
+}
+
 /// Key of a leftover.
 pub fn orphan_key(netns: NetnsId, what: &str) -> Key {
     Key::new(&format!("linux/orphan/{}/{what}", netns.0))

@@ -16,7 +16,7 @@ use super::{
         alias::RELEASED,
         interface::host_name_claim,
         netns_of,
-        orphan::orphan_key,
+        orphan::{orphan_key, orphans_prefix},
         owned,
         value::{Interface, NamespaceName, Orphan, Value, interface_key},
     },
@@ -62,9 +62,19 @@ impl<'a> Inspection<'a> {
 
     fn orphan(&mut self, what: &str, orphan: Orphan) {
         let key = orphan_key(self.netns, what);
+        self.orphans.insert(key.clone());
         if self.view.applied(&key).is_none() {
             self.findings.found.push((key, Value::Orphan(orphan.into())));
         }
+    }
+
+    /// Reports leftovers that are gone, or belong to a value that became desired since they were found: they must not be deleted.
+    pub(super) fn former_orphans(&mut self) {
+        let found = self.view.applied_under(&orphans_prefix(self.netns));
+        let of_this_name = |value: &Value| value.orphan().is_some_and(|orphan| orphan.namespace == *self.name);
+        let former = found.filter(|(key, value)| of_this_name(value) && !self.orphans.contains(*key) && !self.view.in_flight(key));
+        let former: Vec<Key> = former.map(|(key, _)| key.clone()).collect();
+        self.findings.lost.extend(former);
     }
 
     pub(super) fn orphan_link(&mut self, link: &LinkState) {
