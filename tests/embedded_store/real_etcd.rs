@@ -24,12 +24,29 @@ impl RealEtcd {
         if !super::installed("etcd") {
             return None;
         }
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        Some(RealEtcd::run(directory, free_port(), further))
+        Some(RealEtcd::on_free_ports(|| {
+            let directory = tempfile::tempdir().expect("a temporary directory");
+            RealEtcd::run(directory, free_port(), further)
+        }))
+    }
+
+    /// Starts again while others take the ports before etcd does: nothing reserves a port that is free.
+    fn on_free_ports(start: impl Fn() -> Result<RealEtcd, String>) -> RealEtcd {
+        for _ in 0..5 {
+            match start() {
+                Ok(etcd) => return etcd,
+                Err(log) => assert!(log.contains("address already in use"), "etcd ended before it served:\n{log}"),
+            }
+        }
+        panic!("etcd finds no free ports");
     }
 
     /// With the content of a snapshot.
     pub fn restore(snapshot: &Path) -> RealEtcd {
+        RealEtcd::on_free_ports(|| RealEtcd::restore_once(snapshot))
+    }
+
+    fn restore_once(snapshot: &Path) -> Result<RealEtcd, String> {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let peer = free_port();
         let output = Command::new("etcdctl")
@@ -51,7 +68,8 @@ impl RealEtcd {
         RealEtcd::run(directory, peer, &[])
     }
 
-    fn run(directory: TempDir, peer: u16, further: &[&str]) -> RealEtcd {
+    /// The error is all that etcd logged before it ended.
+    fn run(directory: TempDir, peer: u16, further: &[&str]) -> Result<RealEtcd, String> {
         let client = free_port();
         let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
         let mut process = Command::new("etcd")
@@ -73,19 +91,20 @@ impl RealEtcd {
             .spawn()
             .expect("etcd starts");
         let mut lines = BufReader::new(process.stderr.take().expect("a pipe"));
-        let mut line = String::new();
-        while !line.contains("ready to serve client requests") {
-            line.clear();
-            let read = lines.read_line(&mut line).expect("etcd's log can be read");
-            assert_ne!(read, 0, "etcd ended before it served");
+        let mut log = String::new();
+        while !log.contains("ready to serve client requests") {
+            if lines.read_line(&mut log).expect("etcd's log can be read") == 0 {
+                process.wait().expect("etcd has ended");
+                return Err(log);
+            }
         }
         // The pipe must be emptied, or etcd would block on a full one.
         std::thread::spawn(move || lines.read_to_end(&mut Vec::new()));
-        RealEtcd {
+        Ok(RealEtcd {
             endpoint: client,
             process,
             _directory: directory,
-        }
+        })
     }
 }
 
