@@ -170,7 +170,6 @@ impl Agent {
 
         let mut tasks = JoinSet::new();
         let tracker = start_tracker(settings, own, &handle, &mut tasks);
-        let (source_sender, source_events) = mpsc::channel(1);
         let parts = removals::Parts {
             desired: desired.clone(),
             handle: handle.clone(),
@@ -178,7 +177,7 @@ impl Agent {
             orphans: told.health.held_orphans(),
             in_sync: told.in_sync.clone(),
         };
-        let (source, removals) = follow_store(settings, store_config, source_sender, parts)?;
+        let source = follow_store(settings, store_config, parts, &claim, &mut tasks)?;
         tasks.spawn(named("engine", engine.run()));
         tasks.spawn(named("namespace watcher", pass_probes(probes, handle.clone())));
         tasks.spawn(named("netns executor", pass_namespaces(netns_events, handle.clone())));
@@ -186,12 +185,6 @@ impl Agent {
             desired.in_file(&items);
             tasks.spawn(named("configuration file", pass_file(file, desired.clone())));
         }
-        let (allowed_sender, allowed_events) = mpsc::channel(1);
-        tasks.spawn(named(
-            "gate of the store",
-            pass_once(claim.allowed(), source_events, allowed_sender),
-        ));
-        tasks.spawn(named("etcd source", removals.run(allowed_events, source.noted())));
         tasks.spawn(named("progress", progress::tell(told.health.clone(), executor)));
         let health_task = keep_health(told.health, told.publisher.health(), desired.held(), told.metrics);
         tasks.spawn(named("publisher", health_task));
@@ -346,20 +339,26 @@ async fn pass_once(allowed: impl Future<Output = ()> + Send, mut events: mpsc::R
     }
 }
 
-/// The source of what the store asks for, and what decides whether it is followed.
+/// Starts to read the store, and the tasks that decide whether it is followed.
 fn follow_store(
     settings: &Settings,
     store: StoreConfig,
-    events: mpsc::Sender<SourceEvent>,
     parts: removals::Parts,
-) -> anyhow::Result<(Source, Removals)> {
+    claim: &Claim,
+    tasks: &mut JoinSet<String>,
+) -> anyhow::Result<Source> {
+    let (sender, events) = mpsc::channel(1);
+    let (allowed_sender, allowed_events) = mpsc::channel(1);
     let prefix = format!("{}{}", agent_prefix(&settings.microservice_label), desired::CONFIG);
     let removals = Removals::new(settings.on_store_loss, NoteFile::new(&settings.data_dir, prefix.clone()), parts);
     let options = SourceOptions {
         note: removals.note(),
         ..SourceOptions::default()
     };
-    Ok((Source::start_with(store, prefix, events, options)?, removals))
+    let source = Source::start_with(store, prefix, sender, options)?;
+    tasks.spawn(named("gate of the store", pass_once(claim.allowed(), events, allowed_sender)));
+    tasks.spawn(named("etcd source", removals.run(allowed_events, source.noted())));
+    Ok(source)
 }
 
 /// The store to speak to, the one named in the settings or the embedded one, and the claim of the label there.
