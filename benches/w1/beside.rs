@@ -2,18 +2,15 @@
 //!
 //! Owns this part. Start reading at [`beside`].
 
-use std::{collections::BTreeMap, net::Ipv4Addr, time::Instant};
+use std::{net::Ipv4Addr, time::Instant};
 
 use crate::{
-    network::LABEL,
+    network::{LABEL, full_entries, plain_pair},
     report::Report,
-    scenarios::{Setting, ms},
+    scenarios::{Setting, ms, namespaces_of_pairs},
     stand::Stand,
     statuses::Statuses,
-    support::{
-        command::ip,
-        config::{Config, Interface, Reference, Route},
-    },
+    support::config::{Config, Interface, Reference, Route},
 };
 
 /// Routes on one interface.
@@ -22,11 +19,6 @@ const ROUTES: usize = 20_000;
 const FIRST: u32 = 20 << 24;
 /// The interface with the routes, and its other end.
 const MANY: [&str; 2] = ["many-left", "many-right"];
-
-fn keyed(config: &Config) -> BTreeMap<String, String> {
-    let full = |(rest, value)| (format!("/vnf-agent/{LABEL}/config/{rest}"), value);
-    config.entries().into_iter().map(full).collect()
-}
 
 /// Pairs between two namespaces, one after the other.
 struct Pairs {
@@ -40,15 +32,9 @@ impl Pairs {
     async fn until(&mut self, stand: &Stand, routes: &Statuses, is_done: impl Fn(usize, usize) -> bool) -> Vec<f64> {
         let mut took = Vec::new();
         loop {
-            let number = self.made;
-            let names = [format!("l{number}"), format!("r{number}")];
-            let end = |side: usize| Interface::veth(&names[side], &names[1 - side], self.namespaces[side].clone());
-            let pair = Config {
-                interfaces: vec![end(0), end(1)],
-                ..Config::default()
-            };
+            let pair = plain_pair(self.made, &self.namespaces);
             let (begin, before) = (Instant::now(), self.statuses.progress().configured);
-            stand.fill(&keyed(&pair)).await;
+            stand.fill(&pair).await;
             let what = "a pair is CONFIGURED";
             let done = self.statuses.until(what, |progress| progress.configured > before).await;
             took.push(ms(done.at - begin));
@@ -69,10 +55,7 @@ pub async fn beside(setting: &mut Setting, report: &mut Report) {
     let mut removal = setting.series("pair beside 20,000 routes removed: longest", "ms");
     let mut made = setting.series("20,000 routes made beside pairs", "ms");
     for _ in 0..setting.rounds {
-        let namespaces = ["pair-a", "pair-b"].map(|name| {
-            ip(&format!("netns add {name}"));
-            Reference::named(name)
-        });
+        let namespaces = namespaces_of_pairs();
         let stand = &setting.stand;
         let all = stand.follow().await;
         let process = stand.launch();
@@ -83,11 +66,11 @@ pub async fn beside(setting: &mut Setting, report: &mut Report) {
             routes: (0..ROUTES as u32).map(|number| Route::new(MANY[0], &network(number), "")).collect(),
             ..Config::default()
         };
-        stand.fill(&keyed(&many)).await;
+        stand.fill(&full_entries(&many)).await;
         routes.until("all routes wait", |progress| progress.present == ROUTES).await;
         let mut pairs = Pairs {
             statuses: stand.follow_below("linux/interfaces/v2/interface/l").await,
-            namespaces: namespaces.clone(),
+            namespaces,
             made: 0,
         };
         let end = |side: usize| Interface::veth(MANY[side], MANY[1 - side], Reference::named(&format!("many-{side}")));
@@ -96,7 +79,7 @@ pub async fn beside(setting: &mut Setting, report: &mut Report) {
             ..Config::default()
         };
         let begin = Instant::now();
-        stand.fill(&keyed(&interfaces)).await;
+        stand.fill(&full_entries(&interfaces)).await;
         let took = pairs.until(stand, &routes, |configured, _| configured == ROUTES).await;
         made.values.push(ms(routes.progress().at - begin));
         longest.values.push(took.iter().copied().fold(0.0, f64::max));

@@ -92,11 +92,26 @@ impl Network {
         config
     }
 
-    /// Full keys and values, in the order of the keys.
+    /// As [`full_entries`].
     pub fn entries(&self) -> BTreeMap<String, String> {
-        let full = |(rest, value)| (format!("/vnf-agent/{LABEL}/config/{rest}"), value);
-        self.config().entries().into_iter().map(full).collect()
+        full_entries(&self.config())
     }
+}
+
+/// Full keys and values of the measured agent, in the order of the keys.
+pub fn full_entries(config: &Config) -> BTreeMap<String, String> {
+    let full = |(rest, value)| (format!("/vnf-agent/{LABEL}/config/{rest}"), value);
+    config.entries().into_iter().map(full).collect()
+}
+
+/// A pair of links without addresses, numbered, with its ends in two namespaces.
+pub fn plain_pair(number: usize, namespaces: &[Reference; 2]) -> BTreeMap<String, String> {
+    let names = [format!("l{number}"), format!("r{number}")];
+    let end = |side: usize| Interface::veth(&names[side], &names[1 - side], namespaces[side].clone());
+    full_entries(&Config {
+        interfaces: vec![end(0), end(1)],
+        ..Config::default()
+    })
 }
 
 impl Pair {

@@ -8,17 +8,11 @@ use std::time::{Duration, Instant};
 use crate::{
     ip_batch::Script,
     kernel::{self, Counts},
-    network::{LABEL, Network},
+    network::{LABEL, Network, plain_pair},
     raw,
     report::{Report, Series},
     stand::Stand,
-    support::{
-        agent::Agent,
-        command::ip,
-        config::{Config, Interface, Reference},
-        container_restarts,
-        ping::Stream,
-    },
+    support::{agent::Agent, command::ip, config::Reference, container_restarts, ping::Stream},
 };
 
 /// Pairs of the part `pair`.
@@ -236,29 +230,24 @@ pub async fn restart(setting: &mut Setting, report: &mut Report) {
     report.add([in_sync, published, used]);
 }
 
+/// Makes two namespaces for pairs.
+pub fn namespaces_of_pairs() -> [Reference; 2] {
+    ["pair-a", "pair-b"].map(|name| {
+        ip(&format!("netns add {name}"));
+        Reference::named(name)
+    })
+}
+
 /// From the put of a pair until both ends are published as CONFIGURED.
 pub async fn pair(setting: &mut Setting, report: &mut Report) {
     let mut latency = setting.series("one pair", "ms");
-    let namespaces = ["pair-a", "pair-b"].map(|name| {
-        ip(&format!("netns add {name}"));
-        Reference::named(name)
-    });
+    let namespaces = namespaces_of_pairs();
     let statuses = setting.stand.follow().await;
     let process = setting.stand.launch();
     statuses.until("the agent is in order", |progress| progress.healthy.is_some()).await;
     let before = process.processor_time();
     for number in 0..PAIRS {
-        let names = [format!("l{number}"), format!("r{number}")];
-        let end = |side: usize| Interface::veth(&names[side], &names[1 - side], namespaces[side].clone());
-        let config = Config {
-            interfaces: vec![end(0), end(1)],
-            ..Config::default()
-        };
-        let entries = config
-            .entries()
-            .into_iter()
-            .map(|(rest, value)| (format!("/vnf-agent/{LABEL}/config/{rest}"), value));
-        let entries = entries.collect();
+        let entries = plain_pair(number, &namespaces);
         let start = Instant::now();
         setting.stand.fill(&entries).await;
         let done = statuses.until_configured(2 * (number + 1)).await;

@@ -2,8 +2,7 @@
 //!
 //! The locks of [`label`](super::label) reach as far as the kernel lets a process see others; this key reaches every agent that uses the
 //! same store. It is written before anything of the store is followed, also by an agent that starts while the store cannot be reached.
-//! Nothing depends on it afterwards: an agent that loses the store, or
-//! the lease, keeps the network and claims the label again as soon as it can. It ends, and leaves the network as it is, only if another
+//! An agent that later loses the store, or the lease, keeps the network and claims the label again as soon as it can. It ends, and leaves the network as it is, only if another
 //! agent has the label by then.
 //!
 //! A restart does not wait for the lease of the former process: [`Claimant::has_ended`] proves that it is gone. Without that proof (the
@@ -150,17 +149,18 @@ impl Claim {
                 return;
             }
             let known = |progress: &Progress| matches!(progress, Progress::Held | Progress::Refused | Progress::Taken(_));
-            match timeout(KNOWN_LIMIT, progress.wait_for(known)).await {
-                Ok(Ok(progress)) if matches!(*progress, Progress::Taken(_)) => {}
-                Ok(Ok(_)) => return,
+            let is_taken = match timeout(KNOWN_LIMIT, progress.wait_for(known)).await {
+                Ok(Ok(progress)) => matches!(*progress, Progress::Taken(_)),
                 _ => {
                     warn!(
                         "the store does not tell who has the label, although it can be read; another agent with this label may not notice this one"
                     );
-                    return;
+                    false
                 }
+            };
+            if is_taken {
+                std::future::pending::<()>().await;
             }
-            std::future::pending().await
         }
     }
 
@@ -232,15 +232,15 @@ impl Claimer {
                 Err(error) => error,
             };
             let was_held = matches!(*self.progress.borrow(), Progress::Held);
-            match error.kind() {
+            let is_refusal = !matches!(error.kind(), StoreErrorKind::Unreachable | StoreErrorKind::LeaseNotFound);
+            match is_refusal {
                 // The agent says so elsewhere.
-                StoreErrorKind::Unreachable | StoreErrorKind::LeaseNotFound => debug!(%error, "the claim of the label is interrupted"),
-                _ if std::mem::replace(&mut refused, true) => debug!(%error, "the label cannot be claimed"),
-                _ => warn!(%error, "the label cannot be claimed in the store; another agent with this label will not notice this one"),
+                false => debug!(%error, "the claim of the label is interrupted"),
+                true if std::mem::replace(&mut refused, true) => debug!(%error, "the label cannot be claimed"),
+                true => warn!(%error, "the label cannot be claimed in the store; another agent with this label will not notice this one"),
             }
-            let refuses = !matches!(error.kind(), StoreErrorKind::Unreachable | StoreErrorKind::LeaseNotFound);
             self.progress
-                .send_replace(if refuses { Progress::Refused } else { Progress::Unreachable });
+                .send_replace(if is_refusal { Progress::Refused } else { Progress::Unreachable });
             if error.kind() != StoreErrorKind::LeaseNotFound {
                 self.connector.skip();
             }
