@@ -12,7 +12,7 @@ use super::{
     alias::Marks,
     applied_interface, detection, guard_of,
     observed::{observed_address, observed_prefix},
-    route::layer3_through,
+    route::layer3_on_link,
     sharing::{is_kept_for_another, others_on_link},
     value::{Address, Detection, Interface, InterfaceKind, Value},
     vrf::membership_key,
@@ -311,15 +311,14 @@ impl Descriptor<Network> for AddressDescriptor {
         if spec.address.is_ipv6() || interface.kind == InterfaceKind::Loopback {
             return Taken::NOTHING;
         }
-        let mut on_link = others_on_link(view, interface);
-        on_link.push(interface);
-        let taken = on_link.iter().flat_map(|interface| layer3_through(interface, view));
+        let taken = layer3_on_link(interface, view).into_iter();
         let taken: Vec<Key> = taken.filter(|(_, address)| address.is_ipv4()).map(|(key, _)| key.clone()).collect();
         if taken.is_empty() {
             return Taken::NOTHING;
         }
+        let on_link = others_on_link(view, interface).into_iter().chain([interface]);
         let mut changing = None;
-        for other in on_link.iter().flat_map(|interface| beside(interface, key, spec, view)) {
+        for other in on_link.flat_map(|interface| beside(interface, key, spec, view)) {
             match other {
                 OtherAddress::Stays => return Taken::NOTHING,
                 OtherAddress::Changes(key) => changing = Some(key),

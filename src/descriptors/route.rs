@@ -18,7 +18,7 @@ use super::{
     arp::up_key,
     guard_of,
     observed::{observed_address, observed_prefix},
-    sharing::vrf_table,
+    sharing::{others_on_link, vrf_table},
     value::{Interface, Route, Value, interface_key},
 };
 use crate::{
@@ -65,9 +65,10 @@ pub fn effective_metric(destination: IpAddr, metric: u32) -> u32 {
     }
 }
 
-/// The routes and ARP entries of an interface that are applied or being made, with their destinations and addresses.
-pub(super) fn layer3_through<'a>(interface: &Interface, view: &View<'a, Network>) -> Vec<(&'a Key, IpAddr)> {
-    let dependents = view.dependents(&up_key(&interface.name));
+/// Returns the routes and ARP entries on the link of an interface that are applied or being created, with their destinations and addresses.
+pub(super) fn layer3_on_link<'a>(interface: &Interface, view: &View<'a, Network>) -> Vec<(&'a Key, IpAddr)> {
+    let on_link = others_on_link(view, interface).into_iter().chain([interface]);
+    let dependents = on_link.flat_map(|interface| view.dependents(&up_key(&interface.name)));
     let present = dependents.filter_map(|key| match view.applied(key).or(view.coming(key))? {
         Value::Route(route) => Some((key, route.destination?.address)),
         Value::Arp(arp) => Some((key, arp.address?)),

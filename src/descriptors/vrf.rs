@@ -10,8 +10,8 @@ use super::{
     address::derived_part,
     alias::Marks,
     applied_interface, owned,
-    route::layer3_through,
-    sharing::{others_on_link, vrf_table},
+    route::layer3_on_link,
+    sharing::vrf_table,
     value::{Interface, InterfaceKind, Value, VrfMembership, interface_key},
 };
 use crate::{
@@ -153,8 +153,7 @@ impl Descriptor<Network> for VrfDescriptor {
         let Some((interface, _)) = value.vrf_membership().and_then(|member| applied_interface(view, &member.interface)) else {
             return Taken::NOTHING;
         };
-        let others = others_on_link(view, interface).into_iter();
-        let on_link = others.chain([interface]).flat_map(|interface| layer3_through(interface, view));
-        Taken::Values(on_link.map(|(key, _)| key.clone()).collect())
+        let taken = layer3_on_link(interface, view).into_iter();
+        Taken::Values(taken.map(|(key, _)| key.clone()).collect())
     }
 }

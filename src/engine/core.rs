@@ -304,7 +304,6 @@ impl<E: Effects> Core<E> {
     pub fn advance(&mut self, now: Duration) -> Option<Work<E>> {
         if !self.is_free() {
             let operations = self.go_on(now);
-            self.note_in_flight(&operations);
             self.backlog.add(operations);
             if self.smooth
                 && self.performing < AHEAD
@@ -345,7 +344,6 @@ impl<E: Effects> Core<E> {
             self.tell();
         } else {
             self.smooth = true;
-            self.note_in_flight(&operations);
             self.backlog.add(operations);
             return self.hand_out(now);
         }
@@ -368,8 +366,10 @@ impl<E: Effects> Core<E> {
         self.step(now)
     }
 
+    /// Decides on operations. They count as handed out from now on.
     fn step(&mut self, now: Duration) -> Vec<Operation<<E::Domain as Domain>::Effect>> {
         let operations = self.scheduler.step(now);
+        self.in_flight.extend(operations.iter().map(|operation| operation.id));
         if self.scheduler.has_overrun() {
             error!("the decisions about some values do not come to an end; the rest is decided a second later: please report this");
         }
@@ -383,7 +383,6 @@ impl<E: Effects> Core<E> {
         self.outcomes_told = false;
         if self.smooth {
             let operations = self.step(now);
-            self.note_in_flight(&operations);
             self.backlog.add_first(operations);
         }
         self.hand_out(now)
@@ -391,10 +390,6 @@ impl<E: Effects> Core<E> {
 
     fn is_refresh_overdue(&self, now: Duration) -> bool {
         self.effects.refresh_deadline().is_some_and(|deadline| deadline + OVERDUE <= now)
-    }
-
-    fn note_in_flight(&mut self, operations: &[Operation<<E::Domain as Domain>::Effect>]) {
-        self.in_flight.extend(operations.iter().map(|operation| operation.id));
     }
 
     /// Hands out the next portion.

@@ -469,10 +469,11 @@ impl<D: Domain> Scheduler<D> {
                 _ => None,
             },
         };
-        if matches!(outcome, Outcome::Failed(_) | Outcome::Waiting(_)) {
+        let undone = matches!(outcome, Outcome::Failed(_) | Outcome::Waiting(_));
+        if undone {
             self.release_claims_for(&flight.brings);
         }
-        let (stirred, failed) = (flight.stirred, matches!(outcome, Outcome::Failed(_)));
+        let stirred = flight.stirred;
         match (flight.verb, outcome) {
             (Verb::Verify, Outcome::Changed(_)) => self.graph[id].stale = true,
             (Verb::Verify, _) => {}
@@ -500,7 +501,7 @@ impl<D: Domain> Scheduler<D> {
         }
         self.land(id);
         for taken in flight.takes {
-            match failed {
+            match undone {
                 true => self.stays(taken),
                 false => self.outcome(taken, Outcome::Done),
             }

@@ -171,8 +171,10 @@ impl Descriptor<ToyDomain> for ToyDomain {
         }
         vec![Do::Delete(key.to_string())]
     }
-    fn takes_along(&self, _: &Key, value: &Toy, verb: Verb, _: &View<'_, Self>) -> Taken {
-        let taken = value.takes.iter().filter(|_| verb == Verb::Delete);
+    /// The creation of `enter/…` removes other values, and of all others the deletion.
+    fn takes_along(&self, key_of_it: &Key, value: &Toy, verb: Verb, _: &View<'_, Self>) -> Taken {
+        let takes = verb == Verb::Delete || key_of_it.as_str().starts_with("enter/");
+        let taken = value.takes.iter().filter(|_| takes);
         Taken::Values(taken.map(|text| key(text)).collect())
     }
 }

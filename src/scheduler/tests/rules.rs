@@ -792,3 +792,21 @@ fn a_member_of_a_cycle_goes_after_what_is_derived_from_the_others() {
     assert!(world.kernel.is_empty());
     assert_eq!(world.state("a"), Some(ValueState::Pending));
 }
+
+#[test]
+fn what_was_to_go_with_a_creation_stays_while_that_waits() {
+    let mut world = World::new();
+    world.put("gateway", Toy::default());
+    world.put("route", needing(&["gateway"]));
+    world.run();
+    world.log.clear();
+    world.waits = Box::new(|key, _| (key == "enter/vrf").then(|| wait("not there")));
+    let takes = ["gateway", "route"].map(str::to_owned).to_vec();
+    world.put("enter/vrf", Toy { takes, ..Toy::default() });
+    world.run();
+    assert_eq!(world.log, [], "nothing was removed, so nothing is made again");
+    assert_eq!(world.state("enter/vrf"), Some(ValueState::Pending));
+    for text in ["gateway", "route"] {
+        assert_eq!(world.state(text), Some(ValueState::Configured), "{text}");
+    }
+}
