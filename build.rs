@@ -1,4 +1,4 @@
-//! Generates the gRPC services of `proto/`, whose messages are those of the `models` crate, and of `proto-etcd/`.
+//! Generates the gRPC services of `proto/`, whose messages are those of the `models` crate.
 //!
 //! Owns the list of files with services. Must never generate a message a second time. Start at [`main`].
 
@@ -18,18 +18,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build_client(false)
         .extern_path(".ligato", "::models::proto::ligato")
         .extern_path(".netns_agent", "::models::proto::netns_agent")
-        .compile_fds(descriptors)?;
-    compile_etcd()
-}
-
-/// Generates the services of etcd that the client crate lacks; header and key are the client crate's.
-fn compile_etcd() -> Result<(), Box<dyn Error>> {
-    println!("cargo:rerun-if-changed=proto-etcd");
-    let descriptors = protox::compile(["v3lock.proto", "v3election.proto"], ["proto-etcd"])?;
-    tonic_prost_build::configure()
-        .build_client(false)
-        .extern_path(".etcdserverpb.ResponseHeader", "::etcd_client::proto::PbResponseHeader")
-        .extern_path(".mvccpb.KeyValue", "::etcd_client::proto::PbKeyValue")
         .compile_fds(descriptors)?;
     Ok(())
 }

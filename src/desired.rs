@@ -24,14 +24,14 @@ use crate::{
         value::{Original, Value},
     },
     engine::{Client, CommitError},
-    scheduler::{
-        Change, KeyError, Options, Rejection, Resync, Retry, Transaction, TransactionResult, ValueState, history::record::OperationRecord,
-    },
     sources::{
         clients::{ClientItem, ClientStore, ClientStoreError, Labels},
         etcd::{RawChange, RawItem, RawKey},
         merge::{CONFIG_FILE, DATASYNC, HELD, Merge, Update},
     },
+};
+use kvscheduler::{
+    Change, KeyError, Options, Rejection, Resync, Retry, Transaction, TransactionResult, ValueState, history::record::OperationRecord,
 };
 
 mod foreign;

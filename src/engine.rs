@@ -20,7 +20,7 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::core::{Core, Done, Effects, Event, Question, Reply, Work};
-use crate::scheduler::{Domain, Scheduler, Transaction, TransactionResult, Unacceptable, history::record::OperationRecord};
+use kvscheduler::{Domain, Scheduler, Transaction, TransactionResult, Unacceptable, history::record::OperationRecord};
 
 /// Does in the world what the core wants done.
 pub trait Performer<E: Effects>: Send + 'static {

@@ -5,15 +5,10 @@ pub mod agent;
 pub mod api;
 pub mod cli;
 pub mod config;
-pub mod data_dir;
 pub mod descriptors;
 pub mod desired;
-pub mod embedded;
 pub mod engine;
-pub mod kernel;
-pub mod listener;
 pub mod publish;
-pub mod scheduler;
 pub mod signals;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation;

@@ -11,9 +11,9 @@ use netns_agent::{
     agent::{Agent, label::LabelLock},
     cli::{self, Arguments, Command, demo},
     config::{RunArgs, Settings},
-    kernel::privileges,
     telemetry,
 };
+use netns_kernel::privileges;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The scheduler keeps very many small blocks and gives them back in another order than it took them, which the heap of the C library

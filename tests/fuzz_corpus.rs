@@ -1,7 +1,7 @@
 //! What fuzzing has found worth keeping, once more: on a stable compiler, without the fuzzer.
 //!
 //! Owns the replay of `fuzz/corpus`. Must never be the only place where a bug is held fast: that has a test named after what it is about.
-//! The requests to the embedded store are replayed in `src/embedded/offline.rs`, which is not part of a normal build. Start reading at
+//! The requests to the embedded store are replayed in `crates/etcd-embedded/src/offline.rs`, which is not part of a normal build. Start reading at
 //! [`replay`]; `fuzz/README.md` tells how the corpus is made.
 
 use std::{fs, path::PathBuf};

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
-use netns_agent::kernel::privileges::NEEDED;
+use netns_kernel::privileges::NEEDED;
 
 fn read(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);

@@ -9,33 +9,28 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Top-level modules of the crate, and the top-level modules that each may name with `crate::`. `agent` wires everything and is
-/// not listed. The crate `models` (keys and messages) is a crate of its own; the compiler guards that side.
+/// Crates of this repository that modules of the agent may name only if the table says so; `models` is open to all.
+const CRATES: &[&str] = &["data_dir", "etcd_embedded", "kvscheduler", "listener", "netns_kernel"];
+
+/// Top-level modules of the agent, and the other modules and crates of this repository that each may name. `agent` wires everything
+/// and is not listed. What the crates may use of one another stands in their manifests, and the compiler guards it.
 const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
-    // Pure: a graph of values, no input or output, no clock.
-    ("scheduler", &[]),
-    // Opens the files that survive a restart.
-    ("data_dir", &[]),
-    ("kernel", &["data_dir"]),
-    ("embedded", &["data_dir", "listener"]),
-    // Accepts connections within limits, for every server; of `config` only the limits that are set.
-    ("listener", &["config"]),
     // Turns flags, environment and file into the settings of the parts.
     ("config", &["store", "telemetry", "yaml"]),
     ("telemetry", &[]),
     ("yaml", &[]),
     ("startup", &[]),
-    ("engine", &["scheduler", "telemetry"]),
-    ("descriptors", &["scheduler", "kernel", "telemetry"]),
-    ("signals", &["kernel", "engine", "telemetry"]),
+    ("engine", &["kvscheduler", "telemetry"]),
+    ("descriptors", &["kvscheduler", "netns_kernel", "telemetry"]),
+    ("signals", &["netns_kernel", "engine", "telemetry"]),
     // The connection to etcd that reading and publishing share.
     ("store", &["telemetry"]),
     ("sources", &["data_dir", "engine", "store", "telemetry", "yaml"]),
     ("publish", &["engine", "store", "telemetry"]),
     // Models become values here, and sources are handed to the engine.
-    ("desired", &["descriptors", "engine", "scheduler", "sources"]),
+    ("desired", &["descriptors", "engine", "kvscheduler", "sources"]),
     // Values and their history as copies from the engine; what is published; of `sources` the documents and items that clients send.
-    // Of `kernel` only the types of what was read: reading goes through `api::retrieval::KernelReader`.
+    // Of `netns_kernel` only the types of what was read: reading goes through `api::retrieval::KernelReader`.
     (
         "api",
         &[
@@ -43,17 +38,17 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
             "descriptors",
             "desired",
             "engine",
-            "kernel",
+            "kvscheduler",
             "listener",
+            "netns_kernel",
             "publish",
-            "scheduler",
             "sources",
             "telemetry",
         ],
     ),
-    // Speaks to the agent over the wire only. `config` has the arguments of `run`; of `kernel` the demo uses what makes its sandbox
-    // and what looks at the kernel independently of the agent, and the doctor what tries out kinds of links.
-    ("cli", &["config", "kernel", "telemetry", "yaml"]),
+    // Speaks to the agent over the wire only. `config` has the arguments of `run`; of `netns_kernel` the demo uses what makes its
+    // sandbox and what looks at the kernel independently of the agent, and the doctor what tries out kinds of links.
+    ("cli", &["config", "netns_kernel", "telemetry", "yaml"]),
 ];
 
 /// Ending of a file beside a module that holds its unit tests; what holds for the module holds for them.
@@ -93,11 +88,11 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The sources of the agent and of its models.
+/// The sources of the agent and of its crates.
 fn source_files() -> Vec<PathBuf> {
-    [root().join("src"), root().join("models/src")]
+    ["src", "models/src", "crates"]
         .iter()
-        .flat_map(|folder| rust_files(folder))
+        .flat_map(|folder| rust_files(&root().join(folder)))
         .collect()
 }
 
@@ -148,6 +143,22 @@ fn crate_imports(text: &str) -> BTreeSet<String> {
     modules
 }
 
+/// Crates of this repository that the text imports or names in a path, other than `models`. A module of the same name inside an imported
+/// group (`ligato::{kvscheduler::…}`) is another thing.
+fn own_crates(text: &str) -> BTreeSet<String> {
+    let lines = code_lines(text);
+    let names = |line: &str, name: &str| {
+        let line = line.trim_start();
+        let imported = line.trim_start_matches("pub ").strip_prefix("use ").and_then(identifier);
+        let mut paths = line
+            .match_indices(name)
+            .filter(|(position, _)| line[position + name.len()..].starts_with("::"));
+        imported.as_deref() == Some(name) || paths.any(|(position, _)| line[..position].ends_with([' ', '(', '<', '&', '[']))
+    };
+    let named = CRATES.iter().filter(|name| lines.iter().any(|line| names(line, name)));
+    named.map(|name| (*name).to_owned()).collect()
+}
+
 /// The first identifier of each item of a brace group.
 fn group_heads(group: &str) -> Vec<String> {
     let (mut heads, mut depth, mut at_head) = (Vec::new(), 0, true);
@@ -182,6 +193,13 @@ fn the_import_reader_finds_every_form_of_an_import() {
 }
 
 #[test]
+fn the_import_reader_finds_crates_of_this_repository() {
+    let text = "use kvscheduler::X;\nlet x = f(netns_kernel::y());\nuse proto::{\n    ligato::{listener::Y},\n};\n// data_dir::Z";
+    let found: Vec<String> = own_crates(text).into_iter().collect();
+    assert_eq!(found, ["kvscheduler", "netns_kernel"]);
+}
+
+#[test]
 fn modules_import_only_what_the_architecture_allows() {
     let source = root().join("src");
     let mut violations = Vec::new();
@@ -202,6 +220,9 @@ fn modules_import_only_what_the_architecture_allows() {
             if is_module && import != module && !allowed.contains(&import.as_str()) {
                 violations.push(format!("{}: {module} may not import {import}", shown(&path)));
             }
+        }
+        for name in own_crates(&read(&path)).iter().filter(|name| !allowed.contains(&name.as_str())) {
+            violations.push(format!("{}: {module} may not use {name}", shown(&path)));
         }
     }
     assert!(
@@ -236,18 +257,18 @@ fn every_module_of_the_crate_has_its_place_in_the_table() {
 }
 
 #[test]
-fn unsafe_code_stands_only_below_kernel_and_says_why_it_is_sound() {
+fn unsafe_code_stands_only_in_netns_kernel_and_says_why_it_is_sound() {
     let mut violations = Vec::new();
     for path in source_files() {
         let text = read(&path);
-        let below_kernel = path.starts_with(root().join("src/kernel"));
+        let in_kernel_crate = path.starts_with(root().join("crates/netns-kernel"));
         let is_unsafe = |line: &String| {
             line.split(|character: char| !(character.is_alphanumeric() || character == '_'))
                 .any(|word| word == "unsafe")
         };
         let count = code_lines(&text).iter().filter(|line| is_unsafe(line)).count();
-        if count > 0 && !below_kernel {
-            violations.push(format!("{}: unsafe outside src/kernel", shown(&path)));
+        if count > 0 && !in_kernel_crate {
+            violations.push(format!("{}: unsafe outside crates/netns-kernel", shown(&path)));
         } else if count > text.matches("SAFETY:").count() {
             violations.push(format!("{}: {count} times unsafe, but fewer SAFETY comments", shown(&path)));
         }

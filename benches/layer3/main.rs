@@ -18,17 +18,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use kvscheduler::{Change, Outcome, Scheduler};
 use models::{Model, key::Key};
-use netns_agent::{
-    descriptors::{
-        Network,
-        convert::value_of,
-        inspect::{Background, KnownLinks, inspect},
-        value::{Namespace, NamespaceName, OpenNamespace, Value},
-    },
-    kernel::{Executor, ExecutorConfig, KernelOp, NamespaceRef, NetnsId, Outcome as KernelOutcome, Reply, Snapshot, Task},
-    scheduler::{Change, Outcome, Scheduler},
+use netns_agent::descriptors::{
+    Network,
+    convert::value_of,
+    inspect::{Background, KnownLinks, inspect},
+    value::{Namespace, NamespaceName, OpenNamespace, Value},
 };
+use netns_kernel::{Executor, ExecutorConfig, KernelOp, NamespaceRef, NetnsId, Outcome as KernelOutcome, Reply, Snapshot, Task};
 
 /// Longest time that everything may take.
 const LIMIT: Duration = Duration::from_secs(600);

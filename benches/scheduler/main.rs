@@ -20,7 +20,7 @@ mod world;
 
 use std::time::{Duration, Instant};
 
-use netns_agent::scheduler::Change;
+use kvscheduler::Change;
 use report::{Report, Row};
 use toy::{Toy, delete, put, value};
 use world::{Cost, World, cpu_time};

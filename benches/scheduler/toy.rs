@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
+use kvscheduler::{Change, DeleteCause, Dependency, Descriptor, Domain, Refusal, View};
 use models::key::Key;
-use netns_agent::scheduler::{Change, DeleteCause, Dependency, Descriptor, Domain, Refusal, View};
 
 /// A value. What it depends on and what it brings along is shared by its clones.
 #[derive(Clone, Debug)]

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
+use kvscheduler::{Change, Outcome, Scheduler};
 use models::key::Key;
-use netns_agent::scheduler::{Change, Outcome, Scheduler};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::toy::{Toy, ToyDomain};

@@ -25,13 +25,13 @@ use crate::{
         value::{InterfaceKind, Microservice, Namespace, NamespaceName, OpenNamespace, Value, interface_key},
     },
     engine::Effects,
-    kernel::{AddressSpec, Failure, FailureKind, KernelOp, NamespaceRef, NetnsId, Outcome as KernelOutcome, Reply, Snapshot, Task},
-    scheduler::{Fault, FaultKind, KernelError, Observation, Operation, Outcome, Scheduler, StatusChange, Verb, Wait},
     signals::{
         docker::MicroserviceChange,
         namespaces::{Binding, Target},
     },
 };
+use kvscheduler::{Fault, FaultKind, KernelError, Observation, Operation, Outcome, Scheduler, StatusChange, Verb, Wait};
+use netns_kernel::{AddressSpec, Failure, FailureKind, KernelOp, NamespaceRef, NetnsId, Outcome as KernelOutcome, Reply, Snapshot, Task};
 
 use super::{
     bulk::Bulk,

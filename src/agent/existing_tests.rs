@@ -10,7 +10,6 @@ use prost::Message;
 use crate::{
     agent::effects::Signal,
     engine::{Clock, Effects, Event},
-    kernel::{AddressSpec, KernelOp},
     simulation::{
         agent::{Agent, Manner, Progress},
         following::{Disk, desired_event},
@@ -19,6 +18,7 @@ use crate::{
     },
     sources::etcd::{RawChange, RawItem, RawKey, SnapshotReason, SourceEvent},
 };
+use netns_kernel::{AddressSpec, KernelOp};
 
 /// Steps after which a world that is still busy counts as one that never comes to rest.
 const STEPS_MAX: usize = 400;

@@ -2,7 +2,9 @@
 //!
 //! Start reading at [`classify`].
 
-use crate::{desired::TENTATIVE, kernel::FailureKind, scheduler::FaultKind};
+use crate::desired::TENTATIVE;
+use kvscheduler::FaultKind;
+use netns_kernel::FailureKind;
 
 /// What a failure of the kernel or the executor is to the scheduler.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

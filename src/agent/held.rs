@@ -7,10 +7,8 @@ use std::{
 
 use models::key::Key;
 
-use crate::{
-    descriptors::value::{NamespaceName, Orphan, Value},
-    kernel::{KernelOp, NetnsId},
-};
+use crate::descriptors::value::{NamespaceName, Orphan, Value};
+use netns_kernel::{KernelOp, NetnsId};
 
 /// Orphans found while removals are held.
 #[derive(Default)]

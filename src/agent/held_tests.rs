@@ -3,10 +3,8 @@
 use models::proto::ligato::kvscheduler::ValueState;
 
 use super::existing_tests::{Desired, World, interface};
-use crate::{
-    kernel::{KernelOp, PROTOCOL},
-    simulation::kernel::{Kernel, OWN},
-};
+use crate::simulation::kernel::{Kernel, OWN};
+use netns_kernel::{KernelOp, PROTOCOL};
 
 fn desired(values: &[&(String, String)]) -> Desired {
     values.iter().map(|value| (*value).clone()).collect()

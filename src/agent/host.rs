@@ -6,13 +6,13 @@
 use std::io;
 
 use crate::{
-    kernel::{Executor, Failure, NamedTarget, NetnsId, process_namespaces},
     publish::Published,
     signals::{
         namespaces::{Binding, Target, Watcher},
         process::netns_inode,
     },
 };
+use netns_kernel::{Executor, Failure, NamedTarget, NetnsId, process_namespaces};
 
 /// The machine, as far as it can be asked at once.
 pub trait Host: Send + Sync {

@@ -31,7 +31,8 @@ use nix::{
 use prost_types::Timestamp;
 use tracing::{debug, warn};
 
-use crate::{kernel::process_namespaces, signals::process::start_time};
+use crate::signals::process::start_time;
+use netns_kernel::process_namespaces;
 
 /// Where the locked files are.
 pub const DIRECTORY: &str = "/run/netns-agent";

@@ -39,19 +39,15 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    api::{self, Api, StoreAddress, grpc, http, listener::Serving, security::Gate},
+    api::{self, Api, StoreAddress, grpc, http, security::Gate},
     config::{self, ForeignAddresses, HttpSettings, Settings},
-    data_dir::DataDir,
     descriptors::{Network, alias::Marks, value::DriftPolicy},
     desired::{self, Desired, Held},
-    embedded,
     engine::{
         Clock, Core, Engine, Event, Handle,
         watch::{Selector, Watcher as StatusWatcher},
     },
-    kernel::{Executor, ExecutorConfig, NetnsId, open_files::OpenFiles},
     publish::{Publisher, PublisherOptions, StoreHealth},
-    scheduler::history::HistorySettings,
     signals::{
         docker::{MicroserviceChange, Tracker, TrackerConfig},
         namespaces::{Watcher, WatcherConfig},
@@ -64,6 +60,11 @@ use crate::{
     store::StoreConfig,
     telemetry::{self, metrics::Metrics},
 };
+use data_dir::DataDir;
+use etcd_embedded as embedded;
+use kvscheduler::history::HistorySettings;
+use listener::Serving;
+use netns_kernel::{Executor, ExecutorConfig, NetnsId, open_files::OpenFiles};
 
 use self::{
     claim::{Claim, ClaimOptions},

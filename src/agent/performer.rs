@@ -4,10 +4,8 @@
 
 use std::sync::Arc;
 
-use crate::{
-    engine::{Done, DoneSender, Performer, Work},
-    kernel::{Executor, Part},
-};
+use crate::engine::{Done, DoneSender, Performer, Work};
+use netns_kernel::{Executor, Part};
 
 use super::effects::{Look, NetworkEffects, Seen};
 

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use tracing::info;
 
 use super::report::Health;
-use crate::kernel::Executor;
+use netns_kernel::Executor;
 
 /// What takes less than this is not told, and what takes longer is told as often.
 const INTERVAL: Duration = Duration::from_secs(1);

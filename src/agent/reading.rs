@@ -4,10 +4,8 @@
 
 use std::{future::Future, pin::Pin};
 
-use crate::{
-    api::retrieval::{Contents, KernelReader, Readings},
-    kernel::{Executor, FailureKind, KernelOp, NetnsId, Reply, Task},
-};
+use crate::api::retrieval::{Contents, KernelReader, Readings};
+use netns_kernel::{Executor, FailureKind, KernelOp, NetnsId, Reply, Task};
 
 impl KernelReader for Executor {
     fn read(&self, namespaces: Vec<NetnsId>) -> Pin<Box<dyn Future<Output = Readings> + Send + '_>> {

@@ -33,12 +33,12 @@ use crate::{
         value::{NamespaceName, Value},
     },
     engine::Clock,
-    kernel::{LinkState, NetnsId},
     publish::{AGENT_HEALTH, PART_HEALTH, Published},
-    scheduler::{LastError, Relative, Repair, Status, StatusChange, Unmet, ValueState, View},
     signals::docker::Microservice,
     telemetry::visible,
 };
+use kvscheduler::{LastError, Relative, Repair, Status, StatusChange, Unmet, ValueState, View};
+use netns_kernel::{LinkState, NetnsId};
 
 use super::host::StatusStore;
 
@@ -496,11 +496,8 @@ fn last_error(error: LastError) -> proto::LastError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        desired::decode,
-        scheduler::{Change, Scheduler},
-        sources::etcd::RawKey,
-    };
+    use crate::{desired::decode, sources::etcd::RawKey};
+    use kvscheduler::{Change, Scheduler};
 
     /// Keys that were published, each with the time since when its removal has been held.
     #[derive(Default)]

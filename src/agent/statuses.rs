@@ -14,9 +14,9 @@ use crate::{
     desired::{TENTATIVE, Verdicts},
     engine::watch::{Feed, Selector},
     publish::{Published, Publisher},
-    scheduler::{KeyError, ValueState, Verb},
     telemetry::metrics::Metrics,
 };
+use kvscheduler::{KeyError, ValueState, Verb};
 
 use super::host::StatusStore;
 

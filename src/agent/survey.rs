@@ -8,10 +8,8 @@ use std::collections::HashSet;
 
 use tracing::{info, warn};
 
-use crate::{
-    descriptors::{alias::Marks, inspect, value::NamespaceName},
-    kernel::{KernelOp, NamedTarget, NamespaceRef, NetnsId, Outcome, Reply, Snapshot, Task},
-};
+use crate::descriptors::{alias::Marks, inspect, value::NamespaceName};
+use netns_kernel::{KernelOp, NamedTarget, NamespaceRef, NetnsId, Outcome, Reply, Snapshot, Task};
 
 use super::host::Host;
 

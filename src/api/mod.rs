@@ -16,20 +16,29 @@ use std::{ops::Deref, sync::Arc, time::Duration};
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 
-pub use crate::listener;
-
 use self::retrieval::KernelReader;
 use crate::{
+    config::HttpSettings,
     descriptors::Network,
     desired::Desired,
     engine::{Client, Clock, watch::Feed},
     publish::Published,
-    scheduler::{
-        Scheduler,
-        history::extract::{Extract, Pick, Scope},
-    },
     telemetry::{LogFilter, metrics::Metrics},
 };
+use kvscheduler::{
+    Scheduler,
+    history::extract::{Extract, Pick, Scope},
+};
+use listener::Limits;
+
+/// Limits of the connections of an API.
+fn limits(settings: &HttpSettings) -> Limits {
+    Limits {
+        connections_max: settings.connections_max,
+        body_max: settings.body_max,
+        step: settings.time_limit,
+    }
+}
 
 /// What every API works with; cheap to clone.
 #[derive(Clone)]

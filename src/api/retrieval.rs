@@ -19,15 +19,13 @@ use models::{
 };
 
 use super::{Api, threads::give_way};
-use crate::{
-    descriptors::{
-        Network,
-        message::{interface_of, observed_route},
-        value::{Interface, InterfaceKind, NamespaceName, Value, interface_key},
-    },
-    kernel::{AddressSpec, LinkDetails, NeighbourState, NetnsId, RouteState, Snapshot},
-    scheduler::history::extract::{Extract, Scope},
+use crate::descriptors::{
+    Network,
+    message::{interface_of, observed_route},
+    value::{Interface, InterfaceKind, NamespaceName, Value, interface_key},
 };
+use kvscheduler::history::extract::{Extract, Scope};
+use netns_kernel::{AddressSpec, LinkDetails, NeighbourState, NetnsId, RouteState, Snapshot};
 
 /// Everything in a namespace.
 #[derive(Clone, Debug, Default)]

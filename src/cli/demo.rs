@@ -34,7 +34,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use crate::kernel::sandbox::{self, Rights};
+use netns_kernel::sandbox::{self, Rights};
 
 use self::{narration::Narration, story::Story};
 

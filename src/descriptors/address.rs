@@ -17,10 +17,8 @@ use super::{
     value::{Address, Detection, Interface, InterfaceKind, Value},
     vrf::membership_key,
 };
-use crate::{
-    kernel::{AddressDetection, AddressSpec, KernelOp},
-    scheduler::{DeleteCause, Dependency, Descriptor, Place, Refusal, Taken, Verb, View},
-};
+use kvscheduler::{DeleteCause, Dependency, Descriptor, Place, Refusal, Taken, Verb, View};
+use netns_kernel::{AddressDetection, AddressSpec, KernelOp};
 
 /// Descriptor of `linux/interface/<if>/address/<source>/<address>`.
 #[derive(Clone)]

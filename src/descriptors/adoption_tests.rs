@@ -7,10 +7,8 @@ use super::{
     convert::value_of,
     value::{NamespaceName, OpenNamespace, Value, interface_key},
 };
-use crate::{
-    kernel::{ADOPTED_MARK, KernelOp, NamespaceRef, NetnsId},
-    scheduler::{Change, Domain, FaultKind, Operation, Outcome, Scheduler, Status, ValueState},
-};
+use kvscheduler::{Change, Domain, FaultKind, Operation, Outcome, Scheduler, Status, ValueState};
+use netns_kernel::{ADOPTED_MARK, KernelOp, NamespaceRef, NetnsId};
 
 const LEFT: &str = r#"{"name":"left","type":"VETH","veth":{"peer_if_name":"right"},"ip_addresses":["10.1.0.1/24"],"adopt":true}"#;
 const RIGHT: &str = r#"{"name":"right","type":"VETH","veth":{"peer_if_name":"left"},"enabled":true,"adopt":true}"#;
@@ -166,7 +164,7 @@ fn a_value_that_met_a_foreign_object_left_nothing_to_clear_away() {
     world.interface(LEFT);
     world.interface(RIGHT);
     let operation = world.step().remove(0);
-    let fault = crate::scheduler::Fault {
+    let fault = kvscheduler::Fault {
         kind: FaultKind::Foreign,
         reason: "ForeignObject",
         message: "there is another".to_owned(),

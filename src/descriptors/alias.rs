@@ -10,7 +10,7 @@
 use models::key::ALL_AGENTS_PREFIX;
 
 use super::value::{Interface, InterfaceKind};
-use crate::kernel::{ADOPTED_MARK, provisional_group};
+use netns_kernel::{ADOPTED_MARK, provisional_group};
 
 /// Ends the alias of `lo` in a namespace that the agent created.
 const NETNS_MARK: &str = "//netns";

@@ -15,10 +15,8 @@ use super::{
     observed::observed_prefix,
     value::Value,
 };
-use crate::{
-    kernel::KernelOp,
-    scheduler::{Claim, DeleteCause, Dependency, Descriptor, Refusal, View},
-};
+use kvscheduler::{Claim, DeleteCause, Dependency, Descriptor, Refusal, View};
+use netns_kernel::KernelOp;
 
 /// Descriptor of `config/linux/l3/v2/arp/<interface>/<address>`.
 #[derive(Clone)]

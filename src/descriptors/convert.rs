@@ -23,10 +23,8 @@ use models::{
 };
 
 use super::value::{Address, Arp, Detection, DriftPolicy, Interface, InterfaceKind, NamespaceName, Original, Route, Value};
-use crate::{
-    kernel::AddressSpec,
-    scheduler::{Rejection, ValueState},
-};
+use kvscheduler::{Rejection, ValueState};
+use netns_kernel::AddressSpec;
 
 /// Why a model that passed validation cannot be turned into a value; only a gap between the two can cause it.
 fn unusable(field: &str, message: impl std::fmt::Display) -> Rejection {

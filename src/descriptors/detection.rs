@@ -12,10 +12,8 @@ use super::{
     applied_interface, guard_of,
     value::{Address, Value},
 };
-use crate::{
-    kernel::{AddressSpec, KernelOp},
-    scheduler::{DeleteCause, Dependency, Descriptor, Refusal, View},
-};
+use kvscheduler::{DeleteCause, Dependency, Descriptor, Refusal, View};
+use netns_kernel::{AddressSpec, KernelOp};
 
 /// What the keys of detections begin with.
 const PREFIX: &str = "linux/address-detection/";

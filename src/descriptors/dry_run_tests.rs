@@ -10,10 +10,8 @@ use super::{
     convert::value_of,
     value::{Namespace, NamespaceName, OpenNamespace, Value, interface_key},
 };
-use crate::{
-    kernel::{NamespaceRef, NetnsId},
-    scheduler::{Change, Scheduler, Transaction, ValueState},
-};
+use kvscheduler::{Change, Scheduler, Transaction, ValueState};
+use netns_kernel::{NamespaceRef, NetnsId};
 
 /// A scheduler that knows the agent's own namespace and nothing else.
 fn scheduler() -> Scheduler<Network> {

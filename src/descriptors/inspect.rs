@@ -28,10 +28,8 @@ use super::{
 };
 use residents::Residents;
 
-use crate::{
-    kernel::{AddressRoute, AddressSpec, AddressState, LinkState, NetnsId, Snapshot},
-    scheduler::View,
-};
+use kvscheduler::View;
+use netns_kernel::{AddressRoute, AddressSpec, AddressState, LinkState, NetnsId, Snapshot};
 
 /// What a look at a namespace brought.
 #[derive(Default, Debug)]

@@ -18,10 +18,8 @@ use super::{
     value::{Interface, InterfaceKind, Namespace, NamespaceName, Value, interface_key},
     vrf::membership,
 };
-use crate::{
-    kernel::{Guard, KernelOp, LinkChanges, NetnsId, NewLink, NewLinkKind},
-    scheduler::{Claim, DeleteCause, Dependency, Descriptor, Refusal, View},
-};
+use kvscheduler::{Claim, DeleteCause, Dependency, Descriptor, Refusal, View};
+use netns_kernel::{Guard, KernelOp, LinkChanges, NetnsId, NewLink, NewLinkKind};
 
 /// Reason of a LOOPBACK that is to be down in the agent's own namespace.
 const OWN_LOOPBACK: &str = "OwnLoopback";

@@ -220,10 +220,8 @@ mod tests {
     use models::{Model, key::Key};
 
     use super::*;
-    use crate::{
-        descriptors::{Network, convert::value_of},
-        scheduler::Domain,
-    };
+    use crate::descriptors::{Network, convert::value_of};
+    use kvscheduler::Domain;
 
     fn there_and_back(key: &str, json: &str) -> Option<Model> {
         let model = Model::decode(key, json.as_bytes()).expect(json);

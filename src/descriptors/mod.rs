@@ -27,10 +27,8 @@ pub mod vrf;
 
 use models::key::{ALL_AGENTS_PREFIX, Key, prefix};
 
-use crate::{
-    kernel::{Guard, KernelOp, NetnsId},
-    scheduler::{Dependency, Descriptor, Domain, Relative, View},
-};
+use kvscheduler::{Dependency, Descriptor, Domain, Relative, View};
+use netns_kernel::{Guard, KernelOp, NetnsId};
 
 use self::{
     alias::Marks,

@@ -10,10 +10,8 @@ use super::{
     alias::Marks,
     value::{Namespace, NamespaceName, OpenNamespace, Value},
 };
-use crate::{
-    kernel::{KernelOp, NamespaceRef, NetnsId},
-    scheduler::{DeleteCause, Dependency, Descriptor, Refusal, View},
-};
+use kvscheduler::{DeleteCause, Dependency, Descriptor, Refusal, View};
+use netns_kernel::{KernelOp, NamespaceRef, NetnsId};
 
 /// Descriptor of `linux/namespace/<type>/<reference>`.
 #[derive(Clone)]

@@ -4,7 +4,7 @@
 
 use models::key::{Key, TypedKey};
 
-use crate::kernel::{AddressSpec, AddressState, PROTOCOL};
+use netns_kernel::{AddressSpec, AddressState, PROTOCOL};
 
 /// What precedes the address in the key of a fact.
 const PART: &str = "observed-address/";

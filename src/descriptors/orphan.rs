@@ -5,10 +5,8 @@
 use models::key::Key;
 
 use super::{NAMESPACE_AVAILABLE, Network, value::Value};
-use crate::{
-    kernel::{KernelOp, NetnsId},
-    scheduler::{Claim, DeleteCause, Dependency, Descriptor, Refusal, View},
-};
+use kvscheduler::{Claim, DeleteCause, Dependency, Descriptor, Refusal, View};
+use netns_kernel::{KernelOp, NetnsId};
 
 /// Descriptor of `linux/orphan/<namespace inode>/<what>`. Orphans are only ever found, never wanted.
 #[derive(Clone)]

@@ -21,10 +21,8 @@ use super::{
     sharing::{others_on_link, vrf_table},
     value::{Interface, Route, Value, interface_key},
 };
-use crate::{
-    kernel::{AddressSpec, Guard, KernelOp, NetnsId, RouteSpec},
-    scheduler::{Claim, DeleteCause, Dependency, Descriptor, Refusal, View},
-};
+use kvscheduler::{Claim, DeleteCause, Dependency, Descriptor, Refusal, View};
+use netns_kernel::{AddressSpec, Guard, KernelOp, NetnsId, RouteSpec};
 
 /// RT_TABLE_MAIN, linux/rtnetlink.h.
 pub const TABLE_MAIN: u32 = 254;

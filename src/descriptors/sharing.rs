@@ -13,10 +13,8 @@ use super::{
     netns_of,
     value::{HostLink, Interface, InterfaceKind, NamespaceName, Value, interface_key},
 };
-use crate::{
-    kernel::AddressSpec,
-    scheduler::{Claim, Refusal, View},
-};
+use kvscheduler::{Claim, Refusal, View};
+use netns_kernel::AddressSpec;
 
 /// Key of the fact that a link is up in the agent's own namespace.
 pub fn host_link_key(host_name: &str) -> Key {

@@ -12,7 +12,7 @@ use models::{
 
 use prost::Message;
 
-use crate::kernel::{AddressSpec, KernelOp, NamespaceRef, NetnsId};
+use netns_kernel::{AddressSpec, KernelOp, NamespaceRef, NetnsId};
 
 /// A value of the scheduler.
 #[derive(Clone, PartialEq, Debug)]

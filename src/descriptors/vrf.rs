@@ -14,10 +14,8 @@ use super::{
     sharing::vrf_table,
     value::{Interface, InterfaceKind, Value, VrfMembership, interface_key},
 };
-use crate::{
-    kernel::{KernelOp, LinkChanges},
-    scheduler::{DeleteCause, Dependency, Descriptor, Refusal, Taken, Verb, View},
-};
+use kvscheduler::{DeleteCause, Dependency, Descriptor, Refusal, Taken, Verb, View};
+use netns_kernel::{KernelOp, LinkChanges};
 
 /// Descriptor of `linux/interface/<if>/vrf/<vrf>`.
 #[derive(Clone)]

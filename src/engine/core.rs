@@ -31,7 +31,7 @@ use models::key::Key;
 use tracing::error;
 
 use self::backlog::Backlog;
-use crate::scheduler::{
+use kvscheduler::{
     Domain, Operation, Resync, Scheduler, StatusChange, Transaction, TransactionResult, Unacceptable,
     history::{HistorySettings, record::OperationRecord},
 };

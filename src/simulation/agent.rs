@@ -30,10 +30,10 @@ use crate::{
     },
     descriptors::{Network, alias::Marks},
     engine::{Clock, Core, Done, Event, Work},
-    kernel::{Failure, Outcome, Reply, Task},
     publish::{Content, Published, state::State},
-    scheduler::held::Held,
 };
+use kvscheduler::held::Held;
+use netns_kernel::{Failure, Outcome, Reply, Task};
 
 /// As in the product, unless it is told otherwise.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);

@@ -19,7 +19,7 @@ use super::{
     },
     kernel::{Kernel, OWN},
 };
-use crate::kernel::{LinkState, NetnsId, PROTOCOL, Snapshot};
+use netns_kernel::{LinkState, NetnsId, PROTOCOL, Snapshot};
 
 use self::nics::contradict;
 pub use self::nics::{Nic, nics};

@@ -22,13 +22,13 @@ use crate::{
     descriptors::value::Value,
     desired::{ACCEPT_KEY, CONFIG, decode},
     engine::Event,
-    scheduler::{Change, Rejection, Resync, Transaction},
     sources::{
         etcd::{RawKey, SourceEvent, note::Note},
         merge::{DATASYNC, HELD, Merge, Update},
         note_file::Remembered,
     },
 };
+use kvscheduler::{Change, Rejection, Resync, Transaction};
 
 /// A desired value with its revision.
 #[derive(Clone, PartialEq)]

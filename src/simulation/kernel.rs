@@ -11,7 +11,7 @@ mod namespaces;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::configuration::is_nic;
-use crate::kernel::{
+use netns_kernel::{
     AddressRoute, AddressSpec, Failure, FailureKind, Guard, KernelOp, LinkState, NamespaceRef, NetnsId, PROTOCOL, Reply, Snapshot,
     provisional_group,
 };

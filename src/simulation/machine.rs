@@ -19,9 +19,9 @@ use super::{
 };
 use crate::{
     agent::host::{Host, ReferenceWatcher},
-    kernel::{Failure, NamedTarget, NamespaceRef, NetnsId},
     signals::namespaces::{Binding, Target, entry::Entry, observation::Observation},
 };
+use netns_kernel::{Failure, NamedTarget, NamespaceRef, NetnsId};
 
 /// A watched reference and when it is looked at next; `None`: not before something changes.
 struct Watched {

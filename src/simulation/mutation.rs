@@ -4,10 +4,8 @@
 //! reading at [`Mutation`].
 
 use super::text::kebab;
-use crate::{
-    kernel::{Failure, Guard, KernelOp, Reply, Task},
-    sources::etcd::SourceEvent,
-};
+use crate::sources::etcd::SourceEvent;
+use netns_kernel::{Failure, Guard, KernelOp, Reply, Task};
 
 /// A deliberate bug.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -7,7 +7,7 @@ use super::{
     configuration::{TAP, TENANT},
     kernel::{Kernel, OWN},
 };
-use crate::kernel::{AddressSpec, LinkState, NeighbourState, NetnsId, PROTOCOL, RouteSpec, RouteState, Snapshot};
+use netns_kernel::{AddressSpec, LinkState, NeighbourState, NetnsId, PROTOCOL, RouteSpec, RouteState, Snapshot};
 
 /// RTPROT_STATIC of linux/rtnetlink.h: what users add by hand.
 const OTHER_PROTOCOL: u8 = 4;

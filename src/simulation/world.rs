@@ -36,8 +36,8 @@ use super::{
 use crate::{
     agent::effects::Signal,
     engine::{Clock, Event},
-    kernel::NetnsId,
 };
+use netns_kernel::NetnsId;
 
 /// Time at the beginning, since the Unix epoch.
 const BEGINNING: Duration = Duration::from_secs(1_000_000);

@@ -24,7 +24,7 @@ use models::{
 use prost::Message;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, backends::FileBackend};
 
-use crate::data_dir::{DataDir, DataDirError, DatabaseFile};
+use data_dir::{DataDir, DataDirError, DatabaseFile};
 
 /// Name of the file in the data directory.
 const FILE_NAME: &str = "clients.redb";

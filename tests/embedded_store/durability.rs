@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use etcd_client::{PutOptions, Txn, TxnOp};
-use netns_agent::embedded::{Options, Retention, Store, StoreLimits};
+use etcd_embedded::{Options, Retention, Store, StoreLimits};
 
 use super::{Numbers, connect, open};
 

@@ -1,7 +1,7 @@
 //! Leases as clients see them. Their clock itself is tested where it is an argument, in the unit tests.
 
 use etcd_client::{EventType, LeaseGrantOptions, LeaseTimeToLiveOptions, PutOptions, WatchOptions};
-use netns_agent::embedded::Retention;
+use etcd_embedded::Retention;
 
 use super::{connect, fixture, next, open, within};
 

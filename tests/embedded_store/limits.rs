@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use etcd_client::{AlarmAction, AlarmOptions, AlarmType, Client, Compare, CompareOp, Error, Txn, TxnOp, WatchOptions};
-use netns_agent::embedded::StoreLimits;
+use etcd_embedded::StoreLimits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

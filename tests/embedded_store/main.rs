@@ -18,7 +18,7 @@ mod watches;
 use std::time::Duration;
 
 use etcd_client::{Client, WatchResponse, WatchStream};
-use netns_agent::embedded::{Options, Retention, Store, StoreLimits};
+use etcd_embedded::{Options, Retention, Store, StoreLimits};
 use tempfile::TempDir;
 
 /// No single step of a test may take longer.

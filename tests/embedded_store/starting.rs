@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 use etcd_client::{CompactionOptions, Error, EventType, GetOptions, WatchOptions};
-use netns_agent::embedded::{Options, Retention, StartError, Store, StoreLimits};
+use etcd_embedded::{Options, Retention, StartError, Store, StoreLimits};
 
 use super::{connect, fixture, fixture_with, next, open, within};
 

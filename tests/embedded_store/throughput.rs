@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use etcd_client::{Client, Txn, TxnOp, WatchOptions};
-use netns_agent::embedded::Retention;
+use etcd_embedded::Retention;
 
 use super::real_etcd::RealEtcd;
 use super::{connect, fixture, next, open};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use etcd_client::{Client, CompactionOptions, EventType, Txn, TxnOp, WatchOptions};
-use netns_agent::embedded::Retention;
+use etcd_embedded::Retention;
 
 use super::{fixture, fixture_with, next, within};
 

@@ -1,6 +1,6 @@
 //! Taking over links that somebody else made, and leaving alone those that do not fit.
 
-use netns_agent::kernel::{ADOPTED_MARK, FailureKind, KernelOp, LinkChanges, NetnsId, NewLink, NewLinkKind, Reply};
+use netns_kernel::{ADOPTED_MARK, FailureKind, KernelOp, LinkChanges, NetnsId, NewLink, NewLinkKind, Reply};
 
 use crate::world::*;
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use netns_agent::kernel::{Failure, FailureKind, Guard, KernelOp, NetnsId, PROTOCOL, Reply, RouteSpec, Snapshot, routes_of_address};
+use netns_kernel::{Failure, FailureKind, Guard, KernelOp, NetnsId, PROTOCOL, Reply, RouteSpec, Snapshot, routes_of_address};
 
 use crate::{
     objects::{add_address, add_route},
@@ -47,7 +47,7 @@ fn addresses_of_all_forms(world: &World, a: NetnsId) -> Vec<(&'static str, &'sta
 
 fn without_detection(mut op: KernelOp) -> KernelOp {
     if let KernelOp::AddAddress { detection, .. } = &mut op {
-        *detection = netns_agent::kernel::AddressDetection::Off;
+        *detection = netns_kernel::AddressDetection::Off;
     }
     op
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use netns_agent::kernel::{FailureKind, Guard, KernelOp, LinkChanges, NamespaceRef, NewLinkKind, provisional_group};
+use netns_kernel::{FailureKind, Guard, KernelOp, LinkChanges, NamespaceRef, NewLinkKind, provisional_group};
 use nix::libc;
 
 use crate::world::*;

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use netns_agent::kernel::{
+use netns_kernel::{
     AddressDetection, ExecutorConfig, Failure, FailureKind, Guard, KernelOp, LinkChanges, NamedTarget, NamespaceRef, NetnsId, Reply,
     Snapshot, open_files::OpenFiles, process_namespaces,
 };

@@ -1,6 +1,6 @@
 //! Addresses, neighbours, routes, and what a snapshot tells of them.
 
-use netns_agent::kernel::{
+use netns_kernel::{
     AddressDetection, AddressState, FailureKind, Guard, KernelOp, LinkChanges, NeighbourState, NetnsId, PROTOCOL, Reply, RouteSpec,
     RouteState, Snapshot,
 };

@@ -2,7 +2,7 @@
 
 use std::sync::mpsc;
 
-use netns_agent::kernel::{FailureKind, Guard, KernelOp, LinkChanges, NetnsId, Part, Reply, Task};
+use netns_kernel::{FailureKind, Guard, KernelOp, LinkChanges, NetnsId, Part, Reply, Task};
 
 use super::{
     objects::{add_address, add_route, delete_address, delete_route, set_neighbour},

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use netns_agent::kernel::{
+use netns_kernel::{
     AddressSpec, Executor, ExecutorConfig, Failure, Guard, KernelOp, LinkChanges, NamespaceRef, NetnsId, NewLink, NewLinkKind, Reply,
     RouteSpec, Snapshot, Task, provisional_group,
 };

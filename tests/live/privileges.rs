@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt};
 
-use netns_agent::kernel::privileges::{Capability, LOW_PORTS, NEEDED};
+use netns_kernel::privileges::{Capability, LOW_PORTS, NEEDED};
 
 use crate::{
     on_one_store,

@@ -5,10 +5,8 @@ use std::{fmt, fs, io, os::unix::fs::MetadataExt, time::SystemTime};
 use prost_types::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    kernel::boot_id,
-    signals::process::{netns_inode, start_time},
-};
+use crate::signals::process::{netns_inode, start_time};
+use netns_kernel::boot_id;
 
 /// A process that claims a label in a store.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use tonic::{Status, body::Body};
 
 use super::call::Running;
-use crate::api::listener::Limits;
+use listener::Limits;
 
 /// Before each message stand a flag and four bytes of length (gRPC over HTTP/2, `Length-Prefixed-Message`).
 const HEADER: usize = 5;

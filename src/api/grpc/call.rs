@@ -22,12 +22,10 @@ use super::{
     methods::{Method, Methods},
 };
 use crate::{
-    api::{
-        listener::{Activity, Busy, Limits},
-        security::{Gate, Role},
-    },
+    api::security::{Gate, Role},
     telemetry::{calls, metrics::Metrics},
 };
+use listener::{Activity, Busy, Limits};
 
 /// Calls at a time, for each connection that there may be: most are streams that wait.
 const CALLS_PER_CONNECTION: usize = 4;

@@ -33,9 +33,9 @@ use crate::{
     desired::ClientRequest,
     engine::watch::Selector,
     publish::Published,
-    scheduler::ValueState,
     sources::clients::{ClientItem, Labels},
 };
+use kvscheduler::ValueState;
 
 /// See the [module documentation](self).
 pub(super) struct Configurator {

@@ -15,7 +15,7 @@ use tokio::{
 use tracing::debug;
 
 use super::call::Calls;
-use crate::listener::{Activity, Impatient, Limits, Prefixed, Protocol, refusal};
+use listener::{Activity, Impatient, Limits, Prefixed, Protocol, refusal};
 
 /// Streams of one connection at a time.
 const STREAMS_MAX: u32 = 256;

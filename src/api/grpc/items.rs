@@ -16,11 +16,11 @@ use crate::{
     descriptors::Network,
     desired::{ClientRequest, Committed, RequestError},
     engine::CommitError,
-    scheduler::{
-        TransactionResult,
-        history::extract::{Extract, Scope},
-    },
     sources::clients::{ClientItem, any_of},
+};
+use kvscheduler::{
+    TransactionResult,
+    history::extract::{Extract, Scope},
 };
 
 /// What an item asks for: a value, or that there be none under a key.

@@ -34,9 +34,9 @@ use crate::{
     desired::{ClientRequest, DesiredItem},
     engine::watch::{Selector, Watcher},
     publish::Published,
-    scheduler::history::extract::Scope,
     sources::{clients::Labels, merge::GRPC},
 };
+use kvscheduler::history::extract::Scope;
 
 /// A client that follows states is told at once when something changes after a while, and then not more often than this: while much
 /// changes, each of many clients would cost as much as the work itself.

@@ -36,7 +36,6 @@ use self::{
 };
 use super::{
     Api,
-    listener::{Limits, Listener, Serving},
     security::{
         Gate, Role, bearer,
         tls::{self, TlsError},
@@ -44,6 +43,7 @@ use super::{
     threads,
 };
 use crate::config::HttpSettings;
+use listener::{Limits, Listener, Serving};
 
 /// Why the server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -90,7 +90,7 @@ async fn start_here(
         Some((certificate, key)) => Some(tls::server(certificate, key, settings.client_ca.as_deref(), &["h2"])?),
         None => None,
     };
-    let limits = Limits::of(settings);
+    let limits = super::limits(settings);
     let stopped = stop.subscribe();
     let routes = routes(&api, &Admission(gate.clone()), &limits, notifications, &stopped).await?;
     let (tokens, has_tls) = (gate.access.needs_token(), tls.is_some());

@@ -30,15 +30,15 @@ use crate::{
     api::{Api, show::show, threads::give_way},
     desired::{ClientRequest, Committed, Confirmation, ConfirmationError, RequestError},
     engine::CommitError,
-    scheduler::{
-        TransactionResult, ValueState,
-        history::{extract::Scope, json as records},
-    },
     sources::{
         clients::{ClientItem, Labels},
         document,
         merge::GRPC,
     },
+};
+use kvscheduler::{
+    TransactionResult, ValueState,
+    history::{extract::Scope, json as records},
 };
 
 pub(super) const YAML: &str = "application/yaml; charset=UTF-8";

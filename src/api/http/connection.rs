@@ -14,7 +14,7 @@ use tokio::{
 use tower::Service;
 use tracing::debug;
 
-use crate::api::listener::{Impatient, Limits, Protocol, refusal};
+use listener::{Impatient, Limits, Protocol, refusal};
 
 /// Most bytes of a request's line and headers, and of what is buffered of a body.
 const BUFFER_BYTES: usize = 64 * 1024;

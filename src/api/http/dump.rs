@@ -29,8 +29,8 @@ use crate::{
         value::{Interface, InterfaceKind, Value},
     },
     publish::Published,
-    scheduler::history::{extract::Scope, json::Shown, record::Origin},
 };
+use kvscheduler::history::{extract::Scope, json::Shown, record::Origin};
 
 pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
     parameters: &[

@@ -19,12 +19,12 @@ use crate::{
     api::{Api, show::show},
     descriptors::{Network, value::Value},
     publish::Published,
-    scheduler::{
-        Domain, On,
-        history::{
-            extract::{Extract, Scope, Sighting},
-            json::{Shown, rfc3339},
-        },
+};
+use kvscheduler::{
+    Domain, On,
+    history::{
+        extract::{Extract, Scope, Sighting},
+        json::{Shown, rfc3339},
     },
 };
 

@@ -17,15 +17,12 @@ use super::{
     endpoint::{Endpoint, Parameter},
     query::Query,
 };
-use crate::{
-    api::Api,
-    descriptors::value::Value,
-    scheduler::{
-        ValueState,
-        history::{
-            extract::Scope,
-            timeline::{Relation, Revision},
-        },
+use crate::{api::Api, descriptors::value::Value};
+use kvscheduler::{
+    ValueState,
+    history::{
+        extract::Scope,
+        timeline::{Relation, Revision},
     },
 };
 

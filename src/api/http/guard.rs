@@ -27,10 +27,8 @@ use super::{
     endpoint::role_of,
     pages::{HEADERS, check_host, check_origin},
 };
-use crate::api::{
-    listener::Limits,
-    security::{Denied, Gate, TooFast, bearer},
-};
+use crate::api::security::{Denied, Gate, TooFast, bearer};
+use listener::Limits;
 
 /// Tells who was recognised, as in the reference.
 const USERNAME: HeaderName = HeaderName::from_static("x-ligato-auth-username");

@@ -13,17 +13,15 @@ use super::{
     endpoint::{Endpoint, Parameter},
     query::Query,
 };
-use crate::{
-    api::{
-        Api,
-        show::{print, show},
-    },
-    scheduler::history::{
-        extract::Scope,
-        json::{self, Transaction},
-        text,
-        timeline::Flag,
-    },
+use crate::api::{
+    Api,
+    show::{print, show},
+};
+use kvscheduler::history::{
+    extract::Scope,
+    json::{self, Transaction},
+    text,
+    timeline::Flag,
 };
 
 const TIME: &str = "Nanoseconds since the Unix epoch";

@@ -16,13 +16,11 @@ use super::{
     endpoint::Endpoint,
     history::list,
 };
-use crate::{
-    api::{
-        Api,
-        retrieval::{Retrieval, RetrievedInterface},
-    },
-    kernel::LinkDetails,
+use crate::api::{
+    Api,
+    retrieval::{Retrieval, RetrievedInterface},
 };
+use netns_kernel::LinkDetails;
 
 /// AF_INET and AF_INET6 (address_families(7)).
 const INET: u8 = 2;

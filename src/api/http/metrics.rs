@@ -17,10 +17,8 @@ use super::{
     answer::{self, ApiError},
     endpoint::{Endpoint, Parameter},
 };
-use crate::{
-    api::{Api, build::BUILD},
-    scheduler::statistics::{DURATION_BOUNDS, Durations, Statistics},
-};
+use crate::api::{Api, build::BUILD};
+use kvscheduler::statistics::{DURATION_BOUNDS, Durations, Statistics};
 
 mod health;
 mod named;

@@ -40,7 +40,6 @@ use tracing::info;
 use self::{answer::ApiError, connection::Rest, endpoint::Endpoint, guard::Guard};
 use super::{
     Api,
-    listener::{Limits, Listener, Serving},
     security::{
         Gate,
         tls::{self, TlsError},
@@ -48,6 +47,7 @@ use super::{
     threads,
 };
 use crate::config::HttpSettings;
+use listener::{Listener, Serving};
 
 /// All endpoints, by theme.
 pub(crate) const ENDPOINTS: &[&[Endpoint]] = &[
@@ -111,7 +111,7 @@ async fn start_here(api: Api, listen: SocketAddr, settings: &HttpSettings, gate:
         Some((certificate, key)) => Some(tls::server(certificate, key, client_ca, &["http/1.1"])?),
         None => None,
     };
-    let limits = Limits::of(settings);
+    let limits = super::limits(settings);
     let failed = |error| StartError::Listen { address: listen, error };
     let socket = TcpListener::bind(listen).await.map_err(failed)?;
     let (stop, stopped) = watch::channel(false);

@@ -13,8 +13,8 @@ use super::{
 use crate::{
     api::{Api, show::show},
     engine::CommitError,
-    scheduler::{Resync, Retry, Transaction, history::json},
 };
+use kvscheduler::{Resync, Retry, Transaction, history::json};
 
 pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
     method: Verb::Post,

@@ -12,15 +12,11 @@ use super::{
     answer::{self, Answer, ApiError},
     endpoint::Endpoint,
 };
-use crate::{
-    api::Api,
-    descriptors::Network,
-    scheduler::{
-        Domain, ValueState, Verb,
-        history::extract::{Extract, Scope},
-        statistics::Statistics,
-    },
-    telemetry::calls::Handled,
+use crate::{api::Api, descriptors::Network, telemetry::calls::Handled};
+use kvscheduler::{
+    Domain, ValueState, Verb,
+    history::extract::{Extract, Scope},
+    statistics::Statistics,
 };
 
 pub(super) const ENDPOINTS: &[Endpoint] = &[

@@ -14,15 +14,12 @@ use super::{
     history::list,
     query::Query,
 };
-use crate::{
-    api::Api,
-    descriptors::Network,
-    scheduler::{
-        Domain, ValueState, Verb,
-        history::{
-            extract::{Extract, Scope, Sighting},
-            json::rfc3339,
-        },
+use crate::{api::Api, descriptors::Network};
+use kvscheduler::{
+    Domain, ValueState, Verb,
+    history::{
+        extract::{Extract, Scope, Sighting},
+        json::rfc3339,
     },
 };
 

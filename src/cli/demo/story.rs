@@ -7,7 +7,7 @@ use std::{process::Child, time::Instant};
 
 use anyhow::{Context, anyhow, ensure};
 
-use crate::kernel::sandbox;
+use netns_kernel::sandbox;
 
 use super::{
     agent::{self, Agent},

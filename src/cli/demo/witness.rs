@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::kernel::{Executor, ExecutorConfig, Guard, KernelOp, NamespaceRef, NetnsId, Reply, Snapshot, Task, sandbox::Echo};
+use netns_kernel::{Executor, ExecutorConfig, Guard, KernelOp, NamespaceRef, NetnsId, Reply, Snapshot, Task, sandbox::Echo};
 
 use super::topology::{FAR_ADDRESS, LINK, NAMESPACE, NAMESPACE_FILE, WORKLOAD_PID};
 

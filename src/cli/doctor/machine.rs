@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::kernel::{self, privileges};
+use netns_kernel::{self, privileges};
 
 use super::{Finding, Verdict};
 
@@ -42,7 +42,7 @@ const DESCRIPTORS_MIN: u64 = 1_024;
 pub(super) struct Machine {
     root: PathBuf,
     /// What the kernel is tried with; `None`: it is not tried.
-    trial: Option<fn() -> std::io::Result<Vec<kernel::LinkKindTrial>>>,
+    trial: Option<fn() -> std::io::Result<Vec<netns_kernel::LinkKindTrial>>>,
 }
 
 impl Machine {
@@ -50,7 +50,7 @@ impl Machine {
     pub fn this() -> Self {
         Machine {
             root: PathBuf::from("/"),
-            trial: Some(kernel::try_link_kinds),
+            trial: Some(netns_kernel::try_link_kinds),
         }
     }
 

@@ -18,7 +18,7 @@ use super::{
     },
     Inspection,
 };
-use crate::kernel::{AddressSpec, KernelOp, LinkState, NeighbourState, PROTOCOL, RouteState};
+use netns_kernel::{AddressSpec, KernelOp, LinkState, NeighbourState, PROTOCOL, RouteState};
 
 /// Key prefix of ARP entries.
 pub(super) const ARPS: &str = "config/linux/l3/v2/arp/";

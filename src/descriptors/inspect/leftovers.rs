@@ -22,7 +22,7 @@ use super::{
     },
     Inspection,
 };
-use crate::kernel::{AddressSpec, AddressState, Guard, KernelOp, LinkChanges, LinkState, PROTOCOL};
+use netns_kernel::{AddressSpec, AddressState, Guard, KernelOp, LinkChanges, LinkState, PROTOCOL};
 
 /// IFA_F_PERMANENT, linux/if_addr.h: without a lifetime.
 const IFA_F_PERMANENT: u32 = 0x80;

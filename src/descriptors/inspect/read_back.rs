@@ -16,10 +16,8 @@ use super::{
     },
     Inspection,
 };
-use crate::{
-    descriptors::netns_of,
-    kernel::{ADOPTED_MARK, AddressSpec, AddressState, LinkState, PROTOCOL, Progress, are_routes_read, routes_of_address},
-};
+use crate::descriptors::netns_of;
+use netns_kernel::{ADOPTED_MARK, AddressSpec, AddressState, LinkState, PROTOCOL, Progress, are_routes_read, routes_of_address};
 
 impl<'a> Inspection<'a> {
     /// An address that its interface no longer has, because its removal failed, is there all the same.

@@ -13,10 +13,8 @@ use super::{
     },
     Inspection,
 };
-use crate::{
-    descriptors::netns_of,
-    kernel::{AddressSpec, LinkState},
-};
+use crate::descriptors::netns_of;
+use netns_kernel::{AddressSpec, LinkState};
 
 /// Logical names of the values on a link: the one that made it or took it over, then EXISTING interfaces in key order.
 pub(super) type Residents = Vec<String>;

@@ -16,12 +16,10 @@ use super::{
     },
     Background, Findings, KnownLinks, inspect,
 };
-use crate::{
-    kernel::{
-        AddressSpec, AddressState, LinkState, NamespaceRef, NeighbourState, NetnsId, PROTOCOL, RouteSpec, RouteState, Snapshot,
-        routes_of_address,
-    },
-    scheduler::{Change, Outcome, Scheduler},
+use kvscheduler::{Change, Outcome, Scheduler};
+use netns_kernel::{
+    AddressSpec, AddressState, LinkState, NamespaceRef, NeighbourState, NetnsId, PROTOCOL, RouteSpec, RouteState, Snapshot,
+    routes_of_address,
 };
 
 /// Routes, and as many neighbours, on one interface.

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::Effects;
-use crate::scheduler::{Domain, Operation};
+use kvscheduler::{Domain, Operation};
 
 type Op<E> = Operation<<<E as Effects>::Domain as Domain>::Effect>;
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::*;
-use crate::scheduler::{
+use kvscheduler::{
     Change, DeleteCause, Dependency, Descriptor, Fault, FaultKind, Outcome, Refusal, Resync, Transaction, ValueState, Verb, View,
 };
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::*;
-use crate::scheduler::{Change, DeleteCause, Descriptor, Fault, FaultKind, Options, Outcome, Refusal, Unacceptable, Verb, View};
+use kvscheduler::{Change, DeleteCause, Descriptor, Fault, FaultKind, Options, Outcome, Refusal, Unacceptable, Verb, View};
 
 /// Values are numbers; an effect is the value to write, or `None` to remove.
 #[derive(Clone)]

@@ -4,13 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::{
-    kernel::{AddressDetection, AddressState, LinkState, PROTOCOL, Progress},
-    simulation::{
-        configuration::{Interface, Kind, is_nic},
-        kernel::{Kernel, OWN},
-    },
+use crate::simulation::{
+    configuration::{Interface, Kind, is_nic},
+    kernel::{Kernel, OWN},
 };
+use netns_kernel::{AddressDetection, AddressState, LinkState, PROTOCOL, Progress};
 
 /// A foreign link that EXISTING values use.
 pub struct Nic {

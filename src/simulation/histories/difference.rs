@@ -4,10 +4,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::{
-    kernel::{KernelOp, LinkState, NetnsId, Snapshot},
-    simulation::kernel::Kernel,
-};
+use crate::simulation::kernel::Kernel;
+use netns_kernel::{KernelOp, LinkState, NetnsId, Snapshot};
 
 fn name_of(space: &Snapshot, index: u32) -> String {
     space

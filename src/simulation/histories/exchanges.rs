@@ -6,10 +6,8 @@
 use models::proto::ligato::kvscheduler::ValueState;
 
 use super::{strategies::machine, world::World};
-use crate::{
-    kernel::NetnsId,
-    simulation::configuration::{Configuration, FOREIGN_NAME, FOREIGN_PLACE, Interface, Item, Kind, interface_key},
-};
+use crate::simulation::configuration::{Configuration, FOREIGN_NAME, FOREIGN_PLACE, Interface, Item, Kind, interface_key};
+use netns_kernel::NetnsId;
 
 /// A link of the namespace that somebody else made, with one address.
 fn link(name: &'static str, kind: Kind, host: &'static str, address: &'static str) -> Item {

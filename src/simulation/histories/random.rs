@@ -10,14 +10,12 @@ use super::{
     strategies::{SLOTS, configuration, item, key, machine, tampering},
     world::World,
 };
-use crate::{
-    kernel::{LinkState, NetnsId, Snapshot},
-    simulation::{
-        configuration::{Configuration, FOREIGN_NAME, Item, PID},
-        kernel::{Kernel, OWN},
-        tampering::add_look_alikes,
-    },
+use crate::simulation::{
+    configuration::{Configuration, FOREIGN_NAME, Item, PID},
+    kernel::{Kernel, OWN},
+    tampering::add_look_alikes,
 };
+use netns_kernel::{LinkState, NetnsId, Snapshot};
 
 fn cases(default: u32) -> ProptestConfig {
     ProptestConfig {

@@ -6,9 +6,9 @@
 use super::{strategies::machine, world::World};
 use crate::{
     descriptors::value::NamespaceName,
-    kernel::{KernelOp, PROTOCOL},
     simulation::configuration::{Arp, Configuration, FOREIGN_NAME, FOREIGN_PLACE, Interface, Item, Kind, Route, interface_key},
 };
+use netns_kernel::{KernelOp, PROTOCOL};
 
 /// EBUSY of errno(3).
 const EBUSY: i32 = 16;

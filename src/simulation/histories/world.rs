@@ -17,7 +17,6 @@ use prost::Message;
 use crate::{
     agent::effects::Signal,
     engine::{Clock, Effects, Event},
-    kernel::{Failure, LinkState, NetnsId},
     simulation::{
         agent::{Agent, Manner, Progress},
         configuration::{Configuration, Item},
@@ -28,6 +27,7 @@ use crate::{
     },
     sources::etcd::{RawChange, RawItem, RawKey, SnapshotReason, SourceEvent},
 };
+use netns_kernel::{Failure, LinkState, NetnsId};
 
 /// More steps than any test needs before it comes to rest.
 const STEPS_MAX: usize = 400;

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use models::address::{contains, network_of};
 
 use super::{Asked, EEXIST, EINVAL, ENETDOWN, ENETUNREACH, ENODEV, Kernel, failure, foreign, refused};
-use crate::kernel::{
+use netns_kernel::{
     AddressDetection, AddressRoute, AddressSpec, AddressState, Failure, FailureKind, LinkState, NeighbourState, NetnsId, PROTOCOL, Reply,
     RouteSpec, RouteState, Snapshot, are_routes_read, routes_of_address,
 };
@@ -127,7 +127,7 @@ impl Kernel {
         self.missing.retain(|(of, route)| (*of, route.link) != (netns, index));
     }
 
-    /// See [`KernelOp::MakePrimary`](crate::kernel::KernelOp::MakePrimary).
+    /// See [`KernelOp::MakePrimary`](netns_kernel::KernelOp::MakePrimary).
     pub(super) fn make_primary(&mut self, netns: NetnsId, link: &str, address: AddressSpec, others: &[AddressSpec]) -> Result<(), Failure> {
         let found = self.require(netns, link)?;
         let in_subnet = |state: &&AddressState| state.link == found.index && subnet(state.address) == subnet(address);
@@ -173,7 +173,7 @@ impl Kernel {
             .retain(|state| state.link != index || state.route.destination.is_ipv4());
     }
 
-    /// See [`KernelOp::AddAddress`](crate::kernel::KernelOp::AddAddress).
+    /// See [`KernelOp::AddAddress`](netns_kernel::KernelOp::AddAddress).
     pub(super) fn add_agents_address(
         &mut self,
         netns: NetnsId,

@@ -3,7 +3,7 @@
 //! Owns their life and what goes with a change of one. Must never look at who asks. Start reading at [`Kernel::set_link`].
 
 use super::{EEXIST, Kernel, foreign, guarded, refused};
-use crate::kernel::{Failure, Guard, LinkChanges, LinkState, NetnsId, NewLink, NewLinkKind};
+use netns_kernel::{Failure, Guard, LinkChanges, LinkState, NetnsId, NewLink, NewLinkKind};
 
 impl Kernel {
     /// A link that somebody else made.

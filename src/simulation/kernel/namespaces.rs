@@ -4,7 +4,7 @@
 //! Start reading at [`Kernel::find`].
 
 use super::{Kernel, OWN, Process, Subscription, failure};
-use crate::kernel::{Failure, FailureKind, LinkState, NamespaceRef, NetnsId, Reply, Snapshot};
+use netns_kernel::{Failure, FailureKind, LinkState, NamespaceRef, NetnsId, Reply, Snapshot};
 
 /// ENOENT of errno(3).
 const ENOENT: i32 = 2;

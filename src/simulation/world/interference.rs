@@ -4,16 +4,14 @@
 //! [`World::interfere`].
 
 use super::{Occurrence, World};
-use crate::{
-    kernel::{NamespaceRef, NetnsId},
-    simulation::{
-        configuration::{PID, interface_key},
-        expectation::SQUATTER,
-        kernel::{Kernel, OWN},
-        scenario::{Change, KEEPER, Step},
-        tampering::add_look_alikes,
-    },
+use crate::simulation::{
+    configuration::{PID, interface_key},
+    expectation::SQUATTER,
+    kernel::{Kernel, OWN},
+    scenario::{Change, KEEPER, Step},
+    tampering::add_look_alikes,
 };
+use netns_kernel::{NamespaceRef, NetnsId};
 
 impl World {
     /// Something happens.

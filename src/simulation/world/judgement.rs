@@ -12,18 +12,16 @@ use models::proto::ligato::kvscheduler::{ValueState, ValueStatus};
 use prost::Message;
 
 use super::{Occurrence, World};
-use crate::{
-    kernel::{Failure, FailureKind, KernelOp, LinkState, NetnsId},
-    scheduler::held::Held,
-    simulation::{
-        configuration::{CONTAINER_PLACE, Item, Kind, NICS},
-        daemon::Daemon,
-        expectation::{self, SQUATTER, Surroundings, Verdict},
-        kernel::{EEXIST, ENETUNREACH, OWN},
-        machine::places,
-        mutation::Mutation,
-    },
+use crate::simulation::{
+    configuration::{CONTAINER_PLACE, Item, Kind, NICS},
+    daemon::Daemon,
+    expectation::{self, SQUATTER, Surroundings, Verdict},
+    kernel::{EEXIST, ENETUNREACH, OWN},
+    machine::places,
+    mutation::Mutation,
 };
+use kvscheduler::held::Held;
+use netns_kernel::{Failure, FailureKind, KernelOp, LinkState, NetnsId};
 
 /// How long the agent may need to notice that something changed below: its slowest look at what gives no event.
 const NOTICED_WITHIN: Duration = Duration::from_secs(3);

@@ -6,15 +6,13 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::World;
-use crate::{
-    kernel::NetnsId,
-    simulation::{
-        configuration::{CREATED_PLACE, FOREIGN_PLACE, Interface, Item, Kind, interface_key},
-        expectation::{is_made_by_agent, stands_for},
-        scenario::{Change, Step},
-        store::Loss,
-    },
+use crate::simulation::{
+    configuration::{CREATED_PLACE, FOREIGN_PLACE, Interface, Item, Kind, interface_key},
+    expectation::{is_made_by_agent, stands_for},
+    scenario::{Change, Step},
+    store::Loss,
 };
+use netns_kernel::NetnsId;
 
 /// Within so long the agent has listed the store again after a lost connection.
 const LISTED_WITHIN: Duration = Duration::from_secs(20);

@@ -4,6 +4,7 @@
 
 use std::cell::OnceCell;
 
+use kvscheduler::{Change, Scheduler, Transaction, ValueState};
 use models::document::Item;
 use netns_agent::{
     descriptors::{
@@ -11,10 +12,9 @@ use netns_agent::{
         convert::value_of,
         value::{Namespace, NamespaceName, OpenNamespace, Value},
     },
-    kernel::{NamespaceRef, NetnsId},
-    scheduler::{Change, Scheduler, Transaction, ValueState},
     sources::document::{parse, write, write_value},
 };
+use netns_kernel::{NamespaceRef, NetnsId};
 
 thread_local! {
     /// A plan works on a copy, so one serves all.

@@ -1,4 +1,4 @@
-//! Requests to the embedded store; see `src/embedded/offline.rs`.
+//! Requests to the embedded store; see `crates/etcd-embedded/src/offline.rs`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| netns_agent::embedded::offline::run(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| etcd_embedded::offline::run(bytes));

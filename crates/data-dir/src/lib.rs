@@ -1,0 +1,330 @@
+//! The data directory: files that survive a restart and that only the agent's user may read or write.
+//!
+//! Opens the directory with mode 0700 and every file in it with mode 0600, whatever the umask is, and never follows a symbolic link.
+//! A directory or file that another user owns or can write is refused, because its content would decide what the agent does as root.
+//! All files are opened relative to the open directory, so that replacing a path component later has no effect.
+
+use std::{
+    ffi::OsString,
+    fmt,
+    fs::{DirBuilder, File},
+    io::{self, ErrorKind, Read, Write},
+    os::unix::{ffi::OsStringExt, fs::DirBuilderExt},
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fchmod, fstat, fsync, mkdirat, openat, readlinkat, renameat, unlinkat},
+    io::Errno,
+    process::geteuid,
+};
+use tracing::info;
+
+mod database;
+
+pub use database::{DatabaseFile, NewDatabase};
+
+/// Permission bits of the directory and of its files.
+const DIRECTORY_MODE: Mode = Mode::RWXU;
+const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
+/// Permission bits of parent directories that have to be created.
+const PARENT_MODE: u32 = 0o755;
+/// Bits that let others write.
+const WRITABLE_BY_OTHERS: Mode = Mode::WGRP.union(Mode::WOTH);
+
+/// Why the data directory or a file in it cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// A system call failed.
+    #[error("cannot {action} {}: {source}; check --data-dir and its permissions", path.display())]
+    System {
+        /// What was attempted, as a verb.
+        action: &'static str,
+        /// The directory or file.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// Another user owns it, can write it, or put something else in its place.
+    #[error("{} {problem}; {remedy}", path.display())]
+    Unsafe {
+        /// The directory or file.
+        path: PathBuf,
+        /// What is wrong with it, as a predicate.
+        problem: String,
+        /// What the user can do.
+        remedy: String,
+    },
+}
+
+impl DataDirError {
+    /// Returns the kernel's answer if a system call failed.
+    pub fn io(&self) -> Option<&io::Error> {
+        match self {
+            DataDirError::System { source, .. } => Some(source),
+            DataDirError::Unsafe { .. } => None,
+        }
+    }
+}
+
+impl From<DataDirError> for io::Error {
+    fn from(error: DataDirError) -> Self {
+        let kind = error.io().map_or(ErrorKind::PermissionDenied, io::Error::kind);
+        io::Error::new(kind, error)
+    }
+}
+
+/// A file of the data directory, open for reading and writing.
+#[derive(Debug)]
+pub struct OpenFile {
+    /// The file.
+    pub file: File,
+    /// Whether the file did not exist before.
+    pub created: bool,
+}
+
+/// The data directory, open and checked.
+#[derive(Debug)]
+pub struct DataDir {
+    directory: File,
+    path: PathBuf,
+}
+
+impl DataDir {
+    /// Opens the directory, and creates it with its parents if it does not exist.
+    ///
+    /// # Errors
+    /// The directory cannot be created or opened, is a symbolic link, or belongs to or can be written by another user.
+    pub fn open(path: &Path) -> Result<Self, DataDirError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let open = || openat(CWD, path, flags, Mode::empty());
+        let (opened, created) = match open() {
+            Err(Errno::NOENT) => {
+                create(path)?;
+                (open(), true)
+            }
+            opened => (opened, false),
+        };
+        let directory = File::from(opened.map_err(|errno| cannot_open_directory(path, errno))?);
+        let status = fstat(&directory).map_err(|errno| system("read the permissions of", path, errno))?;
+        let mode = Mode::from_raw_mode(status.st_mode);
+        check_owner(path, &status, "choose another --data-dir")?;
+        if mode.intersects(WRITABLE_BY_OTHERS) {
+            return Err(unsafe_path(
+                path,
+                format!(
+                    "can be written by other users (mode {:04o}), so its content cannot be trusted",
+                    permissions(&status)
+                ),
+                format!(
+                    "remove files that the agent did not write and run: chmod 700 {}; or choose another --data-dir",
+                    path.display()
+                ),
+            ));
+        }
+        restrict(&directory, path, mode, DIRECTORY_MODE, created)?;
+        Ok(DataDir {
+            directory,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Returns the path of a file in the directory, for messages.
+    pub fn path_of(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Opens a file for reading and writing, and creates it if it does not exist.
+    ///
+    /// # Errors
+    /// The file cannot be opened, is not a regular file, has a second name, or belongs to or can be written by another user.
+    pub fn open_or_create(&self, name: &str) -> Result<OpenFile, DataDirError> {
+        let flags = OFlags::RDWR;
+        match self.open_checked(name, flags) {
+            Ok(file) => Ok(OpenFile { file, created: false }),
+            Err(error) if is_missing(&error) => {
+                let opened = self.open_raw(name, flags | OFlags::CREATE | OFlags::EXCL);
+                let file = opened.map_err(|errno| system("create", &self.path_of(name), errno))?;
+                // The umask may have removed bits; nothing can have added any.
+                fchmod(&file, FILE_MODE).map_err(|errno| system("set the permissions of", &self.path_of(name), errno))?;
+                Ok(OpenFile { file, created: true })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads a file; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// As [`open_or_create`](Self::open_or_create).
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, DataDirError> {
+        let mut file = match self.open_checked(name, OFlags::RDONLY) {
+            Err(error) if is_missing(&error) => return Ok(None),
+            opened => opened?,
+        };
+        let mut content = Vec::new();
+        file.read_to_end(&mut content).map_err(|source| DataDirError::System {
+            action: "read",
+            path: self.path_of(name),
+            source,
+        })?;
+        Ok(Some(content))
+    }
+
+    /// Replaces the content of a file atomically: after a crash the file has either the old or the new content.
+    ///
+    /// # Errors
+    /// The new content cannot be written; the old content is still there.
+    pub fn replace(&self, name: &str, content: &[u8]) -> Result<(), DataDirError> {
+        let next = format!("{name}.new");
+        let path = self.path_of(&next);
+        // What a crash left, or a link that somebody planted: only the name is removed.
+        match unlinkat(&self.directory, next.as_str(), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(system("remove", &path, errno)),
+        }
+        let OpenFile { mut file, .. } = self.open_or_create(&next)?;
+        let written = file.write_all(content).and_then(|()| Ok(fsync(&file)?));
+        written.map_err(|source| DataDirError::System {
+            action: "write",
+            path,
+            source,
+        })?;
+        renameat(&self.directory, next.as_str(), &self.directory, name)
+            .and_then(|()| fsync(&self.directory))
+            .map_err(|errno| system("replace", &self.path_of(name), errno))
+    }
+
+    fn open_raw(&self, name: &str, flags: OFlags) -> Result<File, Errno> {
+        // Without NONBLOCK, opening a pipe would wait for its other end.
+        let safe = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+        openat(&self.directory, name, flags | safe, FILE_MODE).map(File::from)
+    }
+
+    fn open_checked(&self, name: &str, flags: OFlags) -> Result<File, DataDirError> {
+        let path = self.path_of(name);
+        let remedy = || "remove it if the agent did not write it, or choose another --data-dir".to_owned();
+        let file = match self.open_raw(name, flags) {
+            Ok(file) => file,
+            Err(Errno::LOOP) => return Err(unsafe_path(&path, link_problem(&self.directory, Path::new(name)), remedy())),
+            Err(Errno::NXIO | Errno::ISDIR) => return Err(unsafe_path(&path, "is not a regular file".to_owned(), remedy())),
+            Err(errno) => return Err(system("open", &path, errno)),
+        };
+        let status = fstat(&file).map_err(|errno| system("read the permissions of", &path, errno))?;
+        if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
+            return Err(unsafe_path(&path, "is not a regular file".to_owned(), remedy()));
+        }
+        check_owner(&path, &status, "remove it if the agent did not write it")?;
+        if status.st_nlink > 1 {
+            let problem = format!(
+                "has {} names (hard links), so writing it would change another file",
+                status.st_nlink
+            );
+            return Err(unsafe_path(&path, problem, remedy()));
+        }
+        let mode = Mode::from_raw_mode(status.st_mode);
+        if mode.intersects(WRITABLE_BY_OTHERS) {
+            let problem = format!(
+                "can be written by other users (mode {:04o}), so its content cannot be trusted",
+                permissions(&status)
+            );
+            let remedy = format!("check its content and run: chmod 600 {}; or remove it", path.display());
+            return Err(unsafe_path(&path, problem, remedy));
+        }
+        restrict(&file, &path, mode, FILE_MODE, false)?;
+        Ok(file)
+    }
+}
+
+/// Creates the directory; its parents get the usual mode.
+fn create(path: &Path) -> Result<(), DataDirError> {
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(PARENT_MODE)
+            .create(parent)
+            .map_err(|source| DataDirError::System {
+                action: "create the data directory's parent",
+                path: parent.to_owned(),
+                source,
+            })?;
+    }
+    match mkdirat(CWD, path, DIRECTORY_MODE) {
+        // Somebody else created it in the meantime: it is checked like any other.
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(system("create the data directory", path, errno)),
+    }
+}
+
+fn cannot_open_directory(path: &Path, errno: Errno) -> DataDirError {
+    match readlinkat(CWD, path, Vec::new()) {
+        // NOTDIR and not LOOP: the kernel looks for the directory first.
+        Ok(_) => unsafe_path(
+            path,
+            link_problem(CWD, path),
+            "name the directory itself with --data-dir".to_owned(),
+        ),
+        Err(_) => system("open the data directory", path, errno),
+    }
+}
+
+fn link_problem(directory: impl rustix::fd::AsFd, path: &Path) -> String {
+    let target = readlinkat(directory, path, Vec::new()).map(|target| PathBuf::from(OsString::from_vec(target.into_bytes())));
+    match target {
+        Ok(target) => format!("is a symbolic link to {}, which is not followed", target.display()),
+        Err(_) => "is a symbolic link, which is not followed".to_owned(),
+    }
+}
+
+fn check_owner(path: &Path, status: &Stat, otherwise: &str) -> Result<(), DataDirError> {
+    let own = geteuid().as_raw();
+    if status.st_uid == own {
+        return Ok(());
+    }
+    let problem = format!("belongs to user {}, and the agent runs as user {own}", status.st_uid);
+    let remedy = format!("if you trust its content, run: chown {own} {}; or {otherwise}", path.display());
+    Err(unsafe_path(path, problem, remedy))
+}
+
+/// Takes away the permissions of others that an older release, or the umask of a user, has left.
+fn restrict(file: &File, path: &Path, mode: Mode, wanted: Mode, created: bool) -> Result<(), DataDirError> {
+    if mode.intersection(Mode::RWXU | Mode::RWXG | Mode::RWXO) == wanted {
+        return Ok(());
+    }
+    fchmod(file, wanted).map_err(|errno| system("set the permissions of", path, errno))?;
+    if !created {
+        info!(path = %path.display(), "data directory: other users can no longer read it");
+    }
+    Ok(())
+}
+
+fn permissions(status: &Stat) -> u32 {
+    status.st_mode & 0o7777
+}
+
+fn is_missing(error: &DataDirError) -> bool {
+    error.io().is_some_and(|source| source.kind() == ErrorKind::NotFound)
+}
+
+fn system(action: &'static str, path: &Path, errno: Errno) -> DataDirError {
+    DataDirError::System {
+        action,
+        path: path.to_owned(),
+        source: errno.into(),
+    }
+}
+
+fn unsafe_path(path: &Path, problem: impl fmt::Display, remedy: String) -> DataDirError {
+    DataDirError::Unsafe {
+        path: path.to_owned(),
+        problem: problem.to_string(),
+        remedy,
+    }
+}
+
+#[cfg(test)]
+mod tests;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadMe;

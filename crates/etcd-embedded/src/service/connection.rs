@@ -1,0 +1,200 @@
+//! Connections to the embedded store: gRPC over HTTP/2, and the few paths that etcd serves over HTTP/1.1.
+//!
+//! Bounds what one client and all clients together can make the store keep: connections, calls, bytes of large answers, and the time
+//! that a client may take. Start reading at [`StoreProtocol`], then [`Calls::answer`].
+
+use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc};
+
+use http_body_util::BodyExt;
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    sync::{Semaphore, watch},
+    time::timeout,
+};
+use tonic::{Code, Status, body::Body, service::Routes};
+use tower::Service;
+use tracing::debug;
+
+use super::{Reserved, gateway};
+use crate::{error::Refusal, shared::Shared};
+use listener::{Activity, Impatient, Limits, Prefixed, Protocol, refusal};
+
+/// Calls of one connection at a time: some client libraries open a stream for each watch.
+const STREAMS_MAX: u32 = 1024;
+/// Calls at a time of all clients, for each connection that there may be.
+const CALLS_PER_CONNECTION: usize = 32;
+/// Most bytes of the headers of a call.
+const HEADER_BYTES: u32 = 16 * 1024;
+/// Most bytes that wait until a client takes them, of one call.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// Bytes that a client may send before it is told to continue: of one call, of all calls of a connection.
+const STREAM_WINDOW: u32 = 512 * 1024;
+const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+/// How many calls of one connection may be reset before the client is thought malicious: a client that drops a thousand watches at
+/// once is an ordinary one.
+const RESETS_MAX: usize = 100_000;
+/// Path of the one call whose messages may be nested deeper than they can be decoded.
+const TXN: &str = "/etcdserverpb.KV/Txn";
+/// Part of the message of a decoder that gave up because of the depth.
+const TOO_DEEP: &str = "recursion limit reached";
+
+/// What answers calls.
+pub(super) struct Calls {
+    routes: Routes,
+    places: Arc<Semaphore>,
+}
+
+impl Calls {
+    pub(super) fn new(routes: Routes, limits: &Limits) -> Self {
+        let places = limits.connections_max.saturating_mul(CALLS_PER_CONNECTION);
+        Calls {
+            routes,
+            places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
+        }
+    }
+
+    /// Answers a call if there are not too many. The place is taken until the client has the whole answer, or is gone.
+    async fn answer(self: Arc<Self>, request: Request<Incoming>, activity: Arc<Activity>) -> Result<Response<Body>, Infallible> {
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            return Ok(Status::from(Refusal::TooManyRequests).into_http());
+        };
+        let busy = activity.busy();
+        let is_txn = request.uri().path() == TXN;
+        let mut response = self.routes.clone().call(request.map(Body::new)).await?;
+        if is_txn && is_too_deep(&response) {
+            response = Status::from(Refusal::TooManyOperations).into_http();
+        }
+        let reserved = response.extensions_mut().remove::<Reserved>();
+        let kept = (place, busy, reserved);
+        Ok(response.map(|body| {
+            Body::new(body.map_frame(move |frame| {
+                // Dropped with the body.
+                let _kept = &kept;
+                frame
+            }))
+        }))
+    }
+}
+
+/// Whether a transaction could not be decoded because its nesting is deeper than the decoder follows.
+fn is_too_deep(response: &Response<Body>) -> bool {
+    Status::from_header_map(response.headers()).is_some_and(|status| status.code() == Code::Internal && status.message().contains(TOO_DEEP))
+}
+
+/// The protocol of the store's port.
+#[derive(Clone)]
+pub(super) struct StoreProtocol {
+    pub(super) calls: Arc<Calls>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) limits: Limits,
+}
+
+impl Protocol for StoreProtocol {
+    const NAME: &'static str = "embedded store";
+    const TOO_MANY: &'static str = "embedded store: too many connections; close some";
+
+    async fn serve<S>(self, mut stream: Impatient<S>, peer: SocketAddr, mut stop: watch::Receiver<bool>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (is_http2, beginning) = match timeout(self.limits.step, beginning(&mut stream)).await {
+            Ok(Ok(read)) => read,
+            Ok(Err(error)) => return debug!(%peer, "embedded store: {error}"),
+            Err(_) => return debug!(%peer, "embedded store: the client sent no request"),
+        };
+        let stream = Prefixed::new(beginning, stream);
+        let stop = async move { stop.wait_for(|stop| *stop).await.map(drop) };
+        let ended = match is_http2 {
+            true => self.serve_http2(stream, stop).await,
+            false => self.serve_http1(stream, stop).await,
+        };
+        if let Err(error) = ended {
+            debug!(%peer, "embedded store: {error}");
+        }
+    }
+
+    fn refusal(&self, beginning: &[u8], status: &str, words: &str) -> Vec<u8> {
+        refusal::as_begun(beginning, status, words)
+    }
+}
+
+impl StoreProtocol {
+    async fn serve_http2<S>(self, stream: S, stop: impl Future) -> hyper::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let StoreProtocol { calls, limits, .. } = self;
+        let activity = Activity::begin();
+        let answering = Arc::clone(&activity);
+        let answer = move |request: Request<Incoming>| Arc::clone(&calls).answer(request, Arc::clone(&answering));
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(limits.step * 2)
+            .keep_alive_timeout(limits.step * 2)
+            .max_concurrent_streams(STREAMS_MAX)
+            .max_header_list_size(HEADER_BYTES)
+            .max_send_buf_size(SEND_BUFFER_BYTES)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_pending_accept_reset_streams(RESETS_MAX)
+            .max_local_error_reset_streams(RESETS_MAX)
+            .serve_connection(TokioIo::new(stream), service_fn(answer));
+        let mut connection = pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            _ = stop => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+            () = activity.idle(limits.idle()) => {
+                connection.as_mut().graceful_shutdown();
+                timeout(limits.step, connection).await.unwrap_or(Ok(()))
+            }
+        }
+    }
+
+    async fn serve_http1<S>(self, stream: S, stop: impl Future) -> hyper::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let StoreProtocol { shared, limits, .. } = self;
+        let answer = move |request: Request<Incoming>| {
+            let answer = gateway::answer(&shared, request.method(), request.uri().path());
+            async move { Ok::<_, Infallible>(answer) }
+        };
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.step)
+            .max_buf_size(HEADER_BYTES as usize)
+            .serve_connection(TokioIo::new(stream), service_fn(answer));
+        let mut connection = pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            _ = stop => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
+    }
+}
+
+/// Reads until it is clear whether the client speaks HTTP/2. Returns that and the bytes read.
+async fn beginning(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<(bool, Vec<u8>)> {
+    let mut bytes = [0; refusal::PREFACE.len()];
+    let mut length = 0;
+    while length < refusal::PREFACE.len() && bytes[..length] == refusal::PREFACE[..length] {
+        match stream.read(&mut bytes[length..]).await? {
+            0 if length == 0 => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the client sent nothing")),
+            0 => break,
+            read => length += read,
+        }
+    }
+    Ok((bytes == *refusal::PREFACE, bytes[..length].to_vec()))
+}

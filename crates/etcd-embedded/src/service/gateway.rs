@@ -1,0 +1,48 @@
+//! The paths that etcd serves over HTTP/1.1: version and health. The JSON gateway is refused in words.
+
+use http_body_util::Full;
+use hyper::{
+    Method, Response, StatusCode,
+    body::Bytes,
+    header::{CONTENT_TYPE, HeaderValue},
+};
+use serde_json::{Value, json};
+
+use super::maintenance::VERSION;
+use crate::shared::Shared;
+
+/// Version of the API, as `etcdcluster` in the answer of `/version`.
+const API_VERSION: &str = "3.4.0";
+/// gRPC's code for a missing method, as the gateway of etcd shows it.
+const UNIMPLEMENTED: u32 = 12;
+/// Why there is no gateway, and what to do.
+const NO_GATEWAY: &str = "the embedded store serves gRPC only, without the HTTP/JSON gateway of etcd; use a gRPC client such as etcdctl, \
+                          or point the agent to an etcd with --etcd-endpoints";
+
+/// Answers a request of HTTP/1.1.
+pub(super) fn answer(shared: &Shared, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    let is_read = method == Method::GET;
+    match path {
+        "/version" if is_read => json_answer(StatusCode::OK, &json!({"etcdserver": VERSION, "etcdcluster": API_VERSION})),
+        "/health" if is_read => match shared.read(|state, _| state.quota.alarm) {
+            false => json_answer(StatusCode::OK, &json!({"health": "true"})),
+            true => json_answer(
+                StatusCode::SERVICE_UNAVAILABLE,
+                &json!({"health": "false", "reason": "ALARM NOSPACE"}),
+            ),
+        },
+        _ => json_answer(
+            StatusCode::NOT_IMPLEMENTED,
+            &json!({"error": NO_GATEWAY, "message": NO_GATEWAY, "code": UNIMPLEMENTED}),
+        ),
+    }
+}
+
+fn json_answer(status: StatusCode, body: &Value) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(format!("{body}\n")));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

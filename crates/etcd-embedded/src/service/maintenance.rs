@@ -1,0 +1,171 @@
+//! The Maintenance service: status, defragmentation, the alarm NOSPACE.
+//!
+//! Hashes are those that an etcd with the same history has, and a snapshot is a database file of etcd. Start reading at `status`.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use etcd_client::proto::{
+    PbAlarmMember, PbAlarmRequest, PbAlarmResponse, PbDefragmentRequest, PbDefragmentResponse, PbDowngradeRequest, PbDowngradeResponse,
+    PbHashKvRequest, PbHashKvResponse, PbHashRequest, PbHashResponse, PbMaintenanceService, PbMoveLeaderRequest, PbMoveLeaderResponse,
+    PbSnapshotRequest, PbSnapshotResponse, PbStatusRequest, PbStatusResponse,
+};
+use futures::Stream;
+use ring::digest;
+use tonic::{Request, Response, Status};
+
+use super::Service;
+use crate::backup::Backup;
+use crate::error::Refusal;
+use crate::hash;
+use crate::writer::Command;
+
+/// Clients that look at the version find an API of 3.4, and people find out whom they talk to.
+pub(super) const VERSION: &str = "3.4.0-netns-agent";
+/// Bytes of a backup in one message; more only where one page runs over into many.
+const SNAPSHOT_CHUNK_BYTES: usize = 32 * 1024;
+/// `AlarmRequest.AlarmAction`.
+const ALARM_GET: i32 = 0;
+const ALARM_ACTIVATE: i32 = 1;
+const ALARM_DEACTIVATE: i32 = 2;
+/// `AlarmType`.
+const ALARM_NO_SPACE: i32 = 1;
+const ALARM_CORRUPT: i32 = 2;
+
+#[tonic::async_trait]
+impl PbMaintenanceService for Service {
+    async fn status(&self, _: Request<PbStatusRequest>) -> Result<Response<PbStatusResponse>, Status> {
+        let size = std::fs::metadata(&self.shared.path).map_or(0, |metadata| metadata.len());
+        let size = i64::try_from(size).unwrap_or(i64::MAX);
+        let (revision, used, alarm) = self.shared.read(|state, current| (current, state.bytes(), state.quota.alarm));
+        // There is no raft: the revision stands in for the index, so that tools that compare the two see nothing behind.
+        let index = u64::try_from(revision).unwrap_or(0);
+        Ok(Response::new(PbStatusResponse {
+            header: self.shared.header(revision),
+            version: VERSION.to_owned(),
+            db_size: size,
+            db_size_in_use: i64::try_from(used).unwrap_or(i64::MAX),
+            leader: self.shared.identity.member,
+            raft_index: index,
+            raft_applied_index: index,
+            raft_term: self.shared.identity.term,
+            errors: if alarm {
+                vec![format!("memberID:{} alarm:NOSPACE ", self.shared.identity.member)]
+            } else {
+                Vec::new()
+            },
+            ..PbStatusResponse::default()
+        }))
+    }
+
+    async fn defragment(&self, _: Request<PbDefragmentRequest>) -> Result<Response<PbDefragmentResponse>, Status> {
+        self.shared.submit(Command::Defragment).await?;
+        Ok(Response::new(PbDefragmentResponse {
+            header: self.shared.header(self.shared.current()),
+        }))
+    }
+
+    async fn alarm(&self, request: Request<PbAlarmRequest>) -> Result<Response<PbAlarmResponse>, Status> {
+        let PbAlarmRequest { action, member_id, alarm } = request.into_inner();
+        let member = self.shared.identity.member;
+        let concerned = match action {
+            ALARM_GET => alarm != ALARM_CORRUPT && self.shared.read(|state, _| state.quota.alarm),
+            _ if alarm == ALARM_CORRUPT && action == ALARM_ACTIVATE => {
+                return Err(Refusal::Unsupported("raising the alarm CORRUPT").into());
+            }
+            ALARM_ACTIVATE => {
+                self.shared.submit(|reply| Command::Alarm(true, reply)).await?;
+                true
+            }
+            // Only the alarm that is named is disarmed; etcdctl names those that it was told of.
+            ALARM_DEACTIVATE if alarm == ALARM_NO_SPACE && (member_id == member || member_id == 0) => {
+                self.shared.submit(|reply| Command::Alarm(false, reply)).await?
+            }
+            _ => false,
+        };
+        let raised = PbAlarmMember {
+            member_id: member,
+            alarm: ALARM_NO_SPACE,
+        };
+        Ok(Response::new(PbAlarmResponse {
+            header: self.shared.header(self.shared.current()),
+            alarms: if concerned { vec![raised] } else { Vec::new() },
+        }))
+    }
+
+    async fn hash(&self, _: Request<PbHashRequest>) -> Result<Response<PbHashResponse>, Status> {
+        let (hash, current) = self.shared.read(|state, current| (hash::hash_kv(&state.mvcc, current), current));
+        Ok(Response::new(PbHashResponse {
+            header: self.shared.header(current),
+            hash,
+        }))
+    }
+
+    async fn hash_kv(&self, request: Request<PbHashKvRequest>) -> Result<Response<PbHashKvResponse>, Status> {
+        let wanted = request.into_inner().revision;
+        let (hash, hash_revision, compact_revision, current) = self.shared.read(|state, current| {
+            let revision = state.mvcc.readable(wanted, current)?;
+            let hash = hash::hash_kv(&state.mvcc, revision);
+            Ok::<_, Refusal>((hash, revision, state.mvcc.compacted(), current))
+        })?;
+        Ok(Response::new(PbHashKvResponse {
+            header: self.shared.header(current),
+            hash,
+            compact_revision,
+            hash_revision,
+        }))
+    }
+
+    type SnapshotStream = Pin<Box<dyn Stream<Item = Result<PbSnapshotResponse, Status>> + Send>>;
+
+    async fn snapshot(&self, _: Request<PbSnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
+        // A client that takes nothing of it keeps old versions in memory.
+        let Ok(place) = Arc::clone(&self.shared.snapshots).try_acquire_owned() else {
+            return Err(Refusal::TooManyRequests.into());
+        };
+        let (backup, current) = self.shared.read(|state, current| (Backup::new(state, current), current));
+        tracing::info!(
+            bytes = backup.bytes(),
+            revision = current,
+            "embedded store: a client takes a backup"
+        );
+        let header = self.shared.header(current);
+        let (mut remaining, mut checksum) = (backup.bytes(), digest::Context::new(&digest::SHA256));
+        let mut pages = backup.into_pages();
+        let mut ended = false;
+        let responses = std::iter::from_fn(move || {
+            let _place = &place;
+            if ended {
+                return None;
+            }
+            let mut blob = Vec::new();
+            while blob.len() < SNAPSHOT_CHUNK_BYTES
+                && let Some(page) = pages.next()
+            {
+                blob.extend(page);
+            }
+            checksum.update(&blob);
+            remaining -= blob.len() as u64;
+            if blob.is_empty() {
+                // As etcd: the SHA-256 of the file is its end.
+                ended = true;
+                blob = checksum.clone().finish().as_ref().to_vec();
+            }
+            Some(Ok(PbSnapshotResponse {
+                header,
+                remaining_bytes: remaining,
+                blob,
+                ..PbSnapshotResponse::default()
+            }))
+        });
+        Ok(Response::new(Box::pin(futures::stream::iter(responses))))
+    }
+
+    async fn move_leader(&self, _: Request<PbMoveLeaderRequest>) -> Result<Response<PbMoveLeaderResponse>, Status> {
+        Err(Refusal::Unsupported("moving the leader").into())
+    }
+
+    async fn downgrade(&self, _: Request<PbDowngradeRequest>) -> Result<Response<PbDowngradeResponse>, Status> {
+        Err(Refusal::Unsupported("Downgrade").into())
+    }
+}

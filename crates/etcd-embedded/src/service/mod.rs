@@ -1,0 +1,88 @@
+//! The gRPC edge: one file for each service of the API.
+//!
+//! Owns the translation between gRPC calls and commands, reads and streams, and completes headers. It must never change the store except
+//! through the writer. Start reading at [`serve`], then `kv`.
+
+mod auth;
+mod cluster;
+mod connection;
+mod election;
+mod gateway;
+mod generated;
+mod kv;
+mod lease;
+mod lock;
+mod maintenance;
+mod watch;
+
+use std::sync::Arc;
+
+use etcd_client::proto::{PbClusterServer, PbKvServer, PbLeaseServer, PbMaintenanceServer, PbWatchServer};
+use tokio::{net::TcpListener, sync::OwnedSemaphorePermit};
+use tonic::{Status, service::Routes};
+
+use self::connection::{Calls, StoreProtocol};
+use self::generated::{election_server::ElectionServer, lock_server::LockServer};
+use super::StoreLimits;
+use super::check::REQUEST_BYTES_MAX;
+use super::error::Refusal;
+use super::shared::Shared;
+use listener::{Limits, Listener};
+
+/// Largest gRPC message that is read at all: etcd leaves half a MiB above its request limit, so that the limit itself answers.
+const MESSAGE_BYTES_MAX: usize = REQUEST_BYTES_MAX + (512 << 10);
+/// Memory that an answer holds until the client has it; travels with the response from the service to the connection.
+#[derive(Clone)]
+struct Reserved {
+    _room: Arc<OwnedSemaphorePermit>,
+}
+
+/// What every service needs.
+#[derive(Clone)]
+pub(super) struct Service {
+    pub(super) shared: Arc<Shared>,
+}
+
+/// A refusal within a lock or an election: etcd passes that of a lease on without a code.
+fn passed_on(refusal: Refusal) -> Status {
+    match refusal {
+        Refusal::LeaseNotFound => Status::unknown(refusal.to_string()),
+        other => other.into(),
+    }
+}
+
+/// Serves until the store stops and the open calls have ended.
+pub(super) async fn serve(socket: TcpListener, shared: Arc<Shared>, limits: StoreLimits) {
+    let limits = Limits {
+        connections_max: limits.connections,
+        body_max: MESSAGE_BYTES_MAX,
+        step: limits.step,
+    };
+    let calls = Arc::new(Calls::new(routes(&shared), &limits));
+    let stop = shared.stopping.subscribe();
+    let protocol = StoreProtocol { calls, shared, limits };
+    let listener = Listener {
+        socket,
+        tls: None,
+        protocol,
+        limits,
+        stop,
+    };
+    listener.run().await;
+}
+
+fn routes(shared: &Arc<Shared>) -> Routes {
+    let service = Service {
+        shared: Arc::clone(shared),
+    };
+    Routes::default()
+        .add_service(PbKvServer::new(service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(PbWatchServer::new(service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(PbLeaseServer::new(service.clone()))
+        .add_service(PbClusterServer::new(service.clone()))
+        .add_service(LockServer::new(service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(ElectionServer::new(service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(PbMaintenanceServer::new(service))
+        .add_service(auth::NoAuth)
+        .prepare()
+}

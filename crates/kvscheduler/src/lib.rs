@@ -1,0 +1,52 @@
+//! The dependency-aware scheduler: desired values in, operations out, outcomes back, until what is applied is what is wanted.
+//!
+//! Owns the graph of values, their states, retries and the decision what to do next. Must never do I/O, look at a clock, draw a
+//! random number or let the order of a hash map reach its output: the same events give the same operations. Values and effects
+//! are opaque ([`Domain`]). Start reading at [`Scheduler`], then `plan`, which decides.
+//!
+//! It is level-triggered: every event only changes what is wanted or what is known to be applied and marks the nodes that may
+//! care; [`Scheduler::step`] then looks at each marked node and derives what to do from the present state alone. Operations that
+//! do not depend on each other come out together, so one step is one batch for the executor.
+//!
+//! A [`Transaction`] stands beside that: `ledger` and `attribution` know which marks and operations belong to which, so that its result can be told
+//! and [`history`] can be written. No decision about a value depends on it, but for the wanted values that `revert` brings back.
+
+mod attribution;
+mod carry_out;
+mod cycle;
+mod descriptor;
+mod drift;
+mod edge;
+mod explain;
+mod explanation;
+mod graph;
+pub mod held;
+pub mod history;
+mod input;
+mod ledger;
+mod moment;
+mod node;
+mod node_set;
+mod nodes;
+mod plan;
+mod readiness;
+mod ready;
+mod recorder;
+mod retry;
+mod revert;
+mod simulate;
+pub mod statistics;
+mod status;
+#[cfg(test)]
+mod tests;
+mod transaction;
+mod transition;
+mod view;
+
+pub use descriptor::{Claim, DeleteCause, Dependency, Descriptor, Domain, Label, On, Place, Predicate, Refusal, Taken};
+pub use explanation::{DAMAGE_MAX, Explanation, KernelError, LastError, RELATIVES_MAX, Relative, Repair, Unmet};
+pub use input::Observation;
+pub use plan::{Change, Fault, FaultKind, Operation, Outcome, Scheduler, Wait};
+pub use status::{Rejection, Status, StatusChange, ValueState, Verb};
+pub use transaction::{KeyError, KeyWait, Kind, Options, Resync, Retry, Transaction, TransactionResult, Unacceptable};
+pub use view::View;

@@ -1,0 +1,538 @@
+//! What is told of transactions afterwards: records, their JSON and text, timelines, statistics; and that all of it is bounded.
+
+use serde_json::{Value as Json, json};
+
+use super::*;
+use crate::history::{
+    HistorySettings,
+    extract::Scope,
+    json::{self, Shown, rfc3339},
+    text,
+    timeline::{Flag, Relation},
+};
+
+fn shown(_: &Key, value: &Toy) -> Option<Shown> {
+    Some(Shown {
+        message: "toy.Toy".into(),
+        data: json!({ "content": value.content }),
+    })
+}
+
+fn printed(_: &Key, value: &Toy) -> String {
+    format!("{{ content:{} }}", value.content)
+}
+
+fn parsed(world: &World, seq: u64) -> Json {
+    serde_json::to_value(json::Transaction::of(world.record(seq), &shown)).expect("JSON")
+}
+
+fn flags(world: &World, seq: u64) -> Vec<String> {
+    let words = |operation| text::flags(operation).join(" ");
+    world.record(seq).executed().map(words).collect()
+}
+
+fn keep(transactions: usize, operations: usize) -> HistorySettings {
+    HistorySettings {
+        transactions,
+        operations,
+        ..HistorySettings::default()
+    }
+}
+
+#[test]
+fn times_are_rfc_3339_in_utc_with_nanoseconds() {
+    assert_eq!(rfc3339(Duration::ZERO), "1970-01-01T00:00:00Z");
+    assert_eq!(rfc3339(Duration::new(951_782_400, 120_000_000)), "2000-02-29T00:00:00.12Z");
+    assert_eq!(rfc3339(Duration::new(1_795_564_799, 1)), "2026-11-24T23:59:59.000000001Z");
+    assert_eq!(rfc3339(Duration::from_secs(4_107_542_400)), "2100-03-01T00:00:00Z");
+}
+
+#[test]
+fn a_record_has_the_members_of_the_reference_in_their_order() {
+    let mut world = World::new();
+    let options = Options {
+        resync: Resync::Full,
+        description: "first".into(),
+        ..Options::default()
+    };
+    let result = world.commit(vec![put("b", needing(&["a"])), put("a", toy(1))], options);
+    let text = serde_json::to_string(&json::Transaction::of(world.record(result.seq), &shown)).expect("JSON");
+    let time = "1970-01-12T13:46:40Z";
+    let expected = [
+        &format!(
+            r#"{{"Start":"{time}","Stop":"{time}","SeqNum":0,"TxnType":"NBTransaction","ResyncType":"FullResync","Description":"first","#
+        ),
+        r#""Values":[{"Key":"a","Value":{"ProtoMsgName":"toy.Toy","ProtoMsgData":{"content":1}},"Origin":1},"#,
+        r#"{"Key":"b","Value":{"ProtoMsgName":"toy.Toy","ProtoMsgData":{"content":0}},"Origin":1}],"#,
+        r#""Executed":[{"Operation":"CREATE","Key":"a","NewState":"CONFIGURED","NewValue":{"ProtoMsgName":"toy.Toy","ProtoMsgData":{"content":1}}},"#,
+        r#"{"Operation":"CREATE","Key":"b","NewState":"CONFIGURED","NewValue":{"ProtoMsgName":"toy.Toy","ProtoMsgData":{"content":0}}}]}"#,
+    ];
+    assert_eq!(text, expected.concat());
+}
+
+#[test]
+fn an_update_a_failure_and_a_deletion_have_what_was_before() {
+    let mut world = World::new();
+    world.commit(vec![put("a", toy(1))], Options::default());
+    world.fail = Box::new(|_, verb| (verb == Verb::Update).then(|| transient("a \"quoted\" \\ error")));
+    let failed = world.commit(vec![put("a", toy(2))], Options::default());
+    let update = &parsed(&world, failed.seq)["Executed"][0];
+    let content = |value: &Json| value["ProtoMsgData"]["content"].clone();
+    assert_eq!(
+        (&update["PrevState"], &update["NewState"]),
+        (&json!("CONFIGURED"), &json!("RETRYING"))
+    );
+    assert_eq!((content(&update["PrevValue"]), content(&update["NewValue"])), (json!(1), json!(2)));
+    assert_eq!(update["NewErrMsg"], "a \"quoted\" \\ error");
+    world.fail = Box::new(|_, _| None);
+    let gone = world.commit(vec![remove("a")], Options::default());
+    let delete = &parsed(&world, gone.seq)["Executed"][0];
+    assert_eq!(
+        (&delete["NewState"], &delete["PrevErrMsg"]),
+        (&json!("REMOVED"), &json!("a \"quoted\" \\ error"))
+    );
+    assert!(delete.get("NewValue").is_none());
+}
+
+#[test]
+fn a_retry_names_its_transaction_and_its_attempt_in_json_and_text() {
+    let mut world = World::new();
+    world.commit(vec![], Options::default());
+    let mut first = true;
+    world.fail = Box::new(move |_, _| std::mem::take(&mut first).then(|| transient("once")));
+    world.commit(vec![put("a", toy(1))], Options::default());
+    world.run_out_retries();
+    let retry = parsed(&world, 2);
+    assert_eq!(
+        (&retry["TxnType"], &retry["RetryForTxn"], &retry["RetryAttempt"]),
+        (&json!("RetryFailedOps"), &json!(1), &json!(1))
+    );
+    let text = text::transaction(world.record(2), false, &printed);
+    assert!(text.contains("- type: Retry Transaction (for txn #1, attempt #1)\n"), "{text}");
+}
+
+#[test]
+fn the_text_of_a_transaction_has_the_layout_of_the_reference() {
+    let mut world = World::new();
+    let options = Options {
+        simulate: true,
+        description: "two\nlines".into(),
+        ..Options::default()
+    };
+    let result = world.commit(vec![put("a", toy(1)), remove("z")], options);
+    let time = "1970-01-12T13:46:40Z";
+    let operations = "        1. CREATE:
+            - key: a
+            - value: { content:1 }
+            - prev-state: NONEXISTENT
+            - new-state: CONFIGURED
+";
+    let expected = format!(
+        "Transaction #0:
+    * transaction arguments:
+        - seqNum: 0
+        - type: NB Transaction
+        - Description: two
+            lines
+        - values:
+            - key: a
+              val: {{ content:1 }}
+            - key: z
+              val: <NIL>
+    * planned operations:
+{operations}    * executed operations ({time} -> {time}, dur: 0ns):
+{operations}"
+    );
+    assert_eq!(text::transaction(world.record(result.seq), true, &printed), expected);
+    let empty = world.commit(vec![], Options::default());
+    let text = text::transaction(world.record(empty.seq), false, &printed);
+    assert!(
+        text.contains("        - values: NONE\n") && text.ends_with("        <NONE>\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn resync_kinds_have_their_names_in_text() {
+    let mut world = World::new();
+    for (resync, expected) in [
+        (Resync::Full, "NB Transaction, Full Resync"),
+        (Resync::Upstream, "NB Transaction, NB Sync"),
+        (Resync::Downstream, "NB Transaction, SB Sync"),
+    ] {
+        let result = world.commit(
+            vec![],
+            Options {
+                resync,
+                ..Options::default()
+            },
+        );
+        let text = text::transaction(world.record(result.seq), false, &printed);
+        assert!(text.contains(&format!("- type: {expected}\n")), "{text}");
+        assert_eq!(text.contains("values:"), resync != Resync::Downstream, "{text}");
+    }
+}
+
+#[test]
+fn pending_values_are_flagged_as_they_come_stay_and_go() {
+    let mut world = World::new();
+    let waits = world.commit(vec![put("b", needing(&["a"]))], Options::default());
+    assert_eq!(flags(&world, waits.seq), ["NOOP IS-PENDING"]);
+    let comes = world.commit(vec![put("a", toy(1))], Options::default());
+    assert_eq!(flags(&world, comes.seq), ["", "WAS-PENDING"]);
+    let goes = world.commit(vec![remove("a")], Options::default());
+    assert_eq!(flags(&world, goes.seq), ["IS-PENDING", ""]);
+    let gone = world.commit(vec![remove("b")], Options::default());
+    assert_eq!(flags(&world, gone.seq), ["NOOP WAS-PENDING"]);
+    assert_eq!(world.account(gone.seq), ["DELETE b NOOP PENDING -> REMOVED"]);
+    assert!(
+        world.record(gone.seq).operations[0].before.value.is_some(),
+        "what was waiting is told"
+    );
+}
+
+#[test]
+fn failures_invalid_and_unimplemented_values_are_flagged() {
+    let mut world = World::new();
+    let fault = || Fault {
+        kind: FaultKind::Persistent,
+        reason: "Toy",
+        message: "no".into(),
+        kernel: None,
+    };
+    world.fail = Box::new(move |_, _| Some(fault()));
+    let fails = world.commit(
+        vec![put("a", toy(1)), unusable("i", "bad"), put("unknown/u", toy(1))],
+        Options::default(),
+    );
+    assert_eq!(flags(&world, fails.seq), ["NOOP INVALID", "NOOP UNIMPLEMENTED", "FAILED"]);
+    let again = world.commit(vec![put("a", toy(2)), unusable("i", "still bad")], Options::default());
+    assert_eq!(flags(&world, again.seq), ["NOOP STILL-INVALID", "STILL-FAILING"]);
+    world.fail = Box::new(|_, _| None);
+    let mended = world.commit(vec![put("a", toy(3)), put("i", toy(1)), remove("unknown/u")], Options::default());
+    assert_eq!(flags(&world, mended.seq), ["NOOP WAS-UNIMPLEMENTED", "FIXED", "FIXED"]);
+}
+
+#[test]
+fn derived_values_properties_recreations_reverts_and_retries_are_flagged() {
+    let mut world = World::new();
+    let base = |shape| Toy {
+        shape,
+        derives: vec!["d".into(), "unknown/p".into()],
+        ..Toy::default()
+    };
+    let created = world.commit(vec![put("a", base(0))], Options::default());
+    assert_eq!(flags(&world, created.seq), ["", "PROPERTY", "DERIVED"]);
+    let again = world.commit(vec![put("a", base(1))], Options::default());
+    let mut expected = vec![
+        "PROPERTY RECREATE",
+        "DERIVED RECREATE",
+        "RECREATE",
+        "RECREATE",
+        "PROPERTY RECREATE",
+        "DERIVED RECREATE",
+    ];
+    let mut told = flags(&world, again.seq);
+    told.sort();
+    expected.sort_unstable();
+    assert_eq!(told, expected);
+    let mut first = true;
+    world.fail = Box::new(move |key, _| (key == "z" && std::mem::take(&mut first)).then(|| transient("once")));
+    let revert = Options {
+        revert: true,
+        ..Options::default()
+    };
+    let reverted = world.commit(vec![put("n", toy(1)), put("z", toy(1))], revert);
+    assert_eq!(flags(&world, reverted.seq), ["", "", "REVERT", "REVERT"]);
+    let mut first = true;
+    world.fail = Box::new(move |_, _| std::mem::take(&mut first).then(|| transient("once")));
+    world.commit(vec![put("r", toy(1))], Options::default());
+    world.run_out_retries();
+    let last = world.scheduler.history().records().next_back().expect("recorded").seq;
+    assert_eq!(flags(&world, last), ["RETRY"]);
+}
+
+#[test]
+fn what_is_found_lost_and_obtained_is_flagged() {
+    let mut world = World::new();
+    world.kernel.insert("old".into(), toy(1));
+    world.kernel.insert("a".into(), toy(1));
+    world.put("a", toy(2));
+    world.scheduler.found(vec![(key("a"), toy(1)), (key("old"), toy(1))]);
+    world.run();
+    let last = |world: &World| world.scheduler.history().records().next_back().expect("recorded").seq;
+    let all: Vec<String> = world
+        .scheduler
+        .history()
+        .records()
+        .flat_map(|record| {
+            record
+                .executed()
+                .map(|operation| text::flags(operation).join(" "))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    assert_eq!(all, ["DISCOVERED", "DISCOVERED"]);
+    world.kernel.remove("a");
+    world.scheduler.lost(&[key("a")]);
+    world.run();
+    assert_eq!(flags(&world, last(&world)), ["WAS-MISSING"]);
+    world.fact("fact/1", true);
+    world.run();
+    assert_eq!(flags(&world, last(&world)), ["OBTAINED"]);
+    world.fact("fact/1", false);
+    world.run();
+    assert_eq!(flags(&world, last(&world)), ["WAS-OBTAINED"]);
+}
+
+#[test]
+fn what_is_lost_and_not_wanted_any_more_was_missing_already() {
+    let mut world = World::new();
+    world.commit(vec![put("a", toy(1))], Options::default());
+    world.kernel.remove("a");
+    world.scheduler.lost(&[key("a")]);
+    let result = world.commit(vec![remove("a")], Options::default());
+    assert_eq!(flags(&world, result.seq), ["NOOP ALREADY-MISSING"]);
+    assert!(world.log.iter().all(|step| !matches!(step, Do::Delete(_))));
+}
+
+#[test]
+fn a_discovered_value_that_is_as_wanted_is_confirmed_without_a_record() {
+    let mut world = World::new();
+    world.kernel.insert("a".into(), toy(1));
+    world.put("a", toy(1));
+    world.scheduler.found(vec![(key("a"), toy(1))]);
+    world.run();
+    assert_eq!(
+        world
+            .scheduler
+            .history()
+            .records()
+            .map(|record| record.executed().count())
+            .sum::<usize>(),
+        0
+    );
+    let states: Vec<ValueState> = world
+        .scheduler
+        .extract(&Scope::All)
+        .timeline(&key("a"))
+        .iter()
+        .map(|revision| revision.state)
+        .collect();
+    assert_eq!(states, [ValueState::Discovered, ValueState::Configured], "but its timeline tells");
+}
+
+#[test]
+fn a_creation_that_waited_and_then_happened_is_one_operation() {
+    let mut world = World::new();
+    let result = world.commit(vec![put("b", needing(&["z"])), put("z", toy(1))], Options::default());
+    assert_eq!(
+        world.account(result.seq),
+        ["CREATE z NONEXISTENT -> CONFIGURED", "CREATE b NONEXISTENT -> CONFIGURED"]
+    );
+}
+
+#[test]
+fn neighbouring_operations_that_led_nowhere_are_merged() {
+    use crate::history::record::{OperationFlags, OperationRecord, Side, compress};
+    let side = |state| Side {
+        state,
+        value: Some(toy(1)),
+        error: None,
+    };
+    let operation = |key_text: &str, verb, before, after| OperationRecord {
+        at: Duration::ZERO,
+        key: key(key_text),
+        verb,
+        before: side(before),
+        after: side(after),
+        flags: OperationFlags::default(),
+    };
+    use ValueState::{Configured, Pending, Removed};
+    let merged = compress(vec![
+        operation("a", Verb::Create, Removed, Pending),
+        operation("b", Verb::Create, Removed, Configured),
+        operation("a", Verb::Create, Pending, Configured),
+        operation("c", Verb::Delete, Configured, Pending),
+        operation("c", Verb::Delete, Pending, Removed),
+    ]);
+    let words: Vec<String> = merged
+        .iter()
+        .map(|operation| {
+            format!(
+                "{} {} {} {}",
+                operation.verb, operation.key, operation.before.state, operation.after.state
+            )
+        })
+        .collect();
+    assert_eq!(
+        words,
+        [
+            "CREATE b REMOVED CONFIGURED",
+            "CREATE a REMOVED CONFIGURED",
+            "DELETE c CONFIGURED REMOVED"
+        ]
+    );
+}
+
+#[test]
+fn the_history_is_bounded_by_number_and_operations_and_age() {
+    let mut world = World::new();
+    world.scheduler.set_history(keep(3, 1000));
+    for content in 0..10 {
+        world.commit(vec![put("a", toy(content))], Options::default());
+    }
+    let kept = |world: &World| world.scheduler.history().records().map(|record| record.seq).collect::<Vec<_>>();
+    assert_eq!(kept(&world), [7, 8, 9]);
+    world.scheduler.set_history(keep(3, 2));
+    assert_eq!(kept(&world), [9], "a record weighs its operations and its values");
+    world.now += Duration::from_secs(24 * 60 * 60 + 1);
+    world.run();
+    assert!(kept(&world).is_empty());
+    world.scheduler.set_history(HistorySettings {
+        enabled: false,
+        ..HistorySettings::default()
+    });
+    let result = world.commit(vec![put("a", toy(99))], Options::default());
+    assert!(kept(&world).is_empty() && result.errors.is_empty());
+}
+
+#[test]
+fn one_large_transaction_does_not_fill_the_history() {
+    let mut world = World::new();
+    world.scheduler.set_history(keep(10, 40));
+    let changes = (0..100).map(|at| put(&format!("v/{at:03}"), toy(1))).collect();
+    let result = world.commit(changes, Options::default());
+    let record = world.record(result.seq);
+    assert_eq!((record.operations.len(), record.omitted, record.values.len()), (10, 90, 10));
+    assert!(text::transaction(record, false, &printed).ends_with("and 90 more, which the history does not keep\n"));
+}
+
+#[test]
+fn the_timeline_of_a_key_tells_what_it_was_and_when() {
+    let mut world = World::new();
+    let start = world.now;
+    let minute = Duration::from_secs(60);
+    world.commit(vec![put("b", needing(&["a"]))], Options::default());
+    world.now += minute;
+    world.commit(
+        vec![put(
+            "a",
+            Toy {
+                derives: vec!["unknown/p".into()],
+                ..toy(1)
+            },
+        )],
+        Options::default(),
+    );
+    world.now += minute;
+    world.commit(vec![remove("a")], Options::default());
+    let told: Vec<_> = world
+        .scheduler
+        .extract(&Scope::All)
+        .timeline(&key("b"))
+        .iter()
+        .map(|revision| (revision.state, revision.since, revision.until, revision.seq))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (ValueState::Pending, start, Some(start + minute), Some(0)),
+            (ValueState::Configured, start + minute, Some(start + 2 * minute), Some(1)),
+            (ValueState::Pending, start + 2 * minute, None, Some(2)),
+        ]
+    );
+    let keys = |time| {
+        world
+            .scheduler
+            .extract(&Scope::All)
+            .snapshot(Some(time))
+            .into_iter()
+            .map(|revision| revision.key.to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(keys(start + minute / 2), ["b"]);
+    assert_eq!(keys(start + minute + minute / 2), ["a", "b", "unknown/p"]);
+    assert!(keys(start).is_empty());
+    let now = world.scheduler.extract(&Scope::All).snapshot(None);
+    assert_eq!(now.len(), 1);
+    assert_eq!(
+        (now[0].targets[0].relation, now[0].targets[0].expected.as_ref()),
+        (Relation::DependsOn, "a")
+    );
+}
+
+#[test]
+fn a_snapshot_of_now_is_complete_although_the_history_has_forgotten() {
+    let mut world = World::new();
+    world.scheduler.set_history(keep(1, 1000));
+    world.commit(
+        vec![put(
+            "a",
+            Toy {
+                derives: vec!["d".into()],
+                ..toy(1)
+            },
+        )],
+        Options::default(),
+    );
+    world.commit(vec![put("b", needing(&["d"]))], Options::default());
+    let snapshot = world.scheduler.extract(&Scope::All).snapshot(None);
+    let keys: Vec<&str> = snapshot.iter().map(|revision| revision.key.as_str()).collect();
+    assert_eq!(keys, ["a", "b", "d"]);
+    assert_eq!((snapshot[2].derived_from.clone(), snapshot[0].seq), (Some(key("a")), Some(0)));
+    assert_eq!(snapshot[1].targets[0].matching, [key("d")]);
+    assert_eq!(snapshot[0].targets[0].relation.text(), "derives");
+}
+
+#[test]
+fn texts_in_timelines_are_escaped() {
+    let mut world = World::new();
+    world.fail = Box::new(|_, _| Some(transient("say \"no\" \\ \u{1}")));
+    world.commit(vec![put("a \"key\"", toy(1))], Options::default());
+    let text = serde_json::to_string(&json::revisions(&world.scheduler.extract(&Scope::All).snapshot(None), &shown)).expect("JSON");
+    let nodes: Json = serde_json::from_str(&text).expect("valid JSON");
+    let node = &nodes[0];
+    assert_eq!(
+        (&node["Key"], &node["Flags"]["error"]),
+        (&json!("a \"key\""), &json!("say \"no\" \\ \u{1}"))
+    );
+    assert_eq!(node["Flags"]["last-update"], "TXN-0");
+    assert_eq!(
+        (&node["Until"], &node["Flags"]["unavailable"]),
+        (&json!("0001-01-01T00:00:00Z"), &json!(""))
+    );
+    let members: Vec<&str> = text.split("\":").filter_map(|part| part.rsplit('"').next()).take(5).collect();
+    assert_eq!(members, ["Since", "Until", "Key", "Label", "Value"]);
+}
+
+#[test]
+fn flags_are_counted_and_an_unknown_flag_is_no_flag() {
+    let mut world = World::new();
+    world.commit(vec![put("a", toy(1)), put("b", needing(&["x"]))], Options::default());
+    world.commit(vec![put("a", toy(2))], Options::default());
+    let states = world.scheduler.extract(&Scope::All).flag_statistics(Flag::ValueState, |_| true);
+    let counts: Vec<(&str, usize)> = states.per_value_count.iter().map(|(text, count)| (text.as_str(), *count)).collect();
+    assert_eq!((states.total_count, counts), (3, vec![("CONFIGURED", 2), ("PENDING", 1)]));
+    assert_eq!(
+        world
+            .scheduler
+            .extract(&Scope::All)
+            .flag_statistics(Flag::Descriptor, |_| true)
+            .per_value_count["toy"],
+        3
+    );
+    assert_eq!(
+        serde_json::to_value(world.scheduler.extract(&Scope::All).flag_statistics(Flag::Unavailable, |_| true)).expect("JSON"),
+        json!({ "TotalCount": 1, "PerValueCount": { "": 1 } })
+    );
+    assert_eq!(
+        (Flag::named("value-state"), Flag::named("no such flag")),
+        (Some(Flag::ValueState), None)
+    );
+    let names: Vec<&str> = Flag::ALL.iter().map(|flag| flag.name()).collect();
+    assert_eq!(
+        names,
+        ["last-update", "error", "value-state", "unavailable", "descriptor", "derived"]
+    );
+}

@@ -1,0 +1,501 @@
+//! The scheduler over toy values: single rules in `rules`, transactions in `transactions`, the rest of the contract in `contract`,
+//! what is told of transactions in `history` and of values in `explanations`, what others do to values in `drift`, what waits and what wakes it in `waiting`, random sequences
+//! against an obviously right model in `random`.
+//!
+//! Owns the toy domain and a toy kernel that checks safety on every operation. Start reading at [`Toy`].
+
+mod contract;
+mod drift;
+mod explanations;
+mod history;
+mod random;
+mod rules;
+mod transactions;
+mod waiting;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use models::key::Key;
+
+use super::*;
+
+/// A value: what it depends on, what it derives, and two contents (a change of `shape` needs a re-creation).
+#[derive(Clone, PartialEq, Debug, Default)]
+struct Toy {
+    content: u32,
+    shape: u32,
+    needs: Vec<String>,
+    needs_any: Vec<String>,
+    derives: Vec<String>,
+    implies: Vec<String>,
+    claims: Vec<String>,
+    /// What the toy kernel removes together with it.
+    takes: Vec<String>,
+}
+
+/// A shape of which every change needs a re-creation, as it is for most derived values.
+const FIXED: u32 = u32::MAX;
+
+/// Content of a value that is not repaired when others change it.
+const TOLD_ONLY: u32 = 777;
+
+#[derive(Clone, Debug, PartialEq)]
+enum Do {
+    Create(String, Toy),
+    Update(String, Toy),
+    Delete(String),
+    Recover(String),
+}
+
+/// Knows all kinds but `fact/`, and `unknown/` once told so.
+#[derive(Clone, Default)]
+struct ToyDomain {
+    knows_all: Arc<AtomicBool>,
+}
+
+fn key(text: &str) -> Key {
+    Key::new(text)
+}
+
+fn is_restless(key: &Key) -> bool {
+    key.as_str().starts_with("restless/")
+}
+
+impl Domain for ToyDomain {
+    type Value = Toy;
+    type Effect = Vec<Do>;
+    fn descriptor(&self, key: &Key) -> Option<&dyn Descriptor<Self>> {
+        let known = !key.as_str().starts_with("unknown/") || self.knows_all.load(Ordering::Relaxed);
+        (!key.as_str().starts_with("fact/") && known).then_some(self)
+    }
+    fn is_late_fact(&self, key: &Key) -> bool {
+        key.as_str().starts_with("fact/container")
+    }
+    fn is_repaired(&self, _: &Key, wanted: &Toy) -> bool {
+        wanted.content != TOLD_ONLY
+    }
+    /// `x/state` is borne by `x`.
+    fn bearer(&self, key: &Key) -> Option<Key> {
+        key.as_str().strip_suffix("/state").map(Key::new)
+    }
+    fn relatives(&self, unmet: &Dependency, view: &View<'_, Self>) -> Vec<Relative> {
+        let On::Key(key) = &unmet.on else { return vec![] };
+        let told = |key: &Key, what: &str| Relative {
+            key: key.clone(),
+            text: format!("{key} {what}"),
+        };
+        match self.bearer(key) {
+            Some(bearer) if view.applied(&bearer).is_some() => vec![told(&bearer, "exists in another state")],
+            Some(_) => vec![],
+            None => view.near("typo-", key.as_str(), 1).map(|near| told(near, "is similar")).collect(),
+        }
+    }
+    fn chain(mut effect: Vec<Do>, next: Vec<Do>) -> Vec<Do> {
+        effect.extend(next);
+        effect
+    }
+    fn is_empty(effect: &Vec<Do>) -> bool {
+        effect.is_empty()
+    }
+}
+
+impl Descriptor<ToyDomain> for ToyDomain {
+    fn name(&self) -> &'static str {
+        "toy"
+    }
+    fn equivalent(&self, _: &Key, applied: &Toy, wanted: &Toy) -> bool {
+        let form = |value: &Toy| {
+            (
+                value.content,
+                value.shape,
+                value.needs.clone(),
+                value.needs_any.clone(),
+                value.takes.clone(),
+            )
+        };
+        form(applied) == form(wanted)
+    }
+    fn needs_recreate(&self, _: &Key, applied: &Toy, wanted: &Toy) -> bool {
+        applied.shape != wanted.shape || wanted.shape == FIXED
+    }
+    fn dependencies(&self, _: &Key, value: &Toy) -> Vec<Dependency> {
+        let named = value.needs.iter().map(|need| Dependency::key(format!("needs-{need}"), key(need)));
+        let any = value
+            .needs_any
+            .iter()
+            .map(|prefix| Dependency::any_of(format!("any-{prefix}"), vec![key(prefix)], "any", None));
+        named.chain(any).collect()
+    }
+    fn derived(&self, _: &Key, value: &Toy) -> Vec<(Key, Toy)> {
+        value.derives.iter().map(|text| (key(text), Toy::default())).collect()
+    }
+    fn implied(&self, _: &Key, value: &Toy) -> Vec<(Key, Toy)> {
+        value.implies.iter().map(|text| (key(text), Toy::default())).collect()
+    }
+    fn claims(&self, _: &Key, value: &Toy, _: &View<'_, Self>) -> Vec<Claim> {
+        value
+            .claims
+            .iter()
+            .map(|name| Claim {
+                name: name.clone(),
+                reason: "Conflict",
+            })
+            .collect()
+    }
+    /// `restless/…` is made again for ever, without an operation.
+    fn stale(&self, key: &Key, _: &Toy, _: &View<'_, Self>) -> bool {
+        is_restless(key)
+    }
+    fn create(&self, key: &Key, value: &Toy, _: &View<'_, Self>) -> Result<Vec<Do>, Refusal> {
+        if is_restless(key) {
+            return Ok(vec![]);
+        }
+        Ok(vec![Do::Create(key.to_string(), value.clone())])
+    }
+    fn recover(&self, key: &Key, _: &Toy, _: &View<'_, Self>) -> Vec<Do> {
+        vec![Do::Recover(key.to_string())]
+    }
+    fn update(&self, key: &Key, _: &Toy, wanted: &Toy, _: &View<'_, Self>) -> Result<Vec<Do>, Refusal> {
+        Ok(vec![Do::Update(key.to_string(), wanted.clone())])
+    }
+    fn delete(&self, key: &Key, _: &Toy, _: DeleteCause, _: &View<'_, Self>) -> Vec<Do> {
+        if is_restless(key) {
+            return vec![];
+        }
+        vec![Do::Delete(key.to_string())]
+    }
+    /// The creation of `enter/…` removes other values, and of all others the deletion.
+    fn takes_along(&self, key_of_it: &Key, value: &Toy, verb: Verb, _: &View<'_, Self>) -> Taken {
+        let takes = verb == Verb::Delete || key_of_it.as_str().starts_with("enter/");
+        let taken = value.takes.iter().filter(|_| takes);
+        Taken::Values(taken.map(|text| key(text)).collect())
+    }
+}
+
+/// Decides which operation fails, and how.
+type Sabotage = Box<dyn FnMut(&str, Verb) -> Option<Fault>>;
+
+/// Decides which operation has to wait, and why.
+type Missing = Box<dyn FnMut(&str, Verb) -> Option<Wait>>;
+
+/// A scheduler with a toy kernel below it.
+struct World {
+    scheduler: Scheduler<ToyDomain>,
+    kernel: BTreeMap<String, Toy>,
+    /// What it removed together with something else.
+    taken: BTreeSet<String>,
+    facts: BTreeMap<String, ()>,
+    /// Answers the next operation on a key with a fault.
+    fail: Sabotage,
+    /// Answers the next operation on a key with a wait.
+    waits: Missing,
+    /// Operations that were decided and not performed yet.
+    under_way: VecDeque<Operation<Vec<Do>>>,
+    log: Vec<Do>,
+    now: Duration,
+    statuses: BTreeMap<String, Status>,
+}
+
+fn transient(message: &str) -> Fault {
+    Fault {
+        kind: FaultKind::Transient,
+        reason: "Toy",
+        message: message.into(),
+        kernel: None,
+    }
+}
+
+fn wait(message: &str) -> Wait {
+    Wait {
+        reason: "Unavailable",
+        message: message.into(),
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let mut scheduler = Scheduler::new(ToyDomain::default());
+        scheduler.settle_facts();
+        let now = Duration::from_secs(1_000_000);
+        World {
+            scheduler,
+            kernel: BTreeMap::new(),
+            taken: BTreeSet::new(),
+            facts: BTreeMap::new(),
+            fail: Box::new(|_, _| None),
+            waits: Box::new(|_, _| None),
+            under_way: VecDeque::new(),
+            log: vec![],
+            now,
+            statuses: BTreeMap::new(),
+        }
+    }
+
+    fn put(&mut self, text: &str, value: Toy) {
+        self.change(text, Some(Ok(value)));
+    }
+
+    fn delete(&mut self, text: &str) {
+        self.change(text, None);
+    }
+
+    fn change(&mut self, text: &str, value: Option<Result<Toy, Rejection>>) {
+        self.scheduler.transaction(
+            vec![Change {
+                key: key(text),
+                revision: 1,
+                value,
+            }],
+            false,
+        );
+    }
+
+    /// Takes a transaction whose result will be asked for, and works until it is finished.
+    fn commit(&mut self, changes: Vec<Change<Toy>>, options: Options) -> TransactionResult {
+        let options = Options { awaited: true, ..options };
+        let seq = self.scheduler.transact(Transaction { changes, options }).expect("acceptable");
+        self.run();
+        let mut finished = self.scheduler.take_finished();
+        assert_eq!(finished.iter().map(|result| result.seq).collect::<Vec<_>>(), [seq]);
+        finished.remove(0)
+    }
+
+    fn record(&self, seq: u64) -> &crate::history::record::TransactionRecord<Toy> {
+        self.scheduler.history().get(seq).expect("recorded")
+    }
+
+    /// What a transaction did, in words: verb, key, state before and after.
+    fn account(&self, seq: u64) -> Vec<String> {
+        let words = |operation: &crate::history::record::OperationRecord<Toy>| {
+            let noop = if operation.flags.noop { " NOOP" } else { "" };
+            let (before, after) = (operation.before.state, operation.after.state);
+            format!("{} {}{noop} {before} -> {after}", operation.verb, operation.key)
+        };
+        self.record(seq).executed().map(words).collect()
+    }
+
+    fn fact(&mut self, text: &str, present: bool) {
+        if present {
+            self.facts.insert(text.into(), ());
+        } else {
+            self.facts.remove(text);
+        }
+        self.scheduler.fact(&key(text), present.then(Toy::default));
+    }
+
+    /// One step, all operations and their outcomes.
+    fn round(&mut self) -> bool {
+        self.round_of(usize::MAX)
+    }
+
+    /// One step, and the first operations that are to be performed, with their outcomes.
+    fn round_of(&mut self, count: usize) -> bool {
+        if self.under_way.is_empty() {
+            // As the engine does: what is asked for is read before anything is done upon it.
+            self.serve_reading();
+        }
+        let operations = self.scheduler.step(self.now);
+        self.under_way.extend(operations);
+        let some = !self.under_way.is_empty();
+        self.perform_first(count);
+        for change in self.scheduler.take_status_changes() {
+            match change.status {
+                Some(status) => self.statuses.insert(change.key.to_string(), status),
+                None => self.statuses.remove(change.key.as_str()),
+            };
+        }
+        some
+    }
+
+    fn perform_first(&mut self, count: usize) {
+        for operation in self.under_way.drain(..count.min(self.under_way.len())).collect::<Vec<_>>() {
+            let outcome = self.perform(operation.key.as_str(), operation.verb, operation.effect);
+            self.scheduler.outcome(operation.id, outcome);
+        }
+    }
+
+    /// Shows the scheduler what is in the kernel, if a transaction asks for it and nothing is under way.
+    fn serve_reading(&mut self) {
+        if !self.scheduler.take_reading() {
+            return;
+        }
+        let (found, lost) = {
+            let view = self.scheduler.view();
+            let differs = |(text, value): &(&String, &Toy)| view.applied(&key(text)) != Some(*value);
+            let found: Vec<(Key, Toy)> = self
+                .kernel
+                .iter()
+                .filter(differs)
+                .map(|(text, value)| (key(text), value.clone()))
+                .collect();
+            let gone = |key: &&Key| self.scheduler.domain().descriptor(key).is_some() && !self.kernel.contains_key(key.as_str());
+            let lost: Vec<Key> = view.applied_under("").map(|(key, _)| key).filter(gone).cloned().collect();
+            (found, lost)
+        };
+        self.scheduler.lost(&lost);
+        self.scheduler.found(found);
+        self.scheduler.read_again();
+    }
+
+    /// Rounds until nothing is left to do without the clock moving; bounded, so that a loop is a failure.
+    fn run(&mut self) {
+        for _ in 0..10_000 {
+            if !self.round() && self.scheduler.idle() && !self.scheduler.is_reading_asked() {
+                return;
+            }
+        }
+        panic!(
+            "the scheduler does not come to rest; last operations: {:?}",
+            &self.log[self.log.len().saturating_sub(20)..]
+        );
+    }
+
+    /// Lets time pass until no retry is left.
+    fn run_out_retries(&mut self) {
+        self.run();
+        for _ in 0..200 {
+            let Some(deadline) = self.scheduler.next_deadline() else { return };
+            self.now = self.now.max(deadline);
+            self.run();
+        }
+        panic!("retries do not end");
+    }
+
+    fn perform(&mut self, key: &str, verb: Verb, effect: Vec<Do>) -> Outcome<Toy> {
+        if let Some(fault) = (self.fail)(key, verb) {
+            return Outcome::Failed(fault);
+        }
+        if let Some(wait) = (self.waits)(key, verb) {
+            return Outcome::Waiting(wait);
+        }
+        for step in effect {
+            self.log.push(step.clone());
+            match step {
+                Do::Create(key, value) => {
+                    self.assert_needs_met(&key, &value);
+                    assert!(self.kernel.insert(key.clone(), value).is_none(), "{key} is created twice");
+                }
+                Do::Update(key, value) => {
+                    let was_taken = self.taken.remove(&key);
+                    let existed = self.kernel.insert(key.clone(), value).is_some();
+                    assert!(existed || was_taken, "{key} is updated but does not exist");
+                }
+                Do::Delete(key) => {
+                    self.vanish(&key);
+                    self.assert_nothing_left_hanging(&key);
+                }
+                Do::Recover(_) => {}
+            }
+        }
+        Outcome::Done
+    }
+
+    /// Something disappears from the kernel, and with it what it takes along. Returns all that disappeared.
+    fn vanish(&mut self, text: &str) -> Vec<Key> {
+        let Some(gone) = self.kernel.remove(text) else { return vec![] };
+        let taken = gone.takes.iter().filter(|taken| self.kernel.remove(*taken).is_some());
+        let taken: Vec<Key> = taken.map(|text| key(text)).collect();
+        self.taken.extend(taken.iter().map(Key::to_string));
+        [key(text)].into_iter().chain(taken).collect()
+    }
+
+    fn exists(&self, text: &str) -> bool {
+        self.kernel.contains_key(text) || self.facts.contains_key(text)
+    }
+
+    fn assert_needs_met(&self, text: &str, value: &Toy) {
+        for need in &value.needs {
+            let in_cycle = self
+                .scheduler
+                .view()
+                .wanted(&key(need))
+                .is_some_and(|other| other.needs.iter().any(|back| back == text));
+            // It may not be desired any more as it was when this was decided.
+            let in_cycle = in_cycle || random::are_partners(text, need);
+            assert!(self.exists(need) || in_cycle, "{text} is created before {need}");
+        }
+        for prefix in &value.needs_any {
+            let any = self
+                .kernel
+                .keys()
+                .chain(self.facts.keys())
+                .any(|existing| existing.starts_with(prefix.as_str()));
+            assert!(any, "{text} is created before anything below {prefix}");
+        }
+    }
+
+    fn assert_nothing_left_hanging(&self, gone: &str) {
+        for (text, value) in &self.kernel {
+            let cyclic = value.needs.iter().any(|need| need == gone)
+                && self
+                    .scheduler
+                    .view()
+                    .applied(&key(gone))
+                    .is_some_and(|applied| applied.needs.contains(text));
+            assert!(
+                cyclic || !value.needs.iter().any(|need| need == gone),
+                "{gone} is deleted while {text} needs it"
+            );
+        }
+    }
+
+    fn state(&self, text: &str) -> Option<ValueState> {
+        self.statuses.get(text).map(|status| status.state)
+    }
+}
+
+fn toy(content: u32) -> Toy {
+    Toy { content, ..Toy::default() }
+}
+
+fn put(text: &str, value: Toy) -> Change<Toy> {
+    Change {
+        key: key(text),
+        revision: 1,
+        value: Some(Ok(value)),
+    }
+}
+
+fn remove(text: &str) -> Change<Toy> {
+    Change {
+        key: key(text),
+        revision: 1,
+        value: None,
+    }
+}
+
+fn unusable(text: &str, message: &str) -> Change<Toy> {
+    let rejection = Rejection {
+        state: ValueState::Invalid,
+        reason: "Bad",
+        message: message.into(),
+        fields: vec!["f".into()],
+    };
+    Change {
+        key: key(text),
+        revision: 1,
+        value: Some(Err(rejection)),
+    }
+}
+
+fn needing(needs: &[&str]) -> Toy {
+    Toy {
+        needs: needs.iter().map(|need| (*need).to_owned()).collect(),
+        ..Toy::default()
+    }
+}
+
+/// Only so that the contract stays usable from several threads.
+#[test]
+fn descriptors_can_be_shared_between_threads() {
+    fn shared<T: Send + Sync>(_: &T) {}
+    let predicate: Arc<dyn Fn(&Key) -> bool + Send + Sync> = Arc::new(|_| true);
+    shared(&Dependency::any_of("any", vec![key("a/")], "any", Some(predicate)));
+}

@@ -1,0 +1,736 @@
+//! What a transaction is on top of the graph: options, results, attribution, revert, dry run, resync kinds.
+
+use super::*;
+use crate::history::record::Origin;
+
+fn reverting() -> Options {
+    Options {
+        revert: true,
+        ..Options::default()
+    }
+}
+
+fn failing_on(key: &'static str, verb: Verb) -> Sabotage {
+    Box::new(move |at, doing| (at == key && doing == verb).then(|| transient("no such luck")))
+}
+
+fn never_again() -> Fault {
+    Fault {
+        kind: FaultKind::Persistent,
+        reason: "Toy",
+        message: "hopeless".into(),
+        kernel: None,
+    }
+}
+
+#[test]
+fn transactions_are_numbered_from_zero_in_the_order_of_their_beginning() {
+    let mut world = World::new();
+    let first = world.commit(vec![put("a", toy(1))], Options::default());
+    let empty = world.commit(vec![], Options::default());
+    world.fact("fact/1", true);
+    world.run();
+    let last = world.commit(vec![remove("a")], Options::default());
+    assert_eq!((first.seq, empty.seq, last.seq), (0, 1, 3), "number 2 is the notification");
+    assert_eq!(world.record(2).kind, Kind::Notification);
+    assert!(world.record(1).operations.is_empty(), "an empty one is recorded too");
+}
+
+#[test]
+fn a_downstream_resync_with_changes_is_refused() {
+    let mut world = World::new();
+    let refused = world
+        .scheduler
+        .transact(Transaction::resync(Resync::Downstream, vec![put("a", toy(1))]));
+    let text = refused.expect_err("refused").to_string();
+    assert_eq!(text, "downstream resync combined with data changes in one transaction");
+    world.run();
+    assert!(
+        world.kernel.is_empty() && world.statuses.is_empty(),
+        "a refused transaction changes nothing"
+    );
+}
+
+#[test]
+fn a_resync_cannot_be_reverted() {
+    for resync in [Resync::Full, Resync::Upstream, Resync::Downstream] {
+        let mut transaction = Transaction::<Toy>::resync(resync, vec![]);
+        transaction.options.revert = true;
+        let text = transaction.check().expect_err("refused").to_string();
+        assert_eq!(text, "it is not supported to combine resync with revert");
+    }
+}
+
+#[test]
+fn a_caller_gets_the_key_the_operation_and_the_error_of_each_failure() {
+    let mut world = World::new();
+    world.fail = failing_on("b", Verb::Create);
+    let result = world.commit(vec![put("a", toy(1)), put("b", toy(1))], Options::default());
+    assert_eq!(result.to_string(), "KeyErrors: [b (CREATE): no such luck]");
+    assert_eq!(result.errors[0].state, ValueState::Retrying);
+    assert_eq!(world.state("a"), Some(ValueState::Configured), "best effort: the others go on");
+}
+
+#[test]
+fn a_value_that_cannot_be_used_is_an_error_of_its_transaction() {
+    let mut world = World::new();
+    let result = world.commit(vec![unusable("a", "bad field")], Options::default());
+    assert_eq!(result.to_string(), "KeyErrors: [a (CREATE): bad field]");
+    assert_eq!(world.account(result.seq), ["CREATE a NOOP NONEXISTENT -> INVALID"]);
+    let again = world.commit(vec![unusable("a", "bad field")], Options::default());
+    assert_eq!(again.errors.len(), 1, "whoever asks again is told again");
+}
+
+#[test]
+fn a_transaction_is_finished_only_when_all_that_it_caused_is_done() {
+    let mut world = World::new();
+    world.put("c", needing(&["b"]));
+    world.put("b", needing(&["a"]));
+    world.run();
+    let options = Options {
+        awaited: true,
+        ..Options::default()
+    };
+    let changes = vec![put("a", toy(1))];
+    let seq = world.scheduler.transact(Transaction { changes, options }).expect("acceptable");
+    for expected in ["a", "b", "c"] {
+        assert!(world.scheduler.take_finished().is_empty(), "{expected} is still to come");
+        world.round();
+        assert!(world.kernel.contains_key(expected));
+    }
+    world.round();
+    assert_eq!(
+        world.scheduler.take_finished().iter().map(|result| result.seq).collect::<Vec<_>>(),
+        [seq]
+    );
+    assert_eq!(
+        world.account(seq),
+        [
+            "CREATE a NONEXISTENT -> CONFIGURED",
+            "CREATE b PENDING -> CONFIGURED",
+            "CREATE c PENDING -> CONFIGURED"
+        ]
+    );
+}
+
+#[test]
+fn an_operation_belongs_to_the_transaction_that_caused_it() {
+    let mut world = World::new();
+    let waiting = world.commit(
+        vec![put(
+            "b",
+            Toy {
+                derives: vec!["d".into()],
+                ..needing(&["a"])
+            },
+        )],
+        Options::default(),
+    );
+    assert_eq!(world.account(waiting.seq), ["CREATE b NOOP NONEXISTENT -> PENDING"]);
+    let causing = world.commit(vec![put("a", toy(1))], Options::default());
+    assert_eq!(
+        world.account(causing.seq),
+        [
+            "CREATE a NONEXISTENT -> CONFIGURED",
+            "CREATE b PENDING -> CONFIGURED",
+            "CREATE d NONEXISTENT -> CONFIGURED"
+        ]
+    );
+    world.fact("fact/1", true);
+    world.run();
+    assert!(
+        world
+            .scheduler
+            .history()
+            .records()
+            .next_back()
+            .is_some_and(|record| record.kind == Kind::Notification)
+    );
+}
+
+#[test]
+fn two_transactions_under_way_at_once_each_get_their_own_operations() {
+    let mut world = World::new();
+    let options = || Options {
+        awaited: true,
+        ..Options::default()
+    };
+    world.fail = failing_on("b", Verb::Create);
+    let first = world
+        .scheduler
+        .transact(Transaction {
+            changes: vec![put("a", toy(1))],
+            options: options(),
+        })
+        .expect("acceptable");
+    let second = world
+        .scheduler
+        .transact(Transaction {
+            changes: vec![put("b", toy(1))],
+            options: options(),
+        })
+        .expect("acceptable");
+    world.run();
+    let finished = world.scheduler.take_finished();
+    assert_eq!(
+        finished.iter().map(|result| (result.seq, result.errors.len())).collect::<Vec<_>>(),
+        [(first, 0), (second, 1)]
+    );
+    assert_eq!(world.account(first), ["CREATE a NONEXISTENT -> CONFIGURED"]);
+}
+
+#[test]
+fn a_later_transaction_takes_a_key_over_and_the_earlier_one_is_finished() {
+    let mut world = World::new();
+    let options = || Options {
+        awaited: true,
+        ..Options::default()
+    };
+    let earlier = world
+        .scheduler
+        .transact(Transaction {
+            changes: vec![put("a", toy(1))],
+            options: options(),
+        })
+        .expect("acceptable");
+    let later = world
+        .scheduler
+        .transact(Transaction {
+            changes: vec![put("a", toy(2))],
+            options: options(),
+        })
+        .expect("acceptable");
+    world.run();
+    assert_eq!(world.scheduler.take_finished().len(), 2);
+    assert!(world.account(earlier).is_empty());
+    assert_eq!(world.account(later), ["CREATE a NONEXISTENT -> CONFIGURED"]);
+}
+
+#[test]
+fn an_explicit_policy_bounds_the_attempts_and_then_the_value_is_failed() {
+    let mut world = World::new();
+    world.fail = Box::new(|_, _| Some(transient("never")));
+    let retry = Retry {
+        first: Duration::from_secs(3),
+        attempts: Some(2),
+        ..Retry::default()
+    };
+    world.commit(
+        vec![put("a", toy(1))],
+        Options {
+            retry: Some(retry),
+            ..Options::default()
+        },
+    );
+    let mut delays = Vec::new();
+    while let Some(deadline) = world.scheduler.next_deadline() {
+        assert_eq!(world.state("a"), Some(ValueState::Retrying));
+        delays.push((deadline - world.now).as_secs());
+        world.now = deadline;
+        world.run();
+    }
+    assert_eq!(delays, [3, 6]);
+    assert_eq!((world.state("a"), world.statuses["a"].next_retry), (Some(ValueState::Failed), None));
+    world.fail = Box::new(|_, _| None);
+    world.commit(vec![put("a", toy(2))], Options::default());
+    assert_eq!(world.state("a"), Some(ValueState::Configured), "a change starts anew");
+}
+
+#[test]
+fn a_policy_of_no_attempts_fails_at_once() {
+    let mut world = World::new();
+    world.fail = Box::new(|_, _| Some(transient("never")));
+    let retry = Some(Retry {
+        attempts: Some(0),
+        ..Retry::default()
+    });
+    let result = world.commit(
+        vec![put("a", toy(1))],
+        Options {
+            retry,
+            ..Options::default()
+        },
+    );
+    assert_eq!(
+        (result.errors[0].state, world.scheduler.next_deadline()),
+        (ValueState::Failed, None)
+    );
+}
+
+#[test]
+fn a_transaction_without_the_retry_option_never_switches_retry_off() {
+    let mut world = World::new();
+    world.fail = Box::new(|_, _| Some(transient("never")));
+    let retry = Retry {
+        first: Duration::from_secs(7),
+        doubling: false,
+        ..Retry::default()
+    };
+    world.commit(
+        vec![put("a", toy(1)), put("b", toy(1))],
+        Options {
+            retry: Some(retry),
+            ..Options::default()
+        },
+    );
+    world.commit(vec![put("a", toy(2))], Options::default());
+    world
+        .scheduler
+        .transact(Transaction::resync(Resync::Downstream, vec![]))
+        .expect("acceptable");
+    world.run();
+    for text in ["a", "b"] {
+        let next = world.statuses[text].next_retry.expect("a retry is planned");
+        assert_eq!(
+            (world.state(text), (next - world.now).as_secs()),
+            (Some(ValueState::Retrying), 7),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn retries_are_per_value_and_derived_values_follow_their_base() {
+    let mut world = World::new();
+    world.fail = Box::new(|key, _| (key != "a").then(|| transient("never")));
+    let retry = Some(Retry {
+        first: Duration::from_secs(5),
+        ..Retry::default()
+    });
+    world.commit(
+        vec![put(
+            "a",
+            Toy {
+                derives: vec!["d".into()],
+                ..Toy::default()
+            },
+        )],
+        Options {
+            retry,
+            ..Options::default()
+        },
+    );
+    world.commit(vec![put("b", toy(1))], Options::default());
+    let delay = |world: &World, text: &str| (world.statuses[text].next_retry.expect("planned") - world.now).as_secs();
+    assert_eq!((delay(&world, "a"), delay(&world, "b")), (5, 1));
+}
+
+#[test]
+fn a_retry_is_a_transaction_of_its_own_that_names_the_one_that_failed() {
+    let mut world = World::new();
+    let failed = {
+        let mut left = 2;
+        world.fail = Box::new(move |_, _| {
+            left -= 1;
+            (left >= 0).then(|| transient("not yet"))
+        });
+        world.commit(vec![put("a", toy(1))], Options::default())
+    };
+    world.run_out_retries();
+    let kinds: Vec<Kind> = world.scheduler.history().records().map(|record| record.kind).collect();
+    let retry = |attempt| Kind::Retry { of: failed.seq, attempt };
+    assert_eq!(kinds, [Kind::Northbound, retry(1), retry(2)]);
+    assert_eq!(world.account(1), ["CREATE a RETRYING -> RETRYING"]);
+    assert_eq!(world.account(2), ["CREATE a RETRYING -> CONFIGURED"]);
+    assert!(world.record(2).operations[0].flags.retry);
+}
+
+#[test]
+fn values_of_a_kind_whose_descriptor_appears_are_applied_by_a_transaction_of_their_own() {
+    let mut world = World::new();
+    let domain = world.scheduler.domain().clone();
+    world.put("unknown/a", toy(1));
+    world.run();
+    assert_eq!(world.state("unknown/a"), Some(ValueState::Unimplemented));
+    domain.knows_all.store(true, std::sync::atomic::Ordering::Relaxed);
+    world.scheduler.descriptor_appeared("unknown/");
+    world.run();
+    assert_eq!(world.state("unknown/a"), Some(ValueState::Configured));
+    let last = world.scheduler.history().records().next_back().expect("recorded");
+    assert_eq!((last.kind, last.values.len()), (Kind::Unimplemented, 1));
+    assert_eq!(world.account(last.seq), ["CREATE unknown/a UNIMPLEMENTED -> CONFIGURED"]);
+}
+
+#[test]
+fn a_revert_brings_the_previous_values_back() {
+    let mut world = World::new();
+    world.commit(vec![put("a", toy(1)), put("b", toy(1)), put("gone", toy(1))], Options::default());
+    world.fail = failing_on("z", Verb::Create);
+    let changes = vec![put("a", toy(2)), put("new", toy(1)), put("z", needing(&["a"])), remove("gone")];
+    let result = world.commit(changes, reverting());
+    assert_eq!(
+        result.to_string(),
+        "KeyErrors: [z (CREATE): no such luck]",
+        "the caller gets the original failure"
+    );
+    assert!(result.reverted);
+    let kernel: Vec<(&str, u32)> = world.kernel.iter().map(|(key, value)| (key.as_str(), value.content)).collect();
+    assert_eq!(kernel, [("a", 1), ("b", 1), ("gone", 1)]);
+    let reverts: Vec<String> = world
+        .record(result.seq)
+        .executed()
+        .filter(|operation| operation.flags.revert)
+        .map(|operation| format!("{} {}", operation.verb, operation.key))
+        .collect();
+    assert_eq!(
+        reverts,
+        ["DELETE new", "DELETE z", "UPDATE a", "CREATE gone"],
+        "deletions first, and no deletion of what others need"
+    );
+    assert_eq!(world.scheduler.next_deadline(), None);
+}
+
+#[test]
+fn a_transaction_that_is_to_be_reverted_applies_nothing_if_a_value_cannot_be_used() {
+    let mut world = World::new();
+    world.commit(vec![put("a", toy(1))], Options::default());
+    world.log.clear();
+    let result = world.commit(vec![put("a", toy(2)), unusable("b", "bad"), put("c", toy(1))], reverting());
+    assert_eq!(result.to_string(), "KeyErrors: [b (CREATE): bad]");
+    assert!(world.log.is_empty(), "{:?}", world.log);
+    assert_eq!(
+        (world.state("a"), world.state("b"), world.state("c")),
+        (Some(ValueState::Configured), None, None)
+    );
+}
+
+#[test]
+fn a_pending_value_is_no_reason_to_revert() {
+    let mut world = World::new();
+    let result = world.commit(vec![put("a", toy(1)), put("b", needing(&["nothing"]))], reverting());
+    assert!(result.errors.is_empty() && !result.reverted);
+    assert_eq!(world.state("b"), Some(ValueState::Pending));
+}
+
+#[test]
+fn a_failure_of_a_dependent_that_the_transaction_does_not_name_is_told_but_reverts_nothing() {
+    let mut world = World::new();
+    world.commit(vec![put("b", needing(&["a"]))], Options::default());
+    world.fail = failing_on("b", Verb::Create);
+    let result = world.commit(vec![put("a", toy(1))], reverting());
+    assert_eq!(
+        (result.to_string().as_str(), result.reverted),
+        ("KeyErrors: [b (CREATE): no such luck]", false)
+    );
+    assert_eq!(world.state("a"), Some(ValueState::Configured));
+}
+
+#[test]
+fn a_failing_derived_value_reverts_the_transaction_of_its_base() {
+    let mut world = World::new();
+    world.fail = failing_on("d", Verb::Create);
+    let result = world.commit(
+        vec![put(
+            "a",
+            Toy {
+                derives: vec!["d".into()],
+                ..Toy::default()
+            },
+        )],
+        reverting(),
+    );
+    assert!(result.reverted && world.kernel.is_empty() && world.statuses.is_empty());
+}
+
+#[test]
+fn a_failing_revert_is_reported_and_does_not_loop() {
+    let mut world = World::new();
+    world.commit(vec![put("a", toy(1))], Options::default());
+    world.fail = Box::new(|key, verb| match (key, verb) {
+        ("z", Verb::Create) => Some(transient("original")),
+        ("b", Verb::Delete) => Some(transient("busy")),
+        _ => None,
+    });
+    let result = world.commit(vec![put("a", toy(2)), put("b", toy(1)), put("z", needing(&["b"]))], reverting());
+    let told: Vec<(String, bool)> = result.errors.iter().map(|error| (error.error.clone(), error.in_revert)).collect();
+    assert_eq!(told, [("original".to_owned(), false), ("busy".to_owned(), true)]);
+    assert_eq!(world.kernel["a"].content, 1);
+    world.fail = Box::new(|_, _| None);
+    world.run_out_retries();
+    assert_eq!(
+        world.kernel.keys().collect::<Vec<_>>(),
+        ["a"],
+        "the rest of the revert is retried as anything else"
+    );
+}
+
+#[test]
+fn a_revert_leaves_what_a_later_transaction_has_asked_for() {
+    let mut world = World::new();
+    world.commit(vec![put("a", toy(1))], Options::default());
+    world.fail = failing_on("z", Verb::Create);
+    let changes = vec![put("a", toy(2)), put("z", toy(1))];
+    world
+        .scheduler
+        .transact(Transaction {
+            changes,
+            options: reverting(),
+        })
+        .expect("acceptable");
+    let operations = world.scheduler.step(world.now);
+    world.put("a", toy(3));
+    for operation in operations {
+        let outcome = world.perform(operation.key.as_str(), operation.verb, operation.effect);
+        world.scheduler.outcome(operation.id, outcome);
+    }
+    world.run();
+    assert_eq!(
+        world
+            .kernel
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.content))
+            .collect::<Vec<_>>(),
+        [("a", 3)]
+    );
+}
+
+#[test]
+fn a_revert_brings_back_what_was_only_pending() {
+    let mut world = World::new();
+    world.commit(vec![put("a", toy(1)), put("p", needing(&["nothing"]))], Options::default());
+    world.fail = failing_on("a", Verb::Delete);
+    let result = world.commit(vec![remove("a"), remove("p")], reverting());
+    assert!(result.reverted);
+    assert_eq!(
+        (world.state("a"), world.state("p")),
+        (Some(ValueState::Configured), Some(ValueState::Pending))
+    );
+}
+
+#[test]
+fn a_dry_run_says_what_would_be_done_and_changes_nothing() {
+    let mut world = World::new();
+    world.commit(vec![put("a", toy(1)), put("b", needing(&["a"]))], Options::default());
+    let changes = vec![
+        put("a", Toy { shape: 1, ..toy(1) }),
+        put("c", needing(&["nothing"])),
+        unusable("e", "bad"),
+        remove("gone"),
+    ];
+    let planned = world.scheduler.simulate(Transaction::of(changes)).expect("acceptable");
+    let words: Vec<String> = planned
+        .iter()
+        .map(|operation| format!("{} {} {}", operation.verb, operation.key, operation.after.state))
+        .collect();
+    assert_eq!(
+        words,
+        [
+            "CREATE c PENDING",
+            "CREATE e INVALID",
+            "DELETE b PENDING",
+            "DELETE a REMOVED",
+            "CREATE a CONFIGURED",
+            "CREATE b CONFIGURED"
+        ],
+        "validation failures included"
+    );
+    assert!(
+        planned
+            .iter()
+            .filter(|operation| operation.key.as_str() == "a")
+            .all(|operation| operation.flags.recreate)
+    );
+    world.log.clear();
+    world.run();
+    assert!(world.log.is_empty() && world.state("c").is_none());
+    assert_eq!(world.scheduler.history().records().count(), 1);
+}
+
+#[test]
+fn a_dry_run_predicts_a_conflict() {
+    let mut world = World::new();
+    let claimer = || Toy {
+        claims: vec!["eth0".into()],
+        ..Toy::default()
+    };
+    world.commit(vec![put("a", claimer())], Options::default());
+    let planned = world
+        .scheduler
+        .simulate(Transaction::of(vec![put("b", claimer())]))
+        .expect("acceptable");
+    assert_eq!(planned[0].after.error.as_deref(), Some("eth0 is taken by a; change one of the two"));
+}
+
+#[test]
+fn a_simulated_transaction_keeps_its_plan_with_the_record() {
+    let mut world = World::new();
+    world.fail = failing_on("a", Verb::Create);
+    let result = world.commit(
+        vec![put("a", toy(1))],
+        Options {
+            simulate: true,
+            ..Options::default()
+        },
+    );
+    let record = world.record(result.seq);
+    let planned = record.planned.as_ref().expect("a plan");
+    assert_eq!((planned.len(), planned[0].after.state), (1, ValueState::Configured));
+    assert_eq!(record.operations[0].after.state, ValueState::Retrying);
+}
+
+#[test]
+fn a_full_resync_reads_the_kernel_again_and_an_upstream_one_does_not() {
+    let mut world = World::new();
+    world.commit(vec![put("a", toy(1)), put("b", toy(1))], Options::default());
+    world.kernel.remove("a");
+    let upstream = Options {
+        resync: Resync::Upstream,
+        ..Options::default()
+    };
+    world.commit(vec![put("a", toy(1))], upstream);
+    assert!(world.kernel.is_empty(), "b is not wanted any more, and that a is gone is not known");
+    let full = Options {
+        resync: Resync::Full,
+        verbose: true,
+        ..Options::default()
+    };
+    let result = world.commit(vec![put("a", toy(1))], full);
+    assert_eq!(world.account(result.seq), ["CREATE a MISSING -> CONFIGURED"]);
+}
+
+#[test]
+fn a_downstream_resync_repairs_what_differs_and_tries_at_once_what_failed() {
+    let mut world = World::new();
+    world.fail = failing_on("c", Verb::Create);
+    world.commit(vec![put("a", toy(1)), put("b", toy(1)), put("c", toy(1))], Options::default());
+    world.fail = Box::new(|_, _| None);
+    world.kernel.remove("a");
+    world.kernel.insert("b".into(), toy(9));
+    world.kernel.insert("left".into(), toy(1));
+    let result = world.commit(
+        vec![],
+        Options {
+            resync: Resync::Downstream,
+            ..Options::default()
+        },
+    );
+    let kernel: Vec<(&str, u32)> = world.kernel.iter().map(|(key, value)| (key.as_str(), value.content)).collect();
+    assert_eq!(kernel, [("a", 1), ("b", 1), ("c", 1)]);
+    let mut account = world.account(result.seq);
+    account.sort();
+    assert_eq!(
+        account,
+        [
+            "CREATE a MISSING -> CONFIGURED",
+            "CREATE c RETRYING -> CONFIGURED",
+            "DELETE left DISCOVERED -> REMOVED",
+            "UPDATE b CONFIGURED -> CONFIGURED"
+        ]
+    );
+    assert!(world.record(result.seq).values.is_empty(), "the values are those of before");
+}
+
+#[test]
+fn a_resync_without_a_difference_does_nothing() {
+    let mut world = World::new();
+    world.commit(vec![put("a", toy(1)), put("b", needing(&["a"]))], Options::default());
+    world.log.clear();
+    for resync in [Resync::Full, Resync::Upstream, Resync::Downstream] {
+        let changes = if resync == Resync::Downstream {
+            vec![]
+        } else {
+            vec![put("a", toy(1)), put("b", needing(&["a"]))]
+        };
+        let result = world.commit(
+            changes,
+            Options {
+                resync,
+                ..Options::default()
+            },
+        );
+        assert!(
+            world.record(result.seq).operations.is_empty(),
+            "{resync:?}: {:?}",
+            world.account(result.seq)
+        );
+    }
+    assert!(world.log.is_empty());
+}
+
+#[test]
+fn verification_reports_what_the_kernel_does_not_show() {
+    let mut world = World::new();
+    let verifying = || Options {
+        verify: true,
+        awaited: true,
+        ..Options::default()
+    };
+    world.commit(vec![put("gone", toy(1))], Options::default());
+    let changes = vec![put("a", toy(1)), put("b", toy(1)), put("c", toy(1)), remove("gone")];
+    world
+        .scheduler
+        .transact(Transaction {
+            changes,
+            options: verifying(),
+        })
+        .expect("acceptable");
+    let operations = world.scheduler.step(world.now);
+    for operation in operations {
+        let outcome = world.perform(operation.key.as_str(), operation.verb, operation.effect);
+        world.scheduler.outcome(operation.id, outcome);
+    }
+    world.kernel.remove("a");
+    world.kernel.insert("b".into(), toy(7));
+    world.kernel.insert("gone".into(), toy(1));
+    world.run();
+    let result = world.scheduler.take_finished().remove(0);
+    let mut told: Vec<String> = result
+        .errors
+        .iter()
+        .map(|error| format!("{}: {}", error.key, error.error))
+        .collect();
+    told.sort();
+    assert_eq!(
+        told,
+        [
+            "a: value is not actually configured",
+            "b: applied value is not equivalent with the refreshed value",
+            "gone: value is not actually removed"
+        ]
+    );
+    let kernel: Vec<(&str, u32)> = world.kernel.iter().map(|(key, value)| (key.as_str(), value.content)).collect();
+    assert_eq!(kernel, [("a", 1), ("b", 1), ("c", 1)], "and it is mended");
+}
+
+#[test]
+fn verification_of_what_is_as_it_should_be_reports_nothing() {
+    let mut world = World::new();
+    let result = world.commit(
+        vec![put("a", toy(1))],
+        Options {
+            verify: true,
+            ..Options::default()
+        },
+    );
+    assert!(result.errors.is_empty());
+}
+
+#[test]
+fn a_batch_of_notifications_is_judged_value_by_value() {
+    let mut world = World::new();
+    world.put("a", needing(&["fact/2"]));
+    world.run();
+    world.fact("fact/1", false);
+    world.fact("fact/2", true);
+    world.fact("fact/3", true);
+    world.run();
+    assert_eq!(world.state("a"), Some(ValueState::Configured));
+    let record = world.scheduler.history().records().next_back().expect("recorded");
+    let values: Vec<(&str, Origin)> = record.values.iter().map(|value| (value.key.as_str(), value.origin)).collect();
+    assert_eq!(
+        values,
+        [("fact/2", Origin::FromSB), ("fact/3", Origin::FromSB)],
+        "what changes nothing is not in it"
+    );
+    assert_eq!(world.account(record.seq)[0], "CREATE fact/2 NONEXISTENT -> OBTAINED");
+}
+
+#[test]
+fn a_failed_delete_is_an_error_of_the_transaction_and_stops_the_delete_of_its_base() {
+    let mut world = World::new();
+    world.commit(vec![put("a", toy(1)), put("b", needing(&["a"]))], Options::default());
+    world.fail = Box::new(|key, verb| (key == "b" && verb == Verb::Delete).then(never_again));
+    let result = world.commit(vec![remove("a")], Options::default());
+    assert_eq!(result.to_string(), "KeyErrors: [b (DELETE): hopeless]");
+    assert_eq!(world.kernel.len(), 2);
+}

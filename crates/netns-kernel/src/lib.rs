@@ -1,0 +1,54 @@
+//! All system calls: namespaces, netlink, sysctl, ethtool.
+//!
+//! Owns every `unsafe` block and every `setns` of the program, the pinned namespaces and their sockets. Must never decide
+//! anything: it performs [`KernelOp`]s and says what came of them. Start reading at [`operation`], then [`Executor`].
+
+mod address;
+mod address_routes;
+mod addressing;
+mod adoption;
+mod binding_record;
+mod change;
+mod deletion;
+mod entrance;
+mod ethtool;
+mod executor;
+mod failure;
+mod link;
+mod link_details;
+mod monitor;
+mod namespace;
+mod neighbour;
+mod neighbouring;
+mod netlink;
+pub mod open_files;
+mod opening;
+mod operation;
+mod packed;
+mod pinned;
+pub mod privileges;
+mod probe;
+mod process;
+mod reading;
+mod route;
+mod routing;
+pub mod sandbox;
+mod serving;
+mod slow_open;
+mod snapshot;
+mod sysctl;
+mod table;
+mod worker;
+mod write_count;
+
+pub use address_routes::{are_routes_read, routes_of_address};
+pub use binding_record::boot_id;
+pub use executor::{Executor, ExecutorConfig, StartError};
+pub use namespace::NamedTarget;
+pub use operation::*;
+pub use probe::{LinkKindTrial, try_link_kinds};
+pub use process::process_namespaces;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadMe;
