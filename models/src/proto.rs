@@ -5,7 +5,8 @@
 
 use std::sync::LazyLock;
 
-use prost_reflect::DescriptorPool;
+use prost::Message;
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, Value};
 
 mod encoded;
 
@@ -23,6 +24,42 @@ mod generated {
 }
 
 pub use generated::{netns_agent, status};
+
+/// The member of the oneof `link`, made when the crate is built.
+mod members {
+    use prost::{Message, Name};
+    use prost_reflect::DynamicMessage;
+
+    use super::ligato::linux::interfaces::interface::Link;
+
+    include!(concat!(env!("OUT_DIR"), "/link_members.rs"));
+
+    /// A message by reflection; `None` if its type were not in the pool.
+    fn by_reflection<M: Message + Name>(message: &M) -> Option<DynamicMessage> {
+        let descriptor = super::descriptor_pool().get_message_by_name(&M::full_name())?;
+        DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice()).ok()
+    }
+}
+
+pub(crate) use members::link_member;
+
+/// Name of the message of an interface.
+const INTERFACE: &str = "ligato.linux.interfaces.Interface";
+
+/// Describes the message of a member of the oneof `link` of an interface; `None` if there is no such member.
+pub fn link_descriptor(member: &str) -> Option<MessageDescriptor> {
+    let interface = descriptor_pool().get_message_by_name(INTERFACE)?;
+    interface.get_field_by_name(member)?.kind().as_message().cloned()
+}
+
+/// The member of the oneof `link` with this name and content; `None` if there is no such member.
+pub fn link_of(member: &str, message: DynamicMessage) -> Option<ligato::linux::interfaces::interface::Link> {
+    let mut interface = DynamicMessage::new(descriptor_pool().get_message_by_name(INTERFACE)?);
+    interface.try_set_field_by_name(member, Value::Message(message)).ok()?;
+    ligato::linux::interfaces::Interface::decode(interface.encode_to_vec().as_slice())
+        .ok()?
+        .link
+}
 
 /// The packages below `ligato`, and `status`, which belongs to them though its package has no prefix.
 pub mod ligato {

@@ -22,7 +22,7 @@ use crate::{
         namespace::microservice_key,
         netns_of,
         sharing::concerned_by_link,
-        value::{InterfaceKind, Microservice, Namespace, NamespaceName, OpenNamespace, Value, interface_key},
+        value::{Microservice, Namespace, NamespaceName, OpenNamespace, Value, interface_key},
     },
     engine::Effects,
     signals::{
@@ -1003,7 +1003,7 @@ impl NetworkEffects {
     fn note_existing(&mut self, scheduler: &Scheduler<Network>, key: &Key) {
         let view = scheduler.view();
         let interface = view.applied(key).and_then(Value::interface);
-        match interface.filter(|interface| interface.kind == InterfaceKind::Existing) {
+        match interface.filter(|interface| interface.is_existing()) {
             Some(interface) => {
                 let addresses = interface.addresses.iter().map(|address| address.spec).collect();
                 let now = (interface.host_name.clone(), addresses);

@@ -192,7 +192,7 @@ fn spec(text: &str) -> AddressSpec {
 fn machine() -> Kernel {
     let mut kernel = Kernel::new();
     let vrf = kernel.add_foreign_link(OWN, "vrf0", "vrf");
-    kernel.link_mut(OWN, vrf).vrf_table = Some(30);
+    kernel.set_vrf_table(OWN, vrf, 30);
     for (name, address, master) in [("nic0", "10.5.5.1", None), ("nic1", "10.6.6.1", Some(vrf))] {
         let index = kernel.add_foreign_link(OWN, name, "dummy");
         kernel.link_mut(OWN, index).master = master;
@@ -356,7 +356,7 @@ fn routes_follow_a_vrf_that_is_made_again_with_another_table() {
             let old = kernel.link(OWN, "vrf0").expect("the VRF exists").index;
             kernel.remove_link(OWN, old);
             let new = kernel.add_foreign_link(OWN, "vrf0", "vrf");
-            kernel.link_mut(OWN, new).vrf_table = Some(40);
+            kernel.set_vrf_table(OWN, new, 40);
             // The kernel flushes the routes of what leaves a VRF.
             kernel.spaces.get_mut(&OWN).expect("it exists").routes.clear();
             let member = kernel.link(OWN, "nic1").expect("the NIC exists").index;

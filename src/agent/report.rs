@@ -194,7 +194,7 @@ pub struct Reporter {
     clock: Clock,
     health: Arc<Health>,
     /// Published links: by namespace, by logical name.
-    links: HashMap<NetnsId, BTreeMap<String, LinkState>>,
+    links: HashMap<NetnsId, BTreeMap<String, InterfaceState>>,
     /// Values that stay because removals are held, and since when.
     held_values: BTreeMap<Key, Duration>,
     in_sync: watch::Sender<bool>,
@@ -252,7 +252,8 @@ impl Reporter {
 
     /// Publishes the managed links of a namespace; those that it had before and has no longer are taken back.
     pub fn links_of(&mut self, netns: NetnsId, links: Vec<(String, LinkState)>) {
-        let now: BTreeMap<String, LinkState> = links.into_iter().collect();
+        let state = |(name, link): (String, LinkState)| (name.clone(), interface_state(&name, &link));
+        let now: BTreeMap<String, InterfaceState> = links.into_iter().map(state).collect();
         let before = self.links.remove(&netns).unwrap_or_default();
         for name in before.keys().filter(|name| !now.contains_key(*name)) {
             // It may have been created elsewhere meanwhile.
@@ -260,36 +261,16 @@ impl Reporter {
                 self.publisher.remove(&link_key(name));
             }
         }
-        for (name, link) in now.iter().filter(|(name, link)| before.get(*name) != Some(*link)) {
-            self.publisher
-                .set(link_key(name), Published::Link(self.interface_state(name, link)));
+        let last_change = i64::try_from(self.clock.now().as_secs()).unwrap_or(i64::MAX);
+        for (name, state) in now.iter().filter(|(name, state)| before.get(*name) != Some(*state)) {
+            let state = InterfaceState {
+                last_change,
+                ..state.clone()
+            };
+            self.publisher.set(link_key(name), Published::Link(state));
         }
         if !now.is_empty() {
             self.links.insert(netns, now);
-        }
-    }
-
-    fn interface_state(&self, name: &str, link: &LinkState) -> InterfaceState {
-        let kind = match link.kind.as_str() {
-            "veth" => Type::Veth,
-            "tun" => Type::TapToVpp,
-            "vrf" => Type::VrfDevice,
-            "dummy" => Type::Dummy,
-            _ if link.name == "lo" => Type::Loopback,
-            _ => Type::Existing,
-        };
-        let status = |up: bool| if up { LinkStatus::Up } else { LinkStatus::Down } as i32;
-        InterfaceState {
-            name: name.to_owned(),
-            internal_name: link.name.clone(),
-            r#type: kind as i32,
-            if_index: i32::try_from(link.index).unwrap_or_default(),
-            admin_status: status(link.up),
-            oper_status: status(!matches!(link.oper_state, OPER_NOT_PRESENT | OPER_DOWN)),
-            last_change: i64::try_from(self.clock.now().as_secs()).unwrap_or(i64::MAX),
-            phys_address: link.mac.map(|mac| models::address::MacAddress(mac).to_string()).unwrap_or_default(),
-            mtu: link.mtu,
-            ..InterfaceState::default()
         }
     }
 
@@ -490,6 +471,24 @@ fn last_error(error: LastError) -> proto::LastError {
         kernel_text,
         message: visible(&error.message),
         time: Some(timestamp(error.at)),
+    }
+}
+
+/// The state of a link as it is published, without the time.
+fn interface_state(name: &str, link: &LinkState) -> InterfaceState {
+    let kind = link_kinds::of_link(&link.kind, &link.name).unwrap_or_else(link_kinds::referred);
+    let interface_type = Type::from_str_name(kind.spec().type_name).unwrap_or_default();
+    let status = |up: bool| if up { LinkStatus::Up } else { LinkStatus::Down } as i32;
+    InterfaceState {
+        name: name.to_owned(),
+        internal_name: link.name.clone(),
+        r#type: interface_type as i32,
+        if_index: i32::try_from(link.index).unwrap_or_default(),
+        admin_status: status(link.up),
+        oper_status: status(!matches!(link.oper_state, OPER_NOT_PRESENT | OPER_DOWN)),
+        phys_address: link.mac.map(|mac| models::address::MacAddress(mac).to_string()).unwrap_or_default(),
+        mtu: link.mtu,
+        ..InterfaceState::default()
     }
 }
 

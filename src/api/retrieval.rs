@@ -10,19 +10,16 @@ use models::{
     address::MacAddress,
     key::Key,
     proto::ligato::linux::{
-        interfaces::{
-            Interface as InterfaceMessage, VrfDevLink,
-            interface::{Link, Type},
-        },
+        interfaces::Interface as InterfaceMessage,
         l3::{ArpEntry, Route as RouteMessage},
     },
 };
 
 use super::{Api, threads::give_way};
 use crate::descriptors::{
-    Network,
-    message::{interface_of, observed_route},
-    value::{Interface, InterfaceKind, NamespaceName, Value, interface_key},
+    Network, link,
+    message::{interface_of, member_of, observed_route},
+    value::{Interface, NamespaceName, Value, interface_key},
 };
 use kvscheduler::history::extract::{Extract, Scope};
 use netns_kernel::{AddressSpec, LinkDetails, NeighbourState, NetnsId, RouteState, Snapshot};
@@ -181,10 +178,7 @@ impl<'a> Look<'a> {
             phys_address: state.mac.map(|mac| MacAddress(mac).to_string()).unwrap_or_default(),
             mtu: state.mtu,
             vrf_master_interface: vrf.clone(),
-            link: match (known.r#type(), state.vrf_table) {
-                (Type::VrfDevice, Some(routing_table)) => Some(Link::VrfDev(VrfDevLink { routing_table })),
-                _ => known.link.clone(),
-            },
+            link: member_of(&link::observe(&interface.link, state)),
             ..known
         };
         Some(RetrievedInterface {
@@ -199,8 +193,7 @@ impl<'a> Look<'a> {
     fn vrf_of(&self, interface: &Interface, link: &LinkDetails) -> String {
         let Some(master) = link.state.master else { return String::new() };
         let interfaces = self.extract.values().iter().filter_map(|value| value.applied.as_ref()?.interface());
-        let mut devices =
-            interfaces.filter(|other| matches!(other.kind, InterfaceKind::Vrf { .. }) && other.namespace == interface.namespace);
+        let mut devices = interfaces.filter(|other| other.link.routing_table().is_some() && other.namespace == interface.namespace);
         let device = devices.find(|device| self.link(device).is_some_and(|(_, link)| link.state.index == master));
         device.map(|device| device.name.clone()).unwrap_or_default()
     }

@@ -14,7 +14,7 @@ use super::{
     observed::{observed_address, observed_prefix},
     route::layer3_on_link,
     sharing::{is_kept_for_another, others_on_link},
-    value::{Address, Detection, Interface, InterfaceKind, Value},
+    value::{Address, Detection, Interface, Value},
     vrf::membership_key,
 };
 use kvscheduler::{DeleteCause, Dependency, Descriptor, Place, Refusal, Taken, Verb, View};
@@ -60,7 +60,7 @@ pub fn allocation_key(reference: &str, interface: &str) -> Key {
 
 /// Whether a link is somebody else's too, with addresses of theirs.
 pub(super) fn is_shared(interface: &Interface) -> bool {
-    matches!(interface.kind, InterfaceKind::Existing | InterfaceKind::Loopback)
+    interface.is_existing() || interface.is_loopback()
 }
 
 /// What the kernel is told about duplicates of an address.
@@ -306,7 +306,7 @@ impl Descriptor<Network> for AddressDescriptor {
         let Some((interface, spec)) = value.address().filter(|_| verb == Verb::Delete).and_then(on) else {
             return Taken::NOTHING;
         };
-        if spec.address.is_ipv6() || interface.kind == InterfaceKind::Loopback {
+        if spec.address.is_ipv6() || interface.is_loopback() {
             return Taken::NOTHING;
         }
         let taken = layer3_on_link(interface, view).into_iter();

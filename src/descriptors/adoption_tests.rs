@@ -101,10 +101,8 @@ fn an_adopting_pair_names_the_marks_of_both_ends_and_sets_everything_that_a_foun
     world.interface(LEFT);
     world.interface(RIGHT);
     let ops = world.run(|_| false);
-    let KernelOp::CreateVeth { ends } = &ops[0] else {
-        panic!("{ops:?}")
-    };
-    let marks = ends.each_ref().map(|end| end.adopt.clone().expect("it may be adopted"));
+    let KernelOp::CreateLink(create) = &ops[0] else { panic!("{ops:?}") };
+    let marks: Vec<String> = create.ends().map(|end| end.adopt.clone().expect("it may be adopted")).collect();
     assert_eq!(
         marks,
         ["left/right", "right/left"].map(|names| format!("/vnf-agent/test/{names}{ADOPTED_MARK}"))
@@ -132,7 +130,7 @@ fn nothing_is_adopted_without_being_asked_for() {
     assert!(!ops.is_empty());
     for op in ops {
         match op {
-            KernelOp::CreateVeth { ends } => assert!(ends.iter().all(|end| end.adopt.is_none())),
+            KernelOp::CreateLink(create) => assert!(create.ends().all(|end| end.adopt.is_none())),
             KernelOp::AddRoute { adopt, replace, .. } => assert!(!adopt && !replace),
             _ => {}
         }

@@ -2,14 +2,14 @@
 //!
 //! Owns the one printer and the one parser. Must never look at anything but the text. Start reading at [`Marks`].
 //!
-//! Form: `/vnf-agent/<label>/` and then, as in the reference, the logical name; for a VETH `<name>/<peer>`, for a TAP
-//! `<name>/<VPP TAP>/<original host name>`. Names may contain `/`, so a reader must already know the candidates. The `lo` of a
+//! Form: `/vnf-agent/<label>/` and then, as in the reference, the logical name; for a VETH `<name>/<peer>`, for a link
+//! with a parent `<name>/<parent>`, for a TAP `<name>/<VPP TAP>/<original host name>`. Names may contain `/`, so a reader must already know the candidates. The `lo` of a
 //! namespace that the agent created ends with `//netns`, which no logical name can (empty path elements are refused); the alias of a
 //! link that the agent took over from somebody else ends with `//adopted`.
 
 use models::key::ALL_AGENTS_PREFIX;
 
-use super::value::{Interface, InterfaceKind};
+use super::value::Interface;
 use netns_kernel::{ADOPTED_MARK, provisional_group};
 
 /// Ends the alias of `lo` in a namespace that the agent created.
@@ -43,12 +43,8 @@ impl Marks {
 
     /// Alias of a managed interface.
     pub fn alias(&self, interface: &Interface) -> String {
-        let Interface { name, .. } = interface;
-        match &interface.kind {
-            InterfaceKind::Veth { peer, .. } => format!("{}{name}/{peer}", self.prefix),
-            InterfaceKind::TapToVpp { tap } => format!("{}{name}/{tap}/{tap}", self.prefix),
-            _ => format!("{}{name}", self.prefix),
-        }
+        let words = interface.link.mark_words().into_iter().map(|word| format!("/{word}"));
+        format!("{}{}{}", self.prefix, interface.name, words.collect::<String>())
     }
 
     /// Alias of a managed interface that was somebody else's before.

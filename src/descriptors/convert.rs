@@ -11,10 +11,7 @@ use models::{
     key::{AddressSource, TypedKey},
     proto::{
         ligato::linux::{
-            interfaces::{
-                Interface as InterfaceModel, interface::DuplicateAddressDetection, interface::Link, interface::Type,
-                veth_link::ChecksumOffloading,
-            },
+            interfaces::{Interface as InterfaceModel, interface::DuplicateAddressDetection},
             l3::{ArpEntry, Route as RouteModel, route::Scope},
             namespace::{NetNamespace, net_namespace::ReferenceType},
         },
@@ -22,8 +19,9 @@ use models::{
     },
 };
 
-use super::value::{Address, Arp, Detection, DriftPolicy, Interface, InterfaceKind, NamespaceName, Original, Route, Value};
+use super::value::{Address, Arp, Detection, DriftPolicy, Interface, NamespaceName, Original, Route, Value};
 use kvscheduler::{Rejection, ValueState};
+use link_kinds::LifeCycle;
 use netns_kernel::AddressSpec;
 
 /// Why a model that passed validation cannot be turned into a value; only a gap between the two can cause it.
@@ -97,45 +95,32 @@ fn drift_policy(model: DriftPolicyModel) -> Option<DriftPolicy> {
     }
 }
 
-fn offloading(value: i32) -> bool {
-    value != ChecksumOffloading::ChksmOffloadDisabled as i32
-}
-
-fn kind(model: &InterfaceModel) -> Result<InterfaceKind, Rejection> {
-    Ok(match (model.r#type(), &model.link) {
-        (Type::Veth, Some(Link::Veth(link))) => InterfaceKind::Veth {
-            peer: link.peer_if_name.clone(),
-            rx_checksum: offloading(link.rx_checksum_offloading),
-            tx_checksum: offloading(link.tx_checksum_offloading),
-        },
-        (Type::TapToVpp, Some(Link::Tap(link))) => InterfaceKind::TapToVpp {
-            tap: link.vpp_tap_if_name.clone(),
-        },
-        (Type::VrfDevice, Some(Link::VrfDev(link))) => InterfaceKind::Vrf { table: link.routing_table },
-        (Type::Loopback, _) => InterfaceKind::Loopback,
-        (Type::Existing, _) => InterfaceKind::Existing,
-        (Type::Dummy, _) => InterfaceKind::Dummy,
-        (other, _) => return Err(unusable("link", format!("does not fit type {}", other.as_str_name()))),
-    })
-}
-
 /// The value of the message of an interface, without the original.
 pub(super) fn interface(model: &InterfaceModel) -> Result<Interface, Rejection> {
-    let kind = kind(model)?;
-    let host_name = match kind {
-        InterfaceKind::Loopback => "lo".to_owned(),
-        _ => non_empty(&model.host_if_name).unwrap_or_else(|| model.name.clone()),
-    };
-    let existing = kind == InterfaceKind::Existing;
+    let link = model.parse_link().map_err(|error| Rejection {
+        state: ValueState::Invalid,
+        reason: error.reason,
+        message: error.message,
+        fields: error.fields,
+    })?;
+    let host_name = model.host_name().to_owned();
+    let existing = link.life_cycle() == LifeCycle::Referred;
+    let detects = link.spec().detects_duplicates;
     let vrf = non_empty(&model.vrf_master_interface);
     let mut addresses = Vec::new();
     for text in model.ip_addresses.iter().filter(|_| !model.link_only || existing) {
-        addresses.push(address(model, text, existing && model.link_only, &host_name, vrf.clone()));
+        addresses.push(address(
+            model,
+            text,
+            (existing && model.link_only, detects),
+            &host_name,
+            vrf.clone(),
+        ));
     }
     order(&mut addresses);
     Ok(Interface {
         name: model.name.clone(),
-        kind,
+        link,
         namespace: namespace(model.namespace.as_ref())?,
         host_name,
         enabled: model.enabled,
@@ -158,7 +143,7 @@ pub(super) fn interface(model: &InterfaceModel) -> Result<Interface, Rejection> 
     })
 }
 
-fn address(model: &InterfaceModel, text: &str, only_expected: bool, host_name: &str, vrf: Option<String>) -> Address {
+fn address(model: &InterfaceModel, text: &str, (only_expected, detects): (bool, bool), host_name: &str, vrf: Option<String>) -> Address {
     let source = match (only_expected, is_alloc_reference(text)) {
         (true, _) => AddressSource::Existing,
         (_, true) => AddressSource::AllocRef,
@@ -179,8 +164,6 @@ fn address(model: &InterfaceModel, text: &str, only_expected: bool, host_name: &
         DuplicateAddressDetection::Skip => Detection::Skip,
         DuplicateAddressDetection::Optimistic => Detection::Optimistic,
     };
-    // The other kinds have no neighbours that could answer (IFF_NOARP, IFF_LOOPBACK).
-    let asks = matches!(model.r#type(), Type::Veth | Type::TapToVpp | Type::Existing);
     let is_ipv6 = spec.is_some_and(|spec| spec.address.is_ipv6());
     Address {
         interface: model.name.clone(),
@@ -188,7 +171,7 @@ fn address(model: &InterfaceModel, text: &str, only_expected: bool, host_name: &
         spec,
         text: text.to_owned(),
         vrf,
-        awaited: is_ipv6 && asks && model.enabled && expected.is_none() && detection != Detection::Skip,
+        awaited: is_ipv6 && detects && model.enabled && expected.is_none() && detection != Detection::Skip,
         expected,
         detection,
         position: 0,

@@ -23,12 +23,13 @@ use super::{
     address::addresses_prefix,
     alias::Marks,
     netns_of,
-    value::{HostLink, Interface, InterfaceKind, NamespaceName, Value, interface_key},
+    value::{HostLink, Interface, NamespaceName, Value, interface_key},
     vrf::membership_key,
 };
 use residents::Residents;
 
 use kvscheduler::View;
+use link_kinds::{LifeCycle, Role};
 use netns_kernel::{AddressRoute, AddressSpec, AddressState, LinkState, NetnsId, Snapshot};
 
 /// What a look at a namespace brought.
@@ -95,7 +96,7 @@ pub struct KnownLinks(HashMap<u32, KnownLink>);
 struct KnownLink {
     name: String,
     kind: String,
-    peer_index: Option<u32>,
+    linked: Option<u32>,
 }
 
 impl KnownLinks {
@@ -107,17 +108,17 @@ impl KnownLinks {
             let known = KnownLink {
                 name: name.clone(),
                 kind: link.kind.clone(),
-                peer_index: link.peer_index,
+                linked: link.linked,
             };
             (link.index, known)
         });
         self.0.extend(known);
     }
 
-    /// Whose a link is. One that was made in its place under the same index, which only its maker can choose, has another peer.
+    /// Whose a link is. One that was made in its place under the same index, which only its maker can choose, has another peer or parent.
     fn name_of(&self, link: &LinkState) -> Option<&str> {
         let known = self.0.get(&link.index)?;
-        ((&known.kind, known.peer_index) == (&link.kind, link.peer_index)).then_some(&known.name)
+        ((&known.kind, known.linked) == (&link.kind, link.linked)).then_some(&known.name)
     }
 }
 
@@ -204,12 +205,13 @@ impl<'a> Inspection<'a> {
     /// Whether a link of interface `name` is the end of a pair of whose other end nothing is known, and that may be put again: `name`
     /// is not desired as anything else.
     fn has_lost_end(&self, link: &LinkState, name: &str) -> bool {
-        let subject = self.marks.subject(&link.alias).filter(|_| link.kind == "veth");
+        let is_pair = link_kinds::by_info_kind(&link.kind).is_some_and(|kind| kind.spec().reference(Role::is_peer).is_some());
+        let subject = self.marks.subject(&link.alias).filter(|_| is_pair);
         let Some(peer) = subject.and_then(|subject| subject.strip_prefix(name)?.strip_prefix('/')) else {
             return false;
         };
         let known = self.view.known(&interface_key(name));
-        let is_end = |interface: &Interface| matches!(&interface.kind, InterfaceKind::Veth { peer: desired, .. } if desired == peer);
+        let is_end = |interface: &Interface| interface.link.peer() == Some(peer);
         let may_be_end = known.wanted.and_then(Value::interface).is_none_or(is_end);
         known.applied.is_none() && may_be_end && !self.is_known(&interface_key(peer))
     }
@@ -250,7 +252,7 @@ impl<'a> Inspection<'a> {
     fn name_without_mark(&self, link: &LinkState, known: &KnownLinks) -> Option<String> {
         let name = known.name_of(link).filter(|_| !self.managed.contains_key(&link.index))?;
         let applied = self.view.applied(&interface_key(name))?.interface()?;
-        let is_here = applied.kind != InterfaceKind::Existing && netns_of(self.view, &applied.namespace) == Some(self.netns);
+        let is_here = !applied.is_existing() && netns_of(self.view, &applied.namespace) == Some(self.netns);
         let is_taken = self.marks.is_any_agents(&link.alias) || self.managed.values().flatten().any(|other| other == name);
         (is_here && !is_taken).then(|| name.to_owned())
     }
@@ -299,14 +301,12 @@ impl<'a> Inspection<'a> {
             .collect();
         let mut lost = Vec::new();
         for (key, interface) in interfaces {
-            let gone = interface.kind != InterfaceKind::Existing && !self.seen.contains(&key);
+            let gone = !interface.is_existing() && !self.seen.contains(&key);
             if gone {
                 lost.push(key);
             }
             lost.extend(self.unseen_on(interface));
-            if let InterfaceKind::Veth { peer, .. } = &interface.kind
-                && gone
-            {
+            if let Some(peer) = interface.link.peer().filter(|_| gone) {
                 // The kernel removes both ends of a pair together, whichever namespace the other one is in, and all that is on them.
                 lost.push(interface_key(peer));
                 let peer = self.view.applied(&interface_key(peer)).and_then(Value::interface);
@@ -341,7 +341,9 @@ pub fn host_facts(snapshot: &Snapshot, marks: &Marks) -> BTreeMap<Key, Value> {
     for link in &snapshot.links {
         let host_name = link.name.clone();
         // One that carries the mark of an agent, this or another, has been taken over already.
-        if link.kind == "tun" && !marks.is_any_agents(&link.alias) {
+        let kind = link_kinds::by_info_kind(&link.kind);
+        let can_be_taken_over = kind.is_some_and(|kind| kind.spec().life_cycle == LifeCycle::TakenOver);
+        if can_be_taken_over && !marks.is_any_agents(&link.alias) {
             let key = TypedKey::Tap {
                 host_name: host_name.clone(),
             };
@@ -351,7 +353,7 @@ pub fn host_facts(snapshot: &Snapshot, marks: &Marks) -> BTreeMap<Key, Value> {
             continue;
         }
         let state = HostLink {
-            vrf_table: link.vrf_table.filter(|_| link.kind == "vrf"),
+            vrf_table: link.vrf_table(),
         };
         let key = TypedKey::HostInterface {
             host_name: host_name.clone(),
@@ -365,9 +367,12 @@ pub fn host_facts(snapshot: &Snapshot, marks: &Marks) -> BTreeMap<Key, Value> {
             };
             tell(key, Value::Present);
         }
-        let master = link
-            .master
-            .and_then(|master| snapshot.links.iter().find(|other| other.index == master && other.kind == "vrf"));
+        let master = link.master.and_then(|master| {
+            snapshot
+                .links
+                .iter()
+                .find(|other| other.index == master && other.vrf_table().is_some())
+        });
         if let Some(vrf) = master {
             let key = TypedKey::HostInterfaceVrf {
                 host_name,

@@ -1,4 +1,4 @@
-//! Links: VETH, TAP_TO_VPP, LOOPBACK, EXISTING, VRF_DEVICE, DUMMY.
+//! Links of all kinds.
 //!
 //! Owns creation, change and removal of links and what follows from one: admin state, addresses, VRF membership. Must never
 //! touch a link that does not carry the agent's mark, but for `lo`, EXISTING and a TAP that is being taken over. Start reading at
@@ -13,13 +13,14 @@ use models::key::{Key, TypedKey};
 use super::{
     MICROSERVICE_AVAILABLE, NAMESPACE_AVAILABLE, Network,
     alias::{Marks, RELEASED},
-    netns_of, not_others, owned,
+    applied_interface, link, netns_of, not_others, owned,
     sharing::{check_link, has_to_leave, host_link_key, is_in_own_namespace},
-    value::{Interface, InterfaceKind, Namespace, NamespaceName, Value, interface_key},
+    value::{Interface, Namespace, NamespaceName, Value, interface_key},
     vrf::membership,
 };
 use kvscheduler::{Claim, DeleteCause, Dependency, Descriptor, Refusal, View};
-use netns_kernel::{Guard, KernelOp, LinkChanges, NetnsId, NewLink, NewLinkKind};
+use link_kinds::{LifeCycle, Role};
+use netns_kernel::{Guard, KernelOp, LinkChanges, NetnsId, NewLink, NewPeer};
 
 /// Reason of a LOOPBACK that is to be down in the agent's own namespace.
 const OWN_LOOPBACK: &str = "OwnLoopback";
@@ -69,18 +70,12 @@ impl InterfaceDescriptor {
         changes.mtu = (interface.mtu != 0).then_some(interface.mtu);
         changes.mac = interface.mac.filter(|_| !interface.link_only);
         changes.up = interface.enabled.then_some(true);
-        if let InterfaceKind::Veth {
-            rx_checksum, tx_checksum, ..
-        } = interface.kind
-        {
-            changes.rx_checksum = (!rx_checksum).then_some(false);
-            changes.tx_checksum = (!tx_checksum).then_some(false);
-        }
+        link::set_features(&mut changes, interface.link.features_to_set());
         if interface.adopt {
             leave_nothing_open(&mut changes, interface);
         }
         let mut guard = owned(&self.marks);
-        if interface.kind == InterfaceKind::Loopback {
+        if interface.is_loopback() {
             // `lo` belongs to the namespace: it takes no group and has no mark before.
             (changes.alias, changes.group, guard) = (Some(self.loopback_alias(interface, view)), None, not_others(&self.marks));
             changes.up = Some(interface.enabled);
@@ -104,54 +99,51 @@ impl InterfaceDescriptor {
         }
     }
 
-    fn create_veth(&self, interface: &Interface, peer: &str, netns: NetnsId, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
-        let Some(other) = view.wanted(&interface_key(peer)).and_then(Value::interface) else {
-            return Ok(Vec::new());
-        };
-        match &other.kind {
-            InterfaceKind::Veth { peer: back, .. } if *back == interface.name => {}
-            InterfaceKind::Veth { peer: back, .. } => {
-                let message = format!(
-                    "{} names {peer} as its peer, but {peer} names {back}; each end must name the other",
-                    interface.name
-                );
-                return Err(Refusal {
-                    reason: "PeerMismatch",
-                    message,
-                });
-            }
-            _ => {
-                let message = format!("{} names {peer} as its peer, but {peer} is not of type VETH", interface.name);
-                return Err(Refusal {
-                    reason: "PeerMismatch",
-                    message,
-                });
+    /// The operations that create a link, with the other end of its pair.
+    fn make(&self, interface: &Interface, netns: NetnsId, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
+        let mut create = link::create(&interface.link, self.new_link(interface, netns));
+        for (reference, name) in interface.link.references() {
+            match reference.role {
+                Role::Peer { attribute } => {
+                    let Some((other, netns)) = mutual_peer(interface, name, view)? else {
+                        return Ok(Vec::new());
+                    };
+                    let end = self.new_link(other, netns);
+                    create.peer = Some(NewPeer { attribute, end });
+                }
+                Role::Parent => {
+                    let Some((parent, netns)) = applied_interface(view, name) else {
+                        return Ok(Vec::new());
+                    };
+                    create.parent = Some((netns, parent.host_name.clone()));
+                }
+                Role::Original => {}
             }
         }
-        let Some(other_netns) = netns_of(view, &other.namespace) else {
-            return Ok(Vec::new());
-        };
-        let ends = Box::new([self.new_link(interface, netns), self.new_link(other, other_netns)]);
-        Ok(vec![KernelOp::CreateVeth { ends }, self.finish(interface, netns, view)])
+        let sysctls = interface.link.kind().sysctls(&interface.link).iter();
+        let mut ops: Vec<KernelOp> = sysctls.map(|(name, value)| KernelOp::EnsureSysctl { netns, name, value }).collect();
+        ops.push(KernelOp::CreateLink(Box::new(create)));
+        ops.push(self.finish(interface, netns, view));
+        Ok(ops)
     }
 
-    fn take_tap(&self, interface: &Interface, tap: &str, netns: NetnsId, view: &View<'_, Network>) -> Vec<KernelOp> {
-        let Some(own) = netns_of(view, &NamespaceName::Own) else {
+    fn take_over(&self, interface: &Interface, netns: NetnsId, view: &View<'_, Network>) -> Vec<KernelOp> {
+        let (Some(original), Some(own)) = (interface.link.original(), netns_of(view, &NamespaceName::Own)) else {
             return Vec::new();
         };
-        // The mark comes first and by itself: killed between the two, the agent knows the TAP again, wherever it is.
+        // The mark comes first and by itself: killed between the two, the agent knows the link again, wherever it is.
         let mark = LinkChanges {
             alias: Some(self.marks.alias(interface)),
             ..LinkChanges::default()
         };
         let relocate = LinkChanges {
-            rename: (interface.host_name != tap).then(|| interface.host_name.clone()),
+            rename: (interface.host_name != original).then(|| interface.host_name.clone()),
             move_to: (own != netns).then_some(netns),
             ..LinkChanges::default()
         };
         let set = |guard, changes| KernelOp::SetLink {
             netns: own,
-            name: tap.to_owned(),
+            name: original.to_owned(),
             guard,
             changes: Box::new(changes),
         };
@@ -163,11 +155,12 @@ impl InterfaceDescriptor {
         ops
     }
 
-    fn give_tap_back(&self, interface: &Interface, tap: &str, netns: NetnsId, view: &View<'_, Network>) -> Vec<KernelOp> {
+    fn give_back(&self, interface: &Interface, netns: NetnsId, view: &View<'_, Network>) -> Vec<KernelOp> {
         let own = netns_of(view, &NamespaceName::Own);
+        let original = interface.link.original().unwrap_or(&interface.host_name);
         let changes = LinkChanges {
             alias: Some(RELEASED.to_owned()),
-            rename: (interface.host_name != tap).then(|| tap.to_owned()),
+            rename: (interface.host_name != original).then(|| original.to_owned()),
             move_to: own.filter(|own| *own != netns),
             ..LinkChanges::default()
         };
@@ -196,20 +189,7 @@ impl InterfaceDescriptor {
         if applied.effective_mtu() != wanted.effective_mtu() {
             changes.mtu = wanted.effective_mtu();
         }
-        if let (
-            InterfaceKind::Veth {
-                rx_checksum: had_rx,
-                tx_checksum: had_tx,
-                ..
-            },
-            InterfaceKind::Veth {
-                rx_checksum, tx_checksum, ..
-            },
-        ) = (&applied.kind, &wanted.kind)
-        {
-            changes.rx_checksum = (had_rx != rx_checksum).then_some(*rx_checksum);
-            changes.tx_checksum = (had_tx != tx_checksum).then_some(*tx_checksum);
-        }
+        link::change(&mut changes, &wanted.link, &applied.link.differences(&wanted.link, 0));
         if !applied.marked && wanted.adopt {
             leave_nothing_open(&mut changes, wanted);
         }
@@ -217,13 +197,33 @@ impl InterfaceDescriptor {
     }
 }
 
-/// The wanted other end of a veth, if the two name each other.
+/// The wanted other end of a pair, if the two name each other.
 fn other_end<'a>(interface: &Interface, view: &View<'a, Network>) -> Option<&'a Interface> {
-    let InterfaceKind::Veth { peer, .. } = &interface.kind else {
-        return None;
+    let other = view.wanted(&interface_key(interface.link.peer()?))?.interface()?;
+    (other.link.peer() == Some(&interface.name)).then_some(other)
+}
+
+/// The wanted other end of a pair with the namespace that it is to be in; `None` while one of the two is not there.
+///
+/// # Errors
+/// It is no end of a pair, or that of another one.
+fn mutual_peer<'a>(interface: &Interface, peer: &str, view: &View<'a, Network>) -> Result<Option<(&'a Interface, NetnsId)>, Refusal> {
+    let Some(other) = view.wanted(&interface_key(peer)).and_then(Value::interface) else {
+        return Ok(None);
     };
-    let other = view.wanted(&interface_key(peer))?.interface()?;
-    matches!(&other.kind, InterfaceKind::Veth { peer: back, .. } if *back == interface.name).then_some(other)
+    let (name, type_name) = (&interface.name, interface.link.spec().type_name);
+    let wrong = match other.link.peer() {
+        Some(back) if back == *name => None,
+        Some(back) => Some(format!("{peer} names {back}; each end must name the other")),
+        None => Some(format!("{peer} is not of type {type_name}")),
+    };
+    match wrong {
+        Some(wrong) => Err(Refusal {
+            reason: "PeerMismatch",
+            message: format!("{name} names {peer} as its peer, but {wrong}"),
+        }),
+        None => Ok(netns_of(view, &other.namespace).map(|netns| (other, netns))),
+    }
 }
 
 /// Checks that `lo` of the agent's own namespace is not taken down: store and API are reached through it, so nobody could take the
@@ -247,22 +247,13 @@ fn check_loopback(interface: &Interface, view: &View<'_, Network>) -> Result<(),
 fn leave_nothing_open(changes: &mut LinkChanges, interface: &Interface) {
     (changes.mtu, changes.up) = (interface.effective_mtu(), Some(interface.enabled));
     changes.mac = interface.mac.filter(|_| !interface.link_only);
-    if let InterfaceKind::Veth {
-        rx_checksum, tx_checksum, ..
-    } = interface.kind
-    {
-        (changes.rx_checksum, changes.tx_checksum) = (Some(rx_checksum), Some(tx_checksum));
-    }
+    link::set_all(changes, &interface.link);
 }
 
 /// What of a link others changed, property by property.
 fn differences(found: &Interface, wanted: &Interface) -> Vec<String> {
     let changes = InterfaceDescriptor::changes(found, wanted, String::new());
-    let word = |on| if on { "on" } else { "off" };
-    let mut told = Vec::new();
-    if immutable(&found.kind) != immutable(&wanted.kind) {
-        told.push(format!("its kind is {:?} instead of {:?}", found.kind, wanted.kind));
-    }
+    let mut told = found.link.what_differs(&wanted.link);
     told.extend(
         changes
             .rename
@@ -275,16 +266,7 @@ fn differences(found: &Interface, wanted: &Interface) -> Vec<String> {
         told.push(format!("its MAC address is {mac} instead of {wanted}"));
     }
     told.extend(changes.master.map(|_| "it has a master that nobody asked for".to_owned()));
-    told.extend(
-        changes
-            .rx_checksum
-            .map(|on| format!("receive checksum offloading is not {}", word(on))),
-    );
-    told.extend(
-        changes
-            .tx_checksum
-            .map(|on| format!("transmit checksum offloading is not {}", word(on))),
-    );
+    told.extend(found.link.differences(&wanted.link, 0).iter().map(ToString::to_string));
     told.extend(changes.up.map(|up| {
         if up {
             "it is DOWN instead of UP"
@@ -294,18 +276,6 @@ fn differences(found: &Interface, wanted: &Interface) -> Vec<String> {
         .to_owned()
     }));
     told
-}
-
-/// What of a kind cannot be changed in place.
-fn immutable(kind: &InterfaceKind) -> InterfaceKind {
-    match kind {
-        InterfaceKind::Veth { peer, .. } => InterfaceKind::Veth {
-            peer: peer.clone(),
-            rx_checksum: true,
-            tx_checksum: true,
-        },
-        other => other.clone(),
-    }
 }
 
 impl Descriptor<Network> for InterfaceDescriptor {
@@ -330,7 +300,7 @@ impl Descriptor<Network> for InterfaceDescriptor {
         ) {
             return false;
         }
-        if wanted.kind == InterfaceKind::Existing {
+        if wanted.is_existing() {
             // The agent sets none of these, but they must not contradict those of other interfaces on the link.
             let checked = |interface: &Interface| (interface.mtu, interface.mac, interface.link_only, interface.enabled);
             return checked(applied) == checked(wanted);
@@ -353,27 +323,29 @@ impl Descriptor<Network> for InterfaceDescriptor {
         let (Some(applied), Some(wanted)) = (interface(applied), interface(wanted)) else {
             return true;
         };
-        let existing_moved = wanted.kind == InterfaceKind::Existing && applied.host_name != wanted.host_name;
-        (immutable(&applied.kind), &applied.namespace) != (immutable(&wanted.kind), &wanted.namespace) || existing_moved
+        let existing_moved = wanted.is_existing() && applied.host_name != wanted.host_name;
+        applied.link.must_be_created_again(&wanted.link) || applied.namespace != wanted.namespace || existing_moved
     }
 
     fn dependencies(&self, _: &Key, value: &Value) -> Vec<Dependency> {
         let Some(interface) = interface(value) else { return Vec::new() };
         let mut dependencies = Vec::new();
-        match &interface.kind {
-            InterfaceKind::Existing => {
-                dependencies.push(Dependency::key("host-interface-exists", host_link_key(&interface.host_name)));
-            }
-            InterfaceKind::TapToVpp { tap } => {
-                let fact = TypedKey::Tap { host_name: tap.clone() }.to_key();
+        if interface.is_existing() {
+            dependencies.push(Dependency::key("host-interface-exists", host_link_key(&interface.host_name)));
+        }
+        for (reference, name) in interface.link.references().filter(|(_, name)| !name.is_empty()) {
+            dependencies.push(match reference.role {
+                Role::Peer { .. } => Dependency::key("veth-peer-exists", interface_key(name)).outlived(),
+                Role::Parent => Dependency::key("parent-exists", interface_key(name)),
                 // Taking the TAP over removes it from the agent's namespace, and with it the fact.
-                dependencies.push(Dependency {
-                    only_to_create: true,
-                    ..Dependency::key("vpp-tap-interface-exists", fact)
-                });
-            }
-            InterfaceKind::Veth { peer, .. } => dependencies.push(Dependency::key("veth-peer-exists", interface_key(peer)).outlived()),
-            InterfaceKind::Loopback | InterfaceKind::Vrf { .. } | InterfaceKind::Dummy => {}
+                Role::Original => {
+                    let host_name = name.to_owned();
+                    Dependency {
+                        only_to_create: true,
+                        ..Dependency::key("vpp-tap-interface-exists", TypedKey::Tap { host_name }.to_key())
+                    }
+                }
+            });
         }
         let label = match interface.namespace {
             NamespaceName::Microservice(_) => MICROSERVICE_AVAILABLE,
@@ -416,7 +388,7 @@ impl Descriptor<Network> for InterfaceDescriptor {
     }
 
     fn claims(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Vec<Claim> {
-        let Some(interface) = interface(value).filter(|interface| interface.kind != InterfaceKind::Existing) else {
+        let Some(interface) = interface(value).filter(|interface| !interface.is_existing()) else {
             return Vec::new();
         };
         let netns = netns_of(view, &interface.namespace);
@@ -432,25 +404,19 @@ impl Descriptor<Network> for InterfaceDescriptor {
         let Some(netns) = netns_of(view, &interface.namespace) else {
             return Ok(Vec::new());
         };
-        let create = |kind| KernelOp::CreateLink {
-            link: self.new_link(interface, netns),
-            kind,
-        };
-        Ok(match &interface.kind {
-            InterfaceKind::Veth { peer, .. } => return self.create_veth(interface, peer, netns, view),
-            InterfaceKind::TapToVpp { tap } => self.take_tap(interface, tap, netns, view),
-            InterfaceKind::Loopback => check_loopback(interface, view).map(|()| vec![self.finish(interface, netns, view)])?,
-            InterfaceKind::Existing => check_link(view, interface).map(|()| Vec::new())?,
-            InterfaceKind::Vrf { table } => vec![create(NewLinkKind::Vrf { table: *table }), self.finish(interface, netns, view)],
-            InterfaceKind::Dummy => vec![create(NewLinkKind::Dummy), self.finish(interface, netns, view)],
-        })
+        match interface.link.life_cycle() {
+            LifeCycle::Created => self.make(interface, netns, view),
+            LifeCycle::TakenOver => Ok(self.take_over(interface, netns, view)),
+            LifeCycle::Builtin(_) => check_loopback(interface, view).map(|()| vec![self.finish(interface, netns, view)]),
+            LifeCycle::Referred => check_link(view, interface).map(|()| Vec::new()),
+        }
     }
 
     fn brings(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Vec<(Key, Value)> {
         let other = interface(value).and_then(|interface| other_end(interface, view));
         let brought = other.filter(|other| netns_of(view, &other.namespace).is_some()).map(|other| {
             let interface = Interface {
-                kind: immutable(&other.kind),
+                link: other.link.as_created(),
                 enabled: false,
                 addresses: Vec::new(),
                 mac: other.mac.filter(|_| !other.link_only),
@@ -465,7 +431,7 @@ impl Descriptor<Network> for InterfaceDescriptor {
 
     /// One end of a pair whose other end is not where it is wanted; an EXISTING interface that contradicts another one on its link.
     fn stale(&self, _: &Key, applied: &Value, view: &View<'_, Network>) -> bool {
-        if let Some(existing) = interface(applied).filter(|interface| interface.kind == InterfaceKind::Existing) {
+        if let Some(existing) = interface(applied).filter(|interface| interface.is_existing()) {
             return has_to_leave(view, existing);
         }
         let other = interface(applied).and_then(|interface| other_end(interface, view));
@@ -485,9 +451,9 @@ impl Descriptor<Network> for InterfaceDescriptor {
         let Some(netns) = netns_of(view, &interface.namespace) else {
             return Vec::new();
         };
-        match &interface.kind {
-            InterfaceKind::Veth { .. } | InterfaceKind::Vrf { .. } | InterfaceKind::Dummy => vec![delete(netns, &interface.host_name)],
-            InterfaceKind::TapToVpp { .. } | InterfaceKind::Loopback | InterfaceKind::Existing => Vec::new(),
+        match interface.link.life_cycle() {
+            LifeCycle::Created => vec![delete(netns, &interface.host_name)],
+            LifeCycle::TakenOver | LifeCycle::Builtin(_) | LifeCycle::Referred => Vec::new(),
         }
     }
 
@@ -504,10 +470,10 @@ impl Descriptor<Network> for InterfaceDescriptor {
         let Some(netns) = netns_of(view, &applied.namespace) else {
             return Ok(Vec::new());
         };
-        if wanted.kind == InterfaceKind::Existing {
+        if wanted.is_existing() {
             return check_link(view, wanted).map(|()| Vec::new());
         }
-        let loopback = wanted.kind == InterfaceKind::Loopback;
+        let loopback = wanted.is_loopback();
         if loopback {
             check_loopback(wanted, view)?;
         }
@@ -539,10 +505,10 @@ impl Descriptor<Network> for InterfaceDescriptor {
             return Vec::new();
         };
         let name = interface.host_name.clone();
-        match &interface.kind {
-            InterfaceKind::Existing => Vec::new(),
-            InterfaceKind::TapToVpp { tap } => self.give_tap_back(interface, tap, netns, view),
-            InterfaceKind::Loopback => {
+        match interface.link.life_cycle() {
+            LifeCycle::Referred => Vec::new(),
+            LifeCycle::TakenOver => self.give_back(interface, netns, view),
+            LifeCycle::Builtin(_) => {
                 let alias = match namespace_is_owned(interface, view) {
                     true => self.marks.created_namespace(None),
                     false => RELEASED.to_owned(),
@@ -558,7 +524,7 @@ impl Descriptor<Network> for InterfaceDescriptor {
                     changes: Box::new(changes),
                 }]
             }
-            InterfaceKind::Veth { .. } | InterfaceKind::Vrf { .. } | InterfaceKind::Dummy => {
+            LifeCycle::Created => {
                 vec![KernelOp::DeleteLink {
                     netns,
                     name,

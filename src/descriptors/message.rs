@@ -7,11 +7,11 @@
 use models::{
     address::MacAddress,
     proto::{
+        self,
         ligato::linux::{
             interfaces::{
-                Interface as InterfaceMessage, TapLink, VethLink, VrfDevLink,
-                interface::{DuplicateAddressDetection, Link, Type},
-                veth_link::ChecksumOffloading,
+                Interface as InterfaceMessage,
+                interface::{self, DuplicateAddressDetection, Type},
             },
             l3::{ArpEntry, Route as RouteMessage, route::Scope},
             namespace::{NetNamespace, net_namespace::ReferenceType},
@@ -23,8 +23,9 @@ use models::{
 use super::{
     convert,
     route::SCOPE_LINK,
-    value::{Arp, Detection, DriftPolicy, Interface, InterfaceKind, NamespaceName, Route, Value},
+    value::{Arp, Detection, DriftPolicy, Interface, NamespaceName, Route, Value},
 };
+use link_kinds::Link;
 
 /// A value as a message.
 #[derive(Clone, PartialEq, Debug)]
@@ -84,7 +85,7 @@ pub fn interface_of(interface: &Interface) -> InterfaceMessage {
     let detection = interface.addresses.first().map_or(Detection::Wait, |address| address.detection);
     InterfaceMessage {
         name: interface.name.clone(),
-        r#type: kind_of(&interface.kind) as i32,
+        r#type: type_of(&interface.link) as i32,
         namespace: namespace_of(&interface.namespace),
         host_if_name: interface.host_name.clone(),
         enabled: interface.enabled,
@@ -93,7 +94,7 @@ pub fn interface_of(interface: &Interface) -> InterfaceMessage {
         mtu: interface.mtu,
         link_only: interface.link_only,
         vrf_master_interface: interface.vrf.clone().unwrap_or_default(),
-        link: link_of(&interface.kind),
+        link: member_of(&interface.link),
         adopt: interface.adopt.then_some(true),
         drift_policy: drift_policy_of(interface.drift_policy),
         duplicate_address_detection: match detection {
@@ -105,38 +106,15 @@ pub fn interface_of(interface: &Interface) -> InterfaceMessage {
 }
 
 /// The type of an interface.
-pub fn kind_of(kind: &InterfaceKind) -> Type {
-    match kind {
-        InterfaceKind::Veth { .. } => Type::Veth,
-        InterfaceKind::TapToVpp { .. } => Type::TapToVpp,
-        InterfaceKind::Loopback => Type::Loopback,
-        InterfaceKind::Existing => Type::Existing,
-        InterfaceKind::Vrf { .. } => Type::VrfDevice,
-        InterfaceKind::Dummy => Type::Dummy,
-    }
+pub fn type_of(link: &Link) -> Type {
+    Type::from_str_name(link.spec().type_name).unwrap_or_default()
 }
 
-fn link_of(kind: &InterfaceKind) -> Option<Link> {
-    let offloading = |on: bool| match on {
-        true => ChecksumOffloading::ChksmOffloadDefault as i32,
-        false => ChecksumOffloading::ChksmOffloadDisabled as i32,
-    };
-    match kind {
-        InterfaceKind::Veth {
-            peer,
-            rx_checksum,
-            tx_checksum,
-        } => Some(Link::Veth(VethLink {
-            peer_if_name: peer.clone(),
-            rx_checksum_offloading: offloading(*rx_checksum),
-            tx_checksum_offloading: offloading(*tx_checksum),
-        })),
-        InterfaceKind::TapToVpp { tap } => Some(Link::Tap(TapLink {
-            vpp_tap_if_name: tap.clone(),
-        })),
-        InterfaceKind::Vrf { table } => Some(Link::VrfDev(VrfDevLink { routing_table: *table })),
-        InterfaceKind::Loopback | InterfaceKind::Existing | InterfaceKind::Dummy => None,
-    }
+/// The settings of a link as the member of `link` of its kind.
+pub fn member_of(link: &Link) -> Option<interface::Link> {
+    let member = link.spec().member;
+    let descriptor = proto::link_descriptor(member)?;
+    proto::link_of(member, link.message(&descriptor))
 }
 
 /// The reference to a namespace; `None` for the agent's own.

@@ -14,6 +14,7 @@ pub mod detection;
 mod dry_run_tests;
 pub mod inspect;
 pub mod interface;
+pub mod link;
 pub mod message;
 pub mod names;
 pub mod namespace;
@@ -28,11 +29,12 @@ pub mod vrf;
 use models::key::{ALL_AGENTS_PREFIX, Key, prefix};
 
 use kvscheduler::{Dependency, Descriptor, Domain, Relative, View};
+use link_kinds::LifeCycle;
 use netns_kernel::{Guard, KernelOp, NetnsId};
 
 use self::{
     alias::Marks,
-    value::{DriftPolicy, Interface, InterfaceKind, NamespaceName, Value, interface_key},
+    value::{DriftPolicy, Interface, NamespaceName, Value, interface_key},
 };
 
 /// Name of the label by which values wait for a named, process or file namespace.
@@ -184,10 +186,10 @@ pub fn applied_interface<'a>(view: &View<'a, Network>, name: &str) -> Option<(&'
 
 /// Protects foreign links from what is to be done on the link of an applied interface: its name may be another one's by then.
 pub fn guard_of(marks: &Marks, interface: &Interface) -> Guard {
-    match interface.kind {
-        InterfaceKind::Existing => Guard::Any,
-        InterfaceKind::Loopback => not_others(marks),
-        _ => owned(marks),
+    match interface.link.life_cycle() {
+        LifeCycle::Referred => Guard::Any,
+        LifeCycle::Builtin(_) => not_others(marks),
+        LifeCycle::Created | LifeCycle::TakenOver => owned(marks),
     }
 }
 

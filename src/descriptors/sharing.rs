@@ -11,7 +11,7 @@ use super::{
     Network,
     interface::{HOST_NAME_CONFLICT, host_name_claim},
     netns_of,
-    value::{HostLink, Interface, InterfaceKind, NamespaceName, Value, interface_key},
+    value::{HostLink, Interface, NamespaceName, Value, interface_key},
 };
 use kvscheduler::{Claim, Refusal, View};
 use netns_kernel::AddressSpec;
@@ -34,7 +34,7 @@ pub fn host_link(view: &View<'_, Network>, host_name: &str) -> Option<HostLink> 
 /// An applied interface is on the link that it was applied to, also if the desired value names another link by now. One that is not
 /// applied is on the link that the desired value names.
 pub fn existing_on(view: &View<'_, Network>, host_name: &str) -> Vec<String> {
-    let named = |interface: &&Interface| interface.kind == InterfaceKind::Existing && interface.host_name == host_name;
+    let named = |interface: &&Interface| interface.is_existing() && interface.host_name == host_name;
     let interfaces = view
         .dependents(&host_link_key(host_name))
         .filter_map(|key| view.applied(key).or(view.wanted(key))?.interface());
@@ -116,7 +116,7 @@ fn asks_alike(interface: &Interface, other: &Interface) -> bool {
 /// applied version, because its desired version may itself be in conflict.
 pub fn deciding<'a>(view: &View<'a, Network>, applied: &'a Interface) -> &'a Interface {
     let desired = view.wanted(&applied.key()).and_then(Value::interface);
-    desired.filter(|_| applied.kind != InterfaceKind::Existing).unwrap_or(applied)
+    desired.filter(|_| !applied.is_existing()).unwrap_or(applied)
 }
 
 /// Returns the deciding version of an interface that is applied or being created.
@@ -129,7 +129,7 @@ fn partner<'a>(view: &View<'a, Network>, key: &Key) -> Option<&'a Interface> {
 /// state.
 fn desired_change<'a>(view: &View<'a, Network>, applied: &Interface) -> Option<&'a Interface> {
     let desired = view.wanted(&applied.key()).and_then(Value::interface)?;
-    let stays = [applied, desired].iter().all(|version| version.kind == InterfaceKind::Existing) && desired.host_name == applied.host_name;
+    let stays = [applied, desired].iter().all(|version| version.is_existing()) && desired.host_name == applied.host_name;
     (stays && !asks_alike(desired, applied)).then_some(desired)
 }
 
@@ -196,7 +196,7 @@ pub fn has_to_leave(view: &View<'_, Network>, applied: &Interface) -> bool {
     };
     let goes_before = |other: &&Interface| {
         let as_desired = view.wanted(&other.key()).is_some() && desired_change(view, other).is_none();
-        other.kind != InterfaceKind::Existing || (other.name < applied.name && as_desired)
+        !other.is_existing() || (other.name < applied.name && as_desired)
     };
     let keys = keys_beside(view, applied);
     let mut others = keys.iter().filter_map(|key| partner(view, key)).filter(goes_before);
@@ -229,10 +229,9 @@ pub fn is_kept_for_another(view: &View<'_, Network>, interface: &Interface, spec
 
 /// Whether an applied interface is a VRF device, and with which routing table.
 pub fn vrf_table(view: &View<'_, Network>, interface: &Interface) -> Option<u32> {
-    match interface.kind {
-        InterfaceKind::Vrf { table } => Some(table),
-        InterfaceKind::Existing => host_link(view, &interface.host_name)?.vrf_table,
-        _ => None,
+    match interface.is_existing() {
+        true => host_link(view, &interface.host_name)?.vrf_table,
+        false => interface.link.routing_table(),
     }
 }
 

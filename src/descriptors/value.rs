@@ -10,6 +10,7 @@ use models::{
     key::{Key, NamespaceType, TypedKey},
 };
 
+use link_kinds::{LifeCycle, Link};
 use prost::Message;
 
 use netns_kernel::{AddressSpec, KernelOp, NamespaceRef, NetnsId};
@@ -190,7 +191,7 @@ pub struct Interface {
     /// Logical name.
     pub name: String,
     /// Kind, with what only that kind has.
-    pub kind: InterfaceKind,
+    pub link: Link,
     /// Where it lives.
     pub namespace: NamespaceName,
     /// Kernel name.
@@ -223,36 +224,6 @@ pub struct Interface {
     pub original: Original,
 }
 
-/// Kind of a link.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum InterfaceKind {
-    /// One end of a veth pair.
-    Veth {
-        /// Logical name of the other end.
-        peer: String,
-        /// Receive checksum offloading.
-        rx_checksum: bool,
-        /// Transmit checksum offloading.
-        tx_checksum: bool,
-    },
-    /// The Linux side of a TAP that VPP made.
-    TapToVpp {
-        /// Kernel name that the TAP has in the agent's namespace.
-        tap: String,
-    },
-    /// The loopback of a namespace.
-    Loopback,
-    /// A link that somebody else made, in the agent's namespace.
-    Existing,
-    /// A VRF device.
-    Vrf {
-        /// Its routing table.
-        table: u32,
-    },
-    /// A dummy.
-    Dummy,
-}
-
 impl Interface {
     /// Key of the interface.
     pub fn key(&self) -> Key {
@@ -261,18 +232,24 @@ impl Interface {
 
     /// Whether the agent made the link, as it is: neither found nor adopted.
     pub fn is_made_by_agent(&self) -> bool {
-        let made = matches!(
-            self.kind,
-            InterfaceKind::Veth { .. } | InterfaceKind::Vrf { .. } | InterfaceKind::Dummy
-        );
-        made && !self.adopted
+        self.link.life_cycle() == LifeCycle::Created && !self.adopted
+    }
+
+    /// Whether somebody else makes the link, and the agent only refers to it (EXISTING).
+    pub fn is_existing(&self) -> bool {
+        self.link.life_cycle() == LifeCycle::Referred
+    }
+
+    /// Whether the link is part of its namespace (LOOPBACK).
+    pub fn is_loopback(&self) -> bool {
+        matches!(self.link.life_cycle(), LifeCycle::Builtin(_))
     }
 
     /// The same interface with no addresses.
     pub fn without_addresses(&self) -> Self {
         Interface {
             name: self.name.clone(),
-            kind: self.kind.clone(),
+            link: self.link.clone(),
             namespace: self.namespace.clone(),
             host_name: self.host_name.clone(),
             enabled: self.enabled,
@@ -296,7 +273,7 @@ impl Interface {
         // Without `..`, so that a new member is not forgotten.
         let Interface {
             name,
-            kind,
+            link,
             namespace,
             host_name,
             enabled,
@@ -313,7 +290,7 @@ impl Interface {
             adopted,
             original,
         } = self;
-        (name, kind, namespace, host_name) == (&other.name, &other.kind, &other.namespace, &other.host_name)
+        (name, link, namespace, host_name) == (&other.name, &other.link, &other.namespace, &other.host_name)
             && (enabled, mac, mtu, link_only, vrf) == (&other.enabled, &other.mac, &other.mtu, &other.link_only, &other.vrf)
             && (marked, known_index, enslaved) == (&other.marked, &other.known_index, &other.enslaved)
             && (adopt, drift_policy, adopted, original) == (&other.adopt, &other.drift_policy, &other.adopted, &other.original)
@@ -321,11 +298,9 @@ impl Interface {
 
     /// MTU that the interface has if nothing was asked for, in bytes; `None` where the agent does not set it.
     pub fn effective_mtu(&self) -> Option<u32> {
-        match (self.mtu, &self.kind) {
-            (0, InterfaceKind::Veth { .. } | InterfaceKind::Dummy | InterfaceKind::TapToVpp { .. }) => Some(1500),
-            (0, InterfaceKind::Loopback) => Some(65536),
-            (0, InterfaceKind::Vrf { .. } | InterfaceKind::Existing) => None,
-            (mtu, _) => Some(mtu),
+        match self.mtu {
+            0 => self.link.default_mtu(),
+            mtu => Some(mtu),
         }
     }
 }

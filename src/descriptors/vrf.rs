@@ -12,7 +12,7 @@ use super::{
     applied_interface, owned,
     route::layer3_on_link,
     sharing::vrf_table,
-    value::{Interface, InterfaceKind, Value, VrfMembership, interface_key},
+    value::{Interface, Value, VrfMembership, interface_key},
 };
 use kvscheduler::{DeleteCause, Dependency, Descriptor, Refusal, Taken, Verb, View};
 use netns_kernel::{KernelOp, LinkChanges};
@@ -44,7 +44,7 @@ pub fn membership(interface: &Interface) -> Option<(Key, VrfMembership)> {
     let member = VrfMembership {
         interface: interface.name.clone(),
         vrf,
-        existing: (interface.kind == InterfaceKind::Existing).then(|| interface.host_name.clone()),
+        existing: (interface.is_existing()).then(|| interface.host_name.clone()),
     };
     Some((key, member))
 }

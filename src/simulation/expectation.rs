@@ -534,7 +534,7 @@ fn link_of(link: &LinkState, snapshot: &Snapshot, wanted: Option<&Link>) -> Link
         mtu: wanted.is_none_or(|wanted| wanted.mtu.is_some()).then_some(link.mtu),
         mac: link.mac.filter(|_| wanted.is_none_or(|wanted| wanted.mac.is_some())).map(show_mac),
         master: link.master.and_then(name_of),
-        table: link.vrf_table,
+        table: link.vrf_table(),
         group: link.group,
     }
 }
@@ -556,7 +556,7 @@ fn subject(link: &LinkState) -> Option<&str> {
 /// Whether a link is what an interface asks for, but for what can be changed while it stays.
 pub fn stands_for(link: &LinkState, interface: &Interface) -> bool {
     let (mark, kind, table) = identity(interface);
-    subject(link) == Some(&*mark) && link.kind == kind && table.is_none_or(|table| link.vrf_table == Some(table))
+    subject(link) == Some(&*mark) && link.kind == kind && table.is_none_or(|table| link.vrf_table() == Some(table))
 }
 
 /// What a link cannot change while it stays: mark, kind and table.

@@ -4,6 +4,7 @@
 //! links of a namespace that ended go a moment later. Must never know a value or a descriptor, only operations and snapshots.
 //! Start reading at [`Kernel::op`].
 
+mod attributes;
 mod layer3;
 mod links;
 mod namespaces;
@@ -93,6 +94,8 @@ pub struct Kernel {
     missing: HashSet<(NetnsId, AddressRoute)>,
     foreign: BTreeSet<(NetnsId, u32)>,
     peers: BTreeMap<(NetnsId, u32), (NetnsId, u32)>,
+    /// The link below each link that has one.
+    parents: BTreeMap<(NetnsId, u32), (NetnsId, u32)>,
     pins: BTreeMap<NetnsId, usize>,
     subscriptions: BTreeMap<NetnsId, Subscription>,
     /// Namespaces that have ended and whose links are about to go.
@@ -181,6 +184,7 @@ impl Kernel {
             missing: HashSet::new(),
             foreign: BTreeSet::new(),
             peers: BTreeMap::new(),
+            parents: BTreeMap::new(),
             pins: BTreeMap::new(),
             subscriptions: BTreeMap::new(),
             dying: Vec::new(),
@@ -275,8 +279,9 @@ impl Kernel {
                 forget,
             } => self.close(reference, *netns, remove_if_marked.as_deref(), *forget),
             KernelOp::ForgetProcess { reference } => drop(self.bindings.remove(reference)),
-            KernelOp::CreateVeth { ends } => self.create_veth(ends)?,
-            KernelOp::CreateLink { link, kind } => self.create_link(link, kind)?,
+            KernelOp::CreateLink(create) => self.create_link(create)?,
+            // Nothing in here depends on one.
+            KernelOp::EnsureSysctl { netns, .. } => drop(self.require(*netns, "lo")?),
             KernelOp::SetLink {
                 netns,
                 name,
@@ -362,8 +367,13 @@ impl Kernel {
         snapshot.routes.retain(|route| route.protocol == PROTOCOL);
         snapshot.neighbours.retain(|entry| entry.protocol == PROTOCOL);
         for link in &mut snapshot.links {
-            link.peer_index = self.peers.get(&(netns, link.index)).map(|(_, index)| *index);
-            if link.kind != "veth" || link.alias.is_empty() {
+            let linked = [&self.peers, &self.parents]
+                .into_iter()
+                .find_map(|linked| linked.get(&(netns, link.index)));
+            link.linked = linked.map(|(_, index)| *index);
+            // The number that the kernel gives a namespace; any but that of another one will do.
+            link.linked_netnsid = linked.filter(|(there, _)| *there != netns).map(|(there, _)| there.0 as i32);
+            if link.alias.is_empty() {
                 (link.rx_checksum, link.tx_checksum) = (None, None);
             }
         }

@@ -194,12 +194,12 @@ impl Kernel {
 
     /// Somebody makes a VRF device in the agent's own namespace with a routing table; one with another table is made again.
     pub fn make_vrf(&mut self, table: u32) {
-        if self.link(OWN, TENANT).is_some_and(|link| link.vrf_table != Some(table)) {
+        if self.link(OWN, TENANT).is_some_and(|link| link.vrf_table() != Some(table)) {
             self.remove_nic(TENANT);
         }
         if self.link(OWN, TENANT).is_none() {
             let index = self.add_foreign_link(OWN, TENANT, "vrf");
-            self.link_mut(OWN, index).vrf_table = Some(table);
+            self.set_vrf_table(OWN, index, table);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Taking over links that somebody else made, and leaving alone those that do not fit.
 
-use netns_kernel::{ADOPTED_MARK, FailureKind, KernelOp, LinkChanges, NetnsId, NewLink, NewLinkKind, Reply};
+use netns_kernel::{ADOPTED_MARK, FailureKind, KernelOp, LinkChanges, NetnsId, NewLink, Reply};
 
 use crate::world::*;
 
@@ -13,7 +13,7 @@ fn adopting(netns: NetnsId, name: &str) -> NewLink {
 }
 
 fn pair(a: NewLink, b: NewLink) -> KernelOp {
-    KernelOp::CreateVeth { ends: Box::new([a, b]) }
+    create_pair(a, b)
 }
 
 /// What a descriptor does after a creation.
@@ -85,7 +85,6 @@ fn what_does_not_fit_is_left_alone_and_the_failure_says_why() {
         run("ip", "-n b link add y index 30 type veth peer name other index 20 netns c");
         run("ip", "-n a link add third type veth peer name fourth");
         run("ip", "-n a link set third alias somebody-else");
-        let mine = NewLinkKind::Dummy;
         for (op, words) in [
             (pair(adopting(a, "x"), adopting(b, "y")), "not the ends of one pair"),
             (pair(adopting(a, "x"), adopting(c, "new")), "no link \"new\""),
@@ -99,10 +98,7 @@ fn what_does_not_fit_is_left_alone_and_the_failure_says_why() {
             assert_eq!(failure.kind, FailureKind::Foreign, "{failure}");
             assert!(failure.message.contains(words), "{words} in {failure}");
         }
-        let dummy = world.try_op(KernelOp::CreateLink {
-            link: adopting(a, "x"),
-            kind: mine,
-        });
+        let dummy = world.try_op(create_link(adopting(a, "x"), "dummy", &[]));
         // A kernel without dummies says that first.
         let failure = dummy.expect_err("a veth is no dummy");
         assert!(

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use netns_kernel::{FailureKind, Guard, KernelOp, LinkChanges, NamespaceRef, NewLinkKind, provisional_group};
+use netns_kernel::{FailureKind, Guard, KernelOp, LinkChanges, NamespaceRef, provisional_group};
 use nix::libc;
 
 use crate::world::*;
@@ -16,7 +16,7 @@ fn a_veth_pair_is_born_in_its_final_namespaces_and_never_seen_in_the_own_one() {
         ends[0].mac = Some([2, 0, 0, 0, 0, 1]);
         ends[1].mtu = Some(1300);
         ends[1].mac = Some([2, 0, 0, 0, 0, 2]);
-        world.op(KernelOp::CreateVeth { ends: Box::new(ends) });
+        world.op(create_pair(ends[0].clone(), ends[1].clone()));
 
         for (namespace, name, mtu, mac) in [("a", "left", 1400, "02:00:00:00:00:01"), ("b", "right", 1300, "02:00:00:00:00:02")] {
             let found = &ip(&format!("-n {namespace} link show dev {name}"))[0];
@@ -223,8 +223,9 @@ fn deleting_what_is_gone_is_success() {
 fn a_kind_that_the_kernel_lacks_names_its_module() {
     in_private_namespaces(|world| {
         let a = world.open("a");
-        for (kind, name) in [(NewLinkKind::Dummy, "dummy"), (NewLinkKind::Vrf { table: 10 }, "vrf")] {
-            match world.try_op(create_link(a, "d0", kind)) {
+        let table = 10_u32.to_ne_bytes();
+        for (name, data) in [("dummy", &[][..]), ("vrf", &[(1, &table[..])])] {
+            match world.try_op(create_link(new_link(a, "d0"), name, data)) {
                 // A kernel that has the kind: nothing to say about a lack of it.
                 Ok(_) => world.op(delete_link(a, "d0")),
                 Err(failure) => {

@@ -382,7 +382,7 @@ fn a_snapshot_tells_exactly_what_is_there() {
         assert_eq!(snapshot.links.len(), 4);
         let x = snapshot.links.iter().find(|link| link.name == "x").expect("x");
         let peer = ip("-n b link show dev y")[0]["ifindex"].as_u64();
-        assert_eq!(x.peer_index.map(u64::from), peer);
+        assert_eq!(x.linked.map(u64::from), peer);
         assert_eq!((x.oper_state, x.rx_checksum, x.tx_checksum), (6, Some(true), Some(false)));
         let foreign = snapshot.links.iter().find(|link| link.name == "foreign").expect("foreign");
         assert_eq!((foreign.rx_checksum, foreign.tx_checksum), (None, None), "nobody's: not asked for");

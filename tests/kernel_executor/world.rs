@@ -9,8 +9,8 @@ use std::{
 };
 
 use netns_kernel::{
-    AddressSpec, Executor, ExecutorConfig, Failure, Guard, KernelOp, LinkChanges, NamespaceRef, NetnsId, NewLink, NewLinkKind, Reply,
-    RouteSpec, Snapshot, Task, provisional_group,
+    AddressSpec, Attr, CreateLink, Executor, ExecutorConfig, Failure, Guard, KernelOp, LinkChanges, NamespaceRef, NetnsId, NewLink,
+    NewPeer, Reply, RouteSpec, Snapshot, Task, provisional_group,
 };
 use nix::{
     mount::{MsFlags, mount},
@@ -173,17 +173,28 @@ pub fn new_link(netns: NetnsId, name: &str) -> NewLink {
 
 /// A veth pair to create.
 pub fn create_veth(a: (NetnsId, &str), b: (NetnsId, &str)) -> KernelOp {
-    KernelOp::CreateVeth {
-        ends: Box::new([new_link(a.0, a.1), new_link(b.0, b.1)]),
-    }
+    create_pair(new_link(a.0, a.1), new_link(b.0, b.1))
 }
 
-/// A link of another kind to create.
-pub fn create_link(netns: NetnsId, name: &str, kind: NewLinkKind) -> KernelOp {
-    KernelOp::CreateLink {
-        link: new_link(netns, name),
-        kind,
-    }
+/// A veth pair to create, of which the ends are given (VETH_INFO_PEER has the number 1).
+pub fn create_pair(a: NewLink, b: NewLink) -> KernelOp {
+    KernelOp::CreateLink(Box::new(CreateLink {
+        peer: Some(NewPeer { attribute: 1, end: b }),
+        ..CreateLink::new(a, "veth")
+    }))
+}
+
+/// A link of another kind to create, with attributes.
+pub fn create_link(end: NewLink, kind: &'static str, data: &[(u16, &[u8])]) -> KernelOp {
+    let mut create = CreateLink::new(end, kind);
+    let attribute = |(number, value): &(u16, &[u8])| Attr {
+        number: *number,
+        name: "attribute",
+        value: value.to_vec(),
+        immutable: true,
+    };
+    create.info.data = data.iter().map(attribute).collect();
+    KernelOp::CreateLink(Box::new(create))
 }
 
 /// Changes to a link of ours.

@@ -31,7 +31,7 @@ fn directory_and_files_are_private_whatever_the_umask() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("var/lib/agent");
     // The umask belongs to the whole process, so the work is done in a process of its own.
-    let name = "data_dir::tests::creates_directory_and_files";
+    let name = "tests::creates_directory_and_files";
     for umask in ["000", "022", "077"] {
         let _ = fs::remove_dir_all(directory.path().join("var"));
         let script = format!("umask {umask}; exec \"$0\" --exact {name} --include-ignored -q");

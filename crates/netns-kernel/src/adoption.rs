@@ -1,7 +1,7 @@
 //! Taking over what somebody else made, for a value that says so.
 //!
 //! Owns the conditions under which a foreign link may become the agent's, and the mark that it then carries. Must never touch one
-//! that fails a condition. Start reading at [`Worker::adopt_link`].
+//! that fails a condition. Start reading at [`Worker::adopt`].
 //!
 //! The guard is the interface index: it was read together with what the conditions are about, and the kernel gives it to no other
 //! link as long as this one lives. Between the two ends of a pair the agent may be killed; the end that carries its mark already is
@@ -10,31 +10,38 @@
 use super::{
     failure,
     link::{self, LinkRequest},
-    operation::{Failure, LinkState, NetnsId, NewLink, NewLinkKind},
+    operation::{CreateLink, Failure, LinkInfo, LinkState, NetnsId, NewLink},
     worker::Worker,
 };
 
 impl Worker {
-    /// Takes over the link that is in the way of a single new one, or says why not. `refused` is what is said without adoption.
-    pub(super) fn adopt_link(&mut self, new: &NewLink, kind: &NewLinkKind, refused: Failure) -> Result<(), Failure> {
+    /// Takes over what is in the way of a creation, or says why not. `refused` is what is said without adoption.
+    pub(super) fn adopt(&mut self, create: &CreateLink, refused: Failure) -> Result<(), Failure> {
+        match &create.peer {
+            Some(peer) => self.adopt_pair([&create.end, &peer.end], &create.info, refused),
+            None => self.adopt_link(create, refused),
+        }
+    }
+
+    fn adopt_link(&mut self, create: &CreateLink, refused: Failure) -> Result<(), Failure> {
+        let new = &create.end;
         let (Some(alias), Some(found)) = (&new.adopt, self.find(new.netns, &new.name)?) else {
             return Err(refused);
         };
         if link::is_of_same_agent(&found, new) {
             return Err(refused);
         }
-        check_kind(&found, link::kind_name(kind), &refused)?;
-        if let NewLinkKind::Vrf { table } = kind
-            && found.vrf_table != Some(*table)
-        {
-            let has = found.vrf_table.unwrap_or_default();
-            return Err(unfit(&refused, &format!("its routing table is {has} and not {table}")));
+        check_info(&found, &create.info, &refused)?;
+        if let Some((netns, name)) = &create.parent {
+            let parent = self.require(*netns, name, "find the parent,")?;
+            if !self.is_linked((new.netns, &found), (*netns, &parent))? {
+                return Err(unfit(&refused, &format!("link \"{name}\" in {netns} is not its parent")));
+            }
         }
         self.take_over(new.netns, &found, alias)
     }
 
-    /// As [`Self::adopt_link`], for both ends of a pair.
-    pub(super) fn adopt_veth(&mut self, ends: &[NewLink; 2], refused: Failure) -> Result<(), Failure> {
+    fn adopt_pair(&mut self, ends: [&NewLink; 2], info: &LinkInfo, refused: Failure) -> Result<(), Failure> {
         if ends.iter().all(|end| end.adopt.is_none()) {
             return Err(refused);
         }
@@ -52,13 +59,13 @@ impl Worker {
             if link::is_of_same_agent(&link, end) && link.alias != *alias {
                 return Err(refused);
             }
-            check_kind(&link, "veth", &refused)?;
+            check_info(&link, info, &refused)?;
             found.push((end.netns, link, alias));
         }
         let [(a, one, _), (b, other, _)] = found.as_slice() else {
             return Err(refused);
         };
-        if !self.is_pair((*a, one), (*b, other))? {
+        if one.linked != Some(other.index) || !self.is_linked((*b, other), (*a, one))? {
             return Err(unfit(
                 &refused,
                 &format!("\"{}\" and \"{}\" are not the ends of one pair", one.name, other.name),
@@ -69,22 +76,22 @@ impl Worker {
             .try_for_each(|(netns, link, alias)| self.take_over(netns, &link, alias))
     }
 
-    /// Whether two veth links are each other's ends. Indexes are unique within a namespace only, so that is compared too.
-    fn is_pair(&mut self, (a, one): (NetnsId, &LinkState), (b, other): (NetnsId, &LinkState)) -> Result<bool, Failure> {
-        if (one.peer_index, other.peer_index) != (Some(other.index), Some(one.index)) {
+    /// Whether a link is linked to another one, its other end or its parent. Indexes are unique within a namespace only, so that is
+    /// compared too.
+    fn is_linked(&mut self, (netns, link): (NetnsId, &LinkState), (there, other): (NetnsId, &LinkState)) -> Result<bool, Failure> {
+        if link.linked != Some(other.index) {
             return Ok(false);
         }
-        let there = self.namespaces.descriptor(b)?;
-        let pinned = self.namespaces.get_mut(a)?;
-        let action = || format!("look for the other end of link \"{}\"", one.name);
-        let peer =
-            link::peer_namespace(&mut pinned.route, one.index).map_err(|refusal| failure::refused(&action(), &pinned.place, &refusal))?;
-        if a == b {
-            return Ok(peer.is_none());
+        if netns == there {
+            return Ok(link.linked_netnsid.is_none());
         }
-        let number =
-            link::namespace_number(&mut pinned.route, there).map_err(|refusal| failure::refused(&action(), &pinned.place, &refusal))?;
-        Ok(peer.is_some() && peer == number)
+        let descriptor = self.namespaces.descriptor(there)?;
+        let pinned = self.namespaces.get_mut(netns)?;
+        let number = link::namespace_number(&mut pinned.route, descriptor).map_err(|refusal| {
+            let action = format!("look for what link \"{}\" is linked to", link.name);
+            failure::refused(&action, &pinned.place, &refusal)
+        })?;
+        Ok(number.is_some() && link.linked_netnsid == number)
     }
 
     fn take_over(&mut self, netns: NetnsId, found: &LinkState, alias: &str) -> Result<(), Failure> {
@@ -106,16 +113,30 @@ impl Worker {
     }
 }
 
-fn check_kind(found: &LinkState, kind: &str, refused: &Failure) -> Result<(), Failure> {
-    match found.kind == kind {
-        true => Ok(()),
-        false => Err(unfit(
-            refused,
-            &format!(
-                "it is of kind {} and not {kind}",
-                if found.kind.is_empty() { "none" } else { &found.kind }
-            ),
-        )),
+/// Checks that a link is of a kind, with the attributes of it that cannot be changed.
+fn check_info(found: &LinkState, info: &LinkInfo, refused: &Failure) -> Result<(), Failure> {
+    if found.kind != info.kind {
+        let kind = if found.kind.is_empty() { "none" } else { &found.kind };
+        return Err(unfit(refused, &format!("it is of kind {kind} and not {}", info.kind)));
+    }
+    for attr in info.data.iter().filter(|attr| attr.immutable) {
+        let has = found.attribute(attr.number).unwrap_or_default();
+        if has != attr.value {
+            let (has, wants) = (show(has), show(&attr.value));
+            return Err(unfit(refused, &format!("its {} is {has} and not {wants}", attr.name)));
+        }
+    }
+    Ok(())
+}
+
+/// An attribute for people: as a number where it is as long as one.
+fn show(value: &[u8]) -> String {
+    match *value {
+        [] => "unset".to_owned(),
+        [byte] => byte.to_string(),
+        [a, b] => u16::from_ne_bytes([a, b]).to_string(),
+        [a, b, c, d] => u32::from_ne_bytes([a, b, c, d]).to_string(),
+        _ => value.iter().map(|byte| format!("{byte:02x}")).collect(),
     }
 }
 

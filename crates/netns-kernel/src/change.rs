@@ -54,6 +54,8 @@ impl Worker {
             group: changes.group,
             alias: changes.alias,
             master,
+            info: changes.info,
+            port: changes.port,
             up: changes.up,
             ..LinkRequest::default()
         };

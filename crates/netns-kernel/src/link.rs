@@ -6,16 +6,16 @@
 use std::os::fd::RawFd;
 
 use nix::{errno::Errno, libc};
-use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use rtnetlink::packet_core::{DefaultNla, Emitable, NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::packet_route::{
     RouteNetlinkMessage,
-    link::{InfoData, InfoKind, InfoVeth, InfoVrf, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage},
+    link::{self as attribute, InfoData, InfoKind, InfoPortData, InfoPortKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage},
     nsid::{NsidAttribute, NsidMessage},
 };
 
 use super::{
     netlink::{Change, Refusal, RouteSocket, attributes, read_text, read_u32},
-    operation::{Guard, LinkState, NewLink, NewLinkKind, provisional_group},
+    operation::{Attr, CreateLink, Guard, LinkInfo, LinkState, NewLink, provisional_group},
 };
 
 /// Bytes of a `struct ifinfomsg`.
@@ -28,8 +28,6 @@ const LINK_NETNSID: u16 = 37;
 const NETNSA_NSID: u16 = 1;
 /// Bytes of a `struct rtgenmsg`, padded.
 const NSID_HEADER_BYTES: usize = 4;
-/// IFLA_VRF_TABLE in linux/if_link.h.
-const VRF_TABLE: u16 = 1;
 
 /// Properties to set in one RTM_SETLINK. The kernel applies them in this order, whatever the order in the message
 /// (`do_setlink` in net/core/rtnetlink.c).
@@ -49,6 +47,10 @@ pub(super) struct LinkRequest {
     pub alias: Option<String>,
     /// Index of the master; 0 releases.
     pub master: Option<u32>,
+    /// Attributes of its kind.
+    pub info: Option<LinkInfo>,
+    /// Attributes that it has as a port.
+    pub port: Option<LinkInfo>,
     /// Administrative state.
     pub up: Option<bool>,
 }
@@ -70,7 +72,21 @@ impl LinkRequest {
         to.extend(self.rename.map(LinkAttribute::IfName));
         to.extend(self.alias.map(LinkAttribute::IfAlias));
         to.extend(self.master.map(LinkAttribute::Controller));
-        (RouteNetlinkMessage::SetLink(message), 0)
+        if self.info.is_none() && self.port.is_none() {
+            return (RouteNetlinkMessage::SetLink(message), 0);
+        }
+        let mut info = Vec::new();
+        if let Some(own) = &self.info {
+            info.push(attribute::LinkInfo::Kind(InfoKind::Other(own.kind.to_owned())));
+            info.push(attribute::LinkInfo::Data(InfoData::Other(encode(&own.data))));
+        }
+        if let Some(port) = &self.port {
+            info.push(attribute::LinkInfo::PortKind(InfoPortKind::Other(port.kind.to_owned())));
+            info.push(attribute::LinkInfo::PortData(InfoPortData::Other(encode(&port.data))));
+        }
+        to.push(LinkAttribute::LinkInfo(info));
+        // RTM_SETLINK passes over attributes of kinds and says that all went well; RTM_NEWLINK without NLM_F_CREATE takes them.
+        (RouteNetlinkMessage::NewLink(message), 0)
     }
 
     /// The same changes, one property a request: to find out which one the kernel refuses.
@@ -129,6 +145,20 @@ impl LinkRequest {
                 },
             ));
         }
+        for (info, of_port) in [(&self.info, false), (&self.port, true)] {
+            let Some(info) = info else { continue };
+            for attr in &info.data {
+                let one = Some(LinkInfo {
+                    data: vec![attr.clone()],
+                    ..info.clone()
+                });
+                let part = match of_port {
+                    true => Self { port: one, ..none() },
+                    false => Self { info: one, ..none() },
+                };
+                parts.push((format!("set {}", attr.name), part));
+            }
+        }
         if let Some(up) = self.up {
             parts.push((format!("set {}", if up { "up" } else { "down" }), Self { up: self.up, ..none() }));
         }
@@ -141,36 +171,57 @@ pub(super) fn show_mac(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-/// RTM_NEWLINK for both ends of a veth pair. The descriptors lead to the namespaces of the ends.
-pub(super) fn create_veth(ends: &[NewLink; 2], namespaces: [RawFd; 2]) -> Change {
-    let peer = new_link(&ends[1], namespaces[1]);
-    let mut message = new_link(&ends[0], namespaces[0]);
-    message.attributes.push(LinkAttribute::LinkInfo(vec![
-        LinkInfo::Kind(InfoKind::Veth),
-        LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
-    ]));
-    (RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
+/// Attributes as they stand in a message, one after the other.
+fn encode(data: &[Attr]) -> Vec<u8> {
+    let attributes: Vec<DefaultNla> = data.iter().map(|attr| DefaultNla::new(attr.number, attr.value.clone())).collect();
+    let mut bytes = vec![0; attributes.as_slice().buffer_len()];
+    attributes.as_slice().emit(&mut bytes);
+    bytes
 }
 
-/// RTM_NEWLINK for a single link in the namespace of the descriptor.
-pub(super) fn create(link: &NewLink, kind: &NewLinkKind, namespace: RawFd) -> Change {
-    let mut message = new_link(link, namespace);
-    message.attributes.push(LinkAttribute::LinkInfo(match kind {
-        NewLinkKind::Dummy => vec![LinkInfo::Kind(InfoKind::Dummy)],
-        NewLinkKind::Vrf { table } => vec![
-            LinkInfo::Kind(InfoKind::Vrf),
-            LinkInfo::Data(InfoData::Vrf(vec![InfoVrf::TableId(*table)])),
-        ],
-    }));
-    (RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
+/// Descriptors and indices that a creating request needs.
+pub(super) struct Places {
+    /// The namespace of the link, or of the first end.
+    pub end: RawFd,
+    /// The namespace of the other end.
+    pub peer: Option<RawFd>,
+    /// Index of the parent in the namespace from which the request is sent.
+    pub parent: Option<u32>,
 }
 
-/// Name of a kind as the kernel knows it, which is also the name of its module.
-pub(super) fn kind_name(kind: &NewLinkKind) -> &'static str {
-    match kind {
-        NewLinkKind::Dummy => "dummy",
-        NewLinkKind::Vrf { .. } => "vrf",
+/// RTM_NEWLINK for a link, or for both ends of a pair.
+pub(super) fn create(create: &CreateLink, places: &Places) -> Change {
+    let mut message = new_link(&create.end, places.end);
+    message.attributes.extend(places.parent.map(LinkAttribute::Link));
+    let mut peer_end = None;
+    if let (Some(peer), Some(place)) = (&create.peer, places.peer) {
+        let end = new_link(&peer.end, place);
+        let mut value = vec![0; end.buffer_len()];
+        end.emit(&mut value);
+        peer_end = Some(Attr {
+            number: peer.attribute,
+            name: "peer",
+            value,
+            immutable: true,
+        });
     }
+    message.attributes.push(match peer_end {
+        Some(peer) => info_of(&LinkInfo {
+            data: create.info.data.iter().cloned().chain([peer]).collect(),
+            ..create.info.clone()
+        }),
+        None => info_of(&create.info),
+    });
+    (RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
+}
+
+/// IFLA_LINKINFO of a kind with attributes.
+pub(super) fn info_of(info: &LinkInfo) -> LinkAttribute {
+    let mut attributes = vec![attribute::LinkInfo::Kind(InfoKind::Other(info.kind.to_owned()))];
+    if !info.data.is_empty() {
+        attributes.push(attribute::LinkInfo::Data(InfoData::Other(encode(&info.data))));
+    }
+    LinkAttribute::LinkInfo(attributes)
 }
 
 /// What all creating requests share. One queue each way: more would cost memory and a third of the time for nothing, as a
@@ -224,14 +275,14 @@ pub(super) fn find_by_alternative_name(socket: &mut RouteSocket, name: &str) -> 
 
 /// Reads the routing table of the VRF that a link is, or is in; `None` if of none.
 pub(super) fn vrf_table(socket: &mut RouteSocket, link: &LinkState) -> Result<Option<u32>, Refusal> {
-    let Some(master) = link.master.filter(|_| link.vrf_table.is_none()) else {
-        return Ok(link.vrf_table);
+    let Some(master) = link.master.filter(|_| link.vrf_table().is_none()) else {
+        return Ok(link.vrf_table());
     };
     let mut message = LinkMessage::default();
     message.header.index = master;
     message.attributes = vec![LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])];
     match socket.get(RouteNetlinkMessage::GetLink(message)) {
-        Ok(payload) => Ok(parse(&payload).and_then(|master| master.vrf_table)),
+        Ok(payload) => Ok(parse(&payload).and_then(|master| master.vrf_table())),
         Err(refusal) if refusal.is(Errno::ENODEV) => Ok(None),
         Err(refusal) => Err(refusal),
     }
@@ -251,17 +302,6 @@ fn by_name(name: &str) -> RouteNetlinkMessage {
         LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]),
     ];
     RouteNetlinkMessage::GetLink(message)
-}
-
-/// By which number the namespace of the socket knows the one in which the other end of a veth is; `None` for its own.
-pub(super) fn peer_namespace(socket: &mut RouteSocket, index: u32) -> Result<Option<i32>, Refusal> {
-    let mut message = LinkMessage::default();
-    message.header.index = index;
-    message.attributes = vec![LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])];
-    let payload = socket.get(RouteNetlinkMessage::GetLink(message))?;
-    let mut attributes = attributes(payload.get(HEADER_BYTES..).unwrap_or_default());
-    let id = attributes.find(|(kind, _)| *kind == LINK_NETNSID);
-    Ok(id.and_then(|(_, value)| read_u32(value, 0)).map(u32::cast_signed))
 }
 
 /// By which number the namespace of the socket knows the one behind a descriptor; `None` if by none.
@@ -303,7 +343,8 @@ pub(super) fn parse(payload: &[u8]) -> Option<LinkState> {
             libc::IFLA_ADDRESS => link.mac = value.try_into().ok(),
             libc::IFLA_GROUP => link.group = read_u32(value, 0)?,
             libc::IFLA_MASTER => link.master = read_u32(value, 0),
-            libc::IFLA_LINK => link.peer_index = read_u32(value, 0),
+            libc::IFLA_LINK => link.linked = read_u32(value, 0),
+            LINK_NETNSID => link.linked_netnsid = read_u32(value, 0).map(u32::cast_signed),
             libc::IFLA_LINKINFO => parse_info(value, &mut link),
             _ => {}
         }
@@ -315,11 +356,9 @@ fn parse_info(info: &[u8], link: &mut LinkState) {
     for (kind, value) in attributes(info) {
         match kind {
             libc::IFLA_INFO_KIND => link.kind = read_text(value),
-            libc::IFLA_INFO_DATA if link.kind == "vrf" => {
-                link.vrf_table = attributes(value)
-                    .find(|(kind, _)| *kind == VRF_TABLE)
-                    .and_then(|(_, table)| read_u32(table, 0));
-            }
+            libc::IFLA_INFO_DATA => link.info = value.to_vec(),
+            libc::IFLA_INFO_SLAVE_KIND => link.port_kind = read_text(value),
+            libc::IFLA_INFO_SLAVE_DATA => link.port = value.to_vec(),
             _ => {}
         }
     }

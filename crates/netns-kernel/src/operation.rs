@@ -5,6 +5,8 @@
 
 use std::{fmt, net::IpAddr, path::PathBuf};
 
+use super::netlink::{attributes, read_u32};
+
 /// A pinned network namespace, by the inode number of its nsfs file (`stat /proc/PID/ns/net`). The kernel does not reuse the
 /// number while the executor holds the namespace open, so within the agent it is an identity, not a name.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -38,19 +40,7 @@ pub enum NamespaceRef {
     },
 }
 
-/// Kind of a link the agent creates alone (a veth pair has its own operation).
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum NewLinkKind {
-    /// `ip link add … type dummy`.
-    Dummy,
-    /// `ip link add … type vrf table <table>`; `net.ipv4.tcp_l3mdev_accept` is set to 1 in the namespace.
-    Vrf {
-        /// Routing table of the VRF.
-        table: u32,
-    },
-}
-
-/// One end of a veth pair, or a single link, as it is to be created: final namespace, name, MTU and MAC in one request.
+/// One end of a pair, or a single link, as it is to be created: final namespace, name, MTU and MAC in one request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NewLink {
     /// Where it is created.
@@ -63,9 +53,77 @@ pub struct NewLink {
     pub mac: Option<[u8; 6]>,
     /// Interface group: [`provisional_group`] of the agent.
     pub group: u32,
-    /// A foreign link of this name, kind and (VRF) table may be taken over instead: it gets this alias, which ends with
-    /// [`ADOPTED_MARK`]. Of a veth pair both ends must be there, be each other's and allow it.
+    /// A foreign link of this name, kind, parent and immutable attributes may be taken over instead: it gets this alias, which ends
+    /// with [`ADOPTED_MARK`]. Of a pair both ends must be there, be each other's and allow it.
     pub adopt: Option<String>,
+}
+
+/// One attribute of a link kind: what stands inside IFLA_INFO_DATA or IFLA_INFO_SLAVE_DATA.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Attr {
+    /// Its number (linux/if_link.h).
+    pub number: u16,
+    /// Its name, for messages.
+    pub name: &'static str,
+    /// Its value as it stands in the message.
+    pub value: Vec<u8>,
+    /// The kernel changes it only by making the link anew: a link with another value cannot be adopted.
+    pub immutable: bool,
+}
+
+/// The kind of a link with attributes of it (IFLA_LINKINFO).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LinkInfo {
+    /// IFLA_INFO_KIND, such as `bridge`.
+    pub kind: &'static str,
+    /// The kernel module that has it.
+    pub module: &'static str,
+    /// The attributes.
+    pub data: Vec<Attr>,
+}
+
+/// The other end of a pair, which is created in the same request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NewPeer {
+    /// Number of the attribute that describes it, such as VETH_INFO_PEER.
+    pub attribute: u16,
+    /// The end itself.
+    pub end: NewLink,
+}
+
+/// A link of some kind that is to be created, with all that creation can settle.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CreateLink {
+    /// Name, place and common properties.
+    pub end: NewLink,
+    /// Kind and attributes.
+    pub info: LinkInfo,
+    /// The other end of a pair.
+    pub peer: Option<NewPeer>,
+    /// The link below it (IFLA_LINK): its namespace and kernel name. The request is sent from there.
+    pub parent: Option<(NetnsId, String)>,
+}
+
+impl CreateLink {
+    /// A link without attributes, peer and parent.
+    pub fn new(end: NewLink, kind: &'static str) -> Self {
+        let info = LinkInfo {
+            kind,
+            module: kind,
+            data: Vec::new(),
+        };
+        Self {
+            end,
+            info,
+            peer: None,
+            parent: None,
+        }
+    }
+
+    /// The ends: one, or both of a pair.
+    pub fn ends(&self) -> impl Iterator<Item = &NewLink> {
+        std::iter::once(&self.end).chain(self.peer.as_ref().map(|peer| &peer.end))
+    }
 }
 
 /// What must hold of a link before an operation may touch it: the protection of foreign links.
@@ -114,6 +172,11 @@ pub struct LinkChanges {
     pub rx_checksum: Option<bool>,
     /// Transmit checksum offloading (ethtool ETHTOOL_STXCSUM).
     pub tx_checksum: Option<bool>,
+    /// Attributes of its kind (IFLA_INFO_DATA).
+    pub info: Option<LinkInfo>,
+    /// Attributes that it has as a port of its master (IFLA_INFO_SLAVE_DATA), by the kind of the master. Not together with `master`:
+    /// the kernel takes them only of what is a port already.
+    pub port: Option<LinkInfo>,
     /// Administrative state.
     pub up: Option<bool>,
 }
@@ -231,17 +294,16 @@ pub enum KernelOp {
         /// Which.
         reference: NamespaceRef,
     },
-    /// Both ends of a veth pair in one request, in their final namespaces, down, in [`provisional_group`].
-    CreateVeth {
-        /// The two ends.
-        ends: Box<[NewLink; 2]>,
-    },
-    /// A single link, down, in [`provisional_group`].
-    CreateLink {
-        /// What and where.
-        link: NewLink,
-        /// Its kind.
-        kind: NewLinkKind,
+    /// Create a link, or both ends of a pair in one request, in the final namespaces, down, in [`provisional_group`].
+    CreateLink(Box<CreateLink>),
+    /// Make a sysctl of a namespace have a value; one that the kernel does not have is passed over.
+    EnsureSysctl {
+        /// Namespace.
+        netns: NetnsId,
+        /// Name, such as `net.ipv4.tcp_l3mdev_accept`.
+        name: &'static str,
+        /// The value.
+        value: &'static str,
     },
     /// Change a link.
     SetLink {
@@ -383,10 +445,12 @@ impl KernelOp {
     /// The namespaces in which an operation works, which must be open; none for those that open or close one.
     pub fn works_in(&self) -> Vec<NetnsId> {
         match self {
-            KernelOp::CreateVeth { ends } => ends.iter().map(|end| end.netns).collect(),
-            KernelOp::CreateLink { link, .. } => vec![link.netns],
+            KernelOp::CreateLink(create) => {
+                let parent = create.parent.as_ref().map(|(netns, _)| *netns);
+                create.ends().map(|end| end.netns).chain(parent).collect()
+            }
             KernelOp::SetLink { netns, changes, .. } => changes.move_to.into_iter().chain([*netns]).collect(),
-            KernelOp::DeleteLink { netns, .. } => vec![*netns],
+            KernelOp::DeleteLink { netns, .. } | KernelOp::EnsureSysctl { netns, .. } => vec![*netns],
             _ => self.on_link().map(|(netns, ..)| netns).into_iter().collect(),
         }
     }
@@ -513,14 +577,41 @@ pub struct LinkState {
     pub group: u32,
     /// Index of the master.
     pub master: Option<u32>,
-    /// IFLA_LINK: index of the veth peer, in the peer's namespace.
-    pub peer_index: Option<u32>,
-    /// Routing table of a VRF device.
-    pub vrf_table: Option<u32>,
-    /// Receive checksum offloading; read only for links of kind veth.
+    /// IFLA_LINK: index of the other end of a pair, or of the parent, in the namespace of that one.
+    pub linked: Option<u32>,
+    /// IFLA_LINK_NETNSID: by which number the namespace of `linked` is known; `None` if it is in the same namespace.
+    pub linked_netnsid: Option<i32>,
+    /// IFLA_INFO_DATA: the attributes of its kind as the kernel sends them; see [`Self::attribute`].
+    pub info: Vec<u8>,
+    /// IFLA_INFO_SLAVE_KIND: the kind of its master; empty without one.
+    pub port_kind: String,
+    /// IFLA_INFO_SLAVE_DATA: the attributes that it has as a port; see [`Self::port_attribute`].
+    pub port: Vec<u8>,
+    /// Receive checksum offloading; read only of links of some kind with an alias.
     pub rx_checksum: Option<bool>,
-    /// Transmit checksum offloading; read only for links of kind veth.
+    /// Transmit checksum offloading; read only of links of some kind with an alias.
     pub tx_checksum: Option<bool>,
+}
+
+/// IFLA_VRF_TABLE of linux/if_link.h.
+const VRF_TABLE: u16 = 1;
+
+impl LinkState {
+    /// The attribute of its kind that has this number.
+    pub fn attribute(&self, number: u16) -> Option<&[u8]> {
+        attributes(&self.info).find(|(found, _)| *found == number).map(|(_, value)| value)
+    }
+
+    /// The attribute with this number that it has as a port of its master.
+    pub fn port_attribute(&self, number: u16) -> Option<&[u8]> {
+        attributes(&self.port).find(|(found, _)| *found == number).map(|(_, value)| value)
+    }
+
+    /// Routing table of a VRF device, to which the routes of its ports belong; `None` of any other link.
+    pub fn vrf_table(&self) -> Option<u32> {
+        let table = self.attribute(VRF_TABLE).filter(|_| self.kind == "vrf");
+        table.and_then(|table| read_u32(table, 0))
+    }
 }
 
 /// A link with what only people want to know of it.

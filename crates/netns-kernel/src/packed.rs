@@ -19,7 +19,7 @@ use super::{
     link::{self, LinkRequest},
     neighbour,
     netlink::Change,
-    operation::{ADOPTED_MARK, AddressDetection, Guard, KernelOp, LinkChanges, LinkState, NetnsId, NewLink, Outcome, Reply, Task},
+    operation::{ADOPTED_MARK, AddressDetection, Guard, KernelOp, LinkChanges, LinkState, NetnsId, Outcome, Reply, Task},
     route,
     worker::Worker,
 };
@@ -47,9 +47,9 @@ struct Request {
 /// Whether an operation has a packed form.
 pub(super) fn is_packable(op: &KernelOp) -> bool {
     match op {
-        KernelOp::CreateVeth { .. } | KernelOp::SetNeighbour { .. } | KernelOp::DeleteNeighbour { .. } | KernelOp::DeleteRoute { .. } => {
-            true
-        }
+        KernelOp::SetNeighbour { .. } | KernelOp::DeleteNeighbour { .. } | KernelOp::DeleteRoute { .. } => true,
+        // With a parent, the creation is sent from another namespace, under another name where that is necessary.
+        KernelOp::CreateLink(create) => create.parent.is_none(),
         KernelOp::SetLink { changes, .. } => is_simple(changes),
         KernelOp::AddAddress { detection, shared, .. } => *detection != AddressDetection::Optimistic && !shared,
         KernelOp::DeleteAddress { shared, .. } => !shared,
@@ -66,13 +66,15 @@ fn is_simple(changes: &LinkChanges) -> bool {
         master,
         rx_checksum,
         tx_checksum,
+        info,
+        port,
         alias: _,
         group: _,
         mtu: _,
         mac: _,
         up: _,
     } = changes;
-    (rename, move_to, master, rx_checksum, tx_checksum) == (&None, &None, &None, &None, &None)
+    (rename, move_to, master, rx_checksum, tx_checksum) == (&None, &None, &None, &None, &None) && (info, port) == (&None, &None)
 }
 
 /// The link that an operation is about.
@@ -111,7 +113,7 @@ impl Worker {
 
     /// Performs one operation of each task. Answers the tasks of which it did not succeed.
     fn perform_position(&mut self, ops: &[(usize, &KernelOp)]) -> Vec<usize> {
-        let mut failed = self.create_veths(ops);
+        let mut failed = self.create_links(ops);
         self.look_up(ops.iter().filter_map(|(_, op)| link_of(op)));
         let mut requests: BTreeMap<NetnsId, Vec<Request>> = BTreeMap::new();
         for (task, op) in ops {
@@ -157,17 +159,17 @@ impl Worker {
         failed
     }
 
-    /// Creates the pairs among the operations.
-    fn create_veths(&mut self, ops: &[(usize, &KernelOp)]) -> Vec<usize> {
+    /// Creates the links among the operations.
+    fn create_links(&mut self, ops: &[(usize, &KernelOp)]) -> Vec<usize> {
         let (mut failed, mut tasks, mut changes) = (Vec::new(), Vec::new(), Vec::new());
         for (task, op) in ops {
-            let KernelOp::CreateVeth { ends } = op else { continue };
-            match self.veth_request(ends) {
-                Some(change) => {
+            let KernelOp::CreateLink(create) = op else { continue };
+            match self.places_of(create) {
+                Ok(places) => {
                     tasks.push(*task);
-                    changes.push(change);
+                    changes.push(link::create(create, &places));
                 }
-                None => failed.push(*task),
+                Err(_) => failed.push(*task),
             }
         }
         let answers = self.nursery.exchange(changes);
@@ -179,15 +181,6 @@ impl Worker {
                 .map(|(task, _)| task),
         );
         failed
-    }
-
-    fn veth_request(&mut self, ends: &[NewLink; 2]) -> Option<Change> {
-        let mut descriptors = [0; 2];
-        for (descriptor, end) in descriptors.iter_mut().zip(ends) {
-            *descriptor = self.namespaces.descriptor(end.netns).ok()?;
-            self.links.remove(&(end.netns, end.name.clone()));
-        }
-        Some(link::create_veth(ends, descriptors))
     }
 
     /// Reads the links that are not known yet, those of one namespace together. What cannot be read stays unknown.

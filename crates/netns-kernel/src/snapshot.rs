@@ -26,10 +26,10 @@ pub(super) fn read(route_socket: &mut RouteSocket, ethtool: &EthtoolSocket, othe
     })
 }
 
-/// Offload flags matter only for veth ends that somebody manages, and these carry an alias. A link that vanishes meanwhile has
+/// Offload flags matter only for links that somebody made and manages, and these carry an alias. A link that vanishes meanwhile has
 /// none.
 fn read_offloads(link: &mut LinkState, ethtool: &EthtoolSocket) {
-    if link.kind == "veth" && !link.alias.is_empty() {
+    if !link.kind.is_empty() && !link.alias.is_empty() {
         link.rx_checksum = ethtool.get(&link.name, Checksum::Rx).ok();
         link.tx_checksum = ethtool.get(&link.name, Checksum::Tx).ok();
     }

@@ -21,9 +21,9 @@ pub(super) fn optimistic_dad(link: &str) -> PathBuf {
     PathBuf::from("/proc/sys/net/ipv6/conf").join(link).join("optimistic_dad")
 }
 
-/// `tcp_l3mdev_accept`: sockets that are bound to no VRF accept connections from all (Documentation/networking/vrf.rst).
-pub(super) fn tcp_l3mdev_accept() -> PathBuf {
-    PathBuf::from("/proc/sys/net/ipv4/tcp_l3mdev_accept")
+/// A sysctl by its name, whose dots part the elements of the path.
+pub(super) fn path(name: &str) -> PathBuf {
+    PathBuf::from("/proc/sys").join(name.replace('.', "/"))
 }
 
 /// Makes a sysctl have a value in the namespace of the calling thread; writes only when it has another. Returns whether it had.

@@ -12,9 +12,13 @@ use std::{
 use nix::errno::Errno;
 
 use super::{
-    deletion, failure, link,
+    deletion, failure,
+    link::{self, LinkRequest},
     netlink::{Change, Refusal, RouteSocket},
-    operation::{Failure, FailureKind, Guard, KernelOp, LinkState, NamespaceRef, NetnsId, NewLink, NewLinkKind, Outcome, Reply, Task},
+    operation::{
+        CreateLink, Failure, FailureKind, Guard, KernelOp, LinkInfo, LinkState, NamespaceRef, NetnsId, NewLink, Outcome, Reply, Task,
+        provisional_group,
+    },
     packed::{TASKS_MIN, is_packable},
     pinned::Namespaces,
     route,
@@ -193,8 +197,8 @@ impl Worker {
                 return self.namespaces.close(reference, *netns, remove_if_marked.as_deref(), *forget);
             }
             KernelOp::ForgetProcess { reference } => self.namespaces.forget(reference),
-            KernelOp::CreateVeth { ends } => self.create_veth(ends),
-            KernelOp::CreateLink { link, kind } => self.create_link(link, kind),
+            KernelOp::CreateLink(create) => self.create_link(create),
+            KernelOp::EnsureSysctl { netns, name, value } => self.ensure_sysctl(*netns, name, value),
             KernelOp::SetLink {
                 netns,
                 name,
@@ -278,66 +282,118 @@ impl Worker {
         done.map(|()| Reply::Done)
     }
 
-    fn create_veth(&mut self, ends: &[NewLink; 2]) -> Result<(), Failure> {
-        let mut descriptors = [0; 2];
-        for (descriptor, end) in descriptors.iter_mut().zip(ends) {
-            *descriptor = self.namespaces.descriptor(end.netns)?;
-            self.links.remove(&(end.netns, end.name.clone()));
-        }
-        let (message, flags) = link::create_veth(ends, descriptors);
-        let Err(refusal) = self.nursery.change(message, flags) else {
+    fn create_link(&mut self, create: &CreateLink) -> Result<(), Failure> {
+        let places = self.places_of(create)?;
+        let (message, flags) = link::create(create, &places);
+        let Err(refusal) = self.sender(create)?.change(message, flags) else {
             return Ok(());
         };
-        let action = format!("create veth pair \"{}\" and \"{}\"", ends[0].name, ends[1].name);
-        let failure = self.creation_failure(&action, "veth", ends, &refusal);
+        if refusal.is(Errno::EEXIST) && create.parent.is_some() && !self.is_in_the_way(&create.end)? {
+            return self.create_under_another_name(create, &places, &refusal);
+        }
+        let failure = self.creation_failure(create, &refusal);
         match refusal.is(Errno::EEXIST) {
-            true => self.adopt_veth(ends, failure),
+            true => self.adopt(create, failure),
             false => Err(failure),
         }
     }
 
-    fn create_link(&mut self, new: &NewLink, kind: &NewLinkKind) -> Result<(), Failure> {
-        let descriptor = self.namespaces.descriptor(new.netns)?;
-        self.links.remove(&(new.netns, new.name.clone()));
-        let kind_name = link::kind_name(kind);
-        let action = format!("create link \"{}\" of kind {kind_name}", new.name);
-        if matches!(kind, NewLinkKind::Vrf { .. })
-            && let Err(refusal) = self.namespaces.ensure_sysctl(new.netns, sysctl::tcp_l3mdev_accept(), "1")
-            // The file is missing where the kernel has no VRFs; the request below says so.
-            && !refusal.is(Errno::ENOENT)
-        {
-            let place = &self.namespaces.get_mut(new.netns)?.place;
-            return Err(failure::refused("set sysctl net.ipv4.tcp_l3mdev_accept for a VRF", place, &refusal));
+    /// Descriptors and indices for a creation. What was known of links of these names counts no more.
+    pub(super) fn places_of(&mut self, create: &CreateLink) -> Result<link::Places, Failure> {
+        for end in create.ends() {
+            self.links.remove(&(end.netns, end.name.clone()));
         }
-        let (message, flags) = link::create(new, kind, descriptor);
-        let Err(refusal) = self.nursery.change(message, flags) else {
-            return Ok(());
+        let peer = match &create.peer {
+            Some(peer) => Some(self.namespaces.descriptor(peer.end.netns)?),
+            None => None,
         };
-        let failure = self.creation_failure(&action, kind_name, std::slice::from_ref(new), &refusal);
-        match refusal.is(Errno::EEXIST) {
-            true => self.adopt_link(new, kind, failure),
-            false => Err(failure),
+        let parent = match &create.parent {
+            Some((netns, name)) => Some(self.require(*netns, name, "find the parent,")?.index),
+            None => None,
+        };
+        Ok(link::Places {
+            end: self.namespaces.descriptor(create.end.netns)?,
+            peer,
+            parent,
+        })
+    }
+
+    /// The socket that sends a creation: that of the parent's namespace, in which the kernel looks for the parent; without a parent the
+    /// one in the namespace that nobody else knows.
+    fn sender(&mut self, create: &CreateLink) -> Result<&mut RouteSocket, Failure> {
+        match &create.parent {
+            Some((netns, _)) => Ok(&mut self.namespaces.get_mut(*netns)?.route),
+            None => Ok(&mut self.nursery),
+        }
+    }
+
+    /// Whether the name of a new link is taken where the link is to be: as a name, or as an alternative one.
+    fn is_in_the_way(&mut self, new: &NewLink) -> Result<bool, Failure> {
+        if self.find(new.netns, &new.name)?.is_some() {
+            return Ok(true);
+        }
+        let pinned = self.namespaces.get_mut(new.netns)?;
+        Ok(link::find_by_alternative_name(&mut pinned.route, &new.name).is_ok_and(|holder| holder.is_some()))
+    }
+
+    /// Before Linux 6.15 the kernel looks for the name of a new link in the namespace of the sender: a link of that name there, which has
+    /// nothing to do with the new one, refuses it. Then it is created under a name that nobody has and renamed where it is.
+    fn create_under_another_name(&mut self, create: &CreateLink, places: &link::Places, refusal: &Refusal) -> Result<(), Failure> {
+        let mut other = create.clone();
+        other.end.name = format!("na-{:08x}", provisional_group(&format!("{}{}", create.end.netns, create.end.name)));
+        let (message, flags) = link::create(&other, places);
+        if self.sender(create)?.change(message, flags).is_err() {
+            // The name was not the reason; the first refusal is the one to tell.
+            return Err(self.creation_failure(create, refusal));
+        }
+        let found = self.require(create.end.netns, &other.end.name, "find the new")?;
+        self.links.remove(&(create.end.netns, other.end.name));
+        let rename = LinkRequest {
+            rename: Some(create.end.name.clone()),
+            ..LinkRequest::default()
+        };
+        let pinned = self.namespaces.get_mut(create.end.netns)?;
+        let (message, flags) = rename.message(found.index);
+        pinned.route.change(message, flags).map_err(|refusal| {
+            let action = format!("rename the new link \"{}\" to \"{}\"", found.name, create.end.name);
+            failure::refused(&action, &pinned.place, &refusal)
+        })
+    }
+
+    /// A sysctl that the kernel does not have is passed over: what needs it says so.
+    fn ensure_sysctl(&mut self, netns: NetnsId, name: &str, value: &'static str) -> Result<(), Failure> {
+        match self.namespaces.ensure_sysctl(netns, sysctl::path(name), value) {
+            Err(refusal) if !refusal.is(Errno::ENOENT) => {
+                let place = &self.namespaces.get_mut(netns)?.place;
+                Err(failure::refused(&format!("set sysctl {name} to {value}"), place, &refusal))
+            }
+            _ => Ok(()),
         }
     }
 
     /// Says why a link could not be created: what lacks in the kernel, or what is in the way.
-    fn creation_failure(&mut self, action: &str, kind: &str, wanted: &[NewLink], refusal: &Refusal) -> Failure {
+    fn creation_failure(&mut self, create: &CreateLink, refusal: &Refusal) -> Failure {
+        let LinkInfo { kind, module, .. } = &create.info;
+        let action = match &create.peer {
+            Some(peer) => format!("create {kind} pair \"{}\" and \"{}\"", create.end.name, peer.end.name),
+            None => format!("create link \"{}\" of kind {kind}", create.end.name),
+        };
         // Older kernels give no text here; another text is about a property of the link.
         let unknown_kind = refusal.text.as_ref().is_none_or(|text| text.contains("Unknown device type"));
         if refusal.is(Errno::EOPNOTSUPP) && unknown_kind {
-            let place = self.place(wanted[0].netns);
+            let place = self.place(create.end.netns);
             return Failure {
                 kind: FailureKind::KindMissing,
                 errno: Some(refusal.errno),
                 kernel_text: failure::kernel_text(refusal),
                 message: format!(
-                    "cannot {action} in {place}: the kernel has no link kind \"{kind}\": load its module (modprobe {kind}); {}",
+                    "cannot {action} in {place}: the kernel has no link kind \"{kind}\": load its module (modprobe {module}); {}",
                     failure::kernel_words(refusal)
                 ),
             };
         }
         if refusal.is(Errno::EEXIST) {
-            for new in wanted {
+            for new in create.ends() {
                 if let Ok(Some(found)) = self.find(new.netns, &new.name) {
                     let there = format!(
                         "{} has a link \"{}\" already ({})",
@@ -354,16 +410,16 @@ impl Worker {
                 }
             }
         }
-        self.alternative_name_in_the_way(action, wanted, refusal)
-            .unwrap_or_else(|| failure::refused(action, &self.place(wanted[0].netns), refusal))
+        self.alternative_name_in_the_way(&action, create, refusal)
+            .unwrap_or_else(|| failure::refused(&action, &self.place(create.end.netns), refusal))
     }
 
     /// An alternative name occupies a name as well, though no list of links shows it there.
-    fn alternative_name_in_the_way(&mut self, action: &str, wanted: &[NewLink], refusal: &Refusal) -> Option<Failure> {
+    fn alternative_name_in_the_way(&mut self, action: &str, create: &CreateLink, refusal: &Refusal) -> Option<Failure> {
         if !refusal.is(Errno::EEXIST) {
             return None;
         }
-        wanted.iter().find_map(|new| {
+        create.ends().find_map(|new| {
             let pinned = self.namespaces.get_mut(new.netns).ok()?;
             let holder = link::find_by_alternative_name(&mut pinned.route, &new.name).ok()??;
             Some(failure::foreign(format!(

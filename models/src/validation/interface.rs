@@ -9,37 +9,28 @@ use super::{HOST_NAME_MAX_BYTES, ValidationError, check_host_name, check_interfa
 use crate::{
     address::{MacAddress, is_alloc_reference, parse_ip_or_cidr},
     key::{LABEL_MAX_BYTES, agent_prefix},
-    proto::ligato::linux::interfaces::{
-        Interface, VethLink,
-        interface::{Link, Type},
-        veth_link::ChecksumOffloading,
+    proto::{
+        ligato::linux::interfaces::{Interface, interface::Type},
+        link_member,
     },
 };
+use link_kinds::{Given, KindSpec, LifeCycle, LinkKind, Mtu, Role};
 
-/// Smallest MTU of an IPv4 link (RFC 791; `ETH_MIN_MTU`).
-const MTU_MIN: u32 = 68;
-/// Largest MTU of an Ethernet-like link (`ETH_MAX_MTU`).
-const MTU_MAX: u32 = 65535;
-/// MTU of the loopback as the kernel sets it.
-const MTU_MAX_LOOPBACK: u32 = 65536;
 /// Smallest MTU of a link that carries IPv6 (RFC 8200 §5); below it, the kernel takes IPv6 off the link.
 const MTU_MIN_IPV6: u32 = 1280;
-/// Largest MTU of a VRF device (`IP6_MAX_MTU`, drivers/net/vrf.c).
-const MTU_MAX_VRF: u32 = 65575;
 /// Longest alias of a link in bytes (`IFALIASZ` - 1 of linux/if.h).
 const ALIAS_MAX_BYTES: usize = 255;
 /// What the alias of an adopted link needs beside the names, in bytes.
 const ADOPTED_MARK_BYTES: usize = "//adopted".len();
-/// Tables that the kernel uses itself: default, main and local (rtnetlink(7)).
-const RESERVED_TABLES: std::ops::RangeInclusive<u32> = 253..=255;
 /// Name of the loopback in every namespace.
 const LOOPBACK_NAME: &str = "lo";
 
 impl Interface {
     /// Name of the interface in the kernel: `lo` for LOOPBACK, else `host_if_name`, else the logical name.
     pub fn host_name(&self) -> &str {
-        match self.r#type() {
-            Type::Loopback => LOOPBACK_NAME,
+        let kind = link_kinds::by_type(self.r#type().as_str_name());
+        match kind.map(|kind| kind.spec().life_cycle) {
+            Some(LifeCycle::Builtin(name)) => name,
             _ if self.host_if_name.is_empty() => &self.name,
             _ => &self.host_if_name,
         }
@@ -65,34 +56,92 @@ fn require_name(interface: &Interface) -> Result<(), ValidationError> {
 pub(super) fn validate(interface: &Interface) -> Result<(), ValidationError> {
     require_name(interface)?;
     check_namespace(interface.namespace.as_ref())?;
-    let Ok(interface_type) = Type::try_from(interface.r#type) else {
-        let message = format!(
-            "there is no interface type {}; give VETH, TAP_TO_VPP, LOOPBACK, EXISTING, VRF_DEVICE or DUMMY",
-            interface.r#type
-        );
-        return Err(ValidationError::new("UnknownEnumValue", &["type"], message));
-    };
-    check_type(interface, interface_type)?;
-    check_adopt(interface, interface_type)?;
-    check_link(interface, interface_type)?;
+    let kind = kind_of(interface)?;
+    let link = parse(interface, kind).map_err(|invalid| ValidationError {
+        reason: invalid.reason,
+        fields: invalid.fields,
+        message: invalid.message,
+    })?;
+    let spec = kind.spec();
+    check_adopt(interface, spec)?;
+    check_references(interface, &link)?;
     check_interface_name("name", &interface.name)?;
-    check_kernel_name(interface, interface_type)?;
+    check_kernel_name(interface, spec)?;
     check_vrf_master(interface)?;
     check_mac(interface)?;
-    check_addresses(interface, interface_type)?;
-    check_mtu(interface, interface_type)
+    check_addresses(interface, spec)?;
+    check_mtu(interface, spec)
+}
+
+impl Interface {
+    /// The kind of the link with its settings.
+    ///
+    /// # Errors
+    /// Names the field that cannot be used.
+    pub fn parse_link(&self) -> Result<link_kinds::Link, ValidationError> {
+        let as_error = |invalid: link_kinds::Invalid| ValidationError {
+            reason: invalid.reason,
+            fields: invalid.fields,
+            message: invalid.message,
+        };
+        parse(self, kind_of(self)?).map_err(as_error)
+    }
+}
+
+/// The kind of an interface by its type.
+fn kind_of(interface: &Interface) -> Result<&'static dyn LinkKind, ValidationError> {
+    let Ok(interface_type) = Type::try_from(interface.r#type) else {
+        let names: Vec<&str> = link_kinds::KINDS.iter().map(|kind| kind.spec().type_name).collect();
+        let message = format!("there is no interface type {}; give one of {}", interface.r#type, names.join(", "));
+        return Err(ValidationError::new("UnknownEnumValue", &["type"], message));
+    };
+    link_kinds::by_type(interface_type.as_str_name())
+        .ok_or_else(|| ValidationError::new("TypeMissing", &["type"], "Linux interface defined without type"))
+}
+
+fn parse(interface: &Interface, kind: &'static dyn LinkKind) -> Result<link_kinds::Link, link_kinds::Invalid> {
+    let member = interface.link.as_ref().map(link_member);
+    let own = member.as_ref().filter(|(name, _)| *name == kind.spec().member);
+    let given = Given {
+        has_link: member.is_some(),
+        link: own.and_then(|(_, message)| message.as_ref()),
+        has_namespace: interface.namespace.is_some(),
+        has_mac: !interface.phys_address.is_empty(),
+        has_vrf: !interface.vrf_master_interface.is_empty(),
+        link_only: interface.link_only,
+        addresses: &interface.ip_addresses,
+    };
+    link_kinds::parse(kind, &given)
 }
 
 /// Only what the agent would make itself can be taken over from somebody else.
-fn check_adopt(interface: &Interface, interface_type: Type) -> Result<(), ValidationError> {
-    if !interface.adopt() || matches!(interface_type, Type::Veth | Type::VrfDevice | Type::Dummy) {
+fn check_adopt(interface: &Interface, spec: &KindSpec) -> Result<(), ValidationError> {
+    if !interface.adopt() || spec.adoptable {
         return Ok(());
     }
     let message = format!(
         "an interface of type {} cannot say `adopt`: the agent does not create it; leave `adopt` out",
-        interface_type.as_str_name()
+        spec.type_name
     );
     Err(ValidationError::new("AdoptNotSupported", &["type", "adopt"], message))
+}
+
+/// The names of other interfaces have to be such, fit into the alias beside the own one, and not be the own one.
+fn check_references(interface: &Interface, link: &link_kinds::Link) -> Result<(), ValidationError> {
+    for (reference, name) in link.references() {
+        check_interface_name(reference.field, name)?;
+        let original = "-".repeat(HOST_NAME_MAX_BYTES);
+        match reference.role {
+            // The name that the TAP had before stands in the alias, too.
+            Role::Original => check_alias(reference.field, &[&interface.name, name, &original])?,
+            Role::Peer { .. } | Role::Parent => check_alias(reference.field, &[&interface.name, name])?,
+        }
+        if let Some((reason, text)) = reference.itself.filter(|_| name == interface.name) {
+            let message = format!("the {} interface `{name}` {text}", link.spec().type_name);
+            return Err(ValidationError::new(reason, &[reference.field], message));
+        }
+    }
+    Ok(())
 }
 
 /// The alias, by which the agent knows its links, holds the names behind the longest possible prefix of an agent.
@@ -107,135 +156,9 @@ fn check_alias(field: &str, parts: &[&str]) -> Result<(), ValidationError> {
     Ok(())
 }
 
-/// What only one type may or may not have.
-fn check_type(interface: &Interface, interface_type: Type) -> Result<(), ValidationError> {
-    match interface_type {
-        Type::Existing => check_existing(interface),
-        Type::Loopback if interface.link.is_some() => Err(wrong_link(interface_type)),
-        Type::VrfDevice if !interface.phys_address.is_empty() => Err(ValidationError::new(
-            "MacAddressNotSupported",
-            &["type", "phys_address"],
-            "it is unsupported to set MAC address to a VRF device",
-        )),
-        Type::VrfDevice if !interface.vrf_master_interface.is_empty() => {
-            let fields = &["type", "vrf_master_interface"];
-            Err(ValidationError::new(
-                "VrfInsideVrf",
-                fields,
-                "VRF device cannot be inside another VRF",
-            ))
-        }
-        Type::Undefined => Err(ValidationError::new(
-            "TypeMissing",
-            &["type"],
-            "Linux interface defined without type",
-        )),
-        _ => Ok(()),
-    }
-}
-
-/// EXISTING refers to an interface of the agent's own namespace, so it has nothing that would create or move one.
-fn check_existing(interface: &Interface) -> Result<(), ValidationError> {
-    if interface.link.is_some() {
-        return Err(wrong_link(Type::Existing));
-    }
-    if interface.namespace.is_some() {
-        let message = "EXISTING interface defined with namespace";
-        return Err(ValidationError::new("NamespaceNotSupported", &["namespace"], message));
-    }
-    let reference = interface.ip_addresses.iter().position(|address| is_alloc_reference(address));
-    match reference.filter(|_| interface.link_only) {
-        None => Ok(()),
-        Some(index) => Err(ValidationError::new(
-            "AllocReferenceNotSupported",
-            &["type", "link_only", &format!("ip_addresses[{index}]")],
-            "it is not supported to reference EXISTING-IP via netalloc",
-        )),
-    }
-}
-
-fn wrong_link(interface_type: Type) -> ValidationError {
-    let message = format!(
-        "Linux interface reference does not match the interface type {}",
-        interface_type.as_str_name()
-    );
-    ValidationError::new("LinkMismatch", &["link"], message)
-}
-
-/// The member of `link` has to be the one of the type, and the types that need one must have it.
-fn check_link(interface: &Interface, interface_type: Type) -> Result<(), ValidationError> {
-    match (&interface.link, interface_type) {
-        (Some(Link::Tap(tap)), Type::TapToVpp) if tap.vpp_tap_if_name.is_empty() => {
-            let message = "TAP_TO_VPP interface defined without reference to VPP TAP";
-            Err(ValidationError::new("TapReferenceMissing", &["vpp_tap_if_name"], message))
-        }
-        (Some(Link::Tap(tap)), Type::TapToVpp) => {
-            check_interface_name("vpp_tap_if_name", &tap.vpp_tap_if_name)?;
-            // The name that the TAP had before stands in the alias, too.
-            check_alias(
-                "vpp_tap_if_name",
-                &[&interface.name, &tap.vpp_tap_if_name, &"-".repeat(HOST_NAME_MAX_BYTES)],
-            )
-        }
-        (Some(Link::Veth(veth)), Type::Veth) => check_veth(interface, veth),
-        (Some(Link::VrfDev(vrf)), Type::VrfDevice) => check_routing_table(vrf.routing_table),
-        (Some(_), _) => Err(wrong_link(interface_type)),
-        (None, Type::Veth) => Err(missing_link(interface_type, "veth", "peer_if_name")),
-        (None, Type::TapToVpp) => Err(missing_link(interface_type, "tap", "vpp_tap_if_name")),
-        (None, Type::VrfDevice) => Err(missing_link(interface_type, "vrf_dev", "routing_table")),
-        (None, _) => Ok(()),
-    }
-}
-
-fn missing_link(interface_type: Type, member: &str, field: &str) -> ValidationError {
-    let message = format!(
-        "{} interface defined without {member}; give {member} with {field}",
-        interface_type.as_str_name()
-    );
-    ValidationError::new("LinkMissing", &["link"], message)
-}
-
-fn check_veth(interface: &Interface, veth: &VethLink) -> Result<(), ValidationError> {
-    if veth.peer_if_name.is_empty() {
-        return Err(ValidationError::new(
-            "PeerMissing",
-            &["peer_if_name"],
-            "VETH interface defined without peer reference",
-        ));
-    }
-    check_interface_name("peer_if_name", &veth.peer_if_name)?;
-    check_alias("peer_if_name", &[&interface.name, &veth.peer_if_name])?;
-    if veth.peer_if_name == interface.name {
-        let message = format!(
-            "the VETH interface `{}` is its own peer; name the other end of the pair",
-            interface.name
-        );
-        return Err(ValidationError::new("PeerIsSelf", &["peer_if_name"], message));
-    }
-    let directions = [
-        ("rx_checksum_offloading", veth.rx_checksum_offloading),
-        ("tx_checksum_offloading", veth.tx_checksum_offloading),
-    ];
-    for (field, number) in directions {
-        if ChecksumOffloading::try_from(number).is_err() {
-            let message = format!("there is no checksum offloading {number}; give 0 (default), 1 (enabled) or 2 (disabled)");
-            return Err(ValidationError::new("UnknownEnumValue", &[field], message));
-        }
-    }
-    Ok(())
-}
-
-fn check_routing_table(table: u32) -> Result<(), ValidationError> {
-    if table == 0 || RESERVED_TABLES.contains(&table) {
-        let message = format!("a VRF cannot use the routing table {table}; give a number from 1 that is not 253, 254 or 255");
-        return Err(ValidationError::new("RoutingTableInvalid", &["routing_table"], message));
-    }
-    Ok(())
-}
-
-fn check_kernel_name(interface: &Interface, interface_type: Type) -> Result<(), ValidationError> {
+fn check_kernel_name(interface: &Interface, spec: &KindSpec) -> Result<(), ValidationError> {
     let name = interface.host_name();
-    if interface_type == Type::Loopback {
+    if matches!(spec.life_cycle, LifeCycle::Builtin(_)) {
         return Ok(());
     }
     let field = if interface.host_if_name.is_empty() {
@@ -244,7 +167,7 @@ fn check_kernel_name(interface: &Interface, interface_type: Type) -> Result<(), 
         "host_if_name"
     };
     check_host_name(field, name)?;
-    if name == LOOPBACK_NAME && interface_type != Type::Existing {
+    if name == LOOPBACK_NAME && spec.life_cycle != LifeCycle::Referred {
         let message = "every namespace has its own `lo` already; choose another name, or the type LOOPBACK";
         return Err(ValidationError::new("HostNameReserved", &[field], message));
     }
@@ -296,9 +219,9 @@ enum Identity {
     },
 }
 
-fn check_addresses(interface: &Interface, interface_type: Type) -> Result<(), ValidationError> {
+fn check_addresses(interface: &Interface, spec: &KindSpec) -> Result<(), ValidationError> {
     // `ipv6_add_addr` (net/ipv6/addrconf.c) takes `::1` on a loopback interface and on a VRF device only.
-    let takes_loopback = matches!(interface_type, Type::Loopback | Type::VrfDevice | Type::Existing) || interface.link_only;
+    let takes_loopback = spec.takes_loopback_address || interface.link_only;
     let mut seen: Vec<Identity> = Vec::with_capacity(interface.ip_addresses.len());
     for (index, text) in interface.ip_addresses.iter().enumerate() {
         let field = format!("ip_addresses[{index}]");
@@ -306,7 +229,7 @@ fn check_addresses(interface: &Interface, interface_type: Type) -> Result<(), Va
         if matches!(identity, Identity::Ip(IpAddr::V6(Ipv6Addr::LOCALHOST), _)) && !takes_loopback {
             let message = format!(
                 "`{text}` is the IPv6 loopback address, which {} cannot have; give another address, or give it to a LOOPBACK interface",
-                interface_type.as_str_name()
+                spec.type_name
             );
             return Err(ValidationError::new("IpAddressIsLoopback", &[&field], message));
         }
@@ -347,22 +270,18 @@ fn check_address(field: &str, text: &str, interface: &str) -> Result<Identity, V
     Ok(Identity::Ip(prefix.address, prefix.address.is_ipv4().then_some(prefix.prefix_len)))
 }
 
-fn check_mtu(interface: &Interface, interface_type: Type) -> Result<(), ValidationError> {
-    let (min, max) = match interface_type {
-        Type::Loopback => (MTU_MIN, MTU_MAX_LOOPBACK),
-        Type::VrfDevice => (MTU_MIN_IPV6, MTU_MAX_VRF),
-        _ => (MTU_MIN, MTU_MAX),
-    };
+fn check_mtu(interface: &Interface, spec: &KindSpec) -> Result<(), ValidationError> {
+    let Mtu { min, max, .. } = spec.mtu;
     let mtu = interface.mtu;
     if mtu != 0 && !(min..=max).contains(&mtu) {
         let message = format!(
             "the MTU {mtu} is out of range for {}; give {min} to {max} bytes, or 0 for the default",
-            interface_type.as_str_name()
+            spec.type_name
         );
         return Err(ValidationError::new("MtuOutOfRange", &["mtu"], message));
     }
     let ipv6 = |text: &String| parse_ip_or_cidr(text).is_ok_and(|prefix| prefix.address.is_ipv6());
-    let managed = !interface.link_only && interface_type != Type::Existing;
+    let managed = !interface.link_only && spec.life_cycle != LifeCycle::Referred;
     match interface.ip_addresses.iter().position(ipv6) {
         Some(index) if managed && mtu != 0 && mtu < MTU_MIN_IPV6 => {
             let message =

@@ -26,7 +26,7 @@ use crate::{
     descriptors::{
         Network,
         message::namespace_of,
-        value::{Interface, InterfaceKind, Value},
+        value::{Interface, Value},
     },
     publish::Published,
 };
@@ -190,22 +190,17 @@ fn known_index(api: &Api, interface: &Interface) -> u32 {
 }
 
 fn metadata(interface: &Interface, index: u32, vrf: Option<&str>) -> Metadata {
-    let (tap, table) = match &interface.kind {
-        InterfaceKind::TapToVpp { tap } => (tap.clone(), 0),
-        InterfaceKind::Vrf { table } => (String::new(), *table),
-        _ => (String::new(), 0),
-    };
     let namespace = namespace_of(&interface.namespace).map(|namespace| Namespace {
         r#type: namespace.r#type,
         reference: namespace.reference,
     });
     Metadata {
         linux_if_index: index,
-        vpp_tap_name: tap,
+        vpp_tap_name: interface.link.original().unwrap_or_default().to_owned(),
         namespace,
         host_if_name: interface.host_name.clone(),
         vrf_master_if: vrf.unwrap_or_default().to_owned(),
-        vrf_dev_rt: table,
+        vrf_dev_rt: interface.link.routing_table().unwrap_or_default(),
     }
 }
 

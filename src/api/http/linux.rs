@@ -4,10 +4,7 @@
 //! at [`interfaces`].
 
 use axum::{extract::State, routing::get};
-use models::proto::ligato::linux::interfaces::{
-    Interface as InterfaceMessage,
-    interface::{Link, Type},
-};
+use models::proto::ligato::linux::interfaces::{Interface as InterfaceMessage, interface::Link};
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 
@@ -20,6 +17,7 @@ use crate::api::{
     Api,
     retrieval::{Retrieval, RetrievedInterface},
 };
+use link_kinds::LifeCycle;
 use netns_kernel::LinkDetails;
 
 /// AF_INET and AF_INET6 (address_families(7)).
@@ -126,7 +124,8 @@ fn is_false(value: &bool) -> bool {
 
 /// What somebody else made is theirs to list.
 fn is_listed(found: &&RetrievedInterface) -> bool {
-    found.message.r#type() != Type::Existing
+    let kind = link_kinds::by_type(found.message.r#type().as_str_name());
+    kind.is_none_or(|kind| kind.spec().life_cycle != LifeCycle::Referred)
 }
 
 async fn interfaces(State(api): State<Api>) -> Answer {
@@ -182,7 +181,7 @@ fn plain_link(link: &Link) -> Json {
 fn meta(link: &LinkDetails) -> InterfaceMeta {
     InterfaceMeta {
         linux_if_index: link.state.index,
-        parent_index: link.state.peer_index.unwrap_or_default(),
+        parent_index: link.state.linked.unwrap_or_default(),
         master_index: link.state.master.unwrap_or_default(),
         oper_state: link.state.oper_state,
         flags: link.flags,

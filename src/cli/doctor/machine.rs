@@ -7,7 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use netns_kernel::{self, privileges};
+use link_kinds::{KINDS, KindSpec, LifeCycle, Role};
+use netns_kernel::{LinkInfo, LinkKindTrial, privileges};
 
 use super::{Finding, Verdict};
 
@@ -42,7 +43,7 @@ const DESCRIPTORS_MIN: u64 = 1_024;
 pub(super) struct Machine {
     root: PathBuf,
     /// What the kernel is tried with; `None`: it is not tried.
-    trial: Option<fn() -> std::io::Result<Vec<netns_kernel::LinkKindTrial>>>,
+    trial: Option<fn(Vec<LinkKindTrial>) -> std::io::Result<Vec<Result<(), String>>>>,
 }
 
 impl Machine {
@@ -148,8 +149,10 @@ impl Machine {
 
     fn link_kinds(&self) -> Vec<Finding> {
         let Some(trial) = self.trial else { return Vec::new() };
-        match trial() {
-            Ok(kinds) => kinds.into_iter().map(|(kind, made)| self.link_kind(kind, made)).collect(),
+        let created = KINDS.iter().map(|kind| kind.spec());
+        let created: Vec<&KindSpec> = created.filter(|spec| spec.life_cycle == LifeCycle::Created).collect();
+        match trial(created.iter().map(|spec| trial_of(spec)).collect()) {
+            Ok(made) => created.iter().zip(made).map(|(spec, made)| self.link_kind(spec, made)).collect(),
             Err(error) => vec![
                 Finding::new(
                     "link kinds",
@@ -161,21 +164,18 @@ impl Machine {
         }
     }
 
-    fn link_kind(&self, kind: &str, made: Result<(), String>) -> Finding {
-        let check = format!("link kind {kind}");
+    fn link_kind(&self, spec: &KindSpec, made: Result<(), String>) -> Finding {
+        let module = spec.module;
+        let check = format!("link kind {}", spec.info_kind);
         let Err(words) = made else {
             return Finding::ok(check, "the kernel makes it");
         };
-        // Without veth there is hardly a configuration that works.
-        let verdict = if kind == "veth" { Verdict::Problem } else { Verdict::Warning };
+        let verdict = if module.needed { Verdict::Problem } else { Verdict::Warning };
         let release = self.read("proc/sys/kernel/osrelease").unwrap_or_default();
         let has_modules = self.has(&format!("lib/modules/{}", release.trim()));
         Finding::new(check, verdict, words).remedy(match has_modules {
-            true => format!("load the module: modprobe {kind}"),
-            false => format!(
-                "this kernel has no modules to load: one with CONFIG_{} is needed",
-                kind_option(kind)
-            ),
+            true => format!("load the module: modprobe {}", module.name),
+            false => format!("this kernel has no modules to load: one with CONFIG_{} is needed", module.option),
         })
     }
 
@@ -259,11 +259,21 @@ fn mount_of(path: &Path, mounts: &str) -> Option<bool> {
     )
 }
 
-fn kind_option(kind: &str) -> &'static str {
-    match kind {
-        "veth" => "VETH",
-        "dummy" => "DUMMY",
-        _ => "NET_VRF",
+/// What is tried of a kind: the least that the kernel makes a link of.
+fn trial_of(spec: &KindSpec) -> LinkKindTrial {
+    let data = spec.smallest().into_iter().map(|attribute| netns_kernel::Attr {
+        number: attribute.number,
+        name: attribute.title,
+        value: attribute.value,
+        immutable: attribute.immutable,
+    });
+    LinkKindTrial {
+        info: LinkInfo {
+            kind: spec.info_kind,
+            module: spec.module.name,
+            data: data.collect(),
+        },
+        has_parent: spec.reference(|role| *role == Role::Parent).is_some(),
     }
 }
 
@@ -359,15 +369,19 @@ pub(super) mod tests {
         assert_eq!(finding(&[("proc/self/mountinfo", private)], "/run/netns").verdict, Verdict::Note);
     }
 
+    fn spec(type_name: &str) -> &'static KindSpec {
+        link_kinds::by_type(type_name).expect("a kind").spec()
+    }
+
     #[test]
     fn a_kind_that_the_kernel_does_not_make_tells_how_to_get_it() {
         let (_folder, machine) = machine(&[("proc/sys/kernel/osrelease", "6.1.0\n"), ("lib/modules/6.1.0/modules.dep", "")]);
-        let vrf = machine.link_kind("vrf", Err("not supported".to_owned()));
+        let vrf = machine.link_kind(spec("VRF_DEVICE"), Err("not supported".to_owned()));
         assert_eq!(
             (vrf.verdict, vrf.remedy.as_str()),
             (Verdict::Warning, "load the module: modprobe vrf")
         );
-        assert_eq!(machine.link_kind("veth", Err(String::new())).verdict, Verdict::Problem);
-        assert_eq!(machine.link_kind("veth", Ok(())).verdict, Verdict::Ok);
+        assert_eq!(machine.link_kind(spec("VETH"), Err(String::new())).verdict, Verdict::Problem);
+        assert_eq!(machine.link_kind(spec("VETH"), Ok(())).verdict, Verdict::Ok);
     }
 }

@@ -14,7 +14,7 @@ use super::{
     super::{
         arp::up_key,
         route::{TABLE_MAIN, effective_metric},
-        value::{Arp, InterfaceKind, Original, Route, Value, interface_key},
+        value::{Arp, Original, Route, Value, interface_key},
     },
     Inspection,
 };
@@ -218,10 +218,10 @@ impl<'a> Inspection<'a> {
         let key = interface_key(name);
         let known = self.view.applied(&key).or(self.view.wanted(&key)).and_then(Value::interface);
         // The routes of an EXISTING interface go by its value: somebody else may have put the link into a VRF that the value does not name.
-        let existing = known.filter(|interface| interface.kind == InterfaceKind::Existing);
+        let existing = known.filter(|interface| interface.is_existing());
         let counts = existing.is_none_or(|existing| existing.vrf.is_some() && self.vrf_of(link, existing.vrf.as_deref()) == existing.vrf);
         let device = self.vrf_device_of(link).filter(|_| counts);
-        device.and_then(|device| device.vrf_table).unwrap_or(TABLE_MAIN)
+        device.and_then(LinkState::vrf_table).unwrap_or(TABLE_MAIN)
     }
 
     pub(super) fn routes(&mut self) {

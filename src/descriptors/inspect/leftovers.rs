@@ -15,13 +15,14 @@ use super::{
         address::addresses_prefix,
         alias::RELEASED,
         interface::host_name_claim,
-        netns_of,
+        link, netns_of,
         orphan::{orphan_key, orphans_prefix},
         owned,
         value::{Interface, NamespaceName, Orphan, Value, interface_key},
     },
     Inspection,
 };
+use link_kinds::LifeCycle;
 use netns_kernel::{AddressSpec, AddressState, Guard, KernelOp, LinkChanges, LinkState, PROTOCOL};
 
 /// IFA_F_PERMANENT, linux/if_addr.h: without a lifetime.
@@ -90,28 +91,26 @@ impl<'a> Inspection<'a> {
             });
             ops
         };
-        let removal = match link.kind.as_str() {
-            "veth" | "dummy" | "vrf" => vec![KernelOp::DeleteLink {
+        let subject = self.marks.subject(&link.alias).unwrap_or_default();
+        let left = link::of_leftover(link, subject);
+        let removal = match left.life_cycle() {
+            LifeCycle::Created => vec![KernelOp::DeleteLink {
                 netns,
                 name: link.name.clone(),
                 guard: guard.clone(),
             }],
-            "tun" => {
-                let original = link
-                    .alias
-                    .rsplit('/')
-                    .next()
-                    .filter(|name| !name.is_empty())
-                    .unwrap_or(&link.name)
-                    .to_owned();
+            LifeCycle::TakenOver => {
+                let original = left.original().filter(|name| !name.is_empty()).unwrap_or(&link.name);
                 changed(LinkChanges {
                     alias: Some(RELEASED.to_owned()),
-                    rename: (original != link.name).then_some(original),
+                    rename: (original != link.name).then(|| original.to_owned()),
                     move_to: netns_of(self.view, &NamespaceName::Own).filter(|own| *own != netns),
                     ..LinkChanges::default()
                 })
             }
-            _ if link.name == "lo" => {
+            // Of a kind that this version does not know: it is left as it is.
+            LifeCycle::Referred => return,
+            LifeCycle::Builtin(_) => {
                 let created = self.marks.is_created_namespace(&link.alias);
                 let alias = if created {
                     self.marks.created_namespace(None)
@@ -123,7 +122,6 @@ impl<'a> Inspection<'a> {
                     ..LinkChanges::default()
                 })
             }
-            _ => return,
         };
         let known = self.known_name(link);
         let orphan = Orphan {

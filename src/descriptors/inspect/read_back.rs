@@ -10,13 +10,14 @@ use models::key::{AddressSource, Key, TypedKey};
 use super::{
     super::{
         address::{addresses_prefix, in_same_subnet, is_shared, kernel_detection},
-        detection,
+        detection, link,
         observed::{FACTS_MAX, may_be_fact, observed_fact},
-        value::{Address, Detection, Interface, InterfaceKind, Original, Value, interface_key},
+        value::{Address, Detection, Interface, Original, Value, interface_key},
     },
     Inspection,
 };
 use crate::descriptors::netns_of;
+use link_kinds::{LifeCycle, Link};
 use netns_kernel::{ADOPTED_MARK, AddressSpec, AddressState, LinkState, PROTOCOL, Progress, are_routes_read, routes_of_address};
 
 impl<'a> Inspection<'a> {
@@ -38,7 +39,7 @@ impl<'a> Inspection<'a> {
     /// The interface as the link shows it. What the kernel cannot tell is as in `basis`.
     pub(super) fn interface(&self, basis: &Interface, wanted: &Interface, link: &LinkState) -> Interface {
         let mut found = basis.without_addresses();
-        if basis.kind != InterfaceKind::Existing {
+        if !basis.is_existing() {
             found.host_name = link.name.clone();
             found.enabled = link.up;
             if found.effective_mtu().is_some_and(|mtu| mtu != link.mtu) {
@@ -47,7 +48,7 @@ impl<'a> Inspection<'a> {
             if found.mac.is_some() && link.mac.is_some() {
                 found.mac = link.mac;
             }
-            found.kind = self.kind(basis, link);
+            found.link = self.link_of_value(basis, link);
             found.vrf = self.vrf_of(link, basis.vrf.as_deref());
             found.enslaved = link.master.is_some() && found.vrf.is_none();
             let unmarked = self.unmarked.contains(&link.index);
@@ -74,13 +75,7 @@ impl<'a> Inspection<'a> {
     /// The interface that an earlier value brought about, now that what is asked for cannot be used: what the kernel shows is all that
     /// is known of it, and it stays.
     pub(super) fn as_it_is(&self, name: &str, link: &LinkState) -> Interface {
-        let kind = match link.kind.as_str() {
-            "tun" => InterfaceKind::TapToVpp {
-                tap: link.alias.rsplit('/').next().unwrap_or_default().to_owned(),
-            },
-            _ if link.name == "lo" => InterfaceKind::Loopback,
-            _ => InterfaceKind::Dummy,
-        };
+        let subject = self.marks.subject(&link.alias).unwrap_or_default();
         let marked = |state: &&AddressState| state.link == link.index && state.protocol == PROTOCOL;
         let vrf = self.vrf_of(link, None);
         let address = |state: &AddressState| {
@@ -101,7 +96,7 @@ impl<'a> Inspection<'a> {
         };
         Interface {
             name: name.to_owned(),
-            kind,
+            link: link::of_leftover(link, subject),
             namespace: self.name.clone(),
             host_name: link.name.clone(),
             enabled: link.up,
@@ -164,7 +159,7 @@ impl<'a> Inspection<'a> {
     fn unrouted_addresses(&self, link: &LinkState, name: &str) -> HashSet<AddressSpec> {
         let wanted = self.view.wanted(&interface_key(name)).and_then(Value::interface);
         let Some(wanted) = wanted else { return HashSet::new() };
-        let table = link.vrf_table.or_else(|| self.link_of(link.master?)?.vrf_table);
+        let table = link.vrf_table().or_else(|| self.link_of(link.master?)?.vrf_table());
         let is_own = |state: &AddressState| are_routes_read(state) && (state.protocol == PROTOCOL || !is_shared(wanted));
         // Outside of its VRF it has them in another table.
         let is_in_place = |address: &&Address| address.vrf.is_none() || self.vrf_of(link, address.vrf.as_deref()) == address.vrf;
@@ -199,7 +194,7 @@ impl<'a> Inspection<'a> {
 
     /// Reports the addresses on a link that are none of its interface's values.
     pub(super) fn observe_addresses(&mut self, link: &LinkState, found: &Interface) {
-        let is_shared = found.kind == InterfaceKind::Existing || self.residents(link.index).len() > 1;
+        let is_shared = found.is_existing() || self.residents(link.index).len() > 1;
         let states = self.addresses_on(link.index).iter().copied();
         let mut of_others: Vec<&AddressState> = states.filter(|state| may_be_fact(state, is_shared)).collect();
         if !link.up || of_others.is_empty() {
@@ -222,49 +217,23 @@ impl<'a> Inspection<'a> {
         self.address_on(link, spec).is_some()
     }
 
-    pub(super) fn kind(&self, basis: &Interface, link: &LinkState) -> InterfaceKind {
-        match (link.kind.as_str(), &basis.kind) {
-            (
-                "veth",
-                InterfaceKind::Veth {
-                    peer,
-                    rx_checksum,
-                    tx_checksum,
-                },
-            ) if self.unmarked.contains(&link.index) => InterfaceKind::Veth {
-                peer: peer.clone(),
-                rx_checksum: link.rx_checksum.unwrap_or(*rx_checksum),
-                tx_checksum: link.tx_checksum.unwrap_or(*tx_checksum),
-            },
-            ("veth", kind) => {
-                let rest = self
-                    .marks
-                    .subject(&link.alias)
-                    .and_then(|subject| subject.strip_prefix(&basis.name))
-                    .unwrap_or_default();
-                let peer = rest.trim_start_matches('/').to_owned();
-                let (rx_checksum, tx_checksum) = match kind {
-                    InterfaceKind::Veth {
-                        rx_checksum, tx_checksum, ..
-                    } => (*rx_checksum, *tx_checksum),
-                    _ => (true, true),
-                };
-                let rx_checksum = link.rx_checksum.unwrap_or(rx_checksum);
-                InterfaceKind::Veth {
-                    peer,
-                    rx_checksum,
-                    tx_checksum: link.tx_checksum.unwrap_or(tx_checksum),
-                }
-            }
-            ("dummy", _) => InterfaceKind::Dummy,
-            ("vrf", InterfaceKind::Vrf { table }) => InterfaceKind::Vrf {
-                table: link.vrf_table.unwrap_or(*table),
-            },
-            ("vrf", _) => InterfaceKind::Vrf {
-                table: link.vrf_table.unwrap_or_default(),
-            },
-            (_, kind) => kind.clone(),
-        }
+    /// Kind and settings of a link as the kernel shows them. The names that it refers to stand in the mark, if it has one.
+    fn link_of_value(&self, basis: &Interface, link: &LinkState) -> Link {
+        let shown = link_kinds::of_link(&link.kind, &link.name);
+        let Some(kind) = shown.filter(|kind| kind.spec().life_cycle == LifeCycle::Created) else {
+            return basis.link.clone();
+        };
+        let believed = match basis.link.is_of(kind) {
+            true => basis.link.clone(),
+            false => Link::bare(kind),
+        };
+        let rest = self.marks.subject(&link.alias);
+        let words = rest.and_then(|subject| subject.strip_prefix(&basis.name)).unwrap_or_default();
+        let believed = match self.unmarked.contains(&link.index) {
+            true => believed,
+            false => believed.with_mark_words(words.trim_start_matches('/')),
+        };
+        link::observe(&believed, link)
     }
 
     /// The interface that is the VRF device which a link is in: `expected` if it is one of several on that device. A device that was
@@ -291,7 +260,7 @@ impl<'a> Inspection<'a> {
     /// The managed VRF device that a link is in.
     pub(super) fn vrf_device_of(&self, link: &LinkState) -> Option<&'a LinkState> {
         let master = link.master?;
-        let device = self.link_of(master).filter(|other| other.kind == "vrf");
+        let device = self.link_of(master).filter(|other| other.vrf_table().is_some());
         device.filter(|other| self.managed.contains_key(&other.index))
     }
 }

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use super::{
     super::{
         sharing::{contradicted, contradicts, deciding, existing_on},
-        value::{Address, Interface, InterfaceKind, NamespaceName, Value, interface_key},
+        value::{Address, Interface, NamespaceName, Value, interface_key},
         vrf::{membership, membership_key},
     },
     Inspection,
@@ -106,12 +106,12 @@ impl Inspection<'_> {
         let basis = match (wanted, applied_here) {
             (_, Some(applied)) => applied,
             // It is applied in another namespace, and moves here only now: this link was left by an earlier run.
-            (Some(wanted), None) if self.is_elsewhere(applied) => match wanted.kind {
-                InterfaceKind::Existing => return Verdict::Unsettled,
-                _ => return Verdict::Orphan,
+            (Some(wanted), None) if self.is_elsewhere(applied) => match wanted.is_existing() {
+                true => return Verdict::Unsettled,
+                false => return Verdict::Orphan,
             },
             // One that is not up is not there, as its dependency sees it.
-            (Some(wanted), None) if wanted.kind == InterfaceKind::Existing && !link.up => return Verdict::Absent,
+            (Some(wanted), None) if wanted.is_existing() && !link.up => return Verdict::Absent,
             (Some(wanted), None) if let Some(other) = self.contradicted(wanted, present) => {
                 if !self.has_left_addresses(link, wanted) {
                     return Verdict::Absent;
@@ -144,7 +144,7 @@ impl Inspection<'_> {
             (None, None) => return Verdict::Orphan,
         };
         // The desired addresses of an EXISTING interface that leaves this link are to be on another one.
-        let leaves = |wanted: &&Interface| wanted.kind == InterfaceKind::Existing && wanted.host_name != link.name;
+        let leaves = |wanted: &&Interface| wanted.is_existing() && wanted.host_name != link.name;
         let stays = wanted.filter(|wanted| !leaves(wanted));
         let mut found = self.interface(basis, stays.unwrap_or(basis), link);
         if stays.is_none() && applied.is_some() && !self.view.rejected(&key) {
@@ -167,7 +167,7 @@ impl Inspection<'_> {
 
     /// Returns the interface that an EXISTING interface contradicts on its link: one that is applied, or one of `present`.
     fn contradicted(&self, wanted: &Interface, present: &[Interface]) -> Option<Interface> {
-        if wanted.kind != InterfaceKind::Existing {
+        if !wanted.is_existing() {
             return None;
         }
         let mut found = present.iter().map(|other| deciding(self.view, other));
@@ -178,7 +178,7 @@ impl Inspection<'_> {
     /// Returns whether a value is an EXISTING interface without any of its addresses on the link.
     fn is_without_trace(&self, link: &LinkState, name: &str) -> bool {
         let desired = self.view.wanted(&interface_key(name)).and_then(Value::interface);
-        desired.is_some_and(|desired| desired.kind == InterfaceKind::Existing && !self.has_left_addresses(link, desired))
+        desired.is_some_and(|desired| desired.is_existing() && !self.has_left_addresses(link, desired))
     }
 
     /// Returns whether the link has an address that the agent added for an interface.
@@ -225,7 +225,7 @@ impl Inspection<'_> {
         let known: HashSet<AddressSpec> = addresses.filter_map(|address| address.spec).collect();
         self.orphan_addresses(link, names, &known);
         let is_exclusive = |interface: &Interface| {
-            let of_agent = interface.is_made_by_agent() || interface.kind == InterfaceKind::Existing;
+            let of_agent = interface.is_made_by_agent() || interface.is_existing();
             of_agent && !interface.link_only
         };
         if self.strict && self.interfaces_on(link.index).chain(present).all(is_exclusive) {

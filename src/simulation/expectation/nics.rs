@@ -37,7 +37,7 @@ pub fn nics(kernel: &Kernel) -> BTreeMap<String, Nic> {
         tentative: addresses(link.index, &|state| {
             state.progress(AddressDetection::Default) == Progress::Tentative
         }),
-        table: link.vrf_table,
+        table: link.vrf_table(),
     };
     links.map(|link| (link.name.clone(), nic(link))).collect()
 }

@@ -75,8 +75,7 @@ pub fn affected(before: &Kernel, after: &Kernel) -> BTreeSet<(NetnsId, String)> 
 /// Whether an operation touches nothing but these links.
 pub fn concerns(op: &KernelOp, links: &BTreeSet<(NetnsId, String)>) -> bool {
     let touched = match op {
-        KernelOp::CreateVeth { ends } => ends.iter().map(|end| (end.netns, end.name.clone())).collect(),
-        KernelOp::CreateLink { link, .. } => vec![(link.netns, link.name.clone())],
+        KernelOp::CreateLink(create) => create.ends().map(|end| (end.netns, end.name.clone())).collect(),
         KernelOp::SetLink { netns, name, .. } | KernelOp::DeleteLink { netns, name, .. } => vec![(*netns, name.clone())],
         other => match other.on_link() {
             Some((netns, link, _)) => vec![(netns, link.to_owned())],

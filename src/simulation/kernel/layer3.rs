@@ -52,8 +52,8 @@ fn subnet(spec: AddressSpec) -> (IpAddr, u8) {
 fn routes_of(space: &Snapshot, state: &AddressState) -> Vec<AddressRoute> {
     let link_of = |index: u32| space.links.iter().find(|link| link.index == index);
     let Some(link) = link_of(state.link) else { return Vec::new() };
-    let master = |link: &LinkState| link_of(link.master?)?.vrf_table;
-    routes_of_address(link, state, link.vrf_table.or(master(link)))
+    let master = |link: &LinkState| link_of(link.master?)?.vrf_table();
+    routes_of_address(link, state, link.vrf_table().or(master(link)))
 }
 
 impl Kernel {

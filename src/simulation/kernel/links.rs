@@ -2,8 +2,8 @@
 //!
 //! Owns their life and what goes with a change of one. Must never look at who asks. Start reading at [`Kernel::set_link`].
 
-use super::{EEXIST, Kernel, foreign, guarded, refused};
-use netns_kernel::{Failure, Guard, LinkChanges, LinkState, NetnsId, NewLink, NewLinkKind};
+use super::{EEXIST, Kernel, attributes, foreign, guarded, refused};
+use netns_kernel::{CreateLink, Failure, Guard, LinkChanges, LinkState, NetnsId, NewLink};
 
 impl Kernel {
     /// A link that somebody else made.
@@ -56,28 +56,33 @@ impl Kernel {
         }
     }
 
-    pub(super) fn create_veth(&mut self, ends: &[NewLink; 2]) -> Result<(), Failure> {
-        for end in ends {
+    pub(super) fn create_link(&mut self, create: &CreateLink) -> Result<(), Failure> {
+        for end in create.ends() {
             self.check_free(end.netns, &end.name)?;
         }
-        if (ends[0].netns, &ends[0].name) == (ends[1].netns, &ends[1].name) {
-            return Err(refused(EEXIST, "both ends have one name"));
+        let parent = match &create.parent {
+            Some((netns, name)) => Some((*netns, self.require(*netns, name)?.index)),
+            None => None,
+        };
+        let place = (create.end.netns, self.add_new(&create.end, create.info.kind));
+        for attribute in &create.info.data {
+            attributes::set(self.link_mut(place.0, place.1), attribute.number, &attribute.value);
         }
-        let indexes = [self.add_new(&ends[0], "veth"), self.add_new(&ends[1], "veth")];
-        self.pair((ends[0].netns, indexes[0]), (ends[1].netns, indexes[1]));
+        self.parents.extend(parent.map(|parent| (place, parent)));
+        if let Some(peer) = &create.peer {
+            if (peer.end.netns, &peer.end.name) == (create.end.netns, &create.end.name) {
+                self.remove_link(place.0, place.1);
+                return Err(refused(EEXIST, "both ends have one name"));
+            }
+            let other = self.add_new(&peer.end, create.info.kind);
+            self.pair(place, (peer.end.netns, other));
+        }
         Ok(())
     }
 
-    pub(super) fn create_link(&mut self, new: &NewLink, kind: &NewLinkKind) -> Result<(), Failure> {
-        self.check_free(new.netns, &new.name)?;
-        match kind {
-            NewLinkKind::Dummy => drop(self.add_new(new, "dummy")),
-            NewLinkKind::Vrf { table } => {
-                let index = self.add_new(new, "vrf");
-                self.link_mut(new.netns, index).vrf_table = Some(*table);
-            }
-        }
-        Ok(())
+    /// Gives a VRF device of somebody else its routing table.
+    pub fn set_vrf_table(&mut self, netns: NetnsId, index: u32, table: u32) {
+        attributes::set(self.link_mut(netns, index), 1, &table.to_ne_bytes());
     }
 
     pub(super) fn set_link(&mut self, netns: NetnsId, name: &str, guard: &Guard, changes: &LinkChanges) -> Result<(), Failure> {
@@ -99,6 +104,9 @@ impl Kernel {
         link.tx_checksum = changes.tx_checksum.or(link.tx_checksum);
         link.mtu = changes.mtu.unwrap_or(link.mtu);
         link.group = changes.group.unwrap_or(link.group);
+        if let Some(info) = &changes.info {
+            attributes::change(link, &info.data);
+        }
         if let Some(alias) = &changes.alias {
             link.alias.clone_from(alias);
         }
@@ -132,11 +140,23 @@ impl Kernel {
             if let Some(peer) = self.peers.remove(&(netns, found.index)) {
                 self.pair((target, link.index), peer);
             }
+            self.move_in_parents((netns, found.index), (target, link.index));
             let index = link.index;
             self.space(target).links.push(link);
             return self.finish_relocation(target, index, name, found.up);
         }
         self.finish_relocation(netns, found.index, name, found.up)
+    }
+
+    /// A link that moves stays above its parent and below its uppers.
+    fn move_in_parents(&mut self, from: (NetnsId, u32), to: (NetnsId, u32)) {
+        if let Some(parent) = self.parents.remove(&from) {
+            self.parents.insert(to, parent);
+        }
+        self.parents
+            .values_mut()
+            .filter(|parent| **parent == from)
+            .for_each(|parent| *parent = to);
     }
 
     fn finish_relocation(&mut self, netns: NetnsId, index: u32, name: String, up: bool) -> Result<(NetnsId, u32), Failure> {
@@ -191,7 +211,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// The link goes, with all that is on it, and its peer; what it was the master of is free.
+    /// The link goes, with all that is on it, its peer and its uppers; what it was the master of is free.
     pub fn remove_link(&mut self, netns: NetnsId, index: u32) {
         let slaves: Vec<u32> = self
             .space(netns)
@@ -211,6 +231,12 @@ impl Kernel {
         if let Some(peer) = self.peers.remove(&(netns, index)) {
             self.peers.remove(&peer);
             self.remove_link(peer.0, peer.1);
+        }
+        self.parents.remove(&(netns, index));
+        let is_below = |upper: &&(NetnsId, u32)| self.parents.get(*upper) == Some(&(netns, index));
+        let uppers: Vec<(NetnsId, u32)> = self.parents.keys().filter(is_below).copied().collect();
+        for (netns, upper) in uppers {
+            self.remove_link(netns, upper);
         }
     }
 }

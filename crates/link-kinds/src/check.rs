@@ -1,0 +1,163 @@
+//! The rules of a kind.
+//!
+//! Owns what follows from the tables, in words. Must never look at a system or at another value. Start reading at [`check`].
+
+use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, ReflectMessage, Value};
+
+use super::spec::{Attribute, KindSpec, LinkKind, Scale, Unset};
+
+/// Why a value cannot be used.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Invalid {
+    /// Stable word for programs.
+    pub reason: &'static str,
+    /// The fields that have to be changed.
+    pub fields: Vec<String>,
+    /// What is wrong, and what to write instead.
+    pub message: String,
+}
+
+impl Invalid {
+    /// Such a fault.
+    pub fn new(reason: &'static str, fields: &[&str], message: impl Into<String>) -> Self {
+        Invalid {
+            reason,
+            fields: fields.iter().map(|field| (*field).to_owned()).collect(),
+            message: message.into(),
+        }
+    }
+
+    /// The member of `link` is that of another kind.
+    pub(super) fn link_mismatch(type_name: &str) -> Self {
+        let message = format!("Linux interface reference does not match the interface type {type_name}");
+        Invalid::new("LinkMismatch", &["link"], message)
+    }
+}
+
+/// What of an interface the rules of its kind are about.
+#[derive(Clone, Copy, Debug)]
+pub struct Given<'a> {
+    /// It has a member of `link`.
+    pub has_link: bool,
+    /// The member of `link` of its kind.
+    pub link: Option<&'a DynamicMessage>,
+    /// It names a namespace.
+    pub has_namespace: bool,
+    /// It sets a MAC address.
+    pub has_mac: bool,
+    /// It names a VRF.
+    pub has_vrf: bool,
+    /// The agent is to manage the link layer only.
+    pub link_only: bool,
+    /// Addresses as written.
+    pub addresses: &'a [String],
+}
+
+impl Given<'_> {
+    /// A number, a truth value or the number of an enum in the settings; `None` if it is not set.
+    pub fn number(&self, field: &str) -> Option<u32> {
+        number(self.link?, field)
+    }
+}
+
+/// A setting as a number; `None` if it is not set, or has no such form.
+pub(super) fn number(message: &DynamicMessage, field: &str) -> Option<u32> {
+    if !message.has_field_by_name(field) {
+        return None;
+    }
+    match *message.get_field_by_name(field)? {
+        Value::U32(number) => Some(number),
+        Value::Bool(on) => Some(on.into()),
+        Value::EnumNumber(number) => u32::try_from(number).ok(),
+        _ => None,
+    }
+}
+
+/// Checks all rules of a kind but those of the names that it refers to.
+pub(super) fn check(kind: &dyn LinkKind, given: &Given<'_>) -> Result<(), Invalid> {
+    let spec = kind.spec();
+    if given.has_mac && !spec.mac {
+        let message = format!("it is unsupported to set MAC address to a {}", spec.title);
+        return Err(Invalid::new("MacAddressNotSupported", &["type", "phys_address"], message));
+    }
+    if given.has_vrf && !spec.can_be_in_vrf {
+        let message = format!("{} cannot be inside another VRF", spec.title);
+        return Err(Invalid::new("VrfInsideVrf", &["type", "vrf_master_interface"], message));
+    }
+    check_member(spec, given)?;
+    kind.check(given)?;
+    let Some(link) = given.link else { return Ok(()) };
+    for reference in spec.references {
+        if text(link, reference.field).is_empty() {
+            return Err(Invalid::new(reference.missing, &[reference.field], reference.missing_text));
+        }
+    }
+    spec.attributes.iter().try_for_each(|attribute| check_attribute(attribute, link))
+}
+
+/// The member of `link` has to be that of the kind, and a kind that cannot do without must have it.
+fn check_member(spec: &KindSpec, given: &Given<'_>) -> Result<(), Invalid> {
+    match (given.has_link, given.link) {
+        (true, None) => Err(Invalid::link_mismatch(spec.type_name)),
+        (_, Some(_)) => Ok(()),
+        (false, None) => match first_needed(spec) {
+            None => Ok(()),
+            Some(field) => {
+                let (name, member) = (spec.type_name, spec.member);
+                let message = format!("{name} interface defined without {member}; give {member} with {field}");
+                Err(Invalid::new("LinkMissing", &["link"], message))
+            }
+        },
+    }
+}
+
+/// The first field that has to be set.
+fn first_needed(spec: &KindSpec) -> Option<&'static str> {
+    let reference = spec.references.first().map(|reference| reference.field);
+    let mut required = spec.attributes.iter().filter(|attribute| attribute.unset == Unset::Required);
+    reference.or_else(|| required.next().map(|attribute| attribute.field))
+}
+
+fn check_attribute(attribute: &Attribute, link: &DynamicMessage) -> Result<(), Invalid> {
+    let Attribute { field, title, range, .. } = attribute;
+    let (min, max) = *range;
+    let descriptor = link.descriptor().get_field_by_name(field);
+    let Some(number) = number(link, field) else {
+        if attribute.unset != Unset::Required {
+            return Ok(());
+        }
+        let message = format!("the {title} is missing; give {field} from {min} to {max}");
+        return Err(Invalid::new("SettingMissing", &[field], message));
+    };
+    if let (Scale::Table(_), None) = (attribute.scale, attribute.scale.to_kernel(number)) {
+        let known = descriptor.as_ref().map(names).unwrap_or_default();
+        let message = format!("there is no {title} {number}; give {known}");
+        return Err(Invalid::new("UnknownEnumValue", &[field], message));
+    }
+    // Without presence, a field that is 0 is one that is not set.
+    let is_unset = number == 0 && attribute.unset != Unset::Required && !descriptor.is_some_and(|field| field.supports_presence());
+    if !is_unset && !(min..=max).contains(&number) {
+        let message = format!("the {title} {number} is out of range; give {min} to {max}");
+        return Err(Invalid::new("SettingOutOfRange", &[field], message));
+    }
+    Ok(())
+}
+
+/// The values of an enum, for people.
+fn names(field: &FieldDescriptor) -> String {
+    let Kind::Enum(values) = field.kind() else { return String::new() };
+    let names: Vec<String> = values
+        .values()
+        .map(|value| format!("{} ({})", value.name(), value.number()))
+        .collect();
+    match names.split_last() {
+        Some((last, others)) if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+        _ => names.concat(),
+    }
+}
+
+/// A text in the settings; empty if it is not set.
+pub(super) fn text(message: &DynamicMessage, field: &str) -> String {
+    let value = message.get_field_by_name(field);
+    value.and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}

@@ -1,0 +1,44 @@
+//! EXISTING: a link that somebody else makes, in the agent's own namespace.
+//!
+//! Owns its table and rules. Must never let such a link be created, changed or deleted. Start reading at [`EXISTING`].
+
+use crate::{Given, Invalid, KindSpec, LifeCycle, LinkKind, Mtu, MtuDefault};
+
+static EXISTING: KindSpec = KindSpec {
+    life_cycle: LifeCycle::Referred,
+    mtu: Mtu {
+        default: MtuDefault::LeftAlone,
+        ..Mtu::ETHERNET
+    },
+    takes_loopback_address: true,
+    adoptable: false,
+    ..KindSpec::created("EXISTING", "", "")
+};
+
+/// A link that somebody else makes.
+pub(super) struct Existing;
+
+impl LinkKind for Existing {
+    fn spec(&self) -> &'static KindSpec {
+        &EXISTING
+    }
+
+    fn check(&self, given: &Given<'_>) -> Result<(), Invalid> {
+        if given.has_link {
+            return Err(Invalid::link_mismatch(EXISTING.type_name));
+        }
+        if given.has_namespace {
+            let message = "EXISTING interface defined with namespace";
+            return Err(Invalid::new("NamespaceNotSupported", &["namespace"], message));
+        }
+        let reference = given.addresses.iter().position(|address| address.starts_with("alloc:"));
+        match reference.filter(|_| given.link_only) {
+            None => Ok(()),
+            Some(index) => Err(Invalid::new(
+                "AllocReferenceNotSupported",
+                &["type", "link_only", &format!("ip_addresses[{index}]")],
+                "it is not supported to reference EXISTING-IP via netalloc",
+            )),
+        }
+    }
+}

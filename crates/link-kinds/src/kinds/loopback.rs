@@ -1,0 +1,27 @@
+//! LOOPBACK: the `lo` of a namespace.
+//!
+//! Owns its table. Must never let it be deleted: it is part of the namespace. Start reading at [`LOOPBACK`].
+
+use crate::{KindSpec, LifeCycle, LinkKind, Mtu, MtuDefault};
+
+static LOOPBACK: KindSpec = KindSpec {
+    life_cycle: LifeCycle::Builtin("lo"),
+    mtu: Mtu {
+        min: 68,
+        max: 65_536,
+        default: MtuDefault::Is(65_536),
+    },
+    takes_loopback_address: true,
+    detects_duplicates: false,
+    adoptable: false,
+    ..KindSpec::created("LOOPBACK", "", "")
+};
+
+/// The `lo` of a namespace.
+pub(super) struct Loopback;
+
+impl LinkKind for Loopback {
+    fn spec(&self) -> &'static KindSpec {
+        &LOOPBACK
+    }
+}

@@ -1,0 +1,60 @@
+//! VRF_DEVICE: a device for virtual routing and forwarding (drivers/net/vrf.c, Documentation/networking/vrf.rst).
+//!
+//! Owns its table, its rules and the sysctl that it needs. Must never say what is in the routing table. Start reading at [`VRF_DEVICE`].
+
+use crate::{At, Attribute, Given, Invalid, KindSpec, Link, LinkKind, Module, Mtu, MtuDefault, Unset, Wire};
+
+/// Tables that the kernel uses itself: default, main and local (rtnetlink(7)).
+const RESERVED_TABLES: std::ops::RangeInclusive<u32> = 253..=255;
+
+/// IFLA_VRF_TABLE of linux/if_link.h.
+static TABLE: Attribute = Attribute::new("routing_table", "routing table", At::Info(1, Wire::U32))
+    .unset(Unset::Required)
+    .immutable();
+
+static VRF_DEVICE: KindSpec = KindSpec {
+    title: "VRF device",
+    attributes: &[&TABLE],
+    // `IPV6_MIN_MTU` and `IP6_MAX_MTU`.
+    mtu: Mtu {
+        min: 1_280,
+        max: 65_575,
+        default: MtuDefault::LeftAlone,
+    },
+    mac: false,
+    can_be_in_vrf: false,
+    routing_table: Some(&TABLE),
+    takes_loopback_address: true,
+    detects_duplicates: false,
+    module: Module {
+        name: "vrf",
+        option: "NET_VRF",
+        needed: false,
+    },
+    ..KindSpec::created("VRF_DEVICE", "vrf_dev", "vrf")
+};
+
+/// A device for virtual routing and forwarding.
+pub(super) struct VrfDevice;
+
+impl LinkKind for VrfDevice {
+    fn spec(&self) -> &'static KindSpec {
+        &VRF_DEVICE
+    }
+
+    fn check(&self, given: &Given<'_>) -> Result<(), Invalid> {
+        let table = given.link.map(|_| given.number("routing_table").unwrap_or_default());
+        match table {
+            Some(table) if table == 0 || RESERVED_TABLES.contains(&table) => {
+                let message = format!("a VRF cannot use the routing table {table}; give a number from 1 that is not 253, 254 or 255");
+                Err(Invalid::new("RoutingTableInvalid", &["routing_table"], message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Sockets that are bound to no VRF accept connections from all.
+    fn sysctls(&self, _: &Link) -> &'static [(&'static str, &'static str)] {
+        &[("net.ipv4.tcp_l3mdev_accept", "1")]
+    }
+}

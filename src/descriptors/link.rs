@@ -1,0 +1,87 @@
+//! Between the tables of link kinds and the kernel crate.
+//!
+//! Owns the translation of settings into link attributes and features, and back. Must never name a kind of link. Start reading at
+//! [`create`].
+
+use link_kinds::{Attr, Difference, Feature, LifeCycle, Link, Observed};
+use netns_kernel::{CreateLink, LinkChanges, LinkInfo, LinkState, NewLink};
+
+/// The request that creates a link, without its other end and its parent.
+pub(super) fn create(link: &Link, end: NewLink) -> CreateLink {
+    CreateLink {
+        end,
+        info: info(link, link.creation()),
+        peer: None,
+        parent: None,
+    }
+}
+
+fn info(link: &Link, attributes: Vec<Attr>) -> LinkInfo {
+    let spec = link.spec();
+    let attribute = |attribute: Attr| netns_kernel::Attr {
+        number: attribute.number,
+        name: attribute.title,
+        value: attribute.value,
+        immutable: attribute.immutable,
+    };
+    LinkInfo {
+        kind: spec.info_kind,
+        module: spec.module.name,
+        data: attributes.into_iter().map(attribute).collect(),
+    }
+}
+
+/// Adds what removes the differences to a request, those aside that need a new link.
+pub(super) fn change(changes: &mut LinkChanges, link: &Link, differences: &[Difference]) {
+    set_features(changes, differences.iter().filter_map(Difference::feature));
+    let in_place = differences
+        .iter()
+        .filter_map(Difference::attr)
+        .filter(|attribute| !attribute.immutable);
+    set_attributes(changes, link, in_place.collect());
+}
+
+/// Adds all that the value decides and that can be changed to a request.
+pub(super) fn set_all(changes: &mut LinkChanges, link: &Link) {
+    set_features(changes, link.features());
+    set_attributes(changes, link, link.changeable());
+}
+
+/// Adds features to a request.
+pub(super) fn set_features(changes: &mut LinkChanges, features: impl Iterator<Item = (Feature, bool)>) {
+    for (feature, on) in features {
+        match feature {
+            Feature::RxChecksum => changes.rx_checksum = Some(on),
+            Feature::TxChecksum => changes.tx_checksum = Some(on),
+        }
+    }
+}
+
+fn set_attributes(changes: &mut LinkChanges, link: &Link, attributes: Vec<Attr>) {
+    if !attributes.is_empty() {
+        changes.info = Some(info(link, attributes));
+    }
+}
+
+/// A link as the kernel shows it; what the kernel does not show is as in `believed`.
+pub fn observe(believed: &Link, state: &LinkState) -> Link {
+    believed.observe(&Observed {
+        attribute: &|number| state.attribute(number),
+        feature: &|feature| match feature {
+            Feature::RxChecksum => state.rx_checksum,
+            Feature::TxChecksum => state.tx_checksum,
+        },
+    })
+}
+
+/// A marked link of which no value is known: its kind, with what the link shows. Without a kind that the agent knows it is one that the
+/// agent only refers to, and never touches.
+pub(super) fn of_leftover(state: &LinkState, subject: &str) -> Link {
+    let kind = link_kinds::of_link(&state.kind, &state.name).unwrap_or_else(link_kinds::referred);
+    let link = observe(&Link::bare(kind), state);
+    match link.life_cycle() {
+        // Only the last word is needed to give it back.
+        LifeCycle::TakenOver => link.with_mark_words(subject),
+        LifeCycle::Created | LifeCycle::Builtin(_) | LifeCycle::Referred => link,
+    }
+}

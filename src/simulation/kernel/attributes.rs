@@ -1,0 +1,67 @@
+//! Attributes of link kinds in the simulated kernel: bytes, as in a message.
+//!
+//! Owns what the kernel does with an attribute of an existing link, by facts of its own and not by the tables of the agent. Must never
+//! look at those. Start reading at [`change`].
+
+use netns_kernel::{Attr, LinkState};
+
+/// IFLA_VLAN_FLAGS of linux/if_link.h: a pair of flags and mask, of which the masked bits are taken.
+const FLAGS: [(&str, u16); 1] = [("vlan", 2)];
+/// Attributes that the kernel passes over without a word when a link exists: IFLA_VLAN_ID, IFLA_VLAN_PROTOCOL, IFLA_VRF_TABLE.
+const IGNORED: [(&str, u16); 3] = [("vlan", 1), ("vlan", 5), ("vrf", 1)];
+
+/// Gives a new link an attribute, which it may have already.
+pub(super) fn set(link: &mut LinkState, number: u16, value: &[u8]) {
+    let mut found: Vec<(u16, Vec<u8>)> = attributes(&link.info);
+    let is_flags = FLAGS.contains(&(link.kind.as_str(), number));
+    let old = found.iter().find(|(other, _)| *other == number).map(|(_, value)| value.clone());
+    let value = match old.filter(|_| is_flags) {
+        Some(old) => masked(&old, value),
+        None => value.to_vec(),
+    };
+    match found.iter_mut().find(|(other, _)| *other == number) {
+        Some((_, old)) => *old = value,
+        None => found.push((number, value)),
+    }
+    link.info = found.iter().flat_map(|(number, value)| encode(*number, value)).collect();
+}
+
+/// Changes attributes of a link that exists.
+pub(super) fn change(link: &mut LinkState, attributes: &[Attr]) {
+    for attribute in attributes {
+        if !IGNORED.contains(&(link.kind.as_str(), attribute.number)) {
+            set(link, attribute.number, &attribute.value);
+        }
+    }
+}
+
+fn masked(old: &[u8], new: &[u8]) -> Vec<u8> {
+    let read = |bytes: &[u8], at: usize| {
+        bytes
+            .get(at..at + 4)
+            .and_then(|four| four.try_into().ok())
+            .map_or(0, u32::from_ne_bytes)
+    };
+    let (flags, mask) = (read(new, 0), read(new, 4));
+    let flags = (read(old, 0) & !mask) | (flags & mask);
+    [flags.to_ne_bytes(), u32::MAX.to_ne_bytes()].concat()
+}
+
+/// `struct nlattr` with its value, padded.
+fn encode(number: u16, value: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(4 + value.len()).expect("an attribute is short");
+    let mut bytes = [length.to_ne_bytes(), number.to_ne_bytes()].concat();
+    bytes.extend(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+fn attributes(mut bytes: &[u8]) -> Vec<(u16, Vec<u8>)> {
+    let mut found = Vec::new();
+    while let [a, b, c, d, ..] = *bytes {
+        let length = usize::from(u16::from_ne_bytes([a, b])).max(4);
+        found.push((u16::from_ne_bytes([c, d]), bytes[4..length].to_vec()));
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    found
+}
