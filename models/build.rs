@@ -10,8 +10,8 @@ use std::{
 
 /// Name of the descriptor set within `OUT_DIR`.
 const DESCRIPTOR_SET: &str = "netns_agent.fds";
-/// Name of the file with [`link_members`] within `OUT_DIR`.
-const LINK_MEMBERS: &str = "link_members.rs";
+/// Name of the file with [`members`] within `OUT_DIR`.
+const MEMBERS: &str = "members.rs";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = Path::new("../proto");
@@ -40,34 +40,38 @@ fn main() -> Result<(), Box<dyn Error>> {
         config.extern_path(message, "crate::proto::Encoded");
     }
     let set = compiler.file_descriptor_set();
-    fs::write(out_dir.join(LINK_MEMBERS), link_members(&set)?)?;
+    fs::write(out_dir.join(MEMBERS), members(&set)?)?;
     config.compile_fds(set)?;
     Ok(())
 }
 
-/// A function that gives the member of the oneof `link` of an interface by name and by reflection, whichever it is: made here, so that a
-/// new kind of link needs no line for it.
-fn link_members(set: &prost_types::FileDescriptorSet) -> Result<String, Box<dyn Error>> {
+/// Functions that give the member of the oneofs `link` and `port` of an interface by name and by reflection, whichever it is: made here,
+/// so that a new kind of link needs no line for it.
+fn members(set: &prost_types::FileDescriptorSet) -> Result<String, Box<dyn Error>> {
     let files = set.file.iter().filter(|file| file.package() == "ligato.linux.interfaces");
     let interface = files
         .flat_map(|file| &file.message_type)
         .find(|message| message.name() == "Interface");
     let interface = interface.ok_or("no message ligato.linux.interfaces.Interface")?;
-    let position = interface.oneof_decl.iter().position(|oneof| oneof.name() == "link");
-    let position = i32::try_from(position.ok_or("no oneof `link`")?)?;
-    let mut arms = String::new();
-    for field in interface.field.iter().filter(|field| field.oneof_index == Some(position)) {
-        let words = field.name().split('_').map(|word| word[..1].to_uppercase() + &word[1..]);
-        let variant: String = words.collect();
-        arms += &format!(
-            "        Link::{variant}(message) => (\"{}\", by_reflection(message)),\n",
-            field.name()
+    let mut code = String::new();
+    for (oneof, variants) in [("link", "Link"), ("port", "Port")] {
+        let position = interface.oneof_decl.iter().position(|declared| declared.name() == oneof);
+        let position = i32::try_from(position.ok_or("a oneof is missing")?)?;
+        let mut arms = String::new();
+        for field in interface.field.iter().filter(|field| field.oneof_index == Some(position)) {
+            let words = field.name().split('_').map(|word| word[..1].to_uppercase() + &word[1..]);
+            let variant: String = words.collect();
+            arms += &format!(
+                "        {variants}::{variant}(message) => (\"{}\", by_reflection(message)),\n",
+                field.name()
+            );
+        }
+        code += &format!(
+            "/// The member of `{oneof}` by name and by reflection.\n\
+             pub(crate) fn {oneof}_member({oneof}: &{variants}) -> (&'static str, Option<DynamicMessage>) {{\n    match {oneof} {{\n{arms}    }}\n}}\n"
         );
     }
-    Ok(format!(
-        "/// The member of `link` by name and by reflection.\n\
-         pub(crate) fn link_member(link: &Link) -> (&'static str, Option<DynamicMessage>) {{\n    match link {{\n{arms}    }}\n}}\n"
-    ))
+    Ok(code)
 }
 
 /// The encoded descriptor set of all sources and their imports, without comments.

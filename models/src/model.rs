@@ -101,8 +101,12 @@ impl Model {
     fn without_defaults(mut self) -> Self {
         match &mut self {
             Self::Interface(message) => {
-                if message.adopt == Some(false) || message.drift_policy == Some(0) || message.duplicate_address_detection == Some(0) {
+                let is_master_empty = message.master_interface.as_deref() == Some("");
+                let is_default =
+                    message.adopt == Some(false) || message.drift_policy == Some(0) || message.duplicate_address_detection == Some(0);
+                if is_default || is_master_empty {
                     let message = Arc::make_mut(message);
+                    message.master_interface = message.master_interface.take().filter(|master| !master.is_empty());
                     message.adopt = message.adopt.filter(|adopt| *adopt);
                     message.drift_policy = message.drift_policy.filter(|policy| *policy != 0);
                     message.duplicate_address_detection = message.duplicate_address_detection.filter(|detection| *detection != 0);

@@ -25,14 +25,14 @@ mod generated {
 
 pub use generated::{netns_agent, status};
 
-/// The member of the oneof `link`, made when the crate is built.
+/// The members of the oneofs `link` and `port`, made when the crate is built.
 mod members {
     use prost::{Message, Name};
     use prost_reflect::DynamicMessage;
 
-    use super::ligato::linux::interfaces::interface::Link;
+    use super::ligato::linux::interfaces::interface::{Link, Port};
 
-    include!(concat!(env!("OUT_DIR"), "/link_members.rs"));
+    include!(concat!(env!("OUT_DIR"), "/members.rs"));
 
     /// A message by reflection; `None` if its type were not in the pool.
     fn by_reflection<M: Message + Name>(message: &M) -> Option<DynamicMessage> {
@@ -41,24 +41,32 @@ mod members {
     }
 }
 
-pub(crate) use members::link_member;
+pub(crate) use members::port_member;
+
+/// The member of the oneof `link` by name and by reflection.
+pub fn link_member(link: &ligato::linux::interfaces::interface::Link) -> (&'static str, Option<DynamicMessage>) {
+    members::link_member(link)
+}
 
 /// Name of the message of an interface.
 const INTERFACE: &str = "ligato.linux.interfaces.Interface";
 
-/// Describes the message of a member of the oneof `link` of an interface; `None` if there is no such member.
-pub fn link_descriptor(member: &str) -> Option<MessageDescriptor> {
+/// Describes the message of a member of the oneof `link` or `port` of an interface; `None` if there is no such member.
+pub fn member_descriptor(member: &str) -> Option<MessageDescriptor> {
     let interface = descriptor_pool().get_message_by_name(INTERFACE)?;
     interface.get_field_by_name(member)?.kind().as_message().cloned()
 }
 
-/// The member of the oneof `link` with this name and content; `None` if there is no such member.
-pub fn link_of(member: &str, message: DynamicMessage) -> Option<ligato::linux::interfaces::interface::Link> {
-    let mut interface = DynamicMessage::new(descriptor_pool().get_message_by_name(INTERFACE)?);
-    interface.try_set_field_by_name(member, Value::Message(message)).ok()?;
-    ligato::linux::interfaces::Interface::decode(interface.encode_to_vec().as_slice())
-        .ok()?
-        .link
+/// An interface with nothing but members of its oneofs; those that it does not have are left out.
+pub fn interface_with(members: Vec<(&str, DynamicMessage)>) -> ligato::linux::interfaces::Interface {
+    let with = || {
+        let mut interface = DynamicMessage::new(descriptor_pool().get_message_by_name(INTERFACE)?);
+        for (member, message) in members {
+            interface.try_set_field_by_name(member, Value::Message(message)).ok()?;
+        }
+        ligato::linux::interfaces::Interface::decode(interface.encode_to_vec().as_slice()).ok()
+    };
+    with().unwrap_or_default()
 }
 
 /// The packages below `ligato`, and `status`, which belongs to them though its package has no prefix.

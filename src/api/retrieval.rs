@@ -18,7 +18,7 @@ use models::{
 use super::{Api, threads::give_way};
 use crate::descriptors::{
     Network, link,
-    message::{interface_of, member_of, observed_route},
+    message::{interface_of, link_member, observed_route},
     value::{Interface, NamespaceName, Value, interface_key},
 };
 use kvscheduler::history::extract::{Extract, Scope};
@@ -178,7 +178,7 @@ impl<'a> Look<'a> {
             phys_address: state.mac.map(|mac| MacAddress(mac).to_string()).unwrap_or_default(),
             mtu: state.mtu,
             vrf_master_interface: vrf.clone(),
-            link: member_of(&link::observe(&interface.link, state)),
+            link: link_member(&link::observe(&interface.link, state)),
             ..known
         };
         Some(RetrievedInterface {

@@ -11,11 +11,11 @@ use super::{
     Network,
     alias::Marks,
     applied_interface, detection, guard_of,
+    membership::vrf_membership_key,
     observed::{observed_address, observed_prefix},
     route::layer3_on_link,
     sharing::{is_kept_for_another, others_on_link},
     value::{Address, Detection, Interface, Value},
-    vrf::membership_key,
 };
 use kvscheduler::{DeleteCause, Dependency, Descriptor, Place, Refusal, Taken, Verb, View};
 use netns_kernel::{AddressDetection, AddressSpec, KernelOp};
@@ -241,7 +241,7 @@ impl Descriptor<Network> for AddressDescriptor {
         if let Some(vrf) = &address.vrf {
             dependencies.push(Dependency::key(
                 "interface-assigned-to-vrf",
-                membership_key(&address.interface, vrf),
+                vrf_membership_key(&address.interface, vrf),
             ));
         }
         if let Some(fact) = &address.expected {

@@ -14,6 +14,8 @@ use netns_kernel::{ADOPTED_MARK, provisional_group};
 
 /// Ends the alias of `lo` in a namespace that the agent created.
 const NETNS_MARK: &str = "//netns";
+/// Stands before the bits, as a hexadecimal number, of the settings that the agent has set and that it would leave alone otherwise.
+const SET_MARK: &str = "//set=";
 /// Alias of a link that the agent gave back, as in the reference.
 pub const RELEASED: &str = "unconfigured";
 
@@ -44,7 +46,11 @@ impl Marks {
     /// Alias of a managed interface.
     pub fn alias(&self, interface: &Interface) -> String {
         let words = interface.link.mark_words().into_iter().map(|word| format!("/{word}"));
-        format!("{}{}{}", self.prefix, interface.name, words.collect::<String>())
+        let set = match interface.set {
+            0 => String::new(),
+            bits => format!("{SET_MARK}{bits:x}"),
+        };
+        format!("{}{}{}{set}", self.prefix, interface.name, words.collect::<String>())
     }
 
     /// Alias of a managed interface that was somebody else's before.
@@ -66,8 +72,15 @@ impl Marks {
     /// a `lo` that is nobody's.
     pub fn subject<'a>(&self, alias: &'a str) -> Option<&'a str> {
         let rest = alias.strip_prefix(&self.prefix)?;
-        let rest = rest.strip_suffix(NETNS_MARK).unwrap_or(rest);
-        Some(rest.strip_suffix(ADOPTED_MARK).unwrap_or(rest))
+        // No name has an empty element.
+        Some(rest.split_once("//").map_or(rest, |(subject, _)| subject))
+    }
+
+    /// Bits of the settings that the agent has set on the link; see [`Interface::set`].
+    pub fn set_bits(&self, alias: &str) -> u64 {
+        let words = alias.strip_prefix(&self.prefix).and_then(|rest| rest.split_once(SET_MARK));
+        let bits = words.and_then(|(_, rest)| rest.split('/').next());
+        bits.and_then(|bits| u64::from_str_radix(bits, 16).ok()).unwrap_or_default()
     }
 
     /// Whether the alias is that of a link which this or another agent has taken.
@@ -104,6 +117,14 @@ mod tests {
         assert_eq!(marks.candidates(&alias).collect::<Vec<_>>(), ["lo1"]);
         assert_eq!(marks.candidates(&marks.created_namespace(None)).count(), 0);
         assert!(!marks.is_created_namespace("/vnf-agent/a/lo1"));
+    }
+
+    #[test]
+    fn the_settings_that_the_agent_has_set_are_recognised() {
+        let marks = Marks::new("a");
+        let alias = "/vnf-agent/a/br0//set=1c//adopted";
+        assert_eq!((marks.subject(alias), marks.set_bits(alias)), (Some("br0"), 0x1c));
+        assert_eq!(marks.set_bits("/vnf-agent/a/br0//adopted"), 0);
     }
 
     #[test]

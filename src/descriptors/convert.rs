@@ -6,7 +6,7 @@
 use std::{collections::HashMap, net::IpAddr};
 
 use models::{
-    Model,
+    Model, ValidationError,
     address::{MacAddress, is_alloc_reference, network_of, parse_ip_or_cidr},
     key::{AddressSource, TypedKey},
     proto::{
@@ -19,7 +19,7 @@ use models::{
     },
 };
 
-use super::value::{Address, Arp, Detection, DriftPolicy, Interface, NamespaceName, Original, Route, Value};
+use super::value::{Address, Arp, Detection, DriftPolicy, Interface, NamespaceName, Original, PortOf, Route, Value};
 use kvscheduler::{Rejection, ValueState};
 use link_kinds::LifeCycle;
 use netns_kernel::AddressSpec;
@@ -97,12 +97,7 @@ fn drift_policy(model: DriftPolicyModel) -> Option<DriftPolicy> {
 
 /// The value of the message of an interface, without the original.
 pub(super) fn interface(model: &InterfaceModel) -> Result<Interface, Rejection> {
-    let link = model.parse_link().map_err(|error| Rejection {
-        state: ValueState::Invalid,
-        reason: error.reason,
-        message: error.message,
-        fields: error.fields,
-    })?;
+    let link = model.parse_link().map_err(rejection)?;
     let host_name = model.host_name().to_owned();
     let existing = link.life_cycle() == LifeCycle::Referred;
     let detects = link.spec().detects_duplicates;
@@ -120,7 +115,6 @@ pub(super) fn interface(model: &InterfaceModel) -> Result<Interface, Rejection> 
     order(&mut addresses);
     Ok(Interface {
         name: model.name.clone(),
-        link,
         namespace: namespace(model.namespace.as_ref())?,
         host_name,
         enabled: model.enabled,
@@ -133,6 +127,9 @@ pub(super) fn interface(model: &InterfaceModel) -> Result<Interface, Rejection> 
         mtu: model.mtu,
         link_only: model.link_only,
         vrf,
+        port_of: port_of(model)?,
+        set: link.settings.set_bits(),
+        link,
         marked: true,
         known_index: None,
         enslaved: false,
@@ -177,6 +174,21 @@ fn address(model: &InterfaceModel, text: &str, (only_expected, detects): (bool, 
         position: 0,
         leads: false,
         routed: true,
+    }
+}
+
+fn port_of(model: &InterfaceModel) -> Result<Option<PortOf>, Rejection> {
+    let settings = model.parse_port().map_err(rejection)?;
+    let master = non_empty(model.master_interface());
+    Ok(master.map(|master| PortOf { master, settings }))
+}
+
+fn rejection(error: ValidationError) -> Rejection {
+    Rejection {
+        state: ValueState::Invalid,
+        reason: error.reason,
+        message: error.message,
+        fields: error.fields,
     }
 }
 

@@ -4,6 +4,7 @@
 //! what is gone, and what carries the agent's mark although nobody wants it. Must never call anything its own that lacks the
 //! mark. Start reading at [`inspect`].
 
+mod bridging;
 mod layer3;
 mod leftovers;
 mod read_back;
@@ -22,9 +23,9 @@ use super::{
     Network,
     address::addresses_prefix,
     alias::Marks,
+    membership::memberships,
     netns_of,
     value::{HostLink, Interface, NamespaceName, Value, interface_key},
-    vrf::membership_key,
 };
 use residents::Residents;
 
@@ -327,7 +328,9 @@ impl<'a> Inspection<'a> {
         };
         let addresses = children.filter(|(_, value)| set_by_agent(value)).map(|(key, _)| key.clone());
         let mut on_it: Vec<Key> = addresses.collect();
-        on_it.extend(interface.vrf.as_ref().map(|vrf| membership_key(&interface.name, vrf)));
+        on_it.extend(memberships(interface).map(|(key, _)| key));
+        let vlans = self.view.applied_under(&TypedKey::any_vlan_of(&interface.name));
+        on_it.extend(vlans.map(|(key, _)| key.clone()));
         on_it.retain(|key| !self.seen.contains(key));
         self.add_unseen_layer3(&interface.name, &mut on_it);
         on_it

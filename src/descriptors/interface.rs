@@ -13,10 +13,11 @@ use models::key::{Key, TypedKey};
 use super::{
     MICROSERVICE_AVAILABLE, NAMESPACE_AVAILABLE, Network,
     alias::{Marks, RELEASED},
-    applied_interface, link, netns_of, not_others, owned,
+    applied_interface, bridge_vlan, link,
+    membership::memberships,
+    netns_of, not_others, owned,
     sharing::{check_link, has_to_leave, host_link_key, is_in_own_namespace},
     value::{Interface, Namespace, NamespaceName, Value, interface_key},
-    vrf::membership,
 };
 use kvscheduler::{Claim, DeleteCause, Dependency, Descriptor, Refusal, View};
 use link_kinds::{LifeCycle, Role};
@@ -70,7 +71,7 @@ impl InterfaceDescriptor {
         changes.mtu = (interface.mtu != 0).then_some(interface.mtu);
         changes.mac = interface.mac.filter(|_| !interface.link_only);
         changes.up = interface.enabled.then_some(true);
-        link::set_features(&mut changes, interface.link.features_to_set());
+        link::set_features(&mut changes, interface.link.settings.features_to_set());
         if interface.adopt {
             leave_nothing_open(&mut changes, interface);
         }
@@ -111,7 +112,7 @@ impl InterfaceDescriptor {
                     let end = self.new_link(other, netns);
                     create.peer = Some(NewPeer { attribute, end });
                 }
-                Role::Parent => {
+                Role::Parent { .. } => {
                     let Some((parent, netns)) = applied_interface(view, name) else {
                         return Ok(Vec::new());
                     };
@@ -179,17 +180,17 @@ impl InterfaceDescriptor {
             up: (applied.enabled != wanted.enabled).then_some(wanted.enabled),
             ..LinkChanges::default()
         };
-        if !applied.marked {
+        if !applied.marked || applied.set != wanted.set {
             (changes.alias, changes.group) = (Some(alias), Some(0));
         }
         // One without addresses may well be meant for somebody's bridge; with them it cannot do its work there.
-        if applied.enslaved && wanted.vrf.is_none() && !wanted.addresses.is_empty() {
+        if applied.enslaved && wanted.vrf.is_none() && wanted.port_of.is_none() && !wanted.addresses.is_empty() {
             changes.master = Some(None);
         }
         if applied.effective_mtu() != wanted.effective_mtu() {
             changes.mtu = wanted.effective_mtu();
         }
-        link::change(&mut changes, &wanted.link, &applied.link.differences(&wanted.link, 0));
+        link::change(&mut changes, &wanted.link, &applied.link.differences(&wanted.link, applied.set));
         if !applied.marked && wanted.adopt {
             leave_nothing_open(&mut changes, wanted);
         }
@@ -226,6 +227,14 @@ fn mutual_peer<'a>(interface: &Interface, peer: &str, view: &View<'a, Network>) 
     }
 }
 
+/// The claim of what only one link on the parent may have.
+fn unique_claim(interface: &Interface, view: &View<'_, Network>) -> Option<Claim> {
+    let (reason, what) = interface.link.unique()?;
+    let (parent, netns) = applied_interface(view, interface.link.parent()?)?;
+    let name = format!("{what} on {} in {netns}", parent.host_name);
+    Some(Claim { name, reason })
+}
+
 /// Checks that `lo` of the agent's own namespace is not taken down: store and API are reached through it, so nobody could take the
 /// value back again.
 ///
@@ -259,14 +268,15 @@ fn differences(found: &Interface, wanted: &Interface) -> Vec<String> {
             .rename
             .map(|name| format!("its name is {} instead of {name}", found.host_name)),
     );
-    told.extend(changes.alias.map(|_| "its alias, the agent's mark, was taken away".to_owned()));
+    let unmarked = changes.alias.filter(|_| !found.marked);
+    told.extend(unmarked.map(|_| "its alias, the agent's mark, was taken away".to_owned()));
     told.extend(changes.mtu.map(|mtu| format!("its MTU is {} instead of {mtu}", found.mtu)));
     if let (Some(mac), Some(wanted)) = (found.mac, changes.mac) {
         let (mac, wanted) = (models::address::MacAddress(mac), models::address::MacAddress(wanted));
         told.push(format!("its MAC address is {mac} instead of {wanted}"));
     }
     told.extend(changes.master.map(|_| "it has a master that nobody asked for".to_owned()));
-    told.extend(found.link.differences(&wanted.link, 0).iter().map(ToString::to_string));
+    told.extend(found.link.differences(&wanted.link, found.set).iter().map(ToString::to_string));
     told.extend(changes.up.map(|up| {
         if up {
             "it is DOWN instead of UP"
@@ -336,7 +346,7 @@ impl Descriptor<Network> for InterfaceDescriptor {
         for (reference, name) in interface.link.references().filter(|(_, name)| !name.is_empty()) {
             dependencies.push(match reference.role {
                 Role::Peer { .. } => Dependency::key("veth-peer-exists", interface_key(name)).outlived(),
-                Role::Parent => Dependency::key("parent-exists", interface_key(name)),
+                Role::Parent { .. } => Dependency::key("parent-exists", interface_key(name)),
                 // Taking the TAP over removes it from the agent's namespace, and with it the fact.
                 Role::Original => {
                     let host_name = name.to_owned();
@@ -346,6 +356,17 @@ impl Descriptor<Network> for InterfaceDescriptor {
                     }
                 }
             });
+        }
+        if let Some(parent) = interface
+            .link
+            .parent()
+            .filter(|_| interface.enabled && interface.link.needs_parent_up())
+        {
+            let state = TypedKey::InterfaceState {
+                name: parent.to_owned(),
+                up: true,
+            };
+            dependencies.push(Dependency::key("parent-is-up", state.to_key()).outlived());
         }
         let label = match interface.namespace {
             NamespaceName::Microservice(_) => MICROSERVICE_AVAILABLE,
@@ -362,7 +383,8 @@ impl Descriptor<Network> for InterfaceDescriptor {
             up: interface.enabled,
         };
         let mut derived = vec![(state.to_key(), Value::Present)];
-        derived.extend(membership(interface).map(|(key, member)| (key, Value::VrfMembership(member.into()))));
+        derived.extend(memberships(interface).map(|(key, member)| (key, Value::Membership(member.into()))));
+        derived.extend(bridge_vlan::values(&interface.name, &interface.link.own_vlans, true));
         derived.extend(
             interface
                 .addresses
@@ -396,7 +418,7 @@ impl Descriptor<Network> for InterfaceDescriptor {
             name: host_name_claim(netns, &interface.host_name),
             reason: HOST_NAME_CONFLICT,
         });
-        claim.into_iter().collect()
+        claim.into_iter().chain(unique_claim(interface, view)).collect()
     }
 
     fn create(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
@@ -421,6 +443,7 @@ impl Descriptor<Network> for InterfaceDescriptor {
                 addresses: Vec::new(),
                 mac: other.mac.filter(|_| !other.link_only),
                 vrf: None,
+                port_of: None,
                 marked: false,
                 ..other.clone()
             };

@@ -3,21 +3,30 @@
 //! Owns the translation of settings into link attributes and features, and back. Must never name a kind of link. Start reading at
 //! [`create`].
 
-use link_kinds::{Attr, Difference, Feature, LifeCycle, Link, Observed};
+use link_kinds::{Attr, Difference, Feature, KindSpec, LifeCycle, Link, Observed, Port, Settings};
 use netns_kernel::{CreateLink, LinkChanges, LinkInfo, LinkState, NewLink};
 
 /// The request that creates a link, without its other end and its parent.
 pub(super) fn create(link: &Link, end: NewLink) -> CreateLink {
     CreateLink {
         end,
-        info: info(link, link.creation()),
+        info: info(link, link.settings.creation()),
         peer: None,
         parent: None,
     }
 }
 
+/// Settings of a port for a request; `None` if there are none.
+pub(super) fn port_info(port: &Port, attributes: Vec<Attr>) -> Option<LinkInfo> {
+    let spec = link_kinds::by_type(port.of)?.spec();
+    (!attributes.is_empty()).then(|| info_of(spec, attributes))
+}
+
 fn info(link: &Link, attributes: Vec<Attr>) -> LinkInfo {
-    let spec = link.spec();
+    info_of(link.spec(), attributes)
+}
+
+fn info_of(spec: &KindSpec, attributes: Vec<Attr>) -> LinkInfo {
     let attribute = |attribute: Attr| netns_kernel::Attr {
         number: attribute.number,
         name: attribute.title,
@@ -34,17 +43,13 @@ fn info(link: &Link, attributes: Vec<Attr>) -> LinkInfo {
 /// Adds what removes the differences to a request, those aside that need a new link.
 pub(super) fn change(changes: &mut LinkChanges, link: &Link, differences: &[Difference]) {
     set_features(changes, differences.iter().filter_map(Difference::feature));
-    let in_place = differences
-        .iter()
-        .filter_map(Difference::attr)
-        .filter(|attribute| !attribute.immutable);
-    set_attributes(changes, link, in_place.collect());
+    set_attributes(changes, link, link_kinds::changes(differences));
 }
 
 /// Adds all that the value decides and that can be changed to a request.
 pub(super) fn set_all(changes: &mut LinkChanges, link: &Link) {
-    set_features(changes, link.features());
-    set_attributes(changes, link, link.changeable());
+    set_features(changes, link.settings.features());
+    set_attributes(changes, link, link.settings.changeable());
 }
 
 /// Adds features to a request.
@@ -71,6 +76,14 @@ pub fn observe(believed: &Link, state: &LinkState) -> Link {
             Feature::RxChecksum => state.rx_checksum,
             Feature::TxChecksum => state.tx_checksum,
         },
+    })
+}
+
+/// The settings of a port as the kernel shows them; what it does not show is as in `believed`.
+pub(super) fn observe_port(believed: &Settings, state: &LinkState) -> Settings {
+    believed.observe(&Observed {
+        attribute: &|number| state.port_attribute(number),
+        feature: &|_| None,
     })
 }
 

@@ -23,9 +23,9 @@ use models::{
 use super::{
     convert,
     route::SCOPE_LINK,
-    value::{Arp, Detection, DriftPolicy, Interface, NamespaceName, Route, Value},
+    value::{Arp, Detection, DriftPolicy, Interface, Membership, NamespaceName, Role, Route, Value},
 };
-use link_kinds::Link;
+use link_kinds::{Link, Port};
 
 /// A value as a message.
 #[derive(Clone, PartialEq, Debug)]
@@ -51,9 +51,9 @@ pub fn message_of(value: &Value) -> Option<Message> {
             vrf_master_interface: address.vrf.clone().unwrap_or_default(),
             ..InterfaceMessage::default()
         }),
-        Value::VrfMembership(membership) => part(InterfaceMessage {
-            name: membership.interface.clone(),
-            vrf_master_interface: membership.vrf.clone(),
+        Value::Membership(membership) => part(membership_of(membership)),
+        Value::BridgeVlan(vlan) => part(InterfaceMessage {
+            name: vlan.interface.clone(),
             ..InterfaceMessage::default()
         }),
         Value::Arp(arp) => Some(Message::Arp(arp_of(arp))),
@@ -63,6 +63,30 @@ pub fn message_of(value: &Value) -> Option<Message> {
         }
         Value::Unhandled => None,
     }
+}
+
+fn membership_of(membership: &Membership) -> InterfaceMessage {
+    let name = membership.interface.clone();
+    match &membership.role {
+        Role::Vrf { .. } => InterfaceMessage {
+            name,
+            vrf_master_interface: membership.master.clone(),
+            ..InterfaceMessage::default()
+        },
+        Role::Port(port) => InterfaceMessage {
+            name,
+            master_interface: Some(membership.master.clone()),
+            port: port.as_ref().and_then(port_member),
+            ..InterfaceMessage::default()
+        },
+    }
+}
+
+/// The settings of a port as the member of `port` of its kind.
+fn port_member(port: &Port) -> Option<interface::Port> {
+    let member = link_kinds::by_type(port.of)?.spec().ports?.member;
+    let message = port.message(&proto::member_descriptor(member)?);
+    proto::interface_with(vec![(member, message)]).port
 }
 
 /// The message of an interface.
@@ -75,6 +99,7 @@ pub fn interface_of(interface: &Interface) -> InterfaceMessage {
             marked: interface.marked,
             known_index: interface.known_index,
             enslaved: interface.enslaved,
+            set: interface.set,
             adopted: interface.adopted,
             ..asked
         };
@@ -83,6 +108,7 @@ pub fn interface_of(interface: &Interface) -> InterfaceMessage {
         }
     }
     let detection = interface.addresses.first().map_or(Detection::Wait, |address| address.detection);
+    let port = interface.port_of.as_ref().and_then(|port| port.settings.as_ref());
     InterfaceMessage {
         name: interface.name.clone(),
         r#type: type_of(&interface.link) as i32,
@@ -94,7 +120,9 @@ pub fn interface_of(interface: &Interface) -> InterfaceMessage {
         mtu: interface.mtu,
         link_only: interface.link_only,
         vrf_master_interface: interface.vrf.clone().unwrap_or_default(),
-        link: member_of(&interface.link),
+        link: link_member(&interface.link),
+        port: port.and_then(port_member),
+        master_interface: interface.port_of.as_ref().map(|port| port.master.clone()),
         adopt: interface.adopt.then_some(true),
         drift_policy: drift_policy_of(interface.drift_policy),
         duplicate_address_detection: match detection {
@@ -111,10 +139,10 @@ pub fn type_of(link: &Link) -> Type {
 }
 
 /// The settings of a link as the member of `link` of its kind.
-pub fn member_of(link: &Link) -> Option<interface::Link> {
+pub fn link_member(link: &Link) -> Option<interface::Link> {
     let member = link.spec().member;
-    let descriptor = proto::link_descriptor(member)?;
-    proto::link_of(member, link.message(&descriptor))
+    let message = link.message(&proto::member_descriptor(member)?);
+    proto::interface_with(vec![(member, message)]).link
 }
 
 /// The reference to a namespace; `None` for the agent's own.

@@ -8,6 +8,7 @@ pub mod address;
 mod adoption_tests;
 pub mod alias;
 pub mod arp;
+pub mod bridge_vlan;
 pub mod convert;
 pub mod detection;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod dry_run_tests;
 pub mod inspect;
 pub mod interface;
 pub mod link;
+pub mod membership;
 pub mod message;
 pub mod names;
 pub mod namespace;
@@ -24,7 +26,6 @@ mod relatives;
 pub mod route;
 pub mod sharing;
 pub mod value;
-pub mod vrf;
 
 use models::key::{ALL_AGENTS_PREFIX, Key, prefix};
 
@@ -48,7 +49,8 @@ pub struct Network {
     interface: interface::InterfaceDescriptor,
     address: address::AddressDescriptor,
     detection: detection::DetectionDescriptor,
-    vrf: vrf::VrfDescriptor,
+    membership: membership::MembershipDescriptor,
+    bridge_vlan: bridge_vlan::BridgeVlanDescriptor,
     arp: arp::ArpDescriptor,
     route: route::RouteDescriptor,
     namespace: namespace::NamespaceDescriptor,
@@ -64,7 +66,8 @@ impl Network {
             interface: interface::InterfaceDescriptor { marks: marks.clone() },
             address: address::AddressDescriptor { marks: marks.clone() },
             detection: detection::DetectionDescriptor { marks: marks.clone() },
-            vrf: vrf::VrfDescriptor { marks: marks.clone() },
+            membership: membership::MembershipDescriptor { marks: marks.clone() },
+            bridge_vlan: bridge_vlan::BridgeVlanDescriptor { marks: marks.clone() },
             arp: arp::ArpDescriptor { marks: marks.clone() },
             route: route::RouteDescriptor { marks: marks.clone() },
             namespace: namespace::NamespaceDescriptor { marks },
@@ -80,12 +83,13 @@ impl Network {
 
     /// All descriptors in the order in which values are looked for, each with what the keys of the configuration items begin with
     /// that it handles; empty for one whose values nobody asks for directly.
-    pub fn kinds() -> [(&'static str, &'static str); 8] {
+    pub fn kinds() -> [(&'static str, &'static str); 9] {
         [
             ("linux-interface", prefix::INTERFACE),
             ("linux-interface-address", ""),
             ("linux-interface-address-detection", ""),
             ("linux-interface-vrf", ""),
+            ("linux-interface-vlan", ""),
             ("linux-arp", prefix::ARP),
             ("linux-route", prefix::ROUTE),
             ("linux-namespace", ""),
@@ -119,7 +123,8 @@ impl Domain for Network {
             _ if internal.starts_with("orphan/") => Some(&self.orphan),
             _ if detection::is_detection(key) => Some(&self.detection),
             _ if !internal.starts_with("interface/") => None,
-            _ if vrf::is_membership(key) => Some(&self.vrf),
+            _ if membership::is_membership(key) => Some(&self.membership),
+            _ if bridge_vlan::is_bridge_vlan(key) => Some(&self.bridge_vlan),
             _ if address::is_address(key) => Some(&self.address),
             _ => None,
         }

@@ -42,6 +42,8 @@ pub fn name(key: &Key) -> String {
         TypedKey::HostInterfaceVrf { host_name, vrf_host_name } => format!("membership of {host_name} in VRF device {vrf_host_name}"),
         TypedKey::InterfaceState { name, up } => format!("interface {name} in state {}", if up { "UP" } else { "DOWN" }),
         TypedKey::InterfaceAddress { interface, address, .. } => format!("address {address} of interface {interface}"),
+        TypedKey::InterfaceMaster { interface, master } => format!("membership of interface {interface} in {master}"),
+        TypedKey::InterfaceVlan { interface, vlans } => format!("VLAN {vlans} of interface {interface}"),
         TypedKey::InterfaceVrf { interface, vrf } => format!("membership of interface {interface} in VRF {vrf}"),
         TypedKey::Microservice { label } => {
             format!(
@@ -68,7 +70,12 @@ pub fn name(key: &Key) -> String {
 pub fn bearer(key: &Key) -> Option<Key> {
     let interface = match TypedKey::parse(key.as_str()) {
         Ok(TypedKey::InterfaceState { name, .. }) => name,
-        Ok(TypedKey::InterfaceAddress { interface, .. } | TypedKey::InterfaceVrf { interface, .. }) => interface,
+        Ok(
+            TypedKey::InterfaceAddress { interface, .. }
+            | TypedKey::InterfaceVrf { interface, .. }
+            | TypedKey::InterfaceMaster { interface, .. }
+            | TypedKey::InterfaceVlan { interface, .. },
+        ) => interface,
         _ => derived_part(key)?.strip_suffix("/address/")?.to_owned(),
     };
     Some(interface_key(&interface))

@@ -42,8 +42,8 @@ pub struct RouteDescriptor {
 /// What is asked of the interface may run ahead of its membership, which is a value of its own; the kernel goes by the membership.
 pub fn table_in_force(interface: &Interface, view: &View<'_, Network>) -> u32 {
     let mut memberships = view.applied_under(&TypedKey::any_vrf_of(&interface.name));
-    let vrf = memberships.find_map(|(_, value)| value.vrf_membership());
-    vrf.map_or(TABLE_MAIN, |membership| table_of_vrf(&membership.vrf, view))
+    let vrf = memberships.find_map(|(_, value)| value.membership());
+    vrf.map_or(TABLE_MAIN, |membership| table_of_vrf(&membership.master, view))
 }
 
 /// Routing table of a VRF, by its logical name.

@@ -10,7 +10,7 @@ use models::{
     key::{Key, NamespaceType, TypedKey},
 };
 
-use link_kinds::{LifeCycle, Link};
+use link_kinds::{LifeCycle, Link, Port, VlanRange};
 use prost::Message;
 
 use netns_kernel::{AddressSpec, KernelOp, NamespaceRef, NetnsId};
@@ -24,8 +24,10 @@ pub enum Value {
     Address(Arc<Address>),
     /// That an address turned out to be nobody else's, derived from it.
     Detection(Arc<Address>),
-    /// Membership of a link in a VRF, derived from the link.
-    VrfMembership(Arc<VrfMembership>),
+    /// Membership of a link in a master, derived from the link.
+    Membership(Arc<Membership>),
+    /// VLANs of a bridge, derived from it, or of a port, derived from its membership.
+    BridgeVlan(Arc<BridgeVlan>),
     /// A static neighbour.
     Arp(Arc<Arp>),
     /// A route.
@@ -208,6 +210,11 @@ pub struct Interface {
     pub link_only: bool,
     /// Logical name of the VRF device that it is to be in.
     pub vrf: Option<String>,
+    /// The bridge that it is to be a port of.
+    pub port_of: Option<PortOf>,
+    /// Bits of the settings that the agent has set on the link and that would be left alone otherwise; see
+    /// [`link_kinds::Settings::set_bits`].
+    pub set: u64,
     /// The alias is set. Wanted values always have it; a link that was just made has only its provisional mark.
     pub marked: bool,
     /// Of one from which somebody took the alias: the index by which it is known all the same.
@@ -258,6 +265,8 @@ impl Interface {
             mtu: self.mtu,
             link_only: self.link_only,
             vrf: self.vrf.clone(),
+            port_of: self.port_of.clone(),
+            set: self.set,
             marked: self.marked,
             known_index: self.known_index,
             enslaved: self.enslaved,
@@ -282,6 +291,8 @@ impl Interface {
             mtu,
             link_only,
             vrf,
+            port_of,
+            set,
             marked,
             known_index,
             enslaved,
@@ -292,6 +303,7 @@ impl Interface {
         } = self;
         (name, link, namespace, host_name) == (&other.name, &other.link, &other.namespace, &other.host_name)
             && (enabled, mac, mtu, link_only, vrf) == (&other.enabled, &other.mac, &other.mtu, &other.link_only, &other.vrf)
+            && (port_of, set) == (&other.port_of, &other.set)
             && (marked, known_index, enslaved) == (&other.marked, &other.known_index, &other.enslaved)
             && (adopt, drift_policy, adopted, original) == (&other.adopt, &other.drift_policy, &other.adopted, &other.original)
     }
@@ -349,15 +361,57 @@ pub struct Address {
     pub routed: bool,
 }
 
-/// Membership of a link in a VRF.
+/// What an interface asks for as a port.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct VrfMembership {
+pub struct PortOf {
+    /// Logical name of the master.
+    pub master: String,
+    /// Settings of the port; `None`: none are given.
+    pub settings: Option<Port>,
+}
+
+/// Membership of a link in a master.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Membership {
     /// Logical name of the interface.
     pub interface: String,
-    /// Logical name of the VRF device.
-    pub vrf: String,
-    /// The interface is EXISTING: the agent only waits for the membership. Its kernel name.
-    pub existing: Option<String>,
+    /// Logical name of the master.
+    pub master: String,
+    /// As what it is a member.
+    pub role: Role,
+}
+
+/// As what an interface is a member of its master.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// Its routes are those of a VRF.
+    Vrf {
+        /// The interface is EXISTING: the agent only waits for the membership. Its kernel name.
+        existing: Option<String>,
+    },
+    /// It is a port, with these settings.
+    Port(Option<Port>),
+}
+
+impl Membership {
+    /// The settings of a port that gives some.
+    pub fn port(&self) -> Option<&Port> {
+        match &self.role {
+            Role::Vrf { .. } => None,
+            Role::Port(port) => port.as_ref(),
+        }
+    }
+}
+
+/// VLANs of a bridge or a port.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BridgeVlan {
+    /// Logical name of the interface.
+    pub interface: String,
+    /// The VLANs.
+    pub range: VlanRange,
+    /// The interface is a bridge: they are its own.
+    pub itself: bool,
 }
 
 /// A static neighbour.
@@ -447,7 +501,8 @@ impl Value {
     accessor!(interface, Interface, Interface);
     accessor!(address, Address, Address);
     accessor!(detection, Detection, Address);
-    accessor!(vrf_membership, VrfMembership, VrfMembership);
+    accessor!(membership, Membership, Membership);
+    accessor!(bridge_vlan, BridgeVlan, BridgeVlan);
     accessor!(arp, Arp, Arp);
     accessor!(route, Route, Route);
     accessor!(namespace, Namespace, Namespace);

@@ -52,8 +52,8 @@ pub fn is_nic(name: &str) -> bool {
 
 /// What values there are. Each has a slot: first the interfaces, then for each carrier two neighbours and three routes.
 pub struct Inventory {
-    /// Names of the interfaces, which tell their kinds: two of `w` in a row are a pair, `d` is a dummy, `v` a VRF, `l` a `lo`, `e` an
-    /// EXISTING link, `t` an EXISTING VRF device.
+    /// Names of the interfaces, which tell their kinds: two of `w` in a row are a pair, `d` is a dummy, `v` a VRF, `l` a `lo`, `b` a
+    /// bridge, `e` an EXISTING link, `t` an EXISTING VRF device.
     pub names: &'static [&'static str],
     /// Interfaces that neighbours and routes are on.
     pub carriers: &'static [usize],
@@ -74,6 +74,13 @@ pub enum Kind {
     Vrf(u32),
     /// `lo`.
     Loopback,
+    /// A bridge.
+    Bridge {
+        /// Spanning tree protocol.
+        stp: bool,
+        /// Ageing time in seconds; 0: not given.
+        ageing: u32,
+    },
     /// A foreign link of the own namespace; the agent adds the addresses unless others are to do that.
     Existing {
         /// The addresses are only expected there.
@@ -100,6 +107,8 @@ pub struct Interface {
     pub mac: Option<u8>,
     /// The VRF that it is in.
     pub vrf: Option<&'static str>,
+    /// The bridge that it is a port of, and whether the port is isolated.
+    pub bridge: Option<(&'static str, bool)>,
     /// With their prefix lengths.
     pub addresses: Vec<String>,
 }
@@ -219,6 +228,7 @@ impl Interface {
             mtu: 0,
             mac: None,
             vrf: None,
+            bridge: None,
             addresses: Vec::new(),
         }
     }
@@ -236,6 +246,7 @@ impl Interface {
             Kind::Vrf(table) => write!(json, r#","type":"VRF_DEVICE","vrf_dev":{{"routing_table":{table}}}"#),
             Kind::Dummy => write!(json, r#","type":"DUMMY""#),
             Kind::Loopback => write!(json, r#","type":"LOOPBACK""#),
+            Kind::Bridge { stp, ageing } => write!(json, r#","type":"BRIDGE","bridge":{{"stp":{stp},"ageing_time_s":{ageing}}}"#),
             Kind::Existing { link_only } => write!(json, r#","type":"EXISTING","link_only":{link_only}"#),
         };
         let namespace = match self.place {
@@ -254,6 +265,9 @@ impl Interface {
         }
         if let Some(vrf) = self.vrf {
             let _ = write!(json, r#","vrf_master_interface":"{vrf}""#);
+        }
+        if let Some((bridge, isolated)) = self.bridge {
+            let _ = write!(json, r#","master_interface":"{bridge}","bridge_port":{{"isolated":{isolated}}}"#);
         }
         json.push('}');
         json
@@ -359,6 +373,10 @@ impl Inventory {
             b'w' => Kind::Veth(self.names[slot ^ 1]),
             b'd' => Kind::Dummy,
             b'v' => Kind::Vrf((100..).zip(&vrfs).find(|(_, vrf)| **vrf == name).map_or(0, |(table, _)| table)),
+            b'b' => Kind::Bridge {
+                stp: random.percent(50),
+                ageing: random.pick(&[0, 0, 60, 120]),
+            },
             _ => Kind::Loopback,
         };
         let pool = [
@@ -370,6 +388,8 @@ impl Inventory {
         ];
         let plain = matches!(kind, Kind::Veth(_) | Kind::Dummy);
         let in_vrf = plain && !self.without_vrf.contains(&slot) && !places.contains(&FILE_PLACE);
+        let vrf = (in_vrf && random.percent(25)).then(|| random.pick(&vrfs));
+        let bridges: Vec<&'static str> = self.names.iter().copied().filter(|name| name.starts_with('b')).collect();
         let last = u8::try_from(16 * slot).unwrap_or(0);
         let mut addresses: Vec<String> = pool.into_iter().filter(|_| random.percent(40)).take(3).collect();
         // The first of a subnet is its primary address.
@@ -385,15 +405,21 @@ impl Inventory {
                 Some((_, place)) => *place,
                 None => match random.pick(places) {
                     // VRFs only where the namespace goes by one name: an open finding.
-                    FILE_PLACE if matches!(kind, Kind::Vrf(_)) => FOREIGN_PLACE,
+                    FILE_PLACE if matches!(kind, Kind::Vrf(_) | Kind::Bridge { .. }) => FOREIGN_PLACE,
                     place => place,
                 },
             },
             name,
             enabled: random.percent(80),
-            mtu: random.pick(&[0, 0, 1400, 9000]),
+            mtu: match kind {
+                // It depends on the ports.
+                Kind::Bridge { .. } => 0,
+                _ => random.pick(&[0, 0, 1400, 9000]),
+            },
             mac: (plain && random.percent(40)).then(|| last + random.pick(&[0, 1, 2])),
-            vrf: (in_vrf && random.percent(25)).then(|| random.pick(&vrfs)),
+            vrf,
+            bridge: (in_vrf && vrf.is_none() && !bridges.is_empty() && random.percent(25))
+                .then(|| (random.pick(&bridges), random.percent(50))),
             addresses,
             kind,
         }

@@ -40,6 +40,10 @@ struct Link {
     mac: Option<String>,
     master: Option<String>,
     table: Option<u32>,
+    /// What else its kind has, as far as something was asked for.
+    details: Vec<(u16, Vec<u8>)>,
+    /// Of a port of a bridge: whether it is isolated.
+    isolated: Option<bool>,
     group: u32,
 }
 
@@ -205,8 +209,14 @@ impl<'a> Rules<'a> {
         let interface = self.possible(name)?;
         match interface.kind {
             Kind::Veth(peer) => self.possible(peer).map(|_| interface),
-            _ => Some(interface),
+            Kind::Dummy | Kind::Vrf(_) | Kind::Loopback | Kind::Bridge { .. } | Kind::Existing { .. } => Some(interface),
         }
+    }
+
+    /// The bridge that an interface is really a port of: it takes only links of its own namespace.
+    fn bridge_of(&self, interface: &Interface) -> Option<&'a Interface> {
+        let bridge = self.alive(interface.bridge?.0)?;
+        (self.netns(bridge) == self.netns(interface)).then_some(bridge)
     }
 
     /// The VRF that an interface is really in: it takes only links of its own namespace.
@@ -274,15 +284,18 @@ impl<'a> Rules<'a> {
         let default = match interface.kind {
             Kind::Veth(_) | Kind::Dummy => Some(1500),
             Kind::Loopback => Some(65536),
-            Kind::Vrf(_) | Kind::Existing { .. } => None,
+            Kind::Vrf(_) | Kind::Existing { .. } | Kind::Bridge { .. } => None,
         };
+        let master = self.vrf_of(interface).or(self.bridge_of(interface));
         Link {
             mark,
             kind,
             up: interface.enabled,
             mtu: if interface.mtu == 0 { default } else { Some(interface.mtu) },
             mac: interface.mac.map(mac_text),
-            master: self.vrf_of(interface).map(|vrf| vrf.host.clone()),
+            master: master.map(|master| master.host.clone()),
+            details: details(interface),
+            isolated: self.bridge_of(interface).and(interface.bridge).map(|(_, isolated)| isolated),
             table,
             group: 0,
         }
@@ -360,10 +373,13 @@ impl<'a> Rules<'a> {
         if interface.kind == (Kind::Existing { link_only: true }) && !self.has_expected(interface) || self.has_tentative(interface) {
             return Verdict::Pending;
         }
-        match interface.vrf {
-            // A VRF elsewhere is a mistake, a missing one may still come.
-            Some(vrf) if self.vrf_of(interface).is_none() && self.alive(vrf).is_some() => Verdict::Invalid,
-            Some(_) if self.vrf_of(interface).is_none() => Verdict::Pending,
+        let bridge = interface.bridge.map(|(bridge, _)| bridge);
+        match interface.vrf.or(bridge) {
+            // A master elsewhere is a mistake, a missing one may still come.
+            Some(master) if self.vrf_of(interface).or(self.bridge_of(interface)).is_none() => match self.alive(master) {
+                Some(_) => Verdict::Invalid,
+                None => Verdict::Pending,
+            },
             _ => Verdict::Configured,
         }
     }
@@ -526,7 +542,9 @@ fn link_of(link: &LinkState, snapshot: &Snapshot, wanted: Option<&Link>) -> Link
         let mut links = snapshot.links.iter();
         links.find(|other| other.index == index).map(|other| other.name.clone())
     };
-    let kinds = ["veth", "dummy", "vrf"];
+    let kinds = ["veth", "dummy", "vrf", "bridge"];
+    let details = wanted.map(|wanted| wanted.details.as_slice()).unwrap_or_default();
+    let shown = |(number, _): &(u16, Vec<u8>)| (*number, link.attribute(*number).unwrap_or_default().to_vec());
     Link {
         mark: subject(link).unwrap_or(&link.alias).to_owned(),
         kind: kinds.into_iter().find(|kind| *kind == link.kind).unwrap_or_default(),
@@ -535,6 +553,9 @@ fn link_of(link: &LinkState, snapshot: &Snapshot, wanted: Option<&Link>) -> Link
         mac: link.mac.filter(|_| wanted.is_none_or(|wanted| wanted.mac.is_some())).map(show_mac),
         master: link.master.and_then(name_of),
         table: link.vrf_table(),
+        details: details.iter().map(shown).collect(),
+        // IFLA_BRPORT_ISOLATED.
+        isolated: link.port_attribute(33).map(|value| value == [1]),
         group: link.group,
     }
 }
@@ -567,13 +588,27 @@ fn identity(interface: &Interface) -> (String, &'static str, Option<u32>) {
         Kind::Dummy => (name, "dummy", None),
         Kind::Vrf(table) => (name, "vrf", Some(table)),
         Kind::Loopback => (name, "", None),
+        // The agent remembers that it has set the ageing time.
+        Kind::Bridge { ageing: 0, .. } => (name, "bridge", None),
+        Kind::Bridge { .. } => (format!("{name}//set=100"), "bridge", None),
         // It is not the agent's.
         Kind::Existing { .. } => (String::new(), "", None),
     }
 }
 
+/// Attributes of a kind: IFLA_BR_AGEING_TIME in hundredths of a second, IFLA_BR_STP_STATE.
+fn details(interface: &Interface) -> Vec<(u16, Vec<u8>)> {
+    match interface.kind {
+        Kind::Bridge { stp, ageing } => {
+            let ageing = if ageing == 0 { 30_000 } else { 100 * ageing };
+            vec![(4, ageing.to_ne_bytes().to_vec()), (5, u32::from(stp).to_ne_bytes().to_vec())]
+        }
+        Kind::Veth(_) | Kind::Dummy | Kind::Vrf(_) | Kind::Loopback | Kind::Existing { .. } => Vec::new(),
+    }
+}
+
 fn is_of_any(link: &LinkState, names: &BTreeSet<&str>) -> bool {
-    subject(link).is_some_and(|subject| names.contains(subject))
+    subject(link).is_some_and(|subject| names.contains(subject.split("//").next().unwrap_or_default()))
 }
 
 /// Whether a link is neither the agent's nor something that the agent left half-done.

@@ -5,6 +5,7 @@
 //! Start reading at [`Kernel::op`].
 
 mod attributes;
+mod bridging;
 mod layer3;
 mod links;
 mod namespaces;
@@ -356,6 +357,14 @@ impl Kernel {
                 return Ok(reply);
             }
             KernelOp::DeleteRoute { netns, link, route, .. } => self.delete_route(*netns, link, route),
+            KernelOp::SetBridgeVlan {
+                netns,
+                link,
+                vlan,
+                itself,
+                present,
+                ..
+            } => self.set_bridge_vlan(*netns, link, vlan, *itself, *present)?,
             _ => unreachable!("{op:?} is not about addresses, neighbours or routes"),
         }
         Ok(Reply::Done)

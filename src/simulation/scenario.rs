@@ -35,11 +35,12 @@ pub const INVENTORY: Inventory = Inventory {
         "v0",
         "d2",
         "l0",
+        "b0",
         "e0",
         "e1",
         TENANT_INTERFACE,
     ],
-    carriers: &[0, 4, 9, 10],
+    carriers: &[0, 4, 10, 11],
     settled: &[(KEEPER_SLOT, PROCESS_PLACE), (8, CREATED_PLACE)],
     without_vrf: &[INVALID],
 };
@@ -48,7 +49,7 @@ const SLOTS: usize = INVENTORY.slots();
 /// Worlds of a hundred in which EXISTING values are put.
 const WITH_NICS: usize = 30;
 /// The first interface on a foreign link.
-const FIRST_EXISTING: usize = 9;
+const FIRST_EXISTING: usize = 10;
 /// Neighbours and routes on interfaces before that one.
 const ON_OWN_LINKS: usize = 10;
 
@@ -339,7 +340,7 @@ impl Repertoire {
             }
             let plain = matches!(interface.kind, Kind::Veth(_) | Kind::Dummy);
             if plain && interface.place == OWN_PLACE && random.percent(40) {
-                interface.vrf = Some(TENANT_INTERFACE);
+                (interface.vrf, interface.bridge) = (Some(TENANT_INTERFACE), None);
             }
         }
         item

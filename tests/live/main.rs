@@ -8,6 +8,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bridges;
 mod configuration_file;
 mod containers;
 mod crash;

@@ -47,6 +47,8 @@ pub struct Given<'a> {
     pub has_mac: bool,
     /// It names a VRF.
     pub has_vrf: bool,
+    /// It names another master.
+    pub has_master: bool,
     /// The agent is to manage the link layer only.
     pub link_only: bool,
     /// Addresses as written.
@@ -73,7 +75,7 @@ pub(super) fn number(message: &DynamicMessage, field: &str) -> Option<u32> {
     }
 }
 
-/// Checks all rules of a kind but those of the names that it refers to.
+/// Checks all rules of a kind but those of single settings and of the names that it refers to.
 pub(super) fn check(kind: &dyn LinkKind, given: &Given<'_>) -> Result<(), Invalid> {
     let spec = kind.spec();
     if given.has_mac && !spec.mac {
@@ -84,15 +86,25 @@ pub(super) fn check(kind: &dyn LinkKind, given: &Given<'_>) -> Result<(), Invali
         let message = format!("{} cannot be inside another VRF", spec.title);
         return Err(Invalid::new("VrfInsideVrf", &["type", "vrf_master_interface"], message));
     }
+    if given.has_master && !spec.can_be_port {
+        let message = format!(
+            "an interface of type {} cannot be a port of another one; leave master_interface out",
+            spec.type_name
+        );
+        return Err(Invalid::new("PortNotSupported", &["type", "master_interface"], message));
+    }
+    if given.has_master && given.has_vrf {
+        let message = "an interface has one master: give vrf_master_interface or master_interface, not both";
+        return Err(Invalid::new("TwoMasters", &["vrf_master_interface", "master_interface"], message));
+    }
     check_member(spec, given)?;
     kind.check(given)?;
     let Some(link) = given.link else { return Ok(()) };
-    for reference in spec.references {
-        if text(link, reference.field).is_empty() {
-            return Err(Invalid::new(reference.missing, &[reference.field], reference.missing_text));
-        }
+    let missing = spec.references.iter().find(|reference| text(link, reference.field).is_empty());
+    match missing {
+        Some(reference) => Err(Invalid::new(reference.missing, &[reference.field], reference.missing_text)),
+        None => Ok(()),
     }
-    spec.attributes.iter().try_for_each(|attribute| check_attribute(attribute, link))
 }
 
 /// The member of `link` has to be that of the kind, and a kind that cannot do without must have it.
@@ -118,7 +130,8 @@ fn first_needed(spec: &KindSpec) -> Option<&'static str> {
     reference.or_else(|| required.next().map(|attribute| attribute.field))
 }
 
-fn check_attribute(attribute: &Attribute, link: &DynamicMessage) -> Result<(), Invalid> {
+/// Checks a setting by its row in the table.
+pub(super) fn check_attribute(attribute: &Attribute, link: &DynamicMessage) -> Result<(), Invalid> {
     let Attribute { field, title, range, .. } = attribute;
     let (min, max) = *range;
     let descriptor = link.descriptor().get_field_by_name(field);

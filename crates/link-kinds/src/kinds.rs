@@ -4,6 +4,7 @@
 
 use super::LinkKind;
 
+mod bridge;
 mod dummy;
 mod existing;
 mod loopback;
@@ -19,6 +20,7 @@ pub static KINDS: &[&dyn LinkKind] = &[
     &existing::Existing,
     &vrf_device::VrfDevice,
     &dummy::Dummy,
+    &bridge::Bridge,
 ];
 
 /// The kind of links that the agent only refers to.

@@ -7,18 +7,20 @@
 //! A new kind is one file below `kinds/` and one line in [`KINDS`]. Validation, creation, change, reading back, adoption, orphans, the
 //! APIs and the doctor are loops over these tables.
 
+mod bridging;
 mod check;
 mod kinds;
 mod link;
-mod message;
+mod settings;
 mod spec;
 
+pub use bridging::{Port, PortSpec, VlanRange};
 pub use check::{Given, Invalid};
 pub use kinds::KINDS;
-pub use link::{Attr, Difference, Link, Observed};
-pub use message::parse;
+pub use link::Link;
+pub use settings::{Attr, Difference, Observed, Settings, Table, changes};
 pub use spec::{
-    At, Attribute, Change, Feature, KindSpec, LifeCycle, LinkKind, Module, Mtu, MtuDefault, Reference, Role, Scale, Unset, Wire,
+    At, Attribute, Change, Feature, KindSpec, LifeCycle, LinkKind, Module, Mtu, MtuDefault, Reference, Role, Scale, Unique, Unset, Wire,
 };
 
 /// The kind with this name of its `Interface.Type`, such as `VETH`.

@@ -5,8 +5,10 @@
 use std::fmt;
 
 use super::{
+    bridging::PortSpec,
     check::{Given, Invalid},
     link::Link,
+    settings::Table,
 };
 
 /// A kind of links. The spec is its data; the other methods say what no table can. All are pure.
@@ -42,7 +44,7 @@ pub struct KindSpec {
     /// What the agent does with such links.
     pub life_cycle: LifeCycle,
     /// Settings. A position is part of the mark on a link, so a table grows at its end only.
-    pub attributes: &'static [&'static Attribute],
+    pub attributes: Table,
     /// Other interfaces that it names.
     pub references: &'static [Reference],
     /// MTU.
@@ -51,6 +53,14 @@ pub struct KindSpec {
     pub mac: bool,
     /// It can be in a VRF.
     pub can_be_in_vrf: bool,
+    /// It can be a port of a master that is no VRF.
+    pub can_be_port: bool,
+    /// What it decides of its ports, if it is a master that is no VRF.
+    pub ports: Option<&'static PortSpec>,
+    /// Field with its own VLANs, if it is a bridge.
+    pub own_vlans: Option<&'static str>,
+    /// What only one link on the same parent may have.
+    pub unique: Option<Unique>,
     /// The setting with the routing table that it selects for its ports, if it is a VRF device.
     pub routing_table: Option<&'static Attribute>,
     /// The kernel takes the IPv6 loopback address on it.
@@ -77,6 +87,10 @@ impl KindSpec {
             mtu: Mtu::ETHERNET,
             mac: true,
             can_be_in_vrf: true,
+            can_be_port: true,
+            ports: None,
+            own_vlans: None,
+            unique: None,
             routing_table: None,
             takes_loopback_address: false,
             detects_duplicates: true,
@@ -89,14 +103,9 @@ impl KindSpec {
         }
     }
 
-    /// The reference that plays a role, with its position.
-    pub fn reference(&self, role: impl Fn(&Role) -> bool) -> Option<(usize, &'static Reference)> {
-        self.references.iter().enumerate().find(|(_, reference)| role(&reference.role))
-    }
-
-    /// Position of an attribute of this kind.
-    pub fn position(&self, attribute: &'static Attribute) -> Option<usize> {
-        self.attributes.iter().position(|other| std::ptr::eq(*other, attribute))
+    /// The reference that plays a role.
+    pub fn reference(&self, role: impl Fn(&Role) -> bool) -> Option<&'static Reference> {
+        self.references.iter().find(|reference| role(&reference.role))
     }
 }
 
@@ -300,6 +309,14 @@ impl Attribute {
         Attribute { rounding, ..self }
     }
 
+    /// A number of the kernel for people.
+    pub fn shown(&self, number: u32) -> String {
+        match self.scale {
+            Scale::Table(_) => format!("0x{number:x}"),
+            _ => self.scale.to_field(number).unwrap_or(number).to_string(),
+        }
+    }
+
     /// Counts only if another setting is not 0.
     pub const fn only_with(self, other: &'static Attribute) -> Self {
         Attribute {
@@ -307,6 +324,17 @@ impl Attribute {
             ..self
         }
     }
+}
+
+/// What only one of the links on a parent may have.
+#[derive(Debug)]
+pub struct Unique {
+    /// Reason of the second one.
+    pub reason: &'static str,
+    /// Name for people.
+    pub title: &'static str,
+    /// The settings that make it up.
+    pub of: Table,
 }
 
 /// Another interface that a value of the kind names.
@@ -325,7 +353,7 @@ pub struct Reference {
 }
 
 /// What another interface is to one that names it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Role {
     /// The other end of a pair: each names the other, and both are created in one request, in which this attribute describes the other.
     Peer {
@@ -333,7 +361,10 @@ pub enum Role {
         attribute: u16,
     },
     /// The link below it (IFLA_LINK): without it the kernel deletes this one.
-    Parent,
+    Parent {
+        /// This one can be up only while that one is, unless this setting is not 0.
+        up_unless: Option<&'static Attribute>,
+    },
     /// The name that the link has before it is taken over.
     Original,
 }

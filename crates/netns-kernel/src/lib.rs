@@ -8,6 +8,7 @@ mod address_routes;
 mod addressing;
 mod adoption;
 mod binding_record;
+mod bridge;
 mod change;
 mod deletion;
 mod entrance;

@@ -172,7 +172,7 @@ pub(super) fn show_mac(mac: [u8; 6]) -> String {
 }
 
 /// Attributes as they stand in a message, one after the other.
-fn encode(data: &[Attr]) -> Vec<u8> {
+pub(super) fn encode(data: &[Attr]) -> Vec<u8> {
     let attributes: Vec<DefaultNla> = data.iter().map(|attr| DefaultNla::new(attr.number, attr.value.clone())).collect();
     let mut bytes = vec![0; attributes.as_slice().buffer_len()];
     attributes.as_slice().emit(&mut bytes);

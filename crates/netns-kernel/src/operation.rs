@@ -325,6 +325,21 @@ pub enum KernelOp {
         /// What must hold of it.
         guard: Guard,
     },
+    /// Give a bridge or a port of one a range of VLANs, or take it away.
+    SetBridgeVlan {
+        /// Namespace.
+        netns: NetnsId,
+        /// Kernel name of the link.
+        link: String,
+        /// What must hold of the link.
+        guard: Guard,
+        /// The VLANs.
+        vlan: BridgeVlan,
+        /// The link is a bridge: the VLANs are its own.
+        itself: bool,
+        /// Give, or take away.
+        present: bool,
+    },
     /// Add an address, marked with [`PROTOCOL`]; one that exists already is taken over, and gets back the routes that the kernel had made
     /// for it ([`routes_of_address`](super::routes_of_address)). Enables IPv6 on the link for an IPv6 address.
     AddAddress {
@@ -455,7 +470,7 @@ impl KernelOp {
         }
     }
 
-    /// The link that an operation on addresses, neighbours or routes is about, and what must hold of it; `None` of any other operation.
+    /// The link that an operation on addresses, VLANs, neighbours or routes is about, and what must hold of it; `None` of any other operation.
     pub fn on_link(&self) -> Option<(NetnsId, &str, &Guard)> {
         match self {
             KernelOp::AddAddress { netns, link, guard, .. }
@@ -465,7 +480,8 @@ impl KernelOp {
             | KernelOp::SetNeighbour { netns, link, guard, .. }
             | KernelOp::DeleteNeighbour { netns, link, guard, .. }
             | KernelOp::AddRoute { netns, link, guard, .. }
-            | KernelOp::DeleteRoute { netns, link, guard, .. } => Some((*netns, link, guard)),
+            | KernelOp::DeleteRoute { netns, link, guard, .. }
+            | KernelOp::SetBridgeVlan { netns, link, guard, .. } => Some((*netns, link, guard)),
             _ => None,
         }
     }
@@ -542,6 +558,8 @@ pub enum Reply {
 pub struct Snapshot {
     /// All links.
     pub links: Vec<LinkState>,
+    /// VLANs of bridges and their ports.
+    pub bridge_vlans: Vec<BridgeVlan>,
     /// All addresses.
     pub addresses: Vec<AddressState>,
     /// Unicast routes of all tables that carry [`PROTOCOL`] (others do not matter to the agent and can be very many).
@@ -645,6 +663,21 @@ pub struct LinkCounters {
     pub tx_errors: u64,
     pub rx_dropped: u64,
     pub tx_dropped: u64,
+}
+
+/// A VLAN, or a range of them, of a bridge or of one of its ports.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BridgeVlan {
+    /// Index of the bridge or the port; of no meaning in an operation.
+    pub link: u32,
+    /// First VLAN id.
+    pub first: u16,
+    /// Last VLAN id.
+    pub last: u16,
+    /// Untagged frames that come in belong to it.
+    pub pvid: bool,
+    /// Its frames leave without a tag.
+    pub untagged: bool,
 }
 
 /// An address as the kernel tells it.

@@ -3,7 +3,7 @@
 //! Owns the order and the filters of the dumps. Must never write. Start reading at [`read`].
 
 use super::{
-    address, address_routes,
+    address, address_routes, bridge,
     ethtool::{Checksum, EthtoolSocket},
     link, neighbour,
     netlink::{Refusal, RouteSocket},
@@ -15,10 +15,12 @@ use super::{
 pub(super) fn read(route_socket: &mut RouteSocket, ethtool: &EthtoolSocket, other_routes: &mut usize) -> Result<Snapshot, Refusal> {
     let mut links = link::dump(route_socket)?;
     links.iter_mut().for_each(|link| read_offloads(link, ethtool));
+    let bridge_vlans = bridge::dump(route_socket, &links)?;
     let addresses = address::dump(route_socket)?;
     let routes = address_routes::dump(route_socket, &addresses, other_routes)?;
     Ok(Snapshot {
         links,
+        bridge_vlans,
         addresses,
         routes: routes.own,
         address_routes: routes.of_addresses,

@@ -12,12 +12,12 @@ use std::{
 use nix::errno::Errno;
 
 use super::{
-    deletion, failure,
+    bridge, deletion, failure,
     link::{self, LinkRequest},
     netlink::{Change, Refusal, RouteSocket},
     operation::{
-        CreateLink, Failure, FailureKind, Guard, KernelOp, LinkInfo, LinkState, NamespaceRef, NetnsId, NewLink, Outcome, Reply, Task,
-        provisional_group,
+        BridgeVlan, CreateLink, Failure, FailureKind, Guard, KernelOp, LinkInfo, LinkState, NamespaceRef, NetnsId, NewLink, Outcome, Reply,
+        Task, provisional_group,
     },
     packed::{TASKS_MIN, is_packable},
     pinned::Namespaces,
@@ -211,9 +211,17 @@ impl Worker {
         done.map(|()| Reply::Done)
     }
 
-    /// What is on links: addresses, neighbours and routes.
+    /// What is on links: VLANs, addresses, neighbours and routes.
     fn perform_layer3(&mut self, op: &KernelOp) -> Result<Reply, Failure> {
         let done = match op {
+            KernelOp::SetBridgeVlan {
+                netns,
+                link,
+                guard,
+                vlan,
+                itself,
+                present,
+            } => self.set_bridge_vlan((*netns, link, guard), vlan, *itself, *present),
             KernelOp::AddAddress {
                 netns,
                 link,
@@ -280,6 +288,18 @@ impl Worker {
             _ => Ok(()),
         };
         done.map(|()| Reply::Done)
+    }
+
+    /// Without the link there is nothing to take away. A link that is no port has no VLANs (EOPNOTSUPP): its release took them.
+    fn set_bridge_vlan(&mut self, on: On<'_>, vlan: &BridgeVlan, itself: bool, present: bool) -> Result<(), Failure> {
+        let (_, link, _) = on;
+        let verb = if present { "add" } else { "delete" };
+        let action = || format!("{verb} VLAN {} to {} of link \"{link}\"", vlan.first, vlan.last);
+        let change = |index| bridge::change(index, vlan, itself, present);
+        match present {
+            true => self.on_link(on, action, change),
+            false => self.remove(on, &[Errno::ENOENT, Errno::EOPNOTSUPP], action, change),
+        }
     }
 
     fn create_link(&mut self, create: &CreateLink) -> Result<(), Failure> {

@@ -171,10 +171,25 @@ fn parse_state(rest: &str) -> Option<TypedKey> {
     (!name.is_empty()).then(|| TypedKey::InterfaceState { name: name.to_owned(), up })
 }
 
-/// What is derived from an interface: an address or a VRF. An element `vrf` rules out an address and the other way round.
+/// What is derived from an interface: an address or a VRF. An element `vrf` rules out an address and the other way round. After an
+/// empty element stands what only this agent knows: a master or VLANs.
 fn parse_interface_part(key: &str) -> Result<TypedKey, KeyError> {
-    let parts: Vec<&str> = key.split('/').collect();
     let unknown = || Err(KeyError::Unknown(key.to_owned()));
+    if let Some((interface, part)) = key.strip_prefix(LINUX_INTERFACE).and_then(|rest| rest.split_once("//")) {
+        let interface = interface.to_owned();
+        return match part.split_once('/') {
+            Some(("master", master)) if !master.is_empty() && !interface.is_empty() => {
+                let master = master.to_owned();
+                Ok(TypedKey::InterfaceMaster { interface, master })
+            }
+            Some(("vlan", vlans)) if !vlans.is_empty() && !interface.is_empty() => {
+                let vlans = vlans.to_owned();
+                Ok(TypedKey::InterfaceVlan { interface, vlans })
+            }
+            _ => unknown(),
+        };
+    }
+    let parts: Vec<&str> = key.split('/').collect();
     // The caller has seen `linux/interface/`; the third element begins the name of the interface.
     let [_, _, rest @ ..] = parts.as_slice() else { return unknown() };
     if rest.len() < 2 || matches!(rest.first(), Some(&"state" | &"host-name")) {

@@ -105,6 +105,20 @@ pub enum TypedKey {
         /// Logical name of the VRF device.
         vrf: String,
     },
+    /// Derived from an interface: the bridge it is a port of. No name has an empty element, so the word is not taken for a part of one.
+    InterfaceMaster {
+        /// Logical name.
+        interface: String,
+        /// Logical name of the master.
+        master: String,
+    },
+    /// Derived from a bridge, or from the membership of a port in one: VLANs.
+    InterfaceVlan {
+        /// Logical name.
+        interface: String,
+        /// `<vid>`, or `<first vid>-<last vid>`.
+        vlans: String,
+    },
     /// Fact: a microservice is running.
     Microservice {
         /// Its label.
@@ -391,6 +405,11 @@ impl TypedKey {
         format!("{HOST_NAME}{}/vrf-host-name/", or_invalid(host_name))
     }
 
+    /// Prefix of the keys of all VLANs of an interface.
+    pub fn any_vlan_of(interface: &str) -> String {
+        format!("{LINUX_INTERFACE}{interface}//vlan/")
+    }
+
     /// Prefix of the keys of all VRF memberships of an interface.
     pub fn any_vrf_of(interface: &str) -> String {
         format!("{LINUX_INTERFACE}{}/vrf/", or_invalid(interface))
@@ -436,6 +455,8 @@ impl fmt::Display for TypedKey {
             Self::InterfaceVrf { interface, vrf } => {
                 write!(f, "{LINUX_INTERFACE}{}/vrf/{}", or_invalid(interface), or_invalid(vrf))
             }
+            Self::InterfaceMaster { interface, master } => write!(f, "{LINUX_INTERFACE}{interface}//master/{master}"),
+            Self::InterfaceVlan { interface, vlans } => write!(f, "{LINUX_INTERFACE}{interface}//vlan/{vlans}"),
             Self::Microservice { label } => write!(f, "{MICROSERVICE}{label}"),
             Self::LinkLocalRoute {
                 outgoing_interface,

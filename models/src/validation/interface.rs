@@ -11,7 +11,7 @@ use crate::{
     key::{LABEL_MAX_BYTES, agent_prefix},
     proto::{
         ligato::linux::interfaces::{Interface, interface::Type},
-        link_member,
+        link_member, port_member,
     },
 };
 use link_kinds::{Given, KindSpec, LifeCycle, LinkKind, Mtu, Role};
@@ -57,17 +57,14 @@ pub(super) fn validate(interface: &Interface) -> Result<(), ValidationError> {
     require_name(interface)?;
     check_namespace(interface.namespace.as_ref())?;
     let kind = kind_of(interface)?;
-    let link = parse(interface, kind).map_err(|invalid| ValidationError {
-        reason: invalid.reason,
-        fields: invalid.fields,
-        message: invalid.message,
-    })?;
+    let link = parse(interface, kind)?;
     let spec = kind.spec();
+    interface.parse_port()?;
     check_adopt(interface, spec)?;
     check_references(interface, &link)?;
     check_interface_name("name", &interface.name)?;
     check_kernel_name(interface, spec)?;
-    check_vrf_master(interface)?;
+    check_masters(interface)?;
     check_mac(interface)?;
     check_addresses(interface, spec)?;
     check_mtu(interface, spec)
@@ -79,12 +76,31 @@ impl Interface {
     /// # Errors
     /// Names the field that cannot be used.
     pub fn parse_link(&self) -> Result<link_kinds::Link, ValidationError> {
-        let as_error = |invalid: link_kinds::Invalid| ValidationError {
-            reason: invalid.reason,
-            fields: invalid.fields,
-            message: invalid.message,
+        parse(self, kind_of(self)?)
+    }
+
+    /// The settings that it has as a port of another interface; `None` if it gives none.
+    ///
+    /// # Errors
+    /// Names the field that cannot be used.
+    pub fn parse_port(&self) -> Result<Option<link_kinds::Port>, ValidationError> {
+        let Some((member, message)) = self.port.as_ref().map(port_member) else {
+            return Ok(None);
         };
-        parse(self, kind_of(self)?).map_err(as_error)
+        if self.master_interface().is_empty() {
+            let text = format!("{member} is given, but not of which interface it is a port; give master_interface");
+            return Err(ValidationError::new("MasterMissing", &[member, "master_interface"], text));
+        }
+        let port = message.map(|message| link_kinds::Port::parse(member, &message)).transpose();
+        port.map_err(as_error)
+    }
+}
+
+fn as_error(invalid: link_kinds::Invalid) -> ValidationError {
+    ValidationError {
+        reason: invalid.reason,
+        fields: invalid.fields,
+        message: invalid.message,
     }
 }
 
@@ -99,7 +115,7 @@ fn kind_of(interface: &Interface) -> Result<&'static dyn LinkKind, ValidationErr
         .ok_or_else(|| ValidationError::new("TypeMissing", &["type"], "Linux interface defined without type"))
 }
 
-fn parse(interface: &Interface, kind: &'static dyn LinkKind) -> Result<link_kinds::Link, link_kinds::Invalid> {
+fn parse(interface: &Interface, kind: &'static dyn LinkKind) -> Result<link_kinds::Link, ValidationError> {
     let member = interface.link.as_ref().map(link_member);
     let own = member.as_ref().filter(|(name, _)| *name == kind.spec().member);
     let given = Given {
@@ -108,10 +124,11 @@ fn parse(interface: &Interface, kind: &'static dyn LinkKind) -> Result<link_kind
         has_namespace: interface.namespace.is_some(),
         has_mac: !interface.phys_address.is_empty(),
         has_vrf: !interface.vrf_master_interface.is_empty(),
+        has_master: !interface.master_interface().is_empty(),
         link_only: interface.link_only,
         addresses: &interface.ip_addresses,
     };
-    link_kinds::parse(kind, &given)
+    link_kinds::Link::parse(kind, &given).map_err(as_error)
 }
 
 /// Only what the agent would make itself can be taken over from somebody else.
@@ -134,7 +151,7 @@ fn check_references(interface: &Interface, link: &link_kinds::Link) -> Result<()
         match reference.role {
             // The name that the TAP had before stands in the alias, too.
             Role::Original => check_alias(reference.field, &[&interface.name, name, &original])?,
-            Role::Peer { .. } | Role::Parent => check_alias(reference.field, &[&interface.name, name])?,
+            Role::Peer { .. } | Role::Parent { .. } => check_alias(reference.field, &[&interface.name, name])?,
         }
         if let Some((reason, text)) = reference.itself.filter(|_| name == interface.name) {
             let message = format!("the {} interface `{name}` {text}", link.spec().type_name);
@@ -174,15 +191,30 @@ fn check_kernel_name(interface: &Interface, spec: &KindSpec) -> Result<(), Valid
     Ok(())
 }
 
-fn check_vrf_master(interface: &Interface) -> Result<(), ValidationError> {
-    let field = "vrf_master_interface";
-    if interface.vrf_master_interface.is_empty() {
-        return Ok(());
-    }
-    check_interface_name(field, &interface.vrf_master_interface)?;
-    if interface.vrf_master_interface == interface.name {
-        let message = format!("the interface `{}` is its own VRF; name a VRF_DEVICE", interface.name);
-        return Err(ValidationError::new("VrfMasterIsSelf", &[field], message));
+fn check_masters(interface: &Interface) -> Result<(), ValidationError> {
+    let name = &interface.name;
+    for (field, master, reason, text) in [
+        (
+            "vrf_master_interface",
+            interface.vrf_master_interface.as_str(),
+            "VrfMasterIsSelf",
+            "its own VRF; name a VRF_DEVICE",
+        ),
+        (
+            "master_interface",
+            interface.master_interface(),
+            "MasterIsSelf",
+            "a port of itself; name a BRIDGE",
+        ),
+    ] {
+        if master.is_empty() {
+            continue;
+        }
+        check_interface_name(field, master)?;
+        if master == name {
+            let message = format!("the interface `{name}` is {text}");
+            return Err(ValidationError::new(reason, &[field], message));
+        }
     }
     Ok(())
 }

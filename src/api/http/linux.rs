@@ -5,6 +5,8 @@
 
 use axum::{extract::State, routing::get};
 use models::proto::ligato::linux::interfaces::{Interface as InterfaceMessage, interface::Link};
+use models::proto::link_member;
+use prost_reflect::{DynamicMessage, Value};
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 
@@ -159,22 +161,28 @@ fn plain(message: &InterfaceMessage) -> PlainInterface {
     }
 }
 
+/// The member of `link` as the JSON encoding of Go shows it: the name of its type, fields by name, enums as numbers.
 fn plain_link(link: &Link) -> Json {
-    match link {
-        Link::Veth(veth) => {
-            let mut members = json!({ "peer_if_name": veth.peer_if_name });
-            for (name, value) in [
-                ("rx_checksum_offloading", veth.rx_checksum_offloading),
-                ("tx_checksum_offloading", veth.tx_checksum_offloading),
-            ] {
-                if value != 0 {
-                    members[name] = json!(value);
-                }
-            }
-            json!({ "Veth": members })
-        }
-        Link::Tap(tap) => json!({ "Tap": { "vpp_tap_if_name": tap.vpp_tap_if_name } }),
-        Link::VrfDev(device) => json!({ "VrfDev": { "routing_table": device.routing_table } }),
+    let (member, message) = link_member(link);
+    let words = member.split('_').map(|word| word[..1].to_uppercase() + &word[1..]);
+    let name: String = words.collect();
+    json!({ name: message.as_ref().map(plain_message) })
+}
+
+fn plain_message(message: &DynamicMessage) -> Json {
+    let fields = message.fields().map(|(field, value)| (field.name().to_owned(), plain_value(value)));
+    Json::Object(fields.collect())
+}
+
+fn plain_value(value: &Value) -> Json {
+    match value {
+        Value::Bool(on) => json!(on),
+        Value::U32(number) => json!(number),
+        Value::I32(number) | Value::EnumNumber(number) => json!(number),
+        Value::String(text) => json!(text),
+        Value::Message(message) => plain_message(message),
+        Value::List(items) => items.iter().map(plain_value).collect(),
+        other => json!(other.to_string()),
     }
 }
 

@@ -273,7 +273,7 @@ fn trial_of(spec: &KindSpec) -> LinkKindTrial {
             module: spec.module.name,
             data: data.collect(),
         },
-        has_parent: spec.reference(|role| *role == Role::Parent).is_some(),
+        has_parent: spec.reference(|role| matches!(role, Role::Parent { .. })).is_some(),
     }
 }
 

@@ -50,9 +50,11 @@ impl<'a> Inspection<'a> {
             }
             found.link = self.link_of_value(basis, link);
             found.vrf = self.vrf_of(link, basis.vrf.as_deref());
-            found.enslaved = link.master.is_some() && found.vrf.is_none();
+            found.port_of = self.port_of(link, basis.port_of.as_ref());
+            found.enslaved = link.master.is_some() && found.vrf.is_none() && found.port_of.is_none();
             let unmarked = self.unmarked.contains(&link.index);
             (found.marked, found.known_index) = (!unmarked, unmarked.then_some(link.index));
+            found.set = if unmarked { basis.set } else { self.marks.set_bits(&link.alias) };
             found.adopted = if unmarked { basis.adopted } else { is_adopted(link) };
         }
         let is_there = |spec: AddressSpec| self.has_address(link.index, spec);
@@ -105,6 +107,8 @@ impl<'a> Inspection<'a> {
             mtu: link.mtu,
             link_only: false,
             vrf: vrf.clone(),
+            port_of: None,
+            set: self.marks.set_bits(&link.alias),
             marked: true,
             known_index: None,
             enslaved: false,
@@ -239,7 +243,11 @@ impl<'a> Inspection<'a> {
     /// The interface that is the VRF device which a link is in: `expected` if it is one of several on that device. A device that was
     /// left by an earlier run is none, although it has the mark of an interface that is desired in another namespace.
     pub(super) fn vrf_of(&self, link: &LinkState, expected: Option<&str>) -> Option<String> {
-        let residents = self.residents(self.vrf_device_of(link)?.index);
+        self.name_among(self.residents(self.vrf_device_of(link)?.index), expected)
+    }
+
+    /// The expected one of several interfaces on one link, else the first that is in this namespace.
+    pub(super) fn name_among(&self, residents: &[String], expected: Option<&str>) -> Option<String> {
         let names: Vec<&String> = residents.iter().filter(|name| self.may_be_here(name)).collect();
         let named = names.iter().find(|name| Some(name.as_str()) == expected);
         named.or(names.first()).map(|name| (*name).clone())

@@ -9,7 +9,6 @@ use super::{
     super::{
         sharing::{contradicted, contradicts, deciding, existing_on},
         value::{Address, Interface, NamespaceName, Value, interface_key},
-        vrf::{membership, membership_key},
     },
     Inspection,
 };
@@ -193,11 +192,7 @@ impl Inspection<'_> {
     /// Notes the values derived from an interface on a link.
     fn what_is_on(&mut self, link: &LinkState, found: &Interface) {
         self.observe_addresses(link, found);
-        // The agent does not choose the VRF of an EXISTING interface: the link may be in another one.
-        let in_vrf = found.vrf.is_some() && self.vrf_of(link, found.vrf.as_deref()) == found.vrf;
-        if let Some((_, member)) = membership(found).filter(|_| in_vrf) {
-            self.note(membership_key(&found.name, &member.vrf), Value::VrfMembership(member.into()));
-        }
+        self.memberships_of(link, found);
         for address in &found.addresses {
             let known = self.view.known(&address.key);
             let applied = known.applied.and_then(Value::address);

@@ -125,6 +125,7 @@ fn snapshot() -> Snapshot {
         protocol: PROTOCOL,
     };
     let mut snapshot = Snapshot {
+        bridge_vlans: Vec::new(),
         links: vec![LinkState {
             index: 7,
             name: "d".to_owned(),

@@ -77,6 +77,8 @@ pub fn concerns(op: &KernelOp, links: &BTreeSet<(NetnsId, String)>) -> bool {
     let touched = match op {
         KernelOp::CreateLink(create) => create.ends().map(|end| (end.netns, end.name.clone())).collect(),
         KernelOp::SetLink { netns, name, .. } | KernelOp::DeleteLink { netns, name, .. } => vec![(*netns, name.clone())],
+        // It writes only what differs.
+        KernelOp::EnsureSysctl { .. } => return true,
         other => match other.on_link() {
             Some((netns, link, _)) => vec![(netns, link.to_owned())],
             None => return false,

@@ -5,10 +5,66 @@
 
 use netns_kernel::{Attr, LinkState};
 
-/// IFLA_VLAN_FLAGS of linux/if_link.h: a pair of flags and mask, of which the masked bits are taken.
-const FLAGS: [(&str, u16); 1] = [("vlan", 2)];
-/// Attributes that the kernel passes over without a word when a link exists: IFLA_VLAN_ID, IFLA_VLAN_PROTOCOL, IFLA_VRF_TABLE.
-const IGNORED: [(&str, u16); 3] = [("vlan", 1), ("vlan", 5), ("vrf", 1)];
+/// Pairs of flags and mask, of which the masked bits are taken.
+const FLAGS: [(&str, u16); 0] = [];
+/// Attributes that the kernel passes over without a word when a link exists: IFLA_VRF_TABLE.
+const IGNORED: [(&str, u16); 1] = [("vrf", 1)];
+
+/// What a new link has that is told nothing, as `ip -d link` shows it: IFLA_BR_*.
+const BRIDGE: &[(u16, &[u8])] = &[
+    (1, &1_500_u32.to_ne_bytes()),
+    (2, &200_u32.to_ne_bytes()),
+    (3, &2_000_u32.to_ne_bytes()),
+    (4, &30_000_u32.to_ne_bytes()),
+    (5, &0_u32.to_ne_bytes()),
+    (6, &32_768_u16.to_ne_bytes()),
+    (7, &[0]),
+    (8, &0x8100_u16.to_be_bytes()),
+    (9, &0_u16.to_ne_bytes()),
+    (23, &[1]),
+    (25, &[0]),
+    (39, &1_u16.to_ne_bytes()),
+];
+/// IFLA_BRPORT_* of a new port of a bridge.
+const BRIDGE_PORT: &[(u16, &[u8])] = &[
+    (2, &32_u16.to_ne_bytes()),
+    (3, &2_u32.to_ne_bytes()),
+    (4, &[0]),
+    (5, &[0]),
+    (6, &[0]),
+    (8, &[1]),
+    (9, &[1]),
+    (32, &[0]),
+    (33, &[0]),
+];
+
+/// Gives a new link what a link of its kind has by itself.
+pub(super) fn begin(link: &mut LinkState) {
+    let defaults = match link.kind.as_str() {
+        "bridge" => BRIDGE,
+        _ => &[],
+    };
+    defaults.iter().for_each(|(number, value)| set(link, *number, value));
+}
+
+/// Makes a link a port of a master of some kind, or none any more.
+pub(super) fn begin_port(link: &mut LinkState, kind: &str) {
+    link.port.clear();
+    link.port_kind = kind.to_owned();
+    if kind == "bridge" {
+        link.port = BRIDGE_PORT.iter().flat_map(|(number, value)| encode(*number, value)).collect();
+    }
+}
+
+/// Changes attributes of a port.
+pub(super) fn change_port(link: &mut LinkState, changes: &[Attr]) {
+    let mut found = attributes(&link.port);
+    for change in changes {
+        found.retain(|(number, _)| *number != change.number);
+        found.push((change.number, change.value.clone()));
+    }
+    link.port = found.iter().flat_map(|(number, value)| encode(*number, value)).collect();
+}
 
 /// Gives a new link an attribute, which it may have already.
 pub(super) fn set(link: &mut LinkState, number: u16, value: &[u8]) {

@@ -30,6 +30,7 @@ impl Kernel {
             ..LinkState::default()
         };
         self.space(netns).links.push(link);
+        attributes::begin(self.link_mut(netns, index));
         index
     }
 
@@ -45,6 +46,11 @@ impl Kernel {
         link.mtu = new.mtu.unwrap_or(link.mtu);
         link.mac = new.mac.or(link.mac);
         index
+    }
+
+    /// The links of a namespace, if there is such.
+    fn space_of(&self, netns: NetnsId) -> impl Iterator<Item = &LinkState> {
+        self.spaces.get(&netns).into_iter().flat_map(|space| &space.links)
     }
 
     fn check_free(&self, netns: NetnsId, name: &str) -> Result<(), Failure> {
@@ -68,6 +74,7 @@ impl Kernel {
         for attribute in &create.info.data {
             attributes::set(self.link_mut(place.0, place.1), attribute.number, &attribute.value);
         }
+        self.begin_bridge(place.0, place.1);
         self.parents.extend(parent.map(|parent| (place, parent)));
         if let Some(peer) = &create.peer {
             if (peer.end.netns, &peer.end.name) == (create.end.netns, &create.end.name) {
@@ -116,7 +123,14 @@ impl Kernel {
         if let Some(master) = master {
             self.set_master(netns, index, master);
         }
-        self.set_up(netns, index, changes.up.unwrap_or(was_up));
+        if let Some(port) = &changes.port {
+            self.change_port(netns, index, port)?;
+        }
+        let up = changes.up.unwrap_or(was_up);
+        if up && !was_up {
+            self.check_up(netns, index)?;
+        }
+        self.set_up(netns, index, up);
         Ok(())
     }
 
@@ -186,16 +200,26 @@ impl Kernel {
             self.flush_layer3(netns, index);
             self.flush_ipv6(netns, index);
         }
+        if goes_down || comes_up {
+            self.follow_parent(netns, index, up);
+        }
     }
 
-    /// A VRF takes a link down and up again, and IPv6 starts anew on it.
+    /// A VRF takes a link down and up again, and IPv6 starts anew on it. A bridge does not.
     pub fn set_master(&mut self, netns: NetnsId, index: u32, master: Option<u32>) {
         let link = self.link_mut(netns, index);
         if link.master == master {
             return;
         }
+        let before = link.master;
         link.master = master;
-        if link.up {
+        self.begin_port(netns, index, master);
+        let is_vrf =
+            |index: Option<u32>| index.is_some_and(|index| self.space_of(netns).any(|link| link.index == index && link.kind == "vrf"));
+        if !is_vrf(before) && !is_vrf(master) {
+            return;
+        }
+        if self.link_mut(netns, index).up {
             self.flush_layer3(netns, index);
             self.restore_all_routes(netns, index);
         }
@@ -227,6 +251,7 @@ impl Kernel {
         self.restore_all_routes(netns, index);
         let space = self.space(netns);
         space.addresses.retain(|address| address.link != index);
+        space.bridge_vlans.retain(|vlan| vlan.link != index);
         space.links.retain(|link| link.index != index);
         if let Some(peer) = self.peers.remove(&(netns, index)) {
             self.peers.remove(&peer);

@@ -69,6 +69,7 @@ fn show_interface(interface: &Interface, f: &mut fmt::Formatter<'_>) -> fmt::Res
         Kind::Dummy => write!(f, "dummy")?,
         Kind::Vrf(table) => write!(f, "vrf device of table {table}")?,
         Kind::Loopback => write!(f, "loopback")?,
+        Kind::Bridge { stp, ageing } => write!(f, "bridge{} ageing {ageing}", if stp { " with stp" } else { "" })?,
         Kind::Existing { link_only: false } => write!(f, "existing")?,
         Kind::Existing { link_only: true } => write!(f, "existing link-only")?,
     }
@@ -83,6 +84,9 @@ fn show_interface(interface: &Interface, f: &mut fmt::Formatter<'_>) -> fmt::Res
     }
     if let Some(vrf) = interface.vrf {
         write!(f, ", vrf {vrf}")?;
+    }
+    if let Some((bridge, isolated)) = interface.bridge {
+        write!(f, ", {} {bridge}", if isolated { "isolated" } else { "port" })?;
     }
     interface.addresses.iter().try_for_each(|address| write!(f, ", {address}"))
 }
@@ -128,6 +132,7 @@ fn parse_interface(name: &str, parts: &[&str]) -> Result<Interface, String> {
             (_, Some(("mtu", mtu))) => interface.mtu = number(mtu)?,
             (_, Some(("mac", mac))) => interface.mac = Some(number(mac)?),
             (_, Some(("vrf", vrf))) => interface.vrf = Some(intern(vrf)),
+            (_, Some((word @ ("port" | "isolated"), bridge))) => interface.bridge = Some((intern(bridge), word == "isolated")),
             (_, None) => interface.addresses.push((*part).to_owned()),
             _ => return Err(format!("{part:?} is unknown in an interface")),
         }
@@ -143,6 +148,10 @@ fn parse_kind(text: &str) -> Result<Kind, String> {
         ("existing link-only", _) => Ok(Kind::Existing { link_only: true }),
         (_, Some(("veth to", peer))) => Ok(Kind::Veth(intern(peer))),
         (_, Some(("vrf device of table", table))) => number(table).map(Kind::Vrf),
+        (_, Some((bridge @ ("bridge ageing" | "bridge with stp ageing"), ageing))) => Ok(Kind::Bridge {
+            stp: bridge.contains("stp"),
+            ageing: number(ageing)?,
+        }),
         _ => Err(format!("{text:?} is no kind of interface")),
     }
 }

@@ -225,7 +225,7 @@ impl World {
                     None => self.disk.holds(&key),
                 }
             }
-            _ => true,
+            Kind::Dummy | Kind::Vrf(_) | Kind::Loopback | Kind::Bridge { .. } | Kind::Existing { .. } => true,
         };
         let links = interfaces.filter(is_paired).filter_map(link_of);
         links.filter(|(_, _, name)| name != "lo").collect()

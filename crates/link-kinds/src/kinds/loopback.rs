@@ -13,6 +13,7 @@ static LOOPBACK: KindSpec = KindSpec {
     },
     takes_loopback_address: true,
     detects_duplicates: false,
+    can_be_port: false,
     adoptable: false,
     ..KindSpec::created("LOOPBACK", "", "")
 };

@@ -23,6 +23,7 @@ static VRF_DEVICE: KindSpec = KindSpec {
     },
     mac: false,
     can_be_in_vrf: false,
+    can_be_port: false,
     routing_table: Some(&TABLE),
     takes_loopback_address: true,
     detects_duplicates: false,

@@ -1,0 +1,185 @@
+//! Ports of a master, and VLANs of a bridge and its ports.
+//!
+//! Owns the settings that an interface has as a port, and ranges of VLANs. Must never know which kind takes which. Start reading at
+//! [`Port`].
+
+use prost_reflect::{DynamicMessage, MessageDescriptor, ReflectMessage, Value};
+
+use super::{
+    KINDS,
+    check::{Invalid, number},
+    settings::{Settings, Table},
+    spec::{Attribute, KindSpec},
+};
+
+/// Largest VLAN id (IEEE 802.1Q; 4095 is reserved).
+const VID_MAX: u32 = 4094;
+
+/// What a master decides of its ports.
+#[derive(Debug)]
+pub struct PortSpec {
+    /// Member of the oneof `port` with their settings.
+    pub member: &'static str,
+    /// The settings.
+    pub attributes: Table,
+    /// The setting of the master with the VLAN that it gives new ports and itself.
+    pub default_vlan: Option<&'static Attribute>,
+    /// Field with the VLANs of a port; `None` if a port has none.
+    pub vlans: Option<&'static str>,
+}
+
+/// The settings of an interface as a port of one kind of master.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Port {
+    /// Name in `Interface.Type` of the kind of master.
+    pub of: &'static str,
+    /// The settings.
+    pub settings: Settings,
+    /// The VLANs.
+    pub vlans: Vec<VlanRange>,
+}
+
+/// A VLAN, or a range of them, of a port or of a bridge itself.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct VlanRange {
+    /// First id.
+    pub first: u16,
+    /// Last id.
+    pub last: u16,
+    /// Untagged frames that come in belong to it.
+    pub pvid: bool,
+    /// Its frames leave without a tag.
+    pub untagged: bool,
+}
+
+impl Port {
+    /// The kind of master whose ports have this member of the oneof `port`.
+    pub fn kind_of(member: &str) -> Option<(&'static KindSpec, &'static PortSpec)> {
+        let mut kinds = KINDS.iter().map(|kind| kind.spec());
+        kinds.find_map(|spec| Some((spec, spec.ports.filter(|ports| ports.member == member)?)))
+    }
+
+    /// The settings of a port that sets none.
+    pub fn bare(of: &KindSpec) -> Option<Port> {
+        let ports = of.ports?;
+        Some(Port {
+            of: of.type_name,
+            settings: Settings::parse(ports.attributes, None).ok()?,
+            vlans: Vec::new(),
+        })
+    }
+
+    /// Checks and reads the settings of a port.
+    ///
+    /// # Errors
+    /// Says which field cannot be used and why.
+    pub fn parse(member: &str, message: &DynamicMessage) -> Result<Port, Invalid> {
+        let Some((of, ports)) = Port::kind_of(member) else {
+            let text = format!("no kind of interface has ports with {member}");
+            return Err(Invalid::new("PortMismatch", &[member], text));
+        };
+        Ok(Port {
+            of: of.type_name,
+            settings: Settings::parse(ports.attributes, Some(message))?,
+            vlans: match ports.vlans {
+                Some(field) => vlans(message, field)?,
+                None => Vec::new(),
+            },
+        })
+    }
+
+    /// The settings as a message, which `member` describes.
+    pub fn message(&self, member: &MessageDescriptor) -> DynamicMessage {
+        let mut message = DynamicMessage::new(member.clone());
+        self.settings.write(&mut message, member);
+        let ports = super::by_type(self.of).and_then(|kind| kind.spec().ports);
+        if let Some(field) = ports.and_then(|ports| ports.vlans) {
+            write(&self.vlans, &mut message, member, field);
+        }
+        message
+    }
+}
+
+impl VlanRange {
+    /// As a part of a key: `10`, `20-29`.
+    pub fn id(&self) -> String {
+        match self.first == self.last {
+            true => self.first.to_string(),
+            false => format!("{}-{}", self.first, self.last),
+        }
+    }
+}
+
+/// Checks and reads VLANs.
+pub(super) fn vlans(message: &DynamicMessage, field: &str) -> Result<Vec<VlanRange>, Invalid> {
+    let Some(list) = message.get_field_by_name(field) else {
+        return Ok(Vec::new());
+    };
+    let mut ranges: Vec<VlanRange> = Vec::new();
+    for (at, item) in list.as_list().unwrap_or_default().iter().enumerate() {
+        let Some(item) = item.as_message() else { continue };
+        let range = range(item, &format!("{field}[{at}]"))?;
+        let overlaps = |other: &&VlanRange| range.first <= other.last && other.first <= range.last;
+        if let Some(other) = ranges.iter().find(overlaps) {
+            let text = format!("the VLANs {} and {} overlap; give each VLAN once", other.id(), range.id());
+            return Err(Invalid::new("VlanOverlap", &[&format!("{field}[{at}]")], text));
+        }
+        if let Some(other) = ranges.iter().find(|other| other.pvid && range.pvid) {
+            let text = format!(
+                "both VLAN {} and VLAN {} are the PVID; a port has one at most",
+                other.first, range.first
+            );
+            return Err(Invalid::new("VlanPvidTwice", &[&format!("{field}[{at}].pvid")], text));
+        }
+        ranges.push(range);
+    }
+    Ok(ranges)
+}
+
+fn range(item: &DynamicMessage, field: &str) -> Result<VlanRange, Invalid> {
+    let get = |name| number(item, name).unwrap_or_default();
+    let (vid, end) = (get("vid"), get("vid_end"));
+    if !(1..=VID_MAX).contains(&vid) {
+        let text = format!("the VLAN id {vid} is out of range; give 1 to {VID_MAX}");
+        return Err(Invalid::new("SettingOutOfRange", &[&format!("{field}.vid")], text));
+    }
+    if end != 0 && !(vid..=VID_MAX).contains(&end) {
+        let text = format!("the last VLAN id {end} is out of range; give {vid} to {VID_MAX}, or 0 for a single VLAN");
+        return Err(Invalid::new("SettingOutOfRange", &[&format!("{field}.vid_end")], text));
+    }
+    let last = if end == 0 { vid } else { end };
+    let pvid = get("pvid") != 0;
+    if pvid && last != vid {
+        let text = format!("the VLANs {vid} to {last} cannot all be the PVID; give the PVID an entry of its own");
+        return Err(Invalid::new("VlanPvidRange", &[&format!("{field}.pvid")], text));
+    }
+    Ok(VlanRange {
+        first: vid as u16,
+        last: last as u16,
+        pvid,
+        untagged: get("untagged") != 0,
+    })
+}
+
+/// Writes VLANs into a message.
+pub(super) fn write(vlans: &[VlanRange], message: &mut DynamicMessage, descriptor: &MessageDescriptor, field: &str) {
+    let item = descriptor
+        .get_field_by_name(field)
+        .and_then(|field| field.kind().as_message().cloned());
+    let Some(item) = item.filter(|_| !vlans.is_empty()) else { return };
+    let written = vlans.iter().map(|range| {
+        let mut message = DynamicMessage::new(item.clone());
+        let last = if range.last == range.first { 0 } else { range.last };
+        for (name, value) in [
+            ("vid", Value::U32(range.first.into())),
+            ("vid_end", Value::U32(last.into())),
+            ("pvid", Value::Bool(range.pvid)),
+            ("untagged", Value::Bool(range.untagged)),
+        ] {
+            let _ = message.try_set_field_by_name(name, value);
+        }
+        debug_assert_eq!(message.descriptor(), item);
+        Value::Message(message)
+    });
+    let _ = message.try_set_field_by_name(field, Value::List(written.collect()));
+}

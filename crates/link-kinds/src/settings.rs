@@ -1,0 +1,294 @@
+//! Settings of a table, in numbers of the kernel, and how two of them differ.
+//!
+//! Owns the loops over a table that read, create, change and compare. Must never know a kind. Start reading at [`Settings`].
+
+use std::fmt;
+
+use prost_reflect::{DynamicMessage, Kind, MessageDescriptor, Value};
+
+use super::{
+    check::{self, Invalid, number},
+    spec::{At, Attribute, Change, Feature, Unset, Wire},
+};
+
+/// A table of settings.
+pub type Table = &'static [&'static Attribute];
+
+/// The settings of a link, or of a port.
+#[derive(Clone)]
+pub struct Settings {
+    pub(super) table: Table,
+    /// By position in the table; `None`: left alone, or not known.
+    numbers: Box<[Option<u32>]>,
+    /// Bits by position: settings that the value itself sets.
+    explicit: u64,
+}
+
+/// An attribute as it stands in a message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Attr {
+    /// Its number.
+    pub number: u16,
+    /// Name for people.
+    pub title: &'static str,
+    /// Its value.
+    pub value: Vec<u8>,
+    /// The kernel does not change it.
+    pub immutable: bool,
+}
+
+/// What a kernel shows.
+pub struct Observed<'a> {
+    /// The attribute with a number.
+    pub attribute: &'a dyn Fn(u16) -> Option<&'a [u8]>,
+    /// Whether a feature is on; `None` if it is not known.
+    pub feature: &'a dyn Fn(Feature) -> Option<bool>,
+}
+
+/// A setting in which two differ.
+#[derive(Clone, Copy, Debug)]
+pub struct Difference {
+    /// The setting.
+    pub attribute: &'static Attribute,
+    /// The kernel's number of the first; `None` if it is not known.
+    pub from: Option<u32>,
+    /// The kernel's number of the second.
+    pub to: u32,
+}
+
+/// Settings are equal whether their defaults are written out or not.
+impl PartialEq for Settings {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self.table, other.table) && self.numbers == other.numbers
+    }
+}
+
+impl Eq for Settings {}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fields = self.table.iter().map(|attribute| attribute.field).zip(&*self.numbers);
+        f.debug_map().entries(fields).finish()
+    }
+}
+
+impl Settings {
+    /// Settings of which nothing is known.
+    pub fn bare(table: Table) -> Self {
+        Settings {
+            table,
+            numbers: vec![None; table.len()].into(),
+            explicit: 0,
+        }
+    }
+
+    /// Checks and reads the settings of a message; without one, all are unset.
+    ///
+    /// # Errors
+    /// Says which field cannot be used and why.
+    pub(super) fn parse(table: Table, message: Option<&DynamicMessage>) -> Result<Self, Invalid> {
+        let mut settings = Settings::bare(table);
+        for (at, attribute) in table.iter().enumerate() {
+            if let Some(message) = message {
+                check::check_attribute(attribute, message)?;
+            }
+            let written = message.and_then(|message| number(message, attribute.field));
+            let explicit = written.and_then(|number| attribute.scale.to_kernel(number));
+            settings.explicit |= u64::from(explicit.is_some()) << at;
+            settings.numbers[at] = explicit.or(match attribute.unset {
+                Unset::KernelDefault(number) | Unset::AgentDefault(number) => Some(number),
+                Unset::Required | Unset::LeftAlone(_) => None,
+            });
+        }
+        Ok(settings)
+    }
+
+    /// The settings as fields of a message, those aside that are as if they were not set.
+    pub(super) fn write(&self, message: &mut DynamicMessage, descriptor: &MessageDescriptor) {
+        for (attribute, number) in self.table.iter().zip(&*self.numbers) {
+            let shown = number.filter(|number| match attribute.unset {
+                Unset::KernelDefault(default) | Unset::AgentDefault(default) => *number != default,
+                Unset::Required | Unset::LeftAlone(_) => true,
+            });
+            let number = shown.and_then(|number| attribute.scale.to_field(number));
+            let (Some(number), Some(field)) = (number, descriptor.get_field_by_name(attribute.field)) else {
+                continue;
+            };
+            let value = match field.kind() {
+                Kind::Bool => Value::Bool(number != 0),
+                Kind::Enum(_) => Value::EnumNumber(number.cast_signed()),
+                _ => Value::U32(number),
+            };
+            // A field that cannot be set is one that the table has and the message has not, which a test rules out.
+            let _ = message.try_set_field(&field, value);
+        }
+    }
+
+    fn position(&self, attribute: &'static Attribute) -> Option<usize> {
+        self.table.iter().position(|other| std::ptr::eq(*other, attribute))
+    }
+
+    /// The kernel's number of a setting.
+    pub fn get(&self, attribute: &'static Attribute) -> Option<u32> {
+        self.numbers[self.position(attribute)?]
+    }
+
+    /// Whether a setting counts, given the others.
+    fn counts(&self, attribute: &Attribute) -> bool {
+        let other = attribute.only_with.map(|other| self.get(other));
+        other.is_none_or(|number| number.is_some_and(|number| number != 0))
+    }
+
+    fn all(&self) -> impl Iterator<Item = (usize, &'static Attribute, Option<u32>)> {
+        let settings = self.table.iter().zip(&*self.numbers).enumerate();
+        settings.map(|(at, (attribute, number))| (at, *attribute, *number))
+    }
+
+    /// The attributes of a creating request.
+    pub fn creation(&self) -> Vec<Attr> {
+        let is_sent = |at: usize, attribute: &Attribute| {
+            let is_own = matches!(attribute.unset, Unset::AgentDefault(_) | Unset::Required);
+            (is_own || self.explicit >> at & 1 == 1) && self.counts(attribute)
+        };
+        let sent = self.all().filter(|(at, attribute, _)| is_sent(*at, attribute));
+        attrs(sent.filter_map(|(_, attribute, number)| Some((attribute, number?))))
+    }
+
+    /// The features that have to be set after creation.
+    pub fn features_to_set(&self) -> impl Iterator<Item = (Feature, bool)> {
+        self.all()
+            .filter_map(|(_, attribute, number)| match (attribute.at, attribute.unset) {
+                (At::Feature(feature), Unset::KernelDefault(default)) => {
+                    number.filter(|number| *number != default).map(|on| (feature, on != 0))
+                }
+                _ => None,
+            })
+    }
+
+    /// All features that are decided.
+    pub fn features(&self) -> impl Iterator<Item = (Feature, bool)> {
+        self.all().filter_map(|(_, attribute, number)| match attribute.at {
+            At::Feature(feature) => Some((feature, number? != 0)),
+            At::Info(..) => None,
+        })
+    }
+
+    /// All attributes that are decided and can be changed in place.
+    pub fn changeable(&self) -> Vec<Attr> {
+        let decided = self
+            .all()
+            .filter(|(_, attribute, _)| attribute.change == Change::InPlace && self.counts(attribute));
+        attrs(decided.filter_map(|(_, attribute, number)| Some((attribute, number?))))
+    }
+
+    /// The settings as a kernel shows them; what it does not show is as in `self`.
+    pub fn observe(&self, observed: &Observed<'_>) -> Settings {
+        let mut settings = self.clone();
+        for (at, attribute) in self.table.iter().enumerate() {
+            let shown = match attribute.at {
+                At::Info(number, wire) => (observed.attribute)(number).and_then(|value| wire.decode(value)),
+                At::Feature(feature) => (observed.feature)(feature).map(u32::from),
+            };
+            settings.numbers[at] = shown.or(settings.numbers[at]);
+        }
+        settings
+    }
+
+    /// The settings as a creation leaves them, where features have their defaults.
+    pub fn as_created(&self) -> Settings {
+        let mut settings = self.clone();
+        for (at, attribute) in self.table.iter().enumerate() {
+            if let (At::Feature(_), Unset::KernelDefault(number)) = (attribute.at, attribute.unset) {
+                settings.numbers[at] = Some(number);
+            }
+        }
+        settings
+    }
+
+    /// The settings in which these differ from what is desired. `set`: bits of those that the agent has set, which are reset when they are
+    /// no longer desired.
+    pub fn differences(&self, desired: &Settings, set: u64) -> Vec<Difference> {
+        let mut found = Vec::new();
+        for ((at, attribute, to), from) in desired.all().zip(&*self.numbers) {
+            let was_set = set >> at & 1 == 1;
+            let to = match (to, attribute.unset) {
+                (Some(number), _) if desired.counts(attribute) => number,
+                (None, Unset::LeftAlone(number)) if was_set => number,
+                _ => continue,
+            };
+            let is_same = match *from {
+                Some(from) => from.abs_diff(to) <= attribute.rounding,
+                // The kernel does not have it: as good as the default.
+                None => desired.explicit >> at & 1 == 0,
+            };
+            if !is_same {
+                found.push(Difference {
+                    attribute,
+                    from: *from,
+                    to,
+                });
+            }
+        }
+        found
+    }
+
+    /// Bits of the settings that are set here and would be left alone otherwise.
+    pub fn set_bits(&self) -> u64 {
+        let set = self.all().filter(|(at, attribute, _)| {
+            let is_set = self.explicit >> at & 1 == 1;
+            is_set && matches!(attribute.unset, Unset::LeftAlone(_))
+        });
+        set.fold(0, |bits, (at, ..)| bits | 1 << at)
+    }
+}
+
+impl Difference {
+    /// The feature that removes it, and whether it is to be on.
+    pub fn feature(&self) -> Option<(Feature, bool)> {
+        match self.attribute.at {
+            At::Feature(feature) => Some((feature, self.to != 0)),
+            At::Info(..) => None,
+        }
+    }
+}
+
+/// The attributes that remove differences, those aside that need a new link.
+pub fn changes(differences: &[Difference]) -> Vec<Attr> {
+    let in_place = differences
+        .iter()
+        .filter(|difference| difference.attribute.change == Change::InPlace);
+    attrs(in_place.map(|difference| (difference.attribute, difference.to)))
+}
+
+/// "its VLAN id is 10 instead of 20", "receive checksum offloading is not on".
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Attribute { title, scale, at, .. } = self.attribute;
+        let shown = |number: u32| scale.to_field(number).unwrap_or(number);
+        match (at, self.from) {
+            (At::Feature(_), _) => write!(f, "{title} is not {}", if self.to != 0 { "on" } else { "off" }),
+            (At::Info(..), Some(from)) => write!(f, "its {title} is {} instead of {}", shown(from), shown(self.to)),
+            (At::Info(..), None) => write!(f, "its {title} is not {}", shown(self.to)),
+        }
+    }
+}
+
+/// Settings as attributes of a message. Several flags of one pair are one attribute.
+pub(super) fn attrs(settings: impl Iterator<Item = (&'static Attribute, u32)>) -> Vec<Attr> {
+    let mut attributes: Vec<Attr> = Vec::new();
+    for (attribute, number) in settings {
+        let At::Info(place, wire) = attribute.at else { continue };
+        let value = wire.encode(number);
+        if let (Wire::Flag(_), Some(pair)) = (wire, attributes.iter_mut().find(|other| other.number == place)) {
+            pair.value.iter_mut().zip(value).for_each(|(byte, more)| *byte |= more);
+            continue;
+        }
+        attributes.push(Attr {
+            number: place,
+            title: attribute.title,
+            value,
+            immutable: attribute.change == Change::Recreate,
+        });
+    }
+    attributes
+}

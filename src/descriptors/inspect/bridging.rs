@@ -1,0 +1,141 @@
+//! Ports of bridges, and VLANs of bridges and their ports, as the kernel shows them.
+//!
+//! Owns the way back from a port to its values. Must never decide whose a link is. Start reading at [`Inspection::ports_of`].
+
+use std::collections::BTreeMap;
+
+use link_kinds::{Port, VlanRange};
+use models::key::TypedKey;
+
+use super::{
+    super::{
+        bridge_vlan, link,
+        membership::memberships,
+        value::{BridgeVlan, Interface, Membership, PortOf, Role, Value},
+    },
+    Inspection,
+};
+use netns_kernel::LinkState;
+
+impl Inspection<'_> {
+    /// The managed master of which a link is a port, with the settings that it has as one. `expected`: what the interface is believed to
+    /// ask for.
+    pub(super) fn port_of(&self, link: &LinkState, expected: Option<&PortOf>) -> Option<PortOf> {
+        let device = self.link_of(link.master?)?;
+        if device.vrf_table().is_some() {
+            return None;
+        }
+        let name = expected.map(|port| port.master.as_str());
+        let master = self.name_among(self.residents(device.index), name)?;
+        let of = link_kinds::by_info_kind(&device.kind).map(|kind| kind.spec());
+        let believed = expected
+            .filter(|port| port.master == master)
+            .and_then(|port| port.settings.clone())
+            .or_else(|| Port::bare(of?));
+        let settings = believed.map(|port| Port {
+            settings: link::observe_port(&port.settings, link),
+            ..port
+        });
+        Some(PortOf { master, settings })
+    }
+
+    /// Notes what an interface is a member of, and its VLANs.
+    pub(super) fn memberships_of(&mut self, link: &LinkState, found: &Interface) {
+        // The agent does not choose the VRF of an EXISTING interface: the link may be in another one.
+        let in_vrf = found.vrf.is_some() && self.vrf_of(link, found.vrf.as_deref()) == found.vrf;
+        for (key, member) in memberships(found) {
+            match &member.role {
+                Role::Vrf { .. } if in_vrf => self.note(key, Value::Membership(member.into())),
+                Role::Vrf { .. } => {}
+                Role::Port(_) => {
+                    let known = self.view.known(&key);
+                    let applied = known.applied.and_then(Value::membership);
+                    let is_news = applied.is_none_or(|applied| settings(applied) != settings(&member));
+                    if is_news && !known.in_flight {
+                        let value = Value::Membership(member.clone().into());
+                        self.findings.found.push((key.clone(), value));
+                    }
+                    self.seen.insert(key);
+                }
+            }
+        }
+        let port = found.port_of.as_ref().and_then(|port| port.settings.as_ref());
+        let is_bridge = found.link.spec().own_vlans.is_some();
+        if is_bridge || port.is_some() {
+            let asked = if is_bridge {
+                &found.link.own_vlans
+            } else {
+                &port.map(|port| port.vlans.clone()).unwrap_or_default()
+            };
+            self.vlans_of(link, &found.name, asked, is_bridge);
+        }
+    }
+
+    /// Notes the VLANs of a bridge or a port: those that are asked for, if they are there, and those that nobody asks for.
+    fn vlans_of(&mut self, link: &LinkState, name: &str, asked: &[VlanRange], itself: bool) {
+        let mut there: BTreeMap<u16, (bool, bool)> = BTreeMap::new();
+        for vlan in self.snapshot.bridge_vlans.iter().filter(|vlan| vlan.link == link.index) {
+            there.extend((vlan.first..=vlan.last).map(|vid| (vid, (vlan.pvid, vlan.untagged))));
+        }
+        let bridge = if itself {
+            Some(link)
+        } else {
+            link.master.and_then(|master| self.link_of(master))
+        };
+        let default = bridge.and_then(default_pvid);
+        let applied = self.view.applied_under(&TypedKey::any_vlan_of(name));
+        let applied: Vec<VlanRange> = applied.filter_map(|(_, value)| Some(value.bridge_vlan()?.range)).collect();
+        for range in asked.iter().chain(&applied) {
+            let vids = range.first..=range.last;
+            let all: Option<Vec<(bool, bool)>> = vids.clone().map(|vid| there.get(&vid).copied()).collect();
+            let Some(flags) = all else { continue };
+            let differing = flags.iter().find(|flags| **flags != (range.pvid, range.untagged));
+            let (pvid, untagged) = differing.copied().unwrap_or((range.pvid, range.untagged));
+            self.note_vlans(name, VlanRange { pvid, untagged, ..*range }, itself);
+        }
+        for range in asked.iter().chain(&applied) {
+            (range.first..=range.last).for_each(|vid| {
+                there.remove(&vid);
+            });
+        }
+        // What was asked for before the agent was killed, or what somebody else added: frames that are to be kept apart would not be.
+        for (vid, (pvid, untagged)) in there.into_iter().filter(|(vid, _)| Some(*vid) != default) {
+            let range = VlanRange {
+                first: vid,
+                last: vid,
+                pvid,
+                untagged,
+            };
+            self.note_vlans(name, range, itself);
+        }
+    }
+
+    fn note_vlans(&mut self, name: &str, range: VlanRange, itself: bool) {
+        let key = bridge_vlan::bridge_vlan_key(name, &range);
+        let value = Value::BridgeVlan(
+            BridgeVlan {
+                interface: name.to_owned(),
+                range,
+                itself,
+            }
+            .into(),
+        );
+        let known = self.view.known(&key);
+        if !known.in_flight && known.applied != Some(&value) {
+            self.findings.found.push((key.clone(), value));
+        }
+        self.seen.insert(key);
+    }
+}
+
+fn settings(member: &Membership) -> Option<&link_kinds::Settings> {
+    member.port().map(|port| &port.settings)
+}
+
+/// The VLAN that a bridge gives its new ports and itself by itself.
+fn default_pvid(bridge: &LinkState) -> Option<u16> {
+    let kind = link_kinds::by_info_kind(&bridge.kind)?;
+    let attribute = kind.spec().ports?.default_vlan?;
+    let settings = link::observe(&link_kinds::Link::bare(kind), bridge).settings;
+    u16::try_from(settings.get(attribute)?).ok().filter(|vid| *vid != 0)
+}

@@ -1,0 +1,280 @@
+//! Membership of an interface in a master: a VRF device, or a bridge of which it is a port.
+//!
+//! Owns enslaving and releasing, and the settings of a port. Must never create the master: that is an interface. Start reading at
+//! [`MembershipDescriptor`].
+//! A VRF flushes the IPv6 addresses of a link (`addrconf_notify`), so addresses depend on membership in one.
+
+use link_kinds::Port;
+use models::key::{Key, TypedKey};
+
+use super::{
+    Network,
+    address::derived_part,
+    alias::Marks,
+    applied_interface, guard_of, link,
+    route::layer3_on_link,
+    sharing::vrf_table,
+    value::{Interface, Membership, Role, Value, interface_key},
+};
+use kvscheduler::{DeleteCause, Dependency, Descriptor, Refusal, Taken, Verb, View};
+use netns_kernel::{KernelOp, LinkChanges, NetnsId};
+
+/// Descriptor of `linux/interface/<if>/vrf/<vrf>` and `linux/interface/<if>//master/<master>`.
+#[derive(Clone)]
+pub struct MembershipDescriptor {
+    pub(super) marks: Marks,
+}
+
+/// Whether a key names a membership.
+pub fn is_membership(key: &Key) -> bool {
+    derived_part(key).is_some_and(|part| part.contains("/vrf/") || part.contains("//master/"))
+}
+
+/// Key of a membership in a VRF.
+pub fn vrf_membership_key(interface: &str, vrf: &str) -> Key {
+    TypedKey::InterfaceVrf {
+        interface: interface.to_owned(),
+        vrf: vrf.to_owned(),
+    }
+    .to_key()
+}
+
+/// Key of a membership.
+pub fn membership_key(membership: &Membership) -> Key {
+    let (interface, master) = (membership.interface.clone(), membership.master.clone());
+    match membership.role {
+        Role::Vrf { .. } => vrf_membership_key(&interface, &master),
+        Role::Port(_) => TypedKey::InterfaceMaster { interface, master }.to_key(),
+    }
+}
+
+/// The memberships that an interface asks for.
+pub fn memberships(interface: &Interface) -> impl Iterator<Item = (Key, Membership)> {
+    let vrf = interface.vrf.clone().map(|master| {
+        let existing = interface.is_existing().then(|| interface.host_name.clone());
+        (master, Role::Vrf { existing })
+    });
+    let port = interface.port_of.clone().map(|port| (port.master, Role::Port(port.settings)));
+    vrf.into_iter().chain(port).map(|(master, role)| {
+        let membership = Membership {
+            interface: interface.name.clone(),
+            master,
+            role,
+        };
+        (membership_key(&membership), membership)
+    })
+}
+
+impl MembershipDescriptor {
+    fn set(&self, member: &Membership, changes: LinkChanges, view: &View<'_, Network>) -> Vec<KernelOp> {
+        let Some((interface, netns)) = applied_interface(view, &member.interface) else {
+            return Vec::new();
+        };
+        vec![KernelOp::SetLink {
+            netns,
+            name: interface.host_name.clone(),
+            guard: guard_of(&self.marks, interface),
+            changes: Box::new(changes),
+        }]
+    }
+
+    fn set_master(&self, member: &Membership, master: Option<String>, view: &View<'_, Network>) -> Vec<KernelOp> {
+        let changes = LinkChanges {
+            master: Some(master),
+            ..LinkChanges::default()
+        };
+        self.set(member, changes, view)
+    }
+
+    /// The kernel takes the settings of a port only of what is one already.
+    fn become_port(&self, member: &Membership, port: Option<&Port>, master: &Interface, view: &View<'_, Network>) -> Vec<KernelOp> {
+        let mut ops = self.set_master(member, Some(master.host_name.clone()), view);
+        let settings = port.and_then(|port| link::port_info(port, port.settings.creation()));
+        if let Some(settings) = settings {
+            let changes = LinkChanges {
+                port: Some(settings),
+                ..LinkChanges::default()
+            };
+            ops.extend(self.set(member, changes, view));
+        }
+        ops
+    }
+
+    /// The agent does not put an EXISTING interface into a VRF: it waits until somebody else has.
+    fn wait_for_vrf(host_name: &str, vrf: &Interface, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
+        let fact = TypedKey::HostInterfaceVrf {
+            host_name: host_name.to_owned(),
+            vrf_host_name: vrf.host_name.clone(),
+        };
+        match view.applied(&fact.to_key()) {
+            Some(_) => Ok(Vec::new()),
+            None => Err(Refusal {
+                reason: "InOtherVrf",
+                message: format!(
+                    "existing interface {host_name} is in another VRF than {}; its owner must move it",
+                    vrf.host_name
+                ),
+            }),
+        }
+    }
+}
+
+/// Checks that both are in one namespace.
+fn check_namespaces(member: &Membership, master: NetnsId, netns: NetnsId) -> Result<(), Refusal> {
+    if master == netns {
+        return Ok(());
+    }
+    let Membership {
+        interface, master: name, ..
+    } = member;
+    let (reason, title) = match member.role {
+        Role::Vrf { .. } => ("VrfInOtherNamespace", "VRF"),
+        Role::Port(_) => ("MasterInOtherNamespace", "master"),
+    };
+    Err(Refusal {
+        reason,
+        message: format!(
+            "interface {interface} is in {netns} but its {title} {name} is in {master}: a {title} takes only links of its own namespace; move \
+             one of the two"
+        ),
+    })
+}
+
+/// Checks that the master is one, and that its ports have such settings.
+fn check_master(member: &Membership, master: &Interface, view: &View<'_, Network>) -> Result<(), Refusal> {
+    let Membership {
+        interface,
+        master: name,
+        role,
+    } = member;
+    let spec = master.link.spec();
+    let (reason, message) = match role {
+        Role::Vrf { .. } if vrf_table(view, master).is_some() => return Ok(()),
+        Role::Vrf { .. } => (
+            "NotAVrfDevice",
+            format!(
+                "interface {interface} is to be in VRF {name}, but link {} behind {name} is not a VRF device; name an interface that is one in \
+                 vrf_master_interface",
+                master.host_name
+            ),
+        ),
+        Role::Port(None) if spec.ports.is_some() || master.is_existing() => return Ok(()),
+        Role::Port(Some(port)) if port.of == spec.type_name => return Ok(()),
+        Role::Port(Some(port)) if spec.ports.is_some() => (
+            "PortMismatch",
+            format!(
+                "interface {interface} gives settings of a port of a {}, but its master {name} is a {}; change one of the two",
+                port.of, spec.type_name
+            ),
+        ),
+        Role::Port(_) => (
+            "NotAMaster",
+            format!(
+                "interface {interface} is to be a port of {name}, which is of type {} and has no ports; name a BRIDGE in master_interface",
+                spec.type_name
+            ),
+        ),
+    };
+    Err(Refusal { reason, message })
+}
+
+impl Descriptor<Network> for MembershipDescriptor {
+    fn name(&self) -> &'static str {
+        "linux-interface-vrf"
+    }
+
+    fn equivalent(&self, _: &Key, applied: &Value, wanted: &Value) -> bool {
+        let port = |value: &Value| value.membership().and_then(Membership::port).cloned();
+        match (port(applied), port(wanted)) {
+            (Some(applied), Some(wanted)) => applied
+                .settings
+                .differences(&wanted.settings, applied.settings.set_bits())
+                .is_empty(),
+            _ => true,
+        }
+    }
+
+    fn difference(&self, found: &Value, wanted: &Value) -> String {
+        let port = |value: &Value| value.membership().and_then(Membership::port).cloned();
+        match (port(found), port(wanted)) {
+            (Some(found), Some(wanted)) => {
+                let differences = found.settings.differences(&wanted.settings, 0);
+                differences.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+            }
+            _ => "it was changed".to_owned(),
+        }
+    }
+
+    fn dependencies(&self, _: &Key, value: &Value) -> Vec<Dependency> {
+        let Some(member) = value.membership() else { return Vec::new() };
+        let label = match member.role {
+            Role::Vrf { .. } => "vrf-device-is-created",
+            Role::Port(_) => "master-exists",
+        };
+        let mut dependencies = vec![Dependency::key(label, interface_key(&member.master))];
+        if let Role::Vrf { existing: Some(host_name) } = &member.role {
+            let prefix = Key::from(TypedKey::any_host_vrf_of(host_name));
+            let describe = format!("VRF that {host_name} belongs to (its owner has to put it into one)");
+            dependencies.push(Dependency::any_of("inserted-into-vrf-externally", vec![prefix], describe, None));
+        }
+        dependencies
+    }
+
+    /// The VLANs of a port.
+    fn derived(&self, _: &Key, value: &Value) -> Vec<(Key, Value)> {
+        let Some(member) = value.membership() else { return Vec::new() };
+        let vlans = member.port().map(|port| port.vlans.as_slice()).unwrap_or_default();
+        super::bridge_vlan::values(&member.interface, vlans, false)
+    }
+
+    fn create(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
+        let Some(member) = value.membership() else {
+            return Ok(Vec::new());
+        };
+        let (Some((master, master_netns)), Some((_, netns))) =
+            (applied_interface(view, &member.master), applied_interface(view, &member.interface))
+        else {
+            return Ok(Vec::new());
+        };
+        check_namespaces(member, master_netns, netns)?;
+        check_master(member, master, view)?;
+        match &member.role {
+            Role::Vrf { existing: Some(host_name) } => Self::wait_for_vrf(host_name, master, view),
+            Role::Vrf { existing: None } => Ok(self.set_master(member, Some(master.host_name.clone()), view)),
+            Role::Port(port) => Ok(self.become_port(member, port.as_ref(), master, view)),
+        }
+    }
+
+    fn update(&self, _: &Key, applied: &Value, wanted: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
+        let (Some(before), Some(member)) = (applied.membership(), wanted.membership()) else {
+            return Ok(Vec::new());
+        };
+        let (Some(found), Some(port)) = (before.port(), member.port()) else {
+            return Ok(Vec::new());
+        };
+        let differences = found.settings.differences(&port.settings, found.settings.set_bits());
+        let changes = LinkChanges {
+            port: link::port_info(port, link_kinds::changes(&differences)),
+            ..LinkChanges::default()
+        };
+        Ok(self.set(member, changes, view))
+    }
+
+    fn delete(&self, _: &Key, applied: &Value, _: DeleteCause, view: &View<'_, Network>) -> Vec<KernelOp> {
+        let Some(member) = applied.membership() else { return Vec::new() };
+        match &member.role {
+            Role::Vrf { existing: Some(_) } => Vec::new(),
+            Role::Vrf { existing: None } | Role::Port(_) => self.set_master(member, None, view),
+        }
+    }
+
+    /// A VRF takes the link down and up (`cycle_netdev` in drivers/net/vrf.c), which removes the routes and neighbours on it.
+    fn takes_along(&self, _: &Key, value: &Value, _: Verb, view: &View<'_, Network>) -> Taken {
+        let member = value.membership().filter(|member| matches!(member.role, Role::Vrf { .. }));
+        let Some((interface, _)) = member.and_then(|member| applied_interface(view, &member.interface)) else {
+            return Taken::NOTHING;
+        };
+        let taken = layer3_on_link(interface, view).into_iter();
+        Taken::Values(taken.map(|(key, _)| key.clone()).collect())
+    }
+}

@@ -1,0 +1,161 @@
+//! Bridges with VLAN filtering, on a kernel that has it.
+//!
+//! Owns the packets that must not pass. Must never depend on the host's kernel. Start reading at
+//! [`vlans_of_a_bridge_are_kept_apart`].
+
+use std::{collections::BTreeMap, path::Path};
+
+use serde_json::{Value, json};
+
+use crate::{
+    on_one_store,
+    support::{
+        bench::Bench,
+        command::{ip_in, run},
+        monitor::Monitor,
+        settle,
+    },
+};
+
+const SWITCH: &str = "/run/netns/vl-sw";
+const HOST1: &str = "/run/netns/vl-h1";
+
+fn key(name: &str) -> String {
+    format!("linux/interfaces/v2/interface/{name}")
+}
+
+fn namespace(name: &str) -> Value {
+    json!({ "type": "NSID", "reference": name })
+}
+
+async fn put_all(bench: &Bench, values: &[Value]) -> BTreeMap<String, i64> {
+    let mut revisions = BTreeMap::new();
+    for value in values {
+        let key = key(value["name"].as_str().expect("a name"));
+        let revision = bench.put(&key, value.to_string()).await;
+        revisions.insert(key, revision);
+    }
+    revisions
+}
+
+/// VLANs of a port as `bridge` shows them: `10 PVID Egress Untagged`, one by one.
+fn vlans(port: &str) -> Vec<String> {
+    let text = run(
+        "nsenter",
+        &[&format!("--net={SWITCH}"), "bridge", "-j", "vlan", "show", "dev", port],
+    );
+    let shown: Value = serde_json::from_str(&text).expect("JSON");
+    let list = shown[0]["vlans"].as_array().cloned().unwrap_or_default();
+    let words = |vlan: &Value| {
+        let flags: Vec<String> = vlan["flags"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|flag| flag.as_str().map(str::to_owned))
+            .collect();
+        format!("{} {}", vlan["vlan"], flags.join(" ")).trim().to_owned()
+    };
+    list.iter().map(words).collect()
+}
+
+/// VLANs of the port of host 4.
+fn trunk() -> Vec<String> {
+    std::iter::once(10).chain(30..=39).map(|vid| vid.to_string()).collect()
+}
+
+fn reaches(netns: &str, address: &str) -> bool {
+    let arguments = [&format!("--net={netns}"), "ping", "-n", "-c", "1", "-W", "3", address];
+    let output = std::process::Command::new("nsenter")
+        .args(arguments)
+        .output()
+        .expect("nsenter starts");
+    output.status.success()
+}
+
+/// A bridge with VLAN filtering. Hosts 1 and 2 are on untagged ports of VLAN 10, host 3 on one of VLAN 20, host 4 on a trunk.
+fn switch() -> Vec<Value> {
+    let mut values = vec![json!({
+        "name": "switch", "type": "BRIDGE", "namespace": namespace("vl-sw"), "host_if_name": "br0", "enabled": true,
+        "bridge": { "vlan_filtering": true }
+    })];
+    let access = |vid: u32| json!([{ "vid": vid, "pvid": true, "untagged": true }]);
+    for (host, vlans) in [
+        (1, access(10)),
+        (2, access(10)),
+        (3, access(20)),
+        (4, json!([{ "vid": 10 }, { "vid": 30, "vid_end": 39 }])),
+    ] {
+        let addresses = if host == 4 {
+            json!([])
+        } else {
+            json!([format!("10.91.0.{host}/24")])
+        };
+        values.push(json!({
+            "name": format!("port{host}"), "type": "VETH", "namespace": namespace("vl-sw"), "host_if_name": format!("p{host}"),
+            "enabled": true, "master_interface": "switch", "veth": { "peer_if_name": format!("host{host}") },
+            "bridge_port": { "vlans": vlans }
+        }));
+        values.push(json!({
+            "name": format!("host{host}"), "type": "VETH", "namespace": namespace(&format!("vl-h{host}")), "host_if_name": "eth0",
+            "enabled": true, "ip_addresses": addresses, "veth": { "peer_if_name": format!("port{host}") }
+        }));
+    }
+    values
+}
+
+/// Tagged and untagged ports of one VLAN reach one another, those of another VLAN do not; a restart writes nothing; VLANs that somebody adds
+/// or deletes are made good.
+async fn vlans_of_a_bridge_are_kept_apart(mut bench: Bench) {
+    bench.start_agent().await;
+    let values = switch();
+    let mut revisions = put_all(&bench, &values).await;
+    bench.until_configured(&revisions).await;
+    assert_eq!(vlans("p1"), ["10 PVID Egress Untagged"]);
+    assert_eq!(vlans("p4"), trunk());
+    assert!(reaches(HOST1, "10.91.0.2"), "both untagged in VLAN 10");
+    assert!(!reaches(HOST1, "10.91.0.3"), "VLAN 20 is another one");
+    settle::until_quiet(&[SWITCH.into(), HOST1.into()]).await;
+    let mut monitor = Monitor::open(Path::new(SWITCH));
+    bench.stop_agent().await;
+    let before = bench.start_agent().await;
+    bench.until_configured_since(&revisions, before).await;
+    monitor.assert_silent("restart with VLANs");
+    let bridge = |arguments: &str| {
+        let mut all = vec![format!("--net={SWITCH}"), "bridge".to_owned()];
+        all.extend(arguments.split(' ').map(str::to_owned));
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        run("nsenter", &all)
+    };
+    // The kernel tells nobody of a VLAN that was added or deleted, so the port is touched as well.
+    for damage in [
+        "vlan del dev p1 vid 10",
+        "vlan add dev p1 vid 20 pvid untagged",
+        "vlan add dev p4 vid 35 untagged",
+    ] {
+        bridge(damage);
+        ip_in(Path::new(SWITCH), "link set br0 mtu 1400");
+        bench
+            .until_true(damage, || vlans("p1") == ["10 PVID Egress Untagged"] && vlans("p4") == trunk())
+            .await;
+    }
+    let mut changed = values[1].clone();
+    changed["bridge_port"]["vlans"] = json!([{ "vid": 20, "pvid": true, "untagged": true }, { "vid": 10 }]);
+    revisions.extend(put_all(&bench, std::slice::from_ref(&changed)).await);
+    bench.until_configured(&revisions).await;
+    assert_eq!(vlans("p1"), ["10", "20 PVID Egress Untagged"]);
+    assert!(!reaches(HOST1, "10.91.0.2") && reaches(HOST1, "10.91.0.3"));
+    // What was asked for before the agent was killed must not stay.
+    bench.kill_agent().await;
+    changed["bridge_port"]["vlans"] = json!([{ "vid": 10, "pvid": true, "untagged": true }]);
+    revisions.extend(put_all(&bench, std::slice::from_ref(&changed)).await);
+    let before = bench.start_agent().await;
+    bench.until_configured_since(&revisions, before).await;
+    bench
+        .until_true("VLAN 20 is gone", || vlans("p1") == ["10 PVID Egress Untagged"])
+        .await;
+    bench.delete_all().await;
+    bench.until_nothing_is_published().await;
+    bench.until_namespaces_are(&[]).await;
+    bench.stop_agent().await;
+}
+on_one_store!(vlans_of_a_bridge_are_kept_apart, Etcd, 600, #[ignore = "needs Debian's stock kernel: run through tests/vm/run"]);
