@@ -53,7 +53,7 @@ pub fn is_nic(name: &str) -> bool {
 /// What values there are. Each has a slot: first the interfaces, then for each carrier two neighbours and three routes.
 pub struct Inventory {
     /// Names of the interfaces, which tell their kinds: two of `w` in a row are a pair, `d` is a dummy, `v` a VRF, `l` a `lo`, `b` a
-    /// bridge, `e` an EXISTING link, `t` an EXISTING VRF device.
+    /// bridge, `n` a VLAN, `e` an EXISTING link, `t` an EXISTING VRF device.
     pub names: &'static [&'static str],
     /// Interfaces that neighbours and routes are on.
     pub carriers: &'static [usize],
@@ -80,6 +80,15 @@ pub enum Kind {
         stp: bool,
         /// Ageing time in seconds; 0: not given.
         ageing: u32,
+    },
+    /// A VLAN.
+    Vlan {
+        /// Name of the interface below.
+        parent: &'static str,
+        /// Id.
+        id: u16,
+        /// It can be up while its parent is down.
+        loose: bool,
     },
     /// A foreign link of the own namespace; the agent adds the addresses unless others are to do that.
     Existing {
@@ -247,6 +256,10 @@ impl Interface {
             Kind::Dummy => write!(json, r#","type":"DUMMY""#),
             Kind::Loopback => write!(json, r#","type":"LOOPBACK""#),
             Kind::Bridge { stp, ageing } => write!(json, r#","type":"BRIDGE","bridge":{{"stp":{stp},"ageing_time_s":{ageing}}}"#),
+            Kind::Vlan { parent, id, loose } => write!(
+                json,
+                r#","type":"VLAN","vlan":{{"parent_if_name":"{parent}","id":{id},"loose_binding":{loose}}}"#
+            ),
             Kind::Existing { link_only } => write!(json, r#","type":"EXISTING","link_only":{link_only}"#),
         };
         let namespace = match self.place {
@@ -377,6 +390,12 @@ impl Inventory {
                 stp: random.percent(50),
                 ageing: random.pick(&[0, 0, 60, 120]),
             },
+            b'n' => Kind::Vlan {
+                parent: random.pick(&["w0a", "w1b", "d0"]),
+                // No two have one id.
+                id: 10 * u16::try_from(slot).unwrap_or(0) + random.pick(&[0, 1]),
+                loose: random.percent(50),
+            },
             _ => Kind::Loopback,
         };
         let pool = [
@@ -412,8 +431,8 @@ impl Inventory {
             name,
             enabled: random.percent(80),
             mtu: match kind {
-                // It depends on the ports.
-                Kind::Bridge { .. } => 0,
+                // It depends on the ports, or on the parent.
+                Kind::Bridge { .. } | Kind::Vlan { .. } => 0,
                 _ => random.pick(&[0, 0, 1400, 9000]),
             },
             mac: (plain && random.percent(40)).then(|| last + random.pick(&[0, 1, 2])),

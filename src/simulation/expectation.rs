@@ -209,6 +209,10 @@ impl<'a> Rules<'a> {
         let interface = self.possible(name)?;
         match interface.kind {
             Kind::Veth(peer) => self.possible(peer).map(|_| interface),
+            Kind::Vlan { parent, loose, .. } => self
+                .alive(parent)
+                .filter(|parent| parent.enabled || loose || !interface.enabled)
+                .map(|_| interface),
             Kind::Dummy | Kind::Vrf(_) | Kind::Loopback | Kind::Bridge { .. } | Kind::Existing { .. } => Some(interface),
         }
     }
@@ -284,7 +288,7 @@ impl<'a> Rules<'a> {
         let default = match interface.kind {
             Kind::Veth(_) | Kind::Dummy => Some(1500),
             Kind::Loopback => Some(65536),
-            Kind::Vrf(_) | Kind::Existing { .. } | Kind::Bridge { .. } => None,
+            Kind::Vrf(_) | Kind::Existing { .. } | Kind::Bridge { .. } | Kind::Vlan { .. } => None,
         };
         let master = self.vrf_of(interface).or(self.bridge_of(interface));
         Link {
@@ -542,7 +546,7 @@ fn link_of(link: &LinkState, snapshot: &Snapshot, wanted: Option<&Link>) -> Link
         let mut links = snapshot.links.iter();
         links.find(|other| other.index == index).map(|other| other.name.clone())
     };
-    let kinds = ["veth", "dummy", "vrf", "bridge"];
+    let kinds = ["veth", "dummy", "vrf", "bridge", "vlan"];
     let details = wanted.map(|wanted| wanted.details.as_slice()).unwrap_or_default();
     let shown = |(number, _): &(u16, Vec<u8>)| (*number, link.attribute(*number).unwrap_or_default().to_vec());
     Link {
@@ -577,10 +581,11 @@ fn subject(link: &LinkState) -> Option<&str> {
 /// Whether a link is what an interface asks for, but for what can be changed while it stays.
 pub fn stands_for(link: &LinkState, interface: &Interface) -> bool {
     let (mark, kind, table) = identity(interface);
-    subject(link) == Some(&*mark) && link.kind == kind && table.is_none_or(|table| link.vrf_table() == Some(table))
+    let is_other_vlan = matches!(interface.kind, Kind::Vlan { id, .. } if link.attribute(1) != Some(&id.to_ne_bytes()));
+    !is_other_vlan && subject(link) == Some(&*mark) && link.kind == kind && table.is_none_or(|table| link.vrf_table() == Some(table))
 }
 
-/// What a link cannot change while it stays: mark, kind and table.
+/// What a link cannot change while it stays: mark, kind and table; and the id of a VLAN.
 fn identity(interface: &Interface) -> (String, &'static str, Option<u32>) {
     let name = interface.name.to_owned();
     match interface.kind {
@@ -591,17 +596,25 @@ fn identity(interface: &Interface) -> (String, &'static str, Option<u32>) {
         // The agent remembers that it has set the ageing time.
         Kind::Bridge { ageing: 0, .. } => (name, "bridge", None),
         Kind::Bridge { .. } => (format!("{name}//set=100"), "bridge", None),
+        Kind::Vlan { parent, .. } => (format!("{name}/{parent}"), "vlan", None),
         // It is not the agent's.
         Kind::Existing { .. } => (String::new(), "", None),
     }
 }
 
-/// Attributes of a kind: IFLA_BR_AGEING_TIME in hundredths of a second, IFLA_BR_STP_STATE.
+/// Attributes of a kind: IFLA_BR_AGEING_TIME in hundredths of a second, IFLA_BR_STP_STATE, IFLA_VLAN_ID, IFLA_VLAN_FLAGS.
 fn details(interface: &Interface) -> Vec<(u16, Vec<u8>)> {
     match interface.kind {
         Kind::Bridge { stp, ageing } => {
             let ageing = if ageing == 0 { 30_000 } else { 100 * ageing };
             vec![(4, ageing.to_ne_bytes().to_vec()), (5, u32::from(stp).to_ne_bytes().to_vec())]
+        }
+        Kind::Vlan { id, loose, .. } => {
+            let flags = if loose { 5_u32 } else { 1 };
+            vec![
+                (1, id.to_ne_bytes().to_vec()),
+                (2, [flags.to_ne_bytes(), u32::MAX.to_ne_bytes()].concat()),
+            ]
         }
         Kind::Veth(_) | Kind::Dummy | Kind::Vrf(_) | Kind::Loopback | Kind::Existing { .. } => Vec::new(),
     }

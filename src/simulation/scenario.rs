@@ -36,11 +36,13 @@ pub const INVENTORY: Inventory = Inventory {
         "d2",
         "l0",
         "b0",
+        "n0",
+        "n1",
         "e0",
         "e1",
         TENANT_INTERFACE,
     ],
-    carriers: &[0, 4, 10, 11],
+    carriers: &[0, 4, 10, 12, 13],
     settled: &[(KEEPER_SLOT, PROCESS_PLACE), (8, CREATED_PLACE)],
     without_vrf: &[INVALID],
 };
@@ -49,9 +51,9 @@ const SLOTS: usize = INVENTORY.slots();
 /// Worlds of a hundred in which EXISTING values are put.
 const WITH_NICS: usize = 30;
 /// The first interface on a foreign link.
-const FIRST_EXISTING: usize = 10;
+const FIRST_EXISTING: usize = 12;
 /// Neighbours and routes on interfaces before that one.
-const ON_OWN_LINKS: usize = 10;
+const ON_OWN_LINKS: usize = 15;
 
 /// Whether a slot is an interface on a foreign link, or something on one.
 fn is_on_nic(slot: usize) -> bool {

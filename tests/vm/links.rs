@@ -1,4 +1,4 @@
-//! Bridges with VLAN filtering, on a kernel that has it.
+//! VLAN interfaces, and bridges with VLAN filtering, on a kernel that has both.
 //!
 //! Owns the packets that must not pass. Must never depend on the host's kernel. Start reading at
 //! [`vlans_of_a_bridge_are_kept_apart`].
@@ -38,6 +38,12 @@ async fn put_all(bench: &Bench, values: &[Value]) -> BTreeMap<String, i64> {
     revisions
 }
 
+fn link(netns: &str, name: &str) -> Value {
+    let text = ip_in(Path::new(netns), &format!("-d -j link show dev {name}"));
+    let links: Value = serde_json::from_str(&text).expect("JSON");
+    links[0].clone()
+}
+
 /// VLANs of a port as `bridge` shows them: `10 PVID Egress Untagged`, one by one.
 fn vlans(port: &str) -> Vec<String> {
     let text = run(
@@ -72,7 +78,8 @@ fn reaches(netns: &str, address: &str) -> bool {
     output.status.success()
 }
 
-/// A bridge with VLAN filtering. Hosts 1 and 2 are on untagged ports of VLAN 10, host 3 on one of VLAN 20, host 4 on a trunk.
+/// A bridge with VLAN filtering. Hosts 1 and 2 are on untagged ports of VLAN 10, host 3 on one of VLAN 20, host 4 on a trunk of VLAN 10 with a
+/// VLAN interface on its side.
 fn switch() -> Vec<Value> {
     let mut values = vec![json!({
         "name": "switch", "type": "BRIDGE", "namespace": namespace("vl-sw"), "host_if_name": "br0", "enabled": true,
@@ -100,6 +107,10 @@ fn switch() -> Vec<Value> {
             "enabled": true, "ip_addresses": addresses, "veth": { "peer_if_name": format!("port{host}") }
         }));
     }
+    values.push(json!({
+        "name": "trunk10", "type": "VLAN", "namespace": namespace("vl-h4"), "host_if_name": "eth0.10", "enabled": true,
+        "ip_addresses": ["10.91.0.4/24"], "vlan": { "parent_if_name": "host4", "id": 10 }
+    }));
     values
 }
 
@@ -113,6 +124,7 @@ async fn vlans_of_a_bridge_are_kept_apart(mut bench: Bench) {
     assert_eq!(vlans("p1"), ["10 PVID Egress Untagged"]);
     assert_eq!(vlans("p4"), trunk());
     assert!(reaches(HOST1, "10.91.0.2"), "both untagged in VLAN 10");
+    assert!(reaches(HOST1, "10.91.0.4"), "untagged and tagged in VLAN 10");
     assert!(!reaches(HOST1, "10.91.0.3"), "VLAN 20 is another one");
     settle::until_quiet(&[SWITCH.into(), HOST1.into()]).await;
     let mut monitor = Monitor::open(Path::new(SWITCH));
@@ -159,3 +171,89 @@ async fn vlans_of_a_bridge_are_kept_apart(mut bench: Bench) {
     bench.stop_agent().await;
 }
 on_one_store!(vlans_of_a_bridge_are_kept_apart, Etcd, 600, #[ignore = "needs Debian's stock kernel: run through tests/vm/run"]);
+
+/// A pair with the parent in one namespace, and a VLAN on it in another.
+fn tagged(id: u32) -> Vec<Value> {
+    vec![
+        json!({ "name": "low", "type": "VETH", "namespace": namespace("vl-sw"), "host_if_name": "eth0", "enabled": true,
+            "veth": { "peer_if_name": "far" } }),
+        json!({ "name": "far", "type": "VETH", "namespace": namespace("vl-h2"), "host_if_name": "eth0", "enabled": true,
+            "veth": { "peer_if_name": "low" } }),
+        json!({ "name": "up", "type": "VLAN", "namespace": namespace("vl-h1"), "host_if_name": "eth0", "enabled": true,
+            "ip_addresses": ["10.92.0.1/24"], "vlan": { "parent_if_name": "low", "id": id } }),
+        json!({ "name": "far-up", "type": "VLAN", "namespace": namespace("vl-h2"), "host_if_name": "v0", "enabled": true,
+            "ip_addresses": ["10.92.0.2/24"], "vlan": { "parent_if_name": "far", "id": id } }),
+    ]
+}
+
+/// A VLAN whose parent is in another namespace: made before and after its parent, changed, taken twice, its parent deleted by somebody and by
+/// its value, and found again at a restart without a write.
+async fn a_vlan_follows_its_parent(mut bench: Bench) {
+    bench.start_agent().await;
+    let mut values = tagged(10);
+    values.reverse();
+    let mut revisions = put_all(&bench, &values).await;
+    bench.until_configured(&revisions).await;
+    values.reverse();
+    assert!(reaches(HOST1, "10.92.0.2"));
+    let id = |name: &str| link(HOST1, name)["linkinfo"]["info_data"]["id"].clone();
+    assert_eq!(id("eth0"), 10);
+    settle::until_quiet(&[HOST1.into()]).await;
+    let mut monitor = Monitor::open(Path::new(HOST1));
+    bench.stop_agent().await;
+    let before = bench.start_agent().await;
+    bench.until_configured_since(&revisions, before).await;
+    monitor.assert_silent("restart with a VLAN");
+    // The kernel would pass over another id without a word.
+    let index = link(HOST1, "eth0")["ifindex"].clone();
+    revisions.extend(put_all(&bench, &tagged(11)[2..]).await);
+    bench.until_configured(&revisions).await;
+    assert_eq!(id("eth0"), 11);
+    assert_ne!(link(HOST1, "eth0")["ifindex"], index, "created again");
+    assert!(reaches(HOST1, "10.92.0.2"));
+    // In place.
+    let index = link(HOST1, "eth0")["ifindex"].clone();
+    let mut loose = tagged(11)[2].clone();
+    loose["vlan"]["loose_binding"] = json!(true);
+    loose["vlan"]["reorder_headers"] = json!(false);
+    revisions.extend(put_all(&bench, std::slice::from_ref(&loose)).await);
+    bench.until_configured(&revisions).await;
+    let data = link(HOST1, "eth0")["linkinfo"]["info_data"]["flags"].clone();
+    assert_eq!((data, &link(HOST1, "eth0")["ifindex"]), (json!(["LOOSE_BINDING"]), &index));
+    revisions.extend(put_all(&bench, &tagged(11)[2..3]).await);
+    bench.until_configured(&revisions).await;
+    assert_eq!(link(HOST1, "eth0")["linkinfo"]["info_data"]["flags"], json!(["REORDER_HDR"]));
+    // Taken twice.
+    let twice = json!({ "name": "twice", "type": "VLAN", "namespace": namespace("vl-sw"), "host_if_name": "v1", "enabled": true,
+        "vlan": { "parent_if_name": "low", "id": 11 } });
+    put_all(&bench, std::slice::from_ref(&twice)).await;
+    let status = bench.until_state(&key("twice"), "INVALID").await;
+    assert!(status.reason == "VlanTaken" && format!("{status:?}").contains("up"), "{status:?}");
+    bench.delete(&key("twice")).await;
+    // Deleted by somebody: it and its parent come back.
+    ip_in(Path::new(SWITCH), "link del eth0");
+    bench.until_true("the VLAN works again", || reaches(HOST1, "10.92.0.2")).await;
+    // Deleted by its value: the VLAN waits.
+    bench.delete(&key("low")).await;
+    bench.until_waiting_for(&key("up"), &["parent-exists", "parent-is-up"]).await;
+    revisions.extend(put_all(&bench, &tagged(11)[..1]).await);
+    bench.until_configured(&revisions).await;
+    assert!(reaches(HOST1, "10.92.0.2"));
+    // A parent that goes down takes the VLAN down with it, and up again.
+    let mut down = tagged(11)[0].clone();
+    down["enabled"] = json!(false);
+    put_all(&bench, std::slice::from_ref(&down)).await;
+    bench
+        .until_true("the parent is down", || {
+            !link(SWITCH, "eth0")["flags"].to_string().contains("\"UP\"")
+        })
+        .await;
+    revisions.extend(put_all(&bench, &tagged(11)[..1]).await);
+    bench.until_configured(&revisions).await;
+    bench.until_true("the VLAN works again", || reaches(HOST1, "10.92.0.2")).await;
+    bench.delete_all().await;
+    bench.until_nothing_is_published().await;
+    bench.until_namespaces_are(&[]).await;
+    bench.stop_agent().await;
+}
+on_one_store!(a_vlan_follows_its_parent, Embedded, 600, #[ignore = "needs Debian's stock kernel: run through tests/vm/run"]);

@@ -1,6 +1,6 @@
 //! The kinds of links that need Debian's stock kernel, tested on it in a virtual machine.
 //!
-//! Owns DUMMY, VRF_DEVICE and VLAN filtering of bridges on a kernel that has their modules. The scenarios are marked as ignored, for most machines of
+//! Owns DUMMY, VRF_DEVICE, VLAN and VLAN filtering of bridges on a kernel that has their modules. The scenarios are marked as ignored, for most machines of
 //! developers and CI lack the modules; one test that is not ignored boots the machine (`tests/vm/run`) and runs them there, so
 //! `cargo test --test vm` is all it takes. Must never depend on the host's kernel. Start reading at
 //! [`the_scenarios_pass_on_a_stock_kernel`].
@@ -46,7 +46,7 @@ fn the_scenarios_pass_on_a_stock_kernel() {
         .lines()
         .filter(|line| line.starts_with("test ") && line.ends_with("... ok"))
         .count();
-    assert_eq!(scenarios, 5, "all scenarios must have run");
+    assert_eq!(scenarios, 6, "all scenarios must have run");
 }
 
 /// A DUMMY is made with its name, MAC, MTU and address, survives a restart without a write, and is deleted.

@@ -10,6 +10,7 @@ mod existing;
 mod loopback;
 mod tap_to_vpp;
 mod veth;
+mod vlan;
 mod vrf_device;
 
 /// All kinds, one a line.
@@ -21,6 +22,7 @@ pub static KINDS: &[&dyn LinkKind] = &[
     &vrf_device::VrfDevice,
     &dummy::Dummy,
     &bridge::Bridge,
+    &vlan::Vlan,
 ];
 
 /// The kind of links that the agent only refers to.

@@ -19,9 +19,9 @@ const PLACES: [usize; 4] = [OWN_PLACE, FOREIGN_PLACE, CREATED_PLACE, PROCESS_PLA
 const INVENTORY: Inventory = Inventory {
     names: &[
         "w0a", "w0b", "w1a", "w1b", "w2a", "w2b", "w3a", "w3b", "w4a", "w4b", "d0", "d1", "d2", "d3", "v0", "v1", "v2", "l0", "l1", "l2",
-        "b0",
+        "b0", "n0", "n1",
     ],
-    carriers: &[0, 1, 4, 10, 12],
+    carriers: &[0, 1, 4, 10, 12, 21],
     // One loopback in one place, so that none contradicts another.
     settled: &[(17, FOREIGN_PLACE), (18, CREATED_PLACE), (19, PROCESS_PLACE)],
     without_vrf: &[],

@@ -5,12 +5,12 @@
 
 use netns_kernel::{Attr, LinkState};
 
-/// Pairs of flags and mask, of which the masked bits are taken.
-const FLAGS: [(&str, u16); 0] = [];
-/// Attributes that the kernel passes over without a word when a link exists: IFLA_VRF_TABLE.
-const IGNORED: [(&str, u16); 1] = [("vrf", 1)];
+/// IFLA_VLAN_FLAGS of linux/if_link.h: a pair of flags and mask, of which the masked bits are taken.
+const FLAGS: [(&str, u16); 1] = [("vlan", 2)];
+/// Attributes that the kernel passes over without a word when a link exists: IFLA_VLAN_ID, IFLA_VLAN_PROTOCOL, IFLA_VRF_TABLE.
+const IGNORED: [(&str, u16); 3] = [("vlan", 1), ("vlan", 5), ("vrf", 1)];
 
-/// What a new link has that is told nothing, as `ip -d link` shows it: IFLA_BR_*.
+/// What a new link has that is told nothing, as `ip -d link` shows it: IFLA_BR_*, IFLA_VLAN_*.
 const BRIDGE: &[(u16, &[u8])] = &[
     (1, &1_500_u32.to_ne_bytes()),
     (2, &200_u32.to_ne_bytes()),
@@ -25,6 +25,7 @@ const BRIDGE: &[(u16, &[u8])] = &[
     (25, &[0]),
     (39, &1_u16.to_ne_bytes()),
 ];
+const VLAN: &[(u16, &[u8])] = &[(5, &0x8100_u16.to_be_bytes()), (2, &[1, 0, 0, 0, 255, 255, 255, 255])];
 /// IFLA_BRPORT_* of a new port of a bridge.
 const BRIDGE_PORT: &[(u16, &[u8])] = &[
     (2, &32_u16.to_ne_bytes()),
@@ -42,6 +43,7 @@ const BRIDGE_PORT: &[(u16, &[u8])] = &[
 pub(super) fn begin(link: &mut LinkState) {
     let defaults = match link.kind.as_str() {
         "bridge" => BRIDGE,
+        "vlan" => VLAN,
         _ => &[],
     };
     defaults.iter().for_each(|(number, value)| set(link, *number, value));

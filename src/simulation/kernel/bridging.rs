@@ -3,18 +3,48 @@
 //! Owns which links are ports, their VLANs, and that a VLAN device follows its parent. Must never look at who asks. Start reading at
 //! [`Kernel::set_bridge_vlan`].
 
-use super::{ENETDOWN, Kernel, attributes, refused};
-use netns_kernel::{BridgeVlan, Failure, LinkInfo, NetnsId};
+use super::{EEXIST, ENETDOWN, Kernel, attributes, refused};
+use netns_kernel::{BridgeVlan, CreateLink, Failure, LinkInfo, NetnsId};
 
 /// EOPNOTSUPP of errno(3).
 const EOPNOTSUPP: i32 = 95;
-/// IFLA_BR_VLAN_DEFAULT_PVID and IFLA_VLAN_FLAGS of linux/if_link.h.
+/// IFLA_BR_VLAN_DEFAULT_PVID, IFLA_VLAN_ID, IFLA_VLAN_PROTOCOL and IFLA_VLAN_FLAGS of linux/if_link.h.
 const DEFAULT_PVID: u16 = 39;
+const VLAN_ID: u16 = 1;
+const VLAN_PROTOCOL: u16 = 5;
 const VLAN_FLAGS: u16 = 2;
 /// VLAN_FLAG_LOOSE_BINDING.
 const LOOSE_BINDING: u8 = 4;
 
 impl Kernel {
+    /// A VLAN id is there once on a parent.
+    pub(super) fn check_vlan(&self, create: &CreateLink, parent: Option<(NetnsId, u32)>) -> Result<(), Failure> {
+        if create.info.kind != "vlan" {
+            return Ok(());
+        }
+        let asked = |number| {
+            create
+                .info
+                .data
+                .iter()
+                .find(|attr| attr.number == number)
+                .map(|attr| attr.value.as_slice())
+        };
+        let (id, protocol) = (asked(VLAN_ID), asked(VLAN_PROTOCOL).unwrap_or(&[0x81, 0]));
+        let is_taken = self.parents.iter().any(|((netns, upper), below)| {
+            let link = self
+                .spaces
+                .get(netns)
+                .and_then(|space| space.links.iter().find(|link| link.index == *upper));
+            let is_same = link.is_some_and(|link| link.attribute(VLAN_ID) == id && link.attribute(VLAN_PROTOCOL) == Some(protocol));
+            Some(*below) == parent && is_same
+        });
+        match is_taken {
+            true => Err(refused(EEXIST, "VLAN device already exists")),
+            false => Ok(()),
+        }
+    }
+
     /// A VLAN device is up only while its parent is, unless its binding is loose.
     pub(super) fn check_up(&self, netns: NetnsId, index: u32) -> Result<(), Failure> {
         let below = self.parents.get(&(netns, index)).filter(|_| !self.is_loose(netns, index));

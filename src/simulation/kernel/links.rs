@@ -70,6 +70,7 @@ impl Kernel {
             Some((netns, name)) => Some((*netns, self.require(*netns, name)?.index)),
             None => None,
         };
+        self.check_vlan(create, parent)?;
         let place = (create.end.netns, self.add_new(&create.end, create.info.kind));
         for attribute in &create.info.data {
             attributes::set(self.link_mut(place.0, place.1), attribute.number, &attribute.value);

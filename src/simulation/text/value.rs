@@ -70,6 +70,7 @@ fn show_interface(interface: &Interface, f: &mut fmt::Formatter<'_>) -> fmt::Res
         Kind::Vrf(table) => write!(f, "vrf device of table {table}")?,
         Kind::Loopback => write!(f, "loopback")?,
         Kind::Bridge { stp, ageing } => write!(f, "bridge{} ageing {ageing}", if stp { " with stp" } else { "" })?,
+        Kind::Vlan { parent, id, loose } => write!(f, "{}vlan {id} on {parent}", if loose { "loose " } else { "" })?,
         Kind::Existing { link_only: false } => write!(f, "existing")?,
         Kind::Existing { link_only: true } => write!(f, "existing link-only")?,
     }
@@ -152,6 +153,14 @@ fn parse_kind(text: &str) -> Result<Kind, String> {
             stp: bridge.contains("stp"),
             ageing: number(ageing)?,
         }),
+        (vlan, Some(_)) if vlan.contains("vlan ") => {
+            let (id, parent) = halves(vlan.trim_start_matches("loose ").trim_start_matches("vlan "), " on ")?;
+            Ok(Kind::Vlan {
+                parent: intern(parent),
+                id: number(id)?,
+                loose: vlan.starts_with("loose "),
+            })
+        }
         _ => Err(format!("{text:?} is no kind of interface")),
     }
 }

@@ -217,7 +217,7 @@ impl World {
             Some((netns, link.index, link.name.clone()))
         };
         let is_paired = |interface: &&Interface| match interface.kind {
-            Kind::Veth(peer) => {
+            Kind::Veth(peer) | Kind::Vlan { parent: peer, .. } => {
                 let key = interface_key(peer);
                 match self.configuration.get(&key) {
                     Some(Item::Interface(other)) => link_of(other).is_some(),

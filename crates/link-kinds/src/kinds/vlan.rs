@@ -1,0 +1,64 @@
+//! VLAN: frames with one tag of another interface (net/8021q, IEEE 802.1Q and 802.1ad).
+//!
+//! Owns its table. Must never say what the parent is: that is an interface of its own. Start reading at [`VLAN`].
+
+use crate::{At, Attribute, KindSpec, LinkKind, Module, Mtu, MtuDefault, Reference, Role, Scale, Unique, Unset, Wire};
+
+// IFLA_VLAN_* and VLAN_FLAG_* of linux/if_link.h and linux/if_vlan.h.
+
+static ID: Attribute = Attribute::new("id", "VLAN id", At::Info(1, Wire::U16))
+    .range(1, 4_094)
+    .unset(Unset::Required)
+    .immutable();
+
+/// ETH_P_8021Q, ETH_P_8021AD.
+static PROTOCOL: Attribute = Attribute::new("protocol", "VLAN protocol", At::Info(5, Wire::Be16))
+    .scale(Scale::Table(&[(0, 0x8100), (1, 0x88a8)]))
+    .unset(Unset::KernelDefault(0x8100))
+    .immutable();
+
+static LOOSE_BINDING: Attribute = Attribute::new("loose_binding", "loose binding", At::Info(2, Wire::Flag(4)));
+
+static REORDER_HEADERS: Attribute =
+    Attribute::new("reorder_headers", "reordering of headers", At::Info(2, Wire::Flag(1))).unset(Unset::LeftAlone(1));
+
+static VLAN: KindSpec = KindSpec {
+    attributes: &[&ID, &PROTOCOL, &LOOSE_BINDING, &REORDER_HEADERS],
+    references: &[Reference {
+        field: "parent_if_name",
+        role: Role::Parent {
+            up_unless: Some(&LOOSE_BINDING),
+        },
+        missing: "ParentMissing",
+        missing_text: "VLAN interface defined without a parent; give parent_if_name",
+        itself: Some((
+            "ParentIsSelf",
+            "is its own parent; name the interface that carries the tagged frames",
+        )),
+    }],
+    unique: Some(Unique {
+        reason: "VlanTaken",
+        title: "VLAN id",
+        of: &[&ID, &PROTOCOL],
+    }),
+    // That of the parent, which is the most that it can be.
+    mtu: Mtu {
+        default: MtuDefault::LeftAlone,
+        ..Mtu::ETHERNET
+    },
+    module: Module {
+        name: "8021q",
+        option: "VLAN_8021Q",
+        needed: false,
+    },
+    ..KindSpec::created("VLAN", "vlan", "vlan")
+};
+
+/// Frames with one tag of another interface.
+pub(super) struct Vlan;
+
+impl LinkKind for Vlan {
+    fn spec(&self) -> &'static KindSpec {
+        &VLAN
+    }
+}
