@@ -1,4 +1,4 @@
-//! What a failed kernel operation means for the scheduler: a wait or a failure.
+//! Classifies failed kernel operations for the scheduler: a wait or a failure.
 //!
 //! Start reading at [`classify`].
 
@@ -6,26 +6,35 @@ use crate::desired::TENTATIVE;
 use kvscheduler::FaultKind;
 use netns_kernel::FailureKind;
 
-/// What a failure of the kernel or the executor is to the scheduler.
+/// Class of a failure of the kernel or the executor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Class {
-    /// What was needed is not there yet.
+    /// An object that it needs does not exist yet.
     Waiting,
     /// It failed.
     Failed(FaultKind),
 }
 
-/// Classifies a failure of an operation (`on_namespace`: of one that opens, verifies or closes a namespace), with its reason.
-pub(super) fn classify(kind: FailureKind, on_namespace: bool) -> (Class, &'static str) {
+/// Subject of an operation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Subject {
+    /// It opens, verifies or closes a namespace.
+    Namespace,
+    /// It changes something in one.
+    Object,
+}
+
+/// Classifies a failure of an operation, with its reason.
+pub(super) fn classify(kind: FailureKind, subject: Subject) -> (Class, &'static str) {
     let failed = Class::Failed;
-    match (kind, on_namespace) {
-        (FailureKind::Unavailable, true) => (Class::Waiting, "Unavailable"),
+    match (kind, subject) {
+        (FailureKind::Unavailable, Subject::Namespace) => (Class::Waiting, "Unavailable"),
+        (FailureKind::Unusable, Subject::Namespace) => (failed(FaultKind::Refused), "NotANetworkNamespace"),
+        (FailureKind::Unavailable | FailureKind::Unusable, Subject::Object) => (failed(FaultKind::Transient), "Unavailable"),
         (FailureKind::Tentative, _) => (Class::Waiting, TENTATIVE),
-        (FailureKind::Unusable, true) => (failed(FaultKind::Refused), "NotANetworkNamespace"),
-        (FailureKind::Unavailable | FailureKind::Unusable, false) => (failed(FaultKind::Transient), "Unavailable"),
+        (FailureKind::Duplicate, _) => (failed(FaultKind::Persistent), "DuplicateAddress"),
         (FailureKind::KindMissing, _) => (failed(FaultKind::Persistent), "KernelKindMissing"),
         (FailureKind::Exists, _) => (failed(FaultKind::Transient), "ObjectExists"),
-        (FailureKind::Duplicate, _) => (failed(FaultKind::Persistent), "DuplicateAddress"),
         (FailureKind::TimedOut, _) => (failed(FaultKind::Transient), "TimedOut"),
         (FailureKind::Foreign, _) => (failed(FaultKind::Foreign), "ForeignObject"),
         (FailureKind::Unsupported, _) => (failed(FaultKind::Refused), "NotSupportedByLink"),
@@ -37,46 +46,32 @@ pub(super) fn classify(kind: FailureKind, on_namespace: bool) -> (Class, &'stati
 mod tests {
     use super::*;
 
-    #[test]
-    fn only_what_appears_by_itself_is_waited_for() {
-        let waiting = |kind, on_namespace| classify(kind, on_namespace).0 == Class::Waiting;
-        assert!(
-            waiting(FailureKind::Unavailable, true),
-            "a process, file or container that does not exist yet"
-        );
-        assert!(waiting(FailureKind::Tentative, false), "duplicate address detection");
-        for kind in [
-            FailureKind::Unusable,
-            FailureKind::KindMissing,
-            FailureKind::Exists,
-            FailureKind::Duplicate,
-            FailureKind::TimedOut,
-            FailureKind::Foreign,
-            FailureKind::Other,
-        ] {
-            assert!(!waiting(kind, true) && !waiting(kind, false), "{kind:?}");
-        }
-        assert!(
-            !waiting(FailureKind::Unavailable, false),
-            "a link or namespace that is gone although it was applied"
-        );
+    const BOTH: &[Subject] = &[Subject::Namespace, Subject::Object];
+
+    /// A test of a row: the failure, the subjects of the operation, the class and the reason.
+    macro_rules! rows {
+        ($($name:ident: $kind:ident, $subjects:expr => $class:expr, $reason:expr;)+) => {$(
+            #[test]
+            fn $name() {
+                for subject in $subjects {
+                    assert_eq!(classify(FailureKind::$kind, *subject), ($class, $reason), "{subject:?}");
+                }
+            }
+        )+};
     }
 
-    #[test]
-    fn each_failure_has_its_treatment_and_reason() {
-        let rows = [
-            (FailureKind::Unusable, true, FaultKind::Refused, "NotANetworkNamespace"),
-            (FailureKind::Unusable, false, FaultKind::Transient, "Unavailable"),
-            (FailureKind::Unavailable, false, FaultKind::Transient, "Unavailable"),
-            (FailureKind::KindMissing, false, FaultKind::Persistent, "KernelKindMissing"),
-            (FailureKind::Exists, false, FaultKind::Transient, "ObjectExists"),
-            (FailureKind::Duplicate, false, FaultKind::Persistent, "DuplicateAddress"),
-            (FailureKind::TimedOut, true, FaultKind::Transient, "TimedOut"),
-            (FailureKind::Foreign, false, FaultKind::Foreign, "ForeignObject"),
-            (FailureKind::Other, false, FaultKind::Transient, "KernelError"),
-        ];
-        for (kind, on_namespace, treatment, reason) in rows {
-            assert_eq!(classify(kind, on_namespace), (Class::Failed(treatment), reason), "{kind:?}");
-        }
+    rows! {
+        a_namespace_that_does_not_exist_yet_is_waited_for: Unavailable, &[Subject::Namespace] => Class::Waiting, "Unavailable";
+        a_link_or_namespace_that_is_gone_is_tried_again: Unavailable, &[Subject::Object] => Class::Failed(FaultKind::Transient), "Unavailable";
+        a_file_that_is_no_namespace_is_refused: Unusable, &[Subject::Namespace] => Class::Failed(FaultKind::Refused), "NotANetworkNamespace";
+        an_unusable_namespace_of_an_object_is_tried_again: Unusable, &[Subject::Object] => Class::Failed(FaultKind::Transient), "Unavailable";
+        duplicate_address_detection_is_waited_for: Tentative, BOTH => Class::Waiting, TENTATIVE;
+        a_duplicate_address_stays_one: Duplicate, BOTH => Class::Failed(FaultKind::Persistent), "DuplicateAddress";
+        a_missing_kernel_module_stays_missing: KindMissing, BOTH => Class::Failed(FaultKind::Persistent), "KernelKindMissing";
+        an_object_in_the_way_may_disappear: Exists, BOTH => Class::Failed(FaultKind::Transient), "ObjectExists";
+        an_operation_that_took_too_long_is_tried_again: TimedOut, BOTH => Class::Failed(FaultKind::Transient), "TimedOut";
+        a_foreign_object_is_not_touched: Foreign, BOTH => Class::Failed(FaultKind::Foreign), "ForeignObject";
+        an_attribute_that_the_link_does_not_support_is_refused: Unsupported, BOTH => Class::Failed(FaultKind::Refused), "NotSupportedByLink";
+        any_other_error_of_the_kernel_is_tried_again: Other, BOTH => Class::Failed(FaultKind::Transient), "KernelError";
     }
 }

@@ -22,8 +22,8 @@ mod removals;
 pub(crate) mod report;
 #[cfg(test)]
 mod restart_tests;
+pub(crate) mod startup_scan;
 mod statuses;
-pub(crate) mod survey;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -40,12 +40,12 @@ impl Performer<NetworkEffects> for KernelPerformer {
                 self.executor
                     .submit(readings, move |answer| tell(Done::Seen(Seen::read(answer.outcomes))))
             }
-            Work::Look(Look::Survey(survey)) => {
+            Work::Look(Look::Scan(scan)) => {
                 let executor = self.executor.clone();
                 tokio::spawn(async move {
-                    let (marked, closings) = survey.judge(executor.perform(survey.openings()).await);
+                    let (marked, closings) = scan.judge(executor.perform(scan.openings()).await);
                     executor.perform(closings).await;
-                    tell(Done::Seen(Seen::Survey(marked)));
+                    tell(Done::Seen(Seen::Scan(marked)));
                 });
             }
         }

@@ -119,8 +119,8 @@ pub trait Effects: Send + 'static {
     /// Takes a signal.
     fn signal(&mut self, scheduler: &mut Scheduler<Self::Domain>, signal: Self::Signal, now: Duration);
 
-    /// Before the first desired state is acted upon: what to look at for what an earlier run left.
-    fn survey(&mut self, scheduler: &Scheduler<Self::Domain>) -> Option<Self::Look>;
+    /// Before the first desired state is acted upon: what to scan for what an earlier run left.
+    fn startup_scan(&mut self, scheduler: &Scheduler<Self::Domain>) -> Option<Self::Look>;
 
     /// With nothing else to do: what may have changed and is to be looked at, if any is due.
     fn refresh(&mut self, now: Duration) -> Option<Self::Look>;
@@ -321,7 +321,7 @@ impl<E: Effects> Core<E> {
             return self.go_on_with_backlog(now);
         }
         if std::mem::take(&mut self.survey_due) {
-            let survey = self.effects.survey(&self.scheduler);
+            let survey = self.effects.startup_scan(&self.scheduler);
             if survey.is_some() {
                 // It is the reading that a full resync asks for.
                 self.reading = self.scheduler.take_reading();

@@ -26,7 +26,7 @@ use crate::{
         effects::{Look, NetworkEffects, Seen, Signal},
         host::StatusStore,
         report::{Health, Reporter},
-        survey::{Survey, Surveyed},
+        startup_scan::{Scan, Scanned},
     },
     descriptors::{Network, alias::Marks},
     engine::{Clock, Core, Done, Event, Work},
@@ -135,9 +135,9 @@ impl StatusStore for Outbox {
 enum Purpose {
     Operations,
     Refresh,
-    Survey(Survey),
-    /// The survey's namespaces that are kept, while the others are closed.
-    Closing(Vec<Surveyed>),
+    Scan(Scan),
+    /// The scanned namespaces that are kept, while the others are closed.
+    Closing(Vec<Scanned>),
 }
 
 /// Tasks under way.
@@ -251,12 +251,12 @@ impl Agent {
         let (purpose, mut tasks) = match work {
             Work::Perform(tasks) => (Purpose::Operations, tasks),
             Work::Look(Look::Refresh(namespaces)) => (Purpose::Refresh, Look::readings(namespaces)),
-            Work::Look(Look::Survey(survey)) => {
-                let mut tasks = survey.openings();
-                if self.mutation == Some(Mutation::SkipSurvey) {
+            Work::Look(Look::Scan(scan)) => {
+                let mut tasks = scan.openings();
+                if self.mutation == Some(Mutation::SkipStartupScan) {
                     tasks.retain(|task| task.id == 0);
                 }
-                (Purpose::Survey(survey), tasks)
+                (Purpose::Scan(scan), tasks)
             }
         };
         if let Some(mutation) = self.mutation {
@@ -306,12 +306,12 @@ impl Agent {
         let done = match purpose {
             Purpose::Operations => Done::Performed(outcomes),
             Purpose::Refresh => Done::Seen(Seen::read(outcomes)),
-            Purpose::Survey(survey) => {
-                let (marked, closings) = survey.judge(outcomes);
+            Purpose::Scan(scan) => {
+                let (marked, closings) = scan.judge(outcomes);
                 self.work.push_front(UnderWay::new(Purpose::Closing(marked), closings));
                 return Ok(Progress::More);
             }
-            Purpose::Closing(marked) => Done::Seen(Seen::Survey(marked)),
+            Purpose::Closing(marked) => Done::Seen(Seen::Scan(marked)),
         };
         self.core.done(done);
         Ok(Progress::Finished)

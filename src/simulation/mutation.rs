@@ -27,7 +27,7 @@ pub enum Mutation {
     /// A process number means whoever has it.
     ForgetBindings,
     /// Nothing is looked for at start.
-    SkipSurvey,
+    SkipStartupScan,
     /// Failed operations are never tried again.
     NeverRetry,
     /// A full listing is taken as changes.
@@ -57,7 +57,7 @@ impl Mutation {
         Mutation::DeafToNamespaces,
         Mutation::DeafToReferences,
         Mutation::ForgetBindings,
-        Mutation::SkipSurvey,
+        Mutation::SkipStartupScan,
         Mutation::NeverRetry,
         Mutation::ListingAsChanges,
         Mutation::ForgetDeletions,

@@ -92,7 +92,7 @@ impl Effects for Passing {
     fn signal(&mut self, _: &mut Scheduler<Plain>, (): (), _: Duration) {
         self.refresh_due = true;
     }
-    fn survey(&mut self, _: &Scheduler<Plain>) -> Option<()> {
+    fn startup_scan(&mut self, _: &Scheduler<Plain>) -> Option<()> {
         None
     }
     fn refresh(&mut self, _: Duration) -> Option<()> {

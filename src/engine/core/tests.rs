@@ -53,7 +53,7 @@ impl Descriptor<Numbers> for Numbers {
 #[derive(Default)]
 struct MapEffects {
     suspected: bool,
-    surveys: usize,
+    scans: usize,
 }
 
 type Kernel = BTreeMap<Key, u32>;
@@ -101,8 +101,8 @@ impl Effects for MapEffects {
         }
     }
     fn signal(&mut self, _: &mut Scheduler<Numbers>, (): (), _: Duration) {}
-    fn survey(&mut self, _: &Scheduler<Numbers>) -> Option<()> {
-        self.surveys += 1;
+    fn startup_scan(&mut self, _: &Scheduler<Numbers>) -> Option<()> {
+        self.scans += 1;
         Some(())
     }
     fn suspect_all(&mut self, _: Duration) {
@@ -229,9 +229,9 @@ fn nothing_is_done_before_the_first_full_desired_state() {
 }
 
 #[test]
-fn the_survey_at_start_is_the_reading_that_the_first_resync_asks_for() {
+fn the_startup_scan_is_the_reading_that_the_first_resync_asks_for() {
     let drive = begun();
-    assert_eq!((drive.reads, drive.core.effects().surveys, drive.value("a")), (1, 1, Some(1)));
+    assert_eq!((drive.reads, drive.core.effects().scans, drive.value("a")), (1, 1, Some(1)));
 }
 
 #[test]

@@ -1,0 +1,124 @@
+//! Facts that the effects report to the scheduler: links of the agent's own namespace, foreign addresses, containers.
+//!
+//! Start reading at [`NetworkEffects::report_host_facts`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use models::key::Key;
+use tracing::{debug, info};
+
+use super::NetworkEffects;
+use crate::{
+    descriptors::{
+        Network,
+        inspect::host_facts,
+        namespace::microservice_key,
+        sharing::concerned_by_link,
+        value::{Microservice, Value},
+    },
+    signals::docker::MicroserviceChange,
+};
+use kvscheduler::{Scheduler, View};
+use netns_kernel::{AddressSpec, NetnsId, Snapshot};
+
+/// The name of the link of an EXISTING interface, and its addresses.
+type Existing = (String, Vec<Option<AddressSpec>>);
+
+/// Knowledge of the agent's own namespace.
+#[derive(Default)]
+pub(super) struct HostFacts {
+    /// The facts that the scheduler knows.
+    reported: BTreeMap<Key, Value>,
+    /// EXISTING interfaces that are applied.
+    existing: BTreeMap<Key, Existing>,
+}
+
+impl HostFacts {
+    /// Records the applied value of an interface. Returns whether it is an EXISTING one that is new or was changed.
+    fn note_existing(&mut self, view: &View<'_, Network>, key: &Key) -> bool {
+        let interface = view.applied(key).and_then(Value::interface);
+        let Some(interface) = interface.filter(|interface| interface.is_existing()) else {
+            self.existing.remove(key);
+            return false;
+        };
+        let addresses = interface.addresses.iter().map(|address| address.spec).collect();
+        let now = (interface.host_name.clone(), addresses);
+        if self.existing.get(key) == Some(&now) {
+            return false;
+        }
+        self.existing.insert(key.clone(), now);
+        true
+    }
+}
+
+impl NetworkEffects {
+    /// Reports the facts about the agent's own namespace. Findings are judged by them, so this comes before each inspection.
+    pub(super) fn report_host_facts(&mut self, scheduler: &mut Scheduler<Network>, snapshot: &Snapshot) {
+        let facts = host_facts(snapshot, &self.marks);
+        let reported = &self.facts.reported;
+        for key in reported.keys().filter(|key| !facts.contains_key(*key)) {
+            scheduler.fact(key, None);
+        }
+        for (key, value) in &facts {
+            let known = reported.get(key);
+            if known != Some(value) {
+                scheduler.fact(key, Some(value.clone()));
+            }
+            if known.is_some_and(|known| known != value) {
+                let concerned = concerned_by_link(&scheduler.view(), key);
+                concerned.iter().for_each(|key| scheduler.probe(key));
+            }
+        }
+        self.facts.reported = facts;
+    }
+
+    /// Reports which foreign addresses appeared on managed links of a namespace and which are gone.
+    pub(super) fn report_foreign_addresses(&mut self, scheduler: &mut Scheduler<Network>, netns: NetnsId, addresses: BTreeSet<Key>) {
+        let Some(known) = self.namespaces.replace_foreign_addresses(netns, addresses.clone()) else {
+            return;
+        };
+        known.difference(&addresses).for_each(|key| scheduler.fact(key, None));
+        let appeared = addresses.difference(&known);
+        appeared.for_each(|key| scheduler.fact(key, Some(Value::Present)));
+    }
+
+    /// Reads the agent's own namespace after an EXISTING interface became applied or was changed: that takes no operation, so the kernel
+    /// reports nothing, and it is not known yet which addresses on its link are foreign.
+    pub(super) fn note_existing(&mut self, scheduler: &Scheduler<Network>, key: &Key) {
+        if self.facts.note_existing(&scheduler.view(), key) {
+            self.plan.read_soon(self.host.own_namespace());
+        }
+    }
+
+    /// Reports a change of a container.
+    pub(super) fn microservice(&mut self, scheduler: &mut Scheduler<Network>, change: MicroserviceChange) {
+        match change {
+            MicroserviceChange::Available(service) => {
+                info!(label = %service.label, container = %service.container_name, pid = service.pid, "microservice available");
+                self.reporter.microservice(&service, self.host.namespace_of(service.pid));
+                let value = Microservice {
+                    label: service.label.clone(),
+                    container_id: service.container_id,
+                    container_name: service.container_name,
+                    pid: service.pid,
+                    start_time: service.process_start_time,
+                };
+                scheduler.fact(&microservice_key(&service.label), Some(Value::Microservice(value.into())));
+            }
+            MicroserviceChange::Gone { label, reason, .. } => {
+                info!(%label, "microservice gone: {reason}");
+                self.reporter.microservice_gone(&label);
+                scheduler.fact(&microservice_key(&label), None);
+            }
+            MicroserviceChange::Synced => {
+                self.reporter.docker(Ok(()));
+                scheduler.settle_facts();
+                self.namespaces.learn();
+            }
+            MicroserviceChange::Disconnected { message } => {
+                debug!("Docker cannot be reached: {message}");
+                self.reporter.docker(Err(message));
+            }
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Tasks without a value: they go with the next batch and first in it, and nobody waits for their outcomes.
+//!
+//! Start reading at [`forget_process`] and [`close_again`].
+
+use models::key::Key;
+
+use crate::descriptors::value::{NamespaceName, OpenNamespace};
+use netns_kernel::{KernelOp, NamespaceRef, Task};
+
+/// Number of a task whose outcome nobody waits for; operations are numbered from 1.
+const NO_OPERATION: u64 = 0;
+
+fn task(key: &Key, op: KernelOp) -> Task {
+    Task {
+        id: NO_OPERATION,
+        key: key.to_string(),
+        ops: vec![op],
+    }
+}
+
+/// Forgets which process a namespace value meant, if it meant one. The process was never found or is gone.
+pub(super) fn forget_process(key: &Key) -> Option<Task> {
+    let reference = match NamespaceName::of_key(key)? {
+        NamespaceName::Process(pid) => NamespaceRef::Process(pid),
+        NamespaceName::File(path) => NamespaceRef::File(path.into()),
+        NamespaceName::Own | NamespaceName::Named(_) | NamespaceName::Microservice(_) => return None,
+    };
+    Some(task(key, KernelOp::ForgetProcess { reference }))
+}
+
+/// Closes one of two openings of a namespace.
+pub(super) fn close_again(key: &Key, open: OpenNamespace) -> Task {
+    let close = KernelOp::CloseNamespace {
+        reference: open.reference,
+        netns: open.netns,
+        remove_if_marked: None,
+        forget: false,
+    };
+    task(key, close)
+}

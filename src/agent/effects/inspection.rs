@@ -1,0 +1,231 @@
+//! Compares the contents of a namespace with the desired and the applied values, and reports the findings to the scheduler.
+//!
+//! Start reading at [`NetworkEffects::inspect_all`], for a namespace that is open, and [`NetworkEffects::scanned`], for one of the
+//! startup scan.
+
+use std::collections::{BTreeSet, HashSet};
+
+use models::key::Key;
+use tracing::{debug, info};
+
+use super::{
+    NetworkEffects, housekeeping,
+    namespaces::{Attribution, ScannedName},
+    outcomes::Opened,
+};
+use crate::{
+    descriptors::{
+        Network,
+        inspect::{Background, Findings, KnownLinks, inspect, is_created_by_agent},
+        netns_of,
+        value::{Namespace, NamespaceName, OpenNamespace, Value, interface_key},
+    },
+    signals::namespaces::Binding,
+};
+use kvscheduler::{Observation, Scheduler};
+use netns_kernel::{NetnsId, Snapshot};
+
+use super::super::startup_scan::Scanned;
+
+/// Returns a description of an orphan, from its key.
+fn orphan_text(key: &Key) -> &str {
+    key.as_str().splitn(4, '/').last().unwrap_or_default()
+}
+
+impl NetworkEffects {
+    /// Inspects a namespace that was read again, under all its names.
+    pub(super) fn inspect_all(&mut self, scheduler: &mut Scheduler<Network>, netns: NetnsId, snapshot: &Snapshot, resync: bool) {
+        if netns == self.host.own_namespace() {
+            self.report_host_facts(scheduler, snapshot);
+        }
+        self.namespaces.set_attribution(netns, Attribution::Attributed);
+        self.attribute_scanned(scheduler, netns, snapshot);
+        let objects = snapshot.links.len() + snapshot.addresses.len() + snapshot.routes.len() + snapshot.neighbours.len();
+        let resync = self.plan.read(netns, objects) || resync;
+        let (mut links, mut foreign_addresses) = (Vec::new(), BTreeSet::new());
+        for name in self.namespaces.managed_names(netns) {
+            let findings = self.inspect_as(scheduler, &name, netns, snapshot, resync);
+            links.extend(findings.links);
+            foreign_addresses.extend(findings.observed);
+        }
+        self.report_foreign_addresses(scheduler, netns, foreign_addresses);
+        self.namespaces.replace_links(netns, &links);
+        self.reporter.links_of(netns, links);
+    }
+
+    /// Inspects a namespace that was just opened under a name. It may be open under other names as well.
+    pub(super) fn inspect_opened(&mut self, scheduler: &mut Scheduler<Network>, opened: &Opened) {
+        let Opened { name, netns, contents } = opened;
+        // An invalid value is found under the name that is inspected first: that must be the one that keeps the namespace.
+        self.attribute_scanned(scheduler, *netns, contents);
+        let Findings { links, observed, .. } = self.inspect_as(scheduler, name, *netns, contents, true);
+        let known = self.namespaces.foreign_addresses(*netns);
+        self.report_foreign_addresses(scheduler, *netns, known.into_iter().chain(observed).collect());
+        self.namespaces.add_links(*netns, &links);
+        self.reporter.links_of(*netns, links);
+    }
+
+    /// Inspects a namespace under one name, and reports the findings to the scheduler. `resync`: the reading is no answer to an event.
+    fn inspect_as(
+        &mut self,
+        scheduler: &mut Scheduler<Network>,
+        name: &NamespaceName,
+        netns: NetnsId,
+        snapshot: &Snapshot,
+        resync: bool,
+    ) -> Findings {
+        let no_links = KnownLinks::default();
+        let background = Background {
+            known: self.namespaces.known_links(netns).unwrap_or(&no_links),
+            strict: self.strict && resync,
+            holding: self.held.is_holding(),
+        };
+        let mut findings = inspect(&scheduler.view(), &self.marks, name, netns, snapshot, &background);
+        if self.held.take(netns, name, &mut findings.found) {
+            self.report_held();
+        }
+        self.note_displaced(scheduler, &findings);
+        self.read_other_ends(scheduler, netns, &findings);
+        for key in &findings.lost {
+            debug!(key = %key, %netns, "is no longer in the kernel");
+        }
+        for (key, value) in &findings.found {
+            if value.orphan().is_some() {
+                info!(namespace = %name, object = %orphan_text(key), "deleting an orphan: no desired value names it");
+            }
+            debug!(key = %key, %netns, ?value, "found in the kernel");
+        }
+        scheduler.observe(Observation {
+            lost: std::mem::take(&mut findings.lost),
+            observed: std::mem::take(&mut findings.found),
+            unfinished: std::mem::take(&mut findings.unfinished),
+            probes: std::mem::take(&mut findings.probes),
+        });
+        if findings.tentative {
+            self.await_detection(netns);
+        }
+        if findings.undecided {
+            self.namespaces.set_attribution(netns, Attribution::Unattributed);
+        }
+        findings
+    }
+
+    /// The other end of a pair counts as lost because this one is. If it exists nevertheless, it is in the way of a new pair.
+    fn read_other_ends(&mut self, scheduler: &Scheduler<Network>, netns: NetnsId, findings: &Findings) {
+        let view = scheduler.view();
+        let interfaces = findings.lost.iter().filter_map(|key| view.applied(key)?.interface());
+        let elsewhere = interfaces.filter_map(|interface| netns_of(&view, &interface.namespace));
+        for other in elsewhere.filter(|other| *other != netns) {
+            self.plan.read_now(other);
+        }
+    }
+
+    /// Routes and neighbours that are lost while their interface stays as it was were replaced by what is there in their place.
+    fn note_displaced(&mut self, scheduler: &Scheduler<Network>, findings: &Findings) {
+        let view = scheduler.view();
+        let found = findings.found.iter().map(|(key, _)| key);
+        let changed: HashSet<&Key> = findings.lost.iter().chain(found).collect();
+        for key in &findings.lost {
+            let interface = match view.applied(key) {
+                Some(Value::Route(route)) => &route.interface,
+                Some(Value::Arp(arp)) => &arp.interface,
+                _ => continue,
+            };
+            if view.wanted(key).is_some() && !changed.contains(&interface_key(interface)) {
+                self.displaced.insert(key.clone());
+            }
+        }
+    }
+
+    /// Takes a namespace of the startup scan.
+    pub(super) fn scanned(&mut self, scheduler: &mut Scheduler<Network>, scanned: Scanned) {
+        let Scanned {
+            name,
+            reference,
+            netns,
+            contents,
+        } = scanned;
+        if name == NamespaceName::Own {
+            self.plan_first_reading(netns, false);
+            return self.inspect_all(scheduler, netns, &contents, true);
+        }
+        let owned = is_created_by_agent(&contents, &self.marks);
+        let open = OpenNamespace { netns, reference, owned };
+        let scanned = ScannedName { open, explained: false };
+        let announced = self.namespaces.open_scanned(netns, name.clone(), scanned.clone());
+        self.plan_first_reading(netns, announced);
+        self.attribute(scheduler, name, scanned, &contents);
+    }
+
+    /// Judges the names again under which only the startup scan has opened a namespace.
+    fn attribute_scanned(&mut self, scheduler: &mut Scheduler<Network>, netns: NetnsId, contents: &Snapshot) {
+        for (name, scanned) in self.namespaces.scanned_names(netns) {
+            self.attribute(scheduler, name, scanned, contents);
+        }
+    }
+
+    /// Hands a namespace of the startup scan over to the scheduler, unless it may still turn out to be desired or its orphans must stay.
+    fn attribute(&mut self, scheduler: &mut Scheduler<Network>, name: NamespaceName, mut scanned: ScannedName, contents: &Snapshot) {
+        let (key, netns) = (name.key(), scanned.open.netns);
+        let is_open = scheduler.view().applied(&key).is_some();
+        if is_open || scheduler.view().wanted(&key).is_some() {
+            return self.give_back(scheduler, &name, scanned.open, is_open);
+        }
+        let background = Background {
+            known: &KnownLinks::default(),
+            strict: false,
+            holding: self.held.is_holding(),
+        };
+        let mut findings = inspect(&scheduler.view(), &self.marks, &name, netns, contents, &background);
+        let is_superseded = |value: &Value| value.orphan().is_some_and(|orphan| orphan.superseded);
+        scanned.explained |= findings.undecided || findings.found.iter().any(|(_, value)| is_superseded(value));
+        if findings.undecided {
+            self.namespaces.set_attribution(netns, Attribution::Unattributed);
+        }
+        if findings.undecided || self.must_stay(&name, &scanned, &mut findings) {
+            self.namespaces.open_scanned(netns, name, scanned);
+            return;
+        }
+        let open = scanned.open;
+        info!(namespace = %name, %netns, owned = open.owned, "left by an earlier run; what nobody wants is removed");
+        // It may become desired before it is closed, and then stays open.
+        self.references.watch(&key, &name, Binding::Bound { inode: netns.0 });
+        self.reporter.namespace(&name, Some((netns, open.owned)), "");
+        self.namespaces.hand_over(netns, &name);
+        let value = Namespace {
+            name: name.clone(),
+            open: Some(open),
+        };
+        scheduler.found(vec![(key, Value::Namespace(value))]);
+        self.inspect_as(scheduler, &name, netns, contents, true);
+    }
+
+    /// Gives back a namespace that became desired after the startup scan opened it: it is opened once more or about to be.
+    fn give_back(&mut self, scheduler: &mut Scheduler<Network>, name: &NamespaceName, open: OpenNamespace, is_open: bool) {
+        let netns = open.netns;
+        if self.held.keep_empty(netns, name, false) {
+            self.report_held();
+        }
+        if is_open {
+            self.namespaces.hand_over(netns, name);
+        } else {
+            self.close(scheduler, name, netns);
+            self.scan.skip(name.clone(), open.reference.clone());
+        }
+        self.housekeeping.push(housekeeping::close_again(&name.key(), open));
+    }
+
+    /// Returns whether a namespace of the startup scan must stay because removals are held. Takes the held orphans out of the findings.
+    fn must_stay(&mut self, name: &NamespaceName, scanned: &ScannedName, findings: &mut Findings) -> bool {
+        let netns = scanned.open.netns;
+        let mut changed = self.held.take(netns, name, &mut findings.found);
+        let has_orphans = self.held.are_in(netns);
+        // The agent cannot know for which value an empty namespace was made; it may be one that the store lost.
+        let stays = self.held.is_holding() && (has_orphans || !scanned.explained);
+        changed |= self.held.keep_empty(netns, name, stays && !has_orphans && scanned.open.owned);
+        if changed {
+            self.report_held();
+        }
+        stays
+    }
+}

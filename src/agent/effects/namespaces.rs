@@ -1,0 +1,303 @@
+//! The namespaces that the effects know, and the state of each.
+//!
+//! Must never decide when a namespace is read: `reading_plan` does. Start reading at [`Namespaces`].
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use models::key::Key;
+
+use crate::descriptors::{
+    inspect::KnownLinks,
+    value::{NamespaceName, OpenNamespace},
+};
+use netns_kernel::{LinkState, NetnsId};
+
+/// State of one namespace.
+enum ManagedNamespace {
+    /// Not open, but something in it has changed: what is read when it is opened may be older than that.
+    Announced,
+    /// Open under at least one name.
+    Open(Box<OpenState>),
+}
+
+/// Knowledge of an open namespace.
+#[derive(Default)]
+struct OpenState {
+    names: BTreeMap<NamespaceName, NameState>,
+    attribution: Attribution,
+    known_links: KnownLinks,
+    foreign_addresses: BTreeSet<Key>,
+}
+
+/// A name under which a namespace is open.
+enum NameState {
+    /// The scheduler knows it.
+    Managed,
+    /// Only the startup scan has opened it. The scheduler would close it, so it is not notified before the owner is known.
+    Scanned(ScannedName),
+}
+
+/// A namespace of the startup scan, in which an earlier run left something.
+#[derive(Clone)]
+pub struct ScannedName {
+    /// How it is open.
+    pub open: OpenNamespace,
+    /// An object of the agent in it may belong or have belonged to a desired value. If the namespace is in the way of one, that is not
+    /// because the store lost a value.
+    pub explained: bool,
+}
+
+/// Knowledge of the owners of the objects in a namespace.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub enum Attribution {
+    /// It is, as far as has been found.
+    #[default]
+    Attributed,
+    /// An object may belong to a namespace that is not open yet: to be read again when more is known.
+    Unattributed,
+}
+
+/// See the [module documentation](self).
+pub struct Namespaces {
+    all: HashMap<NetnsId, ManagedNamespace>,
+    /// Index of the unattributed ones: they are looked up at each change of the desired state.
+    unattributed: BTreeSet<NetnsId>,
+    /// Something was done or decided since the unattributed ones were last read: an owner may be known now.
+    learned: bool,
+}
+
+impl Namespaces {
+    /// Only the agent's own namespace is open.
+    pub fn new(own: NetnsId) -> Self {
+        let mut namespaces = Namespaces {
+            all: HashMap::new(),
+            unattributed: BTreeSet::new(),
+            learned: false,
+        };
+        namespaces.open(own, NamespaceName::Own);
+        namespaces
+    }
+
+    /// Records a change in a namespace. Returns whether it is open.
+    pub fn changed(&mut self, netns: NetnsId) -> bool {
+        let namespace = self.all.entry(netns).or_insert(ManagedNamespace::Announced);
+        matches!(namespace, ManagedNamespace::Open(_))
+    }
+
+    /// Records that the scheduler opened a namespace under a name. Returns whether a change in it was announced before.
+    pub fn open(&mut self, netns: NetnsId, name: NamespaceName) -> bool {
+        // If the startup scan has opened it as well, that opening is to be undone.
+        self.insert(netns, |names| {
+            names.entry(name).or_insert(NameState::Managed);
+        })
+    }
+
+    /// Records that the startup scan opened a namespace under a name. Returns whether a change in it was announced before.
+    pub fn open_scanned(&mut self, netns: NetnsId, name: NamespaceName, scanned: ScannedName) -> bool {
+        self.insert(netns, |names| {
+            names.insert(name, NameState::Scanned(scanned));
+        })
+    }
+
+    fn insert(&mut self, netns: NetnsId, add: impl FnOnce(&mut BTreeMap<NamespaceName, NameState>)) -> bool {
+        let (mut state, announced) = match self.all.remove(&netns) {
+            Some(ManagedNamespace::Open(state)) => (state, false),
+            Some(ManagedNamespace::Announced) => (Box::default(), true),
+            None => (Box::default(), false),
+        };
+        add(&mut state.names);
+        self.all.insert(netns, ManagedNamespace::Open(state));
+        announced
+    }
+
+    /// Closes a namespace under a name. If that was its last one, returns the foreign addresses that were known in it.
+    pub fn close(&mut self, netns: NetnsId, name: &NamespaceName) -> Option<BTreeSet<Key>> {
+        let state = self.state_mut(netns)?;
+        state.names.remove(name);
+        if !state.names.is_empty() {
+            return None;
+        }
+        let foreign_addresses = std::mem::take(&mut state.foreign_addresses);
+        self.all.remove(&netns);
+        self.unattributed.remove(&netns);
+        Some(foreign_addresses)
+    }
+
+    fn state(&self, netns: NetnsId) -> Option<&OpenState> {
+        match self.all.get(&netns)? {
+            ManagedNamespace::Open(state) => Some(state),
+            ManagedNamespace::Announced => None,
+        }
+    }
+
+    fn state_mut(&mut self, netns: NetnsId) -> Option<&mut OpenState> {
+        match self.all.get_mut(&netns)? {
+            ManagedNamespace::Open(state) => Some(state),
+            ManagedNamespace::Announced => None,
+        }
+    }
+
+    /// Returns the names under which the scheduler knows a namespace.
+    pub fn managed_names(&self, netns: NetnsId) -> Vec<NamespaceName> {
+        let names = self.state(netns).into_iter().flat_map(|state| &state.names);
+        let managed = names.filter(|(_, state)| matches!(state, NameState::Managed));
+        managed.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Returns the names under which only the startup scan has opened a namespace.
+    pub fn scanned_names(&self, netns: NetnsId) -> Vec<(NamespaceName, ScannedName)> {
+        let names = self.state(netns).into_iter().flat_map(|state| &state.names);
+        let scanned = names.filter_map(|(name, state)| match state {
+            NameState::Scanned(scanned) => Some((name.clone(), scanned.clone())),
+            NameState::Managed => None,
+        });
+        scanned.collect()
+    }
+
+    /// Hands a name of the startup scan over to the scheduler.
+    pub fn hand_over(&mut self, netns: NetnsId, name: &NamespaceName) {
+        if let Some(state) = self.state_mut(netns).and_then(|state| state.names.get_mut(name)) {
+            *state = NameState::Managed;
+        }
+    }
+
+    /// Returns the managed links that were read last in a namespace.
+    pub fn known_links(&self, netns: NetnsId) -> Option<&KnownLinks> {
+        self.state(netns).map(|state| &state.known_links)
+    }
+
+    /// Adds managed links that were read under one name of a namespace.
+    pub fn add_links(&mut self, netns: NetnsId, links: &[(String, LinkState)]) {
+        if let Some(state) = self.state_mut(netns) {
+            state.known_links.add(links);
+        }
+    }
+
+    /// Replaces the managed links by those that were read under all names of a namespace.
+    pub fn replace_links(&mut self, netns: NetnsId, links: &[(String, LinkState)]) {
+        if let Some(state) = self.state_mut(netns) {
+            state.known_links = KnownLinks::default();
+            state.known_links.add(links);
+        }
+    }
+
+    /// Returns the foreign addresses on managed links that are known in a namespace.
+    pub fn foreign_addresses(&self, netns: NetnsId) -> BTreeSet<Key> {
+        self.state(netns).map(|state| state.foreign_addresses.clone()).unwrap_or_default()
+    }
+
+    /// Replaces the foreign addresses of a namespace. Returns the former ones, or nothing if it is not open.
+    pub fn replace_foreign_addresses(&mut self, netns: NetnsId, addresses: BTreeSet<Key>) -> Option<BTreeSet<Key>> {
+        let state = self.state_mut(netns)?;
+        Some(std::mem::replace(&mut state.foreign_addresses, addresses))
+    }
+
+    /// Records whether the owner of each object in a namespace is known.
+    pub fn set_attribution(&mut self, netns: NetnsId, attribution: Attribution) {
+        let Some(state) = self.state_mut(netns) else { return };
+        state.attribution = attribution;
+        match attribution {
+            Attribution::Attributed => self.unattributed.remove(&netns),
+            Attribution::Unattributed => self.unattributed.insert(netns),
+        };
+    }
+
+    /// Returns whether the owner of an object in a namespace is not known.
+    pub fn is_unattributed(&self, netns: NetnsId) -> bool {
+        self.state(netns)
+            .is_some_and(|state| state.attribution == Attribution::Unattributed)
+    }
+
+    /// Returns the namespaces in which the owner of an object is not known.
+    pub fn unattributed(&self) -> Vec<NetnsId> {
+        self.unattributed.iter().copied().collect()
+    }
+
+    /// Records that something was done or decided, so an owner may be known now.
+    pub fn learn(&mut self) {
+        self.learned = true;
+    }
+
+    /// Returns the unattributed namespaces if something was done or decided since this was called last.
+    pub fn take_reconsidered(&mut self) -> Vec<NetnsId> {
+        match std::mem::take(&mut self.learned) {
+            true => self.unattributed(),
+            false => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use netns_kernel::NamespaceRef;
+
+    const NETNS: NetnsId = NetnsId(7);
+
+    fn name(text: &str) -> NamespaceName {
+        NamespaceName::Named(text.to_owned())
+    }
+
+    fn scanned() -> ScannedName {
+        let open = OpenNamespace {
+            netns: NETNS,
+            reference: NamespaceRef::Named("red".to_owned()),
+            owned: false,
+        };
+        ScannedName { open, explained: false }
+    }
+
+    #[test]
+    fn a_change_before_the_opening_is_announced_once() {
+        let mut namespaces = Namespaces::new(NetnsId(1));
+        assert!(!namespaces.changed(NETNS));
+        assert!(namespaces.managed_names(NETNS).is_empty());
+        assert!(namespaces.open(NETNS, name("red")), "announced");
+        assert!(namespaces.changed(NETNS));
+        assert!(!namespaces.open(NETNS, name("blue")));
+        assert_eq!(namespaces.close(NETNS, &name("red")), None);
+        assert_eq!(namespaces.close(NETNS, &name("blue")), Some(BTreeSet::new()));
+        assert!(!namespaces.changed(NETNS));
+    }
+
+    #[test]
+    fn the_scheduler_does_not_know_a_scanned_name_before_it_is_handed_over() {
+        let mut namespaces = Namespaces::new(NetnsId(1));
+        namespaces.open_scanned(NETNS, name("red"), scanned());
+        namespaces.open(NETNS, name("blue"));
+        assert_eq!(namespaces.managed_names(NETNS), [name("blue")]);
+        assert_eq!(namespaces.scanned_names(NETNS).len(), 1);
+        namespaces.open(NETNS, name("red"));
+        assert_eq!(namespaces.scanned_names(NETNS).len(), 1, "its first opening is still to be undone");
+        namespaces.hand_over(NETNS, &name("red"));
+        assert_eq!(namespaces.managed_names(NETNS), [name("blue"), name("red")]);
+        assert!(namespaces.scanned_names(NETNS).is_empty());
+    }
+
+    #[test]
+    fn an_unattributed_namespace_is_read_again_when_something_was_done() {
+        let mut namespaces = Namespaces::new(NetnsId(1));
+        namespaces.open(NETNS, name("red"));
+        namespaces.set_attribution(NETNS, Attribution::Unattributed);
+        assert!(namespaces.take_reconsidered().is_empty(), "nothing was done");
+        namespaces.learn();
+        assert_eq!(namespaces.take_reconsidered(), [NETNS]);
+        assert!(namespaces.take_reconsidered().is_empty());
+        assert_eq!(namespaces.unattributed(), [NETNS], "the desired state may change");
+        namespaces.set_attribution(NETNS, Attribution::Attributed);
+        assert!(namespaces.unattributed().is_empty());
+        namespaces.set_attribution(NETNS, Attribution::Unattributed);
+        namespaces.close(NETNS, &name("red"));
+        assert!(namespaces.unattributed().is_empty() && !namespaces.is_unattributed(NETNS));
+    }
+
+    #[test]
+    fn nothing_is_kept_of_a_namespace_that_is_not_open() {
+        let mut namespaces = Namespaces::new(NetnsId(1));
+        namespaces.changed(NETNS);
+        namespaces.set_attribution(NETNS, Attribution::Unattributed);
+        assert!(namespaces.unattributed().is_empty());
+        assert_eq!(namespaces.replace_foreign_addresses(NETNS, BTreeSet::from([Key::from("a")])), None);
+        assert!(namespaces.known_links(NETNS).is_none());
+    }
+}

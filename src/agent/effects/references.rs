@@ -1,0 +1,63 @@
+//! The references to namespaces that are watched, by the key of their value.
+//!
+//! Start reading at [`References::watch`].
+
+use std::collections::BTreeSet;
+
+use models::key::Key;
+
+use crate::{
+    descriptors::{Network, value::NamespaceName},
+    signals::namespaces::{Binding, Target},
+};
+use kvscheduler::View;
+
+use super::super::host::ReferenceWatcher;
+
+/// See the [module documentation](self).
+pub struct References {
+    watcher: Box<dyn ReferenceWatcher>,
+    watched: BTreeSet<Key>,
+}
+
+impl References {
+    /// Watches nothing yet.
+    pub fn new(watcher: Box<dyn ReferenceWatcher>) -> Self {
+        References {
+            watcher,
+            watched: BTreeSet::new(),
+        }
+    }
+
+    /// Watches whether a reference leads to something else than `binding` says.
+    pub fn watch(&mut self, key: &Key, name: &NamespaceName, binding: Binding) {
+        let target = match name {
+            NamespaceName::Named(name) => Some(Target::Named(name.clone())),
+            NamespaceName::Process(pid) => Some(Target::Process(*pid)),
+            NamespaceName::File(path) => Some(Target::File(path.into())),
+            // The container registry reports containers.
+            NamespaceName::Microservice(_) => None,
+            // It never leads elsewhere.
+            NamespaceName::Own => return,
+        };
+        self.watched.insert(key.clone());
+        if let Some(target) = target {
+            self.watcher.watch(key.to_string(), target, binding);
+        }
+    }
+
+    /// Stops watching a reference.
+    pub fn unwatch(&mut self, key: &Key) {
+        if self.watched.remove(key) {
+            self.watcher.unwatch(key.as_str());
+        }
+    }
+
+    /// Stops watching the references that no value names any more, and returns their keys.
+    pub fn unwatch_unused(&mut self, view: &View<'_, Network>) -> Vec<Key> {
+        let is_unused = |key: &&Key| view.wanted(key).is_none() && view.applied(key).is_none();
+        let unused: Vec<Key> = self.watched.iter().filter(is_unused).cloned().collect();
+        unused.iter().for_each(|key| self.unwatch(key));
+        unused
+    }
+}

@@ -1,0 +1,255 @@
+//! The startup scan: what did an earlier run leave that no value names any more?
+//!
+//! Owns the choice of namespaces to scan: every name of `ip netns` and every namespace of a process that the desired state does not lead
+//! to anyway. Must never change anything but names that an interrupted creation of this agent left behind. Start reading at
+//! [`StartupScan::plan`].
+
+use std::collections::{BTreeMap, HashSet};
+
+use tracing::{info, warn};
+
+use crate::descriptors::{alias::Marks, inspect, value::NamespaceName};
+use netns_kernel::{KernelOp, NamedTarget, NamespaceRef, NetnsId, Outcome, Reply, Snapshot, Task};
+
+use super::host::Host;
+
+/// Number of a task that concerns no single candidate.
+const NO_CANDIDATE: u64 = u64::MAX;
+
+/// The namespaces that were not scanned because the desired state leads to them. One that is never opened, or was closed before each
+/// object in it had an owner, is scanned once no value refers to it any more.
+#[derive(Default)]
+pub struct StartupScan {
+    skipped: BTreeMap<NamespaceName, Skipped>,
+}
+
+struct Skipped {
+    reference: NamespaceRef,
+    state: SkippedState,
+}
+
+enum SkippedState {
+    /// A value refers to it.
+    Referenced,
+    /// To be scanned.
+    Due,
+}
+
+impl StartupScan {
+    /// Chooses the namespaces to scan: those that `is_desired` does not say will be opened anyway.
+    pub fn plan(&mut self, host: &dyn Host, marks: &Marks, is_desired: impl Fn(&NamespaceName) -> bool) -> Scan {
+        // First of all the agent's own, so that what is in it is known before anything is created there.
+        let mut candidates = vec![(NamespaceName::Own, NamespaceRef::Own)];
+        let (found, mut known) = named(host, marks, &is_desired);
+        known.insert(host.own_namespace());
+        for (name, reference) in found.into_iter().chain(of_processes(host, known)) {
+            match is_desired(&name) {
+                true => self.skip(name, reference),
+                false => candidates.push((name, reference)),
+            }
+        }
+        Scan {
+            candidates,
+            marks: marks.clone(),
+        }
+    }
+
+    /// Records that a namespace was not scanned because a value refers to it.
+    pub fn skip(&mut self, name: NamespaceName, reference: NamespaceRef) {
+        let state = SkippedState::Referenced;
+        self.skipped.insert(name, Skipped { reference, state });
+    }
+
+    /// Records that a namespace is open, so each object in it will be judged.
+    pub fn opened(&mut self, name: &NamespaceName) {
+        self.skipped.remove(name);
+    }
+
+    /// Makes the skipped namespaces due of which `is_referenced` says that no value refers to them any more.
+    pub fn update(&mut self, is_referenced: impl Fn(&NamespaceName) -> bool) {
+        for (name, skipped) in &mut self.skipped {
+            if matches!(skipped.state, SkippedState::Referenced) && !is_referenced(name) {
+                skipped.state = SkippedState::Due;
+            }
+        }
+    }
+
+    /// Returns a scan of the namespaces that are due, if there are any.
+    pub fn take_due(&mut self, marks: &Marks) -> Option<Scan> {
+        let mut candidates = Vec::new();
+        self.skipped.retain(|name, skipped| match skipped.state {
+            SkippedState::Referenced => true,
+            SkippedState::Due => {
+                candidates.push((name.clone(), skipped.reference.clone()));
+                false
+            }
+        });
+        (!candidates.is_empty()).then(|| Scan {
+            candidates,
+            marks: marks.clone(),
+        })
+    }
+}
+
+/// Lists the named namespaces, with their identities.
+fn named(
+    host: &dyn Host,
+    marks: &Marks,
+    is_desired: impl Fn(&NamespaceName) -> bool,
+) -> (Vec<(NamespaceName, NamespaceRef)>, HashSet<NetnsId>) {
+    let (mut found, mut known) = (Vec::new(), HashSet::new());
+    let mark = marks.created_namespace(None);
+    let names = host.named().unwrap_or_else(|failure| {
+        warn!("namespaces left by an earlier run may stay: {failure}");
+        Vec::new()
+    });
+    for (text, target) in names {
+        let name = NamespaceName::Named(text.clone());
+        match target {
+            NamedTarget::Namespace(netns) => {
+                known.insert(netns);
+                found.push((name, NamespaceRef::Named(text)));
+            }
+            NamedTarget::NotANamespace { leftover_of: Some(owner) } if owner == mark && !is_desired(&name) => {
+                match host.remove_leftover(&text, &mark) {
+                    Ok(_) => info!(name = %text, "removed the name of a namespace whose creation was interrupted"),
+                    Err(failure) => warn!(name = %text, "{failure}"),
+                }
+            }
+            NamedTarget::NotANamespace { .. } => {}
+        }
+    }
+    (found, known)
+}
+
+/// Lists the namespaces of processes that are not known yet.
+fn of_processes(host: &dyn Host, mut known: HashSet<NetnsId>) -> Vec<(NamespaceName, NamespaceRef)> {
+    let processes = host.processes().unwrap_or_else(|error| {
+        warn!("links left in containers by an earlier run may stay: {error}");
+        Vec::new()
+    });
+    let unknown = processes.into_iter().filter(|(netns, _)| known.insert(*netns));
+    unknown
+        .map(|(_, pid)| (NamespaceName::Process(pid), NamespaceRef::Process(pid)))
+        .collect()
+}
+
+/// A scan of some namespaces.
+pub struct Scan {
+    candidates: Vec<(NamespaceName, NamespaceRef)>,
+    marks: Marks,
+}
+
+/// A namespace that was scanned.
+pub struct Scanned {
+    /// How the agent names it.
+    pub name: NamespaceName,
+    /// How it was found.
+    pub reference: NamespaceRef,
+    /// Its identity.
+    pub netns: NetnsId,
+    /// What it contains.
+    pub contents: Box<Snapshot>,
+}
+
+impl Scan {
+    /// Returns the tasks that open and read the candidates. One whose name is gone by then must not be made again. No desired value names
+    /// the processes among them, so each PID means the process that has it now, and not one that an earlier run has scanned.
+    pub fn openings(&self) -> Vec<Task> {
+        let processes = self.candidates.iter().map(|(_, reference)| reference);
+        let processes = processes.filter(|reference| matches!(reference, NamespaceRef::Process(_))).cloned();
+        let forgetting = Task {
+            id: NO_CANDIDATE,
+            key: "startup scan".to_owned(),
+            ops: processes.map(|reference| KernelOp::ForgetProcess { reference }).collect(),
+        };
+        let open = |(at, (_, reference)): (usize, &(NamespaceName, NamespaceRef))| Task {
+            id: at as u64,
+            key: "startup scan".to_owned(),
+            ops: vec![KernelOp::OpenNamespace {
+                reference: reference.clone(),
+                mark: None,
+            }],
+        };
+        let openings = self.candidates.iter().enumerate().map(open);
+        std::iter::once(forgetting)
+            .filter(|task| !task.ops.is_empty())
+            .chain(openings)
+            .collect()
+    }
+
+    /// Returns the namespaces to keep open, which are the agent's own and those with its mark, and the tasks that close the others.
+    pub fn judge(&self, outcomes: Vec<Outcome>) -> (Vec<Scanned>, Vec<Task>) {
+        let (mut marked, mut closings) = (Vec::new(), Vec::new());
+        for outcome in outcomes {
+            let Some((name, reference)) = usize::try_from(outcome.id).ok().and_then(|at| self.candidates.get(at)).cloned() else {
+                continue;
+            };
+            // A namespace that ended meanwhile, or cannot be entered, holds nothing that could be removed.
+            let Ok(Reply::Opened { netns, contents, .. }) = outcome.result else {
+                continue;
+            };
+            if name == NamespaceName::Own || inspect::has_marks(&contents, &self.marks) {
+                marked.push(Scanned {
+                    name,
+                    reference,
+                    netns,
+                    contents,
+                });
+            } else {
+                let close = KernelOp::CloseNamespace {
+                    reference,
+                    netns,
+                    remove_if_marked: None,
+                    forget: true,
+                };
+                closings.push(Task {
+                    id: outcome.id,
+                    key: "startup scan".to_owned(),
+                    ops: vec![close],
+                });
+            }
+        }
+        (marked, closings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> NamespaceName {
+        NamespaceName::Named(text.to_owned())
+    }
+
+    fn names(scan: Option<Scan>) -> Vec<NamespaceName> {
+        let candidates = scan.map(|scan| scan.candidates).unwrap_or_default();
+        candidates.into_iter().map(|(name, _)| name).collect()
+    }
+
+    #[test]
+    fn a_skipped_namespace_is_scanned_once_no_value_refers_to_it() {
+        let marks = Marks::new("vpp1");
+        let mut scan = StartupScan::default();
+        for text in ["red", "blue"] {
+            scan.skip(name(text), NamespaceRef::Named(text.to_owned()));
+        }
+        scan.update(|_| true);
+        assert!(scan.take_due(&marks).is_none(), "both are referenced");
+        scan.update(|referenced| *referenced == name("red"));
+        scan.update(|_| true);
+        assert_eq!(names(scan.take_due(&marks)), [name("blue")]);
+        assert!(scan.take_due(&marks).is_none(), "it is scanned once");
+        scan.update(|_| false);
+        assert_eq!(names(scan.take_due(&marks)), [name("red")]);
+    }
+
+    #[test]
+    fn a_skipped_namespace_that_is_opened_need_not_be_scanned() {
+        let mut scan = StartupScan::default();
+        scan.skip(name("red"), NamespaceRef::Named("red".to_owned()));
+        scan.opened(&name("red"));
+        scan.update(|_| false);
+        assert!(scan.take_due(&Marks::new("vpp1")).is_none());
+    }
+}
