@@ -7,6 +7,7 @@
 //! name (`hyper`). `default` is everything that has no level of its own.
 
 pub mod calls;
+mod defects;
 pub mod metrics;
 mod visible;
 
@@ -19,6 +20,7 @@ use std::{
 
 use tracing_subscriber::{EnvFilter, fmt as fmt_layer, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
+pub use self::defects::defect;
 pub use self::visible::{is_hidden, visible};
 
 /// Name of the logger for all that has no level of its own.

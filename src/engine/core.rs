@@ -1,6 +1,6 @@
 //! The decisions of the engine, without waiting and without a clock: events and outcomes go in, work comes out.
 //!
-//! Owns the scheduler, and the knowledge of what is under way. Must never perform anything, sleep or ask for the time: who drives
+//! Owns the scheduler, and the [`Phase`] that says what is in flight. Must never perform anything, sleep or ask for the time: who drives
 //! it does, be it the loop of the product or a simulation. Start reading at [`Core::advance`].
 //!
 //! # Assumptions
@@ -19,6 +19,7 @@
 mod backlog;
 #[cfg(test)]
 mod late_tests;
+mod phase;
 #[cfg(test)]
 mod tests;
 
@@ -30,7 +31,10 @@ use std::{
 use models::key::Key;
 use tracing::error;
 
-use self::backlog::Backlog;
+use self::{
+    backlog::Backlog,
+    phase::{Flow, Phase},
+};
 use kvscheduler::{
     Domain, Operation, Resync, Scheduler, StatusChange, Transaction, TransactionResult, Unacceptable,
     history::{HistorySettings, record::OperationRecord},
@@ -171,24 +175,10 @@ pub enum Done<E: Effects> {
 pub struct Core<E: Effects> {
     scheduler: Scheduler<E::Domain>,
     effects: E,
-    /// The first full desired state has arrived; before that, what is in the kernel is nobody's business.
-    begun: bool,
-    survey_due: bool,
+    phase: Phase,
     in_flight: BTreeSet<u64>,
     /// Decided operations that are not handed out yet.
     backlog: Backlog<E>,
-    /// Batches of operations that are being performed.
-    performing: usize,
-    /// Something is being looked at.
-    looking: bool,
-    /// All that is under way is plain, and since it began all that happened was that operations succeeded.
-    smooth: bool,
-    /// Outcomes have been told since the last decisions.
-    outcomes_told: bool,
-    /// Operations were handed out, and what led to them has not been told yet.
-    untold: bool,
-    /// A look under way looks at everything, because a transaction asked for it.
-    reading: bool,
     /// Who waits for which transaction.
     waiting: BTreeMap<u64, Reply<TransactionResult>>,
 }
@@ -199,16 +189,9 @@ impl<E: Effects> Core<E> {
         Core {
             scheduler: Scheduler::new(domain),
             effects,
-            begun: false,
-            survey_due: false,
+            phase: Phase::AwaitingDesired,
             in_flight: BTreeSet::new(),
             backlog: Backlog::new(PORTION),
-            performing: 0,
-            looking: false,
-            smooth: false,
-            outcomes_told: false,
-            untold: false,
-            reading: false,
             waiting: BTreeMap::new(),
         }
     }
@@ -229,7 +212,9 @@ impl<E: Effects> Core<E> {
     /// Takes an event. Nothing is started before [`Self::advance`].
     pub fn take(&mut self, event: Event<E::Domain, E::Signal>, now: Duration) {
         self.scheduler.tell_time(now);
-        self.smooth &= matches!(event, Event::Simulate { .. } | Event::Ask(_));
+        if !matches!(event, Event::Simulate { .. } | Event::Ask(_)) {
+            self.phase.disturb();
+        }
         match event {
             Event::Desired { transaction, reply } => self.transact(transaction, reply),
             Event::Simulate { transaction, reply } => reply(self.scheduler.simulate(transaction)),
@@ -254,8 +239,8 @@ impl<E: Effects> Core<E> {
             (Err(_), None) => return,
         }
         self.effects.desired_changed();
-        if full && !self.begun {
-            (self.begun, self.survey_due) = (true, true);
+        if full {
+            self.phase.desired_is_complete();
         }
     }
 
@@ -272,18 +257,18 @@ impl<E: Effects> Core<E> {
     pub fn done(&mut self, done: Done<E>) {
         match done {
             Done::Performed(outcomes) => {
-                self.performing = self.performing.saturating_sub(1);
+                self.phase.finish_portion();
                 self.performed(outcomes);
             }
             Done::Early(outcomes) => self.performed(outcomes),
             Done::Late(outcomes) => {
-                self.smooth = false;
+                self.phase.disturb();
                 self.performed(outcomes);
             }
             Done::Seen(seen) => {
-                self.looking = false;
+                let for_resync = self.phase.finish_reading();
                 self.effects.seen(&mut self.scheduler, seen);
-                if std::mem::take(&mut self.reading) {
+                if for_resync {
                     self.scheduler.read_again();
                 }
             }
@@ -293,77 +278,77 @@ impl<E: Effects> Core<E> {
     fn performed(&mut self, outcomes: Vec<E::Outcome>) {
         for outcome in &outcomes {
             self.in_flight.remove(&E::operation_of(outcome));
-            self.smooth &= E::is_success(outcome);
         }
-        self.outcomes_told |= !outcomes.is_empty();
+        self.phase.take_outcomes(!outcomes.is_empty(), outcomes.iter().all(E::is_success));
         self.effects.performed(&mut self.scheduler, outcomes);
     }
 
     /// What to start now, if anything. To be called after each event or outcome, when the [deadline](Self::deadline) is reached, and
     /// again as long as there is an answer: what is known by then is published at the last call, when what is to be done is under way.
     pub fn advance(&mut self, now: Duration) -> Option<Work<E>> {
-        if !self.is_free() {
-            let operations = self.go_on(now);
+        match self.phase {
+            Phase::AwaitingDesired | Phase::Reading { .. } => None,
+            Phase::Performing { .. } => self.go_on(now),
+            Phase::ScanDue => self.scan().or_else(|| self.begin(now)),
+            Phase::Free => self.begin(now),
+        }
+    }
+
+    /// Goes on with what follows from the outcomes of the work in flight.
+    fn go_on(&mut self, now: Duration) -> Option<Work<E>> {
+        if self.phase.take_fresh_outcomes() {
+            let operations = self.step(now);
             self.backlog.add(operations);
-            if self.smooth
-                && self.performing < AHEAD
-                && let Some(work) = self.hand_out(now)
-            {
-                return Some(work);
-            }
-            // While others work.
-            if std::mem::take(&mut self.untold) {
-                self.tell();
-            }
+        }
+        if self.phase.has_room(AHEAD)
+            && let Some(work) = self.hand_out(Flow::STREAMING, now)
+        {
+            return Some(work);
+        }
+        // While others work.
+        if self.phase.take_unpublished() {
+            self.publish();
+        }
+        None
+    }
+
+    /// Begins the startup scan, if there is anything to scan. It is the reading that a full resync asks for.
+    fn scan(&mut self) -> Option<Work<E>> {
+        if !self.phase.take_scan_due() {
             return None;
         }
+        let scan = self.effects.startup_scan(&self.scheduler)?;
+        let for_resync = self.scheduler.take_reading();
+        Some(self.look(scan, for_resync))
+    }
+
+    /// Starts what comes first, with nothing in flight but what takes long.
+    fn begin(&mut self, now: Duration) -> Option<Work<E>> {
         if !self.backlog.is_empty() {
             return self.go_on_with_backlog(now);
-        }
-        if std::mem::take(&mut self.survey_due) {
-            let survey = self.effects.startup_scan(&self.scheduler);
-            if survey.is_some() {
-                // It is the reading that a full resync asks for.
-                self.reading = self.scheduler.take_reading();
-                return self.look(survey);
-            }
         }
         if let Some(work) = self.read_all(now) {
             return Some(work);
         }
         // Under steady change there is always something to do first; what may have changed below must be read all the same.
-        if self.is_refresh_overdue(now) {
-            let refresh = self.effects.refresh(now);
-            if refresh.is_some() {
-                return self.look(refresh);
-            }
+        if self.is_refresh_overdue(now)
+            && let Some(work) = self.refresh(now)
+        {
+            return Some(work);
         }
-        self.outcomes_told = false;
         let operations = self.step(now);
-        if operations.is_empty() {
-            self.tell();
-        } else {
-            self.smooth = true;
+        if !operations.is_empty() {
             self.backlog.add(operations);
-            return self.hand_out(now);
+            return self.hand_out(Flow::STREAMING, now);
         }
+        self.publish();
         if self.scheduler.is_reading_asked() {
-            return self.advance(now);
+            return self.begin(now);
         }
         if self.in_flight.is_empty() {
             self.effects.settled();
         }
-        let refresh = self.effects.refresh(now);
-        self.look(refresh)
-    }
-
-    /// What follows from what has been told of the work under way.
-    fn go_on(&mut self, now: Duration) -> Vec<Operation<<E::Domain as Domain>::Effect>> {
-        if !self.smooth || !std::mem::take(&mut self.outcomes_told) {
-            return Vec::new();
-        }
-        self.untold = true;
-        self.step(now)
+        self.refresh(now)
     }
 
     /// Decides on operations. They count as handed out from now on.
@@ -379,33 +364,31 @@ impl<E: Effects> Core<E> {
     /// Hands out more of the backlog, and first decides on the events that arrived since, unless those need a reading: a reading waits for
     /// the whole backlog.
     fn go_on_with_backlog(&mut self, now: Duration) -> Option<Work<E>> {
-        self.smooth = !self.survey_due && !self.scheduler.is_reading_asked() && !self.is_refresh_overdue(now);
-        self.outcomes_told = false;
-        if self.smooth {
-            let operations = self.step(now);
-            self.backlog.add_first(operations);
+        if self.scheduler.is_reading_asked() || self.is_refresh_overdue(now) {
+            return self.hand_out(Flow::Draining, now);
         }
-        self.hand_out(now)
+        let operations = self.step(now);
+        self.backlog.add_first(operations);
+        self.hand_out(Flow::STREAMING, now)
     }
 
     fn is_refresh_overdue(&self, now: Duration) -> bool {
         self.effects.refresh_deadline().is_some_and(|deadline| deadline + OVERDUE <= now)
     }
 
-    /// Hands out the next portion.
-    fn hand_out(&mut self, now: Duration) -> Option<Work<E>> {
+    /// Hands out the next portion; `flow` follows if all of its operations are plain.
+    fn hand_out(&mut self, flow: Flow, now: Duration) -> Option<Work<E>> {
         let operations = self.backlog.take();
         if operations.is_empty() {
             return None;
         }
-        self.untold = true;
-        self.smooth &= operations.iter().all(E::is_plain);
-        self.performing += 1;
+        let is_plain = operations.iter().all(E::is_plain);
+        self.phase.perform(if is_plain { flow } else { Flow::Draining });
         Some(Work::Perform(self.effects.prepare(operations, now)))
     }
 
-    /// Tells what is known, and who waits for transactions that are finished.
-    fn tell(&mut self) {
+    /// Publishes what is known, and replies to those who wait for transactions that are finished.
+    fn publish(&mut self) {
         let changes = self.scheduler.take_status_changes();
         if !changes.is_empty() {
             self.effects.publish(&self.scheduler, changes);
@@ -415,7 +398,7 @@ impl<E: Effects> Core<E> {
 
     /// The next timer that matters; while nothing can be started, none does.
     pub fn deadline(&self) -> Option<Duration> {
-        if !self.is_free() {
+        if !self.phase.is_free() {
             return None;
         }
         let deadlines = [self.scheduler.next_deadline(), self.effects.refresh_deadline()];
@@ -437,30 +420,30 @@ impl<E: Effects> Core<E> {
         &self.effects
     }
 
-    /// Whether anything may be started: when nothing is under way but what takes long. So what happens in quick succession is decided
-    /// upon together.
-    fn is_free(&self) -> bool {
-        self.begun && self.performing == 0 && !self.looking
-    }
-
-    /// Looks at everything if a transaction asks for it.
+    /// Reads everything if a transaction asks for it.
     fn read_all(&mut self, now: Duration) -> Option<Work<E>> {
         if !self.scheduler.take_reading() {
             return None;
         }
         self.effects.suspect_all(now);
-        let refresh = self.effects.refresh(now);
-        self.reading = refresh.is_some();
-        if !self.reading {
-            // There is nothing to look at.
-            self.scheduler.read_again();
+        match self.effects.refresh(now) {
+            Some(look) => Some(self.look(look, true)),
+            None => {
+                // There is nothing to read.
+                self.scheduler.read_again();
+                None
+            }
         }
-        self.look(refresh)
     }
 
-    fn look(&mut self, look: Option<E::Look>) -> Option<Work<E>> {
-        let look = look?;
-        (self.looking, self.smooth) = (true, false);
-        Some(Work::Look(look))
+    /// Reads what may have changed, if anything is due.
+    fn refresh(&mut self, now: Duration) -> Option<Work<E>> {
+        let look = self.effects.refresh(now)?;
+        Some(self.look(look, false))
+    }
+
+    fn look(&mut self, look: E::Look, for_resync: bool) -> Work<E> {
+        self.phase.read(for_resync);
+        Work::Look(look)
     }
 }

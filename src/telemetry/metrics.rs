@@ -21,7 +21,7 @@ use models::{
 };
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, proto::MetricFamily};
 
-use super::calls::Calls;
+use super::{calls::Calls, defects};
 
 /// Upper bounds of the buckets of the apply latency, in seconds.
 const LATENCY_BOUNDS: [f64; 14] = [0.001, 0.002, 0.003, 0.005, 0.01, 0.015, 0.03, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0, 60.0];
@@ -92,6 +92,7 @@ impl Metrics {
             Box::new(metrics.values.clone()),
             Box::new(metrics.connected.clone()),
             Box::new(metrics.lag.clone()),
+            Box::new(defects::counter()),
         ] {
             metrics.registry.register(collector).expect("each name is registered once");
         }

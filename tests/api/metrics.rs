@@ -37,6 +37,7 @@ async fn what_happens_is_counted(mut bench: Bench) {
         (r#"netns_agent_apply_seconds_count{kind="linux.interfaces.interface"}"#, 2.0),
         (r#"netns_agent_apply_seconds_count{kind="linux.l3.route"}"#, 1.0),
         (r#"netns_agent_apply_seconds_count{kind="linux.l3.arp"}"#, 1.0),
+        ("netns_agent_defects", 0.0),
         ("netns_agent_etcd_connected", 1.0),
         ("netns_agent_etcd_lag_revisions", 0.0),
         ("ligato_kvscheduler_txn_dropped", 0.0),
