@@ -10,6 +10,7 @@
 //! guard. What the late ones did before that is found by listing once more. Only then do the keys count as stored.
 
 use super::state::{Batch, Found, State};
+use crate::telemetry::defect;
 
 /// Transactions on their way together, as long as full batches wait; a trickle goes one at a time, which merges best.
 const IN_FLIGHT_MAX: usize = 8;
@@ -53,28 +54,34 @@ pub(crate) struct Course {
     uncertain: bool,
     /// What follows is of the present connection only.
     connection: Connection,
-}
-
-#[derive(Default)]
-struct Connection {
-    /// The lease is known to exist.
-    secured: bool,
-    /// A request that nothing may go beside is on its way.
-    exclusive: bool,
-    listed: bool,
-    /// The stored state must be listed again.
-    list: bool,
     /// Transactions of one operation to send, to find the one that the store refuses.
     single: usize,
-    in_flight: usize,
-    /// All that was set when the connection was made is stored when this change is.
-    fence_at: u64,
+    /// All that was set when the connection was made is stored when this change is; known from the first listing on.
+    fence_at: Option<u64>,
+}
+
+/// State of a connection. Transactions may be on their way together; each other request is alone.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+enum Connection {
+    /// It is not known whether the lease exists: it is to be renewed or granted.
+    #[default]
+    Unleased,
+    /// The lease is being renewed or granted.
+    Leasing,
+    /// All keys are to be listed.
+    Unlisted,
+    /// All keys are being listed.
+    Listing,
+    /// What differs from the listing is written. With a listing due, no transaction follows those in flight.
+    Writing { in_flight: usize, listing_due: bool },
+    /// A former lease is being revoked.
+    Fencing,
 }
 
 impl Course {
     /// A connection was made.
     pub fn connected(&mut self) {
-        self.connection = Connection::default();
+        (self.connection, self.single, self.fence_at) = (Connection::default(), 0, None);
         if std::mem::take(&mut self.uncertain) {
             self.former.extend(self.lease.take());
         }
@@ -82,54 +89,61 @@ impl Course {
 
     /// What to ask now, if anything. To be called again after each answer and each change of the state.
     pub fn next(&mut self, state: &mut State) -> Option<Request> {
-        let connection = &mut self.connection;
-        if connection.exclusive {
-            return None;
-        }
-        if !connection.secured {
-            connection.exclusive = true;
-            return Some(self.lease.map_or(Request::Grant, Request::Renew));
-        }
-        let fence = connection.listed && !self.former.is_empty() && state.settled() >= connection.fence_at;
-        if connection.listed && !connection.list && !fence {
-            return self.next_write(state);
-        }
-        if connection.in_flight > 0 {
-            return None;
-        }
-        connection.exclusive = true;
-        match self.former.last().filter(|_| fence) {
-            Some(lease) => {
-                connection.list = true;
-                Some(Request::Revoke(*lease))
+        match self.connection {
+            Connection::Leasing | Connection::Listing | Connection::Fencing => None,
+            Connection::Unleased => self.ask(Connection::Leasing, self.lease.map_or(Request::Grant, Request::Renew)),
+            Connection::Unlisted => self.ask(Connection::Listing, Request::List),
+            Connection::Writing { in_flight, listing_due } => {
+                let is_written_again = self.fence_at.is_some_and(|change| state.settled() >= change);
+                match self.former.last().copied().filter(|_| is_written_again) {
+                    None if !listing_due => self.next_write(in_flight, state),
+                    _ if in_flight > 0 => None,
+                    Some(lease) => self.ask(Connection::Fencing, Request::Revoke(lease)),
+                    None => self.ask(Connection::Listing, Request::List),
+                }
             }
-            None => Some(Request::List),
         }
     }
 
-    fn next_write(&mut self, state: &mut State) -> Option<Request> {
-        let connection = &mut self.connection;
-        let room = connection.in_flight == 0 || (connection.in_flight < IN_FLIGHT_MAX && state.has_full_batch());
+    fn ask(&mut self, connection: Connection, request: Request) -> Option<Request> {
+        self.connection = connection;
+        Some(request)
+    }
+
+    fn next_write(&mut self, in_flight: usize, state: &mut State) -> Option<Request> {
+        let room = in_flight == 0 || (in_flight < IN_FLIGHT_MAX && state.has_full_batch());
         if !room {
             return None;
         }
-        let batch = state.take_batch(if connection.single > 0 { 1 } else { usize::MAX });
+        let batch = state.take_batch(if self.single > 0 { 1 } else { usize::MAX });
         if batch.is_empty() {
             return None;
         }
-        connection.single = connection.single.saturating_sub(1);
-        connection.in_flight += 1;
-        Some(Request::Write(batch))
+        self.single = self.single.saturating_sub(1);
+        let writing = Connection::Writing {
+            in_flight: in_flight + 1,
+            listing_due: false,
+        };
+        self.ask(writing, Request::Write(batch))
+    }
+
+    /// The request of this state was answered.
+    fn answered(&mut self, asking: Connection, next: Connection) {
+        match self.connection == asking {
+            true => self.connection = next,
+            false => defect(&format!("an answer for {asking:?} comes in {:?}", self.connection)),
+        }
     }
 
     /// The lease of [`Request::Renew`] exists.
     pub fn renewed(&mut self) {
-        (self.connection.secured, self.connection.exclusive) = (true, false);
+        self.answered(Connection::Leasing, Connection::Unlisted);
     }
 
     /// The lease of [`Request::Renew`] is gone.
     pub fn lease_gone(&mut self) {
-        (self.lease, self.connection.exclusive) = (None, false);
+        self.lease = None;
+        self.answered(Connection::Leasing, Connection::Unleased);
     }
 
     /// A lease was granted.
@@ -141,35 +155,49 @@ impl Course {
     /// The store holds this.
     pub fn listed(&mut self, state: &mut State, found: impl IntoIterator<Item = Found>) {
         state.adopt(self.lease.unwrap_or_default(), found);
-        let connection = &mut self.connection;
-        (connection.exclusive, connection.list) = (false, false);
-        if !std::mem::replace(&mut connection.listed, true) {
-            connection.fence_at = state.sequence();
-        }
+        self.fence_at.get_or_insert(state.sequence());
+        self.answered(
+            Connection::Listing,
+            Connection::Writing {
+                in_flight: 0,
+                listing_due: false,
+            },
+        );
     }
 
-    /// A former lease is gone: nothing that was sent under it can take effect any more.
+    /// A former lease is gone: nothing that was sent under it can take effect any more. What it did before is listed.
     pub fn revoked(&mut self) {
         self.former.pop();
-        self.connection.exclusive = false;
+        self.answered(
+            Connection::Fencing,
+            Connection::Writing {
+                in_flight: 0,
+                listing_due: true,
+            },
+        );
     }
 
     /// A transaction has come back.
     pub fn landed(&mut self, state: &mut State, batch: Batch, outcome: Landed) {
-        let connection = &mut self.connection;
-        connection.in_flight = connection.in_flight.saturating_sub(1);
+        match &mut self.connection {
+            Connection::Writing {
+                in_flight: in_flight @ 1..,
+                ..
+            } => *in_flight -= 1,
+            connection => defect(&format!("a transaction comes back in {connection:?}")),
+        }
         match outcome {
             Landed::Written(revision) => state.written(batch, revision),
             Landed::NotAsLeft => {
                 state.not_written(batch);
-                connection.list = true;
+                self.audit();
             }
             Landed::Refused => {
                 if let [(key, _)] = batch.as_slice() {
                     tracing::error!(%key, "the store refuses this status; it is not published");
                     state.refused(key);
                 } else {
-                    connection.single += batch.len();
+                    self.single += batch.len();
                     state.not_written(batch);
                 }
             }
@@ -181,7 +209,10 @@ impl Course {
 
     /// What is stored is compared with what should be, as soon as nothing is in flight.
     pub fn audit(&mut self) {
-        self.connection.list = true;
+        // Otherwise a listing comes anyway.
+        if let Connection::Writing { listing_due, .. } = &mut self.connection {
+            *listing_due = true;
+        }
     }
 
     /// The connection is lost.
@@ -206,3 +237,6 @@ impl Course {
         leases
     }
 }
+
+#[cfg(test)]
+mod tests;

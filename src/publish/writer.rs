@@ -174,7 +174,9 @@ impl Writer {
             };
             match Renewal::start(session, lease).await {
                 Ok(renewal) => {
-                    self.course.renewed();
+                    if matches!(request, Some(Request::Renew(_))) {
+                        self.course.renewed();
+                    }
                     return Ok(renewal);
                 }
                 Err(error) if error.kind() == StoreErrorKind::LeaseNotFound && matches!(request, Some(Request::Renew(_))) => {
