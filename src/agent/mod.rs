@@ -24,6 +24,7 @@ pub(crate) mod report;
 mod restart_tests;
 pub(crate) mod startup_scan;
 mod statuses;
+mod store_events;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -53,7 +54,7 @@ use crate::{
         namespaces::{Watcher, WatcherConfig},
     },
     sources::{
-        etcd::{Source, SourceEvent, SourceOptions},
+        etcd::{Source, SourceOptions},
         file::ConfigFile,
         note_file::NoteFile,
     },
@@ -74,6 +75,7 @@ use self::{
     removals::Removals,
     report::{Health, Reporter},
     statuses::{Statuses, Told},
+    store_events::StoreEvents,
 };
 pub use crate::publish::Published;
 
@@ -325,21 +327,6 @@ async fn named(part: &'static str, task: impl Future<Output = ()> + Send) -> Str
     format!("the {part} ended")
 }
 
-/// Passes events of the store on. The first one with content waits until the agent may follow the store.
-async fn pass_once(allowed: impl Future<Output = ()> + Send, mut events: mpsc::Receiver<SourceEvent>, sender: mpsc::Sender<SourceEvent>) {
-    let mut allowed = Some(Box::pin(allowed));
-    while let Some(event) = events.recv().await {
-        if matches!(event, SourceEvent::Snapshot { .. } | SourceEvent::Changes { .. })
-            && let Some(allowed) = allowed.take()
-        {
-            allowed.await;
-        }
-        if sender.send(event).await.is_err() {
-            return;
-        }
-    }
-}
-
 /// Starts to read the store, and the tasks that decide whether it is followed.
 fn follow_store(
     settings: &Settings,
@@ -349,7 +336,6 @@ fn follow_store(
     tasks: &mut JoinSet<String>,
 ) -> anyhow::Result<Source> {
     let (sender, events) = mpsc::channel(1);
-    let (allowed_sender, allowed_events) = mpsc::channel(1);
     let prefix = format!("{}{}", agent_prefix(&settings.microservice_label), desired::CONFIG);
     let removals = Removals::new(settings.on_store_loss, NoteFile::new(&settings.data_dir, prefix.clone()), parts);
     let options = SourceOptions {
@@ -357,8 +343,8 @@ fn follow_store(
         ..SourceOptions::default()
     };
     let source = Source::start_with(store, prefix, sender, options)?;
-    tasks.spawn(named("gate of the store", pass_once(claim.allowed(), events, allowed_sender)));
-    tasks.spawn(named("etcd source", removals.run(allowed_events, source.noted())));
+    let events = StoreEvents::new(events, claim.allowed());
+    tasks.spawn(named("etcd source", removals.run(events, source.noted())));
     Ok(source)
 }
 

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{mpsc, watch},
+    sync::watch,
     time::{Instant, sleep_until},
 };
 use tracing::{error, info, warn};
@@ -15,6 +15,7 @@ use super::{
     AgentHandle,
     effects::Signal,
     hold::{Action, Hold, Present},
+    store_events::StoreEvents,
 };
 use crate::{
     config::OnStoreLoss,
@@ -77,7 +78,7 @@ impl Removals {
     }
 
     /// Follows the store until its source ends.
-    pub async fn run(mut self, mut events: mpsc::Receiver<SourceEvent>, mut noted: watch::Receiver<Option<Note>>) {
+    pub async fn run(mut self, mut events: StoreEvents, mut noted: watch::Receiver<Option<Note>>) {
         let mut held = self.parts.desired.held();
         let mut values = held.borrow_and_update().values.clone();
         if !values.is_empty() {
