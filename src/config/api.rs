@@ -5,7 +5,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use super::{ConfigError, Given, HTTP_BODY_MAX, HTTP_CONNECTIONS_MAX, HTTP_TIME_LIMIT, or_default, path_of};
+use super::{ConfigError, Given, Layers, identity, setting};
 
 /// Seconds of a day: whoever waits longer for a client does not want a limit.
 const DAY: usize = 86_400;
@@ -31,61 +31,41 @@ pub struct HttpSettings {
     pub time_limit: Duration,
 }
 
-/// What was given about the REST API.
-pub(super) struct HttpArgs {
-    pub listen: Given,
-    pub grpc: Given,
-    pub cert: Option<Given>,
-    pub key: Option<Given>,
-    pub client_ca: Option<Given>,
-    pub tokens: Option<Given>,
-    pub rate_limit: Option<Given>,
-    pub body_max: Option<Given>,
-    pub connections_max: Option<Given>,
-    pub time_limit: Option<Given>,
-    pub insecure: Option<Given>,
-}
-
-impl HttpArgs {
-    /// The settings, and where gRPC is served, under the same protection.
-    ///
-    /// `embedded` is the address of the embedded store if that store is used. It has no protection of its own.
-    pub fn check(self, embedded: Option<(&Given, SocketAddr)>) -> Result<(HttpSettings, Option<SocketAddr>), ConfigError> {
-        let listen = listen_address(&self.listen)?;
-        let grpc = listen_address(&self.grpc)?;
-        let identity = match (self.cert, self.key) {
-            (Some(cert), Some(key)) => Some((path_of(cert)?, path_of(key)?)),
-            (Some(lonely), None) => return Err(lonely.wrong("it needs the private key of the certificate", "give --http-key too")),
-            (None, Some(lonely)) => return Err(lonely.wrong("it needs the certificate of the key", "give --http-cert too")),
-            (None, None) => None,
-        };
-        if let (Some(lonely), None) = (&self.client_ca, &identity) {
-            return Err(lonely.wrong("clients show certificates over TLS only", "give --http-cert and --http-key too"));
-        }
-        let settings = HttpSettings {
-            listen,
-            identity,
-            client_ca: self.client_ca.map(path_of).transpose()?,
-            tokens: self.tokens.map(path_of).transpose()?,
-            rate_limit: self
-                .rate_limit
-                .as_ref()
-                .map(requests_per_second)
-                .transpose()?
-                .filter(|limit| *limit > 0),
-            body_max: positive(&or_default(HTTP_BODY_MAX, self.body_max, "4194304"))?,
-            connections_max: positive(&or_default(HTTP_CONNECTIONS_MAX, self.connections_max, "256"))?,
-            time_limit: seconds(&or_default(HTTP_TIME_LIMIT, self.time_limit, "10"))?,
-        };
-        let insecure = self.insecure.as_ref().map(switch).transpose()?.unwrap_or(false);
-        let is_protected = settings.identity.is_some() && (settings.tokens.is_some() || settings.client_ca.is_some());
-        refuse_unprotected(&self.listen, listen, is_protected, insecure)?;
-        refuse_unprotected(&self.grpc, grpc, is_protected, insecure)?;
-        if let Some((given, address)) = embedded {
-            refuse_reachable_store(given, address, insecure)?;
-        }
-        Ok((settings, grpc))
+/// The settings, and where gRPC is served, under the same protection.
+///
+/// `embedded` is the address of the embedded store if that store is used. It has no protection of its own.
+pub(super) fn check(
+    layers: &Layers<'_>,
+    embedded: Option<(&Given, SocketAddr)>,
+) -> Result<(HttpSettings, Option<SocketAddr>), ConfigError> {
+    let (http, grpc) = (layers.given(setting!(http_listen))?, layers.given(setting!(grpc_listen))?);
+    let (http_listen, grpc_listen) = (listen_address(&http)?, listen_address(&grpc)?);
+    let (cert, key) = (layers.optional(setting!(http_cert))?, layers.optional(setting!(http_key))?);
+    let identity = identity(cert, key, ["give --http-cert too", "give --http-key too"])?;
+    let client_ca = layers.optional(setting!(http_client_ca))?;
+    if let (Some(lonely), None) = (&client_ca, &identity) {
+        return Err(lonely.wrong("clients show certificates over TLS only", "give --http-cert and --http-key too"));
     }
+    let rate_limit = layers.given(setting!(http_rate_limit))?;
+    let rate_limit: u32 = rate_limit.number("requests per second are expected, as 100; 0 sets no limit")?;
+    let settings = HttpSettings {
+        listen: http_listen,
+        identity,
+        client_ca: client_ca.map(Given::path).transpose()?,
+        tokens: layers.optional(setting!(tokens_file))?.map(Given::path).transpose()?,
+        rate_limit: Some(rate_limit).filter(|limit| *limit > 0),
+        body_max: positive(&layers.given(setting!(http_body_max))?)?,
+        connections_max: positive(&layers.given(setting!(http_connections_max))?)?,
+        time_limit: seconds(&layers.given(setting!(http_time_limit))?)?,
+    };
+    let insecure = layers.is_on(setting!(insecure_listen))?;
+    let is_protected = settings.identity.is_some() && (settings.tokens.is_some() || settings.client_ca.is_some());
+    refuse_unprotected(&http, http_listen, is_protected, insecure)?;
+    refuse_unprotected(&grpc, grpc_listen, is_protected, insecure)?;
+    if let Some((given, address)) = embedded {
+        refuse_reachable_store(given, address, insecure)?;
+    }
+    Ok((settings, grpc_listen))
 }
 
 /// Nothing listens where other machines can reach it without TLS and credentials, unless the user insists.
@@ -122,19 +102,11 @@ fn listen_address(given: &Given) -> Result<Option<SocketAddr>, ConfigError> {
     }
 }
 
-fn requests_per_second(given: &Given) -> Result<u32, ConfigError> {
-    let text = given.value.trim();
-    let accepted = "requests per second are expected, as 100; 0 sets no limit";
-    text.parse().map_err(|error| given.wrong(format!("{text:?}: {error}"), accepted))
-}
-
 pub(super) fn positive(given: &Given) -> Result<usize, ConfigError> {
-    let text = given.value.trim();
     let accepted = "a number from 1 on is expected";
-    match text.parse() {
-        Ok(0) => Err(given.wrong("it is 0", accepted)),
-        Ok(number) => Ok(number),
-        Err(error) => Err(given.wrong(format!("{text:?}: {error}"), accepted)),
+    match given.number(accepted)? {
+        0 => Err(given.wrong("it is 0", accepted)),
+        number => Ok(number),
     }
 }
 
@@ -146,18 +118,4 @@ fn seconds(given: &Given) -> Result<Duration, ConfigError> {
             "a number of seconds from 1 to 86400 is expected",
         )),
     }
-}
-
-/// A flag without a value is `true`; the environment and the file say so in words.
-pub(super) fn switch(given: &Given) -> Result<bool, ConfigError> {
-    match given.value.trim() {
-        "true" | "1" => Ok(true),
-        "false" | "0" => Ok(false),
-        other => Err(given.wrong(format!("{other:?} is neither"), "true or false is expected")),
-    }
-}
-
-/// A switch on the command line, as text like all settings.
-pub(super) fn switch_flag(given: bool) -> Option<String> {
-    given.then(|| "true".to_owned())
 }

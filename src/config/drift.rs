@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{ConfigError, DRIFT_POLICY, FOREIGN_ADDRESSES, Given, SWEEP_INTERVAL, WATCHED_MAX, or_default};
+use super::{ConfigError, Given, Layers, setting};
 
 /// Shortest interval of sweeps; each reads all links, addresses, routes and neighbours of a namespace.
 const SWEEP_SECONDS_MIN: f64 = 0.1;
@@ -42,53 +42,29 @@ pub enum ForeignAddresses {
     Strict,
 }
 
-/// What was given about drift.
-pub(super) struct DriftArgs {
-    pub watched_max: Option<Given>,
-    pub sweep_interval: Option<Given>,
-    pub policy: Option<Given>,
-    pub foreign_addresses: Option<Given>,
-}
-
-impl DriftArgs {
-    pub fn check(self) -> Result<DriftSettings, ConfigError> {
-        Ok(DriftSettings {
-            watched_max: watched_max(&or_default(WATCHED_MAX, self.watched_max, "300"))?,
-            sweep_interval: sweep_interval(&or_default(SWEEP_INTERVAL, self.sweep_interval, "10"))?,
-            policy: policy(&or_default(DRIFT_POLICY, self.policy, "repair"))?,
-            foreign_addresses: foreign_addresses(&or_default(FOREIGN_ADDRESSES, self.foreign_addresses, "keep"))?,
-        })
-    }
-}
-
-fn watched_max(given: &Given) -> Result<usize, ConfigError> {
-    let accepted = "a number of namespaces is expected, as 300; 0 watches none";
-    let text = given.value.trim();
-    text.parse().map_err(|error| given.wrong(format!("{text:?}: {error}"), accepted))
+pub(super) fn check(layers: &Layers<'_>) -> Result<DriftSettings, ConfigError> {
+    let watched_max = layers.given(setting!(watched_max))?;
+    let policy = layers.given(setting!(drift_policy))?;
+    let foreign_addresses = layers.given(setting!(foreign_addresses))?;
+    Ok(DriftSettings {
+        watched_max: watched_max.number("a number of namespaces is expected, as 300; 0 watches none")?,
+        sweep_interval: sweep_interval(&layers.given(setting!(sweep_interval))?)?,
+        policy: policy.policy(
+            &[("repair", DriftPolicy::Repair), ("report", DriftPolicy::Report)],
+            "repair or report is expected",
+        )?,
+        foreign_addresses: foreign_addresses.policy(
+            &[("keep", ForeignAddresses::Keep), ("strict", ForeignAddresses::Strict)],
+            "keep or strict is expected",
+        )?,
+    })
 }
 
 fn sweep_interval(given: &Given) -> Result<Duration, ConfigError> {
     let accepted = "seconds from 0.1 to 86400 are expected, as 10 or 0.5";
-    let text = given.value.trim();
-    let seconds: f64 = text.parse().map_err(|error| given.wrong(format!("{text:?}: {error}"), accepted))?;
+    let seconds: f64 = given.number(accepted)?;
     match (SWEEP_SECONDS_MIN..=SWEEP_SECONDS_MAX).contains(&seconds) {
         true => Ok(Duration::from_secs_f64(seconds)),
-        false => Err(given.wrong(format!("{text:?} is out of range"), accepted)),
-    }
-}
-
-fn policy(given: &Given) -> Result<DriftPolicy, ConfigError> {
-    match given.value.trim() {
-        "repair" => Ok(DriftPolicy::Repair),
-        "report" => Ok(DriftPolicy::Report),
-        other => Err(given.wrong(format!("{other:?} is no policy"), "repair or report is expected")),
-    }
-}
-
-fn foreign_addresses(given: &Given) -> Result<ForeignAddresses, ConfigError> {
-    match given.value.trim() {
-        "keep" => Ok(ForeignAddresses::Keep),
-        "strict" => Ok(ForeignAddresses::Strict),
-        other => Err(given.wrong(format!("{other:?} is no policy"), "keep or strict is expected")),
+        false => Err(given.wrong(format!("{:?} is out of range", given.value.trim()), accepted)),
     }
 }

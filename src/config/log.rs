@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn the_environment_may_name_targets_of_other_programs() {
-        let environment = || Origin::Environment("RUST_LOG");
+        let environment = || Origin::Environment("RUST_LOG".to_owned());
         assert_eq!(checked_from(environment(), "info,sqlx=warn").as_deref(), Ok("info,sqlx=warn"));
         for text in ["sqlx", "info,netns_agnet=debug", "info,netns_agent::nothing=debug"] {
             checked_from(environment(), text).expect_err(text);

@@ -1,9 +1,9 @@
 //! The settings of the store: endpoints, certificates, user and password.
 //!
 //! Owns the checks that need several of these settings together. Must never log or return a password other than as
-//! [`Password`]. Start reading at [`StoreArgs::check`].
+//! [`Password`]. Start reading at [`check`].
 
-use super::{ConfigError, Given, Origin, path_of};
+use super::{ConfigError, Given, Layers, Origin, identity, setting};
 use crate::store::{Connector, Credentials, Password, StoreConfig, TlsFiles};
 
 /// What to do if the store has lost its content.
@@ -15,80 +15,66 @@ pub enum OnStoreLoss {
     Apply,
 }
 
-pub(super) fn on_loss(given: Option<Given>) -> Result<OnStoreLoss, ConfigError> {
-    let Some(given) = given else { return Ok(OnStoreLoss::Hold) };
-    match given.value.trim() {
-        "hold" => Ok(OnStoreLoss::Hold),
-        "apply" => Ok(OnStoreLoss::Apply),
-        other => Err(given.wrong(format!("{other:?} is no policy"), "hold or apply is expected")),
-    }
+pub(super) fn on_loss(layers: &Layers<'_>) -> Result<OnStoreLoss, ConfigError> {
+    let policies = [("hold", OnStoreLoss::Hold), ("apply", OnStoreLoss::Apply)];
+    layers
+        .given(setting!(on_store_loss))?
+        .policy(&policies, "hold or apply is expected")
 }
 
-/// What was given about the store.
-pub(super) struct StoreArgs {
-    pub endpoints: Option<Given>,
-    pub ca: Option<Given>,
-    pub cert: Option<Given>,
-    pub key: Option<Given>,
-    pub user: Option<Given>,
-    pub password_file: Option<Given>,
-    pub password: Option<Given>,
-}
-
-impl StoreArgs {
-    pub fn check(self) -> Result<Option<StoreConfig>, ConfigError> {
-        let Some(endpoints) = self.endpoints else {
-            // A password in the environment alone may be meant for another program.
-            let idle = [self.ca, self.cert, self.key, self.user, self.password_file]
-                .into_iter()
-                .flatten()
-                .next();
-            return idle.map_or(Ok(None), |given| {
-                Err(given.wrong("there is no etcd to use it for", "give --etcd-endpoints too"))
-            });
-        };
-        let list: Vec<String> = endpoints
-            .value
-            .split(',')
-            .map(str::trim)
-            .filter(|url| !url.is_empty())
-            .map(str::to_owned)
-            .collect();
-        if list.is_empty() {
-            return Err(endpoints.wrong(
-                "it names no endpoint",
-                "a list as http://10.0.0.1:2379,http://10.0.0.2:2379 is expected",
-            ));
-        }
-        let tls = tls_files(self.ca, self.cert, self.key)?;
-        let credentials = credentials(self.user, self.password_file, self.password)?;
-        let config = StoreConfig {
-            endpoints: list,
-            tls,
-            credentials,
-        };
-        Connector::new(config.clone()).map_err(|error| {
-            ConfigError::Together(format!(
-                "{} with its --etcd-ca, --etcd-cert and --etcd-key: {error}",
-                endpoints.origin
-            ))
-        })?;
-        Ok(Some(config))
+/// The etcd to follow, if one is named.
+pub(super) fn check(layers: &Layers<'_>) -> Result<Option<StoreConfig>, ConfigError> {
+    let [endpoints, ca, cert, key, user, password_file] = [
+        setting!(etcd_endpoints),
+        setting!(etcd_ca),
+        setting!(etcd_cert),
+        setting!(etcd_key),
+        setting!(etcd_user),
+        setting!(etcd_password_file),
+    ]
+    .map(|setting| layers.optional(setting));
+    let (ca, cert, key, user, password_file) = (ca?, cert?, key?, user?, password_file?);
+    let password = layers.password()?;
+    let Some(endpoints) = endpoints? else {
+        // A password in the environment alone may be meant for another program.
+        let idle = [ca, cert, key, user, password_file].into_iter().flatten().next();
+        return idle.map_or(Ok(None), |given| {
+            Err(given.wrong("there is no etcd to use it for", "give --etcd-endpoints too"))
+        });
+    };
+    let list: Vec<String> = endpoints
+        .value
+        .split(',')
+        .map(str::trim)
+        .filter(|url| !url.is_empty())
+        .map(str::to_owned)
+        .collect();
+    if list.is_empty() {
+        return Err(endpoints.wrong(
+            "it names no endpoint",
+            "a list as http://10.0.0.1:2379,http://10.0.0.2:2379 is expected",
+        ));
     }
+    let tls = tls_files(ca, cert, key)?;
+    let credentials = credentials(user, password_file, password)?;
+    let config = StoreConfig {
+        endpoints: list,
+        tls,
+        credentials,
+    };
+    Connector::new(config.clone()).map_err(|error| {
+        ConfigError::Together(format!(
+            "{} with its --etcd-ca, --etcd-cert and --etcd-key: {error}",
+            endpoints.origin
+        ))
+    })?;
+    Ok(Some(config))
 }
 
 fn tls_files(ca: Option<Given>, cert: Option<Given>, key: Option<Given>) -> Result<Option<TlsFiles>, ConfigError> {
-    let identity = match (cert, key) {
-        (Some(cert), Some(key)) => Some((path_of(cert)?, path_of(key)?)),
-        (Some(lonely), None) => return Err(lonely.wrong("it needs the private key of the certificate", "give --etcd-key too")),
-        (None, Some(lonely)) => return Err(lonely.wrong("it needs the certificate of the key", "give --etcd-cert too")),
-        (None, None) => None,
-    };
+    let identity = identity(cert, key, ["give --etcd-cert too", "give --etcd-key too"])?;
     match (ca, identity) {
-        (Some(ca), identity) => Ok(Some(TlsFiles {
-            ca: path_of(ca)?,
-            identity,
-        })),
+        (Some(ca), identity) => Ok(Some(TlsFiles { ca: ca.path()?, identity })),
         (None, Some(_)) => Err(ConfigError::Together(
             "--etcd-cert needs --etcd-ca, by which etcd itself is recognised".to_owned(),
         )),

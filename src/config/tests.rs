@@ -237,10 +237,18 @@ fn a_password_comes_from_a_file_or_the_environment_and_is_never_shown() {
 fn the_help_names_every_environment_variable() {
     let mut command = Program::command();
     let help = command.render_long_help().to_string();
-    for name in ALL_NAMES {
-        assert!(help.contains(&format!("--{}", name.flag)), "--{}", name.flag);
-        assert!(help.contains(&format!("[env: {}]", name.environment)), "{}", name.environment);
-        assert_eq!(name.flag.replace('-', "_"), name.member);
+    let list = Layer::augment_args(Command::default());
+    for setting in list.get_arguments() {
+        let flag = setting.get_long().expect("a flag");
+        assert_eq!(flag.replace('-', "_"), setting.get_id().as_str());
+        assert!(help.contains(&format!("--{flag}")), "--{flag}");
+        let variable = setting
+            .get_env()
+            .map_or("CONFIG_FILE".into(), |variable| variable.to_string_lossy());
+        assert!(help.contains(&format!("[env: {variable}]")), "{variable}");
+        for default in setting.get_default_values() {
+            assert!(help.contains(&format!("[default: {}]", default.display())), "{flag}");
+        }
     }
     for default in [
         "vpp1",
