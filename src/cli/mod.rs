@@ -92,8 +92,8 @@ pub fn parse() -> Arguments {
         .try_get_matches()
         .and_then(|mut matches| Arguments::from_arg_matches_mut(&mut matches));
     matches.unwrap_or_else(|error| {
-        let mut words = std::env::args().skip(1);
-        if error.use_stderr() && words.any(|word| TELLING_BY_CODE.contains(&word.as_str())) {
+        let mut words = std::env::args_os().skip(1);
+        if error.use_stderr() && words.any(|word| TELLING_BY_CODE.iter().any(|telling| word == *telling)) {
             // If not even this can be printed, the code still tells.
             let _ = error.print();
             std::process::exit(i32::from(failure::FAILED));

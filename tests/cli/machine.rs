@@ -2,7 +2,11 @@
 //!
 //! Owns the looks at what differs from machine to machine, so that no transcript can hold it. Start reading at [`doctor`].
 
-use std::process::{Command, Output, Stdio};
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt,
+    process::{Command, Output, Stdio},
+};
 
 use serde_json::Value as Json;
 
@@ -65,6 +69,13 @@ async fn doctor(mut bench: Bench) {
     bench.stop_agent().await;
 }
 on_one_store!(doctor, Embedded, 120);
+
+#[test]
+fn arguments_that_are_not_text_are_a_usage_error() {
+    let output = program().arg("run").arg(OsStr::from_bytes(b"--http-listen=\xff")).output();
+    let Output { status, stderr, .. } = output.expect("the program");
+    assert_eq!(status.code(), Some(2), "{}", String::from_utf8_lossy(&stderr));
+}
 
 #[test]
 fn shells_are_told_all_commands() {
