@@ -7,34 +7,17 @@ pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str
     closest(word, candidates).map_or_else(String::new, |found| format!("; did you mean {found}?"))
 }
 
-/// Returns the candidate with the fewest typing errors, if they are few for a word of this length. Letter case does not count.
+/// Returns the candidate with the fewest typing errors, if they are few for a word of this length: letters that are missing, added,
+/// replaced, or swapped with their neighbor. Letter case does not count.
 pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let letters: Vec<char> = word.to_lowercase().chars().collect();
-    let most = (letters.len() / 3).clamp(1, 3);
-    let near = candidates.into_iter().filter_map(|candidate| {
-        let other: Vec<char> = candidate.to_lowercase().chars().collect();
-        let errors = (letters.len().abs_diff(other.len()) <= most).then(|| typing_errors(&letters, &other))?;
-        (errors <= most).then_some((errors, candidate))
-    });
-    near.min_by_key(|(errors, _)| *errors).map(|(_, candidate)| candidate)
-}
-
-/// Counts letters that are missing, added, replaced, or swapped with their neighbor (restricted Damerau–Levenshtein distance).
-fn typing_errors(a: &[char], b: &[char]) -> usize {
-    let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut best = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(best);
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
+    let word = word.to_lowercase();
+    let most = (word.chars().count() / 3).clamp(1, 3);
+    let errors = |candidate: &&str| strsim::osa_distance(&word, &candidate.to_lowercase());
+    let nearest = candidates.into_iter().map(|candidate| (errors(&candidate), candidate));
+    nearest
+        .filter(|(errors, _)| *errors <= most)
+        .min_by_key(|(errors, _)| *errors)
+        .map(|(_, candidate)| candidate)
 }
 
 #[cfg(test)]

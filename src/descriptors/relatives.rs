@@ -98,31 +98,12 @@ fn edits(a: &str, b: &str) -> Option<usize> {
     if without_digits(a) == without_digits(b) {
         return None;
     }
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    if a.len().abs_diff(b.len()) > EDITS_MAX {
+    let (a_length, b_length) = (a.chars().count(), b.chars().count());
+    if a_length.abs_diff(b_length) > EDITS_MAX {
         return None;
     }
-    // The last three rows of the usual table (Damerau, restricted).
-    let mut older = Vec::new();
-    let mut old: Vec<usize> = (0..=b.len()).collect();
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let replaced = old[j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut best = replaced.min(old[j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(older_at(&older, j - 2) + 1);
-            }
-            row.push(best);
-        }
-        older = std::mem::replace(&mut old, row);
-    }
-    let most = (a.len().min(b.len()) / 5).clamp(1, EDITS_MAX);
-    Some(old[b.len()]).filter(|edits| *edits <= most)
-}
-
-fn older_at(row: &[usize], at: usize) -> usize {
-    row.get(at).copied().unwrap_or(usize::MAX - 1)
+    let most = (a_length.min(b_length) / 5).clamp(1, EDITS_MAX);
+    Some(strsim::osa_distance(a, b)).filter(|edits| *edits <= most)
 }
 
 #[cfg(test)]
