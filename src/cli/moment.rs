@@ -55,27 +55,7 @@ pub fn clock(time: Duration) -> String {
 
 /// A time as `2026-01-31T12:34:56.789Z`, since the Unix epoch. `None` for another text, and for times before that.
 pub fn parse(time: &str) -> Option<Duration> {
-    let (date, clock) = time.strip_suffix('Z')?.split_once('T')?;
-    let numbers = |text: &str, mark: char| -> Option<[u64; 3]> {
-        let parts: Vec<u64> = text.split(mark).map(|part| part.parse().ok()).collect::<Option<_>>()?;
-        parts.try_into().ok()
-    };
-    let [year, month, day] = numbers(date, '-')?;
-    let (whole, fraction) = clock.split_once('.').unwrap_or((clock, ""));
-    let [hour, minute, second] = numbers(whole, ':')?;
-    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || year > 9_999 || fraction.len() > 9 {
-        return None;
-    }
-    let nanos: u32 = if fraction.is_empty() {
-        0
-    } else {
-        format!("{fraction:0<9}").parse().ok()?
-    };
-    // Days before each year, counted from March, so that the leap day comes last.
-    let shifted = if month > 2 { year } else { year.checked_sub(1)? };
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let days = (365 * shifted + shifted / 4 - shifted / 100 + shifted / 400 + of_year).checked_sub(719_468)?;
-    Some(Duration::new(days * 86_400 + hour * 3_600 + minute * 60 + second, nanos))
+    humantime::parse_rfc3339(time).ok()?.duration_since(UNIX_EPOCH).ok()
 }
 
 /// A span that a user typed: `30s`, `500ms`, `2m`, `1h`; a bare number is seconds.

@@ -3,7 +3,7 @@
 //! Owns names and order of the members. Values are opaque here: the caller says how one is shown ([`Shown`]). Must never build
 //! JSON by joining text. Start reading at [`transactions`].
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use models::key::Key;
 use serde::Serialize;
@@ -17,6 +17,9 @@ use super::{
     record::{OperationRecord, Side, TransactionRecord, ValueRecord},
     timeline::Revision,
 };
+
+/// The last second that is written, of the year 9999.
+const LAST_SECOND: Duration = Duration::from_secs(253_402_300_799);
 
 /// A value for people: the name of its message, and its content in the JSON of protobuf.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -263,31 +266,7 @@ fn is_zero(value: &u64) -> bool {
 
 /// A time since the Unix epoch as RFC 3339 text in UTC, to the nanosecond; zeros at the end are left out, as the reference does.
 pub fn rfc3339(time: Duration) -> String {
-    let seconds = time.as_secs();
-    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = date(days);
-    let (hour, minute, second) = (of_day / 3_600, of_day / 60 % 60, of_day % 60);
-    let mut text = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
-    if time.subsec_nanos() > 0 {
-        let nanos = format!("{:09}", time.subsec_nanos());
-        text.push('.');
-        text.push_str(nanos.trim_end_matches('0'));
-    }
-    text.push('Z');
-    text
-}
-
-/// Year, month and day of the Gregorian calendar, `days` after 1970-01-01.
-fn date(days: u64) -> (u64, u64, u64) {
-    // Years are counted from March, so that the day that comes and goes is the last one. 719,468 days lie between 0000-03-01 and
-    // 1970-01-01, and 146,097 days are 400 years.
-    let days = days + 719_468;
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    (year, month, day)
+    let text = humantime::format_rfc3339_nanos(UNIX_EPOCH + time.min(LAST_SECOND)).to_string();
+    let text = text.trim_end_matches('Z').trim_end_matches('0').trim_end_matches('.');
+    format!("{text}Z")
 }
