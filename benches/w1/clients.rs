@@ -5,10 +5,9 @@
 //!
 //! The clients run on the same two processors, in a process of their own at nice 19: what they take themselves is measured beside it.
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
+
+use netns_kernel::ProcessStat;
 
 use crate::{
     generator::{BUSY, Generator, IDLE, RATE},
@@ -21,8 +20,6 @@ use crate::{
 
 /// What an agent with so many clients is told. A connection of REST that is kept open is closed after the time limit.
 const ARGUMENTS: [&str; 4] = ["--http-connections-max", "2000", "--http-time-limit", "600"];
-/// Clock ticks per second in `/proc/PID/stat` (USER_HZ).
-const TICKS_MS: f64 = 10.0;
 
 /// What one turn came to.
 struct Turn {
@@ -102,9 +99,5 @@ async fn apply(stand: &Stand, network: &Network, generator: Option<&mut Generato
 
 /// User and system time of a process so far.
 fn processor_ms(pid: i32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the agent runs");
-    let (_, rest) = stat.rsplit_once(')').expect("the name of the program");
-    let mut words = rest.split_whitespace().skip(11);
-    let mut ticks = || words.next().and_then(|word| word.parse::<f64>().ok()).expect("a number of ticks");
-    (ticks() + ticks()) * TICKS_MS
+    ms(ProcessStat::of(pid).expect("the agent runs").processor_time())
 }

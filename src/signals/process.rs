@@ -11,6 +11,7 @@ use std::{
     },
 };
 
+use netns_kernel::ProcessStat;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::{Interest, unix::AsyncFd};
@@ -117,14 +118,7 @@ fn has_ended(pidfd: &OwnedFd) -> bool {
 ///
 /// The kernel's error when the file cannot be read (`NotFound`: no such process), `InvalidData` when it cannot be understood.
 pub fn start_time(pid: i32) -> io::Result<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    parse_start_time(&stat).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat has no field 22: {stat:?}")))
-}
-
-/// The command name (field 2) may itself hold blanks and parentheses, so fields are counted from the *last* parenthesis.
-fn parse_start_time(stat: &str) -> Option<u64> {
-    let (_, after_name) = stat.rsplit_once(')')?;
-    after_name.split_ascii_whitespace().nth(19)?.parse().ok()
+    ProcessStat::of(pid).map(|stat| stat.start_time)
 }
 
 /// Inode number of the network namespace of a process (`stat /proc/PID/ns/net`).
@@ -141,14 +135,6 @@ mod tests {
     use std::{process::Command, time::Duration};
 
     use super::*;
-
-    #[test]
-    fn the_start_time_is_found_behind_a_hostile_command_name() {
-        let stat = "42 (a) R 1 (b)) S 1 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 987654 0 0 18446744073709551615";
-        assert_eq!(parse_start_time(stat), Some(987_654));
-        assert_eq!(parse_start_time("42 (short) S 1 2 3"), None);
-        assert_eq!(parse_start_time(""), None);
-    }
 
     #[tokio::test]
     async fn the_end_of_a_pinned_process_is_noticed_before_it_is_reaped() -> Result<(), Box<dyn std::error::Error>> {

@@ -4,6 +4,8 @@
 
 use std::{collections::BTreeSet, fmt, fs};
 
+use netns_kernel::ProcessStat;
+
 use crate::support::command;
 
 /// What a process, and the agent's own network namespace, hold at one moment.
@@ -60,13 +62,7 @@ impl fmt::Display for Figures {
 /// Processor time (user and system) of a process so far, in clock ticks of 10 ms; and context switches of all its threads,
 /// voluntary and involuntary.
 pub fn effort(pid: i32) -> (u64, u64, u64) {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("stat of a running process");
-    let fields: Vec<&str> = stat.rsplit_once(')').expect("proc(5)").1.split_whitespace().collect();
-    // Fields 14 and 15 of proc(5); the list begins with field 3.
-    let ticks = [11, 12]
-        .map(|field| fields[field].parse::<u64>().expect("a number of ticks"))
-        .iter()
-        .sum();
+    let ticks = ProcessStat::of(pid).expect("stat of a running process").processor_ticks;
     let mut switches = (0, 0);
     for task in fs::read_dir(format!("/proc/{pid}/task"))
         .expect("threads of a running process")

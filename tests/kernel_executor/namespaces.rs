@@ -10,8 +10,8 @@ use std::{
 };
 
 use netns_kernel::{
-    AddressDetection, ExecutorConfig, Failure, FailureKind, Guard, KernelOp, LinkChanges, NamedTarget, NamespaceRef, NetnsId, Reply,
-    Snapshot, open_files::OpenFiles, process_namespaces,
+    AddressDetection, ExecutorConfig, Failure, FailureKind, Guard, KernelOp, LinkChanges, NamedTarget, NamespaceRef, NetnsId, ProcessStat,
+    Reply, Snapshot, open_files::OpenFiles, process_namespaces,
 };
 
 use crate::world::*;
@@ -513,16 +513,10 @@ fn the_own_namespace_is_never_taken_for_that_of_a_process() {
         let (own, created, _) = world.try_open(NamespaceRef::Own).expect("opened");
         assert_eq!((own, created), (world.executor.own_namespace(), false));
         let sharing = Process::start("sleep", "60");
-        let stat = fs::read_to_string(format!("/proc/{}/stat", sharing.pid())).expect("stat");
-        let start_time = stat
-            .rsplit(") ")
-            .next()
-            .and_then(|rest| rest.split(' ').nth(19))
-            .and_then(|field| field.parse().ok());
         let container = NamespaceRef::Container {
             label: "web".to_owned(),
             pid: sharing.pid(),
-            start_time: start_time.expect("a time"),
+            start_time: ProcessStat::of(sharing.pid()).expect("it runs").start_time,
         };
         let file = NamespaceRef::File(PathBuf::from(format!("/proc/{}/ns/net", sharing.pid())));
         for reference in [NamespaceRef::Process(sharing.pid()), container, file] {

@@ -15,6 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use netns_kernel::ProcessStat;
 use nix::{
     mount::{MntFlags, umount2},
     sys::signal::{Signal, kill},
@@ -302,17 +303,10 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The state and the parent of a process, fields 3 and 4 of `/proc/PID/stat` (proc(5)).
-fn state_and_parent(pid: i32) -> Option<(String, i32)> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
-}
-
 fn parent(pid: i32) -> Option<i32> {
-    state_and_parent(pid).map(|(_, parent)| parent)
+    ProcessStat::of(pid).ok().map(|stat| stat.parent)
 }
 
 fn is_alive(pid: i32) -> bool {
-    state_and_parent(pid).is_some_and(|(state, _)| state != "Z")
+    ProcessStat::of(pid).is_ok_and(|stat| !stat.ended())
 }

@@ -30,6 +30,7 @@ mod pinned;
 pub mod privileges;
 mod probe;
 mod process;
+mod process_stat;
 mod reading;
 mod route;
 mod routing;
@@ -49,6 +50,7 @@ pub use namespace::NamedTarget;
 pub use operation::*;
 pub use probe::{LinkKindTrial, try_link_kinds};
 pub use process::process_namespaces;
+pub use process_stat::ProcessStat;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -22,6 +22,7 @@ use super::{
     failure,
     netlink::Refusal,
     operation::{Failure, NamespaceRef, NetnsId},
+    process_stat::ProcessStat,
 };
 
 /// A thread group, or one thread of it, that leads to a namespace.
@@ -65,35 +66,6 @@ impl std::fmt::Display for ProcessPath {
             None => write!(f, "PID {}", self.pid),
             Some(tid) => write!(f, "thread {tid} of PID {}", self.pid),
         }
-    }
-}
-
-/// What `/proc/PID/stat` tells of a process.
-#[derive(PartialEq, Eq, Debug)]
-pub(super) struct Stat {
-    /// Name of the command, at most 15 bytes; may contain anything.
-    pub comm: String,
-    /// One letter: R, S, D, Z (zombie), …
-    pub state: char,
-    /// Clock ticks after boot (field 22).
-    pub start_time: u64,
-}
-
-impl Stat {
-    /// Reads the line of proc_pid_stat(5). The name may contain spaces and parentheses, so the fields are counted from the
-    /// last closing one.
-    pub fn parse(line: &str) -> Option<Self> {
-        let (open, close) = (line.find('(')?, line.rfind(')')?);
-        let comm = line.get(open + 1..close)?.to_owned();
-        let mut fields = line.get(close + 1..)?.split_ascii_whitespace();
-        let state = fields.next()?.chars().next()?;
-        // The state is field 3; the start time is field 22.
-        let start_time = fields.nth(18)?.parse().ok()?;
-        Some(Self { comm, state, start_time })
-    }
-
-    fn ended(&self) -> bool {
-        matches!(self.state, 'Z' | 'X' | 'x')
     }
 }
 
@@ -216,18 +188,18 @@ pub(super) fn open_namespace(path: ProcessPath, meant: Option<Meant>, remedy: &s
     })
 }
 
-fn reused(path: ProcessPath, now: &Stat, remedy: &str) -> Failure {
+fn reused(path: ProcessPath, now: &ProcessStat, remedy: &str) -> Failure {
     failure::unavailable(format!(
         "{path} ended and now belongs to another process (`{}`); {remedy}",
         now.comm
     ))
 }
 
-fn read_stat(path: ProcessPath) -> Result<Option<Stat>, Failure> {
+fn read_stat(path: ProcessPath) -> Result<Option<ProcessStat>, Failure> {
     let file = format!("{}/stat", path.directory());
-    match fs::read(&file) {
-        Ok(line) => Ok(Stat::parse(&String::from_utf8_lossy(&line))),
-        Err(error) if is_gone(&error) => Ok(None),
+    match ProcessStat::read(Path::new(&file)) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(error) if is_gone(&error) || error.kind() == io::ErrorKind::InvalidData => Ok(None),
         Err(error) => Err(failure::system(&format!("read {file}"), &error.into())),
     }
 }
@@ -263,26 +235,6 @@ pub fn process_namespaces() -> io::Result<Vec<(NetnsId, i32)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_command_name_with_spaces_and_parentheses_does_not_shift_the_fields() {
-        let line = "4321 (a) R (b c) S 1 4321 4321 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 987654 1 2 3";
-        assert_eq!(
-            Stat::parse(line),
-            Some(Stat {
-                comm: "a) R (b c".to_owned(),
-                state: 'S',
-                start_time: 987_654
-            })
-        );
-    }
-
-    #[test]
-    fn a_cut_line_is_no_process() {
-        assert_eq!(Stat::parse("4321 (a) S 1 2 3"), None);
-        assert_eq!(Stat::parse(""), None);
-        assert_eq!(Stat::parse(")("), None);
-    }
 
     #[test]
     fn only_the_two_proc_forms_lead_to_a_process() {

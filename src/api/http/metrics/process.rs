@@ -5,12 +5,10 @@
 
 use std::{fs, time::Duration};
 
+use netns_kernel::ProcessStat;
 use prometheus::proto::MetricFamily;
 
 use super::{counter, gauge};
-
-/// Clock ticks per second that the kernel tells programs, on every architecture (USER_HZ).
-const TICKS_PER_SECOND: f64 = 100.0;
 
 /// What the reference puts before the names of its own process metrics, beside those without.
 const OF_THE_REFERENCE: &str = "ligato_";
@@ -34,6 +32,7 @@ fn read(started: Duration) -> Vec<MetricFamily> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let descriptors = fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count() as f64);
+    let processor = ProcessStat::of_this_process().ok().map(|stat| stat.processor_time());
     let memory_max = limits
         .contains("Max address space")
         .then(|| number_after(&limits, "Max address space").unwrap_or(UNLIMITED));
@@ -48,7 +47,7 @@ fn read(started: Duration) -> Vec<MetricFamily> {
         memory_max.map(|bytes| gauge("process_virtual_memory_max_bytes", "Most virtual memory that is allowed", bytes)),
         descriptors.map(|count| gauge("process_open_fds", "Open file descriptors", count)),
         number_after(&limits, "Max open files").map(|count| gauge("process_max_fds", "Largest number of open file descriptors", count)),
-        processor_seconds().map(|seconds| counter("process_cpu_seconds_total", "Processor time", seconds)),
+        processor.map(|time| counter("process_cpu_seconds_total", "Processor time", time.as_secs_f64())),
     ]
     .into_iter()
     .flatten()
@@ -63,13 +62,4 @@ fn number_after(text: &str, name: &str) -> Option<f64> {
 
 fn kibibytes(status: &str, name: &str) -> Option<f64> {
     number_after(status, name).map(|count| count * 1024.0)
-}
-
-/// User and system time: the 14th and 15th word of `/proc/self/stat`; the second one may contain spaces.
-fn processor_seconds() -> Option<f64> {
-    let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    let (_, rest) = stat.rsplit_once(')')?;
-    let mut words = rest.split_whitespace().skip(11);
-    let ticks: f64 = words.next()?.parse::<f64>().ok()? + words.next()?.parse::<f64>().ok()?;
-    Some(ticks / TICKS_PER_SECOND)
 }

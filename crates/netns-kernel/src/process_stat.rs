@@ -1,0 +1,111 @@
+//! The line of `/proc/PID/stat` (proc_pid_stat(5)).
+//!
+//! Owns the parsing of it: the name of the command may itself hold blanks and parentheses, so fields are counted from the *last*
+//! parenthesis. Start reading at [`ProcessStat::of`].
+
+use std::{fs, io, path::Path, time::Duration};
+
+/// Milliseconds of a clock tick as the kernel tells it to programs, on every architecture (USER_HZ is 100).
+const TICK_MS: u64 = 10;
+
+/// What the line says of a process or of a thread.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ProcessStat {
+    /// Name of the command, at most 15 bytes; may contain anything.
+    pub comm: String,
+    /// One letter: R, S, D, Z (zombie), …
+    pub state: char,
+    /// PID of the parent.
+    pub parent: i32,
+    /// User and system time of all threads so far, in clock ticks.
+    pub processor_ticks: u64,
+    /// Clock ticks from the boot to the start.
+    pub start_time: u64,
+}
+
+impl ProcessStat {
+    /// Reads the line of a process.
+    ///
+    /// # Errors
+    /// The kernel's error when the file cannot be read (`NotFound`: no such process), `InvalidData` when it cannot be understood.
+    pub fn of(pid: i32) -> io::Result<Self> {
+        Self::read(Path::new(&format!("/proc/{pid}/stat")))
+    }
+
+    /// Reads the line of this process.
+    ///
+    /// # Errors
+    /// As for [`of`](Self::of).
+    pub fn of_this_process() -> io::Result<Self> {
+        Self::read(Path::new("/proc/self/stat"))
+    }
+
+    pub(super) fn read(file: &Path) -> io::Result<Self> {
+        let line = fs::read(file)?;
+        let line = String::from_utf8_lossy(&line);
+        let wrong = || io::Error::new(io::ErrorKind::InvalidData, format!("{} has no field 22: {line:?}", file.display()));
+        Self::parse(&line).ok_or_else(wrong)
+    }
+
+    fn parse(line: &str) -> Option<Self> {
+        let (open, close) = (line.find('(')?, line.rfind(')')?);
+        let comm = line.get(open + 1..close)?.to_owned();
+        let fields: Vec<&str> = line.get(close + 1..)?.split_ascii_whitespace().collect();
+        // The first of them is field 3.
+        let field = |number: usize| fields.get(number - 3);
+        Some(Self {
+            comm,
+            state: field(3)?.chars().next()?,
+            parent: field(4)?.parse().ok()?,
+            processor_ticks: field(14)?.parse::<u64>().ok()? + field(15)?.parse::<u64>().ok()?,
+            start_time: field(22)?.parse().ok()?,
+        })
+    }
+
+    /// Whether it has ended; it may still be waiting to be reaped.
+    pub fn ended(&self) -> bool {
+        matches!(self.state, 'Z' | 'X' | 'x')
+    }
+
+    /// User and system time of all threads so far.
+    pub fn processor_time(&self) -> Duration {
+        Duration::from_millis(self.processor_ticks.saturating_mul(TICK_MS))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_name_with_spaces_and_parentheses_does_not_shift_the_fields() {
+        for (name, comm) in [("(a) R (b c)", "a) R (b c"), ("(a) R 1 (b))", "a) R 1 (b)")] {
+            let line = format!("4321 {name} S 1 4321 4321 0 -1 4194560 1 0 0 0 20 3 0 0 20 0 1 0 987654 0 0 18446744073709551615");
+            let stat = ProcessStat::parse(&line).expect("a line");
+            let expected = ProcessStat {
+                comm: comm.to_owned(),
+                state: 'S',
+                parent: 1,
+                processor_ticks: 23,
+                start_time: 987_654,
+            };
+            assert_eq!(stat, expected);
+            assert_eq!(stat.processor_time(), Duration::from_millis(230));
+        }
+    }
+
+    #[test]
+    fn a_cut_line_is_no_process() {
+        for line in ["4321 (a) S 1 2 3", "", ")("] {
+            assert_eq!(ProcessStat::parse(line), None);
+        }
+    }
+
+    #[test]
+    fn this_process_is_read() {
+        let this = ProcessStat::of_this_process().expect("there is /proc");
+        let pid = i32::try_from(std::process::id()).expect("a PID");
+        assert_eq!(ProcessStat::of(pid).expect("it runs").start_time, this.start_time);
+        assert!(!this.ended());
+    }
+}
