@@ -12,6 +12,7 @@ use netns_agent::{
     store::{Credentials, Password, StoreConfig, TlsFiles},
 };
 use support::etcd::{Certificates, CuttingProxy, Etcd, free_port};
+use testbed::random::Random;
 use tokio::{sync::mpsc, time::timeout};
 
 const PREFIX: &str = "/vnf-agent/vpp1/config/";
@@ -546,7 +547,7 @@ async fn a_change_is_delivered_at_once() {
 async fn under_random_cuts_no_change_is_lost_doubled_or_reordered() {
     let seed = std::env::var("SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_u64);
     println!("SEED={seed}");
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let etcd = Etcd::start().await;
     let mut client = etcd.client().await;
     let proxy = CuttingProxy::start(etcd.address()).await;
@@ -554,7 +555,7 @@ async fn under_random_cuts_no_change_is_lost_doubled_or_reordered() {
     follower.next().await;
 
     let mut writer = client.clone();
-    let mut written = Random(seed ^ 0x5eed);
+    let mut written = Random::new(seed ^ 0x5eed);
     let writes = tokio::spawn(async move {
         for index in 0..3_000 {
             let key = format!("key{}", written.below(50));
@@ -573,7 +574,7 @@ async fn under_random_cuts_no_change_is_lost_doubled_or_reordered() {
     });
     // `Follower::next` checks every event: newer than all before it.
     while !writes.is_finished() {
-        let pause = Duration::from_millis(random.below(150));
+        let pause = Duration::from_millis(random.below(150) as u64);
         let _ = timeout(pause, async {
             loop {
                 follower.next().await;
@@ -586,17 +587,4 @@ async fn under_random_cuts_no_change_is_lost_doubled_or_reordered() {
     follower.converge(&mut client).await;
     assert!(proxy.accepted() > 3, "the connection was cut");
     assert_eq!(follower.snapshots, [SnapshotReason::Initial]);
-}
-
-/// Steele and Vigna's SplitMix64: the same seed gives the same numbers.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % limit
-    }
 }

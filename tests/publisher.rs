@@ -13,6 +13,7 @@ use netns_agent::{
     store::{Credentials, Password, StoreConfig, TlsFiles},
 };
 use support::etcd::{Certificates, CuttingProxy, Etcd};
+use testbed::random::Random;
 use tokio::time::timeout;
 
 const PREFIX: &str = "/vnf-agent/vpp1/";
@@ -370,7 +371,7 @@ async fn it_writes_with_tls_and_with_a_user_whose_token_expires() {
 async fn under_random_cuts_every_flush_shows_the_newest_state_and_no_key_goes_back() {
     let seed = std::env::var("SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(30_u64);
     println!("SEED={seed}");
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let etcd = Etcd::start().await;
     let mut client = etcd.client().await;
     let proxy = CuttingProxy::start(etcd.address()).await;
@@ -388,7 +389,7 @@ async fn under_random_cuts_every_flush_shows_the_newest_state_and_no_key_goes_ba
                 wanted.insert(key, value);
             }
             if random.below(100) == 0 {
-                tokio::time::sleep(Duration::from_millis(random.below(5))).await;
+                tokio::time::sleep(Duration::from_millis(random.below(5) as u64)).await;
                 proxy.cut();
             }
         }
@@ -400,17 +401,4 @@ async fn under_random_cuts_every_flush_shows_the_newest_state_and_no_key_goes_ba
     flush(&publisher).await;
     assert_eq!(stored(&mut client).await, wanted);
     assert!(proxy.accepted() > 3, "the connection was cut");
-}
-
-/// Steele and Vigna's SplitMix64: the same seed gives the same numbers.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % limit
-    }
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 /// Crates of this repository that modules of the agent may name only if the table says so; `models` is open to all.
-const CRATES: &[&str] = &["data_dir", "etcd_embedded", "kvscheduler", "listener", "netns_kernel"];
+const CRATES: &[&str] = &["data_dir", "etcd_embedded", "kvscheduler", "listener", "netns_kernel", "testbed"];
 
 /// Top-level modules of the agent, and the other modules and crates of this repository that each may name. `agent` wires everything
 /// and is not listed. What the crates may use of one another stands in their manifests, and the compiler guards it.

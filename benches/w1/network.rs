@@ -8,10 +8,9 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
-use crate::support::{
-    config::{Arp, Config, Interface, Reference, Route},
-    random::Random,
-};
+use testbed::random::Random;
+
+use crate::support::config::{Arp, Config, Interface, Reference, Route};
 
 /// Microservice label of the measured agent.
 pub const LABEL: &str = "w1";

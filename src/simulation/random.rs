@@ -1,12 +1,12 @@
-//! Random numbers from a seed: the same ones on every machine and in every release.
+//! Random numbers from a seed, or numbers that were drawn elsewhere.
 //!
-//! Owns the generator. Must never be seeded by anything but numbers that were given. Start reading at [`Random`].
+//! Owns what the simulation chooses with them. Must never be seeded by anything but numbers that were given. Start reading at [`Random`].
 
 /// Where the numbers come from.
 #[derive(Clone, Debug)]
 enum Source {
-    /// SplitMix64 (Steele, Lea, Flood 2014): small, fast, and good enough to choose among alternatives.
-    Seed(u64),
+    /// Drawn.
+    Seed(testbed::random::Random),
     /// As they are, and then 0.
     Given(std::vec::IntoIter<u32>),
 }
@@ -18,7 +18,7 @@ pub struct Random(Source);
 impl Random {
     /// The generator of a seed.
     pub fn new(seed: u64) -> Self {
-        Random(Source::Seed(seed))
+        Random(Source::Seed(testbed::random::Random::new(seed)))
     }
 
     /// Numbers that somebody else has drawn. The smaller they are, the less is in what is drawn with them: so a case that goes wrong
@@ -30,13 +30,7 @@ impl Random {
     /// Any number.
     pub fn any(&mut self) -> u64 {
         match &mut self.0 {
-            Source::Seed(state) => {
-                *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-                let mut mixed = *state;
-                mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-                mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-                mixed ^ (mixed >> 31)
-            }
+            Source::Seed(random) => random.bits(),
             Source::Given(numbers) => numbers.next().unwrap_or_default().into(),
         }
     }

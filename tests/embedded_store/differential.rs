@@ -10,8 +10,10 @@ use etcd_client::{
     SortOrder, SortTarget, Txn, TxnOp, WatchFilterType, WatchOptions, WatchStream,
 };
 
+use testbed::random::Random;
+
 use super::real_etcd::RealEtcd;
-use super::{Numbers, fixture, next, within};
+use super::{fixture, next, within};
 
 /// Few keys, so that requests meet; at most a dozen, so that etcd's unstable sort is a stable one.
 const KEYS: [&str; 9] = ["a", "a/1", "a/2", "b", "b/1", "b/10", "b/2", "c", "d\u{0}x"];
@@ -30,18 +32,23 @@ pub enum Step {
 }
 
 struct Generator {
-    numbers: Numbers,
+    random: Random,
     /// What the store's revision is about to be; learnt from the answers.
     revision: i64,
 }
 
 impl Generator {
+    fn signed_below(&mut self, end: i64) -> i64 {
+        let end = usize::try_from(end.max(1)).expect("it is positive");
+        i64::try_from(self.random.below(end)).expect("it fits")
+    }
+
     fn key(&mut self) -> &'static str {
-        KEYS[usize::try_from(self.numbers.below(KEYS.len() as u64)).expect("an index")]
+        KEYS[self.random.below(KEYS.len())]
     }
 
     fn end(&mut self) -> Vec<u8> {
-        match self.numbers.below(4) {
+        match self.random.below(4) {
             0 => vec![0],
             1 => b"b0".to_vec(),
             _ => self.key().as_bytes().to_vec(),
@@ -50,62 +57,62 @@ impl Generator {
 
     /// Mostly a revision that exists, now and then one of the future.
     fn any_revision(&mut self) -> i64 {
-        self.numbers.signed_below(self.revision + 2)
+        self.signed_below(self.revision + 2)
     }
 
     fn put(&mut self) -> (&'static str, String, PutOptions) {
         let mut options = PutOptions::new();
-        let mut value = format!("v{}", self.numbers.below(6));
-        if self.numbers.one_in(3) {
+        let mut value = format!("v{}", self.random.below(6));
+        if self.random.one_in(3) {
             options = options.with_prev_key();
         }
-        if self.numbers.one_in(4) {
-            options = options.with_lease(LEASES[usize::try_from(self.numbers.below(4)).expect("an index")]);
+        if self.random.one_in(4) {
+            options = options.with_lease(*self.random.choose(&LEASES));
         }
-        if self.numbers.one_in(8) {
+        if self.random.one_in(8) {
             options = options.with_ignore_value();
-            if !self.numbers.one_in(8) {
+            if !self.random.one_in(8) {
                 value.clear();
             }
         }
-        if self.numbers.one_in(8) {
+        if self.random.one_in(8) {
             options = options.with_ignore_lease();
         }
-        let key = if self.numbers.one_in(60) { "" } else { self.key() };
+        let key = if self.random.one_in(60) { "" } else { self.key() };
         (key, value, options)
     }
 
     fn get(&mut self) -> (&'static str, GetOptions) {
         let mut options = GetOptions::new();
-        match self.numbers.below(6) {
+        match self.random.below(6) {
             0 => options = options.with_prefix(),
             1 => options = options.with_from_key(),
             2 => options = options.with_all_keys(),
             3 => options = options.with_range(self.end()),
             _ => {}
         }
-        if self.numbers.one_in(4) {
-            options = options.with_limit(self.numbers.signed_below(4));
+        if self.random.one_in(4) {
+            options = options.with_limit(self.signed_below(4));
         }
-        if self.numbers.one_in(4) {
+        if self.random.one_in(4) {
             options = options.with_revision(self.any_revision());
         }
-        if self.numbers.one_in(3) {
-            let target = match self.numbers.below(5) {
+        if self.random.one_in(3) {
+            let target = match self.random.below(5) {
                 0 => SortTarget::Key,
                 1 => SortTarget::Version,
                 2 => SortTarget::Create,
                 3 => SortTarget::Mod,
                 _ => SortTarget::Value,
             };
-            let order = match self.numbers.below(3) {
+            let order = match self.random.below(3) {
                 0 => SortOrder::None,
                 1 => SortOrder::Ascend,
                 _ => SortOrder::Descend,
             };
             options = options.with_sort(target, order);
         }
-        match self.numbers.below(16) {
+        match self.random.below(16) {
             0 => options = options.with_keys_only(),
             1 => options = options.with_count_only(),
             2 => options = options.with_serializable(),
@@ -121,34 +128,34 @@ impl Generator {
     /// Inside a transaction no delete "from key on": after one, an `ignore_value` put makes etcd 3.4 panic.
     fn delete(&mut self, inside: bool) -> (&'static str, DeleteOptions) {
         let mut options = DeleteOptions::new();
-        match self.numbers.below(12) {
+        match self.random.below(12) {
             0 => options = options.with_prefix(),
             1 if !inside => options = options.with_range(self.end()),
             2 if !inside => options = options.with_from_key(),
             _ => {}
         }
-        if self.numbers.one_in(2) {
+        if self.random.one_in(2) {
             options = options.with_prev_key();
         }
         (self.key(), options)
     }
 
     fn compare(&mut self) -> Compare {
-        let operator = match self.numbers.below(4) {
+        let operator = match self.random.below(4) {
             0 => CompareOp::Equal,
             1 => CompareOp::Greater,
             2 => CompareOp::Less,
             _ => CompareOp::NotEqual,
         };
         let key = self.key();
-        let compare = match self.numbers.below(5) {
-            0 => Compare::version(key, operator, self.numbers.signed_below(3)),
+        let compare = match self.random.below(5) {
+            0 => Compare::version(key, operator, self.signed_below(3)),
             1 => Compare::create_revision(key, operator, self.any_revision()),
             2 => Compare::mod_revision(key, operator, self.any_revision()),
-            3 => Compare::value(key, operator, format!("v{}", self.numbers.below(6))),
+            3 => Compare::value(key, operator, format!("v{}", self.random.below(6))),
             _ => Compare::lease(key, operator, LEASES[0]),
         };
-        match self.numbers.below(6) {
+        match self.random.below(6) {
             0 => compare.with_prefix(),
             1 => compare.with_range(self.end()),
             _ => compare,
@@ -156,10 +163,10 @@ impl Generator {
     }
 
     fn operations(&mut self, depth: u32) -> Vec<TxnOp> {
-        let count = self.numbers.below(4);
+        let count = self.random.below(4);
         let mut operations = Vec::new();
         for _ in 0..count {
-            operations.push(match self.numbers.below(if depth > 0 { 8 } else { 7 }) {
+            operations.push(match self.random.below(if depth > 0 { 8 } else { 7 }) {
                 0..=2 => {
                     let (key, value, options) = self.put();
                     TxnOp::put(key, value, Some(options))
@@ -179,7 +186,7 @@ impl Generator {
     }
 
     fn txn(&mut self, depth: u32) -> Txn {
-        let compares: Vec<Compare> = (0..self.numbers.below(3)).map(|_| self.compare()).collect();
+        let compares: Vec<Compare> = (0..self.random.below(3)).map(|_| self.compare()).collect();
         let (success, failure) = (self.operations(depth), self.operations(depth));
         let mut txn = Txn::new();
         if !compares.is_empty() {
@@ -195,8 +202,8 @@ impl Generator {
     }
 
     fn step(&mut self) -> Step {
-        let lease = LEASES[usize::try_from(self.numbers.below(4)).expect("an index")];
-        match self.numbers.below(40) {
+        let lease = *self.random.choose(&LEASES);
+        match self.random.below(40) {
             0..=12 => {
                 let (key, value, options) = self.put();
                 Step::Put(key, value, options)
@@ -211,8 +218,8 @@ impl Generator {
             }
             25..=33 => Step::Txn(self.txn(2)),
             // Rare, and mostly some way back, so that there is history to read in between.
-            34 if self.numbers.one_in(3) => Step::Compact(self.any_revision() - 10),
-            35 | 36 => Step::Grant(lease, 1000 + self.numbers.signed_below(9)),
+            34 if self.random.one_in(3) => Step::Compact(self.any_revision() - 10),
+            35 | 36 => Step::Grant(lease, 1000 + self.signed_below(9)),
             37 => Step::Revoke(lease),
             _ => Step::TimeToLive(lease),
         }
@@ -356,7 +363,7 @@ async fn compare_run(seed: u64, steps: usize) {
     let mut real = Client::connect([etcd.endpoint.as_str()], None).await.expect("etcd can be reached");
     let live = [watches(&mut real, 0).await, watches(&mut embedded.client, 0).await];
     let mut generator = Generator {
-        numbers: Numbers(seed),
+        random: Random::new(seed),
         revision: 1,
     };
     let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();

@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex};
 
 use etcd_client::{PutOptions, Txn, TxnOp};
 use etcd_embedded::{Options, Retention, Store, StoreLimits};
+use testbed::random::Random;
 
-use super::{Numbers, connect, open};
+use super::{connect, open};
 
 /// Names the data directory to the child process, and makes it a server.
 const DIRECTORY: &str = "EMBEDDED_STORE_TEST_DIRECTORY";
@@ -103,7 +104,7 @@ async fn write_until_killed(address: SocketAddr, writer: usize, acknowledged: Ar
 async fn whatever_was_acknowledged_is_there_after_a_kill_at_any_moment() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let acknowledged = Arc::new(Mutex::new(Acknowledged::new()));
-    let mut numbers = Numbers(7);
+    let mut random = Random::new(7);
     for round in 0..KILLS {
         let server = Server::start(directory.path());
         let mut writers = tokio::task::JoinSet::new();
@@ -116,7 +117,7 @@ async fn whatever_was_acknowledged_is_there_after_a_kill_at_any_moment() {
             ));
         }
         // The moment of the kill is what varies; nothing is waited for.
-        tokio::time::sleep(std::time::Duration::from_millis(100 + numbers.below(200))).await;
+        tokio::time::sleep(std::time::Duration::from_millis(100 + random.below(200) as u64)).await;
         drop(server);
         writers.join_all().await;
         let known = acknowledged.lock().expect("nobody panicked").clone();

@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use testbed::random::Random;
 use tokio::time::Instant;
 
 use crate::{
@@ -31,7 +32,6 @@ use crate::{
         foreign::found_namespaces,
         isolation, ping,
         process::tail,
-        random::Random,
         store::Store,
     },
 };

@@ -2,13 +2,14 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use testbed::random::Random;
+
 use crate::{
     on_both_stores,
     support::{
         bench::{Bench, Revisions},
         config::Config,
         foreign::{fingerprints, foreign_lines, found_namespaces},
-        random::Random,
         random_config::{Size, change, generate},
         store::Change,
     },

@@ -1,12 +1,13 @@
 //! Values may come in any order: each waits for what it needs, says so, and the end is always the same.
 
+use testbed::random::Random;
+
 use crate::{
     on_both_stores,
     support::{
         bench::{Bench, Revisions},
         config::{Arp, Config, Interface, Reference, Route},
         ping,
-        random::Random,
         random_config::{Size, generate},
         store::StoreKind,
     },

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use testbed::random::Random;
+
 use crate::{
     on_both_stores, on_one_store,
     support::{
@@ -10,7 +12,6 @@ use crate::{
         etcd::CuttingProxy,
         monitor::Monitor,
         ping,
-        random::Random,
         random_config::{Size, generate},
         settle,
     },

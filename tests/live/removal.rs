@@ -1,12 +1,13 @@
 //! Deleting desired values takes away what the agent made, and nothing else.
 
+use testbed::random::Random;
+
 use crate::{
     on_both_stores, on_one_store,
     support::{
         bench::Bench,
         config::Config,
         foreign::{fingerprints, found_namespaces},
-        random::Random,
         random_config::{Size, generate},
     },
 };

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use testbed::random::Random;
+
 use crate::{
     on_both_stores,
     support::{
@@ -9,7 +11,6 @@ use crate::{
         config::{Config, Interface, Reference, Route},
         monitor::Monitor,
         ping,
-        random::Random,
         random_config::{Size, generate},
         settle,
     },

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use testbed::random::Random;
+
 use crate::{
     on_one_store,
     support::{
@@ -13,7 +15,6 @@ use crate::{
         netns_state::{NetnsState, fingerprint},
         ping,
         process::Holder,
-        random::Random,
         random_config::{Size, generate},
     },
     veth::two_namespaces,

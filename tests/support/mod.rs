@@ -19,7 +19,6 @@ pub mod monitor;
 pub mod netns_state;
 pub mod ping;
 pub mod process;
-pub mod random;
 pub mod random_config;
 pub mod settle;
 pub mod status;

@@ -3,10 +3,9 @@
 //! Owns making configurations that can all be applied (no value contradicts another); must never use an unseeded choice.
 //! Start reading at [`generate`].
 
-use super::{
-    config::{Arp, Config, Interface, Reference, Route},
-    random::Random,
-};
+use testbed::random::Random;
+
+use super::config::{Arp, Config, Interface, Reference, Route};
 
 /// How many of what.
 #[derive(Clone, Copy, Debug)]

@@ -13,13 +13,13 @@ use nix::{
     mount::{MntFlags, MsFlags},
     sched::CloneFlags,
 };
+use testbed::random::Random;
 
 use crate::support::{
     command,
     config::Reference,
     docker::{Daemon, TestResult},
     process::Holder,
-    random::Random,
 };
 
 /// Folder of the namespace files.

@@ -4,11 +4,10 @@
 
 use std::collections::BTreeMap;
 
+use testbed::random::Random;
+
 use super::places::{Kind as PlaceKind, Places};
-use crate::support::{
-    config::{Arp, Interface, Kind, Reference, Route, interface_key},
-    random::Random,
-};
+use crate::support::config::{Arp, Interface, Kind, Reference, Route, interface_key};
 
 /// A key that values are put under; its numbers choose names and addresses that no other slot uses.
 #[derive(Clone, Copy, Debug)]

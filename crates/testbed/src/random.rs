@@ -1,7 +1,7 @@
 //! A seeded source of choices, so that a failing order can be repeated.
 //!
-//! Owns the generator (SplitMix64, Steele, Lea and Flood 2014); must never read the clock unless a person asked for a random seed.
-//! Start reading at [`Random::from_environment`].
+//! Owns the generator (SplitMix64, Steele, Lea and Flood 2014). Seeds are written into tests and into stored scenarios, so the numbers
+//! of a seed must never change. Start reading at [`Random::new`].
 
 /// SplitMix64: small, fast, and good enough to choose orders and moments.
 #[derive(Clone, Debug)]
@@ -14,6 +14,9 @@ impl Random {
     }
 
     /// The seed named in `LIVE_SEED`, or `default`; printed, so that a failure can be repeated with it.
+    ///
+    /// # Panics
+    /// The variable is no number.
     pub fn from_environment(default: u64) -> Self {
         let seed = match std::env::var("LIVE_SEED") {
             Ok(text) => text.parse().expect("LIVE_SEED is a decimal number"),
@@ -33,9 +36,17 @@ impl Random {
     }
 
     /// A number in `0..bound`; the bias of the remainder does not matter for the small bounds used here.
+    ///
+    /// # Panics
+    /// The bound is 0.
     pub fn below(&mut self, bound: usize) -> usize {
         assert!(bound > 0, "nothing to choose from");
-        (self.bits() % bound as u64) as usize
+        usize::try_from(self.bits() % bound as u64).expect("it is below a usize")
+    }
+
+    /// True once in so many times.
+    pub fn one_in(&mut self, times: usize) -> bool {
+        self.below(times) == 0
     }
 
     /// One of these.
@@ -48,5 +59,20 @@ impl Random {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last + 1));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_of_a_seed_are_those_of_the_published_generator() {
+        let mut random = Random::new(1_234_567);
+        let numbers = [(); 3].map(|()| random.bits());
+        assert_eq!(
+            numbers,
+            [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]
+        );
     }
 }
