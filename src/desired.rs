@@ -17,6 +17,9 @@ use std::{
 use futures::future::BoxFuture;
 use models::{Model, document, key::Key};
 
+use crate::scheduler::{
+    Change, KeyError, Options, Rejection, Resync, Retry, Transaction, TransactionResult, ValueState, history::record::OperationRecord,
+};
 use crate::{
     descriptors::{
         Network,
@@ -29,9 +32,6 @@ use crate::{
         etcd::{RawChange, RawItem, RawKey},
         merge::{CONFIG_FILE, DATASYNC, HELD, Merge, Update},
     },
-};
-use kvscheduler::{
-    Change, KeyError, Options, Rejection, Resync, Retry, Transaction, TransactionResult, ValueState, history::record::OperationRecord,
 };
 
 mod foreign;

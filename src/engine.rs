@@ -17,10 +17,12 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use models::key::Key;
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::core::{Core, Done, Effects, Event, Question, Reply, Work};
-use kvscheduler::{Domain, Scheduler, Transaction, TransactionResult, Unacceptable, history::record::OperationRecord};
+
+use crate::scheduler::{Domain, Scheduler, Transaction, TransactionResult, Unacceptable, history::record::OperationRecord};
 
 /// Does in the world what the core wants done.
 pub trait Performer<E: Effects>: Send + 'static {
@@ -32,15 +34,15 @@ pub trait Performer<E: Effects>: Send + 'static {
 pub type DoneSender<E> = mpsc::UnboundedSender<Done<E>>;
 
 /// Sends events to the engine.
-pub struct Handle<D: Domain, S>(mpsc::UnboundedSender<Event<D, S>>);
+pub struct Handle<D: Domain<Key = Key>, S>(mpsc::UnboundedSender<Event<D, S>>);
 
-impl<D: Domain, S> Clone for Handle<D, S> {
+impl<D: Domain<Key = Key>, S> Clone for Handle<D, S> {
     fn clone(&self) -> Self {
         Handle(self.0.clone())
     }
 }
 
-impl<D: Domain, S> Handle<D, S> {
+impl<D: Domain<Key = Key>, S> Handle<D, S> {
     /// Hands an event over; false when the engine has ended.
     pub fn send(&self, event: Event<D, S>) -> bool {
         self.0.send(event).is_ok()
@@ -57,13 +59,13 @@ impl<D: Domain, S> Handle<D, S> {
 }
 
 /// What a [`Client`] may send.
-enum Request<D: Domain> {
+enum Request<D: Domain<Key = Key>> {
     Desired(Transaction<D::Value>, Option<Reply<TransactionResult>>),
     Simulate(Transaction<D::Value>, Reply<Vec<OperationRecord<D::Value>>>),
     Ask(Question<D>),
 }
 
-impl<D: Domain, S> From<Request<D>> for Event<D, S> {
+impl<D: Domain<Key = Key>, S> From<Request<D>> for Event<D, S> {
     fn from(request: Request<D>) -> Self {
         match request {
             Request::Desired(transaction, reply) => Event::Desired { transaction, reply },
@@ -74,15 +76,15 @@ impl<D: Domain, S> From<Request<D>> for Event<D, S> {
 }
 
 /// Asks the engine and changes what is desired. Cheap to clone.
-pub struct Client<D: Domain>(Arc<dyn Fn(Request<D>) -> bool + Send + Sync>);
+pub struct Client<D: Domain<Key = Key>>(Arc<dyn Fn(Request<D>) -> bool + Send + Sync>);
 
-impl<D: Domain> Clone for Client<D> {
+impl<D: Domain<Key = Key>> Clone for Client<D> {
     fn clone(&self) -> Self {
         Client(self.0.clone())
     }
 }
 
-impl<D: Domain> Client<D> {
+impl<D: Domain<Key = Key>> Client<D> {
     /// Has a transaction applied, and waits until nothing of it is left to do. It goes on although nobody waits any more.
     ///
     /// # Errors

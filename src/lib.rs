@@ -9,6 +9,7 @@ pub mod descriptors;
 pub mod desired;
 pub mod engine;
 pub mod publish;
+pub mod scheduler;
 pub mod signals;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation;

@@ -20,15 +20,17 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("yaml", &[]),
     ("startup", &[]),
-    ("engine", &["kvscheduler", "telemetry"]),
-    ("descriptors", &["kvscheduler", "netns_kernel", "telemetry"]),
+    // Binds the types of the scheduler to the agent's keys.
+    ("scheduler", &["kvscheduler"]),
+    ("engine", &["scheduler", "telemetry"]),
+    ("descriptors", &["netns_kernel", "scheduler", "telemetry"]),
     ("signals", &["netns_kernel", "engine", "telemetry"]),
     // The connection to etcd that reading and publishing share.
     ("store", &["telemetry"]),
     ("sources", &["data_dir", "engine", "store", "telemetry", "yaml"]),
     ("publish", &["engine", "store", "telemetry"]),
     // Models become values here, and sources are handed to the engine.
-    ("desired", &["descriptors", "engine", "kvscheduler", "sources"]),
+    ("desired", &["descriptors", "engine", "scheduler", "sources"]),
     // Values and their history as copies from the engine; what is published; of `sources` the documents and items that clients send.
     // Of `netns_kernel` only the types of what was read: reading goes through `api::retrieval::KernelReader`.
     (
@@ -38,10 +40,10 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
             "descriptors",
             "desired",
             "engine",
-            "kvscheduler",
             "listener",
             "netns_kernel",
             "publish",
+            "scheduler",
             "sources",
             "telemetry",
         ],

@@ -18,7 +18,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kvscheduler::{Change, Outcome, Scheduler};
 use models::{Model, key::Key};
 use netns_agent::descriptors::{
     Network,
@@ -26,6 +25,7 @@ use netns_agent::descriptors::{
     inspect::{Background, KnownLinks, inspect},
     value::{Namespace, NamespaceName, OpenNamespace, Value},
 };
+use netns_agent::scheduler::{Change, Outcome, Scheduler};
 use netns_kernel::{Executor, ExecutorConfig, KernelOp, NamespaceRef, NetnsId, Outcome as KernelOutcome, Reply, Snapshot, Task};
 
 /// Longest time that everything may take.

@@ -20,6 +20,7 @@ use std::{
 use models::key::Key;
 use tracing::{debug, warn};
 
+use crate::scheduler::{Operation, Scheduler, StatusChange, Verb};
 use crate::{
     descriptors::{
         Network,
@@ -29,7 +30,6 @@ use crate::{
     engine::Effects,
     signals::docker::MicroserviceChange,
 };
-use kvscheduler::{Operation, Scheduler, StatusChange, Verb};
 use netns_kernel::{KernelOp, NamespaceRef, NetnsId, Outcome as KernelOutcome, Reply, Snapshot, Task};
 
 use self::{

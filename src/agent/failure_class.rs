@@ -3,7 +3,7 @@
 //! Start reading at [`classify`].
 
 use crate::desired::TENTATIVE;
-use kvscheduler::FaultKind;
+use crate::scheduler::FaultKind;
 use netns_kernel::FailureKind;
 
 /// Class of a failure of the kernel or the executor.

@@ -39,6 +39,7 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
+use crate::scheduler::history::HistorySettings;
 use crate::{
     api::{self, Api, StoreAddress, grpc, http, security::Gate},
     config::{self, ForeignAddresses, HttpSettings, Settings},
@@ -63,7 +64,6 @@ use crate::{
 };
 use data_dir::DataDir;
 use etcd_embedded as embedded;
-use kvscheduler::history::HistorySettings;
 use listener::Serving;
 use netns_kernel::{Executor, ExecutorConfig, NetnsId, open_files::OpenFiles};
 

@@ -27,6 +27,7 @@ use prost_types::Timestamp;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use crate::scheduler::{LastError, Relative, Repair, Status, StatusChange, Unmet, ValueState, View};
 use crate::{
     descriptors::{
         Network,
@@ -37,7 +38,6 @@ use crate::{
     signals::docker::Microservice,
     telemetry::visible,
 };
-use kvscheduler::{LastError, Relative, Repair, Status, StatusChange, Unmet, ValueState, View};
 use netns_kernel::{LinkState, NetnsId};
 
 use super::host::StatusStore;
@@ -495,8 +495,8 @@ fn interface_state(name: &str, link: &LinkState) -> InterfaceState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scheduler::{Change, Scheduler};
     use crate::{desired::decode, sources::etcd::RawKey};
-    use kvscheduler::{Change, Scheduler};
 
     /// Keys that were published, each with the time since when its removal has been held.
     #[derive(Default)]

@@ -10,13 +10,13 @@ use models::{
     proto::ligato::kvscheduler::{ValueState as State, ValueStatus},
 };
 
+use crate::scheduler::{KeyError, ValueState, Verb};
 use crate::{
     desired::{TENTATIVE, Verdicts},
     engine::watch::{Feed, Selector},
     publish::{Published, Publisher},
     telemetry::metrics::Metrics,
 };
-use kvscheduler::{KeyError, ValueState, Verb};
 
 use super::host::StatusStore;
 

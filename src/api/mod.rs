@@ -5,6 +5,7 @@
 
 pub mod build;
 pub mod grpc;
+pub mod history;
 pub mod http;
 pub mod retrieval;
 pub mod security;
@@ -17,6 +18,10 @@ use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 
 use self::retrieval::KernelReader;
+use crate::scheduler::{
+    Scheduler,
+    history::extract::{Extract, Pick, Scope},
+};
 use crate::{
     config::HttpSettings,
     descriptors::Network,
@@ -24,10 +29,6 @@ use crate::{
     engine::{Client, Clock, watch::Feed},
     publish::Published,
     telemetry::{LogFilter, metrics::Metrics},
-};
-use kvscheduler::{
-    Scheduler,
-    history::extract::{Extract, Pick, Scope},
 };
 use listener::Limits;
 

@@ -21,7 +21,7 @@ use crate::descriptors::{
     message::{interface_of, link_member, observed_route},
     value::{Interface, NamespaceName, Value, interface_key},
 };
-use kvscheduler::history::extract::{Extract, Scope};
+use crate::scheduler::history::extract::{Extract, Scope};
 use netns_kernel::{AddressSpec, LinkDetails, NeighbourState, NetnsId, RouteState, Snapshot};
 
 /// Everything in a namespace.

@@ -10,11 +10,11 @@ use models::{
 use prost::Name;
 use serde_json::{Value as Json, json};
 
+use crate::api::history::json::Shown;
 use crate::descriptors::{
     message::{Message, message_of},
     value::Value,
 };
-use kvscheduler::history::json::Shown;
 
 /// What a property or a fact is.
 const EMPTY: &str = "google.protobuf.Empty";

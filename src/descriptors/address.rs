@@ -17,7 +17,7 @@ use super::{
     sharing::{is_kept_for_another, others_on_link},
     value::{Address, Detection, Interface, Value},
 };
-use kvscheduler::{DeleteCause, Dependency, Descriptor, Place, Refusal, Taken, Verb, View};
+use crate::scheduler::{DeleteCause, Dependency, Descriptor, Place, Refusal, Taken, Verb, View};
 use netns_kernel::{AddressDetection, AddressSpec, KernelOp};
 
 /// Descriptor of `linux/interface/<if>/address/<source>/<address>`.

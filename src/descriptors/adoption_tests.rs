@@ -7,7 +7,7 @@ use super::{
     convert::value_of,
     value::{NamespaceName, OpenNamespace, Value, interface_key},
 };
-use kvscheduler::{Change, Domain, FaultKind, Operation, Outcome, Scheduler, Status, ValueState};
+use crate::scheduler::{Change, Domain, FaultKind, Operation, Outcome, Scheduler, Status, ValueState};
 use netns_kernel::{ADOPTED_MARK, KernelOp, NamespaceRef, NetnsId};
 
 const LEFT: &str = r#"{"name":"left","type":"VETH","veth":{"peer_if_name":"right"},"ip_addresses":["10.1.0.1/24"],"adopt":true}"#;
@@ -162,7 +162,7 @@ fn a_value_that_met_a_foreign_object_left_nothing_to_clear_away() {
     world.interface(LEFT);
     world.interface(RIGHT);
     let operation = world.step().remove(0);
-    let fault = kvscheduler::Fault {
+    let fault = crate::scheduler::Fault {
         kind: FaultKind::Foreign,
         reason: "ForeignObject",
         message: "there is another".to_owned(),

@@ -15,7 +15,7 @@ use super::{
     observed::observed_prefix,
     value::Value,
 };
-use kvscheduler::{Claim, DeleteCause, Dependency, Descriptor, Refusal, View};
+use crate::scheduler::{Claim, DeleteCause, Dependency, Descriptor, Refusal, View};
 use netns_kernel::KernelOp;
 
 /// Descriptor of `config/linux/l3/v2/arp/<interface>/<address>`.

@@ -12,7 +12,7 @@ use super::{
     applied_interface, guard_of,
     value::{BridgeVlan, Value},
 };
-use kvscheduler::{DeleteCause, Dependency, Descriptor, Refusal, View};
+use crate::scheduler::{DeleteCause, Dependency, Descriptor, Refusal, View};
 use netns_kernel::KernelOp;
 
 /// Descriptor of `linux/interface/<if>//vlan/<vid>[-<last vid>]`.

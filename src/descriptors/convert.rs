@@ -20,7 +20,7 @@ use models::{
 };
 
 use super::value::{Address, Arp, Detection, DriftPolicy, Interface, NamespaceName, Original, PortOf, Route, Value};
-use kvscheduler::{Rejection, ValueState};
+use crate::scheduler::{Rejection, ValueState};
 use link_kinds::LifeCycle;
 use netns_kernel::AddressSpec;
 

@@ -12,7 +12,7 @@ use super::{
     applied_interface, guard_of,
     value::{Address, Value},
 };
-use kvscheduler::{DeleteCause, Dependency, Descriptor, Refusal, View};
+use crate::scheduler::{DeleteCause, Dependency, Descriptor, Refusal, View};
 use netns_kernel::{AddressSpec, KernelOp};
 
 /// What the keys of detections begin with.

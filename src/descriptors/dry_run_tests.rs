@@ -10,7 +10,7 @@ use super::{
     convert::value_of,
     value::{Namespace, NamespaceName, OpenNamespace, Value, interface_key},
 };
-use kvscheduler::{Change, Scheduler, Transaction, ValueState};
+use crate::scheduler::{Change, Scheduler, Transaction, ValueState};
 use netns_kernel::{NamespaceRef, NetnsId};
 
 /// A scheduler that knows the agent's own namespace and nothing else.

@@ -29,7 +29,7 @@ use super::{
 };
 use residents::Residents;
 
-use kvscheduler::View;
+use crate::scheduler::View;
 use link_kinds::{LifeCycle, Role};
 use netns_kernel::{AddressRoute, AddressSpec, AddressState, LinkState, NetnsId, Snapshot};
 

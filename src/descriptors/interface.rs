@@ -19,7 +19,7 @@ use super::{
     sharing::{check_link, has_to_leave, host_link_key, is_in_own_namespace},
     value::{Interface, Namespace, NamespaceName, Value, interface_key},
 };
-use kvscheduler::{Claim, DeleteCause, Dependency, Descriptor, Refusal, View};
+use crate::scheduler::{Claim, DeleteCause, Dependency, Descriptor, Refusal, View};
 use link_kinds::{LifeCycle, Role};
 use netns_kernel::{Guard, KernelOp, LinkChanges, NetnsId, NewLink, NewPeer};
 

@@ -16,7 +16,7 @@ use super::{
     sharing::vrf_table,
     value::{Interface, Membership, Role, Value, interface_key},
 };
-use kvscheduler::{DeleteCause, Dependency, Descriptor, Refusal, Taken, Verb, View};
+use crate::scheduler::{DeleteCause, Dependency, Descriptor, Refusal, Taken, Verb, View};
 use netns_kernel::{KernelOp, LinkChanges, NetnsId};
 
 /// Descriptor of `linux/interface/<if>/vrf/<vrf>` and `linux/interface/<if>//master/<master>`.

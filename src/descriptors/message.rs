@@ -227,7 +227,7 @@ mod tests {
 
     use super::*;
     use crate::descriptors::{Network, convert::value_of};
-    use kvscheduler::Domain;
+    use crate::scheduler::Domain;
 
     fn there_and_back(key: &str, json: &str) -> Option<Model> {
         let model = Model::decode(key, json.as_bytes()).expect(json);

@@ -29,7 +29,7 @@ pub mod value;
 
 use models::key::{ALL_AGENTS_PREFIX, Key, prefix};
 
-use kvscheduler::{Dependency, Descriptor, Domain, Relative, View};
+use crate::scheduler::{Dependency, Descriptor, Domain, Relative, View};
 use link_kinds::LifeCycle;
 use netns_kernel::{Guard, KernelOp, NetnsId};
 
@@ -104,6 +104,7 @@ impl Network {
 }
 
 impl Domain for Network {
+    type Key = Key;
     type Value = Value;
     type Effect = Vec<KernelOp>;
 

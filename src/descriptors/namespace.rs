@@ -10,7 +10,7 @@ use super::{
     alias::Marks,
     value::{Namespace, NamespaceName, OpenNamespace, Value},
 };
-use kvscheduler::{DeleteCause, Dependency, Descriptor, Refusal, View};
+use crate::scheduler::{DeleteCause, Dependency, Descriptor, Refusal, View};
 use netns_kernel::{KernelOp, NamespaceRef, NetnsId};
 
 /// Descriptor of `linux/namespace/<type>/<reference>`.

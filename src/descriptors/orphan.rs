@@ -5,7 +5,7 @@
 use models::key::Key;
 
 use super::{NAMESPACE_AVAILABLE, Network, value::Value};
-use kvscheduler::{Claim, DeleteCause, Dependency, Descriptor, Refusal, View};
+use crate::scheduler::{Claim, DeleteCause, Dependency, Descriptor, Refusal, View};
 use netns_kernel::{KernelOp, NetnsId};
 
 /// Descriptor of `linux/orphan/<namespace inode>/<what>`. Orphans are only ever found, never wanted.

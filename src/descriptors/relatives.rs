@@ -9,7 +9,7 @@ use super::{
     Network, names, netns_of,
     value::{Value, interface_key},
 };
-use kvscheduler::{Dependency, On, Relative, View};
+use crate::scheduler::{Dependency, On, Relative, View};
 
 /// How many neighbours in key order are compared with a missing name, on either side.
 const NEIGHBOURS: usize = 4;

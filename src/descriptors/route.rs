@@ -21,7 +21,7 @@ use super::{
     sharing::{others_on_link, vrf_table},
     value::{Interface, Route, Value, interface_key},
 };
-use kvscheduler::{Claim, DeleteCause, Dependency, Descriptor, Refusal, View};
+use crate::scheduler::{Claim, DeleteCause, Dependency, Descriptor, Refusal, View};
 use netns_kernel::{AddressSpec, Guard, KernelOp, NetnsId, RouteSpec};
 
 /// RT_TABLE_MAIN, linux/rtnetlink.h.

@@ -13,7 +13,7 @@ use super::{
     netns_of,
     value::{HostLink, Interface, NamespaceName, Value, interface_key},
 };
-use kvscheduler::{Claim, Refusal, View};
+use crate::scheduler::{Claim, Refusal, View};
 use netns_kernel::AddressSpec;
 
 /// Key of the fact that a link is up in the agent's own namespace.

@@ -16,8 +16,8 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::{ClientRequest, Committed, Desired, Item, RequestError, model_of};
+use crate::scheduler::{KeyError, TransactionResult};
 use crate::sources::clients::{ClientItem, ClientStore};
-use kvscheduler::{KeyError, TransactionResult};
 
 /// How many ends of confirmations are remembered.
 const REMEMBERED: usize = 1000;

@@ -35,7 +35,7 @@ use self::{
     backlog::Backlog,
     phase::{Flow, Phase},
 };
-use kvscheduler::{
+use crate::scheduler::{
     Domain, Operation, Resync, Scheduler, StatusChange, Transaction, TransactionResult, Unacceptable,
     history::{HistorySettings, record::OperationRecord},
 };
@@ -54,7 +54,7 @@ pub type Reply<T> = Box<dyn FnOnce(Result<T, Unacceptable>) + Send>;
 pub type Question<D> = Box<dyn FnOnce(&Scheduler<D>) + Send>;
 
 /// Something that happened.
-pub enum Event<D: Domain, S> {
+pub enum Event<D: Domain<Key = Key>, S> {
     /// The desired state changed.
     Desired {
         /// How. Nothing is acted upon before the first full or upstream resync.
@@ -84,7 +84,7 @@ pub enum Event<D: Domain, S> {
 /// What operations are for the world, and what the world tells back. Nothing here waits: what takes time is [`Work`].
 pub trait Effects: Send + 'static {
     /// Values and effects.
-    type Domain: Domain;
+    type Domain: Domain<Key = Key>;
     /// A signal for [`Self::signal`].
     type Signal: Send;
     /// An operation, ready to be performed.

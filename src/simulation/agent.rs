@@ -21,6 +21,7 @@ use super::{
     machine::SharedMachine,
     mutation::Mutation,
 };
+use crate::scheduler::Held;
 use crate::{
     agent::{
         effects::{Look, NetworkEffects, Seen, Signal},
@@ -32,7 +33,6 @@ use crate::{
     engine::{Clock, Core, Done, Event, Work},
     publish::{Content, Published, state::State},
 };
-use kvscheduler::held::Held;
 use netns_kernel::{Failure, Outcome, Reply, Task};
 
 /// As in the product, unless it is told otherwise.

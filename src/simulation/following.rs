@@ -13,6 +13,7 @@ use models::key::Key;
 use tokio::sync::watch;
 
 use super::{agent::AgentEvent, mutation::Mutation};
+use crate::scheduler::{Change, Rejection, Resync, Transaction};
 use crate::{
     agent::{
         effects::Signal,
@@ -28,7 +29,6 @@ use crate::{
         note_file::Remembered,
     },
 };
-use kvscheduler::{Change, Rejection, Resync, Transaction};
 
 /// A desired value with its revision.
 #[derive(Clone, PartialEq)]

@@ -3,8 +3,6 @@
 //! Owns the rules by which a cause is given, kept and taken over, and what callers may ask of transactions. Must never influence
 //! a decision about a value. Start reading at `Scheduler::act_for`; the rules are told in `ledger`.
 
-use models::key::Key;
-
 use super::{
     descriptor::Domain,
     history::{History, HistorySettings},
@@ -18,12 +16,12 @@ use super::{
 
 impl<D: Domain> Scheduler<D> {
     /// Results of awaited transactions that were finished since the last call, in the order of their numbers.
-    pub fn take_finished(&mut self) -> Vec<TransactionResult> {
+    pub fn take_finished(&mut self) -> Vec<TransactionResult<D::Key>> {
         std::mem::take(&mut self.ledger.finished)
     }
 
     /// What was done.
-    pub fn history(&self) -> &History<D::Value> {
+    pub fn history(&self) -> &History<D::Key, D::Value> {
         &self.ledger.history
     }
 
@@ -183,7 +181,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// A transaction will not bring back what was wanted under a key any more.
-    pub(super) fn release(&mut self, key: &Key) {
+    pub(super) fn release(&mut self, key: &D::Key) {
         if let Some(id) = self.graph.find(key) {
             if let Some(rare) = self.graph[id].rare_mut() {
                 rare.kept -= 1;

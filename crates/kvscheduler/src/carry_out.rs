@@ -5,10 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use models::key::Key;
-
 use super::{
-    descriptor::{Claim, DeleteCause, Domain, Taken},
+    descriptor::{Claim, DeleteCause, Domain, Key, Taken},
     edge::{Edge, Edges},
     node::{Flight, Hold},
     nodes::NodeId,
@@ -162,7 +160,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// The nodes of what a creation brings into being, with their claims; `None` when one of the claims is taken, which that value
     /// then has to wait for, and this one for it.
-    fn claim_for_brought(&mut self, id: NodeId, brings: Vec<(Key, D::Value)>) -> Option<Vec<Brought<D>>> {
+    fn claim_for_brought(&mut self, id: NodeId, brings: Vec<(D::Key, D::Value)>) -> Option<Vec<Brought<D>>> {
         let domain = self.domain.clone();
         let mut claimed = Vec::new();
         for (key, value) in brings {
@@ -217,8 +215,8 @@ impl<D: Domain> Scheduler<D> {
         let Some(descriptor) = domain.descriptor(&key) else { return };
         let mut obsolete: Vec<NodeId> = self.graph[id].children.iter().copied().collect();
         if !obsolete.is_empty() {
-            let keep: BTreeSet<Key> = descriptor.derived(&key, &wanted).into_iter().map(|(key, _)| key).collect();
-            obsolete.retain(|child| !keep.contains(&self.graph[*child].key));
+            let keep: BTreeSet<D::Key> = descriptor.derived(&key, &wanted).into_iter().map(|(key, _)| key).collect();
+            obsolete.retain(|child| !keep.contains(self.graph[*child].key.text()));
         }
         let mut waiting = false;
         for child in obsolete {
@@ -321,7 +319,7 @@ impl<D: Domain> Scheduler<D> {
         self.emit_bringing(id, verb, value, Vec::new(), effect);
     }
 
-    fn emit_bringing(&mut self, id: NodeId, verb: Verb, value: Option<D::Value>, brings: Vec<(Key, D::Value)>, effect: D::Effect) {
+    fn emit_bringing(&mut self, id: NodeId, verb: Verb, value: Option<D::Value>, brings: Vec<(D::Key, D::Value)>, effect: D::Effect) {
         let key = &self.graph[id].key;
         let descriptor = self.domain.descriptor(key).zip(value.as_ref());
         let place = descriptor.and_then(|(descriptor, value)| descriptor.place(key, value));
@@ -341,16 +339,16 @@ impl<D: Domain> Scheduler<D> {
 
     /// Returns the dependencies that must stay until a creation is done, even if the value is deleted meanwhile: its own, those of the
     /// values that it creates as well, and those of the remains that it removes first.
-    fn edges_in_flight(&self, id: NodeId) -> Edges {
+    fn edges_in_flight(&self, id: NodeId) -> Edges<D::Key> {
         let node = &self.graph[id];
         let brought = node.flight.as_ref().map_or(&[][..], |flight| &flight.brings);
         let brought: Vec<NodeId> = brought.iter().filter_map(|(key, _)| self.graph.find(key)).collect();
         if brought.is_empty() && !node.partial {
             return node.edges.clone();
         }
-        let comes = |edge: &&Edge| edge.key_target().is_none_or(|target| target != id && !brought.contains(&target));
+        let comes = |edge: &&Edge<D::Key>| edge.key_target().is_none_or(|target| target != id && !brought.contains(&target));
         let of_brought = brought.iter().flat_map(|id| self.graph[*id].edges.iter()).filter(comes);
-        let mut edges: Vec<Edge> = node.edges.iter().chain(of_brought).cloned().collect();
+        let mut edges: Vec<Edge<D::Key>> = node.edges.iter().chain(of_brought).cloned().collect();
         if node.partial {
             edges.extend(node.applied_edges.iter().cloned());
         }
@@ -358,7 +356,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// Records that an operation on a value begins, and returns its number.
-    fn take_flight(&mut self, id: NodeId, verb: Verb, value: Option<D::Value>, brings: Vec<(Key, D::Value)>) -> u64 {
+    fn take_flight(&mut self, id: NodeId, verb: Verb, value: Option<D::Value>, brings: Vec<(D::Key, D::Value)>) -> u64 {
         if verb != Verb::Verify {
             self.graph[id].last_operation = verb;
         }

@@ -18,58 +18,68 @@
 //! After a failed `create` the object may exist in part. The next attempt starts with the effect of [`Descriptor::recover`], and
 //! nothing that the failed one depended on is taken away before.
 
-use std::{fmt, ops::Deref, sync::Arc};
-
-use models::key::Key;
+use std::{borrow::Borrow, fmt, hash::Hash, ops::Deref, sync::Arc};
 
 use super::{explanation::Relative, status::Verb, view::View};
 
+/// The name of a value: ordered, compared and hashed as its text is. Implemented by every type that fits, such as `String`.
+pub trait Key: Clone + Ord + Hash + fmt::Debug + fmt::Display + Borrow<str> + 'static {
+    /// The text.
+    fn text(&self) -> &str {
+        self.borrow()
+    }
+}
+
+impl<K: Clone + Ord + Hash + fmt::Debug + fmt::Display + Borrow<str> + 'static> Key for K {}
+
 /// The types a scheduler works with, and the look-up of descriptors. Implemented once for the product and once for tests.
 pub trait Domain: Sized + Clone + 'static {
+    /// The name of a value. What starts with the same text may be depended on together.
+    type Key: Key;
     /// A value, desired or applied; cheap to clone.
     type Value: Clone + fmt::Debug + Send;
     /// What a descriptor wants done.
     type Effect: Default + Clone + fmt::Debug;
 
     /// The descriptor of the kind that `key` belongs to; `None` when the agent has none (properties, facts, unknown kinds).
-    fn descriptor(&self, key: &Key) -> Option<&dyn Descriptor<Self>>;
+    fn descriptor(&self, key: &Self::Key) -> Option<&dyn Descriptor<Self>>;
 
     /// Whether the key is that of a fact which may be told late: until [`super::Scheduler::settle_facts`] nothing that was found
     /// in the kernel is taken down for want of it.
-    fn is_late_fact(&self, _key: &Key) -> bool {
+    fn is_late_fact(&self, _key: &Self::Key) -> bool {
         false
     }
 
     /// The value that is applied when an operation succeeds, as far as it can be told beforehand (see [`super::Scheduler::simulate`]).
-    fn supposed(&self, _key: &Key, wanted: &Self::Value, _view: &View<'_, Self>) -> Self::Value {
+    fn supposed(&self, _key: &Self::Key, wanted: &Self::Value, _view: &View<'_, Self>) -> Self::Value {
         wanted.clone()
     }
 
     /// Values to evaluate again when `value` is applied or deleted, or is applied and another version of it is desired, although they do
     /// not depend on it: they use the same object.
-    fn concerned(&self, _key: &Key, _value: &Self::Value, _view: &View<'_, Self>) -> Vec<Key> {
+    fn concerned(&self, _key: &Self::Key, _value: &Self::Value, _view: &View<'_, Self>) -> Vec<Self::Key> {
         Vec::new()
     }
 
     /// What is known of an applied value besides what was asked for, such as the inode of a namespace: names and texts for the
     /// timeline of its key.
-    fn metadata(&self, _key: &Key, _applied: &Self::Value) -> Vec<(&'static str, Vec<String>)> {
+    fn metadata(&self, _key: &Self::Key, _applied: &Self::Value) -> Vec<(&'static str, Vec<String>)> {
         Vec::new()
     }
 
     /// Whether what others do to a value, or to what is derived from it, is repaired. Otherwise it is only told.
-    fn is_repaired(&self, _key: &Key, _wanted: &Self::Value) -> bool {
+    fn is_repaired(&self, _key: &Self::Key, _wanted: &Self::Value) -> bool {
         true
     }
 
     /// What a person calls the value under `key`, to begin a sentence with: `interface web-eth0`.
-    fn name(&self, key: &Key) -> String {
+    fn name(&self, key: &Self::Key) -> String {
         key.to_string()
     }
 
     /// The key of the value that would bring `key`, or any key that starts with it, about by being applied: the interface of an
     /// address. An unmet dependency is explained by it.
-    fn bearer(&self, _key: &Key) -> Option<Key> {
+    fn bearer(&self, _key: &Self::Key) -> Option<Self::Key> {
         None
     }
 
@@ -77,7 +87,7 @@ pub trait Domain: Sized + Clone + 'static {
     /// with what it lacks. Asked for reported values only, of which there may be very many: a few look-ups, no walk over all values.
     /// Asked again when something named in the last answer changes. Values below the prefixes of a dependency on any of several
     /// need not be named.
-    fn relatives(&self, _unmet: &Dependency, _view: &View<'_, Self>) -> Vec<Relative> {
+    fn relatives(&self, _unmet: &Dependency<Self::Key>, _view: &View<'_, Self>) -> Vec<Relative<Self::Key>> {
         Vec::new()
     }
 
@@ -94,12 +104,12 @@ pub trait Descriptor<D: Domain>: Send + Sync {
     fn name(&self) -> &'static str;
 
     /// Short name of a value, for people; need not be unique.
-    fn label(&self, key: &Key) -> String {
+    fn label(&self, key: &D::Key) -> String {
         key.to_string()
     }
 
     /// Whether nothing has to be done to get from `applied` to `wanted`.
-    fn equivalent(&self, key: &Key, applied: &D::Value, wanted: &D::Value) -> bool;
+    fn equivalent(&self, key: &D::Key, applied: &D::Value, wanted: &D::Value) -> bool;
 
     /// What is wrong with `found`, which others made of what was applied as `wanted`: the end of a sentence.
     fn difference(&self, _found: &D::Value, _wanted: &D::Value) -> String {
@@ -112,32 +122,32 @@ pub trait Descriptor<D: Domain>: Send + Sync {
     }
 
     /// Whether the change needs a deletion and a creation instead of [`Self::update`].
-    fn needs_recreate(&self, _key: &Key, _applied: &D::Value, _wanted: &D::Value) -> bool {
+    fn needs_recreate(&self, _key: &D::Key, _applied: &D::Value, _wanted: &D::Value) -> bool {
         true
     }
 
     /// What must be available while the value is applied.
-    fn dependencies(&self, _key: &Key, _value: &D::Value) -> Vec<Dependency> {
+    fn dependencies(&self, _key: &D::Key, _value: &D::Value) -> Vec<Dependency<D::Key>> {
         Vec::new()
     }
 
     /// Place of a value among those that are created in a given order; `None`: the order of the keys.
-    fn place(&self, _key: &Key, _value: &D::Value) -> Option<Place> {
+    fn place(&self, _key: &D::Key, _value: &D::Value) -> Option<Place> {
         None
     }
 
     /// Values that live exactly as long as this one is applied.
-    fn derived(&self, _key: &Key, _value: &D::Value) -> Vec<(Key, D::Value)> {
+    fn derived(&self, _key: &D::Key, _value: &D::Value) -> Vec<(D::Key, D::Value)> {
         Vec::new()
     }
 
     /// Values that are wanted as long as at least one value implies them, such as the namespace that several interfaces name.
-    fn implied(&self, _key: &Key, _value: &D::Value) -> Vec<(Key, D::Value)> {
+    fn implied(&self, _key: &D::Key, _value: &D::Value) -> Vec<(D::Key, D::Value)> {
         Vec::new()
     }
 
     /// Names that only one value may hold at a time, such as a host name within a namespace.
-    fn claims(&self, _key: &Key, _value: &D::Value, _view: &View<'_, D>) -> Vec<Claim> {
+    fn claims(&self, _key: &D::Key, _value: &D::Value, _view: &View<'_, D>) -> Vec<Claim> {
         Vec::new()
     }
 
@@ -145,16 +155,16 @@ pub trait Descriptor<D: Domain>: Send + Sync {
     ///
     /// # Errors
     /// A [`Refusal`] when another value is in the way; asked again as soon as anything it depends on changes.
-    fn create(&self, key: &Key, value: &D::Value, view: &View<'_, D>) -> Result<D::Effect, Refusal>;
+    fn create(&self, key: &D::Key, value: &D::Value, view: &View<'_, D>) -> Result<D::Effect, Refusal>;
 
     /// Other values that creating this one brings into being, as they will then be: the other end of a veth pair. What they lack
     /// is made up for by an update.
-    fn brings(&self, _key: &Key, _value: &D::Value, _view: &View<'_, D>) -> Vec<(Key, D::Value)> {
+    fn brings(&self, _key: &D::Key, _value: &D::Value, _view: &View<'_, D>) -> Vec<(D::Key, D::Value)> {
         Vec::new()
     }
 
     /// The effect that clears away what a failed [`Self::create`] of `value` may have left.
-    fn recover(&self, _key: &Key, _value: &D::Value, _view: &View<'_, D>) -> D::Effect {
+    fn recover(&self, _key: &D::Key, _value: &D::Value, _view: &View<'_, D>) -> D::Effect {
         D::Effect::default()
     }
 
@@ -167,21 +177,21 @@ pub trait Descriptor<D: Domain>: Send + Sync {
     ///
     /// # Errors
     /// As for [`Self::create`].
-    fn update(&self, _key: &Key, _applied: &D::Value, _wanted: &D::Value, _view: &View<'_, D>) -> Result<D::Effect, Refusal> {
+    fn update(&self, _key: &D::Key, _applied: &D::Value, _wanted: &D::Value, _view: &View<'_, D>) -> Result<D::Effect, Refusal> {
         Ok(D::Effect::default())
     }
 
     /// The effect that removes the value.
-    fn delete(&self, key: &Key, applied: &D::Value, cause: DeleteCause, view: &View<'_, D>) -> D::Effect;
+    fn delete(&self, key: &D::Key, applied: &D::Value, cause: DeleteCause, view: &View<'_, D>) -> D::Effect;
 
     /// Returns the other values that the kernel removes when it deletes or (`verb`) creates this one. Called only if that takes an
     /// operation.
-    fn takes_along(&self, _key: &Key, _value: &D::Value, _verb: Verb, _view: &View<'_, D>) -> Taken {
+    fn takes_along(&self, _key: &D::Key, _value: &D::Value, _verb: Verb, _view: &View<'_, D>) -> Taken<D::Key> {
         Taken::NOTHING
     }
 
     /// The effect that finds out whether the value is still what was applied; empty when there is no way to tell.
-    fn verify(&self, _key: &Key, _applied: &D::Value) -> D::Effect {
+    fn verify(&self, _key: &D::Key, _applied: &D::Value) -> D::Effect {
         D::Effect::default()
     }
 
@@ -189,7 +199,7 @@ pub trait Descriptor<D: Domain>: Send + Sync {
     ///
     /// It is asked again when what it depends on was applied anew or is no longer available, not when that is only wanted differently: so
     /// it must go by what is applied.
-    fn stale(&self, _key: &Key, _applied: &D::Value, _view: &View<'_, D>) -> bool {
+    fn stale(&self, _key: &D::Key, _applied: &D::Value, _view: &View<'_, D>) -> bool {
         false
     }
 }
@@ -199,16 +209,16 @@ pub trait Descriptor<D: Domain>: Send + Sync {
 /// From the start of the operation no other value can rely on them. If it succeeds they count as deleted, and those that are still desired
 /// are created again. If it fails they count as applied.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Taken {
+pub enum Taken<K> {
     /// These values. If one of them is being created, the operation waits for that.
-    Values(Vec<Key>),
+    Values(Vec<K>),
     /// Unknown until the pending operation on this value has ended. The operation waits for that, and the question is asked again.
-    After(Key),
+    After(K),
 }
 
-impl Taken {
+impl<K> Taken<K> {
     /// The operation removes no other value.
-    pub const NOTHING: Taken = Taken::Values(Vec::new());
+    pub const NOTHING: Self = Taken::Values(Vec::new());
 }
 
 /// Place of a value among values that are created together and in a given order.
@@ -230,12 +240,12 @@ pub enum DeleteCause {
 }
 
 /// A condition for a value to be applied. Several are AND-ed.
-#[derive(Clone, Debug)]
-pub struct Dependency {
+#[derive(Clone)]
+pub struct Dependency<K> {
     /// Stable name shown to users, as in the reference (`veth-peer-exists`).
     pub label: Label,
     /// What satisfies it.
-    pub on: On,
+    pub on: On<K>,
     /// Needed only until the value is applied: taking it over consumes the target.
     pub only_to_create: bool,
     /// When the target vanishes without the agent's doing, the kernel keeps what depends on it: while the target is made again, that is
@@ -293,25 +303,25 @@ impl From<String> for Label {
 }
 
 /// Which of the keys under a prefix count.
-pub type Predicate = Arc<dyn Fn(&Key) -> bool + Send + Sync>;
+pub type Predicate<K> = Arc<dyn Fn(&K) -> bool + Send + Sync>;
 
 /// The target of a dependency.
 #[derive(Clone)]
-pub enum On {
+pub enum On<K> {
     /// The value under this key.
-    Key(Key),
+    Key(K),
     /// Any available value whose key starts with one of the prefixes and passes the predicate.
     AnyOf {
         /// Key prefixes; each must end with `/`.
-        prefixes: Vec<Key>,
+        prefixes: Vec<K>,
         /// Which of those keys count; `None`: all.
-        predicate: Option<Predicate>,
+        predicate: Option<Predicate<K>>,
         /// Noun phrase for what is expected, without an article: `IP address of interface left`.
         describe: Label,
     },
 }
 
-impl fmt::Debug for On {
+impl<K: fmt::Display> fmt::Debug for On<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             On::Key(key) => write!(f, "{key}"),
@@ -320,9 +330,15 @@ impl fmt::Debug for On {
     }
 }
 
-impl Dependency {
+impl<K: fmt::Display> fmt::Debug for Dependency<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({:?})", self.label, self.on)
+    }
+}
+
+impl<K> Dependency<K> {
     /// A dependency on the value under `key`.
-    pub fn key(label: impl Into<Label>, key: Key) -> Self {
+    pub fn key(label: impl Into<Label>, key: K) -> Self {
         Dependency {
             label: label.into(),
             on: On::Key(key),
@@ -337,7 +353,7 @@ impl Dependency {
     }
 
     /// A dependency on any value under one of `prefixes` (each ends with `/`) that passes `predicate`.
-    pub fn any_of(label: impl Into<Label>, prefixes: Vec<Key>, describe: impl Into<Label>, predicate: Option<Predicate>) -> Self {
+    pub fn any_of(label: impl Into<Label>, prefixes: Vec<K>, describe: impl Into<Label>, predicate: Option<Predicate<K>>) -> Self {
         Dependency {
             label: label.into(),
             on: On::AnyOf {

@@ -12,10 +12,8 @@ use std::{
     time::Duration,
 };
 
-use models::key::Key;
-
 use super::{
-    descriptor::Domain,
+    descriptor::{Domain, Key},
     edge::{Edge, Target},
     node::Hold,
     nodes::NodeId,
@@ -37,19 +35,32 @@ const LONGEST_DELAY: Duration = Duration::from_secs(60);
 const CALM: Duration = Duration::from_secs(10);
 
 /// What is known of damage.
-#[derive(Clone, Default)]
-pub(super) struct Drift {
+#[derive(Clone)]
+pub(super) struct Drift<K> {
     /// Wanted values that vanished or were changed, and are not as wanted again yet.
     damaged: BTreeSet<NodeId>,
     /// Their keys and those of what is derived from them.
-    coming: BTreeSet<Key>,
+    coming: BTreeSet<K>,
     /// Values whose damage the present observation shows, and the keys as in `coming`.
     fresh: BTreeSet<NodeId>,
-    fresh_keys: BTreeSet<Key>,
+    fresh_keys: BTreeSet<K>,
     /// A value has left `damaged` and its keys may still be in `coming`.
     shrunk: bool,
     /// Values that were broken lately.
     fights: BTreeMap<NodeId, Fight>,
+}
+
+impl<K> Drift<K> {
+    pub fn new() -> Self {
+        Drift {
+            damaged: BTreeSet::new(),
+            coming: BTreeSet::new(),
+            fresh: BTreeSet::new(),
+            fresh_keys: BTreeSet::new(),
+            shrunk: false,
+            fights: BTreeMap::new(),
+        }
+    }
 }
 
 /// How often a value was broken.
@@ -278,7 +289,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// The key of a value and those of what is derived from it when it is as wanted.
-    fn keys_of(&self, id: NodeId) -> Vec<Key> {
+    fn keys_of(&self, id: NodeId) -> Vec<D::Key> {
         let node = &self.graph[id];
         let derived = match (node.wanted(), self.domain.descriptor(&node.key)) {
             (Some(wanted), Some(descriptor)) => descriptor.derived(&node.key, wanted),
@@ -302,14 +313,14 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// Whether one of the `coming` keys that counts meets a dependency.
-    fn is_met_by(&self, coming: &BTreeSet<Key>, edge: &Edge, counts: impl Fn(&Key) -> bool) -> bool {
+    fn is_met_by(&self, coming: &BTreeSet<D::Key>, edge: &Edge<D::Key>, counts: impl Fn(&D::Key) -> bool) -> bool {
         match &edge.on {
-            Target::Key(target) => coming.contains(&self.graph[*target].key),
+            Target::Key(target) => coming.contains(self.graph[*target].key.text()),
             Target::AnyOf(any) => any.prefixes.iter().any(|prefix| {
                 let prefix = &self.graph[*prefix].key;
                 let below = coming
-                    .range::<Key, _>(prefix..)
-                    .take_while(|key| key.as_str().starts_with(prefix.as_str()));
+                    .range::<D::Key, _>(prefix..)
+                    .take_while(|key| key.text().starts_with(prefix.text()));
                 let mut below = below.filter(|key| counts(key));
                 below.any(|key| any.predicate.as_ref().is_none_or(|passes| passes(key)))
             }),

@@ -13,28 +13,28 @@ use super::{
 
 /// A dependency with its targets found.
 #[derive(Clone)]
-pub(super) struct Edge {
+pub(super) struct Edge<K> {
     pub label: Label,
     pub only_to_create: bool,
     pub outlived: bool,
-    pub on: Target,
+    pub on: Target<K>,
 }
 
 /// What satisfies an edge.
 #[derive(Clone)]
-pub(super) enum Target {
+pub(super) enum Target<K> {
     /// This node.
     Key(NodeId),
     /// Any of several.
-    AnyOf(Box<AnyOf>),
+    AnyOf(Box<AnyOf<K>>),
 }
 
 /// As [`On::AnyOf`].
 #[derive(Clone)]
-pub(super) struct AnyOf {
+pub(super) struct AnyOf<K> {
     /// The nodes of the prefixes.
     pub prefixes: Prefixes,
-    pub predicate: Option<Predicate>,
+    pub predicate: Option<Predicate<K>>,
     pub describe: Label,
 }
 
@@ -70,9 +70,9 @@ impl FromIterator<NodeId> for Prefixes {
 }
 
 /// Dependencies of a value; those of the wanted and of the applied one are mostly the same, and then they are shared.
-pub(super) type Edges = Arc<[Edge]>;
+pub(super) type Edges<K> = Arc<[Edge<K>]>;
 
-impl Edge {
+impl<K> Edge<K> {
     /// The node, or the nodes of the prefixes.
     pub fn targets(&self) -> &[NodeId] {
         match &self.on {
@@ -91,14 +91,14 @@ impl Edge {
 }
 
 /// All targets of the edges.
-pub(super) fn targets(edges: &[Edge]) -> impl Iterator<Item = NodeId> + '_ {
+pub(super) fn targets<K>(edges: &[Edge<K>]) -> impl Iterator<Item = NodeId> + '_ {
     edges.iter().flat_map(|edge| edge.targets()).copied()
 }
 
 impl<D: Domain> Graph<D> {
     /// The edges of a node for these dependencies: those that it has, if they say the same. New ones must be put in place by
     /// [`Self::set_edges`].
-    pub fn resolve(&mut self, id: NodeId, dependencies: Vec<Dependency>) -> Edges {
+    pub fn resolve(&mut self, id: NodeId, dependencies: Vec<Dependency<D::Key>>) -> Edges<D::Key> {
         if dependencies.is_empty() {
             return Edges::default();
         }
@@ -112,7 +112,7 @@ impl<D: Domain> Graph<D> {
         dependencies.into_iter().map(|dependency| self.edge(dependency)).collect()
     }
 
-    fn edge(&mut self, dependency: Dependency) -> Edge {
+    fn edge(&mut self, dependency: Dependency<D::Key>) -> Edge<D::Key> {
         let on = match dependency.on {
             On::Key(key) => Target::Key(self.obtain(&key)),
             On::AnyOf {
@@ -133,8 +133,8 @@ impl<D: Domain> Graph<D> {
         }
     }
 
-    fn is_same(&self, edges: &[Edge], dependencies: &[Dependency]) -> bool {
-        let same = |(edge, dependency): (&Edge, &Dependency)| {
+    fn is_same(&self, edges: &[Edge<D::Key>], dependencies: &[Dependency<D::Key>]) -> bool {
+        let same = |(edge, dependency): (&Edge<D::Key>, &Dependency<D::Key>)| {
             (&edge.label, edge.only_to_create, edge.outlived) == (&dependency.label, dependency.only_to_create, dependency.outlived)
                 && match (&edge.on, &dependency.on) {
                     (Target::Key(target), On::Key(key)) => self[*target].key == *key,
@@ -157,7 +157,7 @@ impl<D: Domain> Graph<D> {
     }
 
     /// The dependency that an edge was made of.
-    pub fn dependency(&self, edge: &Edge) -> Dependency {
+    pub fn dependency(&self, edge: &Edge<D::Key>) -> Dependency<D::Key> {
         let key = |id: &NodeId| self[*id].key.clone();
         let on = match &edge.on {
             Target::Key(target) => On::Key(key(target)),

@@ -7,10 +7,8 @@
 
 use std::time::Duration;
 
-use models::key::Key;
-
 use super::{
-    descriptor::{Domain, On},
+    descriptor::{Domain, Key, On},
     drift::DRIFTED,
     edge::{Edge, Target},
     explanation::{Explanation, RELATIVES_MAX, Relative, Repair, Unmet, waiting_for},
@@ -60,12 +58,21 @@ enum Cause {
 }
 
 /// An explanation being made.
-#[derive(Default)]
-struct Inquiry {
+struct Inquiry<K> {
     /// Nodes that are spoken of already, so that a cycle ends.
     path: Vec<NodeId>,
     /// Keys named, beside those that are depended on.
-    mentioned: Vec<Key>,
+    mentioned: Vec<K>,
+}
+
+impl<K> Inquiry<K> {
+    /// That begins with this node, if with any.
+    fn of(node: Option<NodeId>) -> Self {
+        Inquiry {
+            path: node.into_iter().collect(),
+            mentioned: Vec::new(),
+        }
+    }
 }
 
 impl<D: Domain> Scheduler<D> {
@@ -177,7 +184,7 @@ impl<D: Domain> Scheduler<D> {
         self.graph[id].at_rest() && self.is_told_as_configured(self.base_of(id))
     }
 
-    fn tell_change(&mut self, id: NodeId, status: Option<Status>) {
+    fn tell_change(&mut self, id: NodeId, status: Option<Status<D::Key>>) {
         let key = self.graph[id].key.clone();
         if !self.mentions.is_empty() {
             let mentioning: Vec<NodeId> = self.mentions.by(&key).collect();
@@ -223,7 +230,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// The status of a base value now, and the keys that its explanation names; `None` while something is under way.
-    fn status_of(&self, id: NodeId, condition: Condition) -> Option<(Status, Vec<Key>)> {
+    fn status_of(&self, id: NodeId, condition: Condition) -> Option<(Status<D::Key>, Vec<D::Key>)> {
         let node = &self.graph[id];
         let mut mentioned = Vec::new();
         let last = match (&node.status, &condition) {
@@ -261,7 +268,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// What a base value waits for, if it is PENDING.
-    pub(super) fn wait_of(&self, id: NodeId) -> Option<KeyWait> {
+    pub(super) fn wait_of(&self, id: NodeId) -> Option<KeyWait<D::Key>> {
         let node = self.graph.get(id).filter(|node| node.requested.is_some())?;
         let condition = self.condition(id);
         if !matches!(&condition, Condition::Problem(problem) if problem.state == ValueState::Pending) {
@@ -276,12 +283,9 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// Writes what is the matter into the status; returns the keys named.
-    fn tell(&self, status: &mut Status, id: NodeId, problem: Problem) -> Vec<Key> {
+    fn tell(&self, status: &mut Status<D::Key>, id: NodeId, problem: Problem) -> Vec<D::Key> {
         let node = &self.graph[problem.of];
-        let mut inquiry = Inquiry {
-            path: vec![problem.of],
-            mentioned: Vec::new(),
-        };
+        let mut inquiry = Inquiry::of(Some(problem.of));
         let mut explanation = Explanation {
             derived: (problem.of != id).then(|| node.key.clone()),
             attempts: node.attempts,
@@ -418,7 +422,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// An unmet dependency in full. `before`: what was told last, which knows since when.
-    fn unmet(&self, edge: &Edge, before: Option<&Explanation>, inquiry: &mut Inquiry) -> Unmet {
+    fn unmet(&self, edge: &Edge<D::Key>, before: Option<&Explanation<D::Key>>, inquiry: &mut Inquiry<D::Key>) -> Unmet<D::Key> {
         let dependency = self.graph.dependency(edge);
         let mut relatives = self.domain().relatives(&dependency, &View::new(&self.graph));
         let (expected, name) = match &dependency.on {
@@ -446,7 +450,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// What is the matter with an unmet dependency, as a sentence. Dependencies already mentioned in `path` are left out.
-    fn describe(&self, edge: &Edge, relatives: &[Relative], inquiry: &mut Inquiry) -> String {
+    fn describe(&self, edge: &Edge<D::Key>, relatives: &[Relative<D::Key>], inquiry: &mut Inquiry<D::Key>) -> String {
         let bearer = edge
             .targets()
             .iter()
@@ -477,7 +481,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// Why a value cannot be relied on, as the end of a sentence that starts with its name; `None` if it can.
-    fn describe_node(&self, id: NodeId, inquiry: &mut Inquiry) -> Option<String> {
+    fn describe_node(&self, id: NodeId, inquiry: &mut Inquiry<D::Key>) -> Option<String> {
         let node = &self.graph[id];
         if let Some(rejection) = node.rejected() {
             return Some(format!("is invalid ({})", rejection.message));
@@ -491,7 +495,7 @@ impl<D: Domain> Scheduler<D> {
             None => {}
         }
         inquiry.path.push(id);
-        let news = |edge: &&Edge| !edge.targets().iter().any(|target| inquiry.path.contains(target));
+        let news = |edge: &&Edge<D::Key>| !edge.targets().iter().any(|target| inquiry.path.contains(target));
         let unmet = node.edges.iter().filter(news).find(|edge| !self.graph.edge_satisfied(id, edge));
         Some(match (node.wanted(), unmet) {
             (None, _) => "does not exist".to_owned(),
@@ -503,12 +507,12 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// Values below the prefixes of a dependency that do not satisfy it: of the wrong sort, or not there yet.
-    fn nearby(&self, edge: &Edge) -> Vec<Relative> {
-        let under = |target: &NodeId| self.graph.under(self.graph[*target].key.as_str()).take(NEARBY);
+    fn nearby(&self, edge: &Edge<D::Key>) -> Vec<Relative<D::Key>> {
+        let under = |target: &NodeId| self.graph.under(self.graph[*target].key.text()).take(NEARBY);
         let values = edge.targets().iter().flat_map(under).filter_map(|id| {
             let node = &self.graph[id];
             let what = match (node.hold.as_deref(), node.available(), node.wanted().is_some()) {
-                (Some(_), _, true) => self.describe_node(id, &mut Inquiry::default())?,
+                (Some(_), _, true) => self.describe_node(id, &mut Inquiry::of(None))?,
                 (_, true, _) => "exists".to_owned(),
                 (_, false, true) => "is not there yet".to_owned(),
                 (_, false, false) => return None,

@@ -5,30 +5,43 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use models::key::Key;
-
-use super::{descriptor::Label, node_set::FastMap, nodes::NodeId};
+use super::{
+    descriptor::{Key, Label},
+    node_set::FastMap,
+    nodes::NodeId,
+};
 
 /// Why a value is not as wanted. [`super::Status::message`] is the same for a person.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub struct Explanation {
+#[derive(Clone, PartialEq, Debug)]
+pub struct Explanation<K> {
     /// The derived value that is to blame, such as an address of an interface; `None`: the base value itself.
-    pub derived: Option<Key>,
+    pub derived: Option<K>,
     /// Dependencies that are not satisfied.
-    pub unmet: Vec<Unmet>,
+    pub unmet: Vec<Unmet<K>>,
     /// Failed attempts in a row.
     pub attempts: u32,
     /// What came of the last attempt that failed, since the value was last as wanted or was changed.
     pub last_error: Option<LastError>,
 }
 
+impl<K> Default for Explanation<K> {
+    fn default() -> Self {
+        Explanation {
+            derived: None,
+            unmet: Vec::new(),
+            attempts: 0,
+            last_error: None,
+        }
+    }
+}
+
 /// A dependency that is not satisfied.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Unmet {
+pub struct Unmet<K> {
     /// Its label.
     pub label: Label,
     /// The key that would satisfy it; `None` if any of several would.
-    pub expected: Option<Key>,
+    pub expected: Option<K>,
     /// What is expected, as a person calls it.
     pub name: String,
     /// Since when it has been unmet without a break (since the Unix epoch), as far as it was told.
@@ -36,14 +49,14 @@ pub struct Unmet {
     /// What is the matter with it, as a sentence.
     pub state: String,
     /// The nearest that exists, at most [`RELATIVES_MAX`].
-    pub relatives: Vec<Relative>,
+    pub relatives: Vec<Relative<K>>,
 }
 
 /// Something that exists and is nearly what is expected, or has to do with it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Relative {
+pub struct Relative<K> {
     /// Its key.
-    pub key: Key,
+    pub key: K,
     /// A sentence about it: "interface veth1 exists but is DOWN".
     pub text: String,
 }
@@ -83,7 +96,7 @@ pub const RELATIVES_MAX: usize = 3;
 pub const DAMAGE_MAX: usize = 8;
 
 /// The unmet dependencies in one sentence. Those with the same cause are told together.
-pub(super) fn waiting_for(unmet: &[Unmet]) -> String {
+pub(super) fn waiting_for<K>(unmet: &[Unmet<K>]) -> String {
     let mut causes: Vec<(&str, Vec<&str>, Vec<&str>)> = Vec::new();
     for one in unmet {
         let at = causes.iter().position(|(state, ..)| *state == one.state).unwrap_or_else(|| {
@@ -115,20 +128,27 @@ fn enumerate(words: &[&str]) -> String {
 }
 
 /// Who explains itself by whom without depending on it, so that it is told anew when that changes.
-#[derive(Clone, Default)]
-pub(super) struct Mentions {
-    by_key: FastMap<Key, BTreeSet<NodeId>>,
-    of: FastMap<NodeId, Vec<Key>>,
+#[derive(Clone)]
+pub(super) struct Mentions<K> {
+    by_key: FastMap<K, BTreeSet<NodeId>>,
+    of: FastMap<NodeId, Vec<K>>,
 }
 
-impl Mentions {
+impl<K: Key> Mentions<K> {
+    pub fn new() -> Self {
+        Mentions {
+            by_key: FastMap::default(),
+            of: FastMap::default(),
+        }
+    }
+
     /// The explanation of `id` names exactly these.
-    pub fn set(&mut self, id: NodeId, keys: Vec<Key>) {
+    pub fn set(&mut self, id: NodeId, keys: Vec<K>) {
         for key in self.of.remove(&id).unwrap_or_default() {
-            if let Some(ids) = self.by_key.get_mut(&key) {
+            if let Some(ids) = self.by_key.get_mut(key.text()) {
                 ids.remove(&id);
                 if ids.is_empty() {
-                    self.by_key.remove(&key);
+                    self.by_key.remove(key.text());
                 }
             }
         }
@@ -146,8 +166,8 @@ impl Mentions {
     }
 
     /// Those in whose explanation `key` is named.
-    pub fn by(&self, key: &Key) -> impl Iterator<Item = NodeId> + '_ {
-        self.by_key.get(key).into_iter().flatten().copied()
+    pub fn by(&self, key: &K) -> impl Iterator<Item = NodeId> + '_ {
+        self.by_key.get(key.text()).into_iter().flatten().copied()
     }
 }
 
@@ -155,9 +175,9 @@ impl Mentions {
 mod tests {
     use super::*;
 
-    fn unmet(label: &'static str, state: &str, relatives: &[&str]) -> Unmet {
+    fn unmet(label: &'static str, state: &str, relatives: &[&str]) -> Unmet<String> {
         let relatives = relatives.iter().map(|text| Relative {
-            key: Key::new(text),
+            key: (*text).to_owned(),
             text: (*text).to_owned(),
         });
         Unmet {

@@ -14,21 +14,19 @@ use std::{
     sync::Arc,
 };
 
-use hashbrown::HashTable;
-use models::key::Key;
-
 use super::{
     cycle::Cycles,
-    descriptor::{Claim, Domain},
+    descriptor::{Claim, Domain, Key},
     edge::{Edge, Edges, Target, targets},
     node::{Below, Claims, Node},
     node_set::{FastHasher, FastMap, NodeSet},
     nodes::{NodeId, Nodes},
 };
+use hashbrown::HashTable;
 
-fn hash(key: &Key) -> u64 {
+fn hash<K: Key>(key: &K) -> u64 {
     let mut hasher = FastHasher::default();
-    hasher.write(key.as_bytes());
+    hasher.write(key.text().as_bytes());
     hasher.finish()
 }
 
@@ -38,9 +36,9 @@ pub(super) struct Graph<D: Domain> {
     nodes: Nodes<Node<D>>,
     /// By the hashes of their keys.
     by_key: HashTable<NodeId>,
-    ordered: BTreeMap<Key, NodeId>,
+    ordered: BTreeMap<D::Key, NodeId>,
     /// The prefixes that dependencies name. They stay as long as anything lies below them, so that it need not be found again.
-    prefixes: FastMap<Key, NodeId>,
+    prefixes: FastMap<D::Key, NodeId>,
     holders: FastMap<Claim, NodeId>,
     claim_waiters: FastMap<Claim, BTreeSet<NodeId>>,
     /// The dependency cycles, as far as somebody asked.
@@ -76,11 +74,11 @@ impl<D: Domain> Graph<D> {
         }
     }
 
-    pub fn find(&self, key: &Key) -> Option<NodeId> {
+    pub fn find(&self, key: &D::Key) -> Option<NodeId> {
         self.find_by_hash(hash(key), key)
     }
 
-    fn find_by_hash(&self, hash: u64, key: &Key) -> Option<NodeId> {
+    fn find_by_hash(&self, hash: u64, key: &D::Key) -> Option<NodeId> {
         self.by_key.find(hash, |id| self.nodes[*id].key == *key).copied()
     }
 
@@ -93,7 +91,7 @@ impl<D: Domain> Graph<D> {
     }
 
     /// The node of a key, made if there is none.
-    pub fn obtain(&mut self, key: &Key) -> NodeId {
+    pub fn obtain(&mut self, key: &D::Key) -> NodeId {
         let hash_of_key = hash(key);
         if let Some(id) = self.find_by_hash(hash_of_key, key) {
             return id;
@@ -110,8 +108,8 @@ impl<D: Domain> Graph<D> {
     }
 
     /// The named prefixes that a key lies below.
-    fn prefixes_of(&self, key: &Key) -> NodeSet {
-        let text = key.as_str();
+    fn prefixes_of(&self, key: &D::Key) -> NodeSet {
+        let text = key.text();
         let ends = text.match_indices('/').map(|(at, _)| at + 1).filter(|end| *end < text.len());
         ends.filter_map(|end| self.prefixes.get(&text[..end]).copied()).collect()
     }
@@ -121,13 +119,13 @@ impl<D: Domain> Graph<D> {
     }
 
     /// The node of a prefix that a dependency names, with what lies below it.
-    pub fn obtain_prefix(&mut self, key: &Key) -> NodeId {
-        if let Some(id) = self.prefixes.get(key) {
+    pub fn obtain_prefix(&mut self, key: &D::Key) -> NodeId {
+        if let Some(id) = self.prefixes.get(key.text()) {
             return *id;
         }
         let id = self.obtain(key);
         self.prefixes.insert(self.nodes[id].key.clone(), id);
-        let members: Vec<NodeId> = self.under(key.as_str()).filter(|member| *member != id).collect();
+        let members: Vec<NodeId> = self.under(key.text()).filter(|member| *member != id).collect();
         let available = members.iter().copied().filter(|member| self.nodes[*member].available()).collect();
         let below = self.below_mut(id);
         (below.members, below.available) = (members.len(), available);
@@ -161,9 +159,9 @@ impl<D: Domain> Graph<D> {
         if let Ok(entry) = self.by_key.find_entry(hash(&node.key), |other| *other == id) {
             entry.remove();
         }
-        self.ordered.remove(&node.key);
+        self.ordered.remove(node.key.text());
         if node.below.is_some() {
-            self.prefixes.remove(&node.key);
+            self.prefixes.remove(node.key.text());
         }
         for prefix in &node.prefixes {
             self.below_mut(*prefix).members -= 1;
@@ -187,7 +185,7 @@ impl<D: Domain> Graph<D> {
         let prefix = prefix.to_owned();
         self.ordered
             .range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded))
-            .take_while(move |(key, _)| key.as_str().starts_with(&prefix))
+            .take_while(move |(key, _)| key.text().starts_with(&prefix))
             .map(|(_, id)| *id)
     }
 
@@ -197,7 +195,7 @@ impl<D: Domain> Graph<D> {
         let (from, at) = (Bound::Included(prefix.as_str()), Bound::Excluded(key));
         let before = (prefix.as_str() < key).then(|| self.ordered.range::<str, _>((from, at)).rev().take(count));
         let after = self.ordered.range::<str, _>((Bound::Excluded(key), Bound::Unbounded));
-        let after = after.take_while(move |(key, _)| key.as_str().starts_with(&prefix)).take(count);
+        let after = after.take_while(move |(key, _)| key.text().starts_with(&prefix)).take(count);
         before.into_iter().flatten().chain(after).map(|(_, id)| *id)
     }
 
@@ -212,9 +210,9 @@ impl<D: Domain> Graph<D> {
     }
 
     /// Replaces the edges of a node (`None`: leave those as they are) and keeps the reverse index true.
-    pub fn set_edges(&mut self, id: NodeId, edges: Option<Edges>, applied: Option<Edges>) {
+    pub fn set_edges(&mut self, id: NodeId, edges: Option<Edges<D::Key>>, applied: Option<Edges<D::Key>>) {
         let node = &mut self.nodes[id];
-        let same = |edges: &Edges, now: &Edges| Arc::ptr_eq(edges, now) || edges.is_empty() && now.is_empty();
+        let same = |edges: &Edges<D::Key>, now: &Edges<D::Key>| Arc::ptr_eq(edges, now) || edges.is_empty() && now.is_empty();
         let edges = edges.filter(|edges| !same(edges, &node.edges));
         let applied = applied.filter(|applied| !same(applied, &node.applied_edges));
         if edges.is_none() && applied.is_none() {
@@ -230,7 +228,7 @@ impl<D: Domain> Graph<D> {
         }
         let node = &self.nodes[id];
         let after = [node.edges.clone(), node.applied_edges.clone()];
-        let names = |lists: &[Edges], target| lists.iter().any(|edges| targets(edges).any(|named| named == target));
+        let names = |lists: &[Edges<D::Key>], target| lists.iter().any(|edges| targets(edges).any(|named| named == target));
         for target in after.iter().flat_map(|edges| targets(edges)) {
             if !names(&before, target) {
                 self.nodes[target].dependents.insert(id);
@@ -255,7 +253,7 @@ impl<D: Domain> Graph<D> {
     }
 
     /// The node is, or may soon be, in the kernel by the help of these dependencies.
-    fn note_leaning(&mut self, id: NodeId, edges: &[Edge]) {
+    fn note_leaning(&mut self, id: NodeId, edges: &[Edge<D::Key>]) {
         for edge in edges {
             if let Target::AnyOf(any) = &edge.on {
                 for prefix in any.prefixes.iter() {

@@ -4,15 +4,13 @@
 
 use std::time::Duration;
 
-use models::key::Key;
-
 use super::{descriptor::Domain, edge::Target, node::Hold, plan::Scheduler, status::Verb};
 
 /// A value that is left alone for the moment.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Held {
+pub struct Held<K> {
     /// Its key.
-    pub key: Key,
+    pub key: K,
     /// After a failure, the earliest time at which a change of a dependency may lead to an attempt, and the time of the next attempt.
     /// `None` for a value that only waits.
     pub attempts: Option<(Duration, Duration)>,
@@ -34,7 +32,7 @@ pub enum Presence {
 impl<D: Domain> Scheduler<D> {
     /// All values that failed and are to be tried again later, or that wait for something of which the effect said that it is not there.
     /// `None` while changes of dependencies have not been passed on yet.
-    pub fn held(&self) -> Option<Vec<Held>> {
+    pub fn held(&self) -> Option<Vec<Held<D::Key>>> {
         if !self.stirred.is_empty() || self.has_overrun() {
             return None;
         }

@@ -3,8 +3,6 @@
 //! Owns the translation of each event into changed nodes and marks. Must never decide what to do about it: that is `plan`. Start
 //! reading at [`Scheduler::transact`] and [`Scheduler::outcome`].
 
-use models::key::Key;
-
 use super::{
     descriptor::Domain,
     explanation::{DAMAGE_MAX, LastError},
@@ -21,18 +19,18 @@ use super::{
 
 /// What a look at the kernel brought, in the order in which it is taken over.
 #[derive(Debug)]
-pub struct Observation<V> {
+pub struct Observation<K, V> {
     /// Values that are not in the kernel any more.
-    pub lost: Vec<Key>,
+    pub lost: Vec<K>,
     /// Values that are in the kernel, and were not known to be, or not so.
-    pub observed: Vec<(Key, V)>,
+    pub observed: Vec<(K, V)>,
     /// Values of which an interrupted creation left something.
-    pub unfinished: Vec<Key>,
+    pub unfinished: Vec<K>,
     /// Values that wait for something that has happened.
-    pub probes: Vec<Key>,
+    pub probes: Vec<K>,
 }
 
-impl<V> Default for Observation<V> {
+impl<K, V> Default for Observation<K, V> {
     fn default() -> Self {
         Observation {
             lost: Vec::new(),
@@ -48,7 +46,7 @@ impl<D: Domain> Scheduler<D> {
     ///
     /// # Errors
     /// Says which options cannot be combined; then nothing is changed.
-    pub fn transact(&mut self, transaction: Transaction<D::Value>) -> Result<u64, Unacceptable> {
+    pub fn transact(&mut self, transaction: Transaction<D::Key, D::Value>) -> Result<u64, Unacceptable> {
         transaction.check()?;
         let planned = match transaction.options.simulate {
             true => Some(self.simulate(transaction.clone())?),
@@ -99,7 +97,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// As [`Self::transact`] without options but that `full` makes it an upstream resync.
-    pub fn transaction(&mut self, changes: Vec<Change<D::Value>>, full: bool) {
+    pub fn transaction(&mut self, changes: Vec<Change<D::Key, D::Value>>, full: bool) {
         let resync = if full { Resync::Upstream } else { Resync::None };
         // Neither kind can be refused.
         let _ = self.transact(Transaction::resync(resync, changes));
@@ -120,10 +118,10 @@ impl<D: Domain> Scheduler<D> {
         self.wanted_changed(id);
     }
 
-    fn withdraw_all_but(&mut self, changes: &[Change<D::Value>], ticket: Ticket) {
+    fn withdraw_all_but(&mut self, changes: &[Change<D::Key, D::Value>], ticket: Ticket) {
         // Both are in key order.
         let mut named = changes.iter().map(|change| &change.key).peekable();
-        let mut is_named = |key: &Key| {
+        let mut is_named = |key: &D::Key| {
             while named.next_if(|name| *name < key).is_some() {}
             named.peek() == Some(&key)
         };
@@ -157,7 +155,7 @@ impl<D: Domain> Scheduler<D> {
             .ledger
             .get(ticket)
             .map(|open| open.previous.iter().map(|(key, _)| key.clone()).collect());
-        let changed: Vec<Key> = changed.unwrap_or_default();
+        let changed: Vec<D::Key> = changed.unwrap_or_default();
         for key in changed {
             if let Some(id) = self.graph.find(&key)
                 && self.graph[id].rejected().is_some()
@@ -188,7 +186,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// Takes over a fact from below: something exists (`Some`) or not. Facts need no operation.
-    pub fn fact(&mut self, key: &Key, value: Option<D::Value>) {
+    pub fn fact(&mut self, key: &D::Key, value: Option<D::Value>) {
         self.ledger.notify();
         let id = self.graph.obtain(key);
         self.graph[id].fact = true;
@@ -220,7 +218,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// Something happened to what `key` refers to: an applied value is checked, a waiting or failed one is tried at once.
-    pub fn probe(&mut self, key: &Key) {
+    pub fn probe(&mut self, key: &D::Key) {
         let Some(id) = self.graph.find(key) else { return };
         self.ledger.notify();
         if self.graph[id].flight.is_some() {
@@ -242,7 +240,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// Takes over what a look at the kernel brought. Facts must have been reported before, for they decide what the values are. Which
     /// values are damaged is known before the first one is judged, so that what the kernel took along is told from what somebody did.
-    pub fn observe(&mut self, observation: Observation<D::Value>) {
+    pub fn observe(&mut self, observation: Observation<D::Key, D::Value>) {
         let Observation {
             lost,
             observed,
@@ -259,7 +257,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// As [`Self::observe`], of values that are in the kernel. Those that nobody wants will be deleted.
-    pub fn found(&mut self, values: Vec<(Key, D::Value)>) {
+    pub fn found(&mut self, values: Vec<(D::Key, D::Value)>) {
         self.observe(Observation {
             observed: values,
             ..Observation::default()
@@ -267,7 +265,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// As [`Self::observe`], of values that turned out not to be in the kernel any more.
-    pub fn lost(&mut self, keys: &[Key]) {
+    pub fn lost(&mut self, keys: &[D::Key]) {
         self.observe(Observation {
             lost: keys.to_vec(),
             ..Observation::default()
@@ -275,7 +273,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// The wanted values that differ from what was applied, before any of them changes.
-    fn note_damage(&mut self, lost: &[Key], observed: &[(Key, D::Value)]) {
+    fn note_damage(&mut self, lost: &[D::Key], observed: &[(D::Key, D::Value)]) {
         let lost = lost.iter().map(|key| (key, None));
         for (key, value) in lost.chain(observed.iter().map(|(key, value)| (key, Some(value)))) {
             let Some(id) = self.graph.find(key) else { continue };
@@ -288,7 +286,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// Takes over values that are in the kernel.
-    fn take_found(&mut self, values: Vec<(Key, D::Value)>) {
+    fn take_found(&mut self, values: Vec<(D::Key, D::Value)>) {
         for (key, value) in values {
             let id = self.graph.obtain(&key);
             if self.graph[id].flight.is_some() {
@@ -330,7 +328,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// Takes over that values are not in the kernel any more. Those that are still wanted will be created again.
-    fn take_lost(&mut self, keys: &[Key]) {
+    fn take_lost(&mut self, keys: &[D::Key]) {
         for key in keys {
             if let Some(id) = self.graph.find(key)
                 && self.graph[id].flight.is_none()
@@ -375,7 +373,7 @@ impl<D: Domain> Scheduler<D> {
             return;
         };
         let key = &self.graph[id].key;
-        let removed = |operation: &OperationRecord<D::Value>| operation.key == *key && operation.verb == Verb::Delete;
+        let removed = |operation: &OperationRecord<D::Key, D::Value>| operation.key == *key && operation.verb == Verb::Delete;
         let asked = self.graph[self.base_of(id)].trace.asked_by == ticket && open.has_acted();
         if asked || open.operations.iter().any(removed) {
             let node = &self.graph[id];
@@ -423,7 +421,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// An interrupted creation left something of a value that is not applied: the next attempt starts by clearing it away.
-    fn unfinished(&mut self, keys: &[Key]) {
+    fn unfinished(&mut self, keys: &[D::Key]) {
         for key in keys {
             if let Some(id) = self.graph.find(key)
                 && !self.graph[id].present()
@@ -529,7 +527,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// The creation of another value has brought this one into being too.
-    fn brought(&mut self, key: &Key, value: D::Value) {
+    fn brought(&mut self, key: &D::Key, value: D::Value) {
         let id = self.graph.obtain(key);
         if !self.graph[id].present() {
             self.graph[id].brought = true;
@@ -537,7 +535,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    fn release_claims_for(&mut self, brings: &[(Key, D::Value)]) {
+    fn release_claims_for(&mut self, brings: &[(D::Key, D::Value)]) {
         for (key, _) in brings {
             if let Some(id) = self.graph.find(key).filter(|id| !self.graph[*id].present()) {
                 self.release_claims(id, &[]);

@@ -14,9 +14,8 @@ use std::{
     time::Duration,
 };
 
-use models::key::Key;
-
 use super::{
+    descriptor::Key,
     history::{
         History, HistorySettings,
         record::{OperationRecord, TransactionRecord, ValueRecord, compress},
@@ -76,7 +75,7 @@ pub(super) enum Reading {
 
 /// A transaction that is not finished.
 #[derive(Clone)]
-pub(super) struct Open<V> {
+pub(super) struct Open<K, V> {
     pub seq: Option<u64>,
     pub kind: Kind,
     pub options: Options,
@@ -87,25 +86,25 @@ pub(super) struct Open<V> {
     pub reading: Reading,
     /// It is to be read again once everything is applied.
     read_at_end: bool,
-    pub values: Vec<ValueRecord<V>>,
+    pub values: Vec<ValueRecord<K, V>>,
     /// Nodes that it names; only if somebody waits for its result.
     pub named: Vec<NodeId>,
     /// What was wanted before, if it may have to come back.
-    pub previous: Vec<(Key, Option<Requested<V>>)>,
-    pub planned: Option<Vec<OperationRecord<V>>>,
-    pub operations: Vec<OperationRecord<V>>,
+    pub previous: Vec<(K, Option<Requested<V>>)>,
+    pub planned: Option<Vec<OperationRecord<K, V>>>,
+    pub operations: Vec<OperationRecord<K, V>>,
     omitted: usize,
-    pub errors: Vec<KeyError>,
+    pub errors: Vec<KeyError<K>>,
 }
 
 /// All open transactions, and what became of those that are finished.
 #[derive(Clone)]
-pub(super) struct Ledger<V> {
+pub(super) struct Ledger<K, V> {
     /// By ticket, from `first` on.
-    open: VecDeque<Option<Box<Open<V>>>>,
+    open: VecDeque<Option<Box<Open<K, V>>>>,
     first: Ticket,
     /// The room of a notification without any effect: nearly every step has one.
-    spare: Option<Box<Open<V>>>,
+    spare: Option<Box<Open<K, V>>>,
     next_seq: u64,
     /// On whose behalf nodes are marked now.
     pub current: Ticket,
@@ -115,25 +114,25 @@ pub(super) struct Ledger<V> {
     pub ripe: Vec<Ticket>,
     pub parked: BTreeSet<NodeId>,
     pub to_revert: Vec<Ticket>,
-    pub finished: Vec<TransactionResult>,
+    pub finished: Vec<TransactionResult<K>>,
     /// As `finished`, with the named nodes; what waits of them is not known yet.
-    pub just_finished: Vec<(TransactionResult, Vec<NodeId>)>,
+    pub just_finished: Vec<(TransactionResult<K>, Vec<NodeId>)>,
     /// Keys that finished transactions will not bring back any more.
-    pub released: Vec<Key>,
+    pub released: Vec<K>,
     /// Values that are no longer wanted and were never applied, until their removal is recorded.
     pub withdrawn: FastMap<NodeId, V>,
-    pub history: History<V>,
+    pub history: History<K, V>,
     pub statistics: Statistics,
 }
 
-impl<V> Open<V> {
+impl<K, V> Open<K, V> {
     /// Whether anything has been done for it.
     pub fn has_acted(&self) -> bool {
         self.omitted > 0 || !self.operations.is_empty()
     }
 }
 
-impl<V> Ledger<V> {
+impl<K: Key, V> Ledger<K, V> {
     pub fn new() -> Self {
         Ledger {
             open: VecDeque::new(),
@@ -158,11 +157,11 @@ impl<V> Ledger<V> {
         usize::try_from(ticket.checked_sub(self.first)?).ok()
     }
 
-    pub fn get(&self, ticket: Ticket) -> Option<&Open<V>> {
+    pub fn get(&self, ticket: Ticket) -> Option<&Open<K, V>> {
         self.open.get(self.index(ticket)?)?.as_deref()
     }
 
-    pub fn get_mut(&mut self, ticket: Ticket) -> Option<&mut Open<V>> {
+    pub fn get_mut(&mut self, ticket: Ticket) -> Option<&mut Open<K, V>> {
         let at = self.index(ticket)?;
         self.open.get_mut(at)?.as_deref_mut()
     }
@@ -255,7 +254,7 @@ impl<V> Ledger<V> {
     }
 
     /// Keeps what was done.
-    pub fn keep(&mut self, ticket: Ticket, operation: OperationRecord<V>) {
+    pub fn keep(&mut self, ticket: Ticket, operation: OperationRecord<K, V>) {
         if let Some(open) = self.get_mut(ticket) {
             open.operations.push(operation);
         }
@@ -269,7 +268,7 @@ impl<V> Ledger<V> {
     }
 
     /// Keeps a value that a transaction came with.
-    pub fn keep_value(&mut self, ticket: Ticket, value: impl FnOnce() -> ValueRecord<V>) {
+    pub fn keep_value(&mut self, ticket: Ticket, value: impl FnOnce() -> ValueRecord<K, V>) {
         let most = self.history.settings().of_one();
         if let Some(open) = self.get_mut(ticket)
             && open.values.len() < most
@@ -288,7 +287,7 @@ impl<V> Ledger<V> {
     }
 
     /// Keeps a failure; the first one of a transaction that is to be reverted has consequences.
-    pub fn keep_error(&mut self, ticket: Ticket, error: KeyError, of_the_transaction: bool) {
+    pub fn keep_error(&mut self, ticket: Ticket, error: KeyError<K>, of_the_transaction: bool) {
         let Some(open) = self.get_mut(ticket) else { return };
         let first = open.options.revert && open.phase == Phase::Applying && of_the_transaction;
         open.errors.push(error);
@@ -312,7 +311,7 @@ impl<V> Ledger<V> {
             .find(|ticket| self.get(*ticket).is_some_and(|open| open.reading == Reading::UnderWay))
     }
 
-    pub fn all_open(&mut self) -> impl Iterator<Item = (Ticket, &mut Open<V>)> {
+    pub fn all_open(&mut self) -> impl Iterator<Item = (Ticket, &mut Open<K, V>)> {
         let first = self.first;
         let numbered = self.open.iter_mut().enumerate();
         numbered.filter_map(move |(at, open)| Some((first + at as u64, open.as_deref_mut()?)))
@@ -360,7 +359,7 @@ impl<V> Ledger<V> {
         }
     }
 
-    fn finish(&mut self, open: Open<V>, now: Duration) {
+    fn finish(&mut self, open: Open<K, V>, now: Duration) {
         self.released.extend(open.previous.into_iter().map(|(key, _)| key));
         let Some(seq) = open.seq else { return };
         let reverted = open.phase == Phase::Reverting;

@@ -43,10 +43,14 @@ mod transaction;
 mod transition;
 mod view;
 
-pub use descriptor::{Claim, DeleteCause, Dependency, Descriptor, Domain, Label, On, Place, Predicate, Refusal, Taken};
+pub use descriptor::{Claim, DeleteCause, Dependency, Descriptor, Domain, Key, Label, On, Place, Predicate, Refusal, Taken};
 pub use explanation::{DAMAGE_MAX, Explanation, KernelError, LastError, RELATIVES_MAX, Relative, Repair, Unmet};
 pub use input::Observation;
 pub use plan::{Change, Fault, FaultKind, Operation, Outcome, Scheduler, Wait};
 pub use status::{Rejection, Status, StatusChange, ValueState, Verb};
 pub use transaction::{KeyError, KeyWait, Kind, Options, Resync, Retry, Transaction, TransactionResult, Unacceptable};
 pub use view::View;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadMe;

@@ -7,8 +7,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use models::key::Key;
-
 use super::{
     cycle::Component,
     descriptor::{Claim, Domain},
@@ -33,17 +31,17 @@ pub(super) struct Requested<V> {
 
 /// An operation under way.
 #[derive(Clone)]
-pub(super) struct Flight<V> {
+pub(super) struct Flight<D: Domain> {
     /// What is being done.
     pub verb: Verb,
     /// The value being brought in; `None` for a deletion or a check.
-    pub value: Option<V>,
+    pub value: Option<D::Value>,
     /// It is still what is wanted.
     pub as_wanted: bool,
     /// A dependency, or what is wanted, has changed meanwhile: the attempt may have been made too early.
     pub stirred: bool,
     /// What its success brings into being besides.
-    pub brings: Vec<(Key, V)>,
+    pub brings: Vec<(D::Key, D::Value)>,
     /// Numbers of the deletions of other values that succeed with this operation.
     pub takes: Vec<u64>,
 }
@@ -114,13 +112,13 @@ pub(super) struct Implied<V> {
 
 /// What few nodes have at a time. Nearly all of it belongs to a failure, or to what is being taken down.
 #[derive(Clone)]
-pub(super) struct Rare<V> {
+pub(super) struct Rare<D: Domain> {
     /// The last failure, until it is as wanted or is changed.
     pub last_error: Option<LastError>,
     /// Of a base value: what of it was lost from outside and is not repaired yet.
-    pub damage: Vec<Key>,
+    pub damage: Vec<D::Key>,
     /// The value of the last creation that failed, as long as it may have left something behind.
-    pub attempted: Option<V>,
+    pub attempted: Option<D::Value>,
     /// Nodes waiting for this one to be gone.
     pub blocks: NodeSet,
     /// PENDING has been held back since then.
@@ -135,7 +133,7 @@ pub(super) struct Rare<V> {
     pub failed_in: u64,
 }
 
-impl<V> Default for Rare<V> {
+impl<D: Domain> Default for Rare<D> {
     fn default() -> Self {
         Rare {
             last_error: None,
@@ -179,23 +177,23 @@ pub(super) struct Node<D: Domain> {
     pub settled: bool,
     /// What is in the kernel, as far as is known.
     pub applied: Option<D::Value>,
-    pub flight: Option<Box<Flight<D::Value>>>,
+    pub flight: Option<Box<Flight<D>>>,
     pub hold: Option<Box<Hold>>,
     /// The value it is, or until its removal was, derived from.
     pub parent: Option<NodeId>,
     /// To be read by [`Node::rare`].
-    rare: Option<Box<Rare<D::Value>>>,
+    rare: Option<Box<Rare<D>>>,
     /// Dependencies of the applied value, of one that is being created, or of what a failed creation may have left.
-    pub applied_edges: Edges,
+    pub applied_edges: Edges<D::Key>,
     /// Dependencies of the wanted value (of the applied one while the wanted one is invalid).
-    pub edges: Edges,
+    pub edges: Edges<D::Key>,
     /// Nodes with an edge to this one.
     pub dependents: NodeSet,
     /// The prefixes, of those that dependencies name, that it lies below.
     pub prefixes: NodeSet,
     pub children: NodeSet,
     pub trace: Trace,
-    pub key: Key,
+    pub key: D::Key,
     /// Failed attempts in a row.
     pub attempts: u32,
     pub last_operation: Verb,
@@ -208,7 +206,7 @@ pub(super) struct Node<D: Domain> {
     /// Something happened to what it refers to while an operation was under way.
     pub probe_again: bool,
     /// As told last.
-    pub status: Told,
+    pub status: Told<D::Key>,
     /// Wanted by the northbound side.
     pub requested: Option<Requested<D::Value>>,
     /// Wanted because the parent is applied.
@@ -223,15 +221,8 @@ pub(super) struct Node<D: Domain> {
     pub claims: Option<Box<Claims>>,
 }
 
-impl<D: Domain> Default for Node<D> {
-    /// What stands in a place without a node.
-    fn default() -> Self {
-        Node::new(Key::default())
-    }
-}
-
 impl<D: Domain> Node<D> {
-    pub fn new(key: Key) -> Self {
+    pub fn new(key: D::Key) -> Self {
         Node {
             key,
             requested: None,
@@ -316,17 +307,17 @@ impl<D: Domain> Node<D> {
     }
 
     /// What few nodes have, if this one has any of it.
-    pub fn rare(&self) -> Option<&Rare<D::Value>> {
+    pub fn rare(&self) -> Option<&Rare<D>> {
         self.rare.as_deref()
     }
 
     /// As [`Self::rare`], to take something away from it.
-    pub fn rare_mut(&mut self) -> Option<&mut Rare<D::Value>> {
+    pub fn rare_mut(&mut self) -> Option<&mut Rare<D>> {
         self.rare.as_deref_mut()
     }
 
     /// As [`Self::rare`], to put something there.
-    pub fn make_rare(&mut self) -> &mut Rare<D::Value> {
+    pub fn make_rare(&mut self) -> &mut Rare<D> {
         self.rare.get_or_insert_default()
     }
 

@@ -37,8 +37,7 @@ impl Default for NodeId {
 struct Place<N> {
     /// That of the node that is here, or of the next one; zero, which no id has, if there will be none.
     version: u32,
-    /// The default if there is none.
-    node: N,
+    node: Option<N>,
 }
 
 /// Nodes by their ids.
@@ -48,7 +47,7 @@ pub(super) struct Nodes<N> {
     free: Vec<u32>,
 }
 
-impl<N: Default> Nodes<N> {
+impl<N> Nodes<N> {
     pub fn new() -> Self {
         Nodes {
             blocks: Vec::new(),
@@ -60,7 +59,7 @@ impl<N: Default> Nodes<N> {
         while let Some(number) = self.free.pop() {
             let place = &mut self.blocks[number as usize / BLOCK][number as usize % BLOCK];
             if let Some(version) = NonZeroU32::new(place.version) {
-                place.node = node;
+                place.node = Some(node);
                 return NodeId { place: number, version };
             }
         }
@@ -74,7 +73,7 @@ impl<N: Default> Nodes<N> {
         let place = u32::try_from(before + block.len()).expect("fewer than 2^32 nodes");
         block.push(Place {
             version: version.get(),
-            node,
+            node: Some(node),
         });
         NodeId { place, version }
     }
@@ -87,19 +86,18 @@ impl<N: Default> Nodes<N> {
         // No id has the next version before the place is used again.
         place.version = place.version.wrapping_add(1);
         self.free.push(id.place);
-        Some(std::mem::take(&mut place.node))
+        place.node.take()
     }
-}
 
-impl<N> Nodes<N> {
     pub fn get(&self, id: NodeId) -> Option<&N> {
         let place = self.blocks.get(id.place as usize / BLOCK)?.get(id.place as usize % BLOCK)?;
-        (place.version == id.version.get()).then_some(&place.node)
+        place.node.as_ref().filter(|_| place.version == id.version.get())
     }
 
     pub fn get_mut(&mut self, id: NodeId) -> Option<&mut N> {
         let place = self.blocks.get_mut(id.place as usize / BLOCK)?.get_mut(id.place as usize % BLOCK)?;
-        (place.version == id.version.get()).then_some(&mut place.node)
+        let is_here = place.version == id.version.get();
+        place.node.as_mut().filter(|_| is_here)
     }
 }
 

@@ -9,10 +9,8 @@ use std::{
     time::Duration,
 };
 
-use models::key::Key;
-
 use super::{
-    descriptor::{Descriptor, Domain, Place},
+    descriptor::{Descriptor, Domain, Key, Place},
     drift::Drift,
     edge::{Edge, Target},
     explanation::{KernelError, Mentions},
@@ -36,9 +34,9 @@ const OVERRUN_PAUSE: Duration = Duration::from_secs(1);
 
 /// A change of the desired state.
 #[derive(Clone, Debug)]
-pub struct Change<V> {
+pub struct Change<K, V> {
     /// Key of the base value.
-    pub key: Key,
+    pub key: K,
     /// Store revision of the change.
     pub revision: i64,
     /// The new value, why it cannot be used, or `None` for a deletion.
@@ -47,11 +45,11 @@ pub struct Change<V> {
 
 /// Something to be done for one value.
 #[derive(Clone, Debug)]
-pub struct Operation<E> {
+pub struct Operation<K, E> {
     /// Number that the outcome must carry.
     pub id: u64,
     /// Key of the value.
-    pub key: Key,
+    pub key: K,
     /// What is being done.
     pub verb: Verb,
     /// How.
@@ -60,12 +58,12 @@ pub struct Operation<E> {
     pub place: Option<Place>,
 }
 
-impl<E> Operation<E> {
+impl<K: Key, E> Operation<K, E> {
     /// Deletions come first and creations last; within each, the order of the keys, except for values that have a place in a group.
-    fn order(&self) -> (bool, bool, &str, u32, &Key) {
-        let group = self.place.and_then(|place| self.key.as_str().get(..place.group));
+    fn order(&self) -> (bool, bool, &str, u32, &K) {
+        let group = self.place.and_then(|place| self.key.text().get(..place.group));
         let position = self.place.map_or(0, |place| place.position);
-        let group = group.unwrap_or(self.key.as_str());
+        let group = group.unwrap_or(self.key.text());
         (self.verb != Verb::Delete, self.verb == Verb::Create, group, position, &self.key)
     }
 }
@@ -133,14 +131,14 @@ pub struct Scheduler<D: Domain> {
     pub(super) doubtful: BTreeSet<NodeId>,
     /// Nodes that can be created or changed, in key order; done when everything that must go was found, so that nothing is
     /// built on what is about to go.
-    pub(super) ready: Ready,
+    pub(super) ready: Ready<D::Key>,
     /// Found values whose dependencies may still come; looked at again with every step.
     pub(super) held_back: BTreeSet<NodeId>,
     /// Values that wait to be created because what they rest on is held back; looked at again with every step.
     pub(super) on_held_back: BTreeSet<NodeId>,
     /// What others did to applied values.
-    pub(super) drift: Drift,
-    pub(super) operations: Vec<Operation<D::Effect>>,
+    pub(super) drift: Drift<D::Key>,
+    pub(super) operations: Vec<Operation<D::Key, D::Effect>>,
     pub(super) flying: FastMap<u64, NodeId>,
     pub(super) next_operation: u64,
     pub(super) retries: BTreeSet<(Duration, NodeId)>,
@@ -149,12 +147,12 @@ pub struct Scheduler<D: Domain> {
     pub(super) postponed: VecDeque<(Duration, NodeId)>,
     /// Nodes with something under way elsewhere that decides what is to be told of them: looked at again with the next step.
     pub(super) undecided: Vec<NodeId>,
-    pub(super) changes: Vec<StatusChange>,
-    pub(super) mentions: Mentions,
+    pub(super) changes: Vec<StatusChange<D::Key>>,
+    pub(super) mentions: Mentions<D::Key>,
     pub(super) now: Duration,
     /// The last step was cut short.
     overrun: bool,
-    pub(super) ledger: Ledger<D::Value>,
+    pub(super) ledger: Ledger<D::Key, D::Value>,
 }
 
 /// In which of the three rounds of a step a node is looked at.
@@ -195,10 +193,10 @@ impl<D: Domain> Scheduler<D> {
             queue: VecDeque::new(),
             stirred: Vec::new(),
             doubtful: BTreeSet::new(),
-            ready: Ready::default(),
+            ready: Ready::new(),
             held_back: BTreeSet::new(),
             on_held_back: BTreeSet::new(),
-            drift: Drift::default(),
+            drift: Drift::new(),
             operations: Vec::new(),
             flying: FastMap::default(),
             next_operation: 1,
@@ -207,7 +205,7 @@ impl<D: Domain> Scheduler<D> {
             postponed: VecDeque::new(),
             undecided: Vec::new(),
             changes: Vec::new(),
-            mentions: Mentions::default(),
+            mentions: Mentions::new(),
             now: Duration::ZERO,
             overrun: false,
             ledger: Ledger::new(),
@@ -231,7 +229,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// Decides what to do now. Operations of one step do not depend on each other; deletions come first. The number of decisions is
     /// bounded: whatever the values are, other events get their turn. See [`Self::has_overrun`].
-    pub fn step(&mut self, now: Duration) -> Vec<Operation<D::Effect>> {
+    pub fn step(&mut self, now: Duration) -> Vec<Operation<D::Key, D::Effect>> {
         self.now = now;
         self.forget_repaired();
         self.start_transactions();
@@ -286,7 +284,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// Statuses that changed since the last call, in key order.
-    pub fn take_status_changes(&mut self) -> Vec<StatusChange> {
+    pub fn take_status_changes(&mut self) -> Vec<StatusChange<D::Key>> {
         std::mem::take(&mut self.changes)
     }
 

@@ -10,7 +10,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
-    descriptor::Domain,
+    descriptor::{Domain, Key},
     edge::{AnyOf, Edge, Target},
     graph::Graph,
     node::Hold,
@@ -31,11 +31,11 @@ pub(super) enum Readiness {
 
 impl<D: Domain> Graph<D> {
     /// Whether all `edges` of a node are satisfied.
-    pub fn satisfied(&self, id: NodeId, edges: &[Edge]) -> bool {
+    pub fn satisfied(&self, id: NodeId, edges: &[Edge<D::Key>]) -> bool {
         edges.iter().all(|edge| self.edge_satisfied(id, edge))
     }
 
-    pub fn edge_satisfied(&self, id: NodeId, edge: &Edge) -> bool {
+    pub fn edge_satisfied(&self, id: NodeId, edge: &Edge<D::Key>) -> bool {
         if edge.only_to_create && self[id].applied.is_some() {
             return true;
         }
@@ -46,7 +46,7 @@ impl<D: Domain> Graph<D> {
     }
 
     /// Whether the target of an unmet edge is in a cycle with `id` and lacks nothing but `id`.
-    pub fn waits_only_for(&self, id: NodeId, edge: &Edge) -> bool {
+    pub fn waits_only_for(&self, id: NodeId, edge: &Edge<D::Key>) -> bool {
         edge.key_target().is_some_and(|target| {
             self.cycle_through(id, target).is_some_and(|members| {
                 let lacks_nothing = |member: &NodeId| *member == id || self.ready_but_for(*member, &members, false);
@@ -55,7 +55,7 @@ impl<D: Domain> Graph<D> {
         })
     }
 
-    fn any_of_satisfied(&self, any: &AnyOf) -> bool {
+    fn any_of_satisfied(&self, any: &AnyOf<D::Key>) -> bool {
         let mut below = any.prefixes.iter().filter_map(|prefix| self[*prefix].below.as_ref());
         match &any.predicate {
             None => below.any(|below| !below.available.is_empty()),
@@ -64,7 +64,7 @@ impl<D: Domain> Graph<D> {
     }
 
     /// The values of which each alone meets a dependency on any of several.
-    pub fn satisfying<'a>(&'a self, any: &'a AnyOf) -> impl Iterator<Item = NodeId> + 'a {
+    pub fn satisfying<'a>(&'a self, any: &'a AnyOf<D::Key>) -> impl Iterator<Item = NodeId> + 'a {
         let below = any.prefixes.iter().filter_map(|prefix| self[*prefix].below.as_ref());
         let available = below.flat_map(|below| below.available.iter().copied());
         available.filter(|id| any.predicate.as_ref().is_none_or(|passes| passes(&self[*id].key)))
@@ -157,7 +157,7 @@ impl<D: Domain> Graph<D> {
         below
             .flat_map(|(any, prefix)| {
                 let counts = |id: &NodeId| any.predicate.as_ref().is_none_or(|passes| passes(&self[*id].key));
-                self.under(prefix.as_str()).filter(counts)
+                self.under(prefix.text()).filter(counts)
             })
             .filter(|choice| *choice != id)
             .collect()
@@ -221,19 +221,17 @@ impl<D: Domain> Graph<D> {
     /// Whether a value that is there, or about to be, needs `id` and cannot do without it.
     fn hangs_directly_on(&self, dependent: NodeId, id: NodeId) -> bool {
         let node = &self[dependent];
-        let hangs = |edge: &Edge| self.concerns(edge, id) && !self.edge_satisfied(dependent, edge);
+        let hangs = |edge: &Edge<D::Key>| self.concerns(edge, id) && !self.edge_satisfied(dependent, edge);
         (node.present() || node.partial) && node.applied_edges.iter().any(hangs)
     }
 
     /// Whether `id` is a possible target of an edge.
-    fn concerns(&self, edge: &Edge, id: NodeId) -> bool {
+    fn concerns(&self, edge: &Edge<D::Key>, id: NodeId) -> bool {
         match &edge.on {
             Target::Key(target) => *target == id,
             Target::AnyOf(any) => {
                 let key = &self[id].key;
-                any.prefixes
-                    .iter()
-                    .any(|prefix| key.as_str().starts_with(self[*prefix].key.as_str()))
+                any.prefixes.iter().any(|prefix| key.text().starts_with(self[*prefix].key.text()))
                     && any.predicate.as_ref().is_none_or(|passes| passes(key))
             }
         }

@@ -4,24 +4,35 @@
 
 use std::collections::BTreeSet;
 
-use models::key::Key;
-
-use super::{descriptor::Domain, graph::Graph, nodes::NodeId, transition::ROOM_KEPT};
+use super::{
+    descriptor::{Domain, Key},
+    graph::Graph,
+    nodes::NodeId,
+    transition::ROOM_KEPT,
+};
 
 /// Mostly everything becomes ready first and is taken out then: that is sorted once. What comes while others are taken out has its
 /// place among them.
-#[derive(Clone, Default)]
-pub(super) struct Ready {
+#[derive(Clone)]
+pub(super) struct Ready<K> {
     /// Not sorted yet.
     incoming: Vec<NodeId>,
     /// The next one last.
     sorted: Vec<NodeId>,
-    late: BTreeSet<(Key, NodeId)>,
+    late: BTreeSet<(K, NodeId)>,
 }
 
-impl Ready {
+impl<K: Key> Ready<K> {
+    pub fn new() -> Self {
+        Ready {
+            incoming: Vec::new(),
+            sorted: Vec::new(),
+            late: BTreeSet::new(),
+        }
+    }
+
     /// Says whether it was not among them before.
-    pub fn insert<D: Domain>(&mut self, graph: &mut Graph<D>, id: NodeId) -> bool {
+    pub fn insert<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, id: NodeId) -> bool {
         if std::mem::replace(&mut graph[id].ready, true) {
             return false;
         }
@@ -33,7 +44,7 @@ impl Ready {
         true
     }
 
-    pub fn pop_first<D: Domain>(&mut self, graph: &mut Graph<D>) -> Option<NodeId> {
+    pub fn pop_first<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>) -> Option<NodeId> {
         loop {
             let id = self.next(graph)?;
             // It may have been dropped meanwhile.
@@ -44,7 +55,7 @@ impl Ready {
         }
     }
 
-    fn next<D: Domain>(&mut self, graph: &Graph<D>) -> Option<NodeId> {
+    fn next<D: Domain<Key = K>>(&mut self, graph: &Graph<D>) -> Option<NodeId> {
         if self.sorted.is_empty() {
             std::mem::swap(&mut self.sorted, &mut self.incoming);
             if self.incoming.capacity() > ROOM_KEPT {

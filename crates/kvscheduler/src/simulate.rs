@@ -23,7 +23,7 @@ impl<D: Domain> Scheduler<D> {
     ///
     /// # Errors
     /// As for [`Scheduler::transact`].
-    pub fn simulate(&self, transaction: Transaction<D::Value>) -> Result<Vec<OperationRecord<D::Value>>, Unacceptable> {
+    pub fn simulate(&self, transaction: Transaction<D::Key, D::Value>) -> Result<Vec<OperationRecord<D::Key, D::Value>>, Unacceptable> {
         transaction.check()?;
         let mut copy = self.clone();
         copy.set_history(HistorySettings {

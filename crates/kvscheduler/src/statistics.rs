@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    history::{json::kind_name, record::TransactionRecord},
+    history::record::TransactionRecord,
     status::{ValueState, Verb},
 };
 
@@ -43,7 +43,7 @@ pub struct Durations {
 
 impl Statistics {
     /// Counts a transaction that is finished.
-    pub(super) fn count<V>(&mut self, record: &TransactionRecord<V>) {
+    pub(super) fn count<K, V>(&mut self, record: &TransactionRecord<K, V>) {
         self.transactions += 1;
         for operation in record.executed() {
             *self.operations.entry(operation.verb).or_default() += 1;
@@ -51,7 +51,7 @@ impl Statistics {
         }
         self.errors += record.errors.len() as u64;
         let took = record.stop.saturating_sub(record.start);
-        self.durations.entry(kind_name(record.kind)).or_default().add(took);
+        self.durations.entry(record.kind.text()).or_default().add(took);
     }
 }
 

@@ -5,8 +5,6 @@
 
 use std::{borrow::Cow, fmt, time::Duration};
 
-use models::key::Key;
-
 use super::{
     explanation::{Explanation, Repair},
     moment::Moment,
@@ -117,7 +115,7 @@ pub struct Rejection {
 
 /// What is told about a base value.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Status {
+pub struct Status<K> {
     /// State, of the value together with everything derived from it: CONFIGURED means all of it is in the kernel.
     pub state: ValueState,
     /// Last operation on it.
@@ -137,12 +135,12 @@ pub struct Status {
     /// When a failed operation is tried again (since the Unix epoch).
     pub next_retry: Option<Duration>,
     /// What `message` says, as data; `None` when CONFIGURED, and where `message` is all there is to say.
-    pub explanation: Option<Box<Explanation>>,
+    pub explanation: Option<Box<Explanation<K>>>,
     /// The last damage from outside that was repaired.
     pub last_repair: Option<Repair>,
 }
 
-impl Status {
+impl<K: PartialEq> Status<K> {
     /// That of a value of which there is nothing more to say.
     pub(super) fn configured(last_operation: Verb, since: Duration, revision: i64) -> Self {
         Status {
@@ -168,22 +166,21 @@ impl Status {
     }
 
     /// Equal but for `since`.
-    pub(super) fn same(&self, other: &Status) -> bool {
+    pub(super) fn same(&self, other: &Status<K>) -> bool {
         (self.last_operation, self.revision, self.next_retry) == (other.last_operation, other.revision, other.next_retry)
             && (&self.message, &self.explanation, &self.last_repair) == (&other.message, &other.explanation, &other.last_repair)
             && self.same_condition(other)
     }
 
     /// Whether the value is in the same state for the same reason, though the explanation may have changed.
-    pub(super) fn same_condition(&self, other: &Status) -> bool {
+    pub(super) fn same_condition(&self, other: &Status<K>) -> bool {
         (self.state, &self.reason, &self.details, &self.error) == (other.state, &other.reason, &other.details, &other.error)
     }
 }
 
 /// The status that was told last of a base value. Of nearly all there is little to say.
-#[derive(Clone, Default)]
-pub(super) enum Told {
-    #[default]
+#[derive(Clone)]
+pub(super) enum Told<K> {
     Nothing,
     /// CONFIGURED, and the rest is empty.
     Configured {
@@ -191,11 +188,11 @@ pub(super) enum Told {
         since: Moment,
         revision: i64,
     },
-    Other(Box<Status>),
+    Other(Box<Status<K>>),
 }
 
-impl Told {
-    pub fn status(&self) -> Option<Cow<'_, Status>> {
+impl<K: Clone + PartialEq> Told<K> {
+    pub fn status(&self) -> Option<Cow<'_, Status<K>>> {
         match self {
             Told::Nothing => None,
             Told::Configured {
@@ -213,8 +210,8 @@ impl Told {
     }
 }
 
-impl From<&Status> for Told {
-    fn from(status: &Status) -> Self {
+impl<K: Clone + PartialEq> From<&Status<K>> for Told<K> {
+    fn from(status: &Status<K>) -> Self {
         let Status {
             last_operation,
             since,
@@ -235,9 +232,9 @@ impl From<&Status> for Told {
 
 /// A status that changed; `None`: the value is gone, and so is its status.
 #[derive(Clone, PartialEq, Debug)]
-pub struct StatusChange {
+pub struct StatusChange<K> {
     /// Key of the base value.
-    pub key: Key,
+    pub key: K,
     /// Its status now.
-    pub status: Option<Status>,
+    pub status: Option<Status<K>>,
 }

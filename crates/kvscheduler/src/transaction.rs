@@ -5,8 +5,6 @@
 
 use std::{fmt, time::Duration};
 
-use models::key::Key;
-
 use super::{
     plan::Change,
     status::{ValueState, Verb},
@@ -14,9 +12,9 @@ use super::{
 
 /// Changes of the desired state that belong together.
 #[derive(Clone, Debug)]
-pub struct Transaction<V> {
+pub struct Transaction<K, V> {
     /// The changes; with [`Resync::Full`] or [`Resync::Upstream`], all values there are.
-    pub changes: Vec<Change<V>>,
+    pub changes: Vec<Change<K, V>>,
     /// How they are to be applied.
     pub options: Options,
 }
@@ -103,9 +101,9 @@ pub enum Unacceptable {
     ResyncWithRevert,
 }
 
-impl<V> Transaction<V> {
+impl<K, V> Transaction<K, V> {
     /// Changes without options.
-    pub fn of(changes: Vec<Change<V>>) -> Self {
+    pub fn of(changes: Vec<Change<K, V>>) -> Self {
         Transaction {
             changes,
             options: Options::default(),
@@ -113,7 +111,7 @@ impl<V> Transaction<V> {
     }
 
     /// A resync with all values there are (none for [`Resync::Downstream`]).
-    pub fn resync(resync: Resync, changes: Vec<Change<V>>) -> Self {
+    pub fn resync(resync: Resync, changes: Vec<Change<K, V>>) -> Self {
         let options = Options {
             resync,
             ..Options::default()
@@ -137,9 +135,9 @@ impl<V> Transaction<V> {
 
 /// Why one value of a transaction is not as it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyError {
+pub struct KeyError<K> {
     /// Key of the value that failed; it may be derived from one of the transaction, or depend on it.
-    pub key: Key,
+    pub key: K,
     /// What was tried.
     pub operation: Verb,
     /// Its state after the failure.
@@ -152,9 +150,9 @@ pub struct KeyError {
 
 /// Why one value of a transaction is PENDING.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyWait {
+pub struct KeyWait<K> {
     /// Key of the value that the transaction named.
-    pub key: Key,
+    pub key: K,
     /// Stable CamelCase reason, as in its status.
     pub reason: String,
     /// What it waits for, as in its status.
@@ -163,20 +161,20 @@ pub struct KeyWait {
 
 /// What came of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TransactionResult {
+pub struct TransactionResult<K> {
     /// Sequence number.
     pub seq: u64,
     /// What failed, in the order in which it did. Never names a value for being PENDING.
-    pub errors: Vec<KeyError>,
+    pub errors: Vec<KeyError<K>>,
     /// Values named by the transaction that are PENDING at its end, in the order of the transaction. No failure.
-    pub waiting: Vec<KeyWait>,
+    pub waiting: Vec<KeyWait<K>>,
     /// The previous values were brought back.
     pub reverted: bool,
 }
 
-impl fmt::Display for TransactionResult {
+impl<K: fmt::Display> fmt::Display for TransactionResult<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = |error: &KeyError| format!("{} ({}): {}", error.key, error.operation, error.error);
+        let text = |error: &KeyError<K>| format!("{} ({}): {}", error.key, error.operation, error.error);
         let texts: Vec<String> = self.errors.iter().map(text).collect();
         write!(f, "KeyErrors: [{}]", texts.join(", "))
     }
@@ -198,4 +196,16 @@ pub enum Kind {
     },
     /// A descriptor appeared for values that had none.
     Unimplemented,
+}
+
+impl Kind {
+    /// Name, as in the reference.
+    pub fn text(self) -> &'static str {
+        match self {
+            Kind::Notification => "SBNotification",
+            Kind::Northbound => "NBTransaction",
+            Kind::Retry { .. } => "RetryFailedOps",
+            Kind::Unimplemented => "RetryUnimplOps",
+        }
+    }
 }

@@ -4,8 +4,6 @@
 
 use std::borrow::Cow;
 
-use models::key::Key;
-
 use super::{
     descriptor::{Claim, Domain},
     graph::Graph,
@@ -33,17 +31,17 @@ impl<'a, D: Domain> View<'a, D> {
         View { graph }
     }
 
-    fn node(&self, key: &Key) -> Option<&'a Node<D>> {
+    fn node(&self, key: &D::Key) -> Option<&'a Node<D>> {
         self.graph.find(key).map(|id| &self.graph[id])
     }
 
     /// The value that is in the kernel under `key`, as far as is known.
-    pub fn applied(&self, key: &Key) -> Option<&'a D::Value> {
+    pub fn applied(&self, key: &D::Key) -> Option<&'a D::Value> {
         self.node(key)?.applied.as_ref()
     }
 
     /// All that is usually asked about a value.
-    pub fn known(&self, key: &Key) -> Known<'a, D> {
+    pub fn known(&self, key: &D::Key) -> Known<'a, D> {
         let node = self.node(key);
         Known {
             wanted: node.and_then(Node::wanted),
@@ -53,27 +51,27 @@ impl<'a, D: Domain> View<'a, D> {
     }
 
     /// The value that an operation under way brings in.
-    pub fn coming(&self, key: &Key) -> Option<&'a D::Value> {
+    pub fn coming(&self, key: &D::Key) -> Option<&'a D::Value> {
         self.node(key)?.flight.as_ref()?.value.as_ref()
     }
 
     /// The valid value that is wanted under `key`.
-    pub fn wanted(&self, key: &Key) -> Option<&'a D::Value> {
+    pub fn wanted(&self, key: &D::Key) -> Option<&'a D::Value> {
         self.node(key)?.wanted()
     }
 
     /// The status that was last reported of a value.
-    pub fn status(&self, key: &Key) -> Option<Cow<'a, Status>> {
+    pub fn status(&self, key: &D::Key) -> Option<Cow<'a, Status<D::Key>>> {
         self.node(key)?.status.status()
     }
 
     /// Whether something is asked for under `key` that cannot be used. What an earlier, usable value brought about stays.
-    pub fn rejected(&self, key: &Key) -> bool {
+    pub fn rejected(&self, key: &D::Key) -> bool {
         self.node(key).is_some_and(|node| node.rejected().is_some())
     }
 
     /// Whether a wanted value is not applied only because its turn has not come: nothing has shown yet that it cannot be.
-    pub fn is_undecided(&self, key: &Key) -> bool {
+    pub fn is_undecided(&self, key: &D::Key) -> bool {
         let Some(id) = self.graph.find(key) else { return false };
         let node = &self.graph[id];
         let impossible = matches!(node.hold.as_deref(), Some(Hold::Unavailable { .. } | Hold::Refused { .. }));
@@ -82,19 +80,19 @@ impl<'a, D: Domain> View<'a, D> {
     }
 
     /// Whether the effect of a wanted value said that what it needs is not there; see [`super::Scheduler::probe`].
-    pub fn is_unavailable(&self, key: &Key) -> bool {
+    pub fn is_unavailable(&self, key: &D::Key) -> bool {
         let hold = |node: &Node<D>| matches!(node.hold.as_deref(), Some(Hold::Unavailable { .. }));
         self.node(key).is_some_and(hold)
     }
 
     /// Returns whether the wanted value is refused because another value is in its way.
-    pub fn is_refused(&self, key: &Key) -> bool {
+    pub fn is_refused(&self, key: &D::Key) -> bool {
         let hold = |node: &Node<D>| matches!(node.hold.as_deref(), Some(Hold::Refused { by_effect: false, .. }));
         self.node(key).is_some_and(hold)
     }
 
     /// All wanted values whose key starts with `prefix`, in key order.
-    pub fn wanted_under(&self, prefix: &str) -> impl Iterator<Item = (&'a Key, &'a D::Value)> + use<'a, D> {
+    pub fn wanted_under(&self, prefix: &str) -> impl Iterator<Item = (&'a D::Key, &'a D::Value)> + use<'a, D> {
         let graph = self.graph;
         graph
             .under(prefix)
@@ -102,7 +100,7 @@ impl<'a, D: Domain> View<'a, D> {
     }
 
     /// All applied values whose key starts with `prefix`, in key order.
-    pub fn applied_under(&self, prefix: &str) -> impl Iterator<Item = (&'a Key, &'a D::Value)> + use<'a, D> {
+    pub fn applied_under(&self, prefix: &str) -> impl Iterator<Item = (&'a D::Key, &'a D::Value)> + use<'a, D> {
         let graph = self.graph;
         graph
             .under(prefix)
@@ -111,7 +109,7 @@ impl<'a, D: Domain> View<'a, D> {
 
     /// The keys of what is wanted or applied next to `key` in key order, on either side at most `count`, among those that start with
     /// `prefix`.
-    pub fn near(&self, prefix: &str, key: &str, count: usize) -> impl Iterator<Item = &'a Key> + use<'a, D> {
+    pub fn near(&self, prefix: &str, key: &str, count: usize) -> impl Iterator<Item = &'a D::Key> + use<'a, D> {
         let graph = self.graph;
         let near = graph.near(prefix, key, count).map(move |id| &graph[id]);
         near.filter(|node| node.wanted().is_some() || node.applied.is_some())
@@ -119,7 +117,7 @@ impl<'a, D: Domain> View<'a, D> {
     }
 
     /// Everything, wanted or applied, that names `key` in a dependency, in the order in which the values became known.
-    pub fn dependents(&self, key: &Key) -> impl Iterator<Item = &'a Key> + use<'a, D> {
+    pub fn dependents(&self, key: &D::Key) -> impl Iterator<Item = &'a D::Key> + use<'a, D> {
         let graph = self.graph;
         graph
             .find(key)
@@ -128,17 +126,17 @@ impl<'a, D: Domain> View<'a, D> {
     }
 
     /// Key of the value that holds a claim.
-    pub fn holder(&self, claim: &Claim) -> Option<&'a Key> {
+    pub fn holder(&self, claim: &Claim) -> Option<&'a D::Key> {
         self.graph.holder(claim).map(|id| &self.graph[id].key)
     }
 
     /// Whether an operation on the value is under way, so that what the kernel shows of it may be older than its outcome.
-    pub fn in_flight(&self, key: &Key) -> bool {
+    pub fn in_flight(&self, key: &D::Key) -> bool {
         self.node(key).is_some_and(|node| node.flight.is_some())
     }
 
     /// Returns whether the value is being deleted.
-    pub fn is_being_deleted(&self, key: &Key) -> bool {
+    pub fn is_being_deleted(&self, key: &D::Key) -> bool {
         let deletes = |node: &Node<D>| node.flight.as_ref().is_some_and(|flight| flight.verb == Verb::Delete);
         self.node(key).is_some_and(deletes)
     }

@@ -8,6 +8,7 @@ use models::key::Key;
 use tracing::{debug, info};
 
 use super::NetworkEffects;
+use crate::scheduler::{Scheduler, View};
 use crate::{
     descriptors::{
         Network,
@@ -18,7 +19,6 @@ use crate::{
     },
     signals::docker::MicroserviceChange,
 };
-use kvscheduler::{Scheduler, View};
 use netns_kernel::{AddressSpec, NetnsId, Snapshot};
 
 /// The name of the link of an EXISTING interface, and its addresses.

@@ -13,6 +13,7 @@ use super::{
     namespaces::{Attribution, ScannedName},
     outcomes::Opened,
 };
+use crate::scheduler::{Observation, Scheduler};
 use crate::{
     descriptors::{
         Network,
@@ -22,7 +23,6 @@ use crate::{
     },
     signals::namespaces::Binding,
 };
-use kvscheduler::{Observation, Scheduler};
 use netns_kernel::{NetnsId, Snapshot};
 
 use super::super::startup_scan::Scanned;

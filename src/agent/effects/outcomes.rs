@@ -6,6 +6,7 @@ use models::key::Key;
 use tracing::{debug, info, warn};
 
 use super::{NetworkEffects, housekeeping};
+use crate::scheduler::{Fault, FaultKind, KernelError, Operation, Outcome, Scheduler, Verb, Wait};
 use crate::{
     descriptors::{
         Network, applied_interface,
@@ -15,7 +16,6 @@ use crate::{
     },
     signals::namespaces::Binding,
 };
-use kvscheduler::{Fault, FaultKind, KernelError, Operation, Outcome, Scheduler, Verb, Wait};
 use netns_kernel::{Failure, FailureKind, KernelOp, NamespaceRef, NetnsId, Outcome as KernelOutcome, Reply, Snapshot};
 
 use super::super::failure_class::{Class, Subject, classify};

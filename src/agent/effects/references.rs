@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 
 use models::key::Key;
 
+use crate::scheduler::View;
 use crate::{
     descriptors::{Network, value::NamespaceName},
     signals::namespaces::{Binding, Target},
 };
-use kvscheduler::View;
 
 use super::super::host::ReferenceWatcher;
 

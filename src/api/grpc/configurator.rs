@@ -28,6 +28,7 @@ use super::{
     manager::source_of,
     notifications::{Notifications, matches},
 };
+use crate::scheduler::ValueState;
 use crate::{
     api::{Api, retrieval::Retrieval, security::Role, threads::give_way},
     desired::ClientRequest,
@@ -35,7 +36,6 @@ use crate::{
     publish::Published,
     sources::clients::{ClientItem, Labels},
 };
-use kvscheduler::ValueState;
 
 /// See the [module documentation](self).
 pub(super) struct Configurator {

@@ -11,16 +11,16 @@ use models::{
 };
 use tonic::Status;
 
+use crate::scheduler::{
+    TransactionResult,
+    history::extract::{Extract, Scope},
+};
 use crate::{
     api::{Api, Known},
     descriptors::Network,
     desired::{ClientRequest, Committed, RequestError},
     engine::CommitError,
     sources::clients::{ClientItem, any_of},
-};
-use kvscheduler::{
-    TransactionResult,
-    history::extract::{Extract, Scope},
 };
 
 /// What an item asks for: a value, or that there be none under a key.

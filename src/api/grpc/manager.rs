@@ -28,6 +28,7 @@ use super::{
     generated::manager_service_server::ManagerService,
     items::{change_of, commit, id_of, is_named, item_of, key_of, status_of, values},
 };
+use crate::scheduler::history::extract::Scope;
 use crate::{
     api::{Api, security::Role, threads::give_way},
     descriptors::message::{Message, message_of},
@@ -36,7 +37,6 @@ use crate::{
     publish::Published,
     sources::{clients::Labels, merge::GRPC},
 };
-use kvscheduler::history::extract::Scope;
 
 /// A client that follows states is told at once when something changes after a while, and then not more often than this: while much
 /// changes, each of many clients would cost as much as the work itself.

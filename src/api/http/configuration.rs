@@ -26,6 +26,8 @@ use super::{
     endpoint::{Endpoint, Form, Parameter, Verb},
     query::{Query, Text},
 };
+use crate::api::history::json as records;
+use crate::scheduler::{TransactionResult, ValueState, history::extract::Scope};
 use crate::{
     api::{Api, show::show, threads::give_way},
     desired::{ClientRequest, Committed, Confirmation, ConfirmationError, RequestError},
@@ -35,10 +37,6 @@ use crate::{
         document,
         merge::GRPC,
     },
-};
-use kvscheduler::{
-    TransactionResult, ValueState,
-    history::{extract::Scope, json as records},
 };
 
 pub(super) const YAML: &str = "application/yaml; charset=UTF-8";

@@ -17,6 +17,8 @@ use super::{
     history::list,
     query::Query,
 };
+use crate::api::history::json::Shown;
+use crate::scheduler::history::{extract::Scope, record::Origin};
 use crate::{
     api::{
         Api,
@@ -30,7 +32,6 @@ use crate::{
     },
     publish::Published,
 };
-use kvscheduler::history::{extract::Scope, json::Shown, record::Origin};
 
 pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
     parameters: &[

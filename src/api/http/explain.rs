@@ -15,17 +15,15 @@ use super::{
     endpoint::{Endpoint, Parameter},
     query::Query,
 };
+use crate::api::history::json::{Shown, rfc3339};
+use crate::scheduler::{
+    Domain, On,
+    history::extract::{Extract, Scope, Sighting},
+};
 use crate::{
     api::{Api, show::show},
     descriptors::{Network, value::Value},
     publish::Published,
-};
-use kvscheduler::{
-    Domain, On,
-    history::{
-        extract::{Extract, Scope, Sighting},
-        json::{Shown, rfc3339},
-    },
 };
 
 /// How many of the last operations are told.

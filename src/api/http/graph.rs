@@ -17,14 +17,14 @@ use super::{
     endpoint::{Endpoint, Parameter},
     query::Query,
 };
-use crate::{api::Api, descriptors::value::Value};
-use kvscheduler::{
+use crate::scheduler::{
     ValueState,
     history::{
         extract::Scope,
         timeline::{Relation, Revision},
     },
 };
+use crate::{api::Api, descriptors::value::Value};
 
 /// Content type of pictures.
 const SVG: &str = "image/svg+xml";

@@ -1,6 +1,6 @@
 //! `/scheduler/txn-history`, `key-timeline`, `graph-snapshot` and `flag-stats`: what was done, and what each key was.
 //!
-//! Owns the parameters of these. Must never build JSON itself: `scheduler::history::json` does. Start reading at [`transactions`].
+//! Owns the parameters of these. Must never build JSON itself: `api::history::json` does. Start reading at [`transactions`].
 
 use std::time::Duration;
 
@@ -13,16 +13,15 @@ use super::{
     endpoint::{Endpoint, Parameter},
     query::Query,
 };
+use crate::api::history::{
+    json::{self, Transaction},
+    text,
+};
 use crate::api::{
     Api,
     show::{print, show},
 };
-use kvscheduler::history::{
-    extract::Scope,
-    json::{self, Transaction},
-    text,
-    timeline::Flag,
-};
+use crate::scheduler::history::{extract::Scope, timeline::Flag};
 
 const TIME: &str = "Nanoseconds since the Unix epoch";
 
@@ -150,7 +149,7 @@ async fn flags(State(api): State<Api>, query: Query) -> Result<Response, ApiErro
     let extract = api.extract(Scope::All).await.ok_or_else(ApiError::stopping)?;
     answer::elsewhere(move || {
         let counts = |key: &Key| prefixes.is_empty() || prefixes.iter().any(|prefix| key.starts_with(prefix.as_str()));
-        answer::json(&extract.flag_statistics(flag, counts))
+        answer::json(&json::Counts::from(extract.flag_statistics(flag, counts)))
     })
     .await
 }

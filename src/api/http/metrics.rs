@@ -18,7 +18,7 @@ use super::{
     endpoint::{Endpoint, Parameter},
 };
 use crate::api::{Api, build::BUILD};
-use kvscheduler::statistics::{DURATION_BOUNDS, Durations, Statistics};
+use crate::scheduler::statistics::{DURATION_BOUNDS, Durations, Statistics};
 
 mod health;
 mod named;

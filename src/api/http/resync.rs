@@ -10,11 +10,12 @@ use super::{
     endpoint::{Endpoint, Parameter, Verb},
     query::Query,
 };
+use crate::api::history::json;
+use crate::scheduler::{Resync, Retry, Transaction};
 use crate::{
     api::{Api, show::show},
     engine::CommitError,
 };
-use kvscheduler::{Resync, Retry, Transaction, history::json};
 
 pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
     method: Verb::Post,

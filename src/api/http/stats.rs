@@ -12,12 +12,12 @@ use super::{
     answer::{self, Answer, ApiError},
     endpoint::Endpoint,
 };
-use crate::{api::Api, descriptors::Network, telemetry::calls::Handled};
-use kvscheduler::{
+use crate::scheduler::{
     Domain, ValueState, Verb,
     history::extract::{Extract, Scope},
     statistics::Statistics,
 };
+use crate::{api::Api, descriptors::Network, telemetry::calls::Handled};
 
 pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {

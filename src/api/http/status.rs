@@ -14,14 +14,12 @@ use super::{
     history::list,
     query::Query,
 };
-use crate::{api::Api, descriptors::Network};
-use kvscheduler::{
+use crate::api::history::json::rfc3339;
+use crate::scheduler::{
     Domain, ValueState, Verb,
-    history::{
-        extract::{Extract, Scope, Sighting},
-        json::rfc3339,
-    },
+    history::extract::{Extract, Scope, Sighting},
 };
+use crate::{api::Api, descriptors::Network};
 
 /// Parameter for states that cover derived values.
 const WHOLE: &str = "whole";

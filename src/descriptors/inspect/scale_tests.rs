@@ -16,7 +16,7 @@ use super::{
     },
     Background, Findings, KnownLinks, inspect,
 };
-use kvscheduler::{Change, Outcome, Scheduler};
+use crate::scheduler::{Change, Outcome, Scheduler};
 use netns_kernel::{
     AddressSpec, AddressState, LinkState, NamespaceRef, NeighbourState, NetnsId, PROTOCOL, RouteSpec, RouteState, Snapshot,
     routes_of_address,

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::Effects;
-use kvscheduler::{Domain, Operation};
+use crate::scheduler::{Domain, Operation};
 
 type Op<E> = Operation<<<E as Effects>::Domain as Domain>::Effect>;
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::*;
-use kvscheduler::{
+use crate::scheduler::{
     Change, DeleteCause, Dependency, Descriptor, Fault, FaultKind, Outcome, Refusal, Resync, Transaction, ValueState, Verb, View,
 };
 
@@ -19,6 +19,7 @@ type Needs = Vec<&'static str>;
 struct Plain;
 
 impl Domain for Plain {
+    type Key = Key;
     type Value = Needs;
     type Effect = Vec<Verb>;
     fn descriptor(&self, _: &Key) -> Option<&dyn Descriptor<Self>> {

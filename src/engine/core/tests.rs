@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::*;
-use kvscheduler::{Change, DeleteCause, Descriptor, Fault, FaultKind, Options, Outcome, Refusal, Unacceptable, Verb, View};
+use crate::scheduler::{Change, DeleteCause, Descriptor, Fault, FaultKind, Options, Outcome, Refusal, Unacceptable, Verb, View};
 
 /// Values are numbers; an effect is the value to write, or `None` to remove.
 #[derive(Clone)]
@@ -15,6 +15,7 @@ struct Numbers;
 type Write = Option<(Key, Option<u32>)>;
 
 impl Domain for Numbers {
+    type Key = Key;
     type Value = u32;
     type Effect = Write;
     fn descriptor(&self, _: &Key) -> Option<&dyn Descriptor<Self>> {

@@ -12,6 +12,7 @@ use models::proto::ligato::kvscheduler::{ValueState, ValueStatus};
 use prost::Message;
 
 use super::{Occurrence, World};
+use crate::scheduler::Held;
 use crate::simulation::{
     configuration::{CONTAINER_PLACE, Item, Kind, NICS},
     daemon::Daemon,
@@ -20,7 +21,6 @@ use crate::simulation::{
     machine::places,
     mutation::Mutation,
 };
-use kvscheduler::held::Held;
 use netns_kernel::{Failure, FailureKind, KernelOp, LinkState, NetnsId};
 
 /// How long the agent may need to notice that something changed below: its slowest look at what gives no event.

@@ -4,8 +4,8 @@
 
 use std::cell::OnceCell;
 
-use kvscheduler::{Change, Scheduler, Transaction, ValueState};
 use models::document::Item;
+use netns_agent::scheduler::{Change, Scheduler, Transaction, ValueState};
 use netns_agent::{
     descriptors::{
         Network,

@@ -10,11 +10,9 @@ use std::{
     time::Duration,
 };
 
-use models::key::Key;
-
 use super::{
     super::{
-        descriptor::{Dependency, Domain, On},
+        descriptor::{Dependency, Domain, Key, On},
         node::Node,
         nodes::NodeId,
         plan::Scheduler,
@@ -26,7 +24,7 @@ use super::{
 
 /// How much is copied.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub enum Scope<K> {
     /// Everything, with the history.
     All,
     /// All values, without the history.
@@ -34,16 +32,16 @@ pub enum Scope {
     /// The values of the descriptor of this name, without the history.
     Kind(&'static str),
     /// These values and what is derived from them, however far, without the history.
-    Keys(Vec<Key>),
+    Keys(Vec<K>),
     /// These values alone, without the history.
-    Exactly(Vec<Key>),
+    Exactly(Vec<K>),
 }
 
 /// A value, as it is now.
 #[derive(Clone, Debug)]
-pub struct Sighting<V> {
+pub struct Sighting<K, V> {
     /// Its key.
-    pub key: Key,
+    pub key: K,
     /// Its own state, without what is derived from it.
     pub state: ValueState,
     /// What is in the kernel, as far as is known.
@@ -65,32 +63,32 @@ pub struct Sighting<V> {
     /// It is a fact from below.
     pub fact: bool,
     /// What it is derived from.
-    pub parent: Option<Key>,
+    pub parent: Option<K>,
     /// What was told of it and of all that is derived from it; `None` for what is never reported.
-    pub status: Option<Status>,
+    pub status: Option<Status<K>>,
 }
 
 /// See the [module documentation](self).
 pub struct Extract<D: Domain> {
     domain: Arc<D>,
     /// By key.
-    values: Vec<Sighting<D::Value>>,
+    values: Vec<Sighting<D::Key, D::Value>>,
     /// The oldest first.
-    records: Vec<Arc<TransactionRecord<D::Value>>>,
+    records: Vec<Arc<TransactionRecord<D::Key, D::Value>>>,
 }
 
 /// Operations by key, each with the number of its transaction.
-type Changes<'a, V> = BTreeMap<Key, Vec<(u64, &'a OperationRecord<V>)>>;
+type Changes<'a, K, V> = BTreeMap<K, Vec<(u64, &'a OperationRecord<K, V>)>>;
 
 impl<D: Domain> Scheduler<D> {
     /// A copy of what is known.
-    pub fn extract(&self, scope: &Scope) -> Extract<D> {
+    pub fn extract(&self, scope: &Scope<D::Key>) -> Extract<D> {
         self.pick(scope).into_extract()
     }
 
     /// As [`Self::extract`], in less time: the order is made by whoever takes it.
-    pub fn pick(&self, scope: &Scope) -> Pick<D> {
-        let values: Vec<Sighting<D::Value>> = match scope {
+    pub fn pick(&self, scope: &Scope<D::Key>) -> Pick<D> {
+        let values: Vec<Sighting<D::Key, D::Value>> = match scope {
             Scope::All | Scope::Values => self.graph.all().filter_map(|id| self.sighting(id)).collect(),
             Scope::Kind(name) => {
                 let is_one = |id: &NodeId| {
@@ -125,7 +123,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// `None`: nothing is known under the key but that others name it.
-    fn sighting(&self, id: NodeId) -> Option<Sighting<D::Value>> {
+    fn sighting(&self, id: NodeId) -> Option<Sighting<D::Key, D::Value>> {
         let node = &self.graph[id];
         let state = node.trace.state;
         if state == ValueState::Nonexistent && node.requested.is_none() && !node.present() {
@@ -149,7 +147,7 @@ impl<D: Domain> Scheduler<D> {
     }
 }
 
-fn reported<D: Domain>(node: &Node<D>) -> Option<Status> {
+fn reported<D: Domain>(node: &Node<D>) -> Option<Status<D::Key>> {
     node.status.status().map(std::borrow::Cow::into_owned)
 }
 
@@ -158,7 +156,7 @@ pub struct Pick<D: Domain>(Extract<D>);
 
 impl<D: Domain> Pick<D> {
     /// All values, in no order.
-    pub fn values(&self) -> &[Sighting<D::Value>] {
+    pub fn values(&self) -> &[Sighting<D::Key, D::Value>] {
         &self.0.values
     }
 
@@ -174,12 +172,12 @@ impl<D: Domain> Pick<D> {
 
 impl<D: Domain> Extract<D> {
     /// All values that there are, by key.
-    pub fn values(&self) -> &[Sighting<D::Value>] {
+    pub fn values(&self) -> &[Sighting<D::Key, D::Value>] {
         &self.values
     }
 
     /// The transactions that are recorded, the oldest first.
-    pub fn records(&self) -> &[Arc<TransactionRecord<D::Value>>] {
+    pub fn records(&self) -> &[Arc<TransactionRecord<D::Key, D::Value>>] {
         &self.records
     }
 
@@ -189,13 +187,13 @@ impl<D: Domain> Extract<D> {
     }
 
     /// A value.
-    pub fn value(&self, key: &Key) -> Option<&Sighting<D::Value>> {
-        self.position(key).ok().map(|at| &self.values[at])
+    pub fn value(&self, key: &D::Key) -> Option<&Sighting<D::Key, D::Value>> {
+        self.position(key.text()).ok().map(|at| &self.values[at])
     }
 
     /// The value that this one is derived from in the end; itself, if it is not derived from any. (One that the extract does not reach
     /// counts as none.)
-    pub fn base_of<'a>(&'a self, value: &'a Sighting<D::Value>) -> &'a Sighting<D::Value> {
+    pub fn base_of<'a>(&'a self, value: &'a Sighting<D::Key, D::Value>) -> &'a Sighting<D::Key, D::Value> {
         let mut base = value;
         while let Some(parent) = base.parent.as_ref().and_then(|parent| self.value(parent)) {
             base = parent;
@@ -203,24 +201,26 @@ impl<D: Domain> Extract<D> {
         base
     }
 
-    fn position(&self, key: &Key) -> Result<usize, usize> {
-        self.values.binary_search_by(|value| value.key.cmp(key))
+    fn position(&self, key: &str) -> Result<usize, usize> {
+        self.values.binary_search_by(|value| value.key.text().cmp(key))
     }
 
     /// The values whose key begins like this, by key.
-    pub fn under(&self, prefix: &str) -> impl Iterator<Item = &Sighting<D::Value>> {
-        let start = self.values.partition_point(|value| value.key.as_str() < prefix);
-        self.values[start..].iter().take_while(move |value| value.key.starts_with(prefix))
+    pub fn under(&self, prefix: &str) -> impl Iterator<Item = &Sighting<D::Key, D::Value>> {
+        let start = self.values.partition_point(|value| value.key.text() < prefix);
+        self.values[start..]
+            .iter()
+            .take_while(move |value| value.key.text().starts_with(prefix))
     }
 
     /// All that is known of a key, the oldest first.
-    pub fn timeline(&self, key: &Key) -> Vec<Revision<D::Value>> {
+    pub fn timeline(&self, key: &D::Key) -> Vec<Revision<D::Key, D::Value>> {
         let mut changes = self.changes_by_key(|other| other == key);
-        self.revisions_of(key, &changes.remove(key).unwrap_or_default())
+        self.revisions_of(key, &changes.remove(key.text()).unwrap_or_default())
     }
 
     /// What each key was at a moment (since the Unix epoch), in key order; `None`: what it is now.
-    pub fn snapshot(&self, time: Option<Duration>) -> Vec<Revision<D::Value>> {
+    pub fn snapshot(&self, time: Option<Duration>) -> Vec<Revision<D::Key, D::Value>> {
         let revisions = self.all_revisions();
         match time {
             None => revisions.into_iter().filter(|revision| revision.until.is_none()).collect(),
@@ -229,7 +229,7 @@ impl<D: Domain> Extract<D> {
     }
 
     /// How often the texts of a flag occur, over all known revisions of the keys that count.
-    pub fn flag_statistics(&self, flag: Flag, counts: impl Fn(&Key) -> bool) -> FlagStatistics {
+    pub fn flag_statistics(&self, flag: Flag, counts: impl Fn(&D::Key) -> bool) -> FlagStatistics {
         let mut statistics = FlagStatistics::default();
         for revision in self.all_revisions().iter().filter(|revision| counts(&revision.key)) {
             for (_, text) in revision.flags().into_iter().filter(|(other, _)| *other == flag) {
@@ -240,18 +240,18 @@ impl<D: Domain> Extract<D> {
         statistics
     }
 
-    fn all_revisions(&self) -> Vec<Revision<D::Value>> {
+    fn all_revisions(&self) -> Vec<Revision<D::Key, D::Value>> {
         let changes = self.changes_by_key(|_| true);
         let current = self.values.iter().map(|value| value.key.clone());
-        let keys: BTreeSet<Key> = changes.keys().cloned().chain(current).collect();
+        let keys: BTreeSet<D::Key> = changes.keys().cloned().chain(current).collect();
         let none = Vec::new();
         keys.iter()
-            .flat_map(|key| self.revisions_of(key, changes.get(key).unwrap_or(&none)))
+            .flat_map(|key| self.revisions_of(key, changes.get(key.text()).unwrap_or(&none)))
             .collect()
     }
 
-    fn changes_by_key(&self, wanted: impl Fn(&Key) -> bool) -> Changes<'_, D::Value> {
-        let mut changes: Changes<'_, D::Value> = BTreeMap::new();
+    fn changes_by_key(&self, wanted: impl Fn(&D::Key) -> bool) -> Changes<'_, D::Key, D::Value> {
+        let mut changes: Changes<'_, D::Key, D::Value> = BTreeMap::new();
         for record in &self.records {
             let changed = record.operations.iter().filter(|operation| !operation.flags.confirmation);
             for operation in changed.filter(|operation| wanted(&operation.key)) {
@@ -265,7 +265,7 @@ impl<D: Domain> Extract<D> {
         changes
     }
 
-    fn revisions_of(&self, key: &Key, changes: &[(u64, &OperationRecord<D::Value>)]) -> Vec<Revision<D::Value>> {
+    fn revisions_of(&self, key: &D::Key, changes: &[(u64, &OperationRecord<D::Key, D::Value>)]) -> Vec<Revision<D::Key, D::Value>> {
         let mut revisions = Vec::new();
         if let Some((_, first)) = changes.first()
             && first.before.state != ValueState::Nonexistent
@@ -285,7 +285,7 @@ impl<D: Domain> Extract<D> {
     }
 
     /// Makes the last revision that of the value as it is now, of which more is known, or adds one if the history has lost it.
-    fn complete(&self, value: &Sighting<D::Value>, revisions: &mut Vec<Revision<D::Value>>) {
+    fn complete(&self, value: &Sighting<D::Key, D::Value>, revisions: &mut Vec<Revision<D::Key, D::Value>>) {
         if value.state == ValueState::Nonexistent {
             return;
         }
@@ -302,10 +302,14 @@ impl<D: Domain> Extract<D> {
         let dependencies = self.dependencies(&value.key, side.value.as_ref());
         for target in &mut current.targets {
             target.matching = match target.relation {
-                Relation::Derives => {
-                    let derived = Key::new(&target.expected);
-                    self.available(&derived).then_some(derived).into_iter().collect()
-                }
+                Relation::Derives => self
+                    .position(&target.expected)
+                    .ok()
+                    .map(|at| &self.values[at])
+                    .filter(|value| value.available)
+                    .map(|value| value.key.clone())
+                    .into_iter()
+                    .collect(),
                 Relation::DependsOn => {
                     let named = dependencies.iter().find(|dependency| dependency.label == target.label);
                     named.map(|dependency| self.matching(dependency)).unwrap_or_default()
@@ -315,12 +319,12 @@ impl<D: Domain> Extract<D> {
         revisions.push(current);
     }
 
-    fn available(&self, key: &Key) -> bool {
+    fn available(&self, key: &D::Key) -> bool {
         self.value(key).is_some_and(|value| value.available)
     }
 
     /// What a value under this key depends on.
-    pub fn dependencies(&self, key: &Key, value: Option<&D::Value>) -> Vec<Dependency> {
+    pub fn dependencies(&self, key: &D::Key, value: Option<&D::Value>) -> Vec<Dependency<D::Key>> {
         match (self.domain.descriptor(key), value) {
             (Some(descriptor), Some(value)) => descriptor.dependencies(key, value),
             _ => Vec::new(),
@@ -328,18 +332,25 @@ impl<D: Domain> Extract<D> {
     }
 
     /// The keys that satisfy a dependency now.
-    pub fn matching(&self, dependency: &Dependency) -> Vec<Key> {
+    pub fn matching(&self, dependency: &Dependency<D::Key>) -> Vec<D::Key> {
         match &dependency.on {
             On::Key(key) => self.available(key).then(|| key.clone()).into_iter().collect(),
             On::AnyOf { prefixes, predicate, .. } => {
-                let below = prefixes.iter().flat_map(|prefix| self.under(prefix.as_str()));
+                let below = prefixes.iter().flat_map(|prefix| self.under(prefix.text()));
                 let matching = below.filter(|value| value.available && predicate.as_ref().is_none_or(|passes| passes(&value.key)));
                 matching.map(|value| value.key.clone()).collect()
             }
         }
     }
 
-    fn revision(&self, key: &Key, since: Duration, until: Option<Duration>, seq: Option<u64>, side: &Side<D::Value>) -> Revision<D::Value> {
+    fn revision(
+        &self,
+        key: &D::Key,
+        since: Duration,
+        until: Option<Duration>,
+        seq: Option<u64>,
+        side: &Side<D::Value>,
+    ) -> Revision<D::Key, D::Value> {
         let descriptor = self.domain.descriptor(key);
         let (mut targets, mut metadata) = (Vec::new(), Vec::new());
         if let (Some(descriptor), Some(value)) = (descriptor, &side.value) {

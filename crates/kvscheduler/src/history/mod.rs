@@ -1,12 +1,10 @@
 //! What was done, when and why: finished transactions, bounded by age, number and operations.
 //!
-//! Owns the records, and the views of them: JSON, text, the timeline of each key, statistics. Must never influence what happens
+//! Owns the records and the timeline of each key. How they are shown is the caller's. Must never influence what happens
 //! to a value. Start reading at [`History`]; [`extract::Extract`] is how others look at all of it.
 
 pub mod extract;
-pub mod json;
 pub mod record;
-pub mod text;
 pub mod timeline;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
@@ -47,14 +45,14 @@ impl HistorySettings {
 
 /// Finished transactions, the oldest first.
 #[derive(Clone)]
-pub struct History<V> {
+pub struct History<K, V> {
     settings: HistorySettings,
     /// Shared, so that whoever is shown them needs no copy.
-    records: VecDeque<Arc<TransactionRecord<V>>>,
+    records: VecDeque<Arc<TransactionRecord<K, V>>>,
     operations: usize,
 }
 
-impl<V> History<V> {
+impl<K, V> History<K, V> {
     pub(super) fn new(settings: HistorySettings) -> Self {
         History {
             settings,
@@ -73,7 +71,7 @@ impl<V> History<V> {
         self.trim();
     }
 
-    pub(super) fn push(&mut self, record: TransactionRecord<V>) {
+    pub(super) fn push(&mut self, record: TransactionRecord<K, V>) {
         if !self.settings.enabled {
             return;
         }
@@ -107,23 +105,23 @@ impl<V> History<V> {
     }
 
     /// All that is kept, the oldest first.
-    pub fn records(&self) -> impl DoubleEndedIterator<Item = &TransactionRecord<V>> {
+    pub fn records(&self) -> impl DoubleEndedIterator<Item = &TransactionRecord<K, V>> {
         self.records.iter().map(Arc::as_ref)
     }
 
     /// As [`Self::records`], to be kept: whatever is dropped here meanwhile.
-    pub fn shared(&self) -> Vec<Arc<TransactionRecord<V>>> {
+    pub fn shared(&self) -> Vec<Arc<TransactionRecord<K, V>>> {
         self.records.iter().cloned().collect()
     }
 
     /// The transaction with this sequence number.
-    pub fn get(&self, seq: u64) -> Option<&TransactionRecord<V>> {
+    pub fn get(&self, seq: u64) -> Option<&TransactionRecord<K, V>> {
         // They end nearly in the order of their numbers, so it is near the end or not there.
         self.records().rev().find(|record| record.seq == seq)
     }
 }
 
-fn weight<V>(record: &TransactionRecord<V>) -> usize {
+fn weight<K, V>(record: &TransactionRecord<K, V>) -> usize {
     let planned = record.planned.as_ref().map_or(0, Vec::len);
     record.operations.len() + planned + record.values.len() + record.errors.len()
 }

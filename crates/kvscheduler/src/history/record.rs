@@ -1,13 +1,12 @@
 //! Records of transactions and of the operations within them.
 //!
-//! Owns the shape of a record, and the compression of what led nowhere. Values are kept as they are; `json` and `text` render
+//! Owns the shape of a record, and the compression of what led nowhere. Values are kept as they are; callers render
 //! them. Must never ask the graph. Start reading at [`TransactionRecord`].
 
 use std::{sync::Arc, time::Duration};
 
-use models::key::Key;
-
 use super::super::{
+    descriptor::Key,
     node_set::FastMap,
     status::{ValueState, Verb},
     transaction::{KeyError, Kind, Options},
@@ -15,11 +14,11 @@ use super::super::{
 
 /// What was done to one value.
 #[derive(Clone, Debug, PartialEq)]
-pub struct OperationRecord<V> {
+pub struct OperationRecord<K, V> {
     /// When (since the Unix epoch; to the precision of a step).
     pub at: Duration,
     /// Key of the value.
-    pub key: Key,
+    pub key: K,
     /// What was done.
     pub verb: Verb,
     /// State and value before.
@@ -28,6 +27,49 @@ pub struct OperationRecord<V> {
     pub after: Side<V>,
     /// How it came about.
     pub flags: OperationFlags,
+}
+
+impl<K, V> OperationRecord<K, V> {
+    /// What its flags and its states are called, in the order of the reference.
+    pub fn flag_names(&self) -> Vec<&'static str> {
+        use ValueState::{Discovered, Failed, Invalid, Missing, Obtained, Pending, Removed, Unimplemented};
+        let OperationRecord { before, after, flags, .. } = self;
+        let was = |state: ValueState| before.state == state;
+        let is = |state: ValueState| after.state == state;
+        // What a state that was or is there is called: before and after, only before, only after.
+        let pair = |state: ValueState, names: [&'static str; 3]| match (was(state), is(state)) {
+            (true, true) => Some(names[0]),
+            (true, false) => Some(names[1]),
+            (false, true) => Some(names[2]),
+            (false, false) => None,
+        };
+        let missing = match (was(Missing), is(Removed)) {
+            (true, true) => Some("ALREADY-MISSING"),
+            (true, false) => Some("WAS-MISSING"),
+            _ => None,
+        };
+        [
+            flags.derived.then_some("DERIVED"),
+            flags.property.then_some("PROPERTY"),
+            flags.noop.then_some("NOOP"),
+            (flags.revert && !flags.property).then_some("REVERT"),
+            (flags.retry && !flags.property).then_some("RETRY"),
+            flags.recreate.then_some("RECREATE"),
+            is(Obtained).then_some("OBTAINED"),
+            was(Obtained).then_some("WAS-OBTAINED"),
+            is(Unimplemented).then_some("UNIMPLEMENTED"),
+            was(Unimplemented).then_some("WAS-UNIMPLEMENTED"),
+            (self.verb == Verb::Delete && was(Removed)).then_some("ALREADY-REMOVED"),
+            missing,
+            was(Discovered).then_some("DISCOVERED"),
+            pair(Pending, ["STILL-PENDING", "WAS-PENDING", "IS-PENDING"]),
+            pair(Failed, ["STILL-FAILING", "FIXED", "FAILED"]),
+            pair(Invalid, ["STILL-INVALID", "FIXED", "INVALID"]),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
 }
 
 /// A value at one moment.
@@ -64,9 +106,9 @@ pub struct OperationFlags {
 
 /// A value as it came with a transaction.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ValueRecord<V> {
+pub struct ValueRecord<K, V> {
     /// Its key.
-    pub key: Key,
+    pub key: K,
     /// The value; `None` for a deletion, or for one that cannot be used.
     pub value: Option<V>,
     /// `FromNB` or `FromSB`.
@@ -106,7 +148,7 @@ impl Origin {
 
 /// A transaction that is finished.
 #[derive(Clone, Debug)]
-pub struct TransactionRecord<V> {
+pub struct TransactionRecord<K, V> {
     /// Sequence number.
     pub seq: u64,
     /// What started it.
@@ -118,38 +160,38 @@ pub struct TransactionRecord<V> {
     /// When nothing of it was left to do.
     pub stop: Duration,
     /// The values it came with, by key; empty for a downstream resync.
-    pub values: Vec<ValueRecord<V>>,
+    pub values: Vec<ValueRecord<K, V>>,
     /// What a simulation before it said.
-    pub planned: Option<Vec<OperationRecord<V>>>,
+    pub planned: Option<Vec<OperationRecord<K, V>>>,
     /// What was done, in the order in which it was completed; with quiet entries.
-    pub operations: Vec<OperationRecord<V>>,
+    pub operations: Vec<OperationRecord<K, V>>,
     /// How many more operations there were than the history keeps of one transaction.
     pub omitted: usize,
     /// What failed.
-    pub errors: Vec<KeyError>,
+    pub errors: Vec<KeyError<K>>,
     /// The previous values were brought back.
     pub reverted: bool,
 }
 
-impl<V> TransactionRecord<V> {
+impl<K, V> TransactionRecord<K, V> {
     /// What was done, without the quiet entries.
-    pub fn executed(&self) -> impl Iterator<Item = &OperationRecord<V>> {
+    pub fn executed(&self) -> impl Iterator<Item = &OperationRecord<K, V>> {
         self.operations.iter().filter(|operation| !operation.flags.quiet)
     }
 }
 
 /// Merges what led nowhere: a creation that ended PENDING with a later creation, and a deletion of a PENDING value with the
 /// deletion before it. Only neighbours among the operations of a key are merged.
-pub fn compress<V>(mut operations: Vec<OperationRecord<V>>) -> Vec<OperationRecord<V>> {
-    let waited = |operation: &OperationRecord<V>| [operation.before.state, operation.after.state].contains(&ValueState::Pending);
+pub fn compress<K: Key, V>(mut operations: Vec<OperationRecord<K, V>>) -> Vec<OperationRecord<K, V>> {
+    let waited = |operation: &OperationRecord<K, V>| [operation.before.state, operation.after.state].contains(&ValueState::Pending);
     if !operations.iter().any(waited) {
         operations.shrink_to_fit();
         return operations;
     }
-    let mut compressed: Vec<Option<OperationRecord<V>>> = Vec::with_capacity(operations.len());
-    let mut latest: FastMap<Key, usize> = FastMap::default();
+    let mut compressed: Vec<Option<OperationRecord<K, V>>> = Vec::with_capacity(operations.len());
+    let mut latest: FastMap<K, usize> = FastMap::default();
     for mut operation in operations {
-        let earlier = latest.get(&operation.key).copied();
+        let earlier = latest.get(operation.key.text()).copied();
         match earlier.and_then(|at| compressed[at].as_mut()) {
             Some(pending)
                 if operation.verb == Verb::Create && pending.verb == Verb::Create && pending.after.state == ValueState::Pending =>

@@ -4,19 +4,20 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use models::key::Key;
-
-use super::super::{descriptor::Label, status::ValueState};
+use super::super::{
+    descriptor::{Key, Label},
+    status::ValueState,
+};
 
 /// What a key was for a while.
 #[derive(Clone, Debug)]
-pub struct Revision<V> {
+pub struct Revision<K, V> {
     /// From this moment (since the Unix epoch; zero: since before the history begins).
     pub since: Duration,
     /// Until this moment; `None`: it still is.
     pub until: Option<Duration>,
     /// The key.
-    pub key: Key,
+    pub key: K,
     /// Its short name.
     pub label: String,
     /// The value.
@@ -32,16 +33,16 @@ pub struct Revision<V> {
     /// Name of its descriptor.
     pub descriptor: Option<&'static str>,
     /// The value that it is derived from.
-    pub derived_from: Option<Key>,
+    pub derived_from: Option<K>,
     /// What is known of it besides the value.
     pub metadata: Vec<(&'static str, Vec<String>)>,
     /// What it depends on and what is derived from it.
-    pub targets: Vec<RevisionTarget>,
+    pub targets: Vec<RevisionTarget<K>>,
 }
 
 /// Another key that a value refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RevisionTarget {
+pub struct RevisionTarget<K> {
     /// How.
     pub relation: Relation,
     /// Label of the dependency, or the derived key.
@@ -49,7 +50,7 @@ pub struct RevisionTarget {
     /// The key, or the keys in words.
     pub expected: Label,
     /// Keys that match and are available now. Empty in a revision of the past.
-    pub matching: Vec<Key>,
+    pub matching: Vec<K>,
 }
 
 /// How values refer to each other.
@@ -118,8 +119,7 @@ impl Flag {
 }
 
 /// How often the texts of a flag occur.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FlagStatistics {
     /// Revisions that have the flag.
     pub total_count: usize,
@@ -127,7 +127,7 @@ pub struct FlagStatistics {
     pub per_value_count: BTreeMap<String, usize>,
 }
 
-impl<V> Revision<V> {
+impl<K: Key, V> Revision<K, V> {
     /// The flags that the node had, with their texts.
     pub fn flags(&self) -> Vec<(Flag, String)> {
         let flags = [
@@ -136,7 +136,7 @@ impl<V> Revision<V> {
             (Flag::ValueState, Some(self.state.text().to_owned())),
             (Flag::Unavailable, (!self.available).then(String::new)),
             (Flag::Descriptor, self.descriptor.map(str::to_owned)),
-            (Flag::Derived, self.derived_from.as_ref().map(Key::to_string)),
+            (Flag::Derived, self.derived_from.as_ref().map(K::to_string)),
         ];
         flags.into_iter().filter_map(|(flag, text)| Some((flag, text?))).collect()
     }

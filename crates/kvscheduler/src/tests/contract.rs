@@ -68,7 +68,7 @@ fn the_origin_of_a_value_follows_from_its_state() {
 fn a_value_runs_through_the_states_of_the_transition_table() {
     use ValueState::*;
     let mut world = World::new();
-    let step = |world: &mut World, changes: Vec<Change<Toy>>| {
+    let step = |world: &mut World, changes: Vec<Change<Key, Toy>>| {
         world.commit(changes, Options::default());
     };
     step(&mut world, vec![put("a", needing(&["x"]))]);

@@ -10,7 +10,7 @@ fn needing_any(prefix: &str) -> Toy {
     }
 }
 
-fn explanation<'a>(world: &'a World, text: &str) -> &'a Explanation {
+fn explanation<'a>(world: &'a World, text: &str) -> &'a Explanation<Key> {
     world.statuses[text].explanation.as_deref().expect("it is explained")
 }
 

@@ -1,33 +1,15 @@
-//! What is told of transactions afterwards: records, their JSON and text, timelines, statistics; and that all of it is bounded.
-
-use serde_json::{Value as Json, json};
+//! What is told of transactions afterwards: records, timelines, statistics; and that all of it is bounded.
 
 use super::*;
 use crate::history::{
     HistorySettings,
     extract::Scope,
-    json::{self, Shown, rfc3339},
-    text,
+    record::{OperationRecord, Side},
     timeline::{Flag, Relation},
 };
 
-fn shown(_: &Key, value: &Toy) -> Option<Shown> {
-    Some(Shown {
-        message: "toy.Toy".into(),
-        data: json!({ "content": value.content }),
-    })
-}
-
-fn printed(_: &Key, value: &Toy) -> String {
-    format!("{{ content:{} }}", value.content)
-}
-
-fn parsed(world: &World, seq: u64) -> Json {
-    serde_json::to_value(json::Transaction::of(world.record(seq), &shown)).expect("JSON")
-}
-
 fn flags(world: &World, seq: u64) -> Vec<String> {
-    let words = |operation| text::flags(operation).join(" ");
+    let words = |operation: &OperationRecord<Key, Toy>| operation.flag_names().join(" ");
     world.record(seq).executed().map(words).collect()
 }
 
@@ -40,137 +22,38 @@ fn keep(transactions: usize, operations: usize) -> HistorySettings {
 }
 
 #[test]
-fn times_are_rfc_3339_in_utc_with_nanoseconds() {
-    assert_eq!(rfc3339(Duration::ZERO), "1970-01-01T00:00:00Z");
-    assert_eq!(rfc3339(Duration::new(951_782_400, 120_000_000)), "2000-02-29T00:00:00.12Z");
-    assert_eq!(rfc3339(Duration::new(1_795_564_799, 1)), "2026-11-24T23:59:59.000000001Z");
-    assert_eq!(rfc3339(Duration::from_secs(4_107_542_400)), "2100-03-01T00:00:00Z");
-}
-
-#[test]
-fn a_record_has_the_members_of_the_reference_in_their_order() {
-    let mut world = World::new();
-    let options = Options {
-        resync: Resync::Full,
-        description: "first".into(),
-        ..Options::default()
-    };
-    let result = world.commit(vec![put("b", needing(&["a"])), put("a", toy(1))], options);
-    let text = serde_json::to_string(&json::Transaction::of(world.record(result.seq), &shown)).expect("JSON");
-    let time = "1970-01-12T13:46:40Z";
-    let expected = [
-        &format!(
-            r#"{{"Start":"{time}","Stop":"{time}","SeqNum":0,"TxnType":"NBTransaction","ResyncType":"FullResync","Description":"first","#
-        ),
-        r#""Values":[{"Key":"a","Value":{"ProtoMsgName":"toy.Toy","ProtoMsgData":{"content":1}},"Origin":1},"#,
-        r#"{"Key":"b","Value":{"ProtoMsgName":"toy.Toy","ProtoMsgData":{"content":0}},"Origin":1}],"#,
-        r#""Executed":[{"Operation":"CREATE","Key":"a","NewState":"CONFIGURED","NewValue":{"ProtoMsgName":"toy.Toy","ProtoMsgData":{"content":1}}},"#,
-        r#"{"Operation":"CREATE","Key":"b","NewState":"CONFIGURED","NewValue":{"ProtoMsgName":"toy.Toy","ProtoMsgData":{"content":0}}}]}"#,
-    ];
-    assert_eq!(text, expected.concat());
-}
-
-#[test]
 fn an_update_a_failure_and_a_deletion_have_what_was_before() {
     let mut world = World::new();
     world.commit(vec![put("a", toy(1))], Options::default());
-    world.fail = Box::new(|_, verb| (verb == Verb::Update).then(|| transient("a \"quoted\" \\ error")));
+    world.fail = Box::new(|_, verb| (verb == Verb::Update).then(|| transient("an error")));
     let failed = world.commit(vec![put("a", toy(2))], Options::default());
-    let update = &parsed(&world, failed.seq)["Executed"][0];
-    let content = |value: &Json| value["ProtoMsgData"]["content"].clone();
+    let update = &world.record(failed.seq).operations[0];
+    let content = |side: &Side<Toy>| side.value.as_ref().map(|value| value.content);
     assert_eq!(
-        (&update["PrevState"], &update["NewState"]),
-        (&json!("CONFIGURED"), &json!("RETRYING"))
+        (update.before.state, update.after.state),
+        (ValueState::Configured, ValueState::Retrying)
     );
-    assert_eq!((content(&update["PrevValue"]), content(&update["NewValue"])), (json!(1), json!(2)));
-    assert_eq!(update["NewErrMsg"], "a \"quoted\" \\ error");
+    assert_eq!((content(&update.before), content(&update.after)), (Some(1), Some(2)));
+    assert_eq!(update.after.error.as_deref(), Some("an error"));
     world.fail = Box::new(|_, _| None);
     let gone = world.commit(vec![remove("a")], Options::default());
-    let delete = &parsed(&world, gone.seq)["Executed"][0];
+    let delete = &world.record(gone.seq).operations[0];
     assert_eq!(
-        (&delete["NewState"], &delete["PrevErrMsg"]),
-        (&json!("REMOVED"), &json!("a \"quoted\" \\ error"))
+        (delete.after.state, delete.before.error.as_deref()),
+        (ValueState::Removed, Some("an error"))
     );
-    assert!(delete.get("NewValue").is_none());
+    assert!(delete.after.value.is_none());
 }
 
 #[test]
-fn a_retry_names_its_transaction_and_its_attempt_in_json_and_text() {
+fn a_retry_names_its_transaction_and_its_attempt() {
     let mut world = World::new();
     world.commit(vec![], Options::default());
     let mut first = true;
     world.fail = Box::new(move |_, _| std::mem::take(&mut first).then(|| transient("once")));
     world.commit(vec![put("a", toy(1))], Options::default());
     world.run_out_retries();
-    let retry = parsed(&world, 2);
-    assert_eq!(
-        (&retry["TxnType"], &retry["RetryForTxn"], &retry["RetryAttempt"]),
-        (&json!("RetryFailedOps"), &json!(1), &json!(1))
-    );
-    let text = text::transaction(world.record(2), false, &printed);
-    assert!(text.contains("- type: Retry Transaction (for txn #1, attempt #1)\n"), "{text}");
-}
-
-#[test]
-fn the_text_of_a_transaction_has_the_layout_of_the_reference() {
-    let mut world = World::new();
-    let options = Options {
-        simulate: true,
-        description: "two\nlines".into(),
-        ..Options::default()
-    };
-    let result = world.commit(vec![put("a", toy(1)), remove("z")], options);
-    let time = "1970-01-12T13:46:40Z";
-    let operations = "        1. CREATE:
-            - key: a
-            - value: { content:1 }
-            - prev-state: NONEXISTENT
-            - new-state: CONFIGURED
-";
-    let expected = format!(
-        "Transaction #0:
-    * transaction arguments:
-        - seqNum: 0
-        - type: NB Transaction
-        - Description: two
-            lines
-        - values:
-            - key: a
-              val: {{ content:1 }}
-            - key: z
-              val: <NIL>
-    * planned operations:
-{operations}    * executed operations ({time} -> {time}, dur: 0ns):
-{operations}"
-    );
-    assert_eq!(text::transaction(world.record(result.seq), true, &printed), expected);
-    let empty = world.commit(vec![], Options::default());
-    let text = text::transaction(world.record(empty.seq), false, &printed);
-    assert!(
-        text.contains("        - values: NONE\n") && text.ends_with("        <NONE>\n"),
-        "{text}"
-    );
-}
-
-#[test]
-fn resync_kinds_have_their_names_in_text() {
-    let mut world = World::new();
-    for (resync, expected) in [
-        (Resync::Full, "NB Transaction, Full Resync"),
-        (Resync::Upstream, "NB Transaction, NB Sync"),
-        (Resync::Downstream, "NB Transaction, SB Sync"),
-    ] {
-        let result = world.commit(
-            vec![],
-            Options {
-                resync,
-                ..Options::default()
-            },
-        );
-        let text = text::transaction(world.record(result.seq), false, &printed);
-        assert!(text.contains(&format!("- type: {expected}\n")), "{text}");
-        assert_eq!(text.contains("values:"), resync != Resync::Downstream, "{text}");
-    }
+    assert_eq!(world.record(2).kind, Kind::Retry { of: 1, attempt: 1 });
 }
 
 #[test]
@@ -268,7 +151,7 @@ fn what_is_found_lost_and_obtained_is_flagged() {
         .flat_map(|record| {
             record
                 .executed()
-                .map(|operation| text::flags(operation).join(" "))
+                .map(|operation| operation.flag_names().join(" "))
                 .collect::<Vec<_>>()
         })
         .collect();
@@ -334,7 +217,7 @@ fn a_creation_that_waited_and_then_happened_is_one_operation() {
 
 #[test]
 fn neighbouring_operations_that_led_nowhere_are_merged() {
-    use crate::history::record::{OperationFlags, OperationRecord, Side, compress};
+    use crate::history::record::{OperationFlags, compress};
     let side = |state| Side {
         state,
         value: Some(toy(1)),
@@ -405,7 +288,6 @@ fn one_large_transaction_does_not_fill_the_history() {
     let result = world.commit(changes, Options::default());
     let record = world.record(result.seq);
     assert_eq!((record.operations.len(), record.omitted, record.values.len()), (10, 90, 10));
-    assert!(text::transaction(record, false, &printed).ends_with("and 90 more, which the history does not keep\n"));
 }
 
 #[test]
@@ -486,27 +368,6 @@ fn a_snapshot_of_now_is_complete_although_the_history_has_forgotten() {
 }
 
 #[test]
-fn texts_in_timelines_are_escaped() {
-    let mut world = World::new();
-    world.fail = Box::new(|_, _| Some(transient("say \"no\" \\ \u{1}")));
-    world.commit(vec![put("a \"key\"", toy(1))], Options::default());
-    let text = serde_json::to_string(&json::revisions(&world.scheduler.extract(&Scope::All).snapshot(None), &shown)).expect("JSON");
-    let nodes: Json = serde_json::from_str(&text).expect("valid JSON");
-    let node = &nodes[0];
-    assert_eq!(
-        (&node["Key"], &node["Flags"]["error"]),
-        (&json!("a \"key\""), &json!("say \"no\" \\ \u{1}"))
-    );
-    assert_eq!(node["Flags"]["last-update"], "TXN-0");
-    assert_eq!(
-        (&node["Until"], &node["Flags"]["unavailable"]),
-        (&json!("0001-01-01T00:00:00Z"), &json!(""))
-    );
-    let members: Vec<&str> = text.split("\":").filter_map(|part| part.rsplit('"').next()).take(5).collect();
-    assert_eq!(members, ["Since", "Until", "Key", "Label", "Value"]);
-}
-
-#[test]
 fn flags_are_counted_and_an_unknown_flag_is_no_flag() {
     let mut world = World::new();
     world.commit(vec![put("a", toy(1)), put("b", needing(&["x"]))], Options::default());
@@ -522,10 +383,8 @@ fn flags_are_counted_and_an_unknown_flag_is_no_flag() {
             .per_value_count["toy"],
         3
     );
-    assert_eq!(
-        serde_json::to_value(world.scheduler.extract(&Scope::All).flag_statistics(Flag::Unavailable, |_| true)).expect("JSON"),
-        json!({ "TotalCount": 1, "PerValueCount": { "": 1 } })
-    );
+    let unavailable = world.scheduler.extract(&Scope::All).flag_statistics(Flag::Unavailable, |_| true);
+    assert_eq!((unavailable.total_count, unavailable.per_value_count[""]), (1, 1));
     assert_eq!(
         (Flag::named("value-state"), Flag::named("no such flag")),
         (Some(Flag::ValueState), None)

@@ -22,9 +22,9 @@ use std::{
     time::Duration,
 };
 
-use models::key::Key;
-
 use super::*;
+
+type Key = String;
 
 /// A value: what it depends on, what it derives, and two contents (a change of `shape` needs a re-creation).
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -61,7 +61,7 @@ struct ToyDomain {
 }
 
 fn key(text: &str) -> Key {
-    Key::new(text)
+    text.to_owned()
 }
 
 fn is_restless(key: &Key) -> bool {
@@ -69,6 +69,7 @@ fn is_restless(key: &Key) -> bool {
 }
 
 impl Domain for ToyDomain {
+    type Key = Key;
     type Value = Toy;
     type Effect = Vec<Do>;
     fn descriptor(&self, key: &Key) -> Option<&dyn Descriptor<Self>> {
@@ -83,9 +84,9 @@ impl Domain for ToyDomain {
     }
     /// `x/state` is borne by `x`.
     fn bearer(&self, key: &Key) -> Option<Key> {
-        key.as_str().strip_suffix("/state").map(Key::new)
+        key.strip_suffix("/state").map(str::to_owned)
     }
-    fn relatives(&self, unmet: &Dependency, view: &View<'_, Self>) -> Vec<Relative> {
+    fn relatives(&self, unmet: &Dependency<Key>, view: &View<'_, Self>) -> Vec<Relative<Key>> {
         let On::Key(key) = &unmet.on else { return vec![] };
         let told = |key: &Key, what: &str| Relative {
             key: key.clone(),
@@ -125,7 +126,7 @@ impl Descriptor<ToyDomain> for ToyDomain {
     fn needs_recreate(&self, _: &Key, applied: &Toy, wanted: &Toy) -> bool {
         applied.shape != wanted.shape || wanted.shape == FIXED
     }
-    fn dependencies(&self, _: &Key, value: &Toy) -> Vec<Dependency> {
+    fn dependencies(&self, _: &Key, value: &Toy) -> Vec<Dependency<Key>> {
         let named = value.needs.iter().map(|need| Dependency::key(format!("needs-{need}"), key(need)));
         let any = value
             .needs_any
@@ -172,7 +173,7 @@ impl Descriptor<ToyDomain> for ToyDomain {
         vec![Do::Delete(key.to_string())]
     }
     /// The creation of `enter/…` removes other values, and of all others the deletion.
-    fn takes_along(&self, key_of_it: &Key, value: &Toy, verb: Verb, _: &View<'_, Self>) -> Taken {
+    fn takes_along(&self, key_of_it: &Key, value: &Toy, verb: Verb, _: &View<'_, Self>) -> Taken<Key> {
         let takes = verb == Verb::Delete || key_of_it.as_str().starts_with("enter/");
         let taken = value.takes.iter().filter(|_| takes);
         Taken::Values(taken.map(|text| key(text)).collect())
@@ -197,10 +198,10 @@ struct World {
     /// Answers the next operation on a key with a wait.
     waits: Missing,
     /// Operations that were decided and not performed yet.
-    under_way: VecDeque<Operation<Vec<Do>>>,
+    under_way: VecDeque<Operation<Key, Vec<Do>>>,
     log: Vec<Do>,
     now: Duration,
-    statuses: BTreeMap<String, Status>,
+    statuses: BTreeMap<String, Status<Key>>,
 }
 
 fn transient(message: &str) -> Fault {
@@ -258,7 +259,7 @@ impl World {
     }
 
     /// Takes a transaction whose result will be asked for, and works until it is finished.
-    fn commit(&mut self, changes: Vec<Change<Toy>>, options: Options) -> TransactionResult {
+    fn commit(&mut self, changes: Vec<Change<Key, Toy>>, options: Options) -> TransactionResult<Key> {
         let options = Options { awaited: true, ..options };
         let seq = self.scheduler.transact(Transaction { changes, options }).expect("acceptable");
         self.run();
@@ -267,13 +268,13 @@ impl World {
         finished.remove(0)
     }
 
-    fn record(&self, seq: u64) -> &crate::history::record::TransactionRecord<Toy> {
+    fn record(&self, seq: u64) -> &crate::history::record::TransactionRecord<Key, Toy> {
         self.scheduler.history().get(seq).expect("recorded")
     }
 
     /// What a transaction did, in words: verb, key, state before and after.
     fn account(&self, seq: u64) -> Vec<String> {
-        let words = |operation: &crate::history::record::OperationRecord<Toy>| {
+        let words = |operation: &crate::history::record::OperationRecord<Key, Toy>| {
             let noop = if operation.flags.noop { " NOOP" } else { "" };
             let (before, after) = (operation.before.state, operation.after.state);
             format!("{} {}{noop} {before} -> {after}", operation.verb, operation.key)
@@ -455,7 +456,7 @@ fn toy(content: u32) -> Toy {
     Toy { content, ..Toy::default() }
 }
 
-fn put(text: &str, value: Toy) -> Change<Toy> {
+fn put(text: &str, value: Toy) -> Change<Key, Toy> {
     Change {
         key: key(text),
         revision: 1,
@@ -463,7 +464,7 @@ fn put(text: &str, value: Toy) -> Change<Toy> {
     }
 }
 
-fn remove(text: &str) -> Change<Toy> {
+fn remove(text: &str) -> Change<Key, Toy> {
     Change {
         key: key(text),
         revision: 1,
@@ -471,7 +472,7 @@ fn remove(text: &str) -> Change<Toy> {
     }
 }
 
-fn unusable(text: &str, message: &str) -> Change<Toy> {
+fn unusable(text: &str, message: &str) -> Change<Key, Toy> {
     let rejection = Rejection {
         state: ValueState::Invalid,
         reason: "Bad",

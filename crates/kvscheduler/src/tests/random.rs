@@ -154,7 +154,7 @@ fn appearance(world: &World) -> String {
     )
 }
 
-fn planned(operations: &[OperationRecord<Toy>]) -> Vec<String> {
+fn planned(operations: &[OperationRecord<Key, Toy>]) -> Vec<String> {
     operations
         .iter()
         .map(|operation| format!("{} {} {}", operation.verb, operation.key, operation.after.state))

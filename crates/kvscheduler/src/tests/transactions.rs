@@ -54,7 +54,7 @@ fn a_downstream_resync_with_changes_is_refused() {
 #[test]
 fn a_resync_cannot_be_reverted() {
     for resync in [Resync::Full, Resync::Upstream, Resync::Downstream] {
-        let mut transaction = Transaction::<Toy>::resync(resync, vec![]);
+        let mut transaction = Transaction::<Key, Toy>::resync(resync, vec![]);
         transaction.options.revert = true;
         let text = transaction.check().expect_err("refused").to_string();
         assert_eq!(text, "it is not supported to combine resync with revert");

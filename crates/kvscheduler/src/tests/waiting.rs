@@ -5,7 +5,7 @@ use super::*;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A value that rests on a namespace which does not exist yet.
-fn inside() -> Change<Toy> {
+fn inside() -> Change<Key, Toy> {
     let value = Toy {
         implies: vec!["ns".into()],
         ..needing(&["ns"])
@@ -25,7 +25,7 @@ fn reverting() -> Options {
 }
 
 /// Key and message of each value that waits.
-fn told(result: &TransactionResult) -> Vec<(&str, &str)> {
+fn told(result: &TransactionResult<Key>) -> Vec<(&str, &str)> {
     result
         .waiting
         .iter()

@@ -1,19 +1,16 @@
 //! Records as text, for logs and people.
 //!
-//! Owns the layout and the flags of operations, as in the reference. How a value is shown is the caller's. Must never be parsed.
+//! Owns the layout, as in the reference. How a value is shown is the caller's. Must never be parsed.
 //! Start reading at [`transaction`].
 
 use std::fmt::Write;
 
 use models::key::Key;
 
-use super::{
-    super::{
-        status::{ValueState, Verb},
-        transaction::{Kind, Resync},
-    },
-    json::rfc3339,
-    record::{OperationRecord, Origin, TransactionRecord},
+use super::json::rfc3339;
+use crate::scheduler::{
+    Kind, Resync, Verb,
+    history::record::{OperationRecord, Origin, TransactionRecord},
 };
 
 /// Shows a value on one line.
@@ -101,7 +98,7 @@ fn operations<'a, V: 'a>(page: &mut Page, list: impl Iterator<Item = &'a Operati
     let mut count = 0;
     for operation in list {
         count += 1;
-        let flags = flags(operation);
+        let flags = operation.flag_names();
         let flags = if flags.is_empty() {
             String::new()
         } else {
@@ -136,45 +133,4 @@ fn operations<'a, V: 'a>(page: &mut Page, list: impl Iterator<Item = &'a Operati
     if count == 0 {
         page.line(2, format_args!("<NONE>"));
     }
-}
-
-/// The flags of an operation, in the order of the reference.
-pub fn flags<V>(operation: &OperationRecord<V>) -> Vec<&'static str> {
-    use ValueState::{Discovered, Failed, Invalid, Missing, Obtained, Pending, Removed, Unimplemented};
-    let OperationRecord { before, after, flags, .. } = operation;
-    let was = |state: ValueState| before.state == state;
-    let is = |state: ValueState| after.state == state;
-    // What a state that was or is there is called: before and after, only before, only after.
-    let pair = |state: ValueState, names: [&'static str; 3]| match (was(state), is(state)) {
-        (true, true) => Some(names[0]),
-        (true, false) => Some(names[1]),
-        (false, true) => Some(names[2]),
-        (false, false) => None,
-    };
-    let missing = match (was(Missing), is(Removed)) {
-        (true, true) => Some("ALREADY-MISSING"),
-        (true, false) => Some("WAS-MISSING"),
-        _ => None,
-    };
-    [
-        flags.derived.then_some("DERIVED"),
-        flags.property.then_some("PROPERTY"),
-        flags.noop.then_some("NOOP"),
-        (flags.revert && !flags.property).then_some("REVERT"),
-        (flags.retry && !flags.property).then_some("RETRY"),
-        flags.recreate.then_some("RECREATE"),
-        is(Obtained).then_some("OBTAINED"),
-        was(Obtained).then_some("WAS-OBTAINED"),
-        is(Unimplemented).then_some("UNIMPLEMENTED"),
-        was(Unimplemented).then_some("WAS-UNIMPLEMENTED"),
-        (operation.verb == Verb::Delete && was(Removed)).then_some("ALREADY-REMOVED"),
-        missing,
-        was(Discovered).then_some("DISCOVERED"),
-        pair(Pending, ["STILL-PENDING", "WAS-PENDING", "IS-PENDING"]),
-        pair(Failed, ["STILL-FAILING", "FIXED", "FAILED"]),
-        pair(Invalid, ["STILL-INVALID", "FIXED", "INVALID"]),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
 }

@@ -5,10 +5,9 @@
 use std::time::Duration;
 
 use kvscheduler::{Change, Outcome, Scheduler};
-use models::key::Key;
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::toy::{Toy, ToyDomain};
+use crate::toy::{Key, Toy, ToyDomain};
 
 /// Time that this thread was running. Unlike a wall clock it does not count the work of others on the same machine.
 pub fn cpu_time() -> Duration {
@@ -69,7 +68,7 @@ impl World {
     }
 
     /// One transaction, until nothing is left to do.
-    pub fn transaction(&mut self, changes: Vec<Change<Toy>>, full: bool) -> Cost {
+    pub fn transaction(&mut self, changes: Vec<Change<Key, Toy>>, full: bool) -> Cost {
         self.measured(|world| {
             world.scheduler.transaction(changes, full);
             world.settle();
@@ -77,7 +76,7 @@ impl World {
     }
 
     /// Transactions one after another, until nothing is left to do after each.
-    pub fn transactions(&mut self, transactions: Vec<Vec<Change<Toy>>>) -> Cost {
+    pub fn transactions(&mut self, transactions: Vec<Vec<Change<Key, Toy>>>) -> Cost {
         self.measured(|world| {
             for changes in transactions {
                 world.scheduler.transaction(changes, false);

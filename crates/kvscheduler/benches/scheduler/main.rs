@@ -1,8 +1,8 @@
 //! How fast the scheduler is, and whether that depends on the size of the graph.
 //!
 //! ```text
-//! cargo bench --bench scheduler                         # N = 1,000 to 1,000,000: some minutes, 2 GB
-//! cargo bench --bench scheduler -- life 1000 100000     # only this part (or `hubs`), these N
+//! cargo bench -p kvscheduler                         # N = 1,000 to 1,000,000: some minutes, 2 GB
+//! cargo bench -p kvscheduler -- life 1000 100000     # only this part (or `hubs`), these N
 //! ```
 //!
 //! Owns scenarios and report. Must never leave out what the scheduler does for an operation: the time is that of all calls from
@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use kvscheduler::Change;
 use report::{Report, Row};
-use toy::{Toy, delete, put, value};
+use toy::{Key, Toy, delete, put, value};
 use world::{Cost, World, cpu_time};
 
 /// Base values in the graph, if the command line names none.
@@ -79,7 +79,7 @@ fn life(n: usize) -> Life {
     };
     step("create all");
     let wanted = all(1);
-    let list = wanted.capacity() * size_of::<Change<Toy>>();
+    let list = wanted.capacity() * size_of::<Change<Key, Toy>>();
     let given = allocator::live_bytes() - before - list;
     costs.push(("create all", world.transaction(wanted, false)));
     let bytes = allocator::live_bytes() - before;
@@ -117,7 +117,7 @@ fn life(n: usize) -> Life {
 }
 
 /// What of an update is not the scheduler's: the memory of the value that is no longer wanted is given back.
-fn give_up(mut former: Vec<Change<Toy>>, wanted: Vec<Change<Toy>>) -> Cost {
+fn give_up(mut former: Vec<Change<Key, Toy>>, wanted: Vec<Change<Key, Toy>>) -> Cost {
     let operations = former.len();
     let start = cpu_time();
     for (former, wanted) in former.iter_mut().zip(wanted) {

@@ -2,11 +2,9 @@
 //!
 //! Owns the scenarios with hubs. Start reading at [`run`].
 
-use models::key::Key;
-
 use crate::{
     report::{Report, Row},
-    toy::{Toy, delete, put},
+    toy::{Key, Toy, delete, put},
     world::{Cost, World},
 };
 
@@ -25,7 +23,7 @@ fn member(index: usize) -> Key {
 
 /// A namespace that very many interfaces name: it comes, it goes, it returns, and single ones change meanwhile.
 fn one_key(size: usize) -> Vec<(&'static str, Cost)> {
-    let hub = Key::new("fact/hub");
+    let hub = Key::from("fact/hub");
     let mut world = World::new();
     let put_one = |index: usize, content: u32| put((dependent(index), Toy::needing(content, hub.clone())));
     let waiting = world.transaction((0..size).map(|index| put_one(index, 1)).collect(), false);
@@ -54,7 +52,7 @@ fn one_prefix(size: usize) -> Vec<(&'static str, Cost)> {
     let mut world = World::new();
     let members = |content: u32| (0..size).map(move |index| put((member(index), Toy::plain(content))));
     let dependents = (0..size).map(|index| {
-        let prefix = Key::new("config/toy/v1/member/");
+        let prefix = Key::from("config/toy/v1/member/");
         put((dependent(index), Toy::needing_any(1, prefix)))
     });
     let create = world.transaction(members(1).chain(dependents).collect(), false);
@@ -71,7 +69,7 @@ fn one_prefix(size: usize) -> Vec<(&'static str, Cost)> {
 /// A chain in which each value needs the one before.
 fn one_chain(size: usize) -> Vec<(&'static str, Cost)> {
     let mut world = World::new();
-    let start = Key::new("fact/start");
+    let start = Key::from("fact/start");
     let links = (0..size).map(|index| {
         let need = if index == 0 { start.clone() } else { dependent(index - 1) };
         put((dependent(index), Toy::needing(1, need)))

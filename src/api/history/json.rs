@@ -3,19 +3,21 @@
 //! Owns names and order of the members. Values are opaque here: the caller says how one is shown ([`Shown`]). Must never build
 //! JSON by joining text. Start reading at [`transactions`].
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use models::key::Key;
 use serde::Serialize;
 use serde_json::Value as Json;
 
-use super::{
-    super::{
-        status::ValueState,
-        transaction::{Kind, Resync},
+use crate::scheduler::{
+    Kind, Resync, ValueState,
+    history::{
+        record::{OperationRecord, Side, TransactionRecord, ValueRecord},
+        timeline::{FlagStatistics, Revision},
     },
-    record::{OperationRecord, Side, TransactionRecord, ValueRecord},
-    timeline::Revision,
 };
 
 /// The last second that is written, of the year 9999.
@@ -48,6 +50,23 @@ pub fn operations<V>(operations: &[OperationRecord<V>], show: Show<'_, V>) -> Ve
 /// Revisions of nodes: a timeline, or a snapshot.
 pub fn revisions<V>(revisions: &[Revision<V>], show: Show<'_, V>) -> Vec<Node> {
     revisions.iter().map(|revision| Node::of(revision, show)).collect()
+}
+
+/// How often the texts of a flag occur.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Counts {
+    total_count: usize,
+    per_value_count: BTreeMap<String, usize>,
+}
+
+impl From<FlagStatistics> for Counts {
+    fn from(statistics: FlagStatistics) -> Self {
+        Counts {
+            total_count: statistics.total_count,
+            per_value_count: statistics.per_value_count,
+        }
+    }
 }
 
 /// One transaction.
@@ -88,7 +107,7 @@ impl Transaction {
             start: rfc3339(record.start),
             stop: rfc3339(record.stop),
             seq_num: record.seq,
-            txn_type: kind_name(record.kind),
+            txn_type: record.kind.text(),
             resync_type: resync_name(record.options.resync),
             description: record.options.description.clone(),
             retry_for_txn,
@@ -234,16 +253,6 @@ impl Node {
             targets: targets.collect(),
             target_update_only: false,
         }
-    }
-}
-
-/// The name of a kind of transaction.
-pub fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Notification => "SBNotification",
-        Kind::Northbound => "NBTransaction",
-        Kind::Retry { .. } => "RetryFailedOps",
-        Kind::Unimplemented => "RetryUnimplOps",
     }
 }
 

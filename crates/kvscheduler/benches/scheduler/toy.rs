@@ -5,7 +5,9 @@
 use std::sync::Arc;
 
 use kvscheduler::{Change, DeleteCause, Dependency, Descriptor, Domain, Refusal, View};
-use models::key::Key;
+
+/// A key: its clones share the text.
+pub type Key = Arc<str>;
 
 /// A value. What it depends on and what it brings along is shared by its clones.
 #[derive(Clone, Debug)]
@@ -70,6 +72,7 @@ pub enum Effect {
 }
 
 impl Domain for ToyDomain {
+    type Key = Key;
     type Value = Toy;
     type Effect = Effect;
 
@@ -100,7 +103,7 @@ impl Descriptor<ToyDomain> for ToyDomain {
         false
     }
 
-    fn dependencies(&self, _: &Key, value: &Toy) -> Vec<Dependency> {
+    fn dependencies(&self, _: &Key, value: &Toy) -> Vec<Dependency<Key>> {
         let named = value.links.needs.iter().map(|need| Dependency::key("needs", need.clone()));
         let any = value
             .links
@@ -199,7 +202,7 @@ pub fn value(index: usize, content: u32) -> (Key, Toy) {
 }
 
 /// A change of the desired state.
-pub fn put((key, value): (Key, Toy)) -> Change<Toy> {
+pub fn put((key, value): (Key, Toy)) -> Change<Key, Toy> {
     Change {
         key,
         revision: 1,
@@ -208,7 +211,7 @@ pub fn put((key, value): (Key, Toy)) -> Change<Toy> {
 }
 
 /// A deletion from the desired state.
-pub fn delete(key: Key) -> Change<Toy> {
+pub fn delete(key: Key) -> Change<Key, Toy> {
     Change {
         key,
         revision: 2,
