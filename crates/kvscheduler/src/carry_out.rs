@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use super::{
     descriptor::{Claim, DeleteCause, Domain, Key, Taken},
     edge::{Edge, Edges},
+    ledger::Phase,
     node::{Flight, Hold},
     nodes::NodeId,
     plan::{Operation, Outcome, Scheduler},
@@ -360,18 +361,17 @@ impl<D: Domain> Scheduler<D> {
         if verb != Verb::Verify {
             self.graph[id].last_operation = verb;
         }
-        let operation = self.next_operation;
-        self.next_operation += 1;
-        self.take_off(id);
+        let (operation, cause) = self.queue.start(&mut self.graph, id);
+        self.graph[id].trace.reverting = self.phase_of(cause) == Some(Phase::Reverting);
         self.graph[id].flight = Some(Box::new(Flight {
             verb,
             value,
             brings,
             as_wanted: verb != Verb::Verify,
             stirred: false,
+            cause,
             takes: Vec::new(),
         }));
-        self.flying.insert(operation, id);
         if verb == Verb::Create {
             let edges = self.edges_in_flight(id);
             self.graph.set_edges(id, None, Some(edges));

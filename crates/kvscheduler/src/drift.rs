@@ -213,8 +213,8 @@ impl<D: Domain> Scheduler<D> {
     pub(super) fn hold_damaged(&mut self, id: NodeId, hold: Option<Hold>) {
         let Some(hold) = hold else { return };
         if let Hold::Retry { until, .. } = &hold {
-            self.retries.insert((*until, id));
-            let seq = self.ledger.number(self.ledger.current);
+            self.queue.at(*until, id);
+            let seq = self.ledger.number(self.queue.current());
             self.graph[id].make_rare().failed_in = seq;
         }
         self.graph[id].hold = Some(Box::new(hold));

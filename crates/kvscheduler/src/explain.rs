@@ -15,9 +15,9 @@ use super::{
     node::{Hold, Node},
     nodes::NodeId,
     plan::Scheduler,
+    queue::ROOM_KEPT,
     status::{CHECKED, Status, StatusChange, Told, ValueState, Verb},
     transaction::KeyWait,
-    transition::ROOM_KEPT,
     view::View,
 };
 
@@ -197,7 +197,7 @@ impl<D: Domain> Scheduler<D> {
     /// `since`: it has been held back since then.
     fn defer(&mut self, id: NodeId, since: Option<Duration>) -> bool {
         let start = since.unwrap_or(self.now);
-        let defer = self.under_way() && self.now < start + PENDING_DELAY;
+        let defer = self.queue.is_anything_under_way() && self.now < start + PENDING_DELAY;
         if defer {
             self.graph[id].make_rare().deferred = Some(start);
             if since.is_none() {
@@ -210,7 +210,7 @@ impl<D: Domain> Scheduler<D> {
     /// Those whose PENDING was held back for long enough, or for whom there is nothing to wait for any more.
     fn take_up_postponed(&mut self) {
         while let Some((since, id)) = self.postponed.front().copied()
-            && (!self.under_way() || self.now >= since + PENDING_DELAY)
+            && (!self.queue.is_anything_under_way() || self.now >= since + PENDING_DELAY)
         {
             self.postponed.pop_front();
             if self

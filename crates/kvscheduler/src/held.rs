@@ -33,7 +33,7 @@ impl<D: Domain> Scheduler<D> {
     /// All values that failed and are to be tried again later, or that wait for something of which the effect said that it is not there.
     /// `None` while changes of dependencies have not been passed on yet.
     pub fn held(&self) -> Option<Vec<Held<D::Key>>> {
-        if !self.stirred.is_empty() || self.has_overrun() {
+        if self.queue.is_stirred() || self.has_overrun() {
             return None;
         }
         let held = self.graph.all().filter_map(|id| {

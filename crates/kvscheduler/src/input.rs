@@ -7,10 +7,10 @@ use super::{
     descriptor::Domain,
     explanation::{DAMAGE_MAX, LastError},
     history::record::{OperationRecord, Origin, ValueRecord},
-    ledger::Ticket,
     node::{Hold, Requested},
     nodes::NodeId,
     plan::{Change, Fault, FaultKind, Outcome, Scheduler, Wait},
+    queue::Ticket,
     recorder::Ended,
     status::{ValueState, Verb},
     transaction::{KeyError, Kind, Options, Resync, Retry, Transaction, Unacceptable},
@@ -58,7 +58,7 @@ impl<D: Domain> Scheduler<D> {
         let unusable = changes.iter().any(|change| matches!(change.value, Some(Err(_))));
         let retry = options.retry.filter(|retry| *retry != Retry::default());
         let (new_policy, revert) = (options.retry.is_some(), options.revert);
-        let ticket = self.ledger.begin(Kind::Northbound, options);
+        let ticket = self.begin(Kind::Northbound, options);
         let seq = self.ledger.number(ticket);
         if let Some(open) = self.ledger.get_mut(ticket) {
             open.planned = planned;
@@ -172,7 +172,7 @@ impl<D: Domain> Scheduler<D> {
         if waiting.is_empty() {
             return;
         }
-        let ticket = self.ledger.begin(Kind::Unimplemented, Options::default());
+        let ticket = self.begin(Kind::Unimplemented, Options::default());
         for id in waiting {
             let node = &self.graph[id];
             let (key, value) = (node.key.clone(), node.wanted().cloned());
@@ -187,7 +187,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// Takes over a fact from below: something exists (`Some`) or not. Facts need no operation.
     pub fn fact(&mut self, key: &D::Key, value: Option<D::Value>) {
-        self.ledger.notify();
+        self.notify();
         let id = self.graph.obtain(key);
         self.graph[id].fact = true;
         if value.is_some() || self.graph[id].applied.is_some() {
@@ -210,7 +210,7 @@ impl<D: Domain> Scheduler<D> {
     /// for want of a fact.
     pub fn settle_facts(&mut self) {
         if !self.graph.facts_settled {
-            self.ledger.notify();
+            self.notify();
             self.graph.facts_settled = true;
             let discovered: Vec<NodeId> = self.graph.all().filter(|id| self.graph[*id].discovered).collect();
             discovered.into_iter().for_each(|id| self.mark(id));
@@ -220,7 +220,7 @@ impl<D: Domain> Scheduler<D> {
     /// Something happened to what `key` refers to: an applied value is checked, a waiting or failed one is tried at once.
     pub fn probe(&mut self, key: &D::Key) {
         let Some(id) = self.graph.find(key) else { return };
-        self.ledger.notify();
+        self.notify();
         if self.graph[id].flight.is_some() {
             // What is under way may have looked before this happened.
             self.graph[id].probe_again = true;
@@ -359,16 +359,14 @@ impl<D: Domain> Scheduler<D> {
     /// What is seen below belongs to the transaction that asked for a look, if one did.
     fn see(&mut self) {
         match self.ledger.reader() {
-            Some(ticket) => self.ledger.current = ticket,
-            None => {
-                self.ledger.notify();
-            }
+            Some(ticket) => self.queue.act_on_behalf_of(ticket),
+            None => self.notify(),
         }
     }
 
     /// The kernel shows something else than a transaction that is to be verified has reported done.
     fn contradict(&mut self, id: NodeId, text: &str) {
-        let ticket = self.ledger.current;
+        let ticket = self.queue.current();
         let Some(open) = self.ledger.get(ticket).filter(|open| open.options.verify) else {
             return;
         };
@@ -439,7 +437,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// Takes over what came of an operation.
     pub fn outcome(&mut self, operation: u64, outcome: Outcome<D::Value>) {
-        let Some(id) = self.flying.remove(&operation) else { return };
+        let Some(id) = self.queue.end(operation) else { return };
         let Some(flight) = self.graph[id].flight.take() else { return };
         // Only what does not exist yet can wait to exist.
         let outcome = match outcome {
@@ -451,8 +449,8 @@ impl<D: Domain> Scheduler<D> {
             }),
             outcome => outcome,
         };
-        self.act_for(id);
-        let kept = self.ledger.has_room(self.graph[id].trace.flown_for);
+        self.queue.act_for(&mut self.graph, id);
+        let kept = self.ledger.has_room(flight.cause);
         let node = &self.graph[id];
         let ended = Ended {
             verb: flight.verb,
@@ -471,12 +469,12 @@ impl<D: Domain> Scheduler<D> {
         if undone {
             self.release_claims_for(&flight.brings);
         }
-        let stirred = flight.stirred;
+        let (stirred, cause) = (flight.stirred, flight.cause);
         match (flight.verb, outcome) {
             (Verb::Verify, Outcome::Changed(_)) => self.graph[id].stale = true,
             (Verb::Verify, _) => {}
             (_, Outcome::Waiting(wait)) => self.waits(id, wait),
-            (verb, Outcome::Failed(fault)) => self.failed(id, verb, flight.value, fault),
+            (verb, Outcome::Failed(fault)) => self.failed(id, verb, flight.value, fault, cause),
             (Verb::Delete, _) => {
                 self.clear_applied(id);
                 self.forget_damage(id);
@@ -492,12 +490,12 @@ impl<D: Domain> Scheduler<D> {
             }
         }
         if ended.verb != Verb::Verify {
-            self.record_operation(id, ended);
+            self.record_operation(id, cause, ended);
         }
         if stirred {
             self.wake(id);
         }
-        self.land(id);
+        self.land(id, cause);
         for taken in flight.takes {
             match undone {
                 true => self.stays(taken),
@@ -507,11 +505,10 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// Follows up an operation that has ended.
-    fn land(&mut self, id: NodeId) {
+    fn land(&mut self, id: NodeId, cause: Ticket) {
         self.mark(id);
         self.mark_interested(id);
-        let flown_for = self.graph[id].trace.flown_for;
-        self.ledger.discharge(flown_for, 1);
+        self.queue.settle(cause);
         if std::mem::take(&mut self.graph[id].probe_again) {
             let key = self.graph[id].key.clone();
             self.probe(&key);
@@ -520,10 +517,10 @@ impl<D: Domain> Scheduler<D> {
 
     /// Ends the deletion of a value that was to go with another one, because the operation on that one failed.
     fn stays(&mut self, operation: u64) {
-        let Some(id) = self.flying.remove(&operation) else { return };
-        self.graph[id].flight = None;
+        let Some(id) = self.queue.end(operation) else { return };
+        let Some(flight) = self.graph[id].flight.take() else { return };
         self.reopen(id);
-        self.land(id);
+        self.land(id, flight.cause);
     }
 
     /// The creation of another value has brought this one into being too.
@@ -555,7 +552,7 @@ impl<D: Domain> Scheduler<D> {
         }));
     }
 
-    pub(super) fn failed(&mut self, id: NodeId, verb: Verb, value: Option<D::Value>, fault: Fault) {
+    fn failed(&mut self, id: NodeId, verb: Verb, value: Option<D::Value>, fault: Fault, cause: Ticket) {
         if verb == Verb::Create {
             self.graph[id].make_rare().attempted = value;
             self.release_claims(id, &[]);
@@ -577,7 +574,7 @@ impl<D: Domain> Scheduler<D> {
             kernel: fault.kernel.clone(),
         };
         node.make_rare().last_error = Some(last_error);
-        self.hold_for_retry(id, fault);
+        self.hold_for_retry(id, fault, cause);
     }
 
     /// A creation that failed half-way may have left something, which stays in need of what the creation depended on.

@@ -1,21 +1,15 @@
 //! Which transaction caused what: sequence numbers, what is still to be done for each, results and records.
 //!
 //! Owns the open transactions and the history. Must never influence a decision about a value: without it, the same operations
-//! would come out. Start reading at [`Ledger`], then `attribution`.
+//! would come out. Start reading at [`Ledger`], then [`super::queue`].
 //!
-//! Whoever marks a node does so on behalf of a transaction, and the node keeps that cause until nothing is left to do for it; what
-//! it marks in turn has the same cause. Two rules settle conflicts: a transaction that names a key takes its node over, and
-//! otherwise a node that still has something to do for one transaction is not charged to another. A transaction is finished when
-//! nothing of its cause is queued, under way, or waiting for something that is. It has its number from the moment when it is
-//! taken (of notifications: when it has an effect; one without any leaves no trace).
+//! A transaction has its number from the moment when it is taken (of notifications: when it has an effect; one without any leaves no
+//! trace). What is left to do for it is on its account in the work queue.
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 use super::{
-    descriptor::Key,
+    descriptor::{Domain, Key},
     history::{
         History, HistorySettings,
         record::{OperationRecord, TransactionRecord, ValueRecord, compress},
@@ -24,30 +18,21 @@ use super::{
     node::Requested,
     node_set::FastMap,
     nodes::NodeId,
+    plan::Scheduler,
+    queue::Ticket,
     statistics::Statistics,
     status::{CHECKED, ValueState},
     transaction::{KeyError, Kind, Options, Resync, TransactionResult},
 };
 
-/// Names an open transaction; never used twice.
-pub(super) type Ticket = u64;
-
 /// What the ledger knows of a node.
 #[derive(Clone, Debug, Default)]
 #[repr(C)]
 pub(super) struct Trace {
-    /// On whose behalf it is looked at.
-    pub cause: Ticket,
-    /// In how many queues it stands.
-    pub places: u32,
-    /// It waits for something that is being done.
-    pub parked: bool,
     /// The operation under way brings a previous value back.
     pub reverting: bool,
     /// State, as recorded last.
     pub state: ValueState,
-    /// On whose behalf the operation under way was started.
-    pub flown_for: Ticket,
     /// The transaction that named it last.
     pub asked_by: Ticket,
     /// Within this transaction it is being created anew.
@@ -80,8 +65,6 @@ pub(super) struct Open<K, V> {
     pub kind: Kind,
     pub options: Options,
     start: Option<Duration>,
-    /// Places in queues, and operations under way.
-    outstanding: usize,
     pub phase: Phase,
     pub reading: Reading,
     /// It is to be read again once everything is applied.
@@ -106,13 +89,8 @@ pub(super) struct Ledger<K, V> {
     /// The room of a notification without any effect: nearly every step has one.
     spare: Option<Box<Open<K, V>>>,
     next_seq: u64,
-    /// On whose behalf nodes are marked now.
-    pub current: Ticket,
     /// Takes what happens below until the next step.
     pub notification: Option<Ticket>,
-    /// To be looked at: they may be finished. Some are named twice.
-    pub ripe: Vec<Ticket>,
-    pub parked: BTreeSet<NodeId>,
     pub to_revert: Vec<Ticket>,
     pub finished: Vec<TransactionResult<K>>,
     /// As `finished`, with the named nodes; what waits of them is not known yet.
@@ -139,10 +117,7 @@ impl<K: Key, V> Ledger<K, V> {
             first: 1,
             spare: None,
             next_seq: 0,
-            current: 0,
             notification: None,
-            ripe: Vec::new(),
-            parked: BTreeSet::new(),
             to_revert: Vec::new(),
             finished: Vec::new(),
             just_finished: Vec::new(),
@@ -166,20 +141,18 @@ impl<K: Key, V> Ledger<K, V> {
         self.open.get_mut(at)?.as_deref_mut()
     }
 
-    /// Opens a transaction and makes it the current one.
-    pub fn begin(&mut self, kind: Kind, options: Options) -> Ticket {
+    /// Opens a transaction under a ticket, which is the next one.
+    pub fn begin(&mut self, ticket: Ticket, kind: Kind, options: Options) {
         let reading = match options.resync {
             Resync::Full | Resync::Downstream => Reading::Asked,
             Resync::None | Resync::Upstream => Reading::NotNeeded,
         };
-        let ticket = self.first + self.open.len() as u64;
         let open = Open {
             seq: None,
             kind,
             read_at_end: options.verify,
             options,
             start: None,
-            outstanding: 0,
             phase: Phase::Applying,
             reading,
             values: Vec::new(),
@@ -201,9 +174,6 @@ impl<K: Key, V> Ledger<K, V> {
         if kind != Kind::Notification {
             self.number(ticket);
         }
-        self.ripe.push(ticket);
-        self.current = ticket;
-        ticket
     }
 
     /// The sequence number of an open transaction, given now if it has none yet.
@@ -216,30 +186,6 @@ impl<K: Key, V> Ledger<K, V> {
         open.seq = Some(next);
         self.next_seq += 1;
         next
-    }
-
-    /// From now on, things happen on behalf of a notification from below.
-    pub fn notify(&mut self) -> Ticket {
-        match self.notification {
-            Some(ticket) => self.current = ticket,
-            None => self.notification = Some(self.begin(Kind::Notification, Options::default())),
-        }
-        self.current
-    }
-
-    pub fn charge(&mut self, ticket: Ticket, count: usize) {
-        if let Some(open) = self.get_mut(ticket) {
-            open.outstanding += count;
-        }
-    }
-
-    pub fn discharge(&mut self, ticket: Ticket, count: usize) {
-        if let Some(open) = self.get_mut(ticket) {
-            open.outstanding -= count;
-            if open.outstanding == 0 {
-                self.ripe.push(ticket);
-            }
-        }
     }
 
     /// How many transactions are not finished.
@@ -331,35 +277,29 @@ impl<K: Key, V> Ledger<K, V> {
         }
     }
 
-    /// Finishes what is ripe.
-    pub fn harvest(&mut self, now: Duration) {
-        let mut ripe = std::mem::take(&mut self.ripe);
-        ripe.sort_unstable();
-        for ticket in ripe.drain(..) {
-            let Some(open) = self.get_mut(ticket) else { continue };
-            if open.outstanding > 0 || open.reading != Reading::NotNeeded {
-                continue;
-            }
-            if std::mem::take(&mut open.read_at_end) {
-                open.reading = Reading::Asked;
-                continue;
-            }
-            let at = self.index(ticket).unwrap_or_default();
-            match self.open[at].take() {
-                Some(open) if open.seq.is_none() => self.spare = Some(open),
-                Some(open) => self.finish(*open, now),
-                None => {}
-            }
+    /// Finishes a transaction for which nothing is left to do, if it needs no reading. Says whether it did.
+    pub fn finish(&mut self, ticket: Ticket, now: Duration) -> bool {
+        let Some(open) = self.get_mut(ticket).filter(|open| open.reading == Reading::NotNeeded) else {
+            return false;
+        };
+        if std::mem::take(&mut open.read_at_end) {
+            open.reading = Reading::Asked;
+            return false;
         }
-        // The room is used again: there is something ripe in every step.
-        self.ripe = ripe;
+        let at = self.index(ticket).unwrap_or_default();
+        match self.open[at].take() {
+            Some(open) if open.seq.is_none() => self.spare = Some(open),
+            Some(open) => self.close(*open, now),
+            None => {}
+        }
         while matches!(self.open.front(), Some(None)) {
             self.open.pop_front();
             self.first += 1;
         }
+        true
     }
 
-    fn finish(&mut self, open: Open<K, V>, now: Duration) {
+    fn close(&mut self, open: Open<K, V>, now: Duration) {
         self.released.extend(open.previous.into_iter().map(|(key, _)| key));
         let Some(seq) = open.seq else { return };
         let reverted = open.phase == Phase::Reverting;
@@ -394,5 +334,128 @@ impl<K: Key, V> Ledger<K, V> {
         };
         self.statistics.count(&record);
         self.history.push(record);
+    }
+}
+
+impl<D: Domain> Scheduler<D> {
+    /// Results of awaited transactions that were finished since the last call, in the order of their numbers.
+    pub fn take_finished(&mut self) -> Vec<TransactionResult<D::Key>> {
+        std::mem::take(&mut self.ledger.finished)
+    }
+
+    /// What was done.
+    pub fn history(&self) -> &History<D::Key, D::Value> {
+        &self.ledger.history
+    }
+
+    /// What has been done since the start, in numbers.
+    pub fn statistics(&self) -> Statistics {
+        Statistics {
+            open: self.ledger.count_open(),
+            ..self.ledger.statistics.clone()
+        }
+    }
+
+    /// Changes how much history is kept; what is too much is dropped at once.
+    pub fn set_history(&mut self, settings: HistorySettings) {
+        self.ledger.history.set_settings(settings);
+    }
+
+    /// Whether a transaction waits for everything in the kernel to be read again.
+    pub fn is_reading_asked(&self) -> bool {
+        self.ledger.asks_for_reading()
+    }
+
+    /// As [`Self::is_reading_asked`], and the transactions take it as begun. Says so once: whoever asks must tell what was
+    /// found and lost, and then call [`Self::read_again`].
+    pub fn take_reading(&mut self) -> bool {
+        if !self.ledger.asks_for_reading() {
+            return false;
+        }
+        for (_, open) in self.ledger.all_open() {
+            if open.reading == Reading::Asked {
+                open.reading = Reading::UnderWay;
+            }
+        }
+        true
+    }
+
+    /// Everything in the kernel has been read again, and what was found and lost has been told. The next step goes on from there.
+    pub fn read_again(&mut self) {
+        for (ticket, open) in self.ledger.all_open() {
+            if open.reading == Reading::UnderWay {
+                open.reading = Reading::NotNeeded;
+                self.queue.reconsider(ticket);
+            }
+        }
+    }
+
+    /// A transaction names a key: what is still to be done for it is done for this transaction.
+    pub(super) fn take_over(&mut self, id: NodeId, ticket: Ticket) {
+        self.queue.reassign(&mut self.graph, id, ticket);
+        let trace = &mut self.graph[id].trace;
+        trace.asked_by = ticket;
+        if trace.state == ValueState::Invalid {
+            // Whoever asks again is told again.
+            self.graph[id].replace_error(None);
+        }
+    }
+
+    /// Opens a transaction, and acts on its behalf.
+    pub(super) fn begin(&mut self, kind: Kind, options: Options) -> Ticket {
+        let ticket = self.queue.open();
+        self.ledger.begin(ticket, kind, options);
+        ticket
+    }
+
+    /// From now on, things happen on behalf of a notification from below.
+    pub(super) fn notify(&mut self) {
+        match self.ledger.notification {
+            Some(ticket) => self.queue.act_on_behalf_of(ticket),
+            None => self.ledger.notification = Some(self.begin(Kind::Notification, Options::default())),
+        }
+    }
+
+    /// At the begin of a step.
+    pub(super) fn start_transactions(&mut self) {
+        self.notify();
+        self.ledger.start_all(self.now);
+    }
+
+    /// At the end of a step: what has nothing left to do is finished.
+    pub(super) fn finish_transactions(&mut self) {
+        self.ledger.notification = None;
+        if self.idle() && self.operations.is_empty() {
+            // Nothing moves any more, so nobody waits for anything but time or news.
+            for id in self.queue.unpark_all(&mut self.graph) {
+                self.leave(id);
+            }
+        }
+        self.harvest();
+        self.ledger.history.expire(self.now);
+    }
+
+    fn harvest(&mut self) {
+        for ticket in self.queue.take_ripe() {
+            if self.ledger.finish(ticket, self.now) {
+                self.queue.close(ticket);
+            }
+        }
+        for (mut result, named) in std::mem::take(&mut self.ledger.just_finished) {
+            result.waiting = named.into_iter().filter_map(|id| self.wait_of(id)).collect();
+            self.ledger.finished.push(result);
+        }
+        let released = std::mem::take(&mut self.ledger.released);
+        released.iter().for_each(|key| self.release(key));
+    }
+
+    /// A transaction will not bring back what was wanted under a key any more.
+    pub(super) fn release(&mut self, key: &D::Key) {
+        if let Some(id) = self.graph.find(key) {
+            if let Some(rare) = self.graph[id].rare_mut() {
+                rare.kept -= 1;
+            }
+            self.graph.drop_unused(id);
+        }
     }
 }

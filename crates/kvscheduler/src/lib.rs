@@ -8,10 +8,9 @@
 //! care; [`Scheduler::step`] then looks at each marked node and derives what to do from the present state alone. Operations that
 //! do not depend on each other come out together, so one step is one batch for the executor.
 //!
-//! A [`Transaction`] stands beside that: `ledger` and `attribution` know which marks and operations belong to which, so that its result can be told
+//! A [`Transaction`] stands beside that: `ledger` and `queue` know which marks and operations belong to which, so that its result can be told
 //! and [`history`] can be written. No decision about a value depends on it, but for the wanted values that `revert` brings back.
 
-mod attribution;
 mod carry_out;
 mod cycle;
 mod descriptor;
@@ -29,6 +28,7 @@ mod node;
 mod node_set;
 mod nodes;
 mod plan;
+mod queue;
 mod readiness;
 mod ready;
 mod recorder;

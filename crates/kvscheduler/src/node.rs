@@ -15,6 +15,7 @@ use super::{
     ledger::Trace,
     node_set::NodeSet,
     nodes::NodeId,
+    queue::{Place, Ticket},
     retry::NEVER,
     status::{Rejection, Told, Verb},
     transaction::Retry,
@@ -42,6 +43,8 @@ pub(super) struct Flight<D: Domain> {
     pub stirred: bool,
     /// What its success brings into being besides.
     pub brings: Vec<(D::Key, D::Value)>,
+    /// The transaction that it is done for.
+    pub cause: Ticket,
     /// Numbers of the deletions of other values that succeed with this operation.
     pub takes: Vec<u64>,
 }
@@ -77,17 +80,6 @@ impl Hold {
     pub fn is_for_ever(&self) -> bool {
         matches!(self, Hold::Retry { until: NEVER, .. })
     }
-}
-
-/// Whose look a change nearby is worth.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Stirred {
-    No,
-    /// What others may rely on stays; only those care that have something left to do: see [`Node::at_rest`].
-    Restless,
-    All,
-    /// What others depend on has changed: those that are held because they failed or wait are tried again.
-    Changed,
 }
 
 /// What lies below a prefix that dependencies on "any of" name.
@@ -161,12 +153,6 @@ pub(super) struct Claims(pub Vec<Claim>);
 pub(super) struct Node<D: Domain> {
     /// A fact from below: applied by saying so.
     pub fact: bool,
-    /// In [`super::Scheduler`]'s queue of nodes to be looked at.
-    pub queued: bool,
-    /// In its list of nodes whose dependents are to be looked at, and which of them.
-    pub stirred: Stirred,
-    /// In its queue of nodes that are ready.
-    pub ready: bool,
     /// To be deleted as soon as nothing hangs on it any more; not available to others from this moment.
     pub closing: bool,
     /// The applied value is not what it was.
@@ -192,6 +178,7 @@ pub(super) struct Node<D: Domain> {
     /// The prefixes, of those that dependencies name, that it lies below.
     pub prefixes: NodeSet,
     pub children: NodeSet,
+    pub place: Place,
     pub trace: Trace,
     pub key: D::Key,
     /// Failed attempts in a row.
@@ -239,9 +226,6 @@ impl<D: Domain> Node<D> {
             below: None,
             prefixes: NodeSet::default(),
             component: Component::default(),
-            queued: false,
-            stirred: Stirred::No,
-            ready: false,
             reported: false,
             closing: false,
             stale: false,
@@ -256,6 +240,7 @@ impl<D: Domain> Node<D> {
             claims: None,
             last_operation: Verb::Undefined,
             status: Told::Nothing,
+            place: Place::default(),
             trace: Trace::default(),
             rare: None,
         }
@@ -374,7 +359,7 @@ impl<D: Domain> Node<D> {
             && self.parent.is_none()
             && matches!(self.status, Told::Nothing)
             && self.claims.is_none()
-            && self.trace.places == 0
+            && !self.place.is_taken()
             && self.rare().is_none_or(|rare| rare.kept == 0)
             && self.dependents.is_empty()
             && self.children.is_empty()

@@ -15,12 +15,11 @@ use super::{
     edge::{Edge, Target},
     explanation::{KernelError, Mentions},
     graph::Graph,
-    ledger::{Ledger, Ticket},
+    ledger::Ledger,
     node::Hold,
-    node_set::FastMap,
     nodes::NodeId,
+    queue::{Next, Pass, WorkQueue},
     readiness::Readiness,
-    ready::Ready,
     status::{Rejection, StatusChange, Verb},
     view::View,
 };
@@ -124,24 +123,10 @@ pub struct Fault {
 pub struct Scheduler<D: Domain> {
     pub(super) domain: Arc<D>,
     pub(super) graph: Graph<D>,
-    pub(super) queue: VecDeque<NodeId>,
-    /// Nodes, and prefixes, whose dependents are to be marked when the queue is empty: once, however much happened to them.
-    pub(super) stirred: Vec<(NodeId, Ticket)>,
-    /// Nodes whose dependencies look unmet; judged when nothing else is left, because the rest of the same event may meet them.
-    pub(super) doubtful: BTreeSet<NodeId>,
-    /// Nodes that can be created or changed, in key order; done when everything that must go was found, so that nothing is
-    /// built on what is about to go.
-    pub(super) ready: Ready<D::Key>,
-    /// Found values whose dependencies may still come; looked at again with every step.
-    pub(super) held_back: BTreeSet<NodeId>,
-    /// Values that wait to be created because what they rest on is held back; looked at again with every step.
-    pub(super) on_held_back: BTreeSet<NodeId>,
+    pub(super) queue: WorkQueue<D::Key>,
     /// What others did to applied values.
     pub(super) drift: Drift<D::Key>,
     pub(super) operations: Vec<Operation<D::Key, D::Effect>>,
-    pub(super) flying: FastMap<u64, NodeId>,
-    pub(super) next_operation: u64,
-    pub(super) retries: BTreeSet<(Duration, NodeId)>,
     pub(super) reported: Vec<NodeId>,
     /// Nodes whose PENDING is held back, and since when.
     pub(super) postponed: VecDeque<(Duration, NodeId)>,
@@ -153,17 +138,6 @@ pub struct Scheduler<D: Domain> {
     /// The last step was cut short.
     overrun: bool,
     pub(super) ledger: Ledger<D::Key, D::Value>,
-}
-
-/// In which of the three rounds of a step a node is looked at.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Pass {
-    /// Something nearby changed.
-    Mark,
-    /// Nothing marked is left: unmet dependencies count.
-    Doubt,
-    /// Nothing doubtful is left: creations and changes are made.
-    Ready,
 }
 
 /// What is to happen to a node.
@@ -190,17 +164,9 @@ impl<D: Domain> Scheduler<D> {
         Scheduler {
             domain: Arc::new(domain),
             graph: Graph::new(),
-            queue: VecDeque::new(),
-            stirred: Vec::new(),
-            doubtful: BTreeSet::new(),
-            ready: Ready::new(),
-            held_back: BTreeSet::new(),
-            on_held_back: BTreeSet::new(),
+            queue: WorkQueue::new(),
             drift: Drift::new(),
             operations: Vec::new(),
-            flying: FastMap::default(),
-            next_operation: 1,
-            retries: BTreeSet::new(),
             reported: Vec::new(),
             postponed: VecDeque::new(),
             undecided: Vec::new(),
@@ -233,10 +199,7 @@ impl<D: Domain> Scheduler<D> {
         self.now = now;
         self.forget_repaired();
         self.start_transactions();
-        let held_back = std::mem::take(&mut self.held_back).into_iter();
-        for id in held_back.chain(std::mem::take(&mut self.on_held_back)) {
-            self.mark(id);
-        }
+        self.queue.release_all(&mut self.graph);
         self.wake_retries();
         // Who is concerned by what happened since the last step is looked at once with the rest, not again after it.
         self.mark_stirred();
@@ -248,19 +211,17 @@ impl<D: Domain> Scheduler<D> {
                 break;
             }
             evaluations -= 1;
-            if let Some(id) = self.queue.pop_front() {
-                if let Some(node) = self.graph.get_mut(id) {
-                    node.queued = false;
-                    self.evaluate(id, Pass::Mark);
+            match self.queue.next(&mut self.graph) {
+                Next::Look(id, pass) => {
+                    self.judge(id, pass);
+                    self.leave(id);
                 }
-            } else if !self.stirred.is_empty() {
-                self.mark_stirred();
-            } else if let Some(id) = self.doubtful.pop_first() {
-                self.evaluate(id, Pass::Doubt);
-            } else if let Some(id) = self.ready.pop_first(&mut self.graph) {
-                self.evaluate(id, Pass::Ready);
-            } else if !self.release_held_back() {
-                break;
+                Next::Spread => self.mark_stirred(),
+                Next::Nothing => {
+                    if !self.release_held_back() {
+                        break;
+                    }
+                }
             }
         }
         self.report();
@@ -272,7 +233,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// When [`Self::step`] must be called next although nothing happens.
     pub fn next_deadline(&self) -> Option<Duration> {
-        let retry = self.retries.first().map(|(until, _)| *until);
+        let retry = self.queue.next_timer();
         let overrun = self.overrun.then_some(self.now + OVERRUN_PAUSE);
         retry.into_iter().chain(self.postponed_until()).chain(overrun).min()
     }
@@ -290,11 +251,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// Whether nothing is under way and nothing waits to be looked at.
     pub fn idle(&self) -> bool {
-        self.flying.is_empty() && self.queue.is_empty() && self.stirred.is_empty() && self.doubtful.is_empty() && self.ready.is_empty()
-    }
-
-    pub(super) fn under_way(&self) -> bool {
-        !self.flying.is_empty()
+        self.queue.is_idle()
     }
 
     /// Found in the kernel, not confirmed yet, and waiting for something that may only not have been told yet.
@@ -311,7 +268,7 @@ impl<D: Domain> Scheduler<D> {
             || self.outlives_damage(id)
             || self.unmet_chain_has(id, |scheduler, target| {
                 let node = &scheduler.graph[target];
-                let coming = node.flight.is_some() || node.ready;
+                let coming = node.flight.is_some() || node.place.is_ready();
                 coming || matches!(node.hold.as_deref(), Some(Hold::Retry { foreign: false, .. }))
             })
     }
@@ -349,10 +306,12 @@ impl<D: Domain> Scheduler<D> {
     /// with it.
     fn rests_on_held_back(&self, id: NodeId) -> bool {
         let may_go = |target: NodeId| {
-            self.held_back.contains(&target) && self.graph[target].discovered && !self.unmet_chain_has(target, |_, unmet| unmet == id)
+            self.queue.held_back().contains(&target)
+                && self.graph[target].discovered
+                && !self.unmet_chain_has(target, |_, unmet| unmet == id)
         };
         let mut edges = self.graph[id].edges.iter();
-        !self.held_back.is_empty()
+        !self.queue.held_back().is_empty()
             && edges.any(|edge| match &edge.on {
                 Target::Key(target) => may_go(*target),
                 Target::AnyOf(any) => self.graph.satisfying(any).all(may_go),
@@ -361,13 +320,18 @@ impl<D: Domain> Scheduler<D> {
 
     /// With nothing under way, what was held back for something that will not come after all need not wait for another event.
     fn release_held_back(&mut self) -> bool {
-        if !self.operations.is_empty() || !self.flying.is_empty() {
+        if !self.operations.is_empty() || self.queue.is_anything_under_way() {
             return false;
         }
-        let in_vain: Vec<NodeId> = self.held_back.iter().copied().filter(|id| !self.may_still_come(*id)).collect();
+        let in_vain: Vec<NodeId> = self
+            .queue
+            .held_back()
+            .iter()
+            .copied()
+            .filter(|id| !self.may_still_come(*id))
+            .collect();
         for id in &in_vain {
-            self.held_back.remove(id);
-            self.mark(*id);
+            self.queue.release(&mut self.graph, *id);
         }
         !in_vain.is_empty()
     }
@@ -377,15 +341,6 @@ impl<D: Domain> Scheduler<D> {
         let node = &self.graph[id];
         let refused = matches!(node.hold.as_deref(), Some(Hold::Refused { by_effect: false, .. }));
         refused && node.applied.is_none() && !self.graph.satisfied(id, &node.edges)
-    }
-
-    fn evaluate(&mut self, id: NodeId, pass: Pass) {
-        if self.graph.get(id).is_none() {
-            return;
-        }
-        self.act_for(id);
-        self.judge(id, pass);
-        self.discharge(id);
     }
 
     fn judge(&mut self, id: NodeId, pass: Pass) {
@@ -405,17 +360,11 @@ impl<D: Domain> Scheduler<D> {
             self.graph[id].hold = None;
         }
         match decision {
-            Decision::CloseUnready if pass != Pass::Doubt => {
-                if self.doubtful.insert(id) {
-                    self.charge(id);
-                }
-            }
-            Decision::CloseUnready if self.may_still_come(id) => {
-                self.held_back.insert(id);
-            }
+            Decision::CloseUnready if pass != Pass::Doubt => self.queue.doubt(&mut self.graph, id),
+            Decision::CloseUnready if self.may_still_come(id) => self.queue.hold_back(id),
             Decision::Close => {
                 if self.graph[id].wanted().is_some() {
-                    self.graph[id].trace.recreated_in = self.ledger.current;
+                    self.graph[id].trace.recreated_in = self.queue.current();
                 }
                 self.close(id);
             }
@@ -425,14 +374,12 @@ impl<D: Domain> Scheduler<D> {
                 let effective = self.domain.descriptor(&self.graph[id].key).is_some();
                 match decision {
                     Decision::Create | Decision::Update if effective && pass != Pass::Ready => {
-                        if self.ready.insert(&mut self.graph, id) {
-                            self.charge(id);
-                        }
+                        self.queue.make_ready(&mut self.graph, id);
                     }
                     Decision::Settle => self.settle(id),
                     Decision::Create | Decision::Update if self.must_await_change_nearby(id) => self.park(id),
                     Decision::Create if self.rests_on_held_back(id) => {
-                        self.on_held_back.insert(id);
+                        self.queue.wait_for_held_back(id);
                         self.park(id);
                     }
                     Decision::Create => self.create(id),

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use super::{
     descriptor::Domain,
     history::record::{OperationFlags, OperationRecord, Origin, Side, ValueRecord},
-    ledger::{Phase, Ticket},
+    ledger::Phase,
     node::Hold,
     nodes::NodeId,
     plan::Scheduler,
+    queue::Ticket,
     status::{ValueState, Verb},
     transaction::{KeyError, Kind, Resync},
 };
@@ -28,8 +29,7 @@ pub(super) struct Ended<V> {
 
 impl<D: Domain> Scheduler<D> {
     /// Writes down an operation that has ended; its outcome has been taken over.
-    pub(super) fn record_operation(&mut self, id: NodeId, ended: Ended<D::Value>) {
-        let ticket = self.graph[id].trace.flown_for;
+    pub(super) fn record_operation(&mut self, id: NodeId, ticket: Ticket, ended: Ended<D::Value>) {
         let state = match self.state_of(id) {
             ValueState::Nonexistent => ValueState::Removed,
             ValueState::Pending if ended.verb == Verb::Delete && self.graph[id].trace.recreated_in == ticket => ValueState::Removed,
@@ -56,7 +56,7 @@ impl<D: Domain> Scheduler<D> {
         if state == trace.state && state != ValueState::Invalid {
             return self.confirm_waiting(id, state);
         }
-        let (former, ticket) = (trace.state, trace.cause);
+        let (former, ticket) = (trace.state, self.graph[id].place.cause());
         let error = self.error_of(id);
         if state == former && error.as_ref() == self.graph[id].rare().and_then(|rare| rare.error.as_ref()) {
             return;
@@ -94,7 +94,7 @@ impl<D: Domain> Scheduler<D> {
     /// Records, for a resync that reads the kernel, that a value waits as before. Clients see from such a record what is not in place.
     /// Repeated confirmations of one resync are merged when its record is closed.
     fn confirm_waiting(&mut self, id: NodeId, state: ValueState) {
-        let ticket = self.graph[id].trace.cause;
+        let ticket = self.graph[id].place.cause();
         let resync = self.ledger.get(ticket).map(|open| open.options.resync);
         if state != ValueState::Pending || !matches!(resync, Some(Resync::Downstream | Resync::Full)) {
             return;
@@ -126,7 +126,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// A change of what is known of a value, by a look at the kernel: found there, or vanished from it.
     pub(super) fn record_sight(&mut self, id: NodeId, state: ValueState, before: Option<D::Value>) {
-        let ticket = self.ledger.current;
+        let ticket = self.queue.current();
         let verb = if state == ValueState::Missing { Verb::Delete } else { Verb::Create };
         let flags = OperationFlags {
             noop: true,
@@ -145,7 +145,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// A fact from below came, changed or went.
     pub(super) fn record_fact(&mut self, id: NodeId, before: Option<D::Value>) {
-        let ticket = self.ledger.current;
+        let ticket = self.queue.current();
         let node = &self.graph[id];
         let (key, after) = (node.key.clone(), node.applied.clone());
         let verb = match (&before, &after) {

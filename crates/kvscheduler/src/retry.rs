@@ -11,10 +11,10 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     descriptor::Domain,
     history::record::{Origin, ValueRecord},
-    ledger::Ticket,
     node::Hold,
     nodes::NodeId,
     plan::{Fault, FaultKind, Scheduler},
+    queue::Ticket,
     transaction::{Kind, Options, Retry},
 };
 
@@ -31,9 +31,8 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// Leaves a value alone after a failure, for as long as its policy says.
-    pub(super) fn hold_for_retry(&mut self, id: NodeId, fault: Fault) {
+    pub(super) fn hold_for_retry(&mut self, id: NodeId, fault: Fault, ticket: Ticket) {
         let retry = self.retry_of(id);
-        let ticket = self.graph[id].trace.flown_for;
         let persistent = fault.kind == FaultKind::Persistent;
         if self.graph[id].attempts == 0 {
             self.graph[id].make_rare().failed_in = self.ledger.number(ticket);
@@ -53,7 +52,7 @@ impl<D: Domain> Scheduler<D> {
             message: fault.message,
         }));
         if until != NEVER {
-            self.retries.insert((until, id));
+            self.queue.at(until, id);
         }
     }
 
@@ -72,12 +71,12 @@ impl<D: Domain> Scheduler<D> {
             Some(hold) if hold.is_about_drift() => {}
             Some(Hold::Retry { until, earliest, .. }) => {
                 let due = (*earliest).max(now).min(*until);
-                self.retries.remove(&(*until, id));
+                self.queue.cancel(*until, id);
                 if due <= now {
                     node.hold = None;
                 } else {
                     *until = due;
-                    self.retries.insert((due, id));
+                    self.queue.at(due, id);
                 }
             }
             Some(Hold::Refused { .. } | Hold::Drifted { .. }) | None => {}
@@ -87,8 +86,7 @@ impl<D: Domain> Scheduler<D> {
     /// Marks the values whose next attempt is due: one transaction for those that failed together equally often.
     pub(super) fn wake_retries(&mut self) {
         let mut attempts: BTreeMap<(u64, u32), Ticket> = BTreeMap::new();
-        while let Some((until, id)) = self.retries.first().copied().filter(|(until, _)| *until <= self.now) {
-            self.retries.remove(&(until, id));
+        while let Some((until, id)) = self.queue.take_due(self.now) {
             let Some(node) = self.graph.get(id) else { continue };
             if !matches!(node.hold.as_deref(), Some(Hold::Retry { until: held, .. }) if *held == until) {
                 continue;
@@ -101,9 +99,9 @@ impl<D: Domain> Scheduler<D> {
             };
             let ticket = *attempts
                 .entry((of, attempt))
-                .or_insert_with(|| self.ledger.begin(Kind::Retry { of, attempt }, Options::default()));
+                .or_insert_with(|| self.begin(Kind::Retry { of, attempt }, Options::default()));
             self.ledger.keep_value(ticket, || value);
-            self.ledger.current = ticket;
+            self.queue.act_on_behalf_of(ticket);
             self.graph[id].hold = None;
             self.mark(id);
         }

@@ -6,11 +6,7 @@
 //! The wanted values become the previous ones, in reverse order; the usual step does the rest, dependents first. Only keys that no
 //! later transaction has named meanwhile are touched. What had been started when the first value failed is awaited and undone.
 
-use super::{
-    descriptor::Domain,
-    ledger::{Phase, Ticket},
-    plan::Scheduler,
-};
+use super::{descriptor::Domain, ledger::Phase, plan::Scheduler, queue::Ticket};
 
 impl<D: Domain> Scheduler<D> {
     /// Starts the revert of transactions in which something has failed.
@@ -31,7 +27,7 @@ impl<D: Domain> Scheduler<D> {
         previous.sort_by_key(|(key, _)| Some(key) != failed.as_ref());
         // An operation that failed may have done half of its work.
         self.ledger.read_at_end(ticket);
-        self.ledger.current = ticket;
+        self.queue.act_on_behalf_of(ticket);
         for (key, requested) in previous {
             if let Some(id) = self.graph.find(&key).filter(|id| self.graph[*id].trace.asked_by == ticket) {
                 self.take_over(id, ticket);

@@ -43,9 +43,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// Lets everything that can be done succeed.
     fn work_off(&mut self) {
-        let mut under_way: Vec<u64> = self.flying.keys().copied().collect();
-        under_way.sort_unstable();
-        for operation in under_way {
+        for operation in self.queue.operations() {
             let outcome = self.supposed_outcome(operation);
             self.outcome(operation, outcome);
         }
@@ -65,7 +63,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     fn supposed_outcome(&self, operation: u64) -> Outcome<D::Value> {
-        let node = self.flying.get(&operation).and_then(|id| self.graph.get(*id));
+        let node = self.queue.node_of(operation).and_then(|id| self.graph.get(id));
         match node.and_then(|node| Some((node, node.flight.as_ref()?))) {
             Some((node, flight)) if flight.verb != Verb::Verify => match &flight.value {
                 Some(value) => Outcome::Became(self.domain.supposed(&node.key, value, &self.view())),

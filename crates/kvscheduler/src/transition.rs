@@ -6,18 +6,17 @@
 use super::{
     descriptor::{Claim, Domain},
     edge::Edges,
-    node::{Hold, Implied, Node, Stirred},
+    node::{Hold, Implied, Node},
     node_set::NodeSet,
     nodes::NodeId,
     plan::Scheduler,
+    queue::Stirred,
     status::Verb,
     view::View,
 };
 
 /// So many neighbours are looked through for a key before the key is looked up among all.
 const FEW: usize = 4;
-/// A list with room for so many keeps it from step to step; what a larger one took is given back.
-pub(super) const ROOM_KEPT: usize = 1024;
 
 impl<D: Domain> Scheduler<D> {
     pub(super) fn reopen(&mut self, id: NodeId) {
@@ -278,7 +277,7 @@ impl<D: Domain> Scheduler<D> {
         let node = &mut self.graph[id];
         node.attempts = 0;
         if let Some(Hold::Retry { until, .. }) = node.hold.take().as_deref() {
-            self.retries.remove(&(*until, id));
+            self.queue.cancel(*until, id);
         }
     }
 
@@ -290,12 +289,22 @@ impl<D: Domain> Scheduler<D> {
     }
 
     pub(super) fn mark(&mut self, id: NodeId) {
-        if let Some(node) = self.graph.get_mut(id)
-            && !std::mem::replace(&mut node.queued, true)
-        {
-            self.queue.push_back(id);
-            self.charge(id);
+        self.queue.mark(&mut self.graph, id);
+    }
+
+    /// A node has to wait for something that may be under way.
+    pub(super) fn park(&mut self, id: NodeId) {
+        self.queue.park(&mut self.graph, id);
+    }
+
+    /// A node has been dealt with. With nothing left to do for it, its state counts.
+    pub(super) fn leave(&mut self, id: NodeId) {
+        if self.queue.is_last(&self.graph, id) {
+            self.note(id);
         }
+        self.queue.leave(&mut self.graph, id);
+        self.graph[id].shed_rare();
+        self.graph.drop_unused(id);
     }
 
     /// Whether others may rely on the node may have changed: everybody whom that concerns looks again.
@@ -311,34 +320,19 @@ impl<D: Domain> Scheduler<D> {
     }
 
     fn stir_around(&mut self, id: NodeId, whom: Stirred) {
-        self.stir(id, whom);
+        self.queue.stir(&mut self.graph, id, whom);
         let prefixes = std::mem::take(&mut self.graph[id].prefixes);
-        prefixes.iter().for_each(|prefix| self.stir(*prefix, whom));
+        prefixes.iter().for_each(|prefix| self.queue.stir(&mut self.graph, *prefix, whom));
         self.graph[id].prefixes = prefixes;
     }
 
-    fn stir(&mut self, hub: NodeId, whom: Stirred) {
-        let node = &mut self.graph[hub];
-        if node.dependents.is_empty() {
-            return;
-        }
-        let before = node.stirred;
-        node.stirred = before.max(whom);
-        if before == Stirred::No {
-            // What comes of it is done on behalf of whoever stirred it first.
-            self.stirred.push((hub, self.ledger.current));
-            self.ledger.charge(self.ledger.current, 1);
-        }
-    }
-
     pub(super) fn mark_stirred(&mut self) {
-        let mut stirred = std::mem::take(&mut self.stirred);
-        for (hub, ticket) in stirred.drain(..) {
-            self.ledger.current = ticket;
-            if let Some(node) = self.graph.get_mut(hub) {
-                let whom = std::mem::replace(&mut node.stirred, Stirred::No);
+        let stirred = self.queue.take_stirred();
+        for (hub, ticket) in stirred.iter().copied() {
+            let whom = self.queue.spread(&mut self.graph, hub, ticket);
+            if whom != Stirred::No {
                 // Marking leaves them as they are.
-                let dependents = std::mem::take(&mut node.dependents);
+                let dependents = std::mem::take(&mut self.graph[hub].dependents);
                 for dependent in &dependents {
                     if whom == Stirred::Changed {
                         self.wake(*dependent);
@@ -349,12 +343,9 @@ impl<D: Domain> Scheduler<D> {
                 }
                 self.graph[hub].dependents = dependents;
             }
-            self.ledger.discharge(ticket, 1);
+            self.queue.spread_over(ticket);
         }
-        // Marking stirs nobody, so the room can be used again.
-        if stirred.capacity() <= ROOM_KEPT {
-            self.stirred = stirred;
-        }
+        self.queue.give_back(stirred);
     }
 
     /// The value that a node is, directly or not, derived from; itself if it is not derived.
