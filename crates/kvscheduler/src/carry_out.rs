@@ -9,7 +9,8 @@ use super::{
     descriptor::{Claim, DeleteCause, Domain, Key, Taken},
     edge::{Edge, Edges},
     ledger::Phase,
-    node::{Flight, Hold},
+    lifecycle::{Agreement, Event},
+    node::{Action, Blocked, InFlight, Reason},
     nodes::NodeId,
     plan::{Operation, Outcome, Scheduler},
     status::Verb,
@@ -22,15 +23,15 @@ type Brought<D> = (NodeId, <D as Domain>::Value, Vec<Claim>);
 impl<D: Domain> Scheduler<D> {
     /// Takes a value down, as soon as nothing hangs on it any more.
     pub(super) fn close(&mut self, id: NodeId) {
-        if !self.graph[id].closing {
-            self.graph[id].closing = true;
+        if !self.graph[id].is_terminating() {
+            self.on(id, Event::Terminate);
             self.refresh_children(id);
             self.mark_interested(id);
             // Whoever can go without help goes first; this node is looked at again after them.
             self.mark(id);
             return;
         }
-        if self.graph[id].last_operation == Verb::Delete && matches!(self.graph[id].hold.as_deref(), Some(Hold::Retry { .. })) {
+        if self.graph[id].last_operation == Verb::Delete && self.graph[id].is_waiting_for_time() {
             return;
         }
         let blockers = self.graph.deletion_blockers(id);
@@ -47,15 +48,15 @@ impl<D: Domain> Scheduler<D> {
         let again = node.wanted().is_some();
         let cause = if again { DeleteCause::Again } else { DeleteCause::Unwanted };
         let domain = self.domain.clone();
-        let (Some(descriptor), Some(applied)) = (domain.descriptor(&node.key), &node.applied) else {
-            self.emit(id, Verb::Delete, None, D::Effect::default());
+        let (Some(descriptor), Some(applied)) = (domain.descriptor(&node.key), node.applied()) else {
+            self.emit(id, Action::Delete, D::Effect::default());
             return;
         };
         let effect = descriptor.delete(&node.key, applied, cause, &View::new(&self.graph));
         let applied = applied.clone();
         if let Some(taken) = self.taken_along(id, Verb::Delete, &applied, &effect) {
             let takes = self.depart(taken);
-            self.emit(id, Verb::Delete, None, effect);
+            self.emit(id, Action::Delete, effect);
             self.note_taken(id, takes);
         }
     }
@@ -75,35 +76,35 @@ impl<D: Domain> Scheduler<D> {
         let named: Vec<NodeId> = named.collect();
         let is_changing = |taken: &&NodeId| {
             self.graph[**taken]
-                .flight
+                .in_flight
                 .as_ref()
-                .is_some_and(|flight| flight.verb != Verb::Delete)
+                .is_some_and(|in_flight| in_flight.action.verb() != Verb::Delete)
         };
         // Whether a value that is being created would go as well depends on which operation is performed first.
         let first = first.or_else(|| named.iter().find(is_changing).copied());
-        if let Some(first) = first.filter(|first| self.graph[*first].flight.is_some()) {
+        if let Some(first) = first.filter(|first| self.graph[*first].in_flight.is_some()) {
             self.graph[first].make_rare().blocks.insert(id);
             self.park(id);
             return None;
         }
-        let goes = |taken: &NodeId| self.graph[*taken].applied.is_some() && self.graph[*taken].flight.is_none();
+        let goes = |taken: &NodeId| self.graph[*taken].applied().is_some() && self.graph[*taken].in_flight.is_none();
         Some(named.into_iter().filter(goes).collect())
     }
 
     /// Begins the deletion of values that go with another one, and returns the numbers of these deletions. No operation is needed for them.
     fn depart(&mut self, taken: Vec<NodeId>) -> Vec<u64> {
         let mut depart = |id: NodeId| {
-            self.graph[id].closing = true;
+            self.on(id, Event::Terminate);
             self.refresh_children(id);
             self.mark_interested(id);
-            self.take_flight(id, Verb::Delete, None, Vec::new())
+            self.begin_operation(id, Action::Delete)
         };
         taken.into_iter().map(&mut depart).collect()
     }
 
     fn note_taken(&mut self, id: NodeId, takes: Vec<u64>) {
-        if let Some(flight) = &mut self.graph[id].flight {
-            flight.takes = takes;
+        if let Some(in_flight) = &mut self.graph[id].in_flight {
+            in_flight.takes = takes;
         }
     }
 
@@ -112,7 +113,7 @@ impl<D: Domain> Scheduler<D> {
         let key = self.graph[id].key.clone();
         let domain = self.domain.clone();
         let Some(descriptor) = domain.descriptor(&key) else {
-            self.emit(id, Verb::Create, Some(wanted), D::Effect::default());
+            self.emit(id, Action::create(wanted, Vec::new()), D::Effect::default());
             return;
         };
         let view = View::new(&self.graph);
@@ -125,17 +126,11 @@ impl<D: Domain> Scheduler<D> {
         let Some(brings) = self.claim_for_brought(id, brings) else { return };
         let view = View::new(&self.graph);
         match descriptor.create(&key, &wanted, &view) {
-            Err(refusal) => {
-                self.graph[id].hold = Some(Box::new(Hold::Refused {
-                    reason: refusal.reason,
-                    message: refusal.message,
-                    by_effect: false,
-                }))
-            }
+            Err(refusal) => self.graph[id].blocked = Some(Box::new(Blocked::Conflict(refusal.into()))),
             Ok(mut effect) => {
                 // What it brings into being may have been left half-made as well.
                 let comes = brings.iter().map(|(id, value, _)| (*id, value)).chain([(id, &wanted)]);
-                for (id, value) in comes.filter(|(id, _)| self.graph[*id].partial) {
+                for (id, value) in comes.filter(|(id, _)| self.graph[*id].is_partial()) {
                     let node = &self.graph[id];
                     if let Some(descriptor) = domain.descriptor(&node.key) {
                         let clearing = descriptor.recover(&node.key, node.attempted().unwrap_or(value), &view);
@@ -145,7 +140,7 @@ impl<D: Domain> Scheduler<D> {
                 let Some(taken) = self.taken_along(id, Verb::Create, &wanted, &effect) else {
                     return;
                 };
-                self.graph[id].hold = None;
+                self.graph[id].blocked = None;
                 self.graph.take_claims(id, claims);
                 let mut brought = Vec::new();
                 for (id, value, claims) in brings {
@@ -153,7 +148,7 @@ impl<D: Domain> Scheduler<D> {
                     brought.push((self.graph[id].key.clone(), value));
                 }
                 let takes = self.depart(taken);
-                self.emit_bringing(id, Verb::Create, Some(wanted), brought, effect);
+                self.emit(id, Action::create(wanted, brought), effect);
                 self.note_taken(id, takes);
             }
         }
@@ -170,7 +165,7 @@ impl<D: Domain> Scheduler<D> {
             let claims = descriptor.map_or(Vec::new(), |descriptor| descriptor.claims(&key, &value, &View::new(&self.graph)));
             if self.must_await_claim(brought, &claims) {
                 self.mark_reported(brought);
-                if self.graph[brought].hold.is_some() {
+                if self.graph[brought].blocked.is_some() {
                     self.mark(id);
                 } else {
                     // The holder is on its way out: this one could be looked at for ever until then.
@@ -204,11 +199,11 @@ impl<D: Domain> Scheduler<D> {
             (Some(descriptor), Some(attempted)) => descriptor.recover(&node.key, attempted, &View::new(&self.graph)),
             _ => D::Effect::default(),
         };
-        self.emit(id, Verb::Delete, None, effect);
+        self.emit(id, Action::Clear, effect);
     }
 
     pub(super) fn update(&mut self, id: NodeId) {
-        let (Some(applied), Some(wanted)) = (self.graph[id].applied.clone(), self.graph[id].wanted().cloned()) else {
+        let (Some(applied), Some(wanted)) = (self.graph[id].applied().cloned(), self.graph[id].wanted().cloned()) else {
             return;
         };
         let key = self.graph[id].key.clone();
@@ -231,25 +226,20 @@ impl<D: Domain> Scheduler<D> {
         if waiting || self.must_await_claim(id, &claims) {
             if !waiting && self.waits_in_a_circle(id, &claims) {
                 // One of them has to let go of what it holds, and this one is as good as any.
-                self.graph[id].stale = true;
+                self.on(id, Event::Condemned);
                 self.mark(id);
             }
             self.park(id);
             return;
         }
         match descriptor.update(&key, &applied, &wanted, &View::new(&self.graph)) {
-            Err(refusal) => {
-                self.graph[id].hold = Some(Box::new(Hold::Refused {
-                    reason: refusal.reason,
-                    message: refusal.message,
-                    by_effect: false,
-                }))
-            }
+            Err(refusal) => self.graph[id].blocked = Some(Box::new(Blocked::Conflict(refusal.into()))),
             Ok(effect) => {
-                self.graph[id].hold = None;
+                self.graph[id].blocked = None;
                 self.graph.take_claims(id, claims);
-                self.emit(id, Verb::Update, Some(descriptor.settled(&applied, &wanted)), effect);
-                if self.graph[id].brought {
+                let value = descriptor.settled(&applied, &wanted);
+                self.emit(id, Action::Update { value, superseded: false }, effect);
+                if self.graph[id].lifecycle().agreement() == Some(Agreement::CoCreated) {
                     // To the one who asked for it, this is what made it.
                     self.graph[id].last_operation = Verb::Create;
                 }
@@ -301,30 +291,26 @@ impl<D: Domain> Scheduler<D> {
             };
             self.graph.await_claim(id, claim);
             let node = &self.graph[holder];
-            self.graph[id].hold = if node.closing || node.basis().is_none() {
+            self.graph[id].blocked = if node.is_terminating() || node.basis().is_none() {
                 None
             } else {
                 let message = format!("{} is taken by {}; change one of the two", claim.name, self.domain.name(&node.key));
-                Some(Box::new(Hold::Refused {
-                    reason: claim.reason,
+                Some(Box::new(Blocked::Conflict(Reason {
+                    name: claim.reason,
                     message,
-                    by_effect: false,
-                }))
+                })))
             };
             return true;
         }
         false
     }
 
-    pub(super) fn emit(&mut self, id: NodeId, verb: Verb, value: Option<D::Value>, effect: D::Effect) {
-        self.emit_bringing(id, verb, value, Vec::new(), effect);
-    }
-
-    fn emit_bringing(&mut self, id: NodeId, verb: Verb, value: Option<D::Value>, brings: Vec<(D::Key, D::Value)>, effect: D::Effect) {
+    pub(super) fn emit(&mut self, id: NodeId, action: Action<D>, effect: D::Effect) {
         let key = &self.graph[id].key;
-        let descriptor = self.domain.descriptor(key).zip(value.as_ref());
+        let descriptor = self.domain.descriptor(key).zip(action.value());
         let place = descriptor.and_then(|(descriptor, value)| descriptor.place(key, value));
-        let operation = self.take_flight(id, verb, value, brings);
+        let verb = action.verb();
+        let operation = self.begin_operation(id, action);
         if D::is_empty(&effect) {
             self.outcome(operation, Outcome::Done);
         } else {
@@ -342,32 +328,31 @@ impl<D: Domain> Scheduler<D> {
     /// values that it creates as well, and those of the remains that it removes first.
     fn edges_in_flight(&self, id: NodeId) -> Edges<D::Key> {
         let node = &self.graph[id];
-        let brought = node.flight.as_ref().map_or(&[][..], |flight| &flight.brings);
+        let brought = node.in_flight.as_ref().map_or(&[][..], |in_flight| in_flight.action.co_created());
         let brought: Vec<NodeId> = brought.iter().filter_map(|(key, _)| self.graph.find(key)).collect();
-        if brought.is_empty() && !node.partial {
+        if brought.is_empty() && !node.is_partial() {
             return node.edges.clone();
         }
         let comes = |edge: &&Edge<D::Key>| edge.key_target().is_none_or(|target| target != id && !brought.contains(&target));
         let of_brought = brought.iter().flat_map(|id| self.graph[*id].edges.iter()).filter(comes);
         let mut edges: Vec<Edge<D::Key>> = node.edges.iter().chain(of_brought).cloned().collect();
-        if node.partial {
+        if node.is_partial() {
             edges.extend(node.applied_edges.iter().cloned());
         }
         edges.into()
     }
 
     /// Records that an operation on a value begins, and returns its number.
-    fn take_flight(&mut self, id: NodeId, verb: Verb, value: Option<D::Value>, brings: Vec<(D::Key, D::Value)>) -> u64 {
+    fn begin_operation(&mut self, id: NodeId, action: Action<D>) -> u64 {
+        let verb = action.verb();
         if verb != Verb::Verify {
             self.graph[id].last_operation = verb;
         }
         let (operation, cause) = self.queue.start(&mut self.graph, id);
         self.graph[id].trace.reverting = self.phase_of(cause) == Some(Phase::Reverting);
-        self.graph[id].flight = Some(Box::new(Flight {
-            verb,
-            value,
-            brings,
-            as_wanted: verb != Verb::Verify,
+        self.graph[id].in_flight = Some(Box::new(InFlight {
+            action,
+            recheck: false,
             stirred: false,
             cause,
             takes: Vec::new(),

@@ -15,7 +15,7 @@ use std::{
 use super::{
     descriptor::{Domain, Key},
     edge::{Edge, Target},
-    node::Hold,
+    node::{Blocked, Reason},
     nodes::NodeId,
     plan::Scheduler,
 };
@@ -79,25 +79,18 @@ impl Fight {
     }
 }
 
-impl Hold {
-    /// Whether it is there because of what others did.
-    pub fn is_about_drift(&self) -> bool {
-        matches!(self, Hold::Drifted { .. } | Hold::Retry { reason: CONTENDED, .. })
-    }
-}
-
 impl<D: Domain> Scheduler<D> {
     /// A wanted value is not, or no longer, as it was applied: it became `found`, or vanished. Answers how it is to be held, which is to
     /// be passed to [`Self::hold_damaged`] when that has been taken over.
-    pub(super) fn judge_damage(&mut self, id: NodeId, found: Option<&D::Value>) -> Option<Hold> {
+    pub(super) fn judge_damage(&mut self, id: NodeId, found: Option<&D::Value>) -> Option<Blocked> {
         let node = &self.graph[id];
-        let (key, was_whole) = (node.key.clone(), node.applied.is_some() && node.settled);
-        if let Some(hold) = node.hold.as_deref().filter(|hold| hold.is_about_drift()) {
+        let (key, was_whole) = (node.key.clone(), node.is_in_sync());
+        if let Some(hold) = node.blocked.as_deref().filter(|hold| hold.is_about_drift()) {
             return Some(hold.clone());
         }
         self.note_damaged(id);
         let base = &self.graph[self.base_of(id)];
-        if !was_whole || base.requested.is_none() {
+        if !was_whole || base.desire.requested.is_none() {
             return None;
         }
         let is_repaired = base.wanted().is_none_or(|value| self.domain.is_repaired(&base.key, value));
@@ -108,7 +101,7 @@ impl<D: Domain> Scheduler<D> {
                 "{name} is not as it was asked for: {what}. It is left so, for the drift policy is to report; it is CONFIGURED again when \
                  this is undone, and applied when the value is put again"
             );
-            return Some(Hold::Drifted { message });
+            return Some(Blocked::Drifted(Reason { name: DRIFTED, message }));
         }
         if self.is_collateral(id) {
             return None;
@@ -128,24 +121,20 @@ impl<D: Domain> Scheduler<D> {
         let delay = doublings.map(|doublings| FIRST_DELAY.saturating_mul(1 << doublings.min(16)).min(LONGEST_DELAY));
         fight.delay = delay.unwrap_or_default();
         let (times, seconds) = (fight.times, (now - fight.first).as_secs().max(1));
-        delay.map(|delay| Hold::Retry {
+        delay.map(|delay| Blocked::Contended {
             until: now + delay,
-            earliest: now + delay,
-            persistent: false,
-            foreign: false,
-            reason: CONTENDED,
-            message: format!(
+            reason: Reason { name: CONTENDED, message: format!(
                 "somebody else changes or removes {name} again and again: {times} times within {seconds} s, at last: {what}. It is repaired \
                  again after {} s, and at once when the value is put again. The kernel does not tell who does it: look for another \
                  network manager or a program in that namespace",
                 delay.as_secs()
-            ),
+            )},
         })
     }
 
     /// Notes that a value is damaged until it is as wanted again. One that is left alone for drift is noted already.
     pub(super) fn note_damaged(&mut self, id: NodeId) {
-        if self.graph[id].hold.as_deref().is_none_or(|hold| !hold.is_about_drift()) && self.drift.damaged.insert(id) {
+        if self.graph[id].blocked.as_deref().is_none_or(|hold| !hold.is_about_drift()) && self.drift.damaged.insert(id) {
             let coming = self.keys_of(id);
             self.drift.coming.extend(coming);
         }
@@ -210,26 +199,26 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// Leaves a damaged value alone.
-    pub(super) fn hold_damaged(&mut self, id: NodeId, hold: Option<Hold>) {
+    pub(super) fn hold_damaged(&mut self, id: NodeId, hold: Option<Blocked>) {
         let Some(hold) = hold else { return };
-        if let Hold::Retry { until, .. } = &hold {
+        if let Blocked::Contended { until, .. } = &hold {
             self.queue.at(*until, id);
             let seq = self.ledger.number(self.queue.current());
             self.graph[id].make_rare().failed_in = seq;
         }
-        self.graph[id].hold = Some(Box::new(hold));
+        self.graph[id].blocked = Some(Box::new(hold));
         self.mark(id);
     }
 
     /// Whether a value that others left damaged is of no concern to repairs.
     pub(super) fn is_left_drifted(&self, id: NodeId) -> bool {
-        matches!(self.graph[id].hold.as_deref(), Some(Hold::Drifted { .. }))
+        matches!(self.graph[id].blocked.as_deref(), Some(Blocked::Drifted(_)))
     }
 
     /// The value is asked for anew: whatever others did to it and to what is derived from it is forgotten.
     pub(super) fn forget_drift(&mut self, id: NodeId) {
         self.drift.fights.remove(&id);
-        if self.graph[id].hold.as_deref().is_some_and(Hold::is_about_drift) {
+        if self.graph[id].blocked.as_deref().is_some_and(Blocked::is_about_drift) {
             self.release_hold(id);
             self.mark(id);
         }
@@ -241,7 +230,7 @@ impl<D: Domain> Scheduler<D> {
     pub(super) fn release_children(&mut self, id: NodeId) {
         let children: Vec<NodeId> = self.graph[id].children.iter().copied().collect();
         for child in children {
-            if self.graph[child].hold.is_some() {
+            if self.graph[child].blocked.is_some() {
                 self.release_hold(child);
                 self.mark(child);
             }
@@ -251,7 +240,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// A namespace was opened anew: what it took with it when it went was nobody's fight, be it the other end of a link elsewhere.
     pub(super) fn forgive_damage_by(&mut self, id: NodeId) {
-        let Some(implied) = self.graph[id].implied.as_ref().filter(|_| !self.drift.fights.is_empty()) else {
+        let Some(implied) = self.graph[id].desire.implied.as_ref().filter(|_| !self.drift.fights.is_empty()) else {
             return;
         };
         let mut concerned: BTreeSet<NodeId> = implied.by.iter().copied().collect();
@@ -280,7 +269,7 @@ impl<D: Domain> Scheduler<D> {
             .retain(|id, fight| graph.get(*id).is_some() && !fight.is_over(now));
         let before = self.drift.damaged.len();
         self.drift.damaged.retain(|id| {
-            let damaged = |node: &super::node::Node<D>| node.wanted().is_some() && (node.applied.is_none() || !node.settled);
+            let damaged = |node: &super::node::Node<D>| node.wanted().is_some() && !node.is_in_sync();
             graph.get(*id).is_some_and(damaged)
         });
         if std::mem::take(&mut self.drift.shrunk) || self.drift.damaged.len() < before {
@@ -304,7 +293,7 @@ impl<D: Domain> Scheduler<D> {
         // What is being taken down waits for those that rest on it.
         let is_in_the_way = self.graph[id].rare().is_some_and(|rare| !rare.blocks.is_empty());
         // What has begun to go, perhaps without success so far, goes on.
-        if self.drift.damaged.is_empty() || is_in_the_way || self.graph[id].closing {
+        if self.drift.damaged.is_empty() || is_in_the_way || self.graph[id].is_terminating() {
             return false;
         }
         let edges = self.graph[id].applied_edges.iter();

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use super::{
     descriptor::{Domain, Key, On},
-    drift::DRIFTED,
     edge::{Edge, Target},
     explanation::{Explanation, RELATIVES_MAX, Relative, Repair, Unmet, waiting_for},
-    node::{Hold, Node},
+    lifecycle::{Agreement, Lifecycle},
+    node::{Blocked, Node},
     nodes::NodeId,
     plan::Scheduler,
     queue::ROOM_KEPT,
@@ -116,7 +116,7 @@ impl<D: Domain> Scheduler<D> {
         let deferred = self.graph[id].rare_mut().and_then(|rare| rare.deferred.take());
         let node = &self.graph[id];
         let told = !matches!(node.status, Told::Nothing);
-        if node.requested.is_none() && !node.present() {
+        if node.desire.requested.is_none() && !node.present() {
             if told {
                 self.graph[id].status = Told::Nothing;
                 self.mentions.set(id, Vec::new());
@@ -125,7 +125,7 @@ impl<D: Domain> Scheduler<D> {
             self.graph.drop_unused(id);
             return;
         }
-        if node.requested.is_none() && (!told || !matches!(self.worst_hold(id), Some(Hold::Retry { .. }))) {
+        if node.desire.requested.is_none() && (!told || !self.worst_block(id).is_some_and(|blocked| blocked.until().is_some())) {
             return;
         }
         let condition = self.condition(id);
@@ -136,7 +136,7 @@ impl<D: Domain> Scheduler<D> {
             return;
         }
         let Some((status, mentioned)) = self.status_of(id, condition) else {
-            if self.graph[id].flight.is_none() {
+            if self.graph[id].in_flight.is_none() {
                 // What it is about to be may still be prevented by something that does not concern it directly.
                 self.undecided.push(id);
             }
@@ -172,7 +172,7 @@ impl<D: Domain> Scheduler<D> {
         let node = &self.graph[id];
         let now = (
             node.last_operation,
-            node.requested.as_ref().map_or(0, |requested| requested.revision),
+            node.desire.requested.as_ref().map_or(0, |requested| requested.revision),
         );
         let told = matches!(&node.status, Told::Configured { last_operation, revision, .. } if (*last_operation, *revision) == now);
         told && node.rare().is_none_or(|rare| rare.damage.is_empty())
@@ -236,12 +236,12 @@ impl<D: Domain> Scheduler<D> {
         let last = match (&node.status, &condition) {
             // What a plain status says is known without its words.
             (Told::Configured { since, .. }, Condition::Good) if node.rare().is_none_or(|rare| rare.damage.is_empty()) => {
-                let revision = node.requested.as_ref().map_or(0, |requested| requested.revision);
+                let revision = node.desire.requested.as_ref().map_or(0, |requested| requested.revision);
                 return Some((Status::configured(node.last_operation, (*since).into(), revision), mentioned));
             }
             (told, _) => told.status(),
         };
-        let revision = node.requested.as_ref().map_or(0, |requested| requested.revision);
+        let revision = node.desire.requested.as_ref().map_or(0, |requested| requested.revision);
         let mut status = Status {
             last_repair: last.as_ref().and_then(|last| last.last_repair.clone()),
             ..Status::configured(node.last_operation, self.now, revision)
@@ -269,7 +269,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// What a base value waits for, if it is PENDING.
     pub(super) fn wait_of(&self, id: NodeId) -> Option<KeyWait<D::Key>> {
-        let node = self.graph.get(id).filter(|node| node.requested.is_some())?;
+        let node = self.graph.get(id).filter(|node| node.desire.requested.is_some())?;
         let condition = self.condition(id);
         if !matches!(&condition, Condition::Problem(problem) if problem.state == ValueState::Pending) {
             return None;
@@ -310,18 +310,18 @@ impl<D: Domain> Scheduler<D> {
                 status.details = explanation.unmet.iter().map(|unmet| unmet.label.to_string()).collect();
             }
         }
-        if let Some(Hold::Retry { until, .. }) = node.hold.as_deref().filter(|hold| !hold.is_for_ever()) {
-            status.next_retry = Some(*until);
+        if let Some(blocked) = node.blocked.as_deref().filter(|blocked| !blocked.is_for_ever()) {
+            status.next_retry = blocked.until();
         }
         status.explanation = (explanation != Explanation::default()).then(|| Box::new(explanation));
         inquiry.mentioned
     }
 
-    fn worst_hold(&self, id: NodeId) -> Option<&Hold> {
+    fn worst_block(&self, id: NodeId) -> Option<&Blocked> {
         let node = &self.graph[id];
-        node.hold
+        node.blocked
             .as_deref()
-            .or_else(|| node.children.iter().find_map(|child| self.worst_hold(*child)))
+            .or_else(|| node.children.iter().find_map(|child| self.worst_block(*child)))
     }
 
     fn condition(&self, id: NodeId) -> Condition {
@@ -347,7 +347,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     fn own_condition(&self, node: &Node<D>, id: NodeId) -> Condition {
-        if node.flight.is_some() {
+        if node.in_flight.is_some() {
             return Condition::Busy;
         }
         let told = |state, reason, message, details| {
@@ -356,33 +356,40 @@ impl<D: Domain> Scheduler<D> {
         };
         if let Some(rejection) = node.rejected() {
             let mut message = rejection.message.clone();
-            if node.applied.is_some() {
+            if node.applied().is_some() {
                 message.push_str("; the previous configuration stays in place");
             }
             return told(rejection.state, rejection.reason, message, rejection.fields.clone());
         }
-        if node.requested.is_some() && self.domain().descriptor(&node.key).is_none() {
+        if node.desire.requested.is_some() && self.domain().descriptor(&node.key).is_none() {
             let message = "this agent has no descriptor for this kind of value".to_owned();
             return told(ValueState::Unimplemented, "Unimplemented", message, vec![]);
         }
-        if let Some(hold) = node.hold.as_deref() {
+        if let Some(hold) = node.blocked.as_deref() {
             return Condition::Problem(problem_of(id, hold));
         }
         if self.may_be_missing_a_late_fact(id) && !self.graph.satisfied(id, &node.applied_edges) {
             let message = "found in the kernel and left as it is until Docker has been asked which containers run".to_owned();
             return told(ValueState::Discovered, "FactsUnknown", message, vec![]);
         }
-        match (&node.applied, node.closing) {
-            (Some(_), false) if node.settled || node.fact || self.domain().descriptor(&node.key).is_none() => Condition::Good,
-            (Some(_), _) => Condition::Busy,
-            (None, _) => self.waiting(node, id),
+        match node.lifecycle() {
+            Lifecycle::Fact(Some(_)) => Condition::Good,
+            Lifecycle::Present { agreement, fate, .. } => {
+                let is_good = *agreement == Agreement::InSync || self.domain().descriptor(&node.key).is_none();
+                if is_good && !fate.is_terminating() {
+                    Condition::Good
+                } else {
+                    Condition::Busy
+                }
+            }
+            Lifecycle::Absent | Lifecycle::Partial { .. } | Lifecycle::Fact(None) => self.waiting(node, id),
         }
     }
 
     fn waiting(&self, node: &Node<D>, id: NodeId) -> Condition {
         for implied in &node.implies {
-            if let Some(hold @ Hold::Refused { .. }) = self.graph[*implied].hold.as_deref() {
-                return Condition::Problem(problem_of(id, hold));
+            if let Some(blocked) = self.graph[*implied].blocked.as_deref().filter(|blocked| blocked.is_refusal()) {
+                return Condition::Problem(problem_of(id, blocked));
             }
         }
         let unmet: Vec<usize> = (0..node.edges.len())
@@ -409,7 +416,7 @@ impl<D: Domain> Scheduler<D> {
     fn waiting_for_leader(&self, node: &Node<D>, id: NodeId) -> Condition {
         let failing = node.edges.iter().position(|edge| {
             let target = edge.key_target().map(|target| &self.graph[target]);
-            target.is_some_and(|target| !target.available() && matches!(target.hold.as_deref(), Some(Hold::Retry { .. })))
+            target.is_some_and(|target| !target.available() && target.is_waiting_for_time())
         });
         match failing {
             None => Condition::Busy,
@@ -486,13 +493,17 @@ impl<D: Domain> Scheduler<D> {
         if let Some(rejection) = node.rejected() {
             return Some(format!("is invalid ({})", rejection.message));
         }
-        match node.hold.as_deref() {
-            Some(Hold::Retry { message, .. }) => return Some(format!("failed ({message})")),
-            Some(Hold::Drifted { message }) => return Some(format!("has drifted ({message})")),
-            Some(Hold::Refused { message, .. }) => return Some(format!("is refused ({message})")),
-            Some(Hold::Unavailable { message, .. }) => return Some(format!("is not available ({message})")),
-            None if node.available() => return None,
-            None => {}
+        if let Some(blocked) = node.blocked.as_deref() {
+            let what = match blocked {
+                Blocked::BackOff { .. } | Blocked::Contended { .. } => "failed",
+                Blocked::Drifted(_) => "has drifted",
+                Blocked::Unusable(_) | Blocked::Conflict(_) => "is refused",
+                Blocked::Unavailable(_) => "is not available",
+            };
+            return Some(format!("{what} ({})", blocked.reason().message));
+        }
+        if node.available() {
+            return None;
         }
         inquiry.path.push(id);
         let news = |edge: &&Edge<D::Key>| !edge.targets().iter().any(|target| inquiry.path.contains(target));
@@ -511,7 +522,7 @@ impl<D: Domain> Scheduler<D> {
         let under = |target: &NodeId| self.graph.under(self.graph[*target].key.text()).take(NEARBY);
         let values = edge.targets().iter().flat_map(under).filter_map(|id| {
             let node = &self.graph[id];
-            let what = match (node.hold.as_deref(), node.available(), node.wanted().is_some()) {
+            let what = match (node.blocked.as_deref(), node.available(), node.wanted().is_some()) {
                 (Some(_), _, true) => self.describe_node(id, &mut Inquiry::of(None))?,
                 (_, true, _) => "exists".to_owned(),
                 (_, false, true) => "is not there yet".to_owned(),
@@ -528,23 +539,13 @@ impl<D: Domain> Scheduler<D> {
 }
 
 /// What is told of a value that is left alone for now.
-fn problem_of(of: NodeId, hold: &Hold) -> Problem {
-    let (state, reason, message) = match hold {
-        Hold::Retry {
-            persistent: true,
-            reason,
-            message,
-            ..
-        } => (ValueState::Failed, *reason, message),
-        Hold::Retry { reason, message, .. } => (ValueState::Retrying, *reason, message),
-        Hold::Refused { reason, message, .. } => (ValueState::Invalid, *reason, message),
-        Hold::Unavailable { reason, message } => (ValueState::Pending, *reason, message),
-        Hold::Drifted { message } => (ValueState::Failed, DRIFTED, message),
-    };
+fn problem_of(of: NodeId, blocked: &Blocked) -> Problem {
+    let reason = blocked.reason();
     let cause = Cause::Told {
-        reason,
-        message: message.clone(),
+        reason: reason.name,
+        message: reason.message.clone(),
         details: Vec::new(),
     };
+    let state = blocked.state();
     Problem { of, state, cause }
 }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{descriptor::Domain, edge::Target, node::Hold, plan::Scheduler, status::Verb};
+use super::{descriptor::Domain, edge::Target, node::Blocked, plan::Scheduler, status::Verb};
 
 /// A value that is left alone for the moment.
 #[derive(Clone, PartialEq, Debug)]
@@ -38,15 +38,14 @@ impl<D: Domain> Scheduler<D> {
         }
         let held = self.graph.all().filter_map(|id| {
             let node = &self.graph[id];
-            if node.closing || node.last_operation == Verb::Delete {
+            if node.is_terminating() || node.last_operation == Verb::Delete {
                 // A deletion, also of what a failed creation left, does not go sooner because something that it depended on is back.
                 return None;
             }
-            let attempts = match node.hold.as_deref()? {
-                hold if hold.is_about_drift() => return None,
-                Hold::Retry { earliest, until, .. } => Some((*earliest, *until)),
-                Hold::Unavailable { .. } => None,
-                Hold::Refused { .. } | Hold::Drifted { .. } => return None,
+            let attempts = match node.blocked.as_deref()? {
+                Blocked::BackOff { earliest, until, .. } => Some((*earliest, *until)),
+                Blocked::Unavailable(_) => None,
+                Blocked::Contended { .. } | Blocked::Drifted(_) | Blocked::Unusable(_) | Blocked::Conflict(_) => return None,
             };
             let dependencies = node.edges.iter().map(|edge| match &edge.on {
                 Target::Key(target) => {

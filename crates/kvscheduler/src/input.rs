@@ -7,7 +7,8 @@ use super::{
     descriptor::Domain,
     explanation::{DAMAGE_MAX, LastError},
     history::record::{OperationRecord, Origin, ValueRecord},
-    node::{Hold, Requested},
+    lifecycle::Event,
+    node::{Action, Blocked, InFlight, Requested},
     nodes::NodeId,
     plan::{Change, Fault, FaultKind, Outcome, Scheduler, Wait},
     queue::Ticket,
@@ -85,7 +86,7 @@ impl<D: Domain> Scheduler<D> {
                 origin: Origin::FromNB,
             });
             if revert && let Some(open) = self.ledger.get_mut(ticket) {
-                open.previous.push((change.key, self.graph[id].requested.clone()));
+                open.previous.push((change.key, self.graph[id].desire.requested.clone()));
                 self.graph[id].make_rare().kept += 1;
             }
             self.request(id, requested);
@@ -108,9 +109,9 @@ impl<D: Domain> Scheduler<D> {
         self.forget_drift(id);
         self.release_children(id);
         let node = &mut self.graph[id];
-        let former = std::mem::replace(&mut node.requested, requested);
-        if node.requested.is_none()
-            && node.applied.is_none()
+        let former = std::mem::replace(&mut node.desire.requested, requested);
+        if node.desire.requested.is_none()
+            && node.applied().is_none()
             && let Some(Ok(value)) = former.map(|former| former.value)
         {
             self.ledger.withdrawn.insert(id, value);
@@ -128,7 +129,7 @@ impl<D: Domain> Scheduler<D> {
         let obsolete: Vec<NodeId> = self
             .graph
             .all()
-            .filter(|id| self.graph[*id].requested.is_some() && !is_named(&self.graph[*id].key))
+            .filter(|id| self.graph[*id].desire.requested.is_some() && !is_named(&self.graph[*id].key))
             .collect();
         for id in obsolete {
             self.take_over(id, ticket);
@@ -140,7 +141,7 @@ impl<D: Domain> Scheduler<D> {
     fn apply_again(&mut self, ticket: Ticket) {
         let wanted: Vec<NodeId> = self.graph.all().filter(|id| self.graph[*id].wanted().is_some()).collect();
         for id in wanted {
-            if self.graph[id].requested.is_some() {
+            if self.graph[id].desire.requested.is_some() {
                 self.take_over(id, ticket);
                 self.ledger.name(ticket, id);
             }
@@ -189,17 +190,20 @@ impl<D: Domain> Scheduler<D> {
     pub fn fact(&mut self, key: &D::Key, value: Option<D::Value>) {
         self.notify();
         let id = self.graph.obtain(key);
-        self.graph[id].fact = true;
-        if value.is_some() || self.graph[id].applied.is_some() {
-            let former = std::mem::replace(&mut self.graph[id].applied, value);
+        let former = self.graph[id].applied().cloned();
+        let changes = value.is_some() || former.is_some();
+        self.on(id, Event::Reported(value));
+        if changes {
             self.record_fact(id, former);
             // What was not to be had may be now, or may fail for another reason.
             for interested in self.graph.interested(id) {
-                if matches!(self.graph[interested].hold.as_deref(), Some(Hold::Unavailable { .. })) {
+                if matches!(self.graph[interested].blocked.as_deref(), Some(Blocked::Unavailable(_))) {
                     self.release_hold(interested);
                 }
                 // What is under way was decided by what was known before.
-                self.graph[interested].probe_again |= self.graph[interested].flight.is_some();
+                if let Some(in_flight) = &mut self.graph[interested].in_flight {
+                    in_flight.recheck = true;
+                }
             }
             self.mark_interested(id);
         }
@@ -212,7 +216,7 @@ impl<D: Domain> Scheduler<D> {
         if !self.graph.facts_settled {
             self.notify();
             self.graph.facts_settled = true;
-            let discovered: Vec<NodeId> = self.graph.all().filter(|id| self.graph[*id].discovered).collect();
+            let discovered: Vec<NodeId> = self.graph.all().filter(|id| self.graph[*id].is_discovered()).collect();
             discovered.into_iter().for_each(|id| self.mark(id));
         }
     }
@@ -221,18 +225,18 @@ impl<D: Domain> Scheduler<D> {
     pub fn probe(&mut self, key: &D::Key) {
         let Some(id) = self.graph.find(key) else { return };
         self.notify();
-        if self.graph[id].flight.is_some() {
+        if let Some(in_flight) = &mut self.graph[id].in_flight {
             // What is under way may have looked before this happened.
-            self.graph[id].probe_again = true;
+            in_flight.recheck = true;
             return;
         }
         self.release_hold(id);
         let node = &self.graph[id];
         // One that is being taken down too: it may be wanted again before it is gone.
-        if let (Some(descriptor), Some(applied)) = (self.domain.descriptor(key), &node.applied) {
+        if let (Some(descriptor), Some(applied)) = (self.domain.descriptor(key), node.applied()) {
             let effect = descriptor.verify(key, applied);
             if !D::is_empty(&effect) {
-                self.emit(id, Verb::Verify, None, effect);
+                self.emit(id, Action::Verify, effect);
             }
         }
         self.mark(id);
@@ -278,7 +282,7 @@ impl<D: Domain> Scheduler<D> {
         for (key, value) in lost.chain(observed.iter().map(|(key, value)| (key, Some(value)))) {
             let Some(id) = self.graph.find(key) else { continue };
             let node = &self.graph[id];
-            let concerns = node.flight.is_none() && node.applied.is_some() && node.wanted().is_some();
+            let concerns = node.in_flight.is_none() && node.applied().is_some() && node.wanted().is_some();
             if concerns && value.is_none_or(|value| !self.is_as_wanted(id, value)) {
                 self.note_fresh_damage(id);
             }
@@ -289,10 +293,10 @@ impl<D: Domain> Scheduler<D> {
     fn take_found(&mut self, values: Vec<(D::Key, D::Value)>) {
         for (key, value) in values {
             let id = self.graph.obtain(&key);
-            if self.graph[id].flight.is_some() {
+            if self.graph[id].in_flight.is_some() {
                 continue;
             }
-            if self.graph[id].applied.is_some() {
+            if self.graph[id].applied().is_some() {
                 self.contradict(id, "applied value is not equivalent with the refreshed value");
                 let hold = self.damaged(id, Some(&value));
                 if let Some(descriptor) = self.domain.descriptor(&key) {
@@ -300,8 +304,7 @@ impl<D: Domain> Scheduler<D> {
                     let claims = descriptor.claims(&key, &value, &View::new(&self.graph));
                     self.graph.take_claims(id, claims);
                 }
-                self.graph[id].applied = Some(value);
-                self.graph[id].settled = false;
+                self.on(id, Event::Observed(value));
                 self.refresh_children(id);
                 self.properties_lost(id);
                 self.mark(id);
@@ -311,12 +314,11 @@ impl<D: Domain> Scheduler<D> {
                 if self.graph[id].wanted().is_none() {
                     self.contradict(id, "value is not actually removed");
                 }
-                self.graph[id].discovered = true;
                 if let Some(descriptor) = self.domain.descriptor(&key) {
                     let claims = descriptor.claims(&key, &value, &View::new(&self.graph));
                     self.graph.take_claims(id, claims);
                 }
-                self.set_applied(id, value);
+                self.set_applied(id, value, Event::Observed);
                 self.hold_damaged(id, hold);
                 self.record_sight(id, ValueState::Discovered, None);
                 if self.graph[id].rejected().is_some() {
@@ -331,12 +333,12 @@ impl<D: Domain> Scheduler<D> {
     fn take_lost(&mut self, keys: &[D::Key]) {
         for key in keys {
             if let Some(id) = self.graph.find(key)
-                && self.graph[id].flight.is_none()
-                && self.graph[id].applied.is_some()
+                && self.graph[id].in_flight.is_none()
+                && self.graph[id].applied().is_some()
             {
                 self.contradict(id, "value is not actually configured");
                 let hold = self.damaged(id, None);
-                let former = self.graph[id].applied.clone();
+                let former = self.graph[id].applied().cloned();
                 self.clear_applied(id);
                 self.properties_lost(id);
                 self.hold_damaged(id, hold);
@@ -350,7 +352,7 @@ impl<D: Domain> Scheduler<D> {
         let children: Vec<NodeId> = self.graph[id].children.iter().copied().collect();
         for child in children {
             let node = &self.graph[child];
-            if node.derived.is_none() && node.applied.is_some() && self.domain.descriptor(&node.key).is_none() {
+            if node.desire.derived.is_none() && node.applied().is_some() && self.domain.descriptor(&node.key).is_none() {
                 self.clear_applied(child);
             }
         }
@@ -387,7 +389,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// Something of a wanted value was lost, or became `found`: remembered for the status. Answers how it is to be held.
-    fn damaged(&mut self, id: NodeId, found: Option<&D::Value>) -> Option<Hold> {
+    fn damaged(&mut self, id: NodeId, found: Option<&D::Value>) -> Option<Blocked> {
         let node = &self.graph[id];
         if node.wanted().is_none() || found.is_some_and(|value| self.is_as_wanted(id, value)) {
             return None;
@@ -395,7 +397,7 @@ impl<D: Domain> Scheduler<D> {
         let (key, base) = (node.key.clone(), self.base_of(id));
         let hold = self.judge_damage(id, found);
         let base = &mut self.graph[base];
-        if base.requested.is_some() && !matches!(hold, Some(Hold::Drifted { .. })) {
+        if base.desire.requested.is_some() && !matches!(hold, Some(Blocked::Drifted(_))) {
             let damage = &mut base.make_rare().damage;
             if damage.len() < DAMAGE_MAX && !damage.contains(&key) {
                 damage.push(key);
@@ -413,8 +415,8 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// The hold of a value that vanished and is not to be repaired, if what is there in its place now is not as wanted.
-    fn drift_left_by(&self, id: NodeId, value: &D::Value) -> Option<Hold> {
-        let hold = self.graph[id].hold.as_deref().filter(|_| self.is_left_drifted(id));
+    fn drift_left_by(&self, id: NodeId, value: &D::Value) -> Option<Blocked> {
+        let hold = self.graph[id].blocked.as_deref().filter(|_| self.is_left_drifted(id));
         hold.filter(|_| !self.is_as_wanted(id, value)).cloned()
     }
 
@@ -424,12 +426,9 @@ impl<D: Domain> Scheduler<D> {
             if let Some(id) = self.graph.find(key)
                 && !self.graph[id].present()
             {
-                let node = &mut self.graph[id];
-                if node.attempted().is_none() {
-                    // If it is not desired any more when its turn comes, this is what tells what to clear away.
-                    node.make_rare().attempted = node.wanted().cloned();
-                }
-                node.partial = true;
+                // If it is not desired any more when its turn comes, this is what tells what to clear away.
+                let attempted = self.graph[id].wanted().cloned();
+                self.on(id, Event::PartsFound { attempted });
                 self.mark(id);
             }
         }
@@ -438,10 +437,18 @@ impl<D: Domain> Scheduler<D> {
     /// Takes over what came of an operation.
     pub fn outcome(&mut self, operation: u64, outcome: Outcome<D::Value>) {
         let Some(id) = self.queue.end(operation) else { return };
-        let Some(flight) = self.graph[id].flight.take() else { return };
+        let Some(in_flight) = self.graph[id].in_flight.take() else { return };
+        let InFlight {
+            action,
+            recheck,
+            stirred,
+            cause,
+            takes,
+        } = *in_flight;
+        let verb = action.verb();
         // Only what does not exist yet can wait to exist.
         let outcome = match outcome {
-            Outcome::Waiting(wait) if flight.verb != Verb::Create => Outcome::Failed(Fault {
+            Outcome::Waiting(wait) if verb != Verb::Create => Outcome::Failed(Fault {
                 kind: FaultKind::Transient,
                 reason: wait.reason,
                 message: wait.message,
@@ -450,16 +457,16 @@ impl<D: Domain> Scheduler<D> {
             outcome => outcome,
         };
         self.queue.act_for(&mut self.graph, id);
-        let kept = self.ledger.has_room(flight.cause);
+        let kept = self.ledger.has_room(cause);
         let node = &self.graph[id];
         let ended = Ended {
-            verb: flight.verb,
-            before: match flight.verb {
+            verb,
+            before: match verb {
                 _ if !kept => None,
-                Verb::Delete => node.applied.as_ref().or(node.attempted()).cloned(),
-                _ => node.applied.clone(),
+                Verb::Delete => node.applied().or(node.attempted()).cloned(),
+                _ => node.applied().cloned(),
             },
-            value: if kept { flight.value.clone() } else { None },
+            value: action.value().filter(|_| kept).cloned(),
             error: match &outcome {
                 Outcome::Failed(fault) => Some(fault.message.as_str().into()),
                 _ => None,
@@ -467,26 +474,35 @@ impl<D: Domain> Scheduler<D> {
         };
         let undone = matches!(outcome, Outcome::Failed(_) | Outcome::Waiting(_));
         if undone {
-            self.release_claims_for(&flight.brings);
+            self.release_claims_for(action.co_created());
         }
-        let (stirred, cause) = (flight.stirred, flight.cause);
-        match (flight.verb, outcome) {
-            (Verb::Verify, Outcome::Changed(_)) => self.graph[id].stale = true,
-            (Verb::Verify, _) => {}
+        match (action, outcome) {
+            (Action::Verify, Outcome::Changed(_)) => self.on(id, Event::Condemned),
+            (Action::Verify, _) => {}
             (_, Outcome::Waiting(wait)) => self.waits(id, wait),
-            (verb, Outcome::Failed(fault)) => self.failed(id, verb, flight.value, fault, cause),
-            (Verb::Delete, _) => {
+            (action, Outcome::Failed(fault)) => self.failed(id, action, fault, cause),
+            (Action::Delete | Action::Clear, Outcome::Done | Outcome::Became(_) | Outcome::Changed(_)) => {
                 self.clear_applied(id);
                 self.forget_damage(id);
             }
-            (_, outcome) => {
-                match (outcome, flight.value) {
-                    (Outcome::Became(value), _) => self.set_applied(id, value),
-                    (_, Some(value)) if flight.as_wanted => self.set_applied_as_wanted(id, value),
-                    (_, Some(value)) => self.set_applied(id, value),
-                    (_, None) => {}
-                }
-                flight.brings.into_iter().for_each(|(key, value)| self.brought(&key, value));
+            (Action::Create { co_created, .. }, Outcome::Became(value)) => {
+                self.set_applied(id, value, Event::Applied);
+                self.take_co_created(co_created);
+            }
+            (Action::Update { .. }, Outcome::Became(value)) => self.set_applied(id, value, Event::Applied),
+            (
+                Action::Create {
+                    value,
+                    co_created,
+                    superseded,
+                },
+                Outcome::Done | Outcome::Changed(_),
+            ) => {
+                self.set_applied_by_operation(id, value, superseded);
+                self.take_co_created(co_created);
+            }
+            (Action::Update { value, superseded }, Outcome::Done | Outcome::Changed(_)) => {
+                self.set_applied_by_operation(id, value, superseded)
             }
         }
         if ended.verb != Verb::Verify {
@@ -495,8 +511,8 @@ impl<D: Domain> Scheduler<D> {
         if stirred {
             self.wake(id);
         }
-        self.land(id, cause);
-        for taken in flight.takes {
+        self.land(id, cause, recheck);
+        for taken in takes {
             match undone {
                 true => self.stays(taken),
                 false => self.outcome(taken, Outcome::Done),
@@ -504,12 +520,20 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
+    fn set_applied_by_operation(&mut self, id: NodeId, value: D::Value, superseded: bool) {
+        if superseded {
+            self.set_applied(id, value, Event::Applied);
+        } else {
+            self.set_applied_as_wanted(id, value);
+        }
+    }
+
     /// Follows up an operation that has ended.
-    fn land(&mut self, id: NodeId, cause: Ticket) {
+    fn land(&mut self, id: NodeId, cause: Ticket, recheck: bool) {
         self.mark(id);
         self.mark_interested(id);
         self.queue.settle(cause);
-        if std::mem::take(&mut self.graph[id].probe_again) {
+        if recheck {
             let key = self.graph[id].key.clone();
             self.probe(&key);
         }
@@ -518,17 +542,18 @@ impl<D: Domain> Scheduler<D> {
     /// Ends the deletion of a value that was to go with another one, because the operation on that one failed.
     fn stays(&mut self, operation: u64) {
         let Some(id) = self.queue.end(operation) else { return };
-        let Some(flight) = self.graph[id].flight.take() else { return };
+        let Some(in_flight) = self.graph[id].in_flight.take() else { return };
         self.reopen(id);
-        self.land(id, flight.cause);
+        self.land(id, in_flight.cause, in_flight.recheck);
     }
 
-    /// The creation of another value has brought this one into being too.
-    fn brought(&mut self, key: &D::Key, value: D::Value) {
-        let id = self.graph.obtain(key);
-        if !self.graph[id].present() {
-            self.graph[id].brought = true;
-            self.set_applied(id, value);
+    /// The creation of another value has brought these into being too.
+    fn take_co_created(&mut self, co_created: Vec<(D::Key, D::Value)>) {
+        for (key, value) in co_created {
+            let id = self.graph.obtain(&key);
+            if !self.graph[id].present() {
+                self.set_applied(id, value, Event::CoCreated);
+            }
         }
     }
 
@@ -546,26 +571,29 @@ impl<D: Domain> Scheduler<D> {
         self.release_claims(id, &[]);
         self.release_blocked(id);
         self.note_edges_left(id);
-        self.graph[id].hold = Some(Box::new(Hold::Unavailable {
-            reason: wait.reason,
-            message: wait.message,
-        }));
+        self.graph[id].blocked = Some(Box::new(Blocked::Unavailable(wait.into())));
     }
 
-    fn failed(&mut self, id: NodeId, verb: Verb, value: Option<D::Value>, fault: Fault, cause: Ticket) {
-        if verb == Verb::Create {
-            self.graph[id].make_rare().attempted = value;
+    fn failed(&mut self, id: NodeId, action: Action<D>, fault: Fault, cause: Ticket) {
+        let creates = action.verb() == Verb::Create;
+        if creates {
             self.release_claims(id, &[]);
         }
         self.release_blocked(id);
-        self.note_partial(id, verb, &fault);
+        if let Action::Create { value, .. } = action {
+            // One that failed half-way may have left something, which stays in need of what the creation depended on.
+            self.on(
+                id,
+                Event::CreationFailed {
+                    attempted: Some(value),
+                    leaves_parts: !matches!(fault.kind, FaultKind::Refused | FaultKind::Foreign),
+                },
+            );
+            self.note_edges_left(id);
+        }
         let node = &mut self.graph[id];
-        if fault.kind == FaultKind::Refused && verb == Verb::Create {
-            node.hold = Some(Box::new(Hold::Refused {
-                reason: fault.reason,
-                message: fault.message,
-                by_effect: true,
-            }));
+        if fault.kind == FaultKind::Refused && creates {
+            node.blocked = Some(Box::new(Blocked::Unusable(fault.into())));
             return;
         }
         let last_error = LastError {
@@ -577,18 +605,10 @@ impl<D: Domain> Scheduler<D> {
         self.hold_for_retry(id, fault, cause);
     }
 
-    /// A creation that failed half-way may have left something, which stays in need of what the creation depended on.
-    fn note_partial(&mut self, id: NodeId, verb: Verb, fault: &Fault) {
-        if verb == Verb::Create {
-            self.graph[id].partial |= !matches!(fault.kind, FaultKind::Refused | FaultKind::Foreign);
-            self.note_edges_left(id);
-        }
-    }
-
     /// After a failed creation: keeps only the dependencies of what it may have left behind.
     fn note_edges_left(&mut self, id: NodeId) {
         let node = &self.graph[id];
-        let left = match (node.attempted().filter(|_| node.partial), self.domain.descriptor(&node.key)) {
+        let left = match (node.attempted(), self.domain.descriptor(&node.key)) {
             (Some(attempted), Some(descriptor)) => descriptor.dependencies(&node.key, attempted),
             _ => Vec::new(),
         };

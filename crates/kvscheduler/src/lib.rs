@@ -23,6 +23,7 @@ pub mod held;
 pub mod history;
 mod input;
 mod ledger;
+mod lifecycle;
 mod moment;
 mod node;
 mod node_set;

@@ -9,15 +9,17 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     cycle::Component,
-    descriptor::{Claim, Domain},
+    descriptor::{Claim, Domain, Refusal},
     edge::Edges,
     explanation::LastError,
     ledger::Trace,
+    lifecycle::{Agreement, Defect, Event, Fate, Lifecycle},
     node_set::NodeSet,
     nodes::NodeId,
+    plan::{Fault, Wait},
     queue::{Place, Ticket},
     retry::NEVER,
-    status::{Rejection, Told, Verb},
+    status::{Rejection, Told, ValueState, Verb},
     transaction::Retry,
 };
 
@@ -30,55 +32,228 @@ pub(super) struct Requested<V> {
     pub value: Result<V, Box<Rejection>>,
 }
 
+/// What is desired under a key, by origin. A requested value wins over a derived one, a derived one over an implied one.
+#[derive(Clone)]
+pub(super) struct Desire<V> {
+    /// By the northbound side.
+    pub requested: Option<Requested<V>>,
+    /// Because the parent is applied.
+    pub derived: Option<V>,
+    /// Because others imply it.
+    pub implied: Option<Box<Implied<V>>>,
+}
+
+/// What a [`Desire`] comes to.
+pub(super) enum Desired<'a, V> {
+    Nothing,
+    Value(&'a V),
+    /// The northbound value is unusable; what is applied stays.
+    Rejected(&'a Rejection),
+}
+
+impl<V> Desire<V> {
+    pub fn resolve(&self) -> Desired<'_, V> {
+        match &self.requested {
+            Some(Requested { value: Ok(value), .. }) => Desired::Value(value),
+            Some(Requested { value: Err(rejection), .. }) => Desired::Rejected(rejection),
+            None => match self.derived.as_ref().or(self.implied.as_ref().map(|implied| &implied.value)) {
+                Some(value) => Desired::Value(value),
+                None => Desired::Nothing,
+            },
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.requested.is_none() && self.derived.is_none() && self.implied.is_none()
+    }
+}
+
 /// An operation under way.
 #[derive(Clone)]
-pub(super) struct Flight<D: Domain> {
-    /// What is being done.
-    pub verb: Verb,
-    /// The value being brought in; `None` for a deletion or a check.
-    pub value: Option<D::Value>,
-    /// It is still what is wanted.
-    pub as_wanted: bool,
+pub(super) struct InFlight<D: Domain> {
+    pub action: Action<D>,
+    /// Something happened to what it refers to: it is probed again afterwards.
+    pub recheck: bool,
     /// A dependency, or what is wanted, has changed meanwhile: the attempt may have been made too early.
     pub stirred: bool,
-    /// What its success brings into being besides.
-    pub brings: Vec<(D::Key, D::Value)>,
     /// The transaction that it is done for.
     pub cause: Ticket,
     /// Numbers of the deletions of other values that succeed with this operation.
     pub takes: Vec<u64>,
 }
 
+/// What is being done. `superseded`: something else is desired meanwhile.
+#[derive(Clone)]
+pub(super) enum Action<D: Domain> {
+    /// Of what is absent or partial; brings `co_created` into being besides.
+    Create {
+        value: D::Value,
+        co_created: Vec<(D::Key, D::Value)>,
+        superseded: bool,
+    },
+    /// Of what is present.
+    Update { value: D::Value, superseded: bool },
+    /// Of what is terminating.
+    Delete,
+    /// Of what is partial.
+    Clear,
+    /// Of what is present or terminating.
+    Verify,
+}
+
+impl<D: Domain> Action<D> {
+    pub fn create(value: D::Value, co_created: Vec<(D::Key, D::Value)>) -> Self {
+        Action::Create {
+            value,
+            co_created,
+            superseded: false,
+        }
+    }
+
+    pub fn verb(&self) -> Verb {
+        match self {
+            Action::Create { .. } => Verb::Create,
+            Action::Update { .. } => Verb::Update,
+            Action::Delete | Action::Clear => Verb::Delete,
+            Action::Verify => Verb::Verify,
+        }
+    }
+
+    /// The value being brought in.
+    pub fn value(&self) -> Option<&D::Value> {
+        match self {
+            Action::Create { value, .. } | Action::Update { value, .. } => Some(value),
+            Action::Delete | Action::Clear | Action::Verify => None,
+        }
+    }
+
+    pub fn co_created(&self) -> &[(D::Key, D::Value)] {
+        match self {
+            Action::Create { co_created, .. } => co_created,
+            Action::Update { .. } | Action::Delete | Action::Clear | Action::Verify => &[],
+        }
+    }
+
+    pub fn supersede(&mut self) {
+        match self {
+            Action::Create { superseded, .. } | Action::Update { superseded, .. } => *superseded = true,
+            Action::Delete | Action::Clear | Action::Verify => {}
+        }
+    }
+}
+
+/// Why, for a program and for a person.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Reason {
+    /// Stable CamelCase reason.
+    pub name: &'static str,
+    pub message: String,
+}
+
+impl From<Fault> for Reason {
+    fn from(fault: Fault) -> Self {
+        Reason {
+            name: fault.reason,
+            message: fault.message,
+        }
+    }
+}
+
+impl From<Wait> for Reason {
+    fn from(wait: Wait) -> Self {
+        Reason {
+            name: wait.reason,
+            message: wait.message,
+        }
+    }
+}
+
+impl From<Refusal> for Reason {
+    fn from(refusal: Refusal) -> Self {
+        Reason {
+            name: refusal.reason,
+            message: refusal.message,
+        }
+    }
+}
+
 /// Why a value that could be worked on is left alone for now.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) enum Hold {
+pub(super) enum Blocked {
     /// The last operation failed; tried again at `until`, or at `earliest` if something that it depends on changes.
-    Retry {
+    BackOff {
         until: Duration,
         earliest: Duration,
         persistent: bool,
         /// Somebody else's object is in the way: there is no telling that it will ever go.
         foreign: bool,
-        reason: &'static str,
-        message: String,
+        reason: Reason,
     },
+    /// Others change or remove it again and again; repaired at `until`.
+    Contended { until: Duration, reason: Reason },
     /// Others changed or removed it, and it is not to be repaired: until the kernel agrees again, or it is asked for anew.
-    Drifted { message: String },
+    Drifted(Reason),
     /// What it needs is not there, says the effect; a probe or a change of a dependency ends the wait.
-    Unavailable { reason: &'static str, message: String },
-    /// Another value is in the way; any change nearby ends the wait. `by_effect`: the effect said that it can never be; only a
-    /// probe ends that wait.
-    Refused {
-        reason: &'static str,
-        message: String,
-        by_effect: bool,
-    },
+    Unavailable(Reason),
+    /// The effect said that it can never be; only a probe ends that wait.
+    Unusable(Reason),
+    /// Another value is in the way; any change nearby ends the wait.
+    Conflict(Reason),
 }
 
-impl Hold {
+impl Blocked {
     /// All attempts have been made.
     pub fn is_for_ever(&self) -> bool {
-        matches!(self, Hold::Retry { until: NEVER, .. })
+        self.until() == Some(NEVER)
+    }
+
+    /// When it ends by itself.
+    pub fn until(&self) -> Option<Duration> {
+        match self {
+            Blocked::BackOff { until, .. } | Blocked::Contended { until, .. } => Some(*until),
+            Blocked::Drifted(_) | Blocked::Unavailable(_) | Blocked::Unusable(_) | Blocked::Conflict(_) => None,
+        }
+    }
+
+    pub fn reason(&self) -> &Reason {
+        match self {
+            Blocked::BackOff { reason, .. } | Blocked::Contended { reason, .. } => reason,
+            Blocked::Drifted(reason) | Blocked::Unavailable(reason) | Blocked::Unusable(reason) | Blocked::Conflict(reason) => reason,
+        }
+    }
+
+    pub fn is_conflict(&self) -> bool {
+        match self {
+            Blocked::Conflict(_) => true,
+            Blocked::BackOff { .. } | Blocked::Contended { .. } => false,
+            Blocked::Drifted(_) | Blocked::Unavailable(_) | Blocked::Unusable(_) => false,
+        }
+    }
+
+    /// As it is published.
+    pub fn state(&self) -> ValueState {
+        match self {
+            Blocked::BackOff { persistent: true, .. } | Blocked::Drifted(_) => ValueState::Failed,
+            Blocked::BackOff { .. } | Blocked::Contended { .. } => ValueState::Retrying,
+            Blocked::Unavailable(_) => ValueState::Pending,
+            Blocked::Unusable(_) | Blocked::Conflict(_) => ValueState::Invalid,
+        }
+    }
+
+    /// Whether the value can hardly be, whatever happens elsewhere, or has to be changed.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Blocked::Unusable(_) | Blocked::Conflict(_) => true,
+            Blocked::BackOff { .. } | Blocked::Contended { .. } | Blocked::Drifted(_) | Blocked::Unavailable(_) => false,
+        }
+    }
+
+    /// Whether it is there because of what others did.
+    pub fn is_about_drift(&self) -> bool {
+        match self {
+            Blocked::Drifted(_) | Blocked::Contended { .. } => true,
+            Blocked::BackOff { .. } | Blocked::Unavailable(_) | Blocked::Unusable(_) | Blocked::Conflict(_) => false,
+        }
     }
 }
 
@@ -109,8 +284,6 @@ pub(super) struct Rare<D: Domain> {
     pub last_error: Option<LastError>,
     /// Of a base value: what of it was lost from outside and is not repaired yet.
     pub damage: Vec<D::Key>,
-    /// The value of the last creation that failed, as long as it may have left something behind.
-    pub attempted: Option<D::Value>,
     /// Nodes waiting for this one to be gone.
     pub blocks: NodeSet,
     /// PENDING has been held back since then.
@@ -130,7 +303,6 @@ impl<D: Domain> Default for Rare<D> {
         Rare {
             last_error: None,
             damage: Vec::new(),
-            attempted: None,
             blocks: NodeSet::default(),
             deferred: None,
             error: None,
@@ -151,20 +323,10 @@ pub(super) struct Claims(pub Vec<Claim>);
 #[derive(Clone)]
 #[repr(C)]
 pub(super) struct Node<D: Domain> {
-    /// A fact from below: applied by saying so.
-    pub fact: bool,
-    /// To be deleted as soon as nothing hangs on it any more; not available to others from this moment.
-    pub closing: bool,
-    /// The applied value is not what it was.
-    pub stale: bool,
-    /// Found in the kernel, not yet confirmed by a decision.
-    pub discovered: bool,
-    /// The applied value, its edges and its children are those of the wanted value.
-    pub settled: bool,
-    /// What is in the kernel, as far as is known.
-    pub applied: Option<D::Value>,
-    pub flight: Option<Box<Flight<D>>>,
-    pub hold: Option<Box<Hold>>,
+    /// What is in the kernel, as far as is known. Changed by [`Self::on`] alone.
+    lifecycle: Lifecycle<D::Value>,
+    pub in_flight: Option<Box<InFlight<D>>>,
+    pub blocked: Option<Box<Blocked>>,
     /// The value it is, or until its removal was, derived from.
     pub parent: Option<NodeId>,
     /// To be read by [`Node::rare`].
@@ -186,20 +348,9 @@ pub(super) struct Node<D: Domain> {
     pub last_operation: Verb,
     /// In the list of base values whose status is to be looked at.
     pub reported: bool,
-    /// Brought into being by the creation of another value, and not settled since.
-    pub brought: bool,
-    /// A failed creation may have left something behind.
-    pub partial: bool,
-    /// Something happened to what it refers to while an operation was under way.
-    pub probe_again: bool,
     /// As told last.
     pub status: Told<D::Key>,
-    /// Wanted by the northbound side.
-    pub requested: Option<Requested<D::Value>>,
-    /// Wanted because the parent is applied.
-    pub derived: Option<D::Value>,
-    /// Wanted because others imply it.
-    pub implied: Option<Box<Implied<D::Value>>>,
+    pub desire: Desire<D::Value>,
     pub implies: NodeSet,
     /// Of a prefix that dependencies name.
     pub below: Option<Box<Below>>,
@@ -212,12 +363,13 @@ impl<D: Domain> Node<D> {
     pub fn new(key: D::Key) -> Self {
         Node {
             key,
-            requested: None,
-            derived: None,
+            desire: Desire {
+                requested: None,
+                derived: None,
+                implied: None,
+            },
             parent: None,
-            implied: None,
-            fact: false,
-            applied: None,
+            lifecycle: Lifecycle::Absent,
             edges: Edges::default(),
             applied_edges: Edges::default(),
             implies: NodeSet::default(),
@@ -227,16 +379,9 @@ impl<D: Domain> Node<D> {
             prefixes: NodeSet::default(),
             component: Component::default(),
             reported: false,
-            closing: false,
-            stale: false,
-            discovered: false,
-            brought: false,
-            settled: false,
-            flight: None,
-            hold: None,
+            in_flight: None,
+            blocked: None,
             attempts: 0,
-            partial: false,
-            probe_again: false,
             claims: None,
             last_operation: Verb::Undefined,
             status: Told::Nothing,
@@ -248,47 +393,110 @@ impl<D: Domain> Node<D> {
 
     /// The valid value that should be applied.
     pub fn wanted(&self) -> Option<&D::Value> {
-        match &self.requested {
-            Some(requested) => requested.value.as_ref().ok(),
-            None => self.derived.as_ref().or(self.implied.as_ref().map(|implied| &implied.value)),
+        match self.desire.resolve() {
+            Desired::Value(value) => Some(value),
+            Desired::Nothing | Desired::Rejected(_) => None,
         }
     }
 
     /// The northbound value is unusable; what is applied stays.
     pub fn rejected(&self) -> Option<&Rejection> {
-        self.requested.as_ref()?.value.as_ref().err().map(Box::as_ref)
+        match self.desire.resolve() {
+            Desired::Rejected(rejection) => Some(rejection),
+            Desired::Nothing | Desired::Value(_) => None,
+        }
     }
 
     /// The value whose dependencies and implications hold now: the wanted one, or the applied one while the wanted one is invalid.
     pub fn basis(&self) -> Option<&D::Value> {
-        self.wanted()
-            .or(if self.requested.is_some() { self.applied.as_ref() } else { None })
+        match self.desire.resolve() {
+            Desired::Value(value) => Some(value),
+            Desired::Rejected(_) => self.applied(),
+            Desired::Nothing => None,
+        }
+    }
+
+    pub fn lifecycle(&self) -> &Lifecycle<D::Value> {
+        &self.lifecycle
+    }
+
+    /// As [`Lifecycle::on`].
+    pub fn on(&mut self, event: Event<D::Value>) -> Result<(), Defect> {
+        self.lifecycle.on(event)
+    }
+
+    /// What is in the kernel, as far as is known.
+    pub fn applied(&self) -> Option<&D::Value> {
+        self.lifecycle.value()
     }
 
     /// Whether others may rely on it.
     pub fn available(&self) -> bool {
-        self.applied.is_some() && !self.closing
+        self.lifecycle.is_available()
+    }
+
+    /// Whether it is to be deleted as soon as nothing hangs on it any more.
+    pub fn is_terminating(&self) -> bool {
+        self.lifecycle.fate().is_some_and(Fate::is_terminating)
+    }
+
+    /// Whether the applied value, its edges and its children are those of the wanted value.
+    pub fn is_in_sync(&self) -> bool {
+        self.lifecycle.agreement() == Some(Agreement::InSync)
+    }
+
+    /// Whether it was found in the kernel and is not confirmed by a decision yet.
+    pub fn is_discovered(&self) -> bool {
+        self.lifecycle.agreement() == Some(Agreement::Observed)
+    }
+
+    pub fn is_fact(&self) -> bool {
+        matches!(self.lifecycle, Lifecycle::Fact(_))
+    }
+
+    /// Whether a creation may have left something behind.
+    pub fn is_partial(&self) -> bool {
+        matches!(self.lifecycle, Lifecycle::Partial { .. })
+    }
+
+    /// The value of the last creation that failed, as long as it may have left something behind.
+    pub fn attempted(&self) -> Option<&D::Value> {
+        match &self.lifecycle {
+            Lifecycle::Partial { attempted } => attempted.as_ref(),
+            Lifecycle::Absent | Lifecycle::Present { .. } | Lifecycle::Fact(_) => None,
+        }
     }
 
     /// Whether it is in the kernel as wanted, and nothing is under way or held. Then only a dependency that is no longer available, or was
     /// applied anew, concerns it.
     pub fn at_rest(&self) -> bool {
-        let as_wanted = self.applied.is_some() && self.settled && !self.closing && !self.stale && !self.discovered;
-        as_wanted && self.flight.is_none() && self.hold.is_none()
+        let as_wanted = self.is_in_sync() && self.lifecycle.fate() == Some(Fate::Stays);
+        as_wanted && self.in_flight.is_none() && self.blocked.is_none()
     }
 
     /// The last operation on the value or, if there was none, the one that it waits for; undefined for a value that was found as desired.
     pub fn requested_operation(&self) -> Verb {
-        match (self.last_operation, &self.applied) {
-            (Verb::Undefined, None) if self.wanted().is_some() || self.rejected().is_some() => Verb::Create,
-            (Verb::Undefined, Some(_)) if self.rejected().is_some() => Verb::Update,
-            (verb, _) => verb,
+        match (self.last_operation, self.applied(), self.desire.resolve()) {
+            (Verb::Undefined, None, Desired::Value(_) | Desired::Rejected(_)) => Verb::Create,
+            (Verb::Undefined, Some(_), Desired::Rejected(_)) => Verb::Update,
+            (verb, ..) => verb,
         }
+    }
+
+    /// Whether it is tried again after a while.
+    pub fn is_waiting_for_time(&self) -> bool {
+        self.blocked.as_deref().is_some_and(|blocked| blocked.until().is_some())
+    }
+
+    /// Whether it was found that it cannot be, as things are.
+    pub fn is_impossible(&self) -> bool {
+        let refused = |blocked: &Blocked| blocked.is_refusal() || matches!(blocked, Blocked::Unavailable(_));
+        self.blocked.as_deref().is_some_and(refused)
     }
 
     /// Whether it is, or may be about to be, in the kernel.
     pub fn present(&self) -> bool {
-        self.applied.is_some() || self.flight.is_some()
+        self.applied().is_some() || self.in_flight.is_some()
     }
 
     /// What few nodes have, if this one has any of it.
@@ -309,22 +517,11 @@ impl<D: Domain> Node<D> {
     /// Gives the room back if there is nothing there.
     pub fn shed_rare(&mut self) {
         let empty = |rare: &mut Box<Rare<_>>| {
-            (rare.last_error.is_none() && rare.attempted.is_none() && rare.deferred.is_none() && rare.error.is_none())
+            (rare.last_error.is_none() && rare.deferred.is_none() && rare.error.is_none())
                 && (rare.damage.is_empty() && rare.blocks.is_empty() && rare.kept == 0 && rare.retry.is_none())
         };
         if self.attempts == 0 {
             self.rare.take_if(empty);
-        }
-    }
-
-    /// Of the last creation that failed: see [`Rare::attempted`].
-    pub fn attempted(&self) -> Option<&D::Value> {
-        self.rare()?.attempted.as_ref()
-    }
-
-    pub fn forget_attempt(&mut self) {
-        if let Some(rare) = self.rare_mut() {
-            rare.attempted = None;
         }
     }
 
@@ -351,10 +548,8 @@ impl<D: Domain> Node<D> {
 
     /// Nobody needs it.
     pub fn unused(&self) -> bool {
-        self.requested.is_none()
-            && self.derived.is_none()
-            && self.implied.is_none()
-            && !self.partial
+        self.desire.is_empty()
+            && !self.is_partial()
             && !self.present()
             && self.parent.is_none()
             && matches!(self.status, Told::Nothing)

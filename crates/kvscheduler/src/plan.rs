@@ -10,13 +10,14 @@ use std::{
 };
 
 use super::{
-    descriptor::{Descriptor, Domain, Key, Place},
+    descriptor::{Domain, Key, Place},
     drift::Drift,
     edge::{Edge, Target},
     explanation::{KernelError, Mentions},
     graph::Graph,
     ledger::Ledger,
-    node::Hold,
+    lifecycle::{Agreement, Lifecycle},
+    node::{Blocked, Desired},
     nodes::NodeId,
     queue::{Next, Pass, WorkQueue},
     readiness::Readiness,
@@ -268,8 +269,12 @@ impl<D: Domain> Scheduler<D> {
             || self.outlives_damage(id)
             || self.unmet_chain_has(id, |scheduler, target| {
                 let node = &scheduler.graph[target];
-                let coming = node.flight.is_some() || node.place.is_ready();
-                coming || matches!(node.hold.as_deref(), Some(Hold::Retry { foreign: false, .. }))
+                let coming = node.in_flight.is_some() || node.place.is_ready();
+                coming
+                    || matches!(
+                        node.blocked.as_deref(),
+                        Some(Blocked::BackOff { foreign: false, .. } | Blocked::Contended { .. })
+                    )
             })
     }
 
@@ -279,16 +284,16 @@ impl<D: Domain> Scheduler<D> {
     /// the several may in turn wait for that deletion.
     fn unmet_chain_has(&self, id: NodeId, found: impl Fn(&Self, NodeId) -> bool) -> bool {
         let node = &self.graph[id];
-        if !node.discovered || node.applied.is_none() {
+        if !node.is_discovered() {
             return false;
         }
-        let follows_choices = !node.closing && node.rare().is_none_or(|rare| rare.blocks.is_empty());
+        let follows_choices = !node.is_terminating() && node.rare().is_none_or(|rare| rare.blocks.is_empty());
         let (mut seen, mut stack) = (BTreeSet::from([id]), vec![id]);
         while let Some(id) = stack.pop() {
             let mut targets = self.graph.unmet_key_targets(id);
             if follows_choices {
                 let choices = self.graph.unmet_choices(id).into_iter();
-                targets.extend(choices.filter(|choice| self.graph[*choice].wanted().is_some() && !self.graph[*choice].closing));
+                targets.extend(choices.filter(|choice| self.graph[*choice].wanted().is_some() && !self.graph[*choice].is_terminating()));
             }
             for target in targets {
                 if found(self, target) {
@@ -307,7 +312,7 @@ impl<D: Domain> Scheduler<D> {
     fn rests_on_held_back(&self, id: NodeId) -> bool {
         let may_go = |target: NodeId| {
             self.queue.held_back().contains(&target)
-                && self.graph[target].discovered
+                && self.graph[target].is_discovered()
                 && !self.unmet_chain_has(target, |_, unmet| unmet == id)
         };
         let mut edges = self.graph[id].edges.iter();
@@ -339,12 +344,12 @@ impl<D: Domain> Scheduler<D> {
     /// A value was in the way of another when all that this one needs was there; now something it needs is missing.
     fn is_refusal_moot(&self, id: NodeId) -> bool {
         let node = &self.graph[id];
-        let refused = matches!(node.hold.as_deref(), Some(Hold::Refused { by_effect: false, .. }));
-        refused && node.applied.is_none() && !self.graph.satisfied(id, &node.edges)
+        let refused = node.blocked.as_deref().is_some_and(Blocked::is_conflict);
+        refused && node.applied().is_none() && !self.graph.satisfied(id, &node.edges)
     }
 
     fn judge(&mut self, id: NodeId, pass: Pass) {
-        if self.graph[id].flight.is_some() || self.graph[id].fact {
+        if self.graph[id].in_flight.is_some() || self.graph[id].is_fact() {
             self.mark_reported(id);
             return;
         }
@@ -352,12 +357,12 @@ impl<D: Domain> Scheduler<D> {
         if !matches!(decision, Decision::Settle) || !self.is_all_said(id) {
             self.mark_reported(id);
         }
-        if pass == Pass::Mark && self.graph[id].applied.is_none() {
+        if pass == Pass::Mark && self.graph[id].applied().is_none() {
             // Those that were built on it in advance, as members of its cycle, must see whether the cycle still stands.
             self.graph.built_in_advance_on(id).into_iter().for_each(|member| self.mark(member));
         }
         if matches!(decision, Decision::Stay) && self.is_refusal_moot(id) {
-            self.graph[id].hold = None;
+            self.graph[id].blocked = None;
         }
         match decision {
             Decision::CloseUnready if pass != Pass::Doubt => self.queue.doubt(&mut self.graph, id),
@@ -393,49 +398,74 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
+    /// What is to happen to a value, from the present state alone.
     fn decide(&self, id: NodeId) -> Decision {
         let node = &self.graph[id];
-        let held = matches!(
-            node.hold.as_deref(),
-            Some(Hold::Retry { .. } | Hold::Drifted { .. } | Hold::Unavailable { .. } | Hold::Refused { by_effect: true, .. })
-        );
-        let contended = node.hold.as_deref().is_some_and(Hold::is_about_drift);
-        let Some(applied) = &node.applied else {
-            if node.partial && self.is_in_the_way(id) && !(node.last_operation == Verb::Delete && held) {
-                return Decision::ClearAway;
-            }
-            let lingering = node.children.iter().any(|child| self.graph[*child].present());
-            if node.wanted().is_none() || lingering || held || (node.requested.is_some() && self.domain.descriptor(&node.key).is_none()) {
-                return Decision::Stay;
-            }
-            return match self.graph.readiness(id) {
-                Readiness::Ready => Decision::Create,
-                Readiness::After(leader) => Decision::After(leader),
-                Readiness::Unready => Decision::Stay,
-            };
+        match node.lifecycle() {
+            Lifecycle::Fact(_) => Decision::Stay,
+            Lifecycle::Partial { .. } if self.is_in_the_way(id) => match node.blocked.as_deref() {
+                Some(blocked) if node.last_operation == Verb::Delete && !blocked.is_conflict() => self.decide_creation(id),
+                _ => Decision::ClearAway,
+            },
+            Lifecycle::Absent | Lifecycle::Partial { .. } => self.decide_creation(id),
+            Lifecycle::Present { value, agreement, fate } => match node.desire.resolve() {
+                _ if fate.is_obsolete() => Decision::Close,
+                Desired::Nothing => Decision::Close,
+                Desired::Value(_) if self.is_outdated(id, value) => Decision::Close,
+                _ if !self.graph.satisfied(id, &node.applied_edges) => Decision::CloseUnready,
+                Desired::Rejected(_) => Decision::Stay,
+                Desired::Value(desired) => self.decide_change(id, value, desired, *agreement),
+            },
+        }
+    }
+
+    /// Of a value that does not exist.
+    fn decide_creation(&self, id: NodeId) -> Decision {
+        let node = &self.graph[id];
+        let lingering = node.children.iter().any(|child| self.graph[*child].present());
+        // A conflict ends with every look.
+        let blocked = node.blocked.as_deref().is_some_and(|blocked| !blocked.is_conflict());
+        let unimplemented = node.desire.requested.is_some() && self.domain.descriptor(&node.key).is_none();
+        if node.wanted().is_none() || lingering || blocked || unimplemented {
+            return Decision::Stay;
+        }
+        match self.graph.readiness(id) {
+            Readiness::Ready => Decision::Create,
+            Readiness::After(leader) => Decision::After(leader),
+            Readiness::Unready => Decision::Stay,
+        }
+    }
+
+    /// Of a value that exists and has all that it needs.
+    fn decide_change(&self, id: NodeId, value: &D::Value, desired: &D::Value, agreement: Agreement) -> Decision {
+        let node = &self.graph[id];
+        let Some(descriptor) = self.domain.descriptor(&node.key) else {
+            return Decision::Settle;
         };
-        if node.stale || (node.wanted().is_none() && node.rejected().is_none()) {
+        if agreement != Agreement::InSync && !self.graph.satisfied(id, &node.edges) {
+            return Decision::CloseUnready;
+        }
+        if descriptor.equivalent(&node.key, value, desired) {
+            return Decision::Settle;
+        }
+        let blocked = node.blocked.as_deref();
+        if descriptor.needs_recreate(&node.key, value, desired) && !blocked.is_some_and(Blocked::is_about_drift) {
             return Decision::Close;
         }
+        match blocked {
+            Some(blocked) if !blocked.is_conflict() => Decision::Stay,
+            _ => Decision::Update,
+        }
+    }
+
+    /// Something that it depends on made it obsolete, and is not left alone because others did that.
+    fn is_outdated(&self, id: NodeId, value: &D::Value) -> bool {
+        let node = &self.graph[id];
+        let drifted = node.blocked.as_deref().is_some_and(Blocked::is_about_drift);
         let descriptor = self.domain.descriptor(&node.key);
-        let stale = |descriptor: &dyn Descriptor<D>| descriptor.stale(&node.key, applied, &View::new(&self.graph));
-        if node.wanted().is_some() && descriptor.is_some_and(stale) && !contended && !self.rests_on_drifted(id) {
-            return Decision::Close;
-        }
-        if !self.graph.satisfied(id, &node.applied_edges) {
-            return Decision::CloseUnready;
-        }
-        let Some(wanted) = node.wanted() else { return Decision::Stay };
-        let Some(descriptor) = descriptor else { return Decision::Settle };
-        if !node.settled && !self.graph.satisfied(id, &node.edges) {
-            return Decision::CloseUnready;
-        }
-        match (descriptor.equivalent(&node.key, applied, wanted), held) {
-            (true, _) => Decision::Settle,
-            _ if descriptor.needs_recreate(&node.key, applied, wanted) && !contended => Decision::Close,
-            (false, true) => Decision::Stay,
-            (false, false) => Decision::Update,
-        }
+        descriptor.is_some_and(|descriptor| descriptor.stale(&node.key, value, &View::new(&self.graph)))
+            && !drifted
+            && !self.rests_on_drifted(id)
     }
 
     /// Something that it depends on is damaged and left so.

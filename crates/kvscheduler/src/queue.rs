@@ -217,7 +217,7 @@ impl<K: Key> WorkQueue<K> {
 
     /// Whether nothing is left to do for a node that is being looked at, once that has ended.
     pub fn is_last<D: Domain<Key = K>>(&self, graph: &Graph<D>, id: NodeId) -> bool {
-        graph[id].place.stands == Stand::InHand as u8 && graph[id].flight.is_none()
+        graph[id].place.stands == Stand::InHand as u8 && graph[id].in_flight.is_none()
     }
 
     /// A node has been looked at.
@@ -270,7 +270,7 @@ impl<K: Key> WorkQueue<K> {
         let Some(node) = graph.get_mut(id).filter(|node| !node.place.is_at(stand)) else {
             return false;
         };
-        if !node.place.is_taken() && node.flight.is_none() {
+        if !node.place.is_taken() && node.in_flight.is_none() {
             node.place.cause = self.current;
         }
         node.place.stands |= stand as u8;

@@ -13,7 +13,6 @@ use super::{
     descriptor::{Domain, Key},
     edge::{AnyOf, Edge, Target},
     graph::Graph,
-    node::Hold,
     nodes::NodeId,
     status::Verb,
 };
@@ -36,7 +35,7 @@ impl<D: Domain> Graph<D> {
     }
 
     pub fn edge_satisfied(&self, id: NodeId, edge: &Edge<D::Key>) -> bool {
-        if edge.only_to_create && self[id].applied.is_some() {
+        if edge.only_to_create && self[id].applied().is_some() {
             return true;
         }
         match &edge.on {
@@ -88,12 +87,12 @@ impl<D: Domain> Graph<D> {
         let leader = members
             .iter()
             .flat_map(|members| members.iter())
-            .filter(|member| self[**member].applied.is_none())
+            .filter(|member| self[**member].applied().is_none())
             .min_by(|a, b| self[**a].key.cmp(&self[**b].key));
         match leader {
-            Some(leader) if *leader != id => match self[*leader].hold.as_deref() {
-                Some(Hold::Retry { .. }) => Readiness::Unready,
-                _ => Readiness::After(*leader),
+            Some(leader) if *leader != id => match self[*leader].is_waiting_for_time() {
+                true => Readiness::Unready,
+                false => Readiness::After(*leader),
             },
             _ => Readiness::Ready,
         }
@@ -102,7 +101,7 @@ impl<D: Domain> Graph<D> {
     /// The dependency cycle through `id` and its target, if every member has all it needs outside the cycle.
     fn cycle_of(&self, id: NodeId, target: NodeId) -> Option<Arc<[NodeId]>> {
         let node = &self[target];
-        if node.basis().is_none() || node.closing {
+        if node.basis().is_none() || node.is_terminating() {
             // As a member it would lack something; mostly it need not be found out whether it is one.
             return None;
         }
@@ -114,13 +113,12 @@ impl<D: Domain> Graph<D> {
     /// `asking`: the member on whose behalf the question is asked; it may have been refused earlier and asks again.
     fn ready_but_for(&self, id: NodeId, members: &[NodeId], asking: bool) -> bool {
         let node = &self[id];
-        let blocked =
-            !asking && node.applied.is_none() && matches!(node.hold.as_deref(), Some(Hold::Unavailable { .. } | Hold::Refused { .. }));
+        let blocked = !asking && node.applied().is_none() && node.is_impossible();
         node.basis().is_some()
-            && !node.closing
+            && !node.is_terminating()
             && !blocked
             && node.edges.iter().all(|edge| match &edge.on {
-                _ if edge.only_to_create && node.applied.is_some() => true,
+                _ if edge.only_to_create && node.applied().is_some() => true,
                 Target::Key(target) => self[*target].available() || members.binary_search(target).is_ok(),
                 Target::AnyOf(any) => self.any_of_satisfied(any),
             })
@@ -130,7 +128,7 @@ impl<D: Domain> Graph<D> {
     pub fn built_in_advance_on(&self, id: NodeId) -> Vec<NodeId> {
         let needs_it = |member: &&NodeId| {
             let node = &self[**member];
-            node.present() && !node.closing && node.applied_edges.iter().any(|edge| edge.key_target() == Some(id))
+            node.present() && !node.is_terminating() && node.applied_edges.iter().any(|edge| edge.key_target() == Some(id))
         };
         self[id].dependents.iter().filter(needs_it).copied().collect()
     }
@@ -176,7 +174,13 @@ impl<D: Domain> Graph<D> {
             }
             base
         };
-        let is_changing = |base: &NodeId| *base != id && self[*base].flight.as_ref().is_some_and(|flight| flight.verb == Verb::Update);
+        let is_changing = |base: &NodeId| {
+            *base != id
+                && self[*base]
+                    .in_flight
+                    .as_ref()
+                    .is_some_and(|flight| flight.action.verb() == Verb::Update)
+        };
         self.key_targets(id).map(base_of).find(is_changing)
     }
 
@@ -184,10 +188,10 @@ impl<D: Domain> Graph<D> {
     /// take what looks like a part of it along (secondary addresses with the primary one of their subnet).
     pub fn sibling_on_its_way_out(&self, id: NodeId) -> Option<NodeId> {
         let node = &self[id];
-        let parent = node.parent.filter(|_| node.applied.is_none())?;
+        let parent = node.parent.filter(|_| node.applied().is_none())?;
         let goes = |sibling: &NodeId| {
             let sibling = &self[*sibling];
-            sibling.derived.is_none() && sibling.present() && !matches!(sibling.hold.as_deref(), Some(Hold::Retry { .. }))
+            sibling.desire.derived.is_none() && sibling.present() && !sibling.is_waiting_for_time()
         };
         self[parent]
             .children
@@ -222,7 +226,7 @@ impl<D: Domain> Graph<D> {
     fn hangs_directly_on(&self, dependent: NodeId, id: NodeId) -> bool {
         let node = &self[dependent];
         let hangs = |edge: &Edge<D::Key>| self.concerns(edge, id) && !self.edge_satisfied(dependent, edge);
-        (node.present() || node.partial) && node.applied_edges.iter().any(hangs)
+        (node.present() || node.is_partial()) && node.applied_edges.iter().any(hangs)
     }
 
     /// Whether `id` is a possible target of an edge.
@@ -239,7 +243,7 @@ impl<D: Domain> Graph<D> {
 
     /// Within a cycle that is being taken down somebody must begin: those that are still wanted, then in key order.
     fn goes_first(&self, id: NodeId, dependent: NodeId) -> bool {
-        if !self[dependent].closing || self[dependent].flight.is_some() {
+        if !self[dependent].is_terminating() || self[dependent].in_flight.is_some() {
             return false;
         }
         let rank = |id: NodeId| (self[id].basis().is_none(), &self[id].key);
@@ -255,7 +259,7 @@ impl<D: Domain> Graph<D> {
                     if to == target {
                         return true;
                     }
-                    if self[to].closing && seen.insert(to) {
+                    if self[to].is_terminating() && seen.insert(to) {
                         stack.push(to);
                     }
                 }

@@ -9,7 +9,7 @@ use super::{
     descriptor::Domain,
     history::record::{OperationFlags, OperationRecord, Origin, Side, ValueRecord},
     ledger::Phase,
-    node::Hold,
+    node::Blocked,
     nodes::NodeId,
     plan::Scheduler,
     queue::Ticket,
@@ -64,7 +64,7 @@ impl<D: Domain> Scheduler<D> {
         let verb = match (former, state) {
             (_, ValueState::Nonexistent) => Verb::Delete,
             (ValueState::Nonexistent | ValueState::Removed | ValueState::Pending, _) => Verb::Create,
-            (_, ValueState::Pending) if self.graph[id].applied.is_none() => Verb::Create,
+            (_, ValueState::Pending) if self.graph[id].applied().is_none() => Verb::Create,
             _ => Verb::Update,
         };
         let flags = OperationFlags {
@@ -76,8 +76,8 @@ impl<D: Domain> Scheduler<D> {
         let node = &self.graph[id];
         let ended = Ended {
             verb,
-            before: node.applied.clone().or(self.ledger.withdrawn.remove(&id)),
-            value: node.wanted().or(node.applied.as_ref()).cloned(),
+            before: node.applied().cloned().or(self.ledger.withdrawn.remove(&id)),
+            value: node.wanted().or(node.applied()).cloned(),
             error: error.clone(),
         };
         let recorded = if state == ValueState::Nonexistent {
@@ -137,7 +137,7 @@ impl<D: Domain> Scheduler<D> {
         let ended = Ended {
             verb,
             before,
-            value: node.applied.clone(),
+            value: node.applied().cloned(),
             error: None,
         };
         self.write(id, ticket, state, ended, flags);
@@ -147,7 +147,7 @@ impl<D: Domain> Scheduler<D> {
     pub(super) fn record_fact(&mut self, id: NodeId, before: Option<D::Value>) {
         let ticket = self.queue.current();
         let node = &self.graph[id];
-        let (key, after) = (node.key.clone(), node.applied.clone());
+        let (key, after) = (node.key.clone(), node.applied().cloned());
         let verb = match (&before, &after) {
             (None, _) => Verb::Create,
             (Some(_), None) => Verb::Delete,
@@ -230,12 +230,10 @@ impl<D: Domain> Scheduler<D> {
     /// What is wrong with a value. Waiting is not.
     fn error_of(&self, id: NodeId) -> Option<Arc<str>> {
         let node = &self.graph[id];
-        match (node.rejected(), node.hold.as_deref()) {
+        match (node.rejected(), node.blocked.as_deref()) {
             (Some(rejection), _) => Some(rejection.message.as_str().into()),
-            (None, Some(Hold::Refused { message, .. } | Hold::Retry { message, .. } | Hold::Drifted { message })) => {
-                Some(message.as_str().into())
-            }
-            (None, Some(Hold::Unavailable { .. }) | None) => None,
+            (None, Some(Blocked::Unavailable(_)) | None) => None,
+            (None, Some(blocked)) => Some(blocked.reason().message.as_str().into()),
         }
     }
 
@@ -243,7 +241,7 @@ impl<D: Domain> Scheduler<D> {
         let Some(phase) = self.phase_of(ticket) else { return };
         let node = &self.graph[id];
         let operation = match node.last_operation {
-            Verb::Undefined if node.applied.is_some() => Verb::Update,
+            Verb::Undefined if node.applied().is_some() => Verb::Update,
             Verb::Undefined => Verb::Create,
             verb => verb,
         };
@@ -265,17 +263,15 @@ impl<D: Domain> Scheduler<D> {
         if let Some(rejection) = node.rejected() {
             return rejection.state;
         }
-        match (node.hold.as_deref(), &node.applied, node.wanted()) {
-            (Some(Hold::Retry { persistent: true, .. }), ..) => ValueState::Failed,
-            (Some(Hold::Drifted { .. }), ..) => ValueState::Failed,
-            (Some(Hold::Retry { .. }), ..) => ValueState::Retrying,
-            (Some(Hold::Refused { .. }), ..) => ValueState::Invalid,
-            (Some(Hold::Unavailable { .. }), ..) => ValueState::Pending,
-            (None, Some(_), _) if node.fact => ValueState::Obtained,
-            (None, Some(_), _) if node.discovered => ValueState::Discovered,
+        match (node.blocked.as_deref(), node.applied(), node.wanted()) {
+            (Some(blocked), ..) => blocked.state(),
+            (None, Some(_), _) if node.is_fact() => ValueState::Obtained,
+            (None, Some(_), _) if node.is_discovered() => ValueState::Discovered,
             (None, Some(_), _) => ValueState::Configured,
             (None, None, None) => ValueState::Nonexistent,
-            (None, None, Some(_)) if node.requested.is_some() && self.domain.descriptor(&node.key).is_none() => ValueState::Unimplemented,
+            (None, None, Some(_)) if node.desire.requested.is_some() && self.domain.descriptor(&node.key).is_none() => {
+                ValueState::Unimplemented
+            }
             (None, None, Some(_)) => ValueState::Pending,
         }
     }

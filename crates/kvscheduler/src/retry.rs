@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     descriptor::Domain,
     history::record::{Origin, ValueRecord},
-    node::Hold,
+    node::Blocked,
     nodes::NodeId,
     plan::{Fault, FaultKind, Scheduler},
     queue::Ticket,
@@ -43,13 +43,12 @@ impl<D: Domain> Scheduler<D> {
             .map(|delay| if persistent { retry.longest } else { delay });
         node.attempts = node.attempts.saturating_add(1);
         let until = delay.map_or(NEVER, |delay| self.now + delay);
-        node.hold = Some(Box::new(Hold::Retry {
+        node.blocked = Some(Box::new(Blocked::BackOff {
             until,
             earliest: self.now + WAKE_INTERVAL,
             persistent: persistent || until == NEVER,
             foreign: fault.kind == FaultKind::Foreign,
-            reason: fault.reason,
-            message: fault.message,
+            reason: fault.into(),
         }));
         if until != NEVER {
             self.queue.at(until, id);
@@ -62,24 +61,23 @@ impl<D: Domain> Scheduler<D> {
     pub(super) fn wake(&mut self, id: NodeId) {
         let now = self.now;
         let Some(node) = self.graph.get_mut(id) else { return };
-        if let Some(flight) = &mut node.flight {
+        if let Some(flight) = &mut node.in_flight {
             flight.stirred = true;
             return;
         }
-        match node.hold.as_deref_mut() {
-            Some(Hold::Unavailable { .. }) => node.hold = None,
-            Some(hold) if hold.is_about_drift() => {}
-            Some(Hold::Retry { until, earliest, .. }) => {
+        match node.blocked.as_deref_mut() {
+            Some(Blocked::Unavailable(_)) => node.blocked = None,
+            Some(Blocked::BackOff { until, earliest, .. }) => {
                 let due = (*earliest).max(now).min(*until);
                 self.queue.cancel(*until, id);
                 if due <= now {
-                    node.hold = None;
+                    node.blocked = None;
                 } else {
                     *until = due;
                     self.queue.at(due, id);
                 }
             }
-            Some(Hold::Refused { .. } | Hold::Drifted { .. }) | None => {}
+            Some(Blocked::Contended { .. } | Blocked::Drifted(_) | Blocked::Unusable(_) | Blocked::Conflict(_)) | None => {}
         }
     }
 
@@ -88,7 +86,7 @@ impl<D: Domain> Scheduler<D> {
         let mut attempts: BTreeMap<(u64, u32), Ticket> = BTreeMap::new();
         while let Some((until, id)) = self.queue.take_due(self.now) {
             let Some(node) = self.graph.get(id) else { continue };
-            if !matches!(node.hold.as_deref(), Some(Hold::Retry { until: held, .. }) if *held == until) {
+            if node.blocked.as_deref().and_then(Blocked::until) != Some(until) {
                 continue;
             }
             let (of, attempt) = (node.rare().map_or(0, |rare| rare.failed_in), node.attempts);
@@ -102,7 +100,7 @@ impl<D: Domain> Scheduler<D> {
                 .or_insert_with(|| self.begin(Kind::Retry { of, attempt }, Options::default()));
             self.ledger.keep_value(ticket, || value);
             self.queue.act_on_behalf_of(ticket);
-            self.graph[id].hold = None;
+            self.graph[id].blocked = None;
             self.mark(id);
         }
     }

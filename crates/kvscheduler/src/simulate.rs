@@ -64,8 +64,8 @@ impl<D: Domain> Scheduler<D> {
 
     fn supposed_outcome(&self, operation: u64) -> Outcome<D::Value> {
         let node = self.queue.node_of(operation).and_then(|id| self.graph.get(id));
-        match node.and_then(|node| Some((node, node.flight.as_ref()?))) {
-            Some((node, flight)) if flight.verb != Verb::Verify => match &flight.value {
+        match node.and_then(|node| Some((node, node.in_flight.as_ref()?))) {
+            Some((node, flight)) if flight.action.verb() != Verb::Verify => match flight.action.value() {
                 Some(value) => Outcome::Became(self.domain.supposed(&node.key, value, &self.view())),
                 None => Outcome::Done,
             },

@@ -24,6 +24,8 @@ pub struct Statistics {
     pub operations: BTreeMap<Verb, u64>,
     /// Operations, by the state that they led to.
     pub states: BTreeMap<ValueState, u64>,
+    /// Events that cannot have happened: see [`super::Scheduler`]. Defects of the scheduler, or of whoever told it so.
+    pub defects: u64,
     /// Failures.
     pub errors: u64,
     /// How long transactions took, by their kind.

@@ -6,12 +6,13 @@
 use super::{
     descriptor::{Claim, Domain},
     edge::Edges,
-    node::{Hold, Implied, Node},
+    lifecycle::Event,
+    node::{Blocked, Implied, Node},
     node_set::NodeSet,
     nodes::NodeId,
     plan::Scheduler,
     queue::Stirred,
-    status::Verb,
+    status::{CHECKED, Verb},
     view::View,
 };
 
@@ -20,8 +21,8 @@ const FEW: usize = 4;
 
 impl<D: Domain> Scheduler<D> {
     pub(super) fn reopen(&mut self, id: NodeId) {
-        if self.graph[id].closing {
-            self.graph[id].closing = false;
+        if self.graph[id].is_terminating() {
+            self.on(id, Event::Resume);
             if self.graph[id].last_operation == Verb::Delete {
                 // The deletion failed, and is not needed any more. What was decided while it was held is decided again.
                 self.graph[id].last_operation = Verb::Undefined;
@@ -38,7 +39,7 @@ impl<D: Domain> Scheduler<D> {
     /// What is applied is what is wanted: take over its exact text, and everything derived from it.
     pub(super) fn settle(&mut self, id: NodeId) {
         let node = &self.graph[id];
-        let (Some(applied), Some(wanted), false) = (&node.applied, node.wanted(), node.settled) else {
+        let (Some(applied), Some(wanted), false) = (node.applied(), node.wanted(), node.is_in_sync()) else {
             return;
         };
         let value = match self.domain.descriptor(&node.key) {
@@ -51,16 +52,15 @@ impl<D: Domain> Scheduler<D> {
             }
             None => wanted.clone(),
         };
-        let node = &mut self.graph[id];
-        node.applied = Some(value);
-        (node.discovered, node.brought, node.settled) = (false, false, true);
-        node.forget_error();
+        self.on(id, Event::Matched(value));
+        self.graph[id].forget_error();
         self.release_blocked(id);
         self.release_hold(id);
         self.refresh_children(id);
     }
 
-    pub(super) fn set_applied(&mut self, id: NodeId, value: D::Value) {
+    /// A value exists, for this reason.
+    pub(super) fn set_applied(&mut self, id: NodeId, value: D::Value, event: fn(D::Value) -> Event<D::Value>) {
         let domain = self.domain.clone();
         let key = &self.graph[id].key;
         if let Some(descriptor) = domain.descriptor(key) {
@@ -70,7 +70,7 @@ impl<D: Domain> Scheduler<D> {
             let claims = descriptor.claims(&self.graph[id].key, &value, &View::new(&self.graph));
             self.release_claims(id, &claims);
         }
-        self.put_in_force(id, value);
+        self.put_in_force(id, value, event);
     }
 
     /// Marks the values that use the same object as an applied one.
@@ -82,13 +82,11 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    fn put_in_force(&mut self, id: NodeId, value: D::Value) {
+    fn put_in_force(&mut self, id: NodeId, value: D::Value, event: fn(D::Value) -> Event<D::Value>) {
         self.forgive_damage_by(id);
         self.mark_concerned(id, &value);
+        self.on(id, event(value));
         let node = &mut self.graph[id];
-        node.applied = Some(value);
-        (node.partial, node.settled) = (false, false);
-        node.forget_attempt();
         node.forget_error();
         if node.last_operation == Verb::Delete {
             // It was read from the kernel: no operation made it what it is.
@@ -111,20 +109,13 @@ impl<D: Domain> Scheduler<D> {
         };
         self.graph.set_edges(id, None, Some(edges));
         self.release_claims(id, &claims);
-        self.put_in_force(id, value);
-        let node = &mut self.graph[id];
-        (node.settled, node.discovered, node.brought) = (true, false, false);
+        self.put_in_force(id, value, Event::AppliedAsDesired);
     }
 
     pub(super) fn clear_applied(&mut self, id: NodeId) {
-        let node = &mut self.graph[id];
-        let former = node.applied.take();
-        node.partial = false;
-        node.forget_attempt();
-        node.closing = false;
-        node.stale = false;
-        (node.discovered, node.brought) = (false, false);
-        let parent = node.parent;
+        let former = self.graph[id].applied().cloned();
+        self.on(id, Event::Gone);
+        let parent = self.graph[id].parent;
         self.release_blocked(id);
         self.release_hold(id);
         self.graph.set_edges(id, None, Some(Edges::default()));
@@ -142,11 +133,20 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
+    /// Something happened to a value.
+    pub(super) fn on(&mut self, id: NodeId, event: Event<D::Value>) {
+        let node = &mut self.graph[id];
+        if let Err(defect) = node.on(event) {
+            self.ledger.statistics.defects += 1;
+            assert!(!CHECKED, "{}: {defect}", node.key);
+        }
+    }
+
     /// Gives up every claim that is not in `keep`; those who waited for one of them look again.
     pub(super) fn release_claims(&mut self, id: NodeId, keep: &[Claim]) {
         for waiter in self.graph.release_claims(id, keep) {
             if let Some(node) = self.graph.get(waiter) {
-                if matches!(node.hold.as_deref(), Some(Hold::Refused { by_effect: false, .. })) {
+                if node.blocked.as_deref().is_some_and(Blocked::is_conflict) {
                     self.release_hold(waiter);
                 }
                 self.mark(waiter);
@@ -157,8 +157,8 @@ impl<D: Domain> Scheduler<D> {
     /// Makes the derived values those of the applied value (none while it is being taken down).
     pub(super) fn refresh_children(&mut self, id: NodeId) {
         let node = &self.graph[id];
-        let derived = match (&node.applied, self.domain.descriptor(&node.key)) {
-            (Some(applied), Some(descriptor)) if !node.closing => descriptor.derived(&node.key, applied),
+        let derived = match (node.applied(), self.domain.descriptor(&node.key)) {
+            (Some(applied), Some(descriptor)) if !node.is_terminating() => descriptor.derived(&node.key, applied),
             _ => Vec::new(),
         };
         if derived.is_empty() && node.children.is_empty() {
@@ -169,16 +169,17 @@ impl<D: Domain> Scheduler<D> {
             let known = obsolete.iter().take(FEW).find(|child| self.graph[**child].key == key);
             let child = known.copied().unwrap_or_else(|| self.graph.obtain(&key));
             let node = &mut self.graph[child];
-            if node.requested.is_some() || node.parent.is_some_and(|parent| parent != id) || child == id {
+            if node.desire.requested.is_some() || node.parent.is_some_and(|parent| parent != id) || child == id {
                 continue;
             }
             obsolete.retain(|obsolete| *obsolete != child);
             // What is asked for has not changed, so what others did to it still counts, and so does its back-off.
-            let descriptor = self.domain.descriptor(&key).filter(|_| node.hold.is_some());
-            let same = (node.derived.as_ref().zip(descriptor)).is_some_and(|(old, descriptor)| descriptor.equivalent(&key, old, &value));
-            let is_kept = |hold: &mut Box<Hold>| hold.is_about_drift() || same && matches!(**hold, Hold::Retry { .. });
-            let (kept, attempts) = (node.hold.take_if(is_kept), node.attempts);
-            node.derived = Some(value);
+            let descriptor = self.domain.descriptor(&key).filter(|_| node.blocked.is_some());
+            let same =
+                (node.desire.derived.as_ref().zip(descriptor)).is_some_and(|(old, descriptor)| descriptor.equivalent(&key, old, &value));
+            let is_kept = |blocked: &mut Box<Blocked>| blocked.is_about_drift() || same && blocked.until().is_some();
+            let (kept, attempts) = (node.blocked.take_if(is_kept), node.attempts);
+            node.desire.derived = Some(value);
             if node.parent.replace(id).is_none() {
                 self.graph.forget_cycles(child);
             }
@@ -186,7 +187,7 @@ impl<D: Domain> Scheduler<D> {
             self.wanted_changed(child);
             if kept.is_some() {
                 self.graph[child].attempts = attempts;
-                self.graph[child].hold = kept;
+                self.graph[child].blocked = kept;
                 self.wake(child);
             }
         }
@@ -196,7 +197,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     pub(super) fn abandon_child(&mut self, child: NodeId) {
-        if self.graph[child].derived.take().is_some() {
+        if self.graph[child].desire.derived.take().is_some() {
             self.wanted_changed(child);
         }
         self.mark(child);
@@ -206,7 +207,7 @@ impl<D: Domain> Scheduler<D> {
     /// the node if nobody else needs it.
     pub(super) fn retire(&mut self, id: NodeId) {
         let node = &mut self.graph[id];
-        if node.derived.is_none()
+        if node.desire.derived.is_none()
             && !node.present()
             && let Some(parent) = node.parent.take()
         {
@@ -220,10 +221,11 @@ impl<D: Domain> Scheduler<D> {
     /// The wanted value of a node changed: find out anew what it depends on and what it implies.
     pub(super) fn wanted_changed(&mut self, id: NodeId) {
         self.release_hold(id);
-        self.graph[id].settled = false;
+        self.on(id, Event::DesireChanged);
         self.graph[id].forget_error();
-        if let Some(flight) = &mut self.graph[id].flight {
-            (flight.as_wanted, flight.stirred) = (false, true);
+        if let Some(in_flight) = &mut self.graph[id].in_flight {
+            in_flight.action.supersede();
+            in_flight.stirred = true;
         }
         let node = &self.graph[id];
         let descriptor = self.domain.descriptor(&node.key);
@@ -242,22 +244,22 @@ impl<D: Domain> Scheduler<D> {
                 .find(|target| self.graph[**target].key == key);
             let target = known.copied().unwrap_or_else(|| self.graph.obtain(&key));
             implies.insert(target);
-            if let Some(implied) = &mut self.graph[target].implied {
+            if let Some(implied) = &mut self.graph[target].desire.implied {
                 implied.by.insert(id);
             } else {
                 let by = NodeSet::from_iter([id]);
-                self.graph[target].implied = Some(Box::new(Implied { value, by }));
+                self.graph[target].desire.implied = Some(Box::new(Implied { value, by }));
                 self.wanted_changed(target);
             }
         }
         let before = std::mem::take(&mut self.graph[id].implies);
         for target in before.iter().filter(|target| !implies.contains(target)) {
             if let Some(node) = self.graph.get_mut(*target)
-                && let Some(implied) = &mut node.implied
+                && let Some(implied) = &mut node.desire.implied
             {
                 implied.by.remove(&id);
                 if implied.by.is_empty() {
-                    node.implied = None;
+                    node.desire.implied = None;
                     self.wanted_changed(*target);
                 }
             }
@@ -265,7 +267,7 @@ impl<D: Domain> Scheduler<D> {
         self.graph[id].implies = implies;
         self.mark(id);
         let node = &self.graph[id];
-        if let (Some(_), Some(applied)) = (node.wanted(), &node.applied) {
+        if let (Some(_), Some(applied)) = (node.wanted(), node.applied()) {
             let applied = applied.clone();
             self.mark_concerned(id, &applied);
         }
@@ -276,8 +278,8 @@ impl<D: Domain> Scheduler<D> {
     pub(super) fn release_hold(&mut self, id: NodeId) {
         let node = &mut self.graph[id];
         node.attempts = 0;
-        if let Some(Hold::Retry { until, .. }) = node.hold.take().as_deref() {
-            self.queue.cancel(*until, id);
+        if let Some(until) = node.blocked.take().and_then(|blocked| blocked.until()) {
+            self.queue.cancel(until, id);
         }
     }
 

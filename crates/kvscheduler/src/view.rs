@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use super::{
     descriptor::{Claim, Domain},
     graph::Graph,
-    node::{Hold, Node},
+    node::{Blocked, Node},
     status::{Status, Verb},
 };
 
@@ -37,7 +37,7 @@ impl<'a, D: Domain> View<'a, D> {
 
     /// The value that is in the kernel under `key`, as far as is known.
     pub fn applied(&self, key: &D::Key) -> Option<&'a D::Value> {
-        self.node(key)?.applied.as_ref()
+        self.node(key)?.applied()
     }
 
     /// All that is usually asked about a value.
@@ -45,14 +45,14 @@ impl<'a, D: Domain> View<'a, D> {
         let node = self.node(key);
         Known {
             wanted: node.and_then(Node::wanted),
-            applied: node.and_then(|node| node.applied.as_ref()),
-            in_flight: node.is_some_and(|node| node.flight.is_some()),
+            applied: node.and_then(|node| node.applied()),
+            in_flight: node.is_some_and(|node| node.in_flight.is_some()),
         }
     }
 
     /// The value that an operation under way brings in.
     pub fn coming(&self, key: &D::Key) -> Option<&'a D::Value> {
-        self.node(key)?.flight.as_ref()?.value.as_ref()
+        self.node(key)?.in_flight.as_ref()?.action.value()
     }
 
     /// The valid value that is wanted under `key`.
@@ -74,20 +74,20 @@ impl<'a, D: Domain> View<'a, D> {
     pub fn is_undecided(&self, key: &D::Key) -> bool {
         let Some(id) = self.graph.find(key) else { return false };
         let node = &self.graph[id];
-        let impossible = matches!(node.hold.as_deref(), Some(Hold::Unavailable { .. } | Hold::Refused { .. }));
+        let impossible = node.is_impossible();
         let waits = self.graph.facts_settled && !self.graph.satisfied(id, &node.edges);
-        node.wanted().is_some() && node.applied.is_none() && !impossible && !waits
+        node.wanted().is_some() && node.applied().is_none() && !impossible && !waits
     }
 
     /// Whether the effect of a wanted value said that what it needs is not there; see [`super::Scheduler::probe`].
     pub fn is_unavailable(&self, key: &D::Key) -> bool {
-        let hold = |node: &Node<D>| matches!(node.hold.as_deref(), Some(Hold::Unavailable { .. }));
+        let hold = |node: &Node<D>| matches!(node.blocked.as_deref(), Some(Blocked::Unavailable(_)));
         self.node(key).is_some_and(hold)
     }
 
     /// Returns whether the wanted value is refused because another value is in its way.
     pub fn is_refused(&self, key: &D::Key) -> bool {
-        let hold = |node: &Node<D>| matches!(node.hold.as_deref(), Some(Hold::Refused { by_effect: false, .. }));
+        let hold = |node: &Node<D>| node.blocked.as_deref().is_some_and(Blocked::is_conflict);
         self.node(key).is_some_and(hold)
     }
 
@@ -104,7 +104,7 @@ impl<'a, D: Domain> View<'a, D> {
         let graph = self.graph;
         graph
             .under(prefix)
-            .filter_map(move |id| graph[id].applied.as_ref().map(|value| (&graph[id].key, value)))
+            .filter_map(move |id| graph[id].applied().map(|value| (&graph[id].key, value)))
     }
 
     /// The keys of what is wanted or applied next to `key` in key order, on either side at most `count`, among those that start with
@@ -112,7 +112,7 @@ impl<'a, D: Domain> View<'a, D> {
     pub fn near(&self, prefix: &str, key: &str, count: usize) -> impl Iterator<Item = &'a D::Key> + use<'a, D> {
         let graph = self.graph;
         let near = graph.near(prefix, key, count).map(move |id| &graph[id]);
-        near.filter(|node| node.wanted().is_some() || node.applied.is_some())
+        near.filter(|node| node.wanted().is_some() || node.applied().is_some())
             .map(|node| &node.key)
     }
 
@@ -132,12 +132,12 @@ impl<'a, D: Domain> View<'a, D> {
 
     /// Whether an operation on the value is under way, so that what the kernel shows of it may be older than its outcome.
     pub fn in_flight(&self, key: &D::Key) -> bool {
-        self.node(key).is_some_and(|node| node.flight.is_some())
+        self.node(key).is_some_and(|node| node.in_flight.is_some())
     }
 
     /// Returns whether the value is being deleted.
     pub fn is_being_deleted(&self, key: &D::Key) -> bool {
-        let deletes = |node: &Node<D>| node.flight.as_ref().is_some_and(|flight| flight.verb == Verb::Delete);
+        let deletes = |node: &Node<D>| node.in_flight.as_ref().is_some_and(|flight| flight.action.verb() == Verb::Delete);
         self.node(key).is_some_and(deletes)
     }
 }

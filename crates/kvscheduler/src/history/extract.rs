@@ -126,21 +126,21 @@ impl<D: Domain> Scheduler<D> {
     fn sighting(&self, id: NodeId) -> Option<Sighting<D::Key, D::Value>> {
         let node = &self.graph[id];
         let state = node.trace.state;
-        if state == ValueState::Nonexistent && node.requested.is_none() && !node.present() {
+        if state == ValueState::Nonexistent && node.desire.requested.is_none() && !node.present() {
             return None;
         }
         Some(Sighting {
             key: node.key.clone(),
             state,
-            applied: node.applied.clone(),
+            applied: node.applied().cloned(),
             wanted: node.wanted().cloned(),
             error: node.rare().and_then(|rare| rare.error.clone()),
             last_operation: node.requested_operation(),
             since: node.trace.since.into(),
             seq: node.trace.seq,
             available: node.available(),
-            requested: node.requested.is_some(),
-            fact: node.fact,
+            requested: node.desire.requested.is_some(),
+            fact: node.is_fact(),
             parent: node.parent.map(|parent| self.graph[parent].key.clone()),
             status: reported(node),
         })

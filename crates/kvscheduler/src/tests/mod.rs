@@ -1,4 +1,4 @@
-//! The scheduler over toy values: single rules in `rules`, transactions in `transactions`, the rest of the contract in `contract`,
+//! The scheduler over toy values: single rules in `rules`, every state of a value in `states`, transactions in `transactions`, the rest of the contract in `contract`,
 //! what is told of transactions in `history` and of values in `explanations`, what others do to values in `drift`, what waits and what wakes it in `waiting`, random sequences
 //! against an obviously right model in `random`.
 //!
@@ -10,6 +10,7 @@ mod explanations;
 mod history;
 mod random;
 mod rules;
+mod states;
 mod transactions;
 mod waiting;
 

@@ -1,0 +1,360 @@
+//! Whether a value exists in the target system, as far as is known, and by which events that changes.
+//!
+//! Owns the table of states and events. Nothing else changes a [`Lifecycle`]. Must never look at another node, nor at what is desired. Start
+//! reading at [`Lifecycle::on`].
+
+use std::fmt;
+
+/// Existence of a value in the target system.
+#[derive(Clone, Default)]
+pub(super) enum Lifecycle<V> {
+    /// As far as is known it does not exist.
+    #[default]
+    Absent,
+    /// A creation that failed or was interrupted may have left parts of the `attempted` value; the next operation removes them first.
+    Partial { attempted: Option<V> },
+    /// It exists.
+    Present { value: V, agreement: Agreement, fate: Fate },
+    /// Reported from outside; no operation ever concerns it. `None`: reported to be gone.
+    Fact(Option<V>),
+}
+
+/// How well an existing value is known to agree with the desired one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Agreement {
+    /// Read from the target system and not compared yet.
+    Observed,
+    /// Brought into being by the creation of another value, and not compared yet.
+    CoCreated,
+    /// Known to differ, or not compared since something changed.
+    OutOfSync,
+    /// It is as desired, and so are its edges and its children.
+    InSync,
+}
+
+impl Agreement {
+    /// Something changed. Where it came from counts until it agrees.
+    fn after_change(self) -> Self {
+        match self {
+            Agreement::InSync | Agreement::OutOfSync => Agreement::OutOfSync,
+            Agreement::Observed => Agreement::Observed,
+            Agreement::CoCreated => Agreement::CoCreated,
+        }
+    }
+}
+
+/// What becomes of an existing value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Fate {
+    /// Others may rely on it.
+    Stays,
+    /// It is another object by now, or has to release a name: it goes as soon as it is looked at. Until then others may rely on it.
+    Obsolete,
+    /// It is deleted as soon as nothing depends on it, unless it is desired again before. Others cannot rely on it any more.
+    Terminating,
+    /// Both: it goes whatever is desired.
+    TerminatingObsolete,
+}
+
+/// What happened to a value.
+pub(super) enum Event<V> {
+    /// It was read from the target system.
+    Observed(V),
+    /// The creation of another value brought it into being.
+    CoCreated(V),
+    /// An operation made it this, which is perhaps not what is desired.
+    Applied(V),
+    /// An operation made it what is desired.
+    AppliedAsDesired(V),
+    /// A creation failed.
+    CreationFailed { attempted: Option<V>, leaves_parts: bool },
+    /// Parts of it were found; they are those of `attempted` if nothing better is known.
+    PartsFound { attempted: Option<V> },
+    /// It was compared, and is as desired.
+    Matched(V),
+    /// Something else is desired than it was compared with.
+    DesireChanged,
+    /// It turned out to be another object, or has to release a name.
+    Condemned,
+    /// It is to go.
+    Terminate,
+    /// It need not go after all.
+    Resume,
+    /// It, or what was left of it, was deleted or has vanished.
+    Gone,
+    /// The outside says that it exists, or not.
+    Reported(Option<V>),
+}
+
+/// An event that cannot happen in the state of the value: a defect of the scheduler, or of whoever tells it what happened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Defect {
+    state: &'static str,
+    event: &'static str,
+}
+
+impl fmt::Display for Defect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of a value that is {}", self.event, self.state)
+    }
+}
+
+impl<V> Lifecycle<V> {
+    /// The only function that changes a lifecycle. After a [`Defect`] it is what it was.
+    pub fn on(&mut self, event: Event<V>) -> Result<(), Defect> {
+        use Lifecycle::{Absent, Fact, Partial, Present};
+        let defect = Defect {
+            state: self.name(),
+            event: event.name(),
+        };
+        let present = |value, agreement, fate| Present { value, agreement, fate };
+        *self = match (std::mem::take(self), event) {
+            (Absent | Partial { .. }, Event::Observed(value)) => present(value, Agreement::Observed, Fate::Stays),
+            (Absent | Partial { .. }, Event::CoCreated(value)) => present(value, Agreement::CoCreated, Fate::Stays),
+            (Absent | Partial { .. }, Event::Applied(value)) => present(value, Agreement::OutOfSync, Fate::Stays),
+            (Absent | Partial { .. }, Event::AppliedAsDesired(value)) => present(value, Agreement::InSync, Fate::Stays),
+            (Present { agreement, fate, .. }, Event::Observed(value) | Event::Applied(value)) => {
+                present(value, agreement.after_change(), fate)
+            }
+            (Present { fate, .. }, Event::Matched(value) | Event::AppliedAsDesired(value)) => present(value, Agreement::InSync, fate),
+            (Present { value, agreement, fate }, Event::DesireChanged) => present(value, agreement.after_change(), fate),
+            (Present { value, agreement, fate }, Event::Condemned) => present(value, agreement, fate.condemned()),
+            (Present { value, agreement, fate }, Event::Terminate) => present(value, agreement, fate.terminating()),
+            (Present { value, agreement, fate }, Event::Resume) => present(value, agreement, fate.resumed()),
+            (Absent, Event::CreationFailed { leaves_parts: false, .. }) => Absent,
+            (Absent | Partial { .. }, Event::CreationFailed { attempted, .. }) => Partial { attempted },
+            (Absent, Event::PartsFound { attempted }) => Partial { attempted },
+            (Partial { attempted: known }, Event::PartsFound { attempted }) => Partial {
+                attempted: known.or(attempted),
+            },
+            (Present { .. } | Partial { .. }, Event::Gone) => Absent,
+            (Absent | Fact(_), Event::Reported(value)) => Fact(value),
+            (state @ (Absent | Partial { .. } | Fact(_)), Event::DesireChanged) => state,
+            (
+                state,
+                Event::Observed(_)
+                | Event::CoCreated(_)
+                | Event::Applied(_)
+                | Event::AppliedAsDesired(_)
+                | Event::CreationFailed { .. }
+                | Event::PartsFound { .. }
+                | Event::Matched(_)
+                | Event::Condemned
+                | Event::Terminate
+                | Event::Resume
+                | Event::Gone
+                | Event::Reported(_),
+            ) => {
+                *self = state;
+                return Err(defect);
+            }
+        };
+        Ok(())
+    }
+
+    /// What exists.
+    pub fn value(&self) -> Option<&V> {
+        match self {
+            Lifecycle::Present { value, .. } | Lifecycle::Fact(Some(value)) => Some(value),
+            Lifecycle::Absent | Lifecycle::Partial { .. } | Lifecycle::Fact(None) => None,
+        }
+    }
+
+    /// Whether others may rely on it.
+    pub fn is_available(&self) -> bool {
+        match self {
+            Lifecycle::Present { fate, .. } => !fate.is_terminating(),
+            Lifecycle::Fact(value) => value.is_some(),
+            Lifecycle::Absent | Lifecycle::Partial { .. } => false,
+        }
+    }
+
+    /// How well it agrees, if it exists.
+    pub fn agreement(&self) -> Option<Agreement> {
+        match self {
+            Lifecycle::Present { agreement, .. } => Some(*agreement),
+            Lifecycle::Absent | Lifecycle::Partial { .. } | Lifecycle::Fact(_) => None,
+        }
+    }
+
+    /// What becomes of it, if it exists.
+    pub fn fate(&self) -> Option<Fate> {
+        match self {
+            Lifecycle::Present { fate, .. } => Some(*fate),
+            Lifecycle::Absent | Lifecycle::Partial { .. } | Lifecycle::Fact(_) => None,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Lifecycle::Absent => "absent",
+            Lifecycle::Partial { .. } => "partial",
+            Lifecycle::Present { fate, .. } if fate.is_terminating() => "terminating",
+            Lifecycle::Present { .. } => "present",
+            Lifecycle::Fact(_) => "a fact",
+        }
+    }
+}
+
+impl Fate {
+    pub fn is_terminating(self) -> bool {
+        match self {
+            Fate::Stays | Fate::Obsolete => false,
+            Fate::Terminating | Fate::TerminatingObsolete => true,
+        }
+    }
+
+    pub fn is_obsolete(self) -> bool {
+        match self {
+            Fate::Stays | Fate::Terminating => false,
+            Fate::Obsolete | Fate::TerminatingObsolete => true,
+        }
+    }
+
+    fn condemned(self) -> Self {
+        match self {
+            Fate::Stays | Fate::Obsolete => Fate::Obsolete,
+            Fate::Terminating | Fate::TerminatingObsolete => Fate::TerminatingObsolete,
+        }
+    }
+
+    fn terminating(self) -> Self {
+        match self {
+            Fate::Stays | Fate::Terminating => Fate::Terminating,
+            Fate::Obsolete | Fate::TerminatingObsolete => Fate::TerminatingObsolete,
+        }
+    }
+
+    fn resumed(self) -> Self {
+        match self {
+            Fate::Stays | Fate::Terminating => Fate::Stays,
+            Fate::Obsolete | Fate::TerminatingObsolete => Fate::Obsolete,
+        }
+    }
+}
+
+impl<V> Event<V> {
+    fn name(&self) -> &'static str {
+        match self {
+            Event::Observed(_) => "observation",
+            Event::CoCreated(_) => "creation by another value",
+            Event::Applied(_) | Event::AppliedAsDesired(_) => "success of an operation",
+            Event::CreationFailed { .. } => "failure of a creation",
+            Event::PartsFound { .. } => "discovery of parts",
+            Event::Matched(_) => "match",
+            Event::DesireChanged => "change of the desire",
+            Event::Condemned => "condemnation",
+            Event::Terminate => "termination",
+            Event::Resume => "resumption",
+            Event::Gone => "end",
+            Event::Reported(_) => "report",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Make<T> = fn() -> T;
+
+    fn present(agreement: Agreement, fate: Fate) -> Lifecycle<u8> {
+        Lifecycle::Present { value: 1, agreement, fate }
+    }
+
+    fn shown(state: &Lifecycle<u8>) -> String {
+        match state {
+            Lifecycle::Absent => "absent".to_owned(),
+            Lifecycle::Partial { attempted } => format!("partial {}", attempted.unwrap_or_default()),
+            Lifecycle::Present { value, agreement, fate } => format!("{agreement:?} {fate:?} {value}"),
+            Lifecycle::Fact(value) => format!("fact {}", value.unwrap_or_default()),
+        }
+    }
+
+    /// Each state with each event, in this order; `-`: a defect, after which nothing has changed.
+    #[test]
+    fn the_table_of_states_and_events() {
+        let events: [Make<Event<u8>>; 13] = [
+            || Event::Observed(2),
+            || Event::CoCreated(2),
+            || Event::Applied(2),
+            || Event::AppliedAsDesired(2),
+            || Event::CreationFailed {
+                attempted: Some(2),
+                leaves_parts: true,
+            },
+            || Event::CreationFailed {
+                attempted: Some(2),
+                leaves_parts: false,
+            },
+            || Event::PartsFound { attempted: Some(2) },
+            || Event::Matched(2),
+            || Event::DesireChanged,
+            || Event::Condemned,
+            || Event::Terminate,
+            || Event::Resume,
+            || Event::Gone,
+        ];
+        let created = "Observed Stays 2|CoCreated Stays 2|OutOfSync Stays 2|InSync Stays 2";
+        let table: [(Make<Lifecycle<u8>>, String); 8] = [
+            (|| Lifecycle::Absent, format!("{created}|partial 2|absent|partial 2|-|absent|-|-|-|-")),
+            (
+                || Lifecycle::Partial { attempted: Some(1) },
+                format!("{created}|partial 2|partial 2|partial 1|-|partial 1|-|-|-|absent"),
+            ),
+            (
+                || present(Agreement::Observed, Fate::Stays),
+                "Observed Stays 2|-|Observed Stays 2|InSync Stays 2|-|-|-|InSync Stays 2|Observed Stays 1|Observed Obsolete 1|\
+                 Observed Terminating 1|Observed Stays 1|absent"
+                    .to_owned(),
+            ),
+            (
+                || present(Agreement::CoCreated, Fate::Terminating),
+                "CoCreated Terminating 2|-|CoCreated Terminating 2|InSync Terminating 2|-|-|-|InSync Terminating 2|CoCreated Terminating 1|\
+                 CoCreated TerminatingObsolete 1|CoCreated Terminating 1|CoCreated Stays 1|absent"
+                    .to_owned(),
+            ),
+            (
+                || present(Agreement::InSync, Fate::Obsolete),
+                "OutOfSync Obsolete 2|-|OutOfSync Obsolete 2|InSync Obsolete 2|-|-|-|InSync Obsolete 2|OutOfSync Obsolete 1|\
+                 InSync Obsolete 1|InSync TerminatingObsolete 1|InSync Obsolete 1|absent"
+                    .to_owned(),
+            ),
+            (
+                || present(Agreement::OutOfSync, Fate::TerminatingObsolete),
+                "OutOfSync TerminatingObsolete 2|-|OutOfSync TerminatingObsolete 2|InSync TerminatingObsolete 2|-|-|-|\
+                 InSync TerminatingObsolete 2|OutOfSync TerminatingObsolete 1|OutOfSync TerminatingObsolete 1|\
+                 OutOfSync TerminatingObsolete 1|OutOfSync Obsolete 1|absent"
+                    .to_owned(),
+            ),
+            (|| Lifecycle::Fact(Some(1)), "-|-|-|-|-|-|-|-|fact 1|-|-|-|-".to_owned()),
+            (|| Lifecycle::Fact(None), "-|-|-|-|-|-|-|-|fact 0|-|-|-|-".to_owned()),
+        ];
+        for (state, row) in table {
+            let expected: Vec<&str> = row.split('|').collect();
+            for (event, expected) in events.iter().zip(expected) {
+                let (mut after, name) = (state(), event().name());
+                let before = shown(&after);
+                match after.on(event()) {
+                    Ok(()) => assert_eq!(shown(&after), expected, "{name} of {before}"),
+                    Err(defect) => {
+                        assert_eq!(expected, "-", "{defect}");
+                        assert_eq!(shown(&after), before, "a defect changes nothing");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn only_what_is_absent_or_a_fact_can_be_reported() {
+        let mut state = Lifecycle::Absent;
+        for (report, expected) in [(Some(2), "fact 2"), (None, "fact 0"), (Some(3), "fact 3")] {
+            assert!(state.on(Event::Reported(report)).is_ok());
+            assert_eq!(shown(&state), expected);
+        }
+        let mut state = present(Agreement::InSync, Fate::Stays);
+        let defect = state.on(Event::Reported(None)).expect_err("an operation made it");
+        assert_eq!(defect.to_string(), "report of a value that is present");
+    }
+}

@@ -1,0 +1,215 @@
+//! The states that a value goes through, one row each: how it gets there, and what is published then.
+
+use super::*;
+use crate::history::extract::Scope;
+
+/// A state: its name, how the value `a` gets there, and what is published of it; `None`: nothing yet.
+type Row = (&'static str, fn(&mut World), Option<ValueState>);
+
+fn claiming(name: &str) -> Toy {
+    Toy {
+        claims: vec![name.to_owned()],
+        ..Toy::default()
+    }
+}
+
+fn fail_once(world: &mut World, kind: FaultKind) {
+    let mut first = true;
+    world.fail = Box::new(move |key, _| (key == "a" && std::mem::take(&mut first)).then(|| Fault { kind, ..transient("no") }));
+}
+
+fn apply(world: &mut World, value: Toy) {
+    world.put("a", value);
+    world.run();
+}
+
+/// Somebody changes the value, and the scheduler is told.
+fn spoil(world: &mut World) {
+    world.kernel.insert("a".into(), toy(99));
+    world.scheduler.found(vec![(key("a"), toy(99))]);
+    world.run();
+}
+
+#[test]
+fn every_state_is_reached_and_published() {
+    use ValueState::{Configured, Failed, Invalid, Pending, Retrying, Unimplemented};
+    let rows: [Row; 17] = [
+        ("referenced only", |world| world.put("b", needing(&["a"])), None),
+        ("pending", |world| world.put("a", needing(&["x"])), Some(Pending)),
+        (
+            "conflict",
+            |world| {
+                world.put("z", claiming("name"));
+                world.run();
+                world.put("a", claiming("name"));
+            },
+            Some(Invalid),
+        ),
+        (
+            "unusable",
+            |world| {
+                fail_once(world, FaultKind::Refused);
+                world.put("a", toy(1));
+            },
+            Some(Invalid),
+        ),
+        (
+            "unavailable",
+            |world| {
+                world.waits = Box::new(|key, _| (key == "a").then(|| wait("not there")));
+                world.put("a", toy(1));
+            },
+            Some(Pending),
+        ),
+        (
+            "backing off",
+            |world| {
+                fail_once(world, FaultKind::Transient);
+                world.put("a", toy(1));
+            },
+            Some(Retrying),
+        ),
+        (
+            "backing off for long",
+            |world| {
+                fail_once(world, FaultKind::Persistent);
+                world.put("a", toy(1));
+            },
+            Some(Failed),
+        ),
+        (
+            "backing off for ever",
+            |world| {
+                fail_once(world, FaultKind::Transient);
+                let retry = Some(Retry {
+                    attempts: Some(0),
+                    ..Retry::default()
+                });
+                let options = Options {
+                    retry,
+                    ..Options::default()
+                };
+                world.commit(vec![put("a", toy(1))], options);
+            },
+            Some(Failed),
+        ),
+        (
+            "partial, and not desired any more",
+            |world| {
+                fail_once(world, FaultKind::Transient);
+                apply(world, toy(1));
+                world.delete("a");
+                world.run();
+                assert!(matches!(&world.log[..], [Do::Recover(_)]), "{:?}", world.log);
+            },
+            None,
+        ),
+        ("in sync", |world| world.put("a", toy(1)), Some(Configured)),
+        (
+            "out of sync, for an update failed",
+            |world| {
+                apply(world, toy(1));
+                fail_once(world, FaultKind::Transient);
+                world.put("a", toy(2));
+            },
+            Some(Retrying),
+        ),
+        (
+            "kept under a rejected value",
+            |world| {
+                apply(world, toy(1));
+                world.scheduler.transaction(vec![unusable("a", "bad")], false);
+                world.run();
+                assert!(world.kernel.contains_key("a") && world.statuses["a"].message.contains("previous configuration stays"));
+            },
+            Some(Invalid),
+        ),
+        (
+            "drift that is only told",
+            |world| {
+                apply(world, toy(TOLD_ONLY));
+                spoil(world);
+            },
+            Some(Failed),
+        ),
+        (
+            "contended",
+            |world| {
+                apply(world, toy(1));
+                (0..4).for_each(|_| spoil(world));
+            },
+            Some(Retrying),
+        ),
+        (
+            "terminating, for the deletion failed",
+            |world| {
+                apply(world, toy(1));
+                fail_once(world, FaultKind::Transient);
+                world.delete("a");
+            },
+            Some(Retrying),
+        ),
+        (
+            "terminating, and desired again",
+            |world| {
+                apply(world, toy(1));
+                fail_once(world, FaultKind::Transient);
+                world.delete("a");
+                world.run();
+                world.put("a", toy(1));
+            },
+            Some(Configured),
+        ),
+        (
+            "deleted, for a dependency went",
+            |world| {
+                world.fact("fact/1", true);
+                apply(world, needing(&["fact/1"]));
+                world.fact("fact/1", false);
+            },
+            Some(Pending),
+        ),
+    ];
+    for (name, reach, expected) in rows {
+        let mut world = World::new();
+        reach(&mut world);
+        world.run();
+        assert_eq!(world.state("a"), expected, "{name}");
+    }
+    let mut world = World::new();
+    world.put("unknown/a", toy(1));
+    world.run();
+    assert_eq!(world.state("unknown/a"), Some(Unimplemented));
+}
+
+#[test]
+fn states_that_are_not_published_are_seen_by_who_looks() {
+    let mut world = World::new();
+    let state = |world: &World, text: &str| {
+        let extract = world.scheduler.extract(&Scope::Values);
+        extract.value(&key(text)).map(|value| (value.state, value.available))
+    };
+    world.put("b", needing(&["a"]));
+    world.put("a", toy(1));
+    world.round_of(0);
+    assert_eq!(state(&world, "a"), Some((ValueState::Nonexistent, false)), "being created");
+    world.run();
+    assert_eq!(state(&world, "a"), Some((ValueState::Configured, true)));
+    world.delete("a");
+    world.round_of(0);
+    assert_eq!(state(&world, "a"), Some((ValueState::Configured, false)), "terminating");
+    world.run();
+    world.fact("fact/1", true);
+    world.run();
+    assert_eq!(state(&world, "fact/1"), Some((ValueState::Obtained, true)));
+    let mut early = Scheduler::new(ToyDomain::default());
+    early.transaction(vec![put("a", needing(&["fact/container/1"]))], false);
+    early.found(vec![(key("a"), needing(&["fact/container/1"]))]);
+    early.step(Duration::ZERO);
+    let seen = early.extract(&Scope::Values);
+    assert_eq!(
+        seen.value(&key("a")).map(|value| value.state),
+        Some(ValueState::Discovered),
+        "observed"
+    );
+}
