@@ -358,6 +358,9 @@ impl<E: Effects> Core<E> {
         if self.scheduler.has_overrun() {
             error!("the decisions about some values do not come to an end; the rest is decided a second later: please report this");
         }
+        for defect in self.scheduler.take_defects() {
+            error!("the scheduler was told what cannot be ({defect}), and went on as if it had not: please report this");
+        }
         operations
     }
 

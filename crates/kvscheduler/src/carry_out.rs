@@ -1,18 +1,20 @@
 //! From a decision to an operation: taking down, creating, changing, clearing away.
 //!
 //! Owns what must be in order before each of them begins, claims above all, and who waits if it is not. Must never choose between them:
-//! that is `plan`. Start reading at [`Scheduler::close`] and [`Scheduler::create`].
+//! that is `decide`. Start reading at [`Scheduler::close`] and [`Scheduler::create`].
 
 use std::collections::BTreeSet;
 
 use super::{
+    blocked::{Blocked, Reason},
     descriptor::{Claim, DeleteCause, Domain, Key, Taken},
     edge::{Edge, Edges},
+    in_flight::{Action, InFlight},
     ledger::Phase,
     lifecycle::{Agreement, Event},
-    node::{Action, Blocked, InFlight, Reason},
     nodes::NodeId,
-    plan::{Operation, Outcome, Scheduler},
+    operation::{Operation, Outcome},
+    scheduler::Scheduler,
     status::Verb,
     view::View,
 };

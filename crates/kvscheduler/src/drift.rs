@@ -1,6 +1,6 @@
 //! What others do to applied values: is it repaired at once, later, or only told?
 //!
-//! Owns which values are damaged and how often they were, and the holds that follow. Must never repair anything: `plan` does, as soon
+//! Owns which values are damaged and how often they were, and the holds that follow. Must never repair anything: `decide` does, as soon
 //! as there is no hold. Start reading at [`Scheduler::judge_damage`].
 //!
 //! A value that is broken again soon after its repair is fought over: the first repairs are made at once, further ones after delays
@@ -13,11 +13,11 @@ use std::{
 };
 
 use super::{
+    blocked::{Blocked, Reason},
     descriptor::{Domain, Key},
     edge::{Edge, Target},
-    node::{Blocked, Reason},
     nodes::NodeId,
-    plan::Scheduler,
+    scheduler::Scheduler,
 };
 
 /// Reason of a value that is left alone for a while because somebody breaks it again and again.

@@ -1,22 +1,20 @@
-//! What is told about values: states, and why they are what they are.
+//! What can be said about values: states, and why they are what they are.
 //!
-//! Owns the computation of statuses. Must never change what happens to a value. Start reading at [`Scheduler::report`].
+//! Owns the computation of statuses. Must never change anything. Start reading at [`Scheduler::status_of`].
 //!
 //! The status of a base value covers everything derived from it, so that CONFIGURED is never said of an interface whose address
 //! the kernel refused. While operations are under way nothing new is said: the next outcome decides.
 
-use std::time::Duration;
-
 use super::{
+    blocked::Blocked,
     descriptor::{Domain, Key, On},
     edge::{Edge, Target},
     explanation::{Explanation, RELATIVES_MAX, Relative, Repair, Unmet, waiting_for},
     lifecycle::{Agreement, Lifecycle},
-    node::{Blocked, Node},
+    node::Node,
     nodes::NodeId,
-    plan::Scheduler,
-    queue::ROOM_KEPT,
-    status::{CHECKED, Status, StatusChange, Told, ValueState, Verb},
+    scheduler::Scheduler,
+    status::{Status, Told, ValueState},
     transaction::KeyWait,
     view::View,
 };
@@ -25,11 +23,9 @@ use super::{
 const DEPTH: usize = 4;
 /// How many values under a prefix are looked at for relatives.
 const NEARBY: usize = 8;
-/// How long PENDING is held back while operations are under way.
-const PENDING_DELAY: Duration = Duration::from_millis(500);
 
 /// What can be said of one node by itself.
-enum Condition {
+pub(super) enum Condition {
     /// Something is under way, or about to be.
     Busy,
     /// In the kernel, as wanted.
@@ -39,14 +35,14 @@ enum Condition {
 }
 
 /// What is the matter, found cheaply: the explanation follows only if it is told.
-struct Problem {
+pub(super) struct Problem {
     /// The base value, or what is derived from it.
     of: NodeId,
-    state: ValueState,
+    pub state: ValueState,
     cause: Cause,
 }
 
-enum Cause {
+pub(super) enum Cause {
     /// All is said.
     Told {
         reason: &'static str,
@@ -76,161 +72,8 @@ impl<K> Inquiry<K> {
 }
 
 impl<D: Domain> Scheduler<D> {
-    /// Turns the marked base values into status changes.
-    pub(super) fn report(&mut self) {
-        if !self.mentions.is_empty() {
-            let mentioning = |id: &NodeId| self.graph.get(*id).into_iter().flat_map(|node| self.mentions.by(&node.key));
-            let mentioning: Vec<NodeId> = self.reported.iter().flat_map(mentioning).collect();
-            mentioning.into_iter().for_each(|id| self.report_later(id));
-        }
-        self.take_up_postponed();
-        for id in std::mem::take(&mut self.undecided) {
-            self.report_later(id);
-        }
-        // Nodes, and prefixes, that others may explain themselves by.
-        let mut changed = Vec::new();
-        while !self.reported.is_empty() {
-            let mut due = std::mem::take(&mut self.reported);
-            due.sort_unstable();
-            for id in due.drain(..) {
-                if let Some(node) = self.graph.get_mut(id) {
-                    node.reported = false;
-                    self.report_one(id, &mut changed);
-                }
-            }
-            if self.reported.is_empty() && due.capacity() <= ROOM_KEPT {
-                self.reported = due;
-            }
-            changed.sort_unstable();
-            changed.dedup();
-            for hub in changed.drain(..) {
-                let Some(node) = self.graph.get(hub) else { continue };
-                let explained = |id: &NodeId| self.graph[*id].status.is_problem();
-                let explained: Vec<NodeId> = node.dependents.iter().copied().filter(explained).collect();
-                explained.into_iter().for_each(|id| self.report_later(id));
-            }
-        }
-    }
-
-    fn report_one(&mut self, id: NodeId, changed: &mut Vec<NodeId>) {
-        let deferred = self.graph[id].rare_mut().and_then(|rare| rare.deferred.take());
-        let node = &self.graph[id];
-        let told = !matches!(node.status, Told::Nothing);
-        if node.desire.requested.is_none() && !node.present() {
-            if told {
-                self.graph[id].status = Told::Nothing;
-                self.mentions.set(id, Vec::new());
-                self.tell_change(id, None);
-            }
-            self.graph.drop_unused(id);
-            return;
-        }
-        if node.desire.requested.is_none() && (!told || !self.worst_block(id).is_some_and(|blocked| blocked.until().is_some())) {
-            return;
-        }
-        let condition = self.condition(id);
-        if matches!(&condition, Condition::Problem(problem) if problem.state == ValueState::Pending) && self.defer(id, deferred) {
-            return;
-        }
-        if matches!(condition, Condition::Good) && self.is_told_as_configured(id) {
-            return;
-        }
-        let Some((status, mentioned)) = self.status_of(id, condition) else {
-            if self.graph[id].in_flight.is_none() {
-                // What it is about to be may still be prevented by something that does not concern it directly.
-                self.undecided.push(id);
-            }
-            return;
-        };
-        if status.state == ValueState::Configured
-            && let Some(rare) = self.graph[id].rare_mut()
-        {
-            rare.damage.clear();
-        }
-        assert!(
-            !CHECKED || status.state != ValueState::Configured || status.last_operation != Verb::Delete,
-            "{} is CONFIGURED by a deletion",
-            self.graph[id].key
-        );
-        let told = match &self.graph[id].status {
-            Told::Nothing => false,
-            // Otherwise there would be nothing to add.
-            Told::Configured { .. } if status.state == ValueState::Configured && status.last_repair.is_none() => false,
-            told => told.status().is_some_and(|last| last.same(&status)),
-        };
-        if !told {
-            self.graph[id].status = Told::from(&status);
-            self.mentions.set(id, mentioned);
-            changed.push(id);
-            changed.extend(self.graph[id].prefixes.iter().copied());
-            self.tell_change(id, Some(status));
-        }
-    }
-
-    /// Whether that was told last, and there is nothing to add: by far the most frequent answer, and found without words.
-    fn is_told_as_configured(&self, id: NodeId) -> bool {
-        let node = &self.graph[id];
-        let now = (
-            node.last_operation,
-            node.desire.requested.as_ref().map_or(0, |requested| requested.revision),
-        );
-        let told = matches!(&node.status, Told::Configured { last_operation, revision, .. } if (*last_operation, *revision) == now);
-        told && node.rare().is_none_or(|rare| rare.damage.is_empty())
-    }
-
-    /// Whether nothing is new of a node that is at rest, and its base value was told to be CONFIGURED: what else is derived from that
-    /// speaks for itself.
-    pub(super) fn is_all_said(&self, id: NodeId) -> bool {
-        self.graph[id].at_rest() && self.is_told_as_configured(self.base_of(id))
-    }
-
-    fn tell_change(&mut self, id: NodeId, status: Option<Status<D::Key>>) {
-        let key = self.graph[id].key.clone();
-        if !self.mentions.is_empty() {
-            let mentioning: Vec<NodeId> = self.mentions.by(&key).collect();
-            mentioning.into_iter().for_each(|id| self.report_later(id));
-        }
-        self.changes.push(StatusChange { key, status });
-    }
-
-    /// While operations are under way a pending value may become ready any moment: wait a little before saying that it is not.
-    /// `since`: it has been held back since then.
-    fn defer(&mut self, id: NodeId, since: Option<Duration>) -> bool {
-        let start = since.unwrap_or(self.now);
-        let defer = self.queue.is_anything_under_way() && self.now < start + PENDING_DELAY;
-        if defer {
-            self.graph[id].make_rare().deferred = Some(start);
-            if since.is_none() {
-                self.postponed.push_back((start, id));
-            }
-        }
-        defer
-    }
-
-    /// Those whose PENDING was held back for long enough, or for whom there is nothing to wait for any more.
-    fn take_up_postponed(&mut self) {
-        while let Some((since, id)) = self.postponed.front().copied()
-            && (!self.queue.is_anything_under_way() || self.now >= since + PENDING_DELAY)
-        {
-            self.postponed.pop_front();
-            if self
-                .graph
-                .get(id)
-                .and_then(Node::rare)
-                .is_some_and(|rare| rare.deferred == Some(since))
-            {
-                self.report_later(id);
-            }
-        }
-    }
-
-    /// When something is told although what is under way has not come back.
-    pub(super) fn postponed_until(&self) -> Option<Duration> {
-        self.postponed.front().map(|(since, _)| *since + PENDING_DELAY)
-    }
-
     /// The status of a base value now, and the keys that its explanation names; `None` while something is under way.
-    fn status_of(&self, id: NodeId, condition: Condition) -> Option<(Status<D::Key>, Vec<D::Key>)> {
+    pub(super) fn status_of(&self, id: NodeId, condition: Condition) -> Option<(Status<D::Key>, Vec<D::Key>)> {
         let node = &self.graph[id];
         let mut mentioned = Vec::new();
         let last = match (&node.status, &condition) {
@@ -317,14 +160,14 @@ impl<D: Domain> Scheduler<D> {
         inquiry.mentioned
     }
 
-    fn worst_block(&self, id: NodeId) -> Option<&Blocked> {
+    pub(super) fn worst_block(&self, id: NodeId) -> Option<&Blocked> {
         let node = &self.graph[id];
         node.blocked
             .as_deref()
             .or_else(|| node.children.iter().find_map(|child| self.worst_block(*child)))
     }
 
-    fn condition(&self, id: NodeId) -> Condition {
+    pub(super) fn condition(&self, id: NodeId) -> Condition {
         match self.own_condition(&self.graph[id], id) {
             Condition::Good => {}
             other => return other,

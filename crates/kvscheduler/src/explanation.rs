@@ -5,9 +5,10 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use rustc_hash::FxHashMap;
+
 use super::{
     descriptor::{Key, Label},
-    node_set::FastMap,
     nodes::NodeId,
 };
 
@@ -130,15 +131,15 @@ fn enumerate(words: &[&str]) -> String {
 /// Who explains itself by whom without depending on it, so that it is told anew when that changes.
 #[derive(Clone)]
 pub(super) struct Mentions<K> {
-    by_key: FastMap<K, BTreeSet<NodeId>>,
-    of: FastMap<NodeId, Vec<K>>,
+    by_key: FxHashMap<K, BTreeSet<NodeId>>,
+    of: FxHashMap<NodeId, Vec<K>>,
 }
 
 impl<K: Key> Mentions<K> {
     pub fn new() -> Self {
         Mentions {
-            by_key: FastMap::default(),
-            of: FastMap::default(),
+            by_key: FxHashMap::default(),
+            of: FxHashMap::default(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The graph: one node for each key that anybody mentions, and the indexes over them.
 //!
 //! Owns the nodes, their edges (derives, implies, depends on) and the claims. Must never decide what happens to a value: that is
-//! `plan`. Start reading at [`Graph`].
+//! `decide`. Start reading at [`Graph`].
 //!
 //! Edges are resolved to node ids once, when a value becomes known, so that a change costs what its neighbourhood costs,
 //! whatever the size of the graph. A key that is only named by a dependency has a node without values.
@@ -19,13 +19,14 @@ use super::{
     descriptor::{Claim, Domain, Key},
     edge::{Edge, Edges, Target, targets},
     node::{Below, Claims, Node},
-    node_set::{FastHasher, FastMap, NodeSet},
+    node_set::NodeSet,
     nodes::{NodeId, Nodes},
 };
 use hashbrown::HashTable;
+use rustc_hash::{FxHashMap, FxHasher};
 
 fn hash<K: Key>(key: &K) -> u64 {
-    let mut hasher = FastHasher::default();
+    let mut hasher = FxHasher::default();
     hasher.write(key.text().as_bytes());
     hasher.finish()
 }
@@ -38,9 +39,9 @@ pub(super) struct Graph<D: Domain> {
     by_key: HashTable<NodeId>,
     ordered: BTreeMap<D::Key, NodeId>,
     /// The prefixes that dependencies name. They stay as long as anything lies below them, so that it need not be found again.
-    prefixes: FastMap<D::Key, NodeId>,
-    holders: FastMap<Claim, NodeId>,
-    claim_waiters: FastMap<Claim, BTreeSet<NodeId>>,
+    prefixes: FxHashMap<D::Key, NodeId>,
+    holders: FxHashMap<Claim, NodeId>,
+    claim_waiters: FxHashMap<Claim, BTreeSet<NodeId>>,
     /// The dependency cycles, as far as somebody asked.
     pub(super) cycles: RefCell<Cycles>,
     /// Every fact that existed at start has been told.
@@ -66,9 +67,9 @@ impl<D: Domain> Graph<D> {
             nodes: Nodes::new(),
             by_key: HashTable::new(),
             ordered: BTreeMap::new(),
-            prefixes: FastMap::default(),
-            holders: FastMap::default(),
-            claim_waiters: FastMap::default(),
+            prefixes: FxHashMap::default(),
+            holders: FxHashMap::default(),
+            claim_waiters: FxHashMap::default(),
             cycles: Cycles::new(),
             facts_settled: false,
         }

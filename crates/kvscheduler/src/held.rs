@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{descriptor::Domain, edge::Target, node::Blocked, plan::Scheduler, status::Verb};
+use super::{blocked::Blocked, descriptor::Domain, edge::Target, scheduler::Scheduler, status::Verb};
 
 /// A value that is left alone for the moment.
 #[derive(Clone, PartialEq, Debug)]

@@ -8,6 +8,8 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use rustc_hash::FxHashMap;
+
 use super::{
     descriptor::{Domain, Key},
     history::{
@@ -16,10 +18,9 @@ use super::{
     },
     moment::Moment,
     node::Requested,
-    node_set::FastMap,
     nodes::NodeId,
-    plan::Scheduler,
     queue::Ticket,
+    scheduler::Scheduler,
     statistics::Statistics,
     status::{CHECKED, ValueState},
     transaction::{KeyError, Kind, Options, Resync, TransactionResult},
@@ -98,7 +99,7 @@ pub(super) struct Ledger<K, V> {
     /// Keys that finished transactions will not bring back any more.
     pub released: Vec<K>,
     /// Values that are no longer wanted and were never applied, until their removal is recorded.
-    pub withdrawn: FastMap<NodeId, V>,
+    pub withdrawn: FxHashMap<NodeId, V>,
     pub history: History<K, V>,
     pub statistics: Statistics,
 }
@@ -122,7 +123,7 @@ impl<K: Key, V> Ledger<K, V> {
             finished: Vec::new(),
             just_finished: Vec::new(),
             released: Vec::new(),
-            withdrawn: FastMap::default(),
+            withdrawn: FxHashMap::default(),
             history: History::new(HistorySettings::default()),
             statistics: Statistics::default(),
         }

@@ -8,18 +8,18 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
+    blocked::Blocked,
     cycle::Component,
-    descriptor::{Claim, Domain, Refusal},
+    descriptor::{Claim, Domain},
     edge::Edges,
     explanation::LastError,
+    in_flight::InFlight,
     ledger::Trace,
     lifecycle::{Agreement, Defect, Event, Fate, Lifecycle},
     node_set::NodeSet,
     nodes::NodeId,
-    plan::{Fault, Wait},
-    queue::{Place, Ticket},
-    retry::NEVER,
-    status::{Rejection, Told, ValueState, Verb},
+    queue::Place,
+    status::{Rejection, Told, Verb},
     transaction::Retry,
 };
 
@@ -65,195 +65,6 @@ impl<V> Desire<V> {
 
     fn is_empty(&self) -> bool {
         self.requested.is_none() && self.derived.is_none() && self.implied.is_none()
-    }
-}
-
-/// An operation under way.
-#[derive(Clone)]
-pub(super) struct InFlight<D: Domain> {
-    pub action: Action<D>,
-    /// Something happened to what it refers to: it is probed again afterwards.
-    pub recheck: bool,
-    /// A dependency, or what is wanted, has changed meanwhile: the attempt may have been made too early.
-    pub stirred: bool,
-    /// The transaction that it is done for.
-    pub cause: Ticket,
-    /// Numbers of the deletions of other values that succeed with this operation.
-    pub takes: Vec<u64>,
-}
-
-/// What is being done. `superseded`: something else is desired meanwhile.
-#[derive(Clone)]
-pub(super) enum Action<D: Domain> {
-    /// Of what is absent or partial; brings `co_created` into being besides.
-    Create {
-        value: D::Value,
-        co_created: Vec<(D::Key, D::Value)>,
-        superseded: bool,
-    },
-    /// Of what is present.
-    Update { value: D::Value, superseded: bool },
-    /// Of what is terminating.
-    Delete,
-    /// Of what is partial.
-    Clear,
-    /// Of what is present or terminating.
-    Verify,
-}
-
-impl<D: Domain> Action<D> {
-    pub fn create(value: D::Value, co_created: Vec<(D::Key, D::Value)>) -> Self {
-        Action::Create {
-            value,
-            co_created,
-            superseded: false,
-        }
-    }
-
-    pub fn verb(&self) -> Verb {
-        match self {
-            Action::Create { .. } => Verb::Create,
-            Action::Update { .. } => Verb::Update,
-            Action::Delete | Action::Clear => Verb::Delete,
-            Action::Verify => Verb::Verify,
-        }
-    }
-
-    /// The value being brought in.
-    pub fn value(&self) -> Option<&D::Value> {
-        match self {
-            Action::Create { value, .. } | Action::Update { value, .. } => Some(value),
-            Action::Delete | Action::Clear | Action::Verify => None,
-        }
-    }
-
-    pub fn co_created(&self) -> &[(D::Key, D::Value)] {
-        match self {
-            Action::Create { co_created, .. } => co_created,
-            Action::Update { .. } | Action::Delete | Action::Clear | Action::Verify => &[],
-        }
-    }
-
-    pub fn supersede(&mut self) {
-        match self {
-            Action::Create { superseded, .. } | Action::Update { superseded, .. } => *superseded = true,
-            Action::Delete | Action::Clear | Action::Verify => {}
-        }
-    }
-}
-
-/// Why, for a program and for a person.
-#[derive(Clone, PartialEq, Debug)]
-pub(super) struct Reason {
-    /// Stable CamelCase reason.
-    pub name: &'static str,
-    pub message: String,
-}
-
-impl From<Fault> for Reason {
-    fn from(fault: Fault) -> Self {
-        Reason {
-            name: fault.reason,
-            message: fault.message,
-        }
-    }
-}
-
-impl From<Wait> for Reason {
-    fn from(wait: Wait) -> Self {
-        Reason {
-            name: wait.reason,
-            message: wait.message,
-        }
-    }
-}
-
-impl From<Refusal> for Reason {
-    fn from(refusal: Refusal) -> Self {
-        Reason {
-            name: refusal.reason,
-            message: refusal.message,
-        }
-    }
-}
-
-/// Why a value that could be worked on is left alone for now.
-#[derive(Clone, PartialEq, Debug)]
-pub(super) enum Blocked {
-    /// The last operation failed; tried again at `until`, or at `earliest` if something that it depends on changes.
-    BackOff {
-        until: Duration,
-        earliest: Duration,
-        persistent: bool,
-        /// Somebody else's object is in the way: there is no telling that it will ever go.
-        foreign: bool,
-        reason: Reason,
-    },
-    /// Others change or remove it again and again; repaired at `until`.
-    Contended { until: Duration, reason: Reason },
-    /// Others changed or removed it, and it is not to be repaired: until the kernel agrees again, or it is asked for anew.
-    Drifted(Reason),
-    /// What it needs is not there, says the effect; a probe or a change of a dependency ends the wait.
-    Unavailable(Reason),
-    /// The effect said that it can never be; only a probe ends that wait.
-    Unusable(Reason),
-    /// Another value is in the way; any change nearby ends the wait.
-    Conflict(Reason),
-}
-
-impl Blocked {
-    /// All attempts have been made.
-    pub fn is_for_ever(&self) -> bool {
-        self.until() == Some(NEVER)
-    }
-
-    /// When it ends by itself.
-    pub fn until(&self) -> Option<Duration> {
-        match self {
-            Blocked::BackOff { until, .. } | Blocked::Contended { until, .. } => Some(*until),
-            Blocked::Drifted(_) | Blocked::Unavailable(_) | Blocked::Unusable(_) | Blocked::Conflict(_) => None,
-        }
-    }
-
-    pub fn reason(&self) -> &Reason {
-        match self {
-            Blocked::BackOff { reason, .. } | Blocked::Contended { reason, .. } => reason,
-            Blocked::Drifted(reason) | Blocked::Unavailable(reason) | Blocked::Unusable(reason) | Blocked::Conflict(reason) => reason,
-        }
-    }
-
-    pub fn is_conflict(&self) -> bool {
-        match self {
-            Blocked::Conflict(_) => true,
-            Blocked::BackOff { .. } | Blocked::Contended { .. } => false,
-            Blocked::Drifted(_) | Blocked::Unavailable(_) | Blocked::Unusable(_) => false,
-        }
-    }
-
-    /// As it is published.
-    pub fn state(&self) -> ValueState {
-        match self {
-            Blocked::BackOff { persistent: true, .. } | Blocked::Drifted(_) => ValueState::Failed,
-            Blocked::BackOff { .. } | Blocked::Contended { .. } => ValueState::Retrying,
-            Blocked::Unavailable(_) => ValueState::Pending,
-            Blocked::Unusable(_) | Blocked::Conflict(_) => ValueState::Invalid,
-        }
-    }
-
-    /// Whether the value can hardly be, whatever happens elsewhere, or has to be changed.
-    pub fn is_refusal(&self) -> bool {
-        match self {
-            Blocked::Unusable(_) | Blocked::Conflict(_) => true,
-            Blocked::BackOff { .. } | Blocked::Contended { .. } | Blocked::Drifted(_) | Blocked::Unavailable(_) => false,
-        }
-    }
-
-    /// Whether it is there because of what others did.
-    pub fn is_about_drift(&self) -> bool {
-        match self {
-            Blocked::Drifted(_) | Blocked::Contended { .. } => true,
-            Blocked::BackOff { .. } | Blocked::Unavailable(_) | Blocked::Unusable(_) | Blocked::Conflict(_) => false,
-        }
     }
 }
 

@@ -1,10 +1,9 @@
-//! Sets and look-up tables that fit a graph: mostly tiny, sometimes very large.
+//! Sets that fit a graph: mostly tiny, sometimes very large.
 //!
-//! Owns [`NodeSet`] and the hashing of keys. Must never iterate in an order that depends on hashes. Start reading at [`NodeSet`].
+//! Owns [`NodeSet`]. Must never iterate in an order that depends on hashes. Start reading at [`NodeSet`].
 
 use std::{
-    collections::{BTreeSet, HashMap, btree_set},
-    hash::{BuildHasherDefault, Hasher},
+    collections::{BTreeSet, btree_set},
     slice,
 };
 
@@ -155,47 +154,6 @@ impl FromIterator<NodeId> for NodeSet {
         let mut set = NodeSet::default();
         set.extend(nodes);
         set
-    }
-}
-
-/// A hash map for look-ups only.
-pub(super) type FastMap<K, V> = HashMap<K, V, BuildHasherDefault<FastHasher>>;
-
-/// Eight bytes at a time, one multiplication each. The standard hasher costs several times as much and guards against chosen
-/// collisions; whoever can choose keys here may configure the machine.
-#[derive(Default)]
-pub(super) struct FastHasher(u64);
-
-impl Hasher for FastHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        let mut words = bytes.chunks_exact(8);
-        for word in &mut words {
-            self.write_u64(u64::from_le_bytes(word.try_into().expect("eight bytes")));
-        }
-        let rest = words.remainder();
-        if !rest.is_empty() {
-            let mut word = [0; 8];
-            word[..rest.len()].copy_from_slice(rest);
-            self.write_u64(u64::from_le_bytes(word));
-        }
-    }
-
-    fn write_u8(&mut self, byte: u8) {
-        self.write_u64(u64::from(byte));
-    }
-
-    fn write_u32(&mut self, word: u32) {
-        self.write_u64(u64::from(word));
-    }
-
-    fn write_u64(&mut self, word: u64) {
-        // 2^64 divided by the golden ratio, odd; the upper half of the product is folded in, so that every bit counts.
-        let product = u128::from(self.0 ^ word ^ 0x5bd1_e995_7b93_9a4f) * 0x9e37_79b9_7f4a_7c15;
-        self.0 = (product as u64) ^ ((product >> 64) as u64);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
     }
 }
 

@@ -14,10 +14,11 @@ use std::{
     time::Duration,
 };
 
+use rustc_hash::FxHashMap;
+
 use super::{
     descriptor::{Domain, Key},
     graph::Graph,
-    node_set::FastMap,
     nodes::NodeId,
     ready::Ready,
 };
@@ -156,7 +157,7 @@ pub(super) struct WorkQueue<K> {
     on_held_back: BTreeSet<NodeId>,
     parked: BTreeSet<NodeId>,
     timers: BTreeSet<(Duration, NodeId)>,
-    under_way: FastMap<u64, NodeId>,
+    under_way: FxHashMap<u64, NodeId>,
     next_operation: u64,
     accounts: Accounts,
     /// On whose behalf nodes are marked now.
@@ -174,7 +175,7 @@ impl<K: Key> WorkQueue<K> {
             on_held_back: BTreeSet::new(),
             parked: BTreeSet::new(),
             timers: BTreeSet::new(),
-            under_way: FastMap::default(),
+            under_way: FxHashMap::default(),
             next_operation: 1,
             accounts: Accounts {
                 pending: VecDeque::new(),

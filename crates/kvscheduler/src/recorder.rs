@@ -6,13 +6,13 @@
 use std::sync::Arc;
 
 use super::{
+    blocked::Blocked,
     descriptor::Domain,
     history::record::{OperationFlags, OperationRecord, Origin, Side, ValueRecord},
     ledger::Phase,
-    node::Blocked,
     nodes::NodeId,
-    plan::Scheduler,
     queue::Ticket,
+    scheduler::Scheduler,
     status::{ValueState, Verb},
     transaction::{KeyError, Kind, Resync},
 };

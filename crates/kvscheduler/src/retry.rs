@@ -9,19 +9,20 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
+    blocked::{Blocked, Ends},
     descriptor::Domain,
     history::record::{Origin, ValueRecord},
-    node::Blocked,
     nodes::NodeId,
-    plan::{Fault, FaultKind, Scheduler},
+    operation::{Fault, FaultKind},
     queue::Ticket,
+    scheduler::Scheduler,
     transaction::{Kind, Options, Retry},
 };
 
 /// The time of an attempt that is never made.
 pub(super) const NEVER: Duration = Duration::MAX;
 /// A failed value is not tried again earlier than this after its failure, however often its dependencies change.
-const WAKE_INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const WAKE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl<D: Domain> Scheduler<D> {
     fn retry_of(&self, id: NodeId) -> Retry {
@@ -65,19 +66,22 @@ impl<D: Domain> Scheduler<D> {
             flight.stirred = true;
             return;
         }
-        match node.blocked.as_deref_mut() {
-            Some(Blocked::Unavailable(_)) => node.blocked = None,
-            Some(Blocked::BackOff { until, earliest, .. }) => {
-                let due = (*earliest).max(now).min(*until);
-                self.queue.cancel(*until, id);
-                if due <= now {
-                    node.blocked = None;
-                } else {
+        let Some(blocked) = node.blocked.as_deref_mut() else { return };
+        match blocked.ends_after_change(now) {
+            Ends::Later => {}
+            Ends::Now => {
+                if let Some(until) = blocked.until() {
+                    self.queue.cancel(until, id);
+                }
+                node.blocked = None;
+            }
+            Ends::At(due) => {
+                if let Blocked::BackOff { until, .. } = blocked {
+                    self.queue.cancel(*until, id);
                     *until = due;
                     self.queue.at(due, id);
                 }
             }
-            Some(Blocked::Contended { .. } | Blocked::Drifted(_) | Blocked::Unusable(_) | Blocked::Conflict(_)) | None => {}
         }
     }
 

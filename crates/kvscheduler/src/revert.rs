@@ -6,7 +6,7 @@
 //! The wanted values become the previous ones, in reverse order; the usual step does the rest, dependents first. Only keys that no
 //! later transaction has named meanwhile are touched. What had been started when the first value failed is awaited and undone.
 
-use super::{descriptor::Domain, ledger::Phase, plan::Scheduler, queue::Ticket};
+use super::{descriptor::Domain, ledger::Phase, queue::Ticket, scheduler::Scheduler};
 
 impl<D: Domain> Scheduler<D> {
     /// Starts the revert of transactions in which something has failed.

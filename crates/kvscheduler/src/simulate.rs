@@ -9,7 +9,8 @@
 use super::{
     descriptor::Domain,
     history::{HistorySettings, record::OperationRecord},
-    plan::{Outcome, Scheduler},
+    operation::Outcome,
+    scheduler::Scheduler,
     status::Verb,
     transaction::{Transaction, Unacceptable},
 };

@@ -24,7 +24,7 @@ pub struct Statistics {
     pub operations: BTreeMap<Verb, u64>,
     /// Operations, by the state that they led to.
     pub states: BTreeMap<ValueState, u64>,
-    /// Events that cannot have happened: see [`super::Scheduler`]. Defects of the scheduler, or of whoever told it so.
+    /// Events that cannot have happened: see [`super::Scheduler::take_defects`].
     pub defects: u64,
     /// Failures.
     pub errors: u64,

@@ -1,6 +1,6 @@
 //! States of values and what is told about them.
 //!
-//! Owns the types of a status. Must never contain a rule about when a state is entered: that is `plan` and `explain`. Start
+//! Owns the types of a status. Must never contain a rule about when a state is entered: that is `decide` and `explain`. Start
 //! reading at [`Status`].
 
 use std::{borrow::Cow, fmt, time::Duration};

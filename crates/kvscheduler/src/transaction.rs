@@ -5,10 +5,18 @@
 
 use std::{fmt, time::Duration};
 
-use super::{
-    plan::Change,
-    status::{ValueState, Verb},
-};
+use super::status::{Rejection, ValueState, Verb};
+
+/// A change of the desired state.
+#[derive(Clone, Debug)]
+pub struct Change<K, V> {
+    /// Key of the base value.
+    pub key: K,
+    /// Store revision of the change.
+    pub revision: i64,
+    /// The new value, why it cannot be used, or `None` for a deletion.
+    pub value: Option<Result<V, Rejection>>,
+}
 
 /// Changes of the desired state that belong together.
 #[derive(Clone, Debug)]

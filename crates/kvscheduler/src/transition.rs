@@ -4,14 +4,15 @@
 //! happens next. Start reading at [`Scheduler::set_applied`] and [`Scheduler::wanted_changed`].
 
 use super::{
+    blocked::Blocked,
     descriptor::{Claim, Domain},
     edge::Edges,
     lifecycle::Event,
-    node::{Blocked, Implied, Node},
+    node::{Implied, Node},
     node_set::NodeSet,
     nodes::NodeId,
-    plan::Scheduler,
     queue::Stirred,
+    scheduler::Scheduler,
     status::{CHECKED, Verb},
     view::View,
 };
@@ -137,8 +138,9 @@ impl<D: Domain> Scheduler<D> {
     pub(super) fn on(&mut self, id: NodeId, event: Event<D::Value>) {
         let node = &mut self.graph[id];
         if let Err(defect) = node.on(event) {
-            self.ledger.statistics.defects += 1;
             assert!(!CHECKED, "{}: {defect}", node.key);
+            self.ledger.statistics.defects += 1;
+            self.defects.push(format!("{defect}: {}", node.key));
         }
     }
 
@@ -357,18 +359,5 @@ impl<D: Domain> Scheduler<D> {
             base = parent;
         }
         base
-    }
-
-    /// Marks the base value of a node for a look at its status.
-    pub(super) fn mark_reported(&mut self, id: NodeId) {
-        let base = self.base_of(id);
-        self.report_later(base);
-    }
-    pub(super) fn report_later(&mut self, id: NodeId) {
-        if let Some(node) = self.graph.get_mut(id)
-            && !std::mem::replace(&mut node.reported, true)
-        {
-            self.reported.push(id);
-        }
     }
 }

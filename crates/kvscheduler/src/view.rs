@@ -5,9 +5,10 @@
 use std::borrow::Cow;
 
 use super::{
+    blocked::Blocked,
     descriptor::{Claim, Domain},
     graph::Graph,
-    node::{Blocked, Node},
+    node::Node,
     status::{Status, Verb},
 };
 

@@ -15,7 +15,7 @@ use super::{
         descriptor::{Dependency, Domain, Key, On},
         node::Node,
         nodes::NodeId,
-        plan::Scheduler,
+        scheduler::Scheduler,
         status::{Status, ValueState, Verb},
     },
     record::{OperationRecord, Side, TransactionRecord},

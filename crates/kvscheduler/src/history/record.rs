@@ -5,9 +5,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use rustc_hash::FxHashMap;
+
 use super::super::{
     descriptor::Key,
-    node_set::FastMap,
     status::{ValueState, Verb},
     transaction::{KeyError, Kind, Options},
 };
@@ -189,7 +190,7 @@ pub fn compress<K: Key, V>(mut operations: Vec<OperationRecord<K, V>>) -> Vec<Op
         return operations;
     }
     let mut compressed: Vec<Option<OperationRecord<K, V>>> = Vec::with_capacity(operations.len());
-    let mut latest: FastMap<K, usize> = FastMap::default();
+    let mut latest: FxHashMap<K, usize> = FxHashMap::default();
     for mut operation in operations {
         let earlier = latest.get(operation.key.text()).copied();
         match earlier.and_then(|at| compressed[at].as_mut()) {

@@ -1,0 +1,212 @@
+//! The scheduler and its step: everything that is marked is looked at until nothing is left.
+//!
+//! Owns the parts, and the order of a step. Must never choose what happens to a value: that is `decide`. Start reading at
+//! [`Scheduler::step`].
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    decide::Decision,
+    descriptor::Domain,
+    drift::Drift,
+    graph::Graph,
+    ledger::Ledger,
+    nodes::NodeId,
+    operation::Operation,
+    queue::{Next, Pass, WorkQueue},
+    reports::Reports,
+    status::StatusChange,
+    view::View,
+};
+
+/// A step evaluates at most this many nodes for each node that there is, and [`EVALUATIONS_MIN`] more. It takes a handful for each; a
+/// step that takes more does not come to an end by itself.
+const EVALUATIONS_PER_NODE: usize = 64;
+const EVALUATIONS_MIN: usize = 10_000;
+/// Pause before the next step after one that was cut short.
+const OVERRUN_PAUSE: Duration = Duration::from_secs(1);
+
+/// The scheduler. All times are durations since the Unix epoch and must not go backwards.
+#[derive(Clone)]
+pub struct Scheduler<D: Domain> {
+    pub(super) domain: Arc<D>,
+    pub(super) graph: Graph<D>,
+    pub(super) queue: WorkQueue<D::Key>,
+    /// What others did to applied values.
+    pub(super) drift: Drift<D::Key>,
+    pub(super) operations: Vec<Operation<D::Key, D::Effect>>,
+    pub(super) reports: Reports<D::Key>,
+    pub(super) now: Duration,
+    /// The last step was cut short.
+    overrun: bool,
+    /// In words, until somebody asks.
+    pub(super) defects: Vec<String>,
+    pub(super) ledger: Ledger<D::Key, D::Value>,
+}
+
+impl<D: Domain> Scheduler<D> {
+    /// An empty scheduler. Facts from below are not settled: see [`Self::settle_facts`].
+    pub fn new(domain: D) -> Self {
+        Scheduler {
+            domain: Arc::new(domain),
+            graph: Graph::new(),
+            queue: WorkQueue::new(),
+            drift: Drift::new(),
+            operations: Vec::new(),
+            reports: Reports::new(),
+            now: Duration::ZERO,
+            overrun: false,
+            defects: Vec::new(),
+            ledger: Ledger::new(),
+        }
+    }
+
+    /// The domain it was made with.
+    pub fn domain(&self) -> &D {
+        &self.domain
+    }
+
+    /// Read access to all values.
+    pub fn view(&self) -> View<'_, D> {
+        View::new(&self.graph)
+    }
+
+    /// What is told from now on happened at this moment, and is recorded so.
+    pub fn tell_time(&mut self, now: Duration) {
+        self.now = now;
+    }
+
+    /// Decides what to do now. Operations of one step do not depend on each other; deletions come first. The number of decisions is
+    /// bounded: whatever the values are, other events get their turn. See [`Self::has_overrun`].
+    pub fn step(&mut self, now: Duration) -> Vec<Operation<D::Key, D::Effect>> {
+        self.now = now;
+        self.forget_repaired();
+        self.start_transactions();
+        self.queue.release_all(&mut self.graph);
+        self.wake_retries();
+        // Who is concerned by what happened since the last step is looked at once with the rest, not again after it.
+        self.mark_stirred();
+        let mut evaluations = EVALUATIONS_MIN + EVALUATIONS_PER_NODE * self.graph.count();
+        loop {
+            self.revert_failed();
+            self.overrun = evaluations == 0;
+            if self.overrun {
+                break;
+            }
+            evaluations -= 1;
+            match self.queue.next(&mut self.graph) {
+                Next::Look(id, pass) => {
+                    self.judge(id, pass);
+                    self.leave(id);
+                }
+                Next::Spread => self.mark_stirred(),
+                Next::Nothing => {
+                    if !self.release_held_back() {
+                        break;
+                    }
+                }
+            }
+        }
+        self.report();
+        self.finish_transactions();
+        let mut operations = std::mem::take(&mut self.operations);
+        operations.sort_by(|a, b| a.order().cmp(&b.order()));
+        operations
+    }
+
+    /// When [`Self::step`] must be called next although nothing happens.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        let retry = self.queue.next_timer();
+        let overrun = self.overrun.then_some(self.now + OVERRUN_PAUSE);
+        retry.into_iter().chain(self.reports.postponed_until()).chain(overrun).min()
+    }
+
+    /// Whether the last step was cut short because it did not come to an end: a defect of a descriptor or of the scheduler. The rest is
+    /// decided in the next steps.
+    pub fn has_overrun(&self) -> bool {
+        self.overrun
+    }
+
+    /// Events since the last call that cannot have happened, in words: defects of the scheduler, or of whoever told it so. They were ignored.
+    pub fn take_defects(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.defects)
+    }
+
+    /// Statuses that changed since the last call, in key order.
+    pub fn take_status_changes(&mut self) -> Vec<StatusChange<D::Key>> {
+        self.reports.take_changes()
+    }
+
+    /// Whether nothing is under way and nothing waits to be looked at.
+    pub fn idle(&self) -> bool {
+        self.queue.is_idle()
+    }
+
+    /// With nothing under way, what was held back for something that will not come after all need not wait for another event.
+    fn release_held_back(&mut self) -> bool {
+        if !self.operations.is_empty() || self.queue.is_anything_under_way() {
+            return false;
+        }
+        let in_vain: Vec<NodeId> = self
+            .queue
+            .held_back()
+            .iter()
+            .copied()
+            .filter(|id| !self.may_still_come(*id))
+            .collect();
+        for id in &in_vain {
+            self.queue.release(&mut self.graph, *id);
+        }
+        !in_vain.is_empty()
+    }
+
+    fn judge(&mut self, id: NodeId, pass: Pass) {
+        if self.graph[id].in_flight.is_some() || self.graph[id].is_fact() {
+            self.mark_reported(id);
+            return;
+        }
+        let decision = self.decide(id);
+        if !matches!(decision, Decision::Settle) || !self.is_all_said(id) {
+            self.mark_reported(id);
+        }
+        if pass == Pass::Mark && self.graph[id].applied().is_none() {
+            // Those that were built on it in advance, as members of its cycle, must see whether the cycle still stands.
+            self.graph.built_in_advance_on(id).into_iter().for_each(|member| self.mark(member));
+        }
+        if matches!(decision, Decision::Stay) && self.is_refusal_moot(id) {
+            self.graph[id].blocked = None;
+        }
+        match decision {
+            Decision::CloseUnready if pass != Pass::Doubt => self.queue.doubt(&mut self.graph, id),
+            Decision::CloseUnready if self.may_still_come(id) => self.queue.hold_back(id),
+            Decision::Close => {
+                if self.graph[id].wanted().is_some() {
+                    self.graph[id].trace.recreated_in = self.queue.current();
+                }
+                self.close(id);
+            }
+            Decision::CloseUnready => self.close(id),
+            decision => {
+                self.reopen(id);
+                let effective = self.domain.descriptor(&self.graph[id].key).is_some();
+                match decision {
+                    Decision::Create | Decision::Update if effective && pass != Pass::Ready => {
+                        self.queue.make_ready(&mut self.graph, id);
+                    }
+                    Decision::Settle => self.settle(id),
+                    Decision::Create | Decision::Update if self.must_await_change_nearby(id) => self.park(id),
+                    Decision::Create if self.rests_on_held_back(id) => {
+                        self.queue.wait_for_held_back(id);
+                        self.park(id);
+                    }
+                    Decision::Create => self.create(id),
+                    Decision::Update => self.update(id),
+                    Decision::ClearAway => self.clear_away(id),
+                    // What completed the cycle may concern this member only, so the first one is told here.
+                    Decision::After(leader) => self.mark(leader),
+                    _ => self.retire(id),
+                }
+            }
+        }
+    }
+}
