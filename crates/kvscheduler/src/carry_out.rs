@@ -249,10 +249,11 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Whether something that this value rests on is being changed, perhaps into what has another name, or what it replaces is not
-    /// gone: it is looked at again after.
+    /// Whether something that this value rests on is being changed, perhaps into what has another name, or something is being created on
+    /// this value, or what it replaces is not yet gone: it is looked at again after.
     pub(super) fn must_await_change_nearby(&mut self, id: NodeId) -> bool {
-        let changing = self.graph.changing_below(id).or_else(|| self.graph.sibling_on_its_way_out(id));
+        let changing = self.graph.changing_below(id).or_else(|| self.graph.creation_above(id));
+        let changing = changing.or_else(|| self.graph.sibling_on_its_way_out(id));
         if let Some(changing) = changing {
             self.graph[changing].make_rare().blocks.insert(id);
         }

@@ -184,6 +184,24 @@ impl<D: Domain> Graph<D> {
         self.key_targets(id).map(base_of).find(is_changing)
     }
 
+    /// A value that is being created on the applied `id`, or on something derived from it. A change of `id` waits for it: it may give `id`
+    /// another name than the one by which it is being created.
+    pub fn creation_above(&self, id: NodeId) -> Option<NodeId> {
+        self[id].applied()?;
+        let is_created = |above: &NodeId| {
+            let in_flight = self[*above].in_flight.as_ref();
+            in_flight.is_some_and(|in_flight| in_flight.action.verb() == Verb::Create)
+        };
+        let mut open = vec![id];
+        while let Some(below) = open.pop() {
+            if let Some(above) = self[below].dependents.iter().copied().find(is_created) {
+                return Some(above);
+            }
+            open.extend(self[below].children.iter().copied());
+        }
+        None
+    }
+
     /// A value that is no longer derived from what the new `id` is derived from, and on its way out: it goes first, for the kernel may
     /// take what looks like a part of it along (secondary addresses with the primary one of their subnet).
     pub fn sibling_on_its_way_out(&self, id: NodeId) -> Option<NodeId> {

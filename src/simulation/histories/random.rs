@@ -109,6 +109,7 @@ fn foreign(kernel: &Kernel) -> Vec<(Vec<LinkState>, Snapshot)> {
             .collect();
         let is_foreign = |index: u32| links.iter().any(|link| link.index == index);
         snapshot.links.clear();
+        snapshot.bridge_vlans.retain(|vlan| is_foreign(vlan.link));
         snapshot.addresses.retain(|state| is_foreign(state.link));
         snapshot.neighbours.retain(|state| is_foreign(state.link));
         snapshot.routes.retain(|state| is_foreign(state.link));

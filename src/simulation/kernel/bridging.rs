@@ -75,6 +75,7 @@ impl Kernel {
         let uppers: Vec<(NetnsId, u32)> = self.parents.keys().filter(is_above).copied().collect();
         for (netns, upper) in uppers {
             if !self.is_loose(netns, upper) {
+                self.side_effects |= self.link_mut(netns, upper).up != up;
                 self.set_up(netns, upper, up);
             }
         }
