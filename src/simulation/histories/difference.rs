@@ -52,7 +52,7 @@ fn picture(kernel: &Kernel, netns: NetnsId, space: &Snapshot, link: &LinkState) 
     text + &states.collect::<Vec<_>>().join("\n")
 }
 
-/// The links on which something differs between two machines.
+/// The links on which something differs between two machines, and those above them: the repair of a link takes what is above it down and up.
 pub fn affected(before: &Kernel, after: &Kernel) -> BTreeSet<(NetnsId, String)> {
     let pictures = |kernel: &Kernel| -> BTreeSet<(NetnsId, String, String)> {
         let spaces = kernel.spaces.iter();
@@ -65,11 +65,14 @@ pub fn affected(before: &Kernel, after: &Kernel) -> BTreeSet<(NetnsId, String)> 
             })
             .collect()
     };
-    let (before, after) = (pictures(before), pictures(after));
-    before
-        .symmetric_difference(&after)
-        .map(|(netns, name, _)| (*netns, name.clone()))
-        .collect()
+    let (pictures_before, pictures_after) = (pictures(before), pictures(after));
+    let differing = pictures_before.symmetric_difference(&pictures_after);
+    let mut affected: BTreeSet<(NetnsId, String)> = differing.map(|(netns, name, _)| (*netns, name.clone())).collect();
+    for kernel in [before, after] {
+        let above: Vec<(NetnsId, String)> = affected.iter().flat_map(|(netns, name)| kernel.above(*netns, name)).collect();
+        affected.extend(above);
+    }
+    affected
 }
 
 /// Whether an operation touches nothing but these links.

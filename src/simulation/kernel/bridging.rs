@@ -81,6 +81,19 @@ impl Kernel {
         }
     }
 
+    /// The links above a link, each with its namespace.
+    pub fn above(&self, netns: NetnsId, name: &str) -> Vec<(NetnsId, String)> {
+        let Some(below) = self.link(netns, name).map(|link| (netns, link.index)) else {
+            return Vec::new();
+        };
+        let uppers = self.parents.iter().filter(|(_, parent)| **parent == below);
+        let name = |(netns, index): &(NetnsId, u32)| {
+            let link = self.spaces.get(netns)?.links.iter().find(|link| link.index == *index)?;
+            Some((*netns, link.name.clone()))
+        };
+        uppers.filter_map(|(upper, _)| name(upper)).collect()
+    }
+
     /// A port begins with the default settings, and with the default VLAN of its bridge.
     pub(super) fn begin_port(&mut self, netns: NetnsId, index: u32, master: Option<u32>) {
         self.space(netns).bridge_vlans.retain(|vlan| vlan.link != index);
