@@ -53,6 +53,9 @@ pub(super) enum Cause {
     Unmet(Vec<usize>),
 }
 
+/// A status, and the keys that its explanation names.
+type Account<K> = (Status<K>, Vec<K>);
+
 /// An explanation being made.
 struct Inquiry<K> {
     /// Nodes that are spoken of already, so that a cycle ends.
@@ -73,7 +76,7 @@ impl<K> Inquiry<K> {
 
 impl<D: Domain> Scheduler<D> {
     /// The status of a base value now, and the keys that its explanation names; `None` while something is under way.
-    pub(super) fn status_of(&self, id: NodeId, condition: Condition) -> Option<(Status<D::Key>, Vec<D::Key>)> {
+    pub(super) fn status_of(&self, id: NodeId, condition: Condition) -> Option<Account<D::Key>> {
         let node = &self.graph[id];
         let mut mentioned = Vec::new();
         let last = match (&node.status, &condition) {

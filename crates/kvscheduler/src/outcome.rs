@@ -40,25 +40,47 @@ impl<D: Domain> Scheduler<D> {
             outcome => outcome,
         };
         self.queue.act_for(&mut self.graph, id);
-        let kept = self.ledger.has_room(cause);
-        let node = &self.graph[id];
-        let ended = Ended {
-            verb,
-            before: match verb {
-                _ if !kept => None,
-                Verb::Delete => node.applied().or(node.attempted()).cloned(),
-                _ => node.applied().cloned(),
-            },
-            value: action.value().filter(|_| kept).cloned(),
-            error: match &outcome {
-                Outcome::Failed(fault) => Some(fault.message.as_str().into()),
-                _ => None,
-            },
-        };
+        let ended = self.ended(id, &action, &outcome, cause);
         let undone = matches!(outcome, Outcome::Failed(_) | Outcome::Waiting(_));
         if undone {
             self.release_claims_for(action.co_created());
         }
+        self.take_over_outcome(id, action, outcome, cause);
+        if ended.verb != Verb::Verify {
+            self.record_operation(id, cause, ended);
+        }
+        if stirred {
+            self.wake(id);
+        }
+        self.land(id, cause, recheck);
+        for taken in takes {
+            match undone {
+                true => self.stays(taken),
+                false => self.outcome(taken, Outcome::Done),
+            }
+        }
+    }
+
+    /// What is written down of an operation, before its outcome is taken over.
+    fn ended(&self, id: NodeId, action: &Action<D>, outcome: &Outcome<D::Value>, cause: Ticket) -> Ended<D::Value> {
+        let kept = self.ledger.has_room(cause);
+        let (node, verb) = (&self.graph[id], action.verb());
+        Ended {
+            verb,
+            before: match verb {
+                _ if !kept => None,
+                Verb::Delete => node.applied().or(node.attempted()).cloned(),
+                Verb::Undefined | Verb::Verify | Verb::Create | Verb::Update => node.applied().cloned(),
+            },
+            value: action.value().filter(|_| kept).cloned(),
+            error: match outcome {
+                Outcome::Failed(fault) => Some(fault.message.as_str().into()),
+                Outcome::Done | Outcome::Became(_) | Outcome::Changed(_) | Outcome::Waiting(_) => None,
+            },
+        }
+    }
+
+    fn take_over_outcome(&mut self, id: NodeId, action: Action<D>, outcome: Outcome<D::Value>, cause: Ticket) {
         match (action, outcome) {
             (Action::Verify, Outcome::Changed(_)) => self.on(id, Event::Condemned),
             (Action::Verify, _) => {}
@@ -86,19 +108,6 @@ impl<D: Domain> Scheduler<D> {
             }
             (Action::Update { value, superseded }, Outcome::Done | Outcome::Changed(_)) => {
                 self.set_applied_by_operation(id, value, superseded)
-            }
-        }
-        if ended.verb != Verb::Verify {
-            self.record_operation(id, cause, ended);
-        }
-        if stirred {
-            self.wake(id);
-        }
-        self.land(id, cause, recheck);
-        for taken in takes {
-            match undone {
-                true => self.stays(taken),
-                false => self.outcome(taken, Outcome::Done),
             }
         }
     }

@@ -117,7 +117,7 @@ impl<D: Domain> Scheduler<D> {
             self.graph.drop_unused(id);
             return;
         }
-        if node.desire.requested.is_none() && (!told || !self.worst_block(id).is_some_and(|blocked| blocked.until().is_some())) {
+        if node.desire.requested.is_none() && (!told || self.worst_block(id).is_none_or(|blocked| blocked.until().is_none())) {
             return;
         }
         let condition = self.condition(id);

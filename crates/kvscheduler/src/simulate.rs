@@ -18,13 +18,16 @@ use super::{
 /// Most steps of a simulation. Each does at least one operation, and chains of dependencies are much shorter.
 const STEPS_MAX: usize = 100_000;
 
+/// The operations of a dry run, in their order.
+pub type Plan<D> = Vec<OperationRecord<<D as Domain>::Key, <D as Domain>::Value>>;
+
 impl<D: Domain> Scheduler<D> {
     /// The operations that a transaction would lead to if nothing failed. Costs a copy of the graph: its time and memory grow
     /// with the number of all values, not with that of the changes.
     ///
     /// # Errors
     /// As for [`Scheduler::transact`].
-    pub fn simulate(&self, transaction: Transaction<D::Key, D::Value>) -> Result<Vec<OperationRecord<D::Key, D::Value>>, Unacceptable> {
+    pub fn simulate(&self, transaction: Transaction<D::Key, D::Value>) -> Result<Plan<D>, Unacceptable> {
         transaction.check()?;
         let mut copy = self.clone();
         copy.set_history(HistorySettings {

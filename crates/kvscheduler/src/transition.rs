@@ -138,7 +138,9 @@ impl<D: Domain> Scheduler<D> {
     pub(super) fn on(&mut self, id: NodeId, event: Event<D::Value>) {
         let node = &mut self.graph[id];
         if let Err(defect) = node.on(event) {
-            assert!(!CHECKED, "{}: {defect}", node.key);
+            if CHECKED {
+                panic!("{}: {defect}", node.key);
+            }
             self.ledger.statistics.defects += 1;
             self.defects.push(format!("{defect}: {}", node.key));
         }

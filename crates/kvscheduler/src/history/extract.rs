@@ -77,8 +77,10 @@ pub struct Extract<D: Domain> {
     records: Vec<Arc<TransactionRecord<D::Key, D::Value>>>,
 }
 
-/// Operations by key, each with the number of its transaction.
-type Changes<'a, K, V> = BTreeMap<K, Vec<(u64, &'a OperationRecord<K, V>)>>;
+/// An operation, with the number of its transaction.
+type Numbered<'a, K, V> = (u64, &'a OperationRecord<K, V>);
+/// Operations by key.
+type Changes<'a, K, V> = BTreeMap<K, Vec<Numbered<'a, K, V>>>;
 
 impl<D: Domain> Scheduler<D> {
     /// A copy of what is known.
@@ -265,7 +267,7 @@ impl<D: Domain> Extract<D> {
         changes
     }
 
-    fn revisions_of(&self, key: &D::Key, changes: &[(u64, &OperationRecord<D::Key, D::Value>)]) -> Vec<Revision<D::Key, D::Value>> {
+    fn revisions_of(&self, key: &D::Key, changes: &[Numbered<'_, D::Key, D::Value>]) -> Vec<Revision<D::Key, D::Value>> {
         let mut revisions = Vec::new();
         if let Some((_, first)) = changes.first()
             && first.before.state != ValueState::Nonexistent

@@ -18,6 +18,11 @@ fn fail_once(world: &mut World, kind: FaultKind) {
     world.fail = Box::new(move |key, _| (key == "a" && std::mem::take(&mut first)).then(|| Fault { kind, ..transient("no") }));
 }
 
+fn fail_to_create(world: &mut World, kind: FaultKind) {
+    fail_once(world, kind);
+    world.put("a", toy(1));
+}
+
 fn apply(world: &mut World, value: Toy) {
     world.put("a", value);
     world.run();
@@ -30,10 +35,10 @@ fn spoil(world: &mut World) {
     world.run();
 }
 
-#[test]
-fn every_state_is_reached_and_published() {
-    use ValueState::{Configured, Failed, Invalid, Pending, Retrying, Unimplemented};
-    let rows: [Row; 17] = [
+/// Of what was never applied, or is not any more.
+fn blocked() -> Vec<Row> {
+    use ValueState::{Failed, Invalid, Pending, Retrying};
+    vec![
         ("referenced only", |world| world.put("b", needing(&["a"])), None),
         ("pending", |world| world.put("a", needing(&["x"])), Some(Pending)),
         (
@@ -45,14 +50,7 @@ fn every_state_is_reached_and_published() {
             },
             Some(Invalid),
         ),
-        (
-            "unusable",
-            |world| {
-                fail_once(world, FaultKind::Refused);
-                world.put("a", toy(1));
-            },
-            Some(Invalid),
-        ),
+        ("unusable", |world| fail_to_create(world, FaultKind::Refused), Some(Invalid)),
         (
             "unavailable",
             |world| {
@@ -61,20 +59,10 @@ fn every_state_is_reached_and_published() {
             },
             Some(Pending),
         ),
-        (
-            "backing off",
-            |world| {
-                fail_once(world, FaultKind::Transient);
-                world.put("a", toy(1));
-            },
-            Some(Retrying),
-        ),
+        ("backing off", |world| fail_to_create(world, FaultKind::Transient), Some(Retrying)),
         (
             "backing off for long",
-            |world| {
-                fail_once(world, FaultKind::Persistent);
-                world.put("a", toy(1));
-            },
+            |world| fail_to_create(world, FaultKind::Persistent),
             Some(Failed),
         ),
         (
@@ -104,6 +92,13 @@ fn every_state_is_reached_and_published() {
             },
             None,
         ),
+    ]
+}
+
+/// Of what is applied, or was.
+fn applied() -> Vec<Row> {
+    use ValueState::{Configured, Failed, Invalid, Pending, Retrying};
+    vec![
         ("in sync", |world| world.put("a", toy(1)), Some(Configured)),
         (
             "out of sync, for an update failed",
@@ -169,8 +164,12 @@ fn every_state_is_reached_and_published() {
             },
             Some(Pending),
         ),
-    ];
-    for (name, reach, expected) in rows {
+    ]
+}
+
+#[test]
+fn every_state_is_reached_and_published() {
+    for (name, reach, expected) in blocked().into_iter().chain(applied()) {
         let mut world = World::new();
         reach(&mut world);
         world.run();
@@ -179,7 +178,7 @@ fn every_state_is_reached_and_published() {
     let mut world = World::new();
     world.put("unknown/a", toy(1));
     world.run();
-    assert_eq!(world.state("unknown/a"), Some(Unimplemented));
+    assert_eq!(world.state("unknown/a"), Some(ValueState::Unimplemented));
 }
 
 #[test]
