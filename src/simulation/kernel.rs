@@ -357,14 +357,7 @@ impl Kernel {
                 return Ok(reply);
             }
             KernelOp::DeleteRoute { netns, link, route, .. } => self.delete_route(*netns, link, route),
-            KernelOp::SetBridgeVlan {
-                netns,
-                link,
-                vlan,
-                itself,
-                present,
-                ..
-            } => self.set_bridge_vlan(*netns, link, vlan, *itself, *present)?,
+            KernelOp::SetBridgeVlan { .. } => self.set_bridge_vlan(op)?,
             _ => unreachable!("{op:?} is not about addresses, neighbours or routes"),
         }
         Ok(Reply::Done)

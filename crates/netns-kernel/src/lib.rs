@@ -10,6 +10,7 @@ mod adoption;
 mod binding_record;
 mod bridge;
 mod change;
+mod creation;
 mod deletion;
 mod entrance;
 mod ethtool;

@@ -102,7 +102,7 @@ impl LinkRequest {
                 what,
                 Self {
                     move_to: self.move_to,
-                    rename: self.rename,
+                    rename: self.rename.clone(),
                     ..none()
                 },
             ));
@@ -145,22 +145,29 @@ impl LinkRequest {
                 },
             ));
         }
-        for (info, of_port) in [(&self.info, false), (&self.port, true)] {
-            let Some(info) = info else { continue };
-            for attr in &info.data {
-                let one = Some(LinkInfo {
-                    data: vec![attr.clone()],
-                    ..info.clone()
-                });
-                let part = match of_port {
-                    true => Self { port: one, ..none() },
-                    false => Self { info: one, ..none() },
-                };
-                parts.push((format!("set {}", attr.name), part));
-            }
-        }
+        parts.extend(self.attributes_one_by_one());
         if let Some(up) = self.up {
             parts.push((format!("set {}", if up { "up" } else { "down" }), Self { up: self.up, ..none() }));
+        }
+        parts
+    }
+
+    fn attributes_one_by_one(&self) -> Vec<(String, Self)> {
+        let none = Self::default;
+        let one = |info: &LinkInfo, attr: &Attr| {
+            Some(LinkInfo {
+                data: vec![attr.clone()],
+                ..info.clone()
+            })
+        };
+        let mut parts = Vec::new();
+        for (info, attr) in self.info.iter().flat_map(|info| info.data.iter().map(move |attr| (info, attr))) {
+            let info = one(info, attr);
+            parts.push((format!("set {}", attr.name), Self { info, ..none() }));
+        }
+        for (port, attr) in self.port.iter().flat_map(|port| port.data.iter().map(move |attr| (port, attr))) {
+            let port = one(port, attr);
+            parts.push((format!("set {}", attr.name), Self { port, ..none() }));
         }
         parts
     }

@@ -39,11 +39,14 @@ const LIMITS: [(&str, u64, &str, u64); 5] = [
 /// Descriptors that the agent needs beside those for namespaces, and for the number of namespaces that it watches by default.
 const DESCRIPTORS_MIN: u64 = 1_024;
 
+/// What tries kinds of links: answers for each whether the kernel makes one, otherwise its own words.
+type Trial = fn(Vec<LinkKindTrial>) -> std::io::Result<Vec<Result<(), String>>>;
+
 /// A machine, as its files tell.
 pub(super) struct Machine {
     root: PathBuf,
     /// What the kernel is tried with; `None`: it is not tried.
-    trial: Option<fn(Vec<LinkKindTrial>) -> std::io::Result<Vec<Result<(), String>>>>,
+    trial: Option<Trial>,
 }
 
 impl Machine {

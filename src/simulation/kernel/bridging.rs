@@ -4,7 +4,7 @@
 //! [`Kernel::set_bridge_vlan`].
 
 use super::{EEXIST, ENETDOWN, Kernel, attributes, refused};
-use netns_kernel::{BridgeVlan, CreateLink, Failure, LinkInfo, NetnsId};
+use netns_kernel::{BridgeVlan, CreateLink, Failure, KernelOp, LinkInfo, NetnsId};
 
 /// EOPNOTSUPP of errno(3).
 const EOPNOTSUPP: i32 = 95;
@@ -122,14 +122,19 @@ impl Kernel {
         Ok(())
     }
 
-    pub(super) fn set_bridge_vlan(
-        &mut self,
-        netns: NetnsId,
-        name: &str,
-        vlan: &BridgeVlan,
-        itself: bool,
-        present: bool,
-    ) -> Result<(), Failure> {
+    pub(super) fn set_bridge_vlan(&mut self, op: &KernelOp) -> Result<(), Failure> {
+        let KernelOp::SetBridgeVlan {
+            netns,
+            link: name,
+            vlan,
+            itself,
+            present,
+            ..
+        } = op
+        else {
+            return Ok(());
+        };
+        let (netns, itself, present) = (*netns, *itself, *present);
         let Some(link) = self.link(netns, name).cloned() else {
             return if present { self.require(netns, name).map(drop) } else { Ok(()) };
         };

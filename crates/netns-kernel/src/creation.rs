@@ -1,0 +1,170 @@
+//! Creating links: from which namespace, under which name, and why one could not be created.
+//!
+//! Owns the choice of the socket that sends a creation, and the words for a refusal. Must never touch a link that is there already: that is
+//! adoption. Start reading at [`Worker::create_link`].
+
+use nix::errno::Errno;
+
+use super::{
+    failure,
+    link::{self, LinkRequest},
+    netlink::{Refusal, RouteSocket},
+    operation::{CreateLink, Failure, FailureKind, LinkInfo, NetnsId, NewLink, provisional_group},
+    sysctl,
+    worker::Worker,
+};
+
+impl Worker {
+    pub(super) fn create_link(&mut self, create: &CreateLink) -> Result<(), Failure> {
+        let places = self.places_of(create)?;
+        let (message, flags) = link::create(create, &places);
+        let Err(refusal) = self.sender(create)?.change(message, flags) else {
+            return Ok(());
+        };
+        if refusal.is(Errno::EEXIST) && create.parent.is_some() && !self.is_in_the_way(&create.end)? {
+            return self.create_under_another_name(create, &places, &refusal);
+        }
+        let failure = self.creation_failure(create, &refusal);
+        match refusal.is(Errno::EEXIST) {
+            true => self.adopt(create, failure),
+            false => Err(failure),
+        }
+    }
+
+    /// Descriptors and indices for a creation. What was known of links of these names counts no more.
+    pub(super) fn places_of(&mut self, create: &CreateLink) -> Result<link::Places, Failure> {
+        for end in create.ends() {
+            self.links.remove(&(end.netns, end.name.clone()));
+        }
+        let peer = match &create.peer {
+            Some(peer) => Some(self.namespaces.descriptor(peer.end.netns)?),
+            None => None,
+        };
+        let parent = match &create.parent {
+            Some((netns, name)) => Some(self.require(*netns, name, "find the parent,")?.index),
+            None => None,
+        };
+        Ok(link::Places {
+            end: self.namespaces.descriptor(create.end.netns)?,
+            peer,
+            parent,
+        })
+    }
+
+    /// The socket that sends a creation: that of the parent's namespace, in which the kernel looks for the parent; without a parent the
+    /// one in the namespace that nobody else knows.
+    fn sender(&mut self, create: &CreateLink) -> Result<&mut RouteSocket, Failure> {
+        match &create.parent {
+            Some((netns, _)) => Ok(&mut self.namespaces.get_mut(*netns)?.route),
+            None => Ok(&mut self.nursery),
+        }
+    }
+
+    /// Whether the name of a new link is taken where the link is to be: as a name, or as an alternative one.
+    fn is_in_the_way(&mut self, new: &NewLink) -> Result<bool, Failure> {
+        if self.find(new.netns, &new.name)?.is_some() {
+            return Ok(true);
+        }
+        let pinned = self.namespaces.get_mut(new.netns)?;
+        Ok(link::find_by_alternative_name(&mut pinned.route, &new.name).is_ok_and(|holder| holder.is_some()))
+    }
+
+    /// Before Linux 6.15 the kernel looks for the name of a new link in the namespace of the sender: a link of that name there, which has
+    /// nothing to do with the new one, refuses it. Then it is created under a name that nobody has and renamed where it is.
+    fn create_under_another_name(&mut self, create: &CreateLink, places: &link::Places, refusal: &Refusal) -> Result<(), Failure> {
+        let mut other = create.clone();
+        other.end.name = format!("na-{:08x}", provisional_group(&format!("{}{}", create.end.netns, create.end.name)));
+        let (message, flags) = link::create(&other, places);
+        if self.sender(create)?.change(message, flags).is_err() {
+            // The name was not the reason; the first refusal is the one to tell.
+            return Err(self.creation_failure(create, refusal));
+        }
+        let found = self.require(create.end.netns, &other.end.name, "find the new")?;
+        self.links.remove(&(create.end.netns, other.end.name));
+        let rename = LinkRequest {
+            rename: Some(create.end.name.clone()),
+            ..LinkRequest::default()
+        };
+        let pinned = self.namespaces.get_mut(create.end.netns)?;
+        let (message, flags) = rename.message(found.index);
+        pinned.route.change(message, flags).map_err(|refusal| {
+            let action = format!("rename the new link \"{}\" to \"{}\"", found.name, create.end.name);
+            failure::refused(&action, &pinned.place, &refusal)
+        })
+    }
+
+    /// A sysctl that the kernel does not have is passed over: what needs it says so.
+    pub(super) fn ensure_sysctl(&mut self, netns: NetnsId, name: &str, value: &'static str) -> Result<(), Failure> {
+        match self.namespaces.ensure_sysctl(netns, sysctl::path(name), value) {
+            Err(refusal) if !refusal.is(Errno::ENOENT) => {
+                let place = &self.namespaces.get_mut(netns)?.place;
+                Err(failure::refused(&format!("set sysctl {name} to {value}"), place, &refusal))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Says why a link could not be created: what lacks in the kernel, or what is in the way.
+    fn creation_failure(&mut self, create: &CreateLink, refusal: &Refusal) -> Failure {
+        let LinkInfo { kind, module, .. } = &create.info;
+        let action = match &create.peer {
+            Some(peer) => format!("create {kind} pair \"{}\" and \"{}\"", create.end.name, peer.end.name),
+            None => format!("create link \"{}\" of kind {kind}", create.end.name),
+        };
+        // Older kernels give no text here; another text is about a property of the link.
+        let unknown_kind = refusal.text.as_ref().is_none_or(|text| text.contains("Unknown device type"));
+        if refusal.is(Errno::EOPNOTSUPP) && unknown_kind {
+            let place = self.place(create.end.netns);
+            return Failure {
+                kind: FailureKind::KindMissing,
+                errno: Some(refusal.errno),
+                kernel_text: failure::kernel_text(refusal),
+                message: format!(
+                    "cannot {action} in {place}: the kernel has no link kind \"{kind}\": load its module (modprobe {module}); {}",
+                    failure::kernel_words(refusal)
+                ),
+            };
+        }
+        if refusal.is(Errno::EEXIST) {
+            for new in create.ends() {
+                if let Ok(Some(found)) = self.find(new.netns, &new.name) {
+                    let there = format!(
+                        "{} has a link \"{}\" already ({})",
+                        self.place(new.netns),
+                        new.name,
+                        link::describe(&found)
+                    );
+                    return match link::is_of_same_agent(&found, new) {
+                        true => failure::exists(format!("cannot {action}: {there}, which is this agent's")),
+                        false => failure::foreign(format!(
+                            "cannot {action}: {there}; rename or remove that one, choose another name, or say `adopt` to take it over"
+                        )),
+                    };
+                }
+            }
+        }
+        self.alternative_name_in_the_way(&action, create, refusal)
+            .unwrap_or_else(|| failure::refused(&action, &self.place(create.end.netns), refusal))
+    }
+
+    /// An alternative name occupies a name as well, though no list of links shows it there.
+    fn alternative_name_in_the_way(&mut self, action: &str, create: &CreateLink, refusal: &Refusal) -> Option<Failure> {
+        if !refusal.is(Errno::EEXIST) {
+            return None;
+        }
+        create.ends().find_map(|new| {
+            let pinned = self.namespaces.get_mut(new.netns).ok()?;
+            let holder = link::find_by_alternative_name(&mut pinned.route, &new.name).ok()??;
+            Some(failure::foreign(format!(
+                "cannot {action}: in {} \"{}\" is an alternative name of link \"{}\" ({}); choose another name, or remove it: ip link property del \
+                 dev {} altname {}",
+                pinned.place,
+                new.name,
+                holder.name,
+                link::describe(&holder),
+                holder.name,
+                new.name
+            )))
+        })
+    }
+}
