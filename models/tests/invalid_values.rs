@@ -153,6 +153,119 @@ fn interfaces_that_break_a_rule_of_their_type_are_refused() {
 }
 
 #[test]
+fn bridges_ports_and_vlans_that_break_a_rule_are_refused() {
+    check(
+        INTERFACE,
+        &[
+            ("a", r#"{"name":"a","type":"BRIDGE","vlan":{"id":1}}"#, "LinkMismatch", &["link"]),
+            (
+                "a",
+                r#"{"name":"a","type":"BRIDGE","master_interface":"b"}"#,
+                "PortNotSupported",
+                &["type", "master_interface"],
+            ),
+            (
+                "a",
+                r#"{"name":"a","type":"BRIDGE","bridge":{"forward_delay_ms":1}}"#,
+                "SettingOutOfRange",
+                &["forward_delay_ms"],
+            ),
+            (
+                "a",
+                r#"{"name":"a","type":"BRIDGE","bridge":{"vlan_protocol":7}}"#,
+                "UnknownEnumValue",
+                &["vlan_protocol"],
+            ),
+            (
+                "a",
+                r#"{"name":"a","type":"BRIDGE","bridge":{"group_fwd_mask":1}}"#,
+                "SettingOutOfRange",
+                &["group_fwd_mask"],
+            ),
+            (
+                "a",
+                r#"{"name":"a","type":"BRIDGE","bridge":{"self_vlans":[{"vid":4095}]}}"#,
+                "SettingOutOfRange",
+                &["self_vlans[0].vid"],
+            ),
+            (
+                "a",
+                r#"{"name":"a","type":"DUMMY","master_interface":"a"}"#,
+                "MasterIsSelf",
+                &["master_interface"],
+            ),
+            (
+                "a",
+                r#"{"name":"a","type":"DUMMY","master_interface":"b","vrf_master_interface":"c"}"#,
+                "TwoMasters",
+                &["vrf_master_interface", "master_interface"],
+            ),
+            (
+                "a",
+                r#"{"name":"a","type":"DUMMY","bridge_port":{"hairpin":true}}"#,
+                "MasterMissing",
+                &["bridge_port", "master_interface"],
+            ),
+            (
+                "a",
+                r#"{"name":"a","type":"DUMMY","master_interface":"b","bridge_port":{"priority":64}}"#,
+                "SettingOutOfRange",
+                &["priority"],
+            ),
+            (
+                "a",
+                r#"{"name":"a","type":"DUMMY","master_interface":"b","bridge_port":{"vlans":[{"vid":5,"vid_end":9},{"vid":7}]}}"#,
+                "VlanOverlap",
+                &["vlans[1]"],
+            ),
+            (
+                "a",
+                r#"{"name":"a","type":"DUMMY","master_interface":"b","bridge_port":{"vlans":[{"vid":5,"pvid":true},{"vid":7,"pvid":true}]}}"#,
+                "VlanPvidTwice",
+                &["vlans[1].pvid"],
+            ),
+            (
+                "a",
+                r#"{"name":"a","type":"DUMMY","master_interface":"b","bridge_port":{"vlans":[{"vid":5,"vid_end":6,"pvid":true}]}}"#,
+                "VlanPvidRange",
+                &["vlans[0].pvid"],
+            ),
+            (
+                "a",
+                r#"{"name":"a","type":"DUMMY","master_interface":"b","bridge_port":{"vlans":[{"vid":9,"vid_end":5}]}}"#,
+                "SettingOutOfRange",
+                &["vlans[0].vid_end"],
+            ),
+            ("a", r#"{"name":"a","type":"VLAN"}"#, "LinkMissing", &["link"]),
+            (
+                "a",
+                r#"{"name":"a","type":"VLAN","vlan":{"id":10}}"#,
+                "ParentMissing",
+                &["parent_if_name"],
+            ),
+            (
+                "a",
+                r#"{"name":"a","type":"VLAN","vlan":{"id":10,"parent_if_name":"a"}}"#,
+                "ParentIsSelf",
+                &["parent_if_name"],
+            ),
+            (
+                "a",
+                r#"{"name":"a","type":"VLAN","vlan":{"parent_if_name":"b"}}"#,
+                "SettingMissing",
+                &["id"],
+            ),
+            (
+                "a",
+                r#"{"name":"a","type":"VLAN","vlan":{"id":4095,"parent_if_name":"b"}}"#,
+                "SettingOutOfRange",
+                &["id"],
+            ),
+        ],
+    );
+}
+
+#[test]
 fn interfaces_with_bad_names_or_namespaces_are_refused() {
     let long = "x".repeat(101);
     let (peer, name) = ("p".repeat(100), "n".repeat(80));
