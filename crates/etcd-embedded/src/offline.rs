@@ -416,7 +416,7 @@ mod tests {
 
     #[test]
     fn whatever_is_asked_of_the_store_it_keeps_its_rules() {
-        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus/requests");
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fuzz/corpus/requests");
         let files = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
         let mut files: Vec<PathBuf> = files.map(|file| file.expect("a directory entry").path()).collect();
         files.sort();
