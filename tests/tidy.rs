@@ -90,12 +90,13 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The sources of the agent and of its crates.
+/// The sources of the agent and of its crates, without their benchmarks and tests.
 fn source_files() -> Vec<PathBuf> {
-    ["src", "models/src", "crates"]
-        .iter()
-        .flat_map(|folder| rust_files(&root().join(folder)))
-        .collect()
+    let entries = fs::read_dir(root().join("crates")).expect("crates");
+    let mut crates: Vec<PathBuf> = entries.map(|entry| entry.expect("a directory entry").path().join("src")).collect();
+    crates.sort();
+    let folders = [root().join("src"), root().join("models/src")].into_iter().chain(crates);
+    folders.flat_map(|folder| rust_files(&folder)).collect()
 }
 
 fn read(path: &Path) -> String {
