@@ -82,6 +82,7 @@ impl Kernel {
     }
 
     /// The links above a link, each with its namespace.
+    #[cfg(test)]
     pub fn above(&self, netns: NetnsId, name: &str) -> Vec<(NetnsId, String)> {
         let Some(below) = self.link(netns, name).map(|link| (netns, link.index)) else {
             return Vec::new();
