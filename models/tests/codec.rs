@@ -144,10 +144,10 @@ fn an_error_names_the_field_the_position_and_what_would_be_accepted() {
     );
     assert!(wrong.message.contains("line 1 column"), "{}", wrong.message);
 
-    let enumeration = error(r#"{"name":"veth1","type":"BRIDGE"}"#);
+    let enumeration = error(r#"{"name":"veth1","type":"SWITCH"}"#);
     assert_eq!(enumeration.reason, "UnknownEnumName");
     assert!(
-        enumeration.message.contains("type: `BRIDGE`") && enumeration.message.contains("VRF_DEVICE"),
+        enumeration.message.contains("type: `SWITCH`") && enumeration.message.contains("VRF_DEVICE"),
         "{}",
         enumeration.message
     );

@@ -1,6 +1,6 @@
 //! Ports of bridges, and VLANs of bridges and their ports, as the kernel shows them.
 //!
-//! Owns the way back from a port to its values. Must never decide whose a link is. Start reading at [`Inspection::ports_of`].
+//! Owns the way back from a port to its values. Must never decide whose a link is. Start reading at [`Inspection::port_of`].
 
 use std::collections::BTreeMap;
 
