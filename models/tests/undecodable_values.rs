@@ -55,7 +55,7 @@ fn undecodable_values_are_refused_with_the_right_reason() {
         // Fields.
         (
             "config/linux/interfaces/v2/interface/a",
-            br#"{"name":"a","bridge":true}"#,
+            br#"{"name":"a","switch":true}"#,
             "UnknownField",
         ),
         ("config/linux/interfaces/v2/interface/a", br#"{"Name":"a"}"#, "UnknownField"),

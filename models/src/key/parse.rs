@@ -177,17 +177,17 @@ fn parse_interface_part(key: &str) -> Result<TypedKey, KeyError> {
     let unknown = || Err(KeyError::Unknown(key.to_owned()));
     if let Some((interface, part)) = key.strip_prefix(LINUX_INTERFACE).and_then(|rest| rest.split_once("//")) {
         let interface = interface.to_owned();
-        return match part.split_once('/') {
-            Some(("master", master)) if !master.is_empty() && !interface.is_empty() => {
+        match part.split_once('/').filter(|(_, rest)| !rest.is_empty() && !interface.is_empty()) {
+            Some(("master", master)) => {
                 let master = master.to_owned();
-                Ok(TypedKey::InterfaceMaster { interface, master })
+                return Ok(TypedKey::InterfaceMaster { interface, master });
             }
-            Some(("vlan", vlans)) if !vlans.is_empty() && !interface.is_empty() => {
+            Some(("vlan", vlans)) => {
                 let vlans = vlans.to_owned();
-                Ok(TypedKey::InterfaceVlan { interface, vlans })
+                return Ok(TypedKey::InterfaceVlan { interface, vlans });
             }
-            _ => unknown(),
-        };
+            _ => {}
+        }
     }
     let parts: Vec<&str> = key.split('/').collect();
     // The caller has seen `linux/interface/`; the third element begins the name of the interface.
