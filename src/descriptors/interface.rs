@@ -121,7 +121,7 @@ impl InterfaceDescriptor {
                 Role::Original => {}
             }
         }
-        let sysctls = interface.link.kind().sysctls(&interface.link).iter();
+        let sysctls = interface.link.spec().sysctls.iter();
         let mut ops: Vec<KernelOp> = sysctls.map(|(name, value)| KernelOp::EnsureSysctl { netns, name, value }).collect();
         ops.push(KernelOp::CreateLink(Box::new(create)));
         ops.push(self.finish(interface, netns, view));

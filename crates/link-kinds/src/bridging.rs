@@ -3,7 +3,7 @@
 //! Owns the settings that an interface has as a port, and ranges of VLANs. Must never know which kind takes which. Start reading at
 //! [`Port`].
 
-use prost_reflect::{DynamicMessage, MessageDescriptor, ReflectMessage, Value};
+use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
 
 use super::{
     KINDS,
@@ -178,7 +178,6 @@ pub(super) fn write(vlans: &[VlanRange], message: &mut DynamicMessage, descripto
         ] {
             let _ = message.try_set_field_by_name(name, value);
         }
-        debug_assert_eq!(message.descriptor(), item);
         Value::Message(message)
     });
     let _ = message.try_set_field_by_name(field, Value::List(written.collect()));

@@ -51,8 +51,8 @@ pub struct Given<'a> {
     pub has_master: bool,
     /// The agent is to manage the link layer only.
     pub link_only: bool,
-    /// Addresses as written.
-    pub addresses: &'a [String],
+    /// Position of the first address that refers to an allocation.
+    pub alloc_reference: Option<usize>,
 }
 
 impl Given<'_> {

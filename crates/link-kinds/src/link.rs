@@ -94,11 +94,6 @@ impl Link {
         self.kind.spec()
     }
 
-    /// Its kind.
-    pub fn kind(&self) -> &'static dyn LinkKind {
-        self.kind
-    }
-
     /// Whether it is of a kind.
     pub fn is_of(&self, kind: &dyn LinkKind) -> bool {
         self.spec().type_name == kind.spec().type_name

@@ -7,7 +7,6 @@ use std::fmt;
 use super::{
     bridging::PortSpec,
     check::{Given, Invalid},
-    link::Link,
     settings::Table,
 };
 
@@ -22,11 +21,6 @@ pub trait LinkKind: Sync {
     /// Says what is wrong, and what to write instead.
     fn check(&self, _given: &Given<'_>) -> Result<(), Invalid> {
         Ok(())
-    }
-
-    /// Sysctls of the namespace, by name and value, that must be so before such a link is created.
-    fn sysctls(&self, _link: &Link) -> &'static [(&'static str, &'static str)] {
-        &[]
     }
 }
 
@@ -61,6 +55,8 @@ pub struct KindSpec {
     pub own_vlans: Option<&'static str>,
     /// What only one link on the same parent may have.
     pub unique: Option<Unique>,
+    /// Sysctls of the namespace, by name and value, that must be so before such a link is created.
+    pub sysctls: &'static [(&'static str, &'static str)],
     /// The setting with the routing table that it selects for its ports, if it is a VRF device.
     pub routing_table: Option<&'static Attribute>,
     /// The kernel takes the IPv6 loopback address on it.
@@ -91,6 +87,7 @@ impl KindSpec {
             ports: None,
             own_vlans: None,
             unique: None,
+            sysctls: &[],
             routing_table: None,
             takes_loopback_address: false,
             detects_duplicates: true,

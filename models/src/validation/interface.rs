@@ -126,7 +126,7 @@ fn parse(interface: &Interface, kind: &'static dyn LinkKind) -> Result<link_kind
         has_vrf: !interface.vrf_master_interface.is_empty(),
         has_master: !interface.master_interface().is_empty(),
         link_only: interface.link_only,
-        addresses: &interface.ip_addresses,
+        alloc_reference: interface.ip_addresses.iter().position(|address| is_alloc_reference(address)),
     };
     link_kinds::Link::parse(kind, &given).map_err(as_error)
 }

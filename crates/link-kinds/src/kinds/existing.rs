@@ -31,8 +31,7 @@ impl LinkKind for Existing {
             let message = "EXISTING interface defined with namespace";
             return Err(Invalid::new("NamespaceNotSupported", &["namespace"], message));
         }
-        let reference = given.addresses.iter().position(|address| address.starts_with("alloc:"));
-        match reference.filter(|_| given.link_only) {
+        match given.alloc_reference.filter(|_| given.link_only) {
             None => Ok(()),
             Some(index) => Err(Invalid::new(
                 "AllocReferenceNotSupported",

@@ -2,7 +2,7 @@
 //!
 //! Owns its table, its rules and the sysctl that it needs. Must never say what is in the routing table. Start reading at [`VRF_DEVICE`].
 
-use crate::{At, Attribute, Given, Invalid, KindSpec, Link, LinkKind, Module, Mtu, MtuDefault, Unset, Wire};
+use crate::{At, Attribute, Given, Invalid, KindSpec, LinkKind, Module, Mtu, MtuDefault, Unset, Wire};
 
 /// Tables that the kernel uses itself: default, main and local (rtnetlink(7)).
 const RESERVED_TABLES: std::ops::RangeInclusive<u32> = 253..=255;
@@ -24,6 +24,8 @@ static VRF_DEVICE: KindSpec = KindSpec {
     mac: false,
     can_be_in_vrf: false,
     can_be_port: false,
+    // Sockets that are bound to no VRF accept connections from all.
+    sysctls: &[("net.ipv4.tcp_l3mdev_accept", "1")],
     routing_table: Some(&TABLE),
     takes_loopback_address: true,
     detects_duplicates: false,
@@ -52,10 +54,5 @@ impl LinkKind for VrfDevice {
             }
             _ => Ok(()),
         }
-    }
-
-    /// Sockets that are bound to no VRF accept connections from all.
-    fn sysctls(&self, _: &Link) -> &'static [(&'static str, &'static str)] {
-        &[("net.ipv4.tcp_l3mdev_accept", "1")]
     }
 }
