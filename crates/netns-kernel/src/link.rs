@@ -153,23 +153,22 @@ impl LinkRequest {
     }
 
     fn attributes_one_by_one(&self) -> Vec<(String, Self)> {
-        let none = Self::default;
-        let one = |info: &LinkInfo, attr: &Attr| {
-            Some(LinkInfo {
+        let of_link = |info| Self { info, ..Self::default() };
+        let of_port = |port| Self { port, ..Self::default() };
+        let parts = |info: &Option<LinkInfo>, request: fn(Option<LinkInfo>) -> Self| -> Vec<(String, Self)> {
+            let Some(LinkInfo { kind, module, data }) = info else {
+                return Vec::new();
+            };
+            let one = |attr: &Attr| LinkInfo {
+                kind,
+                module,
                 data: vec![attr.clone()],
-                ..info.clone()
-            })
+            };
+            data.iter()
+                .map(|attr| (format!("set {}", attr.name), request(Some(one(attr)))))
+                .collect()
         };
-        let mut parts = Vec::new();
-        for (info, attr) in self.info.iter().flat_map(|info| info.data.iter().map(move |attr| (info, attr))) {
-            let info = one(info, attr);
-            parts.push((format!("set {}", attr.name), Self { info, ..none() }));
-        }
-        for (port, attr) in self.port.iter().flat_map(|port| port.data.iter().map(move |attr| (port, attr))) {
-            let port = one(port, attr);
-            parts.push((format!("set {}", attr.name), Self { port, ..none() }));
-        }
-        parts
+        [parts(&self.info, of_link), parts(&self.port, of_port)].concat()
     }
 }
 
@@ -200,25 +199,22 @@ pub(super) struct Places {
 pub(super) fn create(create: &CreateLink, places: &Places) -> Change {
     let mut message = new_link(&create.end, places.end);
     message.attributes.extend(places.parent.map(LinkAttribute::Link));
-    let mut peer_end = None;
-    if let (Some(peer), Some(place)) = (&create.peer, places.peer) {
+    let peer = create.peer.as_ref().zip(places.peer).map(|(peer, place)| {
         let end = new_link(&peer.end, place);
         let mut value = vec![0; end.buffer_len()];
         end.emit(&mut value);
-        peer_end = Some(Attr {
+        Attr {
             number: peer.attribute,
             name: "peer",
             value,
             immutable: true,
-        });
-    }
-    message.attributes.push(match peer_end {
-        Some(peer) => info_of(&LinkInfo {
-            data: create.info.data.iter().cloned().chain([peer]).collect(),
-            ..create.info.clone()
-        }),
-        None => info_of(&create.info),
+        }
     });
+    message.attributes.push(info_of(&LinkInfo {
+        data: create.info.data.iter().cloned().chain(peer).collect(),
+        kind: create.info.kind,
+        module: create.info.module,
+    }));
     (RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
 }
 
