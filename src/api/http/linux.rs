@@ -6,7 +6,7 @@
 use axum::{extract::State, routing::get};
 use models::proto::ligato::linux::interfaces::{Interface as InterfaceMessage, interface::Link};
 use models::proto::link_member;
-use prost_reflect::{DynamicMessage, Value};
+use prost_reflect::SerializeOptions;
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 
@@ -166,24 +166,9 @@ fn plain_link(link: &Link) -> Json {
     let (member, message) = link_member(link);
     let words = member.split('_').map(|word| word[..1].to_uppercase() + &word[1..]);
     let name: String = words.collect();
-    json!({ name: message.as_ref().map(plain_message) })
-}
-
-fn plain_message(message: &DynamicMessage) -> Json {
-    let fields = message.fields().map(|(field, value)| (field.name().to_owned(), plain_value(value)));
-    Json::Object(fields.collect())
-}
-
-fn plain_value(value: &Value) -> Json {
-    match value {
-        Value::Bool(on) => json!(on),
-        Value::U32(number) => json!(number),
-        Value::I32(number) | Value::EnumNumber(number) => json!(number),
-        Value::String(text) => json!(text),
-        Value::Message(message) => plain_message(message),
-        Value::List(items) => items.iter().map(plain_value).collect(),
-        other => json!(other.to_string()),
-    }
+    let options = SerializeOptions::new().use_proto_field_name(true).use_enum_numbers(true);
+    let content = message.and_then(|message| message.serialize_with_options(serde_json::value::Serializer, &options).ok());
+    json!({ name: content })
 }
 
 fn meta(link: &LinkDetails) -> InterfaceMeta {
