@@ -4,7 +4,7 @@
 //! [`MembershipDescriptor`].
 //! A VRF flushes the IPv6 addresses of a link (`addrconf_notify`), so addresses depend on membership in one.
 
-use link_kinds::Port;
+use link_kinds::{Difference, Port};
 use models::key::{Key, TypedKey};
 
 use super::{
@@ -178,30 +178,29 @@ fn check_master(member: &Membership, master: &Interface, view: &View<'_, Network
     Err(Refusal { reason, message })
 }
 
+/// The settings in which a port differs from what is desired of it; none where one of the two gives none.
+fn port_differences(applied: &Value, wanted: &Value) -> Vec<Difference> {
+    let settings = |value| Value::membership(value)?.port().map(|port| &port.settings);
+    match (settings(applied), settings(wanted)) {
+        (Some(applied), Some(wanted)) => applied.differences(wanted, applied.set_bits()),
+        _ => Vec::new(),
+    }
+}
+
 impl Descriptor<Network> for MembershipDescriptor {
     fn name(&self) -> &'static str {
         "linux-interface-vrf"
     }
 
     fn equivalent(&self, _: &Key, applied: &Value, wanted: &Value) -> bool {
-        let port = |value: &Value| value.membership().and_then(Membership::port).cloned();
-        match (port(applied), port(wanted)) {
-            (Some(applied), Some(wanted)) => applied
-                .settings
-                .differences(&wanted.settings, applied.settings.set_bits())
-                .is_empty(),
-            _ => true,
-        }
+        port_differences(applied, wanted).is_empty()
     }
 
     fn difference(&self, found: &Value, wanted: &Value) -> String {
-        let port = |value: &Value| value.membership().and_then(Membership::port).cloned();
-        match (port(found), port(wanted)) {
-            (Some(found), Some(wanted)) => {
-                let differences = found.settings.differences(&wanted.settings, 0);
-                differences.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-            }
-            _ => "it was changed".to_owned(),
+        let differences: Vec<String> = port_differences(found, wanted).iter().map(ToString::to_string).collect();
+        match differences.is_empty() {
+            true => "it was changed".to_owned(),
+            false => differences.join(", "),
         }
     }
 
@@ -246,15 +245,11 @@ impl Descriptor<Network> for MembershipDescriptor {
     }
 
     fn update(&self, _: &Key, applied: &Value, wanted: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
-        let (Some(before), Some(member)) = (applied.membership(), wanted.membership()) else {
+        let Some((member, port)) = wanted.membership().and_then(|member| Some((member, member.port()?))) else {
             return Ok(Vec::new());
         };
-        let (Some(found), Some(port)) = (before.port(), member.port()) else {
-            return Ok(Vec::new());
-        };
-        let differences = found.settings.differences(&port.settings, found.settings.set_bits());
         let changes = LinkChanges {
-            port: link::port_info(port, link_kinds::changes(&differences)),
+            port: link::port_info(port, link_kinds::changes(&port_differences(applied, wanted))),
             ..LinkChanges::default()
         };
         Ok(self.set(member, changes, view))
