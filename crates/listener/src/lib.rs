@@ -7,6 +7,7 @@
 //! is a largest number of connections; one more is told so and closed.
 
 mod activity;
+pub mod course;
 pub mod refusal;
 mod stream;
 

@@ -3,19 +3,23 @@
 //! Owns the limits of hyper, and the beginning and the end of a connection. Must never look into a call. Start reading at
 //! [`GrpcProtocol`].
 
-use std::{io, net::SocketAddr, pin::pin, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use hyper::{Request, body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    io::{AsyncRead, AsyncWrite},
     sync::watch,
     time::timeout,
 };
 use tracing::debug;
 
 use super::call::Calls;
-use listener::{Activity, Impatient, Limits, Prefixed, Protocol, refusal};
+use listener::{
+    Activity, Impatient, Limits, Prefixed, Protocol,
+    course::{beginning, serve_until},
+    refusal::{self, PREFACE},
+};
 
 /// Streams of one connection at a time.
 const STREAMS_MAX: u32 = 256;
@@ -45,12 +49,12 @@ impl Protocol for GrpcProtocol {
     {
         let limits = self.limits;
         let seconds = limits.step.as_secs();
-        let (status, words) = match timeout(limits.step, has_preface(&mut stream)).await {
-            Ok(Ok(true)) => {
+        let (status, words) = match timeout(limits.step, beginning(&mut stream)).await {
+            Ok(Ok(bytes)) if bytes == PREFACE => {
                 let stop = async move { stop.wait_for(|stop| *stop).await.map(drop) };
                 return self.serve_http2(stream, peer, stop).await;
             }
-            Ok(Ok(false)) => (
+            Ok(Ok(_)) => (
                 "400 Bad Request",
                 "this port speaks gRPC, over HTTP/2; REST is at --http-listen".to_owned(),
             ),
@@ -88,43 +92,13 @@ impl GrpcProtocol {
             .max_send_buf_size(SEND_BUFFER_BYTES)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .serve_connection(TokioIo::new(Prefixed::new(refusal::PREFACE, stream)), service_fn(answer));
-        let mut connection = pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            _ = stop => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-            () = activity.idle(limits.idle()) => {
-                debug!(%peer, "gRPC: nothing was asked for, the connection is closed");
-                connection.as_mut().graceful_shutdown();
-                // Who hears of it takes leave; who does not is not waited for.
-                match timeout(limits.step, connection).await {
-                    Ok(ended) => ended,
-                    Err(_) => Ok(()),
-                }
-            }
+            .serve_connection(TokioIo::new(Prefixed::new(PREFACE, stream)), service_fn(answer));
+        let idle = async {
+            activity.idle(limits.idle()).await;
+            debug!(%peer, "gRPC: nothing was asked for, the connection is closed");
         };
-        if let Err(error) = ended {
+        if let Err(error) = serve_until(connection, stop, idle, limits.step).await {
             debug!(%peer, "gRPC: {error}");
         }
     }
-}
-
-/// Reads what a client begins with, as long as it is what is expected.
-async fn has_preface(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<bool> {
-    let mut beginning = [0; refusal::PREFACE.len()];
-    let mut length = 0;
-    while length < refusal::PREFACE.len() {
-        match stream.read(&mut beginning[length..]).await? {
-            0 if length == 0 => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the client said nothing")),
-            0 => return Ok(false),
-            read => length += read,
-        }
-        if beginning[..length] != refusal::PREFACE[..length] {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }

@@ -3,7 +3,7 @@
 //! Bounds what one client and all clients together can make the store keep: connections, calls, bytes of large answers, and the time
 //! that a client may take. Start reading at [`StoreProtocol`], then [`Calls::answer`].
 
-use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
 use http_body_util::BodyExt;
 use hyper::{
@@ -14,7 +14,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    io::{AsyncRead, AsyncWrite},
     sync::{Semaphore, watch},
     time::timeout,
 };
@@ -24,7 +24,11 @@ use tracing::debug;
 
 use super::{Reserved, gateway};
 use crate::{error::Refusal, shared::Shared};
-use listener::{Activity, Impatient, Limits, Prefixed, Protocol, refusal};
+use listener::{
+    Activity, Impatient, Limits, Prefixed, Protocol,
+    course::{beginning, serve_until},
+    refusal::{self, PREFACE},
+};
 
 /// Calls of one connection at a time: some client libraries open a stream for each watch.
 const STREAMS_MAX: u32 = 1024;
@@ -104,11 +108,12 @@ impl Protocol for StoreProtocol {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (is_http2, beginning) = match timeout(self.limits.step, beginning(&mut stream)).await {
+        let beginning = match timeout(self.limits.step, beginning(&mut stream)).await {
             Ok(Ok(read)) => read,
             Ok(Err(error)) => return debug!(%peer, "embedded store: {error}"),
             Err(_) => return debug!(%peer, "embedded store: the client sent no request"),
         };
+        let is_http2 = beginning == PREFACE;
         let stream = Prefixed::new(beginning, stream);
         let stop = async move { stop.wait_for(|stop| *stop).await.map(drop) };
         let ended = match is_http2 {
@@ -146,18 +151,7 @@ impl StoreProtocol {
             .max_pending_accept_reset_streams(RESETS_MAX)
             .max_local_error_reset_streams(RESETS_MAX)
             .serve_connection(TokioIo::new(stream), service_fn(answer));
-        let mut connection = pin!(connection);
-        tokio::select! {
-            ended = connection.as_mut() => ended,
-            _ = stop => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-            () = activity.idle(limits.idle()) => {
-                connection.as_mut().graceful_shutdown();
-                timeout(limits.step, connection).await.unwrap_or(Ok(()))
-            }
-        }
+        serve_until(connection, stop, activity.idle(limits.idle()), limits.step).await
     }
 
     async fn serve_http1<S>(self, stream: S, stop: impl Future) -> hyper::Result<()>
@@ -174,27 +168,6 @@ impl StoreProtocol {
             .header_read_timeout(limits.step)
             .max_buf_size(HEADER_BYTES as usize)
             .serve_connection(TokioIo::new(stream), service_fn(answer));
-        let mut connection = pin!(connection);
-        tokio::select! {
-            ended = connection.as_mut() => ended,
-            _ = stop => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        }
+        serve_until(connection, stop, std::future::pending::<()>(), limits.step).await
     }
-}
-
-/// Reads until it is clear whether the client speaks HTTP/2. Returns that and the bytes read.
-async fn beginning(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<(bool, Vec<u8>)> {
-    let mut bytes = [0; refusal::PREFACE.len()];
-    let mut length = 0;
-    while length < refusal::PREFACE.len() && bytes[..length] == refusal::PREFACE[..length] {
-        match stream.read(&mut bytes[length..]).await? {
-            0 if length == 0 => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the client sent nothing")),
-            0 => break,
-            read => length += read,
-        }
-    }
-    Ok((bytes == *refusal::PREFACE, bytes[..length].to_vec()))
 }
