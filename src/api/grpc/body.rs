@@ -1,6 +1,9 @@
 //! The bodies of a call: what arrives has a time limit, and messages are counted in both directions.
 //!
 //! Owns the walk along the messages in a body. Must never look into a message. Start reading at [`Frames`].
+//!
+//! Neither a layer of tonic nor a codec could do it: a layer is shown bodies and no messages, and a codec is shown messages, but not the
+//! call that they belong to.
 
 use std::{
     future::Future,
