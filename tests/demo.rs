@@ -8,14 +8,14 @@ use std::{
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
 };
+use testbed::process::Awaited;
 
 /// The kernel ends the processes of a PID namespace on its own time.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -72,11 +72,12 @@ impl Demo {
     }
 
     fn assert_nothing_is_left(&self) {
-        let deadline = Instant::now() + PATIENCE;
-        while !self.processes().is_empty() {
-            assert!(Instant::now() < deadline, "still running: {:?}", self.processes());
-            thread::sleep(Duration::from_millis(10));
+        for process in self.processes() {
+            let number = process.file_name().and_then(|name| name.to_str()?.parse().ok());
+            let awaited = Awaited::begin(number.expect("a folder of /proc"));
+            assert!(awaited.ends_within(PATIENCE), "still running: {}", process.display());
         }
+        assert_eq!(self.processes(), [] as [PathBuf; 0], "a process has started another one");
         assert_eq!(names("/run/netns"), self.names_before);
         for file in ["/run/netns-agent-demo", "/run/netns-agent-demo.log"] {
             assert!(!Path::new(file).exists(), "{file} belongs to the sandbox only");

@@ -21,6 +21,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use testbed::process::Awaited;
 
 /// Errors of tests: anything with a message.
 pub type TestResult<T = ()> = Result<T, Box<dyn std::error::Error>>;
@@ -31,6 +32,9 @@ pub const IMAGE: &str = "busybox-only";
 /// How long the daemon may take to answer. One that finds survivors ends them first, which takes 10 s for one that ignores
 /// SIGTERM.
 const START_PATIENCE: Duration = Duration::from_secs(40);
+
+/// How long containerd may live without its daemon.
+const CONTAINERD_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is missing for a daemon to be started, in words; `None` when nothing is.
 pub fn missing_requirement() -> Option<String> {
@@ -156,17 +160,16 @@ impl Daemon {
     }
 
     fn end(&mut self, signal: Signal) -> TestResult {
-        let containerd = self.containerd();
+        let containerd = self.containerd().map(Awaited::begin);
         if let Some(mut process) = self.process.take() {
             kill(Pid::from_raw(i32::try_from(process.id())?), signal)?;
             process.wait()?;
         }
         // The kernel kills containerd together with its parent, but not at the same instant.
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while containerd.is_some_and(is_alive) && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(5));
+        match containerd.is_none_or(|containerd| containerd.ends_within(CONTAINERD_PATIENCE)) {
+            true => Ok(()),
+            false => Err("containerd outlives the daemon".into()),
         }
-        Ok(())
     }
 
     fn containerd(&self) -> Option<i32> {
@@ -305,8 +308,4 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 
 fn parent(pid: i32) -> Option<i32> {
     ProcessStat::of(pid).ok().map(|stat| stat.parent)
-}
-
-fn is_alive(pid: i32) -> bool {
-    ProcessStat::of(pid).is_ok_and(|stat| !stat.ended())
 }

@@ -1,0 +1,55 @@
+//! Processes that a test waits for although they are no children of it.
+//!
+//! Owns the waiting. Must never end a process. Start reading at [`Awaited::begin`].
+
+use std::{os::fd::OwnedFd, time::Duration};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+/// A process whose end is awaited: a pidfd becomes readable then (pidfd_open(2)).
+pub struct Awaited(Option<OwnedFd>);
+
+impl Awaited {
+    /// The process that has this number now; one that is gone has ended.
+    ///
+    /// # Panics
+    /// The kernel refuses for another reason.
+    pub fn begin(pid: i32) -> Self {
+        let Some(number) = Pid::from_raw(pid) else { return Awaited(None) };
+        match pidfd_open(number, PidfdFlags::empty()) {
+            Ok(pidfd) => Awaited(Some(pidfd)),
+            Err(rustix::io::Errno::SRCH) => Awaited(None),
+            Err(errno) => panic!("a pidfd of process {pid}: {errno}"),
+        }
+    }
+
+    /// Whether it ends within this time.
+    ///
+    /// # Panics
+    /// The kernel cannot say.
+    pub fn ends_within(&self, limit: Duration) -> bool {
+        let Some(pidfd) = &self.0 else { return true };
+        let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+        let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(pidfd), PollFlags::POLLIN)];
+        poll(&mut fds, limit).expect("a pidfd can be polled") > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_process_is_noticed_before_it_is_reaped() {
+        let mut child = Command::new("sleep").arg("600").spawn().expect("it starts");
+        let awaited = Awaited::begin(i32::try_from(child.id()).expect("a PID"));
+        assert!(!awaited.ends_within(Duration::ZERO));
+        child.kill().expect("it runs");
+        assert!(awaited.ends_within(Duration::from_secs(60)));
+        child.wait().expect("it is reaped");
+        assert!(Awaited::begin(i32::MAX).ends_within(Duration::ZERO));
+    }
+}
