@@ -13,44 +13,41 @@ use netns_agent::{
 };
 use support::etcd::{Certificates, CuttingProxy, Etcd, free_port};
 use testbed::random::Random;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::time::timeout;
 
 const PREFIX: &str = "/vnf-agent/vpp1/config/";
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Applies events as the engine would, and remembers what kinds came.
 struct Follower {
-    events: mpsc::Receiver<SourceEvent>,
+    source: Source,
     state: BTreeMap<RawKey, (i64, Vec<u8>)>,
     revision: i64,
     snapshots: Vec<SnapshotReason>,
     losses: Vec<String>,
     change_events: usize,
-    _source: Source,
 }
 
 impl Follower {
     fn start(config: StoreConfig) -> Self {
-        Self::start_with(config, 1, SourceOptions::default())
+        Self::start_with(config, SourceOptions::default())
     }
 
-    fn start_with(config: StoreConfig, capacity: usize, options: SourceOptions) -> Self {
-        let (sender, events) = mpsc::channel(capacity);
-        let source = Source::start_with(config, PREFIX.to_owned(), sender, options).expect("a valid configuration");
+    fn start_with(config: StoreConfig, options: SourceOptions) -> Self {
+        let source = Source::start_with(config, PREFIX.to_owned(), options).expect("a valid configuration");
         let (snapshots, losses) = (Vec::new(), Vec::new());
         Self {
-            events,
+            source,
             state: BTreeMap::new(),
             revision: 0,
             snapshots,
             losses,
             change_events: 0,
-            _source: source,
         }
     }
 
     async fn next(&mut self) -> SourceEvent {
-        let event = timeout(LIMIT, self.events.recv())
+        let event = timeout(LIMIT, self.source.recv())
             .await
             .expect("an event in time")
             .expect("the source runs");
@@ -341,7 +338,7 @@ async fn an_idle_watch_is_not_taken_for_an_attack_by_its_pings() {
 async fn a_burst_is_merged_for_a_slow_receiver_and_ends_exactly() {
     let etcd = Etcd::start().await;
     let mut client = etcd.client().await;
-    let mut follower = Follower::start_with(etcd.config(), 16, SourceOptions::default());
+    let mut follower = Follower::start(etcd.config());
     follower.converge(&mut client).await;
 
     let puts = (0..50).map(|worker| {
@@ -378,7 +375,7 @@ async fn a_watch_that_lags_behind_a_compaction_or_a_slow_comparison_ends_in_the_
         compare_interval: Duration::from_millis(5),
         ..SourceOptions::default()
     };
-    let mut follower = Follower::start_with(etcd.config(), 1, options);
+    let mut follower = Follower::start_with(etcd.config(), options);
     // Comparing all the time while writing must never be taken for a difference.
     for index in 0..500 {
         put(&mut client, &format!("key{}", index % 20), &index.to_string()).await;
@@ -433,21 +430,15 @@ async fn tls_needs_the_right_authority_and_the_client_certificate() {
         ca: "/nonexistent/ca.pem".into(),
         identity: None,
     };
-    let (sender, _events) = mpsc::channel(1);
     let refused = Source::start(
         StoreConfig {
             tls: Some(missing),
             ..etcd.config()
         },
         PREFIX.to_owned(),
-        sender,
     );
-    assert!(
-        refused
-            .expect_err("the file does not exist")
-            .to_string()
-            .contains("/nonexistent/ca.pem")
-    );
+    let refused = refused.err().expect("the file does not exist").to_string();
+    assert!(refused.contains("/nonexistent/ca.pem"), "{refused}");
 }
 
 #[tokio::test]
@@ -486,7 +477,7 @@ async fn a_user_with_rights_on_its_prefix_only_reads_on_after_its_token_has_expi
         credentials: credentials("right"),
         ..etcd.config()
     };
-    let mut follower = Follower::start_with(config, 1, options);
+    let mut follower = Follower::start_with(config, options);
     follower.converge(&mut root).await;
     tokio::time::sleep(Duration::from_secs(4)).await;
     put(&mut root, "a", "2").await;
@@ -551,7 +542,7 @@ async fn under_random_cuts_no_change_is_lost_doubled_or_reordered() {
     let etcd = Etcd::start().await;
     let mut client = etcd.client().await;
     let proxy = CuttingProxy::start(etcd.address()).await;
-    let mut follower = Follower::start_with(StoreConfig::plain([proxy.url()]), 2, SourceOptions::default());
+    let mut follower = Follower::start(StoreConfig::plain([proxy.url()]));
     follower.next().await;
 
     let mut writer = client.clone();

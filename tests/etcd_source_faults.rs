@@ -151,8 +151,7 @@ fn events(kvs: Vec<PbKeyValue>) -> PbWatchResponse {
 
 struct Run {
     store: ScriptedStore,
-    events: mpsc::Receiver<SourceEvent>,
-    _source: Source,
+    source: Source,
     server: JoinHandle<()>,
 }
 
@@ -174,23 +173,17 @@ impl Run {
             // It ends by being aborted.
             let _ = router.serve_with_incoming(TcpListenerStream::new(listener)).await;
         });
-        let (sender, events) = mpsc::channel(1);
         let options = SourceOptions {
             compare_interval: Duration::from_millis(200),
             ..SourceOptions::default()
         };
         let config = StoreConfig::plain([format!("http://{address}")]);
-        let source = Source::start_with(config, PREFIX.to_owned(), sender, options).expect("a valid configuration");
-        Self {
-            store,
-            events,
-            _source: source,
-            server,
-        }
+        let source = Source::start_with(config, PREFIX.to_owned(), options).expect("a valid configuration");
+        Self { store, source, server }
     }
 
     async fn next(&mut self) -> SourceEvent {
-        timeout(Duration::from_secs(20), self.events.recv())
+        timeout(Duration::from_secs(20), self.source.recv())
             .await
             .expect("an event in time")
             .expect("the source runs")

@@ -125,7 +125,6 @@ pub struct Agent {
     grpc: Option<Serving>,
     tasks: JoinSet<String>,
     desired: Arc<Desired>,
-    _source: Source,
     _tracker: Option<Tracker>,
 }
 
@@ -180,7 +179,7 @@ impl Agent {
             orphans: told.health.held_orphans(),
             in_sync: told.in_sync.clone(),
         };
-        let source = follow_store(settings, store_config, parts, &claim, &mut tasks)?;
+        follow_store(settings, store_config, parts, &claim, &mut tasks)?;
         tasks.spawn(named("engine", engine.run()));
         tasks.spawn(named("namespace watcher", pass_probes(probes, handle.clone())));
         tasks.spawn(named("netns executor", pass_namespaces(netns_events, handle.clone())));
@@ -203,7 +202,6 @@ impl Agent {
             grpc,
             tasks,
             desired,
-            _source: source,
             _tracker: tracker,
         })
     }
@@ -334,18 +332,16 @@ fn follow_store(
     parts: removals::Parts,
     claim: &Claim,
     tasks: &mut JoinSet<String>,
-) -> anyhow::Result<Source> {
-    let (sender, events) = mpsc::channel(1);
+) -> anyhow::Result<()> {
     let prefix = format!("{}{}", agent_prefix(&settings.microservice_label), desired::CONFIG);
     let removals = Removals::new(settings.on_store_loss, NoteFile::new(&settings.data_dir, prefix.clone()), parts);
     let options = SourceOptions {
         note: removals.note(),
         ..SourceOptions::default()
     };
-    let source = Source::start_with(store, prefix, sender, options)?;
-    let events = StoreEvents::new(events, claim.allowed());
-    tasks.spawn(named("etcd source", removals.run(events, source.noted())));
-    Ok(source)
+    let events = StoreEvents::new(Source::start_with(store, prefix, options)?, claim.allowed());
+    tasks.spawn(named("etcd source", removals.run(events)));
+    Ok(())
 }
 
 /// The store to speak to, the one named in the settings or the embedded one, and the claim of the label there.

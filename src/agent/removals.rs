@@ -78,7 +78,8 @@ impl Removals {
     }
 
     /// Follows the store until its source ends.
-    pub async fn run(mut self, mut events: StoreEvents, mut noted: watch::Receiver<Option<Note>>) {
+    pub async fn run(mut self, mut events: StoreEvents) {
+        let mut noted = events.noted();
         let mut held = self.parts.desired.held();
         let mut values = held.borrow_and_update().values.clone();
         if !values.is_empty() {

@@ -4,41 +4,40 @@
 
 use std::pin::Pin;
 
-use tokio::sync::mpsc;
+use tokio::sync::watch;
 
-use crate::sources::etcd::SourceEvent;
+use crate::sources::etcd::{Source, SourceEvent, note::Note};
 
 /// See the [module documentation](self).
 pub struct StoreEvents {
-    events: mpsc::Receiver<SourceEvent>,
-    /// The event that comes next, while it waits.
-    next: Option<SourceEvent>,
+    source: Source,
     /// Ends when the agent may follow the store; not awaited before there is content.
     allowed: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl StoreEvents {
     /// The first event with content waits until `allowed` ends, and all that follow wait behind it.
-    pub fn new(events: mpsc::Receiver<SourceEvent>, allowed: impl Future<Output = ()> + Send + 'static) -> Self {
+    pub fn new(source: Source, allowed: impl Future<Output = ()> + Send + 'static) -> Self {
         StoreEvents {
-            events,
-            next: None,
+            source,
             allowed: Some(Box::pin(allowed)),
         }
     }
 
-    /// Returns the next event, or nothing when the source has ended. Cancel-safe.
+    /// Returns the next event, or nothing if the source has failed. Cancel-safe.
     pub async fn recv(&mut self) -> Option<SourceEvent> {
-        if self.next.is_none() {
-            self.next = Some(self.events.recv().await?);
-        }
-        if matches!(self.next, Some(SourceEvent::Snapshot { .. } | SourceEvent::Changes { .. }))
-            && let Some(allowed) = &mut self.allowed
+        if let Some(allowed) = &mut self.allowed
+            && self.source.filled().await?
         {
             allowed.await;
             self.allowed = None;
         }
-        self.next.take()
+        self.source.recv().await
+    }
+
+    /// What a later process needs to recognize the store. It is never older than the last event that was returned.
+    pub fn noted(&self) -> watch::Receiver<Option<Note>> {
+        self.source.noted()
     }
 }
 
@@ -48,33 +47,33 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::sources::etcd::{RawChange, RawKey};
 
     #[tokio::test]
     async fn content_waits_until_the_agent_may_follow_the_store_and_is_not_lost_meanwhile() {
-        let (sender, events) = mpsc::channel(4);
+        let (source, mailbox) = Source::scripted();
         let (allow, allowed) = oneshot::channel::<()>();
-        let mut received = StoreEvents::new(events, allowed.map(drop));
+        let mut received = StoreEvents::new(source, allowed.map(drop));
         let message = "gone".to_owned();
-        let content = |revision| SourceEvent::Changes {
-            revision,
-            items: Vec::new(),
+        let content = |revision: i64| {
+            let key = RawKey::from(revision.to_string().as_bytes());
+            let (mod_revision, value) = (revision, None);
+            let items = vec![RawChange { key, mod_revision, value }];
+            SourceEvent::Changes { revision, items }
         };
-        for event in [SourceEvent::Disconnected { message }, content(1), content(2)] {
-            sender.send(event).await.expect("they are received");
-        }
+        mailbox.post(vec![SourceEvent::Disconnected { message }]);
         assert!(
             matches!(received.recv().await, Some(SourceEvent::Disconnected { .. })),
             "it is no content"
         );
-        for _ in 0..2 {
+        for revision in [1, 2] {
+            mailbox.post(vec![content(revision)]);
             assert!(received.recv().now_or_never().is_none());
         }
         allow.send(()).expect("the receiver waits");
-        for expected in [1, 2] {
-            let event = received.recv().await;
-            assert!(matches!(event, Some(SourceEvent::Changes { revision, .. }) if revision == expected));
-        }
-        drop(sender);
-        assert!(received.recv().await.is_none());
+        let Some(SourceEvent::Changes { revision: 2, items }) = received.recv().await else {
+            panic!("what waited follows")
+        };
+        assert_eq!(items.iter().map(|item| item.mod_revision).collect::<Vec<_>>(), [1, 2]);
     }
 }

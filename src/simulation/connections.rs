@@ -10,7 +10,7 @@ use crate::{
         course::{Course, Landed, Request},
         state::{Batch, Found},
     },
-    sources::etcd::{RawKey, mailbox::Mailbox, note::Note, position::Listed, reading::Reading},
+    sources::etcd::{RawItem, RawKey, mailbox::Mailbox, note::Note, reading::Reading},
     store::Backoff,
 };
 
@@ -19,7 +19,7 @@ pub struct ReaderLink {
     /// The product's own.
     pub reading: Reading,
     /// The product's own.
-    pub mailbox: Arc<Mailbox>,
+    pub mailbox: Mailbox,
     /// The product's own.
     pub backoff: Backoff,
     /// Number of the connection; what belongs to an earlier one is lost.
@@ -39,10 +39,9 @@ pub struct ReaderLink {
 impl ReaderLink {
     /// Not connected yet; the store should be the one of the note.
     pub fn new(note: Option<Note>) -> Self {
-        let mailbox = Arc::new(Mailbox::new());
         ReaderLink {
-            reading: Reading::new(mailbox.clone()).recognizing(note),
-            mailbox,
+            reading: Reading::recognizing(note),
+            mailbox: Mailbox::default(),
             backoff: Backoff::new(),
             connection: 0,
             watched: None,
@@ -59,7 +58,7 @@ pub enum ReaderStep {
     /// A connection is tried.
     Connect,
     /// A listing arrives, made at this revision of this store.
-    Listed(i64, u64, Vec<Listed>),
+    Listed(i64, u64, Vec<RawItem>),
     /// An answer of the watch arrives.
     Answer,
     /// All revisions are compared.

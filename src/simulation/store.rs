@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
     publish::state::{Batch, Found, Guard, Write},
-    sources::etcd::{RawChange, RawKey, note::Past, position::Listed},
+    sources::etcd::{RawChange, RawItem, RawKey, note::Past},
 };
 
 /// How long a lease lives without renewal.
@@ -183,8 +183,8 @@ impl Store {
     }
 
     /// All desired values.
-    pub fn list(&self) -> Vec<Listed> {
-        let listed = self.config.iter().map(|(key, (mod_revision, value))| Listed {
+    pub fn list(&self) -> Vec<RawItem> {
+        let listed = self.config.iter().map(|(key, (mod_revision, value))| RawItem {
             key: key.clone(),
             value: value.clone(),
             mod_revision: *mod_revision,

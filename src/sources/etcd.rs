@@ -22,7 +22,7 @@ use std::{collections::BTreeMap, fmt, str::Utf8Error, sync::Arc, time::Duration}
 
 use etcd_client::{WatchResponse, WatchStream};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::watch,
     task::JoinHandle,
     time::{Instant, sleep, sleep_until},
 };
@@ -171,58 +171,80 @@ impl Default for SourceOptions {
     }
 }
 
-/// A running source. It ends when this is dropped or when the receiver is.
-#[derive(Debug)]
+/// A running source, and the receiver of its events. It ends when this is dropped.
 pub struct Source {
     task: JoinHandle<()>,
+    mailbox: Arc<Mailbox>,
     noted: watch::Receiver<Option<Note>>,
 }
 
 impl Source {
     /// Starts to list and watch `prefix`. Must be called within a Tokio runtime. The store may be unreachable: it is waited for.
     ///
-    /// The channel needs no more capacity than 1: a new event is sent when the channel is empty, and what happens meanwhile is
-    /// merged.
-    ///
     /// # Errors
     /// Only for a configuration that can never work.
-    pub fn start(config: StoreConfig, prefix: String, events: mpsc::Sender<SourceEvent>) -> Result<Self, StoreError> {
-        Self::start_with(config, prefix, events, SourceOptions::default())
+    pub fn start(config: StoreConfig, prefix: String) -> Result<Self, StoreError> {
+        Self::start_with(config, prefix, SourceOptions::default())
     }
 
     /// As [`Source::start`], with options.
     ///
     /// # Errors
     /// As [`Source::start`].
-    pub fn start_with(
-        config: StoreConfig,
-        prefix: String,
-        events: mpsc::Sender<SourceEvent>,
-        options: SourceOptions,
-    ) -> Result<Self, StoreError> {
+    pub fn start_with(config: StoreConfig, prefix: String, options: SourceOptions) -> Result<Self, StoreError> {
         let connector = Connector::new(config)?;
-        let mailbox = Arc::new(Mailbox::new());
+        let mailbox = Arc::new(Mailbox::default());
         let (note_sender, noted) = watch::channel(None);
         let mut reader = Reader {
             connector,
-            prefix: prefix.into_bytes(),
+            prefix: prefix.into_bytes().into(),
             compare_interval: options.compare_interval,
-            reading: Reading::new(mailbox.clone()).recognizing(options.note),
+            reading: Reading::recognizing(options.note),
+            mailbox: mailbox.clone(),
             noted: note_sender,
             established: None,
         };
-        let task = tokio::spawn(async move {
-            tokio::select! {
-                () = mailbox.deliver(events) => {}
-                () = reader.run() => {}
+        let task = tokio::spawn(async move { reader.run().await });
+        Ok(Self { task, mailbox, noted })
+    }
+
+    /// Waits for the next event; what happens before it is taken is merged into it. Returns `None` if the reader failed. Cancel-safe.
+    pub async fn recv(&mut self) -> Option<SourceEvent> {
+        loop {
+            self.filled().await?;
+            if let Some(event) = self.mailbox.take() {
+                return Some(event);
             }
-        });
-        Ok(Self { task, noted })
+        }
+    }
+
+    /// Waits until there is an event. Returns whether the next one has content, or `None` if the reader failed. Cancel-safe.
+    pub async fn filled(&mut self) -> Option<bool> {
+        tokio::select! {
+            has_content = self.mailbox.filled() => Some(has_content),
+            _ = &mut self.task => None,
+        }
     }
 
     /// What a later process needs to recognize the store. It is never older than the last event that was delivered.
     pub fn noted(&self) -> watch::Receiver<Option<Note>> {
         self.noted.clone()
+    }
+}
+
+#[cfg(test)]
+impl Source {
+    /// A source without a store, and where its events are posted.
+    pub(crate) fn scripted() -> (Self, Arc<Mailbox>) {
+        let mailbox = Arc::new(Mailbox::default());
+        let (_, noted) = watch::channel(None);
+        let task = tokio::spawn(std::future::pending());
+        let source = Source {
+            task,
+            mailbox: mailbox.clone(),
+            noted,
+        };
+        (source, mailbox)
     }
 }
 
@@ -238,9 +260,10 @@ struct ListAgain(SnapshotReason);
 /// Reads the store into the mailbox, session after session.
 struct Reader {
     connector: Connector,
-    prefix: Vec<u8>,
+    prefix: Arc<[u8]>,
     compare_interval: Duration,
     reading: Reading,
+    mailbox: Arc<Mailbox>,
     noted: watch::Sender<Option<Note>>,
     /// Since when the present session works.
     established: Option<Instant>,
@@ -259,6 +282,7 @@ impl Reader {
                     if self.reading.lost(error.to_string()) {
                         tracing::warn!(%error, "desired state cannot be read; what was read stays in force");
                     }
+                    self.deliver();
                     self.connector.skip();
                 }
             }
@@ -282,7 +306,7 @@ impl Reader {
         if self.reading.established(revision, cluster_id, items, &past) {
             tracing::info!(endpoint = session.endpoint(), "desired state can be read again");
         }
-        self.note();
+        self.deliver();
         self.follow(&session, watch).await
     }
 
@@ -295,15 +319,16 @@ impl Reader {
         }
     }
 
-    /// Must be called before the next await after a change of `reading`, so that no event is delivered before its note.
-    fn note(&self) {
+    /// Delivers what was found out, the note first: it must never be older than an event that was delivered.
+    fn deliver(&mut self) {
         let note = self.reading.note();
         self.noted.send_if_modified(|noted| std::mem::replace(noted, note.clone()) != note);
+        self.mailbox.post(self.reading.take_events());
     }
 
     /// The part of a session after the listing.
     async fn follow(&mut self, session: &Session, mut watch: WatchStream) -> Result<ListAgain, StoreError> {
-        let prefix = &self.prefix;
+        let prefix = &*self.prefix.clone();
         let mut compare_at = Instant::now() + self.compare_interval;
         loop {
             // The listing runs beside the watch, which must not wait for it.
@@ -321,13 +346,13 @@ impl Reader {
                             return canceled(session, &response);
                         }
                         self.reading.watched(changes_of(prefix, &response));
-                        self.note();
+                        self.deliver();
                     }
                     listing = &mut compared => break listing?,
                 }
             };
             let compared = self.reading.compared(listing.revision, revisions(prefix, listing));
-            self.note();
+            self.deliver();
             let wait = match compared {
                 Compared::Same => self.compare_interval,
                 Compared::InDoubt => SECOND_LOOK,

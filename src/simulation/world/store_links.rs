@@ -133,6 +133,8 @@ impl World {
     pub(super) fn deliver(&mut self) {
         let Some(agent) = &mut self.agent else { return };
         agent.reader.delivering = false;
+        let found = agent.reader.reading.take_events();
+        agent.reader.mailbox.post(found);
         if let Some(mut event) = agent.reader.mailbox.take() {
             if let Some(mutation) = self.mutation {
                 event = mutation.event(event, !agent.begun);

@@ -1,18 +1,18 @@
-//! What waits for the receiver: merged, so that a slow receiver costs memory per key and not per change.
+//! Events between the reader of the store and the receiver: merged, so that a slow receiver costs memory per key and not per change.
 //!
-//! Owns the events between the watch and the channel. Must never reorder or lose the newest state of a key. Start reading at
-//! [`Mailbox`]; [`Pending`] is the merging itself.
+//! Must never reorder or lose the newest state of a key. Start reading at [`Mailbox`]; [`Pending`] is the merging itself.
 
 use std::{
     collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 
 use super::{RawChange, RawItem, RawKey, SnapshotReason, SourceEvent};
 
-/// Written by the watch, which never waits; emptied into the channel by [`Mailbox::deliver`].
+/// Filled by the reader, which never waits; emptied by one receiver.
+#[derive(Default)]
 pub(crate) struct Mailbox {
     // A std mutex: it is held for a few map operations and never across an await.
     pending: Mutex<Pending>,
@@ -31,31 +31,14 @@ struct Pending {
 }
 
 impl Mailbox {
-    pub fn new() -> Self {
-        Self {
-            pending: Mutex::new(Pending::default()),
-            filled: Notify::new(),
+    /// Adds events, in order.
+    pub fn post(&self, events: Vec<SourceEvent>) {
+        if events.is_empty() {
+            return;
         }
-    }
-
-    pub fn snapshot(&self, revision: i64, reason: SnapshotReason, items: Vec<RawItem>) {
-        self.update(|pending| pending.snapshot(revision, reason, items));
-    }
-
-    pub fn changes(&self, revision: i64, changes: Vec<RawChange>) {
-        self.update(|pending| pending.changes(revision, changes));
-    }
-
-    pub fn disconnected(&self, message: String) {
-        self.update(|pending| pending.disconnected(message));
-    }
-
-    pub fn reconnected(&self) {
-        self.update(Pending::reconnected);
-    }
-
-    fn update(&self, change: impl FnOnce(&mut Pending)) {
-        change(&mut self.lock());
+        let mut pending = self.lock();
+        events.into_iter().for_each(|event| pending.add(event));
+        drop(pending);
         self.filled.notify_one();
     }
 
@@ -63,34 +46,33 @@ impl Mailbox {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next event, if any waits.
+    /// Returns the next event, if there is one.
     pub fn take(&self) -> Option<SourceEvent> {
         self.lock().take()
     }
 
-    /// Moves events into the channel until the receiver is gone. It waits until the channel is empty, whatever its capacity,
-    /// so that everything that happens meanwhile is merged here.
-    pub async fn deliver(&self, sender: mpsc::Sender<SourceEvent>) {
+    /// Waits until there is an event. Returns whether the next one has content: keys of the store. Cancel-safe.
+    pub async fn filled(&self) -> bool {
         loop {
             let filled = self.filled.notified();
-            if self.lock().is_empty() {
-                tokio::select! {
-                    () = filled => {}
-                    () = sender.closed() => return,
-                }
-                continue;
+            if let Some(has_content) = self.lock().next_has_content() {
+                return has_content;
             }
-            let Ok(mut room) = sender.reserve_many(sender.max_capacity()).await else {
-                return;
-            };
-            if let (Some(permit), Some(event)) = (room.next(), self.take()) {
-                permit.send(event);
-            }
+            filled.await;
         }
     }
 }
 
 impl Pending {
+    fn add(&mut self, event: SourceEvent) {
+        match event {
+            SourceEvent::Snapshot { revision, reason, items } => self.snapshot(revision, reason, items),
+            SourceEvent::Changes { revision, items } => self.changes(revision, items),
+            SourceEvent::Disconnected { message } => self.disconnected(message),
+            SourceEvent::Reconnected => self.reconnected(),
+        }
+    }
+
     fn snapshot(&mut self, revision: i64, reason: SnapshotReason, items: Vec<RawItem>) {
         // The receiver never saw the snapshot that is replaced, so the reason for that one still holds; but the news that the
         // store is another one must not be hidden by it, unless the receiver has nothing to compare with.
@@ -123,8 +105,14 @@ impl Pending {
         self.reconnected = true;
     }
 
-    fn is_empty(&self) -> bool {
-        !self.reconnected && self.snapshot.is_none() && self.changes.is_empty() && self.disconnected.is_none()
+    /// Whether the event that comes next has content; `None` if there is none.
+    fn next_has_content(&self) -> Option<bool> {
+        let has_content = self.snapshot.is_some() || !self.changes.is_empty();
+        match (self.reconnected, has_content) {
+            (true, _) => Some(false),
+            (false, true) => Some(true),
+            (false, false) => self.disconnected.as_ref().map(|_| false),
+        }
     }
 
     /// The next event: data is told to come from a connected store, and before the loss of the connection.
@@ -172,7 +160,7 @@ mod tests {
         pending.changes(6, vec![change("a", 6, None)]);
         let items = vec![change("a", 6, None), change("b", 5, Some("1"))];
         assert_eq!(drain(&mut pending), [SourceEvent::Changes { revision: 6, items }]);
-        assert!(pending.is_empty());
+        assert_eq!(pending.next_has_content(), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{RawKey, position::Listed};
+use super::{RawItem, RawKey};
 
 /// Witnesses are taken from both ends of the key range, this many from each: keys that are deleted together are neighbours.
 const WITNESSES: usize = 4;
@@ -96,14 +96,14 @@ impl Note {
     }
 
     /// The revision whose listing is needed to recognize the store; `None` if the present listing suffices.
-    pub(crate) fn doubts(&self, revision: i64, cluster_id: u64, items: &[Listed]) -> Option<i64> {
+    pub(crate) fn doubts(&self, revision: i64, cluster_id: u64, items: &[RawItem]) -> Option<i64> {
         let in_doubt =
             self.cluster == format!("{cluster_id:x}") && revision >= self.revision && self.keys > 0 && !self.is_witnessed_by(items);
         in_doubt.then_some(self.revision)
     }
 
     /// Judges the first listing of this process; `past` is the answer to [`Note::doubts`].
-    pub(crate) fn recognize(&self, revision: i64, cluster_id: u64, items: &[Listed], past: &Past) -> Recognition {
+    pub(crate) fn recognize(&self, revision: i64, cluster_id: u64, items: &[RawItem], past: &Past) -> Recognition {
         if self.cluster != format!("{cluster_id:x}") {
             let evidence = format!("it is cluster {cluster_id:x}, before the agent was stopped it was {}", self.cluster);
             return Recognition::Replaced(evidence);
@@ -135,7 +135,7 @@ impl Note {
         }
     }
 
-    fn is_witnessed_by(&self, items: &[Listed]) -> bool {
+    fn is_witnessed_by(&self, items: &[RawItem]) -> bool {
         // Listings are sorted by key.
         self.witnesses.iter().any(|witness| {
             let found = items.binary_search_by(|item| item.key.as_bytes().cmp(witness.key.as_bytes()));
@@ -159,8 +159,8 @@ pub(super) fn hash(value: &[u8]) -> u64 {
 mod tests {
     use super::*;
 
-    fn items(range: std::ops::Range<i64>) -> Vec<Listed> {
-        let item = |number: i64| Listed {
+    fn items(range: std::ops::Range<i64>) -> Vec<RawItem> {
+        let item = |number: i64| RawItem {
             key: RawKey::from(format!("key{number:02}").as_bytes()),
             value: format!("value{number}").into_bytes(),
             mod_revision: number,
@@ -179,7 +179,7 @@ mod tests {
         )
     }
 
-    fn past(items: &[Listed]) -> Past {
+    fn past(items: &[RawItem]) -> Past {
         Past::Listed(items.iter().map(|item| (item.key.clone(), item.mod_revision)).collect())
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use etcd_client::KeyValue;
 
 use super::{
-    RawChange, RawKey,
+    RawChange, RawItem, RawKey,
     note::{self, Note, Past},
 };
 
@@ -24,13 +24,6 @@ pub(crate) struct Position {
     revision: i64,
     cluster_id: u64,
     known: BTreeMap<RawKey, Fingerprint>,
-}
-
-/// One key of a listing, after the prefix was cut off.
-pub(crate) struct Listed {
-    pub key: RawKey,
-    pub value: Vec<u8>,
-    pub mod_revision: i64,
 }
 
 /// What a listing of the store means for someone who is at a [`Position`].
@@ -51,7 +44,7 @@ pub(crate) type Suspects = BTreeMap<RawKey, Option<i64>>;
 
 impl Position {
     /// The position of someone who was given exactly `items`.
-    pub fn of_listing(revision: i64, cluster_id: u64, items: &[Listed]) -> Self {
+    pub fn of_listing(revision: i64, cluster_id: u64, items: &[RawItem]) -> Self {
         let known = items.iter().map(|item| (item.key.clone(), fingerprint(item))).collect();
         Self {
             revision,
@@ -104,7 +97,7 @@ impl Position {
     /// The revision whose listing would tell whether the keys that a listing lacks were deleted or lost: `None` if there is no
     /// doubt. There is one if not a single known key is as it was, because a store that was wiped and written to since looks the
     /// same.
-    pub fn doubts(&self, revision: i64, cluster_id: u64, items: &[Listed]) -> Option<i64> {
+    pub fn doubts(&self, revision: i64, cluster_id: u64, items: &[RawItem]) -> Option<i64> {
         if cluster_id != self.cluster_id || revision <= self.revision || self.known.is_empty() {
             return None;
         }
@@ -124,7 +117,7 @@ impl Position {
     ///
     /// A store that only moved on holds every key with a revision up to ours exactly as delivered. A restored snapshot holds some of
     /// them so, and others in an earlier version. Anything else is another store or an emptied one.
-    pub fn compare(&self, revision: i64, cluster_id: u64, items: &[Listed], past: &Past) -> Comparison {
+    pub fn compare(&self, revision: i64, cluster_id: u64, items: &[RawItem], past: &Past) -> Comparison {
         if cluster_id != self.cluster_id {
             return Comparison::Replaced(format!("it is cluster {cluster_id:x}, before it was {:x}", self.cluster_id));
         }
@@ -218,7 +211,7 @@ impl Position {
     }
 }
 
-fn fingerprint(item: &Listed) -> Fingerprint {
+fn fingerprint(item: &RawItem) -> Fingerprint {
     Fingerprint {
         mod_revision: item.mod_revision,
         value_hash: note::hash(&item.value),
@@ -226,11 +219,11 @@ fn fingerprint(item: &Listed) -> Fingerprint {
 }
 
 /// Cuts the prefix off; a key without it cannot come out of a listing of the prefix, and is left out.
-pub(super) fn strip(prefix: &[u8], items: Vec<KeyValue>) -> Vec<Listed> {
+pub(super) fn strip(prefix: &[u8], items: Vec<KeyValue>) -> Vec<RawItem> {
     let listed = items.into_iter().filter_map(|item| {
         let mod_revision = item.mod_revision();
         let (key, value) = item.into_key_value();
-        Some(Listed {
+        Some(RawItem {
             key: RawKey::from(key.strip_prefix(prefix)?),
             value,
             mod_revision,
@@ -243,8 +236,8 @@ pub(super) fn strip(prefix: &[u8], items: Vec<KeyValue>) -> Vec<Listed> {
 mod tests {
     use super::*;
 
-    fn listed(key: &str, value: &str, mod_revision: i64) -> Listed {
-        Listed {
+    fn listed(key: &str, value: &str, mod_revision: i64) -> RawItem {
+        RawItem {
             key: RawKey::from(key.as_bytes()),
             value: value.into(),
             mod_revision,

@@ -3,13 +3,12 @@
 //! Owns the [`Position`] and what the receiver was told of the connection. Must never do I/O. Start reading at
 //! [`Reading::established`].
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use super::{
-    RawChange, RawItem, RawKey, SnapshotReason,
-    mailbox::Mailbox,
+    RawChange, RawItem, RawKey, SnapshotReason, SourceEvent,
     note::{Note, Past, Recognition},
-    position::{Comparison, Listed, Position, Suspects},
+    position::{Comparison, Position, Suspects},
 };
 
 /// What a comparison of all keys' revisions has shown.
@@ -24,8 +23,10 @@ pub(crate) enum Compared {
 }
 
 /// See the [module documentation](self).
+#[derive(Default)]
 pub(crate) struct Reading {
-    mailbox: Arc<Mailbox>,
+    /// What the receiver is to be told.
+    events: Vec<SourceEvent>,
     /// What an earlier process remembered of the store.
     note: Option<Note>,
     /// `None` until the first snapshot.
@@ -40,22 +41,18 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    /// Nothing is known yet; what is found out goes into the mailbox.
-    pub fn new(mailbox: Arc<Mailbox>) -> Self {
+    /// Nothing is known yet. The store must be the one of this note, if there is one.
+    pub fn recognizing(note: Option<Note>) -> Self {
         Reading {
-            mailbox,
-            note: None,
-            position: None,
-            snapshot_because: None,
-            told: None,
-            suspects: Suspects::new(),
-            losses: 0,
+            note,
+            ..Reading::default()
         }
     }
 
-    /// The store must be the one of this note, as far as there is one.
-    pub fn recognizing(self, note: Option<Note>) -> Self {
-        Reading { note, ..self }
+    /// Takes what the receiver is to be told, in order. It must not be delivered before [`Reading::note`] is: the note is never older than
+    /// an event that was delivered.
+    pub fn take_events(&mut self) -> Vec<SourceEvent> {
+        std::mem::take(&mut self.events)
     }
 
     /// What a later process needs to recognize the store; `None` before the first listing.
@@ -68,7 +65,7 @@ impl Reading {
     }
 
     /// The revision whose keys must be listed as well before the listing can be judged, if any; see [`Past`].
-    pub fn doubts(&self, revision: i64, cluster_id: u64, items: &[Listed]) -> Option<i64> {
+    pub fn doubts(&self, revision: i64, cluster_id: u64, items: &[RawItem]) -> Option<i64> {
         match (&self.position, &self.note) {
             (Some(position), _) => position.doubts(revision, cluster_id, items),
             (None, Some(note)) => note.doubts(revision, cluster_id, items),
@@ -78,10 +75,10 @@ impl Reading {
 
     /// Everything was listed at `revision`, and is being watched from the next one on; `past` is the answer to [`Reading::doubts`].
     /// Returns whether the store is back after a loss that was reported.
-    pub fn established(&mut self, revision: i64, cluster_id: u64, items: Vec<Listed>, past: &Past) -> bool {
+    pub fn established(&mut self, revision: i64, cluster_id: u64, items: Vec<RawItem>, past: &Past) -> bool {
         let back = self.told.take().is_some();
         if back {
-            self.mailbox.reconnected();
+            self.events.push(SourceEvent::Reconnected);
         }
         self.suspects.clear();
         self.position = Some(self.adopt(revision, cluster_id, items, past));
@@ -89,7 +86,7 @@ impl Reading {
     }
 
     /// Delivers what a listing has brought, and returns the position after it.
-    fn adopt(&mut self, revision: i64, cluster_id: u64, items: Vec<Listed>, past: &Past) -> Position {
+    fn adopt(&mut self, revision: i64, cluster_id: u64, items: Vec<RawItem>, past: &Past) -> Position {
         let reason = match (self.position.take(), self.snapshot_because.take()) {
             (None, _) => match &self.note {
                 None => SnapshotReason::Initial,
@@ -105,7 +102,7 @@ impl Reading {
                 (_, Some(reason)) => reason,
                 (Comparison::Moved(changes), None) => {
                     position.move_to(revision, &changes);
-                    self.mailbox.changes(revision, changes);
+                    self.events.push(SourceEvent::Changes { revision, items: changes });
                     return position;
                 }
                 (Comparison::Same, None) => {
@@ -116,10 +113,7 @@ impl Reading {
         };
         self.losses += u64::from(matches!(reason, SnapshotReason::StoreReplaced { .. }));
         let position = Position::of_listing(revision, cluster_id, &items);
-        let items = items
-            .into_iter()
-            .map(|Listed { key, value, mod_revision }| RawItem { key, value, mod_revision });
-        self.mailbox.snapshot(revision, reason, items.collect());
+        self.events.push(SourceEvent::Snapshot { revision, reason, items });
         position
     }
 
@@ -135,7 +129,7 @@ impl Reading {
         }
         position.advance(revision);
         if !changes.is_empty() {
-            self.mailbox.changes(revision, changes);
+            self.events.push(SourceEvent::Changes { revision, items: changes });
         }
     }
 
@@ -167,7 +161,7 @@ impl Reading {
     pub fn lost(&mut self, message: String) -> bool {
         let news = self.told.as_ref() != Some(&message);
         if news {
-            self.mailbox.disconnected(message.clone());
+            self.events.push(SourceEvent::Disconnected { message: message.clone() });
             self.told = Some(message);
         }
         news
