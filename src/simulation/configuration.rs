@@ -3,7 +3,10 @@
 //! Owns what values are drawn from. No two of them contradict each other, so that the end does not depend on the way to it.
 //! Must never use a value of the agent: it speaks JSON. Start reading at [`Inventory::item`].
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::collections::BTreeMap;
+
+use testbed::values::{self, Port, Reference, Value};
+pub use testbed::values::{arp_key, interface_key, route_key};
 
 use super::random::Random;
 
@@ -168,24 +171,21 @@ pub enum Item {
 /// The values by key.
 pub type Configuration = BTreeMap<String, Item>;
 
-/// Key of an interface.
-pub fn interface_key(name: &str) -> String {
-    format!("linux/interfaces/v2/interface/{name}")
-}
-
-/// Key of a neighbour.
-pub fn arp_key(interface: &str, address: &str) -> String {
-    format!("linux/l3/v2/arp/{interface}/{address}")
-}
-
-/// Key of a route.
-pub fn route_key(destination: &str, interface: &str) -> String {
-    format!("linux/l3/v2/route/{destination}/{interface}")
-}
-
 /// A MAC address as text.
 pub fn mac_text(last: u8) -> String {
     format!("02:00:00:00:00:{last:02x}")
+}
+
+/// How values name a place.
+pub fn reference(place: usize) -> Reference {
+    match place {
+        OWN_PLACE => Reference::Own,
+        FOREIGN_PLACE => Reference::named(FOREIGN_NAME),
+        CREATED_PLACE => Reference::named(CREATED_NAME),
+        PROCESS_PLACE => Reference::Pid(PID),
+        CONTAINER_PLACE => Reference::Microservice(LABEL.to_owned()),
+        _ => Reference::File(FILE.to_owned()),
+    }
 }
 
 impl Item {
@@ -199,28 +199,27 @@ impl Item {
         }
     }
 
+    /// The value that it stands for.
+    pub fn value(&self) -> Value {
+        match self {
+            Item::Interface(interface) => Value::Interface(interface.value()),
+            Item::Unusable(key) => Value::Unusable(key.clone()),
+            Item::Arp(arp) => Value::Arp(values::Arp {
+                adopt: arp.adopt,
+                ..values::Arp::new(arp.interface, &arp.address, &mac_text(arp.mac))
+            }),
+            Item::Route(route) => Value::Route(values::Route {
+                scope: route.scope,
+                metric: route.metric,
+                adopt: route.adopt,
+                ..values::Route::new(route.interface, &route.destination, route.gateway.as_deref().unwrap_or_default())
+            }),
+        }
+    }
+
     /// The value as it is put.
     pub fn json(&self) -> String {
-        match self {
-            Item::Interface(interface) => interface.json(),
-            Item::Unusable(_) => r#"{"type":"DUMMY","mtu":"many"}"#.to_owned(),
-            Item::Arp(arp) => format!(
-                r#"{{"interface":"{}","ip_address":"{}","hw_address":"{}","adopt":{}}}"#,
-                arp.interface,
-                arp.address,
-                mac_text(arp.mac),
-                arp.adopt
-            ),
-            Item::Route(route) => format!(
-                r#"{{"outgoing_interface":"{}","dst_network":"{}","gw_addr":"{}","scope":"{}","metric":{},"adopt":{}}}"#,
-                route.interface,
-                route.destination,
-                route.gateway.as_deref().unwrap_or_default(),
-                route.scope,
-                route.metric,
-                route.adopt
-            ),
-        }
+        self.value().json().to_string()
     }
 }
 
@@ -242,48 +241,36 @@ impl Interface {
         }
     }
 
-    fn json(&self) -> String {
-        let mut json = format!(
-            r#"{{"name":"{}","host_if_name":"{}","enabled":{},"mtu":{}"#,
-            self.name, self.host, self.enabled, self.mtu
-        );
-        if !self.addresses.is_empty() {
-            let _ = write!(json, r#","ip_addresses":["{}"]"#, self.addresses.join("\",\""));
-        }
-        let _ = match &self.kind {
-            Kind::Veth(peer) => write!(json, r#","type":"VETH","veth":{{"peer_if_name":"{peer}"}}"#),
-            Kind::Vrf(table) => write!(json, r#","type":"VRF_DEVICE","vrf_dev":{{"routing_table":{table}}}"#),
-            Kind::Dummy => write!(json, r#","type":"DUMMY""#),
-            Kind::Loopback => write!(json, r#","type":"LOOPBACK""#),
-            Kind::Bridge { stp, ageing } => write!(json, r#","type":"BRIDGE","bridge":{{"stp":{stp},"ageing_time_s":{ageing}}}"#),
-            Kind::Vlan { parent, id, loose } => write!(
-                json,
-                r#","type":"VLAN","vlan":{{"parent_if_name":"{parent}","id":{id},"loose_binding":{loose}}}"#
-            ),
-            Kind::Existing { link_only } => write!(json, r#","type":"EXISTING","link_only":{link_only}"#),
+    /// The value that it stands for.
+    pub fn value(&self) -> values::Interface {
+        let kind = match self.kind {
+            Kind::Veth(peer) => values::Kind::Veth(peer.to_owned()),
+            Kind::Dummy => values::Kind::Dummy,
+            Kind::Vrf(table) => values::Kind::Vrf(table),
+            Kind::Loopback => values::Kind::Loopback,
+            Kind::Bridge { stp, ageing } => values::Kind::Bridge { stp, ageing },
+            Kind::Vlan { parent, id, loose } => values::Kind::Vlan {
+                parent: parent.to_owned(),
+                id,
+                loose,
+            },
+            Kind::Existing { .. } => values::Kind::Existing,
         };
-        let namespace = match self.place {
-            OWN_PLACE => None,
-            FOREIGN_PLACE => Some(("NSID", FOREIGN_NAME)),
-            CREATED_PLACE => Some(("NSID", CREATED_NAME)),
-            PROCESS_PLACE => Some(("PID", "100")),
-            CONTAINER_PLACE => Some(("MICROSERVICE", LABEL)),
-            _ => Some(("FD", FILE)),
-        };
-        if let Some((kind, reference)) = namespace {
-            let _ = write!(json, r#","namespace":{{"type":"{kind}","reference":"{reference}"}}"#);
+        values::Interface {
+            host_name: self.host.clone(),
+            enabled: self.enabled,
+            addresses: self.addresses.clone(),
+            link_only: self.kind == Kind::Existing { link_only: true },
+            detects_duplicates: true,
+            mtu: self.mtu,
+            mac: self.mac.map(mac_text).unwrap_or_default(),
+            vrf: self.vrf.unwrap_or_default().to_owned(),
+            port: self.bridge.map(|(bridge, isolated)| Port {
+                bridge: bridge.to_owned(),
+                isolated,
+            }),
+            ..values::Interface::new(self.name, kind, reference(self.place))
         }
-        if let Some(mac) = self.mac {
-            let _ = write!(json, r#","phys_address":"{}""#, mac_text(mac));
-        }
-        if let Some(vrf) = self.vrf {
-            let _ = write!(json, r#","vrf_master_interface":"{vrf}""#);
-        }
-        if let Some((bridge, isolated)) = self.bridge {
-            let _ = write!(json, r#","master_interface":"{bridge}","bridge_port":{{"isolated":{isolated}}}"#);
-        }
-        json.push('}');
-        json
     }
 }
 

@@ -51,7 +51,8 @@ fn foreign_alias(label: &str, number: usize) -> String {
 /// What [`found_namespaces`] put into its namespace of this number, as lines of a namespace's state.
 pub fn foreign_lines(label: &str, number: usize) -> Vec<String> {
     vec![
-        format!("link foreign{number} kind veth up mtu 1500 alias {}", foreign_alias(label, number)),
+        format!("link foreign{number} kind veth up alias {}", foreign_alias(label, number)),
+        format!("mtu foreign{number} 1500"),
         format!("address foreign{number} 10.250.0.{}/24", number + 1),
         format!("route 10.251.0.0/16 via 10.250.0.9 dev foreign{number} metric 0 scope global table main protocol boot"),
         format!("neighbour 10.250.0.9 dev foreign{number} mac 02:ff:00:00:00:09"),

@@ -2,16 +2,21 @@
 //!
 //! Owns reading and comparing; must never change anything. Start reading at [`NetnsState`].
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, net::IpAddr, path::Path};
 
 use serde_json::Value;
+use testbed::expected::{Link, RouteEntry, Space, network};
 
 use super::command;
+
+/// Settings of a kind of link that are compared if something is expected of them, as `ip` names them.
+const SETTINGS: [&str; 5] = ["ageing_time", "flags", "id", "stp_state", "table"];
 
 /// The state of a namespace as lines of text, so that a difference reads like one.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct NetnsState {
-    /// `link …`, `mac …`, `address …`, `route …`, `neighbour …`.
+    /// `link …`, `master …`, `address …`, `secondary …`, `route …`, `neighbour …`, and what counts only where it is expected: `mac …`,
+    /// `mtu …`, `setting …`.
     pub lines: BTreeSet<String>,
 }
 
@@ -38,20 +43,85 @@ impl NetnsState {
         Ok(Self { lines })
     }
 
-    /// Lines that stand on one side only, each with its side; MACs count only where one is expected.
+    /// What must be read in a namespace that is as expected of an agent with this label.
+    pub fn of(space: &Space, label: &str) -> Self {
+        let mut lines = BTreeSet::new();
+        for (name, link) in space.links.iter().filter(|(name, _)| *name != "lo") {
+            expect_link(name, link, label, &mut lines);
+        }
+        for (name, address, length) in &space.addresses {
+            lines.insert(format!("address {name} {address}/{length}"));
+            let is_beside = |(other, primary, subnet): &(String, IpAddr, u8)| {
+                let same = other == name && subnet == length && network((*primary, *length)) == network((*address, *length));
+                same && primary != address && space.primary.contains(&(other.clone(), *primary))
+            };
+            if space.addresses.iter().any(is_beside) {
+                lines.insert(format!("secondary {name} {address}"));
+            }
+        }
+        lines.extend(
+            space
+                .neighbours
+                .iter()
+                .map(|(name, address, mac)| format!("neighbour {address} dev {name} mac {mac}")),
+        );
+        lines.extend(space.routes.iter().map(expected_route));
+        Self { lines }
+    }
+
+    /// Lines that stand on one side only, each with its side.
     pub fn difference(&self, found: &Self, name: &str) -> String {
         let missing = self.lines.difference(&found.lines).map(|line| format!("{name}: missing: {line}\n"));
-        let expects_mac = |line: &str| {
-            self.lines
-                .iter()
-                .any(|expected| expected.split(' ').take(2).eq(line.split(' ').take(2)))
+        // All but the last word tell what is meant.
+        let counts = |line: &str| {
+            let is_optional = ["mac ", "mtu ", "setting "].iter().any(|start| line.starts_with(start));
+            let meant = |line: &str| line.rsplit_once(' ').map(|(meant, _)| meant.to_owned());
+            !is_optional || self.lines.iter().any(|expected| meant(expected) == meant(line))
         };
         let extra = found.lines.difference(&self.lines);
         let extra = extra
-            .filter(|line| !line.starts_with("mac ") || expects_mac(line))
+            .filter(|line| counts(line))
             .map(|line| format!("{name}: not asked for: {line}\n"));
         missing.chain(extra).collect()
     }
+}
+
+fn expect_link(name: &str, link: &Link, label: &str, lines: &mut BTreeSet<String>) {
+    let admin = if link.up { "up" } else { "down" };
+    lines.insert(format!(
+        "link {name} kind {} {admin} alias /vnf-agent/{label}/{}",
+        link.kind, link.mark
+    ));
+    lines.extend(link.mtu.map(|mtu| format!("mtu {name} {mtu}")));
+    lines.extend(link.mac.iter().map(|mac| format!("mac {name} {mac}")));
+    lines.extend(link.master.iter().map(|master| format!("master {name} {master}")));
+    lines.extend(
+        link.settings
+            .iter()
+            .map(|(setting, value)| format!("setting {name} {setting} {value}")),
+    );
+    lines.extend(link.isolated.map(|isolated| format!("setting {name} isolated {isolated}")));
+}
+
+fn expected_route(route: &RouteEntry) -> String {
+    let RouteEntry { link, metric, .. } = route;
+    let whole = if route.destination.contains(':') { "/128" } else { "/32" };
+    let destination = match route.destination.trim_end_matches(whole) {
+        "0.0.0.0/0" | "::/0" => "default",
+        destination => destination,
+    };
+    let via = route.gateway.map_or("-".to_owned(), |gateway| gateway.to_string());
+    let scope = match route.scope {
+        253 => "link",
+        254 => "host",
+        _ => "global",
+    };
+    let table = if route.table == 254 {
+        "main".to_owned()
+    } else {
+        route.table.to_string()
+    };
+    format!("route {destination} via {via} dev {link} metric {metric} scope {scope} table {table} protocol 158")
 }
 
 /// Everything about a namespace's links, addresses, routes and neighbours, to prove that nothing at all changed.
@@ -75,8 +145,13 @@ fn read_link(link: &Value, lines: &mut BTreeSet<String>) {
             if up { "up" } else { "down" },
             text(link, "ifalias"),
         );
-        lines.insert(format!("link {name} kind {kind} {admin} mtu {} alias {alias}", link["mtu"]));
+        lines.insert(format!("link {name} kind {kind} {admin} alias {alias}"));
+        lines.insert(format!("mtu {name} {}", link["mtu"]));
         lines.insert(format!("mac {name} {}", text(link, "address")));
+        read_settings(name, &link["linkinfo"], lines);
+        if !["default", "-"].contains(&text(link, "group")) {
+            lines.insert(format!("group {name} {}", text(link, "group")));
+        }
         if link.get("master").is_some() {
             lines.insert(format!("master {name} {}", text(link, "master")));
         }
@@ -87,6 +162,34 @@ fn read_link(link: &Value, lines: &mut BTreeSet<String>) {
         if !made_by_the_kernel {
             lines.insert(format!("address {name} {local}/{}", address["prefixlen"]));
         }
+        if address["secondary"] == true {
+            lines.insert(format!("secondary {name} {local}"));
+        }
+    }
+}
+
+fn read_settings(name: &str, info: &Value, lines: &mut BTreeSet<String>) {
+    for setting in SETTINGS {
+        let value = match &info["info_data"][setting] {
+            Value::Number(number) => number.as_u64(),
+            // The flags of a VLAN, as VLAN_FLAG_* of linux/if_vlan.h number them.
+            Value::Array(flags) => Some(flags.iter().map(|flag| vlan_flag(flag.as_str().unwrap_or_default())).sum()),
+            _ => None,
+        };
+        lines.extend(value.map(|value| format!("setting {name} {setting} {value}")));
+    }
+    if let Some(isolated) = info["info_slave_data"]["isolated"].as_bool() {
+        lines.insert(format!("setting {name} isolated {isolated}"));
+    }
+}
+
+fn vlan_flag(name: &str) -> u64 {
+    match name {
+        "REORDER_HDR" => 1,
+        "GVRP" => 2,
+        "LOOSE_BINDING" => 4,
+        "MVRP" => 8,
+        other => panic!("a flag of VLANs that the tests do not know: {other}"),
     }
 }
 

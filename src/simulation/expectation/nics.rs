@@ -4,23 +4,13 @@
 
 use std::collections::BTreeMap;
 
+use netns_kernel::{AddressDetection, AddressState, LinkState, PROTOCOL, Progress};
+use testbed::expected::Nic;
+
 use crate::simulation::{
-    configuration::{Interface, Kind, is_nic},
+    configuration::is_nic,
     kernel::{Kernel, OWN},
 };
-use netns_kernel::{AddressDetection, AddressState, LinkState, PROTOCOL, Progress};
-
-/// A foreign link that EXISTING values use.
-pub struct Nic {
-    /// Addresses that others added.
-    pub foreign: Vec<String>,
-    /// Addresses that the agent added.
-    pub marked: Vec<String>,
-    /// Those of them for which duplicate address detection is not over: on a TAP without a carrier it never is.
-    pub tentative: Vec<String>,
-    /// Its routing table, if it is a VRF device.
-    pub table: Option<u32>,
-}
 
 /// The foreign links of the own namespace that EXISTING values use, if they are up.
 pub fn nics(kernel: &Kernel) -> BTreeMap<String, Nic> {
@@ -40,12 +30,4 @@ pub fn nics(kernel: &Kernel) -> BTreeMap<String, Nic> {
         table: link.vrf_table(),
     };
     links.map(|link| (link.name.clone(), nic(link))).collect()
-}
-
-/// Whether two EXISTING interfaces on one link ask for what the link cannot have at once.
-pub fn contradict(a: &Interface, b: &Interface) -> bool {
-    let mtus = a.mtu != b.mtu && a.mtu != 0 && b.mtu != 0;
-    let mac = |interface: &Interface| interface.mac.filter(|_| interface.kind != Kind::Existing { link_only: true });
-    let macs = mac(a).zip(mac(b)).is_some_and(|(a, b)| a != b);
-    mtus || macs || a.enabled != b.enabled
 }

@@ -3,10 +3,7 @@
 //! Owns the order in which the agent decides, acts and hears of changes, and a clock that is turned by hand. Must never decide what
 //! is to be done. Start reading at [`World::rest`].
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::time::Duration;
 
 use models::{
     key::Key,
@@ -20,7 +17,7 @@ use crate::{
     simulation::{
         agent::{Agent, Manner, Progress},
         configuration::{Configuration, Item},
-        expectation::{self, Surroundings},
+        expectation,
         following::{Disk, desired_event},
         kernel::{Kernel, Killed},
         machine::{SharedMachine, places},
@@ -218,12 +215,7 @@ impl World {
         if let Some(violation) = kernel.violations.first() {
             return Err(violation.clone());
         }
-        let surroundings = Surroundings {
-            places: &places(kernel, None),
-            blocked: &BTreeSet::new(),
-            nics: expectation::nics(kernel),
-            told: BTreeMap::new(),
-        };
+        let surroundings = expectation::surroundings(kernel, &places(kernel, None));
         let verdicts = expectation::judge(kernel, configuration, &surroundings)?;
         let told = self
             .agent
@@ -241,7 +233,7 @@ impl World {
         }
         for (key, verdict) in verdicts {
             let state = self.state(&key);
-            if !state.is_some_and(|state| verdict.admits(state)) {
+            if !state.is_some_and(|state| verdict.admits(state.as_str_name())) {
                 return Err(format!("the state of {key} should be {verdict:?}, but is {state:?}"));
             }
         }

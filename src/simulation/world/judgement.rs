@@ -16,12 +16,13 @@ use crate::scheduler::Held;
 use crate::simulation::{
     configuration::{CONTAINER_PLACE, Item, Kind, NICS},
     daemon::Daemon,
-    expectation::{self, SQUATTER, Surroundings, Verdict},
+    expectation::{self, SQUATTER},
     kernel::{EEXIST, ENETUNREACH, OWN},
     machine::places,
     mutation::Mutation,
 };
 use netns_kernel::{Failure, FailureKind, KernelOp, LinkState, NetnsId};
+use testbed::expected::{Surroundings, Verdict};
 
 /// How long the agent may need to notice that something changed below: its slowest look at what gives no event.
 const NOTICED_WITHIN: Duration = Duration::from_secs(3);
@@ -95,19 +96,18 @@ impl World {
     }
 
     /// What the agent says of each value.
-    fn told(&self) -> BTreeMap<String, ValueState> {
+    fn told(&self) -> BTreeMap<String, &'static str> {
         let published = self.store.status.values();
         let statuses = published.filter_map(|found| ValueStatus::decode(&*found.value).ok());
-        let told = statuses.filter_map(|status| Some((status.key.strip_prefix("config/")?.to_owned(), status.state())));
+        let told = statuses.filter_map(|status| Some((status.key.strip_prefix("config/")?.to_owned(), status.state().as_str_name())));
         told.collect()
     }
 
-    fn surroundings<'a>(&self, places: &'a [Option<NetnsId>], blocked: &'a BTreeSet<&'static str>) -> Surroundings<'a> {
+    fn surroundings(&self, places: &[Option<NetnsId>], blocked: &BTreeSet<&'static str>) -> Surroundings<NetnsId> {
         Surroundings {
-            places,
-            blocked,
-            nics: expectation::nics(&self.machine.get().kernel),
+            blocked: blocked.iter().map(|name| (*name).to_owned()).collect(),
             told: self.told(),
+            ..expectation::surroundings(&self.machine.get().kernel, places)
         }
     }
 
@@ -150,7 +150,7 @@ impl World {
             return Err(format!("{key} has no status"));
         };
         let status = ValueStatus::decode(&*found.value).map_err(|error| error.to_string())?;
-        if !verdict.admits(status.state()) {
+        if !verdict.admits(status.state().as_str_name()) {
             return Err(format!("the status of {key} should be {verdict:?}, but is {status:?}"));
         }
         let is_held = self

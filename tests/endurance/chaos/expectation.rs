@@ -1,11 +1,16 @@
 //! What the wanted values must have led to, when everything is at rest.
 //!
-//! Owns the run's own idea of the rules; must never use the agent's code. Start reading at [`Expectation::of`].
+//! Owns where the run's references lead, and the comparison with what is told and what the kernel shows; the rules are those of
+//! `testbed::expected`. Must never use the agent's code. Start reading at [`Expectation::of`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
     path::PathBuf,
+};
+
+use testbed::{
+    expected::{Expected, Surroundings, Verdict},
+    values,
 };
 
 use super::{
@@ -14,21 +19,11 @@ use super::{
 };
 use crate::support::{
     command,
-    config::{Config, Interface, Kind, Reference, Route},
+    config::{Config, Reference},
     foreign,
     netns_state::NetnsState,
     status::Publication,
 };
-
-/// What is to be said of a value.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Verdict {
-    Configured,
-    Pending,
-    Invalid,
-    /// The kernel has no such kind of link.
-    Refused,
-}
 
 /// What must be in one namespace.
 #[derive(Clone, Debug)]
@@ -50,72 +45,33 @@ pub struct Expectation {
     foreign: BTreeMap<String, u64>,
 }
 
-/// What is wanted, with the places as they are.
-struct Rules<'a> {
-    interfaces: BTreeMap<&'a str, &'a Interface>,
-    places: &'a Places,
-    kernel_has_dummies: bool,
+/// Where a reference leads: to the namespace of an inode, or to one that the agent is still to make.
+type Place = Result<u64, Reference>;
+
+/// What is wanted: the values of the catalogue, and those beside it.
+fn wanted(catalogue: &Catalogue, steady: &Config, meaning: impl Fn(&str, &Value) -> values::Value) -> Vec<values::Value> {
+    let drawn = catalogue.wanted.iter().map(|(key, wanted)| meaning(key, &wanted.value));
+    steady.values().into_iter().chain(drawn).collect()
 }
 
-impl<'a> Rules<'a> {
-    fn possible(&self, name: &str) -> Option<&'a Interface> {
-        let interface = *self.interfaces.get(name)?;
-        let has_kind = self.kernel_has_dummies || interface.kind != Kind::Dummy;
-        (has_kind && self.places.leads_somewhere(&interface.netns)).then_some(interface)
+/// What the agent finds: where each reference leads now.
+fn surroundings(values: &[values::Value], places: &Places, kernel_has_dummies: bool) -> Surroundings<Place> {
+    let references = values.iter().filter_map(|value| match value {
+        values::Value::Interface(interface) => Some(&interface.netns),
+        _ => None,
+    });
+    let found = references.filter_map(|reference| Some((reference.clone(), places.path_of(reference)?)));
+    let found = found.map(|(reference, path)| (reference.clone(), inode(&path).ok_or(reference)));
+    let mut surroundings = Surroundings::quiet(found.collect());
+    if !kernel_has_dummies {
+        surroundings.lacks.insert("dummy");
     }
-
-    fn alive(&self, name: &str) -> Option<&'a Interface> {
-        let interface = self.possible(name)?;
-        match &interface.kind {
-            Kind::Veth(peer) => self.possible(peer).map(|_| interface),
-            _ => Some(interface),
-        }
-    }
-
-    /// An interface that routes and ARP entries can be on.
-    fn usable(&self, name: &str) -> Option<&'a Interface> {
-        self.alive(name)
-            .filter(|interface| interface.enabled && !interface.addresses.is_empty())
-    }
-
-    fn has_route(&self, route: &Route) -> bool {
-        let reaches =
-            |interface: &Interface| route.gateway.is_empty() || interface.addresses.iter().any(|address| covers(address, &route.gateway));
-        self.usable(&route.interface).is_some_and(reaches)
-    }
-
-    fn verdict(&self, value: &Value) -> Verdict {
-        let is_there = match value {
-            Value::Garbage(..) => return Verdict::Invalid,
-            Value::Interface(interface) if interface.kind == Kind::Dummy && !self.kernel_has_dummies => {
-                return if self.places.leads_somewhere(&interface.netns) {
-                    Verdict::Refused
-                } else {
-                    Verdict::Pending
-                };
-            }
-            Value::Interface(interface) => self.alive(&interface.name).is_some(),
-            Value::Route(route) => self.has_route(route),
-            Value::Arp(arp) => self.usable(&arp.interface).is_some(),
-        };
-        if is_there { Verdict::Configured } else { Verdict::Pending }
-    }
-}
-
-/// Whether an address with its prefix length has the gateway in its network.
-fn covers(address: &str, gateway: &str) -> bool {
-    let (own, length) = address.split_once('/').expect("every address has a prefix length");
-    let length: u32 = length.parse().expect("a prefix length");
-    match (own.parse().expect("an address"), gateway.parse().expect("a gateway")) {
-        (IpAddr::V4(own), IpAddr::V4(gateway)) => (own.to_bits() ^ gateway.to_bits()).checked_shr(32 - length).unwrap_or(0) == 0,
-        (IpAddr::V6(own), IpAddr::V6(gateway)) => (own.to_bits() ^ gateway.to_bits()).checked_shr(128 - length).unwrap_or(0) == 0,
-        _ => false,
-    }
+    surroundings
 }
 
 impl Expectation {
-    /// What is expected of an agent with this label. `steady` are values beside the catalogue that are all
-    /// CONFIGURED, and their revision; `strangers` names that must be there.
+    /// What is expected of an agent with this label. `steady` are values beside the catalogue, and their revision; `strangers` names
+    /// that must be there.
     pub fn of(
         catalogue: &Catalogue,
         places: &Places,
@@ -124,88 +80,75 @@ impl Expectation {
         label: &str,
         kernel_has_dummies: bool,
     ) -> Self {
-        let values = catalogue.wanted.values().map(|wanted| &wanted.value);
-        let interfaces = values.filter_map(|value| match value {
-            Value::Interface(interface) => Some((interface.name.as_str(), interface)),
-            _ => None,
-        });
-        let rules = Rules {
-            interfaces: interfaces.collect(),
-            places,
-            kernel_has_dummies,
-        };
-        let mut verdicts = BTreeMap::new();
         let (steady, steady_revision) = steady;
-        let (mut config, mut earlier) = (steady.clone(), Config::default());
-        verdicts.extend(
-            steady
-                .entries()
-                .into_keys()
-                .map(|key| (key, (Verdict::Configured, *steady_revision))),
-        );
-        for (key, wanted) in &catalogue.wanted {
-            let verdict = rules.verdict(&wanted.value);
-            verdicts.insert(key.clone(), (verdict, wanted.revision));
-            match &wanted.value {
-                value if verdict == Verdict::Configured => add(&mut config, value),
-                Value::Garbage(_, Some(before)) if rules.verdict(before) == Verdict::Configured => add(&mut earlier, before),
-                _ => {}
-            }
-        }
-        earlier.interfaces.clone_from(&config.interfaces);
-        let names = rules.interfaces.values().filter_map(|interface| name_of(&interface.netns));
-        let mut names: BTreeSet<String> = names.chain(steady.namespaces().iter().filter_map(name_of)).collect();
+        let values = wanted(catalogue, steady, |key, value| value.meaning(key));
+        let surroundings = surroundings(&values, places, kernel_has_dummies);
+        let expected = Expected::of(&values, &surroundings);
+        let revision = |key: &String| catalogue.wanted.get(key).map_or(*steady_revision, |wanted| wanted.revision);
+        let verdicts = expected.verdicts().into_iter().map(|(key, verdict)| {
+            let revision = revision(&key);
+            (key, (verdict, revision))
+        });
+        let names = surroundings.places.keys().filter_map(Reference::name);
+        let mut names: BTreeSet<String> = names.map(str::to_owned).collect();
         names.extend(places.foreign.keys().cloned());
         names.extend(strangers.iter().cloned());
         let mut expectation = Self {
-            verdicts,
+            verdicts: verdicts.collect(),
             contents: BTreeMap::new(),
             names,
             foreign: places.foreign.clone(),
         };
-        expectation.expect_contents(places, label, &config, &earlier, strangers);
+        expectation.look_everywhere(places, strangers, &surroundings);
+        // What garbage stands for may be there or not: the last usable version stays.
+        let earlier = wanted(catalogue, steady, |key, value| match value {
+            Value::Garbage(_, Some(before)) => before.meaning(key),
+            value => value.meaning(key),
+        });
+        let earlier = Expected::of(&earlier, &surroundings).spaces();
+        for (spaces, is_certain) in [(expected.spaces(), true), (earlier, false)] {
+            let found = spaces.into_iter().filter_map(|(place, space)| Some((place.ok()?, space)));
+            for (inode, space) in found {
+                let lines = NetnsState::of(&space, label).lines;
+                let contents = expectation
+                    .contents
+                    .get_mut(&inode)
+                    .expect("every namespace of a value is looked at");
+                let list = if is_certain {
+                    &mut contents.state.lines
+                } else {
+                    &mut contents.optional
+                };
+                list.extend(lines);
+            }
+        }
         expectation
     }
 
-    /// Every namespace that can be found must hold what is wanted there, most of them nothing.
-    fn expect_contents(&mut self, places: &Places, label: &str, config: &Config, earlier: &Config, strangers: &[String]) {
-        let path_of = |reference: &Reference| match name_of(reference) {
-            Some(_) => Some(reference.path()),
-            None => places
-                .all
-                .iter()
-                .find(|place| place.reference() == *reference)
-                .and_then(|place| place.path()),
+    /// Every namespace that can be found is looked at: most of them must hold nothing.
+    fn look_everywhere(&mut self, places: &Places, strangers: &[String], surroundings: &Surroundings<Place>) {
+        let mut look_at = |inode: u64, path: PathBuf, name: &str| {
+            let contents = self.contents.entry(inode).or_insert_with(|| Contents {
+                names: path.display().to_string(),
+                path,
+                state: NetnsState::default(),
+                optional: BTreeSet::new(),
+            });
+            contents.names.push_str(name);
         };
         let named = command::named_namespaces().into_iter().filter(|name| !strangers.contains(name));
-        let mut found: Vec<PathBuf> = named.map(|name| PathBuf::from(format!("/run/netns/{name}"))).collect();
-        found.extend(places.all.iter().filter_map(|place| place.path()));
-        for path in found {
-            self.contents_of(&path, String::new());
-        }
-        for (reference, state) in config.expected(label) {
-            if let Some(contents) = path_of(&reference).and_then(|path| self.contents_of(&path, format!(" {reference:?}"))) {
-                contents.state.lines.extend(state.lines);
+        let named = named.map(|name| Reference::Named(name).path());
+        for path in named.chain(places.all.iter().filter_map(|place| place.path())) {
+            if let Some(inode) = inode(&path) {
+                look_at(inode, path, "");
             }
         }
-        let leaves = |line: &String| line.starts_with("route ") || line.starts_with("neighbour ");
-        for (reference, state) in earlier.expected(label) {
-            if let Some(contents) = path_of(&reference).and_then(|path| self.contents_of(&path, String::new())) {
-                contents.optional.extend(state.lines.into_iter().filter(leaves));
+        for (reference, place) in &surroundings.places {
+            // One that is wanted but not there is reported as a missing name.
+            if let (Ok(inode), Some(path)) = (place, places.path_of(reference)) {
+                look_at(*inode, path, &format!(" {reference:?}"));
             }
         }
-    }
-
-    fn contents_of(&mut self, path: &std::path::Path, name: String) -> Option<&mut Contents> {
-        // One that is wanted but not there is reported as a missing name.
-        let contents = self.contents.entry(inode(path)?).or_insert_with(|| Contents {
-            path: path.to_owned(),
-            names: path.display().to_string(),
-            state: NetnsState::default(),
-            optional: BTreeSet::new(),
-        });
-        contents.names.push_str(&name);
-        Some(contents)
     }
 
     /// Inodes of all namespaces that there are to know of.
@@ -227,13 +170,7 @@ impl Expectation {
                 wrong.insert(key.clone(), format!("must be {verdict:?}, but has no status"));
                 continue;
             };
-            let states: &[&str] = match verdict {
-                Verdict::Configured => &["CONFIGURED"],
-                Verdict::Pending => &["PENDING"],
-                Verdict::Invalid => &["INVALID"],
-                Verdict::Refused => &["RETRYING", "FAILED"],
-            };
-            if !states.contains(&status.state.as_str()) || status.mod_revision != *revision {
+            if !verdict.admits(&status.state) || status.mod_revision != *revision {
                 wrong.insert(
                     key.clone(),
                     format!(
@@ -297,22 +234,6 @@ impl Expectation {
                 .flat_map(|part| part.join().expect("a thread that compares"))
                 .collect()
         })
-    }
-}
-
-fn name_of(reference: &Reference) -> Option<String> {
-    match reference {
-        Reference::Named(name) => Some(name.clone()),
-        _ => None,
-    }
-}
-
-fn add(config: &mut Config, value: &Value) {
-    match value {
-        Value::Interface(interface) => config.interfaces.push(interface.clone()),
-        Value::Route(route) => config.routes.push(route.clone()),
-        Value::Arp(arp) => config.arps.push(arp.clone()),
-        Value::Garbage(..) => {}
     }
 }
 

@@ -206,12 +206,11 @@ impl Places {
         (0..self.all.len()).filter(|number| condition(&self.all[*number].kind)).collect()
     }
 
-    /// Whether a reference leads somewhere.
-    pub fn leads_somewhere(&self, reference: &Reference) -> bool {
+    /// The namespace file that a reference leads to, if it leads somewhere; the agent makes what has a name and does not exist.
+    pub fn path_of(&self, reference: &Reference) -> Option<PathBuf> {
         match reference {
-            // The agent makes what does not exist.
-            Reference::Own | Reference::Named(_) => true,
-            other => self.all.iter().any(|place| place.reference() == *other && place.path().is_some()),
+            Reference::Named(_) => Some(reference.path()),
+            other => self.all.iter().find(|place| place.reference() == *other).and_then(Place::path),
         }
     }
 }

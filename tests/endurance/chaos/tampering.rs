@@ -5,11 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Chaos, places::Place, values::Slot};
-use crate::support::{
-    command,
-    config::{Interface, Reference},
-};
+use super::{Chaos, values::Slot};
+use crate::support::{command, config::Interface};
 
 impl Chaos {
     /// A link that is wanted somewhere that can be reached, with its namespace file.
@@ -19,16 +16,11 @@ impl Chaos {
             let Some(interface) = self.catalogue.interface(&slot) else {
                 continue;
             };
-            if let (Slot::End { .. } | Slot::Dummy { .. }, Some(path)) = (slot, self.path_of(&interface.netns)) {
+            if let (Slot::End { .. } | Slot::Dummy { .. }, Some(path)) = (slot, self.places.path_of(&interface.netns)) {
                 return Some((interface.clone(), path));
             }
         }
         None
-    }
-
-    fn path_of(&self, reference: &Reference) -> Option<PathBuf> {
-        let place = self.places.all.iter().find(|place| place.reference() == *reference);
-        place.and_then(Place::path)
     }
 
     /// Two ends of pairs in one place, with its namespace file.

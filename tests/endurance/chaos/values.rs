@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use testbed::random::Random;
+use testbed::{random::Random, values};
 
 use super::places::{Kind as PlaceKind, Places};
 use crate::support::config::{Arp, Interface, Kind, Reference, Route, interface_key};
@@ -75,10 +75,18 @@ impl Value {
     /// The bytes to put.
     pub fn bytes(&self) -> Vec<u8> {
         match self {
-            Value::Interface(interface) => interface.json().to_string().into_bytes(),
-            Value::Route(route) => route.json().to_string().into_bytes(),
-            Value::Arp(arp) => arp.json().to_string().into_bytes(),
             Value::Garbage(bytes, _) => bytes.clone(),
+            usable => usable.meaning("").json().to_string().into_bytes(),
+        }
+    }
+
+    /// What the oracle is told that this key holds.
+    pub fn meaning(&self, key: &str) -> values::Value {
+        match self {
+            Value::Interface(interface) => values::Value::Interface(interface.clone()),
+            Value::Route(route) => values::Value::Route(route.clone()),
+            Value::Arp(arp) => values::Value::Arp(arp.clone()),
+            Value::Garbage(..) => values::Value::Unusable(key.to_owned()),
         }
     }
 }

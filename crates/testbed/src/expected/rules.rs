@@ -1,0 +1,278 @@
+//! What each value waits for, and what its objects then are.
+//!
+//! Owns the rules of the contract. Must never know how any of it comes about. Start reading at [`Expected::alive`].
+
+use std::net::IpAddr;
+
+use super::{
+    Expected, Link, RouteEntry, Space, Verdict,
+    objects::{default_mtu, identity, settings},
+    subnet::{covers, network, parse, primary},
+};
+use crate::values::{Arp, Interface, Kind, Route, Value};
+
+/// RT_TABLE_MAIN.
+const MAIN_TABLE: u32 = 254;
+
+/// Whether two EXISTING interfaces on one link ask for what the link cannot have at once.
+fn contradict(a: &Interface, b: &Interface) -> bool {
+    let mtus = a.mtu != b.mtu && a.mtu != 0 && b.mtu != 0;
+    let mac = |interface: &Interface| (!interface.link_only && !interface.mac.is_empty()).then(|| interface.mac.clone());
+    let macs = mac(a).zip(mac(b)).is_some_and(|(a, b)| a != b);
+    mtus || macs || a.enabled != b.enabled
+}
+
+impl<'a, N: Clone + Ord> Expected<'a, N> {
+    /// The EXISTING interfaces on a link.
+    pub(super) fn existing_on(&self, host: &str) -> impl Iterator<Item = &'a Interface> {
+        let alive = self.interfaces.keys().filter_map(|name| self.alive(name));
+        alive.filter(move |other| other.is_existing() && other.host() == host)
+    }
+
+    /// Each EXISTING interface with each one that it contradicts on its link.
+    pub(super) fn conflicts(&self) -> Vec<(&'a Interface, &'a Interface)> {
+        let links = self.surroundings.nics.keys();
+        let pairs = links.flat_map(|host| {
+            self.existing_on(host)
+                .flat_map(|one| self.existing_on(host).map(move |other| (one, other)))
+        });
+        pairs.filter(|(one, other)| contradict(one, other)).collect()
+    }
+
+    fn is_refused(&self, name: &str) -> bool {
+        self.refused.contains(name)
+    }
+
+    pub(super) fn netns(&self, interface: &Interface) -> Option<&'a N> {
+        self.surroundings.places.get(&interface.netns)
+    }
+
+    fn is_lacking(&self, interface: &Interface) -> bool {
+        self.surroundings.lacks.contains(identity(interface).kind)
+    }
+
+    /// What an interface needs of itself.
+    fn possible(&self, name: &str) -> Option<&'a Interface> {
+        let interface = *self.interfaces.get(name)?;
+        if !interface.has_own_link() {
+            return self.surroundings.nics.contains_key(interface.host()).then_some(interface);
+        }
+        let can_be_made = !self.surroundings.blocked.contains(name) && !self.is_lacking(interface);
+        (self.netns(interface).is_some() && can_be_made).then_some(interface)
+    }
+
+    /// An interface that has its link.
+    pub(super) fn alive(&self, name: &str) -> Option<&'a Interface> {
+        let interface = self.possible(name)?;
+        match &interface.kind {
+            Kind::Veth(peer) => self.possible(peer).map(|_| interface),
+            Kind::Vlan { parent, loose, .. } => self
+                .alive(parent)
+                .filter(|parent| parent.enabled || *loose || !interface.enabled)
+                .map(|_| interface),
+            Kind::Dummy | Kind::Vrf(_) | Kind::Loopback | Kind::Bridge { .. } | Kind::Existing | Kind::Tap(_) => Some(interface),
+        }
+    }
+
+    /// Name of the VRF device or bridge that an interface is to be in.
+    fn master_name(interface: &'a Interface) -> Option<&'a str> {
+        match (&*interface.vrf, &interface.port) {
+            ("", port) => port.as_ref().map(|port| port.bridge.as_str()),
+            (vrf, _) => Some(vrf),
+        }
+    }
+
+    /// The device that an interface is really in: it takes only links of its own namespace.
+    fn master(&self, interface: &'a Interface) -> Option<&'a Interface> {
+        let master = self.alive(Self::master_name(interface)?)?;
+        (self.netns(master) == self.netns(interface)).then_some(master)
+    }
+
+    /// The addresses of an interface that the agent adds.
+    fn addresses(&self, interface: &'a Interface) -> &'a [String] {
+        match !interface.vrf.is_empty() && self.master(interface).is_none() {
+            true => &[],
+            false if interface.link_only && !self.has_expected(interface) => &[],
+            false if self.is_refused(&interface.name) => &[],
+            false => &interface.addresses,
+        }
+    }
+
+    /// Whether others have added the addresses that a link-only interface expects.
+    fn has_expected(&self, interface: &Interface) -> bool {
+        let there = self.surroundings.nics.get(interface.host());
+        there.is_some_and(|there| interface.addresses.iter().all(|address| there.foreign.contains(address)))
+    }
+
+    /// Whether the kernel has not come to an end with an address of an interface on a foreign link.
+    fn has_tentative(&self, interface: &Interface) -> bool {
+        let nic = self.surroundings.nics.get(interface.host()).filter(|_| interface.enabled);
+        interface.is_existing() && nic.is_some_and(|nic| nic.tentative.iter().any(|address| interface.addresses.contains(address)))
+    }
+
+    /// All addresses of a link: those of the interface, and on a foreign link those of other interfaces and of others.
+    fn addresses_on_link(&self, interface: &'a Interface) -> Vec<&str> {
+        let mut all: Vec<&str> = self.addresses(interface).iter().map(String::as_str).collect();
+        if interface.is_existing() {
+            let beside = self.existing_on(interface.host());
+            all.extend(beside.flat_map(|other| self.addresses(other)).map(String::as_str));
+            if let Some(nic) = self.surroundings.nics.get(interface.host()) {
+                all.extend(nic.foreign.iter().map(String::as_str));
+                let marked = nic.marked.iter().filter(|_| self.has_refused(interface.host()));
+                all.extend(marked.map(String::as_str));
+            }
+        }
+        all
+    }
+
+    /// An interface that neighbours and routes can be on.
+    fn usable(&self, name: &str) -> Option<&'a Interface> {
+        self.alive(name)
+            .filter(|interface| interface.enabled && !self.addresses_on_link(interface).is_empty())
+    }
+
+    fn reachable(&self, route: &Route, interface: &'a Interface) -> bool {
+        if route.gateway.is_empty() {
+            return true;
+        }
+        let gateway: IpAddr = route.gateway.parse().expect("a gateway");
+        let on_link = |value: &Value| match value {
+            Value::Route(other) => other.interface == route.interface && other.scope == "LINK" && covers(&other.destination, gateway),
+            _ => false,
+        };
+        let mut addresses = self.addresses_on_link(interface).into_iter();
+        addresses.any(|address| covers(address, gateway)) || self.values.iter().any(on_link)
+    }
+
+    /// The interface that a route is on, if it can be.
+    pub(super) fn usable_route(&self, route: &Route) -> Option<&'a Interface> {
+        match self.is_refused(&route.interface) {
+            true => self.applied_earlier(&route.interface, &route.key()),
+            false => self.usable(&route.interface).filter(|interface| self.reachable(route, interface)),
+        }
+    }
+
+    /// The interface that a neighbour is on, if it can be.
+    pub(super) fn usable_arp(&self, arp: &Arp) -> Option<&'a Interface> {
+        match self.is_refused(&arp.interface) {
+            true => self.applied_earlier(&arp.interface, &arp.key()),
+            false => self.usable(&arp.interface),
+        }
+    }
+
+    /// What is on an interface of which an earlier version may apply is there if the agent says so.
+    fn applied_earlier(&self, name: &str, key: &str) -> Option<&'a Interface> {
+        let is_configured = self.surroundings.told.get(key) == Some(&"CONFIGURED");
+        self.alive(name).filter(|_| is_configured)
+    }
+
+    /// What must be told of a value.
+    pub(super) fn verdict(&self, value: &'a Value) -> Verdict {
+        let known = |found: bool| if found { Verdict::Configured } else { Verdict::Pending };
+        match value {
+            Value::Unusable(_) => Verdict::Invalid,
+            Value::Arp(Arp { interface, .. }) | Value::Route(Route { interface, .. }) if self.is_refused(interface) => Verdict::Either,
+            Value::Arp(arp) => known(self.usable_arp(arp).is_some()),
+            Value::Route(route) => known(self.usable_route(route).is_some()),
+            Value::Interface(interface) => self.verdict_of_interface(interface),
+        }
+    }
+
+    fn verdict_of_interface(&self, interface: &'a Interface) -> Verdict {
+        let blocked = &self.surroundings.blocked;
+        if self.netns(interface).is_some() && interface.has_own_link() {
+            if blocked.contains(&interface.name) {
+                return Verdict::Blocked;
+            }
+            if self.is_lacking(interface) {
+                return Verdict::Refused;
+            }
+        }
+        if let Kind::Veth(peer) = &interface.kind
+            && blocked.contains(peer)
+            && self.interfaces.contains_key(peer.as_str())
+        {
+            return Verdict::Blocked;
+        }
+        if self.alive(&interface.name).is_none() {
+            return Verdict::Pending;
+        }
+        if self.is_refused(&interface.name) {
+            return Verdict::Invalid;
+        }
+        if interface.link_only && !self.has_expected(interface) || self.has_tentative(interface) {
+            return Verdict::Pending;
+        }
+        match Self::master_name(interface) {
+            // A master elsewhere is a mistake, a missing one may still come.
+            Some(master) if self.master(interface).is_none() => match self.alive(master) {
+                Some(_) => Verdict::Invalid,
+                None => Verdict::Pending,
+            },
+            _ => Verdict::Configured,
+        }
+    }
+
+    /// What an interface that has its link must lead to.
+    pub(super) fn expect_interface(&self, interface: &'a Interface, space: &mut Space) {
+        let host = interface.host();
+        if interface.has_own_link() {
+            space.links.insert(host.to_owned(), self.link(interface));
+        }
+        if interface.link_only {
+            return;
+        }
+        let addresses = self.addresses(interface);
+        let on_link = addresses.iter().map(|text| parse(text));
+        space
+            .addresses
+            .extend(on_link.map(|(address, length)| (host.to_owned(), address, length)));
+        if interface.has_own_link() {
+            space.primary.extend(primary(addresses).map(|address| (host.to_owned(), address)));
+        }
+    }
+
+    fn link(&self, interface: &'a Interface) -> Link {
+        let master = self.master(interface);
+        let port = interface.port.as_ref().filter(|_| interface.vrf.is_empty() && master.is_some());
+        Link {
+            mark: identity(interface).mark,
+            kind: identity(interface).kind.to_owned(),
+            up: interface.enabled,
+            mtu: if interface.mtu == 0 {
+                default_mtu(&interface.kind)
+            } else {
+                Some(interface.mtu)
+            },
+            mac: (!interface.mac.is_empty()).then(|| interface.mac.clone()),
+            master: master.map(|master| master.host().to_owned()),
+            settings: settings(interface),
+            isolated: port.map(|port| port.isolated),
+            group: 0,
+        }
+    }
+
+    /// The entry of a route on an interface that can carry it.
+    pub(super) fn route(&self, route: &Route, interface: &'a Interface) -> RouteEntry {
+        let (to, length) = network(parse(&route.destination));
+        let scope = match route.scope {
+            _ if to.is_ipv6() => 0,
+            "LINK" => 253,
+            "HOST" => 254,
+            _ => 0,
+        };
+        let vrf = self.master(interface).filter(|_| !interface.vrf.is_empty());
+        let table = vrf.and_then(|vrf| match vrf.kind {
+            Kind::Vrf(table) => Some(table),
+            _ => self.surroundings.nics.get(vrf.host())?.table,
+        });
+        RouteEntry {
+            link: interface.host().to_owned(),
+            destination: format!("{to}/{length}"),
+            gateway: (!route.gateway.is_empty()).then(|| route.gateway.parse().expect("a gateway")),
+            table: table.unwrap_or(MAIN_TABLE),
+            scope,
+            metric: if to.is_ipv6() && route.metric == 0 { 1024 } else { route.metric },
+        }
+    }
+}

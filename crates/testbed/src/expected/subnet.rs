@@ -1,0 +1,53 @@
+//! Addresses and the subnets that they are in.
+//!
+//! Owns the arithmetic. Must never know what an address is for. Start reading at [`network`].
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+/// An address and its prefix length; without one it stands for itself alone.
+pub fn parse(text: &str) -> (IpAddr, u8) {
+    let (address, length) = text.split_once('/').unwrap_or((text, ""));
+    let address: IpAddr = address.parse().expect("an address");
+    let whole = if address.is_ipv4() { 32 } else { 128 };
+    (
+        address,
+        if length.is_empty() {
+            whole
+        } else {
+            length.parse().expect("a prefix length")
+        },
+    )
+}
+
+/// The network that an address is in.
+pub fn network((address, length): (IpAddr, u8)) -> (IpAddr, u8) {
+    let address = match address {
+        IpAddr::V4(address) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+            IpAddr::from(Ipv4Addr::from_bits(address.to_bits() & mask))
+        }
+        IpAddr::V6(address) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
+            IpAddr::from(Ipv6Addr::from_bits(address.to_bits() & mask))
+        }
+    };
+    (address, length)
+}
+
+/// Whether the network of an address has the gateway in it.
+pub(super) fn covers(text: &str, gateway: IpAddr) -> bool {
+    let (address, length) = parse(text);
+    address.is_ipv4() == gateway.is_ipv4() && network((address, length)) == network((gateway, length))
+}
+
+/// The first address of each IPv4 subnet with several.
+pub(super) fn primary(addresses: &[String]) -> impl Iterator<Item = IpAddr> {
+    let mut subnets = BTreeMap::<(IpAddr, u8), Vec<IpAddr>>::new();
+    for (address, length) in addresses.iter().map(|text| parse(text)).filter(|(address, _)| address.is_ipv4()) {
+        subnets.entry(network((address, length))).or_default().push(address);
+    }
+    subnets.into_values().filter(|all| all.len() > 1).map(|all| all[0])
+}
