@@ -479,6 +479,7 @@ async fn a_user_with_rights_on_its_prefix_only_reads_on_after_its_token_has_expi
     };
     let mut follower = Follower::start_with(config, options);
     follower.converge(&mut root).await;
+    // etcd tells nobody that a token has expired; it looks at them once a second.
     tokio::time::sleep(Duration::from_secs(4)).await;
     put(&mut root, "a", "2").await;
     follower.converge(&mut root).await;

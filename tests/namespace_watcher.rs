@@ -158,7 +158,7 @@ fn a_missing_name_is_told_when_its_namespace_is_mounted_and_not_when_its_file_is
         let mut took = Vec::new();
         for _ in 0..10 {
             fs::write(directory.path().join("blue"), "")?;
-            // The watcher sees the file first: it shares this thread and gets it here.
+            // The watcher sees the file first: it shares this thread and gets it here. Nothing tells that it has passed over it.
             tokio::time::sleep(Duration::from_millis(5)).await;
             assert!(watched.changed.try_recv().is_err(), "a file is no namespace");
             namespace.mount_on(&directory.path().join("blue"))?;

@@ -293,7 +293,7 @@ async fn a_frozen_server_that_goes_on_with_old_requests_ends_with_the_newest_sta
         }
         etcd.thaw();
         flush(&publisher).await;
-        // Nothing that is late may come after the flush.
+        // Nothing that is late may come after the flush, and nothing tells that it does not.
         tokio::time::sleep(Duration::from_millis(300)).await;
         let stored = stored(&mut etcd.client().await).await;
         assert_eq!(stored.len(), 500);
@@ -361,6 +361,7 @@ async fn it_writes_with_tls_and_with_a_user_whose_token_expires() {
     });
     set(&publisher, "status/a", "1");
     flush(&publisher).await;
+    // etcd tells nobody that a token has expired; it looks at them once a second.
     tokio::time::sleep(Duration::from_secs(4)).await;
     set(&publisher, "status/a", "2");
     flush(&publisher).await;
@@ -389,6 +390,7 @@ async fn under_random_cuts_every_flush_shows_the_newest_state_and_no_key_goes_ba
                 wanted.insert(key, value);
             }
             if random.below(100) == 0 {
+                // How far the publisher gets before the cut is left to chance, so it is a time and not an event.
                 tokio::time::sleep(Duration::from_millis(random.below(5) as u64)).await;
                 proxy.cut();
             }

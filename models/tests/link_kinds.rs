@@ -69,6 +69,7 @@ fn no_field_is_ignored_and_no_row_is_without_its_field() {
         let rows: BTreeSet<&str> = ports.attributes.iter().map(|row| row.field).chain(ports.vlans).collect();
         tables.push((ports.member, rows, ports.attributes));
     }
+    let mut enums = 0;
     for (member, rows, attributes) in tables {
         let message = member_descriptor(member).expect(member);
         let names: Vec<String> = message.fields().map(|field| field.name().to_owned()).collect();
@@ -83,6 +84,7 @@ fn no_field_is_ignored_and_no_row_is_without_its_field() {
                 let known: BTreeSet<u32> = pairs.iter().map(|(number, _)| *number).collect();
                 let all: BTreeSet<u32> = values.values().map(|value| value.number().cast_unsigned()).collect();
                 assert_eq!(known, all, "{member}.{}", row.field);
+                enums += 1;
             }
             assert!(
                 row.scale.to_kernel(row.range.0).is_some() || row.range.0 == 0,
@@ -91,6 +93,7 @@ fn no_field_is_ignored_and_no_row_is_without_its_field() {
             );
         }
     }
+    assert!(enums > 0, "no table of an enumeration was compared");
 }
 
 /// The position of a setting that is left alone stands in the marks of links that exist: it must never change.

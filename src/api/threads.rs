@@ -104,17 +104,24 @@ mod tests {
     async fn busy_apis_leave_other_threads_alone() {
         let (release, wait) = mpsc::channel::<()>();
         let wait = Arc::new(std::sync::Mutex::new(wait));
+        let (started, mut starts) = tokio::sync::mpsc::unbounded_channel();
         let busy: Vec<_> = (0..SERVING_THREADS)
             .map(|_| {
-                let wait = wait.clone();
+                let (started, wait) = (started.clone(), wait.clone());
                 tokio::spawn(serve(async move {
-                    // Blocks the thread on purpose.
-                    let _ = wait.lock().map(|wait| wait.recv());
+                    started.send(()).expect("the test waits for it");
+                    // Blocks the thread on purpose, until there is nothing left to receive from.
+                    wait.lock()
+                        .map(|wait| wait.recv())
+                        .expect("nobody panicked")
+                        .expect_err("nobody sends");
                 }))
             })
             .collect();
         let start = Instant::now();
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        for _ in 0..SERVING_THREADS {
+            starts.recv().await.expect("a thread of the APIs");
+        }
         give_way(|| ()).await.expect("the pool has threads of its own");
         assert!(start.elapsed() < Duration::from_secs(10));
         drop(release);

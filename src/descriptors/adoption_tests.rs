@@ -119,22 +119,27 @@ fn an_adopting_pair_names_the_marks_of_both_ends_and_sets_everything_that_a_foun
 #[test]
 fn nothing_is_adopted_without_being_asked_for() {
     let mut world = World::new();
-    for json in [LEFT, RIGHT] {
-        world.interface(&json.replace(",\"adopt\":true", "").replace("}}", "},\"enabled\":true}"));
-    }
+    world.interface(&LEFT.replace("\"adopt\"", "\"enabled\""));
+    world.interface(&RIGHT.replace(",\"adopt\":true", ""));
     world.put(
         "config/linux/l3/v2/route/10.2.0.0/16/left",
         r#"{"outgoing_interface":"left","dst_network":"10.2.0.0/16"}"#,
     );
-    let ops = world.run(|_| false);
-    assert!(!ops.is_empty());
-    for op in ops {
+    let (mut ends, mut routes) = (0, 0);
+    for op in world.run(|_| false) {
         match op {
-            KernelOp::CreateLink(create) => assert!(create.ends().all(|end| end.adopt.is_none())),
-            KernelOp::AddRoute { adopt, replace, .. } => assert!(!adopt && !replace),
+            KernelOp::CreateLink(create) => {
+                ends += create.ends().count();
+                assert!(create.ends().all(|end| end.adopt.is_none()));
+            }
+            KernelOp::AddRoute { adopt, replace, .. } => {
+                routes += 1;
+                assert!(!adopt && !replace);
+            }
             _ => {}
         }
     }
+    assert_eq!((ends, routes), (2, 1));
 }
 
 #[test]

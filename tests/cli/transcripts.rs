@@ -2,7 +2,7 @@
 //!
 //! Owns one scenario for each: an agent with a known configuration. Start reading at the macro `transcript`.
 
-use std::{os::unix::fs::PermissionsExt, path::Path, process::Stdio, time::Duration};
+use std::{collections::BTreeSet, os::unix::fs::PermissionsExt, path::Path, process::Stdio, time::Duration};
 
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -49,19 +49,25 @@ macro_rules! transcript {
     };
 }
 
-transcript!(status);
-transcript!(get);
-transcript!(describe);
-transcript!(explain);
-transcript!(watch);
-transcript!(wait);
-transcript!(apply);
-transcript!(confirm);
-transcript!(history);
-transcript!(graph);
-transcript!(resync);
-transcript!(log);
-transcript!(kvdb);
+/// Scenarios, and the list of their names.
+macro_rules! transcripts {
+    ($($name:ident)*) => {
+        $(transcript!($name);)*
+        const TRANSCRIPTS: &[&str] = &[$(stringify!($name)),*];
+    };
+}
+
+transcripts!(status get describe explain watch wait apply confirm history graph resync log kvdb);
+
+#[test]
+fn every_transcript_is_run() {
+    let entries = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli")).expect("the transcripts");
+    let names = entries.map(|entry| entry.expect("a directory entry").path());
+    let names = names.filter(|path| path.extension().is_some_and(|extension| extension == "trycmd"));
+    let found: BTreeSet<String> = names.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).collect();
+    let run = TRANSCRIPTS.iter().chain(&["secured", "without_agent"]);
+    assert_eq!(found, run.map(|name| (*name).to_owned()).collect());
+}
 
 /// An agent with TLS that wants a certificate and a token, and what is told to those who have not both.
 async fn secured(mut bench: Bench) {

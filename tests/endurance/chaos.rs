@@ -121,6 +121,7 @@ async fn run() {
         let until = Instant::now() + interval;
         while Instant::now() < until {
             chaos.fault(!spared).await;
+            // How close together faults come is part of what is drawn, so it is a time and not an event.
             let pause = chaos.random.below(4) * chaos.random.below(PAUSE_MS) / 3;
             tokio::time::sleep(Duration::from_millis(pause as u64)).await;
             chaos.start_what_is_due(false).await;
@@ -138,6 +139,7 @@ async fn run() {
             stream.answers_without_loss()
         );
     }
+    assert!(rounds > 0 && !chaos.counts.is_empty(), "nothing was done");
     let answers = stream.finish_without_loss().await;
     println!(
         "{} of faults, {rounds} checkpoints, {answers} pings answered and none lost; faults by kind:",
@@ -275,6 +277,7 @@ impl Chaos {
             if are_told {
                 right.extend(left.iter().filter(|inode| !contents.contains_key(inode)));
             }
+            // What must be right is partly in the kernel, which tells nobody that it is all there; a look costs a process for each namespace.
             tokio::time::sleep(Duration::from_millis(50)).await;
         };
         let figures = Figures::of(self.bench.agent().pid());

@@ -307,6 +307,7 @@ fn changing_very_many_routes_does_not_read_the_table_for_each() {
         assert!(changed.iter().all(|result| *result == Ok(Reply::Done)));
         assert!(took < Duration::from_secs(10), "{took:?}");
         let gateways = world.dump(a).routes;
+        assert_eq!(gateways.len(), COUNT as usize);
         assert!(gateways.iter().all(|state| state.route.gateway == Some(ip_address("10.1.0.3"))));
     });
 }

@@ -578,7 +578,7 @@ fn a_container_whose_pid_is_another_process_is_unavailable() {
         let failure = world.try_open(reference).expect_err("refused");
         assert_eq!(failure.kind, FailureKind::Unavailable);
         assert!(
-            failure.message.contains("\"web\"") && failure.message.contains("another process (`sleep`)"),
+            failure.message.contains("\"web\"") && failure.message.contains("another process (`cat`)"),
             "{failure}"
         );
     });
@@ -623,7 +623,7 @@ fn reuse_of_a_pid() {
         let _second = second.expect("the PID is used again");
         let failure = world.try_open(reference.clone()).expect_err("another process");
         assert_eq!(failure.kind, FailureKind::Unavailable);
-        let words = format!("PID {pid} ended and now belongs to another process (`sleep`); put the value again after deleting it");
+        let words = format!("PID {pid} ended and now belongs to another process (`cat`); put the value again after deleting it");
         assert!(failure.message.contains(&words), "{failure}");
         let verify = KernelOp::VerifyNamespace {
             reference: reference.clone(),

@@ -1,6 +1,7 @@
 //! A throw-away world: private namespaces, an executor in them, and short ways to ask both sides.
 
 use std::{
+    io::{Read, Write},
     net::IpAddr,
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -298,20 +299,18 @@ impl Process {
         Self(child)
     }
 
-    /// Starts a process in a network namespace of its own, and waits until it is there.
+    /// Starts a process in a network namespace of its own, and waits until it is there. It is a `cat`, whose echo comes from inside.
     pub fn in_new_namespace() -> Self {
-        let own = std::fs::read_link("/proc/thread-self/ns/net").expect("own namespace");
-        let process = Self::start("unshare", "--net sleep 60");
-        let until = std::time::Instant::now() + PATIENCE;
-        let there = |pid| {
-            std::fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|now| now != own)
-                && std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "sleep")
-        };
-        while !there(process.pid()) {
-            assert!(std::time::Instant::now() < until, "unshare did not get there");
-            thread::yield_now();
-        }
-        process
+        let mut child = Command::new("unshare")
+            .args(["--net", "cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("unshare (util-linux) starts");
+        let (input, output) = (child.stdin.as_mut().expect("a pipe"), child.stdout.as_mut().expect("a pipe"));
+        input.write_all(b"\n").expect("it reads");
+        output.read_exact(&mut [0]).expect("it answers");
+        Self(child)
     }
 
     /// Its number.

@@ -65,6 +65,7 @@ impl Load {
                         Ok(true) => {
                             answers[client].fetch_add(1, Ordering::Relaxed);
                         }
+                        // A free place is not told to who was refused.
                         Ok(false) | Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
                     }
                 }

@@ -278,6 +278,7 @@ impl Bench {
             if tokio::time::Instant::now() > deadline {
                 return false;
             }
+            // For what no event tells: conditions of the kernel as `ip` shows it, and of programs.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         true

@@ -91,16 +91,22 @@ fn a_link_whose_namespace_is_another_since_the_last_run_is_removed_where_it_was(
 
 #[test]
 fn a_pair_being_moved_when_the_agent_was_killed_is_whole_after_the_next_start() {
+    let mut kills = 0;
     for fuel in 0..20 {
         let mut world = World::start(machine(), &pair(FOREIGN_PLACE, FOREIGN_PLACE));
         world.rest();
         world.machine.get().kernel.fuel = Some(fuel);
         world.put(&end("a", "b", PROCESS_PLACE));
         let killed = world.settle().is_err();
+        kills += usize::from(killed);
         let mut world = world.restart(&pair(PROCESS_PLACE, FOREIGN_PLACE));
         world.settle().expect("nobody kills the agent");
         let link = world.link(world.named(FOREIGN_NAME), "b").expect("b is there");
         assert!(link.alias.ends_with("/b/a"), "killed: {killed} at {fuel}: {link:?}");
         assert_configured(&world, &["a", "b"]);
     }
+    assert!(
+        (5..20).contains(&kills),
+        "killed at each operation of the move, and after it: {kills}"
+    );
 }

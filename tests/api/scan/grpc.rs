@@ -159,6 +159,7 @@ async fn slow_message(target: Target) -> String {
     let begin = Some(Bytes::from_static(&[0, 0, 0, 3, 0]));
     let drops = stream::unfold(begin, |bytes| async move {
         if bytes.is_none() {
+            // Slowness is what is tried here, so it is a time and not an event.
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
         let frame = Frame::data(bytes.unwrap_or(Bytes::from_static(b"x")));

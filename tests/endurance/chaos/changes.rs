@@ -126,6 +126,7 @@ impl Chaos {
             (*slot, Some(Value::Interface(end)))
         });
         self.write(exchange.collect()).await;
+        // How far the agent gets meanwhile is left to chance, so it is a time and not an event.
         let pause = self.random.below(150);
         tokio::time::sleep(Duration::from_millis(pause as u64)).await;
         self.write(before.into_iter().map(|(slot, end)| (slot, Some(Value::Interface(end)))).collect())
