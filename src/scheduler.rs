@@ -5,8 +5,8 @@
 use models::key::Key;
 
 pub use kvscheduler::{
-    Claim, DeleteCause, Descriptor, Domain, Fault, FaultKind, KernelError, Kind, Label, LastError, Options, Outcome, Place, Refusal,
-    Rejection, Repair, Resync, Retry, Scheduler, Unacceptable, ValueState, Verb, View, Wait, statistics,
+    Claim, Comparison, DeleteCause, Descriptor, Difference, Domain, Effect, Fault, FaultKind, KernelError, Kind, Label, LastError, Options,
+    Outcome, Place, Refusal, Rejection, Remedy, Repair, Resync, Retry, Scheduler, Unacceptable, ValueState, Verb, View, Wait, statistics,
 };
 
 /// A change of the desired state.
@@ -24,7 +24,7 @@ pub type Observation<V> = kvscheduler::Observation<Key, V>;
 /// The target of a dependency.
 pub type On = kvscheduler::On<Key>;
 /// Something to be done for one value.
-pub type Operation<E> = kvscheduler::Operation<Key, E>;
+pub type Operation<O> = kvscheduler::Operation<Key, O>;
 /// Which of the keys under a prefix count.
 pub type Predicate = kvscheduler::Predicate<Key>;
 /// Something that has to do with an unmet dependency.

@@ -330,3 +330,57 @@ fn the_architecture_page_names_every_module() {
         .collect();
     assert!(missing.is_empty(), "src/ARCHITECTURE.md does not mention {missing:?}");
 }
+
+/// Every place in the descriptors where nothing is done on purpose: file, function, reason. A new one belongs here only if nothing is to be
+/// done indeed; what cannot be is `Effect::Impossible`.
+const NOOPS: &[&str] = &[
+    "address.rs: spec_of: others set the address, the agent only waits for it",
+    "address.rs: make_primary: it is the only address of its subnet",
+    "address.rs: keep_others: no other address of its subnet stays",
+    "address.rs: update: the routes of the address are there",
+    "address.rs: delete: another interface on the link has the same address",
+    "detection.rs: delete: a detection is only awaited, never begun: the address goes by itself",
+    "interface.rs: create: others make the link of an EXISTING interface and change it",
+    "interface.rs: recover: a link that was there before is taken over again as it is",
+    "interface.rs: recover: others make the link of an EXISTING interface and change it",
+    "interface.rs: update: others make the link of an EXISTING interface and change it",
+    "interface.rs: delete: others make the link of an EXISTING interface and change it",
+    "kind.rs: recover: one request creates it or does not",
+    "kind.rs: verify: reading its namespace tells",
+    "membership.rs: set_port: no setting of the port is asked for",
+    "membership.rs: wait_for_vrf: only its owner puts an EXISTING interface into a VRF",
+    "membership.rs: delete: only its owner puts an EXISTING interface into a VRF",
+    "mod.rs: off_link: the link is gone, and took along what was on it",
+];
+
+/// The places in a file where an effect is a `Noop`, each with its reason, which may be a constant of the file.
+fn noops(text: &str) -> Vec<String> {
+    const NOOP: &str = "Effect::Noop(";
+    let constant = |name: &str| {
+        let (_, rest) = text.split_once(&format!("const {name}: &str = "))?;
+        literal(rest)
+    };
+    let places = text.match_indices(NOOP).map(|(at, _)| {
+        let argument = text[at + NOOP.len()..].trim_start();
+        let name = argument.split(')').next().unwrap_or_default();
+        let reason = literal(argument).or_else(|| constant(name));
+        let function = text[..at].rsplit("fn ").next().and_then(|after| after.split(['(', '<']).next());
+        format!("{}: {}", function.unwrap_or_default(), reason.unwrap_or("no reason"))
+    });
+    places.collect()
+}
+
+/// The string literal that a text begins with.
+fn literal(text: &str) -> Option<&str> {
+    text.strip_prefix('"')?.split('"').next()
+}
+
+#[test]
+fn descriptors_do_nothing_only_where_that_is_meant() {
+    let mut found = Vec::new();
+    for path in rust_files(&root().join("src/descriptors")) {
+        let name = shown(&path).replace("src/descriptors/", "");
+        found.extend(noops(&read(&path)).into_iter().map(|noop| format!("{name}: {noop}")));
+    }
+    assert_eq!(found, NOOPS, "found:\n{}", found.join("\n"));
+}

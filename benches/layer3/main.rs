@@ -122,7 +122,7 @@ impl Parts {
             let ids: Vec<u64> = operations.iter().map(|operation| operation.id).collect();
             let began = Instant::now();
             let outcomes = self
-                .perform(operations.into_iter().map(|operation| operation.effect).collect())
+                .perform(operations.into_iter().map(|operation| operation.steps).collect())
                 .await;
             busy += began.elapsed();
             for (id, outcome) in ids.into_iter().zip(outcomes) {

@@ -182,18 +182,18 @@ impl NetworkEffects {
     }
 
     /// Readies an operation.
-    fn task(&mut self, mut operation: Operation<Vec<KernelOp>>) -> Task {
+    fn task(&mut self, mut operation: Operation<KernelOp>) -> Task {
         let replaces_foreign = self.displaced.remove(&operation.key) && operation.verb == Verb::Create;
         if replaces_foreign {
-            operation.effect.iter_mut().for_each(replace_foreign);
+            operation.steps.iter_mut().for_each(replace_foreign);
         }
         if operation.verb == Verb::Delete {
-            operation.effect.splice(..0, self.held.removals_before(&operation.key));
+            operation.steps.splice(..0, self.held.removals_before(&operation.key));
         }
-        debug!(key = %operation.key, verb = ?operation.verb, ops = ?operation.effect, "operation");
+        debug!(key = %operation.key, verb = ?operation.verb, ops = ?operation.steps, "operation");
         let in_flight = InFlight::new(&operation, replaces_foreign);
         if let Some(netns) = in_flight.closes().filter(|netns| self.held.are_in(*netns)) {
-            held::keep_namespace(&mut operation.effect);
+            held::keep_namespace(&mut operation.steps);
             // So that the startup scan returns to it.
             self.namespaces.set_attribution(netns, Attribution::Unattributed);
         }
@@ -201,7 +201,7 @@ impl NetworkEffects {
         Task {
             id: operation.id,
             key: operation.key.to_string(),
-            ops: operation.effect,
+            ops: operation.steps,
         }
     }
 }
@@ -222,16 +222,16 @@ impl Effects for NetworkEffects {
     type Seen = Seen;
     type Place = NetnsId;
 
-    fn places(operation: &Operation<Vec<KernelOp>>) -> Vec<NetnsId> {
-        operation.effect.iter().flat_map(KernelOp::works_in).collect()
+    fn places(operation: &Operation<KernelOp>) -> Vec<NetnsId> {
+        operation.steps.iter().flat_map(KernelOp::works_in).collect()
     }
 
-    fn goes_together(operation: &Operation<Vec<KernelOp>>) -> bool {
+    fn goes_together(operation: &Operation<KernelOp>) -> bool {
         // All namespaces that are opened together must be known before links can be distinguished from those that belong elsewhere.
         !is_change(operation)
     }
 
-    fn prepare(&mut self, operations: Vec<Operation<Vec<KernelOp>>>, now: Duration) -> Vec<Task> {
+    fn prepare(&mut self, operations: Vec<Operation<KernelOp>>, now: Duration) -> Vec<Task> {
         // Opening a namespace changes nothing in one. So a restart that finds everything in order reads each namespace once.
         let changes = operations.iter().filter(|operation| is_change(operation)).count();
         if self.plan.batch(changes, now) {
@@ -247,7 +247,7 @@ impl Effects for NetworkEffects {
         outcome.id
     }
 
-    fn is_plain(operation: &Operation<Vec<KernelOp>>) -> bool {
+    fn is_plain(operation: &Operation<KernelOp>) -> bool {
         operation.verb != Verb::Delete && !Self::goes_together(operation)
     }
 

@@ -1,6 +1,8 @@
 //! Addresses of interfaces, each a value derived from its interface.
 //!
-//! Owns adding and removing. Must never touch an address that no model names. Start reading at [`AddressDescriptor`].
+//! Owns adding and removing. Must never touch an address that no model names. Start reading at [`AddressKind`].
+
+use std::sync::Arc;
 
 use models::{
     address::{network_of, parse_ip_or_cidr},
@@ -8,21 +10,23 @@ use models::{
 };
 
 use super::{
-    Network,
+    Effect, Network,
     alias::Marks,
     applied_interface, detection, guard_of,
+    kind::{Kind, of_one_type},
     membership::vrf_membership_key,
     observed::{observed_address, observed_prefix},
+    off_link, on_link,
     route::layer3_on_link,
     sharing::{is_kept_for_another, others_on_link},
     value::{Address, Detection, Interface, Value},
 };
-use crate::scheduler::{DeleteCause, Dependency, Descriptor, Place, Refusal, Taken, Verb, View};
+use crate::scheduler::{Comparison, DeleteCause, Dependency, Difference, Place, Refusal, Taken, Verb, View};
 use netns_kernel::{AddressDetection, AddressSpec, KernelOp};
 
-/// Descriptor of `linux/interface/<if>/address/<source>/<address>`.
+/// `linux/interface/<if>/address/<source>/<address>`.
 #[derive(Clone)]
-pub struct AddressDescriptor {
+pub struct AddressKind {
     pub(super) marks: Marks,
 }
 
@@ -72,41 +76,36 @@ pub(super) fn kernel_detection(address: &Address) -> AddressDetection {
     }
 }
 
-fn operation(marks: &Marks, address: &Address, view: &View<'_, Network>, add: bool) -> Vec<KernelOp> {
-    let (Some(spec), None, Some((interface, netns))) = (address.spec, &address.expected, applied_interface(view, &address.interface))
-    else {
-        return Vec::new();
+/// What an address is set as.
+fn spec_of(address: &Address) -> Result<AddressSpec, Effect> {
+    match (&address.expected, address.spec) {
+        (Some(_), _) => Err(Effect::Noop("others set the address, the agent only waits for it")),
+        (None, Some(spec)) => Ok(spec),
+        (None, None) => Err(Effect::Impossible(format!("nothing was allocated for {}", address.text))),
+    }
+}
+
+fn add(marks: &Marks, address: &Address, view: &View<'_, Network>) -> Effect {
+    let spec = match spec_of(address) {
+        Ok(spec) => spec,
+        Err(effect) => return effect,
     };
-    let (link, guard) = (interface.host_name.clone(), guard_of(marks, interface));
-    let shared = is_shared(interface);
-    vec![if add {
-        KernelOp::AddAddress {
+    on_link(view, &address.interface, |interface, netns| {
+        Effect::one(KernelOp::AddAddress {
             netns,
-            link,
-            guard,
+            link: interface.host_name.clone(),
+            guard: guard_of(marks, interface),
             address: spec,
             detection: kernel_detection(address),
-            shared,
-        }
-    } else {
-        KernelOp::DeleteAddress {
-            netns,
-            link,
-            guard,
-            address: spec,
-            shared,
-        }
-    }]
+            shared: is_shared(interface),
+        })
+    })
 }
 
 /// Whether two addresses are of one IPv4 subnet, of which the kernel has one as the primary address.
 pub(super) fn in_same_subnet(a: AddressSpec, b: AddressSpec) -> bool {
     let subnet = |spec: AddressSpec| (network_of(spec.address, spec.prefix_len), spec.prefix_len);
     a.address.is_ipv4() && subnet(a) == subnet(b)
-}
-
-fn is_routed(value: &Value) -> bool {
-    value.address().is_some_and(|address| address.routed)
 }
 
 /// The applied addresses in the IPv4 subnet of an address of the same interface, in the order in which they are written, without that one.
@@ -123,30 +122,31 @@ fn others_in_subnet<'a>(address: &Address, view: &View<'a, Network>) -> Vec<&'a 
 }
 
 /// Makes an address the primary one of its subnet, if the agent has set other addresses of that subnet before.
-fn make_primary(marks: &Marks, address: &Address, view: &View<'_, Network>) -> Vec<KernelOp> {
-    let on = applied_interface(view, &address.interface);
-    let (Some(spec), Some((interface, netns))) = (address.spec, on) else {
-        return Vec::new();
-    };
+fn make_primary(marks: &Marks, address: &Address, view: &View<'_, Network>) -> Effect {
     let others: Vec<AddressSpec> = others_in_subnet(address, view).into_iter().filter_map(|other| other.spec).collect();
-    if others.is_empty() {
-        return Vec::new();
-    }
-    vec![KernelOp::MakePrimary {
-        netns,
-        link: interface.host_name.clone(),
-        guard: guard_of(marks, interface),
-        address: spec,
-        others,
-    }]
+    let Some(spec) = address.spec.filter(|_| !others.is_empty()) else {
+        return Effect::Noop("it is the only address of its subnet");
+    };
+    on_link(view, &address.interface, |interface, netns| {
+        Effect::one(KernelOp::MakePrimary {
+            netns,
+            link: interface.host_name.clone(),
+            guard: guard_of(marks, interface),
+            address: spec,
+            others,
+        })
+    })
 }
 
 /// With the primary address of a subnet the kernel removes the secondary ones. So before an address is removed, the first one of its
 /// subnet that stays becomes the primary one.
-fn keep_others(marks: &Marks, address: &Address, view: &View<'_, Network>) -> Vec<KernelOp> {
+fn keep_others(marks: &Marks, address: &Address, view: &View<'_, Network>) -> Effect {
     let mut others = others_in_subnet(address, view).into_iter();
     let first = others.find(|other| other.expected.is_none() && view.wanted(&other.key).is_some());
-    first.map(|first| make_primary(marks, first, view)).unwrap_or_default()
+    match first {
+        Some(first) => make_primary(marks, first, view),
+        None => Effect::Noop("no other address of its subnet stays"),
+    }
 }
 
 /// Another IPv4 address on a link.
@@ -190,53 +190,48 @@ fn beside<'a>(
     applied.chain(coming).chain(of_others.map(|()| OtherAddress::Stays))
 }
 
-impl AddressDescriptor {
-    /// Whether two addresses differ in nothing but their order.
-    fn is_same(applied: &Value, wanted: &Value) -> bool {
-        match (applied.address(), wanted.address()) {
+impl Kind for AddressKind {
+    of_one_type!(Address, Arc<Address>);
+
+    const NAME: &'static str = "linux-interface-address";
+
+    fn compare(&self, applied: &Arc<Address>, desired: &Arc<Address>) -> Comparison {
+        let is_skipped = |address: &Address| address.detection == Detection::Skip;
+        let vrf = |address: &Address| address.vrf.clone().unwrap_or("none".to_owned());
+        [
+            (applied.spec != desired.spec).then(|| Difference::again("it is another address")),
+            (applied.expected != desired.expected).then(|| {
+                Difference::again(match desired.expected {
+                    Some(_) => "the agent has set it, and others are to",
+                    None => "others have set it, and the agent is to",
+                })
+            }),
             // Entering or leaving a VRF takes the link down and up, and with that the kernel removes its IPv6 addresses.
-            (Some(applied), Some(wanted)) => {
-                let flagged = |address: &Address| address.detection == Detection::Skip;
-                (applied.spec, &applied.expected, &applied.vrf, flagged(applied))
-                    == (wanted.spec, &wanted.expected, &wanted.vrf, flagged(wanted))
-            }
-            _ => false,
-        }
-    }
-}
-
-impl Descriptor<Network> for AddressDescriptor {
-    fn name(&self) -> &'static str {
-        "linux-interface-address"
-    }
-
-    fn equivalent(&self, _: &Key, applied: &Value, wanted: &Value) -> bool {
-        let leads = |value: &Value| value.address().is_some_and(|address| address.leads);
-        Self::is_same(applied, wanted) && (leads(applied) || !leads(wanted)) && (is_routed(applied) || !is_routed(wanted))
-    }
-
-    fn difference(&self, found: &Value, wanted: &Value) -> String {
-        let difference = match Self::is_same(found, wanted) {
-            true if !is_routed(found) => "the routes that the kernel makes for it are gone",
-            true => "it is not the primary address of its subnet",
-            false => "it was changed",
-        };
-        difference.to_owned()
-    }
-
-    fn needs_recreate(&self, _: &Key, applied: &Value, wanted: &Value) -> bool {
-        !Self::is_same(applied, wanted)
+            (applied.vrf != desired.vrf).then(|| Difference::again(format!("its VRF is {} instead of {}", vrf(applied), vrf(desired)))),
+            (is_skipped(applied) != is_skipped(desired)).then(|| {
+                Difference::again(match is_skipped(desired) {
+                    true => "the kernel looks for duplicates of it",
+                    false => "the kernel does not look for duplicates of it",
+                })
+            }),
+            (!applied.routed && desired.routed).then(|| Difference::in_place("the routes that the kernel makes for it are gone")),
+            (!applied.leads && desired.leads).then(|| Difference::in_place("it is not the primary address of its subnet")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 
     /// The kernel takes the first address of a subnet as its primary address.
-    fn place(&self, key: &Key, value: &Value) -> Option<Place> {
-        let position = value.address()?.position;
+    fn place(&self, key: &Key, address: &Arc<Address>) -> Option<Place> {
         let group = key.as_str().find(ADDRESS)? + ADDRESS.len();
-        Some(Place { group, position })
+        Some(Place {
+            group,
+            position: address.position,
+        })
     }
 
-    fn dependencies(&self, _: &Key, value: &Value) -> Vec<Dependency> {
-        let Some(address) = value.address() else { return Vec::new() };
+    fn dependencies(&self, address: &Arc<Address>) -> Vec<Dependency> {
         let mut dependencies = Vec::new();
         if let Some(vrf) = &address.vrf {
             dependencies.push(Dependency::key(
@@ -256,57 +251,57 @@ impl Descriptor<Network> for AddressDescriptor {
         dependencies
     }
 
-    fn derived(&self, _: &Key, value: &Value) -> Vec<(Key, Value)> {
-        value.address().and_then(detection::of).into_iter().collect()
+    fn derived(&self, address: &Arc<Address>) -> Vec<(Key, Value)> {
+        detection::of(address).into_iter().collect()
     }
 
-    fn create(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
-        let Some(address) = value.address() else { return Ok(Vec::new()) };
-        let mut ops = operation(&self.marks, address, view, true);
-        if address.leads {
-            ops.extend(make_primary(&self.marks, address, view));
-        }
-        Ok(ops)
+    fn create(&self, address: &Arc<Address>, view: &View<'_, Network>) -> Result<Effect, Refusal> {
+        let added = add(&self.marks, address, view);
+        Ok(match address.leads {
+            true => added.then(make_primary(&self.marks, address, view)),
+            false => added,
+        })
     }
 
-    fn update(&self, _: &Key, applied: &Value, wanted: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
-        let Some(address) = wanted.address() else { return Ok(Vec::new()) };
+    fn update(&self, applied: &Arc<Address>, address: &Arc<Address>, view: &View<'_, Network>) -> Result<Effect, Refusal> {
         // Adding one that is there restores its routes.
-        let mut ops = match is_routed(applied) {
-            true => Vec::new(),
-            false => operation(&self.marks, address, view, true),
+        let restored = match applied.routed {
+            true => Effect::Noop("the routes of the address are there"),
+            false => add(&self.marks, address, view),
         };
-        if address.leads {
-            ops.extend(make_primary(&self.marks, address, view));
-        }
-        Ok(ops)
+        Ok(match address.leads {
+            true => restored.then(make_primary(&self.marks, address, view)),
+            false => restored,
+        })
     }
 
-    fn delete(&self, _: &Key, applied: &Value, _: DeleteCause, view: &View<'_, Network>) -> Vec<KernelOp> {
-        let kept = |address: &Address| {
-            let interface = applied_interface(view, &address.interface).zip(address.spec);
-            interface.is_some_and(|((interface, _), spec)| is_kept_for_another(view, interface, spec))
+    fn delete(&self, address: &Arc<Address>, _: DeleteCause, view: &View<'_, Network>) -> Effect {
+        let spec = match spec_of(address) {
+            Ok(spec) => spec,
+            Err(effect) => return effect,
         };
-        let Some(address) = applied.address().filter(|address| !kept(address)) else {
-            return Vec::new();
-        };
-        let removal = operation(&self.marks, address, view, false);
-        if removal.is_empty() {
-            return removal;
-        }
-        let mut ops = keep_others(&self.marks, address, view);
-        ops.extend(removal);
-        ops
+        off_link(view, &address.interface, |interface, netns| {
+            if is_kept_for_another(view, interface, spec) {
+                return Effect::Noop("another interface on the link has the same address");
+            }
+            let deletion = Effect::one(KernelOp::DeleteAddress {
+                netns,
+                link: interface.host_name.clone(),
+                guard: guard_of(&self.marks, interface),
+                address: spec,
+                shared: is_shared(interface),
+            });
+            keep_others(&self.marks, address, view).then(deletion)
+        })
     }
 
     /// With the last IPv4 address of a link the kernel removes its IPv4 routes and neighbours (`fib_disable_ip` in
     /// net/ipv4/fib_frontend.c). `lo` keeps 127.0.0.1.
-    fn takes_along(&self, key: &Key, value: &Value, verb: Verb, view: &View<'_, Network>) -> Taken {
-        let on = |address: &Address| Some((applied_interface(view, &address.interface)?.0, address.spec?));
-        let Some((interface, spec)) = value.address().filter(|_| verb == Verb::Delete).and_then(on) else {
+    fn takes_along(&self, key: &Key, address: &Arc<Address>, verb: Verb, view: &View<'_, Network>) -> Taken {
+        let Some(((interface, _), spec)) = applied_interface(view, &address.interface).zip(address.spec) else {
             return Taken::NOTHING;
         };
-        if spec.address.is_ipv6() || interface.is_loopback() {
+        if verb != Verb::Delete || spec.address.is_ipv6() || interface.is_loopback() {
             return Taken::NOTHING;
         }
         let taken = layer3_on_link(interface, view).into_iter();

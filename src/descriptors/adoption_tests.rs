@@ -54,7 +54,7 @@ impl World {
         self.put(interface_key(&name).as_str(), json);
     }
 
-    fn step(&mut self) -> Vec<Operation<Vec<KernelOp>>> {
+    fn step(&mut self) -> Vec<Operation<KernelOp>> {
         let operations = self.scheduler.step(std::time::Duration::from_secs(1_000));
         for change in self.scheduler.take_status_changes() {
             match change.status {
@@ -74,7 +74,7 @@ impl World {
                 return performed;
             }
             for operation in operations {
-                performed.extend(operation.effect);
+                performed.extend(operation.steps);
                 let value = self.scheduler.view().coming(&operation.key).map(|value| value.with_adopted(true));
                 let outcome = value.filter(|_| adopt(&operation.key)).map_or(Outcome::Done, Outcome::Became);
                 self.scheduler.outcome(operation.id, outcome);

@@ -1,6 +1,8 @@
 //! Static neighbour entries (ARP for IPv4, neighbour discovery for IPv6).
 //!
-//! Owns setting and removing. Must never touch entries that the kernel learned. Start reading at [`ArpDescriptor`].
+//! Owns setting and removing. Must never touch entries that the kernel learned. Start reading at [`ArpKind`].
+
+use std::{net::IpAddr, sync::Arc};
 
 use models::{
     address::MacAddress,
@@ -8,36 +10,44 @@ use models::{
 };
 
 use super::{
-    Network,
+    Effect, Network,
     address::{addresses_prefix, allocation_key},
     alias::Marks,
     applied_interface, guard_of,
+    kind::{Kind, of_one_type},
     observed::observed_prefix,
-    value::Value,
+    off_link, on_link,
+    value::{Arp, Interface, Value},
 };
-use crate::scheduler::{Claim, DeleteCause, Dependency, Descriptor, Refusal, View};
-use netns_kernel::KernelOp;
+use crate::scheduler::{Claim, Comparison, DeleteCause, Dependency, Difference, Refusal, View};
+use netns_kernel::{KernelOp, NetnsId};
 
-/// Descriptor of `config/linux/l3/v2/arp/<interface>/<address>`.
+/// `config/linux/l3/v2/arp/<interface>/<address>`.
 #[derive(Clone)]
-pub struct ArpDescriptor {
+pub struct ArpKind {
     pub(super) marks: Marks,
 }
 
-impl ArpDescriptor {
-    fn set(&self, value: &Value, view: &View<'_, Network>) -> Vec<KernelOp> {
-        let Some(arp) = value.arp() else { return Vec::new() };
-        let (Some(address), Some((interface, netns))) = (arp.address, applied_interface(view, &arp.interface)) else {
-            return Vec::new();
-        };
-        vec![KernelOp::SetNeighbour {
+/// What is done about a neighbour, on its link.
+fn operation(arp: &Arp, view: &View<'_, Network>, make: impl FnOnce(NetnsId, &Interface, IpAddr) -> KernelOp) -> Effect {
+    let Some(address) = arp.address else {
+        return Effect::Impossible(format!("nothing was allocated for {}", arp.text));
+    };
+    on_link(view, &arp.interface, |interface, netns| {
+        Effect::one(make(netns, interface, address))
+    })
+}
+
+impl ArpKind {
+    fn set(&self, arp: &Arp, view: &View<'_, Network>) -> Effect {
+        operation(arp, view, |netns, interface, address| KernelOp::SetNeighbour {
             netns,
             link: interface.host_name.clone(),
             guard: guard_of(&self.marks, interface),
             address,
             mac: arp.mac,
             adopt: arp.adopt,
-        }]
+        })
     }
 }
 
@@ -50,33 +60,34 @@ pub fn up_key(interface: &str) -> Key {
     .to_key()
 }
 
-impl Descriptor<Network> for ArpDescriptor {
-    fn name(&self) -> &'static str {
-        "linux-arp"
+impl Kind for ArpKind {
+    of_one_type!(Arp, Arc<Arp>);
+
+    const NAME: &'static str = "linux-arp";
+
+    fn compare(&self, applied: &Arc<Arp>, desired: &Arc<Arp>) -> Comparison {
+        let mac = |arp: &Arp| MacAddress(arp.mac);
+        [
+            (applied.address != desired.address).then(|| Difference::again("it is for another address")),
+            (applied.mac != desired.mac)
+                .then(|| Difference::in_place(format!("its MAC address is {} instead of {}", mac(applied), mac(desired)))),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 
-    fn equivalent(&self, _: &Key, applied: &Value, wanted: &Value) -> bool {
-        match (applied.arp(), wanted.arp()) {
-            (Some(applied), Some(wanted)) => (applied.address, applied.mac) == (wanted.address, wanted.mac),
-            _ => false,
+    fn as_applied(&self, former: Option<&Arc<Arp>>, desired: &Arc<Arp>) -> Arc<Arp> {
+        match former.is_some_and(|former| former.adopted) {
+            true => Arc::new(Arp {
+                adopted: true,
+                ..Arp::clone(desired)
+            }),
+            false => desired.clone(),
         }
     }
 
-    fn difference(&self, found: &Value, wanted: &Value) -> String {
-        let mac = |value: &Value| value.arp().map(|arp| MacAddress(arp.mac).to_string()).unwrap_or_default();
-        format!("its MAC address is {} instead of {}", mac(found), mac(wanted))
-    }
-
-    fn settled(&self, applied: &Value, wanted: &Value) -> Value {
-        wanted.with_adopted(applied.is_adopted())
-    }
-
-    fn needs_recreate(&self, _: &Key, applied: &Value, wanted: &Value) -> bool {
-        applied.arp().map(|arp| arp.address) != wanted.arp().map(|arp| arp.address)
-    }
-
-    fn dependencies(&self, _: &Key, value: &Value) -> Vec<Dependency> {
-        let Some(arp) = value.arp() else { return Vec::new() };
+    fn dependencies(&self, arp: &Arc<Arp>) -> Vec<Dependency> {
         let describe = format!("IP address of interface {}", arp.interface);
         let addresses = vec![addresses_prefix(&arp.interface), observed_prefix(&arp.interface)];
         let mut dependencies = vec![
@@ -90,8 +101,7 @@ impl Descriptor<Network> for ArpDescriptor {
     }
 
     /// The kernel knows one neighbour per address and link, and several interfaces may be EXISTING on one link.
-    fn claims(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Vec<Claim> {
-        let Some(arp) = value.arp() else { return Vec::new() };
+    fn claims(&self, arp: &Arc<Arp>, view: &View<'_, Network>) -> Vec<Claim> {
         let on = applied_interface(view, &arp.interface).zip(arp.address);
         let name = on.map(|((interface, netns), address)| format!("neighbour {address} on link {} in {netns}", interface.host_name));
         name.map(|name| Claim {
@@ -102,24 +112,22 @@ impl Descriptor<Network> for ArpDescriptor {
         .collect()
     }
 
-    fn create(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
-        Ok(self.set(value, view))
+    fn create(&self, desired: &Arc<Arp>, view: &View<'_, Network>) -> Result<Effect, Refusal> {
+        Ok(self.set(desired, view))
     }
 
-    fn update(&self, _: &Key, _: &Value, wanted: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
-        Ok(self.set(wanted, view))
+    fn update(&self, _: &Arc<Arp>, desired: &Arc<Arp>, view: &View<'_, Network>) -> Result<Effect, Refusal> {
+        Ok(self.set(desired, view))
     }
 
-    fn delete(&self, _: &Key, applied: &Value, _: DeleteCause, view: &View<'_, Network>) -> Vec<KernelOp> {
-        let Some(arp) = applied.arp() else { return Vec::new() };
-        let (Some(address), Some((interface, netns))) = (arp.address, applied_interface(view, &arp.interface)) else {
-            return Vec::new();
-        };
-        vec![KernelOp::DeleteNeighbour {
-            netns,
-            link: interface.host_name.clone(),
-            guard: guard_of(&self.marks, interface),
-            address,
-        }]
+    fn delete(&self, applied: &Arc<Arp>, _: DeleteCause, view: &View<'_, Network>) -> Effect {
+        off_link(view, &applied.interface, |_, _| {
+            operation(applied, view, |netns, interface, address| KernelOp::DeleteNeighbour {
+                netns,
+                link: interface.host_name.clone(),
+                guard: guard_of(&self.marks, interface),
+                address,
+            })
+        })
     }
 }

@@ -1,23 +1,27 @@
 //! VLANs of a bridge or of one of its ports, each range a value of its own.
 //!
-//! Owns giving and taking them. Must never touch a VLAN that no model names. Start reading at [`BridgeVlanDescriptor`].
+//! Owns giving and taking them. Must never touch a VLAN that no model names. Start reading at [`BridgeVlanKind`].
+
+use std::sync::Arc;
 
 use link_kinds::VlanRange;
 use models::key::{Key, TypedKey};
 
 use super::{
-    Network,
+    Effect, Network,
     address::derived_part,
     alias::Marks,
-    applied_interface, guard_of,
+    guard_of,
+    kind::{Kind, of_one_type},
+    off_link, on_link,
     value::{BridgeVlan, Value},
 };
-use crate::scheduler::{DeleteCause, Dependency, Descriptor, Refusal, View};
+use crate::scheduler::{Comparison, DeleteCause, Difference, Refusal, View};
 use netns_kernel::KernelOp;
 
-/// Descriptor of `linux/interface/<if>//vlan/<vid>[-<last vid>]`.
+/// `linux/interface/<if>//vlan/<vid>[-<last vid>]`.
 #[derive(Clone)]
-pub struct BridgeVlanDescriptor {
+pub struct BridgeVlanKind {
     pub(super) marks: Marks,
 }
 
@@ -48,71 +52,53 @@ pub fn values(interface: &str, ranges: &[VlanRange], itself: bool) -> Vec<(Key, 
     ranges.iter().map(value).collect()
 }
 
-fn operation(marks: &Marks, value: &Value, view: &View<'_, Network>, present: bool) -> Vec<KernelOp> {
-    let Some(vlan) = value.bridge_vlan() else { return Vec::new() };
-    let Some((interface, netns)) = applied_interface(view, &vlan.interface) else {
-        return Vec::new();
-    };
-    let VlanRange {
-        first,
-        last,
-        pvid,
-        untagged,
-    } = vlan.range;
-    vec![KernelOp::SetBridgeVlan {
-        netns,
-        link: interface.host_name.clone(),
-        guard: guard_of(marks, interface),
-        vlan: netns_kernel::BridgeVlan {
-            link: 0,
+impl BridgeVlanKind {
+    fn set(&self, vlan: &BridgeVlan, view: &View<'_, Network>, present: bool) -> Effect {
+        let VlanRange {
             first,
             last,
             pvid,
             untagged,
-        },
-        itself: vlan.itself,
-        present,
-    }]
+        } = vlan.range;
+        on_link(view, &vlan.interface, |interface, netns| {
+            Effect::one(KernelOp::SetBridgeVlan {
+                netns,
+                link: interface.host_name.clone(),
+                guard: guard_of(&self.marks, interface),
+                vlan: netns_kernel::BridgeVlan {
+                    link: 0,
+                    first,
+                    last,
+                    pvid,
+                    untagged,
+                },
+                itself: vlan.itself,
+                present,
+            })
+        })
+    }
 }
 
-impl Descriptor<Network> for BridgeVlanDescriptor {
-    fn name(&self) -> &'static str {
-        "linux-interface-vlan"
+impl Kind for BridgeVlanKind {
+    of_one_type!(BridgeVlan, Arc<BridgeVlan>);
+
+    const NAME: &'static str = "linux-interface-vlan";
+
+    fn compare(&self, applied: &Arc<BridgeVlan>, desired: &Arc<BridgeVlan>) -> Comparison {
+        if applied == desired {
+            return Comparison::same();
+        }
+        let VlanRange { pvid, untagged, .. } = desired.range;
+        let pvid = if pvid { "the PVID and " } else { "" };
+        let untagged = if untagged { "untagged" } else { "tagged" };
+        Difference::again(format!("VLAN {} is not {pvid}{untagged}", desired.range.id())).into()
     }
 
-    fn equivalent(&self, _: &Key, applied: &Value, wanted: &Value) -> bool {
-        applied == wanted
+    fn create(&self, desired: &Arc<BridgeVlan>, view: &View<'_, Network>) -> Result<Effect, Refusal> {
+        Ok(self.set(desired, view, true))
     }
 
-    fn difference(&self, _: &Value, wanted: &Value) -> String {
-        let range = wanted.bridge_vlan().map(|vlan| vlan.range);
-        range.map_or_else(
-            || "it was changed".to_owned(),
-            |range| {
-                format!(
-                    "VLAN {} is not {}{}",
-                    range.id(),
-                    if range.pvid { "the PVID and " } else { "" },
-                    if range.untagged { "untagged" } else { "tagged" }
-                )
-            },
-        )
-    }
-
-    fn dependencies(&self, _: &Key, _: &Value) -> Vec<Dependency> {
-        Vec::new()
-    }
-
-    fn create(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
-        Ok(operation(&self.marks, value, view, true))
-    }
-
-    /// The kernel replaces the flags of a VLAN that is there.
-    fn update(&self, _: &Key, _: &Value, wanted: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
-        Ok(operation(&self.marks, wanted, view, true))
-    }
-
-    fn delete(&self, _: &Key, applied: &Value, _: DeleteCause, view: &View<'_, Network>) -> Vec<KernelOp> {
-        operation(&self.marks, applied, view, false)
+    fn delete(&self, applied: &Arc<BridgeVlan>, _: DeleteCause, view: &View<'_, Network>) -> Effect {
+        off_link(view, &applied.interface, |_, _| self.set(applied, view, false))
     }
 }

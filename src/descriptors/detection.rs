@@ -1,26 +1,30 @@
 //! Duplicate address detection (RFC 4862 §5.4): an IPv6 address counts once nobody else on the link has answered for it.
 //!
 //! Owns the value that says so, derived from its address: it is PENDING while the address is tentative, FAILED when somebody else has
-//! the address. Must never decide that a detection has ended: the kernel shows it. Start reading at [`DetectionDescriptor`].
+//! the address. Must never decide that a detection has ended: the kernel shows it. Start reading at [`DetectionKind`].
+
+use std::sync::Arc;
 
 use models::key::Key;
 
 use super::{
-    Network,
+    Effect, Network,
     address::{is_shared, kernel_detection},
     alias::Marks,
-    applied_interface, guard_of,
+    guard_of,
+    kind::{Kind, of_one_type},
+    on_link,
     value::{Address, Value},
 };
-use crate::scheduler::{DeleteCause, Dependency, Descriptor, Refusal, View};
+use crate::scheduler::{Comparison, DeleteCause, Dependency, Refusal, View};
 use netns_kernel::{AddressSpec, KernelOp};
 
 /// What the keys of detections begin with.
 const PREFIX: &str = "linux/address-detection/";
 
-/// Descriptor of `linux/address-detection/<if>/<address>`.
+/// `linux/address-detection/<if>/<address>`.
 #[derive(Clone)]
-pub struct DetectionDescriptor {
+pub struct DetectionKind {
     pub(super) marks: Marks,
 }
 
@@ -49,38 +53,38 @@ pub fn of(address: &Address) -> Option<(Key, Value)> {
     Some((detection_key(&address.interface, spec), Value::Detection(address.clone().into())))
 }
 
-impl Descriptor<Network> for DetectionDescriptor {
-    fn name(&self) -> &'static str {
-        "linux-interface-address-detection"
-    }
+impl Kind for DetectionKind {
+    of_one_type!(Detection, Arc<Address>);
 
-    fn equivalent(&self, _: &Key, _: &Value, _: &Value) -> bool {
-        true
+    const NAME: &'static str = "linux-interface-address-detection";
+
+    /// What is desired of it is in its key, and a detection that is over is not begun again.
+    fn compare(&self, _: &Arc<Address>, _: &Arc<Address>) -> Comparison {
+        Comparison::same()
     }
 
     /// So that nothing is asked about an address that is about to go, alone or with its link.
-    fn dependencies(&self, _: &Key, value: &Value) -> Vec<Dependency> {
-        let address = value.detection();
-        let assigned = address.map(|address| Dependency::key("address-assigned", address.key.clone()));
-        assigned.into_iter().collect()
+    fn dependencies(&self, address: &Arc<Address>) -> Vec<Dependency> {
+        vec![Dependency::key("address-assigned", address.key.clone())]
     }
 
-    fn create(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
-        let Some(address) = value.detection() else { return Ok(Vec::new()) };
-        let (Some(spec), Some((interface, netns))) = (address.spec, applied_interface(view, &address.interface)) else {
-            return Ok(Vec::new());
+    fn create(&self, address: &Arc<Address>, view: &View<'_, Network>) -> Result<Effect, Refusal> {
+        let Some(spec) = address.spec else {
+            return Ok(Effect::Impossible(format!("nothing was allocated for {}", address.text)));
         };
-        Ok(vec![KernelOp::ConfirmAddress {
-            netns,
-            link: interface.host_name.clone(),
-            guard: guard_of(&self.marks, interface),
-            address: spec,
-            detection: kernel_detection(address),
-            shared: is_shared(interface),
-        }])
+        Ok(on_link(view, &address.interface, |interface, netns| {
+            Effect::one(KernelOp::ConfirmAddress {
+                netns,
+                link: interface.host_name.clone(),
+                guard: guard_of(&self.marks, interface),
+                address: spec,
+                detection: kernel_detection(address),
+                shared: is_shared(interface),
+            })
+        }))
     }
 
-    fn delete(&self, _: &Key, _: &Value, _: DeleteCause, _: &View<'_, Network>) -> Vec<KernelOp> {
-        Vec::new()
+    fn delete(&self, _: &Arc<Address>, _: DeleteCause, _: &View<'_, Network>) -> Effect {
+        Effect::Noop("a detection is only awaited, never begun: the address goes by itself")
     }
 }

@@ -8,19 +8,22 @@
 //! moving a link costs a hundred times as much. The end that comes first in key order makes both, which brings the other into
 //! being; each end then sets its own alias, which also ends the provisional mark that the creation gave it.
 
-use models::key::{Key, TypedKey};
+use models::{
+    address::MacAddress,
+    key::{Key, TypedKey},
+};
 
 use super::{
-    MICROSERVICE_AVAILABLE, NAMESPACE_AVAILABLE, Network,
+    Effect, MICROSERVICE_AVAILABLE, NAMESPACE_AVAILABLE, Network,
     alias::{Marks, RELEASED},
     applied_interface, bridge_vlan, link,
     membership::memberships,
-    netns_of, not_others, owned,
+    netns_of, not_of_kind, not_others, owned,
     sharing::{check_link, has_to_leave, host_link_key, is_in_own_namespace},
     value::{Interface, Namespace, NamespaceName, Value, interface_key},
 };
-use crate::scheduler::{Claim, DeleteCause, Dependency, Descriptor, Refusal, View};
-use link_kinds::{LifeCycle, Role};
+use crate::scheduler::{Claim, Comparison, DeleteCause, Dependency, Descriptor, Difference, Refusal, Remedy, View};
+use link_kinds::{Change, LifeCycle, Role};
 use netns_kernel::{Guard, KernelOp, LinkChanges, NetnsId, NewLink, NewPeer};
 
 /// Reason of a LOOPBACK that is to be down in the agent's own namespace.
@@ -38,6 +41,13 @@ pub struct InterfaceDescriptor {
 /// The claim of a host name in a namespace.
 pub fn host_name_claim(netns: NetnsId, host_name: &str) -> String {
     format!("host name {host_name} in {netns}")
+}
+
+/// Why nothing is done about the link of an EXISTING interface.
+const BY_OTHERS: &str = "others make the link of an EXISTING interface and change it";
+
+fn not_open(namespace: &NamespaceName) -> Effect {
+    Effect::Impossible(format!("{namespace} is not open"))
 }
 
 fn interface(value: &Value) -> Option<&Interface> {
@@ -101,20 +111,20 @@ impl InterfaceDescriptor {
     }
 
     /// The operations that create a link, with the other end of its pair.
-    fn make(&self, interface: &Interface, netns: NetnsId, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
+    fn make(&self, interface: &Interface, netns: NetnsId, view: &View<'_, Network>) -> Result<Effect, Refusal> {
         let mut create = link::create(&interface.link, self.new_link(interface, netns));
         for (reference, name) in interface.link.references() {
             match reference.role {
                 Role::Peer { attribute } => {
                     let Some((other, netns)) = mutual_peer(interface, name, view)? else {
-                        return Ok(Vec::new());
+                        return Ok(Effect::Impossible(format!("the peer {name} is not desired in an open namespace")));
                     };
                     let end = self.new_link(other, netns);
                     create.peer = Some(NewPeer { attribute, end });
                 }
                 Role::Parent { .. } => {
                     let Some((parent, netns)) = applied_interface(view, name) else {
-                        return Ok(Vec::new());
+                        return Ok(Effect::Impossible(format!("the parent {name} is not applied in an open namespace")));
                     };
                     create.parent = Some((netns, parent.host_name.clone()));
                 }
@@ -125,12 +135,12 @@ impl InterfaceDescriptor {
         let mut ops: Vec<KernelOp> = sysctls.map(|(name, value)| KernelOp::EnsureSysctl { netns, name, value }).collect();
         ops.push(KernelOp::CreateLink(Box::new(create)));
         ops.push(self.finish(interface, netns, view));
-        Ok(ops)
+        Ok(Effect::Do(ops))
     }
 
-    fn take_over(&self, interface: &Interface, netns: NetnsId, view: &View<'_, Network>) -> Vec<KernelOp> {
+    fn take_over(&self, interface: &Interface, netns: NetnsId, view: &View<'_, Network>) -> Effect {
         let (Some(original), Some(own)) = (interface.link.original(), netns_of(view, &NamespaceName::Own)) else {
-            return Vec::new();
+            return Effect::Impossible("nobody knows the link or the agent's own namespace".to_owned());
         };
         // The mark comes first and by itself: killed between the two, the agent knows the link again, wherever it is.
         let mark = LinkChanges {
@@ -153,10 +163,10 @@ impl InterfaceDescriptor {
             ops.push(set(owned(&self.marks), relocate));
         }
         ops.push(self.finish(interface, netns, view));
-        ops
+        Effect::Do(ops)
     }
 
-    fn give_back(&self, interface: &Interface, netns: NetnsId, view: &View<'_, Network>) -> Vec<KernelOp> {
+    fn give_back(&self, interface: &Interface, netns: NetnsId, view: &View<'_, Network>) -> Effect {
         let own = netns_of(view, &NamespaceName::Own);
         let original = interface.link.original().unwrap_or(&interface.host_name);
         let changes = LinkChanges {
@@ -165,12 +175,37 @@ impl InterfaceDescriptor {
             move_to: own.filter(|own| *own != netns),
             ..LinkChanges::default()
         };
-        vec![KernelOp::SetLink {
+        Effect::one(KernelOp::SetLink {
             netns,
             name: interface.host_name.clone(),
             guard: owned(&self.marks),
             changes: Box::new(changes),
-        }]
+        })
+    }
+
+    fn unmark(&self, interface: &Interface, netns: NetnsId, view: &View<'_, Network>) -> Effect {
+        let alias = match namespace_is_owned(interface, view) {
+            true => self.marks.created_namespace(None),
+            false => RELEASED.to_owned(),
+        };
+        let changes = LinkChanges {
+            alias: Some(alias),
+            ..LinkChanges::default()
+        };
+        Effect::one(KernelOp::SetLink {
+            netns,
+            name: interface.host_name.clone(),
+            guard: owned(&self.marks),
+            changes: Box::new(changes),
+        })
+    }
+
+    fn remove(&self, interface: &Interface, netns: NetnsId) -> Effect {
+        Effect::one(KernelOp::DeleteLink {
+            netns,
+            name: interface.host_name.clone(),
+            guard: owned(&self.marks),
+        })
     }
 
     fn changes(applied: &Interface, wanted: &Interface, alias: String) -> LinkChanges {
@@ -259,33 +294,64 @@ fn leave_nothing_open(changes: &mut LinkChanges, interface: &Interface) {
     link::set_all(changes, &interface.link);
 }
 
-/// What of a link others changed, property by property.
-fn differences(found: &Interface, wanted: &Interface) -> Vec<String> {
-    let changes = InterfaceDescriptor::changes(found, wanted, String::new());
-    let mut told = found.link.what_differs(&wanted.link);
+/// What only a new creation makes of a link: another kind, other references, settings that cannot be changed, another namespace.
+fn beyond_change<'a>(applied: &'a Interface, desired: &'a Interface) -> impl Iterator<Item = Difference> + 'a {
+    let kind = applied.link.what_differs(&desired.link);
+    let moved =
+        (applied.namespace != desired.namespace).then(|| format!("it is in {} instead of {}", applied.namespace, desired.namespace));
+    let is_other = desired.is_existing() && applied.host_name != desired.host_name;
+    let other = is_other.then(|| format!("its link is {} instead of {}", applied.host_name, desired.host_name));
+    let settings = applied.link.differences(&desired.link, 0).into_iter();
+    let immutable = settings.map(|setting| link::difference(&setting));
+    let again = kind.into_iter().chain(moved).chain(other).map(Difference::again);
+    again.chain(immutable.filter(|difference| difference.remedy == Remedy::Recreate))
+}
+
+/// What of a link is to be changed, property by property.
+fn to_change(applied: &Interface, desired: &Interface) -> Comparison {
+    let changes = InterfaceDescriptor::changes(applied, desired, String::new());
+    if changes == LinkChanges::default() {
+        return Comparison::same();
+    }
+    let mut told = Vec::new();
     told.extend(
         changes
             .rename
-            .map(|name| format!("its name is {} instead of {name}", found.host_name)),
+            .map(|name| format!("its name is {} instead of {name}", applied.host_name)),
     );
-    let unmarked = changes.alias.filter(|_| !found.marked);
-    told.extend(unmarked.map(|_| "its alias, the agent's mark, was taken away".to_owned()));
-    told.extend(changes.mtu.map(|mtu| format!("its MTU is {} instead of {mtu}", found.mtu)));
-    if let (Some(mac), Some(wanted)) = (found.mac, changes.mac) {
-        let (mac, wanted) = (models::address::MacAddress(mac), models::address::MacAddress(wanted));
-        told.push(format!("its MAC address is {mac} instead of {wanted}"));
-    }
-    told.extend(changes.master.map(|_| "it has a master that nobody asked for".to_owned()));
-    told.extend(found.link.differences(&wanted.link, found.set).iter().map(ToString::to_string));
-    told.extend(changes.up.map(|up| {
-        if up {
-            "it is DOWN instead of UP"
-        } else {
-            "it is UP instead of DOWN"
-        }
-        .to_owned()
+    told.extend(changes.alias.map(|_| match applied.marked {
+        true => "its alias, the agent's mark, does not say which settings are asked for".to_owned(),
+        false => "its alias, the agent's mark, was taken away".to_owned(),
     }));
-    told
+    told.extend(changes.mtu.map(|mtu| match applied.effective_mtu() {
+        Some(found) => format!("its MTU is {found} instead of {mtu}"),
+        None => format!("its MTU is not {mtu}"),
+    }));
+    told.extend(changes.mac.map(|mac| match (applied.mac.map(MacAddress), MacAddress(mac)) {
+        (Some(found), mac) => format!("its MAC address is {found} instead of {mac}"),
+        (None, mac) => format!("its MAC address is not {mac}"),
+    }));
+    told.extend(changes.master.map(|_| "it has a master that nobody asked for".to_owned()));
+    let settings = applied.link.differences(&desired.link, applied.set).into_iter();
+    told.extend(
+        settings
+            .filter(|setting| setting.attribute.change == Change::InPlace)
+            .map(|setting| setting.to_string()),
+    );
+    told.extend(changes.up.map(|up| match up {
+        true => "it is DOWN instead of UP".to_owned(),
+        false => "it is UP instead of DOWN".to_owned(),
+    }));
+    told.into_iter().map(Difference::in_place).collect()
+}
+
+/// What an EXISTING interface asks of its link otherwise than before. The agent sets none of it, but it must not contradict what other
+/// interfaces on the link ask for.
+fn to_check(applied: &Interface, desired: &Interface) -> Comparison {
+    let checked = |interface: &Interface| (interface.mtu, interface.mac, interface.link_only, interface.enabled);
+    let differs = checked(applied) != checked(desired);
+    let text = "another MTU, MAC address or admin state of the link is asked for";
+    differs.then(|| Difference::in_place(text)).into_iter().collect()
 }
 
 impl Descriptor<Network> for InterfaceDescriptor {
@@ -299,42 +365,20 @@ impl Descriptor<Network> for InterfaceDescriptor {
         text.rsplit_once('/').map_or(text, |(_, name)| name).to_owned()
     }
 
-    fn equivalent(&self, key: &Key, applied: &Value, wanted: &Value) -> bool {
-        let (Some(applied), Some(wanted)) = (interface(applied), interface(wanted)) else {
-            return false;
+    fn compare(&self, _: &Key, applied: &Value, desired: &Value) -> Comparison {
+        let (Some(applied), Some(desired)) = (interface(applied), interface(desired)) else {
+            return Difference::again("it is of another kind").into();
         };
-        if self.needs_recreate(
-            key,
-            &Value::Interface(applied.clone().into()),
-            &Value::Interface(wanted.clone().into()),
-        ) {
-            return false;
-        }
-        if wanted.is_existing() {
-            // The agent sets none of these, but they must not contradict those of other interfaces on the link.
-            let checked = |interface: &Interface| (interface.mtu, interface.mac, interface.link_only, interface.enabled);
-            return checked(applied) == checked(wanted);
-        }
-        Self::changes(applied, wanted, String::new()) == LinkChanges::default()
+        let mut comparison: Comparison = beyond_change(applied, desired).collect();
+        comparison.extend(match desired.is_existing() {
+            true => to_check(applied, desired),
+            false => to_change(applied, desired),
+        });
+        comparison
     }
 
-    fn difference(&self, found: &Value, wanted: &Value) -> String {
-        match (interface(found), interface(wanted)) {
-            (Some(found), Some(wanted)) => differences(found, wanted).join(", "),
-            _ => "it was changed".to_owned(),
-        }
-    }
-
-    fn settled(&self, applied: &Value, wanted: &Value) -> Value {
-        wanted.with_adopted(applied.is_adopted())
-    }
-
-    fn needs_recreate(&self, _: &Key, applied: &Value, wanted: &Value) -> bool {
-        let (Some(applied), Some(wanted)) = (interface(applied), interface(wanted)) else {
-            return true;
-        };
-        let existing_moved = wanted.is_existing() && applied.host_name != wanted.host_name;
-        applied.link.must_be_created_again(&wanted.link) || applied.namespace != wanted.namespace || existing_moved
+    fn as_applied(&self, _: &Key, former: Option<&Value>, desired: &Value) -> Value {
+        desired.with_adopted(former.is_some_and(Value::is_adopted))
     }
 
     fn dependencies(&self, _: &Key, value: &Value) -> Vec<Dependency> {
@@ -421,16 +465,18 @@ impl Descriptor<Network> for InterfaceDescriptor {
         claim.into_iter().chain(unique_claim(interface, view)).collect()
     }
 
-    fn create(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
-        let Some(interface) = interface(value) else { return Ok(Vec::new()) };
+    fn create(&self, key: &Key, value: &Value, view: &View<'_, Network>) -> Result<Effect, Refusal> {
+        let Some(interface) = interface(value) else {
+            return Ok(not_of_kind(key, value));
+        };
         let Some(netns) = netns_of(view, &interface.namespace) else {
-            return Ok(Vec::new());
+            return Ok(not_open(&interface.namespace));
         };
         match interface.link.life_cycle() {
             LifeCycle::Created => self.make(interface, netns, view),
             LifeCycle::TakenOver => Ok(self.take_over(interface, netns, view)),
-            LifeCycle::Builtin(_) => check_loopback(interface, view).map(|()| vec![self.finish(interface, netns, view)]),
-            LifeCycle::Referred => check_link(view, interface).map(|()| Vec::new()),
+            LifeCycle::Builtin(_) => check_loopback(interface, view).map(|()| Effect::one(self.finish(interface, netns, view))),
+            LifeCycle::Referred => check_link(view, interface).map(|()| Effect::Noop(BY_OTHERS)),
         }
     }
 
@@ -464,19 +510,17 @@ impl Descriptor<Network> for InterfaceDescriptor {
         })
     }
 
-    fn recover(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Vec<KernelOp> {
-        let Some(interface) = interface(value) else { return Vec::new() };
-        let delete = |netns, name: &str| KernelOp::DeleteLink {
-            netns,
-            name: name.to_owned(),
-            guard: owned(&self.marks),
+    fn recover(&self, key: &Key, value: &Value, view: &View<'_, Network>) -> Effect {
+        let Some(interface) = interface(value) else {
+            return not_of_kind(key, value);
         };
         let Some(netns) = netns_of(view, &interface.namespace) else {
-            return Vec::new();
+            return not_open(&interface.namespace);
         };
         match interface.link.life_cycle() {
-            LifeCycle::Created => vec![delete(netns, &interface.host_name)],
-            LifeCycle::TakenOver | LifeCycle::Builtin(_) | LifeCycle::Referred => Vec::new(),
+            LifeCycle::Created => self.remove(interface, netns),
+            LifeCycle::TakenOver | LifeCycle::Builtin(_) => Effect::Noop("a link that was there before is taken over again as it is"),
+            LifeCycle::Referred => Effect::Noop(BY_OTHERS),
         }
     }
 
@@ -486,26 +530,26 @@ impl Descriptor<Network> for InterfaceDescriptor {
         host_name(attempted) == host_name(wanted)
     }
 
-    fn update(&self, _: &Key, applied: &Value, wanted: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
-        let (Some(applied), Some(wanted)) = (interface(applied), interface(wanted)) else {
-            return Ok(Vec::new());
+    fn update(&self, key: &Key, applied: &Value, desired: &Value, view: &View<'_, Network>) -> Result<Effect, Refusal> {
+        let (Some(applied), Some(desired)) = (interface(applied), interface(desired)) else {
+            return Ok(not_of_kind(key, desired));
         };
         let Some(netns) = netns_of(view, &applied.namespace) else {
-            return Ok(Vec::new());
+            return Ok(not_open(&applied.namespace));
         };
-        if wanted.is_existing() {
-            return check_link(view, wanted).map(|()| Vec::new());
+        if desired.is_existing() {
+            return check_link(view, desired).map(|()| Effect::Noop(BY_OTHERS));
         }
-        let loopback = wanted.is_loopback();
+        let loopback = desired.is_loopback();
         if loopback {
-            check_loopback(wanted, view)?;
+            check_loopback(desired, view)?;
         }
         let alias = match (loopback, applied.adopted) {
-            (true, _) => self.loopback_alias(wanted, view),
-            (false, true) => self.marks.adopted(wanted),
-            (false, false) => self.marks.alias(wanted),
+            (true, _) => self.loopback_alias(desired, view),
+            (false, true) => self.marks.adopted(desired),
+            (false, false) => self.marks.alias(desired),
         };
-        let mut changes = Self::changes(applied, wanted, alias);
+        let mut changes = Self::changes(applied, desired, alias);
         if loopback {
             changes.group = None;
         }
@@ -514,46 +558,26 @@ impl Descriptor<Network> for InterfaceDescriptor {
             Some(index) => Guard::Known { index },
             None => owned(&self.marks),
         };
-        Ok(vec![KernelOp::SetLink {
+        Ok(Effect::one(KernelOp::SetLink {
             netns,
             name: applied.host_name.clone(),
             guard,
             changes: Box::new(changes),
-        }])
+        }))
     }
 
-    fn delete(&self, _: &Key, applied: &Value, _: DeleteCause, view: &View<'_, Network>) -> Vec<KernelOp> {
-        let Some(interface) = interface(applied) else { return Vec::new() };
-        let Some(netns) = netns_of(view, &interface.namespace) else {
-            return Vec::new();
+    fn delete(&self, key: &Key, applied: &Value, _: DeleteCause, view: &View<'_, Network>) -> Effect {
+        let Some(interface) = interface(applied) else {
+            return not_of_kind(key, applied);
         };
-        let name = interface.host_name.clone();
+        let Some(netns) = netns_of(view, &interface.namespace) else {
+            return not_open(&interface.namespace);
+        };
         match interface.link.life_cycle() {
-            LifeCycle::Referred => Vec::new(),
+            LifeCycle::Referred => Effect::Noop(BY_OTHERS),
             LifeCycle::TakenOver => self.give_back(interface, netns, view),
-            LifeCycle::Builtin(_) => {
-                let alias = match namespace_is_owned(interface, view) {
-                    true => self.marks.created_namespace(None),
-                    false => RELEASED.to_owned(),
-                };
-                let changes = LinkChanges {
-                    alias: Some(alias),
-                    ..LinkChanges::default()
-                };
-                vec![KernelOp::SetLink {
-                    netns,
-                    name,
-                    guard: owned(&self.marks),
-                    changes: Box::new(changes),
-                }]
-            }
-            LifeCycle::Created => {
-                vec![KernelOp::DeleteLink {
-                    netns,
-                    name,
-                    guard: owned(&self.marks),
-                }]
-            }
+            LifeCycle::Builtin(_) => self.unmark(interface, netns, view),
+            LifeCycle::Created => self.remove(interface, netns),
         }
     }
 }

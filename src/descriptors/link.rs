@@ -3,8 +3,17 @@
 //! Owns the translation of settings into link attributes and features, and back. Must never name a kind of link. Start reading at
 //! [`create`].
 
-use link_kinds::{Attr, Difference, Feature, KindSpec, LifeCycle, Link, Observed, Port, Settings};
+use crate::scheduler;
+use link_kinds::{Attr, Change, Difference, Feature, KindSpec, LifeCycle, Link, Observed, Port, Settings};
 use netns_kernel::{CreateLink, LinkChanges, LinkInfo, LinkState, NewLink};
+
+/// A setting that is not as desired, with what removes that.
+pub(super) fn difference(setting: &Difference) -> scheduler::Difference {
+    match setting.attribute.change {
+        Change::InPlace => scheduler::Difference::in_place(setting.to_string()),
+        Change::Recreate => scheduler::Difference::again(setting.to_string()),
+    }
+}
 
 /// The request that creates a link, without its other end and its parent.
 pub(super) fn create(link: &Link, end: NewLink) -> CreateLink {

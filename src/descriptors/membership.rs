@@ -1,27 +1,34 @@
 //! Membership of an interface in a master: a VRF device, or a bridge of which it is a port.
 //!
 //! Owns enslaving and releasing, and the settings of a port. Must never create the master: that is an interface. Start reading at
-//! [`MembershipDescriptor`].
+//! [`MembershipKind`].
 //! A VRF flushes the IPv6 addresses of a link (`addrconf_notify`), so addresses depend on membership in one.
+
+use std::sync::Arc;
 
 use link_kinds::{Difference, Port};
 use models::key::{Key, TypedKey};
 
 use super::{
-    Network,
+    Effect, Network,
     address::derived_part,
     alias::Marks,
-    applied_interface, guard_of, link,
+    applied_interface, guard_of,
+    kind::{Kind, of_one_type},
+    link, off_link, on_link,
     route::layer3_on_link,
     sharing::vrf_table,
     value::{Interface, Membership, Role, Value, interface_key},
 };
-use crate::scheduler::{DeleteCause, Dependency, Descriptor, Refusal, Taken, Verb, View};
-use netns_kernel::{KernelOp, LinkChanges, NetnsId};
+use crate::scheduler::{Comparison, DeleteCause, Dependency, Refusal, Taken, Verb, View};
+use netns_kernel::{KernelOp, LinkChanges, LinkInfo, NetnsId};
 
-/// Descriptor of `linux/interface/<if>/vrf/<vrf>` and `linux/interface/<if>//master/<master>`.
+/// Why nothing is done about the membership of an EXISTING interface in a VRF.
+const BY_ITS_OWNER: &str = "only its owner puts an EXISTING interface into a VRF";
+
+/// `linux/interface/<if>/vrf/<vrf>` and `linux/interface/<if>//master/<master>`.
 #[derive(Clone)]
-pub struct MembershipDescriptor {
+pub struct MembershipKind {
     pub(super) marks: Marks,
 }
 
@@ -65,20 +72,19 @@ pub fn memberships(interface: &Interface) -> impl Iterator<Item = (Key, Membersh
     })
 }
 
-impl MembershipDescriptor {
-    fn set(&self, member: &Membership, changes: LinkChanges, view: &View<'_, Network>) -> Vec<KernelOp> {
-        let Some((interface, netns)) = applied_interface(view, &member.interface) else {
-            return Vec::new();
-        };
-        vec![KernelOp::SetLink {
-            netns,
-            name: interface.host_name.clone(),
-            guard: guard_of(&self.marks, interface),
-            changes: Box::new(changes),
-        }]
+impl MembershipKind {
+    fn set(&self, member: &Membership, changes: LinkChanges, view: &View<'_, Network>) -> Effect {
+        on_link(view, &member.interface, |interface, netns| {
+            Effect::one(KernelOp::SetLink {
+                netns,
+                name: interface.host_name.clone(),
+                guard: guard_of(&self.marks, interface),
+                changes: Box::new(changes),
+            })
+        })
     }
 
-    fn set_master(&self, member: &Membership, master: Option<String>, view: &View<'_, Network>) -> Vec<KernelOp> {
+    fn set_master(&self, member: &Membership, master: Option<String>, view: &View<'_, Network>) -> Effect {
         let changes = LinkChanges {
             master: Some(master),
             ..LinkChanges::default()
@@ -86,28 +92,34 @@ impl MembershipDescriptor {
         self.set(member, changes, view)
     }
 
-    /// The kernel takes the settings of a port only of what is one already.
-    fn become_port(&self, member: &Membership, port: Option<&Port>, master: &Interface, view: &View<'_, Network>) -> Vec<KernelOp> {
-        let mut ops = self.set_master(member, Some(master.host_name.clone()), view);
-        let settings = port.and_then(|port| link::port_info(port, port.settings.creation()));
-        if let Some(settings) = settings {
-            let changes = LinkChanges {
-                port: Some(settings),
-                ..LinkChanges::default()
-            };
-            ops.extend(self.set(member, changes, view));
+    fn set_port(&self, member: &Membership, settings: Option<LinkInfo>, view: &View<'_, Network>) -> Effect {
+        match settings {
+            Some(_) => {
+                let changes = LinkChanges {
+                    port: settings,
+                    ..LinkChanges::default()
+                };
+                self.set(member, changes, view)
+            }
+            None => Effect::Noop("no setting of the port is asked for"),
         }
-        ops
+    }
+
+    /// The kernel takes the settings of a port only of what is one already.
+    fn become_port(&self, member: &Membership, port: Option<&Port>, master: &Interface, view: &View<'_, Network>) -> Effect {
+        let settings = port.and_then(|port| link::port_info(port, port.settings.creation()));
+        self.set_master(member, Some(master.host_name.clone()), view)
+            .then(self.set_port(member, settings, view))
     }
 
     /// The agent does not put an EXISTING interface into a VRF: it waits until somebody else has.
-    fn wait_for_vrf(host_name: &str, vrf: &Interface, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
+    fn wait_for_vrf(host_name: &str, vrf: &Interface, view: &View<'_, Network>) -> Result<Effect, Refusal> {
         let fact = TypedKey::HostInterfaceVrf {
             host_name: host_name.to_owned(),
             vrf_host_name: vrf.host_name.clone(),
         };
         match view.applied(&fact.to_key()) {
-            Some(_) => Ok(Vec::new()),
+            Some(_) => Ok(Effect::Noop(BY_ITS_OWNER)),
             None => Err(Refusal {
                 reason: "InOtherVrf",
                 message: format!(
@@ -179,33 +191,23 @@ fn check_master(member: &Membership, master: &Interface, view: &View<'_, Network
 }
 
 /// The settings in which a port differs from what is desired of it; none where one of the two gives none.
-fn port_differences(applied: &Value, wanted: &Value) -> Vec<Difference> {
-    let settings = |value| Value::membership(value)?.port().map(|port| &port.settings);
-    match (settings(applied), settings(wanted)) {
-        (Some(applied), Some(wanted)) => applied.differences(wanted, applied.set_bits()),
+fn port_differences(applied: &Membership, desired: &Membership) -> Vec<Difference> {
+    match (applied.port(), desired.port()) {
+        (Some(applied), Some(desired)) => applied.settings.differences(&desired.settings, applied.settings.set_bits()),
         _ => Vec::new(),
     }
 }
 
-impl Descriptor<Network> for MembershipDescriptor {
-    fn name(&self) -> &'static str {
-        "linux-interface-vrf"
+impl Kind for MembershipKind {
+    of_one_type!(Membership, Arc<Membership>);
+
+    const NAME: &'static str = "linux-interface-vrf";
+
+    fn compare(&self, applied: &Arc<Membership>, desired: &Arc<Membership>) -> Comparison {
+        port_differences(applied, desired).iter().map(link::difference).collect()
     }
 
-    fn equivalent(&self, _: &Key, applied: &Value, wanted: &Value) -> bool {
-        port_differences(applied, wanted).is_empty()
-    }
-
-    fn difference(&self, found: &Value, wanted: &Value) -> String {
-        let differences: Vec<String> = port_differences(found, wanted).iter().map(ToString::to_string).collect();
-        match differences.is_empty() {
-            true => "it was changed".to_owned(),
-            false => differences.join(", "),
-        }
-    }
-
-    fn dependencies(&self, _: &Key, value: &Value) -> Vec<Dependency> {
-        let Some(member) = value.membership() else { return Vec::new() };
+    fn dependencies(&self, member: &Arc<Membership>) -> Vec<Dependency> {
         let label = match member.role {
             Role::Vrf { .. } => "vrf-device-is-created",
             Role::Port(_) => "master-exists",
@@ -220,20 +222,18 @@ impl Descriptor<Network> for MembershipDescriptor {
     }
 
     /// The VLANs of a port.
-    fn derived(&self, _: &Key, value: &Value) -> Vec<(Key, Value)> {
-        let Some(member) = value.membership() else { return Vec::new() };
+    fn derived(&self, member: &Arc<Membership>) -> Vec<(Key, Value)> {
         let vlans = member.port().map(|port| port.vlans.as_slice()).unwrap_or_default();
         super::bridge_vlan::values(&member.interface, vlans, false)
     }
 
-    fn create(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
-        let Some(member) = value.membership() else {
-            return Ok(Vec::new());
-        };
-        let (Some((master, master_netns)), Some((_, netns))) =
-            (applied_interface(view, &member.master), applied_interface(view, &member.interface))
-        else {
-            return Ok(Vec::new());
+    fn create(&self, member: &Arc<Membership>, view: &View<'_, Network>) -> Result<Effect, Refusal> {
+        let on = applied_interface(view, &member.master).zip(applied_interface(view, &member.interface));
+        let Some(((master, master_netns), (_, netns))) = on else {
+            return Ok(Effect::Impossible(format!(
+                "{} or its master {} is not applied",
+                member.interface, member.master
+            )));
         };
         check_namespaces(member, master_netns, netns)?;
         check_master(member, master, view)?;
@@ -244,29 +244,23 @@ impl Descriptor<Network> for MembershipDescriptor {
         }
     }
 
-    fn update(&self, _: &Key, applied: &Value, wanted: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
-        let Some((member, port)) = wanted.membership().and_then(|member| Some((member, member.port()?))) else {
-            return Ok(Vec::new());
-        };
-        let changes = LinkChanges {
-            port: link::port_info(port, link_kinds::changes(&port_differences(applied, wanted))),
-            ..LinkChanges::default()
-        };
-        Ok(self.set(member, changes, view))
+    fn update(&self, applied: &Arc<Membership>, desired: &Arc<Membership>, view: &View<'_, Network>) -> Result<Effect, Refusal> {
+        let changes = link_kinds::changes(&port_differences(applied, desired));
+        let settings = desired.port().and_then(|port| link::port_info(port, changes));
+        Ok(self.set_port(desired, settings, view))
     }
 
-    fn delete(&self, _: &Key, applied: &Value, _: DeleteCause, view: &View<'_, Network>) -> Vec<KernelOp> {
-        let Some(member) = applied.membership() else { return Vec::new() };
+    fn delete(&self, member: &Arc<Membership>, _: DeleteCause, view: &View<'_, Network>) -> Effect {
         match &member.role {
-            Role::Vrf { existing: Some(_) } => Vec::new(),
-            Role::Vrf { existing: None } | Role::Port(_) => self.set_master(member, None, view),
+            Role::Vrf { existing: Some(_) } => Effect::Noop(BY_ITS_OWNER),
+            Role::Vrf { existing: None } | Role::Port(_) => off_link(view, &member.interface, |_, _| self.set_master(member, None, view)),
         }
     }
 
     /// A VRF takes the link down and up (`cycle_netdev` in drivers/net/vrf.c), which removes the routes and neighbours on it.
-    fn takes_along(&self, _: &Key, value: &Value, _: Verb, view: &View<'_, Network>) -> Taken {
-        let member = value.membership().filter(|member| matches!(member.role, Role::Vrf { .. }));
-        let Some((interface, _)) = member.and_then(|member| applied_interface(view, &member.interface)) else {
+    fn takes_along(&self, _: &Key, member: &Arc<Membership>, _: Verb, view: &View<'_, Network>) -> Taken {
+        let of_vrf = matches!(member.role, Role::Vrf { .. });
+        let Some((interface, _)) = applied_interface(view, &member.interface).filter(|_| of_vrf) else {
             return Taken::NOTHING;
         };
         let taken = layer3_on_link(interface, view).into_iter();

@@ -15,6 +15,7 @@ pub mod detection;
 mod dry_run_tests;
 pub mod inspect;
 pub mod interface;
+pub mod kind;
 pub mod link;
 pub mod membership;
 pub mod message;
@@ -35,6 +36,7 @@ use netns_kernel::{Guard, KernelOp, NetnsId};
 
 use self::{
     alias::Marks,
+    kind::Typed,
     value::{DriftPolicy, Interface, NamespaceName, Value, interface_key},
 };
 
@@ -47,14 +49,14 @@ pub const MICROSERVICE_AVAILABLE: &str = "microservice-available";
 #[derive(Clone)]
 pub struct Network {
     interface: interface::InterfaceDescriptor,
-    address: address::AddressDescriptor,
-    detection: detection::DetectionDescriptor,
-    membership: membership::MembershipDescriptor,
-    bridge_vlan: bridge_vlan::BridgeVlanDescriptor,
-    arp: arp::ArpDescriptor,
-    route: route::RouteDescriptor,
-    namespace: namespace::NamespaceDescriptor,
-    orphan: orphan::OrphanDescriptor,
+    address: Typed<address::AddressKind>,
+    detection: Typed<detection::DetectionKind>,
+    membership: Typed<membership::MembershipKind>,
+    bridge_vlan: Typed<bridge_vlan::BridgeVlanKind>,
+    arp: Typed<arp::ArpKind>,
+    route: Typed<route::RouteKind>,
+    namespace: Typed<namespace::NamespaceKind>,
+    orphan: Typed<orphan::OrphanKind>,
     drift_policy: DriftPolicy,
 }
 
@@ -64,14 +66,14 @@ impl Network {
         let marks = Marks::new(label);
         Network {
             interface: interface::InterfaceDescriptor { marks: marks.clone() },
-            address: address::AddressDescriptor { marks: marks.clone() },
-            detection: detection::DetectionDescriptor { marks: marks.clone() },
-            membership: membership::MembershipDescriptor { marks: marks.clone() },
-            bridge_vlan: bridge_vlan::BridgeVlanDescriptor { marks: marks.clone() },
-            arp: arp::ArpDescriptor { marks: marks.clone() },
-            route: route::RouteDescriptor { marks: marks.clone() },
-            namespace: namespace::NamespaceDescriptor { marks },
-            orphan: orphan::OrphanDescriptor,
+            address: Typed(address::AddressKind { marks: marks.clone() }),
+            detection: Typed(detection::DetectionKind { marks: marks.clone() }),
+            membership: Typed(membership::MembershipKind { marks: marks.clone() }),
+            bridge_vlan: Typed(bridge_vlan::BridgeVlanKind { marks: marks.clone() }),
+            arp: Typed(arp::ArpKind { marks: marks.clone() }),
+            route: Typed(route::RouteKind { marks: marks.clone() }),
+            namespace: Typed(namespace::NamespaceKind { marks }),
+            orphan: Typed(orphan::OrphanKind),
             drift_policy: DriftPolicy::Repair,
         }
     }
@@ -106,7 +108,7 @@ impl Network {
 impl Domain for Network {
     type Key = Key;
     type Value = Value;
-    type Effect = Vec<KernelOp>;
+    type Operation = KernelOp;
 
     fn descriptor(&self, key: &Key) -> Option<&dyn Descriptor<Self>> {
         let text = key.as_str();
@@ -168,16 +170,10 @@ impl Domain for Network {
     fn relatives(&self, unmet: &Dependency, view: &View<'_, Self>) -> Vec<Relative> {
         relatives::of(unmet, view)
     }
-
-    fn chain(mut effect: Vec<KernelOp>, next: Vec<KernelOp>) -> Vec<KernelOp> {
-        effect.extend(next);
-        effect
-    }
-
-    fn is_empty(effect: &Vec<KernelOp>) -> bool {
-        effect.is_empty()
-    }
 }
+
+/// What is done for a value of the agent.
+pub type Effect = crate::scheduler::Effect<KernelOp>;
 
 /// The namespace that a name leads to now; `None` while it is not open.
 pub fn netns_of(view: &View<'_, Network>, name: &NamespaceName) -> Option<NetnsId> {
@@ -188,6 +184,27 @@ pub fn netns_of(view: &View<'_, Network>, name: &NamespaceName) -> Option<NetnsI
 pub fn applied_interface<'a>(view: &View<'a, Network>, name: &str) -> Option<(&'a Interface, NetnsId)> {
     let interface = view.applied(&interface_key(name))?.interface()?;
     Some((interface, netns_of(view, &interface.namespace)?))
+}
+
+/// A value of another kind has come to a descriptor.
+fn not_of_kind(key: &Key, value: &Value) -> Effect {
+    Effect::Impossible(format!("the value of {key} is {value:?}"))
+}
+
+/// What is done on the link of an interface, for a value that depends on it and so is applied only while the interface is.
+pub fn on_link(view: &View<'_, Network>, name: &str, effect: impl FnOnce(&Interface, NetnsId) -> Effect) -> Effect {
+    match applied_interface(view, name) {
+        Some((interface, netns)) => effect(interface, netns),
+        None => Effect::Impossible(format!("interface {name} is not applied in an open namespace")),
+    }
+}
+
+/// What is removed from the link of an interface. A link that is gone has taken along all that was on it.
+pub fn off_link(view: &View<'_, Network>, name: &str, effect: impl FnOnce(&Interface, NetnsId) -> Effect) -> Effect {
+    match view.applied(&interface_key(name)) {
+        Some(_) => on_link(view, name, effect),
+        None => Effect::Noop("the link is gone, and took along what was on it"),
+    }
 }
 
 /// Protects foreign links from what is to be done on the link of an applied interface: its name may be another one's by then.

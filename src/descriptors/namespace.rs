@@ -1,21 +1,22 @@
 //! Network namespaces as values: wanted as long as an interface names them.
 //!
 //! Owns opening, checking and releasing. Must never decide whether a namespace may be entered: the executor knows what a name
-//! leads to. Start reading at [`NamespaceDescriptor`].
+//! leads to. Start reading at [`NamespaceKind`].
 
 use models::key::{Key, TypedKey};
 
 use super::{
-    MICROSERVICE_AVAILABLE, Network,
+    Effect, MICROSERVICE_AVAILABLE, Network,
     alias::Marks,
+    kind::{Kind, of_one_type},
     value::{Namespace, NamespaceName, OpenNamespace, Value},
 };
-use crate::scheduler::{DeleteCause, Dependency, Descriptor, Refusal, View};
+use crate::scheduler::{Comparison, DeleteCause, Dependency, Difference, Refusal, View};
 use netns_kernel::{KernelOp, NamespaceRef, NetnsId};
 
-/// Descriptor of `linux/namespace/<type>/<reference>`.
+/// `linux/namespace/<type>/<reference>`.
 #[derive(Clone)]
-pub struct NamespaceDescriptor {
+pub struct NamespaceKind {
     pub(super) marks: Marks,
 }
 
@@ -45,7 +46,7 @@ pub fn microservice_key(label: &str) -> Key {
 /// A namespace value as if it had been opened, for a dry run; `None` for what cannot be found. The inode is made up, and differs from
 /// that of every real namespace.
 pub fn supposed(key: &Key, wanted: &Value, view: &View<'_, Network>) -> Option<Value> {
-    let name = namespace(wanted)?.name.clone();
+    let name = wanted.namespace()?.name.clone();
     let digest = key
         .as_str()
         .bytes()
@@ -58,72 +59,70 @@ pub fn supposed(key: &Key, wanted: &Value, view: &View<'_, Network>) -> Option<V
     Some(Value::Namespace(Namespace { name, open: Some(open) }))
 }
 
-fn namespace(value: &Value) -> Option<&Namespace> {
-    value.namespace()
-}
+impl Kind for NamespaceKind {
+    of_one_type!(Namespace, Namespace);
 
-impl Descriptor<Network> for NamespaceDescriptor {
-    fn name(&self) -> &'static str {
-        "linux-namespace"
+    const NAME: &'static str = "linux-namespace";
+
+    fn compare(&self, applied: &Namespace, desired: &Namespace) -> Comparison {
+        let differs = applied.name != desired.name;
+        differs.then(|| Difference::again("it has another name")).into_iter().collect()
     }
 
-    fn equivalent(&self, _: &Key, applied: &Value, wanted: &Value) -> bool {
-        namespace(applied).map(|namespace| &namespace.name) == namespace(wanted).map(|namespace| &namespace.name)
+    /// What was opened stays open.
+    fn as_applied(&self, former: Option<&Namespace>, desired: &Namespace) -> Namespace {
+        former.unwrap_or(desired).clone()
     }
 
-    fn settled(&self, applied: &Value, _: &Value) -> Value {
-        applied.clone()
-    }
-
-    fn dependencies(&self, _: &Key, value: &Value) -> Vec<Dependency> {
-        match namespace(value).map(|namespace| &namespace.name) {
-            Some(NamespaceName::Microservice(label)) => vec![Dependency::key(MICROSERVICE_AVAILABLE, microservice_key(label))],
-            _ => Vec::new(),
+    fn dependencies(&self, namespace: &Namespace) -> Vec<Dependency> {
+        match &namespace.name {
+            NamespaceName::Microservice(label) => vec![Dependency::key(MICROSERVICE_AVAILABLE, microservice_key(label))],
+            NamespaceName::Own | NamespaceName::Named(_) | NamespaceName::Process(_) | NamespaceName::File(_) => Vec::new(),
         }
     }
 
-    fn create(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
-        let reference = namespace(value).and_then(|namespace| reference(&namespace.name, view));
+    fn create(&self, desired: &Namespace, view: &View<'_, Network>) -> Result<Effect, Refusal> {
         let mark = Some(self.marks.created_namespace(None));
-        Ok(reference
-            .map(|reference| KernelOp::OpenNamespace { reference, mark })
-            .into_iter()
-            .collect())
+        Ok(match reference(&desired.name, view) {
+            Some(reference) => Effect::one(KernelOp::OpenNamespace { reference, mark }),
+            None => Effect::Impossible(format!("no container runs {}", desired.name)),
+        })
     }
 
-    fn delete(&self, _: &Key, applied: &Value, cause: DeleteCause, _: &View<'_, Network>) -> Vec<KernelOp> {
-        let Some(open) = namespace(applied).and_then(|namespace| namespace.open.clone()) else {
-            return Vec::new();
-        };
+    fn delete(&self, applied: &Namespace, cause: DeleteCause, _: &View<'_, Network>) -> Effect {
         let unwanted = cause == DeleteCause::Unwanted;
-        let remove_if_marked = (unwanted && open.owned).then(|| self.marks.prefix().to_owned());
-        vec![KernelOp::CloseNamespace {
+        if_open(applied, |open| KernelOp::CloseNamespace {
             reference: open.reference,
             netns: open.netns,
-            remove_if_marked,
+            remove_if_marked: (unwanted && open.owned).then(|| self.marks.prefix().to_owned()),
             forget: unwanted,
-        }]
+        })
     }
 
-    fn verify(&self, _: &Key, applied: &Value) -> Vec<KernelOp> {
-        let open = namespace(applied).and_then(|namespace| namespace.open.clone());
-        open.map(|open| KernelOp::VerifyNamespace {
+    fn verify(&self, applied: &Namespace) -> Effect {
+        if_open(applied, |open| KernelOp::VerifyNamespace {
             reference: open.reference,
             netns: open.netns,
         })
-        .into_iter()
-        .collect()
     }
 
     /// Another container, or the same one restarted, runs the microservice now.
-    fn stale(&self, _: &Key, applied: &Value, view: &View<'_, Network>) -> bool {
-        let Some(Namespace {
+    fn stale(&self, applied: &Namespace, view: &View<'_, Network>) -> bool {
+        let Namespace {
             name: name @ NamespaceName::Microservice(_),
             open: Some(open),
-        }) = namespace(applied)
+        } = applied
         else {
             return false;
         };
         reference(name, view).is_some_and(|reference| reference != open.reference)
+    }
+}
+
+/// What is done about an applied namespace, which is open.
+fn if_open(applied: &Namespace, operation: impl FnOnce(OpenNamespace) -> KernelOp) -> Effect {
+    match applied.open.clone() {
+        Some(open) => Effect::one(operation(open)),
+        None => Effect::Impossible(format!("{} is not open", applied.name)),
     }
 }

@@ -1,7 +1,7 @@
 //! Routes, IPv4 and IPv6, in the main table or that of the VRF which the output interface is in.
 //!
 //! Owns their reachability rules and operations. Must never touch a route without the agent's protocol number. Start reading at
-//! [`RouteDescriptor`].
+//! [`RouteKind`].
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -11,18 +11,20 @@ use models::{
 };
 
 use super::{
-    Network,
+    Effect, Network,
     address::{addresses_prefix, allocation_key},
     alias::Marks,
     applied_interface,
     arp::up_key,
     guard_of,
+    kind::{Kind, of_one_type},
     observed::{observed_address, observed_prefix},
+    off_link, on_link,
     sharing::{others_on_link, vrf_table},
     value::{Interface, Route, Value, interface_key},
 };
-use crate::scheduler::{Claim, DeleteCause, Dependency, Descriptor, Refusal, View};
-use netns_kernel::{AddressSpec, Guard, KernelOp, NetnsId, RouteSpec};
+use crate::scheduler::{Claim, Comparison, DeleteCause, Dependency, Difference, Refusal, View};
+use netns_kernel::{AddressSpec, KernelOp, NetnsId, RouteSpec};
 
 /// RT_TABLE_MAIN, linux/rtnetlink.h.
 pub const TABLE_MAIN: u32 = 254;
@@ -31,9 +33,9 @@ pub const SCOPE_LINK: u8 = 253;
 /// Metric that the kernel gives IPv6 routes without one (IP6_RT_PRIO_USER, linux/ipv6_route.h).
 const IPV6_DEFAULT_METRIC: u32 = 1024;
 
-/// Descriptor of `config/linux/l3/v2/route/<network>/<length>/<interface>`.
+/// `config/linux/l3/v2/route/<network>/<length>/<interface>`.
 #[derive(Clone)]
-pub struct RouteDescriptor {
+pub struct RouteKind {
     pub(super) marks: Marks,
 }
 
@@ -91,23 +93,27 @@ fn spec(route: &Route, destination: AddressSpec, interface: &Interface, view: &V
     }
 }
 
-fn operation(
-    marks: &Marks,
-    value: &Value,
-    view: &View<'_, Network>,
-    make: impl Fn(NetnsId, String, Guard, RouteSpec) -> KernelOp,
-) -> Vec<KernelOp> {
-    let Some(route) = value.route() else { return Vec::new() };
-    let (Some(destination), Some((interface, netns))) = (route.destination, applied_interface(view, &route.interface)) else {
-        return Vec::new();
+/// What is done about a route, on its link.
+fn operation(route: &Route, view: &View<'_, Network>, make: impl FnOnce(NetnsId, &Interface, RouteSpec) -> KernelOp) -> Effect {
+    let Some(destination) = route.destination else {
+        return Effect::Impossible(format!("nothing was allocated for {}", route.destination_text));
     };
-    let guard = guard_of(marks, interface);
-    vec![make(
-        netns,
-        interface.host_name.clone(),
-        guard,
-        spec(route, destination, interface, view),
-    )]
+    on_link(view, &route.interface, |interface, netns| {
+        Effect::one(make(netns, interface, spec(route, destination, interface, view)))
+    })
+}
+
+impl RouteKind {
+    fn set(&self, desired: &Route, replace: bool, view: &View<'_, Network>) -> Effect {
+        operation(desired, view, |netns, interface, route| KernelOp::AddRoute {
+            netns,
+            link: interface.host_name.clone(),
+            guard: guard_of(&self.marks, interface),
+            route,
+            replace,
+            adopt: desired.adopt,
+        })
+    }
 }
 
 /// IPv6 link-local gateways are reachable on every link that is up: the kernel gives each one a link-local address.
@@ -131,54 +137,47 @@ fn reaches(key: &Key, gateway: IpAddr) -> bool {
     }
 }
 
-impl Descriptor<Network> for RouteDescriptor {
-    fn name(&self) -> &'static str {
-        "linux-route"
-    }
+impl Kind for RouteKind {
+    of_one_type!(Route, Arc<Route>);
 
-    fn equivalent(&self, _: &Key, applied: &Value, wanted: &Value) -> bool {
-        let (Some(applied), Some(wanted)) = (applied.route(), wanted.route()) else {
-            return false;
-        };
-        let form = |route: &Route| {
-            let destination = route
-                .destination
-                .map(|to| (address::network_of(to.address, to.prefix_len), to.prefix_len));
-            let metric = destination.map(|(to, _)| effective_metric(to, route.metric));
-            let scope = destination.filter(|(to, _)| to.is_ipv4()).map(|_| route.scope);
-            (
-                destination,
-                metric,
-                scope,
-                specified(route.gateway),
-                route.gateway_reference.clone(),
-            )
-        };
-        form(applied) == form(wanted)
-    }
+    const NAME: &'static str = "linux-route";
 
-    fn difference(&self, found: &Value, wanted: &Value) -> String {
-        let (Some(found), Some(wanted)) = (found.route(), wanted.route()) else {
-            return "it was changed".to_owned();
+    fn compare(&self, from: &Arc<Route>, to: &Arc<Route>) -> Comparison {
+        let destination = |route: &Route| {
+            let to = route.destination?;
+            Some((address::network_of(to.address, to.prefix_len), to.prefix_len))
         };
+        let metric = |route: &Route| Some(effective_metric(route.destination?.address, route.metric));
+        let scope = |route: &Route| route.destination.filter(|to| to.address.is_ipv4()).map(|_| route.scope);
         let via = |route: &Route| specified(route.gateway).map_or("without a gateway".to_owned(), |gateway| format!("via {gateway}"));
-        match via(found) == via(wanted) {
-            true => format!("its scope is {} instead of {}", found.scope, wanted.scope),
-            false => format!("it goes {} instead of {}", via(found), via(wanted)),
+        let shown = |metric: Option<u32>| metric.unwrap_or_default();
+        [
+            (destination(from) != destination(to)).then(|| Difference::again("its destination is another one")),
+            (metric(from) != metric(to)).then(|| {
+                let (from, to) = (shown(metric(from)), shown(metric(to)));
+                Difference::again(format!("its metric is {from} instead of {to}"))
+            }),
+            (specified(from.gateway) != specified(to.gateway))
+                .then(|| Difference::in_place(format!("it goes {} instead of {}", via(from), via(to)))),
+            (from.gateway_reference != to.gateway_reference).then(|| Difference::in_place("its gateway is allocated in another way")),
+            (scope(from) != scope(to)).then(|| Difference::in_place(format!("its scope is {} instead of {}", from.scope, to.scope))),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    fn as_applied(&self, former: Option<&Arc<Route>>, desired: &Arc<Route>) -> Arc<Route> {
+        match former.is_some_and(|former| former.adopted) {
+            true => Arc::new(Route {
+                adopted: true,
+                ..Route::clone(desired)
+            }),
+            false => desired.clone(),
         }
     }
 
-    fn settled(&self, applied: &Value, wanted: &Value) -> Value {
-        wanted.with_adopted(applied.is_adopted())
-    }
-
-    fn needs_recreate(&self, _: &Key, applied: &Value, wanted: &Value) -> bool {
-        let form = |value: &Value| value.route().and_then(|route| Some((route.destination?, route.metric)));
-        form(applied) != form(wanted)
-    }
-
-    fn dependencies(&self, _: &Key, value: &Value) -> Vec<Dependency> {
-        let Some(route) = value.route() else { return Vec::new() };
+    fn dependencies(&self, route: &Arc<Route>) -> Vec<Dependency> {
         let interface = &route.interface;
         let mut dependencies = vec![Dependency::key("outgoing-interface-is-up", up_key(interface)).outlived()];
         if route.destination.is_none() {
@@ -215,22 +214,19 @@ impl Descriptor<Network> for RouteDescriptor {
         dependencies
     }
 
-    fn derived(&self, _: &Key, value: &Value) -> Vec<(Key, Value)> {
-        match value.route() {
-            Some(route) if route.scope == SCOPE_LINK => {
-                let key = TypedKey::LinkLocalRoute {
-                    outgoing_interface: route.interface.clone(),
-                    destination: route.destination_text.clone(),
-                };
-                vec![(key.to_key(), Value::Present)]
-            }
-            _ => Vec::new(),
+    fn derived(&self, route: &Arc<Route>) -> Vec<(Key, Value)> {
+        if route.scope != SCOPE_LINK {
+            return Vec::new();
         }
+        let key = TypedKey::LinkLocalRoute {
+            outgoing_interface: route.interface.clone(),
+            destination: route.destination_text.clone(),
+        };
+        vec![(key.to_key(), Value::Present)]
     }
 
     /// The kernel knows one route per destination, metric and table of a namespace.
-    fn claims(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Vec<Claim> {
-        let Some(route) = value.route() else { return Vec::new() };
+    fn claims(&self, route: &Arc<Route>, view: &View<'_, Network>) -> Vec<Claim> {
         let (Some(to), Some((interface, netns))) = (route.destination, applied_interface(view, &route.interface)) else {
             return Vec::new();
         };
@@ -246,42 +242,26 @@ impl Descriptor<Network> for RouteDescriptor {
         }]
     }
 
-    fn create(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
-        Ok(operation(&self.marks, value, view, |netns, link, guard, route| {
-            KernelOp::AddRoute {
+    fn create(&self, desired: &Arc<Route>, view: &View<'_, Network>) -> Result<Effect, Refusal> {
+        Ok(self.set(desired, false, view))
+    }
+
+    fn recover(&self, attempted: &Arc<Route>, view: &View<'_, Network>) -> Effect {
+        self.delete(attempted, DeleteCause::Again, view)
+    }
+
+    fn update(&self, _: &Arc<Route>, desired: &Arc<Route>, view: &View<'_, Network>) -> Result<Effect, Refusal> {
+        Ok(self.set(desired, true, view))
+    }
+
+    fn delete(&self, applied: &Arc<Route>, _: DeleteCause, view: &View<'_, Network>) -> Effect {
+        off_link(view, &applied.interface, |_, _| {
+            operation(applied, view, |netns, interface, route| KernelOp::DeleteRoute {
                 netns,
-                link,
-                guard,
+                link: interface.host_name.clone(),
+                guard: guard_of(&self.marks, interface),
                 route,
-                replace: false,
-                adopt: value.route().is_some_and(|route| route.adopt),
-            }
-        }))
-    }
-
-    fn recover(&self, key: &Key, value: &Value, view: &View<'_, Network>) -> Vec<KernelOp> {
-        self.delete(key, value, DeleteCause::Again, view)
-    }
-
-    fn update(&self, _: &Key, _: &Value, wanted: &Value, view: &View<'_, Network>) -> Result<Vec<KernelOp>, Refusal> {
-        Ok(operation(&self.marks, wanted, view, |netns, link, guard, route| {
-            KernelOp::AddRoute {
-                netns,
-                link,
-                guard,
-                route,
-                replace: true,
-                adopt: wanted.route().is_some_and(|route| route.adopt),
-            }
-        }))
-    }
-
-    fn delete(&self, _: &Key, applied: &Value, _: DeleteCause, view: &View<'_, Network>) -> Vec<KernelOp> {
-        operation(&self.marks, applied, view, |netns, link, guard, route| KernelOp::DeleteRoute {
-            netns,
-            link,
-            guard,
-            route,
+            })
         })
     }
 }

@@ -35,9 +35,12 @@ use self::{
     backlog::Backlog,
     phase::{Flow, Phase},
 };
-use crate::scheduler::{
-    Domain, Operation, Resync, Scheduler, StatusChange, Transaction, TransactionResult, Unacceptable,
-    history::{HistorySettings, record::OperationRecord},
+use crate::{
+    scheduler::{
+        Domain, Operation, Resync, Scheduler, StatusChange, Transaction, TransactionResult, Unacceptable,
+        history::{HistorySettings, record::OperationRecord},
+    },
+    telemetry::defect,
 };
 
 /// A refresh that is due for so long goes before operations.
@@ -99,20 +102,20 @@ pub trait Effects: Send + 'static {
     type Place: Ord + Copy + Send;
 
     /// Returns the places of an operation. Operations that share no place may be performed in any order.
-    fn places(operation: &Operation<<Self::Domain as Domain>::Effect>) -> Vec<Self::Place>;
+    fn places(operation: &Operation<<Self::Domain as Domain>::Operation>) -> Vec<Self::Place>;
 
     /// Returns whether an operation must be in one portion with all operations of the same decision.
-    fn goes_together(operation: &Operation<<Self::Domain as Domain>::Effect>) -> bool;
+    fn goes_together(operation: &Operation<<Self::Domain as Domain>::Operation>) -> bool;
 
     /// Readies operations, none of which depends on another. Tasks that are no operation may come with them.
-    fn prepare(&mut self, operations: Vec<Operation<<Self::Domain as Domain>::Effect>>, now: Duration) -> Vec<Self::Task>;
+    fn prepare(&mut self, operations: Vec<Operation<<Self::Domain as Domain>::Operation>>, now: Duration) -> Vec<Self::Task>;
 
     /// The number of the operation that an outcome is of.
     fn operation_of(outcome: &Self::Outcome) -> u64;
 
     /// Whether others may be decided upon while this one is under way, and after it before the others of its batch: it takes nothing
     /// away, and brings no news of anything else.
-    fn is_plain(operation: &Operation<<Self::Domain as Domain>::Effect>) -> bool;
+    fn is_plain(operation: &Operation<<Self::Domain as Domain>::Operation>) -> bool;
 
     /// Whether it is the outcome that was to be expected.
     fn is_success(outcome: &Self::Outcome) -> bool;
@@ -352,14 +355,14 @@ impl<E: Effects> Core<E> {
     }
 
     /// Decides on operations. They count as handed out from now on.
-    fn step(&mut self, now: Duration) -> Vec<Operation<<E::Domain as Domain>::Effect>> {
+    fn step(&mut self, now: Duration) -> Vec<Operation<<E::Domain as Domain>::Operation>> {
         let operations = self.scheduler.step(now);
         self.in_flight.extend(operations.iter().map(|operation| operation.id));
         if self.scheduler.has_overrun() {
             error!("the decisions about some values do not come to an end; the rest is decided a second later: please report this");
         }
-        for defect in self.scheduler.take_defects() {
-            error!("the scheduler was told what cannot be ({defect}), and went on as if it had not: please report this");
+        for what in self.scheduler.take_defects() {
+            defect(&format!("the scheduler met what cannot be: {what}"));
         }
         operations
     }

@@ -9,15 +9,19 @@ use super::{
     blocked::{Blocked, Reason},
     descriptor::{Claim, DeleteCause, Domain, Key, Taken},
     edge::{Edge, Edges},
+    effect::{Effect, INTERNAL_ERROR},
     in_flight::{Action, InFlight},
     ledger::Phase,
     lifecycle::{Agreement, Event},
     nodes::NodeId,
-    operation::{Operation, Outcome},
+    operation::{Fault, FaultKind, Operation, Outcome},
     scheduler::Scheduler,
     status::Verb,
     view::View,
 };
+
+/// Why nothing is done for a property: others depend on it, and that is all.
+const NO_DESCRIPTOR: &str = "it is a property of the value that it is derived from";
 
 /// A node that a creation brings into being, how, and with which claims.
 type Brought<D> = (NodeId, <D as Domain>::Value, Vec<Claim>);
@@ -51,7 +55,7 @@ impl<D: Domain> Scheduler<D> {
         let cause = if again { DeleteCause::Again } else { DeleteCause::Unwanted };
         let domain = self.domain.clone();
         let (Some(descriptor), Some(applied)) = (domain.descriptor(&node.key), node.applied()) else {
-            self.emit(id, Action::Delete, D::Effect::default());
+            self.emit(id, Action::Delete, Effect::Noop(NO_DESCRIPTOR));
             return;
         };
         let effect = descriptor.delete(&node.key, applied, cause, &View::new(&self.graph));
@@ -64,9 +68,9 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// Returns the applied values that an operation removes as well, or `None` if it must wait for another operation to end.
-    fn taken_along(&mut self, id: NodeId, verb: Verb, value: &D::Value, effect: &D::Effect) -> Option<Vec<NodeId>> {
+    fn taken_along(&mut self, id: NodeId, verb: Verb, value: &D::Value, effect: &Effect<D::Operation>) -> Option<Vec<NodeId>> {
         let key = &self.graph[id].key;
-        let taken = match self.domain.descriptor(key).filter(|_| !D::is_empty(effect)) {
+        let taken = match self.domain.descriptor(key).filter(|_| matches!(effect, Effect::Do(_))) {
             Some(descriptor) => descriptor.takes_along(key, value, verb, &View::new(&self.graph)),
             None => Taken::NOTHING,
         };
@@ -115,7 +119,7 @@ impl<D: Domain> Scheduler<D> {
         let key = self.graph[id].key.clone();
         let domain = self.domain.clone();
         let Some(descriptor) = domain.descriptor(&key) else {
-            self.emit(id, Action::create(wanted, Vec::new()), D::Effect::default());
+            self.emit(id, Action::create(wanted, Vec::new()), Effect::Noop(NO_DESCRIPTOR));
             return;
         };
         let view = View::new(&self.graph);
@@ -130,16 +134,17 @@ impl<D: Domain> Scheduler<D> {
         match descriptor.create(&key, &wanted, &view) {
             Err(refusal) => self.graph[id].blocked = Some(Box::new(Blocked::Conflict(refusal.into()))),
             Ok(mut effect) => {
+                let value = descriptor.as_applied(&key, None, &wanted);
                 // What it brings into being may have been left half-made as well.
-                let comes = brings.iter().map(|(id, value, _)| (*id, value)).chain([(id, &wanted)]);
+                let comes = brings.iter().map(|(id, value, _)| (*id, value)).chain([(id, &value)]);
                 for (id, value) in comes.filter(|(id, _)| self.graph[*id].is_partial()) {
                     let node = &self.graph[id];
                     if let Some(descriptor) = domain.descriptor(&node.key) {
                         let clearing = descriptor.recover(&node.key, node.attempted().unwrap_or(value), &view);
-                        effect = D::chain(clearing, effect);
+                        effect = clearing.then(effect);
                     }
                 }
-                let Some(taken) = self.taken_along(id, Verb::Create, &wanted, &effect) else {
+                let Some(taken) = self.taken_along(id, Verb::Create, &value, &effect) else {
                     return;
                 };
                 self.graph[id].blocked = None;
@@ -150,7 +155,7 @@ impl<D: Domain> Scheduler<D> {
                     brought.push((self.graph[id].key.clone(), value));
                 }
                 let takes = self.depart(taken);
-                self.emit(id, Action::create(wanted, brought), effect);
+                self.emit(id, Action::create(value, brought), effect);
                 self.note_taken(id, takes);
             }
         }
@@ -190,8 +195,8 @@ impl<D: Domain> Scheduler<D> {
         };
         let descriptor = self.domain.descriptor(&node.key);
         descriptor.is_some_and(|descriptor| {
-            let same = descriptor.equivalent(&node.key, attempted, wanted);
-            !same && (descriptor.needs_recreate(&node.key, attempted, wanted) || !descriptor.recovers_alike(attempted, wanted))
+            let comparison = descriptor.compare(&node.key, attempted, wanted);
+            comparison.needs_recreate() || !comparison.is_same() && !descriptor.recovers_alike(attempted, wanted)
         }) || !self.graph.satisfied(id, &node.applied_edges)
     }
 
@@ -199,7 +204,7 @@ impl<D: Domain> Scheduler<D> {
         let node = &self.graph[id];
         let effect = match (self.domain.descriptor(&node.key), node.attempted()) {
             (Some(descriptor), Some(attempted)) => descriptor.recover(&node.key, attempted, &View::new(&self.graph)),
-            _ => D::Effect::default(),
+            _ => Effect::Noop("nobody knows what was attempted: what is left of it counts as something that nobody wants"),
         };
         self.emit(id, Action::Clear, effect);
     }
@@ -239,7 +244,7 @@ impl<D: Domain> Scheduler<D> {
             Ok(effect) => {
                 self.graph[id].blocked = None;
                 self.graph.take_claims(id, claims);
-                let value = descriptor.settled(&applied, &wanted);
+                let value = descriptor.as_applied(&key, Some(&applied), &wanted);
                 self.emit(id, Action::Update { value, superseded: false }, effect);
                 if self.graph[id].lifecycle().agreement() == Some(Agreement::CoCreated) {
                     // To the one who asked for it, this is what made it.
@@ -308,23 +313,46 @@ impl<D: Domain> Scheduler<D> {
         false
     }
 
-    pub(super) fn emit(&mut self, id: NodeId, action: Action<D>, effect: D::Effect) {
+    pub(super) fn emit(&mut self, id: NodeId, action: Action<D>, effect: Effect<D::Operation>) {
         let key = &self.graph[id].key;
         let descriptor = self.domain.descriptor(key).zip(action.value());
         let place = descriptor.and_then(|(descriptor, value)| descriptor.place(key, value));
         let verb = action.verb();
         let operation = self.begin_operation(id, action);
-        if D::is_empty(&effect) {
-            self.outcome(operation, Outcome::Done);
-        } else {
-            self.operations.push(Operation {
+        match effect {
+            Effect::Do(steps) if !steps.is_empty() => self.operations.push(Operation {
                 id: operation,
                 key: self.graph[id].key.clone(),
                 verb,
-                effect,
+                steps,
                 place,
-            });
+            }),
+            Effect::Do(_) => self.fail_impossible(id, operation, "its descriptor gave an empty list of operations"),
+            Effect::Noop(_) => self.outcome(operation, Outcome::Done),
+            Effect::Impossible(what) => self.fail_impossible(id, operation, &what),
         }
+    }
+
+    /// A descriptor has no operation for what is to be done, and nobody knows why: that is told, and tried again after a long while.
+    fn fail_impossible(&mut self, id: NodeId, operation: u64, what: &str) {
+        let node = &self.graph[id];
+        let name = self.domain.name(&node.key);
+        self.defect(format!("{}: {what}", node.key));
+        self.outcome(
+            operation,
+            Outcome::Failed(Fault {
+                kind: FaultKind::Persistent,
+                reason: INTERNAL_ERROR,
+                message: format!("{name} met a defect of the program, please report it: {what}"),
+                kernel: None,
+            }),
+        );
+    }
+
+    /// What is applied when a desired value has been created.
+    pub(super) fn as_created(&self, key: &D::Key, desired: &D::Value) -> D::Value {
+        let descriptor = self.domain.descriptor(key);
+        descriptor.map_or_else(|| desired.clone(), |descriptor| descriptor.as_applied(key, None, desired))
     }
 
     /// Returns the dependencies that must stay until a creation is done, even if the value is deleted meanwhile: its own, those of the

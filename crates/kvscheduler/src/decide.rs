@@ -84,11 +84,12 @@ impl<D: Domain> Scheduler<D> {
         if agreement != Agreement::InSync && !self.graph.satisfied(id, &node.edges) {
             return Decision::CloseUnready;
         }
-        if descriptor.equivalent(&node.key, value, desired) {
+        let comparison = descriptor.compare(&node.key, value, desired);
+        if comparison.is_same() {
             return Decision::Settle;
         }
         let blocked = node.blocked.as_deref();
-        if descriptor.needs_recreate(&node.key, value, desired) && !blocked.is_some_and(Blocked::is_about_drift) {
+        if comparison.needs_recreate() && !blocked.is_some_and(Blocked::is_about_drift) {
             return Decision::Close;
         }
         match blocked {

@@ -1,11 +1,11 @@
 //! The descriptor contract: what the scheduler must know of a kind of value, and nothing else.
 //!
-//! Owns the traits and the plain types between scheduler and descriptors. Must never mention a concrete kind of value or an
-//! effect. Start reading at [`Descriptor`].
+//! Owns the traits and the plain types between scheduler and descriptors. Must never mention a concrete kind of value. Start reading at [`Descriptor`].
 //!
 //! # Expected flow
 //! A wanted value becomes an operation by [`Descriptor::create`], [`Descriptor::update`] or [`Descriptor::delete`]. All three
-//! are pure: they return an effect, the engine has it performed, and the outcome comes back to the scheduler.
+//! are pure: they return an [`Effect`], the engine has it performed, and the outcome comes back to the scheduler. Which of them is called
+//! follows from [`Descriptor::compare`].
 //!
 //! # Guarantees
 //! `create` is called only while every dependency is available and no other value holds one of the claims; `delete` only after
@@ -20,7 +20,7 @@
 
 use std::{borrow::Borrow, fmt, hash::Hash, ops::Deref, sync::Arc};
 
-use super::{explanation::Relative, status::Verb, view::View};
+use super::{comparison::Comparison, effect::Effect, explanation::Relative, status::Verb, view::View};
 
 /// The name of a value: ordered, compared and hashed as its text is. Implemented by every type that fits, such as `String`.
 pub trait Key: Clone + Ord + Hash + fmt::Debug + fmt::Display + Borrow<str> + 'static {
@@ -38,8 +38,8 @@ pub trait Domain: Sized + Clone + 'static {
     type Key: Key;
     /// A value, desired or applied; cheap to clone.
     type Value: Clone + fmt::Debug + Send;
-    /// What a descriptor wants done.
-    type Effect: Default + Clone + fmt::Debug;
+    /// One step of what a descriptor wants done.
+    type Operation: Clone + fmt::Debug;
 
     /// The descriptor of the kind that `key` belongs to; `None` when the agent has none (properties, facts, unknown kinds).
     fn descriptor(&self, key: &Self::Key) -> Option<&dyn Descriptor<Self>>;
@@ -90,12 +90,6 @@ pub trait Domain: Sized + Clone + 'static {
     fn relatives(&self, _unmet: &Dependency<Self::Key>, _view: &View<'_, Self>) -> Vec<Relative<Self::Key>> {
         Vec::new()
     }
-
-    /// `effect` followed by `next`, as one.
-    fn chain(effect: Self::Effect, next: Self::Effect) -> Self::Effect;
-
-    /// Whether there is nothing to be done.
-    fn is_empty(effect: &Self::Effect) -> bool;
 }
 
 /// One kind of value. See the [module documentation](self) for the order of calls.
@@ -108,22 +102,14 @@ pub trait Descriptor<D: Domain>: Send + Sync {
         key.to_string()
     }
 
-    /// Whether nothing has to be done to get from `applied` to `wanted`.
-    fn equivalent(&self, key: &D::Key, applied: &D::Value, wanted: &D::Value) -> bool;
+    /// How `applied` differs from `desired`, and what removes each difference. Asked very often, mostly of what is the same.
+    fn compare(&self, key: &D::Key, applied: &D::Value, desired: &D::Value) -> Comparison;
 
-    /// What is wrong with `found`, which others made of what was applied as `wanted`: the end of a sentence.
-    fn difference(&self, _found: &D::Value, _wanted: &D::Value) -> String {
-        "it was changed".to_owned()
-    }
-
-    /// What to remember as applied where `applied` and `wanted` are equivalent, or `applied` was changed into `wanted`.
-    fn settled(&self, _applied: &D::Value, wanted: &D::Value) -> D::Value {
-        wanted.clone()
-    }
-
-    /// Whether the change needs a deletion and a creation instead of [`Self::update`].
-    fn needs_recreate(&self, _key: &D::Key, _applied: &D::Value, _wanted: &D::Value) -> bool {
-        true
+    /// What to remember as applied when `desired` was created (`former`: `None`), when `former` was changed into it, or was found to be the
+    /// same. So an applied value may know more than a desired one, such as what its object was before; the methods that are not told which
+    /// of the two they get must answer alike for both.
+    fn as_applied(&self, _key: &D::Key, _former: Option<&D::Value>, desired: &D::Value) -> D::Value {
+        desired.clone()
     }
 
     /// What must be available while the value is applied.
@@ -155,7 +141,7 @@ pub trait Descriptor<D: Domain>: Send + Sync {
     ///
     /// # Errors
     /// A [`Refusal`] when another value is in the way; asked again as soon as anything it depends on changes.
-    fn create(&self, key: &D::Key, value: &D::Value, view: &View<'_, D>) -> Result<D::Effect, Refusal>;
+    fn create(&self, key: &D::Key, value: &D::Value, view: &View<'_, D>) -> Result<Effect<D::Operation>, Refusal>;
 
     /// Other values that creating this one brings into being, as they will then be: the other end of a veth pair. What they lack
     /// is made up for by an update.
@@ -163,26 +149,27 @@ pub trait Descriptor<D: Domain>: Send + Sync {
         Vec::new()
     }
 
-    /// The effect that clears away what a failed [`Self::create`] of `value` may have left.
-    fn recover(&self, _key: &D::Key, _value: &D::Value, _view: &View<'_, D>) -> D::Effect {
-        D::Effect::default()
+    /// The effect that clears away what a failed [`Self::create`] may have left; `value` is what would have been applied.
+    fn recover(&self, _key: &D::Key, _value: &D::Value, _view: &View<'_, D>) -> Effect<D::Operation> {
+        Effect::Noop("a failed creation leaves nothing behind")
     }
 
-    /// Whether [`Self::recover`] of `wanted` clears away what a failed creation of `attempted` may have left.
-    fn recovers_alike(&self, _attempted: &D::Value, _wanted: &D::Value) -> bool {
+    /// Whether [`Self::recover`] of `desired` clears away what a failed creation of `attempted` may have left.
+    fn recovers_alike(&self, _attempted: &D::Value, _desired: &D::Value) -> bool {
         true
     }
 
-    /// The effect that changes `applied` into `wanted`. Called only where [`Self::needs_recreate`] said no.
+    /// The effect that changes `applied` into `desired`. Called only where all differences can be removed in place.
     ///
     /// # Errors
     /// As for [`Self::create`].
-    fn update(&self, _key: &D::Key, _applied: &D::Value, _wanted: &D::Value, _view: &View<'_, D>) -> Result<D::Effect, Refusal> {
-        Ok(D::Effect::default())
+    fn update(&self, key: &D::Key, _applied: &D::Value, _desired: &D::Value, _view: &View<'_, D>) -> Result<Effect<D::Operation>, Refusal> {
+        let what = format!("{key} differs in place, but {} values are not changed in place", self.name());
+        Ok(Effect::Impossible(what))
     }
 
     /// The effect that removes the value.
-    fn delete(&self, key: &D::Key, applied: &D::Value, cause: DeleteCause, view: &View<'_, D>) -> D::Effect;
+    fn delete(&self, key: &D::Key, applied: &D::Value, cause: DeleteCause, view: &View<'_, D>) -> Effect<D::Operation>;
 
     /// Returns the other values that the kernel removes when it deletes or (`verb`) creates this one. Called only if that takes an
     /// operation.
@@ -190,9 +177,9 @@ pub trait Descriptor<D: Domain>: Send + Sync {
         Taken::NOTHING
     }
 
-    /// The effect that finds out whether the value is still what was applied; empty when there is no way to tell.
-    fn verify(&self, _key: &D::Key, _applied: &D::Value) -> D::Effect {
-        D::Effect::default()
+    /// The effect that finds out whether the value is still what was applied.
+    fn verify(&self, _key: &D::Key, _applied: &D::Value) -> Effect<D::Operation> {
+        Effect::Noop("there is no way to tell but to read everything")
     }
 
     /// Whether a change in something it depends on made the applied value obsolete, so that it must be created anew.

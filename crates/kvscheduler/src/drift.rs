@@ -193,7 +193,7 @@ impl<D: Domain> Scheduler<D> {
         let node = &self.graph[id];
         match (found, node.wanted(), self.domain.descriptor(&node.key)) {
             (None, ..) => "it was removed".to_owned(),
-            (Some(found), Some(wanted), Some(descriptor)) => descriptor.difference(found, wanted),
+            (Some(found), Some(wanted), Some(descriptor)) => descriptor.compare(&node.key, found, wanted).to_string(),
             _ => "it was changed".to_owned(),
         }
     }

@@ -6,6 +6,7 @@
 use super::{
     blocked::Blocked,
     descriptor::Domain,
+    effect::Effect,
     explanation::DAMAGE_MAX,
     history::record::{OperationRecord, Origin, ValueRecord},
     in_flight::Action,
@@ -236,9 +237,9 @@ impl<D: Domain> Scheduler<D> {
         let node = &self.graph[id];
         // One that is being taken down too: it may be wanted again before it is gone.
         if let (Some(descriptor), Some(applied)) = (self.domain.descriptor(key), node.applied()) {
-            let effect = descriptor.verify(key, applied);
-            if !D::is_empty(&effect) {
-                self.emit(id, Action::Verify, effect);
+            match descriptor.verify(key, applied) {
+                Effect::Noop(_) => {}
+                effect => self.emit(id, Action::Verify, effect),
             }
         }
         self.mark(id);
@@ -412,7 +413,7 @@ impl<D: Domain> Scheduler<D> {
         let node = &self.graph[id];
         node.wanted().is_some_and(|wanted| {
             let descriptor = self.domain.descriptor(&node.key);
-            descriptor.is_none_or(|descriptor| descriptor.equivalent(&node.key, value, wanted))
+            descriptor.is_none_or(|descriptor| descriptor.compare(&node.key, value, wanted).is_same())
         })
     }
 
@@ -429,7 +430,8 @@ impl<D: Domain> Scheduler<D> {
                 && !self.graph[id].present()
             {
                 // If it is not desired any more when its turn comes, this is what tells what to clear away.
-                let attempted = self.graph[id].wanted().cloned();
+                let node = &self.graph[id];
+                let attempted = node.wanted().map(|wanted| self.as_created(&node.key, wanted));
                 self.on(id, Event::PartsFound { attempted });
                 self.mark(id);
             }

@@ -24,11 +24,13 @@
 
 mod blocked;
 mod carry_out;
+mod comparison;
 mod cycle;
 mod decide;
 mod descriptor;
 mod drift;
 mod edge;
+mod effect;
 mod explain;
 mod explanation;
 mod graph;
@@ -61,7 +63,9 @@ mod transaction;
 mod transition;
 mod view;
 
+pub use comparison::{Comparison, Difference, Remedy};
 pub use descriptor::{Claim, DeleteCause, Dependency, Descriptor, Domain, Key, Label, On, Place, Predicate, Refusal, Taken};
+pub use effect::Effect;
 pub use explanation::{DAMAGE_MAX, Explanation, KernelError, LastError, RELATIVES_MAX, Relative, Repair, Unmet};
 pub use input::Observation;
 pub use operation::{Fault, FaultKind, Operation, Outcome, Wait};

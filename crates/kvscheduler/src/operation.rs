@@ -10,20 +10,20 @@ use super::{
 
 /// Something to be done for one value.
 #[derive(Clone, Debug)]
-pub struct Operation<K, E> {
+pub struct Operation<K, O> {
     /// Number that the outcome must carry.
     pub id: u64,
     /// Key of the value.
     pub key: K,
     /// What is being done.
     pub verb: Verb,
-    /// How.
-    pub effect: E,
+    /// How: one after another, at least one.
+    pub steps: Vec<O>,
     /// Place among the operations of this step, if the order of the keys is not right.
     pub place: Option<Place>,
 }
 
-impl<K: Key, E> Operation<K, E> {
+impl<K: Key, O> Operation<K, O> {
     /// Deletions come first and creations last; within each, the order of the keys, except for values that have a place in a group.
     pub(super) fn order(&self) -> (bool, bool, &str, u32, &K) {
         let group = self.place.and_then(|place| self.key.text().get(..place.group));

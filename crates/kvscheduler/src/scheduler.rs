@@ -34,7 +34,7 @@ pub struct Scheduler<D: Domain> {
     pub(super) queue: WorkQueue<D::Key>,
     /// What others did to applied values.
     pub(super) drift: Drift<D::Key>,
-    pub(super) operations: Vec<Operation<D::Key, D::Effect>>,
+    pub(super) operations: Vec<Operation<D::Key, D::Operation>>,
     pub(super) reports: Reports<D::Key>,
     pub(super) now: Duration,
     /// The last step was cut short.
@@ -78,7 +78,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// Decides what to do now. Operations of one step do not depend on each other; deletions come first. The number of decisions is
     /// bounded: whatever the values are, other events get their turn. See [`Self::has_overrun`].
-    pub fn step(&mut self, now: Duration) -> Vec<Operation<D::Key, D::Effect>> {
+    pub fn step(&mut self, now: Duration) -> Vec<Operation<D::Key, D::Operation>> {
         self.now = now;
         self.forget_repaired();
         self.start_transactions();

@@ -45,7 +45,7 @@ impl<D: Domain> Scheduler<D> {
         };
         let value = match self.domain.descriptor(&node.key) {
             Some(descriptor) => {
-                let value = descriptor.settled(applied, wanted);
+                let value = descriptor.as_applied(&node.key, Some(applied), wanted);
                 let dependencies = descriptor.dependencies(&node.key, &value);
                 let edges = self.graph.resolve(id, dependencies);
                 self.graph.set_edges(id, None, Some(edges));
@@ -141,9 +141,15 @@ impl<D: Domain> Scheduler<D> {
             if CHECKED {
                 panic!("{}: {defect}", node.key);
             }
-            self.ledger.statistics.defects += 1;
-            self.defects.push(format!("{defect}: {}", node.key));
+            let what = format!("{defect}: {}", node.key);
+            self.defect(what);
         }
+    }
+
+    /// Remembers that something cannot be.
+    pub(super) fn defect(&mut self, what: String) {
+        self.ledger.statistics.defects += 1;
+        self.defects.push(what);
     }
 
     /// Gives up every claim that is not in `keep`; those who waited for one of them look again.
@@ -179,8 +185,10 @@ impl<D: Domain> Scheduler<D> {
             obsolete.retain(|obsolete| *obsolete != child);
             // What is asked for has not changed, so what others did to it still counts, and so does its back-off.
             let descriptor = self.domain.descriptor(&key).filter(|_| node.blocked.is_some());
-            let same =
-                (node.desire.derived.as_ref().zip(descriptor)).is_some_and(|(old, descriptor)| descriptor.equivalent(&key, old, &value));
+            let same = (node.desire.derived.as_ref().zip(descriptor)).is_some_and(|(old, descriptor)| {
+                let old = descriptor.as_applied(&key, None, old);
+                descriptor.compare(&key, &old, &value).is_same()
+            });
             let is_kept = |blocked: &mut Box<Blocked>| blocked.is_about_drift() || same && blocked.until().is_some();
             let (kept, attempts) = (node.blocked.take_if(is_kept), node.attempts);
             node.desire.derived = Some(value);

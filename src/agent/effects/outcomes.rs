@@ -69,12 +69,12 @@ impl OfNamespace {
 
 impl InFlight {
     /// Describes an operation that is about to be performed.
-    pub fn new(operation: &Operation<Vec<KernelOp>>, replaces_foreign: bool) -> Self {
+    pub fn new(operation: &Operation<KernelOp>, replaces_foreign: bool) -> Self {
         InFlight {
             key: operation.key.clone(),
             verb: operation.verb,
             replaces_foreign,
-            namespace: OfNamespace::of(&operation.key, &operation.effect),
+            namespace: OfNamespace::of(&operation.key, &operation.steps),
         }
     }
 
@@ -88,8 +88,8 @@ impl InFlight {
 }
 
 /// Returns whether an operation changes something in a namespace.
-pub(super) fn is_change(operation: &Operation<Vec<KernelOp>>) -> bool {
-    OfNamespace::of(&operation.key, &operation.effect).is_none()
+pub(super) fn is_change(operation: &Operation<KernelOp>) -> bool {
+    OfNamespace::of(&operation.key, &operation.steps).is_none()
 }
 
 /// Returns whether a failure of the value shows in a published status: its own, or that of the interface that it is derived from.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::Effects;
 use crate::scheduler::{Domain, Operation};
 
-type Op<E> = Operation<<<E as Effects>::Domain as Domain>::Effect>;
+type Op<E> = Operation<<<E as Effects>::Domain as Domain>::Operation>;
 
 /// Operations of one decision.
 struct Decided<E: Effects> {

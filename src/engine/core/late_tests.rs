@@ -9,7 +9,8 @@ use std::{
 
 use super::*;
 use crate::scheduler::{
-    Change, DeleteCause, Dependency, Descriptor, Fault, FaultKind, Outcome, Refusal, Resync, Transaction, ValueState, Verb, View,
+    Change, Comparison, DeleteCause, Dependency, Descriptor, Difference, Effect, Fault, FaultKind, Outcome, Refusal, Resync, Transaction,
+    ValueState, Verb, View,
 };
 
 /// What a value needs; it says nothing else.
@@ -21,16 +22,9 @@ struct Plain;
 impl Domain for Plain {
     type Key = Key;
     type Value = Needs;
-    type Effect = Vec<Verb>;
+    type Operation = Verb;
     fn descriptor(&self, _: &Key) -> Option<&dyn Descriptor<Self>> {
         Some(self)
-    }
-    fn chain(mut effect: Vec<Verb>, next: Vec<Verb>) -> Vec<Verb> {
-        effect.extend(next);
-        effect
-    }
-    fn is_empty(effect: &Vec<Verb>) -> bool {
-        effect.is_empty()
     }
 }
 
@@ -38,17 +32,18 @@ impl Descriptor<Plain> for Plain {
     fn name(&self) -> &'static str {
         "plain"
     }
-    fn equivalent(&self, _: &Key, applied: &Needs, wanted: &Needs) -> bool {
-        applied == wanted
+    fn compare(&self, _: &Key, applied: &Needs, desired: &Needs) -> Comparison {
+        let differs = applied != desired;
+        differs.then(|| Difference::again("it was changed")).into_iter().collect()
     }
     fn dependencies(&self, _: &Key, value: &Needs) -> Vec<Dependency> {
         value.iter().map(|need| Dependency::key(*need, Key::new(need))).collect()
     }
-    fn create(&self, _: &Key, _: &Needs, _: &View<'_, Plain>) -> Result<Vec<Verb>, Refusal> {
-        Ok(vec![Verb::Create])
+    fn create(&self, _: &Key, _: &Needs, _: &View<'_, Plain>) -> Result<Effect<Verb>, Refusal> {
+        Ok(Effect::one(Verb::Create))
     }
-    fn delete(&self, _: &Key, _: &Needs, _: DeleteCause, _: &View<'_, Plain>) -> Vec<Verb> {
-        vec![Verb::Delete]
+    fn delete(&self, _: &Key, _: &Needs, _: DeleteCause, _: &View<'_, Plain>) -> Effect<Verb> {
+        Effect::one(Verb::Delete)
     }
 }
 
@@ -69,19 +64,19 @@ impl Effects for Passing {
     type Seen = ();
     type Place = ();
 
-    fn places(_: &Operation<Vec<Verb>>) -> Vec<()> {
+    fn places(_: &Operation<Verb>) -> Vec<()> {
         vec![()]
     }
-    fn goes_together(_: &Operation<Vec<Verb>>) -> bool {
+    fn goes_together(_: &Operation<Verb>) -> bool {
         false
     }
-    fn prepare(&mut self, operations: Vec<Operation<Vec<Verb>>>, _: Duration) -> Vec<Self::Task> {
+    fn prepare(&mut self, operations: Vec<Operation<Verb>>, _: Duration) -> Vec<Self::Task> {
         operations.into_iter().map(|op| (op.id, op.key.to_string(), op.verb)).collect()
     }
     fn operation_of(outcome: &Self::Outcome) -> u64 {
         outcome.0
     }
-    fn is_plain(operation: &Operation<Vec<Verb>>) -> bool {
+    fn is_plain(operation: &Operation<Verb>) -> bool {
         operation.verb != Verb::Delete
     }
     fn is_success(outcome: &Self::Outcome) -> bool {

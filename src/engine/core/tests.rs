@@ -6,26 +6,22 @@ use std::{
 };
 
 use super::*;
-use crate::scheduler::{Change, DeleteCause, Descriptor, Fault, FaultKind, Options, Outcome, Refusal, Unacceptable, Verb, View};
+use crate::scheduler::{
+    Change, Comparison, DeleteCause, Descriptor, Difference, Effect, Fault, FaultKind, Options, Outcome, Refusal, Unacceptable, Verb, View,
+};
 
-/// Values are numbers; an effect is the value to write, or `None` to remove.
+/// Values are numbers; an operation is the value to write, or `None` to remove.
 #[derive(Clone)]
 struct Numbers;
 
-type Write = Option<(Key, Option<u32>)>;
+type Write = (Key, Option<u32>);
 
 impl Domain for Numbers {
     type Key = Key;
     type Value = u32;
-    type Effect = Write;
+    type Operation = Write;
     fn descriptor(&self, _: &Key) -> Option<&dyn Descriptor<Self>> {
         Some(self)
-    }
-    fn chain(_: Write, next: Write) -> Write {
-        next
-    }
-    fn is_empty(effect: &Write) -> bool {
-        effect.is_none()
     }
 }
 
@@ -33,20 +29,18 @@ impl Descriptor<Numbers> for Numbers {
     fn name(&self) -> &'static str {
         "numbers"
     }
-    fn equivalent(&self, _: &Key, applied: &u32, wanted: &u32) -> bool {
-        applied == wanted
+    fn compare(&self, _: &Key, applied: &u32, desired: &u32) -> Comparison {
+        let differs = applied != desired;
+        differs.then(|| Difference::in_place("it was changed")).into_iter().collect()
     }
-    fn needs_recreate(&self, _: &Key, _: &u32, _: &u32) -> bool {
-        false
+    fn create(&self, key: &Key, value: &u32, _: &View<'_, Numbers>) -> Result<Effect<Write>, Refusal> {
+        Ok(Effect::one((key.clone(), Some(*value))))
     }
-    fn create(&self, key: &Key, value: &u32, _: &View<'_, Numbers>) -> Result<Write, Refusal> {
-        Ok(Some((key.clone(), Some(*value))))
+    fn update(&self, key: &Key, _: &u32, desired: &u32, _: &View<'_, Numbers>) -> Result<Effect<Write>, Refusal> {
+        Ok(Effect::one((key.clone(), Some(*desired))))
     }
-    fn update(&self, key: &Key, _: &u32, wanted: &u32, _: &View<'_, Numbers>) -> Result<Write, Refusal> {
-        Ok(Some((key.clone(), Some(*wanted))))
-    }
-    fn delete(&self, key: &Key, _: &u32, _: DeleteCause, _: &View<'_, Numbers>) -> Write {
-        Some((key.clone(), None))
+    fn delete(&self, key: &Key, _: &u32, _: DeleteCause, _: &View<'_, Numbers>) -> Effect<Write> {
+        Effect::one((key.clone(), None))
     }
 }
 
@@ -62,7 +56,7 @@ type Kernel = BTreeMap<Key, u32>;
 impl Effects for MapEffects {
     type Domain = Numbers;
     type Signal = ();
-    type Task = (u64, Verb, Write);
+    type Task = (u64, Verb, Vec<Write>);
     type Outcome = (u64, bool);
     type Look = ();
     type Seen = Option<Kernel>;
@@ -78,7 +72,7 @@ impl Effects for MapEffects {
     fn prepare(&mut self, operations: Vec<Operation<Write>>, _: Duration) -> Vec<Self::Task> {
         operations
             .into_iter()
-            .map(|operation| (operation.id, operation.verb, operation.effect))
+            .map(|operation| (operation.id, operation.verb, operation.steps))
             .collect()
     }
     fn operation_of(outcome: &Self::Outcome) -> u64 {
@@ -190,13 +184,14 @@ impl Drive {
         }
     }
 
-    fn write(&mut self, (id, _, effect): (u64, Verb, Write)) -> (u64, bool) {
-        match effect {
-            Some((_, Some(13))) => return (id, false),
-            Some((key, Some(value))) => self.kernel.insert(key, value),
-            Some((key, None)) => self.kernel.remove(&key),
-            None => None,
-        };
+    fn write(&mut self, (id, _, steps): (u64, Verb, Vec<Write>)) -> (u64, bool) {
+        for step in steps {
+            match step {
+                (_, Some(13)) => return (id, false),
+                (key, Some(value)) => self.kernel.insert(key, value),
+                (key, None) => self.kernel.remove(&key),
+            };
+        }
         (id, true)
     }
 
@@ -354,13 +349,13 @@ impl Drive {
     }
 
     /// Starts what can be started. Returns the keys that the operations of each portion write.
-    fn start(&mut self, under_way: &mut Vec<Vec<(u64, Verb, Write)>>) -> Vec<String> {
+    fn start(&mut self, under_way: &mut Vec<Vec<(u64, Verb, Vec<Write>)>>) -> Vec<String> {
         let mut portions = Vec::new();
         while let Some(work) = self.core.advance(Duration::from_secs(1)) {
             let Work::Perform(tasks) = work else {
                 panic!("nothing is to be read")
             };
-            let keys = tasks.iter().filter_map(|(_, _, write)| Some(write.as_ref()?.0.to_string()));
+            let keys = tasks.iter().flat_map(|(_, _, steps)| steps).map(|(key, _)| key.to_string());
             portions.push(keys.collect::<Vec<_>>().join(" "));
             under_way.push(tasks);
         }
@@ -368,7 +363,7 @@ impl Drive {
     }
 
     /// Performs the portion that was started first.
-    fn finish_first(&mut self, under_way: &mut Vec<Vec<(u64, Verb, Write)>>) {
+    fn finish_first(&mut self, under_way: &mut Vec<Vec<(u64, Verb, Vec<Write>)>>) {
         let outcomes = under_way.remove(0).into_iter().map(|task| self.write(task)).collect();
         self.core.done(Done::Performed(outcomes));
     }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use kvscheduler::{Change, DeleteCause, Dependency, Descriptor, Domain, Refusal, View};
+use kvscheduler::{Change, Comparison, DeleteCause, Dependency, Descriptor, Difference, Domain, Effect, Refusal, View};
 
 /// A key: its clones share the text.
 pub type Key = Arc<str>;
@@ -61,32 +61,18 @@ impl Toy {
 #[derive(Clone)]
 pub struct ToyDomain;
 
-/// What is to be done: something, or nothing.
-#[derive(Clone, Default, Debug, PartialEq)]
-pub enum Effect {
-    /// Nothing.
-    #[default]
-    Nothing,
-    /// Something that somebody must do.
-    Something,
-}
+/// What is to be done: something that somebody must do.
+#[derive(Clone, Debug)]
+pub struct Something;
 
 impl Domain for ToyDomain {
     type Key = Key;
     type Value = Toy;
-    type Effect = Effect;
+    type Operation = Something;
 
     fn descriptor(&self, key: &Key) -> Option<&dyn Descriptor<Self>> {
         let known = !key.starts_with("linux/interface/state/") && !key.starts_with("fact/");
         known.then_some(self)
-    }
-
-    fn chain(effect: Effect, _: Effect) -> Effect {
-        effect
-    }
-
-    fn is_empty(effect: &Effect) -> bool {
-        *effect == Effect::Nothing
     }
 }
 
@@ -95,12 +81,12 @@ impl Descriptor<ToyDomain> for ToyDomain {
         "toy"
     }
 
-    fn equivalent(&self, _: &Key, applied: &Toy, wanted: &Toy) -> bool {
-        applied.content == wanted.content
-    }
-
-    fn needs_recreate(&self, _: &Key, _: &Toy, _: &Toy) -> bool {
-        false
+    fn compare(&self, _: &Key, applied: &Toy, desired: &Toy) -> Comparison {
+        let differs = applied.content != desired.content;
+        differs
+            .then(|| Difference::in_place("its content is another one"))
+            .into_iter()
+            .collect()
     }
 
     fn dependencies(&self, _: &Key, value: &Toy) -> Vec<Dependency<Key>> {
@@ -121,16 +107,16 @@ impl Descriptor<ToyDomain> for ToyDomain {
         value.links.implies.iter().map(|key| (key.clone(), Toy::plain(0))).collect()
     }
 
-    fn create(&self, _: &Key, _: &Toy, _: &View<'_, ToyDomain>) -> Result<Effect, Refusal> {
-        Ok(Effect::Something)
+    fn create(&self, _: &Key, _: &Toy, _: &View<'_, ToyDomain>) -> Result<Effect<Something>, Refusal> {
+        Ok(Effect::one(Something))
     }
 
-    fn update(&self, _: &Key, _: &Toy, _: &Toy, _: &View<'_, ToyDomain>) -> Result<Effect, Refusal> {
-        Ok(Effect::Something)
+    fn update(&self, _: &Key, _: &Toy, _: &Toy, _: &View<'_, ToyDomain>) -> Result<Effect<Something>, Refusal> {
+        Ok(Effect::one(Something))
     }
 
-    fn delete(&self, _: &Key, _: &Toy, _: DeleteCause, _: &View<'_, ToyDomain>) -> Effect {
-        Effect::Something
+    fn delete(&self, _: &Key, _: &Toy, _: DeleteCause, _: &View<'_, ToyDomain>) -> Effect<Something> {
+        Effect::one(Something)
     }
 }
 

@@ -366,7 +366,7 @@ fn a_transaction_waits_for_a_deletion_that_another_one_has_begun() {
     world.scheduler.step(world.now);
     assert!(world.scheduler.take_finished().is_empty(), "b is still going");
     for operation in operations {
-        let outcome = world.perform(operation.key.as_str(), operation.verb, operation.effect);
+        let outcome = world.perform(operation.key.as_str(), operation.verb, operation.steps);
         world.scheduler.outcome(operation.id, outcome);
     }
     world.run();

@@ -1,11 +1,13 @@
 //! The scheduler over toy values: single rules in `rules`, every state of a value in `states`, transactions in `transactions`, the rest of the contract in `contract`,
-//! what is told of transactions in `history` and of values in `explanations`, what others do to values in `drift`, what waits and what wakes it in `waiting`, random sequences
+//! what is told of transactions in `history` and of values in `explanations`, what others do to values in `drift`, what waits and what wakes it in `waiting`, what a descriptor
+//! answers in `effects`, random sequences
 //! against an obviously right model in `random`.
 //!
 //! Owns the toy domain and a toy kernel that checks safety on every operation. Start reading at [`Toy`].
 
 mod contract;
 mod drift;
+mod effects;
 mod explanations;
 mod history;
 mod random;
@@ -72,7 +74,7 @@ fn is_restless(key: &Key) -> bool {
 impl Domain for ToyDomain {
     type Key = Key;
     type Value = Toy;
-    type Effect = Vec<Do>;
+    type Operation = Do;
     fn descriptor(&self, key: &Key) -> Option<&dyn Descriptor<Self>> {
         let known = !key.as_str().starts_with("unknown/") || self.knows_all.load(Ordering::Relaxed);
         (!key.as_str().starts_with("fact/") && known).then_some(self)
@@ -99,33 +101,30 @@ impl Domain for ToyDomain {
             None => view.near("typo-", key.as_str(), 1).map(|near| told(near, "is similar")).collect(),
         }
     }
-    fn chain(mut effect: Vec<Do>, next: Vec<Do>) -> Vec<Do> {
-        effect.extend(next);
-        effect
-    }
-    fn is_empty(effect: &Vec<Do>) -> bool {
-        effect.is_empty()
-    }
 }
 
 impl Descriptor<ToyDomain> for ToyDomain {
     fn name(&self) -> &'static str {
         "toy"
     }
-    fn equivalent(&self, _: &Key, applied: &Toy, wanted: &Toy) -> bool {
-        let form = |value: &Toy| {
-            (
-                value.content,
-                value.shape,
-                value.needs.clone(),
-                value.needs_any.clone(),
-                value.takes.clone(),
-            )
+    fn compare(&self, _: &Key, applied: &Toy, desired: &Toy) -> Comparison {
+        let rest = |value: &Toy| (value.needs.clone(), value.needs_any.clone(), value.takes.clone());
+        let is_fixed = desired.shape == FIXED;
+        let as_usual = |text| {
+            if is_fixed {
+                Difference::again(text)
+            } else {
+                Difference::in_place(text)
+            }
         };
-        form(applied) == form(wanted)
-    }
-    fn needs_recreate(&self, _: &Key, applied: &Toy, wanted: &Toy) -> bool {
-        applied.shape != wanted.shape || wanted.shape == FIXED
+        [
+            (applied.shape != desired.shape).then(|| Difference::again("its shape was changed")),
+            (applied.content != desired.content).then(|| as_usual("it was changed")),
+            (rest(applied) != rest(desired)).then(|| as_usual("what it needs was changed")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
     fn dependencies(&self, _: &Key, value: &Toy) -> Vec<Dependency<Key>> {
         let named = value.needs.iter().map(|need| Dependency::key(format!("needs-{need}"), key(need)));
@@ -155,23 +154,23 @@ impl Descriptor<ToyDomain> for ToyDomain {
     fn stale(&self, key: &Key, _: &Toy, _: &View<'_, Self>) -> bool {
         is_restless(key)
     }
-    fn create(&self, key: &Key, value: &Toy, _: &View<'_, Self>) -> Result<Vec<Do>, Refusal> {
+    fn create(&self, key: &Key, value: &Toy, _: &View<'_, Self>) -> Result<Effect<Do>, Refusal> {
         if is_restless(key) {
-            return Ok(vec![]);
+            return Ok(Effect::Noop("it is made for ever without an operation"));
         }
-        Ok(vec![Do::Create(key.to_string(), value.clone())])
+        Ok(Effect::one(Do::Create(key.to_string(), value.clone())))
     }
-    fn recover(&self, key: &Key, _: &Toy, _: &View<'_, Self>) -> Vec<Do> {
-        vec![Do::Recover(key.to_string())]
+    fn recover(&self, key: &Key, _: &Toy, _: &View<'_, Self>) -> Effect<Do> {
+        Effect::one(Do::Recover(key.to_string()))
     }
-    fn update(&self, key: &Key, _: &Toy, wanted: &Toy, _: &View<'_, Self>) -> Result<Vec<Do>, Refusal> {
-        Ok(vec![Do::Update(key.to_string(), wanted.clone())])
+    fn update(&self, key: &Key, _: &Toy, desired: &Toy, _: &View<'_, Self>) -> Result<Effect<Do>, Refusal> {
+        Ok(Effect::one(Do::Update(key.to_string(), desired.clone())))
     }
-    fn delete(&self, key: &Key, _: &Toy, _: DeleteCause, _: &View<'_, Self>) -> Vec<Do> {
+    fn delete(&self, key: &Key, _: &Toy, _: DeleteCause, _: &View<'_, Self>) -> Effect<Do> {
         if is_restless(key) {
-            return vec![];
+            return Effect::Noop("it is made for ever without an operation");
         }
-        vec![Do::Delete(key.to_string())]
+        Effect::one(Do::Delete(key.to_string()))
     }
     /// The creation of `enter/…` removes other values, and of all others the deletion.
     fn takes_along(&self, key_of_it: &Key, value: &Toy, verb: Verb, _: &View<'_, Self>) -> Taken<Key> {
@@ -199,7 +198,7 @@ struct World {
     /// Answers the next operation on a key with a wait.
     waits: Missing,
     /// Operations that were decided and not performed yet.
-    under_way: VecDeque<Operation<Key, Vec<Do>>>,
+    under_way: VecDeque<Operation<Key, Do>>,
     log: Vec<Do>,
     now: Duration,
     statuses: BTreeMap<String, Status<Key>>,
@@ -318,7 +317,7 @@ impl World {
 
     fn perform_first(&mut self, count: usize) {
         for operation in self.under_way.drain(..count.min(self.under_way.len())).collect::<Vec<_>>() {
-            let outcome = self.perform(operation.key.as_str(), operation.verb, operation.effect);
+            let outcome = self.perform(operation.key.as_str(), operation.verb, operation.steps);
             self.scheduler.outcome(operation.id, outcome);
         }
     }
@@ -370,14 +369,14 @@ impl World {
         panic!("retries do not end");
     }
 
-    fn perform(&mut self, key: &str, verb: Verb, effect: Vec<Do>) -> Outcome<Toy> {
+    fn perform(&mut self, key: &str, verb: Verb, steps: Vec<Do>) -> Outcome<Toy> {
         if let Some(fault) = (self.fail)(key, verb) {
             return Outcome::Failed(fault);
         }
         if let Some(wait) = (self.waits)(key, verb) {
             return Outcome::Waiting(wait);
         }
-        for step in effect {
+        for step in steps {
             self.log.push(step.clone());
             match step {
                 Do::Create(key, value) => {

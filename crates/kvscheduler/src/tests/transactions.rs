@@ -470,7 +470,7 @@ fn a_revert_leaves_what_a_later_transaction_has_asked_for() {
     let operations = world.scheduler.step(world.now);
     world.put("a", toy(3));
     for operation in operations {
-        let outcome = world.perform(operation.key.as_str(), operation.verb, operation.effect);
+        let outcome = world.perform(operation.key.as_str(), operation.verb, operation.steps);
         world.scheduler.outcome(operation.id, outcome);
     }
     world.run();
@@ -666,7 +666,7 @@ fn verification_reports_what_the_kernel_does_not_show() {
         .expect("acceptable");
     let operations = world.scheduler.step(world.now);
     for operation in operations {
-        let outcome = world.perform(operation.key.as_str(), operation.verb, operation.effect);
+        let outcome = world.perform(operation.key.as_str(), operation.verb, operation.steps);
         world.scheduler.outcome(operation.id, outcome);
     }
     world.kernel.remove("a");

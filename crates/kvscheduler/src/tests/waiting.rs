@@ -121,7 +121,7 @@ fn a_change_of_a_dependency_waits_for_an_attempt_which_is_then_made_again() {
         .outcome(attempt.id, Outcome::Waiting(wait("a is not as it should be")));
     let change = world.scheduler.step(world.now).pop().expect("a is changed");
     assert_eq!((change.key.as_str(), change.verb), ("a", Verb::Update));
-    let outcome = world.perform("a", change.verb, change.effect);
+    let outcome = world.perform("a", change.verb, change.steps);
     world.scheduler.outcome(change.id, outcome);
     world.run();
     assert_eq!(world.state("b"), Some(ValueState::Configured));

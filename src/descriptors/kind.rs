@@ -1,0 +1,334 @@
+//! Typed descriptors: what a kind of value is to the agent, in its own types.
+//!
+//! Owns the way from the values of the scheduler, which may be of any kind, to those of one kind. Must never take a value of another kind
+//! for nothing to do: that is a defect. Start reading at [`Kind`].
+
+use std::borrow::Borrow;
+
+use models::key::Key;
+
+use super::{Effect, Network, value::Value};
+use crate::{
+    scheduler::{Claim, Comparison, DeleteCause, Dependency, Descriptor, Difference, Place, Refusal, Taken, Verb, View},
+    telemetry::defect,
+};
+
+/// One kind of value. [`Typed`] makes a [`Descriptor`] of it, where the methods are explained.
+pub trait Kind: Send + Sync {
+    /// What can be asked for.
+    type Desired: Clone + 'static;
+    /// What is known of one that exists: what could be asked for to get the same, and perhaps more.
+    type Applied: Borrow<Self::Desired> + From<Self::Desired> + 'static;
+
+    /// Stable name, as in the reference (`linux-interface`).
+    const NAME: &'static str;
+
+    /// The desired value in a value of the scheduler, if it is of this kind.
+    fn desired(value: &Value) -> Option<&Self::Desired>;
+
+    /// The applied value in a value of the scheduler, if it is of this kind.
+    fn applied(value: &Value) -> Option<&Self::Applied>;
+
+    /// An applied value as a value of the scheduler.
+    fn value(applied: Self::Applied) -> Value;
+
+    /// See [`Descriptor::label`].
+    fn label(&self, key: &Key) -> String {
+        key.to_string()
+    }
+
+    /// See [`Descriptor::compare`].
+    fn compare(&self, applied: &Self::Applied, desired: &Self::Desired) -> Comparison;
+
+    /// See [`Descriptor::as_applied`].
+    fn as_applied(&self, _former: Option<&Self::Applied>, desired: &Self::Desired) -> Self::Applied {
+        desired.clone().into()
+    }
+
+    /// See [`Descriptor::dependencies`].
+    fn dependencies(&self, _value: &Self::Desired) -> Vec<Dependency> {
+        Vec::new()
+    }
+
+    /// See [`Descriptor::place`].
+    fn place(&self, _key: &Key, _value: &Self::Desired) -> Option<Place> {
+        None
+    }
+
+    /// See [`Descriptor::derived`].
+    fn derived(&self, _value: &Self::Desired) -> Vec<(Key, Value)> {
+        Vec::new()
+    }
+
+    /// See [`Descriptor::implied`].
+    fn implied(&self, _value: &Self::Desired) -> Vec<(Key, Value)> {
+        Vec::new()
+    }
+
+    /// See [`Descriptor::claims`].
+    fn claims(&self, _value: &Self::Desired, _view: &View<'_, Network>) -> Vec<Claim> {
+        Vec::new()
+    }
+
+    /// See [`Descriptor::create`].
+    ///
+    /// # Errors
+    /// Another value is in the way.
+    fn create(&self, desired: &Self::Desired, view: &View<'_, Network>) -> Result<Effect, Refusal>;
+
+    /// See [`Descriptor::brings`].
+    fn brings(&self, _desired: &Self::Desired, _view: &View<'_, Network>) -> Vec<(Key, Value)> {
+        Vec::new()
+    }
+
+    /// See [`Descriptor::recover`].
+    fn recover(&self, _attempted: &Self::Applied, _view: &View<'_, Network>) -> Effect {
+        Effect::Noop("one request creates it or does not")
+    }
+
+    /// See [`Descriptor::recovers_alike`].
+    fn recovers_alike(&self, _attempted: &Self::Applied, _desired: &Self::Desired) -> bool {
+        true
+    }
+
+    /// See [`Descriptor::update`].
+    ///
+    /// # Errors
+    /// As for [`Self::create`].
+    fn update(&self, _applied: &Self::Applied, _desired: &Self::Desired, _view: &View<'_, Network>) -> Result<Effect, Refusal> {
+        Ok(Effect::Impossible(format!("{} values are not changed in place", Self::NAME)))
+    }
+
+    /// See [`Descriptor::delete`].
+    fn delete(&self, applied: &Self::Applied, cause: DeleteCause, view: &View<'_, Network>) -> Effect;
+
+    /// See [`Descriptor::takes_along`].
+    fn takes_along(&self, _key: &Key, _value: &Self::Applied, _verb: Verb, _view: &View<'_, Network>) -> Taken {
+        Taken::NOTHING
+    }
+
+    /// See [`Descriptor::verify`].
+    fn verify(&self, _applied: &Self::Applied) -> Effect {
+        Effect::Noop("reading its namespace tells")
+    }
+
+    /// See [`Descriptor::stale`].
+    fn stale(&self, _applied: &Self::Applied, _view: &View<'_, Network>) -> bool {
+        false
+    }
+}
+
+/// The members of [`Kind`] for a kind of which desired and applied values are of one type, in one variant of [`Value`].
+macro_rules! of_one_type {
+    ($variant:ident, $type:ty) => {
+        type Desired = $type;
+        type Applied = $type;
+
+        fn desired(value: &Value) -> Option<&$type> {
+            match value {
+                Value::$variant(value) => Some(value),
+                _ => None,
+            }
+        }
+
+        fn applied(value: &Value) -> Option<&$type> {
+            Self::desired(value)
+        }
+
+        fn value(applied: $type) -> Value {
+            Value::$variant(applied)
+        }
+    };
+}
+pub(super) use of_one_type;
+
+/// The descriptor of a kind.
+#[derive(Clone)]
+pub struct Typed<K>(pub K);
+
+impl<K: Kind> Typed<K> {
+    fn is_not(key: &Key, value: &Value) -> String {
+        format!("the value of {key} is no {}: {value:?}", K::NAME)
+    }
+
+    /// Of a question that has no answer but a value.
+    fn expected<'a, T>(key: &Key, value: &'a Value, of_kind: impl FnOnce(&'a Value) -> Option<T>) -> Option<T> {
+        let found = of_kind(value);
+        if found.is_none() {
+            defect(&Self::is_not(key, value));
+        }
+        found
+    }
+
+    /// A value that may be desired or applied, as it could be asked for.
+    fn either<'a>(key: &Key, value: &'a Value) -> Option<&'a K::Desired> {
+        Self::expected(key, value, |value| {
+            K::desired(value).or_else(|| K::applied(value).map(Borrow::borrow))
+        })
+    }
+
+    fn applied<'a>(key: &Key, value: &'a Value) -> Option<&'a K::Applied> {
+        Self::expected(key, value, K::applied)
+    }
+
+    fn impossible(key: &Key, value: &Value) -> Effect {
+        Effect::Impossible(Self::is_not(key, value))
+    }
+}
+
+impl<K: Kind> Descriptor<Network> for Typed<K> {
+    fn name(&self) -> &'static str {
+        K::NAME
+    }
+
+    fn label(&self, key: &Key) -> String {
+        self.0.label(key)
+    }
+
+    fn compare(&self, key: &Key, applied: &Value, desired: &Value) -> Comparison {
+        match (Self::applied(key, applied), Self::expected(key, desired, K::desired)) {
+            (Some(applied), Some(desired)) => self.0.compare(applied, desired),
+            _ => Difference::again("it is of another kind").into(),
+        }
+    }
+
+    fn as_applied(&self, key: &Key, former: Option<&Value>, desired: &Value) -> Value {
+        let former = former.and_then(|former| Self::applied(key, former));
+        match Self::expected(key, desired, K::desired) {
+            Some(desired) => K::value(self.0.as_applied(former, desired)),
+            None => desired.clone(),
+        }
+    }
+
+    fn dependencies(&self, key: &Key, value: &Value) -> Vec<Dependency> {
+        let value = Self::either(key, value);
+        value.map(|value| self.0.dependencies(value)).unwrap_or_default()
+    }
+
+    fn place(&self, key: &Key, value: &Value) -> Option<Place> {
+        self.0.place(key, Self::either(key, value)?)
+    }
+
+    fn derived(&self, key: &Key, value: &Value) -> Vec<(Key, Value)> {
+        let value = Self::either(key, value);
+        value.map(|value| self.0.derived(value)).unwrap_or_default()
+    }
+
+    fn implied(&self, key: &Key, value: &Value) -> Vec<(Key, Value)> {
+        let value = Self::either(key, value);
+        value.map(|value| self.0.implied(value)).unwrap_or_default()
+    }
+
+    fn claims(&self, key: &Key, value: &Value, view: &View<'_, Network>) -> Vec<Claim> {
+        let value = Self::either(key, value);
+        value.map(|value| self.0.claims(value, view)).unwrap_or_default()
+    }
+
+    fn create(&self, key: &Key, value: &Value, view: &View<'_, Network>) -> Result<Effect, Refusal> {
+        match K::desired(value) {
+            Some(desired) => self.0.create(desired, view),
+            None => Ok(Self::impossible(key, value)),
+        }
+    }
+
+    fn brings(&self, key: &Key, value: &Value, view: &View<'_, Network>) -> Vec<(Key, Value)> {
+        let desired = Self::expected(key, value, K::desired);
+        desired.map(|desired| self.0.brings(desired, view)).unwrap_or_default()
+    }
+
+    fn recover(&self, key: &Key, value: &Value, view: &View<'_, Network>) -> Effect {
+        match K::applied(value) {
+            Some(attempted) => self.0.recover(attempted, view),
+            None => Self::impossible(key, value),
+        }
+    }
+
+    fn recovers_alike(&self, attempted: &Value, desired: &Value) -> bool {
+        let both = K::applied(attempted).zip(K::desired(desired));
+        both.is_some_and(|(attempted, desired)| self.0.recovers_alike(attempted, desired))
+    }
+
+    fn update(&self, key: &Key, applied: &Value, desired: &Value, view: &View<'_, Network>) -> Result<Effect, Refusal> {
+        match (K::applied(applied), K::desired(desired)) {
+            (Some(applied), Some(desired)) => self.0.update(applied, desired, view),
+            (None, _) => Ok(Self::impossible(key, applied)),
+            (_, None) => Ok(Self::impossible(key, desired)),
+        }
+    }
+
+    fn delete(&self, key: &Key, applied: &Value, cause: DeleteCause, view: &View<'_, Network>) -> Effect {
+        match K::applied(applied) {
+            Some(applied) => self.0.delete(applied, cause, view),
+            None => Self::impossible(key, applied),
+        }
+    }
+
+    fn takes_along(&self, key: &Key, value: &Value, verb: Verb, view: &View<'_, Network>) -> Taken {
+        let applied = Self::applied(key, value);
+        applied.map_or(Taken::NOTHING, |applied| self.0.takes_along(key, applied, verb, view))
+    }
+
+    fn verify(&self, key: &Key, applied: &Value) -> Effect {
+        match K::applied(applied) {
+            Some(applied) => self.0.verify(applied),
+            None => Self::impossible(key, applied),
+        }
+    }
+
+    fn stale(&self, key: &Key, applied: &Value, view: &View<'_, Network>) -> bool {
+        Self::applied(key, applied).is_some_and(|applied| self.0.stale(applied, view))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{descriptors::value::NamespaceName, scheduler::Scheduler};
+
+    fn wrong() -> (Key, Value) {
+        (Key::new("config/linux/l3/v2/arp/a/10.1.0.9"), Value::Present)
+    }
+
+    #[test]
+    fn a_value_of_another_kind_has_no_effect_that_could_succeed() {
+        let network = Network::new("test");
+        let scheduler = Scheduler::new(network.clone());
+        let view = scheduler.view();
+        let keys = [
+            "config/linux/l3/v2/arp/a/10.1.0.9",
+            "config/linux/l3/v2/route/10.1.0.0/16/a",
+            "linux/interface/a/address/static/10.1.0.1/24",
+            "linux/address-detection/a/fd00::1/64",
+            "linux/interface/a/vrf/b",
+            "linux/interface/a//vlan/7",
+            "linux/orphan/1/link/a",
+            NamespaceName::Named("red".to_owned()).key().as_str(),
+        ]
+        .map(Key::new);
+        for key in keys {
+            let descriptor = crate::scheduler::Domain::descriptor(&network, &key).expect("it has a descriptor");
+            let effects = [
+                descriptor.create(&key, &Value::Present, &view).expect("it is not refused"),
+                descriptor
+                    .update(&key, &Value::Present, &Value::Present, &view)
+                    .expect("it is not refused"),
+                descriptor.delete(&key, &Value::Present, DeleteCause::Unwanted, &view),
+                descriptor.recover(&key, &Value::Present, &view),
+                descriptor.verify(&key, &Value::Present),
+            ];
+            for effect in effects {
+                assert!(matches!(effect, Effect::Impossible(_)), "{key}: {effect:?}");
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "defect")]
+    fn a_question_about_a_value_of_another_kind_is_a_defect() {
+        let network = Network::new("test");
+        let (key, value) = wrong();
+        if let Some(descriptor) = crate::scheduler::Domain::descriptor(&network, &key) {
+            descriptor.dependencies(&key, &value);
+        }
+    }
+}
