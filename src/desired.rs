@@ -17,9 +17,7 @@ use std::{
 use futures::future::BoxFuture;
 use models::{Model, document, key::Key};
 
-use crate::scheduler::{
-    Change, KeyError, Options, Rejection, Resync, Retry, Transaction, TransactionResult, ValueState, history::record::OperationRecord,
-};
+use crate::scheduler::{Change, KeyError, Options, Planned, Rejection, Resync, Retry, Transaction, TransactionResult, ValueState};
 use crate::{
     descriptors::{
         Network,
@@ -366,7 +364,7 @@ impl Desired {
     ///
     /// # Errors
     /// The engine has ended.
-    pub async fn plan(&self, request: &ClientRequest) -> Result<Vec<OperationRecord<Value>>, CommitError> {
+    pub async fn plan(&self, request: &ClientRequest) -> Result<Vec<Planned<Value>>, CommitError> {
         let item = |item: &ClientItem| Item::of(&item.model, u64::MAX, &item.labels);
         let named: BTreeMap<&Key, Option<Item>> = request.changes.iter().map(|(key, value)| (key, value.as_ref().map(item))).collect();
         let mut changes: Vec<Change<Value>> = Vec::new();

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::core::{Core, Done, Effects, Event, Question, Reply, Work};
 
-use crate::scheduler::{Domain, Scheduler, Transaction, TransactionResult, Unacceptable, history::record::OperationRecord};
+use crate::scheduler::{Domain, Planned, Scheduler, Transaction, TransactionResult, Unacceptable};
 
 /// Does in the world what the core wants done.
 pub trait Performer<E: Effects>: Send + 'static {
@@ -61,7 +61,7 @@ impl<D: Domain<Key = Key>, S> Handle<D, S> {
 /// What a [`Client`] may send.
 enum Request<D: Domain<Key = Key>> {
     Desired(Transaction<D::Value>, Option<Reply<TransactionResult>>),
-    Simulate(Transaction<D::Value>, Reply<Vec<OperationRecord<D::Value>>>),
+    Simulate(Transaction<D::Value>, Reply<Vec<Planned<D::Value>>>),
     Ask(Question<D>),
 }
 
@@ -112,7 +112,7 @@ impl<D: Domain<Key = Key>> Client<D> {
     ///
     /// # Errors
     /// As for [`Self::commit`].
-    pub async fn simulate(&self, transaction: Transaction<D::Value>) -> Result<Vec<OperationRecord<D::Value>>, CommitError> {
+    pub async fn simulate(&self, transaction: Transaction<D::Value>) -> Result<Vec<Planned<D::Value>>, CommitError> {
         let (reply, answer) = answer();
         (self.0)(Request::Simulate(transaction, reply));
         Ok(answer.await.map_err(|_| CommitError::Closed)??)

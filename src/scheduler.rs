@@ -25,6 +25,8 @@ pub type Observation<V> = kvscheduler::Observation<Key, V>;
 pub type On = kvscheduler::On<Key>;
 /// Something to be done for one value.
 pub type Operation<O> = kvscheduler::Operation<Key, O>;
+/// An operation of a dry run.
+pub type Planned<V> = kvscheduler::Planned<Key, V>;
 /// Which of the keys under a prefix count.
 pub type Predicate = kvscheduler::Predicate<Key>;
 /// Something that has to do with an unmet dependency.

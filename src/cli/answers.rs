@@ -285,6 +285,18 @@ pub struct Operation {
     pub is_revert: bool,
     /// It tries again.
     pub is_retry: bool,
+    /// In a plan: in what the value is not as it is desired.
+    pub differences: Vec<Difference>,
+}
+
+/// In what a value is not as it is desired.
+#[derive(Deserialize, Clone, PartialEq, Eq, Debug, Default)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Difference {
+    /// The end of a sentence.
+    pub text: String,
+    /// The value is deleted and created again because of it.
+    pub is_recreate: bool,
 }
 
 /// Which agent answers: `/info/agent`.

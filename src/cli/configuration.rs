@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 
 use super::{
-    answers::{self, Operation},
+    answers::{self, Difference, Operation},
     connection::{Agent, target},
     difference::configuration,
     document::{Document, FileArgs},
@@ -381,6 +381,8 @@ struct Step {
     sign: char,
     /// The state that it will be in.
     state: String,
+    /// What is changed about it.
+    differences: Vec<Difference>,
 }
 
 /// The operations of each value as one: what is deleted and made again is changed, what is made and deleted again is nothing.
@@ -394,8 +396,13 @@ fn steps(operations: &[Operation]) -> Vec<Step> {
         };
         let state = operation.new_state.clone();
         let Some(at) = steps.iter().position(|step| step.key == operation.key) else {
-            let key = operation.key.clone();
-            steps.push(Step { key, sign, state });
+            let (key, differences) = (operation.key.clone(), operation.differences.clone());
+            steps.push(Step {
+                key,
+                sign,
+                state,
+                differences,
+            });
             continue;
         };
         steps[at].state = state;
@@ -410,7 +417,9 @@ fn steps(operations: &[Operation]) -> Vec<Step> {
 }
 
 fn print_plan(steps: &[Step], output: &Output) -> Result<(), Failure> {
-    let is_shown = |step: &Step| output.is_wide() || is_configuration(&step.key);
+    // A setting that changes by itself, such as that of a port, follows from nothing else that is shown.
+    let is_changed = |step: &Step| step.sign == '~' && step.differences.iter().all(|difference| !difference.is_recreate);
+    let is_shown = |step: &Step| output.is_wide() || is_configuration(&step.key) || !step.differences.is_empty() && is_changed(step);
     for step in steps.iter().filter(|step| is_shown(step)) {
         let tone = match step.sign {
             '+' => Tone::Good,
@@ -425,6 +434,10 @@ fn print_plan(steps: &[Step], output: &Output) -> Result<(), Failure> {
         };
         let line = output.paint(&format!("{} {}", step.sign, short(&step.key)), tone);
         output.line(&format!("{line}{note}"))?;
+        for difference in &step.differences {
+            let again = if difference.is_recreate { " (created again)" } else { "" };
+            output.line(&format!("    {}{again}", visible(&difference.text)))?;
+        }
     }
     if steps.is_empty() {
         return output.line("nothing to do");

@@ -48,13 +48,16 @@ fn a_dry_run_plans_into_a_namespace_that_is_not_open_yet() {
     let changes = vec![end("p1", "p2"), end("p2", "p1")];
     let planned = scheduler.simulate(Transaction::of(changes)).expect("acceptable");
     for key in [interface_key("p1"), interface_key("p2"), Key::new("linux/namespace/NSID/planned")] {
-        let last = planned.iter().rfind(|operation| operation.key == key);
+        let last = planned
+            .iter()
+            .map(|planned| &planned.operation)
+            .rfind(|operation| operation.key == key);
         assert_eq!(
             last.map(|operation| operation.after.state),
             Some(ValueState::Configured),
             "{key}: {planned:?}"
         );
     }
-    assert!(planned.iter().any(|operation| operation.key.as_str().contains("/address/")));
+    assert!(planned.iter().any(|planned| planned.operation.key.as_str().contains("/address/")));
     assert!(scheduler.view().wanted(&interface_key("p1")).is_none());
 }

@@ -37,8 +37,7 @@ use self::{
 };
 use crate::{
     scheduler::{
-        Domain, Operation, Resync, Scheduler, StatusChange, Transaction, TransactionResult, Unacceptable,
-        history::{HistorySettings, record::OperationRecord},
+        Domain, Operation, Planned, Resync, Scheduler, StatusChange, Transaction, TransactionResult, Unacceptable, history::HistorySettings,
     },
     telemetry::defect,
 };
@@ -70,7 +69,7 @@ pub enum Event<D: Domain<Key = Key>, S> {
         /// The transaction.
         transaction: Transaction<D::Value>,
         /// Told at once what is planned.
-        reply: Reply<Vec<OperationRecord<D::Value>>>,
+        reply: Reply<Vec<Planned<D::Value>>>,
     },
     /// Somebody wants to know something, at once: a state, the history, a timeline.
     Ask(Question<D>),

@@ -53,7 +53,10 @@ impl<D: Domain> Scheduler<D> {
     pub fn transact(&mut self, transaction: Transaction<D::Key, D::Value>) -> Result<u64, Unacceptable> {
         transaction.check()?;
         let planned = match transaction.options.simulate {
-            true => Some(self.simulate(transaction.clone())?),
+            true => {
+                let plan = self.simulate(transaction.clone())?;
+                Some(plan.into_iter().map(|planned| planned.operation).collect())
+            }
             false => None,
         };
         let Transaction { mut changes, options } = transaction;

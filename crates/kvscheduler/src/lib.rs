@@ -70,7 +70,7 @@ pub use explanation::{DAMAGE_MAX, Explanation, KernelError, LastError, RELATIVES
 pub use input::Observation;
 pub use operation::{Fault, FaultKind, Operation, Outcome, Wait};
 pub use scheduler::Scheduler;
-pub use simulate::Plan;
+pub use simulate::{Plan, Planned};
 pub use status::{Rejection, Status, StatusChange, ValueState, Verb};
 pub use transaction::{Change, KeyError, KeyWait, Kind, Options, Resync, Retry, Transaction, TransactionResult, Unacceptable};
 pub use view::View;

@@ -7,6 +7,7 @@
 //! what the kernel would say is unknown.
 
 use super::{
+    comparison::Comparison,
     descriptor::Domain,
     history::{HistorySettings, record::OperationRecord},
     operation::Outcome,
@@ -18,8 +19,17 @@ use super::{
 /// Most steps of a simulation. Each does at least one operation, and chains of dependencies are much shorter.
 const STEPS_MAX: usize = 100_000;
 
+/// An operation of a dry run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Planned<K, V> {
+    /// What would be done, and what would come of it.
+    pub operation: OperationRecord<K, V>,
+    /// What it is done for: how the value before differs from the desired one. Empty for what is new, and for what nobody desires.
+    pub comparison: Comparison,
+}
+
 /// The operations of a dry run, in their order.
-pub type Plan<D> = Vec<OperationRecord<<D as Domain>::Key, <D as Domain>::Value>>;
+pub type Plan<D> = Vec<Planned<<D as Domain>::Key, <D as Domain>::Value>>;
 
 impl<D: Domain> Scheduler<D> {
     /// The operations that a transaction would lead to if nothing failed. Costs a copy of the graph: its time and memory grow
@@ -41,8 +51,24 @@ impl<D: Domain> Scheduler<D> {
         plain.options.verify = false;
         let seq = copy.transact(plain)?;
         copy.work_off();
-        let planned = copy.history().get(seq).map(|record| record.executed().cloned().collect());
-        Ok(planned.unwrap_or_default())
+        let planned = copy.history().get(seq).into_iter().flat_map(|record| record.executed());
+        let explained = planned.map(|operation| Planned {
+            operation: operation.clone(),
+            comparison: copy.difference_before(operation),
+        });
+        Ok(explained.collect())
+    }
+
+    /// How a value, before an operation that has been done, differed from the one that is desired.
+    fn difference_before(&self, operation: &OperationRecord<D::Key, D::Value>) -> Comparison {
+        let descriptor = self.domain.descriptor(&operation.key);
+        let desired = self.graph.find(&operation.key).and_then(|id| self.graph[id].wanted());
+        match (descriptor, &operation.before.value, desired) {
+            (Some(descriptor), Some(before), Some(desired)) if matches!(operation.verb, Verb::Update | Verb::Delete) => {
+                descriptor.compare(&operation.key, before, desired)
+            }
+            _ => Comparison::same(),
+        }
     }
 
     /// Lets everything that can be done succeed.

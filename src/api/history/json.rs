@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::Value as Json;
 
 use crate::scheduler::{
-    Kind, Resync, ValueState,
+    self, Kind, Planned, Remedy, Resync, ValueState,
     history::{
         record::{OperationRecord, Side, TransactionRecord, ValueRecord},
         timeline::{FlagStatistics, Revision},
@@ -42,9 +42,14 @@ pub fn transactions<'a, V: 'a>(records: impl IntoIterator<Item = &'a Transaction
     records.into_iter().map(|record| Transaction::of(record, show)).collect()
 }
 
-/// Operations, such as those of a simulation.
-pub fn operations<V>(operations: &[OperationRecord<V>], show: Show<'_, V>) -> Vec<Operation> {
-    operations.iter().map(|operation| Operation::of(operation, show)).collect()
+/// The operations of a dry run, each with the differences that it removes.
+pub fn plan<V>(plan: &[Planned<V>], show: Show<'_, V>) -> Vec<Operation> {
+    let differences = |planned: &Planned<V>| planned.comparison.differences().iter().map(Difference::of).collect();
+    let operation = |planned| Operation {
+        differences: differences(planned),
+        ..Operation::of(&planned.operation, show)
+    };
+    plan.iter().map(operation).collect()
 }
 
 /// Revisions of nodes: a timeline, or a snapshot.
@@ -172,6 +177,26 @@ pub struct Operation {
     is_retry: bool,
     #[serde(skip_serializing_if = "is_false")]
     is_recreate: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    differences: Vec<Difference>,
+}
+
+/// In what a value is not as it is desired.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Difference {
+    text: String,
+    #[serde(skip_serializing_if = "is_false")]
+    is_recreate: bool,
+}
+
+impl Difference {
+    fn of(difference: &scheduler::Difference) -> Self {
+        Difference {
+            text: difference.text.to_string(),
+            is_recreate: difference.remedy == Remedy::Recreate,
+        }
+    }
 }
 
 impl Operation {
@@ -196,6 +221,7 @@ impl Operation {
             is_revert: flags.revert,
             is_retry: flags.retry,
             is_recreate: flags.recreate,
+            differences: Vec::new(),
         }
     }
 }

@@ -10,7 +10,7 @@ use super::{
     text,
 };
 use crate::scheduler::{
-    Kind, Options, Resync, ValueState, Verb,
+    Difference, Kind, Options, Planned, Resync, ValueState, Verb,
     history::{
         record::{OperationFlags, OperationRecord, Origin, Side, TransactionRecord, ValueRecord},
         timeline::{FlagStatistics, Revision},
@@ -106,6 +106,15 @@ fn a_record_has_the_members_of_the_reference_in_their_order() {
     assert_eq!(text, expected.concat());
 }
 
+/// An operation of a dry run, for the sake of two differences.
+fn planned(operation: OperationRecord<u32>) -> Planned<u32> {
+    let differences = [Difference::in_place("it is small"), Difference::again("it is red")];
+    Planned {
+        operation,
+        comparison: differences.into_iter().collect(),
+    }
+}
+
 #[test]
 fn an_update_a_failure_and_a_deletion_have_what_was_before() {
     let failed = operation(
@@ -120,8 +129,10 @@ fn an_update_a_failure_and_a_deletion_have_what_was_before() {
         side(ValueState::Retrying, Some(1), Some("a \"quoted\" \\ error")),
         side(ValueState::Removed, None, None),
     );
-    let parsed = serde_json::to_value(json::operations(&[failed, gone], &shown)).expect("JSON");
+    let parsed = serde_json::to_value(json::plan(&[failed, gone].map(planned), &shown)).expect("JSON");
     let (update, delete) = (&parsed[0], &parsed[1]);
+    let differences = json!([{ "Text": "it is small" }, { "Text": "it is red", "IsRecreate": true }]);
+    assert_eq!(update["Differences"], differences);
     let content = |value: &Json| value["ProtoMsgData"]["content"].clone();
     assert_eq!(
         (&update["PrevState"], &update["NewState"]),

@@ -344,7 +344,7 @@ async fn plan(State(api): State<Api>, query: Query, Text(body): Text) -> Answer 
         ..request(&query, body, |item| (!given).then_some(item)).await?
     };
     let operations = api.desired.plan(&request).await.map_err(|error| refused(error.into()))?;
-    answer::elsewhere(move || answer::json(&records::operations(&operations, &show))).await
+    answer::elsewhere(move || answer::json(&records::plan(&operations, &show))).await
 }
 
 fn id(query: &Query) -> Result<u64, ApiError> {

@@ -300,8 +300,7 @@ fn a_question_is_answered_at_once_and_a_dry_run_changes_nothing() {
     let mut drive = begun();
     let planned = Arc::new(Mutex::new(0));
     let sink = planned.clone();
-    let reply: Reply<Vec<OperationRecord<u32>>> =
-        Box::new(move |answer| *sink.lock().expect("not poisoned") = answer.expect("acceptable").len());
+    let reply: Reply<Vec<Planned<u32>>> = Box::new(move |answer| *sink.lock().expect("not poisoned") = answer.expect("acceptable").len());
     let transaction = Transaction::of(vec![put("a", 2), put("b", 1)]);
     drive.core.take(Event::Simulate { transaction, reply }, Duration::ZERO);
     let asked = Arc::new(Mutex::new(None));

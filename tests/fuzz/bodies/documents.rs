@@ -61,7 +61,10 @@ fn plan(items: &[Item]) {
         scheduler.simulate(Transaction::of(changes.clone())).expect("acceptable")
     });
     for change in &changes {
-        let last = planned.iter().rfind(|operation| operation.key == change.key);
+        let last = planned
+            .iter()
+            .map(|planned| &planned.operation)
+            .rfind(|operation| operation.key == change.key);
         let unhandled = matches!(change.value, Some(Ok(Value::Unhandled)));
         let state = last.map(|operation| operation.after.state);
         assert!(

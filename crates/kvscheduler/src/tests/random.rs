@@ -255,6 +255,7 @@ impl Trial {
         self.world.run();
         let before = appearance(&self.world);
         let plan = self.world.scheduler.simulate(Transaction::of(changes.clone())).expect("acceptable");
+        let plan: Vec<_> = plan.into_iter().map(|planned| planned.operation).collect();
         assert_eq!(before, appearance(&self.world), "a dry run changes nothing");
         let unharmed = self.failing.get() == 0;
         let result = self.world.commit(changes, options);

@@ -508,6 +508,7 @@ fn a_dry_run_says_what_would_be_done_and_changes_nothing() {
         remove("gone"),
     ];
     let planned = world.scheduler.simulate(Transaction::of(changes)).expect("acceptable");
+    let planned: Vec<_> = planned.into_iter().map(|planned| planned.operation).collect();
     let words: Vec<String> = planned
         .iter()
         .map(|operation| format!("{} {} {}", operation.verb, operation.key, operation.after.state))
@@ -537,6 +538,36 @@ fn a_dry_run_says_what_would_be_done_and_changes_nothing() {
 }
 
 #[test]
+fn a_dry_run_tells_which_differences_it_removes() {
+    let mut world = World::new();
+    world.commit(vec![put("a", toy(1)), put("b", toy(1)), put("c", toy(1))], Options::default());
+    let changes = vec![
+        put("a", toy(2)),
+        put("b", Toy { shape: 1, ..toy(1) }),
+        put("d", toy(1)),
+        remove("c"),
+    ];
+    let planned = world.scheduler.simulate(Transaction::of(changes)).expect("acceptable");
+    let words = planned.iter().map(|planned| {
+        let remake = if planned.comparison.needs_recreate() { " (again)" } else { "" };
+        format!(
+            "{} {}: {}{remake}",
+            planned.operation.verb, planned.operation.key, planned.comparison
+        )
+    });
+    assert_eq!(
+        words.collect::<Vec<_>>(),
+        [
+            "DELETE b: its shape was changed (again)",
+            "DELETE c: ",
+            "UPDATE a: it was changed",
+            "CREATE d: ",
+            "CREATE b: ",
+        ]
+    );
+}
+
+#[test]
 fn a_dry_run_predicts_a_conflict() {
     let mut world = World::new();
     let claimer = || Toy {
@@ -548,7 +579,10 @@ fn a_dry_run_predicts_a_conflict() {
         .scheduler
         .simulate(Transaction::of(vec![put("b", claimer())]))
         .expect("acceptable");
-    assert_eq!(planned[0].after.error.as_deref(), Some("eth0 is taken by a; change one of the two"));
+    assert_eq!(
+        planned[0].operation.after.error.as_deref(),
+        Some("eth0 is taken by a; change one of the two")
+    );
 }
 
 #[test]
