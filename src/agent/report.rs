@@ -14,10 +14,7 @@ use models::{
     proto::{
         ligato::{
             kvscheduler::ValueStatus,
-            linux::{
-                interfaces::{InterfaceState, interface::Type, interface_state::Status as LinkStatus},
-                namespace::net_namespace::ReferenceType,
-            },
+            linux::{interfaces::InterfaceState, namespace::net_namespace::ReferenceType},
         },
         netns_agent::{self as proto, Microservice as MicroserviceState, NamespaceStatus},
         status::{AgentStatus, BulkChange, HeldRemovals, OperationalState, PluginStatus},
@@ -31,6 +28,8 @@ use crate::scheduler::{LastError, Relative, Repair, Status, StatusChange, Unmet,
 use crate::{
     descriptors::{
         Network,
+        message::state_of,
+        observed::ObservedInterface,
         value::{NamespaceName, Value},
     },
     engine::Clock,
@@ -38,13 +37,9 @@ use crate::{
     signals::docker::Microservice,
     telemetry::visible,
 };
-use netns_kernel::{LinkState, NetnsId};
+use netns_kernel::NetnsId;
 
 use super::host::StatusStore;
-
-/// IF_OPER_NOTPRESENT and IF_OPER_DOWN of linux/if.h; as in the reference everything else counts as up.
-const OPER_NOT_PRESENT: u8 = 1;
-const OPER_DOWN: u8 = 2;
 
 /// State of a part of the agent.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -251,9 +246,12 @@ impl Reporter {
     }
 
     /// Publishes the managed links of a namespace; those that it had before and has no longer are taken back.
-    pub fn links_of(&mut self, netns: NetnsId, links: Vec<(String, LinkState)>) {
-        let state = |(name, link): (String, LinkState)| (name.clone(), interface_state(&name, &link));
-        let now: BTreeMap<String, InterfaceState> = links.into_iter().map(state).collect();
+    pub fn links_of(&mut self, netns: NetnsId, links: Vec<(String, ObservedInterface<'_>)>) {
+        let states = links.into_iter().map(|(name, link)| {
+            let state = state_of(&name, &link);
+            (name, state)
+        });
+        let now: BTreeMap<String, InterfaceState> = states.collect();
         let before = self.links.remove(&netns).unwrap_or_default();
         for name in before.keys().filter(|name| !now.contains_key(*name)) {
             // It may have been created elsewhere meanwhile.
@@ -471,24 +469,6 @@ fn last_error(error: LastError) -> proto::LastError {
         kernel_text,
         message: visible(&error.message),
         time: Some(timestamp(error.at)),
-    }
-}
-
-/// The state of a link as it is published, without the time.
-fn interface_state(name: &str, link: &LinkState) -> InterfaceState {
-    let kind = link_kinds::of_link(&link.kind, &link.name).unwrap_or_else(link_kinds::referred);
-    let interface_type = Type::from_str_name(kind.spec().type_name).unwrap_or_default();
-    let status = |up: bool| if up { LinkStatus::Up } else { LinkStatus::Down } as i32;
-    InterfaceState {
-        name: name.to_owned(),
-        internal_name: link.name.clone(),
-        r#type: interface_type as i32,
-        if_index: i32::try_from(link.index).unwrap_or_default(),
-        admin_status: status(link.up),
-        oper_status: status(!matches!(link.oper_state, OPER_NOT_PRESENT | OPER_DOWN)),
-        phys_address: link.mac.map(|mac| models::address::MacAddress(mac).to_string()).unwrap_or_default(),
-        mtu: link.mtu,
-        ..InterfaceState::default()
     }
 }
 

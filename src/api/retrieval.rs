@@ -17,8 +17,10 @@ use models::{
 
 use super::{Api, threads::give_way};
 use crate::descriptors::{
-    Network, link,
-    message::{interface_of, link_member, observed_route},
+    Network,
+    alias::Marks,
+    message::{observed_interface, observed_route},
+    observed::observe,
     value::{Interface, NamespaceName, Value, interface_key},
 };
 use crate::scheduler::history::extract::{Extract, Scope};
@@ -113,8 +115,10 @@ impl Retrieval {
         for (netns, read) in api.kernel.read(namespaces).await {
             contents.insert(netns, read.map_err(RetrievalError::Unreadable)?);
         }
+        let marks = Marks::new(&api.label);
         let looked = give_way(move || {
             let look = Look {
+                marks: &marks,
                 extract: &extract,
                 contents: &contents,
             };
@@ -126,6 +130,7 @@ impl Retrieval {
 
 /// What is known, and what was read.
 struct Look<'a> {
+    marks: &'a Marks,
     extract: &'a Extract<Network>,
     contents: &'a BTreeMap<NetnsId, Contents>,
 }
@@ -168,19 +173,9 @@ impl<'a> Look<'a> {
 
     fn interface(&self, key: &Key, interface: &Interface) -> Option<RetrievedInterface> {
         let (contents, link) = self.link(interface)?;
-        let state = &link.state;
         let vrf = self.vrf_of(interface, link);
-        let known = interface_of(interface);
-        let message = InterfaceMessage {
-            host_if_name: state.name.clone(),
-            enabled: state.up,
-            ip_addresses: addresses(contents, state.index),
-            phys_address: state.mac.map(|mac| MacAddress(mac).to_string()).unwrap_or_default(),
-            mtu: state.mtu,
-            vrf_master_interface: vrf.clone(),
-            link: link_member(&link::observe(&interface.link, state)),
-            ..known
-        };
+        let observed = observe(&link.state, self.marks);
+        let message = observed_interface(interface, &observed, addresses(contents, link.state.index), &vrf);
         Some(RetrievedInterface {
             key: key.clone(),
             message,

@@ -11,11 +11,11 @@ use models::{
 
 use super::{
     Effect, Network,
+    address_facts::{observed_address, observed_prefix},
     alias::Marks,
     applied_interface, detection, guard_of,
     kind::{Kind, of_one_type},
     membership::vrf_membership_key,
-    observed::{observed_address, observed_prefix},
     off_link, on_link,
     route::layer3_on_link,
     sharing::{is_kept_for_another, others_on_link},

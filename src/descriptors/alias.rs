@@ -25,6 +25,19 @@ pub struct Marks {
     prefix: String,
 }
 
+/// What the alias of a link of this agent says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mark<'a> {
+    /// Logical name and the names that the link refers to, with slashes between; empty on a `lo` that is nobody's.
+    pub subject: &'a str,
+    /// The link is the `lo` of a namespace that the agent created.
+    pub created_namespace: bool,
+    /// The link was somebody else's before.
+    pub adopted: bool,
+    /// Bits of the settings that the agent has set on the link; see [`Interface::set`].
+    pub set: u64,
+}
+
 impl Marks {
     /// For the agent with this microservice label.
     pub fn new(label: &str) -> Self {
@@ -63,36 +76,44 @@ impl Marks {
         format!("{}{}{NETNS_MARK}", self.prefix, name.unwrap_or_default())
     }
 
-    /// Whether the alias of `lo` says that the agent created the namespace.
-    pub fn is_created_namespace(&self, alias: &str) -> bool {
-        alias.starts_with(&self.prefix) && alias.ends_with(NETNS_MARK)
-    }
-
-    /// What follows the prefix and precedes the mark of a created namespace or an adopted link; `None` if the alias is not this agent's. Empty for
-    /// a `lo` that is nobody's.
-    pub fn subject<'a>(&self, alias: &'a str) -> Option<&'a str> {
+    /// What an alias says; `None` if it is not this agent's.
+    pub fn read<'a>(&self, alias: &'a str) -> Option<Mark<'a>> {
         let rest = alias.strip_prefix(&self.prefix)?;
         // No name has an empty element.
-        Some(rest.split_once("//").map_or(rest, |(subject, _)| subject))
-    }
-
-    /// Bits of the settings that the agent has set on the link; see [`Interface::set`].
-    pub fn set_bits(&self, alias: &str) -> u64 {
-        let words = alias.strip_prefix(&self.prefix).and_then(|rest| rest.split_once(SET_MARK));
-        let bits = words.and_then(|(_, rest)| rest.split('/').next());
-        bits.and_then(|bits| u64::from_str_radix(bits, 16).ok()).unwrap_or_default()
+        let (subject, words) = rest
+            .split_once("//")
+            .map_or((rest, ""), |(subject, _)| (subject, &rest[subject.len()..]));
+        let bits = words.split_once(SET_MARK).and_then(|(_, rest)| rest.split('/').next());
+        Some(Mark {
+            subject,
+            created_namespace: words.ends_with(NETNS_MARK),
+            adopted: words.ends_with(ADOPTED_MARK),
+            set: bits.and_then(|bits| u64::from_str_radix(bits, 16).ok()).unwrap_or_default(),
+        })
     }
 
     /// Whether the alias is that of a link which this or another agent has taken.
     pub fn is_any_agents(&self, alias: &str) -> bool {
         alias.starts_with(&self.prefix) || alias.starts_with(ALL_AGENTS_PREFIX)
     }
+}
 
-    /// The logical names that an alias may mean: the whole, or what stands before one of its slashes; the shortest first.
-    pub fn candidates<'a>(&self, alias: &'a str) -> impl Iterator<Item = &'a str> + use<'a> {
-        let subject = self.subject(alias).unwrap_or_default();
-        let cuts = subject.match_indices('/').map(|(at, _)| &subject[..at]);
+impl<'a> Mark<'a> {
+    /// The logical names that it may mean: the whole subject, or what stands before one of its slashes; the shortest first.
+    pub fn candidates(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let subject = self.subject;
+        let cuts = subject.match_indices('/').map(move |(at, _)| &subject[..at]);
         cuts.chain(std::iter::once(subject)).filter(|name| !name.is_empty())
+    }
+
+    /// What follows a logical name: the names that the link refers to. Empty if the mark is not of that name.
+    pub fn words_after(&self, name: &str) -> &'a str {
+        self.subject.strip_prefix(name).unwrap_or_default().trim_start_matches('/')
+    }
+
+    /// Whether it is that of a value, and not only of a namespace that the agent created.
+    pub fn is_of_value(&self) -> bool {
+        !self.subject.is_empty()
     }
 }
 
@@ -100,37 +121,43 @@ impl Marks {
 mod tests {
     use super::*;
 
+    fn candidates<'a>(marks: &Marks, alias: &'a str) -> Vec<&'a str> {
+        marks.read(alias).into_iter().flat_map(|mark| mark.candidates()).collect()
+    }
+
     #[test]
     fn an_alias_of_another_agent_is_nobodys() {
         let marks = Marks::new("a");
-        assert_eq!(marks.subject("/vnf-agent/ab/veth1/veth2"), None);
-        assert_eq!(marks.subject("unconfigured"), None);
-        assert_eq!(marks.candidates("/vnf-agent/a/x/y/z").collect::<Vec<_>>(), ["x", "x/y", "x/y/z"]);
+        assert_eq!(marks.read("/vnf-agent/ab/veth1/veth2"), None);
+        assert_eq!(marks.read("unconfigured"), None);
+        assert_eq!(candidates(&marks, "/vnf-agent/a/x/y/z"), ["x", "x/y", "x/y/z"]);
     }
 
     #[test]
     fn a_created_namespace_is_recognised_whoever_has_its_loopback() {
         let marks = Marks::new("a");
-        assert!(marks.is_created_namespace(&marks.created_namespace(None)));
-        let alias = marks.created_namespace(Some("lo1"));
-        assert!(marks.is_created_namespace(&alias));
-        assert_eq!(marks.candidates(&alias).collect::<Vec<_>>(), ["lo1"]);
-        assert_eq!(marks.candidates(&marks.created_namespace(None)).count(), 0);
-        assert!(!marks.is_created_namespace("/vnf-agent/a/lo1"));
+        let is_created = |alias: &str| marks.read(alias).is_some_and(|mark| mark.created_namespace);
+        let (nobodys, alias) = (marks.created_namespace(None), marks.created_namespace(Some("lo1")));
+        assert!(is_created(&nobodys) && is_created(&alias));
+        assert_eq!(candidates(&marks, &alias), ["lo1"]);
+        assert_eq!(candidates(&marks, &nobodys), [""; 0]);
+        assert!(!is_created("/vnf-agent/a/lo1"));
     }
 
     #[test]
     fn the_settings_that_the_agent_has_set_are_recognised() {
         let marks = Marks::new("a");
         let alias = "/vnf-agent/a/br0//set=1c//adopted";
-        assert_eq!((marks.subject(alias), marks.set_bits(alias)), (Some("br0"), 0x1c));
-        assert_eq!(marks.set_bits("/vnf-agent/a/br0//adopted"), 0);
+        let mark = marks.read(alias).expect(alias);
+        assert_eq!((mark.subject, mark.set, mark.adopted), ("br0", 0x1c, true));
+        assert_eq!(marks.read("/vnf-agent/a/br0//adopted").map(|mark| mark.set), Some(0));
     }
 
     #[test]
     fn an_adopted_link_is_recognised() {
         let marks = Marks::new("a");
-        assert_eq!(marks.subject("/vnf-agent/a/x/y//adopted"), Some("x/y"));
-        assert_eq!(marks.candidates("/vnf-agent/a/x/y//adopted").collect::<Vec<_>>(), ["x", "x/y"]);
+        let mark = marks.read("/vnf-agent/a/x/y//adopted").expect("a mark");
+        assert_eq!((mark.subject, mark.adopted, mark.words_after("x")), ("x/y", true, "y"));
+        assert_eq!(mark.candidates().collect::<Vec<_>>(), ["x", "x/y"]);
     }
 }

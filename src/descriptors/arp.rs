@@ -12,10 +12,10 @@ use models::{
 use super::{
     Effect, Network,
     address::{addresses_prefix, allocation_key},
+    address_facts::observed_prefix,
     alias::Marks,
     applied_interface, guard_of,
     kind::{Kind, of_one_type},
-    observed::observed_prefix,
     off_link, on_link,
     value::{Arp, Interface, Value},
 };

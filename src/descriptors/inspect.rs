@@ -25,17 +25,17 @@ use super::{
     alias::Marks,
     membership::memberships,
     netns_of,
+    observed::{ObservedInterface, ObservedNamespace, observe},
     value::{HostLink, Interface, NamespaceName, Value, interface_key},
 };
 use residents::Residents;
 
 use crate::scheduler::View;
-use link_kinds::{LifeCycle, Role};
-use netns_kernel::{AddressRoute, AddressSpec, AddressState, LinkState, NetnsId, Snapshot};
+use netns_kernel::{LinkState, NetnsId, Snapshot};
 
 /// What a look at a namespace brought.
 #[derive(Default, Debug)]
-pub struct Findings {
+pub struct Findings<'s> {
     /// Values that are there and not, or not so, believed to be.
     pub found: Vec<(Key, Value)>,
     /// Values that are believed to be there and are not.
@@ -51,17 +51,18 @@ pub struct Findings {
     /// Addresses that others have on managed links: all facts of that kind in this namespace.
     pub observed: Vec<Key>,
     /// The managed links, by logical name.
-    pub links: Vec<(String, LinkState)>,
+    pub links: Vec<(String, ObservedInterface<'s>)>,
 }
 
 /// A namespace being looked at.
-struct Inspection<'a> {
+struct Inspection<'a, 's> {
     view: &'a View<'a, Network>,
     marks: &'a Marks,
     name: &'a NamespaceName,
     netns: NetnsId,
-    snapshot: &'a Snapshot,
-    findings: Findings,
+    snapshot: &'s Snapshot,
+    observed: &'a ObservedNamespace<'s>,
+    findings: Findings<'s>,
     /// Values on each link, by interface index.
     managed: HashMap<u32, Residents>,
     /// Those of them that lack the agent's alias and are known by their index.
@@ -77,14 +78,6 @@ struct Inspection<'a> {
     seen: HashSet<Key>,
     /// Leftovers that are there.
     orphans: HashSet<Key>,
-    /// The links of the snapshot in the order of their indices.
-    links: Vec<&'a LinkState>,
-    /// The addresses of the snapshot in the order of links and addresses.
-    addresses: Vec<&'a AddressState>,
-    /// The same in the order of links alone.
-    addresses_by_link: Vec<&'a AddressState>,
-    /// The routes that the kernel made for addresses, in order.
-    address_routes: Vec<AddressRoute>,
     /// Routes and neighbours on each managed link, by index, as far as they were needed.
     on_links: HashMap<u32, Rc<layer3::OnLink<'a>>>,
 }
@@ -102,8 +95,9 @@ struct KnownLink {
 
 impl KnownLinks {
     /// Adds those of [`Findings::links`].
-    pub fn add(&mut self, links: &[(String, LinkState)]) {
-        let marked = links.iter().filter(|(_, link)| !link.alias.is_empty() || link.name == "lo");
+    pub fn add(&mut self, links: &[(String, ObservedInterface<'_>)]) {
+        let states = links.iter().map(|(name, link)| (name, link.state));
+        let marked = states.filter(|(_, link)| !link.alias.is_empty() || link.name == "lo");
         // The first of several values on a link is the one that made it.
         let known = marked.rev().map(|(name, link)| {
             let known = KnownLink {
@@ -134,44 +128,36 @@ pub struct Background<'a> {
 }
 
 /// Compares what a namespace contains with what is wanted and applied in it.
-pub fn inspect(
+pub fn inspect<'s>(
     view: &View<'_, Network>,
     marks: &Marks,
     name: &NamespaceName,
     netns: NetnsId,
-    snapshot: &Snapshot,
+    snapshot: &'s Snapshot,
     background: &Background<'_>,
-) -> Findings {
-    let (findings, managed, seen) = (Findings::default(), HashMap::new(), HashSet::new());
+) -> Findings<'s> {
+    let observed = ObservedNamespace::of(snapshot, marks);
     let mut inspection = Inspection {
         view,
         marks,
         name,
         netns,
         snapshot,
-        findings,
-        managed,
+        observed: &observed,
+        findings: Findings::default(),
+        managed: HashMap::new(),
         unmarked: HashSet::new(),
         undecided: HashSet::new(),
         missing: HashSet::new(),
         orphaned: HashSet::new(),
         strict: background.strict,
         holding: background.holding,
-        seen,
+        seen: HashSet::new(),
         orphans: HashSet::new(),
-        links: snapshot.links.iter().collect(),
-        addresses: snapshot.addresses.iter().collect(),
-        addresses_by_link: snapshot.addresses.iter().collect(),
-        address_routes: snapshot.address_routes.clone(),
         on_links: HashMap::new(),
     };
-    // Of few elements, as most namespaces have, this takes less time than tables that are searched by hash.
-    inspection.links.sort_by_key(|link| link.index);
-    inspection.addresses.sort_by_key(|state| (state.link, state.address));
-    inspection.addresses_by_link.sort_by_key(|state| state.link);
-    inspection.address_routes.sort_unstable();
     inspection.name_links(background.known);
-    for link in &snapshot.links {
+    for link in observed.links() {
         inspection.link(link);
     }
     inspection.neighbours();
@@ -181,9 +167,9 @@ pub fn inspect(
     inspection.findings
 }
 
-impl<'a> Inspection<'a> {
+impl<'s> Inspection<'_, 's> {
     /// The interface that made a link or took it over, by the alias of the link.
-    fn logical_name(&self, link: &LinkState) -> Option<String> {
+    fn logical_name(&self, link: &ObservedInterface<'_>) -> Option<String> {
         let name = self.known_name(link)?;
         // An interface that waits for the other end of its pair is deleted, and that end with it.
         let stays = self.holding && self.has_lost_end(link, name);
@@ -191,9 +177,8 @@ impl<'a> Inspection<'a> {
     }
 
     /// The interface that the alias of a link names, if one of that name is known.
-    fn known_name<'l>(&self, link: &'l LinkState) -> Option<&'l str> {
-        self.marks.subject(&link.alias)?;
-        let mut candidates = self.marks.candidates(&link.alias);
+    fn known_name<'l>(&self, link: &ObservedInterface<'l>) -> Option<&'l str> {
+        let mut candidates = link.mark?.candidates();
         candidates.find(|name| self.is_known(&interface_key(name)))
     }
 
@@ -205,10 +190,9 @@ impl<'a> Inspection<'a> {
 
     /// Whether a link of interface `name` is the end of a pair of whose other end nothing is known, and that may be put again: `name`
     /// is not desired as anything else.
-    fn has_lost_end(&self, link: &LinkState, name: &str) -> bool {
-        let is_pair = link_kinds::by_info_kind(&link.kind).is_some_and(|kind| kind.spec().reference(Role::is_peer).is_some());
-        let subject = self.marks.subject(&link.alias).filter(|_| is_pair);
-        let Some(peer) = subject.and_then(|subject| subject.strip_prefix(name)?.strip_prefix('/')) else {
+    fn has_lost_end(&self, link: &ObservedInterface<'_>, name: &str) -> bool {
+        let mark = link.mark.filter(|_| link.is_pair());
+        let Some(peer) = mark.and_then(|mark| mark.subject.strip_prefix(name)?.strip_prefix('/')) else {
             return false;
         };
         let known = self.view.known(&interface_key(name));
@@ -219,22 +203,21 @@ impl<'a> Inspection<'a> {
 
     fn name_links(&mut self, known: &KnownLinks) {
         // An agent that was killed may have left another link of a value: the one that has its name is meant.
-        let mut by_name: BTreeMap<String, &LinkState> = BTreeMap::new();
-        for link in &self.snapshot.links {
+        let mut by_name: BTreeMap<String, u32> = BTreeMap::new();
+        for link in self.observed.links() {
             if let Some(name) = self.logical_name(link) {
-                let has_its_name = self.has_its_name(link, &name);
-                let meant = by_name.entry(name).or_insert(link);
+                let has_its_name = self.has_its_name(link.state, &name);
+                let meant = by_name.entry(name).or_insert(link.state.index);
                 if has_its_name {
-                    *meant = link;
+                    *meant = link.state.index;
                 }
             }
         }
-        self.managed
-            .extend(by_name.into_iter().map(|(name, link)| (link.index, vec![name])));
-        for link in &self.snapshot.links {
+        self.managed.extend(by_name.into_iter().map(|(name, index)| (index, vec![name])));
+        for link in self.observed.links() {
             if let Some(name) = self.name_without_mark(link, known) {
-                self.unmarked.insert(link.index);
-                self.managed.insert(link.index, vec![name]);
+                self.unmarked.insert(link.state.index);
+                self.managed.insert(link.state.index, vec![name]);
             }
         }
         self.add_existing();
@@ -250,11 +233,13 @@ impl<'a> Inspection<'a> {
     }
 
     /// The interface that a link is although somebody took its mark away. What carries the mark of any agent is whose it says.
-    fn name_without_mark(&self, link: &LinkState, known: &KnownLinks) -> Option<String> {
-        let name = known.name_of(link).filter(|_| !self.managed.contains_key(&link.index))?;
+    fn name_without_mark(&self, link: &ObservedInterface<'_>, known: &KnownLinks) -> Option<String> {
+        let name = known
+            .name_of(link.state)
+            .filter(|_| !self.managed.contains_key(&link.state.index))?;
         let applied = self.view.applied(&interface_key(name))?.interface()?;
         let is_here = !applied.is_existing() && netns_of(self.view, &applied.namespace) == Some(self.netns);
-        let is_taken = self.marks.is_any_agents(&link.alias) || self.managed.values().flatten().any(|other| other == name);
+        let is_taken = link.is_marked || self.managed.values().flatten().any(|other| other == name);
         (is_here && !is_taken).then(|| name.to_owned())
     }
 
@@ -265,26 +250,6 @@ impl<'a> Inspection<'a> {
             self.findings.found.push((key.clone(), value));
         }
         self.seen.insert(key);
-    }
-
-    fn link_of(&self, index: u32) -> Option<&'a LinkState> {
-        let found = self.links.binary_search_by_key(&index, |link| link.index);
-        found.ok().map(|at| self.links[at])
-    }
-
-    /// The address on a link, if the link has it.
-    fn address_on(&self, link: u32, spec: AddressSpec) -> Option<&'a AddressState> {
-        let found = self
-            .addresses
-            .binary_search_by_key(&(link, spec), |state| (state.link, state.address));
-        found.ok().map(|at| self.addresses[at])
-    }
-
-    /// The addresses on a link, in the order of the kernel.
-    fn addresses_on(&self, link: u32) -> &[&'a AddressState] {
-        let from = self.addresses_by_link.partition_point(|state| state.link < link);
-        let rest = &self.addresses_by_link[from..];
-        &rest[..rest.partition_point(|state| state.link == link)]
     }
 
     /// Whether a name stands for the namespace that is looked into.
@@ -344,9 +309,7 @@ pub fn host_facts(snapshot: &Snapshot, marks: &Marks) -> BTreeMap<Key, Value> {
     for link in &snapshot.links {
         let host_name = link.name.clone();
         // One that carries the mark of an agent, this or another, has been taken over already.
-        let kind = link_kinds::by_info_kind(&link.kind);
-        let can_be_taken_over = kind.is_some_and(|kind| kind.spec().life_cycle == LifeCycle::TakenOver);
-        if can_be_taken_over && !marks.is_any_agents(&link.alias) {
+        if observe(link, marks).can_be_taken_over() {
             let key = TypedKey::Tap {
                 host_name: host_name.clone(),
             };
@@ -389,14 +352,12 @@ pub fn host_facts(snapshot: &Snapshot, marks: &Marks) -> BTreeMap<Key, Value> {
 
 /// What opening the `lo` of a namespace tells: whether the agent created it.
 pub fn is_created_by_agent(snapshot: &Snapshot, marks: &Marks) -> bool {
-    snapshot
-        .links
-        .iter()
-        .any(|link| link.name == "lo" && marks.is_created_namespace(&link.alias))
+    let is_marked = |link: &LinkState| marks.read(&link.alias).is_some_and(|mark| mark.created_namespace);
+    snapshot.links.iter().any(|link| link.name == "lo" && is_marked(link))
 }
 
 /// Whether a namespace contains anything with the agent's mark, so that the start-up sweep must look at it.
 pub fn has_marks(snapshot: &Snapshot, marks: &Marks) -> bool {
-    let linked = |link: &LinkState| marks.subject(&link.alias).is_some() || link.group == marks.provisional_group();
-    snapshot.links.iter().any(linked)
+    let mut links = snapshot.links.iter().map(|link| observe(link, marks));
+    links.any(|link| link.mark.is_some() || link.is_provisional)
 }

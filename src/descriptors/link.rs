@@ -1,11 +1,11 @@
-//! Between the tables of link kinds and the kernel crate.
+//! From the tables of link kinds to the kernel crate.
 //!
-//! Owns the translation of settings into link attributes and features, and back. Must never name a kind of link. Start reading at
-//! [`create`].
+//! Owns the translation of settings into link attributes and features; `observed` has the way back. Must never name a kind of link. Start
+//! reading at [`create`].
 
 use crate::scheduler;
-use link_kinds::{Attr, Change, Difference, Feature, KindSpec, LifeCycle, Link, Observed, Port, Settings};
-use netns_kernel::{CreateLink, LinkChanges, LinkInfo, LinkState, NewLink};
+use link_kinds::{Attr, Change, Difference, Feature, KindSpec, Link, Port};
+use netns_kernel::{CreateLink, LinkChanges, LinkInfo, NewLink};
 
 /// A setting that is not as desired, with what removes that.
 pub(super) fn difference(setting: &Difference) -> scheduler::Difference {
@@ -74,36 +74,5 @@ pub(super) fn set_features(changes: &mut LinkChanges, features: impl Iterator<It
 fn set_attributes(changes: &mut LinkChanges, link: &Link, attributes: Vec<Attr>) {
     if !attributes.is_empty() {
         changes.info = Some(info(link, attributes));
-    }
-}
-
-/// A link as the kernel shows it; what the kernel does not show is as in `believed`.
-pub fn observe(believed: &Link, state: &LinkState) -> Link {
-    believed.observe(&Observed {
-        attribute: &|number| state.attribute(number),
-        feature: &|feature| match feature {
-            Feature::RxChecksum => state.rx_checksum,
-            Feature::TxChecksum => state.tx_checksum,
-        },
-    })
-}
-
-/// The settings of a port as the kernel shows them; what it does not show is as in `believed`.
-pub(super) fn observe_port(believed: &Settings, state: &LinkState) -> Settings {
-    believed.observe(&Observed {
-        attribute: &|number| state.port_attribute(number),
-        feature: &|_| None,
-    })
-}
-
-/// A marked link of which no value is known: its kind, with what the link shows. Without a kind that the agent knows it is one that the
-/// agent only refers to, and never touches.
-pub(super) fn of_leftover(state: &LinkState, subject: &str) -> Link {
-    let kind = link_kinds::of_link(&state.kind, &state.name).unwrap_or_else(link_kinds::referred);
-    let link = observe(&Link::bare(kind), state);
-    match link.life_cycle() {
-        // Only the last word is needed to give it back.
-        LifeCycle::TakenOver => link.with_mark_words(subject),
-        LifeCycle::Created | LifeCycle::Builtin(_) | LifeCycle::Referred => link,
     }
 }

@@ -1,8 +1,8 @@
 //! From values back to messages, for people and for clients.
 //!
-//! Owns the reverse of [`convert`]. A value that is still as its model asked is shown as that model was written. Any other
+//! Owns the reverse of [`convert`], and what people and clients see of an observed link. A value that is still as its model asked is shown as that model was written. Any other
 //! value was read from the kernel or differs from its model: it is shown with every field that the kernel has, in its normal form. Must
-//! never look at anything but the value. Start reading at [`message_of`].
+//! never look at anything but its arguments. Start reading at [`message_of`].
 
 use models::{
     address::MacAddress,
@@ -10,8 +10,9 @@ use models::{
         self,
         ligato::linux::{
             interfaces::{
-                Interface as InterfaceMessage,
+                Interface as InterfaceMessage, InterfaceState,
                 interface::{self, DuplicateAddressDetection, Type},
+                interface_state::Status as LinkStatus,
             },
             l3::{ArpEntry, Route as RouteMessage, route::Scope},
             namespace::{NetNamespace, net_namespace::ReferenceType},
@@ -22,10 +23,11 @@ use models::{
 
 use super::{
     convert,
+    observed::ObservedInterface,
     route::SCOPE_LINK,
     value::{Arp, Detection, DriftPolicy, Interface, Membership, NamespaceName, Role, Route, Value},
 };
-use link_kinds::{Link, Port};
+use link_kinds::{KindSpec, Link, Port};
 
 /// A value as a message.
 #[derive(Clone, PartialEq, Debug)]
@@ -111,7 +113,7 @@ pub fn interface_of(interface: &Interface) -> InterfaceMessage {
     let port = interface.port_of.as_ref().and_then(|port| port.settings.as_ref());
     InterfaceMessage {
         name: interface.name.clone(),
-        r#type: type_of(&interface.link) as i32,
+        r#type: type_of(interface.link.spec()) as i32,
         namespace: namespace_of(&interface.namespace),
         host_if_name: interface.host_name.clone(),
         enabled: interface.enabled,
@@ -133,13 +135,45 @@ pub fn interface_of(interface: &Interface) -> InterfaceMessage {
     }
 }
 
+/// The message of an applied interface as the kernel shows it: what only the agent knows is as applied.
+pub fn observed_interface(applied: &Interface, observed: &ObservedInterface<'_>, addresses: Vec<String>, vrf: &str) -> InterfaceMessage {
+    let mut link = applied.link.clone();
+    observed.correct(&mut link.settings);
+    InterfaceMessage {
+        host_if_name: observed.state.name.clone(),
+        enabled: observed.state.up,
+        ip_addresses: addresses,
+        phys_address: observed.mac(),
+        mtu: observed.state.mtu,
+        vrf_master_interface: vrf.to_owned(),
+        link: link_member(&link),
+        ..interface_of(applied)
+    }
+}
+
+/// The state of the link of an interface as it is published, without the time.
+pub fn state_of(name: &str, observed: &ObservedInterface<'_>) -> InterfaceState {
+    let status = |up: bool| if up { LinkStatus::Up } else { LinkStatus::Down } as i32;
+    InterfaceState {
+        name: name.to_owned(),
+        internal_name: observed.state.name.clone(),
+        r#type: type_of(observed.kind_or_referred().spec()) as i32,
+        if_index: i32::try_from(observed.state.index).unwrap_or_default(),
+        admin_status: status(observed.state.up),
+        oper_status: status(observed.is_operational()),
+        phys_address: observed.mac(),
+        mtu: observed.state.mtu,
+        ..InterfaceState::default()
+    }
+}
+
 /// The type of an interface.
-pub fn type_of(link: &Link) -> Type {
-    Type::from_str_name(link.spec().type_name).unwrap_or_default()
+fn type_of(spec: &KindSpec) -> Type {
+    Type::from_str_name(spec.type_name).unwrap_or_default()
 }
 
 /// The settings of a link as the member of `link` of its kind.
-pub fn link_member(link: &Link) -> Option<interface::Link> {
+fn link_member(link: &Link) -> Option<interface::Link> {
     let member = link.spec().member;
     let message = link.message(&proto::member_descriptor(member)?);
     proto::interface_with(vec![(member, message)]).link

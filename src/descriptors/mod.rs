@@ -4,6 +4,7 @@
 //! look at anything but its arguments. Start reading at [`Network`], then [`interface`].
 
 pub mod address;
+pub mod address_facts;
 #[cfg(test)]
 mod adoption_tests;
 pub mod alias;

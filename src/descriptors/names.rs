@@ -16,7 +16,7 @@ pub fn name(key: &Key) -> String {
     if let Some(name) = super::detection::name(key) {
         return name;
     }
-    if let Some((interface, address)) = super::observed::observed_address(key) {
+    if let Some((interface, address)) = super::address_facts::observed_address(key) {
         return format!("address {address} that others added to interface {interface}");
     }
     let Ok(typed) = TypedKey::parse(key.as_str()) else {

@@ -13,12 +13,12 @@ use models::{
 use super::{
     Effect, Network,
     address::{addresses_prefix, allocation_key},
+    address_facts::{observed_address, observed_prefix},
     alias::Marks,
     applied_interface,
     arp::up_key,
     guard_of,
     kind::{Kind, of_one_type},
-    observed::{observed_address, observed_prefix},
     off_link, on_link,
     sharing::{others_on_link, vrf_table},
     value::{Interface, Route, Value, interface_key},

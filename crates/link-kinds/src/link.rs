@@ -9,7 +9,7 @@ use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
 use super::{
     bridging::{self, VlanRange},
     check::{self, Given, Invalid, text},
-    settings::{Attr, Difference, Observed, Settings, attrs},
+    settings::{Attr, Difference, Settings, attrs},
     spec::{Change, KindSpec, LifeCycle, LinkKind, MtuDefault, Reference, Role, Unset},
 };
 
@@ -177,14 +177,6 @@ impl Link {
             };
         }
         self
-    }
-
-    /// The link as a kernel shows it; what the kernel does not show is as in `self`.
-    pub fn observe(&self, observed: &Observed<'_>) -> Link {
-        Link {
-            settings: self.settings.observe(observed),
-            ..self.clone()
-        }
     }
 
     /// The link as its creation leaves it.

@@ -181,17 +181,15 @@ impl Settings {
         attrs(decided.filter_map(|(_, attribute, number)| Some((attribute, number?))))
     }
 
-    /// The settings as a kernel shows them; what it does not show is as in `self`.
-    pub fn observe(&self, observed: &Observed<'_>) -> Settings {
-        let mut settings = self.clone();
-        for (at, attribute) in self.table.iter().enumerate() {
+    /// Takes over what a kernel shows.
+    pub fn observe(&mut self, observed: &Observed<'_>) {
+        for (attribute, believed) in self.table.iter().zip(&mut self.numbers) {
             let shown = match attribute.at {
                 At::Info(number, wire) => (observed.attribute)(number).and_then(|value| wire.decode(value)),
                 At::Feature(feature) => (observed.feature)(feature).map(u32::from),
             };
-            settings.numbers[at] = shown.or(settings.numbers[at]);
+            *believed = shown.or(*believed);
         }
-        settings
     }
 
     /// The settings as a creation leaves them, where features have their defaults.

@@ -66,14 +66,14 @@ impl NetworkEffects {
     }
 
     /// Inspects a namespace under one name, and reports the findings to the scheduler. `resync`: the reading is no answer to an event.
-    fn inspect_as(
+    fn inspect_as<'s>(
         &mut self,
         scheduler: &mut Scheduler<Network>,
         name: &NamespaceName,
         netns: NetnsId,
-        snapshot: &Snapshot,
+        snapshot: &'s Snapshot,
         resync: bool,
-    ) -> Findings {
+    ) -> Findings<'s> {
         let no_links = KnownLinks::default();
         let background = Background {
             known: self.namespaces.known_links(netns).unwrap_or(&no_links),
@@ -111,7 +111,7 @@ impl NetworkEffects {
     }
 
     /// The other end of a pair counts as lost because this one is. If it exists nevertheless, it is in the way of a new pair.
-    fn read_other_ends(&mut self, scheduler: &Scheduler<Network>, netns: NetnsId, findings: &Findings) {
+    fn read_other_ends(&mut self, scheduler: &Scheduler<Network>, netns: NetnsId, findings: &Findings<'_>) {
         let view = scheduler.view();
         let interfaces = findings.lost.iter().filter_map(|key| view.applied(key)?.interface());
         let elsewhere = interfaces.filter_map(|interface| netns_of(&view, &interface.namespace));
@@ -121,7 +121,7 @@ impl NetworkEffects {
     }
 
     /// Routes and neighbours that are lost while their interface stays as it was were replaced by what is there in their place.
-    fn note_displaced(&mut self, scheduler: &Scheduler<Network>, findings: &Findings) {
+    fn note_displaced(&mut self, scheduler: &Scheduler<Network>, findings: &Findings<'_>) {
         let view = scheduler.view();
         let found = findings.found.iter().map(|(key, _)| key);
         let changed: HashSet<&Key> = findings.lost.iter().chain(found).collect();
@@ -216,7 +216,7 @@ impl NetworkEffects {
     }
 
     /// Returns whether a namespace of the startup scan must stay because removals are held. Takes the held orphans out of the findings.
-    fn must_stay(&mut self, name: &NamespaceName, scanned: &ScannedName, findings: &mut Findings) -> bool {
+    fn must_stay(&mut self, name: &NamespaceName, scanned: &ScannedName, findings: &mut Findings<'_>) -> bool {
         let netns = scanned.open.netns;
         let mut changed = self.held.take(netns, name, &mut findings.found);
         let has_orphans = self.held.are_in(netns);

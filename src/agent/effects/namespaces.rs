@@ -8,9 +8,10 @@ use models::key::Key;
 
 use crate::descriptors::{
     inspect::KnownLinks,
+    observed::ObservedInterface,
     value::{NamespaceName, OpenNamespace},
 };
-use netns_kernel::{LinkState, NetnsId};
+use netns_kernel::NetnsId;
 
 /// State of one namespace.
 enum ManagedNamespace {
@@ -167,14 +168,14 @@ impl Namespaces {
     }
 
     /// Adds managed links that were read under one name of a namespace.
-    pub fn add_links(&mut self, netns: NetnsId, links: &[(String, LinkState)]) {
+    pub fn add_links(&mut self, netns: NetnsId, links: &[(String, ObservedInterface<'_>)]) {
         if let Some(state) = self.state_mut(netns) {
             state.known_links.add(links);
         }
     }
 
     /// Replaces the managed links by those that were read under all names of a namespace.
-    pub fn replace_links(&mut self, netns: NetnsId, links: &[(String, LinkState)]) {
+    pub fn replace_links(&mut self, netns: NetnsId, links: &[(String, ObservedInterface<'_>)]) {
         if let Some(state) = self.state_mut(netns) {
             state.known_links = KnownLinks::default();
             state.known_links.add(links);

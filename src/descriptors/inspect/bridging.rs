@@ -9,38 +9,37 @@ use models::key::TypedKey;
 
 use super::{
     super::{
-        bridge_vlan, link,
+        bridge_vlan,
         membership::memberships,
+        observed::ObservedInterface,
         value::{BridgeVlan, Interface, Membership, PortOf, Role, Value},
     },
     Inspection,
 };
-use netns_kernel::LinkState;
 
-impl Inspection<'_> {
+impl<'s> Inspection<'_, 's> {
     /// The managed master of which a link is a port, with the settings that it has as one. `expected`: what the interface is believed to
     /// ask for.
-    pub(super) fn port_of(&self, link: &LinkState, expected: Option<&PortOf>) -> Option<PortOf> {
-        let device = self.link_of(link.master?)?;
-        if device.vrf_table().is_some() {
+    pub(super) fn port_of(&self, link: &ObservedInterface<'s>, expected: Option<&PortOf>) -> Option<PortOf> {
+        let device = self.observed.master_of(link)?;
+        if device.state.vrf_table().is_some() {
             return None;
         }
         let name = expected.map(|port| port.master.as_str());
-        let master = self.name_among(self.residents(device.index), name)?;
-        let of = link_kinds::by_info_kind(&device.kind).map(|kind| kind.spec());
+        let master = self.name_among(self.residents(device.state.index), name)?;
         let believed = expected
             .filter(|port| port.master == master)
             .and_then(|port| port.settings.clone())
-            .or_else(|| Port::bare(of?));
-        let settings = believed.map(|port| Port {
-            settings: link::observe_port(&port.settings, link),
-            ..port
+            .or_else(|| Port::bare(device.kind?.spec()));
+        let settings = believed.map(|mut port| {
+            link.correct_port(&mut port.settings);
+            port
         });
         Some(PortOf { master, settings })
     }
 
     /// Notes what an interface is a member of, and its VLANs.
-    pub(super) fn memberships_of(&mut self, link: &LinkState, found: &Interface) {
+    pub(super) fn memberships_of(&mut self, link: &ObservedInterface<'s>, found: &Interface) {
         // The agent does not choose the VRF of an EXISTING interface: the link may be in another one.
         let in_vrf = found.vrf.is_some() && self.vrf_of(link, found.vrf.as_deref()) == found.vrf;
         for (key, member) in memberships(found) {
@@ -72,17 +71,13 @@ impl Inspection<'_> {
     }
 
     /// Notes the VLANs of a bridge or a port: those that are asked for, if they are there, and those that nobody asks for.
-    fn vlans_of(&mut self, link: &LinkState, name: &str, asked: &[VlanRange], itself: bool) {
+    fn vlans_of(&mut self, link: &ObservedInterface<'s>, name: &str, asked: &[VlanRange], itself: bool) {
         let mut there: BTreeMap<u16, (bool, bool)> = BTreeMap::new();
-        for vlan in self.snapshot.bridge_vlans.iter().filter(|vlan| vlan.link == link.index) {
+        for vlan in self.snapshot.bridge_vlans.iter().filter(|vlan| vlan.link == link.state.index) {
             there.extend((vlan.first..=vlan.last).map(|vid| (vid, (vlan.pvid, vlan.untagged))));
         }
-        let bridge = if itself {
-            Some(link)
-        } else {
-            link.master.and_then(|master| self.link_of(master))
-        };
-        let default = bridge.and_then(default_pvid);
+        let bridge = if itself { Some(*link) } else { self.observed.master_of(link) };
+        let default = bridge.and_then(|bridge| bridge.default_pvid());
         let applied = self.view.applied_under(&TypedKey::any_vlan_of(name));
         let applied: Vec<VlanRange> = applied.filter_map(|(_, value)| Some(value.bridge_vlan()?.range)).collect();
         for range in asked.iter().chain(&applied) {
@@ -130,12 +125,4 @@ impl Inspection<'_> {
 
 fn settings(member: &Membership) -> Option<&link_kinds::Settings> {
     member.port().map(|port| &port.settings)
-}
-
-/// The VLAN that a bridge gives its new ports and itself by itself.
-fn default_pvid(bridge: &LinkState) -> Option<u16> {
-    let kind = link_kinds::by_info_kind(&bridge.kind)?;
-    let attribute = kind.spec().ports?.default_vlan?;
-    let settings = link::observe(&link_kinds::Link::bare(kind), bridge).settings;
-    u16::try_from(settings.get(attribute)?).ok().filter(|vid| *vid != 0)
 }

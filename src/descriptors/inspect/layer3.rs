@@ -13,12 +13,13 @@ use models::{
 use super::{
     super::{
         arp::up_key,
+        observed::ObservedInterface,
         route::{TABLE_MAIN, effective_metric},
         value::{Arp, Original, Route, Value, interface_key},
     },
     Inspection,
 };
-use netns_kernel::{AddressSpec, KernelOp, LinkState, NeighbourState, PROTOCOL, RouteState};
+use netns_kernel::{AddressSpec, KernelOp, NeighbourState, PROTOCOL, RouteState};
 
 /// Key prefix of ARP entries.
 pub(super) const ARPS: &str = "config/linux/l3/v2/arp/";
@@ -42,17 +43,17 @@ fn owner<'a, I: Ord>(values: &[(I, &'a Key, &'a Value)], identity: &I) -> Option
     (found == identity).then_some((*key, *value))
 }
 
-impl<'a> Inspection<'a> {
+impl<'a, 's> Inspection<'a, 's> {
     /// Returns the values on a link; `None` for a link that is not managed.
     fn values_on(&mut self, index: u32) -> Option<Rc<OnLink<'a>>> {
         if let Some(known) = self.on_links.get(&index) {
             return Some(known.clone());
         }
-        let link = self.link_of(index).filter(|_| self.managed.contains_key(&index))?;
+        let link = self.observed.link(index).filter(|_| self.managed.contains_key(&index))?;
         let mut on = OnLink::default();
         let counts = |name: &&String| !self.missing.contains(*name) && !self.orphaned.contains(&index);
         for name in self.residents(index).iter().filter(counts) {
-            let table = self.table_of(name, link);
+            let table = self.table_of(name, &link);
             for key in self.view.dependents(&up_key(name)) {
                 let known = self.view.known(key);
                 match known.wanted.or(known.applied) {
@@ -79,11 +80,10 @@ impl<'a> Inspection<'a> {
     /// Whether what carries the agent's protocol number on a link can only be this agent's: the number is the same for all agents,
     /// but a link with this agent's alias, or one that it manages, is its own.
     pub(super) fn is_ours(&self, index: u32) -> bool {
-        let marked = |link: &LinkState| self.marks.subject(&link.alias).is_some_and(|subject| !subject.is_empty());
-        let link = self.link_of(index);
+        let link = self.observed.link(index);
         match self.managed.contains_key(&index) {
-            true => !link.is_some_and(|link| self.is_other_agents(link)),
-            false => link.is_some_and(marked),
+            true => !link.is_some_and(|link| link.is_other_agents()),
+            false => link.is_some_and(|link| link.mark_of_value().is_some()),
         }
     }
 
@@ -192,8 +192,8 @@ impl<'a> Inspection<'a> {
                     }
                     let removal = KernelOp::DeleteNeighbour {
                         netns: self.netns,
-                        link: link.name.clone(),
-                        guard: self.guard(link),
+                        link: link.state.name.clone(),
+                        guard: self.guard(&link),
                         address: state.address,
                     };
                     let ip_address = state.address.to_string();
@@ -201,27 +201,27 @@ impl<'a> Inspection<'a> {
                         interface,
                         ip_address: ip_address.clone(),
                     });
-                    self.orphan_on(link, &format!("neighbour/{}/{ip_address}", link.name), removal, superseded);
+                    self.orphan_on(&link, &format!("neighbour/{}/{ip_address}", link.state.name), removal, superseded);
                 }
             }
         }
     }
 
     /// The link that a route or neighbour is on, if it is known whose it is.
-    fn judged_link(&self, index: u32) -> Option<&'a LinkState> {
-        self.link_of(index).filter(|link| !self.undecided.contains(&link.index))
+    fn judged_link(&self, index: u32) -> Option<ObservedInterface<'s>> {
+        self.observed.link(index).filter(|_| !self.undecided.contains(&index))
     }
 
     /// Routing table of a managed interface as it was seen here: that of the VRF it is in. What is in another table is not where it
     /// would be removed from, so it is none of the interface's routes.
-    fn table_of(&self, name: &str, link: &LinkState) -> u32 {
+    fn table_of(&self, name: &str, link: &ObservedInterface<'s>) -> u32 {
         let key = interface_key(name);
         let known = self.view.applied(&key).or(self.view.wanted(&key)).and_then(Value::interface);
         // The routes of an EXISTING interface go by its value: somebody else may have put the link into a VRF that the value does not name.
         let existing = known.filter(|interface| interface.is_existing());
         let counts = existing.is_none_or(|existing| existing.vrf.is_some() && self.vrf_of(link, existing.vrf.as_deref()) == existing.vrf);
         let device = self.vrf_device_of(link).filter(|_| counts);
-        device.and_then(LinkState::vrf_table).unwrap_or(TABLE_MAIN)
+        device.and_then(|device| device.state.vrf_table()).unwrap_or(TABLE_MAIN)
     }
 
     pub(super) fn routes(&mut self) {
@@ -266,12 +266,12 @@ impl<'a> Inspection<'a> {
                     }
                     let what = format!(
                         "route/{}/{}/{}/{}/{}",
-                        route.table, route.destination, route.prefix_len, route.metric, link.name
+                        route.table, route.destination, route.prefix_len, route.metric, link.state.name
                     );
                     let removal = KernelOp::DeleteRoute {
                         netns: self.netns,
-                        link: link.name.clone(),
-                        guard: self.guard(link),
+                        link: link.state.name.clone(),
+                        guard: self.guard(&link),
                         route: route.clone(),
                     };
                     let destination = RouteDestination::Network {
@@ -282,7 +282,7 @@ impl<'a> Inspection<'a> {
                         destination: destination.clone(),
                         outgoing_interface,
                     });
-                    self.orphan_on(link, &what, removal, superseded);
+                    self.orphan_on(&link, &what, removal, superseded);
                 }
             }
         }

@@ -15,7 +15,8 @@ use super::{
         address::addresses_prefix,
         alias::RELEASED,
         interface::host_name_claim,
-        link, netns_of,
+        netns_of,
+        observed::ObservedInterface,
         orphan::{orphan_key, orphans_prefix},
         owned,
         value::{Interface, NamespaceName, Orphan, Value, interface_key},
@@ -23,7 +24,7 @@ use super::{
     Inspection,
 };
 use link_kinds::LifeCycle;
-use netns_kernel::{AddressSpec, AddressState, Guard, KernelOp, LinkChanges, LinkState, PROTOCOL};
+use netns_kernel::{AddressSpec, AddressState, Guard, KernelOp, LinkChanges, PROTOCOL};
 
 /// IFA_F_PERMANENT, linux/if_addr.h: without a lifetime.
 const IFA_F_PERMANENT: u32 = 0x80;
@@ -35,13 +36,13 @@ const IFA_F_STABLE_PRIVACY: u32 = 0x800;
 /// What the keys of namespaces begin with.
 const NAMESPACES: &str = "linux/namespace/";
 
-impl<'a> Inspection<'a> {
+impl<'s> Inspection<'_, 's> {
     /// Reports something on a link that stays.
     ///
     /// The interface of a `lo` waits for its removal: without the mark that goes with the interface, nothing tells whose it is.
-    pub(super) fn orphan_on(&mut self, link: &LinkState, what: &str, removal: KernelOp, superseded: bool) {
-        let of_loopback = (link.name == "lo").then(|| self.marks.subject(&link.alias)).flatten();
-        let bearer = of_loopback.filter(|name| !name.is_empty()).map(interface_key);
+    pub(super) fn orphan_on(&mut self, link: &ObservedInterface<'s>, what: &str, removal: KernelOp, superseded: bool) {
+        let of_loopback = link.mark_of_value().filter(|_| link.state.name == "lo");
+        let bearer = of_loopback.map(|mark| interface_key(mark.subject));
         let orphan = Orphan {
             bearer,
             superseded,
@@ -78,32 +79,31 @@ impl<'a> Inspection<'a> {
         self.findings.lost.extend(former);
     }
 
-    pub(super) fn orphan_link(&mut self, link: &LinkState) {
+    pub(super) fn orphan_link(&mut self, link: &ObservedInterface<'s>) {
         let (netns, guard) = (self.netns, owned(self.marks));
         // A link that stays must lose its addresses before its mark, or an agent killed between the two would leave them.
         let changed = |changes: LinkChanges| {
             let mut ops: Vec<KernelOp> = self.marked_addresses(link).map(|state| self.address_removal(link, state)).collect();
             ops.push(KernelOp::SetLink {
                 netns,
-                name: link.name.clone(),
+                name: link.state.name.clone(),
                 guard: guard.clone(),
                 changes: Box::new(changes),
             });
             ops
         };
-        let subject = self.marks.subject(&link.alias).unwrap_or_default();
-        let left = link::of_leftover(link, subject);
+        let left = link.link();
         let removal = match left.life_cycle() {
             LifeCycle::Created => vec![KernelOp::DeleteLink {
                 netns,
-                name: link.name.clone(),
+                name: link.state.name.clone(),
                 guard: guard.clone(),
             }],
             LifeCycle::TakenOver => {
-                let original = left.original().filter(|name| !name.is_empty()).unwrap_or(&link.name);
+                let original = left.original().filter(|name| !name.is_empty()).unwrap_or(&link.state.name);
                 changed(LinkChanges {
                     alias: Some(RELEASED.to_owned()),
-                    rename: (original != link.name).then(|| original.to_owned()),
+                    rename: (original != link.state.name).then(|| original.to_owned()),
                     move_to: netns_of(self.view, &NamespaceName::Own).filter(|own| *own != netns),
                     ..LinkChanges::default()
                 })
@@ -111,8 +111,7 @@ impl<'a> Inspection<'a> {
             // Of a kind that this version does not know: it is left as it is.
             LifeCycle::Referred => return,
             LifeCycle::Builtin(_) => {
-                let created = self.marks.is_created_namespace(&link.alias);
-                let alias = if created {
+                let alias = if link.mark.is_some_and(|mark| mark.created_namespace) {
                     self.marks.created_namespace(None)
                 } else {
                     RELEASED.to_owned()
@@ -125,17 +124,17 @@ impl<'a> Inspection<'a> {
         };
         let known = self.known_name(link);
         let orphan = Orphan {
-            claim: Some(host_name_claim(netns, &link.name)),
+            claim: Some(host_name_claim(netns, &link.state.name)),
             superseded: known.is_some_and(|name| !self.has_lost_end(link, name)),
             ..self.orphan_of(removal)
         };
-        self.orphan(&format!("link/{}", link.name), orphan);
+        self.orphan(&format!("link/{}", link.state.name), orphan);
     }
 
     /// A link of an interrupted creation: left to the interface that wants this name here and has no other link, else a leftover.
-    pub(super) fn provisional(&mut self, link: &LinkState) {
+    pub(super) fn provisional(&mut self, link: &ObservedInterface<'s>) {
         let is_here = |value: &Value| {
-            let is_here = |interface: &Interface| interface.host_name == link.name && self.is_here(&interface.namespace);
+            let is_here = |interface: &Interface| interface.host_name == link.state.name && self.is_here(&interface.namespace);
             value.interface().is_some_and(is_here)
         };
         let has_other_link = |key: &&Key| self.managed.values().flatten().any(|name| interface_key(name) == **key);
@@ -157,44 +156,44 @@ impl<'a> Inspection<'a> {
             None => {
                 let removal = KernelOp::DeleteLink {
                     netns: self.netns,
-                    name: link.name.clone(),
+                    name: link.state.name.clone(),
                     guard: owned(self.marks),
                 };
                 let orphan = Orphan {
-                    claim: Some(host_name_claim(self.netns, &link.name)),
+                    claim: Some(host_name_claim(self.netns, &link.state.name)),
                     ..self.orphan_of(vec![removal])
                 };
-                self.orphan(&format!("link/{}", link.name), orphan);
+                self.orphan(&format!("link/{}", link.state.name), orphan);
             }
         }
     }
 
-    pub(super) fn marked_addresses(&self, link: &LinkState) -> impl Iterator<Item = &'a AddressState> + use<'a, '_> {
-        let states = self.addresses_on(link.index).iter().copied();
+    pub(super) fn marked_addresses(&self, link: &ObservedInterface<'s>) -> impl Iterator<Item = &'s AddressState> + use<'s, '_> {
+        let states = self.observed.addresses(link.state.index).iter().copied();
         states.filter(|state| state.protocol == PROTOCOL)
     }
 
     /// What must still hold of a link when something is removed from it.
-    pub(super) fn guard(&self, link: &LinkState) -> Guard {
-        match self.marks.subject(&link.alias) {
+    pub(super) fn guard(&self, link: &ObservedInterface<'s>) -> Guard {
+        match link.mark {
             Some(_) => owned(self.marks),
             None => Guard::Any,
         }
     }
 
-    pub(super) fn address_removal(&self, link: &LinkState, state: &AddressState) -> KernelOp {
+    pub(super) fn address_removal(&self, link: &ObservedInterface<'s>, state: &AddressState) -> KernelOp {
         KernelOp::DeleteAddress {
             netns: self.netns,
-            link: link.name.clone(),
+            link: link.state.name.clone(),
             guard: self.guard(link),
             address: state.address,
             shared: true,
         }
     }
 
-    pub(super) fn orphan_address(&mut self, link: &LinkState, state: &AddressState) {
+    pub(super) fn orphan_address(&mut self, link: &ObservedInterface<'s>, state: &AddressState) {
         let removal = self.address_removal(link, state);
-        let what = format!("address/{}/{}/{}", link.name, state.address.address, state.address.prefix_len);
+        let what = format!("address/{}/{}/{}", link.state.name, state.address.address, state.address.prefix_len);
         // In the agent's own namespace it may be that of an EXISTING interface on this link, of which nothing is known.
         let superseded = netns_of(self.view, &NamespaceName::Own) != Some(self.netns);
         self.orphan_on(link, &what, removal, superseded);
@@ -214,7 +213,7 @@ impl<'a> Inspection<'a> {
     }
 
     /// Reports marked addresses of a link as orphans, unless they are `found` on it, desired, or in flight.
-    pub(super) fn orphan_addresses(&mut self, link: &LinkState, names: &[String], found: &HashSet<AddressSpec>) {
+    pub(super) fn orphan_addresses(&mut self, link: &ObservedInterface<'s>, names: &[String], found: &HashSet<AddressSpec>) {
         let mut left: Vec<&AddressState> = self
             .marked_addresses(link)
             .filter(|state| !found.contains(&state.address))
@@ -235,21 +234,21 @@ impl<'a> Inspection<'a> {
     }
 
     /// Addresses of a link that somebody else added and no value asks for. What the kernel gave it by itself is nobody's.
-    pub(super) fn foreign_addresses(&mut self, link: &LinkState, names: &[String]) {
+    pub(super) fn foreign_addresses(&mut self, link: &ObservedInterface<'s>, names: &[String]) {
         let asked_for = self.asked_for(names);
         let foreign = |state: &&AddressState| {
-            let others = state.link == link.index && state.protocol != PROTOCOL && !is_kernels(link, state);
+            let others = state.link == link.state.index && state.protocol != PROTOCOL && !is_kernels(&link.state.name, state);
             others && !asked_for.contains(&state.address)
         };
         let foreign: Vec<AddressState> = self.snapshot.addresses.iter().filter(foreign).cloned().collect();
         for state in foreign {
             let what = format!(
                 "foreign-address/{}/{}/{}",
-                link.name, state.address.address, state.address.prefix_len
+                link.state.name, state.address.address, state.address.prefix_len
             );
             let removal = KernelOp::DeleteAddress {
                 netns: self.netns,
-                link: link.name.clone(),
+                link: link.state.name.clone(),
                 guard: self.guard(link),
                 address: state.address,
                 shared: false,
@@ -262,12 +261,12 @@ impl<'a> Inspection<'a> {
 /// Returns true if the kernel made an address by itself (IFAPROT_KERNEL_* in linux/if_addr.h). Before Linux 5.18 the kernel does not say so, and
 /// some of its later addresses lack it too: then the address of `lo`, link-local IPv6, and IPv6 with a lifetime, which router
 /// advertisements bring.
-fn is_kernels(link: &LinkState, state: &AddressState) -> bool {
+fn is_kernels(link: &str, state: &AddressState) -> bool {
     let by_itself = match state.address.address {
-        IpAddr::V4(address) => link.name == "lo" && address == Ipv4Addr::LOCALHOST,
+        IpAddr::V4(address) => link == "lo" && address == Ipv4Addr::LOCALHOST,
         IpAddr::V6(address) => {
             let from_prefix = state.flags & (IFA_F_MANAGETEMPADDR | IFA_F_STABLE_PRIVACY) != 0 || state.flags & IFA_F_PERMANENT == 0;
-            address.is_unicast_link_local() || link.name == "lo" && address == Ipv6Addr::LOCALHOST || from_prefix
+            address.is_unicast_link_local() || link == "lo" && address == Ipv6Addr::LOCALHOST || from_prefix
         }
     };
     (1..=3).contains(&state.protocol) || by_itself

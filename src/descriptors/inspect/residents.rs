@@ -7,13 +7,14 @@ use std::collections::HashSet;
 
 use super::{
     super::{
+        observed::ObservedInterface,
         sharing::{contradicted, contradicts, deciding, existing_on},
         value::{Address, Interface, NamespaceName, Value, interface_key},
     },
     Inspection,
 };
 use crate::descriptors::netns_of;
-use netns_kernel::{AddressSpec, LinkState};
+use netns_kernel::AddressSpec;
 
 /// Logical names of the values on a link: the one that made it or took it over, then EXISTING interfaces in key order.
 pub(super) type Residents = Vec<String>;
@@ -30,13 +31,13 @@ enum Verdict {
     Orphan,
 }
 
-impl Inspection<'_> {
+impl<'s> Inspection<'_, 's> {
     /// Adds the EXISTING interfaces to the values on each link.
     pub(super) fn add_existing(&mut self) {
         if netns_of(self.view, &NamespaceName::Own) != Some(self.netns) {
             return;
         }
-        for link in &self.snapshot.links {
+        for link in self.observed.links().iter().map(|link| link.state) {
             let names = existing_on(self.view, &link.name);
             if !names.is_empty() {
                 self.managed.entry(link.index).or_default().extend(names);
@@ -57,17 +58,16 @@ impl Inspection<'_> {
         })
     }
 
-    pub(super) fn link(&mut self, link: &LinkState) {
-        let mut names = self.residents(link.index).to_vec();
+    pub(super) fn link(&mut self, link: &ObservedInterface<'s>) {
+        let mut names = self.residents(link.state.index).to_vec();
         // After a restart, addresses show which of two EXISTING interfaces in conflict was applied before.
         if names.len() > 1 {
             names.sort_by_cached_key(|name| self.is_without_trace(link, name));
         }
         if names.is_empty() {
-            let leftover = self.marks.subject(&link.alias).is_some_and(|subject| !subject.is_empty());
-            if leftover {
+            if link.mark_of_value().is_some() {
                 self.orphan_link(link);
-            } else if link.group == self.marks.provisional_group() {
+            } else if link.is_provisional {
                 self.provisional(link);
             }
             return;
@@ -79,7 +79,7 @@ impl Inspection<'_> {
                 Verdict::Absent => drop(self.missing.insert(name.clone())),
                 Verdict::Unsettled => settled = false,
                 Verdict::Orphan => {
-                    self.orphaned.insert(link.index);
+                    self.orphaned.insert(link.state.index);
                     return self.orphan_link(link);
                 }
             }
@@ -91,7 +91,7 @@ impl Inspection<'_> {
     }
 
     /// Compares one value on a link with the link.
-    fn value_on(&mut self, link: &LinkState, name: &str, present: &[Interface]) -> Verdict {
+    fn value_on(&mut self, link: &ObservedInterface<'s>, name: &str, present: &[Interface]) -> Verdict {
         let key = interface_key(name);
         let known = self.view.known(&key);
         let wanted = known.wanted.and_then(Value::interface);
@@ -110,7 +110,7 @@ impl Inspection<'_> {
                 false => return Verdict::Orphan,
             },
             // One that is not up is not there, as its dependency sees it.
-            (Some(wanted), None) if wanted.is_existing() && !link.up => return Verdict::Absent,
+            (Some(wanted), None) if wanted.is_existing() && !link.state.up => return Verdict::Absent,
             (Some(wanted), None) if let Some(other) = self.contradicted(wanted, present) => {
                 if !self.has_left_addresses(link, wanted) {
                     return Verdict::Absent;
@@ -129,7 +129,7 @@ impl Inspection<'_> {
                 // Its namespace is not open yet: it may turn out to be this one.
                 None if self.view.is_undecided(&wanted.namespace.key()) => {
                     self.findings.undecided = true;
-                    self.undecided.insert(link.index);
+                    self.undecided.insert(link.state.index);
                     return Verdict::Unsettled;
                 }
                 _ => return Verdict::Orphan,
@@ -143,7 +143,7 @@ impl Inspection<'_> {
             (None, None) => return Verdict::Orphan,
         };
         // The desired addresses of an EXISTING interface that leaves this link are to be on another one.
-        let leaves = |wanted: &&Interface| wanted.is_existing() && wanted.host_name != link.name;
+        let leaves = |wanted: &&Interface| wanted.is_existing() && wanted.host_name != link.state.name;
         let stays = wanted.filter(|wanted| !leaves(wanted));
         let mut found = self.interface(basis, stays.unwrap_or(basis), link);
         if stays.is_none() && applied.is_some() && !self.view.rejected(&key) {
@@ -151,7 +151,7 @@ impl Inspection<'_> {
             let is_kept = |address: &Address| self.view.applied(&address.key).is_some() || self.view.in_flight(&address.key);
             found.addresses.retain(is_kept);
         }
-        self.findings.links.push((name.to_owned(), link.clone()));
+        self.findings.links.push((name.to_owned(), *link));
         self.seen.insert(key.clone());
         let differs = applied_here.is_none_or(|applied| !applied.equals_without_addresses(&found));
         let told = differs.then(|| (key, Value::Interface(found.clone().into())));
@@ -175,13 +175,13 @@ impl Inspection<'_> {
     }
 
     /// Returns whether a value is an EXISTING interface without any of its addresses on the link.
-    fn is_without_trace(&self, link: &LinkState, name: &str) -> bool {
+    fn is_without_trace(&self, link: &ObservedInterface<'s>, name: &str) -> bool {
         let desired = self.view.wanted(&interface_key(name)).and_then(Value::interface);
         desired.is_some_and(|desired| desired.is_existing() && !self.has_left_addresses(link, desired))
     }
 
     /// Returns whether the link has an address that the agent added for an interface.
-    fn has_left_addresses(&self, link: &LinkState, interface: &Interface) -> bool {
+    fn has_left_addresses(&self, link: &ObservedInterface<'s>, interface: &Interface) -> bool {
         let of_interface = |spec| {
             let mut addresses = interface.addresses.iter();
             addresses.any(|address| address.expected.is_none() && address.spec == Some(spec))
@@ -190,7 +190,7 @@ impl Inspection<'_> {
     }
 
     /// Notes the values derived from an interface on a link.
-    fn what_is_on(&mut self, link: &LinkState, found: &Interface) {
+    fn what_is_on(&mut self, link: &ObservedInterface<'s>, found: &Interface) {
         self.observe_addresses(link, found);
         self.memberships_of(link, found);
         for address in &found.addresses {
@@ -211,9 +211,9 @@ impl Inspection<'_> {
     }
 
     /// Reports the addresses of a link that belong to none of its values.
-    fn what_is_left_over(&mut self, link: &LinkState, names: &[String], present: &[Interface]) {
+    fn what_is_left_over(&mut self, link: &ObservedInterface<'s>, names: &[String], present: &[Interface]) {
         // All agents mark with one protocol number: on another agent's link, what carries it is that agent's.
-        if self.is_other_agents(link) {
+        if link.is_other_agents() {
             return;
         }
         let addresses = present.iter().flat_map(|interface| &interface.addresses);
@@ -223,13 +223,8 @@ impl Inspection<'_> {
             let of_agent = interface.is_made_by_agent() || interface.is_existing();
             of_agent && !interface.link_only
         };
-        if self.strict && self.interfaces_on(link.index).chain(present).all(is_exclusive) {
+        if self.strict && self.interfaces_on(link.state.index).chain(present).all(is_exclusive) {
             self.foreign_addresses(link, names);
         }
-    }
-
-    /// Whether a link has the mark of an agent with another label.
-    pub(super) fn is_other_agents(&self, link: &LinkState) -> bool {
-        self.marks.is_any_agents(&link.alias) && self.marks.subject(&link.alias).is_none()
     }
 }

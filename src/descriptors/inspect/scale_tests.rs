@@ -150,7 +150,7 @@ fn snapshot() -> Snapshot {
     snapshot
 }
 
-fn inspected(scheduler: &Scheduler<Network>, snapshot: &Snapshot) -> Findings {
+fn inspected<'s>(scheduler: &Scheduler<Network>, snapshot: &'s Snapshot) -> Findings<'s> {
     let began = used();
     let background = Background {
         known: &KnownLinks::default(),
@@ -174,7 +174,8 @@ fn inspected(scheduler: &Scheduler<Network>, snapshot: &Snapshot) -> Findings {
 #[test]
 fn inspection_time_is_linear_in_the_routes_and_neighbours_of_a_link() {
     let scheduler = configured();
-    let findings = inspected(&scheduler, &snapshot());
+    let snapshot = snapshot();
+    let findings = inspected(&scheduler, &snapshot);
     assert_eq!((findings.found.len(), findings.lost.len()), (0, 0));
 }
 
