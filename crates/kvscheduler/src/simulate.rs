@@ -6,6 +6,8 @@
 //! It is the real scheduler with the real descriptors, so it predicts what is pending, invalid, in conflict or re-created; only
 //! what the kernel would say is unknown.
 
+use std::collections::HashSet;
+
 use super::{
     comparison::Comparison,
     descriptor::Domain,
@@ -24,7 +26,8 @@ const STEPS_MAX: usize = 100_000;
 pub struct Planned<K, V> {
     /// What would be done, and what would come of it.
     pub operation: OperationRecord<K, V>,
-    /// What it is done for: how the value before differs from the desired one. Empty for what is new, and for what nobody desires.
+    /// What it is done for: how the value before differs from the desired one. Empty for what is new, for what nobody desires, and for later
+    /// operations on the same value.
     pub comparison: Comparison,
 }
 
@@ -52,9 +55,14 @@ impl<D: Domain> Scheduler<D> {
         let seq = copy.transact(plain)?;
         copy.work_off();
         let planned = copy.history().get(seq).into_iter().flat_map(|record| record.executed());
+        // What an operation of the plan leaves undone for another one is no difference that anybody has seen.
+        let mut looked_at = HashSet::new();
         let explained = planned.map(|operation| Planned {
             operation: operation.clone(),
-            comparison: copy.difference_before(operation),
+            comparison: match self.view().applied(&operation.key).is_some() && looked_at.insert(&operation.key) {
+                true => copy.difference_before(operation),
+                false => Comparison::same(),
+            },
         });
         Ok(explained.collect())
     }
