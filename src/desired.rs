@@ -19,11 +19,7 @@ use models::{Model, document, key::Key};
 
 use crate::scheduler::{Change, KeyError, Options, Planned, Rejection, Resync, Retry, Transaction, TransactionResult, ValueState};
 use crate::{
-    descriptors::{
-        Network,
-        convert::value_of,
-        value::{Original, Value},
-    },
+    descriptors::{Network, convert::value_of, value::Value},
     engine::{Client, CommitError},
     sources::{
         clients::{ClientItem, ClientStore, ClientStoreError, Labels},
@@ -477,7 +473,7 @@ fn stored(raw: &RawKey, value: &[u8], revision: i64) -> Item {
 
 /// Returns a model in binary form, shared with the value that was made from it.
 fn encoded(model: &Model, value: &Result<Value, Rejection>) -> Arc<[u8]> {
-    let shared = value.as_ref().ok().and_then(Value::original).and_then(Original::bytes);
+    let shared = value.as_ref().ok().and_then(|value| value.terms()?.original.bytes());
     shared.cloned().unwrap_or_else(|| model.to_protobuf().into())
 }
 

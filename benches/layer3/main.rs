@@ -23,7 +23,7 @@ use netns_agent::descriptors::{
     Network,
     convert::value_of,
     inspect::{Background, KnownLinks, inspect},
-    value::{Namespace, NamespaceName, OpenNamespace, Value},
+    value::{Namespace, NamespaceName, Value},
 };
 use netns_agent::scheduler::{Change, Outcome, Scheduler};
 use netns_kernel::{Executor, ExecutorConfig, KernelOp, NamespaceRef, NetnsId, Outcome as KernelOutcome, Reply, Snapshot, Task};
@@ -89,15 +89,8 @@ impl Parts {
             Ok(Reply::Opened { netns, .. }) => netns,
             other => panic!("not opened: {other:?}"),
         };
-        let own = Namespace {
-            name: NamespaceName::Own,
-            open: Some(OpenNamespace {
-                netns,
-                reference: NamespaceRef::Own,
-                owned: false,
-            }),
-        };
-        self.scheduler.fact(&NamespaceName::Own.key(), Some(Value::Namespace(own)));
+        let own = Value::AppliedNamespace(Namespace::own(netns));
+        self.scheduler.fact(&NamespaceName::Own.key(), Some(own));
         self.scheduler.settle_facts();
         netns
     }

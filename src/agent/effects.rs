@@ -25,12 +25,12 @@ use crate::{
     descriptors::{
         Network,
         alias::Marks,
-        value::{Namespace, NamespaceName, OpenNamespace, Value},
+        value::{Namespace, NamespaceName, Value},
     },
     engine::Effects,
     signals::docker::MicroserviceChange,
 };
-use netns_kernel::{KernelOp, NamespaceRef, NetnsId, Outcome as KernelOutcome, Reply, Snapshot, Task};
+use netns_kernel::{KernelOp, NetnsId, Outcome as KernelOutcome, Reply, Snapshot, Task};
 
 use self::{
     facts::HostFacts,
@@ -155,16 +155,7 @@ impl NetworkEffects {
 
     /// Returns the fact that stands for the agent's own namespace.
     pub fn own_namespace(own: NetnsId) -> (Key, Option<Value>) {
-        let open = OpenNamespace {
-            netns: own,
-            reference: NamespaceRef::Own,
-            owned: false,
-        };
-        let namespace = Namespace {
-            name: NamespaceName::Own,
-            open: Some(open),
-        };
-        (NamespaceName::Own.key(), Some(Value::Namespace(namespace)))
+        (NamespaceName::Own.key(), Some(Value::AppliedNamespace(Namespace::own(own))))
     }
 
     fn report_held(&self) {

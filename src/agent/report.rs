@@ -29,8 +29,9 @@ use crate::{
     descriptors::{
         Network,
         message::state_of,
+        netns_of,
         observed::ObservedInterface,
-        value::{NamespaceName, Value},
+        value::{Interface, NamespaceName, Value, interface_key},
     },
     engine::Clock,
     publish::{AGENT_HEALTH, PART_HEALTH, Published},
@@ -389,29 +390,19 @@ fn reference_of(name: &NamespaceName) -> Option<(ReferenceType, String)> {
 /// The namespace of the interface that a value belongs to: how it is named, and its inode once it is open.
 fn namespace_text(view: &View<'_, Network>, key: &Key) -> String {
     let value = view.wanted(key).or(view.applied(key));
-    let interface = match value {
-        Some(Value::Interface(interface)) => Some(interface.clone()),
-        Some(Value::Arp(arp)) => interface_value(view, &arp.interface),
-        Some(Value::Route(route)) => interface_value(view, &route.interface),
-        _ => None,
-    };
+    let arp = || interface_named(view, &value?.arp()?.interface);
+    let route = || interface_named(view, &value?.route()?.interface);
+    let interface = value.and_then(Value::interface).or_else(arp).or_else(route);
     let Some(interface) = interface else { return String::new() };
-    let open = view
-        .applied(&interface.namespace.key())
-        .and_then(Value::namespace)
-        .and_then(|namespace| namespace.open.as_ref());
-    match open {
-        Some(open) => format!("{} ({})", interface.namespace, open.netns),
+    match netns_of(view, &interface.namespace) {
+        Some(netns) => format!("{} ({netns})", interface.namespace),
         None => interface.namespace.to_string(),
     }
 }
 
-fn interface_value(view: &View<'_, Network>, name: &str) -> Option<Arc<crate::descriptors::value::Interface>> {
-    let key = crate::descriptors::value::interface_key(name);
-    match view.wanted(&key).or(view.applied(&key)) {
-        Some(Value::Interface(interface)) => Some(interface.clone()),
-        _ => None,
-    }
+fn interface_named<'a>(view: &View<'a, Network>, name: &str) -> Option<&'a Interface> {
+    let key = interface_key(name);
+    view.wanted(&key).or(view.applied(&key))?.interface()
 }
 
 fn timestamp(time: Duration) -> Timestamp {

@@ -21,7 +21,7 @@ use crate::descriptors::{
     alias::Marks,
     message::{observed_interface, observed_route},
     observed::observe,
-    value::{Interface, NamespaceName, Value, interface_key},
+    value::{Applied, AppliedInterface, Arp, Interface, NamespaceName, Route, Value, interface_key},
 };
 use crate::scheduler::history::extract::{Extract, Scope};
 use netns_kernel::{AddressSpec, LinkDetails, NeighbourState, NetnsId, RouteState, Snapshot};
@@ -107,7 +107,7 @@ impl Retrieval {
         let mut namespaces: Vec<NetnsId> = extract
             .values()
             .iter()
-            .filter_map(|value| Some(value.applied.as_ref()?.namespace()?.open.as_ref()?.netns))
+            .filter_map(|value| Some(value.applied.as_ref()?.open_namespace()?.netns))
             .collect();
         namespaces.sort_unstable();
         namespaces.dedup();
@@ -145,9 +145,9 @@ impl<'a> Look<'a> {
         for sighting in self.extract.values() {
             let key = &sighting.key;
             match sighting.applied.as_ref() {
-                Some(Value::Interface(interface)) => all.interfaces.extend(self.interface(key, interface)),
-                Some(value @ Value::Arp(_)) => all.arps.extend(self.arp(key, value)),
-                Some(value @ Value::Route(_)) => all.routes.extend(self.route(key, value)),
+                Some(Value::AppliedInterface(applied)) => all.interfaces.extend(self.interface(key, applied)),
+                Some(Value::AppliedArp(applied)) => all.arps.extend(self.arp(key, applied.value())),
+                Some(Value::AppliedRoute(applied)) => all.routes.extend(self.route(key, applied)),
                 _ => {}
             }
         }
@@ -155,7 +155,7 @@ impl<'a> Look<'a> {
     }
 
     fn contents_of(&self, name: &NamespaceName) -> Option<&'a Contents> {
-        let open = self.extract.value(&name.key())?.applied.as_ref()?.namespace()?.open.as_ref()?;
+        let open = self.extract.value(&name.key())?.applied.as_ref()?.open_namespace()?;
         self.contents.get(&open.netns)
     }
 
@@ -171,11 +171,11 @@ impl<'a> Look<'a> {
         self.link(interface)
     }
 
-    fn interface(&self, key: &Key, interface: &Interface) -> Option<RetrievedInterface> {
-        let (contents, link) = self.link(interface)?;
-        let vrf = self.vrf_of(interface, link);
+    fn interface(&self, key: &Key, applied: &AppliedInterface) -> Option<RetrievedInterface> {
+        let (contents, link) = self.link(&applied.interface)?;
+        let vrf = self.vrf_of(&applied.interface, link);
         let observed = observe(&link.state, self.marks);
-        let message = observed_interface(interface, &observed, addresses(contents, link.state.index), &vrf);
+        let message = observed_interface(applied, &observed, addresses(contents, link.state.index), &vrf);
         Some(RetrievedInterface {
             key: key.clone(),
             message,
@@ -193,8 +193,7 @@ impl<'a> Look<'a> {
         device.map(|device| device.name.clone()).unwrap_or_default()
     }
 
-    fn arp(&self, key: &Key, value: &Value) -> Option<RetrievedArp> {
-        let arp = value.arp()?;
+    fn arp(&self, key: &Key, arp: &Arp) -> Option<RetrievedArp> {
         let (contents, link) = self.link_of(&arp.interface)?;
         let neighbours = contents.snapshot.neighbours.iter();
         let state = neighbours
@@ -213,8 +212,8 @@ impl<'a> Look<'a> {
         })
     }
 
-    fn route(&self, key: &Key, value: &Value) -> Option<RetrievedRoute> {
-        let route = value.route()?;
+    fn route(&self, key: &Key, applied: &Applied<Route>) -> Option<RetrievedRoute> {
+        let route = applied.value();
         let (contents, link) = self.link_of(&route.interface)?;
         let destination = route.destination?;
         let is_it = |state: &&RouteState| {
@@ -226,10 +225,7 @@ impl<'a> Look<'a> {
         let state = contents.snapshot.routes.iter().find(is_it)?;
         Some(RetrievedRoute {
             key: key.clone(),
-            message: RouteMessage {
-                metric: state.route.metric,
-                ..observed_route(route)
-            },
+            message: observed_route(applied, state),
             state: state.clone(),
         })
     }

@@ -177,12 +177,12 @@ fn beside<'a>(
         .filter(move |(other, _)| comes(other))
         .map(|(other, _)| OtherAddress::Changes(other.clone()));
     // Those of others that the desired interface expects are not reported as observed.
-    let is_there = move |address: &&Address| {
+    let is_there = move |address: &&Arc<Address>| {
         let other = address.spec.filter(|other| other.address.is_ipv4() && *other != spec);
         other.is_some() && address.expected.as_ref().is_some_and(|fact| view.applied(fact).is_some())
     };
-    let desired = view.wanted(&interface.key()).and_then(Value::interface);
-    let expected = desired.into_iter().flat_map(|desired| &desired.addresses).filter(is_there);
+    let desired = view.wanted(&interface.key()).into_iter();
+    let expected = desired.flat_map(Value::addresses).filter(is_there);
     let observed = view.applied_under(observed_prefix(&interface.name).as_str());
     let observed = observed.filter_map(|(key, _)| parse_ip_or_cidr(observed_address(key)?.1).ok());
     let observed = observed.filter(move |other| other.address.is_ipv4() && other.address != spec.address);

@@ -5,10 +5,10 @@ use models::{Model, key::Key};
 use super::{
     Network,
     convert::value_of,
-    value::{NamespaceName, OpenNamespace, Value, interface_key},
+    value::{Namespace, NamespaceName, Value, interface_key},
 };
 use crate::scheduler::{Change, Domain, FaultKind, Operation, Outcome, Scheduler, Status, ValueState};
-use netns_kernel::{ADOPTED_MARK, KernelOp, NamespaceRef, NetnsId};
+use netns_kernel::{ADOPTED_MARK, KernelOp, NetnsId};
 
 const LEFT: &str = r#"{"name":"left","type":"VETH","veth":{"peer_if_name":"right"},"ip_addresses":["10.1.0.1/24"],"adopt":true}"#;
 const RIGHT: &str = r#"{"name":"right","type":"VETH","veth":{"peer_if_name":"left"},"enabled":true,"adopt":true}"#;
@@ -22,16 +22,8 @@ struct World {
 impl World {
     fn new() -> Self {
         let mut scheduler = Scheduler::new(Network::new("test"));
-        let open = OpenNamespace {
-            netns: NetnsId(1),
-            reference: NamespaceRef::Own,
-            owned: false,
-        };
-        let own = super::value::Namespace {
-            name: NamespaceName::Own,
-            open: Some(open),
-        };
-        scheduler.fact(&NamespaceName::Own.key(), Some(Value::Namespace(own)));
+        let own = Value::AppliedNamespace(Namespace::own(NetnsId(1)));
+        scheduler.fact(&NamespaceName::Own.key(), Some(own));
         scheduler.settle_facts();
         World {
             scheduler,
@@ -75,7 +67,7 @@ impl World {
             }
             for operation in operations {
                 performed.extend(operation.steps);
-                let value = self.scheduler.view().coming(&operation.key).map(|value| value.with_adopted(true));
+                let value = self.scheduler.view().coming(&operation.key).map(Value::with_adopted);
                 let outcome = value.filter(|_| adopt(&operation.key)).map_or(Outcome::Done, Outcome::Became);
                 self.scheduler.outcome(operation.id, outcome);
             }

@@ -34,7 +34,7 @@ pub struct Mark<'a> {
     pub created_namespace: bool,
     /// The link was somebody else's before.
     pub adopted: bool,
-    /// Bits of the settings that the agent has set on the link; see [`Interface::set`].
+    /// Bits of the settings that the agent has set on the link; see [`link_kinds::Settings::set_bits`].
     pub set: u64,
 }
 
@@ -59,7 +59,7 @@ impl Marks {
     /// Alias of a managed interface.
     pub fn alias(&self, interface: &Interface) -> String {
         let words = interface.link.mark_words().into_iter().map(|word| format!("/{word}"));
-        let set = match interface.set {
+        let set = match interface.link.settings.set_bits() {
             0 => String::new(),
             bits => format!("{SET_MARK}{bits:x}"),
         };

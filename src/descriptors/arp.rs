@@ -15,9 +15,9 @@ use super::{
     address_facts::observed_prefix,
     alias::Marks,
     applied_interface, guard_of,
-    kind::{Kind, of_one_type},
+    kind::{Kind, of_two_types},
     off_link, on_link,
-    value::{Arp, Interface, Value},
+    value::{Applied, Arp, Desired, Interface, Value},
 };
 use crate::scheduler::{Claim, Comparison, DeleteCause, Dependency, Difference, Refusal, View};
 use netns_kernel::{KernelOp, NetnsId};
@@ -39,14 +39,14 @@ fn operation(arp: &Arp, view: &View<'_, Network>, make: impl FnOnce(NetnsId, &In
 }
 
 impl ArpKind {
-    fn set(&self, arp: &Arp, view: &View<'_, Network>) -> Effect {
-        operation(arp, view, |netns, interface, address| KernelOp::SetNeighbour {
+    fn set(&self, desired: &Desired<Arp>, view: &View<'_, Network>) -> Effect {
+        operation(&desired.value, view, |netns, interface, address| KernelOp::SetNeighbour {
             netns,
             link: interface.host_name.clone(),
             guard: guard_of(&self.marks, interface),
             address,
-            mac: arp.mac,
-            adopt: arp.adopt,
+            mac: desired.value.mac,
+            adopt: desired.terms.adopt,
         })
     }
 }
@@ -61,11 +61,12 @@ pub fn up_key(interface: &str) -> Key {
 }
 
 impl Kind for ArpKind {
-    of_one_type!(Arp, Arc<Arp>);
+    of_two_types!(Arp(Arc<Desired<Arp>>), AppliedArp(Applied<Arp>), arp(Arp));
 
     const NAME: &'static str = "linux-arp";
 
-    fn compare(&self, applied: &Arc<Arp>, desired: &Arc<Arp>) -> Comparison {
+    fn compare(&self, applied: &Applied<Arp>, desired: &Arc<Desired<Arp>>) -> Comparison {
+        let (applied, desired) = (applied.value(), &desired.value);
         let mac = |arp: &Arp| MacAddress(arp.mac);
         [
             (applied.address != desired.address).then(|| Difference::again("it is for another address")),
@@ -77,17 +78,11 @@ impl Kind for ArpKind {
         .collect()
     }
 
-    fn as_applied(&self, former: Option<&Arc<Arp>>, desired: &Arc<Arp>) -> Arc<Arp> {
-        match former.is_some_and(|former| former.adopted) {
-            true => Arc::new(Arp {
-                adopted: true,
-                ..Arp::clone(desired)
-            }),
-            false => desired.clone(),
-        }
+    fn as_applied(&self, former: Option<&Applied<Arp>>, desired: &Arc<Desired<Arp>>) -> Applied<Arp> {
+        Applied::of(desired, former)
     }
 
-    fn dependencies(&self, arp: &Arc<Arp>) -> Vec<Dependency> {
+    fn dependencies(&self, arp: &Arp) -> Vec<Dependency> {
         let describe = format!("IP address of interface {}", arp.interface);
         let addresses = vec![addresses_prefix(&arp.interface), observed_prefix(&arp.interface)];
         let mut dependencies = vec![
@@ -101,7 +96,7 @@ impl Kind for ArpKind {
     }
 
     /// The kernel knows one neighbour per address and link, and several interfaces may be EXISTING on one link.
-    fn claims(&self, arp: &Arc<Arp>, view: &View<'_, Network>) -> Vec<Claim> {
+    fn claims(&self, arp: &Arp, view: &View<'_, Network>) -> Vec<Claim> {
         let on = applied_interface(view, &arp.interface).zip(arp.address);
         let name = on.map(|((interface, netns), address)| format!("neighbour {address} on link {} in {netns}", interface.host_name));
         name.map(|name| Claim {
@@ -112,15 +107,16 @@ impl Kind for ArpKind {
         .collect()
     }
 
-    fn create(&self, desired: &Arc<Arp>, view: &View<'_, Network>) -> Result<Effect, Refusal> {
+    fn create(&self, desired: &Arc<Desired<Arp>>, view: &View<'_, Network>) -> Result<Effect, Refusal> {
         Ok(self.set(desired, view))
     }
 
-    fn update(&self, _: &Arc<Arp>, desired: &Arc<Arp>, view: &View<'_, Network>) -> Result<Effect, Refusal> {
+    fn update(&self, _: &Applied<Arp>, desired: &Arc<Desired<Arp>>, view: &View<'_, Network>) -> Result<Effect, Refusal> {
         Ok(self.set(desired, view))
     }
 
-    fn delete(&self, applied: &Arc<Arp>, _: DeleteCause, view: &View<'_, Network>) -> Effect {
+    fn delete(&self, applied: &Applied<Arp>, _: DeleteCause, view: &View<'_, Network>) -> Effect {
+        let applied = applied.value();
         off_link(view, &applied.interface, |_, _| {
             operation(applied, view, |netns, interface, address| KernelOp::DeleteNeighbour {
                 netns,

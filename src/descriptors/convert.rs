@@ -3,7 +3,7 @@
 //! Owns the defaults of models (host name, scope, offloading). Must never look at anything but the model. Start reading at
 //! [`value_of`].
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use models::{
     Model, ValidationError,
@@ -19,7 +19,9 @@ use models::{
     },
 };
 
-use super::value::{Address, Arp, Detection, DriftPolicy, Interface, NamespaceName, Original, PortOf, Route, Value};
+use super::value::{
+    Address, Arp, Desired, DesiredInterface, Detection, DriftPolicy, Interface, NamespaceName, Original, PortOf, Route, Terms, Value,
+};
 use crate::scheduler::{Rejection, ValueState};
 use link_kinds::LifeCycle;
 use netns_kernel::AddressSpec;
@@ -41,18 +43,9 @@ fn unusable(field: &str, message: impl std::fmt::Display) -> Rejection {
 /// A [`Rejection`] that names the field which cannot be used.
 pub fn value_of(model: &Model) -> Result<Value, Rejection> {
     match model {
-        Model::Interface(message) => interface(message).map(|interface| {
-            let original = Original::of(model);
-            Value::Interface(Interface { original, ..interface }.into())
-        }),
-        Model::Arp(message) => arp(message).map(|arp| {
-            let original = Original::of(model);
-            Value::Arp(Arp { original, ..arp }.into())
-        }),
-        Model::Route(message) => route(message).map(|route| {
-            let original = Original::of(model);
-            Value::Route(Route { original, ..route }.into())
-        }),
+        Model::Interface(message) => Ok(Value::Interface(interface(message, Original::of(model))?.into())),
+        Model::Arp(message) => Ok(Value::Arp(arp(message, Original::of(model))?.into())),
+        Model::Route(message) => Ok(Value::Route(route(message, Original::of(model))?.into())),
         Model::RuleChain(_) | Model::IpAllocation(_) => Ok(Value::Unhandled),
     }
 }
@@ -95,8 +88,7 @@ fn drift_policy(model: DriftPolicyModel) -> Option<DriftPolicy> {
     }
 }
 
-/// The value of the message of an interface, without the original.
-pub(super) fn interface(model: &InterfaceModel) -> Result<Interface, Rejection> {
+fn interface(model: &InterfaceModel, original: Original) -> Result<DesiredInterface, Rejection> {
     let link = model.parse_link().map_err(rejection)?;
     let host_name = model.host_name().to_owned();
     let existing = link.life_cycle() == LifeCycle::Referred;
@@ -113,12 +105,12 @@ pub(super) fn interface(model: &InterfaceModel) -> Result<Interface, Rejection> 
         ));
     }
     order(&mut addresses);
-    Ok(Interface {
+    let interface = Interface {
         name: model.name.clone(),
+        link,
         namespace: namespace(model.namespace.as_ref())?,
         host_name,
         enabled: model.enabled,
-        addresses,
         mac: if model.phys_address.is_empty() {
             None
         } else {
@@ -128,15 +120,15 @@ pub(super) fn interface(model: &InterfaceModel) -> Result<Interface, Rejection> 
         link_only: model.link_only,
         vrf,
         port_of: port_of(model)?,
-        set: link.settings.set_bits(),
-        link,
-        marked: true,
-        known_index: None,
-        enslaved: false,
-        adopt: model.adopt(),
-        drift_policy: drift_policy(model.drift_policy()),
-        adopted: false,
-        original: Original::default(),
+    };
+    Ok(DesiredInterface {
+        interface: interface.into(),
+        addresses: addresses.into_iter().map(Arc::new).collect(),
+        terms: Terms {
+            adopt: model.adopt(),
+            drift_policy: drift_policy(model.drift_policy()),
+            original,
+        },
     })
 }
 
@@ -207,22 +199,23 @@ fn order(addresses: &mut [Address]) {
     }
 }
 
-/// The value of the message of a neighbour, without the original.
-pub(super) fn arp(model: &ArpEntry) -> Result<Arp, Rejection> {
-    Ok(Arp {
-        interface: model.interface.clone(),
-        address: spec(&model.ip_address).map(|spec| spec.address),
-        text: model.ip_address.clone(),
-        mac: mac("hw_address", &model.hw_address)?,
-        adopt: model.adopt(),
-        drift_policy: drift_policy(model.drift_policy()),
-        adopted: false,
-        original: Original::default(),
+fn arp(model: &ArpEntry, original: Original) -> Result<Desired<Arp>, Rejection> {
+    Ok(Desired {
+        value: Arp {
+            interface: model.interface.clone(),
+            address: spec(&model.ip_address).map(|spec| spec.address),
+            text: model.ip_address.clone(),
+            mac: mac("hw_address", &model.hw_address)?,
+        },
+        terms: Terms {
+            adopt: model.adopt(),
+            drift_policy: drift_policy(model.drift_policy()),
+            original,
+        },
     })
 }
 
-/// The value of the message of a route, without the original.
-pub(super) fn route(model: &RouteModel) -> Result<Route, Rejection> {
+fn route(model: &RouteModel, original: Original) -> Result<Desired<Route>, Rejection> {
     let reference = is_alloc_reference(&model.gw_addr);
     let gateway = match model.gw_addr.as_str() {
         "" => None,
@@ -235,17 +228,20 @@ pub(super) fn route(model: &RouteModel) -> Result<Route, Rejection> {
         (Scope::Link, _) | (Scope::Undefined, false) => super::route::SCOPE_LINK,
         (Scope::Host, _) => 254,
     };
-    Ok(Route {
-        interface: model.outgoing_interface.clone(),
-        destination: spec(&model.dst_network),
-        destination_text: model.dst_network.clone(),
-        gateway,
-        gateway_reference: reference.then(|| model.gw_addr.clone()),
-        scope,
-        metric: model.metric,
-        adopt: model.adopt(),
-        drift_policy: drift_policy(model.drift_policy()),
-        adopted: false,
-        original: Original::default(),
+    Ok(Desired {
+        value: Route {
+            interface: model.outgoing_interface.clone(),
+            destination: spec(&model.dst_network),
+            destination_text: model.dst_network.clone(),
+            gateway,
+            gateway_reference: reference.then(|| model.gw_addr.clone()),
+            scope,
+            metric: model.metric,
+        },
+        terms: Terms {
+            adopt: model.adopt(),
+            drift_policy: drift_policy(model.drift_policy()),
+            original,
+        },
     })
 }

@@ -8,24 +8,16 @@ use models::{Model, key::Key};
 use super::{
     Network,
     convert::value_of,
-    value::{Namespace, NamespaceName, OpenNamespace, Value, interface_key},
+    value::{Namespace, NamespaceName, Value, interface_key},
 };
 use crate::scheduler::{Change, Scheduler, Transaction, ValueState};
-use netns_kernel::{NamespaceRef, NetnsId};
+use netns_kernel::NetnsId;
 
 /// A scheduler that knows the agent's own namespace and nothing else.
 fn scheduler() -> Scheduler<Network> {
     let mut scheduler = Scheduler::new(Network::new("test"));
-    let open = OpenNamespace {
-        netns: NetnsId(1),
-        reference: NamespaceRef::Own,
-        owned: false,
-    };
-    let own = Namespace {
-        name: NamespaceName::Own,
-        open: Some(open),
-    };
-    scheduler.fact(&NamespaceName::Own.key(), Some(Value::Namespace(own)));
+    let own = Value::AppliedNamespace(Namespace::own(NetnsId(1)));
+    scheduler.fact(&NamespaceName::Own.key(), Some(own));
     scheduler.settle_facts();
     scheduler
 }

@@ -2,11 +2,13 @@
 //!
 //! Owns creation, change and removal of links and what follows from one: admin state, addresses, VRF membership. Must never
 //! touch a link that does not carry the agent's mark, but for `lo`, EXISTING and a TAP that is being taken over. Start reading at
-//! [`InterfaceDescriptor::create`].
+//! [`InterfaceKind`].
 //!
 //! Links are made in place: both ends of a veth appear in their final namespaces with their final names in one request, because
 //! moving a link costs a hundred times as much. The end that comes first in key order makes both, which brings the other into
 //! being; each end then sets its own alias, which also ends the provisional mark that the creation gave it.
+
+use std::sync::Arc;
 
 use models::{
     address::MacAddress,
@@ -16,13 +18,15 @@ use models::{
 use super::{
     Effect, MICROSERVICE_AVAILABLE, NAMESPACE_AVAILABLE, Network,
     alias::{Marks, RELEASED},
-    applied_interface, bridge_vlan, link,
+    applied_interface, bridge_vlan,
+    kind::Kind,
+    link,
     membership::memberships,
-    netns_of, not_of_kind, not_others, owned,
+    netns_of, not_others, owned,
     sharing::{check_link, has_to_leave, host_link_key, is_in_own_namespace},
-    value::{Interface, Namespace, NamespaceName, Value, interface_key},
+    value::{Address, AppliedInterface, DesiredInterface, Interface, KnownBy, NamespaceName, Value, interface_key},
 };
-use crate::scheduler::{Claim, Comparison, DeleteCause, Dependency, Descriptor, Difference, Refusal, Remedy, View};
+use crate::scheduler::{Claim, Comparison, DeleteCause, Dependency, Difference, Refusal, Remedy, View};
 use link_kinds::{Change, LifeCycle, Role};
 use netns_kernel::{Guard, KernelOp, LinkChanges, NetnsId, NewLink, NewPeer};
 
@@ -32,9 +36,9 @@ const OWN_LOOPBACK: &str = "OwnLoopback";
 /// Reason given to the second of two interfaces with one host name in one namespace.
 pub const HOST_NAME_CONFLICT: &str = "HostNameConflict";
 
-/// Descriptor of `config/linux/interfaces/v2/interface/<name>`.
+/// `config/linux/interfaces/v2/interface/<name>`.
 #[derive(Clone)]
-pub struct InterfaceDescriptor {
+pub struct InterfaceKind {
     pub(super) marks: Marks,
 }
 
@@ -50,20 +54,13 @@ fn not_open(namespace: &NamespaceName) -> Effect {
     Effect::Impossible(format!("{namespace} is not open"))
 }
 
-fn interface(value: &Value) -> Option<&Interface> {
-    value.interface()
-}
-
 /// The `lo` of a namespace that the agent created carries that mark too, whoever the interface belongs to.
 fn namespace_is_owned(interface: &Interface, view: &View<'_, Network>) -> bool {
-    let open = view
-        .applied(&interface.namespace.key())
-        .and_then(Value::namespace)
-        .and_then(|namespace| namespace.open.as_ref());
-    open.is_some_and(|open| open.owned)
+    let namespace = view.applied(&interface.namespace.key()).and_then(Value::open_namespace);
+    namespace.is_some_and(|open| open.owned)
 }
 
-impl InterfaceDescriptor {
+impl InterfaceKind {
     fn loopback_alias(&self, interface: &Interface, view: &View<'_, Network>) -> String {
         match namespace_is_owned(interface, view) {
             true => self.marks.created_namespace(Some(&interface.name)),
@@ -72,7 +69,8 @@ impl InterfaceDescriptor {
     }
 
     /// Everything that creation leaves open, in one operation.
-    fn finish(&self, interface: &Interface, netns: NetnsId, view: &View<'_, Network>) -> KernelOp {
+    fn finish(&self, desired: &DesiredInterface, netns: NetnsId, view: &View<'_, Network>) -> KernelOp {
+        let interface = &*desired.interface;
         let mut changes = LinkChanges {
             alias: Some(self.marks.alias(interface)),
             group: Some(0),
@@ -82,7 +80,7 @@ impl InterfaceDescriptor {
         changes.mac = interface.mac.filter(|_| !interface.link_only);
         changes.up = interface.enabled.then_some(true);
         link::set_features(&mut changes, interface.link.settings.features_to_set());
-        if interface.adopt {
+        if desired.terms.adopt {
             leave_nothing_open(&mut changes, interface);
         }
         let mut guard = owned(&self.marks);
@@ -99,20 +97,22 @@ impl InterfaceDescriptor {
         }
     }
 
-    fn new_link(&self, interface: &Interface, netns: NetnsId) -> NewLink {
+    fn new_link(&self, desired: &DesiredInterface, netns: NetnsId) -> NewLink {
+        let interface = &*desired.interface;
         NewLink {
             netns,
             name: interface.host_name.clone(),
             mtu: (interface.mtu != 0).then_some(interface.mtu),
             mac: interface.mac.filter(|_| !interface.link_only),
             group: self.marks.provisional_group(),
-            adopt: interface.adopt.then(|| self.marks.adopted(interface)),
+            adopt: desired.terms.adopt.then(|| self.marks.adopted(interface)),
         }
     }
 
     /// The operations that create a link, with the other end of its pair.
-    fn make(&self, interface: &Interface, netns: NetnsId, view: &View<'_, Network>) -> Result<Effect, Refusal> {
-        let mut create = link::create(&interface.link, self.new_link(interface, netns));
+    fn make(&self, desired: &DesiredInterface, netns: NetnsId, view: &View<'_, Network>) -> Result<Effect, Refusal> {
+        let interface = &*desired.interface;
+        let mut create = link::create(&interface.link, self.new_link(desired, netns));
         for (reference, name) in interface.link.references() {
             match reference.role {
                 Role::Peer { attribute } => {
@@ -134,11 +134,12 @@ impl InterfaceDescriptor {
         let sysctls = interface.link.spec().sysctls.iter();
         let mut ops: Vec<KernelOp> = sysctls.map(|(name, value)| KernelOp::EnsureSysctl { netns, name, value }).collect();
         ops.push(KernelOp::CreateLink(Box::new(create)));
-        ops.push(self.finish(interface, netns, view));
+        ops.push(self.finish(desired, netns, view));
         Ok(Effect::Do(ops))
     }
 
-    fn take_over(&self, interface: &Interface, netns: NetnsId, view: &View<'_, Network>) -> Effect {
+    fn take_over(&self, desired: &DesiredInterface, netns: NetnsId, view: &View<'_, Network>) -> Effect {
+        let interface = &*desired.interface;
         let (Some(original), Some(own)) = (interface.link.original(), netns_of(view, &NamespaceName::Own)) else {
             return Effect::Impossible("nobody knows the link or the agent's own namespace".to_owned());
         };
@@ -162,7 +163,7 @@ impl InterfaceDescriptor {
         if relocate != LinkChanges::default() {
             ops.push(set(owned(&self.marks), relocate));
         }
-        ops.push(self.finish(interface, netns, view));
+        ops.push(self.finish(desired, netns, view));
         Effect::Do(ops)
     }
 
@@ -208,47 +209,54 @@ impl InterfaceDescriptor {
         })
     }
 
-    fn changes(applied: &Interface, wanted: &Interface, alias: String) -> LinkChanges {
+    fn changes(applied: &AppliedInterface, desired: &DesiredInterface, alias: String) -> LinkChanges {
+        let (circumstances, was, is_to_be) = (applied.circumstances, &*applied.interface, &*desired.interface);
         let mut changes = LinkChanges {
-            rename: (applied.host_name != wanted.host_name).then(|| wanted.host_name.clone()),
-            mac: wanted.mac.filter(|mac| !wanted.link_only && applied.mac != Some(*mac)),
-            up: (applied.enabled != wanted.enabled).then_some(wanted.enabled),
+            rename: (was.host_name != is_to_be.host_name).then(|| is_to_be.host_name.clone()),
+            mac: is_to_be.mac.filter(|mac| !is_to_be.link_only && was.mac != Some(*mac)),
+            up: (was.enabled != is_to_be.enabled).then_some(is_to_be.enabled),
             ..LinkChanges::default()
         };
-        if !applied.marked || applied.set != wanted.set {
+        let is_marked = circumstances.known_by == KnownBy::Mark;
+        if !is_marked || circumstances.set != is_to_be.link.settings.set_bits() {
             (changes.alias, changes.group) = (Some(alias), Some(0));
         }
         // One without addresses may well be meant for somebody's bridge; with them it cannot do its work there.
-        if applied.enslaved && wanted.vrf.is_none() && wanted.port_of.is_none() && !wanted.addresses.is_empty() {
+        if circumstances.enslaved && is_to_be.vrf.is_none() && is_to_be.port_of.is_none() && !desired.addresses.is_empty() {
             changes.master = Some(None);
         }
-        if applied.effective_mtu() != wanted.effective_mtu() {
-            changes.mtu = wanted.effective_mtu();
+        if was.effective_mtu() != is_to_be.effective_mtu() {
+            changes.mtu = is_to_be.effective_mtu();
         }
-        link::change(&mut changes, &wanted.link, &applied.link.differences(&wanted.link, applied.set));
-        if !applied.marked && wanted.adopt {
-            leave_nothing_open(&mut changes, wanted);
+        let settings = was.link.differences(&is_to_be.link, circumstances.set);
+        link::change(&mut changes, &is_to_be.link, &settings);
+        if !is_marked && desired.terms.adopt {
+            leave_nothing_open(&mut changes, is_to_be);
         }
         changes
     }
 }
 
 /// The wanted other end of a pair, if the two name each other.
-fn other_end<'a>(interface: &Interface, view: &View<'a, Network>) -> Option<&'a Interface> {
-    let other = view.wanted(&interface_key(interface.link.peer()?))?.interface()?;
-    (other.link.peer() == Some(&interface.name)).then_some(other)
+fn other_end<'a>(interface: &Interface, view: &View<'a, Network>) -> Option<&'a Arc<DesiredInterface>> {
+    let other = view.wanted(&interface_key(interface.link.peer()?))?.desired_interface()?;
+    (other.interface.link.peer() == Some(&interface.name)).then_some(other)
 }
 
 /// The wanted other end of a pair with the namespace that it is to be in; `None` while one of the two is not there.
 ///
 /// # Errors
 /// It is no end of a pair, or that of another one.
-fn mutual_peer<'a>(interface: &Interface, peer: &str, view: &View<'a, Network>) -> Result<Option<(&'a Interface, NetnsId)>, Refusal> {
-    let Some(other) = view.wanted(&interface_key(peer)).and_then(Value::interface) else {
+fn mutual_peer<'a>(
+    interface: &Interface,
+    peer: &str,
+    view: &View<'a, Network>,
+) -> Result<Option<(&'a DesiredInterface, NetnsId)>, Refusal> {
+    let Some(other) = view.wanted(&interface_key(peer)).and_then(Value::desired_interface) else {
         return Ok(None);
     };
     let (name, type_name) = (&interface.name, interface.link.spec().type_name);
-    let wrong = match other.link.peer() {
+    let wrong = match other.interface.link.peer() {
         Some(back) if back == *name => None,
         Some(back) => Some(format!("{peer} names {back}; each end must name the other")),
         None => Some(format!("{peer} is not of type {type_name}")),
@@ -258,7 +266,7 @@ fn mutual_peer<'a>(interface: &Interface, peer: &str, view: &View<'a, Network>) 
             reason: "PeerMismatch",
             message: format!("{name} names {peer} as its peer, but {wrong}"),
         }),
-        None => Ok(netns_of(view, &other.namespace).map(|netns| (other, netns))),
+        None => Ok(netns_of(view, &other.interface.namespace).map(|netns| (&**other, netns))),
     }
 }
 
@@ -308,31 +316,28 @@ fn beyond_change<'a>(applied: &'a Interface, desired: &'a Interface) -> impl Ite
 }
 
 /// What of a link is to be changed, property by property.
-fn to_change(applied: &Interface, desired: &Interface) -> Comparison {
-    let changes = InterfaceDescriptor::changes(applied, desired, String::new());
+fn to_change(applied: &AppliedInterface, desired: &DesiredInterface) -> Comparison {
+    let changes = InterfaceKind::changes(applied, desired, String::new());
     if changes == LinkChanges::default() {
         return Comparison::same();
     }
+    let (circumstances, is, is_to_be) = (applied.circumstances, &*applied.interface, &*desired.interface);
     let mut told = Vec::new();
-    told.extend(
-        changes
-            .rename
-            .map(|name| format!("its name is {} instead of {name}", applied.host_name)),
-    );
-    told.extend(changes.alias.map(|_| match applied.marked {
-        true => "its alias, the agent's mark, does not say which settings are asked for".to_owned(),
-        false => "its alias, the agent's mark, was taken away".to_owned(),
+    told.extend(changes.rename.map(|name| format!("its name is {} instead of {name}", is.host_name)));
+    told.extend(changes.alias.map(|_| match circumstances.known_by {
+        KnownBy::Mark => "its alias, the agent's mark, does not say which settings are asked for".to_owned(),
+        KnownBy::Group | KnownBy::Index(_) => "its alias, the agent's mark, was taken away".to_owned(),
     }));
-    told.extend(changes.mtu.map(|mtu| match applied.effective_mtu() {
+    told.extend(changes.mtu.map(|mtu| match is.effective_mtu() {
         Some(found) => format!("its MTU is {found} instead of {mtu}"),
         None => format!("its MTU is not {mtu}"),
     }));
-    told.extend(changes.mac.map(|mac| match (applied.mac.map(MacAddress), MacAddress(mac)) {
+    told.extend(changes.mac.map(|mac| match (is.mac.map(MacAddress), MacAddress(mac)) {
         (Some(found), mac) => format!("its MAC address is {found} instead of {mac}"),
         (None, mac) => format!("its MAC address is not {mac}"),
     }));
     told.extend(changes.master.map(|_| "it has a master that nobody asked for".to_owned()));
-    let settings = applied.link.differences(&desired.link, applied.set).into_iter();
+    let settings = is.link.differences(&is_to_be.link, circumstances.set).into_iter();
     told.extend(
         settings
             .filter(|setting| setting.attribute.change == Change::InPlace)
@@ -354,9 +359,27 @@ fn to_check(applied: &Interface, desired: &Interface) -> Comparison {
     differs.then(|| Difference::in_place(text)).into_iter().collect()
 }
 
-impl Descriptor<Network> for InterfaceDescriptor {
-    fn name(&self) -> &'static str {
-        "linux-interface"
+impl Kind for InterfaceKind {
+    type Desired = Arc<DesiredInterface>;
+    type Applied = Arc<AppliedInterface>;
+    type Common<'a> = (&'a Interface, &'a [Arc<Address>]);
+
+    const NAME: &'static str = "linux-interface";
+
+    fn desired(value: &Value) -> Option<&Arc<DesiredInterface>> {
+        value.desired_interface()
+    }
+
+    fn applied(value: &Value) -> Option<&Arc<AppliedInterface>> {
+        value.applied_interface()
+    }
+
+    fn common(value: &Value) -> Option<(&Interface, &[Arc<Address>])> {
+        Some((value.interface()?, value.addresses()))
+    }
+
+    fn value(applied: Arc<AppliedInterface>) -> Value {
+        Value::AppliedInterface(applied)
     }
 
     /// The name of the interface.
@@ -365,24 +388,22 @@ impl Descriptor<Network> for InterfaceDescriptor {
         text.rsplit_once('/').map_or(text, |(_, name)| name).to_owned()
     }
 
-    fn compare(&self, _: &Key, applied: &Value, desired: &Value) -> Comparison {
-        let (Some(applied), Some(desired)) = (interface(applied), interface(desired)) else {
-            return Difference::again("it is of another kind").into();
-        };
-        let mut comparison: Comparison = beyond_change(applied, desired).collect();
-        comparison.extend(match desired.is_existing() {
-            true => to_check(applied, desired),
+    fn compare(&self, applied: &Arc<AppliedInterface>, desired: &Arc<DesiredInterface>) -> Comparison {
+        let mut comparison: Comparison = beyond_change(&applied.interface, &desired.interface).collect();
+        comparison.extend(match desired.interface.is_existing() {
+            true => to_check(&applied.interface, &desired.interface),
             false => to_change(applied, desired),
         });
         comparison
     }
 
-    fn as_applied(&self, _: &Key, former: Option<&Value>, desired: &Value) -> Value {
-        desired.with_adopted(former.is_some_and(Value::is_adopted))
+    fn as_applied(&self, former: Option<&Arc<AppliedInterface>>, desired: &Arc<DesiredInterface>) -> Arc<AppliedInterface> {
+        let mut applied = AppliedInterface::of(desired);
+        applied.circumstances.adopted = former.is_some_and(|former| former.circumstances.adopted);
+        applied.into()
     }
 
-    fn dependencies(&self, _: &Key, value: &Value) -> Vec<Dependency> {
-        let Some(interface) = interface(value) else { return Vec::new() };
+    fn dependencies(&self, (interface, _): Self::Common<'_>) -> Vec<Dependency> {
         let mut dependencies = Vec::new();
         if interface.is_existing() {
             dependencies.push(Dependency::key("host-interface-exists", host_link_key(&interface.host_name)));
@@ -420,8 +441,7 @@ impl Descriptor<Network> for InterfaceDescriptor {
         dependencies
     }
 
-    fn derived(&self, _: &Key, value: &Value) -> Vec<(Key, Value)> {
-        let Some(interface) = interface(value) else { return Vec::new() };
+    fn derived(&self, (interface, addresses): Self::Common<'_>) -> Vec<(Key, Value)> {
         let state = TypedKey::InterfaceState {
             name: interface.name.clone(),
             up: interface.enabled,
@@ -430,33 +450,25 @@ impl Descriptor<Network> for InterfaceDescriptor {
         derived.extend(memberships(interface).map(|(key, member)| (key, Value::Membership(member.into()))));
         derived.extend(bridge_vlan::values(&interface.name, &interface.link.own_vlans, true));
         derived.extend(
-            interface
-                .addresses
+            addresses
                 .iter()
-                .map(|address| (address.key.clone(), Value::Address(address.clone().into()))),
+                .map(|address| (address.key.clone(), Value::Address(address.clone()))),
         );
         derived
     }
 
-    fn implied(&self, _: &Key, value: &Value) -> Vec<(Key, Value)> {
-        match interface(value).map(|interface| &interface.namespace) {
-            Some(name) if *name != NamespaceName::Own => {
-                vec![(
-                    name.key(),
-                    Value::Namespace(Namespace {
-                        name: name.clone(),
-                        open: None,
-                    }),
-                )]
-            }
-            _ => Vec::new(),
+    fn implied(&self, (interface, _): Self::Common<'_>) -> Vec<(Key, Value)> {
+        let name = interface.namespace.clone();
+        match name {
+            NamespaceName::Own => Vec::new(),
+            _ => vec![(name.key(), Value::Namespace(name))],
         }
     }
 
-    fn claims(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Vec<Claim> {
-        let Some(interface) = interface(value).filter(|interface| !interface.is_existing()) else {
+    fn claims(&self, (interface, _): Self::Common<'_>, view: &View<'_, Network>) -> Vec<Claim> {
+        if interface.is_existing() {
             return Vec::new();
-        };
+        }
         let netns = netns_of(view, &interface.namespace);
         let claim = netns.map(|netns| Claim {
             name: host_name_claim(netns, &interface.host_name),
@@ -465,55 +477,42 @@ impl Descriptor<Network> for InterfaceDescriptor {
         claim.into_iter().chain(unique_claim(interface, view)).collect()
     }
 
-    fn create(&self, key: &Key, value: &Value, view: &View<'_, Network>) -> Result<Effect, Refusal> {
-        let Some(interface) = interface(value) else {
-            return Ok(not_of_kind(key, value));
-        };
+    fn create(&self, desired: &Arc<DesiredInterface>, view: &View<'_, Network>) -> Result<Effect, Refusal> {
+        let interface = &*desired.interface;
         let Some(netns) = netns_of(view, &interface.namespace) else {
             return Ok(not_open(&interface.namespace));
         };
         match interface.link.life_cycle() {
-            LifeCycle::Created => self.make(interface, netns, view),
-            LifeCycle::TakenOver => Ok(self.take_over(interface, netns, view)),
-            LifeCycle::Builtin(_) => check_loopback(interface, view).map(|()| Effect::one(self.finish(interface, netns, view))),
+            LifeCycle::Created => self.make(desired, netns, view),
+            LifeCycle::TakenOver => Ok(self.take_over(desired, netns, view)),
+            LifeCycle::Builtin(_) => check_loopback(interface, view).map(|()| Effect::one(self.finish(desired, netns, view))),
             LifeCycle::Referred => check_link(view, interface).map(|()| Effect::Noop(BY_OTHERS)),
         }
     }
 
-    fn brings(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Vec<(Key, Value)> {
-        let other = interface(value).and_then(|interface| other_end(interface, view));
-        let brought = other.filter(|other| netns_of(view, &other.namespace).is_some()).map(|other| {
-            let interface = Interface {
-                link: other.link.as_created(),
-                enabled: false,
-                addresses: Vec::new(),
-                mac: other.mac.filter(|_| !other.link_only),
-                vrf: None,
-                port_of: None,
-                marked: false,
-                ..other.clone()
-            };
-            (interface.key(), Value::Interface(interface.into()))
+    fn brings(&self, desired: &Arc<DesiredInterface>, view: &View<'_, Network>) -> Vec<(Key, Value)> {
+        let other = other_end(&desired.interface, view);
+        let brought = other.filter(|other| netns_of(view, &other.interface.namespace).is_some());
+        let brought = brought.map(|other| {
+            let key = other.interface.key();
+            (key, Value::AppliedInterface(AppliedInterface::co_created(other).into()))
         });
         brought.into_iter().collect()
     }
 
     /// One end of a pair whose other end is not where it is wanted; an EXISTING interface that contradicts another one on its link.
-    fn stale(&self, _: &Key, applied: &Value, view: &View<'_, Network>) -> bool {
-        if let Some(existing) = interface(applied).filter(|interface| interface.is_existing()) {
-            return has_to_leave(view, existing);
+    fn stale(&self, applied: &Arc<AppliedInterface>, view: &View<'_, Network>) -> bool {
+        if applied.interface.is_existing() {
+            return has_to_leave(view, &applied.interface);
         }
-        let other = interface(applied).and_then(|interface| other_end(interface, view));
-        other.is_some_and(|other| {
-            let key = other.key();
-            view.applied(&key).is_none() && !view.in_flight(&key) && netns_of(view, &other.namespace).is_some()
+        other_end(&applied.interface, view).is_some_and(|other| {
+            let key = other.interface.key();
+            view.applied(&key).is_none() && !view.in_flight(&key) && netns_of(view, &other.interface.namespace).is_some()
         })
     }
 
-    fn recover(&self, key: &Key, value: &Value, view: &View<'_, Network>) -> Effect {
-        let Some(interface) = interface(value) else {
-            return not_of_kind(key, value);
-        };
+    fn recover(&self, attempted: &Arc<AppliedInterface>, view: &View<'_, Network>) -> Effect {
+        let interface = &*attempted.interface;
         let Some(netns) = netns_of(view, &interface.namespace) else {
             return not_open(&interface.namespace);
         };
@@ -525,51 +524,51 @@ impl Descriptor<Network> for InterfaceDescriptor {
     }
 
     /// A link that is renamed is looked for under one name only.
-    fn recovers_alike(&self, attempted: &Value, wanted: &Value) -> bool {
-        let host_name = |value| interface(value).map(|interface| &interface.host_name);
-        host_name(attempted) == host_name(wanted)
+    fn recovers_alike(&self, attempted: &Arc<AppliedInterface>, desired: &Arc<DesiredInterface>) -> bool {
+        attempted.interface.host_name == desired.interface.host_name
     }
 
-    fn update(&self, key: &Key, applied: &Value, desired: &Value, view: &View<'_, Network>) -> Result<Effect, Refusal> {
-        let (Some(applied), Some(desired)) = (interface(applied), interface(desired)) else {
-            return Ok(not_of_kind(key, desired));
+    fn update(
+        &self,
+        applied: &Arc<AppliedInterface>,
+        desired: &Arc<DesiredInterface>,
+        view: &View<'_, Network>,
+    ) -> Result<Effect, Refusal> {
+        let (was, is_to_be) = (&*applied.interface, &*desired.interface);
+        let Some(netns) = netns_of(view, &was.namespace) else {
+            return Ok(not_open(&was.namespace));
         };
-        let Some(netns) = netns_of(view, &applied.namespace) else {
-            return Ok(not_open(&applied.namespace));
-        };
-        if desired.is_existing() {
-            return check_link(view, desired).map(|()| Effect::Noop(BY_OTHERS));
+        if is_to_be.is_existing() {
+            return check_link(view, is_to_be).map(|()| Effect::Noop(BY_OTHERS));
         }
-        let loopback = desired.is_loopback();
+        let loopback = is_to_be.is_loopback();
         if loopback {
-            check_loopback(desired, view)?;
+            check_loopback(is_to_be, view)?;
         }
-        let alias = match (loopback, applied.adopted) {
-            (true, _) => self.loopback_alias(desired, view),
-            (false, true) => self.marks.adopted(desired),
-            (false, false) => self.marks.alias(desired),
+        let alias = match (loopback, applied.circumstances.adopted) {
+            (true, _) => self.loopback_alias(is_to_be, view),
+            (false, true) => self.marks.adopted(is_to_be),
+            (false, false) => self.marks.alias(is_to_be),
         };
         let mut changes = Self::changes(applied, desired, alias);
         if loopback {
             changes.group = None;
         }
-        let guard = match applied.known_index {
+        let guard = match applied.circumstances.known_by {
             _ if loopback => not_others(&self.marks),
-            Some(index) => Guard::Known { index },
-            None => owned(&self.marks),
+            KnownBy::Index(index) => Guard::Known { index },
+            KnownBy::Mark | KnownBy::Group => owned(&self.marks),
         };
         Ok(Effect::one(KernelOp::SetLink {
             netns,
-            name: applied.host_name.clone(),
+            name: was.host_name.clone(),
             guard,
             changes: Box::new(changes),
         }))
     }
 
-    fn delete(&self, key: &Key, applied: &Value, _: DeleteCause, view: &View<'_, Network>) -> Effect {
-        let Some(interface) = interface(applied) else {
-            return not_of_kind(key, applied);
-        };
+    fn delete(&self, applied: &Arc<AppliedInterface>, _: DeleteCause, view: &View<'_, Network>) -> Effect {
+        let interface = &*applied.interface;
         let Some(netns) = netns_of(view, &interface.namespace) else {
             return not_open(&interface.namespace);
         };

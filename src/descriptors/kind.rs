@@ -3,8 +3,6 @@
 //! Owns the way from the values of the scheduler, which may be of any kind, to those of one kind. Must never take a value of another kind
 //! for nothing to do: that is a defect. Start reading at [`Kind`].
 
-use std::borrow::Borrow;
-
 use models::key::Key;
 
 use super::{Effect, Network, value::Value};
@@ -16,9 +14,11 @@ use crate::{
 /// One kind of value. [`Typed`] makes a [`Descriptor`] of it, where the methods are explained.
 pub trait Kind: Send + Sync {
     /// What can be asked for.
-    type Desired: Clone + 'static;
-    /// What is known of one that exists: what could be asked for to get the same, and perhaps more.
-    type Applied: Borrow<Self::Desired> + From<Self::Desired> + 'static;
+    type Desired: 'static;
+    /// What is known of one that exists.
+    type Applied: 'static;
+    /// What the two have in common: what is asked of the kernel or is there, whichever of the two it was taken from.
+    type Common<'a>;
 
     /// Stable name, as in the reference (`linux-interface`).
     const NAME: &'static str;
@@ -28,6 +28,9 @@ pub trait Kind: Send + Sync {
 
     /// The applied value in a value of the scheduler, if it is of this kind.
     fn applied(value: &Value) -> Option<&Self::Applied>;
+
+    /// What both have in common, of a value of the scheduler of this kind.
+    fn common(value: &Value) -> Option<Self::Common<'_>>;
 
     /// An applied value as a value of the scheduler.
     fn value(applied: Self::Applied) -> Value;
@@ -41,32 +44,30 @@ pub trait Kind: Send + Sync {
     fn compare(&self, applied: &Self::Applied, desired: &Self::Desired) -> Comparison;
 
     /// See [`Descriptor::as_applied`].
-    fn as_applied(&self, _former: Option<&Self::Applied>, desired: &Self::Desired) -> Self::Applied {
-        desired.clone().into()
-    }
+    fn as_applied(&self, former: Option<&Self::Applied>, desired: &Self::Desired) -> Self::Applied;
 
     /// See [`Descriptor::dependencies`].
-    fn dependencies(&self, _value: &Self::Desired) -> Vec<Dependency> {
+    fn dependencies(&self, _value: Self::Common<'_>) -> Vec<Dependency> {
         Vec::new()
     }
 
     /// See [`Descriptor::place`].
-    fn place(&self, _key: &Key, _value: &Self::Desired) -> Option<Place> {
+    fn place(&self, _key: &Key, _value: Self::Common<'_>) -> Option<Place> {
         None
     }
 
     /// See [`Descriptor::derived`].
-    fn derived(&self, _value: &Self::Desired) -> Vec<(Key, Value)> {
+    fn derived(&self, _value: Self::Common<'_>) -> Vec<(Key, Value)> {
         Vec::new()
     }
 
     /// See [`Descriptor::implied`].
-    fn implied(&self, _value: &Self::Desired) -> Vec<(Key, Value)> {
+    fn implied(&self, _value: Self::Common<'_>) -> Vec<(Key, Value)> {
         Vec::new()
     }
 
     /// See [`Descriptor::claims`].
-    fn claims(&self, _value: &Self::Desired, _view: &View<'_, Network>) -> Vec<Claim> {
+    fn claims(&self, _value: Self::Common<'_>, _view: &View<'_, Network>) -> Vec<Claim> {
         Vec::new()
     }
 
@@ -123,6 +124,7 @@ macro_rules! of_one_type {
     ($variant:ident, $type:ty) => {
         type Desired = $type;
         type Applied = $type;
+        type Common<'a> = &'a $type;
 
         fn desired(value: &Value) -> Option<&$type> {
             match value {
@@ -135,12 +137,54 @@ macro_rules! of_one_type {
             Self::desired(value)
         }
 
+        fn common(value: &Value) -> Option<&$type> {
+            Self::desired(value)
+        }
+
         fn value(applied: $type) -> Value {
             Value::$variant(applied)
+        }
+
+        /// Nothing more is known of it than was asked for.
+        fn as_applied(&self, _: Option<&$type>, desired: &$type) -> $type {
+            desired.clone()
         }
     };
 }
 pub(super) use of_one_type;
+
+/// The members of [`Kind`] for a kind of which desired and applied values are of two types, in two variants of [`Value`]. A function of
+/// [`Value`] returns what they have in common.
+macro_rules! of_two_types {
+    ($desired:ident($desired_type:ty), $applied:ident($applied_type:ty), $common:ident($common_type:ty)) => {
+        type Desired = $desired_type;
+        type Applied = $applied_type;
+        type Common<'a> = &'a $common_type;
+
+        fn desired(value: &Value) -> Option<&$desired_type> {
+            match value {
+                Value::$desired(desired) => Some(desired),
+                _ => None,
+            }
+        }
+
+        fn applied(value: &Value) -> Option<&$applied_type> {
+            match value {
+                Value::$applied(applied) => Some(applied),
+                _ => None,
+            }
+        }
+
+        fn common(value: &Value) -> Option<&$common_type> {
+            value.$common()
+        }
+
+        fn value(applied: $applied_type) -> Value {
+            Value::$applied(applied)
+        }
+    };
+}
+pub(super) use of_two_types;
 
 /// The descriptor of a kind.
 #[derive(Clone)]
@@ -160,11 +204,8 @@ impl<K: Kind> Typed<K> {
         found
     }
 
-    /// A value that may be desired or applied, as it could be asked for.
-    fn either<'a>(key: &Key, value: &'a Value) -> Option<&'a K::Desired> {
-        Self::expected(key, value, |value| {
-            K::desired(value).or_else(|| K::applied(value).map(Borrow::borrow))
-        })
+    fn common<'a>(key: &Key, value: &'a Value) -> Option<K::Common<'a>> {
+        Self::expected(key, value, K::common)
     }
 
     fn applied<'a>(key: &Key, value: &'a Value) -> Option<&'a K::Applied> {
@@ -201,26 +242,26 @@ impl<K: Kind> Descriptor<Network> for Typed<K> {
     }
 
     fn dependencies(&self, key: &Key, value: &Value) -> Vec<Dependency> {
-        let value = Self::either(key, value);
+        let value = Self::common(key, value);
         value.map(|value| self.0.dependencies(value)).unwrap_or_default()
     }
 
     fn place(&self, key: &Key, value: &Value) -> Option<Place> {
-        self.0.place(key, Self::either(key, value)?)
+        self.0.place(key, Self::common(key, value)?)
     }
 
     fn derived(&self, key: &Key, value: &Value) -> Vec<(Key, Value)> {
-        let value = Self::either(key, value);
+        let value = Self::common(key, value);
         value.map(|value| self.0.derived(value)).unwrap_or_default()
     }
 
     fn implied(&self, key: &Key, value: &Value) -> Vec<(Key, Value)> {
-        let value = Self::either(key, value);
+        let value = Self::common(key, value);
         value.map(|value| self.0.implied(value)).unwrap_or_default()
     }
 
     fn claims(&self, key: &Key, value: &Value, view: &View<'_, Network>) -> Vec<Claim> {
-        let value = Self::either(key, value);
+        let value = Self::common(key, value);
         value.map(|value| self.0.claims(value, view)).unwrap_or_default()
     }
 
@@ -295,6 +336,7 @@ mod tests {
         let scheduler = Scheduler::new(network.clone());
         let view = scheduler.view();
         let keys = [
+            "config/linux/interfaces/v2/interface/a",
             "config/linux/l3/v2/arp/a/10.1.0.9",
             "config/linux/l3/v2/route/10.1.0.0/16/a",
             "linux/interface/a/address/static/10.1.0.1/24",

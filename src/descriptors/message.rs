@@ -1,8 +1,10 @@
 //! From values back to messages, for people and for clients.
 //!
-//! Owns the reverse of [`convert`], and what people and clients see of an observed link. A value that is still as its model asked is shown as that model was written. Any other
-//! value was read from the kernel or differs from its model: it is shown with every field that the kernel has, in its normal form. Must
-//! never look at anything but its arguments. Start reading at [`message_of`].
+//! Owns the reverse of [`super::convert`], and what people and clients see of an observed link. A value that is still as its model asked
+//! is shown as that model was written. Any other value was read from the kernel or differs from its model: it is shown with every field
+//! that the kernel has, in its normal form. Must never look at anything but its arguments. Start reading at [`message_of`].
+
+use std::sync::Arc;
 
 use models::{
     address::MacAddress,
@@ -22,12 +24,15 @@ use models::{
 };
 
 use super::{
-    convert,
     observed::ObservedInterface,
     route::SCOPE_LINK,
-    value::{Arp, Detection, DriftPolicy, Interface, Membership, NamespaceName, Role, Route, Value},
+    value::{
+        Address, Applied, AppliedInterface, Arp, Desired, DesiredInterface, Detection, DriftPolicy, Interface, Membership, NamespaceName,
+        Role, Route, Terms, Value,
+    },
 };
 use link_kinds::{KindSpec, Link, Port};
+use netns_kernel::RouteState;
 
 /// A value as a message.
 #[derive(Clone, PartialEq, Debug)]
@@ -46,7 +51,8 @@ pub enum Message {
 pub fn message_of(value: &Value) -> Option<Message> {
     let part = |interface: InterfaceMessage| Some(Message::Interface(Box::new(interface)));
     match value {
-        Value::Interface(interface) => part(interface_of(interface)),
+        Value::Interface(desired) => part(desired_interface(desired)),
+        Value::AppliedInterface(applied) => part(applied_interface(applied)),
         Value::Address(address) => part(InterfaceMessage {
             name: address.interface.clone(),
             ip_addresses: vec![address.text.clone()],
@@ -58,11 +64,17 @@ pub fn message_of(value: &Value) -> Option<Message> {
             name: vlan.interface.clone(),
             ..InterfaceMessage::default()
         }),
-        Value::Arp(arp) => Some(Message::Arp(arp_of(arp))),
-        Value::Route(route) => Some(Message::Route(route_of(route))),
-        Value::Detection(_) | Value::Namespace(_) | Value::Microservice(_) | Value::Orphan(_) | Value::HostLink(_) | Value::Present => {
-            Some(Message::Empty)
-        }
+        Value::Arp(arp) => Some(Message::Arp(desired(arp, arp_of))),
+        Value::AppliedArp(arp) => Some(Message::Arp(applied(arp, arp_of))),
+        Value::Route(route) => Some(Message::Route(desired(route, route_of))),
+        Value::AppliedRoute(route) => Some(Message::Route(applied(route, route_of))),
+        Value::Detection(_)
+        | Value::Namespace(_)
+        | Value::AppliedNamespace(_)
+        | Value::Microservice(_)
+        | Value::Orphan(_)
+        | Value::HostLink(_)
+        | Value::Present => Some(Message::Empty),
         Value::Unhandled => None,
     }
 }
@@ -91,25 +103,28 @@ fn port_member(port: &Port) -> Option<interface::Port> {
     proto::interface_with(vec![(member, message)]).port
 }
 
-/// The message of an interface.
-pub fn interface_of(interface: &Interface) -> InterfaceMessage {
-    if let Some(message) = interface.original.message::<InterfaceMessage>()
-        && let Ok(asked) = convert::interface(&message)
-    {
-        // What only the agent knows of a link is no part of the message.
-        let asked = Interface {
-            marked: interface.marked,
-            known_index: interface.known_index,
-            enslaved: interface.enslaved,
-            set: interface.set,
-            adopted: interface.adopted,
-            ..asked
-        };
-        if asked == *interface {
-            return message;
-        }
+/// The message that a value was made from, or else its normal form.
+fn written<M: prost::Message + Default>(terms: &Terms, in_normal_form: impl FnOnce() -> M) -> M {
+    terms.original.message().unwrap_or_else(in_normal_form)
+}
+
+fn desired_interface(desired: &DesiredInterface) -> InterfaceMessage {
+    written(&desired.terms, || {
+        interface_of(&desired.interface, &desired.addresses, Some(&desired.terms))
+    })
+}
+
+fn applied_interface(applied: &AppliedInterface) -> InterfaceMessage {
+    match applied.desired.as_deref() {
+        Some(desired) if applied.is_as(desired) => desired_interface(desired),
+        desired => interface_of(&applied.interface, &applied.addresses, desired.map(|desired| &desired.terms)),
     }
-    let detection = interface.addresses.first().map_or(Detection::Wait, |address| address.detection);
+}
+
+/// The message of an interface in its normal form, with the terms under which it is there.
+fn interface_of(interface: &Interface, addresses: &[Arc<Address>], terms: Option<&Terms>) -> InterfaceMessage {
+    let (adopt, drift_policy) = terms_of(terms);
+    let detection = addresses.first().map_or(Detection::Wait, |address| address.detection);
     let port = interface.port_of.as_ref().and_then(|port| port.settings.as_ref());
     InterfaceMessage {
         name: interface.name.clone(),
@@ -117,7 +132,7 @@ pub fn interface_of(interface: &Interface) -> InterfaceMessage {
         namespace: namespace_of(&interface.namespace),
         host_if_name: interface.host_name.clone(),
         enabled: interface.enabled,
-        ip_addresses: interface.addresses.iter().map(|address| address.text.clone()).collect(),
+        ip_addresses: addresses.iter().map(|address| address.text.clone()).collect(),
         phys_address: interface.mac.map(|mac| MacAddress(mac).to_string()).unwrap_or_default(),
         mtu: interface.mtu,
         link_only: interface.link_only,
@@ -125,8 +140,8 @@ pub fn interface_of(interface: &Interface) -> InterfaceMessage {
         link: link_member(&interface.link),
         port: port.and_then(port_member),
         master_interface: interface.port_of.as_ref().map(|port| port.master.clone()),
-        adopt: interface.adopt.then_some(true),
-        drift_policy: drift_policy_of(interface.drift_policy),
+        adopt,
+        drift_policy,
         duplicate_address_detection: match detection {
             Detection::Wait => None,
             Detection::Skip => Some(DuplicateAddressDetection::Skip.into()),
@@ -136,8 +151,13 @@ pub fn interface_of(interface: &Interface) -> InterfaceMessage {
 }
 
 /// The message of an applied interface as the kernel shows it: what only the agent knows is as applied.
-pub fn observed_interface(applied: &Interface, observed: &ObservedInterface<'_>, addresses: Vec<String>, vrf: &str) -> InterfaceMessage {
-    let mut link = applied.link.clone();
+pub fn observed_interface(
+    applied: &AppliedInterface,
+    observed: &ObservedInterface<'_>,
+    addresses: Vec<String>,
+    vrf: &str,
+) -> InterfaceMessage {
+    let mut link = applied.interface.link.clone();
     observed.correct(&mut link.settings);
     InterfaceMessage {
         host_if_name: observed.state.name.clone(),
@@ -147,7 +167,7 @@ pub fn observed_interface(applied: &Interface, observed: &ObservedInterface<'_>,
         mtu: observed.state.mtu,
         vrf_master_interface: vrf.to_owned(),
         link: link_member(&link),
-        ..interface_of(applied)
+        ..applied_interface(applied)
     }
 }
 
@@ -194,35 +214,40 @@ pub fn namespace_of(name: &NamespaceName) -> Option<NetNamespace> {
     })
 }
 
-fn drift_policy_of(policy: Option<DriftPolicy>) -> Option<i32> {
-    policy.map(|policy| match policy {
+/// The fields `adopt` and `drift_policy`.
+fn terms_of(terms: Option<&Terms>) -> (Option<bool>, Option<i32>) {
+    let policy = terms.and_then(|terms| terms.drift_policy).map(|policy| match policy {
         DriftPolicy::Repair => DriftPolicyMessage::Repair.into(),
         DriftPolicy::Report => DriftPolicyMessage::Report.into(),
-    })
+    });
+    (terms.filter(|terms| terms.adopt).map(|_| true), policy)
 }
 
-fn arp_of(arp: &Arp) -> ArpEntry {
-    if let Some(message) = arp.original.message::<ArpEntry>()
-        && let Ok(asked) = convert::arp(&message)
-        && *arp
-            == (Arp {
-                adopted: arp.adopted,
-                ..asked
-            })
-    {
-        return message;
+fn desired<T, M: prost::Message + Default>(desired: &Desired<T>, in_normal_form: impl Fn(&T, Option<&Terms>) -> M) -> M {
+    written(&desired.terms, || in_normal_form(&desired.value, Some(&desired.terms)))
+}
+
+fn applied<T: PartialEq + Clone, M: prost::Message + Default>(applied: &Applied<T>, in_normal_form: impl Fn(&T, Option<&Terms>) -> M) -> M {
+    match applied.as_desired() {
+        Some(as_desired) => desired(as_desired, in_normal_form),
+        None => in_normal_form(applied.value(), applied.desired().map(|desired| &desired.terms)),
     }
+}
+
+fn arp_of(arp: &Arp, terms: Option<&Terms>) -> ArpEntry {
+    let (adopt, drift_policy) = terms_of(terms);
     ArpEntry {
         interface: arp.interface.clone(),
         ip_address: arp.text.clone(),
         hw_address: MacAddress(arp.mac).to_string(),
-        adopt: arp.adopt.then_some(true),
-        drift_policy: drift_policy_of(arp.drift_policy),
+        adopt,
+        drift_policy,
     }
 }
 
-/// The message of a route as the kernel has it, with its scope.
-pub fn observed_route(route: &Route) -> RouteMessage {
+/// The message of a route in its normal form: as the kernel has it, with its scope.
+fn route_of(route: &Route, terms: Option<&Terms>) -> RouteMessage {
+    let (adopt, drift_policy) = terms_of(terms);
     let gateway = route.gateway.map(|gateway| gateway.to_string());
     let scope = match route.scope {
         0 => Scope::Global,
@@ -236,23 +261,17 @@ pub fn observed_route(route: &Route) -> RouteMessage {
         dst_network: route.destination_text.clone(),
         gw_addr: gateway.or_else(|| route.gateway_reference.clone()).unwrap_or_default(),
         metric: route.metric,
-        adopt: route.adopt.then_some(true),
-        drift_policy: drift_policy_of(route.drift_policy),
+        adopt,
+        drift_policy,
     }
 }
 
-fn route_of(route: &Route) -> RouteMessage {
-    if let Some(message) = route.original.message::<RouteMessage>()
-        && let Ok(asked) = convert::route(&message)
-        && *route
-            == (Route {
-                adopted: route.adopted,
-                ..asked
-            })
-    {
-        return message;
+/// The message of an applied route as the kernel has it.
+pub fn observed_route(applied: &Applied<Route>, state: &RouteState) -> RouteMessage {
+    RouteMessage {
+        metric: state.route.metric,
+        ..route_of(applied.value(), applied.desired().map(|desired| &desired.terms))
     }
-    observed_route(route)
 }
 
 #[cfg(test)]
@@ -260,7 +279,11 @@ mod tests {
     use models::{Model, key::Key};
 
     use super::*;
-    use crate::descriptors::{Network, convert::value_of};
+    use crate::descriptors::{
+        Network,
+        convert::value_of,
+        value::{Circumstances, KnownBy},
+    };
     use crate::scheduler::Domain;
 
     fn there_and_back(key: &str, json: &str) -> Option<Model> {
@@ -342,18 +365,24 @@ mod tests {
         let Ok(Value::Interface(asked)) = value_of(&model) else {
             panic!("{json}");
         };
-        let down = Interface {
+        let as_asked = AppliedInterface::of(&asked);
+        let interface = Interface {
             enabled: false,
-            ..(*asked).clone()
+            ..(*asked.interface).clone()
         };
-        let shown = interface_of(&down);
+        let down = AppliedInterface {
+            interface: interface.into(),
+            ..as_asked.clone()
+        };
+        let shown = applied_interface(&down);
         assert_eq!((shown.enabled, shown.host_if_name.as_str()), (false, "a"));
-        let adopted = Interface {
+        let circumstances = Circumstances {
+            known_by: KnownBy::Group,
             adopted: true,
-            marked: false,
-            ..(*asked).clone()
+            ..as_asked.circumstances
         };
-        assert_eq!(Model::from(interface_of(&adopted)), model);
+        let adopted = AppliedInterface { circumstances, ..as_asked };
+        assert_eq!(Model::from(applied_interface(&adopted)), model);
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub const MICROSERVICE_AVAILABLE: &str = "microservice-available";
 /// The domain of the product: values and kernel operations of one agent.
 #[derive(Clone)]
 pub struct Network {
-    interface: interface::InterfaceDescriptor,
+    interface: Typed<interface::InterfaceKind>,
     address: Typed<address::AddressKind>,
     detection: Typed<detection::DetectionKind>,
     membership: Typed<membership::MembershipKind>,
@@ -66,7 +66,7 @@ impl Network {
     pub fn new(label: &str) -> Self {
         let marks = Marks::new(label);
         Network {
-            interface: interface::InterfaceDescriptor { marks: marks.clone() },
+            interface: Typed(interface::InterfaceKind { marks: marks.clone() }),
             address: Typed(address::AddressKind { marks: marks.clone() }),
             detection: Typed(detection::DetectionKind { marks: marks.clone() }),
             membership: Typed(membership::MembershipKind { marks: marks.clone() }),
@@ -102,7 +102,7 @@ impl Network {
 
     /// The marks of this agent.
     pub fn marks(&self) -> &Marks {
-        &self.interface.marks
+        &self.interface.0.marks
     }
 }
 
@@ -145,7 +145,8 @@ impl Domain for Network {
     }
 
     fn is_repaired(&self, _: &Key, wanted: &Value) -> bool {
-        wanted.drift_policy().unwrap_or(self.drift_policy) == DriftPolicy::Repair
+        let own = wanted.terms().and_then(|terms| terms.drift_policy);
+        own.unwrap_or(self.drift_policy) == DriftPolicy::Repair
     }
 
     fn concerned(&self, _: &Key, value: &Value, view: &View<'_, Network>) -> Vec<Key> {
@@ -156,7 +157,7 @@ impl Domain for Network {
     }
 
     fn metadata(&self, _: &Key, applied: &Value) -> Vec<(&'static str, Vec<String>)> {
-        let open = applied.namespace().and_then(|namespace| namespace.open.as_ref());
+        let open = applied.open_namespace();
         open.map(|open| ("inode", vec![open.netns.0.to_string()])).into_iter().collect()
     }
 
@@ -178,18 +179,13 @@ pub type Effect = crate::scheduler::Effect<KernelOp>;
 
 /// The namespace that a name leads to now; `None` while it is not open.
 pub fn netns_of(view: &View<'_, Network>, name: &NamespaceName) -> Option<NetnsId> {
-    Some(view.applied(&name.key())?.namespace()?.open.as_ref()?.netns)
+    Some(view.applied(&name.key())?.open_namespace()?.netns)
 }
 
 /// An applied interface, with the namespace that it is in.
 pub fn applied_interface<'a>(view: &View<'a, Network>, name: &str) -> Option<(&'a Interface, NetnsId)> {
     let interface = view.applied(&interface_key(name))?.interface()?;
     Some((interface, netns_of(view, &interface.namespace)?))
-}
-
-/// A value of another kind has come to a descriptor.
-fn not_of_kind(key: &Key, value: &Value) -> Effect {
-    Effect::Impossible(format!("the value of {key} is {value:?}"))
 }
 
 /// What is done on the link of an interface, for a value that depends on it and so is applied only while the interface is.

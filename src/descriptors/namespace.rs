@@ -8,7 +8,7 @@ use models::key::{Key, TypedKey};
 use super::{
     Effect, MICROSERVICE_AVAILABLE, Network,
     alias::Marks,
-    kind::{Kind, of_one_type},
+    kind::{Kind, of_two_types},
     value::{Namespace, NamespaceName, OpenNamespace, Value},
 };
 use crate::scheduler::{Comparison, DeleteCause, Dependency, Difference, Refusal, View};
@@ -46,7 +46,7 @@ pub fn microservice_key(label: &str) -> Key {
 /// A namespace value as if it had been opened, for a dry run; `None` for what cannot be found. The inode is made up, and differs from
 /// that of every real namespace.
 pub fn supposed(key: &Key, wanted: &Value, view: &View<'_, Network>) -> Option<Value> {
-    let name = wanted.namespace()?.name.clone();
+    let name = wanted.namespace_name()?.clone();
     let digest = key
         .as_str()
         .bytes()
@@ -56,36 +56,39 @@ pub fn supposed(key: &Key, wanted: &Value, view: &View<'_, Network>) -> Option<V
         reference: reference(&name, view)?,
         owned: false,
     };
-    Some(Value::Namespace(Namespace { name, open: Some(open) }))
+    Some(Value::AppliedNamespace(Namespace { name, open: Some(open) }))
 }
 
 impl Kind for NamespaceKind {
-    of_one_type!(Namespace, Namespace);
+    of_two_types!(Namespace(NamespaceName), AppliedNamespace(Namespace), namespace_name(NamespaceName));
 
     const NAME: &'static str = "linux-namespace";
 
-    fn compare(&self, applied: &Namespace, desired: &Namespace) -> Comparison {
-        let differs = applied.name != desired.name;
+    fn compare(&self, applied: &Namespace, desired: &NamespaceName) -> Comparison {
+        let differs = applied.name != *desired;
         differs.then(|| Difference::again("it has another name")).into_iter().collect()
     }
 
     /// What was opened stays open.
-    fn as_applied(&self, former: Option<&Namespace>, desired: &Namespace) -> Namespace {
-        former.unwrap_or(desired).clone()
+    fn as_applied(&self, former: Option<&Namespace>, desired: &NamespaceName) -> Namespace {
+        former.cloned().unwrap_or_else(|| Namespace {
+            name: desired.clone(),
+            open: None,
+        })
     }
 
-    fn dependencies(&self, namespace: &Namespace) -> Vec<Dependency> {
-        match &namespace.name {
+    fn dependencies(&self, name: &NamespaceName) -> Vec<Dependency> {
+        match name {
             NamespaceName::Microservice(label) => vec![Dependency::key(MICROSERVICE_AVAILABLE, microservice_key(label))],
             NamespaceName::Own | NamespaceName::Named(_) | NamespaceName::Process(_) | NamespaceName::File(_) => Vec::new(),
         }
     }
 
-    fn create(&self, desired: &Namespace, view: &View<'_, Network>) -> Result<Effect, Refusal> {
+    fn create(&self, desired: &NamespaceName, view: &View<'_, Network>) -> Result<Effect, Refusal> {
         let mark = Some(self.marks.created_namespace(None));
-        Ok(match reference(&desired.name, view) {
+        Ok(match reference(desired, view) {
             Some(reference) => Effect::one(KernelOp::OpenNamespace { reference, mark }),
-            None => Effect::Impossible(format!("no container runs {}", desired.name)),
+            None => Effect::Impossible(format!("no container runs {desired}")),
         })
     }
 

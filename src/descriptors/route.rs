@@ -18,10 +18,10 @@ use super::{
     applied_interface,
     arp::up_key,
     guard_of,
-    kind::{Kind, of_one_type},
+    kind::{Kind, of_two_types},
     off_link, on_link,
     sharing::{others_on_link, vrf_table},
-    value::{Interface, Route, Value, interface_key},
+    value::{Applied, Desired, Interface, Route, Value, interface_key},
 };
 use crate::scheduler::{Claim, Comparison, DeleteCause, Dependency, Difference, Refusal, View};
 use netns_kernel::{AddressSpec, KernelOp, NetnsId, RouteSpec};
@@ -69,10 +69,13 @@ pub fn effective_metric(destination: IpAddr, metric: u32) -> u32 {
 pub(super) fn layer3_on_link<'a>(interface: &Interface, view: &View<'a, Network>) -> Vec<(&'a Key, IpAddr)> {
     let on_link = others_on_link(view, interface).into_iter().chain([interface]);
     let dependents = on_link.flat_map(|interface| view.dependents(&up_key(&interface.name)));
-    let present = dependents.filter_map(|key| match view.applied(key).or(view.coming(key))? {
-        Value::Route(route) => Some((key, route.destination?.address)),
-        Value::Arp(arp) => Some((key, arp.address?)),
-        _ => None,
+    let present = dependents.filter_map(|key| {
+        let value = view.applied(key).or(view.coming(key))?;
+        let address = match value.route() {
+            Some(route) => route.destination?.address,
+            None => value.arp()?.address?,
+        };
+        Some((key, address))
     });
     present.collect()
 }
@@ -104,14 +107,14 @@ fn operation(route: &Route, view: &View<'_, Network>, make: impl FnOnce(NetnsId,
 }
 
 impl RouteKind {
-    fn set(&self, desired: &Route, replace: bool, view: &View<'_, Network>) -> Effect {
-        operation(desired, view, |netns, interface, route| KernelOp::AddRoute {
+    fn set(&self, desired: &Desired<Route>, replace: bool, view: &View<'_, Network>) -> Effect {
+        operation(&desired.value, view, |netns, interface, route| KernelOp::AddRoute {
             netns,
             link: interface.host_name.clone(),
             guard: guard_of(&self.marks, interface),
             route,
             replace,
-            adopt: desired.adopt,
+            adopt: desired.terms.adopt,
         })
     }
 }
@@ -138,11 +141,12 @@ fn reaches(key: &Key, gateway: IpAddr) -> bool {
 }
 
 impl Kind for RouteKind {
-    of_one_type!(Route, Arc<Route>);
+    of_two_types!(Route(Arc<Desired<Route>>), AppliedRoute(Applied<Route>), route(Route));
 
     const NAME: &'static str = "linux-route";
 
-    fn compare(&self, from: &Arc<Route>, to: &Arc<Route>) -> Comparison {
+    fn compare(&self, applied: &Applied<Route>, desired: &Arc<Desired<Route>>) -> Comparison {
+        let (from, to) = (applied.value(), &desired.value);
         let destination = |route: &Route| {
             let to = route.destination?;
             Some((address::network_of(to.address, to.prefix_len), to.prefix_len))
@@ -167,17 +171,11 @@ impl Kind for RouteKind {
         .collect()
     }
 
-    fn as_applied(&self, former: Option<&Arc<Route>>, desired: &Arc<Route>) -> Arc<Route> {
-        match former.is_some_and(|former| former.adopted) {
-            true => Arc::new(Route {
-                adopted: true,
-                ..Route::clone(desired)
-            }),
-            false => desired.clone(),
-        }
+    fn as_applied(&self, former: Option<&Applied<Route>>, desired: &Arc<Desired<Route>>) -> Applied<Route> {
+        Applied::of(desired, former)
     }
 
-    fn dependencies(&self, route: &Arc<Route>) -> Vec<Dependency> {
+    fn dependencies(&self, route: &Route) -> Vec<Dependency> {
         let interface = &route.interface;
         let mut dependencies = vec![Dependency::key("outgoing-interface-is-up", up_key(interface)).outlived()];
         if route.destination.is_none() {
@@ -214,7 +212,7 @@ impl Kind for RouteKind {
         dependencies
     }
 
-    fn derived(&self, route: &Arc<Route>) -> Vec<(Key, Value)> {
+    fn derived(&self, route: &Route) -> Vec<(Key, Value)> {
         if route.scope != SCOPE_LINK {
             return Vec::new();
         }
@@ -226,7 +224,7 @@ impl Kind for RouteKind {
     }
 
     /// The kernel knows one route per destination, metric and table of a namespace.
-    fn claims(&self, route: &Arc<Route>, view: &View<'_, Network>) -> Vec<Claim> {
+    fn claims(&self, route: &Route, view: &View<'_, Network>) -> Vec<Claim> {
         let (Some(to), Some((interface, netns))) = (route.destination, applied_interface(view, &route.interface)) else {
             return Vec::new();
         };
@@ -242,19 +240,20 @@ impl Kind for RouteKind {
         }]
     }
 
-    fn create(&self, desired: &Arc<Route>, view: &View<'_, Network>) -> Result<Effect, Refusal> {
+    fn create(&self, desired: &Arc<Desired<Route>>, view: &View<'_, Network>) -> Result<Effect, Refusal> {
         Ok(self.set(desired, false, view))
     }
 
-    fn recover(&self, attempted: &Arc<Route>, view: &View<'_, Network>) -> Effect {
+    fn recover(&self, attempted: &Applied<Route>, view: &View<'_, Network>) -> Effect {
         self.delete(attempted, DeleteCause::Again, view)
     }
 
-    fn update(&self, _: &Arc<Route>, desired: &Arc<Route>, view: &View<'_, Network>) -> Result<Effect, Refusal> {
+    fn update(&self, _: &Applied<Route>, desired: &Arc<Desired<Route>>, view: &View<'_, Network>) -> Result<Effect, Refusal> {
         Ok(self.set(desired, true, view))
     }
 
-    fn delete(&self, applied: &Arc<Route>, _: DeleteCause, view: &View<'_, Network>) -> Effect {
+    fn delete(&self, applied: &Applied<Route>, _: DeleteCause, view: &View<'_, Network>) -> Effect {
+        let applied = applied.value();
         off_link(view, &applied.interface, |_, _| {
             operation(applied, view, |netns, interface, route| KernelOp::DeleteRoute {
                 netns,

@@ -220,11 +220,11 @@ pub fn concerned_beside(view: &View<'_, Network>, interface: &Interface) -> Vec<
 
 /// Whether the agent keeps an address on a link for another value than `interface`.
 pub fn is_kept_for_another(view: &View<'_, Network>, interface: &Interface, spec: AddressSpec) -> bool {
-    let keeps = |other: &Interface| {
-        let mut same = other.addresses.iter().filter(|address| address.spec == Some(spec));
+    let keeps = |other: &Value| {
+        let mut same = other.addresses().iter().filter(|address| address.spec == Some(spec));
         same.any(|address| address.expected.is_none() && view.applied(&address.key).is_some_and(|value| value.address().is_some()))
     };
-    others_on_link(view, interface).into_iter().any(keeps)
+    keys_beside(view, interface).iter().filter_map(|key| view.applied(key)).any(keeps)
 }
 
 /// Whether an applied interface is a VRF device, and with which routing table.

@@ -36,13 +36,13 @@ pub(super) struct HostFacts {
 impl HostFacts {
     /// Records the applied value of an interface. Returns whether it is an EXISTING one that is new or was changed.
     fn note_existing(&mut self, view: &View<'_, Network>, key: &Key) -> bool {
-        let interface = view.applied(key).and_then(Value::interface);
-        let Some(interface) = interface.filter(|interface| interface.is_existing()) else {
+        let applied = view.applied(key).and_then(Value::applied_interface);
+        let Some(applied) = applied.filter(|applied| applied.interface.is_existing()) else {
             self.existing.remove(key);
             return false;
         };
-        let addresses = interface.addresses.iter().map(|address| address.spec).collect();
-        let now = (interface.host_name.clone(), addresses);
+        let addresses = applied.addresses.iter().map(|address| address.spec).collect();
+        let now = (applied.interface.host_name.clone(), addresses);
         if self.existing.get(key) == Some(&now) {
             return false;
         }

@@ -126,10 +126,10 @@ impl NetworkEffects {
         let found = findings.found.iter().map(|(key, _)| key);
         let changed: HashSet<&Key> = findings.lost.iter().chain(found).collect();
         for key in &findings.lost {
-            let interface = match view.applied(key) {
-                Some(Value::Route(route)) => &route.interface,
-                Some(Value::Arp(arp)) => &arp.interface,
-                _ => continue,
+            let Some(applied) = view.applied(key) else { continue };
+            let of_route = applied.route().map(|route| &route.interface);
+            let Some(interface) = of_route.or(applied.arp().map(|arp| &arp.interface)) else {
+                continue;
             };
             if view.wanted(key).is_some() && !changed.contains(&interface_key(interface)) {
                 self.displaced.insert(key.clone());
@@ -196,7 +196,7 @@ impl NetworkEffects {
             name: name.clone(),
             open: Some(open),
         };
-        scheduler.found(vec![(key, Value::Namespace(value))]);
+        scheduler.found(vec![(key, Value::AppliedNamespace(value))]);
         self.inspect_as(scheduler, &name, netns, contents, true);
     }
 

@@ -135,7 +135,7 @@ impl NetworkEffects {
                 Outcome::Done
             }
             Reply::Adopted => {
-                let value = scheduler.view().coming(key).map(|value| value.with_adopted(true));
+                let value = scheduler.view().coming(key).map(Value::with_adopted);
                 info!(key = %key, "adopted what somebody else had made");
                 value.map_or(Outcome::Done, Outcome::Became)
             }
@@ -218,7 +218,7 @@ impl NetworkEffects {
         self.references.watch(key, name, Binding::Bound { inode: netns.0 });
         self.reporter.namespace(name, Some((netns, owned)), "");
         info!(namespace = %name, %netns, owned, "namespace opened");
-        Value::Namespace(Namespace {
+        Value::AppliedNamespace(Namespace {
             name: name.clone(),
             open: Some(open),
         })

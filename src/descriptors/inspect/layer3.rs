@@ -15,7 +15,7 @@ use super::{
         arp::up_key,
         observed::ObservedInterface,
         route::{TABLE_MAIN, effective_metric},
-        value::{Arp, Original, Route, Value, interface_key},
+        value::{Applied, Arp, Route, Value, interface_key},
     },
     Inspection,
 };
@@ -56,16 +56,15 @@ impl<'a, 's> Inspection<'a, 's> {
             let table = self.table_of(name, &link);
             for key in self.view.dependents(&up_key(name)) {
                 let known = self.view.known(key);
-                match known.wanted.or(known.applied) {
-                    Some(value @ Value::Arp(arp)) => on.neighbours.extend(arp.address.map(|address| (address, key, value))),
-                    Some(value @ Value::Route(route)) => {
-                        let identity = |to: AddressSpec| {
-                            let network = address::network_of(to.address, to.prefix_len);
-                            (table, network, to.prefix_len, effective_metric(network, route.metric))
-                        };
-                        on.routes.extend(route.destination.map(|to| (identity(to), key, value)));
-                    }
-                    _ => {}
+                let Some(value) = known.wanted.or(known.applied) else { continue };
+                if let Some(arp) = value.arp() {
+                    on.neighbours.extend(arp.address.map(|address| (address, key, value)));
+                } else if let Some(route) = value.route() {
+                    let identity = |to: AddressSpec| {
+                        let network = address::network_of(to.address, to.prefix_len);
+                        (table, network, to.prefix_len, effective_metric(network, route.metric))
+                    };
+                    on.routes.extend(route.destination.map(|to| (identity(to), key, value)));
                 }
             }
         }
@@ -102,13 +101,9 @@ impl<'a, 's> Inspection<'a, 's> {
             address: Some(state.address),
             text: ip_address.clone(),
             mac: state.mac,
-            adopt: false,
-            adopted: false,
-            drift_policy: None,
-            original: Original::default(),
         };
         let key = TypedKey::Arp { interface, ip_address }.to_key();
-        self.view.rejected(&key).then(|| (key, Value::Arp(arp.into())))
+        self.view.rejected(&key).then(|| (key, Value::AppliedArp(Applied::unasked(arp))))
     }
 
     /// As [`Self::rejected_neighbour`], for a route.
@@ -123,10 +118,6 @@ impl<'a, 's> Inspection<'a, 's> {
             gateway_reference: None,
             scope: state.route.scope,
             metric: state.route.metric,
-            adopt: false,
-            adopted: false,
-            drift_policy: None,
-            original: Original::default(),
         };
         let destination = RouteDestination::Network { address, prefix_len };
         let key = TypedKey::Route {
@@ -134,7 +125,9 @@ impl<'a, 's> Inspection<'a, 's> {
             outgoing_interface,
         };
         let key = key.to_key();
-        self.view.rejected(&key).then(|| (key, Value::Route(route.into())))
+        self.view
+            .rejected(&key)
+            .then(|| (key, Value::AppliedRoute(Applied::unasked(route))))
     }
 
     /// Whether a value is known that is on one of the interfaces on a link; `key` is its key, given the interface.
@@ -168,16 +161,18 @@ impl<'a, 's> Inspection<'a, 's> {
                 Some((key, value)) => {
                     let Some(arp) = value.arp() else { continue };
                     let known = self.view.known(key);
-                    let applied = known.applied.and_then(Value::arp);
+                    let applied = known.applied.and_then(Value::applied_arp);
                     // That nothing has changed is usual, and must take little.
-                    let is_same = arp.mac == state.mac && applied == Some(arp);
-                    if !is_same && !known.in_flight {
+                    let is_as_applied = applied.map(Applied::value) == Some(arp) && arp.mac == state.mac;
+                    if !is_as_applied && !known.in_flight {
                         let found = Arp {
                             mac: state.mac,
                             ..arp.clone()
                         };
-                        if applied != Some(&found) {
-                            self.findings.found.push((key.clone(), Value::Arp(found.into())));
+                        if applied.map(Applied::value) != Some(&found) {
+                            let basis = value.desired_arp().map(|desired| Applied::of(desired, applied));
+                            let found = basis.as_ref().or(applied).map(|basis| Value::AppliedArp(basis.found(found)));
+                            self.findings.found.extend(found.map(|found| (key.clone(), found)));
                         }
                     }
                     self.seen.insert(key.clone());
@@ -242,16 +237,18 @@ impl<'a, 's> Inspection<'a, 's> {
                         route.gateway
                     };
                     let known = self.view.known(key);
-                    let applied = known.applied.and_then(Value::route);
-                    let is_same = (gateway, scope) == (wanted.gateway, wanted.scope) && applied == Some(wanted);
-                    if !is_same && !known.in_flight {
+                    let applied = known.applied.and_then(Value::applied_route);
+                    let is_as_applied = (gateway, scope) == (wanted.gateway, wanted.scope) && applied.map(Applied::value) == Some(wanted);
+                    if !is_as_applied && !known.in_flight {
                         let found = Route {
                             gateway,
                             scope,
                             ..wanted.clone()
                         };
-                        if applied != Some(&found) {
-                            self.findings.found.push((key.clone(), Value::Route(found.into())));
+                        if applied.map(Applied::value) != Some(&found) {
+                            let basis = value.desired_route().map(|desired| Applied::of(desired, applied));
+                            let found = basis.as_ref().or(applied).map(|basis| Value::AppliedRoute(basis.found(found)));
+                            self.findings.found.extend(found.map(|found| (key.clone(), found)));
                         }
                     }
                     self.seen.insert(key.clone());

@@ -139,8 +139,8 @@ impl<'s> Inspection<'_, 's> {
         };
         let has_other_link = |key: &&Key| self.managed.values().flatten().any(|name| interface_key(name) == **key);
         // The namespace may have other names, too; its value stands under one of them.
-        let names = self.view.applied_under(NAMESPACES).filter_map(|(_, value)| value.namespace());
-        let names: Vec<&NamespaceName> = names.map(|namespace| &namespace.name).filter(|name| self.is_here(name)).collect();
+        let names = self.view.applied_under(NAMESPACES).filter_map(|(_, value)| value.namespace_name());
+        let names: Vec<&NamespaceName> = names.filter(|name| self.is_here(name)).collect();
         let wanted = std::iter::once(self.name)
             .chain(names)
             .flat_map(|name| self.view.dependents(&name.key()))
@@ -203,8 +203,7 @@ impl<'s> Inspection<'_, 's> {
     fn asked_for(&self, names: &[String]) -> HashSet<AddressSpec> {
         let mut asked_for = HashSet::new();
         for name in names {
-            let wanted = self.view.wanted(&interface_key(name)).and_then(Value::interface);
-            let wanted = wanted.into_iter().flat_map(|wanted| &wanted.addresses);
+            let wanted = self.view.wanted(&interface_key(name)).into_iter().flat_map(Value::addresses);
             asked_for.extend(wanted.filter_map(|address| address.spec));
             let applied = self.view.applied_under(addresses_prefix(name).as_str());
             asked_for.extend(applied.filter_map(|(_, value)| value.address()?.spec));

@@ -3,7 +3,7 @@
 //! Owns the way from a link back to a value. Must never decide whose a link is: that is known before. Start reading at
 //! [`Inspection::interface`].
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use models::key::{AddressSource, Key, TypedKey};
 
@@ -14,7 +14,7 @@ use super::{
         alias::Mark,
         detection,
         observed::ObservedInterface,
-        value::{Address, Detection, Interface, Original, Value, interface_key},
+        value::{Address, Addresses, AppliedInterface, Circumstances, Detection, Interface, KnownBy, Value, interface_key},
     },
     Inspection,
 };
@@ -38,47 +38,78 @@ impl<'s> Inspection<'_, 's> {
         self.seen.extend(there);
     }
 
-    /// The interface as the link shows it. What the kernel cannot tell is as in `basis`.
-    pub(super) fn interface(&self, basis: &Interface, wanted: &Interface, link: &ObservedInterface<'s>) -> Interface {
-        let mut found = basis.without_addresses();
-        if !basis.is_existing() {
-            let state = link.state;
-            found.host_name = state.name.clone();
-            found.enabled = state.up;
-            if found.effective_mtu().is_some_and(|mtu| mtu != state.mtu) {
-                found.mtu = state.mtu;
+    /// The interface as the link shows it, with those addresses that the link has of its own and of the `asked_for` ones. What the kernel
+    /// cannot tell is as in `basis`.
+    pub(super) fn believe(&self, basis: AppliedInterface, asked_for: &Addresses, link: &ObservedInterface<'s>) -> AppliedInterface {
+        let mut found = basis;
+        if !found.interface.is_existing() {
+            let believed = &*found.interface;
+            let shown = self.shown(believed, link);
+            let is_unasked = link.state.master.is_some() && shown.vrf.is_none() && shown.port_of.is_none();
+            // Mostly nothing has changed.
+            if shown != *believed {
+                found.interface = shown.into();
             }
-            if found.mac.is_some() && state.mac.is_some() {
-                found.mac = state.mac;
+            found.circumstances.enslaved = is_unasked;
+            found.circumstances.known_by = KnownBy::Index(link.state.index);
+            if let Some(mark) = self.mark_on(link) {
+                (found.circumstances.set, found.circumstances.adopted) = (mark.set, mark.adopted);
+                found.circumstances.known_by = KnownBy::Mark;
             }
-            found.link = self.link_of_value(basis, link);
-            found.vrf = self.vrf_of(link, basis.vrf.as_deref());
-            found.port_of = self.port_of(link, basis.port_of.as_ref());
-            found.enslaved = state.master.is_some() && found.vrf.is_none() && found.port_of.is_none();
-            let mark = self.mark_on(link);
-            (found.marked, found.known_index) = (mark.is_some(), mark.is_none().then_some(state.index));
-            (found.set, found.adopted) = mark.map_or((basis.set, basis.adopted), |mark| (mark.set, mark.adopted));
         }
+        found.addresses = self.addresses_shown(&found.interface.name, &found.addresses, asked_for, link);
+        found
+    }
+
+    /// An interface as its link shows it.
+    fn shown(&self, believed: &Interface, link: &ObservedInterface<'s>) -> Interface {
+        let state = link.state;
+        let mtu = match believed.effective_mtu() {
+            Some(mtu) if mtu != state.mtu => state.mtu,
+            _ => believed.mtu,
+        };
+        Interface {
+            name: believed.name.clone(),
+            link: self.link_of_value(believed, link),
+            namespace: believed.namespace.clone(),
+            host_name: state.name.clone(),
+            enabled: state.up,
+            mac: believed.mac.map(|mac| state.mac.unwrap_or(mac)),
+            mtu,
+            link_only: believed.link_only,
+            vrf: self.vrf_of(link, believed.vrf.as_deref()),
+            port_of: self.port_of(link, believed.port_of.as_ref()),
+        }
+    }
+
+    /// The believed and the asked for addresses that a link has.
+    fn addresses_shown(&self, interface: &str, believed: &Addresses, asked_for: &Addresses, link: &ObservedInterface<'s>) -> Addresses {
         let is_there = |spec: AddressSpec| self.has_address(link.state.index, spec);
         // An address that the agent only expects counts under the condition of its fact: the link is up.
-        let here = |address: &&Address| address.spec.is_some_and(is_there) && (address.expected.is_none() || link.state.up);
-        let mut addresses: Vec<Address> = basis.addresses.iter().filter(here).cloned().collect();
-        let known: HashSet<AddressSpec> = addresses.iter().filter_map(|address| address.spec).collect();
-        let is_new = |address: &&Address| address.spec.is_none_or(|spec| !known.contains(&spec));
-        addresses.extend(wanted.addresses.iter().filter(here).filter(is_new).cloned());
-        for address in addresses.iter_mut().filter(|address| address.leads) {
-            address.leads = !self.is_misplaced(link.state.index, address, wanted);
+        let here = |address: &&Arc<Address>| address.spec.is_some_and(is_there) && (address.expected.is_none() || link.state.up);
+        let mut shown: Vec<Arc<Address>> = believed.iter().filter(here).cloned().collect();
+        if !Arc::ptr_eq(believed, asked_for) {
+            let known: HashSet<AddressSpec> = shown.iter().filter_map(|address| address.spec).collect();
+            let is_new = |address: &&Arc<Address>| address.spec.is_none_or(|spec| !known.contains(&spec));
+            shown.extend(asked_for.iter().filter(here).filter(is_new).cloned());
         }
-        let unrouted = self.unrouted_addresses(link, &wanted.name);
-        let is_unrouted = |address: &&mut Address| address.spec.is_some_and(|spec| unrouted.contains(&spec));
-        addresses.iter_mut().filter(is_unrouted).for_each(|address| address.routed = false);
-        found.addresses = addresses;
-        found
+        for address in shown.iter_mut().filter(|address| address.leads) {
+            if self.is_misplaced(link.state.index, address, asked_for) {
+                Arc::make_mut(address).leads = false;
+            }
+        }
+        let unrouted = self.unrouted_addresses(link, interface);
+        let is_unrouted = |address: &&mut Arc<Address>| address.spec.is_some_and(|spec| unrouted.contains(&spec));
+        shown
+            .iter_mut()
+            .filter(is_unrouted)
+            .for_each(|address| Arc::make_mut(address).routed = false);
+        shown.into()
     }
 
     /// The interface that an earlier value brought about, now that what is asked for cannot be used: what the kernel shows is all that
     /// is known of it, and it stays.
-    pub(super) fn as_it_is(&self, name: &str, link: &ObservedInterface<'s>) -> Interface {
+    pub(super) fn as_it_is(&self, name: &str, link: &ObservedInterface<'s>) -> AppliedInterface {
         let mark = link.mark;
         let vrf = self.vrf_of(link, None);
         let address = |state: &AddressState| {
@@ -97,26 +128,28 @@ impl<'s> Inspection<'_, 's> {
                 routed: true,
             }
         };
-        Interface {
+        let interface = Interface {
             name: name.to_owned(),
             link: link.link(),
             namespace: self.name.clone(),
             host_name: link.state.name.clone(),
             enabled: link.state.up,
-            addresses: self.marked_addresses(link).map(address).collect(),
             mac: None,
             mtu: link.state.mtu,
             link_only: false,
             vrf: vrf.clone(),
             port_of: None,
-            set: mark.map_or(0, |mark| mark.set),
-            marked: true,
-            known_index: None,
-            enslaved: false,
-            adopt: false,
-            drift_policy: None,
-            adopted: mark.is_some_and(|mark| mark.adopted),
-            original: Original::default(),
+        };
+        AppliedInterface {
+            interface: interface.into(),
+            addresses: self.marked_addresses(link).map(address).map(Arc::new).collect(),
+            circumstances: Circumstances {
+                known_by: KnownBy::Mark,
+                set: mark.map_or(0, |mark| mark.set),
+                adopted: mark.is_some_and(|mark| mark.adopted),
+                enslaved: false,
+            },
+            desired: None,
         }
     }
 
@@ -143,7 +176,7 @@ impl<'s> Inspection<'_, 's> {
 
     /// Whether the kernel has another address of the interface as the primary one of a subnet. Where somebody else has an address in
     /// that subnet, the order is left as it is: changing it could remove that address.
-    fn is_misplaced(&self, link: u32, address: &Address, wanted: &Interface) -> bool {
+    fn is_misplaced(&self, link: u32, address: &Address, asked_for: &[Arc<Address>]) -> bool {
         let Some(spec) = address.spec else { return false };
         let subnet = self
             .observed
@@ -151,10 +184,8 @@ impl<'s> Inspection<'_, 's> {
             .iter()
             .filter(|state| in_same_subnet(state.address, spec));
         let is_secondary = |state: &AddressState| state.address == spec && state.is_secondary();
-        let is_of_interface = |state: &AddressState| {
-            let mut asked_for = wanted.addresses.iter();
-            state.protocol == PROTOCOL && asked_for.any(|address| address.spec == Some(state.address))
-        };
+        let is_of_interface =
+            |state: &AddressState| state.protocol == PROTOCOL && asked_for.iter().any(|address| address.spec == Some(state.address));
         let (mut secondary, mut of_interface) = (false, true);
         for state in subnet {
             secondary |= is_secondary(state);
@@ -166,20 +197,22 @@ impl<'s> Inspection<'_, 's> {
     /// The desired addresses of an interface that are on its link without the routes that the kernel had made for them. The agent does
     /// not judge addresses that somebody else made: an interface may be shared.
     fn unrouted_addresses(&self, link: &ObservedInterface<'s>, name: &str) -> HashSet<AddressSpec> {
-        let wanted = self.view.wanted(&interface_key(name)).and_then(Value::interface);
-        let Some(wanted) = wanted else { return HashSet::new() };
+        let wanted = self.view.wanted(&interface_key(name));
+        let Some(interface) = wanted.and_then(Value::interface) else {
+            return HashSet::new();
+        };
+        let addresses = wanted.map_or(&[][..], Value::addresses);
         let table = self.observed.table_of(link);
-        let is_own = |state: &AddressState| are_routes_read(state) && (state.protocol == PROTOCOL || !is_shared(wanted));
+        let is_own = |state: &AddressState| are_routes_read(state) && (state.protocol == PROTOCOL || !is_shared(interface));
         // Outside of its VRF it has them in another table.
-        let is_in_place = |address: &&Address| address.vrf.is_none() || self.vrf_of(link, address.vrf.as_deref()) == address.vrf;
-        let is_unrouted = |address: &&Address| {
+        let is_in_place = |address: &&Arc<Address>| address.vrf.is_none() || self.vrf_of(link, address.vrf.as_deref()) == address.vrf;
+        let is_unrouted = |address: &&Arc<Address>| {
             let state = address.spec.and_then(|spec| self.observed.address(link.state.index, spec));
             let state = state.filter(|state| address.expected.is_none() && is_own(state));
             let routes = state.map(|state| routes_of_address(link.state, state, table));
             routes.is_some_and(|routes| !routes.iter().all(|route| self.observed.has_address_route(route)))
         };
-        let mut unrouted: HashSet<AddressSpec> = wanted
-            .addresses
+        let mut unrouted: HashSet<AddressSpec> = addresses
             .iter()
             .filter(is_in_place)
             .filter(is_unrouted)
@@ -191,8 +224,7 @@ impl<'s> Inspection<'_, 's> {
             let is_secondary = state.is_some_and(|state| state.is_secondary() && is_own(state));
             is_secondary && unrouted.iter().any(|primary| in_same_subnet(*primary, *spec))
         };
-        let secondaries: Vec<AddressSpec> = wanted
-            .addresses
+        let secondaries: Vec<AddressSpec> = addresses
             .iter()
             .filter_map(|address| address.spec)
             .filter(rests_on_unrouted)
@@ -202,23 +234,21 @@ impl<'s> Inspection<'_, 's> {
     }
 
     /// Reports the addresses on a link that are none of its interface's values.
-    pub(super) fn observe_addresses(&mut self, link: &ObservedInterface<'s>, found: &Interface) {
-        let is_shared = found.is_existing() || self.residents(link.state.index).len() > 1;
+    pub(super) fn observe_addresses(&mut self, link: &ObservedInterface<'s>, found: &AppliedInterface) {
+        let name = &found.interface.name;
+        let is_shared = found.interface.is_existing() || self.residents(link.state.index).len() > 1;
         let states = self.observed.addresses(link.state.index).iter().copied();
         let mut of_others: Vec<&AddressState> = states.filter(|state| may_be_fact(state, is_shared)).collect();
         if !link.state.up || of_others.is_empty() {
             return;
         }
-        let wanted = self.view.wanted(&interface_key(&found.name)).and_then(Value::interface);
-        let wanted = wanted.into_iter().flat_map(|wanted| &wanted.addresses);
+        let wanted = self.view.wanted(&interface_key(name)).into_iter().flat_map(Value::addresses);
         let mut own: HashSet<AddressSpec> = found.addresses.iter().chain(wanted).filter_map(|address| address.spec).collect();
         // Those that it is about to lose are its own, too.
-        let applied = self.view.applied_under(addresses_prefix(&found.name).as_str());
+        let applied = self.view.applied_under(addresses_prefix(name).as_str());
         own.extend(applied.filter_map(|(_, value)| value.address()?.spec));
         of_others.retain(|state| !own.contains(&state.address));
-        let facts = of_others
-            .into_iter()
-            .filter_map(|state| observed_fact(&found.name, state, is_shared));
+        let facts = of_others.into_iter().filter_map(|state| observed_fact(name, state, is_shared));
         self.findings.observed.extend(facts.take(FACTS_MAX));
     }
 

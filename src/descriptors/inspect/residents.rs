@@ -3,17 +3,18 @@
 //! A link of the agent's own namespace may be that of a VETH and of EXISTING interfaces at once. Whether something on it is an orphan,
 //! or foreign, is decided here for all of its values together, never for one of them.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use super::{
     super::{
         observed::ObservedInterface,
         sharing::{contradicted, contradicts, deciding, existing_on},
-        value::{Address, Interface, NamespaceName, Value, interface_key},
+        value::{Address, AppliedInterface, Interface, NamespaceName, Value, interface_key},
     },
     Inspection,
 };
 use crate::descriptors::netns_of;
+use link_kinds::LifeCycle;
 use netns_kernel::AddressSpec;
 
 /// Logical names of the values on a link: the one that made it or took it over, then EXISTING interfaces in key order.
@@ -22,7 +23,7 @@ pub(super) type Residents = Vec<String>;
 /// What an inspection says of one value on a link.
 enum Verdict {
     /// The value is there.
-    Present(Box<Interface>),
+    Present(AppliedInterface),
     /// The value does not count: its conditions are not met.
     Absent,
     /// An operation on the value is in flight, or its namespace is not open yet.
@@ -31,7 +32,7 @@ enum Verdict {
     Orphan,
 }
 
-impl<'s> Inspection<'_, 's> {
+impl<'a, 's> Inspection<'a, 's> {
     /// Adds the EXISTING interfaces to the values on each link.
     pub(super) fn add_existing(&mut self) {
         if netns_of(self.view, &NamespaceName::Own) != Some(self.netns) {
@@ -50,11 +51,12 @@ impl<'s> Inspection<'_, 's> {
         self.managed.get(&index).map_or(&[], Vec::as_slice)
     }
 
-    /// The desired interfaces on a link, or the applied ones where nothing usable is desired.
-    fn interfaces_on(&self, index: u32) -> impl Iterator<Item = &Interface> {
+    /// The desired interfaces on a link, or the applied ones where nothing usable is desired, each with whether it was somebody else's.
+    fn interfaces_on(&self, index: u32) -> impl Iterator<Item = (&Interface, bool)> {
         self.residents(index).iter().filter_map(|name| {
             let key = interface_key(name);
-            self.view.wanted(&key).or(self.view.applied(&key))?.interface()
+            let value = self.view.wanted(&key).or(self.view.applied(&key))?;
+            Some((value.interface()?, value.is_adopted()))
         })
     }
 
@@ -75,7 +77,7 @@ impl<'s> Inspection<'_, 's> {
         let (mut present, mut settled) = (Vec::new(), true);
         for name in &names {
             match self.value_on(link, name, &present) {
-                Verdict::Present(found) => present.push(*found),
+                Verdict::Present(found) => present.push(found),
                 Verdict::Absent => drop(self.missing.insert(name.clone())),
                 Verdict::Unsettled => settled = false,
                 Verdict::Orphan => {
@@ -91,109 +93,138 @@ impl<'s> Inspection<'_, 's> {
     }
 
     /// Compares one value on a link with the link.
-    fn value_on(&mut self, link: &ObservedInterface<'s>, name: &str, present: &[Interface]) -> Verdict {
+    fn value_on(&mut self, link: &ObservedInterface<'s>, name: &str, present: &[AppliedInterface]) -> Verdict {
         let key = interface_key(name);
         let known = self.view.known(&key);
-        let wanted = known.wanted.and_then(Value::interface);
-        let applied = known.applied.and_then(Value::interface);
-        let applied_here = applied.filter(|applied| netns_of(self.view, &applied.namespace) == Some(self.netns));
+        let wanted = known.wanted.and_then(Value::desired_interface);
+        let applied = known.applied.and_then(Value::applied_interface);
         if known.in_flight {
             self.seen.insert(key);
             return Verdict::Unsettled;
         }
-        let (rejected, earlier);
-        let basis = match (wanted, applied_here) {
-            (_, Some(applied)) => applied,
-            // It is applied in another namespace, and moves here only now: this link was left by an earlier run.
-            (Some(wanted), None) if self.is_elsewhere(applied) => match wanted.is_existing() {
-                true => return Verdict::Unsettled,
-                false => return Verdict::Orphan,
-            },
-            // One that is not up is not there, as its dependency sees it.
-            (Some(wanted), None) if wanted.is_existing() && !link.state.up => return Verdict::Absent,
-            (Some(wanted), None) if let Some(other) = self.contradicted(wanted, present) => {
-                if !self.has_left_addresses(link, wanted) {
-                    return Verdict::Absent;
-                }
-                // A version without the contradiction was applied before a restart. Its addresses stay, as they would without the restart.
-                earlier = Interface {
-                    mtu: 0,
-                    mac: None,
-                    enabled: other.enabled,
-                    ..wanted.clone()
-                };
-                &earlier
-            }
-            (Some(wanted), None) => match netns_of(self.view, &wanted.namespace) {
-                Some(netns) if netns == self.netns => wanted,
-                // Its namespace is not open yet: it may turn out to be this one.
-                None if self.view.is_undecided(&wanted.namespace.key()) => {
-                    self.findings.undecided = true;
-                    self.undecided.insert(link.state.index);
-                    return Verdict::Unsettled;
-                }
-                _ => return Verdict::Orphan,
-            },
-            // Its last usable version is elsewhere: this one was left by an earlier run.
-            (None, None) if self.is_elsewhere(applied) => return Verdict::Orphan,
-            (None, None) if self.view.rejected(&key) => {
-                rejected = self.as_it_is(name, link);
-                &rejected
-            }
-            (None, None) => return Verdict::Orphan,
+        let basis = match self.basis(link, name, present) {
+            Ok(basis) => basis,
+            Err(verdict) => return verdict,
         };
         // The desired addresses of an EXISTING interface that leaves this link are to be on another one.
-        let leaves = |wanted: &&Interface| wanted.is_existing() && wanted.host_name != link.state.name;
-        let stays = wanted.filter(|wanted| !leaves(wanted));
-        let mut found = self.interface(basis, stays.unwrap_or(basis), link);
+        let leaves = |wanted: &Interface| wanted.is_existing() && wanted.host_name != link.state.name;
+        let stays = wanted.filter(|wanted| !leaves(&wanted.interface));
+        let asked_for = stays.map_or(basis.addresses.clone(), |wanted| wanted.addresses.clone());
+        let mut found = self.believe(basis, &asked_for, link);
         if stays.is_none() && applied.is_some() && !self.view.rejected(&key) {
             // Of an interface that is being taken off the link, an address that was given up may stay for the sake of another value.
-            let is_kept = |address: &Address| self.view.applied(&address.key).is_some() || self.view.in_flight(&address.key);
-            found.addresses.retain(is_kept);
+            let is_kept = |address: &&Arc<Address>| self.view.applied(&address.key).is_some() || self.view.in_flight(&address.key);
+            found.addresses = found.addresses.iter().filter(is_kept).cloned().collect();
         }
         self.findings.links.push((name.to_owned(), *link));
         self.seen.insert(key.clone());
-        let differs = applied_here.is_none_or(|applied| !applied.equals_without_addresses(&found));
-        let told = differs.then(|| (key, Value::Interface(found.clone().into())));
-        self.findings.found.extend(told);
-        Verdict::Present(Box::new(found))
+        // Each of its addresses is told by itself.
+        let is_as_applied = applied
+            .filter(|applied| self.is_applied_here(applied))
+            .is_some_and(|applied| (&applied.interface, applied.circumstances) == (&found.interface, found.circumstances));
+        if !is_as_applied {
+            self.findings.found.push((key, Value::AppliedInterface(found.clone().into())));
+        }
+        Verdict::Present(found)
+    }
+
+    /// What is believed of a value on a link before the link is looked at: the applied version, or else the desired one as if it had just been
+    /// applied.
+    ///
+    /// # Errors
+    /// The verdict on a value that is not on this link.
+    fn basis(&mut self, link: &ObservedInterface<'s>, name: &str, present: &[AppliedInterface]) -> Result<AppliedInterface, Verdict> {
+        let key = interface_key(name);
+        let known = self.view.known(&key);
+        let wanted = known.wanted.and_then(Value::desired_interface);
+        let applied = known.applied.and_then(Value::applied_interface);
+        let applied_here = applied.filter(|applied| self.is_applied_here(applied));
+        Ok(match (wanted, applied_here) {
+            (_, Some(applied)) => (**applied).clone(),
+            // It is applied in another namespace, and moves here only now: this link was left by an earlier run.
+            (Some(wanted), None) if self.is_elsewhere(applied) => match wanted.interface.is_existing() {
+                true => return Err(Verdict::Unsettled),
+                false => return Err(Verdict::Orphan),
+            },
+            // One that is not up is not there, as its dependency sees it.
+            (Some(wanted), None) if wanted.interface.is_existing() && !link.state.up => return Err(Verdict::Absent),
+            (Some(wanted), None) if let Some(other) = self.contradicted(&wanted.interface, present) => {
+                if !self.has_left_addresses(link, &wanted.addresses) {
+                    return Err(Verdict::Absent);
+                }
+                // A version without the contradiction was applied before a restart. Its addresses stay, as they would without the restart.
+                let earlier = Interface {
+                    mtu: 0,
+                    mac: None,
+                    enabled: other.enabled,
+                    ..(*wanted.interface).clone()
+                };
+                AppliedInterface {
+                    interface: earlier.into(),
+                    ..AppliedInterface::of(wanted)
+                }
+            }
+            (Some(wanted), None) => match netns_of(self.view, &wanted.interface.namespace) {
+                Some(netns) if netns == self.netns => AppliedInterface::of(wanted),
+                // Its namespace is not open yet: it may turn out to be this one.
+                None if self.view.is_undecided(&wanted.interface.namespace.key()) => {
+                    self.findings.undecided = true;
+                    self.undecided.insert(link.state.index);
+                    return Err(Verdict::Unsettled);
+                }
+                _ => return Err(Verdict::Orphan),
+            },
+            // Its last usable version is elsewhere: this one was left by an earlier run.
+            (None, None) if self.is_elsewhere(applied) => return Err(Verdict::Orphan),
+            (None, None) if self.view.rejected(&key) => self.as_it_is(name, link),
+            (None, None) => return Err(Verdict::Orphan),
+        })
+    }
+
+    /// Returns whether an applied interface is in this namespace.
+    fn is_applied_here(&self, applied: &AppliedInterface) -> bool {
+        netns_of(self.view, &applied.interface.namespace) == Some(self.netns)
     }
 
     /// Returns whether an interface that is not applied in this namespace is applied in another one, which is open.
-    fn is_elsewhere(&self, applied: Option<&Interface>) -> bool {
-        applied.is_some_and(|applied| netns_of(self.view, &applied.namespace).is_some())
+    fn is_elsewhere(&self, applied: Option<&Arc<AppliedInterface>>) -> bool {
+        applied.is_some_and(|applied| netns_of(self.view, &applied.interface.namespace).is_some())
     }
 
     /// Returns the interface that an EXISTING interface contradicts on its link: one that is applied, or one of `present`.
-    fn contradicted(&self, wanted: &Interface, present: &[Interface]) -> Option<Interface> {
+    fn contradicted<'p>(&self, wanted: &Interface, present: &'p [AppliedInterface]) -> Option<&'p Interface>
+    where
+        'a: 'p,
+    {
         if !wanted.is_existing() {
             return None;
         }
-        let mut found = present.iter().map(|other| deciding(self.view, other));
+        let mut found = present.iter().map(|other| deciding(self.view, &other.interface));
         let other = found.find(|other| contradicts(wanted, other));
-        other.or_else(|| contradicted(self.view, wanted)).cloned()
+        other.or_else(|| contradicted(self.view, wanted))
     }
 
     /// Returns whether a value is an EXISTING interface without any of its addresses on the link.
     fn is_without_trace(&self, link: &ObservedInterface<'s>, name: &str) -> bool {
-        let desired = self.view.wanted(&interface_key(name)).and_then(Value::interface);
-        desired.is_some_and(|desired| desired.is_existing() && !self.has_left_addresses(link, desired))
+        let desired = self.view.wanted(&interface_key(name)).and_then(Value::desired_interface);
+        desired.is_some_and(|desired| desired.interface.is_existing() && !self.has_left_addresses(link, &desired.addresses))
     }
 
-    /// Returns whether the link has an address that the agent added for an interface.
-    fn has_left_addresses(&self, link: &ObservedInterface<'s>, interface: &Interface) -> bool {
+    /// Returns whether the link has one of the addresses of an interface, added by the agent.
+    fn has_left_addresses(&self, link: &ObservedInterface<'s>, addresses: &[Arc<Address>]) -> bool {
         let of_interface = |spec| {
-            let mut addresses = interface.addresses.iter();
-            addresses.any(|address| address.expected.is_none() && address.spec == Some(spec))
+            addresses
+                .iter()
+                .any(|address| address.expected.is_none() && address.spec == Some(spec))
         };
         self.marked_addresses(link).any(|state| of_interface(state.address))
     }
 
     /// Notes the values derived from an interface on a link.
-    fn what_is_on(&mut self, link: &ObservedInterface<'s>, found: &Interface) {
+    fn what_is_on(&mut self, link: &ObservedInterface<'s>, found: &AppliedInterface) {
         self.observe_addresses(link, found);
-        self.memberships_of(link, found);
-        for address in &found.addresses {
+        self.memberships_of(link, &found.interface);
+        for address in found.addresses.iter() {
             let known = self.view.known(&address.key);
             let applied = known.applied.and_then(Value::address);
             let is_news = match applied {
@@ -201,29 +232,34 @@ impl<'s> Inspection<'_, 's> {
                 None => known.applied.is_none(),
             };
             if is_news && !known.in_flight {
-                let value = Value::Address(address.clone().into());
+                let value = Value::Address(address.clone());
                 self.findings.found.push((address.key.clone(), value));
             }
             self.seen.insert(address.key.clone());
             self.detection(link, address);
         }
-        self.see_applied_addresses(link, &found.name);
+        self.see_applied_addresses(link, &found.interface.name);
     }
 
     /// Reports the addresses of a link that belong to none of its values.
-    fn what_is_left_over(&mut self, link: &ObservedInterface<'s>, names: &[String], present: &[Interface]) {
+    fn what_is_left_over(&mut self, link: &ObservedInterface<'s>, names: &[String], present: &[AppliedInterface]) {
         // All agents mark with one protocol number: on another agent's link, what carries it is that agent's.
         if link.is_other_agents() {
             return;
         }
-        let addresses = present.iter().flat_map(|interface| &interface.addresses);
+        let addresses = present.iter().flat_map(|found| found.addresses.iter());
         let known: HashSet<AddressSpec> = addresses.filter_map(|address| address.spec).collect();
         self.orphan_addresses(link, names, &known);
-        let is_exclusive = |interface: &Interface| {
-            let of_agent = interface.is_made_by_agent() || interface.is_existing();
-            of_agent && !interface.link_only
+        let is_exclusive = |(interface, adopted): (&Interface, bool)| {
+            let is_of_agent = match interface.link.life_cycle() {
+                LifeCycle::Created => !adopted,
+                LifeCycle::Referred => true,
+                LifeCycle::TakenOver | LifeCycle::Builtin(_) => false,
+            };
+            is_of_agent && !interface.link_only
         };
-        if self.strict && self.interfaces_on(link.state.index).chain(present).all(is_exclusive) {
+        let found = present.iter().map(|found| (&*found.interface, found.circumstances.adopted));
+        if self.strict && self.interfaces_on(link.state.index).chain(found).all(is_exclusive) {
             self.foreign_addresses(link, names);
         }
     }

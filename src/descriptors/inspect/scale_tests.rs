@@ -12,14 +12,13 @@ use super::{
         Network,
         alias::Marks,
         convert::value_of,
-        value::{Namespace, NamespaceName, OpenNamespace, Value},
+        value::{Namespace, NamespaceName, Value},
     },
     Background, Findings, KnownLinks, inspect,
 };
 use crate::scheduler::{Change, Outcome, Scheduler};
 use netns_kernel::{
-    AddressSpec, AddressState, LinkState, NamespaceRef, NeighbourState, NetnsId, PROTOCOL, RouteSpec, RouteState, Snapshot,
-    routes_of_address,
+    AddressSpec, AddressState, LinkState, NeighbourState, NetnsId, PROTOCOL, RouteSpec, RouteState, Snapshot, routes_of_address,
 };
 
 /// Routes, and as many neighbours, on one interface.
@@ -47,15 +46,8 @@ fn neighbour(number: u32) -> Ipv4Addr {
 /// A scheduler in which one interface with [`COUNT`] routes and neighbours is configured.
 fn configured() -> Scheduler<Network> {
     let mut scheduler = Scheduler::new(Network::new("test"));
-    let own = Namespace {
-        name: NamespaceName::Own,
-        open: Some(OpenNamespace {
-            netns: NetnsId(1),
-            reference: NamespaceRef::Own,
-            owned: false,
-        }),
-    };
-    scheduler.fact(&NamespaceName::Own.key(), Some(Value::Namespace(own)));
+    let own = Value::AppliedNamespace(Namespace::own(NetnsId(1)));
+    scheduler.fact(&NamespaceName::Own.key(), Some(own));
     scheduler.settle_facts();
     let mut changes = vec![change(
         "config/linux/interfaces/v2/interface/d".to_owned(),

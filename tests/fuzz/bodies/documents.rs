@@ -10,11 +10,11 @@ use netns_agent::{
     descriptors::{
         Network,
         convert::value_of,
-        value::{Namespace, NamespaceName, OpenNamespace, Value},
+        value::{Namespace, NamespaceName, Value},
     },
     sources::document::{parse, write, write_value},
 };
-use netns_kernel::{NamespaceRef, NetnsId};
+use netns_kernel::NetnsId;
 
 thread_local! {
     /// A plan works on a copy, so one serves all.
@@ -77,16 +77,8 @@ fn plan(items: &[Item]) {
 
 fn scheduler_with_own_namespace() -> Scheduler<Network> {
     let mut scheduler = Scheduler::new(Network::new("test"));
-    let open = OpenNamespace {
-        netns: NetnsId(1),
-        reference: NamespaceRef::Own,
-        owned: false,
-    };
-    let own = Namespace {
-        name: NamespaceName::Own,
-        open: Some(open),
-    };
-    scheduler.fact(&NamespaceName::Own.key(), Some(Value::Namespace(own)));
+    let own = Value::AppliedNamespace(Namespace::own(NetnsId(1)));
+    scheduler.fact(&NamespaceName::Own.key(), Some(own));
     scheduler.settle_facts();
     scheduler
 }
