@@ -1,6 +1,7 @@
 //! What users put into the simulated store: interfaces in six places, with neighbours and routes on them.
 //!
-//! Owns what values are drawn from. No two of them contradict each other, so that the end does not depend on the way to it.
+//! Owns what values are drawn from. No two of them contradict each other, so that the end does not depend on the way to it; but for
+//! EXISTING interfaces of one link, and VLANs of one id.
 //! Must never use a value of the agent: it speaks JSON. Start reading at [`Inventory::item`].
 
 use std::collections::BTreeMap;
@@ -379,8 +380,8 @@ impl Inventory {
             },
             b'n' => Kind::Vlan {
                 parent: random.pick(&["w0a", "w1b", "d0"]),
-                // No two have one id.
-                id: 10 * u16::try_from(slot).unwrap_or(0) + random.pick(&[0, 1]),
+                // One of them is an id that every VLAN may ask for.
+                id: random.pick(&[7, 10 * u16::try_from(slot).unwrap_or(0), 10 * u16::try_from(slot).unwrap_or(0) + 1]),
                 loose: random.percent(50),
             },
             _ => Kind::Loopback,

@@ -96,6 +96,8 @@ pub struct Expected<'a, N> {
     surroundings: &'a Surroundings<N>,
     /// EXISTING interfaces that contradict another one on their link and are said to be INVALID. An earlier version may apply.
     refused: BTreeSet<&'a str>,
+    /// VLANs whose id another one has on their parent, and that are said to be INVALID. They have no link.
+    taken: BTreeSet<&'a str>,
 }
 
 impl<'a, N: Clone + Ord> Expected<'a, N> {
@@ -110,10 +112,13 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
             interfaces: interfaces.collect(),
             surroundings,
             refused: BTreeSet::new(),
+            taken: BTreeSet::new(),
         };
         let is_invalid = |interface: &&Interface| surroundings.told.get(&interface.key()) == Some(&"INVALID");
-        let refused = expected.conflicts().into_iter().map(|(one, _)| one).filter(is_invalid);
-        expected.refused = refused.map(|interface| interface.name.as_str()).collect();
+        let losers = expected.conflicts().into_iter().map(|(one, _)| one).filter(is_invalid);
+        let (refused, taken): (Vec<&Interface>, Vec<&Interface>) = losers.partition(|interface| interface.is_existing());
+        expected.refused = refused.into_iter().map(|interface| interface.name.as_str()).collect();
+        expected.taken = taken.into_iter().map(|interface| interface.name.as_str()).collect();
         expected
     }
 
@@ -153,21 +158,24 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
 
     /// Links on which the history has decided which interface applies: an agent that is started again may decide otherwise.
     pub fn contested(&self) -> BTreeSet<String> {
-        self.conflicts().into_iter().map(|(one, _)| one.host().to_owned()).collect()
+        let losers = self.conflicts().into_iter().map(|(one, _)| one);
+        let existing = losers.filter(|interface| interface.is_existing());
+        existing.map(|interface| interface.host().to_owned()).collect()
     }
 
-    /// Of the interfaces on a link as many apply as can at once.
+    /// Of the interfaces that cannot all apply as many do as can at once.
     ///
     /// # Errors
     /// What is told of them says otherwise.
     pub fn check_conflicts(&self) -> Result<(), String> {
         let conflicts = self.conflicts();
-        let applies = |interface: &Interface| !self.refused.contains(interface.name.as_str());
+        let loses = |name: &str| self.refused.contains(name) || self.taken.contains(name);
+        let applies = |interface: &Interface| !loses(&interface.name);
         if let Some((one, other)) = conflicts.iter().find(|(one, other)| applies(one) && applies(other)) {
             return Err(format!("{} and {} contradict each other, and both apply", one.name, other.name));
         }
-        let has_reason = |name: &&str| conflicts.iter().any(|(one, other)| one.name == *name && applies(other));
-        match self.refused.iter().find(|name| !has_reason(name)) {
+        let has_reason = |name: &&&str| conflicts.iter().any(|(one, other)| one.name == ***name && applies(other));
+        match self.refused.iter().chain(&self.taken).find(|name| !has_reason(name)) {
             Some(name) => Err(format!("{name} is INVALID, but contradicts nothing that applies")),
             None => Ok(()),
         }

@@ -25,6 +25,7 @@ use crate::{
     sources::etcd::{RawChange, RawItem, RawKey, SnapshotReason, SourceEvent},
 };
 use netns_kernel::{Failure, LinkState, NetnsId};
+use testbed::expected::Surroundings;
 
 /// More steps than any test needs before it comes to rest.
 const STEPS_MAX: usize = 400;
@@ -215,7 +216,11 @@ impl World {
         if let Some(violation) = kernel.violations.first() {
             return Err(violation.clone());
         }
-        let surroundings = expectation::surroundings(kernel, &places(kernel, None));
+        let state = |key: &String| Some((key.clone(), self.state(key)?.as_str_name()));
+        let surroundings = Surroundings {
+            told: configuration.keys().filter_map(state).collect(),
+            ..expectation::surroundings(kernel, &places(kernel, None))
+        };
         let verdicts = expectation::judge(kernel, configuration, &surroundings)?;
         let told = self
             .agent

@@ -14,6 +14,14 @@ use crate::values::{Arp, Interface, Kind, Route, Value};
 /// RT_TABLE_MAIN.
 const MAIN_TABLE: u32 = 254;
 
+/// Parent and id of a VLAN.
+fn id_on(interface: &Interface) -> Option<(&str, u16)> {
+    match &interface.kind {
+        Kind::Vlan { parent, id, .. } => Some((parent, *id)),
+        _ => None,
+    }
+}
+
 /// Whether two EXISTING interfaces on one link ask for what the link cannot have at once.
 fn contradict(a: &Interface, b: &Interface) -> bool {
     let mtus = a.mtu != b.mtu && a.mtu != 0 && b.mtu != 0;
@@ -29,14 +37,20 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         alive.filter(move |other| other.is_existing() && other.host() == host)
     }
 
-    /// Each EXISTING interface with each one that it contradicts on its link.
+    /// Each EXISTING interface with each one that it contradicts on its link, and each VLAN with each one that has its id on its parent.
     pub(super) fn conflicts(&self) -> Vec<(&'a Interface, &'a Interface)> {
         let links = self.surroundings.nics.keys();
         let pairs = links.flat_map(|host| {
             self.existing_on(host)
                 .flat_map(|one| self.existing_on(host).map(move |other| (one, other)))
         });
-        pairs.filter(|(one, other)| contradict(one, other)).collect()
+        let mut conflicts: Vec<_> = pairs.filter(|(one, other)| contradict(one, other)).collect();
+        let vlans = || self.interfaces.values().filter(|interface| id_on(interface).is_some() && self.has_all(interface));
+        for one in vlans() {
+            let others = vlans().filter(|other| other.name != one.name && id_on(other) == id_on(one));
+            conflicts.extend(others.map(|other| (*one, *other)));
+        }
+        conflicts
     }
 
     fn is_refused(&self, name: &str) -> bool {
@@ -64,14 +78,19 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
     /// An interface that has its link.
     pub(super) fn alive(&self, name: &str) -> Option<&'a Interface> {
         let interface = self.possible(name)?;
-        match &interface.kind {
-            Kind::Veth(peer) => self.possible(peer).map(|_| interface),
-            Kind::Vlan { parent, loose, .. } => self
-                .alive(parent)
-                .filter(|parent| parent.enabled || *loose || !interface.enabled)
-                .map(|_| interface),
-            Kind::Dummy | Kind::Vrf(_) | Kind::Loopback | Kind::Bridge { .. } | Kind::Existing | Kind::Tap(_) => Some(interface),
-        }
+        (self.has_all(interface) && !self.taken.contains(name)).then_some(interface)
+    }
+
+    /// Whether an interface has what it needs of other values.
+    fn has_all(&self, interface: &Interface) -> bool {
+        self.possible(&interface.name).is_some()
+            && match &interface.kind {
+                Kind::Veth(peer) => self.possible(peer).is_some(),
+                Kind::Vlan { parent, loose, .. } => self
+                    .alive(parent)
+                    .is_some_and(|parent| parent.enabled || *loose || !interface.enabled),
+                Kind::Dummy | Kind::Vrf(_) | Kind::Loopback | Kind::Bridge { .. } | Kind::Existing | Kind::Tap(_) => true,
+            }
     }
 
     /// Name of the VRF device or bridge that an interface is to be in.
@@ -194,11 +213,11 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         {
             return Verdict::Blocked;
         }
+        if self.is_refused(&interface.name) || self.taken.contains(interface.name.as_str()) {
+            return Verdict::Invalid;
+        }
         if self.alive(&interface.name).is_none() {
             return Verdict::Pending;
-        }
-        if self.is_refused(&interface.name) {
-            return Verdict::Invalid;
         }
         if interface.link_only && !self.has_expected(interface) || self.has_tentative(interface) {
             return Verdict::Pending;

@@ -165,3 +165,24 @@ fn of_two_existing_interfaces_that_contradict_each_other_exactly_one_applies() {
     surroundings.told.insert(values[0].key(), "INVALID");
     assert!(Expected::of(&values, &surroundings).check_conflicts().is_err(), "none applies");
 }
+
+#[test]
+fn of_two_vlans_with_one_id_on_one_parent_exactly_one_has_its_link() {
+    let vlan = |name: &str, id| {
+        let kind = Kind::Vlan {
+            parent: "d".to_owned(),
+            id,
+            loose: false,
+        };
+        Value::Interface(red(name, kind))
+    };
+    let values = [Value::Interface(red("d", Kind::Dummy)), vlan("n", 5), vlan("m", 5), vlan("k", 6)];
+    let mut surroundings = Surroundings::quiet(BTreeMap::from([(Reference::named("red"), 1)]));
+    assert!(Expected::of(&values, &surroundings).check_conflicts().is_err(), "both apply");
+    surroundings.told.insert(values[1].key(), "INVALID");
+    let expected = Expected::of(&values, &surroundings);
+    assert_eq!(expected.check_conflicts(), Ok(()));
+    assert_eq!((verdict(&expected, "n"), verdict(&expected, "m")), (Verdict::Invalid, Verdict::Configured));
+    let links: Vec<String> = expected.spaces()[&1].links.keys().cloned().collect();
+    assert_eq!(links, ["d", "k", "m"]);
+}
