@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use testbed::values::{self, Port, Reference, Value};
+use testbed::values::{self, Port, PortVlan, Reference, Value};
 pub use testbed::values::{arp_key, interface_key, route_key};
 
 use super::random::Random;
@@ -84,6 +84,8 @@ pub enum Kind {
         stp: bool,
         /// Ageing time in seconds; 0: not given.
         ageing: u32,
+        /// It keeps VLANs apart.
+        filtering: bool,
     },
     /// A VLAN.
     Vlan {
@@ -122,6 +124,8 @@ pub struct Interface {
     pub vrf: Option<&'static str>,
     /// The bridge that it is a port of, and whether the port is isolated.
     pub bridge: Option<(&'static str, bool)>,
+    /// The VLANs of the port, or of the bridge itself.
+    pub vlans: Vec<PortVlan>,
     /// With their prefix lengths.
     pub addresses: Vec<String>,
 }
@@ -238,6 +242,7 @@ impl Interface {
             mac: None,
             vrf: None,
             bridge: None,
+            vlans: Vec::new(),
             addresses: Vec::new(),
         }
     }
@@ -249,7 +254,7 @@ impl Interface {
             Kind::Dummy => values::Kind::Dummy,
             Kind::Vrf(table) => values::Kind::Vrf(table),
             Kind::Loopback => values::Kind::Loopback,
-            Kind::Bridge { stp, ageing } => values::Kind::Bridge { stp, ageing },
+            Kind::Bridge { stp, ageing, filtering } => values::Kind::Bridge { stp, ageing, filtering },
             Kind::Vlan { parent, id, loose } => values::Kind::Vlan {
                 parent: parent.to_owned(),
                 id,
@@ -270,6 +275,7 @@ impl Interface {
                 bridge: bridge.to_owned(),
                 isolated,
             }),
+            vlans: self.vlans.clone(),
             ..values::Interface::new(self.name, kind, reference(self.place))
         }
     }
@@ -314,6 +320,18 @@ fn tenant(name: &'static str, slot: usize, random: &mut Random) -> Interface {
         host: TENANT.to_owned(),
         ..Interface::plain(name, Kind::Existing { link_only: false }, OWN_PLACE)
     }
+}
+
+/// VLANs of a port; a port has one PVID at most.
+fn vlans(random: &mut Random) -> Vec<PortVlan> {
+    let pvid = random.pick(&[0, 10, 20]);
+    let vids = [10, 20, 30].into_iter().filter(|_| random.percent(40)).collect::<Vec<u16>>();
+    let vlan = |vid| PortVlan {
+        vid,
+        pvid: vid == pvid,
+        untagged: random.percent(50),
+    };
+    vids.into_iter().map(vlan).collect()
 }
 
 impl Inventory {
@@ -377,6 +395,7 @@ impl Inventory {
             b'b' => Kind::Bridge {
                 stp: random.percent(50),
                 ageing: random.pick(&[0, 0, 60, 120]),
+                filtering: random.percent(70),
             },
             b'n' => Kind::Vlan {
                 parent: random.pick(&["w0a", "w1b", "d0"]),
@@ -403,6 +422,9 @@ impl Inventory {
         if random.percent(30) {
             addresses.reverse();
         }
+        let bridge =
+            (in_vrf && vrf.is_none() && !bridges.is_empty() && random.percent(25)).then(|| (random.pick(&bridges), random.percent(50)));
+        let has_vlans = bridge.is_some() || matches!(kind, Kind::Bridge { .. });
         Interface {
             host: match kind {
                 Kind::Loopback => "lo".to_owned(),
@@ -425,8 +447,8 @@ impl Inventory {
             },
             mac: (plain && random.percent(40)).then(|| last + random.pick(&[0, 1, 2])),
             vrf,
-            bridge: (in_vrf && vrf.is_none() && !bridges.is_empty() && random.percent(25))
-                .then(|| (random.pick(&bridges), random.percent(50))),
+            bridge,
+            vlans: if has_vlans { vlans(random) } else { Vec::new() },
             addresses,
             kind,
         }

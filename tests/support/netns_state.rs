@@ -10,7 +10,7 @@ use testbed::expected::{Link, RouteEntry, Space, network};
 use super::command;
 
 /// Settings of a kind of link that are compared if something is expected of them, as `ip` names them.
-const SETTINGS: [&str; 5] = ["ageing_time", "flags", "id", "stp_state", "table"];
+const SETTINGS: [&str; 6] = ["ageing_time", "flags", "id", "stp_state", "table", "vlan_filtering"];
 
 /// The state of a namespace as lines of text, so that a difference reads like one.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

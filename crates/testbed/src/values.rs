@@ -81,6 +81,8 @@ pub enum Kind {
         stp: bool,
         /// Ageing time in seconds; 0 leaves the default.
         ageing: u32,
+        /// It keeps VLANs apart.
+        filtering: bool,
     },
     /// A VLAN.
     Vlan {
@@ -91,6 +93,17 @@ pub enum Kind {
         /// It can be up while its parent is down.
         loose: bool,
     },
+}
+
+/// A VLAN of a bridge or of one of its ports.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct PortVlan {
+    /// Id.
+    pub vid: u16,
+    /// Frames without a tag belong to it.
+    pub pvid: bool,
+    /// Its frames leave without a tag.
+    pub untagged: bool,
 }
 
 /// How an interface is a port of a bridge.
@@ -129,6 +142,8 @@ pub struct Interface {
     pub vrf: String,
     /// The bridge that it is a port of.
     pub port: Option<Port>,
+    /// The VLANs of the port, or of the bridge itself.
+    pub vlans: Vec<PortVlan>,
 }
 
 impl Interface {
@@ -148,6 +163,7 @@ impl Interface {
             mac: String::new(),
             vrf: String::new(),
             port: None,
+            vlans: Vec::new(),
         }
     }
 
@@ -207,7 +223,10 @@ impl Interface {
             Kind::Veth(peer) => ("VETH", Some(("veth", json!({"peer_if_name": peer})))),
             Kind::Tap(vpp) => ("TAP_TO_VPP", Some(("tap", json!({"vpp_tap_if_name": vpp})))),
             Kind::Vrf(table) => ("VRF_DEVICE", Some(("vrf_dev", json!({"routing_table": table})))),
-            Kind::Bridge { stp, ageing } => ("BRIDGE", Some(("bridge", json!({"stp": stp, "ageing_time_s": ageing})))),
+            Kind::Bridge { stp, ageing, filtering } => {
+                let link = json!({"stp": stp, "ageing_time_s": ageing, "vlan_filtering": filtering, "self_vlans": self.vlans_json()});
+                ("BRIDGE", Some(("bridge", link)))
+            }
             Kind::Vlan { parent, id, loose } => {
                 let link = json!({"parent_if_name": parent, "id": id, "loose_binding": loose});
                 ("VLAN", Some(("vlan", link)))
@@ -243,9 +262,14 @@ impl Interface {
         }
         if let Some(port) = &self.port {
             value["master_interface"] = json!(port.bridge);
-            value["bridge_port"] = json!({"isolated": port.isolated});
+            value["bridge_port"] = json!({"isolated": port.isolated, "vlans": self.vlans_json()});
         }
         value
+    }
+
+    fn vlans_json(&self) -> Vec<Json> {
+        let json = |vlan: &PortVlan| json!({"vid": vlan.vid, "pvid": vlan.pvid, "untagged": vlan.untagged});
+        self.vlans.iter().map(json).collect()
     }
 }
 

@@ -6,7 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use netns_kernel::{AddressState, LinkState, NetnsId, PROTOCOL, Snapshot};
-use testbed::expected::{Link, RouteEntry, Space, identity, network};
+use testbed::{
+    expected::{Link, RouteEntry, Space, identity, network},
+    values::PortVlan,
+};
 
 use crate::simulation::{
     configuration::{Configuration, Interface, Item, interface_key, is_nic},
@@ -113,18 +116,33 @@ impl<'a> Reading<'a> {
             master: link.master.map(|master| self.name_of(master)),
             settings: settings.filter_map(|name| Some((*name, setting(link, name)?))).collect(),
             isolated: link.port_attribute(ISOLATED).map(|value| value == [1]),
+            vlans: wanted.and_then(|wanted| wanted.vlans.as_ref()).map(|_| self.vlans(link)),
             group: link.group,
         }
     }
+
+    fn vlans(&self, link: &LinkState) -> BTreeSet<PortVlan> {
+        let vlans = self.snapshot.bridge_vlans.iter().filter(|vlan| vlan.link == link.index);
+        vlans
+            .flat_map(|vlan| {
+                (vlan.first..=vlan.last).map(|vid| PortVlan {
+                    vid,
+                    pvid: vlan.pvid,
+                    untagged: vlan.untagged,
+                })
+            })
+            .collect()
+    }
 }
 
-/// A setting of a link's kind: IFLA_BR_AGEING_TIME, IFLA_BR_STP_STATE, IFLA_VLAN_ID and IFLA_VLAN_FLAGS.
+/// A setting of a link's kind: IFLA_BR_AGEING_TIME, IFLA_BR_STP_STATE, IFLA_BR_VLAN_FILTERING, IFLA_VLAN_ID and IFLA_VLAN_FLAGS.
 fn setting(link: &LinkState, name: &str) -> Option<u64> {
     let number = |attribute: u16| link.attribute(attribute)?.first_chunk().copied().map(u32::from_ne_bytes);
     match name {
         "table" => link.vrf_table().map(u64::from),
         "ageing_time" => number(4).map(u64::from),
         "stp_state" => number(5).map(u64::from),
+        "vlan_filtering" => link.attribute(7)?.first().copied().map(u64::from),
         "id" => link.attribute(1)?.first_chunk().copied().map(u16::from_ne_bytes).map(u64::from),
         "flags" => number(2).map(u64::from),
         _ => None,

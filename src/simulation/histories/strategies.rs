@@ -31,7 +31,7 @@ const INVENTORY: Inventory = Inventory {
 pub const SLOTS: usize = INVENTORY.slots();
 
 /// More numbers than any value is drawn with.
-const NUMBERS: usize = 16;
+const NUMBERS: usize = 24;
 
 /// The machine before the agent comes.
 pub fn machine() -> Kernel {

@@ -5,6 +5,8 @@ use std::{
     str::FromStr,
 };
 
+use testbed::values::PortVlan;
+
 use super::{halves, intern, number};
 use crate::simulation::configuration::{
     Arp, CONTAINER_PLACE, CREATED_PLACE, FILE_PLACE, FOREIGN_PLACE, Interface, Item, Kind, OWN_PLACE, PROCESS_PLACE, Route, arp_key,
@@ -69,7 +71,10 @@ fn show_interface(interface: &Interface, f: &mut fmt::Formatter<'_>) -> fmt::Res
         Kind::Dummy => write!(f, "dummy")?,
         Kind::Vrf(table) => write!(f, "vrf device of table {table}")?,
         Kind::Loopback => write!(f, "loopback")?,
-        Kind::Bridge { stp, ageing } => write!(f, "bridge{} ageing {ageing}", if stp { " with stp" } else { "" })?,
+        Kind::Bridge { stp, ageing, filtering } => {
+            let (filtering, stp) = (if filtering { "filtering " } else { "" }, if stp { " with stp" } else { "" });
+            write!(f, "{filtering}bridge{stp} ageing {ageing}")?;
+        }
         Kind::Vlan { parent, id, loose } => write!(f, "{}vlan {id} on {parent}", if loose { "loose " } else { "" })?,
         Kind::Existing { link_only: false } => write!(f, "existing")?,
         Kind::Existing { link_only: true } => write!(f, "existing link-only")?,
@@ -88,6 +93,10 @@ fn show_interface(interface: &Interface, f: &mut fmt::Formatter<'_>) -> fmt::Res
     }
     if let Some((bridge, isolated)) = interface.bridge {
         write!(f, ", {} {bridge}", if isolated { "isolated" } else { "port" })?;
+    }
+    for vlan in &interface.vlans {
+        let (pvid, untagged) = (if vlan.pvid { " pvid" } else { "" }, if vlan.untagged { " untagged" } else { "" });
+        write!(f, ", vlan {}{pvid}{untagged}", vlan.vid)?;
     }
     interface.addresses.iter().try_for_each(|address| write!(f, ", {address}"))
 }
@@ -134,6 +143,14 @@ fn parse_interface(name: &str, parts: &[&str]) -> Result<Interface, String> {
             (_, Some(("mac", mac))) => interface.mac = Some(number(mac)?),
             (_, Some(("vrf", vrf))) => interface.vrf = Some(intern(vrf)),
             (_, Some((word @ ("port" | "isolated"), bridge))) => interface.bridge = Some((intern(bridge), word == "isolated")),
+            (_, Some(("vlan", vlan))) => {
+                let words: Vec<&str> = vlan.split(' ').collect();
+                interface.vlans.push(PortVlan {
+                    vid: number(words[0])?,
+                    pvid: words.contains(&"pvid"),
+                    untagged: words.contains(&"untagged"),
+                });
+            }
             (_, None) => interface.addresses.push((*part).to_owned()),
             _ => return Err(format!("{part:?} is unknown in an interface")),
         }
@@ -149,10 +166,13 @@ fn parse_kind(text: &str) -> Result<Kind, String> {
         ("existing link-only", _) => Ok(Kind::Existing { link_only: true }),
         (_, Some(("veth to", peer))) => Ok(Kind::Veth(intern(peer))),
         (_, Some(("vrf device of table", table))) => number(table).map(Kind::Vrf),
-        (_, Some((bridge @ ("bridge ageing" | "bridge with stp ageing"), ageing))) => Ok(Kind::Bridge {
-            stp: bridge.contains("stp"),
-            ageing: number(ageing)?,
-        }),
+        (_, Some((bridge, ageing))) if ["bridge ageing", "bridge with stp ageing"].contains(&bridge.trim_start_matches("filtering ")) => {
+            Ok(Kind::Bridge {
+                stp: bridge.contains("stp"),
+                ageing: number(ageing)?,
+                filtering: bridge.starts_with("filtering "),
+            })
+        }
         (vlan, Some(_)) if vlan.contains("vlan ") => {
             let (id, parent) = halves(vlan.trim_start_matches("loose ").trim_start_matches("vlan "), " on ")?;
             Ok(Kind::Vlan {

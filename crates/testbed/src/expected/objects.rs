@@ -8,7 +8,7 @@ use std::{
     net::IpAddr,
 };
 
-use crate::values::{Interface, Kind};
+use crate::values::{Interface, Kind, PortVlan};
 
 /// A link; `None` where nothing was asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -29,6 +29,8 @@ pub struct Link {
     pub settings: BTreeMap<&'static str, u64>,
     /// Of a port of a bridge: whether it is isolated.
     pub isolated: Option<bool>,
+    /// Of a bridge that keeps VLANs apart, or of a port of one: all its VLANs.
+    pub vlans: Option<BTreeSet<PortVlan>>,
     /// Group.
     pub group: u32,
 }
@@ -115,10 +117,14 @@ pub fn identity(interface: &Interface) -> Identity {
 pub(super) fn settings(interface: &Interface) -> BTreeMap<&'static str, u64> {
     let mut settings = identity(interface).settings;
     match interface.kind {
-        Kind::Bridge { stp, ageing } => {
+        Kind::Bridge { stp, ageing, filtering } => {
             // In hundredths of a second; 300 s is the kernel's default.
             let ageing = if ageing == 0 { 30_000 } else { 100 * u64::from(ageing) };
-            settings.extend([("ageing_time", ageing), ("stp_state", u64::from(stp))]);
+            settings.extend([
+                ("ageing_time", ageing),
+                ("stp_state", u64::from(stp)),
+                ("vlan_filtering", u64::from(filtering)),
+            ]);
         }
         // VLAN_FLAG_REORDER_HDR, VLAN_FLAG_LOOSE_BINDING.
         Kind::Vlan { loose, .. } => settings.extend([("flags", if loose { 5 } else { 1 })]),

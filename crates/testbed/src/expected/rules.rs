@@ -22,6 +22,11 @@ fn id_on(interface: &Interface) -> Option<(&str, u16)> {
     }
 }
 
+/// Whether an interface is a bridge that keeps VLANs apart.
+fn keeps_apart(interface: &Interface) -> bool {
+    matches!(interface.kind, Kind::Bridge { filtering: true, .. })
+}
+
 /// Whether two EXISTING interfaces on one link ask for what the link cannot have at once.
 fn contradict(a: &Interface, b: &Interface) -> bool {
     let mtus = a.mtu != b.mtu && a.mtu != 0 && b.mtu != 0;
@@ -45,7 +50,11 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
                 .flat_map(|one| self.existing_on(host).map(move |other| (one, other)))
         });
         let mut conflicts: Vec<_> = pairs.filter(|(one, other)| contradict(one, other)).collect();
-        let vlans = || self.interfaces.values().filter(|interface| id_on(interface).is_some() && self.has_all(interface));
+        let vlans = || {
+            self.interfaces
+                .values()
+                .filter(|interface| id_on(interface).is_some() && self.has_all(interface))
+        };
         for one in vlans() {
             let others = vlans().filter(|other| other.name != one.name && id_on(other) == id_on(one));
             conflicts.extend(others.map(|other| (*one, *other)));
@@ -267,6 +276,8 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
             master: master.map(|master| master.host().to_owned()),
             settings: settings(interface),
             isolated: port.map(|port| port.isolated),
+            // Elsewhere a bridge gives its default VLAN to whatever joins it, and which one that is depends on what it was before.
+            vlans: keeps_apart(master.unwrap_or(interface)).then(|| interface.vlans.iter().copied().collect()),
             group: 0,
         }
     }

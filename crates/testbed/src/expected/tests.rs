@@ -1,7 +1,7 @@
 //! Rows of the oracle, each with an end that anybody can check by hand.
 
 use super::*;
-use crate::values::{Arp, Interface, Kind, Port, Route};
+use crate::values::{Arp, Interface, Kind, Port, PortVlan, Route};
 
 /// What is expected of these values where `red` is there and nothing is in the way.
 fn of(values: &[Value], check: impl Fn(&Expected<'_, u8>)) {
@@ -76,14 +76,25 @@ fn routes_are_in_the_table_of_the_vrf_of_their_interface() {
 
 #[test]
 fn a_bridge_elsewhere_is_a_mistake_and_a_missing_one_may_come() {
+    let vlan = PortVlan {
+        vid: 5,
+        pvid: true,
+        untagged: false,
+    };
     let port = Interface {
         port: Some(Port {
             bridge: "b".to_owned(),
             isolated: true,
         }),
+        vlans: vec![vlan],
         ..red("d", Kind::Dummy)
     };
-    let bridge = |netns| Value::Interface(Interface::new("b", Kind::Bridge { stp: true, ageing: 60 }, netns));
+    let kind = Kind::Bridge {
+        stp: true,
+        ageing: 60,
+        filtering: true,
+    };
+    let bridge = |netns| Value::Interface(Interface::new("b", kind.clone(), netns));
     let port = Value::Interface(port);
     of(std::slice::from_ref(&port), |expected| {
         assert_eq!(verdict(expected, "d"), Verdict::Pending)
@@ -95,7 +106,10 @@ fn a_bridge_elsewhere_is_a_mistake_and_a_missing_one_may_come() {
     of(&[port.clone(), bridge(Reference::named("red"))], |expected| {
         let links = &expected.spaces()[&1].links;
         assert_eq!((links["d"].master.as_deref(), links["d"].isolated), (Some("b"), Some(true)));
-        assert_eq!(links["b"].settings, BTreeMap::from([("ageing_time", 6_000), ("stp_state", 1)]));
+        let settings = [("ageing_time", 6_000), ("stp_state", 1), ("vlan_filtering", 1)];
+        assert_eq!(links["b"].settings, settings.into());
+        assert_eq!(links["d"].vlans, Some([vlan].into()));
+        assert_eq!(links["b"].vlans, Some(BTreeSet::new()));
     });
 }
 
@@ -182,7 +196,10 @@ fn of_two_vlans_with_one_id_on_one_parent_exactly_one_has_its_link() {
     surroundings.told.insert(values[1].key(), "INVALID");
     let expected = Expected::of(&values, &surroundings);
     assert_eq!(expected.check_conflicts(), Ok(()));
-    assert_eq!((verdict(&expected, "n"), verdict(&expected, "m")), (Verdict::Invalid, Verdict::Configured));
+    assert_eq!(
+        (verdict(&expected, "n"), verdict(&expected, "m")),
+        (Verdict::Invalid, Verdict::Configured)
+    );
     let links: Vec<String> = expected.spaces()[&1].links.keys().cloned().collect();
     assert_eq!(links, ["d", "k", "m"]);
 }
