@@ -229,8 +229,10 @@ impl<D: Domain> Graph<D> {
             if blocks(&dependent) {
                 blockers.push(dependent);
             } else if dependent != id && self.hangs_directly_on(dependent, id) {
-                // The kernel removes it with this one, so its derived values must be gone before.
+                // The kernel removes it with this one, so what rests on it must be gone before.
                 blockers.extend(present_children(dependent));
+                let rests = |above: &NodeId| self.hangs_directly_on(*above, dependent) && !self.hangs_on(id, *above);
+                blockers.extend(self[dependent].dependents.iter().copied().filter(rests));
             }
         }
         for below in node.prefixes.iter().filter_map(|prefix| self[*prefix].below.as_ref()) {

@@ -794,6 +794,28 @@ fn a_member_of_a_cycle_goes_after_what_is_derived_from_the_others() {
 }
 
 #[test]
+fn a_member_of_a_cycle_goes_after_what_depends_on_the_others() {
+    let mut world = World::new();
+    let above = Toy {
+        needs: vec!["b".into()],
+        derives: vec!["c/1".into()],
+        ..Toy::default()
+    };
+    world.put("a", needing(&["b"]));
+    world.put("b", needing(&["a"]));
+    world.put("c", above);
+    world.run();
+    world.delete("b");
+    world.run();
+    let deleted = world.log.iter().filter_map(|step| match step {
+        Do::Delete(key) => Some(key.as_str()),
+        _ => None,
+    });
+    assert_eq!(deleted.collect::<Vec<_>>(), ["c/1", "c", "a", "b"]);
+    assert!(world.kernel.is_empty());
+}
+
+#[test]
 fn what_was_to_go_with_a_creation_stays_while_that_waits() {
     let mut world = World::new();
     world.put("gateway", Toy::default());
