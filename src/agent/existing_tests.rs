@@ -18,7 +18,7 @@ use crate::{
     },
     sources::etcd::{RawChange, RawItem, RawKey, SnapshotReason, SourceEvent},
 };
-use netns_kernel::{AddressSpec, KernelOp};
+use netns_kernel::{AddressSpec, KernelOp, NetnsId};
 
 /// Steps after which a world that is still busy counts as one that never comes to rest.
 const STEPS_MAX: usize = 400;
@@ -96,7 +96,7 @@ impl World {
         self.agent.events.extend(desired_event(SourceEvent::Changes { revision: 1, items }));
     }
 
-    fn put(&mut self, key: &str, value: &str) {
+    pub(super) fn put(&mut self, key: &str, value: &str) {
         self.change(&[(key, Some(value))]);
     }
 
@@ -108,13 +108,13 @@ impl World {
         assert_eq!(self.state(key), (ValueState::Configured, String::new()), "{key}");
     }
 
-    /// Has the agent's own namespace read again.
-    fn refresh(&mut self) {
-        self.agent.events.push_back(Event::Signal(Signal::Namespace(OWN)));
+    /// Has a namespace read again.
+    pub(super) fn refresh(&mut self, netns: NetnsId) {
+        self.agent.events.push_back(Event::Signal(Signal::Namespace(netns)));
     }
 
     /// Works until nothing is left to do or to read; retries are not waited for.
-    fn rest(&mut self) {
+    pub(super) fn rest(&mut self) {
         for _ in 0..STEPS_MAX {
             let changed = std::mem::take(&mut self.machine.get().kernel.told);
             let signals = changed.into_iter().map(|netns| Event::Signal(Signal::Namespace(netns)));
@@ -189,7 +189,7 @@ fn spec(text: &str) -> AddressSpec {
 }
 
 /// A machine with a NIC that has an address, a VRF device with table 30, and a NIC in that VRF, all made by hand.
-fn machine() -> Kernel {
+pub(super) fn machine() -> Kernel {
     let mut kernel = Kernel::new();
     let vrf = kernel.add_foreign_link(OWN, "vrf0", "vrf");
     kernel.set_vrf_table(OWN, vrf, 30);
@@ -329,7 +329,7 @@ fn reading_what_the_agent_did_leads_to_no_operation() {
                 assert_eq!(world.state(key), (ValueState::Configured, String::new()), "{form}: {key}");
             }
             world.log();
-            world.refresh();
+            world.refresh(OWN);
             world.rest();
             assert_eq!(world.log(), [], "{form}, read again");
             let desired: Desired = values.iter().cloned().collect();
@@ -369,7 +369,7 @@ fn routes_follow_a_vrf_that_is_made_again_with_another_table() {
             assert_eq!(world.state(key), (ValueState::Configured, String::new()), "{key}");
         }
         world.log();
-        world.refresh();
+        world.refresh(OWN);
         world.rest();
         assert_eq!(world.log(), []);
     }
@@ -426,7 +426,7 @@ fn an_existing_interface_leaves_nothing_on_the_link_that_it_moves_from() {
     world.rest();
     assert!(world.machine.get().kernel.failing.is_empty(), "no operation failed");
     assert_eq!(world.addresses("nic0").len(), 2, "the other deletion succeeded");
-    world.refresh();
+    world.refresh(OWN);
     world.rest();
     world.now += Duration::from_secs(5);
     world.rest();

@@ -90,3 +90,28 @@ fn a_route_is_not_held_if_it_is_desired_in_another_form() {
     left.sort();
     assert_eq!(left, ["20.0.0.0", "21.0.0.0"]);
 }
+
+/// A held namespace is still open when its name leads to another one.
+#[test]
+fn what_is_in_a_namespace_under_a_former_name_says_nothing_about_the_one_that_has_the_name_now() {
+    let in_red = |name: &str| interface(name, r#""type":"DUMMY","namespace":{"type":"NSID","reference":"red"}"#);
+    let (lost, kept) = (in_red("lost"), in_red("kept"));
+    let world = World::start(Kernel::new(), &desired(&[&lost]));
+
+    let mut world = world.restart_holding(&desired(&[]));
+    let former = world.machine.get().kernel.names["red"];
+    {
+        let kernel = &mut world.machine.get().kernel;
+        assert!(kernel.link(former, "lost").is_some(), "it is held");
+        kernel.remove_named("red");
+        kernel.add_named("red");
+    }
+    world.put(&kept.0, &kept.1);
+    world.rest();
+    world.assert_configured(&kept.0);
+    world.log();
+    world.refresh(former);
+    world.rest();
+    world.assert_configured(&kept.0);
+    assert_eq!(world.log(), []);
+}

@@ -167,8 +167,10 @@ impl NetworkEffects {
     /// Hands a namespace of the startup scan over to the scheduler, unless it may still turn out to be desired or its orphans must stay.
     fn attribute(&mut self, scheduler: &mut Scheduler<Network>, name: NamespaceName, mut scanned: ScannedName, contents: &Snapshot) {
         let (key, netns) = (name.key(), scanned.open.netns);
-        let is_open = scheduler.view().applied(&key).is_some();
-        if is_open || scheduler.view().wanted(&key).is_some() {
+        let view = scheduler.view();
+        if view.applied(&key).is_some() || view.wanted(&key).is_some() {
+            // The name may have been bound anew since the scan: then it leads to another namespace.
+            let is_open = netns_of(&view, &name) == Some(netns);
             return self.give_back(scheduler, &name, scanned.open, is_open);
         }
         let background = Background {

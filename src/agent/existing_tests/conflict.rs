@@ -103,7 +103,7 @@ fn contradicting_values_on_one_link_are_a_conflict() {
         world.put(&second.0, &second.1);
         world.rest();
         assert_conflict(&world);
-        world.refresh();
+        world.refresh(OWN);
         world.rest();
         assert_conflict(&world);
         desired.extend([second.clone()]);
@@ -293,7 +293,7 @@ fn the_interface_that_makes_a_link_decides_about_conflicts() {
     world.log();
     let index = world.machine.get().kernel.link(OWN, "left").expect("it exists").index;
     world.machine.get().kernel.link_mut(OWN, index).mtu = 1300;
-    world.refresh();
+    world.refresh(OWN);
     world.rest();
     world.assert_configured(&beside(0).0);
     assert_eq!(world.log().len(), 1, "only the MTU is repaired");
