@@ -15,6 +15,8 @@ mod held_tests;
 pub(crate) mod hold;
 pub(crate) mod host;
 pub mod label;
+#[cfg(test)]
+mod link_tests;
 mod performer;
 mod progress;
 mod reading;

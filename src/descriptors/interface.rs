@@ -23,7 +23,7 @@ use super::{
     link,
     membership::memberships,
     netns_of, not_others, owned,
-    sharing::{check_link, has_to_leave, host_link_key, is_in_own_namespace},
+    sharing::{check_link, has_to_leave, host_link_key, is_in_own_namespace, link_in_words},
     value::{Address, AppliedInterface, DesiredInterface, Interface, KnownBy, NamespaceName, Value, interface_key},
 };
 use crate::scheduler::{Claim, Comparison, DeleteCause, Dependency, Difference, Refusal, Remedy, View};
@@ -273,8 +273,7 @@ fn mutual_peer<'a>(
 /// The claim of what only one link on the parent may have.
 fn unique_claim(interface: &Interface, view: &View<'_, Network>) -> Option<Claim> {
     let (reason, what) = interface.link.unique()?;
-    let (parent, netns) = applied_interface(view, interface.link.parent()?)?;
-    let name = format!("{what} on {} in {netns}", parent.host_name);
+    let name = format!("{what} on {}", link_in_words(view, interface.link.parent()?));
     Some(Claim { name, reason })
 }
 

@@ -56,6 +56,23 @@ fn maker_of(view: &View<'_, Network>, host_name: &str) -> Option<Key> {
     view.holder(&host_name).cloned()
 }
 
+/// Names the link of an interface, so that all interfaces on the link have the same name for it, and keep it when the link is renamed.
+///
+/// It is the logical name of the interface that made the link. A link that others made has its kernel name: if they rename it, the EXISTING
+/// interfaces on it are lost.
+pub fn link_in_words(view: &View<'_, Network>, name: &str) -> String {
+    let key = interface_key(name);
+    let interface = view.applied(&key).or(view.wanted(&key)).and_then(Value::interface);
+    let Some(existing) = interface.filter(|interface| interface.is_existing()) else {
+        return format!("interface {name}");
+    };
+    let maker = maker_of(view, &existing.host_name).and_then(|maker| view.applied(&maker)?.interface());
+    match maker {
+        Some(maker) => format!("interface {}", maker.name),
+        None => format!("link {}", existing.host_name),
+    }
+}
+
 /// Returns whether an interface is in the agent's own namespace, by whatever name.
 pub fn is_in_own_namespace(view: &View<'_, Network>, interface: &Interface) -> bool {
     let netns = netns_of(view, &interface.namespace);
