@@ -1,9 +1,14 @@
-//! Links on other links, on the simulated kernel: VLAN ids.
+//! Links on other links, on the simulated kernel: VLAN ids, and the settings of ports.
 
 use models::proto::ligato::kvscheduler::ValueState;
 
 use super::existing_tests::{Desired, World, interface, machine};
-use crate::simulation::kernel::Kernel;
+use crate::simulation::kernel::{Kernel, OWN};
+
+/// IFLA_BRPORT_* of linux/if_link.h.
+const HAIRPIN: u16 = 4;
+const LEARNING: u16 = 8;
+const ISOLATED: u16 = 33;
 
 fn dummy(name: &str, host_name: &str) -> (String, String) {
     interface(name, &format!(r#""type":"DUMMY","host_if_name":"{host_name}""#))
@@ -74,4 +79,49 @@ fn a_vlan_id_is_taken_once_on_the_link_of_several_interfaces() {
     put(&mut world, &on_beside);
     world.assert_configured(&on_made.0);
     assert_taken(&world, &on_beside.0, "on-made");
+}
+
+fn port(settings: &str) -> (String, String) {
+    interface("port", &format!(r#""type":"DUMMY","master_interface":"bridge"{settings}"#))
+}
+
+/// Which of HAIRPIN, LEARNING and ISOLATED a port has.
+fn settings(world: &World) -> [bool; 3] {
+    let kernel = &world.machine.get().kernel;
+    let link = kernel.link(OWN, "port").expect("the port exists");
+    [HAIRPIN, LEARNING, ISOLATED].map(|number| link.port_attribute(number) == Some(&[1]))
+}
+
+#[test]
+fn settings_of_a_port_follow_a_value_that_gives_none_any_more_or_its_first() {
+    let (unset, set) = (port(""), port(r#","bridge_port":{"isolated":true,"learning":false}"#));
+    let bridge = interface("bridge", r#""type":"BRIDGE""#);
+    let mut world = World::start(Kernel::new(), &Desired::from([bridge, set.clone()]));
+    assert_eq!(settings(&world), [false, false, true]);
+    put(&mut world, &unset);
+    assert_eq!(settings(&world), [false, true, false], "the kernel's defaults");
+    put(&mut world, &port(r#","bridge_port":{"hairpin":true}"#));
+    assert_eq!(settings(&world), [true, true, false]);
+    put(&mut world, &unset);
+    put(&mut world, &set);
+    assert_eq!(settings(&world), [false, false, true]);
+    world.assert_configured(&set.0);
+}
+
+#[test]
+fn settings_that_others_made_stay_on_a_port_that_gives_none() {
+    let bridge = interface("bridge", r#""type":"BRIDGE""#);
+    let mut world = World::start(Kernel::new(), &Desired::from([bridge, port("")]));
+    {
+        let kernel = &mut world.machine.get().kernel;
+        let index = kernel.link(OWN, "port").expect("the port exists").index;
+        let link = kernel.link_mut(OWN, index);
+        // One attribute: its length with the header, its number, its value, padding.
+        link.port = [5_u16.to_ne_bytes(), ISOLATED.to_ne_bytes(), [1, 0], [0, 0]].concat();
+    }
+    world.log();
+    world.refresh(OWN);
+    world.rest();
+    assert_eq!(world.log(), []);
+    assert_eq!(settings(&world), [false, false, true]);
 }

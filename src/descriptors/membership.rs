@@ -190,11 +190,17 @@ fn check_master(member: &Membership, master: &Interface, view: &View<'_, Network
     Err(Refusal { reason, message })
 }
 
-/// The settings in which a port differs from what is desired of it; none where one of the two gives none.
+/// The settings in which a port differs from what is desired of it. If none are desired, those differ that the agent has set and that are
+/// not the kernel's defaults; if none are known, those that are desired explicitly.
 fn port_differences(applied: &Membership, desired: &Membership) -> Vec<Difference> {
     match (applied.port(), desired.port()) {
         (Some(applied), Some(desired)) => applied.settings.differences(&desired.settings, applied.settings.set_bits()),
-        _ => Vec::new(),
+        (Some(applied), None) => applied.settings.resets(),
+        (None, Some(desired)) => {
+            let bare = link_kinds::by_type(desired.of).and_then(|kind| Port::bare(kind.spec()));
+            bare.map(|bare| bare.settings.differences(&desired.settings, 0)).unwrap_or_default()
+        }
+        (None, None) => Vec::new(),
     }
 }
 
@@ -245,8 +251,13 @@ impl Kind for MembershipKind {
     }
 
     fn update(&self, applied: &Arc<Membership>, desired: &Arc<Membership>, view: &View<'_, Network>) -> Result<Effect, Refusal> {
+        if let Some((master, _)) = applied_interface(view, &desired.master) {
+            // Settings may be given for the first time.
+            check_master(desired, master, view)?;
+        }
         let changes = link_kinds::changes(&port_differences(applied, desired));
-        let settings = desired.port().and_then(|port| link::port_info(port, changes));
+        let port = desired.port().or(applied.port());
+        let settings = port.and_then(|port| link::port_info(port, changes));
         Ok(self.set_port(desired, settings, view))
     }
 

@@ -230,6 +230,20 @@ impl Settings {
         found
     }
 
+    /// What resets the settings that are set here to the kernel's defaults, where they differ from them.
+    pub fn resets(&self) -> Vec<Difference> {
+        let set = self.all().filter(|(at, ..)| self.explicit >> at & 1 == 1);
+        let differing = set.filter_map(|(_, attribute, from)| {
+            let to = match attribute.unset {
+                Unset::KernelDefault(number) | Unset::AgentDefault(number) | Unset::LeftAlone(number) => number,
+                Unset::Required => return None,
+            };
+            let is_same = from.is_none_or(|from| from.abs_diff(to) <= attribute.rounding);
+            (!is_same).then_some(Difference { attribute, from, to })
+        });
+        differing.collect()
+    }
+
     /// Bits of the settings that are set here and would be left alone otherwise.
     pub fn set_bits(&self) -> u64 {
         let set = self.all().filter(|(at, attribute, _)| {

@@ -42,13 +42,20 @@ impl<'s> Inspection<'_, 's> {
     pub(super) fn memberships_of(&mut self, link: &ObservedInterface<'s>, found: &Interface) {
         // The agent does not choose the VRF of an EXISTING interface: the link may be in another one.
         let in_vrf = found.vrf.is_some() && self.vrf_of(link, found.vrf.as_deref()) == found.vrf;
-        for (key, member) in memberships(found) {
-            match &member.role {
+        for (key, mut member) in memberships(found) {
+            match &mut member.role {
                 Role::Vrf { .. } if in_vrf => self.note(key, Value::Membership(member.into())),
                 Role::Vrf { .. } => {}
-                Role::Port(_) => {
+                Role::Port(port) => {
                     let known = self.view.known(&key);
                     let applied = known.applied.and_then(Value::membership);
+                    // The applied membership says which settings the agent has set, also if the interface does not ask for them any more.
+                    if let (Some(port), Some(set)) = (port, applied.and_then(|applied| applied.port()))
+                        && port.of == set.of
+                    {
+                        port.settings = set.settings.clone();
+                        link.correct_port(&mut port.settings);
+                    }
                     let is_news = applied.is_none_or(|applied| settings(applied) != settings(&member));
                     if is_news && !known.in_flight {
                         let value = Value::Membership(member.clone().into());
