@@ -32,7 +32,13 @@ impl Demo {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("a folder that everybody may enter");
-        fs::copy(env!("CARGO_BIN_EXE_netns-agent"), folder.path().join("netns-agent")).expect("a copy of the program");
+        // By a process of its own: what is open for writing in this one would be inherited by whatever another test starts just now, and the
+        // kernel executes no file that somebody has open for writing (ETXTBSY).
+        let copied = Command::new("cp")
+            .arg(env!("CARGO_BIN_EXE_netns-agent"))
+            .arg(folder.path())
+            .status();
+        assert!(copied.expect("cp starts").success(), "no copy of the program");
         Demo {
             folder,
             names_before: names("/run/netns"),
