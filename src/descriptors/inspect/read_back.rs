@@ -1,7 +1,7 @@
 //! Interfaces as their links show them.
 //!
 //! Owns the way from a link back to a value. Must never decide whose a link is: that is known before. Start reading at
-//! [`Inspection::interface`].
+//! [`Inspection::believe`].
 
 use std::{collections::HashSet, sync::Arc};
 
