@@ -167,6 +167,16 @@ impl InterfaceKind {
         Effect::Do(ops)
     }
 
+    /// Changes a link that has this agent's mark.
+    fn change_own(&self, interface: &Interface, netns: NetnsId, changes: LinkChanges) -> Effect {
+        Effect::one(KernelOp::SetLink {
+            netns,
+            name: interface.host_name.clone(),
+            guard: owned(&self.marks),
+            changes: Box::new(changes),
+        })
+    }
+
     fn give_back(&self, interface: &Interface, netns: NetnsId, view: &View<'_, Network>) -> Effect {
         let own = netns_of(view, &NamespaceName::Own);
         let original = interface.link.original().unwrap_or(&interface.host_name);
@@ -176,12 +186,7 @@ impl InterfaceKind {
             move_to: own.filter(|own| *own != netns),
             ..LinkChanges::default()
         };
-        Effect::one(KernelOp::SetLink {
-            netns,
-            name: interface.host_name.clone(),
-            guard: owned(&self.marks),
-            changes: Box::new(changes),
-        })
+        self.change_own(interface, netns, changes)
     }
 
     fn unmark(&self, interface: &Interface, netns: NetnsId, view: &View<'_, Network>) -> Effect {
@@ -193,12 +198,7 @@ impl InterfaceKind {
             alias: Some(alias),
             ..LinkChanges::default()
         };
-        Effect::one(KernelOp::SetLink {
-            netns,
-            name: interface.host_name.clone(),
-            guard: owned(&self.marks),
-            changes: Box::new(changes),
-        })
+        self.change_own(interface, netns, changes)
     }
 
     fn remove(&self, interface: &Interface, netns: NetnsId) -> Effect {
