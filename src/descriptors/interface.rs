@@ -22,6 +22,7 @@ use super::{
     kind::Kind,
     link,
     membership::memberships,
+    namespace::NAMESPACES,
     netns_of, not_others, owned,
     sharing::{check_link, has_to_leave, host_link_key, is_in_own_namespace, link_in_words},
     value::{Address, AppliedInterface, DesiredInterface, Interface, KnownBy, NamespaceName, Value, interface_key},
@@ -474,6 +475,20 @@ impl Kind for InterfaceKind {
             reason: HOST_NAME_CONFLICT,
         });
         claim.into_iter().chain(unique_claim(interface, view)).collect()
+    }
+
+    /// A namespace that has not been read yet may have a link of a kind of which the parent has only one such: the link may be from
+    /// before a restart.
+    fn claims_may_be_held(&self, desired: &Arc<DesiredInterface>, view: &View<'_, Network>) -> bool {
+        let Some(claim) = unique_claim(&desired.interface, view) else {
+            return false;
+        };
+        let unread = view.untried_under(NAMESPACES);
+        let mut beyond = unread.flat_map(|namespace| view.dependents(namespace));
+        beyond.any(|key| {
+            let other = view.wanted(key).and_then(Value::interface);
+            *key != desired.interface.key() && other.is_some_and(|other| unique_claim(other, view).as_ref() == Some(&claim))
+        })
     }
 
     fn create(&self, desired: &Arc<DesiredInterface>, view: &View<'_, Network>) -> Result<Effect, Refusal> {

@@ -71,6 +71,11 @@ pub trait Kind: Send + Sync {
         Vec::new()
     }
 
+    /// See [`Descriptor::claims_may_be_held`].
+    fn claims_may_be_held(&self, _desired: &Self::Desired, _view: &View<'_, Network>) -> bool {
+        false
+    }
+
     /// See [`Descriptor::create`].
     ///
     /// # Errors
@@ -263,6 +268,11 @@ impl<K: Kind> Descriptor<Network> for Typed<K> {
     fn claims(&self, key: &Key, value: &Value, view: &View<'_, Network>) -> Vec<Claim> {
         let value = Self::common(key, value);
         value.map(|value| self.0.claims(value, view)).unwrap_or_default()
+    }
+
+    fn claims_may_be_held(&self, key: &Key, value: &Value, view: &View<'_, Network>) -> bool {
+        let desired = Self::expected(key, value, K::desired);
+        desired.is_some_and(|desired| self.0.claims_may_be_held(desired, view))
     }
 
     fn create(&self, key: &Key, value: &Value, view: &View<'_, Network>) -> Result<Effect, Refusal> {

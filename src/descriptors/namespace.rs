@@ -14,6 +14,9 @@ use super::{
 use crate::scheduler::{Comparison, DeleteCause, Dependency, Difference, Refusal, View};
 use netns_kernel::{KernelOp, NamespaceRef, NetnsId};
 
+/// What the keys of namespaces begin with.
+pub const NAMESPACES: &str = "linux/namespace/";
+
 /// `linux/namespace/<type>/<reference>`.
 #[derive(Clone)]
 pub struct NamespaceKind {

@@ -182,6 +182,13 @@ impl<D: Domain> Scheduler<D> {
             })
     }
 
+    /// What has not been looked at yet may hold a claim of a value that is to be created.
+    pub(super) fn claims_may_be_held(&self, id: NodeId) -> bool {
+        let node = &self.graph[id];
+        let descriptor = self.domain.descriptor(&node.key).zip(node.wanted());
+        descriptor.is_some_and(|(descriptor, wanted)| descriptor.claims_may_be_held(&node.key, wanted, &View::new(&self.graph)))
+    }
+
     /// A value was in the way of another when all that this one needs was there; now something it needs is missing.
     pub(super) fn is_refusal_moot(&self, id: NodeId) -> bool {
         let node = &self.graph[id];

@@ -137,6 +137,12 @@ pub trait Descriptor<D: Domain>: Send + Sync {
         Vec::new()
     }
 
+    /// Whether something that has not been looked at yet may hold a claim of the value. The value is created after that was looked at: the
+    /// question is asked again in every step.
+    fn claims_may_be_held(&self, _key: &D::Key, _value: &D::Value, _view: &View<'_, D>) -> bool {
+        false
+    }
+
     /// The effect that brings the value into being.
     ///
     /// # Errors

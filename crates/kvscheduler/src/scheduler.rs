@@ -195,7 +195,7 @@ impl<D: Domain> Scheduler<D> {
                     }
                     Decision::Settle => self.settle(id),
                     Decision::Create | Decision::Update if self.must_await_change_nearby(id) => self.park(id),
-                    Decision::Create if self.rests_on_held_back(id) => {
+                    Decision::Create if self.rests_on_held_back(id) || self.claims_may_be_held(id) => {
                         self.queue.wait_for_held_back(id);
                         self.park(id);
                     }

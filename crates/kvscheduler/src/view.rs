@@ -9,6 +9,7 @@ use super::{
     descriptor::{Claim, Domain},
     graph::Graph,
     node::Node,
+    nodes::NodeId,
     status::{Status, Verb},
 };
 
@@ -78,6 +79,18 @@ impl<'a, D: Domain> View<'a, D> {
         let impossible = node.is_impossible();
         let waits = self.graph.facts_settled && !self.graph.satisfied(id, &node.edges);
         node.wanted().is_some() && node.applied().is_none() && !impossible && !waits
+    }
+
+    /// Returns the keys of the values under `prefix` whose first creation is still to come or under way, in key order: what they will show
+    /// of the kernel is not known yet.
+    pub fn untried_under(&self, prefix: &str) -> impl Iterator<Item = &'a D::Key> + use<'a, D> {
+        let graph = self.graph;
+        let is_untried = move |id: &NodeId| {
+            let node = &graph[*id];
+            let is_wanted = node.wanted().is_some() && node.applied().is_none();
+            is_wanted && node.blocked.is_none() && (!graph.facts_settled || graph.satisfied(*id, &node.edges))
+        };
+        graph.under(prefix).filter(is_untried).map(move |id| &graph[id].key)
     }
 
     /// Whether the effect of a wanted value said that what it needs is not there; see [`super::Scheduler::probe`].

@@ -150,6 +150,12 @@ impl Descriptor<ToyDomain> for ToyDomain {
             })
             .collect()
     }
+    /// What is in a `place/…` is not known until the place is open.
+    fn claims_may_be_held(&self, key: &Key, value: &Toy, view: &View<'_, Self>) -> bool {
+        let inside = view.untried_under("place/").flat_map(|place| view.dependents(place));
+        let mut others = inside.filter(|other| *other != key).filter_map(|other| view.wanted(other));
+        others.any(|other| other.claims.iter().any(|claim| value.claims.contains(claim)))
+    }
     /// `restless/…` is made again for ever, without an operation.
     fn stale(&self, key: &Key, _: &Toy, _: &View<'_, Self>) -> bool {
         is_restless(key)

@@ -283,3 +283,66 @@ fn a_step_that_does_not_come_to_an_end_is_cut_short_and_others_get_their_turn() 
     assert!(!world.scheduler.has_overrun() && world.scheduler.next_deadline().is_none());
     assert!(world.kernel.contains_key("b") && world.kernel.contains_key("c"));
 }
+
+fn claiming(needs: &[&str]) -> Toy {
+    Toy {
+        claims: vec!["id 7".into()],
+        ..needing(needs)
+    }
+}
+
+/// After a restart: `b` is in the kernel, in a place that takes longer to open than `a` takes to be created.
+#[test]
+fn a_claim_is_left_to_what_turns_up_in_a_place_that_is_being_opened() {
+    let mut world = World::new();
+    world.kernel.insert("b".into(), claiming(&["place/p"]));
+    world.scheduler.transaction(
+        vec![
+            put("a", claiming(&[])),
+            put("b", claiming(&["place/p"])),
+            put("other", toy(1)),
+            put("place/p", toy(1)),
+        ],
+        false,
+    );
+    world.round();
+    let created = |key: &str| Do::Create(key.into(), toy(1));
+    assert_eq!(world.log, [created("other"), created("place/p")]);
+    world.scheduler.found(vec![(key("b"), claiming(&["place/p"]))]);
+    world.run();
+    assert_eq!(world.log.len(), 2, "{:?}", world.log);
+    assert_eq!(world.state("b"), Some(ValueState::Configured));
+    assert_eq!(world.state("a"), Some(ValueState::Invalid));
+}
+
+#[test]
+fn a_claim_is_not_kept_for_a_place_that_cannot_be_opened() {
+    let mut world = World::new();
+    world.fail = Box::new(|key, _| (key == "place/p").then(|| transient("no such luck")));
+    world.scheduler.transaction(
+        vec![put("a", claiming(&[])), put("b", claiming(&["place/p"])), put("place/p", toy(1))],
+        false,
+    );
+    world.run();
+    assert_eq!(world.log, [Do::Create("a".into(), claiming(&[]))]);
+    assert_eq!(world.state("a"), Some(ValueState::Configured));
+}
+
+#[test]
+fn a_claim_is_kept_for_a_place_that_may_be_told_late() {
+    let mut world = World::new();
+    world.scheduler = Scheduler::new(ToyDomain::default());
+    world.scheduler.transaction(
+        vec![
+            put("a", claiming(&[])),
+            put("b", claiming(&["place/p"])),
+            put("place/p", needing(&["fact/container"])),
+        ],
+        false,
+    );
+    world.run();
+    assert_eq!(world.log, []);
+    world.scheduler.settle_facts();
+    world.run();
+    assert_eq!(world.log, [Do::Create("a".into(), claiming(&[]))]);
+}
