@@ -80,6 +80,13 @@ fn no_field_is_ignored_and_no_row_is_without_its_field() {
             // A truth value that is on when it is not set must be able to say that it is not set.
             let is_on = matches!(row.unset, Unset::LeftAlone(1)) && field.kind() == Kind::Bool;
             assert!(!is_on || field.supports_presence(), "{member}.{} cannot be unset", row.field);
+            let is_switch = matches!(row.scale, Scale::Switch);
+            assert_eq!(
+                is_switch,
+                field.kind() == Kind::Bool,
+                "{member}.{} is shown as on or off",
+                row.field
+            );
             if let (Kind::Enum(values), Scale::Table(pairs)) = (field.kind(), row.scale) {
                 let known: BTreeSet<u32> = pairs.iter().map(|(number, _)| *number).collect();
                 let all: BTreeSet<u32> = values.values().map(|value| value.number().cast_unsigned()).collect();

@@ -275,8 +275,8 @@ pub fn changes(differences: &[Difference]) -> Vec<Attr> {
 /// "its VLAN id is 10 instead of 20", "receive checksum offloading is not on".
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Attribute { title, scale, at, .. } = self.attribute;
-        let shown = |number: u32| scale.to_field(number).unwrap_or(number);
+        let Attribute { title, at, .. } = self.attribute;
+        let shown = |number| self.attribute.shown(number);
         match (at, self.from) {
             (At::Feature(_), _) => write!(f, "{title} is not {}", if self.to != 0 { "on" } else { "off" }),
             (At::Info(..), Some(from)) => write!(f, "its {title} is {} instead of {}", shown(from), shown(self.to)),

@@ -187,6 +187,8 @@ impl Wire {
 pub enum Scale {
     /// It is the same.
     One,
+    /// It is the same, and 1 means on, 0 off.
+    Switch,
     /// It is so many times larger.
     Times(u32),
     /// It is so many times smaller.
@@ -199,7 +201,7 @@ impl Scale {
     /// The kernel's number; `None` if the field's number has none.
     pub fn to_kernel(self, number: u32) -> Option<u32> {
         match self {
-            Scale::One => Some(number),
+            Scale::One | Scale::Switch => Some(number),
             Scale::Times(factor) => number.checked_mul(factor),
             Scale::Over(divisor) => Some(number / divisor),
             Scale::Table(pairs) => pairs.iter().find(|(field, _)| *field == number).map(|(_, kernel)| *kernel),
@@ -209,7 +211,7 @@ impl Scale {
     /// The field's number; `None` if the kernel's number has none.
     pub fn to_field(self, number: u32) -> Option<u32> {
         match self {
-            Scale::One => Some(number),
+            Scale::One | Scale::Switch => Some(number),
             Scale::Times(factor) => Some(number / factor),
             Scale::Over(divisor) => number.checked_mul(divisor),
             Scale::Table(pairs) => pairs.iter().find(|(_, kernel)| *kernel == number).map(|(field, _)| *field),
@@ -278,6 +280,11 @@ impl Attribute {
         }
     }
 
+    /// Returns a setting that is on or off, and off if it is not set.
+    pub const fn switch(field: &'static str, title: &'static str, at: At) -> Self {
+        Attribute::new(field, title, at).scale(Scale::Switch)
+    }
+
     /// With a scale.
     pub const fn scale(self, scale: Scale) -> Self {
         Attribute { scale, ..self }
@@ -310,7 +317,9 @@ impl Attribute {
     pub fn shown(&self, number: u32) -> String {
         match self.scale {
             Scale::Table(_) => format!("0x{number:x}"),
-            _ => self.scale.to_field(number).unwrap_or(number).to_string(),
+            Scale::Switch if number == 0 => "off".to_owned(),
+            Scale::Switch => "on".to_owned(),
+            Scale::One | Scale::Times(_) | Scale::Over(_) => self.scale.to_field(number).unwrap_or(number).to_string(),
         }
     }
 

@@ -6,7 +6,7 @@ use crate::{At, Attribute, Given, Invalid, KindSpec, LinkKind, Module, Mtu, MtuD
 
 // IFLA_BR_* of linux/if_link.h. Times are in hundredths of a second there, and rounded to the kernel's tick.
 
-static VLAN_FILTERING: Attribute = Attribute::new("vlan_filtering", "VLAN filtering", At::Info(7, Wire::U8));
+static VLAN_FILTERING: Attribute = Attribute::switch("vlan_filtering", "VLAN filtering", At::Info(7, Wire::U8));
 /// ETH_P_8021Q, ETH_P_8021AD.
 static VLAN_PROTOCOL: Attribute = Attribute::new("vlan_protocol", "VLAN protocol", At::Info(8, Wire::Be16))
     .scale(Scale::Table(&[(0, 0x8100), (1, 0x88a8)]))
@@ -16,7 +16,7 @@ static VLAN_DEFAULT_PVID: Attribute = Attribute::new("vlan_default_pvid", "defau
     .range(0, 4_094)
     .unset(Unset::AgentDefault(0))
     .only_with(&VLAN_FILTERING);
-static STP: Attribute = Attribute::new("stp", "spanning tree protocol", At::Info(5, Wire::U32));
+static STP: Attribute = Attribute::switch("stp", "spanning tree protocol", At::Info(5, Wire::U32));
 static PRIORITY: Attribute = Attribute::new("priority", "bridge priority", At::Info(6, Wire::U16))
     .range(1, 65_535)
     .unset(Unset::LeftAlone(32_768));
@@ -41,16 +41,16 @@ static AGEING_TIME: Attribute = Attribute::new("ageing_time_s", "ageing time in 
     .rounded(1)
     .unset(Unset::LeftAlone(30_000));
 static MCAST_SNOOPING: Attribute =
-    Attribute::new("mcast_snooping", "multicast snooping", At::Info(23, Wire::U8)).unset(Unset::LeftAlone(1));
-static MCAST_QUERIER: Attribute = Attribute::new("mcast_querier", "multicast querier", At::Info(25, Wire::U8));
+    Attribute::switch("mcast_snooping", "multicast snooping", At::Info(23, Wire::U8)).unset(Unset::LeftAlone(1));
+static MCAST_QUERIER: Attribute = Attribute::switch("mcast_querier", "multicast querier", At::Info(25, Wire::U8));
 static GROUP_FWD_MASK: Attribute = Attribute::new("group_fwd_mask", "group forwarding mask", At::Info(9, Wire::U16)).range(0, 65_535);
 
 // IFLA_BRPORT_* of linux/if_link.h.
 
-static ISOLATED: Attribute = Attribute::new("isolated", "isolation", At::Info(33, Wire::U8));
-static HAIRPIN: Attribute = Attribute::new("hairpin", "hairpin mode", At::Info(4, Wire::U8));
-static LEARNING: Attribute = Attribute::new("learning", "learning", At::Info(8, Wire::U8)).unset(Unset::LeftAlone(1));
-static UNICAST_FLOOD: Attribute = Attribute::new("unicast_flood", "unicast flooding", At::Info(9, Wire::U8)).unset(Unset::LeftAlone(1));
+static ISOLATED: Attribute = Attribute::switch("isolated", "isolation", At::Info(33, Wire::U8));
+static HAIRPIN: Attribute = Attribute::switch("hairpin", "hairpin mode", At::Info(4, Wire::U8));
+static LEARNING: Attribute = Attribute::switch("learning", "learning", At::Info(8, Wire::U8)).unset(Unset::LeftAlone(1));
+static UNICAST_FLOOD: Attribute = Attribute::switch("unicast_flood", "unicast flooding", At::Info(9, Wire::U8)).unset(Unset::LeftAlone(1));
 /// The kernel computes it from the speed; of a veth, with 10 Gbit/s, it is 2.
 static PATH_COST: Attribute = Attribute::new("path_cost", "path cost", At::Info(3, Wire::U32))
     .range(1, 65_535)
@@ -58,9 +58,9 @@ static PATH_COST: Attribute = Attribute::new("path_cost", "path cost", At::Info(
 static PORT_PRIORITY: Attribute = Attribute::new("priority", "port priority", At::Info(2, Wire::U16))
     .range(0, 63)
     .unset(Unset::LeftAlone(32));
-static BPDU_GUARD: Attribute = Attribute::new("bpdu_guard", "BPDU guard", At::Info(5, Wire::U8));
-static ROOT_BLOCK: Attribute = Attribute::new("root_block", "root block", At::Info(6, Wire::U8));
-static NEIGH_SUPPRESS: Attribute = Attribute::new("neigh_suppress", "neighbour suppression", At::Info(32, Wire::U8));
+static BPDU_GUARD: Attribute = Attribute::switch("bpdu_guard", "BPDU guard", At::Info(5, Wire::U8));
+static ROOT_BLOCK: Attribute = Attribute::switch("root_block", "root block", At::Info(6, Wire::U8));
+static NEIGH_SUPPRESS: Attribute = Attribute::switch("neigh_suppress", "neighbour suppression", At::Info(32, Wire::U8));
 
 static PORTS: PortSpec = PortSpec {
     member: "bridge_port",

@@ -17,10 +17,10 @@ static PROTOCOL: Attribute = Attribute::new("protocol", "VLAN protocol", At::Inf
     .unset(Unset::KernelDefault(0x8100))
     .immutable();
 
-static LOOSE_BINDING: Attribute = Attribute::new("loose_binding", "loose binding", At::Info(2, Wire::Flag(4)));
+static LOOSE_BINDING: Attribute = Attribute::switch("loose_binding", "loose binding", At::Info(2, Wire::Flag(4)));
 
 static REORDER_HEADERS: Attribute =
-    Attribute::new("reorder_headers", "reordering of headers", At::Info(2, Wire::Flag(1))).unset(Unset::LeftAlone(1));
+    Attribute::switch("reorder_headers", "reordering of headers", At::Info(2, Wire::Flag(1))).unset(Unset::LeftAlone(1));
 
 static VLAN: KindSpec = KindSpec {
     attributes: &[&ID, &PROTOCOL, &LOOSE_BINDING, &REORDER_HEADERS],
