@@ -1,6 +1,4 @@
-//! Why a value that could be worked on is left alone for now, and when that ends.
-//!
-//! Owns the reasons and the whole policy of waits. Must never look at a value. Start reading at [`Blocked`].
+//! Reasons why nothing is done for a value at present, and the policy for when that ends.
 
 use std::time::Duration;
 
@@ -11,7 +9,7 @@ use super::{
     status::ValueState,
 };
 
-/// Why, for a program and for a person.
+/// Reason, for programs and for people.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Reason {
     /// Stable CamelCase reason.
@@ -46,37 +44,37 @@ impl From<Refusal> for Reason {
     }
 }
 
-/// Why a value that could be worked on is left alone for now.
+/// Reason why nothing is done for a value at present.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Blocked {
-    /// The last operation failed; tried again at `until`, or at `earliest` if something that it depends on changes.
+    /// The last operation failed. It is retried at `until`, or at `earliest` if a dependency changes.
     BackOff {
         until: Duration,
         earliest: Duration,
         persistent: bool,
-        /// Somebody else's object is in the way: there is no telling that it will ever go.
+        /// A foreign object is in the way, which may stay for ever.
         foreign: bool,
         reason: Reason,
     },
-    /// Others change or remove it again and again; repaired at `until`.
+    /// Others keep changing or removing it; repaired at `until`.
     Contended { until: Duration, reason: Reason },
-    /// Others changed or removed it, and it is not to be repaired: until the kernel agrees again, or it is asked for anew.
+    /// Others changed or removed it, and it is not to be repaired. Ends when the kernel agrees again or the value is put again.
     Drifted(Reason),
-    /// What it needs is not there, says the effect; a probe or a change of a dependency ends the wait.
+    /// Something it needs does not exist, as its operation reported. Ends with a probe or a change of a dependency.
     Unavailable(Reason),
-    /// The effect said that it can never be; only a probe ends that wait.
+    /// It can never be applied, as its operation reported. Ends only with a probe or a change of the value.
     Unusable(Reason),
-    /// Another value is in the way; any change nearby ends the wait.
+    /// It conflicts with another value. Ends with any related change.
     Conflict(Reason),
 }
 
 impl Blocked {
-    /// All attempts have been made.
+    /// Returns whether no retries are left.
     pub fn is_for_ever(&self) -> bool {
         self.until() == Some(NEVER)
     }
 
-    /// When it ends by itself.
+    /// Returns when the block ends by itself.
     pub fn until(&self) -> Option<Duration> {
         match self {
             Blocked::BackOff { until, .. } | Blocked::Contended { until, .. } => Some(*until),
@@ -99,7 +97,7 @@ impl Blocked {
         }
     }
 
-    /// As it is published.
+    /// Returns the published state.
     pub fn state(&self) -> ValueState {
         match self {
             Blocked::BackOff { persistent: true, .. } | Blocked::Drifted(_) => ValueState::Failed,
@@ -109,7 +107,7 @@ impl Blocked {
         }
     }
 
-    /// Whether the value can hardly be, whatever happens elsewhere, or has to be changed.
+    /// Returns whether the value is refused, so that it or another value has to be changed.
     pub fn is_refusal(&self) -> bool {
         match self {
             Blocked::Unusable(_) | Blocked::Conflict(_) => true,
@@ -117,7 +115,7 @@ impl Blocked {
         }
     }
 
-    /// Whether it is there because of what others did.
+    /// Returns whether changes made by others are the reason.
     pub fn is_about_drift(&self) -> bool {
         match self {
             Blocked::Drifted(_) | Blocked::Contended { .. } => true,
@@ -125,8 +123,9 @@ impl Blocked {
         }
     }
 
-    /// When it ends because something that the value depends on has changed. What failed is tried again, but at most once within
-    /// [`WAKE_INTERVAL`](super::retry::WAKE_INTERVAL).
+    /// Returns when the block ends after a change of a dependency.
+    ///
+    /// A failed operation is retried, but at most once within [`WAKE_INTERVAL`](super::retry::WAKE_INTERVAL).
     pub fn ends_after_change(&self, now: Duration) -> Ends {
         match self {
             Blocked::Unavailable(_) => Ends::Now,
@@ -139,12 +138,12 @@ impl Blocked {
     }
 }
 
-/// When a value is not blocked any more.
+/// End of a block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Ends {
     Now,
     At(Duration),
-    /// As if nothing had happened.
+    /// Not affected by the change.
     Later,
 }
 
@@ -171,9 +170,9 @@ mod tests {
         }
     }
 
-    /// Of every reason: when it ends after a change, when it ends by itself, and as what it is published.
+    /// For every reason: when it ends after a change, when it ends by itself, and the published state.
     #[test]
-    fn the_policy_row_by_row() {
+    fn each_reason_has_its_end_and_published_state() {
         let later = NOW + Duration::from_secs(60);
         let contended = Blocked::Contended {
             until: later,

@@ -1,7 +1,7 @@
-//! From a decision to an operation: taking down, creating, changing, clearing away.
+//! Turns decisions into operations: deletion, creation, update, and removal of remains.
 //!
-//! Owns what must be in order before each of them begins, claims above all, and who waits if it is not. Must never choose between them:
-//! that is `decide`. Start reading at [`Scheduler::close`] and [`Scheduler::create`].
+//! Checks the conditions of each operation, above all claims, and makes values wait if they are not met. Decisions are made in
+//! `decide`.
 
 use std::collections::BTreeSet;
 
@@ -20,20 +20,20 @@ use super::{
     view::View,
 };
 
-/// Why nothing is done for a property: others depend on it, and that is all.
+/// Reason for doing nothing for a property: it exists only for others to depend on.
 const NO_DESCRIPTOR: &str = "it is a property of the value that it is derived from";
 
-/// A node that a creation brings into being, how, and with which claims.
+/// Node of a co-created value, the value, and its claims.
 type Brought<D> = (NodeId, <D as Domain>::Value, Vec<Claim>);
 
 impl<D: Domain> Scheduler<D> {
-    /// Takes a value down, as soon as nothing hangs on it any more.
+    /// Deletes a value as soon as nothing depends on it.
     pub(super) fn close(&mut self, id: NodeId) {
         if !self.graph[id].is_terminating() {
             self.on(id, Event::Terminate);
             self.refresh_children(id);
             self.mark_interested(id);
-            // Whoever can go without help goes first; this node is looked at again after them.
+            // Dependents are deleted first; this node is evaluated again after them.
             self.mark(id);
             return;
         }
@@ -67,7 +67,9 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Returns the applied values that an operation removes as well, or `None` if it must wait for another operation to end.
+    /// Returns the applied values that an operation removes as well.
+    ///
+    /// `None` if the operation must wait for another one to complete.
     fn taken_along(&mut self, id: NodeId, verb: Verb, value: &D::Value, effect: &Effect<D::Operation>) -> Option<Vec<NodeId>> {
         let key = &self.graph[id].key;
         let taken = match self.domain.descriptor(key).filter(|_| matches!(effect, Effect::Do(_))) {
@@ -86,7 +88,7 @@ impl<D: Domain> Scheduler<D> {
                 .as_ref()
                 .is_some_and(|in_flight| in_flight.action.verb() != Verb::Delete)
         };
-        // Whether a value that is being created would go as well depends on which operation is performed first.
+        // The order of the two operations decides whether a value in creation is removed as well.
         let first = first.or_else(|| named.iter().find(is_changing).copied());
         if let Some(first) = first.filter(|first| self.graph[*first].in_flight.is_some()) {
             self.graph[first].make_rare().blocks.insert(id);
@@ -97,7 +99,9 @@ impl<D: Domain> Scheduler<D> {
         Some(named.into_iter().filter(goes).collect())
     }
 
-    /// Begins the deletion of values that go with another one, and returns the numbers of these deletions. No operation is needed for them.
+    /// Starts the deletion of values that are removed together with another one.
+    ///
+    /// Returns the numbers of these deletions, which need no operation of their own.
     fn depart(&mut self, taken: Vec<NodeId>) -> Vec<u64> {
         let mut depart = |id: NodeId| {
             self.on(id, Event::Terminate);
@@ -135,7 +139,7 @@ impl<D: Domain> Scheduler<D> {
             Err(refusal) => self.graph[id].blocked = Some(Box::new(Blocked::Conflict(refusal.into()))),
             Ok(mut effect) => {
                 let value = descriptor.as_applied(&key, None, &wanted);
-                // What it brings into being may have been left half-made as well.
+                // A co-created value may be partial as well.
                 let comes = brings.iter().map(|(id, value, _)| (*id, value)).chain([(id, &value)]);
                 for (id, value) in comes.filter(|(id, _)| self.graph[*id].is_partial()) {
                     let node = &self.graph[id];
@@ -161,8 +165,9 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// The nodes of what a creation brings into being, with their claims; `None` when one of the claims is taken, which that value
-    /// then has to wait for, and this one for it.
+    /// Returns the nodes of the co-created values with their claims.
+    ///
+    /// `None` if another value holds one of the claims: the co-created value waits for it, and this one as well.
     fn claim_for_brought(&mut self, id: NodeId, brings: Vec<(D::Key, D::Value)>) -> Option<Vec<Brought<D>>> {
         let domain = self.domain.clone();
         let mut claimed = Vec::new();
@@ -175,7 +180,7 @@ impl<D: Domain> Scheduler<D> {
                 if self.graph[brought].blocked.is_some() {
                     self.mark(id);
                 } else {
-                    // The holder is on its way out: this one could be looked at for ever until then.
+                    // The holder is being deleted. Marking the node would evaluate it in a loop until then.
                     claims.iter().for_each(|claim| self.graph.await_claim(id, claim));
                     self.park(id);
                 }
@@ -186,8 +191,9 @@ impl<D: Domain> Scheduler<D> {
         Some(claimed)
     }
 
-    /// Whether what a failed creation may have left must be cleared away before anything else: it is not a part of what is wanted
-    /// now, or what it needs is being taken away.
+    /// Returns whether what a failed creation may have left must be removed before anything else.
+    ///
+    /// This is so if it is not part of the desired value, or if one of its dependencies is not available.
     pub(super) fn is_in_the_way(&self, id: NodeId) -> bool {
         let node = &self.graph[id];
         let (Some(wanted), Some(attempted)) = (node.wanted(), node.attempted()) else {
@@ -204,7 +210,7 @@ impl<D: Domain> Scheduler<D> {
         let node = &self.graph[id];
         let effect = match (self.domain.descriptor(&node.key), node.attempted()) {
             (Some(descriptor), Some(attempted)) => descriptor.recover(&node.key, attempted, &View::new(&self.graph)),
-            _ => Effect::Noop("nobody knows what was attempted: what is left of it counts as something that nobody wants"),
+            _ => Effect::Noop("the attempted value is unknown: what is left of it is treated as an orphan"),
         };
         self.emit(id, Action::Clear, effect);
     }
@@ -232,7 +238,7 @@ impl<D: Domain> Scheduler<D> {
         let claims = descriptor.claims(&key, &wanted, &View::new(&self.graph));
         if waiting || self.must_await_claim(id, &claims) {
             if !waiting && self.waits_in_a_circle(id, &claims) {
-                // One of them has to let go of what it holds, and this one is as good as any.
+                // One value of the cycle must release its claim; any of them will do.
                 self.on(id, Event::Condemned);
                 self.mark(id);
             }
@@ -247,15 +253,17 @@ impl<D: Domain> Scheduler<D> {
                 let value = descriptor.as_applied(&key, Some(&applied), &wanted);
                 self.emit(id, Action::Update { value, superseded: false }, effect);
                 if self.graph[id].lifecycle().agreement() == Some(Agreement::CoCreated) {
-                    // To the one who asked for it, this is what made it.
+                    // For clients, this update is the creation of the value.
                     self.graph[id].last_operation = Verb::Create;
                 }
             }
         }
     }
 
-    /// Whether something that this value rests on is being changed, perhaps into what has another name, or something is being created on
-    /// this value, or what it replaces is not yet gone: it is looked at again after.
+    /// Returns whether the value must wait for an operation on a related value, after which it is evaluated again.
+    ///
+    /// It waits for an update of a dependency (which may change its name), for a creation that depends on this value, and for the
+    /// deletion of a value that it replaces.
     pub(super) fn must_await_change_nearby(&mut self, id: NodeId) -> bool {
         let changing = self.graph.changing_below(id).or_else(|| self.graph.creation_above(id));
         let changing = changing.or_else(|| self.graph.sibling_on_its_way_out(id));
@@ -265,7 +273,7 @@ impl<D: Domain> Scheduler<D> {
         changing.is_some()
     }
 
-    /// Whether those who hold the claims would give them up, but for what they wait for in turn: a claim of this one, in the end.
+    /// Returns whether the holders would release the claims, but wait in a cycle for a claim of this value.
     fn waits_in_a_circle(&self, id: NodeId, claims: &[Claim]) -> bool {
         let mut closes = false;
         let (mut seen, mut open) = (BTreeSet::from([id]), vec![(id, claims.to_vec())]);
@@ -291,7 +299,9 @@ impl<D: Domain> Scheduler<D> {
         closes
     }
 
-    /// Whether another value holds one of the claims; if so this one waits for it, with an explanation if it may take for ever.
+    /// Returns whether another value holds one of the claims, and if so makes this one wait.
+    ///
+    /// If the wait may be endless, the conflict is reported.
     fn must_await_claim(&mut self, id: NodeId, claims: &[Claim]) -> bool {
         for claim in claims {
             let Some(holder) = self.graph.holder(claim).filter(|holder| *holder != id) else {
@@ -327,13 +337,15 @@ impl<D: Domain> Scheduler<D> {
                 steps,
                 place,
             }),
-            Effect::Do(_) => self.fail_impossible(id, operation, "its descriptor gave an empty list of operations"),
+            Effect::Do(_) => self.fail_impossible(id, operation, "its descriptor returned an empty list of operations"),
             Effect::Noop(_) => self.outcome(operation, Outcome::Done),
             Effect::Impossible(what) => self.fail_impossible(id, operation, &what),
         }
     }
 
-    /// A descriptor has no operation for what is to be done, and nobody knows why: that is told, and tried again after a long while.
+    /// Fails an operation for which the descriptor gave no usable effect, and records a defect.
+    ///
+    /// It is retried at the longest interval.
     fn fail_impossible(&mut self, id: NodeId, operation: u64, what: &str) {
         let node = &self.graph[id];
         let name = self.domain.name(&node.key);
@@ -343,20 +355,21 @@ impl<D: Domain> Scheduler<D> {
             Outcome::Failed(Fault {
                 kind: FaultKind::Persistent,
                 reason: INTERNAL_ERROR,
-                message: format!("{name} met a defect of the program, please report it: {what}"),
+                message: format!("internal error on {name}, please report it: {what}"),
                 kernel: None,
             }),
         );
     }
 
-    /// What is applied when a desired value has been created.
+    /// Returns the applied value after a desired value has been created.
     pub(super) fn as_created(&self, key: &D::Key, desired: &D::Value) -> D::Value {
         let descriptor = self.domain.descriptor(key);
         descriptor.map_or_else(|| desired.clone(), |descriptor| descriptor.as_applied(key, None, desired))
     }
 
-    /// Returns the dependencies that must stay until a creation is done, even if the value is deleted meanwhile: its own, those of the
-    /// values that it creates as well, and those of the remains that it removes first.
+    /// Returns the dependencies that must stay until a creation has completed, even if the value is no longer desired.
+    ///
+    /// These are its own, those of the co-created values, and those of the remains that it removes first.
     fn edges_in_flight(&self, id: NodeId) -> Edges<D::Key> {
         let node = &self.graph[id];
         let brought = node.in_flight.as_ref().map_or(&[][..], |in_flight| in_flight.action.co_created());
@@ -373,7 +386,7 @@ impl<D: Domain> Scheduler<D> {
         edges.into()
     }
 
-    /// Records that an operation on a value begins, and returns its number.
+    /// Records the start of an operation on a value, and returns its number.
     fn begin_operation(&mut self, id: NodeId, action: Action<D>) -> u64 {
         let verb = action.verb();
         if verb != Verb::Verify {

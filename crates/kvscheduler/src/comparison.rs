@@ -1,7 +1,6 @@
-//! How an applied value differs from the desired one.
+//! Differences between an applied and a desired value.
 //!
-//! Owns the list of differences and what removes each of them. Must never cost anything where there is none: most comparisons find none.
-//! Start reading at [`Comparison`].
+//! Most comparisons find none, so an empty [`Comparison`] must cost nothing.
 
 use std::fmt;
 
@@ -9,21 +8,22 @@ use smallvec::SmallVec;
 
 use super::descriptor::Label;
 
-/// The differences between an applied value and the desired one. None: nothing is to be done. Without any, or with one that has a fixed text,
-/// it needs no memory of its own.
+/// Differences between an applied value and the desired one; empty if nothing has to be done.
+///
+/// Does not allocate if it is empty or has one difference with a constant text.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Comparison(SmallVec<[Difference; 1]>);
 
 /// One difference.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Difference {
-    /// The end of a sentence: `its MTU is 1500 instead of 9000`.
+    /// Text for the end of a sentence: `its MTU is 1500 instead of 9000`.
     pub text: Label,
-    /// What removes it.
+    /// Action that removes the difference.
     pub remedy: Remedy,
 }
 
-/// What removes a difference.
+/// Action that removes a difference.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Remedy {
     /// The value is changed in place.
@@ -33,7 +33,7 @@ pub enum Remedy {
 }
 
 impl Difference {
-    /// One that an update removes.
+    /// Creates a difference that an update removes.
     pub fn in_place(text: impl Into<Label>) -> Self {
         Difference {
             text: text.into(),
@@ -41,7 +41,7 @@ impl Difference {
         }
     }
 
-    /// One that only a new creation removes.
+    /// Creates a difference that only deletion and creation remove.
     pub fn again(text: impl Into<Label>) -> Self {
         Difference {
             text: text.into(),
@@ -51,22 +51,22 @@ impl Difference {
 }
 
 impl Comparison {
-    /// No difference.
+    /// Returns an empty comparison.
     pub fn same() -> Self {
         Self::default()
     }
 
-    /// Whether nothing has to be done.
+    /// Returns whether there is no difference.
     pub fn is_same(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether the value has to be deleted and created again.
+    /// Returns whether the value has to be deleted and created again.
     pub fn needs_recreate(&self) -> bool {
         self.0.iter().any(|difference| difference.remedy == Remedy::Recreate)
     }
 
-    /// The differences, in the order in which they are told.
+    /// Returns the differences, in the order in which they are reported.
     pub fn differences(&self) -> &[Difference] {
         &self.0
     }
@@ -99,7 +99,7 @@ impl Extend<Difference> for Comparison {
     }
 }
 
-/// The end of a sentence.
+/// Writes the differences as the end of a sentence.
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, difference) in self.0.iter().enumerate() {
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_difference_that_cannot_be_removed_in_place_makes_it_a_new_creation() {
+    fn one_difference_that_needs_recreation_is_enough_to_recreate() {
         let none: Comparison = [None, None].into_iter().flatten().collect();
         assert!(none.is_same() && !none.needs_recreate());
         let mut some = Comparison::from(Difference::in_place("its size is 1 instead of 2"));

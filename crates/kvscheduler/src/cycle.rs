@@ -1,10 +1,8 @@
-//! Which values depend on each other in a cycle.
+//! Dependency cycles: the strongly connected components of the graph.
 //!
-//! Owns the strongly connected components of the graph, remembered until an edge changes that could be part of a cycle. Must never
-//! judge whether a cycle can be built: that is `readiness`. Start reading at [`Graph::cycle_through`].
-//!
-//! They are found when somebody asks (Tarjan's algorithm, from the node that is asked about), each node once however many ask: in a
-//! long chain of values that wait for one another, every one of them has the same question.
+//! Components are computed on demand (Tarjan's algorithm, from the node in question) and remembered until an edge changes that
+//! could be part of a cycle. Each node is visited once, however many nodes ask: in a long chain of values that wait for one
+//! another, every one of them has the same question. `readiness` decides whether the members of a cycle can be created.
 
 use std::{
     cell::{Cell, RefCell},
@@ -13,29 +11,29 @@ use std::{
 
 use super::{descriptor::Domain, edge::Edge, graph::Graph, nodes::NodeId};
 
-/// The number of a node's component, as it was last found. Kept in the node; out of date if it is below [`Cycles::valid_from`].
+/// Number of a node's component, as last computed. Stored in the node; outdated if it is below [`Cycles::valid_from`].
 pub(super) type Component = Cell<u64>;
 
-/// While a search is under way, a node that may still be part of a larger component has this bit and its position.
+/// During a search, a node that may still become part of a larger component has this bit and its position.
 const OPEN: u64 = 1 << 63;
 
-/// The components that were found.
+/// Known components.
 #[derive(Clone)]
 pub(super) struct Cycles {
-    /// Numbers are never used twice.
+    /// Next component number; numbers are never reused.
     next: u64,
     valid_from: u64,
-    /// The members of those with more than one, by their numbers, in order.
+    /// Members of the components with more than one, in order, by component number.
     members: Vec<(u64, Arc<[NodeId]>)>,
 }
 
-/// A node on the way from the one that was asked about.
+/// Node on the path of the search.
 struct Visit {
     id: NodeId,
     position: u64,
-    /// The lowest position that is reached from it.
+    /// Lowest position reached from it.
     lowest: u64,
-    /// How many of its targets were looked at.
+    /// Number of its targets visited so far.
     looked_at: usize,
 }
 
@@ -50,8 +48,9 @@ impl Cycles {
 }
 
 impl<D: Domain> Graph<D> {
-    /// What a value waits for or is derived from changes, or is about to: cycles through it are no longer known. There can be none
-    /// while nothing refers to it.
+    /// Forgets the known cycles, because the dependencies or the parent of a value change or are about to.
+    ///
+    /// Does nothing for a node that nothing refers to: it is not part of any cycle.
     pub fn forget_cycles(&mut self, id: NodeId) {
         let node = &self[id];
         if node.dependents.is_empty() && node.children.is_empty() {
@@ -62,8 +61,9 @@ impl<D: Domain> Graph<D> {
         cycles.members.clear();
     }
 
-    /// Everything that both depends on `id` and is reached from it through `target`, which it depends on; `None` if `target` does
-    /// not depend on `id`.
+    /// Returns everything that depends on `id` and is reached from it through its dependency `target`.
+    ///
+    /// `None` if `target` does not depend on `id`.
     pub fn cycle_through(&self, id: NodeId, target: NodeId) -> Option<Arc<[NodeId]>> {
         if id == target {
             let members = self.members_of(self.component(id));
@@ -95,9 +95,9 @@ impl<D: Domain> Graph<D> {
         self[id].component.get()
     }
 
-    /// Finds the components of everything that is reached from `start` and not known yet.
+    /// Finds the components of all nodes reached from `start` whose component is not known yet.
     fn find_components(&self, start: NodeId, cycles: &mut Cycles) {
-        // Those whose component is not complete yet, in the order of their positions; and the path to the one that is looked at.
+        // Nodes whose component is not complete yet, in the order of their positions; and the path to the current node.
         let (mut open, mut path): (Vec<NodeId>, Vec<Visit>) = (Vec::new(), Vec::new());
         let mut next = Some(start);
         loop {
@@ -142,7 +142,7 @@ impl<D: Domain> Graph<D> {
         }
     }
 
-    /// What a node depends on or is derived from, by number; `Some(None)` where that is not a single node.
+    /// Returns the target with this number: a dependency, or the parent. `Some(None)` if it is not a single node.
     fn cycle_target(&self, id: NodeId, number: usize) -> Option<Option<NodeId>> {
         let node = &self[id];
         match node.edges.get(number) {

@@ -1,7 +1,6 @@
-//! The decisions: what happens to a value next.
+//! Decides what happens to a value next, from the present state alone.
 //!
-//! Owns the choice, as pure questions; `scheduler` asks them and `carry_out` does what was chosen. Must never change anything, nor ask for
-//! anything but the present state: no decision depends on how that state came about. Start reading at `Scheduler::decide`.
+//! The functions here change nothing. `scheduler` calls them, and `carry_out` performs what was decided.
 
 use std::collections::BTreeSet;
 
@@ -18,26 +17,26 @@ use super::{
     view::View,
 };
 
-/// What is to happen to a node.
+/// Decision about a node.
 pub(super) enum Decision {
-    /// Nothing to do, or something else must happen first.
+    /// No operation now.
     Stay,
-    /// Applied and wanted are the same.
+    /// The applied value equals the desired one.
     Settle,
-    /// Take it down, and what hangs on it first.
+    /// Delete the value, after everything that depends on it.
     Close,
-    /// As [`Decision::Close`], because dependencies are not met.
+    /// Like [`Decision::Close`], because dependencies are not met.
     CloseUnready,
     /// Another member of its dependency cycle is created first.
     After(NodeId),
-    /// Nobody wants it any more, and a failed creation may have left something.
+    /// Remove what a failed creation may have left.
     ClearAway,
     Create,
     Update,
 }
 
 impl<D: Domain> Scheduler<D> {
-    /// What is to happen to a value, from the present state alone.
+    /// Decides what happens to a value, from the present state alone.
     pub(super) fn decide(&self, id: NodeId) -> Decision {
         let node = &self.graph[id];
         match node.lifecycle() {
@@ -58,11 +57,11 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Of a value that does not exist.
+    /// Decides about a value that does not exist.
     fn decide_creation(&self, id: NodeId) -> Decision {
         let node = &self.graph[id];
         let lingering = node.children.iter().any(|child| self.graph[*child].present());
-        // A conflict ends with every look.
+        // A conflict does not block: it is checked again in every evaluation.
         let blocked = node.blocked.as_deref().is_some_and(|blocked| !blocked.is_conflict());
         let unimplemented = node.desire.requested.is_some() && self.domain.descriptor(&node.key).is_none();
         if node.wanted().is_none() || lingering || blocked || unimplemented {
@@ -75,7 +74,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Of a value that exists and has all that it needs.
+    /// Decides about a value that exists and whose dependencies are met.
     fn decide_change(&self, id: NodeId, value: &D::Value, desired: &D::Value, agreement: Agreement) -> Decision {
         let node = &self.graph[id];
         let Some(descriptor) = self.domain.descriptor(&node.key) else {
@@ -98,7 +97,9 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Something that it depends on made it obsolete, and is not left alone because others did that.
+    /// Returns whether a dependency made the value obsolete.
+    ///
+    /// Not if the value, or something that it depends on, is left as others changed it.
     fn is_outdated(&self, id: NodeId, value: &D::Value) -> bool {
         let node = &self.graph[id];
         let drifted = node.blocked.as_deref().is_some_and(Blocked::is_about_drift);
@@ -108,21 +109,23 @@ impl<D: Domain> Scheduler<D> {
             && !self.rests_on_drifted(id)
     }
 
-    /// Something that it depends on is damaged and left so.
+    /// Returns whether a dependency is damaged and not to be repaired.
     fn rests_on_drifted(&self, id: NodeId) -> bool {
         let mut targets = self.graph[id].applied_edges.iter().filter_map(Edge::key_target);
         targets.any(|target| self.is_left_drifted(target))
     }
 
-    /// Found in the kernel, not confirmed yet, and waiting for something that may only not have been told yet.
+    /// Returns whether an observed, unconfirmed value may only lack a fact that has not been reported yet.
     pub(super) fn may_be_missing_a_late_fact(&self, id: NodeId) -> bool {
         !self.graph.facts_settled
             && self.unmet_chain_has(id, |scheduler, target| scheduler.domain.is_late_fact(&scheduler.graph[target].key))
     }
 
-    /// Found in the kernel, not confirmed yet, and what it lacks may still come: it is being made, is about to be, could not be
-    /// for now, or is a fact that has not been told. Taking it down would interrupt what works for want of knowledge. What somebody
-    /// else's object keeps out is not coming: nobody can tell when that goes, if ever.
+    /// Returns whether the missing dependencies of an observed, unconfirmed value may still come.
+    ///
+    /// They may if they are in flight, ready, backing off, or facts that have not been reported yet. Deleting the value would
+    /// then interrupt something that works. A dependency that a foreign object blocks does not count, because that object may
+    /// stay for ever.
     pub(super) fn may_still_come(&self, id: NodeId) -> bool {
         self.may_be_missing_a_late_fact(id)
             || self.outlives_damage(id)
@@ -137,10 +140,10 @@ impl<D: Domain> Scheduler<D> {
             })
     }
 
-    /// Whether `found` holds for a value that a found value lacks, directly or through what that value lacks in turn.
+    /// Returns whether `found` holds for a missing dependency of an observed value, direct or transitive.
     ///
-    /// A dependency on any of several follows each of them, except if another value waits for the found one to be deleted: one of
-    /// the several may in turn wait for that deletion.
+    /// For a dependency on any of several, all candidates are followed, unless another value waits for the observed one to be
+    /// deleted: a candidate may in turn wait for that deletion.
     fn unmet_chain_has(&self, id: NodeId, found: impl Fn(&Self, NodeId) -> bool) -> bool {
         let node = &self.graph[id];
         if !node.is_discovered() {
@@ -166,8 +169,9 @@ impl<D: Domain> Scheduler<D> {
         false
     }
 
-    /// A value that it would be created on was found and is held back, for something else than this one: it may have to go, and this one
-    /// with it.
+    /// Returns whether the value depends on an observed value whose deletion is deferred for another reason than this value.
+    ///
+    /// The observed value may be deleted, and this one with it.
     pub(super) fn rests_on_held_back(&self, id: NodeId) -> bool {
         let may_go = |target: NodeId| {
             self.queue.held_back().contains(&target)
@@ -182,14 +186,14 @@ impl<D: Domain> Scheduler<D> {
             })
     }
 
-    /// What has not been looked at yet may hold a claim of a value that is to be created.
+    /// Returns whether an object that has not been read yet may hold a claim of a value to be created.
     pub(super) fn claims_may_be_held(&self, id: NodeId) -> bool {
         let node = &self.graph[id];
         let descriptor = self.domain.descriptor(&node.key).zip(node.wanted());
         descriptor.is_some_and(|(descriptor, wanted)| descriptor.claims_may_be_held(&node.key, wanted, &View::new(&self.graph)))
     }
 
-    /// A value was in the way of another when all that this one needs was there; now something it needs is missing.
+    /// Returns whether a conflict is obsolete because a dependency is missing now.
     pub(super) fn is_refusal_moot(&self, id: NodeId) -> bool {
         let node = &self.graph[id];
         let refused = node.blocked.as_deref().is_some_and(Blocked::is_conflict);

@@ -1,30 +1,30 @@
-//! The descriptor contract: what the scheduler must know of a kind of value, and nothing else.
+//! The descriptor contract: everything the scheduler needs to know about a kind of value.
 //!
-//! Owns the traits and the plain types between scheduler and descriptors. Must never mention a concrete kind of value. Start reading at [`Descriptor`].
-//!
-//! # Expected flow
-//! A wanted value becomes an operation by [`Descriptor::create`], [`Descriptor::update`] or [`Descriptor::delete`]. All three
-//! are pure: they return an [`Effect`], the engine has it performed, and the outcome comes back to the scheduler. Which of them is called
-//! follows from [`Descriptor::compare`].
+//! # Flow
+//! [`Descriptor::compare`] decides whether a value needs [`Descriptor::create`], [`Descriptor::update`] or
+//! [`Descriptor::delete`]. All three are pure: they return an [`Effect`], the engine has it performed, and the outcome goes back
+//! to the scheduler.
 //!
 //! # Guarantees
-//! `create` is called only while every dependency is available and no other value holds one of the claims; `delete` only after
-//! everything that depends on the value, and every value derived from it, is gone.
+//! `create` is called only while every dependency is available and no other value holds one of the claims. `delete` is called
+//! only after everything that depends on the value, and every value derived from it, is deleted.
 //!
 //! # Assumptions
-//! Every method is a function of its arguments: the same arguments give the same answer.
+//! Every method is a pure function of its arguments.
 //!
 //! # Caveats
-//! After a failed `create` the object may exist in part. The next attempt starts with the effect of [`Descriptor::recover`], and
-//! nothing that the failed one depended on is taken away before.
+//! After a failed `create` the object may exist in part. The next attempt starts with the effect of [`Descriptor::recover`].
+//! Until then, the dependencies of the failed attempt are not deleted.
 
 use std::{borrow::Borrow, fmt, hash::Hash, ops::Deref, sync::Arc};
 
 use super::{comparison::Comparison, effect::Effect, explanation::Relative, status::Verb, view::View};
 
-/// The name of a value: ordered, compared and hashed as its text is. Implemented by every type that fits, such as `String`.
+/// Name of a value, ordered, compared and hashed by its text.
+///
+/// Implemented by every type that fits, such as `String`.
 pub trait Key: Clone + Ord + Hash + fmt::Debug + fmt::Display + Borrow<str> + 'static {
-    /// The text.
+    /// Returns the text of the key.
     fn text(&self) -> &str {
         self.borrow()
     }
@@ -32,166 +32,190 @@ pub trait Key: Clone + Ord + Hash + fmt::Debug + fmt::Display + Borrow<str> + 's
 
 impl<K: Clone + Ord + Hash + fmt::Debug + fmt::Display + Borrow<str> + 'static> Key for K {}
 
-/// The types a scheduler works with, and the look-up of descriptors. Implemented once for the product and once for tests.
+/// The types that a scheduler works with, and the look-up of descriptors.
 pub trait Domain: Sized + Clone + 'static {
-    /// The name of a value. What starts with the same text may be depended on together.
+    /// Name of a value. A dependency can refer to all keys with a common prefix.
     type Key: Key;
-    /// A value, desired or applied; cheap to clone.
+    /// Value, desired or applied; cheap to clone.
     type Value: Clone + fmt::Debug + Send;
-    /// One step of what a descriptor wants done.
+    /// One step of an effect.
     type Operation: Clone + fmt::Debug;
 
-    /// The descriptor of the kind that `key` belongs to; `None` when the agent has none (properties, facts, unknown kinds).
+    /// Returns the descriptor of the kind that `key` belongs to.
+    ///
+    /// `None` if there is none: for properties, facts and unknown kinds.
     fn descriptor(&self, key: &Self::Key) -> Option<&dyn Descriptor<Self>>;
 
-    /// Whether the key is that of a fact which may be told late: until [`super::Scheduler::settle_facts`] nothing that was found
-    /// in the kernel is taken down for want of it.
+    /// Returns whether `key` is a fact that may be reported late.
+    ///
+    /// Until [`super::Scheduler::settle_facts`] is called, no value observed in the kernel is deleted because such a fact is
+    /// missing.
     fn is_late_fact(&self, _key: &Self::Key) -> bool {
         false
     }
 
-    /// The value that is applied when an operation succeeds, as far as it can be told beforehand (see [`super::Scheduler::simulate`]).
+    /// Predicts the value that is applied when an operation succeeds (see [`super::Scheduler::simulate`]).
     fn supposed(&self, _key: &Self::Key, wanted: &Self::Value, _view: &View<'_, Self>) -> Self::Value {
         wanted.clone()
     }
 
-    /// Values to evaluate again when `value` is applied or deleted, or is applied and another version of it is desired, although they do
-    /// not depend on it: they use the same object.
+    /// Returns values that use the same object as `value` without depending on it.
+    ///
+    /// They are evaluated again when `value` is applied or deleted, and when another version of an applied `value` becomes
+    /// desired.
     fn concerned(&self, _key: &Self::Key, _value: &Self::Value, _view: &View<'_, Self>) -> Vec<Self::Key> {
         Vec::new()
     }
 
-    /// What is known of an applied value besides what was asked for, such as the inode of a namespace: names and texts for the
-    /// timeline of its key.
+    /// Returns what is known of an applied value beyond the desired one, such as the inode of a namespace.
+    ///
+    /// Pairs of a name and its texts, for the timeline of the key.
     fn metadata(&self, _key: &Self::Key, _applied: &Self::Value) -> Vec<(&'static str, Vec<String>)> {
         Vec::new()
     }
 
-    /// Whether what others do to a value, or to what is derived from it, is repaired. Otherwise it is only told.
+    /// Returns whether changes that others make to a value, or to values derived from it, are repaired.
+    ///
+    /// Otherwise they are only reported.
     fn is_repaired(&self, _key: &Self::Key, _wanted: &Self::Value) -> bool {
         true
     }
 
-    /// What a person calls the value under `key`, to begin a sentence with: `interface web-eth0`.
+    /// Returns the display name of a value, such as `interface web-eth0`. It may start a sentence.
     fn name(&self, key: &Self::Key) -> String {
         key.to_string()
     }
 
-    /// The key of the value that would bring `key`, or any key that starts with it, about by being applied: the interface of an
-    /// address. An unmet dependency is explained by it.
+    /// Returns the key of the provider of `key`: the value that creates `key`, or keys with that prefix, when it is applied.
+    ///
+    /// For example, the provider of an address is its interface. An unmet dependency is explained by its provider.
     fn bearer(&self, _key: &Self::Key) -> Option<Self::Key> {
         None
     }
 
-    /// What exists and is nearly what an unmet dependency expects, the nearest first: something with a similar name, or the bearer
-    /// with what it lacks. Asked for reported values only, of which there may be very many: a few look-ups, no walk over all values.
-    /// Asked again when something named in the last answer changes. Values below the prefixes of a dependency on any of several
-    /// need not be named.
+    /// Returns suggestions for an unmet dependency, the nearest first.
+    ///
+    /// A suggestion is an existing value with a similar name, or the provider and what it lacks. This is called for reported
+    /// values only, but there may be very many: use a few look-ups and do not walk over all values. It is called again when a
+    /// value named in the last answer changes. Values below the prefixes of a dependency on any of several need not be returned.
     fn relatives(&self, _unmet: &Dependency<Self::Key>, _view: &View<'_, Self>) -> Vec<Relative<Self::Key>> {
         Vec::new()
     }
 }
 
-/// One kind of value. See the [module documentation](self) for the order of calls.
+/// A kind of value. See the [module documentation](self) for the order of calls.
 pub trait Descriptor<D: Domain>: Send + Sync {
-    /// Stable name, as in the reference (`linux-interface`).
+    /// Returns the stable name of the kind, as in the reference agent (`linux-interface`).
     fn name(&self) -> &'static str;
 
-    /// Short name of a value, for people; need not be unique.
+    /// Returns a short display name of a value; need not be unique.
     fn label(&self, key: &D::Key) -> String {
         key.to_string()
     }
 
-    /// How `applied` differs from `desired`, and what removes each difference. Asked very often, mostly of what is the same.
+    /// Compares `applied` with `desired`, and says what removes each difference.
+    ///
+    /// Called very often, mostly for equal values.
     fn compare(&self, key: &D::Key, applied: &D::Value, desired: &D::Value) -> Comparison;
 
-    /// What to remember as applied when `desired` was created (`former`: `None`), when `former` was changed into it, or was found to be the
-    /// same. So an applied value may know more than a desired one, such as what its object was before; the methods that are not told which
-    /// of the two they get must answer alike for both.
+    /// Returns the value to remember as applied.
+    ///
+    /// Called when `desired` was created (`former` is `None`), and when `former` was changed into `desired` or compared equal to
+    /// it. An applied value may therefore contain more than a desired one, such as the state of its object before the agent
+    /// changed it. Methods that take either kind of value must return the same for both.
     fn as_applied(&self, _key: &D::Key, _former: Option<&D::Value>, desired: &D::Value) -> D::Value {
         desired.clone()
     }
 
-    /// What must be available while the value is applied.
+    /// Returns what must be available while the value is applied.
     fn dependencies(&self, _key: &D::Key, _value: &D::Value) -> Vec<Dependency<D::Key>> {
         Vec::new()
     }
 
-    /// Place of a value among those that are created in a given order; `None`: the order of the keys.
+    /// Returns the position of a value among those created in a given order; `None`: key order.
     fn place(&self, _key: &D::Key, _value: &D::Value) -> Option<Place> {
         None
     }
 
-    /// Values that live exactly as long as this one is applied.
+    /// Returns the values that exist exactly as long as this one is applied.
     fn derived(&self, _key: &D::Key, _value: &D::Value) -> Vec<(D::Key, D::Value)> {
         Vec::new()
     }
 
-    /// Values that are wanted as long as at least one value implies them, such as the namespace that several interfaces name.
+    /// Returns values that are desired as long as at least one value implies them.
+    ///
+    /// For example, several interfaces imply the namespace that they name.
     fn implied(&self, _key: &D::Key, _value: &D::Value) -> Vec<(D::Key, D::Value)> {
         Vec::new()
     }
 
-    /// Names that only one value may hold at a time, such as a host name within a namespace.
+    /// Returns the names that only one value may hold at a time, such as a host name within a namespace.
     fn claims(&self, _key: &D::Key, _value: &D::Value, _view: &View<'_, D>) -> Vec<Claim> {
         Vec::new()
     }
 
-    /// Whether something that has not been looked at yet may hold a claim of the value. The value is created after that was looked at: the
-    /// question is asked again in every step.
+    /// Returns whether an object that has not been read yet may hold a claim of the value.
+    ///
+    /// The value is then created after that object has been read. Called again in every step.
     fn claims_may_be_held(&self, _key: &D::Key, _value: &D::Value, _view: &View<'_, D>) -> bool {
         false
     }
 
-    /// The effect that brings the value into being.
+    /// Returns the effect that creates the value.
     ///
     /// # Errors
-    /// A [`Refusal`] when another value is in the way; asked again as soon as anything it depends on changes.
+    /// A [`Refusal`] if another value conflicts. Called again as soon as anything the value depends on changes.
     fn create(&self, key: &D::Key, value: &D::Value, view: &View<'_, D>) -> Result<Effect<D::Operation>, Refusal>;
 
-    /// Other values that creating this one brings into being, as they will then be: the other end of a veth pair. What they lack
-    /// is made up for by an update.
+    /// Returns the other values that creating this one creates as well, such as the other end of a veth pair.
+    ///
+    /// They are returned as they are after the creation. An update then removes their differences from the desired values.
     fn brings(&self, _key: &D::Key, _value: &D::Value, _view: &View<'_, D>) -> Vec<(D::Key, D::Value)> {
         Vec::new()
     }
 
-    /// The effect that clears away what a failed [`Self::create`] may have left; `value` is what would have been applied.
+    /// Returns the effect that removes what a failed [`Self::create`] may have left.
+    ///
+    /// `value` is the value that would have been applied.
     fn recover(&self, _key: &D::Key, _value: &D::Value, _view: &View<'_, D>) -> Effect<D::Operation> {
         Effect::Noop("a failed creation leaves nothing behind")
     }
 
-    /// Whether [`Self::recover`] of `desired` clears away what a failed creation of `attempted` may have left.
+    /// Returns whether [`Self::recover`] of `desired` also removes what a failed creation of `attempted` may have left.
     fn recovers_alike(&self, _attempted: &D::Value, _desired: &D::Value) -> bool {
         true
     }
 
-    /// The effect that changes `applied` into `desired`. Called only where all differences can be removed in place.
+    /// Returns the effect that changes `applied` into `desired`.
+    ///
+    /// Called only if all differences can be removed in place.
     ///
     /// # Errors
     /// As for [`Self::create`].
     fn update(&self, key: &D::Key, _applied: &D::Value, _desired: &D::Value, _view: &View<'_, D>) -> Result<Effect<D::Operation>, Refusal> {
-        let what = format!("{key} differs in place, but {} values are not changed in place", self.name());
+        let what = format!("{key} needs an update, but {} values cannot be updated in place", self.name());
         Ok(Effect::Impossible(what))
     }
 
-    /// The effect that removes the value.
+    /// Returns the effect that deletes the value.
     fn delete(&self, key: &D::Key, applied: &D::Value, cause: DeleteCause, view: &View<'_, D>) -> Effect<D::Operation>;
 
-    /// Returns the other values that the kernel removes when it deletes or (`verb`) creates this one. Called only if that takes an
-    /// operation.
+    /// Returns the other values that the kernel removes when it creates or deletes (`verb`) this one.
+    ///
+    /// Called only if the creation or deletion takes an operation.
     fn takes_along(&self, _key: &D::Key, _value: &D::Value, _verb: Verb, _view: &View<'_, D>) -> Taken<D::Key> {
         Taken::NOTHING
     }
 
-    /// The effect that finds out whether the value is still what was applied.
+    /// Returns the effect that checks whether the value is still as it was applied.
     fn verify(&self, _key: &D::Key, _applied: &D::Value) -> Effect<D::Operation> {
-        Effect::Noop("there is no way to tell but to read everything")
+        Effect::Noop("it can only be checked by reading everything")
     }
 
-    /// Whether a change in something it depends on made the applied value obsolete, so that it must be created anew.
+    /// Returns whether a change of a dependency made the applied value obsolete, so that it must be re-created.
     ///
-    /// It is asked again when what it depends on was applied anew or is no longer available, not when that is only wanted differently: so
-    /// it must go by what is applied.
+    /// Called again when a dependency was applied again or is no longer available, but not when only its desired value changes.
+    /// The answer must therefore depend on applied values only.
     fn stale(&self, _key: &D::Key, _applied: &D::Value, _view: &View<'_, D>) -> bool {
         false
     }
@@ -199,59 +223,60 @@ pub trait Descriptor<D: Domain>: Send + Sync {
 
 /// Other values that the kernel removes by an operation, such as the routes of a link with its last address.
 ///
-/// From the start of the operation no other value can rely on them. If it succeeds they count as deleted, and those that are still desired
-/// are created again. If it fails they count as applied.
+/// From the start of the operation no other value can rely on them. If it succeeds they count as deleted, and those still desired
+/// are created again. If it fails they still count as applied.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Taken<K> {
-    /// These values. If one of them is being created, the operation waits for that.
+    /// These values. If one of them is being created, the operation waits for that creation.
     Values(Vec<K>),
-    /// Unknown until the pending operation on this value has ended. The operation waits for that, and the question is asked again.
+    /// Unknown until the operation in flight on this value has completed. The operation waits for it, then the question is asked
+    /// again.
     After(K),
 }
 
 impl<K> Taken<K> {
-    /// The operation removes no other value.
+    /// No other value is removed.
     pub const NOTHING: Self = Taken::Values(Vec::new());
 }
 
-/// Place of a value among values that are created together and in a given order.
+/// Position of a value among values that are created together in a given order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Place {
-    /// Bytes at the beginning of the key that all of them share, and no other value has.
+    /// Length in bytes of the key prefix that all values of the group share, and no other value has.
     pub group: usize,
-    /// Position among them.
+    /// Position within the group.
     pub position: u32,
 }
 
-/// Why a value is being deleted.
+/// Reason for a deletion.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DeleteCause {
-    /// Nobody wants it any more.
+    /// The value is no longer desired.
     Unwanted,
-    /// It is to be created again, now or when its dependencies are back.
+    /// The value will be created again, now or when its dependencies are available again.
     Again,
 }
 
-/// A condition for a value to be applied. Several are AND-ed.
+/// Condition for a value to be applied. All conditions of a value must hold.
 #[derive(Clone)]
 pub struct Dependency<K> {
-    /// Stable name shown to users, as in the reference (`veth-peer-exists`).
+    /// Stable name shown to users, as in the reference agent (`veth-peer-exists`).
     pub label: Label,
-    /// What satisfies it.
+    /// Target that satisfies the dependency.
     pub on: On<K>,
-    /// Needed only until the value is applied: taking it over consumes the target.
+    /// Needed only until the value is applied, because applying it consumes the target.
     pub only_to_create: bool,
-    /// When the target vanishes without the agent's doing, the kernel keeps what depends on it: while the target is made again, that is
-    /// left in place.
+    /// The kernel keeps the dependent when the target disappears without an operation of the agent. The dependent then stays in
+    /// place while the target is created again.
     pub outlived: bool,
 }
 
-/// A text that mostly stands in the program itself. A clone never copies it.
+/// Text that is usually a constant of the program. Cloning never copies it.
 #[derive(Clone, Debug)]
 pub enum Label {
-    /// One of the program's own.
+    /// Constant of the program.
     Static(&'static str),
-    /// One with something of a value in it.
+    /// Text made at run time, usually with a part of a value in it.
     Made(Arc<str>),
 }
 
@@ -295,13 +320,13 @@ impl From<String> for Label {
     }
 }
 
-/// Which of the keys under a prefix count.
+/// Selects the keys under a prefix that count.
 pub type Predicate<K> = Arc<dyn Fn(&K) -> bool + Send + Sync>;
 
-/// The target of a dependency.
+/// Target of a dependency.
 #[derive(Clone)]
 pub enum On<K> {
-    /// The value under this key.
+    /// Value under this key.
     Key(K),
     /// Any available value whose key starts with one of the prefixes and passes the predicate.
     AnyOf {
@@ -330,7 +355,7 @@ impl<K: fmt::Display> fmt::Debug for Dependency<K> {
 }
 
 impl<K> Dependency<K> {
-    /// A dependency on the value under `key`.
+    /// Creates a dependency on the value under `key`.
     pub fn key(label: impl Into<Label>, key: K) -> Self {
         Dependency {
             label: label.into(),
@@ -340,12 +365,12 @@ impl<K> Dependency<K> {
         }
     }
 
-    /// The same, for what the kernel keeps when the target vanishes.
+    /// Sets `outlived`: the kernel keeps the dependent when the target disappears.
     pub fn outlived(self) -> Self {
         Dependency { outlived: true, ..self }
     }
 
-    /// A dependency on any value under one of `prefixes` (each ends with `/`) that passes `predicate`.
+    /// Creates a dependency on any value under one of `prefixes` (each ends with `/`) that passes `predicate`.
     pub fn any_of(label: impl Into<Label>, prefixes: Vec<K>, describe: impl Into<Label>, predicate: Option<Predicate<K>>) -> Self {
         Dependency {
             label: label.into(),
@@ -360,20 +385,20 @@ impl<K> Dependency<K> {
     }
 }
 
-/// A name that only one applied value may hold.
+/// Name that only one applied value may hold.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Claim {
-    /// The name, unique over all kinds of claims.
+    /// Name, unique over all kinds of claims.
     pub name: String,
-    /// Reason given to the value that comes second, such as `HostNameConflict`.
+    /// Reason reported for the second value that needs the name, such as `HostNameConflict`.
     pub reason: &'static str,
 }
 
-/// Why a value cannot be created now although its dependencies are available.
+/// Reason why a value cannot be created although its dependencies are available.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refusal {
     /// Stable CamelCase reason.
     pub reason: &'static str,
-    /// What is wrong, with what, and what to do.
+    /// Problem, the conflicting object, and what to do.
     pub message: String,
 }

@@ -1,11 +1,10 @@
-//! What others do to applied values: is it repaired at once, later, or only told?
+//! Drift: changes that others make to applied values, and whether they are repaired at once, later, or only reported.
 //!
-//! Owns which values are damaged and how often they were, and the holds that follow. Must never repair anything: `decide` does, as soon
-//! as there is no hold. Start reading at [`Scheduler::judge_damage`].
+//! Tracks which values are damaged and how often, and blocks their repair. Without a block, `decide` repairs them.
 //!
-//! A value that is broken again soon after its repair is fought over: the first repairs are made at once, further ones after delays
-//! that double. One that has stayed whole for a while is not fought over any more, nor is one whose namespace is opened anew or which
-//! is asked for again.
+//! A value that is damaged again soon after its repair is in contention. Its first repairs are made at once, further ones after
+//! delays that double. Contention ends when the value has stayed intact for a while, when its namespace is opened again, or when
+//! the value is put again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,33 +19,33 @@ use super::{
     scheduler::Scheduler,
 };
 
-/// Reason of a value that is left alone for a while because somebody breaks it again and again.
+/// Reason of a value whose repair is delayed because others keep changing it.
 pub(super) const CONTENDED: &str = "Contended";
-/// Reason of a value that is left as others made it.
+/// Reason of a value that is left as others changed it.
 pub(super) const DRIFTED: &str = "Drifted";
 
-/// So many repairs are made at once.
+/// Number of repairs that are made at once.
 const AT_ONCE: u32 = 3;
 /// Delay of the first repair after those.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 /// Longest delay of a repair.
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
-/// A value that stays whole for so long, and for twice its last delay, is not fought over any more.
+/// Time without damage after which contention ends; at least twice the last delay.
 const CALM: Duration = Duration::from_secs(10);
 
-/// What is known of damage.
+/// Known damage.
 #[derive(Clone)]
 pub(super) struct Drift<K> {
-    /// Wanted values that vanished or were changed, and are not as wanted again yet.
+    /// Desired values that disappeared or were changed, and are not as desired again yet.
     damaged: BTreeSet<NodeId>,
-    /// Their keys and those of what is derived from them.
+    /// Their keys, and those of what is derived from them.
     coming: BTreeSet<K>,
-    /// Values whose damage the present observation shows, and the keys as in `coming`.
+    /// Values whose damage is shown by the present observation, and their keys as in `coming`.
     fresh: BTreeSet<NodeId>,
     fresh_keys: BTreeSet<K>,
-    /// A value has left `damaged` and its keys may still be in `coming`.
+    /// A value has left `damaged`, so `coming` may contain obsolete keys.
     shrunk: bool,
-    /// Values that were broken lately.
+    /// Values that were damaged lately.
     fights: BTreeMap<NodeId, Fight>,
 }
 
@@ -63,13 +62,13 @@ impl<K> Drift<K> {
     }
 }
 
-/// How often a value was broken.
+/// Contention about a value.
 #[derive(Clone)]
 struct Fight {
     times: u32,
     first: Duration,
     last: Duration,
-    /// Of the repair after the last time.
+    /// Delay of the repair after the last damage.
     delay: Duration,
 }
 
@@ -80,8 +79,10 @@ impl Fight {
 }
 
 impl<D: Domain> Scheduler<D> {
-    /// A wanted value is not, or no longer, as it was applied: it became `found`, or vanished. Answers how it is to be held, which is to
-    /// be passed to [`Self::hold_damaged`] when that has been taken over.
+    /// Decides how a damaged value is blocked.
+    ///
+    /// A desired value is not, or no longer, as it was applied: it became `found`, or disappeared (`None`). Pass the result to
+    /// [`Self::hold_damaged`] after the observation has been taken over.
     pub(super) fn judge_damage(&mut self, id: NodeId, found: Option<&D::Value>) -> Option<Blocked> {
         let node = &self.graph[id];
         let (key, was_whole) = (node.key.clone(), node.is_in_sync());
@@ -98,8 +99,8 @@ impl<D: Domain> Scheduler<D> {
         let what = self.difference(id, found);
         if !is_repaired {
             let message = format!(
-                "{name} is not as it was asked for: {what}. It is left so, for the drift policy is to report; it is CONFIGURED again when \
-                 this is undone, and applied when the value is put again"
+                "{name} differs from the desired value: {what}; not repaired because drift_policy is REPORT; put the value again to \
+                 re-apply it"
             );
             return Some(Blocked::Drifted(Reason { name: DRIFTED, message }));
         }
@@ -124,15 +125,15 @@ impl<D: Domain> Scheduler<D> {
         delay.map(|delay| Blocked::Contended {
             until: now + delay,
             reason: Reason { name: CONTENDED, message: format!(
-                "somebody else changes or removes {name} again and again: {times} times within {seconds} s, at last: {what}. It is repaired \
-                 again after {} s, and at once when the value is put again. The kernel does not tell who does it: look for another \
-                 network manager or a program in that namespace",
+                "others keep changing {name}: {times} times within {seconds} s, the most recent change: {what}; next repair in {} s, or at \
+                 once when the value is put again; the kernel does not report who makes the changes: look for another network manager or a \
+                 program in that namespace",
                 delay.as_secs()
             )},
         })
     }
 
-    /// Notes that a value is damaged until it is as wanted again. One that is left alone for drift is noted already.
+    /// Records a value as damaged until it is as desired again. A value that is left alone for drift is recorded already.
     pub(super) fn note_damaged(&mut self, id: NodeId) {
         if self.graph[id].blocked.as_deref().is_none_or(|hold| !hold.is_about_drift()) && self.drift.damaged.insert(id) {
             let coming = self.keys_of(id);
@@ -140,7 +141,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// As [`Self::note_damaged`], of damage that the present observation shows.
+    /// Like [`Self::note_damaged`], for damage shown by the present observation.
     pub(super) fn note_fresh_damage(&mut self, id: NodeId) {
         self.note_damaged(id);
         if self.drift.fresh.insert(id) {
@@ -149,15 +150,16 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// The observation is over.
+    /// Ends the observation.
     pub(super) fn forget_fresh_damage(&mut self) {
         self.drift.fresh.clear();
         self.drift.fresh_keys.clear();
     }
 
-    /// Whether the damage follows from that of another value, which the kernel takes it along with: routes and neighbours go with the
-    /// address or when the link is set down. Only damage that somebody did to the value itself makes a fight of it. Damage of earlier
-    /// observations excuses nothing: it may be left alone for a long time.
+    /// Returns whether the damage follows from that of another value.
+    ///
+    /// The kernel removes routes and neighbours with their address, or when the link is set down. Only damage to the value itself
+    /// counts as contention. Damage of earlier observations is not accepted as a cause, because it may stay for a long time.
     fn is_collateral(&self, id: NodeId) -> bool {
         let damaged = &self.drift.fresh;
         let parents = std::iter::successors(self.graph[id].parent, |parent| self.graph[*parent].parent);
@@ -169,7 +171,7 @@ impl<D: Domain> Scheduler<D> {
         self.graph[id].applied_edges.iter().any(|edge| match &edge.on {
             Target::Key(target) => {
                 let other = self.base_of(*target);
-                // Of two values that go together, such as the ends of a pair, one is the cause.
+                // If two values disappear together, such as the ends of a veth pair, one of them is the cause.
                 other != base
                     && self.is_family_damaged(other)
                     && !(self.graph[base].key < self.graph[other].key && self.rests_on(other, base))
@@ -178,12 +180,12 @@ impl<D: Domain> Scheduler<D> {
         })
     }
 
-    /// Whether the observation shows damage of a value or of something that is derived from it.
+    /// Returns whether the observation shows damage of a value or of something derived from it.
     fn is_family_damaged(&self, id: NodeId) -> bool {
         self.drift.fresh.contains(&id) || self.graph[id].children.iter().any(|child| self.is_family_damaged(*child))
     }
 
-    /// Whether a value depends on another one or on something that is derived from it.
+    /// Returns whether a value depends on another one or on something derived from it.
     fn rests_on(&self, id: NodeId, base: NodeId) -> bool {
         let mut targets = self.graph[id].applied_edges.iter().filter_map(Edge::key_target);
         targets.any(|target| self.base_of(target) == base)
@@ -192,13 +194,13 @@ impl<D: Domain> Scheduler<D> {
     fn difference(&self, id: NodeId, found: Option<&D::Value>) -> String {
         let node = &self.graph[id];
         match (found, node.wanted(), self.domain.descriptor(&node.key)) {
-            (None, ..) => "it was removed".to_owned(),
+            (None, ..) => "it was deleted".to_owned(),
             (Some(found), Some(wanted), Some(descriptor)) => descriptor.compare(&node.key, found, wanted).to_string(),
             _ => "it was changed".to_owned(),
         }
     }
 
-    /// Leaves a damaged value alone.
+    /// Blocks the repair of a damaged value.
     pub(super) fn hold_damaged(&mut self, id: NodeId, hold: Option<Blocked>) {
         let Some(hold) = hold else { return };
         if let Blocked::Contended { until, .. } = &hold {
@@ -210,12 +212,12 @@ impl<D: Domain> Scheduler<D> {
         self.mark(id);
     }
 
-    /// Whether a value that others left damaged is of no concern to repairs.
+    /// Returns whether a value is left as others changed it.
     pub(super) fn is_left_drifted(&self, id: NodeId) -> bool {
         matches!(self.graph[id].blocked.as_deref(), Some(Blocked::Drifted(_)))
     }
 
-    /// The value is asked for anew: whatever others did to it and to what is derived from it is forgotten.
+    /// Forgets what others did to a value and to what is derived from it, because the value is requested again.
     pub(super) fn forget_drift(&mut self, id: NodeId) {
         self.drift.fights.remove(&id);
         if self.graph[id].blocked.as_deref().is_some_and(Blocked::is_about_drift) {
@@ -226,7 +228,7 @@ impl<D: Domain> Scheduler<D> {
         children.into_iter().for_each(|child| self.forget_drift(child));
     }
 
-    /// The value is asked for again: what failed of what is derived from it is tried at once.
+    /// Retries the failed values derived from a value at once, because the value is requested again.
     pub(super) fn release_children(&mut self, id: NodeId) {
         let children: Vec<NodeId> = self.graph[id].children.iter().copied().collect();
         for child in children {
@@ -238,7 +240,9 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// A namespace was opened anew: what it took with it when it went was nobody's fight, be it the other end of a link elsewhere.
+    /// Ends contention about values that disappeared with a namespace, when the namespace is opened again.
+    ///
+    /// This includes the other ends of links in other namespaces.
     pub(super) fn forgive_damage_by(&mut self, id: NodeId) {
         let Some(implied) = self.graph[id].desire.implied.as_ref().filter(|_| !self.drift.fights.is_empty()) else {
             return;
@@ -255,13 +259,15 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// The agent itself has deleted a value: it is not missing because of others any more, and its dependents went with it. Keeping
-    /// them until it is repaired would keep them for ever if its own dependencies are gone.
+    /// Forgets the damage of a value that the agent itself has deleted.
+    ///
+    /// Its dependents were deleted with it. Keeping them until the repair would keep them for ever if the dependencies of the
+    /// value are missing.
     pub(super) fn forget_damage(&mut self, id: NodeId) {
         self.drift.shrunk |= self.drift.damaged.remove(&id);
     }
 
-    /// Forgets what is whole again, and fights that are over.
+    /// Forgets repaired damage, and contention that is over.
     pub(super) fn forget_repaired(&mut self) {
         let (graph, now) = (&self.graph, self.now);
         self.drift
@@ -277,7 +283,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// The key of a value and those of what is derived from it when it is as wanted.
+    /// Returns the key of a value and those of what is derived from its desired value.
     fn keys_of(&self, id: NodeId) -> Vec<D::Key> {
         let node = &self.graph[id];
         let derived = match (node.wanted(), self.domain.descriptor(&node.key)) {
@@ -288,11 +294,13 @@ impl<D: Domain> Scheduler<D> {
         std::iter::once(node.key.clone()).chain(derived).collect()
     }
 
-    /// All that an applied value lacks was damaged by others, and the kernel keeps the value without it: it stays as it is.
+    /// Returns whether everything that an applied value lacks was damaged by others, and the kernel keeps the value without it.
+    ///
+    /// The value then stays as it is.
     pub(super) fn outlives_damage(&self, id: NodeId) -> bool {
-        // What is being taken down waits for those that rest on it.
+        // Another value waits for this one to be deleted.
         let is_in_the_way = self.graph[id].rare().is_some_and(|rare| !rare.blocks.is_empty());
-        // What has begun to go, perhaps without success so far, goes on.
+        // A deletion that has started goes on, even if it has not succeeded so far.
         if self.drift.damaged.is_empty() || is_in_the_way || self.graph[id].is_terminating() {
             return false;
         }
@@ -301,7 +309,7 @@ impl<D: Domain> Scheduler<D> {
         unmet.peek().is_some() && unmet.all(|edge| edge.outlived && self.is_met_by(&self.drift.coming, edge, |_| true))
     }
 
-    /// Whether one of the `coming` keys that counts meets a dependency.
+    /// Returns whether a dependency is met by one of the `coming` keys for which `counts` holds.
     fn is_met_by(&self, coming: &BTreeSet<D::Key>, edge: &Edge<D::Key>, counts: impl Fn(&D::Key) -> bool) -> bool {
         match &edge.on {
             Target::Key(target) => coming.contains(self.graph[*target].key.text()),

@@ -1,7 +1,6 @@
-//! Dependencies with their targets found.
+//! Edges: dependencies that are resolved to nodes, and stored compactly.
 //!
-//! Owns the edges between nodes, in a form that takes little room: what a key says is told by the node of the target. Must never
-//! judge whether one is satisfied: that is `readiness`. Start reading at [`Edge`].
+//! Keys are stored in the target nodes only. `readiness` decides whether an edge is satisfied.
 
 use std::{ops::Deref, slice, sync::Arc};
 
@@ -11,7 +10,7 @@ use super::{
     nodes::NodeId,
 };
 
-/// A dependency with its targets found.
+/// Dependency with resolved targets.
 #[derive(Clone)]
 pub(super) struct Edge<K> {
     pub label: Label,
@@ -20,7 +19,7 @@ pub(super) struct Edge<K> {
     pub on: Target<K>,
 }
 
-/// What satisfies an edge.
+/// Target of an edge.
 #[derive(Clone)]
 pub(super) enum Target<K> {
     /// This node.
@@ -29,16 +28,16 @@ pub(super) enum Target<K> {
     AnyOf(Box<AnyOf<K>>),
 }
 
-/// As [`On::AnyOf`].
+/// Resolved form of [`On::AnyOf`].
 #[derive(Clone)]
 pub(super) struct AnyOf<K> {
-    /// The nodes of the prefixes.
+    /// Nodes of the prefixes.
     pub prefixes: Prefixes,
     pub predicate: Option<Predicate<K>>,
     pub describe: Label,
 }
 
-/// Mostly one or two: those need no room of their own.
+/// Prefixes of a target. One or two, the usual numbers, need no allocation.
 #[derive(Clone)]
 pub(super) enum Prefixes {
     One([NodeId; 1]),
@@ -69,11 +68,11 @@ impl FromIterator<NodeId> for Prefixes {
     }
 }
 
-/// Dependencies of a value; those of the wanted and of the applied one are mostly the same, and then they are shared.
+/// Dependencies of a value. The desired and the applied value share them if they are the same, as they mostly are.
 pub(super) type Edges<K> = Arc<[Edge<K>]>;
 
 impl<K> Edge<K> {
-    /// The node, or the nodes of the prefixes.
+    /// Returns the target node, or the nodes of the prefixes.
     pub fn targets(&self) -> &[NodeId] {
         match &self.on {
             Target::Key(target) => slice::from_ref(target),
@@ -81,7 +80,7 @@ impl<K> Edge<K> {
         }
     }
 
-    /// The node, if only one will do.
+    /// Returns the target node, if only a single one satisfies the edge.
     pub fn key_target(&self) -> Option<NodeId> {
         match self.on {
             Target::Key(target) => Some(target),
@@ -90,14 +89,15 @@ impl<K> Edge<K> {
     }
 }
 
-/// All targets of the edges.
+/// Returns all targets of the edges.
 pub(super) fn targets<K>(edges: &[Edge<K>]) -> impl Iterator<Item = NodeId> + '_ {
     edges.iter().flat_map(|edge| edge.targets()).copied()
 }
 
 impl<D: Domain> Graph<D> {
-    /// The edges of a node for these dependencies: those that it has, if they say the same. New ones must be put in place by
-    /// [`Self::set_edges`].
+    /// Resolves the dependencies of a node; returns its present edges if they are the same.
+    ///
+    /// The caller must set new edges by [`Self::set_edges`].
     pub fn resolve(&mut self, id: NodeId, dependencies: Vec<Dependency<D::Key>>) -> Edges<D::Key> {
         if dependencies.is_empty() {
             return Edges::default();
@@ -146,7 +146,7 @@ impl<D: Domain> Graph<D> {
                             describe,
                         },
                     ) => {
-                        // Two predicates cannot be compared.
+                        // Predicates cannot be compared.
                         let comparable = any.predicate.is_none() && predicate.is_none() && any.describe == *describe;
                         comparable && any.prefixes.iter().map(|prefix| &self[*prefix].key).eq(prefixes)
                     }
@@ -156,7 +156,7 @@ impl<D: Domain> Graph<D> {
         edges.len() == dependencies.len() && edges.iter().zip(dependencies).all(same)
     }
 
-    /// The dependency that an edge was made of.
+    /// Returns the dependency that an edge was made from.
     pub fn dependency(&self, edge: &Edge<D::Key>) -> Dependency<D::Key> {
         let key = |id: &NodeId| self[*id].key.clone();
         let on = match &edge.on {

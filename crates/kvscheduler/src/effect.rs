@@ -1,30 +1,30 @@
-//! What a descriptor wants done.
+//! Effects: what a descriptor wants to be done.
 //!
-//! Owns the difference between doing something, doing nothing on purpose, and not knowing what to do. Must never let the last pass for
-//! success. Start reading at [`Effect`].
+//! Distinguishes operations, nothing on purpose, and a request that makes no sense, which must never count as success.
 
-/// Reason of what failed because of a defect of the program.
+/// Reason of a failure caused by a defect of the program.
 pub(super) const INTERNAL_ERROR: &str = "InternalError";
 
-/// What is done to create, change, delete or check a value.
+/// Steps that create, update, delete or check a value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Effect<O> {
-    /// These operations, one after another. An empty list is a defect: whoever has nothing to do says so by [`Effect::Noop`].
+    /// These operations, one after another. An empty list is a defect: use [`Effect::Noop`] if there is nothing to do.
     Do(Vec<O>),
-    /// Nothing, and this is why: a sentence for whoever reads the descriptor. It succeeds at once.
+    /// Nothing, for this reason, which is for readers of the code. It succeeds at once.
     Noop(&'static str),
-    /// The descriptor was asked for what cannot be, such as an address on an interface that does not exist although it depends on one.
-    /// The operation fails persistently with the reason `InternalError`, and [`super::Scheduler::take_defects`] tells of it.
+    /// The request makes no sense, such as an address on an interface that does not exist although the address depends on it.
+    ///
+    /// The operation fails persistently with the reason `InternalError`, and [`super::Scheduler::take_defects`] reports it.
     Impossible(String),
 }
 
 impl<O> Effect<O> {
-    /// A single operation.
+    /// Creates an effect with a single operation.
     pub fn one(operation: O) -> Self {
         Effect::Do(vec![operation])
     }
 
-    /// This, then `next`.
+    /// Returns an effect that performs `self` and then `next`.
     pub fn then(self, next: Self) -> Self {
         match (self, next) {
             (Effect::Do(mut operations), Effect::Do(more)) => {
@@ -42,7 +42,7 @@ mod tests {
     use super::Effect::{self, Do, Impossible, Noop};
 
     #[test]
-    fn one_effect_after_another_is_both_and_what_is_impossible_stays_so() {
+    fn then_concatenates_operations_and_keeps_impossible() {
         let impossible = || Impossible("no".to_owned());
         for (first, next, expected) in [
             (Effect::one(1), Do(vec![2, 3]), Do(vec![1, 2, 3])),

@@ -1,9 +1,7 @@
-//! What can be said about values: states, and why they are what they are.
+//! Computes the status of a value and its explanation, without changing anything.
 //!
-//! Owns the computation of statuses. Must never change anything. Start reading at [`Scheduler::status_of`].
-//!
-//! The status of a base value covers everything derived from it, so that CONFIGURED is never said of an interface whose address
-//! the kernel refused. While operations are under way nothing new is said: the next outcome decides.
+//! The status of a base value covers everything derived from it, so that an interface is not CONFIGURED if the kernel refused one
+//! of its addresses. While operations are in flight there is no new status: the next outcome decides.
 
 use super::{
     blocked::Blocked,
@@ -19,53 +17,53 @@ use super::{
     view::View,
 };
 
-/// How far an explanation follows the chain of what waits for what.
+/// Maximum depth to which an explanation follows dependencies.
 const DEPTH: usize = 4;
-/// How many values under a prefix are looked at for relatives.
+/// Number of values under a prefix that are checked for suggestions.
 const NEARBY: usize = 8;
 
-/// What can be said of one node by itself.
+/// Condition of a value.
 pub(super) enum Condition {
-    /// Something is under way, or about to be.
+    /// An operation is in flight or about to start.
     Busy,
-    /// In the kernel, as wanted.
+    /// Applied as desired.
     Good,
-    /// Not as wanted.
+    /// Not as desired.
     Problem(Problem),
 }
 
-/// What is the matter, found cheaply: the explanation follows only if it is told.
+/// Problem of a value. Cheap to find; it is explained only if it is reported.
 pub(super) struct Problem {
-    /// The base value, or what is derived from it.
+    /// Base value, or a value derived from it.
     of: NodeId,
     pub state: ValueState,
     cause: Cause,
 }
 
 pub(super) enum Cause {
-    /// All is said.
+    /// Complete description.
     Told {
         reason: &'static str,
         message: String,
         details: Vec<String>,
     },
-    /// These edges of the node are not satisfied, by their positions.
+    /// Positions of the edges of the node that are not satisfied.
     Unmet(Vec<usize>),
 }
 
-/// A status, and the keys that its explanation names.
+/// Status, and the keys that its explanation names.
 type Account<K> = (Status<K>, Vec<K>);
 
-/// An explanation being made.
+/// State of an explanation that is being made.
 struct Inquiry<K> {
-    /// Nodes that are spoken of already, so that a cycle ends.
+    /// Nodes described already, so that a cycle ends.
     path: Vec<NodeId>,
-    /// Keys named, beside those that are depended on.
+    /// Keys named besides the dependencies.
     mentioned: Vec<K>,
 }
 
 impl<K> Inquiry<K> {
-    /// That begins with this node, if with any.
+    /// Starts with a node, if there is one.
     fn of(node: Option<NodeId>) -> Self {
         Inquiry {
             path: node.into_iter().collect(),
@@ -75,12 +73,14 @@ impl<K> Inquiry<K> {
 }
 
 impl<D: Domain> Scheduler<D> {
-    /// The status of a base value now, and the keys that its explanation names; `None` while something is under way.
+    /// Returns the present status of a base value, and the keys that its explanation names.
+    ///
+    /// `None` while an operation is in flight.
     pub(super) fn status_of(&self, id: NodeId, condition: Condition) -> Option<Account<D::Key>> {
         let node = &self.graph[id];
         let mut mentioned = Vec::new();
         let last = match (&node.status, &condition) {
-            // What a plain status says is known without its words.
+            // Fast path: a plain status needs no explanation.
             (Told::Configured { since, .. }, Condition::Good) if node.rare().is_none_or(|rare| rare.damage.is_empty()) => {
                 let revision = node.desire.requested.as_ref().map_or(0, |requested| requested.revision);
                 return Some((Status::configured(node.last_operation, (*since).into(), revision), mentioned));
@@ -113,7 +113,7 @@ impl<D: Domain> Scheduler<D> {
         Some((status, mentioned))
     }
 
-    /// What a base value waits for, if it is PENDING.
+    /// Returns what a base value waits for, if it is PENDING.
     pub(super) fn wait_of(&self, id: NodeId) -> Option<KeyWait<D::Key>> {
         let node = self.graph.get(id).filter(|node| node.desire.requested.is_some())?;
         let condition = self.condition(id);
@@ -128,7 +128,7 @@ impl<D: Domain> Scheduler<D> {
         })
     }
 
-    /// Writes what is the matter into the status; returns the keys named.
+    /// Writes a problem into the status, and returns the keys named.
     fn tell(&self, status: &mut Status<D::Key>, id: NodeId, problem: Problem) -> Vec<D::Key> {
         let node = &self.graph[problem.of];
         let mut inquiry = Inquiry::of(Some(problem.of));
@@ -180,7 +180,7 @@ impl<D: Domain> Scheduler<D> {
             match self.condition(*child) {
                 Condition::Good => {}
                 Condition::Busy => busy = true,
-                // What waits may only wait for another one that has a worse problem.
+                // A child that waits may only wait for another child with a worse problem.
                 Condition::Problem(problem) if problem.state == ValueState::Pending => drop(waiting.get_or_insert(problem)),
                 problem => return problem,
             }
@@ -215,7 +215,7 @@ impl<D: Domain> Scheduler<D> {
             return Condition::Problem(problem_of(id, hold));
         }
         if self.may_be_missing_a_late_fact(id) && !self.graph.satisfied(id, &node.applied_edges) {
-            let message = "found in the kernel and left as it is until Docker has been asked which containers run".to_owned();
+            let message = "found in the kernel; left unchanged until Docker has reported the running containers".to_owned();
             return told(ValueState::Discovered, "FactsUnknown", message, vec![]);
         }
         match node.lifecycle() {
@@ -241,7 +241,7 @@ impl<D: Domain> Scheduler<D> {
         let unmet: Vec<usize> = (0..node.edges.len())
             .filter(|at| !self.graph.edge_satisfied(id, &node.edges[*at]))
             .collect();
-        // Another member of its cycle that waits for nothing but this value is not what this value waits for.
+        // A member of its cycle that waits only for this value is not a cause.
         let causes: Vec<usize> = unmet
             .iter()
             .copied()
@@ -258,7 +258,9 @@ impl<D: Domain> Scheduler<D> {
         })
     }
 
-    /// Ready as part of a cycle: either its turn comes, or the member that must go first cannot be created.
+    /// Returns the condition of a value that is ready as part of a cycle.
+    ///
+    /// Either its turn comes, or the member to be created first has failed.
     fn waiting_for_leader(&self, node: &Node<D>, id: NodeId) -> Condition {
         let failing = node.edges.iter().position(|edge| {
             let target = edge.key_target().map(|target| &self.graph[target]);
@@ -274,7 +276,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// An unmet dependency in full. `before`: what was told last, which knows since when.
+    /// Describes an unmet dependency in full. `before`: the last reported explanation, for the time since when it is unmet.
     fn unmet(&self, edge: &Edge<D::Key>, before: Option<&Explanation<D::Key>>, inquiry: &mut Inquiry<D::Key>) -> Unmet<D::Key> {
         let dependency = self.graph.dependency(edge);
         let mut relatives = self.domain().relatives(&dependency, &View::new(&self.graph));
@@ -302,7 +304,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// What is the matter with an unmet dependency, as a sentence. Dependencies already mentioned in `path` are left out.
+    /// Describes the state of an unmet dependency in a sentence, without dependencies already in the path.
     fn describe(&self, edge: &Edge<D::Key>, relatives: &[Relative<D::Key>], inquiry: &mut Inquiry<D::Key>) -> String {
         let bearer = edge
             .targets()
@@ -333,7 +335,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Why a value cannot be relied on, as the end of a sentence that starts with its name; `None` if it can.
+    /// Returns why a value is not available, as the end of a sentence that starts with its name; `None` if it is.
     fn describe_node(&self, id: NodeId, inquiry: &mut Inquiry<D::Key>) -> Option<String> {
         let node = &self.graph[id];
         if let Some(rejection) = node.rejected() {
@@ -363,7 +365,7 @@ impl<D: Domain> Scheduler<D> {
         })
     }
 
-    /// Values below the prefixes of a dependency that do not satisfy it: of the wrong sort, or not there yet.
+    /// Returns values below the prefixes of a dependency that do not satisfy it: of the wrong kind, or not applied yet.
     fn nearby(&self, edge: &Edge<D::Key>) -> Vec<Relative<D::Key>> {
         let under = |target: &NodeId| self.graph.under(self.graph[*target].key.text()).take(NEARBY);
         let values = edge.targets().iter().flat_map(under).filter_map(|id| {
@@ -384,7 +386,7 @@ impl<D: Domain> Scheduler<D> {
     }
 }
 
-/// What is told of a value that is left alone for now.
+/// Returns the problem of a blocked value.
 fn problem_of(of: NodeId, blocked: &Blocked) -> Problem {
     let reason = blocked.reason();
     let cause = Cause::Told {

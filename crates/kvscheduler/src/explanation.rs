@@ -1,7 +1,7 @@
-//! Why a value is not as it should be, as data, and the one sentence that says the same to a person.
+//! Explanations of why a value is not as desired, as data and as one sentence for people.
 //!
-//! Owns the types of an explanation, its wording, and the record of who is mentioned in whose. Must never look into the graph:
-//! `explain` does. Start reading at [`Explanation`].
+//! Has the types, their wording, and the index of which explanation mentions which key. `explain` makes explanations from the
+//! graph.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -12,16 +12,16 @@ use super::{
     nodes::NodeId,
 };
 
-/// Why a value is not as wanted. [`super::Status::message`] is the same for a person.
+/// Reason why a value is not as desired. [`super::Status::message`] says the same in words.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Explanation<K> {
-    /// The derived value that is to blame, such as an address of an interface; `None`: the base value itself.
+    /// Derived value with the problem, such as an address of an interface; `None`: the base value itself.
     pub derived: Option<K>,
-    /// Dependencies that are not satisfied.
+    /// Unsatisfied dependencies.
     pub unmet: Vec<Unmet<K>>,
-    /// Failed attempts in a row.
+    /// Number of failed attempts in a row.
     pub attempts: u32,
-    /// What came of the last attempt that failed, since the value was last as wanted or was changed.
+    /// Last failed attempt since the value was last as desired or was changed.
     pub last_error: Option<LastError>,
 }
 
@@ -36,67 +36,67 @@ impl<K> Default for Explanation<K> {
     }
 }
 
-/// A dependency that is not satisfied.
+/// Unsatisfied dependency.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Unmet<K> {
-    /// Its label.
+    /// Label of the dependency.
     pub label: Label,
-    /// The key that would satisfy it; `None` if any of several would.
+    /// Key that would satisfy it; `None` if any of several would.
     pub expected: Option<K>,
-    /// What is expected, as a person calls it.
+    /// Display name of the expected value.
     pub name: String,
-    /// Since when it has been unmet without a break (since the Unix epoch), as far as it was told.
+    /// Time since which it has been unmet without a break (since the Unix epoch), as far as was reported.
     pub since: Duration,
-    /// What is the matter with it, as a sentence.
+    /// State of the expected value, as a sentence.
     pub state: String,
-    /// The nearest that exists, at most [`RELATIVES_MAX`].
+    /// Suggestions, the nearest first, at most [`RELATIVES_MAX`].
     pub relatives: Vec<Relative<K>>,
 }
 
-/// Something that exists and is nearly what is expected, or has to do with it.
+/// Suggestion: an existing value that resembles the expected one or is related to it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Relative<K> {
-    /// Its key.
+    /// Key of the value.
     pub key: K,
-    /// A sentence about it: "interface veth1 exists but is DOWN".
+    /// Sentence about it: "interface veth1 exists but is DOWN".
     pub text: String,
 }
 
-/// A failure as the kernel told it.
+/// Failure as reported by the kernel.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KernelError {
     /// errno(3).
     pub errno: i32,
-    /// The kernel's words: those of the extended acknowledgement, otherwise those of errno(3).
+    /// Error text of the kernel: the extended acknowledgement if there is one, otherwise the text of errno(3).
     pub text: String,
 }
 
-/// A failed attempt.
+/// Failed attempt.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LastError {
-    /// When it failed (since the Unix epoch).
+    /// Time of the failure (since the Unix epoch).
     pub at: Duration,
-    /// What failed, on what, and what to do.
+    /// Failure, the object, and what to do.
     pub message: String,
-    /// `None` if the kernel was not asked.
+    /// Error of the kernel; `None` if the kernel was not involved.
     pub kernel: Option<KernelError>,
 }
 
-/// Damage from outside that was repaired.
+/// Repair of damage done by others.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Repair {
-    /// When the value was whole again (since the Unix epoch).
+    /// Time when the value was as desired again (since the Unix epoch).
     pub at: Duration,
-    /// Names of what had been lost or changed, of the value and of what is derived from it; at most [`DAMAGE_MAX`].
+    /// Names of the lost or changed values: the value itself or values derived from it; at most [`DAMAGE_MAX`].
     pub lost: Vec<String>,
 }
 
-/// Most relatives that are named for one dependency.
+/// Maximum number of suggestions per dependency.
 pub const RELATIVES_MAX: usize = 3;
-/// Most lost values that are named for one repair.
+/// Maximum number of lost values listed per repair.
 pub const DAMAGE_MAX: usize = 8;
 
-/// The unmet dependencies in one sentence. Those with the same cause are told together.
+/// Describes the unmet dependencies in one sentence. Dependencies with the same cause share a clause.
 pub(super) fn waiting_for<K>(unmet: &[Unmet<K>]) -> String {
     let mut causes: Vec<(&str, Vec<&str>, Vec<&str>)> = Vec::new();
     for one in unmet {
@@ -128,7 +128,9 @@ fn enumerate(words: &[&str]) -> String {
     }
 }
 
-/// Who explains itself by whom without depending on it, so that it is told anew when that changes.
+/// Index of the explanations that mention a key without depending on it.
+///
+/// They are made again when that key changes.
 #[derive(Clone)]
 pub(super) struct Mentions<K> {
     by_key: FxHashMap<K, BTreeSet<NodeId>>,
@@ -143,7 +145,7 @@ impl<K: Key> Mentions<K> {
         }
     }
 
-    /// The explanation of `id` names exactly these.
+    /// Records that the explanation of `id` names exactly these keys.
     pub fn set(&mut self, id: NodeId, keys: Vec<K>) {
         for key in self.of.remove(&id).unwrap_or_default() {
             if let Some(ids) = self.by_key.get_mut(key.text()) {
@@ -161,12 +163,12 @@ impl<K: Key> Mentions<K> {
         }
     }
 
-    /// Whether no explanation names anything.
+    /// Returns whether no explanation names anything.
     pub fn is_empty(&self) -> bool {
         self.of.is_empty()
     }
 
-    /// Those in whose explanation `key` is named.
+    /// Returns the nodes whose explanation names `key`.
     pub fn by(&self, key: &K) -> impl Iterator<Item = NodeId> + '_ {
         self.by_key.get(key.text()).into_iter().flatten().copied()
     }
@@ -192,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn dependencies_with_one_cause_are_told_together() {
+    fn dependencies_with_the_same_cause_share_a_clause() {
         let all = [
             unmet("up", "x does not exist", &["y has a similar name"]),
             unmet("reachable", "z is down", &["z is down"]),

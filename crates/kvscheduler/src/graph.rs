@@ -1,10 +1,7 @@
-//! The graph: one node for each key that anybody mentions, and the indexes over them.
+//! The graph: one node for each key that is mentioned anywhere, with their edges, indexes and claims.
 //!
-//! Owns the nodes, their edges (derives, implies, depends on) and the claims. Must never decide what happens to a value: that is
-//! `decide`. Start reading at [`Graph`].
-//!
-//! Edges are resolved to node ids once, when a value becomes known, so that a change costs what its neighbourhood costs,
-//! whatever the size of the graph. A key that is only named by a dependency has a node without values.
+//! Edges are resolved to node ids once, when a value becomes known. The cost of a change therefore depends on its neighbourhood
+//! and not on the size of the graph. A key that is only named by a dependency has a node without values.
 
 use std::{
     cell::RefCell,
@@ -35,16 +32,17 @@ fn hash<K: Key>(key: &K) -> u64 {
 #[derive(Clone)]
 pub(super) struct Graph<D: Domain> {
     nodes: Nodes<Node<D>>,
-    /// By the hashes of their keys.
+    /// Nodes by the hashes of their keys.
     by_key: HashTable<NodeId>,
     ordered: BTreeMap<D::Key, NodeId>,
-    /// The prefixes that dependencies name. They stay as long as anything lies below them, so that it need not be found again.
+    /// Prefixes that dependencies name. They stay as long as a key lies below them, so that their members need not be searched
+    /// again.
     prefixes: FxHashMap<D::Key, NodeId>,
     holders: FxHashMap<Claim, NodeId>,
     claim_waiters: FxHashMap<Claim, BTreeSet<NodeId>>,
-    /// The dependency cycles, as far as somebody asked.
+    /// Dependency cycles, computed on demand.
     pub(super) cycles: RefCell<Cycles>,
-    /// Every fact that existed at start has been told.
+    /// Every fact that existed at startup has been reported.
     pub facts_settled: bool,
 }
 
@@ -91,7 +89,7 @@ impl<D: Domain> Graph<D> {
         self.nodes.get_mut(id)
     }
 
-    /// The node of a key, made if there is none.
+    /// Returns the node of a key, and creates it if there is none.
     pub fn obtain(&mut self, key: &D::Key) -> NodeId {
         let hash_of_key = hash(key);
         if let Some(id) = self.find_by_hash(hash_of_key, key) {
@@ -108,7 +106,7 @@ impl<D: Domain> Graph<D> {
         id
     }
 
-    /// The named prefixes that a key lies below.
+    /// Returns the named prefixes that a key lies below.
     fn prefixes_of(&self, key: &D::Key) -> NodeSet {
         let text = key.text();
         let ends = text.match_indices('/').map(|(at, _)| at + 1).filter(|end| *end < text.len());
@@ -119,7 +117,7 @@ impl<D: Domain> Graph<D> {
         self.nodes[prefix].below.get_or_insert_default()
     }
 
-    /// The node of a prefix that a dependency names, with what lies below it.
+    /// Returns the node of a prefix that a dependency names, and indexes the keys below it.
     pub fn obtain_prefix(&mut self, key: &D::Key) -> NodeId {
         if let Some(id) = self.prefixes.get(key.text()) {
             return *id;
@@ -136,7 +134,7 @@ impl<D: Domain> Graph<D> {
         id
     }
 
-    /// Keeps the prefixes informed; to be called after each change of [`Node::available`].
+    /// Updates the prefixes of a node. Must be called after each change of [`Node::available`].
     pub fn note_availability(&mut self, id: NodeId) {
         let available = self.nodes[id].available();
         let prefixes = std::mem::take(&mut self.nodes[id].prefixes);
@@ -151,7 +149,7 @@ impl<D: Domain> Graph<D> {
         self.nodes[id].prefixes = prefixes;
     }
 
-    /// Drops a node that nobody needs any more. Says whether it did.
+    /// Drops a node that is no longer needed. Returns whether it did.
     pub fn drop_unused(&mut self, id: NodeId) -> bool {
         if !self.nodes.get(id).is_some_and(Node::unused) {
             return false;
@@ -171,17 +169,17 @@ impl<D: Domain> Graph<D> {
         true
     }
 
-    /// Number of nodes.
+    /// Returns the number of nodes.
     pub fn count(&self) -> usize {
         self.ordered.len()
     }
 
-    /// All nodes in key order.
+    /// Returns all nodes in key order.
     pub fn all(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.ordered.values().copied()
     }
 
-    /// Nodes whose key starts with `prefix`, in key order.
+    /// Returns the nodes whose key starts with `prefix`, in key order.
     pub fn under(&self, prefix: &str) -> impl Iterator<Item = NodeId> + use<'_, D> {
         let prefix = prefix.to_owned();
         self.ordered
@@ -190,7 +188,7 @@ impl<D: Domain> Graph<D> {
             .map(|(_, id)| *id)
     }
 
-    /// The nodes next to `key` in key order, on either side at most `count`, among those whose key starts with `prefix`.
+    /// Returns the nodes next to `key` in key order, at most `count` on either side, whose key starts with `prefix`.
     pub fn near(&self, prefix: &str, key: &str, count: usize) -> impl Iterator<Item = NodeId> + use<'_, D> {
         let prefix = prefix.to_owned();
         let (from, at) = (Bound::Included(prefix.as_str()), Bound::Excluded(key));
@@ -200,7 +198,7 @@ impl<D: Domain> Graph<D> {
         before.into_iter().flatten().chain(after).map(|(_, id)| *id)
     }
 
-    /// Every node that may care about the availability of `id`: it is named by them, or lies under one of their prefixes.
+    /// Returns every node that may depend on `id`: by its key, or by one of the prefixes that it lies below.
     pub fn interested(&self, id: NodeId) -> Vec<NodeId> {
         let node = &self.nodes[id];
         let mut interested: Vec<NodeId> = node.dependents.iter().copied().collect();
@@ -210,7 +208,7 @@ impl<D: Domain> Graph<D> {
         interested
     }
 
-    /// Replaces the edges of a node (`None`: leave those as they are) and keeps the reverse index true.
+    /// Replaces the edges of a node (`None` leaves them unchanged) and updates the reverse index.
     pub fn set_edges(&mut self, id: NodeId, edges: Option<Edges<D::Key>>, applied: Option<Edges<D::Key>>) {
         let node = &mut self.nodes[id];
         let same = |edges: &Edges<D::Key>, now: &Edges<D::Key>| Arc::ptr_eq(edges, now) || edges.is_empty() && now.is_empty();
@@ -253,7 +251,7 @@ impl<D: Domain> Graph<D> {
         self.note_leaning(id, &after[1]);
     }
 
-    /// The node is, or may soon be, in the kernel by the help of these dependencies.
+    /// Indexes a node by the prefixes that its applied, or soon to be applied, value relies on.
     fn note_leaning(&mut self, id: NodeId, edges: &[Edge<D::Key>]) {
         for edge in edges {
             if let Target::AnyOf(any) = &edge.on {
@@ -279,7 +277,7 @@ impl<D: Domain> Graph<D> {
         self.claim_waiters.entry(claim.clone()).or_default().insert(id);
     }
 
-    /// Takes claims; those already held by the node stay.
+    /// Takes claims. Claims that the node holds already stay.
     pub fn take_claims(&mut self, id: NodeId, claims: Vec<Claim>) {
         let mut taken = Vec::new();
         for claim in claims {
@@ -292,7 +290,7 @@ impl<D: Domain> Graph<D> {
         }
     }
 
-    /// Gives up every claim that is not in `keep`; returns the nodes that waited for one of them.
+    /// Releases every claim that is not in `keep`, and returns the nodes that waited for one of them.
     pub fn release_claims(&mut self, id: NodeId, keep: &[Claim]) -> Vec<NodeId> {
         let Some(held) = self.nodes[id].claims.take() else {
             return Vec::new();

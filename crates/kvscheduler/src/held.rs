@@ -1,37 +1,39 @@
-//! What failed or waits, and what it depends on: for the simulator's rule about when it must be tried again.
+//! Values that failed or wait, and their dependencies.
 //!
-//! Owns that view of the graph. Must never be used to decide anything. Start reading at [`Scheduler::held`].
+//! Only for the simulator, which checks when they are tried again. No decision uses it.
 
 use std::time::Duration;
 
 use super::{blocked::Blocked, descriptor::Domain, edge::Target, scheduler::Scheduler, status::Verb};
 
-/// A value that is left alone for the moment.
+/// Value that is blocked at present.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Held<K> {
-    /// Its key.
+    /// Key of the value.
     pub key: K,
-    /// After a failure, the earliest time at which a change of a dependency may lead to an attempt, and the time of the next attempt.
+    /// After a failure: the earliest time of a retry after a change of a dependency, and the time of the next retry.
+    ///
     /// `None` for a value that only waits.
     pub attempts: Option<(Duration, Duration)>,
-    /// Each dependency, and what of it is there.
+    /// Each dependency, and its presence.
     pub dependencies: Vec<(String, Presence)>,
 }
 
-/// What is there of something that a value depends on.
+/// Presence of a dependency.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Presence {
     /// No usable value is desired.
     Nothing,
     /// A usable value is desired.
     Wanted,
-    /// It is applied.
+    /// It is available.
     Available,
 }
 
 impl<D: Domain> Scheduler<D> {
-    /// All values that failed and are to be tried again later, or that wait for something of which the effect said that it is not there.
-    /// `None` while changes of dependencies have not been passed on yet.
+    /// Returns all values that failed and will be retried, or that wait for something that does not exist yet.
+    ///
+    /// `None` while dependents have not been notified of changes yet.
     pub fn held(&self) -> Option<Vec<Held<D::Key>>> {
         if self.queue.is_stirred() || self.has_overrun() {
             return None;
@@ -39,7 +41,8 @@ impl<D: Domain> Scheduler<D> {
         let held = self.graph.all().filter_map(|id| {
             let node = &self.graph[id];
             if node.is_terminating() || node.last_operation == Verb::Delete {
-                // A deletion, also of what a failed creation left, does not go sooner because something that it depended on is back.
+                // A deletion, including the removal of what a failed creation left, is not retried earlier because a dependency
+                // is back.
                 return None;
             }
             let attempts = match node.blocked.as_deref()? {

@@ -1,39 +1,39 @@
-//! An operation under way: what is being done, and what happened meanwhile.
+//! Operations in flight: what is being done, and what happened in the meantime.
 //!
-//! Owns the shape. Must never decide what follows from an outcome: that is `outcome`. Start reading at [`InFlight`].
+//! `outcome` processes their outcomes.
 
 use super::{descriptor::Domain, queue::Ticket, status::Verb};
 
-/// An operation under way.
+/// Operation in flight.
 #[derive(Clone)]
 pub(super) struct InFlight<D: Domain> {
     pub action: Action<D>,
-    /// Something happened to what it refers to: it is probed again afterwards.
+    /// Something happened to its object in the meantime: it is probed again after completion.
     pub recheck: bool,
-    /// A dependency, or what is wanted, has changed meanwhile: the attempt may have been made too early.
+    /// A dependency or the desired value has changed in the meantime: the attempt may have been made too early.
     pub stirred: bool,
-    /// The transaction that it is done for.
+    /// Transaction that the operation is done for.
     pub cause: Ticket,
     /// Numbers of the deletions of other values that succeed with this operation.
     pub takes: Vec<u64>,
 }
 
-/// What is being done. `superseded`: something else is desired meanwhile.
+/// Action of an operation. `superseded`: the desired value has changed since its start.
 #[derive(Clone)]
 pub(super) enum Action<D: Domain> {
-    /// Of what is absent or partial; brings `co_created` into being besides.
+    /// Creates an absent or partial value, and `co_created` as well.
     Create {
         value: D::Value,
         co_created: Vec<(D::Key, D::Value)>,
         superseded: bool,
     },
-    /// Of what is present.
+    /// Updates a present value.
     Update { value: D::Value, superseded: bool },
-    /// Of what is terminating.
+    /// Deletes a terminating value.
     Delete,
-    /// Of what is partial.
+    /// Removes the parts of a partial value.
     Clear,
-    /// Of what is present or terminating.
+    /// Checks a present or terminating value.
     Verify,
 }
 
@@ -55,7 +55,7 @@ impl<D: Domain> Action<D> {
         }
     }
 
-    /// The value being brought in.
+    /// Returns the value that is being created or updated to.
     pub fn value(&self) -> Option<&D::Value> {
         match self {
             Action::Create { value, .. } | Action::Update { value, .. } => Some(value),

@@ -1,7 +1,6 @@
-//! What the scheduler is told: desired values, facts, and what was found or lost. (What came of operations is told to `outcome`.)
+//! Processes events: transactions, facts, and what was read from the kernel.
 //!
-//! Owns the translation of each event into changed nodes and marks. Must never decide what to do about it: that is `decide`. Start
-//! reading at [`Scheduler::transact`].
+//! Each event changes nodes and marks them. Outcomes of operations are processed in `outcome`, decisions are made in `decide`.
 
 use super::{
     blocked::Blocked,
@@ -21,14 +20,14 @@ use super::{
     view::View,
 };
 
-/// What a look at the kernel brought, in the order in which it is taken over.
+/// Result of reading the kernel. The fields are processed in their order.
 #[derive(Debug)]
 pub struct Observation<K, V> {
-    /// Values that are not in the kernel any more.
+    /// Values that are no longer in the kernel.
     pub lost: Vec<K>,
-    /// Values that are in the kernel, and were not known to be, or not so.
+    /// Values in the kernel that were unknown, or known with another value.
     pub observed: Vec<(K, V)>,
-    /// Values of which an interrupted creation left something.
+    /// Values of which an interrupted creation left parts.
     pub unfinished: Vec<K>,
     /// Values that wait for something that has happened.
     pub probes: Vec<K>,
@@ -46,10 +45,10 @@ impl<K, V> Default for Observation<K, V> {
 }
 
 impl<D: Domain> Scheduler<D> {
-    /// Takes a transaction; its operations come out of the next steps. Returns its sequence number.
+    /// Accepts a transaction and returns its sequence number. Its operations are returned by the next steps.
     ///
     /// # Errors
-    /// Says which options cannot be combined; then nothing is changed.
+    /// Options that cannot be combined; then nothing is changed.
     pub fn transact(&mut self, transaction: Transaction<D::Key, D::Value>) -> Result<u64, Unacceptable> {
         transaction.check()?;
         let planned = match transaction.options.simulate {
@@ -103,14 +102,14 @@ impl<D: Domain> Scheduler<D> {
         Ok(seq)
     }
 
-    /// As [`Self::transact`] without options but that `full` makes it an upstream resync.
+    /// Like [`Self::transact`] without options; `full` makes it an upstream resync.
     pub fn transaction(&mut self, changes: Vec<Change<D::Key, D::Value>>, full: bool) {
         let resync = if full { Resync::Upstream } else { Resync::None };
-        // Neither kind can be refused.
+        // Neither kind of transaction can be refused.
         let _ = self.transact(Transaction::resync(resync, changes));
     }
 
-    /// Replaces what the northbound side wants under a key.
+    /// Replaces the value that is requested under a key.
     pub(super) fn request(&mut self, id: NodeId, requested: Option<Requested<D::Value>>) {
         self.forget_drift(id);
         self.release_children(id);
@@ -143,7 +142,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Everything that is wanted is looked at again, and what failed is tried at once.
+    /// Evaluates all desired values, and retries failed ones at once.
     fn apply_again(&mut self, ticket: Ticket) {
         let wanted: Vec<NodeId> = self.graph.all().filter(|id| self.graph[*id].wanted().is_some()).collect();
         for id in wanted {
@@ -156,7 +155,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// A transaction that is to be all or nothing contains a value that cannot be used: nothing of it is applied.
+    /// Reverts an all-or-nothing transaction that contains an unusable value, before any of it is applied.
     fn refuse_unusable(&mut self, ticket: Ticket) {
         let changed = self
             .ledger
@@ -173,7 +172,9 @@ impl<D: Domain> Scheduler<D> {
         self.revert_failed();
     }
 
-    /// A descriptor has appeared for the values whose keys start with `prefix`: those that had none are applied.
+    /// Reports that a descriptor has appeared for the keys that start with `prefix`.
+    ///
+    /// The desired values that had none are applied.
     pub fn descriptor_appeared(&mut self, prefix: &str) {
         let waiting: Vec<NodeId> = self.graph.under(prefix).filter(|id| self.graph[*id].wanted().is_some()).collect();
         if waiting.is_empty() {
@@ -192,7 +193,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Takes over a fact from below: something exists (`Some`) or not. Facts need no operation.
+    /// Reports a fact: something outside exists (`Some`) or not. Facts need no operation.
     pub fn fact(&mut self, key: &D::Key, value: Option<D::Value>) {
         self.notify();
         let id = self.graph.obtain(key);
@@ -201,12 +202,12 @@ impl<D: Domain> Scheduler<D> {
         self.on(id, Event::Reported(value));
         if changes {
             self.record_fact(id, former);
-            // What was not to be had may be now, or may fail for another reason.
+            // An unavailable object may be available now, or may fail for another reason.
             for interested in self.graph.interested(id) {
                 if matches!(self.graph[interested].blocked.as_deref(), Some(Blocked::Unavailable(_))) {
                     self.release_hold(interested);
                 }
-                // What is under way was decided by what was known before.
+                // The operation in flight was decided before this fact was known.
                 if let Some(in_flight) = &mut self.graph[interested].in_flight {
                     in_flight.recheck = true;
                 }
@@ -216,8 +217,9 @@ impl<D: Domain> Scheduler<D> {
         self.graph.drop_unused(id);
     }
 
-    /// Every fact from below that exists at start has been told. Until then nothing that was found in the kernel is taken down
-    /// for want of a fact.
+    /// Reports that every fact that exists at startup has been reported.
+    ///
+    /// Until then, no value observed in the kernel is deleted because a fact is missing.
     pub fn settle_facts(&mut self) {
         if !self.graph.facts_settled {
             self.notify();
@@ -227,18 +229,20 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Something happened to what `key` refers to: an applied value is checked, a waiting or failed one is tried at once.
+    /// Reports that something happened to the object that `key` refers to.
+    ///
+    /// An applied value is checked; a waiting or failed one is tried at once.
     pub fn probe(&mut self, key: &D::Key) {
         let Some(id) = self.graph.find(key) else { return };
         self.notify();
         if let Some(in_flight) = &mut self.graph[id].in_flight {
-            // What is under way may have looked before this happened.
+            // The operation in flight may have read the object before this happened.
             in_flight.recheck = true;
             return;
         }
         self.release_hold(id);
         let node = &self.graph[id];
-        // One that is being taken down too: it may be wanted again before it is gone.
+        // A value that is being deleted is checked too, because it may be desired again before it is deleted.
         if let (Some(descriptor), Some(applied)) = (self.domain.descriptor(key), node.applied()) {
             match descriptor.verify(key, applied) {
                 Effect::Noop(_) => {}
@@ -248,8 +252,10 @@ impl<D: Domain> Scheduler<D> {
         self.mark(id);
     }
 
-    /// Takes over what a look at the kernel brought. Facts must have been reported before, for they decide what the values are. Which
-    /// values are damaged is known before the first one is judged, so that what the kernel took along is told from what somebody did.
+    /// Processes what was read from the kernel.
+    ///
+    /// Facts must have been reported before, because they decide what the values are. All damaged values are noted before the
+    /// first one is judged, to distinguish what the kernel removed along with another value from what others changed.
     pub fn observe(&mut self, observation: Observation<D::Key, D::Value>) {
         let Observation {
             lost,
@@ -266,7 +272,7 @@ impl<D: Domain> Scheduler<D> {
         probes.iter().for_each(|key| self.probe(key));
     }
 
-    /// As [`Self::observe`], of values that are in the kernel. Those that nobody wants will be deleted.
+    /// Like [`Self::observe`], for values in the kernel. Values that are not desired will be deleted.
     pub fn found(&mut self, values: Vec<(D::Key, D::Value)>) {
         self.observe(Observation {
             observed: values,
@@ -274,7 +280,7 @@ impl<D: Domain> Scheduler<D> {
         });
     }
 
-    /// As [`Self::observe`], of values that turned out not to be in the kernel any more.
+    /// Like [`Self::observe`], for values that are no longer in the kernel.
     pub fn lost(&mut self, keys: &[D::Key]) {
         self.observe(Observation {
             lost: keys.to_vec(),
@@ -282,7 +288,7 @@ impl<D: Domain> Scheduler<D> {
         });
     }
 
-    /// The wanted values that differ from what was applied, before any of them changes.
+    /// Notes the desired values that differ from what was applied, before any of them changes.
     fn note_damage(&mut self, lost: &[D::Key], observed: &[(D::Key, D::Value)]) {
         let lost = lost.iter().map(|key| (key, None));
         for (key, value) in lost.chain(observed.iter().map(|(key, value)| (key, Some(value)))) {
@@ -306,7 +312,7 @@ impl<D: Domain> Scheduler<D> {
                 self.contradict(id, "applied value is not equivalent with the refreshed value");
                 let hold = self.damaged(id, Some(&value));
                 if let Some(descriptor) = self.domain.descriptor(&key) {
-                    // What it holds against its will is held all the same; what it had before it may get back.
+                    // The value holds these claims even if it should not. It keeps the former ones, because it may get them back.
                     let claims = descriptor.claims(&key, &value, &View::new(&self.graph));
                     self.graph.take_claims(id, claims);
                 }
@@ -328,14 +334,14 @@ impl<D: Domain> Scheduler<D> {
                 self.hold_damaged(id, hold);
                 self.record_sight(id, ValueState::Discovered, None);
                 if self.graph[id].rejected().is_some() {
-                    // What is applied is the basis now: it implies things that the unusable value could not.
+                    // The applied value is the basis now, and may imply values that the unusable one could not.
                     self.wanted_changed(id);
                 }
             }
         }
     }
 
-    /// Takes over that values are not in the kernel any more. Those that are still wanted will be created again.
+    /// Takes over that values are no longer in the kernel. Desired values will be created again.
     fn take_lost(&mut self, keys: &[D::Key]) {
         for key in keys {
             if let Some(id) = self.graph.find(key)
@@ -353,7 +359,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// What followed from a value as it was, and needs no removal, is gone.
+    /// Clears the properties of a former value, which need no operation.
     fn properties_lost(&mut self, id: NodeId) {
         let children: Vec<NodeId> = self.graph[id].children.iter().copied().collect();
         for child in children {
@@ -364,7 +370,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// What is seen below belongs to the transaction that asked for a look, if one did.
+    /// Acts on behalf of the transaction that requested the reading, or else of a notification.
     fn see(&mut self) {
         match self.ledger.reader() {
             Some(ticket) => self.queue.act_on_behalf_of(ticket),
@@ -372,7 +378,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// The kernel shows something else than a transaction that is to be verified has reported done.
+    /// Records an error if the kernel contradicts what a transaction to be verified has reported as done.
     fn contradict(&mut self, id: NodeId, text: &str) {
         let ticket = self.queue.current();
         let Some(open) = self.ledger.get(ticket).filter(|open| open.options.verify) else {
@@ -394,7 +400,9 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Something of a wanted value was lost, or became `found`: remembered for the status. Answers how it is to be held.
+    /// Records damage to a desired value for its status, and returns how to block the value.
+    ///
+    /// `found` is the value that it became; `None` if it was lost.
     fn damaged(&mut self, id: NodeId, found: Option<&D::Value>) -> Option<Blocked> {
         let node = &self.graph[id];
         if node.wanted().is_none() || found.is_some_and(|value| self.is_as_wanted(id, value)) {
@@ -420,19 +428,21 @@ impl<D: Domain> Scheduler<D> {
         })
     }
 
-    /// The hold of a value that vanished and is not to be repaired, if what is there in its place now is not as wanted.
+    /// Returns the reason to keep blocking a value that disappeared and is not to be repaired.
+    ///
+    /// `None` if `value`, observed in its place, is as desired.
     fn drift_left_by(&self, id: NodeId, value: &D::Value) -> Option<Blocked> {
         let hold = self.graph[id].blocked.as_deref().filter(|_| self.is_left_drifted(id));
         hold.filter(|_| !self.is_as_wanted(id, value)).cloned()
     }
 
-    /// An interrupted creation left something of a value that is not applied: the next attempt starts by clearing it away.
+    /// Records that an interrupted creation left parts of a value that is not applied. The next attempt removes them first.
     fn unfinished(&mut self, keys: &[D::Key]) {
         for key in keys {
             if let Some(id) = self.graph.find(key)
                 && !self.graph[id].present()
             {
-                // If it is not desired any more when its turn comes, this is what tells what to clear away.
+                // If the value is no longer desired by then, `attempted` says what to remove.
                 let node = &self.graph[id];
                 let attempted = node.wanted().map(|wanted| self.as_created(&node.key, wanted));
                 self.on(id, Event::PartsFound { attempted });

@@ -1,10 +1,9 @@
-//! Which transaction caused what: sequence numbers, what is still to be done for each, results and records.
+//! The transaction tracker: open transactions, their sequence numbers, results and records.
 //!
-//! Owns the open transactions and the history. Must never influence a decision about a value: without it, the same operations
-//! would come out. Start reading at [`Ledger`], then [`super::queue`].
+//! It does not influence decisions about values: without it the same operations would be returned.
 //!
-//! A transaction has its number from the moment when it is taken (of notifications: when it has an effect; one without any leaves no
-//! trace). What is left to do for it is on its account in the work queue.
+//! A transaction gets its sequence number when it is accepted. A notification gets one when it has an effect; without an effect
+//! it leaves no trace. The pending count of each transaction is in the work queue, see [`super::queue`].
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -26,32 +25,32 @@ use super::{
     transaction::{KeyError, Kind, Options, Resync, TransactionResult},
 };
 
-/// What the ledger knows of a node.
+/// State of a node for the transaction tracker.
 #[derive(Clone, Debug, Default)]
 #[repr(C)]
 pub(super) struct Trace {
-    /// The operation under way brings a previous value back.
+    /// The operation in flight restores a previous value.
     pub reverting: bool,
-    /// State, as recorded last.
+    /// State that was recorded last.
     pub state: ValueState,
-    /// The transaction that named it last.
+    /// Last transaction that named the key.
     pub asked_by: Ticket,
-    /// Within this transaction it is being created anew.
+    /// Transaction in which the value is being re-created.
     pub recreated_in: Ticket,
-    /// Since when (since the Unix epoch).
+    /// Time of the last record (since the Unix epoch).
     pub since: Moment,
-    /// Sequence number of the transaction that did so.
+    /// Sequence number of the transaction of the last record.
     pub seq: u64,
 }
 
-/// How far a transaction is.
+/// Phase of a transaction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Phase {
     Applying,
     Reverting,
 }
 
-/// Whether a transaction needs the kernel to be read.
+/// Progress of the reading of the kernel that a transaction may need.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Reading {
     NotNeeded,
@@ -59,7 +58,7 @@ pub(super) enum Reading {
     UnderWay,
 }
 
-/// A transaction that is not finished.
+/// Transaction that is not complete.
 #[derive(Clone)]
 pub(super) struct Open<K, V> {
     pub seq: Option<u64>,
@@ -68,12 +67,12 @@ pub(super) struct Open<K, V> {
     start: Option<Duration>,
     pub phase: Phase,
     pub reading: Reading,
-    /// It is to be read again once everything is applied.
+    /// The kernel is to be read once everything is applied.
     read_at_end: bool,
     pub values: Vec<ValueRecord<K, V>>,
-    /// Nodes that it names; only if somebody waits for its result.
+    /// Nodes that it names; kept only if the caller waits for the result.
     pub named: Vec<NodeId>,
-    /// What was wanted before, if it may have to come back.
+    /// Previous desired values, if they may have to be restored.
     pub previous: Vec<(K, Option<Requested<V>>)>,
     pub planned: Option<Vec<OperationRecord<K, V>>>,
     pub operations: Vec<OperationRecord<K, V>>,
@@ -81,31 +80,31 @@ pub(super) struct Open<K, V> {
     pub errors: Vec<KeyError<K>>,
 }
 
-/// All open transactions, and what became of those that are finished.
+/// All open transactions, and the results of complete ones.
 #[derive(Clone)]
 pub(super) struct Ledger<K, V> {
-    /// By ticket, from `first` on.
+    /// By transaction id, starting with `first`.
     open: VecDeque<Option<Box<Open<K, V>>>>,
     first: Ticket,
-    /// The room of a notification without any effect: nearly every step has one.
+    /// Allocation of a notification without effect, for reuse: nearly every step has one.
     spare: Option<Box<Open<K, V>>>,
     next_seq: u64,
-    /// Takes what happens below until the next step.
+    /// Transaction for notifications until the next step.
     pub notification: Option<Ticket>,
     pub to_revert: Vec<Ticket>,
     pub finished: Vec<TransactionResult<K>>,
-    /// As `finished`, with the named nodes; what waits of them is not known yet.
+    /// Like `finished`, with the named nodes; which of them wait is not known yet.
     pub just_finished: Vec<(TransactionResult<K>, Vec<NodeId>)>,
-    /// Keys that finished transactions will not bring back any more.
+    /// Keys whose previous values complete transactions will no longer restore.
     pub released: Vec<K>,
-    /// Values that are no longer wanted and were never applied, until their removal is recorded.
+    /// Values that are no longer desired and were never applied, until their deletion is recorded.
     pub withdrawn: FxHashMap<NodeId, V>,
     pub history: History<K, V>,
     pub statistics: Statistics,
 }
 
 impl<K, V> Open<K, V> {
-    /// Whether anything has been done for it.
+    /// Returns whether any operation was done for the transaction.
     pub fn has_acted(&self) -> bool {
         self.omitted > 0 || !self.operations.is_empty()
     }
@@ -142,7 +141,7 @@ impl<K: Key, V> Ledger<K, V> {
         self.open.get_mut(at)?.as_deref_mut()
     }
 
-    /// Opens a transaction under a ticket, which is the next one.
+    /// Opens a transaction under the next id.
     pub fn begin(&mut self, ticket: Ticket, kind: Kind, options: Options) {
         let reading = match options.resync {
             Resync::Full | Resync::Downstream => Reading::Asked,
@@ -177,7 +176,7 @@ impl<K: Key, V> Ledger<K, V> {
         }
     }
 
-    /// The sequence number of an open transaction, given now if it has none yet.
+    /// Returns the sequence number of an open transaction, and assigns one if it has none yet.
     pub fn number(&mut self, ticket: Ticket) -> u64 {
         let next = self.next_seq;
         let Some(open) = self.get_mut(ticket) else { return next };
@@ -189,32 +188,32 @@ impl<K: Key, V> Ledger<K, V> {
         next
     }
 
-    /// How many transactions are not finished.
+    /// Returns the number of open transactions.
     pub fn count_open(&self) -> usize {
         self.open.iter().flatten().count()
     }
 
-    /// Whether the history has room for another operation of a transaction; if not, what is done is only counted.
+    /// Returns whether the history has room for another operation of a transaction; if not, operations are only counted.
     pub fn has_room(&self, ticket: Ticket) -> bool {
         let most = self.history.settings().of_one();
         self.get(ticket).is_some_and(|open| open.operations.len() < most)
     }
 
-    /// Keeps what was done.
+    /// Records an operation.
     pub fn keep(&mut self, ticket: Ticket, operation: OperationRecord<K, V>) {
         if let Some(open) = self.get_mut(ticket) {
             open.operations.push(operation);
         }
     }
 
-    /// Something was done for which there is no room.
+    /// Counts an operation for which there is no room.
     pub fn omit(&mut self, ticket: Ticket) {
         if let Some(open) = self.get_mut(ticket) {
             open.omitted += 1;
         }
     }
 
-    /// Keeps a value that a transaction came with.
+    /// Records a value that a transaction names.
     pub fn keep_value(&mut self, ticket: Ticket, value: impl FnOnce() -> ValueRecord<K, V>) {
         let most = self.history.settings().of_one();
         if let Some(open) = self.get_mut(ticket)
@@ -224,7 +223,7 @@ impl<K: Key, V> Ledger<K, V> {
         }
     }
 
-    /// Keeps which nodes a transaction names, to tell at its end which of them wait.
+    /// Records a node that a transaction names, to report at its end whether the node waits.
     pub fn name(&mut self, ticket: Ticket, id: NodeId) {
         if let Some(open) = self.get_mut(ticket)
             && open.options.awaited
@@ -233,7 +232,7 @@ impl<K: Key, V> Ledger<K, V> {
         }
     }
 
-    /// Keeps a failure; the first one of a transaction that is to be reverted has consequences.
+    /// Records a failure. The first failure of a transaction with revert starts the revert.
     pub fn keep_error(&mut self, ticket: Ticket, error: KeyError<K>, of_the_transaction: bool) {
         let Some(open) = self.get_mut(ticket) else { return };
         let first = open.options.revert && open.phase == Phase::Applying && of_the_transaction;
@@ -243,14 +242,14 @@ impl<K: Key, V> Ledger<K, V> {
         }
     }
 
-    /// The kernel is to be read once more before the transaction is finished.
+    /// Requests one more reading of the kernel before the transaction is complete.
     pub fn read_at_end(&mut self, ticket: Ticket) {
         if let Some(open) = self.get_mut(ticket) {
             open.read_at_end = true;
         }
     }
 
-    /// The newest transaction for which the kernel is being read.
+    /// Returns the newest transaction for which the kernel is being read.
     pub fn reader(&self) -> Option<Ticket> {
         let last = self.first + self.open.len() as u64;
         (self.first..last)
@@ -269,7 +268,7 @@ impl<K: Key, V> Ledger<K, V> {
     }
 
     pub fn start_all(&mut self, now: Duration) {
-        // Only the newest can be without a start.
+        // Only the newest transactions can be without a start time.
         for open in self.open.iter_mut().rev().map_while(Option::as_mut) {
             if open.start.is_some() {
                 break;
@@ -278,7 +277,7 @@ impl<K: Key, V> Ledger<K, V> {
         }
     }
 
-    /// Finishes a transaction for which nothing is left to do, if it needs no reading. Says whether it did.
+    /// Completes a transaction with nothing left to do, unless it needs a reading. Returns whether it did.
     pub fn finish(&mut self, ticket: Ticket, now: Duration) -> bool {
         let Some(open) = self.get_mut(ticket).filter(|open| open.reading == Reading::NotNeeded) else {
             return false;
@@ -339,17 +338,17 @@ impl<K: Key, V> Ledger<K, V> {
 }
 
 impl<D: Domain> Scheduler<D> {
-    /// Results of awaited transactions that were finished since the last call, in the order of their numbers.
+    /// Returns the results of the awaited transactions completed since the last call, in the order of their numbers.
     pub fn take_finished(&mut self) -> Vec<TransactionResult<D::Key>> {
         std::mem::take(&mut self.ledger.finished)
     }
 
-    /// What was done.
+    /// Returns the history of transactions.
     pub fn history(&self) -> &History<D::Key, D::Value> {
         &self.ledger.history
     }
 
-    /// What has been done since the start, in numbers.
+    /// Returns the counters since the start.
     pub fn statistics(&self) -> Statistics {
         Statistics {
             open: self.ledger.count_open(),
@@ -357,18 +356,19 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Changes how much history is kept; what is too much is dropped at once.
+    /// Changes how much history is kept; any excess is dropped at once.
     pub fn set_history(&mut self, settings: HistorySettings) {
         self.ledger.history.set_settings(settings);
     }
 
-    /// Whether a transaction waits for everything in the kernel to be read again.
+    /// Returns whether a transaction waits for the kernel to be read again in full.
     pub fn is_reading_asked(&self) -> bool {
         self.ledger.asks_for_reading()
     }
 
-    /// As [`Self::is_reading_asked`], and the transactions take it as begun. Says so once: whoever asks must tell what was
-    /// found and lost, and then call [`Self::read_again`].
+    /// Like [`Self::is_reading_asked`], and records that the reading has begun.
+    ///
+    /// Returns `true` once per reading. The caller must then report what was observed and lost, and call [`Self::read_again`].
     pub fn take_reading(&mut self) -> bool {
         if !self.ledger.asks_for_reading() {
             return false;
@@ -381,7 +381,9 @@ impl<D: Domain> Scheduler<D> {
         true
     }
 
-    /// Everything in the kernel has been read again, and what was found and lost has been told. The next step goes on from there.
+    /// Reports that the reading is complete, and everything observed or lost has been reported.
+    ///
+    /// The transactions continue with the next step.
     pub fn read_again(&mut self) {
         for (ticket, open) in self.ledger.all_open() {
             if open.reading == Reading::UnderWay {
@@ -391,25 +393,25 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// A transaction names a key: what is still to be done for it is done for this transaction.
+    /// Assigns the pending work of a node to a transaction that names its key.
     pub(super) fn take_over(&mut self, id: NodeId, ticket: Ticket) {
         self.queue.reassign(&mut self.graph, id, ticket);
         let trace = &mut self.graph[id].trace;
         trace.asked_by = ticket;
         if trace.state == ValueState::Invalid {
-            // Whoever asks again is told again.
+            // A repeated request must report the error again.
             self.graph[id].replace_error(None);
         }
     }
 
-    /// Opens a transaction, and acts on its behalf.
+    /// Opens a transaction and acts on its behalf.
     pub(super) fn begin(&mut self, kind: Kind, options: Options) -> Ticket {
         let ticket = self.queue.open();
         self.ledger.begin(ticket, kind, options);
         ticket
     }
 
-    /// From now on, things happen on behalf of a notification from below.
+    /// Acts on behalf of a notification from now on.
     pub(super) fn notify(&mut self) {
         match self.ledger.notification {
             Some(ticket) => self.queue.act_on_behalf_of(ticket),
@@ -417,17 +419,17 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// At the begin of a step.
+    /// Sets the start of new transactions. Called at the start of a step.
     pub(super) fn start_transactions(&mut self) {
         self.notify();
         self.ledger.start_all(self.now);
     }
 
-    /// At the end of a step: what has nothing left to do is finished.
+    /// Completes transactions with nothing left to do. Called at the end of a step.
     pub(super) fn finish_transactions(&mut self) {
         self.ledger.notification = None;
         if self.idle() && self.operations.is_empty() {
-            // Nothing moves any more, so nobody waits for anything but time or news.
+            // No operation is in flight, so the waiting nodes depend only on timers and further events.
             for id in self.queue.unpark_all(&mut self.graph) {
                 self.leave(id);
             }
@@ -450,7 +452,7 @@ impl<D: Domain> Scheduler<D> {
         released.iter().for_each(|key| self.release(key));
     }
 
-    /// A transaction will not bring back what was wanted under a key any more.
+    /// Records that a transaction will no longer restore the previous value of a key.
     pub(super) fn release(&mut self, key: &D::Key) {
         if let Some(id) = self.graph.find(key) {
             if let Some(rare) = self.graph[id].rare_mut() {

@@ -1,26 +1,28 @@
-//! The dependency-aware scheduler: desired values in, operations out, outcomes back, until what is applied is what is wanted.
+//! A dependency-aware scheduler that brings applied values in line with desired ones.
 //!
-//! Owns the graph of values, their states, retries and the decision what to do next. Must never do I/O, look at a clock, draw a
-//! random number or let the order of a hash map reach its output: the same events give the same operations. Values and effects
-//! are opaque ([`Domain`]). Start reading at [`Scheduler`], then `decide`.
+//! It takes desired values, returns operations, and takes their outcomes. Keys, values and operations are opaque to it
+//! ([`Domain`]). It does no I/O, reads no clock, draws no random numbers, and its output never depends on the order of a hash
+//! map: the same events give the same operations. Start with [`Scheduler`].
 //!
-//! It is level-triggered: every event only changes what is wanted or what is known to be applied and marks the nodes that may
-//! care; [`Scheduler::step`] then looks at each marked node and derives what to do from the present state alone. Operations that
-//! do not depend on each other come out together, so one step is one batch for the executor.
+//! The scheduler is level-triggered. An event only changes desired or applied values and marks the nodes that it may affect.
+//! [`Scheduler::step`] evaluates each marked node and derives the next operation from the present state alone. Operations that do
+//! not depend on each other are returned by the same step, so the executor can run them as one batch.
 //!
-//! | Part | Owns |
+//! | Module | Contents |
 //! |---|---|
-//! | `scheduler` | the parts and the step; `decide` chooses, `carry_out` does it, `outcome` takes over what came of it, `input` everything else |
-//! | `graph`, `edge`, `readiness`, `cycle` | the nodes, what hangs on what, and whether a value may be there |
-//! | `node`, `lifecycle`, `in_flight`, `blocked` | the state of one value; `lifecycle` has the table of states and events, `blocked` the policy of waits |
-//! | `queue` | where each node stands, timers, operations under way, what is left to do for each transaction |
-//! | `transition` | what changes along with a node |
-//! | `drift` | what others did to values |
-//! | `ledger`, `recorder`, `revert`, `history`, `statistics` | transactions and what is written down of them |
-//! | `reports`, `explain`, `explanation`, `status` | what is told of values, and why |
+//! | `scheduler` | the scheduler and its step; `decide` decides, `carry_out` starts operations |
+//! | `input`, `outcome` | processing of events, and of the outcomes of operations |
+//! | `graph`, `edge`, `readiness`, `cycle` | the nodes, their dependencies, and whether a value may be applied |
+//! | `node`, `lifecycle`, `in_flight`, `blocked` | the state of one value; `lifecycle` has the table of states and events |
+//! | `queue` | the stage of each node, timers, operations in flight, and the pending work of each transaction |
+//! | `transition` | changes of a node, with everything that changes along with it |
+//! | `drift` | changes made by others |
+//! | `ledger`, `recorder`, `revert`, `history`, `statistics` | transactions, their records and counters |
+//! | `reports`, `explain`, `explanation`, `status` | the published statuses and their explanations |
 //!
-//! A [`Transaction`] stands beside the decisions: `ledger` and `queue` know which marks and operations belong to which, so that its result can
-//! be told and [`history`] can be written. No decision about a value depends on it, but for the wanted values that `revert` brings back.
+//! A [`Transaction`] does not influence decisions about values, except that `revert` restores the previous desired values.
+//! `ledger` and `queue` track which marks and operations belong to which transaction, so that its result can be returned and its
+//! [`history`] recorded.
 
 mod blocked;
 mod carry_out;

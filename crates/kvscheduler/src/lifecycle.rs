@@ -1,39 +1,39 @@
-//! Whether a value exists in the target system, as far as is known, and by which events that changes.
+//! Existence of a value in the target system, as far as is known.
 //!
-//! Owns the table of states and events. Nothing else changes a [`Lifecycle`]. Must never look at another node, nor at what is desired. Start
-//! reading at [`Lifecycle::on`].
+//! [`Lifecycle::on`] is the table of states and events; nothing else changes a [`Lifecycle`]. It depends neither on other nodes
+//! nor on desired values.
 
 use std::fmt;
 
 /// Existence of a value in the target system.
 #[derive(Clone, Default)]
 pub(super) enum Lifecycle<V> {
-    /// As far as is known it does not exist.
+    /// Does not exist, as far as is known.
     #[default]
     Absent,
-    /// A creation that failed or was interrupted may have left parts of the `attempted` value; the next operation removes them first.
+    /// A failed or interrupted creation may have left parts of the `attempted` value. The next operation removes them first.
     Partial { attempted: Option<V> },
-    /// It exists.
+    /// Exists.
     Present { value: V, agreement: Agreement, fate: Fate },
-    /// Reported from outside; no operation ever concerns it. `None`: reported to be gone.
+    /// Reported from outside; no operation ever concerns it. `None`: reported not to exist.
     Fact(Option<V>),
 }
 
-/// How well an existing value is known to agree with the desired one.
+/// Agreement of an existing value with the desired one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Agreement {
     /// Read from the target system and not compared yet.
     Observed,
-    /// Brought into being by the creation of another value, and not compared yet.
+    /// Created by the creation of another value, and not compared yet.
     CoCreated,
     /// Known to differ, or not compared since something changed.
     OutOfSync,
-    /// It is as desired, and so are its edges and its children.
+    /// As desired, including its edges and children.
     InSync,
 }
 
 impl Agreement {
-    /// Something changed. Where it came from counts until it agrees.
+    /// Returns the agreement after a change. The origin is kept until the value is compared equal.
     fn after_change(self) -> Self {
         match self {
             Agreement::InSync | Agreement::OutOfSync => Agreement::OutOfSync,
@@ -43,50 +43,51 @@ impl Agreement {
     }
 }
 
-/// What becomes of an existing value.
+/// Future of an existing value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Fate {
-    /// Others may rely on it.
+    /// Not to be deleted; others may rely on it.
     Stays,
-    /// It is another object by now, or has to release a name: it goes as soon as it is looked at. Until then others may rely on it.
+    /// It is another object by now, or must release a claim: it is deleted at its next evaluation. Until then others may rely on
+    /// it.
     Obsolete,
-    /// It is deleted as soon as nothing depends on it, unless it is desired again before. Others cannot rely on it any more.
+    /// It is deleted as soon as nothing depends on it, unless it is desired again before. Others can no longer rely on it.
     Terminating,
-    /// Both: it goes whatever is desired.
+    /// Obsolete and terminating: it is deleted even if it is desired again.
     TerminatingObsolete,
 }
 
-/// What happened to a value.
+/// Something that happened to a value.
 pub(super) enum Event<V> {
     /// It was read from the target system.
     Observed(V),
-    /// The creation of another value brought it into being.
+    /// The creation of another value created it as well.
     CoCreated(V),
-    /// An operation made it this, which is perhaps not what is desired.
+    /// An operation made it this value, which may differ from the desired one.
     Applied(V),
-    /// An operation made it what is desired.
+    /// An operation made it the desired value.
     AppliedAsDesired(V),
     /// A creation failed.
     CreationFailed { attempted: Option<V>, leaves_parts: bool },
-    /// Parts of it were found; they are those of `attempted` if nothing better is known.
+    /// Parts of it were observed. They belong to `attempted` if nothing better is known.
     PartsFound { attempted: Option<V> },
-    /// It was compared, and is as desired.
+    /// It was compared and is as desired.
     Matched(V),
-    /// Something else is desired than it was compared with.
+    /// The desired value has changed since the comparison.
     DesireChanged,
-    /// It turned out to be another object, or has to release a name.
+    /// It turned out to be another object, or must release a claim.
     Condemned,
-    /// It is to go.
+    /// It is to be deleted.
     Terminate,
-    /// It need not go after all.
+    /// It no longer has to be deleted.
     Resume,
-    /// It, or what was left of it, was deleted or has vanished.
+    /// It, or what was left of it, was deleted or has disappeared.
     Gone,
-    /// The outside says that it exists, or not.
+    /// It was reported to exist, or not to exist.
     Reported(Option<V>),
 }
 
-/// An event that cannot happen in the state of the value: a defect of the scheduler, or of whoever tells it what happened.
+/// Event that cannot happen in the state of the value: a defect of the scheduler or of its caller.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Defect {
     state: &'static str,
@@ -100,7 +101,9 @@ impl fmt::Display for Defect {
 }
 
 impl<V> Lifecycle<V> {
-    /// The only function that changes a lifecycle. After a [`Defect`] it is what it was.
+    /// Processes an event. A [`Defect`] leaves the lifecycle unchanged.
+    ///
+    /// No other function changes a lifecycle.
     pub fn on(&mut self, event: Event<V>) -> Result<(), Defect> {
         use Lifecycle::{Absent, Fact, Partial, Present};
         let defect = Defect {
@@ -152,7 +155,7 @@ impl<V> Lifecycle<V> {
         Ok(())
     }
 
-    /// What exists.
+    /// Returns the existing value.
     pub fn value(&self) -> Option<&V> {
         match self {
             Lifecycle::Present { value, .. } | Lifecycle::Fact(Some(value)) => Some(value),
@@ -160,7 +163,7 @@ impl<V> Lifecycle<V> {
         }
     }
 
-    /// Whether others may rely on it.
+    /// Returns whether others may rely on the value.
     pub fn is_available(&self) -> bool {
         match self {
             Lifecycle::Present { fate, .. } => !fate.is_terminating(),
@@ -169,7 +172,7 @@ impl<V> Lifecycle<V> {
         }
     }
 
-    /// How well it agrees, if it exists.
+    /// Returns the agreement with the desired value, if the value exists.
     pub fn agreement(&self) -> Option<Agreement> {
         match self {
             Lifecycle::Present { agreement, .. } => Some(*agreement),
@@ -177,7 +180,7 @@ impl<V> Lifecycle<V> {
         }
     }
 
-    /// What becomes of it, if it exists.
+    /// Returns the future of the value, if it exists.
     pub fn fate(&self) -> Option<Fate> {
         match self {
             Lifecycle::Present { fate, .. } => Some(*fate),
@@ -242,7 +245,7 @@ impl<V> Event<V> {
             Event::CreationFailed { .. } => "failure of a creation",
             Event::PartsFound { .. } => "discovery of parts",
             Event::Matched(_) => "match",
-            Event::DesireChanged => "change of the desire",
+            Event::DesireChanged => "change of the desired value",
             Event::Condemned => "condemnation",
             Event::Terminate => "termination",
             Event::Resume => "resumption",
@@ -273,7 +276,7 @@ mod tests {
 
     /// Each state with each event, in this order; `-`: a defect, after which nothing has changed.
     #[test]
-    fn the_table_of_states_and_events() {
+    fn each_event_in_each_state() {
         let events: [Make<Event<u8>>; 13] = [
             || Event::Observed(2),
             || Event::CoCreated(2),
@@ -347,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_absent_or_a_fact_can_be_reported() {
+    fn only_absent_values_and_facts_can_be_reported() {
         let mut state = Lifecycle::Absent;
         for (report, expected) in [(Some(2), "fact 2"), (None, "fact 0"), (Some(3), "fact 3")] {
             assert!(state.on(Event::Reported(report)).is_ok());

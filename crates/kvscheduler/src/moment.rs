@@ -1,10 +1,10 @@
-//! A time that takes little room: it is kept twice in each node.
+//! Compact time, which is stored twice in each node.
 //!
-//! Owns the conversion. Must never be seen by callers: to them a time is a [`Duration`] since the Unix epoch. Start reading at [`Moment`].
+//! Callers see a [`Duration`] since the Unix epoch.
 
 use std::time::Duration;
 
-/// Nanoseconds since the Unix epoch; the last one is in the year 2554.
+/// Nanoseconds since the Unix epoch, up to the year 2554.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Moment(u64);
 

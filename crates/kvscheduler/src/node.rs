@@ -1,9 +1,6 @@
-//! A node: everything known of one key.
+//! The state of a node: everything known of one key.
 //!
-//! Owns the shape of a node, and what follows from it alone. Must never look at another node: that is `graph` and `readiness`. Start
-//! reading at [`Node`].
-//!
-//! There may be a million of them, so what few have, or have for a moment only, lies in [`Rare`].
+//! There may be a million nodes, so state that few of them have, or have for a short time only, is in [`Rare`].
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,31 +20,31 @@ use super::{
     transaction::Retry,
 };
 
-/// What the northbound side asked for under a key.
+/// Value that a transaction requested under a key.
 #[derive(Clone)]
 pub(super) struct Requested<V> {
-    /// Store revision that asked for it.
+    /// Store revision of the request.
     pub revision: i64,
     /// The value, or why it cannot be used.
     pub value: Result<V, Box<Rejection>>,
 }
 
-/// What is desired under a key, by origin. A requested value wins over a derived one, a derived one over an implied one.
+/// Desired value of a key, by origin. A requested value wins over a derived one, a derived one over an implied one.
 #[derive(Clone)]
 pub(super) struct Desire<V> {
-    /// By the northbound side.
+    /// Requested by a transaction.
     pub requested: Option<Requested<V>>,
-    /// Because the parent is applied.
+    /// Derived from the applied parent.
     pub derived: Option<V>,
-    /// Because others imply it.
+    /// Implied by other values.
     pub implied: Option<Box<Implied<V>>>,
 }
 
-/// What a [`Desire`] comes to.
+/// Resolution of a [`Desire`].
 pub(super) enum Desired<'a, V> {
     Nothing,
     Value(&'a V),
-    /// The northbound value is unusable; what is applied stays.
+    /// The requested value is unusable; the applied one stays.
     Rejected(&'a Rejection),
 }
 
@@ -68,44 +65,44 @@ impl<V> Desire<V> {
     }
 }
 
-/// What lies below a prefix that dependencies on "any of" name.
+/// Nodes below a prefix that dependencies on any of several name.
 #[derive(Clone, Default)]
 pub(super) struct Below {
-    /// Nodes below it.
+    /// Number of nodes below it.
     pub members: usize,
-    /// Those of them that others may rely on.
+    /// Available nodes below it.
     pub available: NodeSet,
-    /// Dependents that may be in the kernel and for which any of those will do.
+    /// Dependents that may be in the kernel and need any one of those nodes.
     pub easy: NodeSet,
-    /// Dependents that may be in the kernel and to which not all of them count.
+    /// Dependents that may be in the kernel and accept only some of those nodes.
     pub choosy: NodeSet,
 }
 
-/// That others imply a value.
+/// Value that others imply.
 #[derive(Clone)]
 pub(super) struct Implied<V> {
     pub value: V,
     pub by: NodeSet,
 }
 
-/// What few nodes have at a time. Nearly all of it belongs to a failure, or to what is being taken down.
+/// State that few nodes have at a time, mostly because of a failure or a deletion.
 #[derive(Clone)]
 pub(super) struct Rare<D: Domain> {
-    /// The last failure, until it is as wanted or is changed.
+    /// Last failure, until the value is as desired or is changed.
     pub last_error: Option<LastError>,
-    /// Of a base value: what of it was lost from outside and is not repaired yet.
+    /// For a base value: its parts that others changed or removed and that are not repaired yet.
     pub damage: Vec<D::Key>,
-    /// Nodes waiting for this one to be gone.
+    /// Nodes that wait for this one to be deleted or changed.
     pub blocks: NodeSet,
-    /// PENDING has been held back since then.
+    /// Time since which the report of PENDING has been delayed.
     pub deferred: Option<Duration>,
-    /// What was wrong with it when its state was recorded last.
+    /// Error when its state was recorded last.
     pub error: Option<Arc<str>>,
-    /// How many transactions may still bring back what was wanted of it.
+    /// Number of transactions that may still restore its previous desired value.
     pub kept: u32,
-    /// What a transaction said about its retries.
+    /// Retry policy set by a transaction.
     pub retry: Option<Retry>,
-    /// Sequence number of the transaction in which it failed first; means something after a failed attempt only.
+    /// Sequence number of the transaction in which it failed first. Valid only after a failed attempt.
     pub failed_in: u64,
 }
 
@@ -124,48 +121,50 @@ impl<D: Domain> Default for Rare<D> {
     }
 }
 
-/// Claims that a node holds; few have any.
+/// Claims that a node holds; few nodes have any.
 #[derive(Clone, Default)]
 pub(super) struct Claims(pub Vec<Claim>);
 
-/// Everything known of one key. With very many nodes nearly every look at one has to be fetched from memory, so the order is not left
-/// to the compiler: what a neighbour's decision reads lies in the first cache line, beside the version of the place, then what a
-/// decision of its own reads, and what few read at the end.
+/// Everything known of one key.
+///
+/// With very many nodes most accesses are cache misses, so the order of the fields is fixed (`repr(C)`). The first cache line,
+/// which starts with the version of the place, has what the decision about a neighbour reads. Then comes what the decision about
+/// the node itself reads, and last what is rarely read.
 #[derive(Clone)]
 #[repr(C)]
 pub(super) struct Node<D: Domain> {
-    /// What is in the kernel, as far as is known. Changed by [`Self::on`] alone.
+    /// Existence in the kernel, as far as is known. Changed only by [`Self::on`].
     lifecycle: Lifecycle<D::Value>,
     pub in_flight: Option<Box<InFlight<D>>>,
     pub blocked: Option<Box<Blocked>>,
-    /// The value it is, or until its removal was, derived from.
+    /// Value that it is derived from, or was derived from until its deletion.
     pub parent: Option<NodeId>,
-    /// To be read by [`Node::rare`].
+    /// Read it through [`Node::rare`].
     rare: Option<Box<Rare<D>>>,
-    /// Dependencies of the applied value, of one that is being created, or of what a failed creation may have left.
+    /// Dependencies of the applied value, of the value being created, or of what a failed creation may have left.
     pub applied_edges: Edges<D::Key>,
-    /// Dependencies of the wanted value (of the applied one while the wanted one is invalid).
+    /// Dependencies of the desired value (of the applied one while the desired one is invalid).
     pub edges: Edges<D::Key>,
     /// Nodes with an edge to this one.
     pub dependents: NodeSet,
-    /// The prefixes, of those that dependencies name, that it lies below.
+    /// Prefixes named by dependencies that the key lies below.
     pub prefixes: NodeSet,
     pub children: NodeSet,
     pub place: Place,
     pub trace: Trace,
     pub key: D::Key,
-    /// Failed attempts in a row.
+    /// Number of failed attempts in a row.
     pub attempts: u32,
     pub last_operation: Verb,
-    /// In the list of base values whose status is to be looked at.
+    /// In the list of base values whose status is to be checked.
     pub reported: bool,
-    /// As told last.
+    /// Last reported status.
     pub status: Told<D::Key>,
     pub desire: Desire<D::Value>,
     pub implies: NodeSet,
-    /// Of a prefix that dependencies name.
+    /// For a prefix that dependencies name: the nodes below it.
     pub below: Option<Box<Below>>,
-    /// The dependency cycle that it is part of, as last found.
+    /// Dependency cycle that it is part of, as last computed.
     pub component: Component,
     pub claims: Option<Box<Claims>>,
 }
@@ -202,7 +201,7 @@ impl<D: Domain> Node<D> {
         }
     }
 
-    /// The valid value that should be applied.
+    /// Returns the desired value, if it is valid.
     pub fn wanted(&self) -> Option<&D::Value> {
         match self.desire.resolve() {
             Desired::Value(value) => Some(value),
@@ -210,7 +209,7 @@ impl<D: Domain> Node<D> {
         }
     }
 
-    /// The northbound value is unusable; what is applied stays.
+    /// Returns why the requested value is unusable. The applied value then stays.
     pub fn rejected(&self) -> Option<&Rejection> {
         match self.desire.resolve() {
             Desired::Rejected(rejection) => Some(rejection),
@@ -218,7 +217,9 @@ impl<D: Domain> Node<D> {
         }
     }
 
-    /// The value whose dependencies and implications hold now: the wanted one, or the applied one while the wanted one is invalid.
+    /// Returns the value whose dependencies and implied values hold now.
+    ///
+    /// This is the desired value, or the applied one while the desired one is invalid.
     pub fn basis(&self) -> Option<&D::Value> {
         match self.desire.resolve() {
             Desired::Value(value) => Some(value),
@@ -231,32 +232,32 @@ impl<D: Domain> Node<D> {
         &self.lifecycle
     }
 
-    /// As [`Lifecycle::on`].
+    /// Calls [`Lifecycle::on`].
     pub fn on(&mut self, event: Event<D::Value>) -> Result<(), Defect> {
         self.lifecycle.on(event)
     }
 
-    /// What is in the kernel, as far as is known.
+    /// Returns the applied value, as far as is known.
     pub fn applied(&self) -> Option<&D::Value> {
         self.lifecycle.value()
     }
 
-    /// Whether others may rely on it.
+    /// Returns whether others may rely on the value.
     pub fn available(&self) -> bool {
         self.lifecycle.is_available()
     }
 
-    /// Whether it is to be deleted as soon as nothing hangs on it any more.
+    /// Returns whether the value is to be deleted as soon as nothing depends on it.
     pub fn is_terminating(&self) -> bool {
         self.lifecycle.fate().is_some_and(Fate::is_terminating)
     }
 
-    /// Whether the applied value, its edges and its children are those of the wanted value.
+    /// Returns whether the applied value, its edges and its children are those of the desired value.
     pub fn is_in_sync(&self) -> bool {
         self.lifecycle.agreement() == Some(Agreement::InSync)
     }
 
-    /// Whether it was found in the kernel and is not confirmed by a decision yet.
+    /// Returns whether the value was observed in the kernel and is not confirmed by a decision yet.
     pub fn is_discovered(&self) -> bool {
         self.lifecycle.agreement() == Some(Agreement::Observed)
     }
@@ -265,12 +266,12 @@ impl<D: Domain> Node<D> {
         matches!(self.lifecycle, Lifecycle::Fact(_))
     }
 
-    /// Whether a creation may have left something behind.
+    /// Returns whether a creation may have left parts of the value.
     pub fn is_partial(&self) -> bool {
         matches!(self.lifecycle, Lifecycle::Partial { .. })
     }
 
-    /// The value of the last creation that failed, as long as it may have left something behind.
+    /// Returns the value of the last failed creation, as long as it may have left parts.
     pub fn attempted(&self) -> Option<&D::Value> {
         match &self.lifecycle {
             Lifecycle::Partial { attempted } => attempted.as_ref(),
@@ -278,14 +279,17 @@ impl<D: Domain> Node<D> {
         }
     }
 
-    /// Whether it is in the kernel as wanted, and nothing is under way or held. Then only a dependency that is no longer available, or was
-    /// applied anew, concerns it.
+    /// Returns whether the value is applied as desired, with no operation in flight and no block.
+    ///
+    /// Only a dependency that is no longer available, or was applied again, affects such a node.
     pub fn at_rest(&self) -> bool {
         let as_wanted = self.is_in_sync() && self.lifecycle.fate() == Some(Fate::Stays);
         as_wanted && self.in_flight.is_none() && self.blocked.is_none()
     }
 
-    /// The last operation on the value or, if there was none, the one that it waits for; undefined for a value that was found as desired.
+    /// Returns the last operation on the value or, if there was none, the one that it waits for.
+    ///
+    /// Undefined for a value that was observed as desired.
     pub fn requested_operation(&self) -> Verb {
         match (self.last_operation, self.applied(), self.desire.resolve()) {
             (Verb::Undefined, None, Desired::Value(_) | Desired::Rejected(_)) => Verb::Create,
@@ -294,38 +298,38 @@ impl<D: Domain> Node<D> {
         }
     }
 
-    /// Whether it is tried again after a while.
+    /// Returns whether the value waits for a point in time.
     pub fn is_waiting_for_time(&self) -> bool {
         self.blocked.as_deref().is_some_and(|blocked| blocked.until().is_some())
     }
 
-    /// Whether it was found that it cannot be, as things are.
+    /// Returns whether the value is known to be impossible in the present state.
     pub fn is_impossible(&self) -> bool {
         let refused = |blocked: &Blocked| blocked.is_refusal() || matches!(blocked, Blocked::Unavailable(_));
         self.blocked.as_deref().is_some_and(refused)
     }
 
-    /// Whether it is, or may be about to be, in the kernel.
+    /// Returns whether the value is, or may be about to be, in the kernel.
     pub fn present(&self) -> bool {
         self.applied().is_some() || self.in_flight.is_some()
     }
 
-    /// What few nodes have, if this one has any of it.
+    /// Returns the rare state, if there is any.
     pub fn rare(&self) -> Option<&Rare<D>> {
         self.rare.as_deref()
     }
 
-    /// As [`Self::rare`], to take something away from it.
+    /// Returns the rare state to remove something from it, if there is any.
     pub fn rare_mut(&mut self) -> Option<&mut Rare<D>> {
         self.rare.as_deref_mut()
     }
 
-    /// As [`Self::rare`], to put something there.
+    /// Returns the rare state to add something to it, and creates it if there is none.
     pub fn make_rare(&mut self) -> &mut Rare<D> {
         self.rare.get_or_insert_default()
     }
 
-    /// Gives the room back if there is nothing there.
+    /// Frees the rare state if it is empty.
     pub fn shed_rare(&mut self) {
         let empty = |rare: &mut Box<Rare<_>>| {
             (rare.last_error.is_none() && rare.deferred.is_none() && rare.error.is_none())
@@ -342,14 +346,14 @@ impl<D: Domain> Node<D> {
         }
     }
 
-    /// When it is tried again, as a transaction said.
+    /// Sets the retry policy given by a transaction.
     pub fn set_retry(&mut self, retry: Option<Retry>) {
         if retry.is_some() || self.rare.is_some() {
             self.make_rare().retry = retry;
         }
     }
 
-    /// What was recorded last as wrong with it is replaced.
+    /// Replaces the recorded error, and returns the former one.
     pub fn replace_error(&mut self, error: Option<Arc<str>>) -> Option<Arc<str>> {
         match &mut self.rare {
             None if error.is_none() => None,
@@ -357,7 +361,7 @@ impl<D: Domain> Node<D> {
         }
     }
 
-    /// Nobody needs it.
+    /// Returns whether nothing needs the node.
     pub fn unused(&self) -> bool {
         self.desire.is_empty()
             && !self.is_partial()

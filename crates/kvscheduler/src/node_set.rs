@@ -1,6 +1,4 @@
-//! Sets that fit a graph: mostly tiny, sometimes very large.
-//!
-//! Owns [`NodeSet`]. Must never iterate in an order that depends on hashes. Start reading at [`NodeSet`].
+//! Sets of nodes: mostly tiny, sometimes very large.
 
 use std::{
     collections::{BTreeSet, btree_set},
@@ -9,19 +7,21 @@ use std::{
 
 use super::nodes::NodeId;
 
-/// So many fit into half a cache line together with their number; most sets have no more.
+/// Members that fit into half a cache line together with their count; most sets have no more.
 const FEW: usize = 3;
-/// A list of so many is moved faster than a tree is searched.
+/// Size up to which moving a list is faster than searching a tree.
 const SEVERAL: usize = 32;
 
-/// A set of nodes, in the order in which they became known. Most nodes have no or a few neighbours, a hub may have very many: an
-/// empty set takes a word, a small one half a cache line besides, and no operation costs more than the logarithm of the size.
+/// Set of nodes, in the order in which they became known.
+///
+/// Most nodes have no or a few neighbours, a hub may have very many. An empty set takes one word, a small one half a cache line
+/// besides, and no operation costs more than the logarithm of the size. The order never depends on hashes.
 #[derive(Clone, Default)]
 pub(super) struct NodeSet(Option<Box<Members>>);
 
 #[derive(Clone)]
 enum Members {
-    /// Sorted; the first so many count.
+    /// Count and members; sorted.
     Few(u8, [NodeId; FEW]),
     /// Sorted.
     Several(Vec<NodeId>),
@@ -29,7 +29,7 @@ enum Members {
 }
 
 impl NodeSet {
-    /// Says whether it was not there before.
+    /// Adds a node. Returns whether it was not in the set before.
     pub fn insert(&mut self, id: NodeId) -> bool {
         match self.0.get_or_insert_with(|| Box::new(Members::Few(0, Default::default()))).as_mut() {
             Members::Many(many) => many.insert(id),
@@ -64,7 +64,7 @@ impl NodeSet {
         }
     }
 
-    /// Says whether it was there.
+    /// Removes a node. Returns whether it was in the set.
     pub fn remove(&mut self, id: &NodeId) -> bool {
         let (removed, empty) = match self.0.as_deref_mut() {
             None => return false,
@@ -115,7 +115,7 @@ impl NodeSet {
     }
 }
 
-/// The nodes of a [`NodeSet`], in order.
+/// Iterator over a [`NodeSet`], in order.
 pub(super) enum Iter<'a> {
     Few(slice::Iter<'a, NodeId>),
     Many(btree_set::Iter<'a, NodeId>),
@@ -162,7 +162,7 @@ mod tests {
     use super::{super::nodes::Nodes, *};
 
     #[test]
-    fn a_set_stays_sorted_and_without_duplicates_while_it_grows_and_shrinks() {
+    fn set_stays_sorted_without_duplicates_while_it_grows_and_shrinks() {
         let mut slots = Nodes::new();
         let ids: Vec<NodeId> = (0..2 * SEVERAL).map(|_| slots.insert(())).collect();
         let mut set = NodeSet::default();

@@ -1,28 +1,26 @@
-//! Where the nodes of a graph lie.
+//! Storage of the nodes of a graph.
 //!
-//! Owns their places and the ids that name them. Must never know what a node is. Start reading at [`Nodes`].
-//!
-//! Places are made in blocks of a fixed size, so that growing neither copies all nodes nor leaves half of the room unused, and
-//! are used again, the last one first.
+//! Places are allocated in blocks of a fixed size, so that growing neither copies all nodes nor leaves half of the memory unused.
+//! Free places are reused, the last one first.
 
 use std::{
     num::NonZeroU32,
     ops::{Index, IndexMut},
 };
 
-/// How many nodes a block has.
+/// Number of nodes in a block.
 const BLOCK: usize = 128;
 
-/// A node; never used again for another key. In the order of places.
+/// Id of a node, ordered by place. Never reused for another key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) struct NodeId {
     place: u32,
-    /// How many nodes the place has had, with this one.
+    /// Number of nodes that the place has had, including this one.
     version: NonZeroU32,
 }
 
 impl Default for NodeId {
-    /// Names no node.
+    /// Returns an id that names no node.
     fn default() -> Self {
         NodeId {
             place: u32::MAX,
@@ -31,11 +29,11 @@ impl Default for NodeId {
     }
 }
 
-/// The version comes first, where it lies beside what is read first of the node.
+/// Place of a node. The version comes first, next to the fields of the node that are read first.
 #[derive(Clone)]
 #[repr(C)]
 struct Place<N> {
-    /// That of the node that is here, or of the next one; zero, which no id has, if there will be none.
+    /// Version of the node that is here, or of the next one. Zero, which no id has: the place is not used again.
     version: u32,
     node: Option<N>,
 }
@@ -69,7 +67,7 @@ impl<N> Nodes<N> {
         let before = (self.blocks.len() - 1) * BLOCK;
         let block = self.blocks.last_mut().expect("made above");
         let version = NonZeroU32::MIN;
-        // More places would take hundreds of gigabytes.
+        // More nodes would take hundreds of gigabytes.
         let place = u32::try_from(before + block.len()).expect("fewer than 2^32 nodes");
         block.push(Place {
             version: version.get(),
@@ -120,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_used_again_but_its_former_id_names_nothing() {
+    fn reused_place_invalidates_the_former_id() {
         let mut nodes = Nodes::new();
         let ids: Vec<NodeId> = (0..3 * BLOCK).map(|number| nodes.insert(number)).collect();
         assert!(ids.is_sorted(), "ids are in the order in which the places were made");

@@ -1,6 +1,4 @@
-//! What the scheduler hands out and what comes back: operations and their outcomes.
-//!
-//! Owns these types and the order of the operations of a step. Must never know a node. Start reading at [`Operation`].
+//! Operations that the scheduler returns, and their outcomes.
 
 use super::{
     descriptor::{Key, Place},
@@ -8,23 +6,25 @@ use super::{
     status::Verb,
 };
 
-/// Something to be done for one value.
+/// Operation on one value.
 #[derive(Clone, Debug)]
 pub struct Operation<K, O> {
-    /// Number that the outcome must carry.
+    /// Number of the operation, for [`super::Scheduler::outcome`].
     pub id: u64,
     /// Key of the value.
     pub key: K,
-    /// What is being done.
+    /// Kind of the operation.
     pub verb: Verb,
-    /// How: one after another, at least one.
+    /// Steps, performed one after another; at least one.
     pub steps: Vec<O>,
-    /// Place among the operations of this step, if the order of the keys is not right.
+    /// Position among the operations of this step, if it is not by key order.
     pub place: Option<Place>,
 }
 
 impl<K: Key, O> Operation<K, O> {
-    /// Deletions come first and creations last; within each, the order of the keys, except for values that have a place in a group.
+    /// Returns the sort key within a step.
+    ///
+    /// Deletions come first and creations last; each in key order, except for values that have a position in a group.
     pub(super) fn order(&self) -> (bool, bool, &str, u32, &K) {
         let group = self.place.and_then(|place| self.key.text().get(..place.group));
         let position = self.place.map_or(0, |place| place.position);
@@ -33,53 +33,55 @@ impl<K: Key, O> Operation<K, O> {
     }
 }
 
-/// What came of an operation.
+/// Outcome of an operation.
 #[derive(Debug)]
 pub enum Outcome<V> {
-    /// Done (or, of a check: unchanged).
+    /// Success; for a check: unchanged.
     Done,
-    /// Done, and what is applied now is this value.
+    /// Success, and this value is applied now.
     Became(V),
-    /// Of a check: no longer what was applied; the text says why.
+    /// For a check: no longer as it was applied; the text says why.
     Changed(String),
-    /// Not done, because what the operation needs is not there yet. The value is PENDING until a dependency changes or
-    /// [`super::Scheduler::probe`] is called. This is no failure: no transaction reports it as an error, and none is reverted for it.
+    /// Not done, because something that the operation needs does not exist yet.
+    ///
+    /// The value is PENDING until a dependency changes or [`super::Scheduler::probe`] is called. This is not a failure: no
+    /// transaction reports it as an error, and none is reverted because of it.
     Waiting(Wait),
-    /// Not done.
+    /// Failure.
     Failed(Fault),
 }
 
-/// Why an operation has to wait.
+/// Reason why an operation has to wait.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Wait {
     /// Stable CamelCase reason.
     pub reason: &'static str,
-    /// For the person who reads it.
+    /// Message for people.
     pub message: String,
 }
 
-/// How a failed operation is treated.
+/// Treatment of a failed operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FaultKind {
-    /// What it names can never be used: INVALID until it is changed, or until a [`super::Scheduler::probe`].
+    /// The value can never be applied: INVALID until it is changed, or until a [`super::Scheduler::probe`].
     Refused,
-    /// Somebody else's object is in the way: nothing was done, RETRYING with back-off.
+    /// A foreign object is in the way, and nothing was done: RETRYING with back-off.
     Foreign,
-    /// Trying again by itself will hardly help: FAILED, tried again at the longest interval.
+    /// A retry alone will hardly help: FAILED, retried at the longest interval.
     Persistent,
-    /// RETRYING with back-off.
+    /// Any other failure: RETRYING with back-off.
     Transient,
 }
 
-/// Why an operation failed.
+/// Failure of an operation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Fault {
-    /// How to treat it.
+    /// Treatment of the failure.
     pub kind: FaultKind,
     /// Stable CamelCase reason.
     pub reason: &'static str,
-    /// For the person who reads it.
+    /// Message for people.
     pub message: String,
-    /// What the kernel said; `None` if it was not asked.
+    /// Error of the kernel; `None` if the kernel was not involved.
     pub kernel: Option<KernelError>,
 }

@@ -1,6 +1,6 @@
-//! What came of operations.
+//! Processes the outcomes of operations.
 //!
-//! Owns what each outcome changes. Must never decide what is done next: that is `decide`. Start reading at [`Scheduler::outcome`].
+//! Decisions about what is done next are made in `decide`.
 
 use super::{
     blocked::Blocked,
@@ -17,7 +17,7 @@ use super::{
 };
 
 impl<D: Domain> Scheduler<D> {
-    /// Takes over what came of an operation.
+    /// Processes the outcome of an operation.
     pub fn outcome(&mut self, operation: u64, outcome: Outcome<D::Value>) {
         let Some(id) = self.queue.end(operation) else { return };
         let Some(in_flight) = self.graph[id].in_flight.take() else { return };
@@ -29,7 +29,7 @@ impl<D: Domain> Scheduler<D> {
             takes,
         } = *in_flight;
         let verb = action.verb();
-        // Only what does not exist yet can wait to exist.
+        // Only a creation can wait; any other operation counts as failed.
         let outcome = match outcome {
             Outcome::Waiting(wait) if verb != Verb::Create => Outcome::Failed(Fault {
                 kind: FaultKind::Transient,
@@ -61,7 +61,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// What is written down of an operation, before its outcome is taken over.
+    /// Returns what is recorded of an operation. Called before its outcome is processed.
     fn ended(&self, id: NodeId, action: &Action<D>, outcome: &Outcome<D::Value>, cause: Ticket) -> Ended<D::Value> {
         let kept = self.ledger.has_room(cause);
         let (node, verb) = (&self.graph[id], action.verb());
@@ -120,7 +120,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Follows up an operation that has ended.
+    /// Marks everything that a completed operation may affect.
     fn land(&mut self, id: NodeId, cause: Ticket, recheck: bool) {
         self.mark(id);
         self.mark_interested(id);
@@ -131,7 +131,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Ends the deletion of a value that was to go with another one, because the operation on that one failed.
+    /// Cancels the deletion of a value that was to be removed with another one, because the operation on that one failed.
     fn stays(&mut self, operation: u64) {
         let Some(id) = self.queue.end(operation) else { return };
         let Some(in_flight) = self.graph[id].in_flight.take() else { return };
@@ -139,7 +139,7 @@ impl<D: Domain> Scheduler<D> {
         self.land(id, in_flight.cause, in_flight.recheck);
     }
 
-    /// The creation of another value has brought these into being too.
+    /// Takes over the values that a creation has created as well.
     fn take_co_created(&mut self, co_created: Vec<(D::Key, D::Value)>) {
         for (key, value) in co_created {
             let id = self.graph.obtain(&key);
@@ -158,7 +158,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// What a creation needs is not there yet: nothing was done.
+    /// Blocks a creation because something it needs does not exist yet. Nothing was done.
     fn waits(&mut self, id: NodeId, wait: Wait) {
         self.release_claims(id, &[]);
         self.release_blocked(id);
@@ -173,7 +173,7 @@ impl<D: Domain> Scheduler<D> {
         }
         self.release_blocked(id);
         if let Action::Create { value, .. } = action {
-            // One that failed half-way may have left something, which stays in need of what the creation depended on.
+            // A creation that failed half-way may have left parts, which still need the dependencies of the creation.
             self.on(
                 id,
                 Event::CreationFailed {
@@ -197,7 +197,7 @@ impl<D: Domain> Scheduler<D> {
         self.hold_for_retry(id, fault, cause);
     }
 
-    /// After a failed creation: keeps only the dependencies of what it may have left behind.
+    /// Keeps only the dependencies of what a failed creation may have left.
     fn note_edges_left(&mut self, id: NodeId) {
         let node = &self.graph[id];
         let left = match (node.attempted(), self.domain.descriptor(&node.key)) {

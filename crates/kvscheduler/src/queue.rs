@@ -1,13 +1,12 @@
-//! The work queue: which nodes are to be looked at and in which order, what is under way, and which transaction has nothing left to do.
+//! The work queue: which nodes to evaluate and in which order, timers, operations in flight, and the pending work of each
+//! transaction.
 //!
-//! Owns the place of each node, the timers, the operations under way and the account of every open transaction. Nothing else changes any of
-//! these, so nothing else can lose a node or finish a transaction too early. Must never decide what happens to a value. Start reading at
-//! [`WorkQueue::next`].
+//! No other code changes this state, so no other code can lose a node or complete a transaction too early.
 //!
-//! Whoever marks a node does so on behalf of a transaction, and the node keeps that cause until nothing is left to do for it; what
-//! it marks in turn has the same cause. Two rules settle conflicts: a transaction that names a key takes its node over, and
-//! otherwise a node that still has something to do for one transaction is not charged to another. A transaction is finished when
-//! nothing of its cause stands in the queue, is under way, or waits for something that is.
+//! A node is marked on behalf of a transaction and stays assigned to it until nothing is left to do for the node. Nodes that it
+//! marks in turn belong to the same transaction. Two rules resolve conflicts: a transaction that names a key takes its node over;
+//! otherwise a node with work left for one transaction is not assigned to another. A transaction is complete when none of its
+//! nodes is queued, in flight, or waiting for an operation in flight.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -23,70 +22,72 @@ use super::{
     ready::Ready,
 };
 
-/// A list with room for so many keeps it from step to step; what a larger one took is given back.
+/// Capacity up to which a list is kept from step to step; a larger one is freed.
 pub(super) const ROOM_KEPT: usize = 1024;
 
-/// Names an open transaction; never used twice.
+/// Id of an open transaction; never reused.
 pub(super) type Ticket = u64;
 
-/// In which of the three rounds of a step a node is looked at.
+/// Round of a step in which a node is evaluated.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pass {
-    /// Something nearby changed.
+    /// First round: something related changed.
     Mark,
-    /// Nothing marked is left: unmet dependencies count.
+    /// Second round, when no marked node is left: unmet dependencies count now.
     Doubt,
-    /// Nothing doubtful is left: creations and changes are made.
+    /// Third round, when no doubtful node is left: values are created and updated.
     Ready,
 }
 
-/// What is to be done next.
+/// Next action of a step.
 pub(super) enum Next {
-    /// Look at this node; [`WorkQueue::leave`] ends that.
+    /// Evaluate this node; [`WorkQueue::leave`] ends the evaluation.
     Look(NodeId, Pass),
-    /// Tell the dependents of what has changed: see [`WorkQueue::take_stirred`].
+    /// Notify the dependents of changed nodes: see [`WorkQueue::take_stirred`].
     Spread,
     Nothing,
 }
 
-/// Whose look a change nearby is worth.
+/// Dependents to evaluate after a change.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub(super) enum Stirred {
     #[default]
     No,
-    /// What others may rely on stays; only those care that have something left to do: see `Node::at_rest`.
+    /// Availability has not changed: only dependents with work left are evaluated, see `Node::at_rest`.
     Restless,
     All,
-    /// What others depend on has changed: those that are held because they failed or wait are tried again.
+    /// Availability or value has changed: dependents that failed or wait are tried again.
     Changed,
 }
 
-/// Where a node stands; it may stand in several places. Each of them is on the account of the same transaction.
+/// Stage of a node in the queue. A node may be in several stages, all for the same transaction.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stand {
-    /// Among those to be looked at.
+    /// To be evaluated.
     Marked = 1,
-    /// Among those whose dependencies look unmet.
+    /// Its dependencies look unmet.
     Doubtful = 2,
-    /// Among those that can be created or changed.
+    /// It can be created or updated.
     Ready = 4,
-    /// Waits for something that is being done.
+    /// Waits for an operation in flight.
     Parked = 8,
-    /// Is being looked at.
+    /// Being evaluated.
     InHand = 16,
 }
 
-/// Where a node stands, and for which transaction. Lies in the node, where it is found without a search; only the queue changes it.
+/// Stages of a node in the queue, and its transaction.
+///
+/// Stored in the node, where no look-up is needed. Only the queue changes it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Place {
-    /// Each [`Stand`] is a bit.
+    /// One bit for each [`Stand`].
     stands: u8,
     stirred: Stirred,
     cause: Ticket,
 }
 
 impl Place {
-    /// Whether the queue knows the node.
+    /// Returns whether the node is in the queue.
     pub fn is_taken(&self) -> bool {
         self.stands != 0
     }
@@ -95,7 +96,7 @@ impl Place {
         self.is_at(Stand::Ready)
     }
 
-    /// The transaction that it is, or was, looked at for.
+    /// Returns the transaction that the node is, or was last, evaluated for.
     pub fn cause(&self) -> Ticket {
         self.cause
     }
@@ -109,13 +110,13 @@ impl Place {
     }
 }
 
-/// What is left to do for each open transaction.
+/// Pending count of each open transaction.
 #[derive(Clone)]
 struct Accounts {
-    /// By ticket, from `first` on; `None`: closed.
+    /// By transaction id, starting with `first`; `None`: closed.
     pending: VecDeque<Option<usize>>,
     first: Ticket,
-    /// To be looked at: they may be finished. Some are named twice.
+    /// Transactions that may be complete; may contain duplicates.
     ripe: Vec<Ticket>,
 }
 
@@ -145,22 +146,23 @@ impl Accounts {
 #[derive(Clone)]
 pub(super) struct WorkQueue<K> {
     marked: VecDeque<NodeId>,
-    /// Nodes, and prefixes, whose dependents are to be marked when nothing is marked: once, however much happened to them.
+    /// Nodes and prefixes whose dependents are to be marked when no marked node is left. Each is listed once, however often it
+    /// changed.
     stirred: Vec<(NodeId, Ticket)>,
-    /// Judged when nothing else is left, because the rest of the same event may meet the dependencies.
+    /// Evaluated when no marked node is left, because the rest of the same event may meet the dependencies.
     doubtful: BTreeSet<NodeId>,
-    /// In key order; done when everything that must go was found, so that nothing is built on what is about to go.
+    /// In key order. Processed when all deletions are known, so that nothing is created on a value that is about to be deleted.
     ready: Ready<K>,
-    /// Found values whose dependencies may still come; looked at again with every step.
+    /// Observed values whose deletion is deferred because their dependencies may still come; evaluated again in every step.
     held_back: BTreeSet<NodeId>,
-    /// Values that wait to be created because what they rest on is held back; looked at again with every step.
+    /// Values whose creation waits because they depend on a deferred value; evaluated again in every step.
     on_held_back: BTreeSet<NodeId>,
     parked: BTreeSet<NodeId>,
     timers: BTreeSet<(Duration, NodeId)>,
     under_way: FxHashMap<u64, NodeId>,
     next_operation: u64,
     accounts: Accounts,
-    /// On whose behalf nodes are marked now.
+    /// Transaction on whose behalf nodes are marked now.
     current: Ticket,
 }
 
@@ -186,7 +188,7 @@ impl<K: Key> WorkQueue<K> {
         }
     }
 
-    /// What is to be done next. The order of the rounds is kept: see [`Pass`].
+    /// Returns the next action, in the order of the rounds (see [`Pass`]).
     pub fn next<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>) -> Next {
         let (id, from, pass) = if let Some(id) = self.marked.pop_front() {
             (id, Stand::Marked, Pass::Mark)
@@ -205,7 +207,7 @@ impl<K: Key> WorkQueue<K> {
         Next::Look(id, pass)
     }
 
-    /// From now on, nodes are marked on behalf of the transaction that a node belongs to; it waits no more.
+    /// Acts on behalf of the transaction of a node from now on, and ends the wait of the node.
     pub fn act_for<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, id: NodeId) {
         let place = &mut graph[id].place;
         if place.is_at(Stand::Parked) {
@@ -216,47 +218,47 @@ impl<K: Key> WorkQueue<K> {
         self.current = place.cause;
     }
 
-    /// Whether nothing is left to do for a node that is being looked at, once that has ended.
+    /// Returns whether nothing is left to do for a node once its evaluation has ended.
     pub fn is_last<D: Domain<Key = K>>(&self, graph: &Graph<D>, id: NodeId) -> bool {
         graph[id].place.stands == Stand::InHand as u8 && graph[id].in_flight.is_none()
     }
 
-    /// A node has been looked at.
+    /// Ends the evaluation of a node.
     pub fn leave<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, id: NodeId) {
         let place = &mut graph[id].place;
         place.stands &= !(Stand::InHand as u8);
         self.accounts.discharge(place.cause, 1);
     }
 
-    /// A node is to be looked at.
+    /// Queues a node for evaluation.
     pub fn mark<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, id: NodeId) {
         if self.enter(graph, id, Stand::Marked) {
             self.marked.push_back(id);
         }
     }
 
-    /// Its dependencies look unmet.
+    /// Queues a node whose dependencies look unmet.
     pub fn doubt<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, id: NodeId) {
         if self.enter(graph, id, Stand::Doubtful) {
             self.doubtful.insert(id);
         }
     }
 
-    /// It can be created or changed.
+    /// Queues a node that can be created or updated.
     pub fn make_ready<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, id: NodeId) {
         if self.enter(graph, id, Stand::Ready) {
             self.ready.insert(&graph[id].key, id);
         }
     }
 
-    /// It has to wait for something that may be under way: its transaction waits with it.
+    /// Makes a node, and with it its transaction, wait for operations in flight.
     pub fn park<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, id: NodeId) {
         if self.enter(graph, id, Stand::Parked) {
             self.parked.insert(id);
         }
     }
 
-    /// Those that wait for something that is being done, taken in hand, for nothing is.
+    /// Takes all waiting nodes for evaluation, because no operation is in flight.
     pub fn unpark_all<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>) -> BTreeSet<NodeId> {
         let parked = std::mem::take(&mut self.parked);
         for id in &parked {
@@ -266,7 +268,7 @@ impl<K: Key> WorkQueue<K> {
         parked
     }
 
-    /// Says whether it was not there before.
+    /// Adds a stage to a node. Returns whether the node was not in it before.
     fn enter<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, id: NodeId, stand: Stand) -> bool {
         let Some(node) = graph.get_mut(id).filter(|node| !node.place.is_at(stand)) else {
             return false;
@@ -279,12 +281,12 @@ impl<K: Key> WorkQueue<K> {
         true
     }
 
-    /// A found value lacks what may still come.
+    /// Defers the deletion of an observed value whose dependencies may still come.
     pub fn hold_back(&mut self, id: NodeId) {
         self.held_back.insert(id);
     }
 
-    /// A value waits for one that is held back.
+    /// Makes a value wait for a deferred one.
     pub fn wait_for_held_back(&mut self, id: NodeId) {
         self.on_held_back.insert(id);
     }
@@ -293,13 +295,13 @@ impl<K: Key> WorkQueue<K> {
         &self.held_back
     }
 
-    /// Marks one that is held back.
+    /// Marks a deferred value.
     pub fn release<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, id: NodeId) {
         self.held_back.remove(&id);
         self.mark(graph, id);
     }
 
-    /// Marks all that is held back, and what waits for it.
+    /// Marks all deferred values, and those that wait for them.
     pub fn release_all<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>) {
         let held_back = std::mem::take(&mut self.held_back).into_iter();
         for id in held_back.chain(std::mem::take(&mut self.on_held_back)) {
@@ -307,7 +309,7 @@ impl<K: Key> WorkQueue<K> {
         }
     }
 
-    /// The dependents of a node, or of a prefix, are to be told of a change.
+    /// Schedules the notification of the dependents of a node or a prefix.
     pub fn stir<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, hub: NodeId, whom: Stirred) {
         let node = &mut graph[hub];
         if node.dependents.is_empty() {
@@ -316,7 +318,7 @@ impl<K: Key> WorkQueue<K> {
         let before = node.place.stirred;
         node.place.stirred = before.max(whom);
         if before == Stirred::No {
-            // What comes of it is done on behalf of whoever stirred it first.
+            // The first change determines the transaction.
             self.stirred.push((hub, self.current));
             self.accounts.charge(self.current, 1);
         }
@@ -326,12 +328,14 @@ impl<K: Key> WorkQueue<K> {
         !self.stirred.is_empty()
     }
 
-    /// What was stirred, and on whose behalf; each is to be passed to [`Self::spread`], and the list to [`Self::give_back`].
+    /// Returns the nodes whose dependents are to be notified, with their transactions.
+    ///
+    /// Pass each to [`Self::spread`], and the list to [`Self::give_back`].
     pub fn take_stirred(&mut self) -> Vec<(NodeId, Ticket)> {
         std::mem::take(&mut self.stirred)
     }
 
-    /// From now on the dependents of `hub` are told; says which of them. [`Self::spread_over`] ends that.
+    /// Starts to notify the dependents of `hub`, and returns which of them to notify. [`Self::spread_over`] ends it.
     pub fn spread<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, hub: NodeId, ticket: Ticket) -> Stirred {
         self.current = ticket;
         let node = graph.get_mut(hub);
@@ -342,7 +346,7 @@ impl<K: Key> WorkQueue<K> {
         self.accounts.discharge(ticket, 1);
     }
 
-    /// The room of the list can be used again: telling stirs nobody.
+    /// Takes the list back to reuse its allocation. The notification of dependents adds nothing to it.
     pub fn give_back(&mut self, mut room: Vec<(NodeId, Ticket)>) {
         if room.capacity() <= ROOM_KEPT {
             room.clear();
@@ -350,7 +354,7 @@ impl<K: Key> WorkQueue<K> {
         }
     }
 
-    /// A node is looked at again at that time.
+    /// Sets a timer for the next evaluation of a node.
     pub fn at(&mut self, time: Duration, id: NodeId) {
         self.timers.insert((time, id));
     }
@@ -359,7 +363,7 @@ impl<K: Key> WorkQueue<K> {
         self.timers.remove(&(time, id));
     }
 
-    /// A timer that has run out.
+    /// Removes and returns a timer that has expired.
     pub fn take_due(&mut self, now: Duration) -> Option<(Duration, NodeId)> {
         self.timers.first().filter(|(time, _)| *time <= now)?;
         self.timers.pop_first()
@@ -369,7 +373,7 @@ impl<K: Key> WorkQueue<K> {
         self.timers.first().map(|(time, _)| *time)
     }
 
-    /// An operation on a node begins; returns its number, and the transaction that it is done for.
+    /// Starts an operation on a node, and returns its number and its transaction.
     pub fn start<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, id: NodeId) -> (u64, Ticket) {
         let place = &mut graph[id].place;
         if !place.is_taken() {
@@ -382,22 +386,22 @@ impl<K: Key> WorkQueue<K> {
         (operation, place.cause)
     }
 
-    /// The node of an operation that has ended; [`Self::settle`] when its outcome has been taken over.
+    /// Ends an operation and returns its node. Call [`Self::settle`] after its outcome has been processed.
     pub fn end(&mut self, operation: u64) -> Option<NodeId> {
         self.under_way.remove(&operation)
     }
 
-    /// Nothing is left to do for an operation.
+    /// Removes a completed operation from the pending count of its transaction.
     pub fn settle(&mut self, ticket: Ticket) {
         self.accounts.discharge(ticket, 1);
     }
 
-    /// The node of an operation under way.
+    /// Returns the node of an operation in flight.
     pub fn node_of(&self, operation: u64) -> Option<NodeId> {
         self.under_way.get(&operation).copied()
     }
 
-    /// The operations under way, in the order in which they were started.
+    /// Returns the operations in flight, in the order in which they were started.
     pub fn operations(&self) -> Vec<u64> {
         let mut operations: Vec<u64> = self.under_way.keys().copied().collect();
         operations.sort_unstable();
@@ -408,23 +412,23 @@ impl<K: Key> WorkQueue<K> {
         !self.under_way.is_empty()
     }
 
-    /// Whether nothing is under way and nothing waits to be looked at.
+    /// Returns whether no operation is in flight and no node waits for evaluation.
     pub fn is_idle(&self) -> bool {
         let nothing_waits = self.marked.is_empty() && self.stirred.is_empty() && self.doubtful.is_empty() && self.ready.is_empty();
         nothing_waits && !self.is_anything_under_way()
     }
 
-    /// On whose behalf nodes are marked now.
+    /// Returns the transaction on whose behalf nodes are marked now.
     pub fn current(&self) -> Ticket {
         self.current
     }
 
-    /// From now on, nodes are marked on behalf of this transaction.
+    /// Acts on behalf of this transaction from now on.
     pub fn act_on_behalf_of(&mut self, ticket: Ticket) {
         self.current = ticket;
     }
 
-    /// What is left to do for a node is done for this transaction.
+    /// Assigns the pending work of a node to a transaction.
     pub fn reassign<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, id: NodeId, ticket: Ticket) {
         let place = &mut graph[id].place;
         let former = std::mem::replace(&mut place.cause, ticket);
@@ -432,7 +436,7 @@ impl<K: Key> WorkQueue<K> {
         self.accounts.discharge(former, place.count());
     }
 
-    /// Opens the account of the transaction with the next ticket, and acts on its behalf.
+    /// Opens the next transaction, acts on its behalf, and returns its id.
     pub fn open(&mut self) -> Ticket {
         let ticket = self.accounts.first + self.accounts.pending.len() as u64;
         self.accounts.pending.push_back(Some(0));
@@ -441,7 +445,7 @@ impl<K: Key> WorkQueue<K> {
         ticket
     }
 
-    /// The transaction is finished.
+    /// Closes a complete transaction.
     pub fn close(&mut self, ticket: Ticket) {
         let accounts = &mut self.accounts;
         let at = ticket.checked_sub(accounts.first).and_then(|at| usize::try_from(at).ok());
@@ -454,12 +458,12 @@ impl<K: Key> WorkQueue<K> {
         }
     }
 
-    /// Says of a transaction, if nothing is left to do for it, that it may be finished now.
+    /// Adds a transaction to those that may be complete.
     pub fn reconsider(&mut self, ticket: Ticket) {
         self.accounts.ripe.push(ticket);
     }
 
-    /// Transactions for which nothing is left to do, the oldest first.
+    /// Returns the transactions with nothing pending, the oldest first.
     pub fn take_ripe(&mut self) -> Vec<Ticket> {
         let mut ripe = std::mem::take(&mut self.accounts.ripe);
         ripe.sort_unstable();

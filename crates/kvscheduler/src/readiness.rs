@@ -1,11 +1,10 @@
-//! Whether a value may be in the kernel: dependencies and dependency cycles.
+//! Readiness: whether a value may be applied, given its dependencies and dependency cycles.
 //!
-//! Owns the rules of readiness, as pure questions to the graph. Must never change anything. Start reading at
-//! [`Graph::satisfied`].
+//! The functions here only read the graph.
 //!
-//! Values that depend on each other in a cycle (the two ends of a veth) are ready together: each counts as available for the
-//! others once every member is wanted and has everything it needs outside the cycle. They are created one after another, in key
-//! order, so that the first one may create what they share.
+//! Values that depend on each other in a cycle (the two ends of a veth pair) become ready together: each counts as available for
+//! the others once every member is desired and has everything that it needs outside the cycle. They are created one after
+//! another, in key order, so that the first creation can create what they share.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -17,19 +16,19 @@ use super::{
     status::Verb,
 };
 
-/// Whether a value that waits for its dependencies may be created now.
+/// Readiness of a value that waits for its dependencies.
 #[derive(PartialEq, Debug)]
 pub(super) enum Readiness {
-    /// Everything is there.
+    /// All dependencies are available.
     Ready,
-    /// Ready but for other members of its cycle, this one of which is created first.
+    /// Ready except for other members of its cycle, of which this one is created first.
     After(NodeId),
-    /// Something is missing.
+    /// A dependency is missing.
     Unready,
 }
 
 impl<D: Domain> Graph<D> {
-    /// Whether all `edges` of a node are satisfied.
+    /// Returns whether all `edges` of a node are satisfied.
     pub fn satisfied(&self, id: NodeId, edges: &[Edge<D::Key>]) -> bool {
         edges.iter().all(|edge| self.edge_satisfied(id, edge))
     }
@@ -44,7 +43,7 @@ impl<D: Domain> Graph<D> {
         }
     }
 
-    /// Whether the target of an unmet edge is in a cycle with `id` and lacks nothing but `id`.
+    /// Returns whether the target of an unmet edge is in a cycle with `id` and lacks nothing but `id`.
     pub fn waits_only_for(&self, id: NodeId, edge: &Edge<D::Key>) -> bool {
         edge.key_target().is_some_and(|target| {
             self.cycle_through(id, target).is_some_and(|members| {
@@ -62,16 +61,16 @@ impl<D: Domain> Graph<D> {
         }
     }
 
-    /// The values of which each alone meets a dependency on any of several.
+    /// Returns the values that each satisfy a dependency on any of several.
     pub fn satisfying<'a>(&'a self, any: &'a AnyOf<D::Key>) -> impl Iterator<Item = NodeId> + 'a {
         let below = any.prefixes.iter().filter_map(|prefix| self[*prefix].below.as_ref());
         let available = below.flat_map(|below| below.available.iter().copied());
         available.filter(|id| any.predicate.as_ref().is_none_or(|passes| passes(&self[*id].key)))
     }
 
-    /// Whether a wanted, not yet applied value can be created.
+    /// Returns whether a desired value that is not applied yet can be created.
     pub fn readiness(&self, id: NodeId) -> Readiness {
-        // Whatever cycle it is part of by one dependency, it is part of by all of them.
+        // All cyclic dependencies of a node belong to the same cycle.
         let mut members = None;
         for edge in self[id].edges.iter() {
             match &edge.on {
@@ -98,11 +97,11 @@ impl<D: Domain> Graph<D> {
         }
     }
 
-    /// The dependency cycle through `id` and its target, if every member has all it needs outside the cycle.
+    /// Returns the dependency cycle through `id` and its target, if every member has all it needs outside the cycle.
     fn cycle_of(&self, id: NodeId, target: NodeId) -> Option<Arc<[NodeId]>> {
         let node = &self[target];
         if node.basis().is_none() || node.is_terminating() {
-            // As a member it would lack something; mostly it need not be found out whether it is one.
+            // As a member it would lack something. This check avoids most searches for cycles.
             return None;
         }
         let members = self.cycle_through(id, target)?;
@@ -110,7 +109,9 @@ impl<D: Domain> Graph<D> {
         whole.then_some(members)
     }
 
-    /// `asking`: the member on whose behalf the question is asked; it may have been refused earlier and asks again.
+    /// Returns whether a value has all it needs besides the other members of its cycle.
+    ///
+    /// `asking`: it is the value being evaluated, which may try again after a refusal.
     fn ready_but_for(&self, id: NodeId, members: &[NodeId], asking: bool) -> bool {
         let node = &self[id];
         let blocked = !asking && node.applied().is_none() && node.is_impossible();
@@ -124,7 +125,7 @@ impl<D: Domain> Graph<D> {
             })
     }
 
-    /// What is applied although it depends on `id`, which is not: the members of a cycle that come before it.
+    /// Returns the applied members of a cycle that depend on `id`, which is not applied: those created before it.
     pub fn built_in_advance_on(&self, id: NodeId) -> Vec<NodeId> {
         let needs_it = |member: &&NodeId| {
             let node = &self[**member];
@@ -133,7 +134,7 @@ impl<D: Domain> Graph<D> {
         self[id].dependents.iter().filter(needs_it).copied().collect()
     }
 
-    /// Targets of the unmet dependencies on a single key.
+    /// Returns the unavailable targets of the dependencies on a single key.
     pub fn unmet_key_targets(&self, id: NodeId) -> Vec<NodeId> {
         let node = &self[id];
         let edges = node.edges.iter().chain(node.applied_edges.iter());
@@ -143,7 +144,7 @@ impl<D: Domain> Graph<D> {
             .collect()
     }
 
-    /// Nodes of which each alone would meet an unmet dependency on any of several.
+    /// Returns the nodes that would each satisfy an unmet dependency on any of several.
     pub fn unmet_choices(&self, id: NodeId) -> Vec<NodeId> {
         let node = &self[id];
         let edges = node.edges.iter().chain(node.applied_edges.iter());
@@ -166,7 +167,7 @@ impl<D: Domain> Graph<D> {
         node.edges.iter().filter_map(Edge::key_target).chain(node.parent)
     }
 
-    /// A value with a change under way that `id` depends on or is derived from, directly or by something derived from it.
+    /// Returns a value with an update in flight that `id` depends on or is derived from, directly or through a derived value.
     pub fn changing_below(&self, id: NodeId) -> Option<NodeId> {
         let base_of = |mut base: NodeId| {
             while let Some(parent) = self[base].parent {
@@ -184,8 +185,9 @@ impl<D: Domain> Graph<D> {
         self.key_targets(id).map(base_of).find(is_changing)
     }
 
-    /// A value that is being created on the applied `id`, or on something derived from it. A change of `id` waits for it: it may give `id`
-    /// another name than the one by which it is being created.
+    /// Returns a value in creation that depends on the applied `id`, or on something derived from it.
+    ///
+    /// An update of `id` waits for it, because it may change the name by which the creation refers to `id`.
     pub fn creation_above(&self, id: NodeId) -> Option<NodeId> {
         self[id].applied()?;
         let is_created = |above: &NodeId| {
@@ -202,8 +204,10 @@ impl<D: Domain> Graph<D> {
         None
     }
 
-    /// A value that is no longer derived from what the new `id` is derived from, and on its way out: it goes first, for the kernel may
-    /// take what looks like a part of it along (secondary addresses with the primary one of their subnet).
+    /// Returns a value to be deleted that was derived from the parent of the new `id`.
+    ///
+    /// It is deleted first, because the kernel may remove what looks like a part of it along with it (secondary addresses with
+    /// the primary one of their subnet).
     pub fn sibling_on_its_way_out(&self, id: NodeId) -> Option<NodeId> {
         let node = &self[id];
         let parent = node.parent.filter(|_| node.applied().is_none())?;
@@ -218,8 +222,10 @@ impl<D: Domain> Graph<D> {
             .find(|sibling| *sibling != id && goes(sibling))
     }
 
-    /// What must be gone before `id` can be deleted: derived from it, or unable to stay without it. Of those that need any value
-    /// below a prefix only one is named: there may be as many as there are values below it.
+    /// Returns what must be deleted before `id`: values derived from it, and values that cannot stay without it.
+    ///
+    /// If dependents need any value below a prefix, only one of them is returned: there may be as many as there are values below
+    /// it.
     pub fn deletion_blockers(&self, id: NodeId) -> Vec<NodeId> {
         let node = &self[id];
         let blocks = |dependent: &NodeId| *dependent != id && self.hangs_directly_on(*dependent, id) && !self.goes_first(id, *dependent);
@@ -229,7 +235,7 @@ impl<D: Domain> Graph<D> {
             if blocks(&dependent) {
                 blockers.push(dependent);
             } else if dependent != id && self.hangs_directly_on(dependent, id) {
-                // The kernel removes it with this one, so what rests on it must be gone before.
+                // The kernel removes it with this one, so everything that depends on it must be deleted before.
                 blockers.extend(present_children(dependent));
                 let rests = |above: &NodeId| self.hangs_directly_on(*above, dependent) && !self.hangs_on(id, *above);
                 blockers.extend(self[dependent].dependents.iter().copied().filter(rests));
@@ -242,14 +248,14 @@ impl<D: Domain> Graph<D> {
         blockers
     }
 
-    /// Whether a value that is there, or about to be, needs `id` and cannot do without it.
+    /// Returns whether a value that exists, or is about to, needs `id` and cannot do without it.
     fn hangs_directly_on(&self, dependent: NodeId, id: NodeId) -> bool {
         let node = &self[dependent];
         let hangs = |edge: &Edge<D::Key>| self.concerns(edge, id) && !self.edge_satisfied(dependent, edge);
         (node.present() || node.is_partial()) && node.applied_edges.iter().any(hangs)
     }
 
-    /// Whether `id` is a possible target of an edge.
+    /// Returns whether `id` is a possible target of an edge.
     fn concerns(&self, edge: &Edge<D::Key>, id: NodeId) -> bool {
         match &edge.on {
             Target::Key(target) => *target == id,
@@ -261,7 +267,9 @@ impl<D: Domain> Graph<D> {
         }
     }
 
-    /// Within a cycle that is being taken down somebody must begin: those that are still wanted, then in key order.
+    /// Returns whether `id` is deleted before `dependent` within a cycle that is being deleted.
+    ///
+    /// Values that are still desired are deleted first, then the others, both in key order.
     fn goes_first(&self, id: NodeId, dependent: NodeId) -> bool {
         if !self[dependent].is_terminating() || self[dependent].in_flight.is_some() {
             return false;
@@ -270,7 +278,7 @@ impl<D: Domain> Graph<D> {
         rank(id) < rank(dependent) && self.hangs_on(id, dependent)
     }
 
-    /// Whether the applied `id` depends on `target`, directly or through others that are being taken down too.
+    /// Returns whether the applied `id` depends on `target`, directly or through others that are being deleted.
     fn hangs_on(&self, id: NodeId, target: NodeId) -> bool {
         let (mut seen, mut stack) = (BTreeSet::from([id]), vec![id]);
         while let Some(from) = stack.pop() {

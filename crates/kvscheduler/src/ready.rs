@@ -1,6 +1,4 @@
-//! The nodes that can be created or changed, in key order.
-//!
-//! Owns the order. Must never decide who is ready. Start reading at [`Ready`].
+//! Nodes that can be created or updated, in key order.
 
 use std::collections::BTreeSet;
 
@@ -11,13 +9,14 @@ use super::{
     queue::ROOM_KEPT,
 };
 
-/// Mostly everything becomes ready first and is taken out then: that is sorted once. What comes while others are taken out has its
-/// place among them.
+/// Nodes that are ready, in key order.
+///
+/// Usually all nodes become ready before the first one is taken, so they are sorted once. Nodes that come later are merged in.
 #[derive(Clone)]
 pub(super) struct Ready<K> {
     /// Not sorted yet.
     incoming: Vec<NodeId>,
-    /// The next one last.
+    /// Sorted, with the next one last.
     sorted: Vec<NodeId>,
     late: BTreeSet<(K, NodeId)>,
 }

@@ -1,7 +1,4 @@
-//! From changes of nodes to records of operations.
-//!
-//! Owns what is written down when an operation ends, and when a state changes without one. Must never change what happens to a
-//! value. Start reading at [`Scheduler::record_operation`].
+//! Records operations that have ended, and changes of state without an operation.
 
 use std::sync::Arc;
 
@@ -17,23 +14,23 @@ use super::{
     transaction::{KeyError, Kind, Resync},
 };
 
-/// An operation that has ended, before its outcome is taken over.
+/// Operation that has ended, before its outcome is processed.
 pub(super) struct Ended<V> {
     pub verb: Verb,
-    /// What was applied before.
+    /// Value that was applied before.
     pub before: Option<V>,
-    /// What was to be brought in.
+    /// Value that was to be applied.
     pub value: Option<V>,
     pub error: Option<Arc<str>>,
 }
 
 impl<D: Domain> Scheduler<D> {
-    /// Writes down an operation that has ended; its outcome has been taken over.
+    /// Records an operation that has ended. Its outcome must have been processed.
     pub(super) fn record_operation(&mut self, id: NodeId, ticket: Ticket, ended: Ended<D::Value>) {
         let state = match self.state_of(id) {
             ValueState::Nonexistent => ValueState::Removed,
             ValueState::Pending if ended.verb == Verb::Delete && self.graph[id].trace.recreated_in == ticket => ValueState::Removed,
-            // It was found, and is now what was asked for.
+            // It was observed in the kernel and is now as desired.
             ValueState::Discovered => ValueState::Configured,
             state => state,
         };
@@ -49,7 +46,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// A node has nothing left to do: if its state is not the one recorded last, something happened without an operation.
+    /// Records a change of state without an operation, for a node with nothing left to do.
     pub(super) fn note(&mut self, id: NodeId) {
         let state = self.state_of(id);
         let trace = &self.graph[id].trace;
@@ -91,8 +88,10 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Records, for a resync that reads the kernel, that a value waits as before. Clients see from such a record what is not in place.
-    /// Repeated confirmations of one resync are merged when its record is closed.
+    /// Records, for a resync that reads the kernel, that a value still waits.
+    ///
+    /// Clients see from such a record what is not in place. Repeated confirmations of one resync are merged when its record is
+    /// closed.
     fn confirm_waiting(&mut self, id: NodeId, state: ValueState) {
         let ticket = self.graph[id].place.cause();
         let resync = self.ledger.get(ticket).map(|open| open.options.resync);
@@ -124,7 +123,7 @@ impl<D: Domain> Scheduler<D> {
         self.ledger.keep(ticket, operation);
     }
 
-    /// A change of what is known of a value, by a look at the kernel: found there, or vanished from it.
+    /// Records that a value was observed in the kernel, or has disappeared from it.
     pub(super) fn record_sight(&mut self, id: NodeId, state: ValueState, before: Option<D::Value>) {
         let ticket = self.queue.current();
         let verb = if state == ValueState::Missing { Verb::Delete } else { Verb::Create };
@@ -143,7 +142,7 @@ impl<D: Domain> Scheduler<D> {
         self.write(id, ticket, state, ended, flags);
     }
 
-    /// A fact from below came, changed or went.
+    /// Records that a fact appeared, changed or disappeared.
     pub(super) fn record_fact(&mut self, id: NodeId, before: Option<D::Value>) {
         let ticket = self.queue.current();
         let node = &self.graph[id];
@@ -227,7 +226,7 @@ impl<D: Domain> Scheduler<D> {
         Some(self.ledger.get(ticket)?.phase)
     }
 
-    /// What is wrong with a value. Waiting is not.
+    /// Returns the error of a value. Waiting is not an error.
     fn error_of(&self, id: NodeId) -> Option<Arc<str>> {
         let node = &self.graph[id];
         match (node.rejected(), node.blocked.as_deref()) {
@@ -257,7 +256,7 @@ impl<D: Domain> Scheduler<D> {
         self.ledger.keep_error(ticket, error, asked_by == ticket);
     }
 
-    /// The state of a single value, without what is derived from it.
+    /// Returns the state of a single value, without what is derived from it.
     pub(super) fn state_of(&self, id: NodeId) -> ValueState {
         let node = &self.graph[id];
         if let Some(rejection) = node.rejected() {

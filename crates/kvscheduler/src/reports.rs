@@ -1,7 +1,4 @@
-//! What is told about values, and when: nothing twice, and PENDING not at once.
-//!
-//! Owns the statuses that were told last, and what is to be told. Must never change what happens to a value. Start reading at
-//! [`Scheduler::report`].
+//! Reports changed statuses: none twice, and PENDING with a delay.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -16,17 +13,17 @@ use super::{
     status::{CHECKED, Status, StatusChange, Told, ValueState, Verb},
 };
 
-/// How long PENDING is held back while operations are under way.
+/// Delay of PENDING while operations are in flight.
 const PENDING_DELAY: Duration = Duration::from_millis(500);
 
-/// What is to be told, and what was told that may have to be told anew. Only this module looks inside.
+/// Statuses to report, and what is needed to update reported ones.
 #[derive(Clone)]
 pub(super) struct Reports<K> {
-    /// Base values whose status is to be looked at.
+    /// Base values whose status is to be checked.
     due: Vec<NodeId>,
-    /// Nodes whose PENDING is held back, and since when.
+    /// Nodes whose PENDING is delayed, and since when.
     postponed: VecDeque<(Duration, NodeId)>,
-    /// Nodes with something under way elsewhere that decides what is to be told of them: looked at again with the next step.
+    /// Nodes whose status depends on operations elsewhere; checked again in the next step.
     undecided: Vec<NodeId>,
     changes: Vec<StatusChange<K>>,
     mentions: Mentions<K>,
@@ -47,7 +44,7 @@ impl<K: Key> Reports<K> {
         std::mem::take(&mut self.changes)
     }
 
-    /// When something is told although what is under way has not come back.
+    /// Returns when a delayed status is reported even if operations are still in flight.
     pub fn postponed_until(&self) -> Option<Duration> {
         self.postponed.front().map(|(since, _)| *since + PENDING_DELAY)
     }
@@ -65,7 +62,7 @@ impl<D: Domain> Scheduler<D> {
         for id in std::mem::take(&mut self.reports.undecided) {
             self.report_later(id);
         }
-        // Nodes, and prefixes, that others may explain themselves by.
+        // Nodes and prefixes that explanations of other values may refer to.
         let mut changed = Vec::new();
         while !self.reports.due.is_empty() {
             let mut due = std::mem::take(&mut self.reports.due);
@@ -90,7 +87,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Marks the base value of a node for a look at its status.
+    /// Marks the base value of a node for a check of its status.
     pub(super) fn mark_reported(&mut self, id: NodeId) {
         let base = self.base_of(id);
         self.report_later(base);
@@ -129,7 +126,7 @@ impl<D: Domain> Scheduler<D> {
         }
         let Some((status, mentioned)) = self.status_of(id, condition) else {
             if self.graph[id].in_flight.is_none() {
-                // What it is about to be may still be prevented by something that does not concern it directly.
+                // Something that does not concern the value directly may still prevent its expected state.
                 self.reports.undecided.push(id);
             }
             return;
@@ -146,7 +143,7 @@ impl<D: Domain> Scheduler<D> {
         );
         let told = match &self.graph[id].status {
             Told::Nothing => false,
-            // Otherwise there would be nothing to add.
+            // An equal status returned early above.
             Told::Configured { .. } if status.state == ValueState::Configured && status.last_repair.is_none() => false,
             told => told.status().is_some_and(|last| last.same(&status)),
         };
@@ -159,7 +156,9 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Whether that was told last, and there is nothing to add: by far the most frequent answer, and found without words.
+    /// Returns whether CONFIGURED was reported last and nothing is to be added.
+    ///
+    /// By far the most frequent case, checked without making a status.
     fn is_told_as_configured(&self, id: NodeId) -> bool {
         let node = &self.graph[id];
         let now = (
@@ -170,8 +169,9 @@ impl<D: Domain> Scheduler<D> {
         told && node.rare().is_none_or(|rare| rare.damage.is_empty())
     }
 
-    /// Whether nothing is new of a node that is at rest, and its base value was told to be CONFIGURED: what else is derived from that
-    /// speaks for itself.
+    /// Returns whether a node at rest has nothing to report: its base value was reported as CONFIGURED.
+    ///
+    /// Other values derived from the same base are evaluated themselves.
     pub(super) fn is_all_said(&self, id: NodeId) -> bool {
         self.graph[id].at_rest() && self.is_told_as_configured(self.base_of(id))
     }
@@ -185,8 +185,10 @@ impl<D: Domain> Scheduler<D> {
         self.reports.changes.push(StatusChange { key, status });
     }
 
-    /// While operations are under way a pending value may become ready any moment: wait a little before saying that it is not.
-    /// `since`: it has been held back since then.
+    /// Delays PENDING while operations are in flight, because the value may become ready any moment. Returns whether it is
+    /// delayed.
+    ///
+    /// `since`: start of the delay, if it has begun before.
     fn defer(&mut self, id: NodeId, since: Option<Duration>) -> bool {
         let start = since.unwrap_or(self.now);
         let defer = self.queue.is_anything_under_way() && self.now < start + PENDING_DELAY;
@@ -199,7 +201,7 @@ impl<D: Domain> Scheduler<D> {
         defer
     }
 
-    /// Those whose PENDING was held back for long enough, or for whom there is nothing to wait for any more.
+    /// Checks the nodes whose PENDING was delayed long enough, or all of them if no operation is in flight.
     fn take_up_postponed(&mut self) {
         while let Some((since, id)) = self.reports.postponed.front().copied()
             && (!self.queue.is_anything_under_way() || self.now >= since + PENDING_DELAY)

@@ -1,10 +1,7 @@
-//! When failed values are tried again.
+//! Retries of failed values.
 //!
-//! Owns the policy of each value and the transactions that further attempts are. Must never decide what an attempt does. Start
-//! reading at [`Scheduler::wake_retries`].
-//!
-//! A derived value has the policy of its base. One whose attempts are used up stays FAILED until it is changed, resynced or
-//! probed, or until something it depends on changes: see [`Scheduler::wake`].
+//! A derived value has the retry policy of its base. A value with no retries left stays FAILED until it is changed, resynced or
+//! probed, or until a dependency changes: see [`Scheduler::wake`].
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -19,9 +16,9 @@ use super::{
     transaction::{Kind, Options, Retry},
 };
 
-/// The time of an attempt that is never made.
+/// Time of a retry that is never made.
 pub(super) const NEVER: Duration = Duration::MAX;
-/// A failed value is not tried again earlier than this after its failure, however often its dependencies change.
+/// Minimum time between a failure and a retry because of changed dependencies.
 pub(super) const WAKE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl<D: Domain> Scheduler<D> {
@@ -31,7 +28,7 @@ impl<D: Domain> Scheduler<D> {
         told(id).or(told(base)).unwrap_or_default()
     }
 
-    /// Leaves a value alone after a failure, for as long as its policy says.
+    /// Blocks a value after a failure, for as long as its retry policy says.
     pub(super) fn hold_for_retry(&mut self, id: NodeId, fault: Fault, ticket: Ticket) {
         let retry = self.retry_of(id);
         let persistent = fault.kind == FaultKind::Persistent;
@@ -56,9 +53,11 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// A dependency of a held value has changed. What waits is tried at once; what failed as well, but at most once within
-    /// [`WAKE_INTERVAL`]. The number of attempts is kept, so a dependency that changes all the time does not reset the back-off. If an
-    /// attempt is under way, this is done when it has failed.
+    /// Retries a blocked value because a dependency has changed.
+    ///
+    /// A waiting value is tried at once; a failed one as well, but at most once within [`WAKE_INTERVAL`]. The number of attempts
+    /// is kept, so a dependency that keeps changing does not reset the back-off. If an operation is in flight, this is done when
+    /// it has failed.
     pub(super) fn wake(&mut self, id: NodeId) {
         let now = self.now;
         let Some(node) = self.graph.get_mut(id) else { return };
@@ -85,7 +84,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Marks the values whose next attempt is due: one transaction for those that failed together equally often.
+    /// Marks the values whose retry is due: one transaction for those that failed together equally often.
     pub(super) fn wake_retries(&mut self) {
         let mut attempts: BTreeMap<(u64, u32), Ticket> = BTreeMap::new();
         while let Some((until, id)) = self.queue.take_due(self.now) {

@@ -1,10 +1,8 @@
-//! Bringing the previous values back after a failure.
+//! Reverts transactions: restores the previous values after a failure.
 //!
-//! Owns the second phase of a transaction that asked for it. Must never start over: what fails in a revert is reported and
-//! then treated as any failure. Start reading at [`Scheduler::revert_failed`].
-//!
-//! The wanted values become the previous ones, in reverse order; the usual step does the rest, dependents first. Only keys that no
-//! later transaction has named meanwhile are touched. What had been started when the first value failed is awaited and undone.
+//! The previous values become desired again, in reverse order, and the usual step applies them, dependents first. Keys that a
+//! later transaction has named are not touched. Operations in flight when the first value failed are awaited and undone. A
+//! failure during the revert is reported and then treated like any other.
 
 use super::{descriptor::Domain, ledger::Phase, queue::Ticket, scheduler::Scheduler};
 
@@ -25,7 +23,7 @@ impl<D: Domain> Scheduler<D> {
         let mut previous = std::mem::take(&mut open.previous);
         previous.reverse();
         previous.sort_by_key(|(key, _)| Some(key) != failed.as_ref());
-        // An operation that failed may have done half of its work.
+        // A failed operation may have been performed in part.
         self.ledger.read_at_end(ticket);
         self.queue.act_on_behalf_of(ticket);
         for (key, requested) in previous {

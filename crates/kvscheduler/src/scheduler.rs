@@ -1,7 +1,6 @@
-//! The scheduler and its step: everything that is marked is looked at until nothing is left.
+//! The scheduler and its step, which evaluates marked nodes until none is left.
 //!
-//! Owns the parts, and the order of a step. Must never choose what happens to a value: that is `decide`. Start reading at
-//! [`Scheduler::step`].
+//! The choice of what happens to a value is made in `decide`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,33 +18,33 @@ use super::{
     view::View,
 };
 
-/// A step evaluates at most this many nodes for each node that there is, and [`EVALUATIONS_MIN`] more. It takes a handful for each; a
-/// step that takes more does not come to an end by itself.
+/// Upper bound of evaluations in a step, per node; [`EVALUATIONS_MIN`] is added. A node takes a handful, so a step that exceeds
+/// the bound would not end by itself.
 const EVALUATIONS_PER_NODE: usize = 64;
 const EVALUATIONS_MIN: usize = 10_000;
-/// Pause before the next step after one that was cut short.
+/// Pause after a step that was cut short.
 const OVERRUN_PAUSE: Duration = Duration::from_secs(1);
 
-/// The scheduler. All times are durations since the Unix epoch and must not go backwards.
+/// Scheduler of desired values. All times are durations since the Unix epoch and must not go backwards.
 #[derive(Clone)]
 pub struct Scheduler<D: Domain> {
     pub(super) domain: Arc<D>,
     pub(super) graph: Graph<D>,
     pub(super) queue: WorkQueue<D::Key>,
-    /// What others did to applied values.
+    /// Changes that others made to applied values.
     pub(super) drift: Drift<D::Key>,
     pub(super) operations: Vec<Operation<D::Key, D::Operation>>,
     pub(super) reports: Reports<D::Key>,
     pub(super) now: Duration,
     /// The last step was cut short.
     overrun: bool,
-    /// In words, until somebody asks.
+    /// Descriptions of defects, until [`Self::take_defects`] is called.
     pub(super) defects: Vec<String>,
     pub(super) ledger: Ledger<D::Key, D::Value>,
 }
 
 impl<D: Domain> Scheduler<D> {
-    /// An empty scheduler. Facts from below are not settled: see [`Self::settle_facts`].
+    /// Creates an empty scheduler. It expects late facts until [`Self::settle_facts`] is called.
     pub fn new(domain: D) -> Self {
         Scheduler {
             domain: Arc::new(domain),
@@ -61,30 +60,32 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// The domain it was made with.
+    /// Returns the domain of the scheduler.
     pub fn domain(&self) -> &D {
         &self.domain
     }
 
-    /// Read access to all values.
+    /// Returns read access to all values.
     pub fn view(&self) -> View<'_, D> {
         View::new(&self.graph)
     }
 
-    /// What is told from now on happened at this moment, and is recorded so.
+    /// Sets the time at which the following events are recorded.
     pub fn tell_time(&mut self, now: Duration) {
         self.now = now;
     }
 
-    /// Decides what to do now. Operations of one step do not depend on each other; deletions come first. The number of decisions is
-    /// bounded: whatever the values are, other events get their turn. See [`Self::has_overrun`].
+    /// Decides what to do now, and returns the operations to perform.
+    ///
+    /// The operations of one step do not depend on each other; deletions come first. The number of decisions per step is bounded,
+    /// so that other events are processed in any case. See [`Self::has_overrun`].
     pub fn step(&mut self, now: Duration) -> Vec<Operation<D::Key, D::Operation>> {
         self.now = now;
         self.forget_repaired();
         self.start_transactions();
         self.queue.release_all(&mut self.graph);
         self.wake_retries();
-        // Who is concerned by what happened since the last step is looked at once with the rest, not again after it.
+        // Dependents are marked first, so that each is evaluated once per step.
         self.mark_stirred();
         let mut evaluations = EVALUATIONS_MIN + EVALUATIONS_PER_NODE * self.graph.count();
         loop {
@@ -114,35 +115,40 @@ impl<D: Domain> Scheduler<D> {
         operations
     }
 
-    /// When [`Self::step`] must be called next although nothing happens.
+    /// Returns when [`Self::step`] must be called next if no other event happens before.
     pub fn next_deadline(&self) -> Option<Duration> {
         let retry = self.queue.next_timer();
         let overrun = self.overrun.then_some(self.now + OVERRUN_PAUSE);
         retry.into_iter().chain(self.reports.postponed_until()).chain(overrun).min()
     }
 
-    /// Whether the last step was cut short because it did not come to an end: a defect of a descriptor or of the scheduler. The rest is
-    /// decided in the next steps.
+    /// Returns whether the last step was cut short because it did not come to an end.
+    ///
+    /// This is a defect of a descriptor or of the scheduler. The remaining nodes are evaluated in the next steps.
     pub fn has_overrun(&self) -> bool {
         self.overrun
     }
 
-    /// Events since the last call that cannot have happened, in words: defects of the scheduler, or of whoever told it so. They were ignored.
+    /// Returns descriptions of the impossible events since the last call; they were ignored.
+    ///
+    /// Each is a defect of the scheduler, of a descriptor or of the caller.
     pub fn take_defects(&mut self) -> Vec<String> {
         std::mem::take(&mut self.defects)
     }
 
-    /// Statuses that changed since the last call, in key order.
+    /// Returns the statuses that changed since the last call, in key order.
     pub fn take_status_changes(&mut self) -> Vec<StatusChange<D::Key>> {
         self.reports.take_changes()
     }
 
-    /// Whether nothing is under way and nothing waits to be looked at.
+    /// Returns whether no operation is in flight and no node waits for evaluation.
     pub fn idle(&self) -> bool {
         self.queue.is_idle()
     }
 
-    /// With nothing under way, what was held back for something that will not come after all need not wait for another event.
+    /// Releases deferred deletions whose missing dependencies will not come, once no operation is in flight.
+    ///
+    /// Without this they would wait for another event.
     fn release_held_back(&mut self) -> bool {
         if !self.operations.is_empty() || self.queue.is_anything_under_way() {
             return false;
@@ -170,7 +176,7 @@ impl<D: Domain> Scheduler<D> {
             self.mark_reported(id);
         }
         if pass == Pass::Mark && self.graph[id].applied().is_none() {
-            // Those that were built on it in advance, as members of its cycle, must see whether the cycle still stands.
+            // Members of its cycle that were created before it must check whether the cycle can still be completed.
             self.graph.built_in_advance_on(id).into_iter().for_each(|member| self.mark(member));
         }
         if matches!(decision, Decision::Stay) && self.is_refusal_moot(id) {
@@ -202,7 +208,8 @@ impl<D: Domain> Scheduler<D> {
                     Decision::Create => self.create(id),
                     Decision::Update => self.update(id),
                     Decision::ClearAway => self.clear_away(id),
-                    // What completed the cycle may concern this member only, so the first one is told here.
+                    // The event that completed the cycle may have marked this member only, so the member to create first is
+                    // marked here.
                     Decision::After(leader) => self.mark(leader),
                     _ => self.retire(id),
                 }

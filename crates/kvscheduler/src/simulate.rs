@@ -1,10 +1,7 @@
-//! A dry run: what a transaction would do, without doing it.
+//! Dry runs: what a transaction would do, without doing it.
 //!
-//! Owns the copy of the scheduler that lives for one simulation, where every operation succeeds at once. Must never let anything
-//! of it out but the plan. Start reading at [`Scheduler::simulate`].
-//!
-//! It is the real scheduler with the real descriptors, so it predicts what is pending, invalid, in conflict or re-created; only
-//! what the kernel would say is unknown.
+//! A simulation runs a copy of the scheduler, with the real descriptors, in which every operation succeeds at once. It predicts
+//! what is pending, invalid, in conflict or re-created; only errors of the kernel are unknown.
 
 use std::collections::HashSet;
 
@@ -18,25 +15,27 @@ use super::{
     transaction::{Transaction, Unacceptable},
 };
 
-/// Most steps of a simulation. Each does at least one operation, and chains of dependencies are much shorter.
+/// Maximum number of steps of a simulation. Each does at least one operation, and chains of dependencies are much shorter.
 const STEPS_MAX: usize = 100_000;
 
-/// An operation of a dry run.
+/// Operation of a dry run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Planned<K, V> {
-    /// What would be done, and what would come of it.
+    /// Operation with its expected result.
     pub operation: OperationRecord<K, V>,
-    /// What it is done for: how the value before differs from the desired one. Empty for what is new, for what nobody desires, and for later
-    /// operations on the same value.
+    /// Reason for the operation: how the value before it differs from the desired one.
+    ///
+    /// Empty for new values, for values that are no longer desired, and for later operations on the same value.
     pub comparison: Comparison,
 }
 
-/// The operations of a dry run, in their order.
+/// Operations of a dry run, in their order.
 pub type Plan<D> = Vec<Planned<<D as Domain>::Key, <D as Domain>::Value>>;
 
 impl<D: Domain> Scheduler<D> {
-    /// The operations that a transaction would lead to if nothing failed. Costs a copy of the graph: its time and memory grow
-    /// with the number of all values, not with that of the changes.
+    /// Returns the operations that a transaction would lead to if nothing failed.
+    ///
+    /// Copies the whole graph: time and memory grow with the number of all values, not with the number of changes.
     ///
     /// # Errors
     /// As for [`Scheduler::transact`].
@@ -55,7 +54,7 @@ impl<D: Domain> Scheduler<D> {
         let seq = copy.transact(plain)?;
         copy.work_off();
         let planned = copy.history().get(seq).into_iter().flat_map(|record| record.executed());
-        // What an operation of the plan leaves undone for another one is no difference that anybody has seen.
+        // Only the first operation on a value removes a difference that exists now.
         let mut looked_at = HashSet::new();
         let explained = planned.map(|operation| Planned {
             operation: operation.clone(),
@@ -67,7 +66,7 @@ impl<D: Domain> Scheduler<D> {
         Ok(explained.collect())
     }
 
-    /// How a value, before an operation that has been done, differed from the one that is desired.
+    /// Returns how the value before a completed operation differed from the desired one.
     fn difference_before(&self, operation: &OperationRecord<D::Key, D::Value>) -> Comparison {
         let descriptor = self.domain.descriptor(&operation.key);
         let desired = self.graph.find(&operation.key).and_then(|id| self.graph[id].wanted());
@@ -79,7 +78,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Lets everything that can be done succeed.
+    /// Performs everything that can be done, always with success.
     fn work_off(&mut self) {
         for operation in self.queue.operations() {
             let outcome = self.supposed_outcome(operation);
@@ -88,7 +87,7 @@ impl<D: Domain> Scheduler<D> {
         for _ in 0..STEPS_MAX {
             let operations = self.step(self.now);
             if self.take_reading() {
-                // Nothing is read: what is believed to be in the kernel counts as being there.
+                // Nothing is read: applied values are assumed to be in the kernel.
                 self.read_again();
             } else if operations.is_empty() && self.idle() {
                 return;

@@ -1,7 +1,6 @@
-//! Counts over all transactions since the start, for monitoring.
+//! Counters over all transactions since the start, for monitoring.
 //!
-//! Owns the counters. They only ever grow, and take the same room however much is counted. Must never be part of a decision. Start
-//! reading at [`Statistics`].
+//! They only grow, and use constant memory.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -13,38 +12,38 @@ use super::{
 /// Upper bounds of the buckets of durations, in seconds.
 pub const DURATION_BOUNDS: [f64; 13] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
 
-/// What has been done since the start.
+/// Counters since the start.
 #[derive(Clone, Debug, Default)]
 pub struct Statistics {
-    /// Transactions that are finished.
+    /// Complete transactions.
     pub transactions: u64,
-    /// Transactions that are not finished.
+    /// Open transactions.
     pub open: usize,
-    /// Operations, by what was done.
+    /// Operations by verb.
     pub operations: BTreeMap<Verb, u64>,
-    /// Operations, by the state that they led to.
+    /// Operations by the state that they led to.
     pub states: BTreeMap<ValueState, u64>,
-    /// Events that cannot have happened: see [`super::Scheduler::take_defects`].
+    /// Impossible events: see [`super::Scheduler::take_defects`].
     pub defects: u64,
     /// Failures.
     pub errors: u64,
-    /// How long transactions took, by their kind.
+    /// Durations of transactions by kind.
     pub durations: BTreeMap<&'static str, Durations>,
 }
 
-/// A histogram.
+/// Histogram of durations.
 #[derive(Clone, Debug, Default)]
 pub struct Durations {
-    /// How many.
+    /// Number of durations.
     pub count: u64,
-    /// All together.
+    /// Sum of the durations.
     pub sum: Duration,
-    /// How many were at most as long as each of [`DURATION_BOUNDS`] and longer than the one before.
+    /// Number of durations up to each of [`DURATION_BOUNDS`] and longer than the bound before.
     pub buckets: [u64; DURATION_BOUNDS.len()],
 }
 
 impl Statistics {
-    /// Counts a transaction that is finished.
+    /// Counts a complete transaction.
     pub(super) fn count<K, V>(&mut self, record: &TransactionRecord<K, V>) {
         self.transactions += 1;
         for operation in record.executed() {
@@ -58,7 +57,7 @@ impl Statistics {
 }
 
 impl Durations {
-    /// Counts one.
+    /// Adds a duration.
     pub fn add(&mut self, duration: Duration) {
         self.count += 1;
         self.sum += duration;

@@ -1,7 +1,6 @@
-//! States of values and what is told about them.
+//! Statuses of values.
 //!
-//! Owns the types of a status. Must never contain a rule about when a state is entered: that is `decide` and `explain`. Start
-//! reading at [`Status`].
+//! The rules for entering a state are in `decide` and `explain`.
 
 use std::{borrow::Cow, fmt, time::Duration};
 
@@ -10,16 +9,16 @@ use super::{
     moment::Moment,
 };
 
-/// Whether the rules about statuses are checked: in tests, and in the simulator however it is built.
+/// Enables checks of the rules about statuses: in tests, and in any build of the simulator.
 pub(super) const CHECKED: bool = cfg!(any(debug_assertions, feature = "checked"));
 
-/// State of a value; names and numbers as in `ligato.kvscheduler.ValueState`.
+/// State of a value. Names and numbers are those of `ligato.kvscheduler.ValueState`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum ValueState {
-    /// No agent knows of the value.
+    /// The value is unknown to the agent.
     #[default]
     Nonexistent = 0,
-    /// Was applied, and has vanished from the kernel.
+    /// The value was applied and has disappeared from the kernel.
     Missing = 1,
     /// No descriptor handles this kind of value.
     Unimplemented = 2,
@@ -27,22 +26,22 @@ pub enum ValueState {
     Removed = 3,
     /// The kernel acknowledged it.
     Configured = 4,
-    /// A fact from below.
+    /// A fact reported from outside, which needs no operation.
     Obtained = 5,
-    /// Found in the kernel, not yet judged.
+    /// Observed in the kernel and not compared yet.
     Discovered = 6,
-    /// Waits for something.
+    /// Waits for a dependency.
     Pending = 7,
-    /// Cannot be used as it stands.
+    /// Cannot be used as it is.
     Invalid = 8,
-    /// The last operation failed, and trying again will hardly help by itself.
+    /// The last operation failed, and a retry alone will hardly help.
     Failed = 9,
-    /// The last operation failed; it is tried again.
+    /// The last operation failed and will be retried.
     Retrying = 10,
 }
 
 impl ValueState {
-    /// Name in capitals, as in `ligato.kvscheduler.ValueState`.
+    /// Returns the name in capitals, as in `ligato.kvscheduler.ValueState`.
     pub fn text(self) -> &'static str {
         match self {
             ValueState::Nonexistent => "NONEXISTENT",
@@ -66,23 +65,23 @@ impl fmt::Display for ValueState {
     }
 }
 
-/// Operation on a value; names and numbers as in `ligato.kvscheduler.TxnOperation`.
+/// Operation on a value. Names and numbers are those of `ligato.kvscheduler.TxnOperation`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Verb {
     /// None yet.
     Undefined = 0,
-    /// A check of what is applied.
+    /// Check of the applied value.
     Verify = 1,
     /// Creation.
     Create = 2,
-    /// Change in place.
+    /// Update in place.
     Update = 3,
-    /// Removal.
+    /// Deletion.
     Delete = 4,
 }
 
 impl Verb {
-    /// Name in capitals, as in `ligato.kvscheduler.TxnOperation`.
+    /// Returns the name in capitals, as in `ligato.kvscheduler.TxnOperation`.
     pub fn text(self) -> &'static str {
         match self {
             Verb::Undefined => "UNDEFINED",
@@ -100,23 +99,23 @@ impl fmt::Display for Verb {
     }
 }
 
-/// Why a northbound value cannot be used.
+/// Reason why a requested value cannot be used.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rejection {
     /// `Invalid`, or `Unimplemented` for a kind that the agent knows but does not handle.
     pub state: ValueState,
     /// Stable CamelCase reason.
     pub reason: &'static str,
-    /// What is wrong and what would be accepted.
+    /// Problem, and what would be accepted.
     pub message: String,
     /// Names of the offending fields.
     pub fields: Vec<String>,
 }
 
-/// What is told about a base value.
+/// Published status of a base value, which is a value that is not derived from another.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Status<K> {
-    /// State, of the value together with everything derived from it: CONFIGURED means all of it is in the kernel.
+    /// State of the value together with everything derived from it: CONFIGURED means that all of it is in the kernel.
     pub state: ValueState,
     /// Last operation on it.
     pub last_operation: Verb,
@@ -128,20 +127,20 @@ pub struct Status<K> {
     pub reason: String,
     /// Explanation for a person; empty when CONFIGURED.
     pub message: String,
-    /// Time since which state, reason, details and error are as they are (since the Unix epoch).
+    /// Time since which state, reason, details and error are unchanged (since the Unix epoch).
     pub since: Duration,
-    /// Store revision of the value that this status answers; 0 when the store did not ask for it.
+    /// Store revision of the value that this status answers; 0 if the value is not from the store.
     pub revision: i64,
-    /// When a failed operation is tried again (since the Unix epoch).
+    /// Time of the next retry (since the Unix epoch).
     pub next_retry: Option<Duration>,
-    /// What `message` says, as data; `None` when CONFIGURED, and where `message` is all there is to say.
+    /// Content of `message` as data. `None` when CONFIGURED, and when `message` says everything.
     pub explanation: Option<Box<Explanation<K>>>,
-    /// The last damage from outside that was repaired.
+    /// Last repair of damage done by others.
     pub last_repair: Option<Repair>,
 }
 
 impl<K: PartialEq> Status<K> {
-    /// That of a value of which there is nothing more to say.
+    /// Returns the status of a value that is CONFIGURED without further details.
     pub(super) fn configured(last_operation: Verb, since: Duration, revision: i64) -> Self {
         Status {
             state: ValueState::Configured,
@@ -158,31 +157,31 @@ impl<K: PartialEq> Status<K> {
         }
     }
 
-    /// Whether it is as [`Self::configured`] makes it.
+    /// Returns whether [`Self::configured`] would make the same status.
     fn is_plain(&self) -> bool {
         self.state == ValueState::Configured
             && (self.details.is_empty() && self.error.is_empty() && self.reason.is_empty() && self.message.is_empty())
             && (self.next_retry.is_none() && self.explanation.is_none() && self.last_repair.is_none())
     }
 
-    /// Equal but for `since`.
+    /// Returns whether two statuses are equal except for `since`.
     pub(super) fn same(&self, other: &Status<K>) -> bool {
         (self.last_operation, self.revision, self.next_retry) == (other.last_operation, other.revision, other.next_retry)
             && (&self.message, &self.explanation, &self.last_repair) == (&other.message, &other.explanation, &other.last_repair)
             && self.same_condition(other)
     }
 
-    /// Whether the value is in the same state for the same reason, though the explanation may have changed.
+    /// Returns whether state, reason, details and error are equal. The explanation may differ.
     pub(super) fn same_condition(&self, other: &Status<K>) -> bool {
         (self.state, &self.reason, &self.details, &self.error) == (other.state, &other.reason, &other.details, &other.error)
     }
 }
 
-/// The status that was told last of a base value. Of nearly all there is little to say.
+/// Last reported status of a base value, stored compactly because most are plainly CONFIGURED.
 #[derive(Clone)]
 pub(super) enum Told<K> {
     Nothing,
-    /// CONFIGURED, and the rest is empty.
+    /// CONFIGURED; all other fields are empty.
     Configured {
         last_operation: Verb,
         since: Moment,
@@ -204,7 +203,7 @@ impl<K: Clone + PartialEq> Told<K> {
         }
     }
 
-    /// Whether something was told, and it was not CONFIGURED.
+    /// Returns whether a status other than CONFIGURED was reported last.
     pub fn is_problem(&self) -> bool {
         matches!(self, Told::Other(status) if status.state != ValueState::Configured)
     }
@@ -230,11 +229,11 @@ impl<K: Clone + PartialEq> From<&Status<K>> for Told<K> {
     }
 }
 
-/// A status that changed; `None`: the value is gone, and so is its status.
+/// Change of a status.
 #[derive(Clone, PartialEq, Debug)]
 pub struct StatusChange<K> {
     /// Key of the base value.
     pub key: K,
-    /// Its status now.
+    /// New status; `None` if the value no longer exists.
     pub status: Option<Status<K>>,
 }

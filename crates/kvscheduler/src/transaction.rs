@@ -1,82 +1,81 @@
-//! What a transaction is: changes of the desired state with options, and what comes of them.
+//! Transactions: changes of the desired state with options, and their results.
 //!
-//! Owns the types that callers see, and which combinations of options are refused. Must never touch the graph: `input` takes a
-//! transaction in, `ledger` knows what belongs to it. Start reading at [`Transaction`].
+//! `input` accepts transactions, and `ledger` tracks which work belongs to which.
 
 use std::{fmt, time::Duration};
 
 use super::status::{Rejection, ValueState, Verb};
 
-/// A change of the desired state.
+/// Change of one desired value.
 #[derive(Clone, Debug)]
 pub struct Change<K, V> {
     /// Key of the base value.
     pub key: K,
     /// Store revision of the change.
     pub revision: i64,
-    /// The new value, why it cannot be used, or `None` for a deletion.
+    /// New value, the reason why it cannot be used, or `None` for a deletion.
     pub value: Option<Result<V, Rejection>>,
 }
 
 /// Changes of the desired state that belong together.
 #[derive(Clone, Debug)]
 pub struct Transaction<K, V> {
-    /// The changes; with [`Resync::Full`] or [`Resync::Upstream`], all values there are.
+    /// Changes. With [`Resync::Full`] or [`Resync::Upstream`]: all desired values.
     pub changes: Vec<Change<K, V>>,
-    /// How they are to be applied.
+    /// How the changes are applied.
     pub options: Options,
 }
 
-/// Options of a transaction. The default: no resync, best effort, retries as each value has them already.
+/// Options of a transaction. Default: no resync, best effort, and the retry policy that each value has already.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Options {
-    /// What else is to be brought in line.
+    /// Scope of the resync.
     pub resync: Resync,
-    /// The caller asked for a detailed account of a resync; recorded with it.
+    /// Ask for a detailed account of a resync. Only recorded.
     pub verbose: bool,
-    /// From now on the values of this transaction are retried like this. `None` leaves each value the policy that it has.
+    /// Retry policy for the values of this transaction from now on. `None` keeps the policy of each value.
     pub retry: Option<Retry>,
-    /// Bring the previous values back when one of the values fails.
+    /// Restore the previous values if one of the values fails.
     pub revert: bool,
-    /// Read the kernel again after the last operation, and report what differs as errors.
+    /// Read the kernel again after the last operation, and report differences as errors.
     pub verify: bool,
-    /// Plan first, and keep the plan with the record.
+    /// Simulate first, and keep the plan with the record.
     pub simulate: bool,
-    /// Somebody waits: hand the result out by [`super::Scheduler::take_finished`].
+    /// The caller waits for the result: return it by [`super::Scheduler::take_finished`].
     pub awaited: bool,
-    /// Text for the record.
+    /// Description for the record.
     pub description: String,
 }
 
-/// How much is brought in line; names and numbers as in the reference.
+/// Scope of a resync. Names and numbers are those of the reference agent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Resync {
-    /// Only what the changes name.
+    /// Only the changed values.
     #[default]
     None = 0,
-    /// What the changes do not name is no longer wanted, and the kernel is read again.
+    /// Values not in the changes are no longer desired, and the kernel is read again.
     Full = 1,
-    /// What the changes do not name is no longer wanted.
+    /// Values not in the changes are no longer desired.
     Upstream = 2,
-    /// The kernel is read again, and what is wanted is applied again. Has no changes.
+    /// The kernel is read again, and the desired values are applied again. Must have no changes.
     Downstream = 3,
 }
 
-/// When a failed value is tried again.
+/// Retry policy of a failed value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
     /// Delay after the first failure.
     pub first: Duration,
     /// Longest delay between two attempts.
     pub longest: Duration,
-    /// Whether the delay doubles with each further failure.
+    /// Double the delay with each further failure.
     pub doubling: bool,
-    /// How many times it is tried again before it is FAILED; `None`: for ever. `Some(0)`: never.
+    /// Number of retries before the value is FAILED. `None`: no limit. `Some(0)`: no retries.
     pub attempts: Option<u32>,
 }
 
 impl Default for Retry {
-    /// For ever, after 1 s, 2 s, 4 s … 60 s.
+    /// Retries without limit, after 1 s, 2 s, 4 s … 60 s.
     fn default() -> Self {
         Retry {
             first: Duration::from_secs(1),
@@ -88,7 +87,9 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// The delay after `failures` failures in a row before this one; `None`: it is not tried again.
+    /// Returns the delay before the next retry, given the number of preceding `failures` in a row.
+    ///
+    /// `None`: no more retries.
     pub(super) fn delay(&self, failures: u32) -> Option<Duration> {
         if self.attempts.is_some_and(|attempts| failures >= attempts) {
             return None;
@@ -98,10 +99,10 @@ impl Retry {
     }
 }
 
-/// Why a transaction was not taken. Texts as in the reference.
+/// Reason why a transaction is not accepted. The texts are those of the reference agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unacceptable {
-    /// A downstream resync takes its values from what is wanted already.
+    /// A downstream resync applies the values that are desired already.
     #[error("downstream resync combined with data changes in one transaction")]
     DownstreamWithChanges,
     /// After a resync there is no single previous state to go back to.
@@ -110,7 +111,7 @@ pub enum Unacceptable {
 }
 
 impl<K, V> Transaction<K, V> {
-    /// Changes without options.
+    /// Creates a transaction without options.
     pub fn of(changes: Vec<Change<K, V>>) -> Self {
         Transaction {
             changes,
@@ -118,7 +119,7 @@ impl<K, V> Transaction<K, V> {
         }
     }
 
-    /// A resync with all values there are (none for [`Resync::Downstream`]).
+    /// Creates a resync with all desired values (none for [`Resync::Downstream`]).
     pub fn resync(resync: Resync, changes: Vec<Change<K, V>>) -> Self {
         let options = Options {
             resync,
@@ -127,7 +128,7 @@ impl<K, V> Transaction<K, V> {
         Transaction { changes, options }
     }
 
-    /// Whether the options can be combined.
+    /// Checks whether the options can be combined.
     ///
     /// # Errors
     /// See [`Unacceptable`].
@@ -141,42 +142,42 @@ impl<K, V> Transaction<K, V> {
     }
 }
 
-/// Why one value of a transaction is not as it was asked for.
+/// Failure of one value in a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyError<K> {
-    /// Key of the value that failed; it may be derived from one of the transaction, or depend on it.
+    /// Key of the value that failed. It may be derived from a value of the transaction, or depend on one.
     pub key: K,
-    /// What was tried.
+    /// Operation that failed.
     pub operation: Verb,
-    /// Its state after the failure.
+    /// State of the value after the failure.
     pub state: ValueState,
-    /// What went wrong.
+    /// Error text.
     pub error: String,
-    /// It failed while previous values were brought back.
+    /// The failure happened while previous values were restored.
     pub in_revert: bool,
 }
 
-/// Why one value of a transaction is PENDING.
+/// Reason why one value of a transaction is PENDING.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyWait<K> {
-    /// Key of the value that the transaction named.
+    /// Key of the value named by the transaction.
     pub key: K,
     /// Stable CamelCase reason, as in its status.
     pub reason: String,
-    /// What it waits for, as in its status.
+    /// Missing dependency or other cause, as in its status.
     pub message: String,
 }
 
-/// What came of a transaction.
+/// Result of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransactionResult<K> {
     /// Sequence number.
     pub seq: u64,
-    /// What failed, in the order in which it did. Never names a value for being PENDING.
+    /// Failures, in the order in which they happened. PENDING is not a failure.
     pub errors: Vec<KeyError<K>>,
-    /// Values named by the transaction that are PENDING at its end, in the order of the transaction. No failure.
+    /// Values named by the transaction that are PENDING at its end, in the order of the transaction. They are not failures.
     pub waiting: Vec<KeyWait<K>>,
-    /// The previous values were brought back.
+    /// The previous values were restored.
     pub reverted: bool,
 }
 
@@ -188,18 +189,18 @@ impl<K: fmt::Display> fmt::Display for TransactionResult<K> {
     }
 }
 
-/// What started a transaction; numbers as in the reference.
+/// Cause of a transaction. The numbers are those of the reference agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Something below changed.
+    /// The kernel or a fact changed.
     Notification,
-    /// Somebody changed what is wanted.
+    /// The desired state changed.
     Northbound,
-    /// Failed values are tried again.
+    /// Retry of failed values.
     Retry {
-        /// The transaction in which they failed first.
+        /// Sequence number of the transaction in which they failed first.
         of: u64,
-        /// How many times they have been tried again, with this one.
+        /// Number of retries so far, including this one.
         attempt: u32,
     },
     /// A descriptor appeared for values that had none.
@@ -207,7 +208,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Name, as in the reference.
+    /// Returns the name, as in the reference agent.
     pub fn text(self) -> &'static str {
         match self {
             Kind::Notification => "SBNotification",

@@ -1,7 +1,7 @@
-//! Changes of a single node, with everything that must change along with it.
+//! Changes of a single node, with everything that must change along with it: edges, claims, children, implied values, back-off,
+//! and the nodes to evaluate again.
 //!
-//! Owns the bookkeeping: edges, claims, children, implied values, holds, and who has to look again. Must never choose what
-//! happens next. Start reading at [`Scheduler::set_applied`] and [`Scheduler::wanted_changed`].
+//! Decisions are made in `decide`.
 
 use super::{
     blocked::Blocked,
@@ -17,7 +17,7 @@ use super::{
     view::View,
 };
 
-/// So many neighbours are looked through for a key before the key is looked up among all.
+/// Number of neighbours that are searched for a key before it is looked up in the graph.
 const FEW: usize = 4;
 
 impl<D: Domain> Scheduler<D> {
@@ -25,19 +25,19 @@ impl<D: Domain> Scheduler<D> {
         if self.graph[id].is_terminating() {
             self.on(id, Event::Resume);
             if self.graph[id].last_operation == Verb::Delete {
-                // The deletion failed, and is not needed any more. What was decided while it was held is decided again.
+                // The deletion failed and is no longer needed. Decisions made while it was backing off are made again.
                 self.graph[id].last_operation = Verb::Undefined;
                 self.release_hold(id);
                 self.mark(id);
             }
             self.refresh_children(id);
             self.wake_interested(id);
-            // It does not go, so what waited for that looks again whether it still has to.
+            // The value stays, so nodes that waited for its deletion are evaluated again.
             self.release_blocked(id);
         }
     }
 
-    /// What is applied is what is wanted: take over its exact text, and everything derived from it.
+    /// Takes over the exact desired value, and its derived values, after the applied value was compared equal.
     pub(super) fn settle(&mut self, id: NodeId) {
         let node = &self.graph[id];
         let (Some(applied), Some(wanted), false) = (node.applied(), node.wanted(), node.is_in_sync()) else {
@@ -60,7 +60,7 @@ impl<D: Domain> Scheduler<D> {
         self.refresh_children(id);
     }
 
-    /// A value exists, for this reason.
+    /// Sets the applied value, for the reason given by `event`.
     pub(super) fn set_applied(&mut self, id: NodeId, value: D::Value, event: fn(D::Value) -> Event<D::Value>) {
         let domain = self.domain.clone();
         let key = &self.graph[id].key;
@@ -90,7 +90,7 @@ impl<D: Domain> Scheduler<D> {
         let node = &mut self.graph[id];
         node.forget_error();
         if node.last_operation == Verb::Delete {
-            // It was read from the kernel: no operation made it what it is.
+            // The value was read from the kernel and not made by an operation.
             node.last_operation = Verb::Undefined;
         }
         self.release_hold(id);
@@ -100,7 +100,7 @@ impl<D: Domain> Scheduler<D> {
         self.wake_interested(id);
     }
 
-    /// As [`Self::set_applied`], where the value is the wanted one: what it depends on is known.
+    /// Like [`Self::set_applied`], for the desired value, whose dependencies are known.
     pub(super) fn set_applied_as_wanted(&mut self, id: NodeId, value: D::Value) {
         let node = &self.graph[id];
         let edges = node.edges.clone();
@@ -123,7 +123,8 @@ impl<D: Domain> Scheduler<D> {
         self.release_claims(id, &[]);
         self.refresh_children(id);
         if self.graph[id].rejected().is_some() {
-            // What was applied is the basis no more: what it implied, such as its namespace, is not wanted for its sake.
+            // The applied value is no longer the basis: what it implied, such as its namespace, is not desired any more because
+            // of it.
             self.wanted_changed(id);
         }
         self.mark(id);
@@ -134,7 +135,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Something happened to a value.
+    /// Processes an event of a value.
     pub(super) fn on(&mut self, id: NodeId, event: Event<D::Value>) {
         let node = &mut self.graph[id];
         if let Err(defect) = node.on(event) {
@@ -146,13 +147,13 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Remembers that something cannot be.
+    /// Records a defect.
     pub(super) fn defect(&mut self, what: String) {
         self.ledger.statistics.defects += 1;
         self.defects.push(what);
     }
 
-    /// Gives up every claim that is not in `keep`; those who waited for one of them look again.
+    /// Releases every claim that is not in `keep`, and evaluates the nodes that waited for one of them.
     pub(super) fn release_claims(&mut self, id: NodeId, keep: &[Claim]) {
         for waiter in self.graph.release_claims(id, keep) {
             if let Some(node) = self.graph.get(waiter) {
@@ -164,7 +165,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Makes the derived values those of the applied value (none while it is being taken down).
+    /// Makes the derived values those of the applied value (none while it is being deleted).
     pub(super) fn refresh_children(&mut self, id: NodeId) {
         let node = &self.graph[id];
         let derived = match (node.applied(), self.domain.descriptor(&node.key)) {
@@ -183,7 +184,7 @@ impl<D: Domain> Scheduler<D> {
                 continue;
             }
             obsolete.retain(|obsolete| *obsolete != child);
-            // What is asked for has not changed, so what others did to it still counts, and so does its back-off.
+            // Drift is kept in any case, and back-off if the derived value is the same.
             let descriptor = self.domain.descriptor(&key).filter(|_| node.blocked.is_some());
             let same = (node.desire.derived.as_ref().zip(descriptor)).is_some_and(|(old, descriptor)| {
                 let old = descriptor.as_applied(&key, None, old);
@@ -215,8 +216,9 @@ impl<D: Domain> Scheduler<D> {
         self.mark(child);
     }
 
-    /// Unlinks a child that is gone from its parent (it stays linked until then, so that the parent can wait for it), and drops
-    /// the node if nobody else needs it.
+    /// Unlinks a child that no longer exists from its parent, and drops the node if nothing needs it.
+    ///
+    /// The child stays linked until then, so that the parent can wait for it.
     pub(super) fn retire(&mut self, id: NodeId) {
         let node = &mut self.graph[id];
         if node.desire.derived.is_none()
@@ -230,7 +232,7 @@ impl<D: Domain> Scheduler<D> {
         self.graph.drop_unused(id);
     }
 
-    /// The wanted value of a node changed: find out anew what it depends on and what it implies.
+    /// Updates dependencies and implied values after a change of the desired value.
     pub(super) fn wanted_changed(&mut self, id: NodeId) {
         self.release_hold(id);
         self.on(id, Event::DesireChanged);
@@ -295,7 +297,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Those that waited for this node look again whether they still have to.
+    /// Evaluates again the nodes that waited for this one.
     pub(super) fn release_blocked(&mut self, id: NodeId) {
         let Some(rare) = self.graph[id].rare_mut() else { return };
         let waiting = std::mem::take(&mut rare.blocks);
@@ -306,12 +308,12 @@ impl<D: Domain> Scheduler<D> {
         self.queue.mark(&mut self.graph, id);
     }
 
-    /// A node has to wait for something that may be under way.
+    /// Makes a node wait for operations in flight.
     pub(super) fn park(&mut self, id: NodeId) {
         self.queue.park(&mut self.graph, id);
     }
 
-    /// A node has been dealt with. With nothing left to do for it, its state counts.
+    /// Ends the evaluation of a node, and records its state if nothing is left to do for it.
     pub(super) fn leave(&mut self, id: NodeId) {
         if self.queue.is_last(&self.graph, id) {
             self.note(id);
@@ -321,13 +323,13 @@ impl<D: Domain> Scheduler<D> {
         self.graph.drop_unused(id);
     }
 
-    /// Whether others may rely on the node may have changed: everybody whom that concerns looks again.
+    /// Notifies the dependents that the availability of the node may have changed.
     pub(super) fn mark_interested(&mut self, id: NodeId) {
         self.graph.note_availability(id);
         self.stir_around(id, Stirred::All);
     }
 
-    /// As [`Self::mark_interested`], and its availability or value did change: held dependents are tried again.
+    /// Like [`Self::mark_interested`], if its availability or value did change: blocked dependents are tried again.
     fn wake_interested(&mut self, id: NodeId) {
         self.graph.note_availability(id);
         self.stir_around(id, Stirred::Changed);
@@ -345,7 +347,7 @@ impl<D: Domain> Scheduler<D> {
         for (hub, ticket) in stirred.iter().copied() {
             let whom = self.queue.spread(&mut self.graph, hub, ticket);
             if whom != Stirred::No {
-                // Marking leaves them as they are.
+                // Marking does not change the set.
                 let dependents = std::mem::take(&mut self.graph[hub].dependents);
                 for dependent in &dependents {
                     if whom == Stirred::Changed {
@@ -362,7 +364,7 @@ impl<D: Domain> Scheduler<D> {
         self.queue.give_back(stirred);
     }
 
-    /// The value that a node is, directly or not, derived from; itself if it is not derived.
+    /// Returns the value that a node is derived from, directly or indirectly; itself if it is not derived.
     pub(super) fn base_of(&self, id: NodeId) -> NodeId {
         let mut base = id;
         while let Some(parent) = self.graph[base].parent {

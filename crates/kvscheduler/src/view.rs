@@ -1,6 +1,4 @@
-//! What a descriptor may see of other values.
-//!
-//! Owns read access to the graph. Must never hand out anything that could change it. Start reading at [`View`].
+//! Read-only access to the graph, for descriptors.
 
 use std::borrow::Cow;
 
@@ -13,12 +11,12 @@ use super::{
     status::{Status, Verb},
 };
 
-/// The graph, read-only.
+/// Read-only view of the graph.
 pub struct View<'a, D: Domain> {
     graph: &'a Graph<D>,
 }
 
-/// What is known of one value, by one look at the graph.
+/// State of one value, read with a single look-up.
 pub struct Known<'a, D: Domain> {
     /// As [`View::wanted`].
     pub wanted: Option<&'a D::Value>,
@@ -37,12 +35,12 @@ impl<'a, D: Domain> View<'a, D> {
         self.graph.find(key).map(|id| &self.graph[id])
     }
 
-    /// The value that is in the kernel under `key`, as far as is known.
+    /// Returns the applied value of `key`, as far as is known.
     pub fn applied(&self, key: &D::Key) -> Option<&'a D::Value> {
         self.node(key)?.applied()
     }
 
-    /// All that is usually asked about a value.
+    /// Returns the state of a value with a single look-up.
     pub fn known(&self, key: &D::Key) -> Known<'a, D> {
         let node = self.node(key);
         Known {
@@ -52,27 +50,27 @@ impl<'a, D: Domain> View<'a, D> {
         }
     }
 
-    /// The value that an operation under way brings in.
+    /// Returns the value that the operation in flight creates or updates to.
     pub fn coming(&self, key: &D::Key) -> Option<&'a D::Value> {
         self.node(key)?.in_flight.as_ref()?.action.value()
     }
 
-    /// The valid value that is wanted under `key`.
+    /// Returns the desired value of `key`, if it is valid.
     pub fn wanted(&self, key: &D::Key) -> Option<&'a D::Value> {
         self.node(key)?.wanted()
     }
 
-    /// The status that was last reported of a value.
+    /// Returns the last reported status of a value.
     pub fn status(&self, key: &D::Key) -> Option<Cow<'a, Status<D::Key>>> {
         self.node(key)?.status.status()
     }
 
-    /// Whether something is asked for under `key` that cannot be used. What an earlier, usable value brought about stays.
+    /// Returns whether the value requested under `key` is unusable. The value that is applied then stays.
     pub fn rejected(&self, key: &D::Key) -> bool {
         self.node(key).is_some_and(|node| node.rejected().is_some())
     }
 
-    /// Whether a wanted value is not applied only because its turn has not come: nothing has shown yet that it cannot be.
+    /// Returns whether a desired value is not applied yet although nothing is known to prevent it.
     pub fn is_undecided(&self, key: &D::Key) -> bool {
         let Some(id) = self.graph.find(key) else { return false };
         let node = &self.graph[id];
@@ -81,8 +79,9 @@ impl<'a, D: Domain> View<'a, D> {
         node.wanted().is_some() && node.applied().is_none() && !impossible && !waits
     }
 
-    /// Returns the keys of the values under `prefix` whose first creation is still to come or under way, in key order: what they will show
-    /// of the kernel is not known yet.
+    /// Returns the keys under `prefix` whose first creation has not completed yet, in key order.
+    ///
+    /// Their state in the kernel is not known yet.
     pub fn untried_under(&self, prefix: &str) -> impl Iterator<Item = &'a D::Key> + use<'a, D> {
         let graph = self.graph;
         let is_untried = move |id: &NodeId| {
@@ -93,19 +92,20 @@ impl<'a, D: Domain> View<'a, D> {
         graph.under(prefix).filter(is_untried).map(move |id| &graph[id].key)
     }
 
-    /// Whether the effect of a wanted value said that what it needs is not there; see [`super::Scheduler::probe`].
+    /// Returns whether the operation for a desired value reported that what it needs does not exist; see
+    /// [`super::Scheduler::probe`].
     pub fn is_unavailable(&self, key: &D::Key) -> bool {
         let hold = |node: &Node<D>| matches!(node.blocked.as_deref(), Some(Blocked::Unavailable(_)));
         self.node(key).is_some_and(hold)
     }
 
-    /// Returns whether the wanted value is refused because another value is in its way.
+    /// Returns whether the desired value is refused because it conflicts with another value.
     pub fn is_refused(&self, key: &D::Key) -> bool {
         let hold = |node: &Node<D>| node.blocked.as_deref().is_some_and(Blocked::is_conflict);
         self.node(key).is_some_and(hold)
     }
 
-    /// All wanted values whose key starts with `prefix`, in key order.
+    /// Returns all desired values whose key starts with `prefix`, in key order.
     pub fn wanted_under(&self, prefix: &str) -> impl Iterator<Item = (&'a D::Key, &'a D::Value)> + use<'a, D> {
         let graph = self.graph;
         graph
@@ -113,7 +113,7 @@ impl<'a, D: Domain> View<'a, D> {
             .filter_map(move |id| graph[id].wanted().map(|value| (&graph[id].key, value)))
     }
 
-    /// All applied values whose key starts with `prefix`, in key order.
+    /// Returns all applied values whose key starts with `prefix`, in key order.
     pub fn applied_under(&self, prefix: &str) -> impl Iterator<Item = (&'a D::Key, &'a D::Value)> + use<'a, D> {
         let graph = self.graph;
         graph
@@ -121,8 +121,9 @@ impl<'a, D: Domain> View<'a, D> {
             .filter_map(move |id| graph[id].applied().map(|value| (&graph[id].key, value)))
     }
 
-    /// The keys of what is wanted or applied next to `key` in key order, on either side at most `count`, among those that start with
-    /// `prefix`.
+    /// Returns the keys next to `key` in key order that have a desired or applied value.
+    ///
+    /// At most `count` are returned on either side, all of which start with `prefix`.
     pub fn near(&self, prefix: &str, key: &str, count: usize) -> impl Iterator<Item = &'a D::Key> + use<'a, D> {
         let graph = self.graph;
         let near = graph.near(prefix, key, count).map(move |id| &graph[id]);
@@ -130,7 +131,7 @@ impl<'a, D: Domain> View<'a, D> {
             .map(|node| &node.key)
     }
 
-    /// Everything, wanted or applied, that names `key` in a dependency, in the order in which the values became known.
+    /// Returns the keys of all nodes with a dependency on `key`, in the order in which they became known.
     pub fn dependents(&self, key: &D::Key) -> impl Iterator<Item = &'a D::Key> + use<'a, D> {
         let graph = self.graph;
         graph
@@ -139,12 +140,12 @@ impl<'a, D: Domain> View<'a, D> {
             .flat_map(move |id| graph[id].dependents.iter().map(move |dependent| &graph[*dependent].key))
     }
 
-    /// Key of the value that holds a claim.
+    /// Returns the key of the value that holds a claim.
     pub fn holder(&self, claim: &Claim) -> Option<&'a D::Key> {
         self.graph.holder(claim).map(|id| &self.graph[id].key)
     }
 
-    /// Whether an operation on the value is under way, so that what the kernel shows of it may be older than its outcome.
+    /// Returns whether an operation on the value is in flight. A snapshot may then be older than its outcome.
     pub fn in_flight(&self, key: &D::Key) -> bool {
         self.node(key).is_some_and(|node| node.in_flight.is_some())
     }

@@ -1,6 +1,4 @@
-//! Counts the bytes that are allocated, from the same heap as the agent's.
-//!
-//! Owns the global allocator of the benchmark. Must never change what is allocated. Start reading at [`live_bytes`].
+//! Global allocator of the benchmark: counts the allocated bytes on the heap that the agent uses as well. See [`live_bytes`].
 #![allow(unsafe_code)]
 
 use std::{
@@ -16,33 +14,33 @@ struct Counting;
 static ALLOCATOR: Counting = Counting;
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 
-/// What a block of this size takes in the heap of mimalloc, which has blocks of multiples of 16 bytes, and from 128 bytes on of four
-/// sizes between each power of two and the next.
+/// Returns the size of the block that mimalloc uses for an allocation. Block sizes are multiples of 16 bytes; from 128 bytes on, there are
+/// four sizes between consecutive powers of two.
 fn taken(size: usize) -> usize {
     size.next_multiple_of((size.next_power_of_two() / 8).max(16))
 }
 
-/// Bytes allocated and not freed, with what the heap adds to each block.
+/// Returns the bytes that are allocated and not freed, including the padding of each block.
 pub fn live_bytes() -> usize {
     LIVE.load(Ordering::Relaxed)
 }
 
-// A plain load and store instead of an atomic addition: the benchmark has one thread, and the count must cost it nothing.
+// A plain load and store instead of an atomic addition: the benchmark has one thread, and counting must not slow it down.
 fn count(change: impl Fn(usize) -> usize) {
     LIVE.store(change(LIVE.load(Ordering::Relaxed)), Ordering::Relaxed);
 }
 
-// SAFETY: every call goes to the agent's allocator as it came; the counter does not touch the memory.
+// SAFETY: every call is forwarded unchanged to the agent's allocator; the counter does not touch the memory.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(|live| live.wrapping_add(taken(layout.size())));
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller upholds the contract of `GlobalAlloc::alloc`.
         unsafe { MiMalloc.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         count(|live| live.wrapping_sub(taken(layout.size())));
-        // SAFETY: as above; what is freed here was allocated by the agent's allocator.
+        // SAFETY: as above; the memory was allocated by the agent's allocator.
         unsafe { MiMalloc.dealloc(pointer, layout) }
     }
 

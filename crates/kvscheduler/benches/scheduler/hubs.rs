@@ -1,6 +1,4 @@
-//! Values that very many others hang on: the places where a scheduler becomes quadratic.
-//!
-//! Owns the scenarios with hubs. Start reading at [`run`].
+//! Scenarios with hubs, which are values that very many others depend on: this is where a scheduler may become quadratic.
 
 use crate::{
     report::{Report, Row},
@@ -8,9 +6,9 @@ use crate::{
     world::{Cost, World},
 };
 
-/// More than this hangs on nothing.
+/// Largest number of dependents of a hub.
 const LARGEST: usize = 100_000;
-/// Lengths of a chain; in a real configuration chains have a handful of links.
+/// Lengths of a chain; in a real configuration, chains have only a few links.
 const LENGTHS: &[usize] = &[10, 100, 1_000];
 
 fn dependent(index: usize) -> Key {
@@ -21,33 +19,33 @@ fn member(index: usize) -> Key {
     Key::from(format!("config/toy/v1/member/{index:07}"))
 }
 
-/// A namespace that very many interfaces name: it comes, it goes, it returns, and single ones change meanwhile.
+/// One key with many dependents, like a namespace with many interfaces: it appears, single dependents are updated, and it disappears.
 fn one_key(size: usize) -> Vec<(&'static str, Cost)> {
     let hub = Key::from("fact/hub");
     let mut world = World::new();
     let put_one = |index: usize, content: u32| put((dependent(index), Toy::needing(content, hub.clone())));
     let waiting = world.transaction((0..size).map(|index| put_one(index, 1)).collect(), false);
-    assert_eq!(waiting.operations, 0, "all wait for the hub");
+    assert_eq!(waiting.operations, 0, "all values wait for the hub");
     let come = world.fact(&hub, true);
     let singles = (0..1_000).map(|index| vec![put_one(index * 7 % size, 2 + index as u32)]).collect();
     let single = world.transactions(singles);
     let gone = world.fact(&hub, false);
-    assert_eq!(world.applied_under("config/"), 0, "nothing stays without the hub");
+    assert_eq!(world.applied_under("config/"), 0, "all dependents are deleted with the hub");
     vec![
         (
-            "one key: all wait for it",
+            "one key: all dependents wait for it",
             Cost {
                 operations: size,
                 ..waiting
             },
         ),
-        ("one key: it comes", come),
-        ("one key: one of its dependents changes", single),
-        ("one key: it goes", gone),
+        ("one key: it appears", come),
+        ("one key: update of a single dependent", single),
+        ("one key: it disappears", gone),
     ]
 }
 
-/// A prefix with very many values below it, and as many that need any of them.
+/// A prefix with many values, and as many dependents that need any one of them.
 fn one_prefix(size: usize) -> Vec<(&'static str, Cost)> {
     let mut world = World::new();
     let members = |content: u32| (0..size).map(move |index| put((member(index), Toy::plain(content))));
@@ -58,15 +56,15 @@ fn one_prefix(size: usize) -> Vec<(&'static str, Cost)> {
     let create = world.transaction(members(1).chain(dependents).collect(), false);
     let update = world.transaction(members(2).collect(), false);
     let delete = world.transaction((0..size).map(|index| delete(member(index))).collect(), false);
-    assert_eq!(world.applied_under("config/"), 0, "the last member takes the dependents along");
+    assert_eq!(world.applied_under("config/"), 0, "dependents are deleted with the last member");
     vec![
-        ("one prefix: members and dependents come", create),
-        ("one prefix: all members change", update),
-        ("one prefix: all members go, and the dependents with them", delete),
+        ("one prefix: create members and dependents", create),
+        ("one prefix: update all members", update),
+        ("one prefix: delete all members, and with them the dependents", delete),
     ]
 }
 
-/// A chain in which each value needs the one before.
+/// A chain in which each value needs the previous one.
 fn one_chain(size: usize) -> Vec<(&'static str, Cost)> {
     let mut world = World::new();
     let start = Key::from("fact/start");
@@ -77,21 +75,21 @@ fn one_chain(size: usize) -> Vec<(&'static str, Cost)> {
     let waiting = world.transaction(links.collect(), false);
     let come = world.fact(&start, true);
     let gone = world.fact(&start, false);
-    assert_eq!(world.applied_under("config/"), 0, "nothing stays without the start");
+    assert_eq!(world.applied_under("config/"), 0, "all links are deleted with the start");
     vec![
         (
-            "one chain: all wait for its start",
+            "one chain: all links wait for its start",
             Cost {
                 operations: size,
                 ..waiting
             },
         ),
-        ("one chain: its start comes", come),
-        ("one chain: its start goes", gone),
+        ("one chain: its start appears", come),
+        ("one chain: its start disappears", gone),
     ]
 }
 
-/// All scenarios with hubs, each at all sizes.
+/// Runs all scenarios with hubs, each at all sizes.
 pub fn run(sizes: &[usize], report: &mut Report) {
     let sizes: Vec<usize> = sizes.iter().copied().filter(|size| *size <= LARGEST).collect();
     measure(one_key, &sizes, report);

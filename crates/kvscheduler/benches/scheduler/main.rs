@@ -1,16 +1,16 @@
-//! How fast the scheduler is, and whether that depends on the size of the graph.
+//! Benchmark of the scheduler: cost per operation, and how it depends on the size of the graph.
 //!
 //! ```text
 //! cargo bench -p kvscheduler                         # N = 1,000 to 1,000,000: some minutes, 2 GB
 //! cargo bench -p kvscheduler -- life 1000 100000     # only this part (or `hubs`), these N
 //! ```
 //!
-//! Owns scenarios and report. Must never leave out what the scheduler does for an operation: the time is that of all calls from
-//! the transaction to the last outcome and the last status, and the bytes are all that it keeps, keys and values included. What
-//! descriptors do is left out as far as it can be: see [`toy`]. What remains of it is told: giving up a value that was replaced.
+//! The time covers all calls from the transaction to the last outcome and the last status, so all work of the scheduler for an operation
+//! is included. The bytes are all memory that the scheduler keeps, including keys and values. The work of descriptors is excluded as far
+//! as possible (see [`toy`]); the remaining part, dropping a replaced value, is measured separately and reported.
 //!
 //! Every table compares with its smallest size, in the same run. Times are medians of several runs (one above 300,000 values), in
-//! processor time, so that they are about the same on a busy machine. Start reading at [`life`] and [`hubs`].
+//! processor time, so they are about the same on a busy machine. The scenarios are in [`life`] and [`hubs`].
 
 mod allocator;
 mod hubs;
@@ -25,20 +25,20 @@ use report::{Report, Row};
 use toy::{Key, Toy, delete, put, value};
 use world::{Cost, World, cpu_time};
 
-/// Base values in the graph, if the command line names none.
+/// Numbers of base values in the graph, unless the command line specifies others.
 const SIZES: &[usize] = &[1_000, 10_000, 100_000, 1_000_000];
-/// Most single changes in one run of a size.
+/// Largest number of single changes in one run of a size.
 const SINGLE_CHANGES_MAX: usize = 20_000;
-/// So many values are made for each size, in several runs if it is small.
+/// Number of values that are created for each size, in several runs if the size is small.
 const VALUES: usize = 300_000;
 const RUNS_MAX: usize = 50;
-/// No further run is begun after this time on the clock, however many are left: the whole takes a few minutes.
+/// Wall-clock time after which no further run of a size is started, so that the whole benchmark takes a few minutes.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// From this size on, each scenario says when it begins.
+/// From this size on, the start of each scenario is printed.
 const SLOW: usize = 300_000;
 
-/// The same numbers in every run (Knuth's MMIX generator).
+/// Pseudo-random numbers, the same in every run (Knuth's MMIX generator).
 struct Numbers(u64);
 
 impl Numbers {
@@ -51,17 +51,17 @@ impl Numbers {
     }
 }
 
-/// What one life of a graph took.
+/// Costs of one life of a graph.
 struct Life {
     bytes: usize,
-    /// Of these, keys and values as the scheduler was given them.
+    /// Part of `bytes` that is used by keys and values as passed to the scheduler.
     given: usize,
     costs: Vec<(&'static str, Cost)>,
 }
 
-/// A graph of `n` base values from its creation to its end.
+/// Runs all scenarios on a graph of `n` base values, from its creation to its deletion.
 fn life(n: usize) -> Life {
-    // In key order, as a listing of the store gives them.
+    // In key order, like a listing of the store.
     let all = |content: u32| {
         let mut changes: Vec<_> = (0..n).map(|index| put(value(index, content))).collect();
         changes.sort_by(|a, b| a.key.cmp(&b.key));
@@ -83,13 +83,13 @@ fn life(n: usize) -> Life {
     let given = allocator::live_bytes() - before - list;
     costs.push(("create all", world.transaction(wanted, false)));
     let bytes = allocator::live_bytes() - before;
-    assert_eq!(world.applied_under("config/"), n, "not everything was created");
+    assert_eq!(world.applied_under("config/"), n, "all values must be created");
 
     step("update all");
     costs.push(("update all", world.transaction(all(2), false)));
     step("full resync");
     let mut resync = world.transaction(all(2), true);
-    assert_eq!(resync.operations, 0, "a resync of what is there does nothing");
+    assert_eq!(resync.operations, 0, "a resync without changes does nothing");
     resync.operations = n;
     costs.push(("full resync, nothing changed (per value)", resync));
 
@@ -103,20 +103,20 @@ fn life(n: usize) -> Life {
         remade.push(vec![delete(value(index, 0).0)]);
         remade.push(vec![put(value(index, 0))]);
     }
-    costs.push(("single deletion of any value, and its return", world.transactions(remade)));
+    costs.push(("single deletion of any value, and re-creation", world.transactions(remade)));
 
     step("delete all");
     let deletions = all(0).into_iter().map(|change| delete(change.key));
     costs.push(("delete all", world.transaction(deletions.collect(), false)));
-    assert_eq!(world.applied_under(""), 0, "something stayed");
+    assert_eq!(world.applied_under(""), 0, "all values must be deleted");
     costs.push((
-        "of an update or a resync: giving up the former value (the benchmark's share)",
+        "part of update and resync that is the benchmark's: drop the old value",
         give_up(all(2), all(3)),
     ));
     Life { bytes, given, costs }
 }
 
-/// What of an update is not the scheduler's: the memory of the value that is no longer wanted is given back.
+/// Measures the part of an update that is not the scheduler's: dropping the replaced value.
 fn give_up(mut former: Vec<Change<Key, Toy>>, wanted: Vec<Change<Key, Toy>>) -> Cost {
     let operations = former.len();
     let start = cpu_time();
@@ -129,16 +129,16 @@ fn give_up(mut former: Vec<Change<Key, Toy>>, wanted: Vec<Change<Key, Toy>>) -> 
     }
 }
 
-/// Runs `life` often enough and gives the median of each scenario.
+/// Runs `life` several times, and reports the median of each scenario.
 fn lives(n: usize, report: &mut Report) {
     let runs = (VALUES / n).clamp(1, RUNS_MAX);
-    eprintln!("life of {n} values, {runs} times");
+    eprintln!("life of {n} values, {runs} runs");
     let mut lives: Vec<Life> = Vec::new();
     let start = Instant::now();
     while lives.is_empty() || (lives.len() < runs && start.elapsed() < LONGEST) {
         lives.push(life(n));
     }
-    eprintln!("  {} lives in {:.0} s", lives.len(), start.elapsed().as_secs_f64());
+    eprintln!("  {} runs in {:.0} s", lives.len(), start.elapsed().as_secs_f64());
     for (position, (scenario, first)) in lives[0].costs.iter().enumerate() {
         let mut times: Vec<_> = lives.iter().map(|life| life.costs[position].1.time).collect();
         times.sort();

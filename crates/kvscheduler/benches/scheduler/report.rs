@@ -1,6 +1,4 @@
-//! The figures, as Markdown and as JSON.
-//!
-//! Owns their form. Must never show a cost without the size that it is compared with. Start reading at [`Report`].
+//! Report of the measurements, as Markdown and as JSON. Every cost is compared with the smallest size of its scenario.
 
 use serde_json::json;
 
@@ -29,7 +27,7 @@ impl Row {
     }
 }
 
-/// Everything that was measured.
+/// All measurements.
 #[derive(Default)]
 pub struct Report {
     rows: Vec<Row>,
@@ -41,12 +39,12 @@ impl Report {
         self.rows.push(row);
     }
 
-    /// `bytes` are all that a graph of `size` base values keeps, `given` those of them that it was given: keys and values.
+    /// Adds the memory of a graph of `size` base values: `bytes` in total, of which `given` are keys and values as passed.
     pub fn add_memory(&mut self, size: usize, bytes: usize, given: usize) {
         self.memory.push((size, bytes, given));
     }
 
-    /// Scenarios in the order in which they came first.
+    /// Returns the scenarios in the order of their first measurement.
     fn scenarios(&self) -> Vec<&'static str> {
         let mut scenarios = Vec::new();
         for row in &self.rows {
@@ -57,7 +55,7 @@ impl Report {
         scenarios
     }
 
-    /// Cost of a row by that of the same scenario at its smallest size.
+    /// Returns the cost of a row divided by the cost of the same scenario at its smallest size.
     fn ratio(&self, row: &Row) -> f64 {
         let smallest = self
             .rows
@@ -68,7 +66,7 @@ impl Report {
     }
 
     pub fn print(&self) {
-        println!("| scenario | N | operations | operations/s | ns per operation | cost by that at the smallest N |");
+        println!("| scenario | N | operations | operations/s | ns per operation | cost compared to the smallest N |");
         println!("|---|--:|--:|--:|--:|--:|");
         for scenario in self.scenarios() {
             for row in self.rows.iter().filter(|row| row.scenario == scenario) {
@@ -82,7 +80,7 @@ impl Report {
                 );
             }
         }
-        println!("\n| N | bytes per value | of these, key and value as given |\n|--:|--:|--:|");
+        println!("\n| N | bytes per value | of these, key and value as passed |\n|--:|--:|--:|");
         for (size, bytes, given) in &self.memory {
             println!("| {size} | {} | {} |", bytes / size, given / size);
         }

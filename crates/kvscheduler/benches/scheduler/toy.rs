@@ -1,18 +1,16 @@
-//! The toy domain of the benchmark: values that hang together as real configuration does, and cost next to nothing themselves.
-//!
-//! Owns the shape of the graph. Must never do work that a benchmark would mistake for the scheduler's. Start reading at [`Cell`].
+//! Toy domain of the benchmark: values with dependencies as in a real configuration, whose descriptor does almost no work.
 
 use std::sync::Arc;
 
 use kvscheduler::{Change, Comparison, DeleteCause, Dependency, Descriptor, Difference, Domain, Effect, Refusal, View};
 
-/// A key: its clones share the text.
+/// A key. Its clones share the text.
 pub type Key = Arc<str>;
 
-/// A value. What it depends on and what it brings along is shared by its clones.
+/// A value. Its clones share dependencies and derived values.
 #[derive(Clone, Debug)]
 pub struct Toy {
-    /// A difference needs an update.
+    /// A change of the content requires an update.
     pub content: u32,
     links: Arc<Links>,
 }
@@ -33,18 +31,18 @@ impl Toy {
         }
     }
 
-    /// A value that hangs on nothing.
+    /// Creates a value without dependencies.
     pub fn plain(content: u32) -> Self {
         Toy::new(content, Links::default())
     }
 
-    /// A value that needs one other.
+    /// Creates a value that needs one other value.
     pub fn needing(content: u32, need: Key) -> Self {
         let needs = [need].into();
         Toy::new(content, Links { needs, ..Links::default() })
     }
 
-    /// A value that needs anything below a prefix.
+    /// Creates a value that needs any value with a prefix.
     pub fn needing_any(content: u32, prefix: Key) -> Self {
         let needs_any = Some(prefix);
         Toy::new(
@@ -57,11 +55,11 @@ impl Toy {
     }
 }
 
-/// The only descriptor; properties (`state/…`) and facts have none.
+/// Domain with one descriptor for all keys except properties (`state/…`) and facts.
 #[derive(Clone)]
 pub struct ToyDomain;
 
-/// What is to be done: something that somebody must do.
+/// An operation. It has no content, as nothing is performed.
 #[derive(Clone, Debug)]
 pub struct Something;
 
@@ -84,7 +82,7 @@ impl Descriptor<ToyDomain> for ToyDomain {
     fn compare(&self, _: &Key, applied: &Toy, desired: &Toy) -> Comparison {
         let differs = applied.content != desired.content;
         differs
-            .then(|| Difference::in_place("its content is another one"))
+            .then(|| Difference::in_place("its content was changed"))
             .into_iter()
             .collect()
     }
@@ -120,14 +118,14 @@ impl Descriptor<ToyDomain> for ToyDomain {
     }
 }
 
-/// Values in one cell.
+/// Number of values in a cell.
 pub const CELL: usize = 10;
-/// Cells that share a namespace.
+/// Number of cells that share a namespace.
 const CELLS_IN_NAMESPACE: usize = 100;
 
-/// Ten values that belong together: the two ends of a veth, each of which names the other and a namespace that many share, and has
-/// an address and a state derived from it; for each end a route and an ARP entry, which need that state and any address of it; and
-/// four values in a chain, the first of which needs an end. Twelve operations create a cell.
+/// Ten values that depend on each other. There are the two ends of a veth: each names the other and a namespace that many cells share, and
+/// has a derived address and a derived state. For each end there are a route and an ARP entry, which need the state and any address of the
+/// end. The remaining four values form a chain, of which the first needs an end. Twelve operations create a cell.
 struct Cell(usize);
 
 impl Cell {
@@ -182,12 +180,12 @@ impl Cell {
     }
 }
 
-/// The value at a place of the configuration, with its key.
+/// Returns the value at a position of the configuration, with its key.
 pub fn value(index: usize, content: u32) -> (Key, Toy) {
     Cell(index / CELL).value(content, index % CELL)
 }
 
-/// A change of the desired state.
+/// Returns a change that puts a value into the desired state.
 pub fn put((key, value): (Key, Toy)) -> Change<Key, Toy> {
     Change {
         key,
@@ -196,7 +194,7 @@ pub fn put((key, value): (Key, Toy)) -> Change<Key, Toy> {
     }
 }
 
-/// A deletion from the desired state.
+/// Returns a change that deletes a key from the desired state.
 pub fn delete(key: Key) -> Change<Key, Toy> {
     Change {
         key,

@@ -1,6 +1,4 @@
-//! A scheduler whose operations all succeed at once, and the clock that its work is measured with.
-//!
-//! Owns the loop that an engine would run. Must never measure the making of its input. Start reading at [`World::settle`].
+//! A scheduler whose operations all succeed immediately, and the measurement of its time. Creating the input is not measured.
 
 use std::time::Duration;
 
@@ -9,16 +7,16 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::toy::{Key, Toy, ToyDomain};
 
-/// Time that this thread was running. Unlike a wall clock it does not count the work of others on the same machine.
+/// Returns the processor time of this thread. Unlike wall-clock time, it does not include the work of others on the machine.
 pub fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }
 
-/// What a piece of work took.
+/// Cost of a piece of work.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Cost {
-    /// Operations that the scheduler gave out and got an outcome of.
+    /// Operations that the scheduler started and that completed.
     pub operations: usize,
     /// Processor time of all calls into the scheduler.
     pub time: Duration,
@@ -41,7 +39,7 @@ impl World {
         }
     }
 
-    /// Steps and outcomes until nothing is left to do.
+    /// Performs steps and outcomes until nothing is left to do, as an engine would.
     fn settle(&mut self) {
         loop {
             self.now += Duration::from_millis(1);
@@ -67,7 +65,7 @@ impl World {
         }
     }
 
-    /// One transaction, until nothing is left to do.
+    /// Measures one transaction, until nothing is left to do.
     pub fn transaction(&mut self, changes: Vec<Change<Key, Toy>>, full: bool) -> Cost {
         self.measured(|world| {
             world.scheduler.transaction(changes, full);
@@ -75,7 +73,7 @@ impl World {
         })
     }
 
-    /// Transactions one after another, until nothing is left to do after each.
+    /// Measures consecutive transactions, each until nothing is left to do.
     pub fn transactions(&mut self, transactions: Vec<Vec<Change<Key, Toy>>>) -> Cost {
         self.measured(|world| {
             for changes in transactions {
@@ -85,7 +83,7 @@ impl World {
         })
     }
 
-    /// A fact comes or goes.
+    /// Measures the appearance or disappearance of a fact.
     pub fn fact(&mut self, key: &Key, exists: bool) -> Cost {
         self.measured(|world| {
             world.scheduler.fact(key, exists.then(|| Toy::plain(0)));
@@ -93,7 +91,7 @@ impl World {
         })
     }
 
-    /// How many values are applied below a prefix.
+    /// Returns the number of applied values with a prefix.
     pub fn applied_under(&self, prefix: &str) -> usize {
         self.scheduler.view().applied_under(prefix).count()
     }

@@ -1,8 +1,7 @@
-//! A copy of what the scheduler knows, for whoever wants to look at all of it: values, states, and what they were before.
+//! Copies of the values, their states and their history, for readers.
 //!
-//! Owns the copy, and the reconstruction of revisions from it and from the records of operations. Taking the copy is cheap (values
-//! and records are shared); all else is done without the scheduler. Nothing is kept for it, so it costs nothing until somebody
-//! asks. Must never be part of a decision. Start reading at [`Extract`].
+//! Taking a copy is cheap, because values and records are shared. Everything else, such as the reconstruction of revisions from
+//! the records, is done without the scheduler, and only when a reader needs it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,7 +21,7 @@ use super::{
     timeline::{Flag, FlagStatistics, Relation, Revision, RevisionTarget},
 };
 
-/// How much is copied.
+/// Scope of a copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope<K> {
     /// Everything, with the history.
@@ -31,64 +30,64 @@ pub enum Scope<K> {
     Values,
     /// The values of the descriptor of this name, without the history.
     Kind(&'static str),
-    /// These values and what is derived from them, however far, without the history.
+    /// These values and everything derived from them, directly or indirectly, without the history.
     Keys(Vec<K>),
-    /// These values alone, without the history.
+    /// Only these values, without the history.
     Exactly(Vec<K>),
 }
 
-/// A value, as it is now.
+/// Present state of a value.
 #[derive(Clone, Debug)]
 pub struct Sighting<K, V> {
-    /// Its key.
+    /// Key of the value.
     pub key: K,
-    /// Its own state, without what is derived from it.
+    /// State of the value alone, without what is derived from it.
     pub state: ValueState,
-    /// What is in the kernel, as far as is known.
+    /// Applied value, as far as is known.
     pub applied: Option<V>,
-    /// The valid value that is wanted.
+    /// Desired value, if it is valid.
     pub wanted: Option<V>,
-    /// What was wrong with it when its state was recorded last.
+    /// Error when the state was recorded last.
     pub error: Option<Arc<str>>,
-    /// Last operation on it; of a value that nothing was done for yet, the one that it waits for.
+    /// Last operation on the value or, if there was none, the one that it waits for.
     pub last_operation: Verb,
-    /// Since when it is in the state that was recorded last (since the Unix epoch).
+    /// Time of the last recorded change of state (since the Unix epoch).
     pub since: Duration,
-    /// The transaction that did so.
+    /// Sequence number of the transaction of that change.
     pub seq: u64,
-    /// Whether others can rely on it.
+    /// Others can rely on the value.
     pub available: bool,
-    /// Somebody asked for it.
+    /// A transaction requested the value.
     pub requested: bool,
-    /// It is a fact from below.
+    /// The value is a fact reported from outside.
     pub fact: bool,
-    /// What it is derived from.
+    /// Value that it is derived from.
     pub parent: Option<K>,
-    /// What was told of it and of all that is derived from it; `None` for what is never reported.
+    /// Last reported status, which covers everything derived from the value; `None` if it is never reported.
     pub status: Option<Status<K>>,
 }
 
 /// See the [module documentation](self).
 pub struct Extract<D: Domain> {
     domain: Arc<D>,
-    /// By key.
+    /// Sorted by key.
     values: Vec<Sighting<D::Key, D::Value>>,
-    /// The oldest first.
+    /// Oldest first.
     records: Vec<Arc<TransactionRecord<D::Key, D::Value>>>,
 }
 
-/// An operation, with the number of its transaction.
+/// Operation, with the sequence number of its transaction.
 type Numbered<'a, K, V> = (u64, &'a OperationRecord<K, V>);
 /// Operations by key.
 type Changes<'a, K, V> = BTreeMap<K, Vec<Numbered<'a, K, V>>>;
 
 impl<D: Domain> Scheduler<D> {
-    /// A copy of what is known.
+    /// Returns a copy of the values, and of the history if the scope includes it.
     pub fn extract(&self, scope: &Scope<D::Key>) -> Extract<D> {
         self.pick(scope).into_extract()
     }
 
-    /// As [`Self::extract`], in less time: the order is made by whoever takes it.
+    /// Like [`Self::extract`], but faster: the values are sorted later, by [`Pick::into_extract`].
     pub fn pick(&self, scope: &Scope<D::Key>) -> Pick<D> {
         let values: Vec<Sighting<D::Key, D::Value>> = match scope {
             Scope::All | Scope::Values => self.graph.all().filter_map(|id| self.sighting(id)).collect(),
@@ -124,7 +123,7 @@ impl<D: Domain> Scheduler<D> {
         })
     }
 
-    /// `None`: nothing is known under the key but that others name it.
+    /// Returns the state of a value; `None` if the key is only named by others.
     fn sighting(&self, id: NodeId) -> Option<Sighting<D::Key, D::Value>> {
         let node = &self.graph[id];
         let state = node.trace.state;
@@ -153,48 +152,49 @@ fn reported<D: Domain>(node: &Node<D>) -> Option<Status<D::Key>> {
     node.status.status().map(std::borrow::Cow::into_owned)
 }
 
-/// An extract in no order.
+/// Extract that is not sorted yet.
 pub struct Pick<D: Domain>(Extract<D>);
 
 impl<D: Domain> Pick<D> {
-    /// All values, in no order.
+    /// Returns all values, in no particular order.
     pub fn values(&self) -> &[Sighting<D::Key, D::Value>] {
         &self.0.values
     }
 
-    /// The extract.
+    /// Sorts the values by key.
     pub fn into_extract(self) -> Extract<D> {
         let Pick(mut extract) = self;
         extract.values.sort_unstable_by(|one, other| one.key.cmp(&other.key));
-        // One that was named twice, or beside what it is derived from.
+        // A value may be listed twice, or both by itself and as derived from another.
         extract.values.dedup_by(|one, other| one.key == other.key);
         extract
     }
 }
 
 impl<D: Domain> Extract<D> {
-    /// All values that there are, by key.
+    /// Returns all values, sorted by key.
     pub fn values(&self) -> &[Sighting<D::Key, D::Value>] {
         &self.values
     }
 
-    /// The transactions that are recorded, the oldest first.
+    /// Returns the recorded transactions, the oldest first.
     pub fn records(&self) -> &[Arc<TransactionRecord<D::Key, D::Value>>] {
         &self.records
     }
 
-    /// The domain.
+    /// Returns the domain.
     pub fn domain(&self) -> &D {
         &self.domain
     }
 
-    /// A value.
+    /// Returns the value of a key.
     pub fn value(&self, key: &D::Key) -> Option<&Sighting<D::Key, D::Value>> {
         self.position(key.text()).ok().map(|at| &self.values[at])
     }
 
-    /// The value that this one is derived from in the end; itself, if it is not derived from any. (One that the extract does not reach
-    /// counts as none.)
+    /// Returns the base value that a value is derived from, directly or indirectly; itself if it is not derived.
+    ///
+    /// A parent outside of the extract is ignored.
     pub fn base_of<'a>(&'a self, value: &'a Sighting<D::Key, D::Value>) -> &'a Sighting<D::Key, D::Value> {
         let mut base = value;
         while let Some(parent) = base.parent.as_ref().and_then(|parent| self.value(parent)) {
@@ -207,7 +207,7 @@ impl<D: Domain> Extract<D> {
         self.values.binary_search_by(|value| value.key.text().cmp(key))
     }
 
-    /// The values whose key begins like this, by key.
+    /// Returns the values whose key starts with `prefix`, in key order.
     pub fn under(&self, prefix: &str) -> impl Iterator<Item = &Sighting<D::Key, D::Value>> {
         let start = self.values.partition_point(|value| value.key.text() < prefix);
         self.values[start..]
@@ -215,13 +215,13 @@ impl<D: Domain> Extract<D> {
             .take_while(move |value| value.key.text().starts_with(prefix))
     }
 
-    /// All that is known of a key, the oldest first.
+    /// Returns the revisions of a key, the oldest first.
     pub fn timeline(&self, key: &D::Key) -> Vec<Revision<D::Key, D::Value>> {
         let mut changes = self.changes_by_key(|other| other == key);
         self.revisions_of(key, &changes.remove(key.text()).unwrap_or_default())
     }
 
-    /// What each key was at a moment (since the Unix epoch), in key order; `None`: what it is now.
+    /// Returns the revisions at a moment (since the Unix epoch), in key order; `None`: the present ones.
     pub fn snapshot(&self, time: Option<Duration>) -> Vec<Revision<D::Key, D::Value>> {
         let revisions = self.all_revisions();
         match time {
@@ -230,7 +230,7 @@ impl<D: Domain> Extract<D> {
         }
     }
 
-    /// How often the texts of a flag occur, over all known revisions of the keys that count.
+    /// Counts the texts of a flag over all known revisions of the keys that count.
     pub fn flag_statistics(&self, flag: Flag, counts: impl Fn(&D::Key) -> bool) -> FlagStatistics {
         let mut statistics = FlagStatistics::default();
         for revision in self.all_revisions().iter().filter(|revision| counts(&revision.key)) {
@@ -260,7 +260,7 @@ impl<D: Domain> Extract<D> {
                 changes.entry(operation.key.clone()).or_default().push((record.seq, operation));
             }
         }
-        // Transactions are kept in the order of their ends.
+        // Transactions are in the order of their ends.
         changes
             .values_mut()
             .for_each(|list| list.sort_by_key(|(_, operation)| operation.at));
@@ -286,7 +286,7 @@ impl<D: Domain> Extract<D> {
         revisions
     }
 
-    /// Makes the last revision that of the value as it is now, of which more is known, or adds one if the history has lost it.
+    /// Completes the last revision with the present state of the value, or adds a revision if the history has lost it.
     fn complete(&self, value: &Sighting<D::Key, D::Value>, revisions: &mut Vec<Revision<D::Key, D::Value>>) {
         if value.state == ValueState::Nonexistent {
             return;
@@ -325,7 +325,7 @@ impl<D: Domain> Extract<D> {
         self.value(key).is_some_and(|value| value.available)
     }
 
-    /// What a value under this key depends on.
+    /// Returns the dependencies of a value under this key.
     pub fn dependencies(&self, key: &D::Key, value: Option<&D::Value>) -> Vec<Dependency<D::Key>> {
         match (self.domain.descriptor(key), value) {
             (Some(descriptor), Some(value)) => descriptor.dependencies(key, value),
@@ -333,7 +333,7 @@ impl<D: Domain> Extract<D> {
         }
     }
 
-    /// The keys that satisfy a dependency now.
+    /// Returns the keys that satisfy a dependency now.
     pub fn matching(&self, dependency: &Dependency<D::Key>) -> Vec<D::Key> {
         match &dependency.on {
             On::Key(key) => self.available(key).then(|| key.clone()).into_iter().collect(),

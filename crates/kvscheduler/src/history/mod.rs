@@ -1,7 +1,6 @@
-//! What was done, when and why: finished transactions, bounded by age, number and operations.
+//! History: complete transactions, bounded by age, number and operations.
 //!
-//! Owns the records and the timeline of each key. How they are shown is the caller's. Must never influence what happens
-//! to a value. Start reading at [`History`]; [`extract::Extract`] is how others look at all of it.
+//! [`History`] has the records; [`extract::Extract`] is a copy of the records and the present values, for readers.
 
 pub mod extract;
 pub mod record;
@@ -11,16 +10,16 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use record::TransactionRecord;
 
-/// How much is kept.
+/// Limits of the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HistorySettings {
-    /// Whether anything is kept at all.
+    /// Keep a history.
     pub enabled: bool,
     /// Transactions that ended longer ago than this are dropped.
     pub age: Duration,
-    /// Most transactions kept.
+    /// Maximum number of transactions.
     pub transactions: usize,
-    /// Most operations kept, over all transactions. One transaction alone keeps at most a quarter of this.
+    /// Maximum number of operations over all transactions. A single transaction keeps at most a quarter of it.
     pub operations: usize,
 }
 
@@ -37,17 +36,17 @@ impl Default for HistorySettings {
 }
 
 impl HistorySettings {
-    /// Most operations (and most values) kept of one transaction.
+    /// Returns the maximum number of operations (and of values) kept of one transaction.
     pub(super) fn of_one(&self) -> usize {
         if self.enabled { self.operations / 4 } else { 0 }
     }
 }
 
-/// Finished transactions, the oldest first.
+/// Complete transactions, the oldest first.
 #[derive(Clone)]
 pub struct History<K, V> {
     settings: HistorySettings,
-    /// Shared, so that whoever is shown them needs no copy.
+    /// Shared, so that readers need no copy.
     records: VecDeque<Arc<TransactionRecord<K, V>>>,
     operations: usize,
 }
@@ -61,7 +60,7 @@ impl<K, V> History<K, V> {
         }
     }
 
-    /// How much is kept.
+    /// Returns the limits.
     pub fn settings(&self) -> HistorySettings {
         self.settings
     }
@@ -81,7 +80,7 @@ impl<K, V> History<K, V> {
         self.trim();
     }
 
-    /// Drops what is too old.
+    /// Drops transactions that are too old.
     pub(super) fn expire(&mut self, now: Duration) {
         let age = self.settings.age;
         while self.records.front().is_some_and(|record| record.stop + age < now) {
@@ -104,19 +103,19 @@ impl<K, V> History<K, V> {
         }
     }
 
-    /// All that is kept, the oldest first.
+    /// Returns all transactions, the oldest first.
     pub fn records(&self) -> impl DoubleEndedIterator<Item = &TransactionRecord<K, V>> {
         self.records.iter().map(Arc::as_ref)
     }
 
-    /// As [`Self::records`], to be kept: whatever is dropped here meanwhile.
+    /// Like [`Self::records`], as shared references that stay valid when transactions are dropped.
     pub fn shared(&self) -> Vec<Arc<TransactionRecord<K, V>>> {
         self.records.iter().cloned().collect()
     }
 
-    /// The transaction with this sequence number.
+    /// Returns the transaction with this sequence number.
     pub fn get(&self, seq: u64) -> Option<&TransactionRecord<K, V>> {
-        // They end nearly in the order of their numbers, so it is near the end or not there.
+        // Transactions are nearly in the order of their numbers; recent ones are at the end.
         self.records().rev().find(|record| record.seq == seq)
     }
 }

@@ -1,7 +1,6 @@
-//! Records of transactions and of the operations within them.
+//! Records of transactions and of their operations.
 //!
-//! Owns the shape of a record, and the compression of what led nowhere. Values are kept as they are; callers render
-//! them. Must never ask the graph. Start reading at [`TransactionRecord`].
+//! Values are stored as they are, and rendered by callers.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,31 +12,31 @@ use super::super::{
     transaction::{KeyError, Kind, Options},
 };
 
-/// What was done to one value.
+/// Operation on one value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OperationRecord<K, V> {
-    /// When (since the Unix epoch; to the precision of a step).
+    /// Time of the operation (since the Unix epoch; to the precision of a step).
     pub at: Duration,
     /// Key of the value.
     pub key: K,
-    /// What was done.
+    /// Kind of the operation.
     pub verb: Verb,
     /// State and value before.
     pub before: Side<V>,
     /// State and value after.
     pub after: Side<V>,
-    /// How it came about.
+    /// Circumstances of the operation.
     pub flags: OperationFlags,
 }
 
 impl<K, V> OperationRecord<K, V> {
-    /// What its flags and its states are called, in the order of the reference.
+    /// Returns the names of its flags and states, in the order of the reference agent.
     pub fn flag_names(&self) -> Vec<&'static str> {
         use ValueState::{Discovered, Failed, Invalid, Missing, Obtained, Pending, Removed, Unimplemented};
         let OperationRecord { before, after, flags, .. } = self;
         let was = |state: ValueState| before.state == state;
         let is = |state: ValueState| after.state == state;
-        // What a state that was or is there is called: before and after, only before, only after.
+        // Names for a state: before and after, only before, only after.
         let pair = |state: ValueState, names: [&'static str; 3]| match (was(state), is(state)) {
             (true, true) => Some(names[0]),
             (true, false) => Some(names[1]),
@@ -73,62 +72,62 @@ impl<K, V> OperationRecord<K, V> {
     }
 }
 
-/// A value at one moment.
+/// State of a value at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Side<V> {
-    /// Its state.
+    /// State of the value.
     pub state: ValueState,
-    /// The value; `None` when there was none.
+    /// The value; `None` if there was none.
     pub value: Option<V>,
-    /// What was wrong with it.
+    /// Error of the value.
     pub error: Option<Arc<str>>,
 }
 
-/// How an operation came about.
+/// Circumstances of an operation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OperationFlags {
-    /// Nothing was done in the kernel.
+    /// No operation was performed in the kernel.
     pub noop: bool,
     /// The value is derived from another and has a descriptor.
     pub derived: bool,
-    /// The value has no descriptor: others depend on it, and that is all.
+    /// The value has no descriptor: it exists only for others to depend on.
     pub property: bool,
-    /// It brought a previous value back.
+    /// The operation restored a previous value.
     pub revert: bool,
-    /// It was a further attempt.
+    /// The operation was a retry.
     pub retry: bool,
-    /// It is one half of a re-creation.
+    /// The operation is one half of a re-creation.
     pub recreate: bool,
-    /// Only a change of what is known, such as "found in the kernel": part of the timeline of its key, not of the transaction.
+    /// Only a change of knowledge, such as "observed in the kernel": part of the timeline of the key, not of the transaction.
     pub quiet: bool,
-    /// A resync confirmed that the value still waits: part of the transaction, not of the timeline of its key.
+    /// A resync confirmed that the value still waits: part of the transaction, not of the timeline of the key.
     pub confirmation: bool,
 }
 
-/// A value as it came with a transaction.
+/// Value that a transaction names.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ValueRecord<K, V> {
-    /// Its key.
+    /// Key of the value.
     pub key: K,
     /// The value; `None` for a deletion, or for one that cannot be used.
     pub value: Option<V>,
-    /// `FromNB` or `FromSB`.
+    /// Origin of the value: `FromNB` or `FromSB`.
     pub origin: Origin,
 }
 
-/// Where a value comes from; numbers as in the reference.
+/// Origin of a value. The numbers are those of the reference agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// There is no such value.
+    /// The value does not exist.
     Unknown = 0,
-    /// Somebody asked for it.
+    /// The value was requested by a transaction (northbound).
     FromNB = 1,
-    /// It exists by itself.
+    /// The value exists by itself (southbound).
     FromSB = 2,
 }
 
 impl Origin {
-    /// The origin that follows from a state.
+    /// Returns the origin that follows from a state.
     pub fn of(state: ValueState) -> Self {
         match state {
             ValueState::Nonexistent => Origin::Unknown,
@@ -137,7 +136,7 @@ impl Origin {
         }
     }
 
-    /// As shown to users.
+    /// Returns the text shown to users.
     pub fn text(self) -> &'static str {
         match self {
             Origin::Unknown => "unknown",
@@ -147,42 +146,44 @@ impl Origin {
     }
 }
 
-/// A transaction that is finished.
+/// Complete transaction.
 #[derive(Clone, Debug)]
 pub struct TransactionRecord<K, V> {
     /// Sequence number.
     pub seq: u64,
-    /// What started it.
+    /// Cause of the transaction.
     pub kind: Kind,
-    /// The options it came with.
+    /// Options of the transaction.
     pub options: Options,
-    /// When it was first acted upon (since the Unix epoch).
+    /// Time when work on it started (since the Unix epoch).
     pub start: Duration,
-    /// When nothing of it was left to do.
+    /// Time when nothing was left to do (since the Unix epoch).
     pub stop: Duration,
-    /// The values it came with, by key; empty for a downstream resync.
+    /// Values that it names, by key; empty for a downstream resync.
     pub values: Vec<ValueRecord<K, V>>,
-    /// What a simulation before it said.
+    /// Result of a simulation before it.
     pub planned: Option<Vec<OperationRecord<K, V>>>,
-    /// What was done, in the order in which it was completed; with quiet entries.
+    /// Operations in the order of their completion, including quiet ones.
     pub operations: Vec<OperationRecord<K, V>>,
-    /// How many more operations there were than the history keeps of one transaction.
+    /// Number of further operations, beyond what the history keeps of one transaction.
     pub omitted: usize,
-    /// What failed.
+    /// Failures.
     pub errors: Vec<KeyError<K>>,
-    /// The previous values were brought back.
+    /// The previous values were restored.
     pub reverted: bool,
 }
 
 impl<K, V> TransactionRecord<K, V> {
-    /// What was done, without the quiet entries.
+    /// Returns the operations without the quiet ones.
     pub fn executed(&self) -> impl Iterator<Item = &OperationRecord<K, V>> {
         self.operations.iter().filter(|operation| !operation.flags.quiet)
     }
 }
 
-/// Merges what led nowhere: a creation that ended PENDING with a later creation, and a deletion of a PENDING value with the
-/// deletion before it. Only neighbours among the operations of a key are merged.
+/// Merges operations that had no effect.
+///
+/// A creation that ended PENDING is merged with a later creation, and the deletion of a PENDING value with the deletion before
+/// it. Only successive operations of a key are merged.
 pub fn compress<K: Key, V>(mut operations: Vec<OperationRecord<K, V>>) -> Vec<OperationRecord<K, V>> {
     let waited = |operation: &OperationRecord<K, V>| [operation.before.state, operation.after.state].contains(&ValueState::Pending);
     if !operations.iter().any(waited) {
@@ -214,7 +215,7 @@ pub fn compress<K: Key, V>(mut operations: Vec<OperationRecord<K, V>>) -> Vec<Op
         compressed.push(Some(operation));
     }
     let mut compressed: Vec<_> = compressed.into_iter().flatten().collect();
-    // It is kept for a day, in what may be the room of twice as many.
+    // The list is kept for a day, so its unused capacity (up to half) is freed.
     compressed.shrink_to_fit();
     compressed
 }

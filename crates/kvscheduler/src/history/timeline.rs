@@ -1,6 +1,6 @@
-//! What each key was, and when: the form of a revision, and of what is counted over all of them.
+//! Timelines: the revisions of a key, and counts over all revisions.
 //!
-//! Owns the types. They are made by [`Extract`](super::extract::Extract). Must never be part of a decision. Start reading at [`Revision`].
+//! They are made by [`Extract`](super::extract::Extract).
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -9,61 +9,61 @@ use super::super::{
     status::ValueState,
 };
 
-/// What a key was for a while.
+/// State of a key during a period of time.
 #[derive(Clone, Debug)]
 pub struct Revision<K, V> {
-    /// From this moment (since the Unix epoch; zero: since before the history begins).
+    /// Start (since the Unix epoch); zero: before the history begins.
     pub since: Duration,
-    /// Until this moment; `None`: it still is.
+    /// End; `None`: it is the present state.
     pub until: Option<Duration>,
     /// The key.
     pub key: K,
-    /// Its short name.
+    /// Short display name.
     pub label: String,
     /// The value.
     pub value: Option<V>,
-    /// Its state.
+    /// State of the value.
     pub state: ValueState,
-    /// Whether others could rely on it, as far as its state tells.
+    /// Others could rely on it, as far as its state tells.
     pub available: bool,
-    /// What was wrong with it.
+    /// Error of the value.
     pub error: Option<Arc<str>>,
-    /// Sequence number of the transaction that made it so; `None` if the history does not go back so far.
+    /// Sequence number of the transaction that led to it; `None` if the history does not go back so far.
     pub seq: Option<u64>,
-    /// Name of its descriptor.
+    /// Name of the descriptor.
     pub descriptor: Option<&'static str>,
-    /// The value that it is derived from.
+    /// Value that it is derived from.
     pub derived_from: Option<K>,
-    /// What is known of it besides the value.
+    /// Further data beyond the value.
     pub metadata: Vec<(&'static str, Vec<String>)>,
-    /// What it depends on and what is derived from it.
+    /// Dependencies and derived values.
     pub targets: Vec<RevisionTarget<K>>,
 }
 
-/// Another key that a value refers to.
+/// Reference of a value to another key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevisionTarget<K> {
-    /// How.
+    /// Kind of the reference.
     pub relation: Relation,
     /// Label of the dependency, or the derived key.
     pub label: Label,
-    /// The key, or the keys in words.
+    /// Expected key, or a description of the expected keys.
     pub expected: Label,
-    /// Keys that match and are available now. Empty in a revision of the past.
+    /// Keys that match and are available now. Empty in a past revision.
     pub matching: Vec<K>,
 }
 
-/// How values refer to each other.
+/// Kind of a reference between values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Relation {
-    /// It must be there first.
+    /// The target must be available first.
     DependsOn,
-    /// It comes and goes with the value.
+    /// The target exists as long as the value.
     Derives,
 }
 
 impl Relation {
-    /// Its name in the reference.
+    /// Returns the name, as in the reference agent.
     pub fn text(self) -> &'static str {
         match self {
             Relation::DependsOn => "depends-on",
@@ -72,20 +72,20 @@ impl Relation {
     }
 }
 
-/// What can be told of a node besides its value; numbers and names as in the reference.
+/// Property of a node besides its value. Numbers and names are those of the reference agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Flag {
-    /// The transaction that changed it last.
+    /// Last transaction that changed it.
     LastUpdate = 0,
-    /// What is wrong with it.
+    /// Error of the value.
     Error = 1,
-    /// Its state.
+    /// State of the value.
     ValueState = 2,
-    /// Others cannot rely on it.
+    /// The value is not available to others.
     Unavailable = 3,
-    /// Its descriptor.
+    /// Name of the descriptor.
     Descriptor = 4,
-    /// What it is derived from.
+    /// Value that it is derived from.
     Derived = 5,
 }
 
@@ -100,7 +100,7 @@ impl Flag {
         Flag::Derived,
     ];
 
-    /// Its name.
+    /// Returns the name of the flag.
     pub fn name(self) -> &'static str {
         match self {
             Flag::LastUpdate => "last-update",
@@ -112,23 +112,23 @@ impl Flag {
         }
     }
 
-    /// The flag of this name; `None` if there is none.
+    /// Returns the flag with this name.
     pub fn named(name: &str) -> Option<Self> {
         Flag::ALL.into_iter().find(|flag| flag.name() == name)
     }
 }
 
-/// How often the texts of a flag occur.
+/// Counts of the texts of a flag.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FlagStatistics {
-    /// Revisions that have the flag.
+    /// Number of revisions that have the flag.
     pub total_count: usize,
-    /// By its text.
+    /// Number of revisions by text.
     pub per_value_count: BTreeMap<String, usize>,
 }
 
 impl<K: Key, V> Revision<K, V> {
-    /// The flags that the node had, with their texts.
+    /// Returns the flags of the node with their texts.
     pub fn flags(&self) -> Vec<(Flag, String)> {
         let flags = [
             (Flag::LastUpdate, self.seq.map(|seq| format!("TXN-{seq}"))),
@@ -141,7 +141,7 @@ impl<K: Key, V> Revision<K, V> {
         flags.into_iter().filter_map(|(flag, text)| Some((flag, text?))).collect()
     }
 
-    /// Whether it held at a moment.
+    /// Returns whether the revision covers a moment.
     pub fn covers(&self, time: Duration) -> bool {
         self.since < time && self.until.is_none_or(|until| until > time)
     }

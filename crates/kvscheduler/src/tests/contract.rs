@@ -1,9 +1,9 @@
-//! Sections of the reference's contract, and its weaknesses, that no other test here is named after.
+//! Rules of the reference's contract, and its known weaknesses, that no other test covers.
 
 use super::*;
 use crate::history::record::Origin;
 
-/// The states of a key in the order in which the records tell them.
+/// Returns the states of a key in the order of the records.
 fn course(world: &World, text: &str) -> Vec<ValueState> {
     let mut states = vec![ValueState::Nonexistent];
     for record in world.scheduler.history().records() {
@@ -27,7 +27,7 @@ fn persistent(message: &str) -> Fault {
 }
 
 #[test]
-fn states_and_operations_have_the_names_and_numbers_of_the_reference() {
+fn states_and_operations_have_names_and_numbers_of_the_reference() {
     use ValueState::*;
     let states = [
         Nonexistent,
@@ -53,7 +53,7 @@ fn states_and_operations_have_the_names_and_numbers_of_the_reference() {
 }
 
 #[test]
-fn the_origin_of_a_value_follows_from_its_state() {
+fn origin_of_a_value_follows_from_its_state() {
     let texts = [
         ValueState::Nonexistent,
         ValueState::Obtained,
@@ -65,7 +65,7 @@ fn the_origin_of_a_value_follows_from_its_state() {
 }
 
 #[test]
-fn a_value_runs_through_the_states_of_the_transition_table() {
+fn value_follows_the_transition_table() {
     use ValueState::*;
     let mut world = World::new();
     let step = |world: &mut World, changes: Vec<Change<Key, Toy>>| {
@@ -104,12 +104,12 @@ fn a_value_runs_through_the_states_of_the_transition_table() {
 }
 
 #[test]
-fn a_failing_value_runs_through_the_states_of_the_transition_table() {
+fn failing_value_follows_the_transition_table() {
     use ValueState::*;
     let mut world = World::new();
     world.fail = Box::new(|_, _| Some(transient("busy")));
     world.commit(vec![put("a", toy(1))], Options::default());
-    world.fail = Box::new(|_, _| Some(persistent("hopeless")));
+    world.fail = Box::new(|_, _| Some(persistent("permanent")));
     world.now += Duration::from_secs(1);
     world.run();
     world.fail = Box::new(|_, _| None);
@@ -127,7 +127,7 @@ fn a_failing_value_runs_through_the_states_of_the_transition_table() {
 }
 
 #[test]
-fn a_value_below_that_is_also_asked_for_becomes_what_is_asked_for() {
+fn observed_value_becomes_the_desired_value() {
     let mut world = World::new();
     world.fact("unknown/x", true);
     world.put("a", needing(&["unknown/x"]));
@@ -145,7 +145,7 @@ fn a_value_below_that_is_also_asked_for_becomes_what_is_asked_for() {
 }
 
 #[test]
-fn deletions_come_first_then_changes_then_creations_each_in_key_order() {
+fn deletions_precede_updates_precede_creations_in_key_order() {
     let mut world = World::new();
     world.commit(
         vec![put("b", toy(1)), put("c", toy(1)), put("e", toy(1)), put("f", toy(1))],
@@ -175,7 +175,7 @@ fn deletions_come_first_then_changes_then_creations_each_in_key_order() {
 }
 
 #[test]
-fn a_derived_key_that_is_asked_for_itself_is_left_to_who_asked() {
+fn explicit_value_overrides_a_derived_one() {
     let mut world = World::new();
     world.put("d", toy(7));
     world.put(
@@ -193,7 +193,7 @@ fn a_derived_key_that_is_asked_for_itself_is_left_to_who_asked() {
 }
 
 #[test]
-fn an_update_wakes_dependents() {
+fn update_that_derives_a_new_value_configures_its_dependents() {
     let mut world = World::new();
     world.put(
         "b",
@@ -233,7 +233,7 @@ fn an_update_wakes_dependents() {
 }
 
 #[test]
-fn dependents_of_what_was_found_half_made_come_when_it_is_finished() {
+fn dependents_of_a_half_created_value_are_created_after_its_repair() {
     let mut world = World::new();
     let mut first = true;
     world.fail = Box::new(move |key, _| (key == "a" && std::mem::take(&mut first)).then(|| transient("half done")));
@@ -247,7 +247,7 @@ fn dependents_of_what_was_found_half_made_come_when_it_is_finished() {
 }
 
 #[test]
-fn a_retry_is_forgotten_with_its_value() {
+fn deleting_a_value_cancels_its_retry() {
     let mut world = World::new();
     world.fail = Box::new(|_, verb| (verb == Verb::Create).then(|| transient("busy")));
     world.put("a", toy(1));
@@ -259,7 +259,7 @@ fn a_retry_is_forgotten_with_its_value() {
 }
 
 #[test]
-fn no_notification_is_lost_however_many_there_are_and_the_last_word_counts() {
+fn no_notification_is_lost_and_the_last_one_per_fact_counts() {
     let mut world = World::new();
     for number in 0..1000 {
         world.put(&format!("v/{number}"), needing(&[&format!("fact/{number}")]));
@@ -273,12 +273,12 @@ fn no_notification_is_lost_however_many_there_are_and_the_last_word_counts() {
     assert_eq!(world.kernel.len(), 500);
     assert!(
         world.log.iter().all(|step| matches!(step, Do::Create(..))),
-        "what came and went is not built on"
+        "transient facts have no effect"
     );
 }
 
 #[test]
-fn a_transaction_is_decided_upon_with_all_that_was_told_before_it() {
+fn transaction_uses_all_facts_that_were_reported_before() {
     let mut world = World::new();
     world.fact("fact/1", true);
     let result = world.commit(vec![put("a", needing(&["fact/1"]))], Options::default());
@@ -286,7 +286,7 @@ fn a_transaction_is_decided_upon_with_all_that_was_told_before_it() {
 }
 
 #[test]
-fn what_is_seen_twice_counts_as_seen_last_and_is_made_as_wanted() {
+fn last_of_several_observations_of_a_value_counts() {
     let mut world = World::new();
     world.put("a", toy(1));
     world.run();
@@ -297,11 +297,11 @@ fn what_is_seen_twice_counts_as_seen_last_and_is_made_as_wanted() {
 }
 
 #[test]
-fn a_key_without_an_owner_is_of_nobody_however_it_came_by_its_name() {
+fn foreign_object_under_a_former_key_is_left_alone() {
     let mut world = World::new();
     world.commit(vec![put("a", toy(1))], Options::default());
     world.commit(vec![remove("a")], Options::default());
-    // Something foreign under the key of old is not told as found: what is found is what carries the mark.
+    // A foreign object under the former key is not reported as observed: only objects with the ownership mark are.
     world.kernel.insert("a".into(), toy(9));
     world
         .scheduler
@@ -312,7 +312,7 @@ fn a_key_without_an_owner_is_of_nobody_however_it_came_by_its_name() {
 }
 
 #[test]
-fn an_error_within_a_dependency_cycle_is_told() {
+fn error_in_a_dependency_cycle_is_reported() {
     let mut world = World::new();
     world.fail = Box::new(|key, _| (key == "v2").then(|| transient("no")));
     let result = world.commit(vec![put("v1", needing(&["v2"])), put("v2", needing(&["v1"]))], Options::default());
@@ -320,7 +320,7 @@ fn an_error_within_a_dependency_cycle_is_told() {
 }
 
 #[test]
-fn a_failing_look_never_causes_a_deletion() {
+fn failed_read_never_causes_a_deletion() {
     let mut world = World::new();
     world.commit(vec![put("a", toy(1)), put("b", needing(&["a"]))], Options::default());
     world.log.clear();
@@ -330,7 +330,7 @@ fn a_failing_look_never_causes_a_deletion() {
         .expect("acceptable");
     world.scheduler.step(world.now);
     assert!(world.scheduler.take_reading());
-    // Nothing could be read, so nothing is told.
+    // The read failed, so nothing is reported.
     world.scheduler.read_again();
     world.run();
     assert!(world.log.is_empty());
@@ -338,7 +338,7 @@ fn a_failing_look_never_causes_a_deletion() {
 }
 
 #[test]
-fn the_desired_and_the_applied_side_can_be_listed_by_prefix() {
+fn desired_and_applied_values_are_listed_by_prefix() {
     let mut world = World::new();
     world.commit(
         vec![put("v/1", toy(1)), put("v/2", needing(&["nothing"])), put("w", toy(1))],
@@ -351,7 +351,7 @@ fn the_desired_and_the_applied_side_can_be_listed_by_prefix() {
 }
 
 #[test]
-fn a_transaction_waits_for_a_deletion_that_another_one_has_begun() {
+fn transaction_waits_for_a_deletion_started_by_another_one() {
     let mut world = World::new();
     world.commit(vec![put("a", toy(1)), put("b", needing(&["a"]))], Options::default());
     world.delete("b");
@@ -364,7 +364,7 @@ fn a_transaction_waits_for_a_deletion_that_another_one_has_begun() {
     let changes = vec![remove("a")];
     world.scheduler.transact(Transaction { changes, options }).expect("acceptable");
     world.scheduler.step(world.now);
-    assert!(world.scheduler.take_finished().is_empty(), "b is still going");
+    assert!(world.scheduler.take_finished().is_empty(), "b is still being deleted");
     for operation in operations {
         let outcome = world.perform(operation.key.as_str(), operation.verb, operation.steps);
         world.scheduler.outcome(operation.id, outcome);
@@ -376,7 +376,7 @@ fn a_transaction_waits_for_a_deletion_that_another_one_has_begun() {
 }
 
 #[test]
-fn without_a_history_the_same_operations_come_out() {
+fn operations_do_not_depend_on_the_history() {
     let run = |settings: Option<crate::history::HistorySettings>| {
         let mut world = World::new();
         if let Some(settings) = settings {

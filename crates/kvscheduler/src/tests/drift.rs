@@ -1,9 +1,9 @@
-//! What others do to values: repaired, repaired later, or only told.
+//! Changes of values by others: repaired immediately, repaired after a delay, or only reported.
 
 use super::*;
 
 impl World {
-    /// Somebody removes a value, and that is noticed.
+    /// Removes a value from the kernel, and reports the loss to the scheduler.
     fn take_away(&mut self, text: &str) {
         self.scheduler.step(self.now);
         self.kernel.remove(text);
@@ -11,7 +11,7 @@ impl World {
         self.run();
     }
 
-    /// Somebody changes a value, and that is noticed.
+    /// Changes a value in the kernel, and reports the change to the scheduler.
     fn tamper(&mut self, text: &str, value: Toy) {
         self.scheduler.step(self.now);
         self.kernel.insert(text.into(), value.clone());
@@ -19,16 +19,16 @@ impl World {
         self.run();
     }
 
-    /// Somebody undoes what was done, and that is noticed.
+    /// Restores a value in the kernel, and reports it to the scheduler.
     fn undo(&mut self, text: &str, value: Toy) {
         self.tamper(text, value);
     }
 
-    /// For how long a value stays broken after it was broken at this moment.
+    /// Advances the time until a value is repaired, and returns how long that took.
     fn broken_for(&mut self, text: &str) -> Duration {
         let start = self.now;
         while !self.kernel.contains_key(text) {
-            self.now = self.scheduler.next_deadline().expect("it will be repaired");
+            self.now = self.scheduler.next_deadline().expect("a repair is planned");
             self.run();
         }
         self.now - start
@@ -42,7 +42,7 @@ impl World {
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn what_is_broken_again_and_again_is_repaired_with_doubling_delays_and_says_so() {
+fn repeated_damage_is_repaired_with_doubling_delays() {
     let mut world = World::new();
     world.put("a", toy(1));
     world.run();
@@ -54,7 +54,7 @@ fn what_is_broken_again_and_again_is_repaired_with_doubling_delays_and_says_so()
             let status = &world.statuses["a"];
             assert_eq!((status.state, status.reason.as_str()), (ValueState::Retrying, "Contended"));
             assert!(
-                status.message.contains("again and again") && status.next_retry.is_some(),
+                status.message.contains("others keep changing") && status.next_retry.is_some(),
                 "{status:?}"
             );
         }
@@ -65,7 +65,7 @@ fn what_is_broken_again_and_again_is_repaired_with_doubling_delays_and_says_so()
 }
 
 #[test]
-fn after_a_calm_time_a_repair_is_made_at_once_again() {
+fn repair_is_immediate_again_after_a_quiet_period() {
     let mut world = World::new();
     world.put("a", toy(1));
     world.run();
@@ -81,7 +81,7 @@ fn after_a_calm_time_a_repair_is_made_at_once_again() {
 }
 
 #[test]
-fn a_contended_value_is_repaired_at_once_when_it_is_put_again_or_put_right() {
+fn contention_ends_when_the_value_is_put_again_or_restored_by_others() {
     let mut world = World::new();
     world.put("a", toy(1));
     world.run();
@@ -99,7 +99,7 @@ fn a_contended_value_is_repaired_at_once_when_it_is_put_again_or_put_right() {
 }
 
 #[test]
-fn a_fight_about_what_is_derived_is_told_of_its_base_and_outlasts_a_change_of_the_base_from_outside() {
+fn contention_of_a_derived_value_is_reported_for_its_base() {
     let mut world = World::new();
     let base = |content| Toy {
         derives: vec!["a/0".into()],
@@ -113,12 +113,12 @@ fn a_fight_about_what_is_derived_is_told_of_its_base_and_outlasts_a_change_of_th
     assert_eq!((world.reason("a"), world.state("a")), ("Contended", Some(ValueState::Retrying)));
     world.tamper("a", base(2));
     assert_eq!(world.kernel["a"].content, 1);
-    assert!(!world.kernel.contains_key("a/0"), "its turn has not come");
+    assert!(!world.kernel.contains_key("a/0"), "the repair is still delayed");
     assert_eq!(world.broken_for("a/0"), SECOND);
 }
 
 #[test]
-fn what_vanishes_with_a_namespace_that_is_opened_anew_is_no_fight() {
+fn loss_together_with_the_namespace_is_not_contention() {
     let mut world = World::new();
     let inside = Toy {
         needs: vec!["ns".into(), "outside".into()],
@@ -136,7 +136,7 @@ fn what_vanishes_with_a_namespace_that_is_opened_anew_is_no_fight() {
     }
 }
 
-/// A link with an address, and a neighbour that the kernel removes with either of them.
+/// Creates a link with an address, and a neighbour that the kernel removes with either of them.
 fn link_with_neighbour() -> World {
     let mut world = World::new();
     let link = Toy {
@@ -150,7 +150,7 @@ fn link_with_neighbour() -> World {
 }
 
 impl World {
-    /// Somebody removes one value, the kernel others with it, and one look shows all of that.
+    /// Removes several values from the kernel, and reports them as lost in one observation.
     fn take_together(&mut self, texts: &[&str]) {
         self.scheduler.step(self.now);
         texts.iter().for_each(|text| drop(self.kernel.remove(*text)));
@@ -161,11 +161,11 @@ impl World {
 }
 
 #[test]
-fn what_the_kernel_takes_along_with_another_value_is_no_fight() {
+fn loss_together_with_another_value_is_not_contention() {
     let mut world = link_with_neighbour();
     for _ in 0..6 {
         world.now += SECOND / 2;
-        // In either order: which of them is listed first says nothing.
+        // The order in an observation must not matter.
         world.take_together(&["neighbour", "link/address"]);
         world.take_together(&["link", "neighbour", "link/address"]);
         world.now += 11 * SECOND;
@@ -182,7 +182,7 @@ fn what_the_kernel_takes_along_with_another_value_is_no_fight() {
 }
 
 #[test]
-fn direct_interference_is_a_fight_whatever_else_is_damaged_elsewhere() {
+fn unrelated_damage_does_not_excuse_contention() {
     let mut world = link_with_neighbour();
     world.put("unrelated", toy(1));
     world.run();
@@ -193,7 +193,7 @@ fn direct_interference_is_a_fight_whatever_else_is_damaged_elsewhere() {
 }
 
 #[test]
-fn damage_that_is_left_alone_excuses_no_later_interference() {
+fn unrepaired_damage_does_not_excuse_later_contention() {
     let mut world = World::new();
     world.put("link", toy(TOLD_ONLY));
     world.put("neighbour", needing(&["link"]));
@@ -207,7 +207,7 @@ fn damage_that_is_left_alone_excuses_no_later_interference() {
 }
 
 #[test]
-fn of_a_pair_that_goes_together_one_end_counts() {
+fn pair_lost_together_is_counted_for_one_end() {
     let mut world = World::new();
     world.put("left", needing(&["right"]));
     world.put("right", needing(&["left"]));
@@ -222,7 +222,7 @@ fn of_a_pair_that_goes_together_one_end_counts() {
 }
 
 #[test]
-fn a_value_that_is_only_told_of_stays_as_others_made_it() {
+fn unrepaired_value_stays_as_changed_until_it_is_put_again() {
     let mut world = World::new();
     world.put("a", toy(TOLD_ONLY));
     world.put("b", toy(1));
@@ -250,7 +250,7 @@ fn a_value_that_is_only_told_of_stays_as_others_made_it() {
 }
 
 #[test]
-fn a_value_that_is_only_told_of_can_be_deleted_while_it_is_not_as_wanted() {
+fn unrepaired_value_can_be_deleted_while_it_differs() {
     let mut world = World::new();
     world.put("a", toy(TOLD_ONLY));
     world.put("gone", toy(TOLD_ONLY));

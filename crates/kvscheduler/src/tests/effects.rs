@@ -1,12 +1,12 @@
-//! What a descriptor answers: nothing on purpose, nothing by mistake, and what is remembered as applied.
+//! Effects that a descriptor returns: operations, a no-op, or an error; and what is recorded as applied.
 //!
-//! Owns a domain whose applied values know more than the desired ones. Start reading at [`Counter`].
+//! In the domain of these tests, an applied value contains more than the desired one.
 
 use std::time::Duration;
 
 use crate::*;
 
-/// Values are texts. An applied one ends with a stroke for each time that it was written.
+/// Values are texts. An applied value ends with one stroke per write.
 #[derive(Clone)]
 struct Counter;
 
@@ -41,8 +41,8 @@ impl Descriptor<Counter> for Counter {
     fn create(&self, key: &String, value: &String, _: &View<'_, Self>) -> Result<Effect<String>, Refusal> {
         Ok(match value.as_str() {
             "empty" => Effect::Do(Vec::new()),
-            "impossible" => Effect::Impossible("there is no pen".to_owned()),
-            "nothing" => Effect::Noop("it is there already"),
+            "impossible" => Effect::Impossible("cannot be created".to_owned()),
+            "nothing" => Effect::Noop("already exists"),
             _ => Effect::one(format!("create {key} {value}")),
         })
     }
@@ -51,7 +51,7 @@ impl Descriptor<Counter> for Counter {
     }
     fn delete(&self, key: &String, applied: &String, _: DeleteCause, _: &View<'_, Self>) -> Effect<String> {
         match text(applied) {
-            "stays" => Effect::Impossible("there is no rubber".to_owned()),
+            "stays" => Effect::Impossible("cannot be deleted".to_owned()),
             _ => Effect::one(format!("delete {key} {applied}")),
         }
     }
@@ -66,7 +66,7 @@ impl World {
         World(scheduler)
     }
 
-    /// Changes the value `a`, and returns the operations that follow.
+    /// Changes the value `a`, and returns the resulting operations.
     fn want(&mut self, value: Option<&str>) -> Vec<String> {
         let change = Change {
             key: "a".to_owned(),
@@ -96,20 +96,20 @@ impl World {
     }
 
     fn status(&self) -> Status<String> {
-        let status = self.0.view().status(&"a".to_owned()).expect("it was told");
+        let status = self.0.view().status(&"a".to_owned()).expect("reported");
         status.into_owned()
     }
 }
 
 #[test]
-fn what_is_remembered_as_applied_follows_from_what_was_applied_before() {
+fn applied_value_is_computed_from_the_previous_applied_value() {
     let mut world = World::new();
     assert_eq!(world.want(Some("x")), ["create a x"]);
     assert_eq!(world.applied(), Some("x|"));
     assert_eq!(world.want(Some("y")), ["change a x| to y"]);
     assert_eq!(world.applied(), Some("y||"));
     assert_eq!(world.status().state, ValueState::Configured);
-    // Found as it is desired: what is found is remembered, nothing is done.
+    // A value that is observed as desired is recorded as applied, without an operation.
     world.0.found(vec![("a".to_owned(), "y|||".to_owned())]);
     assert!(world.run().is_empty());
     assert_eq!(world.applied(), Some("y|||"));
@@ -123,7 +123,7 @@ fn only_an_explicit_noop_succeeds_without_an_operation() {
     assert!(world.want(Some("nothing")).is_empty());
     assert_eq!(world.status().state, ValueState::Configured);
     assert!(world.0.take_defects().is_empty());
-    for (value, told) in [("empty", "an empty list"), ("impossible", "there is no pen")] {
+    for (value, told) in [("empty", "an empty list"), ("impossible", "cannot be created")] {
         let mut world = World::new();
         assert!(world.want(Some(value)).is_empty());
         let status = world.status();
@@ -133,14 +133,14 @@ fn only_an_explicit_noop_succeeds_without_an_operation() {
         let defects = world.0.take_defects();
         assert!(defects.len() == 1 && defects[0].contains(told), "{defects:?}");
         assert_eq!(world.0.statistics().defects, 1);
-        // It is no end: another value is applied.
+        // The error is not permanent: another value can be applied.
         assert_eq!(world.want(Some("x")), ["create a x"]);
         assert_eq!(world.status().state, ValueState::Configured);
     }
 }
 
 #[test]
-fn a_deletion_that_is_impossible_does_not_count_as_done() {
+fn impossible_deletion_keeps_the_value_applied() {
     let mut world = World::new();
     world.want(Some("stays"));
     assert!(world.want(None).is_empty());

@@ -1,8 +1,8 @@
-//! What is told of values that are not as wanted, as data.
+//! Explanations of values that are not as desired.
 
 use super::*;
 
-/// A toy that needs anything below a prefix.
+/// Creates a toy that needs any value with a prefix.
 fn needing_any(prefix: &str) -> Toy {
     Toy {
         needs_any: vec![prefix.to_owned()],
@@ -11,7 +11,7 @@ fn needing_any(prefix: &str) -> Toy {
 }
 
 fn explanation<'a>(world: &'a World, text: &str) -> &'a Explanation<Key> {
-    world.statuses[text].explanation.as_deref().expect("it is explained")
+    world.statuses[text].explanation.as_deref().expect("has an explanation")
 }
 
 fn relatives(world: &World, text: &str) -> Vec<String> {
@@ -23,7 +23,7 @@ fn relatives(world: &World, text: &str) -> Vec<String> {
 }
 
 #[test]
-fn an_unmet_dependency_is_data_with_its_key_its_name_and_its_time() {
+fn unmet_dependency_has_key_name_and_start_time() {
     let mut world = World::new();
     world.put("b", needing(&["a"]));
     world.run();
@@ -44,14 +44,14 @@ fn an_unmet_dependency_is_data_with_its_key_its_name_and_its_time() {
 }
 
 #[test]
-fn what_is_derived_is_explained_by_its_bearer_and_told_anew_whenever_that_changes() {
+fn derived_value_is_explained_by_its_provider_and_follows_its_changes() {
     let mut world = World::new();
     world.put("b", needing(&["eth/state", "other"]));
     world.run();
     let message = |world: &World| world.statuses["b"].message.clone();
     let rest = "; and for needs-other: other does not exist";
     assert_eq!(message(&world), format!("waiting for needs-eth/state: eth does not exist{rest}"));
-    // Nobody depends on `eth`, and still its changes are news for `b`.
+    // `b` is notified of changes of `eth` although no value depends on `eth` itself.
     world.put("eth", needing(&["base"]));
     world.run();
     assert_eq!(
@@ -71,7 +71,7 @@ fn what_is_derived_is_explained_by_its_bearer_and_told_anew_whenever_that_change
 }
 
 #[test]
-fn an_unmet_dependency_keeps_its_time_while_others_come_and_go() {
+fn unmet_dependency_keeps_its_start_time_while_others_change() {
     let mut world = World::new();
     let began = world.now;
     world.put("c", needing(&["a", "b"]));
@@ -92,7 +92,7 @@ fn an_unmet_dependency_keeps_its_time_while_others_come_and_go() {
 }
 
 #[test]
-fn what_stands_below_the_prefix_and_does_not_count_is_a_relative_and_only_a_few_are_named() {
+fn unavailable_values_with_the_prefix_are_suggested_up_to_a_limit() {
     let mut world = World::new();
     world.put("b", needing_any("p/"));
     for number in 0..20 {
@@ -107,7 +107,7 @@ fn what_stands_below_the_prefix_and_does_not_count_is_a_relative_and_only_a_few_
 }
 
 #[test]
-fn a_name_that_is_nearly_right_is_a_relative() {
+fn similar_name_is_suggested() {
     let mut world = World::new();
     world.put("typo-right", toy(1));
     world.put("b", needing(&["typo-rigth"]));
@@ -116,7 +116,7 @@ fn a_name_that_is_nearly_right_is_a_relative() {
 }
 
 #[test]
-fn a_failure_tells_attempts_time_and_the_kernels_words_until_it_is_overcome() {
+fn failure_reports_attempts_time_and_kernel_error_until_it_is_resolved() {
     let mut world = World::new();
     let kernel = KernelError {
         errno: 22,
@@ -129,7 +129,7 @@ fn a_failure_tells_attempts_time_and_the_kernels_words_until_it_is_overcome() {
     world.fail = Box::new(move |_, _| Some(fault.clone()));
     world.put("a", toy(1));
     world.run();
-    let retry = world.scheduler.next_deadline().expect("it is tried again");
+    let retry = world.scheduler.next_deadline().expect("a retry is planned");
     assert_eq!(explanation(&world, "a").attempts, 1);
     world.now = retry;
     world.run();
@@ -152,7 +152,7 @@ fn a_failure_tells_attempts_time_and_the_kernels_words_until_it_is_overcome() {
 }
 
 #[test]
-fn the_derived_value_to_blame_is_named() {
+fn failed_derived_value_is_named() {
     let mut world = World::new();
     world.fail = Box::new(|key, _| (key == "a/1").then(|| transient("refused")));
     let derives = vec!["a/0".into(), "a/1".into()];
@@ -163,7 +163,7 @@ fn the_derived_value_to_blame_is_named() {
 }
 
 #[test]
-fn damage_that_was_repaired_leaves_a_trace_in_the_status() {
+fn repaired_damage_is_reported_in_the_status() {
     let mut world = World::new();
     let derives = vec!["a/0".into()];
     world.put("a", Toy { derives, ..toy(1) });
@@ -178,7 +178,7 @@ fn damage_that_was_repaired_leaves_a_trace_in_the_status() {
         lost: vec!["a/0".into()],
     };
     assert_eq!(world.statuses["a"].last_repair, Some(repair.clone()));
-    // What somebody changed counts too; what is found as it should be does not.
+    // Values that others changed count as well; values that are observed as desired do not.
     world.scheduler.found(vec![(key("a/0"), Toy::default())]);
     world.run();
     assert_eq!(world.statuses["a"].last_repair, Some(repair));

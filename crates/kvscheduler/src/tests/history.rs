@@ -1,4 +1,4 @@
-//! What is told of transactions afterwards: records, timelines, statistics; and that all of it is bounded.
+//! History of transactions: records, flags, timelines, statistics, and their bounds.
 
 use super::*;
 use crate::history::{
@@ -22,7 +22,7 @@ fn keep(transactions: usize, operations: usize) -> HistorySettings {
 }
 
 #[test]
-fn an_update_a_failure_and_a_deletion_have_what_was_before() {
+fn records_contain_the_state_before_and_after() {
     let mut world = World::new();
     world.commit(vec![put("a", toy(1))], Options::default());
     world.fail = Box::new(|_, verb| (verb == Verb::Update).then(|| transient("an error")));
@@ -46,7 +46,7 @@ fn an_update_a_failure_and_a_deletion_have_what_was_before() {
 }
 
 #[test]
-fn a_retry_names_its_transaction_and_its_attempt() {
+fn retry_record_names_the_transaction_and_the_attempt() {
     let mut world = World::new();
     world.commit(vec![], Options::default());
     let mut first = true;
@@ -57,7 +57,7 @@ fn a_retry_names_its_transaction_and_its_attempt() {
 }
 
 #[test]
-fn pending_values_are_flagged_as_they_come_stay_and_go() {
+fn pending_values_are_flagged() {
     let mut world = World::new();
     let waits = world.commit(vec![put("b", needing(&["a"]))], Options::default());
     assert_eq!(flags(&world, waits.seq), ["NOOP IS-PENDING"]);
@@ -70,7 +70,7 @@ fn pending_values_are_flagged_as_they_come_stay_and_go() {
     assert_eq!(world.account(gone.seq), ["DELETE b NOOP PENDING -> REMOVED"]);
     assert!(
         world.record(gone.seq).operations[0].before.value.is_some(),
-        "what was waiting is told"
+        "contains the pending value"
     );
 }
 
@@ -136,7 +136,7 @@ fn derived_values_properties_recreations_reverts_and_retries_are_flagged() {
 }
 
 #[test]
-fn what_is_found_lost_and_obtained_is_flagged() {
+fn discovered_missing_and_obtained_values_are_flagged() {
     let mut world = World::new();
     world.kernel.insert("old".into(), toy(1));
     world.kernel.insert("a".into(), toy(1));
@@ -169,7 +169,7 @@ fn what_is_found_lost_and_obtained_is_flagged() {
 }
 
 #[test]
-fn what_is_lost_and_not_wanted_any_more_was_missing_already() {
+fn deletion_of_a_lost_value_is_flagged_already_missing() {
     let mut world = World::new();
     world.commit(vec![put("a", toy(1))], Options::default());
     world.kernel.remove("a");
@@ -180,7 +180,7 @@ fn what_is_lost_and_not_wanted_any_more_was_missing_already() {
 }
 
 #[test]
-fn a_discovered_value_that_is_as_wanted_is_confirmed_without_a_record() {
+fn discovered_value_as_desired_is_confirmed_without_a_record() {
     let mut world = World::new();
     world.kernel.insert("a".into(), toy(1));
     world.put("a", toy(1));
@@ -202,11 +202,11 @@ fn a_discovered_value_that_is_as_wanted_is_confirmed_without_a_record() {
         .iter()
         .map(|revision| revision.state)
         .collect();
-    assert_eq!(states, [ValueState::Discovered, ValueState::Configured], "but its timeline tells");
+    assert_eq!(states, [ValueState::Discovered, ValueState::Configured], "still in the timeline");
 }
 
 #[test]
-fn a_creation_that_waited_and_then_happened_is_one_operation() {
+fn creation_that_waited_is_one_operation() {
     let mut world = World::new();
     let result = world.commit(vec![put("b", needing(&["z"])), put("z", toy(1))], Options::default());
     assert_eq!(
@@ -216,7 +216,7 @@ fn a_creation_that_waited_and_then_happened_is_one_operation() {
 }
 
 #[test]
-fn neighbouring_operations_that_led_nowhere_are_merged() {
+fn consecutive_operations_on_a_key_are_merged() {
     use crate::history::record::{OperationFlags, compress};
     let side = |state| Side {
         state,
@@ -259,7 +259,7 @@ fn neighbouring_operations_that_led_nowhere_are_merged() {
 }
 
 #[test]
-fn the_history_is_bounded_by_number_and_operations_and_age() {
+fn history_is_bounded_by_transactions_operations_and_age() {
     let mut world = World::new();
     world.scheduler.set_history(keep(3, 1000));
     for content in 0..10 {
@@ -268,7 +268,7 @@ fn the_history_is_bounded_by_number_and_operations_and_age() {
     let kept = |world: &World| world.scheduler.history().records().map(|record| record.seq).collect::<Vec<_>>();
     assert_eq!(kept(&world), [7, 8, 9]);
     world.scheduler.set_history(keep(3, 2));
-    assert_eq!(kept(&world), [9], "a record weighs its operations and its values");
+    assert_eq!(kept(&world), [9], "operations and values count against the limit");
     world.now += Duration::from_secs(24 * 60 * 60 + 1);
     world.run();
     assert!(kept(&world).is_empty());
@@ -281,7 +281,7 @@ fn the_history_is_bounded_by_number_and_operations_and_age() {
 }
 
 #[test]
-fn one_large_transaction_does_not_fill_the_history() {
+fn large_transaction_does_not_fill_the_history() {
     let mut world = World::new();
     world.scheduler.set_history(keep(10, 40));
     let changes = (0..100).map(|at| put(&format!("v/{at:03}"), toy(1))).collect();
@@ -291,7 +291,7 @@ fn one_large_transaction_does_not_fill_the_history() {
 }
 
 #[test]
-fn the_timeline_of_a_key_tells_what_it_was_and_when() {
+fn timeline_contains_states_and_times_of_a_key() {
     let mut world = World::new();
     let start = world.now;
     let minute = Duration::from_secs(60);
@@ -345,7 +345,7 @@ fn the_timeline_of_a_key_tells_what_it_was_and_when() {
 }
 
 #[test]
-fn a_snapshot_of_now_is_complete_although_the_history_has_forgotten() {
+fn current_snapshot_does_not_depend_on_the_history() {
     let mut world = World::new();
     world.scheduler.set_history(keep(1, 1000));
     world.commit(
@@ -368,7 +368,7 @@ fn a_snapshot_of_now_is_complete_although_the_history_has_forgotten() {
 }
 
 #[test]
-fn flags_are_counted_and_an_unknown_flag_is_no_flag() {
+fn flags_are_counted_and_unknown_flag_names_rejected() {
     let mut world = World::new();
     world.commit(vec![put("a", toy(1)), put("b", needing(&["x"]))], Options::default());
     world.commit(vec![put("a", toy(2))], Options::default());

@@ -1,9 +1,8 @@
-//! The scheduler over toy values: single rules in `rules`, every state of a value in `states`, transactions in `transactions`, the rest of the contract in `contract`,
-//! what is told of transactions in `history` and of values in `explanations`, what others do to values in `drift`, what waits and what wakes it in `waiting`, what a descriptor
-//! answers in `effects`, random sequences
-//! against an obviously right model in `random`.
+//! Tests of the scheduler with a toy domain. [`World`] has a toy kernel that checks the safety of every operation.
 //!
-//! Owns the toy domain and a toy kernel that checks safety on every operation. Start reading at [`Toy`].
+//! The rules are tested in `rules`, `states`, `transactions` and `contract`, waiting values in `waiting`, and changes by others in `drift`.
+//! The reports are tested in `history` and `explanations`, and the results of descriptors in `effects`. `random` compares random sequences
+//! with a simple model.
 
 mod contract;
 mod drift;
@@ -29,7 +28,7 @@ use super::*;
 
 type Key = String;
 
-/// A value: what it depends on, what it derives, and two contents (a change of `shape` needs a re-creation).
+/// A value: its dependencies, its derived values, and two contents (a change of `shape` requires re-creation).
 #[derive(Clone, PartialEq, Debug, Default)]
 struct Toy {
     content: u32,
@@ -39,11 +38,11 @@ struct Toy {
     derives: Vec<String>,
     implies: Vec<String>,
     claims: Vec<String>,
-    /// What the toy kernel removes together with it.
+    /// Values that the toy kernel removes together with this one.
     takes: Vec<String>,
 }
 
-/// A shape of which every change needs a re-creation, as it is for most derived values.
+/// Shape of a value that is re-created for every change, as most derived values are.
 const FIXED: u32 = u32::MAX;
 
 /// Content of a value that is not repaired when others change it.
@@ -57,7 +56,7 @@ enum Do {
     Recover(String),
 }
 
-/// Knows all kinds but `fact/`, and `unknown/` once told so.
+/// Has a descriptor for all keys except `fact/`, and `unknown/` unless `knows_all` is set.
 #[derive(Clone, Default)]
 struct ToyDomain {
     knows_all: Arc<AtomicBool>,
@@ -85,7 +84,7 @@ impl Domain for ToyDomain {
     fn is_repaired(&self, _: &Key, wanted: &Toy) -> bool {
         wanted.content != TOLD_ONLY
     }
-    /// `x/state` is borne by `x`.
+    /// `x` provides `x/state`.
     fn bearer(&self, key: &Key) -> Option<Key> {
         key.strip_suffix("/state").map(str::to_owned)
     }
@@ -120,7 +119,7 @@ impl Descriptor<ToyDomain> for ToyDomain {
         [
             (applied.shape != desired.shape).then(|| Difference::again("its shape was changed")),
             (applied.content != desired.content).then(|| as_usual("it was changed")),
-            (rest(applied) != rest(desired)).then(|| as_usual("what it needs was changed")),
+            (rest(applied) != rest(desired)).then(|| as_usual("its dependencies were changed")),
         ]
         .into_iter()
         .flatten()
@@ -150,19 +149,19 @@ impl Descriptor<ToyDomain> for ToyDomain {
             })
             .collect()
     }
-    /// What is in a `place/…` is not known until the place is open.
+    /// The contents of a `place/…` are unknown until the place has been opened.
     fn claims_may_be_held(&self, key: &Key, value: &Toy, view: &View<'_, Self>) -> bool {
         let inside = view.untried_under("place/").flat_map(|place| view.dependents(place));
         let mut others = inside.filter(|other| *other != key).filter_map(|other| view.wanted(other));
         others.any(|other| other.claims.iter().any(|claim| value.claims.contains(claim)))
     }
-    /// `restless/…` is made again for ever, without an operation.
+    /// `restless/…` is always stale, so it is re-created forever, without an operation.
     fn stale(&self, key: &Key, _: &Toy, _: &View<'_, Self>) -> bool {
         is_restless(key)
     }
     fn create(&self, key: &Key, value: &Toy, _: &View<'_, Self>) -> Result<Effect<Do>, Refusal> {
         if is_restless(key) {
-            return Ok(Effect::Noop("it is made for ever without an operation"));
+            return Ok(Effect::Noop("always re-created without an operation"));
         }
         Ok(Effect::one(Do::Create(key.to_string(), value.clone())))
     }
@@ -174,11 +173,11 @@ impl Descriptor<ToyDomain> for ToyDomain {
     }
     fn delete(&self, key: &Key, _: &Toy, _: DeleteCause, _: &View<'_, Self>) -> Effect<Do> {
         if is_restless(key) {
-            return Effect::Noop("it is made for ever without an operation");
+            return Effect::Noop("always re-created without an operation");
         }
         Effect::one(Do::Delete(key.to_string()))
     }
-    /// The creation of `enter/…` removes other values, and of all others the deletion.
+    /// Deletions remove the values in `takes` as well; creations do so for `enter/…` only.
     fn takes_along(&self, key_of_it: &Key, value: &Toy, verb: Verb, _: &View<'_, Self>) -> Taken<Key> {
         let takes = verb == Verb::Delete || key_of_it.as_str().starts_with("enter/");
         let taken = value.takes.iter().filter(|_| takes);
@@ -186,24 +185,24 @@ impl Descriptor<ToyDomain> for ToyDomain {
     }
 }
 
-/// Decides which operation fails, and how.
+/// Decides which operations fail, and how.
 type Sabotage = Box<dyn FnMut(&str, Verb) -> Option<Fault>>;
 
-/// Decides which operation has to wait, and why.
+/// Decides which operations have to wait, and why.
 type Missing = Box<dyn FnMut(&str, Verb) -> Option<Wait>>;
 
-/// A scheduler with a toy kernel below it.
+/// A scheduler on top of a toy kernel.
 struct World {
     scheduler: Scheduler<ToyDomain>,
     kernel: BTreeMap<String, Toy>,
-    /// What it removed together with something else.
+    /// Values that the kernel removed together with another one.
     taken: BTreeSet<String>,
     facts: BTreeMap<String, ()>,
-    /// Answers the next operation on a key with a fault.
+    /// Returns a fault to let an operation fail.
     fail: Sabotage,
-    /// Answers the next operation on a key with a wait.
+    /// Returns a wait to let an operation wait.
     waits: Missing,
-    /// Operations that were decided and not performed yet.
+    /// Operations that were started and not performed yet.
     under_way: VecDeque<Operation<Key, Do>>,
     log: Vec<Do>,
     now: Duration,
@@ -264,7 +263,7 @@ impl World {
         );
     }
 
-    /// Takes a transaction whose result will be asked for, and works until it is finished.
+    /// Submits a transaction, runs until nothing is left to do, and returns the result.
     fn commit(&mut self, changes: Vec<Change<Key, Toy>>, options: Options) -> TransactionResult<Key> {
         let options = Options { awaited: true, ..options };
         let seq = self.scheduler.transact(Transaction { changes, options }).expect("acceptable");
@@ -278,7 +277,7 @@ impl World {
         self.scheduler.history().get(seq).expect("recorded")
     }
 
-    /// What a transaction did, in words: verb, key, state before and after.
+    /// Formats the operations of a transaction: verb, key, state before and after.
     fn account(&self, seq: u64) -> Vec<String> {
         let words = |operation: &crate::history::record::OperationRecord<Key, Toy>| {
             let noop = if operation.flags.noop { " NOOP" } else { "" };
@@ -297,15 +296,15 @@ impl World {
         self.scheduler.fact(&key(text), present.then(Toy::default));
     }
 
-    /// One step, all operations and their outcomes.
+    /// Performs one step with all its operations.
     fn round(&mut self) -> bool {
         self.round_of(usize::MAX)
     }
 
-    /// One step, and the first operations that are to be performed, with their outcomes.
+    /// Performs one step, and the first `count` operations in flight.
     fn round_of(&mut self, count: usize) -> bool {
         if self.under_way.is_empty() {
-            // As the engine does: what is asked for is read before anything is done upon it.
+            // Like the engine: serve a requested read before any operation is started.
             self.serve_reading();
         }
         let operations = self.scheduler.step(self.now);
@@ -328,7 +327,7 @@ impl World {
         }
     }
 
-    /// Shows the scheduler what is in the kernel, if a transaction asks for it and nothing is under way.
+    /// Passes the contents of the kernel to the scheduler, if a transaction requests it and no operation is in flight.
     fn serve_reading(&mut self) {
         if !self.scheduler.take_reading() {
             return;
@@ -351,7 +350,7 @@ impl World {
         self.scheduler.read_again();
     }
 
-    /// Rounds until nothing is left to do without the clock moving; bounded, so that a loop is a failure.
+    /// Runs until nothing is left to do at this time. The number of rounds is bounded, so an endless loop is a failure.
     fn run(&mut self) {
         for _ in 0..10_000 {
             if !self.round() && self.scheduler.idle() && !self.scheduler.is_reading_asked() {
@@ -359,12 +358,12 @@ impl World {
             }
         }
         panic!(
-            "the scheduler does not come to rest; last operations: {:?}",
+            "the scheduler does not become idle; last operations: {:?}",
             &self.log[self.log.len().saturating_sub(20)..]
         );
     }
 
-    /// Lets time pass until no retry is left.
+    /// Advances the time until no retry is left.
     fn run_out_retries(&mut self) {
         self.run();
         for _ in 0..200 {
@@ -372,7 +371,7 @@ impl World {
             self.now = self.now.max(deadline);
             self.run();
         }
-        panic!("retries do not end");
+        panic!("retries do not stop");
     }
 
     fn perform(&mut self, key: &str, verb: Verb, steps: Vec<Do>) -> Outcome<Toy> {
@@ -404,7 +403,7 @@ impl World {
         Outcome::Done
     }
 
-    /// Something disappears from the kernel, and with it what it takes along. Returns all that disappeared.
+    /// Removes a value from the kernel, with the values that it takes along. Returns the removed keys.
     fn vanish(&mut self, text: &str) -> Vec<Key> {
         let Some(gone) = self.kernel.remove(text) else { return vec![] };
         let taken = gone.takes.iter().filter(|taken| self.kernel.remove(*taken).is_some());
@@ -424,7 +423,7 @@ impl World {
                 .view()
                 .wanted(&key(need))
                 .is_some_and(|other| other.needs.iter().any(|back| back == text));
-            // It may not be desired any more as it was when this was decided.
+            // The dependency may have changed since the operation was decided.
             let in_cycle = in_cycle || random::are_partners(text, need);
             assert!(self.exists(need) || in_cycle, "{text} is created before {need}");
         }
@@ -434,7 +433,7 @@ impl World {
                 .keys()
                 .chain(self.facts.keys())
                 .any(|existing| existing.starts_with(prefix.as_str()));
-            assert!(any, "{text} is created before anything below {prefix}");
+            assert!(any, "{text} is created before any value with the prefix {prefix}");
         }
     }
 
@@ -499,7 +498,7 @@ fn needing(needs: &[&str]) -> Toy {
     }
 }
 
-/// Only so that the contract stays usable from several threads.
+/// A predicate must be `Send + Sync`, so that dependencies can be shared between threads.
 #[test]
 fn descriptors_can_be_shared_between_threads() {
     fn shared<T: Send + Sync>(_: &T) {}

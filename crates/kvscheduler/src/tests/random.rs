@@ -1,4 +1,4 @@
-//! Random sequences of puts, transactions with options, facts, failures and losses: the end state must be what a naive model says.
+//! Random sequences of puts, transactions with options, facts, failures and losses. The final state must match a naive model.
 
 use std::{cell::Cell, collections::BTreeSet, rc::Rc};
 
@@ -13,7 +13,7 @@ fn name(index: usize) -> String {
     format!("v/{index:02}")
 }
 
-/// Whether two values may depend on each other.
+/// Returns whether two values may depend on each other.
 pub(super) fn are_partners(one: &str, other: &str) -> bool {
     (0..KEYS).any(|index| name(index) == one && name(index ^ 1) == other)
 }
@@ -24,25 +24,25 @@ enum Step {
     Reject(usize),
     Delete(usize),
     Fact(usize, bool),
-    /// The object disappears from the kernel and the scheduler is told.
+    /// The object disappears from the kernel, and the loss is reported to the scheduler.
     Lose(usize),
     FailNext(u8),
     Rounds(u8),
-    /// A round in which only so many of the operations under way are performed.
+    /// A round in which only this many of the operations in flight are performed.
     Part(u8),
-    /// Several values at once, all or nothing if told so.
+    /// Several values in one transaction, which is reverted on failure if the flag is set.
     Commit(Vec<(usize, Option<Toy>)>, bool),
-    /// All that is wanted, but for one key.
+    /// A resync with all desired values except one.
     Resync(Resync, usize),
-    /// The object disappears from the kernel, and nobody tells.
+    /// The object disappears from the kernel without a report.
     Vanish(usize),
     Time,
 }
 
-/// Values on which nothing depends but each other, so that others may take them along.
+/// Values on which no value depends except each other, so that a deletion may take them along.
 const TAKEN: [usize; 2] = [KEYS - 2, KEYS - 1];
 
-/// Dependencies point to facts, to lower pairs, or to the partner in the pair, so that cycles have two members.
+/// Generates a value. It depends on facts, on lower pairs, or on its partner in the pair, so cycles have two members.
 fn value(index: usize) -> impl Strategy<Value = Toy> {
     let lower = prop::collection::vec(0..KEYS, 0..2);
     (
@@ -106,7 +106,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The greatest set of wanted values whose needs are all in the set: remove what lacks something until nothing does.
+/// Returns the largest set of desired values whose dependencies are all in the set, by removing values until no dependency is unmet.
 fn model(wanted: &BTreeMap<String, Toy>, facts: &BTreeMap<String, ()>) -> BTreeMap<String, u32> {
     let mut alive: BTreeMap<String, &Toy> = wanted.iter().map(|(key, value)| (key.clone(), value)).collect();
     loop {
@@ -139,7 +139,7 @@ fn model(wanted: &BTreeMap<String, Toy>, facts: &BTreeMap<String, ()>) -> BTreeM
     }
 }
 
-/// Everything that a dry run must leave as it is.
+/// Formats all state that a dry run must not change.
 fn appearance(world: &World) -> String {
     let snapshot = world.scheduler.extract(&crate::history::extract::Scope::All).snapshot(None);
     let nodes: Vec<_> = snapshot
@@ -161,7 +161,7 @@ fn planned(operations: &[OperationRecord<Key, Toy>]) -> Vec<String> {
         .collect()
 }
 
-/// A world, what is wanted of it, and how many of the next operations fail.
+/// A world, its desired values, and the number of next operations that fail.
 struct Trial {
     world: World,
     wanted: BTreeMap<String, Toy>,
@@ -191,7 +191,7 @@ impl Trial {
                 world.put(&name(index), value);
             }
             Step::Reject(index) => {
-                // Rejected values keep what is applied, which depends on timing: the model forgets them, so a deletion follows.
+                // A rejected value keeps the applied one, which depends on timing. The model has no such rule, so delete the value.
                 world.scheduler.transaction(vec![unusable(&name(index), "bad")], false);
                 world.round();
                 self.wanted.remove(&name(index));
@@ -203,13 +203,13 @@ impl Trial {
             }
             Step::Fact(fact, present) => {
                 if !present {
-                    // What is under way relies on it.
+                    // Operations in flight rely on the fact.
                     world.perform_first(usize::MAX);
                 }
                 world.fact(&format!("fact/{fact}"), present);
             }
             Step::Lose(index) => {
-                // What is under way relies on what is there.
+                // Operations in flight rely on the object.
                 world.perform_first(usize::MAX);
                 let gone = world.vanish(&name(index));
                 world.scheduler.lost(&gone);
@@ -240,7 +240,7 @@ impl Trial {
                 None => wanted.remove(&name(*index)),
             };
         }
-        // The last word on a key counts; a transaction names each once.
+        // A transaction contains each key once, with the last of its values.
         let keys: BTreeSet<usize> = values.iter().map(|(index, _)| *index).collect();
         let change = |index: &usize| {
             wanted
@@ -262,7 +262,7 @@ impl Trial {
         if unharmed {
             let record = self.world.record(result.seq);
             let done: Vec<_> = record.executed().cloned().collect();
-            assert_eq!(planned(&plan), planned(&done), "what was planned is done");
+            assert_eq!(planned(&plan), planned(&done), "the planned operations are performed");
             assert!(result.errors.is_empty() && !result.reverted);
         }
         assert!(result.reverted <= (revert && !result.errors.is_empty()));
@@ -286,7 +286,7 @@ impl Trial {
     }
 }
 
-/// `SCHEDULER_CASES` is how many random cases to run.
+/// Returns the settings. `SCHEDULER_CASES` is the number of random cases.
 fn config() -> ProptestConfig {
     let cases = std::env::var("SCHEDULER_CASES").ok().and_then(|cases| cases.parse().ok());
     ProptestConfig {
@@ -300,7 +300,7 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn any_sequence_ends_where_the_model_says(steps in prop::collection::vec(step(), 1..60)) {
+    fn any_sequence_ends_in_the_state_of_the_model(steps in prop::collection::vec(step(), 1..60)) {
         let mut trial = Trial::new();
         steps.into_iter().for_each(|step| trial.take(step));
         let Trial { mut world, wanted, failing } = trial;
@@ -329,7 +329,7 @@ fn links(needs: &[&str], any: &[&str], derives: &[&str]) -> Toy {
     }
 }
 
-/// The world after a sequence that [`any_sequence_ends_where_the_model_says`] found, when no operation fails any more.
+/// Returns the world after a sequence that [`any_sequence_ends_in_the_state_of_the_model`] found, once no operation fails any more.
 fn world_after(steps: impl IntoIterator<Item = Step>) -> World {
     let mut trial = Trial::new();
     steps.into_iter().for_each(|step| trial.take(step));
@@ -340,7 +340,7 @@ fn world_after(steps: impl IntoIterator<Item = Step>) -> World {
 
 /// Found after 18,071 sequences: the status stayed CONFIGURED.
 #[test]
-fn a_member_of_a_cycle_that_cannot_come_after_all_is_pending() {
+fn cycle_member_that_can_no_longer_be_created_is_pending() {
     let world = world_after([
         Step::Put(0, links(&["fact/0"], &[], &[])),
         Step::Put(3, links(&["v/02"], &[], &[])),
@@ -358,9 +358,9 @@ fn a_member_of_a_cycle_that_cannot_come_after_all_is_pending() {
     assert_eq!(world.state("v/03"), Some(ValueState::Pending));
 }
 
-/// A deletion failed, and then the fact that the value lacked was there: it stayed RETRYING without another attempt.
+/// The deletion failed, and then the missing fact appeared: the value stayed RETRYING without another attempt.
 #[test]
-fn a_failed_deletion_that_is_not_needed_any_more_holds_nothing_back() {
+fn obsolete_failed_deletion_does_not_block_the_value() {
     let world = world_after([
         Step::Put(0, links(&[], &[], &[])),
         Step::Resync(Resync::Full, 1),
@@ -373,9 +373,9 @@ fn a_failed_deletion_that_is_not_needed_any_more_holds_nothing_back() {
     assert_eq!(world.state("v/00"), Some(ValueState::Configured), "{status:?}");
 }
 
-/// As before, where the change that came with it was never made: the derived values were missing.
+/// As above, but the update that accompanied the deletion was never performed: the derived values were missing.
 #[test]
-fn a_change_is_made_after_a_failed_deletion_that_is_not_needed_any_more() {
+fn update_is_performed_after_an_obsolete_failed_deletion() {
     let world = world_after([
         Step::Fact(2, true),
         Step::Commit(

@@ -1,9 +1,9 @@
-//! One rule of the contract in each test.
+//! Rules of the scheduler, one per test.
 
 use super::*;
 
 #[test]
-fn a_value_waits_for_its_dependency_with_the_label_and_an_explanation() {
+fn pending_value_reports_label_and_explanation_of_its_dependency() {
     let mut world = World::new();
     world.put("b", needing(&["a"]));
     world.run();
@@ -20,7 +20,7 @@ fn a_value_waits_for_its_dependency_with_the_label_and_an_explanation() {
 }
 
 #[test]
-fn an_explanation_follows_the_chain_to_its_end() {
+fn explanation_follows_the_chain_of_pending_values() {
     let mut world = World::new();
     world.put("c", needing(&["b"]));
     world.put("b", needing(&["a"]));
@@ -32,7 +32,7 @@ fn an_explanation_follows_the_chain_to_its_end() {
 }
 
 #[test]
-fn dependents_go_before_what_they_depend_on() {
+fn dependents_are_deleted_before_their_dependencies() {
     let mut world = World::new();
     world.put("a", toy(1));
     world.put("b", needing(&["a"]));
@@ -46,7 +46,7 @@ fn dependents_go_before_what_they_depend_on() {
 }
 
 #[test]
-fn the_members_of_a_cycle_are_created_in_key_order_once_all_is_there() {
+fn cycle_members_are_created_in_key_order_once_all_dependencies_exist() {
     let mut world = World::new();
     world.put("v2", needing(&["v1", "base"]));
     world.put("v1", needing(&["v2"]));
@@ -64,7 +64,7 @@ fn the_members_of_a_cycle_are_created_in_key_order_once_all_is_there() {
 }
 
 #[test]
-fn a_failing_member_of_a_cycle_does_not_take_the_other_down() {
+fn failed_cycle_member_does_not_delete_the_other() {
     let mut world = World::new();
     world.fail = Box::new(|key, _| (key == "v2").then(|| transient("no")));
     world.put("v1", needing(&["v2"]));
@@ -81,7 +81,7 @@ fn a_failing_member_of_a_cycle_does_not_take_the_other_down() {
 }
 
 #[test]
-fn removing_one_member_of_a_cycle_takes_the_other_down_first() {
+fn removing_a_cycle_member_deletes_the_other_first() {
     let mut world = World::new();
     world.put("v1", needing(&["v2"]));
     world.put("v2", needing(&["v1"]));
@@ -100,7 +100,7 @@ fn removing_one_member_of_a_cycle_takes_the_other_down_first() {
 }
 
 #[test]
-fn re_creating_one_member_of_a_cycle_re_creates_the_other() {
+fn recreating_a_cycle_member_recreates_the_other() {
     let mut world = World::new();
     world.put("v1", needing(&["v2"]));
     world.put("v2", needing(&["v1"]));
@@ -120,7 +120,7 @@ fn re_creating_one_member_of_a_cycle_re_creates_the_other() {
 }
 
 #[test]
-fn an_invalid_update_keeps_the_old_configuration_and_says_so() {
+fn invalid_update_keeps_and_reports_the_old_configuration() {
     let mut world = World::new();
     world.put("a", toy(1));
     world.put("b", needing(&["a"]));
@@ -155,11 +155,11 @@ fn an_invalid_update_keeps_the_old_configuration_and_says_so() {
     world.run();
     world.delete("a");
     world.run();
-    assert!(world.kernel.is_empty(), "an old configuration under an invalid value must not leak");
+    assert!(world.kernel.is_empty(), "an old configuration must not outlive its invalid value");
 }
 
 #[test]
-fn derived_values_come_and_go_with_their_base_and_count_for_its_status() {
+fn derived_values_follow_their_base_and_affect_its_status() {
     let mut world = World::new();
     world.fail = Box::new(|key, _| (key == "d2").then(|| transient("refused by the kernel")));
     let base = Toy {
@@ -174,7 +174,7 @@ fn derived_values_come_and_go_with_their_base_and_count_for_its_status() {
     assert_eq!(
         world.state("x"),
         Some(ValueState::Configured),
-        "a failure never fails its neighbours"
+        "a failure does not affect other values"
     );
     world.fail = Box::new(|_, _| None);
     world.run_out_retries();
@@ -197,7 +197,7 @@ fn derived_values_come_and_go_with_their_base_and_count_for_its_status() {
     assert_eq!(
         order,
         ["Delete", "Delete", "Update", "Create"],
-        "x and d1 go, then the base changes, then d3 comes"
+        "x and d1 are deleted, the base is updated, d3 is created"
     );
     world.delete("a");
     world.run();
@@ -205,7 +205,7 @@ fn derived_values_come_and_go_with_their_base_and_count_for_its_status() {
 }
 
 #[test]
-fn retries_never_end_and_double_up_to_a_minute() {
+fn retry_delays_double_up_to_a_minute_without_limit() {
     let mut world = World::new();
     world.fail = Box::new(|_, _| Some(transient("never")));
     world.put("a", toy(1));
@@ -222,11 +222,11 @@ fn retries_never_end_and_double_up_to_a_minute() {
     world.put("a", toy(2));
     world.run();
     let deadline = world.scheduler.next_deadline().expect("a retry is planned");
-    assert_eq!((deadline - world.now).as_secs(), 1, "a new value starts anew");
+    assert_eq!((deadline - world.now).as_secs(), 1, "a new value resets the back-off");
 }
 
 #[test]
-fn a_failed_creation_waits_for_its_retry_also_where_every_change_is_a_re_creation() {
+fn failed_creation_of_an_immutable_value_waits_for_its_retry() {
     let mut world = World::new();
     world.fail = Box::new(|_, _| Some(transient("never")));
     let fixed = Toy { shape: FIXED, ..toy(1) };
@@ -237,9 +237,9 @@ fn a_failed_creation_waits_for_its_retry_also_where_every_change_is_a_re_creatio
     assert_eq!((deadline - world.now).as_secs(), 1);
 }
 
-/// Simulator seed 20019034: the half-made link stayed for ever.
+/// Simulator seed 20019034: the half-created link was never removed.
 #[test]
-fn what_an_interrupted_creation_left_is_cleared_away_when_it_is_not_desired_any_more() {
+fn remains_of_an_interrupted_creation_are_removed_when_no_longer_desired() {
     let mut world = World::new();
     world.put("a", needing(&["b"]));
     world.run();
@@ -255,7 +255,7 @@ fn what_an_interrupted_creation_left_is_cleared_away_when_it_is_not_desired_any_
 }
 
 #[test]
-fn after_a_failed_creation_the_next_attempt_clears_up_first() {
+fn retry_of_a_failed_creation_recovers_first() {
     let mut world = World::new();
     let mut first = true;
     world.fail = Box::new(move |_, _| std::mem::take(&mut first).then(|| transient("half done")));
@@ -265,7 +265,7 @@ fn after_a_failed_creation_the_next_attempt_clears_up_first() {
 }
 
 #[test]
-fn a_failed_deletion_of_a_dependent_stops_the_deletion_of_its_base() {
+fn failed_deletion_of_a_dependent_blocks_deletion_of_its_dependency() {
     let mut world = World::new();
     world.put("a", toy(1));
     world.put("b", needing(&["a"]));
@@ -273,7 +273,7 @@ fn a_failed_deletion_of_a_dependent_stops_the_deletion_of_its_base() {
     world.fail = Box::new(|key, verb| (key == "b" && verb == Verb::Delete).then(|| transient("busy")));
     world.delete("a");
     world.run();
-    assert_eq!(world.kernel.len(), 2, "nothing may be deleted under a dependent");
+    assert_eq!(world.kernel.len(), 2, "a value must not be deleted before its dependents");
     assert_eq!(world.state("b"), Some(ValueState::Retrying));
     world.fail = Box::new(|_, _| None);
     world.run_out_retries();
@@ -282,7 +282,7 @@ fn a_failed_deletion_of_a_dependent_stops_the_deletion_of_its_base() {
 }
 
 #[test]
-fn what_several_values_imply_lives_as_long_as_one_of_them() {
+fn implied_value_exists_as_long_as_any_value_implies_it() {
     let mut world = World::new();
     let user = |content| Toy {
         content,
@@ -303,7 +303,7 @@ fn what_several_values_imply_lives_as_long_as_one_of_them() {
 }
 
 #[test]
-fn of_two_values_that_claim_one_name_the_second_is_invalid_until_the_first_goes() {
+fn second_claimant_is_invalid_until_the_first_is_deleted() {
     let mut world = World::new();
     let claimer = || Toy {
         claims: vec!["eth0 in ns1".into()],
@@ -324,7 +324,7 @@ fn of_two_values_that_claim_one_name_the_second_is_invalid_until_the_first_goes(
 }
 
 #[test]
-fn a_name_can_change_hands_in_one_transaction() {
+fn claim_can_move_to_another_value_in_one_transaction() {
     let mut world = World::new();
     let claimer = || Toy {
         claims: vec!["eth0".into()],
@@ -339,7 +339,7 @@ fn a_name_can_change_hands_in_one_transaction() {
 }
 
 #[test]
-fn what_is_found_and_wanted_is_taken_over_without_an_operation() {
+fn observed_value_equal_to_desired_is_adopted_without_an_operation() {
     let mut world = World::new();
     world.kernel.insert("a".into(), toy(1));
     world.kernel.insert("b".into(), needing(&["a"]));
@@ -355,7 +355,7 @@ fn what_is_found_and_wanted_is_taken_over_without_an_operation() {
 }
 
 #[test]
-fn what_is_found_but_different_is_changed_and_what_nobody_wants_is_deleted() {
+fn observed_difference_is_updated_and_orphan_is_deleted() {
     let mut world = World::new();
     world.kernel.insert("a".into(), toy(1));
     world.kernel.insert("old".into(), toy(1));
@@ -366,7 +366,7 @@ fn what_is_found_but_different_is_changed_and_what_nobody_wants_is_deleted() {
 }
 
 #[test]
-fn what_was_found_is_not_taken_down_before_the_facts_are_settled() {
+fn observed_value_is_not_deleted_before_facts_are_complete() {
     let mut world = World::new();
     world.scheduler = Scheduler::new(ToyDomain::default());
     world.kernel.insert("a".into(), needing(&["fact/container"]));
@@ -385,12 +385,12 @@ fn what_was_found_is_not_taken_down_before_the_facts_are_settled() {
 }
 
 #[test]
-fn a_found_value_stays_while_one_of_several_that_meet_its_dependency_is_coming() {
+fn observed_value_stays_while_a_provider_is_about_to_be_created() {
     let user = Toy {
         needs_any: vec!["p/".into()],
         ..Toy::default()
     };
-    // In turn: to be created at once; created after a retry; created after what it depends on.
+    // The provider is created immediately; after a retry; after its own dependency.
     for (fails, needs) in [(false, None), (true, None), (false, Some("z"))] {
         let mut world = World::new();
         world.kernel.insert("b".into(), user.clone());
@@ -415,7 +415,7 @@ fn a_found_value_stays_while_one_of_several_that_meet_its_dependency_is_coming()
 }
 
 #[test]
-fn a_found_value_is_taken_down_when_none_of_several_can_come_before_it_is_gone() {
+fn observed_value_is_deleted_if_no_provider_can_be_created_before() {
     let user = Toy {
         needs_any: vec!["p/".into()],
         ..Toy::default()
@@ -439,7 +439,7 @@ fn a_found_value_is_taken_down_when_none_of_several_can_come_before_it_is_gone()
 }
 
 #[test]
-fn what_is_lost_is_created_again_with_everything_that_hung_on_it() {
+fn lost_values_are_recreated_with_their_dependents() {
     let mut world = World::new();
     world.put(
         "a",
@@ -457,11 +457,11 @@ fn what_is_lost_is_created_again_with_everything_that_hung_on_it() {
     world.scheduler.lost(&[key("x"), key("a"), key("d")]);
     world.run();
     assert_eq!(world.kernel.len(), 3, "{:?}", world.log);
-    assert_eq!(world.log.len(), 3, "no deletion of what is gone: {:?}", world.log);
+    assert_eq!(world.log.len(), 3, "lost values must not be deleted: {:?}", world.log);
 }
 
 #[test]
-fn a_kind_without_a_descriptor_is_unimplemented_and_harms_nobody() {
+fn value_without_descriptor_is_unimplemented_and_affects_no_other() {
     let mut world = World::new();
     world.put("unknown/a", toy(1));
     world.put("b", toy(1));
@@ -476,7 +476,7 @@ fn a_kind_without_a_descriptor_is_unimplemented_and_harms_nobody() {
 }
 
 #[test]
-fn a_second_put_of_the_same_value_is_answered_with_its_revision_and_no_operation() {
+fn putting_the_same_value_again_updates_only_the_revision() {
     let mut world = World::new();
     world.put("a", toy(1));
     world.run();
@@ -494,7 +494,7 @@ fn a_second_put_of_the_same_value_is_answered_with_its_revision_and_no_operation
 }
 
 #[test]
-fn an_unavailable_value_waits_without_retries_for_a_probe() {
+fn unavailable_value_waits_for_a_probe_without_retries() {
     let mut world = World::new();
     world.waits = Box::new(|key, _| (key == "ns").then(|| wait("no process 7")));
     world.put(
@@ -520,7 +520,7 @@ fn an_unavailable_value_waits_without_retries_for_a_probe() {
 }
 
 #[test]
-fn a_full_resync_deletes_what_it_does_not_name() {
+fn full_resync_deletes_values_that_it_does_not_contain() {
     let mut world = World::new();
     world.put("a", toy(1));
     world.put("b", toy(1));
@@ -540,7 +540,7 @@ fn a_full_resync_deletes_what_it_does_not_name() {
 }
 
 #[test]
-fn a_failed_deletion_of_a_derived_value_is_tried_again_and_then_its_base_goes() {
+fn base_is_deleted_after_deletion_of_its_derived_value_is_retried() {
     let mut world = World::new();
     world.put(
         "v/00",
@@ -569,7 +569,7 @@ fn a_failed_deletion_of_a_derived_value_is_tried_again_and_then_its_base_goes() 
 }
 
 #[test]
-fn values_that_want_each_other_but_do_not_need_each_other_yet_go_in_any_order() {
+fn values_that_form_a_cycle_only_when_updated_are_deleted_in_any_order() {
     let mut world = World::new();
     let any = |needs: &[&str]| Toy {
         needs_any: vec!["d/".into()],
@@ -600,7 +600,7 @@ fn values_that_want_each_other_but_do_not_need_each_other_yet_go_in_any_order() 
 }
 
 #[test]
-fn a_half_built_cycle_goes_when_what_the_rest_of_it_stands_on_goes() {
+fn incomplete_cycle_is_deleted_with_its_last_dependency() {
     let mut world = World::new();
     world.put("v/06", needing(&["v/07"]));
     world.put(
@@ -636,12 +636,12 @@ fn a_half_built_cycle_goes_when_what_the_rest_of_it_stands_on_goes() {
 }
 
 #[test]
-fn nothing_is_built_on_a_value_while_it_is_being_changed() {
+fn dependents_are_created_after_an_update_in_flight_completes() {
     let mut world = World::new();
     world.put("v/base", deriving(1, &["d/base/1"]));
     world.run();
     world.log.clear();
-    // All in one transaction: what the others rest on gets another content, perhaps another name.
+    // In one transaction: the update may rename the object that the dependents refer to.
     world.put("v/base", deriving(2, &["d/base/1"]));
     world.put("w/direct", needing(&["v/base"]));
     world.put("w/indirect", needing(&["d/base/1"]));
@@ -655,7 +655,7 @@ fn nothing_is_built_on_a_value_while_it_is_being_changed() {
 }
 
 #[test]
-fn what_is_no_longer_derived_goes_before_what_is_derived_instead() {
+fn obsolete_derived_value_is_deleted_before_its_replacement_is_created() {
     let mut world = World::new();
     world.put("v/base", deriving(1, &["d/base/old"]));
     world.put("w", needing(&["d/base/old"]));
@@ -674,7 +674,7 @@ fn what_is_no_longer_derived_goes_before_what_is_derived_instead() {
 }
 
 #[test]
-fn what_cannot_be_removed_does_not_keep_away_what_is_derived_instead() {
+fn failed_deletion_of_derived_value_does_not_block_its_replacement() {
     let mut world = World::new();
     world.put("v/base", deriving(1, &["d/base/old"]));
     world.run();
@@ -694,7 +694,7 @@ fn deriving(content: u32, derives: &[&str]) -> Toy {
     }
 }
 
-/// A world with a value that takes two others along, of which the second depends on the first.
+/// Creates a world with a value that takes two others along, of which the second depends on the first.
 fn world_with_taken() -> World {
     let mut world = World::new();
     let taken = ["gateway", "route"].map(str::to_owned).to_vec();
@@ -711,10 +711,10 @@ fn world_with_taken() -> World {
 }
 
 #[test]
-fn what_goes_with_a_deleted_value_is_created_again_after_it() {
+fn values_taken_along_by_a_deletion_are_recreated_after_it() {
     let mut world = world_with_taken();
     world.delete("address");
-    // Ready at once, but for what is about to go.
+    // Its dependency exists, but is about to be removed.
     world.put("later", needing(&["gateway"]));
     world.run();
     let done: Vec<String> = world.log.iter().map(|step| format!("{step:?}")).collect();
@@ -729,7 +729,7 @@ fn what_goes_with_a_deleted_value_is_created_again_after_it() {
 }
 
 #[test]
-fn what_was_to_go_with_a_value_stays_when_the_deletion_fails() {
+fn values_taken_along_stay_if_the_deletion_fails() {
     let mut world = world_with_taken();
     let mut once = Some(transient("busy"));
     world.fail = Box::new(move |key, verb| once.take_if(|_| key == "address" && verb == Verb::Delete));
@@ -744,9 +744,9 @@ fn what_was_to_go_with_a_value_stays_when_the_deletion_fails() {
     assert_eq!(world.log.len(), 3, "{:?}", world.log);
 }
 
-/// What is decided on goes on although it is not desired any more; so what it needs must stay until it is done.
+/// An operation in flight completes even if its value is no longer desired, so its dependencies must stay until then.
 #[test]
-fn what_a_creation_under_way_needs_stays_until_it_is_done() {
+fn dependencies_of_a_creation_in_flight_stay_until_it_completes() {
     let mut world = World::new();
     let on_shared = Toy {
         implies: vec!["shared".into()],
@@ -756,7 +756,7 @@ fn what_a_creation_under_way_needs_stays_until_it_is_done() {
     world.put("a", on_shared.clone());
     world.put("b", on_shared);
     world.round();
-    // Both are to be created; one is.
+    // Both creations are in flight; one is performed.
     world.round_of(1);
     assert_eq!(world.kernel.keys().collect::<Vec<_>>(), ["a", "shared"]);
     world.delete("a");
@@ -768,9 +768,9 @@ fn what_a_creation_under_way_needs_stays_until_it_is_done() {
     assert_eq!(deleted.count(), 3, "{:?}", world.log);
 }
 
-/// With one end of a pair the kernel removes the other, so what is on the other goes, or is done, before.
+/// The kernel removes both ends of a pair together, so values on either end must be deleted first.
 #[test]
-fn a_member_of_a_cycle_goes_after_what_is_derived_from_the_others() {
+fn cycle_member_is_deleted_after_derived_values_of_the_others() {
     let mut world = World::new();
     let other = Toy {
         needs: vec!["a".into()],
@@ -794,7 +794,7 @@ fn a_member_of_a_cycle_goes_after_what_is_derived_from_the_others() {
 }
 
 #[test]
-fn a_member_of_a_cycle_goes_after_what_depends_on_the_others() {
+fn cycle_member_is_deleted_after_dependents_of_the_others() {
     let mut world = World::new();
     let above = Toy {
         needs: vec!["b".into()],
@@ -816,7 +816,7 @@ fn a_member_of_a_cycle_goes_after_what_depends_on_the_others() {
 }
 
 #[test]
-fn what_was_to_go_with_a_creation_stays_while_that_waits() {
+fn values_taken_along_stay_while_the_creation_waits() {
     let mut world = World::new();
     world.put("gateway", Toy::default());
     world.put("route", needing(&["gateway"]));
@@ -826,7 +826,7 @@ fn what_was_to_go_with_a_creation_stays_while_that_waits() {
     let takes = ["gateway", "route"].map(str::to_owned).to_vec();
     world.put("enter/vrf", Toy { takes, ..Toy::default() });
     world.run();
-    assert_eq!(world.log, [], "nothing was removed, so nothing is made again");
+    assert_eq!(world.log, [], "no value was removed, so none is recreated");
     assert_eq!(world.state("enter/vrf"), Some(ValueState::Pending));
     for text in ["gateway", "route"] {
         assert_eq!(world.state(text), Some(ValueState::Configured), "{text}");

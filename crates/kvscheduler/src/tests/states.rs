@@ -1,9 +1,9 @@
-//! The states that a value goes through, one row each: how it gets there, and what is published then.
+//! All states of a value: how each is reached, and what is published in it.
 
 use super::*;
 use crate::history::extract::Scope;
 
-/// A state: its name, how the value `a` gets there, and what is published of it; `None`: nothing yet.
+/// A state: its name, how the value `a` reaches it, and the published state; `None` if nothing is published.
 type Row = (&'static str, fn(&mut World), Option<ValueState>);
 
 fn claiming(name: &str) -> Toy {
@@ -28,14 +28,14 @@ fn apply(world: &mut World, value: Toy) {
     world.run();
 }
 
-/// Somebody changes the value, and the scheduler is told.
+/// Simulates a change of the value by others, and reports it to the scheduler.
 fn spoil(world: &mut World) {
     world.kernel.insert("a".into(), toy(99));
     world.scheduler.found(vec![(key("a"), toy(99))]);
     world.run();
 }
 
-/// Of what was never applied, or is not any more.
+/// States of a value that was never applied or is no longer applied.
 fn blocked() -> Vec<Row> {
     use ValueState::{Failed, Invalid, Pending, Retrying};
     vec![
@@ -61,12 +61,12 @@ fn blocked() -> Vec<Row> {
         ),
         ("backing off", |world| fail_to_create(world, FaultKind::Transient), Some(Retrying)),
         (
-            "backing off for long",
+            "backing off after a persistent fault",
             |world| fail_to_create(world, FaultKind::Persistent),
             Some(Failed),
         ),
         (
-            "backing off for ever",
+            "no attempts left",
             |world| {
                 fail_once(world, FaultKind::Transient);
                 let retry = Some(Retry {
@@ -82,7 +82,7 @@ fn blocked() -> Vec<Row> {
             Some(Failed),
         ),
         (
-            "partial, and not desired any more",
+            "partial, and no longer desired",
             |world| {
                 fail_once(world, FaultKind::Transient);
                 apply(world, toy(1));
@@ -95,13 +95,13 @@ fn blocked() -> Vec<Row> {
     ]
 }
 
-/// Of what is applied, or was.
+/// States of a value that is or was applied.
 fn applied() -> Vec<Row> {
     use ValueState::{Configured, Failed, Invalid, Pending, Retrying};
     vec![
         ("in sync", |world| world.put("a", toy(1)), Some(Configured)),
         (
-            "out of sync, for an update failed",
+            "out of sync after a failed update",
             |world| {
                 apply(world, toy(1));
                 fail_once(world, FaultKind::Transient);
@@ -110,7 +110,7 @@ fn applied() -> Vec<Row> {
             Some(Retrying),
         ),
         (
-            "kept under a rejected value",
+            "kept although the new value was rejected",
             |world| {
                 apply(world, toy(1));
                 world.scheduler.transaction(vec![unusable("a", "bad")], false);
@@ -120,7 +120,7 @@ fn applied() -> Vec<Row> {
             Some(Invalid),
         ),
         (
-            "drift that is only told",
+            "drift that is only reported",
             |world| {
                 apply(world, toy(TOLD_ONLY));
                 spoil(world);
@@ -136,7 +136,7 @@ fn applied() -> Vec<Row> {
             Some(Retrying),
         ),
         (
-            "terminating, for the deletion failed",
+            "terminating after a failed deletion",
             |world| {
                 apply(world, toy(1));
                 fail_once(world, FaultKind::Transient);
@@ -156,7 +156,7 @@ fn applied() -> Vec<Row> {
             Some(Configured),
         ),
         (
-            "deleted, for a dependency went",
+            "deleted because a dependency disappeared",
             |world| {
                 world.fact("fact/1", true);
                 apply(world, needing(&["fact/1"]));
@@ -182,7 +182,7 @@ fn every_state_is_reached_and_published() {
 }
 
 #[test]
-fn states_that_are_not_published_are_seen_by_who_looks() {
+fn unpublished_states_are_visible_in_an_extract() {
     let mut world = World::new();
     let state = |world: &World, text: &str| {
         let extract = world.scheduler.extract(&Scope::Values);

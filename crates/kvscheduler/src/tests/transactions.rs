@@ -1,4 +1,4 @@
-//! What a transaction is on top of the graph: options, results, attribution, revert, dry run, resync kinds.
+//! Transactions: options, results, attribution of operations, revert, dry run, and kinds of resync.
 
 use super::*;
 use crate::history::record::Origin;
@@ -11,20 +11,20 @@ fn reverting() -> Options {
 }
 
 fn failing_on(key: &'static str, verb: Verb) -> Sabotage {
-    Box::new(move |at, doing| (at == key && doing == verb).then(|| transient("no such luck")))
+    Box::new(move |at, doing| (at == key && doing == verb).then(|| transient("simulated failure")))
 }
 
 fn never_again() -> Fault {
     Fault {
         kind: FaultKind::Persistent,
         reason: "Toy",
-        message: "hopeless".into(),
+        message: "permanent".into(),
         kernel: None,
     }
 }
 
 #[test]
-fn transactions_are_numbered_from_zero_in_the_order_of_their_beginning() {
+fn transactions_are_numbered_from_zero_in_start_order() {
     let mut world = World::new();
     let first = world.commit(vec![put("a", toy(1))], Options::default());
     let empty = world.commit(vec![], Options::default());
@@ -33,56 +33,56 @@ fn transactions_are_numbered_from_zero_in_the_order_of_their_beginning() {
     let last = world.commit(vec![remove("a")], Options::default());
     assert_eq!((first.seq, empty.seq, last.seq), (0, 1, 3), "number 2 is the notification");
     assert_eq!(world.record(2).kind, Kind::Notification);
-    assert!(world.record(1).operations.is_empty(), "an empty one is recorded too");
+    assert!(world.record(1).operations.is_empty(), "empty transactions are recorded too");
 }
 
 #[test]
-fn a_downstream_resync_with_changes_is_refused() {
+fn downstream_resync_with_changes_is_rejected() {
     let mut world = World::new();
     let refused = world
         .scheduler
         .transact(Transaction::resync(Resync::Downstream, vec![put("a", toy(1))]));
-    let text = refused.expect_err("refused").to_string();
+    let text = refused.expect_err("rejected").to_string();
     assert_eq!(text, "downstream resync combined with data changes in one transaction");
     world.run();
     assert!(
         world.kernel.is_empty() && world.statuses.is_empty(),
-        "a refused transaction changes nothing"
+        "rejected transaction changes nothing"
     );
 }
 
 #[test]
-fn a_resync_cannot_be_reverted() {
+fn resync_with_revert_is_rejected() {
     for resync in [Resync::Full, Resync::Upstream, Resync::Downstream] {
         let mut transaction = Transaction::<Key, Toy>::resync(resync, vec![]);
         transaction.options.revert = true;
-        let text = transaction.check().expect_err("refused").to_string();
+        let text = transaction.check().expect_err("rejected").to_string();
         assert_eq!(text, "it is not supported to combine resync with revert");
     }
 }
 
 #[test]
-fn a_caller_gets_the_key_the_operation_and_the_error_of_each_failure() {
+fn result_has_key_operation_and_error_of_each_failure() {
     let mut world = World::new();
     world.fail = failing_on("b", Verb::Create);
     let result = world.commit(vec![put("a", toy(1)), put("b", toy(1))], Options::default());
-    assert_eq!(result.to_string(), "KeyErrors: [b (CREATE): no such luck]");
+    assert_eq!(result.to_string(), "KeyErrors: [b (CREATE): simulated failure]");
     assert_eq!(result.errors[0].state, ValueState::Retrying);
-    assert_eq!(world.state("a"), Some(ValueState::Configured), "best effort: the others go on");
+    assert_eq!(world.state("a"), Some(ValueState::Configured), "other values are still applied");
 }
 
 #[test]
-fn a_value_that_cannot_be_used_is_an_error_of_its_transaction() {
+fn invalid_value_is_an_error_of_its_transaction() {
     let mut world = World::new();
     let result = world.commit(vec![unusable("a", "bad field")], Options::default());
     assert_eq!(result.to_string(), "KeyErrors: [a (CREATE): bad field]");
     assert_eq!(world.account(result.seq), ["CREATE a NOOP NONEXISTENT -> INVALID"]);
     let again = world.commit(vec![unusable("a", "bad field")], Options::default());
-    assert_eq!(again.errors.len(), 1, "whoever asks again is told again");
+    assert_eq!(again.errors.len(), 1, "the error is reported again");
 }
 
 #[test]
-fn a_transaction_is_finished_only_when_all_that_it_caused_is_done() {
+fn transaction_is_finished_after_all_operations_that_it_caused() {
     let mut world = World::new();
     world.put("c", needing(&["b"]));
     world.put("b", needing(&["a"]));
@@ -94,7 +94,7 @@ fn a_transaction_is_finished_only_when_all_that_it_caused_is_done() {
     let changes = vec![put("a", toy(1))];
     let seq = world.scheduler.transact(Transaction { changes, options }).expect("acceptable");
     for expected in ["a", "b", "c"] {
-        assert!(world.scheduler.take_finished().is_empty(), "{expected} is still to come");
+        assert!(world.scheduler.take_finished().is_empty(), "{expected} is not created yet");
         world.round();
         assert!(world.kernel.contains_key(expected));
     }
@@ -114,7 +114,7 @@ fn a_transaction_is_finished_only_when_all_that_it_caused_is_done() {
 }
 
 #[test]
-fn an_operation_belongs_to_the_transaction_that_caused_it() {
+fn operation_is_attributed_to_the_transaction_that_caused_it() {
     let mut world = World::new();
     let waiting = world.commit(
         vec![put(
@@ -149,7 +149,7 @@ fn an_operation_belongs_to_the_transaction_that_caused_it() {
 }
 
 #[test]
-fn two_transactions_under_way_at_once_each_get_their_own_operations() {
+fn concurrent_transactions_record_their_own_operations() {
     let mut world = World::new();
     let options = || Options {
         awaited: true,
@@ -180,7 +180,7 @@ fn two_transactions_under_way_at_once_each_get_their_own_operations() {
 }
 
 #[test]
-fn a_later_transaction_takes_a_key_over_and_the_earlier_one_is_finished() {
+fn later_transaction_takes_over_a_key_and_finishes_the_earlier_one() {
     let mut world = World::new();
     let options = || Options {
         awaited: true,
@@ -207,7 +207,7 @@ fn a_later_transaction_takes_a_key_over_and_the_earlier_one_is_finished() {
 }
 
 #[test]
-fn an_explicit_policy_bounds_the_attempts_and_then_the_value_is_failed() {
+fn retry_policy_bounds_the_attempts_before_the_value_is_failed() {
     let mut world = World::new();
     world.fail = Box::new(|_, _| Some(transient("never")));
     let retry = Retry {
@@ -233,11 +233,11 @@ fn an_explicit_policy_bounds_the_attempts_and_then_the_value_is_failed() {
     assert_eq!((world.state("a"), world.statuses["a"].next_retry), (Some(ValueState::Failed), None));
     world.fail = Box::new(|_, _| None);
     world.commit(vec![put("a", toy(2))], Options::default());
-    assert_eq!(world.state("a"), Some(ValueState::Configured), "a change starts anew");
+    assert_eq!(world.state("a"), Some(ValueState::Configured), "a change resets the retry");
 }
 
 #[test]
-fn a_policy_of_no_attempts_fails_at_once() {
+fn retry_policy_without_attempts_fails_immediately() {
     let mut world = World::new();
     world.fail = Box::new(|_, _| Some(transient("never")));
     let retry = Some(Retry {
@@ -258,7 +258,7 @@ fn a_policy_of_no_attempts_fails_at_once() {
 }
 
 #[test]
-fn a_transaction_without_the_retry_option_never_switches_retry_off() {
+fn transaction_without_retry_option_keeps_the_retry_policy() {
     let mut world = World::new();
     world.fail = Box::new(|_, _| Some(transient("never")));
     let retry = Retry {
@@ -290,7 +290,7 @@ fn a_transaction_without_the_retry_option_never_switches_retry_off() {
 }
 
 #[test]
-fn retries_are_per_value_and_derived_values_follow_their_base() {
+fn retry_policy_is_per_value_and_inherited_by_derived_values() {
     let mut world = World::new();
     world.fail = Box::new(|key, _| (key != "a").then(|| transient("never")));
     let retry = Some(Retry {
@@ -316,7 +316,7 @@ fn retries_are_per_value_and_derived_values_follow_their_base() {
 }
 
 #[test]
-fn a_retry_is_a_transaction_of_its_own_that_names_the_one_that_failed() {
+fn retry_is_a_transaction_that_names_the_failed_one() {
     let mut world = World::new();
     let failed = {
         let mut left = 2;
@@ -336,7 +336,7 @@ fn a_retry_is_a_transaction_of_its_own_that_names_the_one_that_failed() {
 }
 
 #[test]
-fn values_of_a_kind_whose_descriptor_appears_are_applied_by_a_transaction_of_their_own() {
+fn unimplemented_values_are_applied_when_their_descriptor_appears() {
     let mut world = World::new();
     let domain = world.scheduler.domain().clone();
     world.put("unknown/a", toy(1));
@@ -352,7 +352,7 @@ fn values_of_a_kind_whose_descriptor_appears_are_applied_by_a_transaction_of_the
 }
 
 #[test]
-fn a_revert_brings_the_previous_values_back() {
+fn revert_restores_the_previous_values() {
     let mut world = World::new();
     world.commit(vec![put("a", toy(1)), put("b", toy(1)), put("gone", toy(1))], Options::default());
     world.fail = failing_on("z", Verb::Create);
@@ -360,8 +360,8 @@ fn a_revert_brings_the_previous_values_back() {
     let result = world.commit(changes, reverting());
     assert_eq!(
         result.to_string(),
-        "KeyErrors: [z (CREATE): no such luck]",
-        "the caller gets the original failure"
+        "KeyErrors: [z (CREATE): simulated failure]",
+        "the result has the original failure"
     );
     assert!(result.reverted);
     let kernel: Vec<(&str, u32)> = world.kernel.iter().map(|(key, value)| (key.as_str(), value.content)).collect();
@@ -375,13 +375,13 @@ fn a_revert_brings_the_previous_values_back() {
     assert_eq!(
         reverts,
         ["DELETE new", "DELETE z", "UPDATE a", "CREATE gone"],
-        "deletions first, and no deletion of what others need"
+        "deletions first, but not of dependencies of other values"
     );
     assert_eq!(world.scheduler.next_deadline(), None);
 }
 
 #[test]
-fn a_transaction_that_is_to_be_reverted_applies_nothing_if_a_value_cannot_be_used() {
+fn revertible_transaction_with_invalid_value_applies_nothing() {
     let mut world = World::new();
     world.commit(vec![put("a", toy(1))], Options::default());
     world.log.clear();
@@ -395,7 +395,7 @@ fn a_transaction_that_is_to_be_reverted_applies_nothing_if_a_value_cannot_be_use
 }
 
 #[test]
-fn a_pending_value_is_no_reason_to_revert() {
+fn pending_value_does_not_cause_a_revert() {
     let mut world = World::new();
     let result = world.commit(vec![put("a", toy(1)), put("b", needing(&["nothing"]))], reverting());
     assert!(result.errors.is_empty() && !result.reverted);
@@ -403,20 +403,20 @@ fn a_pending_value_is_no_reason_to_revert() {
 }
 
 #[test]
-fn a_failure_of_a_dependent_that_the_transaction_does_not_name_is_told_but_reverts_nothing() {
+fn failed_dependent_outside_the_transaction_does_not_cause_a_revert() {
     let mut world = World::new();
     world.commit(vec![put("b", needing(&["a"]))], Options::default());
     world.fail = failing_on("b", Verb::Create);
     let result = world.commit(vec![put("a", toy(1))], reverting());
     assert_eq!(
         (result.to_string().as_str(), result.reverted),
-        ("KeyErrors: [b (CREATE): no such luck]", false)
+        ("KeyErrors: [b (CREATE): simulated failure]", false)
     );
     assert_eq!(world.state("a"), Some(ValueState::Configured));
 }
 
 #[test]
-fn a_failing_derived_value_reverts_the_transaction_of_its_base() {
+fn failed_derived_value_reverts_the_transaction_of_its_base() {
     let mut world = World::new();
     world.fail = failing_on("d", Verb::Create);
     let result = world.commit(
@@ -433,7 +433,7 @@ fn a_failing_derived_value_reverts_the_transaction_of_its_base() {
 }
 
 #[test]
-fn a_failing_revert_is_reported_and_does_not_loop() {
+fn failed_revert_is_reported_and_does_not_loop() {
     let mut world = World::new();
     world.commit(vec![put("a", toy(1))], Options::default());
     world.fail = Box::new(|key, verb| match (key, verb) {
@@ -450,12 +450,12 @@ fn a_failing_revert_is_reported_and_does_not_loop() {
     assert_eq!(
         world.kernel.keys().collect::<Vec<_>>(),
         ["a"],
-        "the rest of the revert is retried as anything else"
+        "the rest of the revert is retried like other values"
     );
 }
 
 #[test]
-fn a_revert_leaves_what_a_later_transaction_has_asked_for() {
+fn revert_keeps_values_of_a_later_transaction() {
     let mut world = World::new();
     world.commit(vec![put("a", toy(1))], Options::default());
     world.fail = failing_on("z", Verb::Create);
@@ -485,7 +485,7 @@ fn a_revert_leaves_what_a_later_transaction_has_asked_for() {
 }
 
 #[test]
-fn a_revert_brings_back_what_was_only_pending() {
+fn revert_restores_pending_values() {
     let mut world = World::new();
     world.commit(vec![put("a", toy(1)), put("p", needing(&["nothing"]))], Options::default());
     world.fail = failing_on("a", Verb::Delete);
@@ -498,7 +498,7 @@ fn a_revert_brings_back_what_was_only_pending() {
 }
 
 #[test]
-fn a_dry_run_says_what_would_be_done_and_changes_nothing() {
+fn dry_run_returns_the_operations_and_changes_nothing() {
     let mut world = World::new();
     world.commit(vec![put("a", toy(1)), put("b", needing(&["a"]))], Options::default());
     let changes = vec![
@@ -538,7 +538,7 @@ fn a_dry_run_says_what_would_be_done_and_changes_nothing() {
 }
 
 #[test]
-fn a_dry_run_tells_which_differences_it_removes() {
+fn dry_run_returns_the_differences() {
     let mut world = World::new();
     world.commit(vec![put("a", toy(1)), put("b", toy(1)), put("c", toy(1))], Options::default());
     let changes = vec![
@@ -568,7 +568,7 @@ fn a_dry_run_tells_which_differences_it_removes() {
 }
 
 #[test]
-fn a_dry_run_predicts_a_conflict() {
+fn dry_run_predicts_a_conflict() {
     let mut world = World::new();
     let claimer = || Toy {
         claims: vec!["eth0".into()],
@@ -586,7 +586,7 @@ fn a_dry_run_predicts_a_conflict() {
 }
 
 #[test]
-fn a_simulated_transaction_keeps_its_plan_with_the_record() {
+fn record_of_a_simulated_transaction_contains_its_plan() {
     let mut world = World::new();
     world.fail = failing_on("a", Verb::Create);
     let result = world.commit(
@@ -603,7 +603,7 @@ fn a_simulated_transaction_keeps_its_plan_with_the_record() {
 }
 
 #[test]
-fn a_full_resync_reads_the_kernel_again_and_an_upstream_one_does_not() {
+fn full_resync_reads_the_kernel_and_upstream_resync_does_not() {
     let mut world = World::new();
     world.commit(vec![put("a", toy(1)), put("b", toy(1))], Options::default());
     world.kernel.remove("a");
@@ -612,7 +612,7 @@ fn a_full_resync_reads_the_kernel_again_and_an_upstream_one_does_not() {
         ..Options::default()
     };
     world.commit(vec![put("a", toy(1))], upstream);
-    assert!(world.kernel.is_empty(), "b is not wanted any more, and that a is gone is not known");
+    assert!(world.kernel.is_empty(), "b is no longer desired, and the loss of a is unnoticed");
     let full = Options {
         resync: Resync::Full,
         verbose: true,
@@ -623,7 +623,7 @@ fn a_full_resync_reads_the_kernel_again_and_an_upstream_one_does_not() {
 }
 
 #[test]
-fn a_downstream_resync_repairs_what_differs_and_tries_at_once_what_failed() {
+fn downstream_resync_repairs_drift_and_retries_failed_values() {
     let mut world = World::new();
     world.fail = failing_on("c", Verb::Create);
     world.commit(vec![put("a", toy(1)), put("b", toy(1)), put("c", toy(1))], Options::default());
@@ -651,11 +651,11 @@ fn a_downstream_resync_repairs_what_differs_and_tries_at_once_what_failed() {
             "UPDATE b CONFIGURED -> CONFIGURED"
         ]
     );
-    assert!(world.record(result.seq).values.is_empty(), "the values are those of before");
+    assert!(world.record(result.seq).values.is_empty(), "the desired values are unchanged");
 }
 
 #[test]
-fn a_resync_without_a_difference_does_nothing() {
+fn resync_without_differences_does_nothing() {
     let mut world = World::new();
     world.commit(vec![put("a", toy(1)), put("b", needing(&["a"]))], Options::default());
     world.log.clear();
@@ -682,7 +682,7 @@ fn a_resync_without_a_difference_does_nothing() {
 }
 
 #[test]
-fn verification_reports_what_the_kernel_does_not_show() {
+fn verification_reports_differences_to_the_kernel() {
     let mut world = World::new();
     let verifying = || Options {
         verify: true,
@@ -723,11 +723,11 @@ fn verification_reports_what_the_kernel_does_not_show() {
         ]
     );
     let kernel: Vec<(&str, u32)> = world.kernel.iter().map(|(key, value)| (key.as_str(), value.content)).collect();
-    assert_eq!(kernel, [("a", 1), ("b", 1), ("c", 1)], "and it is mended");
+    assert_eq!(kernel, [("a", 1), ("b", 1), ("c", 1)], "differences are repaired");
 }
 
 #[test]
-fn verification_of_what_is_as_it_should_be_reports_nothing() {
+fn verification_without_differences_reports_nothing() {
     let mut world = World::new();
     let result = world.commit(
         vec![put("a", toy(1))],
@@ -740,7 +740,7 @@ fn verification_of_what_is_as_it_should_be_reports_nothing() {
 }
 
 #[test]
-fn a_batch_of_notifications_is_judged_value_by_value() {
+fn notification_records_only_the_facts_that_changed() {
     let mut world = World::new();
     world.put("a", needing(&["fact/2"]));
     world.run();
@@ -754,17 +754,17 @@ fn a_batch_of_notifications_is_judged_value_by_value() {
     assert_eq!(
         values,
         [("fact/2", Origin::FromSB), ("fact/3", Origin::FromSB)],
-        "what changes nothing is not in it"
+        "an unchanged fact is not recorded"
     );
     assert_eq!(world.account(record.seq)[0], "CREATE fact/2 NONEXISTENT -> OBTAINED");
 }
 
 #[test]
-fn a_failed_delete_is_an_error_of_the_transaction_and_stops_the_delete_of_its_base() {
+fn failed_deletion_of_a_dependent_is_an_error_of_the_transaction() {
     let mut world = World::new();
     world.commit(vec![put("a", toy(1)), put("b", needing(&["a"]))], Options::default());
     world.fail = Box::new(|key, verb| (key == "b" && verb == Verb::Delete).then(never_again));
     let result = world.commit(vec![remove("a")], Options::default());
-    assert_eq!(result.to_string(), "KeyErrors: [b (DELETE): hopeless]");
+    assert_eq!(result.to_string(), "KeyErrors: [b (DELETE): permanent]");
     assert_eq!(world.kernel.len(), 2);
 }

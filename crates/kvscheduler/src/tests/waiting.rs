@@ -1,10 +1,10 @@
-//! Waiting is not failing, a change of what a held value depends on wakes it, and nothing makes a step run for ever.
+//! Values that wait, what makes the scheduler try them again, and the bound on the length of a step.
 
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A value that rests on a namespace which does not exist yet.
+/// Puts a value that depends on a namespace which does not exist yet.
 fn inside() -> Change<Key, Toy> {
     let value = Toy {
         implies: vec!["ns".into()],
@@ -24,7 +24,7 @@ fn reverting() -> Options {
     }
 }
 
-/// Key and message of each value that waits.
+/// Lists key and message of each value that waits.
 fn told(result: &TransactionResult<Key>) -> Vec<(&str, &str)> {
     result
         .waiting
@@ -36,7 +36,7 @@ fn told(result: &TransactionResult<Key>) -> Vec<(&str, &str)> {
 const WHY: &str = "waiting for needs-ns: ns is not available (no process 7)";
 
 #[test]
-fn a_value_that_waits_is_no_error_reverts_nothing_and_is_listed_the_first_time_and_the_second() {
+fn waiting_value_is_no_error_and_is_listed_in_every_result() {
     let mut world = World::new();
     world.waits = waits_for("ns");
     for _ in 0..2 {
@@ -51,7 +51,7 @@ fn a_value_that_waits_is_no_error_reverts_nothing_and_is_listed_the_first_time_a
 }
 
 #[test]
-fn a_resync_lists_what_waits_and_reports_no_error() {
+fn resync_lists_waiting_values_and_reports_no_error() {
     let mut world = World::new();
     world.waits = waits_for("ns");
     world.commit(vec![inside(), put("other", toy(1))], Options::default());
@@ -65,7 +65,7 @@ fn a_resync_lists_what_waits_and_reports_no_error() {
 }
 
 #[test]
-fn what_waits_for_a_derived_value_or_for_another_value_is_listed_too() {
+fn values_waiting_for_derived_or_other_values_are_listed() {
     let mut world = World::new();
     world.waits = waits_for("a/0");
     let value = Toy {
@@ -84,18 +84,18 @@ fn what_waits_for_a_derived_value_or_for_another_value_is_listed_too() {
 }
 
 #[test]
-fn a_failure_beside_a_value_that_waits_still_reverts_both() {
+fn failure_reverts_waiting_values_of_the_transaction_too() {
     let mut world = World::new();
     world.waits = waits_for("ns");
-    world.fail = Box::new(|key, verb| (key == "other" && verb == Verb::Create).then(|| transient("no such luck")));
+    world.fail = Box::new(|key, verb| (key == "other" && verb == Verb::Create).then(|| transient("simulated failure")));
     let result = world.commit(vec![inside(), put("other", toy(1))], reverting());
     assert!(result.reverted && result.waiting.is_empty(), "{result:?}");
-    assert_eq!(result.to_string(), "KeyErrors: [other (CREATE): no such luck]");
+    assert_eq!(result.to_string(), "KeyErrors: [other (CREATE): simulated failure]");
     assert_eq!((world.state("inside"), world.state("other")), (None, None));
 }
 
 #[test]
-fn a_value_that_waits_is_tried_at_once_when_a_dependency_changes() {
+fn waiting_value_is_tried_immediately_when_a_dependency_changes() {
     let mut world = World::new();
     world.waits = waits_for("b");
     world.commit(vec![put("a", toy(1)), put("b", needing(&["a"]))], Options::default());
@@ -106,19 +106,19 @@ fn a_value_that_waits_is_tried_at_once_when_a_dependency_changes() {
     assert_eq!(world.state("b"), Some(ValueState::Configured));
 }
 
-/// The attempt goes by what the dependency was when it began.
+/// The attempt is based on the dependency as it was when the attempt started.
 #[test]
-fn a_change_of_a_dependency_waits_for_an_attempt_which_is_then_made_again() {
+fn update_of_a_dependency_waits_for_the_attempt_and_triggers_another() {
     let mut world = World::new();
     world.put("a", toy(1));
     world.run();
     world.put("b", needing(&["a"]));
     let attempt = world.scheduler.step(world.now).pop().expect("b is created");
     world.put("a", toy(2));
-    assert!(world.scheduler.step(world.now).is_empty(), "a is changed after the attempt");
+    assert!(world.scheduler.step(world.now).is_empty(), "a is updated after the attempt");
     world
         .scheduler
-        .outcome(attempt.id, Outcome::Waiting(wait("a is not as it should be")));
+        .outcome(attempt.id, Outcome::Waiting(wait("a has the wrong content")));
     let change = world.scheduler.step(world.now).pop().expect("a is changed");
     assert_eq!((change.key.as_str(), change.verb), ("a", Verb::Update));
     let outcome = world.perform("a", change.verb, change.steps);
@@ -127,7 +127,7 @@ fn a_change_of_a_dependency_waits_for_an_attempt_which_is_then_made_again() {
     assert_eq!(world.state("b"), Some(ValueState::Configured));
 }
 
-/// A value whose creation fails for as long as `a` has the content 0, which nothing but a change of `a` ends.
+/// Returns a fault for each creation of `b`, and counts the attempts.
 fn failing_until_changed(attempts: &Arc<std::sync::atomic::AtomicUsize>) -> Sabotage {
     let attempts = Arc::clone(attempts);
     Box::new(move |key, _| {
@@ -139,25 +139,25 @@ fn failing_until_changed(attempts: &Arc<std::sync::atomic::AtomicUsize>) -> Sabo
 }
 
 #[test]
-fn a_failed_value_is_tried_again_at_once_when_a_dependency_changes_long_after() {
+fn failed_value_is_retried_immediately_when_a_dependency_changes() {
     let mut world = World::new();
     world.fail = failing_until_changed(&Arc::default());
     world.put("a", toy(1));
     world.put("b", needing(&["a"]));
     world.run();
-    while world.scheduler.next_deadline().expect("tried again") < world.now + 30 * SECOND {
-        world.now = world.scheduler.next_deadline().expect("tried again");
+    while world.scheduler.next_deadline().expect("a retry is planned") < world.now + 30 * SECOND {
+        world.now = world.scheduler.next_deadline().expect("a retry is planned");
         world.run();
     }
     world.now += 2 * SECOND;
     world.fail = Box::new(|_, _| None);
     world.put("a", toy(2));
     world.run();
-    assert_eq!(world.state("b"), Some(ValueState::Configured), "not after half a minute");
+    assert_eq!(world.state("b"), Some(ValueState::Configured), "retried immediately");
 }
 
 #[test]
-fn a_dependency_that_changes_all_the_time_costs_one_attempt_a_second_and_keeps_the_back_off() {
+fn changing_dependency_causes_one_attempt_per_second_and_keeps_back_off() {
     let attempts = Arc::default();
     let mut world = World::new();
     world.fail = failing_until_changed(&attempts);
@@ -171,18 +171,18 @@ fn a_dependency_that_changes_all_the_time_costs_one_attempt_a_second_and_keeps_t
     }
     let made = attempts.load(Ordering::Relaxed);
     assert!((10..=11).contains(&made), "{made} attempts in 10 s");
-    let next = world.statuses["b"].next_retry.expect("tried again");
+    let next = world.statuses["b"].next_retry.expect("a retry is planned");
     assert!(next > world.now, "{next:?}");
     world.now += 70 * SECOND;
     world.run();
     assert!(
         world.statuses["b"].next_retry > Some(world.now + 50 * SECOND),
-        "the back-off goes on"
+        "the back-off continues"
     );
 }
 
 #[test]
-fn a_value_without_attempts_left_is_tried_again_when_a_dependency_changes() {
+fn value_without_attempts_left_is_retried_when_a_dependency_changes() {
     let mut world = World::new();
     world.fail = failing_until_changed(&Arc::default());
     let never = Options {
@@ -205,17 +205,17 @@ fn a_value_without_attempts_left_is_tried_again_when_a_dependency_changes() {
 }
 
 #[test]
-fn a_member_of_a_cycle_that_failed_is_tried_at_once_when_the_other_becomes_usable() {
+fn failed_cycle_member_is_retried_when_the_other_becomes_valid() {
     let mut world = World::new();
-    world.fail = Box::new(|key, _| (key == "c").then(|| transient("no luck yet")));
+    world.fail = Box::new(|key, _| (key == "c").then(|| transient("not yet")));
     world.put("c", needing(&["d"]));
     world.put("d", needing(&["c"]));
     world.run();
-    // What the creation may have left cannot be cleared away either, which is tried again and again.
+    // The remains of the failed creation cannot be removed either: recovery is retried with back-off.
     world.change("d", unusable("d", "bad field").value);
     world.run();
-    while world.scheduler.next_deadline().expect("tried again") < world.now + 20 * SECOND {
-        world.now = world.scheduler.next_deadline().expect("tried again");
+    while world.scheduler.next_deadline().expect("a retry is planned") < world.now + 20 * SECOND {
+        world.now = world.scheduler.next_deadline().expect("a retry is planned");
         world.run();
     }
     world.now += 2 * SECOND;
@@ -229,7 +229,7 @@ fn a_member_of_a_cycle_that_failed_is_tried_at_once_when_the_other_becomes_usabl
 }
 
 #[test]
-fn a_failed_derived_value_keeps_its_back_off_while_others_change_its_base() {
+fn failed_derived_value_keeps_its_back_off_while_its_base_drifts() {
     let attempts: Arc<std::sync::atomic::AtomicUsize> = Arc::default();
     let mut world = World::new();
     let counted = Arc::clone(&attempts);
@@ -255,7 +255,7 @@ fn a_failed_derived_value_keeps_its_back_off_while_others_change_its_base() {
 }
 
 #[test]
-fn what_is_read_back_after_a_deletion_has_no_last_operation() {
+fn value_observed_after_its_deletion_has_no_last_operation() {
     let mut world = World::new();
     world.commit(vec![put("a", toy(1))], Options::default());
     world.commit(vec![remove("a"), put("b", needing(&["a"]))], Options::default());
@@ -270,7 +270,7 @@ fn what_is_read_back_after_a_deletion_has_no_last_operation() {
 }
 
 #[test]
-fn a_step_that_does_not_come_to_an_end_is_cut_short_and_others_get_their_turn() {
+fn endless_step_is_cut_short_and_other_values_make_progress() {
     let mut world = World::new();
     world.put("restless/a", toy(1));
     world.put("b", toy(1));
@@ -291,9 +291,9 @@ fn claiming(needs: &[&str]) -> Toy {
     }
 }
 
-/// After a restart: `b` is in the kernel, in a place that takes longer to open than `a` takes to be created.
+/// After a restart: `b` is in the kernel, in a place whose opening takes longer than the creation of `a`.
 #[test]
-fn a_claim_is_left_to_what_turns_up_in_a_place_that_is_being_opened() {
+fn claim_is_reserved_for_values_in_a_place_that_is_being_opened() {
     let mut world = World::new();
     world.kernel.insert("b".into(), claiming(&["place/p"]));
     world.scheduler.transaction(
@@ -316,9 +316,9 @@ fn a_claim_is_left_to_what_turns_up_in_a_place_that_is_being_opened() {
 }
 
 #[test]
-fn a_claim_is_not_kept_for_a_place_that_cannot_be_opened() {
+fn claim_is_not_reserved_for_a_place_that_cannot_be_opened() {
     let mut world = World::new();
-    world.fail = Box::new(|key, _| (key == "place/p").then(|| transient("no such luck")));
+    world.fail = Box::new(|key, _| (key == "place/p").then(|| transient("simulated failure")));
     world.scheduler.transaction(
         vec![put("a", claiming(&[])), put("b", claiming(&["place/p"])), put("place/p", toy(1))],
         false,
@@ -329,7 +329,7 @@ fn a_claim_is_not_kept_for_a_place_that_cannot_be_opened() {
 }
 
 #[test]
-fn a_claim_is_kept_for_a_place_that_may_be_told_late() {
+fn claim_is_reserved_while_facts_are_incomplete() {
     let mut world = World::new();
     world.scheduler = Scheduler::new(ToyDomain::default());
     world.scheduler.transaction(
