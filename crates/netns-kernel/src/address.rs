@@ -1,6 +1,4 @@
-//! Addresses as rtnetlink messages.
-//!
-//! Owns the translation between [`AddressSpec`] and RTM_*ADDR. Must never send one. Start reading at [`add`].
+//! Addresses as rtnetlink messages: translates between [`AddressSpec`] and RTM_*ADDR.
 
 use std::net::IpAddr;
 
@@ -21,12 +19,12 @@ const HEADER_BYTES: usize = 8;
 /// IFA_PROTO in linux/if_addr.h, since Linux 5.18.
 const IFA_PROTO: u16 = 11;
 
-/// An address with its prefix length, as `ip` shows it.
+/// Formats an address with its prefix length like `ip`.
 pub(super) fn show(spec: &AddressSpec) -> String {
     format!("{}/{}", spec.address, spec.prefix_len)
 }
 
-/// The network of an IPv4 address; `None` for IPv6, of which no address is secondary.
+/// Returns the network of an IPv4 address; `None` for IPv6, which has no secondary addresses.
 pub(super) fn network(spec: &AddressSpec) -> Option<u32> {
     match spec.address {
         IpAddr::V4(address) => Some(u32::from(address) & u32::MAX.checked_shl(32 - u32::from(spec.prefix_len)).unwrap_or(0)),
@@ -34,13 +32,15 @@ pub(super) fn network(spec: &AddressSpec) -> Option<u32> {
     }
 }
 
-/// RTM_NEWADDR. With `take_over`, an address that is there already gets our mark; without, it is EEXIST.
+/// Returns RTM_NEWADDR.
+///
+/// With `take_over`, an existing address gets the agent's mark; without, the request fails with EEXIST.
 pub(super) fn add(index: u32, spec: &AddressSpec, detection: AddressDetection, take_over: bool) -> Change {
     let mut message = message(index, spec);
     if let IpAddr::V4(address) = spec.address
         && address.is_loopback()
     {
-        // As `ip address add` does: 127.0.0.0/8 never leaves the host.
+        // Like `ip address add`: 127.0.0.0/8 never leaves the host.
         message.header.scope = AddressScope::Host;
     }
     let flags = match detection {
@@ -57,7 +57,7 @@ pub(super) fn add(index: u32, spec: &AddressSpec, detection: AddressDetection, t
     (RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | flag)
 }
 
-/// RTM_DELADDR.
+/// Returns RTM_DELADDR.
 pub(super) fn delete(index: u32, spec: &AddressSpec) -> Change {
     (RouteNetlinkMessage::DelAddress(message(index, spec)), 0)
 }
@@ -88,13 +88,13 @@ fn parse(payload: &[u8]) -> Option<AddressState> {
         match kind {
             libc::IFA_LOCAL => local = read_ip(family, value),
             libc::IFA_ADDRESS => address = read_ip(family, value),
-            // The header has room for the first eight flags only.
+            // The header holds only the first eight flags.
             libc::IFA_FLAGS => flags = read_u32(value, 0)?,
             IFA_PROTO => protocol = value.first().copied().unwrap_or(0),
             _ => {}
         }
     }
-    // On a point-to-point link IFA_ADDRESS is the other side's; IPv6 gives IFA_LOCAL only in that case.
+    // On a point-to-point link IFA_ADDRESS is the peer's address; IPv6 sends IFA_LOCAL only in that case.
     let address = AddressSpec {
         address: local.or(address)?,
         prefix_len,
@@ -108,7 +108,7 @@ fn parse(payload: &[u8]) -> Option<AddressState> {
     })
 }
 
-/// An address of the family AF_INET or AF_INET6.
+/// Parses an address of the family AF_INET or AF_INET6.
 pub(super) fn read_ip(family: u8, value: &[u8]) -> Option<IpAddr> {
     match i32::from(family) {
         libc::AF_INET => <[u8; 4]>::try_from(value).ok().map(IpAddr::from),

@@ -1,7 +1,8 @@
 //! The routes that the kernel makes for an address, and how they are restored.
 //!
-//! An address comes with a local route (packets to it are delivered here) and, unless it is alone in its subnet, with the connected
-//! route of the subnet. Anybody can delete these (`ip route flush dev eth0`), and the kernel does not make them again by itself.
+//! An address has a local route (its packets are delivered on this host) and, unless it is alone in its subnet, the connected
+//! route of the subnet. Any program can delete these routes (`ip route flush dev eth0`), and the kernel does not make them
+//! again by itself.
 
 use std::{collections::HashSet, net::IpAddr};
 
@@ -15,15 +16,16 @@ use super::{
     worker::{On, Worker},
 };
 
-/// RT_TABLE_MAIN and RT_TABLE_LOCAL, linux/rtnetlink.h.
+/// RT_TABLE_MAIN and RT_TABLE_LOCAL of linux/rtnetlink.h.
 const MAIN: u32 = 254;
 const LOCAL: u32 = 255;
-/// IFA_F_SECONDARY and IFA_F_NOPREFIXROUTE, linux/if_addr.h.
+/// IFA_F_SECONDARY and IFA_F_NOPREFIXROUTE of linux/if_addr.h.
 const SECONDARY: u32 = 0x01;
 const NO_PREFIX_ROUTE: u32 = 0x200;
 
-/// Returns the routes that an address certainly has in the kernel; none while the link is down. `vrf_table` is the routing table of
-/// the VRF that the link is, or is in.
+/// Returns the routes that an address is certain to have in the kernel; none while the link is down.
+///
+/// `vrf_table` is the routing table of the link itself if it is a VRF, or of the VRF that it is in.
 ///
 /// Follows `fib_add_ifaddr` in net/ipv4/fib_frontend.c and `inet6_addr_add` in net/ipv6/addrconf.c.
 pub fn routes_of_address(link: &LinkState, state: &AddressState, vrf_table: Option<u32>) -> Vec<AddressRoute> {
@@ -61,7 +63,7 @@ fn network_of(spec: AddressSpec) -> IpAddr {
 
 fn of_ipv4(link: &LinkState, state: &AddressState, vrf_table: Option<u32>) -> Vec<AddressRoute> {
     let spec = state.address;
-    // The kernel makes other routes, or none, for addresses that nobody should have: 0.x.x.x, multicast and reserved ones.
+    // The kernel makes other routes, or none, for unusual addresses: 0.x.x.x, multicast and reserved ones.
     let first = network_of(AddressSpec { prefix_len: 8, ..spec });
     let is_usual = matches!(first, IpAddr::V4(first) if (1..224).contains(&first.octets()[0]));
     if !is_usual {
@@ -79,7 +81,9 @@ fn of_ipv4(link: &LinkState, state: &AddressState, vrf_table: Option<u32>) -> Ve
     routes
 }
 
-/// Only the connected route: the kernel makes the local one a moment after the address (`addrconf_dad_completed`) and does not tell when.
+/// Returns only the connected route.
+///
+/// The kernel makes the local route slightly after the address (`addrconf_dad_completed`), at a time that it does not report.
 fn of_ipv6(link: &LinkState, state: &AddressState, vrf_table: Option<u32>) -> Vec<AddressRoute> {
     match state.flags & NO_PREFIX_ROUTE {
         0 => vec![route_to(link, state.address, vrf_table.unwrap_or(MAIN), false)],
@@ -87,17 +91,21 @@ fn of_ipv6(link: &LinkState, state: &AddressState, vrf_table: Option<u32>) -> Ve
     }
 }
 
-/// Whether the routes of an address are read and may be judged: of the agent's own addresses, and of those that do not say who made them
-/// (as all before Linux 5.18), but for what the kernel gives a link by itself.
+/// Returns whether the routes of an address are read and checked.
+///
+/// This is the case for the agent's own addresses, and for addresses of unknown origin (all before Linux 5.18), except those
+/// that the kernel assigns to a link by itself.
 pub fn are_routes_read(state: &AddressState) -> bool {
     state.protocol == super::PROTOCOL || state.protocol == 0 && state.scope < libc::RT_SCOPE_LINK
 }
 
-/// A namespace in which others have more routes than this is read with two dumps, for which the kernel filters, in place of one.
+/// Number of foreign routes above which a namespace is read with two dumps that the kernel filters, instead of one.
 const OTHERS_MAX: usize = 500;
 
-/// Reads the agent's routes in a namespace and those of the addresses, of those families in which the agent has addresses. `others` is
-/// the number of other routes that were there at the last reading of all, and is brought up to date.
+/// Reads the agent's routes in a namespace and the routes of addresses, for the address families in which the agent has
+/// addresses.
+///
+/// `others` is the number of foreign routes at the last unfiltered dump, and is updated.
 pub(super) fn dump(socket: &mut RouteSocket, addresses: &[AddressState], others: &mut usize) -> Result<Routes, Refusal> {
     let mut routes = Routes::default();
     for ipv4 in [true, false] {
@@ -112,24 +120,24 @@ pub(super) fn dump(socket: &mut RouteSocket, addresses: &[AddressState], others:
             route::dump(socket, ipv4, Selection::OfAddresses, &mut routes)?;
         }
     }
-    // Filtered dumps do not show them, so a namespace that once had too many stays with two dumps.
+    // Filtered dumps do not count foreign routes, so a namespace that once had too many is always read with two dumps.
     *others = routes.others.max(*others);
     Ok(routes)
 }
 
 impl Worker {
-    /// Makes sure that an address that is on the link has its routes.
+    /// Restores the missing routes of an address on the link.
     pub(super) fn restore_routes(&mut self, on: On<'_>, spec: &AddressSpec, detection: AddressDetection) -> Result<(), Failure> {
         if self.missing_routes(on, spec)?.is_empty() {
             return Ok(());
         }
         let action = || format!("restore the routes of address {} on link \"{}\"", address::show(spec), on.1);
         if spec.address.is_ipv6() {
-            // Replacing the address makes the kernel look for its connected route.
+            // Replacing the address makes the kernel restore its connected route.
             self.on_link(on, action, |index| address::add(index, spec, detection, true))?;
         }
         let missing = self.missing_routes(on, spec)?;
-        // The local route first: the kernel wants the source address of the other one to be a local one.
+        // The local route comes first, because the source address of the connected route must be local.
         for route in &missing {
             self.on_link(on, action, |_| route::add_of_address(route, spec.address))?;
         }
@@ -145,7 +153,7 @@ impl Worker {
         }
     }
 
-    /// Returns the routes that an address on the link should have and has not, as the kernel tells it now.
+    /// Returns the missing routes of an address on the link, as currently reported by the kernel.
     fn missing_routes(&mut self, on: On<'_>, spec: &AddressSpec) -> Result<Vec<AddressRoute>, Failure> {
         let (netns, name, _) = on;
         self.links.remove(&(netns, name.to_owned()));
@@ -179,12 +187,12 @@ mod tests {
     }
 
     fn expected(link: &LinkState, text: &str, flags: u32, vrf_table: Option<u32>) -> Vec<String> {
-        let (address, prefix_len) = text.split_once('/').expect("a prefix length");
+        let (address, prefix_len) = text.split_once('/').expect("address with a prefix length");
         let state = AddressState {
             link: link.index,
             address: AddressSpec {
-                address: address.parse().expect("an address"),
-                prefix_len: prefix_len.parse().expect("a number"),
+                address: address.parse().expect("valid address"),
+                prefix_len: prefix_len.parse().expect("numeric prefix length"),
             },
             protocol: super::super::PROTOCOL,
             scope: 0,
@@ -198,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_the_routes_that_the_kernel_makes_for_it() {
+    fn expects_the_routes_that_the_kernel_makes_for_an_address() {
         let eth0 = link();
         let lo = LinkState {
             name: "lo".to_owned(),

@@ -1,7 +1,6 @@
-//! Addresses of links: adding, removing, and whether they may be used.
+//! Adds and deletes addresses of links, and checks whether they may be used.
 //!
-//! Owns the performing of the operations on addresses. Must never remove or take over what belongs to somebody else on a shared link.
-//! Start reading at [`Worker::add_address`].
+//! Never deletes or takes over foreign addresses on a shared link.
 
 use std::{net::IpAddr, path::PathBuf};
 
@@ -15,7 +14,7 @@ use super::{
     worker::{On, Worker, is_eexist},
 };
 
-/// IF_OPER_DOWN and IF_OPER_LOWERLAYERDOWN of linux/if.h: no carrier, so that nobody can be asked.
+/// IF_OPER_DOWN and IF_OPER_LOWERLAYERDOWN of linux/if.h: no carrier, so duplicate address detection cannot run.
 const WITHOUT_CARRIER: [u8; 2] = [2, 3];
 
 /// Smallest MTU of a link that carries IPv6 (`IPV6_MIN_MTU`, RFC 8200 §5).
@@ -26,7 +25,7 @@ impl Worker {
         let (netns, link, _) = on;
         let action = || format!("add address {} to link \"{link}\"", address::show(spec));
         if spec.address.is_ipv6() && detection == AddressDetection::Optimistic {
-            // Without it the kernel ignores the flag.
+            // Without this sysctl the kernel ignores the flag.
             self.ensure_link_sysctl(netns, link, sysctl::optimistic_dad(link), "1").map(drop)?;
         }
         let added = self.on_enabled_link(on, spec.address, action, |index| address::add(index, spec, detection, false));
@@ -40,8 +39,8 @@ impl Worker {
             let other = addresses.iter().find(|state| state.address.address == spec.address);
             return added.map_err(|failure| match other {
                 Some(other) => failure::exists(format!(
-                    "cannot {} in {place}: the link has {} already, and IPv6 keeps an address only once on a link, with one prefix \
-                     length; delete that one first",
+                    "cannot {} in {place}: the link already has {}, and IPv6 keeps an address only once on a link, with one prefix \
+                     length; delete the existing address first",
                     action(),
                     address::show(&other.address)
                 )),
@@ -49,7 +48,7 @@ impl Worker {
             });
         };
         match (shared, there.protocol) {
-            // Somebody else's, as it is.
+            // A foreign address is left unchanged.
             (true, protocol) if protocol != PROTOCOL => return Ok(()),
             (true, _) => {}
             (false, _) => self.on_link(on, action, |index| address::add(index, spec, detection, true))?,
@@ -57,7 +56,9 @@ impl Worker {
         self.restore_routes(on, spec, detection)
     }
 
-    /// As [`Self::on_link`], for something of the family of `about`: enables IPv6 on the link where that is what stands in the way.
+    /// Performs a change like [`Self::on_link`], for an object of the address family of `about`.
+    ///
+    /// Enables IPv6 on the link if it is disabled and required.
     pub(super) fn on_enabled_link(
         &mut self,
         on: On<'_>,
@@ -78,9 +79,11 @@ impl Worker {
         }
     }
 
-    /// The kernel has no IPv6 on a link with a small MTU, and answers as if the link or its settings were missing.
+    /// Replaces a misleading failure if the MTU is too small.
+    ///
+    /// The kernel has no IPv6 on such a link, and reports the link or its settings as missing.
     fn blame_mtu(&mut self, (netns, link, _): On<'_>, action: &impl Fn() -> String, failure: Failure) -> Failure {
-        // Somebody else may have changed the MTU since the link was read.
+        // Another program may have changed the MTU since the link was read.
         self.links.remove(&(netns, link.to_owned()));
         match self.find(netns, link) {
             Ok(Some(found)) if found.mtu < MTU_MIN_IPV6 => Failure {
@@ -112,7 +115,7 @@ impl Worker {
             .map_or(netns.to_string(), |pinned| pinned.place.clone())
     }
 
-    /// Whether an address may be used, or why not.
+    /// Checks whether an address may be used; returns the reason if not.
     pub(super) fn confirm_address(
         &mut self,
         on: On<'_>,
@@ -122,12 +125,12 @@ impl Worker {
     ) -> Result<(), Failure> {
         let (netns, link, _) = on;
         let shown = address::show(spec);
-        // Whether it has a carrier may have changed since the link was read for something else.
+        // The carrier may have changed since the link was read.
         self.links.remove(&(netns, link.to_owned()));
         let found = self.require(netns, link, &format!("confirm address {shown} of"))?;
         let place = self.place(netns);
         let Some(state) = self.addresses_of(netns, &found)?.into_iter().find(|state| state.address == *spec) else {
-            let message = format!("address {shown} is no longer on link \"{link}\" in {place}: somebody else removed it");
+            let message = format!("address {shown} is no longer on link \"{link}\" in {place}: another program deleted it");
             return Err(failure::other(message));
         };
         let failed = |kind, message| {
@@ -141,8 +144,9 @@ impl Worker {
             self.delete_address(on, spec, shared)?;
             self.add_address(on, spec, detection, shared)?;
             let message = format!(
-                "address {shown} on link \"{link}\" in {place} is not used: somebody else on the link has it (the kernel marks it \
-                 `dadfailed`); find out who with `ip -6 neighbour` on another machine of that link, or choose another address; put the value again to have it asked again at once"
+                "address {shown} on link \"{link}\" in {place} is a duplicate: another host on the link has it (the kernel marks it \
+                 `dadfailed`); find that host with `ip -6 neighbour` on another host of the link, or choose another address; \
+                 put the value again to restart detection at once"
             );
             return failed(FailureKind::Duplicate, message);
         }
@@ -150,7 +154,7 @@ impl Worker {
             return Ok(());
         }
         let why = match WITHOUT_CARRIER.contains(&found.oper_state) {
-            true => "which begins when the link has a carrier (for a veth: when its other end is up)",
+            true => "which starts when the link has a carrier (for a veth: when its other end is up)",
             false => "which takes a second or two",
         };
         let message = format!("waiting for IPv6 duplicate address detection of {shown} on link \"{link}\" in {place}, {why}");
@@ -176,8 +180,10 @@ impl Worker {
         })
     }
 
-    /// See [`super::KernelOp::MakePrimary`]. While the others are deleted and added again, the kernel promotes secondary addresses, so that
-    /// the link always has an address and keeps its routes.
+    /// Performs [`super::KernelOp::MakePrimary`].
+    ///
+    /// While the other addresses are deleted and added again, the kernel promotes secondary addresses. The link thus always has
+    /// an address and keeps its routes.
     pub(super) fn make_primary(&mut self, on: On<'_>, spec: &AddressSpec, others: &[AddressSpec]) -> Result<(), Failure> {
         let (netns, link, _) = on;
         let found = self.require(netns, link, &format!("make address {} the primary one of", address::show(spec)))?;
@@ -212,7 +218,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Whether an address is there without our mark.
+    /// Returns whether the address exists without the agent's mark.
     fn is_foreign_address(&mut self, netns: NetnsId, link: &str, spec: &AddressSpec) -> Result<bool, Failure> {
         let Some(found) = self.find(netns, link)? else { return Ok(false) };
         let addresses = self.addresses_of(netns, &found)?;
@@ -221,7 +227,9 @@ impl Worker {
     }
 }
 
-/// How the kernel says that IPv6 is disabled on the link: of addresses and routes by the number alone.
+/// Returns whether the kernel refused because IPv6 is disabled on the link.
+///
+/// For addresses and routes only the error number shows it.
 fn says_ipv6_is_disabled(failure: &Failure) -> bool {
     failure.errno == Some(Errno::EACCES as i32) || failure.kernel_text.contains("IPv6 is disabled")
 }

@@ -1,11 +1,10 @@
-//! Taking over what somebody else made, for a value that says so.
+//! Adopts an existing foreign link, if the value allows it.
 //!
-//! Owns the conditions under which a foreign link may become the agent's, and the mark that it then carries. Must never touch one
-//! that fails a condition. Start reading at [`Worker::adopt`].
+//! A link that does not meet all conditions is left unchanged. The link is addressed by its index, which was read together with
+//! the checked properties: the kernel does not give the index to another link while this one exists.
 //!
-//! The guard is the interface index: it was read together with what the conditions are about, and the kernel gives it to no other
-//! link as long as this one lives. Between the two ends of a pair the agent may be killed; the end that carries its mark already is
-//! then taken as it is.
+//! The agent may be killed between adopting the two ends of a pair. The next attempt then accepts the end that already carries
+//! the agent's mark.
 
 use super::{
     failure,
@@ -15,7 +14,9 @@ use super::{
 };
 
 impl Worker {
-    /// Takes over what is in the way of a creation, or says why not. `refused` is what is said without adoption.
+    /// Adopts the existing link or pair that prevents a creation, or returns why not.
+    ///
+    /// `refused` is the failure without adoption.
     pub(super) fn adopt(&mut self, create: &CreateLink, refused: Failure) -> Result<(), Failure> {
         match &create.peer {
             Some(peer) => self.adopt_pair([&create.end, &peer.end], &create.info, refused),
@@ -50,7 +51,7 @@ impl Worker {
             let Some(alias) = &end.adopt else {
                 return Err(unfit(
                     &refused,
-                    &format!("the value of its other end \"{}\" does not say `adopt`", end.name),
+                    &format!("the value of its other end \"{}\" does not set `adopt`", end.name),
                 ));
             };
             let Some(link) = self.find(end.netns, &end.name)? else {
@@ -76,8 +77,9 @@ impl Worker {
             .try_for_each(|(netns, link, alias)| self.take_over(netns, &link, alias))
     }
 
-    /// Whether a link is linked to another one, its other end or its parent. Indexes are unique within a namespace only, so that is
-    /// compared too.
+    /// Returns whether a link is linked to another one, as its other end or its parent.
+    ///
+    /// Compares the namespace too, because an index is unique only within a namespace.
     fn is_linked(&mut self, (netns, link): (NetnsId, &LinkState), (there, other): (NetnsId, &LinkState)) -> Result<bool, Failure> {
         if link.linked != Some(other.index) {
             return Ok(false);
@@ -88,7 +90,7 @@ impl Worker {
         let descriptor = self.namespaces.descriptor(there)?;
         let pinned = self.namespaces.get_mut(netns)?;
         let number = link::namespace_number(&mut pinned.route, descriptor).map_err(|refusal| {
-            let action = format!("look for what link \"{}\" is linked to", link.name);
+            let action = format!("find the other end or parent of link \"{}\"", link.name);
             failure::refused(&action, &pinned.place, &refusal)
         })?;
         Ok(number.is_some() && link.linked_netnsid == number)
@@ -113,11 +115,11 @@ impl Worker {
     }
 }
 
-/// Checks that a link is of a kind, with the attributes of it that cannot be changed.
+/// Checks that a link has the given kind and the given immutable attributes.
 fn check_info(found: &LinkState, info: &LinkInfo, refused: &Failure) -> Result<(), Failure> {
     if found.kind != info.kind {
         let kind = if found.kind.is_empty() { "none" } else { &found.kind };
-        return Err(unfit(refused, &format!("it is of kind {kind} and not {}", info.kind)));
+        return Err(unfit(refused, &format!("its kind is {kind} and not {}", info.kind)));
     }
     for attr in info.data.iter().filter(|attr| attr.immutable) {
         let has = found.attribute(attr.number).unwrap_or_default();
@@ -129,7 +131,7 @@ fn check_info(found: &LinkState, info: &LinkInfo, refused: &Failure) -> Result<(
     Ok(())
 }
 
-/// An attribute for people: as a number where it is as long as one.
+/// Formats an attribute for people: as a number if it has the length of one, or else in hexadecimal.
 fn show(value: &[u8]) -> String {
     match *value {
         [] => "unset".to_owned(),
@@ -140,7 +142,7 @@ fn show(value: &[u8]) -> String {
     }
 }
 
-/// What is in the way cannot be adopted.
+/// Returns the failure for an existing link that cannot be adopted.
 fn unfit(refused: &Failure, why: &str) -> Failure {
-    failure::foreign(format!("{}. It is not adopted: {why}", refused.message))
+    failure::foreign(format!("{}. The link cannot be adopted: {why}", refused.message))
 }

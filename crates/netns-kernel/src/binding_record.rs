@@ -1,8 +1,7 @@
-//! The record of process bindings: which process a reference meant, kept over a restart of the agent.
+//! The record of process bindings: keeps on disk to which process each reference is bound.
 //!
-//! Owns one small file. Must never be needed: without it a reference binds to the process that it leads to at the next start, as
-//! it does the first time. With it, a PID that was given to a stranger while the agent was down still means the process that is
-//! gone. Start reading at [`BindingRecord::open`].
+//! With the record, a PID that was reused while the agent was down is not taken for the new process. The record is optional:
+//! without it, a reference is bound after a restart to the process to which it leads then, as on first use.
 
 use std::{
     collections::BTreeMap,
@@ -17,8 +16,9 @@ use tracing::warn;
 use super::operation::NamespaceRef;
 use data_dir::DataDir;
 
-/// Identity of the running kernel (`/proc/sys/kernel/random/boot_id`, random(4)); empty if the system does not tell. Start times of
-/// processes are counted from the boot, so those of another one mean nothing.
+/// Returns the identity of the running kernel (`/proc/sys/kernel/random/boot_id`, random(4)); empty if it is not available.
+///
+/// Start times of processes are relative to the boot, so they are meaningless after a reboot.
 pub fn boot_id() -> String {
     let read = fs::read_to_string("/proc/sys/kernel/random/boot_id");
     read.unwrap_or_default().trim().to_owned()
@@ -39,14 +39,15 @@ pub(super) struct BindingRecord {
 }
 
 impl BindingRecord {
-    /// Reads the record, or starts an empty one: when there is none, when it is of an earlier boot, or when it cannot be read.
-    /// Without a path nothing is kept.
+    /// Reads the record. Starts an empty one if there is none, if it is of an earlier boot, or if it cannot be read.
+    ///
+    /// Without a path, no record is kept.
     pub fn open(path: Option<PathBuf>) -> Self {
         let boot_id = boot_id();
         let found = path.as_deref().and_then(|path| match read(path) {
             Ok(contents) => contents,
             Err(error) => {
-                warn!("{}: {error}; PIDs are bound to the processes of now", path.display());
+                warn!("{}: {error}; binding PIDs to the current processes", path.display());
                 None
             }
         });
@@ -57,19 +58,19 @@ impl BindingRecord {
         Self { path, contents }
     }
 
-    /// Start time of the process that the reference means.
+    /// Returns the start time of the process to which the reference is bound.
     pub fn start_time(&self, reference: &NamespaceRef) -> Option<u64> {
         self.contents.bindings.get(&name(reference)).copied()
     }
 
-    /// Notes a binding, before anything is done in the namespace that it leads to.
+    /// Records a binding. Call this before any change in the namespace of the process.
     pub fn note(&mut self, reference: &NamespaceRef, start_time: u64) {
         if self.contents.bindings.insert(name(reference), start_time) != Some(start_time) {
             self.write();
         }
     }
 
-    /// Forgets a binding.
+    /// Deletes a binding.
     pub fn forget(&mut self, reference: &NamespaceRef) {
         if self.contents.bindings.remove(&name(reference)).is_some() {
             self.write();
@@ -80,7 +81,7 @@ impl BindingRecord {
         let Some(path) = &self.path else { return };
         if let Err(error) = replace(path, &self.contents) {
             warn!(
-                "{}: {error}; a PID may be taken for that of another process after a restart of the agent",
+                "{}: {error}; a reused PID may not be detected after a restart of the agent",
                 path.display()
             );
         }
@@ -118,8 +119,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_binding_is_known_after_a_restart_until_it_is_forgotten() {
-        let directory = tempfile::tempdir().expect("a directory");
+    fn binding_survives_a_restart_until_forgotten() {
+        let directory = tempfile::tempdir().expect("temporary directory");
         let path = directory.path().join("below/bindings.json");
         let (pid, file) = (NamespaceRef::Process(7), NamespaceRef::File("/proc/8/ns/net".into()));
         let mut record = BindingRecord::open(Some(path.clone()));
@@ -133,11 +134,11 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_another_boot_or_without_sense_is_left_aside() {
-        let directory = tempfile::tempdir().expect("a directory");
+    fn record_that_is_invalid_or_of_another_boot_is_ignored() {
+        let directory = tempfile::tempdir().expect("temporary directory");
         let path = directory.path().join("bindings.json");
         for text in [r#"{"boot_id":"earlier","bindings":{"PID 7":100}}"#, "not JSON", ""] {
-            fs::write(&path, text).expect("written");
+            fs::write(&path, text).expect("writable file");
             assert_eq!(
                 BindingRecord::open(Some(path.clone())).start_time(&NamespaceRef::Process(7)),
                 None,

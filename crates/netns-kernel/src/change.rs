@@ -1,7 +1,6 @@
-//! Changing a link: name, namespace, master, offloading and the rest.
+//! Changes a link: name, namespace, master, offloads and other properties.
 //!
-//! Owns the order of the steps, and that a refused one leaves the link as it was. Must never touch a link that the guard
-//! protects. Start reading at [`Worker::set_link`].
+//! Checks the guard before the first change. A refused rename or move leaves the link as it was.
 
 use nix::errno::Errno;
 
@@ -25,7 +24,7 @@ impl Worker {
         }
         let mut changes = changes.clone();
         let adopted = found.alias.strip_suffix(ADOPTED_MARK).map(str::to_owned);
-        // The mark stays with the link.
+        // Keep the adoption mark of the alias.
         changes.alias = changes.alias.filter(|alias| adopted.as_ref() != Some(alias));
         let reply = if adopted.is_some() && changes.alias.is_none() {
             Reply::Adopted
@@ -62,8 +61,9 @@ impl Worker {
         self.apply(netns, &found, request).map(|()| reply)
     }
 
-    /// Renames and moves, where asked; answers where the link is then and what it is called. Where that needs the link down, `changes`
-    /// says afterwards that it is to be set up again.
+    /// Renames and moves the link as desired. Returns the namespace of the link and its new state.
+    ///
+    /// If the link had to be set down for this, sets `changes.up` so that it is set up again.
     fn relocate(&mut self, netns: NetnsId, found: LinkState, changes: &mut LinkChanges) -> Result<(NetnsId, LinkState), Failure> {
         let rename = changes.rename.take().filter(|to| *to != found.name);
         let move_to = changes.move_to.take().filter(|to| *to != netns);
@@ -76,13 +76,13 @@ impl Worker {
         let action = format!("{verb} link \"{}\" to \"{name}\"", found.name);
         let there = &self.namespaces.get_mut(target)?.place.clone();
         let descriptor = self.namespaces.descriptor(target)?;
-        // Found out before anything is touched: the kernel would move the link, and only then refuse its new name.
+        // Checked first, because the kernel would move the link and only then refuse its new name.
         if let Some(other) = self.find(target, &name)? {
             let ours = link::mark(&other).is_some_and(|mark| link::mark(&found) == Some(mark));
             let blame = if ours { failure::exists } else { failure::foreign };
             let other = link::describe(&other);
             return Err(blame(format!(
-                "cannot {action}: {there} has a link of that name already ({other}); remove or rename that one"
+                "cannot {action}: {there} already has a link with that name ({other}); delete or rename that link"
             )));
         }
         self.links.remove(&(netns, found.name.clone()));
@@ -100,7 +100,7 @@ impl Worker {
             ..LinkRequest::default()
         };
         if let (true, None, Some(to)) = (found.up, move_to, &relocation.rename) {
-            // Since Linux 6.2 a link may be renamed while it is up, which leaves its routes and IPv6 addresses in place.
+            // Since Linux 6.2 a link can be renamed while it is up, which keeps its routes and IPv6 addresses.
             let (message, flags) = relocation.clone().message(found.index);
             match pinned.route.change(message, flags) {
                 Ok(()) => return Ok((netns, LinkState { name: to.clone(), ..found })),
@@ -114,7 +114,7 @@ impl Worker {
         }
         if let Some(Err(refusal)) = pinned.route.exchange(requests).into_iter().find(Result::is_err) {
             if found.up {
-                // As it was; the failure to tell is the first one.
+                // Restore the previous state. The first failure is the one to report.
                 let (message, flags) = set_up(true);
                 let _ = pinned.route.change(message, flags);
             }
@@ -123,7 +123,7 @@ impl Worker {
         if found.up {
             changes.up.get_or_insert(true);
         }
-        // In another namespace it may have another index.
+        // The index may change with the namespace.
         let relocated = if move_to.is_some() {
             self.require(target, &name, "find")?
         } else {
@@ -132,7 +132,9 @@ impl Worker {
         Ok((target, relocated))
     }
 
-    /// Sends what is left to change in one request. Only when it is refused, property by property, to tell which one.
+    /// Sends the remaining changes in one request.
+    ///
+    /// If it is refused, sends them one by one to find the property that is refused.
     fn apply(&mut self, netns: NetnsId, found: &LinkState, request: LinkRequest) -> Result<(), Failure> {
         let name = found.name.clone();
         if request == LinkRequest::default() {
@@ -150,7 +152,7 @@ impl Worker {
                     failure::refused(&action, &pinned.place, &refusal)
                 })?;
             }
-            // All went well one by one: the refusal was of the moment, unless the link is gone.
+            // All changes succeeded one by one, so the refusal was temporary, unless the link does not exist.
             return if refusal.is(Errno::ENODEV) {
                 Err(missing(&format!("change link \"{}\"", found.name), &found.name, &pinned.place))
             } else {

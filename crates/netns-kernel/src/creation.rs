@@ -1,7 +1,6 @@
-//! Creating links: from which namespace, under which name, and why one could not be created.
+//! Creates links, and explains why a link could not be created.
 //!
-//! Owns the choice of the socket that sends a creation, and the words for a refusal. Must never touch a link that is there already: that is
-//! adoption. Start reading at [`Worker::create_link`].
+//! Chooses the socket that sends the request. Does not change existing links; see [`Worker::adopt`] for adoption.
 
 use nix::errno::Errno;
 
@@ -31,7 +30,7 @@ impl Worker {
         }
     }
 
-    /// Descriptors and indices for a creation. What was known of links of these names counts no more.
+    /// Returns the descriptors and indices for a creation, and discards the cached links with the new names.
     pub(super) fn places_of(&mut self, create: &CreateLink) -> Result<link::Places, Failure> {
         for end in create.ends() {
             self.links.remove(&(end.netns, end.name.clone()));
@@ -51,8 +50,10 @@ impl Worker {
         })
     }
 
-    /// The socket that sends a creation: that of the parent's namespace, in which the kernel looks for the parent; without a parent the
-    /// one in the namespace that nobody else knows.
+    /// Returns the socket that sends a creation.
+    ///
+    /// This is the socket of the parent's namespace, in which the kernel looks up the parent. Without a parent it is the
+    /// creation socket.
     fn sender(&mut self, create: &CreateLink) -> Result<&mut RouteSocket, Failure> {
         match &create.parent {
             Some((netns, _)) => Ok(&mut self.namespaces.get_mut(*netns)?.route),
@@ -60,7 +61,7 @@ impl Worker {
         }
     }
 
-    /// Whether the name of a new link is taken where the link is to be: as a name, or as an alternative one.
+    /// Returns whether the name of a new link is taken in its namespace, as a name or as an alternative name.
     fn is_in_the_way(&mut self, new: &NewLink) -> Result<bool, Failure> {
         if self.find(new.netns, &new.name)?.is_some() {
             return Ok(true);
@@ -69,14 +70,16 @@ impl Worker {
         Ok(link::find_by_alternative_name(&mut pinned.route, &new.name).is_ok_and(|holder| holder.is_some()))
     }
 
-    /// Before Linux 6.15 the kernel looks for the name of a new link in the namespace of the sender: a link of that name there, which has
-    /// nothing to do with the new one, refuses it. Then it is created under a name that nobody has and renamed where it is.
+    /// Creates a link under a temporary name and renames it in its namespace.
+    ///
+    /// Before Linux 6.15 the kernel also looks up the new name in the sender's namespace, and refuses the link if an unrelated
+    /// link there has the name.
     fn create_under_another_name(&mut self, create: &CreateLink, places: &link::Places, refusal: &Refusal) -> Result<(), Failure> {
         let mut other = create.clone();
         other.end.name = format!("na-{:08x}", provisional_group(&format!("{}{}", create.end.netns, create.end.name)));
         let (message, flags) = link::create(&other, places);
         if self.sender(create)?.change(message, flags).is_err() {
-            // The name was not the reason; the first refusal is the one to tell.
+            // The name was not the reason, so the first refusal is reported.
             return Err(self.creation_failure(create, refusal));
         }
         let found = self.require(create.end.netns, &other.end.name, "find the new")?;
@@ -93,7 +96,7 @@ impl Worker {
         })
     }
 
-    /// A sysctl that the kernel does not have is passed over: what needs it says so.
+    /// Sets a sysctl. Ignores a missing sysctl: the operation that needs it reports the problem.
     pub(super) fn ensure_sysctl(&mut self, netns: NetnsId, name: &str, value: &'static str) -> Result<(), Failure> {
         match self.namespaces.ensure_sysctl(netns, sysctl::path(name), value) {
             Err(refusal) if !refusal.is(Errno::ENOENT) => {
@@ -104,14 +107,14 @@ impl Worker {
         }
     }
 
-    /// Says why a link could not be created: what lacks in the kernel, or what is in the way.
+    /// Returns the failure of a creation, with the missing kernel support or the conflicting link.
     fn creation_failure(&mut self, create: &CreateLink, refusal: &Refusal) -> Failure {
         let LinkInfo { kind, module, .. } = &create.info;
         let action = match &create.peer {
             Some(peer) => format!("create {kind} pair \"{}\" and \"{}\"", create.end.name, peer.end.name),
             None => format!("create link \"{}\" of kind {kind}", create.end.name),
         };
-        // Older kernels give no text here; another text is about a property of the link.
+        // Older kernels send no text here; any other text is about a property of the link.
         let unknown_kind = refusal.text.as_ref().is_none_or(|text| text.contains("Unknown device type"));
         if refusal.is(Errno::EOPNOTSUPP) && unknown_kind {
             let place = self.place(create.end.netns);
@@ -129,15 +132,15 @@ impl Worker {
             for new in create.ends() {
                 if let Ok(Some(found)) = self.find(new.netns, &new.name) {
                     let there = format!(
-                        "{} has a link \"{}\" already ({})",
+                        "{} already has a link \"{}\" ({})",
                         self.place(new.netns),
                         new.name,
                         link::describe(&found)
                     );
                     return match link::is_of_same_agent(&found, new) {
-                        true => failure::exists(format!("cannot {action}: {there}, which is this agent's")),
+                        true => failure::exists(format!("cannot {action}: {there}, which belongs to this agent")),
                         false => failure::foreign(format!(
-                            "cannot {action}: {there}; rename or remove that one, choose another name, or say `adopt` to take it over"
+                            "cannot {action}: {there}; rename or delete that link, choose another name, or set `adopt` to take it over"
                         )),
                     };
                 }
@@ -147,7 +150,9 @@ impl Worker {
             .unwrap_or_else(|| failure::refused(&action, &self.place(create.end.netns), refusal))
     }
 
-    /// An alternative name occupies a name as well, though no list of links shows it there.
+    /// Returns the failure if an alternative name of a link prevents the creation.
+    ///
+    /// A list of links does not show these names.
     fn alternative_name_in_the_way(&mut self, action: &str, create: &CreateLink, refusal: &Refusal) -> Option<Failure> {
         if !refusal.is(Errno::EEXIST) {
             return None;
@@ -156,7 +161,7 @@ impl Worker {
             let pinned = self.namespaces.get_mut(new.netns).ok()?;
             let holder = link::find_by_alternative_name(&mut pinned.route, &new.name).ok()??;
             Some(failure::foreign(format!(
-                "cannot {action}: in {} \"{}\" is an alternative name of link \"{}\" ({}); choose another name, or remove it: ip link property del \
+                "cannot {action}: in {} \"{}\" is an alternative name of link \"{}\" ({}); choose another name, or delete it: ip link property del \
                  dev {} altname {}",
                 pinned.place,
                 new.name,

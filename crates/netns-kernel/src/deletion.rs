@@ -1,8 +1,8 @@
-//! Deleting many links at once.
+//! Deletes many links at once.
 //!
-//! Owns the technique: a deletion waits about 18 ms in `rcu_barrier`, whatever it deletes, and concurrent ones wait together.
-//! So the links of one namespace are put into a group of their own and deleted by one request, and the namespaces are worked
-//! on by several threads. Must never delete what the guard protects. Start reading at [`delete_links`].
+//! The kernel takes about 18 ms for each deletion request (`rcu_barrier`), whatever it deletes, and concurrent requests share
+//! this time. Therefore the links of one namespace are put into a temporary group and deleted by one request, and several
+//! threads work on the namespaces. A link is deleted only if its guard allows it.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -23,14 +23,14 @@ use super::{
     worker::foreign,
 };
 
-/// Threads that wait for deletions at the same time. They use no processor while they wait.
+/// Maximum number of threads that wait for deletions. A waiting thread uses no CPU time.
 const THREADS_MAX: usize = 32;
 
-/// A link that may go, and the task that wants it.
+/// A link to delete, and the task that deletes it.
 struct Doomed {
     task: usize,
     link: LinkState,
-    /// It is in the group of this batch.
+    /// The link is in the temporary group of this batch.
     grouped: bool,
 }
 
@@ -71,7 +71,7 @@ pub(super) fn delete_links(namespaces: &mut Namespaces, tasks: &[Task]) -> Vec<O
             failures[task].get_or_insert(failure);
         }
     }
-    // Sockets could not be opened in these: each one is asked for once more, which tells why.
+    // The sockets of these namespaces could not be opened. Request each once more, to get the reason.
     for (netns, doomed) in doomed {
         let failed = match namespaces.get_mut(netns) {
             Ok(pinned) => delete_all(vec![Job { pinned, doomed }], group),
@@ -88,7 +88,7 @@ pub(super) fn delete_links(namespaces: &mut Namespaces, tasks: &[Task]) -> Vec<O
     tasks.iter().zip(failures).map(outcome).collect()
 }
 
-/// Reads the links of all tasks, those of a namespace together.
+/// Reads the links of all tasks, those of one namespace together.
 fn look_up(namespaces: &mut Namespaces, tasks: &[Task]) -> HashMap<(NetnsId, String), LinkState> {
     let mut names: BTreeMap<NetnsId, Vec<&str>> = BTreeMap::new();
     for op in tasks.iter().flat_map(|task| &task.ops) {
@@ -106,7 +106,7 @@ fn look_up(namespaces: &mut Namespaces, tasks: &[Task]) -> HashMap<(NetnsId, Str
     known
 }
 
-/// The links of a task that exist and are the agent's. One that is not ends the task before anything of it is deleted.
+/// Returns the existing links of a task. Fails before any deletion if one of them is not the agent's.
 fn select(
     namespaces: &mut Namespaces,
     known: &HashMap<(NetnsId, String), LinkState>,
@@ -123,7 +123,7 @@ fn select(
         let pinned = namespaces.get_mut(*netns)?;
         let found = match known.get(&(*netns, name.clone())) {
             Some(found) => Some(found.clone()),
-            // There is none, or it could not be read: this tells which.
+            // The link does not exist, or it could not be read.
             None => link::find(&mut pinned.route, name)
                 .map_err(|refusal| failure::refused(&format!("look up link \"{name}\""), &pinned.place, &refusal))?,
         };
@@ -136,8 +136,9 @@ fn select(
     Ok(links)
 }
 
-/// Puts the links of a namespace into the group; a single one is better deleted by itself. So is one without an alias: its group is
-/// the only mark it has, and must outlive a kill at this point.
+/// Puts the links of a namespace into the group. A single link is deleted directly instead.
+///
+/// A link without an alias is left out: its group is its only ownership mark and must survive if the agent is killed here.
 fn put_into_group(socket: &mut RouteSocket, doomed: &mut [Doomed], group: u32) {
     let mut doomed: Vec<&mut Doomed> = doomed.iter_mut().filter(|doomed| !doomed.link.alias.is_empty()).collect();
     if doomed.len() > 1 {
@@ -152,11 +153,11 @@ fn put_into_group(socket: &mut RouteSocket, doomed: &mut [Doomed], group: u32) {
     }
 }
 
-/// Runs the jobs on threads; answers the failures by task.
+/// Runs the jobs on threads. Returns the failures with their tasks.
 fn delete_all(jobs: Vec<Job<'_>>, group: u32) -> Vec<(usize, Failure)> {
     let threads = jobs.len().min(THREADS_MAX);
     let jobs = Mutex::new(jobs);
-    // The lock is held for a pop only, which cannot panic.
+    // The lock is held only during `pop`, which cannot panic.
     let next = || jobs.lock().ok().and_then(|mut jobs| jobs.pop());
     let work = || {
         let mut failures = Vec::new();
@@ -173,7 +174,7 @@ fn delete_all(jobs: Vec<Job<'_>>, group: u32) -> Vec<(usize, Failure)> {
                 .ok()
         };
         let others: Vec<_> = (1..threads).filter_map(spawn).collect();
-        // This thread takes part, so all is done even when no other can be started.
+        // This thread takes part, so all jobs are done even if no other thread can be started.
         let mut failures = work();
         failures.extend(others.into_iter().filter_map(|thread| thread.join().ok()).flatten());
         failures
@@ -187,7 +188,7 @@ fn delete_in_namespace(job: Job<'_>, group: u32, failures: &mut Vec<(usize, Fail
         let (message, flags) = link::delete_group(group);
         match pinned.route.change(message, flags) {
             Ok(()) => true,
-            // All went with their peers already. Any other refusal: one link cannot be deleted, so none was.
+            // ENODEV: all links were deleted with their peers. Any other error: one link cannot be deleted, so none was.
             Err(refusal) => refusal.is(Errno::ENODEV),
         }
     };
@@ -199,7 +200,7 @@ fn delete_in_namespace(job: Job<'_>, group: u32, failures: &mut Vec<(usize, Fail
     }
 }
 
-/// Deletes a link by itself, if it is still there. One that stays gets its group back.
+/// Deletes one link, if it still exists. If the deletion fails, the link gets its group back.
 fn delete_one(socket: &mut RouteSocket, doomed: &Doomed) -> Result<(), Refusal> {
     let (message, flags) = link::delete(doomed.link.index);
     match socket.change(message, flags) {
@@ -219,10 +220,12 @@ fn delete_one(socket: &mut RouteSocket, doomed: &Doomed) -> Result<(), Refusal> 
     }
 }
 
-/// A group number that no link carries: after a crash between marking and deleting, links of an old group may be in use again,
-/// and must not go with a later batch.
+/// Returns a new group number.
+///
+/// After a crash between grouping and deletion, links of an old group may be in use again and must not be deleted with a later
+/// batch.
 fn fresh_group() -> u32 {
     let nanoseconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-    // The first bit keeps it apart from every provisional group.
+    // The highest bit distinguishes it from every provisional group.
     0x8000_0000 | (nanoseconds & 0x7fff_ffff) as u32
 }

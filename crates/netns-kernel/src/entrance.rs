@@ -1,12 +1,11 @@
-//! The one thread that enters namespaces.
+//! The thread that enters existing namespaces.
 //!
-//! Owns every `setns` of the program. Must never run anything long or foreign inside a namespace: a visit opens sockets or
-//! touches files of `/proc/sys/net`, then the thread is at home again. Start reading at [`Entrance::visit`].
+//! A visit only opens sockets or accesses files of `/proc/sys/net`, then the thread returns to the agent's namespace.
 //!
 //! # Guarantees
 //!
-//! No other thread is ever in a namespace that is not the agent's own, but for those that create one and end with it. When
-//! the way home fails, the thread ends (with it the wrong namespace) and the next visit is made by a new one.
+//! No other thread is ever in a namespace other than the agent's own, except the threads that create one and end in it. If the
+//! thread cannot return, it ends, and a new one makes the next visit.
 
 use std::{
     io,
@@ -17,13 +16,15 @@ use std::{
 
 use nix::sched::{CloneFlags, setns};
 
-/// Namespaces to enter one after the other, and what to do in each of them (or when it cannot be entered).
+/// Namespaces to enter one after the other, and the work to do in each.
+///
+/// The work also receives the error if one cannot be entered.
 struct Visit {
     namespaces: Vec<Arc<OwnedFd>>,
     work: Box<dyn Fn(io::Result<()>) + Send>,
 }
 
-/// Handle of the entering thread; dropping it ends the thread.
+/// Handle of the thread; dropping it ends the thread.
 pub(super) struct Entrance {
     home: Arc<OwnedFd>,
     running: Option<(mpsc::Sender<Visit>, JoinHandle<()>)>,
@@ -36,7 +37,7 @@ impl Entrance {
         Ok(Self { home, running })
     }
 
-    /// Runs `work` inside a namespace and waits for its answer.
+    /// Runs `work` inside a namespace and waits for its result.
     pub fn visit<T: Send + 'static>(
         &mut self,
         namespace: &Arc<OwnedFd>,
@@ -46,7 +47,7 @@ impl Entrance {
         answers.pop().unwrap_or_else(|| Err(ended()))
     }
 
-    /// Runs `work` inside several namespaces, one after the other, and waits for all answers, which are in the given order.
+    /// Runs `work` inside several namespaces, one after the other, and waits for all results, which are in the given order.
     pub fn visit_all<T: Send + 'static>(
         &mut self,
         namespaces: Vec<Arc<OwnedFd>>,
@@ -58,11 +59,12 @@ impl Entrance {
         }
         let (answer, answered) = mpsc::channel();
         let run = Box::new(move |entered: io::Result<()>| {
-            // The receiver waits below, so this cannot fail.
+            // The receiver exists until all results are received, so this cannot fail.
             let _ = answer.send(entered.and_then(|()| work()));
         });
         if let Some(visit) = self.hand_over(Visit { namespaces, work: run }) {
-            // The thread ended because it could not come home: this thread is at home, and so is what it spawns.
+            // The thread ended because it could not return. This thread is in the agent's namespace, and so is a thread that it
+            // spawns.
             self.stop();
             match spawn(Arc::clone(&self.home)) {
                 Ok(running) => self.running = Some(running),
@@ -73,7 +75,7 @@ impl Entrance {
         (0..count).map(|_| answered.recv().unwrap_or_else(|_| Err(ended()))).collect()
     }
 
-    /// Gives a visit to the thread, or back when there is none.
+    /// Passes a visit to the thread, or returns it if there is no thread.
     fn hand_over(&self, visit: Visit) -> Option<Visit> {
         match &self.running {
             Some((visits, _)) => visits.send(visit).err().map(|error| error.0),

@@ -1,6 +1,4 @@
-//! Checksum offloading by the SIOCETHTOOL ioctl (netdevice(7), linux/ethtool.h).
-//!
-//! Owns the ioctl and its socket. Must never read or write another feature. Start reading at [`EthtoolSocket`].
+//! Reads and sets checksum offloads through the SIOCETHTOOL ioctl (netdevice(7), linux/ethtool.h).
 
 use std::{
     io,
@@ -24,7 +22,7 @@ pub(super) enum Checksum {
 }
 
 impl Checksum {
-    /// ETHTOOL_GRXCSUM, ETHTOOL_GTXCSUM.
+    /// Returns ETHTOOL_GRXCSUM or ETHTOOL_GTXCSUM.
     fn get(self) -> u32 {
         match self {
             Self::Rx => 0x14,
@@ -32,7 +30,7 @@ impl Checksum {
         }
     }
 
-    /// ETHTOOL_SRXCSUM, ETHTOOL_STXCSUM: always the number after the getter.
+    /// Returns ETHTOOL_SRXCSUM or ETHTOOL_STXCSUM, each the number after its getter.
     fn set(self) -> u32 {
         self.get() + 1
     }
@@ -45,7 +43,7 @@ struct EthtoolValue {
     data: u32,
 }
 
-/// An AF_INET datagram socket; its ioctls concern the links of the namespace in which it was opened.
+/// An AF_INET datagram socket, whose ioctls apply to the links of the namespace in which it was opened.
 pub(super) struct EthtoolSocket(OwnedFd);
 
 impl EthtoolSocket {
@@ -54,12 +52,13 @@ impl EthtoolSocket {
         Ok(Self(socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?))
     }
 
-    /// Whether checksums are offloaded.
+    /// Returns whether checksum offloading is on.
     pub fn get(&self, link: &str, direction: Checksum) -> io::Result<bool> {
         self.call(link, direction.get(), 0).map(|data| data != 0)
     }
 
-    /// Switches checksum offloading, unless it is so already: asking costs a tenth of setting, which restarts the queues.
+    /// Switches checksum offloading, unless it has the value already: reading costs a tenth of setting, which restarts the
+    /// queues.
     pub fn set(&self, link: &str, direction: Checksum, on: bool) -> io::Result<()> {
         if self.get(link, direction)? == on {
             return Ok(());
@@ -71,7 +70,7 @@ impl EthtoolSocket {
     #[allow(unsafe_code)]
     fn call(&self, link: &str, cmd: u32, data: u32) -> io::Result<u32> {
         let mut value = EthtoolValue { cmd, data };
-        // SAFETY: all fields of ifreq are integers, arrays of such, or pointers, for which zero is valid.
+        // SAFETY: all fields of ifreq are integers, arrays of integers, or pointers, for which zero is valid.
         let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
         // The last byte stays NUL.
         if link.is_empty() || link.len() >= request.ifr_name.len() {

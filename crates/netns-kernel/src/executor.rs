@@ -1,7 +1,6 @@
-//! The netns executor as the rest of the program sees it.
+//! [`Executor`]: runs kernel operations on a thread of its own.
 //!
-//! Owns the thread that performs operations, and the way to it. Must never perform anything on the caller's thread that can
-//! wait. Start reading at [`Executor::submit`].
+//! Never blocks the calling thread.
 
 use std::{
     collections::HashMap,
@@ -33,7 +32,9 @@ use super::{
     write_count,
 };
 
-/// How long a drop waits for the batch at hand. What the kernel does not finish by then it finishes, or not, as after a crash.
+/// Longest time that a drop waits for the current batch.
+///
+/// Work that the kernel has not finished by then is in the same state as after a crash.
 const END_LIMIT: Duration = Duration::from_secs(5);
 
 /// Settings of the executor.
@@ -41,22 +42,24 @@ const END_LIMIT: Duration = Duration::from_secs(5);
 pub struct ExecutorConfig {
     /// Directory of named namespaces; `ip netns` uses `/run/netns`.
     pub netns_dir: PathBuf,
-    /// Receives a namespace when something that matters changed in it, at most once until [`Executor::rearm`].
+    /// Receives a namespace when something relevant changed in it, at most once until [`Executor::rearm`].
     pub event_sender: UnboundedSender<NetnsId>,
-    /// Where it is kept which process a PID was bound to, so that a restart does not take a stranger for it; `None`: nowhere.
+    /// File that records which process each PID was bound to, so that a reused PID is detected after a restart; `None` keeps no
+    /// record.
     pub bindings_file: Option<PathBuf>,
-    /// How many namespaces are watched at most. Each costs every writer on the machine (38 µs an operation at 1000).
+    /// Maximum number of watched namespaces. Each slows down every writer on the machine (38 µs an operation at 1000).
     pub watched_max: usize,
-    /// In how many namespaces sockets are kept open at most, as far as the limit of open files allows for so many. In others they are
-    /// opened when they are needed.
+    /// Maximum number of namespaces with open sockets, within the limit of open files. In other namespaces the sockets are
+    /// opened on demand.
     pub awake_max: usize,
-    /// How the limit of open files is divided.
+    /// Division of the limit of open files.
     pub open_files: OpenFiles,
 }
 
 impl ExecutorConfig {
-    /// The usual settings: `/run/netns`, no record of bindings, up to 300 namespaces watched, and sockets open in up to
-    /// 4,096.
+    /// Returns the default settings.
+    ///
+    /// These are `/run/netns`, no record of bindings, up to 300 watched namespaces, and open sockets in up to 4,096.
     pub fn new(event_sender: UnboundedSender<NetnsId>) -> Self {
         Self {
             netns_dir: PathBuf::from("/run/netns"),
@@ -69,24 +72,25 @@ impl ExecutorConfig {
     }
 }
 
-/// Why the executor could not start.
+/// Error at the start of the executor.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot start the netns executor ({step}): {cause}")]
 pub struct StartError {
-    /// What failed.
+    /// Step that failed.
     pub step: &'static str,
     /// errno(3) with the kernel's text and the remedy.
     pub cause: String,
 }
 
-/// Performs kernel operations in network namespaces, on threads of its own.
+/// Performs kernel operations in network namespaces, on its own threads.
 ///
 /// # Guarantees
 ///
-/// Batches are performed one after the other, in the order of the calls. Only an opening whose path does not answer stands back: it
-/// is answered later, and holds up nobody. Dropping the executor finishes the batch at hand if that takes no more than 5 s, ends its
-/// threads (but for those that hang in a system call; they end with the process) and closes all descriptors; the network is left as
-/// it is.
+/// Batches are performed one after the other, in the order of the calls. The only exception is opening a path that does not
+/// respond: it is answered later and does not delay other operations.
+///
+/// Dropping the executor finishes the current batch if this takes at most 5 s, ends its threads and closes all descriptors. A
+/// thread that hangs in a system call ends with the process. The network stays as it is.
 pub struct Executor {
     messages: mpsc::Sender<Message>,
     thread: Option<JoinHandle<()>>,
@@ -98,10 +102,10 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// Starts the threads. The namespace of the calling thread becomes the agent's own; nothing in it is changed.
+    /// Starts the threads. The namespace of the calling thread becomes the agent's own and is not changed.
     ///
     /// # Errors
-    /// Without the privilege to create network namespaces (CAP_SYS_ADMIN), or without `/proc`.
+    /// Fails without the privilege to create network namespaces (CAP_SYS_ADMIN), or without `/proc`.
     pub fn start(config: ExecutorConfig) -> Result<Self, StartError> {
         let open_files = config.open_files;
         let bounds = Bounds {
@@ -139,22 +143,27 @@ impl Executor {
         })
     }
 
-    /// Performs tasks and tells what came of each one, in one answer; only what takes long is answered later. Tasks are independent:
-    /// one that fails never affects another. They are performed in the given order, those that open a file last; the operations of a
-    /// task too, and its first failure ends it. `tell` is called on the performing thread (on this one, if that has ended) and must
-    /// not wait. The answers of all callers come in the order in which their tasks were performed.
+    /// Performs tasks and reports the outcome of each.
+    ///
+    /// Tasks are performed in the given order, except that tasks which open a file come last. They are independent: a task that
+    /// fails does not affect the others. The operations of a task run in order until the first failure.
+    ///
+    /// All outcomes come in one answer, except those that take long, which are reported later. `tell` is called on the
+    /// executor's thread (on the calling thread if that one has ended) and must not block. Answers come in the order in which
+    /// the tasks were performed, also across callers.
     pub fn submit(&self, tasks: Vec<Task>, tell: impl FnMut(Answer) + Send + 'static) {
         let caller = Caller::new(&tasks, Box::new(tell));
-        // When the thread has ended, the batch comes back, and the caller hears of that by its drop.
+        // If the thread has ended, `send` returns the batch, and dropping it reports the failure to the caller.
         let _ = self.messages.send(Message::Batch(Batch { tasks, caller }));
     }
 
-    /// As [`Self::submit`], and waits for all outcomes, which are in the order of the tasks. When the future is dropped, the tasks are
-    /// performed all the same.
+    /// Performs tasks like [`Self::submit`] and returns all outcomes in the order of the tasks.
+    ///
+    /// Dropping the future does not cancel the tasks.
     pub async fn perform(&self, tasks: Vec<Task>) -> Vec<Outcome> {
         let places: HashMap<u64, usize> = tasks.iter().enumerate().map(|(place, task)| (task.id, place)).collect();
         let (sender, mut answers) = unbounded_channel();
-        // Who no longer waits for the outcomes does not need them.
+        // Sending fails if the future was dropped: nobody needs the outcomes then.
         self.submit(tasks, move |answer| drop(sender.send(answer)));
         let mut outcomes = Vec::with_capacity(places.len());
         while let Some(answer) = answers.recv().await {
@@ -164,47 +173,52 @@ impl Executor {
         outcomes
     }
 
-    /// Identity of the namespace in which the executor was started.
+    /// Returns the identity of the namespace in which the executor was started.
     pub fn own_namespace(&self) -> NetnsId {
         self.own
     }
 
-    /// Lets a namespace cause an event again; at once, when something happened since the last one.
+    /// Enables the next event of a namespace. The event comes at once if something has changed since the last one.
     pub fn rearm(&self, netns: NetnsId) {
         self.monitor.watches().rearm(netns);
     }
 
-    /// Goes deaf for all changes, or listens again. Who listens again must read all watched namespaces afterwards, for what changed
-    /// meanwhile caused no events. While nobody listens, each operation costs less (3.5 µs with 100 namespaces).
+    /// Stops or resumes listening for changes in all namespaces.
+    ///
+    /// Changes during the pause cause no events, so the caller must read all watched namespaces after resuming. Each operation
+    /// costs less during the pause (by 3.5 µs with 100 namespaces).
     pub fn listen(&self, on: bool) {
         self.monitor.watches().listen(on);
     }
 
-    /// How often this process has asked the kernel for a change so far.
+    /// Returns how many changes this process has requested from the kernel so far.
     pub fn changes(&self) -> u64 {
         write_count::total()
     }
 
-    /// Whether changes in the namespace cause events; otherwise it has to be read from time to time.
+    /// Returns whether changes in the namespace cause events. If not, it has to be read periodically.
     pub fn is_watched(&self, netns: NetnsId) -> bool {
         self.monitor.watches().contains(netns)
     }
 
-    /// All names in the netns directory and what they lead to, sorted by name. Some system calls a name.
+    /// Returns all names in the netns directory and their targets, sorted by name.
+    ///
+    /// Makes a few system calls for each name.
     ///
     /// # Errors
-    /// When the directory exists but cannot be read.
+    /// Fails if the directory exists but cannot be read.
     pub fn dump_named(&self) -> Result<Vec<(String, NamedTarget)>, Failure> {
         self.directory
             .list()
             .map_err(|error| failure::system("read the directory of named network namespaces", &error.into()))
     }
 
-    /// Removes a name that an agent with this mark was creating when it was killed (see [`NamedTarget::NotANamespace`]). Answers
-    /// whether there was one.
+    /// Deletes a name that an agent with this mark was creating when it was killed (see [`NamedTarget::NotANamespace`]).
+    ///
+    /// Returns whether there was such a name.
     ///
     /// # Errors
-    /// When the file cannot be read or removed.
+    /// Fails if the file cannot be read or deleted.
     pub fn remove_leftover(&self, name: &str, mark: &str) -> Result<bool, Failure> {
         self.directory.remove_leftover(name, mark)
     }
@@ -212,11 +226,11 @@ impl Executor {
 
 impl Drop for Executor {
     fn drop(&mut self) {
-        // It has ended already if this fails.
+        // Fails if the thread has ended already.
         let _ = self.messages.send(Message::End);
         let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner).recv_timeout(END_LIMIT);
         if ended == Err(mpsc::RecvTimeoutError::Timeout) {
-            tracing::warn!("the kernel has not finished the operations at hand for {END_LIMIT:?}: the executor ends without them");
+            tracing::warn!("executor stopped without waiting for operations that the kernel has not finished in {END_LIMIT:?}");
         } else if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

@@ -1,7 +1,6 @@
-//! Failures as the person who has to act on them reads them.
+//! Wording of failures for people: the action, its object and namespace, the kernel's own words, and a remedy.
 //!
-//! Owns the wording: what failed, on what, in which namespace, the kernel's own words, what to do next. Must never decide
-//! whether something is tried again; that follows from [`FailureKind`]. Start reading at [`refused`].
+//! [`FailureKind`] determines whether an operation is retried.
 
 use nix::{errno::Errno, libc};
 
@@ -10,7 +9,9 @@ use super::{
     operation::{Failure, FailureKind},
 };
 
-/// The kernel refused an action. `action` completes "cannot …", `place` is the namespace in words.
+/// Returns the failure of an action that the kernel refused.
+///
+/// `action` completes "cannot …"; `place` describes the namespace.
 pub(super) fn refused(action: &str, place: &str, refusal: &Refusal) -> Failure {
     let kind = if refusal.is(Errno::EEXIST) {
         FailureKind::Exists
@@ -25,7 +26,7 @@ pub(super) fn refused(action: &str, place: &str, refusal: &Refusal) -> Failure {
     }
 }
 
-/// What an operation needs is not there yet.
+/// Returns the failure of an operation whose prerequisite does not exist yet.
 pub(super) fn unavailable(message: impl Into<String>) -> Failure {
     Failure {
         kind: FailureKind::Unavailable,
@@ -35,7 +36,7 @@ pub(super) fn unavailable(message: impl Into<String>) -> Failure {
     }
 }
 
-/// What was named is there and is the wrong thing.
+/// Returns the failure for a named object that exists but has the wrong type.
 pub(super) fn unusable(message: impl Into<String>) -> Failure {
     Failure {
         kind: FailureKind::Unusable,
@@ -45,7 +46,7 @@ pub(super) fn unusable(message: impl Into<String>) -> Failure {
     }
 }
 
-/// The kernel cannot do it on that link, whatever the state.
+/// Returns the failure of an operation that the kernel does not support on the link, in any state.
 pub(super) fn unsupported(message: String) -> Failure {
     Failure {
         kind: FailureKind::Unsupported,
@@ -53,7 +54,7 @@ pub(super) fn unsupported(message: String) -> Failure {
     }
 }
 
-/// Something of this agent is in the way.
+/// Returns the failure for a conflict with an object of this agent.
 pub(super) fn exists(message: String) -> Failure {
     Failure {
         kind: FailureKind::Exists,
@@ -61,7 +62,7 @@ pub(super) fn exists(message: String) -> Failure {
     }
 }
 
-/// Something foreign is in the way.
+/// Returns the failure for a conflict with a foreign object.
 pub(super) fn foreign(message: String) -> Failure {
     Failure {
         kind: FailureKind::Foreign,
@@ -71,7 +72,7 @@ pub(super) fn foreign(message: String) -> Failure {
     }
 }
 
-/// A failure found before the kernel was asked.
+/// Returns a failure that was detected before any request to the kernel.
 pub(super) fn other(message: impl Into<String>) -> Failure {
     Failure {
         kind: FailureKind::Other,
@@ -81,7 +82,7 @@ pub(super) fn other(message: impl Into<String>) -> Failure {
     }
 }
 
-/// A system call on a path failed; `action` completes "cannot …".
+/// Returns the failure of a system call on a path. `action` completes "cannot …".
 pub(super) fn system(action: &str, refusal: &Refusal) -> Failure {
     Failure {
         kind: FailureKind::Other,
@@ -91,7 +92,7 @@ pub(super) fn system(action: &str, refusal: &Refusal) -> Failure {
     }
 }
 
-/// The error in the kernel's words, and what to do next.
+/// Returns the error in the kernel's words, with a remedy.
 pub(super) fn explain(refusal: &Refusal) -> String {
     match remedy(refusal.errno) {
         Some(remedy) => format!("{}; {remedy}", kernel_words(refusal)),
@@ -99,7 +100,7 @@ pub(super) fn explain(refusal: &Refusal) -> String {
     }
 }
 
-/// The error in the words of errno(3) and of the extended acknowledgement.
+/// Returns the error in the words of errno(3) and of the extended acknowledgement.
 pub(super) fn kernel_words(refusal: &Refusal) -> String {
     let errno = Errno::from_raw(refusal.errno);
     match &refusal.text {
@@ -108,35 +109,35 @@ pub(super) fn kernel_words(refusal: &Refusal) -> String {
     }
 }
 
-/// The same without errno, for programs.
+/// Returns the words of [`kernel_words`] without errno, for programs.
 pub(super) fn kernel_text(refusal: &Refusal) -> String {
     let words = || Errno::from_raw(refusal.errno).desc().to_owned();
     refusal.text.clone().unwrap_or_else(words)
 }
 
-/// What to do next, where the error number tells.
+/// Returns a remedy for the error number, if there is one.
 fn remedy(errno: i32) -> Option<&'static str> {
     Some(match Errno::from_raw(errno) {
         Errno::EPERM | Errno::EACCES => {
             "run the agent as root, or with the capabilities that `netns-agent doctor` names, in the initial user namespace"
         }
         Errno::ENETUNREACH | Errno::EHOSTUNREACH => {
-            "the gateway must lie in a network of an address on that link, and the link must be up: configure these first"
+            "the gateway must be in the subnet of an address on that link, and the link must be up: configure these first"
         }
         Errno::ENETDOWN => "set the link up first",
-        Errno::ENODEV => "the link is gone: it comes back when the agent repairs it or its owner creates it again",
+        Errno::ENODEV => "the link no longer exists: it comes back when the agent repairs it or its owner creates it again",
         Errno::EMFILE => "raise the limit of open files of the agent (LimitNOFILE= of its service, or ulimit -n)",
         Errno::ENFILE => "raise the system's limit of open files (sysctl fs.file-max)",
         Errno::ENOSPC => "raise the limit of namespaces (sysctl user.max_net_namespaces) or remove some that are not used",
-        Errno::ENOMEM | Errno::ENOBUFS => "the kernel is short of memory: free some, or configure less at once",
+        Errno::ENOMEM | Errno::ENOBUFS => "the kernel is out of memory: free some, or configure less at once",
         Errno::EAFNOSUPPORT => "the kernel has no support for that address family: check that IPv6 is not disabled on its command line",
-        Errno::ETIMEDOUT | Errno::EMSGSIZE => "whether it took effect is unknown: a resync reads the state back",
-        Errno::EBUSY => "another program is using it: it is tried again",
+        Errno::ETIMEDOUT | Errno::EMSGSIZE => "it is unknown whether the change took effect: a resync reads the state back",
+        Errno::EBUSY => "another program is using it: the agent retries",
         _ => return None,
     })
 }
 
-/// A namespace type as NS_GET_NSTYPE tells it (ioctl_nsfs(2)), in words.
+/// Returns the name of a namespace type, given as the flag that NS_GET_NSTYPE returns (ioctl_nsfs(2)).
 pub(super) fn namespace_type(clone_flag: i32) -> &'static str {
     match clone_flag {
         libc::CLONE_NEWNS => "a mount namespace",

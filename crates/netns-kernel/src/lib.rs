@@ -1,7 +1,7 @@
-//! All system calls: namespaces, netlink, sysctl, ethtool.
+//! Executes network operations in Linux network namespaces through system calls, netlink, sysctl and ethtool.
 //!
-//! Owns every `unsafe` block and every `setns` of the program, the pinned namespaces and their sockets. Must never decide
-//! anything: it performs [`KernelOp`]s and says what came of them. Start reading at [`operation`], then [`Executor`].
+//! Contains every `unsafe` block and every `setns` of the program. Takes no decisions: it performs [`KernelOp`]s and reports
+//! their results. Start reading at [`operation`], then [`Executor`].
 
 mod address;
 mod address_routes;

@@ -1,7 +1,6 @@
-//! Links as rtnetlink messages: creating, changing, deleting, reading.
+//! Links as rtnetlink messages: creating, changing, deleting and reading.
 //!
-//! Owns the translation between [`LinkState`], [`NewLink`] and RTM_*LINK. Must never decide whether a link may be touched:
-//! that is [`guard`]'s answer, asked by the caller. Start reading at [`LinkRequest`].
+//! Translates between [`LinkState`], [`NewLink`] and RTM_*LINK. The caller must check [`guard`] before it changes a link.
 
 use std::os::fd::RawFd;
 
@@ -20,7 +19,7 @@ use super::{
 
 /// Bytes of a `struct ifinfomsg`.
 pub(super) const HEADER_BYTES: usize = 16;
-/// What the aliases of all agents start with.
+/// Common prefix of the aliases of all agents.
 const AGENTS: &str = "/vnf-agent/";
 /// IFLA_LINK_NETNSID in linux/if_link.h.
 const LINK_NETNSID: u16 = 37;
@@ -29,11 +28,12 @@ const NETNSA_NSID: u16 = 1;
 /// Bytes of a `struct rtgenmsg`, padded.
 const NSID_HEADER_BYTES: usize = 4;
 
-/// Properties to set in one RTM_SETLINK. The kernel applies them in this order, whatever the order in the message
-/// (`do_setlink` in net/core/rtnetlink.c).
+/// Properties to set in one RTM_SETLINK.
+///
+/// The kernel applies them in this order, whatever the order in the message (`do_setlink` in net/core/rtnetlink.c).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct LinkRequest {
-    /// Move to the namespace of this descriptor.
+    /// Descriptor of the namespace to move to.
     pub move_to: Option<RawFd>,
     /// MAC address.
     pub mac: Option<[u8; 6]>,
@@ -45,18 +45,18 @@ pub(super) struct LinkRequest {
     pub rename: Option<String>,
     /// Alias; empty removes it.
     pub alias: Option<String>,
-    /// Index of the master; 0 releases.
+    /// Index of the master; 0 releases the link.
     pub master: Option<u32>,
-    /// Attributes of its kind.
+    /// Attributes of the link's kind.
     pub info: Option<LinkInfo>,
-    /// Attributes that it has as a port.
+    /// Attributes of the link as a port.
     pub port: Option<LinkInfo>,
     /// Administrative state.
     pub up: Option<bool>,
 }
 
 impl LinkRequest {
-    /// The request for the link of this index.
+    /// Returns the request for the link with this index.
     pub fn message(self, index: u32) -> Change {
         let mut message = LinkMessage::default();
         message.header.index = index;
@@ -85,11 +85,11 @@ impl LinkRequest {
             info.push(attribute::LinkInfo::PortData(InfoPortData::Other(encode(&port.data))));
         }
         to.push(LinkAttribute::LinkInfo(info));
-        // RTM_SETLINK passes over attributes of kinds and says that all went well; RTM_NEWLINK without NLM_F_CREATE takes them.
+        // RTM_SETLINK silently ignores attributes of kinds; RTM_NEWLINK without NLM_F_CREATE applies them.
         (RouteNetlinkMessage::NewLink(message), 0)
     }
 
-    /// The same changes, one property a request: to find out which one the kernel refuses.
+    /// Splits the request into one request per property, to find the one that the kernel refuses.
     pub fn split(self) -> Vec<(String, Self)> {
         let none = Self::default;
         let mut parts = Vec::new();
@@ -133,9 +133,9 @@ impl LinkRequest {
         }
         if let Some(master) = self.master {
             let what = if master == 0 {
-                "release from its master".to_owned()
+                "release from master".to_owned()
             } else {
-                format!("put under master {master}")
+                format!("set master {master}")
             };
             parts.push((
                 what,
@@ -172,12 +172,12 @@ impl LinkRequest {
     }
 }
 
-/// A MAC address as `ip` shows it.
+/// Formats a MAC address like `ip`.
 pub(super) fn show_mac(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-/// Attributes as they stand in a message, one after the other.
+/// Encodes attributes one after the other.
 pub(super) fn encode(data: &[Attr]) -> Vec<u8> {
     let attributes: Vec<DefaultNla> = data.iter().map(|attr| DefaultNla::new(attr.number, attr.value.clone())).collect();
     let mut bytes = vec![0; attributes.as_slice().buffer_len()];
@@ -185,17 +185,17 @@ pub(super) fn encode(data: &[Attr]) -> Vec<u8> {
     bytes
 }
 
-/// Descriptors and indices that a creating request needs.
+/// Descriptors and indices for a request that creates a link.
 pub(super) struct Places {
-    /// The namespace of the link, or of the first end.
+    /// Namespace of the link, or of the first end.
     pub end: RawFd,
-    /// The namespace of the other end.
+    /// Namespace of the other end.
     pub peer: Option<RawFd>,
     /// Index of the parent in the namespace from which the request is sent.
     pub parent: Option<u32>,
 }
 
-/// RTM_NEWLINK for a link, or for both ends of a pair.
+/// Returns RTM_NEWLINK for a link, or for both ends of a pair.
 pub(super) fn create(create: &CreateLink, places: &Places) -> Change {
     let mut message = new_link(&create.end, places.end);
     message.attributes.extend(places.parent.map(LinkAttribute::Link));
@@ -218,7 +218,7 @@ pub(super) fn create(create: &CreateLink, places: &Places) -> Change {
     (RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
 }
 
-/// IFLA_LINKINFO of a kind with attributes.
+/// Returns IFLA_LINKINFO of a kind with attributes.
 pub(super) fn info_of(info: &LinkInfo) -> LinkAttribute {
     let mut attributes = vec![attribute::LinkInfo::Kind(InfoKind::Other(info.kind.to_owned()))];
     if !info.data.is_empty() {
@@ -227,8 +227,10 @@ pub(super) fn info_of(info: &LinkInfo) -> LinkAttribute {
     LinkAttribute::LinkInfo(attributes)
 }
 
-/// What all creating requests share. One queue each way: more would cost memory and a third of the time for nothing, as a
-/// veth queue is only useful with as many CPUs that send.
+/// Returns the attributes that all requests share that create links.
+///
+/// One queue in each direction: more would cost memory and a third of the time, and several veth queues are only useful with as
+/// many CPUs that send.
 fn new_link(link: &NewLink, namespace: RawFd) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.attributes = vec![
@@ -243,31 +245,31 @@ fn new_link(link: &NewLink, namespace: RawFd) -> LinkMessage {
     message
 }
 
-/// RTM_DELLINK by index.
+/// Returns RTM_DELLINK of the link with this index.
 pub(super) fn delete(index: u32) -> Change {
     let mut message = LinkMessage::default();
     message.header.index = index;
     (RouteNetlinkMessage::DelLink(message), 0)
 }
 
-/// RTM_DELLINK of all links of a group.
+/// Returns RTM_DELLINK of all links of a group.
 pub(super) fn delete_group(group: u32) -> Change {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::Group(group));
     (RouteNetlinkMessage::DelLink(message), 0)
 }
 
-/// Reads the link of this name; `None` when there is none.
+/// Reads the link with this name; `None` if there is none.
 pub(super) fn find(socket: &mut RouteSocket, name: &str) -> Result<Option<LinkState>, Refusal> {
     match socket.get(by_name(name)) {
-        // The kernel finds links by alternative names too; the agent means the name.
+        // The kernel also finds links by their alternative names.
         Ok(payload) => Ok(parse(&payload).filter(|link| link.name == name)),
         Err(refusal) if refusal.is(Errno::ENODEV) => Ok(None),
         Err(refusal) => Err(refusal),
     }
 }
 
-/// Reads the link that has this alternative name; `None` when there is none.
+/// Reads the link with this alternative name; `None` if there is none.
 pub(super) fn find_by_alternative_name(socket: &mut RouteSocket, name: &str) -> Result<Option<LinkState>, Refusal> {
     match socket.get(by_name(name)) {
         Ok(payload) => Ok(parse(&payload).filter(|link| link.name != name)),
@@ -276,7 +278,7 @@ pub(super) fn find_by_alternative_name(socket: &mut RouteSocket, name: &str) -> 
     }
 }
 
-/// Reads the routing table of the VRF that a link is, or is in; `None` if of none.
+/// Reads the routing table of a VRF link or of the VRF that the link is in; `None` if there is none.
 pub(super) fn vrf_table(socket: &mut RouteSocket, link: &LinkState) -> Result<Option<u32>, Refusal> {
     let Some(master) = link.master.filter(|_| link.vrf_table().is_none()) else {
         return Ok(link.vrf_table());
@@ -291,7 +293,7 @@ pub(super) fn vrf_table(socket: &mut RouteSocket, link: &LinkState) -> Result<Op
     }
 }
 
-/// Reads the links of these names, as far as there are such and they can be read.
+/// Reads the links with these names, without those that do not exist or cannot be read.
 pub(super) fn find_all(socket: &mut RouteSocket, names: &[&str]) -> Vec<LinkState> {
     let payloads = socket.get_all(names.iter().map(|name| by_name(name)));
     let found = payloads.into_iter().filter_map(|payload| parse(&payload));
@@ -307,7 +309,7 @@ fn by_name(name: &str) -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetLink(message)
 }
 
-/// By which number the namespace of the socket knows the one behind a descriptor; `None` if by none.
+/// Reads the number of the namespace behind a descriptor, as seen from the socket's namespace; `None` if it has none.
 pub(super) fn namespace_number(socket: &mut RouteSocket, descriptor: RawFd) -> Result<Option<i32>, Refusal> {
     let mut message = NsidMessage::default();
     message.attributes.push(NsidAttribute::Fd(descriptor.cast_unsigned()));
@@ -367,7 +369,7 @@ fn parse_info(info: &[u8], link: &mut LinkState) {
     }
 }
 
-/// Whether the guard lets the agent touch this link.
+/// Returns whether the guard allows the agent to touch this link.
 pub(super) fn guard(guard: &Guard, link: &LinkState) -> bool {
     match guard {
         Guard::Any => true,
@@ -380,26 +382,26 @@ pub(super) fn guard(guard: &Guard, link: &LinkState) -> bool {
     }
 }
 
-/// Whether a link that is in the way of a new one carries the mark of the same agent.
+/// Returns whether a link that conflicts with a new one carries the ownership mark of the same agent.
 pub(super) fn is_of_same_agent(link: &LinkState, new: &NewLink) -> bool {
     link.group == new.group || mark(link).is_some_and(|prefix| provisional_group(prefix) == new.group)
 }
 
-/// The prefix of the aliases of the agent whose mark a link carries: `/vnf-agent/<label>/`.
+/// Returns the alias prefix of the agent whose ownership mark the link carries: `/vnf-agent/<label>/`.
 pub(super) fn mark(link: &LinkState) -> Option<&str> {
     let (at, _) = link.alias.strip_prefix(AGENTS)?.match_indices('/').next()?;
     Some(&link.alias[..=AGENTS.len() + at])
 }
 
-/// A link that is in the way, in words.
+/// Describes a conflicting link for a message.
 pub(super) fn describe(link: &LinkState) -> String {
     let kind = if link.kind.is_empty() { "no kind" } else { &link.kind };
     if link.alias.is_empty() {
-        return format!("kind {kind}, no alias that tells whose it is");
+        return format!("kind {kind}, no alias, owner unknown");
     }
     match mark(link) {
         Some(mark) => format!(
-            "kind {kind}, alias \"{}\": it seems to belong to the agent {}",
+            "kind {kind}, alias \"{}\": it probably belongs to the agent {}",
             link.alias,
             mark[AGENTS.len()..].trim_end_matches('/')
         ),

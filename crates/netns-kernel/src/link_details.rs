@@ -1,7 +1,6 @@
-//! Links with all that people want to know of them: flags, queues, counters.
+//! Links with details for display: flags, queues and counters.
 //!
-//! Owns the parsing of what only the APIs show. The dump that the agent itself works with leaves the counters out, because they cost
-//! the kernel time (`link`). Must never write. Start reading at [`dump`].
+//! The agent's own dump (`link`) leaves the counters out, because they cost the kernel time.
 
 use nix::libc;
 use rtnetlink::packet_route::{RouteNetlinkMessage, link::LinkMessage};
@@ -12,7 +11,7 @@ use super::{
     operation::{LinkCounters, LinkDetails},
 };
 
-/// Reads all links.
+/// Reads all links with their details.
 pub(super) fn dump(socket: &mut RouteSocket) -> Result<Vec<LinkDetails>, Refusal> {
     socket.dump(
         &RouteNetlinkMessage::GetLink(LinkMessage::default()),
@@ -40,7 +39,7 @@ fn parse(payload: &[u8]) -> Option<LinkDetails> {
     Some(details)
 }
 
-/// The members stand in this order (linux/if_link.h).
+/// Parses `struct rtnl_link_stats64`, whose members have this order (linux/if_link.h).
 fn counters(value: &[u8]) -> Option<LinkCounters> {
     let mut numbers = value
         .chunks_exact(8)

@@ -1,17 +1,17 @@
-//! Watching namespaces: something that matters changed, by whomever.
+//! Watches namespaces for relevant changes by any program.
 //!
-//! Owns one multicast socket for each watched namespace and the thread that reads them. Must never read state or repair
-//! anything: it only says *where* something happened, the reader reads the namespace again. Start reading at [`Monitor`].
+//! Uses one multicast socket for each watched namespace and one thread that reads all of them. An event only names the
+//! namespace; the receiver reads the namespace again.
 //!
 //! # Guarantees
 //!
-//! An event is sent at most once until [`Watches::rearm`]; what happens in between is sent right after it. So whether the
-//! namespace is read before or after `rearm`, nothing is missed, and a storm costs one event.
+//! An event is sent at most once until [`Watches::rearm`]; a change in between causes an event right after it. Therefore no
+//! change is missed, whether the namespace is read before or after `rearm`, and a burst of changes costs one event.
 //!
 //! # Caveats
 //!
-//! Each subscribed socket costs every writer on the machine (38 µs an operation at 1000 sockets), hence the limit, and hence
-//! [`Watches::listen`]: whoever is about to change very much hears of nothing but himself.
+//! Each subscribed socket slows down every writer on the machine (38 µs an operation at 1000 sockets). The number of sockets is
+//! therefore limited, and [`Watches::listen`] pauses all subscriptions while the agent itself makes very many changes.
 
 use std::{
     collections::HashMap,
@@ -50,28 +50,30 @@ const GROUPS: [u32; 6] = [
     libc::RTNLGRP_IPV6_ROUTE,
     libc::RTNLGRP_NEIGH,
 ];
-/// Marks the event that ends the thread; no inode has this number.
+/// Data of the event that ends the thread; no inode has this number.
 const STOP: u64 = u64::MAX;
-/// Datagrams read from one socket before the others have their turn.
+/// Maximum number of datagrams read from one socket before the next socket is read.
 const DATAGRAMS_MAX: usize = 256;
-/// Notifications are small; a longer one counts as relevant.
+/// Buffer size. Notifications are small; a longer one is treated as relevant.
 const NOTIFICATION_BYTES: usize = 16 * 1024;
-/// Reported once, then silent until armed again.
+/// Reports the socket once, then not again until it is armed.
 const ONCE: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EPOLLONESHOT);
 
-/// Opens a subscribed socket in the namespace of the calling thread. Everything that changes from now on is queued in it.
+/// Opens a subscribed socket in the namespace of the calling thread. It queues all changes from now on.
 pub(super) fn subscribe() -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind(&SocketAddr::new(0, all_groups()))?;
     Ok(socket)
 }
 
-/// The groups of a bind are a bit mask in which group n is bit n - 1: one system call for all.
+/// Returns all groups as the bit mask for bind, in which group n is bit n - 1.
+///
+/// One system call then subscribes to all.
 fn all_groups() -> u32 {
     GROUPS.iter().fold(0, |mask, group| mask | 1 << (group - 1))
 }
 
-/// Subscribes a socket that was bound before, or ends its subscriptions. What is queued stays.
+/// Subscribes a socket that is already bound, or ends its subscriptions. Queued messages stay.
 fn set_subscribed(socket: &mut Socket, on: bool) -> io::Result<()> {
     let mut address = SocketAddr::new(0, 0);
     socket.get_address(&mut address)?;
@@ -93,14 +95,14 @@ struct Shared {
     epoll: Epoll,
     stop: EventFd,
     limit: usize,
-    /// A `std` mutex: held for some system calls that do not wait, never across an await.
+    /// A `std` mutex: held during system calls that do not block, never across an await.
     sockets: Mutex<HashMap<NetnsId, Socket>>,
-    /// Nothing is subscribed at the moment. Changed with `sockets` locked.
+    /// All subscriptions are paused. Changed only while `sockets` is locked.
     deaf: AtomicBool,
 }
 
 impl Monitor {
-    /// Starts the thread. At most `limit` namespaces are watched.
+    /// Starts the thread, which watches at most `limit` namespaces.
     pub fn start(limit: usize, events: UnboundedSender<NetnsId>) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
@@ -122,7 +124,7 @@ impl Monitor {
         })
     }
 
-    /// The set of watched namespaces.
+    /// Returns the set of watched namespaces.
     pub fn watches(&self) -> &Watches {
         &self.watches
     }
@@ -130,7 +132,7 @@ impl Monitor {
 
 impl Drop for Monitor {
     fn drop(&mut self) {
-        // Fails only when the counter would overflow, and then it is set already.
+        // Fails only if the counter would overflow, and then it is set already.
         let _ = self.watches.0.stop.write(1);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -139,23 +141,23 @@ impl Drop for Monitor {
 }
 
 impl Watches {
-    /// How many more namespaces can be watched.
+    /// Returns how many more namespaces can be watched.
     pub fn room(&self) -> usize {
         self.0.limit.saturating_sub(self.sockets().len())
     }
 
-    /// Whether the namespace is not watched yet but can be.
+    /// Returns whether the namespace is not watched yet and can be.
     pub fn wants(&self, netns: NetnsId) -> bool {
         let sockets = self.sockets();
         sockets.len() < self.0.limit && !sockets.contains_key(&netns)
     }
 
-    /// Whether changes in the namespace cause events.
+    /// Returns whether changes in the namespace cause events.
     pub fn contains(&self, netns: NetnsId) -> bool {
         self.sockets().contains_key(&netns)
     }
 
-    /// Watches a namespace by a socket of [`subscribe`].
+    /// Watches a namespace with a socket of [`subscribe`].
     pub fn add(&self, netns: NetnsId, mut socket: Socket) -> io::Result<()> {
         let mut sockets = self.sockets();
         if self.0.deaf.load(Ordering::Relaxed) {
@@ -166,23 +168,25 @@ impl Watches {
         Ok(())
     }
 
-    /// Goes deaf, or listens again. What changes meanwhile causes no events: whoever listens again must read all namespaces
-    /// afterwards.
+    /// Pauses or resumes all subscriptions.
+    ///
+    /// Changes during the pause cause no events, so the caller must read all namespaces after resuming.
     pub fn listen(&self, on: bool) {
         let mut sockets = self.sockets();
         if self.0.deaf.swap(!on, Ordering::Relaxed) == on {
-            // One that goes on listening is only slower; one that does not listen again is no longer watched, but swept.
+            // A socket that cannot be paused only costs time. One that cannot be resumed is dropped, and its namespace is read
+            // periodically instead.
             sockets.retain(|_, socket| set_subscribed(socket, on).is_ok() || !on);
         }
     }
 
     /// Stops watching a namespace.
     pub fn remove(&self, netns: NetnsId) {
-        // Closing the only descriptor of a socket removes it from the epoll set too (epoll(7)).
+        // Closing the only descriptor of a socket also removes it from the epoll set (epoll(7)).
         self.sockets().remove(&netns);
     }
 
-    /// Lets the namespace cause an event again; at once, when something happened since the last one.
+    /// Enables the next event of the namespace. The event comes at once if something has changed since the last one.
     pub fn rearm(&self, netns: NetnsId) {
         if let Some(socket) = self.sockets().get(&netns) {
             self.arm(netns, socket);
@@ -190,12 +194,12 @@ impl Watches {
     }
 
     fn arm(&self, netns: NetnsId, socket: &Socket) {
-        // The socket is in the set, so the kernel has no reason to refuse (epoll_ctl(2)).
+        // The socket is in the set, so this cannot fail (epoll_ctl(2)).
         let _ = self.0.epoll.modify(socket.as_fd(), &mut EpollEvent::new(ONCE, netns.0));
     }
 
     fn sockets(&self) -> MutexGuard<'_, HashMap<NetnsId, Socket>> {
-        // The map is complete between any two statements, so a panic elsewhere does not spoil it.
+        // The map is consistent between any two statements, so a panic elsewhere does not corrupt it.
         self.0.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -219,7 +223,7 @@ impl Watches {
         }
     }
 
-    /// Reads what is queued. Answers whether any of it matters; otherwise the namespace is armed again.
+    /// Reads the queued messages. Returns whether any is relevant; if none is, arms the namespace again.
     fn drain(&self, netns: NetnsId) -> bool {
         let sockets = self.sockets();
         let Some(socket) = sockets.get(&netns) else { return false };
@@ -231,7 +235,7 @@ impl Watches {
                 Ok(length) => relevant = relevant || length > datagram.len() || messages(&datagram).any(|message| matters(&message)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // ENOBUFS: messages were lost, anything may have happened. Reported once, then reading goes on.
+                // ENOBUFS: messages were lost, so anything may have changed. It is reported once; reading can continue.
                 Err(_) => relevant = true,
             }
         }
@@ -242,11 +246,11 @@ impl Watches {
     }
 }
 
-/// Whether a notification can concern what the agent manages.
+/// Returns whether a notification can be about an object that the agent manages.
 fn matters(message: &Received<'_>) -> bool {
     match message.kind {
         libc::RTM_NEWLINK | libc::RTM_DELLINK | libc::RTM_NEWADDR | libc::RTM_DELADDR => true,
-        // A foreign route that replaces another one may have replaced ours.
+        // A foreign route that replaced another one may have replaced the agent's.
         libc::RTM_NEWROUTE if i32::from(message.flags) & libc::NLM_F_REPLACE != 0 => true,
         libc::RTM_DELROUTE if is_of_address(message.payload) => true,
         libc::RTM_NEWROUTE | libc::RTM_DELROUTE => message.payload.get(5) == Some(&PROTOCOL),
@@ -255,14 +259,18 @@ fn matters(message: &Received<'_>) -> bool {
     }
 }
 
-/// Whether a route is one that the kernel made for an address: somebody may have deleted it and left the address.
+/// Returns whether the kernel made a route for an address.
+///
+/// Another program may have deleted the route but not the address.
 fn is_of_address(payload: &[u8]) -> bool {
     let local_or_connected = |kind: &u8| matches!(*kind, libc::RTN_LOCAL | libc::RTN_UNICAST);
     payload.get(5) == Some(&route::KERNEL) && payload.get(7).is_some_and(local_or_connected)
 }
 
-/// An entry of ours keeps its protocol while it is deleted or changed by others, so the churn of learnt entries is told from
-/// it; a permanent entry of somebody else may have taken the place of ours. Bridge entries come by the same group.
+/// Returns whether a neighbour notification is relevant. Bridge entries come in the same group and are ignored.
+///
+/// The agent's entry keeps its protocol while others delete or change it, which distinguishes it from learnt entries. A
+/// permanent foreign entry may have replaced the agent's.
 fn matters_neighbour(payload: &[u8]) -> bool {
     let family = payload.first().map_or(0, |family| i32::from(*family));
     (family == libc::AF_INET || family == libc::AF_INET6)
@@ -299,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn learnt_neighbours_do_not_count_but_ours_do_even_when_deleted() {
+    fn learnt_neighbours_are_irrelevant_and_own_ones_relevant() {
         assert!(!relevant(
             libc::RTM_NEWNEIGH,
             0,
@@ -324,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn routes_of_other_protocols_do_not_count_unless_they_replace() {
+    fn foreign_routes_are_relevant_only_if_they_replace_a_route() {
         assert!(relevant(libc::RTM_DELROUTE, 0, &route(PROTOCOL)));
         assert!(!relevant(libc::RTM_NEWROUTE, 0, &route(3)));
         assert!(!relevant(libc::RTM_DELROUTE, 0, &route(3)));
@@ -332,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn the_deletion_of_a_route_that_the_kernel_made_for_an_address_counts() {
+    fn deletion_of_a_kernel_route_of_an_address_is_relevant() {
         assert!(relevant(libc::RTM_DELROUTE, 0, &route(libc::RTPROT_KERNEL)));
         assert!(!relevant(libc::RTM_NEWROUTE, 0, &route(libc::RTPROT_KERNEL)));
         let mut broadcast = route(libc::RTPROT_KERNEL);

@@ -1,7 +1,6 @@
-//! Namespace files: telling them from others, and the names of `ip netns`.
+//! Namespace files: identifying them, and managing the names of `ip netns`.
 //!
-//! Owns the netns directory. Must never enter a namespace (that is the entrance's part); a new one is made on a thread of
-//! its own that ends with the making. Start reading at [`NamedDirectory::open_or_create`].
+//! Never enters an existing namespace. A new one is created on a thread that ends afterwards, because the thread stays in it.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -32,52 +31,54 @@ use super::{
     operation::{Failure, NetnsId},
 };
 
-/// `ip netns add` creates the file and mounts then: how long a file that is no namespace yet may still become one.
+/// Time for a file that is not a namespace yet to become one: `ip netns add` creates the file before it mounts.
 const MOUNT_WAIT: Duration = Duration::from_millis(50);
-/// How often a name is looked at again because another program created it in between.
+/// Maximum number of attempts when another program creates the same name concurrently.
 const ATTEMPTS_MAX: usize = 8;
-/// First word of the placeholder under a name that the agent creates. It shows only while the mount is missing, that is after
-/// a crash in between.
+/// First word of the placeholder file under a name that the agent creates.
+///
+/// It is visible only after a crash before the mount.
 const PLACEHOLDER_TAG: &str = "netns-agent ";
-/// The mark of a placeholder is read up to this length in bytes.
+/// Maximum number of bytes to read from a placeholder.
 const PLACEHOLDER_BYTES_MAX: u64 = 4096;
-/// The namespace of the calling thread.
+/// Path of the calling thread's namespace.
 const CURRENT: &str = "/proc/thread-self/ns/net";
 
-/// What a name in the netns directory leads to.
+/// Target of a name in the netns directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum NamedTarget {
     /// A network namespace.
     Namespace(NetnsId),
-    /// Something else: no mount, or a namespace of another type.
+    /// Another file: not a mount, or a namespace of another type.
     NotANamespace {
-        /// Mark of an agent that was killed while it created the name.
+        /// Ownership mark of an agent that was killed while it created the name.
         leftover_of: Option<String>,
     },
 }
 
-/// What a path was found to be.
+/// Type of the file at a path.
 pub(super) enum Probe {
     /// A network namespace, opened.
     Namespace(File),
-    /// Something else, in words (“a directory”).
+    /// Another file, described in words ("a directory").
     Other(&'static str),
-    /// A file that might still become a mount point.
+    /// A file that may still become a mount point.
     RegularFile,
 }
 
-/// The namespace of the calling thread, as an open file.
+/// Opens the namespace of the calling thread.
 pub(super) fn current() -> io::Result<File> {
     File::open(CURRENT)
 }
 
-/// Identity of an opened namespace file.
+/// Returns the identity of an open namespace file.
 pub(super) fn identity(file: &File) -> io::Result<NetnsId> {
     Ok(NetnsId(file.metadata()?.ino()))
 }
 
-/// Opens a path if it is a network namespace. What is no namespace is never opened for real: opening a device or a pipe could
-/// have effects, or wait.
+/// Opens a path if it is a network namespace.
+///
+/// Other files are opened with O_PATH only: opening a device or a pipe could have side effects, or block.
 pub(super) fn probe(path: &Path) -> io::Result<Probe> {
     let handle = OpenOptions::new().read(true).custom_flags(OFlag::O_PATH.bits()).open(path)?;
     if fstatfs(&handle)?.filesystem_type() != NSFS_MAGIC {
@@ -97,15 +98,15 @@ pub(super) fn probe(path: &Path) -> io::Result<Probe> {
     }
 }
 
-/// NS_GET_NSTYPE of ioctl_nsfs(2): the CLONE_NEW… flag of the type.
+/// Returns the CLONE_NEW… flag of the namespace type (NS_GET_NSTYPE of ioctl_nsfs(2)).
 #[allow(unsafe_code)]
 fn namespace_type(file: &File) -> io::Result<i32> {
-    // SAFETY: the descriptor is open; this request takes no argument and answers with a number.
+    // SAFETY: the descriptor is open; this request takes no argument and returns a number.
     let flag = unsafe { libc::ioctl(file.as_raw_fd(), libc::NS_GET_NSTYPE as _) };
     if flag < 0 { Err(io::Error::last_os_error()) } else { Ok(flag) }
 }
 
-/// Opens the namespace of a file reference.
+/// Opens the namespace file of a file reference.
 pub(super) fn open_file(path: &Path) -> Result<File, Failure> {
     let shown = path.display();
     match probe(path) {
@@ -113,7 +114,7 @@ pub(super) fn open_file(path: &Path) -> Result<File, Failure> {
         Ok(Probe::Other(what)) => Err(failure::unusable(format!("{shown} is {what}, not a network namespace"))),
         Ok(Probe::RegularFile) => Err(failure::unusable(format!("{shown} is a regular file, not a network namespace"))),
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ESRCH)) => Err(failure::unavailable(
-            format!("{shown} does not exist: it is tried again when it appears"),
+            format!("{shown} does not exist: the agent retries when it appears"),
         )),
         Err(error) => Err(failure::system(&format!("open the network namespace {shown}"), &error.into())),
     }
@@ -122,12 +123,12 @@ pub(super) fn open_file(path: &Path) -> Result<File, Failure> {
 /// The directory of named namespaces, `/run/netns`.
 pub(super) struct NamedDirectory {
     path: PathBuf,
-    /// It exists and is a shared mount, as far as we know.
+    /// The directory exists and is a shared mount, as far as is known.
     prepared: AtomicBool,
 }
 
 impl NamedDirectory {
-    /// Nothing is touched before a name is created.
+    /// Returns the directory without touching it. It is prepared when the first name is created.
     pub fn new(path: PathBuf) -> Self {
         Self {
             path,
@@ -135,20 +136,22 @@ impl NamedDirectory {
         }
     }
 
-    /// Path of a name; refuses what `ip netns` refuses.
+    /// Returns the path of a name; refuses the names that `ip netns` refuses.
     pub fn path_of(&self, name: &str) -> Result<PathBuf, Failure> {
         if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) || name.len() > 255 {
             return Err(failure::other(format!(
-                "{name:?} is no name of a network namespace: it must be a file name of 1 to 255 bytes without \"/\""
+                "{name:?} is not a valid name of a network namespace: it must be a file name of 1 to 255 bytes without \"/\""
             )));
         }
         Ok(self.path.join(name))
     }
 
-    /// Opens a name, and creates it when it does not exist or is stale. `lo` of a new namespace is up and carries `mark` before
-    /// the name becomes visible. `inside` runs in a new namespace, to open sockets there; its answer tells that it is new.
+    /// Opens a name, and creates it if it does not exist or is stale.
     ///
-    /// The calling thread may be left in another namespace: it must do nothing else and end.
+    /// In a new namespace, `lo` is set up and gets `mark` as its alias before the name becomes visible. `inside` runs in the
+    /// new namespace, to open sockets there; its result is returned only for a new namespace.
+    ///
+    /// May leave the calling thread in another namespace: the thread must do nothing else and end.
     pub fn open_or_create<T>(&self, name: &str, mark: &str, inside: impl Fn() -> io::Result<T>) -> Result<(File, Option<T>), Failure> {
         let path = self.path_of(name)?;
         let deadline = Instant::now() + MOUNT_WAIT;
@@ -161,7 +164,7 @@ impl NamedDirectory {
             };
             match self.create(&path, mark, stale, &inside) {
                 Ok((file, opened)) => return Ok((file, Some(opened))),
-                // Another program was faster: look at what it created.
+                // Another program was faster: examine the file that it created.
                 Err((_, refusal)) if refusal.is(Errno::EEXIST) => {}
                 Err((step, refusal)) => {
                     let action = format!("create the network namespace {} ({step})", path.display());
@@ -170,17 +173,17 @@ impl NamedDirectory {
             }
         }
         Err(failure::unavailable(format!(
-            "another program creates and removes {} again and again: it is tried again later",
+            "another program creates and removes {} repeatedly; the agent retries later",
             path.display()
         )))
     }
 
-    /// Opens a name, for verification; never creates.
+    /// Opens a name for verification; never creates it.
     pub fn open(&self, name: &str) -> Result<File, Failure> {
         open_file(&self.path_of(name)?)
     }
 
-    /// Opens a name that is a network namespace; `None` when it is not, whatever it is.
+    /// Opens a name if it is a network namespace; `None` otherwise.
     pub fn existing(&self, name: &str) -> Result<Option<File>, Failure> {
         match probe(&self.path_of(name)?) {
             Ok(Probe::Namespace(file)) => Ok(Some(file)),
@@ -188,7 +191,7 @@ impl NamedDirectory {
         }
     }
 
-    /// Leaves the calling thread in the new namespace.
+    /// Creates a namespace and its name. Leaves the calling thread in the new namespace.
     fn create<T>(
         &self,
         path: &Path,
@@ -199,7 +202,7 @@ impl NamedDirectory {
         let step = |step: &'static str| move |refusal: Refusal| (step, refusal);
         self.prepare().map_err(step("prepare its directory"))?;
         unshare(CloneFlags::CLONE_NEWNET).map_err(Refusal::from).map_err(step("unshare"))?;
-        mark_loopback(mark).map_err(step("set lo up and mark it"))?;
+        mark_loopback(mark).map_err(step("set lo up and set its alias"))?;
         let opened = inside().map_err(Refusal::from).map_err(step("open sockets in it"))?;
         let file = current().map_err(Refusal::from).map_err(step("open it"))?;
         if !stale && let Err(refusal) = write_placeholder(path, mark) {
@@ -210,7 +213,7 @@ impl NamedDirectory {
         }
         if let Err(errno) = mount(Some(CURRENT), path, None::<&str>, MsFlags::MS_BIND, None::<&str>) {
             if !stale {
-                // Best effort: what stays is recognised by its content.
+                // Best effort: a remaining placeholder is recognised by its content.
                 let _ = fs::remove_file(path);
             }
             return Err(("mount it on its name", errno.into()));
@@ -218,8 +221,10 @@ impl NamedDirectory {
         Ok((file, opened))
     }
 
-    /// Makes the directory what `ip netns add` makes it: mode 0755 and a shared mount, so that names created now are seen in
-    /// mount namespaces that exist already. Programs that do the same are kept apart by a lock on the directory.
+    /// Prepares the directory like `ip netns add`.
+    ///
+    /// The directory has mode 0755 and is a shared mount, so that new names appear in existing mount namespaces. /// A lock on
+    /// the directory excludes other programs that do the same.
     fn prepare(&self) -> Result<(), Refusal> {
         if self.prepared.load(Ordering::Relaxed) && self.path.is_dir() {
             return Ok(());
@@ -253,17 +258,17 @@ impl NamedDirectory {
         Ok(())
     }
 
-    /// Removes a name as `ip netns del` does; one that is gone is removed already.
+    /// Deletes a name like `ip netns del`; succeeds if it does not exist.
     pub fn remove(&self, name: &str) -> Result<(), Failure> {
         let path = self.path_of(name)?;
         let refused = |refusal: Refusal| failure::system(&format!("remove the network namespace {}", path.display()), &refusal);
-        // A link may lead to a namespace with another name, which stays.
+        // A symbolic link may lead to a namespace with another name, which must stay.
         match umount2(&path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
-            // EINVAL: it is not mounted.
+            // EINVAL: not mounted.
             Ok(()) | Err(Errno::ENOENT | Errno::EINVAL) => {}
             Err(errno) => return Err(refused(errno.into())),
         }
-        // Links and files with content were made by somebody else.
+        // Symbolic links and files with content are foreign.
         match is_vacant(&path) {
             Ok(true) => {}
             Ok(false) => return Ok(()),
@@ -276,7 +281,7 @@ impl NamedDirectory {
         }
     }
 
-    /// All names and what they lead to, sorted.
+    /// Returns all names and their targets, sorted.
     pub fn list(&self) -> io::Result<Vec<(String, NamedTarget)>> {
         let entries = match fs::read_dir(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -305,10 +310,10 @@ impl NamedDirectory {
         })
     }
 
-    /// Removes a name that an agent with this mark left behind without a namespace. Answers whether there was one.
+    /// Deletes a name that an agent with this mark left without a namespace. Returns whether there was one.
     pub fn remove_leftover(&self, name: &str, mark: &str) -> Result<bool, Failure> {
         let path = self.path_of(name)?;
-        let refused = |error: io::Error| failure::system(&format!("remove the leftover {}", path.display()), &error.into());
+        let refused = |error: io::Error| failure::system(&format!("delete the orphaned file {}", path.display()), &error.into());
         match self.target(&path) {
             Ok(NamedTarget::NotANamespace { leftover_of: Some(of) }) if of == mark => match fs::remove_file(&path) {
                 Ok(()) => Ok(true),
@@ -322,7 +327,9 @@ impl NamedDirectory {
     }
 }
 
-/// A new network namespace without a name, as a socket in it. It lives as long as the socket.
+/// Creates a network namespace without a name and opens a socket in it.
+///
+/// The namespace exists as long as the socket.
 pub(super) fn private() -> io::Result<RouteSocket> {
     thread::scope(|scope| {
         let thread = thread::Builder::new().name("netns-create".to_owned()).spawn_scoped(scope, || {
@@ -335,7 +342,7 @@ pub(super) fn private() -> io::Result<RouteSocket> {
     })
 }
 
-/// Sets `lo` up in the namespace of the calling thread, and its alias.
+/// Sets `lo` up in the namespace of the calling thread, and sets its alias.
 fn mark_loopback(mark: &str) -> Result<(), Refusal> {
     let mut socket = RouteSocket::open()?;
     let changes = link::LinkRequest {
@@ -356,7 +363,9 @@ fn write_placeholder(path: &Path, mark: &str) -> Result<(), Refusal> {
     })
 }
 
-/// Mark in the placeholder of an agent that was killed while it created the name; `None` for any other file, and for a link.
+/// Reads the mark from the placeholder of an agent that was killed while it created the name.
+///
+/// Returns `None` for any other file, and for a symbolic link.
 fn read_placeholder(path: &Path) -> io::Result<Option<String>> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let file = match OpenOptions::new().read(true).custom_flags(flags.bits()).open(path) {
@@ -371,7 +380,7 @@ fn read_placeholder(path: &Path) -> io::Result<Option<String>> {
         .map(|mark| mark.trim_end_matches('\n').to_owned()))
 }
 
-/// Whether a name is a file without content of its own: an empty one, as `ip netns` leaves it, or a placeholder.
+/// Returns whether a name is a file without foreign content: an empty one, as `ip netns` leaves it, or a placeholder.
 fn is_vacant(path: &Path) -> io::Result<bool> {
     let metadata = fs::symlink_metadata(path)?;
     if !metadata.file_type().is_file() {
@@ -380,20 +389,22 @@ fn is_vacant(path: &Path) -> io::Result<bool> {
     Ok(metadata.len() == 0 || read_placeholder(path)?.is_some())
 }
 
-/// What stands at a path under which a namespace is wanted.
+/// State of a path at which a namespace is to be created.
 enum Place {
     /// A network namespace, opened.
     Namespace(File),
-    /// Nothing.
+    /// Nothing exists there.
     Free,
-    /// A file without content, on which a namespace may be mounted.
+    /// An empty file or a placeholder, on which a namespace may be mounted.
     Stale,
-    /// Another program replaced it while it was examined.
+    /// Another program replaced the file during the examination.
     Changed,
 }
 
-/// Looks at a path under which a namespace may be created. Refuses everything that somebody else made: mounting over a file would
-/// hide it, and removing the name would delete it; a link leads to a file elsewhere.
+/// Examines a path at which a namespace may be created.
+///
+/// Refuses every foreign file: mounting over it would hide it, and removing the name would delete it. A symbolic link leads to
+/// a file elsewhere.
 fn examine(path: &Path, deadline: Instant) -> Result<Place, Failure> {
     let shown = path.display();
     let failed = |error: io::Error| failure::system(&format!("open the network namespace {shown}"), &error.into());
@@ -413,7 +424,7 @@ fn examine(path: &Path, deadline: Instant) -> Result<Place, Failure> {
         }
         Ok(target) => {
             return Err(failure::unavailable(format!(
-                "{shown} is a symbolic link to {}, which does not exist: it is tried again when it appears",
+                "{shown} is a symbolic link to {}, which does not exist; the agent retries when it appears",
                 target.display()
             )));
         }
@@ -431,14 +442,17 @@ fn examine(path: &Path, deadline: Instant) -> Result<Place, Failure> {
     }
 }
 
-/// Waits for another program to mount a namespace on a file that exists, until the deadline. Answers whether the file is still
-/// stale. The table of mounts tells changes by POLLERR and POLLPRI (proc_pid_mounts(5)).
+/// Waits until the deadline for another program to mount a namespace on an existing file.
+///
+/// Returns whether the file is still stale.
+///
+/// The table of mounts signals changes with POLLERR and POLLPRI (proc_pid_mounts(5)).
 fn wait_for_mount(path: &Path, deadline: Instant) -> bool {
     let Ok(mounts) = File::open("/proc/thread-self/mounts") else {
         return true;
     };
     loop {
-        // The order matters: a mount after this look wakes the wait below.
+        // Probe before the wait: a later mount then ends the wait below.
         if !matches!(probe(path), Ok(Probe::RegularFile)) {
             return false;
         }
@@ -448,7 +462,7 @@ fn wait_for_mount(path: &Path, deadline: Instant) -> bool {
         }
         let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::ZERO);
         let mut descriptors = [PollFd::new(mounts.as_fd(), PollFlags::POLLPRI | PollFlags::POLLERR)];
-        // A signal or an error only shortens the wait; the deadline ends it.
+        // A signal or an error only shortens this wait; the loop ends at the deadline.
         let _ = poll(&mut descriptors, timeout);
     }
 }

@@ -1,7 +1,4 @@
-//! Neighbour entries (ARP, NDP) as rtnetlink messages.
-//!
-//! Owns the translation to and from RTM_*NEIGH. Must never touch an entry that the kernel learnt by itself. Start reading
-//! at [`set`].
+//! Neighbour entries (ARP, NDP) as rtnetlink messages: translates to and from RTM_*NEIGH.
 
 use std::net::IpAddr;
 
@@ -25,7 +22,9 @@ const HEADER_BYTES: usize = 12;
 /// NDA_PROTOCOL in linux/neighbour.h.
 pub(super) const NDA_PROTOCOL: u16 = 12;
 
-/// RTM_NEWNEIGH of a permanent entry; with `replace` in place of whatever is there, otherwise EEXIST.
+/// Returns RTM_NEWNEIGH of a permanent entry.
+///
+/// With `replace`, it replaces any existing entry; without, it fails with EEXIST.
 pub(super) fn set(index: u32, address: IpAddr, mac: [u8; 6], replace: bool) -> Change {
     let mut message = message(index, address);
     message.header.state = EntryState::Permanent;
@@ -35,10 +34,10 @@ pub(super) fn set(index: u32, address: IpAddr, mac: [u8; 6], replace: bool) -> C
     (RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | existing)
 }
 
-/// Returns why the kernel would accept an entry on this link and store something else; `None` if it stores the entry as given.
+/// Returns why the kernel would accept an entry on this link but store another one; `None` if it stores the entry as given.
 pub(super) fn unsupported(link: &LinkState, address: IpAddr) -> Option<&'static str> {
     match link {
-        LinkState { mac: None, .. } => Some("the link has no MAC address, so its neighbours have none either (a tunnel, or a TUN device)"),
+        LinkState { mac: None, .. } => Some("the link has no MAC address, so its neighbours cannot have one (a tunnel, or a TUN device)"),
         LinkState {
             single_neighbour: true, ..
         } if address.is_ipv4() => {
@@ -48,12 +47,12 @@ pub(super) fn unsupported(link: &LinkState, address: IpAddr) -> Option<&'static 
     }
 }
 
-/// Whether the kernel is known to keep entries as given on links of this kind, so that they need not be read back.
+/// Returns whether the kernel is known to keep entries as given on links of this kind, so that they need not be read back.
 pub(super) fn is_kept_on(link: &LinkState) -> bool {
     matches!(link.kind.as_str(), "veth" | "dummy" | "vrf")
 }
 
-/// RTM_DELNEIGH.
+/// Returns RTM_DELNEIGH.
 pub(super) fn delete(index: u32, address: IpAddr) -> Change {
     (RouteNetlinkMessage::DelNeighbour(message(index, address)), 0)
 }
@@ -73,7 +72,7 @@ fn message(index: u32, address: IpAddr) -> NeighbourMessage {
     message
 }
 
-/// Reads the entry of an address; `None` when there is none.
+/// Reads the entry of an address; `None` if there is none.
 pub(super) fn find(socket: &mut RouteSocket, index: u32, address: IpAddr) -> Result<Option<Entry>, Refusal> {
     match socket.get(RouteNetlinkMessage::GetNeighbour(message(index, address))) {
         Ok(payload) => Ok(parse(&payload)),
@@ -82,8 +81,9 @@ pub(super) fn find(socket: &mut RouteSocket, index: u32, address: IpAddr) -> Res
     }
 }
 
-/// Reads the permanent entries that carry our protocol. The kernel has no filter for either, and walks the table of all
-/// namespaces.
+/// Reads the permanent entries that carry the agent's protocol.
+///
+/// The kernel cannot filter by state or protocol, and walks the table of all namespaces.
 pub(super) fn dump(socket: &mut RouteSocket) -> Result<Vec<NeighbourState>, Refusal> {
     let message = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
     socket.dump(&message, |payload, found: &mut Vec<_>| {
@@ -95,29 +95,29 @@ pub(super) fn dump(socket: &mut RouteSocket) -> Result<Vec<NeighbourState>, Refu
     })
 }
 
-/// An entry of any kind, as far as it matters.
+/// The relevant fields of an entry of any state.
 pub(super) struct Entry {
     link: u32,
     address: Option<IpAddr>,
     mac: Option<[u8; 6]>,
-    /// NDA_PROTOCOL; 0 when there is none.
+    /// NDA_PROTOCOL; 0 if there is none.
     pub protocol: u8,
     /// NUD_PERMANENT.
     pub permanent: bool,
 }
 
 impl Entry {
-    /// Whether somebody else made it: not the agent, and not the kernel, which learns entries that are not permanent.
+    /// Returns whether another program made the entry. Entries that the kernel learns are not permanent.
     pub fn is_foreign(&self) -> bool {
         self.permanent && self.protocol != PROTOCOL
     }
 
-    /// Whether it is the permanent entry of the agent with this MAC address.
+    /// Returns whether this is the permanent entry with this address and MAC address.
     pub fn is_as_set(&self, address: IpAddr, mac: [u8; 6]) -> bool {
         self.permanent && (self.address, self.mac) == (Some(address), Some(mac))
     }
 
-    /// An entry that is in the way, in words.
+    /// Describes a conflicting entry for a message.
     pub fn describe(&self) -> String {
         let mac = self.mac.map(|mac| format!("{}, ", show_mac(mac))).unwrap_or_default();
         format!("{mac}permanent, protocol {}", self.protocol)
@@ -133,7 +133,7 @@ impl Entry {
     }
 }
 
-/// Reads RTM_NEWNEIGH and RTM_DELNEIGH.
+/// Parses RTM_NEWNEIGH and RTM_DELNEIGH.
 pub(super) fn parse(payload: &[u8]) -> Option<Entry> {
     let family = *payload.first()?;
     let permanent = read_u16(payload, 8)? & libc::NUD_PERMANENT != 0;

@@ -1,7 +1,7 @@
-//! Setting and deleting neighbour entries.
+//! Sets and deletes neighbour entries.
 //!
-//! The kernel accepts entries on links that cannot have them and then stores something else. The agent refuses such entries before it
-//! writes, and reads back what it wrote wherever it does not know the kind of link.
+//! The kernel accepts entries on links that cannot have them, and then stores something else. The agent refuses such entries
+//! before it writes, and reads back what it wrote unless the link kind is known to keep entries.
 
 use std::net::IpAddr;
 
@@ -16,7 +16,7 @@ use super::{
 };
 
 impl Worker {
-    /// Creates or replaces a permanent entry, and makes sure that the kernel has it as requested.
+    /// Creates or replaces a permanent entry, and verifies that the kernel stores it as given.
     pub(super) fn set_neighbour(&mut self, on: On<'_>, address: IpAddr, mac: [u8; 6], adopt: bool) -> Result<Reply, Failure> {
         let (netns, link, _) = on;
         let action = || format!("set neighbour {address} to {} on link \"{link}\"", show_mac(mac));
@@ -39,7 +39,7 @@ impl Worker {
         Ok(reply)
     }
 
-    /// Replaces the entry that is in the way, if it may be replaced.
+    /// Replaces an existing entry, if this is allowed.
     fn replace_neighbour(
         &mut self,
         on: On<'_>,
@@ -52,7 +52,7 @@ impl Worker {
         let foreign = self.read_neighbour(on, address)?.filter(Entry::is_foreign);
         if let (Some(foreign), false) = (&foreign, adopt) {
             return Err(failure::foreign(format!(
-                "cannot {} in {}: somebody else's entry is there already ({}); remove it, or say `adopt` to take it over",
+                "cannot {} in {}: a foreign entry exists already ({}); delete it, or set `adopt` to take it over",
                 action(),
                 self.place(netns),
                 foreign.describe()
@@ -62,7 +62,7 @@ impl Worker {
         replaced.map(|()| if foreign.is_some() { Reply::Adopted } else { Reply::Done })
     }
 
-    /// Compares the entry in the kernel with the one that was set. One that differs is deleted again.
+    /// Compares the entry in the kernel with the given one. Deletes an entry that differs, unless it is foreign.
     fn check_neighbour(&mut self, on: On<'_>, address: IpAddr, mac: [u8; 6], action: impl Fn() -> String) -> Result<(), Failure> {
         let entry = self.read_neighbour(on, address)?;
         if entry.as_ref().is_some_and(|entry| entry.is_as_set(address, mac)) {
@@ -89,7 +89,7 @@ impl Worker {
             .map_err(|refusal| failure::refused(&format!("read neighbour {address} of link \"{link}\""), &pinned.place, &refusal))
     }
 
-    /// Deletes an entry, if it is there.
+    /// Deletes an entry, if it exists.
     pub(super) fn delete_neighbour(&mut self, on: On<'_>, address: IpAddr) -> Result<(), Failure> {
         let action = || format!("delete neighbour {address} from link \"{}\"", on.1);
         self.remove(on, &[Errno::ENOENT, Errno::ESRCH], action, |index| {

@@ -1,15 +1,14 @@
-//! A blocking rtnetlink socket: requests out, acknowledgements and dumps back.
+//! A blocking rtnetlink socket: sends requests, and receives acknowledgements and dumps.
 //!
-//! Owns the framing of netlink(7): packing, sequence numbers, extended acknowledgements, lost and interrupted answers. Must
-//! never know what a link or a route is, and never enter a namespace: a socket belongs to the namespace in which its
-//! thread was when it was opened. Start reading at [`RouteSocket::exchange`].
+//! Implements the framing of netlink(7): packed requests, sequence numbers, extended acknowledgements, and lost or interrupted
+//! answers. A socket belongs to the namespace in which its thread was when it was opened.
 //!
-//! rtnetlink answers inside `send(2)`: when it returns, every acknowledgement is already queued. So a receive that has to
-//! wait means that an answer was lost, and the time-out of the socket is a safety net, not a part of the protocol.
+//! rtnetlink answers within `send(2)`: when the call returns, every acknowledgement is queued already. A receive that has to
+//! wait therefore means that an answer was lost, and the timeout of the socket is only a safety net.
 //!
-//! The rtnetlink crate supplies the message types and the socket; its connection task is not used, because a request that is
-//! queued when that task ends is reported as done although nothing was applied, and because each outcome must be matched to
-//! its request within a packed batch.
+//! The rtnetlink crate supplies the message types and the socket. Its connection task is not used for two reasons: it reports a
+//! request that is queued when the task ends as done although nothing was applied, and each outcome must be matched to its
+//! request within a packed batch.
 
 use std::{
     io,
@@ -30,19 +29,21 @@ use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use super::write_count;
 
-/// Messages in one send. The default receive buffer holds 256 acknowledgements; a larger one may be refused to us.
+/// Maximum number of messages in one send.
+///
+/// The default receive buffer holds 256 acknowledgements, and enlarging it may be refused.
 const MESSAGES_MAX: usize = 200;
-/// Objects that are asked for in one send: the answers wait in the receive buffer, and each takes up to 4 KiB there.
+/// Maximum number of objects requested in one send. Each answer takes up to 4 KiB of the receive buffer.
 const GETS_MAX: usize = 32;
-/// Bytes in one send; the kernel refuses about 212,960 with EMSGSIZE.
+/// Maximum number of bytes in one send; the kernel refuses about 212,960 with EMSGSIZE.
 const SEND_BYTES_MAX: usize = 128 * 1024;
 /// Requested size of the socket buffers in bytes; a limit, not an allocation.
 const SOCKET_BUFFER_BYTES: usize = 1 << 20;
 /// The kernel fills at most 32 KiB of a dump into one datagram (`netlink_recvmsg` in net/netlink/af_netlink.c).
 const RECEIVE_BYTES: usize = 32 * 1024;
-/// Safety net: how long to wait for an answer that the kernel should have given already.
+/// Timeout for an answer that the kernel should have queued already.
 const ANSWER_SECONDS_MAX: i64 = 10;
-/// How often a dump is started again because its subject changed meanwhile (NLM_F_DUMP_INTR).
+/// Maximum number of times that a dump is started because the dumped objects changed during it (NLM_F_DUMP_INTR).
 const DUMP_TRIES_MAX: usize = 16;
 
 /// Bytes of a `struct nlmsghdr`.
@@ -50,7 +51,7 @@ const HEADER_BYTES: usize = 16;
 /// NLMSGERR_ATTR_MSG in linux/netlink.h: the text of an extended acknowledgement.
 const EXT_ACK_TEXT: u16 = 1;
 
-/// The kernel's "no": the error number and, where it gave one, its own explanation.
+/// A refusal by the kernel: the error number and, if given, the kernel's explanation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Refusal {
     /// errno(3), positive.
@@ -60,7 +61,7 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    /// Whether it is this error.
+    /// Returns whether the error number is `errno`.
     pub fn is(&self, errno: Errno) -> bool {
         self.errno == errno as i32
     }
@@ -93,10 +94,10 @@ impl From<Errno> for Refusal {
     }
 }
 
-/// One request of an exchange that changes something, with its flags beyond NLM_F_REQUEST and NLM_F_ACK.
+/// A request that changes something, with its flags besides NLM_F_REQUEST and NLM_F_ACK.
 pub(super) type Change = (RouteNetlinkMessage, u16);
 
-/// A message as received: its header fields that matter and its payload.
+/// A received message: the relevant header fields and the payload.
 #[derive(Clone, Copy)]
 pub(super) struct Received<'a> {
     /// `nlmsg_type`.
@@ -105,11 +106,13 @@ pub(super) struct Received<'a> {
     pub flags: u16,
     /// `nlmsg_seq`; 0 in notifications.
     pub sequence: u32,
-    /// What follows the header.
+    /// Bytes after the header.
     pub payload: &'a [u8],
 }
 
-/// The messages of a datagram. Ends at the first one that is not well formed; the kernel does not send such.
+/// Iterates over the messages of a datagram.
+///
+/// Stops at the first malformed one; the kernel does not send such messages.
 pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Received<'_>> {
     std::iter::from_fn(move || {
         let length = read_u32(bytes, 0)? as usize;
@@ -125,10 +128,10 @@ pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Received<'_>> {
     })
 }
 
-/// The attributes (type without flag bits, value) in the tail of a message or in a nested attribute.
+/// Iterates over the attributes (type without flag bits, value) at the end of a message or in a nested attribute.
 ///
-/// Replies are read with this rather than with typed messages: an attribute that the agent does not know can then never
-/// make a whole namespace unreadable, and only what matters is decoded.
+/// Used for replies instead of typed messages: an unknown attribute cannot make a whole namespace unreadable, and only the
+/// needed attributes are decoded.
 pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = usize::from(read_u16(bytes, 0)?);
@@ -139,17 +142,17 @@ pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])>
     })
 }
 
-/// A number in host byte order at a byte offset.
+/// Reads a number in host byte order at a byte offset.
 pub(super) fn read_u32(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
-/// A number in host byte order at a byte offset.
+/// Reads a number in host byte order at a byte offset.
 pub(super) fn read_u16(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
 
-/// A NUL-terminated text; what is not UTF-8 is shown, not refused.
+/// Reads a NUL-terminated text and replaces bytes that are not UTF-8.
 pub(super) fn read_text(value: &[u8]) -> String {
     String::from_utf8_lossy(value.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
 }
@@ -158,7 +161,7 @@ pub(super) fn read_text(value: &[u8]) -> String {
 pub(super) struct RouteSocket {
     socket: Socket,
     sequence: u32,
-    /// An earlier exchange gave up: answers to it may still be queued.
+    /// An earlier exchange was abandoned, so its answers may still be queued.
     unclean: bool,
 }
 
@@ -184,11 +187,12 @@ impl RouteSocket {
         self.exchange(vec![(message, flags)]).pop().unwrap_or(Ok(()))
     }
 
-    /// Performs changes in order, packed into as few sends as possible. One refusal does not stop the following changes; the
-    /// answers are in the order of the changes.
+    /// Performs changes in order, packed into as few sends as possible.
     ///
-    /// Only the last change of a send asks for an acknowledgement: the kernel works in order and tells every refusal in any case, so
-    /// with it all others are acknowledged.
+    /// A refusal does not stop the changes after it. The results are in the order of the changes.
+    ///
+    /// Only the last change of a send requests an acknowledgement. The kernel processes requests in order and reports every
+    /// refusal anyway, so this acknowledgement covers all changes of the send.
     pub fn exchange(&mut self, changes: Vec<Change>) -> Vec<Result<(), Refusal>> {
         write_count::add(changes.len());
         let mut answers = Vec::with_capacity(changes.len());
@@ -213,7 +217,7 @@ impl RouteSocket {
         answers
     }
 
-    /// Asks for objects, packed. Those that the kernel does not give are left out, for whatever reason.
+    /// Requests objects, packed into few sends. Omits those that the kernel does not return, for whatever reason.
     pub fn get_all(&mut self, messages: impl Iterator<Item = RouteNetlinkMessage>) -> Vec<Vec<u8>> {
         let mut found = Vec::new();
         let requests: Vec<Vec<u8>> = messages.map(|message| self.frame(message, 0)).collect();
@@ -228,7 +232,7 @@ impl RouteSocket {
         found
     }
 
-    /// Receives an answer to each of `count` requests, numbered from `first`.
+    /// Receives one answer to each of `count` requests, numbered from `first`.
     fn collect_objects(&self, first: u32, count: usize, found: &mut Vec<Vec<u8>>) -> Result<(), Refusal> {
         let mut missing = count;
         while missing > 0 {
@@ -243,7 +247,7 @@ impl RouteSocket {
         Ok(())
     }
 
-    /// Asks for one object; that there is none is a refusal (ENODEV, ENOENT, …).
+    /// Requests one object. A missing object is an error (ENODEV, ENOENT, …).
     pub fn get(&mut self, message: RouteNetlinkMessage) -> Result<Vec<u8>, Refusal> {
         self.settle();
         let bytes = self.frame(message, 0);
@@ -257,13 +261,13 @@ impl RouteSocket {
                     return Err(acknowledgement(&message).err().unwrap_or(Refusal::from(Errno::ENODATA)));
                 }
                 Some(message) => return Ok(message.payload.to_vec()),
-                // Left over from an abandoned exchange.
+                // An answer to an abandoned exchange.
                 None => {}
             }
         }
     }
 
-    /// Reads all objects that a request selects; `parse` adds what it finds in the payload of one message to the result.
+    /// Reads all objects that a request selects; `parse` adds those in the payload of one message to the result.
     pub fn dump<T: Default>(&mut self, message: &RouteNetlinkMessage, parse: impl Fn(&[u8], &mut T)) -> Result<T, Refusal> {
         for _ in 0..DUMP_TRIES_MAX {
             self.settle();
@@ -280,7 +284,7 @@ impl RouteSocket {
         })
     }
 
-    /// One dump; answers whether it was interrupted by a change.
+    /// Performs one dump. Returns whether it was interrupted by a change.
     fn dump_once<T>(&mut self, message: RouteNetlinkMessage, parse: &impl Fn(&[u8], &mut T), found: &mut T) -> Result<bool, Refusal> {
         let bytes = self.frame(message, NLM_F_DUMP);
         self.socket.send(&bytes, 0)?;
@@ -298,7 +302,7 @@ impl RouteSocket {
         }
     }
 
-    /// A request as bytes, with the next sequence number.
+    /// Encodes a request with the next sequence number.
     fn frame(&mut self, message: RouteNetlinkMessage, flags: u16) -> Vec<u8> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut message = NetlinkMessage::from(message);
@@ -307,14 +311,16 @@ impl RouteSocket {
         message.finalize();
         debug_assert!(
             matches!(message.payload, NetlinkPayload::InnerMessage(_)),
-            "only requests are framed"
+            "only requests can be framed"
         );
         let mut bytes = vec![0; message.buffer_len()];
         message.serialize(&mut bytes);
         bytes
     }
 
-    /// Sends `count` packed requests, numbered from `first`, of which the last begins at `last`, and appends their answers.
+    /// Sends `count` packed requests, numbered from `first`, and appends their answers.
+    ///
+    /// The last request starts at byte `last`.
     fn send_and_collect(&mut self, packed: &mut [u8], last: usize, first: u32, count: usize, answers: &mut Vec<Result<(), Refusal>>) {
         self.settle();
         ask_for_acknowledgement(&mut packed[last..]);
@@ -333,7 +339,7 @@ impl RouteSocket {
         );
     }
 
-    /// Receives refusals up to the answer to the last request.
+    /// Receives refusals, up to and including the answer to the last request.
     fn collect(&mut self, first: u32, collected: &mut [Option<Result<(), Refusal>>]) -> Result<(), Refusal> {
         while collected.last().is_some_and(Option::is_none) {
             let datagram = self.receive()?;
@@ -354,7 +360,7 @@ impl RouteSocket {
                 Ok(length) if length > room => {
                     return Err(Refusal {
                         errno: libc::EMSGSIZE,
-                        text: Some(format!("an answer of {length} bytes was cut to {room}")),
+                        text: Some(format!("an answer of {length} bytes was truncated to {room}")),
                     });
                 }
                 Ok(_) => return Ok(datagram),
@@ -370,7 +376,7 @@ impl RouteSocket {
         }
     }
 
-    /// Reads away what an abandoned exchange left, so that a dump is not refused with EBUSY.
+    /// Discards the remaining answers of an abandoned exchange, so that the kernel does not refuse a dump with EBUSY.
     fn settle(&mut self) {
         if !self.unclean {
             return;
@@ -381,7 +387,7 @@ impl RouteSocket {
             datagram.clear();
             match self.socket.recv(&mut datagram, libc::MSG_DONTWAIT) {
                 Ok(_) => {}
-                // Reported once, then reading goes on.
+                // ENOBUFS is reported once; reading can continue.
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return,
@@ -405,7 +411,9 @@ fn ask_for_acknowledgement(request: &mut [u8]) {
     }
 }
 
-/// Makes room for bursts; without CAP_NET_ADMIN in the first user namespace only up to the system's limit.
+/// Enlarges the buffers for bursts.
+///
+/// Without CAP_NET_ADMIN in the initial user namespace, the system's limit applies.
 pub(super) fn enlarge_buffers(socket: &Socket) {
     if setsockopt(socket, sockopt::RcvBufForce, &SOCKET_BUFFER_BYTES).is_err() {
         let _ = setsockopt(socket, sockopt::RcvBuf, &SOCKET_BUFFER_BYTES);
@@ -415,7 +423,8 @@ pub(super) fn enlarge_buffers(socket: &Socket) {
     }
 }
 
-/// Reads NLMSG_ERROR and NLMSG_DONE: an error number (0 is success), then the request unless capped, then the extended ack.
+/// Parses NLMSG_ERROR and NLMSG_DONE: an error number (0 is success), the request unless capped, and the extended
+/// acknowledgement.
 fn acknowledgement(message: &Received<'_>) -> Result<(), Refusal> {
     let error = read_u32(message.payload, 0).unwrap_or(0) as i32;
     if error == 0 || i32::from(message.kind) == libc::NLMSG_DONE && error > 0 {

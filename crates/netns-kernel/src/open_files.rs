@@ -1,40 +1,41 @@
-//! How the limit of open files is divided between the parts of the process.
+//! Divides the limit of open files among the parts of the process.
 //!
-//! A process without free descriptors cannot accept a connection, so nobody could ask it what is wrong. Each part therefore gets a
-//! share that the others cannot use up: connections, watches of namespaces, the namespaces themselves, and everything else.
+//! A process without free descriptors cannot accept connections, so it cannot be queried about the problem. Therefore
+//! connections, watches of namespaces, the namespaces themselves and everything else have separate shares.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors of the process itself: standard streams, event loops, store files, threads that enter namespaces, its own connections.
+/// Descriptors of the process itself: standard streams, event loops, store files, threads that enter namespaces, outgoing
+/// connections.
 const OWN: usize = 48;
-/// Part of the limit that is kept for [`OWN`] and connections: a quarter, within these bounds.
+/// Bounds of the quarter of the limit that is reserved for [`OWN`] and connections.
 const RESERVED_MIN: usize = 96;
 const RESERVED_MAX: usize = 4096;
 /// Listeners that share the descriptors for connections: REST, gRPC, the embedded store.
 const LISTENERS: usize = 3;
-/// One part in so many of the rest may be used to watch namespaces; those that are not watched are read from time to time.
+/// Divisor of the share for watching namespaces. Namespaces that are not watched are read periodically.
 const WATCHED_PART: usize = 8;
 
 /// Shares of the limit of open files. Without a limit, every share is [`usize::MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenFiles {
-    /// The limit itself.
+    /// The limit of open files.
     pub limit: usize,
-    /// Most connections of each listener.
+    /// Maximum number of connections of each listener.
     pub connections: usize,
-    /// Most namespaces that are watched.
+    /// Maximum number of watched namespaces.
     pub watches: usize,
-    /// Descriptors for namespaces and the sockets in them.
+    /// Descriptors for namespaces and their sockets.
     pub namespaces: usize,
 }
 
 impl OpenFiles {
-    /// Raises the limit of this process to its hard limit and divides it.
+    /// Raises the limit of this process to its hard limit, and divides it.
     pub fn of_process() -> Self {
         OpenFiles::divide(raise_limit().map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)))
     }
 
-    /// Divides a limit; `None` means that there is none.
+    /// Divides a limit; `None` means no limit.
     pub fn divide(limit: Option<usize>) -> Self {
         let Some(limit) = limit else {
             return OpenFiles {
@@ -56,7 +57,9 @@ impl OpenFiles {
     }
 }
 
-/// Raises the soft limit: programs that do not use select(2) may raise it to the hard limit. Returns the limit, `None` if there is none.
+/// Raises the soft limit to the hard limit, which is allowed for programs that do not use select(2).
+///
+/// Returns the limit; `None` if there is none.
 fn raise_limit() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -79,8 +82,8 @@ mod tests {
         for limit in [64, 256, 1024, 4096, 65_536, 1 << 20] {
             let shares = OpenFiles::divide(Some(limit));
             let used = shares.namespaces + shares.watches + LISTENERS * shares.connections;
-            let own = limit.checked_sub(used).expect("the shares fit");
-            assert!(own >= OWN.min(limit / 3), "{limit}: {own} are left for everything else");
+            let own = limit.checked_sub(used).expect("shares within the limit");
+            assert!(own >= OWN.min(limit / 3), "{limit}: only {own} left for everything else");
         }
     }
 

@@ -1,7 +1,6 @@
-//! Finding namespaces: from a reference to an open file.
+//! Opens the namespace that a reference leads to, or creates it.
 //!
-//! Owns which process a reference means, and the sockets that are opened inside a namespace. Must never keep a namespace: that is
-//! the table's part. Start reading at [`Finder::find`].
+//! The table keeps the opened namespaces.
 
 use std::{
     collections::HashMap,
@@ -29,22 +28,25 @@ use super::{
     slow_open::{OpenedFile, Opening},
 };
 
-/// Threads that create namespaces at the same time; more than two gain nothing, as registering a namespace is serialised.
+/// Maximum number of threads that create namespaces.
+///
+/// More than two gain nothing, as the kernel serialises registering a namespace.
 const CREATORS_MAX: usize = 2;
 
-/// What is opened inside a namespace in one visit.
+/// Sockets that are opened in a namespace in one visit.
 pub(super) struct Sockets {
-    /// Configures and reads.
+    /// Socket for changes and reads.
     pub route: RouteSocket,
-    /// Offload flags.
+    /// Socket for offload flags.
     pub ethtool: EthtoolSocket,
-    /// Subscribed to changes, where wanted.
+    /// Socket that is subscribed to changes, if the namespace is to be watched.
     pub events: Option<Socket>,
 }
 
 impl Sockets {
-    /// Opens them in the namespace of the calling thread. Subscribes first, so that no change can fall between the subscription
-    /// and what is read afterwards.
+    /// Opens the sockets in the namespace of the calling thread.
+    ///
+    /// Subscribes first, so that no change is lost between the subscription and the first read.
     pub fn open(subscribe: bool) -> io::Result<Self> {
         let events = subscribe.then(monitor::subscribe).transpose()?;
         Ok(Self {
@@ -59,13 +61,13 @@ impl Sockets {
 pub(super) struct Found {
     /// The nsfs file.
     pub file: Arc<OwnedFd>,
-    /// Its identity.
+    /// Identity of the namespace.
     pub netns: NetnsId,
-    /// Whether it was created just now.
+    /// True if this call created the namespace.
     pub created: bool,
-    /// Opened in it already.
+    /// Sockets that were opened already.
     pub sockets: Option<Sockets>,
-    /// The process that it was found by.
+    /// Process by which the namespace was found.
     pub process: Option<Identity>,
 }
 
@@ -82,20 +84,20 @@ impl Found {
     }
 }
 
-/// The ways to find namespaces.
+/// Finds namespaces by their references.
 pub(super) struct Finder {
-    /// Which process a reference means.
+    /// Process to which each reference is bound.
     pub bindings: Bindings,
     /// Named namespaces.
     pub directory: Arc<NamedDirectory>,
-    /// Files that were opened ahead: opening one here could hang.
+    /// Results for files that were opened on another thread, because opening a file here could hang.
     pub opened: HashMap<PathBuf, Opening>,
     own_file: Arc<OwnedFd>,
     own: NetnsId,
 }
 
 impl Finder {
-    /// `own_file` is the agent's own namespace.
+    /// Returns a finder. `own_file` is the agent's own namespace.
     pub fn new(own_file: Arc<OwnedFd>, own: NetnsId, directory: Arc<NamedDirectory>, bindings: Bindings) -> Self {
         Self {
             bindings,
@@ -106,7 +108,7 @@ impl Finder {
         }
     }
 
-    /// Follows a reference; creates nothing.
+    /// Opens the namespace of a reference; never creates one.
     pub fn find(&self, reference: &NamespaceRef) -> Result<Found, Failure> {
         match reference {
             NamespaceRef::Own => {
@@ -142,11 +144,13 @@ impl Finder {
         })
     }
 
-    /// The namespace of the process that the reference means. The agent's own one is no answer: whoever names a process or a
-    /// container means another.
+    /// Opens the namespace of the process to which the reference is bound.
+    ///
+    /// Fails if it is the agent's own namespace, because a reference to a process or a container is meant to lead to another
+    /// one.
     fn find_process(&self, reference: &NamespaceRef, path: ProcessPath) -> Result<Found, Failure> {
         let remedy = match reference {
-            NamespaceRef::Container { .. } => "it is tried again when the container is started again",
+            NamespaceRef::Container { .. } => "the agent retries when the container is started again",
             _ => "put the value again after deleting it, to accept that one",
         };
         let process = process::open_namespace(path, self.bindings.meant(reference), remedy).map_err(|mut failure| {
@@ -158,7 +162,7 @@ impl Finder {
         let found = Found::new(process.file, reference)?;
         if found.netns == self.own {
             return Err(failure::unavailable(format!(
-                "{} shares the agent's own network namespace ({}): to configure that one, leave the namespace out",
+                "{} shares the agent's own network namespace ({}): to configure the agent's own namespace, omit the namespace",
                 describe(reference),
                 found.netns
             )));
@@ -169,7 +173,9 @@ impl Finder {
         })
     }
 
-    /// Opens names, and creates those that do not exist, each with its mark. The answers are in the order of the names.
+    /// Opens names, and creates those that do not exist, each with its mark.
+    ///
+    /// The results are in the order of the names.
     pub fn open_or_create(&self, names: &[(&str, &str)], subscribe: bool) -> Vec<Result<Found, Failure>> {
         let open = |name: &str| match self.directory.existing(name) {
             Ok(file) => file.map(|file| Found::new(file, &NamespaceRef::Named(name.to_owned()))),
@@ -180,15 +186,17 @@ impl Finder {
         for (index, answer) in self.create(names, &missing, subscribe) {
             answers[index] = Some(answer);
         }
-        // Without any thread there are no answers.
+        // If no thread could be started, some names have no result.
         answers
             .into_iter()
             .map(|answer| answer.unwrap_or_else(|| Err(cannot_create())))
             .collect()
     }
 
-    /// Creates some of the names on threads that end afterwards: each one takes its last namespace with it, and only the names
-    /// and the answers keep them.
+    /// Creates some of the names on temporary threads.
+    ///
+    /// Each thread stays in the last namespace that it created until it ends. Afterwards only the names and the returned files
+    /// keep the namespaces.
     fn create(&self, names: &[(&str, &str)], missing: &[usize], subscribe: bool) -> Vec<(usize, Result<Found, Failure>)> {
         let turn = AtomicUsize::new(0);
         let work = || {
@@ -222,7 +230,7 @@ impl Finder {
     }
 }
 
-/// A reference in words.
+/// Describes a reference for a message.
 pub(super) fn describe(reference: &NamespaceRef) -> String {
     match reference {
         NamespaceRef::Own => "the agent's own network namespace".to_owned(),
@@ -233,7 +241,7 @@ pub(super) fn describe(reference: &NamespaceRef) -> String {
     }
 }
 
-/// A system call on a namespace that was found failed.
+/// Returns the failure of a system call on a namespace that was found.
 pub(super) fn cannot_open(reference: &NamespaceRef, error: &io::Error) -> Failure {
     failure::system(&format!("open {}", describe(reference)), &Refusal::from(error))
 }

@@ -1,14 +1,16 @@
-//! The kernel operations: plain values that say *what* is to be true in *which* namespace.
+//! Kernel operations as plain values: the desired change and the namespace in which to make it.
 //!
-//! Owns the vocabulary between descriptors (which return operations) and the executor (which performs them); a simulated
-//! kernel or a dry run can interpret the same values. Must never perform anything. Start reading at [`KernelOp`].
+//! Descriptors return [`KernelOp`]s and the executor performs them. A simulated kernel or a dry run can interpret the same
+//! values.
 
 use std::{fmt, net::IpAddr, path::PathBuf};
 
 use super::netlink::{attributes, read_u32};
 
-/// A pinned network namespace, by the inode number of its nsfs file (`stat /proc/PID/ns/net`). The kernel does not reuse the
-/// number while the executor holds the namespace open, so within the agent it is an identity, not a name.
+/// A pinned network namespace, identified by the inode number of its nsfs file.
+///
+/// `stat /proc/PID/ns/net` shows the number. The kernel does not reuse it while the executor holds the namespace open, so it is
+/// a unique identity within the agent.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct NetnsId(pub u64);
 
@@ -18,32 +20,34 @@ impl fmt::Display for NetnsId {
     }
 }
 
-/// A way to find a namespace. What it leads to may change; the result of opening one is a [`NetnsId`].
+/// A way to find a namespace.
+///
+/// The same reference may lead to another namespace later. Opening it returns the [`NetnsId`].
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum NamespaceRef {
     /// The namespace in which the agent itself was started.
     Own,
-    /// A name of `ip netns` (`/run/netns/<name>`); created when it does not exist.
+    /// A name of `ip netns` (`/run/netns/<name>`); [`KernelOp::OpenNamespace`] can create it.
     Named(String),
-    /// The namespace of a process. A PID that was bound once never silently means another process.
+    /// The namespace of a process. Once a PID is bound, the reference does not follow the PID to another process.
     Process(i32),
-    /// A namespace file. `/proc/<pid>/ns/net` is treated as [`NamespaceRef::Process`] is.
+    /// A namespace file. `/proc/<pid>/ns/net` is treated like [`NamespaceRef::Process`].
     File(PathBuf),
-    /// The namespace of a container's main process, as the Docker tracker saw it.
+    /// The namespace of a container's main process, as reported by the Docker tracker.
     Container {
         /// Microservice label, for messages.
         label: String,
         /// PID of the main process in the agent's PID namespace.
         pid: i32,
-        /// Start time of that process in clock ticks after boot (field 22 of `/proc/PID/stat`, proc(5)); it tells a reused PID.
+        /// Start time of that process in clock ticks after boot (field 22 of `/proc/PID/stat`, proc(5)); detects a reused PID.
         start_time: u64,
     },
 }
 
-/// One end of a pair, or a single link, as it is to be created: final namespace, name, MTU and MAC in one request.
+/// A link to create, or one end of a pair: its namespace, name, MTU and MAC address, all set in one request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NewLink {
-    /// Where it is created.
+    /// Namespace in which the link is created.
     pub netns: NetnsId,
     /// Kernel name, 1 to 15 bytes.
     pub name: String,
@@ -53,59 +57,61 @@ pub struct NewLink {
     pub mac: Option<[u8; 6]>,
     /// Interface group: [`provisional_group`] of the agent.
     pub group: u32,
-    /// A foreign link of this name, kind, parent and immutable attributes may be taken over instead: it gets this alias, which ends
-    /// with [`ADOPTED_MARK`]. Of a pair both ends must be there, be each other's and allow it.
+    /// Alias to give to an existing foreign link that is taken over instead of creating one; ends with [`ADOPTED_MARK`].
+    ///
+    /// The existing link must have the same name, kind, parent and immutable attributes. Both ends of a pair must exist, be
+    /// peers of each other and allow adoption. `None` forbids adoption.
     pub adopt: Option<String>,
 }
 
-/// One attribute of a link kind: what stands inside IFLA_INFO_DATA or IFLA_INFO_SLAVE_DATA.
+/// One attribute of a link kind, inside IFLA_INFO_DATA or IFLA_INFO_SLAVE_DATA.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Attr {
-    /// Its number (linux/if_link.h).
+    /// Attribute number (linux/if_link.h).
     pub number: u16,
-    /// Its name, for messages.
+    /// Attribute name, for messages.
     pub name: &'static str,
-    /// Its value as it stands in the message.
+    /// Value as encoded in the message.
     pub value: Vec<u8>,
-    /// The kernel changes it only by making the link anew: a link with another value cannot be adopted.
+    /// The kernel cannot change it on an existing link, so a link with another value cannot be adopted.
     pub immutable: bool,
 }
 
-/// The kind of a link with attributes of it (IFLA_LINKINFO).
+/// The kind of a link with its attributes (IFLA_LINKINFO).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LinkInfo {
     /// IFLA_INFO_KIND, such as `bridge`.
     pub kind: &'static str,
-    /// The kernel module that has it.
+    /// Kernel module that implements the kind.
     pub module: &'static str,
-    /// The attributes.
+    /// Attributes of the kind.
     pub data: Vec<Attr>,
 }
 
-/// The other end of a pair, which is created in the same request.
+/// The other end of a pair, created in the same request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NewPeer {
-    /// Number of the attribute that describes it, such as VETH_INFO_PEER.
+    /// Number of the attribute that describes the other end, such as VETH_INFO_PEER.
     pub attribute: u16,
-    /// The end itself.
+    /// Name, namespace and common properties.
     pub end: NewLink,
 }
 
-/// A link of some kind that is to be created, with all that creation can settle.
+/// A link to create, with every property that can be set at creation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CreateLink {
-    /// Name, place and common properties.
+    /// Name, namespace and common properties.
     pub end: NewLink,
     /// Kind and attributes.
     pub info: LinkInfo,
     /// The other end of a pair.
     pub peer: Option<NewPeer>,
-    /// The link below it (IFLA_LINK): its namespace and kernel name. The request is sent from there.
+    /// Parent link (IFLA_LINK): its namespace and kernel name. The request is sent from that namespace.
     pub parent: Option<(NetnsId, String)>,
 }
 
 impl CreateLink {
-    /// A link without attributes, peer and parent.
+    /// Returns a link without attributes, peer and parent.
     pub fn new(end: NewLink, kind: &'static str) -> Self {
         let info = LinkInfo {
             kind,
@@ -120,43 +126,45 @@ impl CreateLink {
         }
     }
 
-    /// The ends: one, or both of a pair.
+    /// Returns the link, or both ends of a pair.
     pub fn ends(&self) -> impl Iterator<Item = &NewLink> {
         std::iter::once(&self.end).chain(self.peer.as_ref().map(|peer| &peer.end))
     }
 }
 
-/// What must hold of a link before an operation may touch it: the protection of foreign links.
+/// Condition that a link must meet before an operation may touch it; protects foreign links.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Guard {
-    /// The alias starts with this text, or the link carries [`provisional_group`] (made by the agent, alias not yet set).
+    /// The alias starts with this text, or the link is in the [`provisional_group`] (created by the agent, alias not yet set).
     Owned {
         /// `/vnf-agent/<label>/`.
         alias_prefix: String,
     },
-    /// The alias does not name another agent (`lo` and TAPs, which somebody else makes).
+    /// The alias is not that of another agent. For `lo` and for TAPs, which other programs create.
     NotOthers {
         /// `/vnf-agent/<label>/`.
         alias_prefix: String,
-        /// `/vnf-agent/`: with this begin the aliases of all agents.
+        /// `/vnf-agent/`: the aliases of all agents start with this text.
         agents_prefix: String,
     },
-    /// It has this index and no agent's mark: a link of the agent from which somebody took the mark. The kernel gives the index to no
-    /// other link as long as this one lives.
+    /// The link has this index and no agent's ownership mark: a link of the agent that lost its mark.
+    ///
+    /// The kernel does not give the index to another link while this link exists.
     Known {
         /// Interface index.
         index: u32,
     },
-    /// Any link of that name.
+    /// Any link with the given name.
     Any,
 }
 
-/// Changes to one link; `None` leaves the property as it is. Applied in the order of the fields.
+/// Changes to one link, applied in the order of the fields. `None` leaves the property as it is.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct LinkChanges {
-    /// New kernel name. Where the kernel does not rename a link that is up (before Linux 6.2), it is set down for that and up again.
+    /// New kernel name. Before Linux 6.2 the kernel does not rename a link that is up: it is set down for the rename, then up
+    /// again.
     pub rename: Option<String>,
-    /// Move to this namespace (after the rename, in the same request where the kernel allows it).
+    /// New namespace. Applied after the rename, in the same request if the kernel allows it.
     pub move_to: Option<NetnsId>,
     /// Interface alias (at most 255 bytes); `Some("")` removes it.
     pub alias: Option<String>,
@@ -172,17 +180,19 @@ pub struct LinkChanges {
     pub rx_checksum: Option<bool>,
     /// Transmit checksum offloading (ethtool ETHTOOL_STXCSUM).
     pub tx_checksum: Option<bool>,
-    /// Attributes of its kind (IFLA_INFO_DATA).
+    /// Attributes of the link's kind (IFLA_INFO_DATA).
     pub info: Option<LinkInfo>,
-    /// Attributes that it has as a port of its master (IFLA_INFO_SLAVE_DATA), by the kind of the master. Not together with `master`:
-    /// the kernel takes them only of what is a port already.
+    /// Attributes of the link as a port of its master (IFLA_INFO_SLAVE_DATA), with the kind of the master.
+    ///
+    /// Cannot be combined with `master`: the kernel accepts them only for a link that is a port already.
     pub port: Option<LinkInfo>,
     /// Administrative state.
     pub up: Option<bool>,
 }
 
 impl LinkChanges {
-    /// Whether they do nothing but release the link from its master: there is nothing to do when the link is gone.
+    /// Returns whether the only change is to release the link from its master, which needs no action if the link does not
+    /// exist.
     pub fn only_releases(&self) -> bool {
         let release = LinkChanges {
             master: Some(None),
@@ -195,21 +205,22 @@ impl LinkChanges {
 /// An address on a link.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct AddressSpec {
-    /// The address itself.
+    /// IP address.
     pub address: IpAddr,
     /// Prefix length, 0..=32 or 0..=128.
     pub prefix_len: u8,
 }
 
-/// Duplicate address detection of an IPv6 address (RFC 4862 §5.4); means nothing for IPv4.
+/// Duplicate address detection of an IPv6 address (RFC 4862 §5.4); ignored for IPv4.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum AddressDetection {
-    /// As the link's sysctls say (`dad_transmits`, `accept_dad`).
+    /// As set by the link's sysctls (`dad_transmits`, `accept_dad`).
     #[default]
     Default,
-    /// None: IFA_F_NODAD.
+    /// No detection: IFA_F_NODAD.
     Off,
-    /// The address is used meanwhile (RFC 4429): IFA_F_OPTIMISTIC, with the sysctl `optimistic_dad` that the kernel wants for it.
+    /// The address can be used during detection (RFC 4429): IFA_F_OPTIMISTIC, with the sysctl `optimistic_dad` that it
+    /// requires.
     Optimistic,
 }
 
@@ -218,7 +229,7 @@ pub enum AddressDetection {
 pub struct RouteSpec {
     /// Destination network, host bits cleared.
     pub destination: IpAddr,
-    /// Its prefix length.
+    /// Prefix length of the destination.
     pub prefix_len: u8,
     /// Gateway; `None` for a route without one.
     pub gateway: Option<IpAddr>,
@@ -230,88 +241,99 @@ pub struct RouteSpec {
     pub metric: u32,
 }
 
-/// Interface group of a link that was created but does not carry its alias yet. The kernel ignores IFLA_IFALIAS in a creating
-/// request but honours IFLA_GROUP (`rtnl_create_link` in net/core/rtnetlink.c), so this closes the gap in which a killed agent
-/// would leave a link without a mark. Setting the alias sets the group back to 0 in the same request.
+/// Returns the interface group of the agent's links that do not have their alias yet.
 ///
-/// Each agent has its own, made from the prefix of its aliases, so that one never takes another's unfinished link for a leftover.
+/// The kernel ignores IFLA_IFALIAS in a request that creates a link, but honours IFLA_GROUP (`rtnl_create_link` in
+/// net/core/rtnetlink.c). The group marks the link until its alias is set, so a link of an agent that was killed in between can
+/// be recognised. The request that sets the alias also sets the group back to 0.
+///
+/// The group is derived from the agent's alias prefix, so that an agent does not treat the unfinished link of another agent as
+/// its orphan.
 pub fn provisional_group(alias_prefix: &str) -> u32 {
-    // FNV-1a, 32 bits; the first byte is fixed, so that the number is far from those that people choose.
+    // FNV-1a, 32 bits. The fixed first byte keeps the number away from groups that people choose.
     let hash = alias_prefix
         .bytes()
         .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     0x6e00_0000 | (hash & 0x00ff_ffff)
 }
 
-/// Ends the alias of a link that somebody else had made and the agent took over. Setting the rest of that alias leaves it.
+/// Suffix of the alias of an adopted link, which another program created. Later changes of the alias keep it.
 pub const ADOPTED_MARK: &str = "//adopted";
 
-/// Protocol number that marks the agent's own routes (`rtm_protocol`), addresses (`IFA_PROTO`, Linux 5.18) and neighbours
-/// (`NDA_PROTOCOL`). Not assigned in /etc/iproute2/rt_protos nor in linux/rtnetlink.h.
+/// Protocol number that marks the agent's routes, addresses and neighbours.
+///
+/// Set in `rtm_protocol`, `IFA_PROTO` (Linux 5.18) and `NDA_PROTOCOL`. Not assigned in /etc/iproute2/rt_protos nor in
+/// linux/rtnetlink.h.
 pub const PROTOCOL: u8 = 158;
 
-/// One thing to do in the kernel. Deleting what is already gone is success, and so is releasing it from its master; creating what exists is an error (EEXIST).
+/// One kernel operation.
+///
+/// Deleting an object that does not exist succeeds, and so does releasing a missing link from its master. Creating an object
+/// that exists fails with EEXIST.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum KernelOp {
-    /// Find, pin and read a namespace; with a `mark`, a [`NamespaceRef::Named`] that does not exist is created (`lo` up, alias of `lo`
-    /// set to it before the name becomes visible). Answers [`Reply::Opened`].
+    /// Find, pin and read a namespace; answers [`Reply::Opened`].
+    ///
+    /// With a `mark`, a [`NamespaceRef::Named`] that does not exist is created: `lo` is set up and gets the mark as its alias
+    /// before the name becomes visible.
     OpenNamespace {
-        /// How to find it.
+        /// How to find the namespace.
         reference: NamespaceRef,
-        /// Alias of `lo` in a namespace that the agent creates; `None`: it must exist.
+        /// Alias of `lo` in a namespace that the agent creates; `None` if the namespace must exist.
         mark: Option<String>,
     },
     /// Check that a reference still leads to the same namespace; answers [`Reply::Same`] or [`Reply::Changed`].
     VerifyNamespace {
-        /// How it was found.
+        /// How the namespace was found.
         reference: NamespaceRef,
-        /// What it led to.
+        /// The namespace to which it led.
         netns: NetnsId,
     },
     /// Read a pinned namespace again; answers [`Reply::Contents`].
     DumpNamespace {
-        /// Which.
+        /// Pinned namespace.
         netns: NetnsId,
     },
-    /// Read the links of a pinned namespace with all that people want to know of them; answers [`Reply::Links`].
+    /// Read the links of a pinned namespace with details and counters for display; answers [`Reply::Links`].
     ReadLinks {
-        /// Which.
+        /// Pinned namespace.
         netns: NetnsId,
     },
-    /// Release a pinned namespace (each open is released once).
+    /// Release a pinned namespace. Each successful open is released once.
     CloseNamespace {
-        /// How it was found.
+        /// How the namespace was found.
         reference: NamespaceRef,
-        /// Which.
+        /// Pinned namespace.
         netns: NetnsId,
-        /// Remove the name too (as `ip netns del`), if the alias of `lo` starts with this text and the name still leads to `netns`.
+        /// Delete the name too (as `ip netns del`), if the alias of `lo` starts with this text and the name still leads to
+        /// `netns`.
         remove_if_marked: Option<String>,
-        /// Forget which process a PID was bound to: the user gave the reference up.
+        /// Forget the process to which the PID was bound, because the user deleted the reference.
         forget: bool,
     },
-    /// Forget which process a reference was bound to: the user gave up a reference that leads nowhere.
+    /// Forget the process to which a reference was bound, because the user deleted a reference that leads to no namespace.
     ForgetProcess {
-        /// Which.
+        /// Reference to forget.
         reference: NamespaceRef,
     },
-    /// Create a link, or both ends of a pair in one request, in the final namespaces, down, in [`provisional_group`].
+    /// Create a link, or both ends of a pair in one request: in their final namespaces, down, in the [`provisional_group`].
     CreateLink(Box<CreateLink>),
-    /// Make a sysctl of a namespace have a value; one that the kernel does not have is passed over.
+    /// Set a sysctl of a namespace to a value; does nothing if the kernel does not have the sysctl.
     EnsureSysctl {
         /// Namespace.
         netns: NetnsId,
         /// Name, such as `net.ipv4.tcp_l3mdev_accept`.
         name: &'static str,
-        /// The value.
+        /// Desired value.
         value: &'static str,
     },
     /// Change a link.
     SetLink {
         /// Namespace in which the link is now.
         netns: NetnsId,
-        /// Kernel name that it has now.
+        /// Current kernel name.
         name: String,
-        /// What must hold of it.
+        /// Condition that the link must meet.
         guard: Guard,
         /// What to change.
         changes: Box<LinkChanges>,
@@ -322,53 +344,57 @@ pub enum KernelOp {
         netns: NetnsId,
         /// Kernel name.
         name: String,
-        /// What must hold of it.
+        /// Condition that the link must meet.
         guard: Guard,
     },
-    /// Give a bridge or a port of one a range of VLANs, or take it away.
+    /// Add a range of VLANs to a bridge or to one of its ports, or remove it.
     SetBridgeVlan {
         /// Namespace.
         netns: NetnsId,
         /// Kernel name of the link.
         link: String,
-        /// What must hold of the link.
+        /// Condition that the link must meet.
         guard: Guard,
         /// The VLANs.
         vlan: BridgeVlan,
-        /// The link is a bridge: the VLANs are its own.
+        /// The link is a bridge, and the VLANs belong to the bridge itself.
         itself: bool,
-        /// Give, or take away.
+        /// `true` adds the VLANs, `false` removes them.
         present: bool,
     },
-    /// Add an address, marked with [`PROTOCOL`]; one that exists already is taken over, and gets back the routes that the kernel had made
-    /// for it ([`routes_of_address`](super::routes_of_address)). Enables IPv6 on the link for an IPv6 address.
+    /// Add an address, marked with [`PROTOCOL`]. Enables IPv6 on the link for an IPv6 address.
+    ///
+    /// An address that exists already is taken over, and its missing kernel routes are restored
+    /// ([`routes_of_address`](super::routes_of_address)).
     AddAddress {
         /// Namespace.
         netns: NetnsId,
         /// Kernel name of the link.
         link: String,
-        /// What must hold of the link.
+        /// Condition that the link must meet.
         guard: Guard,
         /// The address.
         address: AddressSpec,
-        /// Whether the kernel looks for somebody else with the address.
+        /// Duplicate address detection.
         detection: AddressDetection,
-        /// The link is somebody else's too (EXISTING, `lo`): an address that is there already is left as it is, and only one that
-        /// carries [`PROTOCOL`] is removed.
+        /// The link is shared with other programs (EXISTING, `lo`).
+        ///
+        /// An existing address is left unchanged, and only an address with [`PROTOCOL`] is removed.
         shared: bool,
     },
-    /// Look whether an address may be used; a failure of kind [`FailureKind::Tentative`] or [`FailureKind::Duplicate`] says why not.
-    /// In the latter case the address is removed and added, so that the kernel asks once more; it never does so by itself.
+    /// Check whether an address may be used; fails with [`FailureKind::Tentative`] or [`FailureKind::Duplicate`] if not.
+    ///
+    /// A duplicate address is removed and added again to restart detection, which the kernel does not repeat by itself.
     ConfirmAddress {
         /// Namespace.
         netns: NetnsId,
         /// Kernel name of the link.
         link: String,
-        /// What must hold of the link.
+        /// Condition that the link must meet.
         guard: Guard,
         /// The address.
         address: AddressSpec,
-        /// As for [`KernelOp::AddAddress`]; one that is used meanwhile may be used.
+        /// As for [`KernelOp::AddAddress`]; an optimistic address may be used during detection.
         detection: AddressDetection,
         /// As for [`KernelOp::AddAddress`].
         shared: bool,
@@ -379,36 +405,41 @@ pub enum KernelOp {
         netns: NetnsId,
         /// Kernel name of the link.
         link: String,
-        /// What must hold of the link.
+        /// Condition that the link must meet.
         guard: Guard,
         /// The address.
         address: AddressSpec,
-        /// The link is somebody else's too (EXISTING, `lo`): an address that is there already is left as it is, and only one that
-        /// carries [`PROTOCOL`] is removed.
+        /// The link is shared with other programs (EXISTING, `lo`).
+        ///
+        /// An existing address is left unchanged, and only an address with [`PROTOCOL`] is removed.
         shared: bool,
     },
-    /// Make an IPv4 address the primary one of its subnet by adding the others again, in the order given. Nothing is done if it is already,
-    /// or if any address of the subnet is not marked with [`PROTOCOL`] or is not named: deleting a primary address can delete others.
+    /// Make an IPv4 address the primary one of its subnet by adding the others again, in the given order.
+    ///
+    /// Does nothing if the address is primary already, or if the subnet has an address that is not in `others` or not marked
+    /// with [`PROTOCOL`]: deleting a primary address can delete the other addresses.
     MakePrimary {
         /// Namespace.
         netns: NetnsId,
         /// Kernel name of the link.
         link: String,
-        /// What must hold of the link.
+        /// Condition that the link must meet.
         guard: Guard,
         /// The address.
         address: AddressSpec,
         /// All other addresses of the subnet.
         others: Vec<AddressSpec>,
     },
-    /// Create or replace a permanent neighbour entry, marked with [`PROTOCOL`]. A foreign one is replaced only if `adopt` says so
-    /// ([`Reply::Adopted`]); what the kernel learnt is nobody's.
+    /// Create or replace a permanent neighbour entry, marked with [`PROTOCOL`].
+    ///
+    /// A foreign entry is replaced only with `adopt` ([`Reply::Adopted`]). Entries that the kernel learnt do not count as
+    /// foreign.
     SetNeighbour {
         /// Namespace.
         netns: NetnsId,
         /// Kernel name of the link.
         link: String,
-        /// What must hold of the link.
+        /// Condition that the link must meet.
         guard: Guard,
         /// IP address of the neighbour.
         address: IpAddr,
@@ -423,7 +454,7 @@ pub enum KernelOp {
         netns: NetnsId,
         /// Kernel name of the link.
         link: String,
-        /// What must hold of the link.
+        /// Condition that the link must meet.
         guard: Guard,
         /// IP address of the neighbour.
         address: IpAddr,
@@ -434,13 +465,13 @@ pub enum KernelOp {
         netns: NetnsId,
         /// Kernel name of the output link.
         link: String,
-        /// What must hold of the link.
+        /// Condition that the link must meet.
         guard: Guard,
         /// The route.
         route: RouteSpec,
-        /// Replace an equal route (same destination, metric and table) of ours instead of failing with EEXIST.
+        /// Replace an equal route (same destination, metric and table) of the agent instead of failing with EEXIST.
         replace: bool,
-        /// Replace a foreign equal route, too ([`Reply::Adopted`]).
+        /// Replace an equal foreign route too ([`Reply::Adopted`]).
         adopt: bool,
     },
     /// Delete a route that carries [`PROTOCOL`].
@@ -449,7 +480,7 @@ pub enum KernelOp {
         netns: NetnsId,
         /// Kernel name of the output link.
         link: String,
-        /// What must hold of the link.
+        /// Condition that the link must meet.
         guard: Guard,
         /// The route.
         route: RouteSpec,
@@ -457,7 +488,7 @@ pub enum KernelOp {
 }
 
 impl KernelOp {
-    /// The namespaces in which an operation works, which must be open; none for those that open or close one.
+    /// Returns the namespaces that must be open for the operation; empty for operations that open or close one.
     pub fn works_in(&self) -> Vec<NetnsId> {
         match self {
             KernelOp::CreateLink(create) => {
@@ -470,7 +501,7 @@ impl KernelOp {
         }
     }
 
-    /// The link that an operation on addresses, VLANs, neighbours or routes is about, and what must hold of it; `None` of any other operation.
+    /// Returns the link and its guard for an operation on addresses, VLANs, neighbours or routes; `None` for other operations.
     pub fn on_link(&self) -> Option<(NetnsId, &str, &Guard)> {
         match self {
             KernelOp::AddAddress { netns, link, guard, .. }
@@ -487,65 +518,65 @@ impl KernelOp {
     }
 }
 
-/// The operations of one value. They are performed in order; the first failure ends the task.
+/// Operations of one value, performed in order until the first failure.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Task {
-    /// Number chosen by the sender; comes back with the outcome.
+    /// Number chosen by the sender; repeated in the outcome.
     pub id: u64,
     /// Key of the value, for error messages and logs.
     pub key: String,
-    /// What to do.
+    /// Operations to perform.
     pub ops: Vec<KernelOp>,
 }
 
-/// What came of a task.
+/// Result of a task.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Outcome {
     /// Number of the task.
     pub id: u64,
-    /// Reply of its last operation that has one, or the failure that ended it.
+    /// Reply of the last operation that has one, or the failure that ended the task.
     pub result: Result<Reply, Failure>,
 }
 
-/// What came of tasks that were handed over together. Whoever handed them over hears at least once of them.
+/// Outcomes of tasks that were submitted together. Each submission gets at least one answer.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Answer {
     /// Outcomes, some or all.
     pub outcomes: Vec<Outcome>,
-    /// Which of the answers it is.
+    /// Which of the answers to the submission this is.
     pub part: Part,
 }
 
-/// Which of several answers one is.
+/// Position of an answer among the answers to one submission.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Part {
-    /// The rest is being performed: whoever was told can think about these meanwhile.
+    /// The remaining tasks are still in progress; the caller can process these outcomes in the meantime.
     Early,
-    /// With this one, everything has been performed but for what takes long. There is exactly one.
+    /// All tasks are done except those that take long. Each submission gets exactly one.
     Main,
-    /// These took long.
+    /// Outcomes of tasks that took long.
     Late,
 }
 
-/// What an operation answers. A task answers with the reply of its last operation that has one.
+/// Result of a successful operation.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Reply {
-    /// Done, nothing to tell.
+    /// Done, without further data.
     Done,
-    /// Done; the object was, now or earlier, taken over from somebody else.
+    /// Done; the object was adopted from another program, now or earlier.
     Adopted,
     /// A namespace was opened.
     Opened {
-        /// Its identity.
+        /// Identity of the namespace.
         netns: NetnsId,
-        /// Whether this operation created it.
+        /// True if this operation created the namespace.
         created: bool,
-        /// What it contains.
+        /// Contents of the namespace.
         contents: Box<Snapshot>,
     },
     /// The reference still leads to the same namespace.
     Same,
-    /// The reference leads elsewhere or nowhere; the text says what happened.
+    /// The reference leads to another namespace or to none; the text gives the reason.
     Changed(String),
     /// Contents of a pinned namespace.
     Contents(Box<Snapshot>),
@@ -553,7 +584,7 @@ pub enum Reply {
     Links(Vec<LinkDetails>),
 }
 
-/// Everything in a namespace that matters to the agent, as the kernel tells it.
+/// The objects of a namespace that are relevant to the agent, as reported by the kernel.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Snapshot {
     /// All links.
@@ -562,15 +593,15 @@ pub struct Snapshot {
     pub bridge_vlans: Vec<BridgeVlan>,
     /// All addresses.
     pub addresses: Vec<AddressState>,
-    /// Unicast routes of all tables that carry [`PROTOCOL`] (others do not matter to the agent and can be very many).
+    /// Unicast routes of all tables that carry [`PROTOCOL`]. Other routes are not needed and can be very many.
     pub routes: Vec<RouteState>,
     /// Permanent neighbour entries that carry [`PROTOCOL`].
     pub neighbours: Vec<NeighbourState>,
-    /// Routes that the kernel made for addresses, of those families in which the agent has addresses.
+    /// Routes that the kernel made for addresses, of the address families in which the agent has addresses.
     pub address_routes: Vec<AddressRoute>,
 }
 
-/// A link as the kernel tells it.
+/// A link as reported by the kernel.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct LinkState {
     /// Interface index, unique within the namespace.
@@ -589,25 +620,26 @@ pub struct LinkState {
     pub mtu: u32,
     /// MAC address; `None` for links without one.
     pub mac: Option<[u8; 6]>,
-    /// IFF_LOOPBACK or IFF_POINTOPOINT: IPv4 has one neighbour entry on it for all addresses (`arp_constructor` in net/ipv4/arp.c).
+    /// IFF_LOOPBACK or IFF_POINTOPOINT: IPv4 uses a single neighbour entry for all addresses (`arp_constructor` in
+    /// net/ipv4/arp.c).
     pub single_neighbour: bool,
     /// Interface group.
     pub group: u32,
     /// Index of the master.
     pub master: Option<u32>,
-    /// IFLA_LINK: index of the other end of a pair, or of the parent, in the namespace of that one.
+    /// IFLA_LINK: index of the other end of a pair, or of the parent, in that link's namespace.
     pub linked: Option<u32>,
-    /// IFLA_LINK_NETNSID: by which number the namespace of `linked` is known; `None` if it is in the same namespace.
+    /// IFLA_LINK_NETNSID: number of the namespace of `linked`; `None` if it is in the same namespace.
     pub linked_netnsid: Option<i32>,
-    /// IFLA_INFO_DATA: the attributes of its kind as the kernel sends them; see [`Self::attribute`].
+    /// IFLA_INFO_DATA: attributes of the link's kind as the kernel sends them; see [`Self::attribute`].
     pub info: Vec<u8>,
-    /// IFLA_INFO_SLAVE_KIND: the kind of its master; empty without one.
+    /// IFLA_INFO_SLAVE_KIND: kind of the master; empty without a master.
     pub port_kind: String,
-    /// IFLA_INFO_SLAVE_DATA: the attributes that it has as a port; see [`Self::port_attribute`].
+    /// IFLA_INFO_SLAVE_DATA: attributes of the link as a port; see [`Self::port_attribute`].
     pub port: Vec<u8>,
-    /// Receive checksum offloading; read only of links of some kind with an alias.
+    /// Receive checksum offloading; read only for links with a kind and an alias.
     pub rx_checksum: Option<bool>,
-    /// Transmit checksum offloading; read only of links of some kind with an alias.
+    /// Transmit checksum offloading; read only for links with a kind and an alias.
     pub tx_checksum: Option<bool>,
 }
 
@@ -615,27 +647,27 @@ pub struct LinkState {
 const VRF_TABLE: u16 = 1;
 
 impl LinkState {
-    /// The attribute of its kind that has this number.
+    /// Returns the attribute of the link's kind with this number.
     pub fn attribute(&self, number: u16) -> Option<&[u8]> {
         attributes(&self.info).find(|(found, _)| *found == number).map(|(_, value)| value)
     }
 
-    /// The attribute with this number that it has as a port of its master.
+    /// Returns the attribute of the link as a port with this number.
     pub fn port_attribute(&self, number: u16) -> Option<&[u8]> {
         attributes(&self.port).find(|(found, _)| *found == number).map(|(_, value)| value)
     }
 
-    /// Routing table of a VRF device, to which the routes of its ports belong; `None` of any other link.
+    /// Returns the routing table of a VRF device, which its ports use; `None` for other links.
     pub fn vrf_table(&self) -> Option<u32> {
         let table = self.attribute(VRF_TABLE).filter(|_| self.kind == "vrf");
         table.and_then(|table| read_u32(table, 0))
     }
 }
 
-/// A link with what only people want to know of it.
+/// A link with details that are only displayed.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct LinkDetails {
-    /// What matters to the agent.
+    /// State that the agent uses.
     pub state: LinkState,
     /// IFF_* (linux/if.h).
     pub flags: u32,
@@ -647,11 +679,11 @@ pub struct LinkDetails {
     pub tx_queues: u32,
     /// Length of a transmit queue in packets.
     pub tx_queue_length: u32,
-    /// What went through it.
+    /// Traffic counters.
     pub counters: LinkCounters,
 }
 
-/// `struct rtnl_link_stats64` of linux/if_link.h, as far as it is told.
+/// Displayed counters of `struct rtnl_link_stats64` (linux/if_link.h).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[allow(missing_docs, reason = "the names are those of the kernel")]
 pub struct LinkCounters {
@@ -668,19 +700,19 @@ pub struct LinkCounters {
 /// A VLAN, or a range of them, of a bridge or of one of its ports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BridgeVlan {
-    /// Index of the bridge or the port; of no meaning in an operation.
+    /// Index of the bridge or the port; ignored in an operation.
     pub link: u32,
     /// First VLAN id.
     pub first: u16,
     /// Last VLAN id.
     pub last: u16,
-    /// Untagged frames that come in belong to it.
+    /// Untagged frames that arrive belong to this VLAN.
     pub pvid: bool,
-    /// Its frames leave without a tag.
+    /// Frames of this VLAN leave without a tag.
     pub untagged: bool,
 }
 
-/// An address as the kernel tells it.
+/// An address as reported by the kernel.
 #[derive(Clone, PartialEq, Debug)]
 pub struct AddressState {
     /// Index of the link.
@@ -700,14 +732,14 @@ const OPTIMISTIC: u32 = 0x04;
 const DAD_FAILED: u32 = 0x08;
 const TENTATIVE: u32 = 0x40;
 
-/// How far duplicate address detection of an address has come.
+/// Progress of duplicate address detection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Progress {
     /// The address may be used.
     Over,
-    /// It may turn out that somebody else has it.
+    /// Detection is in progress.
     Tentative,
-    /// Somebody else has it.
+    /// Another host on the link has the address.
     Failed,
 }
 
@@ -715,12 +747,15 @@ pub enum Progress {
 const SECONDARY: u32 = 0x01;
 
 impl AddressState {
-    /// Whether another IPv4 address of the subnet was there before: that one is the primary address.
+    /// Returns whether this is a secondary IPv4 address: another address of the subnet was added before it and is the primary
+    /// one.
     pub fn is_secondary(&self) -> bool {
         self.address.address.is_ipv4() && self.flags & SECONDARY != 0
     }
 
-    /// What the flags say. One that is used meanwhile counts as over where that was asked for.
+    /// Returns the progress of detection from the flags.
+    ///
+    /// An optimistic address counts as done if `asked` is optimistic.
     pub fn progress(&self, asked: AddressDetection) -> Progress {
         match self.flags {
             flags if flags & DAD_FAILED != 0 => Progress::Failed,
@@ -731,19 +766,19 @@ impl AddressState {
     }
 }
 
-/// A route as the kernel tells it.
+/// A route as reported by the kernel.
 #[derive(Clone, PartialEq, Debug)]
 pub struct RouteState {
     /// Index of the output link.
     pub link: u32,
-    /// The route; `metric` as the kernel tells it.
+    /// The route, with `metric` as reported by the kernel.
     pub route: RouteSpec,
     /// `rtm_protocol`.
     pub protocol: u8,
 }
 
 impl RouteState {
-    /// Whether the kernel made it: it follows from an address or a redirect (RTPROT_KERNEL, RTPROT_REDIRECT).
+    /// Returns whether the kernel made the route, for an address or after a redirect (RTPROT_KERNEL, RTPROT_REDIRECT).
     pub fn is_of_kernel(&self) -> bool {
         matches!(self.protocol, 1 | 2)
     }
@@ -756,15 +791,15 @@ pub struct AddressRoute {
     pub link: u32,
     /// Destination network, host bits cleared.
     pub destination: IpAddr,
-    /// Its prefix length.
+    /// Prefix length of the destination.
     pub prefix_len: u8,
     /// Routing table.
     pub table: u32,
-    /// It is of type `local`: packets to it are delivered on this host.
+    /// The route has type `local`: its packets are delivered on this host.
     pub local: bool,
 }
 
-/// A permanent neighbour entry as the kernel tells it.
+/// A permanent neighbour entry as reported by the kernel.
 #[derive(Clone, PartialEq, Debug)]
 pub struct NeighbourState {
     /// Index of the link.
@@ -777,42 +812,42 @@ pub struct NeighbourState {
     pub protocol: u8,
 }
 
-/// How a failed operation is to be treated.
+/// Class of a failure, which determines how it is handled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FailureKind {
-    /// What it needs does not exist yet (no such process, file or container): wait for a signal, this is no error.
+    /// A required process, file or container does not exist yet. This is no error: wait for it to appear.
     Unavailable,
-    /// What was named exists and can never be used (a directory where a namespace is meant): the name must be corrected.
+    /// The named object exists but can never be used, such as a directory instead of a namespace: the name must be corrected.
     Unusable,
-    /// The kernel lacks the link kind: only loading a module helps.
+    /// The kernel does not support the link kind until its module is loaded.
     KindMissing,
-    /// Another object of this agent is in the way.
+    /// Another object of this agent has the same name or key.
     Exists,
-    /// It has not come back, and was given up; it may still come back, without effect.
+    /// The operation was given up without a result. A result that arrives later has no effect.
     TimedOut,
-    /// Somebody else's object is in the way; it was left as it is.
+    /// A foreign object has the same name or key; it was left unchanged.
     Foreign,
-    /// The kernel has not finished looking for somebody else with the address: an event will tell.
+    /// Duplicate address detection is still in progress: an event reports its end.
     Tentative,
-    /// Somebody else on the link has the address.
+    /// Another host on the link has the address.
     Duplicate,
-    /// The kernel cannot keep it as requested on such a link, or keeps something else: the value or the link must be changed.
+    /// The kernel cannot apply the value on this link, or applies another one: the value or the link must be changed.
     Unsupported,
-    /// Anything else; trying again may help.
+    /// Any other failure; a retry may help.
     Other,
 }
 
-/// Why an operation failed, for the person who reads it.
+/// Failure of an operation, worded for people.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
-    /// How to treat it.
+    /// Class of the failure.
     pub kind: FailureKind,
-    /// The kernel's error number (errno(3)); `None` where the kernel was not asked.
+    /// The kernel's error number (errno(3)); `None` if the failure did not come from the kernel.
     pub errno: Option<i32>,
-    /// The kernel's own words: those of the extended acknowledgement if there are any, otherwise those of errno(3); empty where the
-    /// kernel was not asked.
+    /// The kernel's own words: the text of the extended acknowledgement, or else that of errno(3). Empty if the failure did not
+    /// come from the kernel.
     pub kernel_text: String,
-    /// What failed, on what, in which namespace, in the kernel's own words (errno text and extended ack), and what to do next.
+    /// The action that failed, its object and namespace, the kernel's words (errno text and extended ack), and a remedy.
     pub message: String,
 }

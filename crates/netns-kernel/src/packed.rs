@@ -1,16 +1,16 @@
-//! The bulk path: operations of many tasks in as few requests to the kernel as possible.
+//! The bulk path: performs the operations of many tasks with as few requests to the kernel as possible.
 //!
-//! Owns the packing. Must never decide what a refusal means: a task of which anything is not as it usually is goes on alone, as if there
-//! were no bulk path, and finds out by itself. Start reading at [`Worker::perform_packed`].
+//! Anything unusual is left to the normal path: a task with a refusal or an unexpected state continues by itself from that
+//! operation on, as if there were no bulk path.
 //!
 //! # Expected flow
-//! The first operations of all tasks, then the second ones, and so on: links are created by one socket, everything else by that of its
-//! namespace. The links that are needed are looked up before, all of a namespace together, so the guard of each operation is held
-//! against what the kernel said since the batch began.
+//! The first operations of all tasks are sent, then the second ones, and so on. One socket creates all links, and each
+//! namespace's socket sends its other requests. The links that a step needs are read first, those of one namespace together, so
+//! each guard is checked against a state that was read since the batch began.
 //!
 //! # Guarantees
-//! Each task gets its own outcome. The operations of a task are performed in order, and those of one namespace in the order of the tasks
-//! as far as they are at the same position. What the kernel refused had no effect, so that it may be tried once more alone.
+//! Each task gets its own outcome. The operations of a task are performed in order. Operations at the same position in one
+//! namespace are performed in the order of the tasks. A request that the kernel refused had no effect, so it can be sent again.
 
 use std::collections::BTreeMap;
 
@@ -24,31 +24,33 @@ use super::{
     worker::Worker,
 };
 
-/// Fewer tasks are performed one by one: what is refused is sent twice when packed, and a repair should need as few writes as it can.
+/// Minimum number of tasks that are packed.
+///
+/// Packing sends a refused request twice, and a small repair should need few writes.
 pub(super) const TASKS_MIN: usize = 8;
 
-/// How far a task has come.
+/// State of a task within the batch.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Course {
-    /// All went well so far.
+    /// No failure so far.
     Packed,
-    /// It goes on alone, from this operation on.
+    /// Continues by itself from this operation on.
     Alone(usize),
 }
 
-/// A request and the task that it is for.
+/// A request and the task to which it belongs.
 struct Request {
     task: usize,
     change: Change,
-    /// What is known of the link afterwards.
+    /// State of the link after the request.
     leaves: Option<LinkState>,
 }
 
-/// Whether an operation has a packed form.
+/// Returns whether an operation can be packed.
 pub(super) fn is_packable(op: &KernelOp) -> bool {
     match op {
         KernelOp::SetNeighbour { .. } | KernelOp::DeleteNeighbour { .. } | KernelOp::DeleteRoute { .. } => true,
-        // With a parent, the creation is sent from another namespace, under another name where that is necessary.
+        // A link with a parent is created from another namespace, and under a temporary name if necessary.
         KernelOp::CreateLink(create) => create.parent.is_none(),
         KernelOp::SetLink { changes, .. } => is_simple(changes),
         KernelOp::AddAddress { detection, shared, .. } => *detection != AddressDetection::Optimistic && !shared,
@@ -58,7 +60,7 @@ pub(super) fn is_packable(op: &KernelOp) -> bool {
     }
 }
 
-/// Changes that are one request to the kernel.
+/// Returns whether the changes need only one request.
 fn is_simple(changes: &LinkChanges) -> bool {
     let LinkChanges {
         rename,
@@ -77,7 +79,7 @@ fn is_simple(changes: &LinkChanges) -> bool {
     (rename, move_to, master, rx_checksum, tx_checksum) == (&None, &None, &None, &None, &None) && (info, port) == (&None, &None)
 }
 
-/// The link that an operation is about.
+/// Returns the link that an operation changes or uses.
 fn link_of(op: &KernelOp) -> Option<(NetnsId, &str, &Guard)> {
     match op {
         KernelOp::SetLink { netns, name, guard, .. } => Some((*netns, name, guard)),
@@ -86,7 +88,7 @@ fn link_of(op: &KernelOp) -> Option<(NetnsId, &str, &Guard)> {
 }
 
 impl Worker {
-    /// Performs tasks all of whose operations are packable. The outcomes are in the order of the tasks.
+    /// Performs tasks whose operations are all packable. The outcomes are in the order of the tasks.
     pub(super) fn perform_packed(&mut self, tasks: &[Task]) -> Vec<Outcome> {
         let mut courses = vec![Course::Packed; tasks.len()];
         let longest = tasks.iter().map(|task| task.ops.len()).max().unwrap_or_default();
@@ -111,7 +113,7 @@ impl Worker {
         tasks.iter().zip(courses).map(outcome).collect()
     }
 
-    /// Performs one operation of each task. Answers the tasks of which it did not succeed.
+    /// Performs one operation of each task. Returns the tasks whose operation failed.
     fn perform_position(&mut self, ops: &[(usize, &KernelOp)]) -> Vec<usize> {
         let mut failed = self.create_links(ops);
         self.look_up(ops.iter().filter_map(|(_, op)| link_of(op)));
@@ -153,13 +155,13 @@ impl Worker {
             }
         }
         if !failed.is_empty() {
-            // Whatever the reason is, what was known of the links may be wrong.
+            // The cached state of the links may be wrong, whatever the reason.
             self.links.retain(|(place, _), _| *place != netns);
         }
         failed
     }
 
-    /// Creates the links among the operations.
+    /// Creates the links of the operations. Returns the tasks that failed.
     fn create_links(&mut self, ops: &[(usize, &KernelOp)]) -> Vec<usize> {
         let (mut failed, mut tasks, mut changes) = (Vec::new(), Vec::new(), Vec::new());
         for (task, op) in ops {
@@ -183,7 +185,7 @@ impl Worker {
         failed
     }
 
-    /// Reads the links that are not known yet, those of one namespace together. What cannot be read stays unknown.
+    /// Reads the links that are not cached, those of one namespace together. Links that cannot be read are left out.
     fn look_up<'a>(&mut self, links: impl Iterator<Item = (NetnsId, &'a str, &'a Guard)>) {
         let mut unknown: BTreeMap<NetnsId, Vec<&str>> = BTreeMap::new();
         for (netns, name, _) in links {
@@ -202,16 +204,17 @@ impl Worker {
     }
 }
 
-/// The request of an operation on a link that was found, and what is known of the link afterwards where it changes; `None` where it is not
-/// as simple as that.
+/// Returns the request of an operation on a link, and the state of the link afterwards if it changes.
+///
+/// Returns `None` if the operation needs the normal path.
 fn request(op: &KernelOp, found: &LinkState) -> Option<(Change, Option<LinkState>)> {
     let index = found.index;
     let change = match op {
-        // The mark of an adopted link has to be told from the others.
+        // Changes of an adopted link must keep the adoption mark and be reported as such.
         KernelOp::SetLink { .. } if found.alias.ends_with(ADOPTED_MARK) => return None,
         KernelOp::SetLink { changes, .. } => return change_link(changes, found),
         KernelOp::AddAddress { address, detection, .. } => address::add(index, address, *detection, false),
-        // Whether the kernel keeps it has to be found out.
+        // The entry has to be read back on this kind of link.
         KernelOp::SetNeighbour { .. } if !neighbour::is_kept_on(found) => return None,
         KernelOp::SetNeighbour { address, mac, .. } => neighbour::set(index, *address, *mac, false),
         KernelOp::AddRoute { route, .. } => route::add(index, route, false),

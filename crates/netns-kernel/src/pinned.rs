@@ -1,7 +1,7 @@
-//! The pinned namespaces: one for each inode, whatever references lead to it.
+//! The pinned namespaces: one for each inode, shared by all references that lead to it.
 //!
-//! Owns the way into the table and out of it, and which process a reference means. Must never change a link
-//! or anything else inside a namespace. Start reading at [`Namespaces::open`].
+//! Opens and closes namespaces and keeps the binding of references to processes. Never changes anything inside a namespace
+//! except sysctls on request.
 
 use std::{
     collections::HashMap,
@@ -25,7 +25,7 @@ use super::{
     table::{Bounds, Pinned, Table},
 };
 
-/// A namespace that a reference opened, and that has not been read yet.
+/// A namespace that a reference opened and that has not been read yet.
 struct Entered {
     netns: NetnsId,
     created: bool,
@@ -38,12 +38,12 @@ pub(super) struct Namespaces {
     finder: Finder,
     entrance: Entrance,
     watches: Watches,
-    /// Names that [`Namespaces::prepare`] opened ahead.
+    /// Names that [`Namespaces::prepare`] opened in advance.
     prepared: HashMap<String, Result<Found, Failure>>,
 }
 
 impl Namespaces {
-    /// No namespaces yet.
+    /// Returns an empty set of namespaces.
     pub fn new(finder: Finder, entrance: Entrance, watches: Watches, bounds: Bounds) -> Self {
         Self {
             table: Table::new(bounds),
@@ -54,10 +54,11 @@ impl Namespaces {
         }
     }
 
-    /// Opens or creates names ahead of as many [`Namespaces::open`]: several are created at once, and the sockets of all are
-    /// opened in one go. Each name must be opened afterwards, before anything else.
+    /// Opens or creates names in advance: creates several at once, and opens the sockets of all in one visit.
+    ///
+    /// Each name must be opened with [`Namespaces::open`] afterwards, before any other operation.
     pub fn prepare(&mut self, names: &[(&str, &str)]) {
-        // Where the room is not enough for all, each one finds out when it is entered into the table.
+        // If not all namespaces can be watched, `pin` decides for each of them.
         let subscribe = self.watches.room() >= names.len();
         let mut answers = self.finder.open_or_create(names, subscribe);
         let unvisited = |found: &&mut Found| found.sockets.is_none() && !self.table.contains(found.netns);
@@ -65,45 +66,44 @@ impl Namespaces {
         let files: Vec<Arc<OwnedFd>> = unvisited.iter().map(|found| Arc::clone(&found.file)).collect();
         let sockets = self.entrance.visit_all(files, move || Sockets::open(subscribe));
         for (found, sockets) in unvisited.iter_mut().zip(sockets) {
-            // A failure shows when the namespace is entered into the table, where it is tried again.
+            // A failure is reported when `pin` tries to open the sockets again.
             found.sockets = sockets.ok();
         }
         self.prepared = names.iter().map(|(name, _)| (*name).to_owned()).zip(answers).collect();
     }
 
-    /// From now on, a reference to this file is answered with what became of its opening.
+    /// Stores the result of opening a file, which [`Self::open`] uses for references to that file until [`Self::withdraw`].
     pub fn offer(&mut self, path: &Path, opening: Opening) {
         self.finder.opened.insert(path.to_owned(), opening);
     }
 
-    /// Ends that.
+    /// Discards the result that was stored by [`Self::offer`].
     pub fn withdraw(&mut self, path: &Path) {
         self.finder.opened.remove(path);
     }
 
-    /// Finds, pins, watches and reads a namespace. A named one that does not exist is created with `mark`, if
-    /// there is one.
+    /// Finds, pins, watches and reads a namespace. With `mark`, a named namespace that does not exist is created.
     pub fn open(&mut self, reference: &NamespaceRef, mark: Option<&str>) -> Result<Reply, Failure> {
         let entered = self.enter(reference, mark)?;
         let contents = self.read(entered.netns);
         self.settle(reference, entered, contents)
     }
 
-    /// As so many [`Self::open`], in order, but that all are read together at the end.
+    /// Opens several namespaces like [`Self::open`], in order, but reads all of them together at the end.
     pub fn open_all(&mut self, wanted: &[(&NamespaceRef, Option<&str>)]) -> Vec<Result<Reply, Failure>> {
         let entered: Vec<_> = wanted.iter().map(|(reference, mark)| self.enter(reference, *mark)).collect();
         let to_read: Vec<NetnsId> = entered.iter().flatten().map(|entered| entered.netns).collect();
         let mut contents = self.read_all(&to_read);
         let mut settle = |((reference, _), entered): (&(&NamespaceRef, Option<&str>), Result<Entered, Failure>)| {
             let entered = entered?;
-            // A namespace under two names is read for each of them.
+            // A namespace that was opened by two names is read for each of them.
             let contents = contents.remove(&entered.netns).unwrap_or_else(|| self.read(entered.netns));
             self.settle(reference, entered, contents)
         };
         wanted.iter().zip(entered).map(&mut settle).collect()
     }
 
-    /// Finds, pins and watches a namespace. What follows is [`Self::settle`], in any case.
+    /// Finds, pins and watches a namespace. The caller must always call [`Self::settle`] afterwards.
     fn enter(&mut self, reference: &NamespaceRef, mark: Option<&str>) -> Result<Entered, Failure> {
         let mut found = self.find_or_create(reference, mark)?;
         let entered = Entered {
@@ -116,7 +116,7 @@ impl Namespaces {
         Ok(entered)
     }
 
-    /// Answers with what was read of a namespace that was entered, or gives it back if it could not be read.
+    /// Returns the contents of a namespace that was entered, or releases the namespace if it could not be read.
     fn settle(&mut self, reference: &NamespaceRef, entered: Entered, contents: Result<Snapshot, Failure>) -> Result<Reply, Failure> {
         let Entered { netns, created, process } = entered;
         let contents = contents.inspect_err(|_| {
@@ -133,7 +133,7 @@ impl Namespaces {
         })
     }
 
-    /// Only its creator knows that a namespace was created now: the next attempt starts anew.
+    /// Deletes a name that was just created, so that the next attempt creates it again and reports it as created.
     fn undo_creation(&self, reference: &NamespaceRef, created: bool) {
         if created && let NamespaceRef::Named(name) = reference {
             let _ = self.finder.directory.remove(name);
@@ -148,16 +148,16 @@ impl Namespaces {
             return prepared;
         }
         let mut answers = self.finder.open_or_create(&[(name, mark)], self.watches.room() > 0);
-        // One name, one answer.
+        // One name has one result.
         answers.pop().unwrap_or_else(|| self.finder.find(reference))
     }
 
-    /// Whether a reference still leads to a namespace.
+    /// Checks whether a reference still leads to a namespace.
     pub fn verify(&self, reference: &NamespaceRef, netns: NetnsId) -> Result<Reply, Failure> {
         match self.finder.find(reference) {
             Ok(found) if found.netns == netns => Ok(Reply::Same),
             Ok(found) => Ok(Reply::Changed(format!(
-                "{} now is {}, it was {netns}",
+                "{} is now {}, it was {netns}",
                 describe(reference),
                 found.netns
             ))),
@@ -166,7 +166,7 @@ impl Namespaces {
         }
     }
 
-    /// Gives back one open of a namespace, and removes its name if asked to and if it is ours.
+    /// Releases one open of a namespace, and deletes its name if requested and if the namespace has the agent's mark.
     pub fn close(
         &mut self,
         reference: &NamespaceRef,
@@ -174,7 +174,7 @@ impl Namespaces {
         remove_if_marked: Option<&str>,
         forget: bool,
     ) -> Result<Reply, Failure> {
-        // First, so that a removal that failed can be tried again.
+        // Before the release, so that a failed deletion can be retried.
         if let (NamespaceRef::Named(name), Some(prefix)) = (reference, remove_if_marked) {
             self.remove_if_marked(name, netns, prefix)?;
         }
@@ -185,13 +185,13 @@ impl Namespaces {
         Ok(Reply::Done)
     }
 
-    /// Forgets which process a reference was bound to.
+    /// Removes the binding of a reference to a process.
     pub fn forget(&mut self, reference: &NamespaceRef) -> Result<(), Failure> {
         self.finder.bindings.forget(reference);
         Ok(())
     }
 
-    /// A pinned namespace with its sockets, which are opened again if they were closed.
+    /// Returns a pinned namespace with its sockets, which are opened again if they were closed.
     pub fn get_mut(&mut self, netns: NetnsId) -> Result<&mut Pinned, Failure> {
         self.wake(netns)?;
         self.table.get_mut(netns).ok_or_else(|| not_open(netns))
@@ -210,27 +210,28 @@ impl Namespaces {
         Ok(())
     }
 
-    /// Number of the nsfs descriptor of a pinned namespace, for IFLA_NET_NS_FD.
+    /// Returns the nsfs descriptor of a pinned namespace, for IFLA_NET_NS_FD.
     pub fn descriptor(&self, netns: NetnsId) -> Result<RawFd, Failure> {
         self.table.descriptor(netns).ok_or_else(|| not_open(netns))
     }
 
-    /// Whether the namespace is pinned.
+    /// Returns whether the namespace is pinned.
     pub fn contains(&self, netns: NetnsId) -> bool {
         self.table.contains(netns)
     }
 
-    /// So many namespaces can be worked on at once; see [`Self::several_mut`].
+    /// Returns how many namespaces can be used at once; see [`Self::several_mut`].
     pub fn together_max(&self) -> usize {
         self.table.together_max()
     }
 
-    /// Some pinned namespaces, no more than [`Self::together_max`], to work on several at once. Those that are not pinned, or whose
-    /// sockets cannot be opened, are left out.
+    /// Returns several pinned namespaces at once, at most [`Self::together_max`].
+    ///
+    /// Leaves out namespaces that are not pinned or whose sockets cannot be opened.
     pub fn several_mut(&mut self, wanted: &[NetnsId]) -> Vec<(NetnsId, &mut Pinned)> {
         for netns in wanted {
-            // Each one that is needed counts as used now, so that none of them makes room for another. Whoever asks for one that
-            // failed by itself finds out why.
+            // This marks each namespace as used, so that the sockets of none are closed to open those of another. A caller that
+            // needs the reason of a failure requests that namespace by itself.
             let _ = self.get_mut(*netns);
         }
         self.table.several_mut(wanted)
@@ -247,13 +248,13 @@ impl Namespaces {
         link_details::dump(&mut pinned.route).map_err(|refusal| failure::refused("read links", &pinned.place, &refusal))
     }
 
-    /// Makes a sysctl have a value inside a pinned namespace. Returns whether it had another one.
+    /// Sets a sysctl inside a pinned namespace. Returns whether it had another value.
     pub fn ensure_sysctl(&mut self, netns: NetnsId, path: PathBuf, value: &'static str) -> Result<bool, Refusal> {
         let file = self.table.file(netns).cloned().ok_or(Errno::ENOENT)?;
         Ok(self.entrance.visit(&file, move || sysctl::ensure(&path, value))?)
     }
 
-    /// Enters a namespace into the table, or counts one more open of it.
+    /// Adds a namespace to the table, or counts one more open of it.
     fn pin(&mut self, reference: &NamespaceRef, found: Found) -> Result<(), Failure> {
         let (netns, file) = (found.netns, found.file);
         let watch = self.watches.wants(netns);
@@ -283,7 +284,7 @@ impl Namespaces {
         Ok(())
     }
 
-    /// Gives back one open by a reference; with the last one, the namespace.
+    /// Releases one open by a reference. The last release closes the namespace.
     fn release(&mut self, reference: &NamespaceRef, netns: NetnsId) {
         if self.table.release(netns, reference) {
             self.watches.remove(netns);
@@ -301,7 +302,7 @@ impl Namespaces {
         }
         match self.finder.find(&NamespaceRef::Named(name.to_owned())) {
             Ok(now) if now.netns == netns => self.finder.directory.remove(name),
-            // It leads elsewhere, or nowhere any more: not ours to remove.
+            // The name leads to another namespace or to none, so it must stay.
             Ok(_) => Ok(()),
             Err(failure) if matches!(failure.kind, FailureKind::Unavailable | FailureKind::Unusable) => Ok(()),
             Err(failure) => Err(failure),
@@ -310,5 +311,5 @@ impl Namespaces {
 }
 
 fn not_open(netns: NetnsId) -> Failure {
-    failure::other(format!("network namespace {netns} is not open: it was released or never found"))
+    failure::other(format!("network namespace {netns} is not open: it was closed or never opened"))
 }

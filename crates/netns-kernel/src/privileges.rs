@@ -1,9 +1,7 @@
-//! What the process may do: nothing but what configuring networks takes.
+//! Reduces the capabilities of the process to those that it needs to configure networks.
 //!
-//! Owns the list of capabilities, and giving up all others. Must never ask for more than the process was given. Start reading at
-//! [`NEEDED`] and [`reduce`].
-//!
-//! Capabilities belong to threads and pass to the threads that they start, so this is done while there is only one.
+//! Capabilities belong to threads and are inherited by new threads, so [`reduce`] must run while the process has only one
+//! thread.
 
 use std::{fs, io};
 
@@ -15,18 +13,18 @@ use rustix::{
     },
 };
 
-/// A capability (capabilities(7)), and what it is for.
+/// A capability (capabilities(7)) and its purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capability {
-    /// Its name in the manual.
+    /// Name in the manual page.
     pub name: &'static str,
-    /// Its number (linux/capability.h).
+    /// Number (linux/capability.h).
     pub bit: u32,
-    /// What does not work without it.
+    /// Feature that requires the capability.
     pub purpose: &'static str,
 }
 
-/// What the agent needs, whatever it is told to do.
+/// Capabilities that the agent needs with any configuration.
 pub const NEEDED: [Capability; 4] = [
     Capability {
         name: "CAP_DAC_READ_SEARCH",
@@ -50,45 +48,45 @@ pub const NEEDED: [Capability; 4] = [
     },
 ];
 
-/// What it needs besides to listen on a port that only the privileged may use.
+/// Capability that is also needed to listen on a privileged port.
 pub const LOW_PORTS: Capability = Capability {
     name: "CAP_NET_BIND_SERVICE",
     bit: 10,
     purpose: "an API on a port below 1024",
 };
 
-/// Why the process keeps what it does not need.
+/// Error of [`reduce`].
 #[derive(Debug, thiserror::Error)]
 pub enum PrivilegeError {
-    /// It would concern one thread only.
-    #[error("there are {0} threads already, and only one would give its capabilities up")]
+    /// The process has several threads, and only one would give up its capabilities.
+    #[error("the process already has {0} threads, and only one of them would give up its capabilities")]
     Threads(usize),
-    /// The kernel does not do it.
+    /// The kernel refused a step.
     #[error("{what}: {error}")]
     Refused {
-        /// What was asked for.
+        /// Step that was refused.
         what: &'static str,
-        /// The kernel's words.
+        /// Error of the kernel.
         error: io::Error,
     },
 }
 
-/// What is left of the capabilities.
+/// Result of [`reduce`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reduced {
-    /// Those that were kept and are there.
+    /// Needed capabilities that the process had and keeps.
     pub kept: Vec<&'static str>,
-    /// Those that are needed and were not there before.
+    /// Needed capabilities that the process did not have.
     pub missing: Vec<Capability>,
-    /// Whether the bounding set could be made smaller, too. It takes CAP_SETPCAP; without, nothing can be gained from it all the same,
-    /// because no program that is started gets new privileges.
+    /// True if the bounding set was reduced too, which requires CAP_SETPCAP. A bounding set that is not reduced is harmless,
+    /// because no_new_privs prevents child processes from gaining privileges.
     pub bounded: bool,
 }
 
-/// Gives up all capabilities but those that are needed, for good, and lets no program that is started get new ones.
+/// Gives up all capabilities except those that are needed, permanently, and sets no_new_privs for child processes.
 ///
 /// # Errors
-/// There are other threads, or the kernel refuses. Then the process may have more than it needs.
+/// Fails if there are other threads, or if the kernel refuses. The process may then have more capabilities than it needs.
 pub fn reduce(with_low_ports: bool) -> Result<Reduced, PrivilegeError> {
     let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
     if threads > 1 {
@@ -99,8 +97,8 @@ pub fn reduce(with_low_ports: bool) -> Result<Reduced, PrivilegeError> {
         .iter()
         .fold(CapabilitySet::empty(), |mask, capability| mask.union(set_of(capability.bit)));
     let refused = |what| move |error: Errno| PrivilegeError::Refused { what, error: error.into() };
-    // The bounding set first: making it smaller takes a capability that is given up.
-    let bounded = bound(mask).map_err(refused("cannot make the bounding set smaller"))?;
+    // The bounding set comes first, because reducing it requires a capability that is given up below.
+    let bounded = bound(mask).map_err(refused("cannot reduce the bounding set"))?;
     clear_ambient_capability_set().map_err(refused("cannot clear the ambient capabilities"))?;
     let before = capabilities(None).map_err(refused("cannot read the capabilities"))?;
     let kept = before.permitted.intersection(mask);
@@ -110,7 +108,7 @@ pub fn reduce(with_low_ports: bool) -> Result<Reduced, PrivilegeError> {
         inheritable: CapabilitySet::empty(),
     };
     set_capabilities(None, sets).map_err(refused("cannot give up capabilities"))?;
-    set_no_new_privs(true).map_err(refused("cannot refuse new privileges"))?;
+    set_no_new_privs(true).map_err(refused("cannot set no_new_privs"))?;
     let (kept, missing): (Vec<Capability>, Vec<Capability>) =
         needed.into_iter().partition(|capability| kept.contains(set_of(capability.bit)));
     Ok(Reduced {
@@ -120,7 +118,7 @@ pub fn reduce(with_low_ports: bool) -> Result<Reduced, PrivilegeError> {
     })
 }
 
-/// Takes all others out of the bounding set; answers whether that is allowed.
+/// Removes all other capabilities from the bounding set. Returns whether this is permitted.
 fn bound(mask: CapabilitySet) -> Result<bool, Errno> {
     for bit in 0..u64::BITS {
         let one = set_of(bit);
@@ -131,7 +129,7 @@ fn bound(mask: CapabilitySet) -> Result<bool, Errno> {
                 Err(error) => return Err(error),
             },
             Ok(_) => {}
-            // The kernel knows no further ones.
+            // The kernel has no higher capabilities.
             Err(Errno::INVAL) => break,
             Err(error) => return Err(error),
         }
@@ -148,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_numbers_belong_together() {
+    fn capability_names_match_their_numbers() {
         for (capability, set) in [
             (NEEDED[0], CapabilitySet::DAC_READ_SEARCH),
             (NEEDED[1], CapabilitySet::NET_ADMIN),
@@ -161,11 +159,11 @@ mod tests {
     }
 
     #[test]
-    fn one_thread_of_many_keeps_what_it_has() {
+    fn reduce_fails_if_there_are_other_threads() {
         // The test harness has a thread for each test and one for itself.
-        let before = capabilities(None).expect("readable");
-        let refused = std::thread::spawn(|| reduce(false)).join().expect("no panic");
+        let before = capabilities(None).expect("readable capabilities");
+        let refused = std::thread::spawn(|| reduce(false)).join().expect("reduce without panic");
         assert!(matches!(refused, Err(PrivilegeError::Threads(_))), "{refused:?}");
-        assert_eq!(capabilities(None).expect("readable"), before);
+        assert_eq!(capabilities(None).expect("readable capabilities"), before);
     }
 }

@@ -1,7 +1,4 @@
-//! What the kernel of this machine can do, tried out where it harms nobody.
-//!
-//! Owns a network namespace that lives as long as the thread that tries. Must never change another one. Start reading at
-//! [`try_link_kinds`].
+//! Tests which link kinds the kernel supports, in a temporary network namespace.
 
 use std::{io, thread};
 
@@ -19,25 +16,26 @@ use super::{
     operation::LinkInfo,
 };
 
-/// Name of the link that is the parent of the others.
+/// Name of the link that is the parent of other links.
 const PARENT: &str = "parent-trial";
 
-/// A kind of link to try.
+/// A link kind to test.
 #[derive(Clone, Debug)]
 pub struct LinkKindTrial {
-    /// The kind, with the attributes without which the kernel makes none.
+    /// Kind, with the attributes that the kernel requires.
     pub info: LinkInfo,
-    /// It needs a parent: a veth.
+    /// The kind requires a parent; a veth is used.
     pub has_parent: bool,
 }
 
-/// Makes one link of each kind, in a namespace that is gone afterwards. Answers for each of them, in order, whether the kernel makes one,
-/// otherwise its own words.
+/// Creates one link of each kind in a temporary namespace.
+///
+/// Returns for each of them, in order, success or the kernel's own words.
 ///
 /// # Errors
-/// The caller may not make a network namespace, or cannot speak netlink in it.
+/// Fails if the caller may not create a network namespace, or cannot open a netlink socket in it.
 pub fn try_link_kinds(trials: Vec<LinkKindTrial>) -> io::Result<Vec<Result<(), String>>> {
-    // The namespace is that of one thread only, and is gone with it.
+    // Only this thread is in the namespace, so the namespace is deleted with it.
     let trial = thread::Builder::new().name("link-kinds".to_owned()).spawn(move || {
         unshare(CloneFlags::CLONE_NEWNET)?;
         let mut socket = RouteSocket::open()?;
@@ -47,22 +45,22 @@ pub fn try_link_kinds(trials: Vec<LinkKindTrial>) -> io::Result<Vec<Result<(), S
     })?;
     trial
         .join()
-        .unwrap_or_else(|_| Err(io::Error::other("the thread that tries did not come to its end")))
+        .unwrap_or_else(|_| Err(io::Error::other("the thread that creates the links panicked")))
 }
 
-/// Makes the parent; answers its index, or why there is none.
+/// Creates the parent. Returns its index, or the reason of the failure.
 fn parent(socket: &mut RouteSocket) -> Result<u32, String> {
     let mut message = LinkMessage::default();
     message.attributes = vec![
         LinkAttribute::IfName(PARENT.to_owned()),
         LinkAttribute::LinkInfo(vec![InfoAttribute::Kind(InfoKind::Veth)]),
     ];
-    let told = |refusal| format!("no veth could be made as its parent: {}", failure::explain(&refusal));
+    let told = |refusal| format!("cannot create a veth as its parent: {}", failure::explain(&refusal));
     socket
         .change(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
         .map_err(told)?;
     let found = find(socket, PARENT).map_err(told)?;
-    found.map(|found| found.index).ok_or_else(|| "its parent vanished".to_owned())
+    found.map(|found| found.index).ok_or_else(|| "its parent disappeared".to_owned())
 }
 
 fn attempt(socket: &mut RouteSocket, number: usize, trial: &LinkKindTrial, parent: &Result<u32, String>) -> Result<(), String> {

@@ -1,7 +1,7 @@
-//! Processes as a way to find a namespace.
+//! Finds the namespace of a process.
 //!
-//! Owns the identity of a process: a PID is only a number that the kernel hands out again, so it counts together with the
-//! start time. Must never signal, trace or wait for a process. Start reading at [`open_namespace`].
+//! The kernel reuses PIDs, so a process is identified by its PID together with its start time. Never signals, traces or waits
+//! for a process.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -25,17 +25,17 @@ use super::{
     process_stat::ProcessStat,
 };
 
-/// A thread group, or one thread of it, that leads to a namespace.
+/// A process, or one of its threads, whose namespace is used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct ProcessPath {
     /// Process.
     pub pid: i32,
-    /// Thread, when the path names one.
+    /// Thread, if the path names one.
     pub tid: Option<i32>,
 }
 
 impl ProcessPath {
-    /// Recognises `/proc/<pid>/ns/net` and `/proc/<pid>/task/<tid>/ns/net` (proc_pid_ns(5)).
+    /// Parses `/proc/<pid>/ns/net` and `/proc/<pid>/task/<tid>/ns/net` (proc_pid_ns(5)).
     pub fn recognise(path: &Path) -> Option<Self> {
         let parts: Vec<&str> = path.to_str()?.split('/').filter(|part| !part.is_empty()).collect();
         let number = |text: &str| text.parse::<i32>().ok().filter(|number| *number > 0);
@@ -69,32 +69,34 @@ impl std::fmt::Display for ProcessPath {
     }
 }
 
-/// A process for good: its number and start time may come back, the descriptor tells when that happened.
+/// Unique identity of a process.
+///
+/// The PID and the start time may be reused; the pidfd shows whether the process has exited.
 pub(super) struct Identity {
-    /// In clock ticks after boot, that is to 10 ms.
+    /// In clock ticks after boot, which have a resolution of 10 ms.
     start_time: u64,
     pidfd: OwnedFd,
 }
 
-/// The process that a reference means.
+/// The process to which a reference is bound.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Meant {
     /// In clock ticks after boot.
     start_time: u64,
-    /// It is known to have ended: whatever has its number now is another one.
+    /// The process is known to have ended, so a process that has its PID now is another one.
     ended: bool,
 }
 
-/// Which process a reference was bound to. A binding lasts until the user gives the reference up.
+/// The process to which each reference is bound. A binding lasts until the user deletes the reference.
 #[derive(Default)]
 pub(super) struct Bindings {
     held: HashMap<NamespaceRef, Identity>,
-    /// Those of an earlier run of the agent, too.
+    /// Bindings on disk, which include those of an earlier run of the agent.
     record: BindingRecord,
 }
 
 impl Bindings {
-    /// The bindings that the record knows.
+    /// Returns the bindings of a record.
     pub fn recorded(record: BindingRecord) -> Self {
         Self {
             held: HashMap::new(),
@@ -102,7 +104,7 @@ impl Bindings {
         }
     }
 
-    /// The process that the reference means; `None` if any.
+    /// Returns the process to which the reference is bound; `None` if it is not bound.
     pub fn meant(&self, reference: &NamespaceRef) -> Option<Meant> {
         match reference {
             NamespaceRef::Container { start_time, .. } => Some(Meant {
@@ -122,7 +124,9 @@ impl Bindings {
         }
     }
 
-    /// From now on the reference means this process only. A container tells its process by itself.
+    /// Binds the reference to this process, unless it is bound already.
+    ///
+    /// A container reference identifies its process by itself.
     pub fn bind(&mut self, reference: &NamespaceRef, process: Identity) {
         if !matches!(reference, NamespaceRef::Container { .. }) {
             let bound = self.held.entry(reference.clone()).or_insert(process);
@@ -130,28 +134,29 @@ impl Bindings {
         }
     }
 
-    /// The next open may bind the reference to another process.
+    /// Removes the binding, so that the next open may bind the reference to another process.
     pub fn forget(&mut self, reference: &NamespaceRef) {
         self.held.remove(reference);
         self.record.forget(reference);
     }
 }
 
-/// An opened namespace file and the process it was found by.
+/// An open namespace file and the process by which it was found.
 pub(super) struct Found {
     /// The nsfs file.
     pub file: File,
-    /// Whose namespace it is.
+    /// Process whose namespace it is.
     pub process: Identity,
 }
 
-/// Opens the network namespace of a process. `meant` is the process that it must be, where known;
-/// `remedy` says what to do when the number is another one's by now. The file is certain to belong to the process: a pidfd taken
-/// first shows afterwards that it was alive all the time.
+/// Opens the network namespace of a process.
+///
+/// `meant` is the expected process, if known. `remedy` says what to do if the PID belongs to another process now. The file is
+/// certain to belong to the process, because a pidfd that was opened before shows afterwards that the process had not exited.
 pub(super) fn open_namespace(path: ProcessPath, meant: Option<Meant>, remedy: &str) -> Result<Found, Failure> {
     let ended = || {
         failure::unavailable(format!(
-            "{path} does not exist or has ended: it is tried again when such a process starts"
+            "{path} does not exist or has ended: the agent retries when such a process starts"
         ))
     };
     let pid = Pid::from_raw(path.pid).ok_or_else(|| failure::other(format!("{} is not a process number", path.pid)))?;
@@ -174,7 +179,7 @@ pub(super) fn open_namespace(path: ProcessPath, meant: Option<Meant>, remedy: &s
         Err(error) if is_gone(&error) => return Err(ended()),
         Err(error) => return Err(failure::system(&format!("open the network namespace of {path}"), &error.into())),
     };
-    // A thread has no pidfd on older kernels: its start time, read again, stands in.
+    // Older kernels have no pidfd for a thread, so its start time is read a second time instead.
     let after = read_stat(path)?.filter(|stat| !stat.ended());
     if has_exited(&pidfd) || after.map(|stat| stat.start_time) != Some(before.start_time) {
         return Err(ended());
@@ -204,21 +209,22 @@ fn read_stat(path: ProcessPath) -> Result<Option<ProcessStat>, Failure> {
     }
 }
 
-/// A process that ends while its files are opened shows as ENOENT or ESRCH.
+/// Returns whether the process ended while its files were being opened, which shows as ENOENT or ESRCH.
 fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::ESRCH)
 }
 
 fn has_exited(pidfd: &impl AsFd) -> bool {
     let mut descriptors = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-    // An error means that nothing is known: then the process does not count as alive.
+    // If poll fails, the state is unknown and the process is treated as exited.
     poll(&mut descriptors, PollTimeout::ZERO).map_or(true, |ready| ready > 0)
 }
 
-/// The distinct network namespaces of all processes in the agent's PID namespace, each with one process that is in it.
+/// Returns the distinct network namespaces of all processes in the agent's PID namespace, each with the PID of one process in
+/// it.
 ///
 /// # Errors
-/// Only when `/proc` itself cannot be read; processes that end meanwhile are left out.
+/// Fails only if `/proc` itself cannot be read. Processes that end in the meantime are left out.
 pub fn process_namespaces() -> io::Result<Vec<(NetnsId, i32)>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir("/proc")? {
@@ -237,7 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_two_proc_forms_lead_to_a_process() {
+    fn recognises_only_proc_ns_net_paths() {
         let recognise = |path: &str| ProcessPath::recognise(Path::new(path));
         assert_eq!(recognise("/proc/12/ns/net"), Some(ProcessPath { pid: 12, tid: None }));
         assert_eq!(recognise("/proc//12/task/13/ns/net"), Some(ProcessPath { pid: 12, tid: Some(13) }));
@@ -248,9 +254,9 @@ mod tests {
     }
 
     #[test]
-    fn a_binding_lasts_until_it_is_forgotten() {
+    fn binding_lasts_until_forgotten() {
         let this = || {
-            let pidfd = pidfd_open(rustix::process::getpid(), PidfdFlags::empty()).expect("this process is there");
+            let pidfd = pidfd_open(rustix::process::getpid(), PidfdFlags::empty()).expect("a pidfd of this process");
             Identity { start_time: 100, pidfd }
         };
         let mut bindings = Bindings::default();

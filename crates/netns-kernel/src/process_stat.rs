@@ -1,38 +1,38 @@
-//! The line of `/proc/PID/stat` (proc_pid_stat(5)).
+//! Parses `/proc/PID/stat` (proc_pid_stat(5)).
 //!
-//! Owns the parsing of it: the name of the command may itself hold blanks and parentheses, so fields are counted from the *last*
-//! parenthesis. Start reading at [`ProcessStat::of`].
+//! The command name may itself contain spaces and parentheses, so fields are counted from the *last* parenthesis.
 
 use std::{fs, io, path::Path, time::Duration};
 
-/// Milliseconds of a clock tick as the kernel tells it to programs, on every architecture (USER_HZ is 100).
+/// Milliseconds of a clock tick as the kernel reports it to programs, on every architecture (USER_HZ is 100).
 const TICK_MS: u64 = 10;
 
-/// What the line says of a process or of a thread.
+/// State of a process or a thread.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ProcessStat {
-    /// Name of the command, at most 15 bytes; may contain anything.
+    /// Command name, at most 15 bytes of any content.
     pub comm: String,
-    /// One letter: R, S, D, Z (zombie), …
+    /// State as one letter: R, S, D, Z (zombie), …
     pub state: char,
     /// PID of the parent.
     pub parent: i32,
-    /// User and system time of all threads so far, in clock ticks.
+    /// User and system time of all threads, in clock ticks.
     pub processor_ticks: u64,
-    /// Clock ticks from the boot to the start.
+    /// Start time in clock ticks after boot.
     pub start_time: u64,
 }
 
 impl ProcessStat {
-    /// Reads the line of a process.
+    /// Reads the state of a process.
     ///
     /// # Errors
-    /// The kernel's error when the file cannot be read (`NotFound`: no such process), `InvalidData` when it cannot be understood.
+    /// Returns the kernel's error if the file cannot be read (`NotFound`: no such process), and `InvalidData` if it cannot be
+    /// parsed.
     pub fn of(pid: i32) -> io::Result<Self> {
         Self::read(Path::new(&format!("/proc/{pid}/stat")))
     }
 
-    /// Reads the line of this process.
+    /// Reads the state of this process.
     ///
     /// # Errors
     /// As for [`of`](Self::of).
@@ -51,7 +51,7 @@ impl ProcessStat {
         let (open, close) = (line.find('(')?, line.rfind(')')?);
         let comm = line.get(open + 1..close)?.to_owned();
         let fields: Vec<&str> = line.get(close + 1..)?.split_ascii_whitespace().collect();
-        // The first of them is field 3.
+        // `fields` starts with field 3.
         let field = |number: usize| fields.get(number - 3);
         Some(Self {
             comm,
@@ -62,12 +62,12 @@ impl ProcessStat {
         })
     }
 
-    /// Whether it has ended; it may still be waiting to be reaped.
+    /// Returns whether the process has ended; it may still have to be reaped.
     pub fn ended(&self) -> bool {
         matches!(self.state, 'Z' | 'X' | 'x')
     }
 
-    /// User and system time of all threads so far.
+    /// Returns the user and system time of all threads.
     pub fn processor_time(&self) -> Duration {
         Duration::from_millis(self.processor_ticks.saturating_mul(TICK_MS))
     }
@@ -78,10 +78,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_name_with_spaces_and_parentheses_does_not_shift_the_fields() {
+    fn command_name_may_contain_spaces_and_parentheses() {
         for (name, comm) in [("(a) R (b c)", "a) R (b c"), ("(a) R 1 (b))", "a) R 1 (b)")] {
             let line = format!("4321 {name} S 1 4321 4321 0 -1 4194560 1 0 0 0 20 3 0 0 20 0 1 0 987654 0 0 18446744073709551615");
-            let stat = ProcessStat::parse(&line).expect("a line");
+            let stat = ProcessStat::parse(&line).expect("valid line");
             let expected = ProcessStat {
                 comm: comm.to_owned(),
                 state: 'S',
@@ -95,17 +95,17 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_line_is_no_process() {
+    fn truncated_line_is_rejected() {
         for line in ["4321 (a) S 1 2 3", "", ")("] {
             assert_eq!(ProcessStat::parse(line), None);
         }
     }
 
     #[test]
-    fn this_process_is_read() {
-        let this = ProcessStat::of_this_process().expect("there is /proc");
-        let pid = i32::try_from(std::process::id()).expect("a PID");
-        assert_eq!(ProcessStat::of(pid).expect("it runs").start_time, this.start_time);
+    fn reads_the_state_of_this_process() {
+        let this = ProcessStat::of_this_process().expect("readable /proc");
+        let pid = i32::try_from(std::process::id()).expect("PID that fits");
+        assert_eq!(ProcessStat::of(pid).expect("running process").start_time, this.start_time);
         assert!(!this.ended());
     }
 }

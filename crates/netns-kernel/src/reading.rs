@@ -1,7 +1,4 @@
-//! Reading many namespaces at once.
-//!
-//! Owns the threads that read beside the executor's own, which end with the reading. Must never change anything inside a namespace.
-//! Start reading at [`Namespaces::read_all`].
+//! Reads many namespaces at once, on temporary threads besides the executor's own. Never changes anything inside a namespace.
 
 use std::{
     collections::HashMap,
@@ -15,16 +12,16 @@ use super::{
     table::Pinned,
 };
 
-/// Threads that read at the same time. Two take half of the time of one; more were not faster on any machine that was measured.
+/// Number of threads that read. Two threads halve the time of one; more were not faster on any measured machine.
 const THREADS: usize = 2;
-/// Fewer namespaces are read by one thread: starting another costs as much as reading some.
+/// Minimum number of namespaces for a second thread, whose start costs as much as reading some namespaces.
 const NAMESPACES_MIN: usize = 8;
 
-/// What was read of each namespace, or why that failed.
+/// Contents of each namespace, or the failure to read them.
 pub(super) type Contents = HashMap<NetnsId, Result<Snapshot, Failure>>;
 
 impl Namespaces {
-    /// Reads pinned namespaces, each of them once. What is not pinned has no answer.
+    /// Reads pinned namespaces, each of them once. The result lacks namespaces that are not pinned.
     pub(super) fn read_all(&mut self, wanted: &[NetnsId]) -> Contents {
         let mut contents = Contents::with_capacity(wanted.len());
         for together in wanted.chunks(self.together_max()) {
@@ -43,7 +40,7 @@ impl Namespaces {
         let mut contents = self.read_all(&wanted);
         let mut outcome = |task: &Task| {
             let netns = netns_of(task)?;
-            // Asked for twice in one batch, or not pinned: by itself.
+            // A namespace that is requested twice or not pinned is read by itself.
             let read = contents.remove(&netns).unwrap_or_else(|| self.read(netns));
             let result = read.map(|found| Reply::Contents(Box::new(found)));
             Some(Outcome { id: task.id, result })
@@ -66,7 +63,7 @@ fn read_together(namespaces: Vec<(NetnsId, &mut Pinned)>) -> Vec<(NetnsId, Resul
     thread::scope(|scope| {
         let spawn = |_| thread::Builder::new().name("netns-read".to_owned()).spawn_scoped(scope, work).ok();
         let others: Vec<_> = (0..helpers).filter_map(spawn).collect();
-        // This thread takes part, so all is read even when no other can be started.
+        // This thread takes part, so all namespaces are read even if no other thread can be started.
         let mut read = work();
         read.extend(others.into_iter().filter_map(|thread| thread.join().ok()).flatten());
         read

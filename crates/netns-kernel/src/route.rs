@@ -1,7 +1,6 @@
-//! Routes as rtnetlink messages.
+//! Routes as rtnetlink messages: translates between [`RouteSpec`] and RTM_*ROUTE.
 //!
-//! Owns the translation between [`RouteSpec`] and RTM_*ROUTE. Must never match a route of another protocol. Start reading
-//! at [`add`].
+//! Deletions match only routes that carry the agent's protocol.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -25,12 +24,12 @@ pub(super) const KERNEL: u8 = libc::RTPROT_KERNEL;
 const HEADER_BYTES: usize = 12;
 /// Bytes of a `struct rtnexthop`.
 const NEXT_HOP_BYTES: usize = 8;
-/// The metric that IPv6 gives to a route without one (IP6_RT_PRIO_USER in net/ipv6_route.h).
+/// Metric of an IPv6 route that was added without one (IP6_RT_PRIO_USER in net/ipv6_route.h).
 const IPV6_DEFAULT_METRIC: u32 = 1024;
-/// "Whatever scope" in a deletion (RT_SCOPE_NOWHERE in linux/rtnetlink.h).
+/// Matches any scope in a deletion (RT_SCOPE_NOWHERE in linux/rtnetlink.h).
 const ANY_SCOPE: u8 = 255;
 
-/// A route as `ip` shows it.
+/// Formats a route like `ip`.
 pub(super) fn show(spec: &RouteSpec) -> String {
     let mut text = format!("{}/{}", spec.destination, spec.prefix_len);
     if let Some(gateway) = spec.gateway {
@@ -45,7 +44,7 @@ pub(super) fn show(spec: &RouteSpec) -> String {
     text
 }
 
-/// Why the kernel has no way to express the route; `None` when it has.
+/// Returns why the kernel does not support the route; `None` if it does.
 pub(super) fn unsupported(spec: &RouteSpec) -> Option<&'static str> {
     match (spec.destination, spec.gateway) {
         (IpAddr::V6(_), Some(IpAddr::V4(_))) => Some("an IPv6 route cannot have an IPv4 gateway"),
@@ -53,7 +52,7 @@ pub(super) fn unsupported(spec: &RouteSpec) -> Option<&'static str> {
     }
 }
 
-/// RTM_NEWROUTE.
+/// Returns RTM_NEWROUTE.
 pub(super) fn add(index: u32, spec: &RouteSpec, replace: bool) -> Change {
     let mut message = message(index, spec);
     message.header.scope = if spec.destination.is_ipv4() {
@@ -68,12 +67,12 @@ pub(super) fn add(index: u32, spec: &RouteSpec, replace: bool) -> Change {
     (RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | existing)
 }
 
-/// RTM_DELROUTE that matches only a route with our protocol.
+/// Returns RTM_DELROUTE that matches only a route with the agent's protocol.
 ///
 /// # Caveats
 ///
-/// The kernel takes IPv4 metric 0 for "any, the lowest first": when the route is gone already, and another one of ours differs
-/// from it in nothing but a metric, that one is deleted.
+/// The kernel treats IPv4 metric 0 as "any metric, lowest first". If the route no longer exists, the request deletes another
+/// route of the agent that differs only in its metric.
 pub(super) fn delete(index: u32, spec: &RouteSpec) -> Change {
     let mut message = message(index, spec);
     message.header.scope = if spec.destination.is_ipv4() {
@@ -98,7 +97,7 @@ fn message(index: u32, spec: &RouteSpec) -> RouteMessage {
     message.header.destination_prefix_length = spec.prefix_len;
     message.header.protocol = RouteProtocol::from(PROTOCOL);
     message.header.kind = RouteType::Unicast;
-    // The header has room for the first 255 tables only; the attribute has precedence.
+    // The header holds only the first 255 tables; the attribute has precedence.
     message.header.table = u8::try_from(spec.table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC);
     if message.header.table == RouteHeader::RT_TABLE_UNSPEC {
         message.attributes.push(RouteAttribute::Table(spec.table));
@@ -118,7 +117,7 @@ fn message(index: u32, spec: &RouteSpec) -> RouteMessage {
     message
 }
 
-/// The metric as the kernel stores it.
+/// Returns the metric as the kernel stores it.
 pub(super) fn effective_metric(spec: &RouteSpec) -> u32 {
     match spec.destination {
         IpAddr::V6(_) if spec.metric == 0 => IPV6_DEFAULT_METRIC,
@@ -126,7 +125,7 @@ pub(super) fn effective_metric(spec: &RouteSpec) -> u32 {
     }
 }
 
-/// Reads the routes of all protocols and types in a table.
+/// Reads the routes of all protocols and types in one table.
 pub(super) fn dump_table(socket: &mut RouteSocket, table: u32, ipv4: bool) -> Result<Vec<RouteState>, Refusal> {
     let mut request = RouteMessage::default();
     request.header.address_family = family(ipv4);
@@ -146,29 +145,29 @@ pub(super) fn dump_table(socket: &mut RouteSocket, table: u32, ipv4: bool) -> Re
     }
 }
 
-/// Routes of a namespace, as far as they matter to the agent.
+/// Routes of a namespace that are relevant to the agent.
 #[derive(Default)]
 pub(super) struct Routes {
-    /// Unicast routes of all tables that carry our protocol.
+    /// Unicast routes of all tables that carry the agent's protocol.
     pub own: Vec<RouteState>,
     /// Routes that the kernel made for addresses.
     pub of_addresses: Vec<AddressRoute>,
-    /// Number of all other routes that the kernel listed.
+    /// Number of other routes that the kernel listed.
     pub others: usize,
 }
 
-/// Which routes the kernel is asked for.
+/// Routes to request from the kernel.
 #[derive(Clone, Copy)]
 pub(super) enum Selection {
-    /// Those that carry our protocol.
+    /// Routes that carry the agent's protocol.
     Own,
-    /// Those that the kernel made for addresses.
+    /// Routes that the kernel made for addresses.
     OfAddresses,
-    /// All. One dump takes less time than two, unless others have very many routes.
+    /// All routes. One dump takes less time than two, unless there are very many foreign routes.
     All,
 }
 
-/// Adds the selected routes of one family, of all tables, to `routes`.
+/// Adds the selected routes of one family from all tables to `routes`.
 pub(super) fn dump(socket: &mut RouteSocket, ipv4: bool, selection: Selection, routes: &mut Routes) -> Result<(), Refusal> {
     let mut request = RouteMessage::default();
     request.header.address_family = family(ipv4);
@@ -182,7 +181,7 @@ pub(super) fn dump(socket: &mut RouteSocket, ipv4: bool, selection: Selection, r
     }
     let found = match socket.dump(&RouteNetlinkMessage::GetRoute(request), parse_of_interest) {
         Ok(found) => found,
-        // A kernel without the family has no routes of it.
+        // A kernel without the address family has no routes of it.
         Err(refusal) if refusal.errno == libc::EOPNOTSUPP || refusal.errno == libc::EAFNOSUPPORT => return Ok(()),
         Err(refusal) => return Err(refusal),
     };
@@ -204,7 +203,9 @@ pub(super) fn dump_of_addresses(socket: &mut RouteSocket, ipv4: bool) -> Result<
     Ok(routes.of_addresses)
 }
 
-/// RTM_NEWROUTE of an IPv4 route that the kernel had made for an address, as the kernel makes it. It goes with the address again.
+/// Returns RTM_NEWROUTE of an IPv4 route for an address, identical to the one that the kernel makes.
+///
+/// The kernel deletes the route together with the address.
 pub(super) fn add_of_address(route: &AddressRoute, source: IpAddr) -> Change {
     let spec = RouteSpec {
         destination: route.destination,
@@ -231,14 +232,14 @@ fn family(ipv4: bool) -> AddressFamily {
     }
 }
 
-/// A route that is in the way, in words.
+/// Describes a conflicting route for a message.
 pub(super) fn describe(state: &RouteState) -> String {
     let owner = match state.protocol {
-        1 => "redirect: the kernel, told by a router",
-        2 => "kernel: it follows from an address",
-        3 => "boot: somebody's `ip route`",
+        1 => "redirect: the kernel, after an ICMP redirect",
+        2 => "kernel: created for an address",
+        3 => "boot: added with `ip route`",
         4 => "static: an administrator",
-        9 => "ra: the kernel, told by a router",
+        9 => "ra: the kernel, from a router advertisement",
         11 => "zebra: FRR",
         12 => "bird",
         16 => "dhcp: a DHCP client",
@@ -256,13 +257,13 @@ fn parse_of_interest(payload: &[u8], found: &mut Routes) {
     match payload.first_chunk::<8>() {
         Some(&[.., PROTOCOL, _, libc::RTN_UNICAST]) => parse(payload, &mut found.own),
         Some(&[.., KERNEL, _, libc::RTN_UNICAST | libc::RTN_LOCAL]) => found.of_addresses.extend(parse_of_address(payload)),
-        // Broadcast and multicast routes come with addresses, too, and are no more than these.
+        // The kernel also makes broadcast and multicast routes for addresses; they are not needed.
         Some(&[.., KERNEL, _, _]) => {}
         _ => found.others += 1,
     }
 }
 
-/// A route of one link, which is what the kernel makes for an address.
+/// Parses a route with a single link, as the kernel makes it for an address.
 fn parse_of_address(payload: &[u8]) -> Option<AddressRoute> {
     let &[family, prefix_len, _, _, table, _, _, kind] = payload.first_chunk::<8>()?;
     let mut route = AddressRoute {
@@ -322,7 +323,7 @@ fn parse(payload: &[u8], found: &mut Vec<RouteState>) {
     }
 }
 
-/// The kernel joins IPv6 routes that differ only in their gateway; to us each hop is a route.
+/// Parses each next hop as a route of its own: the kernel joins IPv6 routes that differ only in their gateway.
 fn parse_next_hops(mut hops: &[u8], family: u8, state: &RouteState, found: &mut Vec<RouteState>) {
     while let (Some(length), Some(link)) = (read_u16(hops, 0), read_u32(hops, 4)) {
         let Some(hop) = hops.get(NEXT_HOP_BYTES..usize::from(length)) else {
@@ -337,7 +338,7 @@ fn parse_next_hops(mut hops: &[u8], family: u8, state: &RouteState, found: &mut 
     }
 }
 
-/// RTA_GATEWAY is an address of the route's family; RTA_VIA names its own (`struct rtvia`).
+/// Parses RTA_GATEWAY, an address of the route's family, or RTA_VIA, which contains its own family (`struct rtvia`).
 fn read_gateway(family: u8, kind: u16, value: &[u8]) -> Option<IpAddr> {
     match kind {
         libc::RTA_VIA => read_ip(u8::try_from(read_u16(value, 0)?).ok()?, value.get(2..)?),

@@ -1,7 +1,8 @@
-//! Adding and replacing routes.
+//! Adds and replaces routes.
 //!
-//! A route that is in the way is read before anything is replaced: another maker's is replaced only where the value says so, and the
-//! kernel's own never. A dump of the table answers for all routes of a batch, so that a change of very many routes reads it a few times.
+//! An existing route is read before it is replaced: a foreign one is replaced only if the value allows it, and the kernel's own
+//! route never. One dump of the table serves all routes of a batch, so that a change of very many routes reads it only a few
+//! times.
 
 use std::{
     collections::HashMap,
@@ -17,13 +18,13 @@ use super::{
     worker::{On, Worker, is_eexist},
 };
 
-/// How long what was read of a table is believed within a batch.
+/// Time for which a dump of a table is used within a batch.
 const BELIEVED: Duration = Duration::from_millis(50);
 
-/// Destination, prefix length and metric: the kernel takes routes that agree in these for the same.
+/// Destination, prefix length and metric: the kernel treats routes with the same values as the same route.
 type Identity = (IpAddr, u8, u32);
 
-/// The routes of one family in one table, of all makers.
+/// Routes of one family in one table, of all protocols.
 pub(super) struct KnownRoutes {
     netns: NetnsId,
     table: u32,
@@ -44,7 +45,7 @@ fn identity(spec: &RouteSpec) -> Identity {
 }
 
 impl Worker {
-    /// Adds a route. Whether an equal one is foreign is looked up only where there is one.
+    /// Adds a route. Reads existing routes only if the kernel reports an equal one.
     pub(super) fn add_route(&mut self, on: On<'_>, spec: &RouteSpec, replace: bool, adopt: bool) -> Result<Reply, Failure> {
         let (netns, link, _) = on;
         let action = || format!("add route {} on link \"{link}\"", route::show(spec));
@@ -62,8 +63,8 @@ impl Worker {
         let foreign = there.iter().find(|state| state.protocol != PROTOCOL);
         match foreign {
             Some(foreign) if !adopt => Err(failure::foreign(format!(
-                "cannot {} in {}: a route to the same destination with the same metric is there already ({}); remove it, choose another \
-                 metric, or say `adopt` to take it over",
+                "cannot {} in {}: a route to the same destination with the same metric exists already ({}); delete it, choose another \
+                 metric, or set `adopt` to take it over",
                 action(),
                 self.place(netns),
                 route::describe(foreign)
@@ -76,7 +77,9 @@ impl Worker {
         }
     }
 
-    /// The kernel's own route is in the way. It comes and goes with an address, so the agent neither replaces nor adopts it.
+    /// Returns the failure for a conflict with a route of the kernel.
+    ///
+    /// The agent neither replaces nor adopts such a route, because it belongs to an address.
     fn route_of_kernel(&mut self, on: On<'_>, spec: &RouteSpec, found: &RouteState, action: &str) -> Failure {
         let (netns, link, _) = on;
         let here = self.find(netns, link).ok().flatten().is_some_and(|here| here.index == found.link);
@@ -86,7 +89,7 @@ impl Worker {
                  needed: delete it, or give it another metric to have a second route"
                 .to_owned(),
             false => format!(
-                "a route to the same destination with the same metric is there already, which the kernel made itself for an address of \
+                "a route to the same destination with the same metric exists already, which the kernel made itself for an address of \
                  {}; choose another metric, or change that address",
                 if here { "that link" } else { "another link" }
             ),
@@ -94,7 +97,7 @@ impl Worker {
         failure::foreign(format!("cannot {action} in {place}: {message}"))
     }
 
-    /// Returns the routes that the kernel takes for the same as this one.
+    /// Returns the existing routes that the kernel treats as the same as this one.
     fn equal_routes(&mut self, netns: NetnsId, spec: &RouteSpec) -> Result<Vec<RouteState>, Failure> {
         let known = self.known_routes.as_ref().filter(|known| known.is_about(netns, spec));
         if let Some(equal) = known.and_then(|known| known.routes.get(&identity(spec))) {

@@ -1,8 +1,7 @@
-//! Throw-away namespaces around a whole process: what the agent does in them, the machine never sees.
+//! Temporary namespaces for a whole process, so that it cannot affect the host. Used by the demo, never by the agent.
 //!
-//! Owns the making of such a sandbox, the processes that stand for workloads in it, and the echo by which it is shown that a
-//! network carries packets ([`Echo`]). Must never be used by the agent itself, which works in the namespaces it is started in.
-//! Start reading at [`leave`]; the child that is started next calls [`furnish`].
+//! Also starts the processes that represent workloads, and provides [`Echo`] to show that a network carries packets. Call
+//! [`leave`] first; its next child process then calls [`furnish`].
 
 mod echo;
 
@@ -28,45 +27,49 @@ use super::{
     netlink::{Refusal, RouteSocket},
 };
 
-/// The kernel gives the next PID after this one; writable by who owns the PID namespace (CONFIG_CHECKPOINT_RESTORE).
+/// File with the last PID; the kernel assigns the following one next.
+///
+/// The owner of the PID namespace can write it (CONFIG_CHECKPOINT_RESTORE).
 const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";
-/// Any other thread may start between the choice of a PID and its use; so often it is tried.
+/// Maximum number of attempts, because another thread may start between the choice of a PID and its use.
 const PID_ATTEMPTS: usize = 200;
 
-/// Why there is no sandbox.
+/// Error of the sandbox.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {step}: {cause}")]
 pub struct SandboxError {
-    /// What failed.
+    /// Step that failed.
     pub step: &'static str,
     /// errno(3) with the kernel's text and the remedy.
     pub cause: String,
 }
 
-/// By what right the sandbox was made.
+/// Privilege with which the sandbox was created.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rights {
-    /// The caller may make namespaces anyway.
+    /// The caller has the privilege to create namespaces.
     Own,
-    /// The caller is root only in a user namespace that was made for the purpose.
+    /// The caller is root only in a user namespace of the sandbox.
     UserNamespace,
 }
 
-/// Takes the calling process out of its mount and network namespace; the next child that it starts is the first process of a new
-/// PID namespace, and with that child everything in there ends. Must be called while the process has one thread.
+/// Moves the calling process into new mount and network namespaces.
+///
+/// Its next child process becomes the first process of a new PID namespace; when that child ends, all processes in the PID
+/// namespace end. Must be called while the process has one thread.
 ///
 /// # Errors
-/// The kernel lets the caller make neither these namespaces nor a user namespace.
+/// Fails if the caller may create neither these namespaces nor a user namespace.
 pub fn leave() -> Result<Rights, SandboxError> {
     let namespaces = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWPID;
     match unshare(namespaces) {
         Ok(()) => return Ok(Rights::Own),
         Err(Errno::EPERM) => {}
-        Err(errno) => return Err(refused("make namespaces", errno.into())),
+        Err(errno) => return Err(refused("create namespaces", errno.into())),
     }
     let (user, group) = (Uid::effective(), Gid::effective());
-    unshare(namespaces | CloneFlags::CLONE_NEWUSER).map_err(|errno| no_user_namespace("make a user namespace", errno.into()))?;
-    // Without this, an unprivileged process may not map a group (user_namespaces(7)).
+    unshare(namespaces | CloneFlags::CLONE_NEWUSER).map_err(|errno| no_user_namespace("create a user namespace", errno.into()))?;
+    // Without "deny", an unprivileged process may not map a group (user_namespaces(7)).
     let maps = [
         ("/proc/self/setgroups", "deny".to_owned()),
         ("/proc/self/uid_map", format!("0 {user} 1")),
@@ -78,13 +81,15 @@ pub fn leave() -> Result<Rights, SandboxError> {
     Ok(Rights::UserNamespace)
 }
 
-/// Makes the new namespaces usable: `/proc` of the PID namespace, an empty `/run` (so `/run/netns` is its own), and loopback. To be
-/// called by the first process in there; it will not outlive the one that started it. Answers its PID as the outside sees it.
+/// Sets up the new namespaces: `/proc` of the PID namespace, an empty `/run` (with its own `/run/netns`), and loopback.
+///
+/// Must be called by the first process of the PID namespace, which is killed when its parent ends. Returns its PID outside of
+/// the sandbox.
 ///
 /// # Errors
-/// What could not be mounted or set up.
+/// Fails if a mount or loopback cannot be set up.
 pub fn furnish() -> Result<u32, SandboxError> {
-    set_pdeathsig(Signal::SIGKILL).map_err(|errno| refused("end with the process that made the sandbox", errno.into()))?;
+    set_pdeathsig(Signal::SIGKILL).map_err(|errno| refused("request to end with the process that created the sandbox", errno.into()))?;
     if std::process::id() != 1 || parent_id() != 0 {
         let cause = format!(
             "this process is PID {}, not the first of a PID namespace; start `netns-agent demo`",
@@ -95,14 +100,14 @@ pub fn furnish() -> Result<u32, SandboxError> {
             cause,
         });
     }
-    // The old /proc still counts PIDs as the outside does.
+    // The old /proc still shows the PID outside of the sandbox.
     let outside = fs::read_link("/proc/self")
         .ok()
         .and_then(|pid| pid.to_str()?.parse().ok())
         .unwrap_or_default();
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
-        .map_err(|errno| no_user_namespace("keep its mounts to itself", errno.into()))?;
+        .map_err(|errno| no_user_namespace("make its mounts private", errno.into()))?;
     let secure = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("proc"), "/proc", Some("proc"), secure, none).map_err(|errno| no_user_namespace("mount /proc", errno.into()))?;
     let run = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
@@ -115,11 +120,12 @@ pub fn furnish() -> Result<u32, SandboxError> {
     Ok(outside)
 }
 
-/// Starts a process in a new network namespace, under exactly this PID. The namespace is made by a thread that then starts the
-/// process, so that it is never, not even for a moment, in another one.
+/// Starts a process with exactly this PID in a new network namespace.
+///
+/// The thread that creates the namespace also starts the process, so the process is never in another namespace.
 ///
 /// # Errors
-/// The PID is taken, or the kernel does not let the caller choose one.
+/// Fails if the PID is taken, or if the kernel does not allow choosing one.
 pub fn start_with_pid(pid: u32, command: impl Fn() -> Command + Sync) -> io::Result<Child> {
     for _ in 0..PID_ATTEMPTS {
         let mut child = thread::scope(|scope| {
@@ -160,9 +166,9 @@ fn refused(step: &'static str, error: io::Error) -> SandboxError {
     }
 }
 
-/// EPERM has many fathers here, none of which the kernel names.
+/// Returns an error with all remedies for EPERM, which has many causes here that the kernel does not distinguish.
 fn no_user_namespace(step: &'static str, error: io::Error) -> SandboxError {
-    let remedy = "run it as root; or allow user namespaces to everybody, by whichever of these the kernel has: \
+    let remedy = "run it as root; or allow user namespaces to all users, with those of these sysctls that the kernel has: \
                   sysctl -w user.max_user_namespaces=10000, sysctl -w kernel.unprivileged_userns_clone=1, \
                   sysctl -w kernel.apparmor_restrict_unprivileged_userns=0; a container needs CAP_SYS_ADMIN (docker run --privileged)";
     SandboxError {

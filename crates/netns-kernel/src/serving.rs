@@ -1,12 +1,11 @@
-//! The thread that performs batches: in turn, but for what may hang.
+//! The thread that performs batches one after the other, while openings that may hang run on other threads.
 //!
-//! Owns the order of batches and of their answers, and the time limit of openings. Must never wait for something that may hang longer
-//! than [`GRACE`]. Start reading at [`Serving::run`].
+//! Never waits longer than [`GRACE`] for something that may hang.
 //!
-//! A batch is answered at the end, with the outcomes of all tasks but those whose path does not answer; of a large one, the outcomes
-//! that are there are told before, so that what they mean is thought about meanwhile. Those whose path does not answer are answered
-//! later, each when its path has answered or after [`LIMIT`]. All answers come from one thread, in the order in which the tasks were
-//! performed; so what was read in a namespace is never told after something newer.
+//! A batch is answered when it is done, with the outcomes of all tasks except those whose path does not respond. For a large
+//! batch, complete outcomes are reported earlier, so that the caller can process them in the meantime. A task whose path does
+//! not respond is answered later: when the path responds, or after [`LIMIT`]. All answers come from one thread, in the order in
+//! which the tasks were performed, so an older reading of a namespace is never reported after a newer one.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -24,33 +23,35 @@ use super::{
     write_count,
 };
 
-/// How long a batch waits for its openings. A path that answers at all does it much sooner, and then all outcomes come together.
+/// Time that a batch waits for its openings.
+///
+/// A path that responds at all is usually much faster, so all outcomes come together.
 const GRACE: Duration = Duration::from_millis(20);
 
-/// What the thread is told.
+/// Message to the thread.
 pub(super) enum Message {
     /// Tasks to perform.
     Batch(Batch),
-    /// A path has answered.
+    /// A path was opened, or the opening failed.
     Opened(PathBuf, Opening),
-    /// No more will come.
+    /// No more messages follow.
     End,
 }
 
-/// Tasks and who wants to know what came of them.
+/// Tasks and the caller that submitted them.
 pub(super) struct Batch {
     pub tasks: Vec<Task>,
     pub caller: Caller,
 }
 
-/// Who waits for outcomes. Each task is answered once, at the latest when this is dropped.
+/// A caller that waits for outcomes. Each task is answered once, at the latest when this is dropped.
 pub(super) struct Caller {
     unanswered: BTreeSet<u64>,
     tell: Box<dyn FnMut(Answer) + Send>,
     told_main: bool,
 }
 
-/// Tasks of a batch whose path has not answered yet.
+/// Tasks of a batch whose path has not responded yet.
 struct Waiting {
     caller: Caller,
     tasks: Vec<(Task, PathBuf, Instant)>,
@@ -61,15 +62,15 @@ pub(super) struct Serving {
     worker: Worker,
     opens: SlowOpens,
     messages: Receiver<Message>,
-    /// For the threads that open.
+    /// Sender for the threads that open files.
     sender: Sender<Message>,
-    /// Received while a batch waited for its openings.
+    /// Messages received while a batch waited for its openings.
     backlog: VecDeque<Message>,
     waiting: Vec<Waiting>,
 }
 
 impl Caller {
-    /// `tell` is called on the performing thread, and must not wait.
+    /// Returns a caller for the tasks. `tell` is called on the executor's thread and must not block.
     pub fn new(tasks: &[Task], tell: Box<dyn FnMut(Answer) + Send>) -> Self {
         Caller {
             unanswered: tasks.iter().map(|task| task.id).collect(),
@@ -78,7 +79,7 @@ impl Caller {
         }
     }
 
-    /// The main answer, then those that are late.
+    /// Reports outcomes: the first time as the main answer, then as late ones.
     fn answer(&mut self, outcomes: Vec<Outcome>) {
         let part = match std::mem::replace(&mut self.told_main, true) {
             false => Part::Main,
@@ -106,7 +107,7 @@ impl Drop for Caller {
 }
 
 impl Serving {
-    /// `sender` leads to `messages`.
+    /// Returns the state of the thread. `sender` must send to `messages`.
     pub fn new(worker: Worker, messages: Receiver<Message>, sender: Sender<Message>) -> Self {
         Serving {
             worker,
@@ -118,7 +119,7 @@ impl Serving {
         }
     }
 
-    /// Performs until told to end. What waits then is answered with a failure.
+    /// Runs until [`Message::End`]. Tasks that still wait are answered with a failure.
     pub fn run(mut self) {
         loop {
             self.give_up_on_overdue();
@@ -135,7 +136,7 @@ impl Serving {
         }
     }
 
-    /// When something is to be done although no message comes.
+    /// Returns the time at which to act even if no message arrives.
     fn deadline(&self) -> Option<Instant> {
         let waiting = self.waiting.iter().flat_map(|waiting| &waiting.tasks);
         waiting.map(|(_, _, since)| *since + LIMIT).chain(self.worker.deadline()).min()
@@ -159,7 +160,7 @@ impl Serving {
                 continue;
             };
             let sender = self.sender.clone();
-            // Nobody is there any more when the agent ends.
+            // Sending fails only when the agent ends.
             let tell = move |path, opening| drop(sender.send(Message::Opened(path, opening)));
             match self.opens.begin(path, tell) {
                 Ok(since) => {
@@ -187,7 +188,7 @@ impl Serving {
         }
     }
 
-    /// Performs the tasks whose paths answer soon.
+    /// Performs the tasks whose paths respond within [`GRACE`].
     fn wait_for_openings(&mut self, waiting: &mut Waiting, outcomes: &mut Vec<Outcome>) {
         while let Some(latest) = waiting.tasks.iter().map(|(_, _, since)| *since + GRACE).max() {
             if latest <= Instant::now() {
@@ -207,8 +208,9 @@ impl Serving {
         }
     }
 
-    /// A path has answered: whoever still waits for it goes on. If nobody does, it comes after its time-out, and nothing has happened:
-    /// the file is closed again.
+    /// Performs the tasks that wait for a path.
+    ///
+    /// If none does because all timed out, the file is closed again without any effect.
     fn opened(&mut self, path: &Path, opening: Opening) {
         self.opens.end(path);
         for waiting in &mut self.waiting {
@@ -236,7 +238,7 @@ fn take_tasks(waiting: &mut Waiting, path: &Path) -> Vec<Task> {
     tasks.map(|(task, _, _)| task).collect()
 }
 
-/// Ends the tasks whose time is over.
+/// Removes the tasks that have timed out, and returns their failures.
 fn overdue(tasks: &mut Vec<(Task, PathBuf, Instant)>) -> Vec<Outcome> {
     let now = Instant::now();
     let overdue = tasks.extract_if(.., |(_, _, since)| *since + LIMIT <= now);
@@ -247,7 +249,7 @@ fn overdue(tasks: &mut Vec<(Task, PathBuf, Instant)>) -> Vec<Outcome> {
     overdue.map(outcome).collect()
 }
 
-/// The path that a task has to open, if there is one that may hang. What is below /proc does not.
+/// Returns the path that a task has to open, if opening it may hang. Paths below /proc do not hang.
 fn path_of(task: &Task) -> Option<&Path> {
     task.ops.iter().find_map(|op| match op {
         KernelOp::OpenNamespace {

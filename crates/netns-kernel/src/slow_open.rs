@@ -1,8 +1,7 @@
-//! Opening files that may hang.
+//! Opens files on other threads, because opening may hang.
 //!
-//! Owns the threads that look a path up: on a file system whose server does not answer (a remote one, FUSE, an automounter) that may
-//! take for ever, and no system call can be told to give up. Must never let anybody wait for such a thread, nor start a second one
-//! for a path before the first has come back. Start reading at [`SlowOpens::begin`].
+//! On a file system whose server does not respond (a remote one, FUSE, an automounter), opening a path may never return and
+//! cannot be cancelled. No other thread ever waits for such a thread, and no path is opened by two threads at once.
 
 use std::{
     collections::HashMap,
@@ -19,39 +18,40 @@ use super::{
     operation::{Failure, FailureKind, NetnsId},
 };
 
-/// How long an opening may take.
+/// Maximum duration of an opening.
 pub(super) const LIMIT: Duration = Duration::from_secs(5);
-/// Paths that are being opened at the same time; each one is a thread.
+/// Maximum number of paths that are being opened at the same time, each by one thread.
 const PATHS_MAX: usize = 64;
 
-/// A namespace file, opened.
+/// An open namespace file.
 #[derive(Clone)]
 pub(super) struct OpenedFile {
     /// The nsfs file.
     pub file: Arc<OwnedFd>,
-    /// The namespace that it is.
+    /// Identity of the namespace.
     pub netns: NetnsId,
 }
 
-/// What became of a path.
+/// Result of opening a path.
 pub(super) type Opening = Result<OpenedFile, Failure>;
 
-/// Paths that are being opened, and since when.
+/// Paths that are being opened, with their start times.
 #[derive(Default)]
 pub(super) struct SlowOpens {
     since: HashMap<PathBuf, Instant>,
 }
 
 impl SlowOpens {
-    /// Starts to open a path, if that is not under way already; answers since when it is. What comes of it is given to `tell` on
-    /// another thread, if it ever comes; then [`Self::end`] must be called.
+    /// Starts to open a path unless this is in progress already. Returns the start time.
+    ///
+    /// If the opening returns, `tell` is called with the result on another thread. The caller must then call [`Self::end`].
     pub fn begin(&mut self, path: &Path, tell: impl FnOnce(PathBuf, Opening) + Send + 'static) -> Result<Instant, Failure> {
         if let Some(since) = self.since.get(path) {
             return Ok(*since);
         }
         if self.since.len() >= PATHS_MAX {
             return Err(failure::other(format!(
-                "cannot open {}: {PATHS_MAX} other paths are being opened and do not answer; it is tried again",
+                "cannot open {}: {PATHS_MAX} other paths are being opened and do not respond; the agent retries",
                 path.display()
             )));
         }
@@ -67,7 +67,7 @@ impl SlowOpens {
         Ok(now)
     }
 
-    /// A thread has come back.
+    /// Removes a path whose thread has finished.
     pub fn end(&mut self, path: &Path) {
         self.since.remove(path);
     }
@@ -81,16 +81,16 @@ fn open(path: &Path) -> Opening {
     Ok(OpenedFile { file, netns })
 }
 
-/// The path has not answered in time.
+/// Returns the failure of a path that has not responded in time.
 pub(super) fn timed_out(path: &Path, since: Instant) -> Failure {
     Failure {
         kind: FailureKind::TimedOut,
-        // It has not said anything.
+        // The system call has not returned.
         errno: None,
         kernel_text: String::new(),
         message: format!(
-            "cannot open the network namespace {}: its file system has not answered for {} s (is the server of that mount gone?); \
-             it is looked at again as soon as it answers",
+            "cannot open the network namespace {}: its file system has not answered for {} s (is the server of that mount down?); \
+             the agent continues as soon as it answers",
             path.display(),
             since.elapsed().as_secs()
         ),

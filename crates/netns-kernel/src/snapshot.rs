@@ -1,6 +1,4 @@
-//! Reading a namespace: everything in it that matters to the agent.
-//!
-//! Owns the order and the filters of the dumps. Must never write. Start reading at [`read`].
+//! Reads the contents of a namespace that are relevant to the agent. Never writes.
 
 use super::{
     address, address_routes, bridge,
@@ -10,7 +8,9 @@ use super::{
     operation::{LinkState, Snapshot},
 };
 
-/// Reads the namespace of the sockets. One dump after the other: two in one send are refused with EBUSY. `other_routes`: see
+/// Reads the namespace of the sockets.
+///
+/// The dumps run one after the other, because the kernel refuses two dumps in one send with EBUSY. For `other_routes` see
 /// [`address_routes::dump`].
 pub(super) fn read(route_socket: &mut RouteSocket, ethtool: &EthtoolSocket, other_routes: &mut usize) -> Result<Snapshot, Refusal> {
     let mut links = link::dump(route_socket)?;
@@ -28,8 +28,9 @@ pub(super) fn read(route_socket: &mut RouteSocket, ethtool: &EthtoolSocket, othe
     })
 }
 
-/// Offload flags matter only for links that somebody made and manages, and these carry an alias. A link that vanishes meanwhile has
-/// none.
+/// Reads the checksum offloads of a link with a kind and an alias. Other links are not managed by the agent.
+///
+/// Leaves them unset if the link disappears in the meantime.
 fn read_offloads(link: &mut LinkState, ethtool: &EthtoolSocket) {
     if !link.kind.is_empty() && !link.alias.is_empty() {
         link.rx_checksum = ethtool.get(&link.name, Checksum::Rx).ok();

@@ -1,10 +1,10 @@
-//! Which namespaces are pinned, and which of those have open sockets.
+//! The pinned namespaces, and which of them have open sockets.
 //!
-//! Owns the bound on open sockets: beyond it those of the namespaces that were used least recently are closed, and opened again when they
-//! are needed. Must never let a namespace go before its last open is given back. Start reading at [`Table::get_mut`].
+//! Limits the number of open sockets: above the limit, those of the least recently used namespaces are closed and opened again
+//! on demand.
 //!
-//! A pinned namespace takes one descriptor, and two more while it is awake. The more namespaces are pinned, the fewer may be awake, so
-//! that all of them stay within their share of the limit of open files.
+//! A pinned namespace takes one descriptor, and two more while it is awake, that is, while its sockets are open. The more
+//! namespaces are pinned, the fewer may be awake, so that all of them stay within their share of the limit of open files.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -20,24 +20,27 @@ use super::{
     snapshot,
 };
 
-/// How often each reference opened a namespace. Counted by reference, so that a reference that is given back once too often (to be
-/// forgotten, say) does not take the namespace away from another.
+/// Number of opens of a namespace by each reference.
+///
+/// Counted by reference, so that a surplus release by one reference does not close the namespace for another.
 type Opens = HashMap<NamespaceRef, usize>;
 
-/// A pinned namespace with open sockets. While it is in the table, the kernel keeps the namespace and does not reuse its inode number.
+/// A pinned namespace with open sockets.
+///
+/// While it is in the table, the kernel keeps the namespace and does not reuse its inode number.
 pub(super) struct Pinned {
     /// The nsfs file.
     file: Arc<OwnedFd>,
-    /// How a person finds it, for messages.
+    /// Description of the namespace for messages.
     pub place: String,
-    /// Configures and reads.
+    /// Socket for changes and reads.
     pub route: RouteSocket,
-    /// Offload flags.
+    /// Socket for offload flags.
     pub ethtool: EthtoolSocket,
     opens: Opens,
-    /// Number of routes of others in it, as far as it is known.
+    /// Last known number of foreign routes in the namespace.
     other_routes: usize,
-    /// The higher, the later it was used.
+    /// Value of the table's clock at the last use.
     used: u64,
 }
 
@@ -49,24 +52,24 @@ struct Asleep {
 }
 
 impl Pinned {
-    /// Reads what is in it.
+    /// Reads the contents of the namespace.
     pub fn read(&mut self) -> Result<Snapshot, Failure> {
         snapshot::read(&mut self.route, &self.ethtool, &mut self.other_routes)
             .map_err(|refusal| failure::refused("read links, addresses, routes and neighbours", &self.place, &refusal))
     }
 }
 
-/// Fewest namespaces that may be awake: some are needed at the same time.
+/// Minimum number of namespaces that may be awake, because some are needed at the same time.
 const AWAKE_MIN: usize = 4;
-/// Descriptors that are kept for those, and for the namespaces that are being opened.
+/// Descriptors that are reserved for these namespaces and for those that are being opened.
 const HEADROOM: usize = 4 * AWAKE_MIN;
 
-/// How much the table may keep open.
+/// Limits of the table.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
-    /// Most namespaces with open sockets.
+    /// Maximum number of namespaces with open sockets.
     pub awake: usize,
-    /// Most descriptors: one for each namespace, and two for the sockets in it.
+    /// Maximum number of descriptors: one for each namespace, and two for its sockets.
     pub descriptors: usize,
 }
 
@@ -79,7 +82,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// An empty table.
+    /// Returns an empty table.
     pub fn new(bounds: Bounds) -> Self {
         Table {
             awake: HashMap::new(),
@@ -89,8 +92,10 @@ impl Table {
         }
     }
 
-    /// How many namespaces may be awake now: their sockets take half of the descriptors that the pinned files leave, because those
-    /// that are being opened are not in the table yet.
+    /// Returns how many namespaces may be awake now.
+    ///
+    /// Their sockets take half of the descriptors that the pinned files leave, because namespaces that are being opened are not
+    /// in the table yet.
     fn awake_max(&self) -> usize {
         let left = self.bounds.descriptors.saturating_sub(self.pinned());
         self.bounds.awake.min(left / 4).max(AWAKE_MIN)
@@ -100,39 +105,39 @@ impl Table {
         self.awake.len() + self.asleep.len()
     }
 
-    /// Number of namespaces for which the descriptors suffice if there is no room for one more; `None` if there is.
+    /// Returns the maximum number of pinned namespaces if it is reached; `None` if there is room for one more.
     pub fn full_at(&self) -> Option<usize> {
         let most = self.bounds.descriptors.saturating_sub(HEADROOM).max(AWAKE_MIN);
         (self.pinned() >= most).then_some(most)
     }
 
-    /// So many namespaces are certainly awake together if nothing else is used meanwhile.
+    /// Returns how many namespaces are certain to stay awake together if no other is used in the meantime.
     pub fn together_max(&self) -> usize {
         self.awake_max() / 2
     }
 
-    /// Whether the namespace is pinned.
+    /// Returns whether the namespace is pinned.
     pub fn contains(&self, netns: NetnsId) -> bool {
         self.awake.contains_key(&netns) || self.asleep.contains_key(&netns)
     }
 
-    /// The nsfs file of a pinned namespace.
+    /// Returns the nsfs file of a pinned namespace.
     pub fn file(&self, netns: NetnsId) -> Option<&Arc<OwnedFd>> {
         let awake = self.awake.get(&netns).map(|pinned| &pinned.file);
         awake.or_else(|| self.asleep.get(&netns).map(|asleep| &asleep.file))
     }
 
-    /// Number of the nsfs descriptor of a pinned namespace, for IFLA_NET_NS_FD.
+    /// Returns the nsfs descriptor of a pinned namespace, for IFLA_NET_NS_FD.
     pub fn descriptor(&self, netns: NetnsId) -> Option<RawFd> {
         self.file(netns).map(AsRawFd::as_raw_fd)
     }
 
-    /// File and place of a namespace that is asleep.
+    /// Returns the file and the description of a namespace that is asleep.
     pub fn asleep(&self, netns: NetnsId) -> Option<(&Arc<OwnedFd>, &str)> {
         self.asleep.get(&netns).map(|asleep| (&asleep.file, asleep.place.as_str()))
     }
 
-    /// A namespace that is awake; from now on it is the one that was used last.
+    /// Returns a namespace that is awake, and marks it as the most recently used.
     pub fn get_mut(&mut self, netns: NetnsId) -> Option<&mut Pinned> {
         let pinned = self.awake.get_mut(&netns)?;
         self.clock += 1;
@@ -140,13 +145,15 @@ impl Table {
         Some(pinned)
     }
 
-    /// Those of some namespaces that are awake, to work on several at once.
+    /// Returns the awake ones of several namespaces, to work on all of them at once.
     pub fn several_mut(&mut self, wanted: &[NetnsId]) -> Vec<(NetnsId, &mut Pinned)> {
         let mut awake: HashMap<NetnsId, &mut Pinned> = self.awake.iter_mut().map(|(netns, pinned)| (*netns, pinned)).collect();
         wanted.iter().filter_map(|netns| Some((*netns, awake.remove(netns)?))).collect()
     }
 
-    /// Enters a namespace with its sockets. One that is asleep awakes, and keeps its file and place.
+    /// Adds a namespace with its sockets.
+    ///
+    /// A namespace that is asleep becomes awake and keeps its file and description.
     pub fn insert(&mut self, netns: NetnsId, file: Arc<OwnedFd>, place: String, route: RouteSocket, ethtool: EthtoolSocket) {
         if self.awake.contains_key(&netns) {
             return;
@@ -174,7 +181,7 @@ impl Table {
         }
     }
 
-    /// Gives back one open by a reference. With the last one the namespace goes, and the answer is true.
+    /// Releases one open by a reference. Returns true if it was the last one, which removes the namespace.
     pub fn release(&mut self, netns: NetnsId, reference: &NamespaceRef) -> bool {
         let Some(opens) = self.opens(netns) else { return false };
         if let Entry::Occupied(mut count) = opens.entry(reference.clone()) {
@@ -196,7 +203,8 @@ impl Table {
         awake.or_else(|| self.asleep.get_mut(&netns).map(|asleep| &mut asleep.opens))
     }
 
-    /// Closes the sockets of those that were used least recently if no other namespace may be awake: what is too much, and a quarter.
+    /// Closes the sockets of the least recently used namespaces if the maximum is reached: the surplus, and a quarter of the
+    /// maximum.
     fn make_room(&mut self) {
         let most = self.awake_max();
         if self.awake.len() < most {

@@ -1,7 +1,6 @@
-//! Performing operations: the one place where a [`KernelOp`] becomes system calls.
+//! Performs operations: translates each [`KernelOp`] into system calls.
 //!
-//! Owns the links known within a batch and the private namespace from which links are created. Must never try again by itself,
-//! nor let one task's failure reach another. Start reading at [`Worker::perform`].
+//! Never retries an operation, and a failure of one task never affects another task.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -22,35 +21,37 @@ use super::{
     slow_open::Opening,
 };
 
-/// Into how many parts a group of packed tasks is divided at most, and how many tasks make a part of their own.
+/// Maximum number of parts of a packed group, and minimum number of tasks in a part.
 const PARTS_MAX: usize = 4;
 const PART_MIN: usize = 250;
 
-/// Batches of at least so many tasks are parts of a large change.
+/// Minimum number of tasks of a large batch, which is part of a large change.
 const LARGE_MIN: usize = 100;
-/// What a large batch knows of links is kept for the next large one if that comes so soon.
+/// Time that the links read in a large batch are kept for the next large batch.
 const KEPT: Duration = Duration::from_millis(50);
 
-/// Where an operation works: namespace, kernel name of the link, and what must hold of it.
+/// Target of an operation: namespace, kernel name of the link, and the guard.
 pub(super) type On<'a> = (NetnsId, &'a str, &'a Guard);
 
-/// The state of the thread that performs operations.
+/// State of the thread that performs operations.
 pub(super) struct Worker {
     /// The pinned namespaces.
     pub namespaces: Namespaces,
-    /// A socket in an empty namespace that nobody else knows: a name in a creating request is then only ever looked up where
-    /// the link is to be, and never meets a link of the agent's own namespace.
+    /// Creation socket: a socket in an empty namespace that nothing else uses.
+    ///
+    /// The kernel then looks up the name of a new link only in the link's own namespace, and never finds a link of the agent's
+    /// namespace.
     pub nursery: RouteSocket,
-    /// Links by namespace and name, read within this batch or kept from the one before.
+    /// Links by namespace and name, read in this batch or kept from the last one.
     pub links: HashMap<(NetnsId, String), LinkState>,
-    /// Routes that were read within this batch.
+    /// Routes that were read in this batch.
     pub known_routes: Option<KnownRoutes>,
-    /// Until when the links are kept for the next batch.
+    /// Time until which the links are kept for the next batch.
     kept_until: Option<Instant>,
 }
 
 impl Worker {
-    /// A worker over a table of namespaces.
+    /// Returns a worker for a table of namespaces.
     pub fn new(namespaces: Namespaces, nursery: RouteSocket) -> Self {
         Self {
             namespaces,
@@ -61,26 +62,30 @@ impl Worker {
         }
     }
 
-    /// When to call [`Self::tidy`] if there is no batch before.
+    /// Returns the time at which to call [`Self::tidy`] if there is no batch until then.
     pub fn deadline(&self) -> Option<Instant> {
         self.kept_until
     }
 
-    /// Forgets what was kept for a batch that has not come.
+    /// Discards the links that were kept for a batch that has not come.
     pub fn tidy(&mut self) {
         if self.kept_until.take_if(|until| *until <= Instant::now()).is_some() {
             self.links = HashMap::new();
         }
     }
 
-    /// Performs a batch. Tasks next to each other that only delete links are performed together: each deletion waits about
-    /// 18 ms for the kernel, and waiting together costs no more than waiting once. So are those that only open a namespace, and those
-    /// whose requests can be packed: of very many, the outcomes that are there are told to `early`. Answers all others.
+    /// Performs a batch and returns the outcomes that were not passed to `early`.
+    ///
+    /// Adjacent tasks that only delete links are performed together: the kernel takes about 18 ms for each deletion, and
+    /// concurrent deletions share this time. Tasks that only open a namespace are also performed together, and so are tasks
+    /// whose requests can be packed. While a very large group is being packed, the outcomes that are complete are passed to
+    /// `early`.
     pub fn perform(&mut self, tasks: Vec<Task>, early: &mut dyn FnMut(Vec<Outcome>)) -> Vec<Outcome> {
         let large = tasks.len() >= LARGE_MIN;
-        // Nothing is known for certain of links since the last batch. Of a large change, each link would be looked up once for each
-        // batch, which took a tenth of its time, and a link that was replaced since is found out: its index is not given to another
-        // one soon, so the kernel refuses, and the task looks again.
+        // Links may have changed since the last batch, so they are looked up again. A large change keeps them between its
+        // batches, because looking up each link in each batch took a tenth of its time. A link that was replaced in the
+        // meantime is detected: its index is not reused soon, so the kernel refuses the request and the task looks the link up
+        // again.
         if !(large && self.kept_until.is_some_and(|until| Instant::now() < until)) {
             self.links.clear();
         }
@@ -95,7 +100,7 @@ impl Worker {
         for group in tasks.chunk_by(|a, b| shared_work(a).is_some() && shared_work(a) == shared_work(b)) {
             match shared_work(&group[0]) {
                 Some(SharedWork::LinkDeletion) => {
-                    // With a link goes its peer, in whichever namespace that is.
+                    // Deleting a link also deletes its peer, in any namespace.
                     self.links.clear();
                     outcomes.extend(deletion::delete_links(&mut self.namespaces, group));
                     continue;
@@ -112,7 +117,7 @@ impl Worker {
                 Some(SharedWork::Opening) if group.len() > 1 => {
                     let mut rest = group;
                     while !rest.is_empty() {
-                        // Each one that is opened leaves fewer descriptors to the next.
+                        // Each namespace that is opened leaves fewer descriptors for the next.
                         let (together, later) = rest.split_at(rest.len().min(self.namespaces.together_max()));
                         outcomes.extend(self.open_all(together));
                         rest = later;
@@ -133,7 +138,7 @@ impl Worker {
         outcomes
     }
 
-    /// Performs tasks for which a path was opened ahead.
+    /// Performs tasks for which a path was opened in advance.
     pub fn perform_opened(&mut self, tasks: Vec<Task>, path: &Path, opening: Opening) -> Vec<Outcome> {
         self.namespaces.offer(path, opening);
         let outcomes = self.perform(tasks, &mut |_| {});
@@ -141,7 +146,7 @@ impl Worker {
         outcomes
     }
 
-    /// Performs tasks that only open a namespace: those that have to be created are created together, and all are read together.
+    /// Performs tasks that only open a namespace: missing namespaces are created together, and all are read together.
     fn open_all(&mut self, tasks: &[Task]) -> Vec<Outcome> {
         let opening = |task: &'_ Task| match task.ops.as_slice() {
             [KernelOp::OpenNamespace { reference, mark }] => Some((task.id, reference.clone(), mark.clone())),
@@ -164,7 +169,7 @@ impl Worker {
             .collect()
     }
 
-    /// Performs operations of a task, in order; the first failure ends it.
+    /// Performs the operations of a task in order until the first failure.
     pub(super) fn perform_ops(&mut self, ops: &[KernelOp]) -> Result<Reply, Failure> {
         let mut answer = Reply::Done;
         for op in ops {
@@ -206,7 +211,7 @@ impl Worker {
         done.map(|()| Reply::Done)
     }
 
-    /// What is on links: VLANs, addresses, neighbours and routes.
+    /// Performs an operation on a link's VLANs, addresses, neighbours or routes.
     fn perform_layer3(&mut self, op: &KernelOp) -> Result<Reply, Failure> {
         let done = match op {
             KernelOp::SetBridgeVlan { .. } => self.set_bridge_vlan(op),
@@ -272,13 +277,16 @@ impl Worker {
                 let action = || format!("delete route {} from link \"{link}\"", route::show(spec));
                 self.remove((*netns, link, guard), &gone, action, |index| route::delete(index, spec))
             }
-            // All others are performed by who calls this.
+            // The caller performs all other operations.
             _ => Ok(()),
         };
         done.map(|()| Reply::Done)
     }
 
-    /// Without the link there is nothing to take away. A link that is no port has no VLANs (EOPNOTSUPP): its release took them.
+    /// Adds or removes VLANs of a link.
+    ///
+    /// Removal succeeds if the link does not exist, or is not a port (EOPNOTSUPP): releasing it from its bridge removed the
+    /// VLANs.
     fn set_bridge_vlan(&mut self, op: &KernelOp) -> Result<(), Failure> {
         let KernelOp::SetBridgeVlan {
             netns,
@@ -302,7 +310,7 @@ impl Worker {
     }
 
     fn delete_link(&mut self, netns: NetnsId, name: &str, guard: &Guard) -> Result<(), Failure> {
-        // With the link goes its peer, in whichever namespace that is.
+        // Deleting a link also deletes its peer, in any namespace.
         self.links.clear();
         if !self.namespaces.contains(netns) {
             return Ok(());
@@ -322,8 +330,9 @@ impl Worker {
         }
     }
 
-    /// Removes something from a link. Without the namespace or the link, and when the kernel answers with one of `gone`, there is
-    /// nothing to remove.
+    /// Removes something from a link.
+    ///
+    /// Succeeds if the namespace or the link does not exist, or if the kernel returns one of `gone`.
     pub(super) fn remove(
         &mut self,
         on: On<'_>,
@@ -342,7 +351,9 @@ impl Worker {
         }
     }
 
-    /// Performs a change that needs the index of a link. An index from the cache may be old: then it is looked up anew, once.
+    /// Performs a change that needs the index of a link.
+    ///
+    /// If a cached index turns out to be outdated, the link is looked up once more.
     pub(super) fn on_link(&mut self, on: On<'_>, action: impl Fn() -> String, change: impl Fn(u32) -> Change) -> Result<(), Failure> {
         let (netns, link, guard) = on;
         loop {
@@ -355,7 +366,7 @@ impl Worker {
             };
             if !link::guard(guard, &found) {
                 return Err(failure::foreign(format!(
-                    "will not {} in {}: the link is not the agent's ({}); somebody replaced the one that was",
+                    "will not {} in {}: the link is not the agent's ({}); another program replaced the agent's link",
                     action(),
                     pinned.place,
                     link::describe(&found)
@@ -372,7 +383,7 @@ impl Worker {
         }
     }
 
-    /// A link that must exist; `verb` completes "cannot … link".
+    /// Returns a link that must exist; `verb` completes "cannot … link".
     pub fn require(&mut self, netns: NetnsId, name: &str, verb: &str) -> Result<LinkState, Failure> {
         match self.find(netns, name)? {
             Some(found) => Ok(found),
@@ -384,7 +395,7 @@ impl Worker {
         }
     }
 
-    /// A link, if it exists; read once in a batch.
+    /// Returns a link if it exists. Each link is read once in a batch.
     pub fn find(&mut self, netns: NetnsId, name: &str) -> Result<Option<LinkState>, Failure> {
         let key = (netns, name.to_owned());
         if let Some(found) = self.links.get(&key) {
@@ -400,21 +411,21 @@ impl Worker {
     }
 }
 
-/// Whether the kernel has such an object already.
+/// Returns whether the kernel refused the request because the object exists.
 pub(super) fn is_eexist(result: &Result<(), Failure>) -> bool {
     result.as_ref().is_err_and(|failure| failure.kind == FailureKind::Exists)
 }
 
-/// A link is not the agent's.
+/// Returns the failure for a link that is not the agent's.
 pub(super) fn foreign(action: &str, found: &LinkState, place: &str) -> Failure {
     failure::foreign(format!(
-        "will not {action} link \"{}\" in {place}: it is not the agent's ({}); rename or remove that link, or choose another name",
+        "will not {action} link \"{}\" in {place}: it is not the agent's ({}); rename or delete that link, or choose another name",
         found.name,
         link::describe(found)
     ))
 }
 
-/// A link does not exist.
+/// Returns the failure for a link that does not exist.
 pub(super) fn missing(action: &str, name: &str, place: &str) -> Failure {
     let refusal = Refusal {
         errno: Errno::ENODEV as i32,
@@ -423,7 +434,7 @@ pub(super) fn missing(action: &str, name: &str, place: &str) -> Failure {
     failure::refused(action, place, &refusal)
 }
 
-/// Work that neighbouring tasks do better together.
+/// Kind of work for which adjacent tasks are performed together.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum SharedWork {
     /// All operations delete links.
@@ -436,7 +447,9 @@ enum SharedWork {
     Packing,
 }
 
-/// Parts of a large group that are packed one after the other. More would leave too few requests of one namespace to be packed.
+/// Splits a large group into parts that are packed one after the other.
+///
+/// With more parts, too few requests of one namespace would be packed together.
 fn in_parts(tasks: &[Task]) -> impl Iterator<Item = &[Task]> {
     tasks.chunks(tasks.len().div_ceil(PARTS_MAX).max(PART_MIN))
 }

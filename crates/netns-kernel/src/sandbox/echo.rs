@@ -1,7 +1,6 @@
-//! ICMP echo (RFC 792), as `ping` sends it, from inside a network namespace.
+//! ICMP echo (RFC 792), like `ping`, from inside a network namespace.
 //!
-//! Owns the packet and its socket. Must never change a namespace: the socket is opened inside by the thread that enters
-//! namespaces, and is used from outside. Start reading at [`Echo::ask`].
+//! The socket is opened inside the namespace and then used from outside.
 
 use std::{
     io::{self, ErrorKind},
@@ -26,10 +25,10 @@ const ECHO_REPLY: u8 = 0;
 const ECHO_REQUEST: u8 = 8;
 /// Type, code, checksum, identifier, sequence number.
 const HEADER_BYTES: usize = 8;
-/// What is sent along, as recognisable as that of ping(8).
+/// Payload of the request, recognisable in a packet capture.
 const PAYLOAD: &[u8] = b"netns-agent echo";
 
-/// Asks one address for echoes, from inside one namespace.
+/// Sends echo requests to one address from inside one namespace.
 pub struct Echo {
     socket: OwnedFd,
     identifier: u16,
@@ -40,7 +39,7 @@ impl Echo {
     /// Opens a socket in the namespace of this file (`/run/netns/NAME`, `/proc/PID/ns/net`).
     ///
     /// # Errors
-    /// No such namespace, or no CAP_NET_RAW in it.
+    /// Fails if there is no such namespace, or without CAP_NET_RAW in it.
     pub fn open(namespace: &Path, target: Ipv4Addr) -> io::Result<Self> {
         let home = Arc::new(OwnedFd::from(namespace::current()?));
         let inside: Arc<OwnedFd> = Arc::new(OwnedFd::from(namespace::open_file(namespace).map_err(io::Error::other)?));
@@ -53,7 +52,7 @@ impl Echo {
             )?)
         })?;
         let [a, b, c, d] = target.octets();
-        // Only what comes from there is received.
+        // The socket then receives only packets from this address.
         connect(socket.as_raw_fd(), &SockaddrIn::new(a, b, c, d, 0))?;
         let identifier = u16::try_from(std::process::id() & 0xffff).unwrap_or_default();
         Ok(Echo {
@@ -63,10 +62,10 @@ impl Echo {
         })
     }
 
-    /// Sends one request and waits for its reply; answers how long that took.
+    /// Sends one request and waits for its reply. Returns the round-trip time.
     ///
     /// # Errors
-    /// [`ErrorKind::TimedOut`] without a reply; the kernel's refusal, such as an unreachable network.
+    /// Returns [`ErrorKind::TimedOut`] without a reply, or the kernel's error, such as an unreachable network.
     pub fn ask(&mut self, patience: Duration) -> io::Result<Duration> {
         self.sequence = self.sequence.wrapping_add(1);
         let began = Instant::now();
@@ -77,7 +76,7 @@ impl Echo {
             if left.is_zero() {
                 return Err(ErrorKind::TimedOut.into());
             }
-            // At least 1 µs: zero would mean to wait for ever.
+            // At least 1 µs, because zero means no timeout.
             let left = TimeVal::new(
                 left.as_secs().try_into().unwrap_or(i64::MAX),
                 i64::from(left.subsec_micros()).max(1),
@@ -105,7 +104,9 @@ fn request(identifier: u16, sequence: u16) -> Vec<u8> {
     packet
 }
 
-/// A raw socket hands over the IPv4 header too; its length stands in its first byte, in words of four.
+/// Returns whether a packet is the reply to a request.
+///
+/// A raw socket returns the IPv4 header too, whose length is in its first byte in units of four bytes.
 fn is_reply(packet: &[u8], identifier: u16, sequence: u16) -> bool {
     let header = packet.first().map_or(0, |first| usize::from(first & 0x0f) * 4);
     match packet.get(header..header + HEADER_BYTES) {
@@ -116,7 +117,7 @@ fn is_reply(packet: &[u8], identifier: u16, sequence: u16) -> bool {
     }
 }
 
-/// The internet checksum (RFC 1071).
+/// Returns the internet checksum (RFC 1071).
 fn checksum(bytes: &[u8]) -> u16 {
     let words = bytes
         .chunks(2)
@@ -133,16 +134,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_packet_with_its_checksum_sums_to_zero() {
+    fn packet_with_checksum_sums_to_zero() {
         assert_eq!(checksum(&request(1, 2)), 0);
         assert_eq!(checksum(&[0xff]), 0x00ff);
     }
 
     #[test]
-    fn only_the_reply_to_this_very_request_counts() {
+    fn accepts_only_the_reply_to_the_request() {
         let mut packet = vec![0x45; 20];
         packet.extend(request(7, 9));
-        assert!(!is_reply(&packet, 7, 9), "that is the request");
+        assert!(!is_reply(&packet, 7, 9), "the request itself");
         packet[20] = ECHO_REPLY;
         assert!(is_reply(&packet, 7, 9));
         assert!(!is_reply(&packet, 7, 8) && !is_reply(&packet, 6, 9));
