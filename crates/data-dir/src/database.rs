@@ -1,7 +1,8 @@
-//! Database files: they appear under their name only when they are complete.
+//! Database files that appear under their name only once they are complete.
 //!
-//! A kill while one is created would leave a file that looks damaged at the next start. So a new one is filled under the name `<name>.new` and then
-//! renamed. The process that fills it locks it first, and keeps the lock while the database is open.
+//! An agent that is killed while it creates a database would otherwise leave a file that looks damaged at the next start. A new database is
+//! therefore created as `<name>.new` and renamed when complete. The process that creates it locks it first, and holds the lock while the
+//! database is open.
 
 use std::fs::File;
 
@@ -15,20 +16,20 @@ use super::{DataDir, DataDirError, OpenFile, is_missing, system, unsafe_path};
 /// A database file, open for reading and writing.
 #[derive(Debug)]
 pub struct DatabaseFile {
-    /// The file; if it is new, it is empty and has the exclusive lock of flock(2).
+    /// The file. A new file is empty, and locked exclusively with flock(2).
     pub file: File,
-    /// It is new, and has its name as soon as it was [published](NewDatabase::publish).
+    /// Set if the file is new: it gets its name when this is [published](NewDatabase::publish).
     pub new: Option<NewDatabase>,
 }
 
 impl DatabaseFile {
-    /// Whether it is damaged so that it looks like a new one: it has its name, but no content.
+    /// Returns whether the file exists under its name but has no content: it is damaged, although it looks like a new one.
     pub fn is_emptied(&self) -> bool {
         self.new.is_none() && self.file.metadata().is_ok_and(|found| found.len() == 0)
     }
 }
 
-/// A database file that has not got its name yet.
+/// A new database file that does not have its final name yet.
 #[derive(Debug)]
 #[must_use]
 pub struct NewDatabase {
@@ -37,10 +38,10 @@ pub struct NewDatabase {
 }
 
 impl DataDir {
-    /// Opens a database file, or begins a new one.
+    /// Opens a database file, or creates a new one under a temporary name.
     ///
     /// # Errors
-    /// As [`DataDir::open_or_create`], or another process is creating it.
+    /// See [`DataDir::open_or_create`]. Also fails if another process is creating the database.
     pub fn open_database(&self, name: &str) -> Result<DatabaseFile, DataDirError> {
         let temporary = format!("{name}.new");
         loop {
@@ -60,10 +61,10 @@ impl DataDir {
                 Err(errno) => return Err(system("lock", &self.path_of(&temporary), errno)),
             }
             if !self.is_named(&file, &temporary) {
-                // The other process has given it its name, and has ended.
+                // The other process has renamed its file and exited.
                 continue;
             }
-            // A process that was killed may have begun to fill it.
+            // A process that was killed may have written part of the content.
             ftruncate(&file, 0).map_err(|errno| system("empty", &self.path_of(&temporary), errno))?;
             let new = NewDatabase {
                 name: name.to_owned(),
@@ -80,14 +81,14 @@ impl DataDir {
 }
 
 impl NewDatabase {
-    /// Gives the file its name; its content must be on the disk.
+    /// Renames the file to its final name. The content must be synced to disk before.
     ///
     /// # Errors
-    /// It cannot be renamed, or there is a file of that name by now.
+    /// Fails if the file cannot be renamed, or if the final name already exists.
     pub fn publish(self, data: &DataDir) -> Result<(), DataDirError> {
         let directory = &data.directory;
         let renamed = match renameat_with(directory, &self.temporary, directory, &self.name, RenameFlags::NOREPLACE) {
-            // Some file systems cannot compare and rename in one step.
+            // Some file systems do not support RENAME_NOREPLACE.
             Err(Errno::INVAL | Errno::NOSYS) => renameat(directory, &self.temporary, directory, &self.name),
             renamed => renamed,
         };

@@ -1,8 +1,8 @@
-//! The data directory: files that survive a restart and that only the agent's user may read or write.
+//! Directory for files that survive a restart and that only the agent's user may read or write.
 //!
-//! Opens the directory with mode 0700 and every file in it with mode 0600, whatever the umask is, and never follows a symbolic link.
-//! A directory or file that another user owns or can write is refused, because its content would decide what the agent does as root.
-//! All files are opened relative to the open directory, so that replacing a path component later has no effect.
+//! The directory is opened with mode 0700 and every file in it with mode 0600, whatever the umask is. Symbolic links are never followed.
+//! A directory or file that another user owns or can write is rejected, because its content decides what the agent does as root. Files are
+//! opened through the descriptor of the directory, so replacing a component of its path later has no effect.
 
 use std::{
     ffi::OsString,
@@ -27,38 +27,38 @@ pub use database::{DatabaseFile, NewDatabase};
 /// Permission bits of the directory and of its files.
 const DIRECTORY_MODE: Mode = Mode::RWXU;
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
-/// Permission bits of parent directories that have to be created.
+/// Permission bits of parent directories that are created.
 const PARENT_MODE: u32 = 0o755;
-/// Bits that let others write.
+/// Permission bits that let other users write.
 const WRITABLE_BY_OTHERS: Mode = Mode::WGRP.union(Mode::WOTH);
 
-/// Why the data directory or a file in it cannot be used.
+/// Error returned if the data directory or a file in it cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
     /// A system call failed.
     #[error("cannot {action} {}: {source}; check --data-dir and its permissions", path.display())]
     System {
-        /// What was attempted, as a verb.
+        /// The failed action, as a verb.
         action: &'static str,
         /// The directory or file.
         path: PathBuf,
-        /// The kernel's answer.
+        /// Error from the kernel.
         source: io::Error,
     },
-    /// Another user owns it, can write it, or put something else in its place.
+    /// Another user owns the file or directory or can write it, or it is of the wrong type.
     #[error("{} {problem}; {remedy}", path.display())]
     Unsafe {
         /// The directory or file.
         path: PathBuf,
-        /// What is wrong with it, as a predicate.
+        /// The problem, as a predicate.
         problem: String,
-        /// What the user can do.
+        /// How the user can solve it.
         remedy: String,
     },
 }
 
 impl DataDirError {
-    /// Returns the kernel's answer if a system call failed.
+    /// Returns the kernel's error if a system call failed.
     pub fn io(&self) -> Option<&io::Error> {
         match self {
             DataDirError::System { source, .. } => Some(source),
@@ -79,7 +79,7 @@ impl From<DataDirError> for io::Error {
 pub struct OpenFile {
     /// The file.
     pub file: File,
-    /// Whether the file did not exist before.
+    /// `true` if the file did not exist before.
     pub created: bool,
 }
 
@@ -91,10 +91,10 @@ pub struct DataDir {
 }
 
 impl DataDir {
-    /// Opens the directory, and creates it with its parents if it does not exist.
+    /// Opens the directory. Creates it and its parents if necessary.
     ///
     /// # Errors
-    /// The directory cannot be created or opened, is a symbolic link, or belongs to or can be written by another user.
+    /// Fails if the directory cannot be created or opened, is a symbolic link, or belongs to or can be written by another user.
     pub fn open(path: &Path) -> Result<Self, DataDirError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let open = || openat(CWD, path, flags, Mode::empty());
@@ -134,10 +134,10 @@ impl DataDir {
         self.path.join(name)
     }
 
-    /// Opens a file for reading and writing, and creates it if it does not exist.
+    /// Opens a file for reading and writing. Creates it if it does not exist.
     ///
     /// # Errors
-    /// The file cannot be opened, is not a regular file, has a second name, or belongs to or can be written by another user.
+    /// Fails if the file cannot be opened, is not a regular file, has several hard links, or belongs to or can be written by another user.
     pub fn open_or_create(&self, name: &str) -> Result<OpenFile, DataDirError> {
         let flags = OFlags::RDWR;
         match self.open_checked(name, flags) {
@@ -145,7 +145,7 @@ impl DataDir {
             Err(error) if is_missing(&error) => {
                 let opened = self.open_raw(name, flags | OFlags::CREATE | OFlags::EXCL);
                 let file = opened.map_err(|errno| system("create", &self.path_of(name), errno))?;
-                // The umask may have removed bits; nothing can have added any.
+                // The umask may have cleared bits; it cannot add any.
                 fchmod(&file, FILE_MODE).map_err(|errno| system("set the permissions of", &self.path_of(name), errno))?;
                 Ok(OpenFile { file, created: true })
             }
@@ -156,7 +156,7 @@ impl DataDir {
     /// Reads a file; `None` if it does not exist.
     ///
     /// # Errors
-    /// As [`open_or_create`](Self::open_or_create).
+    /// See [`open_or_create`](Self::open_or_create).
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, DataDirError> {
         let mut file = match self.open_checked(name, OFlags::RDONLY) {
             Err(error) if is_missing(&error) => return Ok(None),
@@ -174,11 +174,11 @@ impl DataDir {
     /// Replaces the content of a file atomically: after a crash the file has either the old or the new content.
     ///
     /// # Errors
-    /// The new content cannot be written; the old content is still there.
+    /// Fails if the new content cannot be written; the old content is unchanged then.
     pub fn replace(&self, name: &str, content: &[u8]) -> Result<(), DataDirError> {
         let next = format!("{name}.new");
         let path = self.path_of(&next);
-        // What a crash left, or a link that somebody planted: only the name is removed.
+        // A crash may have left the file, or another user may have planted a link: unlinkat removes only the name.
         match unlinkat(&self.directory, next.as_str(), AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(system("remove", &path, errno)),
@@ -196,7 +196,7 @@ impl DataDir {
     }
 
     fn open_raw(&self, name: &str, flags: OFlags) -> Result<File, Errno> {
-        // Without NONBLOCK, opening a pipe would wait for its other end.
+        // Without NONBLOCK, opening a FIFO would block until its other end is opened.
         let safe = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
         openat(&self.directory, name, flags | safe, FILE_MODE).map(File::from)
     }
@@ -236,7 +236,7 @@ impl DataDir {
     }
 }
 
-/// Creates the directory; its parents get the usual mode.
+/// Creates the directory with mode 0700, and missing parents with mode 0755.
 fn create(path: &Path) -> Result<(), DataDirError> {
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         DirBuilder::new()
@@ -250,7 +250,7 @@ fn create(path: &Path) -> Result<(), DataDirError> {
             })?;
     }
     match mkdirat(CWD, path, DIRECTORY_MODE) {
-        // Somebody else created it in the meantime: it is checked like any other.
+        // EEXIST: another process created it in the meantime. It is checked like any other directory.
         Ok(()) | Err(Errno::EXIST) => Ok(()),
         Err(errno) => Err(system("create the data directory", path, errno)),
     }
@@ -258,7 +258,7 @@ fn create(path: &Path) -> Result<(), DataDirError> {
 
 fn cannot_open_directory(path: &Path, errno: Errno) -> DataDirError {
     match readlinkat(CWD, path, Vec::new()) {
-        // NOTDIR and not LOOP: the kernel looks for the directory first.
+        // The kernel returns ENOTDIR and not ELOOP for a link, as it checks O_DIRECTORY first.
         Ok(_) => unsafe_path(
             path,
             link_problem(CWD, path),
@@ -286,14 +286,14 @@ fn check_owner(path: &Path, status: &Stat, otherwise: &str) -> Result<(), DataDi
     Err(unsafe_path(path, problem, remedy))
 }
 
-/// Takes away the permissions of others that an older release, or the umask of a user, has left.
+/// Removes permissions of other users that an older release or the user's umask has left.
 fn restrict(file: &File, path: &Path, mode: Mode, wanted: Mode, created: bool) -> Result<(), DataDirError> {
     if mode.intersection(Mode::RWXU | Mode::RWXG | Mode::RWXO) == wanted {
         return Ok(());
     }
     fchmod(file, wanted).map_err(|errno| system("set the permissions of", path, errno))?;
     if !created {
-        info!(path = %path.display(), "data directory: other users can no longer read it");
+        info!(path = %path.display(), "data directory: removed permissions of other users");
     }
     Ok(())
 }

@@ -12,25 +12,25 @@ use super::*;
 const OTHER_USER: u32 = 54_321;
 
 fn mode(path: &Path) -> u32 {
-    fs::symlink_metadata(path).expect("it exists").permissions().mode() & 0o7777
+    fs::symlink_metadata(path).expect("exists").permissions().mode() & 0o7777
 }
 
 fn set_mode(path: &Path, mode: u32) {
-    fs::set_permissions(path, Permissions::from_mode(mode)).expect("the owner may");
+    fs::set_permissions(path, Permissions::from_mode(mode)).expect("the owner can change the mode");
 }
 
-/// Opens the directory, which must be refused, and returns the message.
+/// Checks that the result is a [`DataDirError::Unsafe`], and returns its message.
 fn refused<T: fmt::Debug>(result: Result<T, DataDirError>) -> String {
-    let error = result.expect_err("it must be refused");
+    let error = result.expect_err("unsafe path must be rejected");
     assert!(matches!(error, DataDirError::Unsafe { .. }), "{error:?}");
     error.to_string()
 }
 
 #[test]
-fn directory_and_files_are_private_whatever_the_umask() {
+fn directory_and_files_are_private_with_any_umask() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("var/lib/agent");
-    // The umask belongs to the whole process, so the work is done in a process of its own.
+    // The umask applies to the whole process, so the test runs in a child process.
     let name = "tests::creates_directory_and_files";
     for umask in ["000", "022", "077"] {
         let _ = fs::remove_dir_all(directory.path().join("var"));
@@ -51,20 +51,20 @@ fn directory_and_files_are_private_whatever_the_umask() {
 }
 
 #[test]
-#[ignore = "runs in a process with an umask, started by the test above"]
+#[ignore = "started with a given umask by the test above"]
 fn creates_directory_and_files() {
     let path = std::env::var_os("DATA_DIR_UNDER_TEST").map(PathBuf::from);
-    let path = path.expect("the test that starts this one says where");
+    let path = path.expect("set by the parent test");
     let data = DataDir::open(&path).expect("opens");
     assert!(data.open_or_create("store").expect("opens").created);
     data.replace("record", b"text").expect("replaced");
 }
 
 #[test]
-fn files_are_read_replaced_and_opened_again() {
+fn replaced_file_is_read_back_and_reopened() {
     let directory = tempfile::tempdir().expect("a directory");
     let data = DataDir::open(&directory.path().join("data")).expect("opens");
-    assert_eq!(data.read("record").expect("no file is no error"), None);
+    assert_eq!(data.read("record").expect("a missing file is not an error"), None);
     data.replace("record", b"one").expect("replaced");
     data.replace("record", b"two").expect("replaced");
     assert_eq!(data.read("record").expect("read"), Some(b"two".to_vec()));
@@ -74,7 +74,7 @@ fn files_are_read_replaced_and_opened_again() {
 }
 
 #[test]
-fn directory_that_others_can_read_becomes_private() {
+fn directory_readable_by_others_becomes_private() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("data");
     fs::create_dir(&path).expect("created");
@@ -87,7 +87,7 @@ fn directory_that_others_can_read_becomes_private() {
 }
 
 #[test]
-fn directory_that_others_can_write_is_refused_with_the_remedy() {
+fn directory_writable_by_others_is_rejected() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("data");
     fs::create_dir(&path).expect("created");
@@ -104,15 +104,15 @@ fn directory_that_others_can_write_is_refused_with_the_remedy() {
 }
 
 #[test]
-fn directory_or_file_of_another_user_is_refused_with_the_remedy() {
+fn directory_or_file_of_another_user_is_rejected() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("data");
     fs::create_dir(&path).expect("created");
     if chown(&path, Some(OTHER_USER), None).is_err() {
-        // Only root can give a file away; without this no other user's directory can be made here.
-        assert_ne!(geteuid().as_raw(), 0, "root may");
-        assert!(std::env::var_os("REQUIRE_ROOT_TESTS").is_none(), "giving a file away needs root");
-        eprintln!("SKIPPED: giving a file away needs root");
+        // Only root can change the owner of a file, so this test needs root.
+        assert_ne!(geteuid().as_raw(), 0, "root can change the owner");
+        assert!(std::env::var_os("REQUIRE_ROOT_TESTS").is_none(), "changing the owner needs root");
+        eprintln!("SKIPPED: changing the owner needs root");
         return;
     }
     let message = refused(DataDir::open(&path));
@@ -120,10 +120,10 @@ fn directory_or_file_of_another_user_is_refused_with_the_remedy() {
         message.contains("belongs to user 54321") && message.contains(&format!("chown 0 {}", path.display())),
         "{message}"
     );
-    chown(&path, Some(0), None).expect("root may");
+    chown(&path, Some(0), None).expect("root can change the owner");
     let data = DataDir::open(&path).expect("opens");
     data.replace("store", b"planted").expect("written");
-    chown(path.join("store"), Some(OTHER_USER), None).expect("root may");
+    chown(path.join("store"), Some(OTHER_USER), None).expect("root can change the owner");
     let message = refused(data.open_or_create("store"));
     assert!(message.contains("belongs to user 54321"), "{message}");
     assert!(refused(data.read("store")).contains("belongs to user 54321"));
@@ -150,7 +150,7 @@ fn symbolic_links_are_not_followed() {
     symlink(&victim, data.path_of("record")).expect("linked");
     data.replace("record", b"text").expect("the link is replaced, not followed");
     assert_eq!(fs::read_to_string(&victim).expect("readable"), "");
-    assert_eq!(data.read("record").expect("a file now"), Some(b"text".to_vec()));
+    assert_eq!(data.read("record").expect("replaced by a regular file"), Some(b"text".to_vec()));
 
     let link = directory.path().join("link");
     symlink(directory.path().join("data"), &link).expect("linked");
@@ -162,7 +162,7 @@ fn symbolic_links_are_not_followed() {
 }
 
 #[test]
-fn hard_links_pipes_and_directories_are_refused() {
+fn hard_links_fifos_and_directories_are_rejected() {
     let directory = tempfile::tempdir().expect("a directory");
     let victim = directory.path().join("victim");
     fs::write(&victim, "").expect("written");

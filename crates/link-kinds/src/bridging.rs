@@ -1,7 +1,4 @@
-//! Ports of a master, and VLANs of a bridge and its ports.
-//!
-//! Owns the settings that an interface has as a port, and ranges of VLANs. Must never know which kind takes which. Start reading at
-//! [`Port`].
+//! Settings of an interface as a port of a master, and VLANs of a bridge and its ports.
 
 use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
 
@@ -15,23 +12,23 @@ use super::{
 /// Largest VLAN id (IEEE 802.1Q; 4095 is reserved).
 const VID_MAX: u32 = 4094;
 
-/// What a master decides of its ports.
+/// Settings that a kind of master has for its ports.
 #[derive(Debug)]
 pub struct PortSpec {
-    /// Member of the oneof `port` with their settings.
+    /// Member of the oneof `port` that holds the settings.
     pub member: &'static str,
     /// The settings.
     pub attributes: Table,
-    /// The setting of the master with the VLAN that it gives new ports and itself.
+    /// Setting of the master with the VLAN that it assigns to new ports and to itself.
     pub default_vlan: Option<&'static Attribute>,
-    /// Field with the VLANs of a port; `None` if a port has none.
+    /// Field with the VLANs of a port; `None` if ports have no VLANs.
     pub vlans: Option<&'static str>,
 }
 
 /// The settings of an interface as a port of one kind of master.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Port {
-    /// Name in `Interface.Type` of the kind of master.
+    /// Kind of the master, as named in `Interface.Type`.
     pub of: &'static str,
     /// The settings.
     pub settings: Settings,
@@ -39,27 +36,27 @@ pub struct Port {
     pub vlans: Vec<VlanRange>,
 }
 
-/// A VLAN, or a range of them, of a port or of a bridge itself.
+/// A VLAN or a range of VLANs of a port, or of the bridge itself.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct VlanRange {
     /// First id.
     pub first: u16,
     /// Last id.
     pub last: u16,
-    /// Untagged frames that come in belong to it.
+    /// `true` if untagged ingress frames are assigned to this VLAN.
     pub pvid: bool,
-    /// Its frames leave without a tag.
+    /// `true` if frames of these VLANs are untagged on egress.
     pub untagged: bool,
 }
 
 impl Port {
-    /// The kind of master whose ports have this member of the oneof `port`.
+    /// Returns the kind of master whose ports have this member of the oneof `port`.
     pub fn kind_of(member: &str) -> Option<(&'static KindSpec, &'static PortSpec)> {
         let mut kinds = KINDS.iter().map(|kind| kind.spec());
         kinds.find_map(|spec| Some((spec, spec.ports.filter(|ports| ports.member == member)?)))
     }
 
-    /// The settings of a port that sets none.
+    /// Returns the settings of a port that sets none.
     pub fn bare(of: &KindSpec) -> Option<Port> {
         let ports = of.ports?;
         Some(Port {
@@ -72,7 +69,7 @@ impl Port {
     /// Checks and reads the settings of a port.
     ///
     /// # Errors
-    /// Says which field cannot be used and why.
+    /// Returns which field is invalid and why.
     pub fn parse(member: &str, message: &DynamicMessage) -> Result<Port, Invalid> {
         let Some((of, ports)) = Port::kind_of(member) else {
             let text = format!("no kind of interface has ports with {member}");
@@ -88,7 +85,7 @@ impl Port {
         })
     }
 
-    /// The settings as a message, which `member` describes.
+    /// Builds the message of type `member` with these settings.
     pub fn message(&self, member: &MessageDescriptor) -> DynamicMessage {
         let mut message = DynamicMessage::new(member.clone());
         self.settings.write(&mut message, member);
@@ -101,7 +98,7 @@ impl Port {
 }
 
 impl VlanRange {
-    /// As a part of a key: `10`, `20-29`.
+    /// Formats the range as a part of a key: `10`, `20-29`.
     pub fn id(&self) -> String {
         match self.first == self.last {
             true => self.first.to_string(),
@@ -110,7 +107,7 @@ impl VlanRange {
     }
 }
 
-/// Checks and reads VLANs.
+/// Checks and reads the VLANs in a field.
 pub(super) fn vlans(message: &DynamicMessage, field: &str) -> Result<Vec<VlanRange>, Invalid> {
     let Some(list) = message.get_field_by_name(field) else {
         return Ok(Vec::new());
@@ -161,7 +158,7 @@ fn range(item: &DynamicMessage, field: &str) -> Result<VlanRange, Invalid> {
     })
 }
 
-/// Writes VLANs into a message.
+/// Writes VLANs into a field of a message.
 pub(super) fn write(vlans: &[VlanRange], message: &mut DynamicMessage, descriptor: &MessageDescriptor, field: &str) {
     let item = descriptor
         .get_field_by_name(field)

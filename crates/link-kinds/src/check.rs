@@ -1,24 +1,22 @@
-//! The rules of a kind.
-//!
-//! Owns what follows from the tables, in words. Must never look at a system or at another value. Start reading at [`check`].
+//! Validation of a value by the table and the rules of its kind. It sees one value only and no system.
 
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, ReflectMessage, Value};
 
 use super::spec::{Attribute, KindSpec, LinkKind, Scale, Unset};
 
-/// Why a value cannot be used.
+/// Why a value is invalid.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Invalid {
-    /// Stable word for programs.
+    /// Stable CamelCase word for programs.
     pub reason: &'static str,
-    /// The fields that have to be changed.
+    /// Fields that must be changed.
     pub fields: Vec<String>,
-    /// What is wrong, and what to write instead.
+    /// The problem, and what to write instead.
     pub message: String,
 }
 
 impl Invalid {
-    /// Such a fault.
+    /// Creates an error about these fields.
     pub fn new(reason: &'static str, fields: &[&str], message: impl Into<String>) -> Self {
         Invalid {
             reason,
@@ -27,42 +25,42 @@ impl Invalid {
         }
     }
 
-    /// The member of `link` is that of another kind.
+    /// Creates the error for a member of `link` that belongs to another kind.
     pub(super) fn link_mismatch(type_name: &str) -> Self {
         let message = format!("Linux interface reference does not match the interface type {type_name}");
         Invalid::new("LinkMismatch", &["link"], message)
     }
 }
 
-/// What of an interface the rules of its kind are about.
+/// The parts of an interface that the rules of its kind check.
 #[derive(Clone, Copy, Debug)]
 pub struct Given<'a> {
-    /// It has a member of `link`.
+    /// `true` if any member of `link` is set.
     pub has_link: bool,
-    /// The member of `link` of its kind.
+    /// Member of `link` that belongs to the kind, if it is the one that is set.
     pub link: Option<&'a DynamicMessage>,
-    /// It names a namespace.
+    /// `true` if it names a namespace.
     pub has_namespace: bool,
-    /// It sets a MAC address.
+    /// `true` if it sets a MAC address.
     pub has_mac: bool,
-    /// It names a VRF.
+    /// `true` if it names a VRF.
     pub has_vrf: bool,
-    /// It names another master.
+    /// `true` if it names a master other than a VRF.
     pub has_master: bool,
-    /// The agent is to manage the link layer only.
+    /// `true` if the agent manages the link layer only.
     pub link_only: bool,
     /// Position of the first address that refers to an allocation.
     pub alloc_reference: Option<usize>,
 }
 
 impl Given<'_> {
-    /// A number, a truth value or the number of an enum in the settings; `None` if it is not set.
+    /// Returns a number, bool or enum of the settings as a number; `None` if it is not set.
     pub fn number(&self, field: &str) -> Option<u32> {
         number(self.link?, field)
     }
 }
 
-/// A setting as a number; `None` if it is not set, or has no such form.
+/// Reads a field as a number; `None` if it is not set, or is not a number, bool or enum.
 pub(super) fn number(message: &DynamicMessage, field: &str) -> Option<u32> {
     if !message.has_field_by_name(field) {
         return None;
@@ -75,7 +73,7 @@ pub(super) fn number(message: &DynamicMessage, field: &str) -> Option<u32> {
     }
 }
 
-/// Checks all rules of a kind but those of single settings and of the names that it refers to.
+/// Checks all rules of a kind except those about single settings and about the names that it refers to.
 pub(super) fn check(kind: &dyn LinkKind, given: &Given<'_>) -> Result<(), Invalid> {
     let spec = kind.spec();
     if given.has_mac && !spec.mac {
@@ -107,7 +105,7 @@ pub(super) fn check(kind: &dyn LinkKind, given: &Given<'_>) -> Result<(), Invali
     }
 }
 
-/// The member of `link` has to be that of the kind, and a kind that cannot do without must have it.
+/// Checks that the member of `link` belongs to the kind, and that it is present if the kind has required fields.
 fn check_member(spec: &KindSpec, given: &Given<'_>) -> Result<(), Invalid> {
     match (given.has_link, given.link) {
         (true, None) => Err(Invalid::link_mismatch(spec.type_name)),
@@ -123,14 +121,14 @@ fn check_member(spec: &KindSpec, given: &Given<'_>) -> Result<(), Invalid> {
     }
 }
 
-/// The first field that has to be set.
+/// Returns the first required field.
 fn first_needed(spec: &KindSpec) -> Option<&'static str> {
     let reference = spec.references.first().map(|reference| reference.field);
     let mut required = spec.attributes.iter().filter(|attribute| attribute.unset == Unset::Required);
     reference.or_else(|| required.next().map(|attribute| attribute.field))
 }
 
-/// Checks a setting by its row in the table.
+/// Checks a field by its row in the table.
 pub(super) fn check_attribute(attribute: &Attribute, link: &DynamicMessage) -> Result<(), Invalid> {
     let Attribute { field, title, range, .. } = attribute;
     let (min, max) = *range;
@@ -147,7 +145,7 @@ pub(super) fn check_attribute(attribute: &Attribute, link: &DynamicMessage) -> R
         let message = format!("there is no {title} {number}; give {known}");
         return Err(Invalid::new("UnknownEnumValue", &[field], message));
     }
-    // Without presence, a field that is 0 is one that is not set.
+    // A field without presence is not set if it is 0.
     let is_unset = number == 0 && attribute.unset != Unset::Required && !descriptor.is_some_and(|field| field.supports_presence());
     if !is_unset && !(min..=max).contains(&number) {
         let message = format!("the {title} {number} is out of range; give {min} to {max}");
@@ -156,7 +154,7 @@ pub(super) fn check_attribute(attribute: &Attribute, link: &DynamicMessage) -> R
     Ok(())
 }
 
-/// The values of an enum, for people.
+/// Lists the values of an enum for people.
 fn names(field: &FieldDescriptor) -> String {
     let Kind::Enum(values) = field.kind() else { return String::new() };
     let names: Vec<String> = values
@@ -169,7 +167,7 @@ fn names(field: &FieldDescriptor) -> String {
     }
 }
 
-/// A text in the settings; empty if it is not set.
+/// Reads a text field; empty if it is not set.
 pub(super) fn text(message: &DynamicMessage, field: &str) -> String {
     let value = message.get_field_by_name(field);
     value.and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()

@@ -1,6 +1,4 @@
-//! All kinds. Each has a file of its own with everything that is particular to it.
-//!
-//! Owns the list. Must never hold a fact of one kind. Start reading at [`KINDS`], then in `kinds/vrf_device.rs`.
+//! The list of all kinds. Everything specific to a kind is in a file of its own; `kinds/vrf_device.rs` is a good example.
 
 use super::LinkKind;
 
@@ -13,7 +11,7 @@ mod veth;
 mod vlan;
 mod vrf_device;
 
-/// All kinds, one a line.
+/// All kinds, one per line.
 pub static KINDS: &[&dyn LinkKind] = &[
     &veth::Veth,
     &tap_to_vpp::TapToVpp,

@@ -1,11 +1,11 @@
-//! The kinds of links: for each a table of its settings, and what no table can say in a few functions.
+//! Tables of the kinds of Linux links that the agent supports.
 //!
-//! Owns everything that is particular to a kind of link: names, ranges, defaults, the attributes of the kernel, what it refers to, how
-//! each setting changes. Must never name a kind outside of `kinds/`, nor look at a system: links are described by numbers and bytes.
-//! Start reading at [`KindSpec`], then `kinds/vlan.rs`, and [`Link`], which is a kind with its settings.
+//! Each kind is described by a [`KindSpec`]: names, ranges, defaults, kernel attributes, references to other interfaces, and how each
+//! setting is changed. Rules that do not fit into a table are methods of [`LinkKind`]. A [`Link`] is a kind with its settings. The crate
+//! does no I/O: links are described by numbers and bytes.
 //!
-//! A new kind is one file below `kinds/` and one line in [`KINDS`]. Validation, creation, change, reading back, adoption, orphans, the
-//! APIs and the doctor are loops over these tables.
+//! A new kind is one file in `kinds/` and one line in [`KINDS`]; no other code names a kind. Validation, creation, modification,
+//! read-back, adoption, orphans, the APIs and the doctor are loops over these tables.
 
 mod bridging;
 mod check;
@@ -23,18 +23,18 @@ pub use spec::{
     At, Attribute, Change, Feature, KindSpec, LifeCycle, LinkKind, Module, Mtu, MtuDefault, Reference, Role, Scale, Unique, Unset, Wire,
 };
 
-/// The kind with this name of its `Interface.Type`, such as `VETH`.
+/// Returns the kind with this name in `Interface.Type`, such as `VETH`.
 pub fn by_type(name: &str) -> Option<&'static dyn LinkKind> {
     KINDS.iter().copied().find(|kind| kind.spec().type_name == name)
 }
 
-/// The kind whose links the agent creates or takes over and the kernel reports with this IFLA_INFO_KIND, such as `veth`.
+/// Returns the kind with this IFLA_INFO_KIND, such as `veth`, if the agent creates or takes over links of it.
 pub fn by_info_kind(info_kind: &str) -> Option<&'static dyn LinkKind> {
     let has_it = |kind: &&dyn LinkKind| !info_kind.is_empty() && kind.spec().info_kind == info_kind;
     KINDS.iter().copied().find(has_it)
 }
 
-/// The kind of a link that the kernel describes so: by IFLA_INFO_KIND, else by name.
+/// Returns the kind of an observed link, by IFLA_INFO_KIND or, without one, by name.
 pub fn of_link(info_kind: &str, name: &str) -> Option<&'static dyn LinkKind> {
     let builtin = |kind: &&dyn LinkKind| matches!(kind.spec().life_cycle, LifeCycle::Builtin(always) if always == name);
     match info_kind {
@@ -43,7 +43,7 @@ pub fn of_link(info_kind: &str, name: &str) -> Option<&'static dyn LinkKind> {
     }
 }
 
-/// The kind of links that the agent only refers to.
+/// Returns the kind of links that the agent only refers to.
 pub fn referred() -> &'static dyn LinkKind {
     kinds::REFERRED
 }

@@ -1,6 +1,4 @@
-//! A link as a kind with its settings and the interfaces that it names.
-//!
-//! Owns what follows from the references of a kind. Must never know a kind. Start reading at [`Link`].
+//! A link: a kind with its settings and the interfaces that it names.
 
 use std::fmt;
 
@@ -13,19 +11,19 @@ use super::{
     spec::{Change, KindSpec, LifeCycle, LinkKind, MtuDefault, Reference, Role, Unset},
 };
 
-/// A kind, its settings, and the interfaces that it names.
+/// A kind with its settings and the interfaces that it names.
 #[derive(Clone)]
 pub struct Link {
     kind: &'static dyn LinkKind,
     /// Settings of the link itself.
     pub settings: Settings,
-    /// By position in the table of the kind.
+    /// Names of the other interfaces, by position in the kind's table of references.
     references: Box<[String]>,
-    /// VLANs of a bridge itself.
+    /// VLANs of the bridge itself.
     pub own_vlans: Vec<VlanRange>,
 }
 
-/// Two links are equal if they are of one kind with equal settings and references.
+/// Two links are equal if they have the same kind, settings, references and VLANs.
 impl PartialEq for Link {
     fn eq(&self, other: &Self) -> bool {
         self.is_of(other.kind)
@@ -46,7 +44,7 @@ impl fmt::Debug for Link {
 }
 
 impl Link {
-    /// A link of a kind of which nothing is known.
+    /// Creates a link of which only the kind is known.
     pub fn bare(kind: &'static dyn LinkKind) -> Self {
         let spec = kind.spec();
         Link {
@@ -57,10 +55,10 @@ impl Link {
         }
     }
 
-    /// Checks an interface by the rules of its kind, and reads its settings. The names that it refers to are the caller's to check.
+    /// Checks an interface by the rules of its kind, and reads its settings. The caller has to check the names that it refers to.
     ///
     /// # Errors
-    /// Says which field cannot be used and why.
+    /// Returns which field is invalid and why.
     pub fn parse(kind: &'static dyn LinkKind, given: &Given<'_>) -> Result<Link, Invalid> {
         check::check(kind, given)?;
         let spec = kind.spec();
@@ -76,7 +74,7 @@ impl Link {
         })
     }
 
-    /// The settings as the message of the kind, which `member` describes.
+    /// Builds the kind's message, of type `member`, with these settings.
     pub fn message(&self, member: &MessageDescriptor) -> DynamicMessage {
         let mut message = DynamicMessage::new(member.clone());
         for (reference, name) in self.references() {
@@ -89,22 +87,22 @@ impl Link {
         message
     }
 
-    /// The data of its kind.
+    /// Returns the table of its kind.
     pub fn spec(&self) -> &'static KindSpec {
         self.kind.spec()
     }
 
-    /// Whether it is of a kind.
+    /// Returns whether it is of this kind.
     pub fn is_of(&self, kind: &dyn LinkKind) -> bool {
         self.spec().type_name == kind.spec().type_name
     }
 
-    /// What the agent does with it.
+    /// Returns how the agent manages it.
     pub fn life_cycle(&self) -> LifeCycle {
         self.spec().life_cycle
     }
 
-    /// The interfaces that it names, each with what it is.
+    /// Returns the references of the kind with the interface names that they have here.
     pub fn references(&self) -> impl Iterator<Item = (&'static Reference, &str)> {
         self.spec().references.iter().zip(self.references.iter().map(String::as_str))
     }
@@ -114,17 +112,17 @@ impl Link {
         references.find(|(reference, _)| role(&reference.role)).map(|(_, name)| name)
     }
 
-    /// Logical name of the other end of its pair.
+    /// Returns the logical name of the other end of the pair.
     pub fn peer(&self) -> Option<&str> {
         self.named(Role::is_peer)
     }
 
-    /// Logical name of the interface below it.
+    /// Returns the logical name of the interface below it.
     pub fn parent(&self) -> Option<&str> {
         self.named(|role| matches!(role, Role::Parent { .. }))
     }
 
-    /// Whether it can be up only while the link below it is.
+    /// Returns whether it can be up only while the link below it is up.
     pub fn needs_parent_up(&self) -> bool {
         self.references().any(|(reference, _)| match reference.role {
             Role::Parent { up_unless } => up_unless.is_none_or(|unless| self.settings.get(unless).unwrap_or_default() == 0),
@@ -132,17 +130,17 @@ impl Link {
         })
     }
 
-    /// Kernel name that it has before it is taken over.
+    /// Returns the kernel name that it has before the agent takes it over.
     pub fn original(&self) -> Option<&str> {
         self.named(|role| matches!(role, Role::Original))
     }
 
-    /// The routing table that it selects for its ports, if it is a VRF device.
+    /// Returns the routing table of a VRF device; `None` for other kinds.
     pub fn routing_table(&self) -> Option<u32> {
         self.settings.get(self.spec().routing_table?)
     }
 
-    /// MTU in bytes if none is asked for; `None` if the agent leaves it alone.
+    /// Returns the MTU, in bytes, of a link that sets none; `None` if the agent leaves the MTU to the kernel.
     pub fn default_mtu(&self) -> Option<u32> {
         match self.spec().mtu.default {
             MtuDefault::Is(mtu) => Some(mtu),
@@ -150,7 +148,7 @@ impl Link {
         }
     }
 
-    /// What only one link on its parent may have, in words, with the reason that another one is told.
+    /// Returns what must be unique among the links on its parent, in words, after the reason that a second such link is reported with.
     pub fn unique(&self) -> Option<(&'static str, String)> {
         let unique = self.spec().unique.as_ref()?;
         let shown = |attribute| self.settings.get(attribute).map(|number| attribute.shown(number));
@@ -158,17 +156,17 @@ impl Link {
         Some((unique.reason, format!("{} {}", unique.title, numbers.join(" "))))
     }
 
-    /// What follows the logical name in the mark on the link, each after a slash.
+    /// Returns the words that follow the logical name in the ownership mark on the link, each after a slash.
     pub fn mark_words(&self) -> Vec<&str> {
         let words = |(reference, name): (&'static Reference, _)| match reference.role {
             Role::Peer { .. } | Role::Parent { .. } => vec![name],
-            // As the reference system has it: the name of the TAP, and the name that it had before.
+            // As in the reference system: the name of the TAP, and the name that it had before.
             Role::Original => vec![name, name],
         };
         self.references().flat_map(words).collect()
     }
 
-    /// The link with the references that the mark holds after the logical name.
+    /// Returns the link with the references that the ownership mark holds after the logical name.
     pub fn with_mark_words(mut self, words: &str) -> Self {
         if let (Some(reference), Some(name)) = (self.spec().references.first(), self.references.first_mut()) {
             *name = match reference.role {
@@ -179,7 +177,7 @@ impl Link {
         self
     }
 
-    /// The link as its creation leaves it.
+    /// Returns the link directly after its creation; see [`Settings::as_created`].
     pub fn as_created(&self) -> Link {
         Link {
             settings: self.settings.as_created(),
@@ -187,8 +185,7 @@ impl Link {
         }
     }
 
-    /// The settings in which this link differs from what is desired; none if the kind is another one. `set`: see
-    /// [`Settings::differences`].
+    /// Returns the settings that differ from the desired ones; none if the kind differs. See [`Settings::differences`] for `set`.
     pub fn differences(&self, desired: &Link, set: u64) -> Vec<Difference> {
         match self.is_of(desired.kind) {
             true => self.settings.differences(&desired.settings, set),
@@ -196,7 +193,7 @@ impl Link {
         }
     }
 
-    /// In words: another type, other interfaces that it refers to.
+    /// Describes differences in type and in references to other interfaces, for people.
     pub fn what_differs(&self, desired: &Link) -> Vec<String> {
         if !self.is_of(desired.kind) {
             let (found, wanted) = (self.spec().type_name, desired.spec().type_name);
@@ -209,7 +206,7 @@ impl Link {
             .collect()
     }
 
-    /// Whether becoming as desired needs a new link.
+    /// Returns whether the link must be created again to become as desired.
     pub fn must_be_created_again(&self, desired: &Link) -> bool {
         let is_immutable = |difference: &Difference| difference.attribute.change == Change::Recreate;
         !self.is_of(desired.kind) || self.references != desired.references || self.differences(desired, 0).iter().any(is_immutable)
@@ -217,7 +214,7 @@ impl Link {
 }
 
 impl KindSpec {
-    /// The attributes without which the kernel makes no such link, each with its smallest number.
+    /// Returns the attributes without which the kernel creates no such link, each with its smallest number.
     pub fn smallest(&self) -> Vec<Attr> {
         let required = self.attributes.iter().filter(|attribute| attribute.unset == Unset::Required);
         attrs(required.filter_map(|attribute| Some((*attribute, attribute.scale.to_kernel(attribute.range.0.max(1))?))))

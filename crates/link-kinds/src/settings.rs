@@ -1,6 +1,6 @@
-//! Settings of a table, in numbers of the kernel, and how two of them differ.
+//! Settings of a link or port, as the kernel's numbers: reading them from a message, creating, changing and comparing them.
 //!
-//! Owns the loops over a table that read, create, change and compare. Must never know a kind. Start reading at [`Settings`].
+//! Everything here is a loop over a [`Table`] and independent of the kind.
 
 use std::fmt;
 
@@ -11,52 +11,52 @@ use super::{
     spec::{At, Attribute, Change, Feature, Unset, Wire},
 };
 
-/// A table of settings.
+/// Table of the settings of a kind.
 pub type Table = &'static [&'static Attribute];
 
 /// The settings of a link, or of a port.
 #[derive(Clone)]
 pub struct Settings {
     pub(super) table: Table,
-    /// By position in the table; `None`: left alone, or not known.
+    /// Kernel's numbers, by position in the table; `None` if the agent does not manage the setting or its number is unknown.
     numbers: Box<[Option<u32>]>,
-    /// Bits by position: settings that the value itself sets.
+    /// Bit set of positions: settings that the value sets explicitly.
     explicit: u64,
 }
 
-/// An attribute as it stands in a message.
+/// An attribute of a netlink message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Attr {
-    /// Its number.
+    /// Number of the attribute.
     pub number: u16,
-    /// Name for people.
+    /// Human-readable name.
     pub title: &'static str,
-    /// Its value.
+    /// Payload.
     pub value: Vec<u8>,
-    /// The kernel does not change it.
+    /// `true` if the kernel cannot change it on an existing link.
     pub immutable: bool,
 }
 
-/// What a kernel shows.
+/// Access to the attributes and features of an observed link.
 pub struct Observed<'a> {
-    /// The attribute with a number.
+    /// Returns the attribute with a number.
     pub attribute: &'a dyn Fn(u16) -> Option<&'a [u8]>,
-    /// Whether a feature is on; `None` if it is not known.
+    /// Returns whether a feature is on; `None` if it is unknown.
     pub feature: &'a dyn Fn(Feature) -> Option<bool>,
 }
 
-/// A setting in which two differ.
+/// A setting that differs between two links.
 #[derive(Clone, Copy, Debug)]
 pub struct Difference {
-    /// The setting.
+    /// Setting that differs.
     pub attribute: &'static Attribute,
-    /// The kernel's number of the first; `None` if it is not known.
+    /// Kernel's number of the first link; `None` if it is unknown.
     pub from: Option<u32>,
-    /// The kernel's number of the second.
+    /// Kernel's number of the second link.
     pub to: u32,
 }
 
-/// Settings are equal whether their defaults are written out or not.
+/// Compares effective settings: an explicit default is equal to an unset field.
 impl PartialEq for Settings {
     fn eq(&self, other: &Self) -> bool {
         std::ptr::eq(self.table, other.table) && self.numbers == other.numbers
@@ -73,7 +73,7 @@ impl fmt::Debug for Settings {
 }
 
 impl Settings {
-    /// Settings of which nothing is known.
+    /// Creates settings of which none is known.
     pub fn bare(table: Table) -> Self {
         Settings {
             table,
@@ -82,10 +82,10 @@ impl Settings {
         }
     }
 
-    /// Checks and reads the settings of a message; without one, all are unset.
+    /// Checks and reads the settings of a message; without a message, all are unset.
     ///
     /// # Errors
-    /// Says which field cannot be used and why.
+    /// Returns which field is invalid and why.
     pub(super) fn parse(table: Table, message: Option<&DynamicMessage>) -> Result<Self, Invalid> {
         let mut settings = Settings::bare(table);
         for (at, attribute) in table.iter().enumerate() {
@@ -103,7 +103,7 @@ impl Settings {
         Ok(settings)
     }
 
-    /// The settings as fields of a message, those aside that are as if they were not set.
+    /// Writes the settings into the fields of a message, except those that are equal to the meaning of an unset field.
     pub(super) fn write(&self, message: &mut DynamicMessage, descriptor: &MessageDescriptor) {
         for (attribute, number) in self.table.iter().zip(&*self.numbers) {
             let shown = number.filter(|number| match attribute.unset {
@@ -119,7 +119,7 @@ impl Settings {
                 Kind::Enum(_) => Value::EnumNumber(number.cast_signed()),
                 _ => Value::U32(number),
             };
-            // A field that cannot be set is one that the table has and the message has not, which a test rules out.
+            // This fails only if the message lacks a field of the table, which a test rules out.
             let _ = message.try_set_field(&field, value);
         }
     }
@@ -128,12 +128,12 @@ impl Settings {
         self.table.iter().position(|other| std::ptr::eq(*other, attribute))
     }
 
-    /// The kernel's number of a setting.
+    /// Returns the kernel's number of a setting.
     pub fn get(&self, attribute: &'static Attribute) -> Option<u32> {
         self.numbers[self.position(attribute)?]
     }
 
-    /// Whether a setting counts, given the others.
+    /// Returns whether a setting applies, given the setting that it depends on (`only_with`).
     fn counts(&self, attribute: &Attribute) -> bool {
         let other = attribute.only_with.map(|other| self.get(other));
         other.is_none_or(|number| number.is_some_and(|number| number != 0))
@@ -144,7 +144,7 @@ impl Settings {
         settings.map(|(at, (attribute, number))| (at, *attribute, *number))
     }
 
-    /// The attributes of a creating request.
+    /// Returns the attributes of a request that creates the link.
     pub fn creation(&self) -> Vec<Attr> {
         let is_sent = |at: usize, attribute: &Attribute| {
             let is_own = matches!(attribute.unset, Unset::AgentDefault(_) | Unset::Required);
@@ -154,7 +154,7 @@ impl Settings {
         attrs(sent.filter_map(|(_, attribute, number)| Some((attribute, number?))))
     }
 
-    /// The features that have to be set after creation.
+    /// Returns the features that must be set after creation.
     pub fn features_to_set(&self) -> impl Iterator<Item = (Feature, bool)> {
         self.all()
             .filter_map(|(_, attribute, number)| match (attribute.at, attribute.unset) {
@@ -165,7 +165,7 @@ impl Settings {
             })
     }
 
-    /// All features that are decided.
+    /// Returns all features with a desired state.
     pub fn features(&self) -> impl Iterator<Item = (Feature, bool)> {
         self.all().filter_map(|(_, attribute, number)| match attribute.at {
             At::Feature(feature) => Some((feature, number? != 0)),
@@ -173,7 +173,7 @@ impl Settings {
         })
     }
 
-    /// All attributes that are decided and can be changed in place.
+    /// Returns all attributes that have a desired number and can be changed in place.
     pub fn changeable(&self) -> Vec<Attr> {
         let decided = self
             .all()
@@ -181,7 +181,7 @@ impl Settings {
         attrs(decided.filter_map(|(_, attribute, number)| Some((attribute, number?))))
     }
 
-    /// Takes over what a kernel shows.
+    /// Replaces the numbers by those that the kernel reports; unreported ones stay.
     pub fn observe(&mut self, observed: &Observed<'_>) {
         for (attribute, believed) in self.table.iter().zip(&mut self.numbers) {
             let shown = match attribute.at {
@@ -192,7 +192,7 @@ impl Settings {
         }
     }
 
-    /// The settings as a creation leaves them, where features have their defaults.
+    /// Returns the settings directly after creation, when features have their defaults.
     pub fn as_created(&self) -> Settings {
         let mut settings = self.clone();
         for (at, attribute) in self.table.iter().enumerate() {
@@ -203,8 +203,8 @@ impl Settings {
         settings
     }
 
-    /// The settings in which these differ from what is desired. `set`: bits of those that the agent has set, which are reset when they are
-    /// no longer desired.
+    /// Returns the settings that differ from the desired ones. `set` is a bit set of the settings that the agent has set: these are reset
+    /// when they are no longer desired.
     pub fn differences(&self, desired: &Settings, set: u64) -> Vec<Difference> {
         let mut found = Vec::new();
         for ((at, attribute, to), from) in desired.all().zip(&*self.numbers) {
@@ -216,7 +216,7 @@ impl Settings {
             };
             let is_same = match *from {
                 Some(from) => from.abs_diff(to) <= attribute.rounding,
-                // The kernel does not have it: as good as the default.
+                // The kernel does not report the setting: treat it as the default.
                 None => desired.explicit >> at & 1 == 0,
             };
             if !is_same {
@@ -230,7 +230,7 @@ impl Settings {
         found
     }
 
-    /// What resets the settings that are set here to the kernel's defaults, where they differ from them.
+    /// Returns the changes that reset explicitly set settings to the kernel's defaults.
     pub fn resets(&self) -> Vec<Difference> {
         let set = self.all().filter(|(at, ..)| self.explicit >> at & 1 == 1);
         let differing = set.filter_map(|(_, attribute, from)| {
@@ -244,7 +244,7 @@ impl Settings {
         differing.collect()
     }
 
-    /// Bits of the settings that are set here and would be left alone otherwise.
+    /// Returns, as a bit set, the explicitly set settings that are [`Unset::LeftAlone`] otherwise.
     pub fn set_bits(&self) -> u64 {
         let set = self.all().filter(|(at, attribute, _)| {
             let is_set = self.explicit >> at & 1 == 1;
@@ -255,7 +255,7 @@ impl Settings {
 }
 
 impl Difference {
-    /// The feature that removes it, and whether it is to be on.
+    /// Returns the feature to change, and whether it must be on; `None` if the setting is an attribute.
     pub fn feature(&self) -> Option<(Feature, bool)> {
         match self.attribute.at {
             At::Feature(feature) => Some((feature, self.to != 0)),
@@ -264,7 +264,7 @@ impl Difference {
     }
 }
 
-/// The attributes that remove differences, those aside that need a new link.
+/// Returns the attributes that resolve the differences, except those that require a new link.
 pub fn changes(differences: &[Difference]) -> Vec<Attr> {
     let in_place = differences
         .iter()
@@ -285,7 +285,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Settings as attributes of a message. Several flags of one pair are one attribute.
+/// Converts settings to attributes of a message. Flags of the same `{flags, mask}` pair are merged into one attribute.
 pub(super) fn attrs(settings: impl Iterator<Item = (&'static Attribute, u32)>) -> Vec<Attr> {
     let mut attributes: Vec<Attr> = Vec::new();
     for (attribute, number) in settings {

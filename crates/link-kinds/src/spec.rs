@@ -1,6 +1,4 @@
-//! What a table of a kind consists of.
-//!
-//! Owns the vocabulary. Must never hold a fact of one kind. Start reading at [`KindSpec`].
+//! Types of the tables that describe a kind of link; the top-level one is [`KindSpec`].
 
 use std::fmt;
 
@@ -10,67 +8,67 @@ use super::{
     settings::Table,
 };
 
-/// A kind of links. The spec is its data; the other methods say what no table can. All are pure.
+/// A kind of link. The spec is its data; the other methods implement rules that a table cannot express. All are pure.
 pub trait LinkKind: Sync {
-    /// Its data.
+    /// Returns the table of the kind.
     fn spec(&self) -> &'static KindSpec;
 
-    /// Checks rules about several fields of a value, before the rules that follow from the spec.
+    /// Checks rules that involve several fields, before the rules that follow from the spec.
     ///
     /// # Errors
-    /// Says what is wrong, and what to write instead.
+    /// Returns the violated rule, and what to write instead.
     fn check(&self, _given: &Given<'_>) -> Result<(), Invalid> {
         Ok(())
     }
 }
 
-/// Data of a kind.
+/// Table of a kind of link.
 #[derive(Debug)]
 pub struct KindSpec {
     /// Name in `Interface.Type`.
     pub type_name: &'static str,
-    /// What people call such an interface.
+    /// Human-readable name of such an interface.
     pub title: &'static str,
-    /// Member of the oneof `link` with its settings; empty if there is none.
+    /// Member of the oneof `link` that holds the settings; empty if there is none.
     pub member: &'static str,
-    /// IFLA_INFO_KIND; empty if the kernel gives none.
+    /// IFLA_INFO_KIND; empty if the kernel reports none.
     pub info_kind: &'static str,
-    /// What the agent does with such links.
+    /// How the agent manages such links.
     pub life_cycle: LifeCycle,
-    /// Settings. A position is part of the mark on a link, so a table grows at its end only.
+    /// Settings. Positions are part of the ownership mark on a link, so new settings go to the end.
     pub attributes: Table,
-    /// Other interfaces that it names.
+    /// Other interfaces that the settings name.
     pub references: &'static [Reference],
-    /// MTU.
+    /// Limits and default of the MTU.
     pub mtu: Mtu,
-    /// A MAC address can be set.
+    /// `true` if the MAC address can be set.
     pub mac: bool,
-    /// It can be in a VRF.
+    /// `true` if such a link can be in a VRF.
     pub can_be_in_vrf: bool,
-    /// It can be a port of a master that is no VRF.
+    /// `true` if such a link can be a port of a master other than a VRF.
     pub can_be_port: bool,
-    /// What it decides of its ports, if it is a master that is no VRF.
+    /// Settings of its ports, if it is a master other than a VRF.
     pub ports: Option<&'static PortSpec>,
-    /// Field with its own VLANs, if it is a bridge.
+    /// Field with the VLANs of the bridge itself; `None` for other kinds.
     pub own_vlans: Option<&'static str>,
-    /// What only one link on the same parent may have.
+    /// Settings whose combination must be unique among the links on one parent.
     pub unique: Option<Unique>,
-    /// Sysctls of the namespace, by name and value, that must be so before such a link is created.
+    /// Sysctls of the namespace, by name and value, that must be set before such a link is created.
     pub sysctls: &'static [(&'static str, &'static str)],
-    /// The setting with the routing table that it selects for its ports, if it is a VRF device.
+    /// Setting with the routing table of a VRF device; `None` for other kinds.
     pub routing_table: Option<&'static Attribute>,
-    /// The kernel takes the IPv6 loopback address on it.
+    /// `true` if the kernel accepts the IPv6 loopback address on it.
     pub takes_loopback_address: bool,
-    /// The kernel looks for duplicates of IPv6 addresses on it.
+    /// `true` if the kernel performs IPv6 duplicate address detection on it.
     pub detects_duplicates: bool,
-    /// A link of somebody else can be taken over for a value of this kind.
+    /// `true` if a foreign link can be adopted for a value of this kind.
     pub adoptable: bool,
-    /// What the kernel needs for it.
+    /// Kernel module that implements the kind.
     pub module: Module,
 }
 
 impl KindSpec {
-    /// The defaults of an Ethernet-like kind that the agent creates.
+    /// Returns the defaults of an Ethernet-like kind that the agent creates.
     pub const fn created(type_name: &'static str, member: &'static str, info_kind: &'static str) -> Self {
         KindSpec {
             type_name,
@@ -100,44 +98,44 @@ impl KindSpec {
         }
     }
 
-    /// The reference that plays a role.
+    /// Returns the first reference whose role satisfies `role`.
     pub fn reference(&self, role: impl Fn(&Role) -> bool) -> Option<&'static Reference> {
         self.references.iter().find(|reference| role(&reference.role))
     }
 }
 
-/// What the agent does with links of a kind.
+/// How the agent manages links of a kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LifeCycle {
-    /// Creates and deletes them.
+    /// The agent creates and deletes them.
     Created,
-    /// Takes them over from whoever makes them, and gives them back.
+    /// Others create them; the agent takes them over and gives them back.
     TakenOver,
-    /// They are part of each namespace, under this name: the agent changes them and never deletes them.
+    /// Each namespace has one under this name: the agent changes it and never deletes it.
     Builtin(&'static str),
-    /// Only refers to them.
+    /// The agent only refers to them.
     Referred,
 }
 
-/// Where the kernel keeps a setting.
+/// Location of a setting in the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum At {
-    /// An attribute inside IFLA_INFO_DATA (linux/if_link.h), by its number.
+    /// Attribute inside IFLA_INFO_DATA (linux/if_link.h), by number.
     Info(u16, Wire),
-    /// A feature of the device (ethtool).
+    /// Feature of the device (ethtool).
     Feature(Feature),
 }
 
-/// A feature of a device.
+/// An ethtool feature of a device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Feature {
-    /// Checksum offloading of what is received.
+    /// Receive checksum offloading.
     RxChecksum,
-    /// Checksum offloading of what is sent.
+    /// Transmit checksum offloading.
     TxChecksum,
 }
 
-/// Form of an attribute in a message. Numbers have the byte order of the machine unless they say otherwise.
+/// Encoding of an attribute in a netlink message. Integers have native byte order unless stated otherwise.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Wire {
     /// One byte.
@@ -146,14 +144,14 @@ pub enum Wire {
     U16,
     /// Four bytes.
     U32,
-    /// Two bytes in network byte order.
+    /// Two bytes in network byte order (big endian).
     Be16,
     /// One bit of a pair `{flags, mask}` of four bytes each.
     Flag(u32),
 }
 
 impl Wire {
-    /// A number as it stands in the message.
+    /// Encodes a number as the payload of an attribute.
     pub fn encode(self, number: u32) -> Vec<u8> {
         match self {
             Wire::U8 => vec![number as u8],
@@ -167,7 +165,7 @@ impl Wire {
         }
     }
 
-    /// The number in a message; `None` if it has another form.
+    /// Decodes the payload of an attribute; `None` if it is too short.
     pub fn decode(self, value: &[u8]) -> Option<u32> {
         match self {
             Wire::U8 => value.first().map(|byte| u32::from(*byte)),
@@ -182,23 +180,23 @@ impl Wire {
     }
 }
 
-/// How the number in a field becomes that of the kernel.
+/// Conversion of the number in a field to the kernel's number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scale {
-    /// It is the same.
+    /// Both are the same.
     One,
-    /// It is the same, and 1 means on, 0 off.
+    /// Both are the same; 1 means on and 0 off.
     Switch,
-    /// It is so many times larger.
+    /// The kernel's number is larger by this factor.
     Times(u32),
-    /// It is so many times smaller.
+    /// The kernel's number is smaller by this factor.
     Over(u32),
-    /// A table of pairs, such as from the numbers of an enum. Of several with one number of the kernel the first is shown.
+    /// Pairs of field and kernel number, for example of an enum. If several pairs have the same kernel number, the first is shown.
     Table(&'static [(u32, u32)]),
 }
 
 impl Scale {
-    /// The kernel's number; `None` if the field's number has none.
+    /// Converts to the kernel's number; `None` if there is none for this field number.
     pub fn to_kernel(self, number: u32) -> Option<u32> {
         match self {
             Scale::One | Scale::Switch => Some(number),
@@ -208,7 +206,7 @@ impl Scale {
         }
     }
 
-    /// The field's number; `None` if the kernel's number has none.
+    /// Converts to the field's number; `None` if there is none for this kernel number.
     pub fn to_field(self, number: u32) -> Option<u32> {
         match self {
             Scale::One | Scale::Switch => Some(number),
@@ -219,53 +217,53 @@ impl Scale {
     }
 }
 
-/// What a field that is not set means, in numbers of the kernel.
+/// Meaning of an unset field, in the kernel's numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unset {
-    /// It has to be set.
+    /// The field must be set.
     Required,
-    /// The kernel's default: not sent at creation; a link that has another number has drifted.
+    /// The kernel's default. It is not sent on creation; a link with another number has drifted.
     KernelDefault(u32),
-    /// A default of the agent, which differs from the kernel's: sent at creation.
+    /// The agent's default, which differs from the kernel's. It is sent on creation.
     AgentDefault(u32),
-    /// Whatever the kernel or somebody else chose; but if the agent has set it before, it is reset to this number.
+    /// Any number is accepted. If the agent has set the number before, it resets it to this one.
     LeftAlone(u32),
 }
 
-/// How the kernel changes a setting of a link that exists.
+/// How a setting of an existing link is changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Change {
     /// In place.
     InPlace,
-    /// Not at all: the link is created again.
+    /// By creating the link again, as the kernel cannot change the setting.
     Recreate,
 }
 
-/// One setting: a field of the kind's message, and where the kernel keeps it.
+/// One setting: a field of the kind's message, and its location in the kernel.
 #[derive(Debug)]
 pub struct Attribute {
     /// Name of the field.
     pub field: &'static str,
-    /// Name for people, as part of a sentence.
+    /// Human-readable name, usable inside a sentence.
     pub title: &'static str,
-    /// Where the kernel keeps it.
+    /// Location in the kernel.
     pub at: At,
-    /// From the field to the kernel.
+    /// Conversion from the field to the kernel.
     pub scale: Scale,
-    /// Smallest and largest number of the field; 0 stands for "not set" in addition unless it is required.
+    /// Smallest and largest number of the field. Unless the field is required, 0 is also accepted and means "not set".
     pub range: (u32, u32),
-    /// What it means if it is not set.
+    /// Meaning of an unset field.
     pub unset: Unset,
-    /// How it changes.
+    /// How the setting is changed on an existing link.
     pub change: Change,
-    /// Differences up to this are the rounding of the kernel.
+    /// Largest difference, in the kernel's numbers, that is attributed to rounding by the kernel.
     pub rounding: u32,
-    /// It counts only if this other setting is not 0; the kernel may even refuse it otherwise.
+    /// This setting applies only if the other one is not 0; the kernel may even reject it otherwise.
     pub only_with: Option<&'static Attribute>,
 }
 
 impl Attribute {
-    /// A setting that is changed in place and means 0 if it is not set.
+    /// Creates a setting that is changed in place and means 0 if it is not set.
     pub const fn new(field: &'static str, title: &'static str, at: At) -> Self {
         Attribute {
             field,
@@ -280,27 +278,27 @@ impl Attribute {
         }
     }
 
-    /// Returns a setting that is on or off, and off if it is not set.
+    /// Creates a setting that is on or off. Unset means off.
     pub const fn switch(field: &'static str, title: &'static str, at: At) -> Self {
         Attribute::new(field, title, at).scale(Scale::Switch)
     }
 
-    /// With a scale.
+    /// Sets the conversion to the kernel's number.
     pub const fn scale(self, scale: Scale) -> Self {
         Attribute { scale, ..self }
     }
 
-    /// With limits of the field.
+    /// Sets the limits of the field.
     pub const fn range(self, min: u32, max: u32) -> Self {
         Attribute { range: (min, max), ..self }
     }
 
-    /// With a meaning if it is not set.
+    /// Sets the meaning of an unset field.
     pub const fn unset(self, unset: Unset) -> Self {
         Attribute { unset, ..self }
     }
 
-    /// A change needs a new link.
+    /// Declares that the link must be created again to change the setting.
     pub const fn immutable(self) -> Self {
         Attribute {
             change: Change::Recreate,
@@ -308,12 +306,12 @@ impl Attribute {
         }
     }
 
-    /// The kernel rounds it.
+    /// Sets the largest difference that is attributed to rounding by the kernel.
     pub const fn rounded(self, rounding: u32) -> Self {
         Attribute { rounding, ..self }
     }
 
-    /// A number of the kernel for people.
+    /// Formats a kernel number for people.
     pub fn shown(&self, number: u32) -> String {
         match self.scale {
             Scale::Table(_) => format!("0x{number:x}"),
@@ -323,7 +321,7 @@ impl Attribute {
         }
     }
 
-    /// Counts only if another setting is not 0.
+    /// Declares that the setting applies only if `other` is not 0.
     pub const fn only_with(self, other: &'static Attribute) -> Self {
         Attribute {
             only_with: Some(other),
@@ -332,51 +330,51 @@ impl Attribute {
     }
 }
 
-/// What only one of the links on a parent may have.
+/// Settings whose combination must be unique among the links on one parent.
 #[derive(Debug)]
 pub struct Unique {
-    /// Reason of the second one.
+    /// Reason reported for the second link.
     pub reason: &'static str,
-    /// Name for people.
+    /// Human-readable name of the combination.
     pub title: &'static str,
-    /// The settings that make it up.
+    /// Settings that form the combination.
     pub of: Table,
 }
 
-/// Another interface that a value of the kind names.
+/// A field of the kind that names another interface.
 #[derive(Debug)]
 pub struct Reference {
     /// Name of the field.
     pub field: &'static str,
-    /// What the other interface is to this one.
+    /// Relation of the other interface to this one.
     pub role: Role,
-    /// Reason of a value without it.
+    /// Reason reported if the field is missing.
     pub missing: &'static str,
-    /// What such a value is told.
+    /// Message reported if the field is missing.
     pub missing_text: &'static str,
-    /// Reason of a value that names itself, and what it is told after its name; `None` if it may.
+    /// Reason and message reported if a value names itself; `None` if that is allowed. The message follows the name.
     pub itself: Option<(&'static str, &'static str)>,
 }
 
-/// What another interface is to one that names it.
+/// Relation of a named interface to the one that names it.
 #[derive(Clone, Copy, Debug)]
 pub enum Role {
-    /// The other end of a pair: each names the other, and both are created in one request, in which this attribute describes the other.
+    /// The other end of a pair. Each end names the other, and one request creates both: this attribute in it describes the other end.
     Peer {
-        /// Number inside IFLA_INFO_DATA.
+        /// Number of the attribute inside IFLA_INFO_DATA.
         attribute: u16,
     },
-    /// The link below it (IFLA_LINK): without it the kernel deletes this one.
+    /// The link below this one (IFLA_LINK). If it is deleted, the kernel deletes this one too.
     Parent {
-        /// This one can be up only while that one is, unless this setting is not 0.
+        /// This link can be up only while the parent is up, unless this setting is not 0.
         up_unless: Option<&'static Attribute>,
     },
-    /// The name that the link has before it is taken over.
+    /// The name that the link has before the agent takes it over.
     Original,
 }
 
 impl Role {
-    /// Whether it is the other end of a pair.
+    /// Returns whether the other interface is the other end of a pair.
     pub fn is_peer(&self) -> bool {
         matches!(self, Role::Peer { .. })
     }
@@ -385,25 +383,25 @@ impl Role {
 /// MTU of a kind, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Mtu {
-    /// Smallest.
+    /// Minimum.
     pub min: u32,
-    /// Largest.
+    /// Maximum.
     pub max: u32,
-    /// What it is if it is not set.
+    /// MTU of an interface that sets none.
     pub default: MtuDefault,
 }
 
-/// The MTU of an interface that sets none.
+/// MTU of an interface that sets none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MtuDefault {
-    /// This, in bytes.
+    /// This MTU, in bytes.
     Is(u32),
-    /// Whatever the kernel makes it.
+    /// The MTU that the kernel chooses.
     LeftAlone,
 }
 
 impl Mtu {
-    /// Of an Ethernet-like link (`ETH_MIN_MTU`, `ETH_MAX_MTU`, `ETH_DATA_LEN`).
+    /// MTU of an Ethernet-like link (`ETH_MIN_MTU`, `ETH_MAX_MTU`, `ETH_DATA_LEN`).
     pub const ETHERNET: Mtu = Mtu {
         min: 68,
         max: 65_535,
@@ -411,14 +409,14 @@ impl Mtu {
     };
 }
 
-/// What the kernel needs for a kind.
+/// Kernel module that implements a kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Module {
-    /// Name of its module.
+    /// Name of the module.
     pub name: &'static str,
     /// Option of the kernel's configuration.
     pub option: &'static str,
-    /// The agent is of no use without it.
+    /// `true` if the agent is useless without it.
     pub needed: bool,
 }
 

@@ -1,7 +1,6 @@
-//! When something was last asked for on a connection.
+//! Detection of idle connections. See [`Activity::idle`].
 //!
-//! Owns the judgement that a connection is idle. Must never count a call that was refused: whoever may do nothing is to take no place
-//! for long. Start reading at [`Activity::idle`].
+//! Rejected calls must not be counted: a client without permissions must not keep a connection open.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -10,7 +9,7 @@ use std::{
 
 use tokio::time::{Instant, sleep_until};
 
-/// The calls of a connection, as a number.
+/// Number of calls in flight on a connection, and the time since it is idle.
 pub struct Activity(Mutex<State>);
 
 struct State {
@@ -19,23 +18,23 @@ struct State {
     since: Instant,
 }
 
-/// A call under way.
+/// A call in flight; ends when dropped.
 pub struct Busy(Arc<Activity>);
 
 impl Activity {
-    /// Of a connection that begins now.
+    /// Starts a connection without calls.
     pub fn begin() -> Arc<Self> {
         let (calls, since) = (0, Instant::now());
         Arc::new(Activity(Mutex::new(State { calls, since })))
     }
 
-    /// A call begins; it ends when what is answered is dropped.
+    /// Starts a call, which ends when the returned guard is dropped.
     pub fn busy(self: &Arc<Self>) -> Busy {
         self.change(|state| state.calls += 1);
         Busy(self.clone())
     }
 
-    /// Waits until no call was under way for so long.
+    /// Waits until no call has been in flight for this long.
     pub async fn idle(&self, limit: Duration) {
         loop {
             let (calls, since) = self.change(|state| (state.calls, state.since));
@@ -67,7 +66,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_connection_with_a_call_is_never_idle() {
+    async fn connection_with_call_in_flight_is_not_idle() {
         let activity = Activity::begin();
         let busy = activity.busy();
         let limit = Duration::from_millis(20);

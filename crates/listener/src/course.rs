@@ -1,7 +1,4 @@
-//! A connection from its first bytes to its end, whatever it answers with.
-//!
-//! Owns what the servers on hyper have in common: which protocol a client begins with, and how a connection ends. Must never look into
-//! a request. Start reading at [`serve_until`].
+//! Parts of serving a connection that all servers on hyper share: protocol detection at the start, and graceful shutdown at the end.
 
 use std::{io, pin::pin, time::Duration};
 
@@ -13,11 +10,11 @@ use tokio::{
 
 use crate::refusal::PREFACE;
 
-/// Reads until it is clear whether the client speaks HTTP/2: then the bytes read are [`PREFACE`]. They belong before the rest of the
-/// stream ([`Prefixed`](crate::Prefixed)).
+/// Reads until it is clear whether the client speaks HTTP/2; if it does, the returned bytes are [`PREFACE`]. Put them in front of the
+/// rest of the stream with [`Prefixed`](crate::Prefixed).
 ///
 /// # Errors
-/// That of the stream; `UnexpectedEof` if there was nothing to read.
+/// Returns the error of the stream; `UnexpectedEof` if it ended without a byte.
 pub async fn beginning(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     let mut bytes = [0; PREFACE.len()];
     let mut length = 0;
@@ -31,11 +28,11 @@ pub async fn beginning(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<
     Ok(bytes[..length].to_vec())
 }
 
-/// Serves a connection until it ends. At `stop` it may finish what was begun. At `idle` it may do so for `farewell`: a client that
-/// notices takes leave, one that does not is not waited for.
+/// Serves a connection until it ends. After `stop`, the requests in flight may finish. After `idle`, the connection is shut down
+/// gracefully, and dropped if the client has not closed it after `farewell`.
 ///
 /// # Errors
-/// That of the connection.
+/// Returns the error of the connection.
 pub async fn serve_until<C: GracefulConnection>(
     connection: C,
     stop: impl Future,

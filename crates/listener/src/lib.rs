@@ -1,10 +1,8 @@
-//! Connections of every server of the agent: accepting them, their TLS and time limits, and their end.
+//! Accept loop, TLS and time limits that all servers of the agent share.
 //!
-//! Owns the sockets, and the accept loop that all listeners of the agent share. Must never look into a request: what is spoken is up to
-//! the [`Protocol`]. Start reading at [`Listener::run`].
-//!
-//! A client costs a connection only for as long as it makes progress: each step that is its turn has a time limit ([`Limits`]). There
-//! is a largest number of connections; one more is told so and closed.
+//! A [`Listener`] accepts connections and hands them to a [`Protocol`], which reads the requests. Each step of a client has a time limit
+//! ([`Limits`]), so a client occupies a connection only while it makes progress. The number of connections is limited as well: above the
+//! limit, a connection is closed, with an error message unless TLS is used.
 
 mod activity;
 pub mod course;
@@ -34,77 +32,77 @@ pub use self::{
     stream::{Impatient, Prefixed},
 };
 
-/// How long connections may take to finish what they are doing when the agent stops.
+/// Time that connections have to finish their requests when the agent stops.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// How many connections above the largest number are told why they are closed.
+/// Number of clients above the connection limit that receive an error at the same time; others are closed without one.
 const REFUSALS_MAX: usize = 32;
-/// After a failed accept, such as for want of file descriptors.
+/// Pause after a failed accept, for example if there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Failed accepts are logged at most so often.
+/// Shortest interval between log messages about failed accepts.
 const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(60);
-/// The first byte of a TLS record with a handshake (RFC 8446 §5.1).
+/// First byte of a TLS handshake record (RFC 8446 §5.1).
 const TLS_HANDSHAKE: u8 = 22;
 
-/// How long a client may take, and how many there may be.
+/// Limits on the number of connections, on message sizes, and on the time that a client may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Most connections at a time.
+    /// Largest number of concurrent connections.
     pub connections_max: usize,
-    /// Longest body or message in bytes.
+    /// Largest body or message, in bytes.
     pub body_max: usize,
-    /// For a step: a handshake, the headers of a request.
+    /// Time limit of one step: a handshake, or the headers of a request.
     pub step: Duration,
 }
 
 impl Limits {
-    /// For the whole body of a request.
+    /// Returns the time limit for the whole body of a request.
     pub fn body(&self) -> Duration {
         3 * self.step
     }
 
-    /// A client that takes nothing of its answer for so long is not waited for.
+    /// Returns the time after which a client that reads nothing of its response is disconnected.
     pub fn stall(&self) -> Duration {
         3 * self.step
     }
 
-    /// A connection on which nothing is asked for so long is closed, where the protocol knows such a thing.
+    /// Returns the time after which a connection without requests is closed, if the protocol supports idle detection.
     pub fn idle(&self) -> Duration {
         6 * self.step
     }
 }
 
-/// What is spoken on a connection.
+/// The application protocol of a connection.
 pub trait Protocol: Clone + Send + Sync + 'static {
-    /// For the log.
+    /// Name for the log.
     const NAME: &'static str;
-    /// What a client above the largest number of connections is told.
+    /// Message for clients above the largest number of connections.
     const TOO_MANY: &'static str = "too many connections; close some, or see --http-connections-max";
 
-    /// Serves a connection to its end. When `stop` becomes true, what is under way may be finished, and nothing more.
+    /// Serves a connection until it ends. After `stop` has become true, requests in flight may finish, and no others are accepted.
     fn serve<S>(self, stream: Impatient<S>, peer: SocketAddr, stop: watch::Receiver<bool>) -> impl Future<Output = ()> + Send
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
-    /// How somebody who begins with these bytes is told why nothing is done for them.
+    /// Encodes an error for a client that is not served and whose first bytes are `beginning`.
     fn refusal(&self, beginning: &[u8], status: &str, words: &str) -> Vec<u8>;
 }
 
-/// Accepts connections and serves them.
+/// Accepts connections and serves each in a task.
 pub struct Listener<P> {
-    /// The socket.
+    /// Listening socket.
     pub socket: TcpListener,
-    /// TLS, if there is any.
+    /// TLS configuration; `None` for plain text.
     pub tls: Option<Arc<ServerConfig>>,
-    /// What answers.
+    /// Serves the connections.
     pub protocol: P,
-    /// How much a client may take.
+    /// Limits of the clients.
     pub limits: Limits,
-    /// Becomes true when all is to end.
+    /// Becomes true to stop the listener.
     pub stop: watch::Receiver<bool>,
 }
 
 impl<P: Protocol> Listener<P> {
-    /// Serves until told to stop; then lets what is under way finish, for a short time.
+    /// Serves until `stop` becomes true, then drains the connections for a short time.
     pub async fn run(mut self) {
         let places = Arc::new(Semaphore::new(self.limits.connections_max.min(Semaphore::MAX_PERMITS)));
         let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
@@ -127,8 +125,8 @@ impl<P: Protocol> Listener<P> {
             match places.clone().try_acquire_owned() {
                 Ok(place) => drop(connections.spawn(self.connection(stream, peer, place))),
                 Err(_) => {
-                    debug!(%peer, "{}: refused, there are too many connections", P::NAME);
-                    // Over TLS it would take a handshake to say so.
+                    debug!(%peer, "{}: connection refused: too many connections", P::NAME);
+                    // Over TLS, the error would require a handshake.
                     if let (None, Ok(place)) = (&self.tls, refusals.clone().try_acquire_owned()) {
                         connections.spawn(self.too_many(stream, place));
                     }
@@ -145,14 +143,14 @@ impl<P: Protocol> Listener<P> {
     fn connection(&self, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) -> impl Future<Output = ()> + use<P> {
         let (tls, protocol, limits, stop) = (self.tls.clone(), self.protocol.clone(), self.limits, self.stop.clone());
         async move {
-            // Answers are written at once and whole.
+            // Each response is written in one piece, so waiting for more data (Nagle) would only delay it.
             let _ = stream.set_nodelay(true);
             match tls {
                 None => protocol.serve(Impatient::new(stream, limits.stall()), peer, stop).await,
                 Some(config) => match timeout(limits.step, handshake(&protocol, config, stream)).await {
                     Ok(Ok(stream)) => protocol.serve(Impatient::new(stream, limits.stall()), peer, stop).await,
                     Ok(Err(error)) => debug!(%peer, "{}: TLS handshake: {error}", P::NAME),
-                    Err(_) => debug!(%peer, "{}: the TLS handshake took too long", P::NAME),
+                    Err(_) => debug!(%peer, "{}: TLS handshake timed out", P::NAME),
                 },
             }
             drop(place);
@@ -168,7 +166,7 @@ impl<P: Protocol> Listener<P> {
     }
 }
 
-/// Failed accepts since the last line in the log.
+/// Failed accepts since the last log message.
 #[derive(Default)]
 struct AcceptFailures {
     logged: Option<Instant>,
@@ -176,7 +174,7 @@ struct AcceptFailures {
 }
 
 impl AcceptFailures {
-    /// Logs a failure, unless one was logged a short time ago.
+    /// Logs a failure, unless another one was logged recently.
     fn report(&mut self, name: &str, error: &io::Error) {
         if self.is_due(Instant::now()) {
             let earlier = std::mem::take(&mut self.unlogged);
@@ -200,27 +198,27 @@ impl AcceptFailures {
 
 type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
 
-/// Somebody who does not speak TLS is told so in the clear; there is nothing to hide in that.
+/// Performs the TLS handshake. A client that does not speak TLS receives a plain-text error, which is not confidential.
 async fn handshake<P: Protocol>(protocol: &P, config: Arc<ServerConfig>, stream: TcpStream) -> io::Result<TlsStream> {
     let mut beginning = [0; 4];
     let length = stream.peek(&mut beginning).await?;
     let beginning = &beginning[..length];
     if beginning.first().is_some_and(|first| *first != TLS_HANDSHAKE) {
-        let words = "this port speaks TLS; say https (to netns-agent: --tls, or --ca with its authority)";
+        let words = "this port speaks TLS; use https (netns-agent: --tls, or --ca with its CA certificate)";
         refusal::tell(stream, &protocol.refusal(beginning, "400 Bad Request", words)).await;
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the client does not speak TLS"));
     }
     match TlsAcceptor::from(config).accept(stream).into_fallible().await {
         Ok(stream) => Ok(stream),
         Err((error, stream)) => {
-            // The alert that says why is on its way; closing with unread data would take it back.
+            // Closing the socket with unread data would reset the connection and discard the TLS alert with the reason.
             refusal::tell(stream, &[]).await;
             Err(error)
         }
     }
 }
 
-/// A running listener. Dropping it ends it at once.
+/// A running listener. Dropping it aborts the listener immediately.
 pub struct Serving {
     address: SocketAddr,
     stop: watch::Sender<bool>,
@@ -228,22 +226,22 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// Runs a listener; `stop` is where it is told to end.
+    /// Starts a listener. `stop` is the sender of [`Listener::stop`].
     pub fn start<P: Protocol>(listener: Listener<P>, stop: watch::Sender<bool>) -> io::Result<Self> {
         let address = listener.socket.local_addr()?;
         let task = tokio::spawn(listener.run());
         Ok(Serving { address, stop, task })
     }
 
-    /// Where it listens.
+    /// Returns the address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Takes no further requests, and lets those under way finish for a short time.
+    /// Accepts no further requests, and gives those in flight a short time to finish.
     pub async fn shutdown(mut self) {
         self.stop.send_replace(true);
-        // It was cancelled if this fails, and has ended, too.
+        // An error means that the task was cancelled, so it has ended as well.
         let _ = (&mut self.task).await;
     }
 }

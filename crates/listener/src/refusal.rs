@@ -1,6 +1,4 @@
-//! Refusals before a request was read: as HTTP/1.1 and HTTP/2 have them.
-//!
-//! Owns their bytes, and how they reach who does not listen. Must never wait long for anybody. Start reading at [`tell`].
+//! Errors in HTTP/1.1 and HTTP/2 for clients that are rejected before a request is read.
 
 use std::{io, time::Duration};
 
@@ -10,15 +8,15 @@ use tokio::{
     time::timeout,
 };
 
-/// How long telling may take.
+/// Time limit for sending an error.
 const LIMIT: Duration = Duration::from_secs(1);
-/// `ENHANCE_YOUR_CALM` (RFC 9113 §7): whoever speaks HTTP/2 is asked to go away with this code; the words are beside it.
+/// `ENHANCE_YOUR_CALM` (RFC 9113 §7): error code of the GOAWAY frame, which carries the message as debug data.
 const CALM: u32 = 0xb;
-/// Types of frames (RFC 9113 §6).
+/// Frame types (RFC 9113 §6).
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
 
-/// An answer of HTTP/1.1 to whatever was or was not asked; `status` is code and reason.
+/// Encodes an HTTP/1.1 error response. `status` consists of code and reason phrase.
 pub fn http1(status: &str, words: &str) -> Vec<u8> {
     let body = json!({"Error": words, "message": words});
     let retry = if status.starts_with("503") { "retry-after: 1\r\n" } else { "" };
@@ -28,7 +26,7 @@ pub fn http1(status: &str, words: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// The end of a connection of HTTP/2 before it began: settings, which have to come first, and GOAWAY with the words.
+/// Encodes an HTTP/2 connection error: the SETTINGS frame, which must come first, and GOAWAY with the message.
 pub fn http2(words: &str) -> Vec<u8> {
     let mut bytes = frame(SETTINGS, 0);
     bytes.extend(frame(GOAWAY, 8 + words.len()));
@@ -38,10 +36,10 @@ pub fn http2(words: &str) -> Vec<u8> {
     bytes
 }
 
-/// What every HTTP/2 connection begins with (RFC 9113 §3.4).
+/// Client connection preface of HTTP/2 (RFC 9113 §3.4).
 pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Returns a refusal in the protocol that a client has begun to speak: HTTP/2 if these bytes begin its preface, else HTTP/1.1.
+/// Encodes an error in the client's protocol: HTTP/2 if `beginning` is the start of its preface, otherwise HTTP/1.1.
 pub fn as_begun(beginning: &[u8], status: &str, words: &str) -> Vec<u8> {
     let speaks_http2 = beginning.iter().eq(PREFACE.iter().take(beginning.len()));
     match speaks_http2 {
@@ -50,13 +48,13 @@ pub fn as_begun(beginning: &[u8], status: &str, words: &str) -> Vec<u8> {
     }
 }
 
-/// The header of a frame of the connection (RFC 9113 §4.1): three bytes of length, type, flags, stream 0.
+/// Encodes the header of a frame on stream 0 (RFC 9113 §4.1): three bytes of length, type, flags, stream.
 fn frame(kind: u8, length: usize) -> Vec<u8> {
     let [_, high, middle, low] = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
     vec![high, middle, low, kind, 0, 0, 0, 0, 0]
 }
 
-/// Writes the bytes, and reads what was sent meanwhile: closing a connection with unread data would take them back.
+/// Writes the bytes, then reads what the client sends: closing a socket with unread data would discard the written bytes.
 pub async fn tell(mut stream: impl AsyncRead + AsyncWrite + Unpin, bytes: &[u8]) {
     let telling = async {
         stream.write_all(bytes).await?;
@@ -65,7 +63,7 @@ pub async fn tell(mut stream: impl AsyncRead + AsyncWrite + Unpin, bytes: &[u8])
         while stream.read(&mut scratch).await? > 0 {}
         io::Result::Ok(())
     };
-    // Whoever does not listen is not waited for.
+    // An error or timeout is ignored: the client does not read.
     let _ = timeout(LIMIT, telling).await;
 }
 
@@ -74,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_is_read_by_who_speaks_the_protocol() {
+    fn errors_are_encoded_in_http1_and_http2() {
         let text = String::from_utf8(http1("503 Service Unavailable", "a \"word\"")).expect("UTF-8");
         let (head, body) = text.split_once("\r\n\r\n").expect("a body");
         assert!(head.starts_with("HTTP/1.1 503 Service Unavailable\r\n") && head.contains("retry-after: 1"));

@@ -1,6 +1,4 @@
-//! Streams around a connection: one that loses patience, one that gives back what was read of it.
-//!
-//! Owns nothing but the wrapping. Must never hold more than was asked for. Start reading at [`Impatient`].
+//! Wrappers for the stream of a connection: [`Impatient`] limits the time of a write, [`Prefixed`] returns bytes that were read before.
 
 use std::{
     future::Future,
@@ -15,7 +13,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// A stream that fails when the other side takes nothing of what is written for a time.
+/// A stream whose writes fail if the peer accepts no data for some time.
 pub struct Impatient<S> {
     stream: S,
     patience: Duration,
@@ -23,7 +21,7 @@ pub struct Impatient<S> {
 }
 
 impl<S> Impatient<S> {
-    /// Waits so long for each piece.
+    /// Wraps a stream; `patience` is the time limit for each write.
     pub fn new(stream: S, patience: Duration) -> Self {
         Impatient {
             stream,
@@ -41,7 +39,7 @@ impl<S> Impatient<S> {
         limit
             .as_mut()
             .poll(context)
-            .map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing of its answer")))
+            .map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read the response")))
     }
 }
 
@@ -68,7 +66,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
     }
 }
 
-/// A stream from which something was read before: it is read again first.
+/// A stream that returns some bytes that were already read, and then the rest.
 pub struct Prefixed<S> {
     prefix: Vec<u8>,
     taken: usize,
@@ -76,7 +74,7 @@ pub struct Prefixed<S> {
 }
 
 impl<S> Prefixed<S> {
-    /// These bytes have been read of this stream.
+    /// Wraps a stream from which `prefix` was already read.
     pub fn new(prefix: impl Into<Vec<u8>>, stream: S) -> Self {
         Prefixed {
             prefix: prefix.into(),

@@ -1,8 +1,7 @@
-//! What a configuration must lead to, computed naively: from the contract alone, in one pass, without any history.
+//! Test oracle: computes the links, addresses, neighbours and routes of a configuration, and the state of each value.
 //!
-//! Owns the one oracle of the simulator, the endurance run and the tests on a real kernel: which links, addresses, neighbours and routes
-//! must be where, and which state must be told of each value. Must never call the agent's code or read its tables, so that an error
-//! there is not repeated here. Start reading at [`Expected::of`].
+//! The result follows from the specification alone, in one pass and without any history. The simulator, the endurance run and the tests on
+//! a real kernel use this oracle. It never calls the agent's code and never reads its tables, so that it does not repeat their errors.
 
 mod objects;
 mod rules;
@@ -17,7 +16,7 @@ pub use self::{
     subnet::{network, parse},
 };
 
-/// State of a value, as far as the contract says it.
+/// Expected state of a value, as far as the specification determines it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
     /// CONFIGURED.
@@ -26,16 +25,16 @@ pub enum Verdict {
     Pending,
     /// INVALID.
     Invalid,
-    /// RETRYING or FAILED: the kernel has no such kind of link.
+    /// RETRYING or FAILED: the kernel does not have this kind of link.
     Refused,
-    /// Anything but CONFIGURED: something foreign is in the way.
+    /// Any state but CONFIGURED: a foreign object is in the way.
     Blocked,
-    /// CONFIGURED or PENDING: it is on an interface of which an earlier version may still apply.
+    /// CONFIGURED or PENDING: the value is on an interface of which an earlier version may still be applied.
     Either,
 }
 
 impl Verdict {
-    /// Whether it is right to publish the state of this name.
+    /// Returns whether the verdict allows the state with this name.
     pub fn admits(self, state: &str) -> bool {
         match self {
             Verdict::Configured => state == "CONFIGURED",
@@ -48,36 +47,36 @@ impl Verdict {
     }
 }
 
-/// A foreign link of the agent's own namespace that EXISTING values use, and that is up.
+/// Foreign link in the agent's own namespace that is up, for EXISTING interfaces.
 #[derive(Clone, Default, Debug)]
 pub struct Nic {
     /// Addresses that others added.
     pub foreign: Vec<String>,
     /// Addresses that the agent added.
     pub marked: Vec<String>,
-    /// Those of them for which duplicate address detection is not over: on a TAP without a carrier it never is.
+    /// Addresses in duplicate address detection, which never completes on a TAP without a carrier.
     pub tentative: Vec<String>,
-    /// Its routing table, if it is a VRF device.
+    /// Routing table, if the link is a VRF device.
     pub table: Option<u32>,
 }
 
-/// What the world is like where the configuration does not decide. `N` tells namespaces apart.
+/// State of the system outside of the configuration. `N` identifies a namespace.
 #[derive(Debug)]
 pub struct Surroundings<N> {
-    /// The namespace that each reference leads to; one that is missing leads nowhere.
+    /// Namespace of each reference. A reference without an entry does not resolve.
     pub places: BTreeMap<Reference, N>,
-    /// Names of interfaces whose host names are taken by others.
+    /// Logical names of interfaces whose kernel names are in use by foreign links.
     pub blocked: BTreeSet<String>,
-    /// The foreign links by name.
+    /// Foreign links by kernel name.
     pub nics: BTreeMap<String, Nic>,
-    /// What the agent says of each value. It counts only where the history decides which of several values applies.
+    /// State that the agent published for each value. Used only where the history decides which of several values is applied.
     pub told: BTreeMap<String, &'static str>,
-    /// Kinds of links that the kernel does not have, as the kernel names them.
+    /// Kernel names of the kinds of links that the kernel does not have.
     pub lacks: BTreeSet<&'static str>,
 }
 
 impl<N> Surroundings<N> {
-    /// A world in which nothing is in the way, and with these namespaces.
+    /// Creates surroundings with these namespaces and without foreign objects.
     pub fn quiet(places: BTreeMap<Reference, N>) -> Self {
         Self {
             places,
@@ -89,19 +88,20 @@ impl<N> Surroundings<N> {
     }
 }
 
-/// What is expected of a configuration.
+/// Expected result of a configuration.
 pub struct Expected<'a, N> {
     values: &'a [Value],
     interfaces: BTreeMap<&'a str, &'a Interface>,
     surroundings: &'a Surroundings<N>,
-    /// EXISTING interfaces that contradict another one on their link and are said to be INVALID. An earlier version may apply.
+    /// EXISTING interfaces that the agent reported as INVALID because they conflict with another one on their link. An earlier version may
+    /// be applied.
     refused: BTreeSet<&'a str>,
-    /// VLANs whose id another one has on their parent, and that are said to be INVALID. They have no link.
+    /// VLANs that the agent reported as INVALID because another VLAN on their parent has their id. They have no link.
     taken: BTreeSet<&'a str>,
 }
 
 impl<'a, N: Clone + Ord> Expected<'a, N> {
-    /// What is expected of these values in these surroundings.
+    /// Computes the expected result of these values in these surroundings.
     pub fn of(values: &'a [Value], surroundings: &'a Surroundings<N>) -> Self {
         let interfaces = values.iter().filter_map(|value| match value {
             Value::Interface(interface) => Some((interface.name.as_str(), interface)),
@@ -122,12 +122,12 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         expected
     }
 
-    /// What must be told of each value, by key.
+    /// Returns the expected state of each value, by key.
     pub fn verdicts(&self) -> BTreeMap<String, Verdict> {
         self.values.iter().map(|value| (value.key(), self.verdict(value))).collect()
     }
 
-    /// What of the agent's must be in each namespace. One that holds nothing of the agent's is missing.
+    /// Returns the agent's objects that are expected in each namespace. Namespaces without any are omitted.
     pub fn spaces(&self) -> BTreeMap<N, Space> {
         let mut spaces = BTreeMap::<N, Space>::new();
         for value in self.values {
@@ -156,32 +156,32 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         spaces
     }
 
-    /// Links on which the history has decided which interface applies: an agent that is started again may decide otherwise.
+    /// Returns the links for which the history decides which interface is applied. A restarted agent may decide differently.
     pub fn contested(&self) -> BTreeSet<String> {
         let losers = self.conflicts().into_iter().map(|(one, _)| one);
         let existing = losers.filter(|interface| interface.is_existing());
         existing.map(|interface| interface.host().to_owned()).collect()
     }
 
-    /// Of the interfaces that cannot all apply as many do as can at once.
+    /// Checks that exactly one interface of each conflict is applied.
     ///
     /// # Errors
-    /// What is told of them says otherwise.
+    /// The published states are different.
     pub fn check_conflicts(&self) -> Result<(), String> {
         let conflicts = self.conflicts();
         let loses = |name: &str| self.refused.contains(name) || self.taken.contains(name);
         let applies = |interface: &Interface| !loses(&interface.name);
         if let Some((one, other)) = conflicts.iter().find(|(one, other)| applies(one) && applies(other)) {
-            return Err(format!("{} and {} contradict each other, and both apply", one.name, other.name));
+            return Err(format!("{} and {} conflict, but both are applied", one.name, other.name));
         }
         let has_reason = |name: &&&str| conflicts.iter().any(|(one, other)| one.name == ***name && applies(other));
         match self.refused.iter().chain(&self.taken).find(|name| !has_reason(name)) {
-            Some(name) => Err(format!("{name} is INVALID, but contradicts nothing that applies")),
+            Some(name) => Err(format!("{name} is INVALID, but does not conflict with any applied interface")),
             None => Ok(()),
         }
     }
 
-    /// Whether a link has an interface of which an earlier version may apply.
+    /// Returns whether an earlier version of an interface may be applied to a link.
     pub fn has_refused(&self, host: &str) -> bool {
         self.existing_on(host)
             .any(|interface| self.refused.contains(interface.name.as_str()))

@@ -1,7 +1,6 @@
-//! What the tests, the benchmarks and the simulator share.
+//! Code shared by the tests, the benchmarks and the simulator. No installed program contains it.
 //!
-//! Owns what more than one of them needs. Must never be part of a program that is installed. Start reading at [`random`], or at
-//! [`expected`] for what must come of a configuration.
+//! [`expected`] is the test oracle: it computes the expected result of a configuration.
 #![forbid(unsafe_code)]
 
 pub mod expected;

@@ -1,33 +1,31 @@
-//! Processes that a test waits for although they are no children of it.
-//!
-//! Owns the waiting. Must never end a process. Start reading at [`Awaited::begin`].
+//! Waiting for the end of processes that are not children of the test.
 
 use std::{os::fd::OwnedFd, time::Duration};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-/// A process whose end is awaited: a pidfd becomes readable then (pidfd_open(2)).
+/// Process whose end is awaited through a pidfd, which becomes readable then (pidfd_open(2)).
 pub struct Awaited(Option<OwnedFd>);
 
 impl Awaited {
-    /// The process that has this number now; one that is gone has ended.
+    /// Opens the process that has this PID now. A process that does not exist counts as ended.
     ///
     /// # Panics
-    /// The kernel refuses for another reason.
+    /// Panics if the process exists but cannot be opened.
     pub fn begin(pid: i32) -> Self {
         let Some(number) = Pid::from_raw(pid) else { return Awaited(None) };
         match pidfd_open(number, PidfdFlags::empty()) {
             Ok(pidfd) => Awaited(Some(pidfd)),
             Err(rustix::io::Errno::SRCH) => Awaited(None),
-            Err(errno) => panic!("a pidfd of process {pid}: {errno}"),
+            Err(errno) => panic!("cannot open a pidfd of process {pid}: {errno}"),
         }
     }
 
-    /// Whether it ends within this time.
+    /// Waits until the process ends, and returns false if it does not end within this time.
     ///
     /// # Panics
-    /// The kernel cannot say.
+    /// Panics if poll(2) fails.
     pub fn ends_within(&self, limit: Duration) -> bool {
         let Some(pidfd) = &self.0 else { return true };
         let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
@@ -43,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_of_a_process_is_noticed_before_it_is_reaped() {
+    fn end_of_a_process_is_noticed_before_it_is_reaped() {
         let mut child = Command::new("sleep").arg("600").spawn().expect("it starts");
         let awaited = Awaited::begin(i32::try_from(child.id()).expect("a PID"));
         assert!(!awaited.ends_within(Duration::ZERO));

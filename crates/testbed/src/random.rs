@@ -1,22 +1,21 @@
-//! A seeded source of choices, so that a failing order can be repeated.
+//! Seeded generator of random choices, so that failures can be reproduced.
 //!
-//! Owns the generator (SplitMix64, Steele, Lea and Flood 2014). Seeds are written into tests and into stored scenarios, so the numbers
-//! of a seed must never change. Start reading at [`Random::new`].
+//! Tests and stored scenarios contain seeds, so the numbers of a seed must never change.
 
-/// SplitMix64: small, fast, and good enough to choose orders and moments.
+/// SplitMix64 generator (Steele, Lea and Flood 2014).
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
 impl Random {
-    /// A generator with this seed.
+    /// Creates a generator with this seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// The seed named in `LIVE_SEED`, or `default`; printed, so that a failure can be repeated with it.
+    /// Creates a generator with the seed in the environment variable `LIVE_SEED`, or with `default`, and prints the seed.
     ///
     /// # Panics
-    /// The variable is no number.
+    /// Panics if the variable is not a number.
     pub fn from_environment(default: u64) -> Self {
         let seed = match std::env::var("LIVE_SEED") {
             Ok(text) => text.parse().expect("LIVE_SEED is a decimal number"),
@@ -26,7 +25,7 @@ impl Random {
         Self(seed)
     }
 
-    /// The next 64 bits.
+    /// Returns the next 64 bits.
     pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -35,26 +34,26 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number in `0..bound`; the bias of the remainder does not matter for the small bounds used here.
+    /// Returns a number in `0..bound`. The bias of the remainder is negligible for small bounds.
     ///
     /// # Panics
-    /// The bound is 0.
+    /// Panics if `bound` is 0.
     pub fn below(&mut self, bound: usize) -> usize {
         assert!(bound > 0, "nothing to choose from");
         usize::try_from(self.bits() % bound as u64).expect("it is below a usize")
     }
 
-    /// True once in so many times.
+    /// Returns true with a probability of 1 in `times`.
     pub fn one_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
 
-    /// One of these.
+    /// Returns one of the items.
     pub fn choose<'a, T>(&mut self, items: &'a [T]) -> &'a T {
         &items[self.below(items.len())]
     }
 
-    /// Puts the items into a random order (Fisher and Yates).
+    /// Shuffles the items (Fisher and Yates).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last + 1));
@@ -67,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_numbers_of_a_seed_are_those_of_the_published_generator() {
+    fn numbers_of_a_seed_match_the_published_generator() {
         let mut random = Random::new(1_234_567);
         let numbers = [(); 3].map(|()| random.bits());
         assert_eq!(

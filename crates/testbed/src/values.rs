@@ -1,16 +1,15 @@
-//! Desired values as tests write them: what they ask for, their keys, and their JSON.
+//! Desired values for tests, with their keys and their JSON.
 //!
-//! Owns the tests' own idea of the models, written from the contract and not with the agent's code, so that an error there is not
-//! repeated here. Must never use a crate under test. Start reading at [`Value`].
+//! The values follow the specification and use no crate under test, so that they do not repeat its errors.
 
 use std::path::PathBuf;
 
 use serde_json::{Value as Json, json};
 
-/// How a value names its namespace.
+/// Reference to the namespace of a value.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Reference {
-    /// The agent's own namespace (member `namespace` is not set).
+    /// The agent's own namespace (field `namespace` is not set).
     Own,
     /// NSID.
     Named(String),
@@ -23,12 +22,12 @@ pub enum Reference {
 }
 
 impl Reference {
-    /// NSID of this name.
+    /// Creates a reference to a namespace by its name (NSID).
     pub fn named(name: &str) -> Self {
         Self::Named(name.to_owned())
     }
 
-    /// The name, if that is how it is named.
+    /// Returns the name of an NSID.
     pub fn name(&self) -> Option<&str> {
         match self {
             Self::Named(name) => Some(name),
@@ -36,7 +35,10 @@ impl Reference {
         }
     }
 
-    /// The namespace file; a container has none that is known in advance.
+    /// Returns the path of the namespace file.
+    ///
+    /// # Panics
+    /// Panics for a microservice, whose container has no path that is known in advance.
     pub fn path(&self) -> PathBuf {
         match self {
             Self::Own => PathBuf::from("/proc/self/ns/net"),
@@ -47,7 +49,7 @@ impl Reference {
         }
     }
 
-    /// Member `namespace` of an interface.
+    /// Returns the field `namespace` of an interface.
     pub fn json(&self) -> Option<Json> {
         let (kind, reference) = match self {
             Self::Own => return None,
@@ -60,18 +62,18 @@ impl Reference {
     }
 }
 
-/// Kind of an interface, with what only this kind has.
+/// Type of an interface, with the settings of this type.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// One end of a pair; logical name of the other end.
+    /// One end of a veth pair, with the logical name of the other end.
     Veth(String),
-    /// `lo` of the namespace.
+    /// The `lo` of the namespace.
     Loopback,
-    /// An interface that somebody else made.
+    /// A foreign link.
     Existing,
-    /// A TAP; name of the VPP interface.
+    /// A TAP, with the name of the VPP interface.
     Tap(String),
-    /// A dummy.
+    /// A dummy interface.
     Dummy,
     /// A VRF device with this routing table.
     Vrf(u32),
@@ -79,75 +81,75 @@ pub enum Kind {
     Bridge {
         /// Spanning tree protocol.
         stp: bool,
-        /// Ageing time in seconds; 0 leaves the default.
+        /// Ageing time in seconds; 0 means the default.
         ageing: u32,
-        /// It keeps VLANs apart.
+        /// VLAN filtering.
         filtering: bool,
     },
     /// A VLAN.
     Vlan {
-        /// Logical name of the interface below.
+        /// Logical name of the parent.
         parent: String,
-        /// Id.
+        /// VLAN id.
         id: u16,
-        /// It can be up while its parent is down.
+        /// Loose binding: the VLAN can be up while its parent is down.
         loose: bool,
     },
 }
 
-/// A VLAN of a bridge or of one of its ports.
+/// VLAN of a bridge or of a bridge port.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct PortVlan {
-    /// Id.
+    /// VLAN id.
     pub vid: u16,
-    /// Frames without a tag belong to it.
+    /// Untagged frames belong to this VLAN.
     pub pvid: bool,
-    /// Its frames leave without a tag.
+    /// Frames of this VLAN leave without a tag.
     pub untagged: bool,
 }
 
-/// How an interface is a port of a bridge.
+/// Membership of an interface in a bridge.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Port {
     /// Logical name of the bridge.
     pub bridge: String,
-    /// It does not reach other isolated ports.
+    /// No frames are forwarded to other isolated ports.
     pub isolated: bool,
 }
 
-/// A desired interface.
+/// Desired interface.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Interface {
     /// Logical name.
     pub name: String,
-    /// Kind.
+    /// Type, with its settings.
     pub kind: Kind,
-    /// Where.
+    /// Network namespace.
     pub netns: Reference,
     /// Kernel name.
     pub host_name: String,
     /// Admin state.
     pub enabled: bool,
-    /// `address/prefix length`, in canonical text.
+    /// Addresses with a prefix length, in canonical form.
     pub addresses: Vec<String>,
-    /// Others are to add the addresses.
+    /// Others add the addresses.
     pub link_only: bool,
-    /// Whether the kernel looks for duplicates of IPv6 addresses. Scenarios that are not about them need not wait for that.
+    /// Duplicate address detection by the kernel. Tests of other features avoid waiting for it.
     pub detects_duplicates: bool,
-    /// MTU in bytes; 0 leaves the default.
+    /// MTU in bytes; 0 means the default.
     pub mtu: u32,
-    /// MAC, lower case; empty leaves the kernel's choice.
+    /// MAC address in lower case; empty means the kernel's choice.
     pub mac: String,
-    /// Logical name of the VRF device; empty: none.
+    /// Logical name of the VRF device; empty for none.
     pub vrf: String,
-    /// The bridge that it is a port of.
+    /// Membership in a bridge.
     pub port: Option<Port>,
-    /// The VLANs of the port, or of the bridge itself.
+    /// VLANs of the port, or of the bridge itself.
     pub vlans: Vec<PortVlan>,
 }
 
 impl Interface {
-    /// An interface of this kind that is up, with its kernel name equal to its logical one.
+    /// Creates an interface that is up and has its logical name as its kernel name.
     pub fn new(name: &str, kind: Kind, netns: Reference) -> Self {
         let (name, host_name) = (name.to_owned(), name.to_owned());
         Self {
@@ -167,42 +169,42 @@ impl Interface {
         }
     }
 
-    /// One end of a veth pair.
+    /// Creates one end of a veth pair.
     pub fn veth(name: &str, peer: &str, netns: Reference) -> Self {
         Self::new(name, Kind::Veth(peer.to_owned()), netns)
     }
 
-    /// With this kernel name.
+    /// Sets the kernel name.
     pub fn host_name(mut self, name: &str) -> Self {
         self.host_name = name.to_owned();
         self
     }
 
-    /// With one more address.
+    /// Adds an address.
     pub fn address(mut self, address: &str) -> Self {
         self.addresses.push(address.to_owned());
         self
     }
 
-    /// With this MAC.
+    /// Sets the MAC address.
     pub fn mac(mut self, mac: &str) -> Self {
         self.mac = mac.to_owned();
         self
     }
 
-    /// With this MTU.
+    /// Sets the MTU.
     pub fn mtu(mut self, mtu: u32) -> Self {
         self.mtu = mtu;
         self
     }
 
-    /// Inside this VRF.
+    /// Sets the VRF.
     pub fn vrf(mut self, vrf: &str) -> Self {
         self.vrf = vrf.to_owned();
         self
     }
 
-    /// As a port of this bridge.
+    /// Makes the interface a port of this bridge.
     pub fn port_of(mut self, bridge: &str) -> Self {
         self.port = Some(Port {
             bridge: bridge.to_owned(),
@@ -211,12 +213,12 @@ impl Interface {
         self
     }
 
-    /// Key after `config/`.
+    /// Returns the key without `config/`.
     pub fn key(&self) -> String {
         interface_key(&self.name)
     }
 
-    /// The value.
+    /// Returns the value as JSON.
     pub fn json(&self) -> Json {
         let mut value = json!({"name": self.name, "enabled": self.enabled, "host_if_name": self.host_name});
         let (kind, link) = match &self.kind {
@@ -273,25 +275,25 @@ impl Interface {
     }
 }
 
-/// A desired route.
+/// Desired route.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Route {
     /// Logical name of the outgoing interface.
     pub interface: String,
-    /// Destination network, canonical.
+    /// Destination network, in canonical form.
     pub destination: String,
     /// Gateway; empty for none.
     pub gateway: String,
-    /// Scope, as the model names it.
+    /// Scope, by its name in the model.
     pub scope: &'static str,
-    /// Metric; 0 is the default.
+    /// Metric; 0 means the default.
     pub metric: u32,
-    /// A foreign route in its place is taken over.
+    /// Adopts a foreign route in its place.
     pub adopt: bool,
 }
 
 impl Route {
-    /// A route by gateway, or without one, of scope LINK.
+    /// Creates a route through a gateway, or a route of scope LINK if the gateway is empty.
     pub fn new(interface: &str, destination: &str, gateway: &str) -> Self {
         Self {
             interface: interface.to_owned(),
@@ -303,12 +305,12 @@ impl Route {
         }
     }
 
-    /// Key after `config/`.
+    /// Returns the key without `config/`.
     pub fn key(&self) -> String {
         route_key(&self.destination, &self.interface)
     }
 
-    /// The value.
+    /// Returns the value as JSON.
     pub fn json(&self) -> Json {
         let mut value = json!({"outgoing_interface": self.interface, "scope": self.scope, "dst_network": self.destination});
         if !self.gateway.is_empty() {
@@ -324,21 +326,21 @@ impl Route {
     }
 }
 
-/// A desired ARP entry.
+/// Desired ARP entry.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Arp {
     /// Logical name of the interface.
     pub interface: String,
-    /// IP address, canonical.
+    /// IP address, in canonical form.
     pub address: String,
-    /// MAC, lower case.
+    /// MAC address in lower case.
     pub mac: String,
-    /// A foreign entry in its place is taken over.
+    /// Adopts a foreign entry in its place.
     pub adopt: bool,
 }
 
 impl Arp {
-    /// An entry.
+    /// Creates an entry.
     pub fn new(interface: &str, address: &str, mac: &str) -> Self {
         Self {
             interface: interface.to_owned(),
@@ -348,12 +350,12 @@ impl Arp {
         }
     }
 
-    /// Key after `config/`.
+    /// Returns the key without `config/`.
     pub fn key(&self) -> String {
         arp_key(&self.interface, &self.address)
     }
 
-    /// The value.
+    /// Returns the value as JSON.
     pub fn json(&self) -> Json {
         let mut value = json!({"interface": self.interface, "ip_address": self.address, "hw_address": self.mac});
         if self.adopt {
@@ -363,7 +365,7 @@ impl Arp {
     }
 }
 
-/// What a key holds.
+/// Desired value of any kind.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Value {
     /// An interface.
@@ -372,12 +374,12 @@ pub enum Value {
     Arp(Arp),
     /// A route.
     Route(Route),
-    /// Something that cannot be used, under this key.
+    /// An invalid value under this key.
     Unusable(String),
 }
 
 impl Value {
-    /// Key after `config/`.
+    /// Returns the key without `config/`.
     pub fn key(&self) -> String {
         match self {
             Value::Interface(interface) => interface.key(),
@@ -387,7 +389,7 @@ impl Value {
         }
     }
 
-    /// The value as it is put.
+    /// Returns the value as JSON.
     pub fn json(&self) -> Json {
         match self {
             Value::Interface(interface) => interface.json(),
@@ -398,17 +400,17 @@ impl Value {
     }
 }
 
-/// Key after `config/` of an interface.
+/// Returns the key of an interface without `config/`.
 pub fn interface_key(name: &str) -> String {
     format!("linux/interfaces/v2/interface/{name}")
 }
 
-/// Key after `config/` of a neighbour.
+/// Returns the key of a neighbour without `config/`.
 pub fn arp_key(interface: &str, address: &str) -> String {
     format!("linux/l3/v2/arp/{interface}/{address}")
 }
 
-/// Key after `config/` of a route.
+/// Returns the key of a route without `config/`.
 pub fn route_key(destination: &str, interface: &str) -> String {
     format!("linux/l3/v2/route/{destination}/{interface}")
 }

@@ -1,13 +1,13 @@
-//! BRIDGE: a switch between its ports (net/bridge, IEEE 802.1D and 802.1Q).
+//! BRIDGE: an Ethernet switch (net/bridge, IEEE 802.1D and 802.1Q), with the settings of its ports.
 //!
-//! Owns its table and that of its ports. Must never say which links are ports: they name the bridge. Start reading at [`BRIDGE`].
+//! A bridge does not list its ports: each port names the bridge.
 
 use crate::{At, Attribute, Given, Invalid, KindSpec, LinkKind, Module, Mtu, MtuDefault, PortSpec, Scale, Unset, Wire};
 
-// IFLA_BR_* of linux/if_link.h. Times are in hundredths of a second there, and rounded to the kernel's tick.
+// IFLA_BR_* of linux/if_link.h. The kernel keeps times in hundredths of a second, rounded to its tick.
 
 static VLAN_FILTERING: Attribute = Attribute::switch("vlan_filtering", "VLAN filtering", At::Info(7, Wire::U8));
-/// ETH_P_8021Q, ETH_P_8021AD.
+/// ETH_P_8021Q or ETH_P_8021AD.
 static VLAN_PROTOCOL: Attribute = Attribute::new("vlan_protocol", "VLAN protocol", At::Info(8, Wire::Be16))
     .scale(Scale::Table(&[(0, 0x8100), (1, 0x88a8)]))
     .unset(Unset::KernelDefault(0x8100))
@@ -51,7 +51,7 @@ static ISOLATED: Attribute = Attribute::switch("isolated", "isolation", At::Info
 static HAIRPIN: Attribute = Attribute::switch("hairpin", "hairpin mode", At::Info(4, Wire::U8));
 static LEARNING: Attribute = Attribute::switch("learning", "learning", At::Info(8, Wire::U8)).unset(Unset::LeftAlone(1));
 static UNICAST_FLOOD: Attribute = Attribute::switch("unicast_flood", "unicast flooding", At::Info(9, Wire::U8)).unset(Unset::LeftAlone(1));
-/// The kernel computes it from the speed; of a veth, with 10 Gbit/s, it is 2.
+/// The kernel derives the path cost from the speed; it is 2 for a veth (10 Gbit/s).
 static PATH_COST: Attribute = Attribute::new("path_cost", "path cost", At::Info(3, Wire::U32))
     .range(1, 65_535)
     .unset(Unset::LeftAlone(2));
@@ -96,7 +96,7 @@ static BRIDGE: KindSpec = KindSpec {
     ],
     ports: Some(&PORTS),
     own_vlans: Some("self_vlans"),
-    // The smallest of its ports.
+    // The kernel uses the smallest MTU of the ports.
     mtu: Mtu {
         default: MtuDefault::LeftAlone,
         ..Mtu::ETHERNET
@@ -110,7 +110,7 @@ static BRIDGE: KindSpec = KindSpec {
     ..KindSpec::created("BRIDGE", "bridge", "bridge")
 };
 
-/// A switch between its ports.
+/// An Ethernet switch.
 pub(super) struct Bridge;
 
 impl LinkKind for Bridge {
@@ -119,7 +119,7 @@ impl LinkKind for Bridge {
     }
 
     fn check(&self, given: &Given<'_>) -> Result<(), Invalid> {
-        // STP, pause frames and link aggregation, which no bridge may forward (`BR_GROUPFWD_RESTRICTED`).
+        // Bits 0 to 2 are STP, pause frames and link aggregation, which no bridge may forward (`BR_GROUPFWD_RESTRICTED`).
         let mask = given.number("group_fwd_mask").unwrap_or_default();
         match mask & 0x7 {
             0 => Ok(()),

@@ -1,11 +1,9 @@
-//! DUMMY: a link that drops what is sent through it.
-//!
-//! Owns its table. Must never need more than that. Start reading at [`DUMMY`].
+//! DUMMY: a link that drops all packets sent through it.
 
 use crate::{KindSpec, LinkKind, Module};
 
 static DUMMY: KindSpec = KindSpec {
-    // It has no neighbours that could answer (IFF_NOARP).
+    // A dummy has no neighbors that could answer (IFF_NOARP).
     detects_duplicates: false,
     module: Module {
         name: "dummy",
@@ -15,7 +13,7 @@ static DUMMY: KindSpec = KindSpec {
     ..KindSpec::created("DUMMY", "", "dummy")
 };
 
-/// A link that drops what is sent through it.
+/// A link that drops all packets sent through it.
 pub(super) struct Dummy;
 
 impl LinkKind for Dummy {

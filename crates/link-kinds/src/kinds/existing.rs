@@ -1,6 +1,6 @@
-//! EXISTING: a link that somebody else makes, in the agent's own namespace.
+//! EXISTING: a link in the agent's own namespace that is managed by others.
 //!
-//! Owns its table and rules. Must never let such a link be created, changed or deleted. Start reading at [`EXISTING`].
+//! The agent never creates, changes or deletes such a link.
 
 use crate::{Given, Invalid, KindSpec, LifeCycle, LinkKind, Mtu, MtuDefault};
 
@@ -15,7 +15,7 @@ static EXISTING: KindSpec = KindSpec {
     ..KindSpec::created("EXISTING", "", "")
 };
 
-/// A link that somebody else makes.
+/// A link that is managed by others.
 pub(super) struct Existing;
 
 impl LinkKind for Existing {

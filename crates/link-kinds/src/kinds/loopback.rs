@@ -1,6 +1,4 @@
-//! LOOPBACK: the `lo` of a namespace.
-//!
-//! Owns its table. Must never let it be deleted: it is part of the namespace. Start reading at [`LOOPBACK`].
+//! LOOPBACK: the `lo` of a namespace. It is part of the namespace and cannot be deleted.
 
 use crate::{KindSpec, LifeCycle, LinkKind, Mtu, MtuDefault};
 

@@ -1,7 +1,6 @@
-//! TAP_TO_VPP: the Linux side of a TAP that a packet processor has made.
+//! TAP_TO_VPP: the Linux side of a TAP that was created by VPP or another packet processor.
 //!
-//! Owns its table. Must never let it be created or deleted: it is taken over under its original name, and given back under that name.
-//! Start reading at [`TAP_TO_VPP`].
+//! The agent never creates or deletes such a link. It takes the link over under its original name and gives it back under that name.
 
 use crate::{KindSpec, LifeCycle, LinkKind, Reference, Role};
 
@@ -18,7 +17,7 @@ static TAP_TO_VPP: KindSpec = KindSpec {
     ..KindSpec::created("TAP_TO_VPP", "tap", "tun")
 };
 
-/// The Linux side of a TAP that a packet processor has made.
+/// The Linux side of a TAP that was created by a packet processor.
 pub(super) struct TapToVpp;
 
 impl LinkKind for TapToVpp {

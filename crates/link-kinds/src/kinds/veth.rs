@@ -1,13 +1,11 @@
-//! VETH: one end of a virtual Ethernet pair (drivers/net/veth.c).
-//!
-//! Owns its table. Must never describe the other end: that is an interface of its own. Start reading at [`VETH`].
+//! VETH: one end of a virtual Ethernet pair (drivers/net/veth.c). The other end is an interface of its own.
 
 use crate::{At, Attribute, Feature, KindSpec, LinkKind, Module, Reference, Role, Scale, Unset};
 
 /// VETH_INFO_PEER of linux/veth.h.
 const PEER: u16 = 1;
 
-/// Default and enabled are on, disabled is off.
+/// Maps "default" and "enabled" to on, and "disabled" to off.
 const OFFLOADING: Scale = Scale::Table(&[(0, 1), (1, 1), (2, 0)]);
 
 static RX_CHECKSUM: Attribute = Attribute::new(

@@ -1,6 +1,4 @@
-//! VLAN: frames with one tag of another interface (net/8021q, IEEE 802.1Q and 802.1ad).
-//!
-//! Owns its table. Must never say what the parent is: that is an interface of its own. Start reading at [`VLAN`].
+//! VLAN: a VLAN subinterface of another interface (net/8021q, IEEE 802.1Q and 802.1ad).
 
 use crate::{At, Attribute, KindSpec, LinkKind, Module, Mtu, MtuDefault, Reference, Role, Scale, Unique, Unset, Wire};
 
@@ -11,7 +9,7 @@ static ID: Attribute = Attribute::new("id", "VLAN id", At::Info(1, Wire::U16))
     .unset(Unset::Required)
     .immutable();
 
-/// ETH_P_8021Q, ETH_P_8021AD.
+/// ETH_P_8021Q or ETH_P_8021AD.
 static PROTOCOL: Attribute = Attribute::new("protocol", "VLAN protocol", At::Info(5, Wire::Be16))
     .scale(Scale::Table(&[(0, 0x8100), (1, 0x88a8)]))
     .unset(Unset::KernelDefault(0x8100))
@@ -41,7 +39,7 @@ static VLAN: KindSpec = KindSpec {
         title: "VLAN id",
         of: &[&ID, &PROTOCOL],
     }),
-    // That of the parent, which is the most that it can be.
+    // The kernel uses the MTU of the parent, which is also the maximum.
     mtu: Mtu {
         default: MtuDefault::LeftAlone,
         ..Mtu::ETHERNET
@@ -54,7 +52,7 @@ static VLAN: KindSpec = KindSpec {
     ..KindSpec::created("VLAN", "vlan", "vlan")
 };
 
-/// Frames with one tag of another interface.
+/// A VLAN subinterface of another interface.
 pub(super) struct Vlan;
 
 impl LinkKind for Vlan {

@@ -1,10 +1,8 @@
 //! VRF_DEVICE: a device for virtual routing and forwarding (drivers/net/vrf.c, Documentation/networking/vrf.rst).
-//!
-//! Owns its table, its rules and the sysctl that it needs. Must never say what is in the routing table. Start reading at [`VRF_DEVICE`].
 
 use crate::{At, Attribute, Given, Invalid, KindSpec, LinkKind, Module, Mtu, MtuDefault, Unset, Wire};
 
-/// Tables that the kernel uses itself: default, main and local (rtnetlink(7)).
+/// Routing tables that the kernel reserves: default, main and local (rtnetlink(7)).
 const RESERVED_TABLES: std::ops::RangeInclusive<u32> = 253..=255;
 
 /// IFLA_VRF_TABLE of linux/if_link.h.
@@ -24,7 +22,7 @@ static VRF_DEVICE: KindSpec = KindSpec {
     mac: false,
     can_be_in_vrf: false,
     can_be_port: false,
-    // Sockets that are bound to no VRF accept connections from all.
+    // Lets sockets that are not bound to a VRF accept connections from all VRFs.
     sysctls: &[("net.ipv4.tcp_l3mdev_accept", "1")],
     routing_table: Some(&TABLE),
     takes_loopback_address: true,

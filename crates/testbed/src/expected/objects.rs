@@ -1,7 +1,7 @@
-//! What can be expected in a namespace, and a hand-written row for each kind of link.
+//! Objects that are expected in a namespace, and the settings of each kind of link.
 //!
-//! Owns what of a link follows from its own value alone. Must never read a table of the agent. Start reading at [`Space`]; a new kind of
-//! link needs a row in [`identity`] and in [`settings`].
+//! The settings are written by hand and not read from the agent's tables. A new kind of link needs a row in [`identity`] and in
+//! [`settings`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,12 +10,12 @@ use std::{
 
 use crate::values::{Interface, Kind, PortVlan};
 
-/// A link; `None` where nothing was asked for.
+/// Link. `None` means that the configuration does not determine the property.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Link {
-    /// What the agent's mark says that it is: its alias without the prefix of the agent.
+    /// Ownership mark: the alias without the prefix of the agent.
     pub mark: String,
-    /// Kind, as the kernel names it; empty for `lo`.
+    /// Kind in the kernel (IFLA_INFO_KIND); empty for `lo`.
     pub kind: String,
     /// Admin state.
     pub up: bool,
@@ -23,79 +23,79 @@ pub struct Link {
     pub mtu: Option<u32>,
     /// MAC address, as text.
     pub mac: Option<String>,
-    /// Name of the bridge or VRF device that it is in.
+    /// Kernel name of its bridge or VRF device.
     pub master: Option<String>,
-    /// What else its kind has, as far as something was asked for. Named as `ip -json -details link` does.
+    /// Settings of its kind, with the names of `ip -json -details link`.
     pub settings: BTreeMap<&'static str, u64>,
-    /// Of a port of a bridge: whether it is isolated.
+    /// Isolation of a bridge port.
     pub isolated: Option<bool>,
-    /// Of a bridge that keeps VLANs apart, or of a port of one: all its VLANs.
+    /// All VLANs of a bridge with VLAN filtering, or of a port of one.
     pub vlans: Option<BTreeSet<PortVlan>>,
     /// Group.
     pub group: u32,
 }
 
-/// A route; the order of its members tells nothing.
+/// Route. Its ordering has no meaning.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct RouteEntry {
     /// Name of the outgoing link.
     pub link: String,
-    /// `network/prefix length`.
+    /// Destination: `network/prefix length`.
     pub destination: String,
     /// Gateway.
     pub gateway: Option<IpAddr>,
     /// Routing table.
     pub table: u32,
-    /// RT_SCOPE_*.
+    /// Scope (RT_SCOPE_*).
     pub scope: u8,
     /// Metric.
     pub metric: u32,
 }
 
-/// What of the agent's is in a namespace.
+/// Objects of the agent in a namespace.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Space {
-    /// By host name.
+    /// Links by kernel name.
     pub links: BTreeMap<String, Link>,
-    /// Host name, address and prefix length.
+    /// Addresses: kernel name of the link, address and prefix length.
     pub addresses: BTreeSet<(String, IpAddr, u8)>,
-    /// The primary address of each IPv4 subnet that has several addresses of one interface and no other.
+    /// Primary address of each IPv4 subnet with several addresses of a single interface.
     pub primary: BTreeSet<(String, IpAddr)>,
-    /// Host name, address and MAC address.
+    /// Neighbours: kernel name of the link, address and MAC address.
     pub neighbours: BTreeSet<(String, IpAddr, String)>,
     /// Routes.
     pub routes: BTreeSet<RouteEntry>,
 }
 
-/// What a link cannot change while it stays.
+/// Properties of a link that cannot change without re-creation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Identity {
-    /// What the agent's mark says that it is.
+    /// Ownership mark: the alias without the prefix of the agent.
     pub mark: String,
-    /// Kind, as the kernel names it; empty where the agent makes no link.
+    /// Kind in the kernel (IFLA_INFO_KIND); empty if the agent does not create the link.
     pub kind: &'static str,
-    /// Settings that only another link can have.
+    /// Settings that cannot be changed in place.
     pub settings: BTreeMap<&'static str, u64>,
 }
 
 impl Interface {
-    /// Name of its link in the kernel.
+    /// Returns the name of its link in the kernel.
     pub fn host(&self) -> &str {
         if self.kind == Kind::Loopback { "lo" } else { &self.host_name }
     }
 
-    /// Whether its link is somebody else's, of the agent's own namespace.
+    /// Returns whether its link is a foreign link in the agent's own namespace.
     pub fn is_existing(&self) -> bool {
         self.kind == Kind::Existing
     }
 
-    /// Whether the agent makes its link, or has it for itself.
+    /// Returns whether its link is created by the agent or is the loopback of a namespace.
     pub fn has_own_link(&self) -> bool {
         !matches!(self.kind, Kind::Existing | Kind::Tap(_))
     }
 }
 
-/// What the link of an interface cannot change while it stays.
+/// Returns the properties of an interface's link that cannot change without re-creation.
 pub fn identity(interface: &Interface) -> Identity {
     let name = interface.name.clone();
     let (mark, kind, settings) = match &interface.kind {
@@ -103,17 +103,17 @@ pub fn identity(interface: &Interface) -> Identity {
         Kind::Dummy => (name, "dummy", BTreeMap::new()),
         Kind::Vrf(table) => (name, "vrf", BTreeMap::from([("table", u64::from(*table))])),
         Kind::Loopback => (name, "", BTreeMap::new()),
-        // The agent remembers that it has set the ageing time.
+        // The mark records that the agent has set the ageing time.
         Kind::Bridge { ageing: 0, .. } => (name, "bridge", BTreeMap::new()),
         Kind::Bridge { .. } => (format!("{name}//set=100"), "bridge", BTreeMap::new()),
         Kind::Vlan { parent, id, .. } => (format!("{name}/{parent}"), "vlan", BTreeMap::from([("id", u64::from(*id))])),
-        // It is not the agent's.
+        // Not an object of the agent.
         Kind::Existing | Kind::Tap(_) => (String::new(), "", BTreeMap::new()),
     };
     Identity { mark, kind, settings }
 }
 
-/// All settings of its kind that an interface decides.
+/// Returns all settings of an interface's kind that its value determines.
 pub(super) fn settings(interface: &Interface) -> BTreeMap<&'static str, u64> {
     let mut settings = identity(interface).settings;
     match interface.kind {
@@ -133,7 +133,7 @@ pub(super) fn settings(interface: &Interface) -> BTreeMap<&'static str, u64> {
     settings
 }
 
-/// MTU of a link whose value asks for none; `None` where it depends on other links, or stays what it was.
+/// Returns the MTU of a link without a desired MTU; `None` if it depends on other links or stays unchanged.
 pub(super) fn default_mtu(kind: &Kind) -> Option<u32> {
     match kind {
         Kind::Veth(_) | Kind::Dummy => Some(1500),

@@ -1,6 +1,4 @@
-//! What each value waits for, and what its objects then are.
-//!
-//! Owns the rules of the contract. Must never know how any of it comes about. Start reading at [`Expected::alive`].
+//! Rules of the specification: dependencies of each value, and its objects when they are met.
 
 use std::net::IpAddr;
 
@@ -14,7 +12,7 @@ use crate::values::{Arp, Interface, Kind, Route, Value};
 /// RT_TABLE_MAIN.
 const MAIN_TABLE: u32 = 254;
 
-/// Parent and id of a VLAN.
+/// Returns the parent and the id of a VLAN.
 fn id_on(interface: &Interface) -> Option<(&str, u16)> {
     match &interface.kind {
         Kind::Vlan { parent, id, .. } => Some((parent, *id)),
@@ -22,12 +20,12 @@ fn id_on(interface: &Interface) -> Option<(&str, u16)> {
     }
 }
 
-/// Whether an interface is a bridge that keeps VLANs apart.
+/// Returns whether an interface is a bridge with VLAN filtering.
 fn keeps_apart(interface: &Interface) -> bool {
     matches!(interface.kind, Kind::Bridge { filtering: true, .. })
 }
 
-/// Whether two EXISTING interfaces on one link ask for what the link cannot have at once.
+/// Returns whether two EXISTING interfaces on one link conflict with each other.
 fn contradict(a: &Interface, b: &Interface) -> bool {
     let mtus = a.mtu != b.mtu && a.mtu != 0 && b.mtu != 0;
     let mac = |interface: &Interface| (!interface.link_only && !interface.mac.is_empty()).then(|| interface.mac.clone());
@@ -36,13 +34,13 @@ fn contradict(a: &Interface, b: &Interface) -> bool {
 }
 
 impl<'a, N: Clone + Ord> Expected<'a, N> {
-    /// The EXISTING interfaces on a link.
+    /// Returns the EXISTING interfaces on a link.
     pub(super) fn existing_on(&self, host: &str) -> impl Iterator<Item = &'a Interface> {
         let alive = self.interfaces.keys().filter_map(|name| self.alive(name));
         alive.filter(move |other| other.is_existing() && other.host() == host)
     }
 
-    /// Each EXISTING interface with each one that it contradicts on its link, and each VLAN with each one that has its id on its parent.
+    /// Returns all ordered pairs of EXISTING interfaces that conflict on one link, and of VLANs with the same parent and id.
     pub(super) fn conflicts(&self) -> Vec<(&'a Interface, &'a Interface)> {
         let links = self.surroundings.nics.keys();
         let pairs = links.flat_map(|host| {
@@ -74,7 +72,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         self.surroundings.lacks.contains(identity(interface).kind)
     }
 
-    /// What an interface needs of itself.
+    /// Returns the interface if it could exist without regard to other values.
     fn possible(&self, name: &str) -> Option<&'a Interface> {
         let interface = *self.interfaces.get(name)?;
         if !interface.has_own_link() {
@@ -84,13 +82,13 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         (self.netns(interface).is_some() && can_be_made).then_some(interface)
     }
 
-    /// An interface that has its link.
+    /// Returns the interface if it has its link.
     pub(super) fn alive(&self, name: &str) -> Option<&'a Interface> {
         let interface = self.possible(name)?;
         (self.has_all(interface) && !self.taken.contains(name)).then_some(interface)
     }
 
-    /// Whether an interface has what it needs of other values.
+    /// Returns whether the dependencies of an interface on other values are met.
     fn has_all(&self, interface: &Interface) -> bool {
         self.possible(&interface.name).is_some()
             && match &interface.kind {
@@ -102,7 +100,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
             }
     }
 
-    /// Name of the VRF device or bridge that an interface is to be in.
+    /// Returns the name of the desired VRF device or bridge of an interface.
     fn master_name(interface: &'a Interface) -> Option<&'a str> {
         match (&*interface.vrf, &interface.port) {
             ("", port) => port.as_ref().map(|port| port.bridge.as_str()),
@@ -110,13 +108,13 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         }
     }
 
-    /// The device that an interface is really in: it takes only links of its own namespace.
+    /// Returns the master of an interface, which must be in the same namespace.
     fn master(&self, interface: &'a Interface) -> Option<&'a Interface> {
         let master = self.alive(Self::master_name(interface)?)?;
         (self.netns(master) == self.netns(interface)).then_some(master)
     }
 
-    /// The addresses of an interface that the agent adds.
+    /// Returns the addresses of an interface that the agent adds.
     fn addresses(&self, interface: &'a Interface) -> &'a [String] {
         match !interface.vrf.is_empty() && self.master(interface).is_none() {
             true => &[],
@@ -126,19 +124,19 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         }
     }
 
-    /// Whether others have added the addresses that a link-only interface expects.
+    /// Returns whether others have added the addresses of a `link_only` interface.
     fn has_expected(&self, interface: &Interface) -> bool {
         let there = self.surroundings.nics.get(interface.host());
         there.is_some_and(|there| interface.addresses.iter().all(|address| there.foreign.contains(address)))
     }
 
-    /// Whether the kernel has not come to an end with an address of an interface on a foreign link.
+    /// Returns whether an address of an interface on a foreign link is in duplicate address detection.
     fn has_tentative(&self, interface: &Interface) -> bool {
         let nic = self.surroundings.nics.get(interface.host()).filter(|_| interface.enabled);
         interface.is_existing() && nic.is_some_and(|nic| nic.tentative.iter().any(|address| interface.addresses.contains(address)))
     }
 
-    /// All addresses of a link: those of the interface, and on a foreign link those of other interfaces and of others.
+    /// Returns all addresses of a link: those of the interface and, on a foreign link, of other interfaces and foreign ones.
     fn addresses_on_link(&self, interface: &'a Interface) -> Vec<&str> {
         let mut all: Vec<&str> = self.addresses(interface).iter().map(String::as_str).collect();
         if interface.is_existing() {
@@ -153,7 +151,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         all
     }
 
-    /// An interface that neighbours and routes can be on.
+    /// Returns the interface if it can have neighbours and routes.
     fn usable(&self, name: &str) -> Option<&'a Interface> {
         self.alive(name)
             .filter(|interface| interface.enabled && !self.addresses_on_link(interface).is_empty())
@@ -172,7 +170,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         addresses.any(|address| covers(address, gateway)) || self.values.iter().any(on_link)
     }
 
-    /// The interface that a route is on, if it can be.
+    /// Returns the interface of a route, if the route can be applied.
     pub(super) fn usable_route(&self, route: &Route) -> Option<&'a Interface> {
         match self.is_refused(&route.interface) {
             true => self.applied_earlier(&route.interface, &route.key()),
@@ -180,7 +178,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         }
     }
 
-    /// The interface that a neighbour is on, if it can be.
+    /// Returns the interface of a neighbour, if the neighbour can be applied.
     pub(super) fn usable_arp(&self, arp: &Arp) -> Option<&'a Interface> {
         match self.is_refused(&arp.interface) {
             true => self.applied_earlier(&arp.interface, &arp.key()),
@@ -188,13 +186,13 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         }
     }
 
-    /// What is on an interface of which an earlier version may apply is there if the agent says so.
+    /// Returns an interface of which an earlier version may be applied, if the agent reports the value `key` on it as CONFIGURED.
     fn applied_earlier(&self, name: &str, key: &str) -> Option<&'a Interface> {
         let is_configured = self.surroundings.told.get(key) == Some(&"CONFIGURED");
         self.alive(name).filter(|_| is_configured)
     }
 
-    /// What must be told of a value.
+    /// Returns the expected state of a value.
     pub(super) fn verdict(&self, value: &'a Value) -> Verdict {
         let known = |found: bool| if found { Verdict::Configured } else { Verdict::Pending };
         match value {
@@ -232,7 +230,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
             return Verdict::Pending;
         }
         match Self::master_name(interface) {
-            // A master elsewhere is a mistake, a missing one may still come.
+            // A master in another namespace is an error, while a missing one may appear later.
             Some(master) if self.master(interface).is_none() => match self.alive(master) {
                 Some(_) => Verdict::Invalid,
                 None => Verdict::Pending,
@@ -241,7 +239,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         }
     }
 
-    /// What an interface that has its link must lead to.
+    /// Adds the expected objects of an interface that has its link.
     pub(super) fn expect_interface(&self, interface: &'a Interface, space: &mut Space) {
         let host = interface.host();
         if interface.has_own_link() {
@@ -276,13 +274,13 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
             master: master.map(|master| master.host().to_owned()),
             settings: settings(interface),
             isolated: port.map(|port| port.isolated),
-            // Elsewhere a bridge gives its default VLAN to whatever joins it, and which one that is depends on what it was before.
+            // Without filtering, a bridge assigns its default VLAN to new ports, and the default VLAN depends on its earlier settings.
             vlans: keeps_apart(master.unwrap_or(interface)).then(|| interface.vlans.iter().copied().collect()),
             group: 0,
         }
     }
 
-    /// The entry of a route on an interface that can carry it.
+    /// Returns the expected entry of a route on its interface.
     pub(super) fn route(&self, route: &Route, interface: &'a Interface) -> RouteEntry {
         let (to, length) = network(parse(&route.destination));
         let scope = match route.scope {

@@ -1,13 +1,14 @@
-//! Addresses and the subnets that they are in.
-//!
-//! Owns the arithmetic. Must never know what an address is for. Start reading at [`network`].
+//! Arithmetic of addresses and subnets.
 
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-/// An address and its prefix length; without one it stands for itself alone.
+/// Parses an address with its prefix length, which defaults to that of a single address.
+///
+/// # Panics
+/// Panics if the text is not an address.
 pub fn parse(text: &str) -> (IpAddr, u8) {
     let (address, length) = text.split_once('/').unwrap_or((text, ""));
     let address: IpAddr = address.parse().expect("an address");
@@ -22,7 +23,7 @@ pub fn parse(text: &str) -> (IpAddr, u8) {
     )
 }
 
-/// The network that an address is in.
+/// Returns the network of an address.
 pub fn network((address, length): (IpAddr, u8)) -> (IpAddr, u8) {
     let address = match address {
         IpAddr::V4(address) => {
@@ -37,13 +38,13 @@ pub fn network((address, length): (IpAddr, u8)) -> (IpAddr, u8) {
     (address, length)
 }
 
-/// Whether the network of an address has the gateway in it.
+/// Returns whether a gateway is in the network of an address.
 pub(super) fn covers(text: &str, gateway: IpAddr) -> bool {
     let (address, length) = parse(text);
     address.is_ipv4() == gateway.is_ipv4() && network((address, length)) == network((gateway, length))
 }
 
-/// The first address of each IPv4 subnet with several.
+/// Returns the first address of each IPv4 subnet with several addresses.
 pub(super) fn primary(addresses: &[String]) -> impl Iterator<Item = IpAddr> {
     let mut subnets = BTreeMap::<(IpAddr, u8), Vec<IpAddr>>::new();
     for (address, length) in addresses.iter().map(|text| parse(text)).filter(|(address, _)| address.is_ipv4()) {

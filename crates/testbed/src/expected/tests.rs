@@ -1,9 +1,9 @@
-//! Rows of the oracle, each with an end that anybody can check by hand.
+//! Tests of the oracle, with results that can be checked by hand.
 
 use super::*;
 use crate::values::{Arp, Interface, Kind, Port, PortVlan, Route};
 
-/// What is expected of these values where `red` is there and nothing is in the way.
+/// Calls `check` with the expected result of these values, where the namespace `red` exists and nothing foreign is in the way.
 fn of(values: &[Value], check: impl Fn(&Expected<'_, u8>)) {
     let places = [(Reference::Own, 0), (Reference::named("red"), 1)];
     check(&Expected::of(values, &Surroundings::quiet(places.into())));
@@ -18,7 +18,7 @@ fn verdict(expected: &Expected<'_, u8>, name: &str) -> Verdict {
 }
 
 #[test]
-fn an_end_without_the_other_one_is_pending_and_nowhere() {
+fn veth_without_its_peer_is_pending_and_has_no_link() {
     let end = |name: &str, peer: &str| Value::Interface(Interface::veth(name, peer, Reference::named("red")));
     of(&[end("a", "b")], |expected| {
         assert_eq!(verdict(expected, "a"), Verdict::Pending);
@@ -31,7 +31,7 @@ fn an_end_without_the_other_one_is_pending_and_nowhere() {
 }
 
 #[test]
-fn what_is_in_a_place_that_leads_nowhere_is_pending() {
+fn values_in_an_unavailable_namespace_are_pending() {
     let away = Interface::new("d", Kind::Dummy, Reference::Pid(7)).address("10.0.0.1/24");
     let values = [Value::Interface(away), Value::Arp(Arp::new("d", "10.0.0.9", "02:00:00:00:00:09"))];
     of(&values, |expected| {
@@ -41,7 +41,7 @@ fn what_is_in_a_place_that_leads_nowhere_is_pending() {
 }
 
 #[test]
-fn a_route_needs_its_gateway_in_a_subnet_of_the_link_or_of_a_route_without_gateway() {
+fn route_is_pending_until_its_gateway_is_reachable() {
     let dummy = Value::Interface(red("d", Kind::Dummy).address("10.0.0.1/24"));
     let near = Value::Route(Route::new("d", "10.2.0.0/16", "10.0.0.2"));
     let far = Value::Route(Route::new("d", "10.3.0.0/16", "10.4.0.2"));
@@ -58,7 +58,7 @@ fn a_route_needs_its_gateway_in_a_subnet_of_the_link_or_of_a_route_without_gatew
 }
 
 #[test]
-fn routes_are_in_the_table_of_the_vrf_of_their_interface() {
+fn route_is_in_the_table_of_its_vrf() {
     let vrf = Value::Interface(red("v", Kind::Vrf(10)));
     let member = red("d", Kind::Dummy).address("10.0.0.1/24").vrf("v");
     let route = Value::Route(Route::new("d", "10.2.0.0/16", "10.0.0.2"));
@@ -67,7 +67,7 @@ fn routes_are_in_the_table_of_the_vrf_of_their_interface() {
         assert_eq!(space.routes.first().map(|route| route.table), Some(10));
         assert_eq!(space.links["d"].master.as_deref(), Some("v"));
     });
-    // Without its VRF it has no addresses, and nothing can be on it.
+    // Without its VRF, the interface has no addresses, and nothing can be applied on it.
     of(&[Value::Interface(member), route.clone()], |expected| {
         assert_eq!(verdict(expected, "d"), Verdict::Pending);
         assert_eq!(expected.verdicts()[&route.key()], Verdict::Pending);
@@ -75,7 +75,7 @@ fn routes_are_in_the_table_of_the_vrf_of_their_interface() {
 }
 
 #[test]
-fn a_bridge_elsewhere_is_a_mistake_and_a_missing_one_may_come() {
+fn port_is_invalid_with_its_bridge_elsewhere_and_pending_without_it() {
     let vlan = PortVlan {
         vid: 5,
         pvid: true,
@@ -114,7 +114,7 @@ fn a_bridge_elsewhere_is_a_mistake_and_a_missing_one_may_come() {
 }
 
 #[test]
-fn a_vlan_waits_for_its_parent_to_be_up_unless_its_binding_is_loose() {
+fn vlan_without_loose_binding_waits_for_its_parent_to_be_up() {
     let parent = Interface {
         enabled: false,
         ..red("d", Kind::Dummy)
@@ -137,7 +137,7 @@ fn a_vlan_waits_for_its_parent_to_be_up_unless_its_binding_is_loose() {
 }
 
 #[test]
-fn the_first_address_of_a_subnet_is_the_primary_one_where_there_are_several() {
+fn first_of_several_addresses_in_a_subnet_is_primary() {
     let dummy = red("d", Kind::Dummy)
         .address("10.0.0.2/24")
         .address("10.0.0.1/24")
@@ -152,7 +152,7 @@ fn the_first_address_of_a_subnet_is_the_primary_one_where_there_are_several() {
 }
 
 #[test]
-fn a_kind_that_the_kernel_lacks_is_refused() {
+fn kind_missing_in_the_kernel_is_refused() {
     let values = [Value::Interface(red("d", Kind::Dummy))];
     let mut surroundings = Surroundings::quiet(BTreeMap::from([(Reference::named("red"), 1)]));
     surroundings.lacks.insert("dummy");
@@ -163,12 +163,12 @@ fn a_kind_that_the_kernel_lacks_is_refused() {
 }
 
 #[test]
-fn of_two_existing_interfaces_that_contradict_each_other_exactly_one_applies() {
+fn one_of_two_conflicting_existing_interfaces_is_applied() {
     let existing = |name: &str, mtu: u32| Value::Interface(Interface::new(name, Kind::Existing, Reference::Own).host_name("nic").mtu(mtu));
     let values = [existing("a", 1400), existing("b", 1300)];
     let mut surroundings = Surroundings::quiet(BTreeMap::from([(Reference::Own, 0)]));
     surroundings.nics.insert("nic".to_owned(), Nic::default());
-    assert!(Expected::of(&values, &surroundings).check_conflicts().is_err(), "both apply");
+    assert!(Expected::of(&values, &surroundings).check_conflicts().is_err(), "both are applied");
     surroundings.told.insert(values[1].key(), "INVALID");
     let expected = Expected::of(&values, &surroundings);
     assert_eq!(expected.check_conflicts(), Ok(()));
@@ -177,11 +177,11 @@ fn of_two_existing_interfaces_that_contradict_each_other_exactly_one_applies() {
         (Verdict::Configured, Verdict::Invalid)
     );
     surroundings.told.insert(values[0].key(), "INVALID");
-    assert!(Expected::of(&values, &surroundings).check_conflicts().is_err(), "none applies");
+    assert!(Expected::of(&values, &surroundings).check_conflicts().is_err(), "none is applied");
 }
 
 #[test]
-fn of_two_vlans_with_one_id_on_one_parent_exactly_one_has_its_link() {
+fn one_of_two_vlans_with_the_same_id_and_parent_has_a_link() {
     let vlan = |name: &str, id| {
         let kind = Kind::Vlan {
             parent: "d".to_owned(),
@@ -192,7 +192,7 @@ fn of_two_vlans_with_one_id_on_one_parent_exactly_one_has_its_link() {
     };
     let values = [Value::Interface(red("d", Kind::Dummy)), vlan("n", 5), vlan("m", 5), vlan("k", 6)];
     let mut surroundings = Surroundings::quiet(BTreeMap::from([(Reference::named("red"), 1)]));
-    assert!(Expected::of(&values, &surroundings).check_conflicts().is_err(), "both apply");
+    assert!(Expected::of(&values, &surroundings).check_conflicts().is_err(), "both are applied");
     surroundings.told.insert(values[1].key(), "INVALID");
     let expected = Expected::of(&values, &surroundings);
     assert_eq!(expected.check_conflicts(), Ok(()));
