@@ -1,4 +1,4 @@
-//! Generates the services of etcd that the client crate lacks, from `proto/`; header and key are the client crate's.
+//! Generates the etcd services that the client crate lacks from `proto/`. Header and key-value messages come from the client crate.
 
 use std::error::Error;
 

@@ -1,8 +1,7 @@
-//! What requests mean: ranges, puts, deletes and transactions on the content and the leases.
+//! Executes ranges, puts, deletes and transactions on the content and the leases.
 //!
-//! Owns [`State`] and the semantics of the KV part of the API. It must never do I/O nor see a clock (`now` is given), and a write must
-//! never fail half-way: everything that can be refused is refused before the first change. Start reading at [`State::txn`].
-//! Headers get their revision here; cluster, member and term are filled in at the gRPC edge.
+//! Everything that can be refused is refused before the first change, so a write never fails half-way. Time is an argument (`now`). Headers
+//! get their revision here; cluster, member and term are filled in by the gRPC service.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -18,32 +17,32 @@ use super::lease::Lessor;
 use super::mvcc::{KeyRange, Mvcc, Version, Writing};
 use super::quota::{Quota, Space};
 
-/// Everything the store holds in memory.
+/// Everything that the store keeps in memory.
 pub(super) struct State {
     pub(super) mvcc: Mvcc,
     pub(super) lessor: Lessor,
     pub(super) quota: Quota,
 }
 
-/// A write as it went: the answer, and the rows that make it durable.
+/// A completed write: the response, and the rows that make it durable.
 pub(super) struct Applied<T> {
     pub(super) response: T,
     pub(super) rows: Vec<Arc<Version>>,
 }
 
 impl State {
-    /// Size of everything that is kept, as the quota counts it.
+    /// Returns the size of everything that is kept, as counted by the quota.
     pub(super) fn bytes(&self) -> usize {
         self.mvcc.bytes() + self.lessor.bytes()
     }
 
-    /// Judges whether there is space for a request of this cost.
+    /// Checks whether there is space for a request of this cost.
     pub(super) fn space(&self, cost: usize) -> Space {
         self.quota.space(self.bytes(), cost)
     }
 
     pub(super) fn put(&mut self, request: PbPutRequest, now: Instant) -> Result<Applied<PbPutResponse>, Refusal> {
-        // Of two refusals a plain put gets that of the lease, a put in a transaction that of the key: as from etcd.
+        // If both checks fail, a plain put reports the lease and a put in a transaction the key, as etcd does.
         check_lease(&self.lessor, request.lease)?;
         check_previous(&self.mvcc, &request)?;
         let mut writing = self.mvcc.write();
@@ -63,7 +62,7 @@ impl State {
         }
     }
 
-    /// A transaction with at least one write in it (see [`is_read_only`]).
+    /// Runs a transaction with at least one write (see [`is_read_only`]).
     pub(super) fn txn(&mut self, request: PbTxnRequest, now: Instant) -> Result<Applied<PbTxnResponse>, Refusal> {
         let current = self.mvcc.revision();
         let mut path = Vec::new();
@@ -78,7 +77,7 @@ impl State {
         })
     }
 
-    /// Ends a lease and deletes its keys in one revision. `None` when there is no such lease.
+    /// Ends a lease and deletes its keys in one revision. Returns `None` if the lease does not exist.
     pub(super) fn revoke(&mut self, lease: i64, now: Instant) -> Option<Vec<Arc<Version>>> {
         let keys = self.lessor.remove(lease)?;
         let mut writing = self.mvcc.write();
@@ -89,7 +88,7 @@ impl State {
     }
 }
 
-/// Whether a transaction, nested ones included, can change nothing.
+/// Returns whether a transaction, including nested ones, contains no writes.
 pub(super) fn is_read_only(request: &PbTxnRequest) -> bool {
     request
         .success
@@ -102,7 +101,7 @@ pub(super) fn is_read_only(request: &PbTxnRequest) -> bool {
         })
 }
 
-/// A transaction without writes, as of the revision `current`.
+/// Runs a transaction without writes as of the revision `current`.
 pub(super) fn read_txn(mvcc: &Mvcc, request: &PbTxnRequest, current: i64) -> Result<PbTxnResponse, Refusal> {
     let mut path = Vec::new();
     choose(mvcc, current, request, &mut path);
@@ -112,15 +111,15 @@ pub(super) fn read_txn(mvcc: &Mvcc, request: &PbTxnRequest, current: i64) -> Res
     Ok(response)
 }
 
-/// A range read by a client that may see everything up to `current`.
+/// Reads a range. The client may see everything up to revision `current`.
 pub(super) fn range(mvcc: &Mvcc, request: &PbRangeRequest, current: i64) -> Result<PbRangeResponse, Refusal> {
     let revision = mvcc.readable(request.revision, current)?;
     Ok(range_at(mvcc, request, revision, current))
 }
 
-/// At least the bytes of the keys and values in the answer to a range; an estimate, made without copying.
+/// Estimates the size in bytes of the answer to a range from its keys and values, without copying them.
 pub(super) fn range_bytes(mvcc: &Mvcc, request: &PbRangeRequest, current: i64) -> usize {
-    // One key is at most as large as a request, and by far the most frequent case.
+    // By far the most frequent case; a single key is at most as large as a request.
     if request.range_end.is_empty() || request.count_only || request.keys_only {
         return 0;
     }
@@ -134,7 +133,7 @@ pub(super) fn range_bytes(mvcc: &Mvcc, request: &PbRangeRequest, current: i64) -
 fn range_at(mvcc: &Mvcc, request: &PbRangeRequest, revision: i64, current: i64) -> PbRangeResponse {
     let range = KeyRange::new(&request.key, &request.range_end);
     let limit = usize::try_from(request.limit).ok().filter(|limit| *limit > 0);
-    // One more than asked for tells whether there is more. Sorting and filtering must see everything first.
+    // Fetches one more than the limit, to know whether there are more. Sorting and filtering need all of them.
     let fetched = match limit {
         Some(limit) if request.sort_order == 0 && !has_filter(request) => limit.saturating_add(1),
         _ => usize::MAX,
@@ -214,7 +213,7 @@ fn sort(request: &PbRangeRequest, found: &mut [&Arc<Version>]) {
         };
         if descending { ordering.reverse() } else { ordering }
     };
-    // By key, ascending, is how they come.
+    // Versions arrive sorted by key in ascending order.
     if request.sort_target != 0 || descending {
         found.sort_by(compare);
     }
@@ -285,7 +284,7 @@ fn header(revision: i64) -> Option<PbResponseHeader> {
     })
 }
 
-/// Decides every branch, nested transactions included, on the state before the transaction (as etcd does); depth first.
+/// Chooses all branches, depth first, on the state before the transaction. This includes nested transactions, as in etcd.
 fn choose(mvcc: &Mvcc, current: i64, request: &PbTxnRequest, path: &mut Vec<bool>) {
     let succeeded = request.compare.iter().all(|compare| holds(mvcc, current, compare));
     path.push(succeeded);
@@ -301,7 +300,7 @@ fn holds(mvcc: &Mvcc, current: i64, compare: &PbCompare) -> bool {
     let range = KeyRange::new(&compare.key, &compare.range_end);
     let mut versions = mvcc.live_at(&range, current).peekable();
     if versions.peek().is_none() {
-        // An absent key has version, revisions and lease 0, but no value that could be compared.
+        // An absent key has version, revisions and lease 0, but no value to compare.
         return compare.target() != PbCompareTarget::Value && matches(compare, &PbKeyValue::default());
     }
     versions.all(|version| matches(compare, &version.kv))
@@ -309,7 +308,7 @@ fn holds(mvcc: &Mvcc, current: i64, compare: &PbCompare) -> bool {
 
 fn matches(compare: &PbCompare, kv: &PbKeyValue) -> bool {
     let union = compare.target_union.as_ref();
-    // A union of another kind than the target counts as that target's zero, as in etcd.
+    // If the union does not match the target, etcd compares with the zero value of the target.
     let ordering = match (compare.target(), union) {
         (PbCompareTarget::Version, Some(PbTargetUnion::Version(wanted))) => kv.version.cmp(wanted),
         (PbCompareTarget::Version, _) => kv.version.cmp(&0),
@@ -327,18 +326,18 @@ fn matches(compare: &PbCompare, kv: &PbKeyValue) -> bool {
         1 => ordering.is_gt(),
         2 => ordering.is_lt(),
         3 => ordering.is_ne(),
-        // etcd lets a result that it does not know pass.
+        // etcd treats an unknown result as true.
         _ => true,
     }
 }
 
 type Path<'a> = std::slice::Iter<'a, bool>;
 
-/// Refuses, before anything is changed, what an operation of the chosen branches could not do.
+/// Checks the chosen branches, so that nothing can fail once the first change is made.
 fn check_branches(mvcc: &Mvcc, lessor: Option<&Lessor>, current: i64, request: &PbTxnRequest, path: &mut Path<'_>) -> Result<(), Refusal> {
     let mut pass = path.clone();
     if let Some(lessor) = lessor {
-        // All puts come before all ranges, so that of two refusals the client sees the one that etcd would give.
+        // Checks all puts before all ranges: if several checks fail, the client sees the same error as from etcd.
         each_chosen(request, &mut pass, &mut |operation| match operation {
             PbTxnOpRequest::RequestPut(put) => {
                 check_previous(mvcc, put)?;
@@ -369,7 +368,7 @@ fn each_chosen(
     Ok(())
 }
 
-/// Runs the chosen branches. Inner answers carry the revision only, that of a nested transaction not even this, as in etcd.
+/// Runs the chosen branches. As in etcd, inner responses contain only the revision, and nested transactions not even that.
 fn run(writing: &mut Writing<'_>, lessor: &mut Lessor, request: PbTxnRequest, path: &mut Path<'_>) -> PbTxnResponse {
     let succeeded = path.next().copied().unwrap_or(false);
     let operations = if succeeded { request.success } else { request.failure };

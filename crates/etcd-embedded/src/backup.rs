@@ -1,9 +1,9 @@
-//! A backup of the store: a database file as etcd has it, which `etcdctl snapshot restore` turns into the data directory of an etcd.
+//! Creates a backup of the store: a database file of etcd, which `etcdctl snapshot restore` converts to the data directory of an etcd.
 //!
-//! The file has the format of bbolt, etcd's storage engine: pages of 4096 bytes; two meta pages, an empty list of free pages, and for
-//! each bucket a tree whose leaves hold sorted keys with their values. Layout and sizes are planned first, because the meta pages at
-//! the beginning name the root; then the pages are produced one after the other, so that the file is never in memory as a whole.
-//! Numbers are little-endian. Start reading at [`Backup::new`].
+//! The file has the format of bbolt, etcd's storage engine: pages of 4096 bytes, with two meta pages, an empty list of free pages, and for
+//! each bucket a tree whose leaves contain sorted keys with their values. Layout and sizes are planned first, because the meta pages at the
+//! start refer to the root. Then the pages are produced one after the other, so that the file is never in memory as a whole. Numbers are
+//! little-endian.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,21 +13,21 @@ use super::hash::{revision_key, row_key, row_value, row_value_bytes};
 use super::mvcc::Version;
 
 const PAGE_BYTES: usize = 4096;
-/// Bytes of a page's header, and of an element's header within a page.
+/// Size of the header of a page, and of the header of an element within a page.
 const HEADER_BYTES: usize = 16;
-/// Kinds of pages.
+/// Types of pages.
 const BRANCH: u16 = 0x01;
 const LEAF: u16 = 0x02;
 const META: u16 = 0x04;
 const FREELIST: u16 = 0x10;
 /// Flag of an element whose value is a bucket.
 const IS_BUCKET: u32 = 0x01;
-/// First number and version of a meta page.
+/// Magic number and version of a meta page.
 const MAGIC: u32 = 0xED0C_DAED;
 const FORMAT: u32 = 2;
-/// Page of the list of free pages; the trees begin after it.
+/// Page of the list of free pages. The trees start after it.
 const FREELIST_PAGE: u64 = 2;
-/// Buckets of etcd besides those that are filled here, all sorted by name.
+/// Buckets of etcd, sorted by name. Only `key`, `lease` and `meta` have content here.
 const BUCKETS: [&str; 10] = [
     "alarm",
     "auth",
@@ -41,7 +41,7 @@ const BUCKETS: [&str; 10] = [
     "meta",
 ];
 
-/// A key with its value.
+/// Key with its value.
 enum Entry {
     Version(Arc<Version>),
     Small(Vec<u8>, Vec<u8>),
@@ -70,7 +70,7 @@ impl Entry {
     }
 }
 
-/// What a page, with those that it runs over into, holds.
+/// Content of a page, including its overflow pages.
 enum Content {
     Meta {
         root: u64,
@@ -89,19 +89,19 @@ enum Content {
 /// A planned database file.
 pub(super) struct Backup {
     buckets: Vec<Vec<Entry>>,
-    /// In ascending order, with the number of pages that each takes.
+    /// In ascending order, each with its number of pages.
     pages: Vec<(Content, usize)>,
     bytes: u64,
 }
 
-/// The pages of the trees, in the making.
+/// Layout of the pages of the trees.
 struct Plan {
     pages: Vec<(Content, usize)>,
     next: u64,
 }
 
 impl Plan {
-    /// Takes the next pages for a content of so many bytes.
+    /// Allocates the next pages for content of this size and returns the first one.
     fn add(&mut self, content: Content, bytes: usize) -> u64 {
         let (page, count) = (self.next, bytes.div_ceil(PAGE_BYTES).max(1));
         self.pages.push((content, count));
@@ -109,7 +109,7 @@ impl Plan {
         page
     }
 
-    /// Plans the tree of a bucket; returns its root.
+    /// Plans the tree of a bucket and returns its root page, or 0 if the bucket is empty.
     fn tree(&mut self, bucket: usize, entries: &[Entry]) -> u64 {
         let sizes = entries.iter().map(Entry::bytes);
         let mut level: Vec<(Vec<u8>, u64)> = Vec::new();
@@ -131,7 +131,7 @@ impl Plan {
     }
 }
 
-/// Divides elements into pages; an element that is larger than a page gets pages of its own. Returns the bytes of each piece, too.
+/// Divides elements into pages. Returns the elements and the size of each page. An element larger than a page gets its own pages.
 fn pieces(sizes: impl Iterator<Item = usize>) -> Vec<(Range<usize>, usize)> {
     let mut pieces: Vec<(Range<usize>, usize)> = Vec::new();
     for (index, size) in sizes.enumerate() {
@@ -148,7 +148,7 @@ fn pieces(sizes: impl Iterator<Item = usize>) -> Vec<(Range<usize>, usize)> {
 }
 
 impl Backup {
-    /// Plans a backup of everything that the state holds up to a revision.
+    /// Plans a backup of the content up to a revision.
     pub(super) fn new(state: &State, revision: i64) -> Self {
         let versions = state.mvcc.versions_up_to(revision).into_iter().map(Entry::Version).collect();
         let mut ids = state.lessor.ids();
@@ -196,12 +196,12 @@ impl Backup {
         }
     }
 
-    /// Size of the file.
+    /// Returns the size of the file.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Produces the file piece by piece.
+    /// Produces the file page by page.
     pub(super) fn into_pages(self) -> impl Iterator<Item = Vec<u8>> + Send {
         let Backup { buckets, pages, .. } = self;
         let mut id = 0_u64;
@@ -242,7 +242,7 @@ fn page_header(id: u64, kind: u16, count: usize, pages: usize) -> Vec<u8> {
     bytes
 }
 
-/// Headers first, then keys and values; each header has the distance from itself to its key.
+/// Writes the element headers, then keys and values. Each header contains the distance from itself to its key.
 fn leaf_page(id: u64, elements: &[(u32, Vec<u8>, Vec<u8>)], pages: usize) -> Vec<u8> {
     let mut bytes = page_header(id, LEAF, elements.len(), pages);
     let mut data = Vec::new();
@@ -277,7 +277,7 @@ fn meta_page(id: u64, root: u64, end: u64, transaction: u64) -> Vec<u8> {
     for number in [MAGIC, FORMAT, PAGE_BYTES as u32, 0] {
         bytes.extend(number.to_le_bytes());
     }
-    // Root page with its sequence, list of free pages, first page after the file, transaction.
+    // Root page and its sequence, list of free pages, first page after the file, transaction id.
     for number in [root, 0, FREELIST_PAGE, end, transaction] {
         bytes.extend(number.to_le_bytes());
     }
@@ -286,7 +286,7 @@ fn meta_page(id: u64, root: u64, end: u64, transaction: u64) -> Vec<u8> {
     bytes
 }
 
-/// Root and sequence of a bucket; an empty one holds its empty page itself.
+/// Returns root page and sequence of a bucket. An empty bucket contains its empty page inline.
 fn bucket_value(root: u64) -> Vec<u8> {
     let mut value = root.to_le_bytes().to_vec();
     value.extend(0_u64.to_le_bytes());
@@ -296,7 +296,7 @@ fn bucket_value(root: u64) -> Vec<u8> {
     value
 }
 
-/// `leasepb.Lease`: ID is field 1, granted TTL field 2.
+/// Encodes `leasepb.Lease`: ID is field 1, granted TTL field 2.
 fn lease_value(id: i64, ttl: i64) -> Vec<u8> {
     let mut value = Vec::new();
     prost::encoding::int64::encode(1, &id, &mut value);
@@ -304,7 +304,7 @@ fn lease_value(id: i64, ttl: i64) -> Vec<u8> {
     value
 }
 
-/// FNV-1a with 64 bits.
+/// 64-bit FNV-1a hash.
 fn fnv1a(bytes: &[u8]) -> u64 {
     let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)

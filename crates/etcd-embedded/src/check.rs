@@ -1,7 +1,7 @@
-//! What can be refused about a request before looking at the content of the store.
+//! Checks of requests that do not depend on the content of the store.
 //!
-//! Owns the checks that etcd makes at its gRPC edge (`server/etcdserver/api/v3rpc/key.go`), in the same order, because the first
-//! refusal is the one the client sees. It must never look at the store. Start reading at [`txn`].
+//! These are the checks of etcd's gRPC layer (`server/etcdserver/api/v3rpc/key.go`), in the same order, because the client sees the first
+//! error.
 
 use std::collections::HashSet;
 
@@ -9,15 +9,15 @@ use etcd_client::proto::{PbDeleteRequest, PbPutRequest, PbRangeRequest, PbTxnOpR
 
 use super::error::Refusal;
 
-/// Most operations (or compares) in a transaction: etcd's default `--max-txn-ops`.
+/// Maximum number of operations (or compares) in a transaction: etcd's default for `--max-txn-ops`.
 const TXN_OPERATIONS_MAX: usize = 128;
-/// Largest request in bytes: etcd's default `--max-request-bytes`.
+/// Maximum size of a request in bytes: etcd's default for `--max-request-bytes`.
 pub(super) const REQUEST_BYTES_MAX: usize = 1_572_864;
-/// The enums `SortOrder` and `SortTarget` of the API end here.
+/// Largest values of the enums `SortOrder` and `SortTarget`.
 const SORT_ORDER_LAST: i32 = 2;
 const SORT_TARGET_LAST: i32 = 4;
 
-/// Refuses what is larger than etcd would take.
+/// Refuses requests larger than etcd's limit.
 pub(super) fn size(request: &impl prost::Message) -> Result<(), Refusal> {
     if request.encoded_len() > REQUEST_BYTES_MAX {
         Err(Refusal::TooLarge)
@@ -60,7 +60,7 @@ pub(super) fn txn(request: &PbTxnRequest) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// A nested transaction may only use what its parent left of the limit, which also bounds the depth of nesting.
+/// Counts operations. A nested transaction may use only what its parent left of the limit, which also bounds the nesting depth.
 fn operations(request: &PbTxnRequest, limit: usize) -> Result<(), Refusal> {
     let count = request.compare.len().max(request.success.len()).max(request.failure.len());
     if count > limit {
@@ -75,14 +75,14 @@ fn operations(request: &PbTxnRequest, limit: usize) -> Result<(), Refusal> {
             Some(PbTxnOpRequest::RequestPut(request)) => put(request)?,
             Some(PbTxnOpRequest::RequestDeleteRange(request)) => delete(request)?,
             Some(PbTxnOpRequest::RequestTxn(request)) => operations(request, limit - count)?,
-            // An empty operation; etcd answers with this text too.
+            // An empty operation; etcd returns the same error.
             None => return Err(Refusal::KeyNotFound),
         }
     }
     Ok(())
 }
 
-/// What one branch of a transaction writes.
+/// Writes of one branch of a transaction.
 #[derive(Default)]
 struct Writes<'a> {
     puts: HashSet<&'a [u8]>,
@@ -100,7 +100,7 @@ impl<'a> Writes<'a> {
         })
     }
 
-    /// Adds a put that must not meet any other write, except puts of `exclusive`, the branch that is not taken together with it.
+    /// Adds a put that must not conflict with another write. Puts of `exclusive`, the alternative branch, do not conflict.
     fn add_put(&mut self, key: &'a [u8], exclusive: Option<&HashSet<&'a [u8]>>) -> Result<(), Refusal> {
         let taken = self.puts.contains(key) && !exclusive.is_some_and(|other| other.contains(key));
         if taken || self.deletes_key(key) {
@@ -111,8 +111,9 @@ impl<'a> Writes<'a> {
     }
 }
 
-/// Refuses a branch in which a key is put twice, or put and deleted: its outcome would hang on an order that the API does not promise.
-/// As in etcd a delete "from key on" (`range_end` of one zero byte) is not seen as meeting any put.
+/// Refuses a branch that puts a key twice, or puts and deletes it: the result would depend on the order, which the API does not define.
+///
+/// As in etcd, a delete of all keys from a key on (`range_end` is one zero byte) conflicts with no put.
 fn intervals(operations: &[PbTxnRequestOp]) -> Result<Writes<'_>, Refusal> {
     let mut writes = Writes::default();
     for operation in operations {
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_written_once_in_each_branch() {
+    fn key_may_be_written_once_in_each_branch() {
         assert_eq!(check(vec![put("a"), put("b")]), Ok(()));
         assert_eq!(check(vec![put("a"), put("a")]), Err(Refusal::DuplicateKey));
         assert_eq!(check(vec![put("a"), delete("a", "")]), Err(Refusal::DuplicateKey));
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn nested_branches_exclude_each_other_but_not_their_parents() {
+    fn alternative_branches_do_not_conflict_but_nested_ones_do() {
         assert_eq!(check(vec![nested(vec![put("a")], vec![put("a")])]), Ok(()));
         assert_eq!(check(vec![put("a"), nested(vec![put("a")], vec![])]), Err(Refusal::DuplicateKey));
         assert_eq!(
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_of_operations_counts_what_is_nested() {
+    fn operation_limit_includes_nested_transactions() {
         let puts = |count: usize| (0..count).map(|number| put(&number.to_string())).collect::<Vec<_>>();
         assert_eq!(check(puts(128)), Ok(()));
         assert_eq!(check(puts(129)), Err(Refusal::TooManyOperations));
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_above_the_limit_of_etcd_is_too_large() {
+    fn request_above_the_size_limit_of_etcd_is_refused() {
         let request = |bytes| PbPutRequest {
             key: b"k".to_vec(),
             value: vec![0; bytes],
@@ -231,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_contradicts_itself_is_refused() {
+    fn incomplete_and_contradictory_requests_are_refused() {
         assert_eq!(check(vec![put("")]), Err(Refusal::EmptyKey));
         assert_eq!(check(vec![PbTxnRequestOp { request: None }]), Err(Refusal::KeyNotFound));
         let request = PbPutRequest {

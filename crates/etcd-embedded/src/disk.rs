@@ -1,7 +1,6 @@
-//! The store file: every retained version, the leases and a few numbers, in one redb database.
+//! The store file: all retained versions, the leases and a few numbers, in one redb database.
 //!
-//! Owns the file, its lock and its layout. It must never be asked to read while the store runs: everything is loaded once at start, and
-//! from then on only batches are written. Start reading at [`Disk::open`], then [`Disk::commit`].
+//! Everything is loaded once at start. While the store runs, only batches are written.
 //!
 //! | Table | Key | Value |
 //! |---|---|---|
@@ -28,21 +27,21 @@ const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 
 /// Name of the file in the data directory.
 const FILE_NAME: &str = "store.redb";
-/// The layout described above. Raise it when an older release could not read the file any more.
+/// Version of the layout described above. Increase it when older releases could no longer read the file.
 const FORMAT: u64 = 1;
-/// Nothing is read back while the store runs, so redb needs little room.
+/// Small, because nothing is read back while the store runs.
 const CACHE_BYTES: usize = 4 << 20;
 
-/// Who this store says it is, chosen at random once.
+/// Identity of the store, chosen at random when it is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Identity {
     pub(super) cluster: u64,
     pub(super) member: u64,
-    /// Raised at each start, as an election would.
+    /// Incremented at each start, as by an election.
     pub(super) term: u64,
 }
 
-/// What was found in the file.
+/// Content of the file.
 pub(super) struct Content {
     pub(super) identity: Identity,
     /// In ascending order of (main, sub).
@@ -50,19 +49,19 @@ pub(super) struct Content {
     /// ID and granted TTL in seconds.
     pub(super) leases: Vec<(i64, i64)>,
     pub(super) compacted: i64,
-    /// Whether the alarm NOSPACE is raised.
+    /// True if the alarm NOSPACE is raised.
     pub(super) alarm: bool,
 }
 
-/// What one commit makes durable, all or nothing. Inserts come before removals.
+/// Changes of one atomic commit. Inserts are applied before removals.
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) rows: Vec<Arc<Version>>,
     pub(super) obsolete: Vec<(i64, i64)>,
     pub(super) compacted: Option<i64>,
-    /// ID and granted TTL in seconds, or none for a lease that is over; in order.
+    /// ID and granted TTL in seconds, or `None` for a lease that has ended; in order.
     pub(super) leases: Vec<(i64, Option<i64>)>,
-    /// Whether the alarm NOSPACE is raised from now on.
+    /// New state of the alarm NOSPACE.
     pub(super) alarm: Option<bool>,
 }
 
@@ -78,7 +77,7 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// Opens or creates the file, locks it, and reads all of it.
+    /// Opens or creates the file, locks it and reads its content.
     pub(super) fn open(directory: &Path) -> Result<(Disk, Content), StartError> {
         let data = DataDir::open(directory)?;
         let path = data.path_of(FILE_NAME);
@@ -90,7 +89,7 @@ impl Disk {
             let detail = "it has 0 bytes".to_owned();
             return Err(StartError::Corrupt { path, detail });
         }
-        // Everything is read now anyway, and redb may panic on a damaged file unless it checks it first.
+        // redb may panic on a damaged file unless it checks it first. The check costs little, since everything is read now anyway.
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
         let database = builder.create_with_backend(backend).map_err(|error| open_error(&path, error))?;
@@ -139,14 +138,14 @@ impl Disk {
         let kv = PbKeyValue::decode(value).map_err(|error| corrupt(format!("revision {main}.{sub} cannot be decoded: {error}")))?;
         if kv.mod_revision != main || kv.key.is_empty() {
             return Err(corrupt(format!(
-                "revision {main}.{sub} holds a value of revision {}",
+                "revision {main}.{sub} contains a value of revision {}",
                 kv.mod_revision
             )));
         }
         Ok(Version { sub, kv })
     }
 
-    /// Creates the tables where they are missing and starts a new term.
+    /// Creates missing tables and starts a new term.
     fn start_term(&self) -> Result<(Identity, i64, bool), StartError> {
         let failed = |error: redb::Error| read_error(&self.path, error);
         let writing = self.database.begin_write().map_err(|error| failed(error.into()))?;
@@ -189,7 +188,7 @@ impl Disk {
         Ok((identity, compacted, alarm))
     }
 
-    /// Writes a batch; when it returns, the batch has reached the disk.
+    /// Writes a batch durably.
     pub(super) fn commit(&self, batch: &Batch) -> Result<(), redb::Error> {
         let writing = self.database.begin_write()?;
         {
@@ -224,15 +223,15 @@ impl Disk {
         Ok(())
     }
 
-    /// Gives unused space of the file back to the file system.
+    /// Returns unused space of the file to the file system.
     pub(super) fn defragment(&mut self) -> Result<(), redb::Error> {
         self.database.compact()?;
         Ok(())
     }
 }
 
-/// A number that two stores will not share and that is never 0. The standard library seeds its hash maps from the kernel's random
-/// source, which is all that is needed here.
+/// Returns a random number other than 0. The standard library seeds its hash maps from the kernel's random source, which is sufficient to
+/// tell two stores apart.
 pub(super) fn random_id() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::hash::RandomState::new().build_hasher().finish().max(1)
@@ -280,7 +279,7 @@ mod tests {
     use super::*;
 
     fn filled(directory: &Path) -> PathBuf {
-        let (disk, _) = Disk::open(directory).expect("an empty directory can be used");
+        let (disk, _) = Disk::open(directory).expect("an empty directory is accepted");
         let version = |main: i64| PbKeyValue {
             key: format!("key/{main}").into(),
             value: vec![b'v'; 100],
@@ -298,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_with_overwritten_places_is_reported_and_never_a_panic() {
+    fn damaged_file_is_reported_without_a_panic() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = filled(directory.path());
         let intact = std::fs::read(&path).expect("the file");
@@ -309,7 +308,7 @@ mod tests {
             damaged[place..end].fill(0xA5);
             std::fs::write(&path, &damaged).expect("the file");
             match Disk::open(directory.path()) {
-                Ok((_, content)) => assert_eq!(content.rows.len(), 198, "damage at {place} goes unnoticed"),
+                Ok((_, content)) => assert_eq!(content.rows.len(), 198, "damage at {place} was not detected"),
                 Err(StartError::Corrupt { .. }) => refused += 1,
                 Err(other) => panic!("damage at {place}: {other:?}"),
             }

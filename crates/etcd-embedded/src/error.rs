@@ -1,8 +1,6 @@
-//! Why the store could not start, and why it refused a request.
+//! Errors of the start ([`StartError`]) and of requests (`Refusal`).
 //!
-//! Owns [`StartError`], written for the person who starts the agent, and `Refusal`, whose texts and gRPC codes are those of etcd, because
-//! client libraries compare them. It must never grow a refusal that etcd would word differently for the same cause.
-//! Start reading at `Refusal`.
+//! Texts and gRPC codes of `Refusal` are those of etcd, because client libraries compare them.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,7 +9,7 @@ use tonic::{Code, Status};
 
 use data_dir::DataDirError;
 
-/// Why [`Store::start`](super::Store::start) failed. Nothing is left running or locked after any of these.
+/// Errors of [`Store::start`](super::Store::start). After an error nothing is left running or locked.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Another process already listens on the address.
@@ -20,27 +18,27 @@ pub enum StartError {
          choose another --embedded-listen, or name that server with --etcd-endpoints"
     )]
     AddressInUse {
-        /// The address that was asked for.
+        /// The address to listen on.
         listen: SocketAddr,
     },
-    /// The address cannot be listened on for another reason.
+    /// The store cannot listen on the address for another reason.
     #[error("embedded store: cannot listen on {listen}: {source}; check --embedded-listen")]
     Listen {
-        /// The address that was asked for.
+        /// The address to listen on.
         listen: SocketAddr,
-        /// The kernel's answer.
+        /// Error of the kernel.
         source: std::io::Error,
     },
     /// The data directory or the store file cannot be opened, or is not safe to use.
     #[error("embedded store: {0}")]
     DataDir(#[from] DataDirError),
-    /// A running agent holds the store file.
+    /// Another running agent has locked the store file.
     #[error("embedded store: {} is locked by another running agent; stop it, or give this one its own --data-dir", path.display())]
     Locked {
         /// The store file.
         path: PathBuf,
     },
-    /// The store file exists, but its content makes no sense.
+    /// The content of the store file is invalid.
     #[error(
         "embedded store: {} is damaged ({detail}); restore it from a copy, or move it away to start with an empty store",
         path.display()
@@ -48,17 +46,17 @@ pub enum StartError {
     Corrupt {
         /// The store file.
         path: PathBuf,
-        /// What was found wrong.
+        /// Description of the damage.
         detail: String,
     },
     /// The store file was written by a newer release.
     #[error("embedded store: {} has format {found}, this release reads up to {supported}; use the newer release", path.display())]
     NewerFormat {
-        /// The store file.
+        /// Path of the store file.
         path: PathBuf,
-        /// The format number in the file.
+        /// Format version of the file.
         found: u64,
-        /// The highest format number this release can read.
+        /// Highest format version that this release can read.
         supported: u64,
     },
     /// Reading or writing the store file failed.
@@ -66,13 +64,13 @@ pub enum StartError {
     Disk {
         /// The store file.
         path: PathBuf,
-        /// The words of the storage engine or of the kernel.
+        /// Error of the storage engine or of the kernel.
         detail: String,
     },
     /// The thread that writes the store could not be started.
     #[error("embedded store: cannot start the writer thread: {source}")]
     Thread {
-        /// The kernel's answer.
+        /// Error of the kernel.
         source: std::io::Error,
     },
     /// Called outside a Tokio runtime, which the server needs.
@@ -80,7 +78,7 @@ pub enum StartError {
     NoRuntime,
 }
 
-/// Why a request was refused. Texts and codes are those of etcd's `api/v3rpc/rpctypes/error.go`.
+/// Errors of requests. Texts and codes are those of etcd's `api/v3rpc/rpctypes/error.go`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refusal {
     #[error("etcdserver: key is not provided")]
@@ -125,16 +123,16 @@ pub(super) enum Refusal {
     SessionExpired,
     #[error("etcdserver: server stopped")]
     Stopped,
-    /// Ours: the disk refused a commit, so the outcome of the request is unknown to the client.
+    /// Not in etcd: the disk refused a commit, so the outcome of the request is unknown to the client.
     #[error("embedded store: cannot write to disk: {0}")]
     Disk(String),
-    /// Ours: a part of the API that a single-node store inside an agent does not have.
+    /// Not in etcd: a part of the API that a single-node store inside an agent does not have.
     #[error("embedded store: {0} is not supported; point the agent to an etcd with --etcd-endpoints if you need it")]
     Unsupported(&'static str),
 }
 
 impl Refusal {
-    /// Why a watch was cancelled at once; ours, because etcd has no limit.
+    /// Reason for cancelling a new watch at once. Not in etcd, which has no limit.
     pub(super) const TOO_MANY_WATCHES: &'static str = "embedded store: the watches of all clients take too much memory; cancel some";
 
     fn code(&self) -> Code {
@@ -151,7 +149,7 @@ impl Refusal {
             Refusal::LeaseNotFound => Code::NotFound,
             Refusal::LeaseExists | Refusal::AuthNotEnabled => Code::FailedPrecondition,
             Refusal::NoSpace | Refusal::TooManyRequests => Code::ResourceExhausted,
-            // etcd passes these on without a code.
+            // etcd returns these without a code.
             Refusal::NotLeader | Refusal::NoLeader | Refusal::MissingLeader | Refusal::SessionExpired => Code::Unknown,
             Refusal::Stopped | Refusal::Disk(_) => Code::Unavailable,
             Refusal::Unsupported(_) => Code::Unimplemented,

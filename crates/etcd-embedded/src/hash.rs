@@ -5,13 +5,13 @@ use prost::Message;
 
 use super::mvcc::{Mvcc, Version};
 
-/// Name of the bucket in which etcd keeps all versions; the hash begins with it.
+/// Name of the bucket in which etcd keeps all versions. The hash starts with it.
 const BUCKET: &[u8] = b"key";
 
-/// CRC-32C (Castagnoli), as `hash/crc32` of Go.
+/// CRC-32C (Castagnoli), as in Go's `hash/crc32`.
 struct Crc32c(u32);
 
-/// The polynomial, with its bits reversed.
+/// Polynomial with reversed bits.
 const POLYNOMIAL: u32 = 0x82F6_3B78;
 const TABLE: [u32; 256] = table();
 
@@ -47,7 +47,7 @@ impl Crc32c {
     }
 }
 
-/// Key of a version in etcd's database: main revision, `_`, position, and `t` for a tombstone.
+/// Returns the key of a version in etcd's database: main revision, `_`, position, and `t` for a tombstone.
 pub(super) fn row_key(version: &Version) -> Vec<u8> {
     let (main, sub) = version.row();
     let mut key = revision_key(main, sub);
@@ -57,7 +57,7 @@ pub(super) fn row_key(version: &Version) -> Vec<u8> {
     key
 }
 
-/// Key of a revision in etcd's database.
+/// Returns the key of a revision in etcd's database.
 pub(super) fn revision_key(main: i64, sub: i64) -> Vec<u8> {
     let mut key = main.to_be_bytes().to_vec();
     key.push(b'_');
@@ -65,7 +65,7 @@ pub(super) fn revision_key(main: i64, sub: i64) -> Vec<u8> {
     key
 }
 
-/// Value of a version in etcd's database; that of a tombstone has the key only.
+/// Returns the value of a version in etcd's database. A tombstone contains only the key.
 pub(super) fn row_value(version: &Version) -> Vec<u8> {
     if version.is_tombstone() {
         let tombstone = PbKeyValue {
@@ -77,7 +77,7 @@ pub(super) fn row_value(version: &Version) -> Vec<u8> {
     version.kv.encode_to_vec()
 }
 
-/// Length of [`row_value`].
+/// Returns the length of [`row_value`].
 pub(super) fn row_value_bytes(version: &Version) -> usize {
     match version.is_tombstone() {
         true => row_value(version).len(),
@@ -85,7 +85,7 @@ pub(super) fn row_value_bytes(version: &Version) -> usize {
     }
 }
 
-/// Hash of all versions up to a revision, as etcd's HashKV: of those that a compaction has left, only what is live at the revision.
+/// Returns the hash of all versions up to a revision, like etcd's HashKV. Compacted versions count only if they are live at `revision`.
 pub(super) fn hash_kv(mvcc: &Mvcc, revision: i64) -> u32 {
     let mut hash = Crc32c::new();
     hash.write(BUCKET);
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn checksum_is_that_of_rfc_3720() {
+    fn checksum_matches_rfc_3720() {
         let mut checksum = Crc32c::new();
         checksum.write(b"1234");
         checksum.write(b"56789");

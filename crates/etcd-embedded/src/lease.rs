@@ -1,7 +1,6 @@
-//! Leases: who keeps which keys alive, and until when.
+//! Leases: grants, expiry times and attached keys.
 //!
-//! Owns grants, expiry times and the attachment of keys. It must never read a clock (every call is told `now`) nor delete keys itself:
-//! it says which leases are over, and the writer deletes their keys in one revision. Start reading at [`Lessor`].
+//! This module reports expired leases, and the writer deletes their keys in one revision. Time is an argument (`now`).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -9,9 +8,9 @@ use std::time::{Duration, Instant};
 use super::error::Refusal;
 use super::quota::LEASE_OVERHEAD;
 
-/// The shortest TTL, in seconds: what etcd derives from its default election time-out of one second.
+/// Minimum TTL in seconds, derived by etcd from its default election timeout of one second.
 pub(super) const TTL_MIN: i64 = 2;
-/// The longest TTL, in seconds (etcd `lease.MaxLeaseTTL`).
+/// Maximum TTL in seconds (etcd's `lease.MaxLeaseTTL`).
 const TTL_MAX: i64 = 9_000_000_000;
 
 #[derive(Debug)]
@@ -23,23 +22,23 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// Whole seconds left, 0 when it is over.
+    /// Returns the remaining time in whole seconds, 0 if the lease has expired.
     pub(super) fn remaining(&self, now: Instant) -> i64 {
         i64::try_from(self.expires.saturating_duration_since(now).as_secs()).unwrap_or(i64::MAX)
     }
 }
 
-/// All leases, also ordered by expiry, so that the next one to end is found at once.
+/// All leases, also indexed by expiry to find the next one to expire.
 #[derive(Debug, Default)]
 pub(super) struct Lessor {
     leases: HashMap<i64, Lease>,
     by_expiry: BTreeSet<(Instant, i64)>,
-    /// The lease of every attached key.
+    /// Lease of each attached key.
     attached: BTreeMap<Vec<u8>, i64>,
 }
 
 impl Lessor {
-    /// Checks a grant before anything is changed; returns the TTL that will be granted.
+    /// Checks a grant before anything is changed, and returns the TTL that will be granted.
     pub(super) fn check_grant(&self, id: i64, ttl: i64) -> Result<i64, Refusal> {
         if ttl > TTL_MAX {
             return Err(Refusal::LeaseTtlTooLarge);
@@ -50,7 +49,7 @@ impl Lessor {
         Ok(ttl.max(TTL_MIN))
     }
 
-    /// Adds a lease that runs for its full TTL from `now`; also used for those found on disk.
+    /// Adds a lease that runs for its full TTL from `now`. Also used for leases loaded from disk.
     pub(super) fn insert(&mut self, id: i64, ttl: i64, now: Instant) {
         let expires = now + lifetime(ttl);
         self.by_expiry.insert((expires, id));
@@ -72,7 +71,7 @@ impl Lessor {
         self.leases.contains_key(&id)
     }
 
-    /// Forgets a lease and returns the keys that were attached, sorted.
+    /// Removes a lease and returns its attached keys, sorted.
     pub(super) fn remove(&mut self, id: i64) -> Option<BTreeSet<Vec<u8>>> {
         let lease = self.leases.remove(&id)?;
         self.by_expiry.remove(&(lease.expires, id));
@@ -82,7 +81,7 @@ impl Lessor {
         Some(lease.keys)
     }
 
-    /// Gives a lease its full TTL again. `None` when it does not exist or is already over.
+    /// Restores the full TTL of a lease. Returns `None` if the lease does not exist or has expired.
     pub(super) fn renew(&mut self, id: i64, now: Instant) -> Option<i64> {
         let lease = self.leases.get_mut(&id).filter(|lease| lease.expires > now)?;
         self.by_expiry.remove(&(lease.expires, id));
@@ -91,7 +90,7 @@ impl Lessor {
         Some(lease.ttl)
     }
 
-    /// Attaches a key to `id` (0: to none) and detaches it from the lease it had.
+    /// Attaches a key to lease `id` (0: none) and detaches it from its previous lease.
     pub(super) fn attach(&mut self, key: &[u8], id: i64) {
         let before = self.attached.get(key).copied().unwrap_or(0);
         if before == id {
@@ -107,12 +106,12 @@ impl Lessor {
         }
     }
 
-    /// When the next lease ends.
+    /// Returns the time when the next lease expires.
     pub(super) fn next_expiry(&self) -> Option<Instant> {
         self.by_expiry.first().map(|(expires, _)| *expires)
     }
 
-    /// At most `limit` leases that are over, the longest over first.
+    /// Returns at most `limit` expired leases, the longest expired first.
     pub(super) fn expired(&self, now: Instant, limit: usize) -> Vec<i64> {
         self.by_expiry
             .iter()
@@ -122,12 +121,12 @@ impl Lessor {
             .collect()
     }
 
-    /// Size of all leases, as the quota counts it.
+    /// Returns the size of all leases, as counted by the quota.
     pub(super) fn bytes(&self) -> usize {
         LEASE_OVERHEAD * self.leases.len()
     }
 
-    /// All leases, the next to end first.
+    /// Returns the IDs of all leases, the next to expire first.
     pub(super) fn ids(&self) -> Vec<i64> {
         self.by_expiry.iter().map(|(_, id)| *id).collect()
     }
@@ -142,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lease_ends_at_its_ttl_and_not_before() {
+    fn lease_expires_after_its_ttl() {
         let start = Instant::now();
         let mut lessor = Lessor::default();
         lessor.insert(7, 5, start);
@@ -151,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renewed_lease_runs_for_its_full_ttl_again_but_an_ended_one_does_not_come_back() {
+    fn renewal_restores_the_full_ttl_but_not_an_expired_lease() {
         let start = Instant::now();
         let mut lessor = Lessor::default();
         lessor.insert(7, 5, start);
@@ -161,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_belongs_to_the_last_lease_it_was_put_with() {
+    fn key_is_attached_to_its_most_recent_lease() {
         let now = Instant::now();
         let mut lessor = Lessor::default();
         lessor.insert(1, 5, now);
@@ -177,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn ttls_are_held_within_the_limits_of_etcd() {
+    fn ttls_are_limited_as_in_etcd() {
         let lessor = Lessor::default();
         assert_eq!(lessor.check_grant(1, 1), Ok(TTL_MIN));
         assert_eq!(lessor.check_grant(1, TTL_MAX), Ok(TTL_MAX));

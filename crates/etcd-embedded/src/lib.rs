@@ -1,9 +1,11 @@
 //! The embedded store: a single-node server of the part of the etcd v3 API that etcdctl and client libraries use.
 //!
-//! Owns the default northbound of the agent when no etcd is named: key space, history, watches and leases, in one file. It must never
-//! invent an API of its own (whoever outgrows one machine points the agent to a real etcd and changes nothing else), and never
-//! acknowledge what a kill could take back. Start reading at [`Store`]; then `writer` (how a write becomes durable and visible),
-//! `mvcc` (what is kept), `watch` (how it is followed), `check` and `apply` (what requests mean), `service` (the gRPC edge).
+//! It is the default store of the agent if no etcd is configured, with key space, history, watches and leases in one file. It has no API of
+//! its own: to move to several machines, users point the agent to a real etcd and change nothing else. An acknowledged write survives a
+//! kill.
+//!
+//! After [`Store`], read `writer` (how a write becomes durable and visible), `mvcc` (what is kept), `watch` (how clients follow it),
+//! `check` and `apply` (semantics of requests), and `service` (gRPC).
 //!
 //! ```text
 //!            writes ─► queue ─► writer thread ─► memory (mvcc, leases) ─► redb commit ─► `committed` mark ─► answers
@@ -11,11 +13,11 @@
 //!            watches ◄── log, from each stream's own position up to the mark ◄── wake-up ─────┘
 //! ```
 //!
-//! Known differences from etcd 3.4: user management and membership changes are refused as Unimplemented, the HTTP/JSON gateway as well;
-//! old history is compacted automatically (see [`Retention`]); a message above 2 MiB is refused by the transport as OutOfRange instead of
-//! ResourceExhausted; a delete at exactly the compaction revision is still told to a watch that starts there; transactions may be nested
-//! about 45 deep, because the decoder follows no deeper; calls, connections and watches are bounded (see [`StoreLimits`]), and an idle
-//! connection is closed.
+//! Known differences from etcd 3.4: user management, membership changes and the HTTP/JSON gateway are refused as Unimplemented; old history
+//! is compacted automatically (see [`Retention`]); a message above 2 MiB is refused by the transport as OutOfRange instead of
+//! ResourceExhausted; a delete at exactly the compaction revision is still reported to a watch that starts there; transactions may be
+//! nested about 45 levels deep, which is the limit of the decoder; calls, connections and watches are bounded (see [`StoreLimits`]), and an
+//! idle connection is closed.
 
 mod apply;
 mod backup;
@@ -49,25 +51,25 @@ use disk::Disk;
 use shared::Shared;
 use writer::{Command, Writer};
 
-/// Where the store listens and keeps its file.
+/// Settings of a store.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Address of the gRPC server; port 0 lets the kernel choose (see [`Store::local_addr`]).
     pub listen: SocketAddr,
-    /// Directory of the store file `store.redb`; created when missing.
+    /// Directory of the store file `store.redb`. Created if missing.
     pub data_dir: PathBuf,
-    /// How much clients may make it keep.
+    /// Limits on what clients can use.
     pub limits: StoreLimits,
 }
 
-/// How much clients may make the store keep.
+/// Limits on what clients can use.
 #[derive(Debug, Clone, Copy)]
 pub struct StoreLimits {
-    /// Most connections at a time.
+    /// Maximum number of connections.
     pub connections: usize,
-    /// Most bytes of keys, values and leases, with the history; more raises the alarm NOSPACE.
+    /// Maximum size of keys, values and leases in bytes, including history. Exceeding it raises the alarm NOSPACE.
     pub quota: usize,
-    /// How long a client may take for each step that is its turn.
+    /// Time limit for each step that waits for the client.
     pub step: Duration,
 }
 
@@ -81,15 +83,16 @@ impl Default for StoreLimits {
     }
 }
 
-/// How much history is kept for reads at old revisions and for watches that resume. What exceeds any of the limits is compacted, the
-/// oldest first; live keys are never touched by it.
+/// Limits on the history that is kept for reads at old revisions and for watches that resume.
+///
+/// History that exceeds any limit is compacted, oldest first. Live keys are never affected.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
-    /// Most revisions.
+    /// Maximum number of revisions.
     pub revisions: usize,
-    /// Most bytes of keys and values that those revisions brought.
+    /// Maximum size in bytes of the keys and values written by these revisions.
     pub bytes: usize,
-    /// Longest time for which a revision is kept; checked at eighths of it.
+    /// Maximum age of a revision. Checked at intervals of an eighth of it.
     pub age: Duration,
 }
 
@@ -103,10 +106,10 @@ impl Default for Retention {
     }
 }
 
-/// How long open calls may take to end once [`Store::shutdown`] was called; then their connections are left to break.
+/// Time limit for open calls to end after [`Store::shutdown`]. Then their connections are aborted.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(2);
 
-/// A running store. Dropping it stops it too, but only [`shutdown`](Store::shutdown) waits for the file to be closed.
+/// A running store. Dropping it stops the store, but only [`shutdown`](Store::shutdown) waits until the file is closed.
 pub struct Store {
     shared: Arc<Shared>,
     server: Option<JoinHandle<()>>,
@@ -116,19 +119,19 @@ impl Store {
     /// Opens the file, starts the writer thread and serves. Must be called inside a Tokio runtime.
     ///
     /// # Errors
-    /// See [`StartError`]: mainly an address in use, a data directory locked by another agent, a damaged file.
+    /// See [`StartError`]: mainly an address in use, a data directory locked by another agent, or a damaged file.
     pub fn start(options: Options) -> Result<Store, StartError> {
         Store::start_with(options, Retention::default())
     }
 
-    /// [`start`](Store::start) with limits for the history of one's own.
+    /// Like [`start`](Store::start), with custom limits for the history.
     ///
     /// # Errors
-    /// As [`start`](Store::start).
+    /// Returns the errors of [`start`](Store::start).
     pub fn start_with(options: Options, retention: Retention) -> Result<Store, StartError> {
         tokio::runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?;
         let Options { listen, data_dir, limits } = options;
-        // The address first: a second agent with the same settings should hear of the address, which its user knows best.
+        // Binds the address first: a second agent with the same settings should fail on the address, which its user knows best.
         let listener = bind(listen).map_err(|source| match source.kind() {
             ErrorKind::AddrInUse => StartError::AddressInUse { listen },
             _ => StartError::Listen { listen, source },
@@ -149,13 +152,13 @@ impl Store {
         })
     }
 
-    /// The address that is served, with the port that the kernel chose if that was left to it.
+    /// Returns the address of the server, with the actual port.
     pub fn local_addr(&self) -> SocketAddr {
         self.shared.listen
     }
 
-    /// Ends open streams, answers what was already asked, closes the file and releases its lock. Takes two seconds at most, apart from
-    /// the last write to disk.
+    /// Ends open streams, answers pending calls, closes the file and releases its lock. Takes at most two seconds, apart from the last
+    /// write to disk.
     pub async fn shutdown(mut self) {
         self.shared.stopping.send_replace(true);
         if let Some(mut server) = self.server.take()
@@ -165,7 +168,7 @@ impl Store {
         }
         let (done, stopped) = oneshot::channel();
         if self.shared.commands.send(Command::Stop(done)).await.is_ok() {
-            // An error means that the writer has ended by itself: the same outcome.
+            // An error means that the writer has already ended.
             let _ = stopped.await;
         }
     }
@@ -174,7 +177,7 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         self.shared.stopping.send_replace(true);
-        // After `shutdown` the queue is closed; with a full queue the writer ends when the last connection has.
+        // After `shutdown` the queue is closed. If the queue is full, the writer ends with the last connection.
         let _ = self.shared.commands.try_send(Command::Stop(oneshot::channel().0));
     }
 }
@@ -185,7 +188,7 @@ fn bind(listen: SocketAddr) -> std::io::Result<tokio::net::TcpListener> {
     tokio::net::TcpListener::from_std(listener)
 }
 
-/// The writer has a thread and a runtime of its own: its commits block, and its timers must outlive the caller's runtime.
+/// Starts the writer with its own thread and runtime: its commits block, and its timers must outlive the caller's runtime.
 fn spawn_writer(writer: Writer) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()

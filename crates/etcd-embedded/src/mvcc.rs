@@ -1,14 +1,13 @@
 //! The multi-version content of the store, in memory.
 //!
-//! Owns the index (every key with its retained versions) and the log (every retained revision with its changes, which is what watches
-//! read). It must never do I/O, know a clock of its own, or let a reader see a revision above the one it asked for: the writer applies
-//! changes here *before* they are durable, and readers stay at the last durable revision.
-//! Start reading at [`Mvcc`], then [`Writing`].
+//! The index has every key with its retained versions. The log has every retained revision with its changes and is what watches read. The
+//! writer applies changes here *before* they are durable, so readers must stay at the last durable revision.
 //!
-//! Two marks move forward separately. `compacted` is the API's compaction revision: nothing below it can be read or newly watched. The
-//! log may reach further back, so that a watch that runs is not cut off by a compaction it merely was too slow for by a millisecond.
-//! Invariant: the log is contiguous and starts at `compacted` or earlier, for a watch may begin there (after a restart, what that revision
-//! deleted is missing from it).
+//! Two marks advance separately. `compacted` is the compaction revision of the API: revisions below it can be neither read nor newly
+//! watched. The log may reach further back, so that a compaction does not cut a running watch that is only slightly behind.
+//!
+//! Invariant: the log is contiguous and starts at `compacted` or earlier, because a watch may start there. (After a restart, deletions made
+//! by the compaction revision are missing.)
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -20,14 +19,14 @@ use etcd_client::proto::PbKeyValue;
 use super::error::Refusal;
 use super::quota::VERSION_OVERHEAD;
 
-/// A set of keys as the API writes it: `key` and `range_end`.
+/// A set of keys, given as `key` and `range_end` in the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum KeyRange {
-    /// `range_end` empty: this key only.
+    /// `range_end` is empty: only this key.
     One(Vec<u8>),
-    /// `range_end` is one zero byte: this key and all that sort after it.
+    /// `range_end` is one zero byte: this key and all keys after it.
     From(Vec<u8>),
-    /// Half open: from the first up to, but without, the second. Empty when they are not in order.
+    /// Half-open range. Empty if the bounds are not in ascending order.
     Between(Vec<u8>, Vec<u8>),
 }
 
@@ -48,7 +47,7 @@ impl KeyRange {
         }
     }
 
-    /// Whether no key at all can be in it.
+    /// Returns whether the range can contain no key.
     pub(super) fn is_empty(&self) -> bool {
         matches!(self, KeyRange::Between(start, end) if start >= end)
     }
@@ -57,16 +56,16 @@ impl KeyRange {
         match self {
             KeyRange::One(key) => (Bound::Included(key), Bound::Included(key)),
             KeyRange::From(start) => (Bound::Included(start), Bound::Unbounded),
-            // `BTreeMap::range` panics on a start above its end, so an empty range becomes one that is empty in order.
+            // `BTreeMap::range` panics if the start is above the end, so an invalid range is replaced by an empty one.
             KeyRange::Between(start, end) => (Bound::Included(start), Bound::Excluded(if start > end { start } else { end })),
         }
     }
 }
 
-/// One version of one key. A tombstone has version 0 and only `key` and `mod_revision` set, as in a DELETE event.
+/// One version of a key. A tombstone has version 0 and only `key` and `mod_revision` set, as in a DELETE event.
 #[derive(Debug)]
 pub(super) struct Version {
-    /// Position within its revision, which tells apart the changes of one transaction.
+    /// Position within its revision, which orders the changes of one transaction.
     pub(super) sub: i64,
     pub(super) kv: PbKeyValue,
 }
@@ -76,30 +75,30 @@ impl Version {
         self.kv.version == 0
     }
 
-    /// The row this version has on disk.
+    /// Returns the key of the row on disk.
     pub(super) fn row(&self) -> (i64, i64) {
         (self.kv.mod_revision, self.sub)
     }
 
-    /// What the quota counts for this version.
+    /// Returns the cost that the quota counts for this version.
     fn cost(&self) -> usize {
         VERSION_OVERHEAD + self.bytes()
     }
 
-    /// Memory for key and value, without the fixed part.
+    /// Returns the memory for key and value, without overhead.
     pub(super) fn bytes(&self) -> usize {
         self.kv.key.len() + self.kv.value.len()
     }
 }
 
-/// One change: the version that came, and the one it replaced (none when the key was absent).
+/// A change: the new version, and the one it replaces (`None` if the key was absent).
 #[derive(Debug, Clone)]
 pub(super) struct Change {
     pub(super) version: Arc<Version>,
     pub(super) previous: Option<Arc<Version>>,
 }
 
-/// All changes of one main revision, in the order in which they were made. Never empty in the log.
+/// All changes of one main revision, in order. Never empty in the log.
 #[derive(Debug)]
 pub(super) struct Revision {
     pub(super) main: i64,
@@ -108,17 +107,17 @@ pub(super) struct Revision {
 }
 
 impl Revision {
-    /// Memory for the keys and values it brought.
+    /// Returns the memory for the keys and values written by this revision.
     pub(super) fn bytes(&self) -> usize {
         self.changes.iter().map(|change| change.version.bytes()).sum()
     }
 }
 
-/// How much of the log one read returns at most, so that a slow watch holds little.
+/// Limits of the log returned by one read, so that a slow watch keeps little in memory.
 const HISTORY_REVISIONS_MAX: usize = 512;
 const HISTORY_BYTES_MAX: usize = 1 << 20;
 
-/// Index, log and the revision marks.
+/// Index, log and revision marks.
 #[derive(Debug)]
 pub(super) struct Mvcc {
     /// Versions in ascending order, never empty.
@@ -132,7 +131,7 @@ pub(super) struct Mvcc {
 }
 
 impl Mvcc {
-    /// An empty store: revision 1, as etcd; -1 stands for "never compacted", as etcd too.
+    /// Creates an empty store. As in etcd, its revision is 1, and a compaction revision of -1 means "never compacted".
     pub(super) fn new() -> Self {
         Mvcc {
             index: BTreeMap::new(),
@@ -144,7 +143,7 @@ impl Mvcc {
         }
     }
 
-    /// Rebuilds index and log from the rows on disk, which must come in ascending order of (main, sub).
+    /// Rebuilds index and log from the rows on disk, which must be in ascending order of (main, sub).
     pub(super) fn restore(rows: Vec<Version>, compacted: i64, now: Instant) -> Self {
         let mut mvcc = Mvcc {
             compacted,
@@ -172,7 +171,7 @@ impl Mvcc {
 
     fn append_restored(&mut self, revision: Option<Revision>) {
         let Some(revision) = revision else { return };
-        // Rows below the compaction are what survived it, with gaps: the index needs them, a watch could not use them.
+        // Rows below the compaction revision are incomplete: the index needs them, but watches cannot use them.
         let complete = revision.main >= self.compacted;
         self.revision = self.revision.max(revision.main);
         if complete {
@@ -185,12 +184,12 @@ impl Mvcc {
         self.log.push_back(Arc::new(revision));
     }
 
-    /// Size of all retained versions, as the quota counts it.
+    /// Returns the size of all retained versions, as counted by the quota.
     pub(super) fn bytes(&self) -> usize {
         self.index_bytes
     }
 
-    /// Adds the newest version of a key and returns the live one it replaces.
+    /// Adds the newest version of a key and returns the live one that it replaces.
     fn insert(&mut self, version: &Arc<Version>) -> Option<Arc<Version>> {
         self.index_bytes += version.cost();
         match self.index.get_mut(&version.kv.key) {
@@ -206,17 +205,17 @@ impl Mvcc {
         }
     }
 
-    /// The last revision applied; may not be durable yet.
+    /// Returns the last applied revision, which may not be durable yet.
     pub(super) fn revision(&self) -> i64 {
         self.revision
     }
 
-    /// The compaction revision, -1 before the first compaction.
+    /// Returns the compaction revision, -1 before the first compaction.
     pub(super) fn compacted(&self) -> i64 {
         self.compacted
     }
 
-    /// The revision to read at when a client asks for `wanted` (0 or less: the current one) and `current` is the newest it may see.
+    /// Returns the revision to read at for a requested revision `wanted` (0 or less: the current one). `current` is the newest visible one.
     pub(super) fn readable(&self, wanted: i64, current: i64) -> Result<i64, Refusal> {
         if wanted > current {
             return Err(Refusal::FutureRevision);
@@ -230,7 +229,7 @@ impl Mvcc {
         Ok(wanted)
     }
 
-    /// The live versions in `range` as of `revision`, by ascending key.
+    /// Returns the live versions in `range` as of `revision`, in ascending order of keys.
     pub(super) fn live_at<'a>(&'a self, range: &'a KeyRange, revision: i64) -> impl Iterator<Item = &'a Arc<Version>> {
         self.index.range::<[u8], _>(range.bounds()).filter_map(move |(_, versions)| {
             let version = versions.iter().rev().find(|version| version.kv.mod_revision <= revision)?;
@@ -238,12 +237,12 @@ impl Mvcc {
         })
     }
 
-    /// The newest live version of one key.
+    /// Returns the newest live version of a key.
     pub(super) fn live(&self, key: &[u8]) -> Option<&Arc<Version>> {
         self.index.get(key)?.last().filter(|version| !version.is_tombstone())
     }
 
-    /// All retained versions up to a revision, in the order in which they were written.
+    /// Returns all retained versions up to a revision, in the order in which they were written.
     pub(super) fn versions_up_to(&self, revision: i64) -> Vec<Arc<Version>> {
         let versions = self.index.values().flatten().filter(|version| version.kv.mod_revision <= revision);
         let mut versions: Vec<Arc<Version>> = versions.cloned().collect();
@@ -251,8 +250,8 @@ impl Mvcc {
         versions
     }
 
-    /// The versions that etcd's hash of a revision counts: those after the compaction, and of the others what is live at the revision.
-    /// As in etcd, all of them count while nothing is live.
+    /// Returns the versions that etcd's hash of a revision covers: those after the compaction, and of the earlier ones those live at the
+    /// revision. As in etcd, all earlier ones are included if none is live.
     pub(super) fn versions_for_hash(&self, revision: i64) -> Vec<Arc<Version>> {
         let all = KeyRange::From(Vec::new());
         let live: BTreeSet<(i64, i64)> = self.live_at(&all, revision).map(|version| version.row()).collect();
@@ -261,14 +260,14 @@ impl Mvcc {
         versions
     }
 
-    /// Every live version, by ascending key.
+    /// Returns all live versions, in ascending order of keys.
     pub(super) fn live_all(&self) -> impl Iterator<Item = &Arc<Version>> {
         self.index
             .values()
             .filter_map(|versions| versions.last().filter(|version| !version.is_tombstone()))
     }
 
-    /// Starts a transaction at the next revision; it counts only if something is changed in it.
+    /// Starts a transaction at the next revision. The revision advances only if the transaction changes something.
     pub(super) fn write(&mut self) -> Writing<'_> {
         Writing {
             main: self.revision + 1,
@@ -277,7 +276,7 @@ impl Mvcc {
         }
     }
 
-    /// The retained revisions from `from` up to `upto`, a bounded piece at a time, or the compaction revision when `from` is gone.
+    /// Returns a bounded part of the retained revisions from `from` to `upto`, or the compaction revision if `from` is no longer available.
     pub(super) fn history(&self, from: i64, upto: i64) -> Result<Vec<Arc<Revision>>, i64> {
         let Some(first) = self.log.front().map(|revision| revision.main) else {
             return if from < self.compacted {
@@ -308,7 +307,7 @@ impl Mvcc {
         Ok(piece)
     }
 
-    /// Rows on disk that a compaction at `revision` makes unreachable: what was replaced up to it, and tombstones.
+    /// Returns the rows on disk that a compaction at `revision` makes unreachable: replaced versions and tombstones.
     pub(super) fn obsolete_rows(&self, revision: i64) -> Vec<(i64, i64)> {
         let mut rows = Vec::new();
         for change in self.between(self.compacted, revision) {
@@ -320,8 +319,9 @@ impl Mvcc {
         rows
     }
 
-    /// Makes `revision` the compaction revision and drops from the index what can no longer be read.
-    /// The caller must first have made every revision up to it durable: readers may still be below it.
+    /// Sets the compaction revision and drops unreachable versions from the index.
+    ///
+    /// All revisions up to it must already be durable, because readers may still be below it.
     pub(super) fn compact(&mut self, revision: i64) {
         let keys: Vec<Vec<u8>> = self
             .between(self.compacted, revision)
@@ -341,7 +341,7 @@ impl Mvcc {
         self.compacted = self.compacted.max(revision);
     }
 
-    /// The changes with `after` < main <= `upto` that the log still has.
+    /// Returns the changes with `after` < main <= `upto` that are still in the log.
     fn between(&self, after: i64, upto: i64) -> impl Iterator<Item = &Change> {
         let skip = self
             .log
@@ -351,8 +351,10 @@ impl Mvcc {
         revisions.flat_map(|revision| revision.changes.iter())
     }
 
-    /// How far retention asks to forget: the highest revision by which the log is over `limits` (revisions, bytes) or older than
-    /// `oldest`, in a step of at most `step` revisions; and whether this step was all.
+    /// Returns the highest revision to compact for retention, and whether that is all that is due.
+    ///
+    /// A revision is due while the log exceeds `limits` (revisions, bytes) or if it is older than `oldest`. At most `step` revisions are
+    /// considered at once.
     pub(super) fn overdue(&self, limits: (usize, usize), oldest: Option<Instant>, step: usize) -> (Option<i64>, bool) {
         let spared = self.spared();
         let spared_bytes = if spared == 0 { 0 } else { self.log[0].bytes() };
@@ -370,17 +372,17 @@ impl Mvcc {
         (overdue, count == 0)
     }
 
-    /// How many revisions at the front of the log stay whatever retention asks for: the compaction revision, once it is there.
+    /// Returns the number of revisions at the front of the log that retention never drops: the compaction revision, if it is there.
     fn spared(&self) -> usize {
         usize::from(self.log.front().is_some_and(|first| first.main == self.compacted))
     }
 
-    /// When the oldest revision that retention may ask to forget was written.
+    /// Returns the time of the oldest revision that retention may drop.
     pub(super) fn oldest(&self) -> Option<Instant> {
         self.log.get(self.spared()).map(|revision| revision.at)
     }
 
-    /// Frees the log up to `revision`, as far as it has been compacted before; not the compaction revision itself.
+    /// Drops revisions up to `revision` from the log that have been compacted, except the compaction revision itself.
     pub(super) fn trim(&mut self, revision: i64) {
         while let Some(first) = self
             .log
@@ -393,7 +395,7 @@ impl Mvcc {
     }
 }
 
-/// A transaction on [`Mvcc`] that holds one main revision.
+/// A transaction on [`Mvcc`] for one main revision.
 pub(super) struct Writing<'a> {
     mvcc: &'a mut Mvcc,
     main: i64,
@@ -401,7 +403,7 @@ pub(super) struct Writing<'a> {
 }
 
 impl Writing<'_> {
-    /// What a read inside the transaction sees: its own changes once there are any.
+    /// Returns the revision that reads inside the transaction see. It includes the transaction's own changes.
     pub(super) fn revision(&self) -> i64 {
         if self.changes.is_empty() { self.mvcc.revision } else { self.main }
     }
@@ -410,7 +412,7 @@ impl Writing<'_> {
         self.mvcc
     }
 
-    /// Writes a key; returns the version it replaces and the revision of the write.
+    /// Writes a key. Returns the version that it replaces and the revision of the write.
     pub(super) fn put(&mut self, key: Vec<u8>, value: Vec<u8>, lease: i64) -> (Option<Arc<Version>>, i64) {
         let previous = self.mvcc.live(&key);
         let (create_revision, version) = previous.map_or((self.main, 1), |live| (live.kv.create_revision, live.kv.version + 1));
@@ -425,7 +427,7 @@ impl Writing<'_> {
         (previous, self.main)
     }
 
-    /// Deletes every live key of the range; returns what was there.
+    /// Deletes all live keys in the range and returns their versions.
     pub(super) fn delete(&mut self, range: &KeyRange) -> Vec<Arc<Version>> {
         let deleted: Vec<Arc<Version>> = self.mvcc.live_at(range, self.main).cloned().collect();
         for version in &deleted {
@@ -449,7 +451,7 @@ impl Writing<'_> {
         previous
     }
 
-    /// Ends the transaction and returns its new rows, none when nothing was changed (then the revision stays too).
+    /// Ends the transaction and returns its new rows. If nothing was changed, there are none and the revision stays.
     pub(super) fn finish(self, now: Instant) -> Vec<Arc<Version>> {
         if self.changes.is_empty() {
             return Vec::new();
@@ -496,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn every_revision_can_be_read_until_it_is_compacted() {
+    fn revisions_can_be_read_until_they_are_compacted() {
         let mut mvcc = Mvcc::new();
         assert_eq!(put(&mut mvcc, "a", "1"), 2);
         assert_eq!(put(&mut mvcc, "b", "1"), 3);
@@ -512,11 +514,11 @@ mod tests {
         assert_eq!(mvcc.obsolete_rows(5), [(3, 0), (5, 0)]);
         mvcc.compact(5);
         assert_eq!(at(&mvcc, 5), [pair("a", "2")]);
-        assert_eq!(mvcc.index.len(), 1, "a deleted key leaves nothing behind");
+        assert_eq!(mvcc.index.len(), 1, "a deleted key is removed from the index");
     }
 
     #[test]
-    fn a_key_that_comes_back_begins_anew_and_one_that_stays_counts_on() {
+    fn version_of_a_recreated_key_restarts_at_one() {
         let mut mvcc = Mvcc::new();
         put(&mut mvcc, "a", "1");
         put(&mut mvcc, "a", "2");
@@ -532,14 +534,14 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_that_changes_nothing_leaves_the_revision() {
+    fn transaction_without_changes_keeps_the_revision() {
         let mut mvcc = Mvcc::new();
         assert_eq!(delete(&mut mvcc, "a"), 0);
         assert_eq!((mvcc.revision(), mvcc.log.len()), (1, 0));
     }
 
     #[test]
-    fn what_was_written_is_restored_from_its_rows() {
+    fn content_is_restored_from_its_rows() {
         let mut mvcc = Mvcc::new();
         for number in 0..20 {
             put(&mut mvcc, ["a", "b", "c"][number % 3], &number.to_string());
@@ -563,7 +565,7 @@ mod tests {
             assert_eq!(at(&restored, revision), at(&mvcc, revision), "at {revision}");
         }
         let told = |mvcc: &Mvcc| -> Vec<i64> {
-            let piece = mvcc.history(compacted + 1, mvcc.revision()).expect("it is kept");
+            let piece = mvcc.history(compacted + 1, mvcc.revision()).expect("the revision is retained");
             piece.iter().map(|revision| revision.main).collect()
         };
         assert_eq!(told(&restored), told(&mvcc));
@@ -571,7 +573,7 @@ mod tests {
     }
 
     #[test]
-    fn a_running_watch_reads_compacted_history_until_it_is_trimmed() {
+    fn running_watch_reads_compacted_history_until_it_is_trimmed() {
         let mut mvcc = Mvcc::new();
         for _ in 0..10 {
             put(&mut mvcc, "a", "x");
@@ -582,14 +584,14 @@ mod tests {
         assert_eq!(
             mvcc.history(3, 11).err(),
             Some(8),
-            "never trimmed above the compaction, and then gone"
+            "revisions before the compaction are trimmed"
         );
         assert_eq!(mvcc.history(8, 11).map(|piece| piece.len()).ok(), Some(4));
         assert_eq!(mvcc.log_bytes, 4 * 2);
     }
 
     #[test]
-    fn a_watch_that_begins_at_the_compaction_is_told_of_it_however_little_is_retained() {
+    fn watch_from_the_compaction_revision_receives_it() {
         let mut mvcc = Mvcc::new();
         put(&mut mvcc, "a", "x");
         let later = Instant::now() + std::time::Duration::from_secs(1);
@@ -598,14 +600,14 @@ mod tests {
         mvcc.compact(2);
         mvcc.trim(2);
         assert_eq!(mvcc.history(2, 2).map(|piece| piece.len()), Ok(1));
-        // It counts for nothing, or retention would never come to rest.
+        // It does not count towards the limits, or retention would never finish.
         assert_eq!((mvcc.overdue((0, 0), Some(later), 100), mvcc.oldest()), ((None, true), None));
         put(&mut mvcc, "a", "y");
         assert_eq!(mvcc.overdue((0, 0), None, 100), (Some(3), true));
     }
 
     #[test]
-    fn retention_names_the_newest_revision_that_is_over_a_limit_step_by_step() {
+    fn retention_returns_the_newest_revision_over_a_limit() {
         let mut mvcc = Mvcc::new();
         for _ in 0..10 {
             put(&mut mvcc, "a", "x");
@@ -619,7 +621,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_hold_what_etcd_means_by_key_and_range_end() {
+    fn key_ranges_have_the_semantics_of_etcd() {
         assert!(KeyRange::new(b"a", b"").contains(b"a") && !KeyRange::new(b"a", b"").contains(b"aa"));
         assert!(KeyRange::new(b"a", &[0]).contains(b"zzz") && !KeyRange::new(b"b", &[0]).contains(b"a"));
         assert!(KeyRange::new(b"a", b"b").contains(b"ab") && !KeyRange::new(b"a", b"b").contains(b"b"));

@@ -1,8 +1,7 @@
-//! The store without file, network, threads and clock, for whatever can be asked of it, and the rules that must hold all the same.
+//! Runs the store without file, network, threads and clock, for fuzzing, and checks its invariants.
 //!
-//! Owns a stand-in for the file, and the judgement of each answer. Must never be part of a normal build: it is behind the feature
-//! `offline`. A request takes the way of a real one, through the gRPC service, its checks and the writer; only who polls is
-//! different. Start reading at [`run`]; `requests` makes requests of bytes.
+//! Requests pass through the gRPC service, its checks and the writer as in a real store; only the futures are polled differently. The
+//! feature `offline` enables this module, which is not part of normal builds. `requests` turns bytes into requests.
 
 mod requests;
 
@@ -29,15 +28,15 @@ use super::watch::WatchStream;
 use super::writer::{Writer, restore};
 use requests::{Input, Request};
 
-/// Most requests that are made of one input.
+/// Maximum number of requests from one input.
 const REQUESTS_MAX: usize = 64;
-/// Most revisions that are remembered, to be read again at the end.
+/// Maximum number of revisions that are kept to be read again at the end.
 const REMEMBERED_MAX: usize = 32;
 
-/// Makes requests of the bytes, any bytes, and serves them.
+/// Turns arbitrary bytes into requests and serves them.
 ///
 /// # Panics
-/// The store breaks a rule of the API: that is what this is for.
+/// If the store violates a rule of the API.
 pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let retention = match input.byte() % 2 {
@@ -60,7 +59,7 @@ pub fn run(bytes: &[u8]) {
     store.judge();
 }
 
-/// What a file would hold.
+/// Stand-in for the store file.
 #[derive(Default)]
 struct File {
     rows: BTreeMap<(i64, i64), Arc<Version>>,
@@ -72,11 +71,11 @@ impl File {
     fn commit(&mut self, batch: &Batch) {
         for version in &batch.rows {
             let before = self.rows.insert(version.row(), Arc::clone(version));
-            assert!(before.is_none(), "row {:?} is written twice", version.row());
+            assert!(before.is_none(), "row {:?} was written twice", version.row());
         }
-        // A compaction that is asked for and one that is due may meet, and name the same rows.
+        // A requested compaction and an automatic one may name the same rows.
         for row in &BTreeSet::from_iter(&batch.obsolete) {
-            assert!(self.rows.remove(row).is_some(), "row {row:?} is removed, and is not there");
+            assert!(self.rows.remove(row).is_some(), "removed row {row:?} does not exist");
         }
         for (id, ttl) in &batch.leases {
             match ttl {
@@ -85,7 +84,7 @@ impl File {
             }
         }
         if let Some(compacted) = batch.compacted {
-            assert!(self.compacted < Some(compacted), "a compaction goes back");
+            assert!(self.compacted < Some(compacted), "the compaction revision went back");
             self.compacted = Some(compacted);
         }
     }
@@ -105,12 +104,12 @@ impl File {
     }
 }
 
-/// A watch of everything from the beginning, and what it has told.
+/// A watch of all keys from the beginning, with the content rebuilt from its events.
 struct Replica {
     stream: WatchStream,
     content: BTreeMap<Vec<u8>, PbKeyValue>,
     revision: i64,
-    /// It was too slow for a compaction, so it knows no more.
+    /// True if a compaction cancelled the watch, so that its content is incomplete.
     over: bool,
 }
 
@@ -137,19 +136,19 @@ impl Replica {
             self.over |= response.canceled;
             for event in response.events {
                 let kv = event.kv.expect("an event has a key");
-                assert!(kv.mod_revision >= self.revision, "an event of {} comes late", kv.mod_revision);
+                assert!(kv.mod_revision >= self.revision, "an event of revision {} came out of order", kv.mod_revision);
                 self.revision = kv.mod_revision;
                 let before = match event.r#type {
                     0 => self.content.insert(kv.key.clone(), kv),
                     _ => self.content.remove(&kv.key),
                 };
-                assert_eq!(before, event.prev_kv, "an event was left out");
+                assert_eq!(before, event.prev_kv, "an event is missing");
             }
         }
     }
 }
 
-/// What a stream has to say next.
+/// Returns the next response of a stream, if there is one.
 fn next_of(stream: &mut WatchStream) -> Option<PbWatchResponse> {
     while !stream.has_outgoing() {
         if !stream.fill() {
@@ -165,12 +164,12 @@ struct Offline {
     writer: Writer,
     file: File,
     watches: WatchStream,
-    /// How far each watch of the input has been told.
+    /// Revision of the last event of each watch of the input.
     told: BTreeMap<i64, i64>,
     replica: Replica,
     now: Instant,
     revision: i64,
-    /// What there was at revisions of the past.
+    /// Content at past revisions.
     past: Vec<(i64, Vec<Arc<Version>>)>,
 }
 
@@ -208,7 +207,7 @@ impl Offline {
         &self.service.shared
     }
 
-    /// Answers a call before anything else happens.
+    /// Polls a call to completion, running the writer in between.
     fn answer<T>(&mut self, call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Status> {
         let mut call = pin!(call);
         for _ in 0..2 {
@@ -217,10 +216,10 @@ impl Offline {
             }
             self.write();
         }
-        panic!("a call waits for something else than the writer");
+        panic!("a call waits for something other than the writer");
     }
 
-    /// The writer's turn.
+    /// Runs the writer once.
     fn write(&mut self) {
         let mut commands = Vec::new();
         while let Ok(command) = self.writer.commands.try_recv() {
@@ -257,7 +256,7 @@ impl Offline {
         self.revision = current;
     }
 
-    /// Has a request carried out; answers whether it has written anything.
+    /// Executes a request and returns whether it has written anything.
     fn call(&mut self, request: Request) -> Result<bool, Status> {
         let service = self.service.clone();
         match request {
@@ -274,7 +273,7 @@ impl Offline {
                 let (key, prev_kv) = (put.key.clone(), put.prev_kv);
                 let response = self.answer(service.put(tonic::Request::new(put)))?;
                 let revision = response.header.expect("a header").revision;
-                let live = self.shared().read(|state, _| state.mvcc.live(&key).cloned()).expect("it was put");
+                let live = self.shared().read(|state, _| state.mvcc.live(&key).cloned()).expect("the key was put");
                 assert_eq!(live.kv.mod_revision, revision);
                 assert!(response.prev_kv.is_none() || prev_kv);
                 Ok(true)
@@ -326,13 +325,13 @@ impl Offline {
         }
     }
 
-    /// Reads what the watches have to say.
+    /// Reads the responses of the watches.
     fn listen(&mut self) {
         self.watches.progress_due();
         self.replica.follow();
         while let Some(response) = next_of(&mut self.watches) {
             let revision = response.header.expect("a header").revision;
-            assert!(revision <= self.shared().current(), "a watch tells of what is not durable");
+            assert!(revision <= self.shared().current(), "a watch reported a revision that is not durable");
             if response.created {
                 self.told.insert(response.watch_id, 0);
             }
@@ -342,7 +341,7 @@ impl Offline {
                     .told
                     .insert(response.watch_id, kv.mod_revision)
                     .expect("events come after the creation");
-                assert!(told <= kv.mod_revision && kv.mod_revision <= revision, "events come in order");
+                assert!(told <= kv.mod_revision && kv.mod_revision <= revision, "events are in order");
             }
             if response.canceled {
                 self.told.remove(&response.watch_id);
@@ -363,7 +362,7 @@ impl Offline {
         assert!(in_order && kv.version > 0 && !kv.key.is_empty(), "{kv:?}");
     }
 
-    /// What must hold at the end.
+    /// Checks the invariants at the end.
     fn judge(&mut self) {
         self.listen();
         let shared = Arc::clone(self.shared());
@@ -374,13 +373,13 @@ impl Offline {
                 let again: Vec<_> = state.mvcc.live_at(&everything, *revision).collect();
                 assert!(
                     again.len() == content.len() && again.iter().zip(content).all(|(again, then)| Arc::ptr_eq(again, then)),
-                    "revision {revision} is no longer what it was"
+                    "revision {revision} has changed"
                 );
             }
             let kvs = |versions: &[&Arc<Version>]| -> Vec<PbKeyValue> { versions.iter().map(|version| version.kv.clone()).collect() };
             if !self.replica.over {
                 let told: Vec<PbKeyValue> = self.replica.content.values().cloned().collect();
-                assert_eq!(told, kvs(&live), "a watch of everything has told of something else than there is");
+                assert_eq!(told, kvs(&live), "the content rebuilt from a watch of all keys differs from the store");
             }
             for version in live.iter().filter(|version| version.kv.lease != 0) {
                 let lease = state.lessor.get(version.kv.lease).expect("the lease of a live key exists");
@@ -390,7 +389,7 @@ impl Offline {
             assert_eq!(
                 restored.mvcc.revision(),
                 current,
-                "after a restart the revision would be another one"
+                "a restart would change the revision"
             );
             assert_eq!(restored.mvcc.compacted(), state.mvcc.compacted());
             assert_eq!(
@@ -415,7 +414,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_is_asked_of_the_store_it_keeps_its_rules() {
+    fn corpus_requests_violate_no_rule_of_the_api() {
         let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fuzz/corpus/requests");
         let files = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
         let mut files: Vec<PathBuf> = files.map(|file| file.expect("a directory entry").path()).collect();

@@ -1,40 +1,40 @@
-//! The quota of the store, and the alarm that etcd raises when it is reached.
+//! The quota of the store and the alarm NOSPACE.
 //!
-//! The size counts every retained version and lease with a fixed overhead, as etcd's cost of a request does. A write that would exceed
-//! the quota raises the alarm NOSPACE: until somebody disarms it, puts and grants are refused, while reads, deletions and compactions
-//! go on. The alarm is kept in the file.
+//! The size includes a fixed overhead for each retained version and lease, like etcd's cost of a request. A write that would exceed the
+//! quota raises the alarm. Until a user disarms it, puts and grants are refused, while reads, deletions and compactions still work. The
+//! alarm is stored in the file.
 
 use etcd_client::proto::{PbPutRequest, PbTxnOpRequest, PbTxnRequest, PbTxnRequestOp};
 
 use super::error::Refusal;
 
-/// Counted for each version besides its key and value (etcd: `kvOverhead`).
+/// Overhead of a version in addition to its key and value (etcd: `kvOverhead`).
 pub(super) const VERSION_OVERHEAD: usize = 256;
-/// Counted for each lease.
+/// Size of a lease.
 pub(super) const LEASE_OVERHEAD: usize = 256;
 
-/// Limit of the store's size and the state of its alarm.
+/// Limit on the size of the store, and the state of its alarm.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Quota {
-    /// Most bytes.
+    /// Maximum size in bytes.
     pub(super) limit: usize,
-    /// Whether the alarm NOSPACE is raised.
+    /// True if the alarm NOSPACE is raised.
     pub(super) alarm: bool,
 }
 
-/// Outcome of asking for space.
+/// Result of a check for space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Space {
-    /// There is enough.
+    /// There is enough space.
     Enough,
-    /// The alarm was raised before.
+    /// The alarm is already raised.
     Alarmed,
-    /// The request exceeds the quota: the alarm has to be raised.
+    /// The request exceeds the quota and must raise the alarm.
     Exceeded,
 }
 
 impl Quota {
-    /// Judges a request that costs so many bytes in a store of this size. What costs nothing is always possible.
+    /// Checks a request of this cost in a store of this size. Requests without cost are always possible.
     pub(super) fn space(&self, size: usize, cost: usize) -> Space {
         match () {
             () if cost == 0 => Space::Enough,
@@ -54,12 +54,12 @@ impl Space {
     }
 }
 
-/// Cost of a put.
+/// Returns the cost of a put.
 pub(super) fn put(request: &PbPutRequest) -> usize {
     VERSION_OVERHEAD + request.key.len() + request.value.len()
 }
 
-/// Cost of a transaction: of its more expensive branch. Deletions are free, because they lead back below the quota.
+/// Returns the cost of a transaction: that of its more expensive branch. Deletions are free, because they help to get below the quota.
 pub(super) fn txn(request: &PbTxnRequest) -> usize {
     branch(&request.success).max(branch(&request.failure))
 }
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn alarm_stops_what_costs_and_nothing_else() {
+    fn alarm_refuses_only_requests_with_a_cost() {
         let mut quota = Quota { limit: 1000, alarm: false };
         assert_eq!(quota.space(700, 300), Space::Enough);
         assert_eq!(quota.space(700, 301), Space::Exceeded);

@@ -1,7 +1,6 @@
-//! What the gRPC services, the watches and the writer share.
+//! State shared by the gRPC services, the watches and the writer.
 //!
-//! Owns the lock around the state and the mark up to which everything is durable. It must never be locked across an await: readers are
-//! given a closure. Start reading at [`Shared::read`].
+//! Readers pass a closure to [`Shared::read`], so that the lock is never held across an await.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,30 +16,30 @@ use super::error::Refusal;
 use super::writer::{Command, Reply};
 
 pub(super) struct Shared {
-    /// A standard lock, not an asynchronous one: it is held for in-memory work only, never while waiting.
+    /// A std lock: held only for work in memory.
     pub(super) state: RwLock<State>,
-    /// The last durable revision. Readers and watches see everything up to it and nothing above.
+    /// Last durable revision. Readers and watches see everything up to it and nothing above.
     pub(super) committed: watch::Sender<i64>,
-    /// Set once, when the store stops: long-lived streams end.
+    /// Set once when the store stops, to end long-lived streams.
     pub(super) stopping: watch::Sender<bool>,
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) identity: Identity,
     pub(super) listen: SocketAddr,
-    /// The store file.
+    /// Path of the store file.
     pub(super) path: PathBuf,
-    /// Room for watches, in KiB.
+    /// Memory left for watches, in KiB.
     pub(super) watch_room: Arc<Semaphore>,
-    /// Room for answers that clients have not taken yet, in KiB.
+    /// Memory left for answers that clients have not received yet, in KiB.
     pub(super) answer_room: Arc<Semaphore>,
-    /// Room for backups on their way to clients.
+    /// Permits for backups that are being sent.
     pub(super) snapshots: Arc<Semaphore>,
 }
 
-/// Memory for the watches of all clients.
+/// Maximum memory for the watches of all clients.
 const WATCH_KIB: usize = 64 * 1024;
-/// Backups at a time.
+/// Maximum number of concurrent backups.
 const SNAPSHOTS_MAX: usize = 1;
-/// Memory for large answers on their way to clients.
+/// Maximum memory for large answers that are being sent.
 const ANSWER_KIB: usize = 512 * 1024;
 
 impl Shared {
@@ -59,13 +58,13 @@ impl Shared {
         }
     }
 
-    /// Reserves memory for a watch of so many bytes; `None` if all watches together would take too much.
+    /// Reserves memory for a watch of this size. Returns `None` if all watches together would need too much.
     pub(super) fn reserve_watch(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let kib = u32::try_from(bytes / 1024 + 1).ok()?;
         Arc::clone(&self.watch_room).try_acquire_many_owned(kib).ok()
     }
 
-    /// Waits until there is memory for an answer of so many bytes.
+    /// Waits until there is memory for an answer of this size.
     pub(super) async fn reserve_answer(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let kib = u32::try_from((bytes / 1024).min(ANSWER_KIB)).unwrap_or(u32::MAX);
         if kib == 0 {
@@ -75,15 +74,17 @@ impl Shared {
         Arc::clone(&self.answer_room).acquire_many_owned(kib).await.ok()
     }
 
-    /// Reads the state together with the last durable revision. The mark is read under the lock: the writer moves it before it takes the
-    /// lock to free old versions, so what belongs to the mark is still there.
+    /// Reads the state together with the last durable revision.
+    ///
+    /// The revision is read under the lock: the writer advances it before it takes the lock to free old versions, so all versions for this
+    /// revision are still there.
     pub(super) fn read<T>(&self, reading: impl FnOnce(&State, i64) -> T) -> T {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let current = *self.committed.borrow();
         reading(&state, current)
     }
 
-    /// Gives a lease its full TTL again. Not written to disk: after a restart every lease starts at its full TTL anyway.
+    /// Restores the full TTL of a lease. Not written to disk, because all leases start with their full TTL after a restart.
     pub(super) fn renew_lease(&self, id: i64) -> Option<i64> {
         self.state
             .write()
@@ -103,7 +104,7 @@ impl Shared {
         *self.committed.borrow()
     }
 
-    /// A header of this member at `revision`.
+    /// Returns a header of this member at `revision`.
     pub(super) fn header(&self, revision: i64) -> Option<PbResponseHeader> {
         let Identity { cluster, member, term } = self.identity;
         Some(PbResponseHeader {
@@ -114,15 +115,15 @@ impl Shared {
         })
     }
 
-    /// Completes a header that so far has a revision only.
+    /// Completes a header that contains only a revision.
     pub(super) fn complete(&self, header: &mut Option<PbResponseHeader>) {
         let revision = header.as_ref().map_or_else(|| self.current(), |header| header.revision);
         *header = self.header(revision);
     }
 
-    /// Returns when the store begins to stop.
+    /// Waits until the store starts to stop.
     pub(super) async fn stopped(&self) {
-        // The sender lives as long as `self`, so this cannot fail while we wait.
+        // The sender lives as long as `self`, so this cannot fail.
         let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
     }
 }

@@ -1,9 +1,10 @@
-//! Watches: one state machine for each watch stream of a client.
+//! Watches: a state machine for each watch stream of a client.
 //!
-//! Owns the watchers of a stream, how far each has come, and what waits to be sent. It must never be fed by the writer: it *reads* the
-//! log, from its own position up to the durable mark, when the client has taken what it was sent before. So a slow client costs nobody
-//! anything: it just reads older history, and is cancelled as compacted when that is gone. Nothing can be lost or reordered.
-//! Start reading at [`WatchStream::fill`]; the loop around it is in `service::watch`.
+//! The writer does not push events. A stream *reads* the log from its own position up to the last durable revision once the client has
+//! taken the previous responses. A slow client therefore costs others nothing: it reads older history, and is cancelled as compacted when
+//! that is no longer available. Events cannot be lost or reordered.
+//!
+//! [`WatchStream::fill`] reads the log; the loop around it is in `service::watch`.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use super::error::Refusal;
 use super::mvcc::{Change, KeyRange, Revision};
 use super::shared::Shared;
 
-/// What a client asks of a new watch.
+/// Options of a new watch.
 #[derive(Debug, Clone)]
 struct Create {
     key: Vec<u8>,
@@ -30,9 +31,9 @@ struct Create {
     fragment: bool,
 }
 
-/// The watch ID in answers that belong to no watch.
+/// Watch ID in responses that belong to no watch.
 const NO_WATCH: i64 = -1;
-/// With `fragment`, larger answers are split (etcd: its request limit).
+/// With `fragment`, larger responses are split (etcd: its request limit).
 const FRAGMENT_BYTES: usize = 1_572_864;
 /// `WatchCreateRequest.FilterType`.
 const FILTER_NO_PUT: i32 = 0;
@@ -41,13 +42,13 @@ const FILTER_NO_DELETE: i32 = 1;
 #[derive(Debug)]
 struct Watcher {
     range: KeyRange,
-    /// The first revision that it has not been told of. While it is not lagging, only a lower bound against `WatchStream::cursor`.
+    /// First revision not reported yet. Unless the watcher is lagging, only a lower bound; see `WatchStream::cursor`.
     from: i64,
     lagging: bool,
     options: Create,
-    /// Whether it was told nothing since the last progress notification was due.
+    /// True if nothing was reported since the last progress notification was due.
     quiet: bool,
-    /// Its memory, given back with it.
+    /// Memory reserved for the watcher.
     _room: OwnedSemaphorePermit,
 }
 
@@ -62,7 +63,7 @@ impl Watcher {
     }
 }
 
-/// One change picked for a watch; copied out of the shared log only when it is sent.
+/// A change selected for a watch. Copied from the shared log only when it is sent.
 #[derive(Debug)]
 struct Pick {
     revision: Arc<Revision>,
@@ -90,13 +91,13 @@ enum Outgoing {
 pub(super) struct WatchStream {
     shared: Arc<Shared>,
     watchers: HashMap<i64, Watcher>,
-    /// Watchers of one key, by key: so a change costs a look-up and not a walk over thousands of them.
+    /// Watchers of a single key, by key, so that a change needs a lookup instead of a scan of thousands of watchers.
     by_key: HashMap<Vec<u8>, Vec<i64>>,
     /// Watchers of ranges.
     ranges: Vec<i64>,
     /// Watchers that read history up to `cursor`, one at a time.
     lagging: VecDeque<i64>,
-    /// The first revision that the other watchers have not been told of.
+    /// First revision not reported yet to the watchers that are not lagging.
     cursor: i64,
     outbox: VecDeque<Outgoing>,
     progress_requested: bool,
@@ -119,7 +120,7 @@ impl WatchStream {
         }
     }
 
-    /// Takes a request of the client. One that asks for nothing gets no answer.
+    /// Handles a request of the client. An empty request gets no answer.
     pub(super) fn handle(&mut self, request: PbWatchRequest) {
         match request.request_union {
             Some(PbWatchRequestUnion::CreateRequest(request)) => self.create(Create {
@@ -141,7 +142,7 @@ impl WatchStream {
 
     fn create(&mut self, mut options: Create) {
         if options.key.is_empty() {
-            // As in etcd, an empty key stands for the first key there can be.
+            // As in etcd, an empty key stands for the smallest possible key.
             options.key = vec![0];
         }
         let range = KeyRange::new(&options.key, &options.range_end);
@@ -171,7 +172,7 @@ impl WatchStream {
             return self.push_compacted(id, compacted);
         }
         if self.watchers.is_empty() {
-            // Nobody was there to be told of what happened before.
+            // Without watchers, earlier changes need not be reported.
             self.cursor = current + 1;
         }
         let from = if start > 0 { start } else { current + 1 };
@@ -204,7 +205,7 @@ impl WatchStream {
         self.next_id - 1
     }
 
-    /// Ends a watch on the client's wish. As in etcd, an unknown ID gets no answer.
+    /// Cancels a watch for the client. As in etcd, an unknown ID gets no answer.
     fn cancel(&mut self, id: i64) {
         if self.remove(id) {
             self.outbox
@@ -215,12 +216,12 @@ impl WatchStream {
         }
     }
 
-    /// Answers once every watch of the stream has been told of everything up to some revision, and names that.
+    /// Requests a response as soon as all watches of the stream have been notified of the changes up to a common revision, which it names.
     fn request_progress(&mut self) {
         self.progress_requested = true;
     }
 
-    /// To be called at the interval of progress notifications: tells those that asked for them and heard nothing since the last time.
+    /// Sends progress notifications to watches that requested them and had no events since the last time. Call this once per interval.
     pub(super) fn progress_due(&mut self) {
         let told = self.cursor - 1;
         let mut quiet = Vec::new();
@@ -276,13 +277,14 @@ impl WatchStream {
         !self.outbox.is_empty()
     }
 
-    /// How much waits to be sent, so that a client cannot pile up requests without reading answers.
+    /// Returns the number of queued responses, so that a client cannot queue up requests without reading responses.
     pub(super) fn outgoing(&self) -> usize {
         self.outbox.len()
     }
 
-    /// Reads the next piece of history: the live one first, then that of one lagging watcher. Returns false when there is nothing to read.
-    /// To be called with an empty outbox only, which is what bounds the memory of a slow stream.
+    /// Reads the next part of the history: the live one first, then that of one lagging watcher. Returns false if there is nothing to read.
+    ///
+    /// Must be called with an empty outbox only, which bounds the memory of a slow stream.
     pub(super) fn fill(&mut self) -> bool {
         let current = self.shared.current();
         if self.watchers.is_empty() {
@@ -398,7 +400,7 @@ impl WatchStream {
         });
     }
 
-    /// The next response to send.
+    /// Returns the next response to send.
     pub(super) fn take(&mut self) -> Option<PbWatchResponse> {
         match self.outbox.pop_front()? {
             Outgoing::Ready(response) => Some(response),

@@ -1,11 +1,8 @@
-//! The one thread that changes the store.
+//! The thread that changes the store: orders all writes, commits them in groups, expires leases and compacts automatically.
 //!
-//! Owns the order of all writes, group commit, lease expiry and automatic compaction. It must never acknowledge what is not durable, and
-//! never hold the state's lock while the disk works. Start reading at [`Writer::process`].
-//!
-//! A batch is whatever has queued up while the previous one was on its way to disk: it is applied in memory, committed in one redb
-//! transaction, then made visible to readers and watches, and only then answered. So the disk's latency is shared by all who wait, and
-//! a kill at any moment loses nothing that was acknowledged.
+//! A batch consists of the commands that were queued while the previous batch was written to disk. It is applied in memory, committed in
+//! one redb transaction, then made visible to readers and watches, and only then answered. All waiting clients share the latency of the
+//! disk, and a kill never loses an acknowledged write. The lock of the state is not held during disk I/O.
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
@@ -26,10 +23,10 @@ use super::mvcc::Mvcc;
 use super::quota::{self, Quota, Space};
 use super::shared::Shared;
 
-/// Where the answer to a command goes, after the command is durable.
+/// Receives the answer to a command, once the command is durable.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
 
-/// Everything that changes the store.
+/// Changes of the store, and requests that the writer executes between batches.
 pub(super) enum Command {
     Put(PbPutRequest, Reply<PbPutResponse>),
     Delete(PbDeleteRequest, Reply<PbDeleteResponse>),
@@ -37,51 +34,51 @@ pub(super) enum Command {
     Compact(PbCompactionRequest, Reply<PbCompactionResponse>),
     Grant(PbLeaseGrantRequest, Reply<PbLeaseGrantResponse>),
     Revoke(i64, Reply<PbLeaseRevokeResponse>),
-    /// Raises or disarms the alarm NOSPACE; answered with whether that changed anything.
+    /// Raises or disarms the alarm NOSPACE. The answer is whether that changed anything.
     Alarm(bool, Reply<bool>),
     Defragment(Reply<()>),
-    /// Ends the thread; answered when the file is closed and its lock released.
+    /// Ends the thread. Answered when the file is closed and its lock released.
     Stop(oneshot::Sender<()>),
 }
 
-/// Room for commands that wait for the writer; beyond it their senders wait.
+/// Capacity of the command queue. Senders wait when it is full.
 pub(super) const QUEUE: usize = 1024;
-/// Upper bounds of what one batch may do, so that nobody waits long for a commit.
+/// Limits of one batch, so that clients do not wait long for a commit.
 const BATCH_COMMANDS_MAX: usize = 1024;
 const BATCH_LEASES_MAX: usize = 256;
 const BATCH_FORGOTTEN_MAX: usize = 2048;
-/// After a failed commit: how often to try to open the file again when no command asks for it.
+/// Interval of attempts to open the file again after a failed commit, if there are no commands.
 const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What remains to be done once the batch is durable, or has failed to become so.
+/// Sends the answer once the batch is durable or has failed.
 type Answer = Box<dyn FnOnce(Result<(), Refusal>) + Send>;
 
 fn answer<T: Send + 'static>(reply: Reply<T>, result: Result<T, Refusal>) -> Answer {
-    // A receiver that is gone is a client that no longer waits: nothing to tell.
+    // An error means that the client no longer waits.
     Box::new(move |durable| drop(reply.send(durable.and(result))))
 }
 
-/// A batch on its way.
+/// A batch in progress.
 pub(super) struct Round {
     now: Instant,
     pub(super) batch: Batch,
     answers: Vec<Answer>,
-    /// Up to which revision the log may be freed, once the batch is visible.
+    /// Revision up to which the log may be freed once the batch is visible.
     forget: Option<i64>,
 }
 
 pub(super) struct Writer {
     shared: Arc<Shared>,
     pub(super) commands: mpsc::Receiver<Command>,
-    /// None after a failed commit, until the file could be opened and read again.
+    /// `None` after a failed commit, until the file has been opened and read again.
     disk: Option<Disk>,
     directory: PathBuf,
     retention: Retention,
-    /// When to look next for history that is too old.
+    /// Time of the next check for history that is too old.
     retention_due: Instant,
 }
 
-/// The state in memory that the content of the file stands for.
+/// Builds the state in memory from the content of the file.
 pub(super) fn restore(content: Content, quota: usize, now: Instant) -> State {
     let mut lessor = Lessor::default();
     for (id, ttl) in content.leases {
@@ -116,7 +113,7 @@ impl Writer {
         }
     }
 
-    /// Runs until told to stop or until nobody is left who could send a command.
+    /// Runs until stopped, or until no sender of commands is left.
     pub(super) async fn run(mut self) {
         loop {
             let wake = self.next_wake();
@@ -145,7 +142,7 @@ impl Writer {
             match last {
                 Some(Command::Stop(done)) => {
                     self.disk = None;
-                    // Whoever asked may have stopped waiting.
+                    // The caller may no longer wait.
                     let _ = done.send(());
                     return;
                 }
@@ -155,7 +152,7 @@ impl Writer {
         }
     }
 
-    /// The next lease expiry or look at the history's age. None: only a command can wake the writer.
+    /// Returns the time of the next lease expiry or check of the history's age. `None`: only a command can wake the writer.
     fn next_wake(&self) -> Option<Instant> {
         if self.disk.is_none() {
             return Some(Instant::now() + REOPEN_INTERVAL);
@@ -178,7 +175,7 @@ impl Writer {
         self.finish(round, &durable);
     }
 
-    /// Applies commands in memory, with all that is due by `now`. Nobody sees anything of it yet.
+    /// Applies commands in memory, and everything else that is due at `now`. Nothing is visible to readers yet.
     pub(super) fn apply(&mut self, commands: Vec<Command>, now: Instant) -> Round {
         let mut round = Round {
             now,
@@ -198,7 +195,7 @@ impl Writer {
         round
     }
 
-    /// Makes a batch visible if it has become durable, and answers all who wait for it.
+    /// Makes a batch visible if it is durable, and answers its commands.
     pub(super) fn finish(&self, round: Round, durable: &Result<(), Refusal>) {
         if durable.is_ok() {
             self.publish(round.batch.compacted, round.forget);
@@ -208,7 +205,7 @@ impl Writer {
         }
     }
 
-    /// Compacts what retention no longer covers. Returns up to which revision the log may be freed.
+    /// Compacts history beyond the retention limits. Returns the revision up to which the log may be freed.
     fn forget(&mut self, mvcc: &Mvcc, round: &mut Round) -> Option<i64> {
         let aged = round.now >= self.retention_due;
         let oldest = if aged { round.now.checked_sub(self.retention.age) } else { None };
@@ -230,14 +227,15 @@ impl Writer {
         }
         let Some(disk) = &self.disk else { return Err(Refusal::Stopped) };
         let Err(error) = disk.commit(batch) else { return Ok(()) };
-        tracing::error!(file = %disk.path().display(), %error, "embedded store: a commit failed; the next write opens the file again");
-        // What is in memory is now ahead of the disk by changes that nobody was promised.
+        tracing::error!(file = %disk.path().display(), %error, "embedded store: commit failed; opening the file again with the next write");
+        // The memory is now ahead of the disk by unacknowledged changes.
         self.disk = None;
         Err(Refusal::Disk(error.to_string()))
     }
 
-    /// Lets readers and watches see the batch, then frees what it compacted. In this order: until the new revision is visible, readers
-    /// may still need the versions that go.
+    /// Makes the batch visible to readers and watches, then frees what it compacted.
+    ///
+    /// The order matters: until the new revision is visible, readers may still need the versions to be freed.
     fn publish(&self, compacted: Option<i64>, forget: Option<i64>) {
         let revision = self.shared.state.read().unwrap_or_else(PoisonError::into_inner).mvcc.revision();
         self.shared
@@ -254,7 +252,7 @@ impl Writer {
         }
     }
 
-    /// After a failed commit: reads the file again, so that memory holds what is durable and nothing else.
+    /// Reads the file again after a failed commit, so that memory contains exactly what is durable.
     fn reopen(&mut self) -> Result<(), Refusal> {
         if self.disk.is_some() {
             return Ok(());
@@ -266,7 +264,7 @@ impl Writer {
         *self.shared.state.write().unwrap_or_else(PoisonError::into_inner) = restored;
         self.shared.committed.send_replace(revision);
         self.disk = Some(disk);
-        tracing::info!(revision, "embedded store: the file could be opened again");
+        tracing::info!(revision, "embedded store: file opened again");
         Ok(())
     }
 
@@ -278,7 +276,7 @@ impl Writer {
 
 async fn sleep_until(wake: Option<Instant>) {
     match wake {
-        // Timers count in milliseconds: one more makes sure that it is over when we look.
+        // Timers have millisecond resolution: one more ensures that the time has passed on wake-up.
         Some(wake) => tokio::time::sleep_until((wake + Duration::from_millis(1)).into()).await,
         None => std::future::pending().await,
     }
@@ -328,14 +326,14 @@ fn apply(state: &mut State, command: Command, round: &mut Round) {
     round.answers.push(answer);
 }
 
-/// Refuses what there is no space for, and raises the alarm.
+/// Checks the space for a write. Raises the alarm if the write exceeds the quota.
 fn reserve(state: &mut State, cost: usize, round: &mut Round) -> Result<(), Refusal> {
     let space = state.space(cost);
     if space == Space::Exceeded && alarm(state, true, round) {
         tracing::error!(
             quota = state.quota.limit,
             size = state.bytes(),
-            "embedded store: the quota is reached, so puts are refused; delete keys, run `etcdctl compaction` and then \
+            "embedded store: quota reached, puts are refused; delete keys, run `etcdctl compaction` and then \
              `etcdctl alarm disarm`, or raise --embedded-quota"
         );
     }
@@ -352,7 +350,7 @@ fn alarm(state: &mut State, raised: bool, round: &mut Round) -> bool {
     changed
 }
 
-/// Takes the rows of a write into the batch.
+/// Adds the rows of a write to the batch.
 fn keep<T>(applied: Result<Applied<T>, Refusal>, batch: &mut Batch) -> Result<T, Refusal> {
     let applied = applied?;
     batch.rows.extend(applied.rows);
@@ -411,7 +409,7 @@ mod tests {
     use crate::disk::Identity;
 
     fn writer(directory: &std::path::Path) -> (Writer, Arc<Shared>) {
-        let (disk, content) = Disk::open(directory).expect("an empty directory can be used");
+        let (disk, content) = Disk::open(directory).expect("an empty directory is accepted");
         let (commands, queue) = mpsc::channel(1);
         let identity = Identity {
             cluster: 1,
@@ -450,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_failed_commit_memory_is_what_the_disk_has_and_revisions_go_on_from_there() {
+    fn failed_commit_restores_memory_from_disk() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let (mut writer, shared) = writer(directory.path());
         put(&mut writer, "durable").expect("the disk works");
@@ -467,12 +465,12 @@ mod tests {
     }
 
     #[test]
-    fn while_the_file_cannot_be_opened_writes_are_refused_and_reads_go_on() {
+    fn writes_are_refused_and_reads_work_while_the_file_is_unavailable() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let (mut writer, shared) = writer(directory.path());
         put(&mut writer, "durable").expect("the disk works");
         writer.disk = None;
-        let (other, _) = Disk::open(directory.path()).expect("somebody else takes the file");
+        let (other, _) = Disk::open(directory.path()).expect("the file can be opened elsewhere");
         assert!(matches!(put(&mut writer, "refused"), Err(Refusal::Disk(_))));
         assert_eq!(keys(&shared), ["durable"]);
         drop(other);
@@ -480,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_that_compacts_what_it_has_just_written_keeps_the_last_versions() {
+    fn batch_that_compacts_its_own_writes_keeps_the_latest_versions() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let (mut writer, shared) = writer(directory.path());
         let (mut commands, mut answers) = (Vec::new(), Vec::new());

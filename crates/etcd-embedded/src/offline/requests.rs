@@ -1,6 +1,7 @@
-//! Requests out of bytes, any bytes: the few keys, revisions and leases that meet one another, and now and then a raw message.
+//! Decodes requests from arbitrary bytes: mostly with a few keys, revisions and leases that conflict with each other, sometimes raw
+//! messages.
 //!
-//! Owns the encoding, which nothing but a corpus remembers. Must never refuse an input. Start reading at [`Input::request`].
+//! Every input is valid. The encoding is only used by the fuzzing corpus.
 
 use std::time::Duration;
 
@@ -10,11 +11,11 @@ use etcd_client::proto::{
 };
 use prost::Message;
 
-/// Deepest nesting of transactions; raw messages can be nested more deeply.
+/// Maximum nesting of generated transactions. Raw messages can be nested deeper.
 const DEPTH_MAX: u8 = 3;
 const KEYS: [&[u8]; 8] = [b"a", b"b", b"a/b", b"a/c", b"a\0", b"\xff\xff", b"\0", b""];
 
-/// What can be asked of the store, or happen around it.
+/// A request, or an event around the store.
 pub(super) enum Request {
     Range(PbRangeRequest),
     Put(PbPutRequest),
@@ -26,13 +27,13 @@ pub(super) enum Request {
     TimeToLive(PbLeaseTimeToLiveRequest),
     KeepAlive(i64),
     Watch(PbWatchRequest),
-    /// Whoever watches reads the answers.
+    /// The responses of watches are read.
     Listen,
     /// Time passes.
     Pass(Duration),
 }
 
-/// Bytes that are used up from the front; zeros when there are no more.
+/// Input bytes, consumed from the front. Followed by zeros.
 pub(super) struct Input<'a> {
     rest: &'a [u8],
 }
@@ -58,7 +59,7 @@ impl<'a> Input<'a> {
         taken
     }
 
-    /// The next request to a store at the revision `current`.
+    /// Decodes the next request to a store at the revision `current`.
     pub(super) fn request(&mut self, current: i64) -> Request {
         match self.byte() % 14 {
             0 | 1 => Request::Put(self.put()),
@@ -105,7 +106,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Near the current revision, in both directions, or anything.
+    /// Decodes a revision, mostly one close to the current revision.
     fn revision(&mut self, current: i64) -> i64 {
         match self.byte() {
             255 => i64::MAX,
@@ -238,7 +239,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// A message as a client could send it: what cannot be decoded never reaches the service.
+    /// Decodes a raw message, as a client could send it. Undecodable ones never reach the service, so they become [`Request::Listen`].
     fn raw(&mut self) -> Request {
         let (kind, count) = (self.byte() % 8, self.byte());
         let bytes = self.bytes(count);

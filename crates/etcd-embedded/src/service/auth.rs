@@ -1,7 +1,6 @@
-//! The Auth service: there is no authentication, and it says so.
+//! The Auth service, which reports that authentication is not available.
 //!
-//! Owns nothing. It must never accept a password. It answers by path instead of through the generated trait, because the client crate
-//! does not export all types of that trait. Start reading at [`refusal`].
+//! It answers by path instead of through the generated trait, because the client crate does not export all types of that trait.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -14,7 +13,7 @@ use tonic::server::NamedService;
 
 use crate::error::Refusal;
 
-/// All calls of the service, answered alike.
+/// Answers all calls of the service.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct NoAuth;
 
@@ -36,7 +35,7 @@ impl Service<http::Request<Body>> for NoAuth {
     }
 }
 
-/// A log-in is refused in the words of an etcd without authentication, which client libraries understand; all else is not there.
+/// Returns the error for a path. A login gets the error of an etcd without authentication, which client libraries understand.
 fn refusal(path: &str) -> Refusal {
     match path.rsplit('/').next() {
         Some("Authenticate") => Refusal::AuthNotEnabled,

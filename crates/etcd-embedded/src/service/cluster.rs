@@ -1,6 +1,4 @@
-//! The Cluster service: a list of one member.
-//!
-//! Owns nothing. It must never pretend that members can be added. Start reading at `member_list`.
+//! The Cluster service, with a single member. Membership changes are not supported.
 
 use etcd_client::proto::{
     PbClusterService, PbMember, PbMemberAddRequest, PbMemberAddResponse, PbMemberListRequest, PbMemberListResponse, PbMemberPromoteRequest,

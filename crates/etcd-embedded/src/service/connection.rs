@@ -1,7 +1,6 @@
 //! Connections to the embedded store: gRPC over HTTP/2, and the few paths that etcd serves over HTTP/1.1.
 //!
-//! Bounds what one client and all clients together can make the store keep: connections, calls, bytes of large answers, and the time
-//! that a client may take. Start reading at [`StoreProtocol`], then [`Calls::answer`].
+//! Limits what clients can use: connections, calls, bytes of large answers, and time.
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
@@ -30,26 +29,25 @@ use listener::{
     refusal::{self, PREFACE},
 };
 
-/// Calls of one connection at a time: some client libraries open a stream for each watch.
+/// Maximum number of concurrent calls of a connection. Some client libraries open a stream for each watch.
 const STREAMS_MAX: u32 = 1024;
-/// Calls at a time of all clients, for each connection that there may be.
+/// Maximum number of concurrent calls of all clients, for each allowed connection.
 const CALLS_PER_CONNECTION: usize = 32;
-/// Most bytes of the headers of a call.
+/// Maximum size of the headers of a call.
 const HEADER_BYTES: u32 = 16 * 1024;
-/// Most bytes that wait until a client takes them, of one call.
+/// Maximum number of bytes of a call that wait to be sent to the client.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
-/// Bytes that a client may send before it is told to continue: of one call, of all calls of a connection.
+/// Flow control windows: bytes that a client may send unacknowledged in one call and in all calls of a connection.
 const STREAM_WINDOW: u32 = 512 * 1024;
 const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
-/// How many calls of one connection may be reset before the client is thought malicious: a client that drops a thousand watches at
-/// once is an ordinary one.
+/// Number of reset calls of one connection above which the client is considered malicious. Dropping a thousand watches at once is normal.
 const RESETS_MAX: usize = 100_000;
-/// Path of the one call whose messages may be nested deeper than they can be decoded.
+/// Path of the only call whose messages may be nested deeper than the decoder allows.
 const TXN: &str = "/etcdserverpb.KV/Txn";
-/// Part of the message of a decoder that gave up because of the depth.
+/// Part of the decoder's message when the nesting is too deep.
 const TOO_DEEP: &str = "recursion limit reached";
 
-/// What answers calls.
+/// Answers calls.
 pub(super) struct Calls {
     routes: Routes,
     places: Arc<Semaphore>,
@@ -64,7 +62,7 @@ impl Calls {
         }
     }
 
-    /// Answers a call if there are not too many. The place is taken until the client has the whole answer, or is gone.
+    /// Answers a call, unless there are too many. The permit is held until the client has received the whole answer or has disconnected.
     async fn answer(self: Arc<Self>, request: Request<Incoming>, activity: Arc<Activity>) -> Result<Response<Body>, Infallible> {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             return Ok(Status::from(Refusal::TooManyRequests).into_http());
@@ -79,7 +77,7 @@ impl Calls {
         let kept = (place, busy, reserved);
         Ok(response.map(|body| {
             Body::new(body.map_frame(move |frame| {
-                // Dropped with the body.
+                // Dropped together with the body.
                 let _kept = &kept;
                 frame
             }))
@@ -87,12 +85,12 @@ impl Calls {
     }
 }
 
-/// Whether a transaction could not be decoded because its nesting is deeper than the decoder follows.
+/// Returns whether a transaction could not be decoded because it is nested too deeply.
 fn is_too_deep(response: &Response<Body>) -> bool {
     Status::from_header_map(response.headers()).is_some_and(|status| status.code() == Code::Internal && status.message().contains(TOO_DEEP))
 }
 
-/// The protocol of the store's port.
+/// Protocol of the store's port.
 #[derive(Clone)]
 pub(super) struct StoreProtocol {
     pub(super) calls: Arc<Calls>,

@@ -80,7 +80,7 @@ impl Election for Service {
     }
 }
 
-/// Sends the leader whenever it or its value has changed. A client that reads slowly gets the newest one next.
+/// Sends the leader whenever it or its value changes. A slow client receives only the latest one.
 async fn observe(shared: Arc<Shared>, name: Vec<u8>, leaders: mpsc::Sender<Result<LeaderResponse, Status>>) {
     let mut committed = shared.committed.subscribe();
     let mut sent = 0;

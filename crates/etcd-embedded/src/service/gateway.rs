@@ -1,4 +1,4 @@
-//! The paths that etcd serves over HTTP/1.1: version and health. The JSON gateway is refused in words.
+//! The paths that etcd serves over HTTP/1.1: version and health. The JSON gateway is refused with an explanation.
 
 use http_body_util::Full;
 use hyper::{
@@ -11,15 +11,15 @@ use serde_json::{Value, json};
 use super::maintenance::VERSION;
 use crate::shared::Shared;
 
-/// Version of the API, as `etcdcluster` in the answer of `/version`.
+/// Version of the API, reported as `etcdcluster` by `/version`.
 const API_VERSION: &str = "3.4.0";
-/// gRPC's code for a missing method, as the gateway of etcd shows it.
+/// gRPC code for an unimplemented method, as reported by the gateway of etcd.
 const UNIMPLEMENTED: u32 = 12;
-/// Why there is no gateway, and what to do.
+/// Error for all requests to the gateway.
 const NO_GATEWAY: &str = "the embedded store serves gRPC only, without the HTTP/JSON gateway of etcd; use a gRPC client such as etcdctl, \
                           or point the agent to an etcd with --etcd-endpoints";
 
-/// Answers a request of HTTP/1.1.
+/// Answers an HTTP/1.1 request.
 pub(super) fn answer(shared: &Shared, method: &Method, path: &str) -> Response<Full<Bytes>> {
     let is_read = method == Method::GET;
     match path {

@@ -1,7 +1,6 @@
 //! The KV service: Range, Put, DeleteRange, Txn, Compact.
 //!
-//! Owns nothing but the way of a call: check, then read from memory or hand to the writer, then complete the header. It must never
-//! read above the last durable revision. Start reading at `range` and `put`.
+//! A call is checked, then answered from memory or passed to the writer. Reads see only durable revisions.
 
 use std::sync::Arc;
 
@@ -36,7 +35,7 @@ impl PbKvService for Service {
 
     type RangeStreamStream = tokio_stream::Empty<Result<PbRangeStreamResponse, Status>>;
 
-    /// Came with etcd 3.7.
+    /// Added in etcd 3.7.
     async fn range_stream(&self, _: Request<PbRangeRequest>) -> Result<Response<Self::RangeStreamStream>, Status> {
         Err(Refusal::Unsupported("RangeStream").into())
     }
@@ -72,7 +71,7 @@ impl PbKvService for Service {
         Ok(Response::new(response))
     }
 
-    /// Always physical: memory and file are rid of the old versions before the answer.
+    /// Always a physical compaction: old versions are deleted from memory and file before the answer.
     async fn compact(&self, request: Request<PbCompactionRequest>) -> Result<Response<PbCompactionResponse>, Status> {
         let request = request.into_inner();
         let mut response = self.shared.submit(|reply| Command::Compact(request, reply)).await?;

@@ -1,7 +1,7 @@
 //! The Lease service: grant, revoke, keep-alive, time to live, list.
 //!
-//! Owns nothing: grants and revocations go to the writer, renewals to the lessor in memory. It must never end a keep-alive stream because
-//! of an unknown lease: the answer is a TTL of 0, as in etcd. Start reading at `lease_keep_alive`.
+//! Grants and revocations go to the writer; renewals change only the memory. As in etcd, a keep-alive of an unknown lease is answered with
+//! TTL 0 and does not end the stream.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
-//! The Maintenance service: status, defragmentation, the alarm NOSPACE.
+//! The Maintenance service: status, defragmentation, the alarm NOSPACE, hashes and snapshots.
 //!
-//! Hashes are those that an etcd with the same history has, and a snapshot is a database file of etcd. Start reading at `status`.
+//! Hashes equal those of an etcd with the same history. A snapshot is a database file of etcd.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,9 +20,9 @@ use crate::error::Refusal;
 use crate::hash;
 use crate::writer::Command;
 
-/// Clients that look at the version find an API of 3.4, and people find out whom they talk to.
+/// Version of the server. Clients that parse it find API version 3.4, and people see that the server is not etcd.
 pub(super) const VERSION: &str = "3.4.0-netns-agent";
-/// Bytes of a backup in one message; more only where one page runs over into many.
+/// Size of a message with a part of a backup. Larger only for a page with overflow pages.
 const SNAPSHOT_CHUNK_BYTES: usize = 32 * 1024;
 /// `AlarmRequest.AlarmAction`.
 const ALARM_GET: i32 = 0;
@@ -38,7 +38,7 @@ impl PbMaintenanceService for Service {
         let size = std::fs::metadata(&self.shared.path).map_or(0, |metadata| metadata.len());
         let size = i64::try_from(size).unwrap_or(i64::MAX);
         let (revision, used, alarm) = self.shared.read(|state, current| (current, state.bytes(), state.quota.alarm));
-        // There is no raft: the revision stands in for the index, so that tools that compare the two see nothing behind.
+        // There is no raft: the revision serves as the index, so that tools that compare the two indexes see no lag.
         let index = u64::try_from(revision).unwrap_or(0);
         Ok(Response::new(PbStatusResponse {
             header: self.shared.header(revision),
@@ -77,7 +77,7 @@ impl PbMaintenanceService for Service {
                 self.shared.submit(|reply| Command::Alarm(true, reply)).await?;
                 true
             }
-            // Only the alarm that is named is disarmed; etcdctl names those that it was told of.
+            // Only the named alarm is disarmed; etcdctl names the alarms that were reported to it.
             ALARM_DEACTIVATE if alarm == ALARM_NO_SPACE && (member_id == member || member_id == 0) => {
                 self.shared.submit(|reply| Command::Alarm(false, reply)).await?
             }
@@ -119,7 +119,7 @@ impl PbMaintenanceService for Service {
     type SnapshotStream = Pin<Box<dyn Stream<Item = Result<PbSnapshotResponse, Status>> + Send>>;
 
     async fn snapshot(&self, _: Request<PbSnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
-        // A client that takes nothing of it keeps old versions in memory.
+        // A slow client keeps old versions in memory.
         let Ok(place) = Arc::clone(&self.shared.snapshots).try_acquire_owned() else {
             return Err(Refusal::TooManyRequests.into());
         };
@@ -127,7 +127,7 @@ impl PbMaintenanceService for Service {
         tracing::info!(
             bytes = backup.bytes(),
             revision = current,
-            "embedded store: a client takes a backup"
+            "embedded store: sending a backup to a client"
         );
         let header = self.shared.header(current);
         let (mut remaining, mut checksum) = (backup.bytes(), digest::Context::new(&digest::SHA256));
@@ -147,7 +147,7 @@ impl PbMaintenanceService for Service {
             checksum.update(&blob);
             remaining -= blob.len() as u64;
             if blob.is_empty() {
-                // As etcd: the SHA-256 of the file is its end.
+                // As in etcd, the file is followed by its SHA-256 hash.
                 ended = true;
                 blob = checksum.clone().finish().as_ref().to_vec();
             }

@@ -1,7 +1,4 @@
-//! The gRPC edge: one file for each service of the API.
-//!
-//! Owns the translation between gRPC calls and commands, reads and streams, and completes headers. It must never change the store except
-//! through the writer. Start reading at [`serve`], then `kv`.
+//! The gRPC services, one module for each service of the API. Changes to the store go through the writer.
 
 mod auth;
 mod cluster;
@@ -29,21 +26,22 @@ use super::error::Refusal;
 use super::shared::Shared;
 use listener::{Limits, Listener};
 
-/// Largest gRPC message that is read at all: etcd leaves half a MiB above its request limit, so that the limit itself answers.
+/// Maximum size of a gRPC message. As in etcd it is half a MiB above the request limit, so that larger requests get the request limit's
+/// error.
 const MESSAGE_BYTES_MAX: usize = REQUEST_BYTES_MAX + (512 << 10);
-/// Memory that an answer holds until the client has it; travels with the response from the service to the connection.
+/// Memory reserved until the client has received an answer. Travels with the response from the service to the connection.
 #[derive(Clone)]
 struct Reserved {
     _room: Arc<OwnedSemaphorePermit>,
 }
 
-/// What every service needs.
+/// State shared by all services.
 #[derive(Clone)]
 pub(super) struct Service {
     pub(super) shared: Arc<Shared>,
 }
 
-/// A refusal within a lock or an election: etcd passes that of a lease on without a code.
+/// Converts an error within a lock or an election. etcd reports a missing lease there without a code.
 fn passed_on(refusal: Refusal) -> Status {
     match refusal {
         Refusal::LeaseNotFound => Status::unknown(refusal.to_string()),
@@ -51,7 +49,7 @@ fn passed_on(refusal: Refusal) -> Status {
     }
 }
 
-/// Serves until the store stops and the open calls have ended.
+/// Serves until the store stops and open calls have ended.
 pub(super) async fn serve(socket: TcpListener, shared: Arc<Shared>, limits: StoreLimits) {
     let limits = Limits {
         connections_max: limits.connections,

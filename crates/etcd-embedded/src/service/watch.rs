@@ -1,7 +1,6 @@
-//! The Watch service: the loop that drives one [`WatchStream`] between a client's requests, new revisions and a client that reads.
+//! The Watch service: drives a [`WatchStream`] with the requests of a client, new revisions, and the progress of sending.
 //!
-//! Owns the task of a stream. It must never wait for the client without also listening to it, or a cancel would not be heard. Start
-//! reading at [`drive`].
+//! The task always listens to the client while it waits for it to read, so that a cancel request is noticed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +14,11 @@ use super::Service;
 use crate::shared::Shared;
 use crate::watch::WatchStream;
 
-/// Responses between the task and the connection; what is beyond waits in the log.
+/// Capacity of the channel between the task and the connection. Further responses stay in the log.
 const RESPONSES_IN_FLIGHT: usize = 4;
-/// Answers that may wait before a client's further requests are left unread.
+/// Number of queued responses above which no further requests of the client are read.
 const OUTGOING_MAX: usize = 4096;
-/// How often a watch with `progress_notify` hears at least something: etcd's interval.
+/// Interval of progress notifications for watches with `progress_notify`, as in etcd.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(600);
 
 #[tonic::async_trait]
@@ -33,7 +32,7 @@ impl PbWatchService for Service {
     }
 }
 
-/// Everything that can wake a stream. Ends when the client no longer reads or the store stops.
+/// Runs the loop of a stream. Ends when the client disconnects or the store stops.
 async fn drive(shared: Arc<Shared>, mut requests: Streaming<PbWatchRequest>, responses: mpsc::Sender<Result<PbWatchResponse, Status>>) {
     let mut stream = WatchStream::new(Arc::clone(&shared));
     let mut committed = shared.committed.subscribe();
@@ -42,7 +41,7 @@ async fn drive(shared: Arc<Shared>, mut requests: Streaming<PbWatchRequest>, res
     let stopped = shared.stopped();
     tokio::pin!(stopped);
     loop {
-        // Marked as seen before it is read: what comes in between wakes us again.
+        // Marked as seen before reading, so that a change in between wakes the loop again.
         committed.borrow_and_update();
         let idle = !stream.has_outgoing() && !stream.fill();
         tokio::select! {
@@ -50,7 +49,7 @@ async fn drive(shared: Arc<Shared>, mut requests: Streaming<PbWatchRequest>, res
             () = responses.closed() => return,
             request = requests.message(), if listening && stream.outgoing() < OUTGOING_MAX => match request {
                 Ok(Some(request)) => stream.handle(request),
-                // A client that has sent its last request still wants events, as with etcd.
+                // As in etcd, a client that has closed its side still receives events.
                 Ok(None) => listening = false,
                 Err(_) => return,
             },
@@ -61,7 +60,7 @@ async fn drive(shared: Arc<Shared>, mut requests: Streaming<PbWatchRequest>, res
             },
             changed = committed.changed(), if idle => if changed.is_err() { return },
             _ = progress.tick(), if stream.wants_progress() => stream.progress_due(),
-            // More history to read, but none of it was for this client: let others run in between.
+            // More history to read, but nothing for this client so far: let other tasks run.
             () = tokio::task::yield_now(), if !idle && !stream.has_outgoing() => {}
         }
     }
