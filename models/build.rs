@@ -1,6 +1,4 @@
-//! Compiles `proto/` into Rust types and a file descriptor set, without the `protoc` program.
-//!
-//! Owns the list of compiled files: every `.proto` below `proto/`. Must never write outside `OUT_DIR`. Start at [`main`].
+//! Compiles all `.proto` files below `proto/` into Rust types and a file descriptor set, without the `protoc` program.
 
 use std::{
     error::Error,
@@ -10,7 +8,7 @@ use std::{
 
 /// Name of the descriptor set within `OUT_DIR`.
 const DESCRIPTOR_SET: &str = "netns_agent.fds";
-/// Name of the file with [`members`] within `OUT_DIR`.
+/// Name of the file with the code of [`members`] within `OUT_DIR`.
 const MEMBERS: &str = "members.rs";
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -18,19 +16,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed={}", root.display());
     let mut sources = Vec::new();
     collect_protos(root, &mut sources)?;
-    // Directory order differs between file systems; the output should not.
+    // The order of directory entries differs between file systems; the output must not.
     sources.sort();
 
     let mut compiler = protox::Compiler::new([root])?;
     compiler.include_imports(true).include_source_info(true).open_files(&sources)?;
     let out_dir = PathBuf::from(std::env::var("OUT_DIR")?);
-    // The encoded form keeps custom options, which the typed `FileDescriptorSet` cannot hold. Comments are for the
-    // generated code only, so the embedded set goes without them.
+    // The encoded form keeps custom options, which the typed `FileDescriptorSet` cannot store. The embedded set has no comments, which only
+    // the generated code needs.
     fs::write(out_dir.join(DESCRIPTOR_SET), embedded_set(root, &sources)?)?;
 
     let mut config = prost_build::Config::new();
     config.enable_type_names().include_file("packages.rs");
-    // As above: in answers, descriptors keep their custom options only as they are. And what clients say of VPP is looked at as it is.
+    // Descriptors in responses must keep their custom options, and messages about VPP in requests their unknown fields.
     for message in [
         ".google.protobuf.FileDescriptorProto",
         ".google.protobuf.FileDescriptorSet",
@@ -45,8 +43,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Functions that give the member of the oneofs `link` and `port` of an interface by name and by reflection, whichever it is: made here,
-/// so that a new kind of link needs no line for it.
+/// Generates functions that return the member of an interface's oneofs `link` and `port` by name and by reflection.
+///
+/// The functions are generated so that a new kind of link needs no code for them.
 fn members(set: &prost_types::FileDescriptorSet) -> Result<String, Box<dyn Error>> {
     let files = set.file.iter().filter(|file| file.package() == "ligato.linux.interfaces");
     let interface = files
@@ -67,14 +66,14 @@ fn members(set: &prost_types::FileDescriptorSet) -> Result<String, Box<dyn Error
             );
         }
         code += &format!(
-            "/// The member of `{oneof}` by name and by reflection.\n\
+            "/// Returns the name of a member of `{oneof}`, and the member by reflection.\n\
              pub(crate) fn {oneof}_member({oneof}: &{variants}) -> (&'static str, Option<DynamicMessage>) {{\n    match {oneof} {{\n{arms}    }}\n}}\n"
         );
     }
     Ok(code)
 }
 
-/// The encoded descriptor set of all sources and their imports, without comments.
+/// Returns the encoded descriptor set of all sources and their imports, without comments.
 fn embedded_set(root: &Path, sources: &[PathBuf]) -> Result<Vec<u8>, protox::Error> {
     let mut compiler = protox::Compiler::new([root])?;
     compiler.include_imports(true).include_source_info(false).open_files(sources)?;

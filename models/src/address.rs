@@ -1,7 +1,7 @@
-//! Network addresses, MAC addresses and references to allocated addresses, as text and as values.
+//! Parsing and printing of IP addresses, MAC addresses and references to allocated addresses.
 //!
-//! Owns the syntax: what is accepted and the one canonical form of each. Must never decide whether an address makes sense
-//! at some place, which is the part of [`crate::validation`]. Start at [`parse_ip_or_cidr`].
+//! This module defines the accepted syntax and the canonical form of each. [`crate::validation`] decides whether an address is allowed in
+//! a field.
 
 use std::{
     fmt,
@@ -9,72 +9,72 @@ use std::{
     str::FromStr,
 };
 
-/// A text that is not what it should be. The message repeats the text and says what would be accepted.
+/// Error of a text that cannot be parsed. The message repeats the text and shows the accepted syntax.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AddressError {
-    /// Neither an IP address nor one with a prefix length.
+    /// Neither an IP address nor an IP address with a prefix length.
     #[error("`{0}` is not an IP address; write for instance 10.0.0.1, 10.0.0.1/24 or 2001:db8::1/64")]
     NotAnAddress(String),
-    /// The address is fine, the prefix length is not.
-    #[error("`{text}` has no valid prefix length; after the slash comes a number from 0 to {max}")]
+    /// A valid address with an invalid prefix length.
+    #[error("`{text}` has an invalid prefix length; write a number from 0 to {max} after the slash")]
     PrefixLength {
         /// The whole text.
         text: String,
-        /// 32 for IPv4, 128 for IPv6.
+        /// Largest prefix length: 32 for IPv4, 128 for IPv6.
         max: u8,
     },
-    /// An IPv4 address written as IPv6, which the kernel would treat as a different address.
-    #[error("`{0}` is an IPv4 address inside an IPv6 one; write it in the IPv4 form")]
+    /// An IPv4-mapped IPv6 address, which the kernel does not treat as the IPv4 address.
+    #[error("`{0}` is an IPv4-mapped IPv6 address; write it as an IPv4 address")]
     Ipv4Mapped(String),
-    /// Not six octets in hexadecimal.
+    /// Not six hexadecimal octets.
     #[error("`{0}` is not a MAC address; write six octets such as 02:00:5e:10:00:01 or 02-00-5e-10-00-01")]
     NotAMac(String),
-    /// Not of the form of a reference.
+    /// Not a reference to an allocated address.
     #[error("`{0}` is not a reference to an allocated address; write alloc:<network>[/<interface>][/GW]")]
     NotAReference(String),
-    /// A reference without a network.
+    /// A reference without a network name.
     #[error("address allocation reference with empty network name: {0}")]
     ReferenceWithoutNetwork(String),
-    /// The reference names another interface than the item it stands in.
+    /// A reference to another interface than that of the value.
     #[error("expected different interface name in the address allocation reference: {text} (expected={expected} vs. actual={actual})")]
     ReferenceToOtherInterface {
         /// The reference.
         text: String,
-        /// Interface that the item belongs to.
+        /// Interface of the value.
         expected: String,
-        /// Interface that the reference names.
+        /// Interface in the reference.
         actual: String,
     },
-    /// Only a full reference says which address is meant here.
+    /// A reference without an interface name, in a field that needs one.
     #[error("missing interface name in the address allocation reference: {0}")]
     ReferenceWithoutInterface(String),
 }
 
-/// An address with the length of its network prefix in bits.
+/// IP address with a prefix length.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct IpPrefix {
-    /// The address, host bits included.
+    /// Address, including its host bits.
     pub address: IpAddr,
     /// Prefix length in bits: 0 to 32 for IPv4, 0 to 128 for IPv6.
     pub prefix_len: u8,
-    /// Whether the text gave the prefix length; if not, it is that of a single address.
+    /// True if the text contains the prefix length. Otherwise the prefix length is that of a single address.
     pub had_mask: bool,
 }
 
 impl IpPrefix {
-    /// The network: the address with its host bits cleared.
+    /// Returns the network: the address with all host bits 0.
     pub fn network(&self) -> IpAddr {
         network_of(self.address, self.prefix_len)
     }
 
-    /// Whether `address` is in the network of this prefix. An address of the other family never is.
+    /// Returns whether `address` is in the network of this prefix. An address of the other family never is.
     pub fn contains(&self, address: IpAddr) -> bool {
         contains(self.address, self.prefix_len, address)
     }
 }
 
 impl fmt::Display for IpPrefix {
-    /// Canonical text, always with the prefix length: `10.0.0.1/24`, `2001:db8::1/128`.
+    /// Writes the canonical text, always with the prefix length: `10.0.0.1/24`, `2001:db8::1/128`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.prefix_len)
     }
@@ -88,7 +88,7 @@ impl FromStr for IpPrefix {
     }
 }
 
-/// Length in bits of an address of the family of `address`: 32 or 128.
+/// Returns the length of `address` in bits: 32 or 128.
 pub fn address_bits(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
@@ -96,7 +96,7 @@ pub fn address_bits(address: IpAddr) -> u8 {
 /// Parses an address with or without `/<prefix length>`.
 ///
 /// # Errors
-/// Says whether the address or the prefix length is at fault. IPv4-mapped IPv6 addresses are refused.
+/// The address or the prefix length is invalid, or the address is an IPv4-mapped IPv6 address.
 pub fn parse_ip_or_cidr(text: &str) -> Result<IpPrefix, AddressError> {
     let Some((address, length)) = text.split_once('/') else {
         let address = parse_ip(text)?;
@@ -123,7 +123,7 @@ pub fn parse_ip_or_cidr(text: &str) -> Result<IpPrefix, AddressError> {
     })
 }
 
-/// Parses an address without prefix length.
+/// Parses an address without a prefix length.
 ///
 /// # Errors
 /// The text is not an address, or it is an IPv4-mapped IPv6 address.
@@ -135,13 +135,13 @@ pub fn parse_ip(text: &str) -> Result<IpAddr, AddressError> {
     }
 }
 
-/// Decimal digits only: `u8::from_str` would also take a plus sign.
+/// Parses decimal digits only; `u8::from_str` also accepts a plus sign.
 fn parse_prefix_len(text: &str) -> Option<u8> {
     let digits = !text.is_empty() && text.len() <= 3 && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten()
 }
 
-/// Clears the host bits of `address`. A prefix length above the family's maximum counts as the maximum.
+/// Clears the host bits of `address`. Prefix lengths above the maximum of the address family are treated as the maximum.
 pub fn network_of(address: IpAddr, prefix_len: u8) -> IpAddr {
     match address {
         IpAddr::V4(address) => {
@@ -159,13 +159,14 @@ pub fn network_of(address: IpAddr, prefix_len: u8) -> IpAddr {
     }
 }
 
-/// Whether `address` is in the network `network/prefix_len`. Addresses of different families never are.
+/// Returns whether `address` is in the network `network/prefix_len`. An address of the other family never is.
 pub fn contains(network: IpAddr, prefix_len: u8, address: IpAddr) -> bool {
     network.is_ipv4() == address.is_ipv4() && network_of(network, prefix_len) == network_of(address, prefix_len)
 }
 
-/// Canonical text of an address with or without prefix length: lower case, shortest form (RFC 5952); the prefix length
-/// appears only if the text had one.
+/// Returns the canonical text of an address: lower case, shortest form (RFC 5952).
+///
+/// The result has a prefix length only if `text` has one.
 ///
 /// # Errors
 /// As [`parse_ip_or_cidr`].
@@ -178,17 +179,17 @@ pub fn canonical_text(text: &str) -> Result<String, AddressError> {
     })
 }
 
-/// A MAC address (EUI-48).
+/// MAC address (EUI-48).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MacAddress(pub [u8; 6]);
 
 impl MacAddress {
-    /// The group bit is set: multicast or broadcast, which no interface may have as its own address.
+    /// Returns whether this is a multicast or broadcast address (group bit set), which an interface cannot have as its own address.
     pub fn is_multicast(&self) -> bool {
         self.0[0] & 1 == 1
     }
 
-    /// All octets are zero.
+    /// Returns whether all octets are zero.
     pub fn is_zero(&self) -> bool {
         self.0 == [0; 6]
     }
@@ -197,7 +198,7 @@ impl MacAddress {
 impl FromStr for MacAddress {
     type Err = AddressError;
 
-    /// Takes six octets of two hexadecimal digits, all separated by `:` or all by `-`, in upper or lower case.
+    /// Parses six octets of two hexadecimal digits, separated by `:` or by `-`, in upper or lower case.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let error = || AddressError::NotAMac(text.to_owned());
         let separator = if text.contains('-') { '-' } else { ':' };
@@ -217,7 +218,7 @@ impl FromStr for MacAddress {
 }
 
 impl fmt::Display for MacAddress {
-    /// Lower case, separated by colons.
+    /// Writes lower-case octets separated by colons.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [a, b, c, d, e, g] = self.0;
         write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
@@ -230,33 +231,32 @@ impl fmt::Debug for MacAddress {
     }
 }
 
-/// What every reference to an allocated address begins with.
+/// Prefix of every reference to an allocated address.
 pub const ALLOC_PREFIX: &str = "alloc:";
 
-/// Whether the text is meant as a reference to an allocated address (and not as an address).
+/// Returns whether `text` has the prefix of a reference to an allocated address.
 pub fn is_alloc_reference(text: &str) -> bool {
     text.starts_with(ALLOC_PREFIX)
 }
 
-/// A reference to an allocated address: `alloc:<network>[/<interface>][/GW]`.
+/// Reference to an allocated address: `alloc:<network>[/<interface>][/GW]`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct AllocReference {
     /// Name of the network.
     pub network: String,
-    /// Logical name of the interface, if the text gives it.
+    /// Logical name of the interface, if the reference contains it.
     pub interface: Option<String>,
-    /// The gateway of the allocation is meant and not the address itself.
+    /// True for a reference to the gateway of the allocation instead of the address.
     pub gateway: bool,
 }
 
 impl AllocReference {
-    /// Fills in the interface of the item that the reference stands in, or checks it against the one in the text.
+    /// Returns the interface of the reference: the one that it names, or `own_interface`.
     ///
-    /// `own_interface` is the interface that the item belongs to, or `None` if only a full reference makes sense there.
-    /// Returns the name of the interface.
+    /// `own_interface` is the interface of the value with the reference; `None` if the reference has to name its interface.
     ///
     /// # Errors
-    /// The reference names another interface, or neither side names one.
+    /// The reference names an interface other than `own_interface`, or both are missing.
     pub fn resolve_interface(&self, own_interface: Option<&str>) -> Result<String, AddressError> {
         match (&self.interface, own_interface) {
             (Some(actual), Some(expected)) if actual != expected => Err(AddressError::ReferenceToOtherInterface {
@@ -311,7 +311,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_with_or_without_prefix_length_has_one_canonical_text() {
+    fn canonical_text_is_shortest_form_and_keeps_the_prefix_length() {
         for (text, canonical) in [
             ("10.0.0.7/8", "10.0.0.7/8"),
             ("10.0.0.1", "10.0.0.1"),
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_an_address_is_refused() {
+    fn invalid_addresses_are_rejected() {
         for text in [
             "",
             "/",
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_is_the_address_without_host_bits() {
+    fn network_clears_the_host_bits() {
         let network = |text: &str| parse_ip_or_cidr(text).map(|prefix| prefix.network().to_string());
         assert_eq!(network("10.1.2.3/8").as_deref(), Ok("10.0.0.0"));
         assert_eq!(network("10.1.2.3/0").as_deref(), Ok("0.0.0.0"));
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_contains_only_addresses_of_its_own_family() {
+    fn network_contains_only_addresses_of_its_family() {
         let any = IpPrefix {
             address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             prefix_len: 0,
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mac_address_is_read_with_either_separator_and_written_with_colons() {
+    fn mac_address_is_parsed_with_either_separator_and_printed_with_colons() {
         for text in ["02:00:5E:10:00:01", "02-00-5e-10-00-01"] {
             assert_eq!(
                 text.parse::<MacAddress>().map(|mac| mac.to_string()).as_deref(),
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_is_split_at_its_first_slash_after_the_gateway_mark_is_taken_off() {
+    fn reference_is_split_at_its_first_slash_without_the_gateway_suffix() {
         let parse = |text: &str| text.parse::<AllocReference>().map(|r| (r.network, r.interface, r.gateway));
         assert_eq!(parse("alloc:net1"), Ok(("net1".into(), None, false)));
         assert_eq!(parse("alloc:net1/a/b"), Ok(("net1".into(), Some("a/b".into()), false)));
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_to_the_interface_of_another_item_is_refused() {
+    fn reference_to_another_interface_is_rejected() {
         let full: AllocReference = "alloc:net1/if1".parse().expect("constant");
         let short: AllocReference = "alloc:net1".parse().expect("constant");
         assert_eq!(full.resolve_interface(Some("if1")).as_deref(), Ok("if1"));

@@ -1,47 +1,44 @@
-//! Why bytes from a store are not a value, in words that the writer of the bytes can act on.
-//!
-//! Owns [`DecodeError`], its reasons, and the path to the field at fault. Must never decode anything itself. Start at
-//! [`DecodeError`].
+//! Errors of decoding a value, with a stable reason and the path to the invalid field.
 
 use std::fmt;
 
 use crate::validation::ValidationError;
 
-/// The stable words of [`DecodeError::reason`].
+/// Values of [`DecodeError::reason`].
 pub mod reason {
-    /// No model of the agent has keys of this form.
+    /// No model has a key of this form.
     pub const UNKNOWN_KEY: &str = "UnknownKey";
     /// Neither JSON nor binary protobuf.
     pub const NOT_JSON: &str = "NotJson";
-    /// A field that the message does not have.
+    /// The message has no such field.
     pub const UNKNOWN_FIELD: &str = "UnknownField";
-    /// A value of another type than the field has.
+    /// The value does not have the type of the field.
     pub const WRONG_TYPE: &str = "WrongType";
-    /// An enum has no value of this name.
+    /// The enum has no value of this name.
     pub const UNKNOWN_ENUM_NAME: &str = "UnknownEnumName";
-    /// A number that does not fit the field.
+    /// The number is out of range of the field.
     pub const OUT_OF_RANGE: &str = "OutOfRange";
-    /// A field that is given twice, be it in two spellings.
+    /// The field is given twice, possibly in two spellings.
     pub const DUPLICATE_FIELD: &str = "DuplicateField";
-    /// Two fields of which only one can be set.
+    /// Two fields of one oneof are set.
     pub const DUPLICATE_ONEOF: &str = "DuplicateOneof";
-    /// Binary protobuf that ends too early.
+    /// The binary protobuf message is truncated.
     pub const TRUNCATED_PROTOBUF: &str = "TruncatedProtobuf";
-    /// Binary protobuf that breaks the rules of the encoding.
+    /// The binary protobuf message breaks the rules of the encoding.
     pub const MALFORMED_PROTOBUF: &str = "MalformedProtobuf";
-    /// The value belongs under another key.
+    /// The key of the value is not the key under which it is stored.
     pub const KEY_MISMATCH: &str = "KeyMismatch";
 }
 
-/// Bytes that are not the value of the key they stand under.
+/// Error of bytes that are not a value of their key.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct DecodeError {
-    /// One of the words of [`mod@reason`]; stable, for programs.
+    /// Stable reason for programs, one of [`mod@reason`].
     pub reason: &'static str,
-    /// Field path, what is wrong, where, and what would be accepted; for people.
+    /// Message for people: path of the field, problem, position, and accepted values.
     pub message: String,
-    /// Fields of the key that are wrong, as in [`ValidationError::fields`](crate::validation::ValidationError::fields).
+    /// Invalid fields of the key, as in [`ValidationError::fields`](crate::validation::ValidationError::fields).
     pub fields: Vec<String>,
 }
 
@@ -56,7 +53,7 @@ impl From<ValidationError> for DecodeError {
 }
 
 impl DecodeError {
-    /// An error with these words.
+    /// Creates an error that names no fields.
     pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
         Self {
             reason,
@@ -66,24 +63,25 @@ impl DecodeError {
     }
 }
 
-/// Where in a message something is: `namespace.reference`, `ip_addresses[1]`, `labels["a"]`. Fields have the names of the
-/// `.proto` file, whatever the spelling in the text.
+/// Path of a field in a message: `namespace.reference`, `ip_addresses[1]`, `labels["a"]`.
+///
+/// Fields have the names of the `.proto` file, regardless of the spelling in the text.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct FieldPath(Vec<Segment>);
 
-/// One step of a [`FieldPath`].
+/// Element of a [`FieldPath`].
 #[derive(Clone, Debug)]
 pub(crate) enum Segment {
     /// A field of a message.
     Field(String),
-    /// An element of a repeated field, counted from 0.
+    /// Position in a repeated field, counted from 0.
     Index(usize),
-    /// An entry of a map field.
+    /// Key of a map field.
     Entry(String),
 }
 
 impl FieldPath {
-    /// Puts a step in front of those that are known: paths are noted while an error is on its way up.
+    /// Adds an element at the front. Paths are built from the inside out while an error is returned.
     pub(crate) fn prepend(&mut self, segment: Segment) {
         self.0.insert(0, segment);
     }

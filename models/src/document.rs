@@ -1,8 +1,8 @@
-//! The configuration document: many values of all models in one text, as in the initial configuration file, REST and the CLI.
+//! Configuration document: values of all models in one text, for the initial configuration file, REST and the CLI.
 //!
-//! Owns the message `ligato.configurator.Dynamic_config`, which is not in `proto/` because it follows from the table of models:
-//! one member per group (`linuxConfig`), in it one repeated member per model (`interfaces`). Must never know a text format: any serde
-//! format can be read, and JSON is written. Start reading at [`read_document`].
+//! A document is a message `ligato.configurator.Dynamic_config`. It is not in `proto/`, because it is derived from the table of models: it
+//! has one member per group (`linuxConfig`), with one repeated member per model (`interfaces`). Documents are read from any serde format
+//! and written as JSON.
 
 use std::sync::LazyLock;
 
@@ -27,23 +27,23 @@ pub use schema::{FieldNames, schema};
 
 const PACKAGE: &str = "ligato.configurator";
 const MESSAGE: &str = "Dynamic_config";
-/// Member for the configuration of a VPP dataplane. Documents that clients export have it; only an empty one is read.
+/// Member for the configuration of a VPP dataplane. Documents exported by clients contain it; it must be empty.
 const VPP_MEMBER: &str = "vppConfig";
 const VPP_MESSAGE: &str = "ligato.vpp.ConfigData";
 const VPP_FILE: &str = "ligato/vpp/vpp.proto";
 
-/// Where the values of a model stand in a document.
+/// Place of a model's values in a document.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Member {
-    /// Member of the document, the same in both spellings: `linuxConfig`.
+    /// Member of the document, for example `linuxConfig`; the same in both spellings.
     pub group: &'static str,
-    /// Member of the group as in the `.proto` files: `arp_entries`.
+    /// Member of the group in the spelling of `.proto` files, for example `arp_entries`.
     pub proto_name: &'static str,
-    /// The same as written in documents: `arpEntries`.
+    /// Member of the group in the spelling of documents, for example `arpEntries`.
     pub json_name: &'static str,
 }
 
-/// Where the values of a model stand in a document. The names are part of the contract; only some follow a rule.
+/// Returns the place of a model's values in a document. The names are those of ligato vpp-agent, and follow no common rule.
 pub fn member_of(kind: ModelKind) -> Member {
     let (group, proto_name, json_name) = match kind {
         ModelKind::Interface => ("linuxConfig", "interfaces", "interfaces"),
@@ -59,19 +59,19 @@ pub fn member_of(kind: ModelKind) -> Member {
     }
 }
 
-/// A value of a document, and where it stood.
+/// Value of a document, with its place.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Item {
-    /// As in `linuxConfig.interfaces[2]`.
+    /// Place in the document, for example `linuxConfig.interfaces[2]`.
     pub place: String,
-    /// The value; not validated.
+    /// Value, which is not validated.
     pub model: Model,
 }
 
-/// Reads a document, strictly: unknown members are errors.
+/// Reads a document. Unknown members are errors.
 ///
 /// # Errors
-/// Says which member is at fault, and where if the format knows it.
+/// A member is unknown or invalid. The error has its path, and its position if the format reports one.
 pub fn read_document<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Item>, ReadError<D::Error>> {
     let bytes = json::read(&DESCRIPTOR, deserializer)?;
     let wrong = |error: &dyn std::fmt::Display| ReadError {
@@ -100,10 +100,10 @@ fn values_of(document: &DynamicMessage, member: Member) -> Vec<DynamicMessage> {
     values.iter().filter_map(Value::as_message).cloned().collect()
 }
 
-/// Writes values as a document in JSON: names in lower camel case, defaults left out, the values of a model in the given order.
+/// Writes values as a JSON document: lower camel case names, without defaults, the values of a model in the given order.
 ///
 /// # Errors
-/// A value that has no JSON form; no value that was read has none.
+/// A value has no JSON form. This cannot happen for values that were read.
 pub fn write_document<'a>(models: impl IntoIterator<Item = &'a Model>) -> Result<String, serde_json::Error> {
     let mut document = DynamicMessage::new(DESCRIPTOR.clone());
     for model in models {
@@ -127,7 +127,9 @@ fn push(document: &mut DynamicMessage, model: &Model) -> Result<(), String> {
     Ok(())
 }
 
-/// A path of fields in the spelling of documents, as far as its parts are fields of the message: `hw_address` becomes `hwAddress`.
+/// Converts a path of fields to the spelling of documents: `hw_address` becomes `hwAddress`.
+///
+/// Parts that are not fields of the message stay unchanged.
 pub fn json_path(message: Option<&MessageDescriptor>, path: &str) -> String {
     let mut message = message.cloned();
     let parts = path.split('.').map(|part| {
@@ -141,8 +143,9 @@ pub fn json_path(message: Option<&MessageDescriptor>, path: &str) -> String {
     parts.collect::<Vec<_>>().join(".")
 }
 
-/// The path of a field within a value, by names of the `.proto` file. [`crate::validation`] names members of `link` alone:
-/// `peer_if_name` becomes `veth.peer_if_name`.
+/// Returns the full path of a field that [`crate::validation`] names: `peer_if_name` becomes `veth.peer_if_name`.
+///
+/// Validation omits the member of `link` or `port` that contains the field. The path has the names of the `.proto` file.
 pub fn field_path(kind: ModelKind, field: &str) -> String {
     let first = field.split(['.', '[']).next().unwrap_or(field);
     let message = descriptor_pool().get_message_by_name(kind.info().proto_name);
@@ -157,7 +160,7 @@ pub fn field_path(kind: ModelKind, field: &str) -> String {
     holder.map_or_else(|| field.to_owned(), |outer| format!("{}.{field}", outer.name()))
 }
 
-/// The descriptor of the document.
+/// Returns the descriptor of the document.
 pub fn document_descriptor() -> &'static MessageDescriptor {
     &DESCRIPTOR
 }
@@ -165,7 +168,7 @@ pub fn document_descriptor() -> &'static MessageDescriptor {
 static DESCRIPTOR: LazyLock<MessageDescriptor> = LazyLock::new(|| {
     let mut pool: DescriptorPool = descriptor_pool().clone();
     pool.add_file_descriptor_proto(file())
-        .expect("it only names messages of the pool; a test builds it");
+        .expect("the file refers only to messages of the pool; a test builds it");
     let message = pool.get_message_by_name(&format!("{PACKAGE}.{MESSAGE}"));
     message.expect("it was just added")
 });
@@ -244,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_is_read_in_both_spellings_and_written_in_one() {
+    fn document_is_read_in_both_spellings_and_written_in_camel_case() {
         let text = r#"{"linuxConfig":{"interfaces":[{"name":"d","type":"DUMMY","ip_addresses":["10.0.0.1/24"]}],
             "arp_entries":[{"interface":"d","ipAddress":"10.0.0.2","hwAddress":"02:00:00:00:00:01"}],
             "routes":[{"outgoingInterface":"d","dstNetwork":"10.1.0.0/16"}],"RuleChain":[{"name":"c"}]},
@@ -268,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_its_place() {
+    fn errors_name_the_path_of_the_member() {
         for (text, parts) in [
             (r#"{"linux_config":{}}"#, ["linux_config", "linuxConfig, netallocConfig"]),
             (
@@ -284,15 +287,15 @@ mod tests {
                 ["linuxConfig.routes[0].scope", "NEAR"],
             ),
         ] {
-            let error = read(text).expect_err("refused");
+            let error = read(text).expect_err("rejected");
             for part in parts {
-                assert!(error.contains(part), "{error} does not say {part}");
+                assert!(error.contains(part), "{error} does not contain {part}");
             }
         }
     }
 
     #[test]
-    fn an_empty_part_for_vpp_is_read_and_never_written() {
+    fn empty_vpp_config_is_read_and_not_written() {
         let text = r#"{"vppConfig":{},"linuxConfig":{"interfaces":[{"name":"d"}]},"netallocConfig":{}}"#;
         let items = read(text).expect("a document as clients export it");
         let written = write_document(items.iter().map(|item| &item.model)).expect("writable");
@@ -301,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_document_has_no_values() {
+    fn empty_document_has_no_values() {
         assert_eq!(read("{}"), Ok(vec![]));
         assert_eq!(write_document([]).expect("writable"), "{}");
     }

@@ -1,8 +1,8 @@
 //! Protobuf JSON: the text form of messages in the store, in REST bodies and in files.
 //!
-//! Owns the writer ([`encode`]) and a strict reader ([`decode`], or [`read()`] for any serde format such as YAML). The reader is
-//! stricter than the one of `prost-reflect`: it refuses a field that is given twice and two members of one oneof, as the
-//! clients of the contract expect, and it says where it stopped. Must never know about single models.
+//! [`encode`] writes JSON, [`decode`] reads JSON, and [`read()`] reads any serde format such as YAML. The readers are stricter than that of
+//! `prost-reflect`: they reject duplicate fields and two members of one oneof, as the reference agent does, and errors have the path of the
+//! field.
 
 mod read;
 
@@ -16,36 +16,36 @@ use crate::{
     proto::descriptor_pool,
 };
 
-/// How the names of fields are written. Readers accept both.
+/// Spelling of field names. Readers accept both.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Spelling {
-    /// `host_if_name`, as in the `.proto` files: the store.
+    /// `host_if_name`, as in the `.proto` files. Used in the store.
     Proto,
-    /// `hostIfName`: REST and files.
+    /// `hostIfName`. Used in REST and files.
     LowerCamel,
 }
 
-/// A message that has no JSON form.
+/// Error of a message that has no JSON form.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
-    /// The message is not one of `proto/`.
-    #[error("the message {0} is not part of the agent's contract")]
+    /// The message is not defined in `proto/`.
+    #[error("the agent has no message {0}")]
     UnknownMessage(String),
-    /// A time out of range, or an `Any` of an unknown type.
+    /// The message contains a time out of range, or an `Any` of an unknown type.
     #[error("a {message} cannot be written as JSON")]
     NotRepresentable {
         /// Full name of the message.
         message: String,
-        /// What the serializer said.
+        /// Error of the serializer.
         source: serde_json::Error,
     },
 }
 
-/// The JSON form of a message: names of the `.proto` file, defaults left out, 64-bit integers as strings, enums by name.
+/// Encodes a message as JSON: names of the `.proto` file, without defaults, 64-bit integers as strings, enums by name.
 ///
 /// # Panics
-/// For a message that is not generated from `proto/`, or that holds a time out of range or an `Any` of an unknown type. The
-/// models hold neither; for messages that came from outside and do, use [`try_encode`].
+/// Panics if the message is not defined in `proto/`, or contains a time out of range or an `Any` of an unknown type. Models contain
+/// neither. Use [`try_encode`] for other messages from outside.
 pub fn encode<M: Message + Name>(message: &M) -> String {
     match try_encode(message, Spelling::Proto) {
         Ok(text) => text,
@@ -53,10 +53,10 @@ pub fn encode<M: Message + Name>(message: &M) -> String {
     }
 }
 
-/// As [`encode`], in a spelling of choice and without a panic.
+/// Encodes a message as JSON, like [`encode`], in either spelling and without a panic.
 ///
 /// # Errors
-/// The message is not one of `proto/`, or a part of it has no JSON form.
+/// The message is not defined in `proto/`, or a part of it has no JSON form.
 pub fn try_encode<M: Message + Name>(message: &M, spelling: Spelling) -> Result<String, EncodeError> {
     let descriptor = descriptor_of::<M>().ok_or_else(|| EncodeError::UnknownMessage(M::full_name()))?;
     let mut dynamic = DynamicMessage::new(descriptor);
@@ -70,7 +70,7 @@ pub fn try_encode<M: Message + Name>(message: &M, spelling: Spelling) -> Result<
     encode_dynamic(&dynamic, spelling).map_err(not_representable)
 }
 
-/// The JSON form of a message that is known by its descriptor only.
+/// Encodes a dynamic message as JSON.
 ///
 /// # Errors
 /// A part of the message has no JSON form.
@@ -81,10 +81,10 @@ pub fn encode_dynamic(message: &DynamicMessage, spelling: Spelling) -> Result<St
     String::from_utf8(text).map_err(serde::ser::Error::custom)
 }
 
-/// Reads the JSON form of a message of a known type.
+/// Decodes a message from JSON.
 ///
 /// # Errors
-/// Names the field and the position, and says what would be accepted.
+/// The text is not valid JSON or not a message of this type. The error has the path of the field, the position and the accepted values.
 pub fn decode<M: Message + Name + Default>(text: &[u8]) -> Result<M, DecodeError> {
     let descriptor = descriptor_of::<M>()
         .ok_or_else(|| DecodeError::new(reason::WRONG_TYPE, EncodeError::UnknownMessage(M::full_name()).to_string()))?;
@@ -94,28 +94,28 @@ pub fn decode<M: Message + Name + Default>(text: &[u8]) -> Result<M, DecodeError
         .map_err(|error| DecodeError::new(reason::WRONG_TYPE, format!("not a {}: {error}", M::full_name())))
 }
 
-/// Reads the JSON form of the message that `descriptor` describes.
+/// Decodes a message from JSON, by its descriptor.
 ///
 /// # Errors
-/// As [`decode`].
+/// See [`decode`].
 pub fn decode_dynamic(descriptor: &MessageDescriptor, text: &[u8]) -> Result<DynamicMessage, DecodeError> {
     let message = to_binary(descriptor, text).map_err(|failure| failure.error)?;
     DynamicMessage::decode(descriptor.clone(), message.as_slice())
         .map_err(|error| DecodeError::new(reason::WRONG_TYPE, format!("not a {}: {error}", descriptor.full_name())))
 }
 
-/// The descriptor of a generated message.
+/// Returns the descriptor of a generated message.
 pub(crate) fn descriptor_of<M: Name>() -> Option<MessageDescriptor> {
     descriptor_pool().get_message_by_name(&M::full_name())
 }
 
-/// A failed reading, and whether it already failed as JSON of any kind.
+/// Error of a text, and whether the text is not JSON at all.
 pub(crate) struct TextFailure {
     pub(crate) error: DecodeError,
     pub(crate) syntactic: bool,
 }
 
-/// Turns the JSON form of a message into its binary form.
+/// Converts a message from JSON to its binary form.
 pub(crate) fn to_binary(descriptor: &MessageDescriptor, text: &[u8]) -> Result<Vec<u8>, TextFailure> {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let message = match read(descriptor, &mut deserializer) {

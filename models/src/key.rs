@@ -1,7 +1,7 @@
-//! Keys: the names under which values stand in the store and in the scheduler's graph.
+//! Keys of values in the store and in the scheduler's graph.
 //!
-//! Owns the text of keys. There is one parser, [`TypedKey::parse`], and one printer; nothing else in the agent splits or
-//! glues keys. Must never look into values. Start at [`TypedKey`].
+//! [`TypedKey::parse`] is the only parser of keys, and the `Display` implementation of [`TypedKey`] is the only printer: no other code
+//! splits or concatenates keys.
 
 mod parse;
 mod typed;
@@ -10,40 +10,40 @@ use std::{borrow::Borrow, fmt, ops::Deref, sync::Arc};
 
 pub use typed::{AddressSource, INVALID, KeyError, NamespaceType, RouteDestination, TypedKey};
 
-/// What the keys of each model begin with, after the agent prefix.
+/// Key prefix of each model, after the agent prefix.
 pub mod prefix {
     /// Interfaces.
     pub const INTERFACE: &str = "config/linux/interfaces/v2/interface/";
-    /// Neighbours.
+    /// Permanent neighbour entries.
     pub const ARP: &str = "config/linux/l3/v2/arp/";
     /// Routes.
     pub const ROUTE: &str = "config/linux/l3/v2/route/";
     /// Rule chains.
     pub const RULE_CHAIN: &str = "config/linux/iptables/v2/rulechain/";
-    /// Allocations.
+    /// Address allocations.
     pub const IP_ALLOCATION: &str = "config/netalloc/v1/ip/";
 }
 
-/// What the keys of all agents begin with.
+/// Prefix of the keys of all agents.
 pub const ALL_AGENTS_PREFIX: &str = "/vnf-agent/";
-/// What the keys of all configuration items begin with, after the agent prefix.
+/// Prefix of all keys of desired values, after the agent prefix.
 pub const CONFIG_PREFIX: &str = "config/";
-/// What the keys of their states begin with, after the agent prefix.
+/// Prefix of all keys of value statuses, after the agent prefix.
 pub const STATUS_PREFIX: &str = "config-status/";
 /// Longest microservice label in bytes.
 pub const LABEL_MAX_BYTES: usize = 63;
 
-/// The text of a key, without the prefix of the agent. A clone costs a reference count.
+/// Key without the prefix of the agent. Clones share the text.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(Arc<str>);
 
 impl Key {
-    /// Takes any text; whether it is the key of something is for [`TypedKey::parse`] to say.
+    /// Creates a key from any text, without checking it; see [`TypedKey::parse`].
     pub fn new(text: &str) -> Self {
         Self(Arc::from(text))
     }
 
-    /// The text.
+    /// Returns the text of the key.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -99,40 +99,41 @@ impl From<&TypedKey> for Key {
     }
 }
 
-/// The prefix of all keys of one agent: `/vnf-agent/<label>/`. The same text is the prefix of the alias by which the
-/// agent knows its own links.
+/// Returns the prefix of all keys of one agent: `/vnf-agent/<label>/`.
+///
+/// The alias with which the agent marks its own links has the same prefix.
 pub fn agent_prefix(label: &str) -> String {
     format!("{ALL_AGENTS_PREFIX}{label}/")
 }
 
-/// The key of the status of a configuration item, `config-status/<rest>`; `None` if `key` is not below `config/`.
+/// Returns the key of a value's status, `config-status/<rest>`; `None` if `key` is not below `config/`.
 pub fn status_key(key: &str) -> Option<Key> {
     key.strip_prefix(CONFIG_PREFIX)
         .map(|rest| Key::from(format!("{STATUS_PREFIX}{rest}")))
 }
 
-/// The key of the configuration item that a status key belongs to; the reverse of [`status_key`].
+/// Returns the key of the value that a status key belongs to; the inverse of [`status_key`].
 pub fn config_key_of_status(key: &str) -> Option<Key> {
     key.strip_prefix(STATUS_PREFIX)
         .map(|rest| Key::from(format!("{CONFIG_PREFIX}{rest}")))
 }
 
-/// A microservice label that cannot be used.
+/// Error of an invalid microservice label.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the microservice label `{label}` {problem}; give 1 to {LABEL_MAX_BYTES} bytes without slash, white space or control characters")]
 pub struct LabelError {
-    /// The label, with control characters escaped.
+    /// Label, with control characters escaped.
     pub label: String,
-    /// What is wrong with it.
+    /// Problem with the label, as the end of a sentence.
     pub problem: &'static str,
 }
 
 /// Checks a microservice label: 1 to 63 bytes, no slash, no white space, no control characters, not `.` or `..`.
 ///
-/// A slash would make one agent's prefix the beginning of another's, so that one would claim the other's links.
+/// With a slash, the prefix of one agent could begin with that of another agent, and an agent would claim the other's links.
 ///
 /// # Errors
-/// Names the first rule that is broken.
+/// The first rule that the label violates.
 pub fn check_label(label: &str) -> Result<(), LabelError> {
     let problem = if label.is_empty() {
         "is empty"
@@ -153,10 +154,11 @@ pub fn check_label(label: &str) -> Result<(), LabelError> {
     })
 }
 
-/// Joins a key prefix and the name of an instance as paths are joined: doubled slashes collapse, `.` and `..` are
-/// resolved, a slash at the end is dropped. Clients compute keys this way, so the agent has to.
+/// Joins a key prefix and the name of an instance like paths: removes repeated and final slashes, and resolves `.` and `..`.
+///
+/// The agent has to compute keys in this way, because clients do.
 pub fn join(prefix: &str, instance: &str) -> String {
-    // Nearly all are like this, and keys are made for every look at a value.
+    // Fast path for nearly all keys, which are computed often.
     if prefix.strip_suffix('/').is_some_and(is_clean) && is_clean(instance) {
         return [prefix, instance].concat();
     }
@@ -177,7 +179,7 @@ pub fn join(prefix: &str, instance: &str) -> String {
     elements.join("/")
 }
 
-/// Whether nothing of a path is dropped or resolved when it is joined.
+/// Returns whether joining leaves the path unchanged.
 fn is_clean(path: &str) -> bool {
     path.split('/').all(|element| !matches!(element, "" | "." | ".."))
 }
@@ -187,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_key_replaces_only_the_class_of_a_configuration_key() {
+    fn status_key_replaces_only_the_class_of_a_config_key() {
         let key = status_key("config/linux/interfaces/v2/interface/config/x");
         assert_eq!(key.as_deref(), Some("config-status/linux/interfaces/v2/interface/config/x"));
         assert_eq!(
@@ -198,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_with_a_slash_or_white_space_is_refused() {
+    fn label_with_slash_or_white_space_is_rejected() {
         for label in ["vpp1", "a", "node-1.example", "é"] {
             assert_eq!(check_label(label), Ok(()), "{label}");
         }
@@ -209,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn joining_cleans_the_path_as_clients_do() {
+    fn join_cleans_the_path() {
         assert_eq!(join("config/a/v2/b/", "x"), "config/a/v2/b/x");
         assert_eq!(join("config/a/v2/b/", "x//y/./z/"), "config/a/v2/b/x/y/z");
         assert_eq!(join("config/a/v2/b/", "../c/x"), "config/a/v2/c/x");
@@ -218,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_looked_up_by_text() {
+    fn keys_can_be_looked_up_by_text() {
         let map = std::collections::BTreeMap::from([(Key::new("a/b"), 1)]);
         assert_eq!(map.get("a/b"), Some(&1));
         assert_eq!(agent_prefix("vpp1"), "/vnf-agent/vpp1/");

@@ -1,8 +1,7 @@
-//! The wire contract in Rust: generated messages, typed keys, codec and validation.
+//! Messages, typed keys, codec and validation of the agent's configuration values, compatible with ligato vpp-agent.
 //!
-//! Owns everything about a value that can be said without looking at a system: its key, its text and binary form, and
-//! whether it makes sense. Must never do I/O. Start reading at [`model`]: bytes under a key go in there, a validated
-//! message comes out.
+//! This crate covers everything about a value that does not depend on a running system, and does no I/O. [`Model`] turns the bytes
+//! under a key into a validated message.
 
 pub mod address;
 pub mod decode;

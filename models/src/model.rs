@@ -1,7 +1,7 @@
-//! The models: the five kinds of configuration values, from bytes under a key to typed messages.
+//! Decoding of configuration values: from the bytes under a key to a typed message.
 //!
-//! Owns the choice of the message by the key, of the encoding by the content, and the check of the value against its key.
-//! Must never let a value pass whose key or content it does not fully understand. Start at [`Model::decode`].
+//! The key determines the type of the message, and the content determines its encoding. A value is rejected if any part of its key or
+//! content is unknown.
 
 use std::sync::Arc;
 
@@ -25,12 +25,12 @@ use crate::{
     wire,
 };
 
-/// A configuration value. Clones share the message.
+/// Configuration value. Clones share the message.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Model {
     /// An interface.
     Interface(Arc<Interface>),
-    /// An entry of the neighbour table.
+    /// A permanent neighbour entry.
     Arp(Arc<ArpEntry>),
     /// A route.
     Route(Arc<Route>),
@@ -41,13 +41,12 @@ pub enum Model {
 }
 
 impl Model {
-    /// Turns the bytes under a key (without agent prefix) into a value: protobuf JSON or binary protobuf, told apart by
-    /// their content.
+    /// Decodes the bytes under a key (without the agent prefix), which are protobuf JSON or binary protobuf.
     ///
-    /// The value is not validated beyond its form; that is [`Model::validate`].
+    /// Only the form of the value is checked; [`Model::validate`] checks the rest.
     ///
     /// # Errors
-    /// No model has such a key, the bytes are not a message of that model, the fields that make up its key are wrong, or it belongs under
+    /// No model has this key, the bytes are not a message of the model, the fields of the key are invalid, or the value belongs under
     /// another key.
     pub fn decode(key: &str, value: &[u8]) -> Result<Self, DecodeError> {
         let info = registry::model_of_key(key).ok_or_else(|| unknown_key(key))?;
@@ -56,19 +55,19 @@ impl Model {
         if computed.as_str() == key {
             return Ok(model);
         }
-        // A key made of fields that are wrong would be bad advice.
+        // A key computed from invalid fields would be misleading in the message.
         model.validate_key_fields()?;
         let message = format!(
-            "the value stands under the key `{key}` and belongs under `{computed}`; correct the key, or the fields that make it up ({})",
+            "the value is stored under the key `{key}`, but belongs under `{computed}`; correct the key or the fields that form it ({})",
             info.key_fields
         );
         Err(DecodeError::new(reason::KEY_MISMATCH, message))
     }
 
-    /// Turns bytes into a value of a known kind, without a key to compare with.
+    /// Decodes bytes as a value of a known kind, without a key.
     ///
     /// # Errors
-    /// The bytes are not a message of that model.
+    /// The bytes are not a message of the model.
     pub fn decode_message(kind: ModelKind, value: &[u8]) -> Result<Self, DecodeError> {
         let model = match kind {
             ModelKind::Interface => Self::Interface(decode_content(value)?),
@@ -80,11 +79,12 @@ impl Model {
         Ok(model.without_defaults())
     }
 
-    /// Turns a binary message of a known kind into a value; unlike [`Model::decode_message`] it never takes it for text, and an empty
-    /// message is one without fields.
+    /// Decodes a binary message of a known kind.
+    ///
+    /// Unlike [`Model::decode_message`], this never tries JSON, and accepts an empty message as one without fields.
     ///
     /// # Errors
-    /// The bytes are not a message of that model.
+    /// The bytes are not a message of the model.
     pub fn from_protobuf(kind: ModelKind, value: &[u8]) -> Result<Self, DecodeError> {
         let model = match kind {
             ModelKind::Interface => Self::Interface(decode_typed(value)?),
@@ -96,8 +96,8 @@ impl Model {
         Ok(model.without_defaults())
     }
 
-    /// Unsets the `optional` fields that hold their default value. All other fields are written only if they differ from the default,
-    /// and clients of the reference do not know these.
+    /// Unsets `optional` fields with their default value, so that they are not written: clients of the reference agent do not know them.
+    /// All other fields are written only if they differ from the default anyway.
     fn without_defaults(mut self) -> Self {
         match &mut self {
             Self::Interface(message) => {
@@ -131,7 +131,7 @@ impl Model {
         self
     }
 
-    /// The kind of value.
+    /// Returns the kind of the value.
     pub fn kind(&self) -> ModelKind {
         match self {
             Self::Interface(_) => ModelKind::Interface,
@@ -142,18 +142,19 @@ impl Model {
         }
     }
 
-    /// The model of the value, with all that is published about it.
+    /// Returns the description of the value's model.
     pub fn info(&self) -> &'static ModelInfo {
         self.kind().info()
     }
 
-    /// The key that the value belongs under, computed from its fields as clients do it. Names are joined as paths, so what
-    /// validation refuses in a name (`..`) can even lead to the key of another model.
+    /// Computes the key of the value from its fields, in the same way as clients do.
+    ///
+    /// Names are joined like paths, so a name that validation rejects (`..`) can result in the key of another model.
     pub fn key(&self) -> Key {
         self.typed_key().to_key()
     }
 
-    /// As [`Model::key`], in parts.
+    /// Computes the key of the value, like [`Model::key`], in its parsed form.
     pub fn typed_key(&self) -> TypedKey {
         match self {
             Self::Interface(interface) => TypedKey::Interface {
@@ -175,23 +176,23 @@ impl Model {
         }
     }
 
-    /// Checks the fields that make up the key, and no others.
+    /// Checks only the fields that form the key.
     ///
     /// # Errors
-    /// The first rule that is broken.
+    /// The first rule that the value violates.
     pub fn validate_key_fields(&self) -> Result<(), ValidationError> {
         validation::validate_key_fields(self)
     }
 
-    /// Checks all that can be checked without a system.
+    /// Checks all rules that do not depend on a running system.
     ///
     /// # Errors
-    /// The first rule that is broken, in a fixed order.
+    /// The first rule that the value violates, in a fixed order.
     pub fn validate(&self) -> Result<(), ValidationError> {
         validation::validate(self)
     }
 
-    /// The value as protobuf JSON with the names of the `.proto` files, as the store has it.
+    /// Encodes the value as protobuf JSON with the field names of the `.proto` files, as in the store.
     pub fn to_json(&self) -> String {
         match self {
             Self::Interface(message) => json::encode(message.as_ref()),
@@ -202,7 +203,7 @@ impl Model {
         }
     }
 
-    /// The value as binary protobuf.
+    /// Encodes the value as binary protobuf.
     pub fn to_protobuf(&self) -> Vec<u8> {
         match self {
             Self::Interface(message) => message.encode_to_vec(),
@@ -244,8 +245,9 @@ impl From<IpAllocation> for Model {
     }
 }
 
-/// The key of an item that is named by its model and its name within the model, as clients of the generic API do it.
-/// `None` if there is no such model.
+/// Returns the key of a value identified by its model and its name within the model, as in the generic gRPC API.
+///
+/// Returns `None` if there is no such model.
 pub fn key_of_item(model_name: &str, instance_name: &str) -> Option<Key> {
     let info = registry::model_by_name(model_name)?;
     Some(Key::from(join(info.key_prefix, instance_name)))
@@ -258,7 +260,7 @@ fn unknown_key(key: &str) -> DecodeError {
             "belongs to a model of VPP, and this agent manages Linux networking only"
         }
         Some(_) => "belongs to no model of this agent",
-        None => "is not the key of a configuration item",
+        None => "is not the key of a configuration value",
     };
     DecodeError::new(
         reason::UNKNOWN_KEY,
@@ -266,15 +268,16 @@ fn unknown_key(key: &str) -> DecodeError {
     )
 }
 
-/// Tells JSON from binary and decodes either.
+/// Decodes JSON or binary protobuf, depending on the content.
 ///
-/// JSON begins with `{`, perhaps after white space. But a newline is also the tag of a first text field, so bytes that begin
-/// with white space and fail as JSON get a second chance as binary. All else is binary, unless it is text.
+/// JSON begins with `{`, possibly after white space. A newline is also the tag of a first string field, so bytes that begin with white
+/// space and are not JSON are tried as binary. All other bytes are decoded as binary; if that fails and they are text, the error is about
+/// JSON.
 fn decode_content<M: Message + Name + Default>(value: &[u8]) -> Result<Arc<M>, DecodeError> {
     let descriptor = json::descriptor_of::<M>().ok_or_else(|| {
         DecodeError::new(
             reason::UNKNOWN_KEY,
-            format!("the message {} is not part of the contract", M::full_name()),
+            format!("the message {} is not part of the agent's models", M::full_name()),
         )
     })?;
     let first = value.iter().position(|byte| !byte.is_ascii_whitespace());
@@ -317,14 +320,14 @@ fn decode_typed<M: Message + Default>(value: &[u8]) -> Result<Arc<M>, DecodeErro
         .map_err(|error| DecodeError::new(reason::MALFORMED_PROTOBUF, error.to_string()))
 }
 
-/// The value as text that somebody may have typed: UTF-8 with no control characters but white space.
+/// Returns the value as text, if it is UTF-8 without control characters other than white space.
 fn as_text(value: &[u8]) -> Option<&str> {
     std::str::from_utf8(value)
         .ok()
         .filter(|text| !text.chars().any(|c| c.is_control() && !c.is_ascii_whitespace()))
 }
 
-/// What to say about text that does not begin like an object.
+/// Returns the error for text that does not begin like a JSON object.
 fn not_an_object(descriptor: &MessageDescriptor, text: &str) -> DecodeError {
     match serde_json::from_str::<serde_json::Value>(text) {
         Ok(other) => {

@@ -1,15 +1,13 @@
-//! The table of models: what is published about each and how its keys begin.
-//!
-//! Owns [`MODELS`]. Must never hold behaviour; a model's behaviour is in [`crate::model`] and [`crate::validation`].
+//! Table of the models, with their key prefixes and what the agent publishes about them.
 
 use crate::key::prefix;
 
-/// The kinds of configuration values.
+/// Kind of a configuration value.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum ModelKind {
     /// An interface.
     Interface,
-    /// An entry of the neighbour table.
+    /// A permanent neighbour entry.
     Arp,
     /// A route.
     Route,
@@ -19,12 +17,12 @@ pub enum ModelKind {
     IpAllocation,
 }
 
-/// What clients are told about a model.
+/// Description of a model, as published to clients.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ModelInfo {
-    /// Kind of its values.
+    /// Kind of the values.
     pub kind: ModelKind,
-    /// `<module>.<type>`.
+    /// Name: `<module>.<type>`.
     pub name: &'static str,
     /// Module.
     pub module: &'static str,
@@ -32,22 +30,22 @@ pub struct ModelInfo {
     pub version: &'static str,
     /// Type.
     pub type_name: &'static str,
-    /// Class; only `config` is in use.
+    /// Class; always `config`.
     pub class: &'static str,
     /// Full name of the message.
     pub proto_name: &'static str,
-    /// File that defines the message.
+    /// `.proto` file that defines the message.
     pub proto_file: &'static str,
-    /// What keys begin with: `<class>/<module>/<version>/<type>/`.
+    /// Prefix of the keys: `<class>/<module>/<version>/<type>/`.
     pub key_prefix: &'static str,
-    /// Template by which clients compute the name of a value; the exact text is part of the contract.
+    /// Go template with which clients compute the name of a value. Its exact text is that of ligato vpp-agent.
     pub name_template: &'static str,
-    /// Fields that the template reads, for messages.
+    /// Fields that the template uses, for error messages.
     pub key_fields: &'static str,
 }
 
 impl ModelKind {
-    /// The model of this kind of value.
+    /// Returns the model of this kind of value.
     pub fn info(self) -> &'static ModelInfo {
         match self {
             Self::Interface => &MODELS[0],
@@ -131,12 +129,12 @@ pub static MODELS: [ModelInfo; 5] = [
     },
 ];
 
-/// The model that a key (without agent prefix) belongs to.
+/// Returns the model of a key (without the agent prefix).
 pub fn model_of_key(key: &str) -> Option<&'static ModelInfo> {
     MODELS.iter().find(|model| key.starts_with(model.key_prefix))
 }
 
-/// The model of a name such as `linux.l3.route`.
+/// Returns the model with a name such as `linux.l3.route`.
 pub fn model_by_name(name: &str) -> Option<&'static ModelInfo> {
     MODELS.iter().find(|model| model.name == name)
 }
@@ -147,7 +145,7 @@ mod tests {
     use crate::proto::descriptor_pool;
 
     #[test]
-    fn every_model_says_the_same_of_itself_in_all_places() {
+    fn descriptions_of_models_are_consistent() {
         for model in &MODELS {
             assert_eq!(model.kind.info(), model);
             assert_eq!(model.name, format!("{}.{}", model.module, model.type_name));

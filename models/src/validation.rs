@@ -1,8 +1,7 @@
-//! Validation: every rule about a value that can be checked without looking at a system.
+//! Validation of single values, with all rules that do not depend on a running system or on other values.
 //!
-//! Owns the rules and their words. A rule of the contract keeps the text that clients know; the others follow the kernel's
-//! own checks, so that what the kernel would refuse is refused before anything is touched. Must never ask the system, nor
-//! compare a value with other values. Start at [`validate`]; one file for each kind of value.
+//! Rules of the reference agent keep its error texts, which clients know. The other rules follow the checks of the kernel, so that the
+//! agent rejects a value that the kernel would reject before it changes anything.
 
 mod interface;
 mod iptables;
@@ -20,21 +19,22 @@ use crate::{
 pub use name::{HOST_NAME_MAX_BYTES, NAME_MAX_BYTES, check_host_name, check_interface_name};
 pub use namespace::check_namespace;
 
-/// A value that breaks a rule.
+/// Error of a value that violates a rule.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct ValidationError {
-    /// The fields at fault, by their names in the `.proto` file, with the position in repeated ones: `ip_addresses[1]`.
-    /// Members of the oneof `link` and of nested link messages go by their own names, such as `peer_if_name`.
+    /// Invalid fields, by their names in the `.proto` file. Elements of repeated fields have their position: `ip_addresses[1]`.
+    ///
+    /// Fields in a member of the oneof `link` or `port` have their own name only, such as `peer_if_name`.
     pub fields: Vec<String>,
-    /// One stable CamelCase word for the rule, for programs.
+    /// Stable CamelCase word for the rule, for programs.
     pub reason: &'static str,
-    /// What is wrong and what to do, for people.
+    /// Problem and remedy, for people.
     pub message: String,
 }
 
 impl ValidationError {
-    /// An error about some fields.
+    /// Creates an error about these fields.
     pub fn new(reason: &'static str, fields: &[&str], message: impl Into<String>) -> Self {
         Self {
             fields: fields.iter().map(|&field| field.to_owned()).collect(),
@@ -43,7 +43,7 @@ impl ValidationError {
         }
     }
 
-    /// An error about a text that is not an address or a reference.
+    /// Creates an error about a text that is not an address or a reference.
     fn address(field: &str, error: &AddressError) -> Self {
         let reason = match error {
             AddressError::NotAnAddress(_) => "IpAddressInvalid",
@@ -62,7 +62,7 @@ impl ValidationError {
 /// Checks a value.
 ///
 /// # Errors
-/// The first rule that is broken; the order of the rules is fixed.
+/// The first rule that the value violates, in a fixed order.
 pub fn validate(model: &Model) -> Result<(), ValidationError> {
     match model {
         Model::Interface(interface) => interface::validate(interface).and_then(|()| check_drift_policy(interface.drift_policy)),
@@ -73,10 +73,10 @@ pub fn validate(model: &Model) -> Result<(), ValidationError> {
     }
 }
 
-/// Checks the fields that make up the key, and no others: as long as one of them is wrong, so is the key that follows from them.
+/// Checks only the fields that form the key. While one of them is invalid, the key computed from them is meaningless.
 ///
 /// # Errors
-/// The first rule that is broken.
+/// The first rule that the value violates.
 pub(crate) fn validate_key_fields(model: &Model) -> Result<(), ValidationError> {
     match model {
         Model::Interface(interface) => interface::validate_key(interface),
@@ -94,18 +94,18 @@ fn check_drift_policy(number: Option<i32>) -> Result<(), ValidationError> {
     let Some(number) = number.filter(|number| DriftPolicy::try_from(*number).is_err()) else {
         return Ok(());
     };
-    let message = format!("there is no drift policy {number}; give REPAIR or REPORT, or leave it out");
+    let message = format!("there is no drift policy {number}; give REPAIR or REPORT, or omit drift_policy");
     Err(ValidationError::new("UnknownEnumValue", &["drift_policy"], message))
 }
 
-/// Reads a reference, and checks that the names in it are some that an allocation can have: references are parts of keys.
+/// Parses a reference and checks its names, because references are parts of keys.
 fn check_reference(field: &str, text: &str, own_interface: Option<&str>) -> Result<AllocReference, ValidationError> {
     let as_error = |error| ValidationError::address(field, &error);
     let reference: AllocReference = text.parse().map_err(as_error)?;
     let interface = reference.resolve_interface(own_interface).map_err(as_error)?;
     let named = name::check_name(field, &reference.network).and_then(|()| check_interface_name(field, &interface));
     named.map_err(|error| {
-        let message = format!("the reference `{}` cannot be one: {}", text.escape_debug(), error.message);
+        let message = format!("the reference `{}` is invalid: {}", text.escape_debug(), error.message);
         ValidationError::new("AllocReferenceInvalid", &[field], message)
     })?;
     Ok(reference)

@@ -1,18 +1,17 @@
-//! A strict look at binary protobuf before it is decoded.
+//! Strict check of binary protobuf before it is decoded.
 //!
-//! Owns the check that every field is one of the message and has its type: the generated decoder passes over unknown
-//! fields in silence, and a value that the agent understands only in part must not be applied. Must never build messages.
-//! Start at [`check`].
+//! The generated decoder ignores unknown fields. The agent must not apply a value that it understands only in part, so this check rejects
+//! unknown fields and wrong types.
 
 use prost::encoding::decode_varint;
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 
 use crate::decode::{DecodeError, FieldPath, Segment, reason};
 
-/// Deepest nesting that is looked into; as deep as the generated decoder goes.
+/// Maximum nesting of messages, which is the limit of the generated decoder.
 const DEPTH_MAX: usize = 100;
 
-/// Checks that `bytes` are a complete message with known fields of the right types.
+/// Checks that `bytes` are a complete message whose fields are known and have the right types.
 pub(crate) fn check(descriptor: &MessageDescriptor, bytes: &[u8]) -> Result<(), DecodeError> {
     check_message(descriptor, bytes, Span { at: 0, end: bytes.len() }, 0).map_err(|failure| {
         let place = if failure.path.is_empty() {
@@ -61,7 +60,7 @@ impl WireType {
     }
 }
 
-/// A part of the value; positions count from the start of the value.
+/// Part of the value, as byte positions from its start.
 #[derive(Clone, Copy)]
 struct Span {
     at: usize,
@@ -93,7 +92,7 @@ fn check_message(descriptor: &MessageDescriptor, bytes: &[u8], mut span: Span, d
         let tag = varint(bytes, &mut span)?;
         let number = u32::try_from(tag >> 3).unwrap_or(0);
         let Some(wire_type) = WireType::of(tag & 7).filter(|_| number != 0) else {
-            return Err(failure(reason::MALFORMED_PROTOBUF, start, "no valid field begins"));
+            return Err(failure(reason::MALFORMED_PROTOBUF, start, "invalid field tag"));
         };
         let Some(field) = descriptor.get_field(number) else {
             let known: Vec<String> = descriptor.fields().map(|field| field.name().to_owned()).collect();
@@ -112,13 +111,13 @@ fn check_message(descriptor: &MessageDescriptor, bytes: &[u8], mut span: Span, d
     Ok(())
 }
 
-/// Checks the content of one field, which begins at `span.at`, and moves behind it.
+/// Checks the content of one field at `span.at`, and advances `span` past it.
 fn check_field(field: &FieldDescriptor, wire_type: WireType, bytes: &[u8], span: &mut Span, depth: usize) -> Result<(), Failure> {
     let kind = field.kind();
     let expected = WireType::of_kind(&kind);
     let packed = field.is_list() && wire_type == WireType::LengthDelimited;
     if wire_type != expected && !packed {
-        let text = format!("the field is encoded as {}, and not as {}", wire_type.name(), expected.name());
+        let text = format!("the field is encoded as {} instead of {}", wire_type.name(), expected.name());
         return Err(failure(reason::WRONG_TYPE, span.at, text));
     }
     let length = match wire_type {
@@ -129,7 +128,7 @@ fn check_field(field: &FieldDescriptor, wire_type: WireType, bytes: &[u8], span:
     };
     let available = span.end - span.at;
     let Some(length) = usize::try_from(length).ok().filter(|length| *length <= available) else {
-        let text = format!("the field needs {length} bytes, and {available} are left");
+        let text = format!("the field needs {length} bytes, but only {available} are left");
         return Err(failure(reason::TRUNCATED_PROTOBUF, span.at, text));
     };
     let content = Span {
@@ -146,14 +145,14 @@ fn check_field(field: &FieldDescriptor, wire_type: WireType, bytes: &[u8], span:
     }
 }
 
-/// Reads a number and moves behind it.
+/// Reads a varint and advances `span` past it.
 fn varint(bytes: &[u8], span: &mut Span) -> Result<u64, Failure> {
     let all = &bytes[span.at..span.end];
     let mut rest = all;
     let number = decode_varint(&mut rest).map_err(|_| {
-        // Ten bytes hold every number, so a longer one is malformed and a shorter one cut off.
+        // No varint is longer than ten bytes: a longer one is malformed, and a shorter one without an end is truncated.
         if all.len() < 10 && all.iter().all(|byte| byte & 0x80 != 0) {
-            failure(reason::TRUNCATED_PROTOBUF, span.at, "the value ends within a number")
+            failure(reason::TRUNCATED_PROTOBUF, span.at, "the value ends in the middle of a number")
         } else {
             failure(reason::MALFORMED_PROTOBUF, span.at, "a number is too long")
         }

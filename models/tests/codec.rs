@@ -1,4 +1,4 @@
-//! The codec: both encodings are told apart by content, read strictly, and written in the form of the contract.
+//! Decoding of JSON and binary values, and the form of encoded values.
 
 use models::{
     DecodeError, Model, descriptor_pool, json,
@@ -45,7 +45,7 @@ fn veth() -> Interface {
 }
 
 #[test]
-fn json_and_binary_of_one_value_decode_to_the_same() {
+fn json_and_binary_decode_to_the_same_value() {
     let expected = Ok(Model::from(veth()));
     assert_eq!(Model::decode(VETH_KEY, VETH_JSON.as_bytes()), expected);
     assert_eq!(Model::decode(VETH_KEY, &veth().encode_to_vec()), expected);
@@ -54,7 +54,7 @@ fn json_and_binary_of_one_value_decode_to_the_same() {
 }
 
 #[test]
-fn both_spellings_enum_numbers_text_numbers_and_null_are_read() {
+fn both_spellings_enum_numbers_string_numbers_and_null_are_read() {
     let json = r#"
         {"name": "veth1", "type": 1, "namespace": {"type": 1, "reference": "ns1"}, "hostIfName": "eth0", "enabled": true,
          "ipAddresses": ["10.0.0.1/24"], "physAddress": "12:21:21:11:11:11", "mtu": "1500", "vrfMasterInterface": null,
@@ -67,7 +67,7 @@ fn both_spellings_enum_numbers_text_numbers_and_null_are_read() {
 }
 
 #[test]
-fn the_examples_of_the_contract_decode_and_are_valid() {
+fn examples_of_vpp_agent_decode_and_are_valid() {
     for (key, value) in [
         (
             "config/linux/l3/v2/route/10.1.0.0/16/veth1",
@@ -94,7 +94,7 @@ fn the_examples_of_the_contract_decode_and_are_valid() {
 }
 
 #[test]
-fn binary_that_begins_like_white_space_and_a_brace_is_still_binary() {
+fn binary_that_begins_like_json_is_decoded_as_binary() {
     // Field 1 has the tag 0x0a, a newline; a name of 123 bytes has the length 0x7b, a brace.
     let interface = Interface {
         name: "n".repeat(0x7b),
@@ -119,7 +119,7 @@ fn error(value: &str) -> DecodeError {
 }
 
 #[test]
-fn an_error_names_the_field_the_position_and_what_would_be_accepted() {
+fn errors_name_field_position_and_accepted_values() {
     let unknown = error("{\"name\":\"veth1\",\n \"namespace\":{\"kind\":1}}");
     assert_eq!(unknown.reason, "UnknownField");
     assert!(
@@ -175,7 +175,7 @@ fn an_error_names_the_field_the_position_and_what_would_be_accepted() {
 }
 
 #[test]
-fn statuses_are_written_in_the_dialect_of_the_store() {
+fn statuses_are_encoded_with_proto_field_names() {
     let status = ValueStatus {
         key: VETH_KEY.into(),
         state: ValueState::Configured.into(),
@@ -225,7 +225,7 @@ fn statuses_are_written_in_the_dialect_of_the_store() {
 }
 
 #[test]
-fn the_other_spelling_is_written_on_request() {
+fn lower_camel_case_is_written_on_request() {
     let arp = ArpEntry {
         ip_address: "10.0.0.2".into(),
         ..ArpEntry::default()
@@ -237,7 +237,7 @@ fn the_other_spelling_is_written_on_request() {
 }
 
 #[test]
-fn maps_and_any_are_read_in_requests_of_the_generic_api() {
+fn maps_and_any_are_read_in_requests() {
     let text = br#"{"updates":[{"labels":{"a":"1","b":""}},{"item":{"id":{"model":"linux.l3.route","name":"x"}}}],"overwriteAll":true}"#;
     let request: SetConfigRequest = json::decode(text).expect("a valid request");
     assert_eq!(request.updates[0].labels.get("a").map(String::as_str), Some("1"));
@@ -248,11 +248,11 @@ fn maps_and_any_are_read_in_requests_of_the_generic_api() {
 }
 
 #[test]
-fn the_part_of_a_client_for_vpp_is_kept_as_it_is() {
+fn vpp_config_of_a_request_keeps_its_unknown_fields() {
     let config = descriptor_pool()
         .get_message_by_name("ligato.configurator.Config")
-        .expect("part of the contract");
-    assert_eq!(config.get_field(1).expect("part of the contract").name(), "vpp_config");
+        .expect("a known message, field or option");
+    assert_eq!(config.get_field(1).expect("a known message, field or option").name(), "vpp_config");
     let empty = Config::decode(&b"\x0a\x00\x12\x00"[..]).expect("as clients export it");
     assert!(empty.linux_config.is_some() && empty.vpp_config.is_some_and(|vpp| vpp.is_empty()));
     let full = Config::decode(&b"\x0a\x02\x08\x01\x12\x00"[..]).expect("an unknown field is no error for gRPC");
@@ -260,19 +260,19 @@ fn the_part_of_a_client_for_vpp_is_kept_as_it_is() {
 }
 
 #[test]
-fn the_published_options_of_fields_survive_in_the_descriptor_set() {
+fn descriptor_set_keeps_custom_field_options() {
     let interface = descriptor_pool()
         .get_message_by_name("ligato.linux.interfaces.Interface")
-        .expect("part of the contract");
+        .expect("a known message, field or option");
     let option = descriptor_pool()
         .get_extension_by_name("ligato.ligato_options")
-        .expect("part of the contract");
-    let mtu = interface.get_field_by_name("mtu").expect("part of the contract");
+        .expect("a known message, field or option");
+    let mtu = interface.get_field_by_name("mtu").expect("a known message, field or option");
     assert!(mtu.options().has_extension(&option));
 }
 
 #[test]
-fn an_item_of_the_generic_api_has_the_key_of_its_model_and_name() {
+fn key_of_item_joins_model_prefix_and_name() {
     let key = key_of_item("linux.l3.route", "10.0.0.0/8/veth1");
     assert_eq!(key.as_ref().map(AsRef::as_ref), Some("config/linux/l3/v2/route/10.0.0.0/8/veth1"));
     assert_eq!(key_of_item("vpp.interfaces", "x"), None);

@@ -1,4 +1,4 @@
-//! Values that have to be accepted, though a careless rule might refuse them.
+//! Unusual values that validation must accept.
 
 use models::{
     Model,
@@ -8,7 +8,7 @@ use models::{
     },
 };
 
-/// Key after `config/`, and value.
+/// Keys without `config/`, and their values.
 const VALUES: &[(&str, &str)] = &[
     (
         "linux/interfaces/v2/interface/a/b",
@@ -101,7 +101,7 @@ const VALUES: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn unusual_but_right_values_are_valid() {
+fn unusual_values_are_valid() {
     for (key, value) in VALUES {
         let key = format!("config/{key}");
         let model = Model::decode(&key, value.as_bytes()).unwrap_or_else(|error| panic!("{key}: {error}"));
@@ -110,7 +110,7 @@ fn unusual_but_right_values_are_valid() {
 }
 
 #[test]
-fn a_route_without_scope_gets_the_one_that_fits_its_gateway() {
+fn scope_of_a_route_defaults_by_its_gateway() {
     let route = |gw_addr: &str, scope: Scope| Route {
         gw_addr: gw_addr.into(),
         scope: scope.into(),
@@ -124,7 +124,7 @@ fn a_route_without_scope_gets_the_one_that_fits_its_gateway() {
 }
 
 #[test]
-fn an_interface_has_the_kernel_name_that_its_type_gives_it() {
+fn kernel_name_depends_on_the_type() {
     let named = |kind: Type, host_if_name: &str| {
         let interface = Interface {
             name: "logical".into(),

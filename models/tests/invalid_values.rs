@@ -1,4 +1,4 @@
-//! Invalid values: each row is a value, the rule that it breaks, and the fields that are named.
+//! Invalid values. Each row is a value, the reason of the error, and the fields that it names.
 
 #![allow(clippy::too_many_lines, reason = "tables are long by repetition, not by branching")]
 
@@ -10,7 +10,7 @@ const ROUTE: &str = "config/linux/l3/v2/route/";
 const CHAIN: &str = "config/linux/iptables/v2/rulechain/";
 const ALLOCATION: &str = "config/netalloc/v1/ip/network/";
 
-/// Checks rows of name within the model, value, reason and fields.
+/// Checks rows of: name within the model, value, reason, fields.
 fn check(prefix: &str, rows: &[(&str, &str, &str, &[&str])]) {
     for (name, value, reason, fields) in rows {
         let model = Model::decode(&format!("{prefix}{name}"), value.as_bytes()).unwrap_or_else(|error| panic!("{value}: {error}"));
@@ -30,7 +30,7 @@ fn fields_of(fields: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn interfaces_that_break_a_rule_of_their_type_are_refused() {
+fn interfaces_invalid_for_their_type_are_rejected() {
     check(
         INTERFACE,
         &[
@@ -153,7 +153,7 @@ fn interfaces_that_break_a_rule_of_their_type_are_refused() {
 }
 
 #[test]
-fn bridges_ports_and_vlans_that_break_a_rule_are_refused() {
+fn invalid_bridges_ports_and_vlans_are_rejected() {
     check(
         INTERFACE,
         &[
@@ -266,7 +266,7 @@ fn bridges_ports_and_vlans_that_break_a_rule_are_refused() {
 }
 
 #[test]
-fn interfaces_with_bad_names_or_namespaces_are_refused() {
+fn interfaces_with_invalid_names_or_namespaces_are_rejected() {
     let long = "x".repeat(101);
     let (peer, name) = ("p".repeat(100), "n".repeat(80));
     let host = "\"type\":\"DUMMY\",\"host_if_name\"";
@@ -384,7 +384,7 @@ fn interfaces_with_bad_names_or_namespaces_are_refused() {
 }
 
 #[test]
-fn interfaces_with_bad_addresses_or_mtus_are_refused() {
+fn interfaces_with_invalid_addresses_or_mtus_are_rejected() {
     let dummy = |rest: &str| format!(r#"{{"name":"a","type":"DUMMY",{rest}}}"#);
     let rows: Vec<(String, &str, &[&str])> = vec![
         (dummy(r#""phys_address":"nonsense""#), "MacAddressInvalid", &["phys_address"]),
@@ -481,7 +481,7 @@ fn interfaces_with_bad_addresses_or_mtus_are_refused() {
 }
 
 #[test]
-fn neighbours_routes_and_allocations_that_break_a_rule_are_refused() {
+fn invalid_neighbors_routes_and_allocations_are_rejected() {
     check(
         ARP,
         &[
@@ -620,7 +620,7 @@ fn neighbours_routes_and_allocations_that_break_a_rule_are_refused() {
 }
 
 #[test]
-fn rule_chains_that_iptables_would_refuse_are_refused() {
+fn invalid_rule_chains_are_rejected() {
     let row = |rest: &str| format!(r#"{{"name":"c",{rest}}}"#);
     let rows: Vec<(String, &str, &[&str])> = vec![
         (row(r#""table":"NAT""#), "ChainNameMissing", &["chain_name"]),
@@ -688,7 +688,7 @@ fn rule_chains_that_iptables_would_refuse_are_refused() {
 }
 
 #[test]
-fn a_value_without_a_name_says_so_in_the_words_of_the_contract() {
+fn missing_name_error_has_the_text_of_vpp_agent() {
     let interface = models::proto::ligato::linux::interfaces::Interface::default();
     let error = Model::from(interface).validate().expect_err("no name");
     assert_eq!(

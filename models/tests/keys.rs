@@ -1,4 +1,4 @@
-//! Keys: the tables of the contract, and that every text is either read back as it was or refused.
+//! Parsing and printing of keys, with the test tables of ligato vpp-agent.
 
 #![allow(clippy::too_many_lines, reason = "tables are long by repetition, not by branching")]
 
@@ -11,11 +11,11 @@ fn parse(text: &str) -> Result<TypedKey, KeyError> {
     TypedKey::parse(text)
 }
 
-/// What the contract's table says of a key: interface, address, source, invalid. `None` if it is no address key.
+/// Expected result for a key: interface, address, source, whether it is invalid. `None` if it is not the key of an address.
 type AddressRow = Option<(&'static str, &'static str, Option<AddressSource>, bool)>;
 
 #[test]
-fn address_keys_are_read_as_the_table_of_the_contract_says() {
+fn address_keys_are_parsed_like_in_vpp_agent() {
     let (fixed, dhcp, alloc) = (
         Some(AddressSource::Static),
         Some(AddressSource::FromDhcp),
@@ -68,7 +68,7 @@ fn address_keys_are_read_as_the_table_of_the_contract_says() {
         ),
         ("linux/interface/memif0/address//192.168.1.12/24", Some(("memif0", "", None, true))),
         ("linux/interface/memif0/address/192.168.1.12/24", Some(("memif0", "", None, true))),
-        // An address that ends in the word that splits the key has nothing behind it.
+        // The last element `address` separates the interface from the address, which is empty here.
         (
             "linux/interface/memif0/address/static/x/address",
             Some(("memif0/address/static/x", "", None, true)),
@@ -96,7 +96,7 @@ fn address_keys_are_read_as_the_table_of_the_contract_says() {
 }
 
 #[test]
-fn vrf_keys_are_read_as_the_table_of_the_contract_says() {
+fn vrf_keys_are_parsed_like_in_vpp_agent() {
     let table = [
         ("linux/interface/veth0/vrf/blue", Some(("veth0", "blue", false))),
         ("linux/interface//vrf/blue", Some(("<invalid>", "blue", true))),
@@ -119,7 +119,7 @@ fn vrf_keys_are_read_as_the_table_of_the_contract_says() {
 }
 
 #[test]
-fn address_keys_are_written_as_the_table_of_the_contract_says() {
+fn address_keys_are_printed_like_in_vpp_agent() {
     for (interface, address, source, key) in [
         (
             "memif1",
@@ -152,7 +152,7 @@ fn address_keys_are_written_as_the_table_of_the_contract_says() {
 }
 
 #[test]
-fn a_route_is_named_by_its_network_without_host_bits() {
+fn route_key_has_the_network_without_host_bits() {
     for (dst_network, outgoing_interface, key) in [
         ("192.168.1.0/24", "memif1", "config/linux/l3/v2/route/192.168.1.0/24/memif1"),
         ("10.0.0.7/8", "veth1", "config/linux/l3/v2/route/10.0.0.0/8/veth1"),
@@ -171,7 +171,7 @@ fn a_route_is_named_by_its_network_without_host_bits() {
 }
 
 #[test]
-fn every_kind_of_key_is_written_in_its_exact_form_and_read_back() {
+fn every_kind_of_key_is_printed_and_parsed() {
     let text = str::to_owned;
     let fact = |reference_type, reference: &str| TypedKey::Namespace {
         reference_type,
@@ -270,7 +270,7 @@ fn every_kind_of_key_is_written_in_its_exact_form_and_read_back() {
 }
 
 #[test]
-fn prefixes_for_any_of_match_the_keys_they_stand_for() {
+fn any_of_prefixes_match_their_keys() {
     let address = TypedKey::interface_address("a", "10.0.0.1/8", AddressSource::Static).to_string();
     assert!(address.starts_with(&TypedKey::any_address_of("a")));
     let route = TypedKey::LinkLocalRoute {
@@ -295,7 +295,7 @@ fn prefixes_for_any_of_match_the_keys_they_stand_for() {
 }
 
 #[test]
-fn a_prefix_or_a_fragment_is_not_a_key() {
+fn prefixes_and_fragments_are_not_keys() {
     for text in [
         "",
         "/",
@@ -329,12 +329,12 @@ fn a_prefix_or_a_fragment_is_not_a_key() {
         "linux/microservice/",
         "netalloc/neigh-gw/network/net1",
     ] {
-        assert!(parse(text).is_err(), "{text:?} was read as {:?}", parse(text));
+        assert!(parse(text).is_err(), "{text:?} was parsed as {:?}", parse(text));
     }
 }
 
 #[test]
-fn a_key_that_is_written_in_another_way_names_the_right_one() {
+fn non_canonical_key_error_has_the_canonical_key() {
     for (text, canonical) in [
         (
             "config/linux/l3/v2/route/10.0.0.7/8/veth1",
@@ -361,7 +361,7 @@ fn a_key_that_is_written_in_another_way_names_the_right_one() {
 }
 
 #[test]
-fn a_reference_to_a_namespace_has_a_key_and_none_means_the_own_one() {
+fn namespace_references_have_keys() {
     let key = |reference_type: ReferenceType, reference: &str| {
         let namespace = NetNamespace {
             r#type: reference_type.into(),

@@ -1,4 +1,6 @@
-//! The tables of link kinds held against the messages: what a table lacks would be ignored in silence, what it has too much fails nowhere else.
+//! Consistency of the tables of link kinds with the messages.
+//!
+//! A field that is missing in a table would be ignored silently, and no other test finds a row without a field.
 
 use std::collections::BTreeSet;
 
@@ -33,14 +35,14 @@ fn each_type_has_one_kind() {
 }
 
 #[test]
-fn no_two_kinds_recognise_one_link() {
+fn info_kinds_of_kinds_are_unique() {
     let info_kinds: Vec<&str> = specs().map(|spec| spec.info_kind).filter(|kind| !kind.is_empty()).collect();
     let different: BTreeSet<&str> = info_kinds.iter().copied().collect();
     assert_eq!(different.len(), info_kinds.len(), "{info_kinds:?}");
 }
 
 #[test]
-fn each_member_belongs_to_a_kind_and_the_other_way_round() {
+fn members_and_kinds_correspond() {
     let link: BTreeSet<String> = specs()
         .map(|spec| spec.member.to_owned())
         .filter(|member| !member.is_empty())
@@ -50,9 +52,9 @@ fn each_member_belongs_to_a_kind_and_the_other_way_round() {
     assert_eq!(port, members("port"));
 }
 
-/// Every field of a message must be in its table: a setting, a reference, or VLANs.
+/// Every field of a message must be in the table of its kind: as a setting, a reference or VLANs.
 #[test]
-fn no_field_is_ignored_and_no_row_is_without_its_field() {
+fn fields_and_table_rows_correspond() {
     let mut tables = Vec::new();
     for spec in specs().filter(|spec| !spec.member.is_empty()) {
         let references = spec.references.iter().map(|reference| reference.field);
@@ -77,7 +79,7 @@ fn no_field_is_ignored_and_no_row_is_without_its_field() {
         assert_eq!(rows, fields, "{member}");
         for row in attributes {
             let field = message.get_field_by_name(row.field).expect(row.field);
-            // A truth value that is on when it is not set must be able to say that it is not set.
+            // A boolean that is on by default must distinguish unset from false.
             let is_on = matches!(row.unset, Unset::LeftAlone(1)) && field.kind() == Kind::Bool;
             assert!(!is_on || field.supports_presence(), "{member}.{} cannot be unset", row.field);
             let is_switch = matches!(row.scale, Scale::Switch);
@@ -100,12 +102,12 @@ fn no_field_is_ignored_and_no_row_is_without_its_field() {
             );
         }
     }
-    assert!(enums > 0, "no table of an enumeration was compared");
+    assert!(enums > 0, "no enum table was compared");
 }
 
-/// The position of a setting that is left alone stands in the marks of links that exist: it must never change.
+/// The ownership marks of existing links contain the positions of these settings, so that the positions must never change.
 #[test]
-fn positions_of_settings_in_marks_are_as_they_were() {
+fn positions_of_settings_in_ownership_marks_are_stable() {
     let mut found = Vec::new();
     for spec in specs() {
         let rows = spec.attributes.iter().enumerate();

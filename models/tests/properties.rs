@@ -1,4 +1,4 @@
-//! Laws that hold for any input: nothing panics, and what is written is read back.
+//! Properties of arbitrary input: decoding never panics, and printed keys and values are parsed as the same.
 
 use models::{
     Model,
@@ -11,14 +11,14 @@ use models::{
 };
 use proptest::{prelude::*, test_runner::RngSeed};
 
-/// A logical name that validation accepts.
+/// Generates a logical name that validation accepts.
 fn name() -> impl Strategy<Value = String> {
     proptest::string::string_regex("[a-zA-Z0-9_.:-]{1,8}(/[a-z0-9_-]{1,8}){0,2}")
         .expect("a valid pattern")
         .prop_filter("reserved", |name| models::validation::check_interface_name("name", name).is_ok())
 }
 
-/// Any text, with the characters that matter to keys and JSON more often than others.
+/// Generates any text, with a higher frequency of the special characters of keys and JSON.
 fn any_text() -> impl Strategy<Value = String> {
     proptest::string::string_regex("(\\PC|[\\x00-\\x20/\"\\\\{}<>:.]){0,12}").expect("a valid pattern")
 }
@@ -91,13 +91,13 @@ prop_compose! {
 }
 
 proptest! {
-    // A fixed seed: a run that fails fails again.
+    // A fixed seed makes failures reproducible.
     #![proptest_config(ProptestConfig {
         cases: 512, rng_seed: RngSeed::Fixed(20_231_009), failure_persistence: None, ..ProptestConfig::default()
     })]
 
     #[test]
-    fn a_key_of_valid_names_is_read_back_as_it_was_written(a in name(), b in name(), address in any::<std::net::IpAddr>(), length in 0..=32u8, up: bool) {
+    fn key_of_valid_names_survives_printing_and_parsing(a in name(), b in name(), address in any::<std::net::IpAddr>(), length in 0..=32u8, up: bool) {
         let mapped = matches!(address, std::net::IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
         prop_assume!(!mapped);
         let network = format!("{address}/{length}");
@@ -121,16 +121,16 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_either_a_key_that_is_written_the_same_or_refused(text in any_key()) {
+    fn parsed_key_is_printed_as_the_same_text(text in any_key()) {
         if let Ok(key) = TypedKey::parse(&text) {
             let written = key.to_string();
-            prop_assert!(written == text || matches!(key, TypedKey::InterfaceAddress { .. }), "{text:?} was written as {written:?}");
+            prop_assert!(written == text || matches!(key, TypedKey::InterfaceAddress { .. }), "{text:?} was printed as {written:?}");
             prop_assert_eq!(TypedKey::parse(&written), Ok(key));
         }
     }
 
     #[test]
-    fn any_interface_survives_json_and_binary(message in any_interface()) {
+    fn interface_survives_json_and_binary(message in any_interface()) {
         let model = Model::from(message);
         let _ = model.validate();
         prop_assert_eq!(Model::decode_message(model.kind(), model.to_json().as_bytes()), Ok(model.clone()));
@@ -140,7 +140,7 @@ proptest! {
     }
 
     #[test]
-    fn decoding_never_panics_and_says_why(key in any_key(), value in prop::collection::vec(any::<u8>(), 0..64)) {
+    fn decoding_arbitrary_bytes_does_not_panic(key in any_key(), value in prop::collection::vec(any::<u8>(), 0..64)) {
         match Model::decode(&key, &value) {
             Ok(model) => prop_assert_eq!(model.key().to_string(), key),
             Err(error) => prop_assert!(!error.message.is_empty()),
@@ -148,7 +148,7 @@ proptest! {
     }
 
     #[test]
-    fn a_damaged_value_never_panics(message in any_interface(), json: bool, at in any::<prop::sample::Index>(), byte: u8, cut: bool) {
+    fn decoding_damaged_values_does_not_panic(message in any_interface(), json: bool, at in any::<prop::sample::Index>(), byte: u8, cut: bool) {
         let model = Model::from(message);
         let mut bytes = if json { model.to_json().into_bytes() } else { model.to_protobuf() };
         if !bytes.is_empty() {
@@ -165,7 +165,7 @@ proptest! {
     }
 
     #[test]
-    fn a_joined_path_has_nothing_left_to_clean(prefix in any_text(), name in any_text()) {
+    fn joined_path_is_clean(prefix in any_text(), name in any_text()) {
         let joined = join(&prefix, &name);
         prop_assert_eq!(join(&joined, ""), joined);
     }

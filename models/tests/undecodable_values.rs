@@ -1,11 +1,11 @@
-//! Undecodable values: each row is a key, the bytes under it, and the reason for which they are refused.
+//! Values that cannot be decoded. Each row is a key, the bytes under it, and the reason of the error.
 
 #![allow(clippy::too_many_lines, reason = "tables are long by repetition, not by branching")]
 
 use models::Model;
 
 #[test]
-fn undecodable_values_are_refused_with_the_right_reason() {
+fn undecodable_values_are_rejected_with_a_reason() {
     let rows: &[(&str, &[u8], &str)] = &[
         // Keys.
         ("", b"{}", "UnknownKey"),
@@ -46,7 +46,7 @@ fn undecodable_values_are_refused_with_the_right_reason() {
         ("config/linux/interfaces/v2/interface/a", b"{\"name\":\"\xff\"}", "NotJson"),
         ("config/linux/interfaces/v2/interface/a", b"{\"name\":\"a\nb\"}", "NotJson"),
         ("config/linux/interfaces/v2/interface/a", b"\n{\"name\":\"a\"", "NotJson"),
-        // Other JSON than an object.
+        // JSON, but not an object.
         ("config/linux/interfaces/v2/interface/a", b"null", "WrongType"),
         ("config/linux/interfaces/v2/interface/a", b"[{\"name\":\"a\"}]", "WrongType"),
         ("config/linux/interfaces/v2/interface/a", b"\"name\"", "WrongType"),
@@ -181,9 +181,9 @@ fn undecodable_values_are_refused_with_the_right_reason() {
     }
 }
 
-/// Advice to use a key that is made of wrong fields would only lead to the next error.
+/// A key mismatch must not suggest a key that is computed from invalid fields.
 #[test]
-fn fields_of_the_key_are_judged_before_the_key() {
+fn key_fields_are_validated_before_the_key_is_compared() {
     let route = |dst: &str| format!(r#"{{"outgoing_interface":"a1","dst_network":"{dst}"}}"#);
     for (key, value, reason, field, words) in [
         (

@@ -1,5 +1,7 @@
-//! The part of `protoc` that build scripts of prost users need: compile the named files, with their imports, into one
-//! `FileDescriptorSet`, or print a version. Everything else is refused, so that a caller never gets less than it asked for.
+//! Replacement for `protoc` with the subset of options that build scripts of prost users need.
+//!
+//! It compiles `.proto` files with their imports into one `FileDescriptorSet`, or prints a version. It rejects all other options instead of
+//! ignoring them.
 
 use std::{env, fs, path::PathBuf, process::ExitCode};
 
@@ -21,7 +23,7 @@ fn run() -> Result<(), String> {
             _ => match (arg.strip_prefix("-I").or(arg.strip_prefix("--proto_path=")), arg.strip_prefix("--descriptor_set_out=")) {
                 (Some(path), _) => includes.push(path.into()),
                 (_, Some(path)) => output = Some(path.into()),
-                _ if arg.starts_with('-') => return Err(format!("option {arg} is not known to this stand-in: install protoc")),
+                _ if arg.starts_with('-') => return Err(format!("option {arg} is not supported by this replacement; install protoc")),
                 _ => files.push(arg.into()),
             },
         }
@@ -35,7 +37,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("protoc stand-in: {error}");
+            eprintln!("protoc replacement: {error}");
             ExitCode::FAILURE
         }
     }

@@ -1,25 +1,25 @@
-//! The JSON schema of the configuration document, for editors and clients (JSON Schema draft 4).
+//! JSON schema of the configuration document, for editors and clients (JSON Schema draft 4).
 //!
-//! Owns the translation from descriptors. Must never allow what the reader refuses. Start reading at [`schema`].
+//! The schema is derived from the message descriptors, and allows only what the reader accepts.
 
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value, json};
 
 use super::document_descriptor;
 
-/// Which spellings of a field the schema knows.
+/// Spellings of field names in the schema.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum FieldNames {
-    /// Both, as the reader does.
+    /// Both spellings, like the reader.
     #[default]
     Both,
-    /// Those of the `.proto` files only.
+    /// Only the names of the `.proto` files.
     OnlyProto,
-    /// Lower camel case only.
+    /// Only lower camel case.
     OnlyJson,
 }
 
-/// The schema of the configuration document. Messages that occur in it are under `definitions`, by their full name.
+/// Returns the schema of the configuration document. `definitions` contains its messages by their full name.
 pub fn schema(names: FieldNames) -> Value {
     let root = document_descriptor();
     let mut definitions = Map::new();
@@ -39,7 +39,7 @@ fn define(message: &MessageDescriptor, names: FieldNames, definitions: &mut Map<
     if definitions.contains_key(message.full_name()) {
         return;
     }
-    // Before its fields are looked at, so that a message that contains itself is defined once.
+    // Inserted before its fields are visited, so that a message that contains itself is defined once.
     definitions.insert(message.full_name().to_owned(), Value::Null);
     let mut properties = Map::new();
     for field in message.fields() {
@@ -75,13 +75,13 @@ fn kind_schema(kind: &Kind, names: FieldNames, definitions: &mut Map<String, Val
         Kind::Double | Kind::Float => json!({"type": ["number", "string"]}),
         Kind::Uint32 | Kind::Fixed32 => json!({"type": "integer", "minimum": 0, "maximum": u32::MAX}),
         Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => json!({"type": "integer", "minimum": i32::MIN, "maximum": i32::MAX}),
-        // As protobuf JSON writes them.
+        // Protobuf JSON writes 64-bit integers as strings.
         Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 | Kind::Uint64 | Kind::Fixed64 => json!({"type": ["integer", "string"]}),
         Kind::Enum(choice) => {
             let names: Vec<String> = choice.values().map(|value| value.name().to_owned()).collect();
             json!({"oneOf": [{"type": "string", "enum": names}, {"type": "integer"}]})
         }
-        // Its JSON form is a string, not an object.
+        // The JSON form of well-known types is not an object.
         Kind::Message(message) if message.package_name() == "google.protobuf" => json!({}),
         Kind::Message(message) => {
             define(message, names, definitions);
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_member_is_there_in_the_spellings_asked_for() {
+    fn schema_contains_the_requested_spellings() {
         let interface = |names| schema(names)["definitions"]["ligato.linux.interfaces.Interface"]["properties"].clone();
         for (names, proto, camel) in [
             (FieldNames::Both, true, true),

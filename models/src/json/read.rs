@@ -1,7 +1,6 @@
-//! The strict reader of protobuf JSON, over any serde format.
+//! Strict reader of protobuf JSON for any serde format.
 //!
-//! Owns the walk through a message along its descriptor, with the path to where it stands. Must never accept more than
-//! protobuf JSON does. Start at [`read`]; [`MessageSeed`] is the heart.
+//! [`MessageSeed`] reads a message by its descriptor and writes its binary form, without an intermediate message.
 
 use std::{
     borrow::Cow,
@@ -19,23 +18,24 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 
 use crate::decode::{FieldPath, Segment, reason};
 
-/// A message that could not be read.
+/// Error of a message that cannot be read.
 #[derive(Debug)]
 pub struct ReadError<E> {
-    /// One of [`mod@crate::decode::reason`] if the reader itself has refused the content; `None` if the format has.
+    /// One of [`mod@crate::decode::reason`] if this reader rejected the content; `None` if the format did.
     pub reason: Option<&'static str>,
-    /// Path to the field, empty for the message itself.
+    /// Path of the field; empty for the message itself.
     pub path: String,
-    /// What is wrong and, if the format knows it, where.
+    /// Error of the format, with the position if the format reports one.
     pub source: E,
 }
 
-/// Reads a message in the protobuf JSON mapping: fields in either spelling, enums by name or number, `null` as unset, unknown
-/// and doubled fields refused. Returns the message in its binary form, from which both a generated type and a
-/// `DynamicMessage` are decoded.
+/// Reads a message in the protobuf JSON mapping, and returns its binary form.
+///
+/// Fields may have either spelling, enums are names or numbers, and `null` means unset. Unknown and duplicate fields are rejected. A
+/// generated type or a `DynamicMessage` can be decoded from the binary form.
 ///
 /// # Errors
-/// Says which field is at fault.
+/// The content is invalid. The error has the path of the field.
 pub fn read<'de, D: Deserializer<'de>>(descriptor: &MessageDescriptor, deserializer: D) -> Result<Vec<u8>, ReadError<D::Error>> {
     let context = Context::default();
     let mut out = Vec::with_capacity(128);
@@ -52,8 +52,7 @@ pub fn read<'de, D: Deserializer<'de>>(descriptor: &MessageDescriptor, deseriali
     })
 }
 
-/// Why and where the reader stopped. The path grows from the inside out while an error is on its way up, so that it costs
-/// nothing while there is none.
+/// Reason and path of an error. The path is built from the inside out while an error is returned, so it costs nothing otherwise.
 #[derive(Default)]
 struct Context {
     path: RefCell<FieldPath>,
@@ -66,13 +65,13 @@ impl Context {
         E::custom(message)
     }
 
-    /// Notes that the error came from within `segment`.
+    /// Adds `segment` to the path of an error.
     fn within<T, E>(&self, outcome: Result<T, E>, segment: impl FnOnce() -> Segment) -> Result<T, E> {
         outcome.inspect_err(|_| self.path.borrow_mut().prepend(segment()))
     }
 }
 
-/// Puts the length of what was written since `start` in front of it.
+/// Inserts the length of everything after `start` at `start`.
 fn insert_length(out: &mut Vec<u8>, start: usize) {
     let length = out.len() - start;
     if let (true, Ok(byte)) = (length < 0x80, u8::try_from(length)) {
@@ -95,7 +94,7 @@ impl<'de> DeserializeSeed<'de> for MessageSeed<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        // The well-known types have JSON forms of their own (a time is a string), which prost-reflect knows.
+        // Well-known types have special JSON forms (a time is a string), which prost-reflect implements.
         if self.descriptor.package_name() == "google.protobuf" {
             let message = DynamicMessage::deserialize(self.descriptor.clone(), deserializer)?;
             return message.encode(self.out).map_err(D::Error::custom);
@@ -142,7 +141,7 @@ impl MessageSeed<'_> {
             None => Ok(()),
             Some(earlier) => {
                 let text = format!(
-                    "`{earlier}` and `{}` exclude each other (oneof {}); give one of them",
+                    "`{earlier}` and `{}` cannot both be set (oneof {}); give one of them",
                     field.name(),
                     oneof.name()
                 );
@@ -152,7 +151,7 @@ impl MessageSeed<'_> {
     }
 }
 
-/// The fields of one message that were given so far. Messages are small, so lists do.
+/// Fields of a message that were read so far. Messages are small, so linear search is fast enough.
 #[derive(Default)]
 struct Seen {
     numbers: Vec<u32>,
@@ -166,7 +165,7 @@ impl Seen {
         first
     }
 
-    /// The member of the oneof that was given earlier, if any.
+    /// Returns the member of the oneof that was read earlier, if any, and records `field`.
     fn oneof_member(&mut self, oneof: &OneofDescriptor, field: &FieldDescriptor) -> Option<String> {
         let earlier = self
             .oneofs
@@ -196,7 +195,7 @@ impl<'de> Visitor<'de> for MessageSeed<'_> {
     }
 }
 
-/// The name of a field or the key of a map, borrowed from the input where it can be.
+/// Reads the name of a field or the key of a map, borrowed from the input if possible.
 struct NameSeed;
 
 impl<'de> DeserializeSeed<'de> for NameSeed {
@@ -227,7 +226,7 @@ impl<'de> Visitor<'de> for NameSeed {
     }
 }
 
-/// Reads the value of a field; the result tells whether there was one, or `null`.
+/// Reads the value of a field. The result is false for `null`.
 struct FieldSeed<'a> {
     field: &'a FieldDescriptor,
     context: &'a Context,
@@ -276,7 +275,7 @@ impl<'de> Visitor<'de> for FieldSeed<'_> {
     }
 }
 
-/// What values are written as: fields of this number and kind.
+/// Output for values, which are written as fields of this number and kind.
 struct Target<'a> {
     kind: &'a Kind,
     number: u32,
@@ -366,7 +365,7 @@ impl<'de> Visitor<'de> for MapVisitor<'_> {
     }
 }
 
-/// In JSON every key is text; protobuf allows integers and booleans as well.
+/// Encodes a map key. JSON keys are always strings; protobuf also has integers and booleans.
 fn encode_map_key(kind: &Kind, text: &str, out: &mut Vec<u8>) -> Option<()> {
     match kind {
         Kind::String => encoding::string::encode(1, &text.to_owned(), out),
@@ -386,7 +385,7 @@ fn encode_map_key(kind: &Kind, text: &str, out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-/// Reads one value that is neither repeated nor a map, and writes it as a field of this number.
+/// Reads a single value, which is neither repeated nor a map, and writes it as a field of this number.
 struct KindSeed<'a> {
     kind: &'a Kind,
     number: u32,
@@ -456,7 +455,7 @@ impl<'de> DeserializeSeed<'de> for KindSeed<'_> {
     }
 }
 
-/// Reads a scalar as the content of its wrapper message, which has the same JSON form.
+/// Reads a scalar as its wrapper message, which has the same JSON form.
 fn wrapped<'de, T: ReflectMessage + Default, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     let message = DynamicMessage::deserialize(T::default().descriptor(), deserializer)?;
     message.transcode_to().map_err(D::Error::custom)
@@ -494,7 +493,7 @@ impl Visitor<'_> for BoolVisitor {
     }
 }
 
-/// An integer as a number or as text; `1.5e3` is one, too.
+/// Reads an integer from a number or a string; `1.5e3` is an integer, too.
 struct IntegerVisitor<'a> {
     context: &'a Context,
 }
@@ -531,7 +530,7 @@ impl Visitor<'_> for IntegerVisitor<'_> {
 
     fn visit_str<E: Error>(self, text: &str) -> Result<i128, E> {
         if let Ok(number) = text.parse::<i128>() {
-            // `i128::from_str` would take a plus sign, JSON has none.
+            // `i128::from_str` accepts a plus sign, which JSON does not have.
             return if text.starts_with('+') {
                 Err(self.wrong(format!("`{text}`")))
             } else {
@@ -567,7 +566,7 @@ impl Visitor<'_> for EnumVisitor<'_> {
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<i32, E> {
-        // Numbers without a name pass here, as protobuf demands; validation refuses them.
+        // Protobuf requires readers to accept numbers without a name; validation rejects them.
         i32::try_from(number).map_err(|_| {
             self.context
                 .refuse(reason::OUT_OF_RANGE, format!("{number} is out of range of an enum"))

@@ -1,7 +1,6 @@
-//! The parser of keys; its counterpart, the printer, is in `typed`.
+//! Parser of keys. The printer is in `typed`.
 //!
-//! Owns every rule by which the text of a key is taken apart. Must never panic, whatever the text: every part is taken
-//! with `split_once`, `strip_prefix` or a slice pattern. Start at [`parse`].
+//! The parser never panics, regardless of the text: it takes parts only with `split_once`, `strip_prefix` and slice patterns.
 
 use super::{
     prefix::{ARP, INTERFACE, IP_ALLOCATION, ROUTE, RULE_CHAIN},
@@ -12,8 +11,10 @@ use super::{
 };
 use crate::address::{is_alloc_reference, parse_ip, parse_ip_or_cidr};
 
-/// Tries the kinds of keys one after the other. The order matters only below `linux/interface/`: facts about the host and
-/// states come before interfaces, whose names may be anything else.
+/// Parses a key by trying each kind of key.
+///
+/// The order matters only below `linux/interface/`: facts about host interfaces and states come before interfaces, whose names may be
+/// anything else.
 pub(super) fn parse(text: &str) -> Result<TypedKey, KeyError> {
     let parsed = parse_any_spelling(text)?;
     let canonical = parsed.to_string();
@@ -79,8 +80,9 @@ fn named(key: &str, name: &str, expected: &'static str) -> Result<String, KeyErr
     }
 }
 
-/// `<interface>/<address>`: the interface may contain slashes, and so may the address (prefix length, reference). The
-/// address is therefore looked for from the end.
+/// Parses `<interface>/<address>`.
+///
+/// Both parts may contain slashes (prefix length, reference), so the address is searched from the end.
 fn parse_arp(rest: &str) -> Option<TypedKey> {
     let (interface, ip_address) = if let Some(start) = rest.find("/alloc:") {
         (&rest[..start], &rest[start + 1..])
@@ -102,8 +104,9 @@ fn parse_arp(rest: &str) -> Option<TypedKey> {
     })
 }
 
-/// `<network>/<prefix length>/<interface>` or `<reference>/<interface>`. Where the destination is a reference, nothing
-/// tells its slashes from those of an interface, so the interface is taken to be the last element.
+/// Parses `<network>/<prefix length>/<interface>` or `<reference>/<interface>`.
+///
+/// After a reference, only the last element is taken as the interface: a reference and an interface name may both contain slashes.
 fn parse_route(rest: &str) -> Option<TypedKey> {
     let (destination, outgoing_interface) = if is_alloc_reference(rest) {
         let (reference, interface) = rest.rsplit_once('/')?;
@@ -129,7 +132,7 @@ fn parse_route(rest: &str) -> Option<TypedKey> {
     })
 }
 
-/// `network/<network>/interface/<interface>`.
+/// Parses `network/<network>/interface/<interface>`.
 fn network_and_interface(rest: &str) -> Option<(String, String)> {
     let (network, interface) = rest.strip_prefix("network/")?.split_once("/interface/")?;
     let complete = !network.is_empty() && !interface.is_empty();
@@ -160,7 +163,7 @@ fn parse_host_interface(rest: &str) -> Option<TypedKey> {
     }
 }
 
-/// The state is the last element, so that names with slashes have states, too.
+/// Parses `<interface>/<state>`. The state is the last element, because the name may contain slashes.
 fn parse_state(rest: &str) -> Option<TypedKey> {
     let (name, state) = rest.rsplit_once('/')?;
     let up = match state {
@@ -171,8 +174,10 @@ fn parse_state(rest: &str) -> Option<TypedKey> {
     (!name.is_empty()).then(|| TypedKey::InterfaceState { name: name.to_owned(), up })
 }
 
-/// What is derived from an interface: an address or a VRF. An element `vrf` rules out an address and the other way round. After an
-/// empty element stands what only this agent knows: a master or VLANs.
+/// Parses the key of a value derived from an interface: an address, a VRF, a master or VLANs.
+///
+/// A key has an element `address` or an element `vrf`, not both. Masters and VLANs, which ligato vpp-agent does not have, follow an empty
+/// element.
 fn parse_interface_part(key: &str) -> Result<TypedKey, KeyError> {
     let unknown = || Err(KeyError::Unknown(key.to_owned()));
     if let Some((interface, part)) = key.strip_prefix(LINUX_INTERFACE).and_then(|rest| rest.split_once("//")) {
@@ -190,7 +195,7 @@ fn parse_interface_part(key: &str) -> Result<TypedKey, KeyError> {
         }
     }
     let parts: Vec<&str> = key.split('/').collect();
-    // The caller has seen `linux/interface/`; the third element begins the name of the interface.
+    // The caller has checked `linux/interface/`; the name of the interface begins with the third element.
     let [_, _, rest @ ..] = parts.as_slice() else { return unknown() };
     if rest.len() < 2 || matches!(rest.first(), Some(&"state" | &"host-name")) {
         return unknown();
@@ -203,7 +208,7 @@ fn parse_interface_part(key: &str) -> Result<TypedKey, KeyError> {
     }
 }
 
-/// The name of the interface, or `<invalid>` and `false`.
+/// Returns the name of the interface and `true`, or `<invalid>` and `false`.
 fn interface_name(parts: &[&str]) -> (String, bool) {
     let name = parts.join("/");
     if name.is_empty() {
@@ -220,7 +225,7 @@ fn address_key(key: &str, interface: &[&str], rest: &[&str]) -> Result<TypedKey,
         [] => (None, String::new()),
     };
     match source {
-        // A reference to an allocation has its source by being one, whatever the text says.
+        // `interface_address` ignores the source of a reference to an allocation: it is always `alloc_ref`.
         Some(source) if named && !address.is_empty() => Ok(TypedKey::interface_address(&interface, &address, source)),
         Some(_) => Err(KeyError::InvalidAddressKey {
             key: key.to_owned(),

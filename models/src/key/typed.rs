@@ -1,7 +1,4 @@
-//! What a key means, and its one printer.
-//!
-//! Owns [`TypedKey`] and how each kind is written. The parser stands next door in `parse`. Must never compare or order
-//! texts of keys by their parts elsewhere. Start at [`TypedKey`].
+//! Parsed form of keys, and their printer. The parser is in `parse`.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -17,7 +14,7 @@ use crate::{
     },
 };
 
-/// Stands in a key for a part that is missing or cannot be read.
+/// Placeholder in a key for a part that is missing or invalid.
 pub const INVALID: &str = "<invalid>";
 
 pub(super) const LINUX_INTERFACE: &str = "linux/interface/";
@@ -29,7 +26,7 @@ pub(super) const NEIGHBOR_GATEWAY: &str = "netalloc/neigh-gw/";
 pub(super) const NAMESPACE: &str = "linux/namespace/";
 pub(super) const TAP: &str = "linux/tap/";
 
-/// Everything that the agent gives a key to.
+/// Key of a desired value, a derived value or a fact.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum TypedKey {
     /// Configuration: an interface.
@@ -37,16 +34,16 @@ pub enum TypedKey {
         /// Logical name.
         name: String,
     },
-    /// Configuration: an entry of the neighbour table.
+    /// Configuration: a permanent neighbour entry.
     Arp {
         /// Logical name of the interface.
         interface: String,
-        /// Address or reference, as the value has it (not normalised).
+        /// Address or reference, as in the value (not normalized).
         ip_address: String,
     },
     /// Configuration: a route.
     Route {
-        /// Where the route leads.
+        /// Destination of the route.
         destination: RouteDestination,
         /// Logical name of the interface.
         outgoing_interface: String,
@@ -63,19 +60,19 @@ pub enum TypedKey {
         /// Logical name of the interface.
         interface: String,
     },
-    /// Fact: an interface is present and up in the agent's own namespace.
+    /// Fact: a link exists and is up in the agent's own namespace.
     HostInterface {
         /// Kernel name.
         host_name: String,
     },
-    /// Fact: such an interface has an address.
+    /// Fact: a link in the agent's own namespace has an address.
     HostInterfaceAddress {
         /// Kernel name.
         host_name: String,
-        /// Address with prefix length.
+        /// Address with a prefix length.
         address: String,
     },
-    /// Fact: such an interface belongs to a VRF.
+    /// Fact: a link in the agent's own namespace belongs to a VRF.
     HostInterfaceVrf {
         /// Kernel name.
         host_name: String,
@@ -86,33 +83,33 @@ pub enum TypedKey {
     InterfaceState {
         /// Logical name.
         name: String,
-        /// Up or down.
+        /// True for up, false for down.
         up: bool,
     },
     /// Derived from an interface: one of its addresses.
     InterfaceAddress {
         /// Logical name.
         interface: String,
-        /// Where the address comes from.
+        /// Source of the address.
         source: AddressSource,
-        /// Address or reference, as the value has it (not normalised).
+        /// Address or reference, as in the value (not normalized).
         address: String,
     },
-    /// Derived from an interface: the VRF it belongs to.
+    /// Derived from an interface: its membership in a VRF.
     InterfaceVrf {
         /// Logical name.
         interface: String,
         /// Logical name of the VRF device.
         vrf: String,
     },
-    /// Derived from an interface: the bridge it is a port of. No name has an empty element, so the word is not taken for a part of one.
+    /// Derived from an interface: its membership in a bridge. Its key has an empty path element, which no interface name can have.
     InterfaceMaster {
         /// Logical name.
         interface: String,
         /// Logical name of the master.
         master: String,
     },
-    /// Derived from a bridge, or from the membership of a port in one: VLANs.
+    /// Derived from a bridge, or from the membership of a port in a bridge: a range of VLANs.
     InterfaceVlan {
         /// Logical name.
         interface: String,
@@ -121,14 +118,14 @@ pub enum TypedKey {
     },
     /// Fact: a microservice is running.
     Microservice {
-        /// Its label.
+        /// Microservice label.
         label: String,
     },
-    /// Derived from a route of scope LINK: its destination can be reached without a gateway.
+    /// Derived from a route of scope LINK: its destination is reachable without a gateway.
     LinkLocalRoute {
         /// Logical name of the interface.
         outgoing_interface: String,
-        /// Destination, as the value has it.
+        /// Destination, as in the value.
         destination: String,
     },
     /// Derived from an allocation: the gateway is in the network of the address.
@@ -140,37 +137,37 @@ pub enum TypedKey {
     },
     /// Fact: a network namespace is available.
     Namespace {
-        /// How it is found.
+        /// Type of the reference.
         reference_type: NamespaceType,
         /// Name, PID, path or label; empty for the agent's own namespace.
         reference: String,
     },
-    /// Fact: a TAP device is present in the agent's own namespace.
+    /// Fact: a TAP device exists in the agent's own namespace.
     Tap {
         /// Kernel name.
         host_name: String,
     },
 }
 
-/// Destination of a route, as its key has it.
+/// Destination of a route in its key.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum RouteDestination {
     /// A network.
     Network {
-        /// Address with all host bits cleared.
+        /// Address with all host bits 0.
         address: IpAddr,
         /// Prefix length in bits.
         prefix_len: u8,
     },
-    /// A reference to an allocated address, the text from `alloc:` on.
+    /// Reference to an allocated address, including `alloc:`.
     Allocation(String),
-    /// Neither; the key then reads `<invalid>/0`. An address without prefix length is such a destination, too: existing
-    /// clients compute its key this way.
+    /// Neither of the two: the key contains `<invalid>/0`. This includes addresses without a prefix length, because existing clients
+    /// compute their keys in this way.
     Invalid,
 }
 
 impl RouteDestination {
-    /// The destination that the `dst_network` of a route stands for in its key.
+    /// Returns the destination in the key of a route with this `dst_network`.
     pub fn of(dst_network: &str) -> Self {
         if is_alloc_reference(dst_network) {
             return Self::Allocation(dst_network.to_owned());
@@ -195,23 +192,23 @@ impl fmt::Display for RouteDestination {
     }
 }
 
-/// Where an address of an interface comes from; in keys the lower-case name of [`IpAddressSource`].
+/// Source of an address of an interface. In keys, it is the lower-case name of [`IpAddressSource`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum AddressSource {
-    /// Not given.
+    /// Not set.
     Undefined,
     /// Given in the configuration.
     Static,
-    /// Leased.
+    /// Leased by a DHCP server.
     FromDhcp,
-    /// Given by reference to an allocation.
+    /// Taken from an allocation that the configuration refers to.
     AllocRef,
     /// Set by somebody else.
     Existing,
 }
 
 impl AddressSource {
-    /// The text in a key.
+    /// Returns the text of the source in a key.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Undefined => "undefined_source",
@@ -222,7 +219,7 @@ impl AddressSource {
         }
     }
 
-    /// Reads the text of a key, in upper or lower case.
+    /// Parses the source in a key, in upper or lower case.
     pub(super) fn parse(text: &str) -> Option<Self> {
         [Self::Undefined, Self::Static, Self::FromDhcp, Self::AllocRef, Self::Existing]
             .into_iter()
@@ -242,23 +239,23 @@ impl From<IpAddressSource> for AddressSource {
     }
 }
 
-/// How a network namespace is found.
+/// Type of a reference to a network namespace.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum NamespaceType {
-    /// By its name.
+    /// Name, as in `ip netns`.
     Nsid,
-    /// By a process in it.
+    /// PID of a process in the namespace.
     Pid,
-    /// By the path of a namespace file.
+    /// Path of a namespace file.
     Fd,
-    /// By the label of a container.
+    /// Microservice label of a container.
     Microservice,
-    /// The namespace in which the agent runs.
+    /// The agent's own namespace.
     Own,
 }
 
 impl NamespaceType {
-    /// The text in a key.
+    /// Returns the text of the type in a key.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Nsid => "NSID",
@@ -285,48 +282,48 @@ impl fmt::Display for NamespaceType {
     }
 }
 
-/// A text that is not the key of anything.
+/// Error of a text that is not a key.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum KeyError {
-    /// It begins like no key of the agent.
-    #[error("`{0}` is not the key of anything that the agent knows")]
+    /// No kind of key begins like this text.
+    #[error("`{0}` is not a key of this agent")]
     Unknown(String),
-    /// It begins like a key of one kind, and goes on in another way.
+    /// The text begins like a key of one kind, but does not have its form.
     #[error("`{key}` is not a valid key: expected {expected}")]
     Malformed {
-        /// The text.
+        /// Text of the key.
         key: String,
-        /// The form of such a key.
+        /// Form of such a key.
         expected: &'static str,
     },
-    /// The key of an address of an interface without interface, known source or address.
+    /// Key of an interface address without an interface, a known source or an address.
     #[error("`{key}` is not a valid key: expected linux/interface/<interface>/address/<source>/<address>")]
     InvalidAddressKey {
-        /// The text.
+        /// Text of the key.
         key: String,
         /// Interface, or `<invalid>`.
         interface: String,
-        /// Source, if there is a known one.
+        /// Source, if it is known.
         source_name: Option<AddressSource>,
-        /// Address; empty if it could not be made out.
+        /// Address; empty if it is missing.
         address: String,
     },
-    /// The key of a VRF membership without interface or VRF.
+    /// Key of a VRF membership without an interface or a VRF.
     #[error("`{key}` is not a valid key: expected linux/interface/<interface>/vrf/<vrf>")]
     InvalidVrfKey {
-        /// The text.
+        /// Text of the key.
         key: String,
         /// Interface, or `<invalid>`.
         interface: String,
         /// VRF, or `<invalid>`.
         vrf: String,
     },
-    /// Readable, but written in another way than the agent writes it, so that no value can stand under it.
-    #[error("`{key}` is never used as a key: the same is written `{canonical}`")]
+    /// Not the canonical text of a key, so that no value can have it.
+    #[error("`{key}` is not the canonical form of the key; write `{canonical}`")]
     NotCanonical {
-        /// The text.
+        /// Text of the key.
         key: String,
-        /// What it should be.
+        /// Canonical text of the key.
         canonical: String,
     },
 }
@@ -336,21 +333,22 @@ fn or_invalid(text: &str) -> &str {
 }
 
 impl TypedKey {
-    /// Reads a key. What [`TypedKey::to_key`] writes is read back as the same, as long as names obey the rules of
-    /// [`crate::validation`].
+    /// Parses a key.
+    ///
+    /// Parsing the result of [`TypedKey::to_key`] returns the same value, as long as all names follow the rules of [`crate::validation`].
     ///
     /// # Errors
-    /// The text is not the key of anything, or is malformed. Prefixes, such as those for "any of", are not keys.
+    /// The text is not a key, is malformed or is not canonical. Prefixes, such as [`TypedKey::any_address_of`], are not keys.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         super::parse::parse(text)
     }
 
-    /// The text of the key.
+    /// Returns the text of the key.
     pub fn to_key(&self) -> Key {
         Key::from(self.to_string())
     }
 
-    /// The key of an address of an interface. A reference to an allocation always has the source `alloc_ref`.
+    /// Returns the key of an address of an interface. A reference to an allocation always has the source `alloc_ref`.
     pub fn interface_address(interface: &str, address: &str, source: AddressSource) -> Self {
         let source = if is_alloc_reference(address) {
             AddressSource::AllocRef
@@ -364,7 +362,7 @@ impl TypedKey {
         }
     }
 
-    /// The key of the namespace that a value refers to; `None` if the reference is of no known type.
+    /// Returns the key of the namespace that a value refers to; `None` if the type of the reference is not set.
     pub fn namespace_of(namespace: Option<&NetNamespace>) -> Option<Self> {
         let Some(namespace) = namespace else {
             return Some(Self::Namespace {
@@ -385,32 +383,32 @@ impl TypedKey {
         })
     }
 
-    /// Prefix of the keys of all addresses of an interface.
+    /// Returns the key prefix of all addresses of an interface.
     pub fn any_address_of(interface: &str) -> String {
         format!("{LINUX_INTERFACE}{}/address/", or_invalid(interface))
     }
 
-    /// Prefix of the keys of all routes of scope LINK through an interface.
+    /// Returns the key prefix of all routes of scope LINK through an interface.
     pub fn any_link_local_route_of(outgoing_interface: &str) -> String {
         format!("{LINK_LOCAL_ROUTE}{outgoing_interface}/")
     }
 
-    /// Prefix of the keys of all addresses of an interface in the agent's own namespace.
+    /// Returns the key prefix of all addresses of an interface in the agent's own namespace.
     pub fn any_host_address_of(host_name: &str) -> String {
         format!("{HOST_NAME}{}/address/", or_invalid(host_name))
     }
 
-    /// Prefix of the keys of all VRFs that an interface in the agent's own namespace can belong to.
+    /// Returns the key prefix of all VRFs that an interface in the agent's own namespace can belong to.
     pub fn any_host_vrf_of(host_name: &str) -> String {
         format!("{HOST_NAME}{}/vrf-host-name/", or_invalid(host_name))
     }
 
-    /// Prefix of the keys of all VLANs of an interface.
+    /// Returns the key prefix of all VLANs of an interface.
     pub fn any_vlan_of(interface: &str) -> String {
         format!("{LINUX_INTERFACE}{interface}//vlan/")
     }
 
-    /// Prefix of the keys of all VRF memberships of an interface.
+    /// Returns the key prefix of all VRF memberships of an interface.
     pub fn any_vrf_of(interface: &str) -> String {
         format!("{LINUX_INTERFACE}{}/vrf/", or_invalid(interface))
     }

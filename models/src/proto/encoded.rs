@@ -1,6 +1,4 @@
-//! A message that stays in its binary form.
-//!
-//! Owns the copying of fields. Must never look into them. Start reading at [`Encoded`].
+//! Message that stays in its binary form.
 
 use prost::{
     DecodeError, Message,
@@ -8,13 +6,15 @@ use prost::{
     encoding::{self, DecodeContext, WireType},
 };
 
-/// A message with all its fields, also those that its type in Rust would lose: descriptors of files in answers, which have custom
-/// options, and messages for VPP in requests. In place of the message it is encoded as the message itself.
+/// Message in its binary form, which keeps the fields that a generated type would drop.
+///
+/// Used for file descriptors in responses, which have custom options, and for messages about VPP in requests. As a field of another
+/// message, it is encoded like the message that it contains.
 #[derive(Clone, Default, PartialEq, Eq, Hash, Debug)]
 pub struct Encoded(Vec<u8>);
 
 impl Encoded {
-    /// Takes a message in its binary form.
+    /// Creates a message from its binary form.
     pub fn new(message: Vec<u8>) -> Self {
         Encoded(message)
     }
@@ -24,7 +24,7 @@ impl Encoded {
         self.0.is_empty()
     }
 
-    /// The binary form.
+    /// Returns the binary form.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -58,7 +58,7 @@ impl Message for Encoded {
                 encoding::bytes::merge(wire_type, &mut bytes, from, context)?;
                 encoding::bytes::encode(tag, &bytes, to);
             }
-            // Nothing since proto2 has groups.
+            // proto3 has no groups.
             WireType::StartGroup | WireType::EndGroup => encoding::skip_field(wire_type, tag, from, context)?,
         }
         Ok(())
@@ -79,7 +79,7 @@ mod tests {
     use crate::{FILE_DESCRIPTOR_SET, proto::ligato::generic::ProtoFileDescriptorResponse};
 
     #[test]
-    fn nothing_of_a_message_is_lost_on_the_way() {
+    fn message_survives_decoding_and_encoding() {
         let message = Encoded::new(FILE_DESCRIPTOR_SET.to_vec());
         assert_eq!(Encoded::decode(FILE_DESCRIPTOR_SET), Ok(message.clone()));
         let answer = ProtoFileDescriptorResponse {

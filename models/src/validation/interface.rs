@@ -1,7 +1,4 @@
-//! Rules of interfaces.
-//!
-//! Owns what an interface must and must not have, by its type. Must never compare it with other interfaces. Start at
-//! [`validate`]: first the rules of the contract in their order, then the ones that the kernel has.
+//! Validation of interfaces: first the rules of the reference agent, in its order, then those of the kernel.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -16,17 +13,17 @@ use crate::{
 };
 use link_kinds::{Given, KindSpec, LifeCycle, LinkKind, Mtu, Role};
 
-/// Smallest MTU of a link that carries IPv6 (RFC 8200 §5); below it, the kernel takes IPv6 off the link.
+/// Smallest MTU of a link with IPv6 (RFC 8200 §5). With a smaller MTU, the kernel disables IPv6 on the link.
 const MTU_MIN_IPV6: u32 = 1280;
 /// Longest alias of a link in bytes (`IFALIASZ` - 1 of linux/if.h).
 const ALIAS_MAX_BYTES: usize = 255;
-/// What the alias of an adopted link needs beside the names, in bytes.
+/// Length in bytes of the suffix in the alias of an adopted link.
 const ADOPTED_MARK_BYTES: usize = "//adopted".len();
-/// Name of the loopback in every namespace.
+/// Name of the loopback device in every namespace.
 const LOOPBACK_NAME: &str = "lo";
 
 impl Interface {
-    /// Name of the interface in the kernel: `lo` for LOOPBACK, else `host_if_name`, else the logical name.
+    /// Returns the name of the link in the kernel: `lo` for LOOPBACK, otherwise `host_if_name`, or the logical name if that is empty.
     pub fn host_name(&self) -> &str {
         let kind = link_kinds::by_type(self.r#type().as_str_name());
         match kind.map(|kind| kind.spec().life_cycle) {
@@ -37,7 +34,7 @@ impl Interface {
     }
 }
 
-/// Checks the logical name, which is the key.
+/// Checks the logical name, which forms the key.
 pub(super) fn validate_key(interface: &Interface) -> Result<(), ValidationError> {
     require_name(interface)?;
     check_interface_name("name", &interface.name)
@@ -71,24 +68,24 @@ pub(super) fn validate(interface: &Interface) -> Result<(), ValidationError> {
 }
 
 impl Interface {
-    /// The kind of the link with its settings.
+    /// Returns the kind of the link with its settings.
     ///
     /// # Errors
-    /// Names the field that cannot be used.
+    /// A setting is invalid. The error names its field.
     pub fn parse_link(&self) -> Result<link_kinds::Link, ValidationError> {
         parse(self, kind_of(self)?)
     }
 
-    /// The settings that it has as a port of another interface; `None` if it gives none.
+    /// Returns the settings of the interface as a port; `None` if it has none.
     ///
     /// # Errors
-    /// Names the field that cannot be used.
+    /// A setting is invalid. The error names its field.
     pub fn parse_port(&self) -> Result<Option<link_kinds::Port>, ValidationError> {
         let Some((member, message)) = self.port.as_ref().map(port_member) else {
             return Ok(None);
         };
         if self.master_interface().is_empty() {
-            let text = format!("{member} is given, but not of which interface it is a port; give master_interface");
+            let text = format!("{member} is set without master_interface; set master_interface to the name of the master");
             return Err(ValidationError::new("MasterMissing", &[member, "master_interface"], text));
         }
         let port = message.map(|message| link_kinds::Port::parse(member, &message)).transpose();
@@ -104,7 +101,7 @@ fn as_error(invalid: link_kinds::Invalid) -> ValidationError {
     }
 }
 
-/// The kind of an interface by its type.
+/// Returns the kind of an interface by its type.
 fn kind_of(interface: &Interface) -> Result<&'static dyn LinkKind, ValidationError> {
     let Ok(interface_type) = Type::try_from(interface.r#type) else {
         let names: Vec<&str> = link_kinds::KINDS.iter().map(|kind| kind.spec().type_name).collect();
@@ -131,25 +128,25 @@ fn parse(interface: &Interface, kind: &'static dyn LinkKind) -> Result<link_kind
     link_kinds::Link::parse(kind, &given).map_err(as_error)
 }
 
-/// Only what the agent would make itself can be taken over from somebody else.
+/// Checks that `adopt` is set only for types that the agent creates itself.
 fn check_adopt(interface: &Interface, spec: &KindSpec) -> Result<(), ValidationError> {
     if !interface.adopt() || spec.adoptable {
         return Ok(());
     }
     let message = format!(
-        "an interface of type {} cannot say `adopt`: the agent does not create it; leave `adopt` out",
+        "an interface of type {} cannot be adopted, because the agent does not create this type; omit `adopt`",
         spec.type_name
     );
     Err(ValidationError::new("AdoptNotSupported", &["type", "adopt"], message))
 }
 
-/// The names of other interfaces have to be such, fit into the alias beside the own one, and not be the own one.
+/// Checks the names of other interfaces: they must be valid, fit into the alias together with the interface's own name, and differ from it.
 fn check_references(interface: &Interface, link: &link_kinds::Link) -> Result<(), ValidationError> {
     for (reference, name) in link.references() {
         check_interface_name(reference.field, name)?;
         let original = "-".repeat(HOST_NAME_MAX_BYTES);
         match reference.role {
-            // The name that the TAP had before stands in the alias, too.
+            // The alias also contains the original name of the TAP.
             Role::Original => check_alias(reference.field, &[&interface.name, name, &original])?,
             Role::Peer { .. } | Role::Parent { .. } => check_alias(reference.field, &[&interface.name, name])?,
         }
@@ -161,13 +158,13 @@ fn check_references(interface: &Interface, link: &link_kinds::Link) -> Result<()
     Ok(())
 }
 
-/// The alias, by which the agent knows its links, holds the names behind the longest possible prefix of an agent.
+/// Checks that the names fit into the alias, the ownership mark of a link, after the longest possible agent prefix.
 fn check_alias(field: &str, parts: &[&str]) -> Result<(), ValidationError> {
     let room = ALIAS_MAX_BYTES - agent_prefix("").len() - LABEL_MAX_BYTES - ADOPTED_MARK_BYTES;
     let length = parts.join("/").len();
     if length > room {
         let message =
-            format!("name and {field} have {length} bytes together; at most {room} fit into the alias of a link: choose shorter names");
+            format!("name and {field} have {length} bytes together, but the alias of a link has room for {room}; choose shorter names");
         return Err(ValidationError::new("AliasTooLong", &["name", field], message));
     }
     Ok(())
@@ -219,7 +216,7 @@ fn check_masters(interface: &Interface) -> Result<(), ValidationError> {
     Ok(())
 }
 
-/// The kernel's `is_valid_ether_addr`: neither multicast nor zero.
+/// Checks the MAC address like the kernel's `is_valid_ether_addr`: it must be neither multicast nor zero.
 fn check_mac(interface: &Interface) -> Result<(), ValidationError> {
     let field = "phys_address";
     if interface.phys_address.is_empty() {
@@ -241,10 +238,10 @@ fn check_mac(interface: &Interface) -> Result<(), ValidationError> {
     Ok(())
 }
 
-/// What makes two texts the same address of an interface.
+/// Identity of an address of an interface, regardless of its text.
 #[derive(PartialEq)]
 enum Identity {
-    /// IPv4 has one address with two prefix lengths as two addresses, IPv6 does not.
+    /// The prefix length is part of the identity of an IPv4 address only.
     Ip(IpAddr, Option<u8>),
     Allocation {
         network: String,
@@ -252,7 +249,7 @@ enum Identity {
 }
 
 fn check_addresses(interface: &Interface, spec: &KindSpec) -> Result<(), ValidationError> {
-    // `ipv6_add_addr` (net/ipv6/addrconf.c) takes `::1` on a loopback interface and on a VRF device only.
+    // `ipv6_add_addr` (net/ipv6/addrconf.c) accepts `::1` only on a loopback interface or a VRF device.
     let takes_loopback = spec.takes_loopback_address || interface.link_only;
     let mut seen: Vec<Identity> = Vec::with_capacity(interface.ip_addresses.len());
     for (index, text) in interface.ip_addresses.iter().enumerate() {

@@ -1,7 +1,4 @@
-//! Rules of rule chains.
-//!
-//! Owns which chain, table and policy go together, and which texts can be handed to the iptables programs. Must never run
-//! them. Start at [`validate`].
+//! Validation of rule chains: valid combinations of chain, table and policy, and texts that the iptables programs accept.
 
 use super::{ValidationError, check_interface_name, check_namespace, name::check_name};
 use crate::proto::ligato::linux::iptables::{
@@ -11,7 +8,7 @@ use crate::proto::ligato::linux::iptables::{
 
 /// Longest name of a chain, in bytes (`XT_EXTENSION_MAXNAMELEN` - 1 of linux/netfilter/x_tables.h).
 const CHAIN_NAME_MAX_BYTES: usize = 28;
-/// Words that iptables does not take as the name of a chain: built-in chains and standard targets.
+/// Names that iptables does not accept for a chain: built-in chains and standard targets.
 const RESERVED_CHAIN_NAMES: [&str; 9] = [
     "INPUT",
     "OUTPUT",
@@ -87,7 +84,7 @@ fn check_chain_name(name: &str) -> Result<(), ValidationError> {
     let problem = if name.len() > CHAIN_NAME_MAX_BYTES {
         "is longer than 28 bytes"
     } else if name.starts_with(['-', '!']) {
-        "begins with a character that iptables takes for an option"
+        "begins with a character that iptables interprets as an option"
     } else if name.chars().any(|c| c.is_whitespace() || c.is_control()) {
         "contains white space or a control character"
     } else if RESERVED_CHAIN_NAMES.contains(&name) {
@@ -107,20 +104,20 @@ fn check_policy(table: Table, chain_type: ChainType, policy: Policy) -> Result<(
         Policy::Accept | Policy::Drop => return Ok(()),
         Policy::Queue | Policy::Return => (
             "PolicyRefusedByKernel",
-            "the kernel takes only ACCEPT or DROP as the policy of a chain; put another target into a last rule",
+            "the kernel accepts only ACCEPT or DROP as the policy of a chain; use a last rule for another target",
         ),
     };
     Err(ValidationError::new(reason, &["default_policy"], message))
 }
 
-/// A rule is one line of `iptables-restore` input, so a line break would smuggle in another command.
+/// Checks a rule. It becomes one line of `iptables-restore` input, so a line break would inject another command.
 fn check_rule(index: usize, rule: &str) -> Result<(), ValidationError> {
     let field = format!("rules[{index}]");
     if rule.trim().is_empty() {
         return Err(ValidationError::new(
             "RuleEmpty",
             &[&field],
-            "the rule is empty; give what follows `iptables -A <chain>`, or leave it out",
+            "the rule is empty; give the arguments after `iptables -A <chain>`, or remove the rule",
         ));
     }
     if rule.chars().any(char::is_control) {

@@ -1,6 +1,4 @@
-//! Rules of neighbours and routes.
-//!
-//! Owns what their fields may hold. Must never look whether an interface or a gateway exists. Start at [`validate_route`].
+//! Validation of neighbours and routes.
 
 use std::net::IpAddr;
 
@@ -14,8 +12,9 @@ const ARP_WITHOUT_INTERFACE: &str = "Linux ARP entry defined without interface r
 const ROUTE_WITHOUT_INTERFACE: &str = "Linux Route defined without outgoing interface reference";
 
 impl Route {
-    /// The scope that counts: an UNDEFINED one is GLOBAL if there is a gateway and LINK if there is none, as `ip route` has
-    /// it. So a route without scope is valid, though older agents of the contract failed to apply it.
+    /// Returns the scope of the route in the kernel: UNDEFINED becomes GLOBAL with a gateway and LINK without one, like in `ip route`.
+    ///
+    /// A route without a scope is valid, although the reference agent fails to apply it.
     pub fn effective_scope(&self) -> Scope {
         match self.scope() {
             Scope::Undefined if self.has_gateway() => Scope::Global,
@@ -24,7 +23,7 @@ impl Route {
         }
     }
 
-    /// Whether the route leads through a gateway; `0.0.0.0` and `::` stand for none.
+    /// Returns whether the route has a gateway; `0.0.0.0` and `::` mean none.
     pub fn has_gateway(&self) -> bool {
         !self.gw_addr.is_empty() && !parse_ip(&self.gw_addr).is_ok_and(|gateway| gateway.is_unspecified())
     }
@@ -47,7 +46,7 @@ pub(super) fn validate_arp(arp: &ArpEntry) -> Result<(), ValidationError> {
         ));
     }
     check_interface_name("interface", &arp.interface)?;
-    // A neighbour may well have a multicast MAC address (clusters do), so only the syntax counts.
+    // A neighbour may have a multicast MAC address (some clusters do), so only the syntax is checked.
     if let Err(error) = arp.hw_address.parse::<MacAddress>() {
         return Err(ValidationError::new(
             "MacAddressInvalid",
@@ -74,8 +73,9 @@ pub(super) fn validate_arp_key(arp: &ArpEntry) -> Result<(), ValidationError> {
     check_neighbor_address("ip_address", &arp.ip_address)
 }
 
-/// Checks the fields of the key of a route. A destination without prefix length has no key of its own: clients of the contract compute
-/// one that all such routes of an interface share.
+/// Checks the fields of the key of a route.
+///
+/// A destination without a prefix length is rejected: clients compute the same key for all such routes of an interface.
 pub(super) fn validate_route_key(route: &Route) -> Result<(), ValidationError> {
     require("outgoing_interface", &route.outgoing_interface, ROUTE_WITHOUT_INTERFACE)?;
     check_interface_name("outgoing_interface", &route.outgoing_interface)?;
@@ -118,8 +118,9 @@ pub(super) fn validate_route(route: &Route) -> Result<(), ValidationError> {
     }
 }
 
-/// The address of the destination, or `None` for a reference. The reference has to name its interface, because it need not be
-/// the outgoing one.
+/// Returns the address of the destination, or `None` for a reference.
+///
+/// A reference has to name its interface, which may differ from the outgoing interface.
 fn check_destination(text: &str) -> Result<Option<IpAddr>, ValidationError> {
     if text.is_empty() {
         let message = "Linux Route defined without destination; write dst_network as 10.1.0.0/16, or as 0.0.0.0/0 for the default route";
@@ -132,7 +133,7 @@ fn check_destination(text: &str) -> Result<Option<IpAddr>, ValidationError> {
     parse_ip_or_cidr(text).map(|prefix| Some(prefix.address)).map_err(as_error)
 }
 
-/// The address of the gateway, or `None` if there is none or it is a reference.
+/// Returns the address of the gateway; `None` without a gateway and for a reference.
 fn check_gateway(route: &Route) -> Result<Option<IpAddr>, ValidationError> {
     let text = route.gw_addr.as_str();
     let as_error = |error| ValidationError::address("gw_addr", &error);

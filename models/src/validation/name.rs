@@ -1,30 +1,27 @@
-//! Names: logical ones, which make up keys and aliases, and those of the kernel.
-//!
-//! Owns the rules of both. Must never know which value a name stands in; callers give the field. Start at
-//! [`check_interface_name`].
+//! Validation of names: logical names, which are parts of keys and aliases, and names of links in the kernel.
 
 use super::ValidationError;
 use crate::key::INVALID;
 
-/// Longest logical name in bytes. Two names that stand in one alias have a common limit as well.
+/// Longest logical name in bytes. Two names in one alias also have a common limit.
 pub const NAME_MAX_BYTES: usize = 100;
 
-/// Longest name of an interface in the kernel, in bytes (`IFNAMSIZ` - 1 of linux/if.h).
+/// Longest name of a link in the kernel, in bytes (`IFNAMSIZ` - 1 of linux/if.h).
 pub const HOST_NAME_MAX_BYTES: usize = 15;
 
-/// Names for which the kernel has no settings to give (`sysctl_dev_name_is_allowed`, include/linux/inetdevice.h), so that it creates no such
-/// interface.
+/// Names that the kernel rejects, because their sysctl directories have another meaning (`sysctl_dev_name_is_allowed`,
+/// include/linux/inetdevice.h).
 const RESERVED_HOST_NAMES: [&str; 2] = ["all", "default"];
 
-/// Elements with a meaning of their own in the keys of addresses, VRFs, routes and references.
+/// Path elements that are reserved in the keys of addresses, VRFs, routes and references.
 const RESERVED_ELEMENTS: [&str; 3] = ["vrf", "address", "dest-address"];
-/// First elements with a meaning of their own in the keys of states and facts.
+/// Reserved first path elements, which begin the keys of states and facts.
 const RESERVED_FIRST_ELEMENTS: [&str; 2] = ["state", "host-name"];
 
-/// Checks a logical name of any kind: it has to survive being joined into a key.
+/// Checks a logical name of any kind, which must stay unchanged when it is joined into a key.
 ///
 /// # Errors
-/// Empty, too long, control characters, or a path element that is empty, `.` or `..`.
+/// The name is empty or too long, contains control characters, or has a path element that is empty, `.` or `..`.
 pub(super) fn check_name(field: &str, name: &str) -> Result<(), ValidationError> {
     let invalid = |problem: &str| {
         Err(ValidationError::new(
@@ -52,15 +49,15 @@ pub(super) fn check_name(field: &str, name: &str) -> Result<(), ValidationError>
         return invalid("contains a control character");
     }
     if name.split('/').any(|element| matches!(element, "" | "." | "..")) {
-        return invalid("cannot be part of a key: between slashes it has an element that is empty, `.` or `..`");
+        return invalid("cannot be part of a key: it has a path element that is empty, `.` or `..`");
     }
     Ok(())
 }
 
-/// Checks the logical name of an interface, wherever a value gives one.
+/// Checks the logical name of an interface in any field.
 ///
 /// # Errors
-/// As for every name; and the name must not contain what keys about interfaces are split at.
+/// The name is invalid, like any logical name, or contains a word that is reserved in keys of interfaces.
 pub fn check_interface_name(field: &str, name: &str) -> Result<(), ValidationError> {
     check_name(field, name)?;
     let reserved = |element: &str| RESERVED_ELEMENTS.contains(&element) || element.starts_with("alloc:");
@@ -71,33 +68,34 @@ pub fn check_interface_name(field: &str, name: &str) -> Result<(), ValidationErr
         .or(RESERVED_FIRST_ELEMENTS.into_iter().find(|word| *word == first));
     if let Some(word) = word.or((name == INVALID).then_some(INVALID)) {
         let message = format!(
-            "the interface name `{name}` contains the reserved word `{word}`, which has a meaning of its own in keys; choose another name"
+            "the interface name `{name}` contains the reserved word `{word}`, which has a special meaning in keys; choose another name"
         );
         return Err(ValidationError::new("NameReserved", &[field], message));
     }
     Ok(())
 }
 
-/// Checks the name of an interface in the kernel by the rules of `dev_valid_name` (net/core/dev.c), and those of the
-/// contract: no control characters.
+/// Checks the name of a link in the kernel by the rules of `dev_valid_name` (net/core/dev.c).
+///
+/// Rejects control characters as well, like the reference agent.
 ///
 /// # Errors
-/// Says which rule is broken.
+/// The name violates a rule, which the message describes.
 pub fn check_host_name(field: &str, name: &str) -> Result<(), ValidationError> {
-    // The kernel's isspace() works on bytes and takes 0xa0 (Latin-1 no-break space) for white space.
+    // The kernel's isspace() works on bytes and treats 0xa0 (Latin-1 no-break space) as white space.
     let space = |byte: u8| byte == b' ' || (0x09..=0x0d).contains(&byte) || byte == 0xa0;
     let problem = if RESERVED_HOST_NAMES.contains(&name) {
-        "is the name of a folder of /proc/sys/net that stands for all interfaces or new ones".to_owned()
+        "is reserved by the kernel for a directory of /proc/sys/net".to_owned()
     } else if name.is_empty() {
         "is empty".to_owned()
     } else if name.len() > HOST_NAME_MAX_BYTES {
-        format!("has {} bytes, and the kernel allows {HOST_NAME_MAX_BYTES}", name.len())
+        format!("has {} bytes, but the kernel allows {HOST_NAME_MAX_BYTES}", name.len())
     } else if name == "." || name == ".." {
         "is the name of a directory".to_owned()
     } else if name.contains(['/', ':']) {
         "contains a slash or a colon".to_owned()
     } else if name.contains('%') {
-        "contains a percent sign, which the kernel takes for a pattern".to_owned()
+        "contains a percent sign, which the kernel interprets as a pattern".to_owned()
     } else if name.bytes().any(space) || name.chars().any(|c| c.is_control() || c.is_whitespace()) {
         "contains white space or a control character".to_owned()
     } else {

@@ -1,19 +1,17 @@
-//! References to network namespaces.
-//!
-//! Owns the rules of each type of reference. Must never look for the namespace. Start at [`check_namespace`].
+//! Validation of references to network namespaces, by the type of the reference.
 
 use super::ValidationError;
 use crate::proto::ligato::linux::namespace::{NetNamespace, net_namespace::ReferenceType};
 
-/// Longest name of a file, in bytes (`NAME_MAX` of linux/limits.h). Docker sets no smaller limit on a label.
+/// Longest name of a file in bytes (`NAME_MAX` of linux/limits.h). Docker has no smaller limit for a label.
 const FILE_NAME_MAX_BYTES: usize = 255;
-/// Longest path, in bytes without the final NUL (`PATH_MAX` - 1 of linux/limits.h).
+/// Longest path in bytes, without the final NUL (`PATH_MAX` - 1 of linux/limits.h).
 const PATH_MAX_BYTES: usize = 4095;
 
-/// Checks a reference to a namespace; an unset one is fine and means the agent's own.
+/// Checks a reference to a namespace. An unset reference is valid and means the agent's own namespace.
 ///
 /// # Errors
-/// The type is missing or unknown, the reference is missing or not one of its type.
+/// The type is missing or unknown, or the reference is missing or invalid for its type.
 pub fn check_namespace(namespace: Option<&NetNamespace>) -> Result<(), ValidationError> {
     let Some(namespace) = namespace else { return Ok(()) };
     let reference = namespace.reference.as_str();
@@ -48,7 +46,7 @@ pub fn check_namespace(namespace: Option<&NetNamespace>) -> Result<(), Validatio
     }
 }
 
-/// The name is that of a file in one directory.
+/// Returns the problem with a name, which must be the name of a file in one directory.
 fn name_problem(name: &str) -> Option<&'static str> {
     let bad = name.len() > FILE_NAME_MAX_BYTES
         || matches!(name, "." | "..")
@@ -56,7 +54,7 @@ fn name_problem(name: &str) -> Option<&'static str> {
     bad.then_some("a name has 1 to 255 bytes, no slash, no white space and no control characters, and is not `.` or `..`")
 }
 
-/// Digits without leading zeros, so that one process has one text.
+/// Returns the problem with a PID. Leading zeros are rejected, so that each process has one text.
 fn pid_problem(pid: &str) -> Option<&'static str> {
     let canonical = pid.bytes().all(|byte| byte.is_ascii_digit()) && !pid.starts_with('0') && pid.parse::<i32>().is_ok();
     (!canonical).then_some("a PID is a positive decimal number below 2147483648, without leading zeros")

@@ -1,6 +1,4 @@
-//! Rules of allocated addresses.
-//!
-//! Owns what an allocation may hold. Must never resolve references. Start at [`validate`].
+//! Validation of allocated addresses.
 
 use super::{ValidationError, check_interface_name, name::check_name};
 use crate::{address::parse_ip_or_cidr, proto::ligato::netalloc::IpAllocation};
@@ -9,7 +7,7 @@ pub(super) fn validate(allocation: &IpAllocation) -> Result<(), ValidationError>
     check_name("network_name", &allocation.network_name)?;
     if allocation.network_name.contains('/') {
         let message = format!(
-            "the network name `{}` contains a slash, at which references to it would be split",
+            "the network name `{}` contains a slash, which separates the parts of a reference; choose a name without slashes",
             allocation.network_name
         );
         return Err(ValidationError::new("NameInvalid", &["network_name"], message));
