@@ -1,8 +1,7 @@
-//! From what sources tell to desired values.
+//! Desired state: decodes and validates the values of all sources, merges them, and submits them to the engine.
 //!
-//! Owns decoding and validation on the way in, and the place where sources meet. Must never let an unusable value pass in silence:
-//! it becomes a rejection under its own key, of the source that it comes from; and never act upon what a client asked for before that
-//! is on disk. Start reading at [`Desired`].
+//! An invalid value is never dropped silently: it becomes a rejection under its own key, and belongs to the source that it comes from. A
+//! client's request is never applied before it is saved on disk. [`Desired`] is the entry point.
 
 use std::{
     collections::BTreeMap,
@@ -38,23 +37,25 @@ use tokio::sync::watch;
 use undo::Confirmations;
 pub use undo::{Confirmation, ConfirmationError};
 
-/// Reason of a value that waits for the end of a search for duplicate addresses.
+/// Reason of a value that waits for the end of duplicate address detection.
 pub const TENTATIVE: &str = "AddressTentative";
-/// How long an atomic request waits for that. The kernel needs two seconds, unless it was told otherwise.
+/// Maximum time that an atomic request waits for duplicate address detection.
+///
+/// The kernel needs two seconds unless it is configured otherwise.
 const DETECTION_LIMIT: Duration = Duration::from_secs(10);
 
-/// Keys in the store are below this, after the agent prefix.
+/// Prefix of configuration keys in the store, after the agent prefix.
 pub const CONFIG: &str = "config/";
 
-/// What a source holds under a key. Large values are shared, so a clone costs little.
+/// Value that a source has under a key. Large values are shared, so a clone is cheap.
 #[derive(Clone, PartialEq)]
 struct Item {
-    /// Revision of the store; 0 of other sources.
+    /// Revision of the store; 0 for other sources.
     revision: i64,
-    /// Of a client's: number of the request, so that asking again for the same counts as asking anew.
+    /// Number of the client's request, so that putting the same value again counts as a new request; 0 for other sources.
     request: u64,
     value: Result<Value, Rejection>,
-    /// The message in binary form; `None` of one that cannot be decoded.
+    /// Message in binary form; `None` if it cannot be decoded.
     message: Option<Arc<[u8]>>,
     labels: Option<Arc<Labels>>,
 }
@@ -72,25 +73,25 @@ impl Item {
     }
 }
 
-/// Changes that a client asks for.
+/// Changes requested by a client.
 #[derive(Clone, Debug)]
 pub struct ClientRequest {
-    /// Name of the client's source; those of other sources keep theirs.
+    /// Name of the client's source. Values of other sources are not changed.
     pub source: String,
-    /// The source asks for nothing but what is named here.
+    /// Values of the source that are not named here are deleted.
     pub replace: bool,
-    /// Values under their keys; `None` lets go of one. Of two with one key the last counts.
+    /// Values by key; `None` deletes the value. If a key occurs twice, the last occurrence counts.
     pub changes: Vec<(Key, Option<ClientItem>)>,
-    /// Nothing of it is to stay when a part of it fails.
+    /// All changes are rolled back if one of them fails.
     pub atomic: bool,
-    /// It is taken back unless it is confirmed within this time; until then it is not kept over a restart.
+    /// The request is rolled back unless it is confirmed within this time. Until then it does not survive a restart.
     pub confirm_within: Option<Duration>,
     /// Text for the record of the transaction.
     pub description: String,
 }
 
 impl ClientRequest {
-    /// Changes of what a source asks for, and nothing more.
+    /// Creates a request that changes values of a source, without further options.
     pub fn of(source: String, changes: Vec<(Key, Option<ClientItem>)>) -> Self {
         ClientRequest {
             source,
@@ -102,66 +103,68 @@ impl ClientRequest {
         }
     }
 
-    /// Whether what was asked for before may have to come back.
+    /// Returns whether the previous values may have to be restored.
     fn may_be_taken_back(&self) -> bool {
         self.atomic || self.confirm_within.is_some()
     }
 }
 
-/// What came of a client's request.
+/// Result of a client's request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Committed {
-    /// It was applied; what failed is in the result, and is tried again.
+    /// Applied. Values that failed are in the result, and are retried.
     Applied(TransactionResult),
-    /// As [`Self::Applied`], and is to be confirmed by this number.
+    /// Like [`Self::Applied`], to be confirmed with this number.
     Unconfirmed(TransactionResult, u64),
-    /// It is kept, and will be applied with all the rest as soon as the store has been read.
+    /// Saved. It will be applied with the rest of the desired state once the store has been read.
     Kept,
 }
 
-/// Why a client's request was not taken.
+/// Reason why a client's request was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
-    /// It could not be kept, so it was not applied either.
-    #[error("the request was not taken: {0}")]
+    /// The request could not be saved, so it was not applied either.
+    #[error("request not accepted: {0}")]
     NotKept(#[from] ClientStoreError),
-    /// The name of the source belongs to one that is no client.
-    #[error("the source {0:?} is not one of clients; leave the name out, or choose another")]
+    /// The name of the source is reserved for a source that is not a client.
+    #[error("source {0:?} is reserved; omit the name, or choose another")]
     ReservedSource(String),
-    /// It is to be taken back if need be, and nothing can be applied yet.
+    /// The request may have to be rolled back, but nothing can be applied yet.
     #[error(
-        "the store has not been read yet, so nothing can be applied and taken back: ask again later, or without atomic and confirm-within"
+        "the store has not been read yet, so a change cannot be applied with rollback; retry later, or without atomic and confirm-within"
     )]
     TooEarly,
-    /// The engine refused it or has ended.
+    /// The engine refused the request or has stopped.
     #[error(transparent)]
     NotCommitted(#[from] CommitError),
 }
 
-/// A value that applies.
+/// Desired value that is in effect.
 #[derive(Clone, PartialEq, Debug)]
 pub struct DesiredItem {
     /// Key without the agent prefix.
     pub key: Key,
-    /// The source that it comes from.
+    /// Source of the value.
     pub source: String,
     /// The value; `None` if it cannot be decoded.
     pub model: Option<Model>,
-    /// Labels that the client gave it.
+    /// Labels assigned by the client.
     pub labels: Labels,
 }
 
-/// What becomes of values that wait for the kernel, such as for the end of a search for duplicate addresses.
+/// Waits for the outcome of values that wait for the kernel, such as for the end of duplicate address detection.
 pub trait Verdicts: Send + Sync {
-    /// Waits until none of these values waits for the kernel any more. Returns each with its error, if it has failed.
+    /// Waits until none of these values waits for the kernel any more.
+    ///
+    /// Returns each key, with the error of a value that has failed.
     fn of(&self, keys: Vec<Key>) -> BoxFuture<'static, Vec<(Key, Option<KeyError>)>>;
 }
 
-/// The desired state of all sources, on its way to the engine.
+/// Desired state of all sources, on its way to the engine.
 pub struct Desired {
-    // A std mutex: held for map operations and the handing over, which never waits; so the engine hears of changes in their order.
+    // A std mutex: it is held for map operations and for submitting, which never waits. So the engine receives changes in their order.
     merge: Mutex<Merge<Item>>,
-    /// Held while a client's request is kept and handed over, so that both happen in the same order. It waits for the disk.
+    /// Held while a client's request is saved and submitted, so that both happen in the same order. The holder waits for the disk.
     clients: tokio::sync::Mutex<Arc<ClientStore>>,
     requests: AtomicU64,
     confirmations: Confirmations,
@@ -169,17 +172,17 @@ pub struct Desired {
     foreign: Mutex<Foreign>,
     /// Removals that are held.
     held: watch::Sender<Held>,
-    /// All that is desired has been handed over once.
+    /// The complete desired state has been submitted once.
     begun: AtomicBool,
     engine: Client<Network>,
     verdicts: Arc<dyn Verdicts>,
 }
 
 impl Desired {
-    /// Nothing is handed over until the store has been read; what clients asked for before a restart is read from `data_dir`.
+    /// Reads the saved values of clients from `data_dir`. The engine receives nothing until the store has been read.
     ///
     /// # Errors
-    /// What they asked for cannot be read.
+    /// Fails if the saved values cannot be read.
     pub fn open(engine: Client<Network>, verdicts: Arc<dyn Verdicts>, data_dir: &Path) -> Result<Self, ClientStoreError> {
         let (clients, mut kept) = ClientStore::open(data_dir)?;
         let held = Held {
@@ -208,15 +211,15 @@ impl Desired {
         })
     }
 
-    /// All that is in the store at a revision.
+    /// Replaces the values of the store by its complete content at a revision.
     pub fn stored(&self, revision: i64, items: Vec<RawItem>) {
-        // Decoded before the lock is taken.
+        // Decode before the lock is taken.
         let decoded = decoded(self.without_foreign(items));
         self.hand_over(revision, |merge| merge.stored(decoded));
         self.note_put_again();
     }
 
-    /// The items of a listing without those foreign keys that get no status.
+    /// Returns the items of a listing without the foreign keys that get no status.
     fn without_foreign(&self, mut items: Vec<RawItem>) -> Vec<RawItem> {
         let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
         foreign.clear();
@@ -225,7 +228,7 @@ impl Desired {
         items
     }
 
-    /// What changed in the store up to a revision.
+    /// Applies changes of the store up to a revision.
     pub fn changed(&self, revision: i64, mut items: Vec<RawChange>) {
         {
             let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
@@ -241,7 +244,7 @@ impl Desired {
         self.note_put_again();
     }
 
-    /// All that is in the configuration file.
+    /// Replaces the values of the configuration file.
     pub fn in_file(&self, items: &[document::Item]) {
         let items = items
             .iter()
@@ -250,14 +253,16 @@ impl Desired {
         self.hand_over(0, |merge| merge.replace(CONFIG_FILE, items));
     }
 
-    /// Takes changes of a client: they are kept, then applied. Ends when nothing of them is left to do; goes on although nobody waits.
+    /// Saves a client's request and applies it.
+    ///
+    /// Returns when all its operations have ended. The work continues if the caller stops waiting.
     ///
     /// # Errors
-    /// Nothing of it was taken. What fails of a request that was taken is in the result.
+    /// The request was not accepted, and nothing was changed. Values of an accepted request that failed are in the result.
     pub async fn commit(self: &Arc<Self>, request: ClientRequest) -> Result<Committed, RequestError> {
         let desired = self.clone();
         let done = tokio::spawn(desired.take(request));
-        // Ends early only when the program does.
+        // The task is cancelled only when the program ends.
         done.await.unwrap_or(Err(RequestError::NotCommitted(CommitError::Closed)))
     }
 
@@ -278,7 +283,7 @@ impl Desired {
             return Ok(Committed::Kept);
         };
         let Some(undo) = undo else {
-            // Others need not wait until it is applied; the engine has the order.
+            // Other requests need not wait until this one is applied: the engine keeps the order.
             drop(clients);
             return Ok(Committed::Applied(transaction.await?));
         };
@@ -289,7 +294,7 @@ impl Desired {
         }
         let mut result = transaction.await?;
         if result.reverted {
-            // The engine has gone back; so does what is asked for.
+            // The engine has rolled back, so the desired values are restored as well.
             self.take_back(&clients, undo).await?;
             return Ok(Committed::Applied(result));
         }
@@ -303,14 +308,16 @@ impl Desired {
         Ok(self.await_confirmation(request, result, undo))
     }
 
-    /// Waits for the kernel's verdict on the values of a transaction, and adds it to the result. Returns whether a value has failed.
+    /// Waits for duplicate address detection and adds the outcome to the result.
+    ///
+    /// Returns whether a value has failed.
     async fn fails_later(&self, result: &mut TransactionResult) -> bool {
         let undecided = result.waiting.iter().filter(|wait| wait.reason == TENTATIVE);
         let undecided: Vec<Key> = undecided.map(|wait| wait.key.clone()).collect();
         if undecided.is_empty() {
             return false;
         }
-        // A link without a carrier has no detection, and so no verdict.
+        // On a link without carrier the detection never ends.
         let Ok(verdicts) = tokio::time::timeout(DETECTION_LIMIT, self.verdicts.of(undecided)).await else {
             return false;
         };
@@ -328,11 +335,11 @@ impl Desired {
     async fn keep(&self, clients: &Arc<ClientStore>, request: &ClientRequest) -> Result<(), RequestError> {
         let (clients, request) = (clients.clone(), request.clone());
         let kept = tokio::task::spawn_blocking(move || clients.keep(&request.source, request.replace, &request.changes));
-        // It ends early only when the program does; what is not on disk must not be applied.
+        // The task is cancelled only when the program ends. A request that is not on disk must not be applied.
         Ok(kept.await.map_err(|_| CommitError::Closed)??)
     }
 
-    /// Hands a request over; `None` as long as nothing is acted upon.
+    /// Submits a request to the engine; returns `None` as long as the store has not been read.
     fn transaction_of(
         &self,
         request: &ClientRequest,
@@ -349,17 +356,19 @@ impl Desired {
         if !self.begun.load(Ordering::Relaxed) {
             return None;
         }
-        // Sent at once, and so in the order of the lock; only the answer is waited for outside.
+        // Submitted immediately, in the order of the lock. Only the result is awaited outside.
         Some(self.engine.begin(Transaction {
             changes: changes_of(update, 0),
             options: options_of(request),
         }))
     }
 
-    /// What a request would do; nothing is done. A number that is given to no request stands for it.
+    /// Returns the operations that a request would cause, without performing them.
+    ///
+    /// The request gets a number that no real request has.
     ///
     /// # Errors
-    /// The engine has ended.
+    /// Fails if the engine has stopped.
     pub async fn plan(&self, request: &ClientRequest) -> Result<Vec<Planned<Value>>, CommitError> {
         let item = |item: &ClientItem| Item::of(&item.model, u64::MAX, &item.labels);
         let named: BTreeMap<&Key, Option<Item>> = request.changes.iter().map(|(key, value)| (key, value.as_ref().map(item))).collect();
@@ -386,7 +395,7 @@ impl Desired {
         self.engine.simulate(Transaction::of(changes)).await
     }
 
-    /// Everything that applies, in key order.
+    /// Returns all values in effect, in key order.
     pub fn items(&self) -> Vec<DesiredItem> {
         let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
         let applying: Vec<(Key, String, Item)> = merged
@@ -407,7 +416,7 @@ impl Desired {
         applying.into_iter().map(item).collect()
     }
 
-    /// `revision` is that of values that go away.
+    /// Merges an update and submits it. `revision` is the revision of deleted values.
     fn hand_over(&self, revision: i64, merge: impl FnOnce(&mut Merge<Item>) -> Update<Item>) {
         let mut merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
         let mut update = merge(&mut merged);
@@ -417,11 +426,12 @@ impl Desired {
         if update.full {
             self.begun.store(true, Ordering::Relaxed);
         } else if self.begun.load(Ordering::Relaxed) && !self.held.borrow().orphans.is_empty() {
-            // A value that is put again may be a held orphan: it is to be found, and not created a second time.
+            // A value that is put again may be a held orphan. A full transaction makes the agent find it, so it is not created a second
+            // time.
             update = merged.everything();
         }
         let full = update.full;
-        // Otherwise the kernel contains nothing that is not known; its changes are noticed.
+        // Without a full update no resync is needed: the kernel contains nothing unknown, and its changes are noticed.
         let resync = if full { Resync::Full } else { Resync::None };
         let mut transaction = Transaction::resync(resync, changes_of(update, revision));
         transaction.options.verbose = full;
@@ -453,7 +463,7 @@ fn model_of(key: &Key, message: &[u8]) -> Option<Model> {
     Model::from_protobuf(info.kind, message).ok()
 }
 
-/// An item of the store.
+/// Decodes an item of the store.
 fn stored(raw: &RawKey, value: &[u8], revision: i64) -> Item {
     let (message, value) = match decode_model(raw, &config_key(raw), value) {
         Ok(model) => {
@@ -477,18 +487,21 @@ fn encoded(model: &Model, value: &Result<Value, Rejection>) -> Arc<[u8]> {
     shared.cloned().unwrap_or_else(|| model.to_protobuf().into())
 }
 
-/// Items of the store under their keys.
+/// Decodes items of the store, and returns them by key.
 fn decoded(items: Vec<RawItem>) -> Vec<(Key, Item)> {
     let item = |raw: RawItem| (config_key(&raw.key), stored(&raw.key, &raw.value, raw.mod_revision));
     items.into_iter().map(item).collect()
 }
 
-/// The key of an item of the store. One that is no text keeps its readable parts.
+/// Returns the key of an item of the store. If the key is not text, its readable parts are kept.
 fn config_key(raw: &RawKey) -> Key {
     Key::from(format!("{CONFIG}{raw}"))
 }
 
-/// One value, or why it cannot be used.
+/// Decodes one value.
+///
+/// # Errors
+/// Returns a [`Rejection`] if the value cannot be used.
 pub fn decode(raw: &RawKey, key: &Key, value: &[u8]) -> Result<Value, Rejection> {
     usable(&decode_model(raw, key, value)?)
 }

@@ -1,4 +1,4 @@
-//! netns-agent: desired network state in etcd becomes real Linux networking, inside network namespaces and containers.
+//! netns-agent: declarative networking for Linux network namespaces and containers. The desired state comes from etcd or a file.
 #![doc = include_str!("ARCHITECTURE.md")]
 
 pub mod agent;

@@ -1,6 +1,6 @@
-//! The `netns-agent` program: arguments, exit codes and the runtime; nothing else.
+//! The `netns-agent` program: parses arguments, starts the runtime and returns exit codes.
 //!
-//! Exit codes: 0 a clean stop, 1 failure, 2 usage. Commands of the client have more: see `cli::failure`.
+//! Exit codes: 0 clean stop, 1 failure, 2 usage error. Client commands have further codes, see `cli::failure`.
 
 use std::process::ExitCode;
 
@@ -16,12 +16,12 @@ use netns_agent::{
 use netns_kernel::privileges;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// The scheduler keeps very many small blocks and gives them back in another order than it took them, which the heap of the C library
-/// pays for in every second call: with 100,000 values an operation costs it up to 1.7 times as much.
+/// The scheduler keeps many small blocks and frees them in another order than it allocated them. This slows down every second call of the
+/// allocator of the C library: with 100,000 values an operation takes up to 1.7 times as long.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Exit code for arguments that make no sense.
+/// Exit code for invalid arguments.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
@@ -53,10 +53,10 @@ fn run(args: RunArgs) -> ExitCode {
     }
 }
 
-/// Runs the agent until it is told to stop.
+/// Runs the agent until a signal stops it.
 fn serve(settings: &Settings) -> anyhow::Result<()> {
-    // The heap asks for huge pages, of which each counts in full when one block in it is used: at a thousand pairs they more than double
-    // what the agent takes, and make nothing faster. A kernel without them has nothing to switch off.
+    // The allocator requests huge pages, and each counts in full once a block in it is used: with a thousand pairs they more than double
+    // the memory of the agent, and make nothing faster. Failure is harmless: a kernel without huge pages has nothing to switch off.
     let _ = nix::sys::prctl::set_thp_disable(true);
     telemetry::start_logging(&settings.log_directives());
     if !settings.keep_privileges {
@@ -74,7 +74,7 @@ fn serve(settings: &Settings) -> anyhow::Result<()> {
         let mut hangup = signal(SignalKind::hangup())?;
         let mut agent = tokio::select! {
             started = Agent::start(settings, &lock) => started?,
-            // A start can wait some seconds for the end of another agent's lease.
+            // A start can wait some seconds for the lease of another agent to expire.
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
         };
@@ -82,8 +82,8 @@ fn serve(settings: &Settings) -> anyhow::Result<()> {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hangup.recv() => tracing::info!("SIGHUP ignored: changed token, initial configuration and etcd certificate files are used without it; flags and the settings file count at the next start"),
-                // Better an end that a supervisor sees than an agent that only seems to live.
+                _ = hangup.recv() => tracing::info!("SIGHUP ignored: changed token, initial configuration and etcd certificate files are reloaded without it; flags and the settings file take effect at the next start"),
+                // A supervisor notices an exit, but not an agent that runs without working.
                 failure = agent.failed() => anyhow::bail!("{failure}; the network stays as it is"),
             }
         }
@@ -91,21 +91,21 @@ fn serve(settings: &Settings) -> anyhow::Result<()> {
         agent.shutdown().await;
         Ok(())
     });
-    // A look at a file system that does not answer must not hold up the end.
+    // A blocked access to a file system must not delay the exit.
     runtime.shutdown_background();
     ended
 }
 
-/// Before there is a second thread.
+/// Drops the privileges that the agent does not need. Call this before there is a second thread.
 fn give_up_privileges(settings: &Settings) -> anyhow::Result<()> {
     let reduced = privileges::reduce(settings.has_low_port())
-        .context("privileges that are not needed cannot be given up; --keep-privileges starts the agent all the same")?;
+        .context("cannot drop the privileges that are not needed; start the agent with --keep-privileges to keep them")?;
     tracing::info!("privileges: {}", reduced.kept.join(", "));
     if !reduced.bounded {
-        tracing::debug!("the bounding set stays as it is; no program that is started gets anything from it");
+        tracing::debug!("capability bounding set not reduced; programs that the agent starts gain nothing from it");
     }
     for capability in reduced.missing {
-        tracing::warn!("{} is missing, for {}", capability.name, capability.purpose);
+        tracing::warn!("{} is missing; it is needed for {}", capability.name, capability.purpose);
     }
     Ok(())
 }

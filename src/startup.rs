@@ -1,14 +1,14 @@
-//! Messages about a failed start.
-//!
-//! Start at [`words`].
+//! Error messages of a failed start.
 
-/// Words of the kernel for a file that the process may not use (EACCES).
+/// Text of the kernel's error for a file that the process may not access (EACCES).
 const NO_PERMISSION: &str = "(os error 13)";
 const KEEP_PRIVILEGES: &str = "the agent runs as root, but without the capability to override permissions (CAP_DAC_OVERRIDE): \
     give the file to root, or start the agent with --keep-privileges";
 
-/// Returns the error with its causes. Many errors quote their cause, so a cause that is part of the text already is left out. `reduced`: the process is
-/// root without the privileges of root.
+/// Returns the error with its causes.
+///
+/// Many errors quote their cause, so a cause that is already part of the text is omitted. `reduced`: the process is root without the
+/// privileges of root.
 pub fn words(error: &anyhow::Error, reduced: bool) -> String {
     let mut words = String::new();
     for cause in error.chain().map(ToString::to_string) {
@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_is_told_once() {
+    fn quoted_cause_appears_once() {
         let told = words(&refused(28), true);
         assert_eq!(
             told,
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn a_root_without_its_privileges_is_told_how_to_keep_them() {
+    fn permission_error_of_reduced_root_suggests_keep_privileges() {
         assert!(words(&refused(13), true).contains("--keep-privileges"));
         assert!(!words(&refused(13), false).contains("--keep-privileges"));
     }

@@ -1,10 +1,10 @@
-//! Errors of the YAML parser in words for people.
+//! Error messages for YAML files.
 //!
-//! The parser names functions of its own where a person needs to know what to change. Start at [`words`].
+//! Some messages of the parser name its own functions where a person needs to know what to change; those are replaced.
 
 use serde_saphyr::Error;
 
-/// Returns what is wrong with a text; several lines may follow that show the place.
+/// Returns the error message for a person; further lines may show the place.
 pub fn words(error: &Error) -> String {
     let mut cause = error;
     while let Error::WithSnippet { error: inner, .. } = cause {
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_document_is_told_with_its_line_and_without_names_of_functions() {
+    fn error_for_a_second_document_names_its_line_and_no_function() {
         let error = serde_saphyr::from_str::<serde_json::Value>("a: 1\n---\na: 2\n").expect_err("two documents");
         let words = words(&error);
         assert!(words.starts_with("a second YAML document begins at line "), "{words}");

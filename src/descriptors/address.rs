@@ -1,6 +1,6 @@
 //! Addresses of interfaces, each a value derived from its interface.
 //!
-//! Owns adding and removing. Must never touch an address that no model names. Start reading at [`AddressKind`].
+//! Never touches an address that no model names.
 
 use std::sync::Arc;
 
@@ -30,27 +30,29 @@ pub struct AddressKind {
     pub(super) marks: Marks,
 }
 
-/// What follows the name of the interface in the key of an address.
+/// Separates the name of the interface from the address in a key.
 const ADDRESS: &str = "/address/";
 
-/// Whether a key names an address of a managed interface.
+/// Returns whether a key names an address of a managed interface.
 pub fn is_address(key: &Key) -> bool {
     derived_part(key).is_some_and(|part| part.contains(ADDRESS))
 }
 
-/// What follows `linux/interface/` in the key of something derived from a managed interface. Names of interfaces have no path
-/// element `address` or `vrf` (validation refuses them), so looking for one is enough where every look-up passes.
+/// Returns the part after `linux/interface/` in the key of a value derived from a managed interface.
+///
+/// Names of interfaces have no path element `address` or `vrf` (validation refuses them), so searching for one is enough. Every look-up of
+/// a descriptor passes here.
 pub(super) fn derived_part(key: &Key) -> Option<&str> {
     let part = key.as_str().strip_prefix("linux/interface/")?;
     (!part.starts_with("state/") && !part.starts_with("host-name/")).then_some(part)
 }
 
-/// Prefix of the keys of all addresses of an interface, for "any of" dependencies.
+/// Returns the key prefix of all addresses of an interface, for "any of" dependencies.
 pub fn addresses_prefix(interface: &str) -> Key {
     Key::from(TypedKey::any_address_of(interface))
 }
 
-/// Key of an IP allocation reference, `alloc:<network>[/<interface>][/GW]`, as seen from `interface`.
+/// Returns the key of an IP allocation reference, `alloc:<network>[/<interface>][/GW]`, as used by `interface`.
 pub fn allocation_key(reference: &str, interface: &str) -> Key {
     let body = reference.strip_prefix("alloc:").unwrap_or(reference);
     let body = body.strip_suffix("/GW").unwrap_or(body);
@@ -62,12 +64,12 @@ pub fn allocation_key(reference: &str, interface: &str) -> Key {
     .to_key()
 }
 
-/// Whether a link is somebody else's too, with addresses of theirs.
+/// Returns whether others use the link as well and may have addresses on it.
 pub(super) fn is_shared(interface: &Interface) -> bool {
     interface.is_existing() || interface.is_loopback()
 }
 
-/// What the kernel is told about duplicates of an address.
+/// Returns the duplicate address detection that the kernel is to perform for an address.
 pub(super) fn kernel_detection(address: &Address) -> AddressDetection {
     match address.detection {
         Detection::Wait => AddressDetection::Default,
@@ -76,7 +78,7 @@ pub(super) fn kernel_detection(address: &Address) -> AddressDetection {
     }
 }
 
-/// What an address is set as.
+/// Returns the address to set, or the effect if there is nothing to set.
 fn spec_of(address: &Address) -> Result<AddressSpec, Effect> {
     match (&address.expected, address.spec) {
         (Some(_), _) => Err(Effect::Noop("others set the address, the agent only waits for it")),
@@ -102,13 +104,13 @@ fn add(marks: &Marks, address: &Address, view: &View<'_, Network>) -> Effect {
     })
 }
 
-/// Whether two addresses are of one IPv4 subnet, of which the kernel has one as the primary address.
+/// Returns whether two addresses are in one IPv4 subnet. The kernel has one of them as the primary address.
 pub(super) fn in_same_subnet(a: AddressSpec, b: AddressSpec) -> bool {
     let subnet = |spec: AddressSpec| (network_of(spec.address, spec.prefix_len), spec.prefix_len);
     a.address.is_ipv4() && subnet(a) == subnet(b)
 }
 
-/// The applied addresses in the IPv4 subnet of an address of the same interface, in the order in which they are written, without that one.
+/// Returns the other applied addresses in the IPv4 subnet of an address of the same interface, in the order of the model.
 fn others_in_subnet<'a>(address: &Address, view: &View<'a, Network>) -> Vec<&'a Address> {
     let Some(spec) = address.spec.filter(|spec| spec.address.is_ipv4()) else {
         return Vec::new();
@@ -138,8 +140,9 @@ fn make_primary(marks: &Marks, address: &Address, view: &View<'_, Network>) -> E
     })
 }
 
-/// With the primary address of a subnet the kernel removes the secondary ones. So before an address is removed, the first one of its
-/// subnet that stays becomes the primary one.
+/// Makes the first remaining address of a subnet the primary one before an address is deleted.
+///
+/// The kernel deletes the secondary addresses of a subnet together with the primary one.
 fn keep_others(marks: &Marks, address: &Address, view: &View<'_, Network>) -> Effect {
     let mut others = others_in_subnet(address, view).into_iter();
     let first = others.find(|other| other.expected.is_none() && view.wanted(&other.key).is_some());
@@ -152,11 +155,11 @@ fn keep_others(marks: &Marks, address: &Address, view: &View<'_, Network>) -> Ef
 /// Another IPv4 address on a link.
 enum OtherAddress {
     Stays,
-    /// It is being added or deleted, under this key.
+    /// The address under this key is being added or deleted.
     Changes(Key),
 }
 
-/// The IPv4 addresses on the link of an interface beside one of its own.
+/// Returns the IPv4 addresses on the link of an interface, except its own address `spec`, whose key is `key`.
 fn beside<'a>(
     interface: &Interface,
     key: &'a Key,
@@ -176,7 +179,7 @@ fn beside<'a>(
     let coming = coming
         .filter(move |(other, _)| comes(other))
         .map(|(other, _)| OtherAddress::Changes(other.clone()));
-    // Those of others that the desired interface expects are not reported as observed.
+    // Foreign addresses that the desired interface expects are not reported as observed.
     let is_there = move |address: &&Arc<Address>| {
         let other = address.spec.filter(|other| other.address.is_ipv4() && *other != spec);
         other.is_some() && address.expected.as_ref().is_some_and(|fact| view.applied(fact).is_some())
@@ -199,22 +202,22 @@ impl Kind for AddressKind {
         let is_skipped = |address: &Address| address.detection == Detection::Skip;
         let vrf = |address: &Address| address.vrf.clone().unwrap_or("none".to_owned());
         [
-            (applied.spec != desired.spec).then(|| Difference::again("it is another address")),
+            (applied.spec != desired.spec).then(|| Difference::again("the address differs")),
             (applied.expected != desired.expected).then(|| {
                 Difference::again(match desired.expected {
-                    Some(_) => "the agent has set it, and others are to",
-                    None => "others have set it, and the agent is to",
+                    Some(_) => "the agent has set it, but others must set it",
+                    None => "others have set it, but the agent must set it",
                 })
             }),
-            // Entering or leaving a VRF takes the link down and up, and with that the kernel removes its IPv6 addresses.
+            // Entering or leaving a VRF sets the link down and up again, and the kernel deletes its IPv6 addresses.
             (applied.vrf != desired.vrf).then(|| Difference::again(format!("its VRF is {} instead of {}", vrf(applied), vrf(desired)))),
             (is_skipped(applied) != is_skipped(desired)).then(|| {
                 Difference::again(match is_skipped(desired) {
-                    true => "the kernel looks for duplicates of it",
-                    false => "the kernel does not look for duplicates of it",
+                    true => "the kernel performs duplicate address detection for it",
+                    false => "the kernel performs no duplicate address detection for it",
                 })
             }),
-            (!applied.routed && desired.routed).then(|| Difference::in_place("the routes that the kernel makes for it are gone")),
+            (!applied.routed && desired.routed).then(|| Difference::in_place("the routes that the kernel created for it were deleted")),
             (!applied.leads && desired.leads).then(|| Difference::in_place("it is not the primary address of its subnet")),
         ]
         .into_iter()
@@ -222,7 +225,7 @@ impl Kind for AddressKind {
         .collect()
     }
 
-    /// The kernel takes the first address of a subnet as its primary address.
+    /// The kernel makes the first address of a subnet the primary one.
     fn place(&self, key: &Key, address: &Arc<Address>) -> Option<Place> {
         let group = key.as_str().find(ADDRESS)? + ADDRESS.len();
         Some(Place {
@@ -264,9 +267,9 @@ impl Kind for AddressKind {
     }
 
     fn update(&self, applied: &Arc<Address>, address: &Arc<Address>, view: &View<'_, Network>) -> Result<Effect, Refusal> {
-        // Adding one that is there restores its routes.
+        // Adding an address that exists restores its routes.
         let restored = match applied.routed {
-            true => Effect::Noop("the routes of the address are there"),
+            true => Effect::Noop("the routes of the address exist"),
             false => add(&self.marks, address, view),
         };
         Ok(match address.leads {
@@ -295,7 +298,7 @@ impl Kind for AddressKind {
         })
     }
 
-    /// With the last IPv4 address of a link the kernel removes its IPv4 routes and neighbours (`fib_disable_ip` in
+    /// The kernel deletes the IPv4 routes and neighbours of a link with its last IPv4 address (`fib_disable_ip` in
     /// net/ipv4/fib_frontend.c). `lo` keeps 127.0.0.1.
     fn takes_along(&self, key: &Key, address: &Arc<Address>, verb: Verb, view: &View<'_, Network>) -> Taken {
         let Some(((interface, _), spec)) = applied_interface(view, &address.interface).zip(address.spec) else {

@@ -1,4 +1,5 @@
-//! Which operations a value that says `adopt` becomes, what is remembered of an adoption, and what is near to what waits: in memory.
+//! Tests of adoption and of suggestions, in memory: the operations of values with `adopt`, what is remembered of an adoption, and the
+//! suggestions for unmet dependencies.
 
 use models::{Model, key::Key};
 
@@ -13,7 +14,7 @@ use netns_kernel::{ADOPTED_MARK, KernelOp, NetnsId};
 const LEFT: &str = r#"{"name":"left","type":"VETH","veth":{"peer_if_name":"right"},"ip_addresses":["10.1.0.1/24"],"adopt":true}"#;
 const RIGHT: &str = r#"{"name":"right","type":"VETH","veth":{"peer_if_name":"left"},"enabled":true,"adopt":true}"#;
 
-/// A scheduler that knows the agent's own namespace and nothing else.
+/// Scheduler that knows only the agent's own namespace.
 struct World {
     scheduler: Scheduler<Network>,
     statuses: std::collections::BTreeMap<Key, Status>,
@@ -32,7 +33,7 @@ impl World {
     }
 
     fn put(&mut self, key: &str, json: &str) {
-        let model = Model::decode(key, json.as_bytes()).expect("it decodes");
+        let model = Model::decode(key, json.as_bytes()).expect("valid JSON of a model");
         let change = Change {
             key: Key::new(key),
             revision: 1,
@@ -57,7 +58,7 @@ impl World {
         operations
     }
 
-    /// Lets every operation succeed until none is left; `adopt` says which of them met a foreign object.
+    /// Lets every operation succeed until none is left. `adopt` selects the operations that adopted a foreign object.
     fn run(&mut self, adopt: impl Fn(&Key) -> bool) -> Vec<KernelOp> {
         let mut performed = Vec::new();
         loop {
@@ -79,7 +80,7 @@ impl World {
     }
 
     fn relatives(&self, key: &str) -> Vec<String> {
-        let explanation = self.statuses[&Key::new(key)].explanation.as_deref().expect("it is explained");
+        let explanation = self.statuses[&Key::new(key)].explanation.as_deref().expect("an explanation");
         let texts = explanation.unmet.iter().flat_map(|unmet| &unmet.relatives);
         let mut texts: Vec<String> = texts.map(|relative| relative.text.clone()).collect();
         texts.dedup();
@@ -88,13 +89,13 @@ impl World {
 }
 
 #[test]
-fn an_adopting_pair_names_the_marks_of_both_ends_and_sets_everything_that_a_found_link_may_have_otherwise() {
+fn adopting_pair_marks_both_ends_and_sets_every_property() {
     let mut world = World::new();
     world.interface(LEFT);
     world.interface(RIGHT);
     let ops = world.run(|_| false);
     let KernelOp::CreateLink(create) = &ops[0] else { panic!("{ops:?}") };
-    let marks: Vec<String> = create.ends().map(|end| end.adopt.clone().expect("it may be adopted")).collect();
+    let marks: Vec<String> = create.ends().map(|end| end.adopt.clone().expect("an ownership mark")).collect();
     assert_eq!(
         marks,
         ["left/right", "right/left"].map(|names| format!("/vnf-agent/test/{names}{ADOPTED_MARK}"))
@@ -109,7 +110,7 @@ fn an_adopting_pair_names_the_marks_of_both_ends_and_sets_everything_that_a_foun
 }
 
 #[test]
-fn nothing_is_adopted_without_being_asked_for() {
+fn nothing_is_adopted_without_adopt() {
     let mut world = World::new();
     world.interface(&LEFT.replace("\"adopt\"", "\"enabled\""));
     world.interface(&RIGHT.replace(",\"adopt\":true", ""));
@@ -135,7 +136,7 @@ fn nothing_is_adopted_without_being_asked_for() {
 }
 
 #[test]
-fn that_a_link_was_adopted_is_remembered_over_changes_and_forgotten_when_it_is_made_anew() {
+fn adoption_is_remembered_over_changes_and_forgotten_after_re_creation() {
     let mut world = World::new();
     world.interface(LEFT);
     world.interface(RIGHT);
@@ -144,17 +145,17 @@ fn that_a_link_was_adopted_is_remembered_over_changes_and_forgotten_when_it_is_m
     assert!(world.is_adopted(&left) && !world.is_adopted(&interface_key("right")));
     world.interface(&LEFT.replace("{\"name\":\"left\"", "{\"name\":\"left\",\"mtu\":1400"));
     world.run(|_| false);
-    assert!(world.is_adopted(&left), "a change in place leaves it the same link");
+    assert!(world.is_adopted(&left), "an in-place change keeps the adopted link");
     assert_eq!(world.statuses[&left].last_repair, None);
     world.scheduler.lost(&[left.clone(), interface_key("right")]);
     world.run(|_| false);
-    assert!(!world.is_adopted(&left), "what was lost is made by the agent");
+    assert!(!world.is_adopted(&left), "the agent creates the lost link itself");
     let lost = world.statuses[&left].last_repair.clone().map(|repair| repair.lost);
     assert_eq!(lost, Some(vec!["interface left".to_owned()]));
 }
 
 #[test]
-fn a_value_that_met_a_foreign_object_left_nothing_to_clear_away() {
+fn failed_creation_over_a_foreign_object_leaves_nothing_to_clear_away() {
     let mut world = World::new();
     world.interface(LEFT);
     world.interface(RIGHT);
@@ -162,7 +163,7 @@ fn a_value_that_met_a_foreign_object_left_nothing_to_clear_away() {
     let fault = crate::scheduler::Fault {
         kind: FaultKind::Foreign,
         reason: "ForeignObject",
-        message: "there is another".to_owned(),
+        message: "another object exists".to_owned(),
         kernel: None,
     };
     world.scheduler.outcome(operation.id, Outcome::Failed(fault));
@@ -174,7 +175,7 @@ fn a_value_that_met_a_foreign_object_left_nothing_to_clear_away() {
 }
 
 #[test]
-fn the_nearest_that_exists_is_named() {
+fn closest_existing_values_are_suggested() {
     let mut world = World::new();
     world.interface(LEFT);
     world.interface(RIGHT);
@@ -206,7 +207,7 @@ fn the_nearest_that_exists_is_named() {
         world.relatives("config/linux/l3/v2/route/10.5.0.0/16/uplink-web"),
         ["the agent's own namespace exists, interface uplink-web is not in it yet"]
     );
-    // A name for people is never an internal key.
+    // Names for people must not contain internal keys.
     let network = Network::new("test");
     assert!(
         world

@@ -1,62 +1,60 @@
-//! Interface aliases: the mark by which the agent knows its links again.
+//! Interface aliases: the ownership mark by which the agent recognises its links.
 //!
-//! Owns the one printer and the one parser. Must never look at anything but the text. Start reading at [`Marks`].
-//!
-//! Form: `/vnf-agent/<label>/` and then, as in the reference, the logical name; for a VETH `<name>/<peer>`, for a link
-//! with a parent `<name>/<parent>`, for a TAP `<name>/<VPP TAP>/<original host name>`. Names may contain `/`, so a reader must already know the candidates. The `lo` of a
-//! namespace that the agent created ends with `//netns`, which no logical name can (empty path elements are refused); the alias of a
-//! link that the agent took over from somebody else ends with `//adopted`.
+//! An alias is `/vnf-agent/<label>/` followed, as in the reference agent, by the logical name: `<name>/<peer>` for a VETH,
+//! `<name>/<parent>` for a link with a parent, `<name>/<VPP TAP>/<original host name>` for a TAP. Names may contain `/`, so a reader must
+//! already know the candidates. The alias of `lo` in a namespace that the agent created ends with `//netns`; no logical name can, because
+//! empty path elements are invalid. The alias of a link that was adopted from others ends with `//adopted`.
 
 use models::key::ALL_AGENTS_PREFIX;
 
 use super::value::Interface;
 use netns_kernel::{ADOPTED_MARK, provisional_group};
 
-/// Ends the alias of `lo` in a namespace that the agent created.
+/// Suffix of the alias of `lo` in a namespace that the agent created.
 const NETNS_MARK: &str = "//netns";
-/// Stands before the bits, as a hexadecimal number, of the settings that the agent has set and that it would leave alone otherwise.
+/// Precedes the bits, as a hexadecimal number, of the settings that the agent has set and would leave alone otherwise.
 const SET_MARK: &str = "//set=";
-/// Alias of a link that the agent gave back, as in the reference.
+/// Alias of a link that the agent gave back, as in the reference agent.
 pub const RELEASED: &str = "unconfigured";
 
-/// Prints and parses the marks of one agent.
+/// Prints and parses the ownership marks of one agent.
 #[derive(Clone, Debug)]
 pub struct Marks {
     prefix: String,
 }
 
-/// What the alias of a link of this agent says.
+/// Content of the alias of one of this agent's links.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Mark<'a> {
-    /// Logical name and the names that the link refers to, with slashes between; empty on a `lo` that is nobody's.
+    /// Logical name and the names that the link refers to, separated by slashes; empty for a `lo` that belongs to no value.
     pub subject: &'a str,
     /// The link is the `lo` of a namespace that the agent created.
     pub created_namespace: bool,
-    /// The link was somebody else's before.
+    /// The link was adopted from others.
     pub adopted: bool,
     /// Bits of the settings that the agent has set on the link; see [`link_kinds::Settings::set_bits`].
     pub set: u64,
 }
 
 impl Marks {
-    /// For the agent with this microservice label.
+    /// Creates the marks of the agent with this microservice label.
     pub fn new(label: &str) -> Self {
         Marks {
             prefix: models::key::agent_prefix(label),
         }
     }
 
-    /// `/vnf-agent/<label>/`: what every alias starts with.
+    /// Returns `/vnf-agent/<label>/`, the prefix of every alias.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
 
-    /// Interface group of a link that the agent has created and not given its alias yet.
+    /// Returns the interface group of a link that the agent has created and not given its alias yet.
     pub fn provisional_group(&self) -> u32 {
         provisional_group(&self.prefix)
     }
 
-    /// Alias of a managed interface.
+    /// Returns the alias of a managed interface.
     pub fn alias(&self, interface: &Interface) -> String {
         let words = interface.link.mark_words().into_iter().map(|word| format!("/{word}"));
         let set = match interface.link.settings.set_bits() {
@@ -66,17 +64,17 @@ impl Marks {
         format!("{}{}{}{set}", self.prefix, interface.name, words.collect::<String>())
     }
 
-    /// Alias of a managed interface that was somebody else's before.
+    /// Returns the alias of a managed interface that was adopted from others.
     pub fn adopted(&self, interface: &Interface) -> String {
         self.alias(interface) + ADOPTED_MARK
     }
 
-    /// Alias of `lo` in a namespace that the agent created and whose `lo` is the managed interface `name` (or nobody's).
+    /// Returns the alias of `lo` in a namespace that the agent created. The `lo` is the managed interface `name`, or belongs to no value.
     pub fn created_namespace(&self, name: Option<&str>) -> String {
         format!("{}{}{NETNS_MARK}", self.prefix, name.unwrap_or_default())
     }
 
-    /// What an alias says; `None` if it is not this agent's.
+    /// Parses an alias; returns `None` if it is not this agent's.
     pub fn read<'a>(&self, alias: &'a str) -> Option<Mark<'a>> {
         let rest = alias.strip_prefix(&self.prefix)?;
         // No name has an empty element.
@@ -92,26 +90,26 @@ impl Marks {
         })
     }
 
-    /// Whether the alias is that of a link which this or another agent has taken.
+    /// Returns whether an alias shows that this or another agent has taken the link.
     pub fn is_any_agents(&self, alias: &str) -> bool {
         alias.starts_with(&self.prefix) || alias.starts_with(ALL_AGENTS_PREFIX)
     }
 }
 
 impl<'a> Mark<'a> {
-    /// The logical names that it may mean: the whole subject, or what stands before one of its slashes; the shortest first.
+    /// Returns the possible logical names, shortest first: the part of the subject before each of its slashes, and the whole subject.
     pub fn candidates(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         let subject = self.subject;
         let cuts = subject.match_indices('/').map(move |(at, _)| &subject[..at]);
         cuts.chain(std::iter::once(subject)).filter(|name| !name.is_empty())
     }
 
-    /// What follows a logical name: the names that the link refers to. Empty if the mark is not of that name.
+    /// Returns the names that the link refers to, which follow the logical name. Empty if the mark has another logical name.
     pub fn words_after(&self, name: &str) -> &'a str {
         self.subject.strip_prefix(name).unwrap_or_default().trim_start_matches('/')
     }
 
-    /// Whether it is that of a value, and not only of a namespace that the agent created.
+    /// Returns whether the mark belongs to a value, and not only to a namespace that the agent created.
     pub fn is_of_value(&self) -> bool {
         !self.subject.is_empty()
     }
@@ -126,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alias_of_another_agent_is_nobodys() {
+    fn alias_of_another_agent_is_not_recognised() {
         let marks = Marks::new("a");
         assert_eq!(marks.read("/vnf-agent/ab/veth1/veth2"), None);
         assert_eq!(marks.read("unconfigured"), None);
@@ -134,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_created_namespace_is_recognised_whoever_has_its_loopback() {
+    fn created_namespace_is_recognised_with_and_without_a_managed_loopback() {
         let marks = Marks::new("a");
         let is_created = |alias: &str| marks.read(alias).is_some_and(|mark| mark.created_namespace);
         let (nobodys, alias) = (marks.created_namespace(None), marks.created_namespace(Some("lo1")));
@@ -145,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn the_settings_that_the_agent_has_set_are_recognised() {
+    fn alias_records_the_settings_that_the_agent_has_set() {
         let marks = Marks::new("a");
         let alias = "/vnf-agent/a/br0//set=1c//adopted";
         let mark = marks.read(alias).expect(alias);
@@ -154,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn an_adopted_link_is_recognised() {
+    fn alias_records_adoption() {
         let marks = Marks::new("a");
         let mark = marks.read("/vnf-agent/a/x/y//adopted").expect("a mark");
         assert_eq!((mark.subject, mark.adopted, mark.words_after("x")), ("x/y", true, "y"));

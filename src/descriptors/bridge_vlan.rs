@@ -1,6 +1,6 @@
-//! VLANs of a bridge or of one of its ports, each range a value of its own.
+//! VLANs of a bridge or of one of its ports; each range is a value of its own.
 //!
-//! Owns giving and taking them. Must never touch a VLAN that no model names. Start reading at [`BridgeVlanKind`].
+//! Never touches a VLAN that no model names.
 
 use std::sync::Arc;
 
@@ -25,12 +25,12 @@ pub struct BridgeVlanKind {
     pub(super) marks: Marks,
 }
 
-/// Whether a key names a VLAN of a bridge or a port.
+/// Returns whether a key names a VLAN of a bridge or a port.
 pub fn is_bridge_vlan(key: &Key) -> bool {
     derived_part(key).is_some_and(|part| part.contains("//vlan/"))
 }
 
-/// Key of a range of VLANs of an interface.
+/// Returns the key of a range of VLANs of an interface.
 pub fn bridge_vlan_key(interface: &str, range: &VlanRange) -> Key {
     TypedKey::InterfaceVlan {
         interface: interface.to_owned(),
@@ -39,7 +39,7 @@ pub fn bridge_vlan_key(interface: &str, range: &VlanRange) -> Key {
     .to_key()
 }
 
-/// The VLANs of an interface as values. `itself`: it is a bridge.
+/// Returns the VLANs of an interface as values. `itself`: the interface is a bridge.
 pub fn values(interface: &str, ranges: &[VlanRange], itself: bool) -> Vec<(Key, Value)> {
     let value = |range: &VlanRange| {
         let vlan = BridgeVlan {

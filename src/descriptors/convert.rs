@@ -1,7 +1,6 @@
-//! From models to values: the edge at which text becomes types.
+//! Converts models to values: text is parsed here, and the defaults of models (host name, scope, offloading) are applied.
 //!
-//! Owns the defaults of models (host name, scope, offloading). Must never look at anything but the model. Start reading at
-//! [`value_of`].
+//! The result depends on nothing but the model.
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
@@ -26,7 +25,7 @@ use crate::scheduler::{Rejection, ValueState};
 use link_kinds::LifeCycle;
 use netns_kernel::AddressSpec;
 
-/// Why a model that passed validation cannot be turned into a value; only a gap between the two can cause it.
+/// Returns the rejection of a model that passed validation but cannot be converted. Only a gap in the validation can cause it.
 fn unusable(field: &str, message: impl std::fmt::Display) -> Rejection {
     let message = format!("{field}: {message}");
     Rejection {
@@ -37,10 +36,10 @@ fn unusable(field: &str, message: impl std::fmt::Display) -> Rejection {
     }
 }
 
-/// The value of a valid model.
+/// Converts a valid model to a value.
 ///
 /// # Errors
-/// A [`Rejection`] that names the field which cannot be used.
+/// Returns a [`Rejection`] that names the field which cannot be used.
 pub fn value_of(model: &Model) -> Result<Value, Rejection> {
     match model {
         Model::Interface(message) => Ok(Value::Interface(interface(message, Original::of(model))?.into())),
@@ -184,7 +183,7 @@ fn rejection(error: ValidationError) -> Rejection {
     }
 }
 
-/// Numbers addresses as written, and finds those that must be the primary addresses of their subnets.
+/// Numbers addresses in the order of the model, and finds those that must be the primary addresses of their subnets.
 fn order(addresses: &mut [Address]) {
     let mut first: HashMap<(IpAddr, u8), usize> = HashMap::new();
     for at in 0..addresses.len() {

@@ -1,7 +1,7 @@
-//! Duplicate address detection (RFC 4862 §5.4): an IPv6 address counts once nobody else on the link has answered for it.
+//! Duplicate address detection (RFC 4862 §5.4): an IPv6 address is usable once no other host on the link has answered for it.
 //!
-//! Owns the value that says so, derived from its address: it is PENDING while the address is tentative, FAILED when somebody else has
-//! the address. Must never decide that a detection has ended: the kernel shows it. Start reading at [`DetectionKind`].
+//! The value is derived from its address. It is PENDING while the address is tentative, and FAILED if another host has the address. The
+//! agent only waits: the kernel shows when a detection has ended.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use super::{
 use crate::scheduler::{Comparison, DeleteCause, Dependency, Refusal, View};
 use netns_kernel::{AddressSpec, KernelOp};
 
-/// What the keys of detections begin with.
+/// Key prefix of detections.
 const PREFIX: &str = "linux/address-detection/";
 
 /// `linux/address-detection/<if>/<address>`.
@@ -28,17 +28,17 @@ pub struct DetectionKind {
     pub(super) marks: Marks,
 }
 
-/// Key of the detection for an address of an interface.
+/// Returns the key of the detection for an address of an interface.
 pub fn detection_key(interface: &str, spec: AddressSpec) -> Key {
     Key::from(format!("{PREFIX}{interface}/{}/{}", spec.address, spec.prefix_len))
 }
 
-/// Whether a key names a detection.
+/// Returns whether a key names a detection.
 pub fn is_detection(key: &Key) -> bool {
     key.as_str().starts_with(PREFIX)
 }
 
-/// What people call it.
+/// Returns the name of a detection for people; `None` if the key is not that of a detection.
 pub fn name(key: &Key) -> Option<String> {
     let (rest, prefix_len) = key.as_str().strip_prefix(PREFIX)?.rsplit_once('/')?;
     let (interface, address) = rest.rsplit_once('/')?;
@@ -47,7 +47,7 @@ pub fn name(key: &Key) -> Option<String> {
     ))
 }
 
-/// The detection that an address waits for.
+/// Returns the detection that an address waits for.
 pub fn of(address: &Address) -> Option<(Key, Value)> {
     let spec = address.spec.filter(|_| address.awaited)?;
     Some((detection_key(&address.interface, spec), Value::Detection(address.clone().into())))
@@ -58,12 +58,12 @@ impl Kind for DetectionKind {
 
     const NAME: &'static str = "linux-interface-address-detection";
 
-    /// What is desired of it is in its key, and a detection that is over is not begun again.
+    /// The key contains everything that is desired, and a detection that has ended is not repeated.
     fn compare(&self, _: &Arc<Address>, _: &Arc<Address>) -> Comparison {
         Comparison::same()
     }
 
-    /// So that nothing is asked about an address that is about to go, alone or with its link.
+    /// Prevents queries about an address that is about to be deleted, alone or with its link.
     fn dependencies(&self, address: &Arc<Address>) -> Vec<Dependency> {
         vec![Dependency::key("address-assigned", address.key.clone())]
     }
@@ -85,6 +85,6 @@ impl Kind for DetectionKind {
     }
 
     fn delete(&self, _: &Arc<Address>, _: DeleteCause, _: &View<'_, Network>) -> Effect {
-        Effect::Noop("a detection is only awaited, never begun: the address goes by itself")
+        Effect::Noop("a detection is only awaited, never started, so there is nothing to stop")
     }
 }

@@ -1,7 +1,4 @@
-//! A dry run with the real descriptors: namespaces that are not open yet, pairs, addresses.
-//!
-//! Owns what a plan must contain. Must never perform anything. Start reading at
-//! [`a_dry_run_plans_into_a_namespace_that_is_not_open_yet`].
+//! Tests of dry runs with the real descriptors: namespaces that are not open yet, pairs and addresses.
 
 use models::{Model, key::Key};
 
@@ -13,7 +10,7 @@ use super::{
 use crate::scheduler::{Change, Scheduler, Transaction, ValueState};
 use netns_kernel::NetnsId;
 
-/// A scheduler that knows the agent's own namespace and nothing else.
+/// Returns a scheduler that knows only the agent's own namespace.
 fn scheduler() -> Scheduler<Network> {
     let mut scheduler = Scheduler::new(Network::new("test"));
     let own = Value::AppliedNamespace(Namespace::own(NetnsId(1)));
@@ -28,17 +25,17 @@ fn end(name: &str, peer: &str) -> Change<Value> {
             "ip_addresses":["10.9.0.1/24"],"veth":{{"peer_if_name":"{peer}"}}}}"#
     );
     let key = interface_key(name);
-    let model = Model::decode(key.as_str(), json.as_bytes()).expect("it decodes");
-    model.validate().expect("it is valid");
+    let model = Model::decode(key.as_str(), json.as_bytes()).expect("valid JSON of a model");
+    model.validate().expect("a valid model");
     let (revision, value) = (1, Some(value_of(&model)));
     Change { key, revision, value }
 }
 
 #[test]
-fn a_dry_run_plans_into_a_namespace_that_is_not_open_yet() {
+fn dry_run_plans_into_a_namespace_that_is_not_open_yet() {
     let scheduler = scheduler();
     let changes = vec![end("p1", "p2"), end("p2", "p1")];
-    let planned = scheduler.simulate(Transaction::of(changes)).expect("acceptable");
+    let planned = scheduler.simulate(Transaction::of(changes)).expect("an acceptable transaction");
     for key in [interface_key("p1"), interface_key("p2"), Key::new("linux/namespace/NSID/planned")] {
         let last = planned
             .iter()

@@ -1,8 +1,7 @@
-//! From what the kernel shows of a namespace back to values.
+//! Compares a [`Snapshot`] of a namespace with the values of the scheduler.
 //!
-//! Owns the comparison of a [`Snapshot`] with what the scheduler believes: what is there and can be taken over, what differs,
-//! what is gone, and what carries the agent's mark although nobody wants it. Must never call anything its own that lacks the
-//! mark. Start reading at [`inspect`].
+//! [`inspect`] finds values that exist and can be taken over, values that differ, values that were lost, and orphans. An object without the
+//! ownership mark is never taken for the agent's own.
 
 mod bridging;
 mod layer3;
@@ -33,28 +32,28 @@ use residents::Residents;
 use crate::scheduler::View;
 use netns_kernel::{LinkState, NetnsId, Snapshot};
 
-/// What a look at a namespace brought.
+/// Result of inspecting a namespace.
 #[derive(Default, Debug)]
 pub struct Findings<'s> {
-    /// Values that are there and not, or not so, believed to be.
+    /// Values that exist but are not applied, or are applied with another state.
     pub found: Vec<(Key, Value)>,
-    /// Values that are believed to be there and are not.
+    /// Applied values that do not exist.
     pub lost: Vec<Key>,
-    /// Wanted interfaces of which an interrupted creation left something: the next attempt clears it away.
+    /// Desired interfaces whose creation was interrupted and left something behind. The next attempt clears it away.
     pub unfinished: Vec<Key>,
-    /// Something here may belong to a namespace that is not open yet: to be looked at again when more namespaces are.
+    /// Something here may belong to a namespace that is not open yet. Inspect again when more namespaces are open.
     pub undecided: bool,
-    /// Values that wait for what has happened now.
+    /// Values that wait for a change that has happened now.
     pub probes: Vec<Key>,
-    /// The kernel has not finished looking for somebody else with an address: an event will tell, where events are listened to.
+    /// Duplicate address detection is still in progress for an address. An event reports its end, if events are received.
     pub tentative: bool,
-    /// Addresses that others have on managed links: all facts of that kind in this namespace.
+    /// Facts about foreign addresses on managed links: all such facts of this namespace.
     pub observed: Vec<Key>,
-    /// The managed links, by logical name.
+    /// Managed links, by logical name.
     pub links: Vec<(String, ObservedInterface<'s>)>,
 }
 
-/// A namespace being looked at.
+/// State of the inspection of one namespace.
 struct Inspection<'a, 's> {
     view: &'a View<'a, Network>,
     marks: &'a Marks,
@@ -63,26 +62,26 @@ struct Inspection<'a, 's> {
     snapshot: &'s Snapshot,
     observed: &'a ObservedNamespace<'s>,
     findings: Findings<'s>,
-    /// Values on each link, by interface index.
+    /// Logical names of the values on each link, by interface index.
     managed: HashMap<u32, Residents>,
-    /// Those of them that lack the agent's alias and are known by their index.
+    /// Links in `managed` without the agent's alias, which are recognised by their index.
     unmarked: HashSet<u32>,
-    /// Links that may belong to a namespace that is not open yet: nothing on them is judged either.
+    /// Links that may belong to a namespace that is not open yet. The inspection ignores the objects on them.
     undecided: HashSet<u32>,
-    /// EXISTING interfaces that do not apply on their link: what an earlier run has left there for them belongs to nobody.
+    /// EXISTING interfaces that are absent from their link. Objects that an earlier run created for them on the link are orphans.
     missing: HashSet<String>,
-    /// Links with the mark of a value that is not desired here: what is on them is none of its values.
+    /// Links with the ownership mark of a value that is not desired here. The objects on them are not values of that value.
     orphaned: HashSet<u32>,
     strict: bool,
     holding: bool,
     seen: HashSet<Key>,
-    /// Leftovers that are there.
+    /// Orphans that exist.
     orphans: HashSet<Key>,
-    /// Routes and neighbours on each managed link, by index, as far as they were needed.
+    /// Routes and neighbours on each managed link, by index, built when needed.
     on_links: HashMap<u32, Rc<layer3::OnLink<'a>>>,
 }
 
-/// The managed links of a namespace as they were seen last: by these they are known again when somebody takes their mark away.
+/// Managed links of a namespace as last seen. A link whose ownership mark was removed is recognised by them.
 #[derive(Default, Debug)]
 pub struct KnownLinks(HashMap<u32, KnownLink>);
 
@@ -94,11 +93,11 @@ struct KnownLink {
 }
 
 impl KnownLinks {
-    /// Adds those of [`Findings::links`].
+    /// Adds the links of [`Findings::links`].
     pub fn add(&mut self, links: &[(String, ObservedInterface<'_>)]) {
         let states = links.iter().map(|(name, link)| (name, link.state));
         let marked = states.filter(|(_, link)| !link.alias.is_empty() || link.name == "lo");
-        // The first of several values on a link is the one that made it.
+        // The first of several values on a link is the interface that created it.
         let known = marked.rev().map(|(name, link)| {
             let known = KnownLink {
                 name: name.clone(),
@@ -110,24 +109,26 @@ impl KnownLinks {
         self.0.extend(known);
     }
 
-    /// Whose a link is. One that was made in its place under the same index, which only its maker can choose, has another peer or parent.
+    /// Returns the logical name of a known link.
+    ///
+    /// A link that was created in its place under the same index, which only its creator can choose, has another peer or parent.
     fn name_of(&self, link: &LinkState) -> Option<&str> {
         let known = self.0.get(&link.index)?;
         ((&known.kind, known.linked) == (&link.kind, link.linked)).then_some(&known.name)
     }
 }
 
-/// What else a look depends on.
+/// Further input of an inspection.
 pub struct Background<'a> {
-    /// What was seen before.
+    /// Links seen by earlier inspections.
     pub known: &'a KnownLinks,
-    /// Foreign addresses are removed from links that the agent made and from those of EXISTING interfaces.
+    /// Foreign addresses are deleted from links that the agent created and from the links of EXISTING interfaces.
     pub strict: bool,
-    /// Orphans that may belong to a value that the store lost must stay.
+    /// Orphans that may belong to a value that the store lost are kept.
     pub holding: bool,
 }
 
-/// Compares what a namespace contains with what is wanted and applied in it.
+/// Compares the content of a namespace with the desired and applied values in it.
 pub fn inspect<'s>(
     view: &View<'_, Network>,
     marks: &Marks,
@@ -168,28 +169,29 @@ pub fn inspect<'s>(
 }
 
 impl<'s> Inspection<'_, 's> {
-    /// The interface that made a link or took it over, by the alias of the link.
+    /// Returns the interface that created a link or took it over, according to the alias of the link.
     fn logical_name(&self, link: &ObservedInterface<'_>) -> Option<String> {
         let name = self.known_name(link)?;
-        // An interface that waits for the other end of its pair is deleted, and that end with it.
+        // While removals are held, the link stays unmanaged: its interface would wait for the other end, so both ends would be deleted.
         let stays = self.holding && self.has_lost_end(link, name);
         (!stays).then(|| name.to_owned())
     }
 
-    /// The interface that the alias of a link names, if one of that name is known.
+    /// Returns the interface that the alias of a link names, if an interface of that name is known.
     fn known_name<'l>(&self, link: &ObservedInterface<'l>) -> Option<&'l str> {
         let mut candidates = link.mark?.candidates();
         candidates.find(|name| self.is_known(&interface_key(name)))
     }
 
-    /// Whether a value is desired, usable or not, or believed to be applied.
+    /// Returns whether a value is desired, valid or not, or applied.
     fn is_known(&self, key: &Key) -> bool {
         let known = self.view.known(key);
         known.wanted.is_some() || known.applied.is_some() || self.view.rejected(key)
     }
 
-    /// Whether a link of interface `name` is the end of a pair of whose other end nothing is known, and that may be put again: `name`
-    /// is not desired as anything else.
+    /// Returns whether a link of interface `name` is the end of a pair whose other end is unknown and may be put again.
+    ///
+    /// This requires that `name` is not desired as anything else.
     fn has_lost_end(&self, link: &ObservedInterface<'_>, name: &str) -> bool {
         let mark = link.mark.filter(|_| link.is_pair());
         let Some(peer) = mark.and_then(|mark| mark.subject.strip_prefix(name)?.strip_prefix('/')) else {
@@ -202,7 +204,7 @@ impl<'s> Inspection<'_, 's> {
     }
 
     fn name_links(&mut self, known: &KnownLinks) {
-        // An agent that was killed may have left another link of a value: the one that has its name is meant.
+        // An agent that was killed may have left a second link of a value. The link with the host name of the value is taken.
         let mut by_name: BTreeMap<String, u32> = BTreeMap::new();
         for link in self.observed.links() {
             if let Some(name) = self.logical_name(link) {
@@ -223,7 +225,7 @@ impl<'s> Inspection<'_, 's> {
         self.add_existing();
     }
 
-    /// Whether a link has the host name of the interface that it is.
+    /// Returns whether a link has the host name of interface `name`.
     fn has_its_name(&self, link: &LinkState, name: &str) -> bool {
         let key = interface_key(name);
         let value = self.view.applied(&key).or(self.view.wanted(&key));
@@ -232,7 +234,8 @@ impl<'s> Inspection<'_, 's> {
             .is_some_and(|interface| interface.host_name == link.name)
     }
 
-    /// The interface that a link is although somebody took its mark away. What carries the mark of any agent is whose it says.
+    /// Returns the interface of a link whose ownership mark was removed. A link with the mark of any agent belongs to the owner named
+    /// there.
     fn name_without_mark(&self, link: &ObservedInterface<'_>, known: &KnownLinks) -> Option<String> {
         let name = known
             .name_of(link.state)
@@ -243,7 +246,7 @@ impl<'s> Inspection<'_, 's> {
         (is_here && !is_taken).then(|| name.to_owned())
     }
 
-    /// A value that is there: told only if that is news.
+    /// Records a value that exists. It becomes a finding only if it is not applied yet.
     fn note(&mut self, key: Key, value: Value) {
         let known = self.view.known(&key);
         if !known.in_flight && known.applied.is_none() {
@@ -252,12 +255,12 @@ impl<'s> Inspection<'_, 's> {
         self.seen.insert(key);
     }
 
-    /// Whether a name stands for the namespace that is looked into.
+    /// Returns whether a name refers to the namespace that is inspected.
     fn is_here(&self, name: &NamespaceName) -> bool {
         name == self.name || netns_of(self.view, name) == Some(self.netns)
     }
 
-    /// What is believed to be in this namespace and was not seen.
+    /// Reports the applied values of this namespace that were not seen.
     fn absent(&mut self) {
         let interfaces: Vec<(Key, &Interface)> = self
             .view
@@ -273,7 +276,7 @@ impl<'s> Inspection<'_, 's> {
             }
             lost.extend(self.unseen_on(interface));
             if let Some(peer) = interface.link.peer().filter(|_| gone) {
-                // The kernel removes both ends of a pair together, whichever namespace the other one is in, and all that is on them.
+                // The kernel deletes both ends of a pair together, whichever namespace the other end is in, and everything on them.
                 lost.push(interface_key(peer));
                 let peer = self.view.applied(&interface_key(peer)).and_then(Value::interface);
                 lost.extend(peer.into_iter().flat_map(|peer| self.unseen_on(peer)));
@@ -283,7 +286,7 @@ impl<'s> Inspection<'_, 's> {
         self.findings.lost.extend(lost);
     }
 
-    /// What is believed to be on an interface and was not seen.
+    /// Returns the applied values on an interface that were not seen.
     fn unseen_on(&self, interface: &Interface) -> Vec<Key> {
         let children = self.view.applied_under(addresses_prefix(&interface.name).as_str());
         let set_by_agent = |value: &Value| {
@@ -302,13 +305,13 @@ impl<'s> Inspection<'_, 's> {
     }
 }
 
-/// The facts about the agent's own namespace that values can wait for: links that are up, their addresses and VRFs, and TAPs.
+/// Returns the facts about the agent's own namespace that values can depend on: links that are up, their addresses and VRFs, and TAPs.
 pub fn host_facts(snapshot: &Snapshot, marks: &Marks) -> BTreeMap<Key, Value> {
     let mut facts = BTreeMap::new();
     let mut tell = |key: TypedKey, value: Value| facts.insert(key.to_key(), value);
     for link in &snapshot.links {
         let host_name = link.name.clone();
-        // One that carries the mark of an agent, this or another, has been taken over already.
+        // A link with the ownership mark of this or another agent has been taken over already.
         if observe(link, marks).can_be_taken_over() {
             let key = TypedKey::Tap {
                 host_name: host_name.clone(),
@@ -350,13 +353,14 @@ pub fn host_facts(snapshot: &Snapshot, marks: &Marks) -> BTreeMap<Key, Value> {
     facts
 }
 
-/// What opening the `lo` of a namespace tells: whether the agent created it.
+/// Returns whether the agent created a namespace, according to the alias of its `lo`.
 pub fn is_created_by_agent(snapshot: &Snapshot, marks: &Marks) -> bool {
     let is_marked = |link: &LinkState| marks.read(&link.alias).is_some_and(|mark| mark.created_namespace);
     snapshot.links.iter().any(|link| link.name == "lo" && is_marked(link))
 }
 
-/// Whether a namespace contains anything with the agent's mark, so that the start-up sweep must look at it.
+/// Returns whether a namespace contains a link with the ownership mark or the provisional group of this agent, so that the startup scan
+/// must inspect it.
 pub fn has_marks(snapshot: &Snapshot, marks: &Marks) -> bool {
     let mut links = snapshot.links.iter().map(|link| observe(link, marks));
     links.any(|link| link.mark.is_some() || link.is_provisional)

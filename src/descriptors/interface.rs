@@ -1,12 +1,11 @@
-//! Links of all kinds.
+//! Interfaces: creating, changing and deleting links of all kinds.
 //!
-//! Owns creation, change and removal of links and what follows from one: admin state, addresses, VRF membership. Must never
-//! touch a link that does not carry the agent's mark, but for `lo`, EXISTING and a TAP that is being taken over. Start reading at
-//! [`InterfaceKind`].
+//! Never touches a link without the agent's ownership mark, except `lo`, the links of EXISTING interfaces, and a TAP that is being taken
+//! over.
 //!
-//! Links are made in place: both ends of a veth appear in their final namespaces with their final names in one request, because
-//! moving a link costs a hundred times as much. The end that comes first in key order makes both, which brings the other into
-//! being; each end then sets its own alias, which also ends the provisional mark that the creation gave it.
+//! Links are created in place: one request creates both ends of a veth pair in their final namespaces with their final names, because
+//! moving a link costs a hundred times as much. The end that comes first in key order creates both, so the other end is co-created. Each
+//! end then sets its own alias and clears the provisional group of the creation.
 
 use std::sync::Arc;
 
@@ -31,10 +30,10 @@ use crate::scheduler::{Claim, Comparison, DeleteCause, Dependency, Difference, R
 use link_kinds::{Change, LifeCycle, Role};
 use netns_kernel::{Guard, KernelOp, LinkChanges, NetnsId, NewLink, NewPeer};
 
-/// Reason of a LOOPBACK that is to be down in the agent's own namespace.
+/// Reason for refusing a LOOPBACK that is desired DOWN in the agent's own namespace.
 const OWN_LOOPBACK: &str = "OwnLoopback";
 
-/// Reason given to the second of two interfaces with one host name in one namespace.
+/// Reason for refusing the second of two interfaces with one host name in one namespace.
 pub const HOST_NAME_CONFLICT: &str = "HostNameConflict";
 
 /// `config/linux/interfaces/v2/interface/<name>`.
@@ -43,19 +42,20 @@ pub struct InterfaceKind {
     pub(super) marks: Marks,
 }
 
-/// The claim of a host name in a namespace.
+/// Returns the name of the claim for a host name in a namespace.
 pub fn host_name_claim(netns: NetnsId, host_name: &str) -> String {
     format!("host name {host_name} in {netns}")
 }
 
-/// Why nothing is done about the link of an EXISTING interface.
+/// Reason why the agent does nothing to the link of an EXISTING interface.
 const BY_OTHERS: &str = "others make the link of an EXISTING interface and change it";
 
 fn not_open(namespace: &NamespaceName) -> Effect {
     Effect::Impossible(format!("{namespace} is not open"))
 }
 
-/// The `lo` of a namespace that the agent created carries that mark too, whoever the interface belongs to.
+/// Returns whether the agent created the namespace of an interface. The alias of its `lo` then records this too, whichever value the `lo`
+/// belongs to.
 fn namespace_is_owned(interface: &Interface, view: &View<'_, Network>) -> bool {
     let namespace = view.applied(&interface.namespace.key()).and_then(Value::open_namespace);
     namespace.is_some_and(|open| open.owned)
@@ -69,7 +69,7 @@ impl InterfaceKind {
         }
     }
 
-    /// Everything that creation leaves open, in one operation.
+    /// Returns the operation that sets everything that the creation leaves unset.
     fn finish(&self, desired: &DesiredInterface, netns: NetnsId, view: &View<'_, Network>) -> KernelOp {
         let interface = &*desired.interface;
         let mut changes = LinkChanges {
@@ -86,7 +86,7 @@ impl InterfaceKind {
         }
         let mut guard = owned(&self.marks);
         if interface.is_loopback() {
-            // `lo` belongs to the namespace: it takes no group and has no mark before.
+            // `lo` is part of the namespace: it never has the provisional group, and has no ownership mark before.
             (changes.alias, changes.group, guard) = (Some(self.loopback_alias(interface, view)), None, not_others(&self.marks));
             changes.up = Some(interface.enabled);
         }
@@ -110,7 +110,7 @@ impl InterfaceKind {
         }
     }
 
-    /// The operations that create a link, with the other end of its pair.
+    /// Returns the operations that create a link, and the other end of its pair if it has one.
     fn make(&self, desired: &DesiredInterface, netns: NetnsId, view: &View<'_, Network>) -> Result<Effect, Refusal> {
         let interface = &*desired.interface;
         let mut create = link::create(&interface.link, self.new_link(desired, netns));
@@ -142,9 +142,10 @@ impl InterfaceKind {
     fn take_over(&self, desired: &DesiredInterface, netns: NetnsId, view: &View<'_, Network>) -> Effect {
         let interface = &*desired.interface;
         let (Some(original), Some(own)) = (interface.link.original(), netns_of(view, &NamespaceName::Own)) else {
-            return Effect::Impossible("nobody knows the link or the agent's own namespace".to_owned());
+            return Effect::Impossible("the original link is unknown, or the agent's own namespace is not open".to_owned());
         };
-        // The mark comes first and by itself: killed between the two, the agent knows the link again, wherever it is.
+        // The ownership mark is set first, in an operation of its own: if the agent is killed in between, it recognises the link wherever
+        // it is.
         let mark = LinkChanges {
             alias: Some(self.marks.alias(interface)),
             ..LinkChanges::default()
@@ -168,7 +169,7 @@ impl InterfaceKind {
         Effect::Do(ops)
     }
 
-    /// Changes a link that has this agent's mark.
+    /// Changes a link that has this agent's ownership mark.
     fn change_own(&self, interface: &Interface, netns: NetnsId, changes: LinkChanges) -> Effect {
         Effect::one(KernelOp::SetLink {
             netns,
@@ -222,7 +223,7 @@ impl InterfaceKind {
         if !is_marked || circumstances.set != is_to_be.link.settings.set_bits() {
             (changes.alias, changes.group) = (Some(alias), Some(0));
         }
-        // One without addresses may well be meant for somebody's bridge; with them it cannot do its work there.
+        // An interface without addresses may be meant for a foreign bridge. With addresses it cannot work as a port.
         if circumstances.enslaved && is_to_be.vrf.is_none() && is_to_be.port_of.is_none() && !desired.addresses.is_empty() {
             changes.master = Some(None);
         }
@@ -238,16 +239,16 @@ impl InterfaceKind {
     }
 }
 
-/// The wanted other end of a pair, if the two name each other.
+/// Returns the desired other end of a pair, if the two name each other.
 fn other_end<'a>(interface: &Interface, view: &View<'a, Network>) -> Option<&'a Arc<DesiredInterface>> {
     let other = view.wanted(&interface_key(interface.link.peer()?))?.desired_interface()?;
     (other.interface.link.peer() == Some(&interface.name)).then_some(other)
 }
 
-/// The wanted other end of a pair with the namespace that it is to be in; `None` while one of the two is not there.
+/// Returns the desired other end of a pair with its namespace; `None` while it is not desired or its namespace is not open.
 ///
 /// # Errors
-/// It is no end of a pair, or that of another one.
+/// Fails if the peer is not an end of a pair, or names another peer.
 fn mutual_peer<'a>(
     interface: &Interface,
     peer: &str,
@@ -271,18 +272,19 @@ fn mutual_peer<'a>(
     }
 }
 
-/// The claim of what only one link on the parent may have.
+/// Returns the claim for a property that only one link on the same parent may have.
 fn unique_claim(interface: &Interface, view: &View<'_, Network>) -> Option<Claim> {
     let (reason, what) = interface.link.unique()?;
     let name = format!("{what} on {}", link_in_words(view, interface.link.parent()?));
     Some(Claim { name, reason })
 }
 
-/// Checks that `lo` of the agent's own namespace is not taken down: store and API are reached through it, so nobody could take the
-/// value back again.
+/// Checks that `lo` of the agent's own namespace is not set DOWN.
+///
+/// The store and the API are reached through it, so a client could not undo the change.
 ///
 /// # Errors
-/// Says what to change.
+/// The refusal says what to change.
 fn check_loopback(interface: &Interface, view: &View<'_, Network>) -> Result<(), Refusal> {
     if interface.enabled || !is_in_own_namespace(view, interface) {
         return Ok(());
@@ -295,14 +297,14 @@ fn check_loopback(interface: &Interface, view: &View<'_, Network>) -> Result<(),
     })
 }
 
-/// Sets whatever the agent sets at all: an adopted link was there before, in any state.
+/// Sets every property that the agent manages: an adopted link existed before, in any state.
 fn leave_nothing_open(changes: &mut LinkChanges, interface: &Interface) {
     (changes.mtu, changes.up) = (interface.effective_mtu(), Some(interface.enabled));
     changes.mac = interface.mac.filter(|_| !interface.link_only);
     link::set_all(changes, &interface.link);
 }
 
-/// What only a new creation makes of a link: another kind, other references, settings that cannot be changed, another namespace.
+/// Returns the differences that need a new link: another kind, other references, immutable settings, another namespace.
 fn beyond_change<'a>(applied: &'a Interface, desired: &'a Interface) -> impl Iterator<Item = Difference> + 'a {
     let kind = applied.link.what_differs(&desired.link);
     let moved =
@@ -315,7 +317,7 @@ fn beyond_change<'a>(applied: &'a Interface, desired: &'a Interface) -> impl Ite
     again.chain(immutable.filter(|difference| difference.remedy == Remedy::Recreate))
 }
 
-/// What of a link is to be changed, property by property.
+/// Returns the differences that can be changed in place, property by property.
 fn to_change(applied: &AppliedInterface, desired: &DesiredInterface) -> Comparison {
     let changes = InterfaceKind::changes(applied, desired, String::new());
     if changes == LinkChanges::default() {
@@ -325,8 +327,8 @@ fn to_change(applied: &AppliedInterface, desired: &DesiredInterface) -> Comparis
     let mut told = Vec::new();
     told.extend(changes.rename.map(|name| format!("its name is {} instead of {name}", is.host_name)));
     told.extend(changes.alias.map(|_| match circumstances.known_by {
-        KnownBy::Mark => "its alias, the agent's mark, does not say which settings are asked for".to_owned(),
-        KnownBy::Group | KnownBy::Index(_) => "its alias, the agent's mark, was taken away".to_owned(),
+        KnownBy::Mark => "its alias, the ownership mark, does not record the desired settings".to_owned(),
+        KnownBy::Group | KnownBy::Index(_) => "its alias, the ownership mark, was removed".to_owned(),
     }));
     told.extend(changes.mtu.map(|mtu| match is.effective_mtu() {
         Some(found) => format!("its MTU is {found} instead of {mtu}"),
@@ -336,7 +338,7 @@ fn to_change(applied: &AppliedInterface, desired: &DesiredInterface) -> Comparis
         (Some(found), mac) => format!("its MAC address is {found} instead of {mac}"),
         (None, mac) => format!("its MAC address is not {mac}"),
     }));
-    told.extend(changes.master.map(|_| "it has a master that nobody asked for".to_owned()));
+    told.extend(changes.master.map(|_| "it has a master that is not desired".to_owned()));
     let settings = is.link.differences(&is_to_be.link, circumstances.set).into_iter();
     told.extend(
         settings
@@ -350,12 +352,13 @@ fn to_change(applied: &AppliedInterface, desired: &DesiredInterface) -> Comparis
     told.into_iter().map(Difference::in_place).collect()
 }
 
-/// What an EXISTING interface asks of its link otherwise than before. The agent sets none of it, but it must not contradict what other
-/// interfaces on the link ask for.
+/// Returns the changed requirements of an EXISTING interface on its link.
+///
+/// The agent sets none of them, but they must not contradict those of other interfaces on the link.
 fn to_check(applied: &Interface, desired: &Interface) -> Comparison {
     let checked = |interface: &Interface| (interface.mtu, interface.mac, interface.link_only, interface.enabled);
     let differs = checked(applied) != checked(desired);
-    let text = "another MTU, MAC address or admin state of the link is asked for";
+    let text = "the desired MTU, MAC address or admin state of the link changed";
     differs.then(|| Difference::in_place(text)).into_iter().collect()
 }
 
@@ -382,7 +385,7 @@ impl Kind for InterfaceKind {
         Value::AppliedInterface(applied)
     }
 
-    /// The name of the interface.
+    /// Returns the logical name of the interface.
     fn label(&self, key: &Key) -> String {
         let text = key.as_str();
         text.rsplit_once('/').map_or(text, |(_, name)| name).to_owned()
@@ -412,7 +415,7 @@ impl Kind for InterfaceKind {
             dependencies.push(match reference.role {
                 Role::Peer { .. } => Dependency::key("veth-peer-exists", interface_key(name)).outlived(),
                 Role::Parent { .. } => Dependency::key("parent-exists", interface_key(name)),
-                // Taking the TAP over removes it from the agent's namespace, and with it the fact.
+                // Taking over the TAP removes it from the agent's namespace, and with it the fact.
                 Role::Original => {
                     let host_name = name.to_owned();
                     Dependency {
@@ -477,8 +480,7 @@ impl Kind for InterfaceKind {
         claim.into_iter().chain(unique_claim(interface, view)).collect()
     }
 
-    /// A namespace that has not been read yet may have a link of a kind of which the parent has only one such: the link may be from
-    /// before a restart.
+    /// Some kinds of link are unique on their parent. A namespace that has not been read yet may have such a link from before a restart.
     fn claims_may_be_held(&self, desired: &Arc<DesiredInterface>, view: &View<'_, Network>) -> bool {
         let Some(claim) = unique_claim(&desired.interface, view) else {
             return false;
@@ -514,7 +516,8 @@ impl Kind for InterfaceKind {
         brought.into_iter().collect()
     }
 
-    /// One end of a pair whose other end is not where it is wanted; an EXISTING interface that contradicts another one on its link.
+    /// An end of a pair is stale if its other end is not in its desired namespace. An EXISTING interface is stale if it has to leave its
+    /// link because it contradicts another one on it.
     fn stale(&self, applied: &Arc<AppliedInterface>, view: &View<'_, Network>) -> bool {
         if applied.interface.is_existing() {
             return has_to_leave(view, &applied.interface);
@@ -532,12 +535,12 @@ impl Kind for InterfaceKind {
         };
         match interface.link.life_cycle() {
             LifeCycle::Created => self.remove(interface, netns),
-            LifeCycle::TakenOver | LifeCycle::Builtin(_) => Effect::Noop("a link that was there before is taken over again as it is"),
+            LifeCycle::TakenOver | LifeCycle::Builtin(_) => Effect::Noop("the link existed before, and is taken over again as it is"),
             LifeCycle::Referred => Effect::Noop(BY_OTHERS),
         }
     }
 
-    /// A link that is renamed is looked for under one name only.
+    /// The link of a failed creation is only looked up by its host name.
     fn recovers_alike(&self, attempted: &Arc<AppliedInterface>, desired: &Arc<DesiredInterface>) -> bool {
         attempted.interface.host_name == desired.interface.host_name
     }

@@ -1,7 +1,7 @@
-//! Typed descriptors: what a kind of value is to the agent, in its own types.
+//! Typed descriptors: each kind of value is described in its own types.
 //!
-//! Owns the way from the values of the scheduler, which may be of any kind, to those of one kind. Must never take a value of another kind
-//! for nothing to do: that is a defect. Start reading at [`Kind`].
+//! [`Typed`] converts between these types and the values of the scheduler. A value of another kind is a defect: it is reported as such, and
+//! never treated as a value without an effect.
 
 use models::key::Key;
 
@@ -11,28 +11,28 @@ use crate::{
     telemetry::defect,
 };
 
-/// One kind of value. [`Typed`] makes a [`Descriptor`] of it, where the methods are explained.
+/// One kind of value. [`Typed`] makes a [`Descriptor`] of it; the methods are documented there.
 pub trait Kind: Send + Sync {
-    /// What can be asked for.
+    /// Desired value.
     type Desired: 'static;
-    /// What is known of one that exists.
+    /// Applied value: what is known of an object in the kernel.
     type Applied: 'static;
-    /// What the two have in common: what is asked of the kernel or is there, whichever of the two it was taken from.
+    /// Properties that desired and applied values share, so that code can use either of the two.
     type Common<'a>;
 
-    /// Stable name, as in the reference (`linux-interface`).
+    /// Stable name, as in the reference agent (`linux-interface`).
     const NAME: &'static str;
 
-    /// The desired value in a value of the scheduler, if it is of this kind.
+    /// Returns the desired value in a value of the scheduler, if it is of this kind.
     fn desired(value: &Value) -> Option<&Self::Desired>;
 
-    /// The applied value in a value of the scheduler, if it is of this kind.
+    /// Returns the applied value in a value of the scheduler, if it is of this kind.
     fn applied(value: &Value) -> Option<&Self::Applied>;
 
-    /// What both have in common, of a value of the scheduler of this kind.
+    /// Returns the properties that desired and applied values share, if a value of the scheduler is of this kind.
     fn common(value: &Value) -> Option<Self::Common<'_>>;
 
-    /// An applied value as a value of the scheduler.
+    /// Returns an applied value as a value of the scheduler.
     fn value(applied: Self::Applied) -> Value;
 
     /// See [`Descriptor::label`].
@@ -89,7 +89,7 @@ pub trait Kind: Send + Sync {
 
     /// See [`Descriptor::recover`].
     fn recover(&self, _attempted: &Self::Applied, _view: &View<'_, Network>) -> Effect {
-        Effect::Noop("one request creates it or does not")
+        Effect::Noop("a single request creates it, so a failed creation leaves nothing behind")
     }
 
     /// See [`Descriptor::recovers_alike`].
@@ -115,7 +115,7 @@ pub trait Kind: Send + Sync {
 
     /// See [`Descriptor::verify`].
     fn verify(&self, _applied: &Self::Applied) -> Effect {
-        Effect::Noop("reading its namespace tells")
+        Effect::Noop("reading its namespace shows whether it exists")
     }
 
     /// See [`Descriptor::stale`].
@@ -124,7 +124,7 @@ pub trait Kind: Send + Sync {
     }
 }
 
-/// The members of [`Kind`] for a kind of which desired and applied values are of one type, in one variant of [`Value`].
+/// Members of [`Kind`] for a kind whose desired and applied values have one type, in one variant of [`Value`].
 macro_rules! of_one_type {
     ($variant:ident, $type:ty) => {
         type Desired = $type;
@@ -150,7 +150,7 @@ macro_rules! of_one_type {
             Value::$variant(applied)
         }
 
-        /// Nothing more is known of it than was asked for.
+        /// Returns the desired value: an applied value of this kind has the same content.
         fn as_applied(&self, _: Option<&$type>, desired: &$type) -> $type {
             desired.clone()
         }
@@ -158,8 +158,8 @@ macro_rules! of_one_type {
 }
 pub(super) use of_one_type;
 
-/// The members of [`Kind`] for a kind of which desired and applied values are of two types, in two variants of [`Value`]. A function of
-/// [`Value`] returns what they have in common.
+/// Members of [`Kind`] for a kind whose desired and applied values have two types, in two variants of [`Value`]. A function of [`Value`]
+/// returns the properties that they share.
 macro_rules! of_two_types {
     ($desired:ident($desired_type:ty), $applied:ident($applied_type:ty), $common:ident($common_type:ty)) => {
         type Desired = $desired_type;
@@ -191,16 +191,16 @@ macro_rules! of_two_types {
 }
 pub(super) use of_two_types;
 
-/// The descriptor of a kind.
+/// Descriptor of a kind.
 #[derive(Clone)]
 pub struct Typed<K>(pub K);
 
 impl<K: Kind> Typed<K> {
     fn is_not(key: &Key, value: &Value) -> String {
-        format!("the value of {key} is no {}: {value:?}", K::NAME)
+        format!("the value of {key} is not of kind {}: {value:?}", K::NAME)
     }
 
-    /// Of a question that has no answer but a value.
+    /// Extracts a value of this kind, for methods that cannot return an error. A value of another kind is reported as a defect.
     fn expected<'a, T>(key: &Key, value: &'a Value, of_kind: impl FnOnce(&'a Value) -> Option<T>) -> Option<T> {
         let found = of_kind(value);
         if found.is_none() {
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_of_another_kind_has_no_effect_that_could_succeed() {
+    fn value_of_another_kind_gets_only_impossible_effects() {
         let network = Network::new("test");
         let scheduler = Scheduler::new(network.clone());
         let view = scheduler.view();
@@ -358,12 +358,12 @@ mod tests {
         ]
         .map(Key::new);
         for key in keys {
-            let descriptor = crate::scheduler::Domain::descriptor(&network, &key).expect("it has a descriptor");
+            let descriptor = crate::scheduler::Domain::descriptor(&network, &key).expect("key has a descriptor");
             let effects = [
-                descriptor.create(&key, &Value::Present, &view).expect("it is not refused"),
+                descriptor.create(&key, &Value::Present, &view).expect("no refusal"),
                 descriptor
                     .update(&key, &Value::Present, &Value::Present, &view)
-                    .expect("it is not refused"),
+                    .expect("no refusal"),
                 descriptor.delete(&key, &Value::Present, DeleteCause::Unwanted, &view),
                 descriptor.recover(&key, &Value::Present, &view),
                 descriptor.verify(&key, &Value::Present),
@@ -376,7 +376,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "defect")]
-    fn a_question_about_a_value_of_another_kind_is_a_defect() {
+    fn dependencies_of_a_value_of_another_kind_are_a_defect() {
         let network = Network::new("test");
         let (key, value) = wrong();
         if let Some(descriptor) = crate::scheduler::Domain::descriptor(&network, &key) {

@@ -1,13 +1,12 @@
-//! From the tables of link kinds to the kernel crate.
+//! Converts settings from the tables of link kinds to link attributes and features of the kernel crate, without naming a kind of link.
 //!
-//! Owns the translation of settings into link attributes and features; `observed` has the way back. Must never name a kind of link. Start
-//! reading at [`create`].
+//! `observed` converts in the other direction.
 
 use crate::scheduler;
 use link_kinds::{Attr, Change, Difference, Feature, KindSpec, Link, Port};
 use netns_kernel::{CreateLink, LinkChanges, LinkInfo, NewLink};
 
-/// A setting that is not as desired, with what removes that.
+/// Converts a setting that differs from the desired value to a difference of the scheduler.
 pub(super) fn difference(setting: &Difference) -> scheduler::Difference {
     match setting.attribute.change {
         Change::InPlace => scheduler::Difference::in_place(setting.to_string()),
@@ -15,7 +14,7 @@ pub(super) fn difference(setting: &Difference) -> scheduler::Difference {
     }
 }
 
-/// The request that creates a link, without its other end and its parent.
+/// Returns the request that creates a link, without peer and parent.
 pub(super) fn create(link: &Link, end: NewLink) -> CreateLink {
     CreateLink {
         end,
@@ -25,7 +24,7 @@ pub(super) fn create(link: &Link, end: NewLink) -> CreateLink {
     }
 }
 
-/// Settings of a port for a request; `None` if there are none.
+/// Returns the settings of a port for a request; `None` if there are none.
 pub(super) fn port_info(port: &Port, attributes: Vec<Attr>) -> Option<LinkInfo> {
     let spec = link_kinds::by_type(port.of)?.spec();
     (!attributes.is_empty()).then(|| info_of(spec, attributes))
@@ -49,13 +48,13 @@ fn info_of(spec: &KindSpec, attributes: Vec<Attr>) -> LinkInfo {
     }
 }
 
-/// Adds what removes the differences to a request, those aside that need a new link.
+/// Adds the changes that remove the differences to a request. Differences that need a new link are ignored.
 pub(super) fn change(changes: &mut LinkChanges, link: &Link, differences: &[Difference]) {
     set_features(changes, differences.iter().filter_map(Difference::feature));
     set_attributes(changes, link, link_kinds::changes(differences));
 }
 
-/// Adds all that the value decides and that can be changed to a request.
+/// Adds all settings that the value specifies and that can be changed to a request.
 pub(super) fn set_all(changes: &mut LinkChanges, link: &Link) {
     set_features(changes, link.settings.features());
     set_attributes(changes, link, link.settings.changeable());

@@ -1,8 +1,8 @@
 //! Membership of an interface in a master: a VRF device, or a bridge of which it is a port.
 //!
-//! Owns enslaving and releasing, and the settings of a port. Must never create the master: that is an interface. Start reading at
-//! [`MembershipKind`].
-//! A VRF flushes the IPv6 addresses of a link (`addrconf_notify`), so addresses depend on membership in one.
+//! Adds interfaces to masters, removes them, and applies the settings of a port. The master itself is an interface.
+//!
+//! The kernel flushes the IPv6 addresses of a link that enters a VRF (`addrconf_notify`), so addresses depend on the membership in one.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use super::{
 use crate::scheduler::{Comparison, DeleteCause, Dependency, Refusal, Taken, Verb, View};
 use netns_kernel::{KernelOp, LinkChanges, LinkInfo, NetnsId};
 
-/// Why nothing is done about the membership of an EXISTING interface in a VRF.
+/// Reason why the agent does not change the VRF of an EXISTING interface.
 const BY_ITS_OWNER: &str = "only its owner puts an EXISTING interface into a VRF";
 
 /// `linux/interface/<if>/vrf/<vrf>` and `linux/interface/<if>//master/<master>`.
@@ -32,12 +32,12 @@ pub struct MembershipKind {
     pub(super) marks: Marks,
 }
 
-/// Whether a key names a membership.
+/// Returns whether a key names a membership.
 pub fn is_membership(key: &Key) -> bool {
     derived_part(key).is_some_and(|part| part.contains("/vrf/") || part.contains("//master/"))
 }
 
-/// Key of a membership in a VRF.
+/// Returns the key of a membership in a VRF.
 pub fn vrf_membership_key(interface: &str, vrf: &str) -> Key {
     TypedKey::InterfaceVrf {
         interface: interface.to_owned(),
@@ -46,7 +46,7 @@ pub fn vrf_membership_key(interface: &str, vrf: &str) -> Key {
     .to_key()
 }
 
-/// Key of a membership.
+/// Returns the key of a membership.
 pub fn membership_key(membership: &Membership) -> Key {
     let (interface, master) = (membership.interface.clone(), membership.master.clone());
     match membership.role {
@@ -55,7 +55,7 @@ pub fn membership_key(membership: &Membership) -> Key {
     }
 }
 
-/// The memberships that an interface asks for.
+/// Returns the desired memberships of an interface.
 pub fn memberships(interface: &Interface) -> impl Iterator<Item = (Key, Membership)> {
     let vrf = interface.vrf.clone().map(|master| {
         let existing = interface.is_existing().then(|| interface.host_name.clone());
@@ -101,18 +101,18 @@ impl MembershipKind {
                 };
                 self.set(member, changes, view)
             }
-            None => Effect::Noop("no setting of the port is asked for"),
+            None => Effect::Noop("the port has no desired settings"),
         }
     }
 
-    /// The kernel takes the settings of a port only of what is one already.
+    /// The kernel accepts the settings of a port only after the link has become one.
     fn become_port(&self, member: &Membership, port: Option<&Port>, master: &Interface, view: &View<'_, Network>) -> Effect {
         let settings = port.and_then(|port| link::port_info(port, port.settings.creation()));
         self.set_master(member, Some(master.host_name.clone()), view)
             .then(self.set_port(member, settings, view))
     }
 
-    /// The agent does not put an EXISTING interface into a VRF: it waits until somebody else has.
+    /// The agent does not add an EXISTING interface to a VRF: it waits until others have added it.
     fn wait_for_vrf(host_name: &str, vrf: &Interface, view: &View<'_, Network>) -> Result<Effect, Refusal> {
         let fact = TypedKey::HostInterfaceVrf {
             host_name: host_name.to_owned(),
@@ -123,7 +123,7 @@ impl MembershipKind {
             None => Err(Refusal {
                 reason: "InOtherVrf",
                 message: format!(
-                    "existing interface {host_name} is in another VRF than {}; its owner must move it",
+                    "link {host_name} is in another VRF than {}; the owner of the link must move it",
                     vrf.host_name
                 ),
             }),
@@ -131,7 +131,7 @@ impl MembershipKind {
     }
 }
 
-/// Checks that both are in one namespace.
+/// Checks that an interface and its master are in one namespace.
 fn check_namespaces(member: &Membership, master: NetnsId, netns: NetnsId) -> Result<(), Refusal> {
     if master == netns {
         return Ok(());
@@ -152,7 +152,7 @@ fn check_namespaces(member: &Membership, master: NetnsId, netns: NetnsId) -> Res
     })
 }
 
-/// Checks that the master is one, and that its ports have such settings.
+/// Checks that the master can have members of this role, and ports with these settings.
 fn check_master(member: &Membership, master: &Interface, view: &View<'_, Network>) -> Result<(), Refusal> {
     let Membership {
         interface,
@@ -165,7 +165,7 @@ fn check_master(member: &Membership, master: &Interface, view: &View<'_, Network
         Role::Vrf { .. } => (
             "NotAVrfDevice",
             format!(
-                "interface {interface} is to be in VRF {name}, but link {} behind {name} is not a VRF device; name an interface that is one in \
+                "interface {interface} is to be in VRF {name}, but link {} behind {name} is not a VRF device; name a VRF device in \
                  vrf_master_interface",
                 master.host_name
             ),
@@ -190,8 +190,10 @@ fn check_master(member: &Membership, master: &Interface, view: &View<'_, Network
     Err(Refusal { reason, message })
 }
 
-/// The settings in which a port differs from what is desired of it. If none are desired, those differ that the agent has set and that are
-/// not the kernel's defaults; if none are known, those that are desired explicitly.
+/// Returns the settings in which a port differs from its desired state.
+///
+/// If none are desired, these are the settings that the agent has set and that are not the defaults of the kernel. If none are known, these
+/// are the settings that the desired value gives explicitly.
 fn port_differences(applied: &Membership, desired: &Membership) -> Vec<Difference> {
     match (applied.port(), desired.port()) {
         (Some(applied), Some(desired)) => applied.settings.differences(&desired.settings, applied.settings.set_bits()),
@@ -221,13 +223,13 @@ impl Kind for MembershipKind {
         let mut dependencies = vec![Dependency::key(label, interface_key(&member.master))];
         if let Role::Vrf { existing: Some(host_name) } = &member.role {
             let prefix = Key::from(TypedKey::any_host_vrf_of(host_name));
-            let describe = format!("VRF that {host_name} belongs to (its owner has to put it into one)");
+            let describe = format!("VRF that {host_name} belongs to (its owner must add it to one)");
             dependencies.push(Dependency::any_of("inserted-into-vrf-externally", vec![prefix], describe, None));
         }
         dependencies
     }
 
-    /// The VLANs of a port.
+    /// Returns the VLANs of a port.
     fn derived(&self, member: &Arc<Membership>) -> Vec<(Key, Value)> {
         let vlans = member.port().map(|port| port.vlans.as_slice()).unwrap_or_default();
         super::bridge_vlan::values(&member.interface, vlans, false)
@@ -252,7 +254,7 @@ impl Kind for MembershipKind {
 
     fn update(&self, applied: &Arc<Membership>, desired: &Arc<Membership>, view: &View<'_, Network>) -> Result<Effect, Refusal> {
         if let Some((master, _)) = applied_interface(view, &desired.master) {
-            // Settings may be given for the first time.
+            // The desired value may be the first one with settings.
             check_master(desired, master, view)?;
         }
         let changes = link_kinds::changes(&port_differences(applied, desired));
@@ -268,7 +270,8 @@ impl Kind for MembershipKind {
         }
     }
 
-    /// A VRF takes the link down and up (`cycle_netdev` in drivers/net/vrf.c), which removes the routes and neighbours on it.
+    /// Entering or leaving a VRF sets the link down and up again (`cycle_netdev` in drivers/net/vrf.c), which removes its routes and
+    /// neighbours.
     fn takes_along(&self, _: &Key, member: &Arc<Membership>, _: Verb, view: &View<'_, Network>) -> Taken {
         let of_vrf = matches!(member.role, Role::Vrf { .. });
         let Some((interface, _)) = applied_interface(view, &member.interface).filter(|_| of_vrf) else {

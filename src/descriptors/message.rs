@@ -1,8 +1,7 @@
-//! From values back to messages, for people and for clients.
+//! Converts values back to messages, for people and for clients: the reverse of [`super::convert`].
 //!
-//! Owns the reverse of [`super::convert`], and what people and clients see of an observed link. A value that is still as its model asked
-//! is shown as that model was written. Any other value was read from the kernel or differs from its model: it is shown with every field
-//! that the kernel has, in its normal form. Must never look at anything but its arguments. Start reading at [`message_of`].
+//! A value that still equals its model is shown as that model was written. Any other value was read from the kernel or differs from its
+//! model: it is shown in normal form, with every field that the kernel has.
 
 use std::sync::Arc;
 
@@ -34,20 +33,20 @@ use super::{
 use link_kinds::{KindSpec, Link, Port};
 use netns_kernel::RouteState;
 
-/// A value as a message.
+/// Message of a value.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Message {
-    /// An interface, or the part of one that an address or a membership is.
+    /// Interface, or the part of one that stands for an address, a membership or a VLAN.
     Interface(Box<InterfaceMessage>),
-    /// A neighbour.
+    /// Static neighbour.
     Arp(ArpEntry),
-    /// A route.
+    /// Route.
     Route(RouteMessage),
-    /// `google.protobuf.Empty`: what only exists or not.
+    /// `google.protobuf.Empty`, for a value that only exists or does not exist.
     Empty,
 }
 
-/// The message of a value; `None` for what the agent does not handle and so does not keep.
+/// Returns the message of a value; `None` for a model that the agent does not handle.
 pub fn message_of(value: &Value) -> Option<Message> {
     let part = |interface: InterfaceMessage| Some(Message::Interface(Box::new(interface)));
     match value {
@@ -96,14 +95,14 @@ fn membership_of(membership: &Membership) -> InterfaceMessage {
     }
 }
 
-/// The settings of a port as the member of `port` of its kind.
+/// Returns the settings of a port as the member of `port` of its kind.
 fn port_member(port: &Port) -> Option<interface::Port> {
     let member = link_kinds::by_type(port.of)?.spec().ports?.member;
     let message = port.message(&proto::member_descriptor(member)?);
     proto::interface_with(vec![(member, message)]).port
 }
 
-/// The message that a value was made from, or else its normal form.
+/// Returns the message from which a value was made, or else its normal form.
 fn written<M: prost::Message + Default>(terms: &Terms, in_normal_form: impl FnOnce() -> M) -> M {
     terms.original.message().unwrap_or_else(in_normal_form)
 }
@@ -121,7 +120,7 @@ fn applied_interface(applied: &AppliedInterface) -> InterfaceMessage {
     }
 }
 
-/// The message of an interface in its normal form, with the terms under which it is there.
+/// Returns the message of an interface in normal form, with its terms.
 fn interface_of(interface: &Interface, addresses: &[Arc<Address>], terms: Option<&Terms>) -> InterfaceMessage {
     let (adopt, drift_policy) = terms_of(terms);
     let detection = addresses.first().map_or(Detection::Wait, |address| address.detection);
@@ -150,7 +149,7 @@ fn interface_of(interface: &Interface, addresses: &[Arc<Address>], terms: Option
     }
 }
 
-/// The message of an applied interface as the kernel shows it: what only the agent knows is as applied.
+/// Returns the message of an applied interface as observed in the kernel. Fields that only the agent knows are as applied.
 pub fn observed_interface(
     applied: &AppliedInterface,
     observed: &ObservedInterface<'_>,
@@ -171,7 +170,7 @@ pub fn observed_interface(
     }
 }
 
-/// The state of the link of an interface as it is published, without the time.
+/// Returns the published state of the link of an interface, without the time.
 pub fn state_of(name: &str, observed: &ObservedInterface<'_>) -> InterfaceState {
     let status = |up: bool| if up { LinkStatus::Up } else { LinkStatus::Down } as i32;
     InterfaceState {
@@ -187,19 +186,19 @@ pub fn state_of(name: &str, observed: &ObservedInterface<'_>) -> InterfaceState 
     }
 }
 
-/// The type of an interface.
+/// Returns the type of an interface.
 fn type_of(spec: &KindSpec) -> Type {
     Type::from_str_name(spec.type_name).unwrap_or_default()
 }
 
-/// The settings of a link as the member of `link` of its kind.
+/// Returns the settings of a link as the member of `link` of its kind.
 fn link_member(link: &Link) -> Option<interface::Link> {
     let member = link.spec().member;
     let message = link.message(&proto::member_descriptor(member)?);
     proto::interface_with(vec![(member, message)]).link
 }
 
-/// The reference to a namespace; `None` for the agent's own.
+/// Returns the reference to a namespace; `None` for the agent's own.
 pub fn namespace_of(name: &NamespaceName) -> Option<NetNamespace> {
     let reference_type = match name {
         NamespaceName::Own => return None,
@@ -214,7 +213,7 @@ pub fn namespace_of(name: &NamespaceName) -> Option<NetNamespace> {
     })
 }
 
-/// The fields `adopt` and `drift_policy`.
+/// Returns the fields `adopt` and `drift_policy`.
 fn terms_of(terms: Option<&Terms>) -> (Option<bool>, Option<i32>) {
     let policy = terms.and_then(|terms| terms.drift_policy).map(|policy| match policy {
         DriftPolicy::Repair => DriftPolicyMessage::Repair.into(),
@@ -245,7 +244,7 @@ fn arp_of(arp: &Arp, terms: Option<&Terms>) -> ArpEntry {
     }
 }
 
-/// The message of a route in its normal form: as the kernel has it, with its scope.
+/// Returns the message of a route in normal form, with the scope that the kernel has.
 fn route_of(route: &Route, terms: Option<&Terms>) -> RouteMessage {
     let (adopt, drift_policy) = terms_of(terms);
     let gateway = route.gateway.map(|gateway| gateway.to_string());
@@ -266,7 +265,7 @@ fn route_of(route: &Route, terms: Option<&Terms>) -> RouteMessage {
     }
 }
 
-/// The message of an applied route as the kernel has it.
+/// Returns the message of an applied route as observed in the kernel.
 pub fn observed_route(applied: &Applied<Route>, state: &RouteState) -> RouteMessage {
     RouteMessage {
         metric: state.route.metric,
@@ -297,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_became_a_value_comes_back_as_it_was() {
+    fn converting_a_model_to_a_value_and_back_changes_nothing() {
         for (key, json) in [
             (
                 "config/linux/interfaces/v2/interface/a",
@@ -356,9 +355,8 @@ mod tests {
         }
     }
 
-    /// A value that the kernel shows otherwise than its model asks is shown as it is, with all its fields.
     #[test]
-    fn a_value_that_differs_from_its_model_is_shown_as_it_is() {
+    fn applied_value_that_differs_from_its_model_shows_the_applied_state() {
         let json = r#"{"name":"a","type":"DUMMY","enabled":true}"#;
         let key = "config/linux/interfaces/v2/interface/a";
         let model = Model::decode(key, json.as_bytes()).expect(json);
@@ -386,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_is_that_of_the_descriptor_for_its_keys() {
+    fn kinds_have_the_names_of_the_descriptors_for_their_keys() {
         let network = Network::new("test");
         for (name, prefix) in Network::kinds().into_iter().filter(|(_, prefix)| !prefix.is_empty()) {
             let descriptor = network.descriptor(&Key::from(format!("{prefix}x"))).expect(prefix);

@@ -1,7 +1,9 @@
-//! Descriptors: for each kind of value, what it depends on, what follows from it, and which kernel operations bring it about.
+//! Descriptors: for each kind of value, its dependencies, the values derived from it, and the kernel operations that create, change and
+//! delete it.
 //!
-//! Owns the translation between values and [`KernelOp`]s, in both directions ([`inspect`]). Must never perform an operation or
-//! look at anything but its arguments. Start reading at [`Network`], then [`interface`].
+//! [`Network`] implements the domain of the scheduler; [`interface`] is a good example of a kind. [`inspect`] translates in the other
+//! direction, from a snapshot of a namespace to values. All functions are pure: they perform no operation and read nothing but their
+//! arguments.
 
 pub mod address;
 pub mod address_facts;
@@ -41,12 +43,12 @@ use self::{
     value::{DriftPolicy, Interface, NamespaceName, Value, interface_key},
 };
 
-/// Name of the label by which values wait for a named, process or file namespace.
+/// Dependency label of values that wait for a named, process or file namespace.
 pub const NAMESPACE_AVAILABLE: &str = "namespace-available";
-/// Name of the label by which values wait for a container.
+/// Dependency label of values that wait for a container.
 pub const MICROSERVICE_AVAILABLE: &str = "microservice-available";
 
-/// The domain of the product: values and kernel operations of one agent.
+/// Scheduler domain of the product: values and kernel operations of one agent.
 #[derive(Clone)]
 pub struct Network {
     interface: Typed<interface::InterfaceKind>,
@@ -62,7 +64,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// The descriptors of the agent with this microservice label.
+    /// Returns the descriptors of the agent with this microservice label.
     pub fn new(label: &str) -> Self {
         let marks = Marks::new(label);
         Network {
@@ -79,13 +81,14 @@ impl Network {
         }
     }
 
-    /// With another policy for values that say nothing about drift.
+    /// Sets the policy for values without a drift policy of their own.
     pub fn with_drift_policy(self, drift_policy: DriftPolicy) -> Self {
         Network { drift_policy, ..self }
     }
 
-    /// All descriptors in the order in which values are looked for, each with what the keys of the configuration items begin with
-    /// that it handles; empty for one whose values nobody asks for directly.
+    /// Returns the names of all descriptors, each with the key prefix of its configuration items.
+    ///
+    /// The order is that of API answers. The prefix is empty for a descriptor whose values are only derived.
     pub fn kinds() -> [(&'static str, &'static str); 9] {
         [
             ("linux-interface", prefix::INTERFACE),
@@ -100,7 +103,7 @@ impl Network {
         ]
     }
 
-    /// The marks of this agent.
+    /// Returns the ownership marks of this agent.
     pub fn marks(&self) -> &Marks {
         &self.interface.0.marks
     }
@@ -134,12 +137,12 @@ impl Domain for Network {
         }
     }
 
-    /// Docker may answer long after the start.
+    /// Microservices are late facts: Docker may answer long after the start.
     fn is_late_fact(&self, key: &Key) -> bool {
         key.as_str().starts_with("linux/microservice/")
     }
 
-    /// A namespace is open afterwards; which one it will be, nobody knows.
+    /// In a dry run a namespace gets a made-up inode, since the real one is not known before the namespace is open.
     fn supposed(&self, key: &Key, wanted: &Value, view: &View<'_, Network>) -> Value {
         namespace::supposed(key, wanted, view).unwrap_or_else(|| wanted.clone())
     }
@@ -174,21 +177,23 @@ impl Domain for Network {
     }
 }
 
-/// What is done for a value of the agent.
+/// Operations for a value of the agent.
 pub type Effect = crate::scheduler::Effect<KernelOp>;
 
-/// The namespace that a name leads to now; `None` while it is not open.
+/// Returns the namespace that a name refers to now; `None` while it is not open.
 pub fn netns_of(view: &View<'_, Network>, name: &NamespaceName) -> Option<NetnsId> {
     Some(view.applied(&name.key())?.open_namespace()?.netns)
 }
 
-/// An applied interface, with the namespace that it is in.
+/// Returns an applied interface and the namespace that it is in.
 pub fn applied_interface<'a>(view: &View<'a, Network>, name: &str) -> Option<(&'a Interface, NetnsId)> {
     let interface = view.applied(&interface_key(name))?.interface()?;
     Some((interface, netns_of(view, &interface.namespace)?))
 }
 
-/// What is done on the link of an interface, for a value that depends on it and so is applied only while the interface is.
+/// Returns the effect on the link of an interface.
+///
+/// It is meant for values that depend on the interface, which are applied only while the interface is applied.
 pub fn on_link(view: &View<'_, Network>, name: &str, effect: impl FnOnce(&Interface, NetnsId) -> Effect) -> Effect {
     match applied_interface(view, name) {
         Some((interface, netns)) => effect(interface, netns),
@@ -196,15 +201,19 @@ pub fn on_link(view: &View<'_, Network>, name: &str, effect: impl FnOnce(&Interf
     }
 }
 
-/// What is removed from the link of an interface. A link that is gone has taken along all that was on it.
+/// Returns the effect that removes something from the link of an interface.
+///
+/// If the link was deleted, the kernel has removed everything on it, and nothing is to be done.
 pub fn off_link(view: &View<'_, Network>, name: &str, effect: impl FnOnce(&Interface, NetnsId) -> Effect) -> Effect {
     match view.applied(&interface_key(name)) {
         Some(_) => on_link(view, name, effect),
-        None => Effect::Noop("the link is gone, and took along what was on it"),
+        None => Effect::Noop("the link was deleted, and with it everything on it"),
     }
 }
 
-/// Protects foreign links from what is to be done on the link of an applied interface: its name may be another one's by then.
+/// Returns the guard for operations on the link of an applied interface.
+///
+/// A foreign link may have the name of the link by the time the operation is performed.
 pub fn guard_of(marks: &Marks, interface: &Interface) -> Guard {
     match interface.link.life_cycle() {
         LifeCycle::Referred => Guard::Any,
@@ -213,7 +222,7 @@ pub fn guard_of(marks: &Marks, interface: &Interface) -> Guard {
     }
 }
 
-/// Protects the links of other agents, where a link without any mark may be used.
+/// Returns the guard that protects the links of other agents. A link without any ownership mark may be used.
 pub fn not_others(marks: &Marks) -> Guard {
     Guard::NotOthers {
         alias_prefix: marks.prefix().to_owned(),
@@ -221,7 +230,7 @@ pub fn not_others(marks: &Marks) -> Guard {
     }
 }
 
-/// Protects foreign links: the alias must be this agent's.
+/// Returns the guard that protects foreign links: the alias must be this agent's.
 pub fn owned(marks: &Marks) -> Guard {
     Guard::Owned {
         alias_prefix: marks.prefix().to_owned(),

@@ -1,23 +1,22 @@
-//! What people call the things that have keys.
+//! Names of values for people, in statuses and messages, and the interface that an internal key belongs to.
 //!
-//! Owns the names in statuses and messages, and which interface something internal belongs to. Must never be read back: only keys
-//! identify. Start reading at [`name`].
+//! These names are never parsed: only keys identify a value.
 
 use models::key::{Key, NamespaceType, RouteDestination, TypedKey};
 
 use super::{address::derived_part, value::interface_key};
 
-/// The name of what has this key, to begin a sentence with; the key itself where there is no better one.
+/// Returns the name of the value with this key, to begin a sentence with; the key itself if there is no better name.
 pub fn name(key: &Key) -> String {
     if let Some(leftover) = key.as_str().strip_prefix("linux/orphan/") {
         let (_, what) = leftover.split_once('/').unwrap_or(("", leftover));
-        return format!("a leftover that is being removed ({what})");
+        return format!("an orphan that is being removed ({what})");
     }
     if let Some(name) = super::detection::name(key) {
         return name;
     }
     if let Some((interface, address)) = super::address_facts::observed_address(key) {
-        return format!("address {address} that others added to interface {interface}");
+        return format!("foreign address {address} on interface {interface}");
     }
     let Ok(typed) = TypedKey::parse(key.as_str()) else {
         return key.to_string();
@@ -66,7 +65,7 @@ pub fn name(key: &Key) -> String {
     }
 }
 
-/// The interface that a property, an address or a membership belongs to, or that all keys with this prefix would belong to.
+/// Returns the interface that a property, an address or a membership belongs to, or to which all keys with this prefix would belong.
 pub fn bearer(key: &Key) -> Option<Key> {
     let interface = match TypedKey::parse(key.as_str()) {
         Ok(TypedKey::InterfaceState { name, .. }) => name,
@@ -86,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn people_read_names_and_not_internal_keys() {
+    fn values_have_names_for_people() {
         for (key, expected) in [
             ("config/linux/interfaces/v2/interface/a", "interface a"),
             ("config/linux/l3/v2/route/10.1.0.0/16/a", "route 10.1.0.0/16 of interface a"),
@@ -99,7 +98,7 @@ mod tests {
             ),
             ("linux/namespace/NSID/red", "namespace red"),
             ("linux/namespace/PID/1000", "namespace of process 1000"),
-            ("linux/orphan/4026531840/link/x", "a leftover that is being removed (link/x)"),
+            ("linux/orphan/4026531840/link/x", "an orphan that is being removed (link/x)"),
             ("unknown/key", "unknown/key"),
         ] {
             assert_eq!(name(&Key::new(key)), expected);
@@ -107,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_derived_from_an_interface_is_explained_by_it() {
+    fn provider_of_a_derived_value_is_its_interface() {
         for key in [
             "linux/interface/state/a/UP",
             "linux/interface/a/address/static/10.1.0.1/24",

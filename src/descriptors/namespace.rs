@@ -1,7 +1,6 @@
-//! Network namespaces as values: wanted as long as an interface names them.
+//! Network namespaces as values: a namespace is desired as long as an interface refers to it.
 //!
-//! Owns opening, checking and releasing. Must never decide whether a namespace may be entered: the executor knows what a name
-//! leads to. Start reading at [`NamespaceKind`].
+//! Opens, verifies and closes namespaces. The executor decides whether a namespace may be entered, because it knows what a name refers to.
 
 use models::key::{Key, TypedKey};
 
@@ -14,7 +13,7 @@ use super::{
 use crate::scheduler::{Comparison, DeleteCause, Dependency, Difference, Refusal, View};
 use netns_kernel::{KernelOp, NamespaceRef, NetnsId};
 
-/// What the keys of namespaces begin with.
+/// Key prefix of namespaces.
 pub const NAMESPACES: &str = "linux/namespace/";
 
 /// `linux/namespace/<type>/<reference>`.
@@ -23,7 +22,7 @@ pub struct NamespaceKind {
     pub(super) marks: Marks,
 }
 
-/// How the executor finds what a name means now; `None` for a microservice that does not run.
+/// Returns the reference by which the executor opens a namespace; `None` for a microservice that is not running.
 pub fn reference(name: &NamespaceName, view: &View<'_, Network>) -> Option<NamespaceRef> {
     Some(match name {
         NamespaceName::Own => NamespaceRef::Own,
@@ -41,13 +40,14 @@ pub fn reference(name: &NamespaceName, view: &View<'_, Network>) -> Option<Names
     })
 }
 
-/// Key of the fact that a microservice runs.
+/// Returns the key of the fact that a microservice is running.
 pub fn microservice_key(label: &str) -> Key {
     TypedKey::Microservice { label: label.to_owned() }.to_key()
 }
 
-/// A namespace value as if it had been opened, for a dry run; `None` for what cannot be found. The inode is made up, and differs from
-/// that of every real namespace.
+/// Returns the value of a namespace as if it had been opened, for a dry run; `None` if the namespace cannot be found.
+///
+/// The inode is made up, and differs from that of every real namespace.
 pub fn supposed(key: &Key, wanted: &Value, view: &View<'_, Network>) -> Option<Value> {
     let name = wanted.namespace_name()?.clone();
     let digest = key
@@ -69,10 +69,10 @@ impl Kind for NamespaceKind {
 
     fn compare(&self, applied: &Namespace, desired: &NamespaceName) -> Comparison {
         let differs = applied.name != *desired;
-        differs.then(|| Difference::again("it has another name")).into_iter().collect()
+        differs.then(|| Difference::again("its name differs")).into_iter().collect()
     }
 
-    /// What was opened stays open.
+    /// A namespace that is open stays open.
     fn as_applied(&self, former: Option<&Namespace>, desired: &NamespaceName) -> Namespace {
         former.cloned().unwrap_or_else(|| Namespace {
             name: desired.clone(),
@@ -91,7 +91,7 @@ impl Kind for NamespaceKind {
         let mark = Some(self.marks.created_namespace(None));
         Ok(match reference(desired, view) {
             Some(reference) => Effect::one(KernelOp::OpenNamespace { reference, mark }),
-            None => Effect::Impossible(format!("no container runs {desired}")),
+            None => Effect::Impossible(format!("no container is running for {desired}")),
         })
     }
 
@@ -112,7 +112,7 @@ impl Kind for NamespaceKind {
         })
     }
 
-    /// Another container, or the same one restarted, runs the microservice now.
+    /// The namespace is stale if another container, or the same container after a restart, runs the microservice now.
     fn stale(&self, applied: &Namespace, view: &View<'_, Network>) -> bool {
         let Namespace {
             name: name @ NamespaceName::Microservice(_),
@@ -125,7 +125,7 @@ impl Kind for NamespaceKind {
     }
 }
 
-/// What is done about an applied namespace, which is open.
+/// Returns an operation on an applied namespace, which must be open.
 fn if_open(applied: &Namespace, operation: impl FnOnce(OpenNamespace) -> KernelOp) -> Effect {
     match applied.open.clone() {
         Some(open) => Effect::one(operation(open)),

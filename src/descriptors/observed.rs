@@ -1,8 +1,7 @@
-//! Links as the kernel shows them.
+//! Links as observed in the kernel.
 //!
-//! Owns the only way from what the kernel crate reads of a link to what the agent takes it for: whose it is, its kind, its settings, what it
-//! is a port of. What is found in a namespace, what is published of a link and what the APIs show are functions of it. Must never look at a
-//! value: what is believed or desired is not observed. Start reading at [`observe`].
+//! Converts the link state of the kernel crate to the agent's view of a link: its owner, kind, settings and master. Inspection, published
+//! link states and the APIs all use it. The result never depends on desired or applied values.
 
 use models::address::MacAddress;
 
@@ -10,26 +9,26 @@ use super::alias::{Mark, Marks};
 use link_kinds::{Feature, LifeCycle, Link, LinkKind, Observed, Role, Settings};
 use netns_kernel::{AddressRoute, AddressSpec, AddressState, LinkState, Snapshot};
 
-/// IF_OPER_NOTPRESENT and IF_OPER_DOWN of linux/if.h; as in the reference everything else counts as up.
+/// IF_OPER_NOTPRESENT and IF_OPER_DOWN of linux/if.h. As in the reference agent, every other state counts as up.
 const OPER_NOT_PRESENT: u8 = 1;
 const OPER_DOWN: u8 = 2;
 
-/// A link as the kernel shows it.
+/// Link as observed in the kernel.
 #[derive(Clone, Copy)]
 pub struct ObservedInterface<'a> {
-    /// Names, numbers and states.
+    /// Names, numbers and states of the link.
     pub state: &'a LinkState,
-    /// Its kind; `None` of one that the agent does not know.
+    /// Kind of the link; `None` if the agent does not know it.
     pub kind: Option<&'static dyn LinkKind>,
-    /// The mark of this agent.
+    /// Ownership mark of this agent.
     pub mark: Option<Mark<'a>>,
-    /// It carries the mark of an agent, this or another.
+    /// The link has the ownership mark of this or another agent.
     pub is_marked: bool,
-    /// This agent made it and has not marked it yet.
+    /// This agent created the link and has not set its alias yet.
     pub is_provisional: bool,
 }
 
-/// What a link is, given its alias, group and kind.
+/// Determines owner and kind of a link from its alias, group and kind.
 pub fn observe<'a>(state: &'a LinkState, marks: &Marks) -> ObservedInterface<'a> {
     ObservedInterface {
         state,
@@ -47,43 +46,43 @@ impl std::fmt::Debug for ObservedInterface<'_> {
 }
 
 impl<'a> ObservedInterface<'a> {
-    /// Its kind; that of links which the agent only refers to, if it does not know the kind.
+    /// Returns the kind of the link. If the agent does not know it, returns the kind of links that the agent only refers to.
     pub fn kind_or_referred(&self) -> &'static dyn LinkKind {
         self.kind.unwrap_or_else(link_kinds::referred)
     }
 
-    /// The mark of one of this agent's values.
+    /// Returns the ownership mark, if it is that of one of this agent's values.
     pub fn mark_of_value(&self) -> Option<Mark<'a>> {
         self.mark.filter(Mark::is_of_value)
     }
 
-    /// Whether it carries the mark of an agent with another label.
+    /// Returns whether the link has the ownership mark of an agent with another label.
     pub fn is_other_agents(&self) -> bool {
         self.is_marked && self.mark.is_none()
     }
 
-    /// Whether it is an end of a pair.
+    /// Returns whether the link is an end of a pair.
     pub fn is_pair(&self) -> bool {
         self.kind.is_some_and(|kind| kind.spec().reference(Role::is_peer).is_some())
     }
 
-    /// Whether it is of a kind that the agent takes over, and no agent has taken it.
+    /// Returns whether the link is of a kind that the agent takes over, and no agent has taken it.
     pub fn can_be_taken_over(&self) -> bool {
         let is_taken_over = |kind: &dyn LinkKind| kind.spec().life_cycle == LifeCycle::TakenOver;
         self.kind.is_some_and(is_taken_over) && !self.is_marked
     }
 
-    /// Whether something can be sent through it.
+    /// Returns whether the link can carry traffic.
     pub fn is_operational(&self) -> bool {
         !matches!(self.state.oper_state, OPER_NOT_PRESENT | OPER_DOWN)
     }
 
-    /// Its MAC address in words; empty if it has none.
+    /// Returns the MAC address as text; empty if the link has none.
     pub fn mac(&self) -> String {
         self.state.mac.map(|mac| MacAddress(mac).to_string()).unwrap_or_default()
     }
 
-    /// Corrects what is believed of its settings. What the kernel does not show stays.
+    /// Replaces the settings by those that the kernel shows. The others stay unchanged.
     pub fn correct(&self, settings: &mut Settings) {
         settings.observe(&Observed {
             attribute: &|number| self.state.attribute(number),
@@ -94,7 +93,7 @@ impl<'a> ObservedInterface<'a> {
         });
     }
 
-    /// Corrects what is believed of its settings as a port. What the kernel does not show stays.
+    /// Replaces the settings of the port by those that the kernel shows. The others stay unchanged.
     pub fn correct_port(&self, settings: &mut Settings) {
         settings.observe(&Observed {
             attribute: &|number| self.state.port_attribute(number),
@@ -102,20 +101,21 @@ impl<'a> ObservedInterface<'a> {
         });
     }
 
-    /// The link as one that is known by nothing but its mark. Of a kind that the agent does not know, it is one that it only refers to, and
-    /// never touches.
+    /// Returns the link as far as its state and its ownership mark describe it.
+    ///
+    /// If the agent does not know the kind, the result is a link that the agent only refers to and never touches.
     pub fn link(&self) -> Link {
         let mut link = Link::bare(self.kind_or_referred());
         self.correct(&mut link.settings);
         let subject = self.mark.map(|mark| mark.subject).unwrap_or_default();
         match link.life_cycle() {
-            // Only the last word is needed to give it back.
+            // The last word is needed to give the link back.
             LifeCycle::TakenOver => link.with_mark_words(subject),
             LifeCycle::Created | LifeCycle::Builtin(_) | LifeCycle::Referred => link,
         }
     }
 
-    /// The VLAN that it gives its new ports and itself by itself, if it is a bridge.
+    /// Returns the VLAN that a bridge assigns to itself and to new ports by default; `None` if the link is not a bridge.
     pub fn default_pvid(&self) -> Option<u16> {
         let spec = self.kind?.spec();
         let attribute = spec.ports?.default_vlan?;
@@ -125,23 +125,24 @@ impl<'a> ObservedInterface<'a> {
     }
 }
 
-/// What is in a namespace, in the orders in which it is looked for. Of few elements, as most namespaces have, sorting takes less time than
-/// building tables that are searched by hash.
+/// Content of a namespace, in the orders in which it is searched.
+///
+/// Most namespaces have few elements, for which sorting takes less time than building hash tables.
 pub struct ObservedNamespace<'a> {
     /// In the order of the kernel.
     links: Vec<ObservedInterface<'a>>,
-    /// Their indices in order, each with the place in `links`.
+    /// Indices of the links in ascending order, each with its position in `links`.
     by_index: Vec<(u32, usize)>,
-    /// In the order of links and addresses.
+    /// Sorted by link and address.
     addresses: Vec<&'a AddressState>,
-    /// In the order of links alone.
+    /// Sorted by link only.
     addresses_by_link: Vec<&'a AddressState>,
-    /// The routes that the kernel made for addresses, in order.
+    /// Routes that the kernel created for addresses, sorted.
     address_routes: Vec<AddressRoute>,
 }
 
 impl<'a> ObservedNamespace<'a> {
-    /// What a reading of a namespace shows.
+    /// Prepares a snapshot for searching.
     pub fn of(snapshot: &'a Snapshot, marks: &Marks) -> Self {
         let indices = snapshot.links.iter().map(|link| link.index);
         let mut observed = ObservedNamespace {
@@ -158,28 +159,28 @@ impl<'a> ObservedNamespace<'a> {
         observed
     }
 
-    /// The links, in the order of the kernel.
+    /// Returns the links, in the order of the kernel.
     pub fn links(&self) -> &[ObservedInterface<'a>] {
         &self.links
     }
 
-    /// The link with an index.
+    /// Returns the link with an index.
     pub fn link(&self, index: u32) -> Option<ObservedInterface<'a>> {
         let found = self.by_index.binary_search_by_key(&index, |(index, _)| *index);
         found.ok().map(|found| self.links[self.by_index[found].1])
     }
 
-    /// The link that another one is a port of.
+    /// Returns the master of a link.
     pub fn master_of(&self, link: &ObservedInterface<'_>) -> Option<ObservedInterface<'a>> {
         self.link(link.state.master?)
     }
 
-    /// The routing table of the addresses of a link.
+    /// Returns the routing table for the addresses of a link.
     pub fn table_of(&self, link: &ObservedInterface<'_>) -> Option<u32> {
         link.state.vrf_table().or_else(|| self.master_of(link)?.state.vrf_table())
     }
 
-    /// An address, if a link has it.
+    /// Returns the state of an address, if the link has it.
     pub fn address(&self, link: u32, spec: AddressSpec) -> Option<&'a AddressState> {
         let found = self
             .addresses
@@ -187,14 +188,14 @@ impl<'a> ObservedNamespace<'a> {
         found.ok().map(|at| self.addresses[at])
     }
 
-    /// The addresses of a link, in the order of the kernel.
+    /// Returns the addresses of a link, in the order of the kernel.
     pub fn addresses(&self, link: u32) -> &[&'a AddressState] {
         let from = self.addresses_by_link.partition_point(|state| state.link < link);
         let rest = &self.addresses_by_link[from..];
         &rest[..rest.partition_point(|state| state.link == link)]
     }
 
-    /// Whether a route is there that the kernel makes for an address.
+    /// Returns whether a route that the kernel creates for an address exists.
     pub fn has_address_route(&self, route: &AddressRoute) -> bool {
         self.address_routes.binary_search(route).is_ok()
     }

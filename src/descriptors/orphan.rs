@@ -1,6 +1,6 @@
-//! Leftovers: objects with the agent's mark that no value wants, found when a namespace is read.
+//! Orphans: objects with the agent's ownership mark that no value desires, observed when a namespace is read.
 //!
-//! Owns their removal. Must never name an object without the mark. Start reading at [`OrphanKind`].
+//! Deletes them. Never names an object without the ownership mark, except foreign addresses that a strict configuration removes.
 
 use std::sync::Arc;
 
@@ -14,16 +14,16 @@ use super::{
 use crate::scheduler::{Claim, Comparison, DeleteCause, Dependency, Refusal, View};
 use netns_kernel::NetnsId;
 
-/// `linux/orphan/<namespace inode>/<what>`. Orphans are only ever found, never wanted.
+/// `linux/orphan/<namespace inode>/<what>`. Orphans are observed, and never desired.
 #[derive(Clone)]
 pub struct OrphanKind;
 
-/// What the keys of all leftovers in a namespace begin with.
+/// Returns the key prefix of all orphans in a namespace.
 pub fn orphans_prefix(netns: NetnsId) -> String {
     orphan_key(netns, "").to_string()
 }
 
-/// Key of a leftover.
+/// Returns the key of an orphan.
 pub fn orphan_key(netns: NetnsId, what: &str) -> Key {
     Key::new(&format!("linux/orphan/{}/{what}", netns.0))
 }
@@ -33,12 +33,12 @@ impl Kind for OrphanKind {
 
     const NAME: &'static str = "linux-orphan";
 
-    /// None is ever desired.
+    /// Orphans are never desired.
     fn compare(&self, _: &Arc<Orphan>, _: &Arc<Orphan>) -> Comparison {
         Comparison::same()
     }
 
-    /// The namespace stays open until the leftover is gone, and so stays the interface that bears it.
+    /// The namespace stays open until the orphan is deleted, and the interface that it is on stays as long.
     fn dependencies(&self, orphan: &Arc<Orphan>) -> Vec<Dependency> {
         let namespace = Dependency::key(NAMESPACE_AVAILABLE, orphan.namespace.key());
         let bearer = orphan.bearer.clone().map(|key| Dependency::key("interface-of-leftover", key));
@@ -54,7 +54,7 @@ impl Kind for OrphanKind {
     }
 
     fn create(&self, _: &Arc<Orphan>, _: &View<'_, Network>) -> Result<Effect, Refusal> {
-        Ok(Effect::Impossible("leftovers are found, never created".to_owned()))
+        Ok(Effect::Impossible("orphans are observed, never created".to_owned()))
     }
 
     fn delete(&self, applied: &Arc<Orphan>, _: DeleteCause, _: &View<'_, Network>) -> Effect {

@@ -1,7 +1,7 @@
-//! What exists and is nearly what a value waits for.
+//! Suggestions for unmet dependencies: values that are close to the one that is waited for, such as an interface that exists but is DOWN,
+//! or a name that differs by a typing error.
 //!
-//! Owns the choice of relatives in explanations: the interface that is there and down, the name with a typing error. Must never
-//! walk over all values: an explanation may be asked for a hundred thousand times. Start reading at [`of`].
+//! Looks up a few keys and never walks over all values: explanations may be requested a hundred thousand times.
 
 use models::key::{Key, TypedKey, prefix};
 
@@ -11,12 +11,12 @@ use super::{
 };
 use crate::scheduler::{Dependency, On, Relative, View};
 
-/// How many neighbours in key order are compared with a missing name, on either side.
+/// Number of keys compared with a missing name, in each direction of the key order.
 const NEIGHBOURS: usize = 4;
-/// Names that differ in more places are not called similar; fewer if they are short.
+/// Maximum edit distance of similar names; less for short names.
 const EDITS_MAX: usize = 2;
 
-/// The relatives of what an unmet dependency expects, the nearest first.
+/// Returns suggestions for an unmet dependency, the closest first.
 pub fn of(unmet: &Dependency, view: &View<'_, Network>) -> Vec<Relative> {
     let On::Key(key) = &unmet.on else { return Vec::new() };
     match TypedKey::parse(key.as_str()) {
@@ -33,7 +33,7 @@ pub fn of(unmet: &Dependency, view: &View<'_, Network>) -> Vec<Relative> {
     }
 }
 
-/// The interface exists and is up where it should be down, or the other way round; or its namespace exists and it does not.
+/// Returns a suggestion about an interface that has the wrong state, or that does not exist while its namespace does.
 fn wrong_state(name: &str, up: bool, view: &View<'_, Network>) -> Option<Relative> {
     let key = interface_key(name);
     let Some(applied) = view.applied(&key) else {
@@ -45,7 +45,7 @@ fn wrong_state(name: &str, up: bool, view: &View<'_, Network>) -> Option<Relativ
     };
     let word = |up| if up { "UP" } else { "DOWN" };
     let text = match applied.interface()?.enabled == up {
-        true => format!("interface {name} exists and is about to be {}", word(up)),
+        true => format!("interface {name} exists and will be {}", word(up)),
         false => format!("interface {name} exists but is {}", word(!up)),
     };
     Some(Relative { key, text })
@@ -58,8 +58,9 @@ fn similar_interfaces(name: &str, view: &View<'_, Network>) -> Vec<Relative> {
     }
 }
 
-/// What has nearly the same name under the same prefix, among the neighbours in key order. One that appears later is told with the
-/// next change of the waiting value or of what it names.
+/// Returns values with similar names under the same prefix, among the next keys in key order.
+///
+/// A similar value that appears later is suggested after the next change of the waiting value or of a value in the current suggestions.
 fn similar(name: &str, prefix: &str, view: &View<'_, Network>) -> Vec<Relative> {
     let near = view.near(prefix, &format!("{prefix}{name}"), NEIGHBOURS);
     let mut found: Vec<(usize, Relative)> = near
@@ -77,7 +78,7 @@ fn similar(name: &str, prefix: &str, view: &View<'_, Network>) -> Vec<Relative> 
     found.into_iter().map(|(_, relative)| relative).collect()
 }
 
-/// The addresses that an interface of the host has, while another one is expected.
+/// Returns the addresses that a link of the agent's own namespace has, while another one is expected.
 fn addresses_of_host_interface(host_name: &str, view: &View<'_, Network>) -> Vec<Relative> {
     let present = view.applied_under(&TypedKey::any_host_address_of(host_name));
     let relative = |(key, _): (&Key, &Value)| Relative {
@@ -87,8 +88,10 @@ fn addresses_of_host_interface(host_name: &str, view: &View<'_, Network>) -> Vec
     present.take(NEIGHBOURS).map(relative).collect()
 }
 
-/// In how many places (a letter more, less, another, or two exchanged) two names differ; `None` if in too many to be the same name
-/// with a typing error. Upper and lower case, `-` and `_` count as one place in all. What differs in digits only is a sibling.
+/// Returns the edit distance of two names; `None` if it is too large for a typing error.
+///
+/// An edit is an added, missing, other or exchanged letter. All differences in case and between `-` and `_` together count as one. Names
+/// that differ only in digits are siblings, not typing errors.
 fn edits(a: &str, b: &str) -> Option<usize> {
     let plain = |text: &str| text.to_lowercase().replace('_', "-");
     if plain(a) == plain(b) {
@@ -111,7 +114,7 @@ mod tests {
     use super::edits;
 
     #[test]
-    fn a_typing_error_is_similar_and_another_name_is_not() {
+    fn names_with_a_typing_error_are_similar_and_other_names_are_not() {
         for (a, b, expected) in [
             ("web-eth0", "web-eth0", Some(0)),
             ("web-eth0", "web_ETH0", Some(1)),

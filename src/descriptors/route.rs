@@ -1,7 +1,6 @@
-//! Routes, IPv4 and IPv6, in the main table or that of the VRF which the output interface is in.
+//! IPv4 and IPv6 routes, in the main table or in the table of the VRF of the output interface.
 //!
-//! Owns their reachability rules and operations. Must never touch a route without the agent's protocol number. Start reading at
-//! [`RouteKind`].
+//! Never touches a route without the agent's protocol number.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -39,24 +38,24 @@ pub struct RouteKind {
     pub(super) marks: Marks,
 }
 
-/// Routing table in which routes through an interface are: that of the VRF it is in, whichever it is to be in next.
+/// Returns the routing table of routes through an interface: that of its current VRF, even if another VRF is desired.
 ///
-/// What is asked of the interface may run ahead of its membership, which is a value of its own; the kernel goes by the membership.
+/// The membership of the interface is a value of its own and may lag behind the interface. The kernel uses the membership.
 pub fn table_in_force(interface: &Interface, view: &View<'_, Network>) -> u32 {
     let mut memberships = view.applied_under(&TypedKey::any_vrf_of(&interface.name));
     let vrf = memberships.find_map(|(_, value)| value.membership());
     vrf.map_or(TABLE_MAIN, |membership| table_of_vrf(&membership.master, view))
 }
 
-/// Routing table of a VRF, by its logical name.
+/// Returns the routing table of a VRF with this logical name.
 fn table_of_vrf(vrf: &str, view: &View<'_, Network>) -> u32 {
     let key = interface_key(vrf);
-    // While a namespace is being read back, the device may not have been taken over yet.
+    // While a namespace is being read back, the device may not be applied yet.
     let vrf = view.applied(&key).or(view.wanted(&key)).and_then(Value::interface);
     vrf.and_then(|vrf| vrf_table(view, vrf)).unwrap_or(TABLE_MAIN)
 }
 
-/// The metric as the kernel stores it.
+/// Returns the metric as the kernel stores it.
 pub fn effective_metric(destination: IpAddr, metric: u32) -> u32 {
     if destination.is_ipv6() && metric == 0 {
         IPV6_DEFAULT_METRIC
@@ -80,7 +79,7 @@ pub(super) fn layer3_on_link<'a>(interface: &Interface, view: &View<'a, Network>
     present.collect()
 }
 
-/// `::` and `0.0.0.0` mean no gateway.
+/// Returns the gateway, or `None` for `::` and `0.0.0.0`, which mean no gateway.
 fn specified(gateway: Option<IpAddr>) -> Option<IpAddr> {
     gateway.filter(|gateway| !gateway.is_unspecified())
 }
@@ -96,7 +95,7 @@ fn spec(route: &Route, destination: AddressSpec, interface: &Interface, view: &V
     }
 }
 
-/// What is done about a route, on its link.
+/// Returns an operation on a route, on its link.
 fn operation(route: &Route, view: &View<'_, Network>, make: impl FnOnce(NetnsId, &Interface, RouteSpec) -> KernelOp) -> Effect {
     let Some(destination) = route.destination else {
         return Effect::Impossible(format!("nothing was allocated for {}", route.destination_text));
@@ -119,12 +118,12 @@ impl RouteKind {
     }
 }
 
-/// IPv6 link-local gateways are reachable on every link that is up: the kernel gives each one a link-local address.
+/// Returns whether a gateway is IPv6 link-local: reachable on every link that is up, since the kernel gives each link a link-local address.
 fn is_link_local(gateway: IpAddr) -> bool {
     matches!(gateway, IpAddr::V6(gateway) if gateway.is_unicast_link_local())
 }
 
-/// Whether the address or link-local destination in a key makes `gateway` reachable.
+/// Returns whether the address or link-local destination in a key makes `gateway` reachable.
 fn reaches(key: &Key, gateway: IpAddr) -> bool {
     let covers = |text: &str| {
         let network = address::parse_ip_or_cidr(text);
@@ -156,14 +155,14 @@ impl Kind for RouteKind {
         let via = |route: &Route| specified(route.gateway).map_or("without a gateway".to_owned(), |gateway| format!("via {gateway}"));
         let shown = |metric: Option<u32>| metric.unwrap_or_default();
         [
-            (destination(from) != destination(to)).then(|| Difference::again("its destination is another one")),
+            (destination(from) != destination(to)).then(|| Difference::again("its destination differs")),
             (metric(from) != metric(to)).then(|| {
                 let (from, to) = (shown(metric(from)), shown(metric(to)));
                 Difference::again(format!("its metric is {from} instead of {to}"))
             }),
             (specified(from.gateway) != specified(to.gateway))
                 .then(|| Difference::in_place(format!("it goes {} instead of {}", via(from), via(to)))),
-            (from.gateway_reference != to.gateway_reference).then(|| Difference::in_place("its gateway is allocated in another way")),
+            (from.gateway_reference != to.gateway_reference).then(|| Difference::in_place("its gateway refers to another IP allocation")),
             (scope(from) != scope(to)).then(|| Difference::in_place(format!("its scope is {} instead of {}", from.scope, to.scope))),
         ]
         .into_iter()
@@ -223,7 +222,7 @@ impl Kind for RouteKind {
         vec![(key.to_key(), Value::Present)]
     }
 
-    /// The kernel knows one route per destination, metric and table of a namespace.
+    /// The kernel has one route per destination, metric and table of a namespace.
     fn claims(&self, route: &Route, view: &View<'_, Network>) -> Vec<Claim> {
         let (Some(to), Some((interface, netns))) = (route.destination, applied_interface(view, &route.interface)) else {
             return Vec::new();

@@ -1,6 +1,7 @@
-//! Several values on one link of the agent's own namespace: any number of EXISTING interfaces, beside at most one that made the link.
+//! Links of the agent's own namespace that several values share: at most one interface that created the link, and any number of EXISTING
+//! interfaces.
 //!
-//! Answers which values use a link, so that what belongs to the link is judged over all of them.
+//! Finds the values on a link, so that decisions about the link take all of them into account.
 
 use models::{
     address::MacAddress,
@@ -16,7 +17,7 @@ use super::{
 use crate::scheduler::{Claim, Refusal, View};
 use netns_kernel::AddressSpec;
 
-/// Key of the fact that a link is up in the agent's own namespace.
+/// Returns the key of the fact that a link is up in the agent's own namespace.
 pub fn host_link_key(host_name: &str) -> Key {
     TypedKey::HostInterface {
         host_name: host_name.to_owned(),
@@ -24,15 +25,15 @@ pub fn host_link_key(host_name: &str) -> Key {
     .to_key()
 }
 
-/// A link of the agent's own namespace as read last; `None` if it is down or does not exist.
+/// Returns the last read state of a link of the agent's own namespace; `None` if it is down or does not exist.
 pub fn host_link(view: &View<'_, Network>, host_name: &str) -> Option<HostLink> {
     view.applied(&host_link_key(host_name))?.host_link()
 }
 
-/// Logical names of the EXISTING interfaces on a link of the agent's own namespace, in order.
+/// Returns the logical names of the EXISTING interfaces on a link of the agent's own namespace, in order.
 ///
-/// An applied interface is on the link that it was applied to, also if the desired value names another link by now. One that is not
-/// applied is on the link that the desired value names.
+/// An applied interface is on the link that it was applied to, even if its desired value names another link by now. An interface that is
+/// not applied is on the link that its desired value names.
 pub fn existing_on(view: &View<'_, Network>, host_name: &str) -> Vec<String> {
     let named = |interface: &&Interface| interface.is_existing() && interface.host_name == host_name;
     let interfaces = view
@@ -43,10 +44,10 @@ pub fn existing_on(view: &View<'_, Network>, host_name: &str) -> Vec<String> {
     names
 }
 
-/// Reason of an EXISTING interface that contradicts another interface on its link.
+/// Reason for refusing an EXISTING interface that contradicts another interface on its link.
 const LINK_CONFLICT: &str = "LinkConflict";
 
-/// Key of the interface that made a link of the agent's own namespace or took it over.
+/// Returns the key of the interface that created a link of the agent's own namespace or took it over.
 fn maker_of(view: &View<'_, Network>, host_name: &str) -> Option<Key> {
     let own = netns_of(view, &NamespaceName::Own)?;
     let host_name = Claim {
@@ -56,10 +57,10 @@ fn maker_of(view: &View<'_, Network>, host_name: &str) -> Option<Key> {
     view.holder(&host_name).cloned()
 }
 
-/// Names the link of an interface, so that all interfaces on the link have the same name for it, and keep it when the link is renamed.
+/// Returns a name for the link of an interface that is the same for all interfaces on the link.
 ///
-/// It is the logical name of the interface that made the link. A link that others made has its kernel name: if they rename it, the EXISTING
-/// interfaces on it are lost.
+/// The name stays the same when the link is renamed: it is the logical name of the interface that created the link. A foreign link has its
+/// kernel name. If others rename it, the EXISTING interfaces on it are lost.
 pub fn link_in_words(view: &View<'_, Network>, name: &str) -> String {
     let key = interface_key(name);
     let interface = view.applied(&key).or(view.wanted(&key)).and_then(Value::interface);
@@ -73,13 +74,13 @@ pub fn link_in_words(view: &View<'_, Network>, name: &str) -> String {
     }
 }
 
-/// Returns whether an interface is in the agent's own namespace, by whatever name.
+/// Returns whether an interface is in the agent's own namespace, whichever name the interface uses for it.
 pub fn is_in_own_namespace(view: &View<'_, Network>, interface: &Interface) -> bool {
     let netns = netns_of(view, &interface.namespace);
     netns.is_some() && netns == netns_of(view, &NamespaceName::Own)
 }
 
-/// Keys of the other interfaces on the link of an interface: the one that made the link, then EXISTING interfaces.
+/// Returns the keys of the other interfaces on the link of an interface: first the one that created the link, then EXISTING interfaces.
 fn keys_beside(view: &View<'_, Network>, interface: &Interface) -> Vec<Key> {
     if !is_in_own_namespace(view, interface) {
         return Vec::new();
@@ -89,13 +90,13 @@ fn keys_beside(view: &View<'_, Network>, interface: &Interface) -> Vec<Key> {
     keys.filter(|key| *key != interface.key()).collect()
 }
 
-/// The other applied interfaces on the link of an applied interface.
+/// Returns the other applied interfaces on the link of an applied interface.
 pub fn others_on_link<'a>(view: &View<'a, Network>, interface: &Interface) -> Vec<&'a Interface> {
     let others = keys_beside(view, interface).into_iter();
     others.filter_map(|key| view.applied(&key)?.interface()).collect()
 }
 
-/// Returns the first property in which two interfaces on one link contradict each other: as the first has it, and as the second has it.
+/// Returns the first property in which two interfaces on one link contradict each other, as the first and as the second interface has it.
 fn contradiction(interface: &Interface, other: &Interface) -> Option<(String, String)> {
     if let (Some(mtu), Some(others)) = (interface.effective_mtu(), other.effective_mtu())
         && mtu != others
@@ -118,7 +119,7 @@ pub fn contradicts(interface: &Interface, other: &Interface) -> bool {
     contradiction(interface, other).is_some()
 }
 
-/// Returns whether two interfaces ask for the same MTU, MAC address and admin state of their link.
+/// Returns whether two interfaces desire the same MTU, MAC address and admin state of their link.
 fn asks_alike(interface: &Interface, other: &Interface) -> bool {
     let asks = |interface: &Interface| {
         let mac = interface.mac.filter(|_| !interface.link_only);
@@ -129,8 +130,8 @@ fn asks_alike(interface: &Interface, other: &Interface) -> bool {
 
 /// Returns the version of an applied interface that others on its link must not contradict.
 ///
-/// Of the interface that made the link it is the desired version, because the agent repairs the link. Of an EXISTING interface it is the
-/// applied version, because its desired version may itself be in conflict.
+/// For the interface that created the link it is the desired version, because the agent repairs the link. For an EXISTING interface it is
+/// the applied version, because the desired version may itself be in conflict.
 pub fn deciding<'a>(view: &View<'a, Network>, applied: &'a Interface) -> &'a Interface {
     let desired = view.wanted(&applied.key()).and_then(Value::interface);
     desired.filter(|_| !applied.is_existing()).unwrap_or(applied)
@@ -142,20 +143,18 @@ fn partner<'a>(view: &View<'a, Network>, key: &Key) -> Option<&'a Interface> {
     Some(deciding(view, present))
 }
 
-/// Returns the desired version of an applied EXISTING interface that is to stay on its link, but with another MTU, MAC address or admin
-/// state.
+/// Returns the desired version of an applied EXISTING interface, if it stays on its link with another MTU, MAC address or admin state.
 fn desired_change<'a>(view: &View<'a, Network>, applied: &Interface) -> Option<&'a Interface> {
     let desired = view.wanted(&applied.key()).and_then(Value::interface)?;
     let stays = [applied, desired].iter().all(|version| version.is_existing()) && desired.host_name == applied.host_name;
     (stays && !asks_alike(desired, applied)).then_some(desired)
 }
 
-/// Returns the versions that an EXISTING interface must not contradict on its link: of the interface that made the link, and of EXISTING
-/// interfaces.
+/// Returns the versions of other interfaces on its link that an EXISTING interface must not contradict.
 ///
-/// An EXISTING interface that is to be changed has no say with its applied version. If it precedes `interface` in key order, and can be
-/// changed, its desired version counts. So of two that are to be changed at once, the first in key order is. It cannot be changed if
-/// `interface` is applied and asks for nothing else of the link than before.
+/// The applied version of an EXISTING interface that is to be changed does not count. Its desired version counts if it precedes `interface`
+/// in key order and the change is possible. So if two interfaces are to be changed at once, the first in key order is changed. The change
+/// is impossible if it contradicts an applied `interface` whose own requirements on the link stay the same.
 fn deciding_beside<'a>(view: &View<'a, Network>, interface: &Interface) -> Vec<&'a Interface> {
     let (mut deciding, mut changes) = (Vec::new(), Vec::new());
     for other in keys_beside(view, interface).iter().filter_map(|key| partner(view, key)) {
@@ -204,9 +203,11 @@ pub fn check_link(view: &View<'_, Network>, interface: &Interface) -> Result<(),
     })
 }
 
-/// Returns whether an EXISTING interface has to leave its link: both its applied and its desired version contradict the interface that
-/// made the link, or a preceding EXISTING interface that is as desired. The latter happens when that one returns to what it was, after
-/// this one was changed meanwhile.
+/// Returns whether an EXISTING interface has to leave its link.
+///
+/// It has to leave if both its applied and its desired version contradict the interface that created the link, or a preceding EXISTING
+/// interface that is as desired. The latter happens if the preceding interface returns to its former state after this one was changed in
+/// the meantime.
 pub fn has_to_leave(view: &View<'_, Network>, applied: &Interface) -> bool {
     let Some(desired) = view.wanted(&applied.key()).and_then(Value::interface) else {
         return false;
@@ -235,7 +236,7 @@ pub fn concerned_beside(view: &View<'_, Network>, interface: &Interface) -> Vec<
     keys.filter(is_concerned).collect()
 }
 
-/// Whether the agent keeps an address on a link for another value than `interface`.
+/// Returns whether the agent keeps an address on a link for another value than `interface`.
 pub fn is_kept_for_another(view: &View<'_, Network>, interface: &Interface, spec: AddressSpec) -> bool {
     let keeps = |other: &Value| {
         let mut same = other.addresses().iter().filter(|address| address.spec == Some(spec));
@@ -244,7 +245,7 @@ pub fn is_kept_for_another(view: &View<'_, Network>, interface: &Interface, spec
     keys_beside(view, interface).iter().filter_map(|key| view.applied(key)).any(keeps)
 }
 
-/// Whether an applied interface is a VRF device, and with which routing table.
+/// Returns the routing table of an applied interface that is a VRF device.
 pub fn vrf_table(view: &View<'_, Network>, interface: &Interface) -> Option<u32> {
     match interface.is_existing() {
         true => host_link(view, &interface.host_name)?.vrf_table,
@@ -252,7 +253,7 @@ pub fn vrf_table(view: &View<'_, Network>, interface: &Interface) -> Option<u32>
     }
 }
 
-/// The values that look at their dependencies again because the link behind an EXISTING interface has become another one.
+/// Returns the values that must check their dependencies again because the link of an EXISTING interface was replaced by another one.
 pub fn concerned_by_link(view: &View<'_, Network>, fact: &Key) -> Vec<Key> {
     let existing = view
         .dependents(fact)

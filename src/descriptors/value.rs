@@ -1,7 +1,6 @@
-//! The values that the scheduler moves about: models turned into what the kernel needs, and facts from below.
+//! Values of the scheduler: models converted to what the kernel needs, and facts reported by containers and the kernel.
 //!
-//! Owns the typed form of every value, derived and base. Must never hold text that still has to be parsed. Start reading at
-//! [`Value`].
+//! Every value, derived or base, is typed here: a [`Value`] holds no text that still has to be parsed.
 
 mod interface;
 mod namespace;
@@ -18,68 +17,70 @@ pub use namespace::{Microservice, Namespace, NamespaceName, OpenNamespace};
 pub use on_interface::{Address, Arp, BridgeVlan, Detection, Membership, PortOf, Role, Route};
 pub use terms::{Applied, Desired, DriftPolicy, Original, Terms};
 
-/// A value of the scheduler.
+/// Value of the scheduler.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Value {
-    /// A link that is desired.
+    /// Desired interface.
     Interface(Arc<DesiredInterface>),
-    /// A link that is there.
+    /// Applied interface.
     AppliedInterface(Arc<AppliedInterface>),
-    /// An address of a link, derived from it.
+    /// Address of an interface, derived from it.
     Address(Arc<Address>),
-    /// That an address turned out to be nobody else's, derived from it.
+    /// Completed duplicate address detection, derived from the address.
     Detection(Arc<Address>),
-    /// Membership of a link in a master, derived from the link.
+    /// Membership of an interface in a master, derived from the interface.
     Membership(Arc<Membership>),
     /// VLANs of a bridge, derived from it, or of a port, derived from its membership.
     BridgeVlan(Arc<BridgeVlan>),
-    /// A static neighbour that is desired.
+    /// Desired static neighbour.
     Arp(Arc<Desired<Arp>>),
-    /// A static neighbour that is there.
+    /// Applied static neighbour.
     AppliedArp(Applied<Arp>),
-    /// A route that is desired.
+    /// Desired route.
     Route(Arc<Desired<Route>>),
-    /// A route that is there.
+    /// Applied route.
     AppliedRoute(Applied<Route>),
-    /// A network namespace that others refer to.
+    /// Desired network namespace, to which other values refer.
     Namespace(NamespaceName),
-    /// A network namespace that is open, or being opened.
+    /// Network namespace that is open or being opened.
     AppliedNamespace(Namespace),
-    /// The container that runs a microservice: a fact.
+    /// Fact: the container that runs a microservice.
     Microservice(Arc<Microservice>),
-    /// Something with the agent's mark that nobody wants.
+    /// Orphan: an object with the agent's ownership mark that no value desires.
     Orphan(Arc<Orphan>),
-    /// A link of the agent's own namespace that is up: a fact.
+    /// Fact: a link of the agent's own namespace that is up.
     HostLink(HostLink),
-    /// Something that only exists or not: a property or a fact.
+    /// Property or fact without content: it only exists or does not exist.
     Present,
-    /// A model that has no descriptor yet.
+    /// Model without a descriptor.
     Unhandled,
 }
 
-/// A link of the agent's own namespace that is up.
+/// Link of the agent's own namespace that is up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HostLink {
     /// Routing table, if the link is a VRF device.
     pub vrf_table: Option<u32>,
 }
 
-/// Something with the agent's mark that nobody wants.
+/// Object with the agent's ownership mark that no value desires.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Orphan {
-    /// Namespace in which it was found.
+    /// Namespace in which the object was observed.
     pub namespace: NamespaceName,
-    /// What removes it.
+    /// Operations that delete it.
     pub removal: Vec<KernelOp>,
-    /// Name that it occupies: see the claims of interfaces.
+    /// Claim that it holds: see the claims of interfaces.
     pub claim: Option<String>,
-    /// Key of the interface that must not be taken down before.
+    /// Key of the interface that must not be deleted before it.
     pub bearer: Option<Key>,
-    /// The value that it belonged to is desired in another form, so it is not left because a value was lost.
+    /// The value that it belonged to is desired in another form.
+    ///
+    /// The removal of such an orphan is never held: it does not result from a value that the store lost.
     pub superseded: bool,
 }
 
-/// Defines functions that answer what a value is, if it is of some kind.
+/// Defines accessors, which return the content of a value if it is of some kind.
 macro_rules! accessors {
     ($($(#[$doc:meta])* $name:ident: $type:ty = $($pattern:pat => $answer:expr),+;)+) => {
         impl Value {
@@ -97,48 +98,48 @@ macro_rules! accessors {
 }
 
 accessors! {
-    /// An interface that is desired.
+    /// Returns a desired interface.
     desired_interface: &Arc<DesiredInterface> = Value::Interface(desired) => desired;
-    /// An interface that is there.
+    /// Returns an applied interface.
     applied_interface: &Arc<AppliedInterface> = Value::AppliedInterface(applied) => applied;
-    /// The link of an interface, desired or applied.
+    /// Returns the link of an interface, desired or applied.
     interface: &Interface = Value::Interface(desired) => &desired.interface, Value::AppliedInterface(applied) => &applied.interface;
-    /// An address.
+    /// Returns an address.
     address: &Address = Value::Address(address) => address;
-    /// The address of a detection.
+    /// Returns the address of a duplicate address detection.
     detection: &Address = Value::Detection(address) => address;
-    /// A membership.
+    /// Returns a membership.
     membership: &Membership = Value::Membership(membership) => membership;
-    /// VLANs.
+    /// Returns the VLANs of a bridge or port.
     bridge_vlan: &BridgeVlan = Value::BridgeVlan(vlan) => vlan;
-    /// A neighbour that is desired.
+    /// Returns a desired neighbour.
     desired_arp: &Arc<Desired<Arp>> = Value::Arp(desired) => desired;
-    /// A neighbour that is there.
+    /// Returns an applied neighbour.
     applied_arp: &Applied<Arp> = Value::AppliedArp(applied) => applied;
-    /// A neighbour, desired or applied.
+    /// Returns a neighbour, desired or applied.
     arp: &Arp = Value::Arp(desired) => &desired.value, Value::AppliedArp(applied) => applied.value();
-    /// A route that is desired.
+    /// Returns a desired route.
     desired_route: &Arc<Desired<Route>> = Value::Route(desired) => desired;
-    /// A route that is there.
+    /// Returns an applied route.
     applied_route: &Applied<Route> = Value::AppliedRoute(applied) => applied;
-    /// A route, desired or applied.
+    /// Returns a route, desired or applied.
     route: &Route = Value::Route(desired) => &desired.value, Value::AppliedRoute(applied) => applied.value();
-    /// A namespace that is open, or being opened.
+    /// Returns a namespace that is open or being opened.
     applied_namespace: &Namespace = Value::AppliedNamespace(namespace) => namespace;
-    /// The name of a namespace, desired or applied.
+    /// Returns the name of a namespace, desired or applied.
     namespace_name: &NamespaceName = Value::Namespace(name) => name, Value::AppliedNamespace(namespace) => &namespace.name;
-    /// The container of a microservice.
+    /// Returns the container of a microservice.
     microservice: &Microservice = Value::Microservice(microservice) => microservice;
-    /// An orphan.
+    /// Returns an orphan.
     orphan: &Orphan = Value::Orphan(orphan) => orphan;
-    /// A link of the agent's own namespace.
+    /// Returns the state of a link of the agent's own namespace.
     host_link: HostLink = Value::HostLink(link) => *link;
-    /// How to treat what is desired, of kinds that say so.
+    /// Returns the terms of a desired value, for kinds that have terms.
     terms: &Terms = Value::Interface(desired) => &desired.terms, Value::Arp(desired) => &desired.terms, Value::Route(desired) => &desired.terms;
 }
 
 impl Value {
-    /// The addresses of an interface, desired or applied; none of any other value.
+    /// Returns the addresses of an interface, desired or applied. Other values have none.
     pub fn addresses(&self) -> &[Arc<Address>] {
         match self {
             Value::Interface(desired) => &desired.addresses,
@@ -147,12 +148,12 @@ impl Value {
         }
     }
 
-    /// What the name of a namespace led to, if it is open.
+    /// Returns the open namespace of a namespace value; `None` while it is not open.
     pub fn open_namespace(&self) -> Option<&OpenNamespace> {
         self.applied_namespace()?.open.as_ref()
     }
 
-    /// Whether it is there and was somebody else's before.
+    /// Returns whether the value is applied and its object was adopted from others.
     pub fn is_adopted(&self) -> bool {
         match self {
             Value::AppliedInterface(applied) => applied.circumstances.adopted,
@@ -162,7 +163,7 @@ impl Value {
         }
     }
 
-    /// The same value, taken over from somebody else; kinds that cannot be are as they were.
+    /// Returns the same value marked as adopted from others. Values that cannot be adopted are returned unchanged.
     pub fn with_adopted(&self) -> Value {
         let mut value = self.clone();
         match &mut value {

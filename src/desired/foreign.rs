@@ -1,7 +1,7 @@
 //! Keys of the store that belong to no model.
 //!
-//! Each gets a status that says so, up to a limit: how many there are is not up to the agent. The rest is counted, and logged once per
-//! doubling.
+//! Their number is not limited by the agent. Up to a limit, each gets a status with an error. The others are counted, and logged each time
+//! their number doubles.
 
 use std::{
     collections::HashSet,
@@ -14,28 +14,28 @@ use tracing::warn;
 use super::CONFIG;
 use crate::sources::etcd::RawKey;
 
-/// Keys with a status of their own.
+/// Maximum number of keys with a status of their own.
 const REPORTED_MAX: usize = 100;
 
-/// The keys that belong to no model.
+/// Keys that belong to no model.
 #[derive(Default)]
 pub(super) struct Foreign {
     reported: HashSet<RawKey>,
-    /// Hashes of the others.
+    /// Hashes of the other keys.
     others: HashSet<u64>,
     hasher: RandomState,
-    /// How many others the last line in the log was about.
+    /// Number of other keys in the last log line.
     logged: usize,
 }
 
 impl Foreign {
-    /// Forgets all keys: a listing follows.
+    /// Forgets all keys, before a listing.
     pub fn clear(&mut self) {
         self.reported.clear();
         self.others.clear();
     }
 
-    /// A key was put or deleted. Returns whether that is passed on.
+    /// Records that a key was put or deleted. Returns whether the change is passed on.
     pub fn admits(&mut self, key: &RawKey, put: bool) -> bool {
         if model_of_key(&format!("{CONFIG}{key}")).is_some() {
             return true;
@@ -54,7 +54,7 @@ impl Foreign {
         self.reported.insert(key.clone())
     }
 
-    /// Logs how many keys are not reported.
+    /// Logs the number of keys without a status.
     pub fn log(&mut self) {
         let count = self.others.len();
         if count == 0 {
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn however_many_foreign_keys_there_are_few_are_passed_on() {
+    fn number_of_reported_foreign_keys_is_limited() {
         let mut foreign = Foreign::default();
         let passed = (0..50_000).filter(|number| foreign.admits(&key(&format!("foreign/{number}")), true));
         assert_eq!(passed.count(), REPORTED_MAX);
@@ -88,10 +88,10 @@ mod tests {
             (REPORTED_MAX, 50_000 - REPORTED_MAX)
         );
         assert!(foreign.admits(&key("linux/interfaces/v2/interface/a"), true), "a value");
-        assert!(foreign.admits(&key("foreign/7"), true), "one that was passed on before");
-        assert!(!foreign.admits(&key("foreign/4711"), false), "the deletion of one that was not");
+        assert!(foreign.admits(&key("foreign/7"), true), "a key that was passed on before");
+        assert!(!foreign.admits(&key("foreign/4711"), false), "deletion of an unreported key");
         assert!(foreign.admits(&key("foreign/7"), false));
-        assert!(foreign.admits(&key("foreign/new"), true), "there is room again");
+        assert!(foreign.admits(&key("foreign/new"), true), "the limit allows another key again");
         assert_eq!(foreign.others.len(), 50_000 - REPORTED_MAX - 1);
         foreign.clear();
         assert!(foreign.admits(&key("foreign/4712"), true));

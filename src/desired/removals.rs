@@ -1,7 +1,7 @@
-//! Removals that are held because the store lost its content without anybody deleting it.
+//! Removals that are held because the store lost its content without a client deleting it.
 //!
-//! Values that the store no longer has move to the source [`HELD`]: they stay desired, and are kept over a restart. They leave it when
-//! they are put again, or when somebody accepts the removals.
+//! Values that the store no longer has move to the source [`HELD`]: they stay desired, and survive a restart. They leave this source when
+//! they are put again, or when a client accepts the removals.
 
 use std::{collections::BTreeMap, sync::PoisonError, time::Duration};
 
@@ -16,19 +16,19 @@ use crate::sources::{
     merge::HELD,
 };
 
-/// Key after `config/`; putting anything under it accepts the removals.
+/// Key after `config/`. Putting any value under it accepts the removals.
 pub const ACCEPT_KEY: &[u8] = b"removals/accept";
-/// Label with which a held value is kept: since when it is held, in seconds since 1970-01-01T00:00:00Z.
+/// Label of a saved held value: since when it is held, in seconds since 1970-01-01T00:00:00Z.
 const SINCE: &str = "held-since";
 
 /// Removals that are held.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Held {
-    /// Why: what shows that the store lost its content. `None`: nothing is held.
+    /// Evidence that the store lost its content; `None` if nothing is held.
     pub evidence: Option<String>,
-    /// Revision of the store at which that was noticed.
+    /// Revision of the store at which the loss was noticed.
     pub revision: i64,
-    /// Keys of the values that the store lost, and since when they have been held.
+    /// Keys of the values that the store lost, each with the time since which it is held.
     pub values: BTreeMap<Key, Duration>,
     /// Objects in the kernel that no desired value names.
     pub orphans: Vec<String>,
@@ -37,19 +37,19 @@ pub struct Held {
 /// Number of removals that were accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Accepted {
-    /// Values of which the store had lost the keys.
+    /// Values whose keys the store had lost.
     pub values: usize,
     /// Objects in the kernel that no desired value names.
     pub orphans: usize,
 }
 
 impl Held {
-    /// Number of removals.
+    /// Returns the number of removals.
     pub fn count(&self) -> usize {
         self.values.len() + self.orphans.len()
     }
 
-    /// What is held, why, and what to do about it; `None` if nothing is held.
+    /// Returns a message that says what is held, why, and what to do; `None` if nothing is held.
     pub fn message(&self) -> Option<String> {
         let evidence = self.evidence.as_ref().filter(|_| self.count() > 0)?;
         let counted = |count: usize, one: &str, many: &str| match count {
@@ -70,12 +70,12 @@ impl Held {
 }
 
 impl Desired {
-    /// Removals that are held, now and at each change.
+    /// Returns a watch on the held removals.
     pub fn held(&self) -> watch::Receiver<Held> {
         self.held.subscribe()
     }
 
-    /// Removals are held from now on for this reason, noticed at a revision of the store; `None`: no longer.
+    /// Starts to hold removals for this reason, noticed at a revision of the store; `None` stops it.
     pub fn hold(&self, evidence: Option<String>, revision: i64) {
         self.held.send_if_modified(|held| {
             let changed = held.evidence != evidence || held.revision != revision;
@@ -84,31 +84,31 @@ impl Desired {
         });
     }
 
-    /// These orphans stay in the kernel.
+    /// Sets the orphans that are held in the kernel.
     pub fn hold_orphans(&self, orphans: Vec<String>) {
         self.held
             .send_if_modified(|held| std::mem::replace(&mut held.orphans, orphans.clone()) != orphans);
     }
 
-    /// As [`Desired::stored`], but what the store no longer has stays desired, held since the time of now.
+    /// Like [`Desired::stored`], but values that the store no longer has stay desired, and are held since `now`.
     pub async fn stored_without_removals(&self, now: Duration, revision: i64, items: Vec<RawItem>) {
         let decoded = decoded(self.without_foreign(items));
-        // Nobody else changes what the store had, so it is the same afterwards.
+        // Only this task changes the values of the store, so they are still the same below.
         let lost = self.merge.lock().unwrap_or_else(PoisonError::into_inner).lost(&decoded);
-        // What is kept says seconds, and has to be the same after a restart.
+        // Saved values have a resolution of seconds, and the time has to be the same after a restart.
         let since = Duration::from_secs(now.as_secs());
         let kept = lost.iter().filter_map(|(key, item)| dated(key, item, since));
         if let Err(error) = self.keep_held(false, kept.collect()).await {
-            error!("the values that the store lost stay, but would not survive a restart: {error}");
+            error!("cannot save the values that the store lost, so they would not survive a restart: {error}");
         }
         self.hand_over(revision, |merge| merge.stored_without_removals(decoded));
         self.note_held(|held| held.extend(lost.into_iter().map(|(key, _)| (key, since))));
     }
 
-    /// Gives up what is held.
+    /// Accepts the held removals: the values and orphans are deleted.
     ///
     /// # Errors
-    /// It could not be recorded, so everything stays.
+    /// Fails if this cannot be saved on disk. Then everything stays.
     pub async fn accept_removals(&self) -> Result<Accepted, RequestError> {
         self.keep_held(true, Vec::new()).await?;
         let held = self.held.borrow().clone();
@@ -131,12 +131,12 @@ impl Desired {
         self.keep(&clients, &request).await
     }
 
-    /// Reports that values are no longer held which were put again. They stay on disk until [`Desired::forget_put_again`].
+    /// Stops holding values that were put again. They stay on disk until [`Desired::forget_put_again`].
     pub(super) fn note_put_again(&self) {
         self.note_held(|_| {});
     }
 
-    /// Reports what is held now, after adding what the store lost just now.
+    /// Publishes the held values, after adding those that the store has just lost.
     fn note_held(&self, add: impl FnOnce(&mut BTreeMap<Key, Duration>)) {
         let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
         self.held.send_if_modified(|held| {
@@ -147,7 +147,7 @@ impl Desired {
         });
     }
 
-    /// Removes from the disk what is no longer held.
+    /// Deletes values that are no longer held from the disk.
     pub async fn forget_put_again(&self) {
         let held = {
             let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
@@ -157,19 +157,19 @@ impl Desired {
             held.collect::<Vec<_>>()
         };
         if let Err(error) = self.keep_held(true, held).await {
-            error!("values that were put again would be held again after a restart: {error}");
+            error!("cannot save which values are still held, so values that were put again would be held after a restart: {error}");
         }
     }
 }
 
-/// A held value as it is kept over a restart; `None` if it cannot be kept.
+/// Returns a held value in the form that is saved on disk; `None` if it cannot be saved.
 fn dated(key: &Key, item: &Item, since: Duration) -> Option<(Key, Option<ClientItem>)> {
     let mut kept = client_item(key, item)?;
     kept.labels = Labels::from([(SINCE.to_owned(), since.as_secs().to_string())]);
     Some((key.clone(), Some(kept)))
 }
 
-/// Returns since when values that were kept over a restart have been held; this is no longer among their labels then.
+/// Returns the times since which saved values have been held, and removes them from the labels of the values.
 pub(super) fn take_dates(kept: &mut SourceItems) -> BTreeMap<Key, Duration> {
     let date = |(key, item): (&Key, &mut ClientItem)| {
         let seconds = std::mem::take(&mut item.labels).remove(SINCE).and_then(|text| text.parse().ok());

@@ -1,9 +1,10 @@
-//! Taking back what a client asked for: because a part of it failed, or because nobody confirmed it in time.
+//! Rolls back a client's request because a part of it failed, or because it was not confirmed in time.
 //!
-//! Owns what was asked for before, as long as it may come back. Must never take back what somebody has asked for since. Start reading at
-//! [`Desired::confirm`].
+//! Keeps the previous values as long as they may have to be restored. Values that clients have changed since the request are never rolled
+//! back.
 //!
-//! A request that waits to be confirmed is in force and not on disk. So an agent that ends meanwhile takes it back by starting again.
+//! A request that waits for confirmation is applied but not saved on disk. So if the agent stops in the meantime, the next start rolls it
+//! back.
 
 use std::{
     collections::BTreeMap,
@@ -19,51 +20,52 @@ use super::{ClientRequest, Committed, Desired, Item, RequestError, model_of};
 use crate::scheduler::{KeyError, TransactionResult};
 use crate::sources::clients::{ClientItem, ClientStore};
 
-/// How many ends of confirmations are remembered.
+/// Maximum number of requests whose state is remembered.
 const REMEMBERED: usize = 1000;
 
-/// What came of a request that was to be confirmed.
+/// State of a request that must be confirmed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Confirmation {
-    /// It is in force, and the time is not over.
+    /// The request is applied, and can still be confirmed.
     Waiting,
-    /// It was confirmed, and stays.
+    /// The request was confirmed and stays.
     Confirmed,
-    /// Nobody confirmed it in time: what was asked for before is in force again.
+    /// The request was not confirmed in time, and the previous values are restored.
     TakenBack,
-    /// Nobody confirmed it in time, and taking it back failed in part. The failed values are tried again like any others.
+    /// The request was not confirmed in time, and restoring some of the previous values failed. The failed values are retried like any
+    /// others.
     TakenBackInPart(Vec<KeyError>),
-    /// Nobody confirmed it in time, and it could not be taken back: it is still in force, but will not be after a restart.
+    /// The request was not confirmed in time and could not be rolled back. It is still applied, but will not be after a restart.
     NotTakenBack(String),
 }
 
-/// Why something cannot be confirmed.
+/// Reason why a request cannot be confirmed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfirmationError {
-    /// Too late.
-    #[error("request {0} was not confirmed in time and has been taken back; apply it again")]
+    /// The confirmation came too late.
+    #[error("request {0} was not confirmed in time and has been rolled back; apply it again")]
     Late(u64),
-    /// No such request waits.
-    #[error("no request {0} waits to be confirmed; it was confirmed already, or the agent was started anew and took it back")]
+    /// No request with this number waits for confirmation.
+    #[error("no request {0} waits for confirmation; it was already confirmed, or the agent was restarted and rolled it back")]
     Unknown(u64),
-    /// It could not be kept.
+    /// The request could not be saved.
     #[error(transparent)]
     NotKept(#[from] RequestError),
 }
 
-/// Requests that wait, and what came of those that waited.
+/// Requests that wait for confirmation, and the outcome of former ones.
 #[derive(Default)]
 pub(super) struct Confirmations(Mutex<BTreeMap<u64, Entry>>);
 
 struct Entry {
     state: Confirmation,
-    /// Ends the wait; there while it waits.
+    /// Ends the wait; present while the request waits.
     confirmed: Option<oneshot::Sender<()>>,
-    /// What is put on disk then.
+    /// Request to save when it is confirmed.
     request: Option<ClientRequest>,
 }
 
-/// What was asked for before a request.
+/// Values before a request, to roll it back.
 pub(super) struct Undo {
     source: String,
     /// Number of the request.
@@ -72,7 +74,7 @@ pub(super) struct Undo {
 }
 
 impl Desired {
-    /// What a request is about to change.
+    /// Returns the values that a request is about to change.
     pub(super) fn undo_of(&self, request: &ClientRequest, number: u64) -> Undo {
         let mut before: BTreeMap<Key, Option<ClientItem>> = request.changes.iter().map(|(key, _)| (key.clone(), None)).collect();
         let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
@@ -89,11 +91,11 @@ impl Desired {
         }
     }
 
-    /// Asks for what was asked for before, where nobody has asked for anything else since.
+    /// Restores the values before a request, except those that a client has changed since.
     pub(super) async fn take_back(&self, clients: &Arc<ClientStore>, undo: Undo) -> Result<Option<TransactionResult>, RequestError> {
         let changes = self.still_of(&undo);
         let back = ClientRequest {
-            description: format!("request {} is taken back", undo.number),
+            description: format!("rollback of request {}", undo.number),
             ..ClientRequest::of(undo.source, changes)
         };
         self.keep(clients, &back).await?;
@@ -103,7 +105,7 @@ impl Desired {
         }
     }
 
-    /// What was there before, of the keys that are still as the request left them.
+    /// Returns the previous values of the keys that are still as the request left them.
     fn still_of(&self, undo: &Undo) -> Vec<(Key, Option<ClientItem>)> {
         let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
         let now: BTreeMap<&Key, &Item> = merged.held_by(&undo.source).collect();
@@ -111,7 +113,7 @@ impl Desired {
         undo.before.iter().filter(|(key, _)| untouched(key)).cloned().collect()
     }
 
-    /// Has a request taken back in time, if it asked for that.
+    /// Rolls a request back when its time for confirmation is over, if the request has one.
     pub(super) fn await_confirmation(self: &Arc<Self>, request: ClientRequest, result: TransactionResult, undo: Undo) -> Committed {
         let Some(within) = request.confirm_within else {
             return Committed::Applied(result);
@@ -128,7 +130,7 @@ impl Desired {
         }
         let number = undo.number;
         let clients = self.clients.lock().await;
-        // Somebody may have confirmed it while this waited for the lock.
+        // A client may have confirmed the request while this task waited for the lock.
         if !self.confirmations.time_is_over(number) {
             return;
         }
@@ -138,16 +140,16 @@ impl Desired {
             Err(error) => Confirmation::NotTakenBack(error.to_string()),
         };
         match &state {
-            Confirmation::TakenBack => info!(request = number, "not confirmed within {} s, and taken back", within.as_secs_f32()),
+            Confirmation::TakenBack => info!(request = number, "not confirmed within {} s, and rolled back", within.as_secs_f32()),
             other => warn!(request = number, "not confirmed within {} s: {other:?}", within.as_secs_f32()),
         }
         self.confirmations.ended(number, state);
     }
 
-    /// Confirms a request: it stays, and is kept over a restart.
+    /// Confirms a request: it stays, and is saved so that it survives a restart.
     ///
     /// # Errors
-    /// It does not wait any more, or cannot be kept.
+    /// Fails if the request no longer waits for confirmation, or cannot be saved.
     pub async fn confirm(self: &Arc<Self>, number: u64) -> Result<(), ConfirmationError> {
         let clients = self.clients.lock().await;
         let request = self.confirmations.request(number)?;
@@ -160,7 +162,7 @@ impl Desired {
         Ok(())
     }
 
-    /// The changes of a request that nobody has overridden since.
+    /// Returns the changes of a request that clients have not overridden since.
     fn unchanged_of(&self, request: &ClientRequest, number: u64) -> Vec<(Key, Option<ClientItem>)> {
         let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
         let now: BTreeMap<&Key, &Item> = merged.held_by(&request.source).collect();
@@ -169,13 +171,13 @@ impl Desired {
         if !request.replace {
             return own.collect();
         }
-        // What others have put since must survive the replacement on disk, too.
+        // Values that others have put since must survive the replacement on disk as well.
         let later = now.iter().filter(|(_, item)| item.request != number);
         let later = later.map(|(key, item)| ((*key).clone(), client_item(key, item)));
         own.chain(later).collect()
     }
 
-    /// What came of a request that was to be confirmed; `None` if there is none with this number, or it was long ago.
+    /// Returns the state of a request that must be confirmed; `None` if there is no request with this number, or it was long ago.
     pub fn confirmation(&self, number: u64) -> Option<Confirmation> {
         self.confirmations.state(number)
     }
@@ -224,13 +226,13 @@ impl Confirmations {
         if let Some(entry) = self.entries().get_mut(&number) {
             (entry.state, entry.request) = (Confirmation::Confirmed, None);
             if let Some(confirmed) = entry.confirmed.take() {
-                // Its task ends by this; had it ended, the request would not be waiting.
+                // This ends the task of the request. If the task had already ended, the request would not be waiting.
                 let _ = confirmed.send(());
             }
         }
     }
 
-    /// Whether it still waits; from now on it cannot be confirmed.
+    /// Ends the time for confirmation. Returns whether the request was still waiting.
     fn time_is_over(&self, number: u64) -> bool {
         let mut entries = self.entries();
         let waiting = entries.get_mut(&number).filter(|entry| entry.state == Confirmation::Waiting);

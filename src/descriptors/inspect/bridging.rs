@@ -1,6 +1,4 @@
-//! Ports of bridges, and VLANs of bridges and their ports, as the kernel shows them.
-//!
-//! Owns the way back from a port to its values. Must never decide whose a link is. Start reading at [`Inspection::port_of`].
+//! Reads back ports of bridges, and the VLANs of bridges and their ports.
 
 use std::collections::BTreeMap;
 
@@ -18,8 +16,9 @@ use super::{
 };
 
 impl<'s> Inspection<'_, 's> {
-    /// The managed master of which a link is a port, with the settings that it has as one. `expected`: what the interface is believed to
-    /// ask for.
+    /// Returns the managed master of a port, with the current settings of the port.
+    ///
+    /// `expected`: port of the applied interface.
     pub(super) fn port_of(&self, link: &ObservedInterface<'s>, expected: Option<&PortOf>) -> Option<PortOf> {
         let device = self.observed.master_of(link)?;
         if device.state.vrf_table().is_some() {
@@ -38,7 +37,7 @@ impl<'s> Inspection<'_, 's> {
         Some(PortOf { master, settings })
     }
 
-    /// Notes what an interface is a member of, and its VLANs.
+    /// Records the memberships of an interface, and its VLANs.
     pub(super) fn memberships_of(&mut self, link: &ObservedInterface<'s>, found: &Interface) {
         // The agent does not choose the VRF of an EXISTING interface: the link may be in another one.
         let in_vrf = found.vrf.is_some() && self.vrf_of(link, found.vrf.as_deref()) == found.vrf;
@@ -49,7 +48,7 @@ impl<'s> Inspection<'_, 's> {
                 Role::Port(port) => {
                     let known = self.view.known(&key);
                     let applied = known.applied.and_then(Value::membership);
-                    // The applied membership says which settings the agent has set, also if the interface does not ask for them any more.
+                    // The applied membership records which settings the agent has set, even if the interface no longer desires them.
                     if let (Some(port), Some(set)) = (port, applied.and_then(|applied| applied.port()))
                         && port.of == set.of
                     {
@@ -77,7 +76,7 @@ impl<'s> Inspection<'_, 's> {
         }
     }
 
-    /// Notes the VLANs of a bridge or a port: those that are asked for, if they are there, and those that nobody asks for.
+    /// Records the VLANs of a bridge or a port: desired VLANs that exist, and VLANs that are not desired.
     fn vlans_of(&mut self, link: &ObservedInterface<'s>, name: &str, asked: &[VlanRange], itself: bool) {
         let mut there: BTreeMap<u16, (bool, bool)> = BTreeMap::new();
         for vlan in self.snapshot.bridge_vlans.iter().filter(|vlan| vlan.link == link.state.index) {
@@ -100,7 +99,7 @@ impl<'s> Inspection<'_, 's> {
                 there.remove(&vid);
             });
         }
-        // What was asked for before the agent was killed, or what somebody else added: frames that are to be kept apart would not be.
+        // VLANs that were desired before the agent was killed, or that others added: they would connect networks that must stay separate.
         for (vid, (pvid, untagged)) in there.into_iter().filter(|(vid, _)| Some(*vid) != default) {
             let range = VlanRange {
                 first: vid,

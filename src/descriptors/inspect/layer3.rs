@@ -1,7 +1,6 @@
-//! Neighbours and routes: what is there, as wanted or not, and what is left over.
+//! Reads back neighbours and routes, and finds orphans among them.
 //!
-//! Owns the comparison of both with what the scheduler believes. Must never take for the agent's own what may be another agent's: all
-//! mark with the same number. Start reading at [`Inspection::routes`].
+//! All agents use the same protocol number, so objects that may belong to another agent are never taken for the agent's own.
 
 use std::{net::IpAddr, rc::Rc};
 
@@ -26,8 +25,9 @@ pub(super) const ARPS: &str = "config/linux/l3/v2/arp/";
 /// Key prefix of routes.
 pub(super) const ROUTES: &str = "config/linux/l3/v2/route/";
 
-/// The wanted or applied neighbours and routes of all values on one link, in the order of what identifies them in the kernel. Built once
-/// per inspection, so that the time of an inspection hardly grows faster than the number of routes and neighbours.
+/// Desired or applied neighbours and routes of all values on one link, sorted by their identity in the kernel.
+///
+/// Built once per inspection, so that the time of an inspection is nearly linear in the number of routes and neighbours.
 #[derive(Default)]
 pub(super) struct OnLink<'a> {
     neighbours: Vec<(IpAddr, &'a Key, &'a Value)>,
@@ -37,7 +37,7 @@ pub(super) struct OnLink<'a> {
 /// Table, network, prefix length and metric.
 type RouteIdentity = (u32, IpAddr, u8, u32);
 
-/// The value with an identity; of several, the first that became known.
+/// Returns the value with an identity. If there are several, returns the first that became known.
 fn owner<'a, I: Ord>(values: &[(I, &'a Key, &'a Value)], identity: &I) -> Option<(&'a Key, &'a Value)> {
     let (found, key, value) = values.get(values.partition_point(|(other, ..)| other < identity))?;
     (found == identity).then_some((*key, *value))
@@ -68,7 +68,7 @@ impl<'a, 's> Inspection<'a, 's> {
                 }
             }
         }
-        // Stable, see `owner`.
+        // The sort must be stable, see `owner`.
         on.neighbours.sort_by_key(|(address, ..)| *address);
         on.routes.sort_by_key(|(identity, ..)| *identity);
         let on = Rc::new(on);
@@ -76,8 +76,9 @@ impl<'a, 's> Inspection<'a, 's> {
         Some(on)
     }
 
-    /// Whether what carries the agent's protocol number on a link can only be this agent's: the number is the same for all agents,
-    /// but a link with this agent's alias, or one that it manages, is its own.
+    /// Returns whether objects with the agent's protocol number on a link can only belong to this agent.
+    ///
+    /// The number is the same for all agents, but a link with this agent's alias, and a link that it manages, is its own.
     pub(super) fn is_ours(&self, index: u32) -> bool {
         let link = self.observed.link(index);
         match self.managed.contains_key(&index) {
@@ -86,14 +87,15 @@ impl<'a, 's> Inspection<'a, 's> {
         }
     }
 
-    /// The first interface on a link.
+    /// Returns the first interface on a link.
     fn first_on(&self, index: u32) -> Option<&str> {
         let first = self.residents(index).first().filter(|_| !self.orphaned.contains(&index));
         first.map(String::as_str)
     }
 
-    /// What an earlier value brought about, now that what is asked for under its key cannot be used: it stays, as that value, so that it
-    /// goes when nothing is asked for any more.
+    /// Returns the value of a neighbour whose desired value is now invalid.
+    ///
+    /// It was created for an earlier value, and stays applied under that key, so that it is deleted when the key is deleted.
     fn rejected_neighbour(&self, state: &NeighbourState) -> Option<(Key, Value)> {
         let (interface, ip_address) = (self.first_on(state.link)?.to_owned(), state.address.to_string());
         let arp = Arp {
@@ -106,7 +108,7 @@ impl<'a, 's> Inspection<'a, 's> {
         self.view.rejected(&key).then(|| (key, Value::AppliedArp(Applied::unasked(arp))))
     }
 
-    /// As [`Self::rejected_neighbour`], for a route.
+    /// Like [`Self::rejected_neighbour`], for a route.
     fn rejected_route(&self, state: &RouteState) -> Option<(Key, Value)> {
         let outgoing_interface = self.first_on(state.link)?.to_owned();
         let (address, prefix_len) = (state.route.destination, state.route.prefix_len);
@@ -130,13 +132,13 @@ impl<'a, 's> Inspection<'a, 's> {
             .then(|| (key, Value::AppliedRoute(Applied::unasked(route))))
     }
 
-    /// Whether a value is known that is on one of the interfaces on a link; `key` is its key, given the interface.
+    /// Returns whether a value is known for one of the interfaces on a link. `key` returns its key, given the interface.
     fn has_known(&self, link: u32, key: impl Fn(String) -> TypedKey) -> bool {
         let mut keys = self.residents(link).iter().map(|name| key(name.clone()).to_key());
         keys.any(|key| self.is_known(&key))
     }
 
-    /// Adds the applied ARP entries, and then the routes, of an interface that were not seen.
+    /// Adds the applied ARP entries, and then the applied routes, of an interface that were not seen.
     pub(super) fn add_unseen_layer3(&self, interface: &str, unseen: &mut Vec<Key>) {
         let mut routes = Vec::new();
         for key in self.view.dependents(&up_key(interface)) {
@@ -162,7 +164,7 @@ impl<'a, 's> Inspection<'a, 's> {
                     let Some(arp) = value.arp() else { continue };
                     let known = self.view.known(key);
                     let applied = known.applied.and_then(Value::applied_arp);
-                    // That nothing has changed is usual, and must take little.
+                    // Usually nothing has changed, so this check comes first and must be cheap.
                     let is_as_applied = applied.map(Applied::value) == Some(arp) && arp.mac == state.mac;
                     if !is_as_applied && !known.in_flight {
                         let found = Arp {
@@ -202,17 +204,19 @@ impl<'a, 's> Inspection<'a, 's> {
         }
     }
 
-    /// The link that a route or neighbour is on, if it is known whose it is.
+    /// Returns the link of a route or neighbour, unless the namespace of the link is undecided.
     fn judged_link(&self, index: u32) -> Option<ObservedInterface<'s>> {
         self.observed.link(index).filter(|_| !self.undecided.contains(&index))
     }
 
-    /// Routing table of a managed interface as it was seen here: that of the VRF it is in. What is in another table is not where it
-    /// would be removed from, so it is none of the interface's routes.
+    /// Returns the observed routing table of a managed interface: that of the VRF it is in.
+    ///
+    /// A route in another table cannot be deleted through the interface, so it does not belong to it.
     fn table_of(&self, name: &str, link: &ObservedInterface<'s>) -> u32 {
         let key = interface_key(name);
         let known = self.view.applied(&key).or(self.view.wanted(&key)).and_then(Value::interface);
-        // The routes of an EXISTING interface go by its value: somebody else may have put the link into a VRF that the value does not name.
+        // The value of an EXISTING interface determines the table of its routes: others may have put the link into a VRF that the value
+        // does not name.
         let existing = known.filter(|interface| interface.is_existing());
         let counts = existing.is_none_or(|existing| existing.vrf.is_some() && self.vrf_of(link, existing.vrf.as_deref()) == existing.vrf);
         let device = self.vrf_device_of(link).filter(|_| counts);

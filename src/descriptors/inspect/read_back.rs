@@ -1,7 +1,6 @@
-//! Interfaces as their links show them.
+//! Reads interfaces back from their links: properties, addresses and their routes.
 //!
-//! Owns the way from a link back to a value. Must never decide whose a link is: that is known before. Start reading at
-//! [`Inspection::believe`].
+//! The owner of a link is determined before, in [`Inspection`]. [`Inspection::believe`] is the entry point.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -23,7 +22,9 @@ use link_kinds::{LifeCycle, Link};
 use netns_kernel::{AddressSpec, AddressState, PROTOCOL, Progress, are_routes_read, routes_of_address};
 
 impl<'s> Inspection<'_, 's> {
-    /// An address that its interface no longer has, because its removal failed, is there all the same.
+    /// Records applied addresses that exist although the interface no longer has them.
+    ///
+    /// Their deletion has failed.
     pub(super) fn see_applied_addresses(&mut self, link: &ObservedInterface<'s>, name: &str) {
         let applied = self.view.applied_under(addresses_prefix(name).as_str());
         let unseen: Vec<_> = applied.filter(|(key, _)| !self.seen.contains(*key)).collect();
@@ -38,15 +39,17 @@ impl<'s> Inspection<'_, 's> {
         self.seen.extend(there);
     }
 
-    /// The interface as the link shows it, with those addresses that the link has of its own and of the `asked_for` ones. What the kernel
-    /// cannot tell is as in `basis`.
+    /// Returns the interface as the link shows it.
+    ///
+    /// It gets those of its own and of the `asked_for` addresses that the link has. Properties that the kernel does not show are taken from
+    /// `basis`.
     pub(super) fn believe(&self, basis: AppliedInterface, asked_for: &Addresses, link: &ObservedInterface<'s>) -> AppliedInterface {
         let mut found = basis;
         if !found.interface.is_existing() {
             let believed = &*found.interface;
             let shown = self.shown(believed, link);
             let is_unasked = link.state.master.is_some() && shown.vrf.is_none() && shown.port_of.is_none();
-            // Mostly nothing has changed.
+            // Avoids a copy in the usual case that nothing has changed.
             if shown != *believed {
                 found.interface = shown.into();
             }
@@ -61,7 +64,7 @@ impl<'s> Inspection<'_, 's> {
         found
     }
 
-    /// An interface as its link shows it.
+    /// Returns the properties of an interface as its link shows them.
     fn shown(&self, believed: &Interface, link: &ObservedInterface<'s>) -> Interface {
         let state = link.state;
         let mtu = match believed.effective_mtu() {
@@ -82,10 +85,10 @@ impl<'s> Inspection<'_, 's> {
         }
     }
 
-    /// The believed and the asked for addresses that a link has.
+    /// Returns the addresses of the applied version and the desired addresses that a link has.
     fn addresses_shown(&self, interface: &str, believed: &Addresses, asked_for: &Addresses, link: &ObservedInterface<'s>) -> Addresses {
         let is_there = |spec: AddressSpec| self.has_address(link.state.index, spec);
-        // An address that the agent only expects counts under the condition of its fact: the link is up.
+        // The fact of an address that the agent only expects requires that the link is up.
         let here = |address: &&Arc<Address>| address.spec.is_some_and(is_there) && (address.expected.is_none() || link.state.up);
         let mut shown: Vec<Arc<Address>> = believed.iter().filter(here).cloned().collect();
         if !Arc::ptr_eq(believed, asked_for) {
@@ -107,8 +110,9 @@ impl<'s> Inspection<'_, 's> {
         shown.into()
     }
 
-    /// The interface that an earlier value brought about, now that what is asked for cannot be used: what the kernel shows is all that
-    /// is known of it, and it stays.
+    /// Returns the interface of a link whose desired value is now invalid.
+    ///
+    /// It was created for an earlier value, and stays. Everything known of it is what the kernel shows.
     pub(super) fn as_it_is(&self, name: &str, link: &ObservedInterface<'s>) -> AppliedInterface {
         let mark = link.mark;
         let vrf = self.vrf_of(link, None);
@@ -153,7 +157,7 @@ impl<'s> Inspection<'_, 's> {
         }
     }
 
-    /// How far the kernel has come with looking for somebody else with an address.
+    /// Records the progress of duplicate address detection for an address.
     pub(super) fn detection(&mut self, link: &ObservedInterface<'s>, address: &Address) {
         let state = address.spec.and_then(|spec| self.observed.address(link.state.index, spec));
         let (Some((key, value)), Some(state)) = (detection::of(address), state) else {
@@ -163,7 +167,7 @@ impl<'s> Inspection<'_, 's> {
             Progress::Over => self.note(key, value),
             progress => {
                 self.findings.tentative |= progress == Progress::Tentative;
-                // Of one that is not applied a failed detection is news, too: it is asked once more, and says so.
+                // A failed detection that is not applied is probed: it is queried once more, which publishes the failure.
                 match self.view.applied(&key) {
                     Some(_) if self.view.in_flight(&key) => {}
                     Some(_) => self.findings.lost.push(key),
@@ -174,8 +178,9 @@ impl<'s> Inspection<'_, 's> {
         }
     }
 
-    /// Whether the kernel has another address of the interface as the primary one of a subnet. Where somebody else has an address in
-    /// that subnet, the order is left as it is: changing it could remove that address.
+    /// Returns whether the kernel has another address of the interface as the primary one of a subnet.
+    ///
+    /// If a foreign address is in that subnet, the order is left as it is: changing it could delete that address.
     fn is_misplaced(&self, link: u32, address: &Address, asked_for: &[Arc<Address>]) -> bool {
         let Some(spec) = address.spec else { return false };
         let subnet = self
@@ -194,8 +199,9 @@ impl<'s> Inspection<'_, 's> {
         secondary && of_interface
     }
 
-    /// The desired addresses of an interface that are on its link without the routes that the kernel had made for them. The agent does
-    /// not judge addresses that somebody else made: an interface may be shared.
+    /// Returns the desired addresses that are on the link without the routes that the kernel had created for them.
+    ///
+    /// Addresses that others added are not judged: an interface may be shared.
     fn unrouted_addresses(&self, link: &ObservedInterface<'s>, name: &str) -> HashSet<AddressSpec> {
         let wanted = self.view.wanted(&interface_key(name));
         let Some(interface) = wanted.and_then(Value::interface) else {
@@ -204,7 +210,7 @@ impl<'s> Inspection<'_, 's> {
         let addresses = wanted.map_or(&[][..], Value::addresses);
         let table = self.observed.table_of(link);
         let is_own = |state: &AddressState| are_routes_read(state) && (state.protocol == PROTOCOL || !is_shared(interface));
-        // Outside of its VRF it has them in another table.
+        // While the link is outside of its VRF, the routes are in another table.
         let is_in_place = |address: &&Arc<Address>| address.vrf.is_none() || self.vrf_of(link, address.vrf.as_deref()) == address.vrf;
         let is_unrouted = |address: &&Arc<Address>| {
             let state = address.spec.and_then(|spec| self.observed.address(link.state.index, spec));
@@ -218,7 +224,7 @@ impl<'s> Inspection<'_, 's> {
             .filter(is_unrouted)
             .filter_map(|address| address.spec)
             .collect();
-        // A secondary address has no connected route of its own: gateways are reached by that of the primary one.
+        // A secondary address has no connected route of its own: gateways are reached through that of the primary address.
         let rests_on_unrouted = |spec: &AddressSpec| {
             let state = self.observed.address(link.state.index, *spec);
             let is_secondary = state.is_some_and(|state| state.is_secondary() && is_own(state));
@@ -233,7 +239,7 @@ impl<'s> Inspection<'_, 's> {
         unrouted
     }
 
-    /// Reports the addresses on a link that are none of its interface's values.
+    /// Reports the addresses on a link that are not values of its interface.
     pub(super) fn observe_addresses(&mut self, link: &ObservedInterface<'s>, found: &AppliedInterface) {
         let name = &found.interface.name;
         let is_shared = found.interface.is_existing() || self.residents(link.state.index).len() > 1;
@@ -244,7 +250,7 @@ impl<'s> Inspection<'_, 's> {
         }
         let wanted = self.view.wanted(&interface_key(name)).into_iter().flat_map(Value::addresses);
         let mut own: HashSet<AddressSpec> = found.addresses.iter().chain(wanted).filter_map(|address| address.spec).collect();
-        // Those that it is about to lose are its own, too.
+        // Addresses that are about to be deleted belong to the interface, too.
         let applied = self.view.applied_under(addresses_prefix(name).as_str());
         own.extend(applied.filter_map(|(_, value)| value.address()?.spec));
         of_others.retain(|state| !own.contains(&state.address));
@@ -256,12 +262,16 @@ impl<'s> Inspection<'_, 's> {
         self.observed.address(link, spec).is_some()
     }
 
-    /// The mark on the link of a value; `None` if somebody took it away, and the link is known by its index.
+    /// Returns the ownership mark on the link of a value.
+    ///
+    /// Returns `None` if the mark was removed and the link is recognised by its index.
     fn mark_on(&self, link: &ObservedInterface<'s>) -> Option<Mark<'s>> {
         link.mark.filter(|_| !self.unmarked.contains(&link.state.index))
     }
 
-    /// Kind and settings of a link as the kernel shows them. The names that it refers to stand in the mark, if it has one.
+    /// Returns kind and settings of a link as the kernel shows them.
+    ///
+    /// The names that it refers to are in its ownership mark, if it has one.
     fn link_of_value(&self, basis: &Interface, link: &ObservedInterface<'s>) -> Link {
         let Some(kind) = link.kind.filter(|kind| kind.spec().life_cycle == LifeCycle::Created) else {
             return basis.link.clone();
@@ -277,13 +287,15 @@ impl<'s> Inspection<'_, 's> {
         shown
     }
 
-    /// The interface that is the VRF device which a link is in: `expected` if it is one of several on that device. A device that was
-    /// left by an earlier run is none, although it has the mark of an interface that is desired in another namespace.
+    /// Returns the interface of the VRF device that a link is in.
+    ///
+    /// If there are several interfaces on that device, `expected` is preferred. A device that an earlier run left behind does not count,
+    /// even if it has the mark of an interface that is desired in another namespace.
     pub(super) fn vrf_of(&self, link: &ObservedInterface<'s>, expected: Option<&str>) -> Option<String> {
         self.name_among(self.residents(self.vrf_device_of(link)?.state.index), expected)
     }
 
-    /// The expected one of several interfaces on one link, else the first that is in this namespace.
+    /// Returns the expected one of several interfaces on one link, or else the first that is in this namespace.
     pub(super) fn name_among(&self, residents: &[String], expected: Option<&str>) -> Option<String> {
         let names: Vec<&String> = residents.iter().filter(|name| self.may_be_here(name)).collect();
         let named = names.iter().find(|name| Some(name.as_str()) == expected);
@@ -302,7 +314,7 @@ impl<'s> Inspection<'_, 's> {
         }
     }
 
-    /// The managed VRF device that a link is in.
+    /// Returns the managed VRF device that a link is in.
     pub(super) fn vrf_device_of(&self, link: &ObservedInterface<'s>) -> Option<ObservedInterface<'s>> {
         let device = self.observed.master_of(link).filter(|device| device.state.vrf_table().is_some());
         device.filter(|device| self.managed.contains_key(&device.state.index))

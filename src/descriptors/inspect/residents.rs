@@ -1,7 +1,7 @@
-//! The values on one link, and what of the link belongs to none of them.
+//! Inspects the values on one link.
 //!
-//! A link of the agent's own namespace may be that of a VETH and of EXISTING interfaces at once. Whether something on it is an orphan,
-//! or foreign, is decided here for all of its values together, never for one of them.
+//! A link of the agent's own namespace may belong to a VETH and to EXISTING interfaces at once. Orphans and foreign objects on it are
+//! therefore determined for all of its values together.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -17,18 +17,18 @@ use crate::descriptors::netns_of;
 use link_kinds::LifeCycle;
 use netns_kernel::AddressSpec;
 
-/// Logical names of the values on a link: the one that made it or took it over, then EXISTING interfaces in key order.
+/// Logical names of the values on a link: the interface that created it or took it over, then EXISTING interfaces in key order.
 pub(super) type Residents = Vec<String>;
 
-/// What an inspection says of one value on a link.
+/// Result of comparing one value with the link.
 enum Verdict {
-    /// The value is there.
+    /// The value exists.
     Present(AppliedInterface),
-    /// The value does not count: its conditions are not met.
+    /// The value is absent: its conditions are not met.
     Absent,
     /// An operation on the value is in flight, or its namespace is not open yet.
     Unsettled,
-    /// The link has the mark of a value that is not desired here.
+    /// The link has the ownership mark of a value that is not desired here.
     Orphan,
 }
 
@@ -46,12 +46,14 @@ impl<'a, 's> Inspection<'a, 's> {
         }
     }
 
-    /// Names of the values on a link; empty for a link that is not managed.
+    /// Returns the names of the values on a link; empty if the link is not managed.
     pub(super) fn residents(&self, index: u32) -> &[String] {
         self.managed.get(&index).map_or(&[], Vec::as_slice)
     }
 
-    /// The desired interfaces on a link, or the applied ones where nothing usable is desired, each with whether it was somebody else's.
+    /// Returns the interfaces on a link, each with whether it was adopted from others.
+    ///
+    /// The desired version is preferred to the applied one.
     fn interfaces_on(&self, index: u32) -> impl Iterator<Item = (&Interface, bool)> {
         self.residents(index).iter().filter_map(|name| {
             let key = interface_key(name);
@@ -62,7 +64,7 @@ impl<'a, 's> Inspection<'a, 's> {
 
     pub(super) fn link(&mut self, link: &ObservedInterface<'s>) {
         let mut names = self.residents(link.state.index).to_vec();
-        // After a restart, addresses show which of two EXISTING interfaces in conflict was applied before.
+        // After a restart, the addresses on the link show which of two conflicting EXISTING interfaces was applied before.
         if names.len() > 1 {
             names.sort_by_cached_key(|name| self.is_without_trace(link, name));
         }
@@ -106,19 +108,19 @@ impl<'a, 's> Inspection<'a, 's> {
             Ok(basis) => basis,
             Err(verdict) => return verdict,
         };
-        // The desired addresses of an EXISTING interface that leaves this link are to be on another one.
+        // The desired addresses of an EXISTING interface that leaves this link belong on another link.
         let leaves = |wanted: &Interface| wanted.is_existing() && wanted.host_name != link.state.name;
         let stays = wanted.filter(|wanted| !leaves(&wanted.interface));
         let asked_for = stays.map_or(basis.addresses.clone(), |wanted| wanted.addresses.clone());
         let mut found = self.believe(basis, &asked_for, link);
         if stays.is_none() && applied.is_some() && !self.view.rejected(&key) {
-            // Of an interface that is being taken off the link, an address that was given up may stay for the sake of another value.
+            // While an interface is being removed from the link, an address that it gave up may stay for another value.
             let is_kept = |address: &&Arc<Address>| self.view.applied(&address.key).is_some() || self.view.in_flight(&address.key);
             found.addresses = found.addresses.iter().filter(is_kept).cloned().collect();
         }
         self.findings.links.push((name.to_owned(), *link));
         self.seen.insert(key.clone());
-        // Each of its addresses is told by itself.
+        // Each address is compared on its own.
         let is_as_applied = applied
             .filter(|applied| self.is_applied_here(applied))
             .is_some_and(|applied| (&applied.interface, applied.circumstances) == (&found.interface, found.circumstances));
@@ -128,11 +130,12 @@ impl<'a, 's> Inspection<'a, 's> {
         Verdict::Present(found)
     }
 
-    /// What is believed of a value on a link before the link is looked at: the applied version, or else the desired one as if it had just been
-    /// applied.
+    /// Returns the expected state of a value before the link is read.
+    ///
+    /// It is the applied version, or else the desired version as if it had just been applied.
     ///
     /// # Errors
-    /// The verdict on a value that is not on this link.
+    /// Returns the verdict on a value that is not on this link.
     fn basis(&mut self, link: &ObservedInterface<'s>, name: &str, present: &[AppliedInterface]) -> Result<AppliedInterface, Verdict> {
         let key = interface_key(name);
         let known = self.view.known(&key);
@@ -141,12 +144,12 @@ impl<'a, 's> Inspection<'a, 's> {
         let applied_here = applied.filter(|applied| self.is_applied_here(applied));
         Ok(match (wanted, applied_here) {
             (_, Some(applied)) => (**applied).clone(),
-            // It is applied in another namespace, and moves here only now: this link was left by an earlier run.
+            // The value is applied in another namespace and will move here later: an earlier run left this link behind.
             (Some(wanted), None) if self.is_elsewhere(applied) => match wanted.interface.is_existing() {
                 true => return Err(Verdict::Unsettled),
                 false => return Err(Verdict::Orphan),
             },
-            // One that is not up is not there, as its dependency sees it.
+            // A link that is down counts as absent, as in the dependency of the interface.
             (Some(wanted), None) if wanted.interface.is_existing() && !link.state.up => return Err(Verdict::Absent),
             (Some(wanted), None) if let Some(other) = self.contradicted(&wanted.interface, present) => {
                 if !self.has_left_addresses(link, &wanted.addresses) {
@@ -166,7 +169,7 @@ impl<'a, 's> Inspection<'a, 's> {
             }
             (Some(wanted), None) => match netns_of(self.view, &wanted.interface.namespace) {
                 Some(netns) if netns == self.netns => AppliedInterface::of(wanted),
-                // Its namespace is not open yet: it may turn out to be this one.
+                // The namespace of the value is not open yet, and may turn out to be this one.
                 None if self.view.is_undecided(&wanted.interface.namespace.key()) => {
                     self.findings.undecided = true;
                     self.undecided.insert(link.state.index);
@@ -174,7 +177,7 @@ impl<'a, 's> Inspection<'a, 's> {
                 }
                 _ => return Err(Verdict::Orphan),
             },
-            // Its last usable version is elsewhere: this one was left by an earlier run.
+            // The last valid version of the value is in another namespace: an earlier run left this link behind.
             (None, None) if self.is_elsewhere(applied) => return Err(Verdict::Orphan),
             (None, None) if self.view.rejected(&key) => self.as_it_is(name, link),
             (None, None) => return Err(Verdict::Orphan),
@@ -191,7 +194,7 @@ impl<'a, 's> Inspection<'a, 's> {
         applied.is_some_and(|applied| netns_of(self.view, &applied.interface.namespace).is_some())
     }
 
-    /// Returns the interface that an EXISTING interface contradicts on its link: one that is applied, or one of `present`.
+    /// Returns the interface that an EXISTING interface contradicts on its link: an applied interface, or one of `present`.
     fn contradicted<'p>(&self, wanted: &Interface, present: &'p [AppliedInterface]) -> Option<&'p Interface>
     where
         'a: 'p,
@@ -204,13 +207,13 @@ impl<'a, 's> Inspection<'a, 's> {
         other.or_else(|| contradicted(self.view, wanted))
     }
 
-    /// Returns whether a value is an EXISTING interface without any of its addresses on the link.
+    /// Returns whether a value is an EXISTING interface, and none of its addresses is on the link.
     fn is_without_trace(&self, link: &ObservedInterface<'s>, name: &str) -> bool {
         let desired = self.view.wanted(&interface_key(name)).and_then(Value::desired_interface);
         desired.is_some_and(|desired| desired.interface.is_existing() && !self.has_left_addresses(link, &desired.addresses))
     }
 
-    /// Returns whether the link has one of the addresses of an interface, added by the agent.
+    /// Returns whether the link has an address of an interface that the agent added.
     fn has_left_addresses(&self, link: &ObservedInterface<'s>, addresses: &[Arc<Address>]) -> bool {
         let of_interface = |spec| {
             addresses
@@ -220,7 +223,7 @@ impl<'a, 's> Inspection<'a, 's> {
         self.marked_addresses(link).any(|state| of_interface(state.address))
     }
 
-    /// Notes the values derived from an interface on a link.
+    /// Records the values derived from an interface on a link.
     fn what_is_on(&mut self, link: &ObservedInterface<'s>, found: &AppliedInterface) {
         self.observe_addresses(link, found);
         self.memberships_of(link, &found.interface);
@@ -243,7 +246,7 @@ impl<'a, 's> Inspection<'a, 's> {
 
     /// Reports the addresses of a link that belong to none of its values.
     fn what_is_left_over(&mut self, link: &ObservedInterface<'s>, names: &[String], present: &[AppliedInterface]) {
-        // All agents mark with one protocol number: on another agent's link, what carries it is that agent's.
+        // All agents use the same protocol number: addresses with it on another agent's link belong to that agent.
         if link.is_other_agents() {
             return;
         }

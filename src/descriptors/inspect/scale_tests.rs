@@ -1,4 +1,4 @@
-//! The cost of reading an interface with very many routes and neighbours back, in memory.
+//! Tests of the time to inspect an interface with very many routes and neighbours, in memory.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -21,12 +21,12 @@ use netns_kernel::{
     AddressSpec, AddressState, LinkState, NeighbourState, NetnsId, PROTOCOL, RouteSpec, RouteState, Snapshot, routes_of_address,
 };
 
-/// Routes, and as many neighbours, on one interface.
+/// Number of routes, and of neighbours, on one interface.
 const COUNT: u32 = 20_000;
-/// Upper limit for the processor time of one inspection without optimisation, whatever else the machine does. Work that grows with the square of [`COUNT`] takes minutes.
+/// Upper limit for the CPU time of one unoptimised inspection, independent of other load. Quadratic work on [`COUNT`] takes minutes.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Processor time that this thread has used.
+/// Returns the CPU time that this thread has used.
 fn used() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(
@@ -43,7 +43,7 @@ fn neighbour(number: u32) -> Ipv4Addr {
     Ipv4Addr::from_bits(0x0a00_0100 + number)
 }
 
-/// A scheduler in which one interface with [`COUNT`] routes and neighbours is configured.
+/// Returns a scheduler with one interface that has [`COUNT`] routes and neighbours.
 fn configured() -> Scheduler<Network> {
     let mut scheduler = Scheduler::new(Network::new("test"));
     let own = Value::AppliedNamespace(Namespace::own(NetnsId(1)));
@@ -78,7 +78,7 @@ fn change(key: String, json: String) -> Change<Value> {
     }
 }
 
-/// Lets all operations succeed; returns how many there were.
+/// Lets all operations succeed. Returns their number.
 fn settle(scheduler: &mut Scheduler<Network>) -> usize {
     let mut performed = 0;
     loop {
@@ -164,7 +164,7 @@ fn inspected<'s>(scheduler: &Scheduler<Network>, snapshot: &'s Snapshot) -> Find
 }
 
 #[test]
-fn inspection_time_is_linear_in_the_routes_and_neighbours_of_a_link() {
+fn inspection_time_is_linear_in_routes_and_neighbours_of_a_link() {
     let scheduler = configured();
     let snapshot = snapshot();
     let findings = inspected(&scheduler, &snapshot);

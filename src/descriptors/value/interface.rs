@@ -1,7 +1,4 @@
-//! Interfaces, desired and applied.
-//!
-//! Owns what both have in common, [`Interface`], and what only one of them has. Must never be read from a model or a kernel here. Start
-//! reading at [`DesiredInterface`] and [`AppliedInterface`].
+//! Interfaces: the desired state ([`DesiredInterface`]), the applied state ([`AppliedInterface`]), and what both share ([`Interface`]).
 
 use std::sync::Arc;
 
@@ -10,85 +7,84 @@ use models::key::{Key, TypedKey};
 
 use super::{Address, NamespaceName, PortOf, Terms};
 
-/// A link: as it is asked for, or as it is there.
+/// Properties of an interface, desired or applied.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Interface {
     /// Logical name.
     pub name: String,
-    /// Kind, with what only that kind has.
+    /// Kind of link, with the settings of that kind.
     pub link: Link,
-    /// Where it lives.
+    /// Namespace of the link.
     pub namespace: NamespaceName,
     /// Kernel name.
     pub host_name: String,
     /// Administrative state.
     pub enabled: bool,
-    /// MAC address; `None`: the kernel's choice.
+    /// MAC address; `None`: chosen by the kernel.
     pub mac: Option<[u8; 6]>,
     /// MTU in bytes; 0: the default of the kind.
     pub mtu: u32,
     /// Only the link layer is managed.
     pub link_only: bool,
-    /// Logical name of the VRF device that it is in.
+    /// Logical name of the VRF device of the interface.
     pub vrf: Option<String>,
-    /// The bridge that it is a port of.
+    /// Bridge of which the interface is a port.
     pub port_of: Option<PortOf>,
 }
 
-/// The addresses of an interface, in the order as written; none for one that is `link_only` (unless EXISTING).
+/// Addresses of an interface, in the order of the model; none for an interface with `link_only` (unless EXISTING).
 pub type Addresses = Arc<[Arc<Address>]>;
 
-/// An interface as it is desired: checked, converted, and never changed.
+/// Desired interface: validated, converted and immutable.
 #[derive(Clone, PartialEq, Debug)]
 pub struct DesiredInterface {
-    /// Its link.
+    /// Properties of the interface.
     pub interface: Arc<Interface>,
-    /// Its addresses.
+    /// Addresses of the interface.
     pub addresses: Addresses,
-    /// How to treat it.
+    /// How the agent treats the interface.
     pub terms: Terms,
 }
 
-/// An interface as the agent last knew it in the kernel: as it was set, or as it was read.
+/// Applied interface: the last known state in the kernel, as it was set or read.
 #[derive(Clone, PartialEq, Debug)]
 pub struct AppliedInterface {
-    /// Its link.
+    /// Properties of the interface.
     pub interface: Arc<Interface>,
-    /// The addresses of the desired version that are there.
+    /// Addresses of the desired version that exist.
     pub addresses: Addresses,
-    /// What is known of the link that nobody asks for.
+    /// Known facts about the link that are not part of the desired state.
     pub circumstances: Circumstances,
-    /// What it was applied as; `None` if no usable version is known.
+    /// Desired version that was applied; `None` if no usable version is known.
     pub desired: Option<Arc<DesiredInterface>>,
 }
 
-/// What is known of the link of an applied interface that nobody asks for.
+/// Known facts about the link of an applied interface that are not part of the desired state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Circumstances {
-    /// By what the agent knows the link again.
+    /// How the agent recognises the link.
     pub known_by: KnownBy,
-    /// Bits of the settings that the agent has set on the link and that would be left alone otherwise; see
-    /// [`link_kinds::Settings::set_bits`].
+    /// Bits of the settings that the agent has set on the link and would leave alone otherwise; see [`link_kinds::Settings::set_bits`].
     pub set: u64,
-    /// It was somebody else's before.
+    /// The link was adopted from others.
     pub adopted: bool,
-    /// It has a master that no value asks for, such as somebody's bridge.
+    /// The link has a master that no value desires, such as a foreign bridge.
     pub enslaved: bool,
 }
 
-/// By what the agent knows a link again.
+/// How the agent recognises a link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KnownBy {
-    /// The alias, or the name of an EXISTING link.
+    /// By its alias, or by its name if it is the link of an EXISTING interface.
     Mark,
-    /// Only the provisional mark of a link that was just made.
+    /// Only by the provisional group of a link that was just created.
     Group,
-    /// The index, since somebody took the alias away.
+    /// By its index, because its alias was removed.
     Index(u32),
 }
 
 impl AppliedInterface {
-    /// A desired interface after it was applied.
+    /// Returns the applied state of a desired interface that was just applied.
     pub fn of(desired: &Arc<DesiredInterface>) -> Self {
         AppliedInterface {
             interface: desired.interface.clone(),
@@ -103,7 +99,7 @@ impl AppliedInterface {
         }
     }
 
-    /// The other end of a pair, after the creation of this one has made it.
+    /// Returns the applied state of the other end of a pair, which the creation of this end has created as well.
     pub fn co_created(desired: &Arc<DesiredInterface>) -> Self {
         let interface = &*desired.interface;
         let interface = Interface {
@@ -126,29 +122,29 @@ impl AppliedInterface {
         }
     }
 
-    /// Whether link and addresses are as a desired version asks.
+    /// Returns whether properties and addresses equal those of a desired version.
     pub fn is_as(&self, desired: &DesiredInterface) -> bool {
         (&self.interface, &self.addresses) == (&desired.interface, &desired.addresses)
     }
 }
 
 impl Interface {
-    /// Key of the interface.
+    /// Returns the key of the interface.
     pub fn key(&self) -> Key {
         interface_key(&self.name)
     }
 
-    /// Whether somebody else makes the link, and the agent only refers to it (EXISTING).
+    /// Returns whether others create the link and the agent only refers to it (EXISTING).
     pub fn is_existing(&self) -> bool {
         self.link.life_cycle() == LifeCycle::Referred
     }
 
-    /// Whether the link is part of its namespace (LOOPBACK).
+    /// Returns whether the link is part of its namespace (LOOPBACK).
     pub fn is_loopback(&self) -> bool {
         matches!(self.link.life_cycle(), LifeCycle::Builtin(_))
     }
 
-    /// MTU that the interface has if nothing was asked for, in bytes; `None` where the agent does not set it.
+    /// Returns the MTU in bytes, including the default of the kind; `None` if the agent does not set it.
     pub fn effective_mtu(&self) -> Option<u32> {
         match self.mtu {
             0 => self.link.default_mtu(),
@@ -157,7 +153,7 @@ impl Interface {
     }
 }
 
-/// Key of the interface with a logical name.
+/// Returns the key of the interface with a logical name.
 pub fn interface_key(name: &str) -> Key {
     TypedKey::Interface { name: name.to_owned() }.to_key()
 }

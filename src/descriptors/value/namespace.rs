@@ -1,19 +1,19 @@
-//! Network namespaces, and the containers by which some are named.
+//! Network namespaces and the containers that some of them are named after.
 //!
-//! Owns the way between a name and its key. Must never know whether a namespace exists. Start reading at [`NamespaceName`].
+//! [`NamespaceName`] converts between a name and its key. It does not know whether the namespace exists.
 
 use models::key::{Key, NamespaceType, TypedKey};
 
 use netns_kernel::{NamespaceRef, NetnsId};
 
-/// A way to name a namespace in a model; `None` in a model is [`NamespaceName::Own`].
+/// Name of a namespace in a model. A model without a namespace means [`NamespaceName::Own`].
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum NamespaceName {
-    /// The namespace in which the agent was started.
+    /// Namespace in which the agent was started.
     Own,
-    /// NSID: a name of `ip netns`.
+    /// NSID: name as in `ip netns`.
     Named(String),
-    /// PID of a process.
+    /// PID: id of a process.
     Process(i32),
     /// FD: path of a namespace file.
     File(String),
@@ -22,7 +22,7 @@ pub enum NamespaceName {
 }
 
 impl NamespaceName {
-    /// The type and the reference.
+    /// Returns type and reference.
     pub fn parts(&self) -> (NamespaceType, String) {
         match self {
             NamespaceName::Own => (NamespaceType::Own, String::new()),
@@ -33,7 +33,7 @@ impl NamespaceName {
         }
     }
 
-    /// The name in a key of the scheduler; `None` if the key is not that of a namespace.
+    /// Parses a key of the scheduler; returns `None` if it is not the key of a namespace.
     pub fn of_key(key: &Key) -> Option<Self> {
         let Ok(TypedKey::Namespace { reference_type, reference }) = TypedKey::parse(key.as_str()) else {
             return None;
@@ -47,7 +47,7 @@ impl NamespaceName {
         })
     }
 
-    /// Key of the namespace in the scheduler.
+    /// Returns the key of the namespace in the scheduler.
     pub fn key(&self) -> Key {
         let (reference_type, reference) = self.parts();
         TypedKey::Namespace { reference_type, reference }.to_key()
@@ -66,17 +66,17 @@ impl std::fmt::Display for NamespaceName {
     }
 }
 
-/// A namespace that is open, or being opened.
+/// Namespace that is open or being opened.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Namespace {
-    /// The name.
+    /// Name by which values refer to it.
     pub name: NamespaceName,
-    /// What the name led to; `None` while the executor is opening it.
+    /// Namespace that the name refers to; `None` while the executor is opening it.
     pub open: Option<OpenNamespace>,
 }
 
 impl Namespace {
-    /// The agent's own, open.
+    /// Returns the agent's own namespace, open.
     pub fn own(netns: NetnsId) -> Self {
         let open = OpenNamespace {
             netns,
@@ -90,27 +90,27 @@ impl Namespace {
     }
 }
 
-/// What an open namespace is.
+/// Open namespace.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OpenNamespace {
-    /// Identity.
+    /// Identity of the namespace.
     pub netns: NetnsId,
-    /// How the executor was told to find it.
+    /// Reference by which the executor opened it.
     pub reference: NamespaceRef,
-    /// The agent created it (the alias of its `lo` says so), and removes it when nobody needs it any more.
+    /// The agent created the namespace (recorded in the alias of its `lo`), and deletes it when no value needs it any more.
     pub owned: bool,
 }
 
-/// The container that runs a microservice.
+/// Container that runs a microservice.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Microservice {
-    /// The label.
+    /// Label of the microservice.
     pub label: String,
-    /// Docker's id of the container.
+    /// Container id in Docker.
     pub container_id: String,
-    /// Docker's name of the container.
+    /// Container name in Docker.
     pub container_name: String,
-    /// PID of its main process.
+    /// PID of the container's main process.
     pub pid: i32,
     /// Start time of that process, in clock ticks after boot.
     pub start_time: u64,

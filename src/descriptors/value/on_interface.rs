@@ -1,6 +1,6 @@
-//! What belongs to an interface: addresses, memberships, VLANs, neighbours and routes.
+//! Values that belong to an interface: addresses, memberships, VLANs, neighbours and routes.
 //!
-//! Owns plain data. Must never hold text that still has to be parsed, beside the text as given. Start reading at [`Address`].
+//! Everything is parsed; the text of the model is kept only to show it.
 
 use std::net::IpAddr;
 
@@ -9,79 +9,79 @@ use models::key::Key;
 
 use netns_kernel::AddressSpec;
 
-/// What is to become of an IPv6 address while the kernel looks for a duplicate (RFC 4862 §5.4).
+/// Handling of an IPv6 address during duplicate address detection (RFC 4862 §5.4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Detection {
-    /// It counts when that is over.
+    /// The address is available after the detection has ended.
     #[default]
     Wait,
-    /// Nobody looks.
+    /// The kernel performs no detection.
     Skip,
-    /// It counts and is used at once (RFC 4429).
+    /// The address is available and used immediately (RFC 4429).
     Optimistic,
 }
 
-/// An address of a link.
+/// Address of an interface.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Address {
     /// Logical name of the interface.
     pub interface: String,
     /// Key of the derived value.
     pub key: Key,
-    /// The address; `None` for a reference to an allocation.
+    /// Parsed address; `None` for a reference to an allocation.
     pub spec: Option<AddressSpec>,
-    /// Text as given.
+    /// Address as written in the model.
     pub text: String,
-    /// VRF that the interface must be in first.
+    /// VRF of which the interface must be a member first.
     pub vrf: Option<String>,
-    /// The address is expected on an EXISTING interface, not set by the agent: the fact that it waits for.
+    /// Fact that the address waits for. The agent does not set an address that is expected on an EXISTING interface.
     pub expected: Option<Key>,
-    /// What the kernel is told about duplicates.
+    /// Duplicate address detection by the kernel.
     pub detection: Detection,
-    /// The end of the detection is awaited: an IPv6 address on a link that is to be up and of a kind that looks for duplicates.
+    /// The agent waits for the end of the detection: an IPv6 address on a link that is desired UP, of a kind with detection.
     pub awaited: bool,
-    /// Position among the addresses of the interface as written, from 1.
+    /// Position among the addresses of the interface in the model, from 1.
     pub position: u32,
-    /// The first of several IPv4 addresses of its subnet as written. Of an applied one: the kernel has it as the primary address.
+    /// Desired: this is the first of several IPv4 addresses of its subnet in the model. Applied: the kernel has it as the primary address.
     pub leads: bool,
-    /// Of an applied one: the link has the routes that the kernel makes for it. Of a desired one always.
+    /// The link has the routes that the kernel creates for the address. Always true for a desired address.
     pub routed: bool,
 }
 
-/// What an interface asks for as a port.
+/// Desired port of an interface.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PortOf {
     /// Logical name of the master.
     pub master: String,
-    /// Settings of the port; `None`: none are given.
+    /// Settings of the port; `None` if the model gives none.
     pub settings: Option<Port>,
 }
 
-/// Membership of a link in a master.
+/// Membership of an interface in a master.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Membership {
     /// Logical name of the interface.
     pub interface: String,
     /// Logical name of the master.
     pub master: String,
-    /// As what it is a member.
+    /// Role of the interface in the master.
     pub role: Role,
 }
 
-/// As what an interface is a member of its master.
+/// Role of an interface in its master.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Role {
-    /// Its routes are those of a VRF.
+    /// The master is a VRF device.
     Vrf {
-        /// The interface is EXISTING: the agent only waits for the membership. Its kernel name.
+        /// Kernel name of an EXISTING interface: the agent only waits for the membership.
         existing: Option<String>,
     },
-    /// It is a port, with these settings.
+    /// The interface is a port, with these settings.
     Port(Option<Port>),
 }
 
 impl Membership {
-    /// The settings of a port that gives some.
+    /// Returns the settings of the port, if the model gives any.
     pub fn port(&self) -> Option<&Port> {
         match &self.role {
             Role::Vrf { .. } => None,
@@ -97,37 +97,37 @@ pub struct BridgeVlan {
     pub interface: String,
     /// The VLANs.
     pub range: VlanRange,
-    /// The interface is a bridge: they are its own.
+    /// The interface is a bridge, and the VLANs are its own.
     pub itself: bool,
 }
 
-/// A static neighbour.
+/// Static neighbour.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Arp {
     /// Logical name of the interface.
     pub interface: String,
     /// IP address; `None` for a reference to an allocation.
     pub address: Option<IpAddr>,
-    /// Text as given.
+    /// IP address as written in the model.
     pub text: String,
     /// MAC address.
     pub mac: [u8; 6],
 }
 
-/// A route.
+/// Route.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Route {
     /// Logical name of the output interface.
     pub interface: String,
     /// Destination network; `None` for a reference to an allocation.
     pub destination: Option<AddressSpec>,
-    /// Destination as given.
+    /// Destination as written in the model.
     pub destination_text: String,
     /// Gateway; `None` for a route without one.
     pub gateway: Option<IpAddr>,
-    /// Gateway as given, if it is a reference to an allocation.
+    /// Gateway as written in the model, if it is a reference to an allocation.
     pub gateway_reference: Option<String>,
-    /// RT_SCOPE_*; 253 makes it a link-local route, which makes gateways reachable.
+    /// RT_SCOPE_*. Scope 253 makes the route link-local: its destination counts as reachable for gateways of other routes.
     pub scope: u8,
     /// Metric.
     pub metric: u32,

@@ -1,30 +1,30 @@
-//! What every desired value has besides what it asks of the kernel, and the general form of desired and applied values.
+//! Terms of desired values, and the general form of desired and applied values.
 //!
-//! Owns the difference between the two: an applied value is what is there, and only remembers the desired version that it was applied as.
-//! Must never know what a value asks for. Start reading at [`Desired`] and [`Applied`].
+//! An applied value describes the object in the kernel, and remembers the desired version that it was applied as.
 
 use std::sync::Arc;
 
 use models::Model;
 use prost::Message;
 
-/// What is done about a value that somebody else changed or removed in the kernel.
+/// Reaction to a value that others changed or deleted in the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum DriftPolicy {
-    /// It is made again as it is wanted.
+    /// The agent restores the desired state.
     #[default]
     Repair,
-    /// It is left as it is, and its status says so.
+    /// The agent changes nothing and reports the difference in the status.
     Report,
 }
 
-/// Message that a value was made from, in binary form, so that people and clients see the value as it was written. It does not take part
-/// in comparisons: two spellings of one value are equal.
+/// Message from which a value was made, in binary form, so that clients see the value as it was written.
+///
+/// It does not take part in comparisons: two spellings of one value are equal.
 #[derive(Clone, Default)]
 pub struct Original(Option<Arc<[u8]>>);
 
 impl Original {
-    /// Remembers a model.
+    /// Encodes a model.
     pub fn of(model: &Model) -> Self {
         Original(Some(model.to_protobuf().into()))
     }
@@ -54,45 +54,47 @@ impl std::fmt::Debug for Original {
     }
 }
 
-/// How the agent is to treat what is desired; nothing that a kernel has.
+/// Rules by which the agent treats a desired value. They are not part of the kernel state.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Terms {
-    /// Something foreign in the way is to be taken over.
+    /// The agent takes over a foreign object that has the place of the value.
     pub adopt: bool,
-    /// What is done about drift; `None`: as the agent was told.
+    /// Reaction to drift; `None`: as configured for the agent.
     pub drift_policy: Option<DriftPolicy>,
-    /// Message that the value was made from.
+    /// Message from which the value was made.
     pub original: Original,
 }
 
-/// A neighbour or a route as it is desired.
+/// Desired neighbour or route.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Desired<T> {
-    /// What is asked for.
+    /// The value itself.
     pub value: T,
-    /// How to treat it.
+    /// How the agent treats it.
     pub terms: Terms,
 }
 
-/// A neighbour or a route as the agent last knew it in the kernel.
+/// Applied neighbour or route: the last known state in the kernel.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Applied<T> {
     form: Form<T>,
-    /// It was somebody else's before, as far as is remembered.
+    /// The object was adopted from others, as far as the agent remembers.
     pub adopted: bool,
 }
 
-/// As what a value is there.
+/// State of an applied value.
 #[derive(Clone, PartialEq, Debug)]
 enum Form<T> {
-    /// As this version asks.
+    /// As desired by this version.
     Desired(Arc<Desired<T>>),
-    /// As it was found, in place of a desired version if one is known.
+    /// As observed, with the desired version that it replaces if one is known.
     Found(Arc<T>, Option<Arc<Desired<T>>>),
 }
 
 impl<T: PartialEq + Clone> Applied<T> {
-    /// A desired value after it was applied, perhaps in place of a former one.
+    /// Returns the applied state of a value that was just applied.
+    ///
+    /// `former`: the applied value before, if there was one.
     pub fn of(desired: &Arc<Desired<T>>, former: Option<&Self>) -> Self {
         Applied {
             form: Form::Desired(desired.clone()),
@@ -100,7 +102,7 @@ impl<T: PartialEq + Clone> Applied<T> {
         }
     }
 
-    /// A value that was found, and of which no usable desired version is known.
+    /// Returns the applied state of an observed value for which no usable desired version is known.
     pub fn unasked(value: T) -> Self {
         Applied {
             form: Form::Found(value.into(), None),
@@ -108,7 +110,7 @@ impl<T: PartialEq + Clone> Applied<T> {
         }
     }
 
-    /// The same value, found as it is now.
+    /// Returns the same applied value with the state that was observed now.
     pub fn found(&self, value: T) -> Self {
         let form = match self.desired() {
             Some(desired) if desired.value == value => Form::Desired(desired.clone()),
@@ -120,7 +122,7 @@ impl<T: PartialEq + Clone> Applied<T> {
         }
     }
 
-    /// As it is there.
+    /// Returns the value as it is in the kernel.
     pub fn value(&self) -> &T {
         match &self.form {
             Form::Desired(desired) => &desired.value,
@@ -128,7 +130,7 @@ impl<T: PartialEq + Clone> Applied<T> {
         }
     }
 
-    /// The desired version that it was applied as, if one is known.
+    /// Returns the desired version that was applied, if one is known.
     pub fn desired(&self) -> Option<&Arc<Desired<T>>> {
         match &self.form {
             Form::Desired(desired) => Some(desired),
@@ -136,7 +138,7 @@ impl<T: PartialEq + Clone> Applied<T> {
         }
     }
 
-    /// The desired version that it is as.
+    /// Returns the desired version, if the value equals it.
     pub fn as_desired(&self) -> Option<&Desired<T>> {
         match &self.form {
             Form::Desired(desired) => Some(desired),
