@@ -1,12 +1,11 @@
-//! The one loop that joins the scheduler and its effects.
+//! The loop that connects the scheduler to the kernel, the store and the clients.
 //!
-//! Owns the order of events: everything that can wake the agent's core is an [`Event`]. Must never perform an effect itself nor
-//! know a kind of value: that is behind [`Effects`] and [`Performer`]. Start reading at [`Core`], which decides without waiting
-//! for anything and without a clock; [`Engine::run`] is the loop that gives it both.
+//! Everything that can wake the agent is an [`Event`]. [`Core`] decides what to do, without waiting and without a clock; [`Engine::run`] is
+//! the loop that provides both. Effects are behind [`Effects`] and [`Performer`], so the engine knows no kind of value.
 //!
-//! The loop has one piece of work under way at a time, what is left of earlier ones because it takes long, and what follows from the
-//! parts of a large one that are done. Events that arrive meanwhile only change what is wanted; they are decided upon together when the
-//! work has come back, so a backlog is worked off in fewer and larger batches.
+//! One piece of work is in flight at a time, apart from late operations of earlier ones, and from operations that follow from completed
+//! parts of a large one. Events that arrive in the meantime only change the desired state. They are decided together when the work has
+//! completed, so a backlog is processed in fewer and larger batches.
 
 mod core;
 
@@ -24,13 +23,13 @@ pub use self::core::{Core, Done, Effects, Event, Question, Reply, Work};
 
 use crate::scheduler::{Domain, Planned, Scheduler, Transaction, TransactionResult, Unacceptable};
 
-/// Does in the world what the core wants done.
+/// Performs the work that the core hands out.
 pub trait Performer<E: Effects>: Send + 'static {
-    /// Starts a piece of work and returns at once. What comes of it is told to `done`, as [`Core`] assumes it.
+    /// Starts a piece of work and returns immediately. Results are sent to `done`, in the order that [`Core`] requires.
     fn start(&self, work: Work<E>, done: &DoneSender<E>);
 }
 
-/// Where a [`Performer`] tells what came of work.
+/// Channel to which a [`Performer`] sends the results of its work.
 pub type DoneSender<E> = mpsc::UnboundedSender<Done<E>>;
 
 /// Sends events to the engine.
@@ -43,12 +42,12 @@ impl<D: Domain<Key = Key>, S> Clone for Handle<D, S> {
 }
 
 impl<D: Domain<Key = Key>, S> Handle<D, S> {
-    /// Hands an event over; false when the engine has ended.
+    /// Sends an event; returns false if the engine has stopped.
     pub fn send(&self, event: Event<D, S>) -> bool {
         self.0.send(event).is_ok()
     }
 
-    /// A handle for whoever asks and changes what is desired, and has no signals to bring.
+    /// Returns a handle that can read and change the desired state, but cannot send signals.
     pub fn client(&self) -> Client<D>
     where
         S: Send + 'static,
@@ -58,7 +57,7 @@ impl<D: Domain<Key = Key>, S> Handle<D, S> {
     }
 }
 
-/// What a [`Client`] may send.
+/// A request of a [`Client`].
 enum Request<D: Domain<Key = Key>> {
     Desired(Transaction<D::Value>, Option<Reply<TransactionResult>>),
     Simulate(Transaction<D::Value>, Reply<Vec<Planned<D::Value>>>),
@@ -75,7 +74,7 @@ impl<D: Domain<Key = Key>, S> From<Request<D>> for Event<D, S> {
     }
 }
 
-/// Asks the engine and changes what is desired. Cheap to clone.
+/// Queries the engine and changes the desired state. Cheap to clone.
 pub struct Client<D: Domain<Key = Key>>(Arc<dyn Fn(Request<D>) -> bool + Send + Sync>);
 
 impl<D: Domain<Key = Key>> Clone for Client<D> {
@@ -85,15 +84,15 @@ impl<D: Domain<Key = Key>> Clone for Client<D> {
 }
 
 impl<D: Domain<Key = Key>> Client<D> {
-    /// Has a transaction applied, and waits until nothing of it is left to do. It goes on although nobody waits any more.
+    /// Applies a transaction, and waits until nothing of it is left to do. It continues if the caller stops waiting.
     ///
     /// # Errors
-    /// It was refused, or the engine has ended. What failed of its values is in the result.
+    /// Fails if the transaction is rejected or the engine has stopped. Failures of single values are in the result.
     pub async fn commit(&self, transaction: Transaction<D::Value>) -> Result<TransactionResult, CommitError> {
         self.begin(transaction).await
     }
 
-    /// As [`Self::commit`], but handed over before this returns: the order of calls is that of the transactions.
+    /// Like [`Self::commit`], but sends the transaction before it returns: the order of calls is the order of transactions.
     pub fn begin(
         &self,
         transaction: Transaction<D::Value>,
@@ -103,12 +102,12 @@ impl<D: Domain<Key = Key>> Client<D> {
         async { Ok(answer.await.map_err(|_| CommitError::Closed)??) }
     }
 
-    /// Has a transaction applied without waiting; in the order of calls, these and those of [`Self::begin`] alike.
+    /// Applies a transaction without waiting. Transactions of this method and of [`Self::begin`] are applied in the order of the calls.
     pub fn submit(&self, transaction: Transaction<D::Value>) {
         (self.0)(Request::Desired(transaction, None));
     }
 
-    /// Finds out what a transaction would do.
+    /// Returns what a transaction would do.
     ///
     /// # Errors
     /// As for [`Self::commit`].
@@ -118,25 +117,25 @@ impl<D: Domain<Key = Key>> Client<D> {
         Ok(answer.await.map_err(|_| CommitError::Closed)??)
     }
 
-    /// Looks at the scheduler between two events; `None` when the engine has ended. The question must be short: nothing else is
-    /// done meanwhile. Records and revisions are best cloned, and written as JSON by whoever asks.
+    /// Reads the scheduler between two events; `None` if the engine has stopped. The question must be short, as it blocks the engine.
+    /// Clone records and revisions, and let the caller convert them to JSON.
     pub async fn ask<T: Send + 'static>(&self, question: impl FnOnce(&Scheduler<D>) -> T + Send + 'static) -> Option<T> {
         let (sender, answer) = oneshot::channel();
         (self.0)(Request::Ask(Box::new(move |scheduler| {
-            // Whoever asked may have gone.
+            // The caller may have dropped its future.
             let _ = sender.send(question(scheduler));
         })));
         answer.await.ok()
     }
 }
 
-/// Why a transaction was not carried out.
+/// Why a transaction was not applied.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
-    /// Its options cannot be combined.
+    /// The transaction is rejected, because its options cannot be combined.
     #[error(transparent)]
     Refused(#[from] Unacceptable),
-    /// The engine has ended.
+    /// The engine has stopped.
     #[error("scheduler was closed")]
     Closed,
 }
@@ -144,30 +143,30 @@ pub enum CommitError {
 fn answer<T: Send + 'static>() -> (Reply<T>, oneshot::Receiver<Result<T, Unacceptable>>) {
     let (sender, answer) = oneshot::channel();
     let reply = move |result| {
-        // Whoever asked may have gone.
+        // The caller may have dropped its future.
         let _ = sender.send(result);
     };
     (Box::new(reply), answer)
 }
 
-/// A clock that tells the time since the Unix epoch and never goes backwards.
+/// A clock that returns the time since the Unix epoch and never goes backwards.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> Duration + Send + Sync>);
 
 impl Clock {
-    /// Reads the wall clock once; from then on the monotonic one counts.
+    /// Creates a clock that reads the wall clock once, and the monotonic clock from then on.
     pub fn new() -> Self {
         let start = Instant::now();
         let start_wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Clock::told_by(move || start_wall + start.elapsed())
     }
 
-    /// A clock that somebody else turns.
+    /// Creates a clock from a function that returns the time since the Unix epoch.
     pub fn told_by(now: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
         Clock(Arc::new(now))
     }
 
-    /// Time since the Unix epoch.
+    /// Returns the time since the Unix epoch.
     pub fn now(&self) -> Duration {
         (self.0)()
     }
@@ -179,7 +178,7 @@ impl Default for Clock {
     }
 }
 
-/// The loop around a [`Core`].
+/// The loop that drives a [`Core`].
 pub struct Engine<E: Effects, P> {
     core: Core<E>,
     performer: P,
@@ -190,7 +189,7 @@ pub struct Engine<E: Effects, P> {
 }
 
 impl<E: Effects, P: Performer<E>> Engine<E, P> {
-    /// An engine and the handle through which it hears of things.
+    /// Creates an engine, and the handle that sends events to it.
     pub fn new(core: Core<E>, performer: P, clock: Clock) -> (Self, Handle<E::Domain, E::Signal>) {
         let (sender, events) = mpsc::unbounded_channel();
         let (done_sender, done) = mpsc::unbounded_channel();
@@ -205,7 +204,7 @@ impl<E: Effects, P: Performer<E>> Engine<E, P> {
         (engine, Handle(sender))
     }
 
-    /// Runs until every handle is gone. Cancel-safe at any moment: the kernel and the store hold all that matters.
+    /// Runs until all handles are dropped. Cancel-safe at any time: all important state is in the kernel and in the store.
     pub async fn run(mut self) {
         loop {
             let now = self.clock.now();

@@ -1,29 +1,28 @@
-//! When very much is changed at once: what is put off meanwhile.
+//! Detects bulk changes: periods in which the agent changes very many objects.
 //!
-//! Owns when a bulk change begins and when it is over. Must never look at what is changed. Start reading at [`Bulk`].
-//!
-//! The agent hears of its own changes as of those of others, each listener costs every writer, and reading the namespaces again after each
-//! batch took half of the time of a large change. So during one nobody listens, and at its end every namespace is read once. What
-//! somebody else does meanwhile is noticed then: [`LONGEST`] after the beginning at the latest.
+//! The kernel notifies the agent of its own changes as well. Each listener slows down every writer, and reading the namespaces again after
+//! each batch took half of the time of a large change. Therefore the agent does not listen during a bulk change, and reads every
+//! namespace once when it is over. It notices changes by others only then, [`LONGEST`] after the start at the latest.
 
 use std::time::Duration;
 
-/// So many operations that change something in a namespace, in one batch, are a bulk change.
+/// Number of operations in one batch that change a namespace, from which on the batch starts a bulk change.
 const OPERATIONS: usize = 100;
-/// It is over when there was no batch for so long: a client that puts many values leaves gaps.
+/// Time without a batch after which a bulk change is over. A client that puts many values leaves short gaps.
 const QUIET: Duration = Duration::from_millis(40);
-/// It counts as over after this time, and the next batch may begin another. Reading 1,000 namespaces with 20 links each takes 3 s, so an
-/// end in the midst of it is dear.
+/// Maximum duration of a bulk change; the next batch may start another one.
+///
+/// Reading 1,000 namespaces with 20 links each takes 3 s, so an end in the middle of a large change is expensive.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// See the [module documentation](self).
+/// Current bulk change, if there is one.
 #[derive(Debug, Default)]
 pub struct Bulk(Option<Span>);
 
 #[derive(Clone, Copy, Debug)]
 struct Span {
     since: Duration,
-    /// Since when nothing is left to do; unknown while something is.
+    /// Time since which there is nothing to do; `None` while there is.
     idle: Option<Duration>,
 }
 
@@ -35,7 +34,7 @@ impl Span {
 }
 
 impl Bulk {
-    /// A batch with so many changes is about to be performed. Answers whether a bulk change begins with it.
+    /// Records that a batch with this many changes starts. Returns whether a bulk change starts with it.
     pub fn batch(&mut self, operations: usize, now: Duration) -> bool {
         match &mut self.0 {
             Some(span) => {
@@ -50,12 +49,12 @@ impl Bulk {
         }
     }
 
-    /// When it will be over, if there is one and nothing comes.
+    /// Returns the time at which the bulk change will be over if no other batch starts.
     pub fn over_at(&self) -> Option<Duration> {
         self.0.as_ref().map(Span::over_at)
     }
 
-    /// There is nothing to do now. Answers whether that ends one.
+    /// Records that there is nothing to do. Returns whether a bulk change ends with that.
     pub fn idle(&mut self, now: Duration) -> bool {
         if let Some(span) = &mut self.0 {
             span.idle.get_or_insert(now);
@@ -63,7 +62,7 @@ impl Bulk {
         self.0.take_if(|span| span.over_at() <= now).is_some()
     }
 
-    /// Ends it, whether it is over or not. Answers whether there was one.
+    /// Ends the bulk change at once. Returns whether there was one.
     pub fn interrupt(&mut self) -> bool {
         self.0.take().is_some()
     }
@@ -78,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn small_batches_begin_nothing() {
+    fn small_batches_start_no_bulk_change() {
         let mut bulk = Bulk::default();
         assert!(!bulk.batch(OPERATIONS - 1, at(0)));
         assert_eq!(bulk.over_at(), None);
@@ -86,11 +85,11 @@ mod tests {
     }
 
     #[test]
-    fn it_is_over_when_there_was_nothing_to_do_for_a_while() {
+    fn ends_after_quiet_period() {
         let mut bulk = Bulk::default();
         assert!(bulk.batch(OPERATIONS, at(0)));
-        assert!(!bulk.batch(OPERATIONS, at(300)), "it has begun already");
-        assert!(!bulk.idle(at(600)), "however long a batch takes");
+        assert!(!bulk.batch(OPERATIONS, at(300)), "it has already started");
+        assert!(!bulk.idle(at(600)), "a batch may take any time");
         assert!(!bulk.batch(1, at(630)));
         assert!(!bulk.idle(at(631)));
         assert_eq!(bulk.over_at(), Some(at(671)));
@@ -100,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn it_does_not_last_for_ever() {
+    fn ends_after_longest_duration() {
         let mut bulk = Bulk::default();
         assert!(bulk.batch(OPERATIONS, at(0)));
         for now in (0..30_000).step_by(20) {
@@ -113,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reading_of_everything_ends_it() {
+    fn interrupt_ends_bulk_change() {
         let mut bulk = Bulk::default();
         assert!(!bulk.interrupt());
         bulk.batch(OPERATIONS, at(0));

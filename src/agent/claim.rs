@@ -1,12 +1,13 @@
-//! One agent per label in a store, whatever machine or namespaces it is in: a key under a lease.
+//! Ensures that only one agent per label uses a store, on whatever machine or in whatever namespaces it runs.
 //!
-//! The locks of [`label`](super::label) reach as far as the kernel lets a process see others; this key reaches every agent that uses the
-//! same store. It is written before anything of the store is followed, also by an agent that starts while the store cannot be reached.
-//! An agent that later loses the store, or the lease, keeps the network and claims the label again as soon as it can. It ends, and leaves the network as it is, only if another
-//! agent has the label by then.
+//! The agent claims its label with a key under a lease. The locks of [`label`](super::label) reach only as far as the kernel lets a process
+//! see others; this key reaches every agent that uses the same store. It is written before the agent follows the store, also if the store
+//! cannot be reached at start. An agent that later loses the store or the lease leaves the network unchanged and claims the label again as
+//! soon as it can. It ends, and leaves the network unchanged, only if another agent has the label by then.
 //!
-//! A restart does not wait for the lease of the former process: [`Claimant::has_ended`] proves that it is gone. Without that proof (the
-//! former process ran on another machine, or before a reboot) the agent watches the lease: it ends, or it is renewed and its holder runs.
+//! A restart does not wait for the lease of the former process: [`Claimant::has_ended`] proves that the process is gone. Without that proof
+//! (the former process ran on another machine, or before a reboot) the agent watches the lease, which either ends or is renewed by its
+//! holder.
 //!
 //! The owner of an embedded store always has the label there.
 
@@ -27,17 +28,17 @@ use tracing::{debug, info, warn};
 use self::claimant::Claimant;
 use crate::store::{Backoff, Connector, Renewal, Session, StoreConfig, StoreError, StoreErrorKind};
 
-/// The key, after the prefix of the agent.
+/// Key of the claim, below the prefix of the agent.
 pub const KEY: &str = "holder";
-/// How long the key outlives an agent that has died.
+/// Time that the key outlives an agent that has died.
 const TTL: Duration = Duration::from_secs(10);
-/// How long a start waits for the first answer of the store.
+/// Time that a start waits for the first answer of the store.
 const FIRST_ANSWER: Duration = Duration::from_secs(1);
-/// How long a store that can be read may take to tell who has the label. The lease of an agent that has died must have ended by then.
+/// Time that a readable store may take to report who has the label. By then, the lease of an agent that has died must have ended.
 const KNOWN_LIMIT: Duration = Duration::from_secs(40);
-/// How often the lease of another agent is looked at.
+/// Interval at which the lease of another agent is read.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a shutdown waits for the store.
+/// Time that a shutdown waits for the store.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(3);
 
 /// Another agent has the label in this store.
@@ -48,28 +49,28 @@ pub struct Taken {
     holder: String,
 }
 
-/// Whose claim is to be written, and where.
+/// Options of a [`Claim`].
 pub struct ClaimOptions {
-    /// The label.
+    /// Label of the agent.
     pub label: String,
     /// This process has the abstract socket of the label.
     pub has_socket: bool,
-    /// The store belongs to this agent.
+    /// The store belongs to this agent alone, because it is embedded.
     pub owns_store: bool,
 }
 
-/// What is known of the claim.
+/// State of the claim.
 #[derive(Clone, Debug)]
 enum Progress {
     /// The store has not answered yet.
     Asking,
-    /// It has answered, and nobody is known to have the label.
+    /// The store has answered, and no other agent is known to have the label.
     Claiming,
-    /// This process has the label, as far as the store tells.
+    /// This process has the label, according to the store.
     Held,
     /// The store cannot be reached.
     Unreachable,
-    /// The store refuses the claim.
+    /// The store rejects the claim.
     Refused,
     Taken(Taken),
 }
@@ -86,7 +87,7 @@ impl Claim {
     /// Starts to claim the label. Must be called within a Tokio runtime.
     ///
     /// # Errors
-    /// Only for a configuration that can never work.
+    /// Fails only for a configuration that can never work.
     pub fn start(store: StoreConfig, options: ClaimOptions) -> Result<Self, StoreError> {
         let (progress_sender, progress) = watch::channel(Progress::Asking);
         let (stop, mut stopped) = watch::channel(false);
@@ -100,7 +101,7 @@ impl Claim {
             lease: 0,
             progress: progress_sender,
         };
-        // An error here means that the handle is gone, which ends the task anyway.
+        // An error means that the handle was dropped, which ends the task anyway.
         let stopped = async move {
             let _ = stopped.wait_for(|stop| *stop).await;
         };
@@ -120,16 +121,16 @@ impl Claim {
         })
     }
 
-    /// Waits until this process may start. A store that does not answer is not waited for: see [`Self::allowed`].
+    /// Waits until this process may start. Does not wait for a store that does not answer; see [`Self::allowed`].
     ///
     /// # Errors
-    /// Another agent has the label.
+    /// Fails if another agent has the label.
     pub async fn decided(&self) -> Result<(), Taken> {
         if self.owns_store {
             return Ok(());
         }
         let mut progress = self.progress.clone();
-        // An error of the channel means that the task has failed, and nothing is known.
+        // An error of the channel means that the task has failed and the holder is unknown.
         let answered = timeout(FIRST_ANSWER, progress.wait_for(|progress| !matches!(progress, Progress::Asking)));
         if !matches!(answered.await, Ok(Ok(_))) {
             return Ok(());
@@ -141,7 +142,9 @@ impl Claim {
         }
     }
 
-    /// To be called when the store has answered: waits until this process may follow it, for ever if another agent has the label.
+    /// Waits until this process may follow the store; never returns if another agent has the label.
+    ///
+    /// Call it once the store has answered.
     pub fn allowed(&self) -> impl Future<Output = ()> + use<> {
         let (owns_store, mut progress) = (self.owns_store, self.progress.clone());
         async move {
@@ -153,7 +156,7 @@ impl Claim {
                 Ok(Ok(progress)) => matches!(*progress, Progress::Taken(_)),
                 _ => {
                     warn!(
-                        "the store does not tell who has the label, although it can be read; another agent with this label may not notice this one"
+                        "the store can be read but does not report who has the label; another agent with this label may not notice this one"
                     );
                     false
                 }
@@ -179,7 +182,7 @@ impl Claim {
         }
     }
 
-    /// Deletes the key.
+    /// Gives up the label: deletes the key.
     pub async fn shutdown(mut self) {
         self.stop.send_replace(true);
         if timeout(SHUTDOWN_LIMIT, &mut self.task).await.is_err() {
@@ -194,29 +197,29 @@ impl Drop for Claim {
     }
 }
 
-/// The task behind a [`Claim`].
+/// Task that keeps a [`Claim`].
 struct Claimer {
     connector: Connector,
     key: String,
     label: String,
     own: Claimant,
     owns_store: bool,
-    /// Lease of the key; 0: none.
+    /// Lease of the key; 0 if there is none.
     lease: i64,
     progress: watch::Sender<Progress>,
 }
 
-/// The key as it is stored.
+/// The key as read from the store.
 struct Found {
     claimant: Claimant,
     lease: i64,
     mod_revision: i64,
 }
 
-/// The key is this process's own.
+/// The key of this process, written and under a lease.
 struct Kept {
     renewal: Renewal,
-    /// Revision of the store at which it was.
+    /// Revision of the store at which the key was written or read.
     revision: i64,
 }
 
@@ -234,10 +237,10 @@ impl Claimer {
             let was_held = matches!(*self.progress.borrow(), Progress::Held);
             let is_refusal = !matches!(error.kind(), StoreErrorKind::Unreachable | StoreErrorKind::LeaseNotFound);
             match is_refusal {
-                // The agent says so elsewhere.
-                false => debug!(%error, "the claim of the label is interrupted"),
-                true if std::mem::replace(&mut refused, true) => debug!(%error, "the label cannot be claimed"),
-                true => warn!(%error, "the label cannot be claimed in the store; another agent with this label will not notice this one"),
+                // The source and the publisher report an unreachable store already.
+                false => debug!(%error, "claim of the label interrupted"),
+                true if std::mem::replace(&mut refused, true) => debug!(%error, "cannot claim the label"),
+                true => warn!(%error, "cannot claim the label in the store; another agent with this label will not notice this one"),
             }
             self.progress
                 .send_replace(if is_refusal { Progress::Refused } else { Progress::Unreachable });
@@ -248,7 +251,7 @@ impl Claimer {
         }
     }
 
-    /// One connection; it ends with an error, or when another agent has the label.
+    /// Claims and keeps the label over one connection, until an error or until another agent has the label.
     async fn session(&mut self) -> Result<Taken, StoreError> {
         let session = self.connector.connect(self.key.as_bytes()).await?;
         self.progress.send_if_modified(|progress| {
@@ -270,7 +273,7 @@ impl Claimer {
         }
     }
 
-    /// Writes the key, or finds that it is there. Waits until it is certain whether another agent that has it runs.
+    /// Writes the key, unless this process has written it already. Waits until it is certain whether another holder of the label runs.
     async fn claim(&mut self, session: &Session) -> Result<Result<Kept, Taken>, StoreError> {
         loop {
             let (found, revision) = self.read(session).await?;
@@ -292,7 +295,7 @@ impl Claimer {
                     holder: found.claimant.to_string(),
                 }));
             }
-            // A lease that ended meanwhile has taken the key along, and the comparison does not hold.
+            // If the other lease has ended in the meantime, the key is gone with it and the comparison fails.
             if let Some(kept) = self.write(session, found.map_or(0, |found| found.mod_revision)).await? {
                 return Ok(Ok(kept));
             }
@@ -311,7 +314,7 @@ impl Claimer {
         Ok((found, revision))
     }
 
-    /// Whether nobody who runs can have written this. An agent writes no key without a lease.
+    /// Returns whether no running agent can have written the key. An agent always writes its key with a lease.
     fn may_replace(&self, found: &Found) -> bool {
         self.owns_store || found.lease == 0 || found.claimant.is(&self.own) || found.claimant.has_ended(&self.own)
     }
@@ -324,12 +327,12 @@ impl Claimer {
         let (began, mut left) = (Instant::now(), i64::MAX);
         loop {
             looks.tick().await;
-            // A store that says nothing useful about the lease: the key has outlived it.
+            // The key has outlived its lease, so the store's answers about the lease cannot be trusted.
             if began.elapsed() > TTL * 2 {
                 return Ok(true);
             }
             let asked = session
-                .call("looking at a lease", session.lease().time_to_live(found.lease, None))
+                .call("reading a lease", session.lease().time_to_live(found.lease, None))
                 .await;
             let now = asked.as_ref().map_or(left, LeaseTimeToLiveResponse::ttl);
             if now > left {
@@ -344,10 +347,10 @@ impl Claimer {
         }
     }
 
-    /// Writes the key under a new lease, if it is as it was at this revision (0: absent).
+    /// Writes the key under a new lease, if its revision is still `mod_revision` (0 if it is absent).
     async fn write(&mut self, session: &Session, mod_revision: i64) -> Result<Option<Kept>, StoreError> {
         let ttl = i64::try_from(TTL.as_secs()).unwrap_or(i64::MAX);
-        let lease = session.call("taking a lease", session.lease().grant(ttl, None)).await?.id();
+        let lease = session.call("granting a lease", session.lease().grant(ttl, None)).await?.id();
         let put = TxnOp::put(self.key.as_str(), self.own.text(), Some(PutOptions::new().with_lease(lease)));
         let unchanged = Compare::mod_revision(self.key.as_str(), CompareOp::Equal, mod_revision);
         let transaction = Txn::new().when([unchanged]).and_then([put]);
@@ -374,7 +377,7 @@ impl Claimer {
                     Some(Ok(change)) if !change.canceled() && !self.concerns_key(&change) => {}
                     Some(Ok(change)) if !change.canceled() => return Ok(()),
                     Some(Err(error)) => return Err(session.stream_error("watching the claim of the label", &error)),
-                    _ => return Err(StoreError::protocol(session.endpoint(), "it ended the watch of the claim of the label")),
+                    _ => return Err(StoreError::protocol(session.endpoint(), "the watch of the claim of the label ended")),
                 },
                 _ = renew.tick() => kept.renewal.ask(session).await?,
                 answer = kept.renewal.answered(session) => answer?,
@@ -382,7 +385,7 @@ impl Claimer {
         }
     }
 
-    /// Other keys may begin alike.
+    /// Returns whether a change is about the key itself, since other keys may start with it.
     fn concerns_key(&self, change: &WatchResponse) -> bool {
         let mut keys = change.events().iter().filter_map(|event| Some(event.kv()?.key()));
         keys.any(|key| key == self.key.as_bytes())

@@ -1,7 +1,7 @@
-//! The effects of the product: kernel operations through the executor, status through the publisher.
+//! Effects of the engine on a real system: kernel operations through the executor, and statuses through the publisher.
 //!
-//! Must never decide what is to be done: it reports to the scheduler what came of operations and what was read. Start reading at
-//! [`NetworkEffects`]; `outcomes` takes outcomes, `inspection` takes what was read, `reading_plan` knows what to read next.
+//! Only reports outcomes and observations to the scheduler, which decides what to do. `outcomes` handles the outcomes of operations,
+//! `inspection` the contents of namespaces, and `reading_plan` schedules the reads.
 
 mod facts;
 mod housekeeping;
@@ -46,15 +46,15 @@ use super::{
     startup_scan::{Scan, Scanned, StartupScan},
 };
 
-/// Something below changed.
+/// A change reported from outside of the engine.
 pub enum Signal {
-    /// Something in a namespace changed.
+    /// An object in a namespace changed.
     Namespace(NetnsId),
     /// A container changed.
     Microservice(MicroserviceChange),
-    /// Orphans must stay, or need not stay any more.
+    /// Orphans must be kept, or may be deleted again.
     HoldOrphans(bool),
-    /// Values that stay because removals are held, and since when.
+    /// Values that are kept because removals are held, each with the start of the hold.
     HeldValues(BTreeMap<Key, Duration>),
 }
 
@@ -62,13 +62,13 @@ pub enum Signal {
 pub enum Look {
     /// Open namespaces that may have changed.
     Refresh(Vec<NetnsId>),
-    /// Namespaces in which an earlier run may have left something.
+    /// Namespaces in which an earlier run may have left orphans.
     Scan(Scan),
 }
 
-/// What was read.
+/// Contents of namespaces.
 pub enum Seen {
-    /// Contents of open namespaces, or why one could not be read.
+    /// Contents of open namespaces, or the error with which a read failed.
     Refresh(Vec<(NetnsId, Result<Box<Snapshot>, String>)>),
     /// Namespaces of the startup scan.
     Scan(Vec<Scanned>),
@@ -87,7 +87,7 @@ impl Look {
 }
 
 impl Seen {
-    /// Takes the outcomes of [`Look::readings`].
+    /// Collects the outcomes of [`Look::readings`].
     pub fn read(outcomes: Vec<KernelOutcome>) -> Self {
         let read = outcomes.into_iter().map(|outcome| match outcome.result {
             Ok(Reply::Contents(snapshot)) => (NetnsId(outcome.id), Ok(snapshot)),
@@ -98,7 +98,7 @@ impl Seen {
     }
 }
 
-/// See the [module documentation](self).
+/// Connects the engine with the kernel, the watchers and the reporter.
 pub struct NetworkEffects {
     host: Arc<dyn Host>,
     marks: Marks,
@@ -109,18 +109,18 @@ pub struct NetworkEffects {
     plan: ReadingPlan,
     facts: HostFacts,
     in_flight: HashMap<u64, InFlight>,
-    /// Routes and neighbours that a foreign object displaced: re-creation may overwrite it.
+    /// Routes and neighbours displaced by a foreign object: re-creation may overwrite it.
     displaced: BTreeSet<Key>,
     /// Tasks for the next batch that belong to no operation.
     housekeeping: Vec<Task>,
-    /// Orphans that must stay.
+    /// Held orphans.
     held: HeldOrphans,
-    /// At a resync, foreign addresses are removed from managed links.
+    /// True if a resync deletes foreign addresses from managed links.
     strict: bool,
 }
 
 impl NetworkEffects {
-    /// Effects through these parts. A namespace that is not watched is read every `sweep_interval`.
+    /// Creates effects on these parts. A namespace that is not watched is read every `sweep_interval`.
     pub fn new(
         host: Arc<dyn Host>,
         marks: Marks,
@@ -148,12 +148,12 @@ impl NetworkEffects {
         }
     }
 
-    /// Removes, at a resync, foreign addresses from the links that the agent made and from those of EXISTING interfaces.
+    /// Makes a resync delete foreign addresses from links that the agent created and from the links of EXISTING interfaces.
     pub fn strict(self) -> Self {
         NetworkEffects { strict: true, ..self }
     }
 
-    /// Returns the fact that stands for the agent's own namespace.
+    /// Returns the fact that represents the agent's own namespace.
     pub fn own_namespace(own: NetnsId) -> (Key, Option<Value>) {
         (NamespaceName::Own.key(), Some(Value::AppliedNamespace(Namespace::own(own))))
     }
@@ -172,7 +172,7 @@ impl NetworkEffects {
         self.reporter.bulk(None);
     }
 
-    /// Readies an operation.
+    /// Prepares an operation, and records it as in flight.
     fn task(&mut self, mut operation: Operation<KernelOp>) -> Task {
         let replaces_foreign = self.displaced.remove(&operation.key) && operation.verb == Verb::Create;
         if replaces_foreign {
@@ -185,7 +185,7 @@ impl NetworkEffects {
         let in_flight = InFlight::new(&operation, replaces_foreign);
         if let Some(netns) = in_flight.closes().filter(|netns| self.held.are_in(*netns)) {
             held::keep_namespace(&mut operation.steps);
-            // So that the startup scan returns to it.
+            // The namespace is kept open for the startup scan, which must read it again.
             self.namespaces.set_attribution(netns, Attribution::Unattributed);
         }
         self.in_flight.insert(operation.id, in_flight);
@@ -197,7 +197,7 @@ impl NetworkEffects {
     }
 }
 
-/// Lets a route or a neighbour be created in the place of another one.
+/// Allows the creation of a route or neighbour to replace an existing one.
 fn replace_foreign(op: &mut KernelOp) {
     if let KernelOp::AddRoute { adopt, .. } | KernelOp::SetNeighbour { adopt, .. } = op {
         *adopt = true;
@@ -218,12 +218,12 @@ impl Effects for NetworkEffects {
     }
 
     fn goes_together(operation: &Operation<KernelOp>) -> bool {
-        // All namespaces that are opened together must be known before links can be distinguished from those that belong elsewhere.
+        // All namespaces opened together must be known before links can be distinguished from those that belong to another namespace.
         !is_change(operation)
     }
 
     fn prepare(&mut self, operations: Vec<Operation<KernelOp>>, now: Duration) -> Vec<Task> {
-        // Opening a namespace changes nothing in one. So a restart that finds everything in order reads each namespace once.
+        // Opening a namespace changes nothing in it. Without this distinction, a restart without changes would read namespaces twice.
         let changes = operations.iter().filter(|operation| is_change(operation)).count();
         if self.plan.batch(changes, now) {
             self.begin_bulk_change(now);
@@ -248,7 +248,7 @@ impl Effects for NetworkEffects {
 
     fn performed(&mut self, scheduler: &mut Scheduler<Network>, outcomes: Vec<KernelOutcome>) {
         let opened = outcomes.into_iter().filter_map(|outcome| self.outcome(scheduler, outcome));
-        // All namespaces that were opened together must be known before links can be distinguished from those that belong elsewhere.
+        // All namespaces opened together must be known before links can be distinguished from those that belong to another namespace.
         let opened: Vec<_> = opened.collect();
         for opened in &opened {
             self.inspect_opened(scheduler, opened);
@@ -262,7 +262,7 @@ impl Effects for NetworkEffects {
                 for (netns, contents) in read {
                     match contents {
                         Ok(snapshot) => self.inspect_all(scheduler, netns, &snapshot, false),
-                        // An error never means that something is gone: read it again later.
+                        // An error does not mean that an object is gone, so read again later.
                         Err(message) => {
                             warn!(%netns, "cannot read the namespace: {message}");
                             self.plan.retry_later(netns);
@@ -279,7 +279,7 @@ impl Effects for NetworkEffects {
         match signal {
             Signal::Namespace(netns) => match self.namespaces.changed(netns) {
                 true => self.plan.changed(netns),
-                // It may be reported as open soon, with contents that are older than the change.
+                // The namespace may be reported as open soon, with contents older than the change.
                 false => self.host.rearm(netns),
             },
             Signal::Microservice(change) => self.microservice(scheduler, change),
@@ -287,7 +287,7 @@ impl Effects for NetworkEffects {
             Signal::HoldOrphans(holding) => {
                 if self.held.hold(holding) && !holding {
                     self.reporter.held_orphans(Vec::new());
-                    // Orphans that were passed over are found when their namespaces are read again.
+                    // Orphans that were skipped are observed when their namespaces are read again.
                     self.suspect_all(now);
                 }
             }
@@ -313,7 +313,7 @@ impl Effects for NetworkEffects {
         if due.is_empty() {
             return self.scan.take_due(&self.marks).map(Look::Scan);
         }
-        // Before they are read, so that no change falls between.
+        // Before the read, so that no change is missed.
         due.iter().for_each(|netns| self.host.rearm(*netns));
         Some(Look::Refresh(due))
     }
@@ -335,7 +335,7 @@ impl Effects for NetworkEffects {
     }
 
     fn publish(&mut self, scheduler: &Scheduler<Network>, changes: Vec<StatusChange>) {
-        // Before a status is deleted, for that is the sign to the user that the value is forgotten.
+        // Before a status is deleted, because the deletion tells the user that the agent no longer knows the value.
         self.drop_unused_references(scheduler);
         self.update_scan(scheduler);
         self.namespaces.learn();

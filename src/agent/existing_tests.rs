@@ -1,4 +1,4 @@
-//! EXISTING interfaces in all forms on the simulated kernel: does the agent take its own work for somebody else's?
+//! Tests of EXISTING interfaces on the simulated kernel: the agent must not mistake its own changes for foreign ones.
 
 mod conflict;
 
@@ -20,7 +20,7 @@ use crate::{
 };
 use netns_kernel::{AddressSpec, KernelOp, NetnsId};
 
-/// Steps after which a world that is still busy counts as one that never comes to rest.
+/// Maximum number of steps after which a world must have nothing left to do.
 const STEPS_MAX: usize = 400;
 const MANNER: Manner = Manner {
     docker: false,
@@ -31,7 +31,7 @@ const MANNER: Manner = Manner {
 /// Desired values by key.
 pub(super) type Desired = BTreeMap<String, String>;
 
-/// An agent on a machine.
+/// An agent on a simulated machine.
 pub(super) struct World {
     pub(super) machine: SharedMachine,
     agent: Agent,
@@ -51,7 +51,7 @@ impl World {
         world
     }
 
-    /// The store is listed.
+    /// Delivers a listing of the store.
     pub(super) fn list(&mut self, desired: &Desired) {
         let items = desired.iter().map(|(key, value)| RawItem {
             key: RawKey::from(key.as_bytes()),
@@ -70,7 +70,7 @@ impl World {
         self.restart_with(desired, Disk::of_known_store(1))
     }
 
-    /// Restarts the agent without anything that it knows of the store, so that it holds orphans.
+    /// Restarts the agent without its note about the store, so that it holds orphans.
     pub(super) fn restart_holding(self, desired: &Desired) -> Self {
         self.restart_with(desired, Disk::default())
     }
@@ -108,12 +108,12 @@ impl World {
         assert_eq!(self.state(key), (ValueState::Configured, String::new()), "{key}");
     }
 
-    /// Has a namespace read again.
+    /// Notifies the agent of a change in a namespace, so that it reads the namespace again.
     pub(super) fn refresh(&mut self, netns: NetnsId) {
         self.agent.events.push_back(Event::Signal(Signal::Namespace(netns)));
     }
 
-    /// Works until nothing is left to do or to read; retries are not waited for.
+    /// Runs the agent until there is nothing to do or to read. Does not wait for retries.
     pub(super) fn rest(&mut self) {
         for _ in 0..STEPS_MAX {
             let changed = std::mem::take(&mut self.machine.get().kernel.told);
@@ -121,7 +121,7 @@ impl World {
             self.agent.events.extend(signals);
             if self.agent.wake(self.now) {
                 while !matches!(
-                    self.agent.perform(&self.machine, &mut Vec::new()).expect("nobody kills the agent"),
+                    self.agent.perform(&self.machine, &mut Vec::new()).expect("the agent is not killed"),
                     Progress::Finished
                 ) {}
             } else if let Some(due) = self.agent.core.effects().refresh_deadline() {
@@ -130,10 +130,10 @@ impl World {
                 return;
             }
         }
-        panic!("does not come to rest: {:#?}", self.log());
+        panic!("the agent does not become idle: {:#?}", self.log());
     }
 
-    /// Operations that changed something since this was asked last.
+    /// Returns the operations that changed something since the last call.
     pub(super) fn log(&self) -> Vec<KernelOp> {
         std::mem::take(&mut self.machine.get().kernel.log)
     }
@@ -154,7 +154,7 @@ impl World {
         addresses
     }
 
-    /// Destination and table of each route.
+    /// Returns destination and table of each route.
     fn tables(&self) -> Vec<(String, u32)> {
         let routes = &self.machine.get().kernel.spaces[&OWN].routes;
         routes
@@ -188,7 +188,7 @@ fn spec(text: &str) -> AddressSpec {
     }
 }
 
-/// A machine with a NIC that has an address, a VRF device with table 30, and a NIC in that VRF, all made by hand.
+/// Returns a machine with a NIC that has an address, a VRF device with table 30, and a NIC in that VRF, none created by the agent.
 pub(super) fn machine() -> Kernel {
     let mut kernel = Kernel::new();
     let vrf = kernel.add_foreign_link(OWN, "vrf0", "vrf");
@@ -201,10 +201,10 @@ pub(super) fn machine() -> Kernel {
     kernel
 }
 
-/// A name, and values with their keys.
+/// Description of a set of values, and the values by key.
 type Form = (&'static str, Vec<(String, String)>);
 
-/// Each form of EXISTING with what may hang on it.
+/// Returns all uses of EXISTING, with the values that can depend on it.
 fn forms() -> Vec<Form> {
     [on_links(), in_vrfs()].concat()
 }
@@ -269,7 +269,7 @@ fn in_vrfs() -> Vec<Form> {
     let tenant = || interface("tenant", r#""type":"EXISTING","host_if_name":"vrf0""#);
     vec![
         (
-            "a VRF made by hand, with a member of the agent's",
+            "foreign VRF with a member of the agent",
             vec![
                 tenant(),
                 interface(
@@ -281,7 +281,7 @@ fn in_vrfs() -> Vec<Form> {
             ],
         ),
         (
-            "a VRF made by hand, with a member made by hand",
+            "foreign VRF with a foreign member",
             vec![
                 tenant(),
                 interface(
@@ -292,7 +292,7 @@ fn in_vrfs() -> Vec<Form> {
             ],
         ),
         (
-            "a VRF made by hand under two names",
+            "foreign VRF under two names",
             vec![
                 tenant(),
                 interface("other", r#""type":"EXISTING","host_if_name":"vrf0""#),
@@ -311,9 +311,9 @@ fn in_vrfs() -> Vec<Form> {
     ]
 }
 
-/// The agent never takes its own work for somebody else's, whatever the form and the order of the values.
+/// Whatever the values and their order, the agent does not mistake its own changes for foreign ones.
 #[test]
-fn reading_what_the_agent_did_leads_to_no_operation() {
+fn reading_own_changes_leads_to_no_operation() {
     for (form, values) in forms() {
         for reversed in [false, true] {
             let mut world = World::start(machine(), &Desired::new());
@@ -344,9 +344,9 @@ fn reading_what_the_agent_did_leads_to_no_operation() {
     }
 }
 
-/// The routing table of a VRF made by hand is read from the kernel, and followed.
+/// The routing table of a foreign VRF device is read from the kernel, and routes follow its changes.
 #[test]
-fn routes_follow_a_vrf_that_is_made_again_with_another_table() {
+fn routes_move_when_vrf_is_recreated_with_another_table() {
     for form in [3, 4] {
         let (_, values) = forms().swap_remove(form);
         let mut world = World::start(machine(), &values.iter().cloned().collect());
@@ -357,7 +357,7 @@ fn routes_follow_a_vrf_that_is_made_again_with_another_table() {
             kernel.remove_link(OWN, old);
             let new = kernel.add_foreign_link(OWN, "vrf0", "vrf");
             kernel.set_vrf_table(OWN, new, 40);
-            // The kernel flushes the routes of what leaves a VRF.
+            // The kernel flushes the routes of a link that leaves a VRF.
             kernel.spaces.get_mut(&OWN).expect("it exists").routes.clear();
             let member = kernel.link(OWN, "nic1").expect("the NIC exists").index;
             kernel.link_mut(OWN, member).master = Some(new);
@@ -375,9 +375,9 @@ fn routes_follow_a_vrf_that_is_made_again_with_another_table() {
     }
 }
 
-/// A member of something that is no VRF device says so, and joins once it is one.
+/// An interface whose VRF is not a VRF device fails, and joins once the device is a VRF device.
 #[test]
-fn a_member_of_what_is_no_vrf_device_is_refused_until_it_is_one() {
+fn vrf_member_is_refused_until_master_is_a_vrf_device() {
     let (_, values) = forms().swap_remove(3);
     let mut kernel = machine();
     let index = kernel.link(OWN, "vrf0").expect("it exists").index;
@@ -395,9 +395,9 @@ fn a_member_of_what_is_no_vrf_device_is_refused_until_it_is_one() {
     assert_eq!(world.state(&values[1].0), (ValueState::Configured, String::new()));
 }
 
-/// An address of two values on one link goes with the last of them.
+/// An address of two values on one link is deleted with the last of them.
 #[test]
-fn an_address_of_two_values_is_kept_until_the_last_one_is_gone() {
+fn shared_address_is_kept_until_last_value_is_deleted() {
     let (_, values) = forms().swap_remove(1);
     let mut world = World::start(machine(), &values.iter().cloned().collect());
     world.delete(&values[0].0);
@@ -408,10 +408,10 @@ fn an_address_of_two_values_is_kept_until_the_last_one_is_gone() {
     assert_eq!(world.addresses("nic0"), ["10.5.5.1"]);
 }
 
-/// A read of the namespace during the move of an EXISTING interface to another link does not lose what is still on the old one, and
-/// does not take an address there for the interface's own because it is desired on the new one.
+/// While an EXISTING interface moves to another link, a read of the namespace does not lose its addresses on the old link. An address
+/// there does not count as the interface's own because it is desired on the new link.
 #[test]
-fn an_existing_interface_leaves_nothing_on_the_link_that_it_moves_from() {
+fn moved_existing_interface_leaves_no_address_on_old_link() {
     let on = |link: &str, addresses: &str| {
         let rest = format!(r#""type":"EXISTING","host_if_name":"{link}","ip_addresses":[{addresses}]"#);
         interface("nic", &rest)
@@ -419,7 +419,7 @@ fn an_existing_interface_leaves_nothing_on_the_link_that_it_moves_from() {
     let (key, before) = on("nic0", r#""10.1.0.1/24","10.2.0.1/24""#);
     let mut world = World::start(machine(), &BTreeMap::from([(key.clone(), before)]));
     assert_eq!(world.addresses("nic0"), ["10.1.0.1", "10.2.0.1", "10.5.5.1"]);
-    // ENOMEM, errno(3): one of the deletions fails, so that the namespace is read before the interface has left.
+    // ENOMEM, errno(3): one of the deletions fails, so the namespace is read before the interface has left the old link.
     world.machine.get().kernel.failing = vec![(0, 12)];
     let (_, after) = on("nic1", r#""10.3.0.1/24","10.5.5.1/24""#);
     world.put(&key, &after);
@@ -435,9 +435,9 @@ fn an_existing_interface_leaves_nothing_on_the_link_that_it_moves_from() {
     assert_eq!(world.state(&key), (ValueState::Configured, String::new()));
 }
 
-/// Such an interface takes no operation, so no event of the kernel leads to a reading.
+/// An EXISTING interface needs no operation, so no kernel event leads to a read of its namespace.
 #[test]
-fn the_addresses_of_others_count_at_once_on_a_link_that_was_there() {
+fn foreign_addresses_of_existing_link_satisfy_dependencies_at_once() {
     let mut world = World::start(machine(), &Desired::new());
     let (nic, nic_value) = interface("nic", r#""type":"EXISTING","host_if_name":"nic0""#);
     let (neighbour, neighbour_value) = arp("nic", "10.5.5.9");
@@ -450,7 +450,7 @@ fn the_addresses_of_others_count_at_once_on_a_link_that_was_there() {
         .into_iter()
         .for_each(|key| world.assert_configured(key));
 
-    // It moves to another link and back.
+    // The interface moves to another link and back.
     let (_, moved) = interface("nic", r#""type":"EXISTING","host_if_name":"nic1""#);
     world.put(&nic, &moved);
     world.rest();

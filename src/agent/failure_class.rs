@@ -1,6 +1,4 @@
-//! Classifies failed kernel operations for the scheduler: a wait or a failure.
-//!
-//! Start reading at [`classify`].
+//! Classifies failed kernel operations for the scheduler: the value waits for something, or the operation failed.
 
 use crate::desired::TENTATIVE;
 use crate::scheduler::FaultKind;
@@ -9,22 +7,22 @@ use netns_kernel::FailureKind;
 /// Class of a failure of the kernel or the executor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Class {
-    /// An object that it needs does not exist yet.
+    /// The operation needs an object that does not exist yet.
     Waiting,
-    /// It failed.
+    /// The operation failed.
     Failed(FaultKind),
 }
 
 /// Subject of an operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Subject {
-    /// It opens, verifies or closes a namespace.
+    /// The operation opens, verifies or closes a namespace.
     Namespace,
-    /// It changes something in one.
+    /// The operation changes an object in a namespace.
     Object,
 }
 
-/// Classifies a failure of an operation, with its reason.
+/// Returns the class of a failure and its CamelCase reason.
 pub(super) fn classify(kind: FailureKind, subject: Subject) -> (Class, &'static str) {
     let failed = Class::Failed;
     match (kind, subject) {
@@ -48,7 +46,7 @@ mod tests {
 
     const BOTH: &[Subject] = &[Subject::Namespace, Subject::Object];
 
-    /// A test of a row: the failure, the subjects of the operation, the class and the reason.
+    /// Creates one test per row: failure kind, subjects of the operation, expected class and reason.
     macro_rules! rows {
         ($($name:ident: $kind:ident, $subjects:expr => $class:expr, $reason:expr;)+) => {$(
             #[test]

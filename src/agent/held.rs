@@ -1,4 +1,4 @@
-//! Orphans that stay because the store lost its content: nobody is known to have deleted their values.
+//! Orphans that are kept after the store lost its content, because their values may not have been deleted on purpose.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,25 +10,25 @@ use models::key::Key;
 use crate::descriptors::value::{NamespaceName, Orphan, Value};
 use netns_kernel::{KernelOp, NetnsId};
 
-/// Orphans found while removals are held.
+/// Orphans observed while removals are held.
 #[derive(Default)]
 pub struct HeldOrphans {
     holding: bool,
     found: BTreeMap<(NetnsId, NamespaceName), BTreeMap<Key, Arc<Orphan>>>,
-    /// Empty namespaces that an earlier run made.
+    /// Empty namespaces that an earlier run created.
     empty: BTreeSet<(NetnsId, NamespaceName)>,
 }
 
 impl HeldOrphans {
-    /// Whether removals are held.
+    /// Returns whether removals are held.
     pub fn is_holding(&self) -> bool {
         self.holding
     }
 
-    /// Begins or ends to hold removals. Returns whether that is a change.
+    /// Starts or stops holding removals. Returns whether that is a change.
     pub fn hold(&mut self, holding: bool) -> bool {
         let changed = std::mem::replace(&mut self.holding, holding) != holding;
-        // What was found stays when the store is lost once more.
+        // The orphans stay recorded if the store is lost again during a hold.
         if changed {
             self.found.clear();
             self.empty.clear();
@@ -36,7 +36,7 @@ impl HeldOrphans {
         changed
     }
 
-    /// Records whether an empty namespace of an earlier run stays. Returns whether that is a change.
+    /// Records whether an empty namespace of an earlier run is kept. Returns whether that is a change.
     pub fn keep_empty(&mut self, netns: NetnsId, name: &NamespaceName, stays: bool) -> bool {
         let place = (netns, name.clone());
         match stays {
@@ -45,8 +45,9 @@ impl HeldOrphans {
         }
     }
 
-    /// Takes the orphans out of what was found in a namespace, but for those of values that are desired. Returns whether the set of
-    /// held orphans changed.
+    /// Moves orphans from the values observed in a namespace to the held orphans, except superseded ones.
+    ///
+    /// Returns whether the set of held orphans changed.
     pub fn take(&mut self, netns: NetnsId, name: &NamespaceName, found: &mut Vec<(Key, Value)>) -> bool {
         if !self.holding {
             return false;
@@ -67,25 +68,27 @@ impl HeldOrphans {
         !before.is_some_and(|before| before.keys().eq(orphans.keys()))
     }
 
-    /// A namespace is no longer open under a name. Returns whether the set of held orphans changed.
+    /// Forgets the orphans of a namespace that is no longer open under a name. Returns whether the set of held orphans changed.
     pub fn closed(&mut self, netns: NetnsId, name: &NamespaceName) -> bool {
         let place = (netns, name.clone());
         self.empty.remove(&place) | self.found.remove(&place).is_some()
     }
 
-    /// Whether a namespace contains held orphans.
+    /// Returns whether a namespace contains held orphans.
     pub fn are_in(&self, netns: NetnsId) -> bool {
         self.found.keys().any(|(place, _)| *place == netns)
     }
 
-    /// What removes the held orphans that nothing tells from foreign objects once an interface is gone.
+    /// Returns the operations that delete the held orphans which depend on the ownership mark of an interface.
+    ///
+    /// Once the interface is gone, nothing distinguishes them from foreign objects.
     pub fn removals_before(&self, interface: &Key) -> Vec<KernelOp> {
         let orphans = self.found.values().flat_map(BTreeMap::values);
         let borne = orphans.filter(|orphan| orphan.bearer.as_ref() == Some(interface));
         borne.flat_map(|orphan| orphan.removal.clone()).collect()
     }
 
-    /// Each held orphan once, for people.
+    /// Returns a text for users about each held orphan.
     pub fn texts(&self) -> Vec<String> {
         let places = self
             .found
@@ -101,7 +104,7 @@ impl HeldOrphans {
     }
 }
 
-/// Changes the closing of a namespace so that it survives although the agent created it.
+/// Changes the operations that close a namespace so that they do not delete it, although the agent created it.
 pub fn keep_namespace(ops: &mut [KernelOp]) {
     for op in ops {
         if let KernelOp::CloseNamespace { remove_if_marked, .. } = op {
@@ -115,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn orphans_stay_known_when_the_store_is_lost_once_more() {
+    fn second_store_loss_keeps_held_orphans() {
         let (netns, name) = (NetnsId(7), NamespaceName::Named("red".to_owned()));
         let orphan = Orphan {
             namespace: name.clone(),
@@ -135,12 +138,12 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_namespace_that_stays_is_listed_until_it_may_go() {
+    fn empty_namespace_is_listed_until_release() {
         let (netns, name) = (NetnsId(7), NamespaceName::Named("red".to_owned()));
         let mut held = HeldOrphans::default();
         assert!(held.hold(true));
         assert!(held.keep_empty(netns, &name, true));
-        assert!(!held.keep_empty(netns, &name, true), "it is listed already");
+        assert!(!held.keep_empty(netns, &name, true), "it is already listed");
         assert_eq!(held.texts(), ["namespace NSID:red"]);
         assert!(held.closed(netns, &name) && held.texts().is_empty());
         assert!(held.keep_empty(netns, &name, true));

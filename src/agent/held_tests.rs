@@ -1,4 +1,4 @@
-//! What stays while orphans are held, and what does not, on the simulated kernel.
+//! Tests of held orphans on the simulated kernel.
 
 use models::proto::ligato::kvscheduler::ValueState;
 
@@ -23,7 +23,7 @@ fn route(interface: &str, network: &str, metric: u32) -> (String, String) {
     (key, value)
 }
 
-/// Destinations of the agent's routes.
+/// Returns the destinations of the agent's routes.
 fn routes(world: &World) -> Vec<String> {
     let routes = &world.machine.get().kernel.spaces[&OWN].routes;
     let own = routes.iter().filter(|state| state.protocol == PROTOCOL);
@@ -31,13 +31,13 @@ fn routes(world: &World) -> Vec<String> {
 }
 
 #[test]
-fn a_pair_stays_while_one_of_its_ends_is_held() {
+fn veth_pair_stays_while_one_end_is_held() {
     let (left, right) = (end("left", "right"), end("right", "left"));
     let all = desired(&[&left, &right]);
     let world = World::start(Kernel::new(), &all);
 
     let mut world = world.restart_holding(&desired(&[&left]));
-    assert_eq!(world.log(), [], "the other end would go with this one");
+    assert_eq!(world.log(), [], "deleting this end would delete the held one");
     assert_eq!(world.state(&left.0).0, ValueState::Pending);
 
     world.list(&all);
@@ -46,7 +46,7 @@ fn a_pair_stays_while_one_of_its_ends_is_held() {
 }
 
 #[test]
-fn a_held_pair_goes_if_one_of_its_ends_is_desired_as_something_else() {
+fn held_veth_pair_is_deleted_if_one_end_is_desired_with_another_type() {
     let (left, right) = (end("left", "right"), end("right", "left"));
     let world = World::start(Kernel::new(), &desired(&[&left, &right]));
 
@@ -57,7 +57,7 @@ fn a_held_pair_goes_if_one_of_its_ends_is_desired_as_something_else() {
 }
 
 #[test]
-fn a_held_route_on_lo_goes_with_the_interface_of_lo() {
+fn held_route_on_lo_is_deleted_with_its_interface() {
     let lo = interface("lo1", r#""type":"LOOPBACK","host_if_name":"lo","ip_addresses":["10.1.0.1/24"]"#);
     let route = route("lo1", "20.0.0.0/16", 0);
     let world = World::start(Kernel::new(), &desired(&[&lo, &route]));
@@ -73,12 +73,12 @@ fn a_held_route_on_lo_goes_with_the_interface_of_lo() {
     let mark_goes = position(|op| matches!(op, KernelOp::SetLink { changes, .. } if changes.alias.is_some()));
     assert!(
         route_goes.is_some() && route_goes < mark_goes,
-        "without the mark nothing tells whose it is: {log:#?}"
+        "the route must be deleted before the ownership mark of its interface: {log:#?}"
     );
 }
 
 #[test]
-fn a_route_is_not_held_if_it_is_desired_in_another_form() {
+fn route_is_not_held_if_it_is_desired_with_other_attributes() {
     let dummy = interface("d", r#""type":"DUMMY","ip_addresses":["10.1.0.1/24"]"#);
     let (one, other) = (route("d", "20.0.0.0/16", 0), route("d", "21.0.0.0/16", 0));
     let world = World::start(Kernel::new(), &desired(&[&dummy, &one, &other]));
@@ -91,9 +91,9 @@ fn a_route_is_not_held_if_it_is_desired_in_another_form() {
     assert_eq!(left, ["20.0.0.0", "21.0.0.0"]);
 }
 
-/// A held namespace is still open when its name leads to another one.
+/// The held namespace is still open when its name resolves to another one.
 #[test]
-fn what_is_in_a_namespace_under_a_former_name_says_nothing_about_the_one_that_has_the_name_now() {
+fn read_of_former_namespace_does_not_affect_new_one_with_the_same_name() {
     let in_red = |name: &str| interface(name, r#""type":"DUMMY","namespace":{"type":"NSID","reference":"red"}"#);
     let (lost, kept) = (in_red("lost"), in_red("kept"));
     let world = World::start(Kernel::new(), &desired(&[&lost]));
@@ -102,7 +102,7 @@ fn what_is_in_a_namespace_under_a_former_name_says_nothing_about_the_one_that_ha
     let former = world.machine.get().kernel.names["red"];
     {
         let kernel = &mut world.machine.get().kernel;
-        assert!(kernel.link(former, "lost").is_some(), "it is held");
+        assert!(kernel.link(former, "lost").is_some(), "the link is held");
         kernel.remove_named("red");
         kernel.add_named("red");
     }

@@ -1,6 +1,6 @@
 //! Decides when removals are held because the store lost its content, and until when.
 //!
-//! Contains no I/O: [`Removals`](super::removals::Removals) carries the decisions out, and so does the simulator.
+//! Performs no I/O: [`Removals`](super::removals::Removals) carries out the decisions, and so does the simulator.
 
 use crate::{
     config::OnStoreLoss,
@@ -13,46 +13,46 @@ use crate::{
     },
 };
 
-/// One step of a decision; the steps are carried out in their order.
+/// One step of a decision. The steps are carried out in order.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Action {
     /// Report that removals are held, and keep orphans.
     Hold(Reason),
-    /// Report the revision from which on an acceptance counts.
+    /// Report the revision after which an acceptance counts.
     Date(Reason),
     /// Write the note of the store.
     WriteNote,
-    /// Apply the listing; values that it lacks are deleted.
+    /// Apply the listing; delete values that are not in it.
     Apply,
-    /// Apply the listing; values that it lacks stay desired.
+    /// Apply the listing; keep values that are not in it desired.
     ApplyWithoutRemovals,
-    /// Give up the held values.
+    /// Delete the held values.
     Accept,
     /// Report that removals are no longer held, and delete orphans.
     Release,
 }
 
-/// What is held at present.
+/// State of the hold, as input of [`Hold::judge`].
 #[derive(Clone, Copy, Debug)]
 pub struct Present {
-    /// Somebody has accepted the removals.
+    /// A user has accepted the removals.
     pub accepted: bool,
     /// There are held values or orphans.
     pub something: bool,
-    /// Everything that was desired at start was acted upon, so all orphans are known.
+    /// Everything that was desired at start has been processed, so all orphans are known.
     pub in_sync: bool,
 }
 
-/// See the [module documentation](self).
+/// Decisions about held removals.
 pub struct Hold {
     policy: OnStoreLoss,
     reason: Option<Reason>,
-    /// Number of losses that were reported to this agent.
+    /// Number of store losses reported to this agent.
     losses: u64,
 }
 
 impl Hold {
-    /// Nothing is held.
+    /// Creates the state in which nothing is held.
     pub fn new(policy: OnStoreLoss) -> Self {
         Hold {
             policy,
@@ -61,37 +61,39 @@ impl Hold {
         }
     }
 
-    /// Why removals are held; `None` if they are not.
+    /// Returns the reason why removals are held; `None` if they are not.
     #[cfg(any(test, feature = "simulation"))]
     pub fn reason(&self) -> Option<&Reason> {
         self.reason.as_ref()
     }
 
-    /// Whether a loss of the store's content is to be held, and not followed.
+    /// Returns whether a loss of the store's content leads to a hold instead of removals.
     pub fn holds(&self, reason: &SnapshotReason) -> bool {
         self.policy == OnStoreLoss::Hold && matches!(reason, SnapshotReason::StoreReplaced { .. })
     }
 
-    /// Before the store is read: orphans stay if they were held before, or if nothing is known of the store.
+    /// Decides before the store is read: orphans are held if they were held before, or if nothing is known about the store.
     pub fn begin(&mut self, remembered: &Remembered, holds_values: bool) -> Vec<Action> {
         if self.policy == OnStoreLoss::Apply {
             return if holds_values { vec![Action::Accept] } else { Vec::new() };
         }
         let unexplained = || Reason {
-            evidence: "values are held since an earlier run".to_owned(),
+            evidence: "values have been held since an earlier run".to_owned(),
             revision: 0,
         };
         self.reason = match remembered {
             Remembered::Note(note) => note.held.clone().or_else(|| holds_values.then(unexplained)),
             Remembered::Nothing(why) => Some(Reason {
-                evidence: format!("nothing is known of the store as it was ({why})"),
+                evidence: format!("the previous content of the store is unknown ({why})"),
                 revision: 0,
             }),
         };
         self.reason.clone().map(Action::Hold).into_iter().collect()
     }
 
-    /// The whole store was listed. `accepted_at` is the revision of the newest acceptance in it; `note` is the note of the store.
+    /// Decides after the whole store was listed.
+    ///
+    /// `accepted_at` is the revision of the newest acceptance in the store; `note` is the note about the store.
     pub fn listed(&mut self, revision: i64, reason: &SnapshotReason, accepted_at: Option<i64>, note: Option<&Note>) -> Vec<Action> {
         self.losses = note.map_or(self.losses, |note| note.losses);
         let mut actions = match reason {
@@ -103,7 +105,7 @@ impl Hold {
             _ => vec![Action::WriteNote, Action::Apply],
         };
         match &mut self.reason {
-            // Only what is put from now on can be about this.
+            // The revision of the loss is unknown, so only an acceptance that is put from now on can be about it.
             Some(reason) if reason.revision == 0 => {
                 reason.revision = revision;
                 actions.extend([Action::Date(reason.clone()), Action::WriteNote]);
@@ -114,13 +116,13 @@ impl Hold {
         actions
     }
 
-    /// Somebody has put an acceptance into the store.
+    /// Decides after a user has put an acceptance into the store.
     pub fn accepted(&self) -> Vec<Action> {
         let holds = self.reason.is_some();
         if holds { vec![Action::Accept] } else { Vec::new() }
     }
 
-    /// Ends the hold when it was accepted, or when there is nothing to hold any more.
+    /// Ends the hold if it was accepted, or if nothing is held any more.
     pub fn judge(&mut self, present: Present) -> Vec<Action> {
         let pointless = !present.something && present.in_sync;
         if self.reason.is_none() || !(present.accepted || pointless) {
@@ -130,8 +132,10 @@ impl Hold {
         vec![Action::Release, Action::WriteNote]
     }
 
-    /// The note to write. `None` if it is about a store whose loss was not reported yet: a process that starts with it would take the
-    /// lost store for the one that was followed.
+    /// Returns the note to write.
+    ///
+    /// Returns `None` if the note is about a store whose loss was not reported yet. A process that starts with such a note would mistake
+    /// the lost store for the one that was followed.
     pub fn note(&self, note: &Note) -> Option<Note> {
         (note.losses <= self.losses).then(|| Note {
             held: self.reason.clone(),
@@ -155,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_store_is_held_until_it_is_accepted() {
+    fn store_loss_is_held_until_accepted() {
         let mut hold = Hold::new(OnStoreLoss::Hold);
         assert_eq!(hold.begin(&Remembered::Note(note(0)), false), []);
         let actions = hold.listed(7, &replaced(), Some(3), Some(&note(1)));
@@ -174,12 +178,12 @@ mod tests {
     }
 
     #[test]
-    fn the_note_of_a_lost_store_is_not_written_before_the_loss_is_reported() {
+    fn note_of_lost_store_is_not_written_before_loss_is_reported() {
         let mut hold = Hold::new(OnStoreLoss::Hold);
         hold.begin(&Remembered::Note(note(0)), false);
         assert_eq!(hold.note(&note(1)), None);
         hold.listed(7, &replaced(), None, Some(&note(1)));
         let written = hold.note(&note(1)).expect("the loss was reported");
-        assert!(written.held.is_some(), "a process that starts with it holds as well");
+        assert!(written.held.is_some(), "a process that starts with the note holds removals, too");
     }
 }

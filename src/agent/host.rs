@@ -1,7 +1,6 @@
-//! What the agent asks of the machine it runs on, as narrow as it can be, so that a simulated machine can answer as well.
+//! Traits between the agent's logic and the machine that it runs on, which the simulator implements as well.
 //!
-//! Owns the traits between the agent's logic and the threads and tasks around it. Nothing here waits: what does is work for a
-//! [`Performer`](crate::engine::Performer). Start reading at [`Host`].
+//! No method blocks; blocking work is done by a [`Performer`](crate::engine::Performer).
 
 use std::io;
 
@@ -14,39 +13,41 @@ use crate::{
 };
 use netns_kernel::{Executor, Failure, NamedTarget, NetnsId, process_namespaces};
 
-/// The machine, as far as it can be asked at once.
+/// State of the machine that can be read without blocking.
 pub trait Host: Send + Sync {
-    /// The namespace in which the agent was started.
+    /// Returns the namespace in which the agent was started.
     fn own_namespace(&self) -> NetnsId;
 
-    /// Whether changes in the namespace are told; otherwise it has to be read from time to time.
+    /// Returns whether changes in the namespace are notified; if not, it has to be read periodically.
     fn is_watched(&self, netns: NetnsId) -> bool;
 
-    /// Lets a change in a namespace be told again; at once, when something happened since the last one.
+    /// Enables the next change notification of a namespace; it is sent at once if something changed since the last one.
     fn rearm(&self, netns: NetnsId);
 
-    /// Stops telling of changes in all namespaces, or begins again. What changes meanwhile is not told: all must be read afterwards.
+    /// Enables or disables change notifications of all namespaces.
+    ///
+    /// Changes are lost while notifications are disabled: read all namespaces after enabling them.
     fn listen(&self, on: bool);
 
-    /// All names of namespaces and what they lead to, sorted by name.
+    /// Returns all named namespaces and what the names refer to, sorted by name.
     ///
     /// # Errors
-    /// They cannot be listed.
+    /// Fails if they cannot be listed.
     fn named(&self) -> Result<Vec<(String, NamedTarget)>, Failure>;
 
-    /// Removes a name that an agent with this mark was creating when it was killed. Answers whether there was one.
+    /// Removes a name that an agent with this mark was creating when it was killed. Returns whether there was one.
     ///
     /// # Errors
-    /// It cannot be read or removed.
+    /// Fails if the name cannot be read or removed.
     fn remove_leftover(&self, name: &str, mark: &str) -> Result<bool, Failure>;
 
-    /// The distinct namespaces of all processes, each with one process that is in it.
+    /// Returns the distinct namespaces of all processes, each with one process that is in it.
     ///
     /// # Errors
-    /// They cannot be listed.
+    /// Fails if the processes cannot be listed.
     fn processes(&self) -> io::Result<Vec<(NetnsId, i32)>>;
 
-    /// The namespace that a process is in; `None` when it has ended.
+    /// Returns the namespace of a process; `None` if the process has ended.
     fn namespace_of(&self, pid: i32) -> Option<NetnsId>;
 }
 
@@ -84,12 +85,12 @@ impl Host for Executor {
     }
 }
 
-/// Who watches what references to namespaces lead to; see [`Watcher`].
+/// Watches references to namespaces; see [`Watcher`].
 pub trait ReferenceWatcher: Send {
-    /// Tells when `target` leads to something else than `binding` says, now or later.
+    /// Notifies once `target` resolves to something else than `binding`, now or later.
     fn watch(&self, key: String, target: Target, binding: Binding);
 
-    /// Forgets a key.
+    /// Stops watching a key.
     fn unwatch(&self, key: &str);
 }
 
@@ -103,17 +104,17 @@ impl ReferenceWatcher for Watcher {
     }
 }
 
-/// Where statuses go; see [`Told`](super::statuses::Told).
+/// Destination of statuses; see [`Told`](super::statuses::Told).
 pub trait StatusStore: Send + Sync {
     /// Publishes a message under a key.
     fn set(&self, key: String, message: Published);
 
-    /// Takes back what was published under a key.
+    /// Deletes a key.
     fn remove(&self, key: &str);
 
-    /// All that is to be published has been set once: whatever an earlier run left can go.
+    /// Called once everything to be published has been set, so that keys of an earlier run may be deleted.
     fn retain_only_current(&self);
 
-    /// All that is wanted has been acted upon, as far as it can be now.
+    /// Called when all desired values have been processed as far as possible.
     fn settled(&self) {}
 }

@@ -1,8 +1,8 @@
-//! One agent per label on a machine: two would delete each other's objects as orphans.
+//! Ensures that only one agent per label runs on a machine: two would delete each other's objects as orphans.
 //!
-//! Two things show that a label is taken, and the kernel removes both with the process: a locked file in `/run/netns-agent`, and a Unix
-//! socket with an abstract name. The file reaches every agent that shares `/run`. The socket is visible in `/proc/PID/net/unix`, so it is
-//! found in every network namespace that a visible process is in, whatever `/run` that process has.
+//! An agent takes its label with a locked file in `/run/netns-agent` and with a Unix socket with an abstract name. The kernel releases both
+//! when the process ends. The file is seen by every agent that shares `/run`. The socket is listed in `/proc/PID/net/unix`, so it is found
+//! in every network namespace of a visible process, even if that process has another `/run`.
 
 use std::{
     fmt,
@@ -34,7 +34,7 @@ use tracing::{debug, warn};
 use crate::signals::process::start_time;
 use netns_kernel::process_namespaces;
 
-/// Where the locked files are.
+/// Directory of the locked files.
 pub const DIRECTORY: &str = "/run/netns-agent";
 
 /// A label that belongs to this process until it ends.
@@ -52,7 +52,7 @@ pub struct Taken {
     holder: Holder,
 }
 
-/// An agent that has a label, as far as it is known.
+/// Known data about an agent that has a label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Holder {
     pid: Option<i32>,
@@ -77,15 +77,15 @@ impl fmt::Display for Holder {
 }
 
 impl LabelLock {
-    /// Takes a label. What cannot be checked is logged and does not prevent the start.
+    /// Takes a label. Checks that are not possible are logged and do not prevent the start.
     ///
     /// # Errors
-    /// Another agent has it.
+    /// Fails if another agent has the label.
     pub fn take(label: &str) -> Result<Self, Taken> {
         Self::take_in(Path::new(DIRECTORY), label)
     }
 
-    /// Whether this process has the abstract socket of the label, so that no other process in its network namespace does.
+    /// Returns whether this process has the abstract socket of the label, so that no other process in its network namespace does.
     pub fn has_socket(&self) -> bool {
         self.socket.is_some()
     }
@@ -160,7 +160,7 @@ impl Holder {
         }
     }
 
-    /// Three lines: PID, since when, command.
+    /// Returns three lines: PID, start time, command.
     fn text(&self) -> String {
         format!("{}\n{}\n{}\n", self.pid.unwrap_or_default(), self.since, self.command)
     }
@@ -185,14 +185,14 @@ impl Holder {
     }
 }
 
-/// Command line of a process.
+/// Returns the command line of a process.
 fn command(process: &str) -> String {
     let text = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
     let words = text.split(|byte| *byte == 0).filter(|word| !word.is_empty());
     words.map(|word| word.escape_ascii().to_string()).collect::<Vec<_>>().join(" ")
 }
 
-/// When a process was started.
+/// Returns the start time of a process.
 fn started(pid: i32) -> Option<SystemTime> {
     let ticks = start_time(pid).ok()?;
     let per_second = u64::try_from(sysconf(SysconfVar::CLK_TCK).ok()??).ok()?;
@@ -202,12 +202,12 @@ fn started(pid: i32) -> Option<SystemTime> {
     Some(SystemTime::UNIX_EPOCH + Duration::from_secs(boot) + since_boot)
 }
 
-/// Whether a user could be an agent. Any user can bind a name, and must not be able to prevent the start of an agent by that.
+/// Returns whether an agent may run as this user. Any user can bind the name, but must not be able to prevent the start of an agent.
 fn may_be_agent(uid: u32) -> bool {
     uid == 0 || uid == geteuid().as_raw()
 }
 
-/// Who has the name in the network namespace of this process.
+/// Returns the process that has the name in the network namespace of this process.
 fn peer(name: &str) -> Option<Holder> {
     let stream = UnixStream::connect_addr(&SocketAddr::from_abstract_name(name).ok()?).ok()?;
     let credentials = getsockopt(&stream, PeerCredentials).ok()?;
@@ -215,11 +215,11 @@ fn peer(name: &str) -> Option<Holder> {
         warn!(
             uid = credentials.uid(),
             pid = credentials.pid(),
-            "an unprivileged user has the abstract socket {name}"
+            "an unprivileged process has bound the abstract socket {name}; it is ignored"
         );
         return None;
     }
-    // The kernel answers 0 for a process that is not visible here.
+    // The kernel returns PID 0 for a process that is not visible in this PID namespace.
     match credentials.pid() {
         0 => Some(Holder {
             pid: None,
@@ -230,27 +230,29 @@ fn peer(name: &str) -> Option<Holder> {
     }
 }
 
-/// An agent that has the name in the network namespace of another process; `own_inode` is the socket of this one.
+/// Returns an agent that has the name in the network namespace of another process.
+///
+/// `own_inode` is the socket of this process.
 fn elsewhere(name: &str, own_inode: Option<u64>) -> Option<Holder> {
     let own = i32::try_from(std::process::id()).unwrap_or_default();
     let namespaces = match process_namespaces() {
         Ok(namespaces) => namespaces,
         Err(error) => {
-            warn!("cannot look for other agents with this label: {error}");
+            warn!("cannot search for other agents with this label: {error}");
             return None;
         }
     };
     let sockets = namespaces.iter().flat_map(|(_, pid)| sockets_named(*pid, name));
     let others = sockets.filter(|inode| Some(*inode) != own_inode);
     let holders = others.filter_map(owner).filter(|pid| *pid != own);
-    // Of two that start at the same time, the later one gives way.
+    // If two agents start at the same time, the one that started later does not get the label.
     let order = |pid: i32| (start_time(pid).unwrap_or_default(), pid);
     let is_older = |pid: &i32| order(*pid) < order(own);
     let is_agent = |pid: &i32| fs::metadata(format!("/proc/{pid}")).is_ok_and(|found| may_be_agent(found.uid()));
     holders.filter(is_agent).find(is_older).map(Holder::of)
 }
 
-/// Inodes of the sockets with an abstract name that exist in the network namespace of a process (proc_net(5)).
+/// Returns the inodes of the sockets with this abstract name in the network namespace of a process (proc_net(5)).
 fn sockets_named(pid: i32, name: &str) -> Vec<u64> {
     let table = match fs::read_to_string(format!("/proc/{pid}/net/unix")) {
         Ok(table) => table,
@@ -267,7 +269,7 @@ fn sockets_named(pid: i32, name: &str) -> Vec<u64> {
     table.lines().filter_map(inode).collect()
 }
 
-/// A process that has a socket open.
+/// Returns a process that has the socket open.
 fn owner(inode: u64) -> Option<i32> {
     let link = format!("socket:[{inode}]");
     let processes = fs::read_dir("/proc").ok()?.flatten();
@@ -285,7 +287,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_label_is_taken_until_its_holder_ends() {
+    fn label_is_taken_until_lock_is_dropped() {
         let (one, other) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
         let label = format!("label-test-{}", std::process::id());
         let held = LabelLock::take_in(one.path(), &label).expect("free");

@@ -1,4 +1,4 @@
-//! Links on other links, on the simulated kernel: VLAN ids, and the settings of ports.
+//! Tests of links that depend on other links, on the simulated kernel: VLAN ids and settings of bridge ports.
 
 use models::proto::ligato::kvscheduler::ValueState;
 
@@ -37,7 +37,7 @@ fn assert_taken(world: &World, key: &str, by: &str) {
 }
 
 #[test]
-fn a_vlan_id_stays_taken_when_its_parent_is_renamed() {
+fn vlan_id_stays_taken_when_parent_is_renamed() {
     let first = vlan("first", "parent");
     let mut world = World::start(Kernel::new(), &Desired::from([dummy("parent", "old"), first.clone()]));
     put(&mut world, &dummy("parent", "new"));
@@ -46,7 +46,7 @@ fn a_vlan_id_stays_taken_when_its_parent_is_renamed() {
     assert_taken(&world, &second.0, "first");
     world.assert_configured(&first.0);
 
-    // The former name is free, also for a parent with such a VLAN.
+    // The former name is free, even for a parent with the same VLAN id.
     let third = vlan("third", "other");
     put(&mut world, &dummy("other", "old"));
     put(&mut world, &third);
@@ -60,7 +60,7 @@ fn a_vlan_id_stays_taken_when_its_parent_is_renamed() {
 }
 
 #[test]
-fn a_vlan_id_is_taken_once_on_the_link_of_several_interfaces() {
+fn vlan_id_is_unique_per_link_of_several_interfaces() {
     let first = vlan("first", "one");
     let mut world = World::start(
         machine(),
@@ -85,7 +85,7 @@ fn port(settings: &str) -> (String, String) {
     interface("port", &format!(r#""type":"DUMMY","master_interface":"bridge"{settings}"#))
 }
 
-/// Which of HAIRPIN, LEARNING and ISOLATED a port has.
+/// Returns the values of HAIRPIN, LEARNING and ISOLATED of the port.
 fn settings(world: &World) -> [bool; 3] {
     let kernel = &world.machine.get().kernel;
     let link = kernel.link(OWN, "port").expect("the port exists");
@@ -93,7 +93,7 @@ fn settings(world: &World) -> [bool; 3] {
 }
 
 #[test]
-fn settings_of_a_port_follow_a_value_that_gives_none_any_more_or_its_first() {
+fn port_settings_are_reset_when_unset_and_applied_when_set() {
     let (unset, set) = (port(""), port(r#","bridge_port":{"isolated":true,"learning":false}"#));
     let bridge = interface("bridge", r#""type":"BRIDGE""#);
     let mut world = World::start(Kernel::new(), &Desired::from([bridge, set.clone()]));
@@ -109,14 +109,14 @@ fn settings_of_a_port_follow_a_value_that_gives_none_any_more_or_its_first() {
 }
 
 #[test]
-fn settings_that_others_made_stay_on_a_port_that_gives_none() {
+fn foreign_port_settings_are_kept_if_value_sets_none() {
     let bridge = interface("bridge", r#""type":"BRIDGE""#);
     let mut world = World::start(Kernel::new(), &Desired::from([bridge, port("")]));
     {
         let kernel = &mut world.machine.get().kernel;
         let index = kernel.link(OWN, "port").expect("the port exists").index;
         let link = kernel.link_mut(OWN, index);
-        // One attribute: its length with the header, its number, its value, padding.
+        // One attribute: length including the header, number, value, padding.
         link.port = [5_u16.to_ne_bytes(), ISOLATED.to_ne_bytes(), [1, 0], [0, 0]].concat();
     }
     world.log();

@@ -1,7 +1,6 @@
-//! The wiring: builds every part, starts it, and stops it in order.
+//! Builds, starts and stops the parts of the agent, and runs the tasks that connect them.
 //!
-//! Owns the start-up sequence and the tasks between the parts. Must never contain a rule of its own. Start reading at
-//! [`Agent::start`]. Only `main`, the CLI and tests import it.
+//! [`Agent::start`] is the start-up sequence. Only `main`, the CLI and tests import this module.
 
 pub(crate) mod bulk;
 pub mod claim;
@@ -81,12 +80,12 @@ use self::{
 };
 pub use crate::publish::Published;
 
-/// How often the health keys are written although nothing changed, as in the reference.
+/// Interval at which unchanged health keys are written again, as in the reference agent.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(10);
 
 type AgentHandle = Handle<Network, Signal>;
 
-/// What tells the world.
+/// Parts that publish the state of the agent.
 struct Reporting {
     publisher: Publisher,
     statuses: Statuses,
@@ -115,7 +114,7 @@ impl Reporting {
     }
 }
 
-/// A running agent. Dropping it stops everything and leaves the network as it is.
+/// A running agent. Dropping it stops all parts and leaves the network unchanged.
 pub struct Agent {
     /// The embedded store, if no endpoints were given.
     store: Option<embedded::Store>,
@@ -131,13 +130,13 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts all parts. Returns as soon as they run; [`Agent::in_sync`] tells when what is desired has been acted upon.
+    /// Starts all parts. Returns as soon as they run; [`Agent::in_sync`] reports when the desired state has been processed.
     ///
     /// # Errors
-    /// What could not be started and why: no privileges, address in use, data directory in use, settings that cannot work, another agent
-    /// with the label in the store.
+    /// Fails if a part cannot be started: missing privileges, address or data directory in use, unusable settings, or another agent with
+    /// the label in the store. The error names the part.
     pub async fn start(settings: &Settings, lock: &LabelLock) -> anyhow::Result<Self> {
-        // Before anything else is touched: an unsafe directory is a reason not to start.
+        // First, because an agent with an unsafe data directory must not touch anything.
         DataDir::open(&settings.data_dir)?;
         let initial_config = settings.initial_config.as_deref().map(ConfigFile::open).transpose()?;
         let clock = Clock::new();
@@ -208,46 +207,46 @@ impl Agent {
         })
     }
 
-    /// Becomes true when everything that was desired at start has been acted upon, as far as it can be.
+    /// Becomes true once everything that was desired at start has been processed as far as possible.
     pub fn in_sync(&self) -> watch::Receiver<bool> {
         self.in_sync.clone()
     }
 
-    /// Watches all that is published: keys as in the store (`config-status/…`), and the messages behind the JSON.
+    /// Watches published messages; keys are those of the store (`config-status/…`).
     pub fn watch_statuses(&self, selector: Selector) -> StatusWatcher<Arc<Published>> {
         self.statuses.watch(selector)
     }
 
-    /// The desired state of all sources; clients of the APIs change theirs through it.
+    /// Returns the desired state of all sources, through which clients of the APIs change theirs.
     pub fn desired(&self) -> Arc<Desired> {
         self.desired.clone()
     }
 
-    /// Waits until the agent is of no use any more: a part has ended that never should, or another agent has the label. Returns why.
+    /// Waits until a part has ended unexpectedly or another agent has the label. Returns the reason.
     pub async fn failed(&mut self) -> String {
         match self.tasks.join_next().await {
             Some(Ok(why)) => why,
-            Some(Err(error)) => format!("a part of the agent failed: {error}"),
+            Some(Err(error)) => format!("a task of the agent failed: {error}"),
             None => "the agent is not running".to_owned(),
         }
     }
 
-    /// Where the embedded store listens, if there is one.
+    /// Returns the address of the embedded store, if there is one.
     pub fn store_address(&self) -> Option<SocketAddr> {
         self.store.as_ref().map(embedded::Store::local_addr)
     }
 
-    /// Where the REST API is served, if it is.
+    /// Returns the address of the REST API, if it is served.
     pub fn http_address(&self) -> Option<SocketAddr> {
         self.http.as_ref().map(Serving::address)
     }
 
-    /// Where the gRPC API is served, if it is.
+    /// Returns the address of the gRPC API, if it is served.
     pub fn grpc_address(&self) -> Option<SocketAddr> {
         self.grpc.as_ref().map(Serving::address)
     }
 
-    /// Stops. The network stays as it is; the keys with the agent's lease vanish.
+    /// Stops the agent. Leaves the network unchanged, and deletes the keys that are under the agent's lease.
     pub async fn shutdown(mut self) {
         if let Some(grpc) = self.grpc.take() {
             grpc.shutdown().await;
@@ -261,7 +260,7 @@ impl Agent {
             Ok(Err(error)) => warn!("the status keys stay until their lease ends: {error}"),
             Err(_) => warn!("the store does not answer; the status keys stay until their lease ends"),
         }
-        // Last, so that another agent with the label starts to act only now.
+        // Last, so that another agent with the label cannot act before this one has stopped.
         self.claim.shutdown().await;
         if let Some(store) = self.store.take() {
             store.shutdown().await;
@@ -277,7 +276,7 @@ fn executor_config(settings: &Settings, event_sender: mpsc::UnboundedSender<Netn
     }
 }
 
-/// The settings of the APIs, with no more connections than the limit of open files leaves for them.
+/// Returns the settings of the APIs, with `connections_max` reduced to what the limit of open files allows.
 fn affordable_http(settings: &Settings, open_files: OpenFiles) -> HttpSettings {
     let connections_max = settings.http.connections_max.min(open_files.connections);
     if connections_max < settings.http.connections_max {
@@ -293,7 +292,7 @@ fn affordable_http(settings: &Settings, open_files: OpenFiles) -> HttpSettings {
     }
 }
 
-/// What decides, with everything that the settings say about it.
+/// Creates the core of the engine from the settings.
 fn core(settings: &Settings, executor: &Arc<Executor>, watcher: Watcher, reporter: Reporter) -> Core<NetworkEffects> {
     let label = settings.microservice_label.as_str();
     let sweep_interval = settings.drift.sweep_interval;
@@ -321,13 +320,13 @@ fn drift_policy(setting: config::DriftPolicy) -> DriftPolicy {
     }
 }
 
-/// A task that tells which part it was when it ends.
+/// Runs the task of a part. When it ends, returns a message that names the part.
 async fn named(part: &'static str, task: impl Future<Output = ()> + Send) -> String {
     task.await;
     format!("the {part} ended")
 }
 
-/// Starts to read the store, and the tasks that decide whether it is followed.
+/// Starts the etcd source, and the task that decides whether removals are held.
 fn follow_store(
     settings: &Settings,
     store: StoreConfig,
@@ -346,7 +345,7 @@ fn follow_store(
     Ok(())
 }
 
-/// The store to speak to, the one named in the settings or the embedded one, and the claim of the label there.
+/// Opens the store named in the settings or the embedded one, and starts to claim the label there.
 fn open_store(
     settings: &Settings,
     open_files: OpenFiles,
@@ -381,11 +380,11 @@ fn start_store(settings: &Settings, open_files: OpenFiles) -> anyhow::Result<emb
     };
     let store = embedded::Store::start(options).context("the embedded store cannot start")?;
     let address = store.local_addr();
-    info!(%address, data_dir = %settings.data_dir.display(), "embedded store: speak to it with etcdctl --endpoints {address}");
+    info!(%address, data_dir = %settings.data_dir.display(), "embedded store started, use it with etcdctl --endpoints {address}");
     Ok(store)
 }
 
-/// Nobody is served before everything else that can refuse to start has started.
+/// Starts the APIs. Called after everything else that may fail to start, so that no client is served by an agent that does not start.
 async fn serve(api: &Api, settings: &Settings, limits: &HttpSettings) -> anyhow::Result<(Option<Serving>, Option<Serving>)> {
     let gate = Arc::new(Gate::new(limits).context("the APIs cannot start")?);
     let http = match settings.http.listen {
@@ -405,7 +404,7 @@ async fn serve(api: &Api, settings: &Settings, limits: &HttpSettings) -> anyhow:
     Ok((http, grpc))
 }
 
-/// Docker is optional: an unusable address is told, and microservice references stay pending.
+/// Starts the Docker tracker. Docker is optional: if its address is unusable, microservice references stay pending.
 fn start_tracker(settings: &Settings, own: NetnsId, handle: &AgentHandle, tasks: &mut JoinSet<String>) -> Option<Tracker> {
     let (sender, changes) = mpsc::unbounded_channel();
     let config = TrackerConfig {
@@ -449,7 +448,7 @@ async fn pass_file(mut file: ConfigFile, desired: Arc<Desired>) {
     }
 }
 
-/// Repeats the health keys, and reports at once when the store is lost or found, or removals are held.
+/// Republishes the health keys periodically, and at once when the store connection or the held removals change.
 async fn keep_health(health: Arc<Health>, mut store: watch::Receiver<StoreHealth>, mut held: watch::Receiver<Held>, metrics: Arc<Metrics>) {
     let mut ticks = tokio::time::interval(HEALTH_INTERVAL);
     loop {

@@ -1,6 +1,4 @@
-//! What the engine wants done, done by the netns executor.
-//!
-//! Owns the way to the executor and back. Must never decide anything. Start reading at [`KernelPerformer`].
+//! Performs the work of the engine with the netns executor.
 
 use std::sync::Arc;
 
@@ -9,13 +7,13 @@ use netns_kernel::{Executor, Part};
 
 use super::effects::{Look, NetworkEffects, Seen};
 
-/// See the [module documentation](self).
+/// Passes work from the engine to the netns executor, and the results back.
 pub struct KernelPerformer {
     executor: Arc<Executor>,
 }
 
 impl KernelPerformer {
-    /// Performs through this executor.
+    /// Creates a performer that uses this executor.
     pub fn new(executor: Arc<Executor>) -> Self {
         KernelPerformer { executor }
     }
@@ -24,7 +22,7 @@ impl KernelPerformer {
 impl Performer<NetworkEffects> for KernelPerformer {
     fn start(&self, work: Work<NetworkEffects>, done: &DoneSender<NetworkEffects>) {
         let done = done.clone();
-        // Whoever no longer listens does not need to know.
+        // A closed channel means that the engine has ended and needs no results.
         let tell = move |what| drop(done.send(what));
         match work {
             Work::Perform(tasks) => self.executor.submit(tasks, move |answer| {
@@ -34,7 +32,7 @@ impl Performer<NetworkEffects> for KernelPerformer {
                     Part::Late => Done::Late(answer.outcomes),
                 })
             }),
-            // What is open needs no path, so there is one answer.
+            // A refresh has no early or late part: open namespaces need no lookup of a path.
             Work::Look(Look::Refresh(namespaces)) => {
                 let readings = Look::readings(namespaces);
                 self.executor

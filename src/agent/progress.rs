@@ -1,6 +1,4 @@
-//! Long work shows itself: a line in the log and a member of the agent's health key, every second.
-//!
-//! Owns when that is told. Must never hold up the work. Start reading at [`tell`].
+//! Reports the progress of long bulk changes every second, in the log and in the agent's health key.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,10 +7,10 @@ use tracing::info;
 use super::report::Health;
 use netns_kernel::Executor;
 
-/// What takes less than this is not told, and what takes longer is told as often.
+/// Interval between reports, and the duration from which on a bulk change is reported.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Tells of each bulk change that takes long, for as long as the agent runs.
+/// Reports the progress of each long bulk change. Runs as long as the agent.
 pub async fn tell(health: Arc<Health>, executor: Arc<Executor>) {
     let mut bulk = health.bulk();
     loop {
@@ -22,14 +20,14 @@ pub async fn tell(health: Arc<Health>, executor: Arc<Executor>) {
         let before = executor.changes();
         let changes = || executor.changes() - before;
         let mut seconds = 0_u64;
-        // The outcome of the wait for the end only matters when it comes in time.
+        // The result does not matter: the loop ends when the wait completes within the interval.
         while tokio::time::timeout(INTERVAL, bulk.wait_for(Option::is_none)).await.is_err() {
             seconds += INTERVAL.as_secs();
-            info!(seconds, changes = changes(), "many changes are being made");
+            info!(seconds, changes = changes(), "bulk change in progress");
             health.set_bulk_change(Some((since, changes())));
         }
         if seconds > 0 {
-            info!(changes = changes(), "the many changes are made");
+            info!(changes = changes(), "bulk change complete");
             health.set_bulk_change(None);
         }
     }

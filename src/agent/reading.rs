@@ -1,6 +1,4 @@
-//! Reading namespaces for the APIs.
-//!
-//! Owns the way to the executor and back. Must never open or close a namespace. Start reading at the implementation.
+//! Reads namespaces for the APIs through the netns executor. Never opens or closes a namespace.
 
 use std::{future::Future, pin::Pin};
 
@@ -30,7 +28,7 @@ impl KernelReader for Executor {
                         snapshot: *snapshot,
                         links,
                     }),
-                    // Closed since it was asked about: there is nothing in it that is managed.
+                    // The namespace was closed after the request, so it contains no managed objects.
                     (Err(failure), _) | (_, Err(failure)) if failure.kind == FailureKind::Unavailable => Ok(Contents::default()),
                     (Err(failure), _) | (_, Err(failure)) => Err(failure.message),
                     (Ok(other), _) => Err(format!("unexpected answer {other:?}")),

@@ -1,7 +1,6 @@
-//! Follows the store, and holds removals if it lost its content.
+//! Follows the store, and holds removals if the store lost its content.
 //!
-//! The decision is made from what the source reports; the note that makes it possible at the next start is written before anything is
-//! acted upon.
+//! Decides from the events of the source. Before it acts on an event, it writes the note with which the next process recognizes the store.
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,10 +27,10 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
-/// While the store changes, the note is renewed this often.
+/// Interval at which the note is written while the store changes.
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// See the [module documentation](self).
+/// Task that passes the content of the store to the desired state, and holds removals.
 pub struct Removals {
     file: NoteFile,
     remembered: Remembered,
@@ -41,22 +40,22 @@ pub struct Removals {
     clock: Clock,
 }
 
-/// What it works with.
+/// Parts of the agent that [`Removals`] uses.
 pub struct Parts {
-    /// Where desired values go.
+    /// Desired state.
     pub desired: Arc<Desired>,
-    /// The engine.
+    /// Handle of the engine.
     pub handle: AgentHandle,
-    /// What is counted.
+    /// Counters.
     pub metrics: Arc<Metrics>,
-    /// Orphans that stay.
+    /// Orphans that are kept.
     pub orphans: watch::Receiver<Vec<String>>,
-    /// Whether everything that was desired at start was acted upon.
+    /// True once everything that was desired at start has been processed.
     pub in_sync: watch::Receiver<bool>,
 }
 
 impl Removals {
-    /// Reads what an earlier process noted.
+    /// Creates the task, and reads the note of an earlier process.
     pub fn new(policy: OnStoreLoss, mut file: NoteFile, parts: Parts) -> Self {
         let remembered = file.read();
         Removals {
@@ -69,7 +68,7 @@ impl Removals {
         }
     }
 
-    /// The store as an earlier process read it last.
+    /// Returns the note about the store that an earlier process read last.
     pub fn note(&self) -> Option<Note> {
         match &self.remembered {
             Remembered::Note(note) => Some(note.clone()),
@@ -122,7 +121,7 @@ impl Removals {
         }
     }
 
-    /// Carries out what was decided; `listed` is the listing that it is about.
+    /// Carries out the steps of a decision; `listed` is the listing that it is about.
     async fn carry_out(&mut self, actions: Vec<Action>, mut listed: Option<(i64, Vec<RawItem>)>, noted: &watch::Receiver<Option<Note>>) {
         for action in actions {
             match action {
@@ -163,7 +162,7 @@ impl Removals {
         };
         if let Err(error) = self.file.write(&note) {
             warn!(
-                "cannot write {}: {error}; without it, a lost store is not recognized at the next start",
+                "cannot write {}: {error}; without this file, a lost store is not recognized at the next start",
                 self.file.path().display()
             );
         }
@@ -177,7 +176,7 @@ impl Removals {
                     .metrics
                     .read_changes(revision, items.iter().map(|item| item.mod_revision));
                 let (accepts, items): (Vec<RawChange>, _) = items.into_iter().partition(|item| item.key.as_bytes() == ACCEPT_KEY);
-                // A process that knows of no keys would not miss them.
+                // A note without keys cannot reveal lost keys, so the first keys are noted before they are applied.
                 if self.file.is_of_nothing() {
                     self.write_note(noted);
                 }
@@ -186,8 +185,8 @@ impl Removals {
                     self.carry_out(self.hold.accepted(), None, noted).await;
                 }
             }
-            SourceEvent::Disconnected { message } => warn!("the store cannot be reached, the last desired state stays: {message}"),
-            SourceEvent::Reconnected => info!("the store is reached again"),
+            SourceEvent::Disconnected { message } => warn!("store unreachable, the last desired state stays: {message}"),
+            SourceEvent::Reconnected => info!("store reachable again"),
         }
     }
 
@@ -198,15 +197,15 @@ impl Removals {
         match &reason {
             SnapshotReason::StoreReplaced { evidence } if self.hold.holds(&reason) => error!(
                 revision,
-                count, %evidence, "the store may have lost its content; what it lacks is held until `netns-agent removals accept`"
+                count, %evidence, "the store may have lost its content; missing values stay applied until `netns-agent removals accept`"
             ),
             SnapshotReason::StoreReplaced { evidence } => warn!(
                 revision,
-                count, %evidence, "the store may have lost its content; what it lacks is deleted (--on-store-loss=apply)"
+                count, %evidence, "the store may have lost its content; missing values are deleted (--on-store-loss=apply)"
             ),
             SnapshotReason::StoreRestored { evidence } => warn!(
                 revision,
-                count, %evidence, "the store was restored from an older snapshot, which is applied"
+                count, %evidence, "the store was restored from an older snapshot; the restored values are applied"
             ),
             reason => info!(revision, count, ?reason, "read the desired state"),
         }
@@ -217,7 +216,7 @@ impl Removals {
 
     async fn accept(&self) {
         if let Err(error) = self.parts.desired.accept_removals().await {
-            error!("the removals were not accepted: {error}");
+            error!("cannot accept the removals: {error}");
         }
     }
 }

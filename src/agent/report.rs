@@ -1,7 +1,7 @@
-//! What the agent tells the world: statuses of values, links, namespaces and microservices, and its own health.
+//! Content of the keys below `config-status/`, `status/` and `check/`.
 //!
-//! Owns the content of every key below `config-status/`, `status/` and `check/`. Must never write to the store itself: the
-//! publisher does, and sees to it that the newest state arrives. Start reading at [`Reporter`].
+//! Publishes the statuses of values, links, namespaces and microservices, and the health of the agent. The publisher writes them to the
+//! store and makes sure that the newest state of each key arrives there.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -50,24 +50,24 @@ struct Part {
     last_change: Duration,
 }
 
-/// The agent's health, shared with the task that repeats it.
+/// Health of the agent, shared with the task that republishes it periodically.
 pub struct Health {
     publisher: Arc<dyn StatusStore>,
     clock: Clock,
     start: Duration,
     parts: Mutex<BTreeMap<&'static str, Part>>,
-    /// Since when a bulk change has been under way.
+    /// Start of the bulk change in progress.
     bulk: watch::Sender<Option<Duration>>,
-    /// What is told of it. Changed with `parts` locked.
+    /// Published progress of the bulk change. Changed with `parts` locked.
     bulk_change: Mutex<Option<BulkChange>>,
-    /// Removals that are held. Changed with `parts` locked.
+    /// Held removals. Changed with `parts` locked.
     held_removals: Mutex<Option<HeldRemovals>>,
-    /// Orphans that stay because removals are held.
+    /// Orphans that are kept because removals are held.
     held_orphans: watch::Sender<Vec<String>>,
 }
 
 impl Health {
-    /// Of an agent that starts now: nothing is in order yet.
+    /// Creates and publishes the health of an agent that starts now; its state is INIT.
     pub fn new(publisher: Arc<dyn StatusStore>, clock: Clock) -> Arc<Self> {
         let health = Health {
             publisher,
@@ -83,7 +83,7 @@ impl Health {
         Arc::new(health)
     }
 
-    /// Tells the state of a part, if that is news.
+    /// Sets the state of a part, and publishes it if it changed.
     pub fn set(&self, part: &'static str, state: OperationalState, error: &str) {
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         if parts.get(part).is_some_and(|known| known.state == state && known.error == error) {
@@ -102,17 +102,17 @@ impl Health {
         self.write(&parts);
     }
 
-    /// Since when a bulk change has been under way.
+    /// Watches the start of the bulk change in progress.
     pub fn bulk(&self) -> watch::Receiver<Option<Duration>> {
         self.bulk.subscribe()
     }
 
-    /// Orphans that stay because removals are held.
+    /// Watches the orphans that are kept because removals are held.
     pub fn held_orphans(&self) -> watch::Receiver<Vec<String>> {
         self.held_orphans.subscribe()
     }
 
-    /// Tells how far a bulk change is that began at `since`, or that there is none.
+    /// Publishes the start and the number of changes of a bulk change; `None` if there is none.
     pub fn set_bulk_change(&self, change: Option<(Duration, u64)>) {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         *self.bulk_change.lock().unwrap_or_else(PoisonError::into_inner) = change.map(|(since, changes)| BulkChange {
@@ -122,7 +122,7 @@ impl Health {
         self.write(&parts);
     }
 
-    /// Reports the removals that are held; `None`: there are none.
+    /// Publishes the held removals; `None` if there are none.
     pub fn set_held_removals(&self, held: Option<HeldRemovals>) {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         let mut known = self.held_removals.lock().unwrap_or_else(PoisonError::into_inner);
@@ -133,12 +133,12 @@ impl Health {
         }
     }
 
-    /// Writes all health keys anew, with the time of now.
+    /// Writes all health keys again, with the current time.
     pub fn publish(&self) {
         self.write(&self.parts.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Called with the lock held (nothing here blocks), so that an older state never comes after a newer one.
+    /// Writes the health keys. Called with `parts` locked, so that an older state cannot follow a newer one; does not block.
     fn write(&self, parts: &BTreeMap<&'static str, Part>) {
         let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
         let now = seconds(self.clock.now());
@@ -150,7 +150,7 @@ impl Health {
             held_removals: self.held_removals.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             ..AgentStatus::default()
         };
-        // The worst part decides, not the one that changed last. Docker is optional: without it the agent is in order.
+        // The state of the agent is that of its worst part. Docker is optional, so it does not count.
         let needed = parts.iter().filter(|(name, _)| **name != "docker");
         let badness = |state: OperationalState| {
             [OperationalState::Ok, OperationalState::Init, OperationalState::Error]
@@ -184,20 +184,20 @@ impl Health {
     }
 }
 
-/// See the [module documentation](self).
+/// Publishes what the engine reports about values, links, namespaces and microservices.
 pub struct Reporter {
     publisher: Arc<dyn StatusStore>,
     clock: Clock,
     health: Arc<Health>,
-    /// Published links: by namespace, by logical name.
+    /// Published links by namespace and logical name.
     links: HashMap<NetnsId, BTreeMap<String, InterfaceState>>,
-    /// Values that stay because removals are held, and since when.
+    /// Values that are kept because removals are held, each with the start of the hold.
     held_values: BTreeMap<Key, Duration>,
     in_sync: watch::Sender<bool>,
 }
 
 impl Reporter {
-    /// A reporter; `in_sync` becomes true when everything that was desired at start has been acted upon.
+    /// Creates a reporter; it sets `in_sync` once everything that was desired at start has been processed.
     pub fn new(publisher: Arc<dyn StatusStore>, health: Arc<Health>, clock: Clock, in_sync: watch::Sender<bool>) -> Self {
         Reporter {
             publisher,
@@ -209,11 +209,11 @@ impl Reporter {
         }
     }
 
-    /// Publishes the status of a value, or takes it back.
+    /// Publishes the status of a value, or deletes it if the value is gone.
     pub fn status(&self, view: &View<'_, Network>, change: &StatusChange) {
         let Some(key) = status_key(change.key.as_str()) else { return };
         let Some(status) = &change.status else {
-            info!(key = %change.key, "removed");
+            info!(key = %change.key, "value removed");
             return self.publisher.remove(key.as_str());
         };
         log(&change.key, status, self.clock.now());
@@ -230,7 +230,9 @@ impl Reporter {
         self.publisher.set(status_key.to_string(), Published::Value(published.into()));
     }
 
-    /// Publishes which values stay because removals are held, and since when. Only statuses that this changes are written again.
+    /// Publishes which values are kept because removals are held, and since when.
+    ///
+    /// Writes only the statuses that change.
     pub fn held_values(&mut self, view: &View<'_, Network>, held: BTreeMap<Key, Duration>) {
         let before = std::mem::replace(&mut self.held_values, held);
         let now = &self.held_values;
@@ -246,7 +248,7 @@ impl Reporter {
         }
     }
 
-    /// Publishes the managed links of a namespace; those that it had before and has no longer are taken back.
+    /// Publishes the managed links of a namespace, and deletes the keys of links that are no longer there.
     pub fn links_of(&mut self, netns: NetnsId, links: Vec<(String, ObservedInterface<'_>)>) {
         let states = links.into_iter().map(|(name, link)| {
             let state = state_of(&name, &link);
@@ -255,7 +257,7 @@ impl Reporter {
         let now: BTreeMap<String, InterfaceState> = states.collect();
         let before = self.links.remove(&netns).unwrap_or_default();
         for name in before.keys().filter(|name| !now.contains_key(*name)) {
-            // It may have been created elsewhere meanwhile.
+            // The link may have been created in another namespace in the meantime.
             if self.links.values().all(|links| !links.contains_key(name)) {
                 self.publisher.remove(&link_key(name));
             }
@@ -273,7 +275,7 @@ impl Reporter {
         }
     }
 
-    /// Publishes what a namespace reference leads to (`None`: nothing yet, for the reason in `message`).
+    /// Publishes the namespace that a reference resolves to; `None` if it does not resolve, for the reason in `message`.
     pub fn namespace(&self, name: &NamespaceName, found: Option<(NetnsId, bool)>, message: &str) {
         let Some((reference_type, reference)) = reference_of(name) else {
             return;
@@ -291,17 +293,17 @@ impl Reporter {
         self.publisher.set(namespace_key(&name.key()), Published::Namespace(status));
     }
 
-    /// Takes back what was published of a namespace reference.
+    /// Deletes the key of a namespace reference.
     pub fn namespace_gone(&self, name: &NamespaceName) {
         self.namespace_key_gone(&name.key());
     }
 
-    /// As [`Self::namespace_gone`], by the key of the namespace in the scheduler.
+    /// Deletes the key of a namespace reference, given its key in the scheduler.
     pub fn namespace_key_gone(&self, key: &Key) {
         self.publisher.remove(&namespace_key(key));
     }
 
-    /// Publishes the container of a microservice; `netns` is what its main process is in.
+    /// Publishes the container of a microservice; `netns` is the namespace of its main process.
     pub fn microservice(&self, service: &Microservice, netns: Option<NetnsId>) {
         let state = MicroserviceState {
             label: service.label.clone(),
@@ -314,12 +316,12 @@ impl Reporter {
         self.publisher.set(microservice_key(&service.label), Published::Microservice(state));
     }
 
-    /// Takes back what was published of a microservice.
+    /// Deletes the key of a microservice.
     pub fn microservice_gone(&self, label: &str) {
         self.publisher.remove(&microservice_key(label));
     }
 
-    /// Whether Docker can be reached.
+    /// Publishes whether Docker can be reached.
     pub fn docker(&self, state: Result<(), String>) {
         match state {
             Ok(()) => self.health.set("docker", OperationalState::Ok, ""),
@@ -327,17 +329,17 @@ impl Reporter {
         }
     }
 
-    /// A bulk change begins (at this time) or is over.
+    /// Announces that a bulk change began at this time; `None` when it is over.
     pub fn bulk(&self, since: Option<Duration>) {
         self.health.bulk.send_replace(since);
     }
 
-    /// Reports the orphans that stay because removals are held.
+    /// Announces the orphans that are kept because removals are held.
     pub fn held_orphans(&self, texts: Vec<String>) {
         self.health.held_orphans.send_replace(texts);
     }
 
-    /// All that is desired has been acted upon.
+    /// Called when all desired values have been processed.
     pub fn settled(&self) {
         self.publisher.settled();
         if !*self.in_sync.borrow() {
@@ -349,14 +351,14 @@ impl Reporter {
     }
 }
 
-/// A line for whoever reads the log instead of the status: what needs somebody's attention is a warning.
+/// Logs a status. Statuses that need attention are warnings.
 fn log(key: &Key, status: &Status, now: Duration) {
     let (revision, state, reason, message) = (status.revision, status.state, &status.reason, &status.message);
-    // The repair stays in the status; it is news only when it has just been made.
+    // A repair stays in the status; it is logged only when it has just been made.
     let just_made = |repair: &&Repair| repair.at + Duration::from_secs(1) > now;
     match state {
         ValueState::Configured => match status.last_repair.as_ref().filter(just_made) {
-            Some(repair) => info!(%key, revision, "repaired: somebody had changed or removed {}", repair.lost.join(", ")),
+            Some(repair) => info!(%key, revision, "repaired after an external change of {}", repair.lost.join(", ")),
             None => info!(%key, revision, "configured"),
         },
         ValueState::Invalid | ValueState::Failed | ValueState::Retrying => warn!(%key, revision, ?state, %reason, "{message}"),
@@ -372,7 +374,7 @@ fn microservice_key(label: &str) -> String {
     format!("status/linux/microservice/{label}")
 }
 
-/// `linux/namespace/<type>/<reference>` below `status/`.
+/// Returns `status/linux/namespace/<type>/<reference>`.
 fn namespace_key(key: &Key) -> String {
     format!("status/{key}")
 }
@@ -387,7 +389,7 @@ fn reference_of(name: &NamespaceName) -> Option<(ReferenceType, String)> {
     })
 }
 
-/// The namespace of the interface that a value belongs to: how it is named, and its inode once it is open.
+/// Returns the name of the namespace of a value's interface, and its inode once it is open.
 fn namespace_text(view: &View<'_, Network>, key: &Key) -> String {
     let value = view.wanted(key).or(view.applied(key));
     let arp = || interface_named(view, &value?.arp()?.interface);
@@ -412,7 +414,7 @@ fn timestamp(time: Duration) -> Timestamp {
     }
 }
 
-/// Keys stay as they are: they identify values. Every other text may quote names that somebody chose, so it is made [`visible`].
+/// Converts a status. Texts may contain names chosen by users, so they are made [`visible`]; keys identify values and stay unchanged.
 fn value_status(key: &Key, status: &Status) -> ValueStatus {
     let explanation = status.explanation.as_deref().cloned().unwrap_or_default();
     ValueStatus {
@@ -469,7 +471,7 @@ mod tests {
     use crate::scheduler::{Change, Scheduler};
     use crate::{desired::decode, sources::etcd::RawKey};
 
-    /// Keys that were published, each with the time since when its removal has been held.
+    /// Published keys, each with the start of the hold of its removal.
     #[derive(Default)]
     struct Recorded(Mutex<Vec<(String, Option<i64>)>>);
 
@@ -487,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn held_removals_are_in_the_statuses_of_their_values_until_the_hold_ends() {
+    fn statuses_include_held_removals_until_the_hold_ends() {
         let clock = Clock::told_by(|| Duration::from_secs(1_000));
         let store = Arc::new(Recorded::default());
         let health = Health::new(store.clone(), clock.clone());
@@ -495,7 +497,7 @@ mod tests {
         let taken = || std::mem::take(&mut *store.0.lock().expect("no panic"));
         let mut scheduler = Scheduler::new(Network::new("vpp1"));
 
-        // They wait for their interface, so nothing is to be done for them.
+        // The ARP entries wait for their interface, so the scheduler starts no operation for them.
         let keys = ["10.0.0.1", "10.0.0.2"].map(|address| format!("linux/l3/v2/arp/absent/{address}"));
         let put = |key: &String, revision: i64| {
             let address = key.rsplit('/').next().unwrap_or_default();
@@ -522,16 +524,16 @@ mod tests {
         let since = |seconds: u64| Duration::from_secs(seconds);
         let held = |keys: &[&String]| keys.iter().map(|key| (Key::from(format!("config/{key}")), since(900))).collect();
         reporter.held_values(&scheduler.view(), BTreeMap::new());
-        assert_eq!(taken(), [], "without a hold nothing is written");
+        assert_eq!(taken(), [], "nothing is written if removals are not held");
         reporter.held_values(&scheduler.view(), held(&[&keys[0]]));
         assert_eq!(taken(), [(first.clone(), Some(900))]);
         reporter.held_values(
             &scheduler.view(),
             held(&[&keys[0], &keys[1], &"linux/l3/v2/arp/unknown/10.0.0.1".to_owned()]),
         );
-        assert_eq!(taken(), [(second.clone(), Some(900))], "only what changes is written");
+        assert_eq!(taken(), [(second.clone(), Some(900))], "only changed statuses are written");
 
-        // A status that changes during the hold says it too.
+        // A status that changes during the hold includes the time, too.
         scheduler.transaction(vec![put(&keys[1], 2)], false);
         report(&reporter, &mut scheduler);
         assert_eq!(taken(), [(second.clone(), Some(900))]);

@@ -1,9 +1,9 @@
-//! What a restart costs where everything is in order.
+//! Tests of what a restart reads if nothing has changed.
 
 use super::existing_tests::{Desired, World};
 use crate::simulation::kernel::Kernel;
 
-/// More than are opened together without being a bulk change.
+/// More namespaces than are opened in one batch that is not a bulk change.
 const NAMESPACES: usize = 120;
 
 #[test]
@@ -21,11 +21,11 @@ fn restart_reads_each_namespace_once() {
     kernel.watched_max = 2 * NAMESPACES;
     let world = World::start(kernel, &desired);
     let before = world.machine.get().kernel.readings;
-    assert!(before >= NAMESPACES, "they are read at the end of the bulk change that made them");
+    assert!(before >= NAMESPACES, "read at the end of the bulk change that created them");
 
     let world = world.restart(&desired);
     desired.keys().for_each(|key| world.assert_configured(key));
-    // They are read when they are opened, and nothing was done that has to be looked at.
+    // Each namespace is read when it is opened; no operation follows that requires another read.
     assert_eq!(world.machine.get().kernel.readings, before);
     assert_eq!(world.log(), []);
 }

@@ -1,8 +1,7 @@
-//! The startup scan: what did an earlier run leave that no value names any more?
+//! Chooses the namespaces to scan at startup for orphans of an earlier run.
 //!
-//! Owns the choice of namespaces to scan: every name of `ip netns` and every namespace of a process that the desired state does not lead
-//! to anyway. Must never change anything but names that an interrupted creation of this agent left behind. Start reading at
-//! [`StartupScan::plan`].
+//! The candidates are all named namespaces (`ip netns`) and the namespaces of all processes, except those that the desired state leads to
+//! anyway. Changes nothing, except that it removes names that an interrupted creation by this agent left behind.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -13,11 +12,13 @@ use netns_kernel::{KernelOp, NamedTarget, NamespaceRef, NetnsId, Outcome, Reply,
 
 use super::host::Host;
 
-/// Number of a task that concerns no single candidate.
+/// Id of a task that is not about a single candidate.
 const NO_CANDIDATE: u64 = u64::MAX;
 
-/// The namespaces that were not scanned because the desired state leads to them. One that is never opened, or was closed before each
-/// object in it had an owner, is scanned once no value refers to it any more.
+/// Namespaces that were not scanned because the desired state refers to them.
+///
+/// A namespace that is never opened, or that was closed before each object in it had an owner, is scanned once no value refers to it any
+/// more.
 #[derive(Default)]
 pub struct StartupScan {
     skipped: BTreeMap<NamespaceName, Skipped>,
@@ -29,16 +30,16 @@ struct Skipped {
 }
 
 enum SkippedState {
-    /// A value refers to it.
+    /// A value refers to the namespace.
     Referenced,
-    /// To be scanned.
+    /// The namespace must be scanned.
     Due,
 }
 
 impl StartupScan {
-    /// Chooses the namespaces to scan: those that `is_desired` does not say will be opened anyway.
+    /// Chooses the namespaces to scan, leaving out those that `is_desired` reports as desired, which will be opened anyway.
     pub fn plan(&mut self, host: &dyn Host, marks: &Marks, is_desired: impl Fn(&NamespaceName) -> bool) -> Scan {
-        // First of all the agent's own, so that what is in it is known before anything is created there.
+        // The agent's own namespace comes first, so that its content is known before anything is created there.
         let mut candidates = vec![(NamespaceName::Own, NamespaceRef::Own)];
         let (found, mut known) = named(host, marks, &is_desired);
         known.insert(host.own_namespace());
@@ -60,12 +61,12 @@ impl StartupScan {
         self.skipped.insert(name, Skipped { reference, state });
     }
 
-    /// Records that a namespace is open, so each object in it will be judged.
+    /// Records that a namespace was opened, so that each object in it will be checked.
     pub fn opened(&mut self, name: &NamespaceName) {
         self.skipped.remove(name);
     }
 
-    /// Makes the skipped namespaces due of which `is_referenced` says that no value refers to them any more.
+    /// Makes skipped namespaces due for a scan if `is_referenced` reports that no value refers to them any more.
     pub fn update(&mut self, is_referenced: impl Fn(&NamespaceName) -> bool) {
         for (name, skipped) in &mut self.skipped {
             if matches!(skipped.state, SkippedState::Referenced) && !is_referenced(name) {
@@ -91,7 +92,7 @@ impl StartupScan {
     }
 }
 
-/// Lists the named namespaces, with their identities.
+/// Lists the named namespaces and their identities.
 fn named(
     host: &dyn Host,
     marks: &Marks,
@@ -100,7 +101,7 @@ fn named(
     let (mut found, mut known) = (Vec::new(), HashSet::new());
     let mark = marks.created_namespace(None);
     let names = host.named().unwrap_or_else(|failure| {
-        warn!("namespaces left by an earlier run may stay: {failure}");
+        warn!("cannot list named namespaces, orphans of an earlier run in them may stay: {failure}");
         Vec::new()
     });
     for (text, target) in names {
@@ -112,7 +113,7 @@ fn named(
             }
             NamedTarget::NotANamespace { leftover_of: Some(owner) } if owner == mark && !is_desired(&name) => {
                 match host.remove_leftover(&text, &mark) {
-                    Ok(_) => info!(name = %text, "removed the name of a namespace whose creation was interrupted"),
+                    Ok(_) => info!(name = %text, "removed the name of an incompletely created namespace"),
                     Err(failure) => warn!(name = %text, "{failure}"),
                 }
             }
@@ -122,10 +123,10 @@ fn named(
     (found, known)
 }
 
-/// Lists the namespaces of processes that are not known yet.
+/// Lists the namespaces of processes that are not in `known`.
 fn of_processes(host: &dyn Host, mut known: HashSet<NetnsId>) -> Vec<(NamespaceName, NamespaceRef)> {
     let processes = host.processes().unwrap_or_else(|error| {
-        warn!("links left in containers by an earlier run may stay: {error}");
+        warn!("cannot list processes, orphans of an earlier run in containers may stay: {error}");
         Vec::new()
     });
     let unknown = processes.into_iter().filter(|(netns, _)| known.insert(*netns));
@@ -142,19 +143,21 @@ pub struct Scan {
 
 /// A namespace that was scanned.
 pub struct Scanned {
-    /// How the agent names it.
+    /// Name of the namespace in the desired state.
     pub name: NamespaceName,
-    /// How it was found.
+    /// Reference by which it was opened.
     pub reference: NamespaceRef,
-    /// Its identity.
+    /// Identity of the namespace.
     pub netns: NetnsId,
-    /// What it contains.
+    /// Content of the namespace.
     pub contents: Box<Snapshot>,
 }
 
 impl Scan {
-    /// Returns the tasks that open and read the candidates. One whose name is gone by then must not be made again. No desired value names
-    /// the processes among them, so each PID means the process that has it now, and not one that an earlier run has scanned.
+    /// Returns the tasks that open and read the candidates.
+    ///
+    /// The tasks do not create a named namespace that has disappeared. No desired value refers to a process among the candidates, so each
+    /// PID means the process that has it now, and not one that an earlier run has scanned.
     pub fn openings(&self) -> Vec<Task> {
         let processes = self.candidates.iter().map(|(_, reference)| reference);
         let processes = processes.filter(|reference| matches!(reference, NamespaceRef::Process(_))).cloned();
@@ -178,14 +181,15 @@ impl Scan {
             .collect()
     }
 
-    /// Returns the namespaces to keep open, which are the agent's own and those with its mark, and the tasks that close the others.
+    /// Returns the namespaces to keep open, which are the agent's own and those with its ownership mark, and the tasks that close the
+    /// others.
     pub fn judge(&self, outcomes: Vec<Outcome>) -> (Vec<Scanned>, Vec<Task>) {
         let (mut marked, mut closings) = (Vec::new(), Vec::new());
         for outcome in outcomes {
             let Some((name, reference)) = usize::try_from(outcome.id).ok().and_then(|at| self.candidates.get(at)).cloned() else {
                 continue;
             };
-            // A namespace that ended meanwhile, or cannot be entered, holds nothing that could be removed.
+            // A namespace that has disappeared or cannot be entered contains nothing that could be deleted.
             let Ok(Reply::Opened { netns, contents, .. }) = outcome.result else {
                 continue;
             };
@@ -228,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_skipped_namespace_is_scanned_once_no_value_refers_to_it() {
+    fn skipped_namespace_is_scanned_once_no_value_refers_to_it() {
         let marks = Marks::new("vpp1");
         let mut scan = StartupScan::default();
         for text in ["red", "blue"] {
@@ -245,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_skipped_namespace_that_is_opened_need_not_be_scanned() {
+    fn opened_namespace_is_not_scanned() {
         let mut scan = StartupScan::default();
         scan.skip(name("red"), NamespaceRef::Named("red".to_owned()));
         scan.opened(&name("red"));

@@ -1,6 +1,4 @@
-//! What is published, told inside the agent too.
-//!
-//! Owns the feed of all published messages. Must never hold up whoever publishes. Start reading at [`Told`].
+//! Publishes messages to the store and to watchers inside the agent, such as the APIs. Never blocks the publisher of a message.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -20,10 +18,10 @@ use crate::{
 
 use super::host::StatusStore;
 
-/// The newest message under each published key.
+/// Newest message under each published key.
 pub type Statuses = Feed<Arc<Published>>;
 
-/// Publishes to the store, and tells whoever watches inside the agent.
+/// Publishes messages to the store and to watchers inside the agent, and counts them.
 pub struct Told {
     publisher: Publisher,
     statuses: Statuses,
@@ -31,7 +29,7 @@ pub struct Told {
 }
 
 impl Told {
-    /// Publishes through `publisher`, tells `statuses`, and counts in `metrics`.
+    /// Creates a status store that writes to `publisher`, notifies watchers of `statuses`, and counts in `metrics`.
     pub fn new(publisher: Publisher, statuses: Statuses, metrics: Arc<Metrics>) -> Self {
         Told {
             publisher,

@@ -1,6 +1,4 @@
-//! The events of the store, with content only from the moment on that the agent may follow it.
-//!
-//! Start reading at [`StoreEvents::recv`].
+//! Passes on the events of the store, but its content only once the agent may follow it.
 
 use std::pin::Pin;
 
@@ -8,15 +6,15 @@ use tokio::sync::watch;
 
 use crate::sources::etcd::{Source, SourceEvent, note::Note};
 
-/// See the [module documentation](self).
+/// Events of the store, with content delayed until the agent may follow the store.
 pub struct StoreEvents {
     source: Source,
-    /// Ends when the agent may follow the store; not awaited before there is content.
+    /// Completes when the agent may follow the store; not awaited before there is content.
     allowed: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl StoreEvents {
-    /// The first event with content waits until `allowed` ends, and all that follow wait behind it.
+    /// Creates the stream of events. The first event with content, and all that follow it, wait until `allowed` completes.
     pub fn new(source: Source, allowed: impl Future<Output = ()> + Send + 'static) -> Self {
         StoreEvents {
             source,
@@ -24,7 +22,7 @@ impl StoreEvents {
         }
     }
 
-    /// Returns the next event, or nothing if the source has failed. Cancel-safe.
+    /// Returns the next event; `None` if the source has failed. Cancel-safe.
     pub async fn recv(&mut self) -> Option<SourceEvent> {
         if let Some(allowed) = &mut self.allowed
             && self.source.filled().await?
@@ -35,7 +33,7 @@ impl StoreEvents {
         self.source.recv().await
     }
 
-    /// What a later process needs to recognize the store. It is never older than the last event that was returned.
+    /// Watches the note with which a later process recognizes the store. It is never older than the last returned event.
     pub fn noted(&self) -> watch::Receiver<Option<Note>> {
         self.source.noted()
     }
@@ -50,7 +48,7 @@ mod tests {
     use crate::sources::etcd::{RawChange, RawKey};
 
     #[tokio::test]
-    async fn content_waits_until_the_agent_may_follow_the_store_and_is_not_lost_meanwhile() {
+    async fn content_is_delayed_until_store_may_be_followed() {
         let (source, mailbox) = Source::scripted();
         let (allow, allowed) = oneshot::channel::<()>();
         let mut received = StoreEvents::new(source, allowed.map(drop));
@@ -64,7 +62,7 @@ mod tests {
         mailbox.post(vec![SourceEvent::Disconnected { message }]);
         assert!(
             matches!(received.recv().await, Some(SourceEvent::Disconnected { .. })),
-            "it is no content"
+            "a disconnection has no content"
         );
         for revision in [1, 2] {
             mailbox.post(vec![content(revision)]);
@@ -72,7 +70,7 @@ mod tests {
         }
         allow.send(()).expect("the receiver waits");
         let Some(SourceEvent::Changes { revision: 2, items }) = received.recv().await else {
-            panic!("what waited follows")
+            panic!("expected the delayed content")
         };
         assert_eq!(items.iter().map(|item| item.mod_revision).collect::<Vec<_>>(), [1, 2]);
     }

@@ -1,20 +1,20 @@
 //! The decisions of the engine, without waiting and without a clock: events and outcomes go in, work comes out.
 //!
-//! Owns the scheduler, and the [`Phase`] that says what is in flight. Must never perform anything, sleep or ask for the time: who drives
-//! it does, be it the loop of the product or a simulation. Start reading at [`Core::advance`].
+//! [`Core`] owns the scheduler, and the [`Phase`] that records what is in flight. It never performs work, sleeps or reads the time: its
+//! driver does, which is the loop of the product or a simulation.
 //!
 //! # Assumptions
-//! Each operation that [`Core::advance`] hands out comes back once in [`Core::done`]: with [`Done::Performed`], which comes once for each
-//! [`Work::Perform`] and at which the core goes on, before it with [`Done::Early`] or after it with [`Done::Late`]. What is handed out is
-//! performed in that order. What is told comes in the order in which it happened in the world: what was seen before an operation was
-//! performed is not told after its outcome.
+//! Each operation that [`Core::advance`] hands out comes back once in [`Core::done`]. Each [`Work::Perform`] is answered by one
+//! [`Done::Performed`], after which the core continues; single operations may come back before it ([`Done::Early`]) or after it
+//! ([`Done::Late`]). Work is performed in the order in which it is handed out. Results arrive in the order in which they happened:
+//! something that was read before an operation was performed does not arrive after the outcome of the operation.
 //!
 //! # Expected flow
-//! One piece of work at a time, so that what happens in quick succession is decided upon together. Only a large change of plain operations
-//! that goes well goes on from what has been told of it early, so that the next operations are there when the last of the first ones are
-//! performed. At the first failure, and when anything else happens, all that is under way is waited for.
+//! One piece of work is in flight at a time, so events in quick succession are decided together. A large change of plain operations is an
+//! exception: as long as all succeed, early outcomes lead to further decisions, so the next operations are ready when the last of the first
+//! ones are performed. After the first failure or any other event, the core waits for everything in flight.
 //!
-//! A large change is handed out in portions, so that a later decision waits for two portions at most.
+//! A large change is handed out in portions, so a later decision waits for two portions at most.
 
 mod backlog;
 #[cfg(test)]
@@ -42,62 +42,62 @@ use crate::{
     telemetry::defect,
 };
 
-/// A refresh that is due for so long goes before operations.
+/// A refresh that is overdue by this much takes precedence over operations.
 const OVERDUE: Duration = Duration::from_millis(20);
-/// Operations per portion. The executor takes some 10 ms for them, far more than the next decision takes.
+/// Operations per portion. The executor needs some 10 ms for them, far longer than the next decision takes.
 const PORTION: usize = 1_000;
-/// Portions that are handed out at a time as long as all operations succeed: the executor then never waits for the next one.
+/// Portions in flight at a time while all operations succeed, so that the executor never waits for the next one.
 const AHEAD: usize = 2;
 
-/// Takes the answer to a transaction.
+/// Receives the result of a transaction.
 pub type Reply<T> = Box<dyn FnOnce(Result<T, Unacceptable>) + Send>;
 
-/// Looks at all values and their states.
+/// Reads values and their states from the scheduler.
 pub type Question<D> = Box<dyn FnOnce(&Scheduler<D>) + Send>;
 
-/// Something that happened.
+/// An event that the core has to process.
 pub enum Event<D: Domain<Key = Key>, S> {
     /// The desired state changed.
     Desired {
-        /// How. Nothing is acted upon before the first full or upstream resync.
+        /// The change. It is not applied before the first full or upstream resync.
         transaction: Transaction<D::Value>,
-        /// Told when nothing of it is left to do, or that it is refused. Without it, the history tells.
+        /// Called when nothing of it is left to do, or with the reason if it is rejected. Without a reply, the result is in the history.
         reply: Option<Reply<TransactionResult>>,
     },
-    /// What would a transaction do?
+    /// A dry run of a transaction is requested.
     Simulate {
         /// The transaction.
         transaction: Transaction<D::Value>,
-        /// Told at once what is planned.
+        /// Called immediately with the plan.
         reply: Reply<Vec<Planned<D::Value>>>,
     },
-    /// Somebody wants to know something, at once: a state, the history, a timeline.
+    /// A question, which is answered immediately: about a state, the history, or a timeline.
     Ask(Question<D>),
-    /// Facts from below, in order.
+    /// Facts about the system changed, in this order; `None` if a fact no longer holds.
     Facts(Vec<(Key, Option<D::Value>)>),
-    /// All facts that exist at start have been told.
+    /// All facts that exist at startup have been reported.
     FactsSettled,
-    /// What a value refers to may have changed.
+    /// An object that a value refers to may have changed.
     Probe(Key),
-    /// Something that only the effects understand.
+    /// A signal that only the effects understand.
     Signal(S),
 }
 
-/// What operations are for the world, and what the world tells back. Nothing here waits: what takes time is [`Work`].
+/// Performs the decisions of the scheduler, and reports back. No method may block: everything that takes time is [`Work`].
 pub trait Effects: Send + 'static {
-    /// Values and effects.
+    /// Values and operations of the scheduler.
     type Domain: Domain<Key = Key>;
-    /// A signal for [`Self::signal`].
+    /// Signal for [`Self::signal`].
     type Signal: Send;
-    /// An operation, ready to be performed.
+    /// Operation that is ready to be performed.
     type Task: Send;
-    /// What came of an operation.
+    /// Outcome of a task.
     type Outcome: Send;
-    /// What is to be looked at.
+    /// Request to read something.
     type Look: Send;
-    /// What was seen there.
+    /// Result of a read.
     type Seen: Send;
-    /// A place in which operations work, such as a network namespace.
+    /// Place in which operations work, such as a network namespace.
     type Place: Ord + Copy + Send;
 
     /// Returns the places of an operation. Operations that share no place may be performed in any order.
@@ -106,70 +106,69 @@ pub trait Effects: Send + 'static {
     /// Returns whether an operation must be in one portion with all operations of the same decision.
     fn goes_together(operation: &Operation<<Self::Domain as Domain>::Operation>) -> bool;
 
-    /// Readies operations, none of which depends on another. Tasks that are no operation may come with them.
+    /// Converts operations, none of which depends on another, to tasks. Tasks that are not operations may be added.
     fn prepare(&mut self, operations: Vec<Operation<<Self::Domain as Domain>::Operation>>, now: Duration) -> Vec<Self::Task>;
 
-    /// The number of the operation that an outcome is of.
+    /// Returns the id of the operation that an outcome belongs to.
     fn operation_of(outcome: &Self::Outcome) -> u64;
 
-    /// Whether others may be decided upon while this one is under way, and after it before the others of its batch: it takes nothing
-    /// away, and brings no news of anything else.
+    /// Returns whether other operations may be decided while this one is in flight, and may be started before the rest of its batch has
+    /// completed. It must remove nothing, and its outcome must report nothing about other values.
     fn is_plain(operation: &Operation<<Self::Domain as Domain>::Operation>) -> bool;
 
-    /// Whether it is the outcome that was to be expected.
+    /// Returns whether the outcome is the expected one.
     fn is_success(outcome: &Self::Outcome) -> bool;
 
-    /// Tells the scheduler what came of operations.
+    /// Reports the outcomes of operations to the scheduler.
     fn performed(&mut self, scheduler: &mut Scheduler<Self::Domain>, outcomes: Vec<Self::Outcome>);
 
-    /// Takes a signal.
+    /// Processes a signal.
     fn signal(&mut self, scheduler: &mut Scheduler<Self::Domain>, signal: Self::Signal, now: Duration);
 
-    /// Before the first desired state is acted upon: what to scan for what an earlier run left.
+    /// Returns what to scan for orphans of an earlier run. Called before the first desired state is applied.
     fn startup_scan(&mut self, scheduler: &Scheduler<Self::Domain>) -> Option<Self::Look>;
 
-    /// With nothing else to do: what may have changed and is to be looked at, if any is due.
+    /// Returns what may have changed and must be read now, if anything. Called when no operation can be started, or when a read is overdue.
     fn refresh(&mut self, now: Duration) -> Option<Self::Look>;
 
-    /// When [`Self::refresh`] has something to do next.
+    /// Returns when [`Self::refresh`] has to read something next.
     fn refresh_deadline(&self) -> Option<Duration>;
 
-    /// Something else is wanted now: what was not to be judged because of what was wanted before is looked at again, and first.
+    /// The desired state changed. Whatever could not be judged under the former desired state must be read again first.
     fn desired_changed(&mut self);
 
-    /// Everything may have changed: [`Self::refresh`] is to look at all that there is.
+    /// Marks everything as possibly changed, so that [`Self::refresh`] reads all of it.
     fn suspect_all(&mut self, now: Duration);
 
-    /// Tells the scheduler what was seen.
+    /// Reports the result of a read to the scheduler.
     fn seen(&mut self, scheduler: &mut Scheduler<Self::Domain>, seen: Self::Seen);
 
-    /// Tells the world the new statuses.
+    /// Publishes new statuses.
     fn publish(&mut self, scheduler: &Scheduler<Self::Domain>, changes: Vec<StatusChange>);
 
-    /// Called each time when all that is wanted has been acted upon, as far as it can be now.
+    /// Called whenever all desired values have been applied, as far as that is possible now.
     fn settled(&mut self);
 }
 
-/// Something that takes time.
+/// Work that takes time.
 pub enum Work<E: Effects> {
     /// Operations to perform, none of which depends on another.
     Perform(Vec<E::Task>),
-    /// Something to look at, when none of the operations handed out is under way but for those that are late.
+    /// Something to read. No operations are in flight except late ones.
     Look(E::Look),
 }
 
-/// What came of work.
+/// Result of work.
 pub enum Done<E: Effects> {
-    /// Of the operations that were handed out together. Those that are missing have been told early, or take long, and
-    /// then hold up only what depends on them. As
-    /// others are decided upon meanwhile, only that may come late which these cannot undermine: what looks for something on which
-    /// no other value has an influence.
+    /// Outcomes of operations that were handed out together. Missing ones were reported early or take long, and then block only their
+    /// dependents. Other operations are decided in the meantime, so only an operation that no other can invalidate may complete late: a
+    /// lookup of something on which nothing has been built yet, such as a namespace.
     Performed(Vec<E::Outcome>),
-    /// Of some that are done while the others are being performed.
+    /// Outcomes of some operations, while the others are still being performed.
     Early(Vec<E::Outcome>),
-    /// Of some that took long.
+    /// Outcomes of operations that took long.
     Late(Vec<E::Outcome>),
-    /// What was seen.
+    /// Result of a read.
     Seen(E::Seen),
 }
 
@@ -181,12 +180,12 @@ pub struct Core<E: Effects> {
     in_flight: BTreeSet<u64>,
     /// Decided operations that are not handed out yet.
     backlog: Backlog<E>,
-    /// Who waits for which transaction.
+    /// Replies for transactions that are not finished, by sequence number.
     waiting: BTreeMap<u64, Reply<TransactionResult>>,
 }
 
 impl<E: Effects> Core<E> {
-    /// A core that knows nothing yet.
+    /// Creates a core without any state.
     pub fn new(domain: E::Domain, effects: E) -> Self {
         Core {
             scheduler: Scheduler::new(domain),
@@ -198,20 +197,20 @@ impl<E: Effects> Core<E> {
         }
     }
 
-    /// With other limits of the history.
+    /// Sets the limits of the history.
     pub fn with_history(mut self, settings: HistorySettings) -> Self {
         self.scheduler.set_history(settings);
         self
     }
 
-    /// Changes the number of operations per portion.
+    /// Sets the number of operations per portion.
     #[cfg(any(test, feature = "simulation"))]
     pub fn with_portion(mut self, operations: usize) -> Self {
         self.backlog = Backlog::new(operations);
         self
     }
 
-    /// Takes an event. Nothing is started before [`Self::advance`].
+    /// Processes an event. Work is started by [`Self::advance`] only.
     pub fn take(&mut self, event: Event<E::Domain, E::Signal>, now: Duration) {
         self.scheduler.tell_time(now);
         if !matches!(event, Event::Simulate { .. } | Event::Ask(_)) {
@@ -236,7 +235,7 @@ impl<E: Effects> Core<E> {
                 self.waiting.insert(seq, reply);
             }
             (Err(refused), Some(reply)) => return reply(Err(refused)),
-            // Nobody waits: what failed is told by statuses, and what was refused by nobody's asking.
+            // Without a reply, failures are visible in the statuses, and a rejection is not reported.
             (Ok(_), None) => {}
             (Err(_), None) => return,
         }
@@ -246,7 +245,7 @@ impl<E: Effects> Core<E> {
         }
     }
 
-    /// Tells those who wait for transactions that are finished.
+    /// Replies to the callers of finished transactions.
     fn reply(&mut self) {
         for result in self.scheduler.take_finished() {
             if let Some(reply) = self.waiting.remove(&result.seq) {
@@ -255,7 +254,7 @@ impl<E: Effects> Core<E> {
         }
     }
 
-    /// Takes what came of work.
+    /// Processes the result of work.
     pub fn done(&mut self, done: Done<E>) {
         match done {
             Done::Performed(outcomes) => {
@@ -285,8 +284,8 @@ impl<E: Effects> Core<E> {
         self.effects.performed(&mut self.scheduler, outcomes);
     }
 
-    /// What to start now, if anything. To be called after each event or outcome, when the [deadline](Self::deadline) is reached, and
-    /// again as long as there is an answer: what is known by then is published at the last call, when what is to be done is under way.
+    /// Returns the work to start now, if any. Call it after each event or outcome and at the [deadline](Self::deadline), until it returns
+    /// `None`. The last call publishes the statuses known by then, so that the work is already in flight.
     pub fn advance(&mut self, now: Duration) -> Option<Work<E>> {
         match self.phase {
             Phase::AwaitingDesired | Phase::Reading { .. } => None,
@@ -296,7 +295,7 @@ impl<E: Effects> Core<E> {
         }
     }
 
-    /// Goes on with what follows from the outcomes of the work in flight.
+    /// Decides and hands out the operations that follow from outcomes of the work in flight.
     fn go_on(&mut self, now: Duration) -> Option<Work<E>> {
         if self.phase.take_fresh_outcomes() {
             let operations = self.step(now);
@@ -307,14 +306,14 @@ impl<E: Effects> Core<E> {
         {
             return Some(work);
         }
-        // While others work.
+        // Publish while operations are being performed.
         if self.phase.take_unpublished() {
             self.publish();
         }
         None
     }
 
-    /// Begins the startup scan, if there is anything to scan. It is the reading that a full resync asks for.
+    /// Starts the startup scan, if there is anything to scan. It also serves as the read that a full resync requests.
     fn scan(&mut self) -> Option<Work<E>> {
         if !self.phase.take_scan_due() {
             return None;
@@ -324,7 +323,7 @@ impl<E: Effects> Core<E> {
         Some(self.look(scan, for_resync))
     }
 
-    /// Starts what comes first, with nothing in flight but what takes long.
+    /// Starts the most urgent work. No operations are in flight except late ones.
     fn begin(&mut self, now: Duration) -> Option<Work<E>> {
         if !self.backlog.is_empty() {
             return self.go_on_with_backlog(now);
@@ -332,7 +331,7 @@ impl<E: Effects> Core<E> {
         if let Some(work) = self.read_all(now) {
             return Some(work);
         }
-        // Under steady change there is always something to do first; what may have changed below must be read all the same.
+        // Under steady change there is always an operation to start first, which must not delay reads forever.
         if self.is_refresh_overdue(now)
             && let Some(work) = self.refresh(now)
         {
@@ -353,21 +352,21 @@ impl<E: Effects> Core<E> {
         self.refresh(now)
     }
 
-    /// Decides on operations. They count as handed out from now on.
+    /// Decides on operations. From now on they count as in flight.
     fn step(&mut self, now: Duration) -> Vec<Operation<<E::Domain as Domain>::Operation>> {
         let operations = self.scheduler.step(now);
         self.in_flight.extend(operations.iter().map(|operation| operation.id));
         if self.scheduler.has_overrun() {
-            error!("the decisions about some values do not come to an end; the rest is decided a second later: please report this");
+            error!("decisions about some values do not terminate; the remaining ones are delayed by one second; please report this");
         }
         for what in self.scheduler.take_defects() {
-            defect(&format!("the scheduler met what cannot be: {what}"));
+            defect(&format!("inconsistency in the scheduler: {what}"));
         }
         operations
     }
 
-    /// Hands out more of the backlog, and first decides on the events that arrived since, unless those need a reading: a reading waits for
-    /// the whole backlog.
+    /// Hands out more of the backlog. Operations for events that arrived in the meantime come first, unless a read is requested: a read
+    /// waits for the whole backlog.
     fn go_on_with_backlog(&mut self, now: Duration) -> Option<Work<E>> {
         if self.scheduler.is_reading_asked() || self.is_refresh_overdue(now) {
             return self.hand_out(Flow::Draining, now);
@@ -381,7 +380,7 @@ impl<E: Effects> Core<E> {
         self.effects.refresh_deadline().is_some_and(|deadline| deadline + OVERDUE <= now)
     }
 
-    /// Hands out the next portion; `flow` follows if all of its operations are plain.
+    /// Hands out the next portion. If all its operations are plain, `flow` applies from then on.
     fn hand_out(&mut self, flow: Flow, now: Duration) -> Option<Work<E>> {
         let operations = self.backlog.take();
         if operations.is_empty() {
@@ -392,7 +391,7 @@ impl<E: Effects> Core<E> {
         Some(Work::Perform(self.effects.prepare(operations, now)))
     }
 
-    /// Publishes what is known, and replies to those who wait for transactions that are finished.
+    /// Publishes new statuses, and replies to the callers of finished transactions.
     fn publish(&mut self) {
         let changes = self.scheduler.take_status_changes();
         if !changes.is_empty() {
@@ -401,7 +400,7 @@ impl<E: Effects> Core<E> {
         self.reply();
     }
 
-    /// The next timer that matters; while nothing can be started, none does.
+    /// Returns the next timer; `None` while no work can be started.
     pub fn deadline(&self) -> Option<Duration> {
         if !self.phase.is_free() {
             return None;
@@ -410,22 +409,22 @@ impl<E: Effects> Core<E> {
         deadlines.into_iter().flatten().min()
     }
 
-    /// Numbers of the operations that were handed out and have not come back.
+    /// Returns the ids of the operations that were handed out and have not completed.
     pub fn in_flight(&self) -> impl Iterator<Item = u64> + '_ {
         self.in_flight.iter().copied()
     }
 
-    /// All values and their states.
+    /// Returns the scheduler, with all values and their states.
     pub fn scheduler(&self) -> &Scheduler<E::Domain> {
         &self.scheduler
     }
 
-    /// What it tells the world through.
+    /// Returns the effects.
     pub fn effects(&self) -> &E {
         &self.effects
     }
 
-    /// Reads everything if a transaction asks for it.
+    /// Reads everything if a transaction requests it.
     fn read_all(&mut self, now: Duration) -> Option<Work<E>> {
         if !self.scheduler.take_reading() {
             return None;
@@ -434,14 +433,14 @@ impl<E: Effects> Core<E> {
         match self.effects.refresh(now) {
             Some(look) => Some(self.look(look, true)),
             None => {
-                // There is nothing to read.
+                // There is nothing to read, so the read is complete.
                 self.scheduler.read_again();
                 None
             }
         }
     }
 
-    /// Reads what may have changed, if anything is due.
+    /// Reads what may have changed, if a read is due.
     fn refresh(&mut self, now: Duration) -> Option<Work<E>> {
         let look = self.effects.refresh(now)?;
         Some(self.look(look, false))

@@ -1,18 +1,15 @@
-//! The newest state of each key, for any number of watchers.
+//! The latest state of each key, for any number of watchers.
 //!
-//! Owns the order of changes and the place that each watcher has reached in it. Must never wait for a watcher, nor keep anything on
-//! behalf of one but its place. Start reading at [`Feed`] and [`Watcher::next`].
-//!
-//! Each change has a number, and a key stands once in the order of changes: where it changed last. So a watcher needs no queue of
-//! its own. It walks along the order from nothing to the end, which brings first all that is there and then what changes; what
-//! changed twice before its turn is met once, and the number it has reached says what it knows.
+//! A [`Feed`] keeps a log in which each key appears once, at the number of its last change. A [`Watcher`] has no queue of its own: it
+//! follows the log from the start to the end, which returns all existing states first and changes afterwards. A key that changes twice
+//! before the watcher reaches it is returned once. The feed never waits for a watcher.
 //!
 //! # Guarantees
-//! Whoever applies all [`News`] up to a number knows, of each selected key that has not changed since, the state at that number.
-//! Nothing but states between two looks is left out.
+//! After applying all [`News`] up to a number, a watcher knows the state at that number of each selected key that has not changed since.
+//! Only intermediate states between two reads are skipped.
 //!
-//! What is remembered is bounded by the number of keys: a removal is kept only as long as a watcher that may have met the key has not
-//! passed it. For one that stands still these are at most the keys that were there when it stopped.
+//! Memory is bounded by the number of keys: a removal is kept only until each watcher that may know the key has passed it. For a watcher
+//! that makes no progress, these are at most the keys that existed when it stopped.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -23,55 +20,56 @@ use std::{
 use models::key::Key;
 use tokio::sync::watch;
 
-/// Changes that a watcher is handed at a time.
+/// Largest number of changes that a watcher receives at a time.
 const NEWS_MAX: usize = 256;
-/// Changes that a watcher passes at a time, so that whoever tells waits for the lock for microseconds only.
+/// Largest number of changes that a watcher passes at a time, so that publishers wait for the lock for microseconds only.
 const STRIDE: usize = 1024;
 
-/// Where states are told. A clone is another handle to the same feed; it ends when all are gone.
+/// A feed of states. Clones are handles to the same feed, which ends when the last one is dropped.
 pub struct Feed<T> {
     states: Arc<Mutex<States<T>>>,
-    /// The number of the last change.
+    /// Number of the last change.
     head: watch::Sender<u64>,
 }
 
-/// Which keys a watcher is told of.
+/// Keys that a watcher selects.
 #[derive(Clone, Debug)]
 pub enum Selector {
-    /// All.
+    /// All keys.
     All,
-    /// These.
+    /// These keys.
     Keys(BTreeSet<Key>),
-    /// Those that begin with one of these.
+    /// Keys with one of these prefixes.
     Prefixes(Vec<String>),
 }
 
-/// One who is told. Dropping it ends the watch.
+/// A subscription to a feed. Dropping it ends the subscription.
 pub struct Watcher<T> {
     states: Arc<Mutex<States<T>>>,
     head: watch::Receiver<u64>,
     selector: Selector,
     /// Number of the last change when the watch began.
     began: u64,
-    /// It has met all changes up to this number.
+    /// The watcher has passed all changes up to this number.
     reached: u64,
     told: bool,
 }
 
-/// What a watcher is told.
+/// An update for a watcher.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct News<T> {
-    /// Keys with their state, the oldest change first; `None`: the key was removed (the watcher need not have heard of it before).
-    /// Empty if only keys that are not selected changed.
+    /// Keys with their states, in the order of their changes. `None`: the key was removed; the watcher may not have known it before.
+    /// Empty if only keys changed that are not selected.
     pub items: Vec<(Key, Option<T>)>,
-    /// All changes up to this number (see [`Feed::tell`]) have been told, but for those that a later one has replaced.
+    /// All changes up to this number (see [`Feed::tell`]) have been reported, except those that a later one has replaced.
     pub sequence: u64,
-    /// All that was there when the watch began has been told.
+    /// Everything that existed when the watch began has been reported.
     pub complete: bool,
 }
 
 struct Entry<T> {
-    /// Number of a change after which the key has been there or was remembered: who has not met that one knows nothing of the key.
+    /// Number of the change since which the key has existed, or its removal is remembered. A watcher that has not reached it does not
+    /// know the key.
     first: u64,
     /// Number of the last change.
     last: u64,
@@ -79,7 +77,7 @@ struct Entry<T> {
 }
 
 impl<T> Entry<T> {
-    /// Whether one who has reached that has to hear of it: of a removal only if it may know the key.
+    /// Returns whether a watcher that has reached `from` needs this entry. It needs a removal only if it may know the key.
     fn is_news(&self, from: u64) -> bool {
         self.state.is_some() || self.first <= from
     }
@@ -87,11 +85,11 @@ impl<T> Entry<T> {
 
 struct States<T> {
     entries: HashMap<Key, Entry<T>>,
-    /// By the number of their last change.
+    /// Keys, by the number of their last change.
     order: BTreeMap<u64, Key>,
     /// Numbers of the last changes that are removals.
     removals: BTreeSet<u64>,
-    /// How many watchers have reached a number.
+    /// Number of watchers that have reached a number.
     reached: BTreeMap<u64, usize>,
     sequence: u64,
 }
@@ -122,7 +120,7 @@ impl<T> Default for Feed<T> {
 }
 
 impl<T> Feed<T> {
-    /// Nothing has been told yet.
+    /// Creates an empty feed.
     pub fn new() -> Self {
         let states = States {
             entries: HashMap::new(),
@@ -137,18 +135,18 @@ impl<T> Feed<T> {
         }
     }
 
-    /// Tells new states (`None`: removed), in order. Returns the number of the last change so far: a watcher that has reached it
-    /// knows of these.
+    /// Publishes new states in order; `None` removes a key. Returns the number of the last change: a watcher that has reached it knows
+    /// these states.
     pub fn tell(&self, changes: impl IntoIterator<Item = (Key, Option<T>)>) -> u64 {
         let mut states = lock(&self.states);
         changes.into_iter().for_each(|(key, state)| states.tell(key, state));
         let sequence = states.sequence;
-        // With the lock held, so that the number told never goes backwards.
+        // While the lock is held, so that the published number never goes backwards.
         self.head.send_if_modified(|head| std::mem::replace(head, sequence) != sequence);
         sequence
     }
 
-    /// A watcher of all that is there, and of all that changes from now on.
+    /// Subscribes to all existing states and to all changes from now on.
     pub fn watch(&self, selector: Selector) -> Watcher<T> {
         let mut states = lock(&self.states);
         *states.reached.entry(0).or_default() += 1;
@@ -164,18 +162,18 @@ impl<T> Feed<T> {
 }
 
 impl<T: Clone> Feed<T> {
-    /// The state of a key now.
+    /// Returns the current state of a key.
     pub fn get(&self, key: &Key) -> Option<T> {
         lock(&self.states).entries.get(key)?.state.clone()
     }
 }
 
 impl<T: Clone> Watcher<T> {
-    /// Waits for news; `None` when the feed has ended and all was told. The first come at once, even if nothing is there. Nothing is
-    /// lost if it is dropped while waiting.
+    /// Waits for an update; `None` if the feed has ended and everything was reported. The first update is returned immediately, even if it
+    /// is empty. Cancel-safe: no update is lost if the future is dropped.
     pub async fn next(&mut self) -> Option<News<T>> {
         loop {
-            // What is told from here on wakes.
+            // Changes that are published from here on wake the watcher.
             self.head.borrow_and_update();
             if let Some(news) = self.take(NEWS_MAX) {
                 return Some(news);
@@ -184,7 +182,7 @@ impl<T: Clone> Watcher<T> {
         }
     }
 
-    /// The news there are now, at most so many.
+    /// Returns an update if there is one, with at most this many changes.
     fn take(&mut self, at_most: usize) -> Option<News<T>> {
         let mut items = Vec::new();
         let reached = lock(&self.states).walk(self.reached, &self.selector, at_most, &mut items);
@@ -208,7 +206,7 @@ impl<T> Drop for Watcher<T> {
     }
 }
 
-/// A panic of another holder cannot leave anything half done that matters: a state is there or not.
+/// Locks the states. Poisoning is ignored, as a panic of another holder leaves no inconsistent state.
 fn lock<T>(states: &Mutex<States<T>>) -> MutexGuard<'_, States<T>> {
     states.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -244,13 +242,13 @@ impl<T> States<T> {
         }
     }
 
-    /// Hands what changed after `from` to one who has reached that, and answers what it has reached now.
+    /// Collects the changes after `from` for a watcher that has reached it. Returns the number that the watcher has reached now.
     fn walk(&mut self, from: u64, selector: &Selector, at_most: usize, items: &mut Vec<(Key, Option<T>)>) -> u64
     where
         T: Clone,
     {
         let reached = match selector {
-            // It costs as much as there are keys, however much else has changed.
+            // The cost depends on the number of selected keys only, and not on the number of other changes.
             Selector::Keys(keys) if keys.len() <= at_most => self.look_up(from, keys, items),
             _ => self.walk_along(from, selector, at_most, items),
         };
@@ -292,7 +290,7 @@ impl<T> States<T> {
         self.sequence
     }
 
-    /// A watcher is no longer where it was.
+    /// Counts one watcher less at a number.
     fn leave(&mut self, place: u64) {
         if let Some(count) = self.reached.get_mut(&place) {
             *count -= 1;
@@ -308,7 +306,7 @@ impl<T> States<T> {
         removals.into_iter().for_each(|number| self.forget_if_passed(number));
     }
 
-    /// Forgets a removal that no watcher has still to hear of: none stands between the arrival of the key and its removal.
+    /// Forgets a removal unless a watcher still needs it, having passed the first change of the key but not the removal.
     fn forget_if_passed(&mut self, number: u64) {
         let Some(key) = self.order.get(&number) else { return };
         let Some(entry) = self.entries.get(key) else { return };

@@ -1,23 +1,23 @@
-//! What is stored under a key: a message, or text.
+//! Content of a key: a message, or text.
 //!
-//! Owns their comparison. Must never make text of a message before it is sent, or held against text: most states are replaced before
-//! their turn, and whoever publishes has something better to do. Start reading at [`Content`].
+//! A message is encoded only when it is sent or compared with text: most states are replaced before they are written, and encoding would
+//! delay the caller.
 
 use std::{borrow::Cow, sync::Arc};
 
 use super::message::Published;
 
-/// See the [module documentation](self).
+/// Content of a key.
 #[derive(Clone, Debug)]
 pub enum Content {
-    /// A message, whose text is its JSON.
+    /// A message, stored as JSON.
     Message(Arc<Published>),
-    /// Text as it is.
+    /// Text that is stored unchanged.
     Text(Arc<[u8]>),
 }
 
 impl Content {
-    /// The text that is stored, in bytes.
+    /// Returns the text to store, in bytes.
     pub(crate) fn text(&self) -> Cow<'_, [u8]> {
         match self {
             Content::Message(message) => Cow::Owned(message.json().into_bytes()),
@@ -25,7 +25,7 @@ impl Content {
         }
     }
 
-    /// About how many bytes [`Self::text`] has; names of fields make the text of a message some three times as long as its binary form.
+    /// Estimates the length of [`Self::text`]. Field names make the JSON of a message about three times as long as its binary form.
     pub(crate) fn size(&self) -> usize {
         match self {
             Content::Message(message) => 3 * message.encoded_len(),
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_equals_its_text_and_an_equal_message() {
+    fn message_equals_its_text_and_an_equal_message() {
         let text = Content::from(message("gone").text().into_owned());
         assert_eq!(message("gone"), text);
         assert_eq!(message("gone"), message("gone"));

@@ -1,85 +1,86 @@
-//! What is asked of the store next, and what its answers mean: the decisions of the writer, without any connection.
+//! Decides the next request to the store, and processes the answers. Performs no I/O.
 //!
-//! Owns the lease, the former leases and what is in flight. Must never do I/O, nor decide what a key should be; `state` does.
-//! Start reading at [`Course::next`].
+//! Tracks the lease, former leases and transactions in flight; `state` decides what to write under each key.
 //!
-//! # How a late transaction is kept from doing harm
-//! When a connection is lost, transactions on their way may have been carried out, or may be later (a frozen server goes on
-//! with what it had received). So a new lease is taken, every key is written again under it, and then the former lease is
-//! revoked: from there on, a put under the former lease fails ("requested lease not found"), and a deletion does not meet its
-//! guard. What the late ones did before that is found by listing once more. Only then do the keys count as stored.
+//! # Late transactions
+//!
+//! When a connection is lost, transactions in flight may have been carried out, or may still be carried out (a frozen server continues with
+//! the requests that it has received). Therefore a new lease is granted, every key is written again under it, and then the former lease is
+//! revoked: from then on, a put under the former lease fails ("requested lease not found"), and the guard of a deletion does not hold.
+//! Effects of late transactions before that are detected by another listing. Only then do the keys count as stored.
 
 use super::state::{Batch, Found, State};
 use crate::telemetry::defect;
 
-/// Transactions on their way together, as long as full batches wait; a trickle goes one at a time, which merges best.
+/// Maximum number of transactions in flight. Only full batches are sent in parallel; fewer changes are sent one transaction at a time,
+/// which merges most of them.
 const IN_FLIGHT_MAX: usize = 8;
 
-/// Something to ask of the store.
+/// A request to the store.
 #[derive(Debug)]
 pub(crate) enum Request {
-    /// Whether this lease of ours still exists.
+    /// Renew this lease, if it still exists.
     Renew(i64),
-    /// A new lease.
+    /// Grant a new lease.
     Grant,
-    /// All keys of the publisher.
+    /// List all keys of the publisher.
     List,
-    /// A transaction; it may be on its way together with others.
+    /// Carry out a transaction; others may be in flight.
     Write(Batch),
-    /// The end of a former lease.
+    /// Revoke a former lease.
     Revoke(i64),
 }
 
-/// What came of a transaction.
+/// Outcome of a transaction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Landed {
-    /// It was carried out, at this revision.
+    /// Carried out at this revision.
     Written(i64),
-    /// A guard did not hold: a key is not as we left it, someone else has written it.
+    /// A guard did not hold, because another client has written the key.
     NotAsLeft,
-    /// The store refuses it for good.
+    /// The store rejects it permanently.
     Refused,
-    /// The connection ended with it; what came of it is unknown.
+    /// The connection was lost, and the outcome is unknown.
     Unknown,
-    /// The connection ended with it, and it was certainly not carried out.
+    /// The connection was lost, and the transaction was certainly not carried out.
     NotWritten,
 }
 
-/// See the [module documentation](self).
+/// State of the lease and of the requests to the store.
 #[derive(Default)]
 pub(crate) struct Course {
     lease: Option<i64>,
-    /// Former leases that transactions of unknown outcome were sent with.
+    /// Former leases with transactions of unknown outcome.
     former: Vec<i64>,
     uncertain: bool,
-    /// What follows is of the present connection only.
+    /// State of the current connection; it and the fields below are reset by [`Self::connected`].
     connection: Connection,
-    /// Transactions of one operation to send, to find the one that the store refuses.
+    /// Number of transactions to send with a single operation, to find the operation that the store rejects.
     single: usize,
-    /// All that was set when the connection was made is stored when this change is; known from the first listing on.
+    /// Sequence number of the last change at the first listing of this connection. Once it is stored, all keys have been written again.
     fence_at: Option<u64>,
 }
 
-/// State of a connection. Transactions may be on their way together; each other request is alone.
+/// State of a connection. Several transactions may be in flight; any other request is sent alone.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 enum Connection {
-    /// It is not known whether the lease exists: it is to be renewed or granted.
+    /// The lease must be renewed or granted.
     #[default]
     Unleased,
     /// The lease is being renewed or granted.
     Leasing,
-    /// All keys are to be listed.
+    /// All keys must be listed.
     Unlisted,
     /// All keys are being listed.
     Listing,
-    /// What differs from the listing is written. With a listing due, no transaction follows those in flight.
+    /// Differences from the listing are written. If a listing is due, no transaction starts before those in flight have completed.
     Writing { in_flight: usize, listing_due: bool },
     /// A former lease is being revoked.
     Fencing,
 }
 
 impl Course {
-    /// A connection was made.
+    /// Resets the state for a new connection.
     pub fn connected(&mut self) {
         (self.connection, self.single, self.fence_at) = (Connection::default(), 0, None);
         if std::mem::take(&mut self.uncertain) {
@@ -87,7 +88,7 @@ impl Course {
         }
     }
 
-    /// What to ask now, if anything. To be called again after each answer and each change of the state.
+    /// Returns the next request, if any. Call it after each answer and each change of the state.
     pub fn next(&mut self, state: &mut State) -> Option<Request> {
         match self.connection {
             Connection::Leasing | Connection::Listing | Connection::Fencing => None,
@@ -127,32 +128,32 @@ impl Course {
         self.ask(writing, Request::Write(batch))
     }
 
-    /// The request of this state was answered.
+    /// Moves to the next state after an answer.
     fn answered(&mut self, asking: Connection, next: Connection) {
         match self.connection == asking {
             true => self.connection = next,
-            false => defect(&format!("an answer for {asking:?} comes in {:?}", self.connection)),
+            false => defect(&format!("answer for {asking:?} in state {:?}", self.connection)),
         }
     }
 
-    /// The lease of [`Request::Renew`] exists.
+    /// Processes the answer that the lease of [`Request::Renew`] exists.
     pub fn renewed(&mut self) {
         self.answered(Connection::Leasing, Connection::Unlisted);
     }
 
-    /// The lease of [`Request::Renew`] is gone.
+    /// Processes the answer that the lease of [`Request::Renew`] does not exist.
     pub fn lease_gone(&mut self) {
         self.lease = None;
         self.answered(Connection::Leasing, Connection::Unleased);
     }
 
-    /// A lease was granted.
+    /// Processes the grant of a lease.
     pub fn granted(&mut self, lease: i64) {
         self.lease = Some(lease);
         self.renewed();
     }
 
-    /// The store holds this.
+    /// Processes a listing of the keys in the store.
     pub fn listed(&mut self, state: &mut State, found: impl IntoIterator<Item = Found>) {
         state.adopt(self.lease.unwrap_or_default(), found);
         self.fence_at.get_or_insert(state.sequence());
@@ -165,7 +166,7 @@ impl Course {
         );
     }
 
-    /// A former lease is gone: nothing that was sent under it can take effect any more. What it did before is listed.
+    /// Processes the revocation of a former lease. Its transactions cannot take effect any more; a listing shows what they did before.
     pub fn revoked(&mut self) {
         self.former.pop();
         self.answered(
@@ -177,14 +178,14 @@ impl Course {
         );
     }
 
-    /// A transaction has come back.
+    /// Processes the outcome of a transaction.
     pub fn landed(&mut self, state: &mut State, batch: Batch, outcome: Landed) {
         match &mut self.connection {
             Connection::Writing {
                 in_flight: in_flight @ 1..,
                 ..
             } => *in_flight -= 1,
-            connection => defect(&format!("a transaction comes back in {connection:?}")),
+            connection => defect(&format!("completed transaction in state {connection:?}")),
         }
         match outcome {
             Landed::Written(revision) => state.written(batch, revision),
@@ -194,7 +195,7 @@ impl Course {
             }
             Landed::Refused => {
                 if let [(key, _)] = batch.as_slice() {
-                    tracing::error!(%key, "the store refuses this status; it is not published");
+                    tracing::error!(%key, "status not published: the store rejects it");
                     state.refused(key);
                 } else {
                     self.single += batch.len();
@@ -202,35 +203,35 @@ impl Course {
                 }
             }
             Landed::NotWritten => state.not_written(batch),
-            // It stays in flight until the connection is taken for lost.
+            // The batch stays in flight until [`Self::interrupted`].
             Landed::Unknown => {}
         }
     }
 
-    /// What is stored is compared with what should be, as soon as nothing is in flight.
+    /// Requests a comparison with the store as soon as no transaction is in flight.
     pub fn audit(&mut self) {
-        // Otherwise a listing comes anyway.
+        // In other states, a listing follows anyway.
         if let Connection::Writing { listing_due, .. } = &mut self.connection {
             *listing_due = true;
         }
     }
 
-    /// The connection is lost.
+    /// Records that the connection was lost.
     pub fn interrupted(&mut self, state: &mut State) {
         self.uncertain |= state.interrupt();
     }
 
-    /// The present lease.
+    /// Returns the current lease.
     pub fn lease(&self) -> Option<i64> {
         self.lease
     }
 
-    /// Whether nothing sent before can take effect late, so that what is written counts as stored.
+    /// Returns whether no former transaction can take effect late, so that written keys count as stored.
     pub fn is_fenced(&self) -> bool {
         self.former.is_empty()
     }
 
-    /// All leases, to be revoked at the end.
+    /// Returns all leases, to be revoked at shutdown.
     pub fn give_up(&mut self) -> Vec<i64> {
         let mut leases = std::mem::take(&mut self.former);
         leases.extend(self.lease.take());

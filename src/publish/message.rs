@@ -1,6 +1,4 @@
-//! The messages that are published, before they become text.
-//!
-//! Owns their forms. Must never know how they come about: that is the agent's `report`. Start reading at [`Published`].
+//! Messages to publish, before they are encoded. The agent's `report` module creates them.
 
 use models::{
     json,
@@ -12,15 +10,15 @@ use models::{
 };
 use prost::Message;
 
-/// Key of the health of the agent, after its prefix.
+/// Key of the health of the agent, below its prefix.
 pub const AGENT_HEALTH: &str = "check/status/v1/agent";
-/// What the keys of the health of its parts begin with.
+/// Prefix of the keys of the health of its parts.
 pub const PART_HEALTH: &str = "check/status/v1/plugin/";
 
-/// Something to be published.
+/// A message to publish.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Published {
-    /// Below `config-status/`.
+    /// Status of a value, below `config-status/`.
     Value(Box<ValueStatus>),
     /// A link, below `status/`.
     Link(InterfaceState),
@@ -35,7 +33,7 @@ pub enum Published {
 }
 
 impl Published {
-    /// Its JSON form.
+    /// Returns the JSON form.
     pub fn json(&self) -> String {
         match self {
             Published::Value(message) => json::encode(message.as_ref()),
@@ -47,7 +45,7 @@ impl Published {
         }
     }
 
-    /// Length of its binary form in bytes.
+    /// Returns the length of the binary form in bytes.
     pub(super) fn encoded_len(&self) -> usize {
         match self {
             Published::Value(message) => message.encoded_len(),

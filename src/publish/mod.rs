@@ -1,19 +1,19 @@
-//! Status out: the newest state of each key, written to the store under a lease.
+//! Publishes status: writes the newest state of each key to the store, under a lease.
 //!
-//! Owns the keys under `config-status/`, `status/` and `check/status/` of this agent. Must never block its callers, and never
-//! write an older state over a newer one. Start reading at [`Publisher`]; `state` decides what to write, `course`
-//! what to ask of the store, `writer` asks it.
+//! The publisher owns the keys below `config-status/`, `status/` and `check/status/` of this agent. It never blocks its callers, and never
+//! overwrites a newer state with an older one. `state` decides what to write, `course` which request to send to the store, and `writer`
+//! sends it.
 //!
-//! # Expected flow
-//! [`Publisher::set`] and [`Publisher::remove`] change a map and wake the writer. It writes what differs from the store, in
-//! transactions, and skips states that were replaced before their turn.
+//! # Flow
+//! [`Publisher::set`] and [`Publisher::remove`] change a map and wake the writer. The writer writes the differences from the store in
+//! transactions, and skips states that were replaced before they were written.
 //!
 //! # Guarantees
-//! The last state set for a key is the one that stays in the store, also over lost connections: a transaction of unknown
-//! outcome cannot take effect late, because its lease is revoked before the keys count as stored, and deletions are guarded.
-//! When the agent dies, its keys vanish with the lease.
+//! The last state set for a key is the one that stays in the store, also if connections are lost: a transaction with an unknown outcome
+//! cannot take effect late, because its lease is revoked before the keys count as stored, and deletions are guarded. When the agent dies,
+//! its keys are deleted with the lease.
 //!
-//! A key that somebody else deletes is written again at once; one that somebody else overwrites, within ten minutes.
+//! A key that another client deletes is written again at once; a key that another client overwrites is written again within ten minutes.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -36,13 +36,13 @@ mod message;
 pub(crate) mod state;
 mod writer;
 
-/// Key spaces that the publisher owns, below its prefix. Everything else there belongs to others.
+/// Key spaces that the publisher owns, below its prefix. It does not touch other keys.
 pub const OWN_KEY_SPACES: [&str; 3] = ["check/status/", "config-status/", "status/"];
 
 /// Settings of the publisher.
 #[derive(Clone, Debug)]
 pub struct PublisherOptions {
-    /// How long the keys outlive an agent that has died; at least 1 s. It is renewed three times in this time.
+    /// Time that the keys outlive an agent that has died; at least 1 s. The lease is renewed three times within this time.
     pub ttl: Duration,
 }
 
@@ -54,30 +54,31 @@ impl Default for PublisherOptions {
     }
 }
 
-/// Whether status reaches the store.
+/// State of the connection to the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreHealth {
-    /// No attempt has ended yet.
+    /// No attempt has completed yet.
     Connecting,
     /// Status is being written.
     Connected {
         /// URL of the store's endpoint.
         endpoint: String,
     },
-    /// Status is kept in memory and written when the store is back.
+    /// Status is kept in memory, and written when the store can be reached again.
     Disconnected {
-        /// For the person who reads it.
+        /// Error message for users.
         message: String,
     },
 }
 
 /// The publisher was shut down before everything was stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the status publisher was shut down; what was set last may not be stored")]
+#[error("the status publisher was shut down; the last changes may not be stored")]
 pub struct Stopped;
 
-/// A handle to the publisher; cheap to clone. The publisher ends with [`Publisher::shutdown`] or when the last handle is dropped
-/// (then the lease is left to expire).
+/// Handle of the publisher; cheap to clone.
+///
+/// The publisher ends with [`Publisher::shutdown`], or when the last handle is dropped; in that case the lease expires by itself.
 #[derive(Clone)]
 pub struct Publisher {
     inner: Arc<Inner>,
@@ -90,12 +91,12 @@ struct Inner {
     task: Mutex<Option<JoinHandle<Result<(), StoreError>>>>,
 }
 
-/// What handles and writer share.
+/// State shared by the handles and the writer.
 struct Shared {
     // A std mutex: it is held for a few map operations and never across an await.
     state: Mutex<State>,
     changed: Notify,
-    /// Number of the last change up to which everything is stored; `None` after the end.
+    /// Sequence number of the last change up to which everything is stored; `None` after the end.
     settled: watch::Sender<Option<u64>>,
 }
 
@@ -106,11 +107,12 @@ impl Shared {
 }
 
 impl Publisher {
-    /// Starts to publish under `prefix` (`/vnf-agent/<label>/`). Must be called within a Tokio runtime. The store may be
-    /// unreachable: states are kept until it is there.
+    /// Starts to publish below `prefix` (`/vnf-agent/<label>/`).
+    ///
+    /// Must be called within a Tokio runtime. The store may be unreachable: states are kept until it can be reached.
     ///
     /// # Errors
-    /// Only for a configuration that can never work.
+    /// Fails only for a configuration that can never work.
     pub fn start(config: StoreConfig, prefix: String, options: PublisherOptions) -> Result<Self, StoreError> {
         let connector = Connector::new(config)?;
         let shared = Arc::new(Shared {
@@ -132,8 +134,9 @@ impl Publisher {
         })
     }
 
-    /// Publishes a message, or JSON, under `key` (after the prefix, within [`OWN_KEY_SPACES`]). Returns at once; the message becomes
-    /// text when its turn comes.
+    /// Publishes a message, or JSON, under `key` (below the prefix, within [`OWN_KEY_SPACES`]).
+    ///
+    /// Returns at once; the message is encoded when it is written.
     pub fn set(&self, key: &str, content: impl Into<Content>) {
         if owned(key) {
             self.inner.shared.state().set(key, content.into());
@@ -149,41 +152,43 @@ impl Publisher {
         }
     }
 
-    /// Deletes all keys in [`OWN_KEY_SPACES`] that are not set now, left by an earlier run; those found later too. To be called
-    /// when everything that is to be published has been set once.
+    /// Deletes all keys in [`OWN_KEY_SPACES`] that are not set now, also those observed later: an earlier run left them.
+    ///
+    /// Call it once everything to be published has been set.
     pub fn retain_only_current(&self) {
         self.inner.shared.state().retain_only_current();
         self.inner.shared.changed.notify_one();
     }
 
-    /// Waits until all that was set and removed before this call is in the store, or replaced by something newer that is. A
-    /// value that the store refuses for good (too large) is logged and does not count.
+    /// Waits until all changes made before this call are in the store, or newer states of the same keys are.
+    ///
+    /// A value that the store rejects permanently (too large) is logged and does not count.
     ///
     /// # Errors
-    /// [`Stopped`].
+    /// Returns [`Stopped`] if the publisher was shut down.
     pub async fn flush(&self) -> Result<(), Stopped> {
         let target = self.inner.shared.state().sequence();
         let mut settled = self.inner.shared.settled.subscribe();
-        // A change that made nothing to write does not wake the writer to count it.
+        // A change that left nothing to write has not woken the writer, which must count it.
         self.inner.shared.changed.notify_one();
         let reached = settled.wait_for(|settled| settled.is_none_or(|settled| settled >= target)).await;
         reached.ok().and_then(|settled| *settled).map(|_| ()).ok_or(Stopped)
     }
 
-    /// Whether status reaches the store, now and at each change.
+    /// Watches the connection to the store.
     pub fn health(&self) -> watch::Receiver<StoreHealth> {
         self.inner.health.clone()
     }
 
-    /// Stops writing and revokes the lease, so that all published keys vanish. A second call does nothing.
+    /// Stops writing and revokes the lease, which deletes all published keys. A second call does nothing.
     ///
     /// # Errors
-    /// The lease could not be revoked within 3 s; the keys vanish when it expires.
+    /// Fails if the lease could not be revoked within 3 s; the keys are deleted when it expires.
     pub async fn shutdown(&self) -> Result<(), StoreError> {
         self.inner.stop.send_replace(true);
         let task = self.inner.task.lock().unwrap_or_else(PoisonError::into_inner).take();
         match task {
-            // A join error means that the runtime is ending and has cancelled the task: there is nothing left to stop.
+            // A join error means that the runtime is ending and has cancelled the task, so there is nothing to stop.
             Some(task) => task.await.unwrap_or(Ok(())),
             None => Ok(()),
         }
@@ -198,7 +203,7 @@ impl Drop for Inner {
     }
 }
 
-/// A key outside would not be found again after a lost connection, and could be someone's configuration.
+/// Returns whether the publisher owns a key. Other keys would not be listed after a lost connection, and could be configuration.
 fn owned(key: &str) -> bool {
     let owned = OWN_KEY_SPACES.iter().any(|space| key.starts_with(space));
     if !owned {

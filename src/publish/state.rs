@@ -1,9 +1,8 @@
-//! What is to be stored and what is stored: the newest state of each key, and what has to be written next.
+//! Desired and stored content of each key, and the queue of keys to write. Performs no I/O.
 //!
-//! Owns the comparison of both sides and the order of writing. Must never do I/O. Start reading at [`State::touch`], which
-//! decides whether a key has to be written, and [`State::adopt`], which takes over what a listing has found.
+//! [`State::touch`] decides whether a key has to be written, and [`State::adopt`] processes a listing of the store.
 //!
-//! Invariant: a key is in at most one batch at a time, so two writes of one key are never on their way together.
+//! Invariant: a key is in at most one batch at a time, so two writes of one key are never in flight together.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -12,18 +11,19 @@ use std::{
 
 use super::content::Content;
 
-/// Operations of one transaction; etcd refuses more than 128 (`--max-txn-ops`).
+/// Maximum number of operations of a transaction; etcd rejects more than 128 (`--max-txn-ops`).
 const BATCH_OPERATIONS: usize = 100;
-/// Bytes of one transaction; etcd refuses requests above 1.5 MiB (`--max-request-bytes`).
+/// Maximum size of a transaction in bytes; etcd rejects requests above 1.5 MiB (`--max-request-bytes`).
 const BATCH_BYTES: usize = 512 << 10;
 
-/// What must be true of a stored key for its deletion to be carried out. Without it, a deletion that was sent before a
-/// connection was lost could arrive late and delete the newer value.
+/// Condition under which a stored key may be deleted.
+///
+/// Without it, a deletion that was sent before a connection was lost could arrive late and delete a newer value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Guard {
-    /// It was written under this lease of ours.
+    /// The key was written under this lease of the publisher.
     Lease(i64),
-    /// It was last written at this revision, by someone else or an earlier run.
+    /// The key was last written at this revision, by another client or an earlier run.
     Revision(i64),
 }
 
@@ -39,7 +39,7 @@ pub(crate) enum Write {
 /// Key and operation.
 pub(crate) type Batch = Vec<(Arc<str>, Write)>;
 
-/// A key found in the store.
+/// A key as listed in the store.
 pub(crate) struct Found {
     pub key: Arc<str>,
     pub value: Vec<u8>,
@@ -49,7 +49,7 @@ pub(crate) struct Found {
 
 #[derive(Clone, PartialEq, Debug)]
 enum Stored {
-    /// Not listed yet, or a write may or may not have been carried out.
+    /// Not listed yet, or the outcome of a write is unknown.
     Unknown,
     Absent,
     Present(Content, Guard),
@@ -60,15 +60,15 @@ struct Entry {
     stored: Stored,
     /// Revision of the last write of the stored state.
     revision: i64,
-    /// Revision of the last deletion that the store has shown.
+    /// Revision of the last deletion that the store has reported.
     deleted_at: i64,
-    /// Of an earlier run and not touched in this one: it stays until [`State::retain_only_current`].
+    /// Written by an earlier run and not set in this one; kept until [`State::retain_only_current`].
     left_over: bool,
-    /// The store has refused this value for good; another value will be tried.
+    /// Value that the store has rejected permanently; another value is tried.
     refused: Option<Content>,
-    /// Number of the oldest change that the store does not have.
+    /// Sequence number of the oldest change that is not stored.
     unsaved_since: Option<u64>,
-    /// Number of the oldest change made while the key was being written.
+    /// Sequence number of the oldest change made while a write of the key was in flight.
     changed_in_flight: Option<u64>,
     in_flight: bool,
     queued: bool,
@@ -80,11 +80,11 @@ pub(crate) struct State {
     entries: BTreeMap<Arc<str>, Entry>,
     /// Keys to write, oldest change first.
     queue: VecDeque<Arc<str>>,
-    /// `unsaved_since` of all entries.
+    /// Index of `unsaved_since` of all entries.
     unsaved: BTreeSet<(u64, Arc<str>)>,
-    /// Number of the last change.
+    /// Sequence number of the last change.
     sequence: u64,
-    /// Lease of the present session.
+    /// Lease of the current session.
     lease: i64,
     listed: bool,
     retain: bool,
@@ -119,7 +119,7 @@ impl State {
         self.touch(&key);
     }
 
-    /// From now on a key that was found in the store but never set is deleted.
+    /// Deletes keys that are in the store but were never set, now and in later listings.
     pub fn retain_only_current(&mut self) {
         self.retain = true;
         let left_over: Vec<Arc<str>> = self
@@ -136,24 +136,24 @@ impl State {
         }
     }
 
-    /// Number of the last change; see [`State::settled`].
+    /// Returns the sequence number of the last change; see [`State::settled`].
     pub fn sequence(&self) -> u64 {
         self.sequence
     }
 
-    /// All changes up to this number are stored.
+    /// Returns the sequence number up to which all changes are stored.
     pub fn settled(&self) -> u64 {
         self.unsaved
             .first()
             .map_or(self.sequence, |(sequence, _)| sequence.saturating_sub(1))
     }
 
-    /// Whether a full batch waits.
+    /// Returns whether a full batch is queued.
     pub fn has_full_batch(&self) -> bool {
         self.queue.len() >= BATCH_OPERATIONS
     }
 
-    /// Numbers a change of `key` and queues the key if the store has to be written for it.
+    /// Numbers a change of `key`, and queues the key if it has to be written.
     fn touch(&mut self, key: &Arc<str>) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         self.sequence += 1;
@@ -165,7 +165,7 @@ impl State {
         self.settle_or_queue(key, number);
     }
 
-    /// After any change of an entry that is not in flight: either nothing is to be done for it, or it is in the queue.
+    /// Queues an entry that is not in flight, unless there is nothing to write for it. Call it after any change of the entry.
     fn settle_or_queue(&mut self, key: &Arc<str>, number: u64) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         if entry.is_clean(self.lease) {
@@ -187,7 +187,7 @@ impl State {
         }
     }
 
-    /// The next operations, at most `operations` of them. They count as in flight until told otherwise.
+    /// Returns the next operations, at most `operations` of them, and marks them as in flight.
     pub fn take_batch(&mut self, operations: usize) -> Batch {
         let mut batch = Batch::new();
         let mut bytes = 0;
@@ -204,7 +204,7 @@ impl State {
             let write = match (&entry.wanted, &entry.stored) {
                 (Some(value), _) => Write::Put(value.clone()),
                 (None, Stored::Present(_, guard)) => Write::Delete(*guard),
-                // Only before the first listing, when nothing is written; the listing queues what is left to do.
+                // Only before the first listing, when nothing is written; the listing queues the key if necessary.
                 (None, _) => continue,
             };
             bytes += key.len() + write.size();
@@ -219,12 +219,12 @@ impl State {
         batch
     }
 
-    /// The transaction was carried out, at this revision.
+    /// Processes a transaction that was carried out at this revision.
     pub fn written(&mut self, batch: Batch, revision: i64) {
         for (key, write) in batch {
             let Some(entry) = self.entries.get_mut(&key) else { continue };
             entry.stored = match write {
-                // Somebody may have deleted it before the answer was here.
+                // Another client may have deleted the key before the answer arrived.
                 Write::Put(_) if entry.deleted_at > revision => Stored::Absent,
                 Write::Put(value) => Stored::Present(value, Guard::Lease(self.lease)),
                 Write::Delete(_) => Stored::Absent,
@@ -234,7 +234,7 @@ impl State {
         }
     }
 
-    /// The store shows that a key was deleted at a revision, by this publisher or by somebody else.
+    /// Records that a key was deleted at a revision, by this publisher or by another client.
     pub fn deleted(&mut self, key: &str, revision: i64) {
         let Some((key, _)) = self.entries.get_key_value(key) else { return };
         let key = key.clone();
@@ -244,13 +244,13 @@ impl State {
             return;
         }
         entry.stored = Stored::Absent;
-        // The answer to a write that is in flight decides what to do.
+        // If a write is in flight, its answer decides what to do.
         if !entry.in_flight {
             self.settle_or_queue(&key, 0);
         }
     }
 
-    /// The store refuses this operation for good; the key is left as it is until it is set anew.
+    /// Records that the store rejects this operation permanently; the key stays unchanged until it is set again.
     pub fn refused(&mut self, key: &Arc<str>) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         entry.refused = entry.wanted.clone().filter(|_| entry.changed_in_flight.is_none());
@@ -267,7 +267,7 @@ impl State {
         self.settle_or_queue(key, number);
     }
 
-    /// The transaction was certainly not carried out: the same keys come first in the next batches, with their newest state.
+    /// Processes a transaction that was certainly not carried out: the same keys come first in the next batches, with their newest state.
     pub fn not_written(&mut self, batch: Batch) {
         for (key, _) in batch.into_iter().rev() {
             let Some(entry) = self.entries.get_mut(&key) else { continue };
@@ -281,11 +281,11 @@ impl State {
         }
     }
 
-    /// The session is over. Returns whether anything was in flight, of which nobody knows whether it was or will be carried out.
+    /// Records the end of the session. Returns whether anything was in flight, so that its outcome is unknown.
     pub fn interrupt(&mut self) -> bool {
         let mut uncertain = false;
         for entry in self.entries.values_mut() {
-            // The next session may be with another store, which counts anew.
+            // The next session may use another store, with other revisions.
             (entry.revision, entry.deleted_at) = (0, 0);
         }
         for entry in self.entries.values_mut().filter(|entry| entry.in_flight) {
@@ -298,7 +298,7 @@ impl State {
         uncertain
     }
 
-    /// Takes over what the store holds, when nothing is in flight, and queues what differs.
+    /// Processes a listing, with nothing in flight, and queues the differences.
     pub fn adopt(&mut self, lease: i64, found: impl IntoIterator<Item = Found>) {
         self.listed = true;
         self.lease = lease;
@@ -328,7 +328,8 @@ impl State {
                 entry.stored = Stored::Present(value.into(), guard);
             }
         }
-        // Numbers are kept, so that the oldest change is still written first; what is only found now concerns every `flush`.
+        // Sequence numbers are kept, so that the oldest change is still written first. Differences without a number count for every
+        // `flush`.
         let mut keys: Vec<(u64, Arc<str>)> = self
             .entries
             .iter()
@@ -380,7 +381,7 @@ impl Entry {
         }
     }
 
-    /// Whether it says nothing and can be forgotten.
+    /// Returns whether the entry has no content and can be removed.
     fn is_void(&self) -> bool {
         self.wanted.is_none() && self.stored == Stored::Absent && !self.queued && !self.in_flight
     }

@@ -1,7 +1,4 @@
-//! The task that writes to the store.
-//!
-//! Owns the session and the renewal of the lease. Must never decide what to ask of the store: `course` does. Start reading at
-//! [`Writer::run`], then `Writer::session`.
+//! Task that writes to the store. It keeps the session and renews the lease; `course` decides which requests it sends.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,10 +16,10 @@ use super::{
 };
 use crate::store::{Backoff, Connector, Renewal, Session, StoreError, StoreErrorKind};
 
-/// How often all stored keys are compared with those that should be. Deletions are noticed at once; this finds what somebody else wrote
-/// over a key.
+/// Interval at which all stored keys are compared with the desired ones. Deletions are noticed at once; the comparison detects keys that
+/// another client has overwritten.
 const AUDIT_INTERVAL: Duration = Duration::from_secs(600);
-/// How long a shutdown may take.
+/// Maximum duration of a shutdown.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(3);
 
 pub(super) struct Writer {
@@ -32,7 +29,7 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     health: watch::Sender<StoreHealth>,
     course: Course,
-    /// Since when the present session works.
+    /// Time since which the current session works.
     established: Option<Instant>,
 }
 
@@ -49,9 +46,9 @@ impl Writer {
         }
     }
 
-    /// Writes until told to stop, then gives the lease back.
+    /// Writes until `stop` is true, then revokes the lease.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), StoreError> {
-        // An error here means that all handles are gone, which ends the task anyway.
+        // An error means that all handles are dropped, which ends the task anyway.
         let stopped = async move {
             let _ = stop.wait_for(|stop| *stop).await;
         };
@@ -74,7 +71,7 @@ impl Writer {
         loop {
             let Err(error) = self.session().await;
             self.course.interrupted(&mut self.shared.state());
-            // Keys may be gone until they are verified again.
+            // Keys may be missing until they are verified again.
             self.shared.settled.send_replace(Some(0));
             let message = error.to_string();
             let news = self.health.send_if_modified(|health| {
@@ -84,9 +81,9 @@ impl Writer {
                 differs
             });
             if news {
-                tracing::warn!(%error, "status cannot be published; it is kept and published later");
+                tracing::warn!(%error, "status not published; it will be written when the store can be reached");
             }
-            // Endpoints of one cluster share leases, so another one can go on with ours.
+            // Endpoints of one cluster share leases, so another endpoint can continue with the same lease.
             if error.kind() != StoreErrorKind::LeaseNotFound {
                 self.connector.skip();
             }
@@ -95,7 +92,7 @@ impl Writer {
         }
     }
 
-    /// One connection; it ends only by an error.
+    /// Runs one connection, until an error.
     async fn session(&mut self) -> Result<std::convert::Infallible, StoreError> {
         let session = self
             .connector
@@ -123,7 +120,7 @@ impl Writer {
                         let listed = self.list(&session).await?;
                         if self.established.is_none() {
                             self.establish(&session);
-                            // Beside the writes: each watch begins at the revision of its listing, however late it is opened.
+                            // Concurrently with the writes: each watch starts at the revision of its listing, however late it is opened.
                             opening.extend(
                                 listed
                                     .into_iter()
@@ -152,7 +149,7 @@ impl Writer {
         }
     }
 
-    /// Goes on with the present lease if it still exists and nothing of unknown outcome was sent with it; else takes a new one.
+    /// Renews the current lease if it still exists and no transaction with an unknown outcome was sent under it; otherwise takes a new one.
     async fn secure_lease(&mut self, session: &Session) -> Result<Renewal, StoreError> {
         let mut client = session.lease();
         loop {
@@ -160,7 +157,7 @@ impl Writer {
             let lease = match request {
                 Some(Request::Grant) => {
                     let seconds = i64::try_from(self.ttl.as_secs()).unwrap_or(i64::MAX);
-                    let lease = session.call("taking a lease", client.grant(seconds, None)).await?.id();
+                    let lease = session.call("granting a lease", client.grant(seconds, None)).await?.id();
                     self.course.granted(lease);
                     lease
                 }
@@ -168,7 +165,7 @@ impl Writer {
                 _ => {
                     return Err(StoreError::protocol(
                         session.endpoint(),
-                        "the lease of the status keys was not asked for",
+                        "no lease was requested for the status keys",
                     ));
                 }
             };
@@ -187,7 +184,7 @@ impl Writer {
         }
     }
 
-    /// The session works: all that is stored is known.
+    /// Records that the session works: all stored keys are known.
     fn establish(&mut self, session: &Session) {
         self.established = Some(Instant::now());
         let endpoint = session.endpoint().to_owned();
@@ -195,10 +192,10 @@ impl Writer {
         self.health.send_replace(StoreHealth::Connected { endpoint });
     }
 
-    /// Notes what was deleted; what should be there is written again.
+    /// Processes reported deletions. Keys that should exist are written again.
     fn deleted(&mut self, session: &Session, answer: &WatchResponse) -> Result<(), StoreError> {
         if answer.canceled() {
-            let words = format!("it canceled the watch of status keys: {:?}", answer.cancel_reason());
+            let words = format!("the watch of the status keys was canceled: {:?}", answer.cancel_reason());
             return Err(StoreError::protocol(session.endpoint(), &words));
         }
         let mut state = self.shared.state();
@@ -210,7 +207,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Compares the stored keys with the wanted ones; nothing may be in flight. Returns the prefix of each key space, and its revision.
+    /// Compares the stored keys with the desired ones, with nothing in flight. Returns the prefix and the revision of each key space.
     async fn list(&mut self, session: &Session) -> Result<Vec<(String, i64)>, StoreError> {
         let (mut found, mut listed) = (Vec::new(), Vec::new());
         for space in OWN_KEY_SPACES {
@@ -220,7 +217,7 @@ impl Writer {
             found.extend(listing.items.into_iter().filter_map(|item| {
                 let (mod_revision, lease) = (item.mod_revision(), item.lease());
                 let (key, value) = item.into_key_value();
-                // All our keys are text; another key here is not ours and cannot be named.
+                // All keys of the publisher are UTF-8; another key here belongs to another client.
                 let key = Arc::from(std::str::from_utf8(&key).ok()?.strip_prefix(&self.prefix)?);
                 Some(Found {
                     key,
@@ -234,7 +231,7 @@ impl Writer {
         Ok(listed)
     }
 
-    /// One transaction; answers at which revision it was carried out, `None` if a guard did not hold.
+    /// Sends one transaction. Returns the revision at which it was carried out; `None` if a guard did not hold.
     fn send(&self, session: &Session, batch: Batch) -> impl Future<Output = (Batch, Result<Option<i64>, StoreError>)> + use<> {
         let lease = self.course.lease().unwrap_or_default();
         let mut guards = Vec::new();
@@ -267,7 +264,7 @@ impl Writer {
             Ok(Some(revision)) => (Landed::Written(revision), None),
             Ok(None) => (Landed::NotAsLeft, None),
             Err(error) if error.kind() == StoreErrorKind::Refused => {
-                tracing::warn!(%error, keys = batch.len(), "the store refuses status");
+                tracing::warn!(%error, keys = batch.len(), "the store rejects a batch of statuses");
                 (Landed::Refused, None)
             }
             Err(error) if error.kind().is_certain_refusal() => (Landed::NotWritten, Some(error)),

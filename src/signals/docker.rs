@@ -1,12 +1,11 @@
-//! The Docker tracker: which container is behind a microservice label, now.
+//! Docker tracker: reports which container a microservice label refers to.
 //!
-//! Owns the connection to the daemon and the pidfds of the containers' main processes, and tells of changes over a channel.
-//! Must never change a container, and never needs a daemon: without one it says so and tries again for ever. Start reading at
-//! [`Tracker::start`]; the decisions are in [`arbiter`], the requests in [`api`].
+//! Keeps the connection to the daemon and pidfds of the containers' main processes, and reports changes over a channel. Works without a
+//! daemon: it reports that there is none, and retries forever. Decisions are made in [`arbiter`], requests in [`api`].
 //!
-//! A container is a microservice when its environment has `MICROSERVICE_LABEL=<label>`, or else when it has the container
-//! label `io.ligato.microservice-label`; the environment wins. A container in the agent's own network namespace (such as the
-//! agent's own container, or one with `--network host`) never is one.
+//! A container is a microservice if its environment has `MICROSERVICE_LABEL=<label>`, or if it has the container label
+//! `io.ligato.microservice-label`; the environment takes precedence. A container in the agent's own network namespace (such as the agent's
+//! own container, or one with `--network host`) is never a microservice.
 
 mod api;
 pub(crate) mod arbiter;
@@ -34,43 +33,43 @@ use self::{
 };
 use super::process::{self, PinnedProcess};
 
-/// First pause before the daemon is tried again; it doubles up to [`BACKOFF_MAX`].
+/// First pause before the connection to the daemon is retried; it doubles up to [`BACKOFF_MAX`].
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
-/// Longest pause before the daemon is tried again.
+/// Maximum pause before the connection to the daemon is retried.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// How often the daemon's list is compared with what is known, in case an event was lost or the connection died silently.
+/// Interval at which the daemon's list is compared with the known containers, in case an event was lost or the connection died silently.
 const AUDIT_PERIOD: Duration = Duration::from_secs(60);
-/// How far events are asked for before the last one seen: daemons keep their own clock and order.
+/// Time before the last observed event from which on events are requested again, because a daemon has its own clock and order.
 const REPLAY_NS: i64 = 1_000_000_000;
-/// Inspections under way at the same time.
+/// Maximum number of concurrent inspections.
 const INSPECTIONS_MAX: usize = 8;
-/// Main processes watched at the same time; each holds one file descriptor.
+/// Maximum number of watched main processes; each takes one file descriptor.
 const PROCESSES_MAX: usize = 4096;
 
-/// What is said when the daemon ends the stream of events in good order.
-const STREAM_CLOSED: &str = "Docker closed the stream of events; it was stopped, or a proxy in between limits connections";
+/// Message if the daemon closes the stream of events without an error.
+const STREAM_CLOSED: &str = "Docker closed the event stream; the daemon was stopped, or a proxy limits connections";
 
-/// What the tracker needs to know.
+/// Configuration of a [`Tracker`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TrackerConfig {
-    /// Where the daemon listens: `unix:///<path>`, or `tcp://<host>:<port>` without TLS. As PIDs have to mean the same on both
-    /// sides, it must be a daemon of this machine.
+    /// Address of the daemon: `unix:///<path>`, or `tcp://<host>:<port>` without TLS. It must be a daemon of this machine, because PIDs
+    /// must have the same meaning on both sides.
     pub docker_host: String,
-    /// Inode number of the agent's own network namespace, which is never taken for a container's.
+    /// Inode number of the agent's own network namespace, which is never attributed to a container.
     pub own_netns_inode: u64,
 }
 
-/// The daemon's address is not usable.
+/// Error of an unusable daemon address.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("Docker host {docker_host:?}: {reason}; use unix:///<path of the socket> or tcp://<host>:<port>")]
 pub struct HostError {
-    /// What was given.
+    /// The configured address.
     pub docker_host: String,
-    /// What is wrong with it.
+    /// Reason why it is unusable.
     pub reason: &'static str,
 }
 
-/// A running container that holds a label.
+/// A running container that has a microservice label.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Microservice {
     /// The microservice label.
@@ -81,22 +80,22 @@ pub struct Microservice {
     pub container_name: String,
     /// PID of the main process, in the agent's PID namespace.
     pub pid: i32,
-    /// When that process was started, in clock ticks after boot (field 22 of `/proc/PID/stat`, proc(5)).
+    /// Start time of that process, in clock ticks after boot (field 22 of `/proc/PID/stat`, proc(5)).
     pub process_start_time: u64,
-    /// When the container was created, by the daemon's clock.
+    /// Creation time of the container, by the daemon's clock.
     pub created: SystemTime,
-    /// When the container was last started, by the daemon's clock.
+    /// Time of the last start of the container, by the daemon's clock.
     pub started_at: SystemTime,
 }
 
-/// Why a container does not hold its label any more.
+/// Reason why a container no longer has its label.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum GoneReason {
     /// Its main process ended.
     ProcessEnded,
-    /// The daemon says that it does not run, or does not exist.
+    /// The daemon reports that it is not running or does not exist.
     NotRunning,
-    /// A newer container with the same label runs.
+    /// A newer container with the same label is running.
     Superseded {
         /// Id of the newer container.
         by: String,
@@ -107,48 +106,49 @@ impl fmt::Display for GoneReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ProcessEnded => f.write_str("its main process ended"),
-            Self::NotRunning => f.write_str("Docker says that it is not running"),
+            Self::NotRunning => f.write_str("Docker reports that it is not running"),
             Self::Superseded { by } => write!(f, "the newer container {} has the same label", by.get(..12).unwrap_or(by)),
         }
     }
 }
 
-/// What the tracker tells. For each label, `Available` and `Gone` strictly alternate, beginning with `Available`.
+/// Change reported by the tracker. For each label, `Available` and `Gone` strictly alternate, starting with `Available`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum MicroserviceChange {
-    /// The label leads to this container now.
+    /// The label refers to this container now.
     Available(Microservice),
-    /// The label does not lead to this container any more. When another one takes over, its `Available` follows.
+    /// The label no longer refers to this container. If another container takes over, its `Available` follows.
     Gone {
         /// The microservice label.
         label: String,
-        /// Full id of the container that held it.
+        /// Full id of the container that had the label.
         container_id: String,
-        /// Why it does not any more.
+        /// Reason for the change.
         reason: GoneReason,
     },
-    /// The complete list of the daemon has been processed: what was not announced does not run. Said after each connection.
+    /// The complete list of the daemon has been processed: other containers are not running. Sent after each connection.
     Synced,
-    /// The daemon cannot be reached. Labels stay available as long as their processes live. Said once for each message.
+    /// The daemon cannot be reached. Labels stay available as long as their processes run. Sent once for each message.
     Disconnected {
-        /// What failed, in the words of the client.
+        /// Error message of the client.
         message: String,
     },
 }
 
-/// A running tracker; dropping it stops it.
+/// A running tracker. Dropping it stops it.
 #[derive(Debug)]
 pub struct Tracker {
     task: JoinHandle<()>,
 }
 
 impl Tracker {
-    /// Starts a tracker, which sends what it finds to `changes` until it is dropped or nobody receives any more. Must be called
-    /// inside a Tokio runtime. The daemon need not exist.
+    /// Starts a tracker, which sends changes to `changes` until it is dropped or the receiver is closed.
+    ///
+    /// Must be called within a Tokio runtime. The daemon need not exist.
     ///
     /// # Errors
     ///
-    /// The address is not one that can be used.
+    /// Fails if the address is unusable.
     pub fn start(config: TrackerConfig, changes: UnboundedSender<MicroserviceChange>) -> Result<Self, HostError> {
         let host = Host::parse(&config.docker_host)?;
         let driver = Driver {
@@ -173,13 +173,13 @@ impl Drop for Tracker {
     }
 }
 
-/// Nobody receives changes any more.
+/// The receiver of changes is closed.
 struct Unheard;
 
-/// Why a connection was given up.
+/// Reason for the end of a connection.
 enum SessionEnd {
     Unheard,
-    /// The message says what failed.
+    /// The connection was lost; the error message.
     Lost(String),
 }
 
@@ -189,7 +189,7 @@ impl From<Unheard> for SessionEnd {
     }
 }
 
-/// The answer to a request.
+/// Answer to a request.
 enum Reply {
     Listed(Result<Vec<ListedContainer>, api::ApiError>),
     Inspected {
@@ -199,19 +199,19 @@ enum Reply {
     },
 }
 
-/// The I/O around the [`Arbiter`].
+/// Task that performs the I/O for the [`Arbiter`].
 struct Driver {
     host: Host,
     own_netns_inode: u64,
     changes: UnboundedSender<MicroserviceChange>,
     arbiter: Arbiter,
-    /// Which process of a container is in `deaths`.
+    /// Process of each container that `deaths` waits for.
     watched: BTreeMap<String, ProcessIdentity>,
-    /// One future for each pinned process, which resolves when it has ended.
+    /// One future for each pinned process, which completes when the process has ended.
     deaths: FuturesUnordered<BoxFuture<'static, (String, ProcessIdentity)>>,
-    /// Inspections to be made.
+    /// Inspections to start.
     wanted: VecDeque<(String, Duration)>,
-    /// Time of the newest event seen, in nanoseconds after the epoch.
+    /// Time of the newest observed event, in nanoseconds after the epoch.
     last_event_ns: Option<i64>,
 }
 
@@ -219,11 +219,11 @@ impl Driver {
     async fn run(mut self) {
         let mut backoff = BACKOFF_MIN;
         loop {
-            // Installed before the attempt, so that a socket which appears during it is noticed.
+            // Installed before the attempt, so that a socket that appears during the attempt is noticed.
             let socket = self.host.socket().and_then(|path| SocketWatch::install(path).ok());
             let began = Instant::now();
             let SessionEnd::Lost(message) = self.session().await else { return };
-            // A daemon that answers and breaks off at once, such as a proxy that forbids events, must not be tried at full speed.
+            // A daemon that answers and then disconnects at once, such as a proxy that forbids events, must not be retried at full speed.
             if began.elapsed() >= BACKOFF_MAX {
                 backoff = BACKOFF_MIN;
             }
@@ -239,7 +239,7 @@ impl Driver {
         }
     }
 
-    /// Waits before the next attempt; the result is whether the socket has appeared. Ends of processes are noticed meanwhile.
+    /// Waits before the next attempt. Returns whether the socket has appeared. Handles ends of processes in the meantime.
     async fn pause(&mut self, backoff: Duration, mut socket: Option<SocketWatch>) -> Result<bool, Unheard> {
         let mut over = pin!(sleep(backoff));
         let changes = self.changes.clone();
@@ -253,7 +253,7 @@ impl Driver {
         }
     }
 
-    /// One connection, from the first request to its loss.
+    /// Runs one connection, from the first request to its loss.
     async fn session(&mut self) -> SessionEnd {
         let host = self.host.clone();
         let mut connecting = pin!(Api::connect(&host));
@@ -273,8 +273,8 @@ impl Driver {
         self.follow(&api).await.unwrap_or_else(|end| end)
     }
 
-    /// Events first, the list after: the daemon subscribes us only after it has sent the head of its answer, so the first
-    /// events are asked for from a moment before the list, and what falls in between is replayed.
+    /// Requests events first and then the list. The daemon subscribes a client only after it has sent the header of its response, so the
+    /// first events are requested from a time before the list; events in between are replayed.
     async fn follow(&mut self, api: &Api) -> Result<SessionEnd, SessionEnd> {
         let changes = self.changes.clone();
         let since = self.last_event_ns.unwrap_or_else(now_ns).saturating_sub(REPLAY_NS);
@@ -342,7 +342,7 @@ impl Driver {
                     self.deaths.push(async move { pin.ended().await }.map(|()| ended).boxed());
                 } else {
                     found = Inspection::Failed(format!(
-                        "{PROCESSES_MAX} containers are watched already, which is the most that the agent allows"
+                        "the agent already watches {PROCESSES_MAX} containers, which is the maximum number allowed"
                     ));
                 }
             }
@@ -350,7 +350,7 @@ impl Driver {
         self.step(Input::Inspected { container_id, found })
     }
 
-    /// Feeds one fact to the arbiter and carries out what it decides.
+    /// Passes an input to the container registry and carries out its actions.
     fn step(&mut self, input: Input) -> Result<(), Unheard> {
         for action in self.arbiter.step(input) {
             match action {
@@ -393,7 +393,7 @@ fn log(change: &MicroserviceChange) {
         } => info!(label, container = container_id, %reason, "microservice gone"),
         MicroserviceChange::Synced => debug!("Docker's list of containers processed"),
         MicroserviceChange::Disconnected { message } => {
-            warn!("no connection to Docker; microservices cannot appear until there is one: {message}")
+            warn!("no connection to Docker, new microservices are not noticed: {message}")
         }
     }
 }
@@ -416,7 +416,7 @@ fn inspect(api: Api, container_id: String, pause: Duration, own_netns_inode: u64
     .boxed()
 }
 
-/// Inspects a container and pins its main process; the error is a message.
+/// Inspects a container and pins its main process. The error is a message.
 async fn look(api: &Api, container_id: &str, own_netns_inode: u64) -> Result<(Inspection, Option<PinnedProcess>), String> {
     let Some(found) = describe(api, container_id).await? else {
         return Ok((Inspection::NotRunning, None));
@@ -430,12 +430,12 @@ async fn look(api: &Api, container_id: &str, own_netns_inode: u64) -> Result<(In
         return Ok((verdict, None));
     };
     let pin = PinnedProcess::open(pid).map_err(|error| error.to_string())?;
-    // Between the inspection and the pinning the process may have ended and its PID may have been given away. A process in a
-    // control group named after the container belongs to it; where that cannot be seen, the daemon is asked once more.
+    // Between inspection and pinning, the process may have ended and its PID may have been reused. A process in a control group named after
+    // the container belongs to it; if that cannot be determined, the container is inspected again.
     if !is_in_cgroup_of(pid, container_id) && describe(api, container_id).await?.as_ref() != Some(&found) {
-        return Err(format!("it changed while its process {pid} was looked at"));
+        return Err(format!("it changed while its process {pid} was inspected"));
     }
-    let inode = process::netns_inode(pid).map_err(|error| format!("cannot look at the network namespace of its process {pid}: {error}"))?;
+    let inode = process::netns_inode(pid).map_err(|error| format!("cannot read the network namespace of its process {pid}: {error}"))?;
     if inode == own_netns_inode {
         info!(
             label,
@@ -465,12 +465,13 @@ async fn describe(api: &Api, container_id: &str) -> Result<Option<Description>, 
     api.inspect(container_id).await.map_err(|error| error.to_string())
 }
 
-/// Docker names a container's control group after its id, whatever the driver (cgroups(7)).
+/// Returns whether a process is in the control group of a container. Docker names it after the container id, whatever the driver
+/// (cgroups(7)).
 fn is_in_cgroup_of(pid: i32, container_id: &str) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|groups| groups.contains(container_id))
 }
 
-/// Now, in nanoseconds after the epoch.
+/// Returns the current time, in nanoseconds after the epoch.
 fn now_ns() -> i64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)

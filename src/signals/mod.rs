@@ -1,8 +1,7 @@
-//! Facts from below: which containers run, and when what a namespace reference leads to may have changed.
+//! Events from Docker and the kernel: which containers run, and when a namespace reference may resolve to another namespace.
 //!
-//! Owns the Docker tracker ([`docker`]), the namespace watcher ([`namespaces`]) and the pinning of processes that both need
-//! ([`process`]). Must never change anything below, enter a namespace or decide what a fact means for a value: facts go to
-//! the engine over channels. Start reading at [`docker::Tracker`] and [`namespaces::Watcher`].
+//! Contains the Docker tracker ([`docker`]), the namespace watcher ([`namespaces`]), and pinned processes, which both use ([`process`]).
+//! These modules only observe, and send facts to the engine over channels; they never change an object or enter a namespace.
 
 pub mod docker;
 pub mod namespaces;

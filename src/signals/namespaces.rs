@@ -1,9 +1,8 @@
-//! The namespace watcher: tells when what a reference to a namespace leads to may have changed.
+//! Namespace watcher: notifies the engine if a namespace reference may resolve to another namespace.
 //!
-//! Owns the watching of names, processes and files on behalf of the engine. Must never open a namespace for use, create
-//! anything or decide what a change means: it sends the key of the reference, and the engine looks for itself. So a key too
-//! many is harmless; a key too few is repaired by slow checks. Start reading at [`Watcher::watch`]; the rule for sending is
-//! [`entry::Entry::learn`].
+//! Watches names, processes and files for the engine. It only observes: it sends the key of a reference, and the engine checks the
+//! reference itself. So a superfluous notification is harmless, and a missing one is corrected by periodic checks. [`entry::Entry::learn`]
+//! decides about notifications.
 
 mod directory;
 pub(crate) mod entry;
@@ -38,31 +37,31 @@ use super::process::PinnedProcess;
 
 pub use self::observation::Target;
 
-/// Processes pinned at the same time; each holds one file descriptor. Further ones are polled.
+/// Maximum number of pinned processes; each takes one file descriptor. Further processes are polled.
 const PINS_MAX: usize = 1024;
 
-/// What the watcher needs to know.
+/// Configuration of a [`Watcher`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct WatcherConfig {
-    /// The directory of named namespaces, usually `/run/netns`. It need not exist.
+    /// Directory of named namespaces, usually `/run/netns`. It need not exist.
     pub netns_dir: PathBuf,
 }
 
-/// What the engine knows about a reference.
+/// State of a reference as known to the engine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Binding {
-    /// It led to the namespace with this inode number when the engine looked.
+    /// It resolved to the namespace with this inode number.
     Bound {
         /// Inode number of the nsfs file.
         inode: u64,
     },
-    /// It led to no namespace that the engine could use.
+    /// It resolved to no namespace that the engine could use.
     Missing,
-    /// The engine would have created the namespace, but the name was taken by something else. It is free again when nothing is there.
+    /// The engine would have created the namespace, but something else has the name. The name is free once that is gone.
     Obstructed,
 }
 
-/// A running watcher; dropping it stops it.
+/// A running watcher. Dropping it stops it.
 #[derive(Debug)]
 pub struct Watcher {
     commands: UnboundedSender<Command>,
@@ -76,12 +75,13 @@ enum Command {
 }
 
 impl Watcher {
-    /// Starts a watcher, which sends keys to `changed` until it is dropped or nobody receives any more. Must be called inside
-    /// a Tokio runtime.
+    /// Starts a watcher, which sends keys to `changed` until it is dropped or the receiver is closed.
+    ///
+    /// Must be called within a Tokio runtime.
     ///
     /// # Errors
     ///
-    /// The agent's own namespace cannot be looked at (`/proc` is not mounted).
+    /// Fails if the agent's own namespace cannot be read (`/proc` is not mounted).
     pub fn start(config: WatcherConfig, changed: UnboundedSender<String>) -> io::Result<Self> {
         let own_inode = observation::own_netns_inode()?;
         let (commands, received) = unbounded_channel();
@@ -102,14 +102,15 @@ impl Watcher {
         })
     }
 
-    /// Watches what `target` leads to, on behalf of `key`, and forgets what the key stood for before. The key is sent when the
-    /// target leads to something else than `binding` says, now or later.
+    /// Watches `target` under `key`, replacing an earlier target of the key.
+    ///
+    /// The key is sent if the target resolves to something else than `binding`, now or later.
     pub fn watch(&self, key: String, target: Target, binding: Binding) {
-        // It fails only when the task has ended, and that only happens when nobody listens any more.
+        // Fails only if the task has ended, which only happens if the receiver is closed.
         let _ = self.commands.send(Command::Watch { key, target, binding });
     }
 
-    /// Forgets a key. It may be sent once more when it was already under way.
+    /// Stops watching a key. The key may be sent once more if a notification was already queued.
     pub fn unwatch(&self, key: &str) {
         let _ = self.commands.send(Command::Unwatch { key: key.to_owned() });
     }
@@ -121,10 +122,10 @@ impl Drop for Watcher {
     }
 }
 
-/// Nobody receives keys any more.
+/// The receiver of keys is closed.
 struct Unheard;
 
-/// A process whose end is being waited for; dropping it closes its pidfd.
+/// A process whose end is awaited. Dropping it closes its pidfd.
 struct Pin {
     process: (i32, Option<u64>),
     abort: AbortHandle,
@@ -136,32 +137,32 @@ impl Drop for Pin {
     }
 }
 
-/// An entry and what belongs to it here.
+/// An entry with its timer and its pinned process.
 struct Watched {
     entry: Entry,
-    /// When it is looked at next; also in [`Watch::due`].
+    /// Time of the next check; also in [`Watch::due`].
     due: Instant,
     pin: Option<Pin>,
 }
 
-/// The state of the watcher's task.
+/// State of the watcher's task.
 struct Watch {
     config: WatcherConfig,
     own_inode: u64,
     changed: UnboundedSender<String>,
-    /// Where the grid of regular looks begins.
+    /// Origin of the grid of periodic checks.
     origin: Instant,
     entries: BTreeMap<String, Watched>,
-    /// All entries by the time of their next look.
+    /// All entries by the time of their next check.
     due: BTreeSet<(Instant, String)>,
-    /// Only while names are watched.
+    /// Present only while names are watched.
     directory: Option<Directory>,
-    /// Resolves to the key whose process has ended.
+    /// Completes with the key whose process has ended.
     deaths: FuturesUnordered<Abortable<BoxFuture<'static, String>>>,
     file_looks: FileLooks,
 }
 
-/// What woke the watcher.
+/// Event that wakes the watcher.
 enum Event {
     Command(Option<Command>),
     Ended(Result<String, Aborted>),
@@ -235,7 +236,7 @@ impl Watch {
             match Directory::watch(path) {
                 Ok(directory) => self.directory = Some(directory),
                 Err(error) => {
-                    warn!(directory = %path.display(), %error, "no inotify instance to be had; names of namespaces are polled (see fs.inotify.max_user_instances)");
+                    warn!(directory = %path.display(), %error, "no inotify instance available, polling names of namespaces (see fs.inotify.max_user_instances)");
                 }
             }
         }
@@ -265,7 +266,7 @@ impl Watch {
         keys.iter().try_for_each(|key| self.look(key))
     }
 
-    /// Looks at everything whose time has come.
+    /// Checks all entries that are due.
     fn look_at_due(&mut self) -> Result<(), Unheard> {
         let now = Instant::now();
         let keys: Vec<String> = self
@@ -287,7 +288,7 @@ impl Watch {
         keys.iter().try_for_each(|key| self.take_in(key, seen))
     }
 
-    /// Looks at one entry. A file is looked at beside this task, and what was seen comes later.
+    /// Checks one entry. A file is checked by another thread, and its observation arrives later.
     fn look(&mut self, key: &str) -> Result<(), Unheard> {
         let Some(watched) = self.entries.get(key) else { return Ok(()) };
         if let Target::File(path) = &watched.entry.target {
@@ -299,7 +300,7 @@ impl Watch {
         self.take_in(key, seen)
     }
 
-    /// Tells the engine what was seen if it must know, and plans the next look.
+    /// Processes an observation: notifies the engine if necessary, and plans the next check.
     fn take_in(&mut self, key: &str, seen: Observation) -> Result<(), Unheard> {
         let pins = self.deaths.len();
         let Some(watched) = self.entries.get_mut(key) else { return Ok(()) };
@@ -336,7 +337,7 @@ fn is_named(watched: &Watched) -> bool {
     matches!(watched.entry.target, Target::Named(_))
 }
 
-/// Pins a process if it still is the one that was seen. Where that fails the process is polled instead.
+/// Pins a process if it is still the observed one. If that fails, the process is polled.
 fn pin(process: (i32, Option<u64>), key: &str) -> Option<(Pin, Abortable<BoxFuture<'static, String>>)> {
     let (pid, start_time) = process;
     let pinned = PinnedProcess::open(pid)

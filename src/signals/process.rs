@@ -1,7 +1,6 @@
-//! Pinned processes: a pidfd, so that a PID that is used again is never mistaken for the process that was meant.
+//! Pinned processes: a pidfd (pidfd_open(2)) ensures that a reused PID is never mistaken for the original process.
 //!
-//! Owns opening the pidfd (pidfd_open(2)), waiting for the end of the process and reading what tells two processes with one
-//! PID apart. Must never signal a process or enter its namespaces. Start reading at [`PinnedProcess::open`].
+//! Only waits for the end of processes and reads what identifies them; does not signal them or enter their namespaces.
 
 use std::{
     fs, io,
@@ -16,30 +15,30 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// Why a process could not be pinned.
+/// Error of pinning a process.
 #[derive(Debug, thiserror::Error)]
 pub enum PinError {
-    /// There is no such process (any more), or it has ended and is only waiting to be reaped.
+    /// There is no such process, or it has ended and waits to be reaped.
     #[error(
         "process {pid} does not exist in the agent's PID namespace; it has ended, or the agent does not run in the host's PID namespace"
     )]
     Ended {
-        /// The PID asked for.
+        /// The requested PID.
         pid: i32,
     },
-    /// The kernel refused for another reason.
+    /// Another error of the kernel.
     #[error("cannot {action} process {pid}: {source}; pidfds need Linux 5.3 and a free file descriptor (see `ulimit -n`)")]
     Kernel {
-        /// What was tried.
+        /// The action that failed.
         action: &'static str,
-        /// The PID asked for.
+        /// The requested PID.
         pid: i32,
-        /// The kernel's own words.
+        /// Error of the kernel.
         source: io::Error,
     },
 }
 
-/// A process that is held by a pidfd. Must be created inside a Tokio runtime.
+/// A process referred to by a pidfd. Must be created within a Tokio runtime.
 #[derive(Debug)]
 pub struct PinnedProcess {
     pidfd: AsyncFd<OwnedFd>,
@@ -52,10 +51,10 @@ impl PinnedProcess {
     ///
     /// # Errors
     ///
-    /// [`PinError::Ended`] when there is no live process with this PID, [`PinError::Kernel`] for everything else.
+    /// Returns [`PinError::Ended`] if there is no running process with this PID, [`PinError::Kernel`] for any other error.
     pub fn open(pid: i32) -> Result<Self, PinError> {
         let kernel = |action, source| PinError::Kernel { action, pid, source };
-        // `Pid::from_raw` asserts that its argument is not negative, so that is looked at first.
+        // `Pid::from_raw` asserts that its argument is not negative, so this is checked first.
         let wanted = (pid > 0).then(|| Pid::from_raw(pid)).flatten().ok_or(PinError::Ended { pid })?;
         let pidfd = match pidfd_open(wanted, PidfdFlags::empty()) {
             Ok(pidfd) => pidfd,
@@ -63,13 +62,13 @@ impl PinnedProcess {
             Err(errno) => return Err(kernel("open a pidfd of", errno.into())),
         };
         let start_time = start_time(pid);
-        // The pinned process being alive *after* the read proves that the file was its own and not a successor's.
+        // If the pinned process is alive *after* the read, the file was that of this process and not of a successor.
         if has_ended(&pidfd) {
             return Err(PinError::Ended { pid });
         }
         let start_time = start_time.map_err(|source| kernel("read the start time of", source))?;
-        // Tokio deprecates the safe constructor because a type could close or swap the descriptor that it hands out; an `OwnedFd`
-        // that nobody can reach mutably cannot, and the replacement is `unsafe`, which this module may not use.
+        // Tokio deprecates the safe constructor because a type could close or replace the descriptor that it returns. An `OwnedFd` without
+        // mutable access cannot, and the replacement is `unsafe`, which this module may not use.
         #[expect(
             deprecated,
             reason = "sound for an OwnedFd that is never handed out mutably; the replacement needs unsafe"
@@ -78,54 +77,54 @@ impl PinnedProcess {
         Ok(Self { pidfd, pid, start_time })
     }
 
-    /// The PID, in the agent's PID namespace.
+    /// Returns the PID, in the agent's PID namespace.
     pub fn pid(&self) -> i32 {
         self.pid
     }
 
-    /// When the process was started, in clock ticks after boot (field 22 of `/proc/PID/stat`, proc(5)).
+    /// Returns the start time of the process, in clock ticks after boot (field 22 of `/proc/PID/stat`, proc(5)).
     pub fn start_time(&self) -> u64 {
         self.start_time
     }
 
-    /// Whether the process has ended (it may still be waiting to be reaped).
+    /// Returns whether the process has ended (it may still wait to be reaped).
     pub fn has_ended(&self) -> bool {
         has_ended(self.pidfd.get_ref())
     }
 
     /// Waits until the process has ended.
     pub async fn ended(&self) {
-        // Readiness alone may be spurious (tokio documents it), so the pidfd itself is asked.
+        // Readiness may be spurious (see the documentation of tokio), so the pidfd itself is polled.
         while !self.has_ended() {
             match self.pidfd.readable().await {
                 Ok(mut ready) if !self.has_ended() => ready.clear_ready(),
-                // An error means that the runtime is shutting down: nobody is left to be told.
+                // An error means that the runtime is shutting down, so there is no receiver any more.
                 Ok(_) | Err(_) => return,
             }
         }
     }
 }
 
-/// A pidfd becomes readable when its process ends (pidfd_open(2)), and stays so.
+/// Polls a pidfd. It becomes readable when its process ends (pidfd_open(2)), and stays readable.
 fn has_ended(pidfd: &OwnedFd) -> bool {
     let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
     matches!(nix::poll::poll(&mut fds, PollTimeout::ZERO), Ok(ready) if ready > 0)
 }
 
-/// Start time of a process, in clock ticks after boot (field 22 of `/proc/PID/stat`, proc(5)).
+/// Returns the start time of a process, in clock ticks after boot (field 22 of `/proc/PID/stat`, proc(5)).
 ///
 /// # Errors
 ///
-/// The kernel's error when the file cannot be read (`NotFound`: no such process), `InvalidData` when it cannot be understood.
+/// Returns the kernel's error if the file cannot be read (`NotFound`: no such process), and `InvalidData` if it cannot be parsed.
 pub fn start_time(pid: i32) -> io::Result<u64> {
     ProcessStat::of(pid).map(|stat| stat.start_time)
 }
 
-/// Inode number of the network namespace of a process (`stat /proc/PID/ns/net`).
+/// Returns the inode number of the network namespace of a process (`stat /proc/PID/ns/net`).
 ///
 /// # Errors
 ///
-/// The kernel's error: `NotFound` when the process has ended, `PermissionDenied` without the right to trace it.
+/// Returns the kernel's error: `NotFound` if the process has ended, `PermissionDenied` without the right to trace it.
 pub fn netns_inode(pid: i32) -> io::Result<u64> {
     fs::metadata(format!("/proc/{pid}/ns/net")).map(|metadata| metadata.ino())
 }
@@ -137,7 +136,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_end_of_a_pinned_process_is_noticed_before_it_is_reaped() -> Result<(), Box<dyn std::error::Error>> {
+    async fn end_of_pinned_process_is_noticed_before_it_is_reaped() -> Result<(), Box<dyn std::error::Error>> {
         let mut child = Command::new("sleep").arg("60").spawn()?;
         let pid = i32::try_from(child.id())?;
         let pinned = PinnedProcess::open(pid)?;
@@ -156,7 +155,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pids_that_cannot_exist_are_refused_without_asking_the_kernel() {
+    async fn invalid_pids_are_rejected() {
         for pid in [0, -1, i32::MIN] {
             assert!(matches!(PinnedProcess::open(pid), Err(PinError::Ended { .. })));
         }

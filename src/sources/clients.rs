@@ -1,13 +1,12 @@
-//! What clients of the APIs asked for, kept over a restart.
+//! Stores the values of API clients in the file `clients.redb` of the data directory, so that they survive a restart.
 //!
-//! Owns the file `clients.redb` in the data directory. What a client was told is accepted is in it before it is acted upon. Must never
-//! decide which source applies. Start reading at [`ClientStore::open`].
+//! A value is in the file before the client is notified that it was accepted, and before it is applied.
 //!
 //! | Table | Key | Value |
 //! |---|---|---|
 //! | `items` | source, key of the value | `ligato.generic.UpdateItem`: model, message and labels |
 //!
-//! Values of the source `held` have no labels of clients, but one with the time since when they are held (`desired::removals`).
+//! Values of the source `held` have no labels of clients, only one with the start of the hold (`desired::removals`).
 
 use std::{
     collections::BTreeMap,
@@ -29,69 +28,70 @@ use data_dir::{DataDir, DataDirError, DatabaseFile};
 /// Name of the file in the data directory.
 const FILE_NAME: &str = "clients.redb";
 const ITEMS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("items");
-/// Nothing is read back while the agent runs, so redb needs little room.
+/// Size of redb's cache. Values are read only at start, so a small cache is sufficient.
 const CACHE_BYTES: usize = 1 << 20;
 
 /// Labels of a value, given by the client that put it.
 pub type Labels = BTreeMap<String, String>;
 
-/// A value as a client put it.
+/// A value that a client has put.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ClientItem {
     /// The value.
     pub model: Model,
-    /// Its labels.
+    /// Labels of the value.
     pub labels: Labels,
 }
 
-/// All that a source asks for.
+/// All values of a source.
 pub type SourceItems = BTreeMap<Key, ClientItem>;
 
-/// What the file of the clients could not do.
+/// Error of the file of client values.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientStoreError {
     /// The data directory or the file cannot be opened, or is not safe to use.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
-    /// Another process has it open.
+    /// Another process has the file open.
     #[error("{} is in use; another agent runs with this data directory", path.display())]
     InUse {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
-    /// It cannot be read or written.
-    #[error("values that clients put: cannot use {}: {source}", path.display())]
+    /// The file cannot be read or written.
+    #[error("values of API clients: cannot use {}: {source}", path.display())]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The words of the database.
+        /// Error of the database.
         source: Box<redb::Error>,
     },
-    /// What is in it makes no sense.
+    /// The content of the file is invalid.
     #[error(
-        "values that clients put: {} is damaged ({detail}); restore it from a copy, or move it away and let the clients put their \
+        "values of API clients: {} is damaged ({detail}); restore it from a copy, or move it away and let the clients put their \
          values again",
         path.display()
     )]
     Content {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What does not.
+        /// What is invalid.
         detail: String,
     },
 }
 
-/// See the [module documentation](self).
+/// File of client values.
 pub struct ClientStore {
     database: Database,
     path: PathBuf,
 }
 
 impl ClientStore {
-    /// Opens or creates the file in a directory, locks it, and reads what each source asked for.
+    /// Opens or creates the file in a directory, locks it, and reads the values of each source.
     ///
     /// # Errors
-    /// The directory or the file cannot be used. Nothing is guessed: without its values, their configuration would be removed.
+    /// Fails if the directory or the file cannot be used. The agent must not start without the values, because it would delete what they
+    /// configured.
     pub fn open(directory: &Path) -> Result<(Self, BTreeMap<String, SourceItems>), ClientStoreError> {
         let data = DataDir::open(directory)?;
         let path = data.path_of(FILE_NAME);
@@ -108,7 +108,7 @@ impl ClientStore {
             return Err(ClientStoreError::Content { path, detail });
         }
         let mut builder = Database::builder();
-        // redb may panic on a damaged file unless it checks it first.
+        // redb may panic on a damaged file unless it checks the file first.
         builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
         let database = builder.create_with_backend(backend).map_err(failed)?;
         let store = ClientStore { database, path };
@@ -121,7 +121,7 @@ impl ClientStore {
 
     fn load(&self) -> Result<BTreeMap<String, SourceItems>, ClientStoreError> {
         let failed = |error: redb::Error| file_error(&self.path, error);
-        // A table that nobody has written yet does not exist; this makes it.
+        // The table does not exist before the first write; this creates it.
         let writing = self.database.begin_write().map_err(|error| failed(error.into()))?;
         writing.open_table(ITEMS).map_err(|error| failed(error.into()))?;
         writing.commit().map_err(|error| failed(error.into()))?;
@@ -140,11 +140,12 @@ impl ClientStore {
         Ok(sources)
     }
 
-    /// Keeps changes of a source (`None`: it lets go of the key), all or none; `replace`: it lets go of what is not named. Returns when
-    /// they are on disk, so it may take milliseconds.
+    /// Stores changes of a source (`None` deletes the key), all or none; `replace` deletes all other values of the source.
+    ///
+    /// Returns when the changes are on disk, which may take milliseconds.
     ///
     /// # Errors
-    /// Nothing of it was kept.
+    /// If it fails, nothing was stored.
     pub fn keep(&self, source: &str, replace: bool, changes: &[(Key, Option<ClientItem>)]) -> Result<(), ClientStoreError> {
         self.write(source, replace, changes).map_err(|error| file_error(&self.path, error))
     }
@@ -171,7 +172,7 @@ impl ClientStore {
 fn file_error(path: &Path, source: redb::Error) -> ClientStoreError {
     let path = path.to_path_buf();
     match source {
-        // A refusal of the kernel is no damage; a file that ends too early is.
+        // An I/O error of the kernel is no damage; a file that ends too early is.
         redb::Error::Io(ref error) if !matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidData) => {
             ClientStoreError::File {
                 path,
@@ -207,7 +208,7 @@ fn encode(item: &ClientItem) -> Vec<u8> {
     message.encode_to_vec()
 }
 
-/// A value as the generic API carries it.
+/// Returns a value in the form of the generic API.
 pub fn any_of(model: &Model) -> prost_types::Any {
     prost_types::Any {
         type_url: format!("models.ligato.io/{}", model.info().proto_name),
@@ -245,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_file_is_damage() {
+    fn empty_file_is_damaged() {
         let directory = tempfile::tempdir().expect("a directory");
         std::fs::write(directory.path().join("clients.redb"), "").expect("written");
         let error = ClientStore::open(directory.path()).err().map(|error| error.to_string());
@@ -253,35 +254,35 @@ mod tests {
     }
 
     #[test]
-    fn a_kill_at_any_moment_of_the_creation_leaves_no_damage() {
+    fn kill_during_creation_leaves_no_damaged_file() {
         let directory = tempfile::tempdir().expect("a directory");
         let (file, new) = (directory.path().join("clients.redb"), directory.path().join("clients.redb.new"));
         drop(ClientStore::open(directory.path()).expect("creates"));
-        assert!(file.exists() && !new.exists(), "it has only its own name");
-        // What the process has written when it is killed: nothing, a part, or all of it but the name.
+        assert!(file.exists() && !new.exists(), "the file has its final name");
+        // Content of the file if the process is killed: nothing, a part, or everything but without the final name.
         let content = std::fs::read(&file).expect("read");
         for length in [0, 1, 4096, content.len() / 2, content.len()] {
             std::fs::remove_file(&file).expect("removed");
             std::fs::write(&new, &content[..length]).expect("written");
-            std::fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("its owner may");
+            std::fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("set permissions");
             let (_store, sources) = ClientStore::open(directory.path()).unwrap_or_else(|error| panic!("{length} bytes: {error}"));
             assert!(sources.is_empty() && file.exists() && !new.exists());
         }
     }
 
     #[test]
-    fn two_processes_do_not_create_the_file_together() {
+    fn two_processes_cannot_create_the_file_at_once() {
         let directory = tempfile::tempdir().expect("a directory");
         let data = DataDir::open(directory.path()).expect("opens");
         let first = data.open_database(FILE_NAME).expect("begins");
         let error = ClientStore::open(directory.path()).err().map(|error| error.to_string());
         assert!(error.is_some_and(|error| error.contains("is being created by another process")));
         drop(first);
-        ClientStore::open(directory.path()).expect("continues what the other one began");
+        ClientStore::open(directory.path()).expect("opens the file that the other process began");
     }
 
     #[test]
-    fn what_was_kept_is_there_after_a_restart_each_source_with_its_own() {
+    fn values_of_each_source_survive_restart() {
         let directory = tempfile::tempdir().expect("a directory");
         let (key, first) = item("a", "one");
         let (other_key, other) = item("b", "two");
@@ -304,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_is_told_once_and_with_what_to_do() {
+    fn error_about_damaged_file_says_what_to_do() {
         let directory = tempfile::tempdir().expect("a directory");
         std::fs::write(directory.path().join("clients.redb"), "this is no database\n".repeat(1_000)).expect("a file");
         let Err(error) = ClientStore::open(directory.path()) else {

@@ -1,7 +1,6 @@
-//! Configuration documents as YAML: the initial configuration file, REST bodies and files of the command line.
+//! Configuration documents in YAML: the initial configuration file, REST bodies, and files of the command line.
 //!
-//! Owns the text form. What a document may contain is said by [`models::document`]. JSON is YAML, so both are read. Must never apply
-//! anything. Start reading at [`parse`].
+//! [`models::document`] defines the content of a document. JSON is read as well, because it is YAML.
 
 use std::collections::BTreeMap;
 
@@ -10,15 +9,16 @@ use models::{
     document::{Item, member_of, read_document, write_document},
 };
 
-/// A text that is no configuration document.
+/// Error of a text that is not a configuration document.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct DocumentError(String);
 
-/// Reads a document. Its values are not validated; a text without content is a document without values.
+/// Reads a document. Does not validate its values; an empty text is a document without values.
 ///
 /// # Errors
-/// It is not YAML, a member is unknown or of the wrong kind, or two values belong under one key. Says where.
+/// Fails if the text is not YAML, if a member is unknown or has the wrong type, or if two values have the same key. The error includes the
+/// position.
 pub fn parse(text: &str) -> Result<Vec<Item>, DocumentError> {
     let has_content = |line: &str| !matches!(line.trim(), "" | "---" | "{}") && !line.trim_start().starts_with('#');
     if !text.lines().any(has_content) {
@@ -39,8 +39,8 @@ pub fn parse(text: &str) -> Result<Vec<Item>, DocumentError> {
     Ok(items)
 }
 
-/// Limits for the parser. A text of `length` bytes may hold as many nodes as it has room for: whoever hands the text over limits its
-/// length. Aliases keep the limits of the crate, because they grow beyond the text.
+/// Returns the limits of the parser. The number of nodes is limited by the length of the text, which the caller limits. Aliases keep the
+/// default limits, because they grow beyond the text.
 fn limits(length: usize) -> serde_saphyr::Options {
     let budget = serde_saphyr::Budget::default();
     let budget = serde_saphyr::budget! {
@@ -51,16 +51,16 @@ fn limits(length: usize) -> serde_saphyr::Options {
     serde_saphyr::options! { budget: budget }
 }
 
-/// Of two values under one key, one would get lost in silence.
+/// Rejects two values with the same key, because one of them would be lost silently.
 fn refuse_doubles(items: &[Item]) -> Result<(), DocumentError> {
     let mut places = BTreeMap::new();
     for item in items {
         let key = item.model.key();
         if let Some(other) = places.insert(key.clone(), &item.place) {
             let message = match item.model.validate_key_fields() {
-                // The keys are equal because they are made of fields that are wrong.
+                // The keys are equal because the fields that they consist of are wrong.
                 Err(error) => format!("{}.{}: {}", item.place, error.fields.join(" and "), error.message),
-                Ok(()) => format!("{other} and {} belong under the same key {key}; leave one of them", item.place),
+                Ok(()) => format!("{other} and {} have the same key {key}; remove one of them", item.place),
             };
             return Err(DocumentError(message));
         }
@@ -71,17 +71,17 @@ fn refuse_doubles(items: &[Item]) -> Result<(), DocumentError> {
 /// Writes values as a document, in the given order.
 ///
 /// # Errors
-/// Does not fail for values that were read from anywhere.
+/// Does not fail for values that were read from a document, the store or a client.
 pub fn write<'a>(models: impl IntoIterator<Item = &'a Model>) -> Result<String, DocumentError> {
     let json = write_document(models).map_err(|error| DocumentError(error.to_string()))?;
     let value: serde_json::Value = serde_json::from_str(&json).map_err(|error| DocumentError(error.to_string()))?;
     serde_saphyr::to_string(&value).map_err(|error| DocumentError(error.to_string()))
 }
 
-/// Writes one value, without the document around it.
+/// Writes one value, without the surrounding document.
 ///
 /// # Errors
-/// As [`write()`].
+/// Like [`write()`].
 pub fn write_value(model: &Model) -> Result<String, DocumentError> {
     let wrong = |error: &dyn std::fmt::Display| DocumentError(error.to_string());
     let json = write_document([model]).map_err(|error| wrong(&error))?;
@@ -112,7 +112,7 @@ linuxConfig:
 ";
 
     #[test]
-    fn what_is_written_is_read_as_the_same_values() {
+    fn written_document_is_read_as_same_values() {
         let items = parse(TEXT).expect("a document");
         let keys: Vec<String> = items.iter().map(|item| item.model.key().to_string()).collect();
         let want = [
@@ -126,7 +126,7 @@ linuxConfig:
     }
 
     #[test]
-    fn a_document_may_have_as_many_values_as_fit_into_it() {
+    fn document_has_no_limit_but_its_length() {
         let address = |number: usize| format!("10.{}.{}.{}/8", number >> 16, number >> 8 & 255, number & 255);
         let addresses: Vec<String> = (0..300_000).map(address).collect();
         let text = format!(
@@ -138,7 +138,7 @@ linuxConfig:
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_its_place() {
+    fn errors_include_position() {
         for (text, parts) in [
             (
                 "linuxConfig:\n  interfaces:\n    - nme: d\n",
@@ -167,7 +167,7 @@ linuxConfig:
     }
 
     #[test]
-    fn a_text_without_content_is_a_document_without_values() {
+    fn empty_text_is_document_without_values() {
         for text in ["", "# nothing\n", "---\n", "{}"] {
             assert_eq!(parse(text), Ok(vec![]), "{text:?}");
         }

@@ -1,22 +1,21 @@
-//! Desired state from a store that speaks the etcd v3 API.
+//! Source of desired state: a store with the etcd v3 API.
 //!
-//! Owns the listing and the watch of one prefix, and their repair: every loss of the connection, compaction, a replaced
-//! store, and the slow comparison that catches what a watch should never lose. Must never decode a value, and never report a
-//! deletion that the store has not shown in an answered request. Start reading at [`Source`], then `Reader::run`.
+//! Lists and watches one prefix, and recovers from lost connections, compaction and a replaced store. A periodic comparison detects changes
+//! that a watch should never lose. The source does not decode values, and reports a deletion only if a response of the store has shown it.
 //!
-//! # Expected flow
-//! [`SourceEvent::Snapshot`] once, then [`SourceEvent::Changes`]; connection events between them. After a lost connection
-//! the prefix is listed again and only the difference is delivered, as `Changes`: so a compaction meanwhile does no harm, and
-//! a store that was wiped and filled again is noticed even when its revision is higher than ours.
+//! # Flow
+//! [`SourceEvent::Snapshot`] comes first, followed by [`SourceEvent::Changes`], with connection events in between. After a lost connection
+//! the prefix is listed again, and only the differences are delivered, as `Changes`. Therefore a compaction in the meantime is harmless,
+//! and a store that was wiped and filled again is detected even if its revision is higher than before.
 //!
 //! # Guarantees
-//! Whoever applies the events in order has, after the last one, the state of the store at its `revision`. No key goes back
-//! to an older state, unless the store itself was replaced, and then the snapshot says so. All changes of one store
-//! transaction are in the same event.
+//! A receiver that applies the events in order has, after each event, the state of the store at the `revision` of the event. No key returns
+//! to an older state, unless the store itself was replaced; the snapshot reports that. All changes of one store transaction are in the same
+//! event.
 //!
 //! # Caveats
-//! Intermediate states of a key are left out when the receiver is slower than the store. A deletion found by comparing has
-//! as `mod_revision` the revision of the comparison, since the store does not keep the one of the deletion.
+//! Intermediate states of a key are skipped if the receiver is slower than the store. A deletion detected by a comparison has the revision
+//! of the comparison as its `mod_revision`, because the store does not keep the revision of the deletion.
 
 use std::{collections::BTreeMap, fmt, str::Utf8Error, sync::Arc, time::Duration};
 
@@ -39,23 +38,23 @@ pub mod note;
 pub(crate) mod position;
 pub(crate) mod reading;
 
-/// Time between two comparisons when the first has found differences: what is only on its way arrives within it.
+/// Time between two comparisons if the first one shows differences. Changes that are still in transit arrive within this time.
 const SECOND_LOOK: Duration = Duration::from_secs(2);
 
-/// A key without the prefix that is watched. Keys of the store are bytes; almost all are UTF-8. Cheap to clone.
+/// A key without the watched prefix. Keys of the store are bytes, most of them UTF-8. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RawKey(Arc<[u8]>);
 
 impl RawKey {
-    /// The key as it is in the store.
+    /// Returns the bytes of the key.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The key as text.
+    /// Returns the key as text.
     ///
     /// # Errors
-    /// It is not UTF-8; [`fmt::Display`] shows it escaped.
+    /// Fails if the key is not UTF-8; [`fmt::Display`] shows it escaped.
     pub fn as_str(&self) -> Result<&str, Utf8Error> {
         std::str::from_utf8(&self.0)
     }
@@ -82,83 +81,83 @@ impl fmt::Debug for RawKey {
     }
 }
 
-/// A key with its value, undecoded.
+/// A key with its undecoded value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawItem {
-    /// Key after the prefix.
+    /// Key below the prefix.
     pub key: RawKey,
     /// Value as stored.
     pub value: Vec<u8>,
-    /// Revision of the store in which it was last written.
+    /// Revision of the store at which the key was last written.
     pub mod_revision: i64,
 }
 
-/// A written or deleted key.
+/// A key that was written or deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawChange {
-    /// Key after the prefix.
+    /// Key below the prefix.
     pub key: RawKey,
-    /// Revision of the store in which this happened.
+    /// Revision of the store at which it was written or deleted.
     pub mod_revision: i64,
-    /// The new value; `None`: the key was deleted.
+    /// New value; `None` if the key was deleted.
     pub value: Option<Vec<u8>>,
 }
 
-/// Why a snapshot was taken.
+/// Reason for a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SnapshotReason {
-    /// It is the first one.
+    /// First snapshot.
     Initial,
-    /// The watch had fallen behind the store's compaction.
+    /// The revision that the watch needed was compacted.
     Compacted,
-    /// The store is another one or was emptied. What it does not have was not necessarily deleted by anybody.
+    /// The store was replaced by another one or emptied. Missing keys were not necessarily deleted by a client.
     StoreReplaced {
-        /// How it was noticed.
+        /// Observation that shows it.
         evidence: String,
     },
-    /// The store was restored from an older snapshot. What it does not have is no longer desired.
+    /// The store was restored from an older snapshot. Missing keys are no longer desired.
     StoreRestored {
-        /// How it was noticed.
+        /// Observation that shows it.
         evidence: String,
     },
-    /// The slow comparison found that delivered state and store differ, which should not happen.
+    /// The periodic comparison has shown that the delivered state differs from the store, which should not happen.
     Difference,
 }
 
-/// What the source reports.
+/// Event of the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceEvent {
-    /// The whole prefix as it was at `revision`: a full resync.
+    /// All keys below the prefix at `revision`: a full resync.
     Snapshot {
         /// Revision of the store.
         revision: i64,
-        /// Why it was taken.
+        /// Reason for the snapshot.
         reason: SnapshotReason,
-        /// All keys, ascending.
+        /// All keys, in ascending order.
         items: Vec<RawItem>,
     },
-    /// Changes since the last event with a revision; several revisions when the receiver was busy meanwhile.
+    /// Changes since the last event with a revision. They span several revisions if the receiver was busy.
     Changes {
-        /// Revision up to which changes are contained.
+        /// Revision up to which changes are included.
         revision: i64,
-        /// Newest change of each key, ascending by key.
+        /// Newest change of each key, in ascending order of keys.
         items: Vec<RawChange>,
     },
-    /// The store cannot be reached. All that was delivered stays desired; attempts go on for ever.
+    /// The store cannot be reached. The delivered state stays desired; the source retries forever.
     Disconnected {
-        /// For the person who reads it.
+        /// Error message for users.
         message: String,
     },
-    /// The store was reached again after [`SourceEvent::Disconnected`]; what was missed follows.
+    /// The store can be reached again after [`SourceEvent::Disconnected`]; missed changes follow.
     Reconnected,
 }
 
-/// Settings of the source itself.
+/// Options of the source.
 #[derive(Clone, Debug)]
 pub struct SourceOptions {
-    /// Interval of the comparison of all keys' revisions with what was delivered.
+    /// Interval at which the revisions of all keys are compared with what was delivered.
     pub compare_interval: Duration,
-    /// The store as an earlier process read it last.
+    /// Note of an earlier process about the store that it read last.
     pub note: Option<Note>,
 }
 
@@ -171,7 +170,7 @@ impl Default for SourceOptions {
     }
 }
 
-/// A running source, and the receiver of its events. It ends when this is dropped.
+/// A running source, and the receiver of its events. Dropping it ends the source.
 pub struct Source {
     task: JoinHandle<()>,
     mailbox: Arc<Mailbox>,
@@ -179,18 +178,18 @@ pub struct Source {
 }
 
 impl Source {
-    /// Starts to list and watch `prefix`. Must be called within a Tokio runtime. The store may be unreachable: it is waited for.
+    /// Starts to list and watch `prefix`. Must be called within a Tokio runtime. If the store is unreachable, the source retries.
     ///
     /// # Errors
-    /// Only for a configuration that can never work.
+    /// Fails only for a configuration that can never work.
     pub fn start(config: StoreConfig, prefix: String) -> Result<Self, StoreError> {
         Self::start_with(config, prefix, SourceOptions::default())
     }
 
-    /// As [`Source::start`], with options.
+    /// Like [`Source::start`], with options.
     ///
     /// # Errors
-    /// As [`Source::start`].
+    /// Like [`Source::start`].
     pub fn start_with(config: StoreConfig, prefix: String, options: SourceOptions) -> Result<Self, StoreError> {
         let connector = Connector::new(config)?;
         let mailbox = Arc::new(Mailbox::default());
@@ -208,7 +207,7 @@ impl Source {
         Ok(Self { task, mailbox, noted })
     }
 
-    /// Waits for the next event; what happens before it is taken is merged into it. Returns `None` if the reader failed. Cancel-safe.
+    /// Waits for the next event. Events that were not received yet are merged. Returns `None` if the reader failed. Cancel-safe.
     pub async fn recv(&mut self) -> Option<SourceEvent> {
         loop {
             self.filled().await?;
@@ -218,7 +217,7 @@ impl Source {
         }
     }
 
-    /// Waits until there is an event. Returns whether the next one has content, or `None` if the reader failed. Cancel-safe.
+    /// Waits until there is an event. Returns whether it has content; `None` if the reader failed. Cancel-safe.
     pub async fn filled(&mut self) -> Option<bool> {
         tokio::select! {
             has_content = self.mailbox.filled() => Some(has_content),
@@ -226,7 +225,7 @@ impl Source {
         }
     }
 
-    /// What a later process needs to recognize the store. It is never older than the last event that was delivered.
+    /// Watches the note with which a later process recognizes the store. It is never older than the last delivered event.
     pub fn noted(&self) -> watch::Receiver<Option<Note>> {
         self.noted.clone()
     }
@@ -234,7 +233,7 @@ impl Source {
 
 #[cfg(test)]
 impl Source {
-    /// A source without a store, and where its events are posted.
+    /// Returns a source without a store, and the buffer into which a test posts its events.
     pub(crate) fn scripted() -> (Self, Arc<Mailbox>) {
         let mailbox = Arc::new(Mailbox::default());
         let (_, noted) = watch::channel(None);
@@ -254,10 +253,10 @@ impl Drop for Source {
     }
 }
 
-/// Why a session ended although nothing failed.
+/// Reason for a new listing when a session ended without an error.
 struct ListAgain(SnapshotReason);
 
-/// Reads the store into the mailbox, session after session.
+/// Task that reads the store, session after session, and posts its events to the receiver.
 struct Reader {
     connector: Connector,
     prefix: Arc<[u8]>,
@@ -265,7 +264,7 @@ struct Reader {
     reading: Reading,
     mailbox: Arc<Mailbox>,
     noted: watch::Sender<Option<Note>>,
-    /// Since when the present session works.
+    /// Time since which the current session works.
     established: Option<Instant>,
 }
 
@@ -280,7 +279,7 @@ impl Reader {
                 }
                 Err(error) => {
                     if self.reading.lost(error.to_string()) {
-                        tracing::warn!(%error, "desired state cannot be read; what was read stays in force");
+                        tracing::warn!(%error, "cannot read the desired state; the last one stays in effect");
                     }
                     self.deliver();
                     self.connector.skip();
@@ -291,7 +290,7 @@ impl Reader {
         }
     }
 
-    /// One connection from listing to loss.
+    /// Runs one connection, from the listing to its loss.
     async fn session(&mut self) -> Result<ListAgain, StoreError> {
         let session = self.connector.connect(&self.prefix).await?;
         let listing = session.list(&self.prefix, false).await?;
@@ -304,13 +303,13 @@ impl Reader {
         let watch = session.watch(&self.prefix, revision + 1).await?;
         self.established = Some(Instant::now());
         if self.reading.established(revision, cluster_id, items, &past) {
-            tracing::info!(endpoint = session.endpoint(), "desired state can be read again");
+            tracing::info!(endpoint = session.endpoint(), "desired state readable again");
         }
         self.deliver();
         self.follow(&session, watch).await
     }
 
-    /// Lists the keys as they were at an earlier revision.
+    /// Lists the keys at an earlier revision.
     async fn past(&self, session: &Session, revision: i64) -> Result<Past, StoreError> {
         match session.list_at(&self.prefix, true, revision).await {
             Ok(listing) => Ok(Past::Listed(revisions(&self.prefix, listing))),
@@ -319,19 +318,19 @@ impl Reader {
         }
     }
 
-    /// Delivers what was found out, the note first: it must never be older than an event that was delivered.
+    /// Delivers the pending events. The note comes first: it must never be older than a delivered event.
     fn deliver(&mut self) {
         let note = self.reading.note();
         self.noted.send_if_modified(|noted| std::mem::replace(noted, note.clone()) != note);
         self.mailbox.post(self.reading.take_events());
     }
 
-    /// The part of a session after the listing.
+    /// Watches and compares until the session ends. The listing is complete.
     async fn follow(&mut self, session: &Session, mut watch: WatchStream) -> Result<ListAgain, StoreError> {
         let prefix = &*self.prefix.clone();
         let mut compare_at = Instant::now() + self.compare_interval;
         loop {
-            // The listing runs beside the watch, which must not wait for it.
+            // The listing runs concurrently with the watch, which must not wait for it.
             let compared = async move {
                 sleep_until(compare_at).await;
                 session.list(prefix, true).await
@@ -341,7 +340,7 @@ impl Reader {
                 tokio::select! {
                     message = watch.message() => {
                         let message = message.map_err(|error| session.stream_error("watching", &error))?;
-                        let response = message.ok_or_else(|| StoreError::protocol(session.endpoint(), "it closed the watch"))?;
+                        let response = message.ok_or_else(|| StoreError::protocol(session.endpoint(), "the watch was closed"))?;
                         if response.canceled() {
                             return canceled(session, &response);
                         }
@@ -372,15 +371,15 @@ fn canceled(session: &Session, response: &WatchResponse) -> Result<ListAgain, St
     if response.compact_revision() > 0 {
         return Ok(ListAgain(SnapshotReason::Compacted));
     }
-    // With authentication, an expired token ends here too: the next session signs in again.
-    let words = format!("it canceled the watch: {:?}", response.cancel_reason());
+    // With authentication, an expired token also ends the watch; the next session signs in again.
+    let words = format!("the watch was canceled: {:?}", response.cancel_reason());
     Err(StoreError::protocol(session.endpoint(), &words))
 }
 
 fn changes_of(prefix: &[u8], response: &WatchResponse) -> Vec<RawChange> {
     let change = |kv: &etcd_client::KeyValue| {
         let key = RawKey::from(kv.key().strip_prefix(prefix)?);
-        // A deleted key has version 0 (etcd's `kv.proto`). The client's own event type panics on a number it does not know.
+        // A deleted key has version 0 (etcd's `kv.proto`). The event type of the client library panics on unknown numbers.
         let value = (kv.version() > 0).then(|| kv.value().to_vec());
         let mod_revision = kv.mod_revision();
         Some(RawChange { key, mod_revision, value })

@@ -1,7 +1,6 @@
-//! The initial configuration file, and what becomes of it while the agent runs.
+//! Reads and follows the initial configuration file.
 //!
-//! Owns reading it and noticing that it was written or replaced. Must never take a file that cannot be read, or is gone, for one that
-//! asks for nothing: what was read last stays. Start reading at [`ConfigFile::open`].
+//! A file that is deleted or cannot be read does not delete its values: the last content stays.
 
 use std::{
     ffi::OsString,
@@ -16,49 +15,49 @@ use tracing::{info, warn};
 
 use super::document::{self, DocumentError};
 
-/// Why a configuration file cannot be used.
+/// Error of a configuration file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read the initial configuration {}: {source}", path.display())]
     Read {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The words of the system.
+        /// Error of the system.
         source: io::Error,
     },
-    /// It is no configuration document.
+    /// The file is not a configuration document.
     #[error("the initial configuration {}: {source}", path.display())]
     Document {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it, and where.
+        /// Error and its position.
         source: DocumentError,
     },
-    /// Its directory cannot be watched.
+    /// The directory of the file cannot be watched.
     #[error("cannot watch the directory of the initial configuration {}: {source} (see fs.inotify.max_user_instances)", path.display())]
     Watch {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The words of the system.
+        /// Error of the system.
         source: io::Error,
     },
 }
 
-/// A configuration file that is followed.
+/// A configuration file that is watched for changes.
 pub struct ConfigFile {
     path: PathBuf,
     name: OsString,
     events: EventStream<[u8; 4096]>,
-    /// The text that was read last.
+    /// Text of the last read.
     text: String,
 }
 
 impl ConfigFile {
-    /// Reads the file, and follows it from then on.
+    /// Reads the file, and watches it from then on.
     ///
     /// # Errors
-    /// It cannot be read, or is no configuration document: better no start than one without the configuration.
+    /// Fails if the file cannot be read or is not a configuration document: the agent must not start without its configuration.
     pub fn open(path: &Path) -> Result<(Self, Vec<Item>), FileError> {
         let watch = |source| FileError::Watch {
             path: path.to_path_buf(),
@@ -72,8 +71,8 @@ impl ConfigFile {
             .parent()
             .filter(|parent| !parent.as_os_str().is_empty())
             .unwrap_or(Path::new("."));
-        // The directory, because editors and configuration managers put a new file in the place of the old one. Before the file is
-        // read, so that nothing falls between.
+        // Watches the directory, because editors and configuration managers replace the file by a new one. Starts before the file is read,
+        // so that no change is missed.
         let inotify = Inotify::init().map_err(watch)?;
         let mask = WatchMask::CLOSE_WRITE | WatchMask::MOVED_TO;
         inotify.watches().add(directory, mask).map_err(watch)?;
@@ -88,7 +87,7 @@ impl ConfigFile {
         Ok((file, items))
     }
 
-    /// Waits until the file asks for something else, and returns all that it asks for. Cancel-safe.
+    /// Waits until the content of the file changes, and returns all its items. Cancel-safe.
     pub async fn changed(&mut self) -> Vec<Item> {
         loop {
             match self.events.next().await {
@@ -100,13 +99,13 @@ impl ConfigFile {
                         return items;
                     }
                 }
-                Some(Err(error)) => warn!("{} is no longer followed: {error}", self.path.display()),
+                Some(Err(error)) => warn!("changes of {} are no longer noticed: {error}", self.path.display()),
                 None => std::future::pending().await,
             }
         }
     }
 
-    /// What it leads to may be turned elsewhere without its own name being touched, as Kubernetes does with `..data`.
+    /// Returns whether the path is a symlink. Its target may change without an event for its own name, as with `..data` of Kubernetes.
     fn is_link(&self) -> bool {
         std::fs::symlink_metadata(&self.path).is_ok_and(|metadata| metadata.is_symlink())
     }
@@ -120,7 +119,7 @@ impl ConfigFile {
                 Some(items)
             }
             Err(error) => {
-                warn!("{error}; what it asked for before stays");
+                warn!("{error}; the previous configuration stays in effect");
                 None
             }
         }
@@ -154,14 +153,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_is_followed_and_one_that_cannot_be_used_changes_nothing() {
+    async fn file_is_followed_and_unusable_content_is_ignored() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("initial-config.yaml");
         fs::write(&path, with("a")).expect("written");
         let (mut file, items) = ConfigFile::open(&path).expect("opens");
         assert_eq!(keys(&items), ["config/linux/interfaces/v2/interface/a"]);
 
-        // Broken, gone, the same again: nothing of that is told.
+        // A broken file, a deleted one and the same content again are not reported.
         fs::write(&path, "linuxConfig: [").expect("written");
         fs::remove_file(&path).expect("removed");
         fs::write(&path, with("a")).expect("written");
@@ -172,7 +171,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_cannot_be_used_at_the_start_says_why() {
+    async fn unusable_file_at_start_is_an_error() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("c.yaml");
         let error = ConfigFile::open(&path).err().expect("missing").to_string();

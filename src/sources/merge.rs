@@ -1,10 +1,9 @@
-//! Several sources of desired state, made one.
+//! Merges the values of several sources into one desired state.
 //!
-//! Owns what each source asks for, and the rule which of them applies under a key. Must never decode a value, and never forget what
-//! a source holds because another one holds something stronger. Start reading at [`Merge`].
+//! Sources are ranked by name: if two sources have a value for the same key, the source whose name is later in alphabetical order wins. One
+//! source can be preferred to all others, whatever its name. If a source deletes its value, that of the next weaker source applies.
 //!
-//! Sources are ranked by name: of two that hold the same key, the one whose name comes later in the alphabet applies. One source can
-//! be preferred over all others, whatever its name. A source that lets go of a key uncovers what the next weaker one holds.
+//! The values of all sources are kept, also those that do not apply. They are not decoded.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,34 +13,36 @@ use std::{
 
 use models::key::Key;
 
-/// The store. Every name here is one by which users of the reference know the source.
+/// The store. The names of the sources are those of the reference agent.
 pub const DATASYNC: &str = "datasync";
-/// The configuration file. Its name makes it the weakest: the store says otherwise, as with the reference.
+/// The configuration file. Its name makes it weaker than the store, as in the reference agent.
 pub const CONFIG_FILE: &str = "config-file";
-/// Clients of the gRPC and REST API that do not say another name.
+/// Clients of the gRPC and REST APIs that set no other name.
 pub const GRPC: &str = "grpc";
-/// Values that the store lost without anybody deleting them. The weakest of all, whatever its name.
+/// Values that the store lost although no client deleted them. Weaker than all other sources, whatever their names.
 pub const HELD: &str = "held";
 
-/// What all sources ask for. `V` is what applies under a key, and may say that a value cannot be used: that too is something that a
-/// source holds, and it covers what weaker sources hold. Clones of `V` should be cheap; one is made for each change that is told.
+/// Values of all sources.
+///
+/// `V` is the content of a key. It may say that a value is unusable: such a value also takes precedence over those of weaker sources.
+/// Clones of `V` should be cheap; each reported change is a clone.
 pub struct Merge<V> {
-    /// By source, weakest first; none is empty.
+    /// Values by source, weakest source first; no source is empty.
     held: BTreeMap<Rank, BTreeMap<Key, V>>,
     preferred: Option<String>,
-    /// Sources that have not told their full state yet.
+    /// Sources that have not reported their full state yet.
     awaited: BTreeSet<String>,
     begun: bool,
 }
 
-/// A source, ordered by strength.
+/// A source, ordered by precedence.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Rank {
     strength: Strength,
     name: Arc<str>,
 }
 
-/// What decides before the name.
+/// Precedence of a source before its name is considered.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Strength {
     Held,
@@ -49,26 +50,27 @@ enum Strength {
     Preferred,
 }
 
-/// What became different for whoever acts upon the desired state.
+/// Changes of the desired state.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Update<V> {
-    /// These are all values that are desired; true exactly once, of the first update that has something to say.
+    /// `changes` contains all desired values; true only for the first update with content.
     pub full: bool,
-    /// Keys and what applies under them now (`None`: nothing). Nothing that is as it was is told again.
+    /// Keys and the values that apply now (`None` if there is none). Contains only differences.
     pub changes: Vec<(Key, Option<V>)>,
 }
 
 impl<V> Update<V> {
-    /// Whether there is nothing to act upon.
+    /// Returns whether the update contains no changes.
     pub fn is_empty(&self) -> bool {
         !self.full && self.changes.is_empty()
     }
 }
 
 impl<V: Clone + PartialEq> Merge<V> {
-    /// Nothing is held yet. Until each of `awaited` has told its full state once, nothing is told on: what only seems to be no longer
-    /// desired, because a source is late, must not be taken down. `preferred` beats all others (`resync-data-source-override` of the
-    /// reference).
+    /// Creates a state without values.
+    ///
+    /// No update has content until each source in `awaited` has reported its full state once. Otherwise, values of a late source would be
+    /// deleted as no longer desired. `preferred` takes precedence over all others (`resync-data-source-override` of the reference agent).
     pub fn new<'a>(awaited: impl IntoIterator<Item = &'a str>, preferred: Option<&str>) -> Self {
         Merge {
             held: BTreeMap::new(),
@@ -78,7 +80,7 @@ impl<V: Clone + PartialEq> Merge<V> {
         }
     }
 
-    /// A source tells all that it asks for; what it asked for before and does not name is let go. Others keep theirs.
+    /// Replaces all values of a source. Values of other sources stay.
     pub fn replace(&mut self, source: &str, items: impl IntoIterator<Item = (Key, V)>) -> Update<V> {
         let rank = self.rank(source);
         let now: BTreeMap<Key, V> = items.into_iter().collect();
@@ -101,7 +103,7 @@ impl<V: Clone + PartialEq> Merge<V> {
         self.update(changes)
     }
 
-    /// A source tells what is different (`None`: it lets go of the key), in order.
+    /// Changes values of a source (`None` deletes the key), in order.
     pub fn change(&mut self, source: &str, items: impl IntoIterator<Item = (Key, Option<V>)>) -> Update<V> {
         let rank = self.rank(source);
         let mut own = self.held.remove(&rank).unwrap_or_default();
@@ -130,16 +132,16 @@ impl<V: Clone + PartialEq> Merge<V> {
         self.update(changes)
     }
 
-    /// The store tells all that it has. What it has again is held no longer.
+    /// Replaces all values of the store. Keys that the store has again are no longer held.
     pub fn stored(&mut self, items: Vec<(Key, V)>) -> Update<V> {
         let put_again = self.put_again(items.iter().map(|(key, _)| key));
         let update = self.replace(DATASYNC, items);
-        // Covered from now on, so it changes nothing.
+        // The store's values take precedence, so this causes no update.
         self.change(HELD, put_again);
         update
     }
 
-    /// The store tells what is different. What it has again is held no longer.
+    /// Changes values of the store. Keys that the store has again are no longer held.
     pub fn store_changed(&mut self, items: Vec<(Key, Option<V>)>) -> Update<V> {
         let put = items.iter().filter(|(_, item)| item.is_some()).map(|(key, _)| key);
         let put_again = self.put_again(put);
@@ -148,21 +150,21 @@ impl<V: Clone + PartialEq> Merge<V> {
         update
     }
 
-    /// As [`Merge::stored`], but of a store that lost its content: what it lacks is held from now on.
+    /// Like [`Merge::stored`], but for a store that lost its content: values that it lacks become held.
     pub fn stored_without_removals(&mut self, items: Vec<(Key, V)>) -> Update<V> {
         let lost: Vec<_> = self.lost(&items).into_iter().map(|(key, value)| (key, Some(value))).collect();
         self.change(HELD, lost);
         self.stored(items)
     }
 
-    /// What the store had and a listing lacks.
+    /// Returns the values of the store that are missing in a listing.
     pub fn lost(&self, items: &[(Key, V)]) -> Vec<(Key, V)> {
         let present: BTreeSet<&Key> = items.iter().map(|(key, _)| key).collect();
         let lost = self.held_by(DATASYNC).filter(|(key, _)| !present.contains(key));
         lost.map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
-    /// Takes the keys that are put again out of the held ones.
+    /// Returns changes that delete these keys from the held ones.
     fn put_again<'a>(&self, keys: impl Iterator<Item = &'a Key>) -> Vec<(Key, Option<V>)> {
         if self.held_by(HELD).next().is_none() {
             return Vec::new();
@@ -170,7 +172,7 @@ impl<V: Clone + PartialEq> Merge<V> {
         keys.map(|key| (key.clone(), None)).collect()
     }
 
-    /// Who holds something under a key and what, the source that applies first.
+    /// Returns the sources with a value for a key and their values, in order of precedence.
     pub fn holders(&self, key: &Key) -> impl Iterator<Item = (&str, &V)> {
         self.held
             .iter()
@@ -178,7 +180,7 @@ impl<V: Clone + PartialEq> Merge<V> {
             .filter_map(move |(rank, held)| held.get(key).map(|value| (&*rank.name, value)))
     }
 
-    /// What would apply under a key if a source asked for this (`None`: for nothing); `None` if nothing would change.
+    /// Returns what would apply to a key if a source had this value (`None`: no value); `None` if nothing would change.
     pub fn would_apply<'a>(&'a self, source: &str, key: &Key, value: Option<&'a V>) -> Option<Option<&'a V>> {
         let rank = self.rank(source);
         if self.covered(&rank, key) {
@@ -189,19 +191,19 @@ impl<V: Clone + PartialEq> Merge<V> {
         (now != then).then_some(then)
     }
 
-    /// All that a source asks for, whether it applies or not.
+    /// Returns all values of a source, whether they apply or not.
     pub fn held_by(&self, source: &str) -> impl Iterator<Item = (&Key, &V)> {
         self.held.get(&self.rank(source)).into_iter().flatten()
     }
 
-    /// Whether a source asks for something under a key.
+    /// Returns whether a source has a value for a key.
     pub fn holds(&self, source: &str, key: &Key) -> bool {
         self.held.get(&self.rank(source)).is_some_and(|held| held.contains_key(key))
     }
 
-    /// All that applies, in key order.
+    /// Returns all values that apply, in key order.
     pub fn applying(&self) -> BTreeMap<&Key, &V> {
-        // From the weakest on, so that what comes later replaces it.
+        // Starts with the weakest source; values of stronger ones replace its values.
         self.held.values().flatten().collect()
     }
 
@@ -217,18 +219,18 @@ impl<V: Clone + PartialEq> Merge<V> {
         }
     }
 
-    /// Whether a stronger source holds the key.
+    /// Returns whether a stronger source has a value for the key.
     fn covered(&self, rank: &Rank, key: &Key) -> bool {
         let stronger = self.held.range::<Rank, _>((Bound::Excluded(rank), Bound::Unbounded));
         stronger.into_iter().any(|(_, held)| held.contains_key(key))
     }
 
-    /// What applies under the key without this source and the stronger ones.
+    /// Returns the value that applies without this source and stronger ones.
     fn weaker(&self, rank: &Rank, key: &Key) -> Option<&V> {
         self.held.range(..rank).rev().find_map(|(_, held)| held.get(key))
     }
 
-    /// What changes when a source lets go of a value.
+    /// Returns the change if a source deletes a value.
     fn uncover(&self, rank: &Rank, key: &Key, value: &V) -> Option<(Key, Option<V>)> {
         let uncovered = self.weaker(rank, key);
         (uncovered != Some(value) && !self.covered(rank, key)).then(|| (key.clone(), uncovered.cloned()))
@@ -242,7 +244,7 @@ impl<V: Clone + PartialEq> Merge<V> {
         self.everything()
     }
 
-    /// All that applies, as a full update.
+    /// Returns all values that apply, as a full update.
     pub fn everything(&self) -> Update<V> {
         let all = self.applying().into_iter();
         Update {
@@ -269,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn the_source_that_comes_later_in_the_alphabet_applies() {
+    fn source_later_in_alphabetical_order_applies() {
         let mut merge = begun();
         merge.change(GRPC, [(key("a"), Some(1))]);
         assert!(merge.change(DATASYNC, [(key("a"), Some(2))]).is_empty());
@@ -277,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_preferred_source_applies_whatever_its_name() {
+    fn preferred_source_applies_whatever_its_name() {
         let mut merge = Merge::new([], Some(DATASYNC));
         merge.change(GRPC, [(key("a"), Some(1))]);
         assert_eq!(merge.change(DATASYNC, [(key("a"), Some(2))]).changes, [(key("a"), Some(2))]);
@@ -289,24 +291,24 @@ mod tests {
         let mut merge = begun();
         merge.change(DATASYNC, [(key("a"), Some(1))]);
         assert!(merge.change(HELD, [(key("a"), Some(1))]).is_empty());
-        assert!(merge.replace(DATASYNC, []).is_empty(), "the value stays as it is");
+        assert!(merge.replace(DATASYNC, []).is_empty(), "the value does not change");
         assert_eq!(merge.change(CONFIG_FILE, [(key("a"), Some(2))]).changes, [(key("a"), Some(2))]);
     }
 
     #[test]
-    fn a_lost_value_that_the_store_has_again_is_held_no_longer() {
+    fn lost_value_that_store_has_again_is_no_longer_held() {
         let mut merge = begun();
         merge.stored(vec![(key("a"), 1), (key("b"), 1)]);
         assert!(merge.stored_without_removals(vec![(key("b"), 1)]).is_empty());
         assert_eq!(merge.held_by(HELD).collect::<Vec<_>>(), [(&key("a"), &1)]);
-        // The backup is another cluster again.
+        // The store is reachable again, as another cluster that was restored from a backup.
         assert!(merge.stored_without_removals(vec![(key("a"), 1), (key("b"), 1)]).is_empty());
         assert_eq!(merge.held_by(HELD).count(), 0);
         assert_eq!(merge.store_changed(vec![(key("a"), None)]).changes, [(key("a"), None)]);
     }
 
     #[test]
-    fn deleting_in_one_source_falls_back_to_what_another_holds() {
+    fn deletion_in_one_source_falls_back_to_weaker_one() {
         let mut merge = begun();
         merge.change(DATASYNC, [(key("a"), Some(1))]);
         merge.change(GRPC, [(key("a"), Some(2))]);
@@ -315,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_state_of_one_source_leaves_what_others_hold() {
+    fn full_state_of_one_source_keeps_values_of_others() {
         let mut merge = begun();
         merge.change(DATASYNC, [(key("a"), Some(1)), (key("b"), Some(1))]);
         merge.change(GRPC, [(key("b"), Some(2)), (key("c"), Some(2))]);
@@ -325,14 +327,14 @@ mod tests {
     }
 
     #[test]
-    fn a_full_state_that_changes_nothing_tells_nothing() {
+    fn full_state_without_changes_causes_no_update() {
         let mut merge = begun();
         merge.change(DATASYNC, [(key("a"), Some(1)), (key("b"), Some(1))]);
         assert!(merge.replace(DATASYNC, [(key("a"), 1), (key("b"), 1)]).is_empty());
     }
 
     #[test]
-    fn nothing_is_told_before_every_awaited_source_has_told_its_full_state() {
+    fn no_update_before_all_awaited_sources_have_reported() {
         let mut merge = Merge::new([DATASYNC, "file"], None);
         assert!(merge.replace("file", [(key("a"), 1)]).is_empty());
         assert!(merge.change(GRPC, [(key("b"), Some(2))]).is_empty());
@@ -347,7 +349,7 @@ mod tests {
         Change(usize, Vec<(u8, Option<u8>)>),
     }
 
-    /// `m` is the preferred one in half of the cases, and not the last of the alphabet.
+    /// `m` is preferred in half of the cases, and is not the last in alphabetical order.
     const SOURCES: [&str; 4] = ["a", "m", "m2", "z"];
 
     fn step() -> impl Strategy<Value = Step> {
@@ -359,7 +361,7 @@ mod tests {
         ]
     }
 
-    /// The union, computed anew each time.
+    /// Computes the union from scratch.
     fn union(held: &[BTreeMap<u8, u8>; 4], preferred: bool) -> BTreeMap<Key, u8> {
         let mut order = vec![0, 1, 2, 3];
         if preferred {
@@ -371,7 +373,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whoever_applies_the_updates_has_the_union(
+        fn applying_all_updates_gives_the_union(
             steps in prop::collection::vec(step(), 1..40), preferred: bool, awaited in 0..3usize
         ) {
             let mut merge = Merge::new(SOURCES[..awaited].iter().copied(), preferred.then_some("m"));
@@ -398,7 +400,7 @@ mod tests {
                 prop_assert_eq!(update.full, !begun && missing.is_empty());
                 begun |= update.full;
                 for (name, value) in update.changes {
-                    prop_assert_ne!(seen.get(&name), value.as_ref(), "told again: {}", name);
+                    prop_assert_ne!(seen.get(&name), value.as_ref(), "reported again: {}", name);
                     match value {
                         Some(value) => seen.insert(name, value),
                         None => seen.remove(&name),

@@ -1,8 +1,7 @@
-//! Where desired state comes from.
+//! Sources of the desired state: etcd, a configuration file, and clients of the APIs.
 //!
-//! Owns the readers of each source, each of which hands over raw items with the revision they belong to, and the rule by which
-//! several sources become one desired state. Must never decode a value, decide what a key means, or turn an error into a deletion.
-//! Start reading at [`etcd::Source`], then [`merge::Merge`].
+//! Each source delivers raw items with their revision, and [`merge::Merge`] combines several sources into one desired state. No source
+//! decodes values or turns an error into a deletion.
 
 pub mod clients;
 pub mod document;

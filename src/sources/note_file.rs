@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::etcd::note::Note;
 
-/// The file.
+/// File that keeps the [`Note`] over a restart.
 pub struct NoteFile {
     path: PathBuf,
     prefix: String,
@@ -21,23 +21,23 @@ pub struct NoteFile {
 /// Content of the file.
 #[derive(Serialize, Deserialize)]
 struct Content {
-    /// The note is about the keys below this prefix.
+    /// Prefix of the keys that the note is about.
     prefix: String,
     #[serde(flatten)]
     note: Note,
 }
 
-/// What the file contains.
+/// Result of reading the file.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Remembered {
     /// A note of an earlier process.
     Note(Note),
-    /// None, or one about another label; why.
+    /// No usable note, and the reason: the file is missing, damaged, or about another label.
     Nothing(String),
 }
 
 impl NoteFile {
-    /// The file in a data directory, about the keys below a prefix.
+    /// Returns the file in a data directory, for the keys below a prefix.
     pub fn new(directory: &Path, prefix: String) -> Self {
         NoteFile {
             path: directory.join("store.json"),
@@ -46,28 +46,30 @@ impl NoteFile {
         }
     }
 
-    /// Reads the file. One that cannot be read counts as absent.
+    /// Reads the file. A file that cannot be read counts as missing.
     pub fn read(&mut self) -> Remembered {
         let path = self.path.display();
         let text = match fs::read(&self.path) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Remembered::Nothing(format!("there is no {path}")),
-            Err(error) => return Remembered::Nothing(format!("{path} cannot be read: {error}")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Remembered::Nothing(format!("{path} does not exist")),
+            Err(error) => return Remembered::Nothing(format!("cannot read {path}: {error}")),
         };
         match serde_json::from_slice::<Content>(&text) {
             Ok(content) if content.prefix == self.prefix => {
                 self.written = Some(content.note.clone());
                 Remembered::Note(content.note)
             }
-            Ok(content) => Remembered::Nothing(format!("{path} is about {}", content.prefix)),
+            Ok(content) => Remembered::Nothing(format!("{path} is about the keys below {}", content.prefix)),
             Err(error) => Remembered::Nothing(format!("{path} is damaged: {error}")),
         }
     }
 
-    /// Replaces the file, unless it says the same. It need not reach the disk: after a crash of the machine the kernel has no orphans.
+    /// Replaces the file, unless its content is the same.
+    ///
+    /// The file is not synced to disk: after a crash of the machine, the kernel has no orphans.
     ///
     /// # Errors
-    /// The words of the system.
+    /// Returns the error of the system.
     pub fn write(&mut self, note: &Note) -> io::Result<()> {
         if self.written.as_ref() == Some(note) {
             return Ok(());
@@ -77,7 +79,7 @@ impl NoteFile {
             note: note.clone(),
         };
         let temporary = self.path.with_extension("json.new");
-        // Removed first, so that nothing is written through a link that somebody put there.
+        // Removed first, so that nothing is written through a symlink that somebody created there.
         match fs::remove_file(&temporary) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -89,12 +91,12 @@ impl NoteFile {
         Ok(())
     }
 
-    /// Whether the file is about a store without keys, or about none.
+    /// Returns whether the file is missing or about a store without keys.
     pub fn is_of_nothing(&self) -> bool {
         self.written.as_ref().is_none_or(|note| note.keys == 0)
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -105,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_note_is_read_by_the_next_process_of_the_same_label() {
+    fn note_is_read_by_next_process_with_same_label() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = || NoteFile::new(directory.path(), "/vnf-agent/a/config/".to_owned());
         assert!(matches!(file().read(), Remembered::Nothing(_)));

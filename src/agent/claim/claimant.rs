@@ -1,4 +1,4 @@
-//! Who claims a label: the content of the key, and when its process has certainly ended.
+//! Content of the key with which an agent claims its label, and proof that the claiming process has ended.
 
 use std::{fmt, fs, io, os::unix::fs::MetadataExt, time::SystemTime};
 
@@ -16,9 +16,9 @@ pub(super) struct Claimant {
     host: String,
     /// PID in its own PID namespace.
     pid: i32,
-    /// When it claimed the label.
+    /// Time at which it claimed the label.
     since: String,
-    /// Start of the process, in clock ticks after boot.
+    /// Start time of the process, in clock ticks after boot.
     start_time: u64,
     /// Identity of the running kernel: see [`boot_id`].
     boot_id: String,
@@ -26,21 +26,22 @@ pub(super) struct Claimant {
     pid_namespace: u64,
     /// Inode number of its network namespace.
     network_namespace: u64,
-    /// It has the abstract socket of the label in its network namespace until it ends: see [`LabelLock`](crate::agent::label::LabelLock).
+    /// The process has the abstract socket of the label in its network namespace: see
+    /// [`LabelLock`](crate::agent::label::LabelLock).
     has_socket: bool,
 }
 
 impl fmt::Display for Claimant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.pid == 0 {
-            return f.write_str("a process that does not say who it is");
+            return f.write_str("an unidentified process");
         }
         write!(f, "PID {} on host {}, since {}", self.pid, self.host, self.since)
     }
 }
 
 impl Claimant {
-    /// This process. What the system does not tell stays empty, and proves nothing.
+    /// Describes this process. Fields that the system does not provide stay empty, and prove nothing.
     pub fn own(has_socket: bool) -> Self {
         let pid = i32::try_from(std::process::id()).unwrap_or_default();
         let inode = |path| fs::metadata(path).map_or(0, |found| found.ino());
@@ -56,35 +57,35 @@ impl Claimant {
         }
     }
 
-    /// The value of a key; whatever else stands there is somebody who does not say who it is.
+    /// Parses the value of a key. Any other content gives a claimant without identity.
     pub fn parse(text: &[u8]) -> Self {
         serde_json::from_slice(text).unwrap_or_default()
     }
 
-    /// The value of the key.
+    /// Returns the value of the key.
     pub fn text(&self) -> String {
-        // A struct of texts and numbers.
+        // A struct of strings and numbers always serializes.
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// Whether both are the same process.
+    /// Returns whether both are the same process.
     pub fn is(&self, other: &Self) -> bool {
         let identity = |claimant: &Self| (claimant.boot_id.clone(), claimant.pid_namespace, claimant.pid, claimant.start_time);
         self.pid != 0 && identity(self) == identity(other)
     }
 
-    /// Whether the process has certainly ended. `own` is the process that asks.
+    /// Returns whether the process has certainly ended. `own` is the calling process.
     pub fn has_ended(&self, own: &Self) -> bool {
         self.has_ended_by(own, start_time)
     }
 
-    /// Two proofs, both only under the same kernel. What belongs to a namespace that is gone has ended, too, so it does no harm that the
-    /// kernel uses inode numbers again.
+    /// Checks both proofs of an end; each is valid only if the kernel has not been restarted. If a namespace is gone, so are its processes,
+    /// so it is harmless that the kernel reuses inode numbers.
     fn has_ended_by(&self, own: &Self, start_time: impl Fn(i32) -> io::Result<u64>) -> bool {
         if self.pid == 0 || self.boot_id.is_empty() || self.boot_id != own.boot_id {
             return false;
         }
-        // Only one process has the socket at a time.
+        // Only one process at a time has the socket.
         let had_socket =
             self.has_socket && own.has_socket && self.network_namespace != 0 && self.network_namespace == own.network_namespace;
         let is_visible = self.pid_namespace != 0 && self.pid_namespace == own.pid_namespace;
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_process_that_certainly_has_ended_is_replaced() {
+    fn has_ended_requires_proof() {
         let gone = |_| Err(io::Error::from(io::ErrorKind::NotFound));
         let hidden = |_| Err(io::Error::from(io::ErrorKind::PermissionDenied));
         let with_socket = |claimant: Claimant| Claimant {
@@ -124,9 +125,9 @@ mod tests {
         let own = claimant("boot", 1, 3);
         assert!(former.has_ended_by(&own, gone));
         assert!(former.has_ended_by(&own, |_| Ok(101)), "another process has its PID");
-        assert!(!former.has_ended_by(&own, |_| Ok(100)), "it runs");
+        assert!(!former.has_ended_by(&own, |_| Ok(100)), "it is running");
         assert!(!former.has_ended_by(&own, hidden));
-        assert!(!former.has_ended_by(&claimant("boot", 9, 3), gone), "its PIDs are not visible here");
+        assert!(!former.has_ended_by(&claimant("boot", 9, 3), gone), "its PID is not visible here");
         assert!(
             !former.has_ended_by(&claimant("other", 1, 2), gone),
             "another boot, or another machine"
@@ -145,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_knows_its_own_claim_again() {
+    fn own_claim_is_recognized() {
         let own = Claimant::own(true);
         let read = Claimant::parse(own.text().as_bytes());
         assert_eq!(read, own);

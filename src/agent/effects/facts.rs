@@ -1,6 +1,4 @@
-//! Facts that the effects report to the scheduler: links of the agent's own namespace, foreign addresses, containers.
-//!
-//! Start reading at [`NetworkEffects::report_host_facts`].
+//! Reports facts to the scheduler: links of the agent's own namespace, foreign addresses, and containers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,20 +19,20 @@ use crate::{
 };
 use netns_kernel::{AddressSpec, NetnsId, Snapshot};
 
-/// The name of the link of an EXISTING interface, and its addresses.
+/// Name of the link of an EXISTING interface, and its addresses.
 type Existing = (String, Vec<Option<AddressSpec>>);
 
-/// Knowledge of the agent's own namespace.
+/// Facts about the agent's own namespace.
 #[derive(Default)]
 pub(super) struct HostFacts {
-    /// The facts that the scheduler knows.
+    /// Facts that were reported to the scheduler.
     reported: BTreeMap<Key, Value>,
-    /// EXISTING interfaces that are applied.
+    /// Applied EXISTING interfaces.
     existing: BTreeMap<Key, Existing>,
 }
 
 impl HostFacts {
-    /// Records the applied value of an interface. Returns whether it is an EXISTING one that is new or was changed.
+    /// Records the applied value of an interface. Returns whether it is an EXISTING interface that is new or was changed.
     fn note_existing(&mut self, view: &View<'_, Network>, key: &Key) -> bool {
         let applied = view.applied(key).and_then(Value::applied_interface);
         let Some(applied) = applied.filter(|applied| applied.interface.is_existing()) else {
@@ -52,7 +50,7 @@ impl HostFacts {
 }
 
 impl NetworkEffects {
-    /// Reports the facts about the agent's own namespace. Findings are judged by them, so this comes before each inspection.
+    /// Reports the facts about the agent's own namespace. Must precede each inspection, which uses them.
     pub(super) fn report_host_facts(&mut self, scheduler: &mut Scheduler<Network>, snapshot: &Snapshot) {
         let facts = host_facts(snapshot, &self.marks);
         let reported = &self.facts.reported;
@@ -72,7 +70,7 @@ impl NetworkEffects {
         self.facts.reported = facts;
     }
 
-    /// Reports which foreign addresses appeared on managed links of a namespace and which are gone.
+    /// Reports which foreign addresses appeared on managed links of a namespace, and which disappeared.
     pub(super) fn report_foreign_addresses(&mut self, scheduler: &mut Scheduler<Network>, netns: NetnsId, addresses: BTreeSet<Key>) {
         let Some(known) = self.namespaces.replace_foreign_addresses(netns, addresses.clone()) else {
             return;
@@ -82,8 +80,9 @@ impl NetworkEffects {
         appeared.for_each(|key| scheduler.fact(key, Some(Value::Present)));
     }
 
-    /// Reads the agent's own namespace after an EXISTING interface became applied or was changed: that takes no operation, so the kernel
-    /// reports nothing, and it is not known yet which addresses on its link are foreign.
+    /// Plans a read of the agent's own namespace after an EXISTING interface was applied or changed.
+    ///
+    /// The change takes no operation, so the kernel sends no event, and the foreign addresses on its link are not known yet.
     pub(super) fn note_existing(&mut self, scheduler: &Scheduler<Network>, key: &Key) {
         if self.facts.note_existing(&scheduler.view(), key) {
             self.plan.read_soon(self.host.own_namespace());

@@ -1,7 +1,6 @@
-//! Compares the contents of a namespace with the desired and the applied values, and reports the findings to the scheduler.
+//! Compares the contents of a namespace with the desired and applied values, and reports the differences to the scheduler.
 //!
-//! Start reading at [`NetworkEffects::inspect_all`], for a namespace that is open, and [`NetworkEffects::scanned`], for one of the
-//! startup scan.
+//! [`NetworkEffects::inspect_all`] handles an open namespace, [`NetworkEffects::scanned`] one of the startup scan.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -27,13 +26,13 @@ use netns_kernel::{NetnsId, Snapshot};
 
 use super::super::startup_scan::Scanned;
 
-/// Returns a description of an orphan, from its key.
+/// Returns a description of an orphan for users, from its key.
 fn orphan_text(key: &Key) -> &str {
     key.as_str().splitn(4, '/').last().unwrap_or_default()
 }
 
 impl NetworkEffects {
-    /// Inspects a namespace that was read again, under all its names.
+    /// Inspects a namespace that was read again, under each of its names.
     pub(super) fn inspect_all(&mut self, scheduler: &mut Scheduler<Network>, netns: NetnsId, snapshot: &Snapshot, resync: bool) {
         if netns == self.host.own_namespace() {
             self.report_host_facts(scheduler, snapshot);
@@ -56,7 +55,7 @@ impl NetworkEffects {
     /// Inspects a namespace that was just opened under a name. It may be open under other names as well.
     pub(super) fn inspect_opened(&mut self, scheduler: &mut Scheduler<Network>, opened: &Opened) {
         let Opened { name, netns, contents } = opened;
-        // An invalid value is found under the name that is inspected first: that must be the one that keeps the namespace.
+        // An invalid value is reported under the name that is inspected first, which must be the one that keeps the namespace open.
         self.attribute_scanned(scheduler, *netns, contents);
         let Findings { links, observed, .. } = self.inspect_as(scheduler, name, *netns, contents, true);
         let known = self.namespaces.foreign_addresses(*netns);
@@ -65,7 +64,9 @@ impl NetworkEffects {
         self.reporter.links_of(*netns, links);
     }
 
-    /// Inspects a namespace under one name, and reports the findings to the scheduler. `resync`: the reading is no answer to an event.
+    /// Inspects a namespace under one name, and reports the findings to the scheduler.
+    ///
+    /// `resync`: the namespace was not read because of an event.
     fn inspect_as<'s>(
         &mut self,
         scheduler: &mut Scheduler<Network>,
@@ -87,13 +88,13 @@ impl NetworkEffects {
         self.note_displaced(scheduler, &findings);
         self.read_other_ends(scheduler, netns, &findings);
         for key in &findings.lost {
-            debug!(key = %key, %netns, "is no longer in the kernel");
+            debug!(key = %key, %netns, "value no longer in the kernel");
         }
         for (key, value) in &findings.found {
             if value.orphan().is_some() {
-                info!(namespace = %name, object = %orphan_text(key), "deleting an orphan: no desired value names it");
+                info!(namespace = %name, object = %orphan_text(key), "deleting orphan: no desired value refers to it");
             }
-            debug!(key = %key, %netns, ?value, "found in the kernel");
+            debug!(key = %key, %netns, ?value, "value observed in the kernel");
         }
         scheduler.observe(Observation {
             lost: std::mem::take(&mut findings.lost),
@@ -110,7 +111,9 @@ impl NetworkEffects {
         findings
     }
 
-    /// The other end of a pair counts as lost because this one is. If it exists nevertheless, it is in the way of a new pair.
+    /// Plans reads of the namespaces that contain the other end of a lost pair.
+    ///
+    /// The other end counts as lost as well. If it still exists, it would prevent the creation of a new pair.
     fn read_other_ends(&mut self, scheduler: &Scheduler<Network>, netns: NetnsId, findings: &Findings<'_>) {
         let view = scheduler.view();
         let interfaces = findings.lost.iter().filter_map(|key| view.applied(key)?.interface());
@@ -120,7 +123,7 @@ impl NetworkEffects {
         }
     }
 
-    /// Routes and neighbours that are lost while their interface stays as it was were replaced by what is there in their place.
+    /// Records displaced routes and neighbours: those that are lost while their interface is unchanged were replaced by a foreign object.
     fn note_displaced(&mut self, scheduler: &Scheduler<Network>, findings: &Findings<'_>) {
         let view = scheduler.view();
         let found = findings.found.iter().map(|(key, _)| key);
@@ -137,7 +140,7 @@ impl NetworkEffects {
         }
     }
 
-    /// Takes a namespace of the startup scan.
+    /// Handles a namespace of the startup scan.
     pub(super) fn scanned(&mut self, scheduler: &mut Scheduler<Network>, scanned: Scanned) {
         let Scanned {
             name,
@@ -157,19 +160,19 @@ impl NetworkEffects {
         self.attribute(scheduler, name, scanned, &contents);
     }
 
-    /// Judges the names again under which only the startup scan has opened a namespace.
+    /// Checks again the names under which only the startup scan has opened a namespace.
     fn attribute_scanned(&mut self, scheduler: &mut Scheduler<Network>, netns: NetnsId, contents: &Snapshot) {
         for (name, scanned) in self.namespaces.scanned_names(netns) {
             self.attribute(scheduler, name, scanned, contents);
         }
     }
 
-    /// Hands a namespace of the startup scan over to the scheduler, unless it may still turn out to be desired or its orphans must stay.
+    /// Hands a namespace of the startup scan over to the scheduler, unless it may still become desired or its orphans are held.
     fn attribute(&mut self, scheduler: &mut Scheduler<Network>, name: NamespaceName, mut scanned: ScannedName, contents: &Snapshot) {
         let (key, netns) = (name.key(), scanned.open.netns);
         let view = scheduler.view();
         if view.applied(&key).is_some() || view.wanted(&key).is_some() {
-            // The name may have been bound anew since the scan: then it leads to another namespace.
+            // The name may refer to another namespace since the scan.
             let is_open = netns_of(&view, &name) == Some(netns);
             return self.give_back(scheduler, &name, scanned.open, is_open);
         }
@@ -189,8 +192,8 @@ impl NetworkEffects {
             return;
         }
         let open = scanned.open;
-        info!(namespace = %name, %netns, owned = open.owned, "left by an earlier run; what nobody wants is removed");
-        // It may become desired before it is closed, and then stays open.
+        info!(namespace = %name, %netns, owned = open.owned, "namespace left by an earlier run; deleting orphans in it");
+        // The name may become desired before the namespace is closed, which then stays open.
         self.references.watch(&key, &name, Binding::Bound { inode: netns.0 });
         self.reporter.namespace(&name, Some((netns, open.owned)), "");
         self.namespaces.hand_over(netns, &name);
@@ -202,7 +205,7 @@ impl NetworkEffects {
         self.inspect_as(scheduler, &name, netns, contents, true);
     }
 
-    /// Gives back a namespace that became desired after the startup scan opened it: it is opened once more or about to be.
+    /// Releases a namespace that became desired after the startup scan opened it: the scheduler opens it itself.
     fn give_back(&mut self, scheduler: &mut Scheduler<Network>, name: &NamespaceName, open: OpenNamespace, is_open: bool) {
         let netns = open.netns;
         if self.held.keep_empty(netns, name, false) {
@@ -217,12 +220,12 @@ impl NetworkEffects {
         self.housekeeping.push(housekeeping::close_again(&name.key(), open));
     }
 
-    /// Returns whether a namespace of the startup scan must stay because removals are held. Takes the held orphans out of the findings.
+    /// Returns whether a namespace of the startup scan must be kept because removals are held. Moves held orphans out of the findings.
     fn must_stay(&mut self, name: &NamespaceName, scanned: &ScannedName, findings: &mut Findings<'_>) -> bool {
         let netns = scanned.open.netns;
         let mut changed = self.held.take(netns, name, &mut findings.found);
         let has_orphans = self.held.are_in(netns);
-        // The agent cannot know for which value an empty namespace was made; it may be one that the store lost.
+        // The agent cannot know which value created an empty namespace; the store may have lost it.
         let stays = self.held.is_holding() && (has_orphans || !scanned.explained);
         changed |= self.held.keep_empty(netns, name, stays && !has_orphans && scanned.open.owned);
         if changed {

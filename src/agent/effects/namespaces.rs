@@ -1,6 +1,4 @@
-//! The namespaces that the effects know, and the state of each.
-//!
-//! Must never decide when a namespace is read: `reading_plan` does. Start reading at [`Namespaces`].
+//! Namespaces that the agent knows, and the state of each. When they are read is decided by `reading_plan`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -15,13 +13,13 @@ use netns_kernel::NetnsId;
 
 /// State of one namespace.
 enum ManagedNamespace {
-    /// Not open, but something in it has changed: what is read when it is opened may be older than that.
+    /// Not open, but a change in it was notified: a read during the opening may be older than the change.
     Announced,
     /// Open under at least one name.
     Open(Box<OpenState>),
 }
 
-/// Knowledge of an open namespace.
+/// State of an open namespace.
 #[derive(Default)]
 struct OpenState {
     names: BTreeMap<NamespaceName, NameState>,
@@ -30,45 +28,46 @@ struct OpenState {
     foreign_addresses: BTreeSet<Key>,
 }
 
-/// A name under which a namespace is open.
+/// State of a name under which a namespace is open.
 enum NameState {
-    /// The scheduler knows it.
+    /// The scheduler knows the name.
     Managed,
-    /// Only the startup scan has opened it. The scheduler would close it, so it is not notified before the owner is known.
+    /// Only the startup scan has opened the name. The scheduler is not notified before the owners are known, because it would close the
+    /// namespace.
     Scanned(ScannedName),
 }
 
-/// A namespace of the startup scan, in which an earlier run left something.
+/// A namespace of the startup scan that contains objects of an earlier run.
 #[derive(Clone)]
 pub struct ScannedName {
-    /// How it is open.
+    /// The open namespace.
     pub open: OpenNamespace,
-    /// An object of the agent in it may belong or have belonged to a desired value. If the namespace is in the way of one, that is not
-    /// because the store lost a value.
+    /// An object of the agent in the namespace may belong or have belonged to a desired value, so the namespace does not exist because the
+    /// store lost a value.
     pub explained: bool,
 }
 
-/// Knowledge of the owners of the objects in a namespace.
+/// Whether the owners of the objects in a namespace are known.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub enum Attribution {
-    /// It is, as far as has been found.
+    /// As far as has been observed, each object has a known owner.
     #[default]
     Attributed,
-    /// An object may belong to a namespace that is not open yet: to be read again when more is known.
+    /// An object may belong to a namespace that is not open yet; read again when more is known.
     Unattributed,
 }
 
-/// See the [module documentation](self).
+/// Known namespaces by identity.
 pub struct Namespaces {
     all: HashMap<NetnsId, ManagedNamespace>,
-    /// Index of the unattributed ones: they are looked up at each change of the desired state.
+    /// Index of unattributed namespaces, which are needed at each change of the desired state.
     unattributed: BTreeSet<NetnsId>,
-    /// Something was done or decided since the unattributed ones were last read: an owner may be known now.
+    /// An operation or decision happened since unattributed namespaces were last read, so an owner may be known now.
     learned: bool,
 }
 
 impl Namespaces {
-    /// Only the agent's own namespace is open.
+    /// Creates the state in which only the agent's own namespace is open.
     pub fn new(own: NetnsId) -> Self {
         let mut namespaces = Namespaces {
             all: HashMap::new(),
@@ -79,21 +78,21 @@ impl Namespaces {
         namespaces
     }
 
-    /// Records a change in a namespace. Returns whether it is open.
+    /// Records a change in a namespace. Returns whether the namespace is open.
     pub fn changed(&mut self, netns: NetnsId) -> bool {
         let namespace = self.all.entry(netns).or_insert(ManagedNamespace::Announced);
         matches!(namespace, ManagedNamespace::Open(_))
     }
 
-    /// Records that the scheduler opened a namespace under a name. Returns whether a change in it was announced before.
+    /// Records that the scheduler opened a namespace under a name. Returns whether a change was notified before.
     pub fn open(&mut self, netns: NetnsId, name: NamespaceName) -> bool {
-        // If the startup scan has opened it as well, that opening is to be undone.
+        // If the startup scan has opened the name as well, that opening must still be undone.
         self.insert(netns, |names| {
             names.entry(name).or_insert(NameState::Managed);
         })
     }
 
-    /// Records that the startup scan opened a namespace under a name. Returns whether a change in it was announced before.
+    /// Records that the startup scan opened a namespace under a name. Returns whether a change was notified before.
     pub fn open_scanned(&mut self, netns: NetnsId, name: NamespaceName, scanned: ScannedName) -> bool {
         self.insert(netns, |names| {
             names.insert(name, NameState::Scanned(scanned));
@@ -111,7 +110,7 @@ impl Namespaces {
         announced
     }
 
-    /// Closes a namespace under a name. If that was its last one, returns the foreign addresses that were known in it.
+    /// Closes a namespace under a name. If it was the last name, returns the known foreign addresses in the namespace.
     pub fn close(&mut self, netns: NetnsId, name: &NamespaceName) -> Option<BTreeSet<Key>> {
         let state = self.state_mut(netns)?;
         state.names.remove(name);
@@ -155,14 +154,14 @@ impl Namespaces {
         scanned.collect()
     }
 
-    /// Hands a name of the startup scan over to the scheduler.
+    /// Hands over a name of the startup scan to the scheduler.
     pub fn hand_over(&mut self, netns: NetnsId, name: &NamespaceName) {
         if let Some(state) = self.state_mut(netns).and_then(|state| state.names.get_mut(name)) {
             *state = NameState::Managed;
         }
     }
 
-    /// Returns the managed links that were read last in a namespace.
+    /// Returns the managed links of the last read of a namespace.
     pub fn known_links(&self, netns: NetnsId) -> Option<&KnownLinks> {
         self.state(netns).map(|state| &state.known_links)
     }
@@ -174,7 +173,7 @@ impl Namespaces {
         }
     }
 
-    /// Replaces the managed links by those that were read under all names of a namespace.
+    /// Replaces the managed links by those read under all names of a namespace.
     pub fn replace_links(&mut self, netns: NetnsId, links: &[(String, ObservedInterface<'_>)]) {
         if let Some(state) = self.state_mut(netns) {
             state.known_links = KnownLinks::default();
@@ -182,12 +181,12 @@ impl Namespaces {
         }
     }
 
-    /// Returns the foreign addresses on managed links that are known in a namespace.
+    /// Returns the known foreign addresses on managed links of a namespace.
     pub fn foreign_addresses(&self, netns: NetnsId) -> BTreeSet<Key> {
         self.state(netns).map(|state| state.foreign_addresses.clone()).unwrap_or_default()
     }
 
-    /// Replaces the foreign addresses of a namespace. Returns the former ones, or nothing if it is not open.
+    /// Replaces the foreign addresses of a namespace. Returns the former ones; `None` if the namespace is not open.
     pub fn replace_foreign_addresses(&mut self, netns: NetnsId, addresses: BTreeSet<Key>) -> Option<BTreeSet<Key>> {
         let state = self.state_mut(netns)?;
         Some(std::mem::replace(&mut state.foreign_addresses, addresses))
@@ -203,23 +202,23 @@ impl Namespaces {
         };
     }
 
-    /// Returns whether the owner of an object in a namespace is not known.
+    /// Returns whether the owner of an object in a namespace is unknown.
     pub fn is_unattributed(&self, netns: NetnsId) -> bool {
         self.state(netns)
             .is_some_and(|state| state.attribution == Attribution::Unattributed)
     }
 
-    /// Returns the namespaces in which the owner of an object is not known.
+    /// Returns the namespaces in which the owner of an object is unknown.
     pub fn unattributed(&self) -> Vec<NetnsId> {
         self.unattributed.iter().copied().collect()
     }
 
-    /// Records that something was done or decided, so an owner may be known now.
+    /// Records an operation or decision, after which an owner may be known.
     pub fn learn(&mut self) {
         self.learned = true;
     }
 
-    /// Returns the unattributed namespaces if something was done or decided since this was called last.
+    /// Returns the unattributed namespaces if an operation or decision was recorded since the last call.
     pub fn take_reconsidered(&mut self) -> Vec<NetnsId> {
         match std::mem::take(&mut self.learned) {
             true => self.unattributed(),
@@ -249,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_before_the_opening_is_announced_once() {
+    fn change_before_opening_is_announced_once() {
         let mut namespaces = Namespaces::new(NetnsId(1));
         assert!(!namespaces.changed(NETNS));
         assert!(namespaces.managed_names(NETNS).is_empty());
@@ -262,25 +261,25 @@ mod tests {
     }
 
     #[test]
-    fn the_scheduler_does_not_know_a_scanned_name_before_it_is_handed_over() {
+    fn scanned_name_is_not_managed_before_hand_over() {
         let mut namespaces = Namespaces::new(NetnsId(1));
         namespaces.open_scanned(NETNS, name("red"), scanned());
         namespaces.open(NETNS, name("blue"));
         assert_eq!(namespaces.managed_names(NETNS), [name("blue")]);
         assert_eq!(namespaces.scanned_names(NETNS).len(), 1);
         namespaces.open(NETNS, name("red"));
-        assert_eq!(namespaces.scanned_names(NETNS).len(), 1, "its first opening is still to be undone");
+        assert_eq!(namespaces.scanned_names(NETNS).len(), 1, "its first opening must still be undone");
         namespaces.hand_over(NETNS, &name("red"));
         assert_eq!(namespaces.managed_names(NETNS), [name("blue"), name("red")]);
         assert!(namespaces.scanned_names(NETNS).is_empty());
     }
 
     #[test]
-    fn an_unattributed_namespace_is_read_again_when_something_was_done() {
+    fn unattributed_namespace_is_read_again_after_an_operation() {
         let mut namespaces = Namespaces::new(NetnsId(1));
         namespaces.open(NETNS, name("red"));
         namespaces.set_attribution(NETNS, Attribution::Unattributed);
-        assert!(namespaces.take_reconsidered().is_empty(), "nothing was done");
+        assert!(namespaces.take_reconsidered().is_empty(), "no operation was recorded");
         namespaces.learn();
         assert_eq!(namespaces.take_reconsidered(), [NETNS]);
         assert!(namespaces.take_reconsidered().is_empty());
@@ -293,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_kept_of_a_namespace_that_is_not_open() {
+    fn closed_namespace_keeps_no_state() {
         let mut namespaces = Namespaces::new(NetnsId(1));
         namespaces.changed(NETNS);
         namespaces.set_attribution(NETNS, Attribution::Unattributed);

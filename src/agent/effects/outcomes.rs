@@ -1,6 +1,4 @@
-//! Operations in flight, and what their outcomes mean for the scheduler and for the namespaces.
-//!
-//! Start reading at [`NetworkEffects::outcome`].
+//! Tracks operations in flight, and reports their outcomes to the scheduler.
 
 use models::key::Key;
 use tracing::{debug, info, warn};
@@ -24,13 +22,13 @@ use super::super::failure_class::{Class, Subject, classify};
 pub(super) struct InFlight {
     key: Key,
     verb: Verb,
-    /// It replaces a foreign object that displaced one of the agent's.
+    /// The operation replaces a foreign object that displaced one of the agent's.
     replaces_foreign: bool,
-    /// Its namespace and action, if it is about a namespace.
+    /// Namespace and action, if the operation is about a namespace.
     namespace: Option<OfNamespace>,
 }
 
-/// An operation of a namespace value.
+/// Operation on a namespace value.
 struct OfNamespace {
     name: NamespaceName,
     reference: NamespaceRef,
@@ -44,7 +42,7 @@ enum NamespaceAction {
     Close(NetnsId),
 }
 
-/// A namespace that was opened, with what it contained then.
+/// A namespace that was opened, with its contents at that time.
 pub(super) struct Opened {
     pub name: NamespaceName,
     pub netns: NetnsId,
@@ -68,7 +66,7 @@ impl OfNamespace {
 }
 
 impl InFlight {
-    /// Describes an operation that is about to be performed.
+    /// Describes an operation that is about to start.
     pub fn new(operation: &Operation<KernelOp>, replaces_foreign: bool) -> Self {
         InFlight {
             key: operation.key.clone(),
@@ -78,7 +76,7 @@ impl InFlight {
         }
     }
 
-    /// Returns the namespace that it closes.
+    /// Returns the namespace that the operation closes.
     pub fn closes(&self) -> Option<NetnsId> {
         match self.namespace.as_ref()?.action {
             NamespaceAction::Close(netns) => Some(netns),
@@ -87,17 +85,17 @@ impl InFlight {
     }
 }
 
-/// Returns whether an operation changes something in a namespace.
+/// Returns whether an operation changes objects in a namespace.
 pub(super) fn is_change(operation: &Operation<KernelOp>) -> bool {
     OfNamespace::of(&operation.key, &operation.steps).is_none()
 }
 
-/// Returns whether a failure of the value shows in a published status: its own, or that of the interface that it is derived from.
+/// Returns whether a published status shows a failure of the value: its own status, or that of the interface that it is derived from.
 fn has_status(key: &Key) -> bool {
     key.as_str().starts_with("config/") || bearer(key).is_some()
 }
 
-/// Returns the namespace of the address that a detection is about.
+/// Returns the namespace of the address whose duplicate address detection the value tracks.
 fn detected_in(scheduler: &Scheduler<Network>, key: &Key) -> Option<NetnsId> {
     let view = scheduler.view();
     let interface = &view.wanted(key)?.detection()?.interface;
@@ -105,7 +103,7 @@ fn detected_in(scheduler: &Scheduler<Network>, key: &Key) -> Option<NetnsId> {
 }
 
 impl NetworkEffects {
-    /// Reports the outcome of an operation to the scheduler. Returns the namespace that was opened, if one was.
+    /// Reports the outcome of an operation to the scheduler. Returns the namespace that it opened, if any.
     pub(super) fn outcome(&mut self, scheduler: &mut Scheduler<Network>, outcome: KernelOutcome) -> Option<Opened> {
         let in_flight = self.in_flight.remove(&outcome.id)?;
         let mut opened = None;
@@ -127,16 +125,16 @@ impl NetworkEffects {
         let key = &in_flight.key;
         match reply {
             Reply::Changed(text) => {
-                info!(key = %key, "the namespace changed: {text}");
+                info!(key = %key, "namespace changed: {text}");
                 Outcome::Changed(text)
             }
             Reply::Adopted if in_flight.replaces_foreign => {
-                info!(key = %key, "replaced what somebody had put in its place");
+                info!(key = %key, "replaced a foreign object");
                 Outcome::Done
             }
             Reply::Adopted => {
                 let value = scheduler.view().coming(key).map(Value::with_adopted);
-                info!(key = %key, "adopted what somebody else had made");
+                info!(key = %key, "adopted a foreign object");
                 value.map_or(Outcome::Done, Outcome::Became)
             }
             _ => {
@@ -150,9 +148,9 @@ impl NetworkEffects {
 
     fn failed(&mut self, scheduler: &Scheduler<Network>, in_flight: InFlight, failure: Failure) -> Outcome<Value> {
         let key = &in_flight.key;
-        // The object there is foreign, so the one to delete is gone.
+        // The object in the kernel is foreign, so the agent's object is gone already.
         if in_flight.verb == Verb::Delete && failure.kind == FailureKind::Foreign {
-            debug!(key = %key, "nothing to remove: {}", failure.message);
+            debug!(key = %key, "nothing to delete: {}", failure.message);
             return Outcome::Done;
         }
         if matches!(failure.kind, FailureKind::Tentative | FailureKind::Duplicate)
@@ -184,27 +182,27 @@ impl NetworkEffects {
         }
     }
 
-    /// Logs a failure, and watches and publishes the reference to a namespace that could not be opened or checked.
+    /// Logs a failure. Watches and publishes the reference to a namespace that could not be opened or checked.
     fn note_failure(&mut self, in_flight: &InFlight, class: Class, failure: &Failure) {
         let (key, message) = (&in_flight.key, &failure.message);
         let may_appear = failure.kind == FailureKind::TimedOut || matches!(class, Class::Waiting | Class::Failed(FaultKind::Refused));
         match in_flight.namespace.as_ref().map(|namespace| (&namespace.name, namespace.action)) {
-            // The watcher asks again as soon as it can see the namespace.
+            // The watcher triggers another attempt as soon as it observes the namespace.
             Some((name, NamespaceAction::Open)) if may_appear => {
                 debug!(key = %key, "waiting: {message}");
-                // A named namespace that does not exist is created, so something else has its name.
+                // A named namespace that does not exist would be created, so something else has its name.
                 let obstructed = matches!(name, NamespaceName::Named(_));
                 let binding = if obstructed { Binding::Obstructed } else { Binding::Missing };
                 self.references.watch(key, name, binding);
                 self.reporter.namespace(name, None, message);
             }
             Some((name, NamespaceAction::Verify(netns))) => {
-                // Nothing is known: what is applied stays, and the watcher asks again once it knows again what the reference is bound to.
+                // The state is unknown: the applied value stays, and the watcher triggers another check once it can resolve the reference.
                 warn!(key = %key, errno = failure.errno, "cannot check the namespace: {message}");
                 self.references.watch(key, name, Binding::Bound { inode: netns.0 });
             }
             _ if class == Class::Waiting => debug!(key = %key, "waiting: {message}"),
-            // Its status says so, and the report of the status is logged.
+            // The failure is logged with its status.
             _ if has_status(key) => debug!(key = %key, errno = failure.errno, "failed: {message}"),
             _ => warn!(key = %key, errno = failure.errno, "failed: {message}"),
         }
@@ -224,7 +222,7 @@ impl NetworkEffects {
         })
     }
 
-    /// A change that was announced before the namespace was open is read now, and a namespace that is not watched in a while.
+    /// Plans the first read of a namespace: at once after a change before it was open, within the sweep interval if it is not watched.
     pub(super) fn plan_first_reading(&mut self, netns: NetnsId, announced: bool) {
         self.plan.opened(netns);
         if announced {
@@ -245,7 +243,7 @@ impl NetworkEffects {
         info!(namespace = %name, %netns, "namespace closed");
     }
 
-    /// Forgets a namespace under a name under which it is no longer open.
+    /// Forgets that a namespace is open under a name.
     pub(super) fn close(&mut self, scheduler: &mut Scheduler<Network>, name: &NamespaceName, netns: NetnsId) {
         if self.held.closed(netns, name) {
             self.report_held();
@@ -257,23 +255,23 @@ impl NetworkEffects {
         }
     }
 
-    /// Reads a namespace when duplicate address detection may be over. The kernel notifies that where it is watched.
+    /// Plans a read for the end of duplicate address detection, unless the namespace is watched and the kernel notifies it.
     pub(super) fn await_detection(&mut self, netns: NetnsId) {
         if !self.host.is_watched(netns) {
             self.plan.detect_later(netns);
         }
     }
 
-    /// Stops watching references that no value names any more.
+    /// Stops watching references that no value uses any more.
     pub(super) fn drop_unused_references(&mut self, scheduler: &Scheduler<Network>) {
         for key in self.references.unwatch_unused(&scheduler.view()) {
             self.reporter.namespace_key_gone(&key);
-            // A value that names the process again means the one that has its PID then.
+            // If a value refers to the PID again, it means the process that has the PID then.
             self.housekeeping.extend(housekeeping::forget_process(&key));
         }
     }
 
-    /// Has the startup scan return to the namespaces that it skipped and that no value refers to any more: they may hold orphans.
+    /// Makes the startup scan return to skipped namespaces that no value refers to any more, because they may contain orphans.
     pub(super) fn update_scan(&mut self, scheduler: &Scheduler<Network>) {
         let view = scheduler.view();
         self.scan.update(|name| {

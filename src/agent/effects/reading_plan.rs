@@ -1,6 +1,6 @@
-//! When each open namespace is read: after events, from time to time, after a bulk change, for a resync.
+//! Schedules the reads of each open namespace: after events, periodically, after a bulk change, and for a resync.
 //!
-//! It knows times only. Must never know what is in a namespace. Start reading at [`ReadingPlan`].
+//! Knows only times, not the contents of namespaces.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -10,30 +10,30 @@ use std::{
 use super::super::bulk::Bulk;
 use netns_kernel::NetnsId;
 
-/// After the first event a namespace is left this long to finish what it is doing, before it is read.
+/// Delay between the first event in a namespace and the read, in which further changes may follow.
 const SETTLE: Duration = Duration::from_millis(5);
-/// A namespace is not read more often than this because of events.
+/// Minimum time between two reads of a namespace because of events.
 const READ_INTERVAL: Duration = Duration::from_millis(30);
-/// Part of that interval for each object in a large namespace: reading takes a few microseconds an object, so a namespace in which
-/// events never end costs a quarter of the time at most.
+/// Part of that interval per object in a large namespace. Reading takes a few microseconds per object, so a namespace with permanent events
+/// costs at most a quarter of the time.
 const READ_INTERVAL_PER_OBJECT: Duration = Duration::from_micros(20);
-/// A namespace that could not be read is tried again after this.
+/// Time after which a failed read of a namespace is repeated.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
-/// A namespace that is not watched is read this often while an address in it is tentative.
+/// Interval at which a namespace that is not watched is read while an address in it is tentative.
 const DETECTION_INTERVAL: Duration = Duration::from_secs(1);
-/// Parts into which an interval of sweeps is divided: namespaces that are opened together are not read together, for reading very many
-/// would delay everything else.
+/// Number of parts into which the sweep interval is divided. Namespaces that are opened together are not read together, because many reads
+/// at once would delay everything else.
 const SWEEP_PARTS: u32 = 64;
 
-/// See the [module documentation](self).
+/// Times at which open namespaces are read.
 pub struct ReadingPlan {
     /// The open namespaces.
     timings: HashMap<NetnsId, Timing>,
-    /// Index of the due times, the earliest first.
+    /// Index of the due times, earliest first.
     queue: BTreeSet<(Duration, NetnsId)>,
-    /// A namespace that is not watched is read this often.
+    /// Interval at which a namespace that is not watched is read.
     sweep_interval: Duration,
-    /// While it lasts, nothing is read.
+    /// Bulk change in progress, during which nothing is read.
     bulk: Bulk,
     now: Duration,
 }
@@ -42,14 +42,14 @@ pub struct ReadingPlan {
 struct Timing {
     due: Option<Duration>,
     last_read: Option<Duration>,
-    /// Minimum time between two readings because of events.
+    /// Minimum time between two reads because of events.
     interval: Duration,
-    /// The next reading is no answer to an event but part of a resync.
+    /// The next read is part of a resync.
     resync: bool,
 }
 
 impl ReadingPlan {
-    /// A plan without namespaces.
+    /// Creates a plan without namespaces.
     pub fn new(sweep_interval: Duration) -> Self {
         ReadingPlan {
             timings: HashMap::new(),
@@ -60,12 +60,12 @@ impl ReadingPlan {
         }
     }
 
-    /// Sets the time from which delays count.
+    /// Sets the time from which delays are counted.
     pub fn set_time(&mut self, now: Duration) {
         self.now = now;
     }
 
-    /// Adds a namespace that is open now.
+    /// Adds a namespace that was opened.
     pub fn opened(&mut self, netns: NetnsId) {
         self.timings.entry(netns).or_insert(Timing {
             due: None,
@@ -75,14 +75,14 @@ impl ReadingPlan {
         });
     }
 
-    /// Removes a namespace that is no longer open.
+    /// Removes a namespace that was closed.
     pub fn closed(&mut self, netns: NetnsId) {
         if let Some(due) = self.timings.remove(&netns).and_then(|timing| timing.due) {
             self.queue.remove(&(due, netns));
         }
     }
 
-    /// Plans a reading. One that is planned for an earlier time stays so.
+    /// Plans a read. A read that is planned for an earlier time stays.
     fn plan(&mut self, netns: NetnsId, due: Duration) {
         let Some(timing) = self.timings.get_mut(&netns) else { return };
         if timing.due.is_some_and(|planned| planned <= due) {
@@ -94,47 +94,47 @@ impl ReadingPlan {
         self.queue.insert((due, netns));
     }
 
-    /// Plans a reading because of an event.
+    /// Plans a read because of an event.
     pub fn changed(&mut self, netns: NetnsId) {
         let Some(timing) = self.timings.get(&netns) else { return };
         let earliest = timing.last_read.map_or(self.now, |last| last + timing.interval);
         self.plan(netns, earliest.max(self.now + SETTLE));
     }
 
-    /// Plans the first reading of a namespace that is not watched.
+    /// Plans the first read of a namespace that is not watched.
     pub fn sweep(&mut self, netns: NetnsId) {
         let part = u32::try_from(netns.0 % u64::from(SWEEP_PARTS)).unwrap_or_default();
         self.plan(netns, self.now + self.sweep_interval * part / SWEEP_PARTS);
     }
 
-    /// Plans a reading at once.
+    /// Plans a read at once.
     pub fn read_now(&mut self, netns: NetnsId) {
         self.plan(netns, self.now);
     }
 
-    /// Plans a reading before any operation, as if it were long overdue: an operation may make what is there already.
+    /// Plans a read before any operation, because an operation might create an object that exists already.
     pub fn read_first(&mut self, netns: NetnsId) {
         self.plan(netns, Duration::ZERO);
     }
 
-    /// Plans a reading soon. Its consequences must not lead to the next one without a pause.
+    /// Plans a read soon, but with a pause after the last one, because the consequences of a read may lead to another read.
     pub fn read_soon(&mut self, netns: NetnsId) {
         let Some(timing) = self.timings.get(&netns) else { return };
         let earliest = timing.last_read.map_or(self.now, |last| last + READ_INTERVAL);
         self.plan(netns, earliest.max(self.now));
     }
 
-    /// Plans another attempt to read a namespace that could not be read.
+    /// Plans another attempt after a failed read.
     pub fn retry_later(&mut self, netns: NetnsId) {
         self.plan(netns, self.now + RETRY_INTERVAL);
     }
 
-    /// Plans a reading that may find the end of duplicate address detection, which is not notified in a namespace that is not watched.
+    /// Plans a read for the end of duplicate address detection, for which no event arrives from a namespace that is not watched.
     pub fn detect_later(&mut self, netns: NetnsId) {
         self.plan(netns, self.now + DETECTION_INTERVAL);
     }
 
-    /// Plans a reading of every namespace for a resync. Returns whether that ends a bulk change.
+    /// Plans a read of every namespace for a resync. Returns whether a bulk change ends with that.
     pub fn read_all(&mut self, now: Duration) -> bool {
         let ended = self.bulk.interrupt();
         self.timings.values_mut().for_each(|timing| timing.resync = true);
@@ -147,13 +147,14 @@ impl ReadingPlan {
         meant.into_iter().for_each(|netns| self.plan(netns, due));
     }
 
-    /// Records a batch with this number of changes. Returns whether a bulk change begins with it.
+    /// Records a batch with this number of changes. Returns whether a bulk change starts with it.
     pub fn batch(&mut self, changes: usize, now: Duration) -> bool {
         self.bulk.batch(changes, now)
     }
 
-    /// Records that nothing else is left to do now. Returns whether that ends a bulk change: each watched namespace is then to be read,
-    /// for nobody has listened.
+    /// Records that there is nothing else to do. Returns whether a bulk change ends with that.
+    ///
+    /// In that case each watched namespace is read, because events were disabled.
     pub fn idle(&mut self, now: Duration, is_watched: impl Fn(NetnsId) -> bool) -> bool {
         self.now = now;
         let ended = self.bulk.idle(now);
@@ -163,12 +164,12 @@ impl ReadingPlan {
         ended
     }
 
-    /// Returns whether nothing is to be read now because of a bulk change.
+    /// Returns whether reads are paused because of a bulk change.
     pub fn is_paused(&self) -> bool {
         self.bulk.over_at().is_some()
     }
 
-    /// Returns the namespaces to read now, sorted. They count as read.
+    /// Returns the namespaces to read now, sorted, and counts them as read.
     pub fn take_due(&mut self, now: Duration, is_watched: impl Fn(NetnsId) -> bool) -> Vec<NetnsId> {
         let mut due: Vec<NetnsId> = Vec::new();
         while let Some((_, netns)) = self.queue.first().copied().filter(|(from, _)| *from <= now && !self.is_paused()) {
@@ -185,8 +186,9 @@ impl ReadingPlan {
         due
     }
 
-    /// Records that a namespace was read, and the number of objects in it: the larger it is, the longer the next reading may wait.
-    /// Returns whether the reading was part of a resync.
+    /// Records that a namespace was read, and its number of objects, which extends the minimum time until the next read.
+    ///
+    /// Returns whether the read was part of a resync.
     pub fn read(&mut self, netns: NetnsId, objects: usize) -> bool {
         let Some(timing) = self.timings.get_mut(&netns) else { return false };
         let interval = READ_INTERVAL_PER_OBJECT * u32::try_from(objects).unwrap_or(u32::MAX);
@@ -194,7 +196,7 @@ impl ReadingPlan {
         std::mem::take(&mut timing.resync)
     }
 
-    /// Returns the time at which there may be something to read.
+    /// Returns the time of the next read or of the end of a bulk change.
     pub fn next_deadline(&self) -> Option<Duration> {
         self.bulk.over_at().or_else(|| self.queue.first().map(|(due, _)| *due))
     }

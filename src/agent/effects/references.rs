@@ -1,6 +1,4 @@
-//! The references to namespaces that are watched, by the key of their value.
-//!
-//! Start reading at [`References::watch`].
+//! Watched references to namespaces, by the key of their value.
 
 use std::collections::BTreeSet;
 
@@ -14,14 +12,14 @@ use crate::{
 
 use super::super::host::ReferenceWatcher;
 
-/// See the [module documentation](self).
+/// Set of watched references.
 pub struct References {
     watcher: Box<dyn ReferenceWatcher>,
     watched: BTreeSet<Key>,
 }
 
 impl References {
-    /// Watches nothing yet.
+    /// Creates an empty set.
     pub fn new(watcher: Box<dyn ReferenceWatcher>) -> Self {
         References {
             watcher,
@@ -29,15 +27,15 @@ impl References {
         }
     }
 
-    /// Watches whether a reference leads to something else than `binding` says.
+    /// Watches whether a reference resolves to something else than `binding`.
     pub fn watch(&mut self, key: &Key, name: &NamespaceName, binding: Binding) {
         let target = match name {
             NamespaceName::Named(name) => Some(Target::Named(name.clone())),
             NamespaceName::Process(pid) => Some(Target::Process(*pid)),
             NamespaceName::File(path) => Some(Target::File(path.into())),
-            // The container registry reports containers.
+            // The container registry reports changes of containers.
             NamespaceName::Microservice(_) => None,
-            // It never leads elsewhere.
+            // The agent's own namespace never changes.
             NamespaceName::Own => return,
         };
         self.watched.insert(key.clone());
@@ -53,7 +51,7 @@ impl References {
         }
     }
 
-    /// Stops watching the references that no value names any more, and returns their keys.
+    /// Stops watching references that no value uses any more, and returns their keys.
     pub fn unwatch_unused(&mut self, view: &View<'_, Network>) -> Vec<Key> {
         let is_unused = |key: &&Key| view.wanted(key).is_none() && view.applied(key).is_none();
         let unused: Vec<Key> = self.watched.iter().filter(is_unused).cloned().collect();

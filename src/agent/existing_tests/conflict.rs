@@ -1,16 +1,16 @@
-//! Interfaces on one link that contradict each other in MTU, MAC address or admin state.
+//! Tests of interfaces on one link whose values conflict in MTU, MAC address or admin state.
 
 use models::proto::ligato::kvscheduler::ValueState;
 
 use super::{Desired, World, arp, interface, machine, route};
 use crate::simulation::kernel::OWN;
 
-/// Makes an EXISTING interface for `nic0` with further members.
+/// Returns an EXISTING interface on `nic0` with further members.
 fn existing(name: &str, rest: &str) -> (String, String) {
     interface(name, &format!(r#""type":"EXISTING","host_if_name":"nic0"{rest}"#))
 }
 
-/// A VETH pair in the agent's own namespace.
+/// Returns a VETH pair in the agent's own namespace.
 fn pair(mtu: u32) -> [(String, String); 2] {
     [
         interface("left", &format!(r#""type":"VETH","veth":{{"peer_if_name":"right"}},"mtu":{mtu}"#)),
@@ -18,7 +18,7 @@ fn pair(mtu: u32) -> [(String, String); 2] {
     ]
 }
 
-/// An EXISTING interface on the link of the VETH `left`.
+/// Returns an EXISTING interface on the link of the VETH `left`.
 fn beside(mtu: u32) -> (String, String) {
     interface(
         "beside",
@@ -26,7 +26,7 @@ fn beside(mtu: u32) -> (String, String) {
     )
 }
 
-/// Values that are there first, one that contradicts the first of them, the same one corrected, and what its status says.
+/// Values that exist first, a second one that conflicts with the first of them, its correction, and the expected status of the second.
 struct Conflict {
     first: Vec<(String, String)>,
     second: (String, String),
@@ -82,9 +82,9 @@ fn conflicts() -> [Conflict; 5] {
     ]
 }
 
-/// The value that comes second says which other value it contradicts, and nothing is written for it, not even after a restart.
+/// The second value reports which other value it conflicts with, and causes no operation, not even after a restart.
 #[test]
-fn contradicting_values_on_one_link_are_a_conflict() {
+fn second_conflicting_value_on_a_link_is_invalid() {
     for Conflict {
         first,
         second,
@@ -112,7 +112,7 @@ fn contradicting_values_on_one_link_are_a_conflict() {
             assert_conflict(&world);
         }
 
-        // It ends as soon as the values agree, or the other one is deleted.
+        // The conflict ends as soon as the values agree or the other one is deleted.
         world.put(&corrected.0, &corrected.1);
         world.rest();
         world.assert_configured(&second.0);
@@ -128,9 +128,9 @@ fn contradicting_values_on_one_link_are_a_conflict() {
     }
 }
 
-/// A conflict also ends when the other value changes. A change that leads to a conflict leaves the value as it was applied before.
+/// A conflict also ends when the other value changes. A change that leads to a conflict leaves the applied value unchanged.
 #[test]
-fn a_change_of_the_other_value_ends_or_makes_a_conflict() {
+fn change_of_other_value_ends_or_starts_conflict() {
     let addressed = |name: &str, mtu: u32, address: &str| existing(name, &format!(r#","mtu":{mtu},"ip_addresses":["{address}/24"]"#));
     let (a, b) = (|mtu| addressed("a", mtu, "10.1.0.1"), |mtu| addressed("b", mtu, "10.2.0.1"));
     let mut world = World::start(machine(), &[a(1400), b(9000)].into());
@@ -163,9 +163,9 @@ fn a_change_of_the_other_value_ends_or_makes_a_conflict() {
     assert_eq!(world.log(), []);
 }
 
-/// Two interfaces that are changed alike do not wait for each other, whether they are changed at once or one after the other.
+/// Two interfaces with the same change do not block each other, whether they change at once or one after the other.
 #[test]
-fn two_values_that_are_changed_alike_are_no_conflict() {
+fn same_change_of_two_values_is_no_conflict() {
     let value = |name: &str, mtu: u32| existing(name, &format!(r#","mtu":{mtu},"ip_addresses":["10.1.0.1/24"]"#));
     let ((a, before_a), (b, before_b)) = (value("a", 1400), value("b", 1400));
     let ((_, after_a), (_, after_b)) = (value("a", 9000), value("b", 9000));
@@ -186,10 +186,9 @@ fn two_values_that_are_changed_alike_are_no_conflict() {
     }
 }
 
-/// Of two interfaces that are changed and then contradict each other, the first in key order is changed, in whichever order that is asked
-/// for.
+/// If two interfaces are changed so that they conflict, the first in key order is changed, whatever the order of the requests.
 #[test]
-fn of_two_values_changed_to_contradict_each_other_the_first_is_changed() {
+fn first_key_wins_if_two_changes_conflict() {
     let value = |name: &str, mtu: u32| existing(name, &format!(r#","mtu":{mtu},"ip_addresses":["10.1.0.1/24"]"#));
     let ((a, before_a), (b, before_b)) = (value("a", 1400), value("b", 1400));
     let ((_, after_a), (_, after_b)) = (value("a", 9000), value("b", 1500));
@@ -218,9 +217,9 @@ fn of_two_values_changed_to_contradict_each_other_the_first_is_changed() {
     }
 }
 
-/// An interface that is changed, but asks for nothing else of its link than before, is not in conflict with one that is changed at once.
+/// A change that asks for the same settings of the link as before does not conflict with another interface that changes at the same time.
 #[test]
-fn a_change_of_addresses_alone_makes_no_conflict() {
+fn change_of_addresses_only_is_no_conflict() {
     let a = existing("a", r#","ip_addresses":["10.1.0.1/24"]"#);
     let a_down = existing("a", "").1.replace(r#""enabled":true,"#, "");
     let b = existing("b", r#","link_only":true,"ip_addresses":["10.5.5.1/24"]"#);
@@ -234,9 +233,10 @@ fn a_change_of_addresses_alone_makes_no_conflict() {
     assert!(message.contains("interface b has admin state UP"), "{message}");
 }
 
-/// An interface that cannot be changed keeps nobody else from a link; when it is to be again what it is, who came meanwhile leaves.
+/// A failed change of an interface does not block others on its link. If its old value is desired again, it takes precedence in key order,
+/// and an interface that was configured in the meantime is removed from the link.
 #[test]
-fn a_value_that_returns_to_what_it_was_takes_precedence_in_key_order() {
+fn value_that_returns_to_applied_state_takes_precedence_by_key() {
     let addressed = |name: &str, rest: &str, address: &str| existing(name, &format!(r#"{rest},"ip_addresses":["{address}/24"]"#));
     let [before, after] = ["01", "02"].map(|mac| format!(r#","mtu":1400,"phys_address":"02:00:00:00:00:{mac}""#));
     let (a, after) = (addressed("a", &before, "10.1.0.1"), addressed("a", &after, "10.1.0.1"));
@@ -258,9 +258,9 @@ fn a_value_that_returns_to_what_it_was_takes_precedence_in_key_order() {
     assert_eq!(world.addresses("nic0"), ["10.1.0.1", "10.2.0.1", "10.5.5.1"]);
 }
 
-/// After a restart, nothing is left of an interface in conflict of which nothing shows that it was applied before.
+/// After a restart, objects of an interface in conflict are removed, because nothing shows that the interface was applied before.
 #[test]
-fn a_restart_removes_what_is_on_an_interface_in_conflict() {
+fn restart_removes_objects_of_interface_in_conflict() {
     let first = existing("a", r#","mtu":1400,"ip_addresses":["10.1.0.1/24"]"#);
     let before = existing("b", r#","ip_addresses":["10.2.0.1/24"]"#);
     let after = existing("b", r#","mtu":9000"#);
@@ -283,9 +283,9 @@ fn a_restart_removes_what_is_on_an_interface_in_conflict() {
     assert_eq!(world.log(), []);
 }
 
-/// The interface that makes a link decides about it: a change that others made to the link is no conflict, a new desired value is.
+/// The interface that creates a link decides: a foreign change of the link is no conflict, a new desired value is.
 #[test]
-fn the_interface_that_makes_a_link_decides_about_conflicts() {
+fn interface_that_creates_the_link_wins_conflicts() {
     let desired: Desired = pair(1400).into_iter().chain([beside(1400)]).collect();
     let mut world = World::start(machine(), &desired);
     world.assert_configured(&beside(0).0);
@@ -298,7 +298,7 @@ fn the_interface_that_makes_a_link_decides_about_conflicts() {
     world.assert_configured(&beside(0).0);
     assert_eq!(world.log().len(), 1, "only the MTU is repaired");
 
-    // Both change at once: no conflict in between.
+    // Both values change in one transaction, so there is no conflict in between.
     let ([left, _], value) = (pair(1500), beside(1500));
     world.change(&[(&left.0, Some(&left.1)), (&value.0, Some(&value.1))]);
     world.rest();

@@ -1,6 +1,6 @@
-//! The core with operations that take long: what depends on them waits, and nothing else does.
+//! Tests of the core with operations that take long: they must block only their dependents.
 //!
-//! Owns a domain of named values without content, and a world that answers when the test says so. Start reading at [`World`].
+//! Values have no content besides their dependencies. Operations complete when the test decides.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,7 @@ use crate::scheduler::{
     ValueState, Verb, View,
 };
 
-/// What a value needs; it says nothing else.
+/// A value: the keys that it needs.
 type Needs = Vec<&'static str>;
 
 #[derive(Clone)]
@@ -47,7 +47,7 @@ impl Descriptor<Plain> for Plain {
     }
 }
 
-/// Hands everything on as it is.
+/// Effects that pass everything on unchanged.
 #[derive(Default)]
 struct Passing {
     states: BTreeMap<String, ValueState>,
@@ -116,11 +116,11 @@ impl Effects for Passing {
     }
 }
 
-/// A core in a world in which what the name of a value says takes long: everything that begins with `slow`.
+/// A core whose operations take long for each value with a name that begins with `slow`.
 struct World {
     core: Core<Passing>,
     now: Duration,
-    /// Operations that have not come back, by the key of their value.
+    /// Late operations in flight, by the key of their value.
     slow: BTreeMap<String, u64>,
     looks: usize,
 }
@@ -143,7 +143,7 @@ impl World {
         self.run();
     }
 
-    /// Nothing is started yet.
+    /// Changes the desired state without starting any work.
     fn want(&mut self, values: &[(&'static str, &[&'static str])], full: bool) {
         let change = |(key, needs): &(&'static str, &[&'static str])| Change {
             key: Key::new(key),
@@ -167,7 +167,7 @@ impl World {
         self.run();
     }
 
-    /// Performs until nothing can be started. No value has two operations under way.
+    /// Performs work until none can be started. Fails if a value has two operations in flight.
     fn run(&mut self) {
         while let Some(work) = self.core.advance(self.now) {
             match work {
@@ -176,7 +176,7 @@ impl World {
                     for (id, key, _) in tasks {
                         if key.starts_with("slow") {
                             let before = self.slow.insert(key.clone(), id);
-                            assert_eq!(before, None, "{key} has an operation under way already");
+                            assert_eq!(before, None, "{key} already has an operation in flight");
                         } else {
                             outcomes.push((id, Outcome::Done));
                         }
@@ -191,16 +191,16 @@ impl World {
         }
     }
 
-    /// What the core starts now, without performing it: numbers and keys.
+    /// Returns the operations that the core starts now, with their keys, without performing them.
     fn handed_out(&mut self) -> Option<Vec<(u64, String)>> {
         match self.core.advance(self.now)? {
             Work::Perform(tasks) => Some(tasks.into_iter().map(|(id, key, _)| (id, key)).collect()),
-            Work::Look(()) => panic!("nothing is to be looked at"),
+            Work::Look(()) => panic!("unexpected read"),
         }
     }
 
     fn comes_back(&mut self, key: &str, outcome: Outcome<Needs>) {
-        let id = self.slow.remove(key).expect("an operation under way");
+        let id = self.slow.remove(key).expect("an operation in flight");
         self.core.done(Done::Late(vec![(id, outcome)]));
         self.run();
     }
@@ -220,13 +220,13 @@ fn timed_out() -> Outcome<Needs> {
     Outcome::Failed(Fault {
         kind: FaultKind::Transient,
         reason: "TimedOut",
-        message: "it has not answered for 5 s".to_owned(),
+        message: "no response for 5 s".to_owned(),
         kernel: None,
     })
 }
 
 #[test]
-fn an_operation_that_takes_long_holds_up_only_what_depends_on_it() {
+fn late_operation_blocks_only_its_dependents() {
     let mut world = World::new(&[("slow", &[]), ("on-slow", &["slow"]), ("other", &[])]);
     world.desire(&[("another", &["other"]), ("more", &[])], false);
     assert_eq!(world.configured(), BTreeSet::from(["another", "more", "other"]));
@@ -235,16 +235,16 @@ fn an_operation_that_takes_long_holds_up_only_what_depends_on_it() {
 }
 
 #[test]
-fn what_waits_for_an_operation_that_takes_long_says_so_without_any_other_event() {
+fn dependent_of_a_late_operation_becomes_pending_without_another_event() {
     let mut world = World::new(&[("slow", &[]), ("on-slow", &["slow"])]);
     assert_eq!(world.state("on-slow"), None);
-    world.now = world.core.deadline().expect("a moment at which it is told");
+    world.now = world.core.deadline().expect("a deadline for the status");
     world.run();
     assert_eq!(world.state("on-slow"), Some(ValueState::Pending));
 }
 
 #[test]
-fn an_operation_that_timed_out_is_tried_again_and_its_late_outcome_does_no_harm() {
+fn late_outcome_of_a_timed_out_operation_is_ignored() {
     let mut world = World::new(&[("slow", &[]), ("other", &[])]);
     let first = world.slow["slow"];
     world.comes_back("slow", timed_out());
@@ -259,18 +259,18 @@ fn an_operation_that_timed_out_is_tried_again_and_its_late_outcome_does_no_harm(
 }
 
 #[test]
-fn a_value_deleted_while_its_creation_takes_long_goes_when_that_has_come_back() {
+fn value_deleted_during_a_late_creation_is_deleted_after_it() {
     let mut world = World::new(&[("slow", &[])]);
     world.delete("slow");
     let creation = world.slow["slow"];
     world.comes_back("slow", Outcome::Done);
-    assert_ne!(world.slow["slow"], creation, "the deletion is under way, after the creation");
+    assert_ne!(world.slow["slow"], creation, "the deletion is in flight after the creation");
     world.comes_back("slow", Outcome::Done);
     assert_eq!(world.core.scheduler().view().applied(&Key::new("slow")), None);
     assert_eq!(world.core.in_flight().count(), 0);
 }
 
-/// A core that has handed out the operations of `first` and `rest`, on which something depends, with their numbers.
+/// Returns a core with `first` and `rest` in flight, on which other values depend, and the ids of these two operations.
 fn two_under_way() -> (World, [u64; 2]) {
     let mut world = World::new(&[]);
     let values: [(&str, &[&str]); 5] = [
@@ -281,25 +281,25 @@ fn two_under_way() -> (World, [u64; 2]) {
         ("on-both", &["on-first", "rest"]),
     ];
     world.want(&values, false);
-    let tasks = world.handed_out().expect("there is something to do");
+    let tasks = world.handed_out().expect("operations to start");
     let ids: Vec<u64> = tasks.iter().map(|(id, _)| *id).collect();
     (world, ids.try_into().expect("two operations"))
 }
 
 #[test]
-fn a_large_change_goes_on_from_what_is_told_early() {
+fn large_change_continues_after_early_outcomes() {
     let (mut world, [first, rest]) = two_under_way();
     let settled = world.core.effects().settled;
     world.core.done(Done::Early(vec![(first, Outcome::Done)]));
-    let (on_first, key) = world.handed_out().expect("what depends on the first").remove(0);
+    let (on_first, key) = world.handed_out().expect("the dependent of first").remove(0);
     assert_eq!(key, "on-first");
     assert_eq!(world.handed_out(), None);
     world.core.done(Done::Performed(vec![(rest, Outcome::Done)]));
-    let (on_rest, key) = world.handed_out().expect("what depends on the rest").remove(0);
+    let (on_rest, key) = world.handed_out().expect("the dependent of rest").remove(0);
     assert_eq!(key, "on-rest");
-    assert_eq!(world.core.deadline(), None, "something is under way");
+    assert_eq!(world.core.deadline(), None, "an operation is in flight");
     world.core.done(Done::Performed(vec![(on_first, Outcome::Done)]));
-    let (on_both, key) = world.handed_out().expect("what depends on both").remove(0);
+    let (on_both, key) = world.handed_out().expect("the dependent of both").remove(0);
     assert_eq!(key, "on-both");
     for id in [on_rest, on_both] {
         assert_eq!(world.core.effects().settled, settled);
@@ -314,7 +314,7 @@ fn a_large_change_goes_on_from_what_is_told_early() {
 }
 
 #[test]
-fn a_change_that_something_fails_of_waits_for_all_that_is_under_way() {
+fn failure_makes_a_change_wait_for_all_operations_in_flight() {
     let (mut world, [first, rest]) = two_under_way();
     world.core.done(Done::Early(vec![(first, timed_out())]));
     assert_eq!(world.handed_out(), None);
@@ -323,7 +323,7 @@ fn a_change_that_something_fails_of_waits_for_all_that_is_under_way() {
 }
 
 #[test]
-fn what_takes_something_away_is_waited_for_before_anything_else_begins() {
+fn deletion_completes_before_other_operations_start() {
     let mut world = World::new(&[("gone", &[]), ("base", &[])]);
     let change = |key: &str, value: Option<Needs>| Change {
         key: Key::new(key),
@@ -337,7 +337,7 @@ fn what_takes_something_away_is_waited_for_before_anything_else_begins() {
     ];
     let transaction = Transaction::of(changes);
     world.core.take(Event::Desired { transaction, reply: None }, world.now);
-    let tasks = world.handed_out().expect("there is something to do");
+    let tasks = world.handed_out().expect("operations to start");
     let [(gone, _), (new, key)] = tasks.as_slice() else {
         panic!("{tasks:?}")
     };
@@ -349,7 +349,7 @@ fn what_takes_something_away_is_waited_for_before_anything_else_begins() {
 }
 
 #[test]
-fn a_change_beside_which_something_else_happens_waits_for_all_that_is_under_way() {
+fn event_makes_a_change_wait_for_all_operations_in_flight() {
     let (mut world, [first, rest]) = two_under_way();
     world.want(&[("other", &[])], false);
     world.core.done(Done::Early(vec![(first, Outcome::Done)]));
@@ -359,7 +359,7 @@ fn a_change_beside_which_something_else_happens_waits_for_all_that_is_under_way(
 }
 
 #[test]
-fn looks_go_on_while_an_operation_takes_long_but_nothing_is_called_settled() {
+fn reads_continue_during_a_late_operation_without_a_settled_report() {
     let mut world = World::new(&[("slow", &[])]);
     world.core.take(Event::Signal(()), world.now);
     world.run();

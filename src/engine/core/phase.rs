@@ -1,66 +1,66 @@
-//! What the core is doing: waiting for the desired state, reading, performing, or free to decide.
+//! State of the core: waiting for the desired state, reading, performing, or free to decide.
 //!
-//! The only place that changes it. A transition that cannot be is a [`defect`]. Start reading at [`Phase`].
+//! Only the methods of [`Phase`] change it. An impossible transition is a [`defect`].
 
 use crate::telemetry::defect;
 
-/// See the [module documentation](self). Operations that take long may be in flight in each phase but the first two.
+/// See the [module documentation](self). Late operations may be in flight in each phase except the first two.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// The first full desired state has not arrived; before that, nothing in the kernel is judged. Events are taken.
+    /// Waits for the first full desired state. Events are accepted, but nothing in the kernel is judged.
     AwaitingDesired,
-    /// It has arrived: the startup scan comes first.
+    /// The first full desired state has arrived, and the startup scan is next.
     ScanDue,
-    /// Nothing is in flight, so anything may be started.
+    /// No work is in flight, so any may be started.
     Free,
-    /// Something is being read.
+    /// A read is in flight.
     Reading {
-        /// Everything is read, because a transaction asked for it.
+        /// `true` if everything is read because a transaction requested it.
         for_resync: bool,
     },
-    /// Operations are being performed.
+    /// Operations are in flight.
     Performing {
-        /// Portions that have not come back.
+        /// Number of portions that have not completed.
         portions: usize,
-        /// Whether others follow them at once.
+        /// Work that may follow these portions.
         flow: Flow,
-        /// Decisions were made since statuses were published last.
+        /// `true` if decisions were made since statuses were last published.
         unpublished: bool,
     },
 }
 
-/// What follows the portions that are being performed.
+/// Work that may follow the portions in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flow {
-    /// All operations are plain, and since they began nothing happened but that some succeeded: the next portions and decisions follow
-    /// at once.
+    /// All operations are plain, and nothing has happened since except that some of them succeeded. The next portions and decisions follow
+    /// immediately.
     Streaming {
-        /// Outcomes came since the last decisions.
+        /// `true` if outcomes arrived since the last decision.
         fresh_outcomes: bool,
     },
-    /// Nothing is started before all have come back.
+    /// No work is started before all operations have completed.
     Draining,
 }
 
 impl Flow {
-    /// Nothing has come back yet.
+    /// Streaming, without outcomes so far.
     pub const STREAMING: Flow = Flow::Streaming { fresh_outcomes: false };
 }
 
 impl Phase {
-    /// Returns whether anything may be started. So what happens in quick succession is decided upon together.
+    /// Returns whether any work may be started. Events that arrive while this is false are decided together.
     pub fn is_free(&self) -> bool {
         matches!(self, Phase::ScanDue | Phase::Free)
     }
 
-    /// A full desired state has arrived; only the first one matters.
+    /// Records that a full desired state has arrived. Only the first one matters.
     pub fn desired_is_complete(&mut self) {
         if *self == Phase::AwaitingDesired {
             *self = Phase::ScanDue;
         }
     }
 
-    /// Returns whether the startup scan is due. It is no longer after this.
+    /// Returns whether the startup scan is due, and marks it as done.
     pub fn take_scan_due(&mut self) -> bool {
         let due = *self == Phase::ScanDue;
         if due {
@@ -69,15 +69,15 @@ impl Phase {
         due
     }
 
-    /// A reading begins.
+    /// Records that a read has started.
     pub fn read(&mut self, for_resync: bool) {
         match self {
             Phase::Free => *self = Phase::Reading { for_resync },
-            _ => defect(&format!("a reading begins in the phase {self:?}")),
+            _ => defect(&format!("read started in phase {self:?}")),
         }
     }
 
-    /// A reading has come back. Returns whether it was for a resync.
+    /// Records that a read has completed. Returns whether it was for a resync.
     pub fn finish_reading(&mut self) -> bool {
         match *self {
             Phase::Reading { for_resync } => {
@@ -85,13 +85,13 @@ impl Phase {
                 for_resync
             }
             _ => {
-                defect(&format!("a reading comes back in the phase {self:?}"));
+                defect(&format!("read completed in phase {self:?}"));
                 false
             }
         }
     }
 
-    /// A portion is handed out that is followed by others like this.
+    /// Records that a portion was handed out. `next` says what follows it.
     pub fn perform(&mut self, next: Flow) {
         match self {
             Phase::Free => {
@@ -109,20 +109,20 @@ impl Phase {
                 *portions += 1;
                 (*flow, *unpublished) = (next, true);
             }
-            _ => defect(&format!("operations are handed out in the phase {self:?}")),
+            _ => defect(&format!("operations started in phase {self:?}")),
         }
     }
 
-    /// A portion has come back.
+    /// Records that a portion has completed.
     pub fn finish_portion(&mut self) {
         match self {
             Phase::Performing { portions: 1, .. } => *self = Phase::Free,
             Phase::Performing { portions, .. } => *portions -= 1,
-            _ => defect(&format!("operations come back in the phase {self:?}")),
+            _ => defect(&format!("operations completed in phase {self:?}")),
         }
     }
 
-    /// Outcomes of plain operations have come. If some succeeded and none failed, the next decisions need not wait for the others.
+    /// Records outcomes of plain operations. If any succeeded and none failed, the next decision need not wait for the others.
     pub fn take_outcomes(&mut self, any: bool, all_succeeded: bool) {
         if !all_succeeded {
             self.disturb();
@@ -136,14 +136,14 @@ impl Phase {
         }
     }
 
-    /// Something happened that must be decided upon together with the outcomes of all operations.
+    /// Records an event that must be decided together with the outcomes of all operations in flight.
     pub fn disturb(&mut self) {
         if let Phase::Performing { flow, .. } = self {
             *flow = Flow::Draining;
         }
     }
 
-    /// Returns whether decisions are to be made because of fresh outcomes. They count as made, and are to be published.
+    /// Returns whether to decide because of fresh outcomes. The decision counts as made, and its statuses as unpublished.
     pub fn take_fresh_outcomes(&mut self) -> bool {
         match self {
             Phase::Performing {
@@ -158,12 +158,12 @@ impl Phase {
         }
     }
 
-    /// Returns whether another portion may follow, if there are never more than so many.
+    /// Returns whether another portion may follow, if at most this many are in flight.
     pub fn has_room(&self, portions_max: usize) -> bool {
         matches!(self, Phase::Performing { portions, flow: Flow::Streaming { .. }, .. } if *portions < portions_max)
     }
 
-    /// Returns whether decisions are to be published. They count as published.
+    /// Returns whether there are decisions to publish, and marks them as published.
     pub fn take_unpublished(&mut self) -> bool {
         match self {
             Phase::Performing { unpublished, .. } => std::mem::take(unpublished),
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn the_startup_scan_follows_the_first_complete_desired_state_only() {
+    fn startup_scan_follows_only_the_first_complete_desired_state() {
         let mut phase = Phase::AwaitingDesired;
         assert!(!phase.is_free() && !phase.take_scan_due());
         phase.desired_is_complete();
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reading_returns_what_it_was_for() {
+    fn finished_read_returns_whether_it_was_for_a_resync() {
         for for_resync in [true, false] {
             let mut phase = Phase::Free;
             phase.read(for_resync);
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn portions_follow_one_another_while_all_succeeds() {
+    fn portions_follow_each_other_while_all_operations_succeed() {
         let mut phase = Phase::Free;
         phase.perform(Flow::STREAMING);
         assert!(phase.take_unpublished() && !phase.take_unpublished());
@@ -217,13 +217,13 @@ mod tests {
         phase.finish_portion();
         phase.take_outcomes(true, true);
         assert!(phase.take_fresh_outcomes() && !phase.take_fresh_outcomes());
-        assert!(phase.take_unpublished(), "what was decided");
+        assert!(phase.take_unpublished(), "decisions are unpublished");
         phase.finish_portion();
         assert_eq!(phase, Phase::Free);
     }
 
     #[test]
-    fn a_failure_or_another_event_drains() {
+    fn failure_or_event_drains_the_operations_in_flight() {
         let mut failed = performing(2, Flow::STREAMING);
         failed.take_outcomes(true, false);
         let mut disturbed = performing(2, Flow::STREAMING);
@@ -239,26 +239,26 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "operations come back in the phase Free")]
-    fn a_portion_that_was_not_handed_out_is_a_defect() {
+    #[should_panic(expected = "operations completed in phase Free")]
+    fn finished_portion_without_a_start_is_a_defect() {
         Phase::Free.finish_portion();
     }
 
     #[test]
-    #[should_panic(expected = "a reading comes back")]
-    fn a_reading_that_was_not_begun_is_a_defect() {
+    #[should_panic(expected = "read completed")]
+    fn finished_read_without_a_start_is_a_defect() {
         performing(1, Flow::Draining).finish_reading();
     }
 
     #[test]
-    #[should_panic(expected = "a reading begins")]
-    fn a_reading_beside_operations_is_a_defect() {
+    #[should_panic(expected = "read started")]
+    fn read_during_operations_is_a_defect() {
         performing(1, Flow::Draining).read(false);
     }
 
     #[test]
-    #[should_panic(expected = "operations are handed out")]
-    fn operations_after_a_failure_are_a_defect() {
+    #[should_panic(expected = "operations started")]
+    fn operations_handed_out_while_draining_are_a_defect() {
         performing(1, Flow::Draining).perform(Flow::STREAMING);
     }
 }

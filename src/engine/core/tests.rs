@@ -1,4 +1,4 @@
-//! Transactions through the core: replies, readings that a transaction asks for, questions. The world is a map that the test keeps.
+//! Tests of transactions through the core: replies, questions, and reads for a resync. The kernel is a map in the test.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,7 @@ use crate::scheduler::{
     Change, Comparison, DeleteCause, Descriptor, Difference, Effect, Fault, FaultKind, Options, Outcome, Refusal, Unacceptable, Verb, View,
 };
 
-/// Values are numbers; an operation is the value to write, or `None` to remove.
+/// Domain of numbers. An operation is the value to write, or `None` to remove it.
 #[derive(Clone)]
 struct Numbers;
 
@@ -44,7 +44,7 @@ impl Descriptor<Numbers> for Numbers {
     }
 }
 
-/// Effects on a map. What is seen is the whole map.
+/// Effects on a map. A read returns the whole map.
 #[derive(Default)]
 struct MapEffects {
     suspected: bool,
@@ -62,7 +62,7 @@ impl Effects for MapEffects {
     type Seen = Option<Kernel>;
     type Place = u8;
 
-    /// The first letter of the key.
+    /// Returns the first letter of the key.
     fn places(operation: &Operation<Write>) -> Vec<u8> {
         operation.key.as_str().bytes().take(1).collect()
     }
@@ -110,7 +110,7 @@ impl Effects for MapEffects {
         None
     }
     fn seen(&mut self, scheduler: &mut Scheduler<Numbers>, seen: Self::Seen) {
-        // An error means nothing.
+        // After a failed read, nothing is reported.
         let Some(kernel) = seen else { return };
         let lost: Vec<Key> = scheduler
             .view()
@@ -134,7 +134,7 @@ impl Effects for MapEffects {
 struct Drive {
     core: Core<MapEffects>,
     kernel: Kernel,
-    /// Reading the kernel fails.
+    /// `true` to let reads of the kernel fail.
     blind: bool,
     reads: usize,
 }
@@ -170,7 +170,7 @@ impl Drive {
         answers.remove(0).expect("acceptable")
     }
 
-    /// Works until there is nothing to do. Writing 13 fails.
+    /// Performs work until there is none. Writing the number 13 fails.
     fn run(&mut self) {
         while let Some(work) = self.core.advance(Duration::from_secs(1)) {
             let done = match work {
@@ -215,7 +215,7 @@ fn begun() -> Drive {
 }
 
 #[test]
-fn nothing_is_done_before_the_first_full_desired_state() {
+fn no_operation_before_the_first_full_desired_state() {
     let mut drive = Drive::new();
     let early = drive.take(Transaction::of(vec![put("b", 1)]));
     drive.run();
@@ -225,13 +225,13 @@ fn nothing_is_done_before_the_first_full_desired_state() {
 }
 
 #[test]
-fn the_startup_scan_is_the_reading_that_the_first_resync_asks_for() {
+fn startup_scan_serves_as_the_read_of_the_first_resync() {
     let drive = begun();
     assert_eq!((drive.reads, drive.core.effects().scans, drive.value("a")), (1, 1, Some(1)));
 }
 
 #[test]
-fn what_is_there_at_start_and_as_wanted_is_not_written() {
+fn value_that_exists_as_desired_at_startup_is_not_written() {
     let mut drive = Drive::new();
     drive.kernel.insert(Key::new("a"), 1);
     let result = drive.commit(Transaction::resync(Resync::Full, vec![put("a", 1)]));
@@ -240,7 +240,7 @@ fn what_is_there_at_start_and_as_wanted_is_not_written() {
 }
 
 #[test]
-fn whoever_waits_is_told_what_failed_and_others_read_it_in_the_history() {
+fn failures_are_in_the_reply_and_in_the_history() {
     let mut drive = begun();
     let result = drive.commit(Transaction::of(vec![put("b", 13)]));
     assert_eq!(result.to_string(), "KeyErrors: [b (CREATE): odd]");
@@ -252,7 +252,7 @@ fn whoever_waits_is_told_what_failed_and_others_read_it_in_the_history() {
 }
 
 #[test]
-fn a_refused_transaction_is_answered_at_once() {
+fn rejected_transaction_is_answered_immediately() {
     let mut drive = begun();
     let answers = drive.take(Transaction::resync(Resync::Downstream, vec![put("b", 1)]));
     let answer = answers.lock().expect("not poisoned").pop();
@@ -260,7 +260,7 @@ fn a_refused_transaction_is_answered_at_once() {
 }
 
 #[test]
-fn a_downstream_resync_reads_everything_before_it_acts() {
+fn downstream_resync_reads_everything_before_any_operation() {
     let mut drive = begun();
     drive.kernel.clear();
     drive.kernel.insert(Key::new("left"), 7);
@@ -268,11 +268,11 @@ fn a_downstream_resync_reads_everything_before_it_acts() {
     let result = drive.commit(Transaction::resync(Resync::Downstream, vec![]));
     assert_eq!((drive.value("a"), drive.value("left"), drive.reads), (Some(1), None, reads + 1));
     let record = drive.core.scheduler().history().get(result.seq).expect("recorded");
-    assert_eq!(record.executed().count(), 2, "what it repaired belongs to it");
+    assert_eq!(record.executed().count(), 2, "repairs belong to the resync");
 }
 
 #[test]
-fn a_reading_that_fails_never_causes_a_deletion() {
+fn failed_read_never_causes_a_deletion() {
     let mut drive = begun();
     drive.blind = true;
     let result = drive.commit(Transaction::resync(Resync::Downstream, vec![]));
@@ -282,7 +282,7 @@ fn a_reading_that_fails_never_causes_a_deletion() {
 }
 
 #[test]
-fn a_verified_transaction_is_read_after_its_last_operation() {
+fn verified_transaction_reads_after_its_last_operation() {
     let mut drive = begun();
     let reads = drive.reads;
     let options = Options {
@@ -296,7 +296,7 @@ fn a_verified_transaction_is_read_after_its_last_operation() {
 }
 
 #[test]
-fn a_question_is_answered_at_once_and_a_dry_run_changes_nothing() {
+fn question_is_answered_immediately_and_dry_run_changes_nothing() {
     let mut drive = begun();
     let planned = Arc::new(Mutex::new(0));
     let sink = planned.clone();
@@ -316,7 +316,7 @@ fn a_question_is_answered_at_once_and_a_dry_run_changes_nothing() {
     assert_eq!((drive.value("a"), drive.value("b")), (Some(1), None));
 }
 
-/// Never asked for anything.
+/// Performer that is never called.
 struct NoPerformer;
 
 impl crate::engine::Performer<MapEffects> for NoPerformer {
@@ -324,7 +324,7 @@ impl crate::engine::Performer<MapEffects> for NoPerformer {
 }
 
 #[tokio::test]
-async fn a_transaction_for_an_engine_that_has_ended_is_refused() {
+async fn transaction_fails_when_the_engine_has_stopped() {
     let core = Core::new(Numbers, MapEffects::default());
     let (engine, handle) = crate::engine::Engine::new(core, NoPerformer, crate::engine::Clock::told_by(|| Duration::ZERO));
     drop(engine);
@@ -332,13 +332,13 @@ async fn a_transaction_for_an_engine_that_has_ended_is_refused() {
     let error = client
         .commit(Transaction::of(vec![put("a", 1)]))
         .await
-        .expect_err("nobody is there");
+        .expect_err("engine has stopped");
     assert_eq!(error.to_string(), "scheduler was closed");
     assert_eq!(client.ask(|scheduler| scheduler.idle()).await, None);
 }
 
 impl Drive {
-    /// A world that is in order, in which two operations make a portion.
+    /// Returns a world with one applied value, in which a portion has two operations.
     fn in_portions() -> Self {
         let mut drive = Drive::new();
         drive.core = Core::new(Numbers, MapEffects::default()).with_portion(2);
@@ -347,12 +347,12 @@ impl Drive {
         drive
     }
 
-    /// Starts what can be started. Returns the keys that the operations of each portion write.
+    /// Starts all work that can be started. Returns the keys that the operations of each portion write.
     fn start(&mut self, under_way: &mut Vec<Vec<(u64, Verb, Vec<Write>)>>) -> Vec<String> {
         let mut portions = Vec::new();
         while let Some(work) = self.core.advance(Duration::from_secs(1)) {
             let Work::Perform(tasks) = work else {
-                panic!("nothing is to be read")
+                panic!("unexpected kernel read")
             };
             let keys = tasks.iter().flat_map(|(_, _, steps)| steps).map(|(key, _)| key.to_string());
             portions.push(keys.collect::<Vec<_>>().join(" "));
@@ -373,19 +373,19 @@ fn puts(keys: &[&str]) -> Transaction<u32> {
 }
 
 #[test]
-fn what_is_decided_during_a_large_change_goes_before_the_rest_if_it_works_elsewhere() {
+fn later_operations_in_other_places_overtake_a_large_change() {
     let (mut drive, mut under_way) = (Drive::in_portions(), Vec::new());
     drive.take(puts(&["a1", "a2", "a3", "a4", "a5", "a6", "a7"]));
     assert_eq!(
         drive.start(&mut under_way),
         ["a1 a2", "a3 a4"],
-        "the next one is there when one is done"
+        "the next portion is started before the first one completes"
     );
     drive.take(puts(&["a9", "b"]));
     drive.finish_first(&mut under_way);
     assert!(
         drive.start(&mut under_way).is_empty(),
-        "it is decided upon when nothing is under way"
+        "decided after all operations have completed"
     );
     drive.finish_first(&mut under_way);
     assert_eq!(drive.start(&mut under_way), ["b a5", "a6 a7"]);
@@ -400,7 +400,7 @@ fn what_is_decided_during_a_large_change_goes_before_the_rest_if_it_works_elsewh
 }
 
 #[test]
-fn what_goes_together_is_in_one_portion() {
+fn operations_that_go_together_are_in_one_portion() {
     let (mut drive, mut under_way) = (Drive::in_portions(), Vec::new());
     drive.take(puts(&["a1", "a2", "a3", "a4", "a5"]));
     assert_eq!(drive.start(&mut under_way), ["a1 a2", "a3 a4"]);
@@ -411,7 +411,7 @@ fn what_goes_together_is_in_one_portion() {
 }
 
 #[test]
-fn nothing_is_read_before_a_large_change_is_done() {
+fn read_waits_for_the_end_of_a_large_change() {
     let (mut drive, mut under_way) = (Drive::in_portions(), Vec::new());
     drive.take(puts(&["a1", "a2", "a3", "a4", "a5"]));
     assert_eq!(drive.start(&mut under_way), ["a1 a2", "a3 a4"]);
@@ -419,7 +419,7 @@ fn nothing_is_read_before_a_large_change_is_done() {
     drive.take(puts(&["b"]));
     drive.finish_first(&mut under_way);
     drive.finish_first(&mut under_way);
-    assert_eq!(drive.start(&mut under_way), ["a5"], "what is decided after the reading waits too");
+    assert_eq!(drive.start(&mut under_way), ["a5"], "decisions after the read wait too");
     drive.finish_first(&mut under_way);
     let reads = drive.reads;
     drive.run();

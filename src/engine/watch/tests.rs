@@ -1,11 +1,11 @@
-//! Many fast changes, watchers that stand still, come late or leave: all of them must end up with the truth, and nothing may pile up.
+//! Tests with many fast changes and with slow, late or dropped watchers: all must see the final state, and memory must stay bounded.
 
 use futures::FutureExt;
 use proptest::prelude::*;
 
 use super::*;
 
-/// What a watcher has been told, put together.
+/// The view of a watcher: the sum of its updates.
 struct Seen {
     watcher: Watcher<u32>,
     view: BTreeMap<Key, u32>,
@@ -23,7 +23,7 @@ impl Seen {
         }
     }
 
-    /// Takes news, if there are any.
+    /// Takes an update, if there is one.
     fn take(&mut self, at_most: usize) -> bool {
         let Some(news) = self.watcher.take(at_most) else { return false };
         self.apply(news);
@@ -56,7 +56,7 @@ fn key(number: usize) -> Key {
 }
 
 #[test]
-fn a_watcher_that_comes_late_is_told_the_present_state_and_then_what_changes() {
+fn late_watcher_receives_current_states_and_then_changes() {
     let feed = Feed::new();
     feed.tell([
         (key(1), Some(1)),
@@ -66,7 +66,7 @@ fn a_watcher_that_comes_late_is_told_the_present_state_and_then_what_changes() {
         (key(1), Some(4)),
     ]);
     let mut watcher = feed.watch(Selector::All);
-    let first = watcher.take(NEWS_MAX).expect("the present state");
+    let first = watcher.take(NEWS_MAX).expect("the current states");
     assert_eq!(first.items, [(key(3), Some(3)), (key(1), Some(4))]);
     assert!(first.complete);
     assert_eq!(watcher.take(NEWS_MAX), None);
@@ -77,7 +77,7 @@ fn a_watcher_that_comes_late_is_told_the_present_state_and_then_what_changes() {
 }
 
 #[test]
-fn a_watcher_of_nothing_is_told_at_once_that_this_is_all() {
+fn watcher_of_an_empty_feed_is_complete_immediately() {
     let feed = Feed::<u32>::new();
     let mut watcher = feed.watch(Selector::All);
     let nothing = News {
@@ -90,7 +90,7 @@ fn a_watcher_of_nothing_is_told_at_once_that_this_is_all() {
 }
 
 #[test]
-fn a_present_state_in_several_parts_says_with_the_last_that_it_is_complete() {
+fn initial_states_are_complete_with_the_last_part() {
     let feed = Feed::new();
     feed.tell((0..5).map(|number| (key(number), Some(0))));
     let mut watcher = feed.watch(Selector::All);
@@ -100,23 +100,23 @@ fn a_present_state_in_several_parts_says_with_the_last_that_it_is_complete() {
 }
 
 #[test]
-fn a_removal_is_seen_as_such_also_when_the_key_came_back_and_went_again() {
+fn removal_after_readding_is_reported_as_one_removal() {
     let feed = Feed::new();
     feed.tell([(key(1), Some(1))]);
     let mut watcher = feed.watch(Selector::All);
-    watcher.take(NEWS_MAX).expect("the present state");
+    watcher.take(NEWS_MAX).expect("the current states");
     feed.tell([(key(1), None), (key(1), Some(2)), (key(1), None)]);
     let items: Vec<_> = std::iter::from_fn(|| watcher.take(NEWS_MAX)).flat_map(|news| news.items).collect();
     assert_eq!(items, [(key(1), None)]);
 }
 
 #[test]
-fn a_watcher_knows_that_it_has_caught_up_although_nothing_of_its_own_changed() {
+fn sequence_advances_without_changes_of_selected_keys() {
     let feed = Feed::new();
     let mut watcher = feed.watch(Selector::Keys(BTreeSet::from([key(1)])));
-    watcher.take(NEWS_MAX).expect("the present state");
+    watcher.take(NEWS_MAX).expect("the current states");
     let sequence = feed.tell([(key(2), Some(1))]);
-    let news = watcher.take(NEWS_MAX).expect("a number");
+    let news = watcher.take(NEWS_MAX).expect("a new sequence number");
     assert_eq!((news.items, news.sequence), (vec![], sequence));
 }
 
@@ -139,12 +139,12 @@ fn selectors_choose_keys_and_prefixes() {
 }
 
 #[test]
-fn a_stuck_watcher_costs_no_more_than_the_keys_it_has_met_and_misses_nothing() {
+fn stuck_watcher_costs_bounded_memory_and_misses_nothing() {
     let feed = Feed::new();
     feed.tell((0..10).map(|number| (key(number), Some(0))));
     let mut stuck = Seen::new(&feed, Selector::All);
     stuck.drain();
-    // It has not even met the first ten.
+    // This watcher has not even passed the first ten changes.
     let dead = feed.watch(Selector::All);
     let mut lively = Seen::new(&feed, Selector::All);
     for number in 0..10_000 {
@@ -162,7 +162,7 @@ fn a_stuck_watcher_costs_no_more_than_the_keys_it_has_met_and_misses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn changes_of_several_tellers_reach_several_watchers_while_they_are_made() {
+async fn concurrent_changes_of_several_publishers_reach_all_watchers() {
     const CHANGES: u32 = 20_000;
     let feed = Feed::new();
     let watchers: Vec<_> = (0..3)
@@ -185,7 +185,7 @@ async fn changes_of_several_tellers_reach_several_watchers_while_they_are_made()
             let feed = feed.clone();
             tokio::spawn(async move {
                 for change in 0..CHANGES {
-                    // Every seventh is a removal; the last change of each key is a state.
+                    // Every seventh change is a removal; the last change of each key is a state.
                     let state = (change % 7 != 0 || change > CHANGES - 100).then_some(change);
                     feed.tell([(Key::from(format!("{teller}/{}", change % 50)), state)]);
                     tokio::task::consume_budget().await;
@@ -194,7 +194,7 @@ async fn changes_of_several_tellers_reach_several_watchers_while_they_are_made()
         })
         .collect();
     for teller in tellers {
-        teller.await.expect("a teller");
+        teller.await.expect("publisher task");
     }
     assert_eq!(remembered(&feed), 100);
     let sequence = lock(&feed.states).sequence;
@@ -203,7 +203,7 @@ async fn changes_of_several_tellers_reach_several_watchers_while_they_are_made()
         .flat_map(|teller| (CHANGES - 50..CHANGES).map(move |change| (Key::from(format!("{teller}/{}", change % 50)), change)))
         .collect();
     for watcher in watchers {
-        assert_eq!(watcher.await.expect("a watcher"), (expected.clone(), sequence));
+        assert_eq!(watcher.await.expect("watcher task"), (expected.clone(), sequence));
     }
 }
 
@@ -224,7 +224,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// All, the lower half, or one.
+/// Returns a selector of all keys, of four keys, or of one.
 fn selector(kind: usize) -> Selector {
     match kind {
         0 => Selector::All,
@@ -235,10 +235,10 @@ fn selector(kind: usize) -> Selector {
 
 proptest! {
     #[test]
-    fn every_watcher_knows_at_each_number_what_has_not_changed_since(steps in prop::collection::vec(step(), 1..80)) {
+    fn watchers_know_all_keys_unchanged_since_their_sequence_number(steps in prop::collection::vec(step(), 1..80)) {
         let feed = Feed::new();
         let mut watchers: Vec<Seen> = Vec::new();
-        // After each number: what is there, and which keys changed last with which number.
+        // The states after each number, and the number of the last change of each key.
         let mut truth: BTreeMap<u64, BTreeMap<Key, u32>> = BTreeMap::from([(0, BTreeMap::new())]);
         let mut changed: BTreeMap<Key, u64> = BTreeMap::new();
         let mut now = BTreeMap::new();

@@ -1,8 +1,8 @@
-//! What is asked of the store in which state of the connection.
+//! Tests of the requests in each state of the connection.
 
 use super::*;
 
-/// The requests that may be sent now, in words.
+/// Returns the requests that may be sent now, as text and batch.
 fn requests(course: &mut Course, state: &mut State) -> Vec<(String, Batch)> {
     let mut requests = Vec::new();
     while let Some(request) = course.next(state) {
@@ -31,7 +31,7 @@ fn set(state: &mut State, key: &str) {
     state.set(key, "text".to_owned().into());
 }
 
-/// A course under lease 1, with an empty store.
+/// Returns a course under lease 1, with an empty store.
 fn writing() -> (Course, State) {
     let (mut course, mut state) = (Course::default(), State::default());
     course.connected();
@@ -43,7 +43,7 @@ fn writing() -> (Course, State) {
 }
 
 #[test]
-fn a_lease_that_is_gone_is_replaced_before_anything_is_listed() {
+fn missing_lease_is_replaced_before_listing() {
     let (mut course, mut state) = writing();
     course.interrupted(&mut state);
     course.connected();
@@ -55,7 +55,7 @@ fn a_lease_that_is_gone_is_replaced_before_anything_is_listed() {
 }
 
 #[test]
-fn an_audit_waits_for_the_transactions_in_flight_and_delays_the_next_ones() {
+fn audit_waits_for_transactions_in_flight_and_delays_others() {
     let (mut course, mut state) = writing();
     set(&mut state, "a");
     let first = batch(&mut course, &mut state);
@@ -66,11 +66,11 @@ fn an_audit_waits_for_the_transactions_in_flight_and_delays_the_next_ones() {
     assert_eq!(words(&mut course, &mut state), ["list"]);
     course.audit();
     course.listed(&mut state, []);
-    assert_eq!(words(&mut course, &mut state), ["write 2"], "the listing was the audit");
+    assert_eq!(words(&mut course, &mut state), ["write 2"], "the listing is the audit");
 }
 
 #[test]
-fn former_leases_are_revoked_one_by_one_when_all_is_written_again_and_then_the_keys_are_listed() {
+fn former_leases_are_revoked_after_rewrite_and_before_listing() {
     let (mut course, mut state) = writing();
     course.former = vec![7, 8];
     set(&mut state, "a");
@@ -92,7 +92,7 @@ fn former_leases_are_revoked_one_by_one_when_all_is_written_again_and_then_the_k
 }
 
 #[test]
-fn a_transaction_that_the_store_refuses_is_sent_in_parts() {
+fn rejected_transaction_is_sent_in_parts() {
     let (mut course, mut state) = writing();
     ["a", "b"].iter().for_each(|key| set(&mut state, key));
     let both = batch(&mut course, &mut state);
@@ -106,7 +106,7 @@ fn a_transaction_that_the_store_refuses_is_sent_in_parts() {
 }
 
 #[test]
-#[should_panic(expected = "a transaction comes back in Unleased")]
-fn an_answer_that_was_not_asked_for_is_a_defect() {
+#[should_panic(expected = "completed transaction in state Unleased")]
+fn unexpected_answer_is_a_defect() {
     Course::default().landed(&mut State::default(), Batch::new(), Landed::Written(1));
 }

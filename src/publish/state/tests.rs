@@ -1,4 +1,4 @@
-//! The state of the publisher in memory, against a toy store that can lose, delay and refuse.
+//! Tests of the publisher's state against a model of a store that loses, delays and rejects requests.
 
 use proptest::prelude::*;
 
@@ -32,7 +32,7 @@ fn texts(batch: &Batch) -> Vec<String> {
 }
 
 #[test]
-fn only_the_newest_state_of_a_key_is_written() {
+fn only_newest_state_of_a_key_is_written() {
     let mut state = ready();
     for text in ["1", "2", "3"] {
         state.set("a", value(text));
@@ -47,7 +47,7 @@ fn only_the_newest_state_of_a_key_is_written() {
 }
 
 #[test]
-fn a_value_that_is_stored_already_is_not_written_again() {
+fn stored_value_is_not_written_again() {
     let mut state = ready();
     state.set("a", value("1"));
     let batch = state.take_batch(100);
@@ -60,14 +60,14 @@ fn a_value_that_is_stored_already_is_not_written_again() {
 }
 
 #[test]
-fn what_is_set_during_a_write_waits_for_its_end() {
+fn change_during_a_write_waits_for_its_end() {
     let mut state = ready();
     state.set("a", value("1"));
     let first = state.take_batch(100);
     state.set("a", value("2"));
     assert!(
         state.take_batch(100).is_empty(),
-        "two writes of one key are never on their way together"
+        "two writes of one key are never in flight together"
     );
     state.written(first, 1);
     let second = state.take_batch(100);
@@ -78,11 +78,11 @@ fn what_is_set_during_a_write_waits_for_its_end() {
 }
 
 #[test]
-fn a_key_that_somebody_deletes_is_written_again_unless_it_was_written_since() {
+fn externally_deleted_key_is_written_again() {
     let mut state = ready();
     state.set("a", value("1"));
     let batch = state.take_batch(100);
-    // Reported before the answer to the write.
+    // The deletion is reported before the answer to the write.
     state.deleted("a", 4);
     state.written(batch, 5);
     assert!(state.take_batch(100).is_empty(), "the deletion is older than the write");
@@ -102,7 +102,7 @@ fn a_key_that_somebody_deletes_is_written_again_unless_it_was_written_since() {
 }
 
 #[test]
-fn a_lost_lease_makes_every_key_due_again_and_an_equal_one_none() {
+fn only_a_new_lease_requires_rewriting_all_keys() {
     let mut state = ready();
     state.set("a", value("1"));
     state.set("b", value("1"));
@@ -117,7 +117,7 @@ fn a_lost_lease_makes_every_key_due_again_and_an_equal_one_none() {
 }
 
 #[test]
-fn keys_of_an_earlier_run_stay_until_only_the_current_ones_are_wanted() {
+fn keys_of_earlier_run_stay_until_retain_only_current() {
     let mut state = State::default();
     state.set("kept", value("1"));
     state.adopt(
@@ -133,7 +133,7 @@ fn keys_of_an_earlier_run_stay_until_only_the_current_ones_are_wanted() {
 }
 
 #[test]
-fn a_refused_value_holds_up_nothing_and_the_next_one_is_tried() {
+fn rejected_value_blocks_no_later_value() {
     let mut state = ready();
     state.set("a", value("too large"));
     let batch = state.take_batch(1);
@@ -145,7 +145,7 @@ fn a_refused_value_holds_up_nothing_and_the_next_one_is_tried() {
 }
 
 #[test]
-fn a_batch_is_bounded_in_operations_and_bytes() {
+fn batch_is_limited_in_operations_and_bytes() {
     let mut state = ready();
     for index in 0..250 {
         state.set(&format!("small{index}"), value("1"));
@@ -167,7 +167,7 @@ enum Step {
     Lose {
         carried_out: bool,
     },
-    /// Somebody else deletes a key.
+    /// Another client deletes a key.
     Vanish(u8),
     /// The store reports its deletions.
     Report,
@@ -185,17 +185,17 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A store that obeys guards, as etcd does.
+/// A store that checks guards, as etcd does.
 #[derive(Default)]
 struct ToyStore {
     keys: BTreeMap<String, (Vec<u8>, i64, i64)>,
     revision: i64,
-    /// Deletions that were not reported yet.
+    /// Deletions that have not been reported yet.
     deletions: Vec<(String, i64)>,
 }
 
 impl ToyStore {
-    /// Answers the revision; `None` if a guard did not hold.
+    /// Returns the revision; `None` if a guard does not hold.
     fn carry_out(&mut self, batch: &Batch, lease: i64) -> Option<i64> {
         let holds = |(key, write): &(Arc<str>, Write)| match write {
             Write::Delete(guard) => self.keys.get(&**key).map(|(_, lease, _)| Guard::Lease(*lease)) == Some(*guard),
@@ -240,7 +240,7 @@ impl ToyStore {
     }
 }
 
-/// What the writer does with an answer.
+/// Processes an answer as the writer does.
 fn land(state: &mut State, store: &mut ToyStore, batch: Batch, flying: &mut VecDeque<Batch>) {
     match store.carry_out(&batch, 1) {
         Some(revision) => state.written(batch, revision),
@@ -255,10 +255,10 @@ fn land(state: &mut State, store: &mut ToyStore, batch: Batch, flying: &mut VecD
 }
 
 proptest! {
-    /// Whatever is set, lost, refused or written in between: when the queue is empty, the store holds exactly what was last
-    /// set, and `settled` says so only then.
+    /// Whatever is set, lost, rejected or written in between, the store holds exactly the last state once the queue is empty, and `settled`
+    /// reports it only then.
     #[test]
-    fn the_store_ends_with_the_newest_state(steps in proptest::collection::vec(step(), 1..120)) {
+    fn store_ends_with_newest_state(steps in proptest::collection::vec(step(), 1..120)) {
         let (mut state, mut store, mut wanted) = (ready(), ToyStore::default(), BTreeMap::new());
         let mut flying: VecDeque<Batch> = VecDeque::new();
         for step in steps {

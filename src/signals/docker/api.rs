@@ -1,7 +1,6 @@
-//! The Docker Engine API, reduced to the four requests that the tracker makes.
+//! Client of the Docker Engine API for the requests of the tracker.
 //!
-//! Owns the connection, the API version and the translation of answers into our terms. Must never keep state between
-//! requests or decide who holds a label ([`super::arbiter`] does). Start reading at [`Api::connect`].
+//! Negotiates the API version and converts the answers. Keeps no state between requests.
 
 use std::{
     collections::HashMap,
@@ -21,26 +20,26 @@ use tokio::time::timeout;
 
 use super::{HostError, arbiter::ListedContainer};
 
-/// How long the daemon may take to answer. A daemon that is still starting accepts connections long before it answers:
-/// it first ends the containers that survived its predecessor, 10 s each.
+/// Maximum time that the daemon may take to answer. A daemon that is starting accepts connections long before it answers: it first ends the
+/// containers that survived its predecessor, 10 s each.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// The environment variable of a container that makes it a microservice.
+/// Environment variable that makes a container a microservice.
 const LABEL_VARIABLE: &str = "MICROSERVICE_LABEL=";
-/// The container label that does so where the environment does not.
+/// Container label that makes a container a microservice if the environment does not.
 const LABEL_LABEL: &str = "io.ligato.microservice-label";
-/// Every action after which a container may run, not run, or have another name.
+/// Actions after which a container may be running or not, or have another name.
 const ACTIONS: [&str; 6] = ["start", "die", "destroy", "stop", "kill", "rename"];
 
-/// Why a request to the daemon failed.
+/// Error of a request to the daemon.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ApiError {
-    /// The daemon could not be reached, or refused.
+    /// The daemon could not be reached, or returned an error.
     #[error("Docker at {host}: cannot {action}: {words}")]
     Request { host: String, action: &'static str, words: String },
-    /// No answer in time.
+    /// The daemon did not answer in time.
     #[error("Docker at {host}: cannot {action}: no answer within {} s; is the daemon still starting, or stopped?", ANSWER_TIMEOUT.as_secs())]
     Timeout { host: String, action: &'static str },
-    /// The answer lacks something that cannot be done without.
+    /// The answer lacks a required field.
     #[error("Docker at {host}: container {container_id}: the inspection has no usable {field}")]
     Answer {
         host: String,
@@ -49,7 +48,7 @@ pub(super) enum ApiError {
     },
 }
 
-/// Where the daemon listens.
+/// Address of the daemon.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Host {
     /// A Unix socket.
@@ -59,7 +58,7 @@ pub(super) enum Host {
 }
 
 impl Host {
-    /// Reads the form that `DOCKER_HOST` has.
+    /// Parses an address in the format of `DOCKER_HOST`.
     pub(super) fn parse(docker_host: &str) -> Result<Self, HostError> {
         let refuse = |reason| {
             Err(HostError {
@@ -78,7 +77,7 @@ impl Host {
         }
     }
 
-    /// The path of the Unix socket, if it is one.
+    /// Returns the path of the Unix socket, if it is one.
     pub(super) fn socket(&self) -> Option<&Path> {
         match self {
             Self::Unix(path) => Some(path),
@@ -95,39 +94,39 @@ impl Host {
     }
 }
 
-/// One daemon with an agreed API version.
+/// Client of one daemon, with a negotiated API version.
 #[derive(Clone)]
 pub(super) struct Api {
     host: String,
     docker: Docker,
 }
 
-/// A container as the daemon describes it.
+/// Description of a container by the daemon.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Description {
     /// Name without the leading slash.
     pub(super) name: String,
     /// Microservice label, if it has one.
     pub(super) label: Option<String>,
-    /// When it was created.
+    /// Time of its creation.
     pub(super) created: SystemTime,
-    /// When it was last started.
+    /// Time of its last start.
     pub(super) started_at: SystemTime,
-    /// PID of its main process; `None` while it does not run.
+    /// PID of its main process; `None` if it is not running.
     pub(super) pid: Option<i32>,
 }
 
-/// A container event, reduced to a hint: look at this container again.
+/// A container event, reduced to a hint that this container must be inspected again.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Hint {
-    /// Which container.
+    /// Id of the container.
     pub(super) container_id: String,
-    /// When it happened, by the daemon's clock, in nanoseconds after the epoch.
+    /// Time of the event, by the daemon's clock, in nanoseconds after the epoch.
     pub(super) time_ns: Option<i64>,
 }
 
 impl Api {
-    /// Asks the daemon for its API version and agrees on one.
+    /// Connects to the daemon and negotiates an API version.
     pub(super) async fn connect(host: &Host) -> Result<Self, ApiError> {
         let name = match host {
             Host::Unix(path) => format!("unix://{}", path.display()),
@@ -142,8 +141,8 @@ impl Api {
         Ok(Self { host: name, docker })
     }
 
-    /// Streams container events from `since` (nanoseconds after the epoch) on; what the daemon still remembers is replayed.
-    /// Nothing is sent before the stream is polled.
+    /// Streams container events from `since` (nanoseconds after the epoch) on, including past events that the daemon still has. Sends no
+    /// request before the stream is polled.
     pub(super) fn events(&self, since_ns: i64) -> impl Stream<Item = Result<Hint, ApiError>> + Send + 'static {
         let filters = HashMap::from([
             ("type".to_owned(), vec!["container".to_owned()]),
@@ -162,7 +161,7 @@ impl Api {
             .try_filter_map(|event| async move { Ok(hint(event)) })
     }
 
-    /// Lists the running containers (paused ones are running).
+    /// Lists the running containers, including paused ones.
     pub(super) async fn list(&self) -> Result<Vec<ListedContainer>, ApiError> {
         let request = self.docker.list_containers(None::<ListContainersOptions>);
         let containers = answer(&self.host, "list containers", request).await?;
@@ -176,7 +175,7 @@ impl Api {
         Ok(containers.into_iter().filter_map(listed).collect())
     }
 
-    /// Inspects a container; `None` when there is none with this id.
+    /// Inspects a container; returns `None` if there is no container with this id.
     pub(super) async fn inspect(&self, container_id: &str) -> Result<Option<Description>, ApiError> {
         let request = self.docker.inspect_container(container_id, None::<InspectContainerOptions>);
         let found = async {
@@ -209,7 +208,8 @@ async fn answer<T>(host: &str, action: &'static str, request: impl Future<Output
     }
 }
 
-/// The client's messages hide the cause ("client error (Connect)"), so the chain is spelled out, without repetitions.
+/// Converts an error of the client. Its messages omit the cause ("client error (Connect)"), so the chain of sources is appended, without
+/// repetitions.
 fn request_error(host: &str, action: &'static str, error: &ClientError) -> ApiError {
     let mut words = error.to_string();
     let mut cause = error.source();
@@ -227,8 +227,8 @@ fn request_error(host: &str, action: &'static str, error: &ClientError) -> ApiEr
     }
 }
 
-/// The newest version that both sides speak; the daemon's oldest one when it has left us behind (answers have only ever gained
-/// members, so that is the best chance).
+/// Returns the newest version that both sides support, or the daemon's oldest version if there is no common one: newer answers only have
+/// additional fields, so that is most likely to work.
 fn agree(newest: Option<&str>, oldest: Option<&str>) -> ClientVersion {
     let parse = |version: &str| {
         let (major, minor) = version.split_once('.')?;
@@ -243,9 +243,8 @@ fn agree(newest: Option<&str>, oldest: Option<&str>) -> ClientVersion {
     }
 }
 
-/// Puts the version in front of the path. The client means to do so, but joins an absolute path to its base and thereby loses
-/// it; requests without a version are answered in the daemon's newest one and are deprecated. When the client is repaired,
-/// this leaves its requests alone.
+/// Adds the version to the path. The client intends to do so, but joins an absolute path to its base and thus loses it; requests without a
+/// version are deprecated, and are answered in the daemon's newest version. If the client is fixed, its requests are not changed here.
 fn with_version(mut request: BollardRequest, prefix: &str) -> BollardRequest {
     let uri = request.uri();
     let rest = uri.path_and_query().map_or("/", |rest| rest.as_str());
@@ -268,7 +267,7 @@ fn hint(event: EventMessage) -> Option<Hint> {
     })
 }
 
-/// The daemon's description in our terms; the error is the name of the member that is missing or not understood.
+/// Converts a description; the error is the name of a field that is missing or cannot be parsed.
 fn describe(inspection: ContainerInspectResponse) -> Result<Description, &'static str> {
     let state = inspection.state.ok_or("State")?;
     let config = inspection.config.unwrap_or_default();
@@ -296,7 +295,8 @@ fn describe(inspection: ContainerInspectResponse) -> Result<Description, &'stati
     })
 }
 
-/// The environment wins over the container label: it is what the reference reads, so an existing container keeps its meaning.
+/// Returns the microservice label. The environment takes precedence over the container label, because the reference agent reads only the
+/// environment.
 fn microservice_label(environment: &[String], labels: Option<&HashMap<String, String>>) -> Option<String> {
     let from_environment = environment
         .iter()
@@ -310,7 +310,7 @@ fn bare_name(name: &str) -> String {
     name.strip_prefix('/').unwrap_or(name).to_owned()
 }
 
-/// Reads a time as of RFC 3339, with up to nine decimals.
+/// Parses an RFC 3339 time with up to nine decimals.
 fn parse_time(text: &str) -> Option<SystemTime> {
     let timestamp: prost_types::Timestamp = text.parse().ok()?;
     timestamp.try_into().ok()
@@ -321,7 +321,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_environment_wins_over_the_container_label_and_empty_ones_do_not_count() {
+    fn environment_takes_precedence_over_container_label() {
         let labels = HashMap::from([(LABEL_LABEL.to_owned(), "from-label".to_owned())]);
         let environment = |entries: &[&str]| entries.iter().map(|&entry| entry.to_owned()).collect::<Vec<_>>();
         let read = |entries: &[&str], labels| microservice_label(&environment(entries), labels);
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_version_that_both_sides_speak_is_used() {
+    fn newest_common_api_version_is_used() {
         let agreed = |newest, oldest| {
             let version = agree(newest, oldest);
             (version.major_version, version.minor_version)
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_are_read_as_docker_host_is_and_refused_with_a_reason() {
+    fn host_is_parsed_like_docker_host() {
         assert_eq!(
             Host::parse("unix:///run/docker.sock"),
             Ok(Host::Unix(PathBuf::from("/run/docker.sock")))
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn creation_times_keep_their_nanoseconds_and_their_zone() {
+    fn times_keep_nanoseconds_and_time_zone() {
         let plain = parse_time("2026-11-24T03:49:21.491547589Z");
         assert!(plain.is_some());
         assert_eq!(plain, parse_time("2026-11-24T04:49:21.491547589+01:00"));

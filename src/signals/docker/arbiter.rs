@@ -1,15 +1,14 @@
-//! Which running container holds which microservice label: the tracker's decisions, without any I/O or clock.
+//! Container registry: decides which running container has which microservice label.
 //!
-//! Owns what is known about containers and what consumers have been told. Must never ask Docker, look at a process or see a
-//! clock: facts come in as [`Input`], decisions go out as [`Action`]. Start reading at [`Arbiter::step`].
+//! Contains no I/O and no clock: facts are passed as [`Input`], decisions are returned as [`Action`] ([`Arbiter::step`]).
 //!
-//! Docker's events are only hints to inspect a container again, so a lost, late or repeated one cannot lead to a wrong state.
-//! What an inspection found holds until the pinned process ends or a later inspection says otherwise.
+//! Docker's events are only hints to inspect a container again, so lost, late or repeated events cannot lead to a wrong state. The result
+//! of an inspection is valid until the pinned process ends or a later inspection differs.
 //!
 //! # Guarantees
 //!
-//! For each label, `Available` and `Gone` strictly alternate, beginning with `Available`; an `Available` is always about a
-//! process that was alive when it was pinned; of several containers the newest one holds the label.
+//! For each label, `Available` and `Gone` strictly alternate, starting with `Available`. The process of an `Available` was alive when it
+//! was pinned. If several containers have the same label, the newest one gets it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,9 +17,9 @@ use std::{
 
 use super::{GoneReason, Microservice, MicroserviceChange};
 
-/// How often one container is inspected again because an answer could not be used; then the next hint or list decides.
+/// Maximum number of inspections of a container without a usable answer; after that, the next hint or list triggers another one.
 const ATTEMPTS_MAX: u32 = 6;
-/// Pause before the first repetition; it doubles each time, so that all of them take some 300 ms.
+/// Pause before the first repetition. It doubles each time, so that all repetitions take about 300 ms.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 /// A container in the daemon's list.
@@ -31,20 +30,20 @@ pub(crate) struct ListedContainer {
     pub(crate) name: Option<String>,
 }
 
-/// What came out of an inspection and, for a running microservice, of pinning its main process.
+/// Result of an inspection and, for a running microservice, of pinning its main process.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Inspection {
-    /// It is a microservice and its main process is pinned.
+    /// The container is a microservice, and its main process is pinned.
     Running(Microservice),
-    /// It does not run, or does not exist any more.
+    /// The container is not running or no longer exists.
     NotRunning,
-    /// It runs, but can never be a microservice: no label, or in the agent's own namespace.
+    /// The container is running, but cannot be a microservice: it has no label, or is in the agent's own namespace.
     NotMicroservice,
-    /// No usable answer: the daemon failed, or the process could not be pinned. Says nothing about the container.
+    /// No usable answer: the daemon failed, or the process could not be pinned. The state of the container is unknown.
     Failed(String),
 }
 
-/// What distinguishes one run of a container from the next.
+/// Distinguishes one run of a container from the next.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct ProcessIdentity {
     pub(crate) pid: i32,
@@ -60,72 +59,72 @@ impl ProcessIdentity {
     }
 }
 
-/// A fact from below.
+/// Input of the registry.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Input {
     /// The daemon answers; a list will follow.
     Connected,
     /// The daemon's list of running containers.
     Listed(Vec<ListedContainer>),
-    /// Something happened to a container.
+    /// An event of a container.
     Hint { container_id: String },
     /// The answer to [`Action::Inspect`].
     Inspected { container_id: String, found: Inspection },
-    /// A pinned main process has ended.
+    /// A pinned main process ended.
     ProcessEnded { container_id: String, process: ProcessIdentity },
-    /// The daemon cannot be reached (any more).
+    /// The daemon cannot be reached.
     Disconnected { message: String },
 }
 
-/// What is to be done about it.
+/// Action to carry out.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Action {
-    /// Tell the consumer.
+    /// Send the change to the consumer.
     Announce(MicroserviceChange),
-    /// Inspect a container after a pause (usually none) and report [`Input::Inspected`].
+    /// Inspect a container after a pause (usually zero) and report [`Input::Inspected`].
     Inspect { container_id: String, pause: Duration },
-    /// Log that a container cannot be judged; nothing is done until the next hint or list.
+    /// Log that the state of a container is unknown; it is not inspected before the next hint or list.
     GiveUp { container_id: String, message: String },
 }
 
-/// An inspection that has been asked for and not been answered.
+/// An inspection in flight.
 #[derive(Default, Debug)]
 struct Outstanding {
-    /// Unusable answers so far.
+    /// Number of unusable answers so far.
     failures: u32,
-    /// A hint came after it was asked for, so that its answer may be too old.
+    /// A hint arrived after the request, so the answer may be outdated.
     repeat: bool,
 }
 
-/// How far the comparison with the daemon's list is.
+/// Progress of the comparison with the daemon's list.
 #[derive(PartialEq, Eq, Debug)]
 enum Sync {
-    /// No list has come since the connection was made.
+    /// No list has arrived since the connection was made.
     AwaitsList,
-    /// These containers are still to be inspected.
+    /// These containers still have to be inspected.
     Inspects(BTreeSet<String>),
-    /// Nothing is open.
+    /// The comparison is complete.
     Done,
 }
 
-/// The state machine.
+/// Registry of containers and their labels.
 #[derive(Debug)]
 pub(crate) struct Arbiter {
-    /// Every microservice whose process is pinned and was not seen to end, by container.
+    /// Microservices whose process is pinned and not known to have ended, by container.
     running: BTreeMap<String, Microservice>,
-    /// The same containers by label, in the order of their claim: the last one is to hold the label.
+    /// The same containers by label, ordered by creation time: the last one should get the label.
     claims: BTreeMap<String, BTreeSet<(SystemTime, String)>>,
-    /// What consumers have been told: who holds the label.
+    /// Reported holder of each label.
     announced: BTreeMap<String, (String, ProcessIdentity)>,
-    /// Running containers that need no second look: their label and namespace cannot change while they run.
+    /// Running containers that are not inspected again: their label and namespace cannot change while they run.
     dismissed: BTreeSet<String>,
     outstanding: BTreeMap<String, Outstanding>,
     sync: Sync,
-    /// Whether a list has ever been processed. Before that nothing is announced, so that consumers do not see an older
-    /// container first, only because it happened to be inspected first.
+    /// True once a list was processed. No container is reported before; otherwise an older one could be reported only because it was
+    /// inspected first.
     synced_once: bool,
     connected: bool,
-    /// The message consumers have been told, to say it once.
+    /// Last reported error message, which is not reported again.
     outage: Option<String>,
 }
 
@@ -146,7 +145,7 @@ impl Default for Arbiter {
 }
 
 impl Arbiter {
-    /// Takes in one fact and returns what is to be done, in order.
+    /// Processes an input and returns the actions, in order.
     pub(crate) fn step(&mut self, input: Input) -> Vec<Action> {
         let mut actions = Vec::new();
         match input {
@@ -163,7 +162,7 @@ impl Arbiter {
                 if current == Some(process) {
                     self.remove(&container_id, GoneReason::ProcessEnded, &mut actions);
                 }
-                // It may have been started again before its end was seen.
+                // The container may have been restarted before the end was noticed.
                 self.look_again(container_id, &mut actions);
             }
             Input::Disconnected { message } => self.disconnected(message, &mut actions),
@@ -171,14 +170,14 @@ impl Arbiter {
         actions
     }
 
-    /// Whether `container_id` is known to run as `process`.
+    /// Returns whether a container is known to be running.
     #[cfg(test)]
     fn runs(&self, container_id: &str) -> bool {
         self.running.contains_key(container_id)
     }
 
-    /// Compares the daemon's list with what is known. Everything in doubt is inspected, because the list is a little older
-    /// than the events that came while it was made.
+    /// Compares the daemon's list with the known containers. Inspects all differences, because the list is slightly older than the events
+    /// that arrived while it was made.
     fn listed(&mut self, listed: Vec<ListedContainer>, actions: &mut Vec<Action>) {
         let present: BTreeSet<String> = listed.iter().map(|container| container.container_id.clone()).collect();
         for container in listed {
@@ -201,7 +200,7 @@ impl Arbiter {
         }
     }
 
-    /// At most one inspection of a container is under way, and at most one waits behind it.
+    /// Requests an inspection. At most one inspection of a container is in flight, and at most one is pending.
     fn look_again(&mut self, container_id: String, actions: &mut Vec<Action>) {
         self.dismissed.remove(&container_id);
         if !self.connected {
@@ -272,7 +271,7 @@ impl Arbiter {
         self.connected = false;
         self.outstanding.clear();
         self.sync = Sync::Done;
-        // What was held back until the comparison is done must not wait for the daemon's return.
+        // Changes that waited for the comparison must not wait until the daemon is reachable again.
         self.settle_all(actions);
         if self.outage.as_ref() != Some(&message) {
             self.outage = Some(message.clone());
@@ -315,8 +314,8 @@ impl Arbiter {
         self.settle(&label, actions);
     }
 
-    /// Whether a label may get another holder now. While a comparison with the list is under way, its outcome is awaited;
-    /// that a holder is gone is told at once in any case.
+    /// Returns whether a label may get another holder now. During a comparison with the list, its result is awaited; the loss of a holder
+    /// is always reported at once.
     fn may_settle(&self) -> bool {
         self.synced_once && !matches!(self.sync, Sync::Inspects(_))
     }

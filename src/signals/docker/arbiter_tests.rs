@@ -1,10 +1,10 @@
-//! The arbiter's rules, each as a sentence; no Docker, no clock.
+//! Tests of the container registry, without Docker and without a clock.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// A container as the tests describe it: `run` counts its starts.
+/// Returns a microservice; `run` counts its starts.
 fn microservice(label: &str, container_id: &str, created: u64, run: i32) -> Microservice {
     Microservice {
         label: label.to_owned(),
@@ -55,7 +55,7 @@ fn disconnected(message: &str) -> Input {
     }
 }
 
-/// Feeds `inputs` and returns the actions in a short notation.
+/// Passes `inputs` to the registry and returns the actions in a short notation.
 fn feed(arbiter: &mut Arbiter, inputs: impl IntoIterator<Item = Input>) -> Vec<String> {
     inputs
         .into_iter()
@@ -86,7 +86,7 @@ fn notation(action: &Action) -> String {
     }
 }
 
-/// An arbiter that has processed an empty list.
+/// Returns a registry that has processed an empty list.
 fn synced() -> Arbiter {
     let mut arbiter = Arbiter::default();
     assert_eq!(feed(&mut arbiter, [Input::Connected, listed(&[])]), ["synced"]);
@@ -94,7 +94,7 @@ fn synced() -> Arbiter {
 }
 
 #[test]
-fn the_first_list_is_announced_in_one_go_with_the_newest_container_of_each_label() {
+fn first_list_reports_newest_container_of_each_label() {
     let mut arbiter = Arbiter::default();
     let (old, new) = (microservice("web", "a", 1, 0), microservice("web", "b", 2, 1));
     assert_eq!(
@@ -106,7 +106,7 @@ fn the_first_list_is_announced_in_one_go_with_the_newest_container_of_each_label
 }
 
 #[test]
-fn a_container_that_starts_is_announced_and_its_end_too() {
+fn start_and_end_of_a_container_are_reported() {
     let mut arbiter = synced();
     let web = microservice("web", "a", 1, 0);
     assert_eq!(feed(&mut arbiter, [hint("a"), running(&web)]), ["inspect a", "+web a 1000"]);
@@ -119,7 +119,7 @@ fn a_container_that_starts_is_announced_and_its_end_too() {
 }
 
 #[test]
-fn hints_during_an_inspection_lead_to_exactly_one_more() {
+fn hints_during_an_inspection_lead_to_one_more() {
     let mut arbiter = synced();
     assert_eq!(feed(&mut arbiter, [hint("a"), hint("a"), hint("a")]), ["inspect a"]);
     assert_eq!(feed(&mut arbiter, [inspected("a", Inspection::NotRunning)]), ["inspect a"]);
@@ -127,7 +127,7 @@ fn hints_during_an_inspection_lead_to_exactly_one_more() {
 }
 
 #[test]
-fn the_same_finding_twice_is_told_once() {
+fn same_result_twice_is_reported_once() {
     let mut arbiter = synced();
     let web = microservice("web", "a", 1, 0);
     assert_eq!(
@@ -137,20 +137,20 @@ fn the_same_finding_twice_is_told_once() {
 }
 
 #[test]
-fn a_restart_whose_end_was_not_seen_is_gone_and_then_available() {
+fn unnoticed_restart_is_reported_as_gone_and_available() {
     let mut arbiter = synced();
     let (first, second) = (microservice("web", "a", 1, 0), microservice("web", "a", 1, 1));
     assert_eq!(
         feed(&mut arbiter, [running(&first), running(&second)]),
         ["+web a 1000", "-web a ended", "+web a 1001"]
     );
-    // The end of the first process, seen late, says nothing about the second one.
+    // A late notification about the end of the first process does not affect the second one.
     assert_eq!(feed(&mut arbiter, [ended(&first)]), ["inspect a"]);
     assert!(arbiter.runs("a"));
 }
 
 #[test]
-fn a_pid_that_is_used_again_is_another_process() {
+fn reused_pid_is_another_process() {
     let mut arbiter = synced();
     let first = microservice("web", "a", 1, 0);
     let second = Microservice {
@@ -164,7 +164,7 @@ fn a_pid_that_is_used_again_is_another_process() {
 }
 
 #[test]
-fn the_newest_container_takes_the_label_and_the_next_newest_one_inherits_it() {
+fn newest_container_has_label_and_next_newest_inherits_it() {
     let mut arbiter = synced();
     let (oldest, middle, newest) = (
         microservice("web", "c", 1, 0),
@@ -176,13 +176,13 @@ fn the_newest_container_takes_the_label_and_the_next_newest_one_inherits_it() {
     assert_eq!(
         feed(&mut arbiter, [ended(&middle)]),
         ["inspect b"],
-        "the end of one that does not hold the label is not told"
+        "the end of a container without the label is not reported"
     );
     assert_eq!(feed(&mut arbiter, [ended(&newest)]), ["-web a ended", "+web c 1000", "inspect a"]);
 }
 
 #[test]
-fn of_two_containers_created_at_the_same_instant_the_greater_id_wins() {
+fn greater_id_wins_if_creation_times_are_equal() {
     for order in [["a", "b"], ["b", "a"]] {
         let mut arbiter = Arbiter::default();
         feed(&mut arbiter, [Input::Connected, listed(&["a", "b"])]);
@@ -192,7 +192,7 @@ fn of_two_containers_created_at_the_same_instant_the_greater_id_wins() {
 }
 
 #[test]
-fn an_unusable_answer_is_repeated_with_growing_pauses_and_then_given_up_until_the_next_hint() {
+fn failed_inspection_is_retried_with_growing_pauses() {
     let mut arbiter = synced();
     let failed = || inspected("a", Inspection::Failed("ended meanwhile".to_owned()));
     let pauses = [
@@ -213,7 +213,7 @@ fn an_unusable_answer_is_repeated_with_growing_pauses_and_then_given_up_until_th
 }
 
 #[test]
-fn an_unusable_answer_says_nothing_about_a_container_that_is_known_to_run() {
+fn failed_inspection_does_not_affect_running_container() {
     let mut arbiter = synced();
     feed(&mut arbiter, [running(&microservice("web", "a", 1, 0)), hint("a")]);
     let actions = feed(&mut arbiter, [inspected("a", Inspection::Failed("no answer".to_owned()))]);
@@ -221,7 +221,7 @@ fn an_unusable_answer_says_nothing_about_a_container_that_is_known_to_run() {
 }
 
 #[test]
-fn one_unusable_answer_does_not_hold_up_the_first_list() {
+fn failed_inspection_does_not_block_first_list() {
     let mut arbiter = Arbiter::default();
     feed(
         &mut arbiter,
@@ -232,7 +232,7 @@ fn one_unusable_answer_does_not_hold_up_the_first_list() {
 }
 
 #[test]
-fn an_outage_changes_nothing_while_the_process_lives_and_the_list_after_it_is_compared() {
+fn outage_keeps_running_containers() {
     let mut arbiter = synced();
     let (web, db) = (microservice("web", "a", 1, 0), microservice("db", "b", 1, 1));
     feed(&mut arbiter, [running(&web), running(&db)]);
@@ -244,13 +244,13 @@ fn an_outage_changes_nothing_while_the_process_lives_and_the_list_after_it_is_co
     assert_eq!(
         feed(&mut arbiter, [ended(&db)]),
         ["-db b ended"],
-        "without a daemon nothing is inspected"
+        "nothing is inspected without a daemon"
     );
     assert_eq!(feed(&mut arbiter, [Input::Connected, listed(&["a"])]), ["synced"]);
 }
 
 #[test]
-fn a_container_that_is_not_in_the_list_any_more_is_inspected_before_it_is_given_up() {
+fn container_missing_in_list_is_inspected_first() {
     let mut arbiter = synced();
     feed(&mut arbiter, [running(&microservice("web", "a", 1, 0)), disconnected("refused")]);
     assert_eq!(feed(&mut arbiter, [Input::Connected, listed(&[])]), ["inspect a"]);
@@ -261,7 +261,7 @@ fn a_container_that_is_not_in_the_list_any_more_is_inspected_before_it_is_given_
 }
 
 #[test]
-fn after_an_outage_a_takeover_waits_for_the_whole_list_but_an_end_does_not() {
+fn takeover_after_outage_waits_for_whole_list() {
     let mut arbiter = synced();
     let (old, middle, new) = (
         microservice("web", "a", 1, 0),
@@ -279,7 +279,7 @@ fn after_an_outage_a_takeover_waits_for_the_whole_list_but_an_end_does_not() {
 }
 
 #[test]
-fn a_connection_lost_during_a_comparison_lets_what_is_known_count() {
+fn connection_lost_during_comparison_reports_known_state() {
     let mut arbiter = synced();
     feed(
         &mut arbiter,
@@ -289,7 +289,7 @@ fn a_connection_lost_during_a_comparison_lets_what_is_known_count() {
 }
 
 #[test]
-fn a_connection_lost_during_the_first_comparison_announces_nothing_yet() {
+fn connection_lost_during_first_comparison_reports_nothing() {
     let mut arbiter = Arbiter::default();
     feed(
         &mut arbiter,
@@ -300,7 +300,7 @@ fn a_connection_lost_during_the_first_comparison_announces_nothing_yet() {
 }
 
 #[test]
-fn a_container_that_can_never_be_a_microservice_is_not_inspected_again_until_something_happens_to_it() {
+fn other_container_is_inspected_again_only_after_an_event() {
     let mut arbiter = Arbiter::default();
     feed(&mut arbiter, [Input::Connected, listed(&["a"])]);
     assert_eq!(feed(&mut arbiter, [inspected("a", Inspection::NotMicroservice)]), ["synced"]);
@@ -316,18 +316,18 @@ fn a_container_that_can_never_be_a_microservice_is_not_inspected_again_until_som
 }
 
 #[test]
-fn a_list_between_connections_finds_what_no_event_told() {
+fn periodic_list_detects_missed_events() {
     let mut arbiter = synced();
     assert_eq!(feed(&mut arbiter, [listed(&["a"])]), ["inspect a"]);
     assert_eq!(
         feed(&mut arbiter, [running(&microservice("web", "a", 1, 0))]),
         ["+web a 1000"],
-        "and is not called a new comparison"
+        "no new comparison is reported"
     );
 }
 
 #[test]
-fn a_new_name_is_learnt_without_a_change() {
+fn renamed_container_is_recorded_without_a_report() {
     let mut arbiter = synced();
     let web = microservice("web", "a", 1, 0);
     let renamed = Microservice {
@@ -339,7 +339,7 @@ fn a_new_name_is_learnt_without_a_change() {
     assert_eq!(arbiter.running["a"].container_name, "renamed");
 }
 
-/// Any input about three containers, of which two share a label.
+/// Any input about three containers, two of which have the same label.
 fn any_input() -> impl Strategy<Value = Input> {
     let container = (0..3_usize, 0..3_i32).prop_map(|(index, run)| {
         let label = if index == 2 { "db" } else { "web" };
@@ -362,9 +362,9 @@ fn any_input() -> impl Strategy<Value = Input> {
 }
 
 proptest! {
-    /// Whatever happens in whatever order, each label alternates, and in the end the newest running container holds it.
+    /// Whatever happens in whatever order, each label alternates, and in the end the newest running container has it.
     #[test]
-    fn available_and_gone_strictly_alternate_for_each_label(inputs in proptest::collection::vec(any_input(), 0..80)) {
+    fn available_and_gone_alternate_for_each_label(inputs in proptest::collection::vec(any_input(), 0..80)) {
         let mut arbiter = Arbiter::default();
         let mut holders: BTreeMap<String, String> = BTreeMap::new();
         let finish = [Input::Connected, listed(&[]), disconnected("over")];

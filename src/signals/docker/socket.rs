@@ -1,30 +1,28 @@
-//! The appearance of the daemon's socket, so that a daemon that starts is found at once and not after a pause.
-//!
-//! Owns the inotify instance. Must never connect. Start reading at [`SocketWatch::appeared`].
+//! Watches for the socket of the daemon, so that a starting daemon is noticed at once instead of after a pause.
 
 use std::{ffi::OsString, io, path::Path};
 
 use futures::StreamExt;
 use inotify::{Inotify, WatchMask};
 
-/// Notices the appearance of a Unix socket.
+/// Inotify watch for a Unix socket.
 pub(super) struct SocketWatch {
     events: inotify::EventStream<[u8; 1024]>,
     file_name: OsString,
 }
 
 impl SocketWatch {
-    /// Begins to watch the directory of the socket.
+    /// Starts to watch the directory of the socket.
     ///
     /// # Errors
     ///
-    /// The directory does not exist, or no inotify instance can be had; the caller then has only its pauses.
+    /// Fails if the directory does not exist or no inotify instance is available; the caller then polls.
     pub(super) fn install(socket: &Path) -> io::Result<Self> {
         let (Some(directory), Some(file_name)) = (socket.parent(), socket.file_name()) else {
             return Err(io::Error::from(io::ErrorKind::InvalidInput));
         };
         let inotify = Inotify::init()?;
-        // A daemon may create its socket under another name and move it, or set its owner last.
+        // A daemon may create its socket under another name and rename it, or change its owner last.
         inotify.watches().add(
             directory,
             WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::ATTRIB | WatchMask::ONLYDIR,
@@ -35,7 +33,7 @@ impl SocketWatch {
         })
     }
 
-    /// Resolves when the socket has appeared; never without a watch.
+    /// Completes when the socket has appeared; never if there is no watch.
     pub(super) async fn appeared(watch: &mut Option<Self>) {
         while let Some(Self { events, file_name }) = watch {
             match events.next().await {

@@ -1,7 +1,6 @@
-//! Events of the directory of named namespaces, also when it does not exist yet or is replaced.
+//! Events of the directory of named namespaces, which may not exist yet or may be replaced.
 //!
-//! Owns the inotify instance. Must never create the directory. Start reading at [`Directory::next`]. The slow checks of the
-//! watcher cover what inotify cannot see: a mount over a name gives no event.
+//! The periodic checks of the watcher cover changes that inotify does not report: a mount over a name causes no event.
 
 use std::{
     fs, io,
@@ -12,19 +11,19 @@ use std::{
 use futures::StreamExt;
 use inotify::{EventMask, EventStream, Inotify, WatchDescriptor, WatchMask};
 
-/// Room for some dozens of events at a time.
+/// Buffer size, sufficient for several dozen events.
 const BUFFER_BYTES: usize = 4096;
 
-/// What is known after a directory event.
+/// Event of the directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum DirectoryEvent {
-    /// Something happened to this name.
+    /// This name may have changed.
     Name(String),
-    /// Anything may have happened: events were lost, or the directory itself came or went.
+    /// Any name may have changed: events were lost, or the directory itself appeared or disappeared.
     Anything,
 }
 
-/// What is being watched: the directory, or its parent until it exists.
+/// What is watched: the directory, or its parent until the directory exists.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Place {
     Itself,
@@ -35,7 +34,7 @@ enum Place {
 struct Installed {
     place: Place,
     watch: WatchDescriptor,
-    /// Device and inode number of what is watched, to notice that the path leads elsewhere.
+    /// Device and inode number of the watched directory, to detect that the path refers to another one.
     identity: (u64, u64),
 }
 
@@ -47,11 +46,11 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// Starts to watch. That the directory (or even its parent) does not exist is no error.
+    /// Starts to watch. The directory and even its parent may be missing.
     ///
     /// # Errors
     ///
-    /// No inotify instance can be had (see `fs.inotify.max_user_instances`).
+    /// Fails if no inotify instance is available (see `fs.inotify.max_user_instances`).
     pub(super) fn watch(path: &Path) -> io::Result<Self> {
         let events = Inotify::init()?.into_event_stream([0; BUFFER_BYTES])?;
         let mut directory = Self {
@@ -63,8 +62,9 @@ impl Directory {
         Ok(directory)
     }
 
-    /// Watches what the path leads to now, if that has changed; says whether anything may have happened unseen. To be called
-    /// now and then: a directory that is mounted over, or whose parent appears, gives no event.
+    /// Watches the directory that the path refers to now, if it has changed. Returns whether events may have been missed.
+    ///
+    /// Must be called periodically: there is no event if the directory is mounted over, or if its parent appears.
     pub(super) fn reinstall(&mut self) -> bool {
         let found = Self::find(&self.path);
         let current = self.installed.as_ref().map(|installed| (installed.place, installed.identity));
@@ -72,7 +72,7 @@ impl Directory {
             return false;
         }
         if let Some(installed) = self.installed.take() {
-            // The kernel removes the watch by itself when its directory is gone, and says so by an error.
+            // The kernel removes the watch itself if its directory is gone, which makes this fail.
             let _ = self.events.watches().remove(installed.watch);
         }
         if let Some((place, identity, path)) = found {
@@ -101,11 +101,11 @@ impl Directory {
         itself.or_else(|| path.parent().and_then(|parent| Some((Place::Parent, identity(parent)?, parent))))
     }
 
-    /// The next event. Cancelling it loses nothing.
+    /// Returns the next event. Cancel-safe.
     pub(super) async fn next(&mut self) -> DirectoryEvent {
         loop {
             let Some(Ok(event)) = self.events.next().await else {
-                // Reading inotify fails only for programming errors; the slow checks go on without it.
+                // Reading inotify fails only for programming errors; periodic checks continue without it.
                 return futures::future::pending().await;
             };
             let place = self
@@ -120,7 +120,7 @@ impl Directory {
                 .mask
                 .intersects(EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::IGNORED);
             match (place, event.name) {
-                // An event of a watch that has been replaced.
+                // Event of a watch that was replaced.
                 (None, _) => {}
                 (Some(_), _) if lost => {
                     self.installed = None;
@@ -132,7 +132,7 @@ impl Directory {
                     return DirectoryEvent::Anything;
                 }
                 (Some(Place::Itself), Some(name)) => {
-                    // A name that is no UTF-8 cannot be meant by any reference.
+                    // A reference is always UTF-8, so it cannot mean another name.
                     if let Ok(name) = name.into_string() {
                         return DirectoryEvent::Name(name);
                     }

@@ -1,7 +1,6 @@
-//! One watched reference: when to tell the engine about it and how often to look.
+//! State of a watched reference: decides when to notify the engine and when to check the reference again.
 //!
-//! Owns the rule and its memory. Must never look at anything or read a clock: observations and `now` are arguments. Start
-//! reading at [`Entry::learn`].
+//! Contains no I/O and no clock: observations and the current time are arguments.
 
 use std::time::Duration;
 
@@ -12,16 +11,16 @@ use super::{
     observation::{Observation, Target},
 };
 
-/// How often something is looked at that nothing gives an event for: there is none for a new PID.
+/// Interval of checks if there are no events: there is none for a new PID.
 pub(crate) const POLL_PERIOD: Duration = Duration::from_millis(100);
-/// How often something is looked at although an event would come, because some changes give none.
+/// Interval of checks if there are events, because some changes cause no event.
 pub(crate) const CHECK_PERIOD: Duration = Duration::from_secs(2);
-/// How long a name is watched closely after an event: it is created a moment before the namespace is mounted on it.
+/// Maximum duration of frequent checks after an event: a name is created shortly before the namespace is mounted on it.
 const BURST_MAX: Duration = Duration::from_millis(100);
-/// First pause between two looks in a burst; it doubles. The finest step that Tokio's timer has.
+/// First pause between two checks in a burst; it doubles. The resolution of Tokio's timer.
 const BURST_STEP: Duration = Duration::from_millis(1);
 
-/// Close observation for a short time.
+/// Frequent checks for a short time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Burst {
     until: Instant,
@@ -32,15 +31,15 @@ struct Burst {
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) target: Target,
-    /// What the engine knows, or has been told since.
+    /// State that the engine knows or was notified of.
     known: Observation,
-    /// What the engine was last told, and when.
+    /// Last state that the engine was notified of, and the time of the notification.
     told: Option<(Observation, Instant)>,
     burst: Option<Burst>,
 }
 
 impl Entry {
-    /// A reference as the engine knows it. `before` is the entry that it replaces, if any.
+    /// Creates an entry for a reference. `before` is the entry that it replaces, if any.
     pub(crate) fn new(target: Target, binding: Binding, before: Option<Self>) -> Self {
         let known = match binding {
             Binding::Bound { inode } => Observation::Present { inode, start_time: None },
@@ -57,17 +56,17 @@ impl Entry {
         }
     }
 
-    /// Takes in what was seen; the result is whether the engine is to be told.
+    /// Processes an observation. Returns whether to notify the engine.
     ///
-    /// It is told when what was seen differs from what it knows. When it was told exactly that and nevertheless has another
-    /// opinion, it is told again every [`CHECK_PERIOD`], so that a change it happened to miss is never lost; but not for a
-    /// process in the agent's own namespace, which it rejects on purpose.
+    /// The engine is notified if the observation differs from the state that it knows. If it was notified of the same observation before
+    /// and still has another state, it is notified again every [`CHECK_PERIOD`], so that no change is missed. An exception is a process in
+    /// the agent's own namespace, which the engine rejects on purpose.
     pub(crate) fn learn(&mut self, seen: Observation, now: Instant, own_inode: u64) -> bool {
         if !matches!(seen, Observation::Absent | Observation::Obstructed) {
             self.burst = None;
         }
         if (seen, self.known) == (Observation::Obstructed, Observation::Absent) {
-            // The engine can do as little as before; but when this goes, it may create the namespace.
+            // Still unusable for the engine, but once this object is deleted, the engine may create the namespace.
             self.known = seen;
             return false;
         }
@@ -92,13 +91,13 @@ impl Entry {
         true
     }
 
-    /// Whether the engine knows what was seen, so that nothing is to be told before something changes.
+    /// Returns whether the engine knows this state, so that no notification is due before something changes.
     #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn agrees(&self, seen: Observation) -> bool {
         !seen.differs_from(self.known)
     }
 
-    /// Looks closely for a moment, because something has just happened.
+    /// Starts a burst of frequent checks after an event.
     pub(crate) fn start_burst(&mut self, now: Instant) {
         self.burst = Some(Burst {
             until: now + BURST_MAX,
@@ -106,8 +105,9 @@ impl Entry {
         });
     }
 
-    /// When to look next. `evented` says that an event will come for the usual changes. Times are put on a common grid that
-    /// begins at `origin`, so that many entries are looked at in one wake-up.
+    /// Returns the time of the next check. `evented`: usual changes cause an event.
+    ///
+    /// Times are aligned to a common grid that starts at `origin`, so that many entries are checked in one wake-up.
     pub(crate) fn next_look(&mut self, now: Instant, origin: Instant, evented: bool) -> Instant {
         let period = if evented || self.is_present_file() {
             CHECK_PERIOD
@@ -128,7 +128,7 @@ impl Entry {
         }
     }
 
-    /// The process that is to be pinned for this entry, with the start time that was seen.
+    /// Returns the process to pin for this entry, with its observed start time.
     pub(crate) fn process(&self) -> Option<(i32, Option<u64>)> {
         match (&self.target, self.known) {
             (Target::Process(pid), Observation::Present { start_time, .. }) => Some((*pid, start_time)),
@@ -141,7 +141,7 @@ impl Entry {
     }
 }
 
-/// The first instant after `now` that is a multiple of `period` after `origin`.
+/// Returns the first instant after `now` that is a multiple of `period` after `origin`.
 fn on_grid(now: Instant, origin: Instant, period: Duration) -> Instant {
     let elapsed = now.saturating_duration_since(origin).as_nanos();
     let into_period = elapsed % period.as_nanos();
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_is_told_once_and_so_is_the_way_back() {
+    fn each_change_is_notified_once() {
         let now = Instant::now();
         let mut entry = named(Binding::Missing);
         let told: Vec<bool> = [
@@ -189,19 +189,19 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_becomes_free_is_reported() {
+    fn name_that_becomes_free_is_notified() {
         let now = Instant::now();
         let mut entry = named(Binding::Obstructed);
         assert!(!entry.learn(Observation::Obstructed, now, OWN));
         assert!(entry.learn(Observation::Absent, now, OWN), "the engine can create it now");
         let mut entry = named(Binding::Missing);
-        assert!(!entry.learn(Observation::Obstructed, now, OWN), "nothing has become possible");
+        assert!(!entry.learn(Observation::Obstructed, now, OWN), "it still cannot create one");
         assert!(entry.learn(Observation::Absent, now, OWN));
         assert!(named(Binding::Obstructed).learn(present(OTHER), now, OWN));
     }
 
     #[test]
-    fn what_the_engine_bound_is_no_news_but_anything_else_is() {
+    fn only_differences_from_bound_namespace_are_notified() {
         let now = Instant::now();
         assert!(!named(Binding::Bound { inode: OTHER }).learn(present(OTHER), now, OWN));
         assert!(named(Binding::Bound { inode: OTHER }).learn(present(OTHER + 1), now, OWN));
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_that_still_misses_what_it_was_told_of_is_told_again_but_slowly() {
+    fn missed_notification_is_repeated_after_check_period() {
         let start = Instant::now();
         let mut entry = named(Binding::Missing);
         assert!(entry.learn(present(OTHER), start, OWN));
@@ -218,14 +218,14 @@ mod tests {
         assert!(!entry.learn(present(OTHER), start + POLL_PERIOD, OWN));
         assert!(
             entry.learn(present(OTHER + 1), start + POLL_PERIOD, OWN),
-            "something else is news at once"
+            "another observation is notified at once"
         );
         entry = Entry::new(entry.target.clone(), Binding::Missing, Some(entry));
         assert!(entry.learn(present(OTHER + 1), start + POLL_PERIOD + CHECK_PERIOD, OWN));
     }
 
     #[test]
-    fn a_process_in_the_agents_own_namespace_is_told_once_until_it_moves_or_is_another_one() {
+    fn process_in_own_namespace_is_notified_once() {
         let start = Instant::now();
         let mut entry = Entry::new(Target::Process(42), Binding::Missing, None);
         let again = |entry: Entry| Entry::new(entry.target.clone(), Binding::Missing, Some(entry));
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pid_that_is_used_again_is_news_even_in_the_same_namespace() {
+    fn reused_pid_is_notified_even_in_same_namespace() {
         let now = Instant::now();
         let mut entry = Entry::new(Target::Process(42), Binding::Bound { inode: OTHER }, None);
         assert!(!entry.learn(run(OTHER, 5), now, OWN));
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_gives_no_event_is_looked_at_often_and_the_rest_slowly_on_a_common_grid() {
+    fn targets_without_events_are_checked_more_often() {
         let origin = Instant::now();
         let now = origin + Duration::from_millis(130);
         let next = |mut entry: Entry, evented| entry.next_look(now, origin, evented) - origin;
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_looks_within_a_millisecond_and_ends_after_a_hundred() {
+    fn burst_checks_within_1_ms_and_ends_after_100_ms() {
         let origin = Instant::now();
         let mut entry = named(Binding::Missing);
         entry.start_burst(origin);
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_ends_when_the_namespace_is_there() {
+    fn burst_ends_when_namespace_exists() {
         let origin = Instant::now();
         let mut entry = named(Binding::Missing);
         entry.start_burst(origin);

@@ -1,7 +1,7 @@
-//! Looks at namespace files, beside the watcher's task.
+//! Checks namespace files on other threads than the watcher's task.
 //!
-//! Owns the threads that look: on a file system whose server does not answer, a look never ends, and must not hold up any other.
-//! Must never look twice at a path at the same time. Start reading at [`FileLooks::look`].
+//! On a file system whose server does not respond, a check never ends; it must not block other checks. No path is checked twice at the same
+//! time.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -13,20 +13,20 @@ use tokio::task::spawn_blocking;
 
 use super::observation::{Observation, observe_file};
 
-/// Looks at the same time; each one is a thread while it lasts. Further ones wait.
+/// Maximum number of concurrent checks, each of which occupies a thread. Further checks are queued.
 const LOOKS_MAX: usize = 64;
 
-/// Looks under way and those that wait.
+/// Checks in flight and in the queue.
 #[derive(Default)]
 pub(super) struct FileLooks {
     under_way: FuturesUnordered<BoxFuture<'static, (PathBuf, Option<Observation>)>>,
     queue: VecDeque<PathBuf>,
-    /// Paths under way or in the queue.
+    /// Paths in flight or in the queue.
     asked: HashSet<PathBuf>,
 }
 
 impl FileLooks {
-    /// Looks at a path, unless that is under way already.
+    /// Starts a check of a path, unless one is in flight or queued.
     pub fn look(&mut self, path: &Path) {
         if self.asked.insert(path.to_owned()) {
             self.queue.push_back(path.to_owned());
@@ -44,14 +44,14 @@ impl FileLooks {
         }
     }
 
-    /// The next look that has ended; waits for ever if none does.
+    /// Returns the next completed check; waits forever if there is none.
     pub async fn next(&mut self) -> (PathBuf, Observation) {
         loop {
             match self.under_way.next().await {
                 Some((path, seen)) => {
                     self.asked.remove(&path);
                     self.start();
-                    // Without an observation, the runtime is ending.
+                    // If there is no observation, the runtime is ending.
                     if let Some(seen) = seen {
                         return (path, seen);
                     }

@@ -1,7 +1,7 @@
-//! What a namespace reference leads to at this moment, as far as it can be seen without entering anything.
+//! Resolves a namespace reference without entering the namespace.
 //!
-//! Owns the look at `/proc` and at namespace files. Must never keep a namespace or a process alive: every look ends with all
-//! descriptors closed, and it may be outdated at once. Start reading at [`observe`].
+//! Reads `/proc` and namespace files. Keeps no descriptor open, so it does not keep a namespace or process alive; an observation may be
+//! outdated at once.
 
 use std::{
     fs, io,
@@ -15,22 +15,22 @@ use rustix::{
 
 use crate::signals::process;
 
-/// `NSFS_MAGIC` of linux/magic.h: the type of the file system in which namespace files are.
+/// `NSFS_MAGIC` of linux/magic.h: type of the file system of namespace files.
 const NSFS_MAGIC: i64 = 0x6e73_6673;
 
-/// A reference to a namespace that is to be watched.
+/// A namespace reference to watch.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Target {
     /// A name in the directory of named namespaces (`ip netns`).
     Named(String),
     /// The network namespace of a process, by PID in the agent's PID namespace.
     Process(i32),
-    /// A namespace file. `/proc/<pid>/ns/net` is watched as [`Target::Process`] is.
+    /// A namespace file. `/proc/<pid>/ns/net` is watched like [`Target::Process`].
     File(PathBuf),
 }
 
 impl Target {
-    /// The same target, with the path of a process's namespace replaced by the process.
+    /// Replaces the path of a process's namespace by the process.
     pub(crate) fn normalized(self) -> Self {
         match &self {
             Self::File(path) => process_of(path).map_or(self, Self::Process),
@@ -39,32 +39,32 @@ impl Target {
     }
 }
 
-/// `/proc/<pid>/ns/net` and nothing else.
+/// Returns the process of the path `/proc/<pid>/ns/net`; `None` for any other path.
 fn process_of(path: &Path) -> Option<i32> {
     let pid: i32 = path.to_str()?.strip_prefix("/proc/")?.strip_suffix("/ns/net")?.parse().ok()?;
     (pid > 0).then_some(pid)
 }
 
-/// What a reference leads to.
+/// Result of resolving a reference.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Observation {
-    /// Nothing.
+    /// Does not exist.
     Absent,
-    /// Something that is not a namespace (yet): a file without a mount, or a symbolic link to nothing.
+    /// Exists, but is not a namespace (yet): a file without a mount, or a dangling symlink.
     Obstructed,
     /// A namespace.
     Present {
         /// Inode number of its nsfs file.
         inode: u64,
-        /// For a process: when it was started (clock ticks after boot), if known.
+        /// Start time of a process, if known (clock ticks after boot).
         start_time: Option<u64>,
     },
-    /// Something that cannot be looked at, and the error number; whoever opens it will get the same error and can report it.
+    /// Cannot be read; the error number. Opening it fails with the same error, which is reported then.
     Unreadable(i32),
 }
 
 impl Observation {
-    /// Whether the other one may be something else. A start time that is not known says nothing.
+    /// Returns whether the other observation may be of another object. An unknown start time counts as equal.
     pub(crate) fn differs_from(self, other: Self) -> bool {
         match (self, other) {
             (
@@ -80,14 +80,14 @@ impl Observation {
 
     fn of_error(error: &io::Error) -> Self {
         match error.raw_os_error().map(Errno::from_raw_os_error) {
-            // ESRCH is what /proc says when a process ends while it is read.
+            // /proc returns ESRCH if a process ends while it is read.
             Some(Errno::NOENT | Errno::NOTDIR | Errno::SRCH | Errno::LOOP | Errno::NAMETOOLONG | Errno::INVAL) | None => Self::Absent,
             Some(errno) => Self::Unreadable(errno.raw_os_error()),
         }
     }
 }
 
-/// Looks at what `target` leads to now. A look at a file may hang, if its file system does.
+/// Resolves `target` now. May block for a file if its file system does.
 pub(crate) fn observe(target: &Target, netns_dir: &Path) -> Observation {
     match target {
         Target::Named(name) if is_file_name(name) => observe_file(&netns_dir.join(name)),
@@ -97,7 +97,7 @@ pub(crate) fn observe(target: &Target, netns_dir: &Path) -> Observation {
     }
 }
 
-/// Whether a name stays inside the directory it is looked up in.
+/// Returns whether a name stays inside the directory in which it is looked up.
 fn is_file_name(name: &str) -> bool {
     !matches!(name, "" | "." | "..") && !name.contains(['/', '\0'])
 }
@@ -112,7 +112,7 @@ fn observe_process(pid: i32) -> Observation {
     }
 }
 
-/// O_PATH opens nothing but the name: no device, no FIFO and no permission of the file itself is needed.
+/// Resolves a namespace file. O_PATH opens only the name: no device or FIFO is opened, and no permission for the file itself is needed.
 pub(super) fn observe_file(path: &Path) -> Observation {
     let look = || -> rustix::io::Result<Option<u64>> {
         let file = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
@@ -133,7 +133,7 @@ pub(super) fn observe_file(path: &Path) -> Observation {
     }
 }
 
-/// Inode number of the agent's own network namespace.
+/// Returns the inode number of the agent's own network namespace.
 pub(crate) fn own_netns_inode() -> io::Result<u64> {
     use std::os::unix::fs::MetadataExt;
     fs::metadata("/proc/self/ns/net").map(|metadata| metadata.ino())
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_path_of_a_processs_namespace_is_the_process() {
+    fn path_of_process_namespace_is_normalized() {
         let normalized = |path: &str| Target::File(PathBuf::from(path)).normalized();
         assert_eq!(normalized("/proc/42/ns/net"), Target::Process(42));
         for other in [
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_present_only_when_it_is_a_namespace() -> Result<(), Box<dyn std::error::Error>> {
+    fn file_is_present_only_if_it_is_a_namespace() -> Result<(), Box<dyn std::error::Error>> {
         let directory = tempfile::tempdir()?;
         let file = directory.path().join("stale");
         let look = |target: &Target| observe(target, directory.path());
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_cannot_lead_out_of_its_directory() {
+    fn name_cannot_leave_its_directory() {
         for name in ["", ".", "..", "../self/ns/net", "a/b", "a\0b"] {
             assert_eq!(
                 observe(&Target::Named(name.to_owned()), Path::new("/proc/self/ns")),
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_with_another_start_time_is_another_one_unless_the_time_is_not_known() {
+    fn process_with_another_start_time_is_another_process() {
         let process = |start_time| Observation::Present { inode: 7, start_time };
         assert!(process(Some(1)).differs_from(process(Some(2))));
         assert!(!process(Some(1)).differs_from(process(None)));

@@ -1,6 +1,6 @@
-//! Events between the reader of the store and the receiver: merged, so that a slow receiver costs memory per key and not per change.
+//! Coalescing buffer between the reader of the store and the receiver of its events.
 //!
-//! Must never reorder or lose the newest state of a key. Start reading at [`Mailbox`]; [`Pending`] is the merging itself.
+//! Merges events, so that a slow receiver costs memory per key and not per change. Keeps the newest state of each key.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::{RawChange, RawItem, RawKey, SnapshotReason, SourceEvent};
 
-/// Filled by the reader, which never waits; emptied by one receiver.
+/// Coalescing buffer of events. The reader fills it without waiting; one receiver empties it.
 #[derive(Default)]
 pub(crate) struct Mailbox {
     // A std mutex: it is held for a few map operations and never across an await.
@@ -19,7 +19,7 @@ pub(crate) struct Mailbox {
     filled: Notify,
 }
 
-/// At most one event of each kind; newer ones replace or extend them.
+/// Merged events: at most one of each kind; newer ones replace or extend it.
 #[derive(Default)]
 struct Pending {
     reconnected: bool,
@@ -51,7 +51,7 @@ impl Mailbox {
         self.lock().take()
     }
 
-    /// Waits until there is an event. Returns whether the next one has content: keys of the store. Cancel-safe.
+    /// Waits until there is an event. Returns whether it has content, which are keys of the store. Cancel-safe.
     pub async fn filled(&self) -> bool {
         loop {
             let filled = self.filled.notified();
@@ -74,8 +74,8 @@ impl Pending {
     }
 
     fn snapshot(&mut self, revision: i64, reason: SnapshotReason, items: Vec<RawItem>) {
-        // The receiver never saw the snapshot that is replaced, so the reason for that one still holds; but the news that the
-        // store is another one must not be hidden by it, unless the receiver has nothing to compare with.
+        // The receiver has not seen the replaced snapshot, so its reason still holds. A replaced store must be reported even if another
+        // snapshot follows, unless the receiver has no earlier state to compare with.
         let reason = match (self.snapshot.take(), reason) {
             (Some((_, SnapshotReason::Initial, _)), _) => SnapshotReason::Initial,
             (_, replaced @ SnapshotReason::StoreReplaced { .. }) | (Some((_, replaced @ SnapshotReason::StoreReplaced { .. }, _)), _) => {
@@ -105,7 +105,7 @@ impl Pending {
         self.reconnected = true;
     }
 
-    /// Whether the event that comes next has content; `None` if there is none.
+    /// Returns whether the next event has content; `None` if there is no event.
     fn next_has_content(&self) -> Option<bool> {
         let has_content = self.snapshot.is_some() || !self.changes.is_empty();
         match (self.reconnected, has_content) {
@@ -115,7 +115,7 @@ impl Pending {
         }
     }
 
-    /// The next event: data is told to come from a connected store, and before the loss of the connection.
+    /// Takes the next event. Content is delivered after [`SourceEvent::Reconnected`] and before [`SourceEvent::Disconnected`].
     fn take(&mut self) -> Option<SourceEvent> {
         if std::mem::take(&mut self.reconnected) {
             return Some(SourceEvent::Reconnected);
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_revisions_are_merged_and_the_last_write_of_a_key_wins() {
+    fn revisions_are_merged_and_last_write_of_a_key_wins() {
         let mut pending = Pending::default();
         pending.changes(5, vec![change("a", 5, Some("1")), change("b", 5, Some("1"))]);
         pending.changes(6, vec![change("a", 6, None)]);
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_replaces_what_waits_and_later_changes_follow_it() {
+    fn snapshot_replaces_pending_changes() {
         let mut pending = Pending::default();
         pending.changes(5, vec![change("a", 5, Some("1"))]);
         pending.snapshot(7, SnapshotReason::Difference, Vec::new());
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn the_connection_is_told_as_it_is_now_and_data_comes_before_its_loss() {
+    fn newest_connection_state_is_reported_after_content() {
         let mut pending = Pending::default();
         pending.reconnected();
         pending.changes(5, vec![change("a", 5, None)]);
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn the_news_that_the_store_was_replaced_survives_merging() {
+    fn merging_keeps_store_replacement() {
         let mut pending = Pending::default();
         let replaced = SnapshotReason::StoreReplaced {
             evidence: "revision 1 < 9".into(),

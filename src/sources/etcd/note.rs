@@ -1,6 +1,6 @@
-//! What the agent remembers of the store over a restart, to tell a deletion made meanwhile from a store that lost its content.
+//! Note about the store that survives a restart, to distinguish deletions from a store that lost its content.
 //!
-//! Contains no I/O; [`crate::sources::note_file`] keeps a [`Note`] in the data directory.
+//! Performs no I/O; [`crate::sources::note_file`] keeps a [`Note`] in the data directory.
 
 use std::collections::BTreeMap;
 
@@ -8,38 +8,38 @@ use serde::{Deserialize, Serialize};
 
 use super::{RawItem, RawKey};
 
-/// Witnesses are taken from both ends of the key range, this many from each: keys that are deleted together are neighbours.
+/// Number of witnesses from each end of the key range. Keys that are deleted together are neighbours, so both ends are used.
 const WITNESSES: usize = 4;
 
-/// The store as it was read last.
+/// State of the store at the last read.
 #[derive(Clone, Default, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
-    /// Identity of the cluster, in hexadecimal digits.
+    /// Cluster ID, in hexadecimal.
     pub cluster: String,
-    /// Revision up to which the desired state had been read.
+    /// Revision up to which the desired state was read.
     pub revision: i64,
     /// Number of desired keys at that revision.
     pub keys: usize,
-    /// Some of these keys.
+    /// Some of these keys, with their revisions and values.
     pub witnesses: Vec<Witness>,
-    /// Why removals are held; `None` if they are not.
+    /// Reason why removals are held; `None` if they are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<Reason>,
-    /// Number of losses of the store's content that this process has noticed.
+    /// Number of losses of the store's content that this process has detected.
     #[serde(skip)]
     pub losses: u64,
 }
 
-/// Why removals are held.
+/// Reason why removals are held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {
-    /// What shows that the store lost its content.
+    /// Observation that shows that the store lost its content.
     pub evidence: String,
-    /// Revision of the store at which that was noticed.
+    /// Revision of the store at which the loss was detected.
     pub revision: i64,
 }
 
-/// One version of one key.
+/// One version of a key, by which the store is recognized.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Witness {
     key: String,
@@ -47,28 +47,28 @@ pub struct Witness {
     value_hash: u64,
 }
 
-/// The keys that a store had at an earlier revision.
+/// Keys of a store at an earlier revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Past {
-    /// Keys and the revisions of their last changes.
+    /// Keys and their modification revisions.
     Listed(BTreeMap<RawKey, i64>),
-    /// It cannot be read; why.
+    /// The revision cannot be read; the reason.
     Unknown(String),
 }
 
-/// What a listing at start means for someone who has a [`Note`].
+/// Result of comparing the first listing with a [`Note`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Recognition {
-    /// The store of the note: what is missing was deleted.
+    /// The store is that of the note; missing keys were deleted.
     Same,
-    /// The store of the note, restored from an older snapshot; in words.
+    /// The store is that of the note, restored from an older snapshot; the evidence.
     Restored(String),
-    /// Another store, or an emptied one; in words.
+    /// The store is another one or was emptied; the evidence.
     Replaced(String),
 }
 
 impl Note {
-    /// A note of a store with these keys: key, revision of its last change, hash of its value.
+    /// Creates a note about a store with these keys: key, modification revision, hash of the value.
     pub(super) fn of<'a>(
         cluster_id: u64,
         revision: i64,
@@ -95,22 +95,22 @@ impl Note {
         }
     }
 
-    /// The revision whose listing is needed to recognize the store; `None` if the present listing suffices.
+    /// Returns the revision whose listing is needed to recognize the store; `None` if the current listing is sufficient.
     pub(crate) fn doubts(&self, revision: i64, cluster_id: u64, items: &[RawItem]) -> Option<i64> {
         let in_doubt =
             self.cluster == format!("{cluster_id:x}") && revision >= self.revision && self.keys > 0 && !self.is_witnessed_by(items);
         in_doubt.then_some(self.revision)
     }
 
-    /// Judges the first listing of this process; `past` is the answer to [`Note::doubts`].
+    /// Compares the first listing of this process with the note; `past` is the answer to [`Note::doubts`].
     pub(crate) fn recognize(&self, revision: i64, cluster_id: u64, items: &[RawItem], past: &Past) -> Recognition {
         if self.cluster != format!("{cluster_id:x}") {
-            let evidence = format!("it is cluster {cluster_id:x}, before the agent was stopped it was {}", self.cluster);
+            let evidence = format!("the cluster was {} before the agent was stopped, now {cluster_id:x}", self.cluster);
             return Recognition::Replaced(evidence);
         }
         if revision < self.revision {
             let evidence = format!(
-                "it is at revision {revision}, before the agent was stopped it was at {}",
+                "the revision was {} before the agent was stopped, now it is only {revision}",
                 self.revision
             );
             return match self.is_witnessed_by(items) {
@@ -125,11 +125,11 @@ impl Note {
         match past {
             Past::Listed(listed) if self.is_listed_in(listed) => Recognition::Same,
             Past::Listed(_) => Recognition::Replaced(format!(
-                "the {keys} keys that the agent read at revision {} were not in it at that revision",
+                "the {keys} keys that the agent read at revision {} did not exist at that revision",
                 self.revision
             )),
             Past::Unknown(words) => Recognition::Replaced(format!(
-                "none of the known keys is as it was at revision {}, and its history does not tell why: {words}",
+                "none of the known keys is unchanged since revision {}, and the history of the store cannot be read: {words}",
                 self.revision
             )),
         }
@@ -149,7 +149,7 @@ impl Note {
     }
 }
 
-/// FNV-1a. The hash is compared with those of other builds of the program, so it must never change.
+/// Returns the FNV-1a hash of a value. It is compared with hashes of other versions of the program, so the algorithm must never change.
 pub(super) fn hash(value: &[u8]) -> u64 {
     let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
     value.iter().fold(0xcbf2_9ce4_8422_2325, step)
@@ -168,7 +168,7 @@ mod tests {
         range.map(item).collect()
     }
 
-    /// Of a store with keys 10 to 29, read at revision 30.
+    /// Returns a note about a store with keys 10 to 29, read at revision 30.
     fn note() -> Note {
         let items = items(10..30);
         Note::of(
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_note_survives_its_text() {
+    fn note_survives_serialization() {
         let text = serde_json::to_string(&note()).expect("JSON");
         assert_eq!(serde_json::from_str::<Note>(&text).expect("a note"), note());
         assert_eq!(note().witnesses.len(), 2 * WITNESSES);
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn deletions_of_a_store_that_moved_on_are_followed() {
+    fn deletions_in_known_store_are_followed() {
         let one_witness = items(29..30);
         assert_eq!(note().doubts(40, 7, &one_witness), None);
         assert_eq!(note().recognize(40, 7, &one_witness, &unknown()), Recognition::Same);
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_snapshot_is_recognized_by_a_key_that_is_as_it_was() {
+    fn restored_snapshot_is_recognized_by_an_unchanged_key() {
         assert!(matches!(
             note().recognize(15, 7, &items(10..15), &unknown()),
             Recognition::Restored(_)
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn another_or_an_emptied_store_is_not_taken_for_deletions() {
+    fn other_or_emptied_store_is_reported_as_replaced() {
         for (revision, cluster, items, past) in [
             (31, 8, items(10..30), unknown()),
             (29, 7, items(0..0), unknown()),
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn without_keys_there_is_nothing_to_lose() {
+    fn store_without_keys_has_nothing_to_lose() {
         let empty = Note::of(7, 30, 0, [].into_iter());
         assert_eq!(empty.recognize(30, 7, &[], &unknown()), Recognition::Same);
         assert_eq!(empty.recognize(35, 7, &items(31..35), &unknown()), Recognition::Same);

@@ -1,6 +1,6 @@
-//! What has been delivered so far, and how it compares with a listing of the store.
+//! State delivered to the receiver so far, and its comparison with a listing of the store. Performs no I/O.
 //!
-//! Owns the last state handed over: revision, and a fingerprint of each key. Must never do I/O. Start at [`Position::compare`].
+//! A position consists of a revision and a fingerprint of each key.
 
 use std::collections::BTreeMap;
 
@@ -11,39 +11,39 @@ use super::{
     note::{self, Note, Past},
 };
 
-/// One version of one key. The hash is needed because a store that was wiped and filled again by the same script has the
-/// same keys at the same revisions, with other values.
+/// Version of a key. The hash is needed because a store that was wiped and filled again by the same script has the same keys at the same
+/// revisions, but with other values.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Fingerprint {
     mod_revision: i64,
     value_hash: u64,
 }
 
-/// The state that the receiver of the events has, or will have when it has taken what is waiting.
+/// State that the receiver has, or will have after the pending events.
 pub(crate) struct Position {
     revision: i64,
     cluster_id: u64,
     known: BTreeMap<RawKey, Fingerprint>,
 }
 
-/// What a listing of the store means for someone who is at a [`Position`].
+/// Result of comparing a listing of the store with a [`Position`].
 #[derive(Debug, PartialEq)]
 pub(crate) enum Comparison {
-    /// Nothing happened.
+    /// No differences.
     Same,
-    /// The store moved on; these keys differ.
+    /// The store has advanced; these keys differ.
     Moved(Vec<RawChange>),
-    /// The store was restored from a snapshot of the same history; in words.
+    /// The store was restored from a snapshot of the same history; the evidence.
     Restored(String),
-    /// This is not the store that was read before, or it has lost its content; in words.
+    /// The store is another one, or has lost its content; the evidence.
     Replaced(String),
 }
 
-/// A key whose revision in the store is not the one delivered; `None`: the store does not have it.
+/// Keys whose revision in the store differs from the delivered one; `None` if the store does not have the key.
 pub(crate) type Suspects = BTreeMap<RawKey, Option<i64>>;
 
 impl Position {
-    /// The position of someone who was given exactly `items`.
+    /// Returns the position of a receiver that has exactly `items`.
     pub fn of_listing(revision: i64, cluster_id: u64, items: &[RawItem]) -> Self {
         let known = items.iter().map(|item| (item.key.clone(), fingerprint(item))).collect();
         Self {
@@ -53,12 +53,12 @@ impl Position {
         }
     }
 
-    /// Last revision of which the effects were delivered.
+    /// Returns the last revision whose changes were delivered.
     pub fn revision(&self) -> i64 {
         self.revision
     }
 
-    /// Takes one watch event. `None` if it is not newer than what was delivered, and so must not be delivered.
+    /// Records a watch event. Returns `None` if it is not newer than the delivered state and must not be delivered.
     pub fn apply(&mut self, change: RawChange) -> Option<RawChange> {
         if change.mod_revision <= self.revision {
             return None;
@@ -82,21 +82,22 @@ impl Position {
         }
     }
 
-    /// Ends a run of [`Position::apply`] for the events up to `revision`. Events of one revision come together, so the
-    /// position may only move when all of them were applied.
+    /// Completes the calls of [`Position::apply`] for the events up to `revision`.
+    ///
+    /// Events of one revision belong together, so the position may only advance after all of them.
     pub fn advance(&mut self, revision: i64) {
         self.revision = self.revision.max(revision);
     }
 
-    /// What a later process needs to recognize this store.
+    /// Returns the note with which a later process recognizes this store.
     pub fn note(&self) -> Note {
         let known = self.known.iter().map(|(key, known)| (key, known.mod_revision, known.value_hash));
         Note::of(self.cluster_id, self.revision, self.known.len(), known)
     }
 
-    /// The revision whose listing would tell whether the keys that a listing lacks were deleted or lost: `None` if there is no
-    /// doubt. There is one if not a single known key is as it was, because a store that was wiped and written to since looks the
-    /// same.
+    /// Returns the revision whose listing shows whether missing keys were deleted or lost; `None` if there is no doubt.
+    ///
+    /// There is a doubt if no known key is unchanged: a store that was wiped and written to since looks the same.
     pub fn doubts(&self, revision: i64, cluster_id: u64, items: &[RawItem]) -> Option<i64> {
         if cluster_id != self.cluster_id || revision <= self.revision || self.known.is_empty() {
             return None;
@@ -112,14 +113,13 @@ impl Position {
         (present < self.known.len()).then_some(self.revision)
     }
 
-    /// Compares with a complete listing (with values) taken after a loss of the connection; `past` is the answer to
-    /// [`Position::doubts`].
+    /// Compares with a complete listing (with values) after a lost connection; `past` is the answer to [`Position::doubts`].
     ///
-    /// A store that only moved on holds every key with a revision up to ours exactly as delivered. A restored snapshot holds some of
-    /// them so, and others in an earlier version. Anything else is another store or an emptied one.
+    /// A store that has only advanced has every key with a revision up to that of the position exactly as delivered. A restored snapshot
+    /// has some of these keys unchanged, and others in an earlier version. Otherwise the store is another one or was emptied.
     pub fn compare(&self, revision: i64, cluster_id: u64, items: &[RawItem], past: &Past) -> Comparison {
         if cluster_id != self.cluster_id {
-            return Comparison::Replaced(format!("it is cluster {cluster_id:x}, before it was {:x}", self.cluster_id));
+            return Comparison::Replaced(format!("the cluster ID is {cluster_id:x}; it was {:x} before", self.cluster_id));
         }
         let mut changes = Vec::new();
         let mut gone = self.known.clone();
@@ -132,7 +132,7 @@ impl Position {
             }
             if item.mod_revision <= self.revision {
                 if known.is_some_and(|known| known.mod_revision <= item.mod_revision) {
-                    let evidence = format!("key {} at revision {} is not as it was", item.key, item.mod_revision);
+                    let evidence = format!("key {} at revision {} differs from what was read", item.key, item.mod_revision);
                     return Comparison::Replaced(evidence);
                 }
                 earlier.get_or_insert(item);
@@ -144,9 +144,9 @@ impl Position {
             });
         }
         let evidence = if revision < self.revision {
-            Some(format!("it is at revision {revision}, before it was at {}", self.revision))
+            Some(format!("the revision is {revision}; it was {} before", self.revision))
         } else {
-            earlier.map(|item| format!("key {} is as it was at revision {}", item.key, item.mod_revision))
+            earlier.map(|item| format!("key {} has the earlier revision {}", item.key, item.mod_revision))
         };
         if let Some(evidence) = evidence {
             return match unchanged || self.known.is_empty() {
@@ -174,18 +174,18 @@ impl Position {
         }
     }
 
-    /// Why the past of the store does not show that the known keys were ever in it.
+    /// Returns why the history of the store does not show that it ever had the known keys.
     fn contradicted_by(&self, past: &Past) -> Option<String> {
-        let lost = format!("none of the {} known keys is as it was", self.known.len());
+        let lost = format!("none of the {} known keys is unchanged", self.known.len());
         let listed = match past {
             Past::Listed(listed) => listed,
-            Past::Unknown(words) => return Some(format!("{lost}, and its history does not tell why: {words}")),
+            Past::Unknown(words) => return Some(format!("{lost}, and the history of the store cannot be read: {words}")),
         };
         let as_known = |(key, known): (&RawKey, &Fingerprint)| listed.get(key) == Some(&known.mod_revision);
-        (!self.known.iter().all(as_known)).then(|| format!("{lost}, and they were not in it at revision {}", self.revision))
+        (!self.known.iter().all(as_known)).then(|| format!("{lost}, and they did not exist at revision {}", self.revision))
     }
 
-    /// Moves to `revision` with the changes that [`Position::compare`] found.
+    /// Moves to `revision`, with the changes returned by [`Position::compare`].
     pub fn move_to(&mut self, revision: i64, changes: &[RawChange]) {
         for change in changes {
             self.record(change);
@@ -193,8 +193,10 @@ impl Position {
         self.advance(revision);
     }
 
-    /// Compares with a listing of keys only, taken at `revision` while the watch runs. Keys that the watch has already
-    /// brought in a later version do not count. What is reported may still be on its way through the watch.
+    /// Compares with a listing of keys only, taken at `revision` while the watch runs.
+    ///
+    /// Ignores keys of which the watch has already delivered a later version. The watch may still deliver the differences that are
+    /// returned.
     pub fn suspects(&self, revision: i64, mut listed: BTreeMap<RawKey, i64>) -> Suspects {
         let mut suspects = Suspects::new();
         for (key, known) in &self.known {
@@ -218,7 +220,7 @@ fn fingerprint(item: &RawItem) -> Fingerprint {
     }
 }
 
-/// Cuts the prefix off; a key without it cannot come out of a listing of the prefix, and is left out.
+/// Removes the prefix from keys. A listing of the prefix contains no other keys; if it did, they would be skipped.
 pub(super) fn strip(prefix: &[u8], items: Vec<KeyValue>) -> Vec<RawItem> {
     let listed = items.into_iter().filter_map(|item| {
         let mod_revision = item.mod_revision();
@@ -245,7 +247,7 @@ mod tests {
     }
 
     fn unasked() -> Past {
-        Past::Unknown("nobody asked".to_owned())
+        Past::Unknown("not requested".to_owned())
     }
 
     fn position() -> Position {
@@ -253,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn an_equal_listing_means_that_nothing_happened_even_at_a_later_revision() {
+    fn equal_listing_at_later_revision_has_no_differences() {
         assert_eq!(
             position().compare(10, 7, &[listed("a", "1", 3), listed("b", "2", 9)], &unasked()),
             Comparison::Same
@@ -265,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn later_puts_and_deletions_are_found_by_difference() {
+    fn later_puts_and_deletions_are_detected() {
         let past = Past::Listed(BTreeMap::from([(RawKey::from(&b"a"[..]), 3), (RawKey::from(&b"b"[..]), 9)]));
         let Comparison::Moved(changes) = position().compare(12, 7, &[listed("b", "x", 11), listed("c", "y", 12)], &past) else {
             panic!("the store moved on");
@@ -283,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_with_another_past_is_told_from_one_that_moved_on() {
+    fn store_with_another_history_is_reported_as_replaced() {
         for (revision, cluster, items) in [
             (10, 8, vec![listed("a", "1", 3), listed("b", "2", 9)]),
             (50, 7, vec![listed("a", "other value at the same revision", 3), listed("b", "2", 9)]),
@@ -300,14 +302,14 @@ mod tests {
     }
 
     #[test]
-    fn a_restored_snapshot_has_known_keys_as_they_were_or_earlier() {
+    fn restored_snapshot_has_unchanged_and_earlier_keys() {
         for (revision, items) in [
             (9, vec![listed("a", "1", 3), listed("b", "2", 9)]),
             (
                 5,
                 vec![listed("a", "1", 3), listed("b", "earlier", 4), listed("deleted since", "x", 5)],
             ),
-            // `etcdutl snapshot restore --bump-revision`.
+            // As after `etcdutl snapshot restore --bump-revision`.
             (1_000_000, vec![listed("a", "1", 3), listed("b", "earlier", 4)]),
         ] {
             let compared = position().compare(revision, 7, &items, &unasked());
@@ -316,12 +318,12 @@ mod tests {
     }
 
     #[test]
-    fn an_emptied_store_is_told_from_deletions_by_the_listing_of_the_known_revision() {
+    fn past_listing_distinguishes_emptied_store_from_deletions() {
         let key = |name: &str| RawKey::from(name.as_bytes());
         let refilled = [listed("a", "1", 12)];
         assert_eq!(position().doubts(20, 7, &[]), Some(10));
         assert_eq!(position().doubts(20, 7, &refilled), Some(10));
-        assert_eq!(position().doubts(20, 7, &[listed("a", "1", 3)]), None, "one key is as it was");
+        assert_eq!(position().doubts(20, 7, &[listed("a", "1", 3)]), None, "one key is unchanged");
         assert_eq!(
             position().doubts(20, 7, &[listed("a", "x", 12), listed("b", "y", 13)]),
             None,
@@ -341,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_is_not_newer_is_not_delivered_again() {
+    fn event_that_is_not_newer_is_not_delivered_again() {
         let mut position = position();
         let change = |mod_revision| RawChange {
             key: RawKey::from(&b"a"[..]),
@@ -350,13 +352,13 @@ mod tests {
         };
         assert_eq!(position.apply(change(10)), None);
         assert!(position.apply(change(11)).is_some());
-        assert!(position.apply(change(11)).is_some(), "the other keys of one revision still come");
+        assert!(position.apply(change(11)).is_some(), "other keys of the same revision may follow");
         position.advance(11);
         assert_eq!(position.apply(change(11)), None);
     }
 
     #[test]
-    fn a_key_that_differs_from_the_delivered_state_is_suspect_unless_the_watch_is_ahead() {
+    fn differing_key_is_suspect_unless_watch_is_ahead() {
         let mut position = position();
         let listing = |items: &[(&str, i64)]| items.iter().map(|(k, r)| (RawKey::from(k.as_bytes()), *r)).collect();
         assert!(position.suspects(10, listing(&[("a", 3), ("b", 9)])).is_empty());

@@ -1,7 +1,4 @@
-//! What a listing or an answer of the watch means: the decisions of the reader, without any connection.
-//!
-//! Owns the [`Position`] and what the receiver was told of the connection. Must never do I/O. Start reading at
-//! [`Reading::established`].
+//! Processes listings and watch responses of the store, and decides which events to deliver. Performs no I/O.
 
 use std::collections::BTreeMap;
 
@@ -11,37 +8,37 @@ use super::{
     position::{Comparison, Position, Suspects},
 };
 
-/// What a comparison of all keys' revisions has shown.
+/// Result of comparing the revisions of all keys with what was delivered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Compared {
-    /// What was delivered is what the store has.
+    /// The delivered state is that of the store.
     Same,
-    /// There are differences, which may be on their way: to be compared once more soon.
+    /// There are differences, but the watch may still deliver them; compare again soon.
     InDoubt,
-    /// The same differences twice: all must be listed again.
+    /// The same differences were observed twice; everything must be listed again.
     Different,
 }
 
-/// See the [module documentation](self).
+/// State of the reader: its [`Position`], and the connection state that was reported to the receiver.
 #[derive(Default)]
 pub(crate) struct Reading {
-    /// What the receiver is to be told.
+    /// Events to deliver.
     events: Vec<SourceEvent>,
-    /// What an earlier process remembered of the store.
+    /// Note of an earlier process about the store.
     note: Option<Note>,
     /// `None` until the first snapshot.
     position: Option<Position>,
-    /// Set when the next listing must be delivered as a whole.
+    /// Set if the next listing must be delivered as a snapshot.
     snapshot_because: Option<SnapshotReason>,
-    /// The loss of the connection that the receiver knows of.
+    /// Loss of the connection that was reported last, until the store can be reached again.
     told: Option<String>,
     suspects: Suspects,
-    /// Losses of the store's content that were noticed.
+    /// Number of detected losses of the store's content.
     losses: u64,
 }
 
 impl Reading {
-    /// Nothing is known yet. The store must be the one of this note, if there is one.
+    /// Creates the initial state. If there is a note, the first listing is checked against it.
     pub fn recognizing(note: Option<Note>) -> Self {
         Reading {
             note,
@@ -49,13 +46,14 @@ impl Reading {
         }
     }
 
-    /// Takes what the receiver is to be told, in order. It must not be delivered before [`Reading::note`] is: the note is never older than
-    /// an event that was delivered.
+    /// Takes the events to deliver, in order.
+    ///
+    /// [`Reading::note`] must be published first: the note is never older than a delivered event.
     pub fn take_events(&mut self) -> Vec<SourceEvent> {
         std::mem::take(&mut self.events)
     }
 
-    /// What a later process needs to recognize the store; `None` before the first listing.
+    /// Returns the note with which a later process recognizes the store; `None` before the first listing.
     pub fn note(&self) -> Option<Note> {
         let note = self.position.as_ref().map(Position::note)?;
         Some(Note {
@@ -64,7 +62,7 @@ impl Reading {
         })
     }
 
-    /// The revision whose keys must be listed as well before the listing can be judged, if any; see [`Past`].
+    /// Returns the revision whose keys must be listed as well before the listing can be interpreted, if any; see [`Past`].
     pub fn doubts(&self, revision: i64, cluster_id: u64, items: &[RawItem]) -> Option<i64> {
         match (&self.position, &self.note) {
             (Some(position), _) => position.doubts(revision, cluster_id, items),
@@ -73,8 +71,9 @@ impl Reading {
         }
     }
 
-    /// Everything was listed at `revision`, and is being watched from the next one on; `past` is the answer to [`Reading::doubts`].
-    /// Returns whether the store is back after a loss that was reported.
+    /// Processes a complete listing at `revision`, after which the watch starts; `past` is the answer to [`Reading::doubts`].
+    ///
+    /// Returns whether the store is reachable again after a reported loss.
     pub fn established(&mut self, revision: i64, cluster_id: u64, items: Vec<RawItem>, past: &Past) -> bool {
         let back = self.told.take().is_some();
         if back {
@@ -85,7 +84,7 @@ impl Reading {
         back
     }
 
-    /// Delivers what a listing has brought, and returns the position after it.
+    /// Adds the events of a listing, and returns the new position.
     fn adopt(&mut self, revision: i64, cluster_id: u64, items: Vec<RawItem>, past: &Past) -> Position {
         let reason = match (self.position.take(), self.snapshot_because.take()) {
             (None, _) => match &self.note {
@@ -117,8 +116,9 @@ impl Reading {
         position
     }
 
-    /// Takes the changes of one answer of the watch. The server never splits one revision over two answers, as splitting
-    /// (`fragment`) is not asked for; an answer may hold many revisions.
+    /// Processes the changes of one watch response.
+    ///
+    /// The server never splits one revision over two responses, because `fragment` is not set; one response may contain many revisions.
     pub fn watched(&mut self, answer: Vec<RawChange>) {
         let Some(position) = &mut self.position else { return };
         let mut revision = position.revision();
@@ -133,14 +133,14 @@ impl Reading {
         }
     }
 
-    /// Takes a listing of the keys alone, made at `revision` while the watch runs.
+    /// Processes a listing of keys only, made at `revision` while the watch runs.
     pub fn compared(&mut self, revision: i64, listed: BTreeMap<RawKey, i64>) -> Compared {
         let Some(position) = &mut self.position else {
             return Compared::Same;
         };
         let found = position.suspects(revision, listed);
         if found.is_empty() {
-            // Nothing below the prefix changed; others have written elsewhere.
+            // The prefix did not change; other keys were written.
             position.advance(revision);
         }
         let confirmed = found.iter().any(|(key, mod_revision)| self.suspects.get(key) == Some(mod_revision));
@@ -152,12 +152,12 @@ impl Reading {
         }
     }
 
-    /// The next listing must be delivered as a whole.
+    /// Requests that the next listing is delivered as a snapshot.
     pub fn list_again(&mut self, reason: SnapshotReason) {
         self.snapshot_because = Some(reason);
     }
 
-    /// The connection is lost, or could not be made. The result is whether that is news.
+    /// Records that the connection was lost or could not be made. Returns whether the message differs from the last reported one.
     pub fn lost(&mut self, message: String) -> bool {
         let news = self.told.as_ref() != Some(&message);
         if news {

@@ -1,4 +1,4 @@
-//! When namespaces are read, in times only.
+//! Tests of the times at which namespaces are read.
 
 use super::*;
 
@@ -10,7 +10,7 @@ const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
-/// A plan with two open namespaces, in the first second.
+/// Returns a plan with two open namespaces, at 1 s.
 fn plan() -> ReadingPlan {
     let mut plan = ReadingPlan::new(SWEEP);
     plan.opened(RED);
@@ -28,7 +28,7 @@ fn swept(_: NetnsId) -> bool {
 }
 
 #[test]
-fn a_watched_namespace_is_read_shortly_after_an_event_and_then_not_again() {
+fn watched_namespace_is_read_once_after_an_event() {
     let mut plan = plan();
     assert_eq!(plan.next_deadline(), None);
     plan.changed(RED);
@@ -40,7 +40,7 @@ fn a_watched_namespace_is_read_shortly_after_an_event_and_then_not_again() {
 }
 
 #[test]
-fn events_lead_to_a_reading_per_interval_which_grows_with_the_namespace() {
+fn read_interval_grows_with_namespace_size() {
     let mut plan = plan();
     plan.read_now(RED);
     assert_eq!(plan.take_due(ms(1_000), watched), [RED]);
@@ -53,11 +53,11 @@ fn events_lead_to_a_reading_per_interval_which_grows_with_the_namespace() {
     plan.changed(RED);
     assert_eq!(plan.next_deadline(), Some(ms(1_230)));
     plan.read_soon(RED);
-    assert_eq!(plan.next_deadline(), Some(ms(1_060)), "no answer to an event");
+    assert_eq!(plan.next_deadline(), Some(ms(1_060)), "this read is not caused by an event");
 }
 
 #[test]
-fn the_earlier_of_two_plans_counts() {
+fn earlier_of_two_planned_reads_counts() {
     let mut plan = plan();
     plan.retry_later(RED);
     plan.detect_later(RED);
@@ -71,7 +71,7 @@ fn the_earlier_of_two_plans_counts() {
 }
 
 #[test]
-fn namespaces_that_are_not_watched_are_read_at_different_times() {
+fn unwatched_namespaces_are_read_at_different_times() {
     let mut plan = plan();
     plan.sweep(RED);
     plan.sweep(BLUE);
@@ -81,7 +81,7 @@ fn namespaces_that_are_not_watched_are_read_at_different_times() {
 }
 
 #[test]
-fn a_closed_namespace_is_not_read() {
+fn closed_namespace_is_not_read() {
     let mut plan = plan();
     plan.read_now(RED);
     plan.closed(RED);
@@ -93,7 +93,7 @@ fn a_closed_namespace_is_not_read() {
 }
 
 #[test]
-fn a_resync_is_over_when_its_reading_has_succeeded() {
+fn resync_lasts_until_its_read_succeeds() {
     let mut plan = plan();
     assert!(!plan.read_all(ms(1_000)));
     assert_eq!(plan.take_due(ms(1_000), watched), [RED, BLUE]);
@@ -105,7 +105,7 @@ fn a_resync_is_over_when_its_reading_has_succeeded() {
 }
 
 #[test]
-fn nothing_is_read_during_a_bulk_change_and_all_that_is_watched_after_it() {
+fn bulk_change_pauses_reads_until_its_end() {
     let mut plan = plan();
     assert!(plan.batch(1_000, ms(1_000)));
     plan.read_now(RED);
@@ -117,7 +117,7 @@ fn nothing_is_read_during_a_bulk_change_and_all_that_is_watched_after_it() {
 }
 
 #[test]
-fn a_resync_ends_a_bulk_change() {
+fn resync_ends_bulk_change() {
     let mut plan = plan();
     assert!(plan.batch(1_000, ms(1_000)));
     assert!(plan.read_all(ms(1_001)));
