@@ -1,6 +1,4 @@
-//! Generates the gRPC services of `proto/`, whose messages are those of the `models` crate.
-//!
-//! Owns the list of files with services. Must never generate a message a second time. Start at [`main`].
+//! Generates the gRPC services from `proto/`. Their messages come from the `models` crate and are not generated again.
 
 use std::error::Error;
 

@@ -1,8 +1,7 @@
-//! The way to the store: endpoints, TLS, user and password, time limits, and what an error of the store means.
+//! Sessions with the store, an etcd v3 API server: endpoints, TLS, authentication, time limits and errors.
 //!
-//! Owns one thing: a [`Session`] with *one* endpoint of a store that speaks the etcd v3 API. The etcd client's own balancing
-//! keeps sending calls to endpoints that are dead, so each session has a single endpoint and the [`Connector`] walks through
-//! the list when one fails. Must never decide what keys mean, and never print a password. Start reading at [`Connector`].
+//! A [`Session`] uses exactly one endpoint, because the load balancing of the etcd client keeps sending calls to dead endpoints. The
+//! [`Connector`] tries the endpoints in turn when one fails. Passwords are never printed.
 
 use std::{fmt, future::Future, path::PathBuf, time::Duration};
 
@@ -18,34 +17,35 @@ mod renewal;
 pub use error::{StoreError, StoreErrorKind};
 pub use renewal::Renewal;
 
-/// Interval of HTTP/2 pings; nothing else shows that a server is frozen while its connection stands. etcd hangs up on
-/// clients that ping more often than its `--grpc-keepalive-min-time`, 5 s by default, without getting data: an idle watch
-/// with a ping every second is cut every four seconds.
+/// Interval of HTTP/2 pings. Without them, a frozen server whose connection is still open would go unnoticed.
+///
+/// etcd closes the connection of a client that pings more often than its `--grpc-keepalive-min-time` (5 s by default) while it receives no
+/// data: an idle watch with a ping every second is cut every four seconds.
 const PING_INTERVAL: Duration = Duration::from_secs(6);
-/// A server that has not answered a ping for this long is given up.
+/// Time after which a server that does not answer a ping is given up.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
-/// Limit of a TCP connection attempt (plus TLS handshake) to one endpoint.
+/// Time limit for a TCP connection to an endpoint, including the TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Limit of one unary call. A frozen server is noticed earlier by [`PING_INTERVAL`]; this catches one that answers pings only.
+/// Time limit for a unary call. [`PING_INTERVAL`] detects a frozen server earlier; this limit catches servers that answer only pings.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Largest accepted answer in bytes. The client's own default, 4 MiB, is less than one page of large values.
+/// Maximum size of an answer in bytes. The default of the client, 4 MiB, is less than one page of large values.
 const MESSAGE_SIZE_MAX: usize = 1 << 30;
-/// Keys in one page of a listing.
+/// Number of keys in one page of a listing.
 const PAGE_KEYS: i64 = 1_000;
 
-/// Where the store is and how to speak to it.
+/// Address of the store and how to connect to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreConfig {
-    /// `http://host:port`, `https://host:port` or `host:port` (https when `tls` is set); tried in this order, round and round.
+    /// `http://host:port`, `https://host:port` or `host:port` (https if `tls` is set), tried in turn in this order.
     pub endpoints: Vec<String>,
-    /// Certificates; needed by every https endpoint.
+    /// Certificates, required by https endpoints.
     pub tls: Option<TlsFiles>,
-    /// User of the store, when its authentication is enabled.
+    /// User of the store, if its authentication is enabled.
     pub credentials: Option<Credentials>,
 }
 
 impl StoreConfig {
-    /// A store without TLS and authentication, for loopback and tests.
+    /// Creates a configuration without TLS and authentication, for loopback and tests.
     pub fn plain<I: IntoIterator<Item = S>, S: Into<String>>(endpoints: I) -> Self {
         Self {
             endpoints: endpoints.into_iter().map(Into::into).collect(),
@@ -55,12 +55,12 @@ impl StoreConfig {
     }
 }
 
-/// PEM files for TLS. They are read at every connection, so that renewed certificates are used without a restart.
+/// PEM files for TLS. They are read again for each connection, so that renewed certificates are used without a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
     /// Certificates of the authorities that may have signed the server's certificate.
     pub ca: PathBuf,
-    /// Client certificate and its private key, when the server asks for one.
+    /// Client certificate and its private key, if the server requests one.
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
@@ -69,21 +69,21 @@ pub struct TlsFiles {
 pub struct Credentials {
     /// User name.
     pub user: String,
-    /// Its password.
+    /// Password of the user.
     pub password: Password,
 }
 
-/// A password. It has no `Display`, and `Debug` does not show it, so that it cannot reach a log by accident.
+/// A password. It has no `Display`, and `Debug` does not show it, so that it cannot be logged by accident.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(String);
 
 impl Password {
-    /// Takes the clear text.
+    /// Creates a password from clear text.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The clear text, for the authentication call only.
+    /// Returns the clear text, for the authentication call only.
     fn expose(&self) -> &str {
         &self.0
     }
@@ -95,7 +95,7 @@ impl fmt::Debug for Password {
     }
 }
 
-/// Opens sessions: one endpoint after the other, for ever in turn.
+/// Opens sessions, trying the endpoints in turn.
 #[derive(Debug)]
 pub struct Connector {
     config: StoreConfig,
@@ -103,16 +103,17 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// Checks what can be checked without the network: that there is an endpoint, that each can be parsed, that the TLS files
-    /// can be read.
+    /// Creates a connector and checks its configuration without using the network.
+    ///
+    /// There must be at least one endpoint, all endpoints must be valid, and the TLS files readable.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Configuration`], naming the endpoint or file.
+    /// Fails with [`StoreErrorKind::Configuration`], which names the endpoint or file.
     pub fn new(config: StoreConfig) -> Result<Self, StoreError> {
         if config.endpoints.is_empty() {
             return Err(StoreError::configuration(
                 "the list of etcd endpoints",
-                "it is empty; name at least one, as http://host:2379",
+                "it is empty; name at least one, for example http://host:2379",
             ));
         }
         let tls = read_tls(config.tls.as_ref())?;
@@ -123,11 +124,13 @@ impl Connector {
         Ok(Self { config, next: 0 })
     }
 
-    /// Connects to the first endpoint that answers a read under `probe` (a key the caller may read), beginning with the one
-    /// that answered last. Each endpoint is tried once; a single endpoint too, since its owner waits and comes back.
+    /// Connects to the first endpoint that answers a read of `probe` (a key that the user may read), starting with the one that answered
+    /// last.
+    ///
+    /// Each endpoint is tried once, even if there is only one: the caller waits and calls again.
     ///
     /// # Errors
-    /// The error of the last endpoint tried.
+    /// Fails with the error of the last endpoint.
     pub async fn connect(&mut self, probe: &[u8]) -> Result<Session, StoreError> {
         let count = self.config.endpoints.len();
         let mut last = None;
@@ -144,7 +147,7 @@ impl Connector {
         Err(last.unwrap_or_else(|| StoreError::configuration("the list of etcd endpoints", "it is empty")))
     }
 
-    /// Begins with the following endpoint next time; called when a session with the present one has failed.
+    /// Moves on to the next endpoint. Called when a session with the current one has failed.
     pub fn skip(&mut self) {
         self.next = (self.next + 1) % self.config.endpoints.len().max(1);
     }
@@ -153,11 +156,11 @@ impl Connector {
         let tls = read_tls(self.config.tls.as_ref())?;
         let url = endpoint_url(&self.config.endpoints[index], tls.is_some())?;
         let mut options = ConnectOptions::new()
-            // Only while a stream (watch, lease) is open: etcd takes pings on a connection without one as an attack.
+            // Pings only while a stream (watch, lease) is open: etcd regards pings on a connection without one as an attack.
             .with_keep_alive(PING_INTERVAL, PING_TIMEOUT)
             .with_keep_alive_while_idle(false)
             .with_connect_timeout(CONNECT_TIMEOUT)
-            // In a cluster, a member that has lost the others would otherwise keep a watch open that never reports anything.
+            // Without it, a cluster member that has lost the others would keep a watch open that never reports anything.
             .with_require_leader(true);
         if let Some(credentials) = &self.config.credentials {
             options = options
@@ -172,7 +175,7 @@ impl Connector {
             place: Place(url.into()),
             client,
         };
-        // The client connects lazily: only an answered call shows that there is a store.
+        // The client connects lazily: only an answered call shows that the store is reachable.
         let mut kv = session.kv();
         session
             .call("reading", kv.get(probe, Some(GetOptions::new().with_limit(1).with_keys_only())))
@@ -181,69 +184,69 @@ impl Connector {
     }
 }
 
-/// A connection to one endpoint that has answered at least once.
+/// Connection to one endpoint, which has answered at least once.
 pub struct Session {
     place: Place,
     client: Client,
 }
 
-/// Where calls go; for calls that outlive the borrow of a [`Session`].
+/// Endpoint of a session, for calls that outlive the borrow of a [`Session`].
 #[derive(Clone, Debug)]
 pub struct Place(std::sync::Arc<str>);
 
 impl Place {
-    /// As [`Session::call`].
+    /// Like [`Session::call`].
     ///
     /// # Errors
-    /// As [`Session::call`].
+    /// Returns the errors of [`Session::call`].
     pub async fn call<T>(&self, action: &'static str, call: impl Future<Output = Result<T, etcd_client::Error>>) -> Result<T, StoreError> {
         bounded(&self.0, action, call).await
     }
 }
 
-/// All keys under a prefix as they were at one revision.
+/// All keys with a prefix, as of one revision.
 pub struct Listing {
-    /// Revision of the store at which everything was read.
+    /// Revision of the store at which all keys were read.
     pub revision: i64,
-    /// Identity of the cluster that answered (0 when the server does not tell).
+    /// Id of the cluster that answered, 0 if the server does not report it.
     pub cluster_id: u64,
-    /// The keys, ascending.
+    /// The keys, in ascending order.
     pub items: Vec<KeyValue>,
 }
 
 impl Session {
-    /// URL of the endpoint.
+    /// Returns the URL of the endpoint.
     pub fn endpoint(&self) -> &str {
         &self.place.0
     }
 
-    /// The same place, to be owned by a call.
+    /// Returns the endpoint as an owned value.
     pub fn place(&self) -> Place {
         self.place.clone()
     }
 
-    /// Client for keys, with the raised message size.
+    /// Returns a client for keys, with the larger message size.
     pub fn kv(&self) -> KvClient {
         self.client.kv_client().max_decoding_message_size(MESSAGE_SIZE_MAX)
     }
 
-    /// Client for leases.
+    /// Returns a client for leases.
     pub fn lease(&self) -> LeaseClient {
         self.client.lease_client()
     }
 
-    /// Runs one call with the time limit, and tells in its error where and what was attempted.
+    /// Runs a call with a time limit. Its error names the endpoint and the action.
     ///
     /// # Errors
-    /// The server's answer, or [`StoreErrorKind::Unreachable`] when there was none in time.
+    /// Fails with the server's error, or with [`StoreErrorKind::Unreachable`] if there is no answer in time.
     pub async fn call<T>(&self, action: &'static str, call: impl Future<Output = Result<T, etcd_client::Error>>) -> Result<T, StoreError> {
         self.place.call(action, call).await
     }
 
-    /// Revokes a lease, so that its keys vanish; one that is gone already is as good.
+    /// Revokes a lease, which deletes its keys. Succeeds if the lease does not exist any more.
     ///
     /// # Errors
-    /// As [`Session::call`].
+    /// Returns the errors of [`Session::call`].
     pub async fn revoke(&self, lease: i64) -> Result<(), StoreError> {
         match self.call("revoking a lease", self.lease().revoke(lease)).await {
             Err(error) if error.kind() != StoreErrorKind::LeaseNotFound => Err(error),
@@ -251,7 +254,7 @@ impl Session {
         }
     }
 
-    /// Describes an error of a stream of this session (watch, keep-alive).
+    /// Converts an error of a stream of this session (watch, keep-alive).
     pub fn stream_error(&self, action: &'static str, error: &etcd_client::Error) -> StoreError {
         StoreError::from_client(self.endpoint(), action, error)
     }
@@ -259,15 +262,15 @@ impl Session {
     /// Lists the keys under `prefix` in pages, all at the revision of the first page.
     ///
     /// # Errors
-    /// As [`Session::call`]; also when that revision is compacted between two pages (list again).
+    /// Returns the errors of [`Session::call`]. Also fails if the revision is compacted between two pages; list again in this case.
     pub async fn list(&self, prefix: &[u8], keys_only: bool) -> Result<Listing, StoreError> {
         self.list_at(prefix, keys_only, 0).await
     }
 
-    /// As [`Session::list`], as it was at a revision.
+    /// Like [`Session::list`], as of a revision.
     ///
     /// # Errors
-    /// As [`Session::list`]; [`StoreErrorKind::Compacted`] if the store no longer knows.
+    /// Returns the errors of [`Session::list`], and [`StoreErrorKind::Compacted`] if the revision is no longer available.
     pub async fn list_at(&self, prefix: &[u8], keys_only: bool, revision: i64) -> Result<Listing, StoreError> {
         let mut kv = self.kv();
         let end = prefix_end(prefix);
@@ -304,18 +307,18 @@ impl Session {
         }
     }
 
-    /// Opens a watch of everything under `prefix` from `revision` on, inclusive.
+    /// Opens a watch of all keys with `prefix`, starting at `revision` (inclusive).
     ///
     /// # Errors
-    /// As [`Session::call`].
+    /// Returns the errors of [`Session::call`].
     pub async fn watch(&self, prefix: &[u8], revision: i64) -> Result<WatchStream, StoreError> {
         self.open_watch(prefix, revision, WatchOptions::new()).await
     }
 
-    /// As [`Session::watch`], of deletions only: puts are not sent.
+    /// Like [`Session::watch`], but reports deletions only.
     ///
     /// # Errors
-    /// As [`Session::call`].
+    /// Returns the errors of [`Session::call`].
     pub async fn watch_deletions(&self, prefix: &[u8], revision: i64) -> Result<WatchStream, StoreError> {
         let options = WatchOptions::new().with_filters([WatchFilterType::NoPut]);
         self.open_watch(prefix, revision, options).await
@@ -328,7 +331,7 @@ impl Session {
     }
 }
 
-/// Waiting time before the next attempt: 100 ms, doubled after each failure up to 5 s.
+/// Delay before the next attempt: 100 ms, doubled after each failure up to 5 s.
 #[derive(Debug)]
 pub struct Backoff {
     next: Duration,
@@ -339,14 +342,15 @@ impl Backoff {
     const LAST: Duration = Duration::from_secs(5);
     const FLAPPING: Duration = Duration::from_millis(400);
 
-    /// Begins at 100 ms.
+    /// Creates a back-off that starts at 100 ms.
     pub fn new() -> Self {
         Self { next: Self::FIRST }
     }
 
-    /// How long to wait now. `worked` is how long the ended session had worked, zero if it was never established. One that
-    /// worked for a second starts anew. One that was cut sooner waits at most [`Self::FLAPPING`]: long enough that listing
-    /// everything again is no load, short enough for a network that comes and goes.
+    /// Returns the delay before the next attempt. `worked` is how long the last session worked, zero if it was never established.
+    ///
+    /// A session that worked for more than a second resets the delay. One that was cut earlier limits it to [`Self::FLAPPING`]: long enough
+    /// that listing everything again is no load, short enough for a flapping network.
     pub fn after(&mut self, worked: Duration) -> Duration {
         if worked > Duration::from_secs(1) {
             self.next = Self::FIRST;
@@ -382,7 +386,7 @@ async fn bounded<T>(
     }
 }
 
-/// The first key after all keys that begin with `prefix`; `\0` means "to the end" (etcd's `rpc.proto`, `range_end`).
+/// Returns the first key after all keys with `prefix`; `\0` means "to the end" (etcd's `rpc.proto`, `range_end`).
 fn prefix_end(prefix: &[u8]) -> Vec<u8> {
     let mut end = prefix.to_vec();
     while let Some(last) = end.pop() {
@@ -394,7 +398,7 @@ fn prefix_end(prefix: &[u8]) -> Vec<u8> {
     vec![0]
 }
 
-/// The smallest key greater than `key`.
+/// Returns the smallest key greater than `key`.
 fn successor(mut key: Vec<u8>) -> Vec<u8> {
     key.push(0);
     key
@@ -407,7 +411,7 @@ fn endpoint_url(endpoint: &str, tls: bool) -> Result<String, StoreError> {
         Some(_) => {
             return Err(StoreError::configuration(
                 format!("etcd endpoint {endpoint:?}"),
-                "only http:// and https:// are known",
+                "only http:// and https:// are supported",
             ));
         }
         None if tls => format!("https://{endpoint}"),
@@ -432,7 +436,7 @@ fn check_endpoint(url: &str, tls: Option<&TlsOptions>) -> Result<(), StoreError>
         return Err(wrong(&"host or port is missing"));
     }
     if !matches!(uri.path(), "" | "/") || uri.query().is_some() || uri.authority().is_some_and(|a| a.as_str().contains('@')) {
-        return Err(wrong(&"only scheme, host and port are expected"));
+        return Err(wrong(&"only scheme, host and port are allowed"));
     }
     if let Some(tls) = tls.filter(|_| url.starts_with("https://")) {
         endpoint.tls_config(tls.clone()).map_err(|e| wrong(&error::with_causes(&e)))?;
@@ -457,7 +461,7 @@ fn read_pem(path: &PathBuf, label: &str) -> Result<Vec<u8>, StoreError> {
     let text = std::fs::read(path).map_err(|error| StoreError::configuration(what(), error.to_string()))?;
     let is_label = |line: &[u8]| line.starts_with(b"-----BEGIN ") && line.windows(label.len()).any(|part| part == label.as_bytes());
     if !text.split(|&byte| byte == b'\n').any(is_label) {
-        return Err(StoreError::configuration(what(), format!("it holds no PEM block \"{label}\"")));
+        return Err(StoreError::configuration(what(), format!("it contains no PEM block \"{label}\"")));
     }
     Ok(text)
 }
@@ -467,7 +471,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_prefix_ends_before_the_next_sibling() {
+    fn prefix_end_is_the_next_sibling() {
         assert_eq!(prefix_end(b"/a/"), b"/a0");
         assert_eq!(prefix_end(b"a\xff\xff"), b"b");
         assert_eq!(prefix_end(b"\xff"), b"\0");
@@ -475,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn the_delay_doubles_up_to_five_seconds_and_starts_anew_after_a_session_that_worked() {
+    fn backoff_doubles_up_to_five_seconds_and_resets_after_a_working_session() {
         let mut backoff = Backoff::new();
         let delays: Vec<u64> = (0..8).map(|_| backoff.after(Duration::ZERO).as_millis() as u64).collect();
         assert_eq!(delays, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
@@ -484,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_that_cannot_work_are_refused_before_anything_is_tried() {
+    fn invalid_endpoints_are_refused_before_connecting() {
         for (endpoint, words) in [
             ("ftp://a:1", "only http:// and https://"),
             ("https://a:2379", "--etcd-ca"),
@@ -502,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_does_not_show_in_debug_output() {
+    fn debug_output_hides_the_password() {
         let credentials = Credentials {
             user: "agent".into(),
             password: Password::new("s3cret"),

@@ -1,10 +1,7 @@
-//! What the agent tells about itself while it runs: the log and its filter, and numbers ([`metrics`]).
+//! Logging and metrics of the agent: the log with its filter, and counters ([`metrics`]).
 //!
-//! Owns the subscriber of the process and the levels of its loggers, which can be changed at run time. Must never know what is
-//! logged. Start reading at [`start_logging`]; [`LogFilter::set`] changes a level.
-//!
-//! A logger is a module of the agent, under its name below the crate (`engine`, `sources`, `kernel`), or any target under its full
-//! name (`hyper`). `default` is everything that has no level of its own.
+//! Log levels can be changed at run time with [`LogFilter::set`]. A logger is a module of the agent, under its name below the crate
+//! (`engine`, `sources`, `kernel`), or any target under its full name (`hyper`). `default` is everything that has no level of its own.
 
 pub mod calls;
 mod defects;
@@ -23,10 +20,10 @@ use tracing_subscriber::{EnvFilter, fmt as fmt_layer, layer::SubscriberExt, relo
 pub use self::defects::defect;
 pub use self::visible::{is_hidden, visible};
 
-/// Name of the logger for all that has no level of its own.
+/// Name of the logger for everything that has no level of its own.
 pub const DEFAULT_LOGGER: &str = "default";
 
-/// The parts of the agent that can be given a level of their own, besides whatever else a user names.
+/// Parts of the agent that are listed as loggers. Users can name any other target as well.
 pub const LOGGERS: &[&str] = &[
     "agent",
     "api",
@@ -41,7 +38,7 @@ pub const LOGGERS: &[&str] = &[
     "store",
 ];
 
-/// Names of levels that are accepted, as in the reference, and the level that each means here.
+/// Accepted names of levels, as in the reference agent, and the level that each one stands for.
 const LEVELS: &[(&str, &str)] = &[
     ("trace", "trace"),
     ("debug", "debug"),
@@ -53,50 +50,50 @@ const LEVELS: &[(&str, &str)] = &[
     ("panic", "error"),
 ];
 
-/// The logging of this process, once it was started.
+/// Log filter of this process, once [`start_logging`] was called.
 static STARTED: OnceLock<LogFilter> = OnceLock::new();
 
-/// The levels of the loggers; cheap to clone.
+/// Levels of the loggers. Cheap to clone.
 #[derive(Clone)]
 pub struct LogFilter {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    /// The directives that the agent was started with.
+    /// Directives at the start of the agent.
     base: String,
     // A std mutex: held for map operations only.
     levels: Mutex<BTreeMap<String, &'static str>>,
     apply: Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>,
 }
 
-/// A level or a logger that cannot be used.
+/// Errors of changing a log level.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LogFilterError {
-    /// As in the reference.
-    #[error("invalid log level: {0:?}; one of trace, debug, info, warn, error, fatal and panic is expected")]
+    /// The level is unknown.
+    #[error("invalid log level: {0:?}; expected trace, debug, info, warn, error, fatal or panic")]
     Level(String),
     /// The name cannot be part of a filter.
-    #[error("invalid logger name {0:?}: letters, digits, `_`, `-` and `::` are expected")]
+    #[error("invalid logger name {0:?}: only letters, digits, `_`, `-` and `::` are allowed")]
     Logger(String),
-    /// The subscriber does not take it.
-    #[error("the filter of the log cannot be changed: {0}")]
+    /// The subscriber refuses the filter.
+    #[error("cannot change the log filter: {0}")]
     Subscriber(String),
 }
 
-/// Logs to standard error from now on, and lets [`log_filter`] change what. Called once, by `main`.
+/// Starts logging to standard error. From then on, [`log_filter`] can change the levels. Called once, by `main`.
 pub fn start_logging(directives: &str) {
     let (filter, handle) = reload::Layer::new(EnvFilter::new(directives));
     let lines = lines(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
     let started = tracing_subscriber::registry().with(filter).with(lines).try_init().is_ok();
     if started {
         let apply = move |filter| handle.reload(filter).map_err(|error| error.to_string());
-        // The subscriber of a process is set once, so this is the first time, too.
+        // The subscriber of a process is set only once, so `STARTED` is still empty.
         let _ = STARTED.set(LogFilter::new(directives, apply));
     }
 }
 
-/// Returns the layer that writes lines, in which text of others is escaped.
+/// Returns the layer that writes log lines and escapes foreign text in them.
 fn lines<S>(colors: bool) -> fmt_layer::Layer<S, visible::VisibleFields>
 where
     S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
@@ -104,13 +101,13 @@ where
     fmt_layer::layer().fmt_fields(visible::VisibleFields::default()).with_ansi(colors)
 }
 
-/// The filter of the log of this process. Of a process that never called [`start_logging`] it has no effect.
+/// Returns the log filter of this process. It has no effect if [`start_logging`] was never called.
 pub fn log_filter() -> LogFilter {
     STARTED.get().cloned().unwrap_or_else(|| LogFilter::new("info", |_| Ok(())))
 }
 
 impl LogFilter {
-    /// A filter that begins with these directives; `apply` makes the process use another one.
+    /// Creates a filter from the initial directives. `apply` installs a new filter.
     pub fn new(directives: &str, apply: impl Fn(EnvFilter) -> Result<(), String> + Send + Sync + 'static) -> Self {
         LogFilter {
             inner: Arc::new(Inner {
@@ -121,7 +118,7 @@ impl LogFilter {
         }
     }
 
-    /// All loggers with their levels: the default, the parts of the agent, and what was given a level of its own.
+    /// Returns all loggers with their levels: the default, the parts of the agent, and all that have a level of their own.
     pub fn list(&self) -> BTreeMap<String, String> {
         let levels = self.inner.levels.lock().unwrap_or_else(PoisonError::into_inner);
         let mut list = BTreeMap::from([(DEFAULT_LOGGER.to_owned(), "error".to_owned())]);
@@ -141,10 +138,10 @@ impl LogFilter {
         list
     }
 
-    /// Gives a logger a level, and returns the name of the level. Loggers that do not exist are accepted.
+    /// Sets the level of a logger and returns the name of the level. Loggers that do not exist are accepted.
     ///
     /// # Errors
-    /// There is no such level, or the name cannot be that of a logger.
+    /// Fails if the level is unknown or the name is not valid for a logger.
     pub fn set(&self, logger: &str, level: &str) -> Result<&'static str, LogFilterError> {
         let asked = level.to_ascii_lowercase();
         let found = LEVELS.iter().find(|(name, _)| *name == asked);
@@ -170,12 +167,12 @@ impl fmt::Debug for LogFilter {
     }
 }
 
-/// The name of the logger with this target.
+/// Returns the name of the logger for a target.
 fn logger(target: &str) -> &str {
     target.strip_prefix("netns_agent::").unwrap_or(target)
 }
 
-/// The text of a filter: of two directives for the same target, the later one counts.
+/// Returns the text of a filter. If two directives have the same target, the later one applies.
 fn directives(base: &str, levels: &BTreeMap<String, &'static str>) -> String {
     let mut text = base.to_owned();
     for (logger, level) in levels {
@@ -205,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn each_part_is_listed_with_the_level_that_holds_for_it() {
+    fn parts_are_listed_with_their_effective_level() {
         let (filter, _) = filter("warn,netns_agent::sources=debug,h2=info");
         let list = filter.list();
         assert_eq!(list["default"], "warn");
@@ -215,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_level_set_later_replaces_the_one_given_at_the_start() {
+    fn level_set_later_replaces_initial_level() {
         let (filter, applied) = filter("info,netns_agent::engine=debug");
         assert_eq!(filter.set("engine", "WARNING"), Ok("warn"));
         assert_eq!(filter.set("default", "error"), Ok("error"));
@@ -238,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_level_or_a_logger_changes_nothing() {
+    fn invalid_level_or_logger_changes_nothing() {
         let (filter, applied) = filter("info");
         assert_eq!(filter.set("engine", "loud"), Err(LogFilterError::Level("loud".to_owned())));
         for name in ["", "a=b", "a,b", "a[b]", "a b"] {

@@ -1,27 +1,25 @@
-//! What this program was built from.
-//!
-//! Owns the facts that the build leaves in the program. A build that is told nothing leaves empty texts. Start reading at [`BUILD`].
+//! Build information, from environment variables of the build. A variable that is not set leaves an empty string.
 
-/// Facts about the build.
+/// Build information.
 #[derive(Clone, Copy, Debug)]
 pub struct Build {
     /// Name of the program.
     pub name: &'static str,
-    /// Its version.
+    /// Version of the program.
     pub version: &'static str,
-    /// Commit (`GIT_COMMIT` in the environment of the build).
+    /// Commit (`GIT_COMMIT`).
     pub commit: &'static str,
     /// Branch (`GIT_BRANCH`).
     pub branch: &'static str,
-    /// Time of the build in seconds since the Unix epoch, as text (`SOURCE_DATE_EPOCH`).
+    /// Time of the build in seconds since the Unix epoch (`SOURCE_DATE_EPOCH`).
     pub time: &'static str,
-    /// Who built it (`BUILD_USER`).
+    /// User who built the program (`BUILD_USER`).
     pub user: &'static str,
-    /// Where (`BUILD_HOST`).
+    /// Host on which the program was built (`BUILD_HOST`).
     pub host: &'static str,
 }
 
-/// This build.
+/// Build information of this program.
 pub const BUILD: Build = Build {
     name: env!("CARGO_PKG_NAME"),
     version: env!("CARGO_PKG_VERSION"),

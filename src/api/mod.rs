@@ -1,7 +1,7 @@
-//! The agent's APIs: what they share, and one folder for each way to speak to it.
+//! The APIs of the agent: REST ([`http`]) and gRPC ([`grpc`]), and what they share.
 //!
-//! Owns the view of the agent from outside. Must never change anything but by a transaction of the engine, and never hold it up: what
-//! is asked of the engine is a cheap copy, which is turned into text elsewhere. Start reading at [`Api`], then [`http`].
+//! An API changes state only through transactions of the engine. It takes cheap copies from the engine and formats them on other
+//! threads, so that clients do not delay the engine.
 
 pub mod build;
 pub mod grpc;
@@ -41,45 +41,45 @@ fn limits(settings: &HttpSettings) -> Limits {
     }
 }
 
-/// What every API works with; cheap to clone.
+/// State shared by all APIs. Cheap to clone.
 #[derive(Clone)]
 pub struct Api(Arc<Parts>);
 
-/// The parts of the agent that an API may use.
+/// Parts of the agent that the APIs use.
 pub struct Parts {
-    /// The engine: to be asked, and to be given transactions.
+    /// Answers queries and accepts transactions.
     pub engine: Client<Network>,
-    /// What all sources ask for; those of clients are changed through it.
+    /// Desired state of all sources. Clients change theirs through it.
     pub desired: Arc<Desired>,
-    /// The newest of all published messages: statuses of values, of what they need, and of the agent.
+    /// Latest published messages: states of values, of their dependencies, and of the agent.
     pub statuses: Feed<Arc<Published>>,
     /// The clock of the agent.
     pub clock: Clock,
-    /// When the agent was started (since the Unix epoch).
+    /// Start time of the agent, since the Unix epoch.
     pub started: Duration,
     /// Microservice label of the agent.
     pub label: String,
-    /// The store that the agent follows.
+    /// Store that the agent follows.
     pub store: StoreAddress,
     /// Reads the namespaces that the agent has opened.
     pub kernel: Arc<dyn KernelReader>,
-    /// What is counted while it happens.
+    /// Counters and histograms.
     pub metrics: Arc<Metrics>,
-    /// Levels of the log.
+    /// Log levels.
     pub log: LogFilter,
 }
 
 /// Address of the store, for clients that write to it themselves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StoreAddress {
-    /// URLs, or `host:port`; without user and password.
+    /// URLs or `host:port`, without user and password.
     pub endpoints: Vec<String>,
-    /// The store is a part of the agent.
+    /// True if the store is embedded in the agent.
     pub embedded: bool,
 }
 
 impl StoreAddress {
-    /// An address of these endpoints, from which user and password are removed.
+    /// Creates an address from endpoints and removes user and password from them.
     pub fn new<'a>(endpoints: impl IntoIterator<Item = &'a str>, embedded: bool) -> Self {
         let without_user = |url: &str| match (url.split_once("://"), url.rsplit_once('@')) {
             (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
@@ -91,22 +91,21 @@ impl StoreAddress {
     }
 }
 
-/// So many values are put in order at once.
+/// Number of values that are cheap enough to extract on the calling thread.
 const FEW: usize = 100;
 
 impl Api {
-    /// An API of these parts.
     pub fn new(parts: Parts) -> Self {
         Api(Arc::new(parts))
     }
 
-    /// A copy of what the scheduler knows; `None` when the agent is stopping.
+    /// Returns a copy of the scheduler's state, or `None` if the agent is stopping.
     pub async fn extract(&self, scope: Scope) -> Option<Known> {
         let (extract, ()) = self.extract_with(scope, |_, _| ()).await?;
         Some(extract)
     }
 
-    /// As [`Self::extract`], together with something else that the engine answers; that is to be short.
+    /// Like [`Self::extract`], and evaluates `also` on the engine's thread. `also` must be short.
     pub async fn extract_with<T: Send + 'static>(
         &self,
         scope: Scope,
@@ -121,7 +120,7 @@ impl Api {
         };
         let (picked, also) = self.engine.ask(question).await?;
         let extract = match whole {
-            // The rest of the work is not the engine's.
+            // Only `pick` needs the scheduler; the rest runs in the background pool.
             true => threads::give_way(|| picked.into_extract()).await.ok()?,
             false => picked.into_extract(),
         };
@@ -129,7 +128,7 @@ impl Api {
     }
 }
 
-/// A copy of what the scheduler knows, and the place that it takes until it is dropped.
+/// Copy of the scheduler's state. Occupies one place of the background pool until it is dropped.
 pub struct Known {
     extract: Extract<Network>,
     _place: Option<OwnedSemaphorePermit>,
@@ -156,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_address_of_the_store_has_no_password() {
+    fn store_address_contains_no_credentials() {
         let urls = ["https://anna:secret@10.0.0.1:2379", "bob@10.0.0.2:2379", "10.0.0.3:2379"];
         let address = StoreAddress::new(urls, false);
         assert_eq!(address.endpoints, ["https://10.0.0.1:2379", "10.0.0.2:2379", "10.0.0.3:2379"]);

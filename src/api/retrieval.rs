@@ -1,8 +1,7 @@
-//! What is in the kernel, as values: the live view of what the agent manages.
+//! Reads the managed values back from the kernel.
 //!
-//! Owns the way from what a namespace contains to the messages of the managed values in it. Only what the agent has applied is looked
-//! for; other people's links are their business. Must never read a namespace itself: [`KernelReader`] does. Start reading at
-//! [`Retrieval::of`].
+//! Retrieval reads the open namespaces through [`KernelReader`] and converts what the agent has applied in them to messages. Foreign links
+//! are ignored.
 
 use std::{collections::BTreeMap, future::Future, pin::Pin};
 
@@ -26,74 +25,74 @@ use crate::descriptors::{
 use crate::scheduler::history::extract::{Extract, Scope};
 use netns_kernel::{AddressSpec, LinkDetails, NeighbourState, NetnsId, RouteState, Snapshot};
 
-/// Everything in a namespace.
+/// Content of a namespace.
 #[derive(Clone, Debug, Default)]
 pub struct Contents {
-    /// What matters to the agent.
+    /// State that the agent works with.
     pub snapshot: Snapshot,
-    /// Its links, with what matters to people only.
+    /// Links, with further details for people.
     pub links: Vec<LinkDetails>,
 }
 
-/// What was read of each namespace, or why it could not be.
+/// Content of each namespace, or why it cannot be read.
 pub type Readings = Vec<(NetnsId, Result<Contents, String>)>;
 
-/// Reads namespaces that are open.
+/// Reads open namespaces.
 pub trait KernelReader: Send + Sync {
-    /// Reads them.
+    /// Reads these namespaces.
     fn read(&self, namespaces: Vec<NetnsId>) -> Pin<Box<dyn Future<Output = Readings> + Send + '_>>;
 }
 
-/// A managed interface as it is in the kernel.
+/// Managed interface, read from the kernel.
 pub struct RetrievedInterface {
-    /// Key of its value.
+    /// Key of the value.
     pub key: Key,
-    /// Its message.
+    /// Message of the value.
     pub message: InterfaceMessage,
-    /// Its link.
+    /// Link in the kernel.
     pub link: LinkDetails,
-    /// Logical name of its VRF device; empty if it has none.
+    /// Logical name of the VRF device, empty if there is none.
     pub vrf: String,
 }
 
-/// A managed neighbour as it is in the kernel.
+/// Managed neighbour, read from the kernel.
 pub struct RetrievedArp {
-    /// Key of its value.
+    /// Key of the value.
     pub key: Key,
-    /// Its message.
+    /// Message of the value.
     pub message: ArpEntry,
-    /// The entry.
+    /// Neighbour entry in the kernel.
     pub state: NeighbourState,
 }
 
-/// A managed route as it is in the kernel.
+/// Managed route, read from the kernel.
 pub struct RetrievedRoute {
-    /// Key of its value.
+    /// Key of the value.
     pub key: Key,
-    /// Its message.
+    /// Message of the value.
     pub message: RouteMessage,
-    /// The route.
+    /// Route in the kernel.
     pub state: RouteState,
 }
 
-/// Why nothing was retrieved.
+/// Errors of a retrieval.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RetrievalError {
-    /// The engine has ended.
-    #[error("the agent is stopping; ask again when it runs")]
+    /// The engine has stopped.
+    #[error("the agent is stopping; try again when it is running")]
     Stopping,
-    /// A namespace cannot be read; the text names it, in the kernel's own words.
+    /// A namespace cannot be read. The text names it and has the error of the kernel.
     #[error("{0}")]
     Unreadable(String),
 }
 
-/// All managed values that are in the kernel.
+/// All managed values that exist in the kernel.
 pub struct Retrieval {
-    /// By key.
+    /// Sorted by key.
     pub interfaces: Vec<RetrievedInterface>,
-    /// By key.
+    /// Sorted by key.
     pub arps: Vec<RetrievedArp>,
-    /// By key.
+    /// Sorted by key.
     pub routes: Vec<RetrievedRoute>,
 }
 
@@ -101,7 +100,7 @@ impl Retrieval {
     /// Reads all namespaces that the agent has opened.
     ///
     /// # Errors
-    /// The agent is stopping, or a namespace cannot be read.
+    /// Fails if the agent is stopping or a namespace cannot be read.
     pub async fn of(api: &Api) -> Result<Self, RetrievalError> {
         let extract = api.extract(Scope::Values).await.ok_or(RetrievalError::Stopping)?;
         let mut namespaces: Vec<NetnsId> = extract
@@ -128,7 +127,7 @@ impl Retrieval {
     }
 }
 
-/// What is known, and what was read.
+/// State of the scheduler, and what was read from the kernel.
 struct Look<'a> {
     marks: &'a Marks,
     extract: &'a Extract<Network>,
@@ -159,7 +158,7 @@ impl<'a> Look<'a> {
         self.contents.get(&open.netns)
     }
 
-    /// The link of a managed interface and what is around it.
+    /// Returns the link of a managed interface, with the content of its namespace.
     fn link(&self, interface: &Interface) -> Option<(&'a Contents, &'a LinkDetails)> {
         let contents = self.contents_of(&interface.namespace)?;
         let link = contents.links.iter().find(|link| link.state.name == interface.host_name)?;
@@ -184,7 +183,7 @@ impl<'a> Look<'a> {
         })
     }
 
-    /// Logical name of the VRF device that a link is in.
+    /// Returns the logical name of the VRF device that a link belongs to, or an empty string.
     fn vrf_of(&self, interface: &Interface, link: &LinkDetails) -> String {
         let Some(master) = link.state.master else { return String::new() };
         let interfaces = self.extract.values().iter().filter_map(|value| value.applied.as_ref()?.interface());
@@ -231,7 +230,7 @@ impl<'a> Look<'a> {
     }
 }
 
-/// All addresses of a link but those that the kernel makes of the MAC address by itself (fe80::/64, RFC 4862 §5.3).
+/// Returns the addresses of a link, except the link-local ones that the kernel derives from the MAC address (fe80::/64, RFC 4862 §5.3).
 fn addresses(contents: &Contents, index: u32) -> Vec<String> {
     let own = contents.snapshot.addresses.iter().filter(|state| state.link == index);
     let asked = own.filter(|state| !is_link_local(&state.address));

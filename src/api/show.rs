@@ -1,6 +1,4 @@
-//! Values as clients see them: the name of a message, and its content in protobuf JSON.
-//!
-//! Owns the choice of the dialect (lowerCamelCase, enums by name). Must never know a field. Start reading at [`show`].
+//! Converts values to what clients see: the name of a protobuf message and its content in protobuf JSON (lowerCamelCase, enums by name).
 
 use models::{
     Model,
@@ -16,10 +14,10 @@ use crate::descriptors::{
     value::Value,
 };
 
-/// What a property or a fact is.
+/// Message of properties and facts.
 const EMPTY: &str = "google.protobuf.Empty";
 
-/// The value under a key; `None` for what the agent does not handle.
+/// Returns the value under a key, or `None` if it has no message.
 pub fn show(_: &Key, value: &Value) -> Option<Shown> {
     match message_of(value)? {
         Message::Interface(message) => shown(message.as_ref()),
@@ -32,7 +30,7 @@ pub fn show(_: &Key, value: &Value) -> Option<Shown> {
     }
 }
 
-/// A model as it was written.
+/// Returns a model as the client wrote it.
 pub fn show_model(model: &Model) -> Option<Shown> {
     match model {
         Model::Interface(message) => shown(message.as_ref()),
@@ -43,7 +41,7 @@ pub fn show_model(model: &Model) -> Option<Shown> {
     }
 }
 
-/// The same on one line, for texts.
+/// Returns a value as one line of text.
 pub fn print(key: &Key, value: &Value) -> String {
     match show(key, value) {
         Some(shown) => shown.data.to_string(),
@@ -51,7 +49,7 @@ pub fn print(key: &Key, value: &Value) -> String {
     }
 }
 
-/// A message in the dialect of REST. The models have nothing that JSON cannot hold.
+/// Encodes a message for REST. The models contain nothing that JSON cannot represent.
 fn shown<M: prost::Message + Name>(message: &M) -> Option<Shown> {
     let text = try_encode(message, Spelling::LowerCamel).ok()?;
     let data: Json = serde_json::from_str(&text).ok()?;

@@ -1,8 +1,8 @@
-//! Threads of the APIs, apart from those of the engine, the store and the lease.
+//! Threads of the APIs, separate from those of the engine, the store and the lease.
 //!
-//! Connections are served by a runtime of their own, so that their number delays no task of the rest: the kernel shares the processors
-//! between the threads of both. Large answers are made on a pool of threads with a lower priority (nice(2); on Linux each thread has a
-//! value of its own). A short answer, such as that of a probe, waits neither for large ones nor for processors.
+//! Connections have their own runtime, so that their number delays no other task: the kernel divides the CPUs between the threads of both
+//! runtimes. Large answers are built in a background pool with low priority (nice(2); on Linux each thread has its own nice value), so that
+//! short answers, such as those of probes, wait neither for them nor for a CPU.
 
 use std::{
     future::Future,
@@ -16,23 +16,24 @@ use tokio::{
     task::{JoinError, spawn_blocking},
 };
 
-/// Added to the nice value of the process for threads that make large answers. The kernel gives such a thread a tenth of the time of
-/// another that wants the same processor.
+/// Added to the nice value of the process for threads of the background pool. The kernel gives such a thread about a tenth of the CPU time
+/// of a normal thread that competes for the same CPU.
 const POOL_NICER_BY: i32 = 10;
-/// The kernel's largest nice value.
+/// Largest nice value of the kernel.
 const NICEST: i32 = 19;
-/// Threads that serve connections.
+/// Number of threads that serve connections.
 const SERVING_THREADS: usize = 2;
-/// Large answers made at the same time. Each may take as much memory as all values.
+/// Maximum number of large answers built at the same time. Each may take as much memory as all values.
 const POOL_THREADS_MAX: usize = 4;
 
-/// The runtime of connections. It is started with the first listener and ends with the process. Without it, the agent's own serves.
+/// Runtime of the connections. Starts with the first listener and ends with the process. If it cannot be started, the agent's runtime is
+/// used.
 static SERVING: LazyLock<Option<Runtime>> = LazyLock::new(|| {
     let mut builder = Builder::new_multi_thread();
     builder.worker_threads(SERVING_THREADS).enable_all().thread_name("api").build().ok()
 });
 
-/// The pool. It is started when the first large answer is asked for, and ends with the process. Without it, answers are made by others.
+/// Background pool. Starts with the first large answer and ends with the process. If it cannot be started, the caller's runtime is used.
 static POOL: LazyLock<Option<Runtime>> = LazyLock::new(|| {
     let mut builder = Builder::new_multi_thread();
     let builder = builder
@@ -42,22 +43,22 @@ static POOL: LazyLock<Option<Runtime>> = LazyLock::new(|| {
     builder.on_thread_start(be_nice).build().ok()
 });
 
-/// Places for large copies of the engine's state, as many as there are threads that make answers of them.
+/// Permits for large copies of the engine's state, one for each thread of the background pool.
 static PLACES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(POOL_THREADS_MAX)));
 
-/// Runs a task, and all that it spawns, in the runtime of connections.
+/// Runs a task, and the tasks it spawns, in the runtime of the connections.
 ///
 /// # Errors
-/// The task panicked.
+/// Fails if the task panics.
 pub async fn serve<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> Result<T, JoinError> {
     let handle = SERVING.as_ref().map_or_else(Handle::current, |runtime| runtime.handle().clone());
     handle.spawn(task).await
 }
 
-/// Runs work that may take long on the pool.
+/// Runs long work in the background pool, with low priority.
 ///
 /// # Errors
-/// The work panicked.
+/// Fails if the work panics.
 pub async fn give_way<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
     match &*POOL {
         Some(pool) => pool.spawn_blocking(work).await,
@@ -65,15 +66,15 @@ pub async fn give_way<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
     }
 }
 
-/// Waits for a place for a large copy. The engine makes few of them at a time, however many clients ask, and few are in memory.
+/// Waits for a permit to copy a large part of the engine's state. Limits both the load on the engine and the memory for copies.
 pub async fn place() -> Option<OwnedSemaphorePermit> {
     // The semaphore is never closed.
     PLACES.clone().acquire_owned().await.ok()
 }
 
-/// Lowers the priority of this thread relative to the process. Failure costs speed only.
+/// Lowers the priority of this thread relative to the process. Failure is harmless.
 fn be_nice() {
-    // Of the main thread: this one has that of the thread that started it.
+    // Uses the nice value of the main thread; this thread has inherited the one of the thread that started it.
     let nice = getpriority_process(Some(getpid())).unwrap_or_default();
     let _ = setpriority_process(None, (nice + POOL_NICER_BY).min(NICEST));
 }
@@ -88,20 +89,20 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn large_answers_have_a_lower_priority() {
+    async fn background_pool_has_lower_priority() {
         let of_process = getpriority_process(Some(getpid())).expect("a nice value");
         let before = getpriority_process(None).expect("a nice value");
         let serving = serve(async { getpriority_process(None) }).await.expect("done");
         assert_eq!(serving, Ok(of_process));
-        // However it is reached, the value is the same.
+        // The value does not depend on the thread that starts the pool.
         let pool = serve(give_way(|| getpriority_process(None))).await.expect("done").expect("done");
         assert_eq!(pool, Ok((of_process + POOL_NICER_BY).min(NICEST)));
         assert_eq!(getpriority_process(None), Ok(before));
     }
 
-    /// Tasks that keep every thread of the APIs busy neither stop this runtime, which has a single thread, nor each other's end.
+    /// Tasks that keep all threads of the APIs busy do not block this single-threaded runtime.
     #[tokio::test]
-    async fn busy_apis_leave_other_threads_alone() {
+    async fn busy_api_threads_do_not_block_other_threads() {
         let (release, wait) = mpsc::channel::<()>();
         let wait = Arc::new(std::sync::Mutex::new(wait));
         let (started, mut starts) = tokio::sync::mpsc::unbounded_channel();
@@ -109,12 +110,12 @@ mod tests {
             .map(|_| {
                 let (started, wait) = (started.clone(), wait.clone());
                 tokio::spawn(serve(async move {
-                    started.send(()).expect("the test waits for it");
-                    // Blocks the thread on purpose, until there is nothing left to receive from.
+                    started.send(()).expect("the test receives it");
+                    // Blocks the thread until the sender is dropped.
                     wait.lock()
                         .map(|wait| wait.recv())
-                        .expect("nobody panicked")
-                        .expect_err("nobody sends");
+                        .expect("the lock is not poisoned")
+                        .expect_err("the sender is dropped");
                 }))
             })
             .collect();
@@ -126,12 +127,12 @@ mod tests {
         assert!(start.elapsed() < Duration::from_secs(10));
         drop(release);
         for task in busy {
-            task.await.expect("it ends").expect("it ends");
+            task.await.expect("the task ends").expect("the task ends");
         }
     }
 
     #[tokio::test]
-    async fn few_large_copies_exist_at_a_time() {
+    async fn number_of_large_copies_is_limited() {
         let mut places = Vec::new();
         for _ in 0..POOL_THREADS_MAX {
             places.push(place().await);

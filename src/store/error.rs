@@ -1,12 +1,10 @@
-//! What went wrong with the store, in its own words, and what to do next.
-//!
-//! Owns the one error type of everything that talks to the store. Must never hold a password. Start at [`StoreErrorKind`].
+//! Errors of the store, with their meaning and advice for users. They never contain a password.
 
 use std::{error::Error, fmt::Write};
 
 use tonic::Code;
 
-/// An error of the store: where, during what, the store's own words, and advice.
+/// Error of the store: endpoint, action, message of the store, and advice.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {action} failed: {words}{}", .kind.advice())]
 pub struct StoreError {
@@ -16,33 +14,33 @@ pub struct StoreError {
     words: String,
 }
 
-/// What an error means for whoever retries.
+/// Meaning of an error for retries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreErrorKind {
-    /// A setting or a file is wrong; it is found before the first connection and by every later one.
+    /// A setting or file is wrong. Found before the first connection and again by every later one.
     Configuration,
-    /// No connection, no answer, or a broken one. The call may or may not have been carried out.
+    /// No connection, no answer, or a broken one. The call may have been executed.
     Unreachable,
-    /// The store does not accept the user, its password or an expired token.
+    /// The store does not accept the user, the password or an expired token.
     Unauthenticated,
-    /// The user may not do this with these keys.
+    /// The user lacks permission for these keys.
     PermissionDenied,
     /// The lease is unknown to the store: it expired, was revoked or belongs to another store. Nothing was written.
     LeaseNotFound,
-    /// The store refuses the request itself, for example for its size. Nothing was written.
+    /// The store refuses the request itself, for example because of its size. Nothing was written.
     Refused,
-    /// The revision asked for is compacted away.
+    /// The requested revision has been compacted.
     Compacted,
-    /// The store is out of space or overloaded and writes nothing.
+    /// The store is out of space or overloaded and does not write.
     Exhausted,
-    /// Anything else. The call may or may not have been carried out.
+    /// Any other error. The call may have been executed.
     Other,
 }
 
 impl StoreErrorKind {
     fn advice(self) -> &'static str {
         match self {
-            Self::Unreachable => " (is the store running there and reachable? it is tried again)",
+            Self::Unreachable => " (is the store running there and reachable? the agent keeps trying)",
             Self::Unauthenticated => " (check --etcd-user and its password)",
             Self::PermissionDenied => " (grant the user's role readwrite on this prefix: etcdctl role grant-permission --prefix)",
             Self::LeaseNotFound => " (a new lease is taken and everything is published again)",
@@ -51,19 +49,19 @@ impl StoreErrorKind {
         }
     }
 
-    /// Whether the store has certainly not carried the call out, and will not do so later.
+    /// Returns whether the store has certainly not executed the call and will not do so later.
     pub fn is_certain_refusal(self) -> bool {
         !matches!(self, Self::Unreachable | Self::Other)
     }
 }
 
 impl StoreError {
-    /// What it means.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> StoreErrorKind {
         self.kind
     }
 
-    /// The store's own words.
+    /// Returns the message of the store.
     pub fn words(&self) -> &str {
         &self.words
     }
@@ -81,7 +79,7 @@ impl StoreError {
         Self {
             kind: StoreErrorKind::Other,
             place: place(endpoint),
-            action: "understanding the store",
+            action: "reading the answer",
             words: words.to_owned(),
         }
     }
@@ -124,13 +122,13 @@ impl StoreError {
     }
 }
 
-/// The messages are those of etcd's `rpctypes/error.go`; codes alone do not tell them apart.
+/// Classifies an error by the messages of etcd's `rpctypes/error.go`, since codes alone are ambiguous.
 fn classify(code: Code, words: &str) -> StoreErrorKind {
     match code {
         Code::Unauthenticated => StoreErrorKind::Unauthenticated,
         Code::InvalidArgument if words.contains("authentication failed") => StoreErrorKind::Unauthenticated,
         Code::InvalidArgument if words.contains("user name is empty") => StoreErrorKind::Unauthenticated,
-        // Users or roles were changed since the token was issued; signing in again is the way out.
+        // Users or roles were changed since the token was issued; authenticating again helps.
         Code::InvalidArgument if words.contains("revision of auth store is old") => StoreErrorKind::Unauthenticated,
         Code::PermissionDenied => StoreErrorKind::PermissionDenied,
         Code::NotFound if words.contains("lease not found") => StoreErrorKind::LeaseNotFound,
@@ -147,7 +145,7 @@ fn place(endpoint: &str) -> String {
     format!("store at {endpoint}")
 }
 
-/// An error with its causes, each said once: transport errors say only "transport error" and keep "connection refused" inside.
+/// Formats an error with its causes, each once: transport errors say only "transport error" and have "connection refused" as a cause.
 pub(super) fn with_causes(error: &dyn Error) -> String {
     let mut words = error.to_string();
     append_causes(&mut words, error.source());
@@ -170,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_words_of_etcd_decide_what_an_error_means() {
+    fn errors_are_classified_by_the_message_of_etcd() {
         for (code, words, kind) in [
             (
                 Code::NotFound,
@@ -200,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_names_place_action_words_and_what_to_do() {
+    fn message_names_endpoint_action_reason_and_remedy() {
         let error = StoreError::from_code(
             "http://a:1",
             "listing keys",

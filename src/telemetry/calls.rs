@@ -1,22 +1,21 @@
-//! Numbers about gRPC calls, under the names that the reference's server has (those of the gRPC ecosystem).
+//! Metrics of gRPC calls, under the names that are usual for gRPC servers and in the reference agent.
 //!
-//! Owns the counters and their names. Must never count what names itself: methods are those that are served, so that nobody can make
-//! the numbers grow without end. Start reading at [`Calls`].
+//! Only methods that are served are counted, so that clients cannot create arbitrary label values.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, core::Collector};
 
-/// What the counters of a method begin with; a call has one more label for its code.
+/// Labels of the metrics of a method. Finished calls have the status code as a further label.
 const METHOD: [&str; 3] = ["grpc_type", "grpc_service", "grpc_method"];
 const CODE: [&str; 4] = ["grpc_type", "grpc_service", "grpc_method", "grpc_code"];
-/// Upper bounds of the handling time in seconds: the usual ones of Prometheus, as in the reference.
+/// Upper bounds of the handling time in seconds: the default buckets of Prometheus, as in the reference agent.
 const BOUNDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// A method, by the names of its labels: `unary` or a kind of stream, service, method.
+/// Label values of a method: `unary` or the kind of stream, service, method.
 pub type MethodLabels<'a> = [&'a str; 3];
 
-/// All calls.
+/// Metrics of all calls.
 pub struct Calls {
     started: IntCounterVec,
     handled: IntCounterVec,
@@ -26,10 +25,10 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// All zero, in this registry.
+    /// Creates the metrics and registers them.
     ///
     /// # Panics
-    /// If it is done twice with one registry.
+    /// If called twice with the same registry.
     pub fn register(registry: &Registry) -> Self {
         let valid = "the names are valid, and each is registered once";
         let counter = |name: &str, help: &str, labels: &[&str]| {
@@ -37,23 +36,23 @@ impl Calls {
             registry.register(Box::new(counter.clone())).expect(valid);
             counter
         };
-        let handling = HistogramOpts::new("grpc_server_handling_seconds", "From the start of a call to its end");
+        let handling = HistogramOpts::new("grpc_server_handling_seconds", "Duration of calls");
         let handling = HistogramVec::new(handling.buckets(BOUNDS.to_vec()), &METHOD).expect(valid);
         registry.register(Box::new(handling.clone())).expect(valid);
         Calls {
-            started: counter("grpc_server_started_total", "Calls that were begun", &METHOD),
+            started: counter("grpc_server_started_total", "Started calls", &METHOD),
             handled: counter(
                 "grpc_server_handled_total",
-                "Calls that have ended, by the code that they ended with",
+                "Completed calls, by status code",
                 &CODE,
             ),
-            received: counter("grpc_server_msg_received_total", "Messages that clients have sent", &METHOD),
-            sent: counter("grpc_server_msg_sent_total", "Messages that were sent to clients", &METHOD),
+            received: counter("grpc_server_msg_received_total", "Messages received from clients", &METHOD),
+            sent: counter("grpc_server_msg_sent_total", "Messages sent to clients", &METHOD),
             handling,
         }
     }
 
-    /// A call of a method begins.
+    /// Counts the start of a call.
     pub fn begin(&self, method: MethodLabels<'_>) -> Call {
         self.started.with_label_values(&method).inc();
         Call {
@@ -63,7 +62,7 @@ impl Calls {
         }
     }
 
-    /// Returns the calls of a service that have ended, by the name of the method.
+    /// Returns the completed calls of a service, by name of the method.
     pub fn handled(&self, service: &str) -> BTreeMap<String, Handled> {
         let families = self.handling.collect();
         let metrics = families.iter().flat_map(|family| family.get_metric());
@@ -86,27 +85,27 @@ impl Calls {
         of_service.collect()
     }
 
-    /// A call has ended; `code` is the name of its code.
+    /// Counts the end of a call. `code` is the name of its status code.
     pub fn end(&self, [kind, service, name]: MethodLabels<'_>, call: &Call, code: &str, lasted: Duration) {
         self.handled.with_label_values(&[kind, service, name, code]).inc();
         call.handling.observe(lasted.as_secs_f64());
     }
 }
 
-/// Calls of one method that have ended.
+/// Completed calls of one method.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Handled {
     /// Number of calls.
     pub count: u64,
-    /// Time that they took together, in seconds.
+    /// Total duration in seconds.
     pub seconds: f64,
 }
 
-/// What is counted during one call.
+/// Metrics of one call.
 pub struct Call {
-    /// Messages of the client.
+    /// Messages received from the client.
     pub received: IntCounter,
-    /// Messages to the client.
+    /// Messages sent to the client.
     pub sent: IntCounter,
     handling: Histogram,
 }

@@ -1,6 +1,6 @@
-//! Defects: the agent finds itself in a state that cannot be.
+//! Reports defects: states of the agent that should be impossible.
 //!
-//! Each is logged and counted, and the agent goes on; in tests and in the simulator it is a panic. Start reading at [`defect`].
+//! A defect is logged and counted, and the agent continues. In tests and in the simulator it panics.
 
 use std::sync::LazyLock;
 
@@ -8,7 +8,7 @@ use prometheus::IntCounter;
 use tracing::error;
 
 static COUNT: LazyLock<IntCounter> = LazyLock::new(|| {
-    let help = "Impossible states that the agent found itself in; each is logged";
+    let help = "Impossible states of the agent; each one is logged";
     IntCounter::new("netns_agent_defects", help).expect("the name is valid")
 });
 
@@ -17,7 +17,7 @@ pub(super) fn counter() -> IntCounter {
     COUNT.clone()
 }
 
-/// Records a defect of the agent: `what` cannot be.
+/// Reports a defect: the impossible state `what` has occurred.
 ///
 /// # Panics
 /// In tests and in the simulator.

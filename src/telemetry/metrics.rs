@@ -1,7 +1,7 @@
-//! Numbers about what the agent does, counted where it happens.
+//! Metrics of the agent that are counted where things happen.
 //!
-//! Owns the counters and their names. Must never hold up whoever counts: each call is a look-up and an addition. Start reading at
-//! [`Metrics`]; what can be asked of the scheduler at any time is not counted here, the API asks it.
+//! Counting never blocks for long: each call is a lookup and an addition. Metrics that can be read from the scheduler at any time are not
+//! counted here; the API reads them on request.
 
 use std::{
     collections::BTreeMap,
@@ -26,10 +26,10 @@ use super::{calls::Calls, defects};
 /// Upper bounds of the buckets of the apply latency, in seconds.
 const LATENCY_BOUNDS: [f64; 14] = [0.001, 0.002, 0.003, 0.005, 0.01, 0.015, 0.03, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0, 60.0];
 
-/// Of so many of the newest store revisions it is remembered when they were read.
+/// Number of latest store revisions whose read time is kept.
 const REVISIONS_KEPT: usize = 16_384;
 
-/// The counters of one agent.
+/// Metrics of one agent.
 pub struct Metrics {
     /// Calls of the gRPC API.
     pub calls: Calls,
@@ -39,9 +39,9 @@ pub struct Metrics {
     values: IntGaugeVec,
     connected: IntGauge,
     lag: IntGauge,
-    /// Newest revision of the store that was read.
+    /// Latest store revision that was read.
     read: AtomicI64,
-    /// When revisions were read. A std mutex: held for map operations only.
+    /// Read time of each revision. A std mutex: held for map operations only.
     revisions: Mutex<BTreeMap<i64, Instant>>,
 }
 
@@ -52,27 +52,27 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// All zero.
+    /// Creates metrics with all values zero.
     ///
     /// # Panics
-    /// Never: the names are those below, and each is registered once.
+    /// Never: the names are constant and each is registered once.
     pub fn new() -> Self {
         let registry = Registry::new();
         let latency = HistogramOpts::new(
             "netns_agent_apply_seconds",
-            "From reading a store revision to the first CONFIGURED status that answers it, by kind of value",
+            "Time from reading a store revision to the first CONFIGURED status for it, by kind of value",
         );
         let apply = HistogramVec::new(latency.buckets(LATENCY_BOUNDS.to_vec()), &["kind"]);
         let repairs = Opts::new(
             "netns_agent_drift_repairs",
-            "Repairs of what somebody else had changed or removed, by kind of value",
+            "Repairs of values that others had changed or deleted, by kind of value",
         );
         let repairs = IntCounterVec::new(repairs, &["kind"]);
-        let values = IntGaugeVec::new(Opts::new("netns_agent_values", "Values that were asked for, by state"), &["state"]);
-        let connected = IntGauge::new("netns_agent_etcd_connected", "1 while status reaches the store");
+        let values = IntGaugeVec::new(Opts::new("netns_agent_values", "Desired values, by state"), &["state"]);
+        let connected = IntGauge::new("netns_agent_etcd_connected", "1 while status can be written to the store");
         let lag = IntGauge::new(
             "netns_agent_etcd_lag_revisions",
-            "Store revisions that were read and are not yet answered",
+            "Store revisions read but not yet processed",
         );
         let names = "the names of metrics are valid";
         let metrics = Metrics {
@@ -99,22 +99,22 @@ impl Metrics {
         metrics
     }
 
-    /// Everything, for a monitoring system.
+    /// Returns all metrics, for a monitoring system.
     pub fn gather(&self) -> Vec<MetricFamily> {
         self.registry.gather()
     }
 
-    /// Whether the store can be reached.
+    /// Records whether the store is reachable.
     pub fn set_connected(&self, connected: bool) {
         self.connected.set(i64::from(connected));
     }
 
-    /// The whole desired state was read at this revision.
+    /// Records that the whole desired state was read at this revision.
     pub fn read_all(&self, revision: i64) {
         self.read.fetch_max(revision, Ordering::Relaxed);
     }
 
-    /// Changes were read; `changed` are the revisions of the single ones.
+    /// Records that changes were read. `changed` are the revisions of the single changes.
     pub fn read_changes(&self, revision: i64, changed: impl Iterator<Item = i64>) {
         let now = Instant::now();
         let mut revisions = self.revisions.lock().unwrap_or_else(PoisonError::into_inner);
@@ -131,12 +131,12 @@ impl Metrics {
         }
     }
 
-    /// All that was read has been acted upon, as far as it can be now.
+    /// Records that everything read so far has been processed, as far as possible now.
     pub fn settled(&self) {
         self.lag.set(0);
     }
 
-    /// The status of a value was told: what it was before, and what it is now.
+    /// Records that the status of a value was published, with its previous and its new status.
     pub fn told(&self, before: Option<&ValueStatus>, now: Option<&ValueStatus>) {
         let (state_before, state_now) = (before.map(ValueStatus::state), now.map(ValueStatus::state));
         if state_before != state_now {
@@ -167,7 +167,7 @@ impl Metrics {
     }
 }
 
-/// The name of the model of a key.
+/// Returns the name of the model of a key.
 fn kind_of(key: &str) -> &'static str {
     model_of_key(key).map_or("unknown", |model| model.name)
 }
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_revision_is_answered_once_and_only_if_it_was_read_as_a_change() {
+    fn apply_latency_is_observed_once_for_each_changed_revision() {
         let metrics = Metrics::new();
         metrics.read_all(5);
         metrics.told(None, Some(&status(ValueState::Configured, 4)));
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_counted_where_they_are_and_repairs_when_they_are_made() {
+    fn values_are_counted_by_state_and_repairs_once() {
         let metrics = Metrics::new();
         let (pending, configured) = (status(ValueState::Pending, 1), status(ValueState::Configured, 1));
         let repaired = ValueStatus {

@@ -1,6 +1,4 @@
-//! Text of others in logs, messages and on terminals: no character in it may forge a line or command a terminal.
-//!
-//! Start at [`visible`].
+//! Escapes foreign text in logs, messages and on terminals, so that no character in it can forge a line or control a terminal.
 
 use std::fmt;
 
@@ -12,7 +10,7 @@ use tracing_subscriber::{
     },
 };
 
-/// Most lines are shorter than this.
+/// Initial capacity for a line; most lines are shorter.
 const LINE_BYTES: usize = 256;
 
 /// Returns whether a character moves the cursor, starts a new line, or changes the order in which a terminal shows the others (Unicode
@@ -21,14 +19,14 @@ pub fn is_hidden(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Returns the text with the characters escaped that a terminal would act upon, as in `\\u{1b}`.
+/// Returns the text with all characters escaped that would affect a terminal, as in `\\u{1b}`.
 pub fn visible(text: &str) -> String {
     escaped(text).unwrap_or_else(|| text.to_owned())
 }
 
-/// As [`visible`]; `None` of a text that stays as it is.
+/// Like [`visible`], but returns `None` if nothing needs escaping.
 fn escaped(text: &str) -> Option<String> {
-    // Nearly every text is printable ASCII, for which this takes a fraction of the time.
+    // Fast path: nearly all texts are printable ASCII.
     let is_printable = text.bytes().fold(true, |all, byte| all & matches!(byte, b' '..=b'~'));
     if is_printable || !text.chars().any(is_hidden) {
         return None;
@@ -44,7 +42,7 @@ fn escaped(text: &str) -> Option<String> {
     Some(made)
 }
 
-/// Fields of a log line as usual, message included, with such characters escaped.
+/// Formats the fields of a log line, message included, with such characters escaped.
 #[derive(Debug, Default)]
 pub(super) struct VisibleFields(DefaultFields);
 
@@ -68,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn characters_that_a_terminal_acts_upon_are_escaped() {
+    fn terminal_control_characters_are_escaped() {
         assert_eq!(
             visible("a\u{1b}[2J\nb\u{85}c\u{202e}d é\t"),
             "a\\u{1b}[2J\\nb\\u{85}c\\u{202e}d é\\t"
@@ -90,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn no_field_of_the_log_forges_a_line() {
+    fn log_fields_cannot_forge_a_line() {
         let lines = Lines::default();
         let sink = lines.clone();
         let layer = crate::telemetry::lines(false).with_writer(move || sink.clone());

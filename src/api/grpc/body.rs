@@ -1,9 +1,6 @@
-//! The bodies of a call: what arrives has a time limit, and messages are counted in both directions.
+//! Wraps the bodies of a gRPC call: limits the time and size of received messages, and counts messages in both directions.
 //!
-//! Owns the walk along the messages in a body. Must never look into a message. Start reading at [`Frames`].
-//!
-//! Neither a layer of tonic nor a codec could do it: a layer is shown bodies and no messages, and a codec is shown messages, but not the
-//! call that they belong to.
+//! Neither a tonic layer nor a codec could do this: a layer sees bodies but no messages, and a codec sees messages but not their call.
 
 use std::{
     future::Future,
@@ -20,23 +17,23 @@ use tonic::{Status, body::Body};
 use super::call::Running;
 use listener::Limits;
 
-/// Before each message stand a flag and four bytes of length (gRPC over HTTP/2, `Length-Prefixed-Message`).
+/// Each message is preceded by a flag and a length of four bytes (gRPC over HTTP/2, `Length-Prefixed-Message`).
 const HEADER: usize = 5;
 
-/// How far the messages of a body have been walked.
+/// Parser state for the messages of a body.
 #[derive(Default)]
 struct Frames {
     header: [u8; HEADER],
-    /// Of the header, so many bytes are there.
+    /// Number of header bytes received.
     have: usize,
-    /// Of the message, so many are missing.
+    /// Number of message bytes still missing.
     missing: usize,
     /// Length of the longest message so far.
     longest: usize,
 }
 
 impl Frames {
-    /// Walks on, and answers how many messages have become complete.
+    /// Consumes bytes and returns how many messages were completed.
     fn pass(&mut self, mut bytes: &[u8]) -> u64 {
         let mut complete = 0;
         loop {
@@ -61,7 +58,7 @@ impl Frames {
     }
 }
 
-/// What a client sends. All of it has to arrive in time; if it is a stream, each piece.
+/// Request body. It must arrive within the time limit; in a stream, the limit applies to each piece.
 pub(super) struct Arriving {
     body: Incoming,
     frames: Frames,
@@ -73,7 +70,7 @@ pub(super) struct Arriving {
 }
 
 impl Arriving {
-    /// A body that begins now, with the limits for its messages.
+    /// Wraps a request body, with the limits for its messages.
     pub fn new(body: Incoming, limits: &Limits, streams: bool, received: Option<IntCounter>) -> Self {
         let patience = limits.body();
         Arriving {
@@ -130,11 +127,11 @@ impl HttpBody for Arriving {
 }
 
 fn too_long(length: usize, longest: usize) -> Status {
-    let words = format!("the message has {length} bytes, and --http-body-max allows {longest}; send less, or raise the limit");
+    let words = format!("the message has {length} bytes but --http-body-max allows only {longest}; send less or raise the limit");
     Status::resource_exhausted(words)
 }
 
-/// What is answered, and with it the call: it ends when this is dropped.
+/// Response body. The call ends when it is dropped.
 pub(super) struct Answering {
     body: Body,
     frames: Frames,
@@ -142,7 +139,7 @@ pub(super) struct Answering {
 }
 
 impl Answering {
-    /// The answer to a call.
+    /// Wraps the response body of a call.
     pub fn new(body: Body, running: Running) -> Self {
         let frames = Frames::default();
         Answering { body, frames, running }
@@ -183,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_counted_however_they_are_cut() {
+    fn messages_are_counted_across_chunk_boundaries() {
         let bytes: Vec<u8> = [&[0, 0, 0, 0, 3, 1, 2, 3][..], &[0, 0, 0, 0, 0], &[1, 0, 0, 0, 1, 9]].concat();
         for piece in 1..=bytes.len() {
             let mut frames = Frames::default();

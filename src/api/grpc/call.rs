@@ -1,7 +1,6 @@
-//! What every call must pass before a service sees it, and what is counted of it.
+//! Checks every call before a service sees it (rate, token, number of calls) and counts it.
 //!
-//! Owns the order of the checks: how many there are, who calls, how long its messages take. Must never log metadata or a message. Start
-//! reading at [`Calls::answer`]; a call that is answered is a [`Running`] until its last message is taken or the client is gone.
+//! Metadata and messages are never logged. A call is a [`Running`] until its last message is sent or the client disconnects.
 
 use std::{
     convert::Infallible,
@@ -27,28 +26,28 @@ use crate::{
 };
 use listener::{Activity, Busy, Limits};
 
-/// Calls at a time, for each connection that there may be: most are streams that wait.
+/// Maximum number of concurrent calls for each allowed connection. Most calls are idle streams.
 const CALLS_PER_CONNECTION: usize = 4;
 
-/// What answers calls.
+/// Answers calls.
 pub(super) struct Calls {
     pub routes: Routes,
     pub gate: Arc<Gate>,
     pub methods: Methods,
     pub metrics: Arc<Metrics>,
     pub limits: Limits,
-    /// How many calls may be under way.
+    /// Limits the number of concurrent calls.
     pub places: Arc<Semaphore>,
 }
 
 impl Calls {
-    /// As many places as a listener with these limits has.
+    /// Returns permits for as many calls as a listener with these limits allows.
     pub fn places(limits: &Limits) -> Arc<Semaphore> {
         let places = limits.connections_max.saturating_mul(CALLS_PER_CONNECTION);
         Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)))
     }
 
-    /// Checks a call and has it answered.
+    /// Checks a call and passes it on to its service.
     pub async fn answer(
         self: Arc<Self>,
         request: Request<Incoming>,
@@ -84,15 +83,15 @@ impl Calls {
             None => answer.await?,
             Some(time_limit) => match tokio::time::timeout(time_limit, answer).await {
                 Ok(response) => response?,
-                Err(_) => Status::deadline_exceeded("the time limit that the client set is over").into_http(),
+                Err(_) => Status::deadline_exceeded("the deadline set by the client has passed").into_http(),
             },
         };
-        // An answer without messages has its status in the headers.
+        // A response without messages has its status in the headers.
         running.see(response.headers());
         Ok(response.map(|body| Body::new(Answering::new(body, running))))
     }
 
-    // A status is large; it is what tonic wants.
+    // A status is large, but tonic requires it.
     #[allow(clippy::result_large_err)]
     fn admit(&self, request: &Request<Incoming>, peer: SocketAddr) -> Result<OwnedSemaphorePermit, Status> {
         self.gate.count(peer.ip(), Instant::now()).map_err(|refused| {
@@ -101,18 +100,18 @@ impl Calls {
             status
         })?;
         let metadata = MetadataMap::from_headers(request.headers().clone());
-        // What changes something asks for more by itself.
+        // Methods that change state require role write themselves.
         Admission(self.gate.clone()).admit(&metadata, Role::Read)?;
         self.places
             .clone()
             .try_acquire_owned()
-            .map_err(|_| Status::resource_exhausted("too many calls at a time; end some, or see --http-connections-max"))
+            .map_err(|_| Status::resource_exhausted("too many concurrent calls; end some or raise --http-connections-max"))
     }
 }
 
-/// A call from its start to its end.
+/// A call in progress.
 pub(super) struct Running {
-    /// The numbers of its method.
+    /// Metrics of its method.
     pub counted: Option<calls::Call>,
     method: Option<Method>,
     metrics: Arc<Metrics>,
@@ -123,7 +122,7 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Takes note of the code in headers or trailers.
+    /// Records the status code in headers or trailers.
     pub fn see(&mut self, headers: &HeaderMap) {
         if let Some(status) = Status::from_header_map(headers) {
             self.code = status.code();
@@ -140,7 +139,7 @@ impl Drop for Running {
     }
 }
 
-/// The time that the client gives the call (gRPC over HTTP/2, `Timeout`); `None` if it does not say, or not so that it can be understood.
+/// Returns the timeout set by the client (gRPC over HTTP/2, `Timeout`), or `None` if it is absent or malformed.
 fn time_limit(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let unit = text.chars().last()?;
@@ -157,7 +156,7 @@ fn time_limit(headers: &HeaderMap) -> Option<Duration> {
     }
 }
 
-/// The name of a code, as metrics have it.
+/// Returns the name of a status code, as used for metric labels.
 fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
@@ -185,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_time_limit_of_a_client_is_understood_or_passed_over() {
+    fn client_timeout_is_parsed_or_ignored_if_malformed() {
         let limit = |text: &str| {
             let mut headers = HeaderMap::new();
             headers.insert("grpc-timeout", text.parse().expect("a header"));

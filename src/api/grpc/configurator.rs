@@ -1,8 +1,6 @@
-//! `ConfiguratorService`: the configuration as a whole, in one typed message.
+//! `ConfiguratorService`: the whole configuration in one typed message.
 //!
-//! Owns the form of requests and answers. Must never let a client that stops reading hold anything up. Start reading at [`Configurator`].
-//!
-//! Rule chains have no place in the message; they go through `ManagerService`.
+//! The message has no field for rule chains; they are available through `ManagerService`. A client that stops reading delays nothing else.
 
 use std::{pin::Pin, sync::Arc};
 
@@ -111,7 +109,7 @@ impl ConfiguratorService for Configurator {
     async fn notify(&self, request: Request<NotifyRequest>) -> Result<Response<Self::NotifyStream>, Status> {
         let NotifyRequest { idx, filters } = request.into_inner();
         let begin = (idx.max(1), filters, self.notifications.clone(), self.stopped.clone());
-        // The next ones are looked up when the client has taken those before.
+        // The next notifications are read only after the client has taken the previous ones.
         let told = stream::unfold(begin, |(next, filters, mut notifications, mut stopped)| async move {
             let told = tokio::select! {
                 told = notifications.from(next) => told?,
@@ -130,10 +128,10 @@ impl ConfiguratorService for Configurator {
 }
 
 impl Configurator {
-    /// Has a request carried out; the metadata of the answer tell the number of the transaction.
+    /// Commits a request. The metadata of the answer contain the number of the transaction.
     async fn carry_out(&self, request: ClientRequest, wait_done: bool) -> Result<MetadataMap, Status> {
         let keys: Vec<Key> = request.changes.iter().map(|(key, _)| key.clone()).collect();
-        // Before it is applied, so that no change of a status is missed.
+        // Watches before the request is applied, so that no status change is missed.
         let watcher = wait_done.then(|| self.api.statuses.watch(Selector::Keys(keys.iter().map(status_key).collect())));
         let result = commit(&self.api, request).await?;
         if let Some(watcher) = watcher {
@@ -151,7 +149,7 @@ fn status_key(key: &Key) -> Key {
     Key::from(key.as_str().replacen("config/", "config-status/", 1))
 }
 
-/// Waits until none of the watched values is PENDING. A call's deadline ends it, too: then nobody polls it any more.
+/// Waits until none of the watched values is PENDING. If the deadline of the call passes, the future is dropped.
 async fn until_none_waits(mut watcher: crate::engine::watch::Watcher<Arc<Published>>) -> Result<(), Status> {
     let mut pending = std::collections::BTreeSet::new();
     let waits = |published: &Published| match published {
@@ -172,14 +170,14 @@ async fn until_none_waits(mut watcher: crate::engine::watch::Watcher<Arc<Publish
     }
 }
 
-/// The values of a configuration.
+/// Returns the values of a configuration.
 ///
 /// # Errors
-/// It holds something for VPP.
-#[allow(clippy::result_large_err, reason = "it is what tonic wants")]
+/// Fails if the configuration contains anything for VPP.
+#[allow(clippy::result_large_err, reason = "tonic requires this type")]
 fn models_of(config: Config) -> Result<impl Iterator<Item = Model>, Status> {
     if config.vpp_config.is_some_and(|vpp| !vpp.is_empty()) {
-        let words = "vpp_config is not empty, and this agent manages Linux networking only; leave it out";
+        let words = "vpp_config is not empty, but this agent manages Linux networking only; leave it out";
         return Err(Status::invalid_argument(words));
     }
     let linux::ConfigData {

@@ -1,7 +1,4 @@
-//! HTTP/2 on a connection: any number of calls beside each other.
-//!
-//! Owns the limits of hyper, and the beginning and the end of a connection. Must never look into a call. Start reading at
-//! [`GrpcProtocol`].
+//! Serves HTTP/2 on a connection, with any number of concurrent calls.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -21,22 +18,22 @@ use listener::{
     refusal::{self, PREFACE},
 };
 
-/// Streams of one connection at a time.
+/// Maximum number of concurrent streams of a connection.
 const STREAMS_MAX: u32 = 256;
-/// Most bytes of the headers of a call.
+/// Maximum size of the headers of a call.
 const HEADER_BYTES: u32 = 16 * 1024;
-/// Most bytes that wait for a client of a stream to take them.
+/// Maximum number of bytes of a stream that wait to be sent to the client.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
-/// Bytes that a client may send before it is told to go on: of one stream, of all together.
+/// Flow control windows: bytes that a client may send unacknowledged in one stream and in all streams together.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// The protocol of the gRPC API.
 #[derive(Clone)]
 pub(super) struct GrpcProtocol {
-    /// What answers.
+    /// Answers calls.
     pub calls: Arc<Calls>,
-    /// How long a client may take.
+    /// Time limits for clients.
     pub limits: Limits,
 }
 
@@ -56,12 +53,12 @@ impl Protocol for GrpcProtocol {
             }
             Ok(Ok(_)) => (
                 "400 Bad Request",
-                "this port speaks gRPC, over HTTP/2; REST is at --http-listen".to_owned(),
+                "this port speaks gRPC over HTTP/2; REST is at --http-listen".to_owned(),
             ),
             Ok(Err(error)) => return debug!(%peer, "gRPC: {error}"),
             Err(_) => (
                 "408 Request Timeout",
-                format!("the client did not begin to speak HTTP/2 within {seconds} s; see --http-time-limit"),
+                format!("the client did not start HTTP/2 within {seconds} s; see --http-time-limit"),
             ),
         };
         debug!(%peer, "gRPC: {words}");
@@ -84,7 +81,7 @@ impl GrpcProtocol {
         let answer = move |request: Request<Incoming>| calls.clone().answer(request, peer, answering.clone());
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
-            // A peer that does not answer pings is gone.
+            // A peer that does not answer pings is unreachable.
             .keep_alive_interval(limits.step * 2)
             .keep_alive_timeout(limits.step * 2)
             .max_concurrent_streams(STREAMS_MAX)
@@ -95,7 +92,7 @@ impl GrpcProtocol {
             .serve_connection(TokioIo::new(Prefixed::new(PREFACE, stream)), service_fn(answer));
         let idle = async {
             activity.idle(limits.idle()).await;
-            debug!(%peer, "gRPC: nothing was asked for, the connection is closed");
+            debug!(%peer, "gRPC: idle connection closed");
         };
         if let Err(error) = serve_until(connection, stop, idle, limits.step).await {
             debug!(%peer, "gRPC: {error}");

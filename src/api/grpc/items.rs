@@ -1,6 +1,4 @@
-//! Values and their statuses as the generic API carries them.
-//!
-//! Owns the translation both ways. Must never decide what applies. Start reading at [`change_of`].
+//! Converts values and their states to and from the messages of the generic API.
 
 use models::{
     Model,
@@ -23,8 +21,8 @@ use crate::{
     sources::clients::{ClientItem, any_of},
 };
 
-/// What an item asks for: a value, or that there be none under a key.
-#[allow(clippy::result_large_err, reason = "it is what tonic wants")]
+/// Returns the change that an item requests: a new value, or the deletion of a key.
+#[allow(clippy::result_large_err, reason = "tonic requires this type")]
 pub(super) fn change_of(update: UpdateItem) -> Result<(Key, Option<ClientItem>), Status> {
     let item = update.item.ok_or_else(|| Status::invalid_argument("change item is nil"))?;
     if let Some(Union::Any(any)) = item.data.and_then(|data| data.union) {
@@ -33,13 +31,13 @@ pub(super) fn change_of(update: UpdateItem) -> Result<(Key, Option<ClientItem>),
         let info = info.ok_or_else(|| Status::invalid_argument(format!("no model has the message {name:?}; KnownModels lists them")))?;
         if let Some(id) = item.id.filter(|id| !id.model.is_empty() && id.model != info.name) {
             let message = format!(
-                "the item says model {:?}, its data are a {name}, which is of {:?}",
+                "the item names model {:?}, but its data are a {name} of model {:?}",
                 id.model, info.name
             );
             return Err(Status::invalid_argument(message));
         }
         let model = Model::from_protobuf(info.kind, &any.value)
-            .map_err(|error| Status::invalid_argument(format!("a {name} cannot be read: {}", error.message)))?;
+            .map_err(|error| Status::invalid_argument(format!("cannot decode {name}: {}", error.message)))?;
         let labels = update.labels.into_iter().collect();
         return Ok((model.key(), Some(ClientItem { model, labels })));
     }
@@ -49,14 +47,14 @@ pub(super) fn change_of(update: UpdateItem) -> Result<(Key, Option<ClientItem>),
     }
 }
 
-/// The key of an item that is named.
-#[allow(clippy::result_large_err, reason = "it is what tonic wants")]
+/// Returns the key of a named item.
+#[allow(clippy::result_large_err, reason = "tonic requires this type")]
 pub(super) fn key_of(id: &Id) -> Result<Key, Status> {
-    let unknown = || Status::invalid_argument(format!("there is no model {:?}; KnownModels lists them", id.model));
+    let unknown = || Status::invalid_argument(format!("unknown model {:?}; KnownModels lists all models", id.model));
     key_of_item(&id.model, &id.name).ok_or_else(unknown)
 }
 
-/// How an item under a key is named; `None` if no model has the key.
+/// Returns the id of the item under a key, or `None` if the key belongs to no model.
 pub(super) fn id_of(key: &Key) -> Option<Id> {
     let info = model_of_key(key.as_str())?;
     Some(Id {
@@ -65,7 +63,7 @@ pub(super) fn id_of(key: &Key) -> Option<Id> {
     })
 }
 
-/// A value with its name.
+/// Creates an item from a value.
 pub(super) fn item_of(key: &Key, model: &Model) -> Item {
     Item {
         id: id_of(key),
@@ -75,7 +73,7 @@ pub(super) fn item_of(key: &Key, model: &Model) -> Item {
     }
 }
 
-/// Whether an item is one of those that are named; without names all are. An empty name stands for all of a model.
+/// Returns whether an item is selected. Without ids all items are; an empty name selects all items of a model.
 pub(super) fn is_named(ids: &[Id], key: &Key) -> bool {
     let matches = |id: &Id| {
         let Some(info) = model_by_name(&id.model) else { return false };
@@ -86,7 +84,7 @@ pub(super) fn is_named(ids: &[Id], key: &Key) -> bool {
     ids.is_empty() || ids.iter().any(matches)
 }
 
-/// The status of a key, in the words of the contract: details, or the error.
+/// Returns the status of a key, with its details or its error as the message, as in the reference agent.
 pub(super) fn status_of(extract: &Extract<Network>, key: &Key) -> ItemStatus {
     match extract.value(key).and_then(|value| value.status.as_ref()) {
         None => ItemStatus {
@@ -103,15 +101,15 @@ pub(super) fn status_of(extract: &Extract<Network>, key: &Key) -> ItemStatus {
     }
 }
 
-/// A copy of values.
+/// Returns a copy of values.
 pub(super) async fn values(api: &Api, scope: Scope) -> Result<Known, Status> {
     api.extract(scope).await.ok_or_else(stopping)
 }
 
-/// Has a request carried out.
+/// Commits a client request.
 ///
 /// # Errors
-/// It was refused, or a value failed: the request is accepted all the same, and tried again.
+/// Fails if the request is refused or a value fails. In the latter case the request is still accepted, and the value is retried.
 pub(super) async fn commit(api: &Api, request: ClientRequest) -> Result<Option<TransactionResult>, Status> {
     match api.desired.commit(request).await {
         Ok(Committed::Kept) => Ok(None),
@@ -123,7 +121,7 @@ pub(super) async fn commit(api: &Api, request: ClientRequest) -> Result<Option<T
     }
 }
 
-/// The agent is stopping.
+/// Returns the status for an agent that is stopping.
 pub(super) fn stopping() -> Status {
-    Status::unavailable("the agent is stopping; ask again when it runs")
+    Status::unavailable("the agent is stopping; try again when it is running")
 }

@@ -1,6 +1,4 @@
-//! `ManagerService`: values of any model, put, read and followed.
-//!
-//! Owns the form of requests and answers. Must never let a client that stops reading hold anything up. Start reading at [`Manager`].
+//! `ManagerService`: sets, reads and follows values of any model. A client that stops reading delays nothing else.
 
 use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
 
@@ -38,8 +36,8 @@ use crate::{
     sources::{clients::Labels, merge::GRPC},
 };
 
-/// A client that follows states is told at once when something changes after a while, and then not more often than this: while much
-/// changes, each of many clients would cost as much as the work itself.
+/// Minimum interval between updates to a client that follows states. The first change after a quiet period is sent at once. Without the
+/// interval, each of many clients would cost as much as the work itself while much changes.
 const PACE: Duration = Duration::from_millis(50);
 const CONFIG: &str = "config/";
 const CONFIG_STATUS: &str = "config-status/";
@@ -51,7 +49,7 @@ pub(super) struct Manager {
     pub(super) stopped: watch::Receiver<bool>,
 }
 
-/// The source that a client says it is.
+/// Returns the source named by the client, or the default one.
 pub(super) fn source_of(metadata: &MetadataMap) -> String {
     let named = metadata
         .get("datasrc")
@@ -85,7 +83,7 @@ impl ManagerService for Manager {
                 ..UpdateResult::default()
             })
             .collect();
-        // Where clients of the contract look for the number of the transaction.
+        // Clients of the reference agent expect the number of the transaction here.
         results.extend(result.map(|result| UpdateResult {
             key: "seqnum".to_owned(),
             status: Some(ItemStatus {
@@ -146,7 +144,7 @@ impl ManagerService for Manager {
         Ok(Response::new(made.await.map_err(|error| Status::internal(error.to_string()))?))
     }
 
-    /// Statuses as they are, and then as they change. Of a client that reads slowly, those in between are left out.
+    /// Sends the current states, then changes. A slow client receives the latest state, without the ones in between.
     async fn subscribe(&self, request: Request<SubscribeRequest>) -> Result<Response<Self::SubscribeStream>, Status> {
         let subscriptions = request.into_inner().subscriptions;
         let ids: Vec<Id> = subscriptions.into_iter().filter_map(|subscription| subscription.id).collect();
@@ -156,7 +154,7 @@ impl ManagerService for Manager {
             ids,
             next_look: Instant::now(),
         };
-        // Nothing is taken from the watcher before the client has taken what was taken before.
+        // Updates are taken from the watcher only after the client has taken the previous ones.
         let told = stream::unfold(following, |mut following| async move {
             let notifications = following.next().await?;
             Some((Ok(SubscribeResponse { notifications }), following))
@@ -165,7 +163,7 @@ impl ManagerService for Manager {
     }
 }
 
-/// A client that follows states.
+/// Subscription of a client.
 struct Following {
     watcher: Watcher<Arc<Published>>,
     stopped: watch::Receiver<bool>,
@@ -174,7 +172,7 @@ struct Following {
 }
 
 impl Following {
-    /// What has changed of what it follows; `None` when the server stops.
+    /// Returns the next changes of the selected values, or `None` if the server stops.
     async fn next(&mut self) -> Option<Vec<Notification>> {
         loop {
             let look = async {
@@ -196,8 +194,8 @@ impl Following {
     }
 }
 
-/// The statuses of what is named; of all without names.
-// A status is large; it is what tonic wants.
+/// Returns a selector of the states of the named items, or of all items if none is named.
+// A status is large, but tonic requires it.
 #[allow(clippy::result_large_err)]
 fn selector(ids: &[Id]) -> Result<Selector, Status> {
     let status_of = |id: &Id| key_of(id).map(|key| key.as_str().replacen(CONFIG, CONFIG_STATUS, 1));
@@ -240,7 +238,7 @@ fn notification(ids: &[Id], key: &Key, published: Option<&Published>) -> Option<
     })
 }
 
-/// For each `k: v` there must be a label `k`, with that value unless `v` is empty; `!k` excludes what has such a label.
+/// Returns whether labels match: `k: v` requires label `k`, with value `v` unless it is empty; `!k` excludes it.
 fn has_labels(labels: &Labels, wanted: &HashMap<String, String>) -> bool {
     wanted.iter().all(|(name, value)| {
         let has = |name: &str| labels.get(name).is_some_and(|has| value.is_empty() || has == value);
@@ -256,7 +254,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_are_asked_for_and_excluded_with_and_without_a_value() {
+    fn labels_can_be_required_and_excluded() {
         let labels = Labels::from([("env".to_owned(), "test".to_owned())]);
         for (name, value, fits) in [
             ("env", "test", true),

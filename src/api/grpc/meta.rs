@@ -1,6 +1,4 @@
-//! `MetaService`: the models that the agent knows, and the files that define them.
-//!
-//! Owns the form of the answers. Must never invent anything: all of it is in the table of models. Start reading at [`Meta`].
+//! `MetaService`: the known models and the proto files that define them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,7 +30,7 @@ impl MetaService for Meta {
         }))
     }
 
-    /// The file with all that it imports, directly or not, and with custom options.
+    /// Returns a file and everything it imports, directly or indirectly, including custom options.
     async fn proto_file_descriptor(
         &self,
         request: Request<ProtoFileDescriptorRequest>,
@@ -41,7 +39,7 @@ impl MetaService for Meta {
         let file = descriptor_pool().get_file_by_name(&name).ok_or_else(|| {
             let files: BTreeSet<&str> = MODELS.iter().map(|model| model.proto_file).collect();
             let files: Vec<&str> = files.into_iter().collect();
-            Status::not_found(format!("there is no proto file {name:?}; models are in {}", files.join(", ")))
+            Status::not_found(format!("unknown proto file {name:?}; models are in {}", files.join(", ")))
         })?;
         let (mut imports, mut next) = (BTreeMap::new(), vec![file.clone()]);
         while let Some(importing) = next.pop() {
@@ -61,7 +59,7 @@ impl MetaService for Meta {
     }
 }
 
-/// A `google.protobuf.FileDescriptorSet` whose files are encoded already.
+/// `google.protobuf.FileDescriptorSet` with files that are already encoded.
 #[derive(Clone, PartialEq, Message)]
 struct FileSet {
     #[prost(bytes = "vec", repeated, tag = "1")]

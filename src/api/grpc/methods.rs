@@ -1,7 +1,4 @@
-//! The methods that are served, by their paths.
-//!
-//! Owns the table, made from the descriptors of the services. Must never hold a path that a client made up. Start reading at
-//! [`Methods::get`].
+//! Table of the served methods by path, built from the service descriptors. Paths invented by clients never enter it.
 
 use std::collections::HashMap;
 
@@ -9,21 +6,21 @@ use models::FILE_DESCRIPTOR_SET;
 use prost::Message;
 use prost_types::FileDescriptorSet;
 
-/// A method.
+/// A gRPC method.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Method {
-    /// Full name of its service.
+    /// Full name of the service.
     pub service: String,
-    /// Its name.
+    /// Name of the method.
     pub name: String,
-    /// The client sends any number of messages.
+    /// True if the client sends a stream of messages.
     pub client_streams: bool,
-    /// The server does.
+    /// True if the server sends a stream of messages.
     pub server_streams: bool,
 }
 
 impl Method {
-    /// Kind, service and name, as metrics name them.
+    /// Returns kind, service and name, as used for metric labels.
     pub fn labels(&self) -> [&str; 3] {
         let kind = match (self.client_streams, self.server_streams) {
             (false, false) => "unary",
@@ -39,10 +36,10 @@ impl Method {
 pub struct Methods(HashMap<String, Method>);
 
 impl Methods {
-    /// Those of all services.
+    /// Creates a table of the methods of all services.
     ///
     /// # Errors
-    /// A descriptor that the program was built with cannot be decoded.
+    /// Fails if a built-in descriptor cannot be decoded.
     pub fn new() -> Result<Self, prost::DecodeError> {
         let mut methods = HashMap::new();
         for encoded in [
@@ -70,7 +67,7 @@ impl Methods {
         Ok(Methods(methods))
     }
 
-    /// The method of a path; `None` if there is none.
+    /// Returns the method with this path, if there is one.
     pub fn get(&self, path: &str) -> Option<&Method> {
         self.0.get(path)
     }

@@ -1,7 +1,4 @@
-//! The gRPC API of the contract: generic manager, meta, configurator, health and reflection.
-//!
-//! Owns the server's start and end, and who may call what. Must never decide anything about the network. Start reading at
-//! [`start`], then [`manager`]; a call comes by [`connection`] and [`call`].
+//! The gRPC API, compatible with the reference agent: generic manager, meta, configurator, health and reflection.
 
 mod body;
 mod call;
@@ -45,34 +42,35 @@ use super::{
 use crate::config::HttpSettings;
 use listener::{Limits, Listener, Serving};
 
-/// Why the server does not start.
+/// Errors of starting the server.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The address cannot be used.
-    #[error("cannot listen on {address}: {error}; give another --grpc-listen, or off")]
+    #[error("cannot listen on {address}: {error}; set --grpc-listen to another address or to off")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// The system's words.
+        /// Error of the system.
         error: io::Error,
     },
     /// The certificates cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// What tonic refuses.
-    #[error("the gRPC server cannot be set up: {0}")]
+    /// tonic refuses the setup.
+    #[error("cannot set up the gRPC server: {0}")]
     Setup(String),
 }
 
-/// Listens on an address (port 0: any free port) and serves until it is told to stop, on the threads of the APIs. Certificates, tokens
-/// and limits are those of the REST API.
+/// Listens on an address (port 0: any free port) and serves calls on the threads of the APIs until the server is stopped.
+///
+/// Certificates, tokens and limits are those of the REST API.
 ///
 /// # Errors
-/// The address or the certificates cannot be used.
+/// Fails if the address or the certificates cannot be used.
 pub async fn start(api: Api, listen: SocketAddr, settings: &HttpSettings, gate: Arc<Gate>) -> Result<Serving, StartError> {
     let settings = settings.clone();
     let (stop, stopped) = watch::channel(false);
-    // By the runtime of the engine, which wakes it for each status: from there, waking a thread of the APIs takes longer than the work.
+    // Runs in the runtime of the engine, which wakes it for each status: waking a thread of the APIs from there takes longer than the work.
     let notifications = Notifications::start(&api, stopped);
     let started = threads::serve(async move { start_here(api, listen, &settings, gate, notifications, stop).await }).await;
     started.unwrap_or_else(|error| Err(StartError::Setup(error.to_string())))
@@ -119,7 +117,7 @@ async fn start_here(
     Ok(serving)
 }
 
-/// All services.
+/// Returns the routes of all services.
 async fn routes(
     api: &Api,
     admission: &Admission,
@@ -159,13 +157,13 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
-/// Who may call what.
+/// Access control for calls.
 #[derive(Clone)]
 pub(crate) struct Admission(Arc<Gate>);
 
 impl Admission {
-    /// Lets a call pass whose token has a role.
-    // A status is large; it is what tonic wants.
+    /// Admits a call if its token has the role.
+    // A status is large, but tonic requires it.
     #[allow(clippy::result_large_err)]
     pub fn admit(&self, metadata: &MetadataMap, needs: Role) -> Result<(), Status> {
         let header = metadata.get("authorization").and_then(|value| value.to_str().ok());

@@ -1,6 +1,4 @@
-//! Notifications of links, numbered, the last ones kept: for clients that come late.
-//!
-//! Owns the ring. Must never wait for a client. Start reading at [`Notifications::from`].
+//! Numbered notifications of links. The latest ones are kept in a ring, for clients that subscribe later.
 
 use std::{
     collections::VecDeque,
@@ -18,17 +16,17 @@ use tokio::sync::watch;
 
 use crate::{api::Api, engine::watch::Selector, publish::Published};
 
-/// As many as the contract keeps.
+/// Number of notifications kept, as in the reference agent.
 const KEPT: usize = 10_000;
-/// Notifications that a client is handed at a time.
+/// Maximum number of notifications passed to a client at once.
 const HANDED: usize = 64;
 const LINKS: &str = "status/linux/interfaces/v2/interface/";
 
-/// A handle to the ring.
+/// Handle to the ring.
 #[derive(Clone)]
 pub(super) struct Notifications {
     ring: Arc<Mutex<Ring>>,
-    /// Index of the next notification; the first one is 1.
+    /// Index of the next notification, starting with 1.
     next: watch::Receiver<u32>,
 }
 
@@ -44,7 +42,7 @@ impl Ring {
 }
 
 impl Notifications {
-    /// Keeps what is told of links from now on, until the server stops.
+    /// Records link states until the server stops.
     pub fn start(api: &Api, mut stopped: watch::Receiver<bool>) -> Self {
         let ring = Arc::new(Mutex::new(Ring {
             first: 1,
@@ -79,7 +77,7 @@ impl Notifications {
         Notifications { ring, next }
     }
 
-    /// Notifications from an index on, as soon as there are any; what is no longer kept is left out. `None` when the server stops.
+    /// Waits for notifications from an index on and returns them. Older ones are left out. Returns `None` if the server stops.
     pub async fn from(&mut self, index: u32) -> Option<Vec<NotifyResponse>> {
         self.next.wait_for(|next| *next > index.max(1)).await.ok()?;
         let ring = lock(&self.ring);
@@ -118,12 +116,12 @@ fn notification_of(state: InterfaceState) -> Notification {
     }
 }
 
-/// Whether a notification has all that a filter says: merging the filter into it would change nothing.
+/// Returns whether a notification contains all fields of a filter: merging the filter into it would change nothing.
 pub(super) fn matches(notification: &Notification, filter: &Notification) -> bool {
     use prost::Message;
     let mut merged = notification.clone();
     let bytes = filter.encode_to_vec();
-    // Its own bytes can always be read.
+    // A message can always decode its own bytes.
     merged.merge(bytes.as_slice()).is_ok() && merged == *notification
 }
 
@@ -132,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_filter_matches_what_has_all_that_it_says() {
+    fn filter_matches_if_all_its_fields_match() {
         let state = |name: &str, mtu| InterfaceState {
             name: name.to_owned(),
             mtu,
@@ -143,8 +141,8 @@ mod tests {
         assert!(matches(&told, &Notification { notification: None }));
         assert!(!matches(&told, &notification_of(state("veth2", 0))));
         assert!(!matches(&told, &notification_of(state("veth1", 1400))));
-        // Tag and length of an empty member 1: the notification of a VPP dataplane.
-        let vpp = <Notification as prost::Message>::decode(&[0x0a, 0][..]).expect("a filter of the reference");
+        // Tag and length of an empty member 1: the notification of a VPP data plane.
+        let vpp = <Notification as prost::Message>::decode(&[0x0a, 0][..]).expect("a filter of the reference agent");
         assert!(!matches(&told, &vpp));
     }
 }

@@ -1,7 +1,6 @@
-//! Records as JSON, member by member as in the reference.
+//! History records as JSON, with names and order of members as in the reference agent.
 //!
-//! Owns names and order of the members. Values are opaque here: the caller says how one is shown ([`Shown`]). Must never build
-//! JSON by joining text. Start reading at [`transactions`].
+//! Values are opaque here; the caller converts them to [`Shown`].
 
 use std::{
     collections::BTreeMap,
@@ -20,29 +19,29 @@ use crate::scheduler::{
     },
 };
 
-/// The last second that is written, of the year 9999.
+/// Latest time that is written: the last second of the year 9999.
 const LAST_SECOND: Duration = Duration::from_secs(253_402_300_799);
 
-/// A value for people: the name of its message, and its content in the JSON of protobuf.
+/// Value for people: name of its message, and content in protobuf JSON.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Shown {
     /// Full name, such as `ligato.linux.interfaces.Interface`.
     #[serde(rename = "ProtoMsgName")]
     pub message: String,
-    /// Its members, lowerCamelCase.
+    /// Content, with member names in lowerCamelCase.
     #[serde(rename = "ProtoMsgData")]
     pub data: Json,
 }
 
-/// Says how a value is shown; `None` when there is no message for it.
+/// Converts a value, or returns `None` if it has no message.
 pub type Show<'a, V> = &'a dyn Fn(&Key, &V) -> Option<Shown>;
 
-/// A list of transactions.
+/// Converts records to a list of transactions.
 pub fn transactions<'a, V: 'a>(records: impl IntoIterator<Item = &'a TransactionRecord<V>>, show: Show<'_, V>) -> Vec<Transaction> {
     records.into_iter().map(|record| Transaction::of(record, show)).collect()
 }
 
-/// The operations of a dry run, each with the differences that it removes.
+/// Converts the operations of a dry run, each with the differences that it repairs.
 pub fn plan<V>(plan: &[Planned<V>], show: Show<'_, V>) -> Vec<Operation> {
     let differences = |planned: &Planned<V>| planned.comparison.differences().iter().map(Difference::of).collect();
     let operation = |planned| Operation {
@@ -52,12 +51,12 @@ pub fn plan<V>(plan: &[Planned<V>], show: Show<'_, V>) -> Vec<Operation> {
     plan.iter().map(operation).collect()
 }
 
-/// Revisions of nodes: a timeline, or a snapshot.
+/// Converts revisions of nodes: a timeline or a snapshot.
 pub fn revisions<V>(revisions: &[Revision<V>], show: Show<'_, V>) -> Vec<Node> {
     revisions.iter().map(|revision| Node::of(revision, show)).collect()
 }
 
-/// How often the texts of a flag occur.
+/// Number of occurrences of each value of a flag.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Counts {
@@ -74,7 +73,7 @@ impl From<FlagStatistics> for Counts {
     }
 }
 
-/// One transaction.
+/// A transaction.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Transaction {
@@ -101,7 +100,7 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    /// Of a record.
+    /// Converts a record.
     pub fn of<V>(record: &TransactionRecord<V>, show: Show<'_, V>) -> Self {
         let (retry_for_txn, retry_attempt) = match record.kind {
             Kind::Retry { of, attempt } => (of, u64::from(attempt)),
@@ -147,7 +146,7 @@ impl Named {
     }
 }
 
-/// What was done to one value.
+/// Operation on one value.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Operation {
@@ -181,7 +180,7 @@ pub struct Operation {
     differences: Vec<Difference>,
 }
 
-/// In what a value is not as it is desired.
+/// Difference between an applied value and the desired one.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Difference {
@@ -204,7 +203,7 @@ impl Operation {
         let OperationRecord { before, after, flags, .. } = operation;
         let value = |side: &Side<V>| side.value.as_ref().and_then(|value| show(&operation.key, value));
         let error = |side: &Side<V>| side.error.as_deref().map(str::to_owned);
-        // States whose number is zero are not written.
+        // States with the number zero are omitted.
         let state = |side: &Side<V>| (side.state != ValueState::Nonexistent).then(|| side.state.text());
         Operation {
             operation: operation.verb.text(),
@@ -226,7 +225,7 @@ impl Operation {
     }
 }
 
-/// What a key was for a while.
+/// State of a key during a period.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Node {
@@ -261,7 +260,7 @@ impl Node {
         let text = |(name, text): (&str, String)| (name.to_owned(), Json::String(text));
         Node {
             since: rfc3339(revision.since),
-            // The zero time of the reference: it still holds.
+            // The zero time of the reference agent means that the period has not ended.
             until: revision.until.map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), rfc3339),
             key: revision.key.to_string(),
             label: revision.label.clone(),
@@ -299,7 +298,7 @@ fn is_zero(value: &u64) -> bool {
     *value == 0
 }
 
-/// A time since the Unix epoch as RFC 3339 text in UTC, to the nanosecond; zeros at the end are left out, as the reference does.
+/// Formats a time since the Unix epoch as RFC 3339 in UTC, with nanoseconds but without trailing zeros, as in the reference agent.
 pub fn rfc3339(time: Duration) -> String {
     let text = humantime::format_rfc3339_nanos(UNIX_EPOCH + time.min(LAST_SECOND)).to_string();
     let text = text.trim_end_matches('Z').trim_end_matches('0').trim_end_matches('.');

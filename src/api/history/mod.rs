@@ -1,7 +1,4 @@
-//! The history of the scheduler as clients see it: JSON and text.
-//!
-//! Owns the forms, member by member and line by line as in the reference. Must never ask the scheduler: it gets records. Start reading at
-//! [`json`].
+//! The history of the scheduler as JSON and as text, in the formats of the reference agent.
 
 pub mod json;
 #[cfg(test)]

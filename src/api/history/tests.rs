@@ -1,4 +1,4 @@
-//! JSON and text of records, over records made by hand.
+//! Tests of the JSON and text formats with hand-made records.
 
 use std::time::Duration;
 
@@ -85,7 +85,7 @@ fn times_are_rfc_3339_in_utc_with_nanoseconds() {
 }
 
 #[test]
-fn a_record_has_the_members_of_the_reference_in_their_order() {
+fn record_has_members_and_order_of_the_reference_agent() {
     let options = Options {
         resync: Resync::Full,
         description: "first".into(),
@@ -106,7 +106,7 @@ fn a_record_has_the_members_of_the_reference_in_their_order() {
     assert_eq!(text, expected.concat());
 }
 
-/// An operation of a dry run, for the sake of two differences.
+/// Adds two differences to an operation, as in a dry run.
 fn planned(operation: OperationRecord<u32>) -> Planned<u32> {
     let differences = [Difference::in_place("it is small"), Difference::again("it is red")];
     Planned {
@@ -116,7 +116,7 @@ fn planned(operation: OperationRecord<u32>) -> Planned<u32> {
 }
 
 #[test]
-fn an_update_a_failure_and_a_deletion_have_what_was_before() {
+fn operations_include_the_previous_state_value_and_error() {
     let failed = operation(
         "a",
         Verb::Update,
@@ -148,7 +148,7 @@ fn an_update_a_failure_and_a_deletion_have_what_was_before() {
 }
 
 #[test]
-fn a_retry_names_its_transaction_and_its_attempt_in_json_and_text() {
+fn retry_names_its_transaction_and_attempt_in_json_and_text() {
     let retry = TransactionRecord {
         kind: Kind::Retry { of: 1, attempt: 1 },
         ..record(Options::default(), vec![], vec![creation("a", 1)])
@@ -163,7 +163,7 @@ fn a_retry_names_its_transaction_and_its_attempt_in_json_and_text() {
 }
 
 #[test]
-fn the_text_of_a_transaction_has_the_layout_of_the_reference() {
+fn text_of_a_transaction_has_the_layout_of_the_reference_agent() {
     let options = Options {
         simulate: true,
         description: "two\nlines".into(),
@@ -204,7 +204,7 @@ fn the_text_of_a_transaction_has_the_layout_of_the_reference() {
 }
 
 #[test]
-fn what_the_history_does_not_keep_of_a_transaction_is_counted_in_text() {
+fn text_counts_operations_omitted_by_the_history() {
     let large = TransactionRecord {
         omitted: 90,
         ..record(Options::default(), vec![], vec![creation("a", 1)])
@@ -213,7 +213,7 @@ fn what_the_history_does_not_keep_of_a_transaction_is_counted_in_text() {
 }
 
 #[test]
-fn resync_kinds_have_their_names_in_text() {
+fn text_names_the_kind_of_resync() {
     for (resync, expected) in [
         (Resync::Full, "NB Transaction, Full Resync"),
         (Resync::Upstream, "NB Transaction, NB Sync"),
@@ -263,7 +263,7 @@ fn texts_in_timelines_are_escaped() {
 }
 
 #[test]
-fn counts_of_a_flag_have_the_members_of_the_reference() {
+fn flag_counts_have_the_members_of_the_reference_agent() {
     let statistics = FlagStatistics {
         total_count: 1,
         per_value_count: [(String::new(), 1)].into(),

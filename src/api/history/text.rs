@@ -1,7 +1,4 @@
-//! Records as text, for logs and people.
-//!
-//! Owns the layout, as in the reference. How a value is shown is the caller's. Must never be parsed.
-//! Start reading at [`transaction`].
+//! History records as text for people, in the layout of the reference agent.
 
 use std::fmt::Write;
 
@@ -13,10 +10,10 @@ use crate::scheduler::{
     history::record::{OperationRecord, Origin, TransactionRecord},
 };
 
-/// Shows a value on one line.
+/// Formats a value on one line.
 pub type Print<'a, V> = &'a dyn Fn(&Key, &V) -> String;
 
-/// One transaction. `verbose`: with the states of each value before and after.
+/// Formats a transaction. With `verbose`, includes the states before and after each operation.
 pub fn transaction<V>(record: &TransactionRecord<V>, verbose: bool, print: Print<'_, V>) -> String {
     let mut page = Page::default();
     page.line(0, format_args!("Transaction #{}:", record.seq));
@@ -46,7 +43,7 @@ pub fn transaction<V>(record: &TransactionRecord<V>, verbose: bool, print: Print
     page.0
 }
 
-/// A list of transactions.
+/// Formats a list of transactions.
 pub fn transactions<'a, V: 'a>(records: impl IntoIterator<Item = &'a TransactionRecord<V>>, print: Print<'_, V>) -> String {
     let texts: Vec<String> = records.into_iter().map(|record| transaction(record, false, print)).collect();
     texts.join("\n")
@@ -78,7 +75,7 @@ fn kind_text<V>(record: &TransactionRecord<V>) -> String {
 }
 
 fn values<V>(page: &mut Page, record: &TransactionRecord<V>, print: Print<'_, V>) {
-    // In a resync, what exists by itself only went along.
+    // In a resync, values that come from the kernel were not requested.
     let asked = |origin: Origin| record.options.resync == Resync::None || origin != Origin::FromSB;
     if record.values.is_empty() {
         return page.line(2, format_args!("- values: NONE"));

@@ -1,10 +1,8 @@
-//! Answers: JSON, text and errors, with the headers that clients of the contract look at.
-//!
-//! Owns their form. Must never be where something is decided. Start reading at [`json`] and [`ApiError`].
+//! Builds responses: JSON, text and errors, with the headers that clients of the reference agent expect.
 //!
 //! JSON is indented and has the content type `application/json; charset=UTF-8`. An error is an object with the member `Error`, and its
-//! content type is exactly `application/json`, without the character set: only then does the command line client of the contract
-//! read the member `message` instead of showing the raw body. So an error has both members.
+//! content type is exactly `application/json`, without a character set: only then does the reference command-line client read the member
+//! `message` instead of printing the raw body. So an error has both members.
 
 use axum::{
     body::Body,
@@ -22,58 +20,58 @@ pub const JSON: &str = "application/json; charset=UTF-8";
 pub const ERROR: &str = "application/json";
 /// Content type of text answers.
 pub const TEXT: &str = "text/plain; charset=UTF-8";
-/// Content type of pages.
+/// Content type of HTML pages.
 pub const HTML: &str = "text/html; charset=UTF-8";
 
-/// An answer, or why there is none.
+/// Response, or the error to answer with.
 pub type Answer = Result<Response, ApiError>;
 
-/// An answer of this type.
+/// Returns a response with this content type.
 pub fn typed(content_type: &'static str, body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
-/// A text answer.
+/// Returns a text response.
 pub fn text(body: String) -> Response {
     typed(TEXT, body)
 }
 
-/// A JSON answer.
+/// Returns a JSON response.
 ///
 /// # Errors
-/// The value cannot be written as JSON.
+/// Fails if the value cannot be serialized as JSON.
 pub fn json<T: Serialize + ?Sized>(value: &T) -> Answer {
-    let mut body = serde_json::to_vec_pretty(value).map_err(|error| ApiError::internal(format!("cannot write the answer: {error}")))?;
+    let mut body = serde_json::to_vec_pretty(value).map_err(|error| ApiError::internal(format!("cannot serialize the answer: {error}")))?;
     body.push(b'\n');
     Ok(typed(JSON, body))
 }
 
-/// The answer that `make` builds on a thread that gives way to others, for what may be large: those that serve the engine go on meanwhile.
+/// Builds an answer in the background pool, for answers that may be large. The threads of the engine are not delayed.
 ///
 /// # Errors
-/// Those of `make`.
+/// Returns the errors of `make`.
 pub async fn elsewhere(make: impl FnOnce() -> Answer + Send + 'static) -> Answer {
     let made = threads::give_way(make).await;
-    made.unwrap_or_else(|error| Err(ApiError::internal(format!("cannot make the answer: {error}"))))
+    made.unwrap_or_else(|error| Err(ApiError::internal(format!("cannot build the answer: {error}"))))
 }
 
-/// A request that cannot be answered as it stands.
+/// Error response.
 #[derive(Debug)]
 pub struct ApiError {
     /// Status code.
     pub status: StatusCode,
-    /// What is wrong with what, and what to do.
+    /// Description of the failure: the object, the reason and the remedy.
     pub message: String,
-    /// Further members of the body.
+    /// Additional members of the body.
     pub members: Vec<(&'static str, Json)>,
-    /// Further headers.
+    /// Additional headers.
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl ApiError {
-    /// An error with this code.
+    /// Creates an error with this status code.
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
         ApiError {
             status,
@@ -83,28 +81,28 @@ impl ApiError {
         }
     }
 
-    /// What the contract answers to a parameter that makes no sense, too.
+    /// Returns status 500, which the reference agent uses for invalid parameters as well.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, message)
     }
 
-    /// There is no such thing.
+    /// Returns status 404.
     pub fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, message)
     }
 
-    /// The agent is stopping.
+    /// Returns status 503: the agent is stopping.
     pub fn stopping() -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping; ask again when it runs")
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping; try again when it is running")
     }
 
-    /// With another member in the body.
+    /// Adds a member to the body.
     pub fn with_member(mut self, name: &'static str, value: Json) -> Self {
         self.members.push((name, value));
         self
     }
 
-    /// With another header.
+    /// Adds a header.
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
@@ -126,7 +124,7 @@ impl IntoResponse for ApiError {
         for (name, value) in self.members {
             body[name] = value;
         }
-        // An object of texts can always be written.
+        // An object of strings can always be serialized.
         let mut response = typed(ERROR, format!("{body:#}\n"));
         *response.status_mut() = self.status;
         response.headers_mut().extend(self.headers);

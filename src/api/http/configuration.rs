@@ -1,9 +1,8 @@
-//! `/configuration`: what is desired, as one document; read, changed, tried out and taken back.
+//! `/configuration`: reads, changes, validates, plans and confirms the desired state as one document.
 //!
-//! Owns the form of requests and answers. Must never decide what applies: that is `desired`. Start reading at [`put`].
-//!
-//! Beyond the contract: DELETE, `atomic`, `confirm-within`, `source`, `description`, `verbose` and `plan`. Two things differ on purpose. A
-//! document that cannot be read is the client's error (400, not 500). And values put here are tried again when they fail.
+//! Additions to the API of the reference agent: DELETE, `atomic`, `confirm-within`, `source`, `description`, `verbose` and `plan`. Two
+//! differences are deliberate: a document that cannot be parsed is an error of the client (400 instead of 500), and values that fail are
+//! retried.
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -41,37 +40,37 @@ use crate::{
 
 pub(super) const YAML: &str = "application/yaml; charset=UTF-8";
 
-/// Longest time that a request may wait to be confirmed, in seconds: a day.
+/// Longest time limit for a confirmation, in seconds (one day).
 const CONFIRM_MAX: u64 = 24 * 60 * 60;
 
-const SOURCE: Parameter = Parameter::optional("source", "Name of the client's source; each keeps its own values (default grpc)");
-const DESCRIPTION: Parameter = Parameter::optional("description", "Text for the record of the transaction");
-const VERBOSE: Parameter = Parameter::optional("verbose", "Answers with what came of each value");
+const SOURCE: Parameter = Parameter::optional("source", "Source to which the values belong; each source has its own values (default: grpc)");
+const DESCRIPTION: Parameter = Parameter::optional("description", "Text to store with the transaction in the history");
+const VERBOSE: Parameter = Parameter::optional("verbose", "Return the resulting state of each value");
 const NUMBER: Parameter = Parameter {
     required: true,
-    ..Parameter::number("id", "Number in the answer to the change")
+    ..Parameter::number("id", "Confirmation id, from the answer to the change")
 };
 const RESULT: &str = r#"{"seq_num":4,"reverted":false,"errors":[],"waiting":[{"key":"config/linux/interfaces/v2/interface/d1","reason":"AddressTentative","message":"waiting for IPv6 duplicate address detection of fd00::1/64"}],"values":[{"key":"config/linux/interfaces/v2/interface/d1","state":"PENDING","message":"waiting for IPv6 duplicate address detection of fd00::1/64"}]}"#;
-const UNREADABLE: (u16, &str) = (400, "the document or a parameter cannot be read");
-const FAILED: (u16, &str) = (422, "a value failed; the members are those of the verbose answer");
+const UNREADABLE: (u16, &str) = (400, "the document or a parameter cannot be parsed");
+const FAILED: (u16, &str) = (422, "a value failed; the body has the members of the verbose answer as well");
 
 pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         answers: &[YAML],
-        ..Endpoint::get("/configuration", "All that is desired, of all sources", || get(show_all))
+        ..Endpoint::get("/configuration", "Desired state of all sources", || get(show_all))
     },
     Endpoint {
         method: Verb::Put,
         body: Some(YAML),
         parameters: &[
-            Parameter::optional("replace", "The source asks for nothing else any more"),
+            Parameter::optional("replace", "Delete all other values of the source"),
             Parameter::optional(
                 "atomic",
-                "If a value fails, all of them are reverted; one that waits (PENDING) has not failed",
+                "Revert all values if one of them fails; a PENDING value has not failed",
             ),
             Parameter {
                 form: Form::Number(1, CONFIRM_MAX),
-                ..Parameter::optional("confirm-within", "Seconds after which it is taken back unless it is confirmed")
+                ..Parameter::optional("confirm-within", "Roll the change back unless it is confirmed within this many seconds")
             },
             SOURCE,
             DESCRIPTION,
@@ -81,7 +80,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         failures: &[UNREADABLE, FAILED],
         ..Endpoint::get(
             "/configuration",
-            "Adds or changes values, and answers when nothing is left to do; what is PENDING then is listed and is no failure",
+            "Add or change values and wait until they are applied; values that are PENDING by then are listed and are not failures",
             || put(change),
         )
     },
@@ -93,7 +92,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         failures: &[UNREADABLE, FAILED],
         ..Endpoint::get(
             "/configuration",
-            "Lets go of values; only the fields that make the key count",
+            "Delete values; only the fields that are part of the key matter",
             || delete(let_go),
         )
     },
@@ -101,23 +100,23 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         method: Verb::Post,
         body: Some(YAML),
         example: "{}",
-        failures: &[(400, "a list of what is wrong with which value, or the document cannot be read")],
+        failures: &[(400, "a value is invalid (the body is a list of errors), or the document cannot be parsed")],
         told_with: Some((
             400,
             r#"[{"path":"linuxConfig.arpEntries*.hwAddress","error":"Linux ARP entry defined without MAC address","error_config_part":"interface: veth1\n"}]"#,
         )),
-        ..Endpoint::get("/configuration/validate", "Checks values; nothing is applied", || post(validate))
+        ..Endpoint::get("/configuration/validate", "Validate values without applying them", || post(validate))
     },
     Endpoint {
         method: Verb::Post,
         body: Some(YAML),
         parameters: &[
-            Parameter::optional("replace", "As if the source asked for nothing else"),
-            Parameter::optional("delete", "As if the source let go of these values"),
+            Parameter::optional("replace", "Plan the deletion of all other values of the source as well"),
+            Parameter::optional("delete", "Plan the deletion of these values"),
             SOURCE,
         ],
         failures: &[UNREADABLE],
-        ..Endpoint::get("/configuration/plan", "What a change would do; nothing is applied", || post(plan))
+        ..Endpoint::get("/configuration/plan", "Show the operations of a change without executing them", || post(plan))
     },
     Endpoint {
         method: Verb::Post,
@@ -125,23 +124,23 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         example: r#"{"state":"CONFIRMED"}"#,
         failures: &[
             UNREADABLE,
-            (409, "it was taken back already"),
-            (404, "nothing waits with this number"),
+            (409, "the change was already rolled back"),
+            (404, "no change with this id waits for confirmation"),
         ],
-        ..Endpoint::get("/configuration/confirm", "Lets a change stay", || post(confirm))
+        ..Endpoint::get("/configuration/confirm", "Confirm a change", || post(confirm))
     },
     Endpoint {
         parameters: &[NUMBER],
         example: r#"{"state":"WAITING"}"#,
-        failures: &[UNREADABLE, (404, "there was nothing to confirm with this number")],
-        ..Endpoint::get("/configuration/confirm", "What came of a change that was to be confirmed", || {
+        failures: &[UNREADABLE, (404, "no change with this id was to be confirmed")],
+        ..Endpoint::get("/configuration/confirm", "State of a change that needs confirmation", || {
             get(confirmation)
         })
     },
     Endpoint {
         parameters: &[Parameter::one_of(
             "fieldnames",
-            "Spelling of the fields; without, both are allowed",
+            "Spelling of the field names; both are allowed if absent",
             &["onlyproto", "onlyjson"],
         )],
         ..Endpoint::get(
@@ -153,7 +152,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
 ];
 
 async fn show_all(State(api): State<Api>) -> Answer {
-    // Not on the pool: the sources wait for the lock that this takes.
+    // Not in the pool: this takes a lock for which the sources may wait.
     let items = api.desired.items();
     answer::elsewhere(move || {
         let models: Vec<Model> = items.into_iter().filter_map(|item| item.model).collect();
@@ -166,7 +165,7 @@ async fn show_all(State(api): State<Api>) -> Answer {
 async fn change(State(api): State<Api>, query: Query, Text(body): Text) -> Answer {
     let confirm_within = number(&query, "confirm-within")?.map(Duration::from_secs);
     if confirm_within.is_some_and(|within| within.is_zero() || within > Duration::from_secs(CONFIRM_MAX)) {
-        return Err(bad(format!("confirm-within: 1 to {CONFIRM_MAX} seconds can be waited")));
+        return Err(bad(format!("confirm-within: must be 1 to {CONFIRM_MAX} seconds")));
     }
     let request = ClientRequest {
         replace: flag(&query, "replace"),
@@ -182,7 +181,7 @@ async fn let_go(State(api): State<Api>, query: Query, Text(body): Text) -> Answe
     commit(&api, &query, request).await
 }
 
-/// The request that a document stands for.
+/// Builds the client request for the values in a document.
 async fn request(query: &Query, body: String, wanted: impl Fn(ClientItem) -> Option<ClientItem>) -> Result<ClientRequest, ApiError> {
     let items = parse(body).await?.into_iter().map(|item| {
         let labels = Labels::new();
@@ -198,11 +197,11 @@ async fn request(query: &Query, body: String, wanted: impl Fn(ClientItem) -> Opt
 
 async fn parse(body: String) -> Result<Vec<models::document::Item>, ApiError> {
     let parsed = give_way(move || document::parse(&body)).await;
-    let parsed = parsed.map_err(|error| ApiError::internal(format!("cannot read the configuration: {error}")))?;
-    parsed.map_err(|error| bad(format!("the configuration cannot be read: {error}")))
+    let parsed = parsed.map_err(|error| ApiError::internal(format!("cannot parse the configuration: {error}")))?;
+    parsed.map_err(|error| bad(format!("cannot parse the configuration: {error}")))
 }
 
-/// A parameter that counts by being there.
+/// Returns whether a parameter is present, with or without a value.
 fn flag(query: &Query, name: &str) -> bool {
     query.all(name).next().is_some()
 }
@@ -211,7 +210,7 @@ fn bad(message: String) -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, message)
 }
 
-/// A number; here, one that is none is the client's error.
+/// Returns a number. Unlike [`Query::number`], reports an invalid one as an error of the client (400).
 fn number(query: &Query, name: &str) -> Result<Option<u64>, ApiError> {
     query.number(name).map_err(|error| bad(error.message))
 }
@@ -224,7 +223,7 @@ async fn commit(api: &Api, query: &Query, request: ClientRequest) -> Answer {
         Committed::Applied(result) => (result, None),
         Committed::Unconfirmed(result, number) => (result, Some(number)),
         Committed::Kept => {
-            let answer = json!({ "kept": true, "message": "kept; it is applied as soon as the store has been read" });
+            let answer = json!({ "kept": true, "message": "saved; applied as soon as the store has been read" });
             return if flag(query, "verbose") { answer::json(&answer) } else { nothing() };
         }
     };
@@ -244,7 +243,7 @@ async fn commit(api: &Api, query: &Query, request: ClientRequest) -> Answer {
     Err(present.fold(error, |error, (name, value)| error.with_member(name, value)))
 }
 
-/// What the contract answers when there is nothing to say.
+/// Returns the empty object with which the reference agent reports success.
 fn nothing() -> Answer {
     answer::json(&json!({}))
 }
@@ -258,13 +257,13 @@ fn refused(error: RequestError) -> ApiError {
     }
 }
 
-/// What came of a transaction, and how the values named in it are now.
+/// Formats the result of a transaction, with the current states of its values.
 async fn outcome(api: &Api, result: &TransactionResult, keys: &[Key]) -> Result<Json, ApiError> {
     let extract = api.extract(Scope::Keys(keys.to_vec())).await.ok_or_else(ApiError::stopping)?;
     let value = |key: &Key| {
         let told = extract.value(key).and_then(|value| value.status.as_ref());
         let told = told.map_or((ValueState::Nonexistent, ""), |status| (status.state, status.message.as_str()));
-        // The status may lag behind: PENDING is published a little later while other operations are in flight.
+        // The published status may lag: PENDING is published later while other operations are in flight.
         let waits = result.waiting.iter().find(|wait| wait.key == *key);
         let (state, message) = waits.map_or(told, |wait| (ValueState::Pending, wait.message.as_str()));
         json!({ "key": key.as_str(), "state": state.text(), "message": message })
@@ -295,7 +294,7 @@ async fn outcome(api: &Api, result: &TransactionResult, keys: &[Key]) -> Result<
     }))
 }
 
-/// What is wrong with a value.
+/// Validation error.
 #[derive(Serialize)]
 struct Fault {
     path: String,
@@ -323,7 +322,7 @@ async fn validate(Text(body): Text) -> Answer {
     Ok(response)
 }
 
-/// Where fields of a model stand in a document, in the notation of the contract: `linuxConfig.arpEntries*.hwAddress`.
+/// Returns the path of fields in a document, in the notation of the reference agent: `linuxConfig.arpEntries*.hwAddress`.
 fn path_of(model: &Model, fields: &[String]) -> String {
     let member = member_of(model.kind());
     let fields = match fields {
@@ -348,7 +347,7 @@ async fn plan(State(api): State<Api>, query: Query, Text(body): Text) -> Answer 
 }
 
 fn id(query: &Query) -> Result<u64, ApiError> {
-    number(query, "id")?.ok_or_else(|| bad("missing id argument: the number in the answer to the change".to_owned()))
+    number(query, "id")?.ok_or_else(|| bad("missing id argument: the confirmation id from the answer to the change".to_owned()))
 }
 
 async fn confirm(State(api): State<Api>, query: Query) -> Answer {
@@ -382,7 +381,7 @@ async fn json_schema(query: Query) -> Answer {
         None | Some("") => FieldNames::Both,
         Some("onlyproto") => FieldNames::OnlyProto,
         Some("onlyjson") => FieldNames::OnlyJson,
-        Some(other) => return Err(bad(format!("fieldnames={other}: onlyproto or onlyjson is expected"))),
+        Some(other) => return Err(bad(format!("fieldnames={other}: expected onlyproto or onlyjson"))),
     };
     match SCHEMAS.iter().find(|(known, _)| *known == names) {
         Some((_, text)) => Ok(answer::typed(JSON, text.clone())),
@@ -390,7 +389,7 @@ async fn json_schema(query: Query) -> Answer {
     }
 }
 
-/// The schemas, made once.
+/// The schemas, generated once.
 static SCHEMAS: LazyLock<Vec<(FieldNames, Bytes)>> = LazyLock::new(|| {
     let all = [FieldNames::Both, FieldNames::OnlyProto, FieldNames::OnlyJson].into_iter();
     all.map(|names| (names, format!("{:#}\n", schema(names)).into())).collect()

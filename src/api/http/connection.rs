@@ -1,6 +1,4 @@
-//! HTTP/1.1 on a connection: one request after the other.
-//!
-//! Owns the limits of hyper. Must never look into a request. Start reading at [`Rest`].
+//! Serves HTTP/1.1 on a connection, one request at a time.
 
 use std::{future::poll_fn, net::SocketAddr};
 
@@ -16,22 +14,22 @@ use tracing::debug;
 
 use listener::{Impatient, Limits, Protocol, refusal};
 
-/// Most bytes of a request's line and headers, and of what is buffered of a body.
+/// Maximum size of the request line with headers, and of the buffered part of a body.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// What HTTP/2 begins with (RFC 9113 §3.4); hyper closes without a word then.
+/// Start of the HTTP/2 preface (RFC 9113 §3.4), on which hyper closes the connection without an answer.
 const HTTP2: &[u8] = b"PRI * HTTP/2.0";
 
-/// The address of whoever sent a request.
+/// Address of the client that sent a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
 /// The protocol of the REST API.
 #[derive(Clone)]
 pub struct Rest {
-    /// What answers.
+    /// Answers requests.
     pub router: Router,
-    /// How long a client may take.
+    /// Time limits for clients.
     pub limits: Limits,
 }
 
@@ -53,7 +51,7 @@ impl Protocol for Rest {
             .header_read_timeout(limits.step)
             .max_buf_size(BUFFER_BYTES)
             .serve_connection(TokioIo::new(stream), service_fn(answer));
-        // What is waited for is let go at once: it is a lock.
+        // Drops the value that `wait_for` returns at once: it holds a lock of the channel.
         let told = async move { stop.wait_for(|stop| *stop).await.map(drop) };
         let ended = tokio::select! {
             ended = poll_fn(|context| connection.poll_without_shutdown(context)) => ended,
@@ -66,7 +64,7 @@ impl Protocol for Rest {
         let mut last_words = Vec::new();
         if let Err(error) = ended {
             debug!(%peer, "REST: {error}");
-            // Whoever has asked nothing is not answered: a connection that was merely kept open is closed without a word.
+            // No answer if the client has sent nothing: idle connections are closed silently.
             if parts.read_buf.starts_with(HTTP2) {
                 last_words = refusal::http2("this port speaks HTTP/1.1; gRPC is at --grpc-listen");
             } else if error.is_timeout() && !parts.read_buf.is_empty() {

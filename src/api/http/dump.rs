@@ -1,6 +1,4 @@
-//! `/scheduler/dump`: the values of a descriptor, as asked for, as believed, or as the kernel has them now.
-//!
-//! Owns the choice of the view and the form of the metadata. Start reading at [`dump`].
+//! `/scheduler/dump`: the values of a descriptor as desired, as last known in the kernel, or as read from the kernel now.
 
 use axum::{extract::State, routing::get};
 use models::{
@@ -35,19 +33,19 @@ use crate::{
 
 pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
     parameters: &[
-        Parameter::optional("descriptor", "Name of the descriptor; without it and key-prefix: an index"),
-        Parameter::optional("key-prefix", "Exactly what the keys of the descriptor begin with"),
+        Parameter::optional("descriptor", "Name of the descriptor; without it and key-prefix, the answer is an index"),
+        Parameter::optional("key-prefix", "Exact key prefix of the descriptor"),
         Parameter::one_of(
             "view",
-            "SB: what the kernel has now; NB: what is asked for; cached: what is believed to be in the kernel",
+            "SB: read from the kernel now; NB: desired; cached: last known state of the kernel",
             &["SB", "NB", "cached"],
         ),
     ],
     example: r#"[{"Key":"config/linux/interfaces/v2/interface/d1","Value":{"ProtoMsgName":"ligato.linux.interfaces.Interface","ProtoMsgData":{"name":"d1","type":"DUMMY","hostIfName":"d1","enabled":true}},"Origin":1,"Metadata":{"LinuxIfIndex":7,"VPPTapName":"","Namespace":null,"HostIfName":"d1","VrfMasterIf":"","VrfDevRT":0}}]"#,
     other_example: r#"{"Descriptors":["linux-interface"],"KeyPrefixes":["config/linux/interfaces/v2/interface/"],"Views":["SB","NB","cached"]}"#,
     failures: &[
-        (404, "no descriptor has this prefix, or its values cannot be retrieved"),
-        (500, "there is no such descriptor or view, or it cannot be retrieved"),
+        (404, "no descriptor has this key prefix, or its values cannot be retrieved"),
+        (500, "unknown descriptor or view, or the values cannot be retrieved"),
     ],
     ..Endpoint::get("/scheduler/dump", "Values of a descriptor in one of three views", || get(dump))
 }];
@@ -69,7 +67,7 @@ struct Item {
     metadata: Option<Metadata>,
 }
 
-/// What is known of an interface besides its value.
+/// Metadata of an interface, in addition to its value.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Metadata {
@@ -102,20 +100,20 @@ async fn dump(State(api): State<Api>, query: Query) -> Answer {
         "SB" => View::Kernel,
         "NB" => View::Wanted,
         "cached" => View::Cached,
-        _ => return Err(ApiError::internal("unrecognized system view; SB, NB and cached are known")),
+        _ => return Err(ApiError::internal("unrecognized system view; use SB, NB or cached")),
     };
     match (descriptor, prefix) {
         (None, None) => index(),
         (Some(name), _) => {
             let known = Network::kinds().into_iter().find(|(known, _)| *known == name);
-            let (name, _) = known.ok_or_else(|| ApiError::internal("descriptor is not registered; GET /scheduler/dump lists them"))?;
+            let (name, _) = known.ok_or_else(|| ApiError::internal("descriptor is not registered; GET /scheduler/dump lists all descriptors"))?;
             of_descriptor(&api, name, view).await
         }
         (None, Some(prefix)) => {
             let known = Network::kinds().into_iter().find(|(_, known)| *known == prefix);
             let Some((name, _)) = known else {
                 let model = MODELS.iter().find(|model| model.key_prefix == prefix);
-                // Clients look for this text.
+                // Clients compare this text.
                 let model = model.ok_or_else(|| ApiError::not_found("no descriptor found matching the key prefix"))?;
                 return without_descriptor(&api, model, view).await;
             };
@@ -135,7 +133,7 @@ fn index() -> Answer {
     })
 }
 
-/// Values of a model that the agent stores and does not apply: none of them is in the kernel.
+/// Returns the values of a model that the agent stores but does not apply. None of them is in the kernel.
 async fn without_descriptor(api: &Api, model: &'static ModelInfo, view: View) -> Answer {
     let desired = match view {
         View::Wanted => api.desired.items(),
@@ -181,7 +179,7 @@ async fn of_descriptor(api: &Api, name: &'static str, view: View) -> Answer {
     .await
 }
 
-/// The index of the link as it is published.
+/// Returns the published index of the link, or 0 if there is none.
 fn known_index(api: &Api, interface: &Interface) -> u32 {
     let key = Key::from(format!("status/linux/interfaces/v2/interface/{}", interface.name));
     match api.statuses.get(&key).as_deref() {
@@ -208,7 +206,7 @@ fn metadata(interface: &Interface, index: u32, vrf: Option<&str>) -> Metadata {
 async fn retrieved(api: &Api, name: &'static str) -> Answer {
     if !["linux-interface", "linux-arp", "linux-route"].contains(&name) {
         return Err(ApiError::internal(
-            "descriptor does not support Retrieve operation; ask for the view NB or cached",
+            "descriptor does not support Retrieve operation; use the view NB or cached",
         ));
     }
     let retrieval = Retrieval::of(api).await?;

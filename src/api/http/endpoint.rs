@@ -1,7 +1,6 @@
-//! What an endpoint is: the one table row from which both its route and its documentation are made.
+//! Describes an endpoint in one table row, from which its route and its documentation are generated.
 //!
-//! Owns the form of a row. Must never know an endpoint. Start reading at [`Endpoint`]; each file beside this one has its rows in a
-//! constant `ENDPOINTS`.
+//! Each module beside this one has its rows in a constant `ENDPOINTS`.
 
 use axum::{Router, http::Method, routing::MethodRouter};
 
@@ -9,33 +8,33 @@ use crate::api::{Api, security::Role};
 
 /// One endpoint.
 pub struct Endpoint {
-    /// Method; an endpoint with GET answers to HEAD as well.
+    /// Method. An endpoint with GET also answers HEAD.
     pub method: Verb,
-    /// Path; parts in braces are parameters.
+    /// Path. Segments in braces are parameters.
     pub path: &'static str,
-    /// What it is for, in one line.
+    /// Purpose of the endpoint, in one line.
     pub summary: &'static str,
     /// Parameters of the query and of the path.
     pub parameters: &'static [Parameter],
-    /// Content type of the body that it takes.
+    /// Content type of the request body.
     pub body: Option<&'static str>,
     /// Content types of its answers.
     pub answers: &'static [&'static str],
-    /// An answer as an example of its form; empty if the form needs none.
+    /// Example answer, from which the schema is derived. Empty if no schema is needed.
     pub example: &'static str,
-    /// Whether an answer can also be one element of the example, which is a list.
+    /// True if the answer can also be a single element of the example, which is a list.
     pub single: bool,
-    /// An answer of another form, as an example; empty if there is none.
+    /// Example of an answer with another schema. Empty if there is none.
     pub other_example: &'static str,
-    /// Codes of failures, and when they come.
+    /// Status codes of failures, each with its condition.
     pub failures: &'static [(u16, &'static str)],
-    /// Code and example of a failure whose body is no error but an answer.
+    /// Status code and example of a failure whose body is an answer instead of an error.
     pub told_with: Option<(u16, &'static str)>,
-    /// What answers.
+    /// Creates the handler.
     pub handler: fn() -> MethodRouter<Api>,
 }
 
-/// A method. (`http::Method` cannot stand in a constant row.)
+/// HTTP method. (`http::Method` cannot be used in a constant row.)
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verb {
     /// GET.
@@ -48,19 +47,19 @@ pub enum Verb {
     Delete,
 }
 
-/// What the value of a parameter can be.
+/// Allowed values of a parameter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Form {
-    /// Any text.
+    /// Any string.
     Text,
-    /// A whole number from the first to the second, both included.
+    /// An integer in this inclusive range.
     Number(u64, u64),
-    /// One of a few texts.
+    /// One of these strings.
     OneOf(&'static [&'static str]),
 }
 
 impl Verb {
-    /// Its name.
+    /// Returns the name of the method.
     pub fn text(self) -> &'static str {
         match self {
             Verb::Get => "GET",
@@ -75,16 +74,16 @@ impl Verb {
 pub struct Parameter {
     /// Name.
     pub name: &'static str,
-    /// What it does.
+    /// Effect of the parameter.
     pub summary: &'static str,
-    /// Without it there is no answer.
+    /// True if a request without the parameter fails.
     pub required: bool,
-    /// The values that make sense.
+    /// Allowed values.
     pub form: Form,
 }
 
 impl Endpoint {
-    /// A row with only what every endpoint has.
+    /// Creates a row for a GET endpoint, with defaults for everything optional.
     pub const fn get(path: &'static str, summary: &'static str, handler: fn() -> MethodRouter<Api>) -> Self {
         Endpoint {
             method: Verb::Get,
@@ -102,7 +101,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether a path is one of those that it stands for.
+    /// Returns whether a path matches the path of this endpoint.
     pub fn matches(&self, path: &str) -> bool {
         let (mut own, mut asked) = (self.path.split('/'), path.split('/'));
         loop {
@@ -114,7 +113,7 @@ impl Endpoint {
         }
     }
 
-    /// The role that it needs.
+    /// Returns the role that a client needs.
     pub fn role(&self) -> Role {
         match self.method {
             Verb::Get => Role::Read,
@@ -124,7 +123,7 @@ impl Endpoint {
 }
 
 impl Parameter {
-    /// One that may be left out.
+    /// Creates an optional parameter.
     pub const fn optional(name: &'static str, summary: &'static str) -> Self {
         Parameter {
             name,
@@ -134,7 +133,7 @@ impl Parameter {
         }
     }
 
-    /// A number, which may be left out.
+    /// Creates an optional numeric parameter.
     pub const fn number(name: &'static str, summary: &'static str) -> Self {
         Parameter {
             form: Form::Number(0, u64::MAX),
@@ -142,7 +141,7 @@ impl Parameter {
         }
     }
 
-    /// One that is needed.
+    /// Creates a required parameter.
     pub const fn required(name: &'static str, summary: &'static str) -> Self {
         Parameter {
             required: true,
@@ -150,7 +149,7 @@ impl Parameter {
         }
     }
 
-    /// One of a few values.
+    /// Creates an optional parameter with a fixed set of values.
     pub const fn one_of(name: &'static str, summary: &'static str, values: &'static [&'static str]) -> Self {
         Parameter {
             form: Form::OneOf(values),
@@ -159,7 +158,7 @@ impl Parameter {
     }
 }
 
-/// The role that a method needs: looking is reading, all else is writing.
+/// Returns the role that a method needs: reading methods need read, all others write.
 pub fn role_of(method: &Method) -> Role {
     match *method {
         Method::GET | Method::HEAD | Method::OPTIONS => Role::Read,
@@ -167,7 +166,7 @@ pub fn role_of(method: &Method) -> Role {
     }
 }
 
-/// The routes of some endpoints.
+/// Creates a router with the routes of these endpoints.
 pub fn router(endpoints: &[&'static [Endpoint]]) -> Router<Api> {
     let all = endpoints.iter().copied().flatten();
     all.fold(Router::new(), |router, endpoint| router.route(endpoint.path, (endpoint.handler)()))

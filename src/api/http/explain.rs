@@ -1,6 +1,6 @@
-//! `/scheduler/explain`: everything there is to say about one key, for whoever asks why.
+//! `/scheduler/explain`: everything about one key: its status, dependencies, derived values, dependents and last operations.
 //!
-//! Owns the choice of what matters. Our own addition to the contract. Start reading at [`explain`].
+//! An addition to the API of the reference agent.
 
 use axum::{extract::State, routing::get};
 use models::{
@@ -26,16 +26,16 @@ use crate::{
     publish::Published,
 };
 
-/// How many of the last operations are told.
+/// Maximum number of operations in an answer.
 const OPERATIONS_MAX: usize = 10;
 
 pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
-    parameters: &[Parameter::required("key", "The key, as config/linux/interfaces/v2/interface/NAME")],
+    parameters: &[Parameter::required("key", "Key, for example config/linux/interfaces/v2/interface/NAME")],
     example: r#"{"key":"config/linux/l3/v2/arp/d1/10.0.0.2","name":"ARP entry 10.0.0.2 of interface d1","state":"PENDING","since":"2026-10-09T10:00:00Z","status":{"key":"config/linux/l3/v2/arp/d1/10.0.0.2","state":"PENDING"},"value":null,"depends_on":[{"label":"interface-is-up","expected":"linux/interface/state/d1/UP","name":"interface d1 in state UP","met":false,"met_by":[]}],"derived":[],"needed_by":[],"last_operations":[]}"#,
-    failures: &[(404, "nothing is known of the key"), (500, "no key was given")],
+    failures: &[(404, "unknown key"), (500, "the key argument is missing")],
     ..Endpoint::get(
         "/scheduler/explain",
-        "All about one key: its status, what it waits for, what waits for it, what was done",
+        "Explain one key: its status, dependencies, dependents and last operations",
         || get(explain),
     )
 }];
@@ -43,27 +43,27 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
 #[derive(Serialize)]
 struct Explanation {
     key: String,
-    /// What people call it.
+    /// Name for people.
     name: String,
     state: &'static str,
     since: String,
-    /// As published under `config-status/`; `null` for what is not published.
+    /// Status as published under `config-status/`; `null` if none is published.
     status: Json,
-    /// What is wanted.
+    /// Desired value, or the applied one if none is desired.
     value: Option<Shown>,
     depends_on: Vec<Dependency>,
     derived: Vec<Part>,
     needed_by: Vec<Part>,
-    /// The newest first.
+    /// Newest first.
     last_operations: Vec<Operation>,
 }
 
 #[derive(Serialize)]
 struct Dependency {
     label: String,
-    /// Key that would do; empty if any of several would.
+    /// Key that satisfies the dependency; empty if any of several keys does.
     expected: String,
-    /// Name of the expected value for people.
+    /// Name for people of what is expected.
     name: String,
     met: bool,
     met_by: Vec<String>,
@@ -105,7 +105,7 @@ async fn explain(State(api): State<Api>, query: Query) -> Answer {
     answer::elsewhere(move || {
         let value = extract.value(&key).ok_or_else(|| {
             ApiError::not_found(format!(
-                "nothing is known of the key {key}; GET /scheduler/status lists the keys that there are"
+                "unknown key {key}; GET /scheduler/status lists all keys"
             ))
         })?;
         let status = match published.as_deref() {
@@ -170,7 +170,7 @@ fn depends_on(extract: &Extract<Network>, key: &Key, wanted: Option<&Value>) -> 
         .collect()
 }
 
-/// Of the key and of what is derived from it.
+/// Returns the last operations of the key and of its derived values, newest first.
 fn last_operations(extract: &Extract<Network>, key: &Key) -> Vec<Operation> {
     let belongs = |other: &Key| other == key || extract.value(other).is_some_and(|value| value.parent.as_ref() == Some(key));
     let newest = extract.records().iter().rev().flat_map(|record| {

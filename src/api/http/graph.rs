@@ -1,7 +1,7 @@
-//! `/scheduler/graph`: a picture of what depends on what.
+//! `/scheduler/graph`: a picture of the graph of values.
 //!
-//! Owns the choice of what is in the picture: the whole graph, what it was at the end of a transaction, or the neighbourhood of a key
-//! where the whole is too large to read. `dot` writes it as text for other programs, `svg` draws it. Start reading at [`Picture::of`].
+//! A picture shows the whole graph, the graph at the end of a transaction, or the neighbourhood of a key if the whole is too large to
+//! read. `dot` writes it for Graphviz, `svg` draws it.
 
 mod dot;
 mod layout;
@@ -26,65 +26,67 @@ use crate::scheduler::{
 };
 use crate::{api::Api, descriptors::value::Value};
 
-/// Content type of pictures.
+/// Content type of SVG pictures.
 const SVG: &str = "image/svg+xml";
-/// More nodes than this are no picture that anybody could read; they would take long to arrange, too.
+/// Maximum number of nodes in an SVG picture. A larger one would be unreadable and slow to lay out.
 const DRAWN_MAX: usize = 400;
-/// How far the neighbourhood of a key reaches unless told otherwise.
+/// Default depth of the neighbourhood of a key, in edges.
 const DEPTH: u64 = 2;
 
 pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
     parameters: &[
-        Parameter::number("txn", "As it was at the end of the transaction with this number"),
+        Parameter::number("txn", "The graph at the end of the transaction with this number"),
         Parameter::one_of("format", "svg: a picture; raw and dot: text for Graphviz", &["svg", "raw", "dot"]),
         Parameter::optional("key", "Only the neighbourhood of this key"),
-        Parameter::number("depth", "How many steps the neighbourhood reaches (2)"),
+        Parameter::number("depth", "Depth of the neighbourhood, in edges (default: 2)"),
     ],
     answers: &[SVG, TEXT],
     failures: &[
-        (404, "no such transaction is recorded, or nothing is known of the key"),
+        (404, "the transaction is not recorded, or the key is unknown"),
         (
             413,
-            "the graph is too large for a picture; ask for the neighbourhood of a key, or for format=dot",
+            "the graph is too large for a picture; use key=… for the neighbourhood of a key, or format=dot",
         ),
-        (500, "a parameter makes no sense"),
+        (500, "a parameter is not valid"),
     ],
-    ..Endpoint::get("/scheduler/graph", "A picture of what depends on what", || get(graph))
+    ..Endpoint::get("/scheduler/graph", "Picture of the values and their dependencies", || get(graph))
 }];
 
-/// A node to be shown.
+/// Node of a picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Node {
     key: String,
     state: ValueState,
-    /// It is derived from another value.
+    /// True if it is derived from another value.
     derived: bool,
-    /// It is only named by others.
+    /// True if the value does not exist and others only refer to it.
     missing: bool,
     error: String,
 }
 
-/// An edge to be shown, by the positions of its ends.
+/// Edge of a picture. Its ends are indices into the nodes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Edge {
     from: usize,
     to: usize,
     label: String,
     derives: bool,
-    /// It is satisfied.
+    /// True if the dependency is satisfied.
     met: bool,
 }
 
-/// What is shown.
+/// Graph to be drawn.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Picture {
-    /// By key.
+    /// Sorted by key.
     nodes: Vec<Node>,
     edges: Vec<Edge>,
 }
 
 impl Picture {
-    /// Of all these revisions, one of each key; `now`: they hold now, so it is known what satisfies their dependencies.
+    /// Creates the picture of these revisions, one for each key.
+    ///
+    /// `now` means that the revisions are current, so that it is known what satisfies their dependencies.
     fn of(revisions: &[Revision<Value>], now: bool) -> Self {
         let mut nodes: BTreeMap<String, Node> = BTreeMap::new();
         for revision in revisions {
@@ -136,7 +138,7 @@ impl Picture {
         Picture { nodes, edges }
     }
 
-    /// Only what is at most so many edges away from a key; `None` if it is not there.
+    /// Keeps only nodes within `depth` edges of a key. Returns `None` if the key is not in the picture.
     fn around(self, key: &str, depth: u64) -> Option<Self> {
         let start = self.nodes.iter().position(|node| node.key == key)?;
         let mut neighbours = vec![Vec::new(); self.nodes.len()];
@@ -179,7 +181,7 @@ impl Picture {
 async fn graph(State(api): State<Api>, query: Query) -> Answer {
     let (number, depth) = (query.number("txn")?, query.number("depth")?.unwrap_or(DEPTH));
     let key = query.once("key").filter(|key| !key.is_empty()).map(Key::new);
-    // As in the contract, what is no other format is a picture.
+    // As in the reference agent, an unknown format means SVG.
     let as_text = matches!(query.once("format"), Some("raw" | "dot"));
     let extract = api.extract(Scope::All).await.ok_or_else(ApiError::stopping)?;
     answer::elsewhere(move || {
@@ -188,13 +190,13 @@ async fn graph(State(api): State<Api>, query: Query) -> Answer {
             Some(number) => {
                 let record = extract.records().iter().find(|record| record.seq == number);
                 let record = record.ok_or_else(|| ApiError::not_found("transaction with such sequence number is not recorded"))?;
-                // What began with the transaction is part of it: a revision counts from the moment after.
+                // The state at the end of a transaction is that of the moment after it stopped.
                 Some(record.stop + std::time::Duration::from_nanos(1))
             }
         };
         let mut picture = Picture::of(&extract.snapshot(time), time.is_none());
         if let Some(key) = key {
-            let missing = || ApiError::not_found(format!("nothing is known of the key {key}"));
+            let missing = || ApiError::not_found(format!("unknown key {key}"));
             picture = picture.around(key.as_str(), depth).ok_or_else(missing)?;
         }
         if as_text {
@@ -202,7 +204,7 @@ async fn graph(State(api): State<Api>, query: Query) -> Answer {
         }
         if picture.nodes.len() > DRAWN_MAX {
             let message = format!(
-                "the graph has {} nodes, and a picture of more than {DRAWN_MAX} cannot be read; add key=… (and depth=…) for the neighbourhood of \
+                "the graph has {} nodes, too many for a picture (at most {DRAWN_MAX}); add key=… (and depth=…) for the neighbourhood of \
                  a key, or format=dot",
                 picture.nodes.len()
             );
@@ -213,7 +215,7 @@ async fn graph(State(api): State<Api>, query: Query) -> Answer {
     .await
 }
 
-/// The colour of a state.
+/// Returns the fill colour of a state.
 fn colour(state: ValueState) -> &'static str {
     match state {
         ValueState::Configured => "#bfe5bf",
@@ -252,17 +254,17 @@ mod tests {
     }
 
     #[test]
-    fn the_neighbourhood_reaches_in_both_directions_and_no_further() {
+    fn neighbourhood_follows_edges_in_both_directions_up_to_its_depth() {
         let chain = picture(&["a", "b", "c", "d", "e"], &[(0, 1), (1, 2), (2, 3), (3, 4)]);
-        let near = chain.clone().around("c", 1).expect("it is there");
+        let near = chain.clone().around("c", 1).expect("the key is in the picture");
         let keys: Vec<&str> = near.nodes.iter().map(|node| node.key.as_str()).collect();
         assert_eq!((keys, near.edges.len()), (vec!["b", "c", "d"], 2));
-        assert_eq!(chain.clone().around("c", 0).expect("it is there").nodes.len(), 1);
+        assert_eq!(chain.clone().around("c", 0).expect("the key is in the picture").nodes.len(), 1);
         assert_eq!(chain.around("x", 1), None);
     }
 
     #[test]
-    fn texts_are_escaped_in_both_forms() {
+    fn dot_and_svg_escape_texts() {
         let odd = picture(&["a\"<&>\\"], &[]);
         assert!(dot::write(&odd).contains(r#""a\"<&>\\""#), "{}", dot::write(&odd));
         let drawn = svg::draw(&odd);
@@ -270,8 +272,8 @@ mod tests {
     }
 
     #[test]
-    fn nodes_never_overlap_whatever_the_edges_are() {
-        // With cycles, a node that refers to itself, and many edges across several layers.
+    fn nodes_never_overlap() {
+        // With cycles, a self-loop, and many edges across several layers.
         let names: Vec<String> = (0..60).map(|number| format!("node-{number}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let edges: Vec<(usize, usize)> = (0..60)

@@ -1,7 +1,6 @@
-//! What every request must pass before an endpoint sees it.
+//! Checks every request before an endpoint sees it: origin, rate, token and body size, in this order.
 //!
-//! Owns the order of the checks: where it comes from, how many there are, who sends it, how long its body is. Must never log a
-//! header, a body or the query of a request. Start reading at [`pass`].
+//! Headers, bodies and queries of requests are never logged.
 
 use std::{
     sync::Arc,
@@ -30,23 +29,23 @@ use super::{
 use crate::api::security::{Denied, Gate, TooFast, bearer};
 use listener::Limits;
 
-/// Tells who was recognised, as in the reference.
+/// Name of the authenticated user, as sent by the reference agent.
 const USERNAME: HeaderName = HeaderName::from_static("x-ligato-auth-username");
 const RATE: HeaderName = HeaderName::from_static("x-ligato-ratelimiter-limit");
 const BURST: HeaderName = HeaderName::from_static("x-ligato-ratelimiter-maxburst");
 const DELAY: HeaderName = HeaderName::from_static("x-ligato-ratelimiter-waitdelay");
 
-/// What the checks need.
+/// State of the checks.
 pub struct Guard {
-    /// Who may do what, and how often.
+    /// Access control and rate limits.
     pub gate: Arc<Gate>,
-    /// How long a body may be, and how long it may take.
+    /// Limits on the size of a body and on the time it takes to arrive.
     pub limits: Limits,
-    /// A client has to show a certificate.
+    /// True if clients must present a certificate.
     pub client_certificates: bool,
 }
 
-/// Checks a request and has it answered.
+/// Checks a request and passes it on to its endpoint.
 pub async fn pass(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let start = Instant::now();
@@ -90,11 +89,11 @@ impl Guard {
         Ok((self.with_whole_body(request).await?, user))
     }
 
-    /// Reads the body, so that no endpoint has to wait for it.
+    /// Reads the whole body, so that no endpoint has to wait for it.
     async fn with_whole_body(&self, request: Request) -> Result<Request, ApiError> {
         let too_long = || {
             let message = format!(
-                "the body is longer than {} bytes; send less, or see --http-body-max",
+                "the body is larger than {} bytes; send less or raise --http-body-max",
                 self.limits.body_max
             );
             ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message)

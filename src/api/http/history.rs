@@ -1,6 +1,4 @@
-//! `/scheduler/txn-history`, `key-timeline`, `graph-snapshot` and `flag-stats`: what was done, and what each key was.
-//!
-//! Owns the parameters of these. Must never build JSON itself: `api::history::json` does. Start reading at [`transactions`].
+//! `/scheduler/txn-history`, `key-timeline`, `graph-snapshot` and `flag-stats`: past transactions, and past values of keys.
 
 use std::time::Duration;
 
@@ -28,33 +26,33 @@ const TIME: &str = "Nanoseconds since the Unix epoch";
 pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         parameters: &[
-            Parameter::number("since", "Only what began then or later: nanoseconds since the Unix epoch"),
-            Parameter::number("until", "Only what began then or earlier: nanoseconds since the Unix epoch"),
+            Parameter::number("since", "Only transactions that started at or after this time, in nanoseconds since the Unix epoch"),
+            Parameter::number("until", "Only transactions that started at or before this time, in nanoseconds since the Unix epoch"),
             Parameter::number("seq-num", "Only the transaction with this number"),
-            Parameter::one_of("format", "Form of the answer", &["json", "text"]),
+            Parameter::one_of("format", "Format of the answer", &["json", "text"]),
         ],
         answers: &[JSON, TEXT],
         single: true,
         example: r#"[{"Start":"2026-10-09T10:00:00.123456789Z","Stop":"2026-10-09T10:00:00.2Z","SeqNum":2,"TxnType":"NBTransaction","Values":[{"Key":"config/linux/interfaces/v2/interface/d1","Value":{"ProtoMsgName":"ligato.linux.interfaces.Interface","ProtoMsgData":{"name":"d1","type":"DUMMY","enabled":true}},"Origin":1}],"Executed":[{"Operation":"CREATE","Key":"linux/interface/state/d1/UP","NewState":"CONFIGURED","NewValue":{"ProtoMsgName":"google.protobuf.Empty","ProtoMsgData":{}},"IsDerived":true,"IsProperty":true}]}]"#,
         failures: &[
             (404, "no transaction with this number is recorded"),
-            (500, "a parameter makes no sense"),
+            (500, "a parameter is not valid"),
         ],
-        ..Endpoint::get("/scheduler/txn-history", "Transactions that were done, the oldest first", || {
+        ..Endpoint::get("/scheduler/txn-history", "Past transactions, oldest first", || {
             get(transactions)
         })
     },
     Endpoint {
-        parameters: &[Parameter::required("key", "The key"), Parameter::number("time", TIME)],
+        parameters: &[Parameter::required("key", "Key"), Parameter::number("time", TIME)],
         single: true,
         example: r#"[{"Since":"2026-10-09T10:00:00Z","Until":"0001-01-01T00:00:00Z","Key":"linux/interface/state/d1/UP","Label":"linux/interface/state/d1/UP","Value":{"ProtoMsgName":"google.protobuf.Empty","ProtoMsgData":{}},"Flags":{"last-update":"TXN-2","value-state":"CONFIGURED","derived":"config/linux/interfaces/v2/interface/d1"},"MetadataFields":{},"Targets":[],"TargetUpdateOnly":false}]"#,
-        failures: &[(500, "no key was given, or a time makes no sense")],
-        ..Endpoint::get("/scheduler/key-timeline", "What a key was, and when", || get(timeline))
+        failures: &[(500, "the key argument is missing, or the time is not a number")],
+        ..Endpoint::get("/scheduler/key-timeline", "Values of a key over time", || get(timeline))
     },
     Endpoint {
-        parameters: &[Parameter::number("time", "Nanoseconds since the Unix epoch; without: now")],
-        failures: &[(500, "the time makes no sense")],
-        ..Endpoint::get("/scheduler/graph-snapshot", "What every key was at a moment", || get(snapshot))
+        parameters: &[Parameter::number("time", "Nanoseconds since the Unix epoch; default: now")],
+        failures: &[(500, "the time is not a number")],
+        ..Endpoint::get("/scheduler/graph-snapshot", "Values of all keys at a point in time", || get(snapshot))
     },
     Endpoint {
         parameters: &[
@@ -62,19 +60,19 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
                 required: true,
                 ..Parameter::one_of(
                     "flag",
-                    "What is counted",
+                    "Flag to count",
                     &["last-update", "error", "value-state", "unavailable", "descriptor", "derived"],
                 )
             },
-            Parameter::optional("prefix", "Only keys that begin like this; may be given several times"),
+            Parameter::optional("prefix", "Only keys with this prefix; may be repeated"),
         ],
         example: r#"{"TotalCount":12,"PerValueCount":{"CONFIGURED":10,"PENDING":2}}"#,
-        failures: &[(500, "no flag was given, or there is no such flag")],
-        ..Endpoint::get("/scheduler/flag-stats", "How often a flag had which text", || get(flags))
+        failures: &[(500, "the flag argument is missing, or the flag is unknown")],
+        ..Endpoint::get("/scheduler/flag-stats", "How often a flag had each of its values", || get(flags))
     },
 ];
 
-/// An array as the contract has it: `null` when there is nothing in it.
+/// Returns a JSON array. As in the reference agent, an empty one is `null`.
 pub(super) fn list<T: Serialize>(items: &[T]) -> Answer {
     match items.is_empty() {
         true => answer::json(&serde_json::Value::Null),
@@ -86,7 +84,7 @@ async fn transactions(State(api): State<Api>, query: Query) -> Answer {
     let as_text = match query.once("format").unwrap_or("json") {
         "json" => false,
         "text" => true,
-        _ => return Err(ApiError::internal("unrecognized output format; json and text are known")),
+        _ => return Err(ApiError::internal("unrecognized output format; use json or text")),
     };
     let number = query.number("seq-num")?;
     let (since, until) = (query.time("since")?, query.time("until")?);
@@ -106,7 +104,7 @@ async fn transactions(State(api): State<Api>, query: Query) -> Answer {
         let within = within.map(|record| record.as_ref());
         match as_text {
             true => Ok(answer::text(text::transactions(within, &print))),
-            // As in the reference: a range without transactions is an empty list, an inverted one is none.
+            // As in the reference agent: a range without transactions is an empty list, an inverted range is `null`.
             false if since > until => answer::json(&serde_json::Value::Null),
             false => answer::json(&json::transactions(within, &show)),
         }

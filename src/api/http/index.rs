@@ -1,6 +1,4 @@
-//! `GET /`: a page that lists all endpoints.
-//!
-//! Owns its layout. Must never name an endpoint itself. Start reading at [`page`].
+//! `GET /`: an HTML page that lists all endpoints.
 
 use std::sync::LazyLock;
 
@@ -17,7 +15,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
     ..Endpoint::get("/", "This page: all endpoints", || get(page))
 }];
 
-/// The page, made once.
+/// The page, generated once.
 static PAGE: LazyLock<Bytes> = LazyLock::new(|| {
     let rows: String = ALL.iter().copied().flatten().map(row).collect();
     let page = format!(
@@ -31,7 +29,7 @@ async fn page() -> Response {
     answer::typed(HTML, PAGE.clone())
 }
 
-/// What can be looked at without further ado is a link.
+/// Returns the table row of an endpoint. A GET endpoint without required parameters is shown as a link.
 fn row(endpoint: &Endpoint) -> String {
     let Endpoint { method, path, summary, .. } = endpoint;
     let is_link = *method == Verb::Get && !endpoint.parameters.iter().any(|parameter| parameter.required);
@@ -56,7 +54,7 @@ fn row(endpoint: &Endpoint) -> String {
     )
 }
 
-/// Text for a page.
+/// Escapes text for HTML.
 pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")

@@ -1,6 +1,6 @@
 //! `/info/…`: version of the program, and identity of the agent.
 //!
-//! `/info/agent` is an addition to the contract. Start at [`version`].
+//! `/info/agent` is an addition to the API of the reference agent.
 
 use axum::{extract::State, routing::get};
 use serde::Serialize;
@@ -39,7 +39,7 @@ async fn agent(State(api): State<Api>) -> Answer {
     })
 }
 
-/// Members as in the reference.
+/// Version, with the members of the reference agent.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Version {
@@ -50,7 +50,7 @@ struct Version {
     build_user: &'static str,
     build_host: &'static str,
     build_time: i64,
-    /// There is no Go here; clients print the member.
+    /// Always empty; clients of the reference agent print it.
     go_version: &'static str,
     #[serde(rename = "OS")]
     os: &'static str,

@@ -1,7 +1,7 @@
-//! `/dump/linux/v2/…` and `/stats/…`: what the kernel says now of what the agent manages.
+//! `/dump/linux/v2/…` and `/stats/linux/…`: managed interfaces, ARP entries and routes as read from the kernel.
 //!
-//! Owns the plain dialect of these answers: enums as numbers, defaults left out, the oneof under the name of its Go type. Start reading
-//! at [`interfaces`].
+//! Messages are encoded as the reference agent does it, with the plain JSON encoding of Go: enums as numbers, default values omitted, a
+//! `oneof` under the name of its Go type.
 
 use axum::{extract::State, routing::get};
 use models::proto::ligato::linux::interfaces::{Interface as InterfaceMessage, interface::Link};
@@ -32,19 +32,19 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         example: r#"[{"interface":{"name":"veth1","type":1,"namespace":{"type":1,"reference":"ns1"},"host_if_name":"veth1","enabled":true,"ip_addresses":["10.0.0.1/24"],"phys_address":"12:21:21:11:11:11","mtu":1500,"Link":{"Veth":{"peer_if_name":"veth2"}}},"interface_meta":{"linux_if_index":5,"parent_index":4,"master_index":0,"oper_state":6,"flags":69699,"encapsulation":"ether","num_rx_queue":1,"num_tx_queue":1,"tx_queue_len":1000}}]"#,
         failures: UNREADABLE,
-        ..Endpoint::get("/dump/linux/v2/interfaces", "Managed interfaces as the kernel has them", || {
+        ..Endpoint::get("/dump/linux/v2/interfaces", "Managed interfaces, read from the kernel", || {
             get(interfaces)
         })
     },
     Endpoint {
         example: r#"[{"linux_arp":{"interface":"veth1","ip_address":"10.0.0.2","hw_address":"12:21:21:11:11:12"},"linux_arp_meta":{"interface_index":5,"ip_family":2,"vni":0}}]"#,
         failures: UNREADABLE,
-        ..Endpoint::get("/dump/linux/v2/arps", "Managed ARP entries as the kernel has them", || get(arps))
+        ..Endpoint::get("/dump/linux/v2/arps", "Managed ARP entries, read from the kernel", || get(arps))
     },
     Endpoint {
         example: r#"[{"Route":{"outgoing_interface":"veth1","dst_network":"10.1.0.0/16","gw_addr":"10.0.0.2"},"Meta":{"interface_index":5,"link_scope":0,"protocol":99,"mtu":0,"table":254}}]"#,
         failures: UNREADABLE,
-        ..Endpoint::get("/dump/linux/v2/routes", "Managed routes as the kernel has them", || get(routes))
+        ..Endpoint::get("/dump/linux/v2/routes", "Managed routes, read from the kernel", || get(routes))
     },
     Endpoint {
         example: r#"[{"interface_name":"veth1","interface_type":1,"linux_if_index":5,"rx_packets":3,"tx_packets":4,"rx_bytes":210,"tx_bytes":280,"rx_errors":0,"tx_errors":0,"rx_dropped":0,"tx_dropped":0}]"#,
@@ -124,7 +124,7 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-/// What somebody else made is theirs to list.
+/// Returns whether an interface is listed. Foreign links that a value only refers to are not.
 fn is_listed(found: &&RetrievedInterface) -> bool {
     let kind = link_kinds::by_type(found.message.r#type().as_str_name());
     kind.is_none_or(|kind| kind.spec().life_cycle != LifeCycle::Referred)
@@ -161,7 +161,7 @@ fn plain(message: &InterfaceMessage) -> PlainInterface {
     }
 }
 
-/// The member of `link` as the JSON encoding of Go shows it: the name of its type, fields by name, enums as numbers.
+/// Encodes the member of `link` as Go does: the name of its Go type, fields by their proto names, enums as numbers.
 fn plain_link(link: &Link) -> Json {
     let (member, message) = link_member(link);
     let words = member.split('_').map(|word| word[..1].to_uppercase() + &word[1..]);
@@ -185,7 +185,7 @@ fn meta(link: &LinkDetails) -> InterfaceMeta {
     }
 }
 
-/// Names as `ip link` prints them after `link/`.
+/// Returns the name of an ARPHRD type, as printed by `ip link` after `link/`.
 fn encapsulation(hardware: u16) -> &'static str {
     match hardware {
         1 => "ether",

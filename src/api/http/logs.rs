@@ -1,6 +1,4 @@
-//! `/log/…`: levels of the log, read and changed while the agent runs.
-//!
-//! Owns the form of the answers. Must never know how levels are kept: that is `telemetry`. Start reading at [`set`].
+//! `/log/…`: reads log levels and changes them at run time.
 
 use axum::{
     extract::State,
@@ -23,22 +21,22 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: Verb::Put,
         parameters: &[
-            Parameter::required("logger", "A part of the agent, any other target of the log, or default"),
+            Parameter::required("logger", "Part of the agent, any other log target, or default"),
             Parameter {
                 required: true,
                 ..Parameter::one_of(
                     "level",
-                    "The level",
+                    "Log level",
                     &["trace", "debug", "info", "warn", "warning", "error", "fatal", "panic"],
                 )
             },
         ],
         example: r#"{"logger":"engine","level":"debug"}"#,
         failures: &[
-            (400, "the path is no text"),
-            (500, "there is no such level, or a logger cannot have this name"),
+            (400, "the path is not valid UTF-8"),
+            (500, "unknown level, or not a valid name of a logger"),
         ],
-        ..Endpoint::get("/log/{logger}/{level}", "Gives a logger a level, until the agent ends", || put(set))
+        ..Endpoint::get("/log/{logger}/{level}", "Set the level of a logger until the agent exits", || put(set))
     },
 ];
 

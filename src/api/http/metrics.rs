@@ -1,11 +1,10 @@
-//! `/metrics`: numbers for Prometheus; one of them as JSON ([`named`]), and those of health ([`health`]).
+//! `/metrics` for Prometheus, single metrics as JSON ([`named`]), and the health metrics ([`health`]).
 //!
-//! Owns the text format and what is read only when somebody asks: the scheduler, the process. What is counted while it happens is
-//! `telemetry::metrics`. Start reading at [`metrics`].
+//! This module adds metrics that are read on request, from the scheduler and the process, to the counters of `telemetry::metrics`.
 //!
-//! Names and types below `ligato_kvscheduler` are those of the reference. It has a bounded queue with a worker; here a transaction is
-//! taken at once, so that nothing waits or is dropped: `queue_length` is the number of unfinished transactions, `queue_capacity`
-//! is infinite, and `queue_wait_seconds` does not exist.
+//! Names and types below `ligato_kvscheduler` are those of the reference agent, which queues transactions for a worker. Here a transaction
+//! is accepted at once, so none waits or is dropped: `queue_length` is the number of unfinished transactions, `queue_capacity` is infinite,
+//! and `queue_wait_seconds` does not exist.
 
 use axum::{extract::State, response::Response, routing::get};
 use prometheus::{
@@ -24,23 +23,23 @@ mod health;
 mod named;
 mod process;
 
-/// The text format of Prometheus.
+/// Content type of the Prometheus text format.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         answers: &[METRICS],
-        ..Endpoint::get("/metrics", "Numbers for Prometheus", || get(metrics))
+        ..Endpoint::get("/metrics", "Metrics for Prometheus", || get(metrics))
     },
     Endpoint {
         parameters: &[Parameter::required("name", "Name of a metric of /metrics")],
         example: named::EXAMPLE,
-        failures: &[(404, "nothing of this name has been counted")],
+        failures: &[(404, "no metric of this name has a value")],
         ..Endpoint::get("/metrics/{name}", "One metric as JSON", || get(named::named))
     },
     Endpoint {
         answers: &[METRICS],
-        ..Endpoint::get("/health", "Health of the agent and of what it depends on, for Prometheus", || {
+        ..Endpoint::get("/health", "Health of the agent and of its dependencies, for Prometheus", || {
             get(health::health)
         })
     },
@@ -50,7 +49,7 @@ async fn metrics(State(api): State<Api>) -> Result<Response, ApiError> {
     text(&families(&api).await?)
 }
 
-/// All that there are, in the order of their names.
+/// Returns all metric families, sorted by name.
 async fn families(api: &Api) -> Result<Vec<MetricFamily>, ApiError> {
     let statistics = api
         .engine
@@ -65,10 +64,10 @@ async fn families(api: &Api) -> Result<Vec<MetricFamily>, ApiError> {
     Ok(families)
 }
 
-/// Families as Prometheus reads them.
+/// Returns families in the Prometheus text format.
 fn text(families: &[MetricFamily]) -> Result<Response, ApiError> {
     let text = TextEncoder::new().encode_to_string(families);
-    let text = text.map_err(|error| ApiError::internal(format!("cannot write the metrics: {error}")))?;
+    let text = text.map_err(|error| ApiError::internal(format!("cannot encode the metrics: {error}")))?;
     Ok(answer::typed(METRICS, text))
 }
 
@@ -82,33 +81,33 @@ fn of_scheduler(statistics: &Statistics) -> Vec<MetricFamily> {
     vec![
         counter(
             "ligato_kvscheduler_txn_processed",
-            "Transactions that are finished",
+            "Finished transactions",
             number(statistics.transactions),
         ),
         counter(
             "ligato_kvscheduler_txn_dropped",
-            "Transactions that were dropped; none ever is",
+            "Dropped transactions; always 0",
             0.0,
         ),
         gauge(
             "ligato_kvscheduler_queue_length",
-            "Transactions that are not finished",
+            "Unfinished transactions",
             statistics.open as f64,
         ),
         gauge(
             "ligato_kvscheduler_queue_capacity",
-            "How many transactions may be unfinished",
+            "Maximum number of unfinished transactions",
             f64::INFINITY,
         ),
         family(
             "ligato_kvscheduler_txn_process_duration_seconds",
-            "How long transactions took",
+            "Duration of transactions",
             MetricType::SUMMARY,
             vec![summary(&total)],
         ),
         family(
             "ligato_kvscheduler_txn_duration_seconds",
-            "How long transactions took, by their kind",
+            "Duration of transactions, by kind",
             MetricType::HISTOGRAM,
             statistics
                 .durations
@@ -193,7 +192,7 @@ fn build() -> MetricFamily {
     ];
     family(
         "ligato_build_info",
-        "What the agent was built from",
+        "Build information; always 1",
         MetricType::GAUGE,
         vec![gauge_metric(1.0, labels)],
     )

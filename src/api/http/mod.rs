@@ -1,7 +1,6 @@
-//! The REST API: one HTTP/1.1 server for people, the command line and monitoring.
+//! The REST API: an HTTP/1.1 server for people, the command line and monitoring.
 //!
-//! Owns the server's start and end, and the list of endpoints. Must never decide anything about the network. Start reading at
-//! [`ENDPOINTS`], then any file beside this one: each has its rows and its handlers; [`start`] is what the agent calls.
+//! Each module beside this one has its endpoints and their handlers; [`ENDPOINTS`] lists them all.
 
 mod answer;
 mod configuration;
@@ -69,20 +68,20 @@ pub(crate) const ENDPOINTS: &[&[Endpoint]] = &[
     openapi::ENDPOINTS,
 ];
 
-/// The OpenAPI document of all endpoints.
+/// Returns the OpenAPI document of all endpoints.
 pub fn openapi_document() -> String {
     openapi::document()
 }
 
-/// Why the server does not start.
+/// Errors of starting the server.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The address cannot be used.
-    #[error("cannot listen on {address}: {error}; give another --http-listen, or off")]
+    #[error("cannot listen on {address}: {error}; set --http-listen to another address or to off")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// The system's words.
+        /// Error of the system.
         error: io::Error,
     },
     /// The certificates cannot be used.
@@ -90,10 +89,10 @@ pub enum StartError {
     Tls(#[from] TlsError),
 }
 
-/// Listens on an address (port 0: any free port) and serves until it is told to stop, on the threads of the APIs.
+/// Listens on an address (port 0: any free port) and serves requests on the threads of the APIs until the server is stopped.
 ///
 /// # Errors
-/// The address or the certificates cannot be used.
+/// Fails if the address or the certificates cannot be used.
 pub async fn start(api: Api, listen: SocketAddr, settings: &HttpSettings, gate: Arc<Gate>) -> Result<Serving, StartError> {
     let settings = settings.clone();
     let started = threads::serve(async move { start_here(api, listen, &settings, gate).await }).await;
@@ -140,13 +139,13 @@ fn router(api: Api, guard: Guard) -> Router {
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .with_state(api)
-        // The guard limits bodies to --http-body-max; the framework's own limit is 2 MiB.
+        // The guard limits bodies to --http-body-max; axum's own limit is 2 MiB.
         .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(Arc::new(guard), guard::pass))
 }
 
 async fn no_such_path(uri: Uri) -> ApiError {
-    ApiError::not_found(format!("there is no {}; GET / lists what there is", uri.path()))
+    ApiError::not_found(format!("no endpoint {}; GET / lists all endpoints", uri.path()))
 }
 
 async fn no_such_method(method: Method, uri: Uri) -> ApiError {
@@ -158,6 +157,6 @@ async fn no_such_method(method: Method, uri: Uri) -> ApiError {
         .map(|endpoint| endpoint.method.text())
         .collect();
     methods.dedup();
-    let message = format!("{} does not take {method}; it takes {}", uri.path(), methods.join(" and "));
+    let message = format!("{} does not support {method}; use {}", uri.path(), methods.join(" or "));
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message)
 }

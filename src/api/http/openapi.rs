@@ -1,6 +1,4 @@
-//! `/openapi.json`: the endpoints for programs, made from the same rows as the routes.
-//!
-//! Owns the document (OpenAPI 3.1). Must never name an endpoint. Start reading at [`document`].
+//! Serves `/openapi.json`, an OpenAPI 3.1 document generated from the same [`Endpoint`] rows as the routes.
 
 use std::sync::LazyLock;
 
@@ -18,24 +16,24 @@ use crate::api::build::BUILD;
 
 pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint::get(
     "/openapi.json",
-    "This API for programs: its OpenAPI document",
+    "OpenAPI document of this API",
     || get(serve),
 )];
 
-/// The document, made once.
+/// The document, generated once.
 static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| document().into());
 
 async fn serve() -> Response {
     answer::typed(JSON, DOCUMENT.clone())
 }
 
-/// What can come of any request, before its endpoint sees it.
+/// Failures that can answer any request, before its endpoint sees it.
 const OF_ANY_REQUEST: [(u16, &str); 7] = [
-    (400, "the body or a parameter cannot be read"),
-    (401, "a token is needed, and none that counts was sent"),
-    (403, "it needs role write, or comes from a page or a name that is not the agent's"),
+    (400, "the body or a parameter cannot be parsed"),
+    (401, "the token is missing or not valid"),
+    (403, "role write is required, or the Origin or Host header is not the agent's"),
     (408, "the body did not arrive in time"),
-    (413, "the body is too long"),
+    (413, "the body is too large"),
     (429, "too many requests"),
     (
         503,
@@ -43,12 +41,12 @@ const OF_ANY_REQUEST: [(u16, &str); 7] = [
     ),
 ];
 
-/// Where the schema of the configuration document has its parts, and where this document has them.
+/// Prefix of references within the schema of the configuration document, and what replaces it in this document.
 const DEFINITIONS: &str = "#/definitions/";
 const SCHEMAS: &str = "#/components/schemas/";
 const RESPONSES: &str = "#/components/responses/";
 
-/// The document, indented.
+/// Returns the document as indented JSON.
 pub(super) fn document() -> String {
     let mut paths = Map::new();
     for endpoint in ALL.iter().copied().flatten() {
@@ -62,8 +60,8 @@ pub(super) fn document() -> String {
             "type": "object",
             "required": ["Error", "message"],
             "properties": {
-                "Error": { "type": "string", "description": "What is wrong with what, and what to do" },
-                "message": { "type": "string", "description": "The same, where the command line client looks for it" },
+                "Error": { "type": "string", "description": "Description of the failure: the object, the reason and the remedy" },
+                "message": { "type": "string", "description": "The same text, under the name that the command-line client reads" },
             },
         }),
     );
@@ -76,7 +74,7 @@ pub(super) fn document() -> String {
         "info": {
             "title": "netns-agent",
             "version": BUILD.version,
-            "description": "What the agent knows and does. GET needs role read, all else role write, where the agent has a tokens file.",
+            "description": "State and control of the agent. With a tokens file, GET requires role read and every other method role write.",
             "license": { "name": env!("CARGO_PKG_LICENSE") },
         },
         "paths": paths,
@@ -90,8 +88,9 @@ pub(super) fn document() -> String {
     format!("{document:#}\n")
 }
 
-/// Schemas of the configuration document, by the name of the message, in the spelling in which the agent writes it. Unlike the one for
-/// editors they tell that a member can be `null`, which protobuf JSON reads as one that is not there.
+/// Returns the schemas of the configuration document by message name, with the field names that the agent writes.
+///
+/// Unlike the schema for editors, these allow `null` for a member: protobuf JSON reads it as absent.
 fn configuration() -> Map<String, Json> {
     let text = schema(FieldNames::OnlyJson)["definitions"]
         .to_string()
@@ -124,7 +123,7 @@ fn operation(endpoint: &Endpoint) -> Json {
     if let Some((code, example)) = endpoint.told_with
         && let Some(response) = responses.get_mut(&code.to_string())
     {
-        // The two content types differ only in a parameter, which many clients do not look at.
+        // The two content types differ only in a parameter, which many clients ignore.
         let mut media = json_of(&[example]);
         add_form(&mut media, json!({ "$ref": format!("{SCHEMAS}Error") }));
         response["content"] = json!({ JSON: media, ERROR: media });
@@ -134,13 +133,13 @@ fn operation(endpoint: &Endpoint) -> Json {
         operation["parameters"] = Json::Array(parameters);
     }
     if let Some(content_type) = endpoint.body {
-        // Without a body it is a document with nothing in it.
+        // A missing body is read as an empty document.
         operation["requestBody"] = json!({ "required": false, "content": { content_type: yaml() } });
     }
     operation
 }
 
-/// An answer whose body says what is wrong.
+/// Returns a response whose body is an error.
 fn failure(when: &str) -> Json {
     let schema = json!({ "$ref": format!("{SCHEMAS}Error") });
     json!({ "description": when, "content": { ERROR: { "schema": schema } } })
@@ -181,18 +180,18 @@ fn success(endpoint: &Endpoint) -> Json {
         add_form(media, form_of(&one));
         add_form(media, json!({ "type": "null" }));
     }
-    json!({ "description": "The answer", "content": content })
+    json!({ "description": "Success", "content": content })
 }
 
-/// What is said of a JSON answer: its first example, and the form of all of them.
+/// Returns the media type of a JSON answer: its first example, and a schema that covers all of them.
 fn json_of(examples: &[&str]) -> Json {
     let mut media = json!({});
     for example in examples.iter().filter(|example| !example.is_empty()) {
-        // An example that is no JSON is a mistake of this program; a test finds it.
+        // An example that is not valid JSON is a bug of this program; a test finds it.
         let example = serde_json::from_str(example).unwrap_or(Json::Null);
         add_form(&mut media, form_of(&example));
         if example.is_array() {
-            // As the contract writes a list with nothing in it.
+            // The reference agent encodes an empty list as `null`.
             add_form(&mut media, json!({ "type": "null" }));
         }
         if media.get("example").is_none() {
@@ -213,8 +212,10 @@ fn add_form(media: &mut Json, form: Json) {
     }
 }
 
-/// The form of an example: what has the same types in the same places. Members may be missing, and others may be there; of what is
-/// `null` or empty in the example nothing is said. An object that is a member can be `null`, as the contract writes one that there is not.
+/// Derives a schema from an example: the same types in the same places.
+///
+/// Members may be missing and further ones may be present. A `null` or empty list in the example leaves its type open. A member that is an
+/// object may also be `null`, which is how the reference agent encodes an absent one.
 fn form_of(example: &Json) -> Json {
     match example {
         Json::Null => json!({}),
@@ -242,7 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_example_is_json_and_every_path_parameter_is_described() {
+    fn examples_are_json_and_path_parameters_are_documented() {
         for endpoint in ALL.iter().copied().flatten() {
             let told_with = endpoint.told_with.map_or("", |(_, example)| example);
             for example in [endpoint.example, endpoint.other_example, told_with] {
@@ -265,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_rows_answer_the_same_request() {
+    fn method_and_path_of_each_endpoint_are_unique() {
         let mut seen = std::collections::BTreeSet::new();
         for endpoint in ALL.iter().copied().flatten() {
             assert!(

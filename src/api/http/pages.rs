@@ -1,7 +1,7 @@
-//! Protection against web pages that use a browser on this machine (cross-site request forgery, DNS rebinding).
+//! Protects against web pages that use a browser on this machine (cross-site request forgery, DNS rebinding).
 //!
-//! A browser attaches client certificates by itself and reaches addresses that only this machine can reach. It cannot attach a
-//! token of another page. So requests with tokens are not checked here.
+//! A browser sends client certificates on its own and can reach addresses that only this machine can reach. It cannot send a token that
+//! belongs to another page, so requests with tokens are not checked here.
 
 use std::net::IpAddr;
 
@@ -13,14 +13,14 @@ use axum::http::{
 use super::answer::ApiError;
 use crate::api::security::Role;
 
-/// Where the page that sends a request comes from, as seen by the browser (W3C Fetch Metadata).
+/// Relation between the origin of the requesting page and this server (W3C Fetch Metadata).
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-/// Whether the user opened a page or a page asked for something.
+/// Mode of the request: `navigate` if the user opened a page (W3C Fetch Metadata).
 const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
-/// Which pages may include an answer (Fetch Standard, Cross-Origin-Resource-Policy).
+/// Which origins may include an answer (Fetch Standard, Cross-Origin-Resource-Policy).
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
-/// Headers of every answer: browsers neither guess its type nor give it to pages of other origins.
+/// Headers of every answer. Browsers neither guess its content type nor give it to pages of other origins.
 pub const HEADERS: [(HeaderName, HeaderValue); 2] = [
     (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (RESOURCE_POLICY, HeaderValue::from_static("same-origin")),
@@ -33,10 +33,10 @@ fn host<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> &'a str {
     authority.or_else(named).unwrap_or_default()
 }
 
-/// Refuses requests for a host name that somebody else's DNS server can point to this machine.
+/// Refuses requests for a host name that a foreign DNS server could resolve to this machine.
 ///
 /// # Errors
-/// The name is neither an address nor `localhost` nor a name without a dot.
+/// Fails unless the name is an address, `localhost`, a subdomain of it, or a name without a dot.
 pub fn check_host(headers: &HeaderMap, uri: &Uri) -> Result<(), ApiError> {
     let host = host(headers, uri);
     let split = host
@@ -47,19 +47,19 @@ pub fn check_host(headers: &HeaderMap, uri: &Uri) -> Result<(), ApiError> {
     if is_address || !name.contains('.') || name.ends_with(".localhost") {
         return Ok(());
     }
-    let message = format!("the agent was called {name:?}; without credentials it answers to addresses and local names only");
+    let message = format!("host {name:?} refused: without credentials the agent accepts only addresses and local names as the host");
     Err(ApiError::new(StatusCode::FORBIDDEN, message))
 }
 
-/// Refuses changes that a page of another origin asks for, and reads that such a page makes without the user opening them.
+/// Refuses changes requested by a page of another origin, and reads by such a page unless the user opened them as a page.
 ///
 /// # Errors
-/// The request comes from such a page.
+/// Fails if the request comes from such a page.
 pub fn check_origin(headers: &HeaderMap, uri: &Uri, needs: Role) -> Result<(), ApiError> {
     let site = headers.get(FETCH_SITE).map(HeaderValue::as_bytes);
     let same_site = matches!(site, None | Some(b"same-origin" | b"none"));
     if needs == Role::Read {
-        // A link to the agent is followed wherever it stands.
+        // Links to the agent may be followed from any page.
         let opened = headers.get(FETCH_MODE).is_some_and(|mode| mode == "navigate");
         return if same_site || opened {
             Ok(())
@@ -81,7 +81,7 @@ pub fn check_origin(headers: &HeaderMap, uri: &Uri, needs: Role) -> Result<(), A
 }
 
 fn foreign(page: &str) -> ApiError {
-    let message = format!("the request comes from {page}; only pages of the agent itself may use it without a token");
+    let message = format!("the request comes from {page}; without a token only pages of the agent itself are accepted");
     ApiError::new(StatusCode::FORBIDDEN, message)
 }
 
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_foreign_dns_servers_own_are_refused() {
+    fn host_names_resolvable_by_foreign_dns_servers_are_refused() {
         let accepted = |host: &'static str| check_host(&headers(&[("host", host)]), &Uri::from_static("/x")).is_ok();
         for host in [
             "127.0.0.1:9191",
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn only_pages_of_the_agent_may_change_anything() {
+    fn only_pages_of_the_agent_may_change_state() {
         let accepted = |extra: &[(&'static str, &'static str)], needs| {
             let all = [&[("host", "127.0.0.1:9191")], extra].concat();
             check_origin(&headers(&all), &Uri::from_static("/x"), needs).is_ok()
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_without_a_host_has_no_own_origin() {
+    fn origin_is_foreign_if_the_request_has_no_host() {
         assert!(check_origin(&headers(&[("origin", "http://")]), &Uri::from_static("/x"), Role::Write).is_err());
         let uri: Uri = "http://127.0.0.1:9191/x".parse().expect("a URI");
         assert!(check_origin(&headers(&[("origin", "http://127.0.0.1:9191")]), &uri, Role::Write).is_ok());

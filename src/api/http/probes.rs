@@ -1,7 +1,6 @@
-//! `/liveness` and `/readiness`: the agent's health, for supervisors and for clients that wait.
+//! `/liveness` and `/readiness`: health of the agent, for supervisors and for clients that wait for it.
 //!
-//! Owns the form of the answers. Must never judge: the agent's `report` does, and what it publishes is what is told here. Start
-//! reading at [`Health`].
+//! The health is the one that the agent publishes; see `report` of the agent.
 
 use std::collections::BTreeMap;
 
@@ -31,27 +30,27 @@ const EXAMPLE: &str = r#"{"build_version":"0.1.0","state":1,"start_time":1696842
 pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         example: EXAMPLE,
-        failures: &[(500, "a part that the agent needs is in trouble; the body is the same")],
+        failures: &[(500, "a part that the agent needs is failing; the body is the same")],
         told_with: Some((500, EXAMPLE)),
         ..Endpoint::get(
             "/liveness",
-            "Health: 200 while the agent starts (state absent) or works (1)",
+            "Health: 200 while the agent is starting (no state) or running (1)",
             || get(liveness),
         )
     },
     Endpoint {
         example: EXAMPLE,
-        failures: &[(500, "not in sync yet, or in trouble; the body is the same")],
+        failures: &[(500, "not in sync yet, or failing; the body is the same")],
         told_with: Some((500, EXAMPLE)),
         ..Endpoint::get(
             "/readiness",
-            "Health: 200 when what was asked for at start has been acted upon",
+            "Health: 200 once the desired state at start has been processed",
             || get(readiness),
         )
     },
 ];
 
-/// Members as in the reference; those with the value 0 are left out.
+/// Health, with the members of the reference agent. Members with the value 0 are omitted.
 #[derive(Serialize)]
 struct Health {
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -71,7 +70,7 @@ struct Health {
     plugins: Vec<Part>,
     #[serde(rename = "PluginStatus")]
     plugin_status: BTreeMap<String, Part>,
-    /// Docker is the one part that the agent can do without.
+    /// Docker is the only part that the agent can run without.
     #[serde(rename = "NonFatalPlugins")]
     non_fatal_plugins: Option<Vec<String>>,
 }
@@ -108,11 +107,11 @@ async fn readiness(State(api): State<Api>) -> Response {
 
 fn answer(api: &Api, ready: bool) -> Response {
     let Some(Published::Agent(agent)) = api.statuses.get(&Key::new(AGENT_HEALTH)).as_deref().cloned() else {
-        return ApiError::internal("the agent has not looked at its health yet").into_response();
+        return ApiError::internal("the health of the agent is not known yet; try again").into_response();
     };
     let state = agent.state();
     let good = state == OperationalState::Ok || (!ready && is_alive(&agent));
-    // Not indented, as in the reference.
+    // Not indented, as in the reference agent.
     let body = serde_json::to_string(&health(api, agent, ready)).unwrap_or_default();
     let mut response = answer::typed(answer::JSON, body);
     if !good {
@@ -121,7 +120,7 @@ fn answer(api: &Api, ready: bool) -> Response {
     response
 }
 
-/// Whether a restart would not help. Removals that are held are no reason for one.
+/// Returns whether the agent is alive, so that a restart would not help. Held removals do not count as a failure.
 fn is_alive(agent: &AgentStatus) -> bool {
     let fails = |part: &PluginStatus| {
         let is_needed = part.name != "docker" && !(part.name == "etcd" && agent.held_removals.is_some());

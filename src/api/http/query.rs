@@ -1,9 +1,7 @@
-//! The parameters of a request, and its body as text.
+//! Reads query parameters, path parameters and text bodies.
 //!
-//! Owns their reading. Must never know a parameter. Start reading at [`Query`].
-//!
-//! The contract treats a parameter that is given more than once in two ways: some endpoints ignore it ([`Query::once`]), others
-//! refuse it ([`Query::single`]).
+//! The endpoints of the reference agent treat a repeated parameter in two ways: some ignore it ([`Query::once`]), others refuse it
+//! ([`Query::single`]).
 
 use std::{convert::Infallible, time::Duration};
 
@@ -16,18 +14,18 @@ use serde::de::DeserializeOwned;
 
 use super::answer::ApiError;
 
-/// All parameters, in their order.
+/// Query parameters, in the order of the request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// Reads what stands after the question mark.
+    /// Parses the query string.
     pub fn of(text: Option<&str>) -> Self {
         let pairs = form_urlencoded::parse(text.unwrap_or_default().as_bytes());
         Query(pairs.into_owned().collect())
     }
 
-    /// All values of a parameter.
+    /// Returns all values of a parameter.
     pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.0
             .iter()
@@ -35,16 +33,16 @@ impl Query {
             .map(|(_, value)| value.as_str())
     }
 
-    /// The value of a parameter; one that is given more than once counts as absent.
+    /// Returns the value of a parameter, or `None` if it is absent or repeated.
     pub fn once(&self, name: &str) -> Option<&str> {
         let mut values = self.all(name);
         values.next().filter(|_| values.next().is_none())
     }
 
-    /// The value of a parameter; an empty one counts as absent.
+    /// Returns the value of a parameter, or `None` if it is absent or empty.
     ///
     /// # Errors
-    /// It is given more than once.
+    /// Fails if the parameter is repeated.
     pub fn single(&self, name: &str) -> Result<Option<&str>, ApiError> {
         let mut values = self.all(name);
         let first = values.next();
@@ -54,23 +52,23 @@ impl Query {
         }
     }
 
-    /// Whether a parameter says yes.
+    /// Returns whether a flag is set (`1` or `true`).
     pub fn is_on(&self, name: &str) -> bool {
         matches!(self.once(name), Some("1" | "true"))
     }
 
-    /// A time: nanoseconds since the Unix epoch.
+    /// Returns a time, in nanoseconds since the Unix epoch.
     ///
     /// # Errors
-    /// It is none.
+    /// Fails if the value is not a number.
     pub fn time(&self, name: &str) -> Result<Option<Duration>, ApiError> {
         Ok(self.number(name)?.map(Duration::from_nanos))
     }
 
-    /// A number.
+    /// Returns a number.
     ///
     /// # Errors
-    /// It is none.
+    /// Fails if the value is not a number.
     pub fn number(&self, name: &str) -> Result<Option<u64>, ApiError> {
         let parse = |text: &str| {
             text.parse()
@@ -88,7 +86,7 @@ impl<S: Sync> FromRequestParts<S> for Query {
     }
 }
 
-/// The body as text. What is no text is refused in the form of all errors.
+/// Body as text. A body that is not UTF-8 is refused with an [`ApiError`].
 pub struct Text(pub String);
 
 impl<S: Send + Sync> FromRequest<S> for Text {
@@ -102,7 +100,7 @@ impl<S: Send + Sync> FromRequest<S> for Text {
     }
 }
 
-/// Parameters that are parts of the path. What is no text is refused in the form of all errors.
+/// Parameters that are segments of the path. Segments that cannot be parsed are refused with an [`ApiError`].
 pub struct InPath<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for InPath<T> {
@@ -110,7 +108,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for InPath<
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let path = Path::from_request_parts(parts, state).await;
-        let Path(found) = path.map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, format!("the path cannot be read: {error}")))?;
+        let Path(found) = path.map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, format!("cannot parse the path: {error}")))?;
         Ok(InPath(found))
     }
 }
@@ -120,18 +118,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_given_twice_is_ignored_or_refused_and_what_is_empty_may_be_absent() {
+    fn repeated_parameters_are_ignored_or_refused_and_empty_ones_may_be_absent() {
         let query = Query::of(Some("a=1&b=x%2Fy&a=2&empty=&retry=true&n=12"));
         assert_eq!(query.once("a"), None);
         assert_eq!(query.once("b"), Some("x/y"));
         assert_eq!(query.all("a").collect::<Vec<_>>(), ["1", "2"]);
-        let error = query.single("a").expect_err("it is given twice");
+        let error = query.single("a").expect_err("the parameter is repeated");
         assert_eq!(error.message, "a argument listed more than once");
         assert_eq!(query.single("empty").expect("once"), None);
         assert_eq!(query.once("empty"), Some(""));
         assert!(query.is_on("retry") && !query.is_on("b") && !query.is_on("absent"));
         assert_eq!(query.number("n").expect("a number"), Some(12));
-        let error = query.time("b").expect_err("no number");
+        let error = query.time("b").expect_err("not a number");
         assert!(error.message.contains("b=x/y"), "{}", error.message);
     }
 }

@@ -1,4 +1,4 @@
-//! `/removals`: what is held because the store may have lost its content, and the way to accept its removal.
+//! `/removals`: lists the removals that are held because the store may have lost its content, and accepts them.
 
 use axum::{
     extract::State,
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{api::Api, desired::Held};
 
-const EXAMPLE: &str = r#"{"held":true,"evidence":"it is at revision 1, before it was at 48","values":["config/linux/interfaces/v2/interface/d1"],"orphans":["link/eth0 in nsid/red"]}"#;
+const EXAMPLE: &str = r#"{"held":true,"evidence":"the revision is 1; it was 48 before","values":["config/linux/interfaces/v2/interface/d1"],"orphans":["link/eth0 in nsid/red"]}"#;
 const ACCEPTED: &str = r#"{"values":1,"orphans":1}"#;
 
 pub(super) const ENDPOINTS: &[Endpoint] = &[
@@ -29,7 +29,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         example: ACCEPTED,
         ..Endpoint::get(
             "/removals/accept",
-            "Deletes what is held because the store may have lost its content; answers with the numbers of values and orphans",
+            "Accept the held removals: delete their values and orphans, and return the number of each",
             || post(accept),
         )
     },

@@ -1,6 +1,4 @@
-//! `POST /scheduler/downstream-resync`: everything is read again and applied again.
-//!
-//! Owns the form of the answer. Start reading at [`resync`].
+//! `POST /scheduler/downstream-resync`: reads the kernel again and repairs the differences from the desired state.
 
 use axum::{extract::State, http::StatusCode, routing::post};
 use serde_json::Value as Json;
@@ -22,18 +20,18 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
     parameters: &[
         Parameter::one_of(
             "retry",
-            "What fails is tried again; without, each value is retried as before",
+            "Retry values that fail in this transaction; default: keep the retry options of each value",
             &["1", "true"],
         ),
-        Parameter::one_of("verbose", "Recorded with the transaction", &["1", "true"]),
+        Parameter::one_of("verbose", "Stored with the transaction", &["1", "true"]),
     ],
     failures: &[(
         500,
-        "an operation failed: the member `Record` has what was done, and `Error` what went wrong",
+        "an operation failed; `Error` has the reason and `Record` the record of the transaction",
     )],
     ..Endpoint::get(
         "/scheduler/downstream-resync",
-        "Reads the kernel again and repairs what differs; answers with the record of the transaction",
+        "Read the kernel again and repair differences; returns the record of the transaction",
         || post(resync),
     )
 }];

@@ -1,7 +1,7 @@
-//! `/scheduler/stats` and `/stats/configurator`: what the scheduler and the configurator service have done, in numbers.
+//! `/scheduler/stats` and `/stats/configurator`: statistics of the scheduler and of the configurator service.
 //!
-//! Owns the form of the answer. Times of single calls, which the contract has room for, are not measured here: the scheduler sees
-//! no clock. Counts by descriptor are over the transactions that the history holds. Start reading at [`stats`].
+//! The reference agent also reports the duration of single calls. This agent does not measure it, since the scheduler has no clock.
+//! Counts by descriptor cover the transactions in the history.
 
 use std::collections::BTreeMap;
 
@@ -22,19 +22,19 @@ use crate::{api::Api, descriptors::Network, telemetry::calls::Handled};
 pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         example: r#"{"TxnStats":{"TotalProcessed":3,"OperationCount":{"CREATE":5,"UPDATE":0,"DELETE":0},"ValueStateCount":{"CONFIGURED":5,"PENDING":0},"ErrorCount":0,"Methods":[]},"GraphMethods":[],"AllDescriptors":[{"name":"Create","count":5}],"Descriptors":{"linux-interface":[{"name":"Create","count":5}]}}"#,
-        ..Endpoint::get("/scheduler/stats", "What the scheduler has done, in numbers", || get(stats))
+        ..Endpoint::get("/scheduler/stats", "Statistics of the scheduler", || get(stats))
     },
     Endpoint {
         example: r#"{"AllOperations":{"name":"AllOperations","count":3,"total":0.012,"avg":0.004},"Operations":{"Update":{"name":"Update","count":3,"total":0.012,"avg":0.004}}}"#,
         ..Endpoint::get(
             "/stats/configurator",
-            "Calls of the gRPC configurator service that have ended",
+            "Completed calls of the gRPC configurator service",
             || get(configurator),
         )
     },
 ];
 
-/// The service that `/stats/configurator` counts the calls of.
+/// Service whose calls `/stats/configurator` counts.
 const CONFIGURATOR: &str = "ligato.configurator.ConfiguratorService";
 
 /// All states, in the order of their numbers.
@@ -52,7 +52,7 @@ pub(super) const STATES: [ValueState; 11] = [
     ValueState::Retrying,
 ];
 
-/// The operations that are counted, with the names of the calls.
+/// The operations that are counted, with the method names in the answer.
 const OPERATIONS: [(Verb, &str); 3] = [(Verb::Create, "Create"), (Verb::Update, "Update"), (Verb::Delete, "Delete")];
 
 #[derive(Serialize)]
@@ -74,14 +74,14 @@ struct TxnStats {
     methods: Vec<Method>,
 }
 
-/// Calls of one name.
+/// Number of calls of one method.
 #[derive(Serialize)]
 struct Method {
     name: &'static str,
     count: u64,
 }
 
-/// Calls of the configurator service.
+/// Statistics of the configurator service.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct ConfiguratorStats {
@@ -89,7 +89,7 @@ struct ConfiguratorStats {
     operations: BTreeMap<String, CallStats>,
 }
 
-/// Calls of one name; times in seconds. The shortest and the longest call are not known.
+/// Statistics of one method, times in seconds. The shortest and the longest call are not recorded.
 #[derive(Serialize, PartialEq, Debug)]
 struct CallStats {
     name: String,
@@ -103,7 +103,7 @@ struct CallStats {
 impl CallStats {
     fn new(name: &str, handled: Handled) -> Self {
         let Handled { count, seconds } = handled;
-        // A count of calls is far below the numbers that a float cannot hold exactly.
+        // The number of calls stays far below 2^53, up to which `f64` is exact.
         let avg = if count == 0 { 0.0 } else { seconds / count as f64 };
         CallStats {
             name: name.to_owned(),
@@ -162,7 +162,7 @@ fn of(statistics: &Statistics, extract: &Extract<Network>) -> Stats {
     }
 }
 
-/// The most frequent first.
+/// Returns the counts by method, most frequent first.
 fn methods(counts: &BTreeMap<Verb, u64>) -> Vec<Method> {
     let named = OPERATIONS.iter().filter_map(|(verb, name)| {
         let count = counts.get(verb).copied()?;

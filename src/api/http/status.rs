@@ -1,8 +1,7 @@
-//! `/scheduler/status` and `/scheduler/states`: the states of values, and of what is derived from them.
+//! `/scheduler/status` and `/scheduler/states`: the states of values and of their derived values.
 //!
-//! Owns the form of the answer: the members of the contract and no others, since its clients refuse what they do not know. The state of a
-//! value is its own, unless the client asks for [`WHOLE`]. All that is known of one value is told by `explain`. Start reading at
-//! [`status`].
+//! Answers of `/scheduler/status` have exactly the members of the reference agent, because its clients refuse unknown ones. The state of a
+//! value does not include its derived values, unless the client asks for [`WHOLE`]. `/scheduler/explain` shows everything about one value.
 
 use axum::{extract::State, routing::get};
 use models::key::Key;
@@ -21,7 +20,7 @@ use crate::scheduler::{
 };
 use crate::{api::Api, descriptors::Network};
 
-/// Parameter for states that cover derived values.
+/// Name of the parameter for states that include derived values.
 const WHOLE: &str = "whole";
 
 pub(super) const ENDPOINTS: &[Endpoint] = &[
@@ -29,29 +28,29 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         example: r#"[{"key":"config/linux/interfaces/v2/interface/d1","state":"CONFIGURED","since":"2026-10-09T10:00:00Z"}]"#,
         ..Endpoint::get(
             "/scheduler/states",
-            "State of each value and of what is derived from it, since when, and what the status says",
+            "State of each value and derived value, since when, and its message",
             || get(states),
         )
     },
     Endpoint {
         parameters: &[
-            Parameter::optional("key", "Only this key: the answer is one object"),
+            Parameter::optional("key", "Only this key; the answer is a single object"),
             Parameter::optional("descriptor", "Only values of this descriptor"),
-            Parameter::optional("key-prefix", "Only values of the descriptor with exactly this prefix"),
+            Parameter::optional("key-prefix", "Only values of the descriptor with exactly this key prefix"),
             Parameter::one_of(
                 WHOLE,
-                "The state of a value covers everything derived from it, as in its published status",
+                "Include derived values in the state of a value, as in its published status",
                 &["1", "true"],
             ),
         ],
         example: r#"[{"value":{"key":"config/linux/interfaces/v2/interface/d1","state":"CONFIGURED","last_operation":"CREATE"},"derived_values":[{"key":"linux/interface/state/d1/UP","state":"CONFIGURED","last_operation":"CREATE"}]}]"#,
         single: true,
-        failures: &[(500, "there is no such prefix, or a parameter was given more than once")],
+        failures: &[(500, "unknown key prefix, or a repeated parameter")],
         ..Endpoint::get("/scheduler/status", "States of values, by key", || get(status))
     },
 ];
 
-/// Age and message of a value, which `/scheduler/status` lacks. An addition to the contract.
+/// Age and message of a value, which `/scheduler/status` lacks. Not in the reference agent.
 #[derive(Serialize)]
 struct Detail {
     key: String,
@@ -90,7 +89,7 @@ struct Base {
     derived_values: Vec<Status>,
 }
 
-/// What has its default is left out.
+/// State of a value. Members with their default value are omitted.
 #[derive(Serialize)]
 struct Status {
     key: String,
@@ -105,7 +104,7 @@ struct Status {
 }
 
 impl Status {
-    /// The status of a value; `whole`: together with everything derived from it.
+    /// Returns the status of a value. With `whole`, derived values are included.
     fn of<V>(value: &Sighting<V>, whole: bool) -> Self {
         let told = value.status.as_ref().filter(|told| whole || told.state == value.state);
         let state = told.map_or(value.state, |told| told.state);
@@ -126,7 +125,7 @@ impl Status {
 
 impl Base {
     fn of(extract: &Extract<Network>, value: &Sighting<<Network as Domain>::Value>, whole: bool) -> Self {
-        // The extract holds nothing but the value and what is derived from it. A derived value stands for itself alone.
+        // The extract contains only the value and its derived values. A derived value has none of its own.
         let derived = extract
             .values()
             .iter()
@@ -137,7 +136,7 @@ impl Base {
         }
     }
 
-    /// All that `counts`, with what is derived from them.
+    /// Returns all values for which `counts` is true, with their derived values.
     fn all(extract: &Extract<Network>, whole: bool, counts: impl Fn(&Key) -> bool) -> Vec<Self> {
         let values = extract.values().iter();
         let base = values.clone().filter(|value| value.parent.is_none() && counts(&value.key));

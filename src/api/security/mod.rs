@@ -1,10 +1,9 @@
-//! Who may use an API, and how much: tokens and roles, TLS, request rates. For every listener of the agent, whatever it speaks.
+//! Access control for all listeners of the agent: tokens and roles, TLS, and request rates.
 //!
-//! Owns credentials and the decision about them. Must never write a secret to the log, to an error or to `Debug`, and must never
-//! know of HTTP or gRPC. Start reading at [`Gate`], then [`Access::admit`].
+//! Secrets never appear in the log, in errors or in `Debug` output.
 //!
-//! There is no password that works without being set: with no tokens file, whoever can connect may do everything, and so
-//! `config` lets nothing listen beyond this machine unless TLS and credentials protect it or the user insists.
+//! There is no default password. Without a tokens file every client that can connect has all roles, so `config` allows only local
+//! addresses unless TLS and credentials protect the listener or the user insists.
 
 pub mod rate;
 pub mod tls;
@@ -23,12 +22,12 @@ use self::{
 };
 use crate::config::HttpSettings;
 
-/// What somebody may do.
+/// Permission of a client.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Role {
-    /// Look at everything.
+    /// Read everything.
     Read,
-    /// Change things, too.
+    /// Read and change everything.
     Write,
 }
 
@@ -41,64 +40,64 @@ impl fmt::Display for Role {
     }
 }
 
-/// Why a request is not admitted. The text tells a person what to do, and nothing about the credentials of others.
+/// Reasons why a request is denied. The texts say what to do, and nothing about the credentials of others.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// Credentials are needed.
+    /// The request has no token.
     #[error("a token is needed: send it as `Authorization: Bearer TOKEN`; it must be in the file of --tokens-file")]
     Missing,
-    /// Nobody has this token.
+    /// The token is unknown.
     #[error("the token is not known; it must be in the file of --tokens-file")]
     Unknown,
-    /// The token was good once.
+    /// The token has expired.
     #[error("the token of {name} has expired; give it a later time in the file of --tokens-file, or replace it")]
     Expired {
-        /// Whose token it is.
+        /// Name of the holder of the token.
         name: String,
     },
-    /// The role is not enough.
+    /// The role of the client does not allow the request.
     #[error("{name} has role {has}, and this needs role {needs}")]
     Role {
-        /// Who asks.
+        /// Name of the client.
         name: String,
-        /// What they may do.
+        /// Role of the client.
         has: Role,
-        /// What would be needed.
+        /// Role that the request needs.
         needs: Role,
     },
 }
 
 impl Denied {
-    /// Whether other credentials would help, rather than another role.
+    /// Returns whether other credentials are needed, rather than another role.
     pub fn is_unauthenticated(&self) -> bool {
         !matches!(self, Denied::Role { .. })
     }
 }
 
-/// Who may do what.
+/// Decides which requests are allowed.
 pub struct Access {
     tokens: Option<Tokens>,
 }
 
 impl Access {
-    /// With the tokens of a file, or with none: then everybody who can connect may do everything.
+    /// Creates access control with the tokens of a file. Without a file, all requests are allowed.
     ///
     /// # Errors
-    /// The file cannot be read or understood.
+    /// Fails if the file cannot be read or parsed.
     pub fn new(tokens_file: Option<PathBuf>) -> Result<Self, TokenError> {
         let tokens = tokens_file.map(Tokens::read).transpose()?;
         Ok(Access { tokens })
     }
 
-    /// Whether requests need a token.
+    /// Returns whether requests need a token.
     pub fn needs_token(&self) -> bool {
         self.tokens.is_some()
     }
 
-    /// Decides whether whoever shows this token (`None`: none) may do what needs this role. Answers the name, if there is one.
+    /// Returns the name of the client if its token allows requests that need this role. Returns `None` if no tokens are configured.
     ///
     /// # Errors
-    /// Why not.
+    /// Fails with the reason if the request is denied.
     pub fn admit(&self, token: Option<&str>, needs: Role, now: SystemTime) -> Result<Option<String>, Denied> {
         let Some(tokens) = &self.tokens else { return Ok(None) };
         let holder = tokens.holder(token.ok_or(Denied::Missing)?).ok_or(Denied::Unknown)?;
@@ -117,35 +116,35 @@ impl Access {
     }
 }
 
-/// More requests than are admitted.
+/// The rate limit is exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("more than {limit} requests per second; try again after {} s, or see --http-rate-limit", self.seconds())]
+#[error("more than {limit} requests per second; try again after {} s, or raise --http-rate-limit", self.seconds())]
 pub struct TooFast {
-    /// So many are admitted per second.
+    /// Requests allowed per second.
     pub limit: u32,
-    /// After this time the next one is.
+    /// Time until the next request is allowed.
     pub wait: Duration,
 }
 
 impl TooFast {
-    /// The time to wait, in whole seconds.
+    /// Returns the time to wait in seconds, rounded up.
     pub fn seconds(&self) -> u64 {
         self.wait.as_secs() + u64::from(self.wait.subsec_nanos() > 0)
     }
 }
 
-/// What all APIs ask together before they do anything for somebody: a rate is one, whichever of them is called.
+/// Access control and rate limit. Shared by all APIs, so that a client has one rate for all of them.
 pub struct Gate {
-    /// Who may do what.
+    /// Access control.
     pub access: Access,
     rate: Option<(RateLimiter, u32)>,
 }
 
 impl Gate {
-    /// As the settings say.
+    /// Creates a gate from the settings.
     ///
     /// # Errors
-    /// The file of tokens cannot be read or understood.
+    /// Fails if the tokens file cannot be read or parsed.
     pub fn new(settings: &HttpSettings) -> Result<Self, TokenError> {
         Ok(Gate {
             access: Access::new(settings.tokens.clone())?,
@@ -156,14 +155,14 @@ impl Gate {
     /// Counts a request from an address.
     ///
     /// # Errors
-    /// It is one too many.
+    /// Fails if the rate limit is exceeded.
     pub fn count(&self, address: IpAddr, now: Instant) -> Result<(), TooFast> {
         let Some((limiter, limit)) = &self.rate else { return Ok(()) };
         limiter.admit(address, now).map_err(|wait| TooFast { limit: *limit, wait })
     }
 }
 
-/// The token in an `Authorization` header or the metadata of the same name (RFC 6750 §2.1); `None` if it holds none.
+/// Returns the bearer token of an `Authorization` header or gRPC metadata (RFC 6750 §2.1), if there is one.
 pub fn bearer(header: &str) -> Option<&str> {
     let (scheme, token) = header.trim().split_once(' ')?;
     let token = token.trim();

@@ -1,6 +1,4 @@
-//! How many requests one address may make.
-//!
-//! Owns the buckets. Must never look at a clock: time is an argument. Start reading at [`RateLimiter::admit`].
+//! Limits the rate of requests from each address. Time is an argument.
 
 use std::{
     collections::HashMap,
@@ -9,10 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// With more addresses than this, those that made no request lately are forgotten; there are no more than make requests now.
+/// Above this number of addresses, those with a full bucket are forgotten. Only addresses with recent requests remain.
 const ADDRESSES_KEPT: usize = 1024;
 
-/// A token bucket for each address: so many requests per second, and as many at once.
+/// Token bucket for each address. Its size is the number of requests allowed per second.
 pub struct RateLimiter {
     per_second: f64,
     // A std mutex: held for map operations only.
@@ -25,7 +23,7 @@ struct Bucket {
 }
 
 impl RateLimiter {
-    /// At most so many requests per second from one address.
+    /// Creates a limiter that allows this many requests per second from one address.
     pub fn new(per_second: u32) -> Self {
         RateLimiter {
             per_second: f64::from(per_second),
@@ -33,10 +31,10 @@ impl RateLimiter {
         }
     }
 
-    /// Takes a request into account.
+    /// Counts a request.
     ///
     /// # Errors
-    /// It is one too many; the next one would be admitted after this time.
+    /// Fails with the time until the next request is allowed if the limit is exceeded.
     pub fn admit(&self, address: IpAddr, now: Instant) -> Result<(), Duration> {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= ADDRESSES_KEPT && !buckets.contains_key(&address) {
@@ -69,19 +67,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_is_served_and_then_one_at_a_time() {
+    fn burst_is_limited_and_tokens_refill() {
         let limiter = RateLimiter::new(2);
         let (one, other): (IpAddr, IpAddr) = ([127, 0, 0, 1].into(), [127, 0, 0, 2].into());
         let start = Instant::now();
         assert_eq!([limiter.admit(one, start), limiter.admit(one, start)], [Ok(()), Ok(())]);
         assert_eq!(limiter.admit(one, start), Err(Duration::from_millis(500)));
-        assert_eq!(limiter.admit(other, start), Ok(()), "others are not held up");
+        assert_eq!(limiter.admit(other, start), Ok(()), "other addresses are not limited");
         assert_eq!(limiter.admit(one, start + Duration::from_millis(500)), Ok(()));
         assert!(limiter.admit(one, start + Duration::from_millis(500)).is_err());
     }
 
     #[test]
-    fn addresses_that_come_once_are_forgotten() {
+    fn idle_addresses_are_forgotten() {
         let limiter = RateLimiter::new(1);
         let start = Instant::now();
         for number in 0..5000_u32 {

@@ -1,6 +1,4 @@
-//! TLS of a listener: certificate, key, and the authorities of client certificates.
-//!
-//! Owns their reading and what is required of clients. Must never show a key. Start reading at [`server`].
+//! TLS of a listener: certificate, key, and authorities of client certificates.
 
 use std::{path::Path, sync::Arc};
 
@@ -11,33 +9,35 @@ use tokio_rustls::rustls::{
     server::WebPkiClientVerifier,
 };
 
-/// Why TLS cannot be set up. Never quotes a key.
+/// Errors of the TLS setup. Never quote a key.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file cannot be read, or holds nothing of use.
+    /// A file cannot be read, or does not contain what it should.
     #[error("{path}: {words}")]
     File {
-        /// The file.
+        /// Path of the file.
         path: String,
-        /// What is wrong with it.
+        /// Description of the problem.
         words: String,
     },
-    /// The parts do not fit together.
+    /// Certificate and key cannot be used together.
     #[error("certificate {certificate} and key {key}: {words}")]
     Together {
-        /// File of the certificate.
+        /// Path of the certificate.
         certificate: String,
-        /// File of the key.
+        /// Path of the key.
         key: String,
-        /// What is wrong.
+        /// Description of the problem.
         words: String,
     },
 }
 
-/// The TLS of a server (1.2 and newer). With `client_ca`, a client must show a certificate of one of these authorities.
+/// Creates the TLS configuration of a server (TLS 1.2 and newer).
+///
+/// With `client_ca`, a client must present a certificate that one of these authorities has signed.
 ///
 /// # Errors
-/// A file cannot be used; it is named.
+/// Fails if a file cannot be used; the error names it.
 pub fn server(certificate: &Path, key: &Path, client_ca: Option<&Path>, protocols: &[&str]) -> Result<Arc<ServerConfig>, TlsError> {
     let chain = certificates(certificate)?;
     let private = PrivateKeyDer::from_pem_file(key).map_err(|error| file(key, format!("no private key in PEM form: {error}")))?;

@@ -1,10 +1,9 @@
-//! The file of tokens: who has which, and what they may do.
-//!
-//! Owns its syntax, the comparison, and the look for a changed file. Must never keep or show a token itself: only its hash is
-//! kept. Start reading at [`Tokens::holder`].
+//! Reads the tokens file, which lists the clients and their roles.
 //!
 //! A line is `NAME ROLE TOKEN [EXPIRY]`, separated by white space: ROLE is `read` or `write`, TOKEN the token itself or `sha256:` and its
-//! SHA-256 hash in hexadecimal digits, EXPIRY a time of RFC 3339. Empty lines, and those that begin with `#`, are passed over.
+//! SHA-256 hash in hexadecimal digits, EXPIRY a time of RFC 3339. Empty lines and lines that start with `#` are ignored.
+//!
+//! Only hashes of tokens are kept in memory. Tokens never appear in messages.
 
 use std::{
     fmt,
@@ -21,69 +20,69 @@ use tracing::{error, info};
 
 use super::Role;
 
-/// Fewer characters can be guessed.
+/// Minimum length of a token. Shorter ones could be guessed.
 const TOKEN_CHARACTERS_MIN: usize = 16;
-/// Begins a hash in place of a token.
+/// Prefix of a hash in place of a token.
 const HASHED: &str = "sha256:";
 
 type Hash = [u8; SHA256_OUTPUT_LEN];
 
-/// Somebody with a token.
+/// Holder of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
     /// Name, for the log and for messages.
     pub name: String,
-    /// What they may do.
+    /// Role of the holder.
     pub role: Role,
-    /// From then on the token counts no more.
+    /// Time from which on the token is no longer valid.
     pub expires: Option<SystemTime>,
 }
 
-/// Why the file of tokens cannot be used. Never quotes a token.
+/// Errors of the tokens file. Never quote a token.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("tokens file {path}: {error}")]
     Unreadable {
-        /// The file.
+        /// Path of the file.
         path: String,
-        /// The system's words.
+        /// Error of the system.
         error: io::Error,
     },
-    /// Somebody else could add a token.
+    /// Another user could add a token.
     #[error("tokens file {path}: {problem}, who could add a token; run `chown {uid} {path}` and `chmod 600 {path}`")]
     Unprotected {
-        /// The file.
+        /// Path of the file.
         path: String,
-        /// Who can write it.
+        /// User or group that can write to the file.
         problem: String,
         /// User of this process.
         uid: u32,
     },
-    /// A line makes no sense.
+    /// A line cannot be parsed.
     #[error("tokens file {path}, line {line}: {problem}; a line is `NAME read|write TOKEN [EXPIRY]`")]
     Line {
-        /// The file.
+        /// Path of the file.
         path: String,
-        /// Counted from 1.
+        /// Line number, counted from 1.
         line: usize,
-        /// What is wrong.
+        /// Description of the problem.
         problem: String,
     },
-    /// Nobody could use the API.
+    /// The file contains no token, so that nobody could use the API.
     #[error("tokens file {path}: it holds no token; write lines as `NAME read|write TOKEN`")]
     Empty {
-        /// The file.
+        /// Path of the file.
         path: String,
     },
 }
 
-/// What tells whether a file was changed.
+/// Detects whether a file was changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Version {
     modified: Option<SystemTime>,
     length: u64,
-    /// Permissions and owner.
+    /// Mode and owner.
     access: (u32, u32),
 }
 
@@ -92,19 +91,18 @@ struct Content {
     holders: Arc<[(Hash, Holder)]>,
 }
 
-/// The tokens of a file. Each look-up looks whether the file was changed since; one that cannot be understood leaves the former ones in
-/// force.
+/// Tokens of a file. Each lookup reads the file again if it has changed. If the new file cannot be parsed, the previous tokens stay valid.
 pub struct Tokens {
     path: PathBuf,
-    // A std mutex: held to compare two times, and to read a small file when they differ.
+    // A std mutex: held only to compare file versions, and to read a small file when they differ.
     content: Mutex<Content>,
 }
 
 impl Tokens {
-    /// Reads a file.
+    /// Reads a tokens file.
     ///
     /// # Errors
-    /// It cannot be read, or a line makes no sense.
+    /// Fails if the file cannot be read or a line cannot be parsed.
     pub fn read(path: PathBuf) -> Result<Self, TokenError> {
         let version = version(&path);
         let holders = parse_file(&path)?;
@@ -112,11 +110,11 @@ impl Tokens {
         Ok(Tokens { path, content })
     }
 
-    /// Who has this token.
+    /// Returns the holder of a token.
     pub fn holder(&self, token: &str) -> Option<Holder> {
         let holders = self.current();
         let shown = hash(token);
-        // All are compared, whichever fits, and each comparison takes the same time: how long it takes tells nothing.
+        // Constant time: all tokens are compared, and each comparison takes the same time.
         let mut found = None;
         for (known, holder) in holders.iter() {
             if is_equal(known, &shown) {
@@ -132,10 +130,10 @@ impl Tokens {
         if version != content.version {
             match parse_file(&self.path) {
                 Ok(holders) => {
-                    info!(count = holders.len(), "read the tokens file again");
+                    info!(count = holders.len(), "tokens file reloaded");
                     content.holders = holders;
                 }
-                Err(error) => error!("{error}; the tokens that it held before stay in force"),
+                Err(error) => error!("{error}; the previous tokens stay valid"),
             }
             content.version = version;
         }
@@ -187,7 +185,7 @@ fn parse_file(path: &PathBuf) -> Result<Arc<[(Hash, Holder)]>, TokenError> {
     }
 }
 
-/// Who else can write a file, if anybody.
+/// Returns who else can write to a file, if anybody.
 fn unprotected(file: &Metadata) -> Option<String> {
     let own = nix::unistd::geteuid().as_raw();
     match (file.mode() & 0o022, file.uid()) {
@@ -209,11 +207,11 @@ fn parse_line(line: &str) -> Result<(Hash, Holder), String> {
     let role = match *role {
         "read" => Role::Read,
         "write" => Role::Write,
-        // The word may be a token in the wrong place, so it is not repeated.
+        // The word may be a misplaced token, so it is not repeated in the message.
         _ => return Err("the second word is neither read nor write".to_owned()),
     };
     let hash = match token.strip_prefix(HASHED) {
-        Some(digits) => hash_of_digits(digits).ok_or("after sha256: 64 hexadecimal digits are expected")?,
+        Some(digits) => hash_of_digits(digits).ok_or("expected 64 hexadecimal digits after sha256:")?,
         None if token.chars().count() < TOKEN_CHARACTERS_MIN => {
             return Err(format!(
                 "the token has fewer than {TOKEN_CHARACTERS_MIN} characters and could be guessed"
@@ -227,7 +225,7 @@ fn parse_line(line: &str) -> Result<(Hash, Holder), String> {
 }
 
 fn parse_time(text: &str) -> Result<SystemTime, String> {
-    let wrong = || "the fourth word is no time as 2030-01-31T00:00:00Z".to_owned();
+    let wrong = || "the fourth word is not a time such as 2030-01-31T00:00:00Z".to_owned();
     let time: prost_types::Timestamp = text.parse().map_err(|_| wrong())?;
     SystemTime::try_from(time).map_err(|_| wrong())
 }
@@ -249,7 +247,7 @@ fn hash_of_digits(digits: &str) -> Option<Hash> {
     Some(hash)
 }
 
-/// Takes as long for hashes that differ at the beginning as for those that differ at the end.
+/// Compares two hashes in constant time.
 fn is_equal(one: &Hash, other: &Hash) -> bool {
     let difference = one.iter().zip(other).fold(0, |difference, (a, b)| difference | (a ^ b));
     std::hint::black_box(difference) == 0
@@ -278,22 +276,22 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_known_by_itself_or_by_its_hash() {
+    fn token_can_be_listed_as_plain_text_or_hash() {
         let digest: String = hash("sesame-open-sesame").iter().map(|byte| format!("{byte:02x}")).collect();
         let (_folder, path) = file(&format!(
             "# who may\n\nreader read plain-token-of-reader\nwriter write sha256:{digest}\n"
         ));
         let tokens = Tokens::read(path).expect("a good file");
-        let reader = tokens.holder("plain-token-of-reader").expect("it is known");
+        let reader = tokens.holder("plain-token-of-reader").expect("the token is known");
         assert_eq!((reader.name.as_str(), reader.role), ("reader", Role::Read));
-        assert_eq!(tokens.holder("sesame-open-sesame").expect("it is known").role, Role::Write);
+        assert_eq!(tokens.holder("sesame-open-sesame").expect("the token is known").role, Role::Write);
         for unknown in ["", "sesame", &format!("sha256:{digest}"), &digest] {
             assert_eq!(tokens.holder(unknown), None, "{unknown}");
         }
     }
 
     #[test]
-    fn who_shows_what_decides_what_is_said() {
+    fn access_depends_on_token_expiry_and_role() {
         let (_folder, path) =
             file("r read token-of-the-reader\nw write token-of-the-writer\nold write token-of-old-times 2001-01-01T00:00:00Z\n");
         let access = Access::new(Some(path)).expect("a good file");
@@ -306,14 +304,14 @@ mod tests {
             Err(Denied::Expired { name: "old".into() })
         );
         assert_eq!(admit(Some("token-of-the-reader"), Role::Read), Ok(Some("r".into())));
-        let denied = admit(Some("token-of-the-reader"), Role::Write).expect_err("reading is not writing");
+        let denied = admit(Some("token-of-the-reader"), Role::Write).expect_err("role read may not write");
         assert_eq!(denied.to_string(), "r has role read, and this needs role write");
         assert!(!denied.is_unauthenticated());
         assert_eq!(admit(Some("token-of-the-writer"), Role::Write), Ok(Some("w".into())));
     }
 
     #[test]
-    fn a_changed_file_counts_at_once_and_a_broken_one_changes_nothing() {
+    fn changed_file_is_reloaded_and_invalid_one_is_ignored() {
         let (_folder, path) = file("a read first-token-of-all\n");
         let tokens = Tokens::read(path.clone()).expect("a good file");
         fs::write(&path, "a read second-token-of-them\nb write third-token-of-them\n").expect("writable");
@@ -326,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_others_can_write_is_refused_with_the_remedy() {
+    fn file_writable_by_others_is_refused_with_a_remedy() {
         let (_folder, path) = file("a read first-token-of-all\n");
         let allow = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("own file");
         for (mode, part) in [(0o646, "every user"), (0o664, "by group"), (0o666, "every user")] {
@@ -339,7 +337,7 @@ mod tests {
         }
         allow(0o644);
         let tokens = Tokens::read(path.clone()).expect("protected");
-        // Whoever opens it later gains nothing by it.
+        // Making the file writable later does not help an attacker.
         allow(0o666);
         fs::write(&path, "b write second-token-of-them\n").expect("writable");
         assert_eq!(tokens.holder("second-token-of-them"), None);
@@ -347,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_makes_no_sense_is_refused_without_repeating_what_may_be_a_token() {
+    fn invalid_file_is_refused_without_quoting_tokens() {
         for (content, part) in [
             ("", "holds no token"),
             ("# only a comment\n", "holds no token"),
@@ -361,12 +359,12 @@ mod tests {
             assert!(text.contains(part), "{part:?} is missing in: {text}");
             assert!(!text.contains("secret"), "{text}");
         }
-        let error = Tokens::read("/not/there".into()).expect_err("there is no such file").to_string();
+        let error = Tokens::read("/not/there".into()).expect_err("the file does not exist").to_string();
         assert!(error.contains("/not/there") && error.contains("No such file"), "{error}");
     }
 
     #[test]
-    fn no_token_is_shown_by_debug() {
+    fn debug_output_contains_no_token() {
         let (_folder, path) = file("a read very-secret-token-here\n");
         let tokens = Tokens::read(path).expect("a good file");
         assert!(!format!("{tokens:?} {:?}", tokens.holder("very-secret-token-here")).contains("secret"));

@@ -1,12 +1,10 @@
-//! A picture as text in the DOT language of Graphviz.
-//!
-//! Owns the attributes. Must never need Graphviz. Start reading at [`write()`].
+//! Writes a picture in the DOT language of Graphviz.
 
 use std::fmt::Write;
 
 use super::{Picture, colour};
 
-/// The text.
+/// Returns the picture as DOT text.
 pub fn write(picture: &Picture) -> String {
     let mut text = String::from("digraph scheduler {\n\trankdir=LR;\n\tnode [shape=box, style=filled, fontname=\"sans-serif\"];\n");
     for node in &picture.nodes {
@@ -49,7 +47,7 @@ pub fn write(picture: &Picture) -> String {
     text
 }
 
-/// A quoted identifier: in one, only quotes and backslashes have a meaning.
+/// Quotes an identifier. Within quotes only `"` and `\` have a special meaning.
 fn quoted(text: &str) -> String {
     let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
     format!("\"{escaped}\"")

@@ -1,11 +1,11 @@
-//! Where nodes and edges are put: in layers from left to right, each node to the right of all that refers to it.
+//! Lays out a picture in layers from left to right, each node to the right of all nodes that refer to it.
 //!
-//! Owns the arrangement (after Sugiyama, Tagawa and Toda, 1981: break cycles, assign layers, order them by the average place of the
-//! neighbours). Must never draw. Start reading at [`arrange`].
+//! The algorithm is that of Sugiyama, Tagawa and Toda (1981): break cycles, assign layers, and order each layer by the average position of
+//! the neighbours.
 
 use super::Picture;
 
-/// Size of a character, and the room around things, in pixels.
+/// Width of a character, height of a node, and spacing, in pixels.
 const CHARACTER: f64 = 6.6;
 const LINE: f64 = 22.0;
 const PADDING: f64 = 10.0;
@@ -13,10 +13,10 @@ const GAP_X: f64 = 150.0;
 const GAP_Y: f64 = 10.0;
 /// Longer keys are shortened in the picture.
 pub const CHARACTERS_MAX: usize = 60;
-/// How often the order within layers is improved.
+/// Number of passes that improve the order within layers.
 const ROUNDS: usize = 12;
 
-/// Where a node is.
+/// Position and size of a node, in pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Place {
     /// Left.
@@ -29,17 +29,17 @@ pub struct Place {
     pub height: f64,
 }
 
-/// An arranged picture.
+/// Layout of a picture.
 pub struct Arranged {
-    /// By the positions of the nodes.
+    /// By index of the node.
     pub boxes: Vec<Place>,
-    /// Of the whole.
+    /// Width of the whole picture.
     pub width: f64,
-    /// Of the whole.
+    /// Height of the whole picture.
     pub height: f64,
 }
 
-/// Arranges a picture.
+/// Lays out a picture.
 pub fn arrange(picture: &Picture) -> Arranged {
     let forward = without_cycles(picture);
     let layer = layers(picture.nodes.len(), &forward);
@@ -51,7 +51,7 @@ pub fn arrange(picture: &Picture) -> Arranged {
     place(&rows, picture)
 }
 
-/// The edges, with those turned round that would close a cycle; without those of a node to itself.
+/// Returns the edges without self-loops, with the edges that would close a cycle reversed.
 fn without_cycles(picture: &Picture) -> Vec<(usize, usize)> {
     #[derive(Clone, Copy, PartialEq)]
     enum Visit {
@@ -71,7 +71,7 @@ fn without_cycles(picture: &Picture) -> Vec<(usize, usize)> {
             continue;
         }
         visits[start] = Visit::Under;
-        // A stack of our own: the depth is that of the graph.
+        // An explicit stack, because the depth is that of the graph.
         let mut stack = vec![(start, 0)];
         while let Some((node, next)) = stack.last_mut() {
             let node = *node;
@@ -95,7 +95,7 @@ fn without_cycles(picture: &Picture) -> Vec<(usize, usize)> {
     forward
 }
 
-/// The longest way to each node, in topological order.
+/// Returns the layer of each node: the length of the longest path to it, computed in topological order.
 fn layers(count: usize, forward: &[(usize, usize)]) -> Vec<usize> {
     let mut incoming = vec![0; count];
     let mut targets: Vec<Vec<usize>> = vec![Vec::new(); count];
@@ -117,7 +117,7 @@ fn layers(count: usize, forward: &[(usize, usize)]) -> Vec<usize> {
     layer
 }
 
-/// Puts each node near the average place of its neighbours, several times.
+/// Moves each node towards the average position of its neighbours, in several passes.
 fn order(rows: &mut [Vec<usize>], picture: &Picture) {
     let mut neighbours: Vec<Vec<usize>> = vec![Vec::new(); picture.nodes.len()];
     for edge in &picture.edges {
@@ -126,7 +126,7 @@ fn order(rows: &mut [Vec<usize>], picture: &Picture) {
     }
     let mut height = vec![0.0; picture.nodes.len()];
     let spread = |row: &[usize], height: &mut [f64]| {
-        // Rows of different lengths are compared by how far down in its row a node is.
+        // Rows of different lengths are compared by relative position.
         let length = row.len() as f64;
         row.iter()
             .enumerate()
@@ -176,7 +176,7 @@ fn place(rows: &[Vec<usize>], picture: &Picture) -> Arranged {
     Arranged { boxes, width, height }
 }
 
-/// The end of a key tells more than its beginning.
+/// Shortens a key. Keeps its end, which says more than its beginning.
 pub fn shortened(key: &str) -> String {
     let count = key.chars().count();
     if count <= CHARACTERS_MAX {

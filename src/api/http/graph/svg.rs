@@ -1,6 +1,4 @@
-//! A picture as SVG, drawn without another program.
-//!
-//! Owns what it looks like. Must never let text become markup. Start reading at [`draw`].
+//! Draws a picture as SVG, without another program. All texts are escaped.
 
 use std::fmt::Write;
 
@@ -17,7 +15,7 @@ const HEAD: &str = concat!(
     "<path d=\"M0 0L8 4L0 8z\" style=\"fill:#777;stroke:none\"/></marker></defs>\n",
 );
 
-/// The picture.
+/// Returns the picture as SVG.
 pub fn draw(picture: &Picture) -> String {
     let arranged = layout::arrange(picture);
     let (width, height) = (arranged.width.ceil(), arranged.height.ceil());
@@ -57,7 +55,9 @@ fn draw_node(text: &mut String, node: &Node, place: &Place) {
     );
 }
 
-/// A curve from the right side of one node to the left side of the other; backwards, where a cycle was broken, the other way round.
+/// Draws a curve from the right side of one node to the left side of the other.
+///
+/// An edge that points backwards, where a cycle was broken, starts at the left side and ends at the right side.
 fn draw_edge(text: &mut String, edge: &Edge, from: &Place, to: &Place) {
     let forward = from.x <= to.x;
     let (x, target_x, bend) = match forward {
@@ -77,7 +77,7 @@ fn draw_edge(text: &mut String, edge: &Edge, from: &Place, to: &Place) {
         target_x - bend,
     );
     if !edge.label.is_empty() {
-        // Near its end: there fewer edges meet.
+        // Near the start of the edge, where fewer edges meet.
         let (label_x, label_y) = (x + (target_x - x) * 0.35, y + (target_y - y) * 0.25 - 3.0);
         let _ = writeln!(
             text,

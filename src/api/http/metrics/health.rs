@@ -1,7 +1,6 @@
-//! `/health`: the health of the agent and of what it depends on, for Prometheus.
+//! `/health`: health of the agent and of its dependencies, for Prometheus.
 //!
-//! Owns the names, which are those of the reference. Must never judge: what is published is what is told here. Start reading at
-//! [`health`].
+//! The metric names are those of the reference agent, the values those that the agent publishes.
 
 use axum::{extract::State, response::Response};
 use models::{
@@ -16,10 +15,10 @@ use crate::{
     publish::{AGENT_HEALTH, Published},
 };
 
-/// The answer.
+/// Answers with the published health.
 pub async fn health(State(api): State<Api>) -> Result<Response, ApiError> {
     let Some(Published::Agent(agent)) = api.statuses.get(&Key::new(AGENT_HEALTH)).as_deref().cloned() else {
-        return Err(ApiError::internal("the agent has not looked at its health yet"));
+        return Err(ApiError::internal("the health of the agent is not known yet; try again"));
     };
     text(&families(&api.label, &agent))
 }
@@ -36,19 +35,19 @@ fn families(service: &str, agent: &AgentStatus) -> Vec<MetricFamily> {
     vec![
         family(
             "service_dependency_health",
-            "Health of what the agent depends on: 0 starts, 1 works, 2 is in trouble",
+            "Health of a dependency: 0 starting, 1 running, 2 failing",
             MetricType::GAUGE,
             agent.plugins.iter().map(part).collect(),
         ),
         family(
             "service_health",
-            "Health of the agent: 0 starts, 1 works, 2 is in trouble",
+            "Health of the agent: 0 starting, 1 running, 2 failing",
             MetricType::GAUGE,
             vec![state(agent.state, vec![service()])],
         ),
         family(
             "service_info",
-            "What the agent was built from; always 1",
+            "Build information; always 1",
             MetricType::GAUGE,
             vec![gauge_metric(1.0, build)],
         ),

@@ -1,7 +1,6 @@
-//! `/metrics/{name}`: one metric as JSON, for clients of the contract and for scripts.
+//! `/metrics/{name}`: one metric as JSON, for clients of the reference agent and for scripts.
 //!
-//! Owns the form of the answer. Start reading at [`named`]. The contract has one model of metrics, that of a data plane which is not
-//! here; so a name is that of a metric of `/metrics`.
+//! The reference agent knows only the metrics of its data plane here. This agent has none, so the name is that of a metric of `/metrics`.
 
 use std::collections::BTreeMap;
 
@@ -19,8 +18,8 @@ use crate::api::{
     },
 };
 
-/// An answer as an example.
-pub const EXAMPLE: &str = r#"{"name":"netns_agent_values","help":"Values that were asked for, by state","type":"gauge","metrics":[{"labels":{"state":"CONFIGURED"},"value":4.0}]}"#;
+/// Example answer.
+pub const EXAMPLE: &str = r#"{"name":"netns_agent_values","help":"Desired values, by state","type":"gauge","metrics":[{"labels":{"state":"CONFIGURED"},"value":4.0}]}"#;
 
 #[derive(Serialize)]
 struct Named {
@@ -52,20 +51,20 @@ enum Value {
     },
 }
 
-/// So many were at most this.
+/// Cumulative bucket: the number of samples that are at most `le`.
 #[derive(Serialize)]
 struct Below {
     le: Json,
     count: u64,
 }
 
-/// The metric of this name.
+/// Answers with the metric of this name.
 pub async fn named(State(api): State<Api>, InPath(name): InPath<String>) -> Answer {
     let families = families(&api).await?;
     let family = families.into_iter().find(|family| family.name() == name);
     let family = family.ok_or_else(|| {
         ApiError::not_found(format!(
-            "there is no metric {name:?} now; GET /metrics shows all that have been counted"
+            "metric {name:?} does not exist or has no value yet; GET /metrics lists all metrics"
         ))
     })?;
     answer::json(&shown(&family))
@@ -94,7 +93,7 @@ fn sample(kind: MetricType, metric: &Metric) -> Sample {
         labels: metric.get_label().iter().map(pair).collect(),
         value: match kind {
             MetricType::COUNTER => one(metric.get_counter().get_value()),
-            // Nothing here is untyped.
+            // No metric here is untyped.
             MetricType::GAUGE | MetricType::UNTYPED => one(metric.get_gauge().get_value()),
             MetricType::SUMMARY => Value::Many {
                 count: metric.get_summary().sample_count(),
@@ -117,7 +116,7 @@ fn sample(kind: MetricType, metric: &Metric) -> Sample {
     }
 }
 
-/// JSON has no infinity: then the word of Prometheus.
+/// Encodes a number. JSON has no infinity and no NaN, so these become the strings of the Prometheus text format.
 fn number(value: f64) -> Json {
     let word = if value.is_nan() {
         "NaN"

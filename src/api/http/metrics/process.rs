@@ -1,7 +1,6 @@
-//! Numbers about the process, read from `/proc/self` (proc(5)) when somebody asks.
+//! Metrics of the process, read from `/proc/self` (proc(5)) on each request.
 //!
-//! Owns the reading; the names are those that Prometheus clients agree on. What cannot be read is left out. Start reading at
-//! [`families`].
+//! The names are those that Prometheus client libraries use. Metrics that cannot be read are omitted.
 
 use std::{fs, time::Duration};
 
@@ -10,12 +9,12 @@ use prometheus::proto::MetricFamily;
 
 use super::{counter, gauge};
 
-/// What the reference puts before the names of its own process metrics, beside those without.
+/// Prefix under which the reference agent exports its process metrics a second time.
 const OF_THE_REFERENCE: &str = "ligato_";
-/// What the reference says of a limit that there is not.
+/// Value that the reference agent reports if there is no limit.
 const UNLIMITED: f64 = u64::MAX as f64;
 
-/// All that can be read.
+/// Returns all process metrics that can be read.
 pub fn families(started: Duration) -> Vec<MetricFamily> {
     let common = read(started);
     let same = common.iter().map(|family| {
@@ -44,9 +43,9 @@ fn read(started: Duration) -> Vec<MetricFamily> {
         )),
         kibibytes(&status, "VmRSS:").map(|bytes| gauge("process_resident_memory_bytes", "Resident memory", bytes)),
         kibibytes(&status, "VmSize:").map(|bytes| gauge("process_virtual_memory_bytes", "Virtual memory", bytes)),
-        memory_max.map(|bytes| gauge("process_virtual_memory_max_bytes", "Most virtual memory that is allowed", bytes)),
+        memory_max.map(|bytes| gauge("process_virtual_memory_max_bytes", "Limit of the virtual memory", bytes)),
         descriptors.map(|count| gauge("process_open_fds", "Open file descriptors", count)),
-        number_after(&limits, "Max open files").map(|count| gauge("process_max_fds", "Largest number of open file descriptors", count)),
+        number_after(&limits, "Max open files").map(|count| gauge("process_max_fds", "Limit of open file descriptors", count)),
         processor.map(|time| counter("process_cpu_seconds_total", "Processor time", time.as_secs_f64())),
     ]
     .into_iter()
@@ -54,7 +53,7 @@ fn read(started: Duration) -> Vec<MetricFamily> {
     .collect()
 }
 
-/// The first number on the line that begins like this.
+/// Returns the first number on the line with this prefix.
 fn number_after(text: &str, name: &str) -> Option<f64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
